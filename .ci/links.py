@@ -1,0 +1,76 @@
+"""Derive every badge, install line and link from `user`, `repo` and `branch` in settings.ini.
+
+Run it after you changed one of them: `python .ci/links.py`.
+With `--check` nothing is written, and it exits 1 if something is out of step.
+"""
+import json, re, sys
+from configparser import ConfigParser
+from functools import cache
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+colab = 'https://colab.research.google.com'
+
+def settings():
+    "The settings as a mapping"
+    ini = ConfigParser()
+    ini.read(root/'settings.ini', encoding='utf-8')
+    return ini['DEFAULT']
+
+def notebooks():
+    "All notebooks that are ours, index included"
+    skip = {'.ipynb_checkpoints', '_proc', '_docs'}
+    return [o for o in sorted((root/'nbs').rglob('*.ipynb')) if not skip & set(o.parts)]
+
+def badge(nb, cfg):
+    "The badge of the notebook at `nb`, in a cell of its own"
+    url = f"{colab}/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/{nb.relative_to(root).as_posix()}"
+    return f'[![Open in Colab]({colab}/assets/colab-badge.svg)]({url})'
+
+def install(cfg):
+    "The hidden cell that installs us in Colab and does nothing elsewhere"
+    return f"#| hide\n! [ -e /content ] && pip install -Uqq git+https://github.com/{cfg['user']}/{cfg['repo']}"
+
+def cell_text(src, nb, cfg):
+    "What the cell with text `src` should say"
+    if re.fullmatch(r'\[!\[Open in Colab\]\(\S+\)\]\(\S+\)\s*', src): return badge(nb, cfg)
+    if re.fullmatch(r'#\|\s*hide\n!.*/content.*pip install.*git\+\S+\s*', src): return install(cfg)
+    return prose(src, cfg)
+
+@cache
+def ours():
+    "Pattern of the names our repository has or had: as settings.ini and the badges tell"
+    cfg,pages = settings(),''.join(o.read_text(encoding='utf-8') for o in notebooks())
+    seen = re.findall(rf'Open in Colab\]\(\S+\)\]\({colab}/github/[\w.-]+/([\w.-]+)/blob/[\w.-]+/nbs/', pages)
+    return '(?:' + '|'.join(map(re.escape, sorted({cfg['repo'], cfg['lib_path'], *seen}))) + ')'
+
+def prose(text, cfg):
+    "`text` with its links to our own repository, docs and Colab notebooks set right"
+    user,repo,branch,lib = cfg['user'],cfg['repo'],cfg['branch'],ours()
+    text = re.sub(rf'({colab}/github)/[\w.-]+/{lib}/blob/[\w.-]+/', rf'\1/{user}/{repo}/blob/{branch}/', text)
+    text = re.sub(rf'(https://github\.com)/[\w.-]+/{lib}/(blob|tree)/[\w.-]+/', rf'\1/{user}/{repo}/\2/{branch}/', text)
+    text = re.sub(rf'(https://github\.com)/[\w.-]+/{lib}(?=[/)\s"\'#.,;]|$)', rf'\1/{user}/{repo}', text)
+    return re.sub(rf'https://[\w-]+\.github\.io/{lib}(?=[/)\s"\'#.,;]|$)', cfg['doc_host']+cfg['doc_baseurl'], text)
+
+def notebook_text(text, nb, cfg):
+    "What the file `nb` should hold, where it holds `text`"
+    d = json.loads(text)
+    for c in d['cells']: c['source'] = cell_text(''.join(c['source']), nb, cfg).splitlines(True)
+    return json.dumps(d, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
+
+def changes(cfg):
+    "Pairs of file and wanted text, where they differ"
+    docs = [o for o in sorted(root.glob('*.md')) if o.name!='README.md'] # README comes from index.ipynb
+    for o in notebooks()+docs:
+        old = o.read_text(encoding='utf-8')
+        new = notebook_text(old, o, cfg) if o.suffix=='.ipynb' else prose(old, cfg)
+        if new!=old and (o.suffix!='.ipynb' or json.loads(new)!=json.loads(old)): yield o,new
+
+def main(check=False):
+    found = list(changes(settings()))
+    for o,new in found:
+        print(f"{o.relative_to(root)}: {'out of step with settings.ini' if check else 'rewritten'}")
+        if not check: o.write_text(new, encoding='utf-8')
+    return 1 if check and found else 0
+
+if __name__=='__main__': sys.exit(main('--check' in sys.argv[1:]))

@@ -1,0 +1,45 @@
+"What all tests share: no display, no credentials, a home of their own, and flags for what takes long"
+import os
+from pathlib import Path
+import pytest
+
+os.environ['MPLBACKEND'] = 'Agg'
+for k in [k for k in os.environ if k.startswith('KAGGLE_')]: del os.environ[k]
+
+def pytest_addoption(parser):
+    parser.addoption('--flags', default='', help="marked tests to run as well, e.g. 'slow net'")
+
+def pytest_collection_modifyitems(config, items):
+    wanted = set(config.getoption('--flags').split())
+    for item in items:
+        off = {'slow','cuda','net'} & {o.name for o in item.iter_markers()} - wanted
+        if off: item.add_marker(pytest.mark.skip(reason=f"needs --flags '{' '.join(sorted(off))}'"))
+
+@pytest.fixture(scope='session', autouse=True)
+def fundus_home_dir(tmp_path_factory):
+    "Downloads and phantoms of the tests go to a folder that goes away"
+    before,home = os.environ.get('FUNDUS_HOME'),tmp_path_factory.mktemp('fundus_home')
+    os.environ['FUNDUS_HOME'] = str(home)
+    yield home
+    if before is None: del os.environ['FUNDUS_HOME']
+    else: os.environ['FUNDUS_HOME'] = before
+
+def _folder(var):
+    "The folder that `var` names, `None` where it is not set; a wrong one is an error, not a skip"
+    if not os.environ.get(var): return None
+    path = Path(os.environ[var]).resolve()
+    assert path.is_dir(), f"{var} names {path}, which is no folder"
+    return path
+
+@pytest.fixture(scope='session')
+def test_data():
+    "Real images to run on"
+    return _folder('FUNDUS_TEST_DATA') or pytest.skip("FUNDUS_TEST_DATA is not set")
+
+@pytest.fixture(scope='session')
+def test_weights():
+    "Pretrained weights to run with"
+    path = _folder('FUNDUS_TEST_WEIGHTS')
+    if path is None and (data := _folder('FUNDUS_TEST_DATA')): path = data.parent/'weights'
+    if path and path.is_dir(): return path
+    pytest.skip("neither FUNDUS_TEST_WEIGHTS nor FUNDUS_TEST_DATA/../weights is there")

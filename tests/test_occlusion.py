@@ -1,0 +1,231 @@
+"Occlusion against the double loop, and what it does to nets that misbehave"
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from torch import nn
+from fundus_fastai.core import DataError, EyeError, ModelError
+from fundus_fastai.explain import occlusion as occ
+from fundus_fastai.explain.heatmap import positive_share
+from fundus_fastai.explain.occlusion import OcclusionMap, load_map, occlusion, save_maps
+
+
+def conv_net(c, k, seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(c,6,3,2,1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2,ceil_mode=True),
+                        nn.Conv2d(6,8,3,1,1), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8,k))
+    net[1].running_mean.normal_(); net[1].running_var.uniform_(.5,2)
+    return net.eval()
+
+def starts(size, window, stride):
+    out = list(range(0, size-window+1, stride))
+    return out if out[-1]+window==size else out+[size-window]
+
+def fill_value(x, fill):
+    if fill=='mean': return x.mean((1,2), keepdim=True)
+    if fill=='zero': return 0.
+    return torch.tensor(fill).view(-1,1,1) if isinstance(fill, list) else fill
+
+def naive(net, x, window, stride, fill):
+    "One image, one window, one forward at a time; pixel means by adding up at input size"
+    (h,w),(H,W) = window,x.shape[2:]
+    R,C = starts(H,h,stride[0]),starts(W,w,stride[1])
+    with torch.no_grad(): base = torch.stack([net(o[None])[0] for o in x])
+    values = torch.zeros(*base.shape, len(R), len(C))
+    total,count = torch.zeros(*base.shape, H, W),torch.zeros(H, W)
+    for i,r in enumerate(R):
+        for j,c in enumerate(C):
+            count[r:r+h,c:c+w] += 1
+            for n,o in enumerate(x):
+                z = o.clone(); z[:,r:r+h,c:c+w] = fill_value(o, fill)
+                with torch.no_grad(): values[n,:,i,j] = base[n]-net(z[None])[0]
+                total[n,:,r:r+h,c:c+w] += values[n,:,i,j,None,None]
+    return values,total/count.clip(1),base
+
+
+@st.composite
+def cases(draw):
+    "Images, window and stride of any fit, and a fill"
+    c,k,n = draw(st.sampled_from([1,2,3])),draw(st.integers(1,4)),draw(st.integers(1,3))
+    size = draw(st.tuples(st.integers(5,19), st.integers(5,19)))
+    window = tuple(draw(st.integers(1,s)) for s in size)
+    stride = tuple(draw(st.integers(max(1,s//5),s+2)) for s in size)
+    fill = draw(st.sampled_from(['mean','zero',.7,-2,[.1,-.5,1.][:c]]))
+    return c,k,n,size,window,stride,fill,draw(st.integers(1,40)),draw(st.integers(0,99))
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(cases())
+def test_equals_the_double_loop(case):
+    c,k,n,size,window,stride,fill,bs,seed = case
+    net = conv_net(c, k, seed); x = torch.randn(n, c, *size)
+    values,pixels,base = naive(net, x, window, stride, fill)
+    om = occlusion(net, x, window, stride, fill, bs=bs)
+    eps = 1e-5*base.abs().max().item()
+    assert om.values.shape==values.shape and om.map.shape==(n,k,*size)
+    for a,b in ((om.values,values), (om.map,pixels), (om.baseline,base)): torch.testing.assert_close(a, b, rtol=0, atol=eps)
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1,40), st.integers(1,40), st.integers(1,45))
+def test_windows_begin_at_zero_and_end_at_the_border(size, window, stride):
+    if window>size: return
+    s = occ.window_starts(size, window, stride)
+    assert s.tolist()==starts(size, window, stride)
+
+def test_blur_keeps_brightness_and_takes_detail():
+    x = torch.rand(2,3,32,32); y = occ.filled(x, 'blur', (8,8))
+    assert y.var()<.05*x.var() and abs(y.mean()-x.mean())<.02
+    om = occlusion(conv_net(3,2), x, 8, 8, 'blur')
+    z = x.clone(); z[:,:,8:16,16:24] = y[:,:,8:16,16:24]
+    with torch.no_grad(): want = conv_net(3,2)(x)-conv_net(3,2)(z)
+    torch.testing.assert_close(om.values[:,:,1,2], want, rtol=0, atol=1e-5)
+
+@pytest.mark.parametrize('name', ['window_starts','cover'])
+def test_a_wrong_index_formula_is_noticed(monkeypatch, name):
+    net,x = conv_net(1,2),torch.randn(1,1,11,13)
+    right,calls = getattr(occ, name),dict(window_starts=lambda s,w,t: np.arange(0, s-w+1, t),
+                                          cover=lambda s,w,t: np.roll(right(s,w,t), 1, axis=0))
+    monkeypatch.setattr(occ, name, calls[name])
+    om = occlusion(net, x, 4, 3, 0)
+    pixels = naive(net, x, (4,4), (3,3), 0)[1]
+    assert (om.map-pixels).abs().max()>1e-4
+
+
+class Keyhole(nn.Module):
+    "Two classes; all it sees are rows 10-14 and columns 20-26, for the one and against the other"
+    def forward(self, x):
+        s = x[:,:,10:15,20:27].sum((1,2,3))
+        return torch.stack([s,-s], 1)
+
+def test_all_evidence_is_where_the_net_looks():
+    om = occlusion(Keyhole(), torch.ones(3,32,48), window=1, stride=1, fill='zero')
+    hole = np.zeros((32,48), bool); hole[10:15,20:27] = True
+    assert positive_share(om.map[0,0], hole)==1
+    torch.testing.assert_close(om.map[0,0], torch.from_numpy(hole)*3.)
+    assert (om.map[0,1]<=0).all() and torch.equal(om.map[0,1], -om.map[0,0])
+
+def test_uncovered_pixels_are_zero():
+    m = occlusion(Keyhole(), torch.ones(1,32,48), window=2, stride=5, fill=0).map[0,0]
+    assert m[10,20]==4 and m[12,22]==0 and m[10,23]==0 and not m.isnan().any()
+
+def test_a_window_that_changes_nothing_costs_nothing():
+    seen = []
+    class Count(Keyhole):
+        def forward(self, x): seen.append(len(x)); return super().forward(x)+torch.rand(1)
+    x = torch.zeros(1,32,48); x[0,10,20] = 1
+    om = occlusion(Count(), x, window=4, stride=4, fill='zero')
+    assert sum(seen)==2 and (om.values[0,0]!=0).sum()==1
+    assert occlusion(Count(), torch.zeros(2,1,32,48), 4, 4, 'zero').map.abs().max()==0
+
+def test_probabilities():
+    net,x = conv_net(1,3),torch.randn(2,1,16,16)
+    p = occlusion(nn.Sequential(net, nn.Softmax(1)), x, 5, 4)
+    om = occlusion(net, x, 5, 4, output='prob')
+    torch.testing.assert_close(om.values, p.values); assert om.output=='prob'
+    torch.testing.assert_close(om.values.sum(1), torch.zeros_like(om.values.sum(1)), rtol=0, atol=1e-6)
+    one = conv_net(1,1)
+    torch.testing.assert_close(occlusion(one, x, 5, 4, output='prob').baseline, one(x).sigmoid().detach())
+
+def test_target_picks_classes():
+    net,x = conv_net(1,4),torch.randn(2,1,12,12)
+    om = occlusion(net, x, 5, 4)
+    for t,i in ((2,[2]), ([3,0],[3,0]), ('1',[1]), (np.int64(2),[2]), (torch.tensor([1,2]),[1,2])):
+        o = occlusion(net, x, 5, 4, target=t)
+        assert torch.equal(o.values, om.values[:,i]) and o.classes==[str(k) for k in i] and o.baseline.shape==(2,len(i))
+
+def test_one_score_an_image_in_either_shape():
+    class Flat(nn.Module):
+        def forward(self, x): return x.sum((1,2,3))
+    om = occlusion(Flat(), torch.ones(2,1,4,4), 2, 2, 0)
+    assert om.values.shape==(2,1,2,2) and (om.values==4).all()
+
+
+def test_training_state_and_statistics_survive():
+    net = conv_net(1,2).train(); net[5].eval()
+    modes = [m.training for m in net.modules()]; before = {k:v.clone() for k,v in net.state_dict().items()}
+    x = torch.randn(2,1,12,12); copy = x.clone()
+    a = occlusion(net, x, 4, 4)
+    assert [m.training for m in net.modules()]==modes
+    assert all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and torch.equal(x, copy)
+    torch.testing.assert_close(a.values, occlusion(net.eval(), x, 4, 4).values)
+
+def test_training_state_survives_an_error():
+    net = nn.Sequential(conv_net(1,2), nn.Dropout()).train()
+    with pytest.raises(RuntimeError): occlusion(net, torch.randn(1,3,12,12), 4, 4)
+    assert all(m.training for m in net.modules())
+
+def test_flags_are_put_back():
+    conv,mm = torch.backends.cudnn.conv,torch.backends.cuda.matmul
+    was,seen = (conv.fp32_precision, mm.fp32_precision),[]
+    class Look(Keyhole):
+        def forward(self, x): seen.append((conv.fp32_precision, mm.fp32_precision, torch.is_grad_enabled())); return super().forward(x)
+    occlusion(Look(), torch.ones(1,32,48), 16, 16, 0)
+    assert set(seen)=={('ieee','ieee',False)} and (conv.fp32_precision, mm.fp32_precision)==was and torch.is_grad_enabled()
+
+def test_autocast_and_inference_mode_around_it():
+    net,x = conv_net(1,2),torch.randn(1,1,16,16)
+    want = occlusion(net, x, 5, 5)
+    with torch.autocast('cpu', dtype=torch.bfloat16): assert torch.equal(occlusion(net, x, 5, 5).values, want.values)
+    with torch.inference_mode(): om = occlusion(net, x, 5, 5); assert torch.equal(om.map, want.map)
+    assert not want.values.is_inference() and want.values.dtype==torch.float32
+
+class Greedy(nn.Module):
+    "Runs out of memory beyond `n` images"
+    def __init__(self, n, err=None): super().__init__(); self.n,self.err,self.asked = n,err or torch.OutOfMemoryError('CUDA out of memory'),[]
+    def forward(self, x):
+        self.asked.append(len(x))
+        if len(x)>self.n: raise self.err
+        return x[:,0,:2,0]+x.mean((1,2,3))[:,None]
+
+@pytest.mark.parametrize('err', [torch.OutOfMemoryError('CUDA out of memory'), torch.cuda.OutOfMemoryError('x'),
+                                 RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory_halves_the_batch(err):
+    x = torch.randn(2,1,12,12)
+    net = Greedy(5, err); om = occlusion(net, x, 3, 3, bs=32)
+    torch.testing.assert_close(om.values, occlusion(Greedy(99), x, 3, 3, bs=32).values)
+    assert net.asked[:5]==[32,16,8,4,4]
+    with pytest.raises(ModelError, match='single image'): occlusion(Greedy(0, err), x, 3, 3)
+
+def test_other_runtime_errors_pass():
+    with pytest.raises(RuntimeError, match='shapes'): occlusion(Greedy(0, RuntimeError('shapes')), torch.randn(1,1,12,12), 3, 3)
+
+
+class Answers(nn.Module):
+    def __init__(self, f): super().__init__(); self.f = f
+    def forward(self, x): return self.f(x)
+
+@pytest.mark.parametrize('f,msg', [(lambda x: (x.mean((2,3)),), 'tuple'), (lambda x: {'y':x}, 'dict'),
+                                   (lambda x: x.mean((2,3))*float('nan'), 'NaN'), (lambda x: x, r'shape \(4, 1, 8, 8\)'),
+                                   (lambda x: x.mean(), r'shape \(\)'), (lambda x: x.mean((0,2,3))[None], r'shape \(1, 1\)')])
+def test_answers_that_are_no_scores(f, msg):
+    with pytest.raises(ModelError, match=msg): occlusion(Answers(f), torch.randn(4,1,8,8), 4, 4, bs=4)
+
+def test_nan_under_one_window_only():
+    with pytest.raises(ModelError, match='NaN'): occlusion(Answers(lambda x: x.amin((2,3)).sqrt()), torch.ones(1,1,8,8), 4, 4, fill=-1)
+
+@pytest.mark.parametrize('kw,msg', [(dict(window=9), 'window of 9x9 px does not fit an image of 8x10 px: .* at most 8'),
+                                    (dict(window=(8,11)), '8x11'), (dict(window=0), 'at least 1'), (dict(stride=0), 'at least 1'),
+                                    (dict(window=2.5), 'whole number'), (dict(bs=0), 'bs'), (dict(fill='men'), 'did you mean mean'),
+                                    (dict(fill=[1,2]), '3 channels'), (dict(output='logits'), 'did you mean logit'),
+                                    (dict(target=2), '0 to 1'), (dict(target=-1), '0 to 1'), (dict(target='x'), 'unknown class')])
+def test_arguments_that_cannot_be(kw, msg):
+    with pytest.raises(EyeError, match=msg): occlusion(conv_net(3,2), torch.randn(1,3,8,10), **{'window':4, 'stride':4, **kw})
+
+@pytest.mark.parametrize('x', [torch.ones(4,4), torch.ones(0,1,8,8), torch.full((1,8,8), float('nan'))])
+def test_images_that_cannot_be(x):
+    with pytest.raises(DataError): occlusion(conv_net(1,2), x, 4, 4)
+
+def test_model_that_is_none():
+    with pytest.raises(ModelError, match='function'): occlusion(lambda x: x, torch.ones(1,1,8,8), 4, 4)
+
+
+def test_maps_on_disk(tmp_path):
+    om = occlusion(conv_net(1,3), torch.randn(2,1,12,14), 5, (3,4), fill=.25)
+    paths = save_maps(om, ['a','b'], tmp_path/'new', method='occ')
+    assert sorted(p.name for p in (tmp_path/'new').iterdir())==['a_occ.npz','b_occ.npz']
+    d = load_map(paths[1])
+    assert np.array_equal(d['map'], om.map[1]) and np.array_equal(d['baseline'], om.baseline[1])
+    assert (d['classes'], d['window'], d['stride'], d['fill'], d['output'])==(['0','1','2'], (5,5), (3,4), '0.25', 'logit')
+    paths[0].write_bytes(paths[0].read_bytes()[:200])
+    with pytest.raises(DataError, match='a_occ.npz'): load_map(paths[0])
+
+def test_a_map_of_one_image_and_its_face():
+    om = OcclusionMap(torch.zeros(1,2,3,3), torch.zeros(1,2), (8,8), (4,4), (2,2), 'mean', ['a','b'])
+    assert 'tensor' not in repr(om) and '3x3 windows of 4x4' in repr(om) and om.map.shape==(1,2,8,8)
