@@ -26,3 +26,6 @@ from .explain.occlusion import *
 from .report import *
 from .runs import *
 from .verbs import demo, evaluate, explain, predict, train
+
+# %% ../nbs/71_all.ipynb #a17d9a42
+__all__ = [o for o in dir() if o[0]!='_']

@@ -24,12 +24,13 @@ def _add(p, name, o):
     if o.anno is not bool: kw['metavar'] = name.upper().split('_')[0]
     p.add_argument('--'+name.replace('_','-'), default=o.default, **kw)
 
-# %% ../nbs/70_cli.ipynb #5e4bf37a
+# %% ../nbs/70_cli.ipynb #8891bc34
+_about = "Retinal deep learning on fastai: fundus photographs and OCT B-scans."
 _epilog = "Research use only: nothing this program prints is a medical finding."
 
 def make_parser()->argparse.ArgumentParser:
     "The parser of `fundus` with a sub-parser a verb"
-    top = argparse.ArgumentParser('fundus', description="Retinal deep learning on fastai: fundus photographs and OCT B-scans", epilog=_epilog)
+    top = argparse.ArgumentParser('fundus', description=_about, epilog=_epilog)
     top.add_argument('--version', action='version', version=__version__)
     sub = top.add_subparsers(dest='verb', metavar='VERB', required=True)
     for v in commands:
@@ -39,13 +40,14 @@ def make_parser()->argparse.ArgumentParser:
         p.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return top
 
-# %% ../nbs/70_cli.ipynb #49fa8950
+# %% ../nbs/70_cli.ipynb #75c126be
 def _sentence(e):
     "What to tell the person about `e`, and the exit status"
-    if isinstance(e, KeyboardInterrupt): return "stopped; finished epochs are kept, and the same command with --resume goes on", 130
+    if isinstance(e, KeyboardInterrupt): return "stopped; finished work is kept (`train --resume` goes on)", 130
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the device{f' for {e.filename}' if e.filename else ''}: free some, or name another folder; no half-written file was kept", 1
+        where = f" for {e.filename}" if e.filename else ''
+        return f"no space left on the device{where}: free some, or name another folder; no half file was kept", 1
     if isinstance(e, OSError) and e.filename: return f"{e.strerror}: {e.filename}", 1
     if 'out of memory' in str(e).lower(): return "the device is out of memory: pass a smaller --bs or --size", 1
     return f"an error that we did not foresee ({type(e).__name__}: {str(e)[:300]}); with --debug it shows where", 1

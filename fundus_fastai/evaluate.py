@@ -111,16 +111,20 @@ def _value(m): return 'n/a' if m['value'] is None else f"{m['value']:.3f}"
 def _label(k): # 'sensitivity_my_class' keeps the second underscore
     return 'AUC' if k=='auc' else k.replace('_', ' ', 1)
 
-# %% ../nbs/24_evaluate.ipynb #90466734
+# %% ../nbs/24_evaluate.ipynb #7caa2183
+def _row(k, m):
+    "A row of the table: metric, value, interval, picture, method"
+    return (f'<tr><td>{escape(_label(k))}</td><td><b>{_value(m)}</b></td><td>{_span(m)}</td>'
+            f'<td>{_bar(m)}</td><td class="how">{escape(m["method"])}</td></tr>')
+
+# %% ../nbs/24_evaluate.ipynb #e2f6e6ed
 def metrics_html(metrics:dict, # name -> value, low, high, method
-                 level:float=.95
+                 level:float=.95 # coverage of the intervals, for the heading
                 )->str:
     "A table of metrics with their intervals drawn"
-    row = lambda k,m: (f'<tr><td>{escape(_label(k))}</td><td><b>{_value(m)}</b></td>'
-                       f'<td>{_span(m)}</td><td>{_bar(m)}</td><td class="how">{escape(m["method"])}</td></tr>')
     return (f'<table class="metrics"><thead><tr><th>metric</th><th>value</th><th>{100*level:g} % interval</th>'
             '<th>0 to 1</th><th>interval from</th></tr></thead><tbody>'
-            + ''.join(row(k,m) for k,m in metrics.items()) + '</tbody></table>')
+            + ''.join(_row(k,m) for k,m in metrics.items()) + '</tbody></table>')
 
 # %% ../nbs/24_evaluate.ipynb #fbc984d6
 @dataclass(repr=False)
@@ -146,10 +150,12 @@ class Scores:
     def phantom(self): return self.source=='phantom'
     def __repr__(self): return str(self)
 
-# %% ../nbs/24_evaluate.ipynb #b0bee43d
+# %% ../nbs/24_evaluate.ipynb #0a405318
 def _records(df):
+    "Rows of `df` as dictionaries, NaN as `None`"
     return [{k: _num(v) if isinstance(v, float) else v for k,v in r.items()} for r in df.to_dict('records')]
 
+# %% ../nbs/24_evaluate.ipynb #fd2c5695
 @patch
 def to_json(self:Scores)->dict:
     "The content of `metrics.json`"
@@ -186,10 +192,9 @@ def _repr_html_(self:Scores)->str:
     loud = f'<p style="background:#b45309;color:#fff;padding:.4em .8em"><b>{PHANTOM}</b></p>' if self.phantom else ''
     return f'<div>{loud}<p>{escape(_heading(self))}</p>{metrics_html(self.metrics, self.level)}</div>'
 
-# %% ../nbs/24_evaluate.ipynb #a8b0c2c5
+# %% ../nbs/24_evaluate.ipynb #f40cbf8b
 @patch
-def save(self:Scores,
-         to # folder
+def save(self:Scores, to # folder to write into
         )->Path: # the folder
     "Write `metrics.json` and `predictions.csv` into the folder `to`, each whole or not at all"
     to = Path(to)
@@ -197,19 +202,26 @@ def save(self:Scores,
     write_json(to/'metrics.json', self.to_json())
     return to
 
-# %% ../nbs/24_evaluate.ipynb #daba77ef
+# %% ../nbs/24_evaluate.ipynb #94f634bb
+def _arrays(df, names):
+    "True classes [n] and probabilities [n,k] of the predictions `df`"
+    return pd.Categorical(df.target, names).codes.astype(int), df[[f'p_{c}' for c in names]].to_numpy(float)
+
+# %% ../nbs/24_evaluate.ipynb #13813469
 def score(preds:pd.DataFrame, # columns path, patient, eye, target, p_<class>...
           classes=None, # names that must be there; read from the columns if missing
           n_boot:int=1000, # resamples of patients
-          seed:int=0,
+          seed:int=0, # same seed, same resamples
           level:float=.95, # coverage asked for
-          task:str='', source:str='', arch:str='', split:str='test' # what was asked of whom, for the record
+          task:str='', # what was asked, for the record
+          source:str='', # where the images come from; 'phantom' is marked everywhere
+          arch:str='', # of the net, for the record
+          split:str='test' # which side of the split was scored, for the record
          )->Scores:
     "Score a table of predictions; raises `DataError` where the table is not sound"
     df = check_predictions(preds, classes)
     names = [c[2:] for c in df if c.startswith('p_')]
-    y,p = pd.Categorical(df.target, names).codes.astype(int),df[[f'p_{c}' for c in names]].to_numpy(float)
-    args = (y, p, df.patient, names, n_boot, seed, level)
+    args = (*_arrays(df, names), df.patient, names, n_boot, seed, level)
     metrics = {k: dict(value=_num(e.value), low=_num(e.low), high=_num(e.high), method=e.method)
                for k,e in class_estimates(*args).items()}
     n = df.groupby('target').agg(images=('path','size'), patients=('patient','nunique')).reindex(names, fill_value=0)
@@ -230,8 +242,14 @@ def _mark(ax, source, y=1.01):
                 weight='bold', color='#b45309', bbox=dict(fc='w', ec='none', pad=1))
     return ax
 
-# %% ../nbs/24_evaluate.ipynb #9e548f6b
-def plot_confusion(scores:Scores,
+# %% ../nbs/24_evaluate.ipynb #dc95fc2f
+def _cell_text(r):
+    "What stands in a cell `r` of the confusion matrix: share, interval, number of images"
+    ends = '' if np.isnan(r.low) else f'\n{100*r.low:.0f} to {100*r.high:.0f}'
+    return 'no images' if np.isnan(r.value) else f'{100*r.value:.0f} %{ends}\nn={r.images}'
+
+# %% ../nbs/24_evaluate.ipynb #0cdbc1b3
+def plot_confusion(scores:Scores, # as from `score`
                    ax=None # matplotlib axes to draw on
                   ): # the axes
     "Draw the confusion matrix: share of each row with its interval, and the count of images"
@@ -239,21 +257,19 @@ def plot_confusion(scores:Scores,
     v = scores.confusion.value.to_numpy(float).reshape(k,k)
     ax.imshow(v, cmap='Blues', vmin=0, vmax=1)
     for i,r in enumerate(scores.confusion.itertuples()):
-        ends = '' if np.isnan(r.low) else f'\n{100*r.low:.0f} to {100*r.high:.0f}'
-        text = 'no images' if np.isnan(r.value) else f'{100*r.value:.0f} %{ends}\nn={r.images}'
-        ax.text(i%k, i//k, text, ha='center', va='center', fontsize=8, color='w' if r.value>.55 else '#223')
+        ax.text(i%k, i//k, _cell_text(r), ha='center', va='center', fontsize=8, color='w' if r.value>.55 else '#223')
     ax.set_xticks(range(k), scores.classes, parse_math=False); ax.set_yticks(range(k), scores.classes, parse_math=False)
     ax.set(xlabel='read as', ylabel='truth'); ax.tick_params(length=0, labelsize=9)
     return _mark(ax, scores.source)
 
-# %% ../nbs/24_evaluate.ipynb #186f7588
-def plot_roc(scores:Scores,
+# %% ../nbs/24_evaluate.ipynb #45a9db66
+def plot_roc(scores:Scores, # as from `score`
              ax=None # matplotlib axes to draw on
             ): # the axes
     "Draw the ROC curve of each class against the rest, with its AUC and interval"
     from sklearn.metrics import roc_curve
     ax,df,names = _axes(ax, 4.4, 4.2),scores.preds,scores.classes
-    y,p = pd.Categorical(df.target, names).codes.astype(int),df[[f'p_{c}' for c in names]].to_numpy(float)
+    y,p = _arrays(df, names)
     aucs = class_aucs(y, p, df.patient, names, scores.n_boot, scores.seed, scores.level)
     for i in ([1] if len(names)==2 else range(len(names))):
         e = aucs[names[i]]
@@ -278,11 +294,11 @@ def most_wrong(preds, # `Scores` or a table of predictions
     df.insert(5, 'p_target', [p.at[i,t] for i,t in df.target.items()])
     return df[df.target!=df.predicted].sort_values('p_target', kind='stable').head(n).reset_index(drop=True)
 
-# %% ../nbs/24_evaluate.ipynb #b6bb1370
+# %% ../nbs/24_evaluate.ipynb #81873fd3
 def plot_most_wrong(preds, # `Scores` or a table of predictions
                     read, # function of a path that gives an image array [H,W] or [H,W,3]
                     n:int=9, # at most this many
-                    cols:int=3
+                    cols:int=3 # pictures in a row
                    ): # array of axes
     "Show the most wrong images with truth, answer and probability"
     import matplotlib.pyplot as plt

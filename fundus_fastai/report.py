@@ -19,28 +19,20 @@ from .evaluate import PHANTOM, Scores, metrics_html, most_wrong, plot_confusion,
 # %% ../nbs/37_report.ipynb #81702b00
 class Html(str): "Text that is HTML already and is taken as it is"
 
-# %% ../nbs/37_report.ipynb #66eba4d4
+# %% ../nbs/37_report.ipynb #e5502192
+def _table_html(df):
+    "A table that scrolls inside its own frame; its texts are escaped"
+    return f'<div class="wide">{df.to_html(index=False, border=0, na_rep="", float_format="%.3f")}</div>'
+
+# %% ../nbs/37_report.ipynb #e3b7d5e7
 def to_html(o # text, `Html`, a table, or a list of these
            )->str:
     "Turn `o` into HTML: plain text is escaped, an empty line begins a paragraph"
     if o is None: return ''
     if isinstance(o, Html): return str(o)
     if isinstance(o, (list,tuple)): return ''.join(map(to_html, o))
-    if isinstance(o, pd.DataFrame):
-        return f'<div class="wide">{o.to_html(index=False, border=0, na_rep="", float_format="%.3f")}</div>'
+    if isinstance(o, pd.DataFrame): return _table_html(o)
     return ''.join(f'<p>{escape(p.strip())}</p>' for p in re.split(r'\n\s*\n', str(o)) if p.strip())
-
-# %% ../nbs/37_report.ipynb #605d3a7a
-def _bytes(o, side=640):
-    "Encode a figure, an array or a PIL image"
-    f = io.BytesIO()
-    if isinstance(o, Figure):
-        o.savefig(f, format='png', dpi=160, metadata={'Software':None})
-        return 'png',f.getvalue()
-    im = o if isinstance(o, Image.Image) else Image.fromarray(_uint8(np.asarray(o)))
-    im = im.convert('L' if im.mode in ('1','L') else 'RGB'); im.thumbnail((side,side))
-    im.save(f, format='JPEG', quality=88)
-    return 'jpeg',f.getvalue()
 
 # %% ../nbs/37_report.ipynb #ebdf0e3f
 def _uint8(a):
@@ -50,14 +42,29 @@ def _uint8(a):
     top = 255 if a.max()>1 else 1
     return (np.clip(a.astype(float), 0, top)*255/top).astype(np.uint8)
 
-# %% ../nbs/37_report.ipynb #b4b67dd5
+# %% ../nbs/37_report.ipynb #e49e5865
+def _png(fig):
+    "Encode a figure, without the version of what drew it"
+    f = io.BytesIO()
+    fig.savefig(f, format='png', dpi=160, metadata={'Software':None})
+    return f.getvalue()
+
+# %% ../nbs/37_report.ipynb #ab914335
+def _jpeg(o, side=640):
+    "Encode an array or a PIL image, made small enough for `side`"
+    im,f = o if isinstance(o, Image.Image) else Image.fromarray(_uint8(np.asarray(o))),io.BytesIO()
+    im = im.convert('L' if im.mode in ('1','L') else 'RGB'); im.thumbnail((side,side))
+    im.save(f, format='JPEG', quality=88)
+    return f.getvalue()
+
+# %% ../nbs/37_report.ipynb #26e6d327
 def figure_html(o, # matplotlib figure, image array (uint8, bool, or float 0-1), PIL image
                 caption:str='', # plain text, also read aloud to who cannot see
                 phantom:bool=False, # mark the caption
                 kind:str='' # CSS class: 'scan' for images, empty for drawings
                )->str:
     "A picture with its caption, as HTML that needs no other file"
-    t,b = _bytes(o)
+    t,b = ('png',_png(o)) if isinstance(o, Figure) else ('jpeg',_jpeg(o))
     mark = '<span class="mark">PHANTOM</span> ' if phantom else ''
     src = f'data:image/{t};base64,{base64.b64encode(b).decode()}'
     return (f'<figure class="{kind}"><img alt="{escape(caption)}" src="{src}">'
@@ -139,12 +146,15 @@ CSS += """
  h2,h3{break-after:avoid}}
 """
 
-# %% ../nbs/37_report.ipynb #55404877
-def section(title, *body):
+# %% ../nbs/37_report.ipynb #088cb643
+def section(title:str, # heading, plain text
+            *body # anything that `to_html` takes
+           )->Html:
     "A titled box around `body`; nothing if `body` is empty"
     inner = ''.join(map(to_html, body))
     return Html(f'<section><h2>{escape(title)}</h2>{inner}</section>') if inner else Html('')
 
+# %% ../nbs/37_report.ipynb #e783853d
 def _n(s): return f"{s.n_images} images of {s.n_patients} patient{'' if s.n_patients==1 else 's'}"
 
 # %% ../nbs/37_report.ipynb #492c5722
@@ -154,9 +164,10 @@ def _drawn(plot, size, *args, **kwargs):
     plot(*args, ax=fig.subplots(), **kwargs)
     return fig
 
-# %% ../nbs/37_report.ipynb #c9b1663d
+# %% ../nbs/37_report.ipynb #d242c61c
 def _banner(s): return Html(f'<div class="phantom" role="alert">{escape(PHANTOM)}</div>' if s.phantom else '')
 
+# %% ../nbs/37_report.ipynb #bf8e5137
 def _header(s, title, date):
     "Title, and what was asked of whom and when"
     facts = dict(task=s.task, net=s.arch, data='phantoms (drawn)' if s.phantom else s.source, split=s.split,
@@ -280,8 +291,8 @@ def _made(s):
 # %% ../nbs/37_report.ipynb #c156c93b
 def _title(s): return f"{s.task or 'Classification'} with {s.arch}" if s.arch else (s.task or 'Classification')
 
-# %% ../nbs/37_report.ipynb #14a1d34f
-def report_html(scores:Scores,
+# %% ../nbs/37_report.ipynb #b389103d
+def report_html(scores:Scores, # as from `score`
                 title:str=None, # made from task and net if missing
                 question:str='', # what was asked, in a sentence
                 history:pd.DataFrame=None, # epochs: epoch, train_loss, valid_loss, metrics
@@ -304,10 +315,10 @@ def report_html(scores:Scores,
             f'<footer>Made by fundus_fastai, {escape(date)}. Research use only. Not a medical device.</footer>'
             '</body></html>\n')
 
-# %% ../nbs/37_report.ipynb #8882e014
+# %% ../nbs/37_report.ipynb #0e73a81d
 @delegates(report_html)
 def write_report(to, # folder for report.html, or a path that ends in .html
-                 scores:Scores,
+                 scores:Scores, # as from `score`
                  title:str=None, # made from task and net if missing
                  **kwargs # as for `report_html`
                 )->Path: # the file
@@ -317,9 +328,10 @@ def write_report(to, # folder for report.html, or a path that ends in .html
     with whole_file(path) as f: f.write_text(report_html(scores, title, **kwargs), encoding='utf-8')
     return path
 
-# %% ../nbs/37_report.ipynb #1544e0eb
+# %% ../nbs/37_report.ipynb #c7a78f03
 def _cell(o): return re.sub(r'\s+', ' ', escape(str(o), quote=False)).replace('|', r'\|')
 
+# %% ../nbs/37_report.ipynb #7382de4a
 def _md_table(df):
     "A table in Markdown, with nothing in its cells that could break out"
     rows = [df.columns, ['---']*df.shape[1], *df.itertuples(index=False)]
@@ -346,8 +358,8 @@ or, for class probabilities as CSV, `fundus predict path/to/this/folder image.jp
 _USE = """Research and teaching. **Not a medical device**: it has not been cleared for,
 and must not be used for, diagnosis, screening or treatment of anybody."""
 
-# %% ../nbs/37_report.ipynb #f14757f1
-def card_text(scores:Scores,
+# %% ../nbs/37_report.ipynb #6163b44d
+def card_text(scores:Scores, # as from `score`
               title:str=None, # made from task and net if missing
               config:dict=None, # settings
               date:str=None # today if missing
@@ -368,10 +380,10 @@ def card_text(scores:Scores,
              '## Versions', ', '.join(f'{k} {v}' for k,v in _versions().items())]
     return '\n\n'.join(o for o in parts if o)+'\n'
 
-# %% ../nbs/37_report.ipynb #1fe147e8
+# %% ../nbs/37_report.ipynb #5f875f89
 @delegates(card_text)
 def model_card(to, # run folder
-               scores:Scores,
+               scores:Scores, # as from `score`
                **kwargs # as for `card_text`
               )->Path: # the README.md
     "Write the run folder's `README.md`, whole or not at all"

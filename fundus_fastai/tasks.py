@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from .core import DataError, one_of
 from .vision.data import class_weights, eye_dls
 
-# %% ../nbs/21_tasks.ipynb #7297651e
+# %% ../nbs/21_tasks.ipynb #6a2fbe54
 @dataclass
 class Task:
     "A question that a net learns to answer from one image"
@@ -32,6 +32,7 @@ def add_task(task:Task # the entry
     tasks[task.name] = task
     return task
 
+# %% ../nbs/21_tasks.ipynb #409e4573
 def get_task(name:str # name of a task, or a `Task`
             )->Task:
     "Look `name` up; raises `EyeError` with the nearest names where there is none"
@@ -40,7 +41,7 @@ def get_task(name:str # name of a task, or a `Task`
 # %% ../nbs/21_tasks.ipynb #eea69e99
 oct_task = add_task(Task('oct', 'Which disease does this OCT B-scan show?', 'kermany2018', metrics=[accuracy]))
 
-# %% ../nbs/21_tasks.ipynb #abddeb4f
+# %% ../nbs/21_tasks.ipynb #eb82e5fb
 @patch
 @delegates(eye_dls, but='image,flip')
 def dls(self:Task,
@@ -50,6 +51,7 @@ def dls(self:Task,
     "`eye_dls` with this task's image type and flips"
     return eye_dls(df, image=self.image, flip=self.flip, **kwargs)
 
+# %% ../nbs/21_tasks.ipynb #64cae2d0
 @patch
 def loss(self:Task,
          labels=None, # training labels; given, rare classes weigh more

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 from .core import DataError, EyeError, fresh_dir, fundus_home, one_of, say
 
-# %% ../nbs/39_verbs.ipynb #5d9904e3
+# %% ../nbs/39_verbs.ipynb #726c32af
 def datasets():
     "Show the catalog of data sets as a table"
     from fundus_fastai.data.catalog import catalog
     print(catalog().to_string(index=False))
 
+# %% ../nbs/39_verbs.ipynb #f3e102fa
 def download(name:str, # data set of the catalog, as kermany2018
              to:str=None, # folder (default: FUNDUS_HOME/name)
              force:bool=False # replace what is there
@@ -24,6 +25,7 @@ def download(name:str, # data set of the catalog, as kermany2018
     from fundus_fastai.data.kaggle import download as fetch
     print(fetch(name, to, force=force))
 
+# %% ../nbs/39_verbs.ipynb #86215622
 def phantom(name:str, # data set of the catalog, as kermany2018
             to:str=None, # folder to make (default: FUNDUS_HOME/phantom-NAME)
             patients:int=80, # how many phantom patients
@@ -33,7 +35,7 @@ def phantom(name:str, # data set of the catalog, as kermany2018
     from fundus_fastai.data.catalog import make_phantom
     print(make_phantom(name, to, patients, seed))
 
-# %% ../nbs/39_verbs.ipynb #8d238e3d
+# %% ../nbs/39_verbs.ipynb #5cdc8a3e
 def _start(task, arch, weights, out, resume, force):
     "Check names, weights and folder before any image is read; return the run's folder, not yet made"
     from fundus_fastai.tasks import get_task
@@ -43,6 +45,7 @@ def _start(task, arch, weights, out, resume, force):
     find_weights(weights, find_net(arch))
     return check_run(out or f'runs/{task}-{arch}', resume, force)
 
+# %% ../nbs/39_verbs.ipynb #460dce54
 def _split(df, out, split, seed, allow_leak, resume):
     "The frozen split of a resumed run, or a new one, frozen now"
     from fundus_fastai.runs import split_frame
@@ -66,7 +69,7 @@ def _finish(out, learn, df, config, history, maps):
     write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections, config.get('note', ''))
     return s
 
-# %% ../nbs/39_verbs.ipynb #c0b73ab9
+# %% ../nbs/39_verbs.ipynb #a96a2983
 def train(task:str, # the question: oct
           data:str='phantom', # name of the catalog, folder, CSV, or phantom
           images:str=None, # CSV: folder of the images (default: the CSV's)
@@ -96,12 +99,17 @@ def train(task:str, # the question: oct
     out = _start(task, arch, weights, out, resume, force)
     if resume and all((out/f).exists() for f in ('config.json','report.html','README.md')): return _show(out)
     from fundus_fastai import runs
-    df = runs.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient, patients=patients, seed=seed)
+    df = runs.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient,
+                         patients=patients, seed=seed)
     df = _split(df, runs.start_run(out, resume, force), split, seed, allow_leak, resume)
-    opts = dict(arch=arch, weights=weights, size=size, bs=bs, balance=balance, epochs=epochs, freeze_epochs=freeze_epochs, lr=lr, seed=seed)
+    opts = dict(arch=arch, weights=weights, size=size, bs=bs, balance=balance, epochs=epochs,
+                freeze_epochs=freeze_epochs, lr=lr, seed=seed)
     return _show(out, _train(out, task, df, opts, workers, resume, maps, allow_leak))
 
-# %% ../nbs/39_verbs.ipynb #836ffe64
+# %% ../nbs/39_verbs.ipynb #23a2fcf4
+#| export
+
+# %% ../nbs/39_verbs.ipynb #42c07eeb
 def _train(out, task, df, o, workers, resume, maps, allow_leak):
     "Learner, fit, model, scores and pages, in a folder whose split is frozen"
     import shutil
@@ -110,17 +118,19 @@ def _train(out, task, df, o, workers, resume, maps, allow_leak):
     from fundus_fastai.ship.model import save_model
     net = {k:o[k] for k in ('arch','weights','size','bs','balance')}
     learn = runs.make_learner(df, task, workers=workers, **net)
-    say(f"training {o['arch']} on {(df.split=='train').sum()} images of {df[df.split=='train'].patient.nunique()} patients, "
-        f"{learn.dls.device}, classes {', '.join(map(str, learn.dls.vocab))}")
+    n = df[df.split=='train']
+    say(f"training {o['arch']} on {len(n)} images of {n.patient.nunique()} patients, {learn.dls.device}, "
+        f"classes {', '.join(map(str, learn.dls.vocab))}")
     info = dict(split=split_hash(df), **net)
     hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
-    note = 'Patients may stand on both sides of this split (--allow-leak): expect the numbers to flatter.' if allow_leak else ''
+    note = runs.split_note(df, allow_leak)
     more = dict(source=df.attrs['source'], data=df.attrs['name'], split_hash=info['split'], note=note, training=o)
     save_model(learn, out, task, **more)
-    s = _finish(out, learn, df, dict(task=task, arch=o['arch'], size=learn.eye.get('size'), **more), hist, maps)
+    s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
     return s
 
+# %% ../nbs/39_verbs.ipynb #981564e7
 def _show(out, s=None):
     "Print the results of a run and where its report is; return the scores"
     from fundus_fastai.core import read_json
@@ -131,7 +141,7 @@ def _show(out, s=None):
     print(f"\nreport: {Path(out)/'report.html'}")
     return s
 
-# %% ../nbs/39_verbs.ipynb #e83b3c60
+# %% ../nbs/39_verbs.ipynb #bd25b040
 def evaluate(run:str, # run folder
              data:str='phantom', # name of the catalog, folder, CSV, or phantom
              images:str=None, # CSV: folder of the images (default: the CSV's)
@@ -150,21 +160,23 @@ def evaluate(run:str, # run folder
     from fundus_fastai.ship.model import load_model
     learn = load_model(run)
     cfg,out = learn.config,Path(out or Path(run)/'evaluation')
-    if out.resolve()==Path(run).resolve(): raise DataError("an evaluation does not go into the run's own folder: name another with --out")
-    df = runs.load_frame(cfg['task'], data, images=images, path_col=path_col, label=label, patient=patient, patients=patients, seed=seed)
+    if out.resolve()==Path(run).resolve(): raise DataError(f"{out} is the run itself: name another folder with --out")
+    df = runs.load_frame(cfg['task'], data, images=images, path_col=path_col, label=label, patient=patient,
+                         patients=patients, seed=seed)
     df = runs.unseen(df, run, allow_leak).assign(split='test')
-    note = 'Patients of the training may be among these (--allow-leak): expect the numbers to flatter.' if allow_leak else ''
-    if cfg.get('source')=='phantom' and df.attrs['source']!='phantom': note += ' This net has learned from phantoms only.'
-    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note.strip()}
+    note = runs.split_note(df, allow_leak)
+    if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
+    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note}
     return _show(out, _finish(runs.start_run(out, force=force), learn, df, config, None, maps))
 
-# %% ../nbs/39_verbs.ipynb #ec68703d
+# %% ../nbs/39_verbs.ipynb #93a8ab4d
 def _inside(path):
     "The image files below a folder, or the file itself"
     from fundus_fastai.images import suffixes
     if not Path(path).is_dir(): return [str(path)]
     return sorted(str(o) for o in Path(path).rglob('*') if o.suffix.lower() in suffixes and not o.name.startswith('.'))
 
+# %% ../nbs/39_verbs.ipynb #ea73381f
 def _images(images):
     "Image files, folders expanded; the readable ones, and a sentence for the rest"
     from fundus_fastai.images import check_images
@@ -175,11 +187,12 @@ def _images(images):
     if len(bad)==len(files): raise DataError(f"none of the {len(files)} images can be read")
     return [f for f in files if f not in set(bad.path)], len(bad)
 
+# %% ../nbs/39_verbs.ipynb #712fc052
 def _after(bad):
     "Say at the end that images were left out"
     if bad: raise DataError(f"{bad} images could not be read and were left out (named above)")
 
-# %% ../nbs/39_verbs.ipynb #9ea852cf
+# %% ../nbs/39_verbs.ipynb #5de71d38
 def predict(run:str, # run folder
             images:list, # image files or folders
             bs:int=64 # images a batch
@@ -190,7 +203,8 @@ def predict(run:str, # run folder
     files,bad = _images(images)
     df = learn.predict_frame(files, bs=bs).drop(columns=['patient','eye'])
     df.insert(1, 'prediction', df.filter(regex='^p_').idxmax(axis=1).str[2:])
-    say("research use only, not a medical device" + (": this net has learned from phantoms" if learn.config.get('source')=='phantom' else ''))
+    say("research use only, not a medical device")
+    if learn.config.get('source')=='phantom': say("PHANTOM: this net has learned from drawn images only")
     df.to_csv(sys.stdout, index=False, float_format='%.6g')
     _after(bad)
 
@@ -217,18 +231,18 @@ def explain(run:str, # run folder
     print(f"{len(t)} maps: {out/'maps.csv'}")
     _after(bad)
 
-# %% ../nbs/39_verbs.ipynb #702ab05e
+# %% ../nbs/39_verbs.ipynb #ec13e03e
 def demo(out:str='fundus_demo', # folder of the run
          patients:int=160, # phantom patients
-         epochs:int=8, # epochs of training
-         seed:int=42,
+         epochs:int=12, # epochs of training
+         seed:int=42, # another seed draws other patients
          force:bool=False # overwrite an earlier demo
         ):
-    "The whole road on phantoms: data, training, unseen patients, heat maps with truth, report; a few minutes on two cores"
-    say("fundus demo: PHANTOM DATA, procedural OCT scans drawn by a program; no result here says anything about patients\n"
+    "Walk the whole road on phantoms: data, training, unseen patients, heat maps with truth, report; a few minutes"
+    say("fundus demo on PHANTOM DATA: OCT scans drawn by a program; no result here says anything about patients\n"
         f"1. draw scans of {patients} phantom patients in the layout of the Kermany set\n"
         "2. split by patients, train a small net from random weights\n"
         "3. score the patients it has not seen, with intervals\n"
         "4. cover each part of some scans and see what the net loses; compare with the true lesion\n")
-    return train('oct', 'phantom', arch='resnet10t', weights='none', size=128, epochs=epochs, lr='4e-3', patients=patients,
+    return train('oct', 'phantom', arch='resnet10t', weights='none', size=128, bs=16, epochs=epochs, patients=patients,
                  seed=seed, out=out, force=force)

@@ -6,11 +6,12 @@
 __all__ = ['splits', 'cards', 'read_kermany', 'read_folder', 'read_csv', 'demand_trainable', 'data_source', 'Card', 'get_card',
            'catalog', 'read_dataset', 'guess_card', 'make_phantom']
 
-# %% ../../nbs/10_data.catalog.ipynb #456694e1
+# %% ../../nbs/10_data.catalog.ipynb #3564059f
 import html, io, os, re
 from dataclasses import dataclass, fields
 from pathlib import Path
 import pandas as pd
+from fastcore.basics import patch
 from ..core import DataError, EyeError, one_of, read_json, say
 from ..images import suffixes
 
@@ -325,8 +326,8 @@ def data_source(where # a folder, or a frame (then: of its images)
             return said if said in ('phantom','kaggle') else 'local'
     return 'local'
 
-# %% ../../nbs/10_data.catalog.ipynb #1c1eeb94
-@dataclass
+# %% ../../nbs/10_data.catalog.ipynb #825c73c8
+@dataclass(repr=False)
 class Card:
     "What there is to know of a data set"
     name:str            # what you type
@@ -344,22 +345,28 @@ class Card:
     gb_unpacked:float=None # gigabytes on disk
     note:str=''         # what to watch out for
 
-    def facts(self):
-        "What is known, as texts"
-        known = {o.name:getattr(self, o.name) for o in fields(self) if o.name not in ('parser','phantom')}
-        return {k:', '.join(v) if isinstance(v, tuple) else str(v) for k,v in known.items() if v not in (None,'',())}
+# %% ../../nbs/10_data.catalog.ipynb #8a6458c5
+@patch
+def facts(self:Card)->dict: # name -> text
+    "What is known, as texts"
+    known = {o.name:getattr(self, o.name) for o in fields(self) if o.name not in ('parser','phantom')}
+    return {k:', '.join(v) if isinstance(v, tuple) else str(v) for k,v in known.items() if v not in (None,'',())}
 
-    def __str__(self): return '\n'.join(f"{k:12} {v}" for k,v in self.facts().items())
-    __repr__ = __str__
-    def _repr_html_(self):
-        row = '<tr><th>{}</th><td style="text-align:left">{}</td></tr>'
-        return '<table>' + ''.join(row.format(k, html.escape(v)) for k,v in self.facts().items()) + '</table>'
+# %% ../../nbs/10_data.catalog.ipynb #26d5f1f9
+@patch
+def __repr__(self:Card): return '\n'.join(f"{k:12} {v}" for k,v in self.facts().items())
 
-# %% ../../nbs/10_data.catalog.ipynb #97352796
+@patch
+def _repr_html_(self:Card):
+    row = '<tr><th>{}</th><td style="text-align:left">{}</td></tr>'
+    return '<table>' + ''.join(row.format(k, html.escape(v)) for k,v in self.facts().items()) + '</table>'
+
+# %% ../../nbs/10_data.catalog.ipynb #ed5b59ba
 def _oct_phantoms(to, patients=80, seed=0):
     from fundus_fastai.phantom.oct import write_kermany
     return write_kermany(to, patients=patients, seed=seed)
 
+# %% ../../nbs/10_data.catalog.ipynb #866d2919
 cards = {o.name:o for o in [
     Card('kermany2018', 'OCT B-scans of Kermany et al. (2018): CNV, DME, drusen, normal', task='oct', classes=_kermany,
          patient='the number in the file name', parser=read_kermany, phantom=_oct_phantoms, kind='dataset',

@@ -167,17 +167,20 @@ def _colab_secrets():
     res = {k:v for k in ('KAGGLE_API_TOKEN',)+_PAIR if (v := get(k))}
     return res if 'KAGGLE_API_TOKEN' in res or len(res)==2 else {}
 
-# %% ../../nbs/11_data.kaggle.ipynb #da436f1f
+# %% ../../nbs/11_data.kaggle.ipynb #9f9f3eda
+def _in_files(*names):
+    "Where the first of the files `names` that tells something is, and what it tells; `None` if there is none"
+    files = [d/n for d in _dirs() for n in names]
+    return next(((str(f),o) for f in files if (o := _from_file(f))), None)
+
+# %% ../../nbs/11_data.kaggle.ipynb #73494fe0
 def credentials()->tuple: # (where they were found, environment variables for the client)
     "Find Kaggle credentials in the environment, files or Colab's secrets; `DownloadError` says how to get some"
     env = os.environ
     if env.get('KAGGLE_API_TOKEN'): return 'KAGGLE_API_TOKEN', {}
-    names = 'access_token','access_token.txt'
-    for f in [d/n for d in _dirs() for n in names]:
-        if o := _from_file(f): return str(f), o
+    if o := _in_files('access_token', 'access_token.txt'): return o
     if all(env.get(k) for k in _PAIR): return ' and '.join(_PAIR), {}
-    for f in [d/'kaggle.json' for d in _dirs()]:
-        if o := _from_file(f): return str(f), o
+    if o := _in_files('kaggle.json'): return o
     if o := _colab_secrets(): return "Colab's Secrets", o
     oauth = Path('~/.kaggle/credentials.json').expanduser()
     if oauth.exists(): return str(oauth), {}  # of `kaggle auth login`

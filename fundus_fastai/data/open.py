@@ -17,7 +17,13 @@ def _in_notebook():
     ip = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
     return hasattr(ip, 'kernel')
 
-# %% ../../nbs/13_data.open.ipynb #0b78ba15
+# %% ../../nbs/13_data.open.ipynb #f699ed27
+def _box(text):
+    "`text` in a red frame, as HTML"
+    style = 'border:2px solid #b5432a;padding:.6em 1em;max-width:50em'
+    return f'<div style="{style}"><b>{html.escape(text)}</b></div>'
+
+# %% ../../nbs/13_data.open.ipynb #35c526d6
 def banner(text:str # one or two sentences
           ):
     "Show `text` so that it cannot be missed: framed on stderr, and as a box where this is a notebook"
@@ -25,8 +31,7 @@ def banner(text:str # one or two sentences
     say(f"{line}\n{text}\n{line}")
     if not _in_notebook(): return
     from IPython.display import HTML, display
-    style = 'border:2px solid #b5432a;padding:.6em 1em;max-width:50em'
-    display(HTML(f'<div style="{style}"><b>{html.escape(text)}</b></div>'))
+    display(HTML(_box(text)))
 
 # %% ../../nbs/13_data.open.ipynb #c70f84fa
 def _told(df, why=''):

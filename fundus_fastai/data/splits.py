@@ -25,16 +25,20 @@ def shared_patients(df # frame with `patient` and `split`
 # %% ../../nbs/12_data.splits.ipynb #e7e9cb3f
 def _names(o, k=3): return ', '.join(sorted(map(str, o))[:k]) + (', ...' if len(o)>k else '')
 
-# %% ../../nbs/12_data.splits.ipynb #6205909c
+# %% ../../nbs/12_data.splits.ipynb #f53471a5
+def _leaks(df):
+    "A sentence for each pair of sides that share patients"
+    return [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: {_names(v, 10)}"
+            for (a,b),v in shared_patients(df).items()]
+
+# %% ../../nbs/12_data.splits.ipynb #5bdbefd5
 def check_split(df # frame with `patient` and `split`
                )->pd.DataFrame: # `df` itself
     "Pass `df` on if no patient is on two sides; raises `LeakError` that names the patients otherwise"
     if 'split' not in df: raise DataError("the table has no column 'split': split_patients makes one")
     if odd := set(df.split.dropna()) - set(splits):
         raise DataError(f"unknown split {_names(odd)}: expected {', '.join(splits)}")
-    leaks = [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: {_names(v, 10)}"
-             for (a,b),v in shared_patients(df).items()]
-    if leaks: raise LeakError('; '.join(leaks))
+    if leaks := _leaks(df): raise LeakError('; '.join(leaks))
     return df
 
 # %% ../../nbs/12_data.splits.ipynb #78437a94
@@ -117,11 +121,13 @@ def split_patients(df, # frame
     if few: say(f"too few patients for one in each of {', '.join(sides)}: {by} {_names(few, 10)}")
     return check_split(res)
 
-# %% ../../nbs/12_data.splits.ipynb #a2466ec6
-def relative_paths(df, root=None):
-    "Paths of `df` relative to `root` (default: `df.attrs['root']`), with forward slashes"
-    root = root or df.attrs.get('root')
-    if root is None: raise DataError("relative paths need a root: pass the data's folder as root")
+# %% ../../nbs/12_data.splits.ipynb #a05b3c58
+def relative_paths(df, # frame
+                   root=None # folder that paths are relative to; default `df.attrs['root']`
+                  )->pd.Series: # texts with forward slashes
+    "Paths of `df` as seen from the data's folder; raises `DataError` where that is not known"
+    if (root := root or df.attrs.get('root')) is None:
+        raise DataError("relative paths need a root: pass the data's folder as root")
     cut = df['path'].map(os.path.split)
     rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}  # folders are few
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))
@@ -134,7 +140,7 @@ def split_hash(df, # frame with `split`
     rows = sorted(f'{p}\t{o.patient}\t{o.split}' for p,o in zip(relative_paths(df, root), df.itertuples()))
     return hashlib.sha256('\n'.join(rows).encode()).hexdigest()
 
-# %% ../../nbs/12_data.splits.ipynb #eb89a970
+# %% ../../nbs/12_data.splits.ipynb #ea0c6d41
 def save_split(df, # frame with `split`
                path, # CSV to write
                root=None, # folder that paths are relative to; default `df.attrs['root']`
@@ -143,7 +149,8 @@ def save_split(df, # frame with `split`
               )->Path: # `path`
     "Freeze the split of `df` as a CSV of relative path, patient, eye, split and labels, whole or not at all"
     cols = ['path','patient','eye','split'] + [o for o in labels if o in df]
-    d = (df if allow_leak else check_split(df)).assign(path=relative_paths(df, root)).reindex(columns=cols).sort_values('path')
+    if not allow_leak: check_split(df)
+    d = df.assign(path=relative_paths(df, root)).reindex(columns=cols).sort_values('path')
     with whole_file(path) as f: d.to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     return Path(path)
 
@@ -161,9 +168,6 @@ def _split_table(path):
     if len(odd):
         raise DataError(f"{path}: unknown split {odd.iloc[0]!r} of {odd.index[0]}: expected {', '.join(splits)}")
     return s
-
-# %% ../../nbs/12_data.splits.ipynb #23a2fcf4
-#| export
 
 # %% ../../nbs/12_data.splits.ipynb #ae98263f
 def read_split(path, # CSV of `save_split`

@@ -223,26 +223,28 @@ def _geometry(size, window, stride):
                         f"choose a window of at most {min(size)}")
     return window,stride
 
-# %% ../../nbs/32_explain.occlusion.ipynb #20566648
+# %% ../../nbs/32_explain.occlusion.ipynb #57df76d4
 def _target(t, names):
     "Find one class by name or number among `names`; raises `EyeError`"
     if isinstance(t, str): return names.index(one_of(t, names, 'class'))
     if t not in range(len(names)): raise DataError(f"class {t!r} is not one of 0 to {len(names)-1}")
     return int(t)
 
+# %% ../../nbs/32_explain.occlusion.ipynb #89aea85f
 def _targets(target, classes):
     "Read `target` (None for all, one, or several) as indices into `classes`; raises `EyeError`"
     if target is None: return list(range(len(classes)))
     names = [str(o) for o in classes]
     return [_target(t, names) for t in ([target] if isinstance(target, str) or np.ndim(target)==0 else target)]
 
-# %% ../../nbs/32_explain.occlusion.ipynb #3e898466
+# %% ../../nbs/32_explain.occlusion.ipynb #1ac37918
 def _net(model):
     "Find the net and its class names in `model`; raises `ModelError`"
     if isinstance(model, nn.Module): return model,None
     if isinstance(model, Learner): return model.model,getattr(model.dls, 'vocab', None)
     raise ModelError(f"occlusion takes an nn.Module or a fastai Learner, not a {type(model).__name__}")
 
+# %% ../../nbs/32_explain.occlusion.ipynb #07fb4a19
 def _names(vocab, k):
     "List `vocab` if it names `k` classes, and numbers as text otherwise"
     return list(vocab) if vocab is not None and len(vocab)==k else [str(i) for i in range(k)]
@@ -307,8 +309,8 @@ def occlude(self:Learner,
     join = lambda k: torch.cat([getattr(m,k) for m in maps])
     return replace(maps[0], values=join('values'), baseline=join('baseline'))
 
-# %% ../../nbs/32_explain.occlusion.ipynb #adfd8c42
-def save_maps(omap:OcclusionMap,
+# %% ../../nbs/32_explain.occlusion.ipynb #55f6b0fd
+def save_maps(omap:OcclusionMap, # of N images
               stems, # one name an image, without suffix
               to, # folder
               method:str='occlusion' # second part of the file names

@@ -124,15 +124,21 @@ def mottle(rng, # numpy random generator
     k = rng.standard_normal((int(h/cy)+3, int(w/cx)+3), dtype=np.float32)
     return cv2.resize(k, (w,h), interpolation=cv2.INTER_CUBIC)
 
-# %% ../../nbs/01_phantom.oct.ipynb #1d32b02c
-def _choroid(rng, p, depth:np.ndarray, top:int, s:float)->np.ndarray:
-    "Brightness at `depth` pixels below Bruch's membrane, from row `top` down"
-    h,w = depth.shape; h += top; um = np.float32(UM[0]/s)
+# %% ../../nbs/01_phantom.oct.ipynb #50ed5382
+def _mottled(rng, p, t, top, s):
+    "Light and dark of the choroid's vessels, about 1, at depth `t` [h,W] (0-1), from row `top` down"
+    h,w = t.shape; h += top
     big,small = mottle(rng,h,w,17*s,26*s)[top:], mottle(rng,h,w,6*s,8*s)[top:]
-    t = np.clip(depth*(um/np.float32(p.choroid)), 0, 1)
     small *= np.float32(p.vessels)*(.55-.3*t); big *= np.float32(3*p.vessels)*t*(1-t)
     small += big; small += 1
-    below = cv2.exp(np.minimum(depth*np.float32(-um/p.fade), 0))*np.clip(small, .2, 1.6)
+    return np.clip(small, .2, 1.6)
+
+# %% ../../nbs/01_phantom.oct.ipynb #0c78da4c
+def _choroid(rng, p, depth:np.ndarray, top:int, s:float)->np.ndarray:
+    "Brightness at `depth` pixels below Bruch's membrane, from row `top` down"
+    um = np.float32(UM[0]/s)
+    t = np.clip(depth*(um/np.float32(p.choroid)), 0, 1)
+    below = cv2.exp(np.minimum(depth*np.float32(-um/p.fade), 0))*_mottled(rng, p, t, top, s)
     return below * np.clip(105*depth+52.5, 0, 105)
 
 # %% ../../nbs/01_phantom.oct.ipynb #0899825d
@@ -164,17 +170,21 @@ def _outline(x, y, rx, ry, turn, n=20):
     r = 1+.1*np.cos(2*t+turn[0])+.06*np.cos(3*t+turn[1])
     return np.round(16*np.stack([x+rx*r*np.cos(t), y+ry*r*np.sin(t)], -1)).astype(np.int32)
 
-# %% ../../nbs/01_phantom.oct.ipynb #1ff1ddd7
+# %% ../../nbs/01_phantom.oct.ipynb #79b3744d
+def _place(e, rows, blob, s):
+    "Outline of a `blob` in 1/16 pixel, in its layer"
+    kind,at,k,deep,rx,ry,_,turn = blob; step = float(e.x[1]-e.x[0])
+    col = (at-float(e.x[0]))/step; c = int(np.clip(round(col), 0, len(e.x)-1))
+    top,high = float(rows[k,c]),float(rows[k+1,c]-rows[k,c]); ry = ry*s/UM[0]
+    if kind=='cyst': ry = min(ry, .46*high)
+    return _outline(col, top+deep*high, max(rx/step,.7), max(ry,.7), turn)
+
+# %% ../../nbs/01_phantom.oct.ipynb #4d77b231
 def _fill(e, rows, kinds, h):
     "Draw the blobs of `kinds`, each with its brightness: [h,W] float32"
-    im = np.zeros((h,len(e.x)), np.float32); s = h/496; step = float(e.x[1]-e.x[0])
-    for kind,at,k,deep,rx,ry,val,turn in e.blobs:
-        if kind not in kinds: continue
-        col = (at-float(e.x[0]))/step; c = int(np.clip(round(col), 0, len(e.x)-1))
-        top,high = float(rows[k,c]),float(rows[k+1,c]-rows[k,c]); ry = ry*s/UM[0]
-        if kind=='cyst': ry = min(ry, .46*high)
-        pts = _outline(col, top+deep*high, max(rx/step,.7), max(ry,.7), turn)
-        cv2.fillPoly(im, [pts], float(val) or 1., shift=4)
+    im = np.zeros((h,len(e.x)), np.float32)
+    for b in e.blobs:
+        if b[0] in kinds: cv2.fillPoly(im, [_place(e, rows, b, h/496)], float(b[6]) or 1., shift=4)
     return im
 
 # %% ../../nbs/01_phantom.oct.ipynb #45c00097
@@ -199,14 +209,19 @@ def _settle(e, lift:np.ndarray, yields:float=.5, keep:float=12):
     inner = e.th['inl']+e.th['opl']+e.th['gcl']; rest = np.clip(1-(e.th['onl']-want)/inner, .35, 1)
     for k in ('inl','opl','gcl'): e.th[k] = e.th[k]*rest
 
-# %% ../../nbs/01_phantom.oct.ipynb #a2a2f0e5
-def _drusen(rng, e, s):
-    "Raise three to a dozen domes of the RPE"
+# %% ../../nbs/01_phantom.oct.ipynb #4d7972ce
+def _domes(rng, e, s):
+    "Height in um of three to a dozen domes"
     n = 3 + int(rng.integers(0,4)) + int(5*s); up = np.zeros_like(e.x)
     for c in (e.spot + rng.uniform(-1,1,n)*rng.uniform(700,1600)).clip(-2500,2500):
         high = 32+rng.uniform(.15,1)*118*s
         up = np.maximum(up, high*dome(e.x, c, high*rng.uniform(1.3,2.6)+40, rng.uniform(.5,1)))
-    up *= 1+.1*wobble(rng, e.x, 60)
+    return up*(1+.1*wobble(rng, e.x, 60))
+
+# %% ../../nbs/01_phantom.oct.ipynb #f9cedad8
+def _drusen(rng, e, s):
+    "Raise the RPE over drusen, and press the photoreceptors above"
+    up = _domes(rng, e, s)
     e.th['sub'] = e.th['sub'] + up
     e.val['sub'] = e.val['sub']*rng.uniform(.8,1.3)*(1+.15*wobble(rng, e.x, 90))
     for k,a in (('ez',.4),('os',-.3),('elm',.3)): e.val[k] = e.val[k]*(1-a*np.clip(up/60,0,1))
@@ -265,19 +280,30 @@ def _exudates(rng, e, c, w, n):
         wide,shine,shadow = r*rng.uniform(1.5,2.8),rng.uniform(70,150),rng.uniform(.1,.45)
         _blob(e, rng, 'exudate', at, layer, rng.uniform(.1,.7), wide, r, shine, shadow)
 
-# %% ../../nbs/01_phantom.oct.ipynb #b944828d
-def _dme(rng, e, s):
-    "Swell the retina and fill it with cysts"
-    u,x = rng.uniform,e.x; c = e.spot*.6; w = u(700,1100)+500*s
+# %% ../../nbs/01_phantom.oct.ipynb #c034988b
+def _swell(rng, e, c, w, s):
+    "Thicken the two nuclear layers around `c`"
+    u,x = rng.uniform,e.x
     swell = (45+u(.6,1)*290*s)*np.exp(-((x-c)/w)**2)*np.clip(1+.1*wobble(rng,x,500),.5,1.5)
     part = u(.5,.75)
     e.th['onl'] = e.th['onl']+part*swell; e.th['inl'] = e.th['inl']+(1-part)*swell
     for k in ('onl','inl'): e.val[k] = e.val[k]*(1+.1*wobble(rng,x,150))
-    _cysts(rng, e, c, w, 3+int(u(3,10)*s))
+
+# %% ../../nbs/01_phantom.oct.ipynb #ff54b660
+def _seep(rng, e, c, w, s):
+    "Put fluid below the swollen retina"
+    u = rng.uniform
+    up = (30+150*s)*dome(e.x, c+u(-.2,.2)*w, w*u(.5,.8), u(1,1.6))
+    e.th['srf'] = e.th['srf']+up; _settle(e, up, .85, 22)
+
+# %% ../../nbs/01_phantom.oct.ipynb #17a3cf06
+def _dme(rng, e, s):
+    "Swell the retina and fill it with cysts"
+    c = e.spot*.6; w = rng.uniform(700,1100)+500*s
+    _swell(rng, e, c, w, s)
+    _cysts(rng, e, c, w, 3+int(rng.uniform(3,10)*s))
     _exudates(rng, e, c, w, int(rng.integers(0,4+int(9*s))))
-    if rng.random()<.25:
-        up = (30+150*s)*dome(x, c+u(-.2,.2)*w, w*u(.5,.8), u(1,1.6))
-        e.th['srf'] = e.th['srf']+up; _settle(e, up, .85, 22)
+    if rng.random()<.25: _seep(rng, e, c, w, s)
 
 # %% ../../nbs/01_phantom.oct.ipynb #95c47303
 def _tissue(e, p, v, rows, h):
@@ -292,9 +318,9 @@ def _tissue(e, p, v, rows, h):
     im *= _light(e, rows, h)
     return cv2.GaussianBlur(im, (5,5), .9*s+.2, sigmaY=.6*s+.2)
 
-# %% ../../nbs/01_phantom.oct.ipynb #73e34972
+# %% ../../nbs/01_phantom.oct.ipynb #55de1922
 def _display(im, p, v, keep):
-    "Speckle, floor and grey values: [h,W] float32; brightness is matched where `keep`"
+    "Speckle, floor and gray values: [h,W] float32; brightness is matched where `keep`"
     h,w = im.shape; y = np.linspace(1,.6,h,dtype=np.float32)[:,None]
     gain = np.exp(.09*wobble(v.rng, np.linspace(-3000,3000,w,dtype=np.float32), 900)).astype(np.float32)
     log = speckle(v.rng, h, w, p.grain)
@@ -345,13 +371,18 @@ def _truth(e, p, rows, h, keep):
 # %% ../../nbs/01_phantom.oct.ipynb #bf27a083
 DRAW = dict(CNV=_cnv, DME=_dme, DRUSEN=_drusen)
 
-# %% ../../nbs/01_phantom.oct.ipynb #921b66d1
+# %% ../../nbs/01_phantom.oct.ipynb #c78e4771
+def _how_ill(rng, p, label, severity):
+    "Severity 0-1: none in health, as asked for, or drawn near the patient's own"
+    drawn = float(np.clip(p.severity+rng.uniform(-.1,.1), .15, 1))
+    return 0. if label=='NORMAL' else drawn if severity is None else float(severity)
+
+# %% ../../nbs/01_phantom.oct.ipynb #96f981b3
 def _eye(label, p, v, seed, patient, scan, severity, size):
     "An eye with its lesion, and the severity"
     h,w = size; rng = np.random.default_rng([seed, patient, scan, 2])
     e = _healthy(p, v, ((np.arange(w)-w/2)*UM[1]*496/h - v.fovea).astype(np.float32))
-    drawn = float(np.clip(p.severity+rng.uniform(-.1,.1), .15, 1)); e.label = label
-    s = 0. if label=='NORMAL' else drawn if severity is None else float(severity)
+    s = _how_ill(rng, p, label, severity); e.label = label
     _vessels(e, v)
     if label!='NORMAL': DRAW[label](rng, e, s)
     return e,s
@@ -426,13 +457,18 @@ def _load_truth(f, im)->OctPhantom:
     masks = {k[5:]:np.unpackbits(m, axis=1, count=w).astype(bool) for k,m in z.items() if k.startswith('mask_')}
     return OctPhantom(im, str(z['label']), masks, layers, int(z['patient']), str(z['eye']), float(z['severity']))
 
-# %% ../../nbs/01_phantom.oct.ipynb #7f1ec163
+# %% ../../nbs/01_phantom.oct.ipynb #8cab7940
+def _truth_file(path):
+    "The truth that belongs to the scan `path`, or `None`"
+    files = [o/'truth'/f'{path.stem}.npz' for o in path.absolute().parents]
+    return next((f for f in files[:5] if f.exists()), None)
+
+# %% ../../nbs/01_phantom.oct.ipynb #ba7cab67
 def oct_truth(image_path # a scan that `write_kermany` wrote
              )->OctPhantom: # with masks and layers, or `None` if there is no truth beside the image
     "Read the truth that lies beside a phantom; raises `DataError` where it cannot be read"
     path = Path(image_path)
-    f = next((f for d in list(path.absolute().parents)[:5] if (f := d/'truth'/f'{path.stem}.npz').exists()), None)
-    if f is None: return None
+    if (f := _truth_file(path)) is None: return None
     try: return _load_truth(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error) as e:
         raise DataError(f"the truth of {path.name} cannot be read ({e}): write the phantoms again") from None
@@ -494,12 +530,17 @@ def _whole_dir(to):
         tmp.rename(to)
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../../nbs/01_phantom.oct.ipynb #dca46fc7
-def _draw_all(to, plan, seed, size):
-    "Write all scans of `plan` and the table, on all cores"
+# %% ../../nbs/01_phantom.oct.ipynb #2080704a
+def _folders(to):
+    "Make the empty tree of the data set, also the folders that will stay empty"
     for s in SPLITS.values():
         for c in CLASSES: (to/'OCT2017'/s/c).mkdir(parents=True)
     (to/'truth').mkdir()
+
+# %% ../../nbs/01_phantom.oct.ipynb #f98829a2
+def _draw_all(to, plan, seed, size):
+    "Write all scans of `plan` and the table, on all cores"
+    _folders(to)
     with ThreadPoolExecutor(os.cpu_count()) as ex:
         todo = ex.map(lambda o: _write_scan(to, o, seed, size), list(plan.itertuples()))
         try: rows = list(progress(todo, 'drawing phantoms', total=len(plan)))

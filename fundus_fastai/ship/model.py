@@ -15,11 +15,14 @@ from ..core import DataError, ModelError, read_json, sha256, whole_file, write_j
 from ..tasks import get_task
 from ..vision.learner import eye_learner, find_net
 
-# %% ../../nbs/23_ship.model.ipynb #8818d1cc
+# %% ../../nbs/23_ship.model.ipynb #6eaa5668
 FORMAT = 1 # of config.json; raise it when older code could misread a newer file
 
-def _versions(): return dict(python=platform.python_version(), torch=torch.__version__, timm=timm.__version__, fastai=fastai.__version__)
+# %% ../../nbs/23_ship.model.ipynb #1cdb5b7a
+def _versions():
+    return dict(python=platform.python_version(), **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
 
+# %% ../../nbs/23_ship.model.ipynb #06978d9d
 def save_model(learn, # from `eye_learner`
                to, # folder
                task:str='oct', # name of the task
@@ -31,13 +34,13 @@ def save_model(learn, # from `eye_learner`
     size = size or learn.dls.valid.one_batch()[0].shape[-1]
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
-    cfg = dict(format=FORMAT, library='fundus_fastai', library_version=__version__, task=get_task(task).name, **learn.eye,
-               classes=[str(o) for o in learn.dls.vocab], size=int(size), sha256=sha256(to/'model.safetensors'),
-               versions=_versions(), made=dt.date.today().isoformat(), **more)
-    write_json(to/'config.json', cfg)
+    what = dict(format=FORMAT, library='fundus_fastai', library_version=__version__, task=get_task(task).name)
+    net = dict(**learn.eye, classes=list(map(str, learn.dls.vocab)), size=int(size),
+               sha256=sha256(to/'model.safetensors'))
+    write_json(to/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return to
 
-# %% ../../nbs/23_ship.model.ipynb #555b7062
+# %% ../../nbs/23_ship.model.ipynb #c97d9bbb
 def read_config(path # run folder
                )->dict:
     "Read and check `config.json`; raises `ModelError` that says what is wrong"
@@ -46,13 +49,13 @@ def read_config(path # run folder
     cfg = read_json(path/'config.json')
     if not isinstance(cfg, dict): raise ModelError(f"{path/'config.json'} does not describe a model")
     if isinstance(cfg.get('format'), int) and cfg['format']>FORMAT:
-        raise ModelError(f"{path/'config.json'} has format {cfg['format']}, this is fundus_fastai {__version__} which reads "
+        raise ModelError(f"{path/'config.json'} has format {cfg['format']}, and fundus_fastai {__version__} reads "
                          f"format {FORMAT}: pip install -U fundus_fastai")
     lost = [k for k in ('format','task','arch','head','classes','size','normalize','sha256') if k not in cfg]
     if lost: raise ModelError(f"{path/'config.json'} lacks {', '.join(lost)}: it is not a complete model")
     return cfg
 
-# %% ../../nbs/23_ship.model.ipynb #25c8b1e4
+# %% ../../nbs/23_ship.model.ipynb #a67994df
 def _check_weights(path, cfg):
     "Raise `ModelError` unless `path` is the file that `cfg` was written for"
     if not path.exists(): raise ModelError(f"{path} is missing: the run folder is incomplete")
@@ -60,12 +63,14 @@ def _check_weights(path, cfg):
         raise ModelError(f"{path} is not the file that config.json was written for (its sha256 differs): "
                          "it was changed or damaged; copy the run folder again from its source")
 
+# %% ../../nbs/23_ship.model.ipynb #47d78034
 def _blank_frame(classes):
     "One black image in training and in validation for each class, so that `DataLoaders` can be built without data"
     blank = np.zeros((32,32), np.uint8)
-    return pd.DataFrame(dict(path=[blank]*2*len(classes), label=list(classes)*2, split=['train']*len(classes)+['valid']*len(classes)))
+    n = len(classes)
+    return pd.DataFrame(dict(path=[blank]*2*n, label=list(classes)*2, split=['train']*n+['valid']*n))
 
-# %% ../../nbs/23_ship.model.ipynb #f4e565d2
+# %% ../../nbs/23_ship.model.ipynb #b8099897
 def load_model(path, # run folder
                device=None # where the model goes (default: fastai's)
               )->Learner: # in evaluation mode, its config in `learn.config`
@@ -78,8 +83,9 @@ def load_model(path, # run folder
     dls.add_tfms([Normalize.from_stats(**cfg['normalize'])], 'after_batch')
     learn = eye_learner(dls, cfg['arch'], weights=None, loss_func=task.loss(), amp=False, **cfg['head'])
     try: learn.model.load_state_dict(load_file(path/'model.safetensors'))
-    except Exception as e: raise ModelError(f"the weights in {path} do not fit {cfg['arch']} as this timm {timm.__version__} builds it "
-                                            f"(it was saved with {cfg.get('versions')}): {str(e)[:160]}") from None
+    except Exception as e:
+        raise ModelError(f"the weights in {path} do not fit {cfg['arch']} as timm {timm.__version__} builds it "
+                         f"(saved with {cfg.get('versions')}): {str(e)[:160]}") from None
     learn.model.eval()
     learn.config,learn.eye = cfg,{k:cfg[k] for k in learn.eye}
     return learn

@@ -14,11 +14,12 @@ from fastai.vision.all import *
 from ..core import DataError, say
 from ..images import read_image
 
-# %% ../../nbs/20_vision.data.ipynb #1184e8e4
+# %% ../../nbs/20_vision.data.ipynb #b1915a3a
 class TensorOct(TensorImageBW):
     "A batch or item of gray B-scans"
     _show_args = {'cmap':'gray'}
 
+# %% ../../nbs/20_vision.data.ipynb #a5f394e9
 class PILOct(PILImageBW):
     "An OCT B-scan: one gray channel, shown bright on dark"
     _show_args,_tensor_cls = {'cmap':'gray'},TensorOct
@@ -28,6 +29,7 @@ class PILOct(PILImageBW):
         if isinstance(fn, (str,Path)): fn = read_image(fn, gray=True)
         return cls(super().create(fn).convert('L'))
 
+# %% ../../nbs/20_vision.data.ipynb #39da519c
 class PILFundus(PILImage):
     "A fundus photograph in RGB"
     @classmethod
@@ -83,7 +85,7 @@ def eye_block(df, # frame with `path` and the label column
     return DataBlock(blocks=(ImageBlock(_images[image]), target), get_x=ColReader('path'), get_y=ColReader(label),
                      splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'), batch_tfms=tfms)
 
-# %% ../../nbs/20_vision.data.ipynb #58d58277
+# %% ../../nbs/20_vision.data.ipynb #d1c368dc
 @delegates(eye_block)
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
@@ -101,4 +103,5 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
     block = eye_block(both, label=label, **kwargs)
     kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers, device=device)
     if not balance: return block.dataloaders(both, **kw)
-    return block.weighted_dataloaders(both, both[label].astype(str).map(class_weights(both[label].astype(str)[~both._valid])).fillna(0).to_numpy(), **kw)
+    y = both[label].astype(str)
+    return block.weighted_dataloaders(both, y.map(class_weights(y[~both._valid])).fillna(0).to_numpy(), **kw)

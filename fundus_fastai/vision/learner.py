@@ -6,8 +6,8 @@
 __all__ = ['Net', 'find_net', 'read_weights', 'load_body', 'find_weights', 'eye_learner', 'one_cycle_plan', 'EpochSeed', 'Keeper',
            'RestoreScaler', 'TerminalProgress']
 
-# %% ../../nbs/22_vision.learner.ipynb #d7f37f3a
-import json, os, random, socket, time
+# %% ../../nbs/22_vision.learner.ipynb #d258e422
+import json, random, socket, tempfile, time
 from dataclasses import dataclass
 from urllib.parse import urlparse
 import numpy as np, pandas as pd, timm, torch, torchvision
@@ -43,18 +43,20 @@ def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', '
     if arch in tv: return Net(arch, 'torchvision', 224, *map(tuple, imagenet_stats))
     one_of(arch, sorted({*timm.list_models(), *tv}), 'net')
 
-# %% ../../nbs/22_vision.learner.ipynb #de5b9ced
+# %% ../../nbs/22_vision.learner.ipynb #89d98d8f
 def _open_weights(path):
     if path.suffix=='.safetensors': return load_file(path)
     if path.suffix=='.npz':
         with np.load(path, allow_pickle=False) as z: return {k:torch.from_numpy(z[k]) for k in z.files}
     return torch.load(path, map_location='cpu', weights_only=True)
 
+# %% ../../nbs/22_vision.learner.ipynb #9e79b5d3
 def _demand(path):
     "Pass an existing path on"
-    if not path.exists(): raise ModelError(f"no weights at {path}: pass --weights FILE, --weights imagenet or --weights none")
-    return path
+    if path.exists(): return path
+    raise ModelError(f"no weights at {path}: pass --weights FILE, --weights imagenet or --weights none")
 
+# %% ../../nbs/22_vision.learner.ipynb #8827b672
 def read_weights(path # `.safetensors`, `.npz`, `.pth`/`.pt`/`.bin`, or a run folder
                 )->dict: # name -> tensor
     "Read tensors without running any code from the file; raises `ModelError`"
@@ -67,13 +69,14 @@ def read_weights(path # `.safetensors`, `.npz`, `.pth`/`.pt`/`.bin`, or a run fo
     for k in ('state_dict','model'): sd = sd[k] if isinstance(sd.get(k), dict) else sd
     return {k.removeprefix('module.'):v for k,v in sd.items() if isinstance(v, torch.Tensor)}
 
-# %% ../../nbs/22_vision.learner.ipynb #fb0b4238
+# %% ../../nbs/22_vision.learner.ipynb #2563cd06
 def _full_names(body, net):
     "Names of the body's tensors as the file spells them"
     if net.source=='timm': return {k: k.removeprefix('model.') for k in body.state_dict()}
     full = list(net.builder(weights=None).state_dict())
     return dict(zip(body.state_dict(), full)) # the body is the front of the net, in order
 
+# %% ../../nbs/22_vision.learner.ipynb #77d6b39b
 def load_body(model, # a fastai vision model: body, then head
               sd:dict, # tensors by name, of the full net or of a model saved by us
               net:Net, # what the model is
@@ -84,8 +87,8 @@ def load_body(model, # a fastai vision model: body, then head
     names = {k: '0.'+k for k in body.state_dict()} if own else _full_names(body, net)
     fits = {k:sd[n] for k,n in names.items() if n in sd and sd[n].shape==body.state_dict()[k].shape}
     lost = [names[k] for k in names if k not in fits and not k.endswith('num_batches_tracked')]
-    if lost: raise ModelError(f"{name} does not fit {net.arch}: {len(lost)} of {len(names)} tensors are missing or of another "
-                              f"shape (first: {lost[0]}): name the net that the weights belong to with --arch")
+    if lost: raise ModelError(f"{name} does not fit {net.arch}: {len(lost)} of {len(names)} tensors are missing or of "
+                              f"another shape (first: {lost[0]}): name the net that the weights belong to with --arch")
     body.load_state_dict(fits, strict=False)
 
 # %% ../../nbs/22_vision.learner.ipynb #6cdcdd8c
@@ -99,21 +102,24 @@ def _reachable(url, timeout=5):
 _offline = ("the ImageNet weights of {arch} are not on this machine and {host} cannot be reached: connect once, "
             "or pass --weights FILE (safetensors, .npz, .pth), or --weights none to start from random weights")
 
-# %% ../../nbs/22_vision.learner.ipynb #120827cc
+# %% ../../nbs/22_vision.learner.ipynb #6c13b7e1
 def _hub_file(net):
     "The weight file of a timm net, from the cache or the hub"
     import huggingface_hub as hub
     cfg = timm.get_pretrained_cfg(net.arch)
-    if not (cfg and cfg.hf_hub_id): raise ModelError(f"{net.arch} has no ImageNet weights: pass --weights none, or --weights FILE")
+    if not (cfg and cfg.hf_hub_id):
+        raise ModelError(f"{net.arch} has no ImageNet weights: pass --weights none, or --weights FILE")
     for f in ('model.safetensors','pytorch_model.bin'):
         if isinstance(p := hub.try_to_load_from_cache(cfg.hf_hub_id, f), str): return p
     host = hub.constants.ENDPOINT
     if hub.constants.HF_HUB_OFFLINE or not _reachable(host): raise ModelError(_offline.format(arch=net.arch, host=host))
     try: return hub.hf_hub_download(cfg.hf_hub_id, cfg.hf_hub_filename or 'model.safetensors', etag_timeout=5)
-    except Exception as e: raise ModelError(f"{host} did not give the weights of {net.arch} ({type(e).__name__}: "
-                                            f"{str(e).splitlines()[0][:160]}): pass --weights FILE or --weights none") from None
+    except Exception as e: # the hub's client has many kinds of them, all of which mean: no file
+        why = f"{type(e).__name__}: {str(e).splitlines()[0][:160]}"
+        raise ModelError(f"{host} did not give the weights of {net.arch} ({why}): "
+                         "pass --weights FILE or --weights none") from None
 
-# %% ../../nbs/22_vision.learner.ipynb #2a5c6a5d
+# %% ../../nbs/22_vision.learner.ipynb #5cd7b4cf
 def _tv_file(net):
     "The weight file of a torchvision net, from torch's cache or its server"
     url = torchvision.models.get_model_weights(net.arch).DEFAULT.url
@@ -124,14 +130,24 @@ def _tv_file(net):
     torch.hub.download_url_to_file(url, str(to), hash_prefix=to.stem.split('-')[-1])
     return to
 
+# %% ../../nbs/22_vision.learner.ipynb #3e25531a
 def find_weights(weights, # 'imagenet', `None` or 'none', or a file
-                 net:Net):
-    "The file that `weights` means, or `None` for a random start; raises `ModelError` within ten seconds where there is none"
+                 net:Net # whose weights
+                ):
+    "The file that `weights` means, or `None` for a random start; raises `ModelError` soon where there is none"
     if weights is None or str(weights).lower()=='none': return None
     if str(weights).lower()!='imagenet': return _demand(Path(weights))
     return Path(_hub_file(net) if net.source=='timm' else _tv_file(net))
 
-# %% ../../nbs/22_vision.learner.ipynb #e126324a
+# %% ../../nbs/22_vision.learner.ipynb #626565e1
+_head_args = ('concat_pool','pool','lin_ftrs','ps','first_bn','bn_final','lin_first')
+
+def _head(pretrained, kwargs):
+    "The head's options, the defaults among them written out: what a file says should not depend on who reads it"
+    default = dict(lin_ftrs=None, ps=.5) if pretrained else dict(lin_ftrs=[], ps=.1)
+    return {**default, **{k:v for k,v in kwargs.items() if k in _head_args}}
+
+# %% ../../nbs/22_vision.learner.ipynb #d34906e5
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
                 arch:str='resnet50', # any timm name, or torchvision's for what timm lacks
@@ -139,20 +155,22 @@ def eye_learner(dls, # from `eye_dls`
                 amp:bool=None, # mixed precision (default: on a CUDA device)
                 **kwargs
                )->Learner:
-    "A `Learner` with the named net and weights, frozen but for its head where weights were given"
+    "A `Learner` with the named net, frozen but for its head where weights were given; raises `EyeError`, `ModelError`"
     net = find_net(arch)
     path = find_weights(weights, net)
-    learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
-    if path: load_body(learn.model, read_weights(path), net, path.name)
-    if path: learn.freeze()
-    if not dls.after_batch.fs.filter(risinstance(Normalize)): dls.add_tfms([Normalize.from_stats(net.mean, net.std)], 'after_batch')
-    head = {k:v for k,v in kwargs.items() if k in ('concat_pool','pool','lin_ftrs','ps','first_bn','bn_final','lin_first')}
-    learn.eye = dict(arch=arch, head=head, weights='none' if path is None else str(weights) if weights=='imagenet' else path.name,
-                     normalize=dict(mean=net.mean, std=net.std))
+    head = _head(path, kwargs)
+    learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **{**kwargs, **head})
+    if path:
+        load_body(learn.model, read_weights(path), net, path.name)
+        learn.freeze()
+    if not dls.after_batch.fs.filter(risinstance(Normalize)):
+        dls.add_tfms([Normalize.from_stats(net.mean, net.std)], 'after_batch')
+    start = 'none' if path is None else 'imagenet' if weights=='imagenet' else path.name
+    learn.eye = dict(arch=arch, head=head, weights=start, normalize=dict(mean=net.mean, std=net.std))
     if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
     return learn
 
-# %% ../../nbs/22_vision.learner.ipynb #9064b482
+# %% ../../nbs/22_vision.learner.ipynb #f7356bbc
 def one_cycle_plan(epochs:int=5, # epochs with all layers in training
                    freeze_epochs:int=1, # epochs of the head alone, before
                    lr:float=2e-3, # highest rate of the head
@@ -161,8 +179,9 @@ def one_cycle_plan(epochs:int=5, # epochs with all layers in training
                   )->list: # one dict a stage
     "The stages of training, as plain data"
     if not pretrained: return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
-    head = [dict(name='head', frozen=True, epochs=freeze_epochs, lr=[lr], pct_start=.99, div=25.)] if freeze_epochs else []
-    return head + [dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3, div=5.)]
+    head = dict(name='head', frozen=True, epochs=freeze_epochs, lr=[lr], pct_start=.99, div=25.)
+    body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3, div=5.)
+    return [head, body] if freeze_epochs else [body]
 
 # %% ../../nbs/22_vision.learner.ipynb #afcad17e
 class EpochSeed(Callback):
@@ -174,14 +193,16 @@ class EpochSeed(Callback):
         set_seed(s)
         self.dls.train.rng = random.Random(s)
 
-# %% ../../nbs/22_vision.learner.ipynb #07df466d
+# %% ../../nbs/22_vision.learner.ipynb #e7f64629
 def _opt_tensors(opt):
     "Split an optimizer's state into tensors and plain values"
     sd = opt.state_dict()
-    t = {f'opt.{i}.{k}':v.contiguous() for i,s in enumerate(sd['state']) for k,v in s.items() if isinstance(v, torch.Tensor)}
-    plain = [{k:v for k,v in s.items() if not isinstance(v, torch.Tensor)} for s in sd['state']]
+    def is_t(v): return isinstance(v, torch.Tensor)
+    t = {f'opt.{i}.{k}':v for i,s in enumerate(sd['state']) for k,v in s.items() if is_t(v)}
+    plain = [{k:v for k,v in s.items() if not is_t(v)} for s in sd['state']]
     return t, dict(state=plain, hypers=[{k:float(v) for k,v in h.items()} for h in sd['hypers']])
 
+# %% ../../nbs/22_vision.learner.ipynb #cb490eb0
 def _load_opt(opt, tensors, plain, device):
     "Inverse of `_opt_tensors`"
     state = [dict(s) for s in plain['state']]
@@ -190,20 +211,23 @@ def _load_opt(opt, tensors, plain, device):
         state[int(i)][name] = v.to(device)
     opt.load_state_dict(dict(state=state, hypers=plain['hypers']))
 
-# %% ../../nbs/22_vision.learner.ipynb #6ca4308d
+# %% ../../nbs/22_vision.learner.ipynb #fd44eea7
 def _save_tensors(path, tensors, meta):
     "Write tensors and a JSON header as one safetensors file, whole or not at all"
     tensors = {k:v.detach().cpu().contiguous().clone() for k,v in tensors.items()}
     with whole_file(path) as f: save_file(tensors, f, metadata={'fundus': json.dumps(meta)})
 
+# %% ../../nbs/22_vision.learner.ipynb #aa6d1318
 def _load_tensors(path):
     "Read what `_save_tensors` wrote; raises `ModelError`"
     try:
-        with safe_open(path, 'pt') as f: return {k:f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {})['fundus'])
+        with safe_open(path, 'pt') as f:
+            return {k:f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {})['fundus'])
     except (SafetensorError, KeyError, ValueError, OSError) as e:
-        raise ModelError(f"the checkpoint {Path(path).name} cannot be read ({str(e)[:100]}): start again with --force") from None
+        raise ModelError(f"the checkpoint {Path(path).name} cannot be read ({str(e)[:100]}): "
+                         "start again with --force") from None
 
-# %% ../../nbs/22_vision.learner.ipynb #65cc9a19
+# %% ../../nbs/22_vision.learner.ipynb #93648de5
 class Keeper(Callback):
     "Keep history and best weights; with a folder, also a checkpoint after each epoch"
     order = 60
@@ -217,32 +241,42 @@ class Keeper(Callback):
     def after_epoch(self):
         if not self.done: return # an epoch skipped on the way back to where we stopped
         names = ['train_loss','valid_loss',*[m.name for m in self.learn.metrics]]
-        vals = dict(zip(names, map(float, self.recorder.final_record)), train_loss=float(torch.stack(self.losses).mean()))
-        self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals, seconds=round(time.time()-self.t0, 2)))
+        vals = dict(zip(names, map(float, self.recorder.final_record)))
+        vals['train_loss'] = float(torch.stack(self.losses).mean())
+        self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals,
+                              seconds=round(time.time()-self.t0, 2)))
         self.keep_best(vals['valid_loss'])
         if self.to: self.save(self.epoch+1)
 
-# %% ../../nbs/22_vision.learner.ipynb #4577d2a9
+# %% ../../nbs/22_vision.learner.ipynb #1b3cc093
 @patch
-def keep_best(self:Keeper, loss):
+def keep_best(self:Keeper,
+              loss:float # of this epoch's validation
+             ):
     "Remember the weights if `loss` is the lowest so far"
     if self.best and not loss < self.best['valid_loss']: return
     self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
     if self.to: return _save_tensors(self.to/'best.safetensors', self.learn.model.state_dict(), self.best)
     self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
 
+# %% ../../nbs/22_vision.learner.ipynb #060ec78d
 @patch
-def save(self:Keeper, next_epoch):
+def save(self:Keeper,
+         next_epoch:int # of this stage, to begin with after a resume
+        ):
     "Write `last.safetensors`: model, optimizer, history and plan"
     opt,plain = _opt_tensors(self.learn.opt)
     scaler = getattr(self.learn, 'scaler', None)
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch, rows=self.rows,
                 best=self.best, opt=plain, scaler=scaler.state_dict() if scaler else None)
-    _save_tensors(self.to/'last.safetensors', {**{'model.'+k:v for k,v in self.learn.model.state_dict().items()}, **opt}, meta)
+    net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
+    _save_tensors(self.to/'last.safetensors', {**net, **opt}, meta)
 
-# %% ../../nbs/22_vision.learner.ipynb #c683ad83
+# %% ../../nbs/22_vision.learner.ipynb #38b7d964
 @patch
-def restore(self:Keeper, learn):
+def restore(self:Keeper,
+            learn:Learner # to fill
+           ):
     "Load `last.safetensors` into `learn`; return the optimizer's state, or `None` if nothing was saved"
     if not (self.to and (self.to/'last.safetensors').exists()): return None
     tensors,meta = _load_tensors(self.to/'last.safetensors')
@@ -264,17 +298,19 @@ class RestoreScaler(Callback):
         if self.state and getattr(self.learn, 'scaler', None): self.learn.scaler.load_state_dict(self.state)
         self.state = None
 
-# %% ../../nbs/22_vision.learner.ipynb #8c90a155
+# %% ../../nbs/22_vision.learner.ipynb #44e8e384
 def _prepare(learn, stage, opt_state):
     "Freeze or unfreeze, make the optimizer and give it back what it knew"
     (learn.freeze if stage['frozen'] else learn.unfreeze)()
     if learn.opt is None: learn.create_opt()
     if opt_state: _load_opt(learn.opt, *opt_state, next(learn.model.parameters()).device)
 
+# %% ../../nbs/22_vision.learner.ipynb #e44277c0
 def _take_best(learn, keep):
     "Put the best epoch's weights into the model"
     learn.model.load_state_dict(_load_tensors(keep.to/'best.safetensors')[0] if keep.to else keep.weights)
 
+# %% ../../nbs/22_vision.learner.ipynb #a1c61218
 @patch
 def fit_eye(self:Learner,
             plan:list=None, # from `one_cycle_plan` (default: its defaults)
@@ -293,25 +329,25 @@ def fit_eye(self:Learner,
         _prepare(self, st, opt_state)
         more = [EpochSeed(seed, i), keep, *([RestoreScaler(keep.scaler_state)] if opt_state else []), *L(cbs)]
         lr = slice(*st['lr']) if len(st['lr'])>1 else st['lr'][0]
-        if start < st['epochs']: self.fit_one_cycle(st['epochs'], lr, pct_start=st['pct_start'], div=st['div'], start_epoch=start, cbs=more)
+        if start < st['epochs']:
+            self.fit_one_cycle(st['epochs'], lr, pct_start=st['pct_start'], div=st['div'], start_epoch=start, cbs=more)
         opt_state = None
     _take_best(self, keep)
     return pd.DataFrame(keep.rows)
 
-# %% ../../nbs/22_vision.learner.ipynb #5f9f5906
+# %% ../../nbs/22_vision.learner.ipynb #f203114a
 @patch
-def suggest_lr(self:Learner)->float: # a rate for the head
+def suggest_lr(self:Learner,
+               num_it:int=100 # batches to try
+              )->float: # a rate for the head
     "Run fastai's `lr_find` and return its `valley`, leaving model and folder as they were"
     with tempfile.TemporaryDirectory() as d:
         old,self.model_dir = self.model_dir,Path(d)
         try:
-            with self.no_bar(), self.no_logging(): return float(self.lr_find(show_plot=False).valley)
+            with self.no_bar(), self.no_logging(): return float(self.lr_find(num_it=num_it, show_plot=False).valley)
         finally: self.model_dir = old
 
-# %% ../../nbs/22_vision.learner.ipynb #dc2a3af2
-import tempfile
-
-# %% ../../nbs/22_vision.learner.ipynb #ec8e187d
+# %% ../../nbs/22_vision.learner.ipynb #956838a2
 class TerminalProgress(Callback):
     "A bar over the batches and a line an epoch, on stderr"
     order = 65 # after `Keeper` has its row
@@ -323,12 +359,14 @@ class TerminalProgress(Callback):
         if getattr(self, 'bar', None) is None: return
         self.bar.close()
         r = dict(self.keeper.rows[-1])
-        say(f"  {r.pop('stage'):4} epoch {r.pop('epoch')+1}: " + '  '.join(f'{k} {v:.3f}' for k,v in r.items() if k!='seconds')
-            + f"  ({r['seconds']:.0f} s)")
+        stage,n,sec = (r.pop(k) for k in ('stage','epoch','seconds'))
+        say(f"  {stage:4} epoch {n+1}: " + '  '.join(f'{k} {v:.3f}' for k,v in r.items()) + f"  ({sec:.0f} s)")
 
-# %% ../../nbs/22_vision.learner.ipynb #f3c19459
+# %% ../../nbs/22_vision.learner.ipynb #1d453010
 @patch
-def predict_batches(self:Learner, dl)->torch.Tensor: # [N, classes], in the order of `dl`
+def predict_batches(self:Learner,
+                    dl # a `DataLoader` without shuffling
+                   )->torch.Tensor: # [N, classes], in the order of `dl`
     "Probabilities by this learner's loss activation, with our progress bar"
     self.model.eval()
     dev = next(self.model.parameters()).device

@@ -1,0 +1,554 @@
+"Weights from hub, file and run; options of training; saving and loading: with real clients, a stub hub and a fresh process"
+import json, os, shutil, socket, subprocess, sys, time
+from functools import cache
+from pathlib import Path
+import huggingface_hub.constants as hc, numpy as np, pandas as pd, pytest, timm, torch, torchvision
+from fastai.data.transforms import Normalize
+from huggingface_hub import close_session
+from safetensors.torch import load_file, save_file
+from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
+from fundus_fastai.runs import fit_run, make_learner
+from fundus_fastai.ship.model import load_model, save_model
+from fundus_fastai.vision.data import eye_dls
+from fundus_fastai.vision.learner import eye_learner, find_net, find_weights, one_cycle_plan
+from stub_hub import HubStub
+
+tiny = 'test_resnet'  # timm's own test net: half a million weights, a normalization that is not ImageNet's
+
+worker_code = '''
+import json, sys, time, warnings
+from concurrent.futures import ThreadPoolExecutor
+warnings.filterwarnings('ignore')
+out,sys.stdout = sys.stdout,sys.stderr
+import numpy as np, pandas as pd, timm, torch
+ran = []
+torch.set_num_threads(1)
+sys.modules['timm.models.inception_v3'].trunc_normal_ = lambda *args, **kwargs: None # slow, and soon overwritten
+sys.addaudithook(lambda event, args: ran.append(str(args)) if event=='pickle.find_class' else None)
+from fundus_fastai.ship.model import load_model
+from fundus_fastai.vision.data import eye_dls
+from fundus_fastai.vision.learner import eye_learner, find_net, find_weights
+
+def body(arch, to):
+    df = pd.DataFrame(dict(path=[np.zeros((32,32), np.uint8)]*4, label=list('ABAB'), split=['train']*2+['valid']*2))
+    learn = eye_learner(eye_dls(df, size=32, bs=2, workers=0), arch)
+    np.savez(to, **{k.removeprefix('model.'):v.numpy() for k,v in learn.model[0].state_dict().items()})
+    return learn.eye
+
+def ask(arch):
+    t = time.time()
+    try: says = ['found', str(find_weights('imagenet', find_net(arch)))]
+    except Exception as e: says = [type(e).__name__, str(e)]
+    return [*says, time.time()-t]
+
+def ask_all(archs):
+    with ThreadPoolExecutor() as ex: return list(ex.map(ask, archs))
+
+def predict(run, images):
+    ran.clear()
+    p = load_model(run).predict_frame(images)
+    return dict(columns=list(p.columns), p=p.filter(like='p_').to_numpy().tolist(), unpickled=list(ran))
+
+for line in sys.stdin:
+    n,do,args = json.loads(line)
+    try: r = globals()[do](*args)
+    except Exception as e: r = dict(error=[type(e).__name__, str(e)])
+    print(json.dumps([n,r]), file=out, flush=True)
+'''
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch):
+    for k in list(os.environ):
+        if k.lower().endswith('_proxy'): monkeypatch.delenv(k)
+
+@pytest.fixture(scope='module')
+def hub():
+    stub = HubStub().start()
+    yield stub
+    stub.stop()
+
+class Worker:
+    "Ask a process: `ask` hands a question over, `get` waits for its answer, a call does both"
+    def __init__(self, p, log): self.p,self.log,self.n,self.answers = p,log,0,{}
+    def ask(self, do, *args):
+        self.n += 1
+        self.p.stdin.write(json.dumps([self.n,do,args])+'\n'); self.p.stdin.flush()
+        return self.n
+    def get(self, n):
+        while n not in self.answers:
+            line = self.p.stdout.readline()
+            assert line, self.log.read_text()[-2000:]
+            self.answers.update([json.loads(line)])
+        return self.answers.pop(n)
+    def __call__(self, do, *args): return self.get(self.ask(do, *args))
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    "Small nets gain nothing from threads, and two processes that are to agree need the same number"
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+@pytest.fixture(scope='module', autouse=True)
+def worker(hub, tmp_path_factory):
+    "A fresh process whose hub is the stub: `worker('body', arch, file)`; it warms up while other tests run"
+    home = tmp_path_factory.mktemp('hf')
+    env = {k:v for k,v in os.environ.items() if not k.lower().endswith('_proxy') and not k.startswith(('HF_','HUGGING'))}
+    env |= dict(HF_ENDPOINT=hub.url, HF_HOME=str(home), TORCH_HOME=str(home), HF_HUB_DISABLE_TELEMETRY='1', MPLBACKEND='Agg')
+    p = subprocess.Popen([sys.executable, '-c', worker_code], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         stderr=(home/'log').open('w'))
+    w = Worker(p, home/'log')
+    yield w
+    p.stdin.close(); p.wait(20)
+
+troubles = dict(missing='test_efficientnet', nowhere='test_vit', gated='test_convnext', forbidden='test_byobnet', broken='test_nfnet',
+                drop='test_maxvit', silent='test_coatnet')
+
+@pytest.fixture(scope='module', autouse=True)
+def answers(hub, worker):
+    "What asking a hub in trouble comes to: asked early and at the same time, since patience is most of it"
+    for deed,arch in troubles.items(): offer(hub, arch, b'x'*1000, deed)
+    n = worker.ask('ask_all', list(troubles.values()))
+    @cache
+    def wait(): return dict(zip(troubles, worker.get(n)))
+    return wait
+
+def frame(n=12, classes='AB', seed=0, side=40):
+    "`n` noise images of as many patients, two thirds of them for training"
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(dict(path=[rng.integers(0, 255, (side,side), dtype=np.uint8) for _ in range(n)], patient=[f'p{i}' for i in range(n)],
+                             eye='L', label=[classes[i%len(classes)] for i in range(n)], split=['train']*(n*2//3)+['valid']*(n-n*2//3)))
+
+def noise_dls(size=32, **kwargs): return eye_dls(frame(**kwargs), size=size, bs=4, workers=0)
+
+def body_of(learn): return {k.removeprefix('model.'):v for k,v in learn.model[0].state_dict().items()}
+
+def same(a, b):
+    "Are the tensors of `a` those of the same names in `b`?"
+    return len(a)>0 and all(torch.equal(torch.as_tensor(v), torch.as_tensor(b[k])) for k,v in a.items())
+
+def refused(*words):
+    "Expect a `ModelError` of one sentence that has all `words`"
+    return pytest.raises(ModelError, match='(?s)'+''.join(f'(?=.*{w})' for w in words)+'^[^\n]*$')
+
+@pytest.fixture(scope='module')
+def net_weights():
+    "Random weights of the tiny net, under timm's names, classifier included"
+    torch.manual_seed(5)
+    return {k:torch.randn_like(v) if v.is_floating_point() else v for k,v in timm.create_model(tiny).state_dict().items()}
+
+# files
+
+@pytest.fixture(scope='module')
+def files(net_weights, tmp_path_factory):
+    "The same weights in each dialect"
+    d = tmp_path_factory.mktemp('weights')
+    save_file(net_weights, d/'w.safetensors')
+    np.savez(d/'w.npz', **{k:v.numpy() for k,v in net_weights.items()})
+    torch.save(net_weights, d/'w.pth')
+    torch.save(dict(epoch=3, state_dict={'module.'+k:v for k,v in net_weights.items()}), d/'wrapped.pth')
+    save_file(net_weights, d/'w')
+    (d/'folder').mkdir(); shutil.copy(d/'w.safetensors', d/'folder/model.safetensors')
+    return d
+
+@pytest.mark.parametrize('name', ['w.safetensors','w.npz','w.pth','wrapped.pth','folder'])
+def test_file_weights_end_in_the_body(files, net_weights, name):
+    learn = eye_learner(noise_dls(), tiny, weights=files/name)
+    body = body_of(learn)
+    assert same(body, net_weights) and not any(k.startswith('fc.') for k in body)
+    assert str(files) not in json.dumps(learn.eye) and learn.eye['weights']==name
+    assert all(not p.requires_grad for p in learn.model[0].parameters() if p.ndim>1), "the body should be frozen"
+
+class Evil:
+    def __init__(self, to): self.to = to
+    def __reduce__(self): return Path.touch, (Path(self.to),)
+
+def test_code_in_a_file_does_not_run(files, tmp_path):
+    import pickle
+    evil = Evil(tmp_path/'ran')
+    torch.save({'conv':torch.ones(1), 'x':evil}, tmp_path/'evil.pth')
+    torch.save({'x':evil}, tmp_path/'old.pth', _use_new_zipfile_serialization=False)
+    (tmp_path/'plain.bin').write_bytes(pickle.dumps({'x':evil}))
+    np.savez(tmp_path/'evil.npz', x=np.array([evil], dtype=object))
+    (tmp_path/'pickle.npz').write_bytes(pickle.dumps({'x':evil}))
+    for f in ['evil.pth','old.pth','plain.bin','evil.npz','pickle.npz']:
+        with refused(f'cannot read weights from {f}'): eye_learner(noise_dls(), tiny, weights=tmp_path/f)
+    assert not (tmp_path/'ran').exists()
+    pickle.loads((tmp_path/'plain.bin').read_bytes()) # the files would have done it
+    assert (tmp_path/'ran').exists()
+
+odd = {'empty.pth':b'', 'empty.npz':b'', 'empty.safetensors':b'', 'page.safetensors':b'<!DOCTYPE html><title>Sign in</title>',
+       'page.pth':b'<!DOCTYPE html>', 'page.npz':b'<!DOCTYPE html>', 'cut.safetensors':None, 'cut.npz':None, 'cut.pth':None,
+       'list.pth':[torch.ones(2)], 'tensor.pth':torch.ones(2), 'numbers.pth':{1:torch.ones(2)}, 'nothing.pth':{}}
+
+@pytest.mark.parametrize('name', odd)
+def test_files_that_are_no_weights(files, tmp_path, name):
+    what,f = odd[name],tmp_path/name
+    if isinstance(what, bytes): f.write_bytes(what)
+    elif what is None: f.write_bytes((b := (files/f'w{f.suffix}').read_bytes())[:len(b)//2])
+    else: torch.save(what, f)
+    with refused(name): eye_learner(noise_dls(), tiny, weights=f)
+
+def test_wrong_net_or_half_a_net(files, net_weights, tmp_path):
+    with refused('w.safetensors does not fit resnet10t', '--arch'): eye_learner(noise_dls(), 'resnet10t', weights=files/'w.safetensors')
+    half = dict(list(net_weights.items())[:len(net_weights)//2])
+    save_file(half, tmp_path/'half.safetensors')
+    with refused('half.safetensors', f'does not fit {tiny}', 'missing'): eye_learner(noise_dls(), tiny, weights=tmp_path/'half.safetensors')
+    one = {k:v for k,v in net_weights.items() if k!='layer4.0.conv2.weight'}
+    save_file(one, tmp_path/'one.safetensors')
+    with refused('1 of', 'layer4.0.conv2.weight'): eye_learner(noise_dls(), tiny, weights=tmp_path/'one.safetensors')
+    with refused('no weights at', '--weights none'): eye_learner(noise_dls(), tiny, weights=tmp_path/'nowhere.npz')
+    with refused('no weights at'): eye_learner(noise_dls(), tiny, weights=tmp_path)
+
+def test_a_larger_net_of_the_family_is_another_net(tmp_path):
+    "All tensors of a ResNet18 occur in a ResNet34, with the same shapes: half of that net is not a pretrained ResNet18"
+    save_file(timm.create_model('resnet34').state_dict(), tmp_path/'r34.safetensors')
+    with refused('r34.safetensors does not fit resnet18'): eye_learner(noise_dls(), 'resnet18', weights=tmp_path/'r34.safetensors')
+    whole = timm.create_model('resnet18').state_dict()
+    save_file(whole, tmp_path/'r18.safetensors')
+    assert same(body_of(eye_learner(noise_dls(), 'resnet18', weights=tmp_path/'r18.safetensors')), whole)
+
+@pytest.mark.parametrize('arch', ['test_convnext','test_efficientnet','test_vit','test_byobnet'])
+def test_whole_files_of_other_families_fit(tmp_path, arch):
+    "Their classifiers are named otherwise, and must not count as another net's"
+    sd = timm.create_model(arch).state_dict()
+    save_file({k:v.contiguous() for k,v in sd.items()}, tmp_path/'w.safetensors')
+    body = body_of(eye_learner(noise_dls(find_net(arch).size), arch, weights=tmp_path/'w.safetensors'))
+    assert same(body, sd)
+
+def test_squeezenet_weights_of_torchvision(test_weights):
+    "The very tensors of the file are in the body, and the body is torchvision's"
+    f = test_weights/'squeezenet1_1-imagenet.npz'
+    sd = dict(np.load(f))
+    learn = eye_learner(noise_dls(64), 'squeezenet1_1', weights=f)
+    want = {k:v for k,v in sd.items() if k.startswith('features.')}
+    got = learn.model[0].state_dict()
+    assert [v.shape for v in got.values()]==[v.shape for v in want.values()] and len(want)==len(sd)-2==50
+    assert all(np.array_equal(a, b) for a,b in zip(got.values(), want.values()))
+    net = torchvision.models.squeezenet1_1(weights=None)
+    net.load_state_dict({k:torch.from_numpy(v) for k,v in sd.items()})
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode(): assert torch.equal(net.eval().features(x), learn.model.eval()[0](x))
+    with refused('does not fit squeezenet1_0'): eye_learner(noise_dls(64), 'squeezenet1_0', weights=f)
+
+# InceptionV3
+
+@pytest.fixture(scope='module')
+def inception(tmp_path_factory):
+    "InceptionV3 at its own size, from a file as torchvision writes it, after one batch of training"
+    torch.manual_seed(1)
+    f = tmp_path_factory.mktemp('inception')/'inception_v3.pth'
+    with pytest.MonkeyPatch.context() as m: # timm's start is slow, and torch's as good for this
+        m.setattr(sys.modules['timm.models.inception_v3'], 'trunc_normal_', lambda *args, **kwargs: None)
+        sd = timm.create_model('inception_v3').state_dict()
+        aux = {'AuxLogits.conv0.conv.weight':torch.ones(128,768,1,1), 'AuxLogits.conv0.bn.weight':torch.ones(128),
+               'AuxLogits.fc.weight':torch.ones(1000,768), 'AuxLogits.fc.bias':torch.ones(1000)}
+        torch.save({**sd, **aux}, f)
+        learn = make_learner(frame(4, side=64), 'oct', 'inception_v3', f, bs=2, workers=0)
+    for o in learn.model.modules(): # one batch is all the running statistics get
+        if isinstance(o, torch.nn.BatchNorm2d): o.momentum = 1.
+    loaded = {k:v.clone() for k,v in body_of(learn).items()}
+    with learn.no_bar(), learn.no_logging(): hist = learn.fit_eye(one_cycle_plan(1, 0))
+    return learn,sd,loaded,hist
+
+def test_inception_v3(inception):
+    learn,sd,loaded,hist = inception
+    x,y = learn.dls.one_batch()
+    assert x.shape==(2,3,299,299) and learn.eye['normalize']==dict(mean=(.5,.5,.5), std=(.5,.5,.5))
+    assert same(loaded, sd) and not any('Aux' in k for k in learn.model.state_dict())
+    assert not same(body_of(learn), sd) and np.isfinite(hist.train_loss).all() and len(hist)==1
+    with torch.inference_mode(): out = learn.model.eval()(x)
+    assert isinstance(out, torch.Tensor) and out.shape==(2,2)
+    p = learn.predict_frame(frame(3, side=64)).filter(like='p_')
+    assert p.shape==(3,2) and np.allclose(p.sum(axis=1), 1)
+
+# what follows from net and options
+
+def stats_of(dls): return [(o.mean.flatten().tolist(), o.std.flatten().tolist()) for o in dls.after_batch.fs if isinstance(o, Normalize)]
+
+@pytest.mark.parametrize('arch,mean,std', [(tiny,(.5,.5,.5),(.5,.5,.5)), ('resnet10t',(.485,.456,.406),(.229,.224,.225)),
+                                           ('squeezenet1_1',(.485,.456,.406),(.229,.224,.225))])
+def test_normalization_follows_the_net(tmp_path, arch, mean, std):
+    learn = eye_learner(noise_dls(64), arch, weights=None)
+    for dl in (learn.dls, learn.dls.valid):
+        (m,s), = stats_of(dl)
+        assert np.allclose(m, mean) and np.allclose(s, std)
+    save_model(learn, tmp_path/'run')
+    cfg = read_json(tmp_path/'run/config.json')['normalize']
+    assert cfg==dict(mean=list(mean), std=list(std))
+    assert np.allclose(stats_of(load_model(tmp_path/'run').dls), [(mean, std)])
+
+def test_one_set_of_dataloaders_for_two_nets():
+    "Either the second net gets its own normalization, or it is refused: what the config says is what the batch got"
+    dls = noise_dls(64)
+    eye_learner(dls, 'resnet10t', weights=None)
+    try: learn = eye_learner(dls, tiny, weights=None)
+    except EyeError: return
+    (m,s), = stats_of(dls)
+    assert np.allclose(m, learn.eye['normalize']['mean']) and np.allclose(s, learn.eye['normalize']['std'])
+
+def test_resnet50_from_scratch():
+    learn = eye_learner(noise_dls(64, classes='ABCD'), weights=None)
+    assert learn.eye['arch']=='resnet50' and learn.eye['weights']=='none'
+    assert all(p.requires_grad for p in learn.model.parameters()), "a random body is not to be frozen"
+    assert learn.predict_frame(frame(2)).filter(like='p_').shape==(2,4)
+
+@pytest.mark.parametrize('arch', ['resnet5O','resnet10t.nonsense','',3,'../resnet10t'])
+def test_unknown_net(arch):
+    with pytest.raises(EyeError, match='net'): eye_learner(noise_dls(64), arch, weights=None)
+
+def test_rare_classes_weigh_more():
+    df = frame(40, classes='AAAAAAAAAB')
+    df.loc[df.split=='valid', 'label'] = 'B' # not to be counted
+    n = df[df.split=='train'].label.value_counts()
+    learn = make_learner(df, 'oct', tiny, 'none', size=32, bs=8, balance='loss', workers=0)
+    w = learn.loss_func.func.weight
+    assert np.isclose(float(w[1]/w[0]), n.A/n.B)
+    with learn.no_bar(), learn.no_logging(): learn.fit_eye(one_cycle_plan(1, pretrained=False))
+    plain = make_learner(df, 'oct', tiny, 'none', size=32, bs=8, workers=0)
+    assert plain.loss_func.func.weight is None
+
+def test_rare_classes_are_drawn_more_often():
+    df = frame(60, classes='AAAAAAAAAB')
+    def share(balance):
+        dl = make_learner(df, 'oct', tiny, 'none', size=32, bs=8, balance=balance, workers=0).dls.train
+        dl.rng.seed(0); np.random.seed(0)
+        return np.mean([y for _ in range(5) for b in dl for y in b[1].tolist()])
+    assert share('none')<.2 and .35<share('sample')<.65
+
+def test_resume_with_other_data_or_options_is_refused(tmp_path):
+    def fit(resume, size=32, seed=1, info='split-a', **kwargs):
+        learn = make_learner(frame(), 'oct', tiny, 'none', size=size, bs=4, workers=0)
+        return fit_run(learn, tmp_path, **{**dict(epochs=1, lr=1e-3, seed=seed, resume=resume, info=dict(split=info, size=size)), **kwargs})
+    first = fit(False)
+    pd.testing.assert_frame_equal(fit(True), first) # nothing was left to do
+    before = (tmp_path/'checkpoints/last.safetensors').read_bytes()
+    for bad,word in [(dict(info='split-b'),'info'), (dict(size=64),'info'), (dict(seed=2),'seed'), (dict(lr=2e-3),'plan'), (dict(epochs=3),'plan')]:
+        with refused(f'another {word}', '--force'): fit(True, **bad)
+    learn = make_learner(frame(), 'oct', 'resnet10t', 'none', size=32, bs=4, workers=0)
+    with pytest.raises(ModelError): fit_run(learn, tmp_path, epochs=1, lr=1e-3, seed=1, resume=True, info=dict(split='split-a', size=32))
+    assert (tmp_path/'checkpoints/last.safetensors').read_bytes()==before, "a refused call changed the checkpoint"
+    (tmp_path/'checkpoints/last.safetensors').write_bytes(before[:len(before)//2])
+    with refused('last.safetensors', '--force'): fit(True)
+
+# saving and loading
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    "A small finished model"
+    learn = eye_learner(noise_dls(64), 'resnet10t', weights=None, ps=.3)
+    return save_model(learn, tmp_path_factory.mktemp('run'))
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    from PIL import Image
+    d = tmp_path_factory.mktemp('images')
+    for i,a in enumerate(frame(3, side=90, seed=9).path): Image.fromarray(a).save(d/f'{i}.png')
+    return sorted(map(str, d.iterdir()))
+
+@pytest.mark.parametrize('arch', ['resnet10t','squeezenet1_1','inception_v3'])
+def test_round_trip_in_a_fresh_process(worker, images, tmp_path, request, arch):
+    if arch=='inception_v3': learn = request.getfixturevalue('inception')[0]
+    else: learn = eye_learner(noise_dls(64, classes=['a b','é','1']), arch, weights=None, ps=.3, lin_ftrs=[16])
+    save_model(learn, tmp_path/'run', source='phantom')
+    want,got = learn.predict_frame(images),worker('predict', str(tmp_path/'run'), images)
+    assert got.get('columns')==list(want.columns), got
+    assert np.array_equal(np.array(got['p'], dtype=np.float32), want.filter(like='p_').to_numpy())
+    assert got['unpickled']==[], "loading unpickled something"
+    assert len(want.filter(like='p_').drop_duplicates())==3, "predictions do not depend on the image"
+
+def test_no_pickle_in_a_run_folder(inception, tmp_path):
+    "Checkpoints included, every file is safetensors, JSON or CSV, and none can be unpickled, plain or zipped"
+    import pickletools, zipfile
+    learn = eye_learner(noise_dls(), tiny, weights=None)
+    from contextlib import redirect_stderr
+    with redirect_stderr(open(os.devnull,'w')): fit_run(learn, tmp_path, epochs=1)
+    save_model(learn, tmp_path)
+    names = sorted(str(o.relative_to(tmp_path)) for o in tmp_path.rglob('*') if o.is_file())
+    assert names==['checkpoints/best.safetensors','checkpoints/last.safetensors','config.json','history.csv','model.safetensors']
+    for f in map(tmp_path.joinpath, names):
+        assert not zipfile.is_zipfile(f) and not f.read_bytes().startswith(b'\x80')
+        with pytest.raises(Exception): list(pickletools.genops(f.read_bytes()))
+        if f.suffix=='.safetensors': assert load_file(f)
+    assert str(tmp_path) not in (tmp_path/'config.json').read_text()
+
+bad_configs = dict(later=dict(format=9), later_fraction=dict(format=2.5), later_text=dict(format='9'), none=dict(format=None),
+    one_class=dict(classes=['A']), no_class=dict(classes=[]), more_classes=dict(classes=['A','B','C']), text_classes=dict(classes='AB'),
+    twins=dict(classes=['A','A']), size_text=dict(size='big'), size_zero=dict(size=0), size_negative=dict(size=-3), size_huge=dict(size=10**9),
+    head_unknown=dict(head={'bogus':1}), head_code=dict(head={'custom_head':'x'}), head_list=dict(head=[]), head_null=dict(head=None),
+    head_other=dict(head={'lin_ftrs':[7], 'ps':.3}), one_channel=dict(normalize={'mean':[.5],'std':[.5]}), no_std=dict(normalize={'mean':[.5]*3}),
+    zero_std=dict(normalize={'mean':[.5]*3, 'std':[0,1,1]}), normalize_number=dict(normalize=3),
+    normalize_text=dict(normalize={'mean':list('abc'), 'std':[1]*3}), no_net=dict(arch='../../x'), number_net=dict(arch=3),
+    other_net=dict(arch='resnet18'), no_task=dict(task='nope'), list_task=dict(task=['oct']), no_digest=dict(sha256=None))
+
+@pytest.mark.parametrize('name', bad_configs)
+def test_config_that_cannot_be(run, tmp_path, name):
+    shutil.copytree(run, tmp_path/'run')
+    write_json(tmp_path/'run/config.json', {**read_json(run/'config.json'), **bad_configs[name]})
+    with pytest.raises(EyeError) as e: load_model(tmp_path/'run')
+    if name.startswith('later'): assert 'pip install -U' in str(e.value)
+
+@pytest.mark.parametrize('key', ['format','task','arch','head','classes','size','normalize','sha256','weights'])
+def test_incomplete_config(run, tmp_path, key):
+    shutil.copytree(run, tmp_path/'run')
+    write_json(tmp_path/'run/config.json', {k:v for k,v in read_json(run/'config.json').items() if k!=key})
+    if key=='weights': # a note about the past, of no use in rebuilding: allowed either way
+        try: load_model(tmp_path/'run')
+        except ModelError: pass
+        return
+    with refused(f'lacks {key}'): load_model(tmp_path/'run')
+
+@pytest.mark.parametrize('text', ['', '[]', '{"format": 1', 'null', '\x80\x04'])
+def test_config_that_is_none(run, tmp_path, text):
+    shutil.copytree(run, tmp_path/'run')
+    (tmp_path/'run/config.json').write_text(text, encoding='latin1')
+    with pytest.raises(EyeError, match='config.json'): load_model(tmp_path/'run')
+
+def test_tampered_weights(run, tmp_path):
+    shutil.copytree(run, tmp_path/'run')
+    f,cfg = tmp_path/'run/model.safetensors',read_json(run/'config.json')
+    whole = f.read_bytes()
+    for changed in (whole[:-1]+bytes([whole[-1]^1]), whole[:len(whole)//2], b'', whole+b'x'):
+        f.write_bytes(changed)
+        with refused('sha256'): load_model(tmp_path/'run')
+    for changed in (whole[:len(whole)//2], b'\xff'*16): # whoever changes both may get as far as safetensors, and no further
+        f.write_bytes(changed)
+        write_json(tmp_path/'run/config.json', {**cfg, 'sha256':sha256(f)})
+        with pytest.raises(ModelError, match='weights'): load_model(tmp_path/'run')
+    f.unlink()
+    with refused('model.safetensors is missing'): load_model(tmp_path/'run')
+    with refused('config.json is missing'): load_model(tmp_path/'nowhere')
+
+def test_a_run_is_a_start_for_other_labels(tmp_path):
+    old = make_learner(frame(), 'oct', tiny, 'none', size=32, bs=4, workers=0)
+    with old.no_bar(), old.no_logging(): old.fit_eye(one_cycle_plan(1, pretrained=False))
+    run = save_model(old, tmp_path/'first run')
+    learn = make_learner(frame(classes='XYZ'), 'oct', tiny, str(run), size=32, bs=4, workers=0)
+    assert same(body_of(learn), body_of(old)) and list(learn.dls.vocab)==['X','Y','Z']
+    assert learn.predict_frame(frame(2)).filter(like='p_').columns.tolist()==['p_X','p_Y','p_Z']
+    assert learn.eye['weights']=='first run'
+    with refused('first run does not fit resnet10t'): make_learner(frame(), 'oct', 'resnet10t', run, size=32, bs=4, workers=0)
+
+# the hub
+
+def offer(hub, arch, b, deed='serve'):
+    "Let `hub` have the file `b` under the address that the real hub has it; return the name"
+    name = f'{timm.get_pretrained_cfg(arch).hf_hub_id}/model.safetensors'
+    hub.files[name],hub.deeds[name] = b,deed
+    return name
+
+def test_hub_weights_end_in_the_body_and_are_cached(hub, worker, files, net_weights, tmp_path):
+    name = offer(hub, tiny, (files/'w.safetensors').read_bytes(), 'drop once')
+    r = worker('body', tiny, str(tmp_path/'a.npz'))
+    assert r.get('weights')=='imagenet', r
+    got = dict(np.load(tmp_path/'a.npz'))
+    assert same(got, net_weights) and 'conv1.0.weight' in got
+    assert hub.deeds[name]=='serve', "the connection was to drop once"
+    n = len(hub.log)
+    hub.stop()
+    try:
+        r = worker('body', tiny, str(tmp_path/'b.npz'))
+        (kind,says,s), = worker('ask_all', ['test_vit2'])
+    finally: hub.start()
+    assert r.get('weights')=='imagenet', r
+    assert same(dict(np.load(tmp_path/'b.npz')), net_weights) and len(hub.log)==n
+    assert kind=='ModelError' and 'test_vit2' in says and '--weights FILE' in says and '--weights none' in says and s<10
+
+@pytest.mark.parametrize('deed,arch', troubles.items())
+def test_hub_in_trouble(answers, deed, arch):
+    kind,says,seconds = answers()[deed]
+    assert kind=='ModelError' and arch in says and '\n' not in says, (kind, says)
+    assert '--weights FILE' in says and '--weights none' in says
+    assert seconds<10
+
+def test_hub_that_serves_garbage(hub, worker, tmp_path):
+    "A page with status 200 lands in the cache under the name of the weights: the sentence helps to get rid of it"
+    offer(hub, 'test_convnext2', b'<!DOCTYPE html><title>Sign in to the hospital network</title>')
+    for _ in range(2):
+        kind,says = worker('body', 'test_convnext2', str(tmp_path/'x.npz')).get('error', ['',''])
+        assert kind=='ModelError' and 'cannot read weights' in says and '\n' not in says
+        assert '--weights' in says and 'snapshots' in says, "neither flag nor the path of the bad file"
+
+@pytest.fixture
+def black_hole():
+    "A port that swallows packets, as a firewall does"
+    s,held = socket.socket(),[]
+    s.bind(('127.0.0.1',0)); s.listen(0)
+    for _ in range(4):
+        held.append(socket.socket()); held[-1].setblocking(False); held[-1].connect_ex(s.getsockname())
+    yield s.getsockname()
+    for o in [s,*held]: o.close()
+
+def move_hub(monkeypatch, url, cache):
+    "Let this process believe that the hub is at `url`, with an empty cache"
+    monkeypatch.setattr(hc, 'ENDPOINT', url)
+    monkeypatch.setattr(hc, 'HUGGINGFACE_CO_URL_TEMPLATE', url+'/{repo_id}/resolve/{revision}/{filename}')
+    monkeypatch.setattr(hc, 'HF_HUB_CACHE', str(cache))
+    close_session()
+
+def test_no_hub_within_ten_seconds(black_hole, monkeypatch, tmp_path):
+    "A slow resolver, and several addresses behind a name (the real hub has eight), each waited for in turn"
+    move_hub(monkeypatch, f'http://hub.test:{black_hole[1]}', tmp_path)
+    def resolve(host, port, *args, **kwargs):
+        time.sleep(2)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', black_hole)]*4
+    monkeypatch.setattr(socket, 'getaddrinfo', resolve)
+    t = time.time()
+    with refused(tiny, 'hub.test', '--weights FILE', '--weights none'): find_weights('imagenet', find_net(tiny))
+    assert time.time()-t<10
+
+def test_hub_behind_a_proxy(hub, files, monkeypatch, tmp_path):
+    "Hospitals let nobody out but through a proxy: the hub is not to be called unreachable then"
+    move_hub(monkeypatch, 'http://hub.invalid', tmp_path)
+    offer(hub, 'test_efficientnet_gn', (files/'w.safetensors').read_bytes())
+    net = find_net('test_efficientnet_gn')
+    with refused('hub.invalid', '--weights none'): find_weights('imagenet', net)
+    close_session()
+    monkeypatch.setenv('http_proxy', hub.url)
+    assert Path(find_weights('imagenet', net)).read_bytes()==(files/'w.safetensors').read_bytes()
+    assert any(p.startswith('http://hub.invalid/') for _,p in hub.log)
+    close_session()
+
+# torchvision's server
+
+@pytest.fixture
+def squeeze(hub, monkeypatch, tmp_path):
+    "torchvision's SqueezeNet file on the stub; `squeeze(deed, body)` sets what happens"
+    torch.manual_seed(2)
+    net = torchvision.models.squeezenet1_1(weights=None)
+    torch.save(net.state_dict(), tmp_path/'s.pth')
+    name = f"models/squeezenet1_1-{sha256(tmp_path/'s.pth')[:8]}.pth"
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path/'torch'))
+    monkeypatch.setattr(torchvision.models.SqueezeNet1_1_Weights.DEFAULT.value, 'url', f'{hub.url}/{name}')
+    def serve(deed='serve', body=None):
+        hub.files[name],hub.deeds[name] = body or (tmp_path/'s.pth').read_bytes(),deed
+        return net.state_dict()
+    return serve
+
+def test_torchvision_weights_end_in_the_body_and_are_cached(hub, squeeze):
+    sd = squeeze()
+    learn = eye_learner(noise_dls(64), 'squeezenet1_1')
+    want = [v for k,v in sd.items() if k.startswith('features.')]
+    assert len(want)==50 and all(map(torch.equal, learn.model[0].state_dict().values(), want))
+    assert learn.eye['weights']=='imagenet'
+    hub.stop()
+    try: again = eye_learner(noise_dls(64), 'squeezenet1_1')
+    finally: hub.start()
+    assert all(map(torch.equal, again.model[0].state_dict().values(), want))
+
+@pytest.mark.parametrize('deed,body', [('missing',None), ('forbidden',None), ('broken',None), ('drop',None), ('drop once',None), ('serve',b'<!DOCTYPE html>')])
+def test_torchvision_server_in_trouble(squeeze, tmp_path, deed, body):
+    squeeze(deed, body)
+    t = time.time()
+    with refused('squeezenet1_1', '--weights FILE', '--weights none'): eye_learner(noise_dls(64), 'squeezenet1_1')
+    assert time.time()-t<10
+    assert not [o for o in (tmp_path/'torch').rglob('*') if o.is_file()], "half a file stayed behind"
+
+def test_torchvision_server_out_of_reach(hub, squeeze):
+    squeeze()
+    hub.stop()
+    try:
+        with refused('squeezenet1_1', '127.0.0.1', '--weights FILE', '--weights none'): find_weights('imagenet', find_net('squeezenet1_1'))
+    finally: hub.start()
