@@ -40,12 +40,12 @@ def make_parser()->argparse.ArgumentParser:
         p.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return top
 
-# %% ../nbs/70_cli.ipynb #75c126be
+# %% ../nbs/70_cli.ipynb #86494ec1
 def _sentence(e):
     "What to tell the person about `e`, and the exit status"
     if isinstance(e, KeyboardInterrupt): return "stopped; finished work is kept (`train --resume` goes on)", 130
     if isinstance(e, EyeError): return str(e), 1
-    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" for {e.filename}" if e.filename else ''
         return f"no space left on the device{where}: free some, or name another folder; no half file was kept", 1
     if isinstance(e, OSError) and e.filename: return f"{e.strerror}: {e.filename}", 1

@@ -6,8 +6,8 @@
 __all__ = ['EyeError', 'DataError', 'LeakError', 'ModelError', 'DownloadError', 'MissingPackage', 'one_of', 'need', 'fundus_home',
            'whole_file', 'write_json', 'read_json', 'sha256', 'fresh_dir', 'say', 'progress']
 
-# %% ../nbs/00_core.ipynb #b23df396
-import hashlib, importlib, json, os, sys, tempfile
+# %% ../nbs/00_core.ipynb #d702dfd9
+import hashlib, importlib, json, os, re, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from tqdm import tqdm
@@ -49,20 +49,28 @@ def fundus_home()->Path: # folder for data sets and phantoms
     "The folder of all downloads: the environment's `FUNDUS_HOME`, or `~/.fundus_fastai`"
     return Path(os.environ.get('FUNDUS_HOME') or '~/.fundus_fastai').expanduser()
 
-# %% ../nbs/00_core.ipynb #e6d4806c
+# %% ../nbs/00_core.ipynb #894916b9
+def _about(e, path):
+    "`e`, saying that it is about `path`, and as an `OSError` where a library in Rust says \"os error 28\" in words"
+    code = getattr(e, 'errno', None) or int((re.findall(r'os error (\d+)', str(e)) or [0])[-1])
+    return OSError(code, os.strerror(code), str(path)) if code else e
+
+# %% ../nbs/00_core.ipynb #8bb3b3fe
 @contextmanager
 def whole_file(path, # where the finished file belongs
               )->Path: # a temporary neighbor to write to
     "Give a neighbor of `path` to write to, and rename it to `path` if all went well"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd,tmp = tempfile.mkstemp(prefix=f'.{path.stem}-', suffix=path.suffix, dir=path.parent)
+    try: fd,tmp = tempfile.mkstemp(prefix=f'.{path.stem}-', suffix=path.suffix, dir=path.parent)
+    except OSError as e: raise _about(e, path) from None
     os.close(fd); tmp = Path(tmp)
     try:
         yield tmp
         umask = os.umask(0); os.umask(umask)
         os.chmod(tmp, 0o666 & ~umask)
         os.replace(tmp, path)
+    except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
     finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #edca2aff

@@ -314,7 +314,7 @@ def plot_most_wrong(preds, # `Scores` or a table of predictions
         _mark(ax, getattr(preds, 'source', ''), y=.02)
     return axs
 
-# %% ../nbs/24_evaluate.ipynb #10a2ac74
+# %% ../nbs/24_evaluate.ipynb #3d26523a
 def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss and metrics
                  what:str='loss', # 'loss' or 'metrics'
                  ax=None, # matplotlib axes to draw on
@@ -322,7 +322,7 @@ def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss a
                 ): # the axes
     "Draw losses, or metrics, by epoch"
     ax,losses = _axes(ax, 4.4, 2.6),['train_loss','valid_loss']
-    rest = [c for c in history.select_dtypes('number') if c not in [*losses,'epoch','time','lr','phase']]
+    rest = [c for c in history.select_dtypes('number') if c not in [*losses,'epoch','time','seconds','lr','phase']]
     x = np.arange(1, len(history)+1)
     for c in [c for c in (losses if what=='loss' else rest) if c in history]:
         ax.plot(x, history[c], marker='o', ms=3, lw=1.6, label=c.replace('_',' '))

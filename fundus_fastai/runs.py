@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'check_run', 'start_run', 'make_learner', 'number',
-           'fit_run', 'score_run', 'unseen', 'pick_images', 'map_window', 'map_figure', 'map_text', 'map_section',
-           'split_table', 'write_pages', 'unique_stems', 'explain_images']
+           'fit_run', 'demand_known', 'score_run', 'unseen', 'pick_images', 'map_window', 'map_figure', 'map_text',
+           'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
-# %% ../nbs/38_runs.ipynb #fe03a8d5
+# %% ../nbs/38_runs.ipynb #88816e40
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from pathlib import Path
@@ -18,11 +18,11 @@ from .data.catalog import demand_trainable
 from .data.splits import published_split, read_split, relative_paths, save_split, split_patients
 from .data.open import open_data
 from .tasks import get_task
-from fastai.vision.all import Learner
+from fastai.vision.all import Learner, ifnone
 from .vision.learner import TerminalProgress, eye_learner, find_net, one_cycle_plan
 from .evaluate import score
 from .report import model_card, write_report
-from .explain.heatmap import evidence_inside, overlay, resize_map, save_overlay
+from .explain.heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .explain.occlusion import save_maps
 
 # %% ../nbs/38_runs.ipynb #0091a96d
@@ -135,7 +135,18 @@ def fit_run(learn:Learner, # from `make_learner`
     with whole_file(Path(out)/'history.csv') as f: hist.to_csv(f, index=False)
     return hist
 
-# %% ../nbs/38_runs.ipynb #9dddd5e9
+# %% ../nbs/38_runs.ipynb #d15e3006
+def demand_known(learn:Learner, # a trained net
+                 df # with `label`
+                )->list: # the net's classes
+    "Raise `DataError` if `df` has labels that the net does not know"
+    classes = list(map(str, learn.dls.vocab))
+    if new := sorted(set(df.label)-set(classes)):
+        raise DataError(f"the data has labels that the net does not know: {', '.join(new)} "
+                        f"(it knows {', '.join(classes)})")
+    return classes
+
+# %% ../nbs/38_runs.ipynb #651d7755
 def score_run(learn:Learner, # a trained net
               df, # rows to predict, with `label`
               root, # the data's folder
@@ -143,17 +154,14 @@ def score_run(learn:Learner, # a trained net
               **meta # task, source, arch, split: for the record
              ): # `Scores`
     "Predict the rows of `df` and score them"
-    classes = list(map(str, learn.dls.vocab))
-    if new := sorted(set(df.label)-set(classes)):
-        raise DataError(f"the data has labels that the net does not know: {', '.join(new)} "
-                        f"(it knows {', '.join(classes)})")
+    classes = demand_known(learn, df)
     preds = learn.predict_frame(df, label='label')
     preds['path'] = relative_paths(df, root).to_numpy()
     s = score(preds, classes, **meta)
     if out: s.save(out)
     return s
 
-# %% ../nbs/38_runs.ipynb #4562931e
+# %% ../nbs/38_runs.ipynb #ff5c689e
 def unseen(df, # the frame to evaluate on
            run, # run folder
            allow_leak:bool=False # evaluate on familiar patients all the same
@@ -165,7 +173,8 @@ def unseen(df, # the frame to evaluate on
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
-    known = sorted(set(df.patient) & set(old.patient[old.split!='test']))
+    seen = old[old.split!='test']
+    known = sorted({*df.patient[df.patient.isin(seen.patient)], *df.patient[mine.isin(seen.path).to_numpy()]})
     if known and not allow_leak:
         names = ', '.join(known[:10]) + (', ...' if len(known)>10 else '')
         raise LeakError(f"{len(known)} patients of this data were trained on: {names}; "
@@ -192,19 +201,22 @@ def map_window(size:int # side of the input in pixels
     w = max(4, round(size/7))
     return w, max(2, w//2)
 
-# %% ../nbs/38_runs.ipynb #6905890d
+# %% ../nbs/38_runs.ipynb #cafa33ff
 def map_figure(path, # image file
                m, # [H,W] evidence for the class
                title:str, # says class and answer
                truth=None # bool [H,W], where the lesion is
               ):
-    "Picture and overlay side by side"
+    "Picture and overlay, one above the other where the picture is wide"
     im = read_image(path)
-    fig,axs = plt.subplots(1, 2, figsize=(7,3), dpi=80, layout='constrained')
+    h,w = im.shape[:2]
+    rows,cols = (2,1) if w>1.3*h else (1,2)
+    fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110, layout='constrained')
     axs[0].imshow(im, cmap='gray')
     axs[0].axis('off'); axs[0].set_title(title, fontsize=9, parse_math=False)
-    if truth is not None: axs[0].contour(truth, [.5], colors='yellow', linewidths=.8)
-    overlay(im, m, ax=axs[1], mask=truth, title='evidence for the true class')
+    if truth is not None: contour(truth, axs[0])
+    overlay(im, m, ax=axs[1], mask=truth)
+    axs[1].set_title('evidence for the true class', fontsize=9)
     plt.close(fig)
     return fig
 
@@ -236,7 +248,7 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
                    f"In {len(t)} images with a lesion, {t.share.mean():.0%} of the positive evidence falls inside "
                    f"it on average. It covers {t.area.mean():.0%} of the picture, which is what chance would give.")
 
-# %% ../nbs/38_runs.ipynb #5ff89a80
+# %% ../nbs/38_runs.ipynb #7588bfde
 def map_section(learn:Learner, # a trained net
                 preds, # predictions with paths below `root`
                 root, # the data's folder
@@ -248,7 +260,7 @@ def map_section(learn:Learner, # a trained net
     pick = pick_images(preds, n)
     paths = [str(Path(root)/p) for p in pick.path]
     w,st = map_window(learn.dls.valid.one_batch()[0].shape[-1])
-    om = learn.occlude(paths, window or w, stride or st)
+    om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st))
     rows,figs = [],[]
     for r,path,maps in zip(pick.itertuples(), paths, om.map.numpy()):
         m = maps[om.classes.index(r.target)]
@@ -266,7 +278,7 @@ def split_table(df # the frame, with `split`
     t = df.groupby(['split','label']).agg(images=('path','size'), patients=('patient','nunique')).reset_index()
     return t.sort_values('split', key=lambda c: c.map(dict(train=0, valid=1, test=2))).reset_index(drop=True)
 
-# %% ../nbs/38_runs.ipynb #131be864
+# %% ../nbs/38_runs.ipynb #8b4da0a4
 def write_pages(out, # folder
                 scores, # from `score_run`
                 root, # the data's folder
@@ -277,8 +289,9 @@ def write_pages(out, # folder
                 note='' # from `split_note`
                ):
     "Write `report.html` and `README.md`"
-    task = get_task(config['task'])
-    write_report(out, scores, question=task.question, history=history, config=config, splits=splits, note=note,
+    what = get_task(config['task']).question
+    if (label := config.get('label')) not in (None,'label'): what += f' Here: the column {label}.'
+    write_report(out, scores, question=what, history=history, config=config, splits=splits, note=note,
                  sections=sections, read=lambda p: read_image(Path(root)/p))
     model_card(out, scores, config=config)
 
@@ -292,7 +305,7 @@ def unique_stems(paths # image files
     n = stems.groupby(stems).cumcount()
     return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
-# %% ../nbs/38_runs.ipynb #fe59c1ff
+# %% ../nbs/38_runs.ipynb #42a54388
 def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
@@ -305,7 +318,7 @@ def explain_images(learn:Learner, # a trained net
     w,st = map_window(learn.dls.valid.one_batch()[0].shape[-1])
     rows,out = [],Path(out)
     for path,stem in zip(progress(paths, 'explaining'), unique_stems(paths)):
-        om = learn.occlude([str(path)], window or w, stride or st, fill=fill, bs=bs)
+        om = learn.occlude([str(path)], ifnone(window, w), ifnone(stride, st), fill=fill, bs=bs)
         k = int(om.baseline[0].argmax())
         save_maps(om, [stem], out)
         save_overlay(out/f'{stem}_occlusion.png', read_image(path), om.map[0,k].numpy())

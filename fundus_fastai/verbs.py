@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['datasets', 'download', 'phantom', 'train', 'evaluate', 'predict', 'explain', 'demo']
 
-# %% ../nbs/39_verbs.ipynb #a0156a32
-import sys
+# %% ../nbs/39_verbs.ipynb #192a0453
+import os, sys
 from pathlib import Path
 from .core import DataError, EyeError, fresh_dir, fundus_home, one_of, say
 
-# %% ../nbs/39_verbs.ipynb #726c32af
+# %% ../nbs/39_verbs.ipynb #910f0e1c
 def datasets():
     "Show the catalog of data sets as a table"
     from fundus_fastai.data.catalog import catalog
-    print(catalog().to_string(index=False))
+    print(catalog().reset_index().to_string(index=False))
 
 # %% ../nbs/39_verbs.ipynb #f3e102fa
 def download(name:str, # data set of the catalog, as kermany2018
@@ -35,26 +35,25 @@ def phantom(name:str, # data set of the catalog, as kermany2018
     from fundus_fastai.data.catalog import make_phantom
     print(make_phantom(name, to, patients, seed))
 
-# %% ../nbs/39_verbs.ipynb #5cdc8a3e
+# %% ../nbs/39_verbs.ipynb #15731f8d
+def _check_numbers(lr, **numbers):
+    "Raise `DataError` for an option below the least it may be: `epochs=(0, 1)` complains"
+    from fundus_fastai.runs import number
+    for k,(v,least) in numbers.items():
+        if v is not None and v<least: raise DataError(f"--{k.replace('_','-')} is to be at least {least}, not {v}")
+    if lr not in (None,'find') and not 0<number(lr, '--lr')<float('inf'):
+        raise DataError(f"--lr is to be above 0, not {lr}")
+
+# %% ../nbs/39_verbs.ipynb #55a8e2c3
 def _start(task, arch, weights, out, resume, force):
     "Check names, weights and folder before any image is read; return the run's folder, not yet made"
     from fundus_fastai.tasks import get_task
     from fundus_fastai.vision.learner import find_net, find_weights
     from fundus_fastai.runs import check_run
+    if resume and force: raise DataError("--resume goes on with a run and --force starts it again: pass one of them")
     get_task(task)
     find_weights(weights, find_net(arch))
     return check_run(out or f'runs/{task}-{arch}', resume, force)
-
-# %% ../nbs/39_verbs.ipynb #460dce54
-def _split(df, out, split, seed, allow_leak, resume):
-    "The frozen split of a resumed run, or a new one, frozen now"
-    from fundus_fastai.runs import split_frame
-    from fundus_fastai.data.splits import save_split
-    old = out/'split.csv'
-    df = split_frame(df, old if resume and old.exists() else split, seed, allow_leak)
-    if resume and old.exists(): return df
-    save_split(df, old, allow_leak=allow_leak)
-    return df
 
 # %% ../nbs/39_verbs.ipynb #736b3e58
 def _finish(out, learn, df, config, history, maps):
@@ -69,7 +68,7 @@ def _finish(out, learn, df, config, history, maps):
     write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections, config.get('note', ''))
     return s
 
-# %% ../nbs/39_verbs.ipynb #a96a2983
+# %% ../nbs/39_verbs.ipynb #03bcf100
 def train(task:str, # the question: oct
           data:str='phantom', # name of the catalog, folder, CSV, or phantom
           images:str=None, # CSV: folder of the images (default: the CSV's)
@@ -96,35 +95,53 @@ def train(task:str, # the question: oct
          ):
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     one_of(balance, ('none','loss','sample'), 'way to balance')
+    _check_numbers(lr, epochs=(epochs,1), freeze_epochs=(freeze_epochs,0), bs=(bs,1), size=(size,16), maps=(maps,0),
+                   workers=(workers,0), seed=(seed,0))
     out = _start(task, arch, weights, out, resume, force)
     if resume and all((out/f).exists() for f in ('config.json','report.html','README.md')): return _show(out)
     from fundus_fastai import runs
     df = runs.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient,
                          patients=patients, seed=seed)
-    df = _split(df, runs.start_run(out, resume, force), split, seed, allow_leak, resume)
-    opts = dict(arch=arch, weights=weights, size=size, bs=bs, balance=balance, epochs=epochs,
+    frozen = resume and (out/'split.csv').exists()
+    df = runs.split_frame(df, out/'split.csv' if frozen else split, seed, allow_leak)
+    opts = dict(arch=arch, weights=str(weights), size=size, bs=bs, balance=balance, epochs=epochs,
                 freeze_epochs=freeze_epochs, lr=lr, seed=seed)
-    return _show(out, _train(out, task, df, opts, workers, resume, maps, allow_leak))
+    return _show(out, _train(out, task, df, opts, workers, resume, force, maps, allow_leak))
 
 # %% ../nbs/39_verbs.ipynb #23a2fcf4
 #| export
 
-# %% ../nbs/39_verbs.ipynb #42c07eeb
-def _train(out, task, df, o, workers, resume, maps, allow_leak):
-    "Learner, fit, model, scores and pages, in a folder whose split is frozen"
-    import shutil
+# %% ../nbs/39_verbs.ipynb #95a87b63
+def _learner(out, task, df, o, workers, resume, force, allow_leak):
+    "The learner, and only then the run's folder with its frozen split: a wrong option leaves an earlier run as it was"
+    from fastai.torch_core import set_seed
     from fundus_fastai import runs
-    from fundus_fastai.data.splits import split_hash
-    from fundus_fastai.ship.model import save_model
+    from fundus_fastai.data.splits import save_split
+    set_seed(o['seed']) # of the first weights
     net = {k:o[k] for k in ('arch','weights','size','bs','balance')}
     learn = runs.make_learner(df, task, workers=workers, **net)
     n = df[df.split=='train']
     say(f"training {o['arch']} on {len(n)} images of {n.patient.nunique()} patients, {learn.dls.device}, "
         f"classes {', '.join(map(str, learn.dls.vocab))}")
-    info = dict(split=split_hash(df), **net)
+    if not (resume and (out/'split.csv').exists()):
+        save_split(df, runs.start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
+    return learn
+
+# %% ../nbs/39_verbs.ipynb #e53e0f70
+def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
+    "Learner, fit, model, scores and pages"
+    import shutil
+    from fundus_fastai import runs
+    from fundus_fastai.data.splits import split_hash
+    from fundus_fastai.ship.model import save_model
+    learn = _learner(out, task, df, o, workers, resume, force, allow_leak)
+    info = dict(split=split_hash(df), **{k:o[k] for k in ('arch','weights','size','bs','balance')})
     hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
     note = runs.split_note(df, allow_leak)
-    more = dict(source=df.attrs['source'], data=df.attrs['name'], split_hash=info['split'], note=note, training=o)
+    size = learn.dls.valid.one_batch()[0].shape[-1]
+    o = {**o, 'weights': learn.eye['weights'], 'size': size} # the file's name, not its place
+    more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
+                split_hash=info['split'], note=note, training=o)
     save_model(learn, out, task, **more)
     s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
@@ -141,7 +158,7 @@ def _show(out, s=None):
     print(f"\nreport: {Path(out)/'report.html'}")
     return s
 
-# %% ../nbs/39_verbs.ipynb #bd25b040
+# %% ../nbs/39_verbs.ipynb #ef8e88ba
 def evaluate(run:str, # run folder
              data:str='phantom', # name of the catalog, folder, CSV, or phantom
              images:str=None, # CSV: folder of the images (default: the CSV's)
@@ -161,29 +178,34 @@ def evaluate(run:str, # run folder
     learn = load_model(run)
     cfg,out = learn.config,Path(out or Path(run)/'evaluation')
     if out.resolve()==Path(run).resolve(): raise DataError(f"{out} is the run itself: name another folder with --out")
+    if (out/'model.safetensors').exists(): raise DataError(f"{out} holds a model: name another folder with --out")
     df = runs.load_frame(cfg['task'], data, images=images, path_col=path_col, label=label, patient=patient,
                          patients=patients, seed=seed)
     df = runs.unseen(df, run, allow_leak).assign(split='test')
+    runs.demand_known(learn, df)
     note = runs.split_note(df, allow_leak)
     if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
-    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note}
+    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
+              'label':df.attrs.get('label', 'label')}
     return _show(out, _finish(runs.start_run(out, force=force), learn, df, config, None, maps))
 
-# %% ../nbs/39_verbs.ipynb #93a8ab4d
+# %% ../nbs/39_verbs.ipynb #3d767c50
 def _inside(path):
     "The image files below a folder, or the file itself"
     from fundus_fastai.images import suffixes
     if not Path(path).is_dir(): return [str(path)]
-    return sorted(str(o) for o in Path(path).rglob('*') if o.suffix.lower() in suffixes and not o.name.startswith('.'))
+    def stop(e): raise e # left alone, `os.walk` passes over folders that it may not read
+    return sorted(os.path.join(d, o) for d,_,fs in os.walk(path, onerror=stop) for o in fs
+                  if o.lower().endswith(suffixes) and not o.startswith('.'))
 
-# %% ../nbs/39_verbs.ipynb #ea73381f
+# %% ../nbs/39_verbs.ipynb #b884a5f1
 def _images(images):
     "Image files, folders expanded; the readable ones, and a sentence for the rest"
     from fundus_fastai.images import check_images
     files = [f for o in images for f in _inside(o)]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
     bad = check_images(files)
-    for b in bad.itertuples(): say(f"{b.problem}")
+    for b in bad.itertuples(): say(f"{b.path} {b.problem}")
     if len(bad)==len(files): raise DataError(f"none of the {len(files)} images can be read")
     return [f for f in files if f not in set(bad.path)], len(bad)
 
@@ -192,13 +214,14 @@ def _after(bad):
     "Say at the end that images were left out"
     if bad: raise DataError(f"{bad} images could not be read and were left out (named above)")
 
-# %% ../nbs/39_verbs.ipynb #5de71d38
+# %% ../nbs/39_verbs.ipynb #e099a613
 def predict(run:str, # run folder
             images:list, # image files or folders
             bs:int=64 # images a batch
            ):
     "Predict images: one CSV line each on stdout, with the probability of every class (research use only)"
     from fundus_fastai.ship.model import load_model
+    if bs<1: raise DataError(f"--bs is to be at least 1, not {bs}")
     learn = load_model(run)
     files,bad = _images(images)
     df = learn.predict_frame(files, bs=bs).drop(columns=['patient','eye'])

@@ -18,12 +18,17 @@ from ..images import suffixes
 # %% ../../nbs/10_data.catalog.ipynb #0161c64b
 _not_ours = {'__MACOSX', 'chest_xray'}
 
-# %% ../../nbs/10_data.catalog.ipynb #ba505e7f
+# %% ../../nbs/10_data.catalog.ipynb #a6d6972e
+def _stop(e):
+    "What `os.walk` does with a folder that may not be read: left alone, it would pass over it"
+    raise DataError(f"{e.filename} cannot be read ({e.strerror}): allow it, or leave it out of the data") from None
+
+# %% ../../nbs/10_data.catalog.ipynb #c3075df8
 def _walk(root):
     "Folder and name of every image under `root`, the shallowest first; raises `DataError` if there is none"
     if not os.path.isdir(root): raise DataError(f"{root} is not a folder: name the folder that holds the images")
     found = []
-    for folder,dirs,names in os.walk(root):
+    for folder,dirs,names in os.walk(root, onerror=_stop):
         dirs[:] = [o for o in dirs if o not in _not_ours and not o.startswith('.')]
         found += [(folder,n) for n in names if n.lower().endswith(suffixes) and not n.startswith('.')]
     if not found:
@@ -258,10 +263,10 @@ def _known(raw, col, src):
     if bad.any(): say(f"{src}: {bad.sum()} of {len(raw)} rows have no {col!r} and are left out")
     return raw[~bad]
 
-# %% ../../nbs/10_data.catalog.ipynb #bece83cf
-def _patients(raw, col, path, src):
+# %% ../../nbs/10_data.catalog.ipynb #bb77d29b
+def _patients(raw, col, path, src, root):
     "Patients as text, or each image's own place where there is no column; raises `DataError` if some are missing"
-    if col is None: return _under(path, os.path.dirname(src))
+    if col is None: return _under(path, root)
     _demand_filled(raw[col], src)
     return _texts(raw[col])
 
@@ -276,7 +281,7 @@ def _single(df, src):
     raise DataError(f"{src}: different labels or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
                     f"correct or remove them: {one.path.iloc[0]} is {said}")
 
-# %% ../../nbs/10_data.catalog.ipynb #a33664e5
+# %% ../../nbs/10_data.catalog.ipynb #abd208b2
 def read_csv(path, # CSV with a column of image files and one of labels
              images=None, # folder of the images; default: the CSV's, or `images` beside it
              path_col:str=None, # column of file names; default `path`, `file`, `filename`, `image`, ...
@@ -290,14 +295,15 @@ def read_csv(path, # CSV with a column of image files and one of labels
     raw,guess = _table(src)
     r = _roles(list(raw.columns), src, path_col, label, patient, eye, split)
     raw = _known(raw, r['label'], src)
-    path = _locate(raw[r['path']], src, images)
-    df = pd.DataFrame({'path': path, 'patient': _patients(raw, r['patient'], path, src),
+    path,root = _locate(raw[r['path']], src, images),os.path.dirname(src)
+    if images and not all(o.startswith(root+os.sep) for o in path): root = os.path.abspath(images)
+    df = pd.DataFrame({'path': path, 'patient': _patients(raw, r['patient'], path, src, root),
         'eye': _mapped(raw[r['eye']], _eyes, 'eye') if r['eye'] else None,
         'split': _mapped(raw[r['split']], _splits, 'split') if r['split'] else None, 'label': _texts(raw[r['label']])})
     more = guess.drop(columns=[o for o in set(r.values()) if o]).loc[raw.index]
     df = df.join(more.rename(columns=lambda c: f'{c}_csv' if c in df else c))
     df = _single(df, src).reset_index(drop=True)
-    df.attrs.update(name='csv', source='local', root=os.path.dirname(src), label=r['label'])
+    df.attrs.update(name='csv', source='local', root=root, label=r['label'])
     return df
 
 # %% ../../nbs/10_data.catalog.ipynb #1f8421ed

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['FORMAT', 'save_model', 'read_config', 'load_model']
 
-# %% ../../nbs/23_ship.model.ipynb #de2db3dd
+# %% ../../nbs/23_ship.model.ipynb #a579a91c
 import datetime as dt, platform
 import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
 from safetensors.torch import load_file, save_file
 from .. import __version__
-from ..core import DataError, ModelError, read_json, sha256, whole_file, write_json
+from ..core import EyeError, ModelError, read_json, sha256, whole_file, write_json
 from ..tasks import get_task
-from ..vision.learner import eye_learner, find_net
+from ..vision.learner import _head_args, eye_learner
 
 # %% ../../nbs/23_ship.model.ipynb #6eaa5668
 FORMAT = 1 # of config.json; raise it when older code could misread a newer file
@@ -40,7 +40,20 @@ def save_model(learn, # from `eye_learner`
     write_json(to/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return to
 
-# %% ../../nbs/23_ship.model.ipynb #c97d9bbb
+# %% ../../nbs/23_ship.model.ipynb #cfadff68
+def _numbers(o, least): return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
+
+def _unsound(cfg):
+    "Names of the fields of `cfg` that cannot be"
+    c,n,size = cfg['classes'],cfg['normalize'],cfg['size']
+    ok = {k:isinstance(cfg[k], str) for k in ('task','arch','sha256')}
+    ok['head'] = isinstance(cfg['head'], dict) and set(cfg['head']) <= set(_head_args)
+    ok['classes'] = isinstance(c, list) and all(isinstance(o, str) for o in c) and len(set(c))==len(c)>1
+    ok['size'] = type(size) is int and 8<=size<=4096
+    ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
+    return [k for k,v in ok.items() if not v]
+
+# %% ../../nbs/23_ship.model.ipynb #baaaa265
 def read_config(path # run folder
                )->dict:
     "Read and check `config.json`; raises `ModelError` that says what is wrong"
@@ -48,11 +61,13 @@ def read_config(path # run folder
     if not (path/'config.json').exists(): raise ModelError(f"{path} holds no finished model: config.json is missing")
     cfg = read_json(path/'config.json')
     if not isinstance(cfg, dict): raise ModelError(f"{path/'config.json'} does not describe a model")
-    if isinstance(cfg.get('format'), int) and cfg['format']>FORMAT:
-        raise ModelError(f"{path/'config.json'} has format {cfg['format']}, and fundus_fastai {__version__} reads "
-                         f"format {FORMAT}: pip install -U fundus_fastai")
     lost = [k for k in ('format','task','arch','head','classes','size','normalize','sha256') if k not in cfg]
     if lost: raise ModelError(f"{path/'config.json'} lacks {', '.join(lost)}: it is not a complete model")
+    if type(cfg['format']) is not int or cfg['format']>FORMAT:
+        raise ModelError(f"{path/'config.json'} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
+                         f"format {FORMAT}: pip install -U fundus_fastai")
+    if bad := _unsound(cfg):
+        raise ModelError(f"{path/'config.json'} has no usable {', '.join(bad)}: it was changed or damaged")
     return cfg
 
 # %% ../../nbs/23_ship.model.ipynb #a67994df
@@ -70,7 +85,7 @@ def _blank_frame(classes):
     n = len(classes)
     return pd.DataFrame(dict(path=[blank]*2*n, label=list(classes)*2, split=['train']*n+['valid']*n))
 
-# %% ../../nbs/23_ship.model.ipynb #b8099897
+# %% ../../nbs/23_ship.model.ipynb #e268d009
 def load_model(path, # run folder
                device=None # where the model goes (default: fastai's)
               )->Learner: # in evaluation mode, its config in `learn.config`
@@ -80,12 +95,14 @@ def load_model(path, # run folder
     _check_weights(path/'model.safetensors', cfg)
     task = get_task(cfg['task'])
     dls = task.dls(_blank_frame(cfg['classes']), size=cfg['size'], bs=2, workers=0, device=device)
-    dls.add_tfms([Normalize.from_stats(**cfg['normalize'])], 'after_batch')
-    learn = eye_learner(dls, cfg['arch'], weights=None, loss_func=task.loss(), amp=False, **cfg['head'])
-    try: learn.model.load_state_dict(load_file(path/'model.safetensors'))
+    stats = [cfg['normalize'][k] for k in ('mean','std')]
+    try:
+        learn = eye_learner(dls, cfg['arch'], None, loss_func=task.loss(), amp=False, stats=stats, **cfg['head'])
+        learn.model.load_state_dict(load_file(path/'model.safetensors'))
+    except EyeError: raise
     except Exception as e:
         raise ModelError(f"the weights in {path} do not fit {cfg['arch']} as timm {timm.__version__} builds it "
-                         f"(saved with {cfg.get('versions')}): {str(e)[:160]}") from None
+                         f"(saved with {cfg.get('versions')}): {str(e).splitlines()[0][:160]}") from None
     learn.model.eval()
-    learn.config,learn.eye = cfg,{k:cfg[k] for k in learn.eye}
+    learn.config,learn.eye = cfg,{k:cfg.get(k) for k in learn.eye}
     return learn

@@ -6,10 +6,11 @@
 __all__ = ['Net', 'find_net', 'read_weights', 'load_body', 'find_weights', 'eye_learner', 'one_cycle_plan', 'EpochSeed', 'Keeper',
            'RestoreScaler', 'TerminalProgress']
 
-# %% ../../nbs/22_vision.learner.ipynb #d258e422
-import json, random, socket, tempfile, time
+# %% ../../nbs/22_vision.learner.ipynb #e504eeea
+import json, random, tempfile, threading, time
 from dataclasses import dataclass
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 import numpy as np, pandas as pd, timm, torch, torchvision
 from fastai.vision.all import *
 from fastai.vision.learner import model_meta
@@ -30,18 +31,24 @@ class Net:
     @property
     def builder(self): return self.arch if self.source=='timm' else torchvision.models.get_model_builder(self.arch)
 
-# %% ../../nbs/22_vision.learner.ipynb #4fdc8405
+# %% ../../nbs/22_vision.learner.ipynb #2e8d05d8
 def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', 'squeezenet1_1', ...
             )->Net:
     "Look `arch` up in timm, then in torchvision; raises `EyeError` with the nearest names"
-    if timm.is_model(arch):
+    arch,tagged = str(arch),timm.list_models(pretrained=True)
+    if timm.is_model(arch) and ('.' not in arch or arch in tagged):
         cfg = timm.get_pretrained_cfg(arch, allow_unregistered=True)
         size = cfg.input_size[-1] if cfg and cfg.input_size else 224
         mean,std = (cfg.mean,cfg.std) if cfg else imagenet_stats
         return Net(arch, 'timm', size, tuple(mean), tuple(std))
     tv = torchvision.models.list_models(module=torchvision.models)
     if arch in tv: return Net(arch, 'torchvision', 224, *map(tuple, imagenet_stats))
-    one_of(arch, sorted({*timm.list_models(), *tv}), 'net')
+    one_of(arch, sorted({*timm.list_models(), *tagged, *tv}), 'net')
+
+# %% ../../nbs/22_vision.learner.ipynb #1aba2d45
+def _first_line(e, n=120):
+    "The first line of an exception's text, or its kind where it has none"
+    return (str(e).strip() or type(e).__name__).splitlines()[0][:n]
 
 # %% ../../nbs/22_vision.learner.ipynb #89d98d8f
 def _open_weights(path):
@@ -56,18 +63,18 @@ def _demand(path):
     if path.exists(): return path
     raise ModelError(f"no weights at {path}: pass --weights FILE, --weights imagenet or --weights none")
 
-# %% ../../nbs/22_vision.learner.ipynb #8827b672
+# %% ../../nbs/22_vision.learner.ipynb #93c816f0
 def read_weights(path # `.safetensors`, `.npz`, `.pth`/`.pt`/`.bin`, or a run folder
                 )->dict: # name -> tensor
     "Read tensors without running any code from the file; raises `ModelError`"
     path = Path(path)
     if path.is_dir(): path = path/'model.safetensors'
     _demand(path)
-    try: sd = _open_weights(path)
-    except Exception as e: raise ModelError(f"cannot read weights from {path.name} ({str(e).splitlines()[0][:120]}): "
+    try: sd = dict(_open_weights(path))
+    except Exception as e: raise ModelError(f"cannot read weights from {path.name} ({_first_line(e)}): "
                                             "expected safetensors, .npz, or a .pth that holds tensors only") from None
     for k in ('state_dict','model'): sd = sd[k] if isinstance(sd.get(k), dict) else sd
-    return {k.removeprefix('module.'):v for k,v in sd.items() if isinstance(v, torch.Tensor)}
+    return {str(k).removeprefix('module.'):v for k,v in sd.items() if isinstance(v, torch.Tensor)}
 
 # %% ../../nbs/22_vision.learner.ipynb #2563cd06
 def _full_names(body, net):
@@ -76,7 +83,16 @@ def _full_names(body, net):
     full = list(net.builder(weights=None).state_dict())
     return dict(zip(body.state_dict(), full)) # the body is the front of the net, in order
 
-# %% ../../nbs/22_vision.learner.ipynb #77d6b39b
+# %% ../../nbs/22_vision.learner.ipynb #e58b0574
+def _surplus(sd, names, net):
+    "Tensors of `sd` in the stages of the body that the body does not have: signs of a larger net"
+    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier', ()) if net.source=='timm' else ()
+    mine = set(names.values())
+    tops = {n.split('.')[0] for n in mine} - {o.split('.')[0] for o in L(head)}
+    stages = {n[:i] for n in mine if n.split('.')[0] in tops for i,c in enumerate(n) if c=='.'}
+    return [k for k in sd if k.split('.')[0] in tops and k.rpartition('.')[0] not in stages and k not in mine]
+
+# %% ../../nbs/22_vision.learner.ipynb #214e73ee
 def load_body(model, # a fastai vision model: body, then head
               sd:dict, # tensors by name, of the full net or of a model saved by us
               net:Net, # what the model is
@@ -87,22 +103,33 @@ def load_body(model, # a fastai vision model: body, then head
     names = {k: '0.'+k for k in body.state_dict()} if own else _full_names(body, net)
     fits = {k:sd[n] for k,n in names.items() if n in sd and sd[n].shape==body.state_dict()[k].shape}
     lost = [names[k] for k in names if k not in fits and not k.endswith('num_batches_tracked')]
-    if lost: raise ModelError(f"{name} does not fit {net.arch}: {len(lost)} of {len(names)} tensors are missing or of "
-                              f"another shape (first: {lost[0]}): name the net that the weights belong to with --arch")
+    more = [] if lost else _surplus(sd, names, net)
+    if lost or more:
+        what = "are missing or of another shape" if lost else "have no place in it"
+        n,first = len(lost or more),(lost or more)[0]
+        raise ModelError(f"{name} does not fit {net.arch}: {n} tensors {what} (first: {first}): "
+                         "name the net that the weights belong to with --arch")
     body.load_state_dict(fits, strict=False)
 
-# %% ../../nbs/22_vision.learner.ipynb #6cdcdd8c
-def _reachable(url, timeout=5):
-    "Does the host of `url` accept a connection?"
-    u = urlparse(url)
-    try: socket.create_connection((u.hostname, u.port or (80 if u.scheme=='http' else 443)), timeout).close()
-    except OSError: return False
-    return True
+# %% ../../nbs/22_vision.learner.ipynb #57baf383
+def _promptly(f, seconds=8):
+    "Call `f` and wait at most `seconds`, whatever resolvers and proxies do; raises what it raises, or `TimeoutError`"
+    got = {}
+    def run():
+        try: got['value'] = f()
+        except Exception as e: got['error'] = e
+    t = threading.Thread(target=run, daemon=True)
+    t.start(); t.join(seconds)
+    if 'value' in got: return got['value']
+    raise got.get('error') or TimeoutError(f"no answer within {seconds} seconds")
 
-_offline = ("the ImageNet weights of {arch} are not on this machine and {host} cannot be reached: connect once, "
-            "or pass --weights FILE (safetensors, .npz, .pth), or --weights none to start from random weights")
+def _no_file(net, host, e):
+    "The sentence for weights that could not be had"
+    return ModelError(f"the ImageNet weights of {net.arch} are not on this machine and {host} did not give them "
+                      f"({type(e).__name__}: {_first_line(e)}): connect once, or pass --weights FILE (safetensors, "
+                      ".npz, .pth), or --weights none to start from random weights")
 
-# %% ../../nbs/22_vision.learner.ipynb #6c13b7e1
+# %% ../../nbs/22_vision.learner.ipynb #13738b9e
 def _hub_file(net):
     "The weight file of a timm net, from the cache or the hub"
     import huggingface_hub as hub
@@ -111,23 +138,24 @@ def _hub_file(net):
         raise ModelError(f"{net.arch} has no ImageNet weights: pass --weights none, or --weights FILE")
     for f in ('model.safetensors','pytorch_model.bin'):
         if isinstance(p := hub.try_to_load_from_cache(cfg.hf_hub_id, f), str): return p
-    host = hub.constants.ENDPOINT
-    if hub.constants.HF_HUB_OFFLINE or not _reachable(host): raise ModelError(_offline.format(arch=net.arch, host=host))
-    try: return hub.hf_hub_download(cfg.hf_hub_id, cfg.hf_hub_filename or 'model.safetensors', etag_timeout=5)
-    except Exception as e: # the hub's client has many kinds of them, all of which mean: no file
-        why = f"{type(e).__name__}: {str(e).splitlines()[0][:160]}"
-        raise ModelError(f"{host} did not give the weights of {net.arch} ({why}): "
-                         "pass --weights FILE or --weights none") from None
+    host,name = hub.constants.ENDPOINT,cfg.hf_hub_filename or 'model.safetensors'
+    url = hub.hf_hub_url(cfg.hf_hub_id, name)
+    try:
+        if not hub.constants.HF_HUB_OFFLINE: _promptly(lambda: hub.get_hf_file_metadata(url, timeout=5))
+        return hub.hf_hub_download(cfg.hf_hub_id, name, etag_timeout=5)
+    except Exception as e: raise _no_file(net, host, e) from None # of many kinds, all of which mean: no file
 
-# %% ../../nbs/22_vision.learner.ipynb #5cd7b4cf
+# %% ../../nbs/22_vision.learner.ipynb #8dfa709a
 def _tv_file(net):
     "The weight file of a torchvision net, from torch's cache or its server"
     url = torchvision.models.get_model_weights(net.arch).DEFAULT.url
     to = Path(torch.hub.get_dir())/'checkpoints'/Path(urlparse(url).path).name
     if to.exists(): return to
-    if not _reachable(url): raise ModelError(_offline.format(arch=net.arch, host=urlparse(url).hostname))
     to.parent.mkdir(parents=True, exist_ok=True)
-    torch.hub.download_url_to_file(url, str(to), hash_prefix=to.stem.split('-')[-1])
+    try:
+        _promptly(lambda: urlopen(Request(url, method='HEAD'), timeout=5).close())
+        torch.hub.download_url_to_file(url, str(to), hash_prefix=to.stem.split('-')[-1], progress=False)
+    except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
     return to
 
 # %% ../../nbs/22_vision.learner.ipynb #3e25531a
@@ -147,26 +175,51 @@ def _head(pretrained, kwargs):
     default = dict(lin_ftrs=None, ps=.5) if pretrained else dict(lin_ftrs=[], ps=.1)
     return {**default, **{k:v for k,v in kwargs.items() if k in _head_args}}
 
-# %% ../../nbs/22_vision.learner.ipynb #d34906e5
+# %% ../../nbs/22_vision.learner.ipynb #dbaae39f
+def _read_start(path, start):
+    "Read the weights; where they came from the net, a bad file in the cache is named with its place"
+    try: return read_weights(path)
+    except ModelError as e:
+        if start!='imagenet': raise
+        raise ModelError(f"{e}; delete {path} to fetch it again, or pass --weights FILE or --weights none") from None
+
+# %% ../../nbs/22_vision.learner.ipynb #f5777b3c
+def _normalize(dls, stats, arch):
+    "Let batches of `dls` be normalized by `stats`; raises `DataError` if they already are by others"
+    new,old = Normalize.from_stats(*stats),dls.after_batch.fs.filter(risinstance(Normalize))
+    if not old: dls.add_tfms([new], 'after_batch')
+    elif not all(torch.allclose(o.mean, new.mean) and torch.allclose(o.std, new.std) for o in old):
+        raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
+
+# %% ../../nbs/22_vision.learner.ipynb #e8cedf93
+def _make(dls, net, kwargs):
+    "fastai's learner for `net`; torchvision nets that its cut does not suit are named"
+    try: return vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
+    except Exception as e:
+        if net.source=='timm': raise
+        raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({_first_line(e)}): "
+                         "take a net of timm") from None
+
+# %% ../../nbs/22_vision.learner.ipynb #05c6e764
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
                 arch:str='resnet50', # any timm name, or torchvision's for what timm lacks
                 weights='imagenet', # 'imagenet', `None` for a random start, or a file or run folder
                 amp:bool=None, # mixed precision (default: on a CUDA device)
+                stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
                 **kwargs
                )->Learner:
     "A `Learner` with the named net, frozen but for its head where weights were given; raises `EyeError`, `ModelError`"
     net = find_net(arch)
     path = find_weights(weights, net)
-    head = _head(path, kwargs)
-    learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **{**kwargs, **head})
+    head,stats = _head(path, kwargs),stats or (net.mean, net.std)
+    start = 'none' if path is None else 'imagenet' if str(weights).lower()=='imagenet' else path.name
+    learn = _make(dls, net, {**kwargs, **head})
     if path:
-        load_body(learn.model, read_weights(path), net, path.name)
+        load_body(learn.model, _read_start(path, start), net, path.name)
         learn.freeze()
-    if not dls.after_batch.fs.filter(risinstance(Normalize)):
-        dls.add_tfms([Normalize.from_stats(net.mean, net.std)], 'after_batch')
-    start = 'none' if path is None else 'imagenet' if weights=='imagenet' else path.name
-    learn.eye = dict(arch=arch, head=head, weights=start, normalize=dict(mean=net.mean, std=net.std))
+    _normalize(dls, stats, arch)
+    learn.eye = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
     if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
     return learn
 
@@ -248,13 +301,13 @@ class Keeper(Callback):
         self.keep_best(vals['valid_loss'])
         if self.to: self.save(self.epoch+1)
 
-# %% ../../nbs/22_vision.learner.ipynb #1b3cc093
+# %% ../../nbs/22_vision.learner.ipynb #e49e6502
 @patch
 def keep_best(self:Keeper,
               loss:float # of this epoch's validation
              ):
     "Remember the weights if `loss` is the lowest so far"
-    if self.best and not loss < self.best['valid_loss']: return
+    if self.best and not (loss < self.best['valid_loss'] or self.best['valid_loss']!=self.best['valid_loss']): return
     self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
     if self.to: return _save_tensors(self.to/'best.safetensors', self.learn.model.state_dict(), self.best)
     self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
@@ -272,7 +325,7 @@ def save(self:Keeper,
     net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
     _save_tensors(self.to/'last.safetensors', {**net, **opt}, meta)
 
-# %% ../../nbs/22_vision.learner.ipynb #38b7d964
+# %% ../../nbs/22_vision.learner.ipynb #c00c2445
 @patch
 def restore(self:Keeper,
             learn:Learner # to fill
@@ -284,7 +337,10 @@ def restore(self:Keeper,
         if json.loads(json.dumps(mine)) != meta[k]:
             raise ModelError(f"the checkpoint was begun with another {k} ({meta[k]}), this call has {mine}: "
                              "resume with the options of the first call, or start again with --force")
-    learn.model.load_state_dict({k[6:]:v for k,v in tensors.items() if k.startswith('model.')})
+    try: learn.model.load_state_dict({k[6:]:v for k,v in tensors.items() if k.startswith('model.')})
+    except RuntimeError:
+        raise ModelError("the checkpoint was begun with another net: resume with the options of the first call, "
+                         "or start again with --force") from None
     self.stage,self.start,self.rows,self.best = meta['stage'],meta['epoch'],meta['rows'],meta['best']
     self.scaler_state = meta['scaler']
     return {k:v for k,v in tensors.items() if k.startswith('opt.')}, meta['opt']
