@@ -68,7 +68,7 @@ def _finish(out, learn, df, config, history, maps):
     write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections, config.get('note', ''))
     return s
 
-# %% ../nbs/39_verbs.ipynb #03bcf100
+# %% ../nbs/39_verbs.ipynb #2557c132
 def train(task:str, # the question: oct
           data:str='phantom', # name of the catalog, folder, CSV, or phantom
           images:str=None, # CSV: folder of the images (default: the CSV's)
@@ -98,7 +98,9 @@ def train(task:str, # the question: oct
     _check_numbers(lr, epochs=(epochs,1), freeze_epochs=(freeze_epochs,0), bs=(bs,1), size=(size,16), maps=(maps,0),
                    workers=(workers,0), seed=(seed,0))
     out = _start(task, arch, weights, out, resume, force)
-    if resume and all((out/f).exists() for f in ('config.json','report.html','README.md')): return _show(out)
+    if resume and all((out/f).exists() for f in ('config.json','report.html','README.md')):
+        say(f"{out} is finished; here are its results (options of this call were not used)")
+        return _show(out)
     from fundus_fastai import runs
     df = runs.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient,
                          patients=patients, seed=seed)

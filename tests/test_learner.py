@@ -101,7 +101,7 @@ def worker(hub, tmp_path_factory):
                          stderr=(home/'log').open('w'))
     w = Worker(p, home/'log')
     yield w
-    p.stdin.close(); p.wait(20)
+    p.stdin.close(); p.wait(20); p.stdout.close()
 
 troubles = dict(missing='test_efficientnet', nowhere='test_vit', gated='test_convnext', forbidden='test_byobnet', broken='test_nfnet',
                 drop='test_maxvit', silent='test_coatnet')

@@ -11,7 +11,8 @@ from fundus_fastai.evaluate import check_predictions, most_wrong, plot_history, 
 from fundus_fastai.report import Html, card_text, model_card, report_html, to_html, write_report
 
 CLASSES = ['CNV','DME','DRUSEN','NORMAL']
-pytestmark = pytest.mark.filterwarnings('error') # no warning may be spilled
+pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
+              pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
 
 
 def simulate(patients=60, scans=5, seed=0, skill=3.2, own=1.5, k=4):

@@ -92,7 +92,7 @@ def _surplus(sd, names, net):
     stages = {n[:i] for n in mine if n.split('.')[0] in tops for i,c in enumerate(n) if c=='.'}
     return [k for k in sd if k.split('.')[0] in tops and k.rpartition('.')[0] not in stages and k not in mine]
 
-# %% ../../nbs/22_vision.learner.ipynb #214e73ee
+# %% ../../nbs/22_vision.learner.ipynb #9cfbbef1
 def load_body(model, # a fastai vision model: body, then head
               sd:dict, # tensors by name, of the full net or of a model saved by us
               net:Net, # what the model is
@@ -105,9 +105,9 @@ def load_body(model, # a fastai vision model: body, then head
     lost = [names[k] for k in names if k not in fits and not k.endswith('num_batches_tracked')]
     more = [] if lost else _surplus(sd, names, net)
     if lost or more:
-        what = "are missing or of another shape" if lost else "have no place in it"
+        what = f"of {len(names)} tensors are missing or of another shape" if lost else "tensors have no place in it"
         n,first = len(lost or more),(lost or more)[0]
-        raise ModelError(f"{name} does not fit {net.arch}: {n} tensors {what} (first: {first}): "
+        raise ModelError(f"{name} does not fit {net.arch}: {n} {what} (first: {first}): "
                          "name the net that the weights belong to with --arch")
     body.load_state_dict(fits, strict=False)
 
