@@ -126,7 +126,7 @@ def metrics_html(metrics:dict, # name -> value, low, high, method
             '<th>0 to 1</th><th>interval from</th></tr></thead><tbody>'
             + ''.join(_row(k,m) for k,m in metrics.items()) + '</tbody></table>')
 
-# %% ../nbs/24_evaluate.ipynb #fbc984d6
+# %% ../nbs/24_evaluate.ipynb #38fa6767
 @dataclass(repr=False)
 class Scores:
     "Metrics of a test set with intervals, and the predictions they come from"
@@ -142,6 +142,7 @@ class Scores:
     level:float=.95
     n_boot:int=1000
     seed:int=0
+    note:str='' # a word on the data, as on who was unseen
     @property
     def n_images(self): return len(self.preds)
     @property
@@ -155,12 +156,12 @@ def _records(df):
     "Rows of `df` as dictionaries, NaN as `None`"
     return [{k: _num(v) if isinstance(v, float) else v for k,v in r.items()} for r in df.to_dict('records')]
 
-# %% ../nbs/24_evaluate.ipynb #fd2c5695
+# %% ../nbs/24_evaluate.ipynb #e640c2f3
 @patch
 def to_json(self:Scores)->dict:
     "The content of `metrics.json`"
     head = {k: getattr(self,k) for k in ('task','source','arch','split','n_images','n_patients','metrics')}
-    tail = {k: getattr(self,k) for k in ('classes','level','n_boot','seed')}
+    tail = {k: getattr(self,k) for k in ('note','classes','level','n_boot','seed')}
     return head | tail | dict(counts=_records(self.counts), confusion=_records(self.confusion))
 
 # %% ../nbs/24_evaluate.ipynb #a5f2c748
@@ -207,7 +208,7 @@ def _arrays(df, names):
     "True classes [n] and probabilities [n,k] of the predictions `df`"
     return pd.Categorical(df.target, names).codes.astype(int), df[[f'p_{c}' for c in names]].to_numpy(float)
 
-# %% ../nbs/24_evaluate.ipynb #13813469
+# %% ../nbs/24_evaluate.ipynb #45a15a90
 def score(preds:pd.DataFrame, # columns path, patient, eye, target, p_<class>...
           classes=None, # names that must be there; read from the columns if missing
           n_boot:int=1000, # resamples of patients
@@ -216,7 +217,8 @@ def score(preds:pd.DataFrame, # columns path, patient, eye, target, p_<class>...
           task:str='', # what was asked, for the record
           source:str='', # where the images come from; 'phantom' is marked everywhere
           arch:str='', # of the net, for the record
-          split:str='test' # which side of the split was scored, for the record
+          split:str='test', # which side of the split was scored, for the record
+          note:str='' # a word on the data, as on who was unseen
          )->Scores:
     "Score a table of predictions; raises `DataError` where the table is not sound"
     df = check_predictions(preds, classes)
@@ -226,7 +228,7 @@ def score(preds:pd.DataFrame, # columns path, patient, eye, target, p_<class>...
                for k,e in class_estimates(*args).items()}
     n = df.groupby('target').agg(images=('path','size'), patients=('patient','nunique')).reindex(names, fill_value=0)
     return Scores(metrics, confusion_estimates(*args), n.rename_axis('class').reset_index(), names, df,
-                  task, source, arch, split, level, n_boot, seed)
+                  task, source, arch, split, level, n_boot, seed, note)
 
 # %% ../nbs/24_evaluate.ipynb #d9e20205
 def _axes(ax, w, h):

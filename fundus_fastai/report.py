@@ -275,15 +275,15 @@ def limits(s:Scores)->list: # sentences
             'A heat map shows what moved this net, not what is ill.',
             *(['Phantom data test the software. They are no evidence about eyes.'] if s.phantom else [])]
 
-# %% ../nbs/37_report.ipynb #bec87f4d
+# %% ../nbs/37_report.ipynb #9854d678
 def _made(s):
     "How the numbers were made, and what they do not say"
     of = f'of {s.classes[1]}' if len(s.classes)==2 else 'means over classes, each against the rest'
     how = (f'Intervals: {s.n_boot} resamples of patients (not images), with replacement, '
            f'percentiles at {100*s.level:g} %, seed {s.seed}. '
            'A resample without a class is left out for the metrics that need it. '
-           'Where all resamples agree, as for a perfect score, a proportion gets the Wilson interval '
-           f'and an AUC the Newcombe interval, with the number of patients as n. AUC and average precision are {of}.')
+           "Where all resamples agree, as for a perfect score, Wilson's interval stands in (roughly so for averages), "
+           f"for an AUC Newcombe's, with the number of patients as n. AUC and average precision are {of}.")
     points = ''.join(f'<li>{escape(o)}</li>' for o in limits(s))
     again = 'Every number here can be computed again from predictions.csv, which lies beside this file.'
     return section('How the numbers were made, and their limits', how, Html(f'<ul>{points}</ul>'), again)
@@ -358,7 +358,7 @@ or, for class probabilities as CSV, `fundus predict path/to/this/folder image.jp
 _USE = """Research and teaching. **Not a medical device**: it has not been cleared for,
 and must not be used for, diagnosis, screening or treatment of anybody."""
 
-# %% ../nbs/37_report.ipynb #6163b44d
+# %% ../nbs/37_report.ipynb #0bc6375e
 def card_text(scores:Scores, # as from `score`
               title:str=None, # made from task and net if missing
               config:dict=None, # settings
@@ -373,7 +373,7 @@ def card_text(scores:Scores, # as from `score`
              f'classes {_cell(", ".join(s.classes))}. '
              f'Data source: {_cell(s.source or "not recorded")}. {date or datetime.date.today().isoformat()}.',
              '## Intended use', _USE,
-             '## Results', f'{_n(s)} ({_cell(s.split)} split), {100*s.level:g} % intervals.',
+             '## Results', f'{_n(s)} ({_cell(s.split)} split), {100*s.level:g} % intervals. {_cell(s.note)}'.rstrip(),
              _md_table(three.rename(columns={'method':'interval from'})), '## What was scored', _md_table(s.counts),
              '## Limits', '\n'.join(f'* {_cell(o)}' for o in limits(s)), '## Loading', _LOAD,
              '## Settings', f'```json\n{fenced}\n```',

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'check_run', 'start_run', 'make_learner', 'number',
-           'fit_run', 'demand_known', 'score_run', 'unseen', 'pick_images', 'map_window', 'map_figure', 'map_text',
-           'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
+           'fit_run', 'demand_known', 'score_run', 'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure',
+           'map_text', 'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
 # %% ../nbs/38_runs.ipynb #88816e40
 import shutil
@@ -37,14 +37,17 @@ def load_frame(task, # name of a task
     demand_images(df)
     return demand_trainable(df) if learnable else df
 
-# %% ../nbs/38_runs.ipynb #5c88feef
+# %% ../nbs/38_runs.ipynb #2aefe730
 def split_frame(df, # the frame
                 how:str='patients', # 'patients', 'published', or a `split.csv`
                 seed:int=42, # of the patients' lottery
                 allow_leak:bool=False # let patients stand on both sides, to reproduce published numbers
                )->pd.DataFrame: # with `split`
     "Split `df` by patients, as published, or as frozen in a file; raises `LeakError` that names patients"
-    if how=='patients': return split_patients(df, seed=seed)
+    if how=='patients':
+        own = 'split' in df and df.split.notna().all()
+        if own: say("patients are split anew (--split published takes the data's own split)")
+        return split_patients(df, seed=seed)
     if how=='published': return published_split(df, allow_leak)
     return read_split(how, df, df.attrs['root'], allow_leak)
 
@@ -146,12 +149,12 @@ def demand_known(learn:Learner, # a trained net
                         f"(it knows {', '.join(classes)})")
     return classes
 
-# %% ../nbs/38_runs.ipynb #651d7755
+# %% ../nbs/38_runs.ipynb #d64f6aa3
 def score_run(learn:Learner, # a trained net
               df, # rows to predict, with `label`
               root, # the data's folder
               out=None, # where to write `metrics.json` and `predictions.csv`
-              **meta # task, source, arch, split: for the record
+              **meta # task, source, arch, split, note: for the record
              ): # `Scores`
     "Predict the rows of `df` and score them"
     classes = demand_known(learn, df)
@@ -161,7 +164,16 @@ def score_run(learn:Learner, # a trained net
     if out: s.save(out)
     return s
 
-# %% ../nbs/38_runs.ipynb #ff5c689e
+# %% ../nbs/38_runs.ipynb #416cb84e
+def same_names(a:pd.Series, # paths
+               b:pd.Series # other paths
+              )->pd.Series: # bool, along `a`
+    "Is the path in `a` the end of one in `b`, or the other way round? Bare file names do not count"
+    def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
+    full,parts = set(b),set().union(*map(ends, b))
+    return a.map(lambda p: ('/' in p and p in parts) or bool(ends(p) & full)).astype(bool)
+
+# %% ../nbs/38_runs.ipynb #052bcda3
 def unseen(df, # the frame to evaluate on
            run, # run folder
            allow_leak:bool=False # evaluate on familiar patients all the same
@@ -171,10 +183,13 @@ def unseen(df, # the frame to evaluate on
     mine = relative_paths(df)
     if set(mine)==set(old.path) and not allow_leak:
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)
+        if not len(keep): raise DataError("this is the data of the run's training, and no part was kept for testing")
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
-    known = sorted({*df.patient[df.patient.isin(seen.patient)], *df.patient[mine.isin(seen.path).to_numpy()]})
+    same = df.patient.isin(seen.patient) | mine.isin(seen.path)
+    if (old.patient==old.path).all() or (df.patient==mine).all(): same |= same_names(mine, seen.path)
+    known = sorted(set(df.patient[same]))
     if known and not allow_leak:
         names = ', '.join(known[:10]) + (', ...' if len(known)>10 else '')
         raise LeakError(f"{len(known)} patients of this data were trained on: {names}; "
@@ -278,20 +293,19 @@ def split_table(df # the frame, with `split`
     t = df.groupby(['split','label']).agg(images=('path','size'), patients=('patient','nunique')).reset_index()
     return t.sort_values('split', key=lambda c: c.map(dict(train=0, valid=1, test=2))).reset_index(drop=True)
 
-# %% ../nbs/38_runs.ipynb #8b4da0a4
+# %% ../nbs/38_runs.ipynb #0367f9e5
 def write_pages(out, # folder
                 scores, # from `score_run`
                 root, # the data's folder
                 config:dict, # what was set, `task` among it
                 history=None, # from `fit_run`
                 splits=None, # from `split_table`
-                sections=(), # from `map_section`
-                note='' # from `split_note`
+                sections=() # from `map_section`
                ):
     "Write `report.html` and `README.md`"
     what = get_task(config['task']).question
     if (label := config.get('label')) not in (None,'label'): what += f' Here: the column {label}.'
-    write_report(out, scores, question=what, history=history, config=config, splits=splits, note=note,
+    write_report(out, scores, question=what, history=history, config=config, splits=splits, note=scores.note,
                  sections=sections, read=lambda p: read_image(Path(root)/p))
     model_card(out, scores, config=config)
 

@@ -55,20 +55,22 @@ def _start(task, arch, weights, out, resume, force):
     find_weights(weights, find_net(arch))
     return check_run(out or f'runs/{task}-{arch}', resume, force)
 
-# %% ../nbs/39_verbs.ipynb #736b3e58
+# %% ../nbs/39_verbs.ipynb #5372871a
 def _finish(out, learn, df, config, history, maps):
     "Score unseen patients and write every page of the run"
     from fundus_fastai.runs import map_section, score_run, split_table, write_pages
     side = 'test' if (df.split=='test').any() else 'valid'
     say(f"scoring {(df.split==side).sum()} {side} images")
-    meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side)
+    note = config.get('note', '')
+    if side=='valid': note += ' There was no test side: these patients chose the best epoch, and the numbers flatter.'
+    meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side, note=note.strip())
     s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out, **meta)
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], maps)[0]] if maps else []
-    write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections, config.get('note', ''))
+    write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections)
     return s
 
-# %% ../nbs/39_verbs.ipynb #2557c132
+# %% ../nbs/39_verbs.ipynb #286df50a
 def train(task:str, # the question: oct
           data:str='phantom', # name of the catalog, folder, CSV, or phantom
           images:str=None, # CSV: folder of the images (default: the CSV's)
@@ -107,13 +109,13 @@ def train(task:str, # the question: oct
     frozen = resume and (out/'split.csv').exists()
     df = runs.split_frame(df, out/'split.csv' if frozen else split, seed, allow_leak)
     opts = dict(arch=arch, weights=str(weights), size=size, bs=bs, balance=balance, epochs=epochs,
-                freeze_epochs=freeze_epochs, lr=lr, seed=seed)
+                freeze_epochs=freeze_epochs, lr=lr, seed=seed, patients=patients)
     return _show(out, _train(out, task, df, opts, workers, resume, force, maps, allow_leak))
 
 # %% ../nbs/39_verbs.ipynb #23a2fcf4
 #| export
 
-# %% ../nbs/39_verbs.ipynb #95a87b63
+# %% ../nbs/39_verbs.ipynb #34135f6c
 def _learner(out, task, df, o, workers, resume, force, allow_leak):
     "The learner, and only then the run's folder with its frozen split: a wrong option leaves an earlier run as it was"
     from fastai.torch_core import set_seed
@@ -122,6 +124,7 @@ def _learner(out, task, df, o, workers, resume, force, allow_leak):
     set_seed(o['seed']) # of the first weights
     net = {k:o[k] for k in ('arch','weights','size','bs','balance')}
     learn = runs.make_learner(df, task, workers=workers, **net)
+    runs.demand_known(learn, df) # a class that stands in the test rows only
     n = df[df.split=='train']
     say(f"training {o['arch']} on {len(n)} images of {n.patient.nunique()} patients, {learn.dls.device}, "
         f"classes {', '.join(map(str, learn.dls.vocab))}")
@@ -129,7 +132,7 @@ def _learner(out, task, df, o, workers, resume, force, allow_leak):
         save_split(df, runs.start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     return learn
 
-# %% ../nbs/39_verbs.ipynb #e53e0f70
+# %% ../nbs/39_verbs.ipynb #064c4a9c
 def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     "Learner, fit, model, scores and pages"
     import shutil
@@ -137,13 +140,14 @@ def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     from fundus_fastai.data.splits import split_hash
     from fundus_fastai.ship.model import save_model
     learn = _learner(out, task, df, o, workers, resume, force, allow_leak)
-    info = dict(split=split_hash(df), **{k:o[k] for k in ('arch','weights','size','bs','balance')})
+    info = dict(task=task, data=split_hash(df, labels=['label']))
+    info.update({k:o[k] for k in ('arch','weights','size','bs','balance')})
     hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
     note = runs.split_note(df, allow_leak)
     size = learn.dls.valid.one_batch()[0].shape[-1]
     o = {**o, 'weights': learn.eye['weights'], 'size': size} # the file's name, not its place
     more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
-                split_hash=info['split'], note=note, training=o)
+                split_hash=split_hash(df), note=note, training=o)
     save_model(learn, out, task, **more)
     s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
@@ -160,15 +164,15 @@ def _show(out, s=None):
     print(f"\nreport: {Path(out)/'report.html'}")
     return s
 
-# %% ../nbs/39_verbs.ipynb #ef8e88ba
+# %% ../nbs/39_verbs.ipynb #d14c3772
 def evaluate(run:str, # run folder
              data:str='phantom', # name of the catalog, folder, CSV, or phantom
              images:str=None, # CSV: folder of the images (default: the CSV's)
              path_col:str=None, # CSV: column of file names (default: path, file, filename, ...)
              label:str=None, # CSV: column of labels (default: label)
              patient:str=None, # CSV: column of patients (default: patient, patient_id)
-             patients:int=80, # phantoms: how many patients
-             seed:int=42, # phantoms: their seed
+             patients:int=None, # phantoms: how many patients (default: as in training)
+             seed:int=None, # phantoms: their seed (default: as in training)
              maps:int=8, # heat maps in the report
              allow_leak:bool=False, # accept patients that the net was trained on
              out:str=None, # folder (default: RUN/evaluation)
@@ -181,8 +185,10 @@ def evaluate(run:str, # run folder
     cfg,out = learn.config,Path(out or Path(run)/'evaluation')
     if out.resolve()==Path(run).resolve(): raise DataError(f"{out} is the run itself: name another folder with --out")
     if (out/'model.safetensors').exists(): raise DataError(f"{out} holds a model: name another folder with --out")
+    old = cfg.get('training', {})
     df = runs.load_frame(cfg['task'], data, images=images, path_col=path_col, label=label, patient=patient,
-                         patients=patients, seed=seed)
+                         patients=old.get('patients', 80) if patients is None else patients,
+                         seed=old.get('seed', 42) if seed is None else seed)
     df = runs.unseen(df, run, allow_leak).assign(split='test')
     runs.demand_known(learn, df)
     note = runs.split_note(df, allow_leak)
@@ -200,7 +206,7 @@ def _inside(path):
     return sorted(os.path.join(d, o) for d,_,fs in os.walk(path, onerror=stop) for o in fs
                   if o.lower().endswith(suffixes) and not o.startswith('.'))
 
-# %% ../nbs/39_verbs.ipynb #b884a5f1
+# %% ../nbs/39_verbs.ipynb #269d8bde
 def _images(images):
     "Image files, folders expanded; the readable ones, and a sentence for the rest"
     from fundus_fastai.images import check_images
@@ -208,13 +214,13 @@ def _images(images):
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
     bad = check_images(files)
     for b in bad.itertuples(): say(f"{b.path} {b.problem}")
-    if len(bad)==len(files): raise DataError(f"none of the {len(files)} images can be read")
+    if len(bad)==len(files): raise DataError(f"nothing is left: {len(bad)} of {len(files)} images cannot be read")
     return [f for f in files if f not in set(bad.path)], len(bad)
 
-# %% ../nbs/39_verbs.ipynb #712fc052
+# %% ../nbs/39_verbs.ipynb #f5038dab
 def _after(bad):
     "Say at the end that images were left out"
-    if bad: raise DataError(f"{bad} images could not be read and were left out (named above)")
+    if bad: raise DataError(f"{bad} image{'s'*(bad>1)} could not be read and had to be left out (named above)")
 
 # %% ../nbs/39_verbs.ipynb #e099a613
 def predict(run:str, # run folder
@@ -233,7 +239,7 @@ def predict(run:str, # run folder
     df.to_csv(sys.stdout, index=False, float_format='%.6g')
     _after(bad)
 
-# %% ../nbs/39_verbs.ipynb #7169e680
+# %% ../nbs/39_verbs.ipynb #2be6528a
 def explain(run:str, # run folder
             images:list, # image files or folders
             method:str='occlusion', # the one method so far
@@ -253,7 +259,7 @@ def explain(run:str, # run folder
     out = fresh_dir(out or Path(run)/'maps', force)
     if isinstance(fill, str) and fill not in ('mean','zero','blur'): fill = runs.number(fill, 'fill')
     t = runs.explain_images(learn, files, out, window, stride, fill, bs)
-    print(f"{len(t)} maps: {out/'maps.csv'}")
+    print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
     _after(bad)
 
 # %% ../nbs/39_verbs.ipynb #ec13e03e

@@ -534,7 +534,7 @@ def test_explain_leaves_bad_images_out(fundus, run, scans, bad, tmp_path):
     r = fundus('explain',run,*sorted(bad.iterdir()),scans[0],'--window',32,'--stride',32,'--out',tmp_path/'m').refused(f'{len(BAD)} images')
     assert pd.read_csv(tmp_path/'m'/'maps.csv').path.tolist()==[str(scans[0])] and len(names(tmp_path/'m'))==3
     for name,why in BAD.items(): assert [o for o in r.err.splitlines() if name in o and why in o], f"{name} is not named: {r}"
-    fundus('explain',run,bad,'--out',tmp_path/'none').refused(f'none of the {len(BAD)} images')
+    fundus('explain',run,bad,'--out',tmp_path/'none').refused(f'{len(BAD)} of {len(BAD)} images cannot be read')
     assert not (tmp_path/'none').exists()
 
 @pytest.mark.parametrize('flags,words', [(['--window',65],['window','65','64']), (['--window',0],['window']), (['--stride',0],['stride']),

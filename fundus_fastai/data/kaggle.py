@@ -133,11 +133,12 @@ def disk_errors(path # folder that is being written
                                 "name another folder (--to, FUNDUS_HOME)") from e
         raise
 
-# %% ../../nbs/11_data.kaggle.ipynb #50a66082
+# %% ../../nbs/11_data.kaggle.ipynb #708444c8
 _PAIR = 'KAGGLE_USERNAME','KAGGLE_KEY'
 NO_CREDENTIALS = ("no Kaggle credentials: make a token at https://www.kaggle.com/settings/api (Generate New Token), "
     "save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN to it, or store it in Colab's Secrets under that "
-    "name with notebook access on (a legacy ~/.kaggle/kaggle.json, or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
+    "name with notebook access on, which Python cells see and `!fundus` does not: there, call download('kermany2018') "
+    "in a cell first (a legacy ~/.kaggle/kaggle.json, or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
 
 # %% ../../nbs/11_data.kaggle.ipynb #5ada8c75
 def _dirs():

@@ -132,12 +132,14 @@ def relative_paths(df, # frame
     rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}  # folders are few
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))
 
-# %% ../../nbs/12_data.splits.ipynb #e34ca16e
+# %% ../../nbs/12_data.splits.ipynb #ac3acf16
 def split_hash(df, # frame with `split`
-               root=None # folder that paths are relative to; default `df.attrs['root']`
+               root=None, # folder that paths are relative to; default `df.attrs['root']`
+               labels=() # columns to include, so that other labels give another digest
               )->str: # hexadecimal
     "Digest of who is where: SHA-256 over the sorted rows of path, patient and split"
-    rows = sorted(f'{p}\t{o.patient}\t{o.split}' for p,o in zip(relative_paths(df, root), df.itertuples()))
+    cols = zip(relative_paths(df, root), *(df[o].astype(str) for o in ('patient','split',*labels)))
+    rows = sorted('\t'.join(o) for o in cols)
     return hashlib.sha256('\n'.join(rows).encode()).hexdigest()
 
 # %% ../../nbs/12_data.splits.ipynb #ea0c6d41

@@ -85,7 +85,7 @@ def _blank_frame(classes):
     n = len(classes)
     return pd.DataFrame(dict(path=[blank]*2*n, label=list(classes)*2, split=['train']*n+['valid']*n))
 
-# %% ../../nbs/23_ship.model.ipynb #e268d009
+# %% ../../nbs/23_ship.model.ipynb #44dd7468
 def load_model(path, # run folder
                device=None # where the model goes (default: fastai's)
               )->Learner: # in evaluation mode, its config in `learn.config`
@@ -103,6 +103,6 @@ def load_model(path, # run folder
     except Exception as e:
         raise ModelError(f"the weights in {path} do not fit {cfg['arch']} as timm {timm.__version__} builds it "
                          f"(saved with {cfg.get('versions')}): {str(e).splitlines()[0][:160]}") from None
-    learn.model.eval()
+    learn.model.to(dls.device).eval()
     learn.config,learn.eye = cfg,{k:cfg.get(k) for k in learn.eye}
     return learn

@@ -6,7 +6,7 @@
 __all__ = ['Net', 'find_net', 'read_weights', 'load_body', 'find_weights', 'eye_learner', 'one_cycle_plan', 'EpochSeed', 'Keeper',
            'RestoreScaler', 'TerminalProgress']
 
-# %% ../../nbs/22_vision.learner.ipynb #e504eeea
+# %% ../../nbs/22_vision.learner.ipynb #8d1c4156
 import json, random, tempfile, threading, time
 from dataclasses import dataclass
 from urllib.parse import urlparse
@@ -17,7 +17,7 @@ from fastai.vision.learner import model_meta
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 from ..core import DataError, EyeError, ModelError, one_of, progress, read_json, say, whole_file
-from .data import eye_dls
+from .data import default_workers, eye_dls
 
 # %% ../../nbs/22_vision.learner.ipynb #1900e77b
 @dataclass
@@ -183,12 +183,14 @@ def _read_start(path, start):
         if start!='imagenet': raise
         raise ModelError(f"{e}; delete {path} to fetch it again, or pass --weights FILE or --weights none") from None
 
-# %% ../../nbs/22_vision.learner.ipynb #f5777b3c
+# %% ../../nbs/22_vision.learner.ipynb #697ce63a
 def _normalize(dls, stats, arch):
     "Let batches of `dls` be normalized by `stats`; raises `DataError` if they already are by others"
-    new,old = Normalize.from_stats(*stats),dls.after_batch.fs.filter(risinstance(Normalize))
-    if not old: dls.add_tfms([new], 'after_batch')
-    elif not all(torch.allclose(o.mean, new.mean) and torch.allclose(o.std, new.std) for o in old):
+    new,old = Normalize.from_stats(*stats, cuda=False),dls.after_batch.fs.filter(risinstance(Normalize))
+    if not old:
+        dls.add_tfms([new], 'after_batch')
+        dls.to(dls.device) # the new transform too, wherever the batches go
+    elif not all(torch.allclose(o.mean.cpu(), new.mean) and torch.allclose(o.std.cpu(), new.std) for o in old):
         raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
 
 # %% ../../nbs/22_vision.learner.ipynb #e8cedf93
@@ -354,9 +356,10 @@ class RestoreScaler(Callback):
         if self.state and getattr(self.learn, 'scaler', None): self.learn.scaler.load_state_dict(self.state)
         self.state = None
 
-# %% ../../nbs/22_vision.learner.ipynb #44e8e384
+# %% ../../nbs/22_vision.learner.ipynb #c8912c9a
 def _prepare(learn, stage, opt_state):
     "Freeze or unfreeze, make the optimizer and give it back what it knew"
+    learn.model.to(learn.dls.device) # now: fastai moves it later, and the optimizer's state would stay behind
     (learn.freeze if stage['frozen'] else learn.unfreeze)()
     if learn.opt is None: learn.create_opt()
     if opt_state: _load_opt(learn.opt, *opt_state, next(learn.model.parameters()).device)
@@ -430,17 +433,20 @@ def predict_batches(self:Learner,
         out = [self.model(to_device(b[0], dev)).float().cpu() for b in progress(dl, 'predicting')]
     return self.loss_func.activation(torch.cat([o.as_subclass(torch.Tensor) for o in out]))
 
-# %% ../../nbs/22_vision.learner.ipynb #23676263
+# %% ../../nbs/22_vision.learner.ipynb #58a0f2cb
 @patch
 def predict_frame(self:Learner,
                   items, # frame with a `path` column, or a list of paths
                   label:str=None, # column of `items` that holds the truth, if any
-                  bs:int=64 # images a batch
+                  bs:int=64, # images a batch
+                  workers:int=None # loader processes (default: `default_workers`)
                  )->pd.DataFrame: # path, patient, eye, target, p_<class>...
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
     df = items if isinstance(items, pd.DataFrame) else pd.DataFrame({'path': [str(o) for o in L(items)]})
     df = df.reset_index(drop=True)
-    p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)))).numpy()
+    if not len(df): raise DataError("there are no images to predict")
+    workers = default_workers(len(df)) if workers is None else workers
+    p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers)).numpy()
     out = df.reindex(columns=['path','patient','eye'])
     if label: out['target'] = df[label].astype(str)
     return out.join(pd.DataFrame(p, columns=[f'p_{c}' for c in self.dls.vocab]))
