@@ -112,9 +112,6 @@ def train(task:str, # the question: oct
                 freeze_epochs=freeze_epochs, lr=lr, seed=seed, patients=patients)
     return _show(out, _train(out, task, df, opts, workers, resume, force, maps, allow_leak))
 
-# %% ../nbs/39_verbs.ipynb #23a2fcf4
-#| export
-
 # %% ../nbs/39_verbs.ipynb #34135f6c
 def _learner(out, task, df, o, workers, resume, force, allow_leak):
     "The learner, and only then the run's folder with its frozen split: a wrong option leaves an earlier run as it was"
