@@ -7,7 +7,7 @@ __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'che
            'fit_run', 'demand_known', 'score_run', 'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure',
            'map_text', 'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
-# %% ../nbs/38_runs.ipynb #88816e40
+# %% ../nbs/38_runs.ipynb #09ae1042
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from pathlib import Path
@@ -19,7 +19,7 @@ from .data.splits import published_split, read_split, relative_paths, save_split
 from .data.open import open_data
 from .tasks import get_task
 from fastai.vision.all import Learner, ifnone
-from .vision.learner import TerminalProgress, eye_learner, find_net, one_cycle_plan
+from .vision.learner import TerminalProgress, eye_learner, find_net, input_size, one_cycle_plan
 from .evaluate import score
 from .report import model_card, write_report
 from .explain.heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
@@ -149,16 +149,17 @@ def demand_known(learn:Learner, # a trained net
                         f"(it knows {', '.join(classes)})")
     return classes
 
-# %% ../nbs/38_runs.ipynb #d64f6aa3
+# %% ../nbs/38_runs.ipynb #30aa6bac
 def score_run(learn:Learner, # a trained net
               df, # rows to predict, with `label`
               root, # the data's folder
               out=None, # where to write `metrics.json` and `predictions.csv`
+              workers:int=None, # loader processes (default: `default_workers`)
               **meta # task, source, arch, split, note: for the record
              ): # `Scores`
     "Predict the rows of `df` and score them"
     classes = demand_known(learn, df)
-    preds = learn.predict_frame(df, label='label')
+    preds = learn.predict_frame(df, label='label', workers=workers)
     preds['path'] = relative_paths(df, root).to_numpy()
     s = score(preds, classes, **meta)
     if out: s.save(out)
@@ -263,7 +264,7 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
                    f"In {len(t)} images with a lesion, {t.share.mean():.0%} of the positive evidence falls inside "
                    f"it on average. It covers {t.area.mean():.0%} of the picture, which is what chance would give.")
 
-# %% ../nbs/38_runs.ipynb #7588bfde
+# %% ../nbs/38_runs.ipynb #dc0bd4d2
 def map_section(learn:Learner, # a trained net
                 preds, # predictions with paths below `root`
                 root, # the data's folder
@@ -274,7 +275,7 @@ def map_section(learn:Learner, # a trained net
     "Occlusion maps of picked images beside the truth, with the share of positive evidence that falls inside it"
     pick = pick_images(preds, n)
     paths = [str(Path(root)/p) for p in pick.path]
-    w,st = map_window(learn.dls.valid.one_batch()[0].shape[-1])
+    w,st = map_window(input_size(learn))
     om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st))
     rows,figs = [],[]
     for r,path,maps in zip(pick.itertuples(), paths, om.map.numpy()):
@@ -319,7 +320,7 @@ def unique_stems(paths # image files
     n = stems.groupby(stems).cumcount()
     return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
-# %% ../nbs/38_runs.ipynb #42a54388
+# %% ../nbs/38_runs.ipynb #5ec81e85
 def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
@@ -329,7 +330,7 @@ def explain_images(learn:Learner, # a trained net
                    bs:int=64 # copies a batch
                   )->pd.DataFrame: # the rows of `maps.csv`
     "Write `<stem>_occlusion.png`, `.npz` and `maps.csv`; the overlay is of the class that the net names"
-    w,st = map_window(learn.dls.valid.one_batch()[0].shape[-1])
+    w,st = map_window(input_size(learn))
     rows,out = [],Path(out)
     for path,stem in zip(progress(paths, 'explaining'), unique_stems(paths)):
         om = learn.occlude([str(path)], ifnone(window, w), ifnone(stride, st), fill=fill, bs=bs)

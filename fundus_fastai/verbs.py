@@ -55,8 +55,8 @@ def _start(task, arch, weights, out, resume, force):
     find_weights(weights, find_net(arch))
     return check_run(out or f'runs/{task}-{arch}', resume, force)
 
-# %% ../nbs/39_verbs.ipynb #5372871a
-def _finish(out, learn, df, config, history, maps):
+# %% ../nbs/39_verbs.ipynb #ec0225e5
+def _finish(out, learn, df, config, history, maps, workers=None):
     "Score unseen patients and write every page of the run"
     from fundus_fastai.runs import map_section, score_run, split_table, write_pages
     side = 'test' if (df.split=='test').any() else 'valid'
@@ -64,7 +64,7 @@ def _finish(out, learn, df, config, history, maps):
     note = config.get('note', '')
     if side=='valid': note += ' There was no test side: these patients chose the best epoch, and the numbers flatter.'
     meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side, note=note.strip())
-    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out, **meta)
+    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out, workers, **meta)
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], maps)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections)
@@ -129,24 +129,24 @@ def _learner(out, task, df, o, workers, resume, force, allow_leak):
         save_split(df, runs.start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     return learn
 
-# %% ../nbs/39_verbs.ipynb #064c4a9c
+# %% ../nbs/39_verbs.ipynb #c0898f02
 def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     "Learner, fit, model, scores and pages"
     import shutil
     from fundus_fastai import runs
     from fundus_fastai.data.splits import split_hash
     from fundus_fastai.ship.model import save_model
+    from fundus_fastai.vision.learner import input_size
     learn = _learner(out, task, df, o, workers, resume, force, allow_leak)
     info = dict(task=task, data=split_hash(df, labels=['label']))
     info.update({k:o[k] for k in ('arch','weights','size','bs','balance')})
     hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
     note = runs.split_note(df, allow_leak)
-    size = learn.dls.valid.one_batch()[0].shape[-1]
-    o = {**o, 'weights': learn.eye['weights'], 'size': size} # the file's name, not its place
+    o = {**o, 'weights': learn.eye['weights'], 'size': input_size(learn)} # the file's name, not its place
     more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
                 split_hash=split_hash(df), note=note, training=o)
     save_model(learn, out, task, **more)
-    s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps)
+    s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps, workers)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
     return s
 
@@ -219,14 +219,14 @@ def _after(bad):
     "Say at the end that images were left out"
     if bad: raise DataError(f"{bad} image{'s'*(bad>1)} could not be read and had to be left out (named above)")
 
-# %% ../nbs/39_verbs.ipynb #e099a613
+# %% ../nbs/39_verbs.ipynb #58545c26
 def predict(run:str, # run folder
             images:list, # image files or folders
             bs:int=64 # images a batch
            ):
     "Predict images: one CSV line each on stdout, with the probability of every class (research use only)"
     from fundus_fastai.ship.model import load_model
-    if bs<1: raise DataError(f"--bs is to be at least 1, not {bs}")
+    _check_numbers(None, bs=(bs,1))
     learn = load_model(run)
     files,bad = _images(images)
     df = learn.predict_frame(files, bs=bs).drop(columns=['patient','eye'])

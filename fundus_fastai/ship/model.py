@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'save_model', 'read_config', 'load_model']
 
-# %% ../../nbs/23_ship.model.ipynb #a579a91c
+# %% ../../nbs/23_ship.model.ipynb #2edabb78
 import datetime as dt, platform
 import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from .. import __version__
 from ..core import EyeError, ModelError, read_json, sha256, whole_file, write_json
 from ..tasks import get_task
-from ..vision.learner import _head_args, eye_learner
+from ..vision.learner import _head_args, eye_learner, input_size
 
 # %% ../../nbs/23_ship.model.ipynb #6eaa5668
 FORMAT = 1 # of config.json; raise it when older code could misread a newer file
@@ -22,7 +22,7 @@ FORMAT = 1 # of config.json; raise it when older code could misread a newer file
 def _versions():
     return dict(python=platform.python_version(), **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
 
-# %% ../../nbs/23_ship.model.ipynb #06978d9d
+# %% ../../nbs/23_ship.model.ipynb #7b67899c
 def save_model(learn, # from `eye_learner`
                to, # folder
                task:str='oct', # name of the task
@@ -31,7 +31,7 @@ def save_model(learn, # from `eye_learner`
               )->Path: # the folder
     "Write `model.safetensors` and `config.json`, each whole or not at all; the config goes last"
     to = Path(to)
-    size = size or learn.dls.valid.one_batch()[0].shape[-1]
+    size = size or input_size(learn)
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
     what = dict(format=FORMAT, library='fundus_fastai', library_version=__version__, task=get_task(task).name)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Net', 'find_net', 'read_weights', 'load_body', 'find_weights', 'eye_learner', 'one_cycle_plan', 'EpochSeed', 'Keeper',
-           'RestoreScaler', 'TerminalProgress']
+           'RestoreScaler', 'TerminalProgress', 'input_size']
 
 # %% ../../nbs/22_vision.learner.ipynb #8d1c4156
 import json, random, tempfile, threading, time
@@ -420,6 +420,12 @@ class TerminalProgress(Callback):
         r = dict(self.keeper.rows[-1])
         stage,n,sec = (r.pop(k) for k in ('stage','epoch','seconds'))
         say(f"  {stage:4} epoch {n+1}: " + '  '.join(f'{k} {v:.3f}' for k,v in r.items()) + f"  ({sec:.0f} s)")
+
+# %% ../../nbs/22_vision.learner.ipynb #d47c4ba2
+def input_size(learn:Learner # with `DataLoaders`
+              )->int: # side in pixels
+    "Side of the square that the net of `learn` is given"
+    return int(learn.dls.valid.one_batch()[0].shape[-1])
 
 # %% ../../nbs/22_vision.learner.ipynb #1d453010
 @patch
