@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['EyeError', 'DataError', 'LeakError', 'ModelError', 'DownloadError', 'MissingPackage', 'one_of', 'need', 'fundus_home',
-           'whole_file', 'write_json', 'read_json', 'sha256', 'fresh_dir', 'say', 'progress']
+           'whole_file', 'whole_dir', 'write_json', 'read_json', 'sha256', 'fresh_dir', 'say', 'progress']
 
-# %% ../nbs/00_core.ipynb #d702dfd9
-import hashlib, importlib, json, os, re, sys, tempfile
+# %% ../nbs/00_core.ipynb #7a67e4b7
+import hashlib, importlib, json, os, re, shutil, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from tqdm import tqdm
@@ -72,6 +72,24 @@ def whole_file(path, # where the finished file belongs
         os.replace(tmp, path)
     except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
     finally: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #b5b2d621
+@contextmanager
+def whole_dir(to, # folder that will appear; an empty one is replaced
+             )->Path: # a temporary neighbor to fill
+    "Give a neighbor of the folder `to` to fill, and rename it to `to` if all went well"
+    to = Path(to)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    tmp = Path(tempfile.mkdtemp(prefix=f'.{to.name}-', dir=to.parent)); tmp.chmod(0o755)
+    try:
+        yield tmp
+        try:
+            if to.exists(): to.rmdir()
+            tmp.rename(to)
+        except OSError: # another process was faster: well, if it has drawn the same
+            a,b = to/'PROVENANCE.json',tmp/'PROVENANCE.json'
+            if not (a.exists() and a.read_text()==b.read_text()): raise
+    finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #edca2aff
 def _plain(o):

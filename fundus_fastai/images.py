@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['formats', 'suffixes', 'min_side', 'max_pixels', 'read_image', 'check_images', 'demand_images']
 
-# %% ../nbs/05_images.ipynb #b797deb0
+# %% ../nbs/05_images.ipynb #42a7e132
 import os, warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
-from .core import DataError, progress
+from .core import DataError, progress, say
 
 # %% ../nbs/05_images.ipynb #340e0d8b
 formats    = ('JPEG','PNG','TIFF','BMP','GIF','WEBP')
@@ -74,44 +75,62 @@ def _plain_mode(im):
         im = Image.alpha_composite(Image.new('RGBA', im.size, (0,0,0,255)), rgba).convert('L' if gray else 'RGB')
     return im if im.mode in ('L','RGB') else im.convert('L' if im.mode=='1' else 'RGB')
 
-# %% ../nbs/05_images.ipynb #3d471c92
+# %% ../nbs/05_images.ipynb #63084ff7
 def read_image(path, # image file: JPEG, PNG, TIFF, BMP, GIF (its first picture) or WebP
-               gray:bool=False # turn color into gray (luma: .299 R + .587 G + .114 B)
+               gray:bool=False, # turn color into gray (luma: .299 R + .587 G + .114 B)
+               least:int=None # pixels that the shorter side must keep: a larger JPEG is decoded at 1/2, 1/4 or 1/8
               )->np.ndarray: # uint8, [H,W] of a gray file or with `gray`, else [H,W,3]
     "Read `path` the right way up; raises `DataError` that names the file, what is wrong and the remedy"
     try:
         with _open(path) as im:
+            if least: im.draft(None, (least,least))
             im = _plain_mode(ImageOps.exif_transpose(_decode(im)))
             return np.array(im.convert('L') if gray else im)
     except DataError as e: raise DataError(f"{path} {e}") from None
 
-# %% ../nbs/05_images.ipynb #11e34771
-def _problem(path):
-    "What is wrong with the image at `path`, or `None`"
+# %% ../nbs/05_images.ipynb #f7253996
+def _problem(path, look=None):
+    "What is wrong with the image at `path`, and what `look` remarks on its small decode, `None` where nothing"
     try:
         with _open(path) as im:
-            im.draft('L', (1,1))
+            im.draft('RGB' if look else 'L', (192,192) if look else (1,1))
             _decode(im)
-    except DataError as e: return str(e)
+            return None, look(np.array(im.convert('RGB'))) if look else None
+    except DataError as e: return str(e), None
 
-# %% ../nbs/05_images.ipynb #c44fe84e
+# %% ../nbs/05_images.ipynb #573d1db0
 def check_images(paths, # image files
-                 workers:int=2 # threads
-                )->pd.DataFrame: # columns `path` and `problem`, a row for each bad image
-    "Decode every image of `paths` at reduced size and list those that `read_image` would refuse"
+                 workers:int=2, # threads
+                 look=None # function of a small decode [H,W,3] that returns a remark, or `None`
+                )->pd.DataFrame: # `path`, `problem` and with `look` `remark`: a row for each image with one of them
+    "Decode every image of `paths` at reduced size and list those that `read_image` would refuse, or `look` remarks on"
     paths = list(dict.fromkeys(str(p) for p in paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-        found = list(progress(pool.map(_problem, paths), 'checking images', total=len(paths)))
-    return pd.DataFrame([(p,o) for p,o in zip(paths,found) if o], columns=['path','problem'])
+        found = list(progress(pool.map(partial(_problem, look=look), paths), 'checking images', total=len(paths)))
+    rows = [(p,*o) for p,o in zip(paths,found) if any(o)]
+    return pd.DataFrame(rows, columns=['path','problem','remark'])[['path','problem']+['remark']*(look is not None)]
 
-# %% ../nbs/05_images.ipynb #e41107e1
+# %% ../nbs/05_images.ipynb #1b0c4338
+def _listed(first, bad, col, k=5):
+    "`first` and below it the first `k` images of `bad`, each with what `col` says of it"
+    lines = [f"  {p} {o}" for p,o in zip(bad['path'].head(k), bad[col])] + ["  ..."]*(len(bad)>k)
+    return '\n'.join([first, *lines])
+
+# %% ../nbs/05_images.ipynb #c792cda4
 def demand_images(df, # table with the column `path`
-                  workers:int=2 # threads
+                  workers:int=2, # threads
+                  look=None, # as for `check_images`: remarks are told, and the images stay
+                  strict:bool=False # images with a remark are an error too
                  )->pd.DataFrame: # `df` itself
     "Pass `df` on if all its images can be read; raises `DataError` with their number and the first few otherwise"
-    bad = check_images(df['path'], workers)
-    if not len(bad): return df
-    lines = [f"  {p} {o}" for p,o in bad.head(5).itertuples(index=False)] + ["  ..."]*(len(bad)>5)
-    first = f"{len(bad)} of {df['path'].nunique()} images cannot be used; repair them or leave them out of the table:"
-    raise DataError('\n'.join([first, *lines]))
+    found,n = check_images(df['path'], workers, look),df['path'].nunique()
+    bad = found[found.problem.notna()]
+    if len(bad):
+        first = f"{len(bad)} of {n} images cannot be used; repair them or leave them out of the table:"
+        raise DataError(_listed(first, bad, 'problem'))
+    if not len(found): return df
+    text = _listed(f"{len(found)} of {n} images are doubtful:", found, 'remark')
+    if strict: raise DataError(text + "\nleave them out of the table, or go on without --strict")
+    say(text + "\nthey stay in the data, where they count as any other (--strict makes this an error)")
+    return df

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CSS', 'Html', 'to_html', 'figure_html', 'section', 'limits', 'report_html', 'write_report', 'card_text', 'model_card']
 
-# %% ../nbs/37_report.ipynb #354c11c8
+# %% ../nbs/37_report.ipynb #00474e8d
 import base64, datetime, io, json, re
 import numpy as np, pandas as pd
 from fastcore.meta import delegates
@@ -14,7 +14,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 from .core import whole_file
-from .evaluate import PHANTOM, Scores, metrics_html, most_wrong, plot_confusion, plot_history, plot_roc
+from fundus_fastai.evaluate import PHANTOM, Scores, _span, _value, metrics_html, most_wrong, plot_confusion, plot_history, \
+    plot_roc
+from .multilabel import plot_label_scores
+from .regression import plot_agreement, plot_numbers
+from .grades import REFERABLE, plot_referral
 
 # %% ../nbs/37_report.ipynb #81702b00
 class Html(str): "Text that is HTML already and is taken as it is"
@@ -194,32 +198,68 @@ def _data(s, splits, note):
     right = [f'<div><h3>Scored here: {escape(s.split)}, {_n(s)}</h3>', to_html(s.counts), '</div>']
     return section('Data and split', where, note, Html(f'<div class="figs">{"".join(left+right)}</div>'))
 
-# %% ../nbs/37_report.ipynb #e4ed7b0d
+# %% ../nbs/37_report.ipynb #e436b785
 def _card(name, m):
     "One number, large"
-    span = f"{m['low']:.3f} to {m['high']:.3f}" if m['low'] is not None else m['method']
-    big = 'n/a' if m['value'] is None else f"{m['value']:.3f}"
+    digits = 1 if 'unit' in m else 3
+    span = f"{m['low']:.{digits}f} to {m['high']:.{digits}f}" if m['low'] is not None else m['method']
+    big = 'n/a' if m['value'] is None else f"{m['value']:.3f}" if 'unit' not in m else f"{m['value']:.1f} {m['unit']}"
     return f'<div class="card"><span>{name}</span><b>{big}</b><span>{escape(span)}</span></div>'
 
-# %% ../nbs/37_report.ipynb #d100e103
+# %% ../nbs/37_report.ipynb #8cb4d2ae
+# what stands in large type, by kind of answer
+_main = dict(category=('auc','balanced_accuracy','accuracy'), multilabel=('auc','average_precision','f1'),
+             number=('mae','mae_guess','r2'), both=('auc','accuracy','mae'), grades=('qwk','referable_auc','accuracy'),
+             ordered=('qwk','referable_auc','mae'))
+
 def _metrics(s):
     "The numbers: three large, all in a table"
-    names = dict(auc='AUC' if len(s.classes)==2 else 'AUC, macro',
-                 balanced_accuracy='balanced accuracy', accuracy='accuracy')
-    cards = ''.join(_card(v, s.metrics[k]) for k,v in names.items())
+    macro = s.kind=='multilabel' or len(s.classes)!=2
+    words = dict(auc='AUC, macro' if macro else 'AUC', average_precision='average precision, macro', f1='F1, macro',
+                 referable_auc='AUC of referral', qwk='quadratic kappa', balanced_accuracy='balanced accuracy',
+                 accuracy='accuracy', mae='mean absolute error', r2='R²', mae_guess='error of a constant guess')
+    cards = ''.join(_card(words[k], s.metrics[k]) for k in _main[s.kind] if k in s.metrics)
     note = f'<p class="soft">In small type: {100*s.level:g} % intervals. {_n(s)}.</p>'
     table = f'<div class="wide">{metrics_html(s.metrics, s.level)}</div>'
-    return section('Results', Html(f'<div class="cards">{cards}</div>{note}{table}'))
+    return section('Results', Html(f'<div class="cards">{cards}</div>{note}'), *_tables(s), Html(table))
 
-# %% ../nbs/37_report.ipynb #4a22b5b2
-def _figures(s):
-    "Confusion matrix and ROC curves"
+def _tables(s):
+    "The tables that a kind of answer brings, under their titles"
+    return [o for title,t in (s.tables or {}).items() for o in (Html(f'<h3>{escape(title)}</h3>'), t)]
+
+# %% ../nbs/37_report.ipynb #71cdf623
+def _pictures(s):
+    "Figures and their captions, by kind of answer"
     k,n = len(s.classes),_n(s)
-    cm = _drawn(plot_confusion, (max(3.6, 1.2+.85*k), max(3.2, .8+.8*k)), s)
-    caps = f'Confusion: share of each true class in percent, {100*s.level:g}\u00a0% interval, number of images. {n}.', \
-           f'ROC: each class against the rest, AUC with {100*s.level:g}\u00a0% interval by patients. {n}.'
-    figs = [figure_html(f, c, s.phantom) for f,c in zip([cm, _drawn(plot_roc, (4.4,4.2), s)], caps)]
-    return section('Confusion and ROC', Html(f'<div class="figs">{"".join(figs)}</div>'))
+    each = f'each class against the rest, AUC with {100*s.level:g}\u00a0% interval by patients'
+    cm = (plot_confusion, (max(3.6, 1.2+.85*k), max(3.2, .8+.8*k)), 'Confusion: share of each true class in percent, '
+          f'{100*s.level:g}\u00a0% interval, number of images. {n}.')
+    roc = plot_roc, (4.4,4.2), f'ROC: {each}. {n}.'
+    refer = [(plot_referral, (4.4,4.2), f'Referral, grade {REFERABLE} and above, at the threshold from validation. {n}.')]
+    refer = refer if 'referable_auc' in s.metrics else []
+    band = 'Difference against mean (Bland and Altman), with the band that holds 95\u00a0% of the differences.'
+    labels = plot_label_scores, (5.2,.8+.34*k), f'AUC of each label with its interval. {n}.'
+    number = plot_numbers, (4.2,4), f'Answer against truth; on the dashed line they agree. {n}.'
+    return dict(category=[cm,roc], both=[cm,roc], multilabel=[labels], number=[number,(plot_agreement,(4.8,3.4),band)],
+                grades=[cm,*refer], ordered=[number,*refer])[s.kind]
+
+def _figures(s):
+    "The pictures of the results"
+    figs = [figure_html(_drawn(f, size, s), caption, s.phantom) for f,size,caption in _pictures(s)]
+    return section('Pictures of the results', Html(f'<div class="figs">{"".join(figs)}</div>'))
+
+# %% ../nbs/37_report.ipynb #84a016ba
+def _patients(s):
+    "The scores of patients beside those of images, where patients have several"
+    if not s.by_patient: return Html('')
+    keys = [k for k in _main[s.kind] if k in s.metrics]
+    ways = {'one image': dict(metrics=s.metrics, n_patients=s.n_patients), **s.by_patient}
+    text = lambda m: _value(m)+('' if m['low'] is None else f' ({_span(m)})')
+    rows = [{'scored by':w, **{k:text(o['metrics'][k]) for k in keys}, 'patients':o['n_patients']}
+            for w,o in ways.items()]
+    lead = ('The images of a patient (both eyes, as a rule) put together: the mean of their logits, or of their numbers, '
+            'and where validation has fifty such patients a small regression on mean, highest and lowest, fitted there.')
+    return section('By patient', lead, pd.DataFrame(rows))
 
 # %% ../nbs/37_report.ipynb #597ddc01
 def _curves(s, history):
@@ -239,10 +279,11 @@ def _scan(read, path, caption, phantom):
         gone = f'<p class="soft">{escape(Path(path).name)} cannot be read</p>'
         return f'<figure class="scan">{gone}<figcaption>{escape(caption)}</figcaption></figure>'
 
-# %% ../nbs/37_report.ipynb #517381b9
+# %% ../nbs/37_report.ipynb #8d8aefe5
 def _wrong(s, read, n):
     "The most wrong images, or their table where there is no reader"
-    df = most_wrong(s, n)
+    if s.kind not in ('category','grades','both'): return _far_off(s, read, n)
+    df = most_wrong(s.preds[[c for c in s.preds if c not in ('target_age','pred_age')]], n)
     if not len(df): return section('Most wrong', 'No image of this test set was read wrongly.')
     lead = ('The wrongly read images whose true class got the least probability. '
             'Look here first: some of them may be labels that are wrong.')
@@ -251,6 +292,30 @@ def _wrong(s, read, n):
             f'{Path(r.path).name}, patient {r.patient}'
             for r in df.itertuples()]
     scans = ''.join(_scan(read, p, c, s.phantom) for p,c in zip(df.path, said))
+    return section('Most wrong', lead, Html(f'<div class="scans">{scans}</div>'))
+
+# %% ../nbs/37_report.ipynb #7e88d607
+def _worst(s, n):
+    "The `n` worst answers of labels or numbers, as (path, caption)"
+    df = s.preds
+    if s.kind!='multilabel':
+        d = df.assign(off=(df.pred-df.target).abs()).sort_values('off', ascending=False, kind='stable').head(n)
+        return [(r.path, f'true {r.target:.1f}, answered {r.pred:.1f}. {_whose(r.path, r.patient)}') for r in d.itertuples()]
+    y,p = [df[[f'{k}_{c}' for c in s.classes]].to_numpy(float) for k in ('target','p')]
+    given = np.where(y>0, p, 1-p)
+    i = np.argsort(given.min(1), kind='stable')[:n]
+    said = [(s.classes[j], y[a,j], p[a,j]) for a,j in zip(i, given[i].argmin(1))]
+    return [(df.path[a], f"{c} is {'there' if t else 'not there'}, p = {q:.2f}. {_whose(df.path[a], df.patient[a])}")
+            for a,(c,t,q) in zip(i, said)]
+
+def _whose(path, patient): return f'{Path(path).name}, patient {patient}'
+
+def _far_off(s, read, n):
+    "The images whose labels or numbers were missed by most"
+    pairs = _worst(s, n)
+    lead = 'The images whose truth was missed by most. Look here first: some of them may be labels that are wrong.'
+    if read is None: return section('Most wrong', lead, pd.DataFrame(pairs, columns=['path','what'])[['what']])
+    scans = ''.join(_scan(read, p, c, s.phantom) for p,c in pairs)
     return section('Most wrong', lead, Html(f'<div class="scans">{scans}</div>'))
 
 # %% ../nbs/37_report.ipynb #56f26f5d
@@ -262,7 +327,14 @@ def _own(s, title, text='', figures=()):
     grid = 'scans' if all(kinds) else 'figs'
     return section(title, text, figs and Html(f'<div class="{grid}">{figs}</div>'))
 
-# %% ../nbs/37_report.ipynb #0124d736
+# %% ../nbs/37_report.ipynb #d38826ab
+_likeliest = 'The class is the likeliest one.'
+_chosen = dict(category=_likeliest, both=_likeliest,
+    grades=_likeliest+' The threshold of referral was chosen on validation images.',
+    multilabel='A label counts as given above its threshold, which was chosen on validation images.',
+    number='The number is taken as the net gives it.',
+    ordered='The point is cut into grades where validation images chose, and so is the threshold of referral.')
+
 def limits(s:Scores)->list: # sentences
     "What the numbers of `s` do not say"
     few = s.counts[s.counts.patients<20]['class']
@@ -270,20 +342,21 @@ def limits(s:Scores)->list: # sentences
             + (f"Of {', '.join(few)} there are fewer than twenty: read those intervals with care." if len(few) else ''),
             'An interval covers chance in who was tested. '
             'It does not cover other cameras, clinics and populations, wrong labels, or a leak.',
-            'The class is the likeliest one; no threshold was chosen on these data. '
-            'Whether the probabilities are calibrated was not asked.',
+            _chosen[s.kind]+' Nothing was chosen on these data. Whether probabilities are calibrated was not asked.',
             'A heat map shows what moved this net, not what is ill.',
             *(['Phantom data test the software. They are no evidence about eyes.'] if s.phantom else [])]
 
-# %% ../nbs/37_report.ipynb #9854d678
+# %% ../nbs/37_report.ipynb #100ed751
 def _made(s):
     "How the numbers were made, and what they do not say"
-    of = f'of {s.classes[1]}' if len(s.classes)==2 else 'means over classes, each against the rest'
+    two = s.kind!='multilabel' and len(s.classes)==2
+    of = f'of {s.classes[1]}' if two else 'means over classes, each against the rest'
     how = (f'Intervals: {s.n_boot} resamples of patients (not images), with replacement, '
            f'percentiles at {100*s.level:g} %, seed {s.seed}. '
            'A resample without a class is left out for the metrics that need it. '
            "Where all resamples agree, as for a perfect score, Wilson's interval stands in (roughly so for averages), "
-           f"for an AUC Newcombe's, with the number of patients as n. AUC and average precision are {of}.")
+           f"for an AUC Newcombe's, with the number of patients as n."
+           + ('' if s.kind in ('number','ordered') else f' AUC and average precision are {of}.'))
     points = ''.join(f'<li>{escape(o)}</li>' for o in limits(s))
     again = 'Every number here can be computed again from predictions.csv, which lies beside this file.'
     return section('How the numbers were made, and their limits', how, Html(f'<ul>{points}</ul>'), again)
@@ -291,7 +364,7 @@ def _made(s):
 # %% ../nbs/37_report.ipynb #c156c93b
 def _title(s): return f"{s.task or 'Classification'} with {s.arch}" if s.arch else (s.task or 'Classification')
 
-# %% ../nbs/37_report.ipynb #b389103d
+# %% ../nbs/37_report.ipynb #d798a7df
 def report_html(scores:Scores, # as from `score`
                 title:str=None, # made from task and net if missing
                 question:str='', # what was asked, in a sentence
@@ -306,7 +379,8 @@ def report_html(scores:Scores, # as from `score`
                )->str:
     "The report as one HTML text"
     s,title,date = scores,title or _title(scores),date or datetime.date.today().isoformat()
-    body = [_asked(s, question, config), _data(s, splits, note), _metrics(s), _figures(s), _curves(s, history),
+    body = [_asked(s, question, config), _data(s, splits, note), _metrics(s), _figures(s), _patients(s),
+            _curves(s, history),
             _wrong(s, read, n_wrong), *[_own(s, *o) for o in sections], _made(s)]
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'

@@ -4,50 +4,66 @@
 
 # %% auto #0
 __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'check_run', 'start_run', 'make_learner', 'number',
-           'fit_run', 'demand_known', 'score_run', 'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure',
-           'map_text', 'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
+           'fit_run', 'demand_known', 'predict_rows', 'validate', 'validation', 'kind_for', 'choose', 'score_run',
+           'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure', 'eye_view', 'truth_mask', 'map_text',
+           'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
-# %% ../nbs/38_runs.ipynb #09ae1042
+# %% ../nbs/38_runs.ipynb #84503723
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from pathlib import Path
 from .core import DataError, LeakError, fresh_dir, progress, read_json, say, whole_file, write_json
 from .images import demand_images, read_image
 from .phantom.oct import oct_truth
+from .phantom.fundus import fundus_truth
+from .preprocess import field_remark
 from .data.catalog import demand_trainable
 from .data.splits import published_split, read_split, relative_paths, save_split, split_patients
 from .data.open import open_data
+from .targets import rarest_label
+from .vision.data import PILFundus
 from .tasks import get_task
 from fastai.vision.all import Learner, ifnone
-from .vision.learner import TerminalProgress, eye_learner, find_net, input_size, one_cycle_plan
-from .evaluate import score
+from .vision.learner import TerminalProgress, answer_of, eye_learner, find_net, input_size, one_cycle_plan
+from .evaluate import kind_of, read_predictions
+from .regression import age_bands
+from .eyes import operating_points, score_as
 from .report import model_card, write_report
 from .explain.heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .explain.occlusion import save_maps
 
-# %% ../nbs/38_runs.ipynb #0091a96d
+# %% ../nbs/38_runs.ipynb #c0f7420d
+def _reads_csv(data): return Path(str(data)).expanduser().is_file()
+
 def load_frame(task, # name of a task
                data:str='phantom', # name of the catalog, folder, CSV, or 'phantom'
                learnable:bool=False, # demand two classes and two patients
-               **kwargs # further arguments of `open_data`: images, path_col, label, patient, patients, seed
-              )->pd.DataFrame:
+               label:str=None, # label column, or several with commas (default: the task's own)
+               strict:bool=False, # stop at photographs in which no eye can be seen, rather than tell of them
+               **kwargs # further arguments of `open_data`: images, path_col, patient, patients, seed
+              )->pd.DataFrame: # with the task's target in `label`
     "Read the data for a task and decode each image once; raises `DataError` that names what cannot be used"
-    if str(data)=='phantom': df = open_data(get_task(task).data, source='phantom', **kwargs)
+    task = get_task(task)
+    if _reads_csv(data): kwargs['label'] = label or task.column
+    if str(data)=='phantom': df = open_data(task.data, source='phantom', **kwargs)
     else: df = open_data(data, **kwargs)
-    demand_images(df)
+    df = task.frame(df, label)
+    demand_images(df, look=field_remark if task.image=='fundus' else None, strict=strict)
     return demand_trainable(df) if learnable else df
 
-# %% ../nbs/38_runs.ipynb #2aefe730
+# %% ../nbs/38_runs.ipynb #a332f761
 def split_frame(df, # the frame
                 how:str='patients', # 'patients', 'published', or a `split.csv`
                 seed:int=42, # of the patients' lottery
-                allow_leak:bool=False # let patients stand on both sides, to reproduce published numbers
+                allow_leak:bool=False, # let patients stand on both sides, to reproduce published numbers
+                by:str='label' # column to spread over the sides, or 'rarest' label of several
                )->pd.DataFrame: # with `split`
     "Split `df` by patients, as published, or as frozen in a file; raises `LeakError` that names patients"
     if how=='patients':
         own = 'split' in df and df.split.notna().all()
         if own: say("patients are split anew (--split published takes the data's own split)")
-        return split_patients(df, seed=seed)
+        if by=='rarest': return split_patients(df.assign(rarest=rarest_label(df)), seed=seed, by=by).drop(columns=by)
+        return split_patients(df, seed=seed, by=by)
     if how=='published': return published_split(df, allow_leak)
     return read_split(how, df, df.attrs['root'], allow_leak)
 
@@ -63,9 +79,9 @@ def split_note(df, # the frame
     return ('Each image counts as a patient of its own. If the data has several images of a person and no column that '
             'says so, the numbers flatter.')
 
-# %% ../nbs/38_runs.ipynb #a3fa761f
-run_files = ('model.safetensors','config.json','split.csv','history.csv','predictions.csv','metrics.json','report.html',
-             'README.md')
+# %% ../nbs/38_runs.ipynb #1270388d
+run_files = ('model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv',
+             'metrics.json','report.html','README.md')
 
 # %% ../nbs/38_runs.ipynb #5519f652
 def check_run(out, # folder
@@ -93,21 +109,26 @@ def start_run(out, # folder
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
     return out
 
-# %% ../nbs/38_runs.ipynb #d0a3e0fc
-def make_learner(df, # with `split`
+# %% ../nbs/38_runs.ipynb #c05ae1ed
+def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                  task, # name of a task
                  arch:str='resnet50', # name of the net
                  weights='imagenet', # 'imagenet', 'none' or a file
                  size:int=None, # side of the input in pixels (default: the net's own)
                  bs:int=32, # images a batch
-                 balance:str='none', # 'none', 'loss' (rare classes weigh more) or 'sample' (they are drawn more often)
-                 workers:int=None # loader processes (default: `default_workers`)
+                 balance:str='none', # rare classes: 'none', 'loss', 'sample', 'focal' or 'asymmetric'
+                 workers:int=None, # loader processes (default: `default_workers`)
+                 recipe=None # preprocessing: name, text or `Recipe`; 'none' for none (default: the task's)
                 )->Learner:
     "The `Learner` of a task over the training and validation rows of `df`"
     task = get_task(task)
-    dls = task.dls(df, size=size or find_net(arch).size, bs=bs, balance=balance=='sample', workers=workers)
-    labels = df.label[df.split=='train'] if balance=='loss' else None
-    return eye_learner(dls, arch, weights, loss_func=task.loss(labels, dls.vocab), metrics=task.metrics)
+    answer = task.answer(df)
+    answer.check_balance(balance)
+    recipe = task.recipe if recipe is None else None if recipe=='none' else recipe
+    dls = task.dls(df, answer=answer, size=size or find_net(arch).size, bs=bs, balance=balance=='sample',
+                   workers=workers, recipe=recipe)
+    loss = answer.loss(df[df.split=='train'], balance)
+    return eye_learner(dls, arch, weights, loss_func=loss, metrics=answer.metrics(loss))
 
 # %% ../nbs/38_runs.ipynb #92039157
 def number(x, # number, or text that should be one
@@ -138,30 +159,71 @@ def fit_run(learn:Learner, # from `make_learner`
     with whole_file(Path(out)/'history.csv') as f: hist.to_csv(f, index=False)
     return hist
 
-# %% ../nbs/38_runs.ipynb #d15e3006
+# %% ../nbs/38_runs.ipynb #307b5c8f
 def demand_known(learn:Learner, # a trained net
-                 df # with `label`
-                )->list: # the net's classes
+                 df # with the target
+                )->list: # names of the net's answers
     "Raise `DataError` if `df` has labels that the net does not know"
-    classes = list(map(str, learn.dls.vocab))
-    if new := sorted(set(df.label)-set(classes)):
-        raise DataError(f"the data has labels that the net does not know: {', '.join(new)} "
-                        f"(it knows {', '.join(classes)})")
-    return classes
+    answer = answer_of(learn)
+    answer.check(df)
+    return answer.names
 
-# %% ../nbs/38_runs.ipynb #30aa6bac
+# %% ../nbs/38_runs.ipynb #9e09587e
+def predict_rows(learn:Learner, # a trained net
+                 df, # rows to predict, with the target
+                 root, # the data's folder
+                 workers:int=None # loader processes (default: `default_workers`)
+                )->pd.DataFrame: # as `predictions.csv` holds it
+    "Predict the rows of `df`; paths are told as seen from `root`"
+    demand_known(learn, df)
+    preds = learn.predict_frame(df, label='label', workers=workers)
+    return preds.assign(path=relative_paths(df, root).to_numpy())
+
+# %% ../nbs/38_runs.ipynb #bc4c4abc
+def validate(learn:Learner, # a trained net
+             df, # the frame, with `split`
+             out, # folder for `validation.csv`
+             workers:int=None # loader processes (default: `default_workers`)
+            )->pd.DataFrame:
+    "Predict the validation rows of `df` and keep the table in `out`"
+    valid = predict_rows(learn, df[df.split=='valid'].reset_index(drop=True), df.attrs['root'], workers)
+    with whole_file(Path(out)/'validation.csv') as f: valid.to_csv(f, index=False)
+    return valid
+
+def validation(run # run folder
+              ): # the table, or `None` where the run has none
+    "Read the predictions of a run's validation images"
+    f = Path(run)/'validation.csv'
+    return read_predictions(f) if f.exists() else None
+
+# %% ../nbs/38_runs.ipynb #47bfaf2b
+def kind_for(learn:Learner, # a trained net
+             task # name of its task, if it has one
+            )->str: # as for `score_as`
+    "The kind of scores for the answers of `learn`: classes that are steps of a scale are grades"
+    kind = answer_of(learn).kind
+    return 'grades' if kind=='category' and task and get_task(task).graded else kind
+
+def choose(learn:Learner, # a trained net
+           task, # name of a task
+           valid # predictions of its validation images
+          )->dict: # for `config.json`, and for `score_as`
+    "Choose thresholds or cut points on the validation images"
+    return operating_points(kind_for(learn, task), valid)
+
+# %% ../nbs/38_runs.ipynb #16bd20ac
 def score_run(learn:Learner, # a trained net
-              df, # rows to predict, with `label`
+              df, # rows to predict, with the target
               root, # the data's folder
               out=None, # where to write `metrics.json` and `predictions.csv`
               workers:int=None, # loader processes (default: `default_workers`)
+              operating:dict=None, # thresholds or cut points, as from `choose`
+              valid=None, # predictions of validation rows, to blend both eyes by
               **meta # task, source, arch, split, note: for the record
              ): # `Scores`
     "Predict the rows of `df` and score them"
-    classes = demand_known(learn, df)
-    preds = learn.predict_frame(df, label='label', workers=workers)
-    preds['path'] = relative_paths(df, root).to_numpy()
-    s = score(preds, classes, **meta)
+    preds = predict_rows(learn, df, root, workers)
+    s = score_as(kind_for(learn, meta.get('task')), preds, operating, valid, **meta)
     if out: s.save(out)
     return s
 
@@ -197,18 +259,42 @@ def unseen(df, # the frame to evaluate on
                         "leave them out, or pass --allow-leak if these are other people with the same numbers")
     return df
 
-# %% ../nbs/38_runs.ipynb #1ce20b52
+# %% ../nbs/38_runs.ipynb #07de10b1
+def _by_class(preds):
+    "One row an image: what is true, what was answered, how far that is right, and the output to map"
+    p = preds[[c for c in preds if c.startswith('p_')]]
+    true = [r[f'p_{t}'] for t,(_,r) in zip(preds.target, p.iterrows())]
+    guess = p.idxmax(axis=1).str[2:]
+    return preds.assign(guess=guess, p_true=true, right=guess==preds.target, output=preds.target, group=preds.target)
+
+def _by_label(preds):
+    "The same for every label that an image truly has"
+    rows = []
+    for c in [c[7:] for c in preds if c.startswith('target_')]:
+        d = preds[preds[f'target_{c}']==1]
+        seen = d[f'p_{c}']>=.5
+        guess = np.where(seen, c, f'not {c}')
+        rows.append(d.assign(target=c, guess=guess, p_true=d[f'p_{c}'], right=seen, output=c, group=c))
+    return pd.concat(rows)
+
+def _by_number(preds):
+    "The same for numbers: right is the nearer half, and `p_true` the error with a minus sign"
+    off = (preds.pred-preds.target).abs()
+    return preds.assign(target=preds.target.map('{:.1f}'.format), guess=preds.pred.map('{:.1f}'.format), p_true=-off,
+                        right=off<=off.median(), output='', group=pd.cut(preds.target, 4, labels=False))
+
+# %% ../nbs/38_runs.ipynb #8a911c48
 def pick_images(preds, # a table of predictions
                 n:int=8 # at most this many
-               )->pd.DataFrame: # rows of `preds`, with `guess`
+               )->pd.DataFrame: # rows of `preds`, with `target`, `guess`, `p_true`, `right`, and `output`: what to map
     "The surest right image of each class, then the most wrong ones, then more sure ones"
-    p = preds.filter(regex='^p_')
-    df = preds.assign(guess=p.idxmax(axis=1).str[2:], p_true=[r[f'p_{r.target}'] for _,r in preds.iterrows()])
-    right = df[df.guess==df.target].sort_values('p_true', ascending=False, kind='stable')
-    first = right.drop_duplicates('target').sort_values('target')
-    wrong = df[df.guess!=df.target].sort_values('p_true', kind='stable').head(max(1, n//2))
-    more = right.drop(first.index).drop_duplicates('patient')
-    return pd.concat([first, wrong, more]).head(n)
+    kind = kind_of(preds)
+    df = (_by_label if kind=='multilabel' else _by_number if kind in ('number','ordered') else _by_class)(preds)
+    right = df[df.right].sort_values('p_true', ascending=False, kind='stable')
+    first = right.drop_duplicates('group').sort_values('group')
+    wrong = df[~df.right].sort_values('p_true', kind='stable').head(max(1, n//2))
+    more = right.drop(first.index, errors='ignore').drop_duplicates('patient')
+    return pd.concat([first, wrong, more]).drop_duplicates('path').head(n)
 
 # %% ../nbs/38_runs.ipynb #e09a5baa
 def map_window(size:int # side of the input in pixels
@@ -217,14 +303,14 @@ def map_window(size:int # side of the input in pixels
     w = max(4, round(size/7))
     return w, max(2, w//2)
 
-# %% ../nbs/38_runs.ipynb #cafa33ff
-def map_figure(path, # image file
+# %% ../nbs/38_runs.ipynb #d392c703
+def map_figure(im, # uint8 [H,W] or [H,W,3]: the picture as the net sees it
                m, # [H,W] evidence for the class
                title:str, # says class and answer
-               truth=None # bool [H,W], where the lesion is
+               truth=None, # bool [H,W], where the lesion is
+               what:str='evidence for the true class' # title of the map
               ):
     "Picture and overlay, one above the other where the picture is wide"
-    im = read_image(path)
     h,w = im.shape[:2]
     rows,cols = (2,1) if w>1.3*h else (1,2)
     fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110, layout='constrained')
@@ -232,25 +318,36 @@ def map_figure(path, # image file
     axs[0].axis('off'); axs[0].set_title(title, fontsize=9, parse_math=False)
     if truth is not None: contour(truth, axs[0])
     overlay(im, m, ax=axs[1], mask=truth)
-    axs[1].set_title('evidence for the true class', fontsize=9)
+    axs[1].set_title(what, fontsize=9)
     plt.close(fig)
     return fig
 
-# %% ../nbs/38_runs.ipynb #e8a3bf43
-def _truth_mask(path):
-    "The lesion mask beside a phantom scan, or `None`"
-    t = oct_truth(path)
-    return t.mask if t is not None and t.mask.any() else None
+# %% ../nbs/38_runs.ipynb #4f640f10
+def eye_view(learn:Learner, # a net
+             path # image file
+            )->np.ndarray: # uint8 [H,W] or [H,W,3]
+    "The picture at `path` as the net sees it, in the file's own resolution"
+    opener = getattr(learn.dls, 'opener', None)
+    return opener.view(path) if opener else read_image(path)
 
-# %% ../nbs/38_runs.ipynb #82aba962
-def _map_row(r, path, m):
+def truth_mask(learn:Learner, # a net
+               path # image file
+              ): # bool [H,W] in the picture as the net sees it, or `None`
+    "The lesion mask beside a phantom, or `None` where there is no truth or no lesion"
+    opener = getattr(learn.dls, 'opener', None)
+    truth = fundus_truth if opener and opener.cls is PILFundus else oct_truth
+    if (t := truth(path)) is None or not t.mask.any(): return None
+    return opener.place(t.mask, t.image) if opener else t.mask
+
+# %% ../nbs/38_runs.ipynb #f507c95e
+def _map_row(r, learn, path, m):
     "One row of the table under the maps, and the truth it was compared with"
-    truth = _truth_mask(path)
+    truth = truth_mask(learn, path)
     e = dict.fromkeys(('share','area','lift'), np.nan)
     if truth is not None: e = evidence_inside(resize_map(m, truth.shape), truth)
     return dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e), truth
 
-# %% ../nbs/38_runs.ipynb #35336e20
+# %% ../nbs/38_runs.ipynb #b4839298
 def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
              om # the `OcclusionMap`
             )->str:
@@ -259,12 +356,16 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
     text = (f"Occlusion sensitivity (Zeiler and Fergus 2014): a window of {om.window[0]} pixels, moved by "
             f"{om.stride[0]}, is filled with the image's mean, and the score of the true class is measured again. "
             "Red: the score fell, so the window spoke for the class; blue: it spoke against it.")
+    if len(om.classes)==1:
+        text = text.replace('the score of the true class', f'the {om.classes[0]}')
+        text = text.replace('the score fell, so the window spoke for the class; blue: it spoke against it',
+                            'the answer fell, so the window spoke for a higher one; blue: for a lower one')
     if not len(t): return text
     return text + ("\n\nYellow outlines the lesion's true extent, which is known for phantoms. "
                    f"In {len(t)} images with a lesion, {t.share.mean():.0%} of the positive evidence falls inside "
                    f"it on average. It covers {t.area.mean():.0%} of the picture, which is what chance would give.")
 
-# %% ../nbs/38_runs.ipynb #dc0bd4d2
+# %% ../nbs/38_runs.ipynb #2747017c
 def map_section(learn:Learner, # a trained net
                 preds, # predictions with paths below `root`
                 root, # the data's folder
@@ -279,22 +380,29 @@ def map_section(learn:Learner, # a trained net
     om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st))
     rows,figs = [],[]
     for r,path,maps in zip(pick.itertuples(), paths, om.map.numpy()):
-        m = maps[om.classes.index(r.target)]
-        row,truth = _map_row(r, path, m)
+        m = maps[om.classes.index(r.output) if r.output in om.classes else 0]
+        row,truth = _map_row(r, learn, path, m)
         rows.append(row)
-        fig = map_figure(path, m, f"{r.target}, read as {r.guess}", truth)
-        figs.append((fig, f"{r.path}: p({r.target}) = {r.p_true:.2f}"))
+        one = len(om.classes)==1
+        what = f'evidence for a higher {om.classes[0]}' if one else 'evidence for the true class'
+        fig = map_figure(eye_view(learn, path), m, f"{r.target}, read as {r.guess}", truth, what)
+        figs.append((fig, r.path if one else f"{r.path}: p({r.target}) = {r.p_true:.2f}"))
     rows = pd.DataFrame(rows)
+    if len(om.classes)==1: rows = rows.drop(columns='p')
     return ('Where it looks', [map_text(rows, om), rows.dropna(axis=1, how='all')], figs), rows
 
-# %% ../nbs/38_runs.ipynb #bf16afea
+# %% ../nbs/38_runs.ipynb #ef725bcc
 def split_table(df # the frame, with `split`
                )->pd.DataFrame:
-    "Images and patients by split and label"
-    t = df.groupby(['split','label']).agg(images=('path','size'), patients=('patient','nunique')).reset_index()
-    return t.sort_values('split', key=lambda c: c.map(dict(train=0, valid=1, test=2))).reset_index(drop=True)
+    "Images and patients by split and label; of numbers, bands of them"
+    by = df.label
+    if pd.api.types.is_numeric_dtype(by) and by.nunique()>10: by = pd.Series(age_bands(by).to_numpy(), by.index)
+    elif by.nunique()>20: by = by.where(by.isin(by.value_counts().index[:19]), 'other combinations')
+    t = df.assign(label=by).groupby(['split','label']).agg(images=('path','size'), patients=('patient','nunique'))
+    return t.reset_index().sort_values('split', key=lambda c: c.map(dict(train=0, valid=1, test=2)), kind='stable'
+                                      ).reset_index(drop=True)
 
-# %% ../nbs/38_runs.ipynb #0367f9e5
+# %% ../nbs/38_runs.ipynb #fc478723
 def write_pages(out, # folder
                 scores, # from `score_run`
                 root, # the data's folder
@@ -304,8 +412,10 @@ def write_pages(out, # folder
                 sections=() # from `map_section`
                ):
     "Write `report.html` and `README.md`"
-    what = get_task(config['task']).question
+    task = get_task(config['task'])
+    what = task.question
     if (label := config.get('label')) not in (None,'label'): what += f' Here: the column {label}.'
+    if task.note: what += f'\n\n{task.note}'
     write_report(out, scores, question=what, history=history, config=config, splits=splits, note=scores.note,
                  sections=sections, read=lambda p: read_image(Path(root)/p))
     model_card(out, scores, config=config)
@@ -320,7 +430,7 @@ def unique_stems(paths # image files
     n = stems.groupby(stems).cumcount()
     return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
-# %% ../nbs/38_runs.ipynb #5ec81e85
+# %% ../nbs/38_runs.ipynb #0897202b
 def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
@@ -334,9 +444,9 @@ def explain_images(learn:Learner, # a trained net
     rows,out = [],Path(out)
     for path,stem in zip(progress(paths, 'explaining'), unique_stems(paths)):
         om = learn.occlude([str(path)], ifnone(window, w), ifnone(stride, st), fill=fill, bs=bs)
-        k = int(om.baseline[0].argmax())
+        k = int(om.baseline[0,:len(answer_of(learn).names)].argmax())
         save_maps(om, [stem], out)
-        save_overlay(out/f'{stem}_occlusion.png', read_image(path), om.map[0,k].numpy())
+        save_overlay(out/f'{stem}_occlusion.png', eye_view(learn, path), om.map[0,k].numpy())
         rows.append(dict(path=str(path), answer=om.classes[k], map=f'{stem}_occlusion.npz',
                          overlay=f'{stem}_occlusion.png', window=om.window[0], stride=om.stride[0],
                          **{f'score_{c}': float(b) for c,b in zip(om.classes, om.baseline[0])}))

@@ -10,11 +10,13 @@ import os, sys
 from pathlib import Path
 from .core import DataError, EyeError, fresh_dir, fundus_home, one_of, say
 
-# %% ../nbs/39_verbs.ipynb #910f0e1c
+# %% ../nbs/39_verbs.ipynb #e166e943
 def datasets():
     "Show the catalog of data sets as a table"
     from fundus_fastai.data.catalog import catalog
-    print(catalog().reset_index().to_string(index=False))
+    df = catalog().reset_index()
+    left = {c:f'{{:<{df[c].str.len().max()}}}'.format for c in df if c!='GB'}
+    print(df.to_string(index=False, justify='left', formatters=left))
 
 # %% ../nbs/39_verbs.ipynb #f3e102fa
 def download(name:str, # data set of the catalog, as kermany2018
@@ -44,19 +46,21 @@ def _check_numbers(lr, **numbers):
     if lr not in (None,'find') and not 0<number(lr, '--lr')<float('inf'):
         raise DataError(f"--lr is to be above 0, not {lr}")
 
-# %% ../nbs/39_verbs.ipynb #55a8e2c3
-def _start(task, arch, weights, out, resume, force):
+# %% ../nbs/39_verbs.ipynb #229c1853
+def _start(task, arch, weights, balance, recipe, out, resume, force):
     "Check names, weights and folder before any image is read; return the run's folder, not yet made"
+    from fundus_fastai.preprocess import as_recipe
     from fundus_fastai.tasks import get_task
     from fundus_fastai.vision.learner import find_net, find_weights
     from fundus_fastai.runs import check_run
     if resume and force: raise DataError("--resume goes on with a run and --force starts it again: pass one of them")
-    get_task(task)
+    get_task(task).answer_type('?').check_balance(balance)
+    as_recipe(None if recipe=='none' else recipe)
     find_weights(weights, find_net(arch))
     return check_run(out or f'runs/{task}-{arch}', resume, force)
 
-# %% ../nbs/39_verbs.ipynb #ec0225e5
-def _finish(out, learn, df, config, history, maps, workers=None):
+# %% ../nbs/39_verbs.ipynb #1c28cd7f
+def _finish(out, learn, df, config, history, maps, workers=None, valid=None):
     "Score unseen patients and write every page of the run"
     from fundus_fastai.runs import map_section, score_run, split_table, write_pages
     side = 'test' if (df.split=='test').any() else 'valid'
@@ -64,18 +68,19 @@ def _finish(out, learn, df, config, history, maps, workers=None):
     note = config.get('note', '')
     if side=='valid': note += ' There was no test side: these patients chose the best epoch, and the numbers flatter.'
     meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side, note=note.strip())
-    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out, workers, **meta)
+    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out, workers,
+                  operating=config.get('operating'), valid=valid, **meta)
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], maps)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections)
     return s
 
-# %% ../nbs/39_verbs.ipynb #286df50a
-def train(task:str, # the question: oct
+# %% ../nbs/39_verbs.ipynb #d240a5bd
+def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
           data:str='phantom', # name of the catalog, folder, CSV, or phantom
           images:str=None, # CSV: folder of the images (default: the CSV's)
           path_col:str=None, # CSV: column of file names (default: path, file, filename, ...)
-          label:str=None, # CSV: column of labels (default: label)
+          label:str=None, # label column, or several with commas (default: what the task asks for)
           patient:str=None, # CSV: column of patients (default: patient, patient_id)
           arch:str='resnet50', # any timm net, or torchvision's for what timm lacks
           weights:str='imagenet', # imagenet, none, or FILE (.safetensors, .npz, .pth, a run folder)
@@ -84,52 +89,54 @@ def train(task:str, # the question: oct
           freeze_epochs:int=1, # epochs of the head alone, before
           lr:str=None, # highest learning rate (default: 2e-3), or find
           bs:int=32, # images a batch
-          balance:str='none', # for rare classes: none, loss, or sample
+          balance:str='none', # for rare classes: none, loss, sample, focal, or asymmetric (several labels)
+          recipe:str=None, # preprocessing: name or steps, as color, green, crop,clahe; or none (default: the task's)
           split:str='patients', # patients, published, or a split.csv
           allow_leak:bool=False, # accept patients on both sides of a given split
           patients:int=80, # phantoms: how many patients
           seed:int=42, # split, training and phantoms follow from it
           workers:int=None, # loader processes (default: what suits the machine)
           maps:int=8, # heat maps in the report
+          strict:bool=False, # stop at photographs in which no eye can be seen
           out:str=None, # run folder (default: runs/TASK-ARCH)
           resume:bool=False, # go on where an earlier call stopped
           force:bool=False # overwrite an earlier run
          ):
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
-    one_of(balance, ('none','loss','sample'), 'way to balance')
     _check_numbers(lr, epochs=(epochs,1), freeze_epochs=(freeze_epochs,0), bs=(bs,1), size=(size,16), maps=(maps,0),
                    workers=(workers,0), seed=(seed,0))
-    out = _start(task, arch, weights, out, resume, force)
+    out = _start(task, arch, weights, balance, recipe, out, resume, force)
     if resume and all((out/f).exists() for f in ('config.json','report.html','README.md')):
         say(f"{out} is finished; here are its results (options of this call were not used)")
         return _show(out)
     from fundus_fastai import runs
     df = runs.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient,
-                         patients=patients, seed=seed)
+                         patients=patients, seed=seed, strict=strict)
     frozen = resume and (out/'split.csv').exists()
-    df = runs.split_frame(df, out/'split.csv' if frozen else split, seed, allow_leak)
-    opts = dict(arch=arch, weights=str(weights), size=size, bs=bs, balance=balance, epochs=epochs,
+    by = 'rarest' if runs.get_task(task).kind=='multilabel' else 'label'
+    df = runs.split_frame(df, out/'split.csv' if frozen else split, seed, allow_leak, by)
+    opts = dict(arch=arch, weights=str(weights), size=size, bs=bs, balance=balance, recipe=recipe, epochs=epochs,
                 freeze_epochs=freeze_epochs, lr=lr, seed=seed, patients=patients)
     return _show(out, _train(out, task, df, opts, workers, resume, force, maps, allow_leak))
 
-# %% ../nbs/39_verbs.ipynb #34135f6c
+# %% ../nbs/39_verbs.ipynb #340d164c
 def _learner(out, task, df, o, workers, resume, force, allow_leak):
     "The learner, and only then the run's folder with its frozen split: a wrong option leaves an earlier run as it was"
     from fastai.torch_core import set_seed
     from fundus_fastai import runs
     from fundus_fastai.data.splits import save_split
     set_seed(o['seed']) # of the first weights
-    net = {k:o[k] for k in ('arch','weights','size','bs','balance')}
+    net = {k:o[k] for k in ('arch','weights','size','bs','balance','recipe')}
     learn = runs.make_learner(df, task, workers=workers, **net)
     runs.demand_known(learn, df) # a class that stands in the test rows only
     n = df[df.split=='train']
     say(f"training {o['arch']} on {len(n)} images of {n.patient.nunique()} patients, {learn.dls.device}, "
-        f"classes {', '.join(map(str, learn.dls.vocab))}")
+        f"{learn.dls.answer}; recipe: {str(learn.dls.opener.recipe) or 'none'}")
     if not (resume and (out/'split.csv').exists()):
         save_split(df, runs.start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     return learn
 
-# %% ../nbs/39_verbs.ipynb #c0898f02
+# %% ../nbs/39_verbs.ipynb #951fec56
 def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     "Learner, fit, model, scores and pages"
     import shutil
@@ -139,39 +146,40 @@ def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     from fundus_fastai.vision.learner import input_size
     learn = _learner(out, task, df, o, workers, resume, force, allow_leak)
     info = dict(task=task, data=split_hash(df, labels=['label']))
-    info.update({k:o[k] for k in ('arch','weights','size','bs','balance')})
+    info.update({k:o[k] for k in ('arch','weights','size','bs','balance','recipe')})
     hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
+    valid = runs.validate(learn, df, out, workers)
     note = runs.split_note(df, allow_leak)
-    o = {**o, 'weights': learn.eye['weights'], 'size': input_size(learn)} # the file's name, not its place
+    o = {**o, 'weights': learn.eye['weights'], 'size': input_size(learn), # the file's name, not its place
+         'recipe': str(learn.dls.opener.recipe)}
     more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
-                split_hash=split_hash(df), note=note, training=o)
+                split_hash=split_hash(df), note=note, operating=runs.choose(learn, task, valid), training=o)
     save_model(learn, out, task, **more)
-    s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps, workers)
+    s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps, workers, valid)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
     return s
 
-# %% ../nbs/39_verbs.ipynb #981564e7
+# %% ../nbs/39_verbs.ipynb #f88acdaf
 def _show(out, s=None):
     "Print the results of a run and where its report is; return the scores"
-    from fundus_fastai.core import read_json
-    from fundus_fastai.evaluate import read_predictions, score
-    m = read_json(Path(out)/'metrics.json')
-    s = s or score(read_predictions(Path(out)/'predictions.csv'), **{k:m[k] for k in ('task','source','arch','split')})
+    from fundus_fastai.eyes import rescore
+    s = s or rescore(out)
     print(s)
     print(f"\nreport: {Path(out)/'report.html'}")
     return s
 
-# %% ../nbs/39_verbs.ipynb #d14c3772
+# %% ../nbs/39_verbs.ipynb #3766a511
 def evaluate(run:str, # run folder
              data:str='phantom', # name of the catalog, folder, CSV, or phantom
              images:str=None, # CSV: folder of the images (default: the CSV's)
              path_col:str=None, # CSV: column of file names (default: path, file, filename, ...)
-             label:str=None, # CSV: column of labels (default: label)
+             label:str=None, # label column, or several with commas (default: what the task asks for)
              patient:str=None, # CSV: column of patients (default: patient, patient_id)
              patients:int=None, # phantoms: how many patients (default: as in training)
              seed:int=None, # phantoms: their seed (default: as in training)
              maps:int=8, # heat maps in the report
              allow_leak:bool=False, # accept patients that the net was trained on
+             strict:bool=False, # stop at photographs in which no eye can be seen
              out:str=None, # folder (default: RUN/evaluation)
              force:bool=False # overwrite an earlier evaluation
             ):
@@ -184,7 +192,7 @@ def evaluate(run:str, # run folder
     if (out/'model.safetensors').exists(): raise DataError(f"{out} holds a model: name another folder with --out")
     old = cfg.get('training', {})
     df = runs.load_frame(cfg['task'], data, images=images, path_col=path_col, label=label, patient=patient,
-                         patients=old.get('patients', 80) if patients is None else patients,
+                         strict=strict, patients=old.get('patients', 80) if patients is None else patients,
                          seed=old.get('seed', 42) if seed is None else seed)
     df = runs.unseen(df, run, allow_leak).assign(split='test')
     runs.demand_known(learn, df)
@@ -192,7 +200,8 @@ def evaluate(run:str, # run folder
     if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'label':df.attrs.get('label', 'label')}
-    return _show(out, _finish(runs.start_run(out, force=force), learn, df, config, None, maps))
+    return _show(out, _finish(runs.start_run(out, force=force), learn, df, config, None, maps,
+                              valid=runs.validation(run)))
 
 # %% ../nbs/39_verbs.ipynb #3d767c50
 def _inside(path):
@@ -203,14 +212,17 @@ def _inside(path):
     return sorted(os.path.join(d, o) for d,_,fs in os.walk(path, onerror=stop) for o in fs
                   if o.lower().endswith(suffixes) and not o.startswith('.'))
 
-# %% ../nbs/39_verbs.ipynb #269d8bde
-def _images(images):
-    "Image files, folders expanded; the readable ones, and a sentence for the rest"
+# %% ../nbs/39_verbs.ipynb #28e2988a
+def _images(images, learn):
+    "Image files, folders expanded; the readable ones, and a sentence for the rest and for those without an eye"
     from fundus_fastai.images import check_images
+    from fundus_fastai.preprocess import field_remark
+    from fundus_fastai.tasks import get_task
     files = [f for o in images for f in _inside(o)]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
-    bad = check_images(files)
-    for b in bad.itertuples(): say(f"{b.path} {b.problem}")
+    odd = check_images(files, look=field_remark if get_task(learn.config['task']).image=='fundus' else None)
+    for b in odd.itertuples(): say(f"{b.path} {b.problem or b.remark + '; its answer means nothing'}")
+    bad = odd[odd.problem.notna()]
     if len(bad)==len(files): raise DataError(f"nothing is left: {len(bad)} of {len(files)} images cannot be read")
     return [f for f in files if f not in set(bad.path)], len(bad)
 
@@ -219,24 +231,26 @@ def _after(bad):
     "Say at the end that images were left out"
     if bad: raise DataError(f"{bad} image{'s'*(bad>1)} could not be read and had to be left out (named above)")
 
-# %% ../nbs/39_verbs.ipynb #58545c26
+# %% ../nbs/39_verbs.ipynb #0e7ca794
 def predict(run:str, # run folder
             images:list, # image files or folders
             bs:int=64 # images a batch
            ):
     "Predict images: one CSV line each on stdout, with the probability of every class (research use only)"
+    from fundus_fastai import runs
+    from fundus_fastai.eyes import named
     from fundus_fastai.ship.model import load_model
     _check_numbers(None, bs=(bs,1))
     learn = load_model(run)
-    files,bad = _images(images)
+    files,bad = _images(images, learn)
     df = learn.predict_frame(files, bs=bs).drop(columns=['patient','eye'])
-    df.insert(1, 'prediction', df.filter(regex='^p_').idxmax(axis=1).str[2:])
+    df.insert(1, 'prediction', named(df, runs.kind_for(learn, learn.config['task']), learn.config.get('operating')))
     say("research use only, not a medical device")
     if learn.config.get('source')=='phantom': say("PHANTOM: this net has learned from drawn images only")
     df.to_csv(sys.stdout, index=False, float_format='%.6g')
     _after(bad)
 
-# %% ../nbs/39_verbs.ipynb #2be6528a
+# %% ../nbs/39_verbs.ipynb #43393826
 def explain(run:str, # run folder
             images:list, # image files or folders
             method:str='occlusion', # the one method so far
@@ -252,7 +266,7 @@ def explain(run:str, # run folder
     from fundus_fastai import runs
     from fundus_fastai.ship.model import load_model
     learn = load_model(run)
-    files,bad = _images(images)
+    files,bad = _images(images, learn)
     out = fresh_dir(out or Path(run)/'maps', force)
     if isinstance(fill, str) and fill not in ('mean','zero','blur'): fill = runs.number(fill, 'fill')
     t = runs.explain_images(learn, files, out, window, stride, fill, bs)

@@ -7,7 +7,8 @@ from PIL import Image
 from fundus_fastai import __version__
 from fundus_fastai.core import DataError, DownloadError, EyeError, LeakError, write_json
 from fundus_fastai.images import check_images, demand_images, read_image
-from fundus_fastai.data import catalog as cat, open as opened
+from fundus_fastai.data import read as reading, open as opened
+from fundus_fastai.data.read import *
 from fundus_fastai.data.catalog import *
 from fundus_fastai.data.splits import *
 from fundus_fastai.data.open import open_data
@@ -273,7 +274,7 @@ def test_demand_trainable():
 
 def drawn(to, patients=80, seed=0):
     for k in range(patients):
-        c,p = cat._kermany[k%4],10_000*seed+k+1
+        c,p = reading._kermany[k%4],10_000*seed+k+1
         touch(to, f'OCT2017/train/{c}/{c}-{p}-1.jpeg', f'OCT2017/test/{c}/{c}-{p}-2.jpeg')
     write_json(Path(to)/'PROVENANCE.json', dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
         library_version=__version__))

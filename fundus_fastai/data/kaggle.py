@@ -459,7 +459,7 @@ def _get(client, card, to, part, where, **kwargs):
             say(f"what Kaggle sent is damaged: {e}; fetching it again")
         else: return _drop(part)
 
-# %% ../../nbs/11_data.kaggle.ipynb #7b0da8c6
+# %% ../../nbs/11_data.kaggle.ipynb #d1ee6da6
 def download(card, # a `Card` of the catalog, or its name
              to=None, # folder that will appear (default: the card's name in `fundus_home()`)
              force:bool=False, # fetch again what is already there
@@ -469,6 +469,9 @@ def download(card, # a `Card` of the catalog, or its name
     if isinstance(card, str):
         from fundus_fastai.data.catalog import get_card
         card = get_card(card)
+    if not card.kaggle:
+        raise DownloadError(f"{card.name} cannot be downloaded ({card.license or 'it is data of yours'}): "
+                            "name the folder or the CSV where it lies")
     to = Path(to or fundus_home()/card.name).expanduser().resolve()
     part = to.parent/f'.{to.name}.zip'
     with disk_errors(to.parent):

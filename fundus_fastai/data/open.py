@@ -56,9 +56,11 @@ def _is_here(card, root):
     p = read_json(f)
     return (p.get('source'),p.get('kaggle')) == ('kaggle',card.kaggle)
 
-# %% ../../nbs/13_data.open.ipynb #c62490f9
+# %% ../../nbs/13_data.open.ipynb #815ed7c3
 def _open_auto(card, to, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
+    if not card.kaggle: return _open_phantom(card, to, patients, seed, f" The real data ({card.license}) cannot be "
+                                             "downloaded: name the folder where they lie.")
     root = Path(to or fundus_home()/card.name)
     if _is_here(card, root): return read_dataset(card.name, root)
     try: credentials()
@@ -84,7 +86,7 @@ def _open_path(path, opts):
     if name!='csv': _no_options(opts, f"{path} is read as {name}")
     return _told(read_dataset(name, Path(path).expanduser(), **opts))
 
-# %% ../../nbs/13_data.open.ipynb #da8e94e2
+# %% ../../nbs/13_data.open.ipynb #69e2a80e
 def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of kermany2018)
               source='auto', # 'auto', 'kaggle', 'phantom', or the folder where the data set lies
               to=None, # where a download or phantoms go; default: a folder in `fundus_home()`
@@ -96,7 +98,7 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     opts = {k:v for k,v in csv.items() if v is not None and (k,v)!=('label','label')}
     if str(name)=='phantom': name,source = 'kermany2018','phantom'
     if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'): name,source = source,'auto'
-    if str(name) not in cards or get_card(str(name)).kind=='local':
+    if str(name) not in cards or get_card(str(name)).phantom is None:
         if _looks_like_path(name): return _open_path(name, opts)
         if name in cards: raise DataError(f"{name!r} is a kind of data, not data: name the folder or the CSV itself")
     card = get_card(str(name))

@@ -112,7 +112,7 @@ def _copies(x, y, boxes, window, device):
     n = n.flatten()-lo
     return torch.where(inside, y[n], x[n])
 
-# %% ../../nbs/32_explain.occlusion.ipynb #66a6d79e
+# %% ../../nbs/32_explain.occlusion.ipynb #00febc64
 def _scores(net, x, output):
     "Ask `net` about `x` and return float32 [N,K]; raises `ModelError` for an answer of another form, or NaN"
     y = net(x)
@@ -123,6 +123,7 @@ def _scores(net, x, output):
         raise ModelError(f"the net returns shape {tuple(y.shape)} for {len(x)} images: scores [N,K] are needed")
     y = y.float()
     if not y.isfinite().all(): raise ModelError("the net returns NaN or infinite scores: check weights and input")
+    if callable(output): return output(y)
     return y if output=='logit' else y.sigmoid() if y.shape[1]==1 else y.softmax(1)
 
 # %% ../../nbs/32_explain.occlusion.ipynb #fa0da55b
@@ -237,11 +238,15 @@ def _targets(target, classes):
     names = [str(o) for o in classes]
     return [_target(t, names) for t in ([target] if isinstance(target, str) or np.ndim(target)==0 else target)]
 
-# %% ../../nbs/32_explain.occlusion.ipynb #1ac37918
+# %% ../../nbs/32_explain.occlusion.ipynb #5242699d
+def _outputs(dls):
+    "Names of a net's outputs, `None` where `dls` has none"
+    return dls.answer.outputs if hasattr(dls, 'answer') else getattr(dls, 'vocab', None)
+
 def _net(model):
     "Find the net and its class names in `model`; raises `ModelError`"
     if isinstance(model, nn.Module): return model,None
-    if isinstance(model, Learner): return model.model,getattr(model.dls, 'vocab', None)
+    if isinstance(model, Learner): return model.model,_outputs(model.dls)
     raise ModelError(f"occlusion takes an nn.Module or a fastai Learner, not a {type(model).__name__}")
 
 # %% ../../nbs/32_explain.occlusion.ipynb #07fb4a19
@@ -259,20 +264,21 @@ def _measure(net, x, y, boxes, window, output, pick, bs, device, show):
             return s.cpu()
         return in_batches(ask, len(boxes), bs, show)
 
-# %% ../../nbs/32_explain.occlusion.ipynb #e89f5d92
+# %% ../../nbs/32_explain.occlusion.ipynb #dcd22d45
 def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
               window=32, # side of the window in pixels, or (height, width)
               stride=16, # from one window to the next in pixels, or (rows, columns)
               fill='mean', # 'mean' and 'blur' of each image, 'zero' of the tensor, a number, or one a channel
               target=None, # class, by number or name, or a list of them (default: all)
-              output:str='logit', # 'logit' (scores as the net gives them) or 'prob' (softmax; sigmoid of one score)
+              output='logit', # 'logit' (scores as the net gives them), 'prob' (softmax; sigmoid of one score), or your function
               bs:int=64, # copies a batch; halved when out of memory
               device=None, # where to work (default: where the net is)
               progress:bool=True # a progress bar on a terminal
              )->OcclusionMap:
     "Cover each window of `x` with `fill` and measure what every class loses; raises `DataError` and `ModelError`"
-    (net,vocab),x,output = _net(model),_images(x),one_of(output, ('logit','prob'), 'output')
+    (net,vocab),x = _net(model),_images(x)
+    if not callable(output): one_of(output, ('logit','prob'), 'output')
     size,(window,stride) = tuple(x.shape[2:]),_geometry(x.shape[2:], window, stride)
     y = filled(x, fill, window)
     todo = changed(x, y, window, stride)
@@ -293,7 +299,15 @@ def _items(dls, items):
     if not table or isinstance(items, pd.DataFrame): return items
     return pd.DataFrame({'path': [str(o) for o in items]})
 
-# %% ../../nbs/32_explain.occlusion.ipynb #6f6a04f9
+# %% ../../nbs/32_explain.occlusion.ipynb #6ea2a137
+def _readout(learn, output):
+    "What turns the raw outputs of `learn` into what is mapped: 'logit', or a function"
+    kind,act = getattr(getattr(learn.dls, 'answer', None), 'kind', None),getattr(learn.loss_func, 'activation', None)
+    if callable(output) or act is None or kind is None: return output
+    if output=='prob' or kind in ('number','ordered'): return act
+    return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind=='both' else output
+
+# %% ../../nbs/32_explain.occlusion.ipynb #8d059908
 @patch
 def occlude(self:Learner,
             items, # image paths, or a table of them, as for `dls.test_dl`
@@ -305,11 +319,14 @@ def occlude(self:Learner,
     items = _items(self.dls, items)
     if not len(items): raise DataError("no images to occlude")
     dl = self.dls.test_dl(items)
+    word = kwargs.pop('output', 'logit')
+    if not callable(word): one_of(word, ('logit','prob'), 'output')
+    kwargs['output'] = _readout(self, word)
     maps = [occlusion(self, b[0] if isinstance(b, (tuple,list)) else b, window, stride, **kwargs) for b in dl]
     join = lambda k: torch.cat([getattr(m,k) for m in maps])
-    return replace(maps[0], values=join('values'), baseline=join('baseline'))
+    return replace(maps[0], values=join('values'), baseline=join('baseline'), output=word)
 
-# %% ../../nbs/32_explain.occlusion.ipynb #55f6b0fd
+# %% ../../nbs/32_explain.occlusion.ipynb #91b67f80
 def save_maps(omap:OcclusionMap, # of N images
               stems, # one name an image, without suffix
               to, # folder
@@ -320,7 +337,8 @@ def save_maps(omap:OcclusionMap, # of N images
     if len(stems)!=len(omap): raise DataError(f"{len(stems)} stems for {len(omap)} maps")
     twice = [s for s,n in Counter(stems).items() if n>1]
     if twice: raise DataError(f"several images would be written to one file: {', '.join(twice[:5])}")
-    meta = {k:getattr(omap,k) for k in ('window','stride','output')}
+    meta = {k:getattr(omap,k) for k in ('window','stride')}
+    meta['output'] = getattr(omap.output, '__name__', omap.output)
     meta |= dict(fill=str(omap.fill), classes=np.array(omap.classes, str))
     paths = [Path(to)/f'{s}_{method}.npz' for s in stems]
     for p,m,b in zip(paths, omap.map, omap.baseline):

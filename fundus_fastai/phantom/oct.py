@@ -4,22 +4,22 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'LESIONS', 'STACK', 'UM', 'EDGES', 'DRAW', 'RECIPE', 'SPLITS', 'wobble', 'dome', 'paint', 'mottle',
-           'speckle', 'OctPhantom', 'phantom_oct', 'oct_truth', 'write_kermany']
+           'speckle', 'OctPhantom', 'phantom_oct', 'oct_truth', 'phantom_table', 'phantoms_there', 'draw_all',
+           'write_kermany']
 
-# %% ../../nbs/01_phantom.oct.ipynb #6cef6531
-import os, shutil, tempfile, zlib
+# %% ../../nbs/01_phantom.oct.ipynb #ffd20fa9
+import os, zlib
 import cv2
 import numpy as np
 import pandas as pd
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from zipfile import BadZipFile
 import fundus_fastai
-from ..core import DataError, one_of, read_json, write_json, progress
+from ..core import DataError, one_of, progress, read_json, whole_dir, write_json
 
 # %% ../../nbs/01_phantom.oct.ipynb #53e258f5
 CLASSES = ['CNV', 'DME', 'DRUSEN', 'NORMAL']
@@ -486,24 +486,29 @@ def _write_scan(to, row, seed, size):
     return dict(path=row.path, patient=row.patient, eye=o.eye, split=row.split, label=row.label,
                 severity=round(o.severity,3), **pixels)
 
-# %% ../../nbs/01_phantom.oct.ipynb #4dbb5979
-def _frame(to):
-    "The table of a written phantom set, paths absolute"
-    df = pd.read_csv(Path(to)/'truth.csv', dtype={'patient':str})
-    df['path'] = [str(Path(to).absolute()/p) for p in df.path]
-    df.attrs.update(name='kermany2018', source='phantom', root=str(Path(to).absolute()))
+# %% ../../nbs/01_phantom.oct.ipynb #b1595e33
+def phantom_table(to # a folder of phantoms
+                 )->pd.DataFrame: # a row an image: `path`, `patient`, ... and what was drawn
+    "The table of the truth that lies in a written phantom set, paths absolute"
+    to = Path(to).absolute()
+    df = pd.read_csv(to/'truth.csv', dtype={'patient':str})
+    df['path'] = [str(to/p) for p in df.path]
+    df.attrs.update(name=read_json(to/'PROVENANCE.json')['name'], source='phantom', root=str(to))
     return df
 
-# %% ../../nbs/01_phantom.oct.ipynb #e547b236
-def _there(to, want):
-    "Whether `to` already holds what is wanted; raises `DataError` if it holds something else"
+# %% ../../nbs/01_phantom.oct.ipynb #98c1edbd
+def phantoms_there(to, # folder
+                   want:dict # what `PROVENANCE.json` is to say
+                  )->bool:
+    "Whether `to` already holds the phantoms that are wanted; raises `DataError` if it holds something else"
+    to = Path(to)
     if not to.exists() or (to.is_dir() and not any(to.iterdir())): return False
     note = to/'PROVENANCE.json'
     if not note.is_file(): raise DataError(f"{to} exists and holds other things: choose another folder")
     have = read_json(note)
     off = [f"{k} is {have.get(k)} there, {v} is wanted" for k,v in want.items() if have.get(k)!=v]
     if off: raise DataError(f"{to} holds another data set ({'; '.join(off)}): choose another folder or delete it")
-    gone = [Path(p).name for p in _frame(to).path if not Path(p).exists()]
+    gone = [Path(p).name for p in phantom_table(to).path if not Path(p).exists()]
     if gone: raise DataError(f"{to} is incomplete ({len(gone)} files are missing, such as {gone[0]}): delete it first")
     return True
 
@@ -518,22 +523,6 @@ def _check(patients, seed, scans, shares):
     for k,v in shares.items():
         if not 0<=v<=1: raise DataError(f"{k}={v}: a share lies between 0 and 1")
 
-# %% ../../nbs/01_phantom.oct.ipynb #e927b784
-@contextmanager
-def _whole_dir(to):
-    "Give a neighbor of the folder `to` to fill, and rename it to `to` if all went well"
-    to.parent.mkdir(parents=True, exist_ok=True)
-    tmp = Path(tempfile.mkdtemp(prefix=f'.{to.name}-', dir=to.parent)); tmp.chmod(0o755)
-    try:
-        yield tmp
-        try:
-            if to.exists(): to.rmdir()
-            tmp.rename(to)
-        except OSError: # another process was faster: well, if it has drawn the same
-            a,b = to/'PROVENANCE.json',tmp/'PROVENANCE.json'
-            if not (a.exists() and a.read_text()==b.read_text()): raise
-    finally: shutil.rmtree(tmp, ignore_errors=True)
-
 # %% ../../nbs/01_phantom.oct.ipynb #2080704a
 def _folders(to):
     "Make the empty tree of the data set, also the folders that will stay empty"
@@ -541,17 +530,22 @@ def _folders(to):
         for c in CLASSES: (to/'OCT2017'/s/c).mkdir(parents=True)
     (to/'truth').mkdir()
 
-# %% ../../nbs/01_phantom.oct.ipynb #f98829a2
-def _draw_all(to, plan, seed, size):
-    "Write all scans of `plan` and the table, on all cores"
-    _folders(to)
+# %% ../../nbs/01_phantom.oct.ipynb #4d1f419c
+def draw_all(write:callable, # draws and writes one row; gives what the table of the truth needs
+             rows, # what to draw
+             to # folder that gets `truth.csv`
+            )->pd.DataFrame: # the table
+    "Call `write` for all `rows` on all cores, and write what it gives to `truth.csv`"
+    rows = list(rows)
     with ThreadPoolExecutor(os.cpu_count()) as ex:
-        todo = ex.map(lambda o: _write_scan(to, o, seed, size), list(plan.itertuples()))
-        try: rows = list(progress(todo, 'drawing phantoms', total=len(plan)))
+        todo = ex.map(write, rows)
+        try: done = list(progress(todo, 'drawing phantoms', total=len(rows)))
         except BaseException: ex.shutdown(wait=True, cancel_futures=True); raise
-    pd.DataFrame(rows).to_csv(to/'truth.csv', index=False)
+    df = pd.DataFrame(done)
+    df.to_csv(Path(to)/'truth.csv', index=False)
+    return df
 
-# %% ../../nbs/01_phantom.oct.ipynb #db00b6e0
+# %% ../../nbs/01_phantom.oct.ipynb #f5fbc864
 def write_kermany(to, # folder to make; reused if it holds just this
                   patients:int=80, # how many, 8 to 10,000
                   seed:int=0, # another seed has other patients: 10,000*seed+1 and on
@@ -566,8 +560,10 @@ def write_kermany(to, # folder to make; reused if it holds just this
     to = Path(to).expanduser()
     want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed, scans=list(scans), **shares,
                 size=list(size), recipe=RECIPE)
-    if _there(to, want): return _frame(to)
-    with _whole_dir(to) as tmp:
-        _draw_all(tmp, _publish(_patients(patients, seed, scans, mixed, wide), leak, seed), seed, size)
+    if phantoms_there(to, want): return phantom_table(to)
+    with whole_dir(to) as tmp:
+        _folders(tmp)
+        plan = _publish(_patients(patients, seed, scans, mixed, wide), leak, seed)
+        draw_all(lambda o: _write_scan(tmp, o, seed, size), plan.itertuples(), tmp)
         write_json(tmp/'PROVENANCE.json', dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
-    return _frame(to)
+    return phantom_table(to)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'save_model', 'read_config', 'load_model']
 
-# %% ../../nbs/23_ship.model.ipynb #2edabb78
+# %% ../../nbs/23_ship.model.ipynb #98ace78b
 import datetime as dt, platform
 import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
@@ -13,16 +13,18 @@ from safetensors.torch import load_file, save_file
 from .. import __version__
 from ..core import EyeError, ModelError, read_json, sha256, whole_file, write_json
 from ..tasks import get_task
-from ..vision.learner import _head_args, eye_learner, input_size
+from ..preprocess import as_recipe
+from ..answers import Category, answer_from
+from ..vision.learner import _head_args, answer_of, eye_learner, input_size
 
-# %% ../../nbs/23_ship.model.ipynb #6eaa5668
-FORMAT = 1 # of config.json; raise it when older code could misread a newer file
+# %% ../../nbs/23_ship.model.ipynb #422b3de1
+FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image without a recipe, 2 has both
 
 # %% ../../nbs/23_ship.model.ipynb #1cdb5b7a
 def _versions():
     return dict(python=platform.python_version(), **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
 
-# %% ../../nbs/23_ship.model.ipynb #7b67899c
+# %% ../../nbs/23_ship.model.ipynb #72295fac
 def save_model(learn, # from `eye_learner`
                to, # folder
                task:str='oct', # name of the task
@@ -34,13 +36,16 @@ def save_model(learn, # from `eye_learner`
     size = size or input_size(learn)
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
-    what = dict(format=FORMAT, library='fundus_fastai', library_version=__version__, task=get_task(task).name)
-    net = dict(**learn.eye, classes=list(map(str, learn.dls.vocab)), size=int(size),
-               sha256=sha256(to/'model.safetensors'))
+    answer,recipe = answer_of(learn),str(getattr(getattr(learn.dls, 'opener', None), 'recipe', ''))
+    plain = answer.kind=='category' and not recipe
+    what = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
+                task=get_task(task).name)
+    net = dict(**learn.eye, classes=answer.names, size=int(size), sha256=sha256(to/'model.safetensors'))
+    if not plain: net.update(answer=answer.to_json(), recipe=recipe)
     write_json(to/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return to
 
-# %% ../../nbs/23_ship.model.ipynb #cfadff68
+# %% ../../nbs/23_ship.model.ipynb #1f6a9f8d
 def _numbers(o, least): return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
 
 def _unsound(cfg):
@@ -48,7 +53,9 @@ def _unsound(cfg):
     c,n,size = cfg['classes'],cfg['normalize'],cfg['size']
     ok = {k:isinstance(cfg[k], str) for k in ('task','arch','sha256')}
     ok['head'] = isinstance(cfg['head'], dict) and set(cfg['head']) <= set(_head_args)
-    ok['classes'] = isinstance(c, list) and all(isinstance(o, str) for o in c) and len(set(c))==len(c)>1
+    least = 1 if 'answer' in cfg else 2
+    ok['classes'] = isinstance(c, list) and all(isinstance(o, str) for o in c) and len(set(c))==len(c)>=least
+    ok['recipe'] = isinstance(cfg.get('recipe', ''), str)
     ok['size'] = type(size) is int and 8<=size<=4096
     ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
     return [k for k,v in ok.items() if not v]
@@ -78,14 +85,23 @@ def _check_weights(path, cfg):
         raise ModelError(f"{path} is not the file that config.json was written for (its sha256 differs): "
                          "it was changed or damaged; copy the run folder again from its source")
 
-# %% ../../nbs/23_ship.model.ipynb #47d78034
-def _blank_frame(classes):
-    "One black image in training and in validation for each class, so that `DataLoaders` can be built without data"
-    blank = np.zeros((32,32), np.uint8)
-    n = len(classes)
-    return pd.DataFrame(dict(path=[blank]*2*n, label=list(classes)*2, split=['train']*n+['valid']*n))
+# %% ../../nbs/23_ship.model.ipynb #a20b66d1
+def _blank_frame(answer):
+    "One black image in training and in validation for each name, so that `DataLoaders` can be built without data"
+    n,blank = max(2, len(answer.names)),np.zeros((32,32,3), np.uint8)
+    numbers = answer.kind in ('number','ordered')
+    label = [answer.center]*n if numbers else list(answer.names) + answer.names[:1]*(n-len(answer.names))
+    df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n, age=answer.center))
+    return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind=='multilabel' else df
 
-# %% ../../nbs/23_ship.model.ipynb #44dd7468
+def _answer(cfg): return answer_from(cfg['answer']) if 'answer' in cfg else Category(cfg['classes'])
+
+def _recipe(cfg):
+    "The recipe of `cfg`; raises `ModelError` where this version does not know a step of it"
+    try: return as_recipe(cfg.get('recipe'))
+    except EyeError as e: raise ModelError(f"config.json names a recipe that this version cannot follow: {e}") from None
+
+# %% ../../nbs/23_ship.model.ipynb #e1089484
 def load_model(path, # run folder
                device=None # where the model goes (default: fastai's)
               )->Learner: # in evaluation mode, its config in `learn.config`
@@ -94,10 +110,12 @@ def load_model(path, # run folder
     cfg = read_config(path)
     _check_weights(path/'model.safetensors', cfg)
     task = get_task(cfg['task'])
-    dls = task.dls(_blank_frame(cfg['classes']), size=cfg['size'], bs=2, workers=0, device=device)
+    answer = _answer(cfg)
+    dls = task.dls(_blank_frame(answer), answer=answer, recipe=_recipe(cfg), size=cfg['size'], bs=2, workers=0,
+                   device=device)
     stats = [cfg['normalize'][k] for k in ('mean','std')]
     try:
-        learn = eye_learner(dls, cfg['arch'], None, loss_func=task.loss(), amp=False, stats=stats, **cfg['head'])
+        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, stats=stats, **cfg['head'])
         learn.model.load_state_dict(load_file(path/'model.safetensors'))
     except EyeError: raise
     except Exception as e:

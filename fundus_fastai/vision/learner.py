@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Net', 'find_net', 'read_weights', 'load_body', 'find_weights', 'eye_learner', 'one_cycle_plan', 'EpochSeed', 'Keeper',
-           'RestoreScaler', 'TerminalProgress', 'input_size']
+           'RestoreScaler', 'TerminalProgress', 'input_size', 'answer_of']
 
-# %% ../../nbs/22_vision.learner.ipynb #8d1c4156
+# %% ../../nbs/22_vision.learner.ipynb #e1db39b5
 import json, random, tempfile, threading, time
 from dataclasses import dataclass
 from urllib.parse import urlparse
@@ -17,6 +17,7 @@ from fastai.vision.learner import model_meta
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 from ..core import DataError, EyeError, ModelError, one_of, progress, read_json, say, whole_file
+from ..answers import Answer, Category
 from .data import default_workers, eye_dls
 
 # %% ../../nbs/22_vision.learner.ipynb #1900e77b
@@ -202,7 +203,7 @@ def _make(dls, net, kwargs):
         raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({_first_line(e)}): "
                          "take a net of timm") from None
 
-# %% ../../nbs/22_vision.learner.ipynb #05c6e764
+# %% ../../nbs/22_vision.learner.ipynb #6a9daa0a
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
                 arch:str='resnet50', # any timm name, or torchvision's for what timm lacks
@@ -216,6 +217,7 @@ def eye_learner(dls, # from `eye_dls`
     path = find_weights(weights, net)
     head,stats = _head(path, kwargs),stats or (net.mean, net.std)
     start = 'none' if path is None else 'imagenet' if str(weights).lower()=='imagenet' else path.name
+    if answer := getattr(dls, 'answer', None): kwargs = {'n_out':answer.n_out, 'loss_func':answer.loss(), **kwargs}
     learn = _make(dls, net, {**kwargs, **head})
     if path:
         load_body(learn.model, _read_start(path, start), net, path.name)
@@ -439,20 +441,27 @@ def predict_batches(self:Learner,
         out = [self.model(to_device(b[0], dev)).float().cpu() for b in progress(dl, 'predicting')]
     return self.loss_func.activation(torch.cat([o.as_subclass(torch.Tensor) for o in out]))
 
-# %% ../../nbs/22_vision.learner.ipynb #58a0f2cb
+# %% ../../nbs/22_vision.learner.ipynb #9ca5de4b
+def answer_of(learn:Learner # with `DataLoaders` from `eye_dls`, or from anywhere
+             )->Answer:
+    "What the net of `learn` is to say; for `DataLoaders` of another make, one of their classes"
+    return getattr(learn.dls, 'answer', None) or Category(learn.dls.vocab)
+
+# %% ../../nbs/22_vision.learner.ipynb #57334bc5
 @patch
 def predict_frame(self:Learner,
                   items, # frame with a `path` column, or a list of paths
-                  label:str=None, # column of `items` that holds the truth, if any
+                  label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
                   bs:int=64, # images a batch
                   workers:int=None # loader processes (default: `default_workers`)
-                 )->pd.DataFrame: # path, patient, eye, target, p_<class>...
+                 )->pd.DataFrame: # path, patient, eye, target..., p_<class>... or pred
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
     df = items if isinstance(items, pd.DataFrame) else pd.DataFrame({'path': [str(o) for o in L(items)]})
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
     workers = default_workers(len(df)) if workers is None else workers
     p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers)).numpy()
+    answer = answer_of(self)
     out = df.reindex(columns=['path','patient','eye'])
-    if label: out['target'] = df[label].astype(str)
-    return out.join(pd.DataFrame(p, columns=[f'p_{c}' for c in self.dls.vocab]))
+    if label: out = out.join(answer.truth(df if label=='label' else df.assign(label=df[label])))
+    return out.join(answer.table(p))

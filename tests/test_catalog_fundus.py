@@ -1,0 +1,466 @@
+"Fundus sets: every layout, every bad table, ODIR's words, phantoms through the same parsers, cards and competitions"
+import os, re
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from hypothesis import given, settings, strategies as st
+from fundus_fastai.core import DataError, DownloadError, LeakError, MissingPackage, read_json
+from fundus_fastai.data.read import read_csv
+from fundus_fastai.data.odir import ODIR_LABELS, odir_labels, odir_phrases, read_odir, split_keywords
+from fundus_fastai.data.fundus import DIARET_LESIONS, VIETAI_LABELS, read_papila
+from fundus_fastai.data.catalog import cards, catalog, get_card, guess_card, make_phantom, read_dataset
+from fundus_fastai.data.kaggle import download
+from fundus_fastai.data.open import open_data
+from fundus_fastai.data.splits import check_split, split_patients
+
+def tables(root, **rows):
+    for f,lines in rows.items():
+        f = Path(root)/f.replace('__','/'); f.parent.mkdir(parents=True, exist_ok=True)
+        f.write_text('\n'.join(lines)+'\n', encoding='utf-8')
+
+HEAD = 'ID,Patient Age,Patient Sex,Left-Diagnostic Keywords,Right-Diagnostic Keywords,N,D,G,C,A,H,M,O,filename'
+def eye(i, side, left, right, age=60, sex='Female', own='0,1,0,0,0,0,0,0'):
+    return f'{i},{age},{sex},{left},{right},{own},{i}_{side}.jpg'
+V = 'filename,'+','.join(VIETAI_LABELS)
+PAPILA = ['ID,Age,Gender,Diagnosis', ',,,']
+RFMID = (('Training_Set/Training_Set','Training','Training'),
+         ('Evaluation_Set/Evaluation_Set','Validation','Validation'),
+         ('Test_Set/Test_Set','Testing','Test'))
+
+# name -> (tables, images, what the frame is to say: image -> patient, eye, and one column)
+SETS = {
+    'vietai2020': ({'train.csv': [V,'aa01.jpg,1,0,0,0,0,0,0','bb02.jpg,0,0,0,0,0,0,1']},
+        ['train/train/aa01.jpg','train/train/bb02.jpg'], 'opacity', {'aa01':('aa01',None,1), 'bb02':('bb02',None,0)}),
+    'eyepacs': ({'trainLabels.csv': ['image,level','10_left,0','10_right,2']},
+        ['train/10_left.jpeg','train/10_right.jpeg'], 'grade', {'10_left':('10','L',0), '10_right':('10','R',2)}),
+    'aptos2019': ({'train.csv': ['id_code,diagnosis','aa01,3','bb02,0']},
+        ['train_images/aa01.png','train_images/bb02.png'], 'grade', {'aa01':('aa01',None,3), 'bb02':('bb02',None,0)}),
+    'odir5k': ({'full_df.csv': [HEAD, eye(7,'left','cataract','normal fundus'),
+                                eye(7,'right','cataract','normal fundus')]},
+        ['preprocessed_images/7_left.jpg','preprocessed_images/7_right.jpg'], 'cataract',
+        {'7_left':('7','L',1), '7_right':('7','R',0)}),
+    'messidor2': ({'messidor_data.csv': ['image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable',
+                                         'a1.png,0,0,1','b2.png,,,0'],
+                   'messidor-2.csv': ['left;right','a1.png;b2.png']},
+        ['IMAGES/a1.png','IMAGES/b2.png'], 'quality', {'a1':('pair001','L',''), 'b2':('pair001','R','ungradable')}),
+    'idrid': ({'idrid_labels.csv': ['id_code,diagnosis,,','IDRiD_001,3,,','IDRiD_002test,1,,']},
+        ['Imagenes/Imagenes/IDRiD_001.jpg','Imagenes/Imagenes/IDRiD_002test.jpg'], 'grade',
+        {'IDRiD_001':('idrid_001',None,3), 'IDRiD_002test':('idrid_002test',None,1)}),
+    'rfmid': ({f'{f}/RFMiD_{w}_Labels.csv': ['ID,Disease_Risk,DR,MH','1,1,1,0'] for f,w,_ in RFMID},
+        [f'{f}/{i}/1.png' for f,_,i in RFMID], 'DR', None),
+    'diaretdb1': ({'resources/traindatasets/trainset.txt': ['image001.png'],
+                   'resources/testdatasets/testset.txt': ['image002.png']},
+        [f'resources/images/ddb1_fundusimages/image00{i}.png' for i in '12'] +
+        [f'resources/images/ddb1_groundtruth/{k}/image001.png' for k in DIARET_LESIONS], 'split',
+        {'image001':('image001',None,'train'), 'image002':('image002',None,'test')}),
+    'papila': ({'ClinicalData/patient_data_od.csv': PAPILA+['#002,47,0,1'],
+                'ClinicalData/patient_data_os.csv': PAPILA+['#002,47,0,0']},
+        ['FundusImages/RET002OD.jpg','FundusImages/RET002OS.jpg'], 'label',
+        {'RET002OD':('002','R','glaucoma'), 'RET002OS':('002','L','healthy')}),
+    'ukb': ({}, ['train/female/1000012_21015_0_0.png','val/male/1000027_21016_1_0.png'], 'sex',
+        {'1000012_21015_0_0':('1000012','L','female'), '1000027_21016_1_0':('1000027','R','male')})}
+FUNDUS = list(SETS)
+
+def write(root, name, upper=False):
+    text,images,_,_ = SETS[name]
+    for f,lines in text.items():
+        f = Path(root)/f; f.parent.mkdir(parents=True, exist_ok=True)
+        f.write_text('\n'.join(lines)+'\n', encoding='utf-8')
+    for f in images:
+        f = Path(root)/f; f.parent.mkdir(parents=True, exist_ok=True)
+        (f.with_suffix(f.suffix.upper()) if upper and name!='diaretdb1' else f).touch()
+    return Path(root)
+
+def check(df, name):
+    _,_,col,want = SETS[name]
+    stem = df.path.map(lambda o: Path(o).stem)
+    if name=='rfmid': return sorted(zip(df.split, df.DR, df.normal))==[(s,1,0) for s in ('test','train','valid')]
+    none = lambda o: None if pd.isna(o) else o
+    got = {k:(p,none(e),none(c)) for k,p,e,c in zip(stem, df.patient, df.eye, df[col])}
+    assert got==want
+    return True
+
+# --- layouts --------------------
+
+LAYOUTS = {'plain':['.'], 'wrapped':['archive'], 'space':['Some Set '], 'deep':['a/b'],
+           'twice':['x','y/x '], 'upper':['.']}
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('name', FUNDUS)
+def test_layouts(tmp_path, name, layout, capsys):
+    for top in LAYOUTS[layout]: write(tmp_path/top, name, layout=='upper')
+    for junk in ('__MACOSX/train/train/._aa01.jpg','.DS_Store','train/._10_left.jpeg'):
+        f = tmp_path/junk; f.parent.mkdir(parents=True, exist_ok=True); f.touch()
+    df = read_dataset(name, tmp_path)
+    assert check(df, name) and df.attrs['name']==name and df.attrs['source']=='local'
+    assert isinstance(df.attrs['labels'], tuple)
+    assert df.columns[:4].tolist()==['path','patient','eye','split'] and all(os.path.isfile(o) for o in df.path)
+    assert all(o in df for o in df.attrs['labels']) and df.path.is_unique
+    for o in cards[name].labels: assert o in df
+    for o in ('grade','sex','age','label'): assert (o in df) == (o in cards[name].targets), o
+    assert guess_card(tmp_path)==name
+    assert ('counted once' in capsys.readouterr().err)==(layout=='twice')
+
+@pytest.mark.parametrize('name', FUNDUS)
+def test_not_that_set(tmp_path, name):
+    with pytest.raises(DataError, match='not a folder|is not '): read_dataset(name, tmp_path/'no')
+    with pytest.raises(DataError, match='holds no images|is not '): read_dataset(name, tmp_path)
+    (tmp_path/'cat.png').touch()
+    with pytest.raises(DataError, match='expected') as e: read_dataset(name, tmp_path)
+    assert str(tmp_path) in str(e.value)
+
+@pytest.mark.parametrize('name', [o for o in FUNDUS if o not in ('ukb','diaretdb1')])
+def test_packed_archives_are_named(tmp_path, name):
+    text,images,_,_ = SETS[name]
+    write(tmp_path, name)
+    for o in images: (tmp_path/o).unlink()
+    for o in ('train.zip.001','train.zip.002'): (tmp_path/o).touch()
+    with pytest.raises(DataError, match=r'still packed there: train.zip.001, train.zip.002 \(7z x train'):
+        read_dataset(name, tmp_path)
+
+@pytest.mark.parametrize('name', [o for o in FUNDUS if o not in ('ukb','diaretdb1','rfmid')])
+def test_partners_are_counted(tmp_path, name, capsys):
+    write(tmp_path, name)
+    gone = tmp_path/SETS[name][1][0]
+    (gone.parent/('extra_99'+gone.suffix)).touch(); gone.unlink()
+    df = read_dataset(name, tmp_path)
+    err = capsys.readouterr().err
+    assert len(df)==1 and '1 of 2 rows have no image' in err and 'extra_99' in err
+    assert '1 of 2 images have no row' in err
+    (tmp_path/SETS[name][1][1]).unlink()
+    with pytest.raises(DataError, match='none of its 2 images is there'): read_dataset(name, tmp_path)
+
+ALONE = [o for o in FUNDUS if o not in ('eyepacs','odir5k','papila','ukb','messidor2')]
+
+@pytest.mark.parametrize('name', FUNDUS)
+def test_unknown_patients_are_said_once(tmp_path, name, capsys):
+    df = read_dataset(name, write(tmp_path, name))
+    assert capsys.readouterr().err.count('does not tell its patients') == (name in ALONE)
+    if name in ALONE: assert df.patient.nunique()==len(df)
+
+# --- bad tables --------------------
+
+BAD = [('vietai2020', 'train.csv', [V,'aa01.jpg,2,0,0,0,0,0,0','bb02.jpg,x,0,0,0,0,0,1'],
+     "'opacity' is to hold 0 and 1, and holds 2, x"),
+    ('vietai2020', 'train.csv', ['filename,opacity,normal','aa01.jpg,1,0'],
+     'lacks the columns diabetic retinopathy, glaucoma'),
+    ('vietai2020', 'train.csv', [V,'aa01.jpg,1,0,0,0,0,0,0','aa01.jpg,0,0,0,0,0,0,1'],
+     'say different things of the same image: aa01'),
+    ('eyepacs', 'trainLabels.csv', ['image,level','10_left,5','10_right,-1'],
+     "'level' is to hold the grades 0 to 4, and holds -1, 5"),
+    ('eyepacs', 'trainLabels.csv', ['image,grade','10_left,0'], 'lacks the column level'),
+    ('aptos2019', 'train.csv', ['id_code,diagnosis','aa01,mild'], "holds mild"),
+    ('idrid', 'idrid_labels.csv', ['id_code,diagnosis','IDRiD_001,9'], 'holds 9'),
+    ('odir5k', 'full_df.csv', [HEAD.replace('Patient Age','age'), eye(7,'left','a','b')],
+     'lacks the column Patient Age'),
+    ('odir5k', 'full_df.csv', [HEAD, eye(7,'up','a','b')], 'tell no eye'),
+    ('odir5k', 'full_df.csv', [HEAD, eye(7,'left','cataract','drusen',own='0,1,0,0,0,0,0,7')],
+     "'O' is to hold 0 and 1, and holds 7"),
+    ('messidor2', 'messidor_data.csv', ['image,level','a1.png,0'], 'lacks its columns'),
+    ('messidor2', 'messidor_data.csv', ['image_id,adjudicated_dr_grade,adjudicated_gradable','a1.png,0,yes'],
+     "holds yes"),
+    ('rfmid', 'Training_Set/Training_Set/RFMiD_Training_Labels.csv', ['ID,DR','1,0'], 'lacks Disease_Risk'),
+    ('rfmid', 'Training_Set/Training_Set/RFMiD_Training_Labels.csv', ['ID,Disease_Risk,DR,MH,XX','1,1,1,0,0'],
+     'a part lacks XX'),
+    ('papila', 'ClinicalData/patient_data_od.csv', ['ID,Age,Gender',',,','#002,47,0'], 'lacks the columns diagnosis'),
+    ('papila', 'ClinicalData/patient_data_od.csv', ['ID,Gender','#002,0'], 'has no column Age')]
+
+@pytest.mark.parametrize('name,file,lines,why', BAD)
+def test_bad_tables(tmp_path, name, file, lines, why):
+    write(tmp_path, name)
+    (tmp_path/file).write_text('\n'.join(lines)+'\n')
+    with pytest.raises(DataError, match=re.escape(why)) as e: read_dataset(name, tmp_path)
+    assert str(tmp_path) in str(e.value) and '\n' not in str(e.value)
+
+def test_cropped_copies_go_first(tmp_path, capsys):
+    write(tmp_path, 'odir5k')
+    for o in ('ODIR-5K/ODIR-5K/Training Images','A'):
+        (tmp_path/o).mkdir(parents=True); (tmp_path/o/'7_left.jpg').touch()
+    df = read_odir(tmp_path)
+    assert {Path(o).parent.name for o in df.path}=={'preprocessed_images'}
+    assert '2 images stand there' in capsys.readouterr().err
+    (tmp_path/'preprocessed_images/7_left.jpg').unlink()
+    assert sorted(Path(o).parent.name for o in read_odir(tmp_path).path)==['A','preprocessed_images']
+
+def test_ungradable_has_no_grade(tmp_path, capsys):
+    write(tmp_path, 'messidor2')
+    rows = ['image_id,adjudicated_dr_grade,adjudicated_dme,adjudicated_gradable','a1.png,2,1,1','b2.png,3,1,0']
+    (tmp_path/'messidor_data.csv').write_text('\n'.join(rows)+'\n')
+    df = read_dataset('messidor2', tmp_path)
+    assert df.grade.isna().tolist()==[False,True]==df['macular edema'].isna().tolist() and df.quality[1]=='ungradable'
+    assert '1 of 2 images are ungradable' in capsys.readouterr().err
+    (tmp_path/'messidor-2.csv').unlink()
+    assert read_dataset('messidor2', tmp_path).patient.tolist()==['a1','b2']
+    assert 'without messidor-2.csv' in capsys.readouterr().err
+
+def test_empty_rows_absent_labels_and_copies(tmp_path, capsys):
+    write(tmp_path, 'vietai2020')
+    rows = [V,'aa01.jpg,0,0,0,0,0,0,0','aa01.jpg,0,0,0,0,0,0,0','bb02.jpg,1,0,0,0,0,0,0']
+    (tmp_path/'train.csv').write_text('\n'.join(rows)+'\n')
+    df = read_dataset('vietai2020', tmp_path)
+    err = capsys.readouterr().err
+    assert len(df)==2 and '1 of 3 rows repeat' in err and '1 of 2 images have none of the 7 labels' in err
+    assert 'no image has the label diabetic retinopathy, glaucoma' in err
+
+def test_excel_needs_openpyxl(tmp_path):
+    write(tmp_path, 'papila')
+    (tmp_path/'ClinicalData/patient_data_od.csv').rename(tmp_path/'ClinicalData/patient_data_od.xlsx')
+    try: import openpyxl
+    except ImportError:
+        with pytest.raises(MissingPackage, match='pip install openpyxl'): read_papila(tmp_path)
+
+def test_csv_of_several_labels(tmp_path):
+    for o in 'abc': (tmp_path/f'{o}.png').touch()
+    (tmp_path/'t.csv').write_text('path,patient,dr,amd,age\na.png,p,1,1,50.5\nb.png,p,0.0,,61\nc.png,q,0,0,70\n')
+    df = read_csv(tmp_path/'t.csv', label='dr, amd')
+    assert df.attrs['labels']==('dr','amd') and 'label' not in df and df.dr.tolist()==[1,0,0] and df.dr.dtype=='int64'
+    assert df.amd.isna().tolist()==[False,True,False] and df.age.tolist()==[50.5,61,70]
+    assert read_csv(tmp_path/'t.csv', label=['dr','amd']).equals(df)
+    assert open_data(tmp_path/'t.csv', label='dr,amd').attrs['labels']==('dr','amd')
+    one = read_csv(tmp_path/'t.csv', label='age')
+    assert 'labels' not in one.attrs and pd.to_numeric(one.label).tolist()==[50.5,61,70]
+    with pytest.raises(DataError, match="'age' is to hold 0 and 1, and holds 50.5"):
+        read_csv(tmp_path/'t.csv', label='dr,age')
+    with pytest.raises(DataError, match="unknown column 'xx'.*--label COL"): read_csv(tmp_path/'t.csv', label='dr,xx')
+
+# --- ODIR's words --------------------
+
+PHRASES = odir_phrases()
+NAMED = PHRASES[PHRASES.label.isin(ODIR_LABELS)].set_index('phrase').label.to_dict()
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.sampled_from(sorted(NAMED)), min_size=1, max_size=4, unique=True),
+       st.lists(st.sampled_from([',','，',' ， ','; ']), min_size=3, max_size=3),
+       st.sampled_from(['','lens dust','Low image quality']))
+def test_any_words_in_any_order(words, seps, remark):
+    words = words + [remark]*bool(remark)
+    text = words[0] + ''.join(seps[i%3]+w.title() for i,w in enumerate(words[1:]))
+    o = odir_labels(text)
+    want = {NAMED[w] for w in words if w in NAMED}
+    if len(want)>1: want.discard('normal')
+    assert {k for k,v in o['labels'].items() if v}==want and not o['unknown'] and o['quality']==remark.lower()
+    grades = [int(g) for w,g in zip(PHRASES.phrase, PHRASES.grade) if w in words and not pd.isna(g) and g]
+    assert o['grade']==(max(grades) if grades else 0 if want=={'normal'} else None)
+
+def test_splitting_words():
+    assert split_keywords('A，b,c；d')==['a','b','c','d'] and split_keywords(' ')==split_keywords('')==[]
+
+def test_odir_is_per_eye_and_says_what_it_left_out(tmp_path, capsys):
+    rows = [(1,'normal fundus','no fundus image'), (2,'lens dust','normal fundus，lens dust'),
+            (3,'glaucoma','suspected glaucoma'),
+            (4,'coffee stain','diabetic retinopathy'), (5,'anterior segment image','image offset'),
+            (6,'optic disk photographically invisible，cataract','drusen')]
+    text = [eye(i, s, l, r, age=1 if i==2 else 60, own='0,0,0,0,0,0,0,1') for i,l,r in rows for s in ('left','right')]
+    tables(tmp_path, **{'full_df.csv':[HEAD]+text})
+    (tmp_path/'preprocessed_images').mkdir()
+    for i,_,_ in rows:
+        for s in ('left','right'): (tmp_path/f'preprocessed_images/{i}_{s}.jpg').touch()
+    df = read_odir(tmp_path)
+    err = capsys.readouterr().err
+    o = df.set_index(df.patient+df.eye)
+    assert set(o.index)=={'1L','2L','2R','3L','3R','4L','4R','5R','6L','6R'}
+    assert o.loc[['2L','5R'],list(ODIR_LABELS)].isna().all().all() and o.quality['2L']=='lens dust'
+    assert o.normal['2R']==1 and o.grade['2R']==0 and o.quality['2R']=='lens dust' and o.patient_O['2R']==1
+    assert o.age.isna().sum()==2 and o.glaucoma[['3L','3R']].tolist()==[1,1]
+    assert o.other['4L']==1 and o['diabetic retinopathy']['4R']==1 and pd.isna(o.grade['4R'])
+    assert o.cataract['6L']==1 and o.other['6R']==1 and o.quality['6L']=='optic disk photographically invisible'
+    for why in ["'coffee stain' means (1 images)", '2 of 12 pictures show no retina', '2 of 10 eyes have only a remark',
+                '2 of 12 images have the age 1', '1 of 2 eyes with glaucoma are suspected']:
+        assert why in err, (why, err)
+
+def test_both_eyes_of_a_patient_stay_together(tmp_path):
+    df = read_dataset('odir5k', write(tmp_path, 'odir5k'))
+    with pytest.raises(LeakError, match='1 patient occurs in both train and valid: 7'):
+        check_split(df.assign(split=['train','valid']))
+
+def test_real_odir(test_data, capsys, tmp_path):
+    df = read_dataset('odir5k', test_data/'odir5k')
+    assert (len(df), df.patient.nunique(), df.attrs['labels'])==(4327, 2272, ODIR_LABELS)
+    assert df[list(ODIR_LABELS)].sum().tolist()==[1934,1186,210,201,196,128,157,612]
+    assert not df[list(ODIR_LABELS)].isna().any().any()
+    assert df.grade.value_counts().to_dict()=={0:1934,1:357,2:665,3:105,4:22}
+    assert df.age.isna().sum()==20 and df.age.min()==15
+    assert df.sex.value_counts().to_dict()=={'male':2313,'female':2014}
+    assert df.eye.value_counts().to_dict()=={'L':2166,'R':2161}
+    assert (df.quality!='').sum()==70 and ((df.normal==1)&(df.patient_N==0)).sum()==534
+    err = capsys.readouterr().err
+    assert 'means' not in err and '20 of 4327 images have the age 1' in err and '31 of 210 eyes' in err
+    assert guess_card(test_data/'odir5k')=='odir5k' and all(os.path.isfile(o) for o in df.path)
+
+def test_words_agree_with_the_makers_on_every_patient(test_data):
+    raw = pd.read_csv(test_data/'odir5k/full_df.csv').drop_duplicates('ID')
+    both = [[odir_labels(o) for o in p] for p in zip(raw['Left-Diagnostic Keywords'], raw['Right-Diagnostic Keywords'])]
+    assert not [u for p in both for o in p for u in o['unknown']]
+    got = np.array([[max((o['labels'] or {}).get(l, 0) for o in p) for l in ODIR_LABELS] for p in both])
+    got[:,0] &= ~got[:,1:].any(axis=1)
+    assert (got==raw[list('NDGCAHMO')].to_numpy()).all()
+
+def test_the_full_table_reads_the_same(test_data, tmp_path):
+    raw = pd.read_csv(test_data/'odir5k/full_df.csv')
+    full = raw.assign(filepath='../input/x/'+raw.filename, labels="['N']", target='[1, 0, 0, 0, 0, 0, 0, 0]')
+    full.to_csv(tmp_path/'full_df.csv', index=False)
+    few = raw.filename[:40]
+    (tmp_path/'preprocessed_images').mkdir()
+    for o in few: (tmp_path/'preprocessed_images'/o).touch()
+    a,b = read_odir(tmp_path),read_odir(test_data/'odir5k')
+    b = b[b.path.map(os.path.basename).isin(few)].reset_index(drop=True)
+    assert a.drop(columns='path').equals(b.drop(columns='path'))
+
+# --- phantoms through the same parsers --------------------
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    from fundus_fastai.phantom.layouts import write_layout
+    home,done = tmp_path_factory.mktemp('drawn'),{}
+    def get(name, n=22):
+        if name not in done: done[name] = write_layout(name, home/name, patients=n, seed=1, size=128)
+        return done[name],home/name
+    return get
+
+def by_stem(df): return df.set_index(df.path.map(lambda o: '/'.join(Path(o).parts[-2:])))
+
+@pytest.mark.parametrize('name', FUNDUS)
+def test_phantoms_are_read_as_drawn(drawn, name, capsys):
+    truth,root = drawn(name)
+    capsys.readouterr()
+    df = read_dataset(name, root)
+    err = capsys.readouterr().err
+    assert len(df)==len(truth) and df.attrs['source']=='phantom' and 'no row' not in err
+    assert 'no image ' not in err.replace('no image has', '')
+    a,b = by_stem(df),by_stem(truth)
+    assert set(a.index)==set(b.index)
+    b = b.loc[a.index]
+    two = name in ('eyepacs','odir5k','messidor2','papila','ukb')
+    if two: assert (a.eye==b.eye).all() and df.groupby('patient').size().eq(2).all()
+    if two: assert df.patient.nunique()==22 and (pd.crosstab(a.patient, b.patient)>0).sum(axis=1).max()==1
+    if 'grade' in df and name!='odir5k':
+        seen = a.grade.notna()
+        assert (a.grade[seen].astype(int)==b.grade[seen]).all() and seen.mean()>.9
+        assert df.groupby('grade').patient.nunique().min()>=2 and df.grade.nunique()==5
+    if 'sex' in df: assert (a.sex==b.sex).all()
+    if 'age' in df: assert ((a.age-b.age).abs().dropna()<=.5).all() and a.age.isna().mean()<.1
+
+def test_phantom_labels_are_read_as_drawn(drawn):
+    (t,root) = drawn('vietai2020'); df = by_stem(read_dataset('vietai2020', root))
+    assert (df[list(VIETAI_LABELS)]==by_stem(t).loc[df.index, list(VIETAI_LABELS)]).all().all()
+    assert (df[list(VIETAI_LABELS)].sum()>=2).all()
+    (t,root) = drawn('odir5k'); df = by_stem(read_dataset('odir5k', root)); t = by_stem(t).loc[df.index]
+    for k in ('normal','diabetic retinopathy','glaucoma','macular degeneration'): assert (df[k]==t[k]).all(), k
+    sick = df['diabetic retinopathy']==1
+    assert (df.grade[sick]==t.grade[sick]).all() and '，' in ''.join(df.keywords)
+    (t,root) = drawn('rfmid'); df = read_dataset('rfmid', root)
+    assert df.DR.sum()==t['diabetic retinopathy'].sum() and len(df.attrs['labels'])==46
+    assert df.split.value_counts().index[0]=='train' and df.split.nunique()==3
+    (t,root) = drawn('papila'); df = read_dataset('papila', root)
+    assert set(df.label)=={'healthy','glaucoma','suspect'} and df[df.label=='suspect'].glaucoma.isna().all()
+
+def test_phantom_masks_of_diaretdb1(drawn):
+    import cv2
+    t,root = drawn('diaretdb1')
+    df = by_stem(read_dataset('diaretdb1', root)); t = by_stem(t).loc[df.index]
+    for k,lesion in zip(DIARET_LESIONS, ('hard_exudate','cotton_wool_spot','hemorrhage','microaneurysm')):
+        m = [cv2.imread(o, cv2.IMREAD_UNCHANGED) for o in df[f'mask_{k}']]
+        im = cv2.imread(df.path.iloc[0])
+        assert all(o.ndim==2 for o in m) and m[0].shape==im.shape[:2]
+        assert [o.max()>0 for o in m]==(t[lesion]>0).tolist(), k
+    assert set(df.split)=={'train','test'}
+
+def test_truth_lies_beside(drawn):
+    from fundus_fastai.phantom.fundus import fundus_truth
+    for name in ('rfmid','ukb','odir5k'):
+        t,root = drawn(name)
+        for r in t.iloc[[0,-1]].itertuples():
+            o = fundus_truth(r.path)
+            assert (str(o.patient),o.eye,o.grade)==(r.patient,r.eye,r.grade), (name, r.path)
+
+def test_phantoms_are_reused_or_refused(drawn, tmp_path):
+    from fundus_fastai.phantom.layouts import write_layout
+    t,root = drawn('idrid')
+    before = {o:o.stat().st_mtime_ns for o in root.rglob('*')}
+    assert write_layout('idrid', root, patients=22, seed=1, size=128).equals(t)
+    assert {o:o.stat().st_mtime_ns for o in root.rglob('*')}==before
+    with pytest.raises(DataError, match='patients is 22 there, 23 is wanted'):
+        write_layout('idrid', root, patients=23, seed=1, size=128)
+    with pytest.raises(DataError, match='name is idrid there, aptos2019 is wanted'):
+        write_layout('aptos2019', root, patients=22, seed=1, size=128)
+    (tmp_path/'thesis').mkdir(); (tmp_path/'thesis/x.txt').touch()
+    with pytest.raises(DataError, match='holds other things'): write_layout('idrid', tmp_path/'thesis')
+    for kw,why in [(dict(patients=3),'between 8 and'), (dict(seed=-1),'seed=-1'), (dict(size=7),'size=7')]:
+        with pytest.raises(DataError, match=why): write_layout('idrid', tmp_path/'x', **kw)
+    again = write_layout('idrid', tmp_path/'again', patients=22, seed=1, size=128)
+    assert [Path(o).read_bytes() for o in again.path]==[Path(o).read_bytes() for o in t.path]
+
+@pytest.mark.parametrize('why', [KeyboardInterrupt, OSError])
+def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch, why):
+    from fundus_fastai.phantom import layouts
+    real,calls = layouts.phantom_fundus,[]
+    def stop(*a, **k):
+        calls.append(1)
+        if len(calls)==5: raise why()
+        return real(*a, **k)
+    monkeypatch.setattr(layouts, 'phantom_fundus', stop)
+    with pytest.raises(why): layouts.write_layout('eyepacs', tmp_path/'e', patients=10, size=128)
+    assert list(tmp_path.iterdir())==[] and len(calls)<20
+
+# --- cards --------------------
+
+def test_cards_are_complete():
+    assert {'kermany2018','folder','csv',*FUNDUS}==set(cards)
+    for o in cards.values():
+        assert o.parser and o.patient and (o.license or o.kind=='local') and bool(o.kaggle)==(o.kind!='local')
+        if not o.kaggle: continue
+        assert o.url.endswith(o.kaggle) and ('/c/' in o.url)==(o.kind=='competition') and o.gb and o.gb_unpacked
+    assert {o for o in cards if cards[o].kind=='competition'}=={'vietai2020','eyepacs','aptos2019'}
+    assert max(map(len, catalog().reset_index().to_string(index=False).splitlines()))<=120
+
+def test_a_plain_folder_is_still_a_folder(tmp_path):
+    for o in ('dry/a.png','wet/b.png'): (tmp_path/o).parent.mkdir(exist_ok=True); (tmp_path/o).touch()
+    (tmp_path/'train.csv').write_text('file,grade\na.png,1\n')
+    assert guess_card(tmp_path)=='folder'
+
+@pytest.fixture
+def nobody(tmp_path, monkeypatch):
+    "An empty home without credentials, and small phantoms"
+    from functools import partial
+    from fundus_fastai.phantom.layouts import write_layout
+    for k in list(os.environ):
+        if k.startswith(('KAGGLE','XDG')) or k.lower().endswith('_proxy'): monkeypatch.delenv(k)
+    for k in ('HOME','USERPROFILE'): monkeypatch.setenv(k, str(tmp_path/'home'))
+    monkeypatch.setenv('FUNDUS_HOME', str(tmp_path/'data')); monkeypatch.setenv('NO_PROXY', '*')
+    for o in FUNDUS: monkeypatch.setattr(cards[o], 'phantom', partial(write_layout, o, size=64))
+    return tmp_path
+
+@pytest.mark.parametrize('name', FUNDUS)
+def test_open_data_draws_with_a_banner(nobody, name, capsys):
+    df = open_data(name, patients=8)
+    err = capsys.readouterr().err
+    assert df.attrs['source']=='phantom' and df.attrs['name']==name and 'PHANTOM DATA' in err
+    assert ('by application' if name=='ukb' else 'no Kaggle credentials') in err
+    assert open_data(df.attrs['root']).attrs['name']==name
+    why = 'by application.*name the folder' if name=='ukb' else 'no Kaggle credentials'
+    with pytest.raises(DownloadError, match=why): open_data(name, source='kaggle')
+
+def test_what_is_yours_cannot_be_opened_by_its_kind(nobody):
+    for o in ('folder','csv'):
+        with pytest.raises(DataError, match='name the folder or the CSV'): open_data(o)
+    with pytest.raises(DownloadError, match='name the folder'): download('folder')
+
+@pytest.mark.parametrize('name', ['vietai2020','eyepacs','aptos2019'])
+def test_competitions_by_their_own_call(nobody, monkeypatch, name):
+    pytest.importorskip('kaggle')
+    import io, zipfile
+    from stub_kaggle import KaggleStub
+    root = write(nobody/'set', name)
+    b = io.BytesIO()
+    with zipfile.ZipFile(b, 'w') as z:
+        for o in root.rglob('*'):
+            if o.is_file(): z.write(o, o.relative_to(root))
+    monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_stub')
+    monkeypatch.setattr(cards[name], 'gb', .001); monkeypatch.setattr(cards[name], 'gb_unpacked', .001)
+    with KaggleStub(b.getvalue()) as stub, stub.as_kaggle():
+        stub.api = [403]
+        with pytest.raises(DownloadError, match=f'accept the rules at {cards[name].url}/rules and verify'):
+            open_data(name)
+        df = open_data(name)
+        assert check(df, name) and df.attrs['source']=='kaggle' and ('api','DownloadDataFiles') in stub.log
+        assert stub.bodies[-1]['competitionName']==cards[name].kaggle
+        assert read_json(nobody/'data'/name/'PROVENANCE.json')['kind']=='competition'

@@ -1,0 +1,232 @@
+"Questions to a photograph: targets, answers, balance, recipes, and what happens after the split only"
+import json, subprocess, sys
+import cv2, numpy as np, pandas as pd, pytest, torch
+from fastai.torch_core import set_seed
+from fundus_fastai.answers import answer_from, balances, kinds, label_weights
+from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
+from fundus_fastai.images import read_image
+from fundus_fastai.preprocess import as_recipe
+from fundus_fastai.runs import load_frame, make_learner, split_frame
+from fundus_fastai.tasks import get_task, tasks
+from fundus_fastai.vision.data import OpenEye
+
+torch.set_num_threads(1)
+LABELS = ('haze','drusen','cupping')
+
+def eye(i, side='R', size=96):
+    "A made-up eye: its color tells the number, a bright spot on the right its side"
+    im = np.zeros((size,size+24,3), np.uint8)
+    cv2.circle(im, (size//2+12,size//2), size//2-4, (90+i%8*15,60,30+i%5*10), -1)
+    cv2.circle(im, (size//2+12+(20 if side=='R' else -20),size//2), 7, (255,230,160), -1)
+    return im
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+    "A CSV of 48 eyes of 24 people with every kind of target"
+    d = tmp_path_factory.mktemp('eyes')
+    rng,rows = np.random.default_rng(0),[]
+    for i in range(48):
+        side,p = 'LR'[i%2],i//2
+        cv2.imwrite(str(d/f'{i}.png'), eye(i, side)[...,::-1])
+        rows.append(dict(path=f'{i}.png', patient=f'p{p}', eye=side, sex='FM'[p%2], age=40+p, grade=[0,0,2,1][p%4],
+                         haze=p%2, drusen=int(p%3==0), cupping=int(p%8==0), kind=['a','b','c'][p%3]))
+    pd.DataFrame(rows).to_csv(d/'eyes.csv', index=False)
+    return d/'eyes.csv'
+
+def frame(table, task, **kw): return split_frame(load_frame(task, table, **kw), by='rarest' if task=='diseases' else 'label')
+
+QUESTIONS = {'anomaly':'haze', 'disease':'kind', 'diseases':','.join(LABELS), 'sex':None, 'age':None, 'sex_age':None, 'dr':None,
+             'dr_ordered':None, 'laterality':None}
+
+@pytest.mark.parametrize('task', QUESTIONS)
+def test_every_task_from_a_csv(table, task):
+    "Each question can be asked of a plain CSV, learns a batch, and answers every image in columns of its kind"
+    df = frame(table, task, label=QUESTIONS[task])
+    learn = make_learner(df, task, 'resnet10t', 'none', size=32, bs=8, workers=0)
+    x,y = learn.dls.one_batch()
+    loss = learn.loss_func(learn.model(x), y)
+    loss.backward()
+    assert loss.isfinite() and x.shape[1:]==(3,32,32)
+    assert all(p.grad is not None for p in learn.model.parameters() if p.requires_grad)
+    t = learn.predict_frame(df, label='label')
+    assert len(t)==48 and t.notna().all().all()
+    kind = get_task(task).kind
+    if kind=='category': assert np.allclose(t.filter(regex='^p_').sum(axis=1), 1, atol=1e-5)
+    if kind=='multilabel': assert (t[[f'target_{o}' for o in LABELS]].to_numpy()==df[list(LABELS)].to_numpy()).all()
+    if kind in ('number','ordered'): assert t.target.tolist()==df.label.tolist()
+
+def test_registry_is_complete():
+    assert set(tasks)==set(QUESTIONS)|{'oct'} and {t.kind for t in tasks.values()}==set(kinds)
+    assert [t.name for t in tasks.values() if not t.flip]==['laterality']
+    assert all(as_recipe(t.recipe) is not None and t.question.endswith('?') for t in tasks.values())
+
+def test_sex_and_age_carry_a_warning():
+    assert all('not to identify' in get_task(o).note for o in ('sex','age','sex_age'))
+
+# --- after the split
+
+def raw(dls, n):
+    "`n` training images as they were opened, before augmentation"
+    return [dls.train_ds[i][0] for i in range(n)]
+
+@pytest.mark.parametrize('balance', ['none','sample'])
+def test_nothing_of_validation_or_test_is_ever_drawn_for_training(table, balance):
+    "Whatever copies images, by a sampler or an augmentation, draws from the training rows alone"
+    df = frame(table, 'diseases', label=','.join(LABELS))
+    dls = make_learner(df, 'diseases', 'resnet10t', 'none', size=32, bs=4, balance=balance, workers=0).dls
+    rows = df[df.split.isin(['train','valid'])].reset_index(drop=True)
+    assert set(dls.train_ds.items.path)==set(df.path[df.split=='train'])
+    assert set(dls.valid_ds.items.path)==set(df.path[df.split=='valid'])
+    assert not set(dls.train_ds.items.patient) & set(df.patient[df.split!='train'])
+    idxs = [i for _ in range(30) for i in dls.train.get_idxs()]
+    assert set(idxs) <= set(range((rows.split=='train').sum()))
+
+def test_a_task_augments_training_only(table):
+    df = frame(table, 'sex')
+    dls = make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=4, workers=0).dls
+    v = [dls.valid.one_batch()[0] for _ in range(2)]
+    assert torch.equal(*v)
+    before = read_image(df.path[df.split=='valid'].iloc[0])
+    want = dls.opener(before)
+    assert np.array_equal(np.array(dls.valid_ds[0][0]), np.array(want)) # no augmentation sits before the batch
+    batches = [dls.train.one_batch()[0].shape for _ in range(2)]
+    assert batches[0]==batches[1]
+
+def test_label_aware_sampling_shows_rare_labels_more_often(table):
+    df = frame(table, 'diseases', label=','.join(LABELS))
+    seen = {}
+    for balance in ('none','sample'):
+        set_seed(3)
+        dls = make_learner(df, 'diseases', 'resnet10t', 'none', size=32, bs=4, balance=balance, workers=0).dls
+        idx = [i for _ in range(60) for i in dls.train.get_idxs()]
+        seen[balance] = dls.train_ds.items.iloc[idx][list(LABELS)].mean()
+    rare = df[df.split=='train'][list(LABELS)].sum().idxmin()
+    assert seen['sample'][rare] > 1.3*seen['none'][rare]
+
+def test_weight_of_an_image_is_that_of_its_rarest_label():
+    y = np.zeros((100,3), int); y[:60,0] = 1; y[:5,1] = 1; y[60:80,2] = 1 # 20 have none
+    w = label_weights(y)
+    assert w[0]==pytest.approx(12*w[10]) and w[70]==pytest.approx(w[90]) and w.mean()==pytest.approx(1)
+
+# --- laterality
+
+def test_laterality_is_kept_where_it_matters(table):
+    "A bright spot marks the side: no training image of `laterality` may have it on the other one, of `sex` half do"
+    def sides(task):
+        df = frame(table, task)
+        df = df.assign(label=df.eye.map(dict(L='left', R='right'))) # the target tells the true side in both
+        learn = make_learner(df, task, 'resnet10t', 'none', size=64, bs=4, workers=0)
+        names,agree = learn.dls.answer.names,[]
+        for _ in range(4):
+            for x,y in learn.dls.train:
+                bright = x.cpu().clamp(min=.5).sum(1)
+                right = bright[...,32:].sum((1,2)) > bright[...,:32].sum((1,2))
+                agree += [(names[int(k)]=='right')==bool(r) for k,r in zip(y, right)]
+        return np.mean(agree)
+    set_seed(0)
+    assert sides('laterality')==1 and .3<sides('sex')<.7
+
+# --- recipes
+
+def test_recipe_reaches_training_validation_prediction_and_view(table):
+    df = frame(table, 'sex')
+    dls = make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=4, workers=0, recipe='red').dls
+    assert str(dls.opener.recipe)==str(as_recipe('red'))
+    for ds in (dls.train_ds, dls.valid_ds): assert np.ptp(np.array(ds[0][0]), axis=2).max()==0
+    assert np.ptp(np.array(dls.test_dl(df[:2]).dataset[0][0]), axis=2).max()==0
+    assert np.ptp(dls.opener.view(df.path[0]), axis=2).max()==0
+
+def test_recipe_none_takes_the_file_as_it_is(table):
+    df = frame(table, 'sex')
+    a,b = (make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=4, workers=0, recipe=r).dls.opener for r in ('none',None))
+    assert len(a.recipe)==0 and a.view(df.path[0]).shape==(96,120,3)
+    assert str(b.recipe)=='crop' and b.view(df.path[0]).shape[0]==b.view(df.path[0]).shape[1]
+
+def test_a_mask_is_cropped_as_its_picture():
+    im = eye(0); mask = im[...,0]>200
+    o = OpenEye('fundus', 'color')
+    seen,cut = o.view(im),o.place(mask, im)
+    assert cut.shape==seen.shape[:2] and ((seen[...,0]>200)==cut).mean()>.995 and cut.any()
+
+def test_large_photographs_are_decoded_small(tmp_path):
+    cv2.imwrite(str(tmp_path/'big.jpg'), cv2.resize(eye(3), (2400,1920))[...,::-1])
+    o = OpenEye('fundus', 'color', 224)
+    assert min(o.read(tmp_path/'big.jpg').shape[:2])<1000 and o(tmp_path/'big.jpg').size==(224,224)
+    assert o.view(tmp_path/'big.jpg').shape[0]>1500
+
+# --- bad input
+
+@pytest.mark.parametrize('task,edit,words', [
+    ('diseases', dict(haze=2), ["'haze'", '0 and 1', '2']),
+    ('diseases', dict(cupping=0), ['no image has the label cupping', '--label']),
+    ('dr', dict(grade=7), ['grades are 0 to 4', '7']),
+    ('age', dict(age=431), ['not between 0 and 120', '431']),
+    ('sex', dict(sex='x'), ['no known sex', 'x']),
+])
+def test_label_columns_with_other_values(table, tmp_path, task, edit, words):
+    "The message names column and values"
+    df = pd.read_csv(table).assign(**edit)
+    df.to_csv(tmp_path/'bad.csv', index=False)
+    with pytest.raises(DataError) as e: load_frame(task, tmp_path/'bad.csv', images=str(table.parent), label=QUESTIONS[task])
+    assert all(w in str(e.value) for w in words), e.value
+
+def test_text_instead_of_age(table, tmp_path):
+    pd.read_csv(table).assign(age='old').to_csv(tmp_path/'bad.csv', index=False)
+    with pytest.raises(DataError, match='old'): load_frame('age', tmp_path/'bad.csv', images=str(table.parent))
+
+def test_all_zero_rows_stay_and_are_told(table, tmp_path, capsys):
+    df = pd.read_csv(table); df.loc[:9, list(LABELS)] = 0
+    df.to_csv(tmp_path/'t.csv', index=False)
+    f = load_frame('diseases', tmp_path/'t.csv', images=str(table.parent), label=','.join(LABELS))
+    assert len(f)==48 and 'have none of the labels' in capsys.readouterr().err and (f.label=='none').sum()>=10
+
+def test_missing_targets_are_counted(table, tmp_path, capsys):
+    df = pd.read_csv(table); df.loc[:6, 'age'] = np.nan
+    df.to_csv(tmp_path/'t.csv', index=False)
+    assert len(load_frame('age', tmp_path/'t.csv', images=str(table.parent)))==41
+    assert '7 of 48' in capsys.readouterr().err
+
+def test_a_label_absent_from_training(table):
+    df = frame(table, 'diseases', label=','.join(LABELS)); df.loc[df.split=='train','cupping'] = 0
+    with pytest.raises(DataError, match='no training image shows cupping'): make_learner(df, 'diseases', 'resnet10t', 'none')
+    df = frame(table, 'disease', label='kind'); df.loc[df.split=='train','label'] = 'a'
+    with pytest.raises(DataError, match='no training image shows b, c'): make_learner(df, 'disease', 'resnet10t', 'none')
+
+def test_both_eyes_on_different_sides_of_a_given_split(table, tmp_path):
+    df = load_frame('sex', table)
+    cut = pd.read_csv(table).assign(split=['train','valid']*20+['test']*8)[['path','patient','split']]
+    cut.to_csv(tmp_path/'split.csv', index=False)
+    with pytest.raises(LeakError, match='both train and valid: p0'): split_frame(df, tmp_path/'split.csv')
+
+@pytest.fixture
+def dark_table(table, tmp_path):
+    "The same eyes, one of them nearly black, one blank, one portrait, one small"
+    df = pd.read_csv(table); df['path'] = [str(table.parent/o) for o in df.path]
+    odd = {'black':np.full((96,96,3), 3, np.uint8), 'blank':np.zeros((90,90,3), np.uint8),
+           'portrait':np.ascontiguousarray(np.rot90(eye(3))), 'small':eye(4)[::4,::4]}
+    for i,(k,im) in enumerate(odd.items()):
+        cv2.imwrite(str(tmp_path/f'{k}.png'), im[...,::-1]); df.loc[i,'path'] = str(tmp_path/f'{k}.png')
+    df.to_csv(tmp_path/'dark.csv', index=False)
+    return tmp_path/'dark.csv'
+
+def test_dark_images_are_told_and_stay(dark_table, capsys):
+    df = load_frame('sex', dark_table)
+    err = capsys.readouterr().err
+    assert len(df)==48 and '2 of 48 images are doubtful' in err and 'black.png' in err and 'blank.png' in err and '--strict' in err
+    with pytest.raises(DataError, match='doubtful'): load_frame('sex', dark_table, strict=True)
+
+def test_dark_and_odd_images_go_through_training(dark_table):
+    df = split_frame(load_frame('sex', dark_table)).assign(split=lambda d: ['train']*32+['valid']*16)
+    learn = make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=8, workers=0)
+    for x,_ in learn.dls.train: assert x.shape[1:]==(3,32,32) and x.isfinite().all()
+
+@pytest.mark.parametrize('task,balance', [('age','loss'), ('age','focal'), ('sex','asymmetric'), ('sex_age','focal'), ('sex','rare')])
+def test_balance_that_does_not_suit(table, task, balance):
+    with pytest.raises(EyeError, match='balance'): make_learner(frame(table, task), task, 'resnet10t', 'none', balance=balance)
+
+@pytest.mark.parametrize('bad', [dict(kind='x'), dict(names=[]), dict(names='ab'), dict(names=['a','a']), dict(spread=0), dict(spread='1'),
+                                 dict(center=None), dict(center=1e12), dict(names=[1,2])])
+def test_a_config_with_an_odd_answer(bad):
+    good = dict(kind='number', names=['age'], center=60., spread=10.)
+    assert answer_from(good).names==['age']
+    with pytest.raises(ModelError): answer_from({**good, **bad})
