@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/71_all.ipynb #2fb9d76b
+# %% ../nbs/71_all.ipynb #864a882b
 from fastai.vision.all import *
 from . import __version__
 from .core import *
@@ -23,6 +23,7 @@ from .data.kaggle import *
 from .data.splits import *
 from .data.open import *
 from .data.explore import *
+from .vision.taps import *
 from .losses import *
 from .answers import *
 from .targets import *

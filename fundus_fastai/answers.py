@@ -31,9 +31,10 @@ def label_weights(y:np.ndarray # 0/1, [N,K]: images by labels
     w = np.where(y, 1/np.maximum(y.sum(0), 1), 0).max(1)
     return w/w.mean()
 
-# %% ../nbs/18_answers.ipynb #7bdf3233
+# %% ../nbs/18_answers.ipynb #9f3c8fd3
 balances = ('none','loss','sample','focal','asymmetric')
 
+# %% ../nbs/18_answers.ipynb #7a292748
 class Answer:
     "What a net answers; one subclass for each kind"
     kind,balances = None,('none','sample')
@@ -55,10 +56,11 @@ class Answer:
         raise DataError(f"--balance {balance} does not suit {self.kind} answers: choose {' or '.join(self.balances)}")
     def to_json(self): return dict(kind=self.kind, names=self.names, center=self.center, spread=self.spread)
 
-# %% ../nbs/18_answers.ipynb #7c12765c
+# %% ../nbs/18_answers.ipynb #ca23f416
 kinds = {}
 def _kind(cls): kinds[cls.kind] = cls; return cls
 
+# %% ../nbs/18_answers.ipynb #1c3a978f
 def answer_from(d:dict # as from `to_json`
                )->Answer:
     "Rebuild an answer; raises `ModelError` where `d` describes none"
@@ -68,12 +70,13 @@ def answer_from(d:dict # as from `to_json`
     if not ok: raise ModelError("config.json describes no answer that we know: it was changed or damaged")
     return kinds[d['kind']](d['names'], d['center'], d['spread'])
 
-# %% ../nbs/18_answers.ipynb #d521c752
+# %% ../nbs/18_answers.ipynb #3a1f9608
 def _demand_known(df, names):
     if new := sorted(set(df.label.astype(str))-set(names)):
         raise DataError(f"the data has labels that the net does not know: {', '.join(new[:10])} "
                         f"(it knows {', '.join(names)})")
 
+# %% ../nbs/18_answers.ipynb #1a7f05f2
 def _scale(df):
     "Mean and spread of the number `label` over the training rows"
     y = df.label[df.split=='train'] if 'split' in df and (df.split=='train').any() else df.label

@@ -58,25 +58,30 @@ def kind_of(preds # a table of predictions, or its columns
     if 'pred' in cols: return 'number'
     return 'multilabel' if any(c.startswith('target_') for c in cols) else 'category'
 
-# %% ../nbs/24_evaluate.ipynb #9ac27424
+# %% ../nbs/24_evaluate.ipynb #3c8de07e
 def _check_numbers(df, cols, name):
     for c in cols:
         df[c] = pd.to_numeric(df[c], errors='coerce')
         bad = ~np.isfinite(df[c].to_numpy(float))
-        if bad.any(): raise DataError(f"{name}: {c} is not a number in {bad.sum()} of {len(df)} rows: {_few(df.path[bad])}")
+        if bad.any():
+            raise DataError(f"{name}: {c} is not a number in {bad.sum()} of {len(df)} rows: {_few(df.path[bad])}")
 
+# %% ../nbs/24_evaluate.ipynb #8175f66a
 def _check_labels(df, names, name):
     lost = [c for c in names if f'p_{c}' not in df or f'target_{c}' not in df]
-    if lost or not names: raise DataError(f"{name}: a label needs target_<label> and p_<label>; missing for {_few(lost) or 'all'}")
+    if lost or not names:
+        raise DataError(f"{name}: a label needs target_<label> and p_<label>; missing for {_few(lost) or 'all'}")
     _check_numbers(df, [f'{k}_{c}' for c in names for k in ('target','p')], name)
     for c in names:
         if (bad := ~df[f'target_{c}'].isin([0,1])).any():
-            raise DataError(f"{name}: target_{c} is to be 0 or 1, and is {_few(df[f'target_{c}'][bad].unique())} as well")
+            raise DataError(f"{name}: target_{c} is to be 0 or 1"
+                            f", and is {_few(df[f'target_{c}'][bad].unique())} as well")
         if (bad := ~df[f'p_{c}'].between(-1e-6, 1+1e-6)).any():
-            raise DataError(f"{name}: a probability outside 0 to 1 in {bad.sum()} of {len(df)} rows: {_few(df.path[bad])}")
+            raise DataError(f"{name}: a probability outside 0 to 1 in {bad.sum()} of {len(df)}"
+                            f" rows: {_few(df.path[bad])}")
         df[f'target_{c}'] = df[f'target_{c}'].astype(int)
 
-# %% ../nbs/24_evaluate.ipynb #bca0c4a5
+# %% ../nbs/24_evaluate.ipynb #5eadf74a
 def _check_start(preds, name, cols=('path','patient')):
     "A copy of `preds` with `path` and `patient` as texts and `eye`; raises `DataError` where they cannot be"
     lack = [c for c in cols if c not in preds]
@@ -88,6 +93,7 @@ def _check_start(preds, name, cols=('path','patient')):
     _check_rows(df.assign(target=''), [''], name, ('path','patient'))
     return df
 
+# %% ../nbs/24_evaluate.ipynb #3034c923
 def _check_other(preds, kind, name):
     "The same as `check_predictions`, for labels and for a number"
     if kind=='number':
@@ -154,13 +160,15 @@ def _bar(m):
             f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
             f'<circle cx="{v:.1f}" cy="7" r="2.8" fill="#1d4e89"/></svg>')
 
-# %% ../nbs/24_evaluate.ipynb #fabb42f2
+# %% ../nbs/24_evaluate.ipynb #2bf9a2d1
 def _span(m):
     "The interval of a metric as text"
     return '' if m['low'] is None else f"{m['low']:.3f} to {m['high']:.3f}"
 
+# %% ../nbs/24_evaluate.ipynb #d3a3f111
 def _value(m): return 'n/a' if m['value'] is None else f"{m['value']:.3f}" + (f" {m['unit']}" if m.get('unit') else '')
 
+# %% ../nbs/24_evaluate.ipynb #fc16ca24
 def _label(k): # 'sensitivity_my_class' keeps the second underscore
     return {'auc':'AUC', 'mae':'mean absolute error', 'r2':'R²', 'qwk':'quadratic kappa', 'f1':'F1'}.get(k) or (
         'AUC '+k[4:] if k.startswith('auc_') else 'F1 '+k[3:] if k.startswith('f1_') else k.replace('_', ' ', 1))

@@ -16,18 +16,22 @@ from .multilabel import choose_thresholds, label_names, score_multilabel
 from .regression import score_numbers
 from .grades import choose_cuts, cut_points, five_steps, referral, score_grades
 
-# %% ../nbs/29_eyes.ipynb #8119bd09
+# %% ../nbs/29_eyes.ipynb #5c83f647
 _tiny = 1e-6
 
+# %% ../nbs/29_eyes.ipynb #c2bc37ef
 def _flat(kind): return {'number':'number', 'ordered':'number', 'multilabel':'multilabel'}.get(kind, 'category')
 
+# %% ../nbs/29_eyes.ipynb #9dd4b1ff
 def _squash(p, kind):
     "From probabilities to what may be averaged"
     if kind=='number': return p
     return logit(np.clip(p, _tiny, 1-_tiny)) if kind=='multilabel' else np.log(np.clip(p, _tiny, 1))
 
+# %% ../nbs/29_eyes.ipynb #62c798a7
 def _spread(z, kind): return z if kind=='number' else expit(z) if kind=='multilabel' else softmax(z, axis=1)
 
+# %% ../nbs/29_eyes.ipynb #64005eab
 def _answers(preds, kind):
     "Columns that hold the answers, and the names of the targets"
     if kind=='number': return ['pred'],['target']
@@ -51,11 +55,11 @@ def patient_truth(preds, # a table of predictions
     if set(classes)!={'normal','abnormal'}: return None
     return g.target.apply(lambda o: 'normal' if (o=='normal').all() else 'abnormal').to_frame('target')
 
-# %% ../nbs/29_eyes.ipynb #40577097
+# %% ../nbs/29_eyes.ipynb #fb693e05
 def combine_eyes(preds, # a table of predictions
                  kind:str=None, # of answers (default: as the columns tell)
                  blend=None # from `fit_blend`: a weighing learned on validation images (default: the plain mean)
-                )->pd.DataFrame: # one row a patient: path 'patient <name>', patient, images, target..., p_<class>... or pred
+                )->pd.DataFrame: # one row a patient: path, patient, images, target..., p_<class>... or pred
     "Put the images of each patient together; `None` where the truth of a patient is not defined"
     kind = kind or kind_of(preds)
     if (truth := patient_truth(preds, kind)) is None: return None
@@ -68,13 +72,15 @@ def combine_eyes(preds, # a table of predictions
     df = truth.join(out).join(n).rename_axis('patient').reset_index()
     return df.assign(path='patient '+df.patient.astype(str), eye=None)
 
-# %% ../nbs/29_eyes.ipynb #3a982acd
+# %% ../nbs/29_eyes.ipynb #b12fcc31
 def _features(z):
     "Mean, highest and lowest of each answer: a table with a row a patient"
     return pd.concat([z.mean(), z.max().add_suffix(' high'), z.min().add_suffix(' low')], axis=1)
 
+# %% ../nbs/29_eyes.ipynb #b4e9387a
 def _own(x, c): return x[[c, f'{c} high', f'{c} low']]
 
+# %% ../nbs/29_eyes.ipynb #32829bed
 def _teach(x, y, flat, cols):
     "A function of features that gives answers in logits or numbers, learned from `y`"
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -120,7 +126,7 @@ def operating_points(kind:str, # of answers
     if five_steps(valid): res['threshold'] = best_threshold(*referral(valid), default=1.5 if kind=='ordered' else .5)
     return res
 
-# %% ../nbs/29_eyes.ipynb #f4eea454
+# %% ../nbs/29_eyes.ipynb #2d2ba37c
 def _score_both(preds, operating=None, **kw):
     "Sex and age: the scores of the one, with the errors of the other among them"
     s = score(preds, **kw)
@@ -132,11 +138,12 @@ def _score_both(preds, operating=None, **kw):
 _scorers = dict(category=score, multilabel=score_multilabel, number=score_numbers, grades=score_grades,
                 ordered=score_grades)
 
+# %% ../nbs/29_eyes.ipynb #83fb4340
 def _score(kind, preds, operating, **kw):
     if kind=='both': return _score_both(preds, operating, **kw)
     return _scorers[kind](preds, **(operating or {}), **kw)
 
-# %% ../nbs/29_eyes.ipynb #17985411
+# %% ../nbs/29_eyes.ipynb #d87cc5d5
 def score_as(kind:str, # 'category', 'multilabel', 'number', 'grades', 'ordered' or 'both'
              preds:pd.DataFrame, # a table of predictions
              operating:dict=None, # as from `operating_points`
@@ -149,6 +156,7 @@ def score_as(kind:str, # 'category', 'multilabel', 'number', 'grades', 'ordered'
         s.by_patient = _by_patient(kind, s.preds, operating, valid, kw)
     return s
 
+# %% ../nbs/29_eyes.ipynb #acbb2e01
 def _by_patient(kind, preds, operating, valid, kw):
     "Way to combine -> metrics and number of patients"
     ways,res = {'mean of all images':None},{}
@@ -160,7 +168,7 @@ def _by_patient(kind, preds, operating, valid, kw):
         res[name] = dict(n_patients=s.n_patients, metrics=s.metrics)
     return res
 
-# %% ../nbs/29_eyes.ipynb #f8f474f7
+# %% ../nbs/29_eyes.ipynb #ff7f617c
 def rescore(run # folder with metrics.json and predictions.csv, and perhaps validation.csv
            )->Scores:
     "Score a run again from its files"
@@ -170,6 +178,7 @@ def rescore(run # folder with metrics.json and predictions.csv, and perhaps vali
     return score_as(m.get('kind','category'), read_predictions(run/'predictions.csv'), m.get('operating'),
                     read_predictions(f) if f.exists() else None, **meta)
 
+# %% ../nbs/29_eyes.ipynb #139301ac
 def named(preds, # answers: p_<class>... or pred
           kind:str, # of answers
           operating:dict=None # as from `operating_points`

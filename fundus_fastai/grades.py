@@ -12,13 +12,14 @@ from .evaluate import Scores, _axes, _mark, as_metrics, check_predictions, score
 from .stats import (_no_bootstrap, _share, auc, best_threshold, confusion, mean_abs_error,
                                  patient_bootstrap, quadratic_kappa)
 
-# %% ../nbs/28_grades.ipynb #68339ba7
+# %% ../nbs/28_grades.ipynb #4da6b507
 def cut_points(points, # numbers [n]
                cuts # k-1 increasing cut points
               )->np.ndarray: # grades [n], 0 to k-1
     "The grade of each point: how many cuts lie below it"
     return np.searchsorted(np.asarray(cuts, float), np.asarray(points, float))
 
+# %% ../nbs/28_grades.ipynb #7bc7a3f6
 def choose_cuts(y, # grades [n] of VALIDATION images, 0 to k-1
                 points, # the net's points [n]
                 k:int=None # how many grades (default: the highest in `y`, and one)
@@ -34,6 +35,7 @@ def choose_cuts(y, # grades [n] of VALIDATION images, 0 to k-1
         if (cuts==before).all(): break
     return cuts.tolist()
 
+# %% ../nbs/28_grades.ipynb #71e03862
 def _best_cut(y, points, cuts, i, k):
     "The place for cut `i` between its neighbors that makes kappa largest, the nearest to where it is among equals"
     lo,hi = cuts[i-1] if i else points.min()-1,cuts[i+1] if i<k-2 else points.max()+1
@@ -42,9 +44,10 @@ def _best_cut(y, points, cuts, i, k):
     best = np.flatnonzero(np.isclose(kappa, np.nanmax(kappa), atol=1e-9))
     return tries[best[np.abs(tries[best]-cuts[i]).argmin()]]
 
-# %% ../nbs/28_grades.ipynb #5ab055fd
+# %% ../nbs/28_grades.ipynb #202bd6b5
 REFERABLE = 2 # from this grade on
 
+# %% ../nbs/28_grades.ipynb #9e6ec5a9
 def referral(preds # predictions of grades, of either kind
             )->tuple: # is it referable? bool [n]; score [n]
     "Truth and score of referral"
@@ -52,19 +55,21 @@ def referral(preds # predictions of grades, of either kind
     cols = [c for c in preds if c.startswith('p_') and c[2:].isdigit() and int(c[2:])>=REFERABLE]
     return preds.target.astype(int).to_numpy()>=REFERABLE, preds[cols].sum(axis=1).to_numpy()
 
+# %% ../nbs/28_grades.ipynb #3441d9b2
 def five_steps(preds # predictions of grades
               )->bool: # are the grades numbers of which one is referable?
     "Is the scale the one on which referral is defined?"
     if 'pred' in preds: return preds.target.max()>=REFERABLE
     return all(c[2:].isdigit() for c in preds if c.startswith('p_')) and f'p_{REFERABLE}' in preds
 
-# %% ../nbs/28_grades.ipynb #22679af0
+# %% ../nbs/28_grades.ipynb #a8dfddec
 def _refer_metrics(y, s, w, threshold):
     "AUC, sensitivity and specificity of referral"
     w1,hit = np.ones(len(y)) if w is None else w,s>threshold
     return dict(referable_auc=auc(y, s, w), referable_sensitivity=_share(w1@(y&hit), w1@y),
                 referable_specificity=_share(w1@(~y&~hit), w1@~y))
 
+# %% ../nbs/28_grades.ipynb #7724fa11
 def _refer_estimates(df, threshold, n, seed, level):
     "The same with intervals by patients"
     y,s = referral(df)
@@ -73,13 +78,14 @@ def _refer_estimates(df, threshold, n, seed, level):
     return {k: e if not np.isnan(e.low) else _no_bootstrap(keys[k], e, y.astype(int), df.patient, ['not','r'], level)
             for k,e in est.items()}
 
-# %% ../nbs/28_grades.ipynb #589d4ff8
+# %% ../nbs/28_grades.ipynb #351870f6
 def _one_hot(df, cuts):
     "Points cut into grades, as a table of classes"
     k = len(cuts)+1
     p = pd.DataFrame(np.eye(k)[cut_points(df.pred, cuts)], columns=[f'p_{i}' for i in range(k)])
     return df.drop(columns='pred').assign(target=df.target.astype(int).astype(str)).join(p)
 
+# %% ../nbs/28_grades.ipynb #47119f68
 def _qwk(df, names, n, seed, level):
     "Quadratic kappa with its interval"
     y,p = pd.Categorical(df.target, names).codes.astype(int),df[[f'p_{c}' for c in names]].to_numpy(float)

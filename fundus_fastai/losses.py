@@ -84,7 +84,7 @@ class ClassAndNumber(nn.Module):
     def activation(self, x): return torch.cat([x[:,:-1].softmax(1), self.number.activation(x[:,-1:])], 1)
     def decodes(self, x): return torch.stack([x[:,:-1].argmax(1).float(), x[:,-1]], 1)
 
-# %% ../nbs/17_losses.ipynb #decd966b
+# %% ../nbs/17_losses.ipynb #d0f4a131
 def _mean_auc(p, y):
     "Mean AUC over the columns of `p` [N,K]; `y` holds classes [N] or 0/1 labels [N,K]"
     p,y = np.asarray(p),np.asarray(y)
@@ -93,6 +93,7 @@ def _mean_auc(p, y):
     each = [auc(y[:,i]>0, p[:,i]) for i in range(p.shape[1])]
     return float(np.nanmean(each)) if not np.isnan(each).all() else float('nan')
 
+# %% ../nbs/17_losses.ipynb #07fb1308
 def auc_metric()->AccumMetric:
     "Macro AUC of validation by raw scores, for classes and for labels"
     return AccumMetric(lambda p,y: _mean_auc(p.cpu(), y.cpu()), flatten=False, name='auc')

@@ -13,12 +13,13 @@ from .evaluate import Scores, _axes, _mark, as_metrics, check_predictions
 from .stats import (_no_bootstrap, _share, auc, average_precision, best_threshold, f1,
                                  patient_bootstrap)
 
-# %% ../nbs/26_multilabel.ipynb #fa8d2a4c
+# %% ../nbs/26_multilabel.ipynb #0bc6a394
 def label_names(preds # a table with target_<label> and p_<label>
                )->list:
     "The labels of a table of predictions, in its order"
     return [c[7:] for c in preds if c.startswith('target_')]
 
+# %% ../nbs/26_multilabel.ipynb #71efbcf2
 def _labels(preds):
     "Truth [n,k] and probabilities [n,k]"
     names = label_names(preds)
@@ -34,7 +35,7 @@ def choose_thresholds(valid, # predictions of VALIDATION images
     if blind: say(f"validation shows one side only of {', '.join(blind)}: the threshold stays at .5")
     return {c: best_threshold(y[:,i], p[:,i], by) for i,c in enumerate(names)}
 
-# %% ../nbs/26_multilabel.ipynb #ca9f5ccd
+# %% ../nbs/26_multilabel.ipynb #d2b84ba0
 def label_metrics(y, # truth 0/1 [n,k]
                   p, # probabilities [n,k]
                   w=None, # weights [...,n]
@@ -51,17 +52,19 @@ def label_metrics(y, # truth 0/1 [n,k]
     macro = {k: _nanmean([each[c][k] for c in names]) for k in ('auc','average_precision','f1')}
     return macro | {f'{k}_{c}':v for c in names for k,v in each[c].items()}
 
+# %% ../nbs/26_multilabel.ipynb #3d4c888b
 def _nanmean(a):
     "Mean over the first axis without NaN, and NaN where there is nothing else"
     a = np.asarray(a, float)
     return _share(np.nansum(a, 0), (~np.isnan(a)).sum(0))
 
-# %% ../nbs/26_multilabel.ipynb #5c9a5dc8
+# %% ../nbs/26_multilabel.ipynb #a846b7bd
 def _label_of(key, names):
     "Metric and label of a key such as 'auc_macular edema'; the label is `None` for a mean over labels"
     c = next((o for o in sorted(names, key=len, reverse=True) if key.endswith('_'+o)), None)
     return (key[:-len(c)-1], c) if c else (key, None)
 
+# %% ../nbs/26_multilabel.ipynb #003328ac
 def label_estimates(y, # truth 0/1 [n,k]
                     p, # probabilities [n,k]
                     patient, # [n]

@@ -22,7 +22,7 @@ def number_metrics(y, # truth [n]
     plain = mean_abs_error(y, np.full(len(y), guess), w)
     return res | dict(mae_guess=plain, mae_gain=plain-res['mae'])
 
-# %% ../nbs/27_regression.ipynb #eeb4bce3
+# %% ../nbs/27_regression.ipynb #3652b347
 def age_bands(y, # numbers
               step:int=10 # width of a band
              )->pd.Series: # text such as '50-59'
@@ -30,6 +30,7 @@ def age_bands(y, # numbers
     low = (np.asarray(y, float)//step*step).astype(int)
     return pd.Series([f'{o}-{o+step-1}' for o in low])
 
+# %% ../nbs/27_regression.ipynb #8ca2aaaa
 def error_by_band(preds, # path, patient, target, pred
                   step:int=10, # width of a band
                   **kwargs # further arguments of `patient_bootstrap`: n, seed, level
@@ -39,16 +40,19 @@ def error_by_band(preds, # path, patient, target, pred
     for band,d in preds.groupby(age_bands(preds.target, step).to_numpy()):
         off = (d.pred-d.target).to_numpy()
         est = patient_bootstrap(_means, np.abs(off), off, d.patient.to_numpy(), **kwargs)
-        rows.append(dict(band=band, images=len(d), patients=d.patient.nunique(), error=_year(est['error']), bias=_year(est['bias'])))
-    return pd.DataFrame(rows).sort_values('band', key=lambda c: c.str.split('-').str[0].astype(int)).reset_index(drop=True)
+        rows.append(dict(band=band, images=len(d), patients=d.patient.nunique(), **{k:_year(e) for k,e in est.items()}))
+    first = lambda c: c.str.split('-').str[0].astype(int)
+    return pd.DataFrame(rows).sort_values('band', key=first).reset_index(drop=True)
 
+# %% ../nbs/27_regression.ipynb #d85d1d98
 def _means(a, b, w):
     w = np.ones(len(a)) if w is None else w
     return dict(error=w@a/w.sum(-1), bias=w@b/w.sum(-1))
 
+# %% ../nbs/27_regression.ipynb #fb5c8434
 def _year(e): return f'{e.value:.1f}' + ('' if np.isnan(e.low) else f' ({e.low:.1f} to {e.high:.1f})')
 
-# %% ../nbs/27_regression.ipynb #b3319eb9
+# %% ../nbs/27_regression.ipynb #8c4c2fd8
 def score_numbers(preds:pd.DataFrame, # path, patient, target, pred
                   guess:float=None, # what to say without looking: the median of training or validation
                   n_boot:int=1000, # resamples of patients
@@ -65,9 +69,10 @@ def score_numbers(preds:pd.DataFrame, # path, patient, target, pred
     bands = error_by_band(df, n=n_boot, seed=seed, level=level)
     counts = bands[['band','images','patients']].rename(columns={'band':'class'})
     return Scores(metrics, None, counts, [unit], df, level=level, n_boot=n_boot, seed=seed, kind='number',
-                  operating=None if guess is None else dict(guess=guess), tables={'Error and bias by band': bands}, **meta)
+                  operating=None if guess is None else dict(guess=guess), tables={'Error and bias by band':bands},
+                  **meta)
 
-# %% ../nbs/27_regression.ipynb #32201639
+# %% ../nbs/27_regression.ipynb #ef93ce43
 def plot_numbers(scores:Scores, # of a number
                  ax=None # matplotlib axes to draw on
                 ): # the axes
@@ -81,6 +86,7 @@ def plot_numbers(scores:Scores, # of a number
     ax.title.set_fontsize(9); ax.spines[['top','right']].set_visible(False)
     return _mark(ax, scores.source, .02)
 
+# %% ../nbs/27_regression.ipynb #7f2836ce
 def plot_agreement(scores:Scores, # of a number
                    ax=None # matplotlib axes to draw on
                   ): # the axes
@@ -91,5 +97,6 @@ def plot_agreement(scores:Scores, # of a number
     for y,t in [(d.mean(),'mean'), (d.mean()-1.96*d.std(),'- 1.96 SD'), (d.mean()+1.96*d.std(),'+ 1.96 SD')]:
         ax.axhline(y, color='#b5432a', lw=1, ls='-' if t=='mean' else '--')
         ax.text(1.01, y, f'{t}\n{y:.1f}', transform=ax.get_yaxis_transform(), fontsize=7, va='center')
-    ax.set(xlabel='mean of answer and truth', ylabel='answer minus truth'); ax.spines[['top','right']].set_visible(False)
+    ax.set(xlabel='mean of answer and truth', ylabel='answer minus truth')
+    ax.spines[['top','right']].set_visible(False)
     return _mark(ax, scores.source, .02)

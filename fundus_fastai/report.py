@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CSS', 'Html', 'to_html', 'figure_html', 'section', 'limits', 'report_html', 'write_report', 'card_text', 'model_card']
 
-# %% ../nbs/37_report.ipynb #00474e8d
+# %% ../nbs/37_report.ipynb #e0a0a19f
 import base64, datetime, io, json, re
 import numpy as np, pandas as pd
 from fastcore.meta import delegates
@@ -14,8 +14,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 from .core import whole_file
-from fundus_fastai.evaluate import PHANTOM, Scores, _span, _value, metrics_html, most_wrong, plot_confusion, plot_history, \
-    plot_roc
+from .evaluate import PHANTOM, Scores, metrics_html, most_wrong, plot_confusion, plot_history, plot_roc
+from .evaluate import _span, _value
 from .multilabel import plot_label_scores
 from .regression import plot_agreement, plot_numbers
 from .grades import REFERABLE, plot_referral
@@ -206,12 +206,13 @@ def _card(name, m):
     big = 'n/a' if m['value'] is None else f"{m['value']:.3f}" if 'unit' not in m else f"{m['value']:.1f} {m['unit']}"
     return f'<div class="card"><span>{name}</span><b>{big}</b><span>{escape(span)}</span></div>'
 
-# %% ../nbs/37_report.ipynb #8cb4d2ae
+# %% ../nbs/37_report.ipynb #1e69f820
 # what stands in large type, by kind of answer
 _main = dict(category=('auc','balanced_accuracy','accuracy'), multilabel=('auc','average_precision','f1'),
              number=('mae','mae_guess','r2'), both=('auc','accuracy','mae'), grades=('qwk','referable_auc','accuracy'),
              ordered=('qwk','referable_auc','mae'))
 
+# %% ../nbs/37_report.ipynb #d5f0672c
 def _metrics(s):
     "The numbers: three large, all in a table"
     macro = s.kind=='multilabel' or len(s.classes)!=2
@@ -223,11 +224,12 @@ def _metrics(s):
     table = f'<div class="wide">{metrics_html(s.metrics, s.level)}</div>'
     return section('Results', Html(f'<div class="cards">{cards}</div>{note}'), *_tables(s), Html(table))
 
+# %% ../nbs/37_report.ipynb #635f9b36
 def _tables(s):
     "The tables that a kind of answer brings, under their titles"
     return [o for title,t in (s.tables or {}).items() for o in (Html(f'<h3>{escape(title)}</h3>'), t)]
 
-# %% ../nbs/37_report.ipynb #71cdf623
+# %% ../nbs/37_report.ipynb #49059510
 def _pictures(s):
     "Figures and their captions, by kind of answer"
     k,n = len(s.classes),_n(s)
@@ -235,7 +237,8 @@ def _pictures(s):
     cm = (plot_confusion, (max(3.6, 1.2+.85*k), max(3.2, .8+.8*k)), 'Confusion: share of each true class in percent, '
           f'{100*s.level:g}\u00a0% interval, number of images. {n}.')
     roc = plot_roc, (4.4,4.2), f'ROC: {each}. {n}.'
-    refer = [(plot_referral, (4.4,4.2), f'Referral, grade {REFERABLE} and above, at the threshold from validation. {n}.')]
+    refer = [(plot_referral, (4.4,4.2),
+              f'Referral, grade {REFERABLE} and above, at the threshold from validation. {n}.')]
     refer = refer if 'referable_auc' in s.metrics else []
     band = 'Difference against mean (Bland and Altman), with the band that holds 95\u00a0% of the differences.'
     labels = plot_label_scores, (5.2,.8+.34*k), f'AUC of each label with its interval. {n}.'
@@ -243,12 +246,13 @@ def _pictures(s):
     return dict(category=[cm,roc], both=[cm,roc], multilabel=[labels], number=[number,(plot_agreement,(4.8,3.4),band)],
                 grades=[cm,*refer], ordered=[number,*refer])[s.kind]
 
+# %% ../nbs/37_report.ipynb #fbb3eac5
 def _figures(s):
     "The pictures of the results"
     figs = [figure_html(_drawn(f, size, s), caption, s.phantom) for f,size,caption in _pictures(s)]
     return section('Pictures of the results', Html(f'<div class="figs">{"".join(figs)}</div>'))
 
-# %% ../nbs/37_report.ipynb #84a016ba
+# %% ../nbs/37_report.ipynb #e92c5b40
 def _patients(s):
     "The scores of patients beside those of images, where patients have several"
     if not s.by_patient: return Html('')
@@ -257,8 +261,8 @@ def _patients(s):
     text = lambda m: _value(m)+('' if m['low'] is None else f' ({_span(m)})')
     rows = [{'scored by':w, **{k:text(o['metrics'][k]) for k in keys}, 'patients':o['n_patients']}
             for w,o in ways.items()]
-    lead = ('The images of a patient (both eyes, as a rule) put together: the mean of their logits, or of their numbers, '
-            'and where validation has fifty such patients a small regression on mean, highest and lowest, fitted there.')
+    lead = ('The images of a patient (both eyes, as a rule) put together: the mean of their logits or numbers, and '
+            'where validation has fifty such patients a small regression on mean, highest and lowest, from there.')
     return section('By patient', lead, pd.DataFrame(rows))
 
 # %% ../nbs/37_report.ipynb #597ddc01
@@ -294,13 +298,14 @@ def _wrong(s, read, n):
     scans = ''.join(_scan(read, p, c, s.phantom) for p,c in zip(df.path, said))
     return section('Most wrong', lead, Html(f'<div class="scans">{scans}</div>'))
 
-# %% ../nbs/37_report.ipynb #7e88d607
+# %% ../nbs/37_report.ipynb #d3f71f3b
 def _worst(s, n):
     "The `n` worst answers of labels or numbers, as (path, caption)"
     df = s.preds
     if s.kind!='multilabel':
         d = df.assign(off=(df.pred-df.target).abs()).sort_values('off', ascending=False, kind='stable').head(n)
-        return [(r.path, f'true {r.target:.1f}, answered {r.pred:.1f}. {_whose(r.path, r.patient)}') for r in d.itertuples()]
+        return [(r.path, f'true {r.target:.1f}, answered {r.pred:.1f}. {_whose(r.path, r.patient)}')
+                for r in d.itertuples()]
     y,p = [df[[f'{k}_{c}' for c in s.classes]].to_numpy(float) for k in ('target','p')]
     given = np.where(y>0, p, 1-p)
     i = np.argsort(given.min(1), kind='stable')[:n]
@@ -308,8 +313,10 @@ def _worst(s, n):
     return [(df.path[a], f"{c} is {'there' if t else 'not there'}, p = {q:.2f}. {_whose(df.path[a], df.patient[a])}")
             for a,(c,t,q) in zip(i, said)]
 
+# %% ../nbs/37_report.ipynb #25e9b54d
 def _whose(path, patient): return f'{Path(path).name}, patient {patient}'
 
+# %% ../nbs/37_report.ipynb #1c95deb5
 def _far_off(s, read, n):
     "The images whose labels or numbers were missed by most"
     pairs = _worst(s, n)
@@ -327,7 +334,7 @@ def _own(s, title, text='', figures=()):
     grid = 'scans' if all(kinds) else 'figs'
     return section(title, text, figs and Html(f'<div class="{grid}">{figs}</div>'))
 
-# %% ../nbs/37_report.ipynb #d38826ab
+# %% ../nbs/37_report.ipynb #11fd055e
 _likeliest = 'The class is the likeliest one.'
 _chosen = dict(category=_likeliest, both=_likeliest,
     grades=_likeliest+' The threshold of referral was chosen on validation images.',
@@ -335,6 +342,7 @@ _chosen = dict(category=_likeliest, both=_likeliest,
     number='The number is taken as the net gives it.',
     ordered='The point is cut into grades where validation images chose, and so is the threshold of referral.')
 
+# %% ../nbs/37_report.ipynb #5894be07
 def limits(s:Scores)->list: # sentences
     "What the numbers of `s` do not say"
     few = s.counts[s.counts.patients<20]['class']

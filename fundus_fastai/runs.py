@@ -8,11 +8,11 @@ __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'che
            'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure', 'eye_view', 'truth_mask', 'map_text',
            'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
-# %% ../nbs/38_runs.ipynb #84503723
+# %% ../nbs/38_runs.ipynb #4094e198
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from pathlib import Path
-from .core import DataError, LeakError, fresh_dir, progress, read_json, say, whole_file, write_json
+from .core import DataError, LeakError, fresh_dir, one_of, progress, read_json, say, whole_file, write_json
 from .images import demand_images, read_image
 from .phantom.oct import oct_truth
 from .phantom.fundus import fundus_truth
@@ -32,9 +32,10 @@ from .report import model_card, write_report
 from .explain.heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .explain.occlusion import save_maps
 
-# %% ../nbs/38_runs.ipynb #c0f7420d
+# %% ../nbs/38_runs.ipynb #d8d7136a
 def _reads_csv(data): return Path(str(data)).expanduser().is_file()
 
+# %% ../nbs/38_runs.ipynb #a36c175e
 def load_frame(task, # name of a task
                data:str='phantom', # name of the catalog, folder, CSV, or 'phantom'
                learnable:bool=False, # demand two classes and two patients
@@ -67,9 +68,10 @@ def split_frame(df, # the frame
     if how=='published': return published_split(df, allow_leak)
     return read_split(how, df, df.attrs['root'], allow_leak)
 
-# %% ../nbs/38_runs.ipynb #ad0e46da
+# %% ../nbs/38_runs.ipynb #28404367
 LEAKY = 'Patients may stand on both sides of this split (--allow-leak): expect the numbers to flatter.'
 
+# %% ../nbs/38_runs.ipynb #d15db1bb
 def split_note(df, # the frame
                allow_leak:bool=False # patients were allowed on both sides
               )->str: # a sentence for the report
@@ -109,7 +111,7 @@ def start_run(out, # folder
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
     return out
 
-# %% ../nbs/38_runs.ipynb #c05ae1ed
+# %% ../nbs/38_runs.ipynb #3b448fa2
 def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                  task, # name of a task
                  arch:str='resnet50', # name of the net
@@ -118,17 +120,19 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                  bs:int=32, # images a batch
                  balance:str='none', # rare classes: 'none', 'loss', 'sample', 'focal' or 'asymmetric'
                  workers:int=None, # loader processes (default: `default_workers`)
-                 recipe=None # preprocessing: name, text or `Recipe`; 'none' for none (default: the task's)
+                 recipe=None, # preprocessing: name, text or `Recipe`; 'none' for none (default: the task's)
+                 fit:str='tune' # 'tune' (one-cycle training) or 'readout' (a linear readout of the frozen net)
                 )->Learner:
     "The `Learner` of a task over the training and validation rows of `df`"
     task = get_task(task)
     answer = task.answer(df)
     answer.check_balance(balance)
     recipe = task.recipe if recipe is None else None if recipe=='none' else recipe
-    dls = task.dls(df, answer=answer, size=size or find_net(arch).size, bs=bs, balance=balance=='sample',
+    dls = task.dls(df, answer=answer, size=size or task.size or find_net(arch).size, bs=bs, balance=balance=='sample',
                    workers=workers, recipe=recipe)
     loss = answer.loss(df[df.split=='train'], balance)
-    return eye_learner(dls, arch, weights, loss_func=loss, metrics=answer.metrics(loss))
+    more = dict(taps=True) if one_of(fit, ('tune','readout'), 'way to fit')=='readout' else {}
+    return eye_learner(dls, arch, weights, loss_func=loss, metrics=answer.metrics(loss), **more)
 
 # %% ../nbs/38_runs.ipynb #92039157
 def number(x, # number, or text that should be one
@@ -138,7 +142,7 @@ def number(x, # number, or text that should be one
     try: return float(x)
     except ValueError: raise DataError(f"{what} is to be a number, not {x!r}") from None
 
-# %% ../nbs/38_runs.ipynb #0959706d
+# %% ../nbs/38_runs.ipynb #21ecbb3a
 def fit_run(learn:Learner, # from `make_learner`
             out, # folder of the run
             epochs:int=5, # epochs with all layers in training
@@ -149,6 +153,7 @@ def fit_run(learn:Learner, # from `make_learner`
             info:dict=None # what must agree when resuming
            )->pd.DataFrame: # the history
     "Train with checkpoints in `out/checkpoints`, a line an epoch on stderr; write `history.csv`"
+    if 'taps' in learn.eye: return _keep_history(learn.read_out(), out)
     ask = Path(out)/'checkpoints'/'lr.json' # a rate that was found is part of the plan: kept for `resume`
     if lr=='find':
         lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
@@ -156,6 +161,11 @@ def fit_run(learn:Learner, # from `make_learner`
     plan = one_cycle_plan(epochs, freeze_epochs, number(lr or 2e-3, 'lr'), pretrained=learn.eye['weights']!='none')
     with learn.no_bar(), learn.no_logging():
         hist = learn.fit_eye(plan, seed, Path(out)/'checkpoints', resume, info, cbs=TerminalProgress())
+    return _keep_history(hist, out)
+
+# %% ../nbs/38_runs.ipynb #3e7e4e95
+def _keep_history(hist, out):
+    "Write `history.csv`"
     with whole_file(Path(out)/'history.csv') as f: hist.to_csv(f, index=False)
     return hist
 
@@ -179,7 +189,7 @@ def predict_rows(learn:Learner, # a trained net
     preds = learn.predict_frame(df, label='label', workers=workers)
     return preds.assign(path=relative_paths(df, root).to_numpy())
 
-# %% ../nbs/38_runs.ipynb #bc4c4abc
+# %% ../nbs/38_runs.ipynb #2368cf4a
 def validate(learn:Learner, # a trained net
              df, # the frame, with `split`
              out, # folder for `validation.csv`
@@ -190,13 +200,14 @@ def validate(learn:Learner, # a trained net
     with whole_file(Path(out)/'validation.csv') as f: valid.to_csv(f, index=False)
     return valid
 
+# %% ../nbs/38_runs.ipynb #517508fe
 def validation(run # run folder
               ): # the table, or `None` where the run has none
     "Read the predictions of a run's validation images"
     f = Path(run)/'validation.csv'
     return read_predictions(f) if f.exists() else None
 
-# %% ../nbs/38_runs.ipynb #47bfaf2b
+# %% ../nbs/38_runs.ipynb #f63177cd
 def kind_for(learn:Learner, # a trained net
              task # name of its task, if it has one
             )->str: # as for `score_as`
@@ -204,6 +215,7 @@ def kind_for(learn:Learner, # a trained net
     kind = answer_of(learn).kind
     return 'grades' if kind=='category' and task and get_task(task).graded else kind
 
+# %% ../nbs/38_runs.ipynb #f4c5395d
 def choose(learn:Learner, # a trained net
            task, # name of a task
            valid # predictions of its validation images
@@ -259,7 +271,7 @@ def unseen(df, # the frame to evaluate on
                         "leave them out, or pass --allow-leak if these are other people with the same numbers")
     return df
 
-# %% ../nbs/38_runs.ipynb #07de10b1
+# %% ../nbs/38_runs.ipynb #4cf2207a
 def _by_class(preds):
     "One row an image: what is true, what was answered, how far that is right, and the output to map"
     p = preds[[c for c in preds if c.startswith('p_')]]
@@ -267,6 +279,7 @@ def _by_class(preds):
     guess = p.idxmax(axis=1).str[2:]
     return preds.assign(guess=guess, p_true=true, right=guess==preds.target, output=preds.target, group=preds.target)
 
+# %% ../nbs/38_runs.ipynb #aa7ee5a2
 def _by_label(preds):
     "The same for every label that an image truly has"
     rows = []
@@ -277,6 +290,7 @@ def _by_label(preds):
         rows.append(d.assign(target=c, guess=guess, p_true=d[f'p_{c}'], right=seen, output=c, group=c))
     return pd.concat(rows)
 
+# %% ../nbs/38_runs.ipynb #bcc97ea2
 def _by_number(preds):
     "The same for numbers: right is the nearer half, and `p_true` the error with a minus sign"
     off = (preds.pred-preds.target).abs()
@@ -322,7 +336,7 @@ def map_figure(im, # uint8 [H,W] or [H,W,3]: the picture as the net sees it
     plt.close(fig)
     return fig
 
-# %% ../nbs/38_runs.ipynb #4f640f10
+# %% ../nbs/38_runs.ipynb #ac8d731b
 def eye_view(learn:Learner, # a net
              path # image file
             )->np.ndarray: # uint8 [H,W] or [H,W,3]
@@ -330,6 +344,7 @@ def eye_view(learn:Learner, # a net
     opener = getattr(learn.dls, 'opener', None)
     return opener.view(path) if opener else read_image(path)
 
+# %% ../nbs/38_runs.ipynb #fac5fd2e
 def truth_mask(learn:Learner, # a net
                path # image file
               ): # bool [H,W] in the picture as the net sees it, or `None`

@@ -98,7 +98,7 @@ def class_metrics(y, # true classes [n], 0 to k-1
         res[f'sensitivity_{c}'],res[f'specificity_{c}'] = np.take(se, i, -1),np.take(sp, i, -1)
     return res
 
-# %% ../nbs/04_stats.ipynb #cf5c2770
+# %% ../nbs/04_stats.ipynb #50a1ce04
 def f1(y, # has the image the label? bool [n]
        hit, # does the net say so? bool [n]
        w=None # weights [...,n]
@@ -108,6 +108,7 @@ def f1(y, # has the image the label? bool [n]
     w = _weights(w, len(y))
     return _share(2*w@(y&hit), w@y + w@hit)
 
+# %% ../nbs/04_stats.ipynb #53c05d71
 def mean_abs_error(y, # truth [n]
                    p, # answers [n]
                    w=None # weights [...,n]
@@ -116,6 +117,7 @@ def mean_abs_error(y, # truth [n]
     w = _weights(w, len(y))
     return _share(w@np.abs(np.asarray(y, float)-p), w.sum(-1))
 
+# %% ../nbs/04_stats.ipynb #b8e1b828
 def r_squared(y, # truth [n]
               p, # answers [n]
               w=None # weights [...,n]
@@ -135,9 +137,10 @@ def quadratic_kappa(cm # confusion counts [...,k,k] of grades in order
     chance = cm.sum(-1)[...,:,None]*cm.sum(-2)[...,None,:]
     return 1 - _share((d*cm).sum((-2,-1))*cm.sum((-2,-1)), (d*chance).sum((-2,-1)))
 
-# %% ../nbs/04_stats.ipynb #05503085
+# %% ../nbs/04_stats.ipynb #125343e8
 _goals = {'youden': lambda tp,fn,fp,tn: tp/(tp+fn) + tn/(fp+tn), 'f1': lambda tp,fn,fp,tn: 2*tp/(2*tp+fn+fp)}
 
+# %% ../nbs/04_stats.ipynb #4f7f4133
 def _cases(y, s):
     "Thresholds between the scores, and at each of them the true and false positives and negatives"
     y,s = np.asarray(y, bool),np.asarray(s, float)
@@ -146,9 +149,10 @@ def _cases(y, s):
     tp = y.sum()-np.searchsorted(np.sort(s[y]), t); fp = (~y).sum()-np.searchsorted(np.sort(s[~y]), t)
     return t,tp,y.sum()-tp,fp,(~y).sum()-fp
 
+# %% ../nbs/04_stats.ipynb #c68d55be
 def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
                    s, # scores [n]
-                   by='youden', # 'youden' (sensitivity + specificity), 'f1', or ('sensitivity', .9), ('specificity', .9)
+                   by='youden', # 'youden' (sensitivity + specificity), 'f1', ('sensitivity', .9), ('specificity', .9)
                    default:float=.5 # what to return where `y` has one side only
                   )->float:
     "The threshold that does best on `y`: as positive count scores above it"

@@ -10,13 +10,14 @@ __all__ = ['demand_binary', 'class_target', 'normal_target', 'single_target', 'l
 import numpy as np, pandas as pd
 from .core import DataError, one_of, say
 
-# %% ../nbs/19_targets.ipynb #6bd02405
+# %% ../nbs/19_targets.ipynb #701ba45b
 def _keep(df, ok, what):
     "The rows of `df` where `ok`, and a line on how many had `what` missing; raises `DataError` if none is left"
     if not ok.any(): raise DataError(f"no image has {what}: choose the column with --label COL")
     if not ok.all(): say(f"{(~ok).sum()} of {len(ok)} images have no {what} and are left out")
     return df[ok].reset_index(drop=True)
 
+# %% ../nbs/19_targets.ipynb #41b0b434
 def _ready(df, label, of, **attrs):
     "`df` with the target in `label`, and the columns it comes from in `attrs`"
     df = df.assign(label=label)
@@ -33,9 +34,10 @@ def _column(df, col, label):
     s = s.astype(object).where(s.notna() & (s.astype(str).str.strip()!=''))
     return _keep(df, s.notna(), col), s[s.notna()].reset_index(drop=True).astype(str).str.strip()
 
-# %% ../nbs/19_targets.ipynb #8752ae3a
+# %% ../nbs/19_targets.ipynb #f396851a
 def _names(label): return [o.strip() for o in label.split(',')] if isinstance(label, str) else list(label or [])
 
+# %% ../nbs/19_targets.ipynb #28eedc3a
 def _label_columns(df, label, least=1):
     "The 0/1 columns that `label` names, or all that the data set has; raises `DataError` where there are none"
     have = list(df.attrs.get('labels') or ())
@@ -98,7 +100,7 @@ def single_target(df, # the frame, with 0/1 label columns or with `label`
     one = one[keep].reset_index(drop=True)
     return _ready(one, kind[keep].to_numpy(), ', '.join(wanted))
 
-# %% ../nbs/19_targets.ipynb #df6f62c3
+# %% ../nbs/19_targets.ipynb #31e4d982
 def labels_target(df, # the frame, with 0/1 label columns
                    label=None # the labels to ask for: a list, or text with commas (default: all)
                   )->pd.DataFrame:
@@ -113,7 +115,8 @@ def labels_target(df, # the frame, with 0/1 label columns
         raise DataError(f"no image has the label {', '.join(none)}: leave it out with --label {','.join(rest)}")
     if none: say(f"no image has the label {', '.join(none)}: it is not asked")
     names,y = rest,y[rest]
-    if empty := int((y.sum(axis=1)==0).sum()): say(f"{empty} of {len(df)} images have none of the labels and stay as such")
+    if empty := int((y.sum(axis=1)==0).sum()):
+        say(f"{empty} of {len(df)} images have none of the labels and stay as such")
     text = y.apply(lambda r: ' + '.join(c for c in names if r[c]) or 'none', axis=1)
     return _ready(df.assign(**{o:y[o] for o in names}), text, ', '.join(names), labels=tuple(names))
 
@@ -124,10 +127,11 @@ def rarest_label(df # as from `labels_target`
     y = df[list(df.attrs['labels'])]
     return y.mul(1/y.sum().clip(lower=1)).idxmax(axis=1).where(y.any(axis=1), 'none')
 
-# %% ../nbs/19_targets.ipynb #a893aef7
+# %% ../nbs/19_targets.ipynb #64a31561
 _sexes = {**dict.fromkeys(('f','female','w','woman'), 'female'), **dict.fromkeys(('m','male','man'), 'male')}
 _sides = dict(L='left', R='right')
 
+# %% ../nbs/19_targets.ipynb #5f340b56
 def _words(df, col, words, label):
     "`label` from the column `col` by the dictionary `words`"
     df,s = _column(df, col, label)
@@ -138,12 +142,14 @@ def _words(df, col, words, label):
                         f"{', '.join(sorted(set(s[odd]))[:5])} (expected {' or '.join(sorted(set(words.values())))})")
     return _ready(df, s if odd.any() else new, col)
 
+# %% ../nbs/19_targets.ipynb #0c9a92f2
 def sex_target(df, # the frame, with `sex`
         label=None # another column (of a CSV it was chosen when the data was read)
        )->pd.DataFrame:
     "`female` or `male`"
     return _words(df, 'sex', _sexes, label)
 
+# %% ../nbs/19_targets.ipynb #54fa7db4
 def side_target(df, # the frame, with `eye`
          label=None # another column, likewise
         )->pd.DataFrame:
@@ -171,10 +177,11 @@ def sex_age_target(df, # the frame, with `sex` and `age`
     df = age_target(df.assign(sex=df.label).drop(columns='label'))
     return _ready(df.assign(age=df.label), df.sex, 'sex, age')
 
-# %% ../nbs/19_targets.ipynb #c80d8b72
+# %% ../nbs/19_targets.ipynb #261752b2
 _grade_words = {'no dr':0, 'none':0, 'normal':0, 'mild':1, 'moderate':2, 'severe':3, 'proliferative':4}
 _coarse = ('0','NPDR','PDR')
 
+# %% ../nbs/19_targets.ipynb #4b7bf276
 def grade_target(df, # the frame, with `grade` or `label`
              label=None # another column (of a CSV it was chosen when the data was read)
             )->pd.DataFrame:
@@ -187,6 +194,7 @@ def grade_target(df, # the frame, with `grade` or `label`
                         "choose a column with --label COL")
     return _ready(df, s, 'grade')
 
+# %% ../nbs/19_targets.ipynb #5555c487
 def grade_number_target(df, # the frame, with `grade`
               label=None # another column, likewise
              )->pd.DataFrame:

@@ -14,7 +14,7 @@ from .answers import Answer, Both, Category, MultiLabel, Number, Ordered
 from .targets import *
 from .vision.data import eye_dls
 
-# %% ../nbs/21_tasks.ipynb #c2bef601
+# %% ../nbs/21_tasks.ipynb #f1c74206
 @dataclass
 class Task:
     "A question that a net learns to answer from one image"
@@ -24,8 +24,10 @@ class Task:
     target:callable=class_target # frame -> frame with the target in `label`
     answer_type:type=Category # the kind of answer
     image:str='fundus' # kind of image: 'oct' or 'fundus'
+    size:int=None # side of the input in pixels, where the user says nothing (default: the net's own)
     column:str=None # the column that a CSV is asked for, where the user names none
     recipe:str=None # preprocessing, where the user names none
+    fit:str='tune' # how a net learns it, where the user says nothing: 'tune', or 'readout'
     flip:bool=True # mirroring left and right does not change the answer
     graded:bool=False # the classes are steps of a scale
     note:str='' # what the answer may not be used for
@@ -54,16 +56,16 @@ add_task(Task('disease', 'Which disease does this eye have?', 'vietai2020', sing
 add_task(Task('diseases', 'Which diseases does this eye show?', 'vietai2020', labels_target, MultiLabel,
               recipe='color'));
 
-# %% ../nbs/21_tasks.ipynb #4feb9aa4
+# %% ../nbs/21_tasks.ipynb #7a2aeab2
 _who = ("Sex and age are asked to learn what the retina shows, not to identify, sort or judge people. "
         "The net has seen two sexes as a register notes them.")
 
 add_task(Task('sex', "Is this a woman's or a man's eye?", 'odir5k', sex_target, column='sex',
-              recipe='color', note=_who))
+              recipe='clahe', fit='readout', size=300, note=_who))
 add_task(Task('age', 'How old is the owner of this eye, in years?', 'odir5k', age_target, Number, column='age',
-              recipe='color', note=_who))
+              recipe='clahe', fit='readout', size=300, note=_who))
 add_task(Task('sex_age', 'Whose eye is this: which sex, which age?', 'odir5k', sex_age_target, Both, column='sex',
-              recipe='color', note=_who));
+              recipe='clahe', fit='readout', size=300, note=_who));
 
 # %% ../nbs/21_tasks.ipynb #9651ea43
 add_task(Task('dr', 'How far has diabetic retinopathy come, grade 0 to 4?', 'eyepacs', grade_target, column='grade',
@@ -75,7 +77,7 @@ add_task(Task('dr_ordered', 'How far has diabetic retinopathy come, as a point o
 add_task(Task('laterality', 'Is this a left or a right eye?', 'odir5k', side_target, column='eye', recipe='color',
               flip=False));
 
-# %% ../nbs/21_tasks.ipynb #f4dc6af6
+# %% ../nbs/21_tasks.ipynb #26c4d2c2
 @patch
 def frame(self:Task,
           df, # as a parser returns it
@@ -84,6 +86,7 @@ def frame(self:Task,
     "`df` with the target in `label`; raises `DataError` where the data cannot be asked this"
     return self.target(df, label)
 
+# %% ../nbs/21_tasks.ipynb #761d1eb2
 @patch
 def answer(self:Task,
            df # as from `frame`, with `split`

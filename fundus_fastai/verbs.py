@@ -46,8 +46,8 @@ def _check_numbers(lr, **numbers):
     if lr not in (None,'find') and not 0<number(lr, '--lr')<float('inf'):
         raise DataError(f"--lr is to be above 0, not {lr}")
 
-# %% ../nbs/39_verbs.ipynb #229c1853
-def _start(task, arch, weights, balance, recipe, out, resume, force):
+# %% ../nbs/39_verbs.ipynb #4ff23832
+def _start(task, arch, weights, balance, recipe, fit, out, resume, force):
     "Check names, weights and folder before any image is read; return the run's folder, not yet made"
     from fundus_fastai.preprocess import as_recipe
     from fundus_fastai.tasks import get_task
@@ -55,6 +55,8 @@ def _start(task, arch, weights, balance, recipe, out, resume, force):
     from fundus_fastai.runs import check_run
     if resume and force: raise DataError("--resume goes on with a run and --force starts it again: pass one of them")
     get_task(task).answer_type('?').check_balance(balance)
+    if fit: one_of(fit, ('tune','readout'), 'way to fit')
+    if fit=='readout' and balance!='none': raise DataError(f"--balance {balance} is for --fit tune: a readout has none")
     as_recipe(None if recipe=='none' else recipe)
     find_weights(weights, find_net(arch))
     return check_run(out or f'runs/{task}-{arch}', resume, force)
@@ -75,7 +77,25 @@ def _finish(out, learn, df, config, history, maps, workers=None, valid=None):
     write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections)
     return s
 
-# %% ../nbs/39_verbs.ipynb #d240a5bd
+# %% ../nbs/39_verbs.ipynb #631ae430
+def _dealt(df, task, how, seed, allow_leak):
+    "The frame with its split; several labels are dealt by the rarest"
+    from fundus_fastai import runs
+    by = 'rarest' if runs.get_task(task).kind=='multilabel' else 'label'
+    return runs.split_frame(df, how, seed, allow_leak, by)
+
+def _done(out):
+    "Is the run finished? Says so"
+    done = all((out/f).exists() for f in ('config.json','report.html','README.md'))
+    if done: say(f"{out} is finished; here are its results (options of this call were not used)")
+    return done
+
+def _fit(task, weights):
+    "How a task is learned where the user says nothing; random stages are not worth listening to"
+    from fundus_fastai.tasks import get_task
+    return 'tune' if str(weights)=='none' else get_task(task).fit
+
+# %% ../nbs/39_verbs.ipynb #09626ab5
 def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
           data:str='phantom', # name of the catalog, folder, CSV, or phantom
           images:str=None, # CSV: folder of the images (default: the CSV's)
@@ -85,8 +105,9 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
           arch:str='resnet50', # any timm net, or torchvision's for what timm lacks
           weights:str='imagenet', # imagenet, none, or FILE (.safetensors, .npz, .pth, a run folder)
           size:int=None, # side of the input in pixels (default: the net's own; 224 for resnet50)
-          epochs:int=5, # epochs with all layers in training
-          freeze_epochs:int=1, # epochs of the head alone, before
+          fit:str=None, # tune (one-cycle training), or readout (linear, of the frozen net; default for sex and age)
+          epochs:int=5, # tune: epochs with all layers in training
+          freeze_epochs:int=1, # tune: epochs of the head alone, before
           lr:str=None, # highest learning rate (default: 2e-3), or find
           bs:int=32, # images a batch
           balance:str='none', # for rare classes: none, loss, sample, focal, or asymmetric (several labels)
@@ -105,28 +126,25 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     _check_numbers(lr, epochs=(epochs,1), freeze_epochs=(freeze_epochs,0), bs=(bs,1), size=(size,16), maps=(maps,0),
                    workers=(workers,0), seed=(seed,0))
-    out = _start(task, arch, weights, balance, recipe, out, resume, force)
-    if resume and all((out/f).exists() for f in ('config.json','report.html','README.md')):
-        say(f"{out} is finished; here are its results (options of this call were not used)")
-        return _show(out)
+    out = _start(task, arch, weights, balance, recipe, fit, out, resume, force)
+    if resume and _done(out): return _show(out)
     from fundus_fastai import runs
     df = runs.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient,
                          patients=patients, seed=seed, strict=strict)
-    frozen = resume and (out/'split.csv').exists()
-    by = 'rarest' if runs.get_task(task).kind=='multilabel' else 'label'
-    df = runs.split_frame(df, out/'split.csv' if frozen else split, seed, allow_leak, by)
-    opts = dict(arch=arch, weights=str(weights), size=size, bs=bs, balance=balance, recipe=recipe, epochs=epochs,
-                freeze_epochs=freeze_epochs, lr=lr, seed=seed, patients=patients)
+    how = out/'split.csv' if resume and (out/'split.csv').exists() else split
+    df,fit = _dealt(df, task, how, seed, allow_leak),fit or _fit(task, weights)
+    opts = dict(arch=arch, weights=str(weights), size=size, bs=bs, balance=balance, recipe=recipe, fit=fit,
+                epochs=epochs, freeze_epochs=freeze_epochs, lr=lr, seed=seed, patients=patients)
     return _show(out, _train(out, task, df, opts, workers, resume, force, maps, allow_leak))
 
-# %% ../nbs/39_verbs.ipynb #340d164c
+# %% ../nbs/39_verbs.ipynb #61f6286c
 def _learner(out, task, df, o, workers, resume, force, allow_leak):
     "The learner, and only then the run's folder with its frozen split: a wrong option leaves an earlier run as it was"
     from fastai.torch_core import set_seed
     from fundus_fastai import runs
     from fundus_fastai.data.splits import save_split
     set_seed(o['seed']) # of the first weights
-    net = {k:o[k] for k in ('arch','weights','size','bs','balance','recipe')}
+    net = {k:o[k] for k in ('arch','weights','size','bs','balance','recipe','fit')}
     learn = runs.make_learner(df, task, workers=workers, **net)
     runs.demand_known(learn, df) # a class that stands in the test rows only
     n = df[df.split=='train']
@@ -136,7 +154,7 @@ def _learner(out, task, df, o, workers, resume, force, allow_leak):
         save_split(df, runs.start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     return learn
 
-# %% ../nbs/39_verbs.ipynb #951fec56
+# %% ../nbs/39_verbs.ipynb #762c6b20
 def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     "Learner, fit, model, scores and pages"
     import shutil
@@ -146,7 +164,7 @@ def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     from fundus_fastai.vision.learner import input_size
     learn = _learner(out, task, df, o, workers, resume, force, allow_leak)
     info = dict(task=task, data=split_hash(df, labels=['label']))
-    info.update({k:o[k] for k in ('arch','weights','size','bs','balance','recipe')})
+    info.update({k:o[k] for k in ('arch','weights','size','bs','balance','recipe','fit')})
     hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
     valid = runs.validate(learn, df, out, workers)
     note = runs.split_note(df, allow_leak)

@@ -112,7 +112,7 @@ OTHERS = ['--data','phantom','--patients',12,'--seed',5] # other patients
 NET = ['--arch','resnet10t','--weights','none','--size',64,'--bs',16,'--workers',0]
 FAST = [*NET,'--epochs',1,'--maps',0]
 FULL = [*NET,'--epochs',2,'--maps',1]
-RUN_FILES = {'model.safetensors','config.json','split.csv','history.csv','predictions.csv','metrics.json','report.html','README.md'}
+RUN_FILES = {'model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv','metrics.json','report.html','README.md'}
 
 def names(folder): return {o.name for o in Path(folder).iterdir()}
 def digest(folder): return {str(o.relative_to(folder)):hashlib.sha256(o.read_bytes()).hexdigest() for o in Path(folder).rglob('*') if o.is_file()}
@@ -550,8 +550,8 @@ def change(run, **kw):
     c = json.loads((run/'config.json').read_text()) | kw
     (run/'config.json').write_text(json.dumps({k:v for k,v in c.items() if v is not None}))
 
-@pytest.mark.parametrize('kw,words', [(dict(format=2),['format 2','pip install -U']), (dict(format='2'),['format']), (dict(classes=None),['classes']),
-    (dict(arch='resnet5O'),['resnet5O']), (dict(arch='resnet18'),['resnet18']), (dict(task='sex'),['sex']), (dict(classes=['a','b']),['weights']),
+@pytest.mark.parametrize('kw,words', [(dict(format=3),['format 3','pip install -U']), (dict(format='2'),['format']), (dict(classes=None),['classes']),
+    (dict(arch='resnet5O'),['resnet5O']), (dict(arch='resnet18'),['resnet18']), (dict(task='sexes'),['sexes']), (dict(classes=['a','b']),['weights']),
     (dict(size='big'),['config.json','size']), (dict(normalize={}),['config.json','normalize']), (dict(head=[]),['config.json','head'])],
     ids=lambda o: json.dumps(o) if isinstance(o, dict) else '')
 def test_spoiled_config(fundus, copy, scans, kw, words):

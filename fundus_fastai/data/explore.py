@@ -19,13 +19,15 @@ from ..core import DataError, progress
 from ..images import read_image
 from ..preprocess import as_recipe, circle_crop, field_mask, field_of_view, square_resize
 
-# %% ../../nbs/15_data.explore.ipynb #358d7bee
+# %% ../../nbs/15_data.explore.ipynb #d12139b8
 def _demand(df, *cols):
     "Raise `DataError` if `df` has no rows, or lacks one of `cols`"
     lack = [o for o in cols if o not in df]
-    if lack: raise DataError(f"the frame has no column {', '.join(lack)} (there are: {', '.join(map(str, df.columns))})")
+    if lack:
+        raise DataError(f"the frame has no column {', '.join(lack)} (there are: {', '.join(map(str, df.columns))})")
     if not len(df): raise DataError("the frame has no rows: nothing to explore")
 
+# %% ../../nbs/15_data.explore.ipynb #5122376f
 def _count(n, what): return f"{n:,} {what}{'' if n==1 else 's'}"
 def _ns(df): return f"{_count(len(df), 'image')} of {_count(df.patient.nunique(), 'patient')}"
 
@@ -36,14 +38,15 @@ def _is01(s):
     "Does the column `s` hold nothing but 0, 1 and missing?"
     return (pd.api.types.is_bool_dtype(s) or pd.api.types.is_numeric_dtype(s)) and s.dropna().isin([0,1]).all()
 
-# %% ../../nbs/15_data.explore.ipynb #8568801a
+# %% ../../nbs/15_data.explore.ipynb #79a371a6
 def _what(df, labels=None):
     "The column, or the list of 0/1 columns, that `labels` means; by default what the frame was made for"
     if labels is not None: return labels if isinstance(labels, str) else list(labels)
     own = [o for o in df.attrs.get('labels') or () if o in df]
     if own: return own
     if 'label' in df: return 'label'
-    own = [o for o in df if o not in _own and not str(o).startswith('patient_') and _is01(df[o]) and df[o].notna().any()]
+    own = [o for o in df if o not in _own and not str(o).startswith('patient_') and _is01(df[o])
+           and df[o].notna().any()]
     if len(own)>1 or own and 'grade' not in df: return own
     if 'grade' in df: return 'grade'
     raise DataError(f"the frame has no labels (there are: {', '.join(map(str, df.columns))}): "
@@ -91,9 +94,10 @@ def _counted(df, values, what):
     rows += [(what, 'missing', values.codes<0)]*bool((values.codes<0).any())
     return [(a, b, int(m.sum()), df.patient[m].nunique(), m.mean()) for a,b,m in rows]
 
-# %% ../../nbs/15_data.explore.ipynb #bb5c1623
+# %% ../../nbs/15_data.explore.ipynb #a69754c5
 _bands = {'1':1, '2':2, '3 to 4':4, '5 to 9':9, '10 to 19':19, '20 to 49':49, '50 and more':np.inf}
 
+# %% ../../nbs/15_data.explore.ipynb #4f70b377
 def _per_patient(df):
     "How many images the patient of each image has, in bands"
     n = df.groupby('patient').path.transform('size')
@@ -135,7 +139,7 @@ def _figure(w, h, **kwargs):
     import matplotlib.pyplot as plt
     return plt.subplots(figsize=(w,h), dpi=72, layout='constrained', **kwargs)
 
-# %% ../../nbs/15_data.explore.ipynb #bfad46a4
+# %% ../../nbs/15_data.explore.ipynb #b9cdd936
 def _phantom(ax, df, y=1.02):
     "Say in the picture that the data are phantoms"
     if df.attrs.get('source')=='phantom':
@@ -143,6 +147,7 @@ def _phantom(ax, df, y=1.02):
                 color=_loud, bbox=dict(fc='w', ec='none', pad=1))
     return ax
 
+# %% ../../nbs/15_data.explore.ipynb #f843ab3b
 def _clean(ax, *sides):
     ax.spines[['top','right',*sides]].set_visible(False)
     ax.tick_params(length=0, labelsize=9)
@@ -335,7 +340,7 @@ def _pyramid(ax, t, width):
     ax.xaxis.set_major_formatter(lambda v,_: f'{abs(v):,.0f}')
     ax.set(xlabel='patients', ylabel='age in years')
 
-# %% ../../nbs/15_data.explore.ipynb #c86ca76d
+# %% ../../nbs/15_data.explore.ipynb #3ec8fe31
 def _pixels(path, least, recipe=None):
     "The image at `path`, small, as [H,W,3], and the mask of its field; a gray one is all field"
     im = read_image(path, least=least)
@@ -344,6 +349,7 @@ def _pixels(path, least, recipe=None):
     m = field_mask(field_of_view(im), .95)
     return im,m if m.any() else np.ones(m.shape, bool)
 
+# %% ../../nbs/15_data.explore.ipynb #6c60e95d
 def _each(f, items, what, workers):
     "`f` of each of `items`, by threads"
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -366,10 +372,11 @@ def _image_facts(path, least=128):
     r |= {f'std_{c}':float(v) for c,v in zip('rgb', px.std(0))}
     return r | dict(brightness=float(px.mean(0)@[.299,.587,.114]), black=float((im.max(-1)<16).mean()), problem='')
 
-# %% ../../nbs/15_data.explore.ipynb #048f3ebe
+# %% ../../nbs/15_data.explore.ipynb #cec9c4df
 _facts = ('width','height','aspect','bytes',*(f'{a}_{c}' for a in ('mean','std') for c in 'rgb'),
           'brightness','black','problem')
 
+# %% ../../nbs/15_data.explore.ipynb #131a4989
 def image_stats(df:pd.DataFrame, # a frame
                 n:int=None, # measure this many images, drawn at random; default: all
                 least:int=128, # pixels of the shorter side to decode at
@@ -399,7 +406,7 @@ def _groups(df, by=None, top=8):
     if not kept: raise DataError("no image has any of these labels: nothing to show")
     return {k:found[k] for k in kept}
 
-# %% ../../nbs/15_data.explore.ipynb #cb6584d9
+# %% ../../nbs/15_data.explore.ipynb #0bbc8b89
 def _measured(stats):
     "The rows of `stats` that could be measured; raises `DataError` where there are none"
     _demand(stats, 'path', 'patient')
@@ -408,15 +415,18 @@ def _measured(stats):
     if not len(ok): raise DataError(f"none of the {len(stats)} images could be read, as {stats.problem.iloc[0]}")
     return ok
 
+# %% ../../nbs/15_data.explore.ipynb #5117667a
 def _size_names(stats, most):
     "The size of each image as text, the rare ones as `other`, in the order of their area"
     wh = list(zip(stats.width.astype(int), stats.height.astype(int)))
     kept = sorted(pd.Series(wh).value_counts().index[:most], key=lambda o: (o[0]*o[1], o))
-    return pd.Categorical([f'{w}x{h}' if (w,h) in kept else 'other' for w,h in wh], [f'{w}x{h}' for w,h in kept]+['other'])
+    return pd.Categorical([f'{w}x{h}' if (w,h) in kept else 'other' for w,h in wh],
+                          [f'{w}x{h}' for w,h in kept]+['other'])
 
-# %% ../../nbs/15_data.explore.ipynb #393cf6ca
+# %% ../../nbs/15_data.explore.ipynb #ffbdec9b
 _colors = ('#1d4e89','#e07a1f','#2f8f4e','#b9506a','#7a5ea8','#8a6d3b','#3aa6b9','#6b7280')
 
+# %% ../../nbs/15_data.explore.ipynb #0406133d
 def plot_sizes(stats:pd.DataFrame, # from `image_stats`
                by=None, # a column, or a list of 0/1 columns; default: the labels
                top:int=8, # at most this many groups
@@ -437,10 +447,12 @@ def plot_sizes(stats:pd.DataFrame, # from `image_stats`
     ax.set_title(_ns(stats), fontsize=9, loc='left')
     return _phantom(_clean(ax, 'left','bottom'), stats)
 
-# %% ../../nbs/15_data.explore.ipynb #624c10e2
-_units = dict(bytes='file size in kB', brightness='brightness, 0 to 255', black='share of black', aspect='width / height',
+# %% ../../nbs/15_data.explore.ipynb #6bc029ad
+_units = dict(bytes='file size in kB', brightness='brightness, 0 to 255', black='share of black',
+              aspect='width / height',
               width='width in pixels', height='height in pixels')
 
+# %% ../../nbs/15_data.explore.ipynb #4d93be9d
 def _spread(ax, v, y, color):
     "Median, quartiles and the range from 5 to 95 % of `v` at the height `y`"
     a,b,c,d,e = np.percentile(v, [5,25,50,75,95])
@@ -467,12 +479,13 @@ def plot_image_stats(stats:pd.DataFrame, # from `image_stats`
     _phantom(axs[0,-1], stats)
     return fig
 
-# %% ../../nbs/15_data.explore.ipynb #7c42ae48
+# %% ../../nbs/15_data.explore.ipynb #254466c5
 def _draw(df, where, n, seed):
     "At most `n` of the positions `where`, at random, each of another patient"
     i = np.random.default_rng(seed).permutation(np.asarray(where))
     return i[~df.patient.iloc[i].duplicated().to_numpy()][:n]
 
+# %% ../../nbs/15_data.explore.ipynb #f0ca0787
 def _tried(f, path):
     "`f` of `path`, `None` if it cannot be read"
     try: return f(path)
@@ -496,7 +509,7 @@ def _histogram(path, bins, least):
     px = im[m].astype(int)*bins//256
     return np.stack([np.bincount(px[:,c], minlength=bins)/len(px) for c in range(3)])
 
-# %% ../../nbs/15_data.explore.ipynb #8ef492c3
+# %% ../../nbs/15_data.explore.ipynb #e9c4a9d6
 def color_histograms(df:pd.DataFrame, # a frame
                      by=None, # a column, or a list of 0/1 columns; default: the labels
                      n:int=40, # images a group, one a patient
@@ -505,7 +518,7 @@ def color_histograms(df:pd.DataFrame, # a frame
                      least:int=128, # pixels of the shorter side to decode at
                      seed:int=0, # same seed, same images
                      workers:int=2 # threads
-                    )->pd.DataFrame: # index: group, channel, images; columns: levels 0 to 255; values: share of the pixels
+                    )->pd.DataFrame: # rows: group, channel, images; columns: levels 0 to 255
     "Average the color histograms of each group's images, over the field only"
     f = partial(_histogram, bins=bins, least=least)
     got = _sampled(df, f, 'histograms', by, n, top, seed, workers)
@@ -515,9 +528,10 @@ def color_histograms(df:pd.DataFrame, # a frame
     t.attrs = {'source':df.attrs.get('source')}
     return t
 
-# %% ../../nbs/15_data.explore.ipynb #85f3bc57
+# %% ../../nbs/15_data.explore.ipynb #ee552f66
 _rgb = dict(red='#c8372d', green='#2f8f4e', blue='#2f5fb3')
 
+# %% ../../nbs/15_data.explore.ipynb #7a4b508e
 def _panels(n, w, h, cols=4):
     "A figure with `n` panels of `w`x`h` inches, the unused ones switched off"
     cols = min(n, cols); rows = -(-n//cols)
@@ -560,12 +574,13 @@ def _tile(path, w, h, recipe):
     out[y:y+small.height,x:x+small.width] = small
     return out
 
-# %% ../../nbs/15_data.explore.ipynb #469c13ef
+# %% ../../nbs/15_data.explore.ipynb #990778c4
 def _tile_width(paths, h):
     "Width of a tile of height `h` that suits the images: half to double"
     seen = [o['aspect'] for p in paths if (o := _tried(_safe_facts, p))]
     return round(h*float(np.clip(np.median(seen or [1.]), .5, 2)))
 
+# %% ../../nbs/15_data.explore.ipynb #4a9b0835
 def _safe_facts(path):
     "`_file_facts`, with a `DataError` where the file cannot be opened"
     try: return _file_facts(path)
@@ -641,14 +656,15 @@ def mean_eye(df:pd.DataFrame, # a frame
         res[k] = MeanEye(a.mean(0), a.std(0), len(a), sum(o for _,o in rows.path), df.attrs.get('source') or '')
     return res
 
-# %% ../../nbs/15_data.explore.ipynb #f66f43c6
+# %% ../../nbs/15_data.explore.ipynb #402db0a6
 def plot_mean_eye(eyes:dict # from `mean_eye`
                  ): # the figure
     "Show mean (above) and standard deviation (below: bright where the images differ) of each group"
     fig,axs = _figure(1.5*len(eyes)+.5, 3.4, nrows=2, ncols=len(eyes), squeeze=False)
     high = max(1, *(np.percentile(o.std.mean(-1), 99.5) for o in eyes.values()))
     for (a,b),(k,o) in zip(axs.T, eyes.items()):
-        a.imshow(o.mean.round().clip(0, 255).astype(np.uint8)); b.imshow(o.std.mean(-1), cmap='magma', vmin=0, vmax=high)
+        a.imshow(o.mean.round().clip(0, 255).astype(np.uint8)); b.imshow(o.std.mean(-1), cmap='magma', vmin=0,
+                                                                         vmax=high)
         a.set_title(f'{k}\n{_count(o.images, "patient")}', fontsize=8, parse_math=False)
         if o.source=='phantom': b.set_xlabel('PHANTOM DATA', color=_loud, weight='bold', fontsize=7)
     for ax in axs.flat: ax.set(xticks=[], yticks=[]); _clean(ax, 'left','bottom')

@@ -65,9 +65,10 @@ def read_aptos(root # the download, unpacked
     df = _matched(rows, _images(root), src)
     return _set_frame(df.assign(patient=df.key), root, alone='the APTOS set')
 
-# %% ../../nbs/09_data.fundus.ipynb #3df9a549
+# %% ../../nbs/09_data.fundus.ipynb #0a49efeb
 _idrid_want = 'idrid_labels.csv (id_code, diagnosis) and Imagenes/Imagenes/<id_code>.jpg, or the official grading set'
 
+# %% ../../nbs/09_data.fundus.ipynb #ba8a357d
 def _idrid_official(root, tables):
     "Rows of the official tables of grades: image, grade, and the risk of macular edema, 0 to 2"
     parts = []
@@ -96,10 +97,11 @@ def read_idrid(root # the mirror's download, or the official grading set
         df['patient'] = df.key
     return _set_frame(df, root, alone='IDRiD')
 
-# %% ../../nbs/09_data.fundus.ipynb #e97d5266
+# %% ../../nbs/09_data.fundus.ipynb #2c304de2
 _messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicated_dme, adjudicated_gradable; in the "
                   "mirror id_code, diagnosis) beside the images")
 
+# %% ../../nbs/09_data.fundus.ipynb #ca1651f5
 def _messidor_rows(root):
     "Path of the table of grades, and its rows"
     src,raw = _set_table(root, r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv', (), 'Messidor-2', _messidor_want)
@@ -137,9 +139,10 @@ def read_messidor2(root # a folder with the images, the table of grades and, if 
     return _set_frame(df, root, ('macular edema',) if 'macular edema' in df else (), alone=None if len(pairs) else
                       "Messidor-2 without messidor-2.csv (left;right)")
 
-# %% ../../nbs/09_data.fundus.ipynb #0f312fdb
+# %% ../../nbs/09_data.fundus.ipynb #89a53da8
 _rfmid_parts = {'train':'training', 'valid':'validation', 'test':'testing'}
 
+# %% ../../nbs/09_data.fundus.ipynb #2bf6f58f
 def _rfmid_part(root, side, word):
     "Rows of one part, with the labels that its table has"
     found = _files(root, rf'.*RFMiD_{word}_Labels\.csv')
@@ -167,13 +170,14 @@ def read_rfmid(root # the download, unpacked
 # %% ../../nbs/09_data.fundus.ipynb #1c164c57
 DIARET_LESIONS = ('hardexudates','softexudates','hemorrhages','redsmalldots')
 
-# %% ../../nbs/09_data.fundus.ipynb #9ca4fa68
+# %% ../../nbs/09_data.fundus.ipynb #37622632
 def _diaret_split(root):
     "Key -> split by the lists that come with the set"
     lists = {o:_files(root, rf'({o}set|ddb1_v02_01_{o})\.txt') for o in ('train','test')}
     read = lambda f: re.findall(r'image(\d{3})\.png', Path(f).read_text(errors='replace'))
     return {f'image{n}':k for k,v in lists.items() if v for n in read(v[0])}
 
+# %% ../../nbs/09_data.fundus.ipynb #382eec99
 def _diaret_key(names): return 'image' + _key(names).str.extract(r'(\d{3})$', expand=False)
 
 # %% ../../nbs/09_data.fundus.ipynb #b3954776
@@ -205,9 +209,10 @@ def read_diaretdb1(root # the download, version 1 or 2.1
     if bare.any(): say(f"{root}: {bare.sum()} of {len(df)} images have no lesions marked by the experts")
     return _set_frame(df.sort_values('key'), root, alone='DIARETDB1')
 
-# %% ../../nbs/09_data.fundus.ipynb #a3c73d62
+# %% ../../nbs/09_data.fundus.ipynb #37351c96
 _papila_kinds = {'0':'healthy', '1':'glaucoma', '2':'suspect'}
 
+# %% ../../nbs/09_data.fundus.ipynb #11b28d34
 def _cells(path):
     "The cells of the CSV or Excel file `path` as text, without a heading"
     if not path.lower().endswith('.xlsx'): return _table(path)[0].T.reset_index().T.reset_index(drop=True)
@@ -245,9 +250,10 @@ def read_papila(root # the download, unpacked
     df = _matched(rows, _images(root, 'FundusImages'), found['R'][0])
     return _set_frame(df.assign(split=None), root, ('normal','glaucoma'))
 
-# %% ../../nbs/09_data.fundus.ipynb #1e410315
+# %% ../../nbs/09_data.fundus.ipynb #e960216b
 _ukb_re = r'(?i)^(\d+)_(21015|21016)_(\d+)_(\d+)\.'
 
+# %% ../../nbs/09_data.fundus.ipynb #a49c293c
 def read_ukb(root # a folder of images, with or without {train,val}/{female,male}
             )->pd.DataFrame: # the frame, with `sex`, `visit` and `replicate`
     "Read fundus photographs with the file names of UK Biobank; raises `DataError` where there are none"

@@ -264,14 +264,14 @@ def _measure(net, x, y, boxes, window, output, pick, bs, device, show):
             return s.cpu()
         return in_batches(ask, len(boxes), bs, show)
 
-# %% ../../nbs/32_explain.occlusion.ipynb #dcd22d45
+# %% ../../nbs/32_explain.occlusion.ipynb #2e9b6059
 def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
               window=32, # side of the window in pixels, or (height, width)
               stride=16, # from one window to the next in pixels, or (rows, columns)
               fill='mean', # 'mean' and 'blur' of each image, 'zero' of the tensor, a number, or one a channel
               target=None, # class, by number or name, or a list of them (default: all)
-              output='logit', # 'logit' (scores as the net gives them), 'prob' (softmax; sigmoid of one score), or your function
+              output='logit', # 'logit' (scores as they come), 'prob' (softmax; sigmoid of one score), or your function
               bs:int=64, # copies a batch; halved when out of memory
               device=None, # where to work (default: where the net is)
               progress:bool=True # a progress bar on a terminal

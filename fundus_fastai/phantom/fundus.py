@@ -16,15 +16,17 @@ from types import SimpleNamespace
 from zipfile import BadZipFile
 from ..core import DataError, one_of
 
-# %% ../../nbs/02_phantom.fundus.ipynb #2834367e
-LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration','retinal vascular occlusion',
+# %% ../../nbs/02_phantom.fundus.ipynb #3e5b5b9f
+LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
+          'retinal vascular occlusion',
           'normal')
-FUNDUS_LESIONS = ('microaneurysm','hemorrhage','hard_exudate','cotton_wool_spot','neovascularization','drusen','atrophy',
+FUNDUS_LESIONS = ('microaneurysm','hemorrhage','hard_exudate','cotton_wool_spot','neovascularization','drusen',
+                  'atrophy',
            'neovascular_amd','cupping','edema')
 MM = 14.4 # width of the field in millimeters
 ANGLE = {'female':131., 'male':147.} # mean angle between the temporal arcades at the disc, in degrees
 
-# %% ../../nbs/02_phantom.fundus.ipynb #9a3f847b
+# %% ../../nbs/02_phantom.fundus.ipynb #77824b67
 def _shared(rng, sex, age):
     "Traits that both eyes share"
     n,u,old = rng.normal,rng.uniform,(age-58)/13
@@ -34,6 +36,7 @@ def _shared(rng, sex, age):
         cup=u(.2,.45), oval=u(.85,.96), disc=u(1.62,1.95), tilt=n(0,8), dip=u(4,9), dist=n(4.45,.2), macula=u(.6,1.2),
         severity=u(.25,1.))
 
+# %% ../../nbs/02_phantom.fundus.ipynb #a7891e3d
 def phantom_patient(seed:int=0, # another seed is another world of patients
                     patient:int=1, # number of the patient
                     sex:str=None, # 'female' or 'male' (default: drawn)
@@ -45,13 +48,14 @@ def phantom_patient(seed:int=0, # another seed is another world of patients
     sex,age = one_of(sex or drawn, ANGLE, 'sex'),years if age is None else float(age)
     return SimpleNamespace(sex=sex, age=age, **_shared(rng, sex, age))
 
-# %% ../../nbs/02_phantom.fundus.ipynb #42b723dc
+# %% ../../nbs/02_phantom.fundus.ipynb #2ce4ce1f
 CAMERAS = {'round':  dict(shape='circle', blur=.5, tint=(1,1,1), noise=1.6),
            'clipped':dict(shape='clipped', blur=.7, tint=(1.06,.96,.9), noise=2.2),
            'notched':dict(shape='notch', blur=.4, tint=(.97,1.05,1.), noise=1.4),
            'soft':   dict(shape='circle', blur=1.1, tint=(1.03,1.,.8), noise=1.),
            'wide':   dict(shape='clipped', blur=.6, tint=(.95,.98,1.15), noise=2.)}
 
+# %% ../../nbs/02_phantom.fundus.ipynb #aa157ffc
 def _photo(seed, patient, eye, photo, p, camera):
     "Draw how a photograph was taken: nothing here may know of a disease"
     rng = np.random.default_rng([seed, patient, 'LR'.index(eye), photo, 11]); u,n = rng.uniform,rng.normal
@@ -60,14 +64,16 @@ def _photo(seed, patient, eye, photo, p, camera):
         focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6), light=n(0,.45,2), dust=int(rng.integers(0,4)),
         mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27), dark=u(0,7), bits=u(.35,.9))
 
-# %% ../../nbs/02_phantom.fundus.ipynb #abbc3773
+# %% ../../nbs/02_phantom.fundus.ipynb #dcc4b87d
 def _frame(v, size):
     "Geometry of the picture: pixels a millimeter, and where the fovea lies"
     s = size/MM*.96
     return SimpleNamespace(s=s, size=size, fx=size/2-v.cx*s, fy=size/2-v.cy*s)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #3ea508df
 def _px(g, pts): return np.asarray(pts, float)*g.s + (g.fx,g.fy)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #220db5c7
 def _grid(g):
     "Position of each pixel in millimeters, x and y"
     i = np.arange(g.size, dtype=np.float32)
@@ -84,9 +90,10 @@ def _field(size, shape):
     if shape=='notch': m &= (i[:,None]+.35*size)**2+(i-.35*size)**2 > (.03*size)**2
     return m
 
-# %% ../../nbs/02_phantom.fundus.ipynb #d0b59e1c
+# %% ../../nbs/02_phantom.fundus.ipynb #ec3cc027
 BASE = np.array([168., 78., 36.], np.float32)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #0fa15fa4
 def _cloud(rng, n, cell):
     "Smooth noise [n,n] with grains of `cell` pixels"
     k = rng.standard_normal((int(n/cell)+4,)*2, dtype=np.float32)
@@ -94,11 +101,13 @@ def _cloud(rng, n, cell):
     y,x = (rng.uniform(0,1,2)*cell).astype(int)
     return big[y:y+n,x:x+n]
 
+# %% ../../nbs/02_phantom.fundus.ipynb #1f324bd4
 def _choroid(rng, m):
     "Bands where noise is near zero, as choroidal vessels show"
     ridge = lambda cell: np.exp(-(_cloud(rng, m, cell)/.22)**2)
     return cv2.GaussianBlur(ridge(m/15)+.8*ridge(m/24), (0,0), .8)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #2998e2a5
 def _ground(rng, g, p, x, y):
     "Light from retina and choroid, [H,W,3]"
     m = g.size//4
@@ -111,7 +120,7 @@ def _ground(rng, g, p, x, y):
     im *= BASE*np.array([1-.05*p.pigment,1-.07*p.pigment,1-.05*p.pigment], np.float32)
     return im
 
-# %% ../../nbs/02_phantom.fundus.ipynb #b603ca21
+# %% ../../nbs/02_phantom.fundus.ipynb #d6abc40c
 def _macula(im, p, x, y):
     "Darken and yellow the macula, with a ring and a spark of light in the young"
     r2 = x*x+y*y
@@ -120,6 +129,7 @@ def _macula(im, p, x, y):
     ring = np.exp(-((np.sqrt(r2)-.95)/.12)**2)*np.clip(.3-y, 0, 1)*8
     im += ((ring+45*np.exp(r2*np.float32(-1/(2*.045**2))))*np.float32(p.sheen))[...,None]
 
+# %% ../../nbs/02_phantom.fundus.ipynb #ea8b8eed
 def _fibers(rng, im, p, x, y, disc):
     "Fine rays of nerve fibers above and below the disc"
     near = (slice(None),slice(max(0, int(np.searchsorted(x[0], disc[0]-4))),None))
@@ -127,9 +137,10 @@ def _fibers(rng, im, p, x, y, disc):
     r,a = cv2.cartToPolar(dx, dy)
     k = cv2.GaussianBlur(rng.standard_normal((1,2048)).astype(np.float32), (0,0), 1.5)[0]*2
     w = np.exp((.8-r)/1.6)*(dy/np.maximum(r,.1))**2*(r>.7)
-    im[near] += (w*(4+3.2*p.sheen)*(k[(a*(2047/(2*np.pi+1e-5))).astype(int)]+.8))[...,None]*np.array([.7,1.,.8], np.float32)
+    im[near] += (w*(4+3.2*p.sheen)*(k[(a*(2047/(2*np.pi+1e-5))).astype(int)]+.8))[...,None]*np.array([.7,1.,.8],
+                                                                                                     np.float32)
 
-# %% ../../nbs/02_phantom.fundus.ipynb #a58e653e
+# %% ../../nbs/02_phantom.fundus.ipynb #fcc68f3b
 def _disc_shape(p, rng, glaucoma):
     "Center, half axes and cup of the disc, in millimeters"
     ry,a = p.disc/2,np.deg2rad(p.dip)
@@ -139,18 +150,21 @@ def _disc_shape(p, rng, glaucoma):
     return SimpleNamespace(c=c, rx=ry*p.oval, ry=ry, turn=p.tilt, ratio=ratio, cup=cup, pale=rng.uniform(0,.6),
                            sharp=.06 if glaucoma else .1)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #3a65b043
 def _ellipse(x, y, c, rx, ry, turn, soft):
     "An ellipse with a soft edge of `soft` millimeters, 0 to 1"
     t = np.deg2rad(turn); dx,dy = x-np.float32(c[0]),y-np.float32(c[1])
-    d = 1-cv2.magnitude((dx*np.cos(t)+dy*np.sin(t)).astype(np.float32)/rx, (dy*np.cos(t)-dx*np.sin(t)).astype(np.float32)/ry)
+    d = 1-cv2.magnitude((dx*np.cos(t)+dy*np.sin(t)).astype(np.float32)/rx,
+                        (dy*np.cos(t)-dx*np.sin(t)).astype(np.float32)/ry)
     return 1/(1+np.exp(np.clip(d*(-2*min(rx,ry)/soft), -30, 30)))
 
-# %% ../../nbs/02_phantom.fundus.ipynb #635e9467
+# %% ../../nbs/02_phantom.fundus.ipynb #36d362f9
 def _window(x, y, c, r):
     "Slices of the pixels within `r` millimeters of `c`"
     (a,b),(e,f) = np.searchsorted(x[0], [c[0]-r,c[0]+r]),np.searchsorted(y[:,0], [c[1]-r,c[1]+r])
     return slice(e,f),slice(a,b)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #87bb41da
 def _disc(im, d, x, y):
     "Paint the disc; returns the mask of the disc and of the cup, bool [H,W]"
     w = _window(x, y, d.c, 1.9); x,y,part = x[w],y[w],im[w]
@@ -165,7 +179,7 @@ def _disc(im, d, x, y):
     whole = np.zeros((2,*im.shape[:2]), bool); whole[0][w],whole[1][w] = disc>.5,cup>.5
     return whole
 
-# %% ../../nbs/02_phantom.fundus.ipynb #2021dd51
+# %% ../../nbs/02_phantom.fundus.ipynb #615b4304
 def _path(rng, at, head, length, bend, tortuosity, step=.14):
     "Points [n,2] of a way that starts at `at` in direction `head` and bends; and its headings"
     n = max(3, int(length/step)); i = np.arange(n)
@@ -173,6 +187,7 @@ def _path(rng, at, head, length, bend, tortuosity, step=.14):
     h = head + bend(i*step) + tortuosity*(.11*noise[0]+.12*noise[1])
     return np.concatenate([[at], at+np.cumsum(np.stack([np.cos(h),np.sin(h)], 1)*step, 0)]), h
 
+# %% ../../nbs/02_phantom.fundus.ipynb #5be0fb90
 def _branch(rng, pts, heads, i, side, w, p):
     "A side branch at point `i`: its points and headings"
     head = heads[min(i,len(heads)-1)] + side*np.deg2rad(rng.uniform(28,58))
@@ -212,15 +227,17 @@ def _trees(rng, p, angle, disc, swollen=1.):
             _grow(rng, out[kind], pts, h, .72*base, .025, 2, p)
     return out
 
-# %% ../../nbs/02_phantom.fundus.ipynb #33911bd8
+# %% ../../nbs/02_phantom.fundus.ipynb #59f4d205
 def _ribbon(pts, w):
     "Outline of a way with widths"
     d = np.gradient(pts, axis=0); d /= np.maximum(np.hypot(d[:,0], d[:,1]), 1e-6)[:,None]
     n = np.stack([-d[:,1],d[:,0]], 1)*w[:,None]/2
     return np.concatenate([pts+n, (pts-n)[::-1]])
 
+# %% ../../nbs/02_phantom.fundus.ipynb #d08938f2
 def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
 
+# %% ../../nbs/02_phantom.fundus.ipynb #80e9db2d
 def _draw(g, tree, share=1.):
     "Cover of the vessels, 0 to 1, [H,W]"
     im = np.zeros((g.size,)*2, np.uint8)
@@ -243,10 +260,11 @@ def _vessels(im, g, trees):
     im += reflex[...,None]*np.array([26,20,12], np.float32)
     return {k:cover[k]>.35 for k in ('artery','vein')}
 
-# %% ../../nbs/02_phantom.fundus.ipynb #e93484bb
+# %% ../../nbs/02_phantom.fundus.ipynb #d22e368a
 BLOOD,DOT = ('mul',(.66,.42,.5)),('mul',(.7,.48,.55))
 EXUDATE,WOOL,DRUSEN = ('set',(238,205,112)),('set',(226,196,150)),('set',(222,170,88))
 
+# %% ../../nbs/02_phantom.fundus.ipynb #f45f1343
 def _blob(rng, c, rx, ry, turn=0., n=16, rough=.18):
     "Outline of an uneven ellipse, in millimeters"
     t,ph = np.linspace(0, 2*np.pi, n, endpoint=False),rng.uniform(0, 6, 3)
@@ -254,6 +272,7 @@ def _blob(rng, c, rx, ry, turn=0., n=16, rough=.18):
     q,a = np.stack([rx*r*np.cos(t), ry*r*np.sin(t)], 1),np.deg2rad(turn)
     return q@np.array([[np.cos(a),np.sin(a)],[-np.sin(a),np.cos(a)]])+c
 
+# %% ../../nbs/02_phantom.fundus.ipynb #59a9251b
 def _stamp(e, shapes, color, name, soft=0., strength=1.):
     "Paint `shapes` in `color` (a factor, or a color to be mixed in) and add them to the mask `name`"
     if not len(shapes): return
@@ -266,34 +285,41 @@ def _stamp(e, shapes, color, name, soft=0., strength=1.):
     if color[0]=='mul': e.im *= 1-a*(1-c)
     else: e.im += .75*a*(c-e.im)
 
-# %% ../../nbs/02_phantom.fundus.ipynb #1d064b0f
+# %% ../../nbs/02_phantom.fundus.ipynb #46e1d6a8
 def _spots(rng, n, lo, hi, c=(0,0)):
     "`n` points between `lo` and `hi` millimeters from `c`"
     r,t = np.sqrt(rng.uniform(lo**2, hi**2, n)),rng.uniform(0, 2*np.pi, n)
     return np.stack([c[0]+r*np.cos(t), c[1]+r*np.sin(t)], 1)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #f6c79046
 def _clear(e, pts, far=1.15): return pts[np.hypot(*(pts-e.d.c).T)>far] # not on the disc
 
+# %% ../../nbs/02_phantom.fundus.ipynb #b51f061f
 def _round(rng, pts, lo, hi, flat=1., rough=.18):
     "Blobs of `lo` to `hi` millimeters at `pts`"
     r = rng.uniform(lo, hi, len(pts))
     return [_blob(rng, c, s, s*rng.uniform(min(flat,.75), 1.), rng.uniform(0,180), 12, rough) for c,s in zip(pts, r)]
 
-# %% ../../nbs/02_phantom.fundus.ipynb #9d76f216
-def _microaneurysms(e, n): _stamp(e, _round(e.rng, _clear(e, _spots(e.rng, n, .5, 5.2)), .03, .05, 1, .05), DOT, 'microaneurysm')
+# %% ../../nbs/02_phantom.fundus.ipynb #0b459c8c
+def _microaneurysms(e, n): _stamp(e, _round(e.rng, _clear(e, _spots(e.rng, n, .5, 5.2)), .03, .05, 1, .05), DOT,
+                                  'microaneurysm')
 
+# %% ../../nbs/02_phantom.fundus.ipynb #7a5adbd6
 def _dots(e, n, lo=.04, hi=.12, area=(.6,5.6)):
     "Dot and blot hemorrhages"
     _stamp(e, _round(e.rng, _clear(e, _spots(e.rng, n, *area)), lo, hi), BLOOD, 'hemorrhage', .012)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #6ce2bf57
 def _flames(e, pts, size=(.12,.5)):
     "Flame hemorrhages along the nerve fibers"
     r,out = e.rng,[]
     for c in _clear(e, pts, 1.):
         a,l = np.rad2deg(np.arctan2(*(c-e.d.c)[::-1]))+r.normal(0,9),r.uniform(*size)
-        out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16), a+r.normal(0,5), 14, .25) for _ in range(3)]
+        out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16), a+r.normal(0,5), 14, .25)
+                for _ in range(3)]
     _stamp(e, out, BLOOD, 'hemorrhage', .015)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #567a0400
 def _exudates(e, n, ring=None):
     "Hard exudates in `n` groups, or along a ring of this radius round the fovea"
     r,out = e.rng,[]
@@ -304,9 +330,11 @@ def _exudates(e, n, ring=None):
         out += _round(r, pts, .025, .1, .6)
     _stamp(e, out, EXUDATE, 'hard_exudate')
 
-# %% ../../nbs/02_phantom.fundus.ipynb #a55d08c2
-def _wool(e, n): _stamp(e, _round(e.rng, _clear(e, _spots(e.rng, n, 2.2, 4.8), 1.5), .16, .3, .5), WOOL, 'cotton_wool_spot', .07, .85)
+# %% ../../nbs/02_phantom.fundus.ipynb #238ed7f8
+def _wool(e, n): _stamp(e, _round(e.rng, _clear(e, _spots(e.rng, n, 2.2, 4.8), 1.5), .16, .3, .5), WOOL,
+                        'cotton_wool_spot', .07, .85)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #d0940f44
 def _tangle(e, q):
     "Fine loops of new vessels around `q`: a cover [H,W]"
     r,m = e.rng,np.zeros((e.g.size,)*2, np.uint8)
@@ -316,6 +344,7 @@ def _tangle(e, q):
         cv2.polylines(m, [_fix(_px(e.g, pts))], False, 200, 1, cv2.LINE_AA, 4)
     return m
 
+# %% ../../nbs/02_phantom.fundus.ipynb #d422af5a
 def _new_vessels(e):
     "Neovascularization at the disc or elsewhere, with a preretinal hemorrhage in half of the eyes"
     r = e.rng
@@ -327,7 +356,7 @@ def _new_vessels(e):
         boat = _blob(r, q+[0,r.uniform(.5,1.2)], r.uniform(.5,1.1), r.uniform(.2,.45), r.normal(0,12))
         _stamp(e, [boat], BLOOD, 'hemorrhage', .03)
 
-# %% ../../nbs/02_phantom.fundus.ipynb #9ecc8530
+# %% ../../nbs/02_phantom.fundus.ipynb #14d5fa84
 def _retinopathy(e, grade, s):
     r = e.rng
     _microaneurysms(e, 5+int(r.integers(0,6)+6*s*(grade>1)+8*(grade>2)))
@@ -339,6 +368,7 @@ def _retinopathy(e, grade, s):
     if grade>=2 and r.random()<(.25 if grade==2 else .7): _wool(e, int(r.integers(1,5)))
     if grade==4: _new_vessels(e)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #449ab054
 def _edema(e, s):
     "Macular edema: a thickened, paler area with a ring of exudates and dots of blood"
     r,w = e.rng,.7+.6*s
@@ -347,7 +377,7 @@ def _edema(e, s):
     _exudates(e, 2+int(3*s), w*r.uniform(.9,1.15))
     _dots(e, 3+int(4*s), .03, .08, (.3,1.6))
 
-# %% ../../nbs/02_phantom.fundus.ipynb #e90218ef
+# %% ../../nbs/02_phantom.fundus.ipynb #c1051bf2
 def _degeneration(e, s):
     "Drusen, and in some eyes atrophy, or a membrane with blood"
     r,kind = e.rng,e.rng.random()
@@ -358,6 +388,7 @@ def _degeneration(e, s):
         _stamp(e, [area], ('set',(222,158,92)), 'atrophy', .02, .75)
     elif kind<.62: _membrane(e, r.normal(0,.4,2), .5+.6*s)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #57c0b099
 def _membrane(e, c, w):
     "A gray-green membrane with blood at its edge"
     r = e.rng
@@ -379,7 +410,7 @@ def _occlusion(e, s):
     _stamp(e, _round(r, _clear(e, fan(12, 1.5)), .06, .2), BLOOD, 'hemorrhage', .012)
     if r.random()<.6: _wool(e, int(r.integers(1,5)))
 
-# %% ../../nbs/02_phantom.fundus.ipynb #6cafc34e
+# %% ../../nbs/02_phantom.fundus.ipynb #dd3a9bd1
 def _draw_labels(rng):
     "Labels of an eye, with the frequencies of the VietAI set"
     if rng.random()<.153: return ('normal',)
@@ -389,15 +420,18 @@ def _draw_labels(rng):
         on = [dr if k=='diabetic retinopathy' else rng.random()<c for k,c in zip(LABELS, chances)]
         if any(on): return tuple(k for k,o in zip(LABELS, on) if o)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #043e04d1
 def _check_labels(labels, grade):
     "Labels as a tuple in order; raises `DataError` where they contradict each other"
     labels = tuple(k for k in LABELS if k in {one_of(o, LABELS, 'label') for o in labels})
-    if 'normal' in labels and len(labels)>1: raise DataError(f"an eye that is normal has no other label: {', '.join(labels)}")
+    if 'normal' in labels and len(labels)>1:
+        raise DataError(f"an eye that is normal has no other label: {', '.join(labels)}")
     if grade is not None and not 0<=grade<=4: raise DataError(f"grade={grade}: the grades go from 0 to 4")
-    if grade and 'diabetic retinopathy' not in labels: raise DataError(f"grade={grade} needs the label 'diabetic retinopathy'")
+    if grade and 'diabetic retinopathy' not in labels:
+        raise DataError(f"grade={grade} needs the label 'diabetic retinopathy'")
     return labels
 
-# %% ../../nbs/02_phantom.fundus.ipynb #da8e21ab
+# %% ../../nbs/02_phantom.fundus.ipynb #7d230872
 def _veil(im, rng, haze, n):
     "Light scattered in front of the retina"
     veil = np.clip(.75+.35*cv2.resize(_cloud(rng, 24, 8), (n,n), interpolation=cv2.INTER_CUBIC), .2, 1.3)
@@ -405,6 +439,7 @@ def _veil(im, rng, haze, n):
     im = cv2.GaussianBlur(im, (0,0), (.6+3.2*haze)*n/512)
     return im*(1-veil)+veil*np.array([172,120,78], np.float32)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #2a72d307
 def _shoot(im, v, haze):
     "Opacity, light, reflex, dust and focus"
     n,rng,cam = len(im),v.rng,CAMERAS[v.camera]
@@ -419,13 +454,14 @@ def _shoot(im, v, haze):
         im = im+(np.exp(-d2/.05)*rng.uniform(25,70))[...,None].astype(np.float32)*np.array([.8,1,.9], np.float32)
     return cv2.GaussianBlur(im, (0,0), max((cam['blur']+v.focus)*n/512, .3))*np.array(cam['tint'], np.float32)
 
-# %% ../../nbs/02_phantom.fundus.ipynb #2dd29ce7
+# %% ../../nbs/02_phantom.fundus.ipynb #ed97d1aa
 def _develop(im, v, field):
     "Bring color and contrast within `field` to those of the photograph, and black around it: uint8 [H,W,3]"
     mean,sd = cv2.meanStdDev(im, mask=field.astype(np.uint8))
     gain = v.contrast/cv2.meanStdDev(im.mean(2), mask=field.astype(np.uint8))[1].item()
     out = (im-mean[:,0].astype(np.float32))*(np.float32(gain)*np.array([1.25,.95,.7], np.float32))
-    out += v.mean.astype(np.float32)+v.rng.standard_normal(im.shape[:2], dtype=np.float32)[...,None]*CAMERAS[v.camera]['noise']
+    out += v.mean.astype(np.float32)+v.rng.standard_normal(im.shape[:2], dtype=np.float32)[...,
+            None]*CAMERAS[v.camera]['noise']
     out = np.clip(out, 0, 255).astype(np.uint8)
     out[~field] = int(v.dark)
     return out
@@ -454,12 +490,13 @@ class FundusPhantom:
     @property
     def mask(self): return np.any([np.zeros(self.image.shape[:2], bool), *self.masks.values()], axis=0)
 
-# %% ../../nbs/02_phantom.fundus.ipynb #df80202f
+# %% ../../nbs/02_phantom.fundus.ipynb #99b43458
 def _box(mask):
     "Box around a mask: x0, y0, x1, y1"
     (ys,),(xs,) = np.nonzero(mask.any(1)),np.nonzero(mask.any(0))
     return (int(xs[0]),int(ys[0]),int(xs[-1])+1,int(ys[-1])+1) if len(xs) else (0,0,0,0)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #30902832
 def _mirror(o):
     "The left eye of a right one"
     w,flip = o.image.shape[1],lambda a: np.ascontiguousarray(a[:,::-1])
@@ -468,7 +505,7 @@ def _mirror(o):
     for k in ('disc','cup','fovea'): x0,y0,x1,y1 = getattr(o, k); setattr(o, k, (w-x1,y0,w-x0,y1))
     return o
 
-# %% ../../nbs/02_phantom.fundus.ipynb #a9297823
+# %% ../../nbs/02_phantom.fundus.ipynb #aef50dbc
 def _fall_ill(e, labels, grade, s, cup):
     "Paint the lesions of `labels`"
     if 'macular degeneration' in labels: _degeneration(e, s)
@@ -477,6 +514,7 @@ def _fall_ill(e, labels, grade, s, cup):
     if 'retinal vascular occlusion' in labels: _occlusion(e, s)
     if 'glaucoma' in labels: e.masks['cupping'] = cup
 
+# %% ../../nbs/02_phantom.fundus.ipynb #ccac4203
 def _retina(p, v, g, rng, labels, grade, s, angle):
     "The eye before the camera: the picture, masks and the rest of the truth"
     x,y = _grid(g); d = _disc_shape(p, rng, 'glaucoma' in labels)
@@ -490,7 +528,7 @@ def _retina(p, v, g, rng, labels, grade, s, angle):
     truth = dict(vessels=vessels, disc=_box(disc), cup=_box(cup), fovea=tuple(int(o) for o in (*(c-r), *(c+r))))
     return e.im,e.masks,truth
 
-# %% ../../nbs/02_phantom.fundus.ipynb #9c84f9c5
+# %% ../../nbs/02_phantom.fundus.ipynb #11f88087
 def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
                    seed:int=0, # another seed is another world of patients
                    patient:int=1, # the same patient has the same anatomy in both eyes
@@ -505,7 +543,8 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     if size<64: raise DataError(f"size={size} is too small for an eye: use at least 64 pixels")
     p = phantom_patient(seed, patient, sex, age)
-    v,rng = _photo(seed, patient, one_of(eye, 'LR', 'eye'), photo, p, camera),np.random.default_rng([seed,patient,'LR'.index(eye),3])
+    v,rng = _photo(seed, patient, one_of(eye, 'LR', 'eye'), photo, p,
+                   camera),np.random.default_rng([seed,patient,'LR'.index(eye),3])
     if labels is None: labels = _draw_labels(np.random.default_rng([seed,patient,5]))
     labels = _check_labels(labels, grade)
     if grade is None: grade = int(rng.choice([1,2,3,4], p=[.3,.42,.16,.12])) if 'diabetic retinopathy' in labels else 0
@@ -515,11 +554,12 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     inside = _field(size, CAMERAS[v.camera]['shape'])
     masks = {k:m&inside for k,m in sorted(masks.items()) if (m&inside).any()}
     o = FundusPhantom(_develop(_shoot(im, v, haze), v, inside), {k:int(k in labels) for k in LABELS}, grade, masks,
-        field=inside, angles=dict(artery=angle, vein=angle-8), haze=haze, sex=p.sex, age=p.age, patient=patient, eye=eye,
+        field=inside, angles=dict(artery=angle,
+                                  vein=angle-8), haze=haze, sex=p.sex, age=p.age, patient=patient, eye=eye,
         camera=v.camera, bits=v.bits, **truth)
     return _mirror(o) if eye=='L' else o
 
-# %% ../../nbs/02_phantom.fundus.ipynb #a192b9ac
+# %% ../../nbs/02_phantom.fundus.ipynb #41821a39
 def _encode(o, suffix, quality=None):
     "The picture as bytes; of a JPEG without `quality`, at the one that comes nearest to `o.bits` a pixel"
     bgr,want = np.ascontiguousarray(o.image[...,::-1]),o.bits*o.field.size/8
@@ -532,6 +572,7 @@ def _encode(o, suffix, quality=None):
         lo,hi = (mid,hi) if len(jpeg(mid))<want else (lo,mid)
     return jpeg(lo)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #3aa4c013
 def save_fundus(o:FundusPhantom, # from `phantom_fundus`
                 image_path, # where the picture goes; the suffix says JPEG or PNG
                 truth_path, # where the truth goes, `<stem>.npz` in a folder called `truth`
@@ -539,12 +580,14 @@ def save_fundus(o:FundusPhantom, # from `phantom_fundus`
                ):
     "Write a picture and its truth"
     Path(image_path).write_bytes(_encode(o, Path(image_path).suffix, quality))
-    bits = {f'{kind}_{n}':np.packbits(m, axis=1) for kind,d in (('mask',o.masks),('vessel',o.vessels)) for n,m in d.items()}
+    bits = {f'{kind}_{n}':np.packbits(m, axis=1) for kind,d in (('mask',o.masks),('vessel',o.vessels)) for n,
+            m in d.items()}
     words = {k:getattr(o, k) for k in ('grade','disc','cup','fovea','haze','sex','age','patient','eye','camera','bits')}
-    np.savez_compressed(truth_path, **bits, **words, field=np.packbits(o.field, axis=1), shape=np.array(o.image.shape[:2]),
+    np.savez_compressed(truth_path, **bits, **words, field=np.packbits(o.field, axis=1),
+                        shape=np.array(o.image.shape[:2]),
         labels=np.array(list(o.labels.values())), angles=np.array(list(o.angles.values())))
 
-# %% ../../nbs/02_phantom.fundus.ipynb #23592eb9
+# %% ../../nbs/02_phantom.fundus.ipynb #dffcbe1e
 def _load(f, im):
     "The truth in the npz file `f`, for the picture `im`"
     with np.load(f, allow_pickle=False) as z: z = {k:z[k] for k in z.files}
@@ -555,8 +598,10 @@ def _load(f, im):
     return FundusPhantom(im, dict(zip(LABELS, z['labels'].tolist())), masks=part('mask'), vessels=part('vessel'),
         field=_bits(z['field'], w), angles=dict(zip(('artery','vein'), z['angles'].tolist())), **boxes, **words)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #b98be1a3
 def _bits(m, w): return np.unpackbits(m, axis=1, count=w).astype(bool)
 
+# %% ../../nbs/02_phantom.fundus.ipynb #4d2758b0
 def fundus_truth(image_path # a photograph that `save_fundus` wrote
                 )->FundusPhantom: # with its truth, or `None` if there is none beside the image
     "Read the truth that lies beside a phantom; raises `DataError` where it cannot be read"

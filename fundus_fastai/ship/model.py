@@ -24,7 +24,7 @@ FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image w
 def _versions():
     return dict(python=platform.python_version(), **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
 
-# %% ../../nbs/23_ship.model.ipynb #72295fac
+# %% ../../nbs/23_ship.model.ipynb #6c21d98a
 def save_model(learn, # from `eye_learner`
                to, # folder
                task:str='oct', # name of the task
@@ -37,7 +37,7 @@ def save_model(learn, # from `eye_learner`
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
     answer,recipe = answer_of(learn),str(getattr(getattr(learn.dls, 'opener', None), 'recipe', ''))
-    plain = answer.kind=='category' and not recipe
+    plain = answer.kind=='category' and not recipe and 'taps' not in learn.eye
     what = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
                 task=get_task(task).name)
     net = dict(**learn.eye, classes=answer.names, size=int(size), sha256=sha256(to/'model.safetensors'))
@@ -45,9 +45,10 @@ def save_model(learn, # from `eye_learner`
     write_json(to/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return to
 
-# %% ../../nbs/23_ship.model.ipynb #1f6a9f8d
+# %% ../../nbs/23_ship.model.ipynb #de573015
 def _numbers(o, least): return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
 
+# %% ../../nbs/23_ship.model.ipynb #40650606
 def _unsound(cfg):
     "Names of the fields of `cfg` that cannot be"
     c,n,size = cfg['classes'],cfg['normalize'],cfg['size']
@@ -56,6 +57,8 @@ def _unsound(cfg):
     least = 1 if 'answer' in cfg else 2
     ok['classes'] = isinstance(c, list) and all(isinstance(o, str) for o in c) and len(set(c))==len(c)>=least
     ok['recipe'] = isinstance(cfg.get('recipe', ''), str)
+    t = cfg.get('taps')
+    ok['taps'] = t is None or (isinstance(t, list) and t!=[] and all(isinstance(o, str) for o in t))
     ok['size'] = type(size) is int and 8<=size<=4096
     ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
     return [k for k,v in ok.items() if not v]
@@ -85,7 +88,7 @@ def _check_weights(path, cfg):
         raise ModelError(f"{path} is not the file that config.json was written for (its sha256 differs): "
                          "it was changed or damaged; copy the run folder again from its source")
 
-# %% ../../nbs/23_ship.model.ipynb #a20b66d1
+# %% ../../nbs/23_ship.model.ipynb #9dd3129b
 def _blank_frame(answer):
     "One black image in training and in validation for each name, so that `DataLoaders` can be built without data"
     n,blank = max(2, len(answer.names)),np.zeros((32,32,3), np.uint8)
@@ -94,14 +97,16 @@ def _blank_frame(answer):
     df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n, age=answer.center))
     return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind=='multilabel' else df
 
+# %% ../../nbs/23_ship.model.ipynb #e2073d16
 def _answer(cfg): return answer_from(cfg['answer']) if 'answer' in cfg else Category(cfg['classes'])
 
+# %% ../../nbs/23_ship.model.ipynb #6adeafe8
 def _recipe(cfg):
     "The recipe of `cfg`; raises `ModelError` where this version does not know a step of it"
     try: return as_recipe(cfg.get('recipe'))
     except EyeError as e: raise ModelError(f"config.json names a recipe that this version cannot follow: {e}") from None
 
-# %% ../../nbs/23_ship.model.ipynb #e1089484
+# %% ../../nbs/23_ship.model.ipynb #61497ec6
 def load_model(path, # run folder
                device=None # where the model goes (default: fastai's)
               )->Learner: # in evaluation mode, its config in `learn.config`
@@ -115,7 +120,8 @@ def load_model(path, # run folder
                    device=device)
     stats = [cfg['normalize'][k] for k in ('mean','std')]
     try:
-        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, stats=stats, **cfg['head'])
+        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, stats=stats,
+                            taps=cfg.get('taps'), **cfg['head'])
         learn.model.load_state_dict(load_file(path/'model.safetensors'))
     except EyeError: raise
     except Exception as e:

@@ -62,9 +62,10 @@ def default_workers(n:int # number of images
     if n<500 or not shm.exists() or shutil.disk_usage(shm).free < 512*2**20: return 0
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
 
-# %% ../../nbs/20_vision.data.ipynb #ea7bd2ae
+# %% ../../nbs/20_vision.data.ipynb #4b8904c4
 _images = dict(oct=PILOct, fundus=PILFundus)
 
+# %% ../../nbs/20_vision.data.ipynb #e196db4d
 class OpenEye(Transform):
     "Open a path (or take an array) as an eye of `image` kind, through `recipe`, which crops to `size` pixels"
     def __init__(self, image:str='oct', recipe=None, size:int=0):

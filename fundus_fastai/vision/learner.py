@@ -6,8 +6,8 @@
 __all__ = ['Net', 'find_net', 'read_weights', 'load_body', 'find_weights', 'eye_learner', 'one_cycle_plan', 'EpochSeed', 'Keeper',
            'RestoreScaler', 'TerminalProgress', 'input_size', 'answer_of']
 
-# %% ../../nbs/22_vision.learner.ipynb #e1db39b5
-import json, random, tempfile, threading, time
+# %% ../../nbs/22_vision.learner.ipynb #8911f5cd
+import json, random, re, tempfile, threading, time
 from dataclasses import dataclass
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
@@ -18,6 +18,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 from ..core import DataError, EyeError, ModelError, one_of, progress, read_json, say, whole_file
 from ..answers import Answer, Category
+from .taps import fit_readout, tapped
 from .data import default_workers, eye_dls
 
 # %% ../../nbs/22_vision.learner.ipynb #1900e77b
@@ -93,7 +94,7 @@ def _surplus(sd, names, net):
     stages = {n[:i] for n in mine if n.split('.')[0] in tops for i,c in enumerate(n) if c=='.'}
     return [k for k in sd if k.split('.')[0] in tops and k.rpartition('.')[0] not in stages and k not in mine]
 
-# %% ../../nbs/22_vision.learner.ipynb #9cfbbef1
+# %% ../../nbs/22_vision.learner.ipynb #3b1bbd8c
 def load_body(model, # a fastai vision model: body, then head
               sd:dict, # tensors by name, of the full net or of a model saved by us
               net:Net, # what the model is
@@ -101,6 +102,7 @@ def load_body(model, # a fastai vision model: body, then head
              ):
     "Fill the body of `model` from `sd`; raises `ModelError` if any of its tensors is missing"
     body,own = model[0],any(k.startswith('0.') for k in sd)
+    if own: sd = {re.sub(r'^0\.body\.', '0.', k):v for k,v in sd.items()} # of a readout
     names = {k: '0.'+k for k in body.state_dict()} if own else _full_names(body, net)
     fits = {k:sd[n] for k,n in names.items() if n in sd and sd[n].shape==body.state_dict()[k].shape}
     lost = [names[k] for k in names if k not in fits and not k.endswith('num_batches_tracked')]
@@ -112,7 +114,7 @@ def load_body(model, # a fastai vision model: body, then head
                          "name the net that the weights belong to with --arch")
     body.load_state_dict(fits, strict=False)
 
-# %% ../../nbs/22_vision.learner.ipynb #57baf383
+# %% ../../nbs/22_vision.learner.ipynb #daa8027a
 def _promptly(f, seconds=8):
     "Call `f` and wait at most `seconds`, whatever resolvers and proxies do; raises what it raises, or `TimeoutError`"
     got = {}
@@ -124,6 +126,7 @@ def _promptly(f, seconds=8):
     if 'value' in got: return got['value']
     raise got.get('error') or TimeoutError(f"no answer within {seconds} seconds")
 
+# %% ../../nbs/22_vision.learner.ipynb #bff729c6
 def _no_file(net, host, e):
     "The sentence for weights that could not be had"
     return ModelError(f"the ImageNet weights of {net.arch} are not on this machine and {host} did not give them "
@@ -203,13 +206,14 @@ def _make(dls, net, kwargs):
         raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({_first_line(e)}): "
                          "take a net of timm") from None
 
-# %% ../../nbs/22_vision.learner.ipynb #6a9daa0a
+# %% ../../nbs/22_vision.learner.ipynb #6dd74949
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
                 arch:str='resnet50', # any timm name, or torchvision's for what timm lacks
                 weights='imagenet', # 'imagenet', `None` for a random start, or a file or run folder
                 amp:bool=None, # mixed precision (default: on a CUDA device)
                 stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
+                taps=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
                 **kwargs
                )->Learner:
     "A `Learner` with the named net, frozen but for its head where weights were given; raises `EyeError`, `ModelError`"
@@ -222,8 +226,13 @@ def eye_learner(dls, # from `eye_dls`
     if path:
         load_body(learn.model, _read_start(path, start), net, path.name)
         learn.freeze()
+    if taps:
+        learn.model = tapped(learn.model, answer.n_out, None if taps is True else taps)
+        learn.opt = None
+        learn.freeze() # of a readout the body stays as it is
     _normalize(dls, stats, arch)
     learn.eye = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
+    if taps: learn.eye['taps'] = learn.model[0].names
     if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
     return learn
 
@@ -395,6 +404,16 @@ def fit_eye(self:Learner,
         opt_state = None
     _take_best(self, keep)
     return pd.DataFrame(keep.rows)
+
+# %% ../../nbs/22_vision.learner.ipynb #2d1f1bc9
+@patch
+def read_out(self:Learner, # made with `taps=True`
+             workers:int=0 # loader processes
+            )->pd.DataFrame: # history, one row
+    "Fit the linear readout of a learner; validation chooses the penalty"
+    t0 = time.time()
+    losses = fit_readout(self, workers)
+    return pd.DataFrame([dict(stage='readout', epoch=0, **losses, seconds=round(time.time()-t0, 2))])
 
 # %% ../../nbs/22_vision.learner.ipynb #f203114a
 @patch
