@@ -244,7 +244,7 @@ def _upset_totals(ax, images):
     ax.set_yticks(range(len(images)), images.index, parse_math=False)
     _clean(ax, 'left','bottom').tick_params(labelbottom=False, labelleft=False, labelright=True)
 
-# %% ../../nbs/15_data.explore.ipynb #48bcd179
+# %% ../../nbs/15_data.explore.ipynb #d4405253
 def plot_combinations(df:pd.DataFrame, # a frame
                       labels=None, # a column of classes, or a list of 0/1 columns; default: the frame's own
                       top:int=15 # at most this many combinations; the others are counted as one
@@ -259,7 +259,7 @@ def plot_combinations(df:pd.DataFrame, # a frame
     _upset_dots(dots, list(images.index), [k for k,_ in shown])
     _upset_totals(totals, images)
     bars.set_title(_ns(df), fontsize=9, loc='left')
-    _phantom(bars, df)
+    _phantom(bars, df, 1.12)
     return fig
 
 # %% ../../nbs/15_data.explore.ipynb #87006b2a
@@ -426,7 +426,7 @@ def _size_names(stats, most):
 # %% ../../nbs/15_data.explore.ipynb #ffbdec9b
 _colors = ('#1d4e89','#e07a1f','#2f8f4e','#b9506a','#7a5ea8','#8a6d3b','#3aa6b9','#6b7280')
 
-# %% ../../nbs/15_data.explore.ipynb #0406133d
+# %% ../../nbs/15_data.explore.ipynb #72281520
 def plot_sizes(stats:pd.DataFrame, # from `image_stats`
                by=None, # a column, or a list of 0/1 columns; default: the labels
                top:int=8, # at most this many groups
@@ -445,7 +445,7 @@ def plot_sizes(stats:pd.DataFrame, # from `image_stats`
     ax.set_yticks(range(len(groups)), groups, parse_math=False); ax.set_ylim(len(groups)-.4, -.6)
     ax.set_xticks(range(len(names)), names, rotation=40, ha='right'); ax.set_xlim(-.6, max(len(names), 3)-.4)
     ax.set_title(_ns(stats), fontsize=9, loc='left')
-    return _phantom(_clean(ax, 'left','bottom'), stats)
+    return _phantom(_clean(ax, 'left','bottom'), stats, 1+.7/len(groups))
 
 # %% ../../nbs/15_data.explore.ipynb #6bc029ad
 _units = dict(bytes='file size in kB', brightness='brightness, 0 to 255', black='share of black',

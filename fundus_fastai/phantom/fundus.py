@@ -55,14 +55,14 @@ CAMERAS = {'round':  dict(shape='circle', blur=.5, tint=(1,1,1), noise=1.6),
            'soft':   dict(shape='circle', blur=1.1, tint=(1.03,1.,.8), noise=1.),
            'wide':   dict(shape='clipped', blur=.6, tint=(.95,.98,1.15), noise=2.)}
 
-# %% ../../nbs/02_phantom.fundus.ipynb #aa157ffc
+# %% ../../nbs/02_phantom.fundus.ipynb #c32bee6f
 def _photo(seed, patient, eye, photo, p, camera):
     "Draw how a photograph was taken: nothing here may know of a disease"
     rng = np.random.default_rng([seed, patient, 'LR'.index(eye), photo, 11]); u,n = rng.uniform,rng.normal
     drawn = list(CAMERAS)[rng.integers(len(CAMERAS))]
     return SimpleNamespace(rng=rng, camera=one_of(camera or drawn, CAMERAS, 'camera'), cx=u(.6,2.2), cy=n(0,.35),
         focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6), light=n(0,.45,2), dust=int(rng.integers(0,4)),
-        mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27), dark=u(0,7), bits=u(.35,.9))
+        mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27), dark=u(0,7), bits=u(.45,.9))
 
 # %% ../../nbs/02_phantom.fundus.ipynb #dcc4b87d
 def _frame(v, size):
@@ -454,19 +454,19 @@ def _shoot(im, v, haze):
         im = im+(np.exp(-d2/.05)*rng.uniform(25,70))[...,None].astype(np.float32)*np.array([.8,1,.9], np.float32)
     return cv2.GaussianBlur(im, (0,0), max((cam['blur']+v.focus)*n/512, .3))*np.array(cam['tint'], np.float32)
 
-# %% ../../nbs/02_phantom.fundus.ipynb #ed97d1aa
+# %% ../../nbs/02_phantom.fundus.ipynb #7344d4bb
 def _develop(im, v, field):
     "Bring color and contrast within `field` to those of the photograph, and black around it: uint8 [H,W,3]"
     mean,sd = cv2.meanStdDev(im, mask=field.astype(np.uint8))
     gain = v.contrast/cv2.meanStdDev(im.mean(2), mask=field.astype(np.uint8))[1].item()
     out = (im-mean[:,0].astype(np.float32))*(np.float32(gain)*np.array([1.25,.95,.7], np.float32))
-    out += v.mean.astype(np.float32)+v.rng.standard_normal(im.shape[:2], dtype=np.float32)[...,
-            None]*CAMERAS[v.camera]['noise']
+    noise = v.rng.standard_normal(im.shape[:2], dtype=np.float32)[...,None]
+    out += v.mean.astype(np.float32)+noise*CAMERAS[v.camera]['noise']
     out = np.clip(out, 0, 255).astype(np.uint8)
     out[~field] = int(v.dark)
     return out
 
-# %% ../../nbs/02_phantom.fundus.ipynb #aebacb10
+# %% ../../nbs/02_phantom.fundus.ipynb #5dbcef95
 @dataclass
 class FundusPhantom:
     "A fundus photograph with its truth"
@@ -486,7 +486,7 @@ class FundusPhantom:
     patient:int = 0
     eye:str = 'R' # 'L' or 'R'
     camera:str = ''
-    bits:float = .6 # bits a pixel that the file should take
+    bits:float = .6 # bits a pixel that a JPEG of 512 px is to take
     @property
     def mask(self): return np.any([np.zeros(self.image.shape[:2], bool), *self.masks.values()], axis=0)
 
@@ -528,7 +528,7 @@ def _retina(p, v, g, rng, labels, grade, s, angle):
     truth = dict(vessels=vessels, disc=_box(disc), cup=_box(cup), fovea=tuple(int(o) for o in (*(c-r), *(c+r))))
     return e.im,e.masks,truth
 
-# %% ../../nbs/02_phantom.fundus.ipynb #11f88087
+# %% ../../nbs/02_phantom.fundus.ipynb #0b933e8b
 def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
                    seed:int=0, # another seed is another world of patients
                    patient:int=1, # the same patient has the same anatomy in both eyes
@@ -543,8 +543,8 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     if size<64: raise DataError(f"size={size} is too small for an eye: use at least 64 pixels")
     p = phantom_patient(seed, patient, sex, age)
-    v,rng = _photo(seed, patient, one_of(eye, 'LR', 'eye'), photo, p,
-                   camera),np.random.default_rng([seed,patient,'LR'.index(eye),3])
+    v = _photo(seed, patient, one_of(eye, 'LR', 'eye'), photo, p, camera)
+    rng = np.random.default_rng([seed,patient,'LR'.index(eye),3])
     if labels is None: labels = _draw_labels(np.random.default_rng([seed,patient,5]))
     labels = _check_labels(labels, grade)
     if grade is None: grade = int(rng.choice([1,2,3,4], p=[.3,.42,.16,.12])) if 'diabetic retinopathy' in labels else 0
@@ -554,25 +554,38 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     inside = _field(size, CAMERAS[v.camera]['shape'])
     masks = {k:m&inside for k,m in sorted(masks.items()) if (m&inside).any()}
     o = FundusPhantom(_develop(_shoot(im, v, haze), v, inside), {k:int(k in labels) for k in LABELS}, grade, masks,
-        field=inside, angles=dict(artery=angle,
-                                  vein=angle-8), haze=haze, sex=p.sex, age=p.age, patient=patient, eye=eye,
-        camera=v.camera, bits=v.bits, **truth)
+                      field=inside, angles=dict(artery=angle, vein=angle-8), haze=haze, sex=p.sex, age=p.age,
+                      patient=patient, eye=eye, camera=v.camera, bits=v.bits, **truth)
     return _mirror(o) if eye=='L' else o
 
-# %% ../../nbs/02_phantom.fundus.ipynb #41821a39
+# %% ../../nbs/02_phantom.fundus.ipynb #d7b19d71
+def _says(n): return (b'PHANTOM, drawn by fundus_fastai, shows no patient. '*(n//51+1))[:n]
+
+def _fill(data, want):
+    "A JPEG or PNG file with comments that bring it to `want` bytes"
+    n = want-len(data)
+    if data[:2]==b'\xff\xd8':
+        sizes = [min(65_000, n-at) for at in range(0, n-4, 65_000)]
+        parts = b''.join(b'\xff\xfe'+(k-2).to_bytes(2,'big')+_says(k-4) for k in sizes if k>4)
+        return data[:20]+parts+data[20:] # after the JFIF header
+    if n<=20: return data
+    body = b'tEXtComment\0'+_says(n-20)
+    return data[:33]+(n-12).to_bytes(4,'big')+body+zlib.crc32(body).to_bytes(4,'big')+data[33:]
+
+# %% ../../nbs/02_phantom.fundus.ipynb #effdf8d9
 def _encode(o, suffix, quality=None):
-    "The picture as bytes; of a JPEG without `quality`, at the one that comes nearest to `o.bits` a pixel"
-    bgr,want = np.ascontiguousarray(o.image[...,::-1]),o.bits*o.field.size/8
-    if suffix.lower()=='.png': return cv2.imencode('.png', bgr)[1].tobytes()
+    "The picture as bytes, as many as were drawn for it unless a JPEG's `quality` is given"
+    bgr,n = np.ascontiguousarray(o.image[...,::-1]),len(o.image)
     jpeg = lambda q: cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, q])[1].tobytes()
+    if suffix.lower()=='.png': return _fill(cv2.imencode('.png', bgr)[1].tobytes(), int((11+3*o.bits)*n*n/8))
     if quality: return jpeg(quality)
-    lo,hi = 30,98
+    want,lo,hi = int(o.bits*(512/n)**.6*n*n/8),25,98 # a small picture needs more bits a pixel
     while hi-lo>1:
         mid = (lo+hi)//2
         lo,hi = (mid,hi) if len(jpeg(mid))<want else (lo,mid)
-    return jpeg(lo)
+    return _fill(jpeg(lo), want)
 
-# %% ../../nbs/02_phantom.fundus.ipynb #3aa4c013
+# %% ../../nbs/02_phantom.fundus.ipynb #e3f7a13b
 def save_fundus(o:FundusPhantom, # from `phantom_fundus`
                 image_path, # where the picture goes; the suffix says JPEG or PNG
                 truth_path, # where the truth goes, `<stem>.npz` in a folder called `truth`
@@ -580,12 +593,12 @@ def save_fundus(o:FundusPhantom, # from `phantom_fundus`
                ):
     "Write a picture and its truth"
     Path(image_path).write_bytes(_encode(o, Path(image_path).suffix, quality))
-    bits = {f'{kind}_{n}':np.packbits(m, axis=1) for kind,d in (('mask',o.masks),('vessel',o.vessels)) for n,
-            m in d.items()}
+    kinds = (('mask',o.masks), ('vessel',o.vessels))
+    bits = {f'{kind}_{n}':np.packbits(m, axis=1) for kind,d in kinds for n,m in d.items()}
     words = {k:getattr(o, k) for k in ('grade','disc','cup','fovea','haze','sex','age','patient','eye','camera','bits')}
     np.savez_compressed(truth_path, **bits, **words, field=np.packbits(o.field, axis=1),
-                        shape=np.array(o.image.shape[:2]),
-        labels=np.array(list(o.labels.values())), angles=np.array(list(o.angles.values())))
+                        shape=np.array(o.image.shape[:2]), labels=np.array(list(o.labels.values())),
+                        angles=np.array(list(o.angles.values())))
 
 # %% ../../nbs/02_phantom.fundus.ipynb #dffcbe1e
 def _load(f, im):

@@ -242,24 +242,24 @@ def _plan_ukb(rng, n, seed):
     name = [f"{1_000_000+p}_{21015 if e=='L' else 21016}_0_0.png" for p,e in zip(df.patient, df.eye)]
     return df.assign(path=[f"{'val' if s=='valid' else s}/{x}/{f}" for s,x,f in zip(df.split, df.sex, name)])
 
-# %% ../../nbs/06_phantom.layouts.ipynb #69b6ff5a
+# %% ../../nbs/06_phantom.layouts.ipynb #66c2d83f
 LAYOUTS = dict(vietai2020=(_plan_vietai,_write_vietai), eyepacs=(_plan_eyepacs,_write_eyepacs),
     aptos2019=(_plan_aptos,_write_aptos), odir5k=(_plan_odir,_write_odir), messidor2=(_plan_messidor2,_write_messidor2),
     idrid=(_plan_idrid,_write_idrid), rfmid=(_plan_rfmid,_write_rfmid), papila=(_plan_papila,_write_papila),
     diaretdb1=(_plan_diaretdb1,_write_diaretdb1), ukb=(_plan_ukb,lambda to, df: None))
 _beside = {'diaretdb1':_masks_diaretdb1}
-LAYOUT_RECIPE = 1 # raised when the same seed writes another folder
+LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 
-# %% ../../nbs/06_phantom.layouts.ipynb #1fff489e
+# %% ../../nbs/06_phantom.layouts.ipynb #df429ff5
 def _write_eye(to, name, row, seed, size):
     "Draw one row of the plan and write it with its truth; gives what the table of the truth needs"
     grade = None if pd.isna(row.grade) else int(row.grade)
     o = phantom_fundus(labels=row.labels, seed=seed, patient=row.patient, eye=row.eye, photo=row.photo, grade=grade,
                        sex=row.sex, size=size)
-    rng,path = np.random.default_rng([seed, row.patient, row.photo, 'LR'.index(row.eye)]),to/row.path
+    path = to/row.path
     truth = to/getattr(row, 'truth', 'truth')/f'{path.stem}.npz'
     for f in (path, truth): f.parent.mkdir(parents=True, exist_ok=True)
-    save_fundus(o, path, truth, int(rng.integers(85,96)))
+    save_fundus(o, path, truth)
     if name in _beside: _beside[name](to, row, o)
     pixels = {k:int(o.masks[k].sum()) if k in o.masks else 0 for k in LESIONS}
     labels = {k:int(o.labels[k]) for k in LABELS}

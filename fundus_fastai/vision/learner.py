@@ -206,7 +206,7 @@ def _make(dls, net, kwargs):
         raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({_first_line(e)}): "
                          "take a net of timm") from None
 
-# %% ../../nbs/22_vision.learner.ipynb #6dd74949
+# %% ../../nbs/22_vision.learner.ipynb #fcccdd3f
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
                 arch:str='resnet50', # any timm name, or torchvision's for what timm lacks
@@ -228,7 +228,7 @@ def eye_learner(dls, # from `eye_dls`
         learn.freeze()
     if taps:
         learn.model = tapped(learn.model, answer.n_out, None if taps is True else taps)
-        learn.opt = None
+        learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
         learn.freeze() # of a readout the body stays as it is
     _normalize(dls, stats, arch)
     learn.eye = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
