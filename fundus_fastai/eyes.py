@@ -55,13 +55,14 @@ def patient_truth(preds, # a table of predictions
     if set(classes)!={'normal','abnormal'}: return None
     return g.target.apply(lambda o: 'normal' if (o=='normal').all() else 'abnormal').to_frame('target')
 
-# %% ../nbs/29_eyes.ipynb #fb693e05
+# %% ../nbs/29_eyes.ipynb #3d43bcb0
 def combine_eyes(preds, # a table of predictions
                  kind:str=None, # of answers (default: as the columns tell)
                  blend=None # from `fit_blend`: a weighing learned on validation images (default: the plain mean)
                 )->pd.DataFrame: # one row a patient: path, patient, images, target..., p_<class>... or pred
     "Put the images of each patient together; `None` where the truth of a patient is not defined"
     kind = kind or kind_of(preds)
+    if kind=='both': return _combine_both(preds)
     if (truth := patient_truth(preds, kind)) is None: return None
     flat = _flat(kind)
     cols,_ = _answers(preds, flat)
@@ -71,6 +72,14 @@ def combine_eyes(preds, # a table of predictions
     n = preds.groupby('patient').size().rename('images')
     df = truth.join(out).join(n).rename_axis('patient').reset_index()
     return df.assign(path='patient '+df.patient.astype(str), eye=None)
+
+# %% ../nbs/29_eyes.ipynb #97b4186d
+def _ages(preds): return preds[['path','patient','eye']].assign(target=preds.target_age, pred=preds.pred_age)
+
+def _combine_both(preds):
+    "Sex and age of each patient; `None` where a patient has two sexes"
+    sex,age = combine_eyes(preds, 'category'),combine_eyes(_ages(preds), 'number')
+    return None if sex is None else sex.assign(target_age=age.target, pred_age=age.pred)
 
 # %% ../nbs/29_eyes.ipynb #b12fcc31
 def _features(z):
@@ -94,14 +103,14 @@ def _teach(x, y, flat, cols):
     ms = [model(LogisticRegression(C=.1)).fit(_own(x, c), y[f'target_{c[2:]}']) for c in cols]
     return lambda x: np.stack([m.decision_function(_own(x, c)) for m,c in zip(ms, cols)], 1)
 
-# %% ../nbs/29_eyes.ipynb #4160577d
+# %% ../nbs/29_eyes.ipynb #3788efb2
 def fit_blend(valid, # predictions of VALIDATION images
               kind:str=None, # of answers (default: as the columns tell)
               least:int=50 # patients with several images, to learn from
              ): # a function for `combine_eyes`, or `None` where there are too few patients, or a class is missing
     "Learn from validation patients how to weigh the images of a patient"
     kind = kind or kind_of(valid)
-    truth = patient_truth(valid, kind)
+    truth = patient_truth(valid, kind) if kind!='both' else None # two questions at once are not blended
     flat = _flat(kind)
     cols,_ = _answers(valid, flat)
     if truth is None or (valid.groupby('patient').size()>1).sum()<least: return None
@@ -126,12 +135,11 @@ def operating_points(kind:str, # of answers
     if five_steps(valid): res['threshold'] = best_threshold(*referral(valid), default=1.5 if kind=='ordered' else .5)
     return res
 
-# %% ../nbs/29_eyes.ipynb #2d2ba37c
+# %% ../nbs/29_eyes.ipynb #575752f6
 def _score_both(preds, operating=None, **kw):
     "Sex and age: the scores of the one, with the errors of the other among them"
     s = score(preds, **kw)
-    ages = s.preds[['path','patient','eye']].assign(target=s.preds.target_age, pred=s.preds.pred_age)
-    a = score_numbers(ages, (operating or {}).get('guess'), **kw)
+    a = score_numbers(_ages(s.preds), (operating or {}).get('guess'), **kw)
     s.metrics,s.kind,s.tables,s.operating = s.metrics|a.metrics,'both',a.tables,a.operating
     return s
 
@@ -143,7 +151,7 @@ def _score(kind, preds, operating, **kw):
     if kind=='both': return _score_both(preds, operating, **kw)
     return _scorers[kind](preds, **(operating or {}), **kw)
 
-# %% ../nbs/29_eyes.ipynb #d87cc5d5
+# %% ../nbs/29_eyes.ipynb #3382bfbb
 def score_as(kind:str, # 'category', 'multilabel', 'number', 'grades', 'ordered' or 'both'
              preds:pd.DataFrame, # a table of predictions
              operating:dict=None, # as from `operating_points`
@@ -152,7 +160,7 @@ def score_as(kind:str, # 'category', 'multilabel', 'number', 'grades', 'ordered'
             )->Scores: # with `by_patient` where patients have several images
     "Score any kind of answer, per image and per patient; raises `DataError` where the table is not sound"
     s = _score(kind, preds, operating, **kw)
-    if kind!='both' and s.preds.patient.duplicated().any():
+    if s.preds.patient.duplicated().any():
         s.by_patient = _by_patient(kind, s.preds, operating, valid, kw)
     return s
 

@@ -8,7 +8,7 @@ __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'che
            'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure', 'eye_view', 'truth_mask', 'map_text',
            'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
-# %% ../nbs/38_runs.ipynb #4094e198
+# %% ../nbs/38_runs.ipynb #91d52fd2
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from pathlib import Path
@@ -27,6 +27,7 @@ from fastai.vision.all import Learner, ifnone
 from .vision.learner import TerminalProgress, answer_of, eye_learner, find_net, input_size, one_cycle_plan
 from .evaluate import kind_of, read_predictions
 from .regression import age_bands
+from .grades import fill_cuts
 from .eyes import operating_points, score_as
 from .report import model_card, write_report
 from .explain.heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
@@ -215,13 +216,15 @@ def kind_for(learn:Learner, # a trained net
     kind = answer_of(learn).kind
     return 'grades' if kind=='category' and task and get_task(task).graded else kind
 
-# %% ../nbs/38_runs.ipynb #f4c5395d
+# %% ../nbs/38_runs.ipynb #de79489a
 def choose(learn:Learner, # a trained net
            task, # name of a task
            valid # predictions of its validation images
           )->dict: # for `config.json`, and for `score_as`
     "Choose thresholds or cut points on the validation images"
-    return operating_points(kind_for(learn, task), valid)
+    op = operating_points(kind_for(learn, task), valid)
+    if 'cuts' in op: op['cuts'] = fill_cuts(op['cuts'], int(learn.dls.train_ds.items.label.max()))
+    return op
 
 # %% ../nbs/38_runs.ipynb #16bd20ac
 def score_run(learn:Learner, # a trained net

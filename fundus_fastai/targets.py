@@ -177,16 +177,19 @@ def sex_age_target(df, # the frame, with `sex` and `age`
     df = age_target(df.assign(sex=df.label).drop(columns='label'))
     return _ready(df.assign(age=df.label), df.sex, 'sex, age')
 
-# %% ../nbs/19_targets.ipynb #261752b2
+# %% ../nbs/19_targets.ipynb #05b7a193
 _grade_words = {'no dr':0, 'none':0, 'normal':0, 'mild':1, 'moderate':2, 'severe':3, 'proliferative':4}
 _coarse = ('0','NPDR','PDR')
+_ungraded = ('-','--','?','.','x','na','n/a','nan','unknown','ungradable')
 
-# %% ../nbs/19_targets.ipynb #4b7bf276
+# %% ../nbs/19_targets.ipynb #b62c394e
 def grade_target(df, # the frame, with `grade` or `label`
              label=None # another column (of a CSV it was chosen when the data was read)
             )->pd.DataFrame:
     "The grade as text '0' to '4', or the three coarse steps '0', 'NPDR', 'PDR'; raises `DataError` for other values"
     df,s = _column(df, 'grade', label)
+    graded = ~s.str.lower().isin(_ungraded)
+    df,s = _keep(df, graded, 'grade'),s[graded].reset_index(drop=True)
     s = s.str.replace(r'\.0$', '', regex=True).str.lower().map(lambda o: str(_grade_words.get(o, o))).str.upper()
     odd = sorted(set(s)-set('01234'))
     if odd and not set(s)<=set(_coarse):
