@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['REFERABLE', 'cut_points', 'choose_cuts', 'fill_cuts', 'referral', 'five_steps', 'score_grades', 'plot_referral']
 
-# %% ../nbs/28_grades.ipynb #1d567ff3
+# %% ../nbs/28_grades.ipynb #76a0cca8
 import numpy as np, pandas as pd
 from functools import partial
+from .core import DataError
 from .evaluate import Scores, _axes, _mark, as_metrics, check_predictions, score
 from .stats import (_no_bootstrap, _share, auc, best_threshold, confusion, mean_abs_error,
                                  patient_bootstrap, quadratic_kappa)
@@ -101,7 +102,14 @@ def _qwk(df, names, n, seed, level):
     def kappa(y, p, w): return quadratic_kappa(confusion(y, p, len(names), w))
     return patient_bootstrap(kappa, y, p.argmax(1), df.patient, n, seed, level)
 
-# %% ../nbs/28_grades.ipynb #02149de9
+# %% ../nbs/28_grades.ipynb #39b85133
+def _demand_steps(y):
+    "Raise `DataError` for a grade that is no step of a scale"
+    odd = y[(y%1!=0)|(y<0)]
+    if len(odd): raise DataError(f"{len(odd)} grades in the column 'target' are no whole number from 0 on: "
+                                 f"{', '.join(map(str, odd.unique()[:5]))}")
+
+# %% ../nbs/28_grades.ipynb #0e9bd62d
 def score_grades(preds:pd.DataFrame, # path, patient, target, p_<grade>... or pred
                  cuts=None, # of points: where they are cut (default: halfway)
                  threshold:float=None, # of referral, chosen on validation images (default: .5, of points 1.5)
@@ -113,7 +121,9 @@ def score_grades(preds:pd.DataFrame, # path, patient, target, p_<grade>... or pr
     "Score a table of grades or of points on their scale; raises `DataError` where the table is not sound"
     df = check_predictions(preds)
     points,refer = 'pred' in df,five_steps(df)
-    if points: cuts = fill_cuts([] if cuts is None else cuts, int(df.target.max()))
+    if points:
+        _demand_steps(df.target)
+        cuts = fill_cuts([] if cuts is None else cuts, int(df.target.max()))
     if threshold is None: threshold = REFERABLE-.5 if points else .5
     s = score(_one_hot(df, cuts) if points else df, None, n_boot, seed, level, **meta)
     est = dict(qwk=_qwk(s.preds, s.classes, n_boot, seed, level))
