@@ -168,10 +168,17 @@ def _span(m):
 # %% ../nbs/24_evaluate.ipynb #d3a3f111
 def _value(m): return 'n/a' if m['value'] is None else f"{m['value']:.3f}" + (f" {m['unit']}" if m.get('unit') else '')
 
-# %% ../nbs/24_evaluate.ipynb #fc16ca24
+# %% ../nbs/24_evaluate.ipynb #e8196528
+_words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a constant guess',
+              mae_gain='gain over that guess',
+              r2='R²', qwk='quadratic kappa', f1='F1', referable_auc='AUC of referral',
+              average_precision='average precision', balanced_accuracy='balanced accuracy')
+_starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ')
+
 def _label(k): # 'sensitivity_my_class' keeps the second underscore
-    return {'auc':'AUC', 'mae':'mean absolute error', 'r2':'R²', 'qwk':'quadratic kappa', 'f1':'F1'}.get(k) or (
-        'AUC '+k[4:] if k.startswith('auc_') else 'F1 '+k[3:] if k.startswith('f1_') else k.replace('_', ' ', 1))
+    if k in _words: return _words[k]
+    start = next((o for o in _starts if k.startswith(o)), None)
+    return _starts[start]+k[len(start):] if start else k.replace('_', ' ', 1)
 
 # %% ../nbs/24_evaluate.ipynb #7caa2183
 def _row(k, m):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CSS', 'Html', 'to_html', 'figure_html', 'section', 'limits', 'report_html', 'write_report', 'card_text', 'model_card']
 
-# %% ../nbs/37_report.ipynb #e0a0a19f
+# %% ../nbs/37_report.ipynb #6fa0eeb7
 import base64, datetime, io, json, re
 import numpy as np, pandas as pd
 from fastcore.meta import delegates
@@ -14,7 +14,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 from .core import whole_file
-from .evaluate import PHANTOM, Scores, metrics_html, most_wrong, plot_confusion, plot_history, plot_roc
+from .evaluate import (PHANTOM, Scores, _label, metrics_html, most_wrong, plot_confusion, plot_history,
+                                    plot_roc)
 from .evaluate import _span, _value
 from .multilabel import plot_label_scores
 from .regression import plot_agreement, plot_numbers
@@ -189,12 +190,12 @@ def _asked(s, question, config):
     fold = f'<details><summary>All settings</summary><pre>{escape(rest)}</pre></details>' if rest else ''
     return section('What was asked', text, Html(fold))
 
-# %% ../nbs/37_report.ipynb #02433f59
+# %% ../nbs/37_report.ipynb #343994a7
 def _data(s, splits, note):
     "Where the images come from, how patients were split, and what was tested"
     where = f'Source: {s.source}.' if s.source else ''
     if s.phantom: where = 'Phantoms: images drawn by a program, with patients who do not exist.'
-    left = [] if splits is None else ['<div><h3>Images and patients by split</h3>', to_html(splits), '</div>']
+    left = [] if splits is None else ['<div><h3>Images (patients) by label and split</h3>', to_html(splits), '</div>']
     right = [f'<div><h3>Scored here: {escape(s.split)}, {_n(s)}</h3>', to_html(s.counts), '</div>']
     return section('Data and split', where, note, Html(f'<div class="figs">{"".join(left+right)}</div>'))
 
@@ -212,14 +213,12 @@ _main = dict(category=('auc','balanced_accuracy','accuracy'), multilabel=('auc',
              number=('mae','mae_guess','r2'), both=('auc','accuracy','mae'), grades=('qwk','referable_auc','accuracy'),
              ordered=('qwk','referable_auc','mae'))
 
-# %% ../nbs/37_report.ipynb #d5f0672c
+# %% ../nbs/37_report.ipynb #26779357
 def _metrics(s):
     "The numbers: three large, all in a table"
     macro = s.kind=='multilabel' or len(s.classes)!=2
-    words = dict(auc='AUC, macro' if macro else 'AUC', average_precision='average precision, macro', f1='F1, macro',
-                 referable_auc='AUC of referral', qwk='quadratic kappa', balanced_accuracy='balanced accuracy',
-                 accuracy='accuracy', mae='mean absolute error', r2='R²', mae_guess='error of a constant guess')
-    cards = ''.join(_card(words[k], s.metrics[k]) for k in _main[s.kind] if k in s.metrics)
+    def word(k): return _label(k)+(', macro' if macro and k in ('auc','average_precision','f1') else '')
+    cards = ''.join(_card(word(k), s.metrics[k]) for k in _main[s.kind] if k in s.metrics)
     note = f'<p class="soft">In small type: {100*s.level:g} % intervals. {_n(s)}.</p>'
     table = f'<div class="wide">{metrics_html(s.metrics, s.level)}</div>'
     return section('Results', Html(f'<div class="cards">{cards}</div>{note}'), *_tables(s), Html(table))
@@ -252,23 +251,30 @@ def _figures(s):
     figs = [figure_html(_drawn(f, size, s), caption, s.phantom) for f,size,caption in _pictures(s)]
     return section('Pictures of the results', Html(f'<div class="figs">{"".join(figs)}</div>'))
 
-# %% ../nbs/37_report.ipynb #e92c5b40
+# %% ../nbs/37_report.ipynb #966bd533
 def _patients(s):
     "The scores of patients beside those of images, where patients have several"
     if not s.by_patient: return Html('')
     keys = [k for k in _main[s.kind] if k in s.metrics]
     ways = {'one image': dict(metrics=s.metrics, n_patients=s.n_patients), **s.by_patient}
     text = lambda m: _value(m)+('' if m['low'] is None else f' ({_span(m)})')
-    rows = [{'scored by':w, **{k:text(o['metrics'][k]) for k in keys}, 'patients':o['n_patients']}
+    rows = [{'scored by':w, **{_label(k):text(o['metrics'][k]) for k in keys}, 'patients':o['n_patients']}
             for w,o in ways.items()]
     lead = ('The images of a patient (both eyes, as a rule) put together: the mean of their logits or numbers, and '
             'where validation has fifty such patients a small regression on mean, highest and lowest, from there.')
     return section('By patient', lead, pd.DataFrame(rows))
 
-# %% ../nbs/37_report.ipynb #597ddc01
+# %% ../nbs/37_report.ipynb #9f9ee4f6
+def _one_line(h):
+    "What one epoch, or a readout, has to tell: no curve"
+    what = 'A linear readout of the frozen net.' if h.stage=='readout' else 'One epoch.'
+    return f'{what} Loss {h.train_loss:.3f} on training, {h.valid_loss:.3f} on validation patients.'
+
+# %% ../nbs/37_report.ipynb #7945cd74
 def _curves(s, history):
     "Losses and metrics by epoch"
     if history is None or not len(history): return Html('')
+    if len(history)==1: return section('Training', _one_line(history.iloc[0]))
     figs = [(what, _drawn(plot_history, (4.4,2.7), history, what, source=s.source)) for what in ('loss','metrics')]
     caps = dict(loss='Loss by epoch, on training and on validation patients.',
                 metrics='Metrics by epoch, on validation patients.')

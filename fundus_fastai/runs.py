@@ -409,18 +409,28 @@ def map_section(learn:Learner, # a trained net
     if len(om.classes)==1: rows = rows.drop(columns='p')
     return ('Where it looks', [map_text(rows, om), rows.dropna(axis=1, how='all')], figs), rows
 
-# %% ../nbs/38_runs.ipynb #ef725bcc
-def split_table(df # the frame, with `split`
-               )->pd.DataFrame:
-    "Images and patients by split and label; of numbers, bands of them"
-    by = df.label
-    if pd.api.types.is_numeric_dtype(by) and by.nunique()>10: by = pd.Series(age_bands(by).to_numpy(), by.index)
-    elif by.nunique()>20: by = by.where(by.isin(by.value_counts().index[:19]), 'other combinations')
-    t = df.assign(label=by).groupby(['split','label']).agg(images=('path','size'), patients=('patient','nunique'))
-    return t.reset_index().sort_values('split', key=lambda c: c.map(dict(train=0, valid=1, test=2)), kind='stable'
-                                      ).reset_index(drop=True)
+# %% ../nbs/38_runs.ipynb #49c559aa
+def _long(df):
+    "A row for each image and label: bands of numbers, each of several labels, and a last one for all"
+    names,by = (df.attrs.get('label') or '').split(', '),df.label
+    several = len(names)>1 and set(names)<=set(df) and df[names].isin([0,1]).all(axis=None)
+    if several: parts = [df[df[o]==1].assign(label=o) for o in names]
+    elif pd.api.types.is_numeric_dtype(by) and by.nunique()>10: parts = [df.assign(label=age_bands(by).to_numpy())]
+    else: parts = [df.assign(label=by.astype(str))]
+    return pd.concat([*parts, df.assign(label='all')])
 
-# %% ../nbs/38_runs.ipynb #fc478723
+# %% ../nbs/38_runs.ipynb #ffff4dc4
+def split_table(df # the frame, with `split`
+               )->pd.DataFrame: # columns label, train, valid, test: images, and patients in parentheses
+    "Images and patients by label and split; of numbers, bands of them"
+    g = _long(df).groupby(['label','split'], sort=False)
+    n = g.agg(images=('path','size'), patients=('patient','nunique')).reset_index()
+    n = n.assign(n=n.images.astype(str)+' ('+n.patients.astype(str)+')')
+    t = n.pivot(index='label', columns='split', values='n')
+    rows = [*sorted(o for o in t.index if o!='all'), 'all']
+    return t.reindex(index=rows, columns=[o for o in ('train','valid','test') if o in t]).fillna('0').reset_index()
+
+# %% ../nbs/38_runs.ipynb #ddc0b729
 def write_pages(out, # folder
                 scores, # from `score_run`
                 root, # the data's folder
@@ -432,7 +442,8 @@ def write_pages(out, # folder
     "Write `report.html` and `README.md`"
     task = get_task(config['task'])
     what = task.question
-    if (label := config.get('label')) not in (None,'label'): what += f' Here: the column {label}.'
+    if (label := config.get('label')) not in (None,'label'):
+        what += f" Here: the column{'s' if ',' in label else ''} {label}."
     if task.note: what += f'\n\n{task.note}'
     write_report(out, scores, question=what, history=history, config=config, splits=splits, note=scores.note,
                  sections=sections, read=lambda p: read_image(Path(root)/p))
