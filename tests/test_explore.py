@@ -143,7 +143,7 @@ def test_all_missing_labels_say_so():
     df = pd.DataFrame(dict(path=list('ab'), patient=list('pq'), label=[None,None]))
     assert label_counts(df).images.to_dict()=={'missing':2}
     plot_combinations(df); plot_labels(df)
-    with pytest.raises(DataError, match='no image has any of these labels'): plot_montage(df)
+    with pytest.raises(DataError, match='no image has any of these labels'): plot_montage(df, by='label')
 
 # --- images
 
@@ -266,3 +266,14 @@ def test_real_odir(test_data):
     side = lambda m: m[44:84,64:,1].max()-m[44:84,:64,1].max() # the disc is on the right, left eyes mirrored
     assert side(e['L'].mean)>15 and side(e['R'].mean)>15
     assert (image_stats(df, 60).problem=='').all()
+
+
+def test_images_without_any_label_are_shown_together(tmp_path):
+    "All-zero label rows are no error: there is still something to see"
+    rows = []
+    for i in range(6):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (40,40,3), np.uint8)).save(tmp_path/f'{i}.png')
+        rows.append(dict(path=str(tmp_path/f'{i}.png'), patient=str(i), eye=None, drusen=0, haze=0))
+    df = pd.DataFrame(rows); df.attrs['labels'] = ('drusen','haze')
+    assert {'montage','mean','colors','sizes'}<=set(explore(df, workers=1))
+    with pytest.raises(DataError, match='no image has any'): plot_montage(df, by=['drusen'])

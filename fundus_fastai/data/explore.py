@@ -393,7 +393,7 @@ def image_stats(df:pd.DataFrame, # a frame
     res.attrs = dict(df.attrs)
     return res
 
-# %% ../../nbs/15_data.explore.ipynb #989692f5
+# %% ../../nbs/15_data.explore.ipynb #bf954f2e
 def _groups(df, by=None, top=8):
     "Name of each group of images -> their positions in `df`: the `top` largest groups, in the order of the labels"
     try: m = label_matrix(df, by)
@@ -403,6 +403,7 @@ def _groups(df, by=None, top=8):
     found = {k:np.flatnonzero(m[k].eq(1)) for k in m}
     least = sorted(map(len, found.values()))[::-1][:top][-1] if found else 0
     kept = [k for k,v in found.items() if len(v) and len(v)>=least][:top]
+    if not kept and by is None: return {'all':np.arange(len(df))} # labels that nobody has set
     if not kept: raise DataError("no image has any of these labels: nothing to show")
     return {k:found[k] for k in kept}
 
