@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/71_all.ipynb #864a882b
+# %% ../nbs/71_all.ipynb #229cf40e
 from fastai.vision.all import *
 from . import __version__
 from .core import *
@@ -37,6 +37,7 @@ from .regression import *
 from .grades import *
 from .eyes import *
 from .explain.heatmap import *
+from .explain.windowed import *
 from .explain.occlusion import *
 from .report import *
 from .runs import *
