@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CSS', 'Html', 'to_html', 'figure_html', 'section', 'limits', 'report_html', 'write_report', 'card_text', 'model_card']
 
-# %% ../nbs/37_report.ipynb #6fa0eeb7
+# %% ../nbs/37_report.ipynb #b45d9911
 import base64, datetime, io, json, re
 import numpy as np, pandas as pd
 from fastcore.meta import delegates
@@ -14,9 +14,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 from .core import whole_file
-from .evaluate import (PHANTOM, Scores, _label, metrics_html, most_wrong, plot_confusion, plot_history,
-                                    plot_roc)
-from .evaluate import _span, _value
+from .evaluate import (PHANTOM, Scores, _label, _span, _value, metrics_html, most_wrong, plot_confusion,
+                                    plot_history, plot_roc)
 from .multilabel import plot_label_scores
 from .regression import plot_agreement, plot_numbers
 from .grades import REFERABLE, plot_referral

@@ -8,7 +8,7 @@ __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'che
            'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure', 'eye_view', 'truth_mask', 'map_text',
            'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
-# %% ../nbs/38_runs.ipynb #91d52fd2
+# %% ../nbs/38_runs.ipynb #7ee4c744
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from pathlib import Path
@@ -20,7 +20,7 @@ from .preprocess import field_remark
 from .data.catalog import demand_trainable
 from .data.splits import published_split, read_split, relative_paths, save_split, split_patients
 from .data.open import open_data
-from .targets import rarest_label
+from .targets import _names, rarest_label
 from .vision.data import PILFundus
 from .tasks import get_task
 from fastai.vision.all import Learner, ifnone
@@ -409,10 +409,10 @@ def map_section(learn:Learner, # a trained net
     if len(om.classes)==1: rows = rows.drop(columns='p')
     return ('Where it looks', [map_text(rows, om), rows.dropna(axis=1, how='all')], figs), rows
 
-# %% ../nbs/38_runs.ipynb #49c559aa
+# %% ../nbs/38_runs.ipynb #3fd8458c
 def _long(df):
     "A row for each image and label: bands of numbers, each of several labels, and a last one for all"
-    names,by = (df.attrs.get('label') or '').split(', '),df.label
+    names,by = _names(df.attrs.get('label')),df.label
     several = len(names)>1 and set(names)<=set(df) and df[names].isin([0,1]).all(axis=None)
     if several: parts = [df[df[o]==1].assign(label=o) for o in names]
     elif pd.api.types.is_numeric_dtype(by) and by.nunique()>10: parts = [df.assign(label=age_bands(by).to_numpy())]

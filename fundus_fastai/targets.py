@@ -24,15 +24,15 @@ def _ready(df, label, of, **attrs):
     df.attrs = {**df.attrs, 'label':of, **attrs}
     return df
 
-# %% ../nbs/19_targets.ipynb #982c260e
-def _column(df, col, label):
+# %% ../nbs/19_targets.ipynb #90f2e2fe
+def _column(df, col, label, missing=('',)):
     "The rows of `df` that have a value in `col`, or in the column that was asked for, and those values as text"
     if label and 'label' in df and label not in df: s = df.label # of a CSV, whose reader gave it that name
     elif (c := label or col) in df: s = df[c]
     elif 'label' in df and not label: s = df.label
     else: raise DataError(f"the data has no column {c!r}: choose one with --label COL")
-    s = s.astype(object).where(s.notna() & (s.astype(str).str.strip()!=''))
-    return _keep(df, s.notna(), col), s[s.notna()].reset_index(drop=True).astype(str).str.strip()
+    ok = s.notna() & ~s.astype(str).str.strip().str.lower().isin(missing)
+    return _keep(df, ok, col), s[ok].reset_index(drop=True).astype(str).str.strip()
 
 # %% ../nbs/19_targets.ipynb #f396851a
 def _names(label): return [o.strip() for o in label.split(',')] if isinstance(label, str) else list(label or [])
@@ -177,19 +177,17 @@ def sex_age_target(df, # the frame, with `sex` and `age`
     df = age_target(df.assign(sex=df.label).drop(columns='label'))
     return _ready(df.assign(age=df.label), df.sex, 'sex, age')
 
-# %% ../nbs/19_targets.ipynb #05b7a193
+# %% ../nbs/19_targets.ipynb #36f51d74
 _grade_words = {'no dr':0, 'none':0, 'normal':0, 'mild':1, 'moderate':2, 'severe':3, 'proliferative':4}
 _coarse = ('0','NPDR','PDR')
-_ungraded = ('-','--','?','.','x','na','n/a','nan','unknown','ungradable')
+_ungraded = ('','-','--','?','.','x','na','n/a','nan','unknown','ungradable')
 
-# %% ../nbs/19_targets.ipynb #b62c394e
+# %% ../nbs/19_targets.ipynb #40e9e2ce
 def grade_target(df, # the frame, with `grade` or `label`
              label=None # another column (of a CSV it was chosen when the data was read)
             )->pd.DataFrame:
     "The grade as text '0' to '4', or the three coarse steps '0', 'NPDR', 'PDR'; raises `DataError` for other values"
-    df,s = _column(df, 'grade', label)
-    graded = ~s.str.lower().isin(_ungraded)
-    df,s = _keep(df, graded, 'grade'),s[graded].reset_index(drop=True)
+    df,s = _column(df, 'grade', label, _ungraded)
     s = s.str.replace(r'\.0$', '', regex=True).str.lower().map(lambda o: str(_grade_words.get(o, o))).str.upper()
     odd = sorted(set(s)-set('01234'))
     if odd and not set(s)<=set(_coarse):

@@ -393,19 +393,21 @@ def image_stats(df:pd.DataFrame, # a frame
     res.attrs = dict(df.attrs)
     return res
 
-# %% ../../nbs/15_data.explore.ipynb #bf954f2e
-def _groups(df, by=None, top=8):
-    "Name of each group of images -> their positions in `df`: the `top` largest groups, in the order of the labels"
-    try: m = label_matrix(df, by)
-    except DataError:
-        if by is not None or not len(df): raise
-        return {'all':np.arange(len(df))}
+# %% ../../nbs/15_data.explore.ipynb #52ea663b
+def _largest(m, top):
+    "Name of each of the `top` largest labels of the matrix `m` -> positions; raises `DataError` if no image has any"
     found = {k:np.flatnonzero(m[k].eq(1)) for k in m}
     least = sorted(map(len, found.values()))[::-1][:top][-1] if found else 0
     kept = [k for k,v in found.items() if len(v) and len(v)>=least][:top]
-    if not kept and by is None: return {'all':np.arange(len(df))} # labels that nobody has set
     if not kept: raise DataError("no image has any of these labels: nothing to show")
     return {k:found[k] for k in kept}
+
+def _groups(df, by=None, top=8):
+    "Name of each group of images -> their positions in `df`: the `top` largest groups, in the order of the labels"
+    try: return _largest(label_matrix(df, by), top)
+    except DataError:
+        if by is not None or not len(df): raise
+        return {'all':np.arange(len(df))} # no labels, or none that anybody has set
 
 # %% ../../nbs/15_data.explore.ipynb #0bbc8b89
 def _measured(stats):

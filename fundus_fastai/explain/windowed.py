@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['Windowed', 'dense']
 
-# %% ../../nbs/31_explain.windowed.ipynb #8f5deff8
+# %% ../../nbs/31_explain.windowed.ipynb #631948e7
 import math, numpy as np, torch
 import torch.nn.functional as F
-from collections import OrderedDict
+from functools import lru_cache
 from torch._C import DisableTorchFunctionSubclass
 from ..core import ModelError
 
-# %% ../../nbs/31_explain.windowed.ipynb #75ac5bc1
+# %% ../../nbs/31_explain.windowed.ipynb #230b42b0
 class Windowed(torch.Tensor):
     "P copies of a picture that differ from it in one rectangle each, then the picture itself: stands for `[P+1,C,H,W]`"
     @staticmethod
@@ -30,7 +30,7 @@ class Windowed(torch.Tensor):
     def __torch_function__(cls, func, types, args=(), kwargs=None): return _run(func, args, kwargs or {})
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None): # what slipped past the line above
-        return func(*_undo(args), **{k:_undo(v) for k,v in (kwargs or {}).items()})
+        return _whole(func, args, kwargs)
 
 # %% ../../nbs/31_explain.windowed.ipynb #e9637d8a
 def _axis(o, n, start, h):
@@ -48,18 +48,13 @@ def _index(H, W, h, w, y, x, oy, ox, n, m):
     own = H*W+1+np.arange(len(y))[:,None,None]*(h*w)+ro*w+co
     return np.where((ro>=0)&(co>=0), own, idx).astype(np.int32).ravel()
 
-# %% ../../nbs/31_explain.windowed.ipynb #d18d0e4f
-_kept,_most = OrderedDict(),256
+# %% ../../nbs/31_explain.windowed.ipynb #d43c346f
+@lru_cache(256)
+def _cached_index(device, H, W, h, w, at, n, m):
+    "`_index` as a tensor on `device`, kept for the next picture; `at` holds y, x, oy, ox as bytes"
+    return torch.from_numpy(_index(H, W, h, w, *np.frombuffer(at, np.int64).reshape(4,-1), n, m)).to(device)
 
-def _cached_index(device, H, W, h, w, *arrays):
-    "`_index` as a tensor on `device`, kept for the next picture"
-    key = (device, H, W, h, w, *(o.tobytes() if isinstance(o, np.ndarray) else o for o in arrays))
-    if key not in _kept: _kept[key] = torch.from_numpy(_index(H, W, h, w, *arrays)).to(device)
-    _kept.move_to_end(key)
-    while len(_kept)>_most: _kept.popitem(last=False)
-    return _kept[key]
-
-# %% ../../nbs/31_explain.windowed.ipynb #fa367ace
+# %% ../../nbs/31_explain.windowed.ipynb #b9ce1b93
 def _rows(t): return t.permute(0,2,3,1).reshape(-1, t.shape[1])
 
 def _crop(o, oy, ox, n, m, pad=0., own=True):
@@ -68,7 +63,8 @@ def _crop(o, oy, ox, n, m, pad=0., own=True):
     h,w = o.reg.shape[2:] if own else (0,0)
     c = o.base.shape[1]
     rows = [_rows(o.base), o.base.new_full((1,c), pad)]+([_rows(o.reg)] if own else [])
-    idx = _cached_index(str(o.base.device), H, W, h, w, o.y, o.x, oy, ox, n, m)
+    at = np.stack([o.y, o.x, oy, ox]).astype(np.int64).tobytes()
+    idx = _cached_index(str(o.base.device), H, W, h, w, at, n, m)
     return torch.cat(rows).index_select(0, idx).view(len(o.y), n, m, c).permute(0,3,1,2)
 
 # %% ../../nbs/31_explain.windowed.ipynb #25116e9d
@@ -100,8 +96,13 @@ def _slide(o, base, k, s, p, d, op, pad=0.):
     need = [(c-1)*st+(kk-1)*dd+1 for c,st,kk,dd in zip((n,m), s, k, d)]
     return Windowed(base, op(_crop(o, oy*s[0]-p[0], ox*s[1]-p[1], *need, pad)), oy, ox)
 
-# %% ../../nbs/31_explain.windowed.ipynb #c581085b
+# %% ../../nbs/31_explain.windowed.ipynb #ff89b9e1
 _ops = {}
+
+def _is_open(o): return isinstance(o, Windowed) and o.full is None
+
+def _each(o, f): # the same to base and rectangles
+    return Windowed(f(o.base), f(o.reg), o.y, o.x)
 
 def _op(*names):
     "Enter a function under these names"
@@ -110,16 +111,16 @@ def _op(*names):
         return f
     return enter
 
-# %% ../../nbs/31_explain.windowed.ipynb #6669680e
+# %% ../../nbs/31_explain.windowed.ipynb #beddc17d
 @_op('conv2d')
 def _conv2d(f, o, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     k,s,d = tuple(weight.shape[2:]),_pair(stride),_pair(dilation)
     p = padding
     if isinstance(p, str): p = tuple((kk-1)*dd//2 if p=='same' else 0 for kk,dd in zip(k, d))
     p = _pair(p)
-    base = F.conv2d(o.base, weight, bias, stride, padding, dilation, groups)
     op = lambda c: F.conv2d(c, weight, bias, s, 0, d, groups)
-    if k==(1,1) and s==(1,1) and p==(0,0): return Windowed(base, op(o.reg), o.y, o.x)
+    if k==(1,1) and s==(1,1) and p==(0,0): return _each(o, op)
+    base = F.conv2d(o.base, weight, bias, stride, padding, dilation, groups)
     return _slide(o, base, k, s, p, d, op)
 
 # %% ../../nbs/31_explain.windowed.ipynb #057e92bf
@@ -130,7 +131,7 @@ def _max_pool2d(f, o, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     base = F.max_pool2d(o.base, k, s, p, d, ceil_mode)
     return _slide(o, base, k, s, p, d, lambda c: F.max_pool2d(c, k, s, 0, d), -math.inf)
 
-# %% ../../nbs/31_explain.windowed.ipynb #5b4267c8
+# %% ../../nbs/31_explain.windowed.ipynb #b6e13882
 @_op('avg_pool2d')
 def _avg_pool2d(f, o, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
                 divisor_override=None):
@@ -139,9 +140,9 @@ def _avg_pool2d(f, o, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     base = F.avg_pool2d(o.base, k, s, p, ceil_mode, count_include_pad)
     mean = lambda c: F.avg_pool2d(c, k, s, 0)
     res = _slide(o, base, k, s, p, (1,1), mean)
-    if res is None or (count_include_pad and not ceil_mode) or (p==(0,0) and not ceil_mode): return res
-    ones = torch.ones_like(o.base[:,:1]) # how much of each kernel lies on the picture
-    there = _slide(Windowed(ones, torch.ones_like(o.reg[:,:1]), o.y, o.x), base[:,:1], k, s, p, (1,1), mean)
+    if res is None or not ceil_mode and (count_include_pad or p==(0,0)): return res
+    ones = _each(o, lambda t: torch.ones_like(t[:,:1])) # how much of each kernel lies on the picture
+    there = _slide(ones, base[:,:1], k, s, p, (1,1), mean)
     return Windowed(base, res.reg/there.reg, res.y, res.x)
 
 # %% ../../nbs/31_explain.windowed.ipynb #54c52bfc
@@ -151,9 +152,11 @@ def _span(a, b, ha, hb, size):
     n = int((np.maximum(a+ha, b+hb)-lo).max())
     return np.clip(lo, 0, size-n),n
 
-# %% ../../nbs/31_explain.windowed.ipynb #f929c4d2
+# %% ../../nbs/31_explain.windowed.ipynb #973bc79a
 def _joined(os):
-    "The same copies over common rectangles; `None` if these would be everything"
+    "The same copies over common rectangles; `None` if they do not match, or these would be everything"
+    def matches(o): return _is_open(o) and len(o.y)==len(os[0].y) and o.base.shape[2:]==os[0].base.shape[2:]
+    if not all(map(matches, os)): return None
     y,x = os[0].y,os[0].x
     (h,w),(H,W) = os[0].reg.shape[2:],os[0].base.shape[2:]
     for o in os[1:]: (y,h),(x,w) = _span(y, o.y, h, o.reg.shape[2], H),_span(x, o.x, w, o.reg.shape[3], W)
@@ -161,67 +164,66 @@ def _joined(os):
     def fits(o): return o.reg.shape[2:]==(h,w) and (o.y==y).all() and (o.x==x).all()
     return [o if fits(o) else Windowed(o.base, _crop(o, y, x, h, w), y, x) for o in os]
 
-# %% ../../nbs/31_explain.windowed.ipynb #9a83f496
+# %% ../../nbs/31_explain.windowed.ipynb #5127331a
 @_op('cat','concat','concatenate')
 def _cat(f, os, dim=0, **kwargs):
     dim = kwargs.get('axis', dim)
-    alike = all(_is_open(o) and len(o.y)==len(os[0].y) and o.base.shape[2:]==os[0].base.shape[2:] for o in os)
-    if dim not in (1,-3) or not alike or (os := _joined(list(os))) is None: return None
+    if dim not in (1,-3) or (os := _joined(list(os))) is None: return None
     return Windowed(torch.cat([o.base for o in os], 1), torch.cat([o.reg for o in os], 1), os[0].y, os[0].x)
 
-# %% ../../nbs/31_explain.windowed.ipynb #c1922d0c
-def _is_open(o): return isinstance(o, Windowed) and o.full is None
-
+# %% ../../nbs/31_explain.windowed.ipynb #3c9929b9
 def _per_channel(o, v):
     "Is `v` a number, or a tensor that treats all pixels and all copies alike?"
     if not isinstance(v, torch.Tensor): return True
     shape = (1,)*(4-v.ndim)+tuple(v.shape)
     return v.ndim<=4 and not isinstance(v, Windowed) and shape[0]==1 and shape[2:]==(1,1)
 
-# %% ../../nbs/31_explain.windowed.ipynb #a30b4504
+# %% ../../nbs/31_explain.windowed.ipynb #e5ec739b
 @_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__','__sub__','__rsub__',
      '__mul__','__rmul__','__truediv__','__rtruediv__','__pow__','add_','sub_','mul_','div_','__iadd__','__isub__',
      '__imul__','__itruediv__')
 def _binary(f, a, b, **kwargs):
-    f = _new.get(f.__name__, f)
+    f = _plain(f)
     if _is_open(a) and _is_open(b):
-        alike = len(a.y)==len(b.y) and a.base.shape[2:]==b.base.shape[2:]
-        if not alike or (ab := _joined([a,b])) is None: return None
+        if (ab := _joined([a,b])) is None: return None
         a,b = ab
         return Windowed(f(a.base, b.base, **kwargs), f(a.reg, b.reg, **kwargs), a.y, a.x)
     o,v = (a,b) if _is_open(a) else (b,a)
     if not _is_open(o) or not _per_channel(o, v): return None
-    ask = (lambda t: f(t, v, **kwargs)) if o is a else (lambda t: f(v, t, **kwargs))
-    return Windowed(ask(o.base), ask(o.reg), o.y, o.x)
+    return _each(o, (lambda t: f(t, v, **kwargs)) if o is a else (lambda t: f(v, t, **kwargs)))
 
-_new = {'add_':torch.add, 'sub_':torch.sub, 'mul_':torch.mul, 'div_':torch.div, '__iadd__':torch.add,
-        '__isub__':torch.sub, '__imul__':torch.mul, '__itruediv__':torch.div}
+# %% ../../nbs/31_explain.windowed.ipynb #e33a90c5
+_augmented = {'__iadd__','__isub__','__imul__','__itruediv__'}
 
-# %% ../../nbs/31_explain.windowed.ipynb #47241113
+def _in_place(name): return name in _augmented or name.endswith('_') and not name.endswith('__')
+
+def _plain(f):
+    "What does the same as `f` out of place: `add` for `add_`, `__add__` for `__iadd__`"
+    if not _in_place(f.__name__): return f
+    name = '__'+f.__name__[3:] if f.__name__ in _augmented else f.__name__[:-1]
+    return getattr(torch.Tensor, name, None) or getattr(F, name)
+
+# %% ../../nbs/31_explain.windowed.ipynb #845c0b12
 @_op('relu','relu_','relu6','silu','silu_','gelu','hardswish','hardswish_','hardsigmoid','hardsigmoid_','hardtanh',
      'hardtanh_','leaky_relu','leaky_relu_','elu','elu_','selu','celu','mish','softplus','sigmoid','sigmoid_','tanh',
      'tanh_','clamp','clamp_','abs','neg','exp','sqrt','square','prelu','contiguous','clone','detach','float','half',
      '__neg__','logsigmoid','threshold')
 def _pointwise(f, o, *args, **kwargs):
     kwargs = {k:v for k,v in kwargs.items() if k!='inplace'}
-    f = getattr(torch.Tensor, f.__name__[:-1], None) or getattr(F, f.__name__[:-1]) if _in_place(f.__name__) else f
-    return Windowed(f(o.base, *args, **kwargs), f(o.reg, *args, **kwargs), o.y, o.x)
+    return _each(o, lambda t, f=_plain(f): f(t, *args, **kwargs))
 
-def _in_place(name): return name.endswith('_') and not name.endswith('__') or name in _new
-
-# %% ../../nbs/31_explain.windowed.ipynb #a592461f
+# %% ../../nbs/31_explain.windowed.ipynb #52b783ea
 @_op('batch_norm')
 def _batch_norm(f, o, running_mean, running_var, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args):
     if training or running_mean is None: raise ModelError("the net is in training mode: call net.eval() before")
-    ask = lambda t: F.batch_norm(t, running_mean, running_var, weight, bias, False, 0., eps)
-    return Windowed(ask(o.base), ask(o.reg), o.y, o.x)
+    return _each(o, lambda t: F.batch_norm(t, running_mean, running_var, weight, bias, False, 0., eps))
 
 @_op('dropout','dropout_','dropout2d','feature_dropout','alpha_dropout')
 def _dropout(f, o, p=.5, training=True, inplace=False):
     if training: raise ModelError("the net is in training mode: call net.eval() before")
-    return Windowed(o.base, o.reg, o.y, o.x)
+    return _each(o, lambda t: t)
 
-# %% ../../nbs/31_explain.windowed.ipynb #c44733db
+# %% ../../nbs/31_explain.windowed.ipynb #481fa578
 @_op('chunk','split','tensor_split')
 def _parts(f, o, n, dim=0):
     if dim not in (1,-3): return None
@@ -230,7 +232,7 @@ def _parts(f, o, n, dim=0):
 @_op('__getitem__')
 def _item(f, o, i):
     whole = isinstance(i, tuple) and len(i)==2 and i[0]==slice(None) and isinstance(i[1], slice)
-    return Windowed(o.base[i], o.reg[i], o.y, o.x) if whole else None
+    return _each(o, lambda t: t[i]) if whole else None
 
 # %% ../../nbs/31_explain.windowed.ipynb #0b834cc4
 def _mean(o):
@@ -247,11 +249,13 @@ def _mean_op(f, o, dim=None, keepdim=False, **kwargs):
     if kwargs or not isinstance(dim, (tuple,list)) or sorted(d%4 for d in dim)!=[2,3]: return None
     return _mean(o)[...,None,None] if keepdim else _mean(o)
 
-# %% ../../nbs/31_explain.windowed.ipynb #adfd0ec5
+# %% ../../nbs/31_explain.windowed.ipynb #6d88e4c3
 _asks = {'__get__','size','dim','ndimension','numel','is_floating_point','is_complex','get_device','element_size',
          'is_contiguous','__len__','stride','__hash__','__repr__','requires_grad_','is_inference'}
 
 def _undo(o): return type(o)(map(_undo, o)) if isinstance(o, (tuple,list)) else dense(o)
+
+def _whole(f, args, kwargs): return f(*_undo(args), **{k:_undo(v) for k,v in (kwargs or {}).items()})
 
 def _become(o, res):
     "Let `o` be what it was turned into in place"
@@ -259,16 +263,13 @@ def _become(o, res):
     else: o.full = res
     return o
 
-# %% ../../nbs/31_explain.windowed.ipynb #a30da19b
+# %% ../../nbs/31_explain.windowed.ipynb #f172db10
 def _answer(f, name, args, kwargs):
     "The result on windows where that is known and worth it, else on whole pictures"
-    first = args[0] if args else None
-    open_ = _is_open(first) or (name in ('cat','concat','concatenate') and all(map(_is_open, first)))
-    open_ = open_ or (len(args)>1 and _is_open(args[1]) and _ops.get(name) is _binary)
-    res = _ops[name](f, *args, **kwargs) if open_ and name in _ops else None
-    if res is not None: return res
-    whole = _new.get(name, f)
-    return whole(*_undo(args), **{k:_undo(v) for k,v in kwargs.items()})
+    known = _ops.get(name)
+    ready = known in (_binary,_cat) or known and _is_open(args[0]) # these two look at their arguments themselves
+    res = known(f, *args, **kwargs) if ready else None
+    return _whole(f, args, kwargs) if res is None else res
 
 # %% ../../nbs/31_explain.windowed.ipynb #b7b293cc
 def _run(func, args, kwargs):
