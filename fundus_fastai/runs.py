@@ -419,7 +419,7 @@ def _long(df):
     else: parts = [df.assign(label=by.astype(str))]
     return pd.concat([*parts, df.assign(label='all')])
 
-# %% ../nbs/38_runs.ipynb #ffff4dc4
+# %% ../nbs/38_runs.ipynb #fd17241e
 def split_table(df # the frame, with `split`
                )->pd.DataFrame: # columns label, train, valid, test: images, and patients in parentheses
     "Images and patients by label and split; of numbers, bands of them"
@@ -428,7 +428,8 @@ def split_table(df # the frame, with `split`
     n = n.assign(n=n.images.astype(str)+' ('+n.patients.astype(str)+')')
     t = n.pivot(index='label', columns='split', values='n')
     rows = [*sorted(o for o in t.index if o!='all'), 'all']
-    return t.reindex(index=rows, columns=[o for o in ('train','valid','test') if o in t]).fillna('0').reset_index()
+    t = t.reindex(index=rows, columns=[o for o in ('train','valid','test') if o in t]).fillna('0')
+    return t.reset_index().rename_axis(columns=None) # or the page shows an empty column of that name
 
 # %% ../nbs/38_runs.ipynb #ddc0b729
 def write_pages(out, # folder
