@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/71_all.ipynb #229cf40e
+# %% ../nbs/71_all.ipynb #871d34b0
 from fastai.vision.all import *
 from . import __version__
 from .core import *
@@ -36,6 +36,7 @@ from .multilabel import *
 from .regression import *
 from .grades import *
 from .eyes import *
+from .explain.grid import *
 from .explain.heatmap import *
 from .explain.windowed import *
 from .explain.occlusion import *

@@ -56,16 +56,16 @@ add_task(Task('disease', 'Which disease does this eye have?', 'vietai2020', sing
 add_task(Task('diseases', 'Which diseases does this eye show?', 'vietai2020', labels_target, MultiLabel,
               recipe='color'));
 
-# %% ../nbs/21_tasks.ipynb #7a2aeab2
+# %% ../nbs/21_tasks.ipynb #e87e0ad8
 _who = ("Sex and age are asked to learn what the retina shows, not to identify, sort or judge people. "
         "The net has seen two sexes as a register notes them.")
 
 add_task(Task('sex', "Is this a woman's or a man's eye?", 'odir5k', sex_target, column='sex',
-              recipe='clahe', fit='readout', size=300, note=_who))
+              recipe='color', fit='readout', size=300, note=_who))
 add_task(Task('age', 'How old is the owner of this eye, in years?', 'odir5k', age_target, Number, column='age',
-              recipe='clahe', fit='readout', size=300, note=_who))
+              recipe='color', fit='readout', size=300, note=_who))
 add_task(Task('sex_age', 'Whose eye is this: which sex, which age?', 'odir5k', sex_age_target, Both, column='sex',
-              recipe='clahe', fit='readout', size=300, note=_who));
+              recipe='color', fit='readout', size=300, note=_who));
 
 # %% ../nbs/21_tasks.ipynb #9651ea43
 add_task(Task('dr', 'How far has diabetic retinopathy come, grade 0 to 4?', 'eyepacs', grade_target, column='grade',

@@ -154,7 +154,7 @@ def _learner(out, task, df, o, workers, resume, force, allow_leak):
         save_split(df, runs.start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     return learn
 
-# %% ../nbs/39_verbs.ipynb #762c6b20
+# %% ../nbs/39_verbs.ipynb #1367917e
 def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     "Learner, fit, model, scores and pages"
     import shutil
@@ -162,16 +162,19 @@ def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     from fundus_fastai.data.splits import split_hash
     from fundus_fastai.ship.model import save_model
     from fundus_fastai.vision.learner import input_size
+    from fundus_fastai.vision.taps import refit_readout
     learn = _learner(out, task, df, o, workers, resume, force, allow_leak)
     info = dict(task=task, data=split_hash(df, labels=['label']))
     info.update({k:o[k] for k in ('arch','weights','size','bs','balance','recipe','fit')})
     hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
     valid = runs.validate(learn, df, out, workers)
     note = runs.split_note(df, allow_leak)
+    if hasattr(learn, 'listened') and (df.split=='test').any(): # validation has chosen: now its patients may teach
+        note += f' Once validation had chosen, the readout was fitted again to all {refit_readout(learn)} other images.'
     o = {**o, 'weights': learn.eye['weights'], 'size': input_size(learn), # the file's name, not its place
          'recipe': str(learn.dls.opener.recipe)}
     more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
-                split_hash=split_hash(df), note=note, operating=runs.choose(learn, task, valid), training=o)
+                split_hash=split_hash(df), note=note.strip(), operating=runs.choose(learn, task, valid), training=o)
     save_model(learn, out, task, **more)
     s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps, workers, valid)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)

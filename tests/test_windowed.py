@@ -3,10 +3,11 @@ import numpy as np, pytest, timm, torch, torchvision
 from hypothesis import HealthCheck, given, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from fundus_fastai.core import ModelError
 from fundus_fastai.explain import occlusion as occ, windowed as win
 from fundus_fastai.explain.occlusion import occlusion
-from fundus_fastai.explain.windowed import Windowed, dense
+from fundus_fastai.explain.windowed import Shared, Windowed, dense, lighten
 
 torch.set_num_threads(1)
 
@@ -95,7 +96,9 @@ def maps(net, x, fast, **kw):
     "An occlusion map, on windows or on whole pictures"
     was = occ._one_image
     if not fast: occ._one_image = lambda *a: 1/0
-    try: return occlusion(net, x, progress=False, **kw)
+    try:
+        if fast: return occlusion(net, x, progress=False, **kw)
+        with pytest.warns(UserWarning, match='cannot be computed on windows'): return occlusion(net, x, progress=False, **kw)
     finally: occ._one_image = was
 
 @pytest.mark.parametrize('fill', ['mean','zero','blur',.5])
@@ -117,6 +120,15 @@ def test_a_net_that_takes_no_windows_gets_pictures():
     net,x = Stubborn().eval(),torch.randn(1,3,20,20)
     a,b = (maps(net, x, f, window=5, stride=5) for f in (True,False))
     assert torch.allclose(a.values, b.values, atol=1e-6) and a.values.abs().max()>0
+    class Strict(Stubborn):
+        def forward(self, x):
+            if type(x) is not torch.Tensor: raise TypeError('no tensor')
+            return self.c(x).relu().mean((2,3))
+    net.__class__ = Strict
+    with pytest.warns(UserWarning, match='no tensor.*whole pictures, slower'): c = maps(net, x, True, window=5, stride=5)
+    assert torch.allclose(c.values, b.values, atol=1e-6)
+    net.__class__ = Stubborn
+    with pytest.raises(ModelError, match='cannot be computed on windows'): occ.plan(net, 20, 5, 5)
 
 def test_errors_of_the_net_are_told():
     class Broken(nn.Module):
@@ -124,3 +136,84 @@ def test_errors_of_the_net_are_told():
     with pytest.raises(RuntimeError, match='seventeen'): occlusion(Broken(), torch.randn(1,3,20,20), 5, 5, progress=False)
     with pytest.raises(ModelError, match='training mode'), torch.no_grad():
         nn.BatchNorm2d(3).train()(windows(torch.randn(1,3,20,20), (5,5), 5))
+
+
+def shaken(arch, **kw):
+    "A net whose batch norms do something"
+    torch.manual_seed(4)
+    net = timm.create_model(arch, num_classes=3, **kw).eval()
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            for t in (m.running_mean,m.bias.data): nn.init.normal_(t, std=.3)
+            for t in (m.running_var,m.weight.data): nn.init.uniform_(t, .5, 1.5)
+    return net
+
+@pytest.mark.parametrize('arch', ['resnet10t','densenet121','mobilenetv2_050','regnetx_002','efficientnet_b0','inception_v3'])
+def test_folded_norms(arch):
+    net,x = shaken(arch),torch.randn(2,3,96,96)
+    a,b = (maps(net, x, f, window=24, stride=24) for f in (True,False))
+    assert (a.values-b.values).abs().max()<1e-5*b.baseline.abs().max() and b.values.abs().max()>1e-4
+    found = lighten(net, x[:1])[1]
+    norms = sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    assert .45*norms < sum(o is True for o in found.values()) <= norms # DenseNet's own come before convolutions
+
+class Twice(nn.Module):
+    "Convolutions whose norms must not be folded: used twice, looked at, followed by two norms"
+    def __init__(self):
+        super().__init__()
+        self.a,self.b,self.c = (nn.Conv2d(i, 4, 3, padding=1) for i in (3,4,4))
+        self.n,self.m,self.k = nn.BatchNorm2d(4),nn.BatchNorm2d(4),nn.BatchNorm2d(4)
+        for o in (self.n,self.m,self.k): nn.init.normal_(o.running_mean); nn.init.uniform_(o.running_var, .5, 2)
+    def forward(self, x):
+        y = self.a(x)
+        z = self.n(y)+y # the plain result is used as well
+        z = self.m(self.b(self.m(self.b(z)))) # the same twice
+        u = self.c(z)
+        return (self.k(u)-self.n(u)).mean((2,3))
+
+def test_norms_that_must_not_be_folded():
+    torch.manual_seed(5)
+    net,x = Twice().eval(),torch.randn(1,3,30,30)
+    a,b = (maps(net, x, f, window=6, stride=5) for f in (True,False))
+    assert (a.values-b.values).abs().max()<1e-5*b.baseline.abs().max()
+    with torch.no_grad(): assert not any(o is True for o in lighten(net, x)[1].values())
+
+@pytest.mark.parametrize('size, window, stride, most', [(224,32,16,.47), (448,32,32,.20)])
+def test_work_is_saved(size, window, stride, most):
+    p = occ.plan(timm.create_model('resnet50'), size, window, stride)
+    assert p.attrs['work']<=most and p.attrs['gain']==pytest.approx(1/p.attrs['work'])
+    assert not p.whole.iloc[0] and p.whole.iloc[-2]
+
+class Counted(TorchDispatchMode):
+    "How many operations reach the device, views left out"
+    n = 0
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        self.n += not (f.is_view or 'detach' in str(f))
+        return f(*args, **(kwargs or {}))
+
+def test_operations_of_a_chunk():
+    net,x = timm.create_model('resnet50').to('meta').eval(),torch.empty(1,3,224,224, device='meta')
+    with torch.no_grad():
+        run = Shared([*net.parameters(), *net.buffers(), x], lighten(net, x)[1])
+        ns = []
+        for at in ([(0,0),(0,192)],[(96,96),(112,96)],[(64,64),(128,96)]):
+            w = Windowed(x, torch.empty(2,3,32,32, device='meta'), *np.array(at).T, run)
+            with Counted() as c: net(w)
+            ns.append(c.n)
+    assert ns[0]<480 and max(ns[1:])<=320 # the first one computes the picture itself as well
+
+@pytest.mark.parametrize('answer', [lambda y: (y,y), lambda y: {'y':y}])
+def test_other_answers_are_refused(answer):
+    class Net(nn.Module):
+        def __init__(self): super().__init__(); self.c = nn.Conv2d(3, 2, 3)
+        def forward(self, x): return answer(self.c(x).mean((2,3)))
+    with pytest.raises(ModelError, match='wrap it'): occlusion(Net().eval(), torch.randn(1,3,20,20), 5, 5, progress=False)
+
+def test_hooks_and_training_mode():
+    net,x,seen = shaken('resnet10t').train(),torch.randn(1,3,40,40),[]
+    want = maps(net, x, True, window=10, stride=10)
+    net.layer1.register_forward_hook(lambda m, i, o: seen.append(tuple(o.shape)))
+    net.layer2.register_forward_hook(lambda m, i, o: o*2)
+    got = maps(net, x, True, window=10, stride=10)
+    assert net.training and seen and not torch.allclose(got.values, want.values)
+    assert torch.allclose(got.values, maps(net, x, False, window=10, stride=10).values, atol=1e-5)
