@@ -7,7 +7,9 @@ from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.images import read_image
 from fundus_fastai.preprocess import as_recipe
 from fundus_fastai.runs import load_frame, make_learner, split_frame
+from fundus_fastai.ship.model import load_model
 from fundus_fastai.tasks import get_task, tasks
+from fundus_fastai.verbs import train
 from fundus_fastai.vision.data import OpenEye
 
 torch.set_num_threads(1)
@@ -191,6 +193,22 @@ def test_a_label_absent_from_training(table):
     with pytest.raises(DataError, match='no training image shows cupping'): make_learner(df, 'diseases', 'resnet10t', 'none')
     df = frame(table, 'disease', label='kind'); df.loc[df.split=='train','label'] = 'a'
     with pytest.raises(DataError, match='no training image shows b, c'): make_learner(df, 'disease', 'resnet10t', 'none')
+
+def test_a_readout_takes_validation_patients_in_the_end(table, tmp_path):
+    "Validation chooses first, and its answers are kept as they were then; without a test side nothing is fitted to it"
+    kw = dict(data=table, arch='resnet10t', weights='none', fit='readout', size=32, bs=8, workers=0, maps=0)
+    train('age', out=tmp_path/'a', **kw)
+    old,config = pd.read_csv(tmp_path/'a/split.csv'),json.loads((tmp_path/'a/config.json').read_text())
+    assert f"again to all {(old.split!='test').sum()} other images" in config['note']
+    valid = pd.read_csv(tmp_path/'a/validation.csv')
+    df = frame(table, 'age')
+    now = load_model(tmp_path/'a').predict_frame(df[df.split=='valid'], label='label')
+    assert np.abs(now.pred.to_numpy()-valid.pred).max()>.01
+    assert np.abs(now.pred.to_numpy()-now.target).mean() < np.abs(valid.pred-valid.target).mean()
+    cut = old[['path','patient']].assign(split=np.where(old.split=='train', 'train', 'valid'))
+    cut.to_csv(tmp_path/'split.csv', index=False)
+    train('age', out=tmp_path/'b', split=str(tmp_path/'split.csv'), **kw)
+    assert 'again' not in json.loads((tmp_path/'b/config.json').read_text())['note']
 
 def test_both_eyes_on_different_sides_of_a_given_split(table, tmp_path):
     df = load_frame('sex', table)

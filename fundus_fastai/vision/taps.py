@@ -24,7 +24,7 @@ def find_taps(body, # an `nn.Module`
     names = [o for o,_ in max(kinds.values(), key=lambda v: sum(n for _,n in v))]
     return [names[i] for i in np.unique(np.linspace(0, len(names)-1, most).round().astype(int))]
 
-# %% ../../nbs/16_vision.taps.ipynb #cc56645f
+# %% ../../nbs/16_vision.taps.ipynb #4936620f
 class Taps(nn.Module):
     "A net whose answer is the mean and the standard deviation over the picture of what its blocks `names` put out"
     def __init__(self, body, names):
@@ -39,7 +39,7 @@ class Taps(nn.Module):
     def forward(self, x):
         self.body(x)
         out = [self.seen.pop(n).flatten(2).float() for n in self.names]
-        return torch.cat([o.mean(2) for o in out]+[o.std(2) for o in out], 1)
+        return torch.cat([o.mean(2) for o in out]+[o.std(2, correction=0) for o in out], 1)
 
 # %% ../../nbs/16_vision.taps.ipynb #8e0b1310
 class Standard(nn.Module):
