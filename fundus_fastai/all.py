@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/71_all.ipynb #871d34b0
+# %% ../nbs/71_all.ipynb #08e1eef2
 from fastai.vision.all import *
 from . import __version__
 from .core import *
@@ -40,6 +40,8 @@ from .explain.grid import *
 from .explain.heatmap import *
 from .explain.windowed import *
 from .explain.occlusion import *
+from .explain.methods import *
+from .explain.faithful import *
 from .report import *
 from .runs import *
 from .verbs import demo, evaluate, explain, predict, train

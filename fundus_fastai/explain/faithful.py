@@ -20,30 +20,35 @@ from .methods import evidence
 from .occlusion import _images, _names, _net, _scores, _targets, held_still
 from ..stats import Estimate, patient_bootstrap
 
-# %% ../../nbs/34_explain.faithful.ipynb #893e1dee
-def uniform_map(image, seed:int=0)->np.ndarray:
-    "Noise: no place is better than another [H,W]"
+# %% ../../nbs/34_explain.faithful.ipynb #6944cd2d
+def uniform_map(image, # picture, any form that `to_gray` takes
+                seed:int=0 # of the noise
+               )->np.ndarray: # float32 [H,W]
+    "Noise: no place is better than another"
     return np.random.default_rng(seed).random(to_gray(image).shape).astype(np.float32)
 
-def center_map(image)->np.ndarray:
-    "A Gaussian in the middle, with a sigma of a quarter of each side [H,W]"
+def center_map(image # picture, any form that `to_gray` takes
+              )->np.ndarray: # float32 [H,W]
+    "A Gaussian in the middle, with a sigma of a quarter of each side"
     h,w = to_gray(image).shape
     y,x = [(np.arange(n)-(n-1)/2)/(n/4) for n in (h,w)]
     return np.exp(-(y[:,None]**2+x**2)/2).astype(np.float32)
 
-def edge_map(image)->np.ndarray:
-    "How strong edges are: the Sobel gradient of the gray picture, blurred a little [H,W]"
+def edge_map(image # picture, any form that `to_gray` takes
+            )->np.ndarray: # float32 [H,W]
+    "How strong edges are: the Sobel gradient of the gray picture, blurred a little"
     g = np.ascontiguousarray(to_gray(image), np.float32)
     dx,dy = (cv2.Sobel(g, cv2.CV_32F, *o, ksize=3) for o in ((1,0),(0,1)))
     return cv2.GaussianBlur(np.hypot(dx, dy), (0,0), max(1., min(g.shape)/64))
 
 KNOW_NOTHING = dict(uniform=uniform_map, center=center_map, edges=edge_map)
 
-# %% ../../nbs/34_explain.faithful.ipynb #f69212da
+# %% ../../nbs/34_explain.faithful.ipynb #edd7232e
 def _pair_of(map, mask):
     "Map and mask as arrays of one shape; raises `DataError`"
     m,t = np.asarray(map, np.float32),np.asarray(mask)>0
-    if m.ndim!=2 or m.shape!=t.shape: raise DataError(f"the map has shape {m.shape} and the mask {t.shape}: one image, one size")
+    if m.ndim!=2 or m.shape!=t.shape:
+        raise DataError(f"the map has shape {m.shape} and the mask {t.shape}: one image, one size")
     if not np.isfinite(m).all(): raise DataError("the map holds NaN or infinite values")
     return m,t
 
@@ -103,7 +108,7 @@ def _curve(model, x, map, target, way, steps, fill, seed, bs, device):
         p = torch.cat([_scores(net, o, 'prob') for o in z.split(bs)]).cpu()
     return np.linspace(0, 1, steps+1),p[:,_targets(target, _names(vocab, p.shape[1]))[0]].numpy()
 
-# %% ../../nbs/34_explain.faithful.ipynb #6c89e948
+# %% ../../nbs/34_explain.faithful.ipynb #a10c0275
 def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
                    x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
                    map, # [H,W] signed evidence, of the image's size
@@ -117,8 +122,17 @@ def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
     "Take away pixels, the most important first, and follow the probability; raises `DataError`"
     return _curve(model, x, map, target, 'deletion', steps, fill, seed, bs, device)
 
-def insertion_curve(model, x, map, target, steps:int=32, fill='blur', seed:int=0, bs:int=32, device=None)->tuple:
-    "Put pixels back, the most important first, and follow the probability: arguments as for `deletion_curve`"
+def insertion_curve(model, # an `nn.Module`, or a fastai `Learner`
+                    x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
+                    map, # [H,W] signed evidence, of the image's size
+                    target, # class, by number or name
+                    steps:int=32, # how often the net is asked
+                    fill='blur', # what stands where a pixel is not yet back, as for `filled`
+                    seed:int=0, # for pixels of equal value
+                    bs:int=32, # images a batch
+                    device=None # where to work (default: where the net is)
+                   )->tuple: # fractions back [steps+1], probabilities [steps+1]
+    "Put pixels back, the most important first, and follow the probability; raises `DataError`"
     return _curve(model, x, map, target, 'insertion', steps, fill, seed, bs, device)
 
 def curve_area(curve # from `deletion_curve` or `insertion_curve`
@@ -142,10 +156,11 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
     ax.spines[['top','right']].set_visible(False)
     return ax
 
-# %% ../../nbs/34_explain.faithful.ipynb #6ea75d72
+# %% ../../nbs/34_explain.faithful.ipynb #d7d9f51a
 def _resettable(net):
     "Blocks of `net` from the answer back, each with the modules that can begin anew"
-    found = [(n,m) for n,m in net.named_modules() if hasattr(m, 'reset_parameters') and any(True for _ in m.parameters(recurse=False))]
+    own = lambda m: hasattr(m, 'reset_parameters') and any(True for _ in m.parameters(recurse=False))
+    found = [(n,m) for n,m in net.named_modules() if own(m)]
     if not found: raise ModelError("no layer of this net can begin anew (reset_parameters)")
     return found[::-1]
 
@@ -155,7 +170,7 @@ def _groups(layers, stages):
     cuts = np.unique(np.r_[0, np.geomspace(1, len(layers), stages).round()]).astype(int)
     return [layers[a:b] for a,b in zip(cuts, cuts[1:])]
 
-# %% ../../nbs/34_explain.faithful.ipynb #b1faaaa0
+# %% ../../nbs/34_explain.faithful.ipynb #288c6a11
 def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays as it is
                        x, # images [N,C,H,W], normalized as the net sees them
                        method, # one of `METHODS`, or your function (net, images, class) -> [N,H,W]
@@ -179,7 +194,8 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
             for _,m in g: m.reset_parameters()
             maps.append(np.asarray(ask(twin, x, target)))
             a,b = ([_rank_correlation(f(o), f(m)) for o,m in zip(maps[0], maps[-1])] for f in (np.asarray, np.abs))
-            rows.append(dict(stage=g[-1][0], layers=sum(map(len, groups[:i+1])), signed=np.mean(a), absolute=np.mean(b)))
+            n = sum(map(len, groups[:i+1]))
+            rows.append(dict(stage=g[-1][0], layers=n, signed=np.mean(a), absolute=np.mean(b)))
     df = pd.DataFrame(rows)
     if keep: df.attrs['maps'] = [m[0] for m in maps]
     return df
@@ -203,7 +219,7 @@ def mean_by_patient(values, # one an image [N], NaN where undefined
     if len(set(who[ok]))==1: return Estimate(v[ok].mean(), np.nan, np.nan, 'no interval: one patient')
     return patient_bootstrap(_mean_of, v[ok], v[ok], who[ok], n, seed)
 
-# %% ../../nbs/34_explain.faithful.ipynb #1bb8f1c4
+# %% ../../nbs/34_explain.faithful.ipynb #818d3cff
 def measure_maps(maps:dict, # method -> maps [N,H,W]
                  masks, # truth, bool [N,H,W]
                  images=None, # pictures [N,...], for the maps that know nothing; `None` leaves those out
@@ -215,10 +231,10 @@ def measure_maps(maps:dict, # method -> maps [N,H,W]
     if images is not None: every |= {k:[f(im) for im in images] for k,f in KNOW_NOTHING.items()}
     for k,ms in every.items():
         if len(ms)!=len(masks): raise DataError(f"{len(ms)} maps of {k} for {len(masks)} masks")
-    rows = [dict(method=k, image=i, **overlap(m, t, tolerance)) for k,ms in every.items() for i,(m,t) in enumerate(zip(ms, masks))]
-    return pd.DataFrame(rows)
+    def one(k, i, m): return dict(method=k, image=i, **overlap(m, masks[i], tolerance))
+    return pd.DataFrame([one(k, i, m) for k,ms in every.items() for i,m in enumerate(ms)])
 
-# %% ../../nbs/34_explain.faithful.ipynb #6b60b3b5
+# %% ../../nbs/34_explain.faithful.ipynb #a0a164c6
 def faithful_table(rows:pd.DataFrame, # from `measure_maps`, further numeric columns welcome
                    patient, # one an image [N]
                    classes=None, # one an image [N]: a row for each class
@@ -229,9 +245,11 @@ def faithful_table(rows:pd.DataFrame, # from `measure_maps`, further numeric col
     rows = rows.assign(patient=np.asarray(patient)[rows.image])
     by = ['method']
     if classes is not None: rows,by = rows.assign(**{'class':np.asarray(classes)[rows.image]}),['class','method']
-    out = {k:dict(n=int(g[measures[0]].notna().sum()), **{m:mean_by_patient(g[m], g.patient, n) for m in measures},
-                  area=g.area[g[measures[0]].notna()].mean()) for k,g in rows.groupby(by if len(by)>1 else by[0], sort=False)}
-    df = pd.DataFrame(out).T
+    def one(g):
+        ok = g[measures[0]].notna()
+        found = {m:mean_by_patient(g[m], g.patient, n) for m in measures}
+        return dict(n=int(ok.sum()), **found, area=g.area[ok].mean())
+    df = pd.DataFrame({k:one(g) for k,g in rows.groupby(by if len(by)>1 else by[0], sort=False)}).T
     df.index.names = by
     return df
 

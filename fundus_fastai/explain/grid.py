@@ -58,7 +58,7 @@ def _constant(fill, x):
     if not f.isfinite().all(): raise DataError(f"fill must be finite, not {fill!r}")
     return f.view(1,-1,1,1).expand_as(x)
 
-# %% ../../nbs/25_explain.grid.ipynb #c916fc91
+# %% ../../nbs/25_explain.grid.ipynb #56ce1ed4
 FILLS = ('mean','zero','blur')
 
 def filled(x:torch.Tensor, # [N,C,H,W]
@@ -69,9 +69,9 @@ def filled(x:torch.Tensor, # [N,C,H,W]
     "Compute what shows where `x` is covered; raises `EyeError` for an unknown name, `DataError` for a wrong count"
     if inside is None: return _fill(x, fill, window)
     m = inside[:,None].to(x)
-    if isinstance(fill, str) and fill=='mean': y = (x*m).sum((2,3), keepdim=True)/m.sum((2,3), keepdim=True).clamp(min=1)
-    else: y = _fill(x, fill, window)
-    return torch.where(inside[:,None], y, x)
+    if not isinstance(fill, str) or fill!='mean': return torch.where(m>0, _fill(x, fill, window), x)
+    total,n = (o.sum((2,3), keepdim=True) for o in (x*m,m))
+    return torch.where(m>0, total/n.clamp(min=1), x)
 
 def _fill(x, fill, window):
     "What shows where `x` is covered, all over the picture"

@@ -235,14 +235,15 @@ def _measure(net, x, y, jobs, window, output, pick, bs, device, show, half=False
             return s.cpu()
         return in_batches(ask, _cut(runs, bs), show)
 
-# %% ../../nbs/32_explain.occlusion.ipynb #2ad5e1a4
+# %% ../../nbs/32_explain.occlusion.ipynb #72b6d2bd
 def _inside(inside, x):
     "Read `inside` as bool [N,H,W], or `None`; raises `DataError`"
     if inside is None: return None
     if isinstance(inside, str): one_of(inside, ('field',), 'place to cover'); return in_field(x)
     m = torch.as_tensor(inside).bool()
     m = m[None] if m.ndim==2 else m
-    if m.shape!=(len(x),*x.shape[2:]): raise DataError(f"inside has shape {tuple(m.shape)}, the images {tuple(x.shape)}")
+    if m.shape!=(len(x),*x.shape[2:]):
+        raise DataError(f"inside has shape {tuple(m.shape)}, the images {tuple(x.shape)}")
     return m
 
 # %% ../../nbs/32_explain.occlusion.ipynb #27882489
@@ -255,7 +256,7 @@ def _unlist(boxes, s, shape, size, window, stride):
     values[n,i,j] = base[n]-s[covered]
     return base,values
 
-# %% ../../nbs/32_explain.occlusion.ipynb #2c328411
+# %% ../../nbs/32_explain.occlusion.ipynb #eee6cad0
 def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
               window=32, # side of the window in pixels, or (height, width)
@@ -267,7 +268,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               device=None, # where to work (default: where the net is)
               progress:bool=True, # a progress bar on a terminal
               half:bool=False, # in float16, on a GPU: faster and a little coarser
-              inside=None # bool [N,H,W], where to cover at all; 'field' to leave out the surround, as `in_field` tells it
+              inside=None # bool [N,H,W], where to cover at all; 'field': not in the surround, as `in_field` tells it
              )->OcclusionMap:
     "Cover each window of `x` with `fill` and measure what every class loses; raises `DataError` and `ModelError`"
     (net,vocab),x = _net(model),_images(x)
