@@ -8,7 +8,7 @@ __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'che
            'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure', 'eye_view', 'truth_mask', 'map_text',
            'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
 
-# %% ../nbs/38_runs.ipynb #7ee4c744
+# %% ../nbs/38_runs.ipynb #485ba49a
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from pathlib import Path
@@ -31,7 +31,8 @@ from .grades import fill_cuts
 from .eyes import operating_points, score_as
 from .report import model_card, write_report
 from .explain.heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
-from .explain.occlusion import save_maps
+from .explain.methods import METHODS
+from .explain.occlusion import load_map, save_maps
 
 # %% ../nbs/38_runs.ipynb #d8d7136a
 def _reads_csv(data): return Path(str(data)).expanduser().is_file()
@@ -347,13 +348,14 @@ def eye_view(learn:Learner, # a net
     opener = getattr(learn.dls, 'opener', None)
     return opener.view(path) if opener else read_image(path)
 
-# %% ../nbs/38_runs.ipynb #fac5fd2e
+# %% ../nbs/38_runs.ipynb #c54d76c8
+def _is_fundus(learn): return getattr(getattr(learn.dls, 'opener', None), 'cls', None) is PILFundus
+
 def truth_mask(learn:Learner, # a net
                path # image file
               ): # bool [H,W] in the picture as the net sees it, or `None`
     "The lesion mask beside a phantom, or `None` where there is no truth or no lesion"
-    opener = getattr(learn.dls, 'opener', None)
-    truth = fundus_truth if opener and opener.cls is PILFundus else oct_truth
+    opener,truth = getattr(learn.dls, 'opener', None),fundus_truth if _is_fundus(learn) else oct_truth
     if (t := truth(path)) is None or not t.mask.any(): return None
     return opener.place(t.mask, t.image) if opener else t.mask
 
@@ -365,14 +367,14 @@ def _map_row(r, learn, path, m):
     if truth is not None: e = evidence_inside(resize_map(m, truth.shape), truth)
     return dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e), truth
 
-# %% ../nbs/38_runs.ipynb #b4839298
+# %% ../nbs/38_runs.ipynb #825e8c8b
 def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
              om # the `OcclusionMap`
             )->str:
     "What the maps show, in words and one number"
     t = rows.dropna(subset='share')
     text = (f"Occlusion sensitivity (Zeiler and Fergus 2014): a window of {om.window[0]} pixels, moved by "
-            f"{om.stride[0]}, is filled with the image's mean, and the score of the true class is measured again. "
+            f"{om.stride[0]}, is filled with the image's mean (of a photograph: the mean of its round field), and the score of the true class is measured again. "
             "Red: the score fell, so the window spoke for the class; blue: it spoke against it.")
     if len(om.classes)==1:
         text = text.replace('the score of the true class', f'the {om.classes[0]}')
@@ -383,7 +385,7 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
                    f"In {len(t)} images with a lesion, {t.share.mean():.0%} of the positive evidence falls inside "
                    f"it on average. It covers {t.area.mean():.0%} of the picture, which is what chance would give.")
 
-# %% ../nbs/38_runs.ipynb #2747017c
+# %% ../nbs/38_runs.ipynb #e0e3c286
 def map_section(learn:Learner, # a trained net
                 preds, # predictions with paths below `root`
                 root, # the data's folder
@@ -395,7 +397,7 @@ def map_section(learn:Learner, # a trained net
     pick = pick_images(preds, n)
     paths = [str(Path(root)/p) for p in pick.path]
     w,st = map_window(input_size(learn))
-    om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st))
+    om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st), inside='field' if _is_fundus(learn) else None)
     rows,figs = [],[]
     for r,path,maps in zip(pick.itertuples(), paths, om.map.numpy()):
         m = maps[om.classes.index(r.output) if r.output in om.classes else 0]
@@ -460,25 +462,61 @@ def unique_stems(paths # image files
     n = stems.groupby(stems).cumcount()
     return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
-# %% ../nbs/38_runs.ipynb #0897202b
+# %% ../nbs/38_runs.ipynb #f9c75edf
+def _settings(learn, method, window, stride, fill):
+    "What a map depends on besides net and image, as `load_map` tells it"
+    w,st = map_window(input_size(learn))
+    if method!='occlusion': return dict(method=method)
+    return dict(window=(ifnone(window, w),)*2, stride=(ifnone(stride, st),)*2, fill=str(fill), method=method)
+
+def _found(f, settings):
+    "A finished map that was made with `settings`, or `None`"
+    if not f.exists(): return None
+    try: d = load_map(f)
+    except DataError: return None
+    return d if all(d.get(k)==v for k,v in settings.items()) else None
+
+# %% ../nbs/38_runs.ipynb #a5d66b4f
+def _one_map(learn, path, stem, out, settings, bs):
+    "Make one map and write its files; what `load_map` tells of it"
+    method,f = settings['method'],out/f"{stem}_{settings['method']}.npz"
+    how = dict(bs=bs)
+    if method=='occlusion':
+        how |= dict(window=settings['window'][0], stride=settings['stride'][0], fill=settings['asked'],
+                    inside='field' if _is_fundus(learn) else None)
+        e = learn.occlude([str(path)], **how)
+    else: e = learn.evidence([str(path)], method)
+    save_maps(e, [stem], out, method)
+    d = load_map(f)
+    save_overlay(f.with_suffix('.png'), eye_view(learn, path), d['map'][_named_class(learn, d)])
+    return d
+
+def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(answer_of(learn).names)]))
+
+# %% ../nbs/38_runs.ipynb #1c705b2b
 def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
                    window:int=None, # side in pixels of the net's input (default: `map_window`)
                    stride:int=None, # step in pixels (default: `map_window`)
                    fill='mean', # 'mean', 'zero', 'blur' or a number
-                   bs:int=64 # copies a batch
+                   bs:int=64, # copies a batch
+                   method:str='occlusion', # one of `METHODS`
+                   resume:bool=False # keep maps that lie in `out` and were made in the same way
                   )->pd.DataFrame: # the rows of `maps.csv`
-    "Write `<stem>_occlusion.png`, `.npz` and `maps.csv`; the overlay is of the class that the net names"
-    w,st = map_window(input_size(learn))
-    rows,out = [],Path(out)
-    for path,stem in zip(progress(paths, 'explaining'), unique_stems(paths)):
-        om = learn.occlude([str(path)], ifnone(window, w), ifnone(stride, st), fill=fill, bs=bs)
-        k = int(om.baseline[0,:len(answer_of(learn).names)].argmax())
-        save_maps(om, [stem], out)
-        save_overlay(out/f'{stem}_occlusion.png', eye_view(learn, path), om.map[0,k].numpy())
-        rows.append(dict(path=str(path), answer=om.classes[k], map=f'{stem}_occlusion.npz',
-                         overlay=f'{stem}_occlusion.png', window=om.window[0], stride=om.stride[0],
-                         **{f'score_{c}': float(b) for c,b in zip(om.classes, om.baseline[0])}))
-    with whole_file(out/'maps.csv') as f: pd.DataFrame(rows).to_csv(f, index=False)
+    "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the class that the net names"
+    one_of(method, METHODS, 'method')
+    settings,rows,out = _settings(learn, method, window, stride, fill),[],Path(out)
+    try:
+        for path,stem in zip(progress(paths, 'explaining'), unique_stems(paths)):
+            f = out/f'{stem}_{method}.npz'
+            d = _found(f, settings) if resume and f.with_suffix('.png').exists() else None
+            d = d or _one_map(learn, path, stem, out, {**settings, 'asked':fill}, bs)
+            more = {k:d[k][0] for k in ('window','stride') if k in d}
+            rows.append(dict(path=str(path), answer=d['classes'][_named_class(learn, d)], map=f.name,
+                             overlay=f.with_suffix('.png').name, **more,
+                             **{f'score_{c}': float(b) for c,b in zip(d['classes'], d['baseline'])}))
+    finally:
+        if rows:
+            with whole_file(out/'maps.csv') as f: pd.DataFrame(rows).to_csv(f, index=False)
     return pd.DataFrame(rows)

@@ -271,26 +271,28 @@ def predict(run:str, # run folder
     df.to_csv(sys.stdout, index=False, float_format='%.6g')
     _after(bad)
 
-# %% ../nbs/39_verbs.ipynb #43393826
+# %% ../nbs/39_verbs.ipynb #a94a93b6
 def explain(run:str, # run folder
             images:list, # image files or folders
-            method:str='occlusion', # the one method so far
+            method:str='occlusion', # occlusion, grad_cam, hue_gradient, integrated_gradients, rise, ...
             window:int=None, # side of the window in pixels of the net's input (default: a seventh; 32 at 224)
             stride:int=None, # step of the window in pixels (default: half a window)
             fill:str='mean', # what covers the image: mean, zero, blur, or a number
             bs:int=64, # copies a batch
             out:str=None, # folder (default: RUN/maps)
-            force:bool=False # write into a folder that holds files
+            force:bool=False, # write into a folder that holds files
+            resume:bool=False # go on in a folder of maps that were made in the same way
            ):
-    "Write heat maps: an overlay and the numbers for each image, and maps.csv"
-    one_of(method, ['occlusion'], 'method')
+    "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
     from fundus_fastai import runs
+    from fundus_fastai.explain.methods import METHODS
+    one_of(method, METHODS, 'method')
     from fundus_fastai.ship.model import load_model
     learn = load_model(run)
     files,bad = _images(images, learn)
-    out = fresh_dir(out or Path(run)/'maps', force)
+    out = fresh_dir(out or Path(run)/'maps', force or resume)
     if isinstance(fill, str) and fill not in ('mean','zero','blur'): fill = runs.number(fill, 'fill')
-    t = runs.explain_images(learn, files, out, window, stride, fill, bs)
+    t = runs.explain_images(learn, files, out, window, stride, fill, bs, method, resume)
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
     _after(bad)
 

@@ -253,9 +253,10 @@ def faithful_table(rows:pd.DataFrame, # from `measure_maps`, further numeric col
     df.index.names = by
     return df
 
-# %% ../../nbs/34_explain.faithful.ipynb #b6f1bec1
+# %% ../../nbs/34_explain.faithful.ipynb #279aaae1
 def beats(rows:pd.DataFrame, # from `measure_maps`
-          method:str, other:str, # two of its methods
+          method:str, # one of its methods
+          other:str, # another
           patient, # one an image [N]
           measure:str='share', # which column
           n:int=1000 # resamples

@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['METHODS', 'EvidenceMap', 'last_map', 'random_masks', 'evidence', 'compare_methods']
 
-# %% ../../nbs/33_explain.methods.ipynb #691414ba
+# %% ../../nbs/33_explain.methods.ipynb #4cc20819
 import inspect, numpy as np, torch
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from torch import nn
 from torch.nn import functional as F
 import matplotlib.pyplot as plt
+from fastcore.basics import patch
 from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of
 from .heatmap import overlay
-from .occlusion import _images, _names, _net, _scores, _targets, held_still, occlusion
+from .occlusion import (_images, _items, _names, _net, _scores, _targets, held_still,
+                                               occlusion)
 
 # %% ../../nbs/33_explain.methods.ipynb #4293074e
 @dataclass(repr=False, eq=False)
@@ -220,6 +222,24 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
     names = _names(vocab, s.shape[1])
     t = _targets(target, names)
     return EvidenceMap(_smoothed(m.float().cpu(), smooth), s[:,t].cpu(), [names[k] for k in t], method)
+
+# %% ../../nbs/33_explain.methods.ipynb #9f787b6f
+_evidence = evidence # the method below has the same name
+
+@patch
+def evidence(self:Learner,
+             items, # image paths, or a table of them, as for `dls.test_dl`
+             method:str='occlusion', # one of `METHODS`
+             **kwargs # further arguments of `evidence`
+            ): # `OcclusionMap` or `EvidenceMap`
+    "Explain image files as the validation pipeline sees them by any method; raises `EyeError` and `DataError`"
+    one_of(method, METHODS, 'method')
+    if method=='occlusion': return self.occlude(items, **kwargs)
+    items = _items(self.dls, items)
+    if not len(items): raise DataError("no images to explain")
+    batches = [b[0] if isinstance(b, (tuple,list)) else b for b in self.dls.test_dl(items)]
+    es = [_evidence(self, x, method, **kwargs) for x in batches]
+    return replace(es[0], map=torch.cat([e.map for e in es]), baseline=torch.cat([e.baseline for e in es]))
 
 # %% ../../nbs/33_explain.methods.ipynb #3e388279
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`

@@ -403,8 +403,8 @@ def occlude(self:Learner,
     join = lambda k: torch.cat([getattr(m,k) for m in maps])
     return replace(maps[0], values=join('values'), baseline=join('baseline'), output=word)
 
-# %% ../../nbs/32_explain.occlusion.ipynb #91b67f80
-def save_maps(omap:OcclusionMap, # of N images
+# %% ../../nbs/32_explain.occlusion.ipynb #40e22b54
+def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and output, of N images
               stems, # one name an image, without suffix
               to, # folder
               method:str='occlusion' # second part of the file names
@@ -414,22 +414,22 @@ def save_maps(omap:OcclusionMap, # of N images
     if len(stems)!=len(omap): raise DataError(f"{len(stems)} stems for {len(omap)} maps")
     twice = [s for s,n in Counter(stems).items() if n>1]
     if twice: raise DataError(f"several images would be written to one file: {', '.join(twice[:5])}")
-    meta = {k:getattr(omap,k) for k in ('window','stride')}
-    meta['output'] = getattr(omap.output, '__name__', omap.output)
-    meta |= dict(fill=str(omap.fill), classes=np.array(omap.classes, str))
+    meta = {k:getattr(omap, k) for k in ('window','stride') if hasattr(omap, k)}
+    if hasattr(omap, 'fill'): meta['fill'] = str(omap.fill)
+    meta |= dict(classes=np.array(omap.classes, str), method=method, output=getattr(omap.output, '__name__', omap.output))
     paths = [Path(to)/f'{s}_{method}.npz' for s in stems]
     for p,m,b in zip(paths, omap.map, omap.baseline):
         with whole_file(p) as f: np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **meta)
     return paths
 
-# %% ../../nbs/32_explain.occlusion.ipynb #a0b7eb97
+# %% ../../nbs/32_explain.occlusion.ipynb #f172190e
 def load_map(path # an `.npz` that `save_maps` wrote
-            )->dict: # map [K,H,W], baseline [K], classes, window, stride, fill, output
+            )->dict: # map [K,H,W], baseline [K], classes, method, output; of occlusion: window, stride, fill
     "Read one map; raises `DataError` that names the file where it is missing or not a map"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}
-        for k in ('classes','fill','output'): d[k] = d[k].tolist()
-        for k in ('window','stride'): d[k] = tuple(d[k].tolist())
-        return d
+        for k in ('classes','fill','output','method'): d |= {k:d[k].tolist()} if k in d else {}
+        for k in ('window','stride'): d |= {k:tuple(d[k].tolist())} if k in d else {}
+        return {k:d[k] for k in ('map','baseline','classes')}|d
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None
     except Exception as e: raise DataError(f"{path} is not a map that save_maps wrote ({e})") from None
