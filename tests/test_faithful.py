@@ -1,0 +1,113 @@
+"Is a map true? The measures themselves, on maps whose truth is known"
+import numpy as np, pandas as pd, pytest, torch
+from sklearn.metrics import average_precision_score
+from torch import nn
+from fundus_fastai.core import DataError, EyeError, ModelError
+from fundus_fastai.explain.faithful import (KNOW_NOTHING, beats, center_map, curve_area, deletion_curve, edge_map, faithful_table,
+    insertion_curve, mask_average_precision, mean_by_patient, measure_maps, overlap, pointing_game, randomization_test, uniform_map)
+
+torch.set_num_threads(1)
+y,x = np.mgrid[:40,:50]
+disc = np.hypot(y-15, x-33)<6
+
+def test_truth_scores_one_and_its_opposite_nothing():
+    a,b = overlap(disc*2., disc),overlap(1.-disc, disc)
+    assert [a[k] for k in ('pointing','share','precision')]==[1,1,1]
+    assert b['pointing']==b['share']==0 and b['precision']<disc.mean()*1.01
+
+def test_noise_scores_chance():
+    rs = pd.DataFrame([overlap(uniform_map(np.zeros((40,50)), i), disc) for i in range(400)])
+    for k in ('pointing','share','precision'): assert abs(rs[k].mean()-disc.mean())<.02
+
+def test_average_precision_is_that_of_sklearn():
+    m = np.random.default_rng(0).normal(size=(40,50))+disc
+    assert mask_average_precision(m, disc)==pytest.approx(average_precision_score(disc.ravel(), m.ravel()), abs=1e-6)
+
+def test_the_point_may_miss_by_so_much():
+    m = np.zeros((40,50)); m[15,33+9] = 1
+    assert [pointing_game(m, disc, t) for t in (0,2,3,4,5)]==[0,0,0,1,1]
+
+def test_equal_peaks_count_for_their_part():
+    m = np.zeros((40,50)); m[15,33] = m[0,0] = m[39,0] = m[39,49] = 1
+    assert pointing_game(m, disc)==.25
+
+@pytest.mark.parametrize('m', [np.zeros((40,50)), -np.ones((40,50))])
+def test_a_map_that_says_nothing(m):
+    o = overlap(m, disc)
+    assert np.isnan(o['pointing']) and np.isnan(o['share']) and o['precision']==pytest.approx(disc.mean())
+
+def test_no_lesion_no_score():
+    o = overlap(disc*1., disc&False)
+    assert o['area']==0 and all(np.isnan(o[k]) for k in ('pointing','share','precision'))
+
+def test_maps_that_know_nothing():
+    im = np.where(disc, 1., .2)
+    c = center_map(im); assert np.unravel_index(c.argmax(), c.shape) in [(i,j) for i in (19,20) for j in (24,25)]
+    e = edge_map(im); ring = np.abs(np.hypot(y-15, x-33)-6)<1.5
+    assert e[ring].mean()>10*e[~ring].mean() and e.shape==c.shape==uniform_map(im).shape==(40,50)
+
+class Sees(nn.Module):
+    "Probability that follows how much of the disc is bright"
+    def __init__(self): super().__init__(); self.register_buffer('m', torch.from_numpy(disc).float()); self.lin = nn.Linear(1, 2)
+    def forward(self, x): s = (x[:,0]*self.m).sum((1,2))/self.m.sum()*8-4; return torch.stack([s,-s], 1)
+
+def test_curves_of_a_true_and_a_false_map():
+    net,im = Sees(),torch.from_numpy(np.where(disc, 1., 0)).float()[None,None]
+    d,i = {},{}
+    for k,m in dict(true=disc*1., noise=uniform_map(im[0,0]), false=1.-disc).items():
+        dc,ic = (f(net, im, m, 0, steps=50, fill='zero') for f in (deletion_curve,insertion_curve))
+        assert len(dc[0])==51 and dc[1][0]==pytest.approx(ic[1][-1]) and dc[1][-1]==pytest.approx(ic[1][0])
+        d[k],i[k] = curve_area(dc),curve_area(ic)
+    assert d['true']<.1<.4<d['noise']<.6<.9<d['false'] and i['true']>.9>.6>i['noise']>.4>.1>i['false']
+
+def test_ties_have_no_favorite_corner():
+    net,im = Sees(),torch.from_numpy(np.where(disc, 1., 0)).float()[None,None]
+    areas = [curve_area(deletion_curve(net, im, np.zeros((40,50)), 0, fill='zero', seed=s)) for s in range(8)]
+    assert all(.42<a<.58 for a in areas) and len(set(areas))>1
+
+def small():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(1,6,5,2), nn.ReLU(), nn.Conv2d(6,6,3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6,2))
+
+def test_a_broken_net_draws_another_map_and_edges_do_not():
+    net,im = small().eval(),torch.randn(2,1,40,50)
+    before = {k:v.clone() for k,v in net.state_dict().items()}
+    state = torch.get_rng_state()
+    fell = randomization_test(net, im, 'input_gradient', 0, keep=True)
+    stays = randomization_test(net, im, lambda n, x, k: np.stack([edge_map(o) for o in x]), 0)
+    assert fell.signed.iloc[0]==1 and fell.signed.iloc[1:].abs().max()<.9 and (stays.signed==1).all()
+    assert fell.layers.tolist()==[0,1,2,3] and len(fell.attrs['maps'])==4 and fell.stage.iloc[1]=='6'
+    assert all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and torch.equal(torch.get_rng_state(), state)
+    pd.testing.assert_frame_equal(fell, randomization_test(net, im, 'input_gradient', 0))
+
+def test_intervals_hold_the_truth():
+    "Patients differ: an interval by image would be too narrow"
+    rng,hits,narrow = np.random.default_rng(0),0,0
+    for i in range(60):
+        v = (rng.normal(.5, .2, 40)[:,None]+rng.normal(0, .05, (40,5))).ravel()
+        e = mean_by_patient(v, np.arange(200)//5, n=300, seed=i); f = mean_by_patient(v, np.arange(200), n=300, seed=i)
+        hits += e.low<.5<e.high; narrow += f.low<.5<f.high
+    assert hits>=52 and narrow<52
+
+def test_table_and_difference():
+    rng = np.random.default_rng(0)
+    masks = [np.hypot(y-rng.integers(8, 32), x-rng.integers(8, 42))<5 for _ in range(30)]; masks[3] = disc&False
+    maps = dict(good=[m+rng.normal(0, .3, m.shape) for m in masks], bad=[rng.normal(size=m.shape) for m in masks])
+    rows,who = measure_maps(maps, masks, [m*1. for m in masks]),np.arange(30)//2
+    t = faithful_table(rows, who, n=200)
+    assert list(t.index)==['good','bad',*KNOW_NOTHING] and (t.n==29).all()
+    assert t.loc['good','precision'].low>t.loc['bad','precision'].high
+    d = beats(rows, 'good', 'center', who, 'precision'); assert d.low>0
+    assert d.value==pytest.approx(-beats(rows, 'center', 'good', who, 'precision').value)
+    assert beats(rows, 'bad', 'uniform', who, 'precision').low<0<beats(rows, 'bad', 'uniform', who, 'precision').high
+    per = faithful_table(rows, who, np.where(np.arange(30)<10, 'a', 'b'), n=20)
+    assert per.loc[('a','good'),'n']==9 and per.loc[('b','good'),'n']==20
+
+def test_bad_input():
+    with pytest.raises(DataError, match='one size'): overlap(np.zeros((3,4)), disc)
+    with pytest.raises(DataError, match='NaN'): overlap(np.full((40,50), np.nan), disc)
+    with pytest.raises(DataError, match='1 maps of a for 2 masks'): measure_maps(dict(a=[disc*1.]), [disc,disc])
+    with pytest.raises(EyeError, match='did you mean good'): beats(measure_maps(dict(good=[disc*1.]), [disc]), 'god', 'good', [1])
+    with pytest.raises(DataError, match='one image and its map'): deletion_curve(Sees(), torch.zeros(2,1,40,50), disc, 0)
+    with pytest.raises(ModelError, match='begin anew'): randomization_test(nn.Flatten(), torch.zeros(1,1,4,4), 'rise', 0)
+    assert mean_by_patient([.1,.3], ['a','a']).method=='no interval: one patient'
