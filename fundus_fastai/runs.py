@@ -367,14 +367,15 @@ def _map_row(r, learn, path, m):
     if truth is not None: e = evidence_inside(resize_map(m, truth.shape), truth)
     return dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e), truth
 
-# %% ../nbs/38_runs.ipynb #825e8c8b
+# %% ../nbs/38_runs.ipynb #d6c05373
 def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
              om # the `OcclusionMap`
             )->str:
     "What the maps show, in words and one number"
     t = rows.dropna(subset='share')
     text = (f"Occlusion sensitivity (Zeiler and Fergus 2014): a window of {om.window[0]} pixels, moved by "
-            f"{om.stride[0]}, is filled with the image's mean (of a photograph: the mean of its round field), and the score of the true class is measured again. "
+            f"{om.stride[0]}, is filled with the image's mean (of a photograph: the mean of its round field), and the "
+            "score of the true class is measured again. "
             "Red: the score fell, so the window spoke for the class; blue: it spoke against it.")
     if len(om.classes)==1:
         text = text.replace('the score of the true class', f'the {om.classes[0]}')
