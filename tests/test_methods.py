@@ -1,4 +1,5 @@
 "Methods of explanation: against other programs, against truths known by hand, and nothing left behind"
+import sys
 import numpy as np, pandas as pd, pytest, timm, torch
 from fastai.data.all import CategoryBlock, ColReader, DataBlock, IndexSplitter
 from fastai.learner import Learner
@@ -139,6 +140,12 @@ def test_bad_input():
     with pytest.raises(DataError, match='class 3'): evidence(n, x, 'grad_cam', 3)
     with pytest.raises(ModelError, match='no gradient'): evidence(nn.Sequential(Stops()), x, 'input_gradient')
     with pytest.raises(ModelError, match='nothing to look at'): last_map(nn.Sequential(nn.Flatten(), nn.Linear(3*64*64, 2)), x)
+
+def test_without_captum_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'captum.attr', None); monkeypatch.setitem(sys.modules, 'captum', None)
+    with pytest.raises(ModelError, match=r'pip install "fundus_fastai\[explain\]"'):
+        evidence(net(), torch.randn(1,3,64,64), 'integrated_gradients')
+    assert evidence(net(), torch.randn(1,3,64,64), 'grad_cam').map.shape==(1,3,64,64)
 
 class Stops(nn.Module):
     def forward(self, x): return x.detach().mean((2,3))
