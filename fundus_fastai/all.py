@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/71_all.ipynb #08e1eef2
+# %% ../nbs/71_all.ipynb #bf960c23
 from fastai.vision.all import *
 from . import __version__
 from .core import *
@@ -44,6 +44,7 @@ from .explain.methods import *
 from .explain.faithful import *
 from .report import *
 from .runs import *
+from .explain.gallery import *
 from .verbs import demo, evaluate, explain, predict, train
 
 # %% ../nbs/71_all.ipynb #a17d9a42
