@@ -403,7 +403,7 @@ def occlude(self:Learner,
     join = lambda k: torch.cat([getattr(m,k) for m in maps])
     return replace(maps[0], values=join('values'), baseline=join('baseline'), output=word)
 
-# %% ../../nbs/32_explain.occlusion.ipynb #40e22b54
+# %% ../../nbs/32_explain.occlusion.ipynb #6e50c9f8
 def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and output, of N images
               stems, # one name an image, without suffix
               to, # folder
@@ -416,7 +416,8 @@ def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and
     if twice: raise DataError(f"several images would be written to one file: {', '.join(twice[:5])}")
     meta = {k:getattr(omap, k) for k in ('window','stride') if hasattr(omap, k)}
     if hasattr(omap, 'fill'): meta['fill'] = str(omap.fill)
-    meta |= dict(classes=np.array(omap.classes, str), method=method, output=getattr(omap.output, '__name__', omap.output))
+    output = getattr(omap.output, '__name__', omap.output)
+    meta |= dict(classes=np.array(omap.classes, str), method=method, output=output)
     paths = [Path(to)/f'{s}_{method}.npz' for s in stems]
     for p,m,b in zip(paths, omap.map, omap.baseline):
         with whole_file(p) as f: np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **meta)
