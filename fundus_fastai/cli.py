@@ -40,10 +40,10 @@ def make_parser()->argparse.ArgumentParser:
         p.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return top
 
-# %% ../nbs/70_cli.ipynb #208c291a
+# %% ../nbs/70_cli.ipynb #7215a09b
 def _sentence(e):
     "What to tell the person about `e`, and the exit status"
-    if isinstance(e, KeyboardInterrupt): return "stopped; finished work is kept (train and explain go on with --resume)", 130
+    if isinstance(e, KeyboardInterrupt): return "stopped; finished work is kept (--resume goes on)", 130
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" for {e.filename}" if e.filename else ''
