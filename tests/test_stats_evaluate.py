@@ -52,12 +52,13 @@ def test_class_metrics_like_sklearn(k):
     w = np.concatenate(list(patient_weights(who, 20)))
     got = class_metrics(y, p, w)
     for i,o in enumerate(w):
-        if len(set(y[o>0]))<k: assert np.isnan(got['auc'][i]); continue
+        if len(set(y[o>0]))<k: assert np.isnan(got['auc'][i]) and np.isnan(got['f1'][i]); continue
         pred = p.argmax(1)
         want = dict(accuracy=skm.accuracy_score(y, pred, sample_weight=o),
                     balanced_accuracy=skm.balanced_accuracy_score(y, pred, sample_weight=o),
                     auc=skm.roc_auc_score(y, p[:,1] if k==2 else p, multi_class='ovr', sample_weight=o),
-                    average_precision=skm.average_precision_score(y if k==2 else np.eye(k)[y], p[:,1] if k==2 else p, sample_weight=o))
+                    average_precision=skm.average_precision_score(y if k==2 else np.eye(k)[y], p[:,1] if k==2 else p, sample_weight=o),
+                    mcc=skm.matthews_corrcoef(y, pred, sample_weight=o), f1=skm.f1_score(y, pred, average='macro', sample_weight=o))
         for c in range(k):
             want[f'sensitivity_{c}'] = skm.recall_score(y==c, pred==c, sample_weight=o)
             want[f'specificity_{c}'] = skm.recall_score(y!=c, pred!=c, sample_weight=o)
