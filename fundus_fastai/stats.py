@@ -250,7 +250,9 @@ class _Draws(NDArrayOperatorsMixin):
     def __array__(self, dtype=None, copy=None): return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
         return getattr(f, method)(*[np.asarray(o) if isinstance(o, _Draws) else o for o in args], **kw)
-    def __getattr__(self, k): return getattr(np.asarray(self), k)
+    def __getattr__(self, k):
+        if k.startswith('__'): raise AttributeError(k)
+        return getattr(np.asarray(self), k)
     def __getitem__(self, i): return np.asarray(self)[i]
     def __len__(self): return self.shape[0]
     @cached_property
