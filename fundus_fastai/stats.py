@@ -285,6 +285,8 @@ def _running(c):
     np.cumsum(c, 1, whole, res[:,1:])
     return res
 
+def _dots(a, b): return (a[:,None]@b[:,:,None])[:,0,0] # of each row
+
 # %% ../nbs/04_stats.ipynb #94aad5eb
 def _auc_drawn(y, s, w):
     "AUC in each of the draws `w`"
@@ -292,8 +294,9 @@ def _auc_drawn(y, s, w):
     tied,res = (lo!=hi).any(),[]
     for c in w.rows():
         n,p = _running(c.take(neg, 1)),c.take(pos, 1).astype(float)
-        below = n.take(lo, 1)+n.take(hi, 1) if tied else 2*n.take(lo, 1) # twice, a tie once
-        res.append(_share(np.einsum('ij,ij->i', p, below.astype(float)), 2.*p.sum(1)*n[:,-1]))
+        below = n.take(lo, 1).astype(float)
+        if tied: below = (below+n.take(hi, 1))/2
+        res.append(_share(_dots(p, below), p.sum(1)*n[:,-1]))
     return np.concatenate(res)
 
 def _ap_drawn(y, s, w):
@@ -303,7 +306,7 @@ def _ap_drawn(y, s, w):
     for c in w.rows():
         p,n,k = _running(c.take(pos, 1)),_running(c.take(neg, 1)),c.take(pos, 1).astype(float)
         tp,fp = p[:,-1:]-p.take(level, 1),n[:,-1:]-n.take(lo, 1)
-        res.append(_share(np.einsum('ij,ij->i', k, tp/np.maximum(tp+fp, 1)), p[:,-1]))
+        res.append(_share(_dots(k, tp/np.maximum(tp+fp, 1)), p[:,-1]))
     return np.concatenate(res)
 
 # %% ../nbs/04_stats.ipynb #68b6e020
