@@ -162,9 +162,9 @@ def plot_consistency(panel:Panel, # as from `read_panel`
         ends = '' if np.isnan(r.low) else f'\n{100*r.low:.0f} to {100*r.high:.0f}'
         text = r.method if np.isnan(r.right) else f'{100*r.right:.0f} %{ends}'
         ax.text(r.votes, r.images, text, ha='center', va='bottom', fontsize=8)
-    ax.set(xlabel=f'how many of {len(panel.tables)} nets say {what}', ylabel='images', ylim=(0, 1.3*t.images.max()))
+    ax.set(xlabel=f'how many of {len(panel.tables)} nets say {what}', ylabel='images', ylim=(0, 1.25*t.images.max()))
     ax.set_title('right, where the majority answers', fontsize=9, loc='left')
-    ax.legend(frameon=False, fontsize=8, loc='upper center'); ax.spines[['top','right']].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc='lower right', bbox_to_anchor=(1,1), ncols=2); ax.spines[['top','right']].set_visible(False)
     return _mark(ax, panel.source)
 
 # %% ../nbs/43_panel.ipynb #a0a7e4f1
@@ -322,8 +322,8 @@ def _tests(panel, y, a, b, patient, level):
     "Tests by formula: DeLong of each class or label, and McNemar"
     if panel.kind=='number': return {}
     if panel.kind=='category':
-        each = {'auc' if len(panel.classes)==2 else f'auc_{c}': (y==i, a[:,i], b[:,i]) for i,c in enumerate(panel.classes)}
-        if len(panel.classes)==2: each = {'auc':(y==1, a[:,1], b[:,1])}
+        each = {f'auc_{c}': (y==i, a[:,i], b[:,i]) for i,c in enumerate(panel.classes)}
+        if len(panel.classes)==2: each = {'auc':each.popitem()[1]} # of the second class
         return {k: delong(*o, patient, level) for k,o in each.items()} | dict(
             accuracy=mcnemar(y, a.argmax(1), b.argmax(1), patient, level=level))
     return {f'auc_{c}': delong(y[:,i]>0, a[:,i], b[:,i], patient, level) for i,c in enumerate(panel.classes)}
@@ -348,9 +348,8 @@ def compare_nets(panel:Panel, # as from `read_panel`
     cut = [(thresholds or {}) if o=='ensemble' else panel.thresholds.get(o, {}) for o in (a,b)]
     (metric,y,p),(_,_,q) = (_material(panel, t, c) for t,c in zip(ts, cut))
     who = ts[0].patient.to_numpy()
-    rows = [[k, a, b, *d] for k,d in paired_bootstrap(metric, y, p, q, who, n, seed, level).items()]
-    rows += [[k, a, b, *d] for k,d in _tests(panel, y, p, q, who, level).items()]
-    t = pd.DataFrame(rows, columns=['metric','a','b','value','low','high','p','method'])
+    tests = paired_bootstrap(metric, y, p, q, who, n, seed, level) | _tests(panel, y, p, q, who, level)
+    t = pd.DataFrame([[k, a, b, *d] for k,d in tests.items()], columns=['metric','a','b','value','low','high','p','method'])
     t.insert(7, 'p_holm', holm(t.p))
     return t
 
