@@ -19,7 +19,7 @@ from .stats import Estimate, _share, class_metrics, cohen_kappa, confusion, pati
 from .multilabel import _labels, label_metrics, label_names
 from .regression import number_metrics
 from .eyes import _answers, _spread, _squash, combine_eyes, operating_points, score_as
-from .paired import delong, holm, mcnemar, paired_bootstrap
+from .paired import Difference, delong, holm, mcnemar, paired_bootstrap
 
 # %% ../nbs/43_panel.ipynb #d2018544
 @dataclass(repr=False)
@@ -39,17 +39,19 @@ class Panel:
     def __repr__(self):
         n = self.first.patient.nunique()
         what = f" ({', '.join(self.classes)})" if self.classes else ''
-        return f"{len(self.tables)} nets, {len(self.first)} images of {n} patient{'' if n==1 else 's'}: {self.kind}{what}"
+        many = f"{len(self.tables)} nets, {len(self.first)} images of {n} patient{'' if n==1 else 's'}"
+        return f"{many}: {self.kind}{what}"
 
 # %% ../nbs/43_panel.ipynb #3760cf50
 def _load(net, file):
     "The table of a net, and the thresholds of its run"
-    if isinstance(net, (pd.DataFrame,Scores)):
-        return check_predictions(getattr(net, 'preds', net)),(getattr(net, 'operating', None) or {}).get('thresholds', {})
+    def cuts(operating): return (operating or {}).get('thresholds', {})
+    if isinstance(net, pd.DataFrame): return check_predictions(net),{}
+    if isinstance(net, Scores): return check_predictions(net.preds),cuts(net.operating)
     path = Path(net)
     if not path.is_dir(): return read_predictions(path),{}
     m = path/'metrics.json'
-    return read_predictions(path/file),((read_json(m).get('operating') or {}).get('thresholds', {}) if m.exists() else {})
+    return read_predictions(path/file),cuts(read_json(m).get('operating') if m.exists() else None)
 
 def _as_dict(nets):
     "Name -> net"
@@ -68,7 +70,7 @@ def _names_of(t, kind):
 def _plain_kind(t): return {'both':'category'}.get(kind_of(t), kind_of(t))
 
 def _match(name, t, first, base, cols):
-    "Table `t` of net `name` in the order of `base`, the table of net `first`; raises `DataError` where they do not go together"
+    "Table `t` of net `name` in the order of `base`, of net `first`; raises `DataError` where they do not go together"
     a,b = set(base.path),set(t.path)
     for lack,who,other in [(a-b,name,first), (b-a,first,name)]:
         if lack: raise DataError(f"{who} lacks {len(lack)} of {len(a|b)} images that {other} has: {_few(sorted(lack))}")
@@ -77,7 +79,8 @@ def _match(name, t, first, base, cols):
         bad = ~np.isclose(t[c], base[c]) if pd.api.types.is_numeric_dtype(base[c]) else (t[c]!=base[c]).to_numpy()
         if bad.any():
             i = bad.argmax()
-            raise DataError(f"{name} and {first} differ in {c} for {bad.sum()} images, as {base.path[i]}: {t[c][i]} and {base[c][i]}")
+            raise DataError(f"{name} and {first} differ in {c} for {bad.sum()} images,"
+                            f" as {base.path[i]}: {t[c][i]} and {base[c][i]}")
     return t
 
 # %% ../nbs/43_panel.ipynb #df0acd35
@@ -137,7 +140,7 @@ def answers(panel:Panel # of classes
 # %% ../nbs/43_panel.ipynb #62a3db39
 def consistency(panel:Panel, # as from `read_panel`
                 what:str=None # a class or label (default: the second of two classes)
-               )->pd.DataFrame: # a row a level: votes, images, patients, true (how many are `what`), right, low, high, method
+               )->pd.DataFrame: # votes, images, patients, true (how many are `what`), right, low, high, method
     "How many nets say `what`, and how often the majority is right at each level"
     said,truth = says(panel, what)
     votes,k,rows = said.sum(0),len(said),[]
@@ -164,7 +167,8 @@ def plot_consistency(panel:Panel, # as from `read_panel`
         ax.text(r.votes, r.images, text, ha='center', va='bottom', fontsize=8)
     ax.set(xlabel=f'how many of {len(panel.tables)} nets say {what}', ylabel='images', ylim=(0, 1.25*t.images.max()))
     ax.set_title('right, where the majority answers', fontsize=9, loc='left')
-    ax.legend(frameon=False, fontsize=8, loc='lower right', bbox_to_anchor=(1,1), ncols=2); ax.spines[['top','right']].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc='lower right', bbox_to_anchor=(1,1), ncols=2)
+    ax.spines[['top','right']].set_visible(False)
     return _mark(ax, panel.source)
 
 # %% ../nbs/43_panel.ipynb #a0a7e4f1
@@ -207,8 +211,10 @@ def plot_jaccard(panel:Panel, # as from `read_panel`
     low = min(.5, np.nanmin(m.to_numpy()))
     ax.imshow(m, cmap='Blues', vmin=low, vmax=1, aspect='auto')
     for (i,j),v in np.ndenumerate(m.to_numpy()):
-        ax.text(j, i, '' if np.isnan(v) else f'{v:.2f}', ha='center', va='center', fontsize=8, color='w' if v>(low+1.3)/2.3 else '#223')
-    ax.set_xticks(range(k), m.columns, rotation=40, ha='right', parse_math=False); ax.set_yticks(range(k), m.index, parse_math=False)
+        color = 'w' if v>(low+1.3)/2.3 else '#223'
+        ax.text(j, i, '' if np.isnan(v) else f'{v:.2f}', ha='center', va='center', fontsize=8, color=color)
+    ax.set_xticks(range(k), m.columns, rotation=40, ha='right', parse_math=False)
+    ax.set_yticks(range(k), m.index, parse_math=False)
     for f in (ax.axhline, ax.axvline): f(k-1.5, color='w', lw=3)
     name = what or (_which(panel, None) if panel.kind=='category' and len(panel.classes)==2 else 'mean over classes')
     ax.tick_params(length=0, labelsize=8); ax.set_title(f'Jaccard similarity: {name}', fontsize=9, loc='left')
@@ -238,7 +244,8 @@ def agreement(panel:Panel, # as from `read_panel`
     (said,k),rows = _columns(panel, what),[]
     def kappa(a, b, w): return cohen_kappa(confusion(a, b, k, w), weights)
     for i,j in combinations(range(len(said)), 2):
-        rows.append([panel.names[i], panel.names[j], *patient_bootstrap(kappa, said[i], said[j], panel.patient, **kwargs)])
+        e = patient_bootstrap(kappa, said[i], said[j], panel.patient, **kwargs)
+        rows.append([panel.names[i], panel.names[j], *e])
     counts = np.stack([(said==c).sum(0) for c in range(k)], 1).astype(float)
     rows.append(['all', "all (Fleiss)", *patient_bootstrap(_fleiss, said[0], counts, panel.patient, **kwargs)])
     return pd.DataFrame(rows, columns=['a','b',*Estimate._fields])
@@ -262,8 +269,9 @@ def score_panel(panel:Panel, # as from `read_panel`
                 **kwargs # further arguments of `score_as`: n_boot, seed, level
                )->dict: # name -> `Scores`, the ensemble last
     "Score each net and the ensemble"
-    ops = {k:dict(thresholds=t) for k,t in panel.thresholds.items()} if panel.kind=='multilabel' else {}
-    if valid is not None and panel.kind=='multilabel': ops['ensemble'] = operating_points('multilabel', ensemble(valid, how))
+    labels = panel.kind=='multilabel'
+    ops = {k:dict(thresholds=t) for k,t in panel.thresholds.items()} if labels else {}
+    if labels and valid is not None: ops['ensemble'] = operating_points('multilabel', ensemble(valid, how))
     tables = panel.tables | {'ensemble':ensemble(panel, how)}
     return {k: score_as(panel.kind, t, ops.get(k), source=panel.source, arch=k, **kwargs) for k,t in tables.items()}
 
@@ -279,8 +287,8 @@ def panel_table(scores:dict, # as from `score_panel`
     "Metrics of nets and ensemble side by side; raises `DataError` where patients have one image each"
     def metrics(s):
         if per=='image': return s.metrics
-        if not s.by_patient: raise DataError("no scores per patient: each has one image, or the images of one differ in truth")
-        return s.by_patient['mean of all images']['metrics']
+        if s.by_patient: return s.by_patient['mean of all images']['metrics']
+        raise DataError("no scores per patient: each has one image, or the images of one differ in truth")
     one_of(per, ['image','patient'], 'unit')
     kind = next(iter(scores.values())).kind
     return pd.DataFrame({k: {o: _text(metrics(s)[o]) for o in _shown[kind]} for k,s in scores.items()}).T
@@ -295,13 +303,16 @@ def plot_panel(scores:dict, # as from `score_panel`
     ax = _axes(ax, 5, .9+.42*len(names))
     for i,k in enumerate(names):
         by = (scores[k].by_patient or {}).get('mean of all images')
-        for m,dy,c,b in [(scores[k].metrics[what],.14,'#1d4e89','#8fb4dd')] + ([(by['metrics'][what],-.14,'#b45309','#f0b37e')] if by else []):
+        rows = [(scores[k].metrics[what],.14,'#1d4e89','#8fb4dd')]
+        if by: rows.append((by['metrics'][what],-.14,'#b45309','#f0b37e'))
+        for m,dy,c,b in rows:
             if m['low'] is not None: ax.plot([m['low'],m['high']], [i+dy]*2, color=b, lw=4, solid_capstyle='round')
             if m['value'] is not None: ax.plot(m['value'], i+dy, 'o', color=c, ms=4.5)
     ax.set_yticks(range(len(names)), names, parse_math=False); ax.set_ylim(-.6, len(names)-.4)
     ax.plot([], [], 'o', color='#1d4e89', label='per image'); ax.plot([], [], 'o', color='#b45309', label='per patient')
     ax.legend(frameon=False, fontsize=8, loc='lower left', bbox_to_anchor=(0,1), ncols=2)
-    ax.set_xlabel(what.replace('_', ' ').replace('auc', 'AUC')); ax.spines[['top','right','left']].set_visible(False); ax.tick_params(left=False)
+    ax.set_xlabel(what.replace('_', ' ').replace('auc', 'AUC')); ax.tick_params(left=False)
+    ax.spines[['top','right','left']].set_visible(False)
     return _mark(ax, next(iter(scores.values())).source)
 
 # %% ../nbs/43_panel.ipynb #2f7bdcc5
@@ -349,7 +360,7 @@ def compare_nets(panel:Panel, # as from `read_panel`
     (metric,y,p),(_,_,q) = (_material(panel, t, c) for t,c in zip(ts, cut))
     who = ts[0].patient.to_numpy()
     tests = paired_bootstrap(metric, y, p, q, who, n, seed, level) | _tests(panel, y, p, q, who, level)
-    t = pd.DataFrame([[k, a, b, *d] for k,d in tests.items()], columns=['metric','a','b','value','low','high','p','method'])
+    t = pd.DataFrame([[k, a, b, *d] for k,d in tests.items()], columns=['metric','a','b',*Difference._fields])
     t.insert(7, 'p_holm', holm(t.p))
     return t
 
@@ -376,10 +387,15 @@ def bland_altman(panel:Panel, # of a number
                  b:str, # another
                  **kwargs # further arguments of `patient_bootstrap`: n, seed, level
                 )->dict: # mean, sd, lower, upper -> `Estimate`, in the unit of the answers
-    "Mean difference (a minus b), its standard deviation and the limits of agreement; raises `DataError` where answers are no numbers"
-    if panel.kind!='number': raise DataError(f"these nets answer with a {panel.kind}, not a number: `agreement` compares them")
-    v = [panel.first.target if o=='truth' else _table_of(panel, o, 'probability').pred for o in (a,b)]
-    return patient_bootstrap(_limits, *[o.to_numpy(float) for o in v], panel.patient, **kwargs)
+    "Mean difference (a minus b), its SD and the limits of agreement; raises `DataError` where answers are no numbers"
+    if panel.kind!='number':
+        raise DataError(f"these nets answer with a {panel.kind}, not a number: `agreement` compares them")
+    return patient_bootstrap(_limits, _numbers(panel, a), _numbers(panel, b), panel.patient, **kwargs)
+
+def _numbers(panel, net):
+    "What a net, the ensemble or the truth says [n]"
+    v = panel.first.target if net=='truth' else _table_of(panel, net, 'probability').pred
+    return v.to_numpy(float)
 
 # %% ../nbs/43_panel.ipynb #6d094639
 def plot_bland_altman(panel:Panel, # of a number
@@ -389,7 +405,7 @@ def plot_bland_altman(panel:Panel, # of a number
                      ): # the axes
     "Draw the difference of two answers against their mean, with the limits of agreement and their intervals"
     est,ax = bland_altman(panel, a, b),_axes(ax, 4.6, 3)
-    x,y = [(panel.first.target if o=='truth' else _table_of(panel, o, 'probability').pred).to_numpy(float) for o in (a,b)]
+    x,y = _numbers(panel, a),_numbers(panel, b)
     ax.scatter((x+y)/2, x-y, s=8, color='#1d4e89', alpha=.35, lw=0)
     for k,t in [('mean','mean'), ('lower','- 1.96 SD'), ('upper','+ 1.96 SD')]:
         e = est[k]

@@ -57,7 +57,8 @@ def specificity(cm # confusion counts [...,k,k]
 def _side(y, s):
     "Truth as bool and scores as floats; raises `DataError` where a score is missing"
     y,s = np.asarray(y, bool),np.asarray(s, float)
-    if (lost := np.isnan(s).sum()): raise DataError(f"{lost} of {s.size} scores are not numbers (NaN): leave those images out, and say so")
+    if (lost := np.isnan(s).sum()):
+        raise DataError(f"{lost} of {s.size} scores are not numbers (NaN): leave those images out, and say so")
     return y,s
 
 def _by_score(y, s, w):
@@ -141,7 +142,8 @@ def class_metrics(y, # true classes [n], 0 to k-1
                  )->dict: # name -> [...]
     "Accuracy, balanced accuracy, AUC, average precision, MCC, macro F1 and, by class, sensitivity and specificity"
     y,p = np.asarray(y),np.asarray(p)
-    if np.isnan(p).any(): raise DataError(f"{np.isnan(p).any(1).sum()} of {len(p)} images have a probability that is not a number")
+    if (lost := np.isnan(p).any(1).sum()):
+        raise DataError(f"{lost} of {len(p)} images have a probability that is not a number")
     k = p.shape[1]
     cm = confusion(y, p.argmax(1), k, w)
     se,sp = sensitivity(cm),specificity(cm)
@@ -246,7 +248,8 @@ def patient_weights(patient, # who each image belongs to [n]
 # %% ../nbs/04_stats.ipynb #380a8d7a
 class _Draws(NDArrayOperatorsMixin):
     "Weights [b,n] of images, held as counts [b,m] of patients"
-    def __init__(self, counts, who, memo): self.counts,self.who,self.memo,self.shape = counts,who,memo,(len(counts),len(who))
+    def __init__(self, counts, who, memo):
+        self.counts,self.who,self.memo,self.shape = counts,who,memo,(len(counts),len(who))
     def __array__(self, dtype=None, copy=None): return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
         return getattr(f, method)(*[np.asarray(o) if isinstance(o, _Draws) else o for o in args], **kw)
@@ -270,7 +273,7 @@ class _Draws(NDArrayOperatorsMixin):
 
 # %% ../nbs/04_stats.ipynb #0e0bbb9e
 def _ranks(y, s, w):
-    "Patients of positives and of negatives by rising score; for each positive, how many positives and negatives lie below, and negatives below or level"
+    "Patients of positives and negatives by rising score; positives and negatives below each positive, negatives up to it"
     key = y.tobytes(),s.tobytes()
     if key not in w.memo:
         pos,neg = (np.flatnonzero(o)[np.argsort(s[o], kind='stable')] for o in (y,~y))
