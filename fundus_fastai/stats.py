@@ -273,7 +273,7 @@ class _Draws(NDArrayOperatorsMixin):
 
 # %% ../nbs/04_stats.ipynb #0e0bbb9e
 def _ranks(y, s, w):
-    "Patients of positives and negatives by rising score; positives and negatives below each positive, negatives up to it"
+    "Patients of positives and negatives by rising score; positives, negatives below each positive, negatives up to it"
     key = y.tobytes(),s.tobytes()
     if key not in w.memo:
         pos,neg = (np.flatnonzero(o)[np.argsort(s[o], kind='stable')] for o in (y,~y))

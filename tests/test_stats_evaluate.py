@@ -5,8 +5,10 @@ from sklearn import metrics as skm
 from scipy.stats import binomtest
 
 from fundus_fastai.core import DataError, read_json
-from fundus_fastai.stats import (auc, average_precision, bootstrap, class_aucs, class_estimates, class_metrics, confusion,
-                                 confusion_estimates, newcombe, patient_bootstrap, patient_weights, wilson)
+from fundus_fastai.stats import (auc, average_precision, best_threshold, bootstrap, class_aucs, class_estimates, class_metrics,
+                                 cohen_kappa, confusion, confusion_estimates, f1, f1_by_class, matthews, mean_abs_error, micro, newcombe,
+                                 patient_bootstrap, patient_weights, quadratic_kappa, r_squared, threshold_estimates,
+                                 threshold_metrics, wilson)
 from fundus_fastai.evaluate import check_predictions, most_wrong, plot_history, read_predictions, score
 from fundus_fastai.report import Html, card_text, model_card, report_html, to_html, write_report
 
@@ -157,6 +159,122 @@ def test_confusion_cells_and_class_aucs():
     assert (confusion(y, p.argmax(1), 4)==skm.confusion_matrix(y, p.argmax(1))).all()
     a = class_aucs(y, p, who, CLASSES)
     assert np.mean([e.value for e in a.values()])==pytest.approx(skm.roc_auc_score(y, p, multi_class='ovr'))
+
+
+def uneven(seed, n=400, patients=90):
+    "Classes, probabilities and patients with one to many images"
+    rng = np.random.default_rng(seed)
+    who = np.r_[np.arange(patients), rng.integers(patients, size=n-patients)]
+    y,p = rng.integers(0, 3, n),rng.random((n,3))**2
+    return y, p/p.sum(1, keepdims=True), who
+
+
+@pytest.mark.parametrize('digits', [1,None])
+@pytest.mark.parametrize('seed', range(3))
+def test_draws_give_what_the_table_of_weights_gives(seed, digits):
+    "All metrics on draws of patients, as `bootstrap` makes them, and on plain weights: the same numbers"
+    y,p,who = uneven(seed)
+    if digits: p = p.round(digits)
+    w = np.concatenate(list(patient_weights(who, 60, seed)))
+    t,s,hit = y==1,p[:,1],p[:,1]>.3
+    odd = lambda y,p,w: 1. if w is None else (w[:,::2].sum(1)*2 - w.max(-1) + np.exp(-w/9).mean(axis=1))/len(w.T) # no short way
+    for f,a,b in [(auc,t,s), (average_precision,t,s), (auc,t&False,s), (auc,t|True,s), (average_precision,t&False,s), (f1,t,hit),
+                  (mean_abs_error,y,s), (r_squared,y,s), (lambda a,b,w: matthews(confusion(a, b.argmax(1), 3, w)),y,p),
+                  (lambda a,b,w: micro(auc, a, b, w),np.eye(3)[y],p), (lambda a,b,w: cohen_kappa(confusion(a, b.argmax(1), 3, w)),y,p),
+                  (lambda a,b,w: micro(average_precision, a, b, w),np.eye(3)[y],p), (odd,y,p)]:
+        np.testing.assert_allclose(bootstrap(f, a, b, who, 60, seed), f(a, b, w), atol=1e-12)
+        np.testing.assert_allclose(bootstrap(f, a, b, who, 60, seed, block=900), f(a, b, w), atol=1e-12)
+    for k,v in class_metrics(y, p, w).items():
+        np.testing.assert_allclose(bootstrap(class_metrics, y, p, who, 60, seed)[k], v, atol=1e-12)
+
+
+def test_the_same_resamples_as_ever():
+    "A seed means the same patients in every version: the first that were drawn for seed 0"
+    w = next(patient_weights(np.arange(8), 3))
+    assert w.dtype==float and w.tolist()==[np.bincount(o, minlength=8).tolist() for o in np.random.default_rng(0).integers(8, size=(3,8))]
+
+
+def test_weights_can_be_used_as_an_array():
+    y,p,who = uneven(0)
+    got = {}
+    def metric(y, p, w):
+        if w is None: return 0.
+        got['w'],got['plain'] = w,np.asarray(w)
+        return np.average(np.broadcast_to(y, w.shape), axis=1, weights=w)
+    v = bootstrap(metric, y, p, who, 20)
+    w,plain = got['w'],got['plain']
+    np.testing.assert_allclose(v, (plain@y)/plain.sum(1))
+    for a,b in [(w.sum(-1),plain.sum(-1)), (w.sum(),plain.sum()), (w.sum(0),plain.sum(0)), (w.sum(-1, keepdims=True),plain.sum(-1, keepdims=True)),
+                (w[2,3:7],plain[2,3:7]), (w*2.,plain*2), (1-w,1-plain), (w>1,plain>1), (w.T,plain.T), (w@np.eye(400)[:,:3],plain[:,:3]),
+                (np.sum(w, axis=1),plain.sum(1)), (w.mean(1),plain.mean(1)), (w/w.sum(-1)[:,None],plain/plain.sum(1)[:,None]), (len(w),20)]:
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_auc_of_many_images_does_not_overflow():
+    n = 300_000 # pairs beyond 32 bits
+    rng = np.random.default_rng(0)
+    y = rng.random(n)<.5; s = rng.normal(size=n)+y
+    who = np.arange(n)//10
+    w = next(patient_weights(who, 2))
+    np.testing.assert_allclose(bootstrap(auc, y, s, who, 2), [skm.roc_auc_score(y, s, sample_weight=o) for o in w], atol=1e-12)
+
+
+@pytest.mark.parametrize('k', [2,4])
+def test_metrics_of_a_matrix_like_sklearn(k):
+    rng = np.random.default_rng(k)
+    for _ in range(5):
+        y,a,w = rng.integers(0, k, 60),rng.integers(0, k, 60),rng.integers(0, 3, 60)
+        cm = confusion(y, a, k, w)
+        assert matthews(cm)==pytest.approx(skm.matthews_corrcoef(y, a, sample_weight=w), abs=1e-12)
+        np.testing.assert_allclose(f1_by_class(cm), skm.f1_score(y, a, average=None, sample_weight=w), atol=1e-12)
+        for o in (None,'linear','quadratic'):
+            assert cohen_kappa(cm, o or 'none')==pytest.approx(skm.cohen_kappa_score(y, a, weights=o, sample_weight=w), abs=1e-12)
+        assert quadratic_kappa(cm)==cohen_kappa(cm, 'quadratic')
+        onehot = np.eye(k)[y]; p = rng.random((60,k)).round(1)
+        assert micro(auc, onehot, p, w)==pytest.approx(skm.roc_auc_score(onehot, p, average='micro', sample_weight=w))
+        assert micro(average_precision, onehot, p)==pytest.approx(skm.average_precision_score(onehot, p, average='micro'))
+        assert micro(f1, onehot, p>.5)==pytest.approx(skm.f1_score(onehot, p>.5, average='micro'))
+    assert np.isnan(matthews(np.diag([4,0]))) and matthews(np.array([[0,4],[0,3]]))==0 and np.isnan(cohen_kappa(np.diag([4,0])))
+
+
+def test_mcc_and_f1_at_the_ends():
+    y,_,who = simulate(48, 2)
+    e = class_estimates(y, np.eye(4)[y], who, CLASSES)
+    assert e['mcc'].method=='Wilson (12 patients)' and e['mcc'][1:3]==wilson(1, 12) and e['f1'].method=='Wilson (48 patients)'
+    same = class_estimates(y, np.eye(4)[y*0], who, CLASSES) # the net always says CNV
+    assert same['mcc'].value==0 and same['mcc'].method.startswith('no interval')
+    two = y[y<2]
+    worst = class_estimates(two, np.eye(2)[1-two], who[y<2], ['a','b'])
+    assert worst['mcc'].value==-1 and np.isnan(worst['mcc'].low)
+    assert class_estimates(y[:2], np.eye(4)[y[:2]], who[:2], CLASSES)['mcc'].method=='undefined: one class only'
+    lost = class_estimates(y[y!=2], np.eye(4)[y[y!=2]], who[y!=2], CLASSES)
+    assert lost['f1'].method=='undefined: no image of DRUSEN' and lost['mcc'].value==1
+
+
+def test_a_threshold_from_validation():
+    (vy,vp,_),(y,p,who) = simulate(seed=1, k=2),simulate(seed=2, k=2)
+    t = best_threshold(vy==1, vp[:,1], ('sensitivity', .9))
+    assert skm.recall_score(vy, vp[:,1]>t)>=.9
+    e = threshold_estimates(y==1, p[:,1], who, t, n=300)
+    hit = p[:,1]>t
+    want = dict(sensitivity=skm.recall_score(y, hit), specificity=skm.recall_score(y, hit, pos_label=0), accuracy=skm.accuracy_score(y, hit),
+                balanced_accuracy=skm.balanced_accuracy_score(y, hit), mcc=skm.matthews_corrcoef(y, hit), f1=skm.f1_score(y, hit))
+    for k,v in want.items(): assert e[k].value==pytest.approx(v) and e[k].low<v<e[k].high, k
+    assert threshold_metrics(y==1, p[:,1], None, .5)['accuracy']==class_metrics(y, p)['accuracy']
+    all_hit = threshold_estimates(y==1, p[:,1], who, -1., n=50)
+    assert (all_hit['sensitivity'].value,all_hit['specificity'].value,all_hit['mcc'].value)==(1,0,0)
+    assert all_hit['specificity'].method=='Wilson (30 patients)' and all_hit['specificity'].low==0<all_hit['specificity'].high
+    ill = y==1
+    assert threshold_estimates(ill[ill], p[ill,1], who[ill], t, n=50)['specificity'].method=='undefined: one class only'
+
+
+def test_missing_scores_are_not_guessed():
+    y,p,who = simulate(20, 2, k=2)
+    bad = np.where(np.arange(40)[:,None]<3, np.nan, p)
+    for f in (lambda: auc(y==1, bad[:,1]), lambda: average_precision(y==1, bad[:,1]), lambda: best_threshold(y==1, bad[:,1]),
+              lambda: threshold_metrics(y==1, bad[:,1]), lambda: class_metrics(y, bad), lambda: class_estimates(y, bad, who, ['a','b']),
+              lambda: bootstrap(auc, y==1, bad[:,1], who, 5)):
+        with pytest.raises(DataError, match='3 of 40'): f()
 
 
 def test_fast():
