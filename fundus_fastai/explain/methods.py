@@ -53,7 +53,7 @@ class _Question:
     "Ask `net` about images on `dev`; know which classes are wanted, and how the images were normalized"
     def __init__(self, net, dev='cpu', target=None, vocab=None, output='logit', norm=None):
         self.net,self.dev,self.target,self.vocab,self.output,self.norm = net,dev,target,vocab,output,norm
-    def __call__(self, x): return _scores(self.net, x.to(self.dev), self.output)
+    def __call__(self, x): return _scores(self.net, x.to(self.dev).clone(), self.output) # a net may work in place
     def names(self, s): return _names(self.vocab, s.shape[1])
     def wanted(self, s): return _targets(self.target, self.names(s))
 
