@@ -195,7 +195,8 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
         kwargs = {'norm':_norm(model, x.shape[1]), **kwargs, 'output':read} # the twin knows nothing of the learner
     ask = method if callable(method) else lambda n, x, k: evidence(n, x, method, k, **kwargs).map[:,0]
     twin = copy.deepcopy(net)
-    maps,rows = [np.asarray(ask(twin, x, target))],[dict(stage='trained', layers=0, signed=1., absolute=1.)]
+    maps,each = [np.asarray(ask(twin, x, target))],[[1.]*len(x)]
+    rows = [dict(stage='trained', layers=0, signed=1., absolute=1.)]
     groups = _groups(_resettable(twin), stages)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -204,8 +205,10 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
             maps.append(np.asarray(ask(twin, x, target)))
             a,b = ([_rank_correlation(f(o), f(m)) for o,m in zip(maps[0], maps[-1])] for f in (np.asarray, np.abs))
             n = sum(map(len, groups[:i+1]))
+            each.append(a)
             rows.append(dict(stage=g[-1][0], layers=n, signed=np.mean(a), absolute=np.mean(b)))
     df = pd.DataFrame(rows)
+    df.attrs['signed'] = each # of each image
     if keep: df.attrs['maps'] = [m[0] for m in maps]
     return df
 
