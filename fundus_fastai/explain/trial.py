@@ -6,7 +6,7 @@
 __all__ = ['TRIED', 'MEASURES', 'trial_ways', 'read_mask', 'demand_masks', 'lesion_mask', 'demand_unseen', 'pick_lesions',
            'tell_trial', 'Trial', 'try_methods', 'plot_trial', 'plot_trial_maps', 'save_trial']
 
-# %% ../../nbs/41_explain.trial.ipynb #f779ffcc
+# %% ../../nbs/41_explain.trial.ipynb #c09c3897
 import numpy as np, pandas as pd, torch
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from .faithful import (KNOW_NOTHING, beats, curve_area, deletion_curve, insertio
 from ..runs import (_by_class, _by_label, _by_number, _is_fundus, eye_view, map_window, predict_rows,
                                 truth_mask, unseen)
 
-# %% ../../nbs/41_explain.trial.ipynb #83625a2d
+# %% ../../nbs/41_explain.trial.ipynb #9ed53ba1
 def trial_ways(learn:Learner, # a trained net
                names=None # of `METHODS` or 'occlusion_blur'; or a dict: name -> (method, options)
               )->dict: # name -> (method, options)
@@ -46,7 +46,7 @@ def trial_ways(learn:Learner, # a trained net
 
 TRIED = ('occlusion','occlusion_blur','grad_cam','hue_gradient','integrated_gradients')
 
-# %% ../../nbs/41_explain.trial.ipynb #8a59a5bf
+# %% ../../nbs/41_explain.trial.ipynb #8bfb2686
 def read_mask(path # PNG file, above 0 where the lesion is
              )->np.ndarray: # bool [H,W]
     "Read a lesion mask; raises `DataError` that names the file"
@@ -58,7 +58,7 @@ def read_mask(path # PNG file, above 0 where the lesion is
 
 def _mask_of(masks, path): return Path(masks)/f'{Path(path).stem}.png'
 
-# %% ../../nbs/41_explain.trial.ipynb #b7ca28f2
+# %% ../../nbs/41_explain.trial.ipynb #280e0139
 def demand_masks(paths, # image files
                  masks # folder
                 )->None:
@@ -71,7 +71,7 @@ def demand_masks(paths, # image files
         raise DataError(f"{len(lost)} of {len(stems)} images have no mask <name>.png in {masks}: {', '.join(lost[:5])}"
                         f"{', ...' if len(lost)>5 else ''}; an image without a lesion needs a black one")
 
-# %% ../../nbs/41_explain.trial.ipynb #67aa7ebe
+# %% ../../nbs/41_explain.trial.ipynb #6b47376b
 def lesion_mask(learn:Learner, # a net
                 path, # image file
                 masks=None # folder of masks (default: the truth beside a phantom)
@@ -91,7 +91,7 @@ def _fitted(t, size):
     m = resize_map(t, (size,size))
     return m if m.any() else resize_map(t*1., (size,size))>0
 
-# %% ../../nbs/41_explain.trial.ipynb #07e1ebce
+# %% ../../nbs/41_explain.trial.ipynb #89165820
 def demand_unseen(learn:Learner, # a trained net
                   df, # the frame
                   run=None, # run folder, which knows whom the net has learned from
@@ -107,7 +107,7 @@ def demand_unseen(learn:Learner, # a trained net
                         "leave them out")
     return df
 
-# %% ../../nbs/41_explain.trial.ipynb #58061f27
+# %% ../../nbs/41_explain.trial.ipynb #d8ce8add
 def _asked(learn, df, root):
     "One row an image: path, patient, class, answer, right, and the output to explain"
     preds = predict_rows(learn, df, root)
@@ -124,7 +124,7 @@ def _drawn(rows, n, seed):
     d = d.assign(k=d.groupby('class').cumcount()).sort_values(['k','class'], kind='stable')
     return d.drop(columns='k').head(n or len(d)).sort_values(['class','patient','path']).reset_index(drop=True)
 
-# %% ../../nbs/41_explain.trial.ipynb #25e54fab
+# %% ../../nbs/41_explain.trial.ipynb #91fca340
 def pick_lesions(learn:Learner, # a trained net
                  df, # rows that may judge it
                  root, # the data's folder
@@ -149,7 +149,7 @@ def pick_lesions(learn:Learner, # a trained net
     truth = np.stack([_fitted(lesion_mask(learn, p, masks), input_size(learn)) for p in used.path])
     return used.assign(area=truth.mean((1,2))),truth,counts
 
-# %% ../../nbs/41_explain.trial.ipynb #e68a09bf
+# %% ../../nbs/41_explain.trial.ipynb #e1018e51
 def _maps_of(learn, used, method, options):
     "Maps [N,H,W] of each image's own output, class by class"
     out = [None]*len(used)
@@ -167,7 +167,7 @@ def _all_maps(learn, used, ways):
     if not maps: raise ModelError(f"no method can explain this net: {'; '.join(failed.values())}")
     return maps,failed
 
-# %% ../../nbs/41_explain.trial.ipynb #9be82b62
+# %% ../../nbs/41_explain.trial.ipynb #6a643438
 MEASURES = dict(pointing=1, share=1, precision=1, insertion=1, deletion=-1, broken=-1) # 1: higher is better
 
 def _inputs(learn, paths):
@@ -182,7 +182,7 @@ def _areas(learn, x, maps, used, steps):
     todo = [(k, i, m) for k,ms in maps.items() for i,m in enumerate(ms)]
     return pd.DataFrame([one(*o) for o in progress(todo, 'taking away and putting back')])
 
-# %% ../../nbs/41_explain.trial.ipynb #d4aff4ee
+# %% ../../nbs/41_explain.trial.ipynb #3df9a329
 def _broken(learn, x, used, ways, n, seed):
     "Rank correlation of maps before and after all weights are random, by method and image: a table"
     some = used.groupby('output', sort=False).head(max(1, n//used.output.nunique())).head(n)
@@ -194,7 +194,7 @@ def _broken(learn, x, used, ways, n, seed):
             rows += [dict(method=k, image=i, broken=v) for i,v in zip(g.index, t.attrs['signed'][-1])]
     return pd.DataFrame(rows)
 
-# %% ../../nbs/41_explain.trial.ipynb #623571b2
+# %% ../../nbs/41_explain.trial.ipynb #d0a7f509
 def _blind(images): return {k:np.stack([f(im) for im in images]) for k,f in KNOW_NOTHING.items()}
 
 def _measured(learn, used, truth, images, maps, ways, steps, broken, seed):
@@ -206,7 +206,7 @@ def _measured(learn, used, truth, images, maps, ways, steps, broken, seed):
         rows = rows.merge(few, on=['method','image'], how='left')
     return rows.assign(**{c:used[c].to_numpy()[rows.image] for c in ('path','patient','class')})
 
-# %% ../../nbs/41_explain.trial.ipynb #146f0119
+# %% ../../nbs/41_explain.trial.ipynb #df1ac9d9
 def _told(g, rows, method, patient, measure, n_boot):
     "One measure of one method: number of images, mean, and difference to the center"
     d = beats(rows, method, 'center', patient, measure, n_boot)
@@ -225,7 +225,7 @@ def tell_trial(rows, # one a method and image: method, image, patient, class, an
     return pd.DataFrame([{'class':c, **_told(g, r, k, patient, m, n_boot)} for c,r in groups
                          for k,g in r.groupby('method', sort=False) for m in ms])
 
-# %% ../../nbs/41_explain.trial.ipynb #3504d5b2
+# %% ../../nbs/41_explain.trial.ipynb #5f32e6b3
 @dataclass(repr=False, eq=False)
 class Trial:
     "Methods on trial: a table of measures, how it came about, and the maps"
@@ -249,7 +249,7 @@ class Trial:
     def against_center(self): return self.by_class('all', 'minus_center').drop(index='center')
     def __repr__(self): return self.text
 
-# %% ../../nbs/41_explain.trial.ipynb #c2362706
+# %% ../../nbs/41_explain.trial.ipynb #1adbdf35
 def _phantom_words(data, net):
     "Say so where data or net are phantoms"
     both = [w for w,s in (('PHANTOM DATA', data),('PHANTOM NET (it has learned from drawn images only)', net)) if s=='phantom']
@@ -264,7 +264,7 @@ def _story(t):
             if c[k]]
     return text+f" ({c['images']} images were looked at; left out: {', '.join(left) or 'none'})."
 
-# %% ../../nbs/41_explain.trial.ipynb #9dd92c48
+# %% ../../nbs/41_explain.trial.ipynb #79428495
 def _trial_text(t):
     "The table in words"
     show = t.table.map(lambda e: str(e) if np.isnan(e.low) else f'{e.value:.2f} ({e.low:.2f} to {e.high:.2f})')
@@ -279,7 +279,7 @@ def _trial_text(t):
 Trial.text = property(_trial_text)
 Trial.note = property(_story)
 
-# %% ../../nbs/41_explain.trial.ipynb #fb19df15
+# %% ../../nbs/41_explain.trial.ipynb #8ca0ca62
 def try_methods(learn:Learner, # a trained net
                 df, # images with the target, as from `load_frame`; with `split`, its test rows
                 root=None, # the data's folder (default: `df.attrs['root']`)
@@ -308,7 +308,7 @@ def try_methods(learn:Learner, # a trained net
     rows = rows.assign(path=used.path.to_numpy()[rows.image])
     return Trial(tell_trial(rows, n_boot), rows, used, counts, setup, failed, maps|_blind(images), images, truth)
 
-# %% ../../nbs/41_explain.trial.ipynb #685189c2
+# %% ../../nbs/41_explain.trial.ipynb #f38ffd72
 def _one_measure(ax, es, names, measure):
     "Points with intervals, the methods that know nothing in gray"
     at = np.arange(len(es))[::-1]
@@ -338,7 +338,7 @@ def plot_trial(t:Trial, # from `try_methods`
     _headline(fig, t, '' if name=='all' else name)
     return fig
 
-# %% ../../nbs/41_explain.trial.ipynb #50648cf7
+# %% ../../nbs/41_explain.trial.ipynb #d8eda8c3
 def plot_trial_maps(t:Trial, # from `try_methods`
                     k:int=1, # images of each class
                     methods=None # of its methods (default: all but uniform and center)
@@ -356,7 +356,7 @@ def plot_trial_maps(t:Trial, # from `try_methods`
     _headline(fig, t)
     return fig
 
-# %% ../../nbs/41_explain.trial.ipynb #0f8e0bd8
+# %% ../../nbs/41_explain.trial.ipynb #f1fba83a
 def _wide(told):
     "The table with plain columns, for a CSV"
     part = lambda c, pre: pd.DataFrame([dict(zip((f'{pre}value',f'{pre}low',f'{pre}high',f'{pre}interval'), e)) for e in told[c]])
