@@ -113,6 +113,11 @@ def test_bad_input():
     with pytest.raises(ModelError, match='begin anew'): randomization_test(nn.Flatten(), torch.zeros(1,1,4,4), 'rise', 0)
     assert mean_by_patient([.1,.3], ['a','a']).method=='no interval: one patient'
 
+def test_few_patients_have_no_interval():
+    e = mean_by_patient([.1,.3,.5,.6], list('abcd')); assert e.value==pytest.approx(.375) and np.isnan(e.low) and '4 patients' in e.method
+    assert mean_by_patient([.1,.3,.5,.6,np.nan], list('abcde')).method=='no interval: 4 patients'
+    assert mean_by_patient([.1,.3,.5,.6,.2], list('abcde')).low<.34<mean_by_patient([.1,.3,.5,.6,.2], list('abcde')).high
+
 # --- through a learner: its own answer, its own normalization
 
 def learner(answer, k):

@@ -97,11 +97,13 @@ def demand_unseen(learn:Learner, # a trained net
                   run=None, # run folder, which knows whom the net has learned from
                   allow_leak:bool=False # take familiar patients all the same
                  )->pd.DataFrame:
-    "The rows of `df` that may judge the net; raises `LeakError` that names patients it has learned from"
+    "The rows of `df` that may judge the net; raises `LeakError` that names familiar patients, and `DataError`"
     if run is not None: return unseen(df, run, allow_leak)
     if 'split' in df and (df.split=='test').any(): df = df[df.split=='test'].reset_index(drop=True)
     train = getattr(learn.dls.train_ds, 'items', None)
     known = set(train.patient) & set(df.patient) if 'patient' in getattr(train, 'columns', ()) else ()
+    if not allow_leak and 'split' not in df and 'patient' not in getattr(train, 'columns', ()):
+        raise DataError("nobody says whom this net has learned from: pass run, its folder, or allow_leak=True")
     if known and not allow_leak:
         raise LeakError(f"the net has learned from {len(known)} of these patients: {', '.join(map(str, sorted(known)[:10]))}; "
                         "leave them out")
@@ -258,7 +260,9 @@ def _phantom_words(data, net):
 def _story(t):
     "Which images were used"
     c = t.counts
-    text = f"{c['used']} images with a lesion, of {c['used_patients']} patients that the net has not learned from"
+    known = 'may have' if t.setup['allow_leak'] else 'has not'
+    text = (f"{c['used']} images with a lesion ({'masks of your own' if t.setup['masks'] else 'the truth of phantoms'}), "
+            f"of {c['used_patients']} patients that the net {known} learned from")
     if t.setup['right']: text += ', all of them read right'
     left = [f"{c[k]} {w}" for k,w in (('without_lesion','without a lesion'),('misread','read wrong'),('not_drawn','not drawn'))
             if c[k]]
@@ -267,12 +271,17 @@ def _story(t):
 # %% ../../nbs/41_explain.trial.ipynb #79428495
 def _trial_text(t):
     "The table in words"
-    show = t.table.map(lambda e: str(e) if np.isnan(e.low) else f'{e.value:.2f} ({e.low:.2f} to {e.high:.2f})')
+    def cell(e):
+        if np.isnan(e.value): return '-'
+        return f'{e.value:.2f}' + (' (no interval)' if np.isnan(e.low) else f' ({e.low:.2f} to {e.high:.2f})')
+    show = t.table.map(cell)
     show = show.rename(columns=lambda c: f"{c} {'+' if MEASURES[c]>0 else '-'}")
     words = _phantom_words(t.setup['data_source'], t.setup['net_source'])
     lost = [f"{k} is left out: {v}" for k,v in t.failed.items()]
+    some = t.told[(t.told.measure=='broken')&(t.told['class']=='all')].n.max()
     end = ["+: higher is better, -: lower is better; intervals by patient. Lesions cover "
            f"{t.used.area.mean():.1%} of the picture: chance for pointing, share and precision.",
+           *([f"The net was broken for {some} of the images."] if some>0 else []),
            "uniform, center and edges know nothing of the net. Research use only."]
     return '\n'.join([*([words] if words else []), _story(t), '', show.to_string(), '', *end, *lost])
 
@@ -301,9 +310,10 @@ def try_methods(learn:Learner, # a trained net
     maps,failed = _all_maps(learn, used, ways)
     rows = _measured(learn, used, truth, images, maps, ways, steps, broken, seed)
     cfg = getattr(learn, 'config', {})
-    setup = dict(data=df.attrs.get('name', ''), data_source='own' if masks else df.attrs.get('source', ''),
-                 net_source=cfg.get('source', ''), arch=cfg.get('arch', ''), task=cfg.get('task', ''), right=right, n=n,
-                 steps=steps, broken=broken, seed=seed, n_boot=n_boot, ways={k:ways[k] for k in maps})
+    source = 'phantom' if masks is None else df.attrs.get('source', '')
+    setup = dict(data=df.attrs.get('name', ''), data_source=source, net_source=cfg.get('source', ''),
+                 **{k:cfg.get(k, '') for k in ('arch','task')}, masks=masks is not None, allow_leak=allow_leak, right=right,
+                 n=n, steps=steps, broken=broken, seed=seed, n_boot=n_boot, ways={k:ways[k] for k in maps})
     used = used.assign(path=relative_paths(used, root).to_numpy())
     rows = rows.assign(path=used.path.to_numpy()[rows.image])
     return Trial(tell_trial(rows, n_boot), rows, used, counts, setup, failed, maps|_blind(images), images, truth)
