@@ -79,6 +79,7 @@ def test_a_broken_net_draws_another_map_and_edges_do_not():
     assert fell.layers.tolist()==[0,1,2,3] and len(fell.attrs['maps'])==4 and fell.stage.iloc[1]=='6'
     assert all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and torch.equal(torch.get_rng_state(), state)
     pd.testing.assert_frame_equal(fell, randomization_test(net, im, 'input_gradient', 0))
+    assert np.allclose(np.mean(fell.attrs['signed'], 1), fell.signed) and np.shape(fell.attrs['signed'])==(4,2)
 
 def test_intervals_hold_the_truth():
     "Patients differ: an interval by image would be too narrow"
@@ -111,3 +112,39 @@ def test_bad_input():
     with pytest.raises(DataError, match='one image and its map'): deletion_curve(Sees(), torch.zeros(2,1,40,50), disc, 0)
     with pytest.raises(ModelError, match='begin anew'): randomization_test(nn.Flatten(), torch.zeros(1,1,4,4), 'rise', 0)
     assert mean_by_patient([.1,.3], ['a','a']).method=='no interval: one patient'
+
+def test_few_patients_have_no_interval():
+    e = mean_by_patient([.1,.3,.5,.6], list('abcd')); assert e.value==pytest.approx(.375) and np.isnan(e.low) and '4 patients' in e.method
+    assert mean_by_patient([.1,.3,.5,.6,np.nan], list('abcde')).method=='no interval: 4 patients'
+    assert mean_by_patient([.1,.3,.5,.6,.2], list('abcde')).low<.34<mean_by_patient([.1,.3,.5,.6,.2], list('abcde')).high
+
+# --- through a learner: its own answer, its own normalization
+
+def learner(answer, k):
+    from types import SimpleNamespace
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.vision.all import Normalize
+    x = [(torch.randn(1,40,50),torch.tensor(0)) for _ in range(4)]
+    dls = DataLoaders.from_dsets(x, x, bs=2, after_batch=[Normalize(torch.full((1,1,1,1), .8), torch.full((1,1,1,1), .1), axes=None)])
+    dls.answer = answer
+    net = small(); net[-1] = nn.Linear(6, k)
+    return Learner(dls, net.eval(), loss_func=answer.loss())
+
+def test_curves_follow_the_answer_of_the_learner():
+    from fundus_fastai.answers import Category, MultiLabel, Number
+    im,m = torch.randn(1,1,40,50)*3,disc*1.
+    for answer,read in ((Category(['a','b']), lambda y: y.softmax(1)[:,0]), (MultiLabel(['a','b']), lambda y: y.sigmoid()[:,0]),
+                        (Number(['a'], 60, 10), lambda y: 60+10*y[:,0])):
+        learn = learner(answer, answer.n_out)
+        with torch.no_grad(): want = float(read(learn.model(im))[0])
+        d,i = (f(learn, im, m, 'a', steps=4) for f in (deletion_curve,insertion_curve))
+        assert d[1][0]==pytest.approx(want, abs=1e-4) and i[1][-1]==pytest.approx(want, abs=1e-4), answer.kind
+
+def test_the_broken_twin_keeps_the_normalization():
+    from fundus_fastai.answers import Category
+    from fundus_fastai.explain.methods import evidence
+    learn,im = learner(Category(['a','b']), 2),torch.randn(2,1,40,50)
+    df = randomization_test(learn, im, 'hue_gradient', 'b', stages=2, keep=True)
+    assert np.allclose(df.attrs['maps'][0], evidence(learn, im, 'hue_gradient', 'b').map[0,0], rtol=1e-3, atol=1e-9)
+    assert not np.allclose(df.attrs['maps'][0], evidence(learn.model, im, 'hue_gradient', 1).map[0,0], rtol=.5, atol=0)

@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import methods
-from fundus_fastai.explain.methods import METHODS, EvidenceMap, evidence, last_map, random_masks
+from fundus_fastai.answers import Both, Category, MultiLabel, Number, Ordered
+from fundus_fastai.explain.methods import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
+from fundus_fastai.explain.occlusion import OcclusionMap
 
 torch.set_num_threads(1)
 
@@ -126,8 +128,8 @@ def test_through_a_learner(tmp_path):
     for m in METHODS:
         a = learn.evidence(df, m, **OPTIONS.get(m, {}))
         assert a.map.shape==(4,2,64,64) and a.classes==['a','b']
-        if m!='gradient_shap': # whose noise follows the batches
-            assert torch.allclose(a.map, evidence(learn, x, m, **OPTIONS.get(m, {})).map, atol=1e-5)
+        b = evidence(learn, x, m, **OPTIONS.get(m, {}))
+        assert torch.allclose(a.map, b.map, atol=1e-5) and a.output==b.output=='logit' and type(a)==type(b)
     mean,std = methods._norm(learn, 3)
     assert torch.allclose(mean, torch.tensor(imagenet_stats[0])) and torch.allclose(std, torch.tensor(imagenet_stats[1]))
 
@@ -136,6 +138,13 @@ def test_bad_input():
     with pytest.raises(EyeError, match='did you mean rise'): evidence(n, x, 'rize')
     with pytest.raises(EyeError, match='did you mean steps'): evidence(n, x, 'integrated_gradients', step=3)
     with pytest.raises(EyeError, match='did you mean layer4'): evidence(n, x, 'grad_cam', layer='layer5')
+    with pytest.raises(EyeError, match='unknown layer'): evidence(n, x, 'grad_cam', layer='')
+    with pytest.raises(EyeError, match='unknown layer 4'): evidence(n, x, 'grad_cam', layer=4)
+    with pytest.raises(EyeError, match='did you mean window'): evidence(n, x, 'occlusion', windw=3)
+    with pytest.raises(EyeError, match='unknown output'): evidence(n, x, 'rise', output='probs')
+    with pytest.raises(DataError, match='smooth is a sigma'): evidence(n, x, 'input_gradient', smooth=-1)
+    with pytest.raises(DataError, match='each of 3 channels'): evidence(n, x, 'hue_gradient', norm=([.5]*2,[.5]*2))
+    with pytest.raises(DataError, match='each of 3 channels'): evidence(n, x, 'hue_gradient', norm=.5)
     with pytest.raises(DataError, match='NaN'): evidence(n, x*np.nan, 'grad_cam')
     with pytest.raises(DataError, match='class 3'): evidence(n, x, 'grad_cam', 3)
     with pytest.raises(ModelError, match='no gradient'): evidence(nn.Sequential(Stops()), x, 'input_gradient')
@@ -154,3 +163,217 @@ def test_a_smooth_map_is_the_map_smoothed():
     n,x = Weighs(),torch.randn(1,3,12,16)
     a,b = (evidence(n, x, 'input_gradient', smooth=s) for s in (0,2))
     assert isinstance(b, EvidenceMap) and b.map.std()<.5*a.map.std() and abs(float(b.map.mean()-a.map.mean()))<.05
+
+# --- which layer, and how it is read
+
+VIT = dict(img_size=64, depth=2, embed_dim=48, num_heads=3)
+SWIN = dict(depths=(1,1,1), embed_dim=24, num_heads=(1,2,2), window_size=2)
+ZOO = dict(resnet10t={}, convnext_atto={}, mobilenetv3_small_050={}, efficientnet_b0={}, vit_tiny_patch16_224=VIT,
+           vit_small_patch14_reg4_dinov2=VIT|dict(img_size=56), swin_tiny_patch4_window7_224=SWIN|dict(img_size=64),
+           swinv2_tiny_window8_256=SWIN|dict(img_size=64, window_size=4))
+
+def side(arch): return ZOO[arch].get('img_size', 64)
+
+@pytest.mark.parametrize('arch', ZOO)
+def test_every_method_explains_every_net(arch):
+    n,x = net(arch, **ZOO[arch]),torch.randn(2,3,side(arch),side(arch))
+    for m in METHODS:
+        e = evidence(n, x, m, [0,2], **OPTIONS.get(m, {}), **(dict(progress=False) if m=='occlusion' else {}))
+        assert e.map.shape==(2,2,*x.shape[2:]) and e.map.isfinite().all() and e.classes==['0','2'], m
+        assert (e.map.flatten(1).std(1)>0).all(), f'{m}: a map of nothing'
+
+def cam_of_linear(n, f):
+    "Where a net ends in a mean over places and a linear layer, Grad-CAM is the linear layer's weights"
+    head = next(m for m in list(n.modules())[::-1] if isinstance(m, nn.Linear))
+    return torch.einsum('kc,nchw->nkhw', head.weight, f).detach()/f[0,0].numel()
+
+@pytest.mark.parametrize('size', [(64,64), (64,96)])
+def test_channels_last_are_read_as_such(size):
+    n = net('swin_tiny_patch4_window7_224', img_size=size, **SWIN)
+    x = torch.randn(2,3,*size)
+    with torch.no_grad(): f = n.forward_features(x)
+    assert f.shape==(2,size[0]//16,size[1]//16,96) and last_map(n, x)=='norm'
+    want = F.interpolate(cam_of_linear(n, f.permute(0,3,1,2)), size, mode='bilinear')
+    for layer in (None,'norm','layers','layers.2.blocks.0'):
+        e = evidence(n, x, 'grad_cam', layer=layer, relu=False)
+        assert e.map.shape==want.shape
+        if layer in (None,'norm'): assert torch.allclose(e.map, want, atol=1e-4*float(want.abs().max()))
+
+@pytest.mark.parametrize('kw', [dict(class_token=False), {}, dict(reg_tokens=3)])
+def test_tokens_are_laid_out_on_their_grid(kw):
+    n,x = net('vit_tiny_patch16_224', global_pool='avg', fc_norm=False, **VIT, **kw),torch.randn(2,3,64,64)
+    with torch.no_grad(): f = n.forward_features(x)
+    before = f.shape[1]-16
+    assert before==n.num_prefix_tokens and last_map(n, x)=='norm'
+    want = F.interpolate(cam_of_linear(n, f[:,before:].transpose(1,2).reshape(2,48,4,4)), (64,64), mode='bilinear')
+    assert torch.allclose(evidence(n, x, 'grad_cam', relu=False).map, want, atol=1e-4*float(want.abs().max()))
+
+def test_a_class_token_is_traced_back_to_places():
+    "The last tokens of places do not matter to a net that answers from its class token"
+    n,x = net('vit_tiny_patch16_224', **VIT),torch.randn(2,3,64,64)
+    assert last_map(n, x)=='blocks.1.norm1'
+    a,g = [],[]
+    n.blocks[1].norm1.register_forward_hook(lambda m, i, o: a.append(o))
+    n.blocks[1].norm1.register_full_backward_hook(lambda m, i, o: g.append(o[0]))
+    n(x.clone().requires_grad_())[:,2].sum().backward()
+    n.blocks[1].norm1._forward_hooks.clear(); n.blocks[1].norm1._backward_hooks.clear(); n.zero_grad()
+    grid = lambda o: o[:,1:].transpose(1,2).reshape(2,48,4,4)
+    cam = F.relu((grid(g[0]).mean((2,3), keepdim=True)*grid(a[0])).sum(1, keepdim=True))
+    want = F.interpolate(cam, (64,64), mode='bilinear')[:,0].detach()
+    got = evidence(n, x, 'grad_cam', 2).map[:,0]
+    assert want.max()>0 and torch.allclose(got, want, atol=1e-4*float(want.max()))
+    with pytest.raises(ModelError, match="no score depends on the map of layer 'norm'"): evidence(n, x, 'grad_cam', layer='norm')
+    for layer in ('blocks.1.attn.k_norm','blocks.1.attn.qkv','head','fc_norm'):
+        with pytest.raises(ModelError, match='no map'): evidence(n, x, 'grad_cam', layer=layer)
+
+def test_a_place_is_where_it_is():
+    "A net of tokens that looks at one patch only: Grad-CAM is brightest there"
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__(); self.proj = nn.Conv2d(3, 8, 16, 16); self.norm,self.num_prefix_tokens = nn.LayerNorm(8),1
+        def forward(self, x):
+            t = self.proj(x).flatten(2).transpose(1,2)
+            t = self.norm(torch.cat([t.mean(1, keepdim=True)*0,t], 1))
+            s = (t[:,1+2*6+4]*torch.arange(1., 9)).sum(1) # row 2, column 4 of 4 rows, 6 columns
+            return torch.stack([s,-s], 1)
+    torch.manual_seed(0)
+    n,x = One(),torch.full((1,3,64,96), .1)
+    x[:,:,32:48,64:80] = torch.randn(1,3,16,16)*3
+    assert last_map(n, x)=='norm'
+    for layer in (None,'proj'):
+        m = evidence(n, x, 'grad_cam', layer=layer, relu=False).map[0,0]
+        i,j = divmod(int((m-m[0,0]).abs().argmax()), 96); assert 32<=i<48 and 64<=j<80
+
+@pytest.mark.parametrize('arch', ['levit_128s'])
+def test_what_cannot_be_read_is_said(arch):
+    with pytest.raises(ModelError, match="take method='occlusion'"): evidence(net(arch), torch.randn(1,3,224,224), 'grad_cam')
+
+class Beside(nn.Module):
+    "Has a layer that is not used, one that does not matter, one that gives a pair, and one that is cut off"
+    def __init__(self):
+        super().__init__()
+        self.conv,self.idle,self.waste,self.fc = nn.Conv2d(3, 4, 3),nn.Conv2d(3, 4, 3),nn.Conv2d(3, 4, 3),nn.Linear(4, 2)
+        self.pair,self.pool,self.cut = Pair(),nn.AdaptiveAvgPool2d(1),nn.Conv2d(3, 4, 3)
+    def forward(self, x):
+        self.waste(x)
+        f = self.pair(self.conv(x))[0]+self.cut(x).detach().mean()
+        return self.fc(self.pool(f).flatten(1))
+
+class Pair(nn.Module):
+    def forward(self, x): return x,x
+
+def test_layers_that_will_not_do():
+    n,x = Beside(),torch.randn(2,3,24,24)
+    assert last_map(n, x)=='conv'
+    for layer,says in dict(idle='is not used', waste='no score depends', cut='no score depends', pair='a tuple, no map',
+                           fc=r'puts out \(2, 2\)', pool=r'puts out \(2, 4, 1, 1\)').items():
+        with pytest.raises(ModelError, match=says): evidence(n, x, 'grad_cam', layer=layer)
+        assert not any(m._forward_hooks for m in n.modules()) and all(p.requires_grad for p in n.parameters())
+    with pytest.raises(ModelError, match='no score depends'): evidence(n, x, 'grad_cam', layer='waste', target=1)
+
+def test_a_net_may_work_in_place_from_the_start():
+    n = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    x = torch.randn(1,3,16,16); before = x.clone()
+    assert last_map(n, x)=='2'
+    for m in METHODS[1:]: # occlusion has its own way
+        assert evidence(n, x, m, **OPTIONS.get(m, {})).map.isfinite().all() and torch.equal(x, before), m
+
+# --- the same each time, and in any company
+
+@pytest.mark.parametrize('arch', ['resnet10t','vit_tiny_patch16_224'])
+@pytest.mark.parametrize('method', METHODS)
+def test_a_map_is_the_same_alone_and_in_a_batch(arch, method):
+    n,x = net(arch, **ZOO[arch]),torch.randn(3,3,64,64)
+    o = dict(OPTIONS.get(method, {}), **(dict(progress=False) if method=='occlusion' else {}))
+    whole = evidence(n, x, method, **o)
+    state,dice = torch.get_rng_state(),np.random.get_state()[1].copy()
+    for i in (2,0):
+        alone = evidence(n, x[i], method, **o)
+        assert torch.allclose(alone.map[0], whole.map[i], atol=1e-4*float(whole.map.abs().max())), (method, i)
+        assert torch.allclose(alone.baseline[0], whole.baseline[i], atol=1e-4)
+    one = evidence(n, x, method, 1, **o)
+    assert torch.allclose(one.map[:,0], whole.map[:,1], atol=1e-4*float(whole.map.abs().max())) # whichever classes are asked for
+    assert torch.equal(evidence(n, x, method, **o).map, whole.map)
+    assert torch.equal(torch.get_rng_state(), state) and (np.random.get_state()[1]==dice).all()
+
+def test_another_seed_is_another_draw():
+    n,x = net(),torch.randn(1,3,64,64)
+    a,b,c = (evidence(n, x, 'gradient_shap', samples=2, seed=s).map for s in (0,1,0))
+    assert torch.equal(a, c) and not torch.allclose(a, b)
+
+# --- one quantity
+
+class Two(nn.Module):
+    "Two raw outputs, or one, by one convolution"
+    def __init__(self, k):
+        super().__init__(); torch.manual_seed(3)
+        self.conv,self.fc = nn.Conv2d(3, 6, 5, 2),nn.Linear(6, k)
+    def forward(self, x): return self.fc(self.conv(x).tanh().mean((2,3)))
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+    d,rng = tmp_path_factory.mktemp('eyes'),np.random.default_rng(0)
+    for i in range(4): Image.fromarray(rng.integers(0, 255, (32,32,3), np.uint8)).save(d/f'{i}.png')
+    return pd.DataFrame(dict(path=[str(d/f'{i}.png') for i in range(4)], label=list('abab')))
+
+def learner(table, answer):
+    block = DataBlock((ImageBlock,CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'), splitter=IndexSplitter([2,3]),
+                      item_tfms=Resize(32), batch_tfms=Normalize.from_stats(*imagenet_stats))
+    dls = block.dataloaders(table, bs=3, num_workers=0)
+    dls.answer = answer
+    return Learner(dls, Two(answer.n_out), loss_func=answer.loss())
+
+ANSWERS = [Number(['age'], 60, 10), Ordered(['grade'], 1.5, .8), Both(['female','male'], 60, 10), Category(['a','b']),
+           MultiLabel(['drusen','haze'])]
+SCALE = dict(number=[10], ordered=[.8], both=[1,1,10], category=[1,1], multilabel=[1,1])
+UNIT = dict(number='age', ordered='grade', both='logit, age', category='logit', multilabel='logit')
+
+@pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind)
+@pytest.mark.parametrize('method', METHODS)
+def test_all_methods_explain_what_occlusion_explains(table, answer, method):
+    learn = learner(table, answer)
+    o = dict(occlusion=dict(window=8, stride=8, progress=False), rise=dict(masks=30), integrated_gradients=dict(steps=4),
+             gradient_shap=dict(samples=2)).get(method, {})
+    om = learn.occlude(table, 8, 8, progress=False)
+    e = learn.evidence(table, method, **o)
+    assert e.classes==om.classes==answer.outputs and e.output==UNIT[answer.kind]
+    assert torch.allclose(e.baseline, om.baseline, atol=1e-4)
+    x = torch.cat([b[0] for b in learn.dls.test_dl(table)])
+    norm = methods._norm(learn, 3)
+    raw = evidence(learn.model, x, method, norm=norm, **o).map
+    scale = torch.tensor(SCALE[answer.kind]).view(1,-1,1,1)
+    assert torch.allclose(e.map, raw*scale, atol=1e-3*float((raw*scale).abs().max())) # years are 60 and a little
+    assert torch.allclose(e.map, evidence(learn, x, method, **o).map, atol=1e-5)
+    if answer.kind=='both':
+        assert learn.evidence(table, method, target='age', **o).output=='age'
+        assert learn.evidence(table, method, target='male', **o).output=='logit'
+
+@pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind)
+def test_probabilities_are_those_of_the_answer(table, answer):
+    learn = learner(table, answer)
+    with torch.no_grad(): want = learn.loss_func.activation(learn.model(torch.cat([b[0] for b in learn.dls.test_dl(table)])))
+    for m in ('occlusion','grad_cam','input_gradient'):
+        e = learn.evidence(table, m, output='prob')
+        assert torch.allclose(e.baseline, want, atol=1e-4), m
+        assert e.output==(dict(both='prob, age').get(answer.kind) or ('prob' if UNIT[answer.kind]=='logit' else UNIT[answer.kind]))
+
+def test_occlusion_can_be_smoothed_and_told_where(table):
+    learn = learner(table, ANSWERS[3])
+    o = dict(window=8, stride=8, progress=False)
+    plain,blur = learn.evidence(table, 'occlusion', **o),learn.evidence(table, 'occlusion', smooth=3, **o)
+    assert isinstance(plain, OcclusionMap) and isinstance(blur, EvidenceMap) and blur.map.std()<plain.map.std()
+    assert torch.equal(plain.map, learn.occlude(table, **o).map) and blur.method=='occlusion' and len(blur)==4
+    here = torch.zeros(3,32,32, dtype=torch.bool); here[:,:16,:16] = True
+    n,x = learn.model,torch.randn(3,3,32,32)
+    m = evidence(n, x, inside=here, **o).map
+    assert m[:,:,:16,:16].abs().max()>0 and m[:,:,16:].abs().max()==0
+    x[:,:,:8] = 2.; x[:,:,-8:] = 2. # a surround
+    a,b = (evidence(n, x, 'occlusion', inside=i, **o).map for i in ('field',None))
+    assert a[:,:,:8].abs().max()==0 and b[:,:,:8].abs().max()>0
+    assert torch.equal(evidence(n, x, 'occlusion', inside='field', smooth=2, **o).map, methods._smoothed(a, 2))
+
+def test_compared_side_by_side(table):
+    learn = learner(table, ANSWERS[0])
+    x = next(iter(learn.dls.test_dl(table)))[0][:1]
+    axs = compare_methods(learn, x, 'age', ('occlusion','grad_cam'), options=dict(occlusion=dict(window=8, stride=8, inside='field')))
+    assert [a.get_title() for a in axs]==['occlusion','grad cam']

@@ -16,8 +16,9 @@ from torch import nn
 from ..core import DataError, ModelError, one_of
 from .grid import filled
 from .heatmap import evidence_inside, plot_map, to_gray
-from .methods import evidence
-from .occlusion import _images, _names, _net, _scores, _targets, held_still
+from fastai.learner import Learner
+from .methods import _norm, evidence
+from .occlusion import _images, _names, _net, _readout, _scores, _targets, held_still
 from ..stats import Estimate, patient_bootstrap
 
 # %% ../../nbs/34_explain.faithful.ipynb #6944cd2d
@@ -96,16 +97,21 @@ def _stages(x, y, map, steps, seed):
     return torch.where(gone, y, x)
 
 # %% ../../nbs/34_explain.faithful.ipynb #841f166e
+def _answer_of(model):
+    "What turns raw outputs into the answer that is followed"
+    return _readout(model, 'prob') if isinstance(model, Learner) else 'prob'
+
 def _curve(model, x, map, target, way, steps, fill, seed, bs, device):
     "Fractions and probabilities as pixels go or come"
     (net,vocab),x = _net(model),_images(x)
     if len(x)!=1 or tuple(np.shape(map))!=tuple(x.shape[2:]):
         raise DataError(f"one image and its map are needed, not {tuple(x.shape)} and {np.shape(map)}")
     empty = filled(x, fill, [max(2, s//4) for s in x.shape[2:]])
+    read = _answer_of(model)
     with held_still(net, device) as dev:
         a,b = ((x,empty) if way=='deletion' else (empty,x))
         z = _stages(a.to(dev), b.to(dev), map, steps, seed)
-        p = torch.cat([_scores(net, o, 'prob') for o in z.split(bs)]).cpu()
+        p = torch.cat([_scores(net, o, read) for o in z.split(bs)]).cpu()
     return np.linspace(0, 1, steps+1),p[:,_targets(target, _names(vocab, p.shape[1]))[0]].numpy()
 
 # %% ../../nbs/34_explain.faithful.ipynb #a10c0275
@@ -184,9 +190,13 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
     (net,vocab),x = _net(model),_images(x)
     names = [str(o) for o in vocab] if vocab is not None else None
     if isinstance(target, str) and names: target = names.index(one_of(target, names, 'class'))
+    if not callable(method):
+        read = _readout(model, kwargs.pop('output', 'logit')) if isinstance(model, Learner) else kwargs.pop('output', 'logit')
+        kwargs = {'norm':_norm(model, x.shape[1]), **kwargs, 'output':read} # the twin knows nothing of the learner
     ask = method if callable(method) else lambda n, x, k: evidence(n, x, method, k, **kwargs).map[:,0]
     twin = copy.deepcopy(net)
-    maps,rows = [np.asarray(ask(twin, x, target))],[dict(stage='trained', layers=0, signed=1., absolute=1.)]
+    maps,each = [np.asarray(ask(twin, x, target))],[[1.]*len(x)]
+    rows = [dict(stage='trained', layers=0, signed=1., absolute=1.)]
     groups = _groups(_resettable(twin), stages)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -195,8 +205,10 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
             maps.append(np.asarray(ask(twin, x, target)))
             a,b = ([_rank_correlation(f(o), f(m)) for o,m in zip(maps[0], maps[-1])] for f in (np.asarray, np.abs))
             n = sum(map(len, groups[:i+1]))
+            each.append(a)
             rows.append(dict(stage=g[-1][0], layers=n, signed=np.mean(a), absolute=np.mean(b)))
     df = pd.DataFrame(rows)
+    df.attrs['signed'] = each # of each image
     if keep: df.attrs['maps'] = [m[0] for m in maps]
     return df
 

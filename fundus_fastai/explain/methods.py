@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from torch import nn
 from torch.nn import functional as F
+from scipy.ndimage import gaussian_filter
 import matplotlib.pyplot as plt
 from fastcore.basics import patch
 from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of
 from .heatmap import overlay
-from .occlusion import (_images, _items, _names, _net, _scores, _targets, held_still,
-                                               occlusion)
+from .occlusion import (OcclusionMap, _images, _items, _names, _net, _readout, _scores, _targets,
+                                             held_still, occlusion)
 
 # %% ../../nbs/33_explain.methods.ipynb #4293074e
 @dataclass(repr=False, eq=False)
@@ -28,7 +29,7 @@ class EvidenceMap:
     baseline:torch.Tensor # [N,K] scores of the images as they are
     classes:list # K names
     method:str # one of `METHODS`
-    output:str='logit' # what the baseline is
+    output:str='logit' # what map and baseline are counted in
 
     def __len__(self): return len(self.map)
     def __repr__(self):
@@ -48,20 +49,28 @@ def _asking(net, device=None):
         for p in params: p.requires_grad_(True)
 
 # %% ../../nbs/33_explain.methods.ipynb #b5899f77
-def _gradients(net, x, target, vocab, dev):
-    "Gradient of each class's score by the images: [N,K,C,H,W]; and the scores [N,K]"
-    x = x.detach().clone().to(dev).requires_grad_()
-    s = _scores(net, x, 'logit')
-    if not s.requires_grad: raise ModelError("no gradient comes out of this net: take method='occlusion' or 'rise'")
-    t = _targets(target, _names(vocab, s.shape[1]))
-    grads = [torch.autograd.grad(s[:,k].sum(), x, retain_graph=True)[0] for k in t]
-    return torch.stack(grads, 1).detach(),s.detach()
+class _Question:
+    "Ask `net` about images on `dev`; know which classes are wanted, and how the images were normalized"
+    def __init__(self, net, dev='cpu', target=None, vocab=None, output='logit', norm=None):
+        self.net,self.dev,self.target,self.vocab,self.output,self.norm = net,dev,target,vocab,output,norm
+    def __call__(self, x): return _scores(self.net, x.to(self.dev).clone(), self.output) # a net may work in place
+    def names(self, s): return _names(self.vocab, s.shape[1])
+    def wanted(self, s): return _targets(self.target, self.names(s))
 
 # %% ../../nbs/33_explain.methods.ipynb #3f6e2f6a
-def _input_gradient(net, x, target, vocab, dev, norm): # as all below: map [N,K,H,W] and scores [N,K]
+def _gradients(q, x):
+    "Gradient of each wanted score by the images: [N,K,C,H,W]; and all scores"
+    x = x.detach().clone().to(q.dev).requires_grad_()
+    s = q(x)
+    if not s.requires_grad: raise ModelError("no gradient comes out of this net: take method='occlusion' or 'rise'")
+    grads = [torch.autograd.grad(s[:,k].sum(), x, retain_graph=True)[0] for k in q.wanted(s)]
+    return torch.stack(grads, 1).detach(),s.detach()
+
+# %% ../../nbs/33_explain.methods.ipynb #be400aed
+def _input_gradient(q, x): # as all below: map [N,K,H,W] of the wanted classes, and all scores
     "The input times its gradient, summed over the channels"
-    g,s = _gradients(net, x, target, vocab, dev)
-    return (g*x[:,None].to(dev)).sum(2),s
+    g,s = _gradients(q, x)
+    return (g*x[:,None].to(q.dev)).sum(2),s
 
 # %% ../../nbs/33_explain.methods.ipynb #23a12a9f
 def _norm(model, channels):
@@ -74,12 +83,12 @@ def _norm(model, channels):
     return (mean,std) if channels==3 else (mean.mean().expand(channels),std.mean().expand(channels))
 
 # %% ../../nbs/33_explain.methods.ipynb #df655d0a
-def _hue_gradient(net, x, target, vocab, dev, norm):
+def _hue_gradient(q, x):
     "Derivative by one factor for all channels of a pixel, in the photograph's own intensities"
-    mean,std = norm
-    g,s = _gradients(net, x, target, vocab, dev)
+    g,s = _gradients(q, x)
+    mean,std = q.norm
     shift = (mean/std).view(1,-1,1,1)
-    return (g*(x+shift)[:,None].to(dev)).sum(2),s
+    return (g*(x+shift)[:,None].to(q.dev)).sum(2),s
 
 # %% ../../nbs/33_explain.methods.ipynb #ae96513b
 def _captum(name):
@@ -88,48 +97,133 @@ def _captum(name):
     except ImportError: raise ModelError('this method needs captum: pip install "fundus_fastai[explain]"') from None
     return getattr(c, name)
 
-def _by_captum(name, net, x, target, vocab, dev, **kwargs):
-    "Attributions of a captum method for each class, summed over the channels"
-    with torch.no_grad(): s = _scores(net, x.to(dev), 'logit')
-    method,t = _captum(name)(net),_targets(target, _names(vocab, s.shape[1]))
-    def one(k): # image by image, which bounds the memory
-        parts = [method.attribute(o.clone().to(dev).requires_grad_(), target=k, **kwargs) for o in x.split(1)]
-        return torch.cat(parts).detach().sum(1)
-    return torch.stack([one(k if s.shape[1]>1 else None) for k in t], 1),s
+def _by_captum(name, q, x, seed=None, **kwargs):
+    "Attributions of a captum method for each wanted class, summed over the channels"
+    with torch.no_grad(): s = q(x)
+    method = _captum(name)(q)
+    def one(im, k): # image by image: that bounds the memory, and no image knows its neighbors
+        with _dice(seed): return method.attribute(im.clone().to(q.dev).requires_grad_(), target=k, **kwargs)
+    return torch.stack([torch.cat([one(im, k) for im in x.split(1)]).detach().sum(1) for k in q.wanted(s)], 1),s
 
 # %% ../../nbs/33_explain.methods.ipynb #2befe730
-def _integrated_gradients(net, x, target, vocab, dev, norm, steps:int=32, bs:int=16):
-    "Gradients averaged on the way from zero, the normalized mean, to the image, times the way"
-    return _by_captum('IntegratedGradients', net, x, target, vocab, dev, n_steps=steps, internal_batch_size=bs)
-
-def _gradient_shap(net, x, target, vocab, dev, norm, samples:int=16, sigma:float=.1):
-    "Gradients at random places on ways from zero, with noise of `sigma` (Lundberg and Lee 2017)"
-    zero = torch.zeros_like(x[:1]).to(dev)
-    torch.manual_seed(0)
-    return _by_captum('GradientShap', net, x, target, vocab, dev, baselines=zero, n_samples=samples, stdevs=sigma)
-
-# %% ../../nbs/33_explain.methods.ipynb #af386f9c
-def last_map(net:nn.Module, # in eval mode
-             x # images [N,C,H,W]
-            )->str:
-    "Name of the last module that puts out a map [N,C,h,w] of more than one pixel; raises `ModelError`"
-    names,found,hooks = {m:n for n,m in net.named_modules() if n},[],[]
-    def see(m, i, o):
-        if isinstance(o, torch.Tensor) and o.ndim==4 and o.shape[2]*o.shape[3]>1: found.append(names[m])
+@contextmanager
+def _dice(seed):
+    "Throw dice from `seed` on, and leave the caller's as they were; `None` leaves all alone"
+    if seed is None: yield; return
+    was = np.random.get_state()
     try:
-        hooks = [m.register_forward_hook(see) for m in names]
-        with torch.no_grad(): net(x[:1])
-    finally:
-        for h in hooks: h.remove()
-    if not found: raise ModelError("no layer of this net puts out a map [N,C,h,w]: Grad-CAM has nothing to look at")
-    return found[-1]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed); np.random.seed(seed)
+            yield
+    finally: np.random.set_state(was)
+
+# %% ../../nbs/33_explain.methods.ipynb #c512496b
+def _integrated_gradients(q, x, steps:int=32, bs:int=16):
+    "Gradients averaged on the way from zero, the normalized mean, to the image, times the way"
+    return _by_captum('IntegratedGradients', q, x, n_steps=steps, internal_batch_size=bs)
+
+def _gradient_shap(q, x, samples:int=16, sigma:float=.1, seed:int=0):
+    "Gradients at random places on ways from zero, with noise of `sigma` (Lundberg and Lee 2017)"
+    zero = torch.zeros_like(x[:1]).to(q.dev)
+    return _by_captum('GradientShap', q, x, seed, baselines=zero, n_samples=samples, stdevs=sigma)
+
+# %% ../../nbs/33_explain.methods.ipynb #4d83a610
+_surely = nn.Conv2d,nn.BatchNorm2d,nn.MaxPool2d,nn.AvgPool2d,nn.AdaptiveAvgPool2d # put out [N,C,h,w]
+
+def _fits(side, size):
+    "Has a map of `side` (h,w) the proportions of pictures of `size` (H,W), up to a pixel?"
+    (h,w),(H,W) = side,size
+    return h==w if H==W else abs(h*W-w*H)<=max(H,W)
+
+def _tokens_before(net):
+    "How many tokens stand before those of places; `None` for a net that says nothing about tokens"
+    for m in net.modules():
+        if hasattr(m, 'num_prefix_tokens'): return int(m.num_prefix_tokens)
+        if isinstance(getattr(m, 'class_token', None), torch.Tensor): return 1
+    return None
+
+# %% ../../nbs/33_explain.methods.ipynb #8b7b9b02
+class _Look:
+    "What one forward pass of one image shows: size, tokens before, shapes [C,h,w] of sure maps, outputs, scores"
+    def __init__(self, q, x):
+        self.size,self.before,self.sure,self.rows = tuple(x.shape[2:]),_tokens_before(q.net),[],[]
+        self.ends = any(getattr(m, 'output_fmt', None)=='NHWC' for m in q.net.modules())
+        x = x[:1].detach().clone().to(q.dev).requires_grad_().repeat(2,1,1,1) # twice: windows make batches of their own
+        hooks = []
+        try:
+            for n,m in q.net.named_modules():
+                if n: hooks.append(m.register_forward_hook(lambda m, i, o, n=n: self.see(n, m, o)))
+            self.scores = q(x)
+        finally:
+            for h in hooks: h.remove()
+    def see(self, name, m, o):
+        if not isinstance(o, torch.Tensor) or o.ndim not in (3,4) or len(o)!=2: return
+        if isinstance(m, _surely): self.sure.append(tuple(o.shape[1:]))
+        self.rows.append((name, m, o))
 
 # %% ../../nbs/33_explain.methods.ipynb #224d6800
+def _on_grid(look, o):
+    "Tokens [N,T,C] as a map [N,C,h,w], or `None`"
+    (t,c),before = o.shape[1:],(0,look.before or 0)
+    grid = next(((h,w) for k,h,w in look.sure[::-1] if k==c and t-h*w in before), None)
+    return grid and o[:,-grid[0]*grid[1]:].transpose(1,2).unflatten(2, grid)
+
+def _channels_first(look, o):
+    "Output [N,C,h,w] or [N,h,w,C] as [N,C,h,w], or `None`"
+    a,b,c = o.shape[1:]
+    free = look.before is None # a net of tokens has attention, whose shapes look like maps
+    first,last = (a,b,c) in look.sure or (free and _fits((b,c), look.size)),free and _fits((a,b), look.size)
+    return o.permute(0,3,1,2) if last and (look.ends or not first) else o if first else None
+
+# %% ../../nbs/33_explain.methods.ipynb #390245c8
+def _as_map(look, o):
+    "Output `o` as a map [N,C,h,w] of more than one pixel, or `None`"
+    if not isinstance(o, torch.Tensor) or o.ndim not in (3,4): return None
+    m = (_on_grid if o.ndim==3 else _channels_first)(look, o)
+    return m if m is not None and m.shape[2]*m.shape[3]>1 else None
+
+# %% ../../nbs/33_explain.methods.ipynb #4f80711f
+def _asks(look, s, m, o):
+    "Does the sum `s` of the scores depend on the map in the output `o` of module `m`?"
+    if o.ndim==3 and isinstance(m, (nn.Linear,nn.Identity,nn.Dropout)): return False # inside of an attention
+    if not (s.requires_grad and o.requires_grad): return True # nothing to be told
+    g = torch.autograd.grad(s, o, retain_graph=True, allow_unused=True)[0]
+    return g is not None and bool(_as_map(look, g).any())
+
+def _dark(look, rows):
+    "How many outputs cannot be read, though they have places"
+    return sum(_as_map(look, o) is None and o.shape[1]>1 and o.shape[2:].numel()>1 for _,_,o in rows)
+
+# %% ../../nbs/33_explain.methods.ipynb #a0559c31
+def _last(look):
+    "Name of the last module whose map the scores depend on; raises `ModelError`"
+    s = look.scores
+    s = (s*torch.linspace(1, 2, s.shape[1], device=s.device)).sum()
+    found = [i for i,(_,_,o) in enumerate(look.rows) if _as_map(look, o) is not None]
+    if not found:
+        raise ModelError("no layer of this net puts out a map [N,C,h,w]: Grad-CAM has nothing to look at; "
+                         "take method='occlusion' or 'rise'")
+    i = next((i for i in found[::-1] if _asks(look, s, *look.rows[i][1:])), found[-1])
+    if _dark(look, look.rows[i+1:])>=len(found): # most of the net comes after
+        raise ModelError(f"no map can be read from the later layers of this net (the last is that of layer "
+                         f"{look.rows[i][0]!r}): take method='occlusion' or 'rise'")
+    return look.rows[i][0]
+
+# %% ../../nbs/33_explain.methods.ipynb #0b4aa7d6
+def last_map(net:nn.Module, # any state
+             x # images [N,C,H,W], normalized as the net sees them
+            )->str:
+    "Name of the last module that puts out a map which the answer depends on; raises `ModelError`"
+    with _asking(net) as dev: return _last(_Look(_Question(net, dev), _images(x)))
+
+# %% ../../nbs/33_explain.methods.ipynb #3342a97b
 @contextmanager
 def _from_layer(net, layer):
     "Let gradients begin at the output of `layer`, which is then the last item of the list that this gives"
     seen = []
     def begin(m, i, o):
+        if not isinstance(o, torch.Tensor):
+            raise ModelError(f"layer {layer!r} puts out a {type(o).__name__}, no map: name another layer")
         seen.append(o.detach().requires_grad_())
         torch.set_grad_enabled(True)
         return seen[-1].clone() # what follows may work in place
@@ -138,23 +232,40 @@ def _from_layer(net, layer):
         with torch.no_grad(): yield seen
     finally: hook.remove()
 
-# %% ../../nbs/33_explain.methods.ipynb #390245c8
-def _cam(net, x, layer, target, vocab, relu):
-    "Grad-CAM of a few images: [n,K,h,w], and scores"
-    with _from_layer(net, layer) as seen:
-        s = _scores(net, x, 'logit')
-        t,a = _targets(target, _names(vocab, s.shape[1])),seen[-1]
-        gs = [torch.autograd.grad(s[:,k].sum(), a, retain_graph=True)[0] for k in t]
-    maps = torch.stack([(g.mean((2,3), keepdim=True)*a).sum(1) for g in gs], 1).detach()
-    return maps.clamp(min=0) if relu else maps,s.detach()
+# %% ../../nbs/33_explain.methods.ipynb #83d3d35e
+def _no_map(layer, o):
+    return ModelError(f"layer {layer!r} puts out {tuple(o.shape)}, which is no map [N,C,h,w] of these images: "
+                      "name another, or none, and the last map is taken")
 
-# %% ../../nbs/33_explain.methods.ipynb #0ff40ab9
-def _grad_cam(net, x, target, vocab, dev, norm, layer=None, relu:bool=True, bs:int=32):
+def _layer_maps(q, x, layer, look):
+    "Map at `layer`, its gradient for each wanted class, and the scores; raises `ModelError`"
+    with _from_layer(q.net, layer) as seen:
+        s = q(x)
+        if not seen: raise ModelError(f"layer {layer!r} is not used when the net answers: name another")
+        if (a := _as_map(look, seen[-1])) is None: raise _no_map(layer, seen[-1])
+        def ask(k): return torch.autograd.grad(s[:,k].sum(), seen[-1], retain_graph=True, allow_unused=True)[0]
+        raw = [ask(k) if s.requires_grad else None for k in q.wanted(s)]
+    gs = [a*0 if g is None else _as_map(look, g) for g in raw]
+    lost = not any(g.any() for g in gs) and any(g is not None and g.any() for g in raw) # all of it in the class token
+    if lost or all(g is None for g in raw):
+        raise ModelError(f"no score depends on the map of layer {layer!r}: name an earlier one, or take method='occlusion'")
+    return a.detach(),[g.detach() for g in gs],s.detach()
+
+# %% ../../nbs/33_explain.methods.ipynb #01b5f8cf
+def _cam(q, x, layer, look, relu):
+    "Grad-CAM of a few images: [n,K,h,w], and scores"
+    a,gs,s = _layer_maps(q, x, layer, look)
+    maps = torch.stack([(g.mean((2,3), keepdim=True)*a).sum(1) for g in gs], 1)
+    return maps.clamp(min=0) if relu else maps,s
+
+# %% ../../nbs/33_explain.methods.ipynb #e994ed28
+def _grad_cam(q, x, layer=None, relu:bool=True, bs:int=32):
     "Grad-CAM at `layer` (default: `last_map`); `relu=False` keeps what speaks against"
-    names = [n for n,_ in net.named_modules() if n]
-    if layer is not None: one_of(layer, names, 'layer')
-    layer = layer or last_map(net, x.to(dev))
-    ms,ss = zip(*[_cam(net, b.to(dev), layer, target, vocab, relu) for b in x.split(bs)])
+    if layer is not None: one_of(layer, [n for n,_ in q.net.named_modules() if n], 'layer')
+    look = _Look(q, x)
+    if layer is None: layer = _last(look)
+    look.rows,look.scores = [],None # lets go of the memory
+    ms,ss = zip(*[_cam(q, b, layer, look, relu) for b in x.split(bs)])
     return F.interpolate(torch.cat(ms), x.shape[2:], mode='bilinear', align_corners=False),torch.cat(ss)
 
 # %% ../../nbs/33_explain.methods.ipynb #1efdd805
@@ -173,14 +284,14 @@ def random_masks(n:int, # how many
     return torch.stack([b[:,i:i+size[0],j:j+size[1]] for b,(i,j) in zip(big, at)])
 
 # %% ../../nbs/33_explain.methods.ipynb #7376340b
-def _rise(net, x, target, vocab, dev, norm, masks:int=500, cells:int=7, share:float=.5, bs:int=64, seed:int=0):
+def _rise(q, x, masks:int=500, cells:int=7, share:float=.5, bs:int=64, seed:int=0):
     "Masks weighted by how far the score is above its mean when they are laid over the image"
     m,out = random_masks(masks, x.shape[2:], cells, share, seed),[]
     with torch.no_grad():
-        s = _scores(net, x.to(dev), 'logit')
-        t = _targets(target, _names(vocab, s.shape[1]))
-        for im in x.to(dev):
-            y = torch.cat([_scores(net, im*b.to(dev), 'logit')[:,t] for b in m.split(bs)]).cpu()
+        s = q(x)
+        t = q.wanted(s)
+        for im in x:
+            y = torch.cat([q(im*b)[:,t] for b in m.split(bs)]).cpu()
             out.append(torch.einsum('mk,mhw->khw', y-y.mean(0), m[:,0])/(masks*share*(1-share)))
     return torch.stack(out),s
 
@@ -192,15 +303,42 @@ METHODS = ('occlusion',*_methods)
 def _options(f, kwargs):
     "Check options against what `f` takes; raises `EyeError` with the nearest name"
     known = [k for k,p in inspect.signature(f).parameters.items() if p.default is not p.empty]
-    for k in kwargs: one_of(k, known or ['smooth','device','norm'], 'option of this method')
+    for k in kwargs: one_of(k, [*known,'smooth','device','norm','output'], 'option of this method')
     return kwargs
 
 # %% ../../nbs/33_explain.methods.ipynb #555b7d87
 def _smoothed(m, sigma):
-    "Maps [N,K,H,W] blurred by `sigma` pixels"
-    from scipy.ndimage import gaussian_filter
+    "Maps [N,K,H,W] blurred by `sigma` pixels; raises `DataError`"
+    if sigma<0: raise DataError(f"smooth is a sigma in pixels, 0 or above, not {sigma}")
     return torch.from_numpy(gaussian_filter(m.numpy(), (0,0,sigma,sigma))) if sigma else m
 
+def _given_norm(norm, channels):
+    "Mean and spread as two tensors of one number a channel; raises `DataError`"
+    try: mean,std = [torch.as_tensor(o).float().flatten().expand(channels) for o in norm]
+    except (TypeError,ValueError,RuntimeError):
+        raise DataError(f"norm is (mean,std), with one number for each of {channels} channels, not {norm!r}") from None
+    return mean,std
+
+# %% ../../nbs/33_explain.methods.ipynb #8f2d0a77
+def _unit(model, output, classes):
+    "What maps of `classes` are counted in: 'logit', 'prob', or the name of a number"
+    answer = getattr(getattr(model, 'dls', None), 'answer', None)
+    if callable(output) or answer is None or not callable(_readout(model, output)): return output
+    own = dict(number=answer.outputs, ordered=answer.outputs, both=answer.outputs[-1:]).get(answer.kind, [])
+    return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
+
+# %% ../../nbs/33_explain.methods.ipynb #ad930343
+def _by_method(model, x, method, target, device, norm, output, kwargs):
+    "`EvidenceMap` of any method but occlusion"
+    (net,vocab),f = _net(model),_methods[method]
+    norm = _norm(model, x.shape[1]) if norm is None else _given_norm(norm, x.shape[1])
+    with _asking(net, device) as dev:
+        q = _Question(net, dev, target, vocab, output, norm)
+        m,s = f(q, x, **_options(f, kwargs))
+    names,t = q.names(s),q.wanted(s)
+    return EvidenceMap(m.float().cpu(), s[:,t].cpu(), [names[k] for k in t], method)
+
+# %% ../../nbs/33_explain.methods.ipynb #df8b326b
 def evidence(model, # an `nn.Module`, or a fastai `Learner`
              x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
              method:str='occlusion', # one of `METHODS`
@@ -208,23 +346,25 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
              smooth:float=0, # sigma in pixels of a Gaussian over the map
              device=None, # where to work (default: where the net is)
              norm=None, # (mean,std) [C] of the normalization (default: the learner's, or ImageNet's)
+             output='logit', # 'logit' (of a learner for numbers: its unit), 'prob', or your function of raw outputs
              **kwargs # options of the method
-            ): # `OcclusionMap` or `EvidenceMap`
+            ): # `OcclusionMap`, or `EvidenceMap` of other methods or where `smooth` is asked for
     "Explain `x` by any method; raises `EyeError`, `DataError` and `ModelError`"
     one_of(method, METHODS, 'method')
-    if method=='occlusion' and not smooth: return occlusion(model, x, target=target, device=device, **kwargs)
-    if method=='occlusion':
-        om = occlusion(model, x, target=target, device=device, **kwargs)
-        return EvidenceMap(_smoothed(om.map, smooth), om.baseline, om.classes, method, om.output)
-    (net,vocab),x,f = _net(model),_images(x),_methods[method]
-    norm = _norm(model, x.shape[1]) if norm is None else [torch.as_tensor(o).float() for o in norm]
-    with _asking(net, device) as dev: m,s = f(net, x, target, vocab, dev, norm, **_options(f, kwargs))
-    names = _names(vocab, s.shape[1])
-    t = _targets(target, names)
-    return EvidenceMap(_smoothed(m.float().cpu(), smooth), s[:,t].cpu(), [names[k] for k in t], method)
+    if not callable(output): one_of(output, ('logit','prob'), 'output')
+    x,read = _images(x),_readout(model, output) if isinstance(model, Learner) else output
+    if method!='occlusion': e = _by_method(model, x, method, target, device, norm, read, kwargs)
+    else: e = occlusion(model, x, target=target, device=device, output=read, **_options(occlusion, kwargs))
+    if smooth: e = EvidenceMap(_smoothed(e.map, smooth), e.baseline, e.classes, method)
+    return replace(e, output=_unit(model, output, e.classes))
 
 # %% ../../nbs/33_explain.methods.ipynb #9f787b6f
 _evidence = evidence # the method below has the same name
+
+def _joined(es):
+    "One result of several batches'"
+    k = 'values' if isinstance(es[0], OcclusionMap) else 'map'
+    return replace(es[0], baseline=torch.cat([e.baseline for e in es]), **{k:torch.cat([getattr(e, k) for e in es])})
 
 @patch
 def evidence(self:Learner,
@@ -234,12 +374,10 @@ def evidence(self:Learner,
             ): # `OcclusionMap` or `EvidenceMap`
     "Explain image files as the validation pipeline sees them by any method; raises `EyeError` and `DataError`"
     one_of(method, METHODS, 'method')
-    if method=='occlusion': return self.occlude(items, **kwargs)
     items = _items(self.dls, items)
     if not len(items): raise DataError("no images to explain")
     batches = [b[0] if isinstance(b, (tuple,list)) else b for b in self.dls.test_dl(items)]
-    es = [_evidence(self, x, method, **kwargs) for x in batches]
-    return replace(es[0], map=torch.cat([e.map for e in es]), baseline=torch.cat([e.baseline for e in es]))
+    return _joined([_evidence(self, x, method, **kwargs) for x in batches])
 
 # %% ../../nbs/33_explain.methods.ipynb #3e388279
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
