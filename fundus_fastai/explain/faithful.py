@@ -222,13 +222,15 @@ def _mean_of(y, p, w): return p.mean() if w is None else w@p/w.sum(-1)
 def mean_by_patient(values, # one an image [N], NaN where undefined
                     patient, # [N]
                     n:int=1000, # resamples
-                    seed:int=0 # same seed, same resamples
+                    seed:int=0, # same seed, same resamples
+                    least:int=5 # patients: with fewer there is no interval
                    )->Estimate:
     "Mean with an interval from resampled patients; undefined values are left out"
     v,who = np.asarray(values, float),np.asarray(patient)
     ok = np.isfinite(v)
     if not ok.any(): return Estimate(np.nan, np.nan, np.nan, 'no image with a truth')
-    if len(set(who[ok]))==1: return Estimate(v[ok].mean(), np.nan, np.nan, 'no interval: one patient')
+    if (m := len(set(who[ok])))<least:
+        return Estimate(v[ok].mean(), np.nan, np.nan, f"no interval: {'one patient' if m==1 else f'{m} patients'}")
     return patient_bootstrap(_mean_of, v[ok], v[ok], who[ok], n, seed)
 
 # %% ../../nbs/34_explain.faithful.ipynb #818d3cff
