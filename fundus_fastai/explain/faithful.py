@@ -191,8 +191,8 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
     names = [str(o) for o in vocab] if vocab is not None else None
     if isinstance(target, str) and names: target = names.index(one_of(target, names, 'class'))
     if not callable(method):
-        read = _readout(model, kwargs.pop('output', 'logit')) if isinstance(model, Learner) else kwargs.pop('output', 'logit')
-        kwargs = {'norm':_norm(model, x.shape[1]), **kwargs, 'output':read} # the twin knows nothing of the learner
+        kwargs = {'norm':_norm(model, x.shape[1]), 'output':'logit', **kwargs}
+        if isinstance(model, Learner): kwargs['output'] = _readout(model, kwargs['output']) # the twin knows no learner
     ask = method if callable(method) else lambda n, x, k: evidence(n, x, method, k, **kwargs).map[:,0]
     twin = copy.deepcopy(net)
     maps,each = [np.asarray(ask(twin, x, target))],[[1.]*len(x)]
