@@ -188,7 +188,7 @@ def _areas(learn, x, maps, used, steps):
 # %% ../../nbs/41_explain.trial.ipynb #3df9a329
 def _broken(learn, x, used, ways, n, seed):
     "Rank correlation of maps before and after all weights are random, by method and image: a table"
-    first = used.assign(k=used.groupby('patient').cumcount()).sort_values('k', kind='stable') # patients, not pairs of eyes
+    first = used.assign(k=used.groupby('patient').cumcount()).sort_values('k', kind='stable') # new patients first
     some = first.groupby('output', sort=False).head(max(1, n//used.output.nunique())).head(n).sort_index()
     blind = {k: (lambda net, x, c, f=f: np.stack([f(o) for o in x]), {}) for k,f in KNOW_NOTHING.items()}
     rows = []
