@@ -301,6 +301,12 @@ def test_another_seed_is_another_draw():
     a,b,c = (evidence(n, x, 'gradient_shap', samples=2, seed=s).map for s in (0,1,0))
     assert torch.equal(a, c) and not torch.allclose(a, b)
 
+@pytest.mark.parametrize('dice', [torch.manual_seed, np.random.seed])
+def test_the_callers_dice_do_not_matter(dice):
+    n,x,maps = net(),torch.randn(1,3,64,64),[]
+    for i in (1,2): dice(i); maps.append(evidence(n, x, 'gradient_shap', samples=2).map)
+    assert torch.equal(*maps)
+
 # --- one quantity
 
 class Two(nn.Module):

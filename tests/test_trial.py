@@ -62,6 +62,12 @@ def test_maps_are_those_of_the_image_and_its_class(oct, t):
         m = truth_mask(learn, path)
         assert abs(t.truth[i].mean()-m.mean())<.01
 
+def test_the_net_is_broken_for_as_many_patients_as_can_be(oct):
+    learn,df,root = oct
+    used = pd.DataFrame(dict(path=[str(p) for p in df.path[:4]], patient=list('aabc'), output=['CNV','CNV','CNV','DME']))
+    few = trial._broken(learn, torch.randn(4,3,48,48), used, {}, 4, 0)
+    assert sorted(few.image.unique())==[0,2,3] and len(few)==3*3
+
 def test_deletion_is_that_of_the_map(oct, t):
     from fundus_fastai.explain.faithful import curve_area, deletion_curve, insertion_curve
     learn,_,root = oct

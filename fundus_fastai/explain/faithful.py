@@ -191,8 +191,8 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
     names = [str(o) for o in vocab] if vocab is not None else None
     if isinstance(target, str) and names: target = names.index(one_of(target, names, 'class'))
     if not callable(method):
-        read = _readout(model, kwargs.pop('output', 'logit')) if isinstance(model, Learner) else kwargs.pop('output', 'logit')
-        kwargs = {'norm':_norm(model, x.shape[1]), **kwargs, 'output':read} # the twin knows nothing of the learner
+        kwargs = {'norm':_norm(model, x.shape[1]), 'output':'logit', **kwargs}
+        if isinstance(model, Learner): kwargs['output'] = _readout(model, kwargs['output']) # the twin knows no learner
     ask = method if callable(method) else lambda n, x, k: evidence(n, x, method, k, **kwargs).map[:,0]
     twin = copy.deepcopy(net)
     maps,each = [np.asarray(ask(twin, x, target))],[[1.]*len(x)]
@@ -222,13 +222,15 @@ def _mean_of(y, p, w): return p.mean() if w is None else w@p/w.sum(-1)
 def mean_by_patient(values, # one an image [N], NaN where undefined
                     patient, # [N]
                     n:int=1000, # resamples
-                    seed:int=0 # same seed, same resamples
+                    seed:int=0, # same seed, same resamples
+                    least:int=5 # patients: with fewer there is no interval
                    )->Estimate:
     "Mean with an interval from resampled patients; undefined values are left out"
     v,who = np.asarray(values, float),np.asarray(patient)
     ok = np.isfinite(v)
     if not ok.any(): return Estimate(np.nan, np.nan, np.nan, 'no image with a truth')
-    if len(set(who[ok]))==1: return Estimate(v[ok].mean(), np.nan, np.nan, 'no interval: one patient')
+    if (m := len(set(who[ok])))<least:
+        return Estimate(v[ok].mean(), np.nan, np.nan, f"no interval: {'one patient' if m==1 else f'{m} patients'}")
     return patient_bootstrap(_mean_of, v[ok], v[ok], who[ok], n, seed)
 
 # %% ../../nbs/34_explain.faithful.ipynb #818d3cff

@@ -248,7 +248,8 @@ def _layer_maps(q, x, layer, look):
     gs = [a*0 if g is None else _as_map(look, g) for g in raw]
     lost = not any(g.any() for g in gs) and any(g is not None and g.any() for g in raw) # all of it in the class token
     if lost or all(g is None for g in raw):
-        raise ModelError(f"no score depends on the map of layer {layer!r}: name an earlier one, or take method='occlusion'")
+        raise ModelError(f"no score depends on the map of layer {layer!r}: name an earlier one, or take "
+                         "method='occlusion'")
     return a.detach(),[g.detach() for g in gs],s.detach()
 
 # %% ../../nbs/33_explain.methods.ipynb #01b5f8cf

@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image
 import matplotlib.pyplot as plt
 from fastai.learner import Learner
-from ..core import DataError, LeakError, ModelError, fresh_dir, one_of, progress, say, whole_file, write_json
+from ..core import (DataError, LeakError, ModelError, fresh_dir, one_of, progress, say, whole_file,
+                                write_json)
 from ..images import read_image
 from ..data.splits import relative_paths
 from ..vision.learner import answer_of, input_size
@@ -105,8 +106,8 @@ def demand_unseen(learn:Learner, # a trained net
     if not allow_leak and 'split' not in df and 'patient' not in getattr(train, 'columns', ()):
         raise DataError("nobody says whom this net has learned from: pass run, its folder, or allow_leak=True")
     if known and not allow_leak:
-        raise LeakError(f"the net has learned from {len(known)} of these patients: {', '.join(map(str, sorted(known)[:10]))}; "
-                        "leave them out")
+        names = ', '.join(map(str, sorted(known)[:10]))
+        raise LeakError(f"the net has learned from {len(known)} of these patients: {names}; leave them out")
     return df
 
 # %% ../../nbs/41_explain.trial.ipynb #d8ce8add
@@ -187,7 +188,8 @@ def _areas(learn, x, maps, used, steps):
 # %% ../../nbs/41_explain.trial.ipynb #3df9a329
 def _broken(learn, x, used, ways, n, seed):
     "Rank correlation of maps before and after all weights are random, by method and image: a table"
-    some = used.groupby('output', sort=False).head(max(1, n//used.output.nunique())).head(n)
+    first = used.assign(k=used.groupby('patient').cumcount()).sort_values('k', kind='stable') # new patients first
+    some = first.groupby('output', sort=False).head(max(1, n//used.output.nunique())).head(n).sort_index()
     blind = {k: (lambda net, x, c, f=f: np.stack([f(o) for o in x]), {}) for k,f in KNOW_NOTHING.items()}
     rows = []
     for k,(m,o) in progress((ways|blind).items(), 'breaking the net'):
@@ -254,18 +256,19 @@ class Trial:
 # %% ../../nbs/41_explain.trial.ipynb #1adbdf35
 def _phantom_words(data, net):
     "Say so where data or net are phantoms"
-    both = [w for w,s in (('PHANTOM DATA', data),('PHANTOM NET (it has learned from drawn images only)', net)) if s=='phantom']
-    return ', '.join(both)
+    words = {'PHANTOM DATA':data, 'PHANTOM NET (it has learned from drawn images only)':net}
+    return ', '.join(k for k,v in words.items() if v=='phantom')
 
 def _story(t):
     "Which images were used"
     c = t.counts
     known = 'may have' if t.setup['allow_leak'] else 'has not'
-    text = (f"{c['used']} images with a lesion ({'masks of your own' if t.setup['masks'] else 'the truth of phantoms'}), "
+    whose = 'masks of your own' if t.setup['masks'] else 'the truth of phantoms'
+    text = (f"{c['used']} images with a lesion ({whose}), "
             f"of {c['used_patients']} patients that the net {known} learned from")
     if t.setup['right']: text += ', all of them read right'
-    left = [f"{c[k]} {w}" for k,w in (('without_lesion','without a lesion'),('misread','read wrong'),('not_drawn','not drawn'))
-            if c[k]]
+    why = dict(without_lesion='without a lesion', misread='read wrong', not_drawn='not drawn')
+    left = [f"{c[k]} {w}" for k,w in why.items() if c[k]]
     return text+f" ({c['images']} images were looked at; left out: {', '.join(left) or 'none'})."
 
 # %% ../../nbs/41_explain.trial.ipynb #79428495
@@ -312,8 +315,8 @@ def try_methods(learn:Learner, # a trained net
     cfg = getattr(learn, 'config', {})
     source = 'phantom' if masks is None else df.attrs.get('source', '')
     setup = dict(data=df.attrs.get('name', ''), data_source=source, net_source=cfg.get('source', ''),
-                 **{k:cfg.get(k, '') for k in ('arch','task')}, masks=masks is not None, allow_leak=allow_leak, right=right,
-                 n=n, steps=steps, broken=broken, seed=seed, n_boot=n_boot, ways={k:ways[k] for k in maps})
+                 **{k:cfg.get(k, '') for k in ('arch','task')}, masks=masks is not None, allow_leak=allow_leak,
+                 right=right, n=n, steps=steps, broken=broken, seed=seed, n_boot=n_boot, ways={k:ways[k] for k in maps})
     used = used.assign(path=relative_paths(used, root).to_numpy())
     rows = rows.assign(path=used.path.to_numpy()[rows.image])
     return Trial(tell_trial(rows, n_boot), rows, used, counts, setup, failed, maps|_blind(images), images, truth)
@@ -333,7 +336,8 @@ def _one_measure(ax, es, names, measure):
 
 def _headline(fig, t, extra=''):
     words = _phantom_words(t.setup['data_source'], t.setup['net_source'])
-    if words or extra: fig.suptitle(' - '.join(o for o in (words,extra) if o), color='#b45309', weight='bold', fontsize=9)
+    title = ' - '.join(o for o in (words,extra) if o)
+    if title: fig.suptitle(title, color='#b45309', weight='bold', fontsize=9)
 
 def plot_trial(t:Trial, # from `try_methods`
                name:str='all' # class, or 'all'
@@ -361,18 +365,20 @@ def plot_trial_maps(t:Trial, # from `try_methods`
     for row,i in zip(axs, some):
         for ax,m in zip(row, methods):
             overlay(t.images[i], t.maps[m][i], ax=ax, mask=t.truth[i], bar=False)
-            ax.set_title(f"{t.used['class'][i]}\n{m.replace('_',' ')}" if m==methods[0] else m.replace('_',' '), fontsize=7,
-                         parse_math=False)
+            name = m.replace('_', ' ')
+            ax.set_title(f"{t.used['class'][i]}\n{name}" if m==methods[0] else name, fontsize=7, parse_math=False)
     _headline(fig, t)
     return fig
 
 # %% ../../nbs/41_explain.trial.ipynb #f1fba83a
 def _wide(told):
     "The table with plain columns, for a CSV"
-    part = lambda c, pre: pd.DataFrame([dict(zip((f'{pre}value',f'{pre}low',f'{pre}high',f'{pre}interval'), e)) for e in told[c]])
+    def part(c, pre):
+        return pd.DataFrame(list(told[c]), columns=[pre+o for o in ('value','low','high','interval')])
     t = pd.concat([told[['class','method','measure','n']].reset_index(drop=True), part('estimate', ''),
                    part('minus_center', 'minus_center_')], axis=1)
-    return t.drop(columns='minus_center_interval').assign(better=[('lower','','higher')[MEASURES[m]+1] for m in t.measure])
+    better = t.measure.map(MEASURES).map({1:'higher', -1:'lower'})
+    return t.drop(columns='minus_center_interval').assign(better=better)
 
 def save_trial(t:Trial, # from `try_methods`
                out, # folder
