@@ -19,7 +19,7 @@ def best_dense(net, x, window, stride, bs=32):
     "Whole pictures, by the fused net"
     w = (window,window),(stride,stride)
     y = filled(x, 0., w[0])
-    boxes,_ = occ._boxes(changed(x, y, *w), x.shape[2:], *w)
+    boxes = occ._boxes(changed(x, y, *w), x.shape[2:], *w)[0]
     boxes = boxes[boxes[:,1]<x.shape[2]]
     boxes = boxes[torch.argsort(boxes[:,1]*10**6+boxes[:,2])]
     with torch.no_grad():
