@@ -35,7 +35,7 @@ def _boxes(todo, size, window, stride, most=1):
     kind = window_kinds(size, window, stride)
     plain = [(k,*size,kind[o].max(initial=0)) for k,o in enumerate(todo)]
     jobs = np.concatenate([np.stack([n,r[i],c[j],kind[i,j]], 1), plain])
-    g = _together(size, kind, most)
+    g = min(_together(size, kind, most), len(todo))
     jobs = jobs[np.lexsort((jobs[:,0],jobs[:,3],jobs[:,0]//g))]
     runs = np.unique(np.stack([jobs[:,0]//g,jobs[:,3]], 1), axis=0, return_counts=True)[1]
     return torch.as_tensor(jobs[:,:3]),runs,g
@@ -211,8 +211,9 @@ class _Ask:
         self.net,self.x,self.y,self.window,self.output,self.dev = net,x,y,window,output,dev
         self.fast,self.lighter,self.several,self.n = True,None,several,None
     def one(self, boxes):
-        n,g = int(boxes[0,0])//self.several*self.several,self.several
-        if n!=self.n:
+        g,group = self.several,boxes[:,0]//self.several
+        if group[0]!=group[-1]: return torch.cat([self.one(boxes[group==k]) for k in group.unique()])
+        if (n := int(group[0])*g)!=self.n:
             self.n,self.im = n,self.x[n:n+g].to(self.dev)
             if self.lighter is None: self.lighter = lighten(self.net, self.im[:1])[1]
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
@@ -222,7 +223,7 @@ class _Ask:
         if self.fast:
             try: return self.one(boxes)
             except Exception as e:
-                if _is_oom(e): raise
+                if _is_oom(e): self.several,self.n = max(self.several//2, 1),None; raise
                 why,self.fast,self.run = e,False,None
         s = _scores(self.net, _copies(self.x, self.y, boxes, self.window, self.dev), self.output)
         if self.fast is False: self.tell(why) # it was not the net's own fault, that would have shown
