@@ -549,7 +549,8 @@ def _known(name, args):
     "What does `name` on windows, if it can take these arguments"
     f = _ops.get(name)
     if f in (None,_binary,_cat): return f # those two look at theirs themselves
-    return f if isinstance(args[0], Windowed) and (args[0].axes==(2,3) and args[0].base.ndim==4 or f in _any_order) else None
+    if not isinstance(o := args[0], Windowed): return None
+    return f if f in _any_order or (o.axes,o.base.ndim)==((2,3),4) else None
 
 def _answer(f, name, args, kwargs, first):
     "The result on windows where that is known and worth it, else on whole pictures"
