@@ -292,3 +292,38 @@ def test_hooks_and_training_mode():
     got = maps(net, x, True, window=10, stride=10)
     assert net.training and seen and not torch.allclose(got.values, want.values)
     assert torch.allclose(got.values, maps(net, x, False, window=10, stride=10).values, atol=1e-5)
+
+class Functional(nn.Module):
+    "No modules, results of in-place calls ignored, weights that are made on the way"
+    def __init__(self): super().__init__(); self.w = nn.Parameter(torch.randn(6,3,3,3)); self.g = nn.Parameter(torch.rand(6))
+    def forward(self, x):
+        y = F.conv2d(x, weight=self.w/self.w.norm(), bias=None, padding=1)
+        F.relu(y, inplace=True); y.add_(1).mul_(self.g[:,None,None]); y += y*.5; y -= F.avg_pool2d(y, 3, 1, 1)
+        z = torch.add(input=y, other=y, alpha=2)
+        z = torch.where(z>0, z, -z) # no operation on windows
+        return F.linear(torch.amax(z, dim=(2,3)), self.g.view(2,3).repeat(1,2))
+
+def test_functional_and_in_place():
+    torch.manual_seed(6)
+    net,x = Functional(),torch.randn(3,3,30,34)
+    a,b = (maps(net, x, f, window=8, stride=7) for f in (True,False))
+    assert torch.allclose(a.values, b.values, atol=1e-5*float(b.baseline.abs().max())) and b.values.abs().max()>1e-3
+
+def test_pictures_in_one_batch(monkeypatch):
+    "Ten pictures, few windows each: several pictures a batch, in whatever groups, and the values of one at a time"
+    net,x = shaken('resnet10t'),torch.randn(10,3,64,60)
+    x[3,:,:40] = 0; x[7] = 0 # some, or all windows change nothing
+    sizes = []
+    was = occ._on_windows
+    monkeypatch.setattr(occ, '_on_windows', lambda net, im, *a: (sizes.append(len(im)), was(net, im, *a))[1])
+    many = occlusion(net, x, 16, 16, fill=0, bs=16, progress=False)
+    assert max(sizes)==4 and sorted(set(sizes))==[2,4]
+    for o,v,b in zip(x, many.values, many.baseline):
+        one = occlusion(net, o, 16, 16, fill=0, progress=False)
+        eps = 1e-5*float(many.baseline.abs().max())
+        assert torch.allclose(v, one.values[0], atol=eps) and torch.allclose(b, one.baseline[0], atol=eps)
+
+@pytest.mark.parametrize('arch,most', [('convnext_tiny',.86), ('tf_efficientnet_lite0',.7), ('shufflenet',.75)])
+def test_turned_and_padded_nets_gain(arch, most):
+    net = torchvision.models.shufflenet_v2_x1_0() if arch=='shufflenet' else timm.create_model(arch)
+    assert occ.plan(net, 224, 32, 32).attrs['work']<most
