@@ -112,14 +112,14 @@ def test_drawn_nets(data):
 
 ops = {'pad': lambda x: F.pad(x, (3,0,2,5)), 'pad value': lambda x: F.pad(x, (1,1), value=.7), 'reflect': lambda x: F.pad(x, [4,5,6,3], mode='reflect'),
        'replicate': lambda x: F.pad(x, (2,2,3,1), 'replicate'), 'circular': lambda x: F.pad(x, (3,2,1,2), mode='circular'),
-       'crop': lambda x: F.pad(x, (-2,1,0,-9)), 'slice': lambda x: x[:,1:3,2:-3:2,5:], 'rows': lambda x: x[:,:,3:], 'dots': lambda x: x[...,::2,1::2],
+       'uneven': lambda x: F.interpolate(x, scale_factor=(.3,2.)), 'crop': lambda x: F.pad(x, (-2,1,0,-9)), 'slice': lambda x: x[:,1:3,2:-3:2,5:], 'rows': lambda x: x[:,:,3:], 'dots': lambda x: x[...,::2,1::2],
        'flip': lambda x: x.flip(3), 'flip both': lambda x: torch.flip(x, [-1,2]), 'nearest': lambda x: F.interpolate(x, scale_factor=2),
        'bilinear': lambda x: F.interpolate(x, (50,21), mode='bilinear'), 'corners': lambda x: F.interpolate(x, scale_factor=(1.5,2.), mode='bilinear', align_corners=True),
        'bicubic': lambda x: F.interpolate(x, scale_factor=1.7, mode='bicubic'), 'smooth': lambda x: F.interpolate(x, (15,18), mode='bilinear', antialias=True),
        'upsample': nn.Upsample(scale_factor=3, mode='nearest'), 'smaller': lambda x: F.interpolate(x, scale_factor=.3, mode='area'),
        'average 7': nn.AdaptiveAvgPool2d(7), 'average 10x6': nn.AdaptiveAvgPool2d((10,6)), 'average, same': nn.AdaptiveAvgPool2d((None,12)),
        'largest 6x8': nn.AdaptiveMaxPool2d((6,8)), 'shuffle': lambda x: F.pixel_shuffle(x, 2), 'channels': lambda x: shuffled(x),
-       'last': lambda x: F.layer_norm(x.permute(0,2,3,1), (4,)).permute(0,3,1,2), 'torch.permute': lambda x: torch.permute(x, (0,3,1,2))*2,
+       'last': lambda x: (F.layer_norm(x.permute(0,2,3,1), (4,))*torch.arange(4.)).permute(0,3,1,2), 'torch.permute': lambda x: torch.permute(x, (0,3,1,2))*2,
        'soft': lambda x: x.softmax(1), 'transpose': lambda x: x.transpose(1, 3).tanh()}
 
 @pytest.mark.parametrize('name', ops)
@@ -149,7 +149,8 @@ def test_what_mixes_pixels_or_pictures_is_whole():
     for f in (lambda x: F.layer_norm(x, (12,)), lambda x: F.layer_norm(x, (4,12,12)), lambda x: F.linear(x, torch.ones(5,12)), lambda x: x.softmax(3),
               lambda x: F.group_norm(x, 2), lambda x: F.instance_norm(x), lambda x: x.view(-1,4,12,12), lambda x: x.view(len(x), 4, 144).mean(2),
               lambda x: x.permute(1,0,2,3), lambda x: x.flip(0), lambda x: x.softmax(0), lambda x: x[1:], lambda x: x[:,0], lambda x: x[...,None],
-              lambda x: x.permute(0,2,3,1)+x.permute(0,2,3,1), lambda x: x.permute(0,2,3,1).mean((1,2)), lambda x: F.adaptive_max_pool2d(x, 5)):
+              lambda x: x.permute(0,2,3,1)+x.permute(0,2,3,1), lambda x: x.permute(0,2,3,1).mean((1,2)), lambda x: F.adaptive_max_pool2d(x, 5),
+              lambda x: x.view(-1,2,12,12), lambda x: F.max_pool2d(x.permute(0,3,2,1), 3), lambda x: x.permute(0,2,3,1)*torch.arange(12.).view(1,12,1,1)):
         assert torch.allclose(dense(f(ws)), f(dense(ws)), atol=1e-5)
 
 @pytest.mark.parametrize('arch', ['resnet10t','test_convnext','mobilenetv2_050','test_efficientnet'])
@@ -308,6 +309,18 @@ def test_functional_and_in_place():
     net,x = Functional(),torch.randn(3,3,30,34)
     a,b = (maps(net, x, f, window=8, stride=7) for f in (True,False))
     assert torch.allclose(a.values, b.values, atol=1e-5*float(b.baseline.abs().max())) and b.values.abs().max()>1e-3
+
+class Alike(nn.Module):
+    "Two weights by name whose printed forms are the same"
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(8,8,5,5)); self.b = nn.Parameter(self.a.detach().clone()); self.b.data[4,4] += 3
+    def forward(self, x): return (F.conv2d(x, weight=self.a)-F.conv2d(x, weight=self.b)).square().mean((2,3))
+
+def test_remembered_by_tensor_and_not_by_print():
+    torch.manual_seed(7)
+    net,x = Alike(),torch.randn(1,8,20,20)
+    assert repr(net.a.data)==repr(net.b.data) and maps(net, x, True, window=5, stride=5).baseline[0,4]>1
 
 def test_pictures_in_one_batch(monkeypatch):
     "Ten pictures, few windows each: several pictures a batch, in whatever groups, and the values of one at a time"

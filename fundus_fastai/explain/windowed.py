@@ -421,7 +421,6 @@ def _item(f, o, i):
 @_op('flip')
 def _flip(f, o, *dims):
     dims = {d%4 for d in (dims[0] if isinstance(dims[0], (tuple,list)) else dims)}
-    if 0 in dims: return None
     rows,cols = (np.arange(n)[::-1 if a in dims else 1] for n,a in zip(o.base.shape[2:], (2,3)))
     return _moved(o, rows, cols, lambda t: t.flip(*dims)) if dims<={2,3} else None
 
