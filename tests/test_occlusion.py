@@ -182,7 +182,8 @@ def test_out_of_memory_halves_the_batch(err):
     x = torch.randn(2,1,12,12)
     net = Greedy(3, err); om = occlusion(net, x, 3, 3, bs=32)
     torch.testing.assert_close(om.values, occlusion(Greedy(99), x, 3, 3, bs=32).values)
-    assert [n for n in net.asked if n>3]==[5] and len(net.asked)==1+1+2*8+2 # a look, a failure, pairs of windows, images
+    assert [n for n in net.asked if n>3]==[10,5] # both images at once, then one
+    assert len(net.asked)==1+2+3*4+6 # a look, failures, pairs of windows, those with the images themselves
     with pytest.raises(ModelError, match='single image'): occlusion(Greedy(0, err), x, 3, 3)
 
 def test_other_runtime_errors_pass():

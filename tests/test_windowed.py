@@ -12,30 +12,32 @@ from fundus_fastai.explain.windowed import Shared, Windowed, dense, lighten
 torch.set_num_threads(1)
 
 def windows(im, size, step, fill=.3):
-    "Copies of `im` [1,C,H,W], windows (h,w) at a regular grid and at the far borders"
+    "Copies of `im` [B,C,H,W], windows (h,w) at a regular grid and at the far borders, of one picture after the other"
     (H,W),(h,w) = im.shape[2:],size
     ys,xs = [sorted({*range(0, n-k+1, step), n-k}) for n,k in ((H,h),(W,w))]
     y,x = np.array([(i,j) for i in ys for j in xs]).T
-    return Windowed(im, torch.full((len(y),im.shape[1],h,w), fill), y, x)
+    return Windowed(im, torch.full((len(y),im.shape[1],h,w), fill), y, x, of=np.arange(len(y))%len(im))
 
-def unequal(net, size=(64,64), window=(16,16), step=13, channels=3, seed=0):
+def unequal(net, size=(64,64), window=(16,16), step=13, channels=3, seed=0, pictures=1, moved=0):
     "Largest difference to whole pictures as a share of the largest output"
     torch.manual_seed(seed)
-    ws = windows(torch.randn(1,channels,*size), window, step)
+    ws = windows(torch.randn(pictures,channels,*size), window, step)
     with torch.inference_mode(): a,b = dense(net.eval()(ws)),net(dense(ws))
     assert a.shape==b.shape
+    if moved: assert (b[:-pictures]-b[-1]).abs().max()>moved*b.abs().max() # the windows matter to this net
     return float((a-b).abs().max()/b.abs().max().clamp(min=1e-9))
 
 timm_nets = ['resnet18','resnet50','resnet50d','densenet121','mobilenetv2_100','mobilenetv3_small_050','regnetx_002','efficientnet_b0',
-             'vgg11_bn','test_convnext','test_vit','squeezenet1_1','inception_v3']
+             'vgg11_bn','test_convnext','test_vit','squeezenet1_1','inception_v3','tf_mobilenetv3_small_minimal_100','shufflenet']
 
 @pytest.mark.parametrize('arch', timm_nets)
 def test_real_nets(arch):
     torch.manual_seed(0)
     if arch=='squeezenet1_1': net,size = torchvision.models.squeezenet1_1(num_classes=3),(67,80)
+    elif arch=='shufflenet': net,size = torchvision.models.shufflenet_v2_x0_5(num_classes=3),(67,80)
     elif arch=='inception_v3': net,size = timm.create_model(arch, num_classes=3, aux_logits=False),(107,96)
     else: net,size = timm.create_model(arch, num_classes=3),(160,160) if arch=='test_vit' else (67,80)
-    assert unequal(net, size)<1e-5
+    assert unequal(net, size, moved=1e-5)<1e-5
 
 @pytest.mark.parametrize('size,window,step', [((41,97),(7,11),9), ((33,32),(33,32),5), ((50,50),(1,1),17), ((64,48),(40,5),50)])
 def test_odd_sizes_and_windows(size, window, step):
@@ -43,7 +45,7 @@ def test_odd_sizes_and_windows(size, window, step):
 
 def draw_layer(draw, c):
     "A layer, and its channels"
-    kind = draw(st.sampled_from(['conv','conv','max','avg','bn','act','res','cat','gate']))
+    kind = draw(st.sampled_from(['conv','conv','max','avg','bn','act','res','cat','gate','pad','resize','last','shuffle','area','slice']))
     if kind=='conv':
         g = draw(st.sampled_from([1,2])); k = draw(st.tuples(*[st.integers(1,5)]*2)); d = draw(st.integers(1,2))
         p = tuple(draw(st.integers(0, 3)) for _ in k)
@@ -55,7 +57,33 @@ def draw_layer(draw, c):
     if kind=='bn':
         bn = nn.BatchNorm2d(c); bn.running_mean.normal_(); bn.running_var.uniform_(.5, 2); return bn,c
     if kind=='act': return draw(st.sampled_from([nn.ReLU(True), nn.SiLU(), nn.Hardswish(True), nn.LeakyReLU(.1, True), nn.GELU()])),c
+    if kind=='pad': return Does(F.pad, draw(st.tuples(*[st.integers(-1,4)]*4)), draw(st.sampled_from(['constant','replicate']))),c
+    if kind=='resize':
+        mode,scale = draw(st.sampled_from(['nearest','bilinear','bicubic','area'])),draw(st.sampled_from([.5,.7,1.4,2.]))
+        return Does(F.interpolate, scale_factor=scale, mode=mode),c
+    if kind=='area': return nn.AdaptiveAvgPool2d(draw(st.tuples(*[st.integers(2,9)]*2))),c
+    if kind=='slice':
+        a,b,up = draw(st.integers(0,5)),draw(st.integers(1,3)),draw(st.booleans())
+        return Does(lambda x: x[:,:,a:,::b].flip(2 if up else 3)),c
+    if kind=='last': return Last(c),c
+    if kind=='shuffle': return Does(shuffled),c
     return Branch(kind, c, draw(st.integers(1,5))),2*c if kind=='cat' else c
+
+class Does(nn.Module):
+    "A function as a layer"
+    def __init__(self, f, *args, **kwargs): super().__init__(); self.f,self.args,self.kwargs = f,args,kwargs
+    def forward(self, x): return self.f(x, *self.args, **self.kwargs)
+
+class Last(nn.Module):
+    "Channels last, as in ConvNeXt"
+    def __init__(self, c): super().__init__(); self.norm,self.mix,self.g = nn.LayerNorm(c),nn.Linear(c, c),nn.Parameter(torch.randn(c))
+    def forward(self, x):
+        y = F.gelu(self.mix(self.norm(x.permute(0,2,3,1))))*self.g
+        return x+y.permute(0,3,1,2)
+
+def shuffled(x): # as in ShuffleNet
+    n,c,h,w = x.size()
+    return x.view(n, 2, c//2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
 
 class Branch(nn.Module):
     "A residual, a stack or a gate over the whole picture"
@@ -76,10 +104,58 @@ def test_drawn_nets(data):
     for _ in range(data.draw(st.integers(1, 5))):
         layer,c = draw_layer(data.draw, c); layers.append(layer)
     size = data.draw(st.tuples(*[st.integers(24, 40)]*2)); window = data.draw(st.tuples(*[st.integers(1, 14)]*2))
-    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 3)).eval()
+    pool = data.draw(st.sampled_from([nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)]))
+    net = nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(c, 3)).eval()
     try: net(torch.zeros(2,2,*size))
     except RuntimeError: return # a net that has run out of pixels
-    assert unequal(net, size, window, 9, channels=2)<1e-5
+    assert unequal(net, size, window, 9, channels=2, pictures=data.draw(st.integers(1,3)))<1e-5
+
+ops = {'pad': lambda x: F.pad(x, (3,0,2,5)), 'pad value': lambda x: F.pad(x, (1,1), value=.7), 'reflect': lambda x: F.pad(x, [4,5,6,3], mode='reflect'),
+       'replicate': lambda x: F.pad(x, (2,2,3,1), 'replicate'), 'circular': lambda x: F.pad(x, (3,2,1,2), mode='circular'),
+       'uneven': lambda x: F.interpolate(x, scale_factor=(.3,2.)), 'crop': lambda x: F.pad(x, (-2,1,0,-9)), 'slice': lambda x: x[:,1:3,2:-3:2,5:], 'rows': lambda x: x[:,:,3:], 'dots': lambda x: x[...,::2,1::2],
+       'flip': lambda x: x.flip(3), 'flip both': lambda x: torch.flip(x, [-1,2]), 'nearest': lambda x: F.interpolate(x, scale_factor=2),
+       'bilinear': lambda x: F.interpolate(x, (50,21), mode='bilinear'), 'corners': lambda x: F.interpolate(x, scale_factor=(1.5,2.), mode='bilinear', align_corners=True),
+       'bicubic': lambda x: F.interpolate(x, scale_factor=1.7, mode='bicubic'), 'smooth': lambda x: F.interpolate(x, (15,18), mode='bilinear', antialias=True),
+       'upsample': nn.Upsample(scale_factor=3, mode='nearest'), 'smaller': lambda x: F.interpolate(x, scale_factor=.3, mode='area'),
+       'average 7': nn.AdaptiveAvgPool2d(7), 'average 10x6': nn.AdaptiveAvgPool2d((10,6)), 'average, same': nn.AdaptiveAvgPool2d((None,12)),
+       'largest 6x8': nn.AdaptiveMaxPool2d((6,8)), 'shuffle': lambda x: F.pixel_shuffle(x, 2), 'channels': lambda x: shuffled(x),
+       'last': lambda x: (F.layer_norm(x.permute(0,2,3,1), (4,))*torch.arange(4.)).permute(0,3,1,2), 'torch.permute': lambda x: torch.permute(x, (0,3,1,2))*2,
+       'soft': lambda x: x.softmax(1), 'transpose': lambda x: x.transpose(1, 3).tanh()}
+
+@pytest.mark.parametrize('name', ops)
+def test_operations_stay_windows(name):
+    "Each gives what whole pictures give, and does not fill the map"
+    x = torch.randn(2,4,36,40, generator=torch.Generator().manual_seed(1))
+    for ws in (windows(x, (3,2), 7), windows(x, (6,9), 5)):
+        y = ops[name](ws)
+        assert isinstance(y, Windowed) and torch.allclose(dense(y), ops[name](dense(ws)), atol=1e-5)
+    inner = Windowed(x, torch.ones(2,4,2,2), [15,18], [20,17], of=[1,0])
+    y = ops[name](inner)
+    assert torch.allclose(dense(y), ops[name](dense(inner)), atol=1e-5) and not y.whole
+
+pools = {'avg': nn.AdaptiveAvgPool2d(1), 'max': nn.AdaptiveMaxPool2d(1), 'mean': lambda x: x.mean((2,3)), 'amax': lambda x: x.amax((-2,-1), keepdim=True),
+         'concat': lambda x: torch.cat([F.adaptive_max_pool2d(x, 1), F.adaptive_avg_pool2d(x, 1)], 1)}
+
+@pytest.mark.parametrize('name', pools)
+@pytest.mark.parametrize('window', [(5,4),(30,3),(30,32)])
+def test_pools_over_the_whole_map(name, window):
+    x = torch.randn(3,4,30,32, generator=torch.Generator().manual_seed(2))
+    x[:,:,7,9] = 9.; x[1,:,29,31] = 10.; x[2] -= 20 # the largest is covered now and then, at a border too, or is the window
+    ws = windows(x, window, 3, fill=-12.)
+    assert torch.allclose(dense(pools[name](ws)), pools[name](dense(ws)), atol=1e-5)
+
+def test_what_mixes_pixels_or_pictures_is_whole():
+    ws = windows(torch.randn(2,4,12,12), (3,3), 4)
+    for f in (lambda x: F.layer_norm(x, (12,)), lambda x: F.layer_norm(x, (4,12,12)), lambda x: F.linear(x, torch.ones(5,12)), lambda x: x.softmax(3),
+              lambda x: F.group_norm(x, 2), lambda x: F.instance_norm(x), lambda x: x.view(-1,4,12,12), lambda x: x.view(len(x), 4, 144).mean(2),
+              lambda x: x.permute(1,0,2,3), lambda x: x.flip(0), lambda x: x.softmax(0), lambda x: x[1:], lambda x: x[:,0], lambda x: x[...,None],
+              lambda x: x.permute(0,2,3,1)+x.permute(0,2,3,1), lambda x: x.permute(0,2,3,1).mean((1,2)), lambda x: F.adaptive_max_pool2d(x, 5),
+              lambda x: x.view(-1,2,12,12), lambda x: F.max_pool2d(x.permute(0,3,2,1), 3), lambda x: x.permute(0,2,3,1)*torch.arange(12.).view(1,12,1,1)):
+        assert torch.allclose(dense(f(ws)), f(dense(ws)), atol=1e-5)
+
+@pytest.mark.parametrize('arch', ['resnet10t','test_convnext','mobilenetv2_050','test_efficientnet'])
+def test_several_pictures(arch):
+    assert unequal(timm.create_model(arch, num_classes=3), (67,80), pictures=3)<1e-5
 
 def test_it_is_windows_that_are_computed(monkeypatch):
     "Early layers see small rectangles, not the whole map"
@@ -94,12 +170,12 @@ def test_it_is_windows_that_are_computed(monkeypatch):
 
 def maps(net, x, fast, **kw):
     "An occlusion map, on windows or on whole pictures"
-    was = occ._one_image
-    if not fast: occ._one_image = lambda *a: 1/0
+    was = occ._on_windows
+    if not fast: occ._on_windows = lambda *a: 1/0
     try:
         if fast: return occlusion(net, x, progress=False, **kw)
         with pytest.warns(UserWarning, match='cannot be computed on windows'): return occlusion(net, x, progress=False, **kw)
-    finally: occ._one_image = was
+    finally: occ._on_windows = was
 
 @pytest.mark.parametrize('fill', ['mean','zero','blur',.5])
 @pytest.mark.parametrize('output', ['logit','prob'])
@@ -217,3 +293,50 @@ def test_hooks_and_training_mode():
     got = maps(net, x, True, window=10, stride=10)
     assert net.training and seen and not torch.allclose(got.values, want.values)
     assert torch.allclose(got.values, maps(net, x, False, window=10, stride=10).values, atol=1e-5)
+
+class Functional(nn.Module):
+    "No modules, results of in-place calls ignored, weights that are made on the way"
+    def __init__(self): super().__init__(); self.w = nn.Parameter(torch.randn(6,3,3,3)); self.g = nn.Parameter(torch.rand(6))
+    def forward(self, x):
+        y = F.conv2d(x, weight=self.w/self.w.norm(), bias=None, padding=1)
+        F.relu(y, inplace=True); y.add_(1).mul_(self.g[:,None,None]); y += y*.5; y -= F.avg_pool2d(y, 3, 1, 1)
+        z = torch.add(input=y, other=y, alpha=2)
+        z = torch.where(z>0, z, -z) # no operation on windows
+        return F.linear(torch.amax(z, dim=(2,3)), self.g.view(2,3).repeat(1,2))
+
+def test_functional_and_in_place():
+    torch.manual_seed(6)
+    net,x = Functional(),torch.randn(3,3,30,34)
+    a,b = (maps(net, x, f, window=8, stride=7) for f in (True,False))
+    assert torch.allclose(a.values, b.values, atol=1e-5*float(b.baseline.abs().max())) and b.values.abs().max()>1e-3
+
+class Alike(nn.Module):
+    "Two weights by name whose printed forms are the same"
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(8,8,5,5)); self.b = nn.Parameter(self.a.detach().clone()); self.b.data[4,4] += 3
+    def forward(self, x): return (F.conv2d(x, weight=self.a)-F.conv2d(x, weight=self.b)).square().mean((2,3))
+
+def test_remembered_by_tensor_and_not_by_print():
+    torch.manual_seed(7)
+    net,x = Alike(),torch.randn(1,8,20,20)
+    assert repr(net.a.data)==repr(net.b.data) and maps(net, x, True, window=5, stride=5).baseline[0,4]>1
+
+def test_pictures_in_one_batch(monkeypatch):
+    "Ten pictures, few windows each: several pictures a batch, in whatever groups, and the values of one at a time"
+    net,x = shaken('resnet10t'),torch.randn(10,3,64,60)
+    x[3,:,:40] = 0; x[7] = 0 # some, or all windows change nothing
+    sizes = []
+    was = occ._on_windows
+    monkeypatch.setattr(occ, '_on_windows', lambda net, im, *a: (sizes.append(len(im)), was(net, im, *a))[1])
+    many = occlusion(net, x, 16, 16, fill=0, bs=16, progress=False)
+    assert max(sizes)==4 and sorted(set(sizes))==[2,4]
+    for o,v,b in zip(x, many.values, many.baseline):
+        one = occlusion(net, o, 16, 16, fill=0, progress=False)
+        eps = 1e-5*float(many.baseline.abs().max())
+        assert torch.allclose(v, one.values[0], atol=eps) and torch.allclose(b, one.baseline[0], atol=eps)
+
+@pytest.mark.parametrize('arch,most', [('convnext_tiny',.95), ('tf_efficientnet_lite0',.7), ('shufflenet',.75)])
+def test_turned_and_padded_nets_gain(arch, most):
+    net = torchvision.models.shufflenet_v2_x1_0() if arch=='shufflenet' else timm.create_model(arch)
+    assert occ.plan(net, 224, 32, 32).attrs['work']<most

@@ -24,15 +24,21 @@ from .grid import _geometry, _pair, changed, filled, in_field, spread, window_ki
 from .windowed import Shared, Windowed, dense, lighten
 
 # %% ../../nbs/32_explain.occlusion.ipynb #bd1981bf
-def _boxes(todo, size, window, stride):
-    "List jobs [J,3] as (image, row, column), each image after its windows; and how many go together"
+def _together(size, kind, most):
+    "How many images go in one batch: as many as fill it, but five of 224 pixels at most, since all is remembered"
+    return max(1, min(most//np.unique(kind, return_counts=True)[1].max(), 5*224**2//(size[0]*size[1])))
+
+def _boxes(todo, size, window, stride, most=1):
+    "List jobs [J,3] as (image, row, column), kind after kind; how many go together; of how many images"
     n,i,j = todo.nonzero()
     r,c = [window_starts(*o) for o in zip(size, window, stride)]
     kind = window_kinds(size, window, stride)
     plain = [(k,*size,kind[o].max(initial=0)) for k,o in enumerate(todo)]
     jobs = np.concatenate([np.stack([n,r[i],c[j],kind[i,j]], 1), plain])
-    jobs = jobs[np.lexsort(jobs.T[[3,0]])]
-    return torch.as_tensor(jobs[:,:3]),np.unique(jobs[:,[0,3]], axis=0, return_counts=True)[1]
+    g = min(_together(size, kind, most), len(todo))
+    jobs = jobs[np.lexsort((jobs[:,0],jobs[:,3],jobs[:,0]//g))]
+    runs = np.unique(np.stack([jobs[:,0]//g,jobs[:,3]], 1), axis=0, return_counts=True)[1]
+    return torch.as_tensor(jobs[:,:3]),runs,g
 
 def _cut(runs, most):
     "Cut runs of jobs into batches of at most `most`"
@@ -187,34 +193,37 @@ def _names(vocab, k):
     return list(vocab) if vocab is not None and len(vocab)==k else [str(i) for i in range(k)]
 
 # %% ../../nbs/32_explain.occlusion.ipynb #535698d9
-def _one_image(net, im, y, boxes, window, output, run):
-    "Scores of jobs `boxes`, all of image `im` [1,C,H,W] with `y` [C,H,W] in the windows: [J,K]"
+def _on_windows(net, im, y, boxes, window, output, run):
+    "Scores of jobs `boxes` on images `im` [B,C,H,W] with `y` [B,C,H,W] in the windows: [J,K]"
     (h,w),inside = window,boxes[:,1]<im.shape[2]
-    if not inside.any(): return _scores(net, im, output).expand(len(boxes), -1)
-    at = boxes[inside,1:].numpy()
-    own = torch.stack([y[:,i:i+h,j:j+w] for i,j in at]).to(im.device)
-    s = _scores(net, Windowed(im, own, *at.T, run), output)
-    where = torch.full((len(boxes),), len(at)) # an uncovered job gets the last row
-    where[inside] = torch.arange(len(at))
+    if not inside.any(): return _scores(net, im, output)[boxes[:,0]]
+    at,p = boxes[inside].numpy(),int(inside.sum())
+    own = torch.stack([y[n,:,i:i+h,j:j+w] for n,i,j in at]).to(im.device)
+    s = _scores(net, Windowed(im, own, *at.T[1:], run, of=at[:,0]), output)
+    where = p+boxes[:,0] # an uncovered job gets the row of its picture
+    where[inside] = torch.arange(p)
     return s[where.to(s.device)]
 
 # %% ../../nbs/32_explain.occlusion.ipynb #df403b24
 class _Ask:
-    "Scores of jobs, on windows as long as the net can take them"
-    def __init__(self, net, x, y, window, output, dev):
+    "Scores of jobs, on windows as long as the net can take them, `several` images at once"
+    def __init__(self, net, x, y, window, output, dev, several=1):
         self.net,self.x,self.y,self.window,self.output,self.dev = net,x,y,window,output,dev
-        self.fast,self.lighter,self.n = True,None,None
+        self.fast,self.lighter,self.several,self.n = True,None,several,None
     def one(self, boxes):
-        if (n := int(boxes[0,0])) != self.n:
-            self.n,self.im = n,self.x[n:n+1].to(self.dev)
-            if self.lighter is None: self.lighter = lighten(self.net, self.im)[1]
+        g,group = self.several,boxes[:,0]//self.several
+        if group[0]!=group[-1]: return torch.cat([self.one(boxes[group==k]) for k in group.unique()])
+        if (n := int(group[0])*g)!=self.n:
+            self.n,self.im = n,self.x[n:n+g].to(self.dev)
+            if self.lighter is None: self.lighter = lighten(self.net, self.im[:1])[1]
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
-        return _one_image(self.net, self.im, self.y[n], boxes, self.window, self.output, self.run)
+        boxes = boxes-torch.tensor([n,0,0])
+        return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output, self.run)
     def __call__(self, boxes):
         if self.fast:
             try: return self.one(boxes)
             except Exception as e:
-                if _is_oom(e): raise
+                if _is_oom(e): self.several,self.n = max(self.several//2, 1),None; raise
                 why,self.fast,self.run = e,False,None
         s = _scores(self.net, _copies(self.x, self.y, boxes, self.window, self.dev), self.output)
         if self.fast is False: self.tell(why) # it was not the net's own fault, that would have shown
@@ -226,9 +235,9 @@ class _Ask:
 # %% ../../nbs/32_explain.occlusion.ipynb #99d6560b
 def _measure(net, x, y, jobs, window, output, pick, bs, device, show, half=False):
     "Score every job: [J,K], without gradients; `pick` may object to the number of classes"
-    boxes,runs = jobs
+    boxes,runs,several = jobs
     with held_still(net, device, half) as dev:
-        scores = _Ask(net, x, y, window, output, dev)
+        scores = _Ask(net, x, y, window, output, dev, several)
         def ask(i, j):
             s = scores(boxes[i:j])
             pick(s.shape[1])
@@ -250,7 +259,8 @@ def _inside(inside, x):
 def _unlist(boxes, s, shape, size, window, stride):
     "From scores [J,K] of jobs to baselines [N,K] and values [N,ny,nx,K] of windows"
     covered = boxes[:,1]<size[0]
-    base,values = s[~covered],torch.zeros(*shape, s.shape[1])
+    base,values = s.new_empty(shape[0], s.shape[1]),torch.zeros(*shape, s.shape[1])
+    base[boxes[~covered,0]] = s[~covered]
     n,*at = boxes[covered].T
     i,j = [torch.as_tensor(np.searchsorted(window_starts(*o), p.numpy())) for *o,p in zip(size, window, stride, at)]
     values[n,i,j] = base[n]-s[covered]
@@ -276,9 +286,10 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     size,(window,stride) = tuple(x.shape[2:]),_geometry(x.shape[2:], window, stride)
     y = filled(x, fill, window, _inside(inside, x))
     todo = changed(x, y, window, stride)
-    jobs = _boxes(todo, size, window, stride)
+    bs = _pair(bs, 'bs')[0]
+    jobs = _boxes(todo, size, window, stride, bs)
     pick = lambda k: _targets(target, _names(vocab, k))
-    s = _measure(net, x, y, jobs, window, output, pick, _pair(bs,'bs')[0], device, progress, half)
+    s = _measure(net, x, y, jobs, window, output, pick, bs, device, progress, half)
     t,names = pick(s.shape[1]),_names(vocab, s.shape[1])
     base,values = _unlist(jobs[0], s[:,t], todo.shape, size, window, stride)
     values,names = values.permute(0,3,1,2).contiguous(),[names[i] for i in t]
@@ -322,7 +333,7 @@ class _Notes:
     "Operations one after the other: map, the largest rectangle of any batch, and work"
     def __init__(self, counter): self.rows,self.counter,self.i,self.was = [],counter,0,0
     def __call__(self, name, res):
-        size,rect = (tuple(o.shape[2:]) for o in (res.base,res.reg)) if isinstance(res, Windowed) else ((),())
+        size,rect = map(res.size_of, (res.base,res.reg)) if isinstance(res, Windowed) else ((),())
         if self.i==len(self.rows): self.rows.append(dict(operation=name, map=size, rectangle=rect, work=0))
         row,now = self.rows[self.i],self.counter.get_total_flops()
         row['rectangle'] = tuple(map(max, row['rectangle'], rect))
@@ -337,14 +348,14 @@ def _walk(net, size, channels, window, stride, bs):
     twin = {k:v.to('meta') for k,v in [*net.named_parameters(), *net.named_buffers()]}
     call = lambda x: functional_call(net, twin, (x,))
     todo = np.ones([1]+[len(window_starts(*o)) for o in zip(size, window, stride)], bool)
-    boxes,runs = _boxes(todo, size, window, stride)
+    boxes,runs,_ = _boxes(todo, size, window, stride)
     one = _flops(lambda: call(im))
     with FlopCounterMode(display=False) as c:
         notes = _Notes(c)
         run = Shared([*twin.values(), im], lighten(call, im)[1], notes)
         for b in boxes.split(_cut(runs, bs)):
             notes.again()
-            _one_image(call, im, im[0], b, window, 'logit', run)
+            _on_windows(call, im, im, b, window, 'logit', run)
     return notes.rows,c.get_total_flops(),one,todo.size+1
 
 # %% ../../nbs/32_explain.occlusion.ipynb #9ae843fd

@@ -30,7 +30,7 @@ def _named(o):
 
 # %% ../../nbs/31_explain.windowed.ipynb #9bf10470
 class Shared:
-    "What all copies of one picture share: results on the picture itself, and lighter weights"
+    "What all copies of some pictures share: results on the pictures themselves, and lighter weights"
     def __init__(self, own=(), # tensors that stay as they are: the net's, and the picture
                  lighter=None, # from `lighten`
                  note=None, # called as `note(name,result)` after each operation
@@ -55,23 +55,30 @@ class Shared:
 
 # %% ../../nbs/31_explain.windowed.ipynb #cb87b710
 class Windowed(torch.Tensor):
-    "P copies of a picture that differ from it in one rectangle each, then the picture itself: stands for `[P+1,C,H,W]`"
+    "P copies of B pictures that differ from theirs in one rectangle each, then the pictures: stands for `[P+B,C,H,W]`"
     @staticmethod
-    def __new__(cls, base, reg, y, x, run=None, full=None):
-        shape = (len(reg)+1,*base.shape[1:])
+    def __new__(cls, base, reg, *args, **kwargs):
+        shape = (len(reg)+len(base),*base.shape[1:])
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=base.dtype, device=base.device)
-    def __init__(self, base, # [1,C,H,W]
+    def __init__(self, base, # [B,C,H,W]
                  reg, # [P,C,h,w]: what stands in the rectangles
                  y, x, # int arrays [P]: where they begin
-                 run=None, # `Shared` with other copies of the same picture
-                 full=None # [P+1,C,H,W], where that is at hand
+                 run=None, # `Shared` with other copies of the same pictures
+                 full=None, # [P+B,C,H,W], where that is at hand
+                 of=None, # int array [P]: of which picture each is a copy (default: the first)
+                 axes=(2,3) # where rows and columns stand, of base and rectangles
                 ):
         self.base,self.reg,self.y,self.x,self.run,self.full = base,reg,np.asarray(y),np.asarray(x),run or Shared(),full
-    def like(self, base, reg, y=None, x=None): # of the same pictures
-        return Windowed(base, reg, self.y if y is None else y, self.x if x is None else x, self.run)
+        self.of,self.axes = np.zeros(len(reg), int) if of is None else np.asarray(of),axes
+    def like(self, base, reg, y=None, x=None, axes=None): # of the same pictures
+        y,x = self.y if y is None else y,self.x if x is None else x
+        return Windowed(base, reg, y, x, self.run, None, self.of, axes or self.axes)
+    def size_of(self, t): return tuple(t.shape[a] for a in self.axes) # rows and columns of `t`
+    @property
+    def whole(self): return self.size_of(self.reg)==self.size_of(self.base) # are the rectangles the pictures?
     def __repr__(self, **kwargs):
-        (p,_,h,w),(c,H,W) = self.reg.shape,self.base.shape[1:]
-        return f"Windowed({p} copies of {c}x{H}x{W}, {h}x{w} of it different)"
+        (h,w),(H,W) = self.size_of(self.reg),self.size_of(self.base)
+        return f"Windowed({len(self.y)} copies of {H}x{W}, {h}x{w} of it different)"
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None): return _run(func, args, kwargs or {})
     @classmethod
@@ -79,51 +86,61 @@ class Windowed(torch.Tensor):
         return func(*_undo(args), **{k:_undo(v) for k,v in (kwargs or {}).items()})
 
 # %% ../../nbs/31_explain.windowed.ipynb #e9637d8a
-def _axis(o, n, start, h):
+def _axis(o, n, start, h, src=None):
     "Along one axis: positions [P,n] in the base, and in the own rectangle (-1 where outside)"
     at = o[:,None]+np.arange(n)
+    if src is not None: at = np.asarray(src)[at]
     own = at-start[:,None]
     return at,np.where((own>=0)&(own<h), own, -1)
 
 # %% ../../nbs/31_explain.windowed.ipynb #cbc89ac0
-def _index(H, W, h, w, y, x, oy, ox, n, m):
-    "Rows to pick for P rectangles of n x m that begin at `oy`, `ox`"
-    (r,ro),(c,co) = _axis(oy, n, y, h),_axis(ox, m, x, w)
-    r,ro,c,co = r[:,:,None],ro[:,:,None],c[:,None],co[:,None]
-    idx = np.where((r>=0)&(r<H)&(c>=0)&(c<W), r*W+c, H*W)
-    own = H*W+1+np.arange(len(y))[:,None,None]*(h*w)+ro*w+co
-    return np.where((ro>=0)&(co>=0), own, idx).astype(np.int32).ravel()
+def _index(size, own, P, Q, of):
+    "Rows to pick for rectangles at `P`, `Q` (positions by `_axis`) of pictures `of`, of B x H x W and h x w pixels"
+    (B,H,W),(h,w) = size,own
+    r,ro,c,co = P[0][:,:,None],P[1][:,:,None],Q[0][:,None],Q[1][:,None]
+    of,p = of[:,None,None],np.arange(len(of))[:,None,None]
+    idx = np.where((r>=0)&(r<H)&(c>=0)&(c<W), (of*H+r)*W+c, B*H*W)
+    return np.where((ro>=0)&(co>=0), B*H*W+1+(p*h+ro)*w+co, idx).astype(np.int32).ravel()
 
 # %% ../../nbs/31_explain.windowed.ipynb #d43c346f
 @lru_cache(256)
-def _cached_index(device, H, W, h, w, at, n, m):
-    "`_index` as a tensor on `device`, kept for the next picture; `at` holds y, x, oy, ox as bytes"
-    return torch.from_numpy(_index(H, W, h, w, *np.frombuffer(at, np.int64).reshape(4,-1), n, m)).to(device)
+def _cached_index(device, size, own, at, n, m, src):
+    "`_index` as a tensor on `device`, kept for the next picture; `at` holds y, x, oy, ox and `of` as bytes"
+    y,x,oy,ox,of = np.frombuffer(at, np.int64).reshape(5,-1)
+    P,Q = (_axis(o, k, z, h, q) for o,k,z,h,q in zip((oy,ox), (n,m), (y,x), own, src))
+    return torch.from_numpy(_index(size, own, P, Q, of)).to(device)
 
 # %% ../../nbs/31_explain.windowed.ipynb #b9ce1b93
 def _rows(t): return t.permute(0,2,3,1).reshape(-1, t.shape[1])
 
-def _crop(o, oy, ox, n, m, pad=0., own=True):
+def _crop(o, oy, ox, n, m, pad=0., own=True, src=(None,None)):
     "Cut n x m pixels at `oy`, `ox` from each copy of `o`, or from its base alone: [P,C,n,m], channels last"
-    H,W = o.base.shape[2:]
+    b,c,H,W = o.base.shape
     h,w = o.reg.shape[2:] if own else (0,0)
-    c = o.base.shape[1]
     rows = [_rows(o.base), o.base.new_full((1,c), pad)]+([_rows(o.reg)] if own else [])
-    at = np.stack([o.y, o.x, oy, ox]).astype(np.int64).tobytes()
-    idx = _cached_index(str(o.base.device), H, W, h, w, at, n, m)
+    at = np.stack([o.y, o.x, oy, ox, o.of]).astype(np.int64).tobytes()
+    idx = _cached_index(str(o.base.device), (b,H,W), (h,w), at, n, m, src)
     return torch.cat(rows).index_select(0, idx).view(len(o.y), n, m, c).permute(0,3,1,2)
 
 # %% ../../nbs/31_explain.windowed.ipynb #0d96f662
 def _all(o):
     "The copies of `o` from border to border [P,C,H,W]"
-    z,size = np.zeros(len(o.y), int),o.base.shape[2:]
-    return o.reg if o.reg.shape[2:]==size else _crop(o, z, z, *size)
+    z = np.zeros(len(o.y), int)
+    return o.reg if o.whole else _crop(o, z, z, *o.base.shape[2:])
+
+def _copied(o):
+    "The tensor that `o` stands for, put together"
+    if o.axes==(2,3) and o.base.ndim==4: return torch.cat([_all(o), o.base])
+    first = lambda t: t.movedim(o.axes, (-2,-1))
+    base,reg = (first(t).flatten(1, -3) for t in (o.base,o.reg)) # what is not rows and columns is channels
+    d = torch.cat([_all(o.like(base, reg, axes=(2,3))), base])
+    return d.unflatten(1, first(o.base).shape[1:-2]).movedim((-2,-1), o.axes)
 
 def dense(o # `Windowed`, or anything else, which stays as it is
          ):
     "The tensor that `o` stands for"
     if not isinstance(o, Windowed): return o
-    with DisableTorchFunctionSubclass(): return torch.cat([_all(o), o.base]) if o.full is None else o.full
+    with DisableTorchFunctionSubclass(): return _copied(o) if o.full is None else o.full
 
 # %% ../../nbs/31_explain.windowed.ipynb #2a15825f
 def _touched(y, h, k, s, p, d, out):
@@ -148,8 +165,8 @@ def _slide(o, k, s, p, d, op, whole, pad=0.):
 # %% ../../nbs/31_explain.windowed.ipynb #ef2ddd63
 _ops = {}
 
-def _each(o, f): # the same to base and rectangles
-    return o.like(o.run.once(lambda: f(o.base)), f(o.reg))
+def _each(o, f, axes=None): # the same to base and rectangles
+    return o.like(o.run.once(lambda: f(o.base)), f(o.reg), axes=axes)
 
 def _op(*names):
     "Enter a function under these names"
@@ -185,7 +202,7 @@ def _avg_pool2d(f, o, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     if divisor_override or (ceil_mode and count_include_pad and p!=(0,0)): return None
     op,whole = (lambda c: F.avg_pool2d(c, k, s, 0)),(lambda c: F.avg_pool2d(c, k, s, p, ceil_mode, count_include_pad))
     res = _slide(o, k, s, p, (1,1), op, whole)
-    if res.reg.shape[2:]==res.base.shape[2:] or not ceil_mode and (count_include_pad or p==(0,0)): return res
+    if res.whole or not ceil_mode and (count_include_pad or p==(0,0)): return res
     ones = _each(o, lambda t: torch.ones_like(t[:,:1])) # how much of each kernel lies on the picture
     there = _slide(ones, k, s, p, (1,1), op, whole)
     return o.like(res.base, res.reg/there.reg, res.y, res.x)
@@ -200,8 +217,8 @@ def _span(a, b, ha, hb, size):
 # %% ../../nbs/31_explain.windowed.ipynb #e02013e9
 def _joined(os):
     "The same copies over common rectangles; `None` if they do not match"
-    def matches(o): return isinstance(o, Windowed) and len(o.y)==len(os[0].y) and o.base.shape[2:]==os[0].base.shape[2:]
-    if not all(map(matches, os)): return None
+    def form(o): return isinstance(o, Windowed) and o.axes==(2,3) and (len(o.y), len(o.base), o.base.shape[2:])
+    if not form(os[0]) or len({*map(form, os)})>1: return None
     y,x = os[0].y,os[0].x
     (h,w),(H,W) = os[0].reg.shape[2:],os[0].base.shape[2:]
     for o in os[1:]: (y,h),(x,w) = _span(y, o.y, h, o.reg.shape[2], H),_span(x, o.x, w, o.reg.shape[3], W)
@@ -217,16 +234,29 @@ def _cat(f, os, dim=0, **kwargs):
     return os[0].like(base, torch.cat([o.reg for o in os], 1))
 
 # %% ../../nbs/31_explain.windowed.ipynb #9db4496d
+def _alike(o, v): # sizes of `v`, one for each axis of `o`
+    return (1,)*(o.base.ndim-v.ndim)+tuple(v.shape)
+
 def _per_channel(o, v):
     "Is `v` a number, or a tensor that treats all pixels and all copies alike?"
     if not isinstance(v, torch.Tensor): return True
-    shape = (1,)*(4-v.ndim)+tuple(v.shape)
-    return v.ndim<=4 and shape[0]==1 and shape[2:]==(1,1)
+    return v.ndim<=o.base.ndim and all(_alike(o, v)[a]==1 for a in (0,*o.axes))
 
 def _per_copy(o, v): # as the gates of squeeze-and-excite nets are
-    return v.ndim==4 and len(v)==len(o.y)+1 and v.shape[2:]==(1,1)
+    return o.axes==(2,3) and _alike(o, v)[0]==len(o) and v.shape[2:]==(1,1)
 
-# %% ../../nbs/31_explain.windowed.ipynb #205d0c8c
+# %% ../../nbs/31_explain.windowed.ipynb #e33a90c5
+_augmented = {'__iadd__','__isub__','__imul__','__itruediv__'}
+
+def _in_place(name): return name in _augmented or name.endswith('_') and not name.endswith('__')
+
+def _plain(f):
+    "What does the same as `f` out of place: `add` for `add_`, `__add__` for `__iadd__`"
+    if not _in_place(f.__name__): return f
+    name = '__'+f.__name__[3:] if f.__name__ in _augmented else f.__name__[:-1]
+    return getattr(torch.Tensor, name, None) or getattr(F, name)
+
+# %% ../../nbs/31_explain.windowed.ipynb #eaa5d8b6
 @_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__','__sub__','__rsub__',
      '__mul__','__rmul__','__truediv__','__rtruediv__','__pow__','add_','sub_','mul_','div_','__iadd__','__isub__',
      '__imul__','__itruediv__')
@@ -240,18 +270,8 @@ def _binary(f, a, b, **kwargs):
     do = (lambda t, v: f(t, v, **kwargs)) if o is a else (lambda t, v: f(v, t, **kwargs))
     if _per_channel(o, v): return _each(o, lambda t: do(t, v))
     if not _per_copy(o, v): return None
-    return o.like(do(o.base, v[-1:]), do(_all(o), v[:-1]), o.y*0, o.x*0)
-
-# %% ../../nbs/31_explain.windowed.ipynb #e33a90c5
-_augmented = {'__iadd__','__isub__','__imul__','__itruediv__'}
-
-def _in_place(name): return name in _augmented or name.endswith('_') and not name.endswith('__')
-
-def _plain(f):
-    "What does the same as `f` out of place: `add` for `add_`, `__add__` for `__iadd__`"
-    if not _in_place(f.__name__): return f
-    name = '__'+f.__name__[3:] if f.__name__ in _augmented else f.__name__[:-1]
-    return getattr(torch.Tensor, name, None) or getattr(F, name)
+    p = len(o.y)
+    return o.like(do(o.base, v[p:]), do(_all(o), v[:p]), o.y*0, o.x*0)
 
 # %% ../../nbs/31_explain.windowed.ipynb #845c0b12
 @_op('relu','relu_','relu6','silu','silu_','gelu','hardswish','hardswish_','hardsigmoid','hardsigmoid_','hardtanh',
@@ -279,26 +299,180 @@ def _parts(f, o, n, dim=0):
     if dim not in (1,-3): return None
     return tuple(o.like(b, r) for b,r in zip(o.run.once(lambda: f(o.base, n, dim)), f(o.reg, n, dim)))
 
-@_op('__getitem__')
-def _item(f, o, i):
-    whole = isinstance(i, tuple) and len(i)==2 and i[0]==slice(None) and isinstance(i[1], slice)
-    return _each(o, lambda t: t[i]) if whole else None
-
 # %% ../../nbs/31_explain.windowed.ipynb #970a95fa
 def _mean(o):
-    "Mean of each copy over its pixels [P+1,C], from the base and what the rectangles change"
+    "Mean of each copy over its pixels [P+B,C], from the base and what the rectangles change"
     base,n = o.run.once(lambda: o.base.mean((2,3))),o.base[0,0].numel()
-    if o.reg.shape[2:]==o.base.shape[2:]: return torch.cat([o.reg.mean((2,3)), base])
+    if o.whole: return torch.cat([o.reg.mean((2,3)), base])
     was = _crop(o, o.y, o.x, *o.reg.shape[2:], own=False)
-    return torch.cat([base+(o.reg-was).sum((2,3))/n, base])
+    return torch.cat([base[o.of]+(o.reg-was).sum((2,3))/n, base])
 
-@_op('adaptive_avg_pool2d')
-def _adaptive_avg(f, o, output_size): return _mean(o)[...,None,None] if _pair(output_size)==(1,1) else None
+# %% ../../nbs/31_explain.windowed.ipynb #00f6d9f6
+def _beside(t, start, h):
+    "Largest values of `t` [B,C,n] before `start` [P] and from `start+h` on: two [B,C,P]"
+    none = t.new_full((*t.shape[:2],1), -math.inf)
+    before,after = torch.cat([none, t.cummax(2)[0]], 2),torch.cat([t.flip(2).cummax(2)[0].flip(2), none], 2)
+    return before[:,:,start],after[:,:,start+h]
+
+def _max(o):
+    "Largest value of each copy over its pixels [P+B,C]"
+    base,reg = o.run.once(lambda: o.base.amax((2,3))),o.reg.amax((2,3))
+    if o.whole: return torch.cat([reg, base])
+    (h,w),p = o.reg.shape[2:],np.arange(len(o.y))
+    sides = [*_beside(o.base.amax(3), o.y, h), *_beside(o.base.amax(2), o.x, w)]
+    return torch.cat([torch.stack([reg, *(t[o.of,:,p] for t in sides)]).amax(0), base])
+
+# %% ../../nbs/31_explain.windowed.ipynb #30ce5b0f
+def _over_pixels(whole, o, dim, keepdim, kwargs):
+    "`whole(o)`, where `dim` says all pixels"
+    if kwargs or not isinstance(dim, (tuple,list)) or sorted(d%4 for d in dim)!=[2,3]: return None
+    return whole(o)[...,None,None] if keepdim else whole(o)
 
 @_op('mean')
-def _mean_op(f, o, dim=None, keepdim=False, **kwargs):
-    if kwargs or not isinstance(dim, (tuple,list)) or sorted(d%4 for d in dim)!=[2,3]: return None
-    return _mean(o)[...,None,None] if keepdim else _mean(o)
+def _mean_op(f, o, dim=None, keepdim=False, **kwargs): return _over_pixels(_mean, o, dim, keepdim, kwargs)
+
+@_op('amax')
+def _max_op(f, o, dim=None, keepdim=False, **kwargs): return _over_pixels(_max, o, dim, keepdim, kwargs)
+
+# %% ../../nbs/31_explain.windowed.ipynb #2c1ed564
+def _weights(f, n, m, axis):
+    "Weights [out,n] of `f` along `axis` of pictures with `n` pixels there and `m` along the other"
+    eye = torch.eye(n)[:,None]
+    eye = eye.unsqueeze(-1 if axis==0 else -2).expand(n, 1, *((n,m) if axis==0 else (m,n)))
+    return f(eye)[:,0].select(2-axis, 0).T
+
+def _hull(meets):
+    "The first output that each copy touches [P], and how many there are (the most of any copy); from bool [P,out]"
+    out,some = meets.shape[1],meets.any(1)
+    lo,hi = np.where(some, meets.argmax(1), 0),np.where(some, out-meets[:,::-1].argmax(1), 0)
+    n = max(int((hi-lo).max()), 1)
+    return np.minimum(lo, out-n),n
+
+# %% ../../nbs/31_explain.windowed.ipynb #767b244c
+def _reach(w, start, h):
+    "What rectangles of `h` pixels at `start` [P] touch by weights `w` [out,n], and their weights [P,touched,h]"
+    inside = start[:,None]+np.arange(h)
+    o,n = _hull((w.numpy()!=0)[:,inside].any(2).T)
+    return o,n,w[(o[:,None]+np.arange(n))[:,:,None], inside[:,None]]
+
+def _weighted(o, f):
+    "The operation `f`, which is a weighted sum along rows, then along columns"
+    base,size,(h,w) = o.run.once(lambda: f(o.base)),o.base.shape[2:],o.reg.shape[2:]
+    few = [math.ceil(a/b) for a,b in zip(size, base.shape[2:])]
+    A,B = (o.run.once(lambda a=a: _weights(f, size[a], few[1-a], a)) for a in (0,1))
+    (oy,n,A),(ox,m,B) = _reach(A, o.y, h),_reach(B, o.x, w)
+    if (n,m)==base.shape[2:]: return o.like(base, f(_all(o)), oy, ox)
+    A,B = (t.to(o.reg)[:,None] for t in (A,B))
+    new = A @ (o.reg-_crop(o, o.y, o.x, h, w, own=False)) @ B.mT
+    return o.like(base, new+_crop(o.like(base, new, oy, ox), oy, ox, n, m, own=False), oy, ox)
+
+# %% ../../nbs/31_explain.windowed.ipynb #974834ee
+@_op('interpolate','upsample')
+def _interpolate(f, o, *args, **kwargs): return _weighted(o, lambda t: f(t, *args, **kwargs))
+
+def _asked(size, o): # `None` is the size as it is
+    return tuple(a or n for a,n in zip(size if isinstance(size, (tuple,list)) else (size,size), o.base.shape[2:]))
+
+@_op('adaptive_avg_pool2d')
+def _adaptive_avg(f, o, output_size):
+    if (size := _asked(output_size, o))==(1,1): return _mean(o)[...,None,None]
+    return o if size==o.base.shape[2:] else _weighted(o, lambda t: F.adaptive_avg_pool2d(t, size))
+
+@_op('adaptive_max_pool2d')
+def _adaptive_max(f, o, output_size, return_indices=False):
+    (a,b),(H,W) = _asked(output_size, o),o.base.shape[2:]
+    if return_indices or H%a or W%b: return None
+    return _max(o)[...,None,None] if (a,b)==(1,1) else _max_pool2d(f, o, (H//a,W//b))
+
+# %% ../../nbs/31_explain.windowed.ipynb #4d71fb93
+def _moved(o, rows, cols, whole, pad=0.):
+    "Copies of `o` in which row i is row `rows[i]`, and so with columns; -1 is padding"
+    base = o.run.once(lambda: whole(o.base))
+    def hull(src, start, h): return _hull((src>=start[:,None])&(src<start[:,None]+h))
+    (oy,n),(ox,m) = (hull(*a) for a in zip((rows,cols), (o.y,o.x), o.reg.shape[2:]))
+    return o.like(base, _crop(o, oy, ox, n, m, pad, src=(tuple(rows),tuple(cols))), oy, ox)
+
+# %% ../../nbs/31_explain.windowed.ipynb #43d6afdd
+_rules = dict(constant=dict(constant_values=-1), reflect={}, replicate={}, circular={})
+
+def _padded(n, a, b, mode):
+    "Pixels of an axis of `n`, with `a` more before and `b` more after; fewer where negative"
+    name = dict(replicate='edge', circular='wrap').get(mode, mode)
+    at = np.pad(np.arange(n), (max(a,0),max(b,0)), name, **_rules[mode])
+    return at[max(-a,0):len(at)-max(-b,0)]
+
+@_op('pad')
+def _pad(f, o, pad, mode='constant', value=None):
+    if mode not in _rules or len(pad) not in (2,4): return None
+    l,r,t,b = (*pad,0,0)[:4]
+    (H,W),whole = o.base.shape[2:],lambda x: F.pad(x, pad, mode, value)
+    return _moved(o, _padded(H, t, b, mode), _padded(W, l, r, mode), whole, value or 0.)
+
+# %% ../../nbs/31_explain.windowed.ipynb #48f60eae
+@_op('__getitem__')
+def _item(f, o, i):
+    if not isinstance(i, tuple): i = i,
+    if i and i[0] is Ellipsis: i = (slice(None),)*(5-len(i))+i[1:]
+    if len(i)>4 or not all(isinstance(k, slice) for k in i) or i[:1]!=(slice(None),): return None
+    if len(i)<=2: return _each(o, lambda t: t[i])
+    rows,cols = (np.arange(n)[k] for n,k in zip(o.base.shape[2:], (*i[2:],slice(None))))
+    return _moved(_each(o, lambda t: t[i[:2]]), rows, cols, lambda t: t[:,:,i[2],i[3] if len(i)==4 else slice(None)])
+
+@_op('flip')
+def _flip(f, o, *dims):
+    dims = {d%4 for d in (dims[0] if isinstance(dims[0], (tuple,list)) else dims)}
+    rows,cols = (np.arange(n)[::-1 if a in dims else 1] for n,a in zip(o.base.shape[2:], (2,3)))
+    return _moved(o, rows, cols, lambda t: t.flip(*dims)) if dims<={2,3} else None
+
+@_op('pixel_shuffle')
+def _pixel_shuffle(f, o, r): return o.like(o.run.once(lambda: f(o.base, r)), f(o.reg, r), o.y*r, o.x*r)
+
+# %% ../../nbs/31_explain.windowed.ipynb #08283f15
+_any_order = {_pointwise, _dropout, _binary}
+
+def _turns(*names):
+    "Enter a function that takes any order of axes under these names"
+    return lambda f: _any_order.add(f) or _op(*names)(f)
+
+def _listed(a): return tuple(a[0]) if len(a)==1 and isinstance(a[0], (tuple,list)) else a
+
+def _turned(o, order):
+    "`o` with its axes in this order"
+    if order[0]!=0: return None
+    return _each(o, lambda t: t.permute(order), tuple(order.index(a) for a in o.axes))
+
+# %% ../../nbs/31_explain.windowed.ipynb #9f743ad0
+@_turns('permute')
+def _permute(f, o, *dims, **kwargs):
+    n = o.base.ndim
+    return _turned(o, [d%n for d in _listed(dims or tuple(kwargs.values()))])
+
+@_turns('transpose','swapaxes','swapdims')
+def _transpose(f, o, a, b):
+    order = list(range(o.base.ndim))
+    order[a],order[b] = order[b],order[a]
+    return _turned(o, order)
+
+@_turns('view','reshape')
+def _view(f, o, *shape):
+    shape,n = _listed(shape),o.base.ndim
+    if o.axes!=(n-2,n-1) or len(shape)<4 or shape[0]!=len(o) or tuple(shape[-2:])!=o.size_of(o.base): return None
+    parts = lambda t: t.reshape(len(t), *shape[1:-2], *t.shape[-2:])
+    return _each(o, parts, (len(shape)-2,len(shape)-1))
+
+# %% ../../nbs/31_explain.windowed.ipynb #ac822e8d
+@_turns('layer_norm')
+def _layer_norm(f, o, shape, *args, **kwargs):
+    if o.base.ndim-len(shape)<=max(o.axes): return None # it mixes pixels
+    return _each(o, lambda t: F.layer_norm(t, shape, *args, **kwargs))
+
+@_turns('linear')
+def _linear(f, o, weight, bias=None):
+    return None if o.base.ndim-1 in o.axes else _each(o, lambda t: F.linear(t, weight, bias))
+
+@_turns('softmax','log_softmax')
+def _softmax(f, o, dim, *args, **kwargs):
+    return None if dim%o.base.ndim in (0,*o.axes) else _each(o, lambda t: f(t, dim, *args, **kwargs))
 
 # %% ../../nbs/31_explain.windowed.ipynb #8930fa9a
 class _Watch(TorchFunctionMode):
@@ -356,27 +530,33 @@ def _become(o, res):
     return o
 
 # %% ../../nbs/31_explain.windowed.ipynb #ff81eeca
-def _close(res, run):
-    "Wrap pictures in full, alone or in a tuple"
-    if isinstance(res, (tuple,list)): return type(res)(_close(o, run) for o in res)
-    if not isinstance(res, torch.Tensor) or res.ndim!=4 or isinstance(res, Windowed) or len(res)<2: return res
-    z = np.zeros(len(res)-1, int)
-    return Windowed(res[-1:], res[:-1], z, z, run, res)
+def _close(res, o):
+    "Wrap pictures in full, alone or in a tuple, as copies like `o`"
+    if isinstance(res, (tuple,list)): return type(res)(_close(r, o) for r in res)
+    if not isinstance(res, torch.Tensor) or res.ndim!=4 or isinstance(res, Windowed) or len(res)!=len(o): return res
+    p = len(o.y)
+    return Windowed(res[p:], res[:p], o.y*0, o.x*0, o.run, res, o.of)
 
 # %% ../../nbs/31_explain.windowed.ipynb #35275e83
-def _answer(f, name, args, kwargs, run):
-    "The result on windows where that is known and worth it, else on whole pictures"
-    known = _ops.get(name)
-    ready = known in (_binary,_cat) or known and isinstance(args[0], Windowed) # those two look at theirs themselves
-    res = known(f, *args, **kwargs) if ready else None
-    if res is not None: return res
-    return _close(f(*_undo(args), **{k:_undo(v) for k,v in kwargs.items()}), run)
+def _first(o):
+    "The first `Windowed` among arguments `o`"
+    if isinstance(o, Windowed): return o
+    return next((w for w in map(_first, o) if w is not None), None) if isinstance(o, (tuple,list)) else None
 
 # %% ../../nbs/31_explain.windowed.ipynb #48d97c1f
-def _shared(o):
-    "The first `Shared` among arguments `o`"
-    if isinstance(o, Windowed): return o.run
-    return next(filter(None, map(_shared, o)), None) if isinstance(o, (tuple,list)) else None
+def _known(name, args):
+    "What does `name` on windows, if it can take these arguments"
+    f = _ops.get(name)
+    if f in (None,_binary,_cat): return f # those two look at theirs themselves
+    if not isinstance(o := args[0], Windowed): return None
+    return f if f in _any_order or (o.axes,o.base.ndim)==((2,3),4) else None
+
+def _answer(f, name, args, kwargs, first):
+    "The result on windows where that is known and worth it, else on whole pictures"
+    known = _known(name, args)
+    res = known(f, *args, **kwargs) if known else None
+    if res is not None: return res
+    return _close(f(*_undo(args), **{k:_undo(v) for k,v in kwargs.items()}), first)
 
 # %% ../../nbs/31_explain.windowed.ipynb #b26e8f62
 def _run(func, args, kwargs):
@@ -384,10 +564,11 @@ def _run(func, args, kwargs):
     name = func.__name__
     with DisableTorchFunctionSubclass():
         if name in _asks: return func(*args, **kwargs)
-        run,first = _shared((args,tuple(kwargs.values()))),args[0]
+        some,first = _first((args,tuple(kwargs.values()))),args[0] if args else None
+        run = some.run
         if (args := _lightened(run.lighter, name, args)) is None: return first
-        run.begin(name, args, kwargs)
-        res = _answer(func, name, args, kwargs, run)
+        run.begin(name, args, tuple(kwargs.items()))
+        res = _answer(func, name, args, kwargs, some)
         if run.note: run.note(name, res)
         turned = isinstance(first, Windowed) and (_in_place(name) or kwargs.get('inplace') is True)
         return _become(first, res) if turned else res

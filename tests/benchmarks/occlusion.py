@@ -1,7 +1,11 @@
-"""How fast are occlusion maps on windows? python tests/benchmarks/occlusion.py [NET SIZE WINDOW STRIDE]... [--rounds 3]
+"""How fast are occlusion maps on windows? python tests/benchmarks/occlusion.py [NET SIZE WINDOW STRIDE]... [--sizes 224 299 448]
+
+Without cases, six nets at each of the sizes (by default 224): windows of 32 pixels, at a stride of 16, from 448 pixels on of 32.
+On a GPU where there is one, else on the threads that PyTorch takes (OMP_NUM_THREADS); `--images` puts several in one call.
 
 Against captum as it comes (one window a pass), and against the best dense batch: batch norms folded, channels last, 32 copies at once.
-All in one process, interleaved, minima; the largest difference of the maps is printed beside, and the share of multiplications left.
+All in one process, interleaved, minima. Printed beside: the largest difference of the maps, the multiplications left, and the gain
+over the dense batch as a share of the gain that those promise.
 captum makes the map of one class, the others make all: the ratios are for one class."""
 import argparse, copy, time, warnings
 warnings.filterwarnings('ignore')
@@ -10,39 +14,43 @@ from torch.fx.experimental.optimization import fuse
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.grid import changed, filled
 
-CASES = [('resnet50',224,32,16), ('resnet18',224,32,16), ('resnet50',448,32,32), ('inception_v3',299,32,16), ('densenet121',224,32,16),
-         ('mobilenetv2_100',224,32,16), ('vgg16_bn',224,32,16)]
+NETS = ['resnet50','resnet18','inception_v3','densenet121','mobilenetv2_100','vgg16_bn']
 
-def windows(net, x, window, stride): return occ.occlusion(net, x, window, stride, 0., target=0, progress=False).values[0,0]
+def windows(net, x, window, stride): return occ.occlusion(net, x, window, stride, 0., target=0, progress=False).values[:,0]
 
 def best_dense(net, x, window, stride, bs=32):
     "Whole pictures, by the fused net"
     w = (window,window),(stride,stride)
+    return torch.stack([one_dense(net, o[None], w, bs) for o in x])
+
+def one_dense(net, x, w, bs):
     y = filled(x, 0., w[0])
-    boxes,_ = occ._boxes(changed(x, y, *w), x.shape[2:], *w)
+    boxes = occ._boxes(changed(x, y, *w), x.shape[2:], *w)[0]
     boxes = boxes[boxes[:,1]<x.shape[2]]
     boxes = boxes[torch.argsort(boxes[:,1]*10**6+boxes[:,2])]
     with torch.no_grad():
         s = [net(occ._copies(x, y, b, w[0], x.device).contiguous(memory_format=torch.channels_last))[:,0] for b in boxes.split(bs)]
         v = net(x)[0,0]-torch.cat(s)
-    return v.view([len(occ.window_starts(n, window, stride)) for n in x.shape[2:]]).cpu()
+    return v.view([len(occ.window_starts(n, *o)) for n,o in zip(x.shape[2:], zip(*w))]).cpu()
 
 def by_captum(net, x, window, stride):
     from captum.attr import Occlusion
-    with torch.no_grad(): a = Occlusion(net).attribute(x, (x.shape[1],window,window), (x.shape[1],stride,stride), 0., target=0)
-    return a[0,0].cpu()
+    one = x.shape[1]
+    with torch.no_grad():
+        a = [Occlusion(net).attribute(o[None], (one,window,window), (one,stride,stride), 0., target=0)[0,0] for o in x]
+    return torch.stack(a).cpu()
 
 def timed(f, *args):
     t = time.perf_counter(); v = f(*args)
     if torch.cuda.is_available(): torch.cuda.synchronize()
     return v,time.perf_counter()-t
 
-def main(cases, rounds):
+def main(cases, rounds, images):
     dev = 'cuda' if torch.cuda.is_available() else 'cpu'
     print(f'{dev}, {torch.get_num_threads()} threads, minima of {rounds} rounds')
     for arch,size,window,stride in cases:
         torch.manual_seed(0)
-        net,x = timm.create_model(arch, num_classes=4).eval().to(dev),torch.randn(1,3,size,size, device=dev)
+        net,x = timm.create_model(arch, num_classes=4).eval().to(dev),torch.randn(images,3,size,size, device=dev)
         try: fused = fuse(net)
         except torch.fx.proxy.TraceError: fused = copy.deepcopy(net) # fx cannot read this net's code
         fused = fused.to(memory_format=torch.channels_last)
@@ -50,14 +58,17 @@ def main(cases, rounds):
         runs = [(timed(windows, *a), timed(best_dense, fused, *a[1:]), timed(by_captum, *a)) for _ in range(rounds)]
         mine,whole,cap = (min(r[i][1] for r in runs) for i in range(3))
         v,d,c = (runs[0][i][0] for i in range(3))
-        m = occ.spread(v[None,None], (size,size), (window,window), (stride,stride))[0,0]
+        m = occ.spread(v[:,None], (size,size), (window,window), (stride,stride))[:,0]
         with torch.no_grad(): gap = max(float((v-d).abs().max()), float((m-c).abs().max()))/float(net(x).abs().max())
         work = occ.plan(net, size, window, stride).attrs['work']
         print(f'{arch:16s} {size} px, {window}/{stride}, {v.numel()} windows: {cap/mine:4.1f} x captum, {whole/mine:4.1f} x dense '
-              f'({mine:.2f} s, {cap:.2f} s, {whole:.2f} s); work {work:.2f}; maps differ by {gap:.0e} of the largest score', flush=True)
+              f'({mine:.2f} s, {cap:.2f} s, {whole:.2f} s); work {work:.2f}, '
+              f'{whole/mine*work:.0%} of the gain it promises; maps differ by {gap:.0e} of the largest score', flush=True)
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('cases', nargs='*'); p.add_argument('--rounds', type=int, default=2)
+    p.add_argument('cases', nargs='*'); p.add_argument('--sizes', type=int, nargs='*', default=[224])
+    p.add_argument('--rounds', type=int, default=2); p.add_argument('--images', type=int, default=1)
     o = p.parse_args()
-    main([(o.cases[i],*map(int, o.cases[i+1:i+4])) for i in range(0, len(o.cases), 4)] or CASES, o.rounds)
+    given = [(o.cases[i],*map(int, o.cases[i+1:i+4])) for i in range(0, len(o.cases), 4)]
+    main(given or [(n,s,32,16 if s<448 else 32) for s in o.sizes for n in NETS], o.rounds, o.images)
