@@ -301,14 +301,19 @@ def _pct(m):
 def _goal(o): return f"{o['goal']} {100*o['at_least']:.0f} %"
 
 # %% ../nbs/35_calibration.ipynb #ad98f6e8
+def _worth(q, at):
+    "Two cells: predictive values at a prevalence, as text"
+    return {f'PPV % {at}':_pct(q['ppv']), f'NPV % {at}':_pct(q['npv'])}
+
 def points_tables(points:list # from `threshold_points`
                  )->tuple: # what was reached, and predictive values; in percent, with intervals
     "The operating points as two tables to read"
-    a = [{'question':o['question'], 'chosen for':_goal(o), 'threshold':f"{o['threshold']:.3f}",
-          'sensitivity %':_pct(o['sensitivity']), 'specificity %':_pct(o['specificity'])} for o in points]
-    b = [{'question':o['question'], 'chosen for':_goal(o), 'prevalence %':f"{100*q['prevalence']:.3g}"+own,
-          'positive predictive value %':_pct(q['ppv']), 'negative predictive value %':_pct(q['npv'])}
-         for o in points for own,q in [(' (here)',o), *(('',q) for q in o['at'])]]
+    first = [{'question':o['question'], 'chosen for':_goal(o)} for o in points]
+    a = [f | {'threshold':f"{o['threshold']:.3f}", 'sensitivity %':_pct(o['sensitivity']),
+              'specificity %':_pct(o['specificity'])} for f,o in zip(first, points)]
+    b = [f | {'prevalence here':f"{100*o['prevalence']:.0f} %"} | _worth(o, 'here') for f,o in zip(first, points)]
+    for row,o in zip(b, points):
+        for q in o['at']: row |= _worth(q, f"at {100*q['prevalence']:.3g} %")
     return pd.DataFrame(a),pd.DataFrame(b)
 
 # %% ../nbs/35_calibration.ipynb #878b0a43
