@@ -13,7 +13,7 @@ from functools import partial
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from .core import DataError
-from .stats import (_no_bootstrap, _share, _weights, best_threshold, bootstrap, estimate, patient_bootstrap,
+from .stats import (Estimate, _no_bootstrap, _share, _weights, best_threshold, bootstrap, estimate, patient_bootstrap,
                                  wilson)
 from .evaluate import Scores, _arrays, _axes, _mark, as_metrics, kind_of
 from .multilabel import label_names
@@ -135,7 +135,8 @@ def calibration_slope(y, # did it happen? 0/1 [n]
     y,s = _sound(y, s)
     x,w = logit(np.clip(s, 1e-6, 1-1e-6)),_weights(w, len(y))
     both = (w@y>0)&(w@(1-y)>0)
-    slope = _newton(x, y, w, True)[1] if np.ptp(x)>1e-9 else np.full(w.shape[:-1], np.nan)
+    sd = x.std() if np.ptp(x)>1e-9 else np.nan # in steps of its own spread: a slope of any size is found
+    slope = _newton(x/sd, y, w, True)[1]/sd if sd==sd else np.full(w.shape[:-1], np.nan)
     return dict(slope=np.where(both, slope, np.nan)[()], intercept=np.where(both, _newton(x, y, w, False)[0], np.nan)[()])
 
 # %% ../nbs/35_calibration.ipynb #3d0b005e
@@ -252,17 +253,21 @@ def _at(y, s, w, threshold, prevalences):
     return res
 
 # %% ../nbs/35_calibration.ipynb #27332335
-def _told(k, e, y, patient, level):
+def _told(k, e, y, hit, patient, level):
     "An estimate as `metrics.json` holds it, with Wilson's interval where resampling gave none"
     if np.isnan(e.low) and k in ('sensitivity','specificity'):
         e = _no_bootstrap(f'{k}_it', e, y.astype(int), patient, ['not','it'], level)
+    if np.isnan(e.low) and k in ('ppv','npv') and e.value==e.value and len(set(patient))>1:
+        n = len(set(patient[hit==(k=='ppv')]))
+        low,high = wilson(e.value, n, level)
+        e = Estimate(e.value, low, high, f"Wilson ({n} patient{'s'*(n!=1)})")
     return as_metrics({k:e})[k]
 
 # %% ../nbs/35_calibration.ipynb #de4fc369
 def _one_point(y, s, patient, threshold, prevalences, n, seed, level):
     "What a threshold gives on test images, with intervals"
     est = patient_bootstrap(partial(_at, threshold=threshold, prevalences=prevalences), y, s, patient, n, seed, level)
-    d = {k: _told(k, e, y, patient, level) for k,e in est.items()}
+    d = {k: _told(k, e, y, s>threshold, np.asarray(patient), level) for k,e in est.items()}
     first = {k: d[k] for k in ('sensitivity','specificity','ppv','npv')}
     at = [dict(prevalence=q, ppv=d[f'ppv {q}'], npv=d[f'npv {q}']) for q in prevalences]
     return dict(threshold=float(threshold), prevalence=float(y.mean()), **first, at=at)
@@ -295,7 +300,7 @@ def threshold_points(preds, # predictions of test images
 def _pct(m):
     "A share and its interval in percent, as text"
     if m['value'] is None: return 'n/a'
-    span = '' if m['low'] is None else f" ({100*m['low']:.0f} to {100*m['high']:.0f})"
+    span = ' (no interval)' if m['low'] is None else f" ({100*m['low']:.0f} to {100*m['high']:.0f})"
     return f"{100*m['value']:.0f}{span}"
 
 def _goal(o): return f"{o['goal']} {100*o['at_least']:.0f} %"

@@ -185,7 +185,7 @@ _words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a consta
               mae_gain='gain over that guess',
               r2='R²', qwk='quadratic kappa', f1='F1', referable_auc='AUC of referral',
               average_precision='average precision', balanced_accuracy='balanced accuracy', mcc='MCC',
-              brier='Brier score', ece='calibration error (ECE)', temperature='temperature from validation')
+              brier='Brier score', ece='calibration error (ECE)', temperature='temperature')
 _starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ', brier_='Brier score ', ece_='ECE ')
 
 def _label(k): # 'sensitivity_my_class' keeps the second underscore
@@ -376,6 +376,7 @@ def _events(scores, questions=None):
 def _curve_label(name, y, s, scores, metric, key):
     "Name, area and interval, for a legend; nothing where the area is undefined"
     patient,level = scores.preds.patient,scores.level
+    if np.all(y) or not np.any(y): return None
     e = patient_bootstrap(lambda y,s,w: metric(y, s, w), y, s, patient, scores.n_boot, scores.seed, level)
     if np.isnan(e.low): e = _no_bootstrap(key, e, np.asarray(y, int), patient, ['rest',str(name)], level)
     return None if np.isnan(e.value) else f'{name}  {str(e).split(" (no")[0]}'.replace('$', r'\$')
@@ -387,7 +388,7 @@ def _square(ax, scores, x, y, title):
     ax.spines[['top','right']].set_visible(False)
     n = sum(o.get_label()[0]!='_' for o in ax.lines)
     below = dict(loc='upper center', bbox_to_anchor=(.5,-.13)) # a legend that would hide the curves
-    where = below if n>4 or x=='sensitivity (recall)' else dict(loc='lower right')
+    where = below if n>1 or x=='sensitivity (recall)' else dict(loc='lower right')
     if n: ax.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, **where)
     return _mark(ax, scores.source)
 
@@ -398,7 +399,7 @@ def plot_roc(scores:Scores, # as from `score`
             ): # the axes
     "Draw the ROC curve of each class against the rest, with its AUC and interval"
     from sklearn.metrics import roc_curve
-    ax = _axes(ax, 4.4, 4.2)
+    ax = _axes(ax, 4.4, 5)
     for name,(y,s) in _events(scores, questions).items():
         if (label := _curve_label(name, y, s, scores, auc, 'auc')) is None: continue
         fpr,tpr,_ = roc_curve(y, s)
@@ -417,7 +418,7 @@ def plot_pr(scores:Scores, # as from `score`
     for name,(y,s) in _events(scores, questions).items():
         if (label := _curve_label(name, y, s, scores, average_precision, 'average_precision')) is None: continue
         precision,recall,_ = precision_recall_curve(y, s)
-        line, = ax.plot(recall, precision, lw=1.8, drawstyle='steps-pre', label=f'{label}, prevalence {y.mean():.2f}')
+        line, = ax.plot(recall, precision, lw=1.8, drawstyle='steps-post', label=f'{label}, prevalence {y.mean():.2f}')
         ax.axhline(y.mean(), color=line.get_color(), lw=.8, ls='--', zorder=0)
     title = 'class, average precision and interval; dashed: prevalence'
     return _square(ax, scores, 'sensitivity (recall)', 'positive predictive value (precision)', title)

@@ -14,7 +14,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from .core import DataError, whole_file
 from .evaluate import (PHANTOM, Scores, _label, _span, _value, metrics_html, most_wrong, plot_confusion,
                                     plot_history, plot_pr, plot_roc)
@@ -55,21 +55,39 @@ def _uint8(a):
 def _png(fig):
     "Encode a figure, without the version of what drew it"
     f = io.BytesIO()
-    fig.savefig(f, format='png', dpi=160, metadata={'Software':None})
+    fig.savefig(f, format='png', dpi=160, bbox_inches='tight', pad_inches=.06, metadata={'Software':None})
     return f.getvalue()
 
 # %% ../nbs/37_report.ipynb #ab914335
-def _jpeg(o, side=640):
-    "Encode an array or a PIL image, made small enough for `side`"
+def _jpeg(o, side=640, phantom=False):
+    "Encode an array or a PIL image, made small enough for `side`; phantoms are marked in the picture"
     im,f = o if isinstance(o, Image.Image) else Image.fromarray(_uint8(np.asarray(o))),io.BytesIO()
     im = im.convert('L' if im.mode in ('1','L') else 'RGB'); im.thumbnail((side,side))
+    if phantom: _stamp(im)
     im.save(f, format='JPEG', quality=88)
     return f.getvalue()
 
+# %% ../nbs/37_report.ipynb #509a2c06
+def _stamp(im):
+    "Write PHANTOM into the lower left corner of a picture that is large enough to hold it"
+    font = ImageFont.load_default(max(9, im.width//28))
+    d = ImageDraw.Draw(im)
+    x,y,w,h = d.textbbox((0,0), 'PHANTOM', font)
+    if w+8>im.width or h+6>im.height: return
+    d.rectangle((0, im.height-h-6, w+8, im.height), fill=0 if im.mode=='L' else '#b45309')
+    d.text((4, im.height-h-4), 'PHANTOM', 255 if im.mode=='L' else 'white', font)
+
+def _stamp_figure(fig):
+    "The same for a drawing that does not say so yet"
+    if any('PHANTOM' in t.get_text() for ax in fig.axes for t in ax.texts): return
+    if any('PHANTOM' in t.get_text() for t in fig.texts): return
+    fig.text(.005, .005, 'PHANTOM DATA', fontsize=7, weight='bold', color='#b45309', va='bottom', ha='left')
+
 # %% ../nbs/37_report.ipynb #26e6d327
-def _coded(o):
+def _coded(o, phantom=False):
     "A picture as text: type and base64"
-    t,b = ('png',_png(o)) if isinstance(o, Figure) else ('jpeg',_jpeg(o))
+    if phantom and isinstance(o, Figure): _stamp_figure(o)
+    t,b = ('png',_png(o)) if isinstance(o, Figure) else ('jpeg',_jpeg(o, phantom=phantom))
     return t,base64.b64encode(b).decode()
 
 # %% ../nbs/37_report.ipynb #72e25d07
@@ -86,7 +104,7 @@ def figure_html(o, # matplotlib figure, image array (uint8, bool, or float 0-1),
                 kind:str='' # CSS class: 'scan' for images, empty for drawings
                )->str:
     "A picture with its caption, as HTML that needs no other file"
-    return _figure(*_coded(o), caption, phantom, kind)
+    return _figure(*_coded(o, phantom), caption, phantom, kind)
 
 # %% ../nbs/37_report.ipynb #5e955b10
 CSS = """
@@ -122,9 +140,10 @@ p{margin:.5rem 0;overflow-wrap:anywhere}
 .wide{overflow-x:auto;margin:.5rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-size:.74rem;text-transform:uppercase;letter-spacing:.04em;color:var(--soft);font-weight:600}
+th{font-size:.74rem;text-transform:uppercase;letter-spacing:.04em;color:var(--soft);font-weight:600;white-space:normal;
+ vertical-align:bottom}
 table.metrics{width:100%}
-.how{color:var(--soft);font-size:.82rem}
+.how{color:var(--soft);font-size:.82rem;white-space:normal}
 .figs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1rem}
 .scans{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(45%,15rem),1fr));gap:.9rem}
 figure{margin:0;min-width:0}
@@ -167,13 +186,22 @@ CSS += """
  table.metrics td{border:0;padding:0}
  table.metrics td:nth-child(3){font-size:.85rem}
  table.metrics td:nth-child(4){order:5;grid-column:2/4;justify-self:end}
- table.metrics .how{order:4;white-space:normal}}
+ table.metrics td:first-child{white-space:normal}
+ table.metrics .how{order:4}
+ table.topics thead{display:none}
+ table.topics,table.topics tbody,table.topics tr,table.topics td{display:block}
+ table.topics tr{padding:.45rem 0;border-bottom:1px solid var(--line)}
+ table.topics td{border:0;padding:0}
+ table.topics td:first-child{font-weight:600}
+ table.topics td:nth-child(3):not(:empty)::before{content:"see: "}
+ table.topics .open:not(:empty)::before{content:"open: "}}
 @media print{
  body{background:#fff;font-size:10pt}
  .scans{grid-template-columns:repeat(3,1fr)}
  .wide{overflow:visible}
  .wide td,.wide th{white-space:normal;padding-right:.5rem}
- table{font-size:8.5pt}
+ table,figcaption,.how{font-size:8.5pt}
+ .card b{font-size:1.3rem}
  *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
  section{border:0;padding:.4rem 0;border-radius:0}
  figure,.card,tr,.flow p{break-inside:avoid}
@@ -328,7 +356,7 @@ def _pictures(s):
     each = f'each class against the rest, AUC with {100*s.level:g}\u00a0% interval by patients'
     cm = (plot_confusion, (max(3.6, 1.2+.85*k), max(3.2, .8+.8*k)), 'Confusion: share of each true class in percent, '
           f'{100*s.level:g}\u00a0% interval, number of images. {n}.')
-    roc = plot_roc, (4.4,4.2), f'ROC: {each}. {n}.'
+    roc = plot_roc, (4.4,4.4+.17*k), f'ROC: {each}. {n}.'
     refer = [(plot_referral, (4.4,4.2),
               f'Referral, grade {REFERABLE} and above, at the threshold from validation. {n}.')]
     refer = refer if 'referable_auc' in s.metrics else []
@@ -343,7 +371,7 @@ def _pictures(s):
 def _asked_curves(s, each):
     "ROC curves of labels"
     q = binary_questions(s.preds, s.kind)
-    return [(partial(plot_roc, questions=q), (4.4,4.2+.17*max(0, len(q)-1)), f'ROC: {each}. {_n(s)}.')]
+    return [(partial(plot_roc, questions=q), (4.4,4.4+.17*len(q)), f'ROC: {each}. {_n(s)}.')]
 
 def _pr(s):
     "Precision-recall curves of whatever yes-or-no questions there are"
@@ -407,12 +435,14 @@ def _calibration(s):
     "Do the probabilities mean what they say?"
     if not (cal := s.calibration): return Html('')
     T = cal.get('temperature')
-    how = (f"One temperature, {_text(T)}, chosen by log loss on {T['images']} validation images of {T['patients']} patients."
+    how = (f"One temperature, {_text(T)}, chosen between .05 and 20 by log loss on {T['images']} validation images of "
+           f"{T['patients']} patients."
            if T else 'No temperature was chosen: there are no validation predictions of both sides.')
     lead = (how+' ECE: expected calibration error (Guo and others 2017), in bins of equally many images; its bias is '
             'upward, so beside it stands what a perfectly calibrated net would have had by chance. A slope of 1 and an '
             'intercept of 0 are right (Cox 1958); a slope below 1 means probabilities too extreme.')
     figs = ''.join(_reliability(s, k) for k in _drawable(s))
+    lead += '' if figs else ' No question has five patients on either side: no reliability plot is drawn.'
     return section('Calibration', lead, _calibration_table(cal), _slope_table(cal), Html(f'<div class="figs">{figs}</div>'))
 
 # %% ../nbs/37_report.ipynb #6ae02b81
@@ -480,9 +510,9 @@ def _curves(s, history):
     return section('Training', Html(f'<div class="figs">{"".join(figs)}</div>')) if figs else Html('')
 
 # %% ../nbs/37_report.ipynb #7db8bb45
-def _coded_figure(o, caption, read=None):
+def _coded_figure(o, caption, phantom, read=None):
     "A picture as plain data; one that cannot be read is a sentence"
-    try: t,code = _coded(o if read is None else np.asarray(read(o)))
+    try: t,code = _coded(o if read is None else np.asarray(read(o)), phantom)
     except (OSError, ValueError, RuntimeError):
         if read is None: raise
         return dict(kind='scan', type='', code=f'{Path(o).name} cannot be read', caption=caption)
@@ -562,13 +592,13 @@ def _wrong(s, read, n):
     lead = ('The wrongly read images whose true class got the least probability.' if classes else
             'The images whose truth was missed by most.')+_look
     if read is None: return _part('Most wrong', [lead, pd.DataFrame(dict(what=[c for _,c in pairs]))])
-    return _part('Most wrong', lead, [_coded_figure(p, c, read) for p,c in pairs])
+    return _part('Most wrong', lead, [_coded_figure(p, c, s.phantom, read) for p,c in pairs])
 
 # %% ../nbs/37_report.ipynb #b1397631
-def _own(title, text='', figures=()):
+def _own(s, title, text='', figures=()):
     "A section of the caller's: text and pictures"
     pairs = [o if isinstance(o, tuple) else (o, '') for o in figures]
-    return _part(title, text, [_coded_figure(o, c) for o,c in pairs])
+    return _part(title, text, [_coded_figure(o, c, s.phantom) for o,c in pairs])
 
 # %% ../nbs/37_report.ipynb #c18077f1
 def picture_parts(scores:Scores, # as from `score`
@@ -577,7 +607,7 @@ def picture_parts(scores:Scores, # as from `score`
                   n_wrong:int=6 # how many of those
                  )->list: # dicts of title, body, figures: plain data, for `report_html` and for a file
     "The parts of a report that need images or the net: the most wrong images, and sections of the caller's own"
-    return [_wrong(scores, read, n_wrong), *[_own(*o) for o in sections]]
+    return [_wrong(scores, read, n_wrong), *[_own(scores, *o) for o in sections]]
 
 # %% ../nbs/37_report.ipynb #11fd055e
 _likeliest = 'The class is the likeliest one.'
