@@ -145,6 +145,7 @@ th{font-size:.74rem;text-transform:uppercase;letter-spacing:.04em;color:var(--so
 table.metrics{width:100%}
 .how{color:var(--soft);font-size:.82rem;white-space:normal}
 .figs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1rem}
+.figs figure:only-child{max-width:30rem}
 .scans{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(45%,15rem),1fr));gap:.9rem}
 figure{margin:0;min-width:0}
 img{max-width:100%;height:auto;display:block;margin:0 auto .35rem}
@@ -195,9 +196,11 @@ CSS += """
  table.topics td:first-child{font-weight:600}
  table.topics td:nth-child(3):not(:empty)::before{content:"see: "}
  table.topics .open:not(:empty)::before{content:"open: "}}
+@media(min-width:60rem){.wide td{white-space:normal}}
 @media print{
  body{background:#fff;font-size:10pt}
  .scans{grid-template-columns:repeat(3,1fr)}
+ .figs figure:only-child{max-width:11cm}
  .wide{overflow:visible}
  .wide td,.wide th{white-space:normal;padding-right:.5rem}
  table,figcaption,.how{font-size:8.5pt}
@@ -483,7 +486,7 @@ def _subgroups(s):
     if not len(t):
         return section('Subgroups', 'The table of predictions holds no two groups of sex, age, eye, camera or image size: '
                                     'whether the net is worse for some of them was not asked.')
-    lead = ('A gap is the difference between the best and the worst group, with an interval of the same resamples. Of more '
+    lead = ('A gap is the difference between the highest and the lowest group, with an interval of the same resamples. Of more '
             'than two groups the largest difference was picked, which makes it look larger than it is.')
     k = _worst_first[s.kind]
     fig = _drawn(plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k, s.metrics.get(k, {}).get('value'), source=s.source)

@@ -129,6 +129,7 @@ def _one_cut(s, by, group, least):
     "Rows of one way to cut: groups, and gaps"
     df,known = s.preds,group.dropna()
     n = df.groupby(group.to_numpy()).agg(images=('path','size'), patients=('patient','nunique'))
+    n = n.loc[sorted(n.index, key=lambda g: (not str(g).startswith('under'), str(g)))] # bands of age in their order
     masks = {g:(group==g).to_numpy() for g in n.index if n.patients[g]>=least}
     y,p,f,names = _measured(s, df, group, known, masks)
     g = partial(_by_group, f=f, masks=masks)
