@@ -15,7 +15,7 @@ from scipy.special import expit, logit, log_softmax, softmax
 from .core import DataError
 from .stats import (Estimate, _no_bootstrap, _share, _weights, best_threshold, bootstrap, estimate, patient_bootstrap,
                                  wilson)
-from .evaluate import Scores, _arrays, _axes, _mark, as_metrics, kind_of
+from .evaluate import Scores, _arrays, _axes, _mark, as_metrics, check_predictions, kind_of
 from .multilabel import label_names
 from .grades import REFERABLE, five_steps, referral
 
@@ -238,7 +238,7 @@ def binary_questions(preds, # a table of predictions
         return {c: (preds[f'target_{c}'].to_numpy()>0, preds[f'p_{c}'].to_numpy(float)) for c in label_names(preds)}
     if kind in ('grades','ordered') and five_steps(preds): return {f'grade {REFERABLE} and above': referral(preds)}
     if kind in ('number','ordered'): return {}
-    names = [c[2:] for c in preds if c.startswith('p_')]
+    names = sorted(c[2:] for c in preds if c.startswith('p_'))
     y,p = _arrays(preds, names)
     return {names[i]: (y==i, p[:,i]) for i in ([1] if len(names)==2 else range(len(names)))}
 
@@ -285,6 +285,7 @@ def threshold_points(preds, # predictions of test images
                      level:float=.95 # coverage asked for
                     )->list: # a dict a question and goal
     "Choose thresholds on `valid` for fixed sensitivity and specificity, and tell what they give on `preds`"
+    preds,valid = check_predictions(preds),check_predictions(valid, name='validation')
     known,res = binary_questions(valid, kind),[]
     for name,(y,s) in binary_questions(preds, kind).items():
         if name not in known: raise DataError(f"validation knows nothing of {name}: were its columns changed?")
@@ -383,6 +384,7 @@ def add_calibration(scores:Scores, # of test images
                    )->Scores: # the same, with more metrics, `calibration` and `points`
     "Add Brier score, calibration error, temperature and operating points to `scores`"
     s,df = scores,scores.preds
+    if valid is not None: valid = check_predictions(valid, name='validation')
     if (both := _arrays_of(df, s.kind)) is not None:
         (y,p),fit = both,None if valid is None else _fitted(*_arrays_of(valid, s.kind), valid.patient, s)
         cal = dict(raw=_proper(y, p, df.patient, s) | dict(ece_by_chance=_chance(y, p)))
