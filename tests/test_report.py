@@ -1,5 +1,5 @@
 "The report of a run folder: made again from its files, honest about what is missing, marked as phantom on every page"
-import json, re, shutil, subprocess
+import io, re, shutil, subprocess
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from scipy.special import expit, softmax
@@ -7,8 +7,8 @@ from sklearn import metrics as skm
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.calibration import add_calibration
 from fundus_fastai.eyes import operating_points, score_as
-from fundus_fastai.report import _jpeg, check_parts, flow_html, picture_parts, report_html, topic_table
-from fundus_fastai.runs import remake_report, rescore_run, split_table, write_pages
+from fundus_fastai.report import _jpeg, check_parts, flow_html, report_html, topic_table
+from fundus_fastai.runs import remake_report, rescore_run, write_pages
 
 KINDS = dict(category='oct', multilabel='diseases', number='age', grades='dr', ordered='dr_ordered', both='sex_age')
 DATE = '2026-01-31'
@@ -35,9 +35,27 @@ def answers(kind, n=60, seed=0):
     return d
 
 @pytest.fixture
-def run(tmp_path, request):
-    "A finished run of simulated answers: the folder, and its kind"
+def run(tmp_path, request, finished):
+    "A copy of a finished run of simulated answers: the folder, and its kind"
     kind = getattr(request, 'param', 'category')
+    shutil.copytree(finished(kind), tmp_path, dirs_exist_ok=True)
+    return tmp_path/'run',kind
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    "Make a run of each kind once"
+    made = {}
+    def f(kind):
+        if kind not in made: make_run(made.setdefault(kind, tmp_path_factory.mktemp(kind)), kind)
+        return made[kind]
+    return f
+
+@pytest.fixture
+def quick(monkeypatch):
+    "Leave out the drawing where only words and numbers are looked at"
+    monkeypatch.setattr('fundus_fastai.report._png', lambda fig: b'no picture')
+
+def make_run(tmp_path, kind):
     test,valid,out = answers(kind),answers(kind, seed=1),tmp_path/'run'
     out.mkdir(); (tmp_path/'images').mkdir()
     for i,p in enumerate(test.path): Image.fromarray(np.full((64,96), i, np.uint8)).save(tmp_path/'images'/p)
@@ -54,7 +72,6 @@ def run(tmp_path, request):
     write_json(out/'config.json', config)
     maps = ('Where it looks', ['maps', pd.DataFrame(dict(image=['a'], lift=[1.5]))], [(np.eye(60), 'a map')])
     write_pages(out, s, tmp_path/'images', config, pd.read_csv(out/'history.csv'), sections=[maps])
-    return out,kind
 
 def undated(text): return re.sub(r'\d{4}-\d\d-\d\d', DATE, text)
 def sections(html): return re.findall('<h2>(.*?)</h2>', html)
@@ -95,7 +112,7 @@ def test_numbers_are_those_of_the_table(run):
     assert o['sensitivity']['value']==pytest.approx(skm.recall_score(p.target==o['question'], hit))
     assert f">{m['metrics']['brier']['value']:.3f}<" in page(out) and f"{o['threshold']:.3f}" in page(out)
 
-def test_other_predictions_give_another_report(run):
+def test_other_predictions_give_another_report(run, quick):
     "The page follows predictions.csv, and pictures of images that are no longer the most wrong ones go"
     out,_ = run
     before = page(out)
@@ -123,7 +140,7 @@ def test_what_it_holds(run):
 
 @pytest.mark.parametrize('lost,gone', [('history.csv','Training'), ('split.csv','Audit of the data'), ('report.json','Where it looks'),
                                        ('validation.csv','Operating points'), ('config.json',None), ('README.md',None)])
-def test_a_file_is_missing(run, lost, gone):
+def test_a_file_is_missing(run, quick, lost, gone):
     "What needs the file goes, the rest stays"
     out,_ = run
     (out/lost).unlink()
@@ -142,21 +159,21 @@ def test_what_cannot_be_remade(run, tmp_path):
     ('report.json','[]','damaged'), ('report.json','{','not valid JSON'), ('audit.json','{"a":1}','no list of checks'),
     ('predictions.csv','path,patient,target,p_CNV,p_DME,p_NORMAL\na,1,CNV,.5,.9,.1\n','do not sum to one'),
     ('predictions.csv','path,patient,target,p_CNV,p_DME,p_NORMAL\na,1,CNV,.5,,.5\n','not a number')])
-def test_damaged_files_are_named(run, name, text, says):
+def test_damaged_files_are_named(run, quick, name, text, says):
     out,_ = run
     before = page(out)
     (out/name).write_text(text)
     with pytest.raises(DataError, match=says): remake_report(out)
     assert page(out)==before
 
-def test_an_audit_is_told(run):
+def test_an_audit_is_told(run, quick):
     out,_ = run
     for a in ([dict(check='near copies <b>', found=3, of=60, remark='see audit.csv')], dict(rows=[dict(check='near copies <b>', found=3)], more=1)):
         write_json(out/'audit.json', a)
         remake_report(out)
         assert 'near copies &lt;b&gt;' in page(out) and 'No audit' not in page(out)
 
-def test_a_leak_is_counted_from_the_split(run):
+def test_a_leak_is_counted_from_the_split(run, quick):
     out,_ = run
     d = pd.read_csv(out/'split.csv', dtype=str)
     d.loc[d.split=='test','patient'] = d.patient[d.split=='train'].to_numpy()
@@ -164,7 +181,7 @@ def test_a_leak_is_counted_from_the_split(run):
     remake_report(out)
     assert re.search(r'patients on more than one side</td>\s*<td>30</td>', page(out))
 
-def test_kept_pictures_bring_no_program(run):
+def test_kept_pictures_bring_no_program(run, quick):
     "A stranger's run folder cannot put markup into the page"
     out,_ = run
     kept = read_json(out/'report.json')
@@ -178,7 +195,7 @@ def test_kept_pictures_bring_no_program(run):
     kept['parts'][1]['figures'][0]['code'] = evil
     with pytest.raises(DataError, match='damaged'): check_parts(kept['parts'])
 
-def test_real_data_bear_no_mark(run):
+def test_real_data_bear_no_mark(run, quick):
     out,_ = run
     m = read_json(out/'metrics.json')
     write_json(out/'metrics.json', m|dict(source='local'))
@@ -186,7 +203,7 @@ def test_real_data_bear_no_mark(run):
     remake_report(out)
     assert 'PHANTOM' not in page(out) and 'phantom' not in page(out).lower()
 
-def test_further_metrics_do_no_harm(run):
+def test_further_metrics_do_no_harm(run, quick):
     "A metric that this library does not know yet is shown under its own name"
     out,_ = run
     s = rescore_run(out)
@@ -195,7 +212,7 @@ def test_further_metrics_do_no_harm(run):
     assert 'MCC' in html and 'new one' in html and '-0.500 to 0.100' in html
 
 def test_phantom_stands_in_the_picture():
-    plain,marked = (np.asarray(Image.open(__import__('io').BytesIO(_jpeg(np.full((80,120), 100, np.uint8), phantom=k)))).astype(int) for k in (False,True))
+    plain,marked = (np.asarray(Image.open(io.BytesIO(_jpeg(np.full((80,120), 100, np.uint8), phantom=k)))).astype(int) for k in (False,True))
     changed = np.argwhere(abs(plain-marked)>40)
     assert len(changed)>100 and changed[:,0].min()>50 and abs(plain-marked)[:50].max()<=8
 
