@@ -13,8 +13,8 @@ from functools import partial
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from .core import DataError
-from .stats import (Estimate, _no_bootstrap, _share, _weights, best_threshold, bootstrap, estimate, patient_bootstrap,
-                                 wilson)
+from .stats import (Estimate, _no_bootstrap, _share, _weights, best_threshold, bootstrap, estimate,
+                                 patient_bootstrap, wilson)
 from .evaluate import Scores, _arrays, _axes, _mark, as_metrics, check_predictions, kind_of
 from .multilabel import label_names
 from .grades import REFERABLE, five_steps, referral
@@ -137,7 +137,8 @@ def calibration_slope(y, # did it happen? 0/1 [n]
     both = (w@y>0)&(w@(1-y)>0)
     sd = x.std() if np.ptp(x)>1e-9 else np.nan # in steps of its own spread: a slope of any size is found
     slope = _newton(x/sd, y, w, True)[1]/sd if sd==sd else np.full(w.shape[:-1], np.nan)
-    return dict(slope=np.where(both, slope, np.nan)[()], intercept=np.where(both, _newton(x, y, w, False)[0], np.nan)[()])
+    large = _newton(x, y, w, False)[0]
+    return dict(slope=np.where(both, slope, np.nan)[()], intercept=np.where(both, large, np.nan)[()])
 
 # %% ../nbs/35_calibration.ipynb #3d0b005e
 def calibrated(p, # probabilities [n] or [n,k]

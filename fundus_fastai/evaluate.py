@@ -412,7 +412,7 @@ def plot_pr(scores:Scores, # as from `score`
             ax=None, # matplotlib axes to draw on
             questions:dict=None # name -> (truth bool [n], score [n]) (default: each class against the rest)
            ): # the axes
-    "Draw the precision-recall curve of each class against the rest, with its average precision, interval and prevalence"
+    "Draw the precision-recall curve of each class against the rest, with average precision and prevalence"
     from sklearn.metrics import precision_recall_curve
     ax = _axes(ax, 4.4, 5)
     for name,(y,s) in _events(scores, questions).items():

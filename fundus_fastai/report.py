@@ -233,7 +233,7 @@ def _drawn(plot, size, *args, **kwargs):
 def _banner(s): return Html(f'<div class="phantom" role="alert">{escape(PHANTOM)}</div>' if s.phantom else '')
 
 def _page_mark(s):
-    "On paper the mark stands on every page: in the margin, and where a browser knows no margin boxes as a repeated head"
+    "On paper the mark stands in the margin of every page, in browsers that know margin boxes"
     box = '@top-center{content:"%s";font:700 9pt sans-serif;color:#b45309}' % PHANTOM if s.phantom else ''
     return ('@page{margin:16mm 12mm;%s@bottom-right{content:counter(page) " of " counter(pages);'
             'font:8pt sans-serif;color:#5b6b7c}}') % box
@@ -379,8 +379,8 @@ def _asked_curves(s, each):
 def _pr(s):
     "Precision-recall curves of whatever yes-or-no questions there are"
     q = binary_questions(s.preds, s.kind)
-    text = ('Precision-recall, with the average precision and its interval by patients. The dashed lines are the shares '
-            f'of positives, which chance would reach. {_n(s)}.')
+    text = ('Precision-recall, with the average precision and its interval by patients. The dashed lines are the '
+            f'shares of positives, which chance would reach. {_n(s)}.')
     return [(partial(plot_pr, questions=q), (4.4,4.6+.17*len(q)), text)] if q else []
 
 # %% ../nbs/37_report.ipynb #fbb3eac5
@@ -427,11 +427,13 @@ def _drawable(s, most=6):
 def _reliability(s, name):
     "The reliability plot of one question, before and after the temperature"
     tables,T = {},(s.calibration.get('temperature') or {}).get('value')
-    for k,preds in {'as it is':s.preds, **({f'temperature {T:.2f}':at_temperature(s.preds, T, s.kind)} if T else {})}.items():
+    both = [('as it is',s.preds)] + ([(f'temperature {T:.2f}',at_temperature(s.preds, T, s.kind))] if T else [])
+    for k,preds in both:
         tables[k] = reliability_table(*binary_questions(preds, s.kind)[name], s.preds.patient, level=s.level)
     fig = _drawn(plot_reliability, (4.2,4.1), tables, source=s.source)
-    text = f'Reliability of {name}: share that came true against probability. Bars: {100*s.level:g} % intervals by patients.'
-    return figure_html(fig, text+' Small numbers: images in each dot.', s.phantom)
+    text = (f'Reliability of {name}: share that came true against probability. Bars: {100*s.level:g} % intervals by '
+            'patients. Small numbers: images in each dot.')
+    return figure_html(fig, text, s.phantom)
 
 # %% ../nbs/37_report.ipynb #f0a1fbe9
 def _calibration(s):
@@ -446,17 +448,18 @@ def _calibration(s):
             'intercept of 0 are right (Cox 1958); a slope below 1 means probabilities too extreme.')
     figs = ''.join(_reliability(s, k) for k in _drawable(s))
     lead += '' if figs else ' No question has five patients on either side: no reliability plot is drawn.'
-    return section('Calibration', lead, _calibration_table(cal), _slope_table(cal), Html(f'<div class="figs">{figs}</div>'))
+    figs = Html(f'<div class="figs">{figs}</div>')
+    return section('Calibration', lead, _calibration_table(cal), _slope_table(cal), figs)
 
 # %% ../nbs/37_report.ipynb #6ae02b81
 def _points(s):
     "Thresholds from validation and what they give here"
     if not s.points: return Html('')
     a,b = points_tables(s.points)
-    lead = ('Each threshold was chosen on validation images to reach what the second column says; the numbers are those of '
-            f'the images scored here, in percent, with {100*s.level:g} % intervals by patients.')
-    worth = ('What answers are worth: positive and negative predictive value (PPV, NPV) at the prevalence of these data, '
-             'and, by Bayes, in populations where the stated share has the finding.')
+    lead = ('Each threshold was chosen on validation images to reach what the second column says; the numbers are those '
+            f'of the images scored here, in percent, with {100*s.level:g} % intervals by patients.')
+    worth = ('What answers are worth: positive and negative predictive value (PPV, NPV) at the prevalence of these '
+             'data, and, by Bayes, in populations where the stated share has the finding.')
     return section('Operating points', lead, a, worth, b)
 
 # %% ../nbs/37_report.ipynb #b8af40d9
@@ -484,12 +487,13 @@ def _subgroups(s):
     "For whom is it worse?"
     t,gaps = subgroup_scores(s)
     if not len(t):
-        return section('Subgroups', 'The table of predictions holds no two groups of sex, age, eye, camera or image size: '
-                                    'whether the net is worse for some of them was not asked.')
-    lead = ('A gap is the difference between the highest and the lowest group, with an interval of the same resamples. Of more '
-            'than two groups the largest difference was picked, which makes it look larger than it is.')
+        return section('Subgroups', 'The table of predictions holds no two groups of sex, age, eye, camera or image '
+                                    'size: whether the net is worse for some of them was not asked.')
+    lead = ('A gap is the difference between the highest and the lowest group, with an interval of the same resamples. Of '
+            'more than two groups the largest difference was picked, which makes it look larger than it is.')
     k = _worst_first[s.kind]
-    fig = _drawn(plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k, s.metrics.get(k, {}).get('value'), source=s.source)
+    overall = s.metrics.get(k, {}).get('value')
+    fig = _drawn(plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k, overall, source=s.source)
     text = f'{_label(k)} of each group with its interval; dashed: all. n: patients. {_n(s)}.'
     fig = Html(f'<div class="figs">{figure_html(fig, text, s.phantom)}</div>')
     return section('Subgroups', lead, fig, _group_table(t), Html('<h3>Largest gaps</h3>'*bool(len(gaps))), _gap_table(
@@ -555,8 +559,9 @@ def check_parts(parts # as read from a file
                            and d['kind'] in ('','scan') and d['type'] in ('','png','jpeg')
                            and (not d['type'] or re.fullmatch(r'[\w+/=]*', d['code'], re.A)))
     def body(o): return text(o) or (isinstance(o, dict) and {'columns','rows'}<=set(o))
-    ok = isinstance(parts, list) and all(isinstance(o, dict) and {'title','body','figures'}<=set(o) and text(o['title'])
-                                         and all(map(body, o['body'])) and all(map(figure, o['figures'])) for o in parts)
+    def part(o): return (isinstance(o, dict) and {'title','body','figures'}<=set(o) and text(o['title'])
+                         and all(map(body, o['body'])) and all(map(figure, o['figures'])))
+    ok = isinstance(parts, list) and all(map(part, parts))
     if not ok: raise DataError("the pictures kept for the report are damaged: delete report.json to go without them")
     return parts
 
@@ -625,8 +630,8 @@ def _calibrated(s):
     "A sentence on calibration, where there are probabilities"
     if s.kind in ('number','ordered'): return ''
     if not s.calibration: return ' Whether probabilities are calibrated was not asked.'
-    return (' Probabilities are told as the net gives them; calibration holds for the share of ill eyes in these data, and '
-            'not where it differs.')
+    return (' Probabilities are told as the net gives them; calibration holds for the share of ill eyes in these data, '
+            'and not where it differs.')
 
 # %% ../nbs/37_report.ipynb #3bece355
 def limits(s:Scores)->list: # sentences
@@ -704,20 +709,21 @@ def topic_table(titles # of the sections in the report
 # %% ../nbs/37_report.ipynb #7a8bb32b
 def _checklist(titles):
     "What CLAIM and TRIPOD+AI ask: where it stands, and what is left to the authors"
-    lead = ('Topics of CLAIM 2024 (Tejani and others, Radiology: Artificial Intelligence 2024, doi:10.1148/ryai.240300) and '
-            'TRIPOD+AI (Collins and others, BMJ 2024, doi:10.1136/bmj-2023-078378), in our own words: no substitute for '
-            'the checklists themselves, which are to be filled in from their source.')
-    t = topic_table(titles)
+    lead = ('Topics of CLAIM 2024 (Tejani and others, Radiology: Artificial Intelligence 2024, doi:10.1148/ryai.240300) '
+            'and TRIPOD+AI (Collins and others, BMJ 2024, doi:10.1136/bmj-2023-078378), in our own words: '
+            'no substitute for the checklists themselves, which are to be filled in from their source.')
+    t = topic_table(titles).rename(columns={'asked by':'by'})
     rows = ''.join(f'<tr><td>{escape(r.topic)}</td><td class="how">{r[1]}</td><td>{escape(r.where)}</td>'
-                   f'<td class="open">{escape(r.open)}</td></tr>' for r in t.rename(columns={'asked by':'by'}).itertuples(index=False))
+                   f'<td class="open">{escape(r.open)}</td></tr>' for r in t.itertuples(index=False))
     return section('Reporting checklists', lead, Html(
-        '<div class="wide"><table class="topics"><thead><tr><th>topic</th><th>asked by</th><th>where in this report</th>'
-        f'<th>open, for the authors</th></tr></thead><tbody>{rows}</tbody></table></div>'))
+        '<div class="wide"><table class="topics"><thead><tr><th>topic</th><th>asked by</th>'
+        f'<th>where in this report</th><th>open, for the authors</th></tr></thead><tbody>{rows}</tbody></table></div>'))
 
 # %% ../nbs/37_report.ipynb #5ee01ab5
-_papers = dict(intervals='Wilson 1927 (J Am Stat Assoc 22:209); Newcombe 2006 (Stat Med 25:559); resampling of patients: Davison '
-                         'and Hinkley, Bootstrap Methods and their Application, 1997',
-               calibration='Brier 1950 (Mon Weather Rev 78:1); Cox 1958 (Biometrika 45:562); Guo and others 2017 (ICML)')
+_papers = dict(intervals='Wilson 1927 (J Am Stat Assoc 22:209); Newcombe 2006 (Stat Med 25:559); resampling of patients: '
+                         'Davison and Hinkley, Bootstrap Methods and their Application, 1997',
+               calibration='Brier 1950 (Mon Weather Rev 78:1); Cox 1958 (Biometrika 45:562); Guo and others 2017 '
+                           '(ICML)')
 
 def _cite(s, config):
     "How to cite software, data and methods"
@@ -726,8 +732,8 @@ def _cite(s, config):
     drawn = 'The data are phantoms, drawn by the same software: nothing about eyes can be cited from this report.'
     named = f'Data: {data}. ' if data else 'Data: not named in the settings. '
     rest = '' if s.kind in ('number','ordered') else f' Calibration: {_papers["calibration"]}.'
-    return section('How to cite', f"Software: fundus_fastai {version('fundus_fastai')}, github.com/fundus-fastai/fundus_fastai.",
-                   drawn if s.phantom else named+'Cite the paper of those who made them, and keep their terms of use.',
+    own = f"Software: fundus_fastai {version('fundus_fastai')}, github.com/fundus-fastai/fundus_fastai."
+    return section('How to cite', own, drawn if s.phantom else named+'Cite the paper of those who made them, and keep their terms of use.',
                    f'Methods. Intervals: {_papers["intervals"]}.{rest}')
 
 # %% ../nbs/37_report.ipynb #c156c93b
@@ -752,8 +758,8 @@ def report_html(scores:Scores, # as from `score`
     "The report as one HTML text"
     s,title,date = scores,title or _title(scores),date or datetime.date.today().isoformat()
     parts = picture_parts(s, sections, read, n_wrong) if parts is None else check_parts(parts)
-    body = [_asked(s, question, config), _data(s, splits, note, split, (config or {}).get('read')), _audit(audit, split),
-            _metrics(s), _figures(s), _calibration(s), _points(s), _patients(s), _subgroups(s), _curves(s, history),
+    data = _data(s, splits, note, split, (config or {}).get('read'))
+    body = [_asked(s, question, config), data, _audit(audit, split), _metrics(s), _figures(s), _calibration(s), _points(s), _patients(s), _subgroups(s), _curves(s, history),
             *[_part_html(o, s.phantom) for o in parts], _made(s), _cite(s, config)]
     return _whole(s, title, date, [*body, _checklist(_titles(body))])
 
@@ -764,8 +770,8 @@ def _whole(s, title, date, body):
     "The page around its sections"
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            f'<title>{"PHANTOM: " if s.phantom else ""}{escape(title)}</title><style>{CSS}{_page_mark(s)}</style></head>'
-            f'<body>{_banner(s)}{_header(s, title, date)}<main>{"".join(body)}</main>'
+            f'<title>{"PHANTOM: " if s.phantom else ""}{escape(title)}</title><style>{CSS}{_page_mark(s)}</style>'
+            f'</head><body>{_banner(s)}{_header(s, title, date)}<main>{"".join(body)}</main>'
             f'<footer>Made by fundus_fastai, {escape(date)}. Research use only. Not a medical device.</footer>'
             '</body></html>\n')
 

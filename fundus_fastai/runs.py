@@ -402,7 +402,8 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
                             'the answer fell, so the window spoke for a higher one; blue: for a lower one')
     if not len(t): return text
     return text + ("\n\nYellow outlines the lesion's true extent, which is known for phantoms. "
-                   f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {t.share.mean():.0%} of the positive evidence falls inside "
+                   f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {t.share.mean():.0%} of the positive evidence "
+                   "falls inside "
                    f"it on average. It covers {t.area.mean():.0%} of the picture, which is what chance would give.")
 
 # %% ../nbs/38_runs.ipynb #e0e3c286

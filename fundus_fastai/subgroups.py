@@ -8,8 +8,8 @@ __all__ = ['group_columns', 'common_labels', 'subgroup_scores', 'plot_subgroups'
 # %% ../nbs/36_subgroups.ipynb #535d9eb5
 import numpy as np, pandas as pd
 from functools import partial
-from .stats import (Estimate, _no_bootstrap, _share, _weights, auc, average_precision, bootstrap, class_metrics,
-                                 confusion, estimate, mean_abs_error, quadratic_kappa)
+from .stats import (Estimate, _no_bootstrap, _share, _weights, auc, average_precision, bootstrap,
+                                 class_metrics, confusion, estimate, mean_abs_error, quadratic_kappa)
 from .evaluate import Scores, _arrays, _axes, _label, _mark
 from .multilabel import label_names
 from .grades import REFERABLE, cut_points, five_steps, referral
@@ -120,7 +120,8 @@ def _fallback(k, e, y, patient, names, level):
 # %% ../nbs/36_subgroups.ipynb #8d5df994
 def _measured(s, df, group, known, masks):
     "Truth, answers, the measure, and the names of classes if there are such"
-    if s.kind!='multilabel': return *_measures[s.kind](df, s.operating),(s.classes if s.kind in ('category','both') else None)
+    names = s.classes if s.kind in ('category','both') else None
+    if s.kind!='multilabel': return *_measures[s.kind](df, s.operating),names
     told = group.isin(list(masks))
     return *_label_measure(df, s.operating, common_labels(df[told], group[told])),None
 
