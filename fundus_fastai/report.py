@@ -456,8 +456,8 @@ def _points(s):
     "Thresholds from validation and what they give here"
     if not s.points: return Html('')
     a,b = points_tables(s.points)
-    lead = ('Each threshold was chosen on validation images to reach what the second column says; the numbers are those '
-            f'of the images scored here, in percent, with {100*s.level:g} % intervals by patients.')
+    lead = ('Each threshold was chosen on validation images to reach what the second column says; the numbers are '
+            f'those of the images scored here, in percent, with {100*s.level:g} % intervals by patients.')
     worth = ('What answers are worth: positive and negative predictive value (PPV, NPV) at the prevalence of these '
              'data, and, by Bayes, in populations where the stated share has the finding.')
     return section('Operating points', lead, a, worth, b)
@@ -489,8 +489,8 @@ def _subgroups(s):
     if not len(t):
         return section('Subgroups', 'The table of predictions holds no two groups of sex, age, eye, camera or image '
                                     'size: whether the net is worse for some of them was not asked.')
-    lead = ('A gap is the difference between the highest and the lowest group, with an interval of the same resamples. Of '
-            'more than two groups the largest difference was picked, which makes it look larger than it is.')
+    lead = ('A gap is the difference between the highest and the lowest group, with an interval of the same resamples. '
+            'Of more than two groups the largest difference was picked, which makes it look larger than it is.')
     k = _worst_first[s.kind]
     overall = s.metrics.get(k, {}).get('value')
     fig = _drawn(plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k, overall, source=s.source)
@@ -709,9 +709,10 @@ def topic_table(titles # of the sections in the report
 # %% ../nbs/37_report.ipynb #7a8bb32b
 def _checklist(titles):
     "What CLAIM and TRIPOD+AI ask: where it stands, and what is left to the authors"
-    lead = ('Topics of CLAIM 2024 (Tejani and others, Radiology: Artificial Intelligence 2024, doi:10.1148/ryai.240300) '
-            'and TRIPOD+AI (Collins and others, BMJ 2024, doi:10.1136/bmj-2023-078378), in our own words: '
-            'no substitute for the checklists themselves, which are to be filled in from their source.')
+    lead = ('Topics of CLAIM 2024 (Tejani and others, Radiology: Artificial Intelligence 2024, '
+            'doi:10.1148/ryai.240300) and TRIPOD+AI (Collins and others, BMJ 2024, doi:10.1136/bmj-2023-078378), '
+            'in our own words: no substitute for the checklists themselves, which are to be filled in from their '
+            'source.')
     t = topic_table(titles).rename(columns={'asked by':'by'})
     rows = ''.join(f'<tr><td>{escape(r.topic)}</td><td class="how">{r[1]}</td><td>{escape(r.where)}</td>'
                    f'<td class="open">{escape(r.open)}</td></tr>' for r in t.itertuples(index=False))
@@ -720,8 +721,8 @@ def _checklist(titles):
         f'<th>where in this report</th><th>open, for the authors</th></tr></thead><tbody>{rows}</tbody></table></div>'))
 
 # %% ../nbs/37_report.ipynb #5ee01ab5
-_papers = dict(intervals='Wilson 1927 (J Am Stat Assoc 22:209); Newcombe 2006 (Stat Med 25:559); resampling of patients: '
-                         'Davison and Hinkley, Bootstrap Methods and their Application, 1997',
+_papers = dict(intervals='Wilson 1927 (J Am Stat Assoc 22:209); Newcombe 2006 (Stat Med 25:559); '
+                         'resampling of patients: Davison and Hinkley, Bootstrap Methods and their Application, 1997',
                calibration='Brier 1950 (Mon Weather Rev 78:1); Cox 1958 (Biometrika 45:562); Guo and others 2017 '
                            '(ICML)')
 
@@ -733,7 +734,8 @@ def _cite(s, config):
     named = f'Data: {data}. ' if data else 'Data: not named in the settings. '
     rest = '' if s.kind in ('number','ordered') else f' Calibration: {_papers["calibration"]}.'
     own = f"Software: fundus_fastai {version('fundus_fastai')}, github.com/fundus-fastai/fundus_fastai."
-    return section('How to cite', own, drawn if s.phantom else named+'Cite the paper of those who made them, and keep their terms of use.',
+    theirs = named+'Cite the paper of those who made them, and keep their terms of use.'
+    return section('How to cite', own, drawn if s.phantom else theirs,
                    f'Methods. Intervals: {_papers["intervals"]}.{rest}')
 
 # %% ../nbs/37_report.ipynb #c156c93b
@@ -759,7 +761,8 @@ def report_html(scores:Scores, # as from `score`
     s,title,date = scores,title or _title(scores),date or datetime.date.today().isoformat()
     parts = picture_parts(s, sections, read, n_wrong) if parts is None else check_parts(parts)
     data = _data(s, splits, note, split, (config or {}).get('read'))
-    body = [_asked(s, question, config), data, _audit(audit, split), _metrics(s), _figures(s), _calibration(s), _points(s), _patients(s), _subgroups(s), _curves(s, history),
+    body = [_asked(s, question, config), data, _audit(audit, split), _metrics(s), _figures(s),
+            _calibration(s), _points(s), _patients(s), _subgroups(s), _curves(s, history),
             *[_part_html(o, s.phantom) for o in parts], _made(s), _cite(s, config)]
     return _whole(s, title, date, [*body, _checklist(_titles(body))])
 
