@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PHANTOM', 'kind_of', 'check_predictions', 'read_predictions', 'metrics_html', 'Scores', 'as_metrics', 'score',
-           'plot_confusion', 'plot_roc', 'most_wrong', 'plot_most_wrong', 'plot_history']
+           'plot_confusion', 'plot_roc', 'plot_pr', 'most_wrong', 'plot_most_wrong', 'plot_history']
 
 # %% ../nbs/24_evaluate.ipynb #a4a48b40
 import numpy as np, pandas as pd
@@ -13,7 +13,8 @@ from fastcore.basics import patch
 from html import escape
 from pathlib import Path
 from .core import DataError, whole_file, write_json
-from .stats import class_aucs, class_estimates, confusion_estimates
+from .stats import (_no_bootstrap, auc, average_precision, class_estimates, confusion_estimates,
+                                 patient_bootstrap)
 
 # %% ../nbs/24_evaluate.ipynb #e879da94
 def _few(o, n=3): # the first few of a list, for a sentence
@@ -82,6 +83,17 @@ def _check_labels(df, names, name):
         df[f'target_{c}'] = df[f'target_{c}'].astype(int)
 
 # %% ../nbs/24_evaluate.ipynb #5eadf74a
+def _type_extras(df, name):
+    "`age`, `width` and `height` as numbers, `sex` and `camera` as text; blanks are missing"
+    for c in [c for c in ('sex','age','camera','width','height') if c in df]:
+        s = df[c].astype(object).where(df[c].notna() & (df[c].astype(str).str.strip()!=''), None)
+        if c in ('sex','camera'): df[c] = s.map(str, na_action='ignore').astype(object); continue
+        df[c] = pd.to_numeric(s, errors='coerce').astype(float)
+        bad = df[c].isna() & s.notna()
+        if bad.any(): raise DataError(f"{name}: {c} is not a number in {bad.sum()} of {len(df)} rows: {_few(s[bad])}")
+    return df
+
+# %% ../nbs/24_evaluate.ipynb #0453c576
 def _check_start(preds, name, cols=('path','patient')):
     "A copy of `preds` with `path` and `patient` as texts and `eye`; raises `DataError` where they cannot be"
     lack = [c for c in cols if c not in preds]
@@ -91,7 +103,7 @@ def _check_start(preds, name, cols=('path','patient')):
     if 'eye' not in df: df['eye'] = None
     for c in ('path','patient'): df[c] = df[c].where(df[c].isna(), df[c].astype(str))
     _check_rows(df.assign(target=''), [''], name, ('path','patient'))
-    return df
+    return _type_extras(df, name)
 
 # %% ../nbs/24_evaluate.ipynb #3034c923
 def _check_other(preds, kind, name):
@@ -124,7 +136,7 @@ def check_predictions(preds:pd.DataFrame, # columns path, patient, target, p_<cl
     _check_rows(df, has, name); _check_probabilities(df, has, name)
     if kind=='both': _check_numbers(df, [c for c in ('target_age','pred_age') if c in df], name)
     first = ['path','patient','eye','target',*ps]
-    return df[first + [c for c in df if c not in first]]
+    return _type_extras(df[first + [c for c in df if c not in first]].copy(), name)
 
 # %% ../nbs/24_evaluate.ipynb #0e91645b
 def read_predictions(path # a predictions.csv
@@ -154,7 +166,7 @@ def _num(x): return None if x!=x else float(x)
 def _bar(m):
     "An interval as a small picture: a band, and a dot for the value"
     if m['value'] is None or not 0<=m['value']<=1 or m.get('unit'): return ''
-    v,lo,hi = [100*(m['value'] if m[k] is None else m[k]) for k in ('value','low','high')]
+    v,lo,hi = [100*min(1, max(0, m['value'] if m[k] is None else m[k])) for k in ('value','low','high')]
     return ('<svg viewBox="-4 0 108 14" width="162" height="21" aria-hidden="true">'
             '<rect x="0" y="6" width="100" height="2" rx="1" fill="#dfe5ec"/>'
             f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
@@ -172,8 +184,9 @@ def _value(m): return 'n/a' if m['value'] is None else f"{m['value']:.3f}" + (f"
 _words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a constant guess',
               mae_gain='gain over that guess',
               r2='R²', qwk='quadratic kappa', f1='F1', referable_auc='AUC of referral',
-              average_precision='average precision', balanced_accuracy='balanced accuracy')
-_starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ')
+              average_precision='average precision', balanced_accuracy='balanced accuracy', mcc='MCC',
+              brier='Brier score', ece='calibration error (ECE)', temperature='temperature')
+_starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ', brier_='Brier score ', ece_='ECE ')
 
 def _label(k): # 'sensitivity_my_class' keeps the second underscore
     if k in _words: return _words[k]
@@ -184,7 +197,7 @@ def _label(k): # 'sensitivity_my_class' keeps the second underscore
 def _row(k, m):
     "A row of the table: metric, value, interval, picture, method"
     return (f'<tr><td>{escape(_label(k))}</td><td><b>{_value(m)}</b></td><td>{_span(m)}</td>'
-            f'<td>{_bar(m)}</td><td class="how">{escape(m["method"])}</td></tr>')
+            f'<td>{_bar(m) if k!="temperature" else ""}</td><td class="how">{escape(m["method"])}</td></tr>')
 
 # %% ../nbs/24_evaluate.ipynb #e2f6e6ed
 def metrics_html(metrics:dict, # name -> value, low, high, method
@@ -216,6 +229,8 @@ class Scores:
     operating:dict=None # what validation chose: thresholds, cut points
     by_patient:dict=None # way to combine the images of a patient -> metrics, patients
     tables:dict=None # title -> table, for the pages
+    calibration:dict=None # Brier score, calibration error and slope, before and after a temperature from validation
+    points:list=None # operating points with thresholds from validation
     @property
     def n_images(self): return len(self.preds)
     @property
@@ -237,7 +252,9 @@ def to_json(self:Scores)->dict:
     tail = {k: getattr(self,k) for k in ('note','classes','level','n_boot','seed')}
     res = head | tail | dict(kind=self.kind, counts=_records(self.counts))
     if self.confusion is not None: res['confusion'] = _records(self.confusion)
-    return res | {k:v for k,v in dict(operating=self.operating, by_patient=self.by_patient).items() if v}
+    more = dict(operating=self.operating, by_patient=self.by_patient, calibration=self.calibration,
+                operating_points=self.points)
+    return res | {k:v for k,v in more.items() if v}
 
 # %% ../nbs/24_evaluate.ipynb #a5f2c748
 @patch
@@ -348,25 +365,63 @@ def plot_confusion(scores:Scores, # as from `score`
     return _mark(ax, scores.source)
 
 # %% ../nbs/24_evaluate.ipynb #45a9db66
+def _events(scores, questions=None):
+    "Question -> (truth bool [n], score [n]): `questions`, or each class against the rest (of two, the last)"
+    if questions is not None: return questions
+    names = scores.classes
+    y,p = _arrays(scores.preds, names)
+    return {names[i]: (y==i, p[:,i]) for i in ([1] if len(names)==2 else range(len(names)))}
+
+# %% ../nbs/24_evaluate.ipynb #c55caa7d
+def _curve_label(name, y, s, scores, metric, key):
+    "Name, area and interval, for a legend; nothing where the area is undefined"
+    patient,level = scores.preds.patient,scores.level
+    if np.all(y) or not np.any(y): return None
+    e = patient_bootstrap(lambda y,s,w: metric(y, s, w), y, s, patient, scores.n_boot, scores.seed, level)
+    if np.isnan(e.low): e = _no_bootstrap(key, e, np.asarray(y, int), patient, ['rest',str(name)], level)
+    return None if np.isnan(e.value) else f'{name}  {str(e).split(" (no")[0]}'.replace('$', r'\$')
+
+# %% ../nbs/24_evaluate.ipynb #4dbbf90e
+def _square(ax, scores, x, y, title):
+    "What the ROC and the precision-recall plot have in common"
+    ax.set(xlabel=x, ylabel=y, xlim=(-.02,1.02), ylim=(-.02,1.02), aspect='equal')
+    ax.spines[['top','right']].set_visible(False)
+    n = sum(o.get_label()[0]!='_' for o in ax.lines)
+    below = dict(loc='upper center', bbox_to_anchor=(.5,-.13)) # a legend that would hide the curves
+    where = below if n>1 or x=='sensitivity (recall)' else dict(loc='lower right')
+    if n: ax.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, **where)
+    return _mark(ax, scores.source)
+
+# %% ../nbs/24_evaluate.ipynb #c961043a
 def plot_roc(scores:Scores, # as from `score`
-             ax=None # matplotlib axes to draw on
+             ax=None, # matplotlib axes to draw on
+             questions:dict=None # name -> (truth bool [n], score [n]) (default: each class against the rest)
             ): # the axes
     "Draw the ROC curve of each class against the rest, with its AUC and interval"
     from sklearn.metrics import roc_curve
-    ax,df,names = _axes(ax, 4.4, 4.2),scores.preds,scores.classes
-    y,p = _arrays(df, names)
-    aucs = class_aucs(y, p, df.patient, names, scores.n_boot, scores.seed, scores.level)
-    for i in ([1] if len(names)==2 else range(len(names))):
-        e = aucs[names[i]]
-        if np.isnan(e.value): continue
-        fpr,tpr,_ = roc_curve(y==i, p[:,i])
-        ax.plot(fpr, tpr, lw=1.8, label=f'{names[i]}  {str(e).split(" (no")[0]}'.replace('$', r'\$'))
+    ax = _axes(ax, 4.4, 5)
+    for name,(y,s) in _events(scores, questions).items():
+        if (label := _curve_label(name, y, s, scores, auc, 'auc')) is None: continue
+        fpr,tpr,_ = roc_curve(y, s)
+        ax.plot(fpr, tpr, lw=1.8, label=label)
     ax.plot([0,1], [0,1], color='#bbb', lw=.8, ls='--', zorder=0)
-    ax.set(xlabel='1 - specificity', ylabel='sensitivity', xlim=(-.02,1.02), ylim=(-.02,1.02), aspect='equal')
-    ax.spines[['top','right']].set_visible(False)
-    if ax.lines[1:]:
-        ax.legend(frameon=False, fontsize=8, loc='lower right', title='class, AUC and interval', title_fontsize=8)
-    return _mark(ax, scores.source)
+    return _square(ax, scores, '1 - specificity', 'sensitivity', 'class, AUC and interval')
+
+# %% ../nbs/24_evaluate.ipynb #cd22dbee
+def plot_pr(scores:Scores, # as from `score`
+            ax=None, # matplotlib axes to draw on
+            questions:dict=None # name -> (truth bool [n], score [n]) (default: each class against the rest)
+           ): # the axes
+    "Draw the precision-recall curve of each class against the rest, with average precision and prevalence"
+    from sklearn.metrics import precision_recall_curve
+    ax = _axes(ax, 4.4, 5)
+    for name,(y,s) in _events(scores, questions).items():
+        if (label := _curve_label(name, y, s, scores, average_precision, 'average_precision')) is None: continue
+        precision,recall,_ = precision_recall_curve(y, s)
+        line, = ax.plot(recall, precision, lw=1.8, drawstyle='steps-post', label=f'{label}, prevalence {y.mean():.2f}')
+        ax.axhline(y.mean(), color=line.get_color(), lw=.8, ls='--', zorder=0)
+    title = 'class, average precision and interval; dashed: prevalence'
+    return _square(ax, scores, 'sensitivity (recall)', 'positive predictive value (precision)', title)
 
 # %% ../nbs/24_evaluate.ipynb #0a07f598
 def most_wrong(preds, # `Scores` or a table of predictions

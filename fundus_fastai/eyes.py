@@ -182,9 +182,11 @@ def rescore(run # folder with metrics.json and predictions.csv, and perhaps vali
     "Score a run again from its files"
     run = Path(run)
     m,f = read_json(run/'metrics.json'),run/'validation.csv'
-    meta = {k:m[k] for k in ('task','source','arch','split')}|{'note':m.get('note','')}
-    return score_as(m.get('kind','category'), read_predictions(run/'predictions.csv'), m.get('operating'),
-                    read_predictions(f) if f.exists() else None, **meta)
+    meta = {k:m[k] for k in ('task','source','arch','split')} | {k:m[k] for k in ('n_boot','seed','level') if k in m}
+    s = score_as(m.get('kind','category'), read_predictions(run/'predictions.csv'), m.get('operating'),
+                 read_predictions(f) if f.exists() else None, **meta)
+    s.note = m.get('note','') # as it was: scoring adds a sentence of its own where a label is missing
+    return s
 
 # %% ../nbs/29_eyes.ipynb #139301ac
 def named(preds, # answers: p_<class>... or pred

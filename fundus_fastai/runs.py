@@ -6,7 +6,8 @@
 __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'check_run', 'start_run', 'make_learner', 'number',
            'fit_run', 'demand_known', 'predict_rows', 'validate', 'validation', 'kind_for', 'choose', 'score_run',
            'same_names', 'unseen', 'pick_images', 'map_window', 'map_figure', 'eye_view', 'truth_mask', 'map_text',
-           'map_section', 'split_table', 'write_pages', 'unique_stems', 'explain_images']
+           'map_section', 'split_table', 'write_pages', 'rescore_run', 'remake_report', 'unique_stems',
+           'explain_images']
 
 # %% ../nbs/38_runs.ipynb #485ba49a
 import shutil
@@ -22,14 +23,15 @@ from .data.splits import published_split, read_split, relative_paths, save_split
 from .data.open import open_data
 from .targets import _names, rarest_label
 from .vision.data import PILFundus
-from .tasks import get_task
+from .tasks import get_task, tasks
 from fastai.vision.all import Learner, ifnone
 from .vision.learner import TerminalProgress, answer_of, eye_learner, find_net, input_size, one_cycle_plan
 from .evaluate import kind_of, read_predictions
 from .regression import age_bands
 from .grades import fill_cuts
-from .eyes import operating_points, score_as
-from .report import model_card, write_report
+from .eyes import operating_points, rescore, score_as
+from .calibration import add_calibration
+from .report import check_parts, model_card, picture_parts, write_report
 from .explain.heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .explain.methods import METHODS
 from .explain.occlusion import load_map, save_maps
@@ -50,7 +52,8 @@ def load_frame(task, # name of a task
     if _reads_csv(data): kwargs['label'] = label or task.column
     if str(data)=='phantom': df = open_data(task.data, source='phantom', **kwargs)
     else: df = open_data(data, **kwargs)
-    df = task.frame(df, label)
+    df,read = task.frame(df, label),dict(images=len(df), patients=df.patient.nunique())
+    df.attrs['read'] = read # before any image was left out, for the report
     demand_images(df, look=field_remark if task.image=='fundus' else None, strict=strict)
     return demand_trainable(df) if learnable else df
 
@@ -85,7 +88,7 @@ def split_note(df, # the frame
 
 # %% ../nbs/38_runs.ipynb #1270388d
 run_files = ('model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv',
-             'metrics.json','report.html','README.md')
+             'metrics.json','report.html','report.json','audit.json','README.md')
 
 # %% ../nbs/38_runs.ipynb #5519f652
 def check_run(out, # folder
@@ -181,6 +184,17 @@ def demand_known(learn:Learner, # a trained net
     return answer.names
 
 # %% ../nbs/38_runs.ipynb #9e09587e
+def _extras(df):
+    "Columns that subgroups can be made of: of the frame, and not the target itself"
+    asked = {'label',*_names(df.attrs.get('label'))}
+    return [c for c in ('sex','age','camera','width','height') if c in df and c not in asked]
+
+def _as_written(df):
+    "Numbers of 32 bits as the decimals that a CSV shows"
+    small = df.select_dtypes('float32').columns
+    return df.assign(**{c: df[c].astype(str).astype(float) for c in small})
+
+# %% ../nbs/38_runs.ipynb #519c08f4
 def predict_rows(learn:Learner, # a trained net
                  df, # rows to predict, with the target
                  root, # the data's folder
@@ -188,8 +202,8 @@ def predict_rows(learn:Learner, # a trained net
                 )->pd.DataFrame: # as `predictions.csv` holds it
     "Predict the rows of `df`; paths are told as seen from `root`"
     demand_known(learn, df)
-    preds = learn.predict_frame(df, label='label', workers=workers)
-    return preds.assign(path=relative_paths(df, root).to_numpy())
+    preds = _as_written(learn.predict_frame(df, label='label', workers=workers))
+    return preds.assign(path=relative_paths(df, root).to_numpy(), **{c:df[c].to_numpy() for c in _extras(df)})
 
 # %% ../nbs/38_runs.ipynb #2368cf4a
 def validate(learn:Learner, # a trained net
@@ -234,14 +248,19 @@ def score_run(learn:Learner, # a trained net
               out=None, # where to write `metrics.json` and `predictions.csv`
               workers:int=None, # loader processes (default: `default_workers`)
               operating:dict=None, # thresholds or cut points, as from `choose`
-              valid=None, # predictions of validation rows, to blend both eyes by
+              valid=None, # predictions of validation rows: they choose temperature and thresholds, and blend both eyes
               **meta # task, source, arch, split, note: for the record
              ): # `Scores`
     "Predict the rows of `df` and score them"
     preds = predict_rows(learn, df, root, workers)
-    s = score_as(kind_for(learn, meta.get('task')), preds, operating, valid, **meta)
-    if out: s.save(out)
+    s = add_calibration(score_as(kind_for(learn, meta.get('task')), preds, operating, valid, **meta), valid)
+    if out: s.save(out); _keep_validation(valid, out)
     return s
+
+def _keep_validation(valid, out):
+    "`validation.csv` in `out`, so that the scores there can be made again; one that is there stays"
+    if valid is None or (f := Path(out)/'validation.csv').exists(): return
+    with whole_file(f) as g: valid.to_csv(g, index=False)
 
 # %% ../nbs/38_runs.ipynb #416cb84e
 def same_names(a:pd.Series, # paths
@@ -383,7 +402,8 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
                             'the answer fell, so the window spoke for a higher one; blue: for a lower one')
     if not len(t): return text
     return text + ("\n\nYellow outlines the lesion's true extent, which is known for phantoms. "
-                   f"In {len(t)} images with a lesion, {t.share.mean():.0%} of the positive evidence falls inside "
+                   f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {t.share.mean():.0%} of the positive evidence "
+                   "falls inside "
                    f"it on average. It covers {t.area.mean():.0%} of the picture, which is what chance would give.")
 
 # %% ../nbs/38_runs.ipynb #e0e3c286
@@ -435,6 +455,57 @@ def split_table(df # the frame, with `split`
     return t.reset_index().rename_axis(columns=None) # or the page shows an empty column of that name
 
 # %% ../nbs/38_runs.ipynb #ddc0b729
+def _question(config, task):
+    "What was asked, in words"
+    if task not in tasks: return ''
+    task = tasks[task]
+    what = task.question
+    if (label := config.get('label')) not in (None,'label'):
+        what += f" Here: the column{'s' if ',' in label else ''} {label}."
+    return what + (f'\n\n{task.note}' if task.note else '')
+
+# %% ../nbs/38_runs.ipynb #7ce377fe
+def _split_of(run):
+    "The rows of split.csv as text, or `None`"
+    f = Path(run)/'split.csv'
+    if not f.exists(): return None
+    try: df = pd.read_csv(f, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as e: raise DataError(f"{f} is not a readable CSV ({e})") from None
+    if lost := {'path','patient','split'}-set(df): raise DataError(f"{f} has no column {', '.join(sorted(lost))}")
+    return df
+
+# %% ../nbs/38_runs.ipynb #d791de57
+def _split_counts(split, s):
+    "`split_table` from the rows of split.csv"
+    df = split.copy()
+    if 'label' not in df: return None
+    if s.kind in ('number','ordered'): df['label'] = pd.to_numeric(df.label)
+    if s.kind=='multilabel':
+        df = df.assign(**{c: [int(c in o.split(' + ')) for o in df.label] for c in s.classes})
+        df.attrs['label'] = ', '.join(s.classes)
+    return split_table(df)
+
+# %% ../nbs/38_runs.ipynb #4ee9a447
+def _kept(run):
+    "What report.json holds: config, splits, parts; of an older run, config.json"
+    run,f = Path(run),Path(run)/'report.json'
+    kept = read_json(f) if f.exists() else {}
+    if not isinstance(kept, dict): raise DataError(f"{f} is damaged: delete it to make the report without its pictures")
+    if 'config' not in kept and (run/'config.json').exists(): kept['config'] = read_json(run/'config.json')
+    return kept
+
+# %% ../nbs/38_runs.ipynb #467d44e5
+def _make_report(run, s, kept, history=None, date=None):
+    "Write report.html from the files of a run"
+    run,split,config = Path(run),_split_of(run),kept.get('config') or {}
+    if history is None and (run/'history.csv').exists(): history = pd.read_csv(run/'history.csv')
+    if kept.get('splits'): splits = pd.DataFrame(kept['splits']['rows'], columns=kept['splits']['columns'])
+    else: splits = None if split is None else _split_counts(split, s)
+    audit = read_json(run/'audit.json') if (run/'audit.json').exists() else None
+    return write_report(run, s, question=_question(config, s.task), history=history, config=config, splits=splits,
+                        note=s.note, split=split, audit=audit, parts=kept.get('parts'), date=date)
+
+# %% ../nbs/38_runs.ipynb #60a1fb34
 def write_pages(out, # folder
                 scores, # from `score_run`
                 root, # the data's folder
@@ -443,15 +514,58 @@ def write_pages(out, # folder
                 splits=None, # from `split_table`
                 sections=() # from `map_section`
                ):
-    "Write `report.html` and `README.md`"
-    task = get_task(config['task'])
-    what = task.question
-    if (label := config.get('label')) not in (None,'label'):
-        what += f" Here: the column{'s' if ',' in label else ''} {label}."
-    if task.note: what += f'\n\n{task.note}'
-    write_report(out, scores, question=what, history=history, config=config, splits=splits, note=scores.note,
-                 sections=sections, read=lambda p: read_image(Path(root)/p))
+    "Write `report.html`, `README.md`, and `report.json`: what the report needs beside the tables of the run"
+    get_task(config['task'])
+    table = None if splits is None else dict(columns=list(splits.columns), rows=splits.to_numpy(object).tolist())
+    parts = picture_parts(scores, sections, lambda p: read_image(Path(root)/p))
+    f = write_json(Path(out)/'report.json', dict(config=config, splits=table, parts=parts))
+    _make_report(out, scores, read_json(f), history)
     model_card(out, scores, config=config)
+
+# %% ../nbs/38_runs.ipynb #347a6e97
+def _meta(run):
+    "Kind, thresholds and names of a run without metrics.json, from its config.json"
+    f,split = Path(run)/'config.json',_split_of(run)
+    if not f.exists(): raise DataError(f"{run} has neither metrics.json nor config.json: name the folder of a run")
+    c = read_json(f)
+    kind = c.get('answer', {}).get('kind', 'category')
+    if kind=='category' and c.get('task') in tasks and tasks[c['task']].graded: kind = 'grades'
+    side = 'valid' if split is not None and not (split.split=='test').any() else 'test'
+    return kind,c.get('operating'),dict(split=side, **{k:c.get(k) or '' for k in ('task','source','arch','note')})
+
+# %% ../nbs/38_runs.ipynb #3f6f5be5
+def rescore_run(run # run folder, or the folder of an evaluation
+               ): # `Scores`, with calibration and operating points
+    "Score a run again from `predictions.csv`, and from `validation.csv` where it is there"
+    run = Path(run)
+    if not run.is_dir(): raise DataError(f"{run} is no folder: name the folder of a run")
+    if not (run/'predictions.csv').exists():
+        raise DataError(f"{run} has no predictions.csv: it is no finished run (fundus train --resume goes on)")
+    valid = validation(run)
+    if (run/'metrics.json').exists(): return add_calibration(rescore(run), valid)
+    kind,operating,meta = _meta(run)
+    return add_calibration(score_as(kind, read_predictions(run/'predictions.csv'), operating, valid, **meta), valid)
+
+# %% ../nbs/38_runs.ipynb #6410c06f
+def _fresh_parts(s, parts, root):
+    "The kept parts, with the most wrong images as the predictions have them now"
+    new = picture_parts(s, read=root and (lambda p: read_image(Path(root)/p)))[0]
+    if root or not parts: return [new, *(parts or [])[1:]]
+    said = [o['caption'] for o in check_parts(parts)[0]['figures']]
+    rows = [r[0] for o in new['body'] if isinstance(o, dict) for r in o['rows']]
+    return parts if said==rows else [new, *parts[1:]]
+
+# %% ../nbs/38_runs.ipynb #d2360161
+def remake_report(run, # run folder, or the folder of an evaluation
+                  root=None, # the data's folder, to read the most wrong images from (default: the kept pictures)
+                  date:str=None # today if missing
+                 ): # `Scores`
+    "Make `metrics.json` and `report.html` again from the files of a run"
+    s,kept = rescore_run(run),_kept(run)
+    kept['parts'] = _fresh_parts(s, kept.get('parts'), root)
+    write_json(Path(run)/'metrics.json', s.to_json())
+    _make_report(run, s, kept, date=date)
+    return s
 
 # %% ../nbs/38_runs.ipynb #6ee8d4fb
 def unique_stems(paths # image files

@@ -112,7 +112,7 @@ OTHERS = ['--data','phantom','--patients',12,'--seed',5] # other patients
 NET = ['--arch','resnet10t','--weights','none','--size',64,'--bs',16,'--workers',0]
 FAST = [*NET,'--epochs',1,'--maps',0]
 FULL = [*NET,'--epochs',2,'--maps',1]
-RUN_FILES = {'model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv','metrics.json','report.html','README.md'}
+RUN_FILES = {'model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv','metrics.json','report.html','report.json','README.md'}
 
 def names(folder): return {o.name for o in Path(folder).iterdir()}
 def digest(folder): return {str(o.relative_to(folder)):hashlib.sha256(o.read_bytes()).hexdigest() for o in Path(folder).rglob('*') if o.is_file()}
@@ -232,8 +232,9 @@ def check_metrics(folder, source='phantom'):
     assert list(p)==['path','patient','eye','target',*(f'p_{c}' for c in classes)]
     assert (m['task'],m['source'],m['n_images'],m['n_patients']) == ('oct',source,len(p),p.patient.nunique())
     keys = ['accuracy','balanced_accuracy','auc','average_precision',*(f'{k}_{c}' for c in classes for k in ('sensitivity','specificity'))]
-    assert set(m['metrics'])==set(keys)
-    for o in m['metrics'].values():
+    assert set(m['metrics'])>=set(keys)|{'brier','ece'}
+    for k,o in m['metrics'].items():
+        if k=='temperature': assert .05 <= o['value'] <= 20; continue
         assert set(o)=={'value','low','high','method'} and o['method']
         if o['low'] is not None: assert 0 <= o['low'] <= o['value']+1e-9 and o['value'] <= o['high']+1e-9 <= 1+2e-9
     prob = p[[f'p_{c}' for c in classes]].to_numpy()

@@ -1,0 +1,273 @@
+"Calibration, operating points and subgroups: against scikit-learn and statsmodels, against simulation, against bad input"
+import numpy as np, pandas as pd, pytest
+import statsmodels.api as sm
+from scipy.special import expit, logit, softmax
+from sklearn import metrics as skm
+from sklearn.calibration import calibration_curve
+from fundus_fastai.calibration import (add_calibration, at_temperature, binary_questions, brier, calibrated, calibration_slope, ece,
+                                       ece_by_chance, log_loss, predictive_values, reliability_table, temperature, threshold_points)
+from fundus_fastai.core import DataError
+from fundus_fastai.evaluate import read_predictions, score
+from fundus_fastai.grades import score_grades
+from fundus_fastai.multilabel import score_multilabel
+from fundus_fastai.regression import score_numbers
+from fundus_fastai.stats import best_threshold, patient_bootstrap
+from fundus_fastai.subgroups import common_labels, group_columns, subgroup_scores
+
+def binary(patients=150, factor=1., seed=0, shift=-.5):
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+    q = expit(shift+1.5*rng.normal(size=patients))[who]
+    y = rng.random(len(who))<q
+    p = expit(factor*logit(q))
+    return pd.DataFrame(dict(path=[f'{i}.png' for i in range(len(who))], patient=who.astype(str), eye='L', target=np.where(y, 'yes', 'no'),
+                             p_no=1-p, p_yes=p))
+
+def three(n=3000, factor=1., seed=0):
+    rng = np.random.default_rng(seed)
+    q = rng.dirichlet([1,1,1], n)
+    return (rng.random((n,1))>q.cumsum(1)).sum(1), softmax(factor*np.log(q), axis=1)
+
+def ys(d): return (d.target=='yes').to_numpy(), d.p_yes.to_numpy()
+
+@pytest.mark.parametrize('seed', range(4))
+def test_proper_scores_like_sklearn(seed):
+    y,s = ys(binary(seed=seed))
+    assert brier(y, s)==pytest.approx(skm.brier_score_loss(y, s)) and log_loss(y, s)==pytest.approx(skm.log_loss(y, s))
+    t,p = three(200, seed=seed)
+    assert log_loss(t, p)==pytest.approx(skm.log_loss(t, p))
+    assert brier(t, p)==pytest.approx(((p-np.eye(3)[t])**2).sum(1).mean())
+    flags = (np.random.default_rng(seed).random(p.shape)<p).astype(int)
+    assert brier(flags, p)==pytest.approx(np.mean([skm.brier_score_loss(flags[:,i], p[:,i]) for i in range(3)]))
+    assert log_loss(flags, p)==pytest.approx(np.mean([skm.log_loss(flags[:,i], p[:,i]) for i in range(3)]))
+
+@pytest.mark.parametrize('f', [brier, log_loss, ece])
+def test_weights_are_copies(f):
+    "An image that counts twice counts like two images; a block of weights gives a value each"
+    for y,p in [ys(binary(60)), three(90), (np.eye(3)[three(90)[0]], three(90)[1])]:
+        w = np.random.default_rng(1).integers(0, 3, (5,len(y))).astype(float)
+        got = f(y, p, w)
+        assert got.shape==(5,)
+        if f is ece: continue # bins stay those of all images
+        for a,b in zip(got, w.astype(int)): assert a==pytest.approx(f(np.repeat(y, b, 0), np.repeat(p, b, 0)))
+
+def test_ece_like_sklearn_curve():
+    "With as many bins, the ECE is the weighted gap of scikit-learn's calibration curve"
+    y,s = ys(binary(400, factor=2.))
+    share,mean = calibration_curve(y, s, n_bins=10, strategy='uniform')
+    n = np.histogram(s, np.linspace(0, 1, 11))[0]
+    assert ece(y, s, bins=10, equal='width')==pytest.approx(np.sum(n[n>0]*abs(share-mean))/len(y), abs=1e-9)
+    t = reliability_table(y, s, bins=8)
+    share,mean = calibration_curve(y, s, n_bins=8, strategy='quantile')
+    assert np.abs(t.share-share).max()<.05 and np.abs(t.probability-mean).max()<.02 and t.images.max()-t.images.min()<=6 # ties stay together
+
+def test_ece_weights_by_hand():
+    y,s = np.array([0,1,1,0]*10, bool),np.array([.1,.1,.9,.9]*10)
+    w = np.array([[1,0,1,0]*10], float)
+    assert ece(y, s)==pytest.approx(.4) and ece(y, s, w)[0]==pytest.approx(.1)
+
+def test_chance_is_what_an_honest_net_has():
+    got = np.mean([[ece(*ys(d)), ece_by_chance(d.p_yes, n=50)] for d in (binary(seed=i) for i in range(40))], axis=0)
+    assert got[0]==pytest.approx(got[1], rel=.1) and got[0]>.03
+
+@pytest.mark.parametrize('factor', [.5,1.,3.])
+def test_temperature_is_recovered(factor):
+    y,s = ys(binary(4000, factor))
+    assert temperature(y, s)==pytest.approx(factor, rel=.1)
+    t,p = three(8000, factor)
+    assert temperature(t, p)==pytest.approx(factor, rel=.1)
+    flags = (np.random.default_rng(0).random(p.shape)<softmax(np.log(p)/factor, axis=1)).astype(int)
+    assert temperature(flags, expit(factor*logit(softmax(np.log(p)/factor, axis=1))))==pytest.approx(factor, rel=.1)
+
+def test_temperature_interval_covers():
+    "Of 60 simulated validation sets, about 95 % of intervals hold the true temperature"
+    hit = 0
+    for i in range(60):
+        d = binary(150, 2., seed=i)
+        e = patient_bootstrap(temperature, *ys(d), d.patient, n=200)
+        hit += e.low<=2<=e.high
+    assert 52<=hit<=60
+
+def test_temperature_minimizes_and_grid_agrees():
+    y,s = ys(binary(100, 2.))
+    T = temperature(y, s)
+    assert all(log_loss(y, calibrated(s, T))<=log_loss(y, calibrated(s, T*k))+1e-9 for k in (.8,.95,1.05,1.25))
+    assert temperature(y, s, np.ones((2,len(y))))==pytest.approx([T,T], rel=.01)
+
+def test_temperature_keeps_order_and_sums():
+    _,p = three(100, 2.)
+    q = calibrated(p, 1.7)
+    assert np.allclose(q.sum(1), 1) and (q.argmax(1)==p.argmax(1)).all()
+    assert np.isfinite(calibrated(np.array([[1.,0.,0.]]), .05)).all()
+    with pytest.raises(DataError, match='above 0'): calibrated(p, 0)
+
+@pytest.mark.parametrize('seed', range(4))
+def test_slope_like_statsmodels(seed):
+    y,s = ys(binary(factor=1+seed/2, seed=seed))
+    w = np.random.default_rng(seed).integers(0, 4, len(y)).astype(float)
+    x = logit(s)
+    fit = sm.GLM(y.astype(float), sm.add_constant(x), sm.families.Binomial(), freq_weights=w).fit()
+    large = sm.GLM(y.astype(float), np.ones(len(y)), sm.families.Binomial(), freq_weights=w, offset=x).fit()
+    got = calibration_slope(y, s, w[None])
+    assert got['slope'][0]==pytest.approx(fit.params[1], rel=1e-4) and got['intercept'][0]==pytest.approx(large.params[0], abs=1e-5)
+
+def test_slope_where_there_is_none():
+    s = np.linspace(.1, .9, 20)
+    assert np.isnan(calibration_slope(s>.5, s)['slope'])                 # separated
+    assert np.isnan(list(calibration_slope(np.ones(20), s).values())).all() # one class
+    assert np.isnan(calibration_slope(s>.5, np.full(20, .5))['slope'])    # all the same answer
+
+def test_predictive_values_by_counting():
+    "Bayes against counts, and the data's own prevalence gives back the data's own values"
+    y,s = ys(binary(300))
+    hit = s>.4
+    se,sp = hit[y].mean(),(~hit[~y]).mean()
+    ppv,npv = predictive_values(se, sp, y.mean())
+    assert ppv==pytest.approx(skm.precision_score(y, hit)) and npv==pytest.approx((~y[~hit]).mean())
+    assert predictive_values(.8, .9, [0, 1])[0].tolist()==[0, 1]
+    with pytest.raises(DataError): predictive_values(.9, .9, 1.2)
+
+def test_thresholds_come_from_validation():
+    "Other test images leave the threshold as it was; it is the one of `best_threshold`, and the numbers are those of the test"
+    valid = binary(200, seed=1)
+    a,b = (threshold_points(binary(200, seed=k), valid, n=30) for k in (2,3))
+    assert [o['threshold'] for o in a]==[o['threshold'] for o in b] and a!=b
+    assert a[0]['threshold']==best_threshold(*ys(valid), ('sensitivity',.9))
+    y,s = ys(binary(200, seed=2))
+    for o in a:
+        hit = s>o['threshold']
+        assert o['sensitivity']['value']==pytest.approx(hit[y].mean()) and o['specificity']['value']==pytest.approx((~hit[~y]).mean())
+        assert o['ppv']['value']==pytest.approx(y[hit].mean()) and o['prevalence']==pytest.approx(y.mean())
+        for q in o['at']:
+            assert q['ppv']['value']==pytest.approx(predictive_values(o['sensitivity']['value'], o['specificity']['value'], q['prevalence'])[0])
+
+def test_interval_of_a_predictive_value_at_a_prevalence():
+    "Resampled sensitivity and specificity, put through Bayes: computed here by hand"
+    test,valid = binary(120, seed=2),binary(120, seed=1)
+    o = threshold_points(test, valid, n=200, prevalences=(.05,))[0]
+    (y,s),t = ys(test),o['threshold']
+    def ppv(y, s, w):
+        hit = s>t; w = np.ones((1,len(y))) if w is None else w
+        r = predictive_values((w@(y&hit))/(w@y), (w@(~y&~hit))/(w@~y), .05)[0]
+        return r if len(r)>1 else r[0]
+    e = patient_bootstrap(ppv, y, s, test.patient, n=200)
+    assert (o['at'][0]['ppv']['low'],o['at'][0]['ppv']['high'])==pytest.approx((e.low,e.high))
+
+def test_scores_hold_it_and_keep_their_keys():
+    test,valid = binary(80, 2., seed=2),binary(80, 2., seed=1)
+    plain,full = score(test, n_boot=50),add_calibration(score(test, n_boot=50), valid)
+    assert {k:full.metrics[k] for k in plain.metrics}==plain.metrics
+    assert set(full.metrics)-set(plain.metrics)=={'brier','ece','temperature'}
+    assert full.metrics['temperature']['value']==pytest.approx(temperature(*ys(valid)))
+    assert full.calibration['after']['brier']['value']==pytest.approx(brier(*ys(at_temperature(test, full.metrics['temperature']['value']))))
+    j = full.to_json()
+    assert list(j)[:7]==['task','source','arch','split','n_images','n_patients','metrics'] and len(j['operating_points'])==4
+    one = add_calibration(score(test, n_boot=20), valid.assign(target='yes'))
+    assert 'temperature' not in one.metrics and not one.points
+
+@pytest.mark.parametrize('order', range(3))
+def test_order_of_rows_and_columns(order):
+    d,v = binary(60, 2., seed=2),binary(60, 2., seed=1)
+    a = add_calibration(score(d, n_boot=20), v)
+    d2 = [d[d.columns[::-1]], d.iloc[::-1], d.sample(frac=1, random_state=1)][order]
+    b = add_calibration(score(d2, n_boot=20), v[v.columns[::-1]].iloc[::-1].reset_index(drop=True))
+    for k in ('brier','ece','temperature'): assert a.metrics[k]['value']==pytest.approx(b.metrics[k]['value'], abs=1e-9)
+    assert [o['threshold'] for o in a.points]==pytest.approx([o['threshold'] for o in b.points])
+
+bad = {'do not sum to one':(np.array([0,1]), np.array([[.5,.6],[.5,.5]])), 'no number from 0 to 1':(np.array([0,1]), np.array([np.nan,.5])),
+       'from 0 to 1':(np.array([0,1]), np.array([1.2,.5])), 'one each':(np.array([0,1]), np.array([.5])), 'is needed':(np.array([]), np.array([])),
+       'classes are to be 0 to 1':(np.array([0,2]), np.array([[.5,.5],[.5,.5]])), 'to be 0 or 1':(np.array([0,3]), np.array([.5,.5])),
+       'do not fit':(np.zeros((2,3)), np.zeros((2,2)))}
+@pytest.mark.parametrize('says', bad)
+@pytest.mark.parametrize('f', [brier, log_loss, ece])
+def test_bad_input_is_named(f, says):
+    with pytest.raises(DataError, match=says): f(*bad[says])
+
+def test_one_patient_ties_and_one_class():
+    d = binary(60)
+    one = add_calibration(score(d[d.patient=='0'], n_boot=20), binary(40, seed=1))
+    assert one.metrics['brier']['low'] is None and one.metrics['brier']['value'] is not None
+    tied = d.assign(p_yes=.5, p_no=.5)
+    s = add_calibration(score(tied, n_boot=20), tied)
+    assert s.metrics['ece']['value']==pytest.approx(abs((d.target=='yes').mean()-.5)) and len(s.points)==4
+    same = add_calibration(score(d.assign(target='no'), n_boot=20), binary(40, seed=1))
+    assert same.points[0]['sensitivity']['value'] is None and 'one class only' in same.points[0]['sensitivity']['method']
+    with pytest.raises(DataError, match='one class only'): temperature(np.zeros(5), np.full(5, .3))
+
+def test_questions_of_every_kind():
+    d = binary(40)
+    assert list(binary_questions(d))==['yes']
+    t,p = three(60)
+    many = pd.DataFrame(p, columns=['p_0','p_1','p_2']).assign(path=[f'{i}' for i in range(60)], patient=[str(i) for i in range(60)], target=t.astype(str))
+    assert list(binary_questions(many))==['0','1','2'] and list(binary_questions(many, 'grades'))==['grade 2 and above']
+    ages = d[['path','patient','eye']].assign(target=50., pred=51.)
+    assert binary_questions(ages)=={} and add_calibration(score_numbers(ages, n_boot=10), ages).points==[]
+    point = ages.assign(target=[float(i%5) for i in range(len(ages))], pred=[float(i%4) for i in range(len(ages))])
+    s = add_calibration(score_grades(point, n_boot=20), point)
+    assert len(s.points)==4 and s.calibration is None
+    lab = d[['path','patient','eye']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes)
+    m = add_calibration(score_multilabel(lab, n_boot=20), lab).metrics
+    assert m['brier']['value']==pytest.approx(brier(*ys(d)))
+
+# ---- subgroups
+
+def people(n=200, seed=0):
+    d,rng = binary(n, seed=seed),np.random.default_rng(seed)
+    who = d.patient.astype(int).to_numpy()
+    return d.assign(sex=rng.choice(['f','m'], n)[who], age=rng.integers(20, 90, n)[who].astype(float), eye=rng.choice(['L','R'], len(d)))
+
+def test_groups_like_sklearn():
+    d = people()
+    t = subgroup_scores(score(d, n_boot=50))[0].set_index(['by','group','metric'])
+    for by,col in [('sex',d.sex),('eye',d.eye.map(dict(L='left', R='right')))]:
+        for g,o in d.groupby(col):
+            assert t.value[by,g,'auc']==pytest.approx(skm.roc_auc_score(o.target, o.p_yes))
+            assert t.images[by,g,'auc']==len(o) and t.patients[by,g,'auc']==o.patient.nunique()
+
+def test_gap_interval_is_of_paired_resamples():
+    "A gap between two halves of the same answers is zero in every resample"
+    d = people()
+    twin = pd.concat([d.assign(eye='L'), d.assign(eye='R', path='b'+d.path)], ignore_index=True)
+    g = subgroup_scores(score(twin, n_boot=50), {'eye':twin.eye})[1]
+    assert g.gap.abs().max()<1e-12 and g.low.isna().all()
+
+def test_gap_covers_nothing_where_there_is_nothing():
+    "Two groups dealt by chance: the interval of their difference holds zero about 95 times in 100"
+    hit = 0
+    for i in range(60):
+        d = people(120, seed=i)
+        g = subgroup_scores(score(d, n_boot=100), {'sex':d.sex})[1].set_index('metric').loc['accuracy']
+        hit += g.low<=0
+    assert hit>=50 # one side of the interval counts: the gap is never negative
+
+def test_small_and_one_sided_groups_have_no_number():
+    d = people(60)
+    g = np.where(d.patient.astype(int)<6, 'few', 'many')
+    t,gaps = subgroup_scores(score(d, n_boot=30), {'clinic':g})
+    assert t[t.group=='few'].value.isna().all() and (t[t.group=='few'].images>0).all() and not len(gaps)
+    t = subgroup_scores(score(d, n_boot=30), {'truth':d.target})[0]
+    assert (t[t.metric=='auc'].method=='undefined: one class only').all() and t[t.metric=='accuracy'].value.notna().all()
+
+def test_unknown_groups_are_counted():
+    d = people(60)
+    d.loc[:9,'sex'] = None
+    t = subgroup_scores(score(d, n_boot=20), {'sex':d.sex})[0]
+    assert t[t.group=='not known'].images.tolist()==[10,10] and t[t.metric=='auc'].images.sum()==len(d)
+
+def test_columns_survive_the_file(tmp_path):
+    d = people(40)
+    d.loc[0,'sex'],d.loc[1,'age'] = None,np.nan
+    d.assign(camera='007', width=100, height=50).to_csv(tmp_path/'p.csv', index=False)
+    back = read_predictions(tmp_path/'p.csv')
+    assert back.camera[0]=='007' and pd.isna(back.sex[0]) and np.isnan(back.age[1]) and back.width.dtype==float
+    assert list(back.columns[:6])==['path','patient','eye','target','p_no','p_yes'] and set(group_columns(back))=={'sex','age','eye'}
+    d.assign(age='old').to_csv(tmp_path/'q.csv', index=False)
+    with pytest.raises(DataError, match='q.csv: age is not a number'): read_predictions(tmp_path/'q.csv')
+
+def test_labels_are_compared_where_all_groups_have_them():
+    d = people(120)
+    lab = d[['path','patient','eye','sex']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes, p_b=.5,
+                                                   target_b=((d.sex=='f')&(d.target=='yes')).astype(int))
+    assert common_labels(lab, lab.sex)==['a']
+    t = subgroup_scores(score_multilabel(lab, n_boot=20), {'sex':lab.sex})[0].set_index(['group','metric']).value
+    for g,o in lab.groupby('sex'): assert t[g,'auc']==pytest.approx(skm.roc_auc_score(o.target_a, o.p_a))

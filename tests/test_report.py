@@ -1,0 +1,232 @@
+"The report of a run folder: made again from its files, honest about what is missing, marked as phantom on every page"
+import io, re, shutil, subprocess
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+from scipy.special import expit, softmax
+from sklearn import metrics as skm
+from fundus_fastai.core import DataError, read_json, write_json
+from fundus_fastai.calibration import add_calibration
+from fundus_fastai.eyes import operating_points, score_as
+from fundus_fastai.report import _jpeg, check_parts, flow_html, report_html, topic_table
+from fundus_fastai.runs import remake_report, rescore_run, write_pages
+
+KINDS = dict(category='oct', multilabel='diseases', number='age', grades='dr', ordered='dr_ordered', both='sex_age')
+DATE = '2026-01-31'
+
+def answers(kind, n=60, seed=0):
+    "A table of predictions of one kind: two images of each patient"
+    rng = np.random.default_rng(seed)
+    who = np.arange(n)//2
+    d = pd.DataFrame(dict(path=[f'{seed}-{i}.png' for i in range(n)], patient=[f'{seed}{w:03}' for w in who], eye=['L','R']*(n//2)))
+    if kind in ('category','grades','both'):
+        names = dict(category=['CNV','DME','NORMAL'], grades=['0','1','2','3'], both=['female','male'])[kind]
+        y = rng.integers(0, len(names), n//2)[who]
+        p = softmax(2*np.eye(len(names))[y]+rng.normal(size=(n,len(names))), axis=1)
+        d['target'] = np.array(names)[y]
+        d[[f'p_{c}' for c in names]] = p
+        if kind=='both': d['target_age'] = rng.integers(20, 90, n//2)[who]*1.; d['pred_age'] = d.target_age+rng.normal(0, 9, n)
+    elif kind=='multilabel':
+        for c,q in [('haze',.5),('drusen',.3)]:
+            d[f'target_{c}'] = (rng.random(n)<q).astype(int); d[f'p_{c}'] = expit(2*d[f'target_{c}']-1+rng.normal(size=n))
+    else:
+        d['target'] = rng.integers(0, 5, n//2)[who]*1. if kind=='ordered' else rng.integers(20, 90, n//2)[who]*1.
+        d['pred'] = d.target+rng.normal(0, .6 if kind=='ordered' else 8, n)
+    if kind not in ('number','both'): d['sex'],d['age'] = rng.choice(['f','m'], n//2)[who],rng.integers(20, 90, n//2)[who]*1.
+    return d
+
+@pytest.fixture
+def run(tmp_path, request, finished):
+    "A copy of a finished run of simulated answers: the folder, and its kind"
+    kind = getattr(request, 'param', 'category')
+    shutil.copytree(finished(kind), tmp_path, dirs_exist_ok=True)
+    return tmp_path/'run',kind
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    "Make a run of each kind once"
+    made = {}
+    def f(kind):
+        if kind not in made: make_run(made.setdefault(kind, tmp_path_factory.mktemp(kind)), kind)
+        return made[kind]
+    return f
+
+@pytest.fixture
+def quick(monkeypatch):
+    "Leave out the drawing where only words and numbers are looked at"
+    monkeypatch.setattr('fundus_fastai.report._png', lambda fig: b'no picture')
+
+def make_run(tmp_path, kind):
+    test,valid,out = answers(kind),answers(kind, seed=1),tmp_path/'run'
+    out.mkdir(); (tmp_path/'images').mkdir()
+    for i,p in enumerate(test.path): Image.fromarray(np.full((64,96), i, np.uint8)).save(tmp_path/'images'/p)
+    op = operating_points(kind, valid)
+    s = add_calibration(score_as(kind, test, op, valid, n_boot=40, task=KINDS[kind], source='phantom', arch='resnet10t', note='A note.'), valid)
+    s.save(out); valid.to_csv(out/'validation.csv', index=False)
+    pd.DataFrame(dict(epoch=[0,1], train_loss=[1,.5], valid_loss=[1,.6], accuracy=[.5,.6])).to_csv(out/'history.csv', index=False)
+    both = pd.concat([answers(kind, seed=2).assign(split='train'), valid.assign(split='valid'), test.assign(split='test')])
+    names = [c[7:] for c in both if c.startswith('target_')]
+    both['label'] = both.target if 'target' in both else [' + '.join(c for c in names if r[f'target_{c}']) or 'none' for _,r in both.iterrows()]
+    both[['path','patient','eye','split','label']].to_csv(out/'split.csv', index=False)
+    config = dict(task=KINDS[kind], arch='resnet10t', source='phantom', data='kermany2018', note='A note.', operating=op,
+                  read=dict(images=190, patients=95, why='no grade'), answer=dict(kind='category' if kind=='grades' else kind))
+    write_json(out/'config.json', config)
+    maps = ('Where it looks', ['maps', pd.DataFrame(dict(image=['a'], lift=[1.5]))], [(np.eye(60), 'a map')])
+    write_pages(out, s, tmp_path/'images', config, pd.read_csv(out/'history.csv'), sections=[maps])
+
+def undated(text): return re.sub(r'\d{4}-\d\d-\d\d', DATE, text)
+def sections(html): return re.findall('<h2>(.*?)</h2>', html)
+def page(out): return (out/'report.html').read_text(encoding='utf-8')
+
+@pytest.mark.parametrize('run', KINDS, indirect=True)
+def test_remade_from_its_files(run):
+    "Without report.html and without metrics.json the folder gives both back, to the last byte"
+    out,kind = run
+    html,m = page(out),read_json(out/'metrics.json')
+    (out/'report.html').unlink()
+    derived = ('metrics','counts','confusion','calibration','operating_points','by_patient','n_images','n_patients')
+    write_json(out/'metrics.json', {k:v for k,v in m.items() if k not in derived})
+    s = remake_report(out)
+    assert read_json(out/'metrics.json')==m and undated(page(out))==undated(html)
+    if kind not in ('number','ordered'): assert {'brier','ece','temperature'} <= set(s.metrics)
+
+@pytest.mark.parametrize('run', KINDS, indirect=True)
+def test_without_metrics_json(run):
+    "config.json says what the scores were of"
+    out,kind = run
+    m = read_json(out/'metrics.json')
+    (out/'metrics.json').unlink()
+    s = rescore_run(out)
+    assert (s.kind,s.task,s.source,s.split,s.note)==(kind,KINDS[kind],'phantom','test','A note.')
+    for k,v in m['metrics'].items(): assert s.metrics[k]['value']==pytest.approx(v['value'], nan_ok=True), k
+
+def test_numbers_are_those_of_the_table(run):
+    "Brier score and a threshold's sensitivity of the page, computed from predictions.csv by others"
+    out,_ = run
+    p = pd.read_csv(out/'predictions.csv', dtype=dict(patient=str))
+    names = sorted(c[2:] for c in p if c.startswith('p_'))
+    q = p[[f'p_{c}' for c in names]].to_numpy()
+    m = read_json(out/'metrics.json')
+    assert m['metrics']['brier']['value']==pytest.approx(((q-pd.get_dummies(p.target)[names].to_numpy())**2).sum(1).mean())
+    o = m['operating_points'][0]
+    hit = p[f"p_{o['question']}"]>o['threshold']
+    assert o['sensitivity']['value']==pytest.approx(skm.recall_score(p.target==o['question'], hit))
+    assert f">{m['metrics']['brier']['value']:.3f}<" in page(out) and f"{o['threshold']:.3f}" in page(out)
+
+def test_other_predictions_give_another_report(run, quick):
+    "The page follows predictions.csv, and pictures of images that are no longer the most wrong ones go"
+    out,_ = run
+    before = page(out)
+    p = pd.read_csv(out/'predictions.csv', dtype=dict(patient=str))
+    cols = [c for c in p if c.startswith('p_')]
+    p[cols] = p[cols].to_numpy()[:,[1,2,0]]
+    p.to_csv(out/'predictions.csv', index=False)
+    remake_report(out)
+    a,b = (re.search(r'<h2>Most wrong.*?</section>', o, re.S)[0] for o in (before,page(out)))
+    assert '<img' in a and '<img' not in b and page(out)!=before and 'a map' in page(out)
+
+ALL = ['What was asked','Data and split','Audit of the data','Results','Pictures of the results','Calibration','Operating points','By patient',
+       'Subgroups','Training','Most wrong','Where it looks','How the numbers were made, and their limits','How to cite','Reporting checklists']
+
+@pytest.mark.parametrize('run', KINDS, indirect=True)
+def test_what_it_holds(run):
+    out,kind = run
+    html,no = page(out),{'number':{'Calibration','Operating points'}, 'ordered':{'Calibration'}}.get(kind, set())
+    assert sections(html)==[o for o in ALL if o not in no]
+    assert '190 images, 95 patients' in html and 'no grade' in html and '10 images, 5 patients' in html and 'fundus audit' in html
+    assert html.count('<figcaption>')==html.count('>PHANTOM</span>') and not re.findall(r'https?://|<script|src="(?!data:)', html)
+    assert 'no substitute for the checklists' in html and 'fundus_fastai' in html and 'Not a medical device' in html
+    where = set(topic_table(sections(html))['where'])-{''}
+    assert where<=set(sections(html)) and len(where)>=6
+
+@pytest.mark.parametrize('lost,gone', [('history.csv','Training'), ('split.csv','Audit of the data'), ('report.json','Where it looks'),
+                                       ('validation.csv','Operating points'), ('config.json',None), ('README.md',None)])
+def test_a_file_is_missing(run, quick, lost, gone):
+    "What needs the file goes, the rest stays"
+    out,_ = run
+    (out/lost).unlink()
+    remake_report(out)
+    left = sections(page(out))
+    assert gone not in left and set(ALL)-{gone}<=set(left)
+
+def test_what_cannot_be_remade(run, tmp_path):
+    out,_ = run
+    for f,says in [('nothing','is no folder'), ('images','no predictions.csv')]:
+        with pytest.raises(DataError, match=says): remake_report(tmp_path/f)
+    for f in ('metrics.json','config.json'): (out/f).unlink()
+    with pytest.raises(DataError, match='neither metrics.json nor config.json'): remake_report(out)
+
+@pytest.mark.parametrize('name,text,says', [('split.csv','a,b\n1,2\n','no column path'), ('report.json','{"parts":[{"title":1}]}','damaged'),
+    ('report.json','[]','damaged'), ('report.json','{','not valid JSON'), ('audit.json','{"a":1}','no list of checks'),
+    ('predictions.csv','path,patient,target,p_CNV,p_DME,p_NORMAL\na,1,CNV,.5,.9,.1\n','do not sum to one'),
+    ('predictions.csv','path,patient,target,p_CNV,p_DME,p_NORMAL\na,1,CNV,.5,,.5\n','not a number')])
+def test_damaged_files_are_named(run, quick, name, text, says):
+    out,_ = run
+    before = page(out)
+    (out/name).write_text(text)
+    with pytest.raises(DataError, match=says): remake_report(out)
+    assert page(out)==before
+
+def test_an_audit_is_told(run, quick):
+    out,_ = run
+    for a in ([dict(check='near copies <b>', found=3, of=60, remark='see audit.csv')], dict(rows=[dict(check='near copies <b>', found=3)], more=1)):
+        write_json(out/'audit.json', a)
+        remake_report(out)
+        assert 'near copies &lt;b&gt;' in page(out) and 'No audit' not in page(out)
+
+def test_a_leak_is_counted_from_the_split(run, quick):
+    out,_ = run
+    d = pd.read_csv(out/'split.csv', dtype=str)
+    d.loc[d.split=='test','patient'] = d.patient[d.split=='train'].to_numpy()
+    d.to_csv(out/'split.csv', index=False)
+    remake_report(out)
+    assert re.search(r'patients on more than one side</td>\s*<td>30</td>', page(out))
+
+def test_kept_pictures_bring_no_program(run, quick):
+    "A stranger's run folder cannot put markup into the page"
+    out,_ = run
+    kept = read_json(out/'report.json')
+    evil = '"><script>alert(1)</script>'
+    kept['parts'][1]['figures'][0]['caption'] = kept['parts'][1]['title'] = kept['parts'][1]['body'][0] = evil
+    kept['parts'][1]['body'][1] = dict(columns=[evil], rows=[[evil]])
+    kept['config'] = {evil:evil}; kept['splits'] = dict(columns=[evil], rows=[[evil]])
+    write_json(out/'report.json', kept)
+    remake_report(out)
+    assert '<script' not in page(out) and '&lt;script' in page(out)
+    kept['parts'][1]['figures'][0]['code'] = evil
+    with pytest.raises(DataError, match='damaged'): check_parts(kept['parts'])
+
+def test_real_data_bear_no_mark(run, quick):
+    out,_ = run
+    m = read_json(out/'metrics.json')
+    write_json(out/'metrics.json', m|dict(source='local'))
+    (out/'report.json').unlink(); (out/'config.json').unlink()
+    remake_report(out)
+    assert 'phantom' not in re.sub('<style>.*?</style>', '', page(out), flags=re.S).lower()
+
+def test_further_metrics_do_no_harm(run, quick):
+    "A metric that this library does not know yet is shown under its own name"
+    out,_ = run
+    s = rescore_run(out)
+    s.metrics |= dict(mcc=dict(value=-.2, low=-.5, high=.1, method='patient bootstrap'), new_one=dict(value=3., low=None, high=None, method='x'))
+    html = report_html(s)
+    assert 'MCC' in html and 'new one' in html and '-0.500 to 0.100' in html
+
+def test_phantom_stands_in_the_picture():
+    plain,marked = (np.asarray(Image.open(io.BytesIO(_jpeg(np.full((80,120), 100, np.uint8), phantom=k)))).astype(int) for k in (False,True))
+    changed = np.argwhere(abs(plain-marked)>40)
+    assert len(changed)>100 and changed[:,0].min()>50 and abs(plain-marked)[:50].max()<=8
+
+def test_flow_adds_up():
+    d = pd.DataFrame(dict(patient=list('aabbccdd'), split=['train']*4+['valid']*2+['test']*2))
+    html = flow_html(d, dict(images=11, patients=6), 'test')
+    assert [int(o) for o in re.findall(r'(\d+) images?', html)]==[11,3,4,2,2] and [int(o) for o in re.findall(r'(\d+) patients?', html)]==[6,2,2,1,1]
+
+@pytest.mark.skipif(not (shutil.which('chromium') and shutil.which('pdftotext')), reason='needs chromium and pdftotext')
+def test_every_printed_page_says_phantom(run, tmp_path):
+    out,_ = run
+    flags = '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'
+    subprocess.run(['chromium', *flags.split(), f'--user-data-dir={tmp_path}/profile', '--no-pdf-header-footer', f'--print-to-pdf={tmp_path}/r.pdf',
+                    f'file://{out}/report.html'], check=True, capture_output=True, timeout=120)
+    text = subprocess.run(['pdftotext', '-layout', tmp_path/'r.pdf', '-'], check=True, capture_output=True, text=True).stdout
+    pages = text.split('\f')[:-1]
+    assert len(pages)>=5 and all('PHANTOM DATA' in o for o in pages)
