@@ -8,7 +8,7 @@ __all__ = ['SIXTEEN', 'METRICS', 'find_nets', 'multiply_adds', 'net_facts', 'Sam
            'read_comparison', 'spread', 'plot_comparison', 'export_net', 'save_comparison', 'check_comparison',
            'compare_nets']
 
-# %% ../nbs/44_compare.ipynb #85c305fa
+# %% ../nbs/44_compare.ipynb #fe9fef62
 import errno, gc, shutil, time
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ from .stats import (Estimate, _no_bootstrap, _share, auc, bootstrap, confusion, 
 from .evaluate import PHANTOM, _arrays, _axes, _mark, read_predictions
 from .multilabel import _labels, _nanmean
 from .grades import cut_points
-from .runs import (choose, demand_known, fit_run, make_learner, score_run, split_note, split_table, start_run,
-                                validate, write_pages)
+from .runs import (choose, demand_known, fit_run, make_learner, run_files, score_run, split_note,
+                                split_table, start_run, validate, write_pages)
 from .paired import holm, paired_bootstrap
 
-# %% ../nbs/44_compare.ipynb #52c64013
+# %% ../nbs/44_compare.ipynb #3c0e42ea
 SIXTEEN = ('densenet121','densenet169','densenet201','inception_v3','inception_resnet_v2','mobilenetv1_100',
            'mobilenetv2_100','legacy_xception', *[f'tf_efficientnet_b{i}.aa_in1k' for i in range(8)])
 
-# %% ../nbs/44_compare.ipynb #bfd3291b
+# %% ../nbs/44_compare.ipynb #1ff4d466
 def find_nets(archs # names with commas, a list of names, or 'sixteen'
              )->list:
     "The names in `archs`, each known and there once; raises `DataError`, or `EyeError` with the nearest names"
@@ -50,7 +50,7 @@ def find_nets(archs # names with commas, a list of names, or 'sixteen'
     for o in names: find_net(o)
     return names
 
-# %% ../nbs/44_compare.ipynb #1bd28355
+# %% ../nbs/44_compare.ipynb #95b544e7
 def multiply_adds(model, # a net
                   size:int # side of the input in pixels
                  )->int:
@@ -61,14 +61,14 @@ def multiply_adds(model, # a net
     model.train(before)
     return f.get_total_flops()//2
 
-# %% ../nbs/44_compare.ipynb #f273e0da
+# %% ../nbs/44_compare.ipynb #58f3ea6b
 def _blank(net, n_out, pretrained):
     "Body and head of `net` on the meta device"
     make = create_timm_model if net.source=='timm' else create_vision_model
     with torch.device('meta'): m = make(net.builder, n_out, pretrained=False, **_head(pretrained, {}))
     return (m[0] if isinstance(m, tuple) else m).eval()
 
-# %% ../nbs/44_compare.ipynb #c5e02410
+# %% ../nbs/44_compare.ipynb #25b89d74
 def net_facts(arch:str, # name of the net
               n_out:int=2, # outputs
               size:int=None, # side of the input in pixels (default: the net's own)
@@ -81,7 +81,7 @@ def net_facts(arch:str, # name of the net
     return dict(arch=arch, size=size, parameters=sum(p.numel() for p in m.parameters()), file_mb=n_bytes/1e6,
                 macs=multiply_adds(m, size))
 
-# %% ../nbs/44_compare.ipynb #db9cd709
+# %% ../nbs/44_compare.ipynb #7a09ef45
 class Sample(Callback):
     "Time a few batches of training and of validation, then stop"
     order = 70
@@ -98,7 +98,7 @@ def _settle(device):
     "Wait for a GPU"
     if torch.device(device).type=='cuda': torch.cuda.synchronize()
 
-# %% ../nbs/44_compare.ipynb #9703f2ce
+# %% ../nbs/44_compare.ipynb #6c9e9820
 def seconds_an_epoch(learn # an untrained `Learner`; it is spoiled by this
                     )->float:
     "Time some batches and reckon how long an epoch with its validation will take"
@@ -108,7 +108,7 @@ def seconds_an_epoch(learn # an untrained `Learner`; it is spoiled by this
     def mean(t): return float(np.mean(t[1:] or t)) if t else 0. # the first batch warms up
     return mean(s.times[True])*max(1, len(learn.dls.train)) + mean(s.times[False])*len(learn.dls.valid)
 
-# %% ../nbs/44_compare.ipynb #047121d7
+# %% ../nbs/44_compare.ipynb #baa2f432
 def epochs_that_fit(minutes:float, # time for one net
                     seconds:float, # an epoch takes
                     freeze_epochs:int=0 # epochs of the head alone, to be taken off
@@ -116,7 +116,7 @@ def epochs_that_fit(minutes:float, # time for one net
     "Whole epochs with all layers in training that fit into `minutes`"
     return max(1, int(60*minutes/seconds)-freeze_epochs)
 
-# %% ../nbs/44_compare.ipynb #e3c067ba
+# %% ../nbs/44_compare.ipynb #cfd4f737
 def _reset_peak(device):
     "Set the mark of the highest memory back; say what the mark is of"
     if torch.device(device).type=='cuda': torch.cuda.reset_peak_memory_stats(); return 'allocated on the GPU'
@@ -125,14 +125,14 @@ def _reset_peak(device):
     except OSError: return 'of the process, highest so far'
     return 'of the process'
 
-# %% ../nbs/44_compare.ipynb #8158449e
+# %% ../nbs/44_compare.ipynb #5393db6c
 def _peak(device):
     "The highest memory since `_reset_peak`, in MB; NaN where the system does not tell"
     if torch.device(device).type=='cuda': return torch.cuda.max_memory_allocated()/1e6
     try: return next(int(o.split()[1]) for o in open('/proc/self/status') if o.startswith('VmHWM'))*1024/1e6
     except (OSError, StopIteration): return np.nan
 
-# %% ../nbs/44_compare.ipynb #fa5027f6
+# %% ../nbs/44_compare.ipynb #8b360ea2
 class Watch(Callback):
     "Count images and seconds of training, and the peak of memory"
     order = 66
@@ -147,7 +147,7 @@ class Watch(Callback):
         self.seconds += time.perf_counter()-self.t0
     def after_fit(self): self.mb = _peak(self.dls.device)
 
-# %% ../nbs/44_compare.ipynb #a3ce30ee
+# %% ../nbs/44_compare.ipynb #a8d28893
 def images_a_second(model, # a net
                     size:int, # side of the input in pixels
                     bs:int=32, # images a batch
@@ -164,7 +164,7 @@ def images_a_second(model, # a net
     model.train(before)
     return n/t
 
-# %% ../nbs/44_compare.ipynb #cc6a106e
+# %% ../nbs/44_compare.ipynb #846f9425
 def _learner(df, o):
     "A learner by the options `o`, the same for the same seed"
     set_seed(o['seed'])
@@ -173,7 +173,7 @@ def _learner(df, o):
     demand_known(learn, df)
     return learn
 
-# %% ../nbs/44_compare.ipynb #879c619f
+# %% ../nbs/44_compare.ipynb #d80b8f58
 def _plan(run, df, o, bs):
     "What is decided before training, and holds when a run is resumed: batch size and epochs"
     old = read_json(run/'plan.json') if (run/'plan.json').exists() else {}
@@ -182,12 +182,13 @@ def _plan(run, df, o, bs):
     if o['minutes']:
         sec = seconds_an_epoch(_learner(df, {**o, 'bs':bs}))
         p['epochs'] = epochs_that_fit(o['minutes'], sec, p['freeze_epochs'])
-        say(f"{o['arch']}: {sec:.1f} s an epoch, so {p['epochs']+p['freeze_epochs']} epochs for {o['minutes']:g} minutes"
-            + ('' if sec*(1+p['freeze_epochs'])<=60*o['minutes'] else ', which is more than was granted'))
+        n = p['epochs']+p['freeze_epochs']
+        say(f"{o['arch']}: {sec:.1f} s an epoch, so {n} epochs for {o['minutes']:g} minutes"
+            + ('' if sec*n<=60*o['minutes'] else ', the least there is, and more than was granted'))
     write_json(run/'plan.json', p)
     return p
 
-# %% ../nbs/44_compare.ipynb #4ae5276a
+# %% ../nbs/44_compare.ipynb #4df278f6
 def _pages(run, learn, df, o, hist, valid):
     "Model, scores and pages of a run"
     note,side = split_note(df, o['allow_leak']),'test' if (df.split=='test').any() else 'valid'
@@ -199,17 +200,17 @@ def _pages(run, learn, df, o, hist, valid):
                 split_hash=split_hash(df), note=note, operating=choose(learn, o['task'], valid),
                 training={**kept, 'weights':learn.eye['weights'], 'size':input_size(learn)})
     save_model(learn, run, o['task'], **more)
-    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], run, o['workers'], more['operating'],
-                  valid, task=o['task'], source=more['source'], arch=o['arch'], split=side, note=note)
-    write_pages(run, s, df.attrs['root'], dict(task=o['task'], arch=o['arch'], **more), hist, split_table(df))
+    rows,what = df[df.split==side].reset_index(drop=True),dict(task=o['task'], source=more['source'], arch=o['arch'])
+    s = score_run(learn, rows, df.attrs['root'], run, o['workers'], more['operating'], valid, split=side, note=note, **what)
+    write_pages(run, s, df.attrs['root'], what|more, hist, split_table(df))
 
-# %% ../nbs/44_compare.ipynb #9440e5f7
+# %% ../nbs/44_compare.ipynb #b403fb2e
 def _device(device):
     "Name of a device, for the table"
     if torch.device(device).type=='cuda': return torch.cuda.get_device_name()
     return f"{torch.device(device).type.upper()}, {torch.get_num_threads()} thread{'s'*(torch.get_num_threads()>1)}"
 
-# %% ../nbs/44_compare.ipynb #9425fcd1
+# %% ../nbs/44_compare.ipynb #a79c3b15
 def _cost(run, learn, o, hist, watch):
     "What a net took: size, work, speed, memory, time"
     size,model = input_size(learn),learn.model
@@ -220,7 +221,7 @@ def _cost(run, learn, o, hist, watch):
                 minutes=hist.seconds.sum()/60, epochs=len(hist), bs=o['bs'], bs_asked=o['bs_asked'],
                 device=_device(learn.dls.device))
 
-# %% ../nbs/44_compare.ipynb #de770617
+# %% ../nbs/44_compare.ipynb #c0f17073
 def train_net(run, # folder of this net and seed
               df, # frame with `split`, and the target as `load_frame` leaves it
               o:dict, # options: task, arch, weights, epochs, minutes, seed, bs, ...
@@ -232,7 +233,8 @@ def train_net(run, # folder of this net and seed
     o = {**o, **p, 'bs_asked':o['bs']}
     learn,watch = _learner(df, o),Watch()
     save_split(df, start_run(run, True, True)/'split.csv', allow_leak=o['allow_leak'])
-    info = dict(data=split_hash(df, labels=['label']))|{k:o[k] for k in ('task','arch','weights','size','bs','recipe','fit')}
+    info = {k:o[k] for k in ('task','arch','weights','size','bs','balance','recipe','fit')}
+    info['data'] = split_hash(df, labels=['label'])
     learn.add_cb(watch)
     hist = fit_run(learn, run, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], True, info)
     learn.remove_cb(watch)
@@ -240,7 +242,7 @@ def train_net(run, # folder of this net and seed
     write_json(run/'cost.json', _cost(run, learn, o, hist, watch))
     shutil.rmtree(run/'checkpoints', ignore_errors=True)
 
-# %% ../nbs/44_compare.ipynb #5c773493
+# %% ../nbs/44_compare.ipynb #aa28558f
 def _is_memory(e):
     "Does the error `e` say that memory ran out?"
     return isinstance(e, (MemoryError,torch.OutOfMemoryError)) or any(o in str(e).lower() for o in
@@ -253,7 +255,7 @@ def _free():
     gc.collect()
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
-# %% ../nbs/44_compare.ipynb #571b4e9f
+# %% ../nbs/44_compare.ipynb #318d8a07
 def _attempt(run, df, o, bs, train):
     "Train once; the error, if it is not one that stops everything"
     try: train(run, df, o, bs)
@@ -274,8 +276,9 @@ def _trained(run, df, o, train):
         say(f"{o['arch']}: out of memory; again with {bs} images a batch")
         start_run(run, force=True)
 
-# %% ../nbs/44_compare.ipynb #79b0c150
-def _finished(run): return all((run/o).exists() for o in ('metrics.json','cost.json','validation.csv','predictions.csv'))
+# %% ../nbs/44_compare.ipynb #ead34358
+_done_files = ('metrics.json','cost.json','validation.csv','predictions.csv')
+def _finished(run): return all((run/o).exists() for o in _done_files)
 
 def run_folder(out, # folder of a comparison
                arch:str, # name of a net
@@ -284,7 +287,7 @@ def run_folder(out, # folder of a comparison
     "Where the run of a net and seed lies"
     return Path(out)/f'{arch}-{seed}'
 
-# %% ../nbs/44_compare.ipynb #5bee6fea
+# %% ../nbs/44_compare.ipynb #b6262235
 def _run_all(out, df, o, archs, seeds, train):
     "Train what is not finished; an error is kept as `error.json` in the folder of its run"
     todo = [(a,s) for a in archs for s in seeds]
@@ -298,13 +301,13 @@ def _run_all(out, df, o, archs, seeds, train):
             write_json(run/'error.json', dict(error=f'{type(e).__name__}: {_first_line(e)}'))
         _free()
 
-# %% ../nbs/44_compare.ipynb #fffeb531
+# %% ../nbs/44_compare.ipynb #0748ec05
 METRICS = dict(category=('auc','accuracy','balanced_accuracy'), multilabel=('auc',), number=('mae',),
                grades=('qwk','accuracy','balanced_accuracy'), ordered=('qwk','mae'), both=('auc','accuracy','mae'))
 
 def _ones(y, w): return np.ones(len(y)) if w is None else np.asarray(w, float)
 
-# %% ../nbs/44_compare.ipynb #f821bae8
+# %% ../nbs/44_compare.ipynb #8666afb0
 def _mean_auc(y, p, w=None):
     "AUC of two classes; of more, or of several labels, their mean"
     if y.ndim>1: return _nanmean([auc(y[:,i], p[:,i], w) for i in range(y.shape[1])])
@@ -320,7 +323,7 @@ def _kappa(y, p, w=None): return quadratic_kappa(confusion(y, p, int(max(y.max()
 
 _scores = dict(auc=_mean_auc, accuracy=_accuracy, balanced_accuracy=_balanced, qwk=_kappa, mae=mean_abs_error)
 
-# %% ../nbs/44_compare.ipynb #7f1d225a
+# %% ../nbs/44_compare.ipynb #fda68de5
 def _pair(preds, kind, metric, cuts=None):
     "Truth and answers that `metric` compares"
     if kind=='multilabel': return _labels(preds)
@@ -331,7 +334,7 @@ def _pair(preds, kind, metric, cuts=None):
     y,p = _arrays(preds, [c[2:] for c in preds if c.startswith('p_')])
     return (y,p.argmax(1)) if metric=='qwk' else (y,p)
 
-# %% ../nbs/44_compare.ipynb #4ce4fa7c
+# %% ../nbs/44_compare.ipynb #39b8781b
 def over_seeds(metric:str # name: 'auc', 'accuracy', 'balanced_accuracy', 'qwk' or 'mae'
               ): # function of truth, answers [n,...,seeds] and weights
     "The mean of `metric` over the seeds that are stacked along the last axis"
@@ -339,7 +342,7 @@ def over_seeds(metric:str # name: 'auc', 'accuracy', 'balanced_accuracy', 'qwk' 
     def mean(y, p, w=None): return np.mean([f(y, p[...,i], w) for i in range(p.shape[-1])], axis=0)
     return mean
 
-# %% ../nbs/44_compare.ipynb #4f8489fb
+# %% ../nbs/44_compare.ipynb #fec72383
 def _side_scores(y, p, patient, metric, names, n_boot):
     "Estimate by patients, and its standard error"
     f = over_seeds(metric)
@@ -348,7 +351,7 @@ def _side_scores(y, p, patient, metric, names, n_boot):
     if names and np.isnan(e.low): e = _no_bootstrap(metric, e, y, patient, names, .95)
     return e, float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan
 
-# %% ../nbs/44_compare.ipynb #c12df0a9
+# %% ../nbs/44_compare.ipynb #dd3a64ca
 class _Side:
     "The predictions of all nets on one side of the split: truth once, answers by net"
     def __init__(self, kind, metric): self.kind,self.metric,self.first,self.answers = kind,metric,None,{}
@@ -365,7 +368,7 @@ class _Side:
         p = [c[2:] for c in self.first if c.startswith('p_')]
         return p if self.metric in ('auc','accuracy','balanced_accuracy') and self.kind!='multilabel' else []
 
-# %% ../nbs/44_compare.ipynb #148f9dd9
+# %% ../nbs/44_compare.ipynb #c3a00805
 def pick_nets(table, # columns arch, valid, valid_se, file_mb: scores of VALIDATION images
               metric:str='auc' # of `mae` less is better
              )->tuple: # names of the most accurate and of the light net; `None` where no net has a score
@@ -378,7 +381,7 @@ def pick_nets(table, # columns arch, valid, valid_se, file_mb: scores of VALIDAT
     near = t[t.good>=best.good-(0 if np.isnan(best.valid_se) else best.valid_se)]
     return best.arch, near.sort_values('file_mb', kind='stable').arch.iloc[0]
 
-# %% ../nbs/44_compare.ipynb #e15a1162
+# %% ../nbs/44_compare.ipynb #1b943e66
 @dataclass(repr=False)
 class Comparison:
     "Nets side by side: a row a net, a row a run, and the two that validation picked"
@@ -398,7 +401,7 @@ class Comparison:
     def failed(self): return self.runs[self.runs.error!='']
     def __repr__(self): return str(self)
 
-# %% ../nbs/44_compare.ipynb #bc7eb08e
+# %% ../nbs/44_compare.ipynb #13aba3c3
 def _row(out, arch, seed, sides, kind, metric):
     "One run: its scores on either side, what it cost, or why it is not there"
     run = run_folder(out, arch, seed)
@@ -410,25 +413,25 @@ def _row(out, arch, seed, sides, kind, metric):
     c = {k: np.nan if v is None else v for k,v in read_json(run/'cost.json').items()}
     return c | got | dict(error='', folder=run.name)
 
-# %% ../nbs/44_compare.ipynb #a2567818
-_costs = ['size','parameters','file_mb','macs','train_images_s','infer_images_s','memory_mb','memory_of','minutes','epochs',
-          'bs','bs_asked','device']
+# %% ../nbs/44_compare.ipynb #f8615bc9
+_costs = ['size','parameters','file_mb','macs','train_images_s','infer_images_s','memory_mb','memory_of','minutes',
+          'epochs','bs','bs_asked','device']
+_mean_of = ('train_images_s','infer_images_s','memory_mb','minutes')
 
 def _net_row(arch, runs, sides, n_boot):
     "One net: mean scores of its seeds with intervals, and mean costs"
     ok,bad = runs[runs.error==''],runs[runs.error!='']
-    r = dict(arch=arch, seeds=' '.join(map(str, ok.seed)), error='; '.join(f'seed {o.seed}: {o.error}' for o in bad.itertuples()))
+    why = '; '.join(f'seed {o.seed}: {o.error}' for o in bad.itertuples())
+    r = dict(arch=arch, seeds=' '.join(map(str, ok.seed)), error=why)
     for k,s in sides.items():
         if not len(ok): continue
         e,se = _side_scores(s.y, s.stack(arch), s.patient, s.metric, s.names(), n_boot)
         r |= {k:e.value, f'{k}_low':e.low, f'{k}_high':e.high, f'{k}_se':se, f'{k}_interval':e.method,
               f'{k}_seed_min':ok[k].min(), f'{k}_seed_max':ok[k].max()}
-    for c in [c for c in _costs if c in ok]: r[c] = ok[c].mean() if c in _mean_of else ok[c].iloc[0] if len(ok) else None
+    for c in [c for c in _costs if len(ok)]: r[c] = ok[c].mean() if c in _mean_of else ok[c].iloc[0]
     return r
 
-_mean_of = ('train_images_s','infer_images_s','memory_mb','minutes')
-
-# %% ../nbs/44_compare.ipynb #235b4497
+# %% ../nbs/44_compare.ipynb #322cb2a2
 def _differences(nets, best, side, n_boot):
     "Each net minus the one that validation chose, on the reported side, with Holm's correction"
     rows = {}
@@ -442,13 +445,13 @@ def _differences(nets, best, side, n_boot):
     if known.any(): t.loc[known, 'p_holm'] = holm(t.p[known].to_numpy())
     return nets.assign(**{c:t[c].to_numpy(float) for c in t})
 
-# %% ../nbs/44_compare.ipynb #d42f4705
+# %% ../nbs/44_compare.ipynb #6b61d1a2
 def _demand_metric(kind, metric):
     "The metric to compare by; raises `DataError` for one that this kind of answer has not"
     if metric in (None, *METRICS[kind]): return metric or METRICS[kind][0]
     raise DataError(f"{metric!r} does not measure answers of the kind {kind}: choose {', '.join(METRICS[kind])}")
 
-# %% ../nbs/44_compare.ipynb #6e71c765
+# %% ../nbs/44_compare.ipynb #1c81e720
 def read_comparison(out, # folder of a comparison
                     metric:str=None, # what to compare by (default: the first of `METRICS` for this kind of answer)
                     n_boot:int=1000 # resamples of patients
@@ -464,16 +467,17 @@ def read_comparison(out, # folder of a comparison
     if live: nets = _differences(nets, best, list(live.values())[-1], n_boot)
     nets['picked'] = [' and '.join(w for w,o in (('most accurate',best),('light',light)) if o==a) for a in nets.arch]
     counts = {k:(len(s.first), s.patient.nunique()) for k,s in live.items()}
-    if best: nets = nets.sort_values('valid', ascending=metric=='mae', kind='stable', na_position='last', ignore_index=True)
+    if best: nets = nets.sort_values('valid', ascending=metric=='mae', kind='stable', ignore_index=True)
     return Comparison(nets, runs, metric, m['kind'], m['task'], m['source'], list(sides)[-1], counts, best, light)
 
-# %% ../nbs/44_compare.ipynb #5eac3a40
+# %% ../nbs/44_compare.ipynb #d5f20c78
 def _settings(out):
     "What was compared; raises `DataError` where `out` holds no comparison"
-    if not (Path(out)/'comparison.json').exists(): raise DataError(f"{out} holds no comparison: comparison.json is missing")
-    return read_json(Path(out)/'comparison.json')
+    f = Path(out)/'comparison.json'
+    if not f.exists(): raise DataError(f"{out} holds no comparison: comparison.json is missing")
+    return read_json(f)
 
-# %% ../nbs/44_compare.ipynb #60a26d04
+# %% ../nbs/44_compare.ipynb #ff7cd617
 _names = dict(auc='AUC', accuracy='accuracy', balanced_accuracy='balanced accuracy', qwk='quadratic kappa',
               mae='mean absolute error')
 
@@ -490,7 +494,7 @@ def _big(x):
 
 def _p(p): return '' if p!=p else '<0.001' if p<.001 else f'{p:.3f}'
 
-# %% ../nbs/44_compare.ipynb #57fe5619
+# %% ../nbs/44_compare.ipynb #d6749545
 def _shown(c):
     "The table for people: a row a net"
     rows = []
@@ -499,30 +503,33 @@ def _shown(c):
         score = {f'{k}: {_names[c.metric]}': _ends(g(k), g(f'{k}_low'), g(f'{k}_high')) for k in c.counts}
         if len(r['seeds'].split())>1: score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
         small = f" (of {g('bs_asked'):.0f})" if g('bs')<g('bs_asked') else ''
-        rows.append({'net':r['arch'], **score, 'minus best':_ends(g('difference'), g('difference_low'), g('difference_high'), '+'),
-                     'p':_p(g('p')), 'p, Holm':_p(g('p_holm')), 'parameters':_big(g('parameters')), 'file, MB':_one(g('file_mb')),
+        less = _ends(g('difference'), g('difference_low'), g('difference_high'), '+')
+        rows.append({'net':r['arch'], 'picked':r['picked'], **score, 'minus best':less, 'p':_p(g('p')),
+                     'p, Holm':_p(g('p_holm')), 'parameters':_big(g('parameters')), 'file, MB':_one(g('file_mb')),
                      'multiply-adds':_big(g('macs')), 'training, images/s':_one(g('train_images_s')),
-                     'net alone, images/s':_one(g('infer_images_s')), 'memory, MB':_one(g('memory_mb')),
+                     'net alone, images/s':_one(g('infer_images_s'), 0), 'memory, MB':_one(g('memory_mb'), 0),
                      'minutes':_one(g('minutes'), 2), 'epochs':_one(g('epochs'), 0), 'batch':_one(g('bs'), 0)+small,
-                     'picked':r['picked'], 'error':r['error']})
-    return pd.DataFrame(rows).fillna('').replace({'error':{'':np.nan}}).dropna(axis=1, how='all').fillna('')
+                     'error':r['error']})
+    t = pd.DataFrame(rows).fillna('')
+    return t if t.error.any() else t.drop(columns='error')
 
 def _one(x, d=1): return '' if x!=x else f'{x:,.{d}f}'
 
-# %% ../nbs/44_compare.ipynb #684c9325
+# %% ../nbs/44_compare.ipynb #4d0c0bbf
 def _told(c):
     "What was compared, and how it was chosen, in sentences"
     n = ' and '.join(f'{i} {k} images of {p} patients' for k,(i,p) in c.counts.items())
     what = f"{c.task}: {len(c.nets)} nets, {n or 'none trained yet'}. Intervals (95 %) and differences by patients."
     if not c.most_accurate: return [what]
-    rule = (f"By validation, {c.most_accurate} is the most accurate, and {c.light} the light one: the smallest file within one "
-            "standard error of the best.")
+    rule = (f"By validation, {c.most_accurate} is the most accurate, and {c.light} the light one: the smallest file "
+            "within one standard error of the best.")
     tested = ("Test data chose nothing; they are compared with the most accurate net." if c.side=='test' else
               "There was no test side: these patients chose, and the numbers flatter.")
     on = c.nets.dropna(subset=['valid']).iloc[0]
-    return [what, rule, tested, f"Measured on {on.device}; memory {on.memory_of}; net alone with the batch that is named."]
+    speed = f"Speeds on {on.device}: in training with loading, of the net alone without, in batches of the size named."
+    return [what, rule, tested, f"{speed} Memory: peak {on.memory_of}."]
 
-# %% ../nbs/44_compare.ipynb #028c07e5
+# %% ../nbs/44_compare.ipynb #589057ae
 def _comparison_str(self):
     "A plain table for the terminal"
     loud = ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if self.phantom else []
@@ -536,7 +543,7 @@ def _comparison_html(self):
 
 Comparison.__str__,Comparison._repr_html_ = _comparison_str,_comparison_html
 
-# %% ../nbs/44_compare.ipynb #c27b18c5
+# %% ../nbs/44_compare.ipynb #261562f3
 def spread(want, # where each label would like to be [n]
            gap:float, # least distance of two
            low:float=0., # lower end of the room
@@ -550,7 +557,7 @@ def spread(want, # where each label would like to be [n]
     res[order] = np.clip(isotonic_regression(want[order]-steps).x, low, high-steps[-1]) + steps
     return res
 
-# %% ../nbs/44_compare.ipynb #0a6626c3
+# %% ../nbs/44_compare.ipynb #005b9c09
 _colors = {'most accurate':'#1d4e89', 'light':'#b45309', '':'#7a8794'}
 
 def _color(picked): return _colors[picked.split(' and ')[0]]
@@ -559,14 +566,15 @@ def _points(ax, t, side):
     "A dot with its interval for each net; its label, not yet in place"
     for r in t.to_dict('records'):
         x,v,c = r['file_mb'],r[side],_color(r['picked'])
-        if r[f'{side}_low']==r[f'{side}_low']: ax.plot([x,x], [r[f'{side}_low'],r[f'{side}_high']], color=c, lw=1.4, alpha=.55)
+        low,high = r[f'{side}_low'],r[f'{side}_high']
+        if low==low: ax.plot([x,x], [low,high], color=c, lw=1.4, alpha=.55)
         ax.plot(x, v, 'o', color=c, ms=6 if r['picked'] else 4.5, zorder=3)
         name = r['arch'] + (f" ({r['picked']})" if r['picked'] else '')
-        yield ax.annotate(name, (x,v), (1.04,.5), textcoords='axes fraction', va='center', ha='left', fontsize=8, color=c,
-                          weight='bold' if r['picked'] else 'normal', parse_math=False, annotation_clip=False,
+        yield ax.annotate(name, (x,v), (1.04,.5), textcoords='axes fraction', va='center', ha='left', fontsize=8,
+                          color=c, weight='bold' if r['picked'] else 'normal', parse_math=False, annotation_clip=False,
                           arrowprops=dict(arrowstyle='-', color='#c3cad2', lw=.6, shrinkA=1, shrinkB=4))
 
-# %% ../nbs/44_compare.ipynb #453b6285
+# %% ../nbs/44_compare.ipynb #91502787
 def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
                     side:str=None, # 'test' or 'valid' (default: what is reported)
                     ax=None # matplotlib axes to draw on
@@ -585,7 +593,7 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
     if len(t): _round_sizes(ax, t.file_mb); _place(ax, labels)
     return _mark(ax, c.source, y=1.1)
 
-# %% ../nbs/44_compare.ipynb #5bce89db
+# %% ../nbs/44_compare.ipynb #5011cc34
 def _round_sizes(ax, mb):
     "Plain numbers on the axis of sizes, and room at both ends"
     lo,hi = mb.min()/1.5,mb.max()*1.5
@@ -600,7 +608,7 @@ def _place(ax, labels):
     gap = max(o.get_window_extent().height for o in labels)*1.15/ax.get_window_extent().height
     for o,y in zip(labels, spread([(o.xy[1]-low)/(high-low) for o in labels], gap)): o.set_position((1.04,y))
 
-# %% ../nbs/44_compare.ipynb #3ce99266
+# %% ../nbs/44_compare.ipynb #6c612c7c
 def _why(c, word, arch, folder):
     "The paragraph on top of an exported model's card"
     r = c.nets.set_index('arch').loc[arch]
@@ -611,7 +619,7 @@ def _why(c, word, arch, folder):
             f'{", mean over seeds " + r.seeds if " " in r.seeds else ""}). Copied from `{folder}`; the comparison is '
             'in `compare.csv` beside this folder.\n\n')
 
-# %% ../nbs/44_compare.ipynb #f996be68
+# %% ../nbs/44_compare.ipynb #7c7cefe1
 def export_net(c:Comparison, # with its picks
                word:str, # 'most accurate' or 'light'
                out # folder of the comparison
@@ -620,13 +628,13 @@ def export_net(c:Comparison, # with its picks
     arch,out = dict([('most accurate',c.most_accurate),('light',c.light)])[word],Path(out)
     runs = c.runs[(c.runs.arch==arch)&(c.runs.error=='')].sort_values('valid', ascending=c.metric=='mae', kind='stable')
     run,to = out/runs.folder.iloc[0],out/word.replace(' ','_')
-    for o in ('model.safetensors','config.json','split.csv','metrics.json','predictions.csv','validation.csv','report.html'):
+    for o in run_files[:-1]: # all but the card
         with whole_file(to/o) as f: shutil.copyfile(run/o, f)
     card = _why(c, word, arch, run.name) + (run/'README.md').read_text(encoding='utf-8')
     with whole_file(to/'README.md') as f: f.write_text(card, encoding='utf-8')
     return to
 
-# %% ../nbs/44_compare.ipynb #dcec4140
+# %% ../nbs/44_compare.ipynb #023c7c9d
 def save_comparison(c:Comparison, # from `read_comparison`
                     out # its folder
                    )->Path:
@@ -641,34 +649,37 @@ def save_comparison(c:Comparison, # from `read_comparison`
     for o in ('most accurate','light'): export_net(c, o, out)
     return out
 
-# %% ../nbs/44_compare.ipynb #5f6fe55f
+# %% ../nbs/44_compare.ipynb #af8bb6ac
 def check_comparison(out, # folder
                      resume:bool=False, # go on with a comparison
                      force:bool=False # start it again
                     )->Path:
     "Pass `out` on if a comparison may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
-    if resume and force: raise DataError("--resume goes on with a comparison and --force starts it again: pass one of them")
+    if resume and force: raise DataError("--resume goes on and --force starts again: pass one of them")
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
     mine = (out/'comparison.json').exists()
     if not out.exists() or not any(out.iterdir()): return out
-    if mine and not (resume or force): raise DataError(f"{out} holds a comparison: pass --resume to go on, or --force to start again")
+    if mine and not (resume or force):
+        raise DataError(f"{out} holds a comparison: pass --resume to go on with it, or --force to start again")
     if not mine: raise DataError(f"{out} holds something else than a comparison: choose another folder")
     return out
 
-# %% ../nbs/44_compare.ipynb #d13f53ec
+# %% ../nbs/44_compare.ipynb #cc79fa88
 _must_agree = ('epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit','lr')
 
 def _demand_same(old, new):
     "Raise `DataError` where a comparison is resumed with other data or another budget"
     if (old['task'],old['data_hash'])!=(new['task'],new['data_hash']):
-        raise DataError(f"the comparison was begun with other data ({old['task']}, {old['data']}, {old['n']} images) than this "
-                        f"call has ({new['task']}, {new['data']}, {new['n']} images): resume with the same data, or --force")
+        was,now = [f"{o['task']}, {o['data']}, {o['n']} images" for o in (old,new)]
+        raise DataError(f"the comparison was begun with other data ({was}) than this call has ({now}): "
+                        "resume with the same data and split, or start again with --force")
     odd = [k for k in _must_agree if old.get(k)!=new.get(k)]
-    if odd: raise DataError("the comparison was begun with " + ', '.join(f"{k} {old.get(k)}" for k in odd) + ", and this call has "
-                            + ', '.join(str(new.get(k)) for k in odd) + ": resume with the options of the first call, or --force")
+    was,now = [', '.join(f"{k} {o.get(k)}" for k in odd) for o in (old,new)]
+    if odd: raise DataError(f"the comparison was begun with {was}, and this call has {now}: "
+                            "resume with the options of the first call, or start again with --force")
 
-# %% ../nbs/44_compare.ipynb #44c389d9
+# %% ../nbs/44_compare.ipynb #6da4478c
 def _begin(out, df, settings, allow_leak, resume):
     "Freeze the split and write down what is compared; with `force` all of an earlier comparison is removed"
     if (out/'comparison.json').exists():
@@ -681,7 +692,7 @@ def _begin(out, df, settings, allow_leak, resume):
 def _with_earlier(out, archs, seeds):
     "Nets and seeds of an earlier call, and then those that are new"
     old = _settings(out) if (out/'comparison.json').exists() else dict(archs=[], seeds=[])
-    return [*old['archs'], *[o for o in archs if o not in old['archs']]],[*old['seeds'], *[o for o in seeds if o not in old['seeds']]]
+    return [[*a, *[o for o in b if o not in a]] for a,b in ((old['archs'],archs), (old['seeds'],seeds))]
 
 def _clear(out, old):
     "Remove the runs and tables of an earlier comparison"
@@ -689,7 +700,7 @@ def _clear(out, old):
         shutil.rmtree(o, ignore_errors=True)
     for o in ('compare.csv','runs.csv','compare.png','split.csv','comparison.json'): (out/o).unlink(missing_ok=True)
 
-# %% ../nbs/44_compare.ipynb #4335b6c5
+# %% ../nbs/44_compare.ipynb #78c49978
 def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves it
                  task:str, # name of a task
                  archs=SIXTEEN, # names of nets
@@ -717,42 +728,45 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     if resume: archs,seeds = _with_earlier(out, archs, seeds)
     _demand_budget(epochs, minutes, bs)
     kind = _demand_frame(df, task, balance, allow_leak)
-    o = dict(task=get_task(task).name, epochs=epochs, minutes=minutes, weights=str(weights), freeze_epochs=freeze_epochs, size=size,
-             bs=bs, lr=lr, balance=balance, recipe=recipe if recipe is None else str(recipe), fit=fit)
-    _begin(out, df, o|dict(archs=archs, seeds=seeds, kind=kind, metric=_demand_metric(kind, metric), **_whose(df)), allow_leak, resume)
+    o = dict(task=get_task(task).name, epochs=epochs, minutes=minutes, weights=str(weights), size=size, bs=bs, lr=lr,
+             freeze_epochs=freeze_epochs, balance=balance, recipe=recipe if recipe is None else str(recipe), fit=fit)
+    what = dict(archs=archs, seeds=seeds, kind=kind, metric=_demand_metric(kind, metric), **_whose(df))
+    _begin(out, df, o|what, allow_leak, resume)
     try: _run_all(out, df, o|dict(workers=workers, allow_leak=allow_leak), archs, seeds, train)
     except KeyboardInterrupt:
-        n = sum(_finished(run_folder(out, a, s)) for a in archs for s in seeds)
-        say(f"\nstopped: {n} of {len(archs)*len(seeds)} runs in {out} are finished and kept; the same call with --resume goes on")
+        n,of = sum(_finished(run_folder(out, a, s)) for a in archs for s in seeds),len(archs)*len(seeds)
+        say(f"\nstopped: {n} of {of} runs in {out} are finished and kept; the same call with --resume goes on")
         raise
     c = read_comparison(out)
     save_comparison(c, out)
     return c
 
-# %% ../nbs/44_compare.ipynb #a21c024b
+# %% ../nbs/44_compare.ipynb #5ce59d0d
 def _demand_seeds(seeds):
     "Seeds as a list of whole numbers; raises `DataError`"
     if isinstance(seeds, str): seeds = seeds.split(',')
     try: res = [int(str(o).strip()) for o in ([seeds] if isinstance(seeds, int) else seeds)]
     except ValueError: raise DataError(f"seeds are to be whole numbers with commas, as 42,43, not {seeds!r}") from None
-    if not res or len(set(res))<len(res) or min(res)<0: raise DataError(f"seeds are to be different numbers from 0 on, not {seeds!r}")
+    if not res or len(set(res))<len(res) or min(res)<0:
+        raise DataError(f"seeds are to be different numbers from 0 on, not {seeds!r}")
     return res
 
-# %% ../nbs/44_compare.ipynb #0189123d
+# %% ../nbs/44_compare.ipynb #022d5575
 def _demand_budget(epochs, minutes, bs):
     "Raise `DataError` for a budget that is none"
     if minutes is not None and not 0<minutes<float('inf'): raise DataError(f"--minutes is to be above 0, not {minutes}")
     if epochs<1: raise DataError(f"--epochs is to be at least 1, not {epochs}")
     if bs<2: raise DataError(f"--bs is to be at least 2, not {bs}")
 
-# %% ../nbs/44_compare.ipynb #400930ce
+# %% ../nbs/44_compare.ipynb #abc7f24e
 def _demand_frame(df, task, balance, allow_leak):
     "The kind of answer; raises `DataError` before anything is trained if the frame cannot be learned from"
     if 'split' not in df: raise DataError("the frame has no column split: deal its patients with split_frame first")
     if not allow_leak: check_split(df)
     a = get_task(task).answer(df)
     a.check_balance(balance)
-    if not (df.split=='valid').any(): raise DataError("there are no validation images, and nothing else may choose a net")
+    if not (df.split=='valid').any():
+        raise DataError("there are no validation images, and nothing else may choose a net")
     return 'grades' if a.kind=='category' and get_task(task).graded else a.kind
 
 def _whose(df):
