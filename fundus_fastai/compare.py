@@ -6,7 +6,7 @@
 __all__ = ['SIXTEEN', 'METRICS', 'find_nets', 'multiply_adds', 'net_facts', 'Sample', 'seconds_an_epoch', 'epochs_that_fit',
            'Watch', 'images_a_second', 'train_net', 'run_folder', 'over_seeds', 'pick_nets', 'Comparison',
            'read_comparison', 'spread', 'plot_comparison', 'export_net', 'save_comparison', 'check_comparison',
-           'compare_nets']
+           'check_options', 'compare_nets']
 
 # %% ../nbs/44_compare.ipynb #fe9fef62
 import errno, gc, shutil, time
@@ -17,12 +17,13 @@ from pathlib import Path
 from fastai.callback.core import Callback, CancelTrainException, CancelValidException
 from fastai.torch_core import set_seed
 from fastai.vision.learner import create_timm_model, create_vision_model
+from matplotlib.text import Text
 from scipy.optimize import isotonic_regression
 from torch.utils.flop_counter import FlopCounterMode
-from .core import DataError, EyeError, ModelError, progress, read_json, say, whole_file, write_json
+from .core import DataError, one_of, read_json, say, whole_file, write_json
 from .data.splits import check_split, save_split, split_hash
 from .tasks import get_task
-from .vision.learner import _head, find_net, input_size
+from .vision.learner import _head, find_net, find_weights, input_size
 from .vision.taps import refit_readout
 from .ship.model import save_model
 from .stats import (Estimate, _no_bootstrap, _share, auc, bootstrap, confusion, estimate, mean_abs_error,
@@ -151,7 +152,7 @@ class Watch(Callback):
 def images_a_second(model, # a net
                     size:int, # side of the input in pixels
                     bs:int=32, # images a batch
-                    seconds:float=1. # how long to measure
+                    seconds:float=.5 # how long to measure
                    )->float:
     "Speed of the bare net in evaluation, on the device where it lies"
     dev,before = next(model.parameters()).device,model.training
@@ -201,7 +202,8 @@ def _pages(run, learn, df, o, hist, valid):
                 training={**kept, 'weights':learn.eye['weights'], 'size':input_size(learn)})
     save_model(learn, run, o['task'], **more)
     rows,what = df[df.split==side].reset_index(drop=True),dict(task=o['task'], source=more['source'], arch=o['arch'])
-    s = score_run(learn, rows, df.attrs['root'], run, o['workers'], more['operating'], valid, split=side, note=note, **what)
+    s = score_run(learn, rows, df.attrs['root'], run, o['workers'], more['operating'], valid, split=side, note=note,
+                  **what)
     write_pages(run, s, df.attrs['root'], what|more, hist, split_table(df))
 
 # %% ../nbs/44_compare.ipynb #b403fb2e
@@ -582,7 +584,7 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
     "Draw the score of each net with its interval against the size of its file"
     side = side or c.side
     t = c.nets.dropna(subset=[side]) if side in c.nets else c.nets.head(0)
-    ax = _axes(ax, 6.4, max(2.6, 1.1+.19*len(t)))
+    ax = _axes(ax, 7.2, max(2.8, 1.1+.19*len(t)))
     ax.set_xscale('log')
     labels = list(_points(ax, t, side))
     n = c.counts.get(side, (0,0))
@@ -605,7 +607,8 @@ def _place(ax, labels):
     fig = ax.figure
     fig.draw_without_rendering()
     low,high = ax.get_ylim()
-    gap = max(o.get_window_extent().height for o in labels)*1.15/ax.get_window_extent().height
+    tall = max(Text.get_window_extent(o).height for o in labels) # of an annotation the arrow would count as well
+    gap = 1.12*tall/ax.get_window_extent().height
     for o,y in zip(labels, spread([(o.xy[1]-low)/(high-low) for o in labels], gap)): o.set_position((1.04,y))
 
 # %% ../nbs/44_compare.ipynb #6c612c7c
@@ -700,7 +703,62 @@ def _clear(out, old):
         shutil.rmtree(o, ignore_errors=True)
     for o in ('compare.csv','runs.csv','compare.png','split.csv','comparison.json'): (out/o).unlink(missing_ok=True)
 
-# %% ../nbs/44_compare.ipynb #78c49978
+# %% ../nbs/44_compare.ipynb #5ce59d0d
+def _demand_seeds(seeds):
+    "Seeds as a list of whole numbers; raises `DataError`"
+    if isinstance(seeds, str): seeds = seeds.split(',')
+    try: res = [int(str(o).strip()) for o in ([seeds] if isinstance(seeds, int) else seeds)]
+    except ValueError: raise DataError(f"seeds are to be whole numbers with commas, as 42,43, not {seeds!r}") from None
+    if not res or len(set(res))<len(res) or min(res)<0:
+        raise DataError(f"seeds are to be different numbers from 0 on, not {seeds!r}")
+    return res
+
+# %% ../nbs/44_compare.ipynb #022d5575
+def _demand_budget(epochs, minutes, bs):
+    "Raise `DataError` for a budget that is none"
+    if minutes is not None and not 0<minutes<float('inf'): raise DataError(f"--minutes is to be above 0, not {minutes}")
+    if epochs<1: raise DataError(f"--epochs is to be at least 1, not {epochs}")
+    if bs<2: raise DataError(f"--bs is to be at least 2, not {bs}")
+
+# %% ../nbs/44_compare.ipynb #abc7f24e
+def _kind(task):
+    "The kind of scores of a task"
+    t = get_task(task)
+    return 'grades' if t.graded and t.kind=='category' else t.kind
+
+def _demand_frame(df, task, allow_leak):
+    "Raise `DataError` before anything is trained if the frame cannot be learned from"
+    if 'split' not in df: raise DataError("the frame has no column split: deal its patients with split_frame first")
+    if not allow_leak: check_split(df)
+    get_task(task).answer(df)
+    if not (df.split=='valid').any():
+        raise DataError("there are no validation images, and nothing else may choose a net")
+
+# %% ../nbs/44_compare.ipynb #ba69a824
+def check_options(task:str, # name of a task
+                  archs, # names of nets
+                  out, # folder
+                  seeds=(42,), # each net is trained once for each
+                  metric:str=None, # to choose by
+                  epochs:int=5, # for each net
+                  minutes:float=None, # in place of epochs
+                  bs:int=32, # images a batch
+                  weights='imagenet', # 'imagenet', 'none' or a file
+                  balance:str='none', # for rare classes
+                  fit:str='tune', # 'tune' or 'readout'
+                  resume:bool=False, # go on where an earlier call stopped
+                  force:bool=False # start an earlier comparison again
+                 )->tuple: # folder, nets, seeds, metric
+    "Check all that can be checked before an image is read; raises `EyeError` or `DataError`"
+    get_task(task).answer_type('?').check_balance(balance)
+    one_of(fit, ('tune','readout'), 'way to fit')
+    if fit=='readout' and balance!='none': raise DataError(f"--balance {balance} is for --fit tune: a readout has none")
+    _demand_budget(epochs, minutes, bs)
+    seeds,names,metric = _demand_seeds(seeds),find_nets(archs),_demand_metric(_kind(task), metric)
+    if str(weights).lower() not in ('imagenet','none'): find_weights(weights, find_net(names[0]))
+    return check_comparison(out, resume, force),names,seeds,metric
+
+# %% ../nbs/44_compare.ipynb #3e2bbef4
 def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves it
                  task:str, # name of a task
                  archs=SIXTEEN, # names of nets
@@ -724,13 +782,13 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
                  train=train_net # function of (folder, frame, options, batch size) that makes a run
                 )->Comparison:
     "Train and score each net on the same split with the same budget; pick two by validation; write all to `out`"
-    out,archs,seeds = check_comparison(out, resume, force),find_nets(archs),_demand_seeds(seeds)
+    out,archs,seeds,metric = check_options(task, archs, out, seeds, metric, epochs, minutes, bs, weights, balance, fit,
+                                           resume, force)
     if resume: archs,seeds = _with_earlier(out, archs, seeds)
-    _demand_budget(epochs, minutes, bs)
-    kind = _demand_frame(df, task, balance, allow_leak)
+    _demand_frame(df, task, allow_leak)
     o = dict(task=get_task(task).name, epochs=epochs, minutes=minutes, weights=str(weights), size=size, bs=bs, lr=lr,
              freeze_epochs=freeze_epochs, balance=balance, recipe=recipe if recipe is None else str(recipe), fit=fit)
-    what = dict(archs=archs, seeds=seeds, kind=kind, metric=_demand_metric(kind, metric), **_whose(df))
+    what = dict(archs=archs, seeds=seeds, kind=_kind(task), metric=metric, **_whose(df))
     _begin(out, df, o|what, allow_leak, resume)
     try: _run_all(out, df, o|dict(workers=workers, allow_leak=allow_leak), archs, seeds, train)
     except KeyboardInterrupt:
@@ -741,34 +799,7 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     save_comparison(c, out)
     return c
 
-# %% ../nbs/44_compare.ipynb #5ce59d0d
-def _demand_seeds(seeds):
-    "Seeds as a list of whole numbers; raises `DataError`"
-    if isinstance(seeds, str): seeds = seeds.split(',')
-    try: res = [int(str(o).strip()) for o in ([seeds] if isinstance(seeds, int) else seeds)]
-    except ValueError: raise DataError(f"seeds are to be whole numbers with commas, as 42,43, not {seeds!r}") from None
-    if not res or len(set(res))<len(res) or min(res)<0:
-        raise DataError(f"seeds are to be different numbers from 0 on, not {seeds!r}")
-    return res
-
-# %% ../nbs/44_compare.ipynb #022d5575
-def _demand_budget(epochs, minutes, bs):
-    "Raise `DataError` for a budget that is none"
-    if minutes is not None and not 0<minutes<float('inf'): raise DataError(f"--minutes is to be above 0, not {minutes}")
-    if epochs<1: raise DataError(f"--epochs is to be at least 1, not {epochs}")
-    if bs<2: raise DataError(f"--bs is to be at least 2, not {bs}")
-
-# %% ../nbs/44_compare.ipynb #abc7f24e
-def _demand_frame(df, task, balance, allow_leak):
-    "The kind of answer; raises `DataError` before anything is trained if the frame cannot be learned from"
-    if 'split' not in df: raise DataError("the frame has no column split: deal its patients with split_frame first")
-    if not allow_leak: check_split(df)
-    a = get_task(task).answer(df)
-    a.check_balance(balance)
-    if not (df.split=='valid').any():
-        raise DataError("there are no validation images, and nothing else may choose a net")
-    return 'grades' if a.kind=='category' and get_task(task).graded else a.kind
-
+# %% ../nbs/44_compare.ipynb #db9382ec
 def _whose(df):
     "What the data are, for `comparison.json`"
     return dict(data=str(df.attrs['name']), source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
