@@ -431,7 +431,7 @@ def _net_row(arch, runs, sides, n_boot):
         r |= {k:e.value, f'{k}_low':e.low, f'{k}_high':e.high, f'{k}_se':se, f'{k}_interval':e.method,
               f'{k}_seed_min':ok[k].min(), f'{k}_seed_max':ok[k].max()}
     for c in [c for c in _costs if len(ok)]: r[c] = ok[c].mean() if c in _mean_of else ok[c].iloc[0]
-    return r
+    return r | (dict(bs=ok.bs.min()) if len(ok) else {})
 
 # %% ../nbs/44_compare.ipynb #322cb2a2
 def _differences(nets, best, side, n_boot):
@@ -529,7 +529,7 @@ def _told(c):
               "There was no test side: these patients chose, and the numbers flatter.")
     on = c.nets.dropna(subset=['valid']).iloc[0]
     speed = f"Speeds on {on.device}: in training with loading, of the net alone without, in batches of the size named."
-    return [what, rule, tested, f"{speed} Memory: peak {on.memory_of}."]
+    return [what, rule, tested, f"{speed} Memory: peak {on.memory_of or 'not measured'}."]
 
 # %% ../nbs/44_compare.ipynb #589057ae
 def _comparison_str(self):
@@ -593,7 +593,7 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
     ax.set_title(f'{c.task}: {n[0]} {side} images of {n[1]} patients, 95 % intervals', fontsize=8, loc='left')
     ax.spines[['top','right']].set_visible(False); ax.grid(axis='y', lw=.4, color='#e3e7ec')
     if len(t): _round_sizes(ax, t.file_mb); _place(ax, labels)
-    return _mark(ax, c.source, y=1.1)
+    return _mark(ax, c.source, y=1+.24*ax.figure.dpi/ax.get_window_extent().height) # above the title
 
 # %% ../nbs/44_compare.ipynb #5011cc34
 def _round_sizes(ax, mb):
@@ -752,6 +752,7 @@ def check_options(task:str, # name of a task
     "Check all that can be checked before an image is read; raises `EyeError` or `DataError`"
     get_task(task).answer_type('?').check_balance(balance)
     one_of(fit, ('tune','readout'), 'way to fit')
+    if fit=='readout' and minutes: raise DataError("--minutes is for --fit tune: a readout takes one pass, and no epochs")
     if fit=='readout' and balance!='none': raise DataError(f"--balance {balance} is for --fit tune: a readout has none")
     _demand_budget(epochs, minutes, bs)
     seeds,names,metric = _demand_seeds(seeds),find_nets(archs),_demand_metric(_kind(task), metric)

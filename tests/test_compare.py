@@ -184,6 +184,11 @@ def test_without_a_test_side_it_says_so(df, tmp_path):
     c = compare_nets(df[df.split!='test'], 'anomaly', TWO[:1], tmp_path/'c', **FAST)
     assert c.side=='valid' and 'test' not in c.nets and 'flatter' in str(c)
 
+def test_a_readout_is_compared_too(df, tmp_path):
+    c = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, fit='readout')
+    assert not len(c.failed) and c.nets.epochs.tolist()==[1] and 'not measured' in str(c) and c._repr_html_()
+    assert load_model(tmp_path/'c'/'light').config['taps']
+
 # --- what goes wrong
 
 def test_resumed_is_as_if_never_interrupted(whole, df, tmp_path, monkeypatch, capsys):
@@ -307,7 +312,7 @@ def test_an_unknown_net_is_refused_before_anything_starts(df, tmp_path):
 BAD = [(dict(archs=[]), 'no net'), (dict(archs='test_resnet,test_resnet'), 'more than once'), (dict(seeds=(1,1)), 'different'),
        (dict(seeds='a'), 'whole numbers'), (dict(seeds=()), 'different'), (dict(epochs=0), '--epochs'), (dict(minutes=-1), '--minutes'),
        (dict(minutes=float('nan')), '--minutes'), (dict(bs=1), '--bs'), (dict(metric='mae'), 'choose auc'), (dict(resume=True, force=True), 'one of them'),
-       (dict(balance='asymmetric'), 'does not suit'), (dict(task='nonsense'), 'unknown task')]
+       (dict(balance='asymmetric'), 'does not suit'), (dict(fit='readout', minutes=1), 'a readout'), (dict(task='nonsense'), 'unknown task')]
 
 @pytest.mark.parametrize('kw,words', BAD, ids=lambda o: str(o)[:30])
 def test_bad_input(df, tmp_path, kw, words):
