@@ -104,8 +104,7 @@ def delong_interval(y, # is it positive? bool [n]
     if var<1e-15:
         who = np.arange(len(y)) if patient is None else np.asarray(patient).astype(str)
         m,n = (len(np.unique(who[o])) for o in (y,~y))
-        unit = 'images' if patient is None else 'patients'
-        return Estimate(v, *newcombe(v, m, n, level), f"Newcombe ({m} v {n} {unit})")
+        return Estimate(v, *newcombe(v, m, n, level), f"Newcombe ({m} v {n} {'images' if patient is None else 'patients'})")
     low,high = _interval(v, var, level)
     name = 'DeLong' if patient is None else 'DeLong for clusters (Obuchowski)'
     return Estimate(v, max(0., low), min(1., high), _how(name, y, patient))
@@ -189,8 +188,7 @@ def mcnemar(y, # true classes [n]
     p,kind = _coin_p(lead.round(), mid),'mid-p' if mid else 'exact'
     if patient is None: ends = _bonett_price((gain>0).sum(), (gain<0).sum(), len(y), level)
     else: ends = _lead_interval(lead, size, level)
-    how = f'McNemar, {kind}, {np.count_nonzero(gain)} discordant images'
-    if patient is not None: how += f' of {len(size)} patients'
+    how = f'McNemar, {kind}, {np.count_nonzero(gain)} discordant images' + ('' if patient is None else f' of {len(size)} patients')
     if np.isnan(ends[0]): how = 'no interval: all patients agree'
     return Difference(float(gain.mean()), *ends, p, how)
 

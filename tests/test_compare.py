@@ -1,0 +1,411 @@
+"Many nets side by side: one split, one budget, picks by validation, and nothing lost when one fails or somebody stops"
+import errno, json, shutil
+import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
+from matplotlib.text import Text
+from fundus_fastai import compare as C
+from fundus_fastai.compare import (METRICS, SIXTEEN, Comparison, compare_nets, epochs_that_fit, images_a_second, net_facts,
+                                   pick_nets, plot_comparison, read_comparison, run_folder, spread)
+from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
+from fundus_fastai.evaluate import read_predictions
+from fundus_fastai.runs import load_frame, split_frame
+from fundus_fastai.ship.model import load_model, read_config
+
+torch.set_num_threads(1)
+LABELS = ('haze','drusen')
+TWO = ['test_resnet','test_efficientnet']
+FAST = dict(weights='none', size=32, bs=8, epochs=1, workers=0)
+
+def eye(i, side, size=64):
+    "A made-up eye: its color tells the number, a bright spot its side"
+    im = np.zeros((size,size+24,3), np.uint8)
+    cv2.circle(im, (size//2+12,size//2), size//2-4, (90+i%8*15,60,30+i%5*10), -1)
+    cv2.circle(im, (size//2+12+(14 if side=='R' else -14),size//2), 5, (255,230,160), -1)
+    return im
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+    "A CSV of 72 eyes of 36 people with every kind of target"
+    d = tmp_path_factory.mktemp('eyes')
+    rng,rows = np.random.default_rng(0),[]
+    for i in range(72):
+        side,p = 'LR'[i%2],i//2
+        cv2.imwrite(str(d/f'{i}.png'), eye(i, side)[...,::-1])
+        rows.append(dict(path=f'{i}.png', patient=f'p{p}', eye=side, sex='FM'[p%2], age=40+p, grade=[0,0,2,1][p%4],
+                         haze=p%2, drusen=int(p%3==0), kind=['a','b','c'][p%3]))
+    pd.DataFrame(rows).to_csv(d/'eyes.csv', index=False)
+    return d/'eyes.csv'
+
+def frame(table, task='anomaly', label='haze', **kw):
+    return split_frame(load_frame(task, table, label=label, **kw), by='rarest' if task=='diseases' else 'label')
+
+@pytest.fixture(scope='module')
+def df(table): return frame(table)
+
+@pytest.fixture(scope='module')
+def whole(df, tmp_path_factory):
+    "Two nets, two seeds, two epochs, never interrupted"
+    out = tmp_path_factory.mktemp('whole')/'cmp'
+    return out, compare_nets(df, 'anomaly', TWO, out, **{**FAST, 'epochs':2}, seeds=(1,2))
+
+def copied(whole, to):
+    shutil.copytree(whole[0], to)
+    return to
+
+def scores(out): return {f'{o.parent.name}/{o.name}': o.read_bytes() for k in ('validation','predictions') for o in out.glob(f'*-?/{k}.csv')}
+
+# --- every kind of answer
+
+QUESTIONS = {'anomaly':'haze', 'disease':'kind', 'diseases':','.join(LABELS), 'age':None, 'sex_age':None, 'dr':None, 'dr_ordered':None}
+
+@pytest.mark.parametrize('task', QUESTIONS)
+def test_every_kind_agrees_with_its_own_scorer(table, task, tmp_path):
+    "The number that is compared is the one that the run itself reports, by every metric of its kind"
+    df = frame(table, task, QUESTIONS[task])
+    c = compare_nets(df, task, TWO, tmp_path/'c', **FAST)
+    assert not len(c.failed) and c.metric==METRICS[c.kind][0] and c.side=='test'
+    for k in METRICS[c.kind]:
+        r = read_comparison(tmp_path/'c', k, n_boot=50)
+        for o in r.nets.itertuples():
+            m = read_json(tmp_path/'c'/f'{o.arch}-42'/'metrics.json')['metrics'][k]
+            assert o.test==pytest.approx(m['value'], abs=1e-6), (k, o.arch)
+            assert o.valid==o.valid and (np.isnan(o.test_low) or o.test_low<=o.test<=o.test_high)
+    assert {c.most_accurate, c.light} <= set(TWO)
+    for o in ('most_accurate','light'):
+        assert load_model(tmp_path/'c'/o).config['arch']==getattr(c, o)
+    assert c._repr_html_() and str(c)
+
+def test_kinds_are_those_of_the_tasks(df):
+    from fundus_fastai.tasks import tasks
+    assert {'grades' if t.graded and t.kind=='category' else t.kind for t in tasks.values()} == set(METRICS)
+
+def test_interval_is_the_runs_own(whole, df, tmp_path):
+    "One seed: value and interval are those of `metrics.json`"
+    compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST)
+    r = read_comparison(tmp_path/'c', 'balanced_accuracy').nets.iloc[0]
+    m = read_json(run_folder(tmp_path/'c', TWO[0], 42)/'metrics.json')['metrics']['balanced_accuracy']
+    assert (r.test_low,r.test_high)==pytest.approx((m['low'],m['high']))
+
+# --- the same for all
+
+def test_the_same_split_for_all(whole, df):
+    out,c = whole
+    assert len({o.read_bytes() for o in [out/'split.csv', *out.glob('*-?/split.csv')]})==1 and len(list(out.glob('*-?/split.csv')))==4
+    split = pd.read_csv(out/'split.csv', dtype=str)
+    for o in out.glob('*-?'):
+        for k,f in (('valid','validation.csv'),('test','predictions.csv')):
+            assert sorted(read_predictions(o/f).path)==sorted(split.path[split.split==k])
+
+def test_seeds_are_averaged_and_trained_apart(whole):
+    out,c = whole
+    runs = c.runs.set_index(['arch','seed'])
+    assert len(scores(out))==len(set(scores(out).values()))==8
+    for r in c.nets.itertuples():
+        assert r.valid==pytest.approx(runs.valid[r.arch].mean()) and r.test==pytest.approx(runs.test[r.arch].mean())
+        assert (r.test_seed_min,r.test_seed_max)==(runs.test[r.arch].min(),runs.test[r.arch].max())
+
+def test_the_best_seed_by_validation_is_exported(whole):
+    out,c = whole
+    r = c.runs[c.runs.arch==c.most_accurate].sort_values('valid', ascending=False).iloc[0]
+    assert (out/'most_accurate'/'model.safetensors').read_bytes()==(out/f'{r.arch}-{r.seed}'/'model.safetensors').read_bytes()
+    card = (out/'most_accurate'/'README.md').read_text()
+    assert card.startswith('> Chosen as **most accurate** of 2 nets') and 'mean over seeds 1 2' in card
+
+def test_costs(whole):
+    out,c = whole
+    for r in c.runs.itertuples():
+        d = out/f'{r.arch}-{r.seed}'
+        n = sum(p.numel() for p in load_model(d).model.parameters())
+        assert r.parameters==n and r.file_mb==(d/'model.safetensors').stat().st_size/1e6 and r.macs>0
+        assert r.train_images_s>0 and r.infer_images_s>0 and r.epochs==2 and r.bs==8 and r.device.startswith('CPU')
+        assert r.memory_mb>50 and 'process' in r.memory_of
+        f = net_facts(r.arch, 2, 32, pretrained=False)
+        header = (r.file_mb-f['file_mb'])*1e6 # names and places of the tensors
+        assert (f['parameters'],f['macs'])==(r.parameters,r.macs) and 0<header<150*len(load_model(d).model.state_dict())
+
+def test_speed_counts_whole_batches():
+    class Slow(torch.nn.Module):
+        def __init__(self): super().__init__(); self.p,self.calls = torch.nn.Parameter(torch.zeros(1)),0
+        def forward(self, x): self.calls += 1; import time; time.sleep(.02); return x
+    m = Slow().train()
+    assert images_a_second(m, 8, bs=4, seconds=.1)==pytest.approx(4/.02, rel=.25) and m.training and m.calls>4
+
+def test_sixteen_have_imagenet_weights_and_no_other():
+    tags = {o: timm.get_pretrained_cfg(o) for o in SIXTEEN}
+    assert len(tags)==16 and all(o.tag.endswith('in1k') and (o.hf_hub_id or o.url) for o in tags.values()), tags
+    assert not [o.tag for o in tags.values() if 'jft' in o.tag or '12k' in o.tag or '22k' in o.tag]
+
+# --- the choice
+
+def remade(out, arch, seed, file, right):
+    "Rewrite predictions so that a share `right` of the images is answered rightly"
+    f = run_folder(out, arch, seed)/file
+    t = read_predictions(f)
+    good = np.arange(len(t))<round(right*len(t))
+    one,two = [c for c in t if c.startswith('p_')]
+    p = np.where((t.target==one[2:])==good, .9, .1)
+    t.assign(**{one:p, two:1-p}).to_csv(f, index=False)
+
+def test_validation_chooses_even_where_test_disagrees(whole, tmp_path):
+    out = copied(whole, tmp_path/'c')
+    a,b = TWO
+    for s in (1,2):
+        for arch,v,t in ((a,.9,.5),(b,.6,.95)):
+            remade(out, arch, s, 'validation.csv', v); remade(out, arch, s, 'predictions.csv', t)
+    c = read_comparison(out, 'accuracy')
+    n = c.nets.set_index('arch')
+    assert n.test[b]>n.test[a]+.3 and n.valid[a]>n.valid[b]+.2
+    assert c.most_accurate==a and c.nets.arch[0]==a
+    assert n.difference[b]==pytest.approx(n.test[b]-n.test[a]) and n.difference_low[b]>0 and n.p_holm[b]<.05
+    assert np.isnan(n.difference[a])
+    C.save_comparison(c, out)
+    assert read_config(out/'most_accurate')['arch']==a
+
+def test_the_light_one_lies_within_one_standard_error():
+    t = pd.DataFrame(dict(arch=list('abcd'), valid=[.90,.884,.886,.95], valid_se=[.01,.5,.5,.065], file_mb=[9,1,3,50.]))
+    assert pick_nets(t)==('d','c')      # .885 is the bar: the standard error of the best counts, not that of the others
+    assert pick_nets(t[:3])==('a','a')
+    assert pick_nets(t.assign(valid=[5.,4,3,9], valid_se=1.), 'mae')==('c','b')
+    assert pick_nets(t.assign(valid_se=np.nan))==('d','d')
+
+def test_holm_counts_all_nets(whole, tmp_path, df):
+    "Three nets against the best: the least p is tripled"
+    out = copied(whole, tmp_path/'c')
+    m = read_json(out/'comparison.json')
+    for k in (3,4):
+        for s in (1,2): shutil.copytree(run_folder(out, TWO[0], s), run_folder(out, f'copy{k}', s))
+    write_json(out/'comparison.json', m|dict(archs=[*TWO,'copy3','copy4']))
+    for arch,v,t in ((TWO[0],1,.6),(TWO[1],.5,.9),('copy3',.5,.7),('copy4',.5,.6)):
+        for s in (1,2): remade(out, arch, s, 'validation.csv', v); remade(out, arch, s, 'predictions.csv', t)
+    n = read_comparison(out, 'accuracy').nets.set_index('arch')
+    assert n.p.idxmin()==TWO[1] and n.p_holm[TWO[1]]==pytest.approx(min(1, 3*n.p[TWO[1]]))
+    assert n.difference['copy4']==0 and n.p['copy4']==1
+
+def test_without_a_test_side_it_says_so(df, tmp_path):
+    c = compare_nets(df[df.split!='test'], 'anomaly', TWO[:1], tmp_path/'c', **FAST)
+    assert c.side=='valid' and 'test' not in c.nets and 'flatter' in str(c)
+
+def test_a_readout_is_compared_too(df, tmp_path):
+    c = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, fit='readout')
+    assert not len(c.failed) and c.nets.epochs.tolist()==[1] and 'not measured' in str(c) and c._repr_html_()
+    assert load_model(tmp_path/'c'/'light').config['taps']
+
+# --- what goes wrong
+
+def test_resumed_is_as_if_never_interrupted(whole, df, tmp_path, monkeypatch, capsys):
+    "Ctrl-C in the second epoch of the third run; the finished are not trained again"
+    out,n = tmp_path/'c',[]
+    class Impatient(C.Watch):
+        def after_batch(self):
+            super().after_batch()
+            if self.training: n.append(len(self.dls.train))
+            if len(n)==2*2*n[0]+n[0]+2: raise KeyboardInterrupt # two runs of two epochs, one epoch, two batches
+    kw = {**FAST, 'epochs':2, 'seeds':(1,2)}
+    with monkeypatch.context() as m:
+        m.setattr(C, 'Watch', Impatient)
+        with pytest.raises(KeyboardInterrupt): compare_nets(df, 'anomaly', TWO, out, **kw)
+    assert '2 of 4 runs' in capsys.readouterr().err and (run_folder(out, TWO[1], 1)/'checkpoints'/'last.safetensors').exists()
+    half = read_comparison(out, n_boot=20)
+    assert sorted(half.runs.error)==['','','not trained yet','not trained yet'] and half.most_accurate==TWO[0]
+    first = {o:o.stat().st_mtime_ns for o in out.glob(f'{TWO[0]}-?/model.safetensors')}
+    c = compare_nets(df, 'anomaly', TWO, out, **kw, resume=True)
+    assert {o:o.stat().st_mtime_ns for o in first}==first and len(first)==2
+    assert scores(out)==scores(whole[0]) and not list(out.glob('*/checkpoints'))
+    keep = [k for k in c.nets if k.startswith(('valid','test','diff','p')) and k!='picked']
+    pd.testing.assert_frame_equal(c.nets[keep], whole[1].nets[keep])
+
+class Sick(torch.nn.Module):
+    "A net that raises when it is asked"
+    def __init__(self, body, error, least=0): super().__init__(); self.body,self.error,self.least = body,error,least
+    def forward(self, x):
+        if len(x)>self.least: raise self.error
+        return self.body(x)
+
+@pytest.fixture
+def sicken(monkeypatch):
+    "Let the body of the net `arch` raise `error` on more than `least` images"
+    real = C.make_learner
+    def f(arch, error, least=0):
+        def make(df, task, arch_='', **kw):
+            learn = real(df, task, **kw)
+            if kw['arch']==arch:
+                body = learn.model[0]; forward = body.forward
+                body.forward = lambda x: forward(x) if len(x)<=least or not learn.model.training else Sick(body, error)(x)
+            return learn
+        monkeypatch.setattr(C, 'make_learner', make)
+    return f
+
+def test_a_failing_net_is_a_row(df, tmp_path, sicken, monkeypatch):
+    with monkeypatch.context() as m:
+        sicken(TWO[0], ValueError('no eyes today'))
+        c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST)
+        assert c.failed.arch.tolist()==[TWO[0]] and 'no eyes today' in c.failed.error.iloc[0]
+        assert c.most_accurate==c.light==TWO[1] and 'no eyes today' in str(c) and 'no eyes today' in c._repr_html_()
+        t = pd.read_csv(tmp_path/'c'/'compare.csv').set_index('arch')
+        assert 'no eyes today' in t.error[TWO[0]] and np.isnan(t.valid[TWO[0]]) and t.valid.notna()[TWO[1]]
+    monkeypatch.undo()
+    c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST, resume=True)
+    assert not len(c.failed) and c.nets.valid.notna().all() and not list((tmp_path/'c').glob('*/error.json'))
+
+def test_all_may_fail(df, tmp_path, sicken):
+    sicken(TWO[0], ValueError('no eyes today'))
+    c = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST)
+    assert len(c.failed)==1 and c.most_accurate is None and 'no eyes today' in str(c) and c._repr_html_()
+    assert not (tmp_path/'c'/'light').exists() and (tmp_path/'c'/'compare.csv').exists()
+
+def test_out_of_memory_halves_the_batch(df, tmp_path, sicken, capsys):
+    sicken(TWO[0], torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB'), least=4)
+    c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **{**FAST, 'bs':16})
+    n = c.nets.set_index('arch')
+    assert not len(c.failed) and (n.bs[TWO[0]],n.bs_asked[TWO[0]],n.bs[TWO[1]])==(4,16,16)
+    assert '4 (of 16)' in str(c) and capsys.readouterr().err.count('out of memory')==2
+    d = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'d', **{**FAST, 'bs':4})
+    assert c.nets.set_index('arch').valid[TWO[0]]==d.nets.valid[0] # as if 4 had been asked for
+
+def test_memory_that_never_suffices_is_a_row(df, tmp_path, sicken):
+    sicken(TWO[0], MemoryError())
+    c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST)
+    assert 'MemoryError' in c.failed.error.iloc[0] and not (run_folder(tmp_path/'c', TWO[0], 42)/'plan.json').exists()
+
+def test_a_full_disk_stops_everything(df, tmp_path):
+    asked = []
+    def train(run, df, o, bs): asked.append(o['arch']); raise OSError(errno.ENOSPC, 'No space left on device', str(run))
+    with pytest.raises(OSError, match='No space'): compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST, train=train)
+    assert asked==TWO[:1]
+
+# --- the budget
+
+def test_minutes_become_whole_epochs(df, tmp_path, monkeypatch):
+    "Timing leaves no trace in the result, and the plan holds when resumed on a slower machine"
+    def timed(learn): learn.fit(1); return 25. # spoils the learner, as the real one does
+    monkeypatch.setattr(C, 'seconds_an_epoch', timed)
+    c = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, minutes=1)
+    assert c.nets.epochs.tolist()==[2]
+    d = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'d', **{**FAST, 'epochs':2})
+    assert list(scores_of(tmp_path/'c').values())==list(scores_of(tmp_path/'d').values())
+    for f in ('cost.json','metrics.json'): (run_folder(tmp_path/'c', TWO[0], 42)/f).unlink()
+    monkeypatch.setattr(C, 'seconds_an_epoch', lambda learn: 1.)
+    assert compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, minutes=1, resume=True).nets.epochs.tolist()==[2]
+
+def scores_of(out): return {f'{o.parent.name}/{o.name}': o.read_bytes() for o in sorted(out.glob('*-42/*.csv')) if o.name in ('validation.csv','predictions.csv')}
+
+def test_an_epoch_is_reckoned_from_a_few_batches(df, monkeypatch):
+    import time
+    o = dict(task='anomaly', arch=TWO[0], seed=1, balance='none', recipe=None, fit='tune', **{**FAST, 'bs':4})
+    learn = C._learner(df, o)
+    n,seen = len(learn.dls.train),[]
+    forward = learn.model[0].forward
+    def slow(x): seen.append(learn.model.training); time.sleep(.05); return forward(x)
+    learn.model[0].forward = slow
+    sec = C.seconds_an_epoch(learn)
+    assert sum(seen)==6<n and .05*(n+len(learn.dls.valid))<sec<.25*(n+len(learn.dls.valid))
+
+@pytest.mark.parametrize('minutes,sec,head,want', [(1,20,0,3),(1,20,1,2),(1,61,0,1),(.5,100,1,1),(10,59,1,9)])
+def test_epochs_that_fit(minutes, sec, head, want): assert epochs_that_fit(minutes, sec, head)==want
+
+# --- bad input
+
+def test_an_unknown_net_is_refused_before_anything_starts(df, tmp_path):
+    with pytest.raises(EyeError, match="unknown net 'test_resnett'; did you mean test_resnet"):
+        compare_nets(df, 'anomaly', 'test_resnet,test_resnett', tmp_path/'c', **FAST)
+    assert not (tmp_path/'c').exists()
+
+BAD = [(dict(archs=[]), 'no net'), (dict(archs='test_resnet,test_resnet'), 'more than once'), (dict(seeds=(1,1)), 'different'),
+       (dict(seeds='a'), 'whole numbers'), (dict(seeds=()), 'different'), (dict(epochs=0), '--epochs'), (dict(minutes=-1), '--minutes'),
+       (dict(minutes=float('nan')), '--minutes'), (dict(bs=1), '--bs'), (dict(metric='mae'), 'choose auc'), (dict(resume=True, force=True), 'one of them'),
+       (dict(balance='asymmetric'), 'does not suit'), (dict(fit='readout', minutes=1), 'a readout'), (dict(task='nonsense'), 'unknown task')]
+
+@pytest.mark.parametrize('kw,words', BAD, ids=lambda o: str(o)[:30])
+def test_bad_input(df, tmp_path, kw, words):
+    with pytest.raises(EyeError, match=words): compare_nets(df, **{'task':'anomaly', 'archs':TWO, 'out':tmp_path/'c', **FAST, **kw})
+    assert not (tmp_path/'c').exists()
+
+def test_bad_frames(df, tmp_path):
+    leak = df.assign(split=['train','valid','test']*24)
+    for d,kind,words in ((leak,LeakError,'p'), (df.drop(columns='split'),DataError,'split'), (df[df.split!='valid'],DataError,'validation')):
+        with pytest.raises(kind, match=words): compare_nets(d, 'anomaly', TWO, tmp_path/'c', **FAST)
+    assert not (tmp_path/'c').exists()
+
+def test_a_folder_of_something_else_is_left_alone(df, tmp_path):
+    (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'thesis.txt').write_text('years of work')
+    for kw in ({}, dict(resume=True), dict(force=True)):
+        with pytest.raises(DataError, match='something else'): compare_nets(df, 'anomaly', TWO, tmp_path/'mine', **FAST, **kw)
+    with pytest.raises(DataError, match='is a file'): compare_nets(df, 'anomaly', TWO, tmp_path/'mine'/'thesis.txt', **FAST)
+    assert [o.name for o in (tmp_path/'mine').iterdir()]==['thesis.txt']
+
+def test_resume_with_other_data_or_options(whole, df, tmp_path):
+    out = copied(whole, tmp_path/'c')
+    before = {o:o.stat().st_mtime_ns for o in out.rglob('*')}
+    kw = dict(task='anomaly', archs=TWO, out=out, **{**FAST, 'epochs':2}, seeds=(1,2))
+    with pytest.raises(DataError, match='holds a comparison: pass --resume'): compare_nets(df, **kw)
+    other = df.assign(label=np.where(df.label=='normal', 'abnormal', 'normal'))
+    for d in (df.iloc[:-1], other, df.assign(split=df.split.replace({'test':'valid','valid':'test'}))):
+        with pytest.raises(DataError, match='begun with other data'): compare_nets(d, **kw, resume=True)
+    with pytest.raises(DataError, match='epochs 2.*epochs 3'): compare_nets(df, **{**kw, 'epochs':3}, resume=True)
+    with pytest.raises(DataError, match='size 32'): compare_nets(df, **{**kw, 'size':64}, resume=True)
+    assert {o:o.stat().st_mtime_ns for o in out.rglob('*')}==before
+
+def test_resume_may_add_nets_and_force_begins_again(whole, df, tmp_path):
+    out = copied(whole, tmp_path/'c')
+    c = compare_nets(df, 'anomaly', ['resnet10t'], out, **{**FAST, 'epochs':2}, seeds=(2,), resume=True)
+    assert c.nets.arch.tolist()!=[] and set(c.nets.arch)=={*TWO,'resnet10t'} and set(c.nets.seeds)=={'1 2'}
+    c = compare_nets(df, 'anomaly', TWO[:1], out, **FAST, force=True)
+    assert c.nets.seeds.tolist()==['42'] and sorted(o.name for o in out.glob('*-*'))==[f'{TWO[0]}-42']
+
+def test_a_run_about_other_images_is_noticed(whole, tmp_path):
+    out = copied(whole, tmp_path/'c')
+    f = run_folder(out, TWO[1], 2)/'predictions.csv'
+    t = pd.read_csv(f)
+    t.iloc[:-1].to_csv(f, index=False)
+    with pytest.raises(DataError, match='other images'): read_comparison(out)
+
+# --- the picture
+
+def fake(n, source='phantom', **kw):
+    "A comparison of `n` nets with scores that lie on top of each other"
+    v = np.full(n, .9)
+    t = pd.DataFrame(dict(arch=[f'net_{i}$x_$' for i in range(n)], file_mb=np.linspace(5, 6, n), picked='', test=v, test_low=v-.02,
+                          test_high=v+.02, valid=v, valid_low=v, valid_high=v, seeds='1', device='CPU',
+                          memory_of='of the process')).assign(**{'error':'', **kw})
+    return Comparison(t, t.assign(error=''), 'auc', 'category', 'oct', source, 'test', dict(valid=(9,3),test=(10,5)))
+
+def labels(ax): return [o for o in ax.texts if o.get_text()!='PHANTOM DATA']
+
+@pytest.mark.parametrize('n', [1,2,5,16])
+def test_labels_do_not_overlap(n):
+    c = fake(n)
+    c.nets.loc[0,'picked'] = 'most accurate and light'
+    ax = plot_comparison(c)
+    ax.figure.canvas.draw()
+    b = [Text.get_window_extent(o) for o in labels(ax)]
+    assert len(b)==n and not [(i,j) for i in range(n) for j in range(i) if b[i].overlaps(b[j])]
+    whole_fig = ax.figure.get_window_extent()
+    assert all(whole_fig.x0<=o.x0 and o.x1<=whole_fig.x1 and whole_fig.y0<=o.y0 and o.y1<=whole_fig.y1 for o in b)
+    assert labels(ax)[0].get_text()=='net_0$x_$ (most accurate and light)' and ax.get_xscale()=='log'
+    assert [o.xy for o in labels(ax)]==[(r.file_mb,r.test) for r in c.nets.itertuples()]
+    plt.close('all')
+
+def test_picture_says_phantom_and_only_then():
+    for source,n in (('phantom',1),('local',0)):
+        ax = plot_comparison(fake(3, source))
+        assert sum(o.get_text()=='PHANTOM DATA' for o in ax.texts)==n
+        assert ('PHANTOM DATA' in fake(3, source)._repr_html_())==bool(n)==('PHANTOM DATA' in str(fake(3, source)))
+    assert ax.get_title(loc='left')=='oct: 10 test images of 5 patients, 95 % intervals'
+    plt.close('all')
+
+def test_picture_without_intervals_and_without_nets():
+    assert len(labels(plot_comparison(fake(3, test_low=np.nan, test_high=np.nan))))==3
+    assert labels(plot_comparison(fake(0)))==[]
+    plt.close('all')
+
+def test_spread():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        want,gap = rng.random(8),.09
+        got = spread(want, gap)
+        assert (np.diff(np.sort(got))>=gap-1e-9).all() and got.min()>=0 and got.max()<=1+1e-9
+        assert (np.argsort(got, kind='stable')==np.argsort(want, kind='stable')).all()
+    assert spread([.1,.5,.9], .1).round(9).tolist()==[.1,.5,.9]
+
+def test_error_text_cannot_break_out_of_the_page():
+    c = fake(2, error='<script>alert(1)</script>')
+    assert '<script>' not in c._repr_html_()
