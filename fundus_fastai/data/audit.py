@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['side', 'Audit', 'audit']
 
-# %% ../../nbs/14_data.audit.ipynb #6d76dcca
+# %% ../../nbs/14_data.audit.ipynb #bf7501ec
 import html, os, tempfile
 import cv2
 import numpy as np, pandas as pd
@@ -23,7 +23,7 @@ from .catalog import data_source
 from .open import open_data
 from .read import _joined, _walk
 
-# %% ../../nbs/14_data.audit.ipynb #083e66e5
+# %% ../../nbs/14_data.audit.ipynb #3cafc821
 side = 128 # pixels that pictures are compared at
 _round = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9,9))
 
@@ -35,20 +35,21 @@ def _tissue(x):
     m[:4] = m[-4:] = 0; m[:,:4] = m[:,-4:] = 0
     return m, max(hi-lo, 4)
 
-# %% ../../nbs/14_data.audit.ipynb #0debf04f
-def _blur(a, s): return cv2.GaussianBlur(a, (0,0), s, borderType=cv2.BORDER_REFLECT)
+# %% ../../nbs/14_data.audit.ipynb #11d52d07
+def _blur(a, s, up=None): return cv2.GaussianBlur(a, (0,0), s, sigmaY=up or s, borderType=cv2.BORDER_REFLECT)
 
-def _detail(x, m, span, near, far, floor):
+def _detail(x, m, span, near, far, floor, along=0):
     "What `x` has between the scales `near` and `far` (pixels), even in contrast, 0 outside the mask `m`"
     z = (_blur(x*m, near)/(_blur(m, near)+1e-3) - _blur(x*m, far)/(_blur(m, far)+1e-3))*m
+    if along: z = (z - _blur(z, along, .3)/(_blur(m, along, .3)+1e-3))*m
     return z/(np.sqrt(_blur(z*z, 2*far)/(_blur(m, 2*far)+1e-3)) + .02*span + floor)
 
-# %% ../../nbs/14_data.audit.ipynb #e37f35cc
+# %% ../../nbs/14_data.audit.ipynb #69f0dedb
 _out = -128 # marks a pixel outside the mask
 
 def _fine(x, m, span):
     "Detail of `x` as int8 [side,side], `_out` outside"
-    z = np.clip(np.round(25*_detail(x, m, span, .8, 3, 1)), -127, 127)
+    z = np.clip(np.round(25*_detail(x, m, span, .8, 3, 1, 3)), -127, 127)
     return np.where(m>0, z, _out).astype(np.int8)
 
 def _coarse(x, m, span):
@@ -57,7 +58,7 @@ def _coarse(x, m, span):
     z = cv2.resize(_detail(s/(w+1e-3), w, span, .5, 1.75, .5), (16,16), interpolation=cv2.INTER_AREA).ravel()
     return z/(np.linalg.norm(z)+1e-3)
 
-# %% ../../nbs/14_data.audit.ipynb #a3580d3a
+# %% ../../nbs/14_data.audit.ipynb #9d48100f
 _strips = [(slice(0,5),slice(i,i+20)) for i in range(0,100,20)] + [(slice(95,100),slice(i,i+20)) for i in range(0,100,20)]
 _strips += [(b,a) for a,b in _strips]
 
@@ -72,7 +73,7 @@ def _border(rgb):
     mean[~known] = mean[known].mean(0) if known.any() else 0
     return np.r_[mean.ravel(), np.array(n[:10])/100].astype(np.float32)
 
-# %% ../../nbs/14_data.audit.ipynb #f3679ba4
+# %% ../../nbs/14_data.audit.ipynb #cec1ce7f
 def _camera(im):
     "Maker and model by the EXIF block, or ''"
     try: e = im.getexif(); return ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k))
@@ -84,7 +85,7 @@ def _header(im, path):
     return dict(width=im.width, height=im.height, format=im.format, mode=im.mode, bytes=os.path.getsize(path),
                 camera=_camera(im), compression=float(sum(q[0]))/64 if 0 in q else -1.)
 
-# %% ../../nbs/14_data.audit.ipynb #dbce5fc1
+# %% ../../nbs/14_data.audit.ipynb #d56fe3b5
 def _light(x):
     "Facts about brightness: mean, 95th percentile, and the range left after a blur"
     g = cv2.blur(x, (5,5))
@@ -100,7 +101,7 @@ def _look(path):
     m,span = _tissue(x)
     return head|_light(x), _border(rgb), _coarse(x, m, span), _fine(x, m, span)
 
-# %% ../../nbs/14_data.audit.ipynb #ecc090c8
+# %% ../../nbs/14_data.audit.ipynb #2247c1f5
 @dataclass
 class _Looks:
     "What was seen: a table of facts, and for each image border, coarse and fine detail"
@@ -124,7 +125,7 @@ def _look_at_all(paths, workers):
     res.facts = pd.DataFrame(found).reindex(columns=cols)
     return res
 
-# %% ../../nbs/14_data.audit.ipynb #ad1f8ca9
+# %% ../../nbs/14_data.audit.ipynb #8ada0a9c
 _flips = [lambda z: z, lambda z: z[...,::-1], lambda z: z[...,::-1,:], lambda z: z[...,::-1,::-1]]
 
 def _flipped(coarse): return [f(coarse.reshape(-1,16,16)).reshape(-1,256) for f in _flips]
@@ -136,7 +137,7 @@ def _axes(coarse, k=16, most=5000, seed=0):
     w,v = np.linalg.eigh(a.T@a/len(a))
     return (v[:,-k:]/np.sqrt(max(w[-k:].sum(), 1e-9))).astype(np.float32)
 
-# %% ../../nbs/14_data.audit.ipynb #52e6b241
+# %% ../../nbs/14_data.audit.ipynb #e652f2e4
 def _near(tree, coarse, axes, rows, k, radius=.55, least=.6):
     "Pairs (i<j) and flips [n,3] of the `k` nearest of `rows` within `radius` whose coarse descriptions agree"
     found = []
@@ -148,7 +149,7 @@ def _near(tree, coarse, axes, rows, k, radius=.55, least=.6):
         found.append(np.stack([np.minimum(i,j), np.maximum(i,j), np.full(len(i), f)], 1)[ok])
     return np.unique(np.concatenate(found), axis=0)
 
-# %% ../../nbs/14_data.audit.ipynb #44a470d1
+# %% ../../nbs/14_data.audit.ipynb #dfd1ff7e
 def _correlation(a, b):
     "Correlation of detail of pairs of fine descriptions [n,side,side], 0 where too little is shown by both"
     ma,mb = a!=_out,b!=_out
@@ -168,8 +169,8 @@ def _distances(fine, pairs, chunk=256):
             out[r] = 1-_correlation(fine[pairs[r,0]], flip(fine[pairs[r,1]]))
     return out
 
-# %% ../../nbs/14_data.audit.ipynb #e5f1cf33
-def _twins(coarse, fine, rows, far=.3):
+# %% ../../nbs/14_data.audit.ipynb #63971b3d
+def _twins(coarse, fine, rows, far=.33):
     "Pairs (i, j, flip) [n,3] of `rows` that are copies of each other, and their distances"
     from scipy.spatial import cKDTree
     if len(rows)<2: return np.zeros((0,3), int), np.zeros(0)
@@ -189,7 +190,7 @@ def _twins(coarse, fine, rows, far=.3):
     p = np.array([(rows[i],rows[j],f) for (i,j),(_,f) in best.items()], int).reshape(-1,3)
     return p, np.array([d for d,_ in best.values()])
 
-# %% ../../nbs/14_data.audit.ipynb #651feaf8
+# %% ../../nbs/14_data.audit.ipynb #98eaacbb
 def _same_bytes(paths, sizes, workers):
     "Lists of rows whose files are the same byte by byte"
     s = pd.Series(np.asarray(sizes, float)).dropna()
@@ -203,7 +204,7 @@ def _all_pairs(rows, most=30):
     "All pairs of `rows`; of very many, each with the first"
     return list(combinations(rows, 2)) if len(rows)<=most else [(rows[0], o) for o in rows[1:]]
 
-# %% ../../nbs/14_data.audit.ipynb #758ad6ec
+# %% ../../nbs/14_data.audit.ipynb #516f8f2c
 def _labels_of(df, labels=None):
     "The columns that hold what is to be learned"
     if labels is not None:
@@ -221,7 +222,7 @@ def _label_text(df, cols):
     text = [' + '.join(c for c,v in zip(cols, r) if v==1) or 'none' for r in on.to_numpy()]
     return pd.Series(text, df.index, dtype=object).where(on.notna().any(axis=1), None)
 
-# %% ../../nbs/14_data.audit.ipynb #b633eec7
+# %% ../../nbs/14_data.audit.ipynb #4d66df9f
 def _differ(df, cols, i, j):
     "Whether rows `i` and `j` differ in any of `cols` that both know"
     if not cols: return np.zeros(len(i), bool)
@@ -232,17 +233,17 @@ def _differ(df, cols, i, j):
 def _pair_table(df, cols, i, j, distance, mirrored=None):
     "A row a pair: the two paths, distance, whose they are, where, under which label, and what the pair goes across"
     i,j = np.asarray(i, int),np.asarray(j, int)
-    names = ['patients'],['splits'],['labels']
+    names = 'patients','splits','labels'
     off = [_differ(df, c, i, j) for c in (['patient'], ['split'], cols)]
     t = {'path_a':df.path.to_numpy()[i], 'path_b':df.path.to_numpy()[j], 'distance':np.asarray(distance, float)}
     for k,s in dict(patient=df.patient, split=df.split, label=_label_text(df, cols) if cols else df.split*0).items():
         t[k+'_a'],t[k+'_b'] = s.to_numpy(object)[i],s.to_numpy(object)[j]
-    t['across'] = [', '.join(n[0] for n,o in zip(names, off) if o[k]) for k in range(len(i))]
-    t = pd.DataFrame(t)
+    t['across'] = [', '.join(n for n,o in zip(names, off) if o[k]) for k in range(len(i))]
+    t = pd.DataFrame(t).astype({'across':object})
     if mirrored is not None: t['mirrored'] = np.asarray(mirrored, bool)
     return t.assign(row_a=i, row_b=j)
 
-# %% ../../nbs/14_data.audit.ipynb #bde34d40
+# %% ../../nbs/14_data.audit.ipynb #6941092b
 def _leaks(df):
     "A row for each patient and pair of sides: how many images lie on each"
     n = df.dropna(subset=['split']).groupby(['patient','split']).size().unstack(fill_value=0)
@@ -259,9 +260,9 @@ def _split_eyes(df):
     both = both[both.L!=both.R].reset_index()
     return both.rename(columns={'L':'left','R':'right'})[['patient','left','right']].rename_axis(columns=None)
 
-# %% ../../nbs/14_data.audit.ipynb #2eaa9a30
-def _questions(df, cols, least=10):
-    "Name -> 0, 1 or NaN for each image, of every label and class that ten patients have and ten have not"
+# %% ../../nbs/14_data.audit.ipynb #e56a5f08
+def _questions(df, cols, least=5):
+    "Name -> 0, 1 or NaN for each image, of every label and class that five patients have and five have not"
     res = {}
     for c in cols:
         s = df[c]; number = pd.to_numeric(s, errors='coerce')
@@ -282,17 +283,23 @@ def _codes(facts):
     for c in ('format','mode','camera'): f[c] = pd.factorize(facts[c].fillna(''), sort=True)[0]
     return f.fillna(-1)
 
-# %% ../../nbs/14_data.audit.ipynb #6ac6133b
-def _guess(x, y, patient, seed):
-    "Answers of a forest for rows it has not seen, folds by patient, and the weight of each column"
+# %% ../../nbs/14_data.audit.ipynb #d6653f82
+def _folds(ys, patient, k, rng):
+    "A fold, 0 to k-1, for each row: whole patients, those of like answers dealt out evenly"
+    t = pd.DataFrame(ys).groupby(patient).max()
+    t = t.iloc[rng.permutation(len(t))].sort_values(list(t), kind='stable')
+    return pd.Series(np.arange(len(t))%k, t.index).loc[patient].to_numpy()
+
+def _guess(x, ys, patient, seed, k=5):
+    "Probabilities [n,q] by a forest for rows it has not seen; `ys` is [n,q] of 0 and 1"
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.model_selection import StratifiedGroupKFold
-    p,weight = np.full(len(y), np.nan),np.zeros(x.shape[1])
-    for tr,te in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x, y, patient):
-        if len(set(y[tr]))<2: continue
-        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt', random_state=seed).fit(x[tr], y[tr])
-        p[te] = net.predict_proba(x[te])[:,1]; weight += net.feature_importances_
-    return p, weight
+    p,fold = np.zeros(ys.shape),_folds(ys, patient, k, np.random.default_rng(seed))
+    for f in range(k):
+        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt', random_state=seed)
+        net.fit(x[fold!=f], ys[fold!=f] if ys.shape[1]>1 else ys[fold!=f,0])
+        probs = net.predict_proba(x[fold==f]); probs = probs if ys.shape[1]>1 else [probs]
+        for j,q in enumerate(probs): p[fold==f,j] = q[:,1] if q.shape[1]>1 else 0
+    return p
 
 def _sample(patient, ok, most, rng):
     "At most `most` rows of `ok`, whole patients"
@@ -301,7 +308,7 @@ def _sample(patient, ok, most, rng):
     rows = rows[np.argsort(order.loc[patient[rows]].to_numpy(), kind='stable')]
     return np.sort(rows[:most])
 
-# %% ../../nbs/14_data.audit.ipynb #e389be56
+# %% ../../nbs/14_data.audit.ipynb #037496b9
 _kinds = ('metadata','border')
 
 def _mean_auc(qs):
@@ -309,20 +316,21 @@ def _mean_auc(qs):
     def metric(y, p, w): return np.mean([auc(y[:,k]==1, p[:,k], w) for k in range(qs)], axis=0)
     return metric
 
+def _telling(x, y, columns):
+    "The column of `x` that alone tells most about `y`"
+    return columns[int(np.argmax([abs(auc(y==1, x[:,k])-.5) for k in range(x.shape[1])]))]
+
 def _shortcut(x, ys, patient, seed, level, columns=None):
     "Rows (question, AUC, low, high, told, by): `told` where the wider interval, `level`, is above .5"
-    guesses = [_guess(x, y, patient, seed) for y in ys.values()]
-    ps = np.stack([g[0] for g in guesses], 1); yy = np.stack(list(ys.values()), 1)
-    ok,rows = ~np.isnan(ps).any(axis=1),[]
-    tests = [(k, yy[:,[i]], ps[:,[i]], guesses[i][1]) for i,k in enumerate(ys)]
-    if len(ys)>1: tests.append(('all', yy, ps, sum(g[1] for g in guesses)))
-    for k,y,p,weight in tests:
-        a,b = (patient_bootstrap(_mean_auc(y.shape[1]), y[ok], p[ok], patient[ok], 1000, seed, o) for o in (.95, level))
-        by = '' if columns is None else columns[int(weight.argmax())]
-        rows.append((k, a.value, a.low, a.high, bool(b.low>.5), by))
+    y = np.stack(list(ys.values()), 1); p = _guess(x, y, patient, seed)
+    tests,rows = [(k, [i]) for i,k in enumerate(ys)],[]
+    if len(ys)>1: tests.append(('all', list(range(len(ys)))))
+    for k,i in tests:
+        a,b = (patient_bootstrap(_mean_auc(len(i)), y[:,i], p[:,i], patient, 1000, seed, o) for o in (.95, level))
+        rows.append((k, a.value, a.low, a.high, bool(b.low>.5), '' if columns is None or k=='all' else _telling(x, y[:,i[0]], columns)))
     return rows
 
-# %% ../../nbs/14_data.audit.ipynb #44d2189d
+# %% ../../nbs/14_data.audit.ipynb #26d87577
 def _shortcuts(df, looks, cols, seed=0, most=8000):
     "Table of what metadata and border know about each label, by AUC on unseen patients"
     res,out = _questions(df, cols),['kind','label','auc','low','high','told','by','images','patients']
@@ -338,7 +346,7 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
         rows += [(kind,*o,len(r),len(set(who[r]))) for o in _shortcut(x, ys, who[r], seed, level, names)]
     return pd.DataFrame(rows, columns=out)
 
-# %% ../../nbs/14_data.audit.ipynb #094904aa
+# %% ../../nbs/14_data.audit.ipynb #30c8a90c
 _tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable','blank','dark','shortcuts')
 
 @dataclass(repr=False)
@@ -361,7 +369,7 @@ class Audit:
     @property
     def leaky(self): return bool(len(self.leaks) or self.pairs().across.str.contains('splits').any())
 
-# %% ../../nbs/14_data.audit.ipynb #1f66d31e
+# %% ../../nbs/14_data.audit.ipynb #5ab23e14
 @patch
 def pairs(self:Audit)->pd.DataFrame: # exact ones first, then by distance
     "All pairs of copies, exact and near, in one table"
@@ -376,7 +384,7 @@ def groups(self:Audit)->pd.Series: # a number for each row of `data`
     graph = coo_matrix((np.ones(len(p)), (p.row_a.astype(int), p.row_b.astype(int))), (n,n))
     return pd.Series(connected_components(graph, directed=False)[1], self.data.index, name='group')
 
-# %% ../../nbs/14_data.audit.ipynb #706a4ffb
+# %% ../../nbs/14_data.audit.ipynb #cc68a9a2
 def _phantom_line(a): return 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
 
 @patch
@@ -391,7 +399,7 @@ def _repr_html_(self:Audit):
     head = f'<p><b>{_phantom_line(self)}{html.escape(str(self.name or "data"))}</b>: {n}. {verdict}</p>'
     return head + self.summary.to_html(index=False, border=0)
 
-# %% ../../nbs/14_data.audit.ipynb #7722d56b
+# %% ../../nbs/14_data.audit.ipynb #f349b52d
 def _thumb(ax, path, text):
     ax.axis('off'); ax.set_title(text, fontsize=7, parse_math=False)
     try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
@@ -416,7 +424,7 @@ def plot_pairs(self:Audit,
     if self.source=='phantom': fig.suptitle('PHANTOM DATA', fontsize=8, color='#b45309', weight='bold')
     return fig
 
-# %% ../../nbs/14_data.audit.ipynb #8f84eb7b
+# %% ../../nbs/14_data.audit.ipynb #3a923e8b
 def _findings(a):
     "Rows of `audit.csv`"
     cols = ['check','path_a','path_b','patient','split','label','distance','remark']
@@ -438,7 +446,7 @@ def _findings(a):
                      'remark':[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()]}))
     return pd.concat([o for o in parts if len(o)] or parts, ignore_index=True).reindex(columns=cols)
 
-# %% ../../nbs/14_data.audit.ipynb #c791997e
+# %% ../../nbs/14_data.audit.ipynb #ed36196b
 @patch
 def save(self:Audit,
          to # folder
@@ -451,7 +459,7 @@ def save(self:Audit,
                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows, shortcuts=self.shortcuts.to_dict('records')))
     return to
 
-# %% ../../nbs/14_data.audit.ipynb #0c74562c
+# %% ../../nbs/14_data.audit.ipynb #9a3480d7
 def _opened(data, opts):
     "The frame that `data` means"
     if isinstance(data, pd.DataFrame):
@@ -480,7 +488,7 @@ def _framed(df):
     df.attrs.setdefault('source', data_source(df))
     return df
 
-# %% ../../nbs/14_data.audit.ipynb #3760bab4
+# %% ../../nbs/14_data.audit.ipynb #9b431a9a
 def _own_patients(df): return df.patient.nunique()==len(df)
 
 def _across(t):
@@ -493,7 +501,7 @@ def _best(s):
     o = s.sort_values('auc').iloc[-1]
     return f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}" + (f", mostly by {o.by}" if o.by else '')
 
-# %% ../../nbs/14_data.audit.ipynb #fdd60fec
+# %% ../../nbs/14_data.audit.ipynb #97fe2179
 def _summary(df, t, flat):
     "Table of the checks: check, found, of, remark"
     n,who = len(df),df.patient.nunique()
@@ -511,10 +519,10 @@ def _summary(df, t, flat):
     for kind in _kinds:
         s = t['shortcuts']; s = s[s.kind==kind]
         rows.append((f'shortcut: {kind}', int(s.told.astype(bool).sum()), len(s), _best(s) if len(s) else
-                     'no label that ten patients have and ten have not'))
+                     'no label that five patients have and five have not'))
     return pd.DataFrame(rows, columns=['check','found','of','remark'])
 
-# %% ../../nbs/14_data.audit.ipynb #de591e41
+# %% ../../nbs/14_data.audit.ipynb #44ff7f10
 def _flat(fine, rows, chunk=512):
     "How many of `rows` have too little detail to be compared"
     n = 0
@@ -536,10 +544,10 @@ def _copies(df, looks, cols, far, workers):
     order = np.argsort(d, kind='stable'); p,d = p[order],d[order]
     return exact, _pair_table(df, cols, p[:,0], p[:,1], d, p[:,2]>0), _flat(looks.fine, rows)
 
-# %% ../../nbs/14_data.audit.ipynb #e61b79ff
+# %% ../../nbs/14_data.audit.ipynb #27c90332
 def audit(data, # frame, name of the catalog, folder or CSV
           labels=None, # column of classes, or 0/1 columns, that are to be learned; default: the frame's own
-          far:float=.3, # two pictures count as copies up to this distance, 0 to 1
+          far:float=.33, # two pictures count as copies up to this distance, 0 to 1
           shortcuts:bool=True, # also ask metadata and border for the label
           workers:int=2, # threads
           seed:int=0, # of the folds and resamples of the shortcuts
