@@ -11,6 +11,8 @@ import hashlib, io, os
 from itertools import combinations
 from pathlib import Path
 import numpy as np, pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from ..core import DataError, LeakError, say, whole_file
 from .catalog import demand_trainable, splits
 
@@ -102,19 +104,37 @@ def _demand_splittable(df, shares, by):
         raise DataError(f"{n} patients are too few for {', '.join(sides)}: one each is least")
 
 # %% ../../nbs/12_data.splits.ipynb #6c6286f3
+def _units(df, groups=None):
+    "For each row the first of all patients who are tied to its own by `groups`, a column or a value for each row"
+    if groups is None: return df.patient
+    g = df[groups] if isinstance(groups, str) and groups in df else groups
+    if isinstance(g, str) or len(g)!=len(df):
+        raise DataError(f"groups is a column of the table or a value for each of its {len(df)} rows")
+    who,names = pd.factorize(df.patient)
+    g = pd.Series(np.asarray(g, object)); k = pd.factorize(g)[0]
+    tie,n = k>=0,len(names)
+    m = coo_matrix((np.ones(tie.sum()), (who[tie], n+k[tie])), (n+k.max()+1,)*2)
+    part = connected_components(m, directed=False)[1][:n]
+    first = pd.Series(names).groupby(part).min() if len(names) else names
+    return pd.Series(first.loc[part].to_numpy()[who], df.index)
+
+# %% ../../nbs/12_data.splits.ipynb #7d101ff0
 def split_patients(df, # frame
                    valid:float=.2, # share of patients to choose the best epoch by (0: none)
                    test:float=.2, # share of patients to judge the net by (0: none)
                    by:str='label', # column to balance over the sides
-                   seed:int=42 # another seed deals other hands
+                   seed:int=42, # another seed deals other hands
+                   groups=None # column, or value for each row: patients who share one stay on one side
                   )->pd.DataFrame: # copy of `df` with `split`: 'train', 'valid' or 'test'
     "Split `df` so that no patient is on two sides and every class on each; raises `DataError` if it is too small"
     shares = {'test':test, 'valid':valid}
     _demand_splittable(df, shares, by)
+    who = df.assign(patient=_units(df, groups))
+    if groups is not None: _demand_splittable(who, shares, by)
     shares = {k:v for k,v in shares.items() if v}
-    strata,sides = patient_strata(df, by),['train',*shares]
+    strata,sides = patient_strata(who, by),['train',*shares]
     for k in range(20):
-        res = df.assign(split=df.patient.map(_deal(strata, shares, np.random.default_rng([seed,k]))))
+        res = df.assign(split=who.patient.map(_deal(strata, shares, np.random.default_rng([seed,k]))))
         if not (lacking := _lacking(res, by, sides)): break
     for c,o in lacking.items(): say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
     few = [] if _is_number(df[by]) else [c for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]

@@ -1,0 +1,189 @@
+"The audit: everything that was planted is found, nothing else is, and bad input is told"
+import os, shutil
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from PIL import Image, ImageOps
+from fundus_fastai.core import DataError
+from fundus_fastai.data import audit as A
+from fundus_fastai.data.audit import audit
+from fundus_fastai.data.catalog import read_dataset
+from fundus_fastai.data.splits import check_split, split_patients
+from fundus_fastai.phantom.layouts import write_layout
+from fundus_fastai.phantom.oct import write_kermany
+
+@pytest.fixture(scope='module')
+def sets(tmp_path_factory):
+    "Phantom scans with several a patient, phantom photographs of both eyes; each as a frame with a clean split"
+    d = tmp_path_factory.mktemp('audit')
+    write_kermany(d/'oct', patients=16, scans=(3,5), size=(248,256), leak=0)
+    write_layout('odir5k', d/'fundus', patients=24, size=256)
+    oct_,fundus = read_dataset('kermany2018', d/'oct'),read_dataset('odir5k', d/'fundus')
+    fundus['rare'] = fundus[list(fundus.attrs['labels'])].idxmax(axis=1)
+    return {'oct':split_patients(oct_, seed=1), 'fundus':split_patients(fundus, by='rare', seed=1)}
+
+WAYS = {'half':lambda im: im.resize([o//2 for o in im.size]), 'larger':lambda im: im.resize([o*3//2 for o in im.size]),
+        'square':lambda im: im.resize((200,200)), 'quality':lambda im: im, 'brighter':lambda im: im.point(lambda v: min(255, v*1.25)),
+        'darker':lambda im: im.point(lambda v: v*.75), 'mirror':ImageOps.mirror, 'flip':ImageOps.flip,
+        'contrast':lambda im: im.point(lambda v: max(0, min(255, (v-60)*1.25+60))),
+        'all':lambda im: ImageOps.mirror(im).resize([o*7//10 for o in im.size]).point(lambda v: v*.8+10)}
+
+def plant(df, d):
+    "A copy of `df` with one planted case of each kind, and the pairs that are to be found"
+    d.mkdir(exist_ok=True)
+    src = df[df.split=='train'].drop_duplicates('patient').reset_index(drop=True)
+    rows,pairs = [],set()
+    def add(k, path, **kw): rows.append(src.loc[k].to_dict()|dict(path=str(path))|kw)
+    for i,(name,f) in enumerate(WAYS.items()):
+        k,to = i%len(src),d/f'{name}.jpg'
+        f(Image.open(src.path[k]).convert('RGB')).save(to, quality=30 if name=='quality' else 70 if name=='all' else 92)
+        add(k, to); pairs.add(frozenset((src.path[k], str(to))))
+    shutil.copy(src.path[0], d/'bytes.jpg'); add(0, d/'bytes.jpg', patient='other'); pairs.add(frozenset((src.path[0], str(d/'bytes.jpg'))))
+    Image.fromarray(np.full((256,256,3), 77, np.uint8)).save(d/'blank.png'); add(1, d/'blank.png')
+    (d/'broken.jpg').write_bytes(Path(src.path[1]).read_bytes()[:2000]); add(1, d/'broken.jpg')
+    add(1, d/'missing.jpg')
+    (d/'text.png').write_text('no image'); add(1, d/'text.png')
+    out = pd.concat([df, pd.DataFrame(rows)], ignore_index=True); out.attrs = df.attrs
+    return out,pairs,src
+
+def closed(pairs):
+    "Pairs and those that follow: a copy of a copy is a copy"
+    groups = []
+    for p in pairs:
+        touch = [g for g in groups if g&p]; groups = [g for g in groups if not g&p]+[set(p).union(*touch)]
+    return {frozenset((a,b)) for g in groups for a in g for b in g if a<b}
+
+@pytest.mark.parametrize('kind', ['oct','fundus'])
+def test_planted_are_found_and_none_invented(sets, kind, tmp_path):
+    df,pairs,src = plant(sets[kind], tmp_path/'p')
+    a = audit(df, shortcuts=False)
+    found = {frozenset((o.path_a, o.path_b)) for o in a.pairs().itertuples()}
+    print(f"{kind}: found {len(pairs&found)} of {len(pairs)}, invented {len(found-closed(pairs))} of {len(df)} images")
+    assert pairs <= found
+    assert found <= closed(pairs)
+    assert {os.path.basename(o) for o in a.unreadable.path} == {'broken.jpg','missing.jpg','text.png'}
+    assert [os.path.basename(o) for o in a.blank.path] == ['blank.png']
+    assert not len(a.dark)
+    exact = a.exact_duplicates
+    assert len(exact)==1 and exact.across[0]=='patients' and exact.distance[0]==0
+    assert set(a.summary) == {'check','found','of','remark'}
+
+@pytest.mark.parametrize('kind', ['oct','fundus'])
+def test_clean_is_clean(sets, kind):
+    "Scans of one patient, both eyes of one person: alike, and not the same"
+    a = audit(sets[kind], shortcuts=False)
+    assert not len(a.pairs()) and not a.leaky
+    assert not any(len(getattr(a, o)) for o in ('leaks','split_eyes','conflicts','unreadable','blank','dark'))
+    assert len(a.groups().unique())==len(sets[kind])
+
+def test_leaks_and_eyes(sets):
+    df = sets['fundus'].copy(); df.attrs = sets['fundus'].attrs
+    p = df[df.split=='train'].patient.iloc[0]
+    df.loc[(df.patient==p)&(df.eye=='R'), 'split'] = 'test'
+    a = audit(df, shortcuts=False)
+    assert a.leaks.patient.tolist()==[p]==a.split_eyes.patient.tolist() and a.leaky
+    assert a.split_eyes[['left','right']].iloc[0].tolist()==['train','test']
+
+def test_duplicates_across_splits_leak_and_groups_mend_it(sets, tmp_path):
+    df = sets['oct']; i = df.index[df.split=='train'][0]
+    to = tmp_path/'again.jpg'; Image.open(df.path[i]).resize((180,174)).save(to, quality=60)
+    more = pd.concat([df, pd.DataFrame([df.loc[i].to_dict()|dict(path=str(to), patient='alias', split='test', label='NORMAL' if df.label[i]!='NORMAL' else 'CNV')])], ignore_index=True)
+    more.attrs = df.attrs
+    check_split(more) # by name nobody is on two sides
+    a = audit(more, shortcuts=False)
+    assert a.leaky and a.near_duplicates.across.tolist()==['patients, splits, labels'] and len(a.conflicts)==1
+    for s in range(4):
+        o = split_patients(more, seed=s, groups=a.groups())
+        assert o.split[i]==o.split.iloc[-1]
+        assert not audit(o.iloc[[i,len(o)-1]], shortcuts=False).leaky
+
+def test_dark(sets, tmp_path):
+    Image.open(sets['fundus'].path[0]).point(lambda v: v*.1).save(tmp_path/'dark.png')
+    a = audit(pd.DataFrame({'path':[str(tmp_path/'dark.png'), sets['fundus'].path[1]]}))
+    assert [os.path.basename(o) for o in a.dark.path]==['dark.png'] and not len(a.blank)
+
+def test_many_copies_of_one(sets, tmp_path):
+    "More copies than neighbors that are asked for first"
+    for k in range(20): Image.open(sets['oct'].path[0]).resize((200+3*k,190+3*k)).save(tmp_path/f'{k}.jpg', quality=50+2*k)
+    rest = sets['oct'].path[1:30].tolist()
+    a = audit(pd.DataFrame({'path':[*map(str, tmp_path.glob('*.jpg')), *rest]}), shortcuts=False)
+    assert len(a.near_duplicates)==20*19//2 and a.groups().value_counts().iloc[0]==20
+
+def test_pixel_identical_in_another_format(sets, tmp_path):
+    Image.open(sets['oct'].path[0]).save(tmp_path/'same.png')
+    a = audit(pd.DataFrame({'path':[sets['oct'].path[0], str(tmp_path/'same.png')]}))
+    assert not len(a.exact_duplicates) and a.near_duplicates.distance.iloc[0]<.05
+
+def test_shortcuts_found_and_not_invented(sets, tmp_path):
+    df = sets['oct'].copy(); df.attrs = sets['oct'].attrs
+    df['label'] = df.patient.map({p:'ab'[i%2] for i,p in enumerate(df.patient.unique())})
+    none = audit(df).shortcuts
+    assert len(none)==2 and not none.told.any()
+    for i,(p,l) in enumerate(zip(df.path, df.label)):
+        im = Image.open(p).convert('RGB')
+        if l=='a': im = ImageOps.expand(im.crop((8,8,im.width-8,im.height-8)), 8, (30,0,0)) # a frame of its own
+        im.save(tmp_path/f'{i}.png')
+    framed = df.assign(path=[str(tmp_path/f'{i}.png') for i in range(len(df))])
+    s = audit(framed).shortcuts.set_index('kind')
+    assert s.told['border'] and s.auc['border']>.95 and 0<=s.low['border']<=s.auc['border']<=s.high['border']<=1
+
+def test_bad_input(sets, tmp_path):
+    df = sets['oct']
+    with pytest.raises(DataError, match='no rows'): audit(df[:0])
+    with pytest.raises(DataError, match="no column 'path'"): audit(df.drop(columns='path'))
+    with pytest.raises(DataError, match='does not exist'): audit(tmp_path/'nowhere.csv')
+    (tmp_path/'empty').mkdir()
+    with pytest.raises(DataError, match='no images'): audit(tmp_path/'empty')
+    with pytest.raises(DataError, match='no column grade'): audit(df, labels='grade')
+    with pytest.raises(DataError, match='not a frame'): audit(df, patient='p')
+    one = audit(pd.DataFrame({'path':[df.path[0]]}))
+    assert not one.leaky and one.summary.found.sum()==0
+    with pytest.raises(DataError, match='no pairs'): one.plot_pairs()
+    all_missing = audit(pd.DataFrame({'path':['/no/a.png','/no/b.png']}))
+    assert len(all_missing.unreadable)==2
+    flat = tmp_path/'flat'; flat.mkdir()
+    for k in range(3): shutil.copy(df.path[k], flat/f'{k}.jpeg')
+    a = audit(flat)
+    assert len(a.data)==3 and 'no patients are known' in a.summary.remark[0]
+    odd = df.assign(patient=None, split=None, label=None)
+    assert not audit(odd).leaky
+
+def test_saved(sets, tmp_path):
+    df,pairs,_ = plant(sets['oct'], tmp_path/'p')
+    a = audit(df, shortcuts=False); a.save(tmp_path/'out')
+    t = pd.read_csv(tmp_path/'out'/'audit.csv')
+    assert list(t)==['check','path_a','path_b','patient','split','label','distance','remark']
+    assert (t.check=='near duplicate').sum()==len(a.near_duplicates) and (t.check=='unreadable').sum()==3
+    import json
+    j = json.loads((tmp_path/'out'/'audit.json').read_text())
+    assert j['source']=='phantom' and j['n_images']==len(df) and {'check','found','of','remark'}==set(j['rows'][0])
+    assert 'PHANTOM' in a._repr_html_() and 'PHANTOM' in repr(a)
+
+def test_published_split_of_the_phantom_twin(tmp_path):
+    write_kermany(tmp_path/'k', patients=24, size=(124,128))
+    df = read_dataset('kermany2018', tmp_path/'k')
+    a = audit(df, shortcuts=False)
+    both = set(df[df.split=='train'].patient)&set(df[df.split=='test'].patient)
+    assert a.leaky and set(a.leaks[a.leaks.split_b.eq('train')|a.leaks.split_a.eq('train')].patient)>=both and both
+
+def test_index_does_not_depend_on_order(sets):
+    "Shuffled rows give the same distance for the same pair"
+    df = pd.concat([sets['oct']]*2, ignore_index=True).iloc[:60]
+    looks = A._look_at_all(df.path.tolist(), 2)
+    o = np.random.default_rng(0).permutation(60)
+    p = np.array([(0,1,0),(3,40,1)])
+    back = np.argsort(o)
+    assert np.allclose(A._distances(looks.fine, p), A._distances(looks.fine[o], np.c_[back[p[:,:2]], p[:,2]]))
+
+REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.jpg'}),
+        'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg'}), 'oct_dme':('near',set())}
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', REAL)
+def test_real(test_data, name):
+    "On real images: the copies that people have looked at, and no scan of one eye taken for a scan of another"
+    data = test_data/name if name=='odir5k' else test_data/name/'labels.csv'
+    opts = {} if name=='odir5k' else dict(label='DME', patient='patient_id')
+    a = audit(data, shortcuts=False, **opts)
+    got = {f'{os.path.basename(o.path_a)} {os.path.basename(o.path_b)}' for o in a.near_duplicates.itertuples()}
+    assert REAL[name][1]<=got and len(got)<=len(REAL[name][1])+2
+    if name!='odir5k': assert len(a.exact_duplicates)==8
