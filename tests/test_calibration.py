@@ -172,6 +172,7 @@ def test_order_of_rows_and_columns(order):
     d2 = [d[d.columns[::-1]], d.iloc[::-1], d.sample(frac=1, random_state=1)][order]
     b = add_calibration(score(d2, n_boot=20), v[v.columns[::-1]].iloc[::-1].reset_index(drop=True))
     for k in ('brier','ece','temperature'): assert a.metrics[k]['value']==pytest.approx(b.metrics[k]['value'], abs=1e-9)
+    assert list(binary_questions(d[d.columns[::-1]]))==['yes']
     assert [o['threshold'] for o in a.points]==pytest.approx([o['threshold'] for o in b.points])
 
 bad = {'do not sum to one':(np.array([0,1]), np.array([[.5,.6],[.5,.5]])), 'no number from 0 to 1':(np.array([0,1]), np.array([np.nan,.5])),
