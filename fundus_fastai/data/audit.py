@@ -138,7 +138,7 @@ def _axes(coarse, k=16, most=5000, seed=0):
     return (v[:,-k:]/np.sqrt(max(w[-k:].sum(), 1e-9))).astype(np.float32)
 
 # %% ../../nbs/14_data.audit.ipynb #98f5694d
-def _near(tree, coarse, axes, rows, k, radius=.55, least=.6):
+def _near(tree, coarse, axes, rows, k, radius=.35, least=.6):
     "Pairs (i<j) and flips [n,3] of the `k` nearest of `rows` within `radius` whose coarse descriptions agree"
     found = []
     for f,c in enumerate(_flipped(coarse[rows])):
