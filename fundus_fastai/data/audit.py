@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['side', 'Audit', 'audit']
 
-# %% ../../nbs/14_data.audit.ipynb #8801bae0
+# %% ../../nbs/14_data.audit.ipynb #8c50d15c
 import html, os, tempfile
 import cv2
 import numpy as np, pandas as pd
@@ -23,7 +23,7 @@ from .catalog import data_source
 from .open import open_data
 from .read import _joined, _walk
 
-# %% ../../nbs/14_data.audit.ipynb #4acc9b04
+# %% ../../nbs/14_data.audit.ipynb #af258a5d
 side = 128 # pixels that pictures are compared at
 _round = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9,9))
 
@@ -35,7 +35,7 @@ def _tissue(x):
     m[:4] = m[-4:] = 0; m[:,:4] = m[:,-4:] = 0
     return m, max(hi-lo, 4)
 
-# %% ../../nbs/14_data.audit.ipynb #39b3e049
+# %% ../../nbs/14_data.audit.ipynb #85eed0c6
 def _blur(a, s, up=None): return cv2.GaussianBlur(a, (0,0), s, sigmaY=up or s, borderType=cv2.BORDER_REFLECT)
 
 def _detail(x, m, span, near, far, floor, along=0):
@@ -44,7 +44,7 @@ def _detail(x, m, span, near, far, floor, along=0):
     if along: z = (z - _blur(z, along, .3)/(_blur(m, along, .3)+1e-3))*m
     return z/(np.sqrt(_blur(z*z, 2*far)/(_blur(m, 2*far)+1e-3)) + .02*span + floor)
 
-# %% ../../nbs/14_data.audit.ipynb #80eccfe8
+# %% ../../nbs/14_data.audit.ipynb #19432205
 _out = -128 # marks a pixel outside the mask
 
 def _fine(x, m, span):
@@ -58,7 +58,7 @@ def _coarse(x, m, span):
     z = cv2.resize(_detail(s/(w+1e-3), w, span, .5, 1.75, .5), (16,16), interpolation=cv2.INTER_AREA).ravel()
     return z/(np.linalg.norm(z)+1e-3)
 
-# %% ../../nbs/14_data.audit.ipynb #ff1187ce
+# %% ../../nbs/14_data.audit.ipynb #e8952cc6
 _strips = [(slice(0,5),slice(i,i+20)) for i in range(0,100,20)] + [(slice(95,100),slice(i,i+20)) for i in range(0,100,20)]
 _strips += [(b,a) for a,b in _strips]
 
@@ -73,7 +73,7 @@ def _border(rgb):
     mean[~known] = mean[known].mean(0) if known.any() else 0
     return np.r_[mean.ravel(), np.array(n[:10])/100].astype(np.float32)
 
-# %% ../../nbs/14_data.audit.ipynb #69da564f
+# %% ../../nbs/14_data.audit.ipynb #a210c303
 def _camera(im):
     "Maker and model by the EXIF block, or ''"
     try: e = im.getexif(); return ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k))
@@ -85,7 +85,7 @@ def _header(im, path):
     return dict(width=im.width, height=im.height, format=im.format, mode=im.mode, bytes=os.path.getsize(path),
                 camera=_camera(im), compression=float(sum(q[0]))/64 if 0 in q else -1.)
 
-# %% ../../nbs/14_data.audit.ipynb #a76893c5
+# %% ../../nbs/14_data.audit.ipynb #31543a6d
 def _light(x):
     "Facts about brightness: mean, 95th percentile, and the range left after a blur"
     g = cv2.blur(x, (5,5))
@@ -101,7 +101,7 @@ def _look(path):
     m,span = _tissue(x)
     return head|_light(x), _border(rgb), _coarse(x, m, span), _fine(x, m, span)
 
-# %% ../../nbs/14_data.audit.ipynb #9851bd70
+# %% ../../nbs/14_data.audit.ipynb #2d3ee2d5
 @dataclass
 class _Looks:
     "What was seen: a table of facts, and for each image border, coarse and fine detail"
@@ -125,7 +125,7 @@ def _look_at_all(paths, workers):
     res.facts = pd.DataFrame(found).reindex(columns=cols)
     return res
 
-# %% ../../nbs/14_data.audit.ipynb #12686567
+# %% ../../nbs/14_data.audit.ipynb #cfc0e9bb
 _flips = [lambda z: z, lambda z: z[...,::-1], lambda z: z[...,::-1,:], lambda z: z[...,::-1,::-1]]
 
 def _flipped(coarse): return [f(coarse.reshape(-1,16,16)).reshape(-1,256) for f in _flips]
@@ -137,8 +137,8 @@ def _axes(coarse, k=16, most=5000, seed=0):
     w,v = np.linalg.eigh(a.T@a/len(a))
     return (v[:,-k:]/np.sqrt(max(w[-k:].sum(), 1e-9))).astype(np.float32)
 
-# %% ../../nbs/14_data.audit.ipynb #05176fcb
-def _near(tree, coarse, axes, rows, k, radius=.55, least=.6):
+# %% ../../nbs/14_data.audit.ipynb #98f5694d
+def _near(tree, coarse, axes, rows, k, radius=.35, least=.6):
     "Pairs (i<j) and flips [n,3] of the `k` nearest of `rows` within `radius` whose coarse descriptions agree"
     found = []
     for f,c in enumerate(_flipped(coarse[rows])):
@@ -149,7 +149,7 @@ def _near(tree, coarse, axes, rows, k, radius=.55, least=.6):
         found.append(np.stack([np.minimum(i,j), np.maximum(i,j), np.full(len(i), f)], 1)[ok])
     return np.unique(np.concatenate(found), axis=0)
 
-# %% ../../nbs/14_data.audit.ipynb #c2021935
+# %% ../../nbs/14_data.audit.ipynb #314fccc2
 def _correlation(a, b):
     "Correlation of detail of pairs of fine descriptions [n,side,side], 0 where too little is shown by both"
     ma,mb = a!=_out,b!=_out
@@ -169,7 +169,7 @@ def _distances(fine, pairs, chunk=256):
             out[r] = 1-_correlation(fine[pairs[r,0]], flip(fine[pairs[r,1]]))
     return out
 
-# %% ../../nbs/14_data.audit.ipynb #d0b26212
+# %% ../../nbs/14_data.audit.ipynb #d1030b79
 def _twins(coarse, fine, rows, far=.3):
     "Pairs (i, j, flip) [n,3] of `rows` that are copies of each other, and their distances"
     from scipy.spatial import cKDTree
@@ -190,7 +190,7 @@ def _twins(coarse, fine, rows, far=.3):
     p = np.array([(rows[i],rows[j],f) for (i,j),(_,f) in best.items()], int).reshape(-1,3)
     return p, np.array([d for d,_ in best.values()])
 
-# %% ../../nbs/14_data.audit.ipynb #e5fce488
+# %% ../../nbs/14_data.audit.ipynb #57b25029
 def _same_bytes(paths, sizes, workers):
     "Lists of rows whose files are the same byte by byte"
     s = pd.Series(np.asarray(sizes, float)).dropna()
@@ -204,7 +204,7 @@ def _all_pairs(rows, most=30):
     "All pairs of `rows`; of very many, each with the first"
     return list(combinations(rows, 2)) if len(rows)<=most else [(rows[0], o) for o in rows[1:]]
 
-# %% ../../nbs/14_data.audit.ipynb #23b1cd6e
+# %% ../../nbs/14_data.audit.ipynb #0b0d31ae
 def _labels_of(df, labels=None):
     "The columns that hold what is to be learned"
     if labels is not None:
@@ -222,7 +222,7 @@ def _label_text(df, cols):
     text = [' + '.join(c for c,v in zip(cols, r) if v==1) or 'none' for r in on.to_numpy()]
     return pd.Series(text, df.index, dtype=object).where(on.notna().any(axis=1), None)
 
-# %% ../../nbs/14_data.audit.ipynb #d867028b
+# %% ../../nbs/14_data.audit.ipynb #c29eb90a
 def _differ(df, cols, i, j):
     "Whether rows `i` and `j` differ in any of `cols` that both know"
     if not cols: return np.zeros(len(i), bool)
@@ -243,7 +243,7 @@ def _pair_table(df, cols, i, j, distance, mirrored=None):
     if mirrored is not None: t['mirrored'] = np.asarray(mirrored, bool)
     return t.assign(row_a=i, row_b=j)
 
-# %% ../../nbs/14_data.audit.ipynb #404d370b
+# %% ../../nbs/14_data.audit.ipynb #dd4b7cf4
 def _leaks(df):
     "A row for each patient and pair of sides: how many images lie on each"
     n = df.dropna(subset=['split']).groupby(['patient','split']).size().unstack(fill_value=0)
@@ -260,7 +260,7 @@ def _split_eyes(df):
     both = both[both.L!=both.R].reset_index()
     return both.rename(columns={'L':'left','R':'right'})[['patient','left','right']].rename_axis(columns=None)
 
-# %% ../../nbs/14_data.audit.ipynb #a92708e8
+# %% ../../nbs/14_data.audit.ipynb #21ce4680
 def _questions(df, cols, least=5):
     "Name -> 0, 1 or NaN for each image, of every label and class that five patients have and five have not"
     res = {}
@@ -283,7 +283,7 @@ def _codes(facts):
     for c in ('format','mode','camera'): f[c] = pd.factorize(facts[c].fillna(''), sort=True)[0]
     return f.fillna(-1)
 
-# %% ../../nbs/14_data.audit.ipynb #acf4f8c1
+# %% ../../nbs/14_data.audit.ipynb #04cc2461
 def _folds(ys, patient, k, rng):
     "A fold, 0 to k-1, for each row: whole patients, those of like answers dealt out evenly"
     t = pd.DataFrame(ys).groupby(patient).max()
@@ -308,7 +308,7 @@ def _sample(patient, ok, most, rng):
     rows = rows[np.argsort(order.loc[patient[rows]].to_numpy(), kind='stable')]
     return np.sort(rows[:most])
 
-# %% ../../nbs/14_data.audit.ipynb #5ec0aee9
+# %% ../../nbs/14_data.audit.ipynb #8be8809e
 _kinds = ('metadata','border')
 
 def _mean_auc(qs):
@@ -338,7 +338,7 @@ def _shortcut(x, ys, patient, seed, level, columns=None):
         rows.append((k, *a, bool(b[1]>.5), by))
     return rows
 
-# %% ../../nbs/14_data.audit.ipynb #6784d045
+# %% ../../nbs/14_data.audit.ipynb #29e422ed
 def _shortcuts(df, looks, cols, seed=0, most=8000):
     "Table of what metadata and border know about each label, by AUC on unseen patients"
     res,out = _questions(df, cols),['kind','label','auc','low','high','told','by','images','patients']
@@ -354,7 +354,7 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
         rows += [(kind,*o,len(r),len(set(who[r]))) for o in _shortcut(x, ys, who[r], seed, level, names)]
     return pd.DataFrame(rows, columns=out)
 
-# %% ../../nbs/14_data.audit.ipynb #c4e7a7cd
+# %% ../../nbs/14_data.audit.ipynb #4b299c9f
 _tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable','blank','dark','shortcuts')
 
 @dataclass(repr=False)
@@ -377,7 +377,7 @@ class Audit:
     @property
     def leaky(self): return bool(len(self.leaks) or self.pairs().across.str.contains('splits').any())
 
-# %% ../../nbs/14_data.audit.ipynb #3eded357
+# %% ../../nbs/14_data.audit.ipynb #203b1832
 @patch
 def pairs(self:Audit)->pd.DataFrame: # exact ones first, then by distance
     "All pairs of copies, exact and near, in one table"
@@ -392,7 +392,7 @@ def groups(self:Audit)->pd.Series: # a number for each row of `data`
     graph = coo_matrix((np.ones(len(p)), (p.row_a.astype(int), p.row_b.astype(int))), (n,n))
     return pd.Series(connected_components(graph, directed=False)[1], self.data.index, name='group')
 
-# %% ../../nbs/14_data.audit.ipynb #d06081f9
+# %% ../../nbs/14_data.audit.ipynb #b9c6c0ce
 def _phantom_line(a): return 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
 
 @patch
@@ -407,7 +407,7 @@ def _repr_html_(self:Audit):
     head = f'<p><b>{_phantom_line(self)}{html.escape(str(self.name or "data"))}</b>: {n}. {verdict}</p>'
     return head + self.summary.to_html(index=False, border=0)
 
-# %% ../../nbs/14_data.audit.ipynb #3bd557b9
+# %% ../../nbs/14_data.audit.ipynb #6d6be0b6
 def _thumb(ax, path, text):
     ax.axis('off'); ax.set_title(text, fontsize=7, parse_math=False)
     try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
@@ -432,7 +432,7 @@ def plot_pairs(self:Audit,
     if self.source=='phantom': fig.suptitle('PHANTOM DATA', fontsize=8, color='#b45309', weight='bold')
     return fig
 
-# %% ../../nbs/14_data.audit.ipynb #ccae26c4
+# %% ../../nbs/14_data.audit.ipynb #6f02ca12
 def _findings(a):
     "Rows of `audit.csv`"
     cols = ['check','path_a','path_b','patient','split','label','distance','remark']
@@ -454,7 +454,7 @@ def _findings(a):
                      'remark':[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()]}))
     return pd.concat([o for o in parts if len(o)] or parts, ignore_index=True).reindex(columns=cols)
 
-# %% ../../nbs/14_data.audit.ipynb #9296421d
+# %% ../../nbs/14_data.audit.ipynb #4c7b8da2
 @patch
 def save(self:Audit,
          to # folder
@@ -467,7 +467,7 @@ def save(self:Audit,
                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows, shortcuts=self.shortcuts.to_dict('records')))
     return to
 
-# %% ../../nbs/14_data.audit.ipynb #95121222
+# %% ../../nbs/14_data.audit.ipynb #cd8b7b0a
 def _opened(data, opts):
     "The frame that `data` means"
     if isinstance(data, pd.DataFrame):
@@ -496,7 +496,7 @@ def _framed(df):
     df.attrs.setdefault('source', data_source(df))
     return df
 
-# %% ../../nbs/14_data.audit.ipynb #f74d845f
+# %% ../../nbs/14_data.audit.ipynb #f5ac2d11
 def _own_patients(df): return df.patient.nunique()==len(df)
 
 def _across(t):
@@ -509,7 +509,7 @@ def _best(s):
     o = s.sort_values('auc').iloc[-1]
     return f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}" + (f", mostly by {o.by}" if o.by else '')
 
-# %% ../../nbs/14_data.audit.ipynb #972b44f3
+# %% ../../nbs/14_data.audit.ipynb #fb582160
 def _summary(df, t, flat):
     "Table of the checks: check, found, of, remark"
     n,who = len(df),df.patient.nunique()
@@ -530,7 +530,7 @@ def _summary(df, t, flat):
                      'no label that five patients have and five have not'))
     return pd.DataFrame(rows, columns=['check','found','of','remark'])
 
-# %% ../../nbs/14_data.audit.ipynb #2fe28970
+# %% ../../nbs/14_data.audit.ipynb #a246fe5b
 def _flat(fine, rows, chunk=512):
     "How many of `rows` have too little detail to be compared"
     n = 0
@@ -552,7 +552,7 @@ def _copies(df, looks, cols, far, workers):
     order = np.argsort(d, kind='stable'); p,d = p[order],d[order]
     return exact, _pair_table(df, cols, p[:,0], p[:,1], d, p[:,2]>0), _flat(looks.fine, rows)
 
-# %% ../../nbs/14_data.audit.ipynb #09246ee8
+# %% ../../nbs/14_data.audit.ipynb #15abe13b
 def audit(data, # frame, name of the catalog, folder or CSV
           labels=None, # column of classes, or 0/1 columns, that are to be learned; default: the frame's own
           far:float=.3, # two pictures count as copies up to this distance, 0 to 1
