@@ -752,7 +752,7 @@ def check_options(task:str, # name of a task
     "Check all that can be checked before an image is read; raises `EyeError` or `DataError`"
     get_task(task).answer_type('?').check_balance(balance)
     one_of(fit, ('tune','readout'), 'way to fit')
-    if fit=='readout' and minutes: raise DataError("--minutes is for --fit tune: a readout takes one pass, and no epochs")
+    if fit=='readout' and minutes: raise DataError("--minutes is for --fit tune: a readout has no epochs")
     if fit=='readout' and balance!='none': raise DataError(f"--balance {balance} is for --fit tune: a readout has none")
     _demand_budget(epochs, minutes, bs)
     seeds,names,metric = _demand_seeds(seeds),find_nets(archs),_demand_metric(_kind(task), metric)
