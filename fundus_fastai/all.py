@@ -22,6 +22,7 @@ from .data.catalog import *
 from .data.kaggle import *
 from .data.splits import *
 from .data.open import *
+from .data.audit import *
 from .data.explore import *
 from .vision.taps import *
 from .losses import *
@@ -42,9 +43,15 @@ from .explain.windowed import *
 from .explain.occlusion import *
 from .explain.methods import *
 from .explain.faithful import *
+from .calibration import *
+from .subgroups import *
 from .report import *
 from .runs import *
 from .explain.gallery import *
+from .explain.trial import *
+from .paired import *
+from .panel import *
+from .compare import *
 from .verbs import demo, evaluate, explain, predict, train
 
 # %% ../nbs/71_all.ipynb #a17d9a42

@@ -12,7 +12,8 @@ from . import __version__, verbs
 from .core import EyeError, say
 
 # %% ../nbs/70_cli.ipynb #363c2a8a
-commands = ('datasets','download','phantom','train','evaluate','predict','explain','demo')
+commands = ('datasets','download','phantom','audit','train','evaluate','report','predict','explain','trial','compare',
+            'demo')
 
 def _add(p, name, o):
     "Add one parameter of a function to the parser"

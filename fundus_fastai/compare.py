@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SIXTEEN', 'METRICS', 'find_nets', 'multiply_adds', 'net_facts', 'Sample', 'seconds_an_epoch', 'epochs_that_fit',
            'Watch', 'images_a_second', 'train_net', 'run_folder', 'over_seeds', 'pick_nets', 'Comparison',
-           'read_comparison', 'spread', 'plot_comparison', 'export_net', 'save_comparison', 'check_comparison',
-           'check_options', 'compare_nets']
+           'read_comparison', 'plot_comparison', 'export_net', 'save_comparison', 'check_comparison', 'check_options',
+           'compare_nets']
 
 # %% ../nbs/44_compare.ipynb #fe9fef62
 import errno, gc, shutil, time
@@ -546,7 +546,7 @@ def _comparison_html(self):
 Comparison.__str__,Comparison._repr_html_ = _comparison_str,_comparison_html
 
 # %% ../nbs/44_compare.ipynb #261562f3
-def spread(want, # where each label would like to be [n]
+def _apart(want, # where each label would like to be [n]
            gap:float, # least distance of two
            low:float=0., # lower end of the room
            high:float=1. # upper end
@@ -609,7 +609,7 @@ def _place(ax, labels):
     low,high = ax.get_ylim()
     tall = max(Text.get_window_extent(o).height for o in labels) # of an annotation the arrow would count as well
     gap = 1.12*tall/ax.get_window_extent().height
-    for o,y in zip(labels, spread([(o.xy[1]-low)/(high-low) for o in labels], gap)): o.set_position((1.04,y))
+    for o,y in zip(labels, _apart([(o.xy[1]-low)/(high-low) for o in labels], gap)): o.set_position((1.04,y))
 
 # %% ../nbs/44_compare.ipynb #6c612c7c
 def _why(c, word, arch, folder):

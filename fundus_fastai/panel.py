@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Panel', 'read_panel', 'says', 'answers', 'consistency', 'plot_consistency', 'agreement_levels', 'jaccard',
-           'plot_jaccard', 'agreement', 'ensemble', 'score_panel', 'panel_table', 'plot_panel', 'compare_nets',
+           'plot_jaccard', 'agreement', 'ensemble', 'score_panel', 'panel_table', 'plot_panel', 'panel_differences',
            'best_single', 'bland_altman', 'plot_bland_altman']
 
 # %% ../nbs/43_panel.ipynb #0762da1c
@@ -340,7 +340,7 @@ def _tests(panel, y, a, b, patient, level):
     return {f'auc_{c}': delong(y[:,i]>0, a[:,i], b[:,i], patient, level) for i,c in enumerate(panel.classes)}
 
 # %% ../nbs/43_panel.ipynb #57747820
-def compare_nets(panel:Panel, # as from `read_panel`
+def panel_differences(panel:Panel, # as from `read_panel`
                  a:str='ensemble', # a net, or 'ensemble'
                  b:str=None, # another (default: the best single one on these images)
                  how:str='probability', # how the ensemble averages

@@ -12,6 +12,7 @@ __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'che
 # %% ../nbs/38_runs.ipynb #485ba49a
 import shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
+from fastcore.basics import chunked
 from pathlib import Path
 from .core import DataError, LeakError, fresh_dir, one_of, progress, read_json, say, whole_file, write_json
 from .images import demand_images, read_image
@@ -19,6 +20,7 @@ from .phantom.oct import oct_truth
 from .phantom.fundus import fundus_truth
 from .preprocess import field_remark
 from .data.catalog import demand_trainable
+from .data.audit import _same_bytes
 from .data.splits import published_split, read_split, relative_paths, save_split, split_patients
 from .data.open import open_data
 from .targets import _names, rarest_label
@@ -58,6 +60,20 @@ def load_frame(task, # name of a task
     return demand_trainable(df) if learnable else df
 
 # %% ../nbs/38_runs.ipynb #a332f761
+def _tied(df):
+    "A group for each row: files that are the same byte by byte share one; `None` where no two patients do"
+    paths = df.path.tolist()
+    groups = _same_bytes(paths, [Path(p).stat().st_size for p in paths], 2)
+    across = [g for g in groups if df.patient.iloc[g].nunique()>1]
+    if not across: return None
+    n = df.patient.iloc[sorted(set().union(*across))].nunique()
+    say(f"{len(across)} pictures stand under more than one patient ({n} patients), byte by byte the same: "
+        "these patients are kept on one side (fundus audit names them)")
+    tied = np.arange(len(df))
+    for g in groups: tied[g] = g[0]
+    return tied
+
+# %% ../nbs/38_runs.ipynb #3383af43
 def split_frame(df, # the frame
                 how:str='patients', # 'patients', 'published', or a `split.csv`
                 seed:int=42, # of the patients' lottery
@@ -68,8 +84,9 @@ def split_frame(df, # the frame
     if how=='patients':
         own = 'split' in df and df.split.notna().all()
         if own: say("patients are split anew (--split published takes the data's own split)")
-        if by=='rarest': return split_patients(df.assign(rarest=rarest_label(df)), seed=seed, by=by).drop(columns=by)
-        return split_patients(df, seed=seed, by=by)
+        more = dict(seed=seed, by=by, groups=_tied(df))
+        if by=='rarest': return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
+        return split_patients(df, **more)
     if how=='published': return published_split(df, allow_leak)
     return read_split(how, df, df.attrs['root'], allow_leak)
 
@@ -345,7 +362,8 @@ def map_figure(im, # uint8 [H,W] or [H,W,3]: the picture as the net sees it
                m, # [H,W] evidence for the class
                title:str, # says class and answer
                truth=None, # bool [H,W], where the lesion is
-               what:str='evidence for the true class' # title of the map
+               what:str='evidence for the true class', # title of the map
+               unit:str='logit' # of the evidence, for the color bar
               ):
     "Picture and overlay, one above the other where the picture is wide"
     h,w = im.shape[:2]
@@ -354,7 +372,7 @@ def map_figure(im, # uint8 [H,W] or [H,W,3]: the picture as the net sees it
     axs[0].imshow(im, cmap='gray')
     axs[0].axis('off'); axs[0].set_title(title, fontsize=9, parse_math=False)
     if truth is not None: contour(truth, axs[0])
-    overlay(im, m, ax=axs[1], mask=truth)
+    overlay(im, m, ax=axs[1], mask=truth, unit=unit)
     axs[1].set_title(what, fontsize=9)
     plt.close(fig)
     return fig
@@ -426,7 +444,7 @@ def map_section(learn:Learner, # a trained net
         rows.append(row)
         one = len(om.classes)==1
         what = f'evidence for a higher {om.classes[0]}' if one else 'evidence for the true class'
-        fig = map_figure(eye_view(learn, path), m, f"{r.target}, read as {r.guess}", truth, what)
+        fig = map_figure(eye_view(learn, path), m, f"{r.target}, read as {r.guess}", truth, what, om.output)
         figs.append((fig, r.path if one else f"{r.path}: p({r.target}) = {r.p_true:.2f}"))
     rows = pd.DataFrame(rows)
     if len(om.classes)==1: rows = rows.drop(columns='p')
@@ -579,36 +597,45 @@ def unique_stems(paths # image files
 
 # %% ../nbs/38_runs.ipynb #f9c75edf
 def _settings(learn, method, window, stride, fill):
-    "What a map depends on besides net and image, as `load_map` tells it"
+    "What a map depends on besides the image, as `load_map` tells it"
     w,st = map_window(input_size(learn))
-    if method!='occlusion': return dict(method=method)
-    return dict(window=(ifnone(window, w),)*2, stride=(ifnone(stride, st),)*2, fill=str(fill), method=method)
+    how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
+    if method!='occlusion': return how
+    return dict(window=(ifnone(window, w),)*2, stride=(ifnone(stride, st),)*2, fill=str(fill), **how)
 
 def _found(f, settings):
     "A finished map that was made with `settings`, or `None`"
-    if not f.exists(): return None
+    if not (f.exists() and f.with_suffix('.png').exists()): return None
     try: d = load_map(f)
     except DataError: return None
     return d if all(d.get(k)==v for k,v in settings.items()) else None
 
 # %% ../nbs/38_runs.ipynb #a5d66b4f
-def _one_map(learn, path, stem, out, settings, bs):
-    "Make one map and write its files; what `load_map` tells of it"
-    method,f = settings['method'],out/f"{stem}_{settings['method']}.npz"
-    how = dict(bs=bs)
+def _make_maps(learn, paths, files, settings, fill, bs):
+    "Make the maps of a few images in one go and write their files"
+    method,paths = settings['method'],[str(p) for p in paths]
     if method=='occlusion':
-        how |= dict(window=settings['window'][0], stride=settings['stride'][0], fill=settings['asked'],
-                    inside='field' if _is_fundus(learn) else None)
-        e = learn.occlude([str(path)], **how)
-    else: e = learn.evidence([str(path)], method)
-    save_maps(e, [stem], out, method)
-    d = load_map(f)
-    save_overlay(f.with_suffix('.png'), eye_view(learn, path), d['map'][_named_class(learn, d)])
-    return d
+        how = dict(window=settings['window'][0], stride=settings['stride'][0], fill=fill, bs=bs, progress=False)
+        e = learn.occlude(paths, inside='field' if _is_fundus(learn) else None, **how)
+    else: e = learn.evidence(paths, method)
+    stems = [f.name.removesuffix(f'_{method}.npz') for f in files]
+    save_maps(e, stems, files[0].parent, method, net=settings['net'])
+    for path,f in zip(paths, files):
+        d = load_map(f)
+        save_overlay(f.with_suffix('.png'), eye_view(learn, path), d['map'][_named_class(learn, d)])
 
 def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(answer_of(learn).names)]))
 
 # %% ../nbs/38_runs.ipynb #1c705b2b
+def _row_of(learn, path, f):
+    "The row of `maps.csv` about the map in `f`"
+    d = load_map(f)
+    more = {k:d[k][0] for k in ('window','stride') if k in d}
+    return dict(path=str(path), answer=d['classes'][_named_class(learn, d)], map=f.name,
+                overlay=f.with_suffix('.png').name, **more,
+                **{f'score_{c}': float(b) for c,b in zip(d['classes'], d['baseline'])})
+
+# %% ../nbs/38_runs.ipynb #ea08747a
 def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
@@ -622,15 +649,13 @@ def explain_images(learn:Learner, # a trained net
     "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the class that the net names"
     one_of(method, METHODS, 'method')
     settings,rows,out = _settings(learn, method, window, stride, fill),[],Path(out)
+    todo = [(p, out/f'{s}_{method}.npz') for p,s in zip(paths, unique_stems(paths))]
     try:
-        for path,stem in zip(progress(paths, 'explaining'), unique_stems(paths)):
-            f = out/f'{stem}_{method}.npz'
-            d = _found(f, settings) if resume and f.with_suffix('.png').exists() else None
-            d = d or _one_map(learn, path, stem, out, {**settings, 'asked':fill}, bs)
-            more = {k:d[k][0] for k in ('window','stride') if k in d}
-            rows.append(dict(path=str(path), answer=d['classes'][_named_class(learn, d)], map=f.name,
-                             overlay=f.with_suffix('.png').name, **more,
-                             **{f'score_{c}': float(b) for c,b in zip(d['classes'], d['baseline'])}))
+        with progress(total=len(todo), what='explaining') as bar:
+            for some in chunked(todo, 16):
+                new = [(p,f) for p,f in some if not (resume and _found(f, settings))]
+                if new: _make_maps(learn, *zip(*new), settings, fill, bs)
+                rows += [_row_of(learn, *o) for o in some]; bar.update(len(some))
     finally:
         if rows:
             with whole_file(out/'maps.csv') as f: pd.DataFrame(rows).to_csv(f, index=False)

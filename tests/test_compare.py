@@ -4,7 +4,7 @@ import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, t
 from matplotlib.text import Text
 from fundus_fastai import compare as C
 from fundus_fastai.compare import (METRICS, SIXTEEN, Comparison, compare_nets, epochs_that_fit, images_a_second, net_facts,
-                                   pick_nets, plot_comparison, read_comparison, run_folder, spread)
+                                   pick_nets, plot_comparison, read_comparison, run_folder, _apart)
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
 from fundus_fastai.evaluate import read_predictions
 from fundus_fastai.runs import load_frame, split_frame
@@ -397,14 +397,14 @@ def test_picture_without_intervals_and_without_nets():
     assert labels(plot_comparison(fake(0)))==[]
     plt.close('all')
 
-def test_spread():
+def test_labels_keep_apart():
     rng = np.random.default_rng(0)
     for _ in range(50):
         want,gap = rng.random(8),.09
-        got = spread(want, gap)
+        got = _apart(want, gap)
         assert (np.diff(np.sort(got))>=gap-1e-9).all() and got.min()>=0 and got.max()<=1+1e-9
         assert (np.argsort(got, kind='stable')==np.argsort(want, kind='stable')).all()
-    assert spread([.1,.5,.9], .1).round(9).tolist()==[.1,.5,.9]
+    assert _apart([.1,.5,.9], .1).round(9).tolist()==[.1,.5,.9]
 
 def test_error_text_cannot_break_out_of_the_page():
     c = fake(2, error='<script>alert(1)</script>')

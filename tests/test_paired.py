@@ -7,7 +7,7 @@ from sklearn import metrics as skm
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.paired import (Difference, _auc_cov, _coin_p, _placements, delong, delong_interval, holm, mcnemar,
                                   paired_bootstrap)
-from fundus_fastai.panel import (agreement, agreement_levels, answers, best_single, bland_altman, compare_nets, consistency, ensemble,
+from fundus_fastai.panel import (agreement, agreement_levels, answers, best_single, bland_altman, panel_differences, consistency, ensemble,
                                  jaccard, panel_table, plot_bland_altman, plot_consistency, plot_jaccard, plot_panel, read_panel,
                                  says, score_panel)
 from fundus_fastai.stats import auc, average_precision, bootstrap, class_metrics
@@ -283,7 +283,7 @@ def test_bad_panels():
     p = read_panel(many())
     with pytest.raises(EyeError, match='AMD'): says(p, 'AMD')
     with pytest.raises(DataError, match='which one'): consistency(p)
-    with pytest.raises(EyeError, match='unknown net'): compare_nets(p, 'nobody')
+    with pytest.raises(EyeError, match='unknown net'): panel_differences(p, 'nobody')
 
 
 def test_levels_and_votes_by_hand():
@@ -325,7 +325,7 @@ def test_ensembles():
     assert list(s)==['n0','n1','n2','ensemble'] and s['ensemble'].by_patient['mean of all images']['n_patients']==40
     assert s['ensemble'].metrics['accuracy']['value']==pytest.approx((np.array(CLASSES)[probs.mean(0).argmax(1)]==p.first.target).mean())
     assert list(panel_table(s).columns)==['accuracy','balanced_accuracy','auc','average_precision','mcc','f1']
-    t = compare_nets(p, n=50).set_index('metric')
+    t = panel_differences(p, n=50).set_index('metric')
     assert {'auc','auc_CNV','accuracy','mcc'}<set(t.index) and t.index.is_unique
     assert t.value['auc_CNV']==pytest.approx(skm.roc_auc_score(p.first.target=='CNV', probs.mean(0)[:,0])
                                              - skm.roc_auc_score(p.first.target=='CNV', p.tables[t.b.iloc[0]].p_CNV))
@@ -349,7 +349,7 @@ def test_labels_with_their_thresholds(tmp_path):
     assert (said[1]==(p.tables['run1'].p_dr>p.thresholds['run1']['dr'])).all() and (truth==(p.first.target_dr==1)).all()
     s = score_panel(p, valid=read_panel([tmp_path/'run0',tmp_path/'run1'], 'validation.csv'), n_boot=20)
     assert set(s['ensemble'].operating['thresholds'])=={'dr','amd'}
-    t = compare_nets(p, n=30, thresholds=s['ensemble'].operating['thresholds']).set_index('metric')
+    t = panel_differences(p, n=30, thresholds=s['ensemble'].operating['thresholds']).set_index('metric')
     b = t.b.iloc[0]
     for c in ('dr','amd'): assert t.value[f'f1_{c}']==pytest.approx(s['ensemble'].metrics[f'f1_{c}']['value']-s[b].metrics[f'f1_{c}']['value'])
     assert t.method['auc_dr'].startswith('DeLong')
@@ -364,18 +364,18 @@ def test_numbers():
     np.testing.assert_allclose([e[k].value for k in ('mean','sd','lower')], [d.mean(),d.std(),d.mean()-1.96*d.std()])
     assert e['mean'].low<e['mean'].value<e['mean'].high and best_single(p)!='2'
     np.testing.assert_allclose(ensemble(p).pred, np.mean([t.pred for t in p.tables.values()], axis=0))
-    assert compare_nets(p, n=30).metric.tolist()==['mae','r2']
+    assert panel_differences(p, n=30).metric.tolist()==['mae','r2']
     with pytest.raises(DataError, match='no classes'): consistency(p)
 
 
 def test_two_images_of_one_patient_and_one_class_only():
     "Little data gives words, not warnings"
     p = read_panel({k:t[:2].assign(patient='a') for k,t in many(shuffle=False).items()})
-    t = compare_nets(p, n=20)
+    t = panel_differences(p, n=20)
     assert t.p.dropna().between(0, 1).all() and t.low.isna().all()
     assert agreement(p, n=20).low.isna().all() and consistency(p, 'CNV').images.sum()==2
     q = read_panel({k:t[t.target=='CNV'] for k,t in many(shuffle=False).items()})
-    assert compare_nets(q, n=20).set_index('metric').method['auc_CNV']=='undefined: one class only'
+    assert panel_differences(q, n=20).set_index('metric').method['auc_CNV']=='undefined: one class only'
 
 
 def test_figures_say_phantom():

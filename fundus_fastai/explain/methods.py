@@ -18,7 +18,7 @@ from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of
 from .heatmap import overlay
-from .occlusion import (OcclusionMap, _images, _items, _names, _net, _readout, _scores, _targets,
+from .occlusion import (OcclusionMap, _images, _items, _names, _net, _readout, _scores, _targets, _unit,
                                              held_still, occlusion)
 
 # %% ../../nbs/33_explain.methods.ipynb #4293074e
@@ -321,12 +321,7 @@ def _given_norm(norm, channels):
     return mean,std
 
 # %% ../../nbs/33_explain.methods.ipynb #8f2d0a77
-def _unit(model, output, classes):
-    "What maps of `classes` are counted in: 'logit', 'prob', or the name of a number"
-    answer = getattr(getattr(model, 'dls', None), 'answer', None)
-    if callable(output) or answer is None or not callable(_readout(model, output)): return output
-    own = dict(number=answer.outputs, ordered=answer.outputs, both=answer.outputs[-1:]).get(answer.kind, [])
-    return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
+#| export
 
 # %% ../../nbs/33_explain.methods.ipynb #ad930343
 def _by_method(model, x, method, target, device, norm, output, kwargs):

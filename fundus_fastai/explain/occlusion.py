@@ -395,6 +395,13 @@ def _readout(learn, output):
     if output=='prob' or kind in ('number','ordered'): return act
     return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind=='both' else output
 
+def _unit(model, output, classes):
+    "What maps of `classes` are counted in: 'logit', 'prob', or the name of a number"
+    answer = getattr(getattr(model, 'dls', None), 'answer', None)
+    if callable(output) or answer is None or not callable(_readout(model, output)): return output
+    own = dict(number=answer.outputs, ordered=answer.outputs, both=answer.outputs[-1:]).get(answer.kind, [])
+    return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
+
 # %% ../../nbs/32_explain.occlusion.ipynb #68974237
 @patch
 def occlude(self:Learner,
@@ -406,19 +413,21 @@ def occlude(self:Learner,
     "Make occlusion maps of image files as the validation pipeline sees them; raises `DataError` and `ModelError`"
     items = _items(self.dls, items)
     if not len(items): raise DataError("no images to occlude")
-    dl = self.dls.test_dl(items)
+    dl = self.dls.test_dl(items, bs=16)
     word = kwargs.pop('output', 'logit')
     if not callable(word): one_of(word, ('logit','prob'), 'output')
     kwargs['output'] = _readout(self, word)
     maps = [occlusion(self, b[0] if isinstance(b, (tuple,list)) else b, window, stride, **kwargs) for b in dl]
     join = lambda k: torch.cat([getattr(m,k) for m in maps])
-    return replace(maps[0], values=join('values'), baseline=join('baseline'), output=word)
+    unit = _unit(self, word, maps[0].classes)
+    return replace(maps[0], values=join('values'), baseline=join('baseline'), output=unit)
 
 # %% ../../nbs/32_explain.occlusion.ipynb #6e50c9f8
 def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and output, of N images
               stems, # one name an image, without suffix
               to, # folder
-              method:str='occlusion' # second part of the file names
+              method:str='occlusion', # second part of the file names
+              **more # further facts to keep in the file, as which net it was
              )->list: # paths written
     "Write `<stem>_<method>.npz` for each image of `omap`; raises `DataError` for missing or repeated stems"
     stems = [str(o) for o in stems]
@@ -428,7 +437,7 @@ def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and
     meta = {k:getattr(omap, k) for k in ('window','stride') if hasattr(omap, k)}
     if hasattr(omap, 'fill'): meta['fill'] = str(omap.fill)
     output = getattr(omap.output, '__name__', omap.output)
-    meta |= dict(classes=np.array(omap.classes, str), method=method, output=output)
+    meta |= dict(classes=np.array(omap.classes, str), method=method, output=output, **more)
     paths = [Path(to)/f'{s}_{method}.npz' for s in stems]
     for p,m,b in zip(paths, omap.map, omap.baseline):
         with whole_file(p) as f: np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **meta)
@@ -440,7 +449,7 @@ def load_map(path # an `.npz` that `save_maps` wrote
     "Read one map; raises `DataError` that names the file where it is missing or not a map"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}
-        for k in ('classes','fill','output','method'): d |= {k:d[k].tolist()} if k in d else {}
+        for k in ('classes','fill','output','method','net'): d |= {k:d[k].tolist()} if k in d else {}
         for k in ('window','stride'): d |= {k:tuple(d[k].tolist())} if k in d else {}
         return {k:d[k] for k in ('map','baseline','classes')}|d
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None

@@ -134,10 +134,26 @@ def _no_file(net, host, e):
                       ".npz, .pth), or --weights none to start from random weights")
 
 # %% ../../nbs/22_vision.learner.ipynb #13738b9e
+def _url_file(net, url):
+    "The weight file at `url`, from torch's cache or its server; a digest in its name is checked"
+    to = Path(torch.hub.get_dir())/'checkpoints'/Path(urlparse(url).path).name
+    if to.exists(): return to
+    to.parent.mkdir(parents=True, exist_ok=True)
+    digest = re.search(r'-([0-9a-f]{8,})$', to.stem)
+    try:
+        _promptly(lambda: urlopen(Request(url, method='HEAD'), timeout=5).close())
+        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1], progress=False)
+    except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
+    return to
+
+def _tv_file(net): return _url_file(net, torchvision.models.get_model_weights(net.arch).DEFAULT.url)
+
+# %% ../../nbs/22_vision.learner.ipynb #8dfa709a
 def _hub_file(net):
     "The weight file of a timm net, from the cache or the hub"
     import huggingface_hub as hub
     cfg = timm.get_pretrained_cfg(net.arch)
+    if cfg and cfg.url and not cfg.hf_hub_id: return _url_file(net, cfg.url) # as legacy_xception
     if not (cfg and cfg.hf_hub_id):
         raise ModelError(f"{net.arch} has no ImageNet weights: pass --weights none, or --weights FILE")
     for f in ('model.safetensors','pytorch_model.bin'):
@@ -149,18 +165,8 @@ def _hub_file(net):
         return hub.hf_hub_download(cfg.hf_hub_id, name, etag_timeout=5)
     except Exception as e: raise _no_file(net, host, e) from None # of many kinds, all of which mean: no file
 
-# %% ../../nbs/22_vision.learner.ipynb #8dfa709a
-def _tv_file(net):
-    "The weight file of a torchvision net, from torch's cache or its server"
-    url = torchvision.models.get_model_weights(net.arch).DEFAULT.url
-    to = Path(torch.hub.get_dir())/'checkpoints'/Path(urlparse(url).path).name
-    if to.exists(): return to
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _promptly(lambda: urlopen(Request(url, method='HEAD'), timeout=5).close())
-        torch.hub.download_url_to_file(url, str(to), hash_prefix=to.stem.split('-')[-1], progress=False)
-    except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
-    return to
+
+
 
 # %% ../../nbs/22_vision.learner.ipynb #3e25531a
 def find_weights(weights, # 'imagenet', `None` or 'none', or a file
