@@ -631,7 +631,7 @@ def export_net(c:Comparison, # with its picks
     arch,out = dict([('most accurate',c.most_accurate),('light',c.light)])[word],Path(out)
     runs = c.runs[(c.runs.arch==arch)&(c.runs.error=='')].sort_values('valid', ascending=c.metric=='mae', kind='stable')
     run,to = out/runs.folder.iloc[0],out/word.replace(' ','_')
-    for o in run_files[:-1]: # all but the card
+    for o in (o for o in run_files if o!='README.md' and (run/o).exists()):
         with whole_file(to/o) as f: shutil.copyfile(run/o, f)
     card = _why(c, word, arch, run.name) + (run/'README.md').read_text(encoding='utf-8')
     with whole_file(to/'README.md') as f: f.write_text(card, encoding='utf-8')
