@@ -501,7 +501,8 @@ def lighten(net, # in eval mode
     "What `net` says to `im`, and weights by the id of the plain ones; that of a norm's mean where it is folded"
     with _Watch() as w: out = net(im)
     uses = Counter(id(t) for _,args,kw,_ in w.calls for t in _tensors((args,tuple(kw.values()))))
-    norms = {id(a[0]):_norm(*a, **kw) for n,a,kw,_ in w.calls if n=='batch_norm' and uses[id(a[1])]==1}
+    norms = {id(a[0]):_norm(*a, **kw) for n,a,kw,_ in w.calls
+             if n=='batch_norm' and len(a)>1 and uses[id(a[1])]==1}
     found = {}
     for name,args,_,res in w.calls:
         if name!='conv2d' or len(args)<3 or args[1].ndim!=4 or uses[id(args[1])]>1: continue
@@ -514,6 +515,7 @@ def lighten(net, # in eval mode
 # %% ../../nbs/31_explain.windowed.ipynb #8c0b134b
 def _lightened(lighter, name, args):
     "The arguments with lighter weights; `None` for a norm that is folded"
+    if len(args)<2: return args
     if name=='batch_norm' and id(args[1]) in lighter: return None
     if name=='conv2d' and id(args[1]) in lighter: return args[0],*lighter[id(args[1])],*args[3:]
     return args
