@@ -67,8 +67,8 @@ def _tied(df):
     across = [g for g in groups if df.patient.iloc[g].nunique()>1]
     if not across: return None
     n = df.patient.iloc[sorted(set().union(*across))].nunique()
-    say(f"{len(across)} pictures stand under more than one patient ({n} patients), byte by byte the same: "
-        "these patients are kept on one side (fundus audit names them)")
+    say(f"pictures that stand under more than one patient, byte by byte the same: {len(across)}; "
+        f"their {n} patients are kept on one side (fundus audit names them)")
     tied = np.arange(len(df))
     for g in groups: tied[g] = g[0]
     return tied

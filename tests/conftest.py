@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 os.environ['MPLBACKEND'] = 'Agg'
+os.environ.setdefault('OMP_NUM_THREADS', '1') # test files run side by side, one a core
 for k in [k for k in os.environ if k.startswith('KAGGLE_')]: del os.environ[k]
 
 def pytest_addoption(parser):

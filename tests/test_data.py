@@ -1,5 +1,5 @@
 "Images, catalog, splits and open_data: every layout, every bad input, and properties of splits"
-import io, os, struct, time, zlib
+import io, os, shutil, struct, time, zlib
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -12,6 +12,7 @@ from fundus_fastai.data.read import *
 from fundus_fastai.data.catalog import *
 from fundus_fastai.data.splits import *
 from fundus_fastai.data.open import open_data
+from fundus_fastai.runs import split_frame
 
 REAL = os.environ.get('FUNDUS_TEST_DATA')
 real = pytest.mark.skipif(not REAL, reason='FUNDUS_TEST_DATA is not set')
@@ -458,3 +459,15 @@ def test_real_oct_dme():
     assert (len(df), df.patient.nunique(), set(df.label), set(df.eye)) == (709, 527, {'0','1'}, {'L','R'})
     s = check_split(split_patients(df))
     assert s.groupby('split').label.nunique().tolist()==[2,2,2] and not len(check_images(df.path))
+
+def test_the_same_file_under_two_patients_ties_them(tmp_path, capsys):
+    "Byte-identical files keep their patients on one side; dealt without a look at the files they part on some seeds"
+    rng = np.random.default_rng(0)
+    for i in range(20): Image.fromarray(rng.integers(0, 255, (8,8), dtype=np.uint8)).save(tmp_path/f'{i}.png')
+    shutil.copy(tmp_path/'3.png', tmp_path/'9.png')
+    df = pd.DataFrame(dict(path=[str(tmp_path/f'{i}.png') for i in range(20)], patient=[f'p{i:02}' for i in range(20)],
+                           eye=None, label=['a','b']*10))
+    df.attrs['root'] = str(tmp_path)
+    def parted(f): return [seed for seed in range(8) if f(df, seed=seed).set_index('patient').split[['p03','p09']].nunique()>1]
+    assert parted(split_patients) and not parted(split_frame)
+    assert 'the same: 1; their 2 patients are kept' in capsys.readouterr().err
