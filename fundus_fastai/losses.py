@@ -95,8 +95,9 @@ def _mean_auc(p, y):
 
 # %% ../nbs/17_losses.ipynb #07fb1308
 def auc_metric()->AccumMetric:
-    "Macro AUC of validation by raw scores, for classes and for labels"
-    return AccumMetric(lambda p,y: _mean_auc(p.cpu(), y.cpu()), flatten=False, name='auc')
+    "Macro AUC of validation, for classes (by their probabilities) and for labels; from a net's raw outputs"
+    def f(p, y): return _mean_auc((p.float().softmax(1) if y.ndim==1 else p.float()).cpu(), y.cpu())
+    return AccumMetric(f, flatten=False, name='auc')
 
 # %% ../nbs/17_losses.ipynb #4c8efee4
 def mae_metric(loss # with `activation`, such as `OnScale`
