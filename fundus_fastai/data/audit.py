@@ -59,11 +59,11 @@ def _coarse(x, m, span):
     return z/(np.linalg.norm(z)+1e-3)
 
 # %% ../../nbs/14_data.audit.ipynb #e8952cc6
-_strips = [(slice(0,5),slice(i,i+20)) for i in range(0,100,20)] + [(slice(95,100),slice(i,i+20)) for i in range(0,100,20)]
+_strips = [(slice(k,k+5),slice(i,i+20)) for k in (0,95) for i in range(0,100,20)]
 _strips += [(b,a) for a,b in _strips]
 
 def _border(rgb):
-    "Mean color of what is not tissue in 20 pieces of the frame's outer twentieth [60], and its share above and below [10]"
+    "Mean color of what is not tissue in 20 pieces of the outer twentieth [60], and its share above and below [10]"
     s = cv2.resize(rgb, (100,100), interpolation=cv2.INTER_AREA).astype(np.float32)
     g = s.mean(2); lo,hi = np.percentile(g, (1,97))
     off = ((g<lo+.1*(hi-lo)) | (g>245)).astype(np.float32)
@@ -355,7 +355,8 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
     return pd.DataFrame(rows, columns=out)
 
 # %% ../../nbs/14_data.audit.ipynb #4b299c9f
-_tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable','blank','dark','shortcuts')
+_tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable','blank','dark',
+           'shortcuts')
 
 @dataclass(repr=False)
 class Audit:
@@ -423,7 +424,8 @@ def plot_pairs(self:Audit,
     p = self.pairs() if pairs is None else pairs
     p = p.assign(ok=p.across.eq('')).sort_values('ok', kind='stable')[:n]
     if not len(p): raise DataError("there are no pairs to show")
-    fig,axs = plt.subplots(rows := -(-len(p)//2), 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained', squeeze=False)
+    rows = -(-len(p)//2)
+    fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained', squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for (a,b),o in zip(axs.reshape(-1,2), p.itertuples()):
         _thumb(a, o.path_a, os.path.basename(o.path_a)); _thumb(b, o.path_b, os.path.basename(o.path_b))
@@ -436,22 +438,24 @@ def plot_pairs(self:Audit,
 def _findings(a):
     "Rows of `audit.csv`"
     cols = ['check','path_a','path_b','patient','split','label','distance','remark']
-    both = lambda x,y: np.where(x.astype(str)==y.astype(str), x.astype(str), x.astype(str)+' | '+y.astype(str))
+    def both(x, y): return np.where(x.astype(str)==y.astype(str), x.astype(str), x.astype(str)+' | '+y.astype(str))
     parts = [pd.DataFrame(columns=cols)]
-    for k,t in (('leak',a.leaks),):
-        if len(t): parts.append(pd.DataFrame({'check':k, 'patient':t.patient, 'split':both(t.split_a, t.split_b),
-                   'remark':t.images_a.astype(str)+' and '+t.images_b.astype(str)+' images'}))
-    if len(t := a.split_eyes): parts.append(pd.DataFrame({'check':'split eyes', 'patient':t.patient,
-                               'split':t.left+' | '+t.right, 'remark':'left | right'}))
-    for k,t in (('exact duplicate',a.exact_duplicates), ('near duplicate',a.near_duplicates), ('conflict',a.conflicts)):
-        if len(t): parts.append(pd.DataFrame({'check':k, 'path_a':t.path_a, 'path_b':t.path_b, 'distance':t.distance.round(4),
-                   'remark':t.across, **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')}}))
-    for k in ('unreadable','blank','dark'):
-        if len(t := getattr(a, k)): parts.append(pd.DataFrame({'check':k, 'path_a':t.path, **{c:t[c] for c in ('patient','split')},
-                                                               'remark':t.get('problem', '')}))
-    if len(t := a.shortcuts[a.shortcuts.told.astype(bool)]):
-        parts.append(pd.DataFrame({'check':'shortcut: '+t.kind, 'label':t.label,
-                     'remark':[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()]}))
+    def add(check, t, **kw):
+        if len(t): parts.append(pd.DataFrame({'check':check, **kw}, index=t.index))
+    t = a.leaks
+    add('leak', t, patient=t.patient, split=both(t.split_a, t.split_b),
+        remark=t.images_a.astype(str)+' and '+t.images_b.astype(str)+' images')
+    t = a.split_eyes
+    add('split eyes', t, patient=t.patient, split=t.left+' | '+t.right, remark='left | right')
+    pairs = {'exact duplicate':a.exact_duplicates, 'near duplicate':a.near_duplicates, 'conflict':a.conflicts}
+    for k,t in pairs.items():
+        add(k, t, path_a=t.path_a, path_b=t.path_b, distance=t.distance.round(4), remark=t.across,
+            **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')})
+    for k,t in dict(unreadable=a.unreadable, blank=a.blank, dark=a.dark).items():
+        add(k, t, path_a=t.path, patient=t.patient, split=t.split, remark=t.get('problem', ''))
+    t = a.shortcuts[a.shortcuts.told.astype(bool)]
+    add('shortcut: '+t.kind, t, label=t.label,
+        remark=[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()])
     return pd.concat([o for o in parts if len(o)] or parts, ignore_index=True).reindex(columns=cols)
 
 # %% ../../nbs/14_data.audit.ipynb #4c7b8da2
@@ -464,14 +468,15 @@ def save(self:Audit,
     with whole_file(to/'audit.csv') as f: _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     rows = self.summary.to_dict('records')
     write_json(to/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
-               n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows, shortcuts=self.shortcuts.to_dict('records')))
+               n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
+               shortcuts=self.shortcuts.to_dict('records')))
     return to
 
 # %% ../../nbs/14_data.audit.ipynb #cd8b7b0a
 def _opened(data, opts):
     "The frame that `data` means"
     if isinstance(data, pd.DataFrame):
-        if opts: raise DataError(f"{', '.join(opts)}: options of open_data are for a name, a folder or a CSV, not a frame")
+        if opts: raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, not a frame")
         return data
     try: return open_data(data, **opts)
     except DataError as e:
@@ -507,22 +512,25 @@ def _across(t):
 def _best(s):
     "The highest AUC of the rows `s`, in words"
     o = s.sort_values('auc').iloc[-1]
-    return f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}" + (f", mostly by {o.by}" if o.by else '')
+    by = f", mostly by {o.by}" if o.by else ''
+    return f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}{by}"
 
 # %% ../../nbs/14_data.audit.ipynb #fb582160
 def _summary(df, t, flat):
     "Table of the checks: check, found, of, remark"
     n,who = len(df),df.patient.nunique()
-    twins = lambda p: len(set(p.row_a)|set(p.row_b))
+    def twins(p): return len(set(p.row_a)|set(p.row_b))
     no = '' if df.split.notna().any() else 'no split'
     alone = 'no patients are known: each image counts as its own' if _own_patients(df) else ''
-    both = df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum()
-    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, '; '.join(o for o in (no,alone) if o)),
-            ('eyes of a patient on two sides', len(t['split_eyes']), int(both), no if both else 'no patient has both eyes'),
-            ('byte-identical', twins(t['exact_duplicates']), n, _across(t['exact_duplicates'])),
-            ('near duplicates', twins(t['near_duplicates']), n, '; '.join(o for o in (_across(t['near_duplicates']),
-             f"{flat} have too little detail to tell" if flat else '') if o)),
-            ('same image, other label', twins(t['conflicts']), n, f"{len(t['conflicts'])} pairs" if len(t['conflicts']) else '')]
+    vague = f"{flat} have too little detail to tell" if flat else ''
+    both = int(df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum())
+    exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
+    def text(*parts): return '; '.join(o for o in parts if o)
+    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, text(no, alone)),
+            ('eyes of a patient on two sides', len(t['split_eyes']), both, no if both else 'no patient has both eyes'),
+            ('byte-identical', twins(exact), n, _across(exact)),
+            ('near duplicates', twins(near), n, text(_across(near), vague)),
+            ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
     rows += [(k, len(t[k]), n, '') for k in ('unreadable','blank','dark')]
     for kind in _kinds:
         s = t['shortcuts']; s = s[s.kind==kind]
@@ -561,7 +569,7 @@ def audit(data, # frame, name of the catalog, folder or CSV
           seed:int=0, # of the folds and resamples of the shortcuts
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
-    "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` where there is nothing to look at"
+    "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
     df = _framed(_opened(data, opts))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers); f = looks.facts
