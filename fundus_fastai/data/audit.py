@@ -27,6 +27,7 @@ from .read import _joined, _walk
 side = 128 # pixels that pictures are compared at
 _round = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9,9))
 
+# %% ../../nbs/14_data.audit.ipynb #819bd4ea
 def _tissue(x):
     "Mask of what is neither dark frame nor burnt out, a little inside its edge, and the span of gray values"
     lo,hi = np.percentile(x, (1,97))
@@ -38,6 +39,7 @@ def _tissue(x):
 # %% ../../nbs/14_data.audit.ipynb #85eed0c6
 def _blur(a, s, up=None): return cv2.GaussianBlur(a, (0,0), s, sigmaY=up or s, borderType=cv2.BORDER_REFLECT)
 
+# %% ../../nbs/14_data.audit.ipynb #6cee5726
 def _detail(x, m, span, near, far, floor, along=0):
     "What `x` has between the scales `near` and `far` (pixels), even in contrast, 0 outside the mask `m`"
     z = (_blur(x*m, near)/(_blur(m, near)+1e-3) - _blur(x*m, far)/(_blur(m, far)+1e-3))*m
@@ -47,11 +49,13 @@ def _detail(x, m, span, near, far, floor, along=0):
 # %% ../../nbs/14_data.audit.ipynb #19432205
 _out = -128 # marks a pixel outside the mask
 
+# %% ../../nbs/14_data.audit.ipynb #9174539d
 def _fine(x, m, span):
     "Detail of `x` as int8 [side,side], `_out` outside"
     z = np.clip(np.round(25*_detail(x, m, span, .8, 3, 1, 3)), -127, 127)
     return np.where(m>0, z, _out).astype(np.int8)
 
+# %% ../../nbs/14_data.audit.ipynb #d228b83d
 def _coarse(x, m, span):
     "Large detail of `x` as a unit vector [256]"
     s,w = (cv2.resize(o, (32,32), interpolation=cv2.INTER_AREA) for o in (x*m, m))
@@ -59,11 +63,12 @@ def _coarse(x, m, span):
     return z/(np.linalg.norm(z)+1e-3)
 
 # %% ../../nbs/14_data.audit.ipynb #e8952cc6
-_strips = [(slice(0,5),slice(i,i+20)) for i in range(0,100,20)] + [(slice(95,100),slice(i,i+20)) for i in range(0,100,20)]
+_strips = [(slice(k,k+5),slice(i,i+20)) for k in (0,95) for i in range(0,100,20)]
 _strips += [(b,a) for a,b in _strips]
 
+# %% ../../nbs/14_data.audit.ipynb #0b252f49
 def _border(rgb):
-    "Mean color of what is not tissue in 20 pieces of the frame's outer twentieth [60], and its share above and below [10]"
+    "Mean color of what is not tissue in 20 pieces of the outer twentieth [60], and its share above and below [10]"
     s = cv2.resize(rgb, (100,100), interpolation=cv2.INTER_AREA).astype(np.float32)
     g = s.mean(2); lo,hi = np.percentile(g, (1,97))
     off = ((g<lo+.1*(hi-lo)) | (g>245)).astype(np.float32)
@@ -79,6 +84,7 @@ def _camera(im):
     try: e = im.getexif(); return ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k))
     except Exception: return ''
 
+# %% ../../nbs/14_data.audit.ipynb #2d692db5
 def _header(im, path):
     "What the file says of itself"
     q = getattr(im, 'quantization', None) or {}
@@ -91,6 +97,7 @@ def _light(x):
     g = cv2.blur(x, (5,5))
     return dict(mean=float(x.mean()), bright=float(np.percentile(x, 95)), range=float(g.max()-g.min()))
 
+# %% ../../nbs/14_data.audit.ipynb #17f97333
 def _look(path):
     "Header, light, border, coarse and fine detail of the image at `path`; raises `DataError` without the name"
     with _open(path) as im:
@@ -107,10 +114,12 @@ class _Looks:
     "What was seen: a table of facts, and for each image border, coarse and fine detail"
     facts:pd.DataFrame; border:np.ndarray; coarse:np.ndarray; fine:np.ndarray
 
+# %% ../../nbs/14_data.audit.ipynb #429e4119
 def _shelf(n):
     "Room for `n` fine descriptions, in a file that nobody sees"
     return np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side))
 
+# %% ../../nbs/14_data.audit.ipynb #5ff14411
 def _look_at_all(paths, workers):
     "Look at every image of `paths` once; the column `problem` says which could not be read"
     n = len(paths)
@@ -128,8 +137,10 @@ def _look_at_all(paths, workers):
 # %% ../../nbs/14_data.audit.ipynb #cfc0e9bb
 _flips = [lambda z: z, lambda z: z[...,::-1], lambda z: z[...,::-1,:], lambda z: z[...,::-1,::-1]]
 
+# %% ../../nbs/14_data.audit.ipynb #6a65d6b3
 def _flipped(coarse): return [f(coarse.reshape(-1,16,16)).reshape(-1,256) for f in _flips]
 
+# %% ../../nbs/14_data.audit.ipynb #56c3715f
 def _axes(coarse, k=16, most=5000, seed=0):
     "Main directions [256,k] of the coarse descriptions and their flips, scaled to unit spread in all"
     some = np.random.default_rng(seed).permutation(len(coarse))[:most]
@@ -159,6 +170,7 @@ def _correlation(a, b):
     r = (a*b).sum((1,2))/(np.sqrt((a*a).sum((1,2))*(b*b).sum((1,2))) + .003*625*n + 1e-6)
     return np.where(n>.02*side*side, r, 0)
 
+# %% ../../nbs/14_data.audit.ipynb #8c2ebebf
 def _distances(fine, pairs, chunk=256):
     "Distance of each of `pairs` (i, j, flip) [n,3]"
     out = np.ones(len(pairs))
@@ -200,6 +212,7 @@ def _same_bytes(paths, sizes, workers):
         keys = list(progress(todo, 'comparing bytes', total=len(rows)))
     return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys) if len(g)>1]
 
+# %% ../../nbs/14_data.audit.ipynb #72ad4533
 def _all_pairs(rows, most=30):
     "All pairs of `rows`; of very many, each with the first"
     return list(combinations(rows, 2)) if len(rows)<=most else [(rows[0], o) for o in rows[1:]]
@@ -215,6 +228,7 @@ def _labels_of(df, labels=None):
     own = [o for o in df.attrs.get('labels') or () if o in df]
     return own or [o for o in ('label','grade','sex') if o in df and df[o].notna().any()][:1]
 
+# %% ../../nbs/14_data.audit.ipynb #a5c710fd
 def _label_text(df, cols):
     "One text for the labels of each row, missing where nothing is known"
     if len(cols)==1: return df[cols[0]].astype(object).where(df[cols[0]].notna(), None)
@@ -230,6 +244,7 @@ def _differ(df, cols, i, j):
     known = (a.notna()&b.notna()).to_numpy()
     return (known & (a.astype(str).to_numpy()!=b.astype(str).to_numpy())).any(axis=1)
 
+# %% ../../nbs/14_data.audit.ipynb #5219fea2
 def _pair_table(df, cols, i, j, distance, mirrored=None):
     "A row a pair: the two paths, distance, whose they are, where, under which label, and what the pair goes across"
     i,j = np.asarray(i, int),np.asarray(j, int)
@@ -251,6 +266,7 @@ def _leaks(df):
             for a,b in combinations(n.columns, 2) if r[a] and r[b]]
     return pd.DataFrame(rows, columns=['patient','split_a','split_b','images_a','images_b'])
 
+# %% ../../nbs/14_data.audit.ipynb #01591627
 def _split_eyes(df):
     "A row for each patient whose left eye is on another side than the right: which eye is where"
     d = df.dropna(subset=['split','eye'])
@@ -276,6 +292,7 @@ def _questions(df, cols, least=5):
     if len(res)==2 and len(cols)==1: res.pop(next(iter(res))) # two classes are one question
     return res
 
+# %% ../../nbs/14_data.audit.ipynb #150009bb
 def _codes(facts):
     "The header's facts as numbers [n,8]"
     f = facts[['width','height','bytes','compression']].astype(float)
@@ -290,6 +307,7 @@ def _folds(ys, patient, k, rng):
     t = t.iloc[rng.permutation(len(t))].sort_values(list(t), kind='stable')
     return pd.Series(np.arange(len(t))%k, t.index).loc[patient].to_numpy()
 
+# %% ../../nbs/14_data.audit.ipynb #e9b4658e
 def _guess(x, ys, patient, seed, k=5):
     "Probabilities [n,q] by a forest for rows it has not seen; `ys` is [n,q] of 0 and 1"
     from sklearn.ensemble import RandomForestClassifier
@@ -301,6 +319,7 @@ def _guess(x, ys, patient, seed, k=5):
         for j,q in enumerate(probs): p[fold==f,j] = q[:,1] if q.shape[1]>1 else 0
     return p
 
+# %% ../../nbs/14_data.audit.ipynb #b26c9480
 def _sample(patient, ok, most, rng):
     "At most `most` rows of `ok`, whole patients"
     order = pd.Series(rng.permutation(len(ids := pd.unique(patient[ok]))), ids)
@@ -311,11 +330,13 @@ def _sample(patient, ok, most, rng):
 # %% ../../nbs/14_data.audit.ipynb #8be8809e
 _kinds = ('metadata','border')
 
+# %% ../../nbs/14_data.audit.ipynb #e0065475
 def _mean_auc(qs):
     "AUC of the mean of several questions: `y` and `p` hold a column for each"
     def metric(y, p, w): return np.mean([auc(y[:,k]==1, p[:,k], w) for k in range(qs)], axis=0)
     return metric
 
+# %% ../../nbs/14_data.audit.ipynb #cd05e9f6
 def _interval(y, p, patient, level, seed):
     "Mean AUC of the columns of `y` and `p` and its interval; Newcombe's where no resample changes it"
     e = patient_bootstrap(_mean_auc(y.shape[1]), y, p, patient, 1000, seed, level)
@@ -323,10 +344,12 @@ def _interval(y, p, patient, level, seed):
     n = [len(set(patient[(y==k).any(axis=1)])) for k in (1,0)]
     return (e.value, *newcombe(e.value, *n, level))
 
+# %% ../../nbs/14_data.audit.ipynb #1c3749b3
 def _telling(x, y, columns):
     "The column of `x` that alone tells most about `y`"
     return columns[int(np.argmax([abs(auc(y==1, x[:,k])-.5) for k in range(x.shape[1])]))]
 
+# %% ../../nbs/14_data.audit.ipynb #138af89c
 def _shortcut(x, ys, patient, seed, level, columns=None):
     "Rows (question, AUC, low, high, told, by): `told` where the wider interval, `level`, is above .5"
     y = np.stack(list(ys.values()), 1); p = _guess(x, y, patient, seed)
@@ -355,8 +378,10 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
     return pd.DataFrame(rows, columns=out)
 
 # %% ../../nbs/14_data.audit.ipynb #4b299c9f
-_tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable','blank','dark','shortcuts')
+_tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable','blank','dark',
+           'shortcuts')
 
+# %% ../../nbs/14_data.audit.ipynb #2c710053
 @dataclass(repr=False)
 class Audit:
     "What `audit` found: a table for each check, and `summary` of them all"
@@ -383,6 +408,7 @@ def pairs(self:Audit)->pd.DataFrame: # exact ones first, then by distance
     "All pairs of copies, exact and near, in one table"
     return pd.concat([self.exact_duplicates, self.near_duplicates.sort_values('distance')], ignore_index=True)
 
+# %% ../../nbs/14_data.audit.ipynb #77853942
 @patch
 def groups(self:Audit)->pd.Series: # a number for each row of `data`
     "Number images so that copies, and copies of copies, have the same number: `groups` of `split_patients`"
@@ -395,11 +421,13 @@ def groups(self:Audit)->pd.Series: # a number for each row of `data`
 # %% ../../nbs/14_data.audit.ipynb #b9c6c0ce
 def _phantom_line(a): return 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
 
+# %% ../../nbs/14_data.audit.ipynb #fff258ee
 @patch
 def __repr__(self:Audit):
     n = f"{len(self.data):,} images of {self.data.patient.nunique():,} patients"
     return f"{_phantom_line(self)}{self.name or 'data'}: {n}\n{self.summary.to_string(index=False)}"
 
+# %% ../../nbs/14_data.audit.ipynb #22a1597c
 @patch
 def _repr_html_(self:Audit):
     n = f"{len(self.data):,} images of {self.data.patient.nunique():,} patients"
@@ -413,6 +441,7 @@ def _thumb(ax, path, text):
     try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
     except DataError: ax.text(.5, .5, 'unreadable', ha='center')
 
+# %% ../../nbs/14_data.audit.ipynb #64e68535
 @patch
 def plot_pairs(self:Audit,
                pairs:pd.DataFrame=None, # rows of one of the tables of pairs; default: all, those across something first
@@ -423,7 +452,8 @@ def plot_pairs(self:Audit,
     p = self.pairs() if pairs is None else pairs
     p = p.assign(ok=p.across.eq('')).sort_values('ok', kind='stable')[:n]
     if not len(p): raise DataError("there are no pairs to show")
-    fig,axs = plt.subplots(rows := -(-len(p)//2), 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained', squeeze=False)
+    rows = -(-len(p)//2)
+    fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained', squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for (a,b),o in zip(axs.reshape(-1,2), p.itertuples()):
         _thumb(a, o.path_a, os.path.basename(o.path_a)); _thumb(b, o.path_b, os.path.basename(o.path_b))
@@ -436,22 +466,24 @@ def plot_pairs(self:Audit,
 def _findings(a):
     "Rows of `audit.csv`"
     cols = ['check','path_a','path_b','patient','split','label','distance','remark']
-    both = lambda x,y: np.where(x.astype(str)==y.astype(str), x.astype(str), x.astype(str)+' | '+y.astype(str))
+    def both(x, y): return np.where(x.astype(str)==y.astype(str), x.astype(str), x.astype(str)+' | '+y.astype(str))
     parts = [pd.DataFrame(columns=cols)]
-    for k,t in (('leak',a.leaks),):
-        if len(t): parts.append(pd.DataFrame({'check':k, 'patient':t.patient, 'split':both(t.split_a, t.split_b),
-                   'remark':t.images_a.astype(str)+' and '+t.images_b.astype(str)+' images'}))
-    if len(t := a.split_eyes): parts.append(pd.DataFrame({'check':'split eyes', 'patient':t.patient,
-                               'split':t.left+' | '+t.right, 'remark':'left | right'}))
-    for k,t in (('exact duplicate',a.exact_duplicates), ('near duplicate',a.near_duplicates), ('conflict',a.conflicts)):
-        if len(t): parts.append(pd.DataFrame({'check':k, 'path_a':t.path_a, 'path_b':t.path_b, 'distance':t.distance.round(4),
-                   'remark':t.across, **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')}}))
-    for k in ('unreadable','blank','dark'):
-        if len(t := getattr(a, k)): parts.append(pd.DataFrame({'check':k, 'path_a':t.path, **{c:t[c] for c in ('patient','split')},
-                                                               'remark':t.get('problem', '')}))
-    if len(t := a.shortcuts[a.shortcuts.told.astype(bool)]):
-        parts.append(pd.DataFrame({'check':'shortcut: '+t.kind, 'label':t.label,
-                     'remark':[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()]}))
+    def add(check, t, **kw):
+        if len(t): parts.append(pd.DataFrame({'check':check, **kw}, index=t.index))
+    t = a.leaks
+    add('leak', t, patient=t.patient, split=both(t.split_a, t.split_b),
+        remark=t.images_a.astype(str)+' and '+t.images_b.astype(str)+' images')
+    t = a.split_eyes
+    add('split eyes', t, patient=t.patient, split=t.left+' | '+t.right, remark='left | right')
+    pairs = {'exact duplicate':a.exact_duplicates, 'near duplicate':a.near_duplicates, 'conflict':a.conflicts}
+    for k,t in pairs.items():
+        add(k, t, path_a=t.path_a, path_b=t.path_b, distance=t.distance.round(4), remark=t.across,
+            **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')})
+    for k,t in dict(unreadable=a.unreadable, blank=a.blank, dark=a.dark).items():
+        add(k, t, path_a=t.path, patient=t.patient, split=t.split, remark=t.get('problem', ''))
+    t = a.shortcuts[a.shortcuts.told.astype(bool)]
+    add('shortcut: '+t.kind, t, label=t.label,
+        remark=[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()])
     return pd.concat([o for o in parts if len(o)] or parts, ignore_index=True).reindex(columns=cols)
 
 # %% ../../nbs/14_data.audit.ipynb #4c7b8da2
@@ -464,14 +496,15 @@ def save(self:Audit,
     with whole_file(to/'audit.csv') as f: _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     rows = self.summary.to_dict('records')
     write_json(to/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
-               n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows, shortcuts=self.shortcuts.to_dict('records')))
+               n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
+               shortcuts=self.shortcuts.to_dict('records')))
     return to
 
 # %% ../../nbs/14_data.audit.ipynb #cd8b7b0a
 def _opened(data, opts):
     "The frame that `data` means"
     if isinstance(data, pd.DataFrame):
-        if opts: raise DataError(f"{', '.join(opts)}: options of open_data are for a name, a folder or a CSV, not a frame")
+        if opts: raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, not a frame")
         return data
     try: return open_data(data, **opts)
     except DataError as e:
@@ -482,6 +515,7 @@ def _opened(data, opts):
     df.attrs.update(name=os.path.basename(root), root=root)
     return df
 
+# %% ../../nbs/14_data.audit.ipynb #a6adb098
 def _framed(df):
     "A copy of `df` with path, patient, eye and split, its rows numbered"
     if 'path' not in df: raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
@@ -499,30 +533,35 @@ def _framed(df):
 # %% ../../nbs/14_data.audit.ipynb #f5ac2d11
 def _own_patients(df): return df.patient.nunique()==len(df)
 
+# %% ../../nbs/14_data.audit.ipynb #2420f277
 def _across(t):
     "How many of the pairs `t` go across what, in words"
     n = {k:int(t.across.str.contains(k).sum()) for k in ('patients','splits','labels')}
     return f"{len(t)} pairs" + ''.join(f", {v} across {k}" for k,v in n.items() if v) if len(t) else ''
 
+# %% ../../nbs/14_data.audit.ipynb #8a273bb3
 def _best(s):
     "The highest AUC of the rows `s`, in words"
     o = s.sort_values('auc').iloc[-1]
-    return f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}" + (f", mostly by {o.by}" if o.by else '')
+    by = f", mostly by {o.by}" if o.by else ''
+    return f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}{by}"
 
 # %% ../../nbs/14_data.audit.ipynb #fb582160
 def _summary(df, t, flat):
     "Table of the checks: check, found, of, remark"
     n,who = len(df),df.patient.nunique()
-    twins = lambda p: len(set(p.row_a)|set(p.row_b))
+    def twins(p): return len(set(p.row_a)|set(p.row_b))
     no = '' if df.split.notna().any() else 'no split'
     alone = 'no patients are known: each image counts as its own' if _own_patients(df) else ''
-    both = df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum()
-    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, '; '.join(o for o in (no,alone) if o)),
-            ('eyes of a patient on two sides', len(t['split_eyes']), int(both), no if both else 'no patient has both eyes'),
-            ('byte-identical', twins(t['exact_duplicates']), n, _across(t['exact_duplicates'])),
-            ('near duplicates', twins(t['near_duplicates']), n, '; '.join(o for o in (_across(t['near_duplicates']),
-             f"{flat} have too little detail to tell" if flat else '') if o)),
-            ('same image, other label', twins(t['conflicts']), n, f"{len(t['conflicts'])} pairs" if len(t['conflicts']) else '')]
+    vague = f"{flat} have too little detail to tell" if flat else ''
+    both = int(df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum())
+    exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
+    def text(*parts): return '; '.join(o for o in parts if o)
+    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, text(no, alone)),
+            ('eyes of a patient on two sides', len(t['split_eyes']), both, no if both else 'no patient has both eyes'),
+            ('byte-identical', twins(exact), n, _across(exact)),
+            ('near duplicates', twins(near), n, text(_across(near), vague)),
+            ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
     rows += [(k, len(t[k]), n, '') for k in ('unreadable','blank','dark')]
     for kind in _kinds:
         s = t['shortcuts']; s = s[s.kind==kind]
@@ -540,6 +579,7 @@ def _flat(fine, rows, chunk=512):
         n += int(((s<.02*side*side)|(e<.01)).sum())
     return n
 
+# %% ../../nbs/14_data.audit.ipynb #0e37077f
 def _copies(df, looks, cols, far, workers):
     "Tables of exact and of near duplicates"
     paths = df.path.tolist()
@@ -561,7 +601,7 @@ def audit(data, # frame, name of the catalog, folder or CSV
           seed:int=0, # of the folds and resamples of the shortcuts
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
-    "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` where there is nothing to look at"
+    "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
     df = _framed(_opened(data, opts))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers); f = looks.facts
