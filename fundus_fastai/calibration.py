@@ -305,6 +305,7 @@ def _pct(m):
     span = ' (no interval)' if m['low'] is None else f" ({100*m['low']:.0f} to {100*m['high']:.0f})"
     return f"{100*m['value']:.0f}{span}"
 
+# %% ../nbs/35_calibration.ipynb #7840a001
 def _goal(o): return f"{o['goal']} {100*o['at_least']:.0f} %"
 
 # %% ../nbs/35_calibration.ipynb #ad98f6e8
@@ -312,6 +313,7 @@ def _worth(q, at):
     "Two cells: predictive values at a prevalence, as text"
     return {f'PPV % {at}':_pct(q['ppv']), f'NPV % {at}':_pct(q['npv'])}
 
+# %% ../nbs/35_calibration.ipynb #ad98f001
 def points_tables(points:list # from `threshold_points`
                  )->tuple: # what was reached, and predictive values; in percent, with intervals
     "The operating points as two tables to read"
@@ -335,6 +337,7 @@ def _arrays_of(preds, kind):
 # %% ../nbs/35_calibration.ipynb #a661d9f3
 def _all_scores(y, p, w=None): return dict(brier=brier(y, p, w), ece=ece(y, p, w), log_loss=log_loss(y, p, w))
 
+# %% ../nbs/35_calibration.ipynb #a661d001
 def _proper(y, p, patient, s):
     "Brier score, ECE and log loss with intervals"
     value,values = _all_scores(y, p),bootstrap(_all_scores, y, p, patient, s.n_boot, s.seed)
@@ -345,6 +348,7 @@ def _slopes(y, p, patient, s):
     "Cox's slope and intercept with intervals"
     return as_metrics(patient_bootstrap(calibration_slope, y, p, patient, s.n_boot, s.seed, s.level))
 
+# %% ../nbs/35_calibration.ipynb #591b9001
 def _chance(y, p):
     "ECE of an honest net, the mean over labels"
     return float(np.mean([ece_by_chance(o) for o in p.T])) if y.shape==p.shape else ece_by_chance(p)

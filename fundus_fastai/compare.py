@@ -95,6 +95,7 @@ class Sample(Callback):
         t.append(now-self.last); self.last = now
         if len(t)>=self.n: raise (CancelTrainException if self.training else CancelValidException)()
 
+# %% ../nbs/44_compare.ipynb #7a09e001
 def _settle(device):
     "Wait for a GPU"
     if torch.device(device).type=='cuda': torch.cuda.synchronize()
@@ -250,8 +251,10 @@ def _is_memory(e):
     return isinstance(e, (MemoryError,torch.OutOfMemoryError)) or any(o in str(e).lower() for o in
         ('out of memory', "can't allocate memory", 'not enough memory'))
 
+# %% ../nbs/44_compare.ipynb #aa285001
 def _first_line(e): return (str(e).strip() or type(e).__name__).splitlines()[0][:200]
 
+# %% ../nbs/44_compare.ipynb #aa285002
 def _free():
     "Give memory of a failed net back"
     gc.collect()
@@ -266,6 +269,7 @@ def _attempt(run, df, o, bs, train):
         return e.with_traceback(None) # a traceback would keep the net alive
     except Exception as e: return e.with_traceback(None)
 
+# %% ../nbs/44_compare.ipynb #318d8001
 def _trained(run, df, o, train):
     "Train with a batch that fits into memory; `None`, or the error"
     p = run/'plan.json'
@@ -282,6 +286,7 @@ def _trained(run, df, o, train):
 _done_files = ('metrics.json','cost.json','validation.csv','predictions.csv')
 def _finished(run): return all((run/o).exists() for o in _done_files)
 
+# %% ../nbs/44_compare.ipynb #ead34001
 def run_folder(out, # folder of a comparison
                arch:str, # name of a net
                seed:int # of its training
@@ -315,12 +320,15 @@ def _mean_auc(y, p, w=None):
     if y.ndim>1: return _nanmean([auc(y[:,i], p[:,i], w) for i in range(y.shape[1])])
     return np.mean([auc(y==i, p[:,i], w) for i in ([1] if p.shape[1]==2 else range(p.shape[1]))], axis=0)
 
+# %% ../nbs/44_compare.ipynb #8666a001
 def _accuracy(y, p, w=None):
     w = _ones(y, w)
     return _share(w@(p.argmax(1)==y), w.sum(-1))
 
+# %% ../nbs/44_compare.ipynb #8666a002
 def _balanced(y, p, w=None): return sensitivity(confusion(y, p.argmax(1), p.shape[1], w)).mean(-1)
 
+# %% ../nbs/44_compare.ipynb #8666a003
 def _kappa(y, p, w=None): return quadratic_kappa(confusion(y, p, int(max(y.max(), p.max()))+1, w))
 
 _scores = dict(auc=_mean_auc, accuracy=_accuracy, balanced_accuracy=_balanced, qwk=_kappa, mae=mean_abs_error)
@@ -488,12 +496,14 @@ def _ends(v, low, high, sign=''):
     if v is None or v!=v: return ''
     return f'{v:{sign}.3f}' + ('' if low!=low else f' ({low:{sign}.3f} to {high:{sign}.3f})')
 
+# %% ../nbs/44_compare.ipynb #ff7cd001
 def _big(x):
     "A large number with a prefix"
     if x!=x: return ''
     k = next((i for i,t in ((9,1e9),(6,1e6),(3,1e3)) if x>=t), 0)
     return f"{x/10**k:.3g}{ {9:' G',6:' M',3:' k',0:''}[k] }"
 
+# %% ../nbs/44_compare.ipynb #ff7cd002
 def _p(p): return '' if p!=p else '<0.001' if p<.001 else f'{p:.3f}'
 
 # %% ../nbs/44_compare.ipynb #d6749545
@@ -515,6 +525,7 @@ def _shown(c):
     t = pd.DataFrame(rows).fillna('')
     return t if t.error.any() else t.drop(columns='error')
 
+# %% ../nbs/44_compare.ipynb #d6749001
 def _one(x, d=1): return '' if x!=x else f'{x:,.{d}f}'
 
 # %% ../nbs/44_compare.ipynb #4d0c0bbf
@@ -537,6 +548,7 @@ def _comparison_str(self):
     loud = ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if self.phantom else []
     return '\n'.join([*loud, _shown(self).to_string(index=False), '', *_told(self)])
 
+# %% ../nbs/44_compare.ipynb #58905001
 def _comparison_html(self):
     "A table for the notebook"
     loud = f'<p style="background:#b45309;color:#fff;padding:.4em .8em"><b>{PHANTOM}</b></p>' if self.phantom else ''
@@ -564,6 +576,7 @@ _colors = {'most accurate':'#1d4e89', 'light':'#b45309', '':'#7a8794'}
 
 def _color(picked): return _colors[picked.split(' and ')[0]]
 
+# %% ../nbs/44_compare.ipynb #005b9001
 def _points(ax, t, side):
     "A dot with its interval for each net; its label, not yet in place"
     for r in t.to_dict('records'):
@@ -602,6 +615,7 @@ def _round_sizes(ax, mb):
     ticks = [o for k in range(-2,5) for o in (10.**k, 2*10.**k, 5*10.**k) if lo<=o<=hi]
     ax.set_xlim(lo, hi); ax.set_xticks(ticks, [f'{o:g}' for o in ticks]); ax.set_xticks([], minor=True)
 
+# %% ../nbs/44_compare.ipynb #5011c001
 def _place(ax, labels):
     "Put labels in a column beside the axes, near their points and clear of each other"
     fig = ax.figure
@@ -692,11 +706,13 @@ def _begin(out, df, settings, allow_leak, resume):
     if not resume or not (out/'split.csv').exists(): save_split(df, out/'split.csv', allow_leak=allow_leak)
     write_json(out/'comparison.json', settings)
 
+# %% ../nbs/44_compare.ipynb #6da44001
 def _with_earlier(out, archs, seeds):
     "Nets and seeds of an earlier call, and then those that are new"
     old = _settings(out) if (out/'comparison.json').exists() else dict(archs=[], seeds=[])
     return [[*a, *[o for o in b if o not in a]] for a,b in ((old['archs'],archs), (old['seeds'],seeds))]
 
+# %% ../nbs/44_compare.ipynb #6da44002
 def _clear(out, old):
     "Remove the runs and tables of an earlier comparison"
     for o in [run_folder(out, a, s) for a in old['archs'] for s in old['seeds']]+[out/'most_accurate',out/'light']:
@@ -726,6 +742,7 @@ def _kind(task):
     t = get_task(task)
     return 'grades' if t.graded and t.kind=='category' else t.kind
 
+# %% ../nbs/44_compare.ipynb #abc7f001
 def _demand_frame(df, task, allow_leak):
     "Raise `DataError` before anything is trained if the frame cannot be learned from"
     if 'split' not in df: raise DataError("the frame has no column split: deal its patients with split_frame first")

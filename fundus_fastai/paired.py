@@ -64,6 +64,7 @@ def _interval(value, var, level):
     half = norm.ppf((1+level)/2)*var**.5
     return float(value-half),float(value+half)
 
+# %% ../nbs/42_paired.ipynb #5aef5001
 def _how(name, y, patient):
     if patient is None: return f'{name}, images taken as independent'
     return f'{name}, {len(set(map(str, patient)))} patients'
@@ -104,7 +105,8 @@ def delong_interval(y, # is it positive? bool [n]
     if var<1e-15:
         who = np.arange(len(y)) if patient is None else np.asarray(patient).astype(str)
         m,n = (len(np.unique(who[o])) for o in (y,~y))
-        return Estimate(v, *newcombe(v, m, n, level), f"Newcombe ({m} v {n} {'images' if patient is None else 'patients'})")
+        what = 'images' if patient is None else 'patients'
+        return Estimate(v, *newcombe(v, m, n, level), f"Newcombe ({m} v {n} {what})")
     low,high = _interval(v, var, level)
     name = 'DeLong' if patient is None else 'DeLong for clusters (Obuchowski)'
     return Estimate(v, max(0., low), min(1., high), _how(name, y, patient))
@@ -164,6 +166,7 @@ def _lead_interval(lead, size, level):
     value = lead.sum()/n
     return max(-1., float(value-half)),min(1., float(value+half))
 
+# %% ../nbs/42_paired.ipynb #d7c5b001
 def _bonett_price(more, less, n, level):
     "Bonett and Price's interval of the difference of two paired proportions"
     p,q = (more+1)/(n+2),(less+1)/(n+2)
@@ -188,7 +191,8 @@ def mcnemar(y, # true classes [n]
     p,kind = _coin_p(lead.round(), mid),'mid-p' if mid else 'exact'
     if patient is None: ends = _bonett_price((gain>0).sum(), (gain<0).sum(), len(y), level)
     else: ends = _lead_interval(lead, size, level)
-    how = f'McNemar, {kind}, {np.count_nonzero(gain)} discordant images' + ('' if patient is None else f' of {len(size)} patients')
+    how = f'McNemar, {kind}, {np.count_nonzero(gain)} discordant images'
+    how += ('' if patient is None else f' of {len(size)} patients')
     if np.isnan(ends[0]): how = 'no interval: all patients agree'
     return Difference(float(gain.mean()), *ends, p, how)
 

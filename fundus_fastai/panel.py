@@ -53,6 +53,7 @@ def _load(net, file):
     m = path/'metrics.json'
     return read_predictions(path/file),cuts(read_json(m).get('operating') if m.exists() else None)
 
+# %% ../nbs/43_panel.ipynb #3760c001
 def _as_dict(nets):
     "Name -> net"
     if isinstance(nets, dict): return {str(k):v for k,v in nets.items()}
@@ -67,8 +68,10 @@ def _names_of(t, kind):
     if kind=='number': return []
     return sorted(label_names(t)) if kind=='multilabel' else [c[2:] for c in t if c.startswith('p_')]
 
+# %% ../nbs/43_panel.ipynb #6e395001
 def _plain_kind(t): return {'both':'category'}.get(kind_of(t), kind_of(t))
 
+# %% ../nbs/43_panel.ipynb #6e395002
 def _match(name, t, first, base, cols):
     "Table `t` of net `name` in the order of `base`, of net `first`; raises `DataError` where they do not go together"
     a,b = set(base.path),set(t.path)
@@ -114,6 +117,7 @@ def _hit_rate(hit, patient):
     if not np.isnan(e.low): return e
     return Estimate(e.value, *wilson(e.value, n), f"Wilson ({n} patient{'' if n==1 else 's'})")
 
+# %% ../nbs/43_panel.ipynb #898c2001
 def _which(panel, what):
     "The class or label meant by `what`; raises `DataError`"
     if panel.kind=='number': raise DataError("numbers have no classes: `bland_altman` compares them")
@@ -131,6 +135,7 @@ def says(panel:Panel, # as from `read_panel`
     hit = [t[f'p_{what}']>panel.thresholds.get(k, {}).get(what, .5) for k,t in ts.items()]
     return np.stack(hit),(panel.first[f'target_{what}']>0).to_numpy()
 
+# %% ../nbs/43_panel.ipynb #02021001
 def answers(panel:Panel # of classes
            )->np.ndarray: # int [k,n]
     "The class that each net gives to each image"
@@ -229,6 +234,7 @@ def _fleiss(y, counts, w=None):
     chance = (share**2).sum(-1)
     return 1 - _share(1-seen, 1-chance)
 
+# %% ../nbs/43_panel.ipynb #41af7001
 def _columns(panel, what):
     "Answers of the nets [k,n] as numbers from 0, and how many there may be"
     if panel.kind=='category' and what is None: return answers(panel),len(panel.classes)
@@ -281,6 +287,7 @@ _shown = dict(category=['accuracy','balanced_accuracy','auc','average_precision'
 
 def _text(m): return str(Estimate(*[np.nan if m[k] is None else m[k] for k in ('value','low','high')], m['method']))
 
+# %% ../nbs/43_panel.ipynb #5ac04001
 def panel_table(scores:dict, # as from `score_panel`
                 per:str='image' # 'image' or 'patient'
                )->pd.DataFrame: # a row a net, a column a metric
@@ -321,6 +328,7 @@ def _table_of(panel, net, how):
     if net=='ensemble': return ensemble(panel, how)
     return panel.tables[one_of(net, [*panel.names,'ensemble'], 'net')]
 
+# %% ../nbs/43_panel.ipynb #2f7bd001
 def _material(panel, t, thresholds):
     "Metric, truth and answers of a table; labels are moved so that their threshold is one half"
     if panel.kind=='number': return number_metrics,t.target.to_numpy(float),t.pred.to_numpy(float)
@@ -364,6 +372,7 @@ def panel_differences(panel:Panel, # as from `read_panel`
     t.insert(7, 'p_holm', holm(t.p))
     return t
 
+# %% ../nbs/43_panel.ipynb #57747001
 def best_single(panel:Panel # as from `read_panel`
                )->str:
     "Name the net with the highest AUC on these images (mean over labels), or the lowest mean absolute error"
@@ -382,6 +391,7 @@ def _limits(a, b, w=None):
     sd = np.sqrt(np.maximum(_share(w@d**2, n)-mean**2, 0)*_share(n, n-1))
     return dict(mean=mean, sd=sd, lower=mean-1.96*sd, upper=mean+1.96*sd)
 
+# %% ../nbs/43_panel.ipynb #94a05001
 def bland_altman(panel:Panel, # of a number
                  a:str, # a net, 'ensemble' or 'truth'
                  b:str, # another
@@ -392,6 +402,7 @@ def bland_altman(panel:Panel, # of a number
         raise DataError(f"these nets answer with a {panel.kind}, not a number: `agreement` compares them")
     return patient_bootstrap(_limits, _numbers(panel, a), _numbers(panel, b), panel.patient, **kwargs)
 
+# %% ../nbs/43_panel.ipynb #94a05002
 def _numbers(panel, net):
     "What a net, the ensemble or the truth says [n]"
     v = panel.first.target if net=='truth' else _table_of(panel, net, 'probability').pred

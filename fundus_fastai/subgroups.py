@@ -60,6 +60,7 @@ def _class_measure(df, operating):
         return {k:m[k] for k in ('auc','accuracy')}
     return *_arrays(df, names),f
 
+# %% ../nbs/36_subgroups.ipynb #49868001
 def _number_measure(df, operating):
     def f(y, p, w):
         w = _weights(w, len(y))

@@ -210,8 +210,9 @@ def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
         note += f' Once validation had chosen, the readout was fitted again to all {refit_readout(learn)} other images.'
     o = {**o, 'weights': learn.eye['weights'], 'size': input_size(learn), # the file's name, not its place
          'recipe': str(learn.dls.opener.recipe)}
-    more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
-                split_hash=split_hash(df), note=note.strip(), operating=runs.choose(learn, task, valid), training=o)
+    more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
+                read=df.attrs.get('read'), split_hash=split_hash(df), note=note.strip(),
+                operating=runs.choose(learn, task, valid), training=o)
     save_model(learn, out, task, **more)
     s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps, workers, valid)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
@@ -350,8 +351,8 @@ def explain(run:str, # run folder
 # %% ../nbs/69_verbs.ipynb #339ef0a0
 def trial(run:str, # run folder
           data:str='phantom', # name of the catalog, folder, CSV, or phantom
-          masks:str=None, # folder of lesion masks, IMAGE_NAME.png, above 0 where the lesion is (default: the phantoms' own)
-          methods:str=None, # with commas: occlusion, occlusion_blur, grad_cam, hue_gradient, ... (default: five of them)
+          masks:str=None, # folder of lesion masks, IMAGE_NAME.png, above 0 in the lesion (default: the phantoms')
+          methods:str=None, # with commas: occlusion, occlusion_blur, grad_cam, ... (default: five of them)
           n:int=24, # images with a lesion, at most; 0 for all
           right:bool=False, # only images that the net read right
           steps:int=16, # of deletion and insertion; 0 leaves them out
@@ -441,7 +442,8 @@ def _show_comparison(out, c):
     print(f"\ntable: {out/'compare.csv'}")
     if c.most_accurate: print(f"picture: {out/'compare.png'}\nmodels: {out/'most_accurate'}, {out/'light'}")
     if len(c.failed):
-        raise ModelError(f"{len(c.failed)} of {len(c.runs)} trainings failed ({', '.join(dict.fromkeys(c.failed.arch))}): the "
+        names = ', '.join(dict.fromkeys(c.failed.arch))
+        raise ModelError(f"{len(c.failed)} of {len(c.runs)} trainings failed ({names}): the "
                          "table says why; --resume tries them again")
     return c
 

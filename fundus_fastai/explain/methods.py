@@ -18,8 +18,8 @@ from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of
 from .heatmap import overlay
-from .occlusion import (OcclusionMap, _images, _items, _names, _net, _readout, _scores, _targets, _unit,
-                                             held_still, occlusion)
+from .occlusion import (OcclusionMap, _images, _items, _names, _net, _readout, _scores, _targets,
+                                             _unit, held_still, occlusion)
 
 # %% ../../nbs/33_explain.methods.ipynb #4293074e
 @dataclass(repr=False, eq=False)

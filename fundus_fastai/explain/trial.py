@@ -57,6 +57,7 @@ def read_mask(path # PNG file, above 0 where the lesion is
     except Exception as e: raise DataError(f"the mask {path} cannot be read ({e})") from None
     return (a>0).any(2) if a.ndim==3 else a>0
 
+# %% ../../nbs/41_explain.trial.ipynb #8bfb2001
 def _mask_of(masks, path): return Path(masks)/f'{Path(path).stem}.png'
 
 # %% ../../nbs/41_explain.trial.ipynb #280e0139
@@ -87,6 +88,7 @@ def lesion_mask(learn:Learner, # a net
     t = opener.place(t, im) if opener else t
     return t if t.any() else None
 
+# %% ../../nbs/41_explain.trial.ipynb #6b473001
 def _fitted(t, size):
     "Mask `t` at the size of the maps; a lesion smaller than one pixel there keeps one"
     m = resize_map(t, (size,size))
@@ -120,6 +122,7 @@ def _asked(learn, df, root):
     named = read.output if kind_of(preds)=='number' else read.target
     return read.assign(**{'class':named, 'answer':read.guess})[['path','patient','class','answer','right','output']]
 
+# %% ../../nbs/41_explain.trial.ipynb #d8ce8001
 def _drawn(rows, n, seed):
     "At most `n` rows by lot: patients first, classes evenly"
     d = rows.sample(frac=1, random_state=seed)
@@ -161,6 +164,7 @@ def _maps_of(learn, used, method, options):
         for i,m in zip(g.index, e.map[:,0].numpy()): out[i] = m
     return np.stack(out)
 
+# %% ../../nbs/41_explain.trial.ipynb #e1018001
 def _all_maps(learn, used, ways):
     "Maps by name, and the reasons of those that cannot be had; raises `ModelError` where none can"
     maps,failed = {},{}
@@ -177,6 +181,7 @@ def _inputs(learn, paths):
     "The images as the net sees them [N,C,H,W]"
     return torch.cat([b[0] for b in learn.dls.test_dl(pd.DataFrame(dict(path=paths)))]).as_subclass(torch.Tensor).cpu()
 
+# %% ../../nbs/41_explain.trial.ipynb #6a643001
 def _areas(learn, x, maps, used, steps):
     "Deletion and insertion areas by method and image: a table"
     def one(k, i, m):
@@ -201,6 +206,7 @@ def _broken(learn, x, used, ways, n, seed):
 # %% ../../nbs/41_explain.trial.ipynb #d0a7f509
 def _blind(images): return {k:np.stack([f(im) for im in images]) for k,f in KNOW_NOTHING.items()}
 
+# %% ../../nbs/41_explain.trial.ipynb #d0a7f001
 def _measured(learn, used, truth, images, maps, ways, steps, broken, seed):
     "One row a method and image, one column a measure"
     rows,x = measure_maps(maps, truth, images),_inputs(learn, used.path)
@@ -217,6 +223,7 @@ def _told(g, rows, method, patient, measure, n_boot):
     return dict(method=method, measure=measure, n=int(g[measure].notna().sum()), estimate=mean_by_patient(g[measure],
                 g.patient, n_boot), minus_center=d)
 
+# %% ../../nbs/41_explain.trial.ipynb #df1ac001
 def tell_trial(rows, # one a method and image: method, image, patient, class, and measures
                n_boot:int=1000 # resamples
               )->pd.DataFrame: # class, method, measure, n, estimate, minus_center
@@ -259,6 +266,7 @@ def _phantom_words(data, net):
     words = {'PHANTOM DATA':data, 'PHANTOM NET (it has learned from drawn images only)':net}
     return ', '.join(k for k,v in words.items() if v=='phantom')
 
+# %% ../../nbs/41_explain.trial.ipynb #1adbd001
 def _story(t):
     "Which images were used"
     c = t.counts
@@ -334,11 +342,13 @@ def _one_measure(ax, es, names, measure):
     ax.set_title(f"{measure}: {'higher' if MEASURES[measure]>0 else 'lower'} is better", fontsize=9)
     ax.spines[['top','right']].set_visible(False)
 
+# %% ../../nbs/41_explain.trial.ipynb #f38ff001
 def _headline(fig, t, extra=''):
     words = _phantom_words(t.setup['data_source'], t.setup['net_source'])
     title = ' - '.join(o for o in (words,extra) if o)
     if title: fig.suptitle(title, color='#b45309', weight='bold', fontsize=9)
 
+# %% ../../nbs/41_explain.trial.ipynb #f38ff002
 def plot_trial(t:Trial, # from `try_methods`
                name:str='all' # class, or 'all'
               ): # matplotlib figure
@@ -380,6 +390,7 @@ def _wide(told):
     better = t.measure.map(MEASURES).map({1:'higher', -1:'lower'})
     return t.drop(columns='minus_center_interval').assign(better=better)
 
+# %% ../../nbs/41_explain.trial.ipynb #f1fba001
 def save_trial(t:Trial, # from `try_methods`
                out, # folder
                force:bool=False # write into a folder that holds files
