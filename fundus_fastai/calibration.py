@@ -109,7 +109,8 @@ def _reflected(value, values, level=.95):
     "Basic bootstrap interval of what cannot be negative"
     e = estimate(value, values, level)
     if np.isnan(e.low): return e
-    return e._replace(low=max(0., 2*e.value-e.high), high=max(0., 2*e.value-e.low), method=e.method+', reflected')
+    low,high = max(0., 2*e.value-e.high),max(e.value, 2*e.value-e.low) # the value itself stays inside
+    return e._replace(low=low, high=high, method=e.method+', reflected')
 
 # %% ../nbs/35_calibration.ipynb #4f99cbeb
 def _newton(x, y, w, free, steps=40):
