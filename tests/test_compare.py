@@ -57,7 +57,9 @@ def scores(out): return {f'{o.parent.name}/{o.name}': o.read_bytes() for k in ('
 
 QUESTIONS = {'anomaly':'haze', 'disease':'kind', 'diseases':','.join(LABELS), 'age':None, 'sex_age':None, 'dr':None, 'dr_ordered':None}
 
-@pytest.mark.parametrize('task', QUESTIONS)
+slow = pytest.mark.slow # one task of each kind is quick enough for every day
+
+@pytest.mark.parametrize('task', [o if o in ('anomaly','diseases','age') else pytest.param(o, marks=slow) for o in QUESTIONS])
 def test_every_kind_agrees_with_its_own_scorer(table, task, tmp_path):
     "The number that is compared is the one that the run itself reports, by every metric of its kind"
     df = frame(table, task, QUESTIONS[task])
