@@ -5,12 +5,14 @@ On a GPU where there is one, else on the threads that PyTorch takes (OMP_NUM_THR
 
 Against captum as it comes (one window a pass), and against the best dense batch: batch norms folded, channels last, 32 copies at once.
 All in one process, interleaved, minima. Printed beside: the largest difference of the maps, the multiplications left, and the gain
-over the dense batch as a share of the gain that those promise.
+over the dense batch as a share of the gain that those promise; and how fast each of the three multiplies, beside a plain product
+of two large matrices, which no convolution outruns: that speed and the work left bound the gain that any machine can show.
 captum makes the map of one class, the others make all: the ratios are for one class."""
 import argparse, copy, time, warnings
 warnings.filterwarnings('ignore')
 import timm, torch
 from torch.fx.experimental.optimization import fuse
+from fundus_fastai.compare import multiply_adds
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.grid import changed, filled
 
@@ -45,6 +47,17 @@ def timed(f, *args):
     if torch.cuda.is_available(): torch.cuda.synchronize()
     return v,time.perf_counter()-t
 
+def product(n):
+    "Multiply two matrices of side `n`; multiply-adds a second, in G"
+    a = torch.ones(n, n, device='cuda' if torch.cuda.is_available() else 'cpu')
+    return n**3/1e9/min(timed(torch.mm, a, a)[1] for _ in range(5))
+
+def speeds(arch, size, n, work, mine, whole, cap, peak):
+    "One line on who multiplies how fast, and what the work left allows at most"
+    full = n*multiply_adds(timm.create_model(arch, num_classes=4).eval(), size)/1e9
+    print(f'{"":16s} G multiply-adds a second: {work*full/mine:.0f} here, {full/whole:.0f} dense, {full/cap:.0f} captum, '
+          f'{peak:.0f} matrices alone; at that speed at most {cap*peak/(work*full):.1f} x captum', flush=True)
+
 def main(cases, rounds, images):
     dev = 'cuda' if torch.cuda.is_available() else 'cpu'
     print(f'{dev}, {torch.get_num_threads()} threads, minima of {rounds} rounds')
@@ -56,6 +69,7 @@ def main(cases, rounds, images):
         fused = fused.to(memory_format=torch.channels_last)
         a = net,x,window,stride
         runs = [(timed(windows, *a), timed(best_dense, fused, *a[1:]), timed(by_captum, *a)) for _ in range(rounds)]
+        peak = max(product(2048) for _ in range(rounds))
         mine,whole,cap = (min(r[i][1] for r in runs) for i in range(3))
         v,d,c = (runs[0][i][0] for i in range(3))
         m = occ.spread(v[:,None], (size,size), (window,window), (stride,stride))[:,0]
@@ -64,6 +78,7 @@ def main(cases, rounds, images):
         print(f'{arch:16s} {size} px, {window}/{stride}, {v.numel()} windows: {cap/mine:4.1f} x captum, {whole/mine:4.1f} x dense '
               f'({mine:.2f} s, {cap:.2f} s, {whole:.2f} s); work {work:.2f}, '
               f'{whole/mine*work:.0%} of the gain it promises; maps differ by {gap:.0e} of the largest score', flush=True)
+        speeds(arch, size, v.numel(), work, mine, whole, cap, peak)
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
