@@ -47,10 +47,14 @@ from .calibration import *
 from .subgroups import *
 from .report import *
 from .runs import *
+from .explain.maps import *
 from .explain.gallery import *
 from .explain.trial import *
 from .paired import *
 from .panel import *
+from .pages import *
+from .training import *
+from .costs import *
 from .compare import *
 from .verbs import demo, evaluate, explain, predict, train
 

@@ -98,22 +98,6 @@ def _start(task, arch, weights, balance, recipe, fit, out, resume, force):
     find_weights(weights, find_net(arch))
     return check_run(out or f'runs/{task}-{arch}', resume, force)
 
-# %% ../nbs/69_verbs.ipynb #1c28cd7f
-def _finish(out, learn, df, config, history, maps, workers=None, valid=None):
-    "Score unseen patients and write every page of the run"
-    from fundus_fastai.runs import map_section, score_run, split_table, write_pages
-    side = 'test' if (df.split=='test').any() else 'valid'
-    say(f"scoring {(df.split==side).sum()} {side} images")
-    note = config.get('note', '')
-    if side=='valid': note += ' There was no test side: these patients chose the best epoch, and the numbers flatter.'
-    meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side, note=note.strip())
-    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out, workers,
-                  operating=config.get('operating'), valid=valid, **meta)
-    if maps: say(f"occluding up to {maps} images")
-    sections = [map_section(learn, s.preds, df.attrs['root'], maps)[0]] if maps else []
-    write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections)
-    return s
-
 # %% ../nbs/69_verbs.ipynb #631ae430
 def _dealt(df, task, how, seed, allow_leak):
     "The frame with its split; several labels are dealt by the rarest"
@@ -175,53 +159,21 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     return _show(out, _train(out, task, df, opts, workers, resume, force, maps, allow_leak))
 
 # %% ../nbs/69_verbs.ipynb #61f6286c
-def _learner(out, task, df, o, workers, resume, force, allow_leak):
-    "The learner, and only then the run's folder with its frozen split: a wrong option leaves an earlier run as it was"
-    from fastai.torch_core import set_seed
-    from fundus_fastai import runs
-    from fundus_fastai.data.splits import save_split
-    set_seed(o['seed']) # of the first weights
-    net = {k:o[k] for k in ('arch','weights','size','bs','balance','recipe','fit')}
-    learn = runs.make_learner(df, task, workers=workers, **net)
-    runs.demand_known(learn, df) # a class that stands in the test rows only
-    n = df[df.split=='train']
-    say(f"training {o['arch']} on {len(n)} images of {n.patient.nunique()} patients, {learn.dls.device}, "
-        f"{learn.dls.answer}; recipe: {str(learn.dls.opener.recipe) or 'none'}")
-    if not (resume and (out/'split.csv').exists()):
-        save_split(df, runs.start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
-    return learn
-
-# %% ../nbs/69_verbs.ipynb #1367917e
 def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
-    "Learner, fit, model, scores and pages"
+    "Begin, fit and finish a run"
     import shutil
-    from fundus_fastai import runs
-    from fundus_fastai.data.splits import split_hash
-    from fundus_fastai.ship.model import save_model
-    from fundus_fastai.vision.learner import input_size
-    from fundus_fastai.vision.taps import refit_readout
-    learn = _learner(out, task, df, o, workers, resume, force, allow_leak)
-    info = dict(task=task, data=split_hash(df, labels=['label']))
-    info.update({k:o[k] for k in ('arch','weights','size','bs','balance','recipe','fit')})
-    hist = runs.fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, info)
-    valid = runs.validate(learn, df, out, workers)
-    note = runs.split_note(df, allow_leak)
-    if hasattr(learn, 'listened') and (df.split=='test').any(): # validation has chosen: now its patients may teach
-        note += f' Once validation had chosen, the readout was fitted again to all {refit_readout(learn)} other images.'
-    o = {**o, 'weights': learn.eye['weights'], 'size': input_size(learn), # the file's name, not its place
-         'recipe': str(learn.dls.opener.recipe)}
-    more = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
-                read=df.attrs.get('read'), split_hash=split_hash(df), note=note.strip(),
-                operating=runs.choose(learn, task, valid), training=o)
-    save_model(learn, out, task, **more)
-    s = _finish(out, learn, df, dict(task=task, arch=o['arch'], **more), hist, maps, workers, valid)
+    from fundus_fastai.runs import fit_run
+    from fundus_fastai.training import begin_run, finish_run, run_info
+    learn = begin_run(out, df, task, o, resume, force, workers, allow_leak)
+    hist = fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, run_info(df, task, o))
+    s = finish_run(out, learn, df, task, o, hist, maps, workers, allow_leak)
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
     return s
 
-# %% ../nbs/69_verbs.ipynb #f88acdaf
+# %% ../nbs/69_verbs.ipynb #1367917e
 def _show(out, s=None):
     "Print the results of a run and where its report is; return the scores"
-    from fundus_fastai.runs import rescore_run
+    from fundus_fastai.pages import rescore_run
     s = s or rescore_run(out)
     print(s)
     print(f"\nreport: {Path(out)/'report.html'}")
@@ -232,8 +184,8 @@ def report(run:str, # run folder, or the folder of an evaluation
            images:str=None # folder of the data, to show the most wrong images anew (default: pictures kept in the run)
           ):
     "Make metrics.json and report.html of a run again from its files"
-    from fundus_fastai import runs
-    return _show(run, runs.remake_report(run, images))
+    from fundus_fastai.pages import remake_report
+    return _show(run, remake_report(run, images))
 
 # %% ../nbs/69_verbs.ipynb #3766a511
 def _frame_for(learn, data, images, path_col, label, patient, patients, seed, strict):
@@ -262,6 +214,7 @@ def evaluate(run:str, # run folder
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     from fundus_fastai import runs
     from fundus_fastai.ship.model import load_model
+    from fundus_fastai.training import publish_run
     learn = load_model(run)
     cfg,out = learn.config,Path(out or Path(run)/'evaluation')
     if out.resolve()==Path(run).resolve(): raise DataError(f"{out} is the run itself: name another folder with --out")
@@ -273,8 +226,8 @@ def evaluate(run:str, # run folder
     if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'label':df.attrs.get('label', 'label'), 'read':df.attrs.get('read')}
-    return _show(out, _finish(runs.start_run(out, force=force), learn, df, config, None, maps,
-                              valid=runs.validation(run)))
+    return _show(out, publish_run(runs.start_run(out, force=force), learn, df, config, None, maps,
+                                  valid=runs.validation(run)))
 
 # %% ../nbs/69_verbs.ipynb #3d767c50
 def _inside(path):
@@ -336,15 +289,16 @@ def explain(run:str, # run folder
             resume:bool=False # go on in a folder of maps that were made in the same way
            ):
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
-    from fundus_fastai import runs
     from fundus_fastai.explain.methods import METHODS
     one_of(method, METHODS, 'method')
+    from fundus_fastai.explain.maps import explain_images
+    from fundus_fastai.runs import number
     from fundus_fastai.ship.model import load_model
     learn = load_model(run)
     files,bad = _images(images, learn)
     out = fresh_dir(out or Path(run)/'maps', force or resume)
-    if isinstance(fill, str) and fill not in ('mean','zero','blur'): fill = runs.number(fill, 'fill')
-    t = runs.explain_images(learn, files, out, window, stride, fill, bs, method, resume)
+    if isinstance(fill, str) and fill not in ('mean','zero','blur'): fill = number(fill, 'fill')
+    t = explain_images(learn, files, out, window, stride, fill, bs, method, resume)
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
     _after(bad)
 

@@ -2,9 +2,10 @@
 import errno, json, shutil
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
 from matplotlib.text import Text
-from fundus_fastai import compare as C
-from fundus_fastai.compare import (METRICS, SIXTEEN, Comparison, compare_nets, epochs_that_fit, images_a_second, net_facts,
-                                   pick_nets, plot_comparison, read_comparison, run_folder, _apart)
+from fundus_fastai import compare as C, training as T
+from fundus_fastai.compare import (METRICS, SIXTEEN, Comparison, compare_nets, pick_nets, plot_comparison, read_comparison,
+                                   run_folder, _apart)
+from fundus_fastai.costs import epochs_that_fit, images_a_second, net_facts
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
 from fundus_fastai.evaluate import read_predictions
 from fundus_fastai.runs import load_frame, split_frame
@@ -225,7 +226,7 @@ class Sick(torch.nn.Module):
 @pytest.fixture
 def sicken(monkeypatch):
     "Let the body of the net `arch` raise `error` on more than `least` images"
-    real = C.make_learner
+    real = T.make_learner
     def f(arch, error, least=0):
         def make(df, task, arch_='', **kw):
             learn = real(df, task, **kw)
@@ -233,7 +234,7 @@ def sicken(monkeypatch):
                 body = learn.model[0]; forward = body.forward
                 body.forward = lambda x: forward(x) if len(x)<=least or not learn.model.training else Sick(body, error)(x)
             return learn
-        monkeypatch.setattr(C, 'make_learner', make)
+        monkeypatch.setattr(T, 'make_learner', make)
     return f
 
 def test_a_failing_net_is_a_row(df, tmp_path, sicken, monkeypatch):
@@ -292,8 +293,8 @@ def scores_of(out): return {f'{o.parent.name}/{o.name}': o.read_bytes() for o in
 
 def test_an_epoch_is_reckoned_from_a_few_batches(df, monkeypatch):
     import time
-    o = dict(task='anomaly', arch=TWO[0], seed=1, balance='none', recipe=None, fit='tune', **{**FAST, 'bs':4})
-    learn = C._learner(df, o)
+    o = dict(arch=TWO[0], seed=1, balance='none', recipe=None, fit='tune', **{**FAST, 'bs':4})
+    learn = T.run_learner(df, 'anomaly', o, 0)
     n,seen = len(learn.dls.train),[]
     forward = learn.model[0].forward
     def slow(x): seen.append(learn.model.training); time.sleep(.05); return forward(x)

@@ -8,7 +8,7 @@ from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.calibration import add_calibration
 from fundus_fastai.eyes import operating_points, score_as
 from fundus_fastai.report import _jpeg, check_parts, flow_html, report_html, topic_table
-from fundus_fastai.runs import remake_report, rescore_run, write_pages
+from fundus_fastai.pages import remake_report, rescore_run, write_pages
 
 KINDS = dict(category='oct', multilabel='diseases', number='age', grades='dr', ordered='dr_ordered', both='sex_age')
 DATE = '2026-01-31'

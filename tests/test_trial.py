@@ -11,7 +11,8 @@ from fundus_fastai.explain import trial
 from fundus_fastai.explain.faithful import KNOW_NOTHING
 from fundus_fastai.explain.trial import (MEASURES, TRIED, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
     plot_trial_maps, read_mask, save_trial, tell_trial, trial_ways, try_methods)
-from fundus_fastai.runs import eye_view, load_frame, make_learner, split_frame, truth_mask
+from fundus_fastai.explain.maps import eye_view, truth_mask
+from fundus_fastai.runs import load_frame, make_learner, split_frame
 
 torch.set_num_threads(1)
 OPTS = dict(methods=dict(occlusion=('occlusion', dict(window=16, stride=16, progress=False)), cam=('grad_cam', {})), steps=4, broken=2,

@@ -13,7 +13,7 @@ from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 from ..core import DataError
 from .heatmap import overlay
-from ..runs import eye_view, map_window, truth_mask
+from .maps import eye_view, map_window, truth_mask
 from ..vision.learner import input_size
 
 # %% ../../nbs/40_explain.gallery.ipynb #13291cda

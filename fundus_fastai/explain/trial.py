@@ -23,8 +23,8 @@ from .heatmap import overlay, resize_map, to_gray
 from .methods import METHODS
 from .faithful import (KNOW_NOTHING, beats, curve_area, deletion_curve, insertion_curve,
                                             mean_by_patient, measure_maps, randomization_test)
-from ..runs import (_by_class, _by_label, _by_number, _is_fundus, eye_view, map_window, predict_rows,
-                                truth_mask, unseen)
+from ..runs import predict_rows, unseen
+from .maps import eye_view, is_fundus, map_window, read_answers, truth_mask
 
 # %% ../../nbs/41_explain.trial.ipynb #9ed53ba1
 def trial_ways(learn:Learner, # a trained net
@@ -36,7 +36,7 @@ def trial_ways(learn:Learner, # a trained net
         return dict(names)
     side = input_size(learn)
     (w,st),small,blur = map_window(side),max(4, round(.08*side)),dict(smooth=max(1., round(side/64, 1)))
-    how = dict(progress=False, inside='field' if _is_fundus(learn) else None)
+    how = dict(progress=False, inside='field' if is_fundus(learn) else None)
     ways = dict(occlusion=('occlusion', dict(window=w, stride=st, **how)),
                 occlusion_blur=('occlusion', dict(window=small, stride=small//2, fill='blur', **how)),
                 grad_cam=('grad_cam', {}), input_gradient=('input_gradient', blur), hue_gradient=('hue_gradient', blur),
@@ -116,7 +116,7 @@ def demand_unseen(learn:Learner, # a trained net
 def _asked(learn, df, root):
     "One row an image: path, patient, class, answer, right, and the output to explain"
     preds = predict_rows(learn, df, root)
-    read = dict(multilabel=_by_label, number=_by_number).get(kind_of(preds), _by_class)(preds)
+    read = read_answers(preds)
     read = read.drop_duplicates('path').assign(path=lambda d: [str(Path(root)/p) for p in d.path])
     read['output'] = [o if o in answer_of(learn).outputs else answer_of(learn).outputs[0] for o in read.output]
     named = read.output if kind_of(preds)=='number' else read.target

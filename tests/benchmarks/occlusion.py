@@ -12,7 +12,7 @@ import argparse, copy, time, warnings
 warnings.filterwarnings('ignore')
 import timm, torch
 from torch.fx.experimental.optimization import fuse
-from fundus_fastai.compare import multiply_adds
+from fundus_fastai.costs import multiply_adds
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.grid import changed, filled
 
