@@ -180,4 +180,4 @@ def _loss(learn, x, df):
     if answer.kind=='category': y = _targets(answer, df)[0][1]
     else: y = np.array([answer.target()(r) for _,r in df.iterrows()])
     if hasattr(learn.loss_func, 'to'): learn.loss_func.to('cpu') # fastai brings it back where it trains
-    return float(learn.loss_func(z, torch.as_tensor(y)))
+    return float(learn.loss_func(z, torch.tensor(y)))
