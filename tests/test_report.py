@@ -195,6 +195,15 @@ def test_kept_pictures_bring_no_program(run, quick):
     kept['parts'][1]['figures'][0]['code'] = evil
     with pytest.raises(DataError, match='damaged'): check_parts(kept['parts'])
 
+def test_a_note_on_absent_labels_stands_once(tmp_path):
+    d = answers('multilabel').assign(target_haze=0)
+    s = score_as('multilabel', d, n_boot=40, task='diseases', note='A note.')
+    s.save(tmp_path)
+    for _ in range(2):
+        again = rescore_run(tmp_path)
+        assert again.note==s.note and again.note.startswith('A note.') and again.note.count('one side only')==1
+        again.save(tmp_path)
+
 def test_real_data_bear_no_mark(run, quick):
     out,_ = run
     m = read_json(out/'metrics.json')
