@@ -1,12 +1,16 @@
 "Occlusion against the double loop, and what it does to nets that misbehave"
-import numpy as np, pytest, torch
+import cv2, numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
+from PIL import Image
 from torch import nn
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.heatmap import positive_share
-from fundus_fastai.explain import grid
+from fundus_fastai.explain import grid, methods # which gives learners `evidence`
 from fundus_fastai.explain.occlusion import OcclusionMap, load_map, occlusion, save_maps
+from fundus_fastai.phantom.fundus import phantom_fundus
+from fundus_fastai.vision.data import eye_dls
+from fundus_fastai.vision.learner import eye_learner
 
 
 def conv_net(c, k, seed=0):
@@ -232,3 +236,33 @@ def test_maps_on_disk(tmp_path):
 def test_a_map_of_one_image_and_its_face():
     om = OcclusionMap(torch.zeros(1,2,3,3), torch.zeros(1,2), (8,8), (4,4), (2,2), 'mean', ['a','b'])
     assert 'tensor' not in repr(om) and '3x3 windows of 4x4' in repr(om) and om.map.shape==(1,2,8,8)
+
+
+# --- where the eye is
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "A table of phantom photographs, and the true field of each"
+    d = tmp_path_factory.mktemp('photos')
+    eyes = [phantom_fundus(seed=3, patient=i, size=160) for i in range(18)]
+    files = [str(d/f'{i}.png') for i in range(len(eyes))]
+    for o,f in zip(eyes, files): Image.fromarray(o.image).save(f)
+    df = pd.DataFrame(dict(path=files, label=['a','b']*9, split=['train']*12+['valid']*6, patient=range(18)))
+    return df,[o.field for o in eyes]
+
+@pytest.mark.parametrize('recipe', ['none','color','green','clahe','local_average','graham'])
+def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
+    df,truth = photos
+    recipe = None if recipe=='none' else recipe
+    learn = eye_learner(eye_dls(df, image='fundus', recipe=recipe, size=64, bs=4, workers=0), 'test_resnet', weights='none')
+    om = learn.occlude(df, 16, 8, inside='field')
+    opener = learn.dls.opener
+    for i,(path,t) in enumerate(zip(df.path, truth)):
+        t = cv2.resize(opener.place(t, opener.read(path)).astype(np.float32), (64,64), interpolation=cv2.INTER_AREA)>.5
+        m = om.inside[i].numpy()
+        assert (m&t).sum()/(m|t).sum()>.93, (recipe, i)
+        assert not om.map[i][:,~om.inside[i]].any() and om.map[i][:,om.inside[i]].any()
+    assert torch.equal(learn.evidence(df, 'occlusion', window=16, stride=8, inside='field').map, om.map)
+    own = torch.zeros(18, 64, 64, dtype=bool); own[:,20:40,20:40] = True # more images than a batch holds
+    assert torch.equal(learn.occlude(df, 16, 8, inside=own).map!=0, (learn.occlude(df, 16, 8, inside=own).map!=0)&own[:,None])
+    with pytest.raises(DataError, match='17 images, and there are 18'): learn.occlude(df, 16, 8, inside=own[:17])

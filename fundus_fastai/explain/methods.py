@@ -18,7 +18,7 @@ from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of
 from .heatmap import overlay
-from .occlusion import (OcclusionMap, _images, _items, _names, _net, _readout, _scores, _targets,
+from .occlusion import (_batches, _images, _joined_maps, _names, _net, _readout, _scores, _targets,
                                              _unit, held_still, occlusion)
 
 # %% ../../nbs/33_explain.methods.ipynb #4293074e
@@ -357,23 +357,17 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
 # %% ../../nbs/33_explain.methods.ipynb #9f787b6f
 _evidence = evidence # the method below has the same name
 
-def _joined(es):
-    "One result of several batches'"
-    k = 'values' if isinstance(es[0], OcclusionMap) else 'map'
-    return replace(es[0], baseline=torch.cat([e.baseline for e in es]), **{k:torch.cat([getattr(e, k) for e in es])})
-
 @patch
 def evidence(self:Learner,
              items, # image paths, or a table of them, as for `dls.test_dl`
              method:str='occlusion', # one of `METHODS`
+             inside=None, # of occlusion: bool [N,H,W], where to cover at all, or 'field', as for `Learner.occlude`
              **kwargs # further arguments of `evidence`
             ): # `OcclusionMap` or `EvidenceMap`
     "Explain image files as the validation pipeline sees them by any method; raises `EyeError` and `DataError`"
     one_of(method, METHODS, 'method')
-    items = _items(self.dls, items)
-    if not len(items): raise DataError("no images to explain")
-    batches = [b[0] if isinstance(b, (tuple,list)) else b for b in self.dls.test_dl(items)]
-    return _joined([_evidence(self, x, method, **kwargs) for x in batches])
+    more = lambda m: {} if inside is None else dict(inside=m)
+    return _joined_maps([_evidence(self, x, method, **kwargs, **more(m)) for x,m in _batches(self, items, inside)])
 
 # %% ../../nbs/33_explain.methods.ipynb #3e388279
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`

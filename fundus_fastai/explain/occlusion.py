@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from torch import nn
+from torch.nn import functional as F
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -140,11 +141,13 @@ class OcclusionMap:
     fill:object # what the windows were filled with
     classes:list # K names (numbers as text where the net has no names)
     output:str='logit' # unit of values and baseline: 'logit' or 'prob'
+    inside:object=None # bool [N,H,W], where anything was covered at all (default: everywhere)
 
     @cached_property
     def map(self)->torch.Tensor: # [N,K,H,W]
-        "Mean over the windows that cover a pixel, 0 where none does"
-        return spread(self.values, self.size, self.window, self.stride)
+        "Mean over the windows that cover a pixel, 0 where none does, and where nothing was covered"
+        m = spread(self.values, self.size, self.window, self.stride)
+        return m if self.inside is None else m*self.inside[:,None]
 
     def __len__(self): return len(self.values)
     def __repr__(self):
@@ -284,7 +287,8 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     (net,vocab),x = _net(model),_images(x)
     if not callable(output): one_of(output, ('logit','prob'), 'output')
     size,(window,stride) = tuple(x.shape[2:]),_geometry(x.shape[2:], window, stride)
-    y = filled(x, fill, window, _inside(inside, x))
+    inside = _inside(inside, x)
+    y = filled(x, fill, window, inside)
     todo = changed(x, y, window, stride)
     bs = _pair(bs, 'bs')[0]
     jobs = _boxes(todo, size, window, stride, bs)
@@ -293,7 +297,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     t,names = pick(s.shape[1]),_names(vocab, s.shape[1])
     base,values = _unlist(jobs[0], s[:,t], todo.shape, size, window, stride)
     values,names = values.permute(0,3,1,2).contiguous(),[names[i] for i in t]
-    return OcclusionMap(values, base, size, window, stride, fill, names, output)
+    return OcclusionMap(values, base, size, window, stride, fill, names, output, inside)
 
 # %% ../../nbs/32_explain.occlusion.ipynb #a031031b
 PRESETS = dict(fundus2sex=(10/299, 15/299, 25/299), kermany=(20/299,))
@@ -403,24 +407,51 @@ def _unit(model, output, classes):
     return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
 
 # %% ../../nbs/32_explain.occlusion.ipynb #68974237
+def _places(dls, eyes, x, inside, i):
+    "`inside` for the images `x` [N,C,H,W], made of the files `eyes`, the `i`-th and on"
+    opener = getattr(dls, 'opener', None)
+    if inside is None or isinstance(inside, str) and (inside!='field' or opener is None): return inside
+    if not isinstance(inside, str): return inside[i:i+len(x)]
+    fields = [opener.field(o) for o in eyes]
+    if any(f is None for f in fields): return inside
+    def fit(f): return F.interpolate(torch.tensor(f, dtype=x.dtype)[None,None], x.shape[2:], mode='area')[0,0]>.5
+    return torch.stack(list(map(fit, fields)))
+
+def _batches(learn, items, inside, **kwargs):
+    "Go through image files as the validation pipeline sees them: images [n,C,H,W], and where they may be covered"
+    items,i = _items(learn.dls, items),0
+    if not len(items): raise DataError("no images to explain")
+    if inside is not None and not isinstance(inside, str):
+        inside = torch.as_tensor(inside)
+        inside = inside[None] if inside.ndim==2 else inside
+        if len(inside)!=len(items): raise DataError(f"inside is for {len(inside)} images, and there are {len(items)}")
+    eyes = items['path'].tolist() if isinstance(items, pd.DataFrame) else list(items)
+    for b in learn.dls.test_dl(items, **kwargs):
+        x = b[0] if isinstance(b, (tuple,list)) else b
+        yield x,_places(learn.dls, eyes[i:i+len(x)], x, inside, i)
+        i += len(x)
+
+# %% ../../nbs/32_explain.occlusion.ipynb #5e7f9858
 @patch
 def occlude(self:Learner,
             items, # image paths, or a table of them, as for `dls.test_dl`
             window=32, # side of the window in pixels of the net's input, or (height, width)
             stride=16, # from one window to the next in pixels, or (rows, columns)
-            **kwargs # further arguments of `occlusion`: fill, target, output, bs, device, progress, half, inside
+            inside=None, # bool [N,H,W], where to cover at all; 'field': not in the black surround of a photograph
+            **kwargs # further arguments of `occlusion`: fill, target, output, bs, device, progress, half
            )->OcclusionMap:
     "Make occlusion maps of image files as the validation pipeline sees them; raises `DataError` and `ModelError`"
-    items = _items(self.dls, items)
-    if not len(items): raise DataError("no images to occlude")
-    dl = self.dls.test_dl(items, bs=16)
     word = kwargs.pop('output', 'logit')
     if not callable(word): one_of(word, ('logit','prob'), 'output')
     kwargs['output'] = _readout(self, word)
-    maps = [occlusion(self, b[0] if isinstance(b, (tuple,list)) else b, window, stride, **kwargs) for b in dl]
-    join = lambda k: torch.cat([getattr(m,k) for m in maps])
-    unit = _unit(self, word, maps[0].classes)
-    return replace(maps[0], values=join('values'), baseline=join('baseline'), output=unit)
+    maps = [occlusion(self, x, window, stride, inside=m, **kwargs) for x,m in _batches(self, items, inside, bs=16)]
+    return replace(_joined_maps(maps), output=_unit(self, word, maps[0].classes))
+
+def _joined_maps(maps):
+    "One result of several batches'"
+    keys = ('values','baseline') if isinstance(maps[0], OcclusionMap) else ('map','baseline')
+    if getattr(maps[0], 'inside', None) is not None: keys = *keys,'inside'
+    return replace(maps[0], **{k:torch.cat([getattr(m, k) for m in maps]) for k in keys})
 
 # %% ../../nbs/32_explain.occlusion.ipynb #6e50c9f8
 def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and output, of N images

@@ -12,7 +12,7 @@ from PIL import Image
 from fastai.vision.all import *
 from ..core import DataError, say
 from ..images import read_image
-from ..preprocess import as_recipe, circle_crop, field_of_view, square_resize
+from ..preprocess import as_recipe, circle_crop, field_mask, field_of_view, square_resize
 from ..answers import Category
 
 # %% ../../nbs/20_vision.data.ipynb #b1915a3a
@@ -87,6 +87,9 @@ class OpenEye(Transform):
         if 'crop' not in steps and 'square' not in steps: return mask
         field = dict(field=field_of_view(im)) if 'crop' in steps else {}
         return (circle_crop if field else square_resize)(mask.astype(np.uint8)*255, **field) > 127
+    def field(self, o):
+        "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
+        if self.cls is PILFundus: return self.place(field_mask(im := self.read(o)), im)
     def __repr__(self): return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/20_vision.data.ipynb #c6a10f0e
