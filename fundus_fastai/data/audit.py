@@ -165,6 +165,9 @@ def _block(parts, a, b, size, cut):
     ok = i+a<j+b
     return np.stack([i+a,j+b,f], 1)[ok].astype(np.int32), v[k,f][ok]
 
+# %% ../../nbs/14_data.audit.ipynb #e10c1ea6
+_least = .6 # agreement below which two pictures are never compared
+
 # %% ../../nbs/14_data.audit.ipynb #d2e81e6d
 def _best_agreeing(found, most, cut):
     "The `most` best of a list of (pairs, agreements) as such a list, and what they agree better than"
@@ -174,15 +177,15 @@ def _best_agreeing(found, most, cut):
     return [(pairs[keep], v[keep])], float(v[order[most]])
 
 # %% ../../nbs/14_data.audit.ipynb #a9708961
-def _candidates(coarse, most=500_000, least=.6, workers=2, size=1024):
+def _candidates(coarse, most=1_000_000, least=_least, workers=2, size=512):
     "At most `most` pairs (i<j, flip) [n,3], the best agreeing, how well each does, and what all do at least"
     parts,cut = _parts(coarse),least
-    found = [(np.zeros((0,3), np.int32), np.zeros(0, np.float32))]
+    found,held = [(np.zeros((0,3), np.int32), np.zeros(0, np.float32))],0
     with ThreadPoolExecutor(workers) as pool:
         for a in progress(range(0, len(coarse), size), 'searching copies'):
             for new in pool.map(partial(_block, parts, a, size=size, cut=cut), range(a, len(coarse), size)):
-                found.append(new)
-                if sum(len(v) for _,v in found)>2*most: found,cut = _best_agreeing(found, most, cut)
+                found.append(new); held += len(new[1])
+                if held>2*most: (found,cut),held = _best_agreeing(found, most, cut),most
     [(pairs, v)],cut = _best_agreeing(found, most, cut)
     return pairs, v, cut
 
@@ -201,8 +204,8 @@ def _distances(fine, pairs, rows=1, workers=2, chunk=256):
     "Distance of each of `pairs` (i, j, flip) [n,3], by every `rows`-th row"
     out = np.ones(len(pairs))
     def one(r):
-        flip = _flips[pairs[r[0],2]]
-        out[r] = 1-_correlation(fine[pairs[r,0]][:,::rows], flip(fine[pairs[r,1]])[:,::rows])
+        a,b = fine[:,::rows],_flips[pairs[r[0],2]](fine)[:,::rows]
+        out[r] = 1-_correlation(a[pairs[r,0]], b[pairs[r,1]])
     todo = [r[k:k+chunk] for r in (np.flatnonzero(pairs[:,2]==f) for f in range(4)) for k in range(0, len(r), chunk)]
     with ThreadPoolExecutor(workers) as pool: list(progress(pool.map(one, todo), 'comparing', total=len(todo)))
     return out
@@ -212,11 +215,11 @@ def _limit(agree, far): # the distance up to which two pictures are copies
     return far*np.where(agree>.95, 1.5, 1)
 
 # %% ../../nbs/14_data.audit.ipynb #f555cf36
-def _twins(coarse, fine, rows, far=.3, most=500_000, workers=2):
+def _twins(coarse, fine, rows, far=.3, most=1_000_000, workers=2):
     "Pairs (i, j, flip) [n,3] of `rows` that are copies, their distances, and the agreement all that were compared have"
     pairs,agree,cut = _candidates(coarse[rows], most, workers=workers)
     limit,pairs = _limit(agree, far),np.c_[rows[pairs[:,:2]], pairs[:,2]]
-    for step,more in ((4, .25), (1, 0)):
+    for step,more in ((8, .25), (1, 0)):
         d = _distances(fine, pairs, step, workers); ok = d<=limit+more
         pairs,limit,d = pairs[ok],limit[ok],d[ok]
     order = np.argsort(d, kind='stable') # of two flips, the one that fits better
@@ -621,14 +624,14 @@ def _copies(df, looks, cols, far, most, workers):
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
     order = np.argsort(d, kind='stable'); p,d = p[order],d[order]
     flat = _flat(looks.fine, rows)
-    vague = [f"{flat} have too little detail to tell"]*bool(flat) + [f"compared where alike above {cut:.2f}"]*bool(cut>.6)
+    vague = [f"{flat} have too little detail to tell"]*bool(flat) + [f"compared where alike above {cut:.2f}"]*(cut>_least)
     return exact, _pair_table(df, cols, p[:,0], p[:,1], d, p[:,2]>0), '; '.join(vague)
 
 # %% ../../nbs/14_data.audit.ipynb #15abe13b
 def audit(data, # frame, name of the catalog, folder or CSV
           labels=None, # column of classes, or 0/1 columns, that are to be learned; default: the frame's own
           far:float=.3, # two pictures count as copies up to this distance, 0 to 1
-          most:int=500_000, # pairs, the most alike, that are compared at full detail
+          most:int=1_000_000, # pairs, the most alike, that are compared at full detail
           shortcuts:bool=True, # also ask metadata and border for the label
           workers:int=2, # threads
           seed:int=0, # of the folds and resamples of the shortcuts
