@@ -174,7 +174,7 @@ def _best_agreeing(found, most, cut):
     pairs,v = (np.concatenate(o) for o in zip(*found))
     if len(v)<=most: return [(pairs, v)], cut
     order = np.argsort(-v, kind='stable'); keep = np.sort(order[:most])
-    return [(pairs[keep], v[keep])], float(v[order[most]])
+    return [(pairs[keep], v[keep])], max(cut, float(v[order[most]]))
 
 # %% ../../nbs/14_data.audit.ipynb #a9708961
 def _candidates(coarse, most=1_000_000, least=_least, workers=2, size=512):
@@ -244,7 +244,7 @@ def same_bytes(paths, # of the files
     with ThreadPoolExecutor(workers) as pool:
         todo = pool.map(lambda i: sha256(paths[i]), rows)
         keys = list(progress(todo, 'comparing bytes', total=len(rows)))
-    return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys) if len(g)>1]
+    return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys, sort=False) if len(g)>1]
 
 # %% ../../nbs/14_data.audit.ipynb #72ad4533
 def _all_pairs(rows, most=30):
