@@ -236,7 +236,7 @@ def same_bytes(paths, # of the files
                sizes=None, # in bytes, NaN for a file that is left out; default: read from disk
                workers:int=2 # threads
               )->list: # of lists of positions in `paths`
-    "Groups of files that are the same byte by byte; files without a twin are in none; raises `DataError` if one is missing"
+    "Group files that are the same byte by byte, those without a twin in none; raises `DataError` if one is missing"
     paths = list(paths)
     if sizes is None: sizes = [_size(p) for p in paths]
     s = pd.Series(np.asarray(sizes, float)).dropna()
@@ -624,7 +624,8 @@ def _copies(df, looks, cols, far, most, workers):
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
     order = np.argsort(d, kind='stable'); p,d = p[order],d[order]
     flat = _flat(looks.fine, rows)
-    vague = [f"{flat} have too little detail to tell"]*bool(flat) + [f"compared where alike above {cut:.2f}"]*(cut>_least)
+    vague = [f"{flat} have too little detail to tell"]*bool(flat)
+    if cut>_least: vague.append(f"compared where alike above {cut:.2f}")
     return exact, _pair_table(df, cols, p[:,0], p[:,1], d, p[:,2]>0), '; '.join(vague)
 
 # %% ../../nbs/14_data.audit.ipynb #15abe13b
