@@ -15,7 +15,7 @@ from .core import DataError, LeakError, fresh_dir, one_of, read_json, say, whole
 from .images import demand_images
 from .preprocess import field_remark
 from .data.catalog import demand_trainable
-from .data.audit import _same_bytes
+from .data.audit import same_bytes
 from .data.splits import published_split, read_split, relative_paths, save_split, split_patients
 from .data.open import open_data
 from .targets import _names, rarest_label
@@ -52,7 +52,7 @@ def load_frame(task, # name of a task
 def _tied(df):
     "A group for each row: files that are the same byte by byte share one; `None` where no two patients do"
     paths = df.path.tolist()
-    groups = _same_bytes(paths, [Path(p).stat().st_size for p in paths], 2)
+    groups = same_bytes(paths)
     across = [g for g in groups if df.patient.iloc[g].nunique()>1]
     if not across: return None
     n = df.patient.iloc[sorted(set().union(*across))].nunique()
