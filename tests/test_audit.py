@@ -242,7 +242,7 @@ def test_dark_and_compressed_again(sets, tmp_path):
     assert found<=want and len(found)>=17 and len(a.dark)==40
 
 def test_distance_allowed_follows_agreement():
-    assert A._limit(np.array([.74,.75,.95,.96]), .3).round(6).tolist()==[.24,.3,.3,.45]
+    assert A._limit(np.array([.74,.75,.95,.96]), .3).round(6).tolist()==[.21,.3,.3,.45]
 
 def test_same_bytes(tmp_path):
     for n,b in dict(a=b'one', b=b'two', c=b'one', d=b'three', e=b'two', f=b'one').items(): (tmp_path/n).write_bytes(b)

@@ -212,7 +212,7 @@ def _distances(fine, pairs, rows=1, workers=2, chunk=256):
 
 # %% ../../nbs/14_data.audit.ipynb #d1030b79
 def _limit(agree, far): # the distance up to which two pictures are copies
-    return far*np.select([agree>.95, agree<.75], [1.5, .8], 1)
+    return far*np.select([agree>.95, agree<.75], [1.5, .7], 1)
 
 # %% ../../nbs/14_data.audit.ipynb #f555cf36
 def _twins(coarse, fine, rows, far=.3, most=1_000_000, workers=2):
