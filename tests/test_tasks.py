@@ -7,7 +7,7 @@ from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.images import read_image
 from fundus_fastai.preprocess import as_recipe
 from fundus_fastai.runs import load_frame, make_learner, split_frame
-from fundus_fastai.ship.model import load_model
+from fundus_fastai.ship.model import load_model, save_model
 from fundus_fastai.tasks import get_task, tasks
 from fundus_fastai.verbs import train
 from fundus_fastai.vision.data import OpenEye
@@ -248,3 +248,11 @@ def test_a_config_with_an_odd_answer(bad):
     good = dict(kind='number', names=['age'], center=60., spread=10.)
     assert answer_from(good).names==['age']
     with pytest.raises(ModelError): answer_from({**good, **bad})
+
+def test_loading_a_net_speaks_of_no_picture(table, tmp_path, capsys, monkeypatch):
+    "A stand-in without an eye would be remarked on, and the remark on the first real one would be lost"
+    monkeypatch.setattr('fundus_fastai.preprocess._told', set())
+    save_model(make_learner(frame(table, 'sex'), 'sex', 'test_resnet', 'none', size=32, bs=4, workers=0), tmp_path, 'sex')
+    capsys.readouterr()
+    load_model(tmp_path)
+    assert 'visible field' not in capsys.readouterr().err

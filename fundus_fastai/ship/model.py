@@ -89,9 +89,10 @@ def _check_weights(path, cfg):
                          "it was changed or damaged; copy the run folder again from its source")
 
 # %% ../../nbs/23_ship.model.ipynb #9dd3129b
-def _blank_frame(answer):
-    "One black image in training and in validation for each name, so that `DataLoaders` can be built without data"
-    n,blank = max(2, len(answer.names)),np.zeros((32,32,3), np.uint8)
+def _stand_in(answer):
+    "A gray disc in training and in validation for each name, so that `DataLoaders` can be built without data"
+    disc = np.hypot(*np.mgrid[-16:16,-16:16])<14 # black alone would be told of as a picture without an eye
+    n,blank = max(2, len(answer.names)),np.repeat(np.uint8(150*disc)[...,None], 3, 2)
     numbers = answer.kind in ('number','ordered')
     label = [answer.center]*n if numbers else list(answer.names) + answer.names[:1]*(n-len(answer.names))
     df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n, age=answer.center))
@@ -116,7 +117,7 @@ def load_model(path, # run folder
     _check_weights(path/'model.safetensors', cfg)
     task = get_task(cfg['task'])
     answer = _answer(cfg)
-    dls = task.dls(_blank_frame(answer), answer=answer, recipe=_recipe(cfg), size=cfg['size'], bs=2, workers=0,
+    dls = task.dls(_stand_in(answer), answer=answer, recipe=_recipe(cfg), size=cfg['size'], bs=2, workers=0,
                    device=device)
     stats = [cfg['normalize'][k] for k in ('mean','std')]
     try:
