@@ -126,6 +126,8 @@ def _map_row(r, learn, path, m):
     return dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e), truth
 
 # %% ../../nbs/39_explain.maps.ipynb #a332f761
+def _percent(x): return f'{x:.1%}' if x<.1 else f'{x:.0%}'
+
 def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
              om # the `OcclusionMap`
             )->str:
@@ -141,9 +143,9 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
                             'the answer fell, so the window spoke for a higher one; blue: for a lower one')
     if not len(t): return text
     return text + ("\n\nYellow outlines the lesion's true extent, which is known for phantoms. "
-                   f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {t.share.mean():.0%} of the positive evidence "
+                   f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {_percent(t.share.mean())} of the positive evidence "
                    "falls inside "
-                   f"it on average. It covers {t.area.mean():.0%} of the picture, which is what chance would give.")
+                   f"it on average. It covers {_percent(t.area.mean())} of the picture, which is what chance would give.")
 
 # %% ../../nbs/39_explain.maps.ipynb #3383af43
 def map_section(learn:Learner, # a trained net
