@@ -12,7 +12,7 @@ __all__ = ['confusion', 'sensitivity', 'specificity', 'auc', 'average_precision'
 # %% ../nbs/04_stats.ipynb #73f21cfe
 import numpy as np, pandas as pd
 from functools import cached_property, partial
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from statistics import NormalDist
 from typing import NamedTuple
@@ -326,7 +326,8 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
     who,memo = _people(patient),{}
     drawn = _counts(who.max()+1, n, seed, max(1, block//len(who)))
     todo = (delayed(metric)(y, p, _Draws(c, who, memo)) for c in drawn)
-    parts = Parallel(-1 if n*len(who)>block else 1, prefer='threads')(todo) # one block is not worth a thread
+    jobs = min(cpu_count(), 8, -(-n*len(who)//block)) # no more threads than blocks, nor more blocks than memory holds
+    parts = Parallel(jobs, prefer='threads')(todo)
     if isinstance(parts[0], dict): return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
     return np.concatenate(parts)
 
