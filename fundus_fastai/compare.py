@@ -19,7 +19,7 @@ from .core import DataError, one_of, read_json, say, whole_file, write_json
 from .data.splits import check_split, save_split, split_hash
 from .tasks import get_task
 from .vision.learner import find_net, find_weights
-from .stats import (Estimate, _no_bootstrap, _share, auc, bootstrap, confusion, estimate, mean_abs_error,
+from .stats import (_no_bootstrap, _share, auc, bootstrap, confusion, estimate, mean_abs_error,
                                  quadratic_kappa, sensitivity)
 from .evaluate import PHANTOM, _arrays, _axes, _mark, read_predictions
 from .multilabel import _labels, _nanmean

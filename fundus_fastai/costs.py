@@ -142,7 +142,7 @@ def net_costs(learn, # a trained `Learner`
               watch:Watch, # that was with it
               file, # the saved model
               bs:int=32 # images a batch, to measure the speed of the net alone
-             )->dict: # size in pixels, parameters, file_mb, macs, images a second, memory_mb, device
+             )->dict: # size (pixels), parameters, file_mb, macs, train_images_s, infer_images_s, memory_mb, ...
     "What a net took: size, work, speed, memory"
     size,model = input_size(learn),learn.model
     return dict(size=size, parameters=sum(p.numel() for p in model.parameters()),

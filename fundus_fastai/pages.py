@@ -6,7 +6,7 @@
 __all__ = ['split_table', 'write_pages', 'rescore_run', 'remake_report']
 
 # %% ../nbs/44_pages.ipynb #485ba49a
-import numpy as np, pandas as pd
+import pandas as pd
 from pathlib import Path
 from .core import DataError, read_json, write_json
 from .images import read_image

@@ -16,7 +16,7 @@ from .images import demand_images
 from .preprocess import field_remark
 from .data.catalog import demand_trainable
 from .data.audit import same_bytes
-from .data.splits import published_split, read_split, relative_paths, save_split, split_patients
+from .data.splits import published_split, read_split, relative_paths, split_patients
 from .data.open import open_data
 from .targets import _names, rarest_label
 from .tasks import get_task

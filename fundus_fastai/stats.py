@@ -314,7 +314,7 @@ def _ap_drawn(y, s, w):
     return np.concatenate(res)
 
 # %% ../nbs/04_stats.ipynb #68b6e020
-def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; `w` [b,n] can be used as an array
+def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them, called in several threads; `w` [b,n]
               y, # truth [n]
               p, # predictions [n,...]
               patient, # [n]
@@ -324,10 +324,10 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
              ): # array [n,...], or dict of them
     "Values of `metric` on `n` resamples of patients"
     who,memo = _people(patient),{}
-    drawn = _counts(who.max()+1, n, seed, max(1, block//len(who)))
+    jobs = min(cpu_count(), 8, -(-n*len(who)//block)) # no more threads than blocks
+    drawn = _counts(who.max()+1, n, seed, max(1, block//len(who)//jobs))
     todo = (delayed(metric)(y, p, _Draws(c, who, memo)) for c in drawn)
-    jobs = min(cpu_count(), 8, -(-n*len(who)//block)) # no more threads than blocks, nor more blocks than memory holds
-    parts = Parallel(jobs, prefer='threads')(todo)
+    parts = Parallel(jobs, require='sharedmem', pre_dispatch=jobs)(todo)
     if isinstance(parts[0], dict): return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
     return np.concatenate(parts)
 

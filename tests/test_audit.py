@@ -165,7 +165,7 @@ def test_published_split_of_the_phantom_twin(tmp_path):
     both = set(df[df.split=='train'].patient)&set(df[df.split=='test'].patient)
     assert a.leaky and set(a.leaks[a.leaks.split_b.eq('train')|a.leaks.split_a.eq('train')].patient)>=both and both
 
-def test_index_does_not_depend_on_order(sets):
+def test_search_does_not_depend_on_order(sets):
     "Shuffled rows give the same distance for the same pair"
     df = pd.concat([sets['oct']]*2, ignore_index=True).iloc[:60]
     looks = A._look_at_all(df.path.tolist(), 2)

@@ -148,3 +148,20 @@ def test_the_broken_twin_keeps_the_normalization():
     df = randomization_test(learn, im, 'hue_gradient', 'b', stages=2, keep=True)
     assert np.allclose(df.attrs['maps'][0], evidence(learn, im, 'hue_gradient', 'b').map[0,0], rtol=1e-3, atol=1e-9)
     assert not np.allclose(df.attrs['maps'][0], evidence(learn.model, im, 'hue_gradient', 1).map[0,0], rtol=.5, atol=0)
+
+def test_only_the_field_counts():
+    "A map that knows the field and nothing else is worth what chance is, and breaking a net is judged there too"
+    y,x = np.mgrid[:48,:48]
+    field,lesion = np.hypot(y-24, x-24)<20,np.hypot(y-24, x-30)<4
+    noise = [np.random.default_rng(i).random((48,48))*field for i in range(60)]
+    n = len(noise)
+    plain,fair = (measure_maps(dict(noise=noise), [lesion]*n, within=w).mean(numeric_only=True) for w in (None,[field]*n))
+    assert fair.area==pytest.approx((lesion&field).sum()/field.sum())
+    assert plain.share/plain.area>1.5 and fair.share/fair.area==pytest.approx(1, abs=.05)
+    assert plain.precision>1.5*plain.area and fair.precision==pytest.approx(fair.area, rel=.25)
+    assert overlap(field-1.+.5*lesion, lesion, within=field)['pointing']==1 # the best lies in the field, though below 0 elsewhere
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    def half_blank(net, x, k): return np.stack([np.random.default_rng(int(1e6*net[0].weight[0,0,0,0].abs())).random((48,48))*field])
+    x = torch.rand(1, 1, 48, 48)
+    a,b = (randomization_test(net, x, half_blank, 0, within=w).signed.iloc[-1] for w in (None,field[None]))
+    assert a>.3 and abs(b)<.1

@@ -3,12 +3,16 @@ import cv2, numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch import nn
+from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, Resize, vision_learner
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.heatmap import positive_share
 from fundus_fastai.explain import grid, methods # which gives learners `evidence`
 from fundus_fastai.explain.occlusion import OcclusionMap, load_map, occlusion, save_maps
 from fundus_fastai.phantom.fundus import phantom_fundus
+from fundus_fastai.data.catalog import read_dataset
+from fundus_fastai.data.splits import split_patients
+from fundus_fastai.phantom.oct import write_kermany
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
 
@@ -263,6 +267,30 @@ def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
         assert (m&t).sum()/(m|t).sum()>.93, (recipe, i)
         assert not om.map[i][:,~om.inside[i]].any() and om.map[i][:,om.inside[i]].any()
     assert torch.equal(learn.evidence(df, 'occlusion', window=16, stride=8, inside='field').map, om.map)
-    own = torch.zeros(18, 64, 64, dtype=bool); own[:,20:40,20:40] = True # more images than a batch holds
-    assert torch.equal(learn.occlude(df, 16, 8, inside=own).map!=0, (learn.occlude(df, 16, 8, inside=own).map!=0)&own[:,None])
+    own = torch.zeros(18, 64, 64, dtype=bool) # more images than a batch holds, each with a place of its own
+    for i in range(18): own[i,16:40,2*i:2*i+24] = True
+    om = learn.occlude(df, 16, 8, inside=own)
+    x = torch.cat([b[0] for b in learn.dls.test_dl(df)])
+    assert torch.equal(om.inside, own) and om.map.any() and not torch.equal(om.values, learn.occlude(df, 16, 8).values)
+    torch.testing.assert_close(om.values, occlusion(learn, x, 16, 8, inside=own).values, atol=1e-5, rtol=0)
     with pytest.raises(DataError, match='17 images, and there are 18'): learn.occlude(df, 16, 8, inside=own[:17])
+
+def test_items_of_any_kind(photos):
+    "A net made by fastai's own means knows no field: its items may be anything"
+    df = photos[0].rename(columns=dict(path='fname'))
+    block = DataBlock((ImageBlock,CategoryBlock), get_x=ColReader('fname'), get_y=ColReader('label'), item_tfms=Resize(32))
+    learn = vision_learner(block.dataloaders(df, bs=4, num_workers=0), 'test_resnet', pretrained=False)
+    assert len(learn.occlude(df, 8, 8))==len(learn.evidence(df, 'grad_cam'))==18
+
+def test_a_blur_stays_in_the_field(photos):
+    learn = eye_learner(eye_dls(photos[0], image='fundus', size=64, bs=4, workers=0), 'test_resnet', weights='none')
+    e = learn.evidence(photos[0], 'occlusion', window=16, stride=8, inside='field', smooth=3)
+    out = ~learn.occlude(photos[0], 16, 8, inside='field').inside
+    assert out.any() and not e.map.permute(1,0,2,3)[:,out].any()
+
+def test_a_scan_has_no_field(tmp_path):
+    "A dark vitreous that reaches a corner is no surround"
+    write_kermany(tmp_path/"oct", patients=8, seed=1)
+    df = split_patients(read_dataset('kermany2018', tmp_path/'oct'))
+    learn = eye_learner(eye_dls(df, size=32, bs=4, workers=0), 'test_resnet', weights='none')
+    assert learn.occlude(df[:2], 8, 8, inside='field').inside is None

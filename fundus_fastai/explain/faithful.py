@@ -73,12 +73,15 @@ def mask_average_precision(map, # [H,W] signed evidence
 
 def overlap(map, # [H,W] signed evidence
             mask, # bool [H,W], the truth
-            tolerance:int=0 # pixels by which the point may miss
+            tolerance:int=0, # pixels by which the point may miss
+            within=None # bool [H,W], the part of the picture that counts, as the field of a photograph (default: all)
            )->dict: # pointing, share, precision, and area (chance), each 0-1 or NaN
     "Compare a map with the truth in three ways; raises `DataError`"
     m,t = _pair_of(map, mask)
-    inside = evidence_inside(m, t)
-    return dict(pointing=pointing_game(m, t, tolerance), share=inside['share'] if t.any() else np.nan,
+    f = np.ones(t.shape, bool) if within is None else _pair_of(m, within)[1]
+    point = pointing_game(np.where(f, m, m.min()-1), t&f, tolerance)
+    m,t = m[f][None],t[f][None]
+    return dict(pointing=point, share=evidence_inside(m, t)['share'] if t.any() else np.nan,
                 precision=mask_average_precision(m, t), area=float(t.mean()))
 
 # %% ../../nbs/34_explain.faithful.ipynb #cdd328fa
@@ -184,6 +187,7 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
                        stages:int=6, # how many steps from the answer back to the first layer
                        seed:int=0, # of the new weights
                        keep:bool=False, # keep the maps of the first image in `attrs`
+                       within=None, # bool [N,H,W], the part of each picture that counts (default: all)
                        **kwargs # options of the method
                       )->pd.DataFrame: # stage, layers, rank correlation of signed and of absolute values
     "Break the net from the answer back and compare maps with the first; raises `ModelError`"
@@ -196,6 +200,7 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
     ask = method if callable(method) else lambda n, x, k: evidence(n, x, method, k, **kwargs).map[:,0]
     twin = copy.deepcopy(net)
     maps,each = [np.asarray(ask(twin, x, target))],[[1.]*len(x)]
+    part = [...]*len(x) if within is None else [np.asarray(o) for o in within]
     rows = [dict(stage='trained', layers=0, signed=1., absolute=1.)]
     groups = _groups(_resettable(twin), stages)
     with torch.random.fork_rng():
@@ -203,7 +208,8 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
         for i,g in enumerate(groups):
             for _,m in g: m.reset_parameters()
             maps.append(np.asarray(ask(twin, x, target)))
-            a,b = ([_rank_correlation(f(o), f(m)) for o,m in zip(maps[0], maps[-1])] for f in (np.asarray, np.abs))
+            a,b = ([_rank_correlation(f(o[w]), f(m[w])) for o,m,w in zip(maps[0], maps[-1], part)]
+                   for f in (np.asarray, np.abs))
             n = sum(map(len, groups[:i+1]))
             each.append(a)
             rows.append(dict(stage=g[-1][0], layers=n, signed=np.mean(a), absolute=np.mean(b)))
@@ -237,7 +243,8 @@ def mean_by_patient(values, # one an image [N], NaN where undefined
 def measure_maps(maps:dict, # method -> maps [N,H,W]
                  masks, # truth, bool [N,H,W]
                  images=None, # pictures [N,...], for the maps that know nothing; `None` leaves those out
-                 tolerance:int=0 # pixels by which the point may miss
+                 tolerance:int=0, # pixels by which the point may miss
+                 within=None # bool [N,H,W], the part of each picture that counts (default: all)
                 )->pd.DataFrame: # a row for each method and image: method, image, and as `overlap`
     "Compare all maps with the truth, and maps that know nothing beside them; raises `DataError`"
     masks = [np.asarray(m)>0 for m in masks]
@@ -245,7 +252,8 @@ def measure_maps(maps:dict, # method -> maps [N,H,W]
     if images is not None: every |= {k:[f(im) for im in images] for k,f in KNOW_NOTHING.items()}
     for k,ms in every.items():
         if len(ms)!=len(masks): raise DataError(f"{len(ms)} maps of {k} for {len(masks)} masks")
-    def one(k, i, m): return dict(method=k, image=i, **overlap(m, masks[i], tolerance))
+    f = [None]*len(masks) if within is None else within
+    def one(k, i, m): return dict(method=k, image=i, **overlap(m, masks[i], tolerance, f[i]))
     return pd.DataFrame([one(k, i, m) for k,ms in every.items() for i,m in enumerate(ms)])
 
 # %% ../../nbs/34_explain.faithful.ipynb #a0a164c6

@@ -13,7 +13,7 @@ from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 from ..core import DataError
 from .heatmap import overlay
-from .maps import eye_view, map_window, truth_mask
+from .maps import eye_view, map_window, truth_mask, where_to_cover
 from ..vision.learner import input_size
 
 # %% ../../nbs/40_explain.gallery.ipynb #13291cda
@@ -41,7 +41,7 @@ def plot_surest(learn:Learner, # a trained net
     t = surest(preds, n)
     w,st = map_window(input_size(learn))
     paths = [str(Path(root)/o) for o in t.path]
-    om = learn.occlude(paths, **{'window':w, 'stride':st, **kwargs})
+    om = learn.occlude(paths, **{'window':w, 'stride':st, 'inside':where_to_cover(learn), **kwargs})
     names = list(dict.fromkeys(t.target))
     size = 4.6*n,1.9*len(names)
     fig,axs = plt.subplots(len(names), 2*n, figsize=size, dpi=60, layout='constrained', squeeze=False)
@@ -74,7 +74,7 @@ class EyeInterpretation(ClassificationInterpretation):
         _,preds,targs,_,_ = self[idx]
         said,true = ([self.vocab[int(i)] for i in o] for o in (preds.argmax(1),targs))
         w,st = map_window(input_size(self.learn))
-        om = self.learn.occlude(items, **{'window':w, 'stride':st, **kwargs})
+        om = self.learn.occlude(items, **{'window':w, 'stride':st, 'inside':where_to_cover(self.learn), **kwargs})
         losses,top = losses.tolist(),preds.max(1).values.tolist()
         of = dict(predicted=said, actual=true).get(target, [target]*len(said))
         xs = torch.cat([b[0] for b in self.learn.dls.test_dl(items)]).cpu()

@@ -335,6 +335,10 @@ def _by_method(model, x, method, target, device, norm, output, kwargs):
     return EvidenceMap(m.float().cpu(), s[:,t].cpu(), [names[k] for k in t], method)
 
 # %% ../../nbs/33_explain.methods.ipynb #df8b326b
+def _where(e): # a blur is not to reach where nothing was covered
+    return 1. if getattr(e, 'inside', None) is None else e.inside[:,None]
+
+# %% ../../nbs/33_explain.methods.ipynb #c045de56
 def evidence(model, # an `nn.Module`, or a fastai `Learner`
              x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
              method:str='occlusion', # one of `METHODS`
@@ -351,7 +355,7 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
     x,read = _images(x),_readout(model, output) if isinstance(model, Learner) else output
     if method!='occlusion': e = _by_method(model, x, method, target, device, norm, read, kwargs)
     else: e = occlusion(model, x, target=target, device=device, output=read, **_options(occlusion, kwargs))
-    if smooth: e = EvidenceMap(_smoothed(e.map, smooth), e.baseline, e.classes, method)
+    if smooth: e = EvidenceMap(_smoothed(e.map, smooth)*_where(e), e.baseline, e.classes, method)
     return replace(e, output=_unit(model, output, e.classes))
 
 # %% ../../nbs/33_explain.methods.ipynb #9f787b6f

@@ -141,7 +141,7 @@ class OcclusionMap:
     fill:object # what the windows were filled with
     classes:list # K names (numbers as text where the net has no names)
     output:str='logit' # unit of values and baseline: 'logit' or 'prob'
-    inside:object=None # bool [N,H,W], where anything was covered at all (default: everywhere)
+    inside:torch.Tensor=None # bool [N,H,W], where anything was covered at all (default: everywhere)
 
     @cached_property
     def map(self)->torch.Tensor: # [N,K,H,W]
@@ -252,7 +252,7 @@ def _inside(inside, x):
     "Read `inside` as bool [N,H,W], or `None`; raises `DataError`"
     if inside is None: return None
     if isinstance(inside, str): one_of(inside, ('field',), 'place to cover'); return in_field(x)
-    m = torch.as_tensor(inside).bool()
+    m = torch.as_tensor(inside).bool().cpu()
     m = m[None] if m.ndim==2 else m
     if m.shape!=(len(x),*x.shape[2:]):
         raise DataError(f"inside has shape {tuple(m.shape)}, the images {tuple(x.shape)}")
@@ -281,7 +281,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               device=None, # where to work (default: where the net is)
               progress:bool=True, # a progress bar on a terminal
               half:bool=False, # in float16, on a GPU: faster and a little coarser
-              inside=None # bool [N,H,W], where to cover at all; 'field': not in the surround, as `in_field` tells it
+              inside=None # bool [N,H,W], where to cover at all; 'field': what `in_field` takes for it
              )->OcclusionMap:
     "Cover each window of `x` with `fill` and measure what every class loses; raises `DataError` and `ModelError`"
     (net,vocab),x = _net(model),_images(x)
@@ -412,8 +412,8 @@ def _places(dls, eyes, x, inside, i):
     opener = getattr(dls, 'opener', None)
     if inside is None or isinstance(inside, str) and (inside!='field' or opener is None): return inside
     if not isinstance(inside, str): return inside[i:i+len(x)]
-    fields = [opener.field(o) for o in eyes]
-    if any(f is None for f in fields): return inside
+    fields = [opener.field(o) for o in (eyes['path'] if isinstance(eyes, pd.DataFrame) else eyes)]
+    if any(f is None for f in fields): return None # a scan has no surround
     def fit(f): return F.interpolate(torch.tensor(f, dtype=x.dtype)[None,None], x.shape[2:], mode='area')[0,0]>.5
     return torch.stack(list(map(fit, fields)))
 
@@ -425,10 +425,9 @@ def _batches(learn, items, inside, **kwargs):
         inside = torch.as_tensor(inside)
         inside = inside[None] if inside.ndim==2 else inside
         if len(inside)!=len(items): raise DataError(f"inside is for {len(inside)} images, and there are {len(items)}")
-    eyes = items['path'].tolist() if isinstance(items, pd.DataFrame) else list(items)
     for b in learn.dls.test_dl(items, **kwargs):
         x = b[0] if isinstance(b, (tuple,list)) else b
-        yield x,_places(learn.dls, eyes[i:i+len(x)], x, inside, i)
+        yield x,_places(learn.dls, items[i:i+len(x)], x, inside, i)
         i += len(x)
 
 # %% ../../nbs/32_explain.occlusion.ipynb #5e7f9858
@@ -469,18 +468,19 @@ def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and
     if hasattr(omap, 'fill'): meta['fill'] = str(omap.fill)
     output = getattr(omap.output, '__name__', omap.output)
     meta |= dict(classes=np.array(omap.classes, str), method=method, output=output, **more)
-    paths = [Path(to)/f'{s}_{method}.npz' for s in stems]
-    for p,m,b in zip(paths, omap.map, omap.baseline):
-        with whole_file(p) as f: np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **meta)
+    paths,inside = [Path(to)/f'{s}_{method}.npz' for s in stems],getattr(omap, 'inside', None)
+    for i,(p,m,b) in enumerate(zip(paths, omap.map, omap.baseline)):
+        own = {} if inside is None else dict(inside=inside[i].numpy())
+        with whole_file(p) as f: np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **own, **meta)
     return paths
 
 # %% ../../nbs/32_explain.occlusion.ipynb #f172190e
 def load_map(path # an `.npz` that `save_maps` wrote
-            )->dict: # map [K,H,W], baseline [K], classes, method, output; of occlusion: window, stride, fill
+            )->dict: # map [K,H,W], baseline [K], classes, method, output; of occlusion: window, stride, fill, inside
     "Read one map; raises `DataError` that names the file where it is missing or not a map"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}
-        for k in ('classes','fill','output','method','net'): d |= {k:d[k].tolist()} if k in d else {}
+        for k in ('classes','fill','output','method','net','where'): d |= {k:d[k].tolist()} if k in d else {}
         for k in ('window','stride'): d |= {k:tuple(d[k].tolist())} if k in d else {}
         return {k:d[k] for k in ('map','baseline','classes')}|d
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None

@@ -89,7 +89,10 @@ class OpenEye(Transform):
         return (circle_crop if field else square_resize)(mask.astype(np.uint8)*255, **field) > 127
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
-        if self.cls is PILFundus: return self.place(field_mask(im := self.read(o)), im)
+        if self.cls is not PILFundus: return None
+        im = self.read(o)
+        if isinstance(im, np.ndarray): return self.place(field_mask(im), im)
+        return field_mask(np.asarray(im)) # as `encodes` takes it: as it is
     def __repr__(self): return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/20_vision.data.ipynb #c6a10f0e
