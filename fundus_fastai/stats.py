@@ -11,8 +11,10 @@ __all__ = ['confusion', 'sensitivity', 'specificity', 'auc', 'average_precision'
 
 # %% ../nbs/04_stats.ipynb #73f21cfe
 import numpy as np, pandas as pd
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from fastcore.basics import num_cpus
 from functools import cached_property, partial
-from joblib import Parallel, cpu_count, delayed
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from statistics import NormalDist
 from typing import NamedTuple
@@ -314,6 +316,16 @@ def _ap_drawn(y, s, w):
     return np.concatenate(res)
 
 # %% ../nbs/04_stats.ipynb #68b6e020
+def _in_turn(f, items, jobs):
+    "`f` of each of `items`, in order, while `jobs` threads work ahead"
+    with ThreadPoolExecutor(jobs) as pool:
+        ahead = deque()
+        for o in items:
+            ahead.append(pool.submit(f, o))
+            if len(ahead)>jobs: yield ahead.popleft().result()
+        yield from (o.result() for o in ahead)
+
+# %% ../nbs/04_stats.ipynb #103da317
 def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them, called in several threads; `w` [b,n]
               y, # truth [n]
               p, # predictions [n,...]
@@ -324,10 +336,9 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them, 
              ): # array [n,...], or dict of them
     "Values of `metric` on `n` resamples of patients"
     who,memo = _people(patient),{}
-    jobs = min(cpu_count(), 8, -(-n*len(who)//block)) # no more threads than blocks
+    jobs = min(num_cpus(), 8, -(-n*len(who)//block)) # no more threads than blocks
     drawn = _counts(who.max()+1, n, seed, max(1, block//len(who)//jobs))
-    todo = (delayed(metric)(y, p, _Draws(c, who, memo)) for c in drawn)
-    parts = Parallel(jobs, require='sharedmem', pre_dispatch=jobs)(todo)
+    parts = list(_in_turn(lambda c: metric(y, p, _Draws(c, who, memo)), drawn, jobs))
     if isinstance(parts[0], dict): return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
     return np.concatenate(parts)
 

@@ -6,7 +6,7 @@ thread (on several cores blocks go side by side, so that the clock shows less). 
 the full number of ours. Ratios are what counts: seconds depend on the machine and on what else it does. The values of both are compared."""
 import argparse, numpy as np
 from functools import partial
-from joblib import cpu_count
+from fastcore.basics import num_cpus
 from time import perf_counter, process_time
 from sklearn import metrics as skm
 from fundus_fastai.stats import auc, average_precision, bootstrap, class_metrics, confusion, f1_by_class, mean_abs_error, patient_weights
@@ -56,7 +56,7 @@ def main():
               f"  largest difference {off:.1e}", flush=True)
     start = perf_counter()
     t,_ = timed(lambda: bootstrap(auc, y, s, who, n=a.resamples))
-    print(f'all {a.resamples} resamples of the AUC: {t:.1f} s of processor time, {perf_counter()-start:.1f} s by the clock, on {cpu_count()} cores')
+    print(f'all {a.resamples} resamples of the AUC: {t:.1f} s of processor time, {perf_counter()-start:.1f} s by the clock, on {num_cpus()} cores')
 
 
 if __name__=='__main__': main()
