@@ -11,9 +11,6 @@ __all__ = ['confusion', 'sensitivity', 'specificity', 'auc', 'average_precision'
 
 # %% ../nbs/04_stats.ipynb #73f21cfe
 import numpy as np, pandas as pd
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from fastcore.basics import num_cpus
 from functools import cached_property, partial
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from statistics import NormalDist
@@ -316,17 +313,7 @@ def _ap_drawn(y, s, w):
     return np.concatenate(res)
 
 # %% ../nbs/04_stats.ipynb #68b6e020
-def _in_turn(f, items, jobs):
-    "`f` of each of `items`, in order, while `jobs` threads work ahead"
-    with ThreadPoolExecutor(jobs) as pool:
-        ahead = deque()
-        for o in items:
-            ahead.append(pool.submit(f, o))
-            if len(ahead)>jobs: yield ahead.popleft().result()
-        yield from (o.result() for o in ahead)
-
-# %% ../nbs/04_stats.ipynb #103da317
-def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them, called in several threads; `w` [b,n]
+def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; `w` [b,n] can be used as an array
               y, # truth [n]
               p, # predictions [n,...]
               patient, # [n]
@@ -336,9 +323,8 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them, 
              ): # array [n,...], or dict of them
     "Values of `metric` on `n` resamples of patients"
     who,memo = _people(patient),{}
-    jobs = min(num_cpus(), 8, -(-n*len(who)//block)) # no more threads than blocks
-    drawn = _counts(who.max()+1, n, seed, max(1, block//len(who)//jobs))
-    parts = list(_in_turn(lambda c: metric(y, p, _Draws(c, who, memo)), drawn, jobs))
+    drawn = _counts(who.max()+1, n, seed, max(1, block//len(who)))
+    parts = [metric(y, p, _Draws(c, who, memo)) for c in drawn]
     if isinstance(parts[0], dict): return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
     return np.concatenate(parts)
 

@@ -1,12 +1,10 @@
 """How fast is the patient bootstrap? python tests/benchmarks/stats.py [--images 34934 --patients 17126 --resamples 10000 --rounds 5]
 
 Against a loop over scikit-learn on resampled rows (the row numbers drawn beforehand, which is not counted). Of that loop a few resamples
-are timed and their minimum is multiplied; of ours a block of resamples, the drawing of patients counted, in one
-thread (on several cores blocks go side by side, so that the clock shows less). Interleaved, minima of processor time (one thread each: set OMP_NUM_THREADS=1); then once
+are timed and their minimum is multiplied; of ours a block of resamples, the drawing of patients counted. Interleaved, minima of processor time (one thread each: set OMP_NUM_THREADS=1); then once
 the full number of ours. Ratios are what counts: seconds depend on the machine and on what else it does. The values of both are compared."""
 import argparse, numpy as np
 from functools import partial
-from fastcore.basics import num_cpus
 from time import perf_counter, process_time
 from sklearn import metrics as skm
 from fundus_fastai.stats import auc, average_precision, bootstrap, class_metrics, confusion, f1_by_class, mean_abs_error, patient_weights
@@ -56,7 +54,7 @@ def main():
               f"  largest difference {off:.1e}", flush=True)
     start = perf_counter()
     t,_ = timed(lambda: bootstrap(auc, y, s, who, n=a.resamples))
-    print(f'all {a.resamples} resamples of the AUC: {t:.1f} s of processor time, {perf_counter()-start:.1f} s by the clock, on {num_cpus()} cores')
+    print(f'all {a.resamples} resamples of the AUC: {t:.1f} s of processor time, {perf_counter()-start:.1f} s by the clock')
 
 
 if __name__=='__main__': main()
