@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'held_still', 'in_batches', 'OcclusionMap', 'occlusion', 'preset_windows', 'occlusions', 'mean_map', 'plan',
-           'save_maps', 'load_map']
+           'fields_of', 'save_maps', 'load_map']
 
 # %% ../../nbs/32_explain.occlusion.ipynb #5b2dab79
 import numpy as np, pandas as pd, torch, warnings
@@ -407,15 +407,22 @@ def _unit(model, output, classes):
     return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
 
 # %% ../../nbs/32_explain.occlusion.ipynb #68974237
-def _places(dls, eyes, x, inside, i):
-    "`inside` for the images `x` [N,C,H,W], made of the files `eyes`, the `i`-th and on"
-    opener = getattr(dls, 'opener', None)
-    if inside is None or isinstance(inside, str) and (inside!='field' or opener is None): return inside
-    if not isinstance(inside, str): return inside[i:i+len(x)]
-    fields = [opener.field(o) for o in (eyes['path'] if isinstance(eyes, pd.DataFrame) else eyes)]
-    if any(f is None for f in fields): return None # a scan has no surround
-    def fit(f): return F.interpolate(torch.tensor(f, dtype=x.dtype)[None,None], x.shape[2:], mode='area')[0,0]>.5
+def fields_of(learn:Learner, # a net
+              files, # image files
+              size:tuple # (height, width) of the net's input in pixels
+             ): # bool [N,H,W]; `None` for scans, which have no surround, and where the learner cannot tell
+    "Where the eye is in photographs, as the net sees them"
+    opener = getattr(learn.dls, 'opener', None)
+    fields = [opener and opener.field(o) for o in files]
+    if any(f is None for f in fields): return None
+    def fit(f): return F.interpolate(torch.tensor(f).float()[None,None], tuple(size), mode='area')[0,0]>.5
     return torch.stack(list(map(fit, fields)))
+
+def _places(learn, eyes, x, inside, i):
+    "`inside` for the images `x` [N,C,H,W], made of the files `eyes`, the `i`-th and on"
+    if inside is not None and not isinstance(inside, str): return inside[i:i+len(x)]
+    if inside!='field' or not hasattr(learn.dls, 'opener'): return inside
+    return fields_of(learn, eyes['path'] if isinstance(eyes, pd.DataFrame) else eyes, x.shape[2:])
 
 def _batches(learn, items, inside, **kwargs):
     "Go through image files as the validation pipeline sees them: images [n,C,H,W], and where they may be covered"
@@ -427,7 +434,7 @@ def _batches(learn, items, inside, **kwargs):
         if len(inside)!=len(items): raise DataError(f"inside is for {len(inside)} images, and there are {len(items)}")
     for b in learn.dls.test_dl(items, **kwargs):
         x = b[0] if isinstance(b, (tuple,list)) else b
-        yield x,_places(learn.dls, items[i:i+len(x)], x, inside, i)
+        yield x,_places(learn, items[i:i+len(x)], x, inside, i)
         i += len(x)
 
 # %% ../../nbs/32_explain.occlusion.ipynb #5e7f9858
