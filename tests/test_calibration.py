@@ -4,15 +4,15 @@ import statsmodels.api as sm
 from scipy.special import expit, logit, softmax
 from sklearn import metrics as skm
 from sklearn.calibration import calibration_curve
-from fundus_fastai.calibration import (add_calibration, at_temperature, binary_questions, brier, calibrated, calibration_slope, ece,
+from fundus_fastai.score.calibration import (add_calibration, at_temperature, binary_questions, brier, calibrated, calibration_slope, ece,
                                        ece_by_chance, log_loss, predictive_values, reliability_table, temperature, threshold_points)
 from fundus_fastai.core import DataError
-from fundus_fastai.evaluate import read_predictions, score
-from fundus_fastai.grades import score_grades
-from fundus_fastai.multilabel import score_multilabel
-from fundus_fastai.regression import score_numbers
-from fundus_fastai.stats import best_threshold, patient_bootstrap
-from fundus_fastai.subgroups import common_labels, group_columns, subgroup_scores
+from fundus_fastai.score.scores import read_predictions, score
+from fundus_fastai.score.grades import score_grades
+from fundus_fastai.score.multilabel import score_multilabel
+from fundus_fastai.score.regression import score_numbers
+from fundus_fastai.score.metrics import best_threshold, patient_bootstrap
+from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
 
 def binary(patients=150, factor=1., seed=0, shift=-.5):
     rng = np.random.default_rng(seed)

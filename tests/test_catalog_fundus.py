@@ -6,10 +6,10 @@ from hypothesis import given, settings, strategies as st
 from fundus_fastai.core import DataError, DownloadError, LeakError, MissingPackage, read_json
 from fundus_fastai.data.read import read_csv
 from fundus_fastai.data.odir import ODIR_LABELS, odir_labels, odir_phrases, read_odir, split_keywords
-from fundus_fastai.data.fundus import DIARET_LESIONS, VIETAI_LABELS, read_papila
+from fundus_fastai.data.sets import DIARET_LESIONS, VIETAI_LABELS, read_papila
 from fundus_fastai.data.catalog import cards, catalog, get_card, guess_card, make_phantom, read_dataset
 from fundus_fastai.data.kaggle import download
-from fundus_fastai.data.open import open_data
+from fundus_fastai.data.load import open_data
 from fundus_fastai.data.splits import check_split, split_patients
 
 def tables(root, **rows):

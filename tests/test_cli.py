@@ -13,7 +13,7 @@ import fundus_fastai
 def forker():
     "Read a job a line, fork, run `fundus` in the child; answer its pid, then its exit status"
     import resource, torch
-    import fundus_fastai.runs, fundus_fastai.ship.model # the slow part
+    import fundus_fastai.run.folder, fundus_fastai.vision.model # the slow part
     from fundus_fastai.cli import main
     for line in sys.stdin:
         if not (pid := os.fork()): child(json.loads(line), main, resource, torch)

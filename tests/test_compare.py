@@ -2,14 +2,14 @@
 import errno, json, shutil
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
 from matplotlib.text import Text
-from fundus_fastai import compare as C, training as T
-from fundus_fastai.compare import (METRICS, SIXTEEN, Comparison, compare_nets, pick_nets, plot_comparison, read_comparison,
+from fundus_fastai.run import compare as C, train as T
+from fundus_fastai.run.compare import (METRICS, SIXTEEN, Comparison, compare_nets, pick_nets, plot_comparison, read_comparison,
                                    run_folder, _apart)
-from fundus_fastai.costs import epochs_that_fit, images_a_second, net_facts
+from fundus_fastai.vision.profile import epochs_that_fit, images_a_second, net_facts
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
-from fundus_fastai.evaluate import read_predictions
-from fundus_fastai.runs import load_frame, split_frame
-from fundus_fastai.ship.model import load_model, read_config
+from fundus_fastai.score.scores import read_predictions
+from fundus_fastai.run.folder import load_frame, split_frame
+from fundus_fastai.vision.model import load_model, read_config
 
 torch.set_num_threads(1)
 LABELS = ('haze','drusen')
@@ -78,7 +78,7 @@ def test_every_kind_agrees_with_its_own_scorer(table, task, tmp_path):
     assert c._repr_html_() and str(c)
 
 def test_kinds_are_those_of_the_tasks(df):
-    from fundus_fastai.tasks import tasks
+    from fundus_fastai.vision.tasks import tasks
     assert {'grades' if t.graded and t.kind=='category' else t.kind for t in tasks.values()} == set(METRICS)
 
 def test_interval_is_the_runs_own(whole, df, tmp_path):

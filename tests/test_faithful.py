@@ -132,7 +132,7 @@ def learner(answer, k):
     return Learner(dls, net.eval(), loss_func=answer.loss())
 
 def test_curves_follow_the_answer_of_the_learner():
-    from fundus_fastai.answers import Category, MultiLabel, Number
+    from fundus_fastai.vision.outputs import Category, MultiLabel, Number
     im,m = torch.randn(1,1,40,50)*3,disc*1.
     for answer,read in ((Category(['a','b']), lambda y: y.softmax(1)[:,0]), (MultiLabel(['a','b']), lambda y: y.sigmoid()[:,0]),
                         (Number(['a'], 60, 10), lambda y: 60+10*y[:,0])):
@@ -142,8 +142,8 @@ def test_curves_follow_the_answer_of_the_learner():
         assert d[1][0]==pytest.approx(want, abs=1e-4) and i[1][-1]==pytest.approx(want, abs=1e-4), answer.kind
 
 def test_the_broken_twin_keeps_the_normalization():
-    from fundus_fastai.answers import Category
-    from fundus_fastai.explain.methods import evidence
+    from fundus_fastai.vision.outputs import Category
+    from fundus_fastai.explain.attribution import evidence
     learn,im = learner(Category(['a','b']), 2),torch.randn(2,1,40,50)
     df = randomization_test(learn, im, 'hue_gradient', 'b', stages=2, keep=True)
     assert np.allclose(df.attrs['maps'][0], evidence(learn, im, 'hue_gradient', 'b').map[0,0], rtol=1e-3, atol=1e-9)

@@ -7,8 +7,8 @@ from fastai.data.transforms import Normalize
 from huggingface_hub import close_session
 from safetensors.torch import load_file, save_file
 from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
-from fundus_fastai.runs import fit_run, make_learner
-from fundus_fastai.ship.model import load_model, save_model
+from fundus_fastai.run.folder import fit_run, make_learner
+from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner, find_net, find_weights, one_cycle_plan
 from stub_hub import HubStub
@@ -25,7 +25,7 @@ ran = []
 torch.set_num_threads(1)
 sys.modules['timm.models.inception_v3'].trunc_normal_ = lambda *args, **kwargs: None # slow, and soon overwritten
 sys.addaudithook(lambda event, args: ran.append(str(args)) if event=='pickle.find_class' else None)
-from fundus_fastai.ship.model import load_model
+from fundus_fastai.vision.model import load_model
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner, find_net, find_weights
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import methods
-from fundus_fastai.answers import Both, Category, MultiLabel, Number, Ordered
-from fundus_fastai.explain.methods import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
+from fundus_fastai.vision.outputs import Both, Category, MultiLabel, Number, Ordered
+from fundus_fastai.explain.attribution import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
 from fundus_fastai.explain.occlusion import OcclusionMap
 
 torch.set_num_threads(1)

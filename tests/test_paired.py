@@ -5,12 +5,12 @@ from scipy.stats import binom
 from sklearn import metrics as skm
 
 from fundus_fastai.core import DataError, EyeError
-from fundus_fastai.paired import (Difference, _auc_cov, _coin_p, _placements, delong, delong_interval, holm, mcnemar,
+from fundus_fastai.score.compare import (Difference, _auc_cov, _coin_p, _placements, delong, delong_interval, holm, mcnemar,
                                   paired_bootstrap)
-from fundus_fastai.panel import (agreement, agreement_levels, answers, best_single, bland_altman, panel_differences, consistency, ensemble,
+from fundus_fastai.score.compare import (agreement, agreement_levels, answers, best_single, bland_altman, panel_differences, consistency, ensemble,
                                  jaccard, panel_table, plot_bland_altman, plot_consistency, plot_jaccard, plot_panel, read_panel,
                                  says, score_panel)
-from fundus_fastai.stats import auc, average_precision, bootstrap, class_metrics
+from fundus_fastai.score.metrics import auc, average_precision, bootstrap, class_metrics
 
 pytestmark = [pytest.mark.filterwarnings('error'), pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
 
@@ -338,7 +338,7 @@ def labels(net, thresholds=False):
 
 
 def test_labels_with_their_thresholds(tmp_path):
-    from fundus_fastai.multilabel import choose_thresholds, score_multilabel
+    from fundus_fastai.score.multilabel import choose_thresholds, score_multilabel
     for i in range(2):
         valid = labels(i+2).assign(target_dr=labels(i).target_dr, target_amd=labels(i).target_amd) # same truth, other noise
         score_multilabel(labels(i), choose_thresholds(valid), n_boot=20).save(tmp_path/f'run{i}')

@@ -8,7 +8,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from fundus_fastai.core import EyeError
-from fundus_fastai.images import read_image
+from fundus_fastai.image.read import read_image
 from fundus_fastai.phantom.fundus import (CAMERAS, FUNDUS_LESIONS, LABELS, _encode, fundus_truth, phantom_fundus,
                                           phantom_patient, save_fundus)
 from fundus_fastai.phantom.layouts import write_layout

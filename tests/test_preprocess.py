@@ -3,8 +3,8 @@ import copy, json, multiprocessing, pickle
 import cv2, numpy as np, pytest
 from hypothesis import assume, given, settings, strategies as st
 from fundus_fastai.core import DataError, EyeError
-from fundus_fastai import preprocess as P
-from fundus_fastai.preprocess import (Recipe, as_recipe, circle_crop, even_contrast, field_mask, field_of_view,
+from fundus_fastai.image import recipe as P
+from fundus_fastai.image.recipe import (Recipe, as_recipe, circle_crop, even_contrast, field_mask, field_of_view,
     field_remark, graham, local_average, quality, recipe_steps, recipes, saturation_quality, vessel_quality)
 
 def disc(h=300, w=400, cx=200., cy=150., r=130., light=160, aspect=1., bars=0., notch=None, noise=1., seed=0,

@@ -3,9 +3,9 @@ import os
 import numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.core import read_json
 from fundus_fastai.data.catalog import read_csv, read_dataset
-from fundus_fastai.data.open import open_data
-from fundus_fastai.ship.model import load_model
-from fundus_fastai.verbs import evaluate, train
+from fundus_fastai.data.load import open_data
+from fundus_fastai.vision.model import load_model
+from fundus_fastai.commands import evaluate, train
 
 def test_kermany_samples(test_data):
     "Patients and classes come from the names; the file without a class is left out or named, not guessed"

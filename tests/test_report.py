@@ -5,10 +5,10 @@ from PIL import Image
 from scipy.special import expit, softmax
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError, read_json, write_json
-from fundus_fastai.calibration import add_calibration
-from fundus_fastai.eyes import operating_points, score_as
-from fundus_fastai.report import _jpeg, check_parts, flow_html, report_html, topic_table
-from fundus_fastai.pages import remake_report, rescore_run, write_pages
+from fundus_fastai.score.calibration import add_calibration
+from fundus_fastai.score.patients import operating_points, score_as
+from fundus_fastai.run.report import _jpeg, check_parts, flow_html, report_html, topic_table
+from fundus_fastai.run.report import remake_report, rescore_run, write_pages
 
 KINDS = dict(category='oct', multilabel='diseases', number='age', grades='dr', ordered='dr_ordered', both='sex_age')
 DATE = '2026-01-31'
@@ -53,7 +53,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     "Leave out the drawing where only words and numbers are looked at"
-    monkeypatch.setattr('fundus_fastai.report._png', lambda fig: b'no picture')
+    monkeypatch.setattr('fundus_fastai.run.report._png', lambda fig: b'no picture')
 
 def make_run(tmp_path, kind):
     test,valid,out = answers(kind),answers(kind, seed=1),tmp_path/'run'

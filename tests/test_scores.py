@@ -3,10 +3,10 @@ import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from scipy.special import expit, logit
 from fundus_fastai.core import DataError
-from fundus_fastai.eyes import combine_eyes, fit_blend, operating_points, score_as
-from fundus_fastai.grades import choose_cuts, cut_points, fill_cuts, score_grades
-from fundus_fastai.multilabel import choose_thresholds, score_multilabel
-from fundus_fastai.regression import error_by_band, score_numbers
+from fundus_fastai.score.patients import combine_eyes, fit_blend, operating_points, score_as
+from fundus_fastai.score.grades import choose_cuts, cut_points, fill_cuts, score_grades
+from fundus_fastai.score.multilabel import choose_thresholds, score_multilabel
+from fundus_fastai.score.regression import error_by_band, score_numbers
 
 LABELS = ('drusen','haze','cupping')
 fast = dict(n_boot=20)

@@ -5,12 +5,12 @@ from sklearn import metrics as skm
 from scipy.stats import binomtest
 
 from fundus_fastai.core import DataError, read_json
-from fundus_fastai.stats import (auc, average_precision, best_threshold, bootstrap, class_aucs, class_estimates, class_metrics,
+from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, bootstrap, class_aucs, class_estimates, class_metrics,
                                  cohen_kappa, confusion, confusion_estimates, f1, f1_by_class, matthews, mean_abs_error, micro, newcombe,
                                  patient_bootstrap, patient_weights, quadratic_kappa, r_squared, threshold_estimates,
                                  threshold_metrics, wilson)
-from fundus_fastai.evaluate import check_predictions, most_wrong, plot_history, read_predictions, score
-from fundus_fastai.report import Html, card_text, model_card, report_html, to_html, write_report
+from fundus_fastai.score.scores import check_predictions, most_wrong, plot_history, read_predictions, score
+from fundus_fastai.run.report import Html, card_text, model_card, report_html, to_html, write_report
 
 CLASSES = ['CNV','DME','DRUSEN','NORMAL']
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open

@@ -2,14 +2,14 @@
 import json, subprocess, sys
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fastai.torch_core import set_seed
-from fundus_fastai.answers import answer_from, balances, kinds, label_weights
+from fundus_fastai.vision.outputs import answer_from, balances, kinds, label_weights
 from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
-from fundus_fastai.images import read_image
-from fundus_fastai.preprocess import as_recipe
-from fundus_fastai.runs import load_frame, make_learner, split_frame
-from fundus_fastai.ship.model import load_model, save_model
-from fundus_fastai.tasks import get_task, tasks
-from fundus_fastai.verbs import train
+from fundus_fastai.image.read import read_image
+from fundus_fastai.image.recipe import as_recipe
+from fundus_fastai.run.folder import load_frame, make_learner, split_frame
+from fundus_fastai.vision.model import load_model, save_model
+from fundus_fastai.vision.tasks import get_task, tasks
+from fundus_fastai.commands import train
 from fundus_fastai.vision.data import OpenEye
 
 torch.set_num_threads(1)
@@ -251,7 +251,7 @@ def test_a_config_with_an_odd_answer(bad):
 
 def test_loading_a_net_speaks_of_no_picture(table, tmp_path, capsys, monkeypatch):
     "A stand-in without an eye would be remarked on, and the remark on the first real one would be lost"
-    monkeypatch.setattr('fundus_fastai.preprocess._told', set())
+    monkeypatch.setattr('fundus_fastai.image.recipe._told', set())
     save_model(make_learner(frame(table, 'sex'), 'sex', 'test_resnet', 'none', size=32, bs=4, workers=0), tmp_path, 'sex')
     capsys.readouterr()
     load_model(tmp_path)

@@ -9,10 +9,10 @@ from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.data.splits import save_split
 from fundus_fastai.explain import trial
 from fundus_fastai.explain.faithful import KNOW_NOTHING
-from fundus_fastai.explain.trial import (MEASURES, TRIED, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
+from fundus_fastai.run.benchmark import (MEASURES, TRIED, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
     plot_trial_maps, read_mask, save_trial, tell_trial, trial_ways, try_methods)
 from fundus_fastai.explain.maps import eye_view, truth_mask
-from fundus_fastai.runs import load_frame, make_learner, split_frame
+from fundus_fastai.run.folder import load_frame, make_learner, split_frame
 
 torch.set_num_threads(1)
 OPTS = dict(methods=dict(occlusion=('occlusion', dict(window=16, stride=16, progress=False)), cam=('grad_cam', {})), steps=4, broken=2,
@@ -227,7 +227,7 @@ def test_the_difference_pairs_images():
 
 def test_numbers_are_tried_too(oct):
     "An age has no class: the evidence is for a higher answer"
-    from fundus_fastai.answers import Number
+    from fundus_fastai.vision.outputs import Number
     learn,df,root = oct
     answer = Number(['age'], 50, 10)
     num = df.assign(label=np.linspace(30, 70, len(df)))

@@ -12,9 +12,9 @@ import argparse, copy, time, warnings
 warnings.filterwarnings('ignore')
 import timm, torch
 from torch.fx.experimental.optimization import fuse
-from fundus_fastai.costs import multiply_adds
+from fundus_fastai.vision.profile import multiply_adds
 from fundus_fastai.explain import occlusion as occ
-from fundus_fastai.explain.grid import changed, filled
+from fundus_fastai.explain.windows import changed, filled
 
 NETS = ['resnet50','resnet18','inception_v3','densenet121','mobilenetv2_100','vgg16_bn']
 

@@ -6,7 +6,7 @@ import os, sys, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ[k] = '1'
 from pathlib import Path
 import cv2, numpy as np
-from fundus_fastai.preprocess import (circle_crop, field_mask, field_of_view, graham, local_average, recipes,
+from fundus_fastai.image.recipe import (circle_crop, field_mask, field_of_view, graham, local_average, recipes,
                                       saturation_quality, vessel_quality)
 
 def drawn(seed, size=512):

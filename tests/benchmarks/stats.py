@@ -7,7 +7,7 @@ import argparse, numpy as np
 from functools import partial
 from time import perf_counter, process_time
 from sklearn import metrics as skm
-from fundus_fastai.stats import auc, average_precision, bootstrap, class_metrics, confusion, f1_by_class, mean_abs_error, patient_weights
+from fundus_fastai.score.metrics import auc, average_precision, bootstrap, class_metrics, confusion, f1_by_class, mean_abs_error, patient_weights
 
 
 def timed(f):
