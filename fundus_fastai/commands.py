@@ -220,8 +220,8 @@ def evaluate(run:str, # run folder
     if out.resolve()==Path(run).resolve(): raise DataError(f"{out} is the run itself: name another folder with --out")
     if (out/'model.safetensors').exists(): raise DataError(f"{out} holds a model: name another folder with --out")
     df = _frame_for(learn, data, images, path_col, label, patient, patients, seed, strict)
-    df = runs.unseen(df, run, allow_leak).assign(split='test')
-    runs.demand_known(learn, df)
+    df = runs.drop_seen_patients(df, run, allow_leak).assign(split='test')
+    runs.check_known(learn, df)
     note = runs.split_note(df, allow_leak)
     if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from fundus_fastai import __version__
 from fundus_fastai.core import DataError, DownloadError, EyeError, LeakError, write_json
-from fundus_fastai.image.read import check_images, demand_images, read_image
+from fundus_fastai.image.read import check_images, check_readable, read_image
 from fundus_fastai.data import read as reading, open as opened
 from fundus_fastai.data.read import *
 from fundus_fastai.data.catalog import *
@@ -111,9 +111,9 @@ def test_demand_images_lists_and_counts(tmp_path):
     paths = [tmp_path/f'{i}.png' for i in range(9)]
     for p in paths[:2]: p.write_bytes(encode(gray, 'PNG'))
     for p in paths[2:]: p.write_bytes(b'')
-    with pytest.raises(DataError, match='7 of 9 images') as e: demand_images(pd.DataFrame({'path':paths}))
+    with pytest.raises(DataError, match='7 of 9 images') as e: check_readable(pd.DataFrame({'path':paths}))
     assert str(e.value).count('is empty')==5
-    assert len(demand_images(pd.DataFrame({'path':paths[:2]})))==2
+    assert len(check_readable(pd.DataFrame({'path':paths[:2]})))==2
 
 # --- Kermany --------------------
 
@@ -267,9 +267,9 @@ def test_csv_absent(tmp_path):
 
 def test_demand_trainable():
     df = pd.DataFrame({'patient':['p','p','q'], 'label':['0','1','1']})
-    assert demand_trainable(df) is df
-    with pytest.raises(DataError, match='every image has the label 1'): demand_trainable(df[1:])
-    with pytest.raises(DataError, match=r'one patient \(p\)'): demand_trainable(df[:2])
+    assert check_trainable(df) is df
+    with pytest.raises(DataError, match='every image has the label 1'): check_trainable(df[1:])
+    with pytest.raises(DataError, match=r'one patient \(p\)'): check_trainable(df[:2])
 
 # --- cards, phantoms, open_data --------------------
 

@@ -3,7 +3,7 @@ import numpy as np, pandas as pd, pytest, torch
 from sklearn.metrics import average_precision_score
 from torch import nn
 from fundus_fastai.core import DataError, EyeError, ModelError
-from fundus_fastai.explain.faithful import (KNOW_NOTHING, beats, center_map, curve_area, deletion_curve, edge_map, faithful_table,
+from fundus_fastai.explain.faithful import (BASELINE_MAPS, difference_to, center_map, curve_area, deletion_curve, edge_map, faithful_table,
     insertion_curve, mask_average_precision, mean_by_patient, measure_maps, overlap, pointing_game, randomization_test, uniform_map)
 
 torch.set_num_threads(1)
@@ -96,11 +96,11 @@ def test_table_and_difference():
     maps = dict(good=[m+rng.normal(0, .3, m.shape) for m in masks], bad=[rng.normal(size=m.shape) for m in masks])
     rows,who = measure_maps(maps, masks, [m*1. for m in masks]),np.arange(30)//2
     t = faithful_table(rows, who, n=200)
-    assert list(t.index)==['good','bad',*KNOW_NOTHING] and (t.n==29).all()
+    assert list(t.index)==['good','bad',*BASELINE_MAPS] and (t.n==29).all()
     assert t.loc['good','precision'].low>t.loc['bad','precision'].high
-    d = beats(rows, 'good', 'center', who, 'precision'); assert d.low>0
-    assert d.value==pytest.approx(-beats(rows, 'center', 'good', who, 'precision').value)
-    assert beats(rows, 'bad', 'uniform', who, 'precision').low<0<beats(rows, 'bad', 'uniform', who, 'precision').high
+    d = difference_to(rows, 'good', 'center', who, 'precision'); assert d.low>0
+    assert d.value==pytest.approx(-difference_to(rows, 'center', 'good', who, 'precision').value)
+    assert difference_to(rows, 'bad', 'uniform', who, 'precision').low<0<difference_to(rows, 'bad', 'uniform', who, 'precision').high
     per = faithful_table(rows, who, np.where(np.arange(30)<10, 'a', 'b'), n=20)
     assert per.loc[('a','good'),'n']==9 and per.loc[('b','good'),'n']==20
 
@@ -108,7 +108,7 @@ def test_bad_input():
     with pytest.raises(DataError, match='one size'): overlap(np.zeros((3,4)), disc)
     with pytest.raises(DataError, match='NaN'): overlap(np.full((40,50), np.nan), disc)
     with pytest.raises(DataError, match='1 maps of a for 2 masks'): measure_maps(dict(a=[disc*1.]), [disc,disc])
-    with pytest.raises(EyeError, match='did you mean good'): beats(measure_maps(dict(good=[disc*1.]), [disc]), 'god', 'good', [1])
+    with pytest.raises(EyeError, match='did you mean good'): difference_to(measure_maps(dict(good=[disc*1.]), [disc]), 'god', 'good', [1])
     with pytest.raises(DataError, match='one image and its map'): deletion_curve(Sees(), torch.zeros(2,1,40,50), disc, 0)
     with pytest.raises(ModelError, match='begin anew'): randomization_test(nn.Flatten(), torch.zeros(1,1,4,4), 'rise', 0)
     assert mean_by_patient([.1,.3], ['a','a']).method=='no interval: one patient'
@@ -132,19 +132,19 @@ def learner(answer, k):
     return Learner(dls, net.eval(), loss_func=answer.loss())
 
 def test_curves_follow_the_answer_of_the_learner():
-    from fundus_fastai.vision.outputs import Category, MultiLabel, Number
+    from fundus_fastai.vision.outputs import ClassOutput, LabelsOutput, NumberOutput
     im,m = torch.randn(1,1,40,50)*3,disc*1.
-    for answer,read in ((Category(['a','b']), lambda y: y.softmax(1)[:,0]), (MultiLabel(['a','b']), lambda y: y.sigmoid()[:,0]),
-                        (Number(['a'], 60, 10), lambda y: 60+10*y[:,0])):
+    for answer,read in ((ClassOutput(['a','b']), lambda y: y.softmax(1)[:,0]), (LabelsOutput(['a','b']), lambda y: y.sigmoid()[:,0]),
+                        (NumberOutput(['a'], 60, 10), lambda y: 60+10*y[:,0])):
         learn = learner(answer, answer.n_out)
         with torch.no_grad(): want = float(read(learn.model(im))[0])
         d,i = (f(learn, im, m, 'a', steps=4) for f in (deletion_curve,insertion_curve))
         assert d[1][0]==pytest.approx(want, abs=1e-4) and i[1][-1]==pytest.approx(want, abs=1e-4), answer.kind
 
 def test_the_broken_twin_keeps_the_normalization():
-    from fundus_fastai.vision.outputs import Category
+    from fundus_fastai.vision.outputs import ClassOutput
     from fundus_fastai.explain.attribution import evidence
-    learn,im = learner(Category(['a','b']), 2),torch.randn(2,1,40,50)
+    learn,im = learner(ClassOutput(['a','b']), 2),torch.randn(2,1,40,50)
     df = randomization_test(learn, im, 'hue_gradient', 'b', stages=2, keep=True)
     assert np.allclose(df.attrs['maps'][0], evidence(learn, im, 'hue_gradient', 'b').map[0,0], rtol=1e-3, atol=1e-9)
     assert not np.allclose(df.attrs['maps'][0], evidence(learn.model, im, 'hue_gradient', 1).map[0,0], rtol=.5, atol=0)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import methods
-from fundus_fastai.vision.outputs import Both, Category, MultiLabel, Number, Ordered
+from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
 from fundus_fastai.explain.attribution import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
 from fundus_fastai.explain.occlusion import OcclusionMap
 
@@ -332,8 +332,8 @@ def learner(table, answer):
     dls.answer = answer
     return Learner(dls, Two(answer.n_out), loss_func=answer.loss())
 
-ANSWERS = [Number(['age'], 60, 10), Ordered(['grade'], 1.5, .8), Both(['female','male'], 60, 10), Category(['a','b']),
-           MultiLabel(['drusen','haze'])]
+ANSWERS = [NumberOutput(['age'], 60, 10), OrderedOutput(['grade'], 1.5, .8), BothOutput(['female','male'], 60, 10), ClassOutput(['a','b']),
+           LabelsOutput(['drusen','haze'])]
 SCALE = dict(number=[10], ordered=[.8], both=[1,1,10], category=[1,1], multilabel=[1,1])
 UNIT = dict(number='age', ordered='grade', both='logit, age', category='logit', multilabel='logit')
 

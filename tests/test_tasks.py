@@ -2,7 +2,7 @@
 import json, subprocess, sys
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fastai.torch_core import set_seed
-from fundus_fastai.vision.outputs import answer_from, balances, kinds, label_weights
+from fundus_fastai.vision.outputs import output_from, balances, kinds, label_weights
 from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.image.read import read_image
 from fundus_fastai.image.recipe import as_recipe
@@ -246,8 +246,8 @@ def test_balance_that_does_not_suit(table, task, balance):
                                  dict(center=None), dict(center=1e12), dict(names=[1,2])])
 def test_a_config_with_an_odd_answer(bad):
     good = dict(kind='number', names=['age'], center=60., spread=10.)
-    assert answer_from(good).names==['age']
-    with pytest.raises(ModelError): answer_from({**good, **bad})
+    assert output_from(good).names==['age']
+    with pytest.raises(ModelError): output_from({**good, **bad})
 
 def test_loading_a_net_speaks_of_no_picture(table, tmp_path, capsys, monkeypatch):
     "A stand-in without an eye would be remarked on, and the remark on the first real one would be lost"

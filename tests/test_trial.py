@@ -8,9 +8,9 @@ from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.data.splits import save_split
 from fundus_fastai.explain import trial
-from fundus_fastai.explain.faithful import KNOW_NOTHING
-from fundus_fastai.run.benchmark import (MEASURES, TRIED, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
-    plot_trial_maps, read_mask, save_trial, tell_trial, trial_ways, try_methods)
+from fundus_fastai.explain.faithful import BASELINE_MAPS
+from fundus_fastai.run.benchmark import (MEASURES, DEFAULT_METHODS, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
+    plot_trial_maps, read_mask, save_trial, summarize, trial_ways, try_methods)
 from fundus_fastai.explain.maps import eye_view, truth_mask
 from fundus_fastai.run.folder import load_frame, make_learner, split_frame
 
@@ -39,7 +39,7 @@ def t(oct):
     return try_methods(learn, df, root, n=6, **OPTS)
 
 def test_the_table_holds_what_was_measured(t):
-    assert list(t.table.index)==['occlusion','cam',*KNOW_NOTHING] and list(t.table.columns)==list(MEASURES)
+    assert list(t.table.index)==['occlusion','cam',*BASELINE_MAPS] and list(t.table.columns)==list(MEASURES)
     assert len(t.rows)==6*5 and t.rows.groupby('method').image.nunique().eq(6).all()
     for k,m in t.maps.items():
         g = t.rows[t.rows.method==k].set_index('image')
@@ -207,7 +207,7 @@ def test_what_cannot_be_had_is_left_out_and_said(oct, monkeypatch, capsys):
     learn,df,root = oct
     monkeypatch.setitem(sys.modules, 'captum.attr', None); monkeypatch.setitem(sys.modules, 'captum', None)
     t = try_methods(learn, df, root, n=3, methods=('grad_cam','integrated_gradients'), steps=0, broken=0, n_boot=20)
-    assert list(t.table.index)==['grad_cam',*KNOW_NOTHING] and 'pip install' in t.failed['integrated_gradients']
+    assert list(t.table.index)==['grad_cam',*BASELINE_MAPS] and 'pip install' in t.failed['integrated_gradients']
     assert 'integrated_gradients is left out' in t.text and 'integrated_gradients is left out' in capsys.readouterr().err
     with pytest.raises(ModelError, match='no method can explain'):
         try_methods(learn, df, root, n=3, methods='integrated_gradients', steps=0, broken=0)
@@ -220,16 +220,16 @@ def test_the_difference_pairs_images():
     base = rng.uniform(0, 1, 40)
     rows = pd.concat([pd.DataFrame(dict(method=k, image=range(40), share=base+d, patient=np.arange(40)//2, **{'class':'x'}))
                       for k,d in (('good',.03),('center',0.))])
-    told = tell_trial(rows, 200)
+    told = summarize(rows, 200)
     d = told[told.method=='good'].minus_center.iloc[0]
     assert d.value==pytest.approx(.03) and set(told['class'])=={'all'} and len(told)==2
     e = told[told.method=='good'].estimate.iloc[0]; assert e.low<base.mean()<e.high
 
 def test_numbers_are_tried_too(oct):
     "An age has no class: the evidence is for a higher answer"
-    from fundus_fastai.vision.outputs import Number
+    from fundus_fastai.vision.outputs import NumberOutput
     learn,df,root = oct
-    answer = Number(['age'], 50, 10)
+    answer = NumberOutput(['age'], 50, 10)
     num = df.assign(label=np.linspace(30, 70, len(df)))
     n = make_learner(df, 'oct', 'resnet10t', 'none', size=48, bs=8, workers=0)
     n.model,n.dls.answer,n.loss_func = Small(1).eval(),answer,answer.loss()

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fundus_fastai.core import ModelError
 from fundus_fastai.explain import occlusion as occ, windowed as win
 from fundus_fastai.explain.occlusion import occlusion
-from fundus_fastai.explain.windowed import Shared, Windowed, dense, lighten
+from fundus_fastai.explain.windowed import Shared, Windowed, dense, fold_batchnorm
 
 torch.set_num_threads(1)
 
@@ -229,7 +229,7 @@ def test_folded_norms(arch):
     net,x = shaken(arch),torch.randn(2,3,96,96)
     a,b = (maps(net, x, f, window=24, stride=24) for f in (True,False))
     assert (a.values-b.values).abs().max()<1e-5*b.baseline.abs().max() and b.values.abs().max()>1e-4
-    found = lighten(net, x[:1])[1]
+    found = fold_batchnorm(net, x[:1])[1]
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
     assert .45*norms < sum(o is True for o in found.values()) <= norms # DenseNet's own come before convolutions
 
@@ -252,7 +252,7 @@ def test_norms_that_must_not_be_folded():
     net,x = Twice().eval(),torch.randn(1,3,30,30)
     a,b = (maps(net, x, f, window=6, stride=5) for f in (True,False))
     assert (a.values-b.values).abs().max()<1e-5*b.baseline.abs().max()
-    with torch.no_grad(): assert not any(o is True for o in lighten(net, x)[1].values())
+    with torch.no_grad(): assert not any(o is True for o in fold_batchnorm(net, x)[1].values())
 
 @pytest.mark.parametrize('size, window, stride, most', [(224,32,16,.47), (448,32,32,.20)])
 def test_work_is_saved(size, window, stride, most):
@@ -270,7 +270,7 @@ class Counted(TorchDispatchMode):
 def test_operations_of_a_chunk():
     net,x = timm.create_model('resnet50').to('meta').eval(),torch.empty(1,3,224,224, device='meta')
     with torch.no_grad():
-        run = Shared([*net.parameters(), *net.buffers(), x], lighten(net, x)[1])
+        run = Shared([*net.parameters(), *net.buffers(), x], fold_batchnorm(net, x)[1])
         ns = []
         for at in ([(0,0),(0,192)],[(96,96),(112,96)],[(64,64),(128,96)]):
             w = Windowed(x, torch.empty(2,3,32,32, device='meta'), *np.array(at).T, run)

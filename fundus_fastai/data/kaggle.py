@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_CREDENTIALS', 'TIMEOUT', 'BadArchive', 'HostileArchive', 'safe_name', 'safe_members', 'free_bytes', 'check_disk',
-           'unpack', 'disk_errors', 'credentials', 'Later', 'kaggle_url', 'refusal', 'fetch', 'kaggle_client',
+           'unpack', 'disk_errors', 'credentials', 'RetryLater', 'kaggle_url', 'refusal', 'fetch', 'kaggle_client',
            'download']
 
 # %% ../../nbs/34_data.kaggle.ipynb #d7e933a9
@@ -200,7 +200,7 @@ def _environ(**new):
     finally: put(old)
 
 # %% ../../nbs/34_data.kaggle.ipynb #863ea4d5
-class Later(DownloadError):
+class RetryLater(DownloadError):
     "A refusal that may pass"
     def __init__(self, msg, wait=None, offline=False):
         super().__init__(msg)
@@ -227,13 +227,13 @@ def refusal(card, # what was asked for
             status:int, # HTTP status
             where:str='KAGGLE_API_TOKEN', # where the credentials came from
             wait:float=None # seconds, from the header `Retry-After`
-           )->DownloadError: # `Later` if it may pass
+           )->DownloadError: # `RetryLater` if it may pass
     "The exception for an HTTP `status`: what it means for `card`, and what to do"
     contest,later = card.kind=='competition', status==429 or status>=500
     s = _RULES if contest and status==403 else _REFUSALS.get(min(status,500), _UNKNOWN)
     msg = f"{status} from Kaggle: " + s.format(where=where, url=kaggle_url(card), slug=card.kaggle,
         what='competition' if contest else 'data set', pause=f"{wait:.0f} seconds" if wait else "a few minutes")
-    return Later(msg, wait) if later else DownloadError(msg)
+    return RetryLater(msg, wait) if later else DownloadError(msg)
 
 # %% ../../nbs/34_data.kaggle.ipynb #96f703d6
 def _retry_after(headers):
@@ -259,9 +259,9 @@ def _explain(e, card, where):
     if r is not None:
         status,wait = _status(r),_retry_after(r.headers)
         if not r.history or status>=500: return refusal(card, status, where, wait)
-        return Later(f"the store behind Kaggle refused its link ({status}): call again", wait)
+        return RetryLater(f"the store behind Kaggle refused its link ({status}): call again", wait)
     if isinstance(e, (requests.ConnectionError, requests.Timeout)):
-        return Later(f"cannot reach Kaggle ({type(e).__name__}): check the network or the proxy (HTTPS_PROXY); "
+        return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): check the network or the proxy (HTTPS_PROXY); "
                      "in a Kaggle notebook, switch Internet on", offline=True)
     return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): a login page or a proxy may stand "
                          "between, or `pip install -U kaggle` is due")
@@ -317,7 +317,7 @@ def _rest(r, have, mark):
     r = s.send(q, timeout=TIMEOUT, **s.merge_environment_settings(q.url, {}, True, None, None))
     want = f"bytes {have}-{mark['size']-1}/{mark['size']}"
     if r.status_code==200 or r.status_code==206 and r.headers.get('Content-Range')==want: return r
-    raise Later(f"the server refused to continue at byte {have:,} ({r.status_code})", _retry_after(r.headers))
+    raise RetryLater(f"the server refused to continue at byte {have:,} ({r.status_code})", _retry_after(r.headers))
 
 # %% ../../nbs/34_data.kaggle.ipynb #d34a6120
 def _receive(r, part, tag):
@@ -333,16 +333,16 @@ def _receive(r, part, tag):
     bar = progress(total=mark['size'], initial=have, what=tag, unit='B', unit_scale=True)
     with r, open(part,'ab') as f, bar:
         for b in r.iter_content(1<<16): f.write(b); bar.update(len(b))
-    if mark['size'] not in (None, part.stat().st_size): raise Later("the connection broke: call again to continue")
+    if mark['size'] not in (None, part.stat().st_size): raise RetryLater("the connection broke: call again to continue")
 
 # %% ../../nbs/34_data.kaggle.ipynb #bfbb99c5
 def _try(ask, part, tag):
-    "One attempt; the connection's troubles become `Later`"
+    "One attempt; the connection's troubles become `RetryLater`"
     import requests
     r = ask()
     try: _receive(r, part, tag)
     except requests.RequestException as e:
-        raise Later(f"the connection broke ({type(e).__name__}): call again to continue where it stopped") from e
+        raise RetryLater(f"the connection broke ({type(e).__name__}): call again to continue where it stopped") from e
     return part
 
 # %% ../../nbs/34_data.kaggle.ipynb #851623b8
@@ -359,7 +359,7 @@ def fetch(ask, # called without arguments for each attempt; gives a streaming `r
     most = size()
     while True:
         try: return _try(ask, part, tag)
-        except Later as e:
+        except RetryLater as e:
             k = 0 if size()>most else k+1
             wait = min(pause*2**k, 30) if e.wait is None else e.wait
             if k>=tries or wait>patience or (e.offline and first): raise

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from ..core import DataError, LeakError, say, whole_file
-from .catalog import demand_trainable, splits
+from .catalog import check_trainable, splits
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
 def shared_patients(df # frame with `patient` and `split`
@@ -98,7 +98,7 @@ def _demand_splittable(df, shares, by):
         raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
     if any(o<0 for o in shares.values()) or sum(shares.values())>=1:
         raise DataError(f"valid and test are shares of the patients and must leave some to train: {shares}")
-    demand_trainable(df, by)
+    check_trainable(df, by)
     sides = ['train', *(k for k,v in shares.items() if v)]
     if (n := df.patient.nunique())<len(sides):
         raise DataError(f"{n} patients are too few for {', '.join(sides)}: one each is least")

@@ -19,7 +19,7 @@ from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of
 from .heatmap import overlay
 from .occlusion import (_batches, _images, _joined_maps, _names, _net, _readout, _scores, _targets,
-                                             _unit, held_still, occlusion)
+                                             _unit, eval_mode, occlusion)
 
 # %% ../../nbs/54_explain.attribution.ipynb #4293074e
 @dataclass(repr=False, eq=False)
@@ -42,7 +42,7 @@ def _asking(net, device=None):
     "Hold `net` still, with gradients for what asks for them, but not for its weights"
     params = [p for p in net.parameters() if p.requires_grad]
     try:
-        with held_still(net, device) as dev, torch.inference_mode(False), torch.enable_grad():
+        with eval_mode(net, device) as dev, torch.inference_mode(False), torch.enable_grad():
             for p in params: p.requires_grad_(False)
             yield dev
     finally:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['read_answers', 'pick_images', 'map_window', 'map_figure', 'eye_view', 'is_fundus', 'where_to_cover', 'truth_mask',
-           'map_text', 'map_section', 'unique_stems', 'explain_images', 'surest', 'plot_surest', 'EyeInterpretation']
+           'map_text', 'map_section', 'unique_stems', 'explain_images', 'most_confident', 'plot_most_confident',
+           'EyeInterpretation']
 
 # %% ../../nbs/56_explain.maps.ipynb #485ba49a
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
@@ -16,7 +17,7 @@ from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
-from ..vision.learner import answer_of, input_size
+from ..vision.learner import output_of, input_size
 from ..score.scores import kind_of
 from .heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .attribution import METHODS
@@ -232,7 +233,7 @@ def _make_maps(learn, paths, files, settings, fill, bs):
         save_overlay(f.with_suffix('.png'), eye_view(learn, p), d['map'][_named_class(learn, d)])
     return made
 
-def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(answer_of(learn).names)]))
+def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(output_of(learn).names)]))
 
 # %% ../../nbs/56_explain.maps.ipynb #f4fa9e1b
 def _row_of(learn, path, f, d):
@@ -270,7 +271,7 @@ def explain_images(learn:Learner, # a trained net
     return pd.DataFrame(rows)
 
 # %% ../../nbs/56_explain.maps.ipynb #13291cda
-def surest(preds:pd.DataFrame, # path, target and `p_<class>` columns
+def most_confident(preds:pd.DataFrame, # path, target and `p_<class>` columns
            n:int=2 # images of each kind and class
           )->pd.DataFrame: # with guess, p (of the guess) and right; class by class, right ones first
     "Of each true class the `n` images that were read right most surely, and the `n` read wrong; raises `DataError`"
@@ -283,7 +284,7 @@ def surest(preds:pd.DataFrame, # path, target and `p_<class>` columns
     return t.groupby(['target','right'], sort=False).head(n).reset_index(drop=True)
 
 # %% ../../nbs/56_explain.maps.ipynb #8004bb93
-def plot_surest(learn:Learner, # a trained net
+def plot_most_confident(learn:Learner, # a trained net
                 preds:pd.DataFrame, # predictions, paths below `root`
                 root, # the data's folder
                 n:int=2, # images of each kind and class
@@ -291,7 +292,7 @@ def plot_surest(learn:Learner, # a trained net
                 **kwargs # further arguments of `Learner.occlude`: window, stride, fill, ...
                ): # matplotlib axes [classes,2n]
     "Draw maps of the surest right and wrong answers, class by class"
-    t = surest(preds, n)
+    t = most_confident(preds, n)
     w,st = map_window(input_size(learn))
     paths = [str(Path(root)/o) for o in t.path]
     om = learn.occlude(paths, **{'window':w, 'stride':st, 'inside':where_to_cover(learn), **kwargs})

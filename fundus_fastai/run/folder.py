@@ -4,24 +4,24 @@
 
 # %% auto #0
 __all__ = ['LEAKY', 'run_files', 'load_frame', 'split_frame', 'split_note', 'check_run', 'start_run', 'make_learner', 'number',
-           'fit_run', 'demand_known', 'predict_rows', 'validate', 'validation', 'kind_for', 'choose', 'score_run',
-           'same_names', 'unseen']
+           'fit_run', 'check_known', 'predict_rows', 'validate', 'validation', 'kind_for', 'choose', 'score_run',
+           'same_names', 'drop_seen_patients']
 
 # %% ../../nbs/60_run.folder.ipynb #485ba49a
 import shutil
 import numpy as np, pandas as pd
 from pathlib import Path
 from ..core import DataError, LeakError, fresh_dir, one_of, read_json, say, whole_file, write_json
-from ..image.read import demand_images
+from ..image.read import check_readable
 from ..image.recipe import field_remark
-from ..data.catalog import demand_trainable
+from ..data.catalog import check_trainable
 from ..data.audit import same_bytes
 from ..data.splits import published_split, read_split, relative_paths, split_patients
 from ..data.load import open_data
 from ..data.targets import _names, rarest_label
 from ..vision.tasks import get_task
 from fastai.vision.all import Learner
-from ..vision.learner import TerminalProgress, answer_of, eye_learner, find_net, one_cycle_plan
+from ..vision.learner import TerminalProgress, output_of, eye_learner, find_net, one_cycle_plan
 from ..score.scores import read_predictions
 from ..score.grades import fill_cuts
 from ..score.patients import operating_points, score_as
@@ -45,8 +45,8 @@ def load_frame(task, # name of a task
     else: df = open_data(data, **kwargs)
     df,read = task.frame(df, label),dict(images=len(df), patients=df.patient.nunique())
     df.attrs['read'] = read # before any image was left out, for the report
-    demand_images(df, look=field_remark if task.image=='fundus' else None, strict=strict)
-    return demand_trainable(df) if learnable else df
+    check_readable(df, look=field_remark if task.image=='fundus' else None, strict=strict)
+    return check_trainable(df) if learnable else df
 
 # %% ../../nbs/60_run.folder.ipynb #a332f761
 def _tied(df):
@@ -181,11 +181,11 @@ def _keep_history(hist, out):
     return hist
 
 # %% ../../nbs/60_run.folder.ipynb #307b5c8f
-def demand_known(learn:Learner, # a trained net
+def check_known(learn:Learner, # a trained net
                  df # with the target
                 )->list: # names of the net's answers
     "Raise `DataError` if `df` has labels that the net does not know"
-    answer = answer_of(learn)
+    answer = output_of(learn)
     answer.check(df)
     return answer.names
 
@@ -207,7 +207,7 @@ def predict_rows(learn:Learner, # a trained net
                  workers:int=None # loader processes (default: `default_workers`)
                 )->pd.DataFrame: # as `predictions.csv` holds it
     "Predict the rows of `df`; paths are told as seen from `root`"
-    demand_known(learn, df)
+    check_known(learn, df)
     preds = _as_written(learn.predict_frame(df, label='label', workers=workers))
     return preds.assign(path=relative_paths(df, root).to_numpy(), **{c:df[c].to_numpy() for c in _extras(df)})
 
@@ -234,7 +234,7 @@ def kind_for(learn:Learner, # a trained net
              task # name of its task, if it has one
             )->str: # as for `score_as`
     "The kind of scores for the answers of `learn`: classes that are steps of a scale are grades"
-    kind = answer_of(learn).kind
+    kind = output_of(learn).kind
     return 'grades' if kind=='category' and task and get_task(task).graded else kind
 
 # %% ../../nbs/60_run.folder.ipynb #de79489a
@@ -278,7 +278,7 @@ def same_names(a:pd.Series, # paths
     return a.map(lambda p: ('/' in p and p in parts) or bool(ends(p) & full)).astype(bool)
 
 # %% ../../nbs/60_run.folder.ipynb #052bcda3
-def unseen(df, # the frame to evaluate on
+def drop_seen_patients(df, # the frame to evaluate on
            run, # run folder
            allow_leak:bool=False # evaluate on familiar patients all the same
           )->pd.DataFrame:

@@ -15,7 +15,7 @@ from ..vision.probe import refit_readout
 from ..vision.learner import input_size
 from ..vision.model import save_model
 from ..explain.maps import map_section
-from .folder import choose, demand_known, make_learner, score_run, split_note, start_run, validate
+from .folder import choose, check_known, make_learner, score_run, split_note, start_run, validate
 from .report import split_table, write_pages
 
 # %% ../../nbs/62_run.train.ipynb #d8d7136a
@@ -29,7 +29,7 @@ def run_learner(df, # with `split`, and the target as `load_frame` leaves it
     "The untrained `Learner` of a run, the same for the same seed; raises `DataError` for labels that it cannot learn"
     set_seed(o['seed']) # of the first weights
     learn = make_learner(df, task, workers=workers, **{k:o[k] for k in _of_net})
-    demand_known(learn, df) # a class that stands in the test rows only
+    check_known(learn, df) # a class that stands in the test rows only
     return learn
 
 # %% ../../nbs/62_run.train.ipynb #12057fe1

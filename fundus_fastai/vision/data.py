@@ -13,7 +13,7 @@ from fastai.vision.all import *
 from ..core import DataError, say
 from ..image.read import read_image
 from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, square_resize
-from .outputs import Category
+from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
 class TensorOct(TensorImageBW):
@@ -96,7 +96,7 @@ class OpenEye(Transform):
     def __repr__(self): return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e
-def eye_block(answer, # an `Answer`: what the net is to say
+def eye_block(answer, # an `Output`: what the net is to say
               image:str='oct', # kind of image: 'oct' or 'fundus'
               size:int=224, # side of the square net input in pixels
               aug:bool=True, # augment training batches
@@ -126,12 +126,12 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
             balance:bool=False, # draw training images so that rare classes and labels are seen as often as common ones
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `answer` is not given
-            answer=None, # an `Answer` (default: one of the classes in the label column)
+            answer=None, # an `Output` (default: one of the classes in the label column)
             **kwargs
            )->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
     both,n = _sides(df if label=='label' else df.assign(label=df[label]))
-    answer = answer or Category.learn(both)
+    answer = answer or ClassOutput.learn(both)
     block = eye_block(answer, **kwargs)
     kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers, device=device)
     if balance:

@@ -14,8 +14,8 @@ from .. import __version__
 from ..core import EyeError, ModelError, read_json, sha256, whole_file, write_json
 from .tasks import get_task
 from ..image.recipe import as_recipe
-from .outputs import Category, answer_from
-from .learner import _head_args, answer_of, eye_learner, input_size
+from .outputs import ClassOutput, output_from
+from .learner import _head_args, output_of, eye_learner, input_size
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image without a recipe, 2 has both
@@ -36,7 +36,7 @@ def save_model(learn, # from `eye_learner`
     size = size or input_size(learn)
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
-    answer,recipe = answer_of(learn),str(getattr(getattr(learn.dls, 'opener', None), 'recipe', ''))
+    answer,recipe = output_of(learn),str(getattr(getattr(learn.dls, 'opener', None), 'recipe', ''))
     plain = answer.kind=='category' and not recipe and 'taps' not in learn.eye
     what = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
                 task=get_task(task).name)
@@ -99,7 +99,7 @@ def _stand_in(answer):
     return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind=='multilabel' else df
 
 # %% ../../nbs/46_vision.model.ipynb #e2073d16
-def _answer(cfg): return answer_from(cfg['answer']) if 'answer' in cfg else Category(cfg['classes'])
+def _answer(cfg): return output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
 
 # %% ../../nbs/46_vision.model.ipynb #6adeafe8
 def _recipe(cfg):

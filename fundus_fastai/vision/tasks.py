@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from fastai.vision.all import *
 from ..core import DataError, one_of, say
-from .outputs import Answer, Both, Category, MultiLabel, Number, Ordered
+from .outputs import Output, BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
 from ..data.targets import *
 from .data import eye_dls
 
@@ -22,7 +22,7 @@ class Task:
     question:str # the question in words
     data:str # the card whose data is the default
     target:callable=class_target # frame -> frame with the target in `label`
-    answer_type:type=Category # the kind of answer
+    answer_type:type=ClassOutput # the kind of answer
     image:str='fundus' # kind of image: 'oct' or 'fundus'
     size:int=None # side of the input in pixels, where the user says nothing (default: the net's own)
     column:str=None # the column that a CSV is asked for, where the user names none
@@ -53,7 +53,7 @@ oct_task = add_task(Task('oct', 'Which disease does this OCT B-scan show?', 'ker
 # %% ../../nbs/43_vision.tasks.ipynb #40cf8c93
 add_task(Task('anomaly', 'Is this eye normal?', 'vietai2020', normal_target, recipe='color'))
 add_task(Task('disease', 'Which disease does this eye have?', 'vietai2020', single_target, recipe='color'))
-add_task(Task('diseases', 'Which diseases does this eye show?', 'vietai2020', labels_target, MultiLabel,
+add_task(Task('diseases', 'Which diseases does this eye show?', 'vietai2020', labels_target, LabelsOutput,
               recipe='color'));
 
 # %% ../../nbs/43_vision.tasks.ipynb #e87e0ad8
@@ -62,16 +62,16 @@ _who = ("Sex and age are asked to learn what the retina shows, not to identify, 
 
 add_task(Task('sex', "Is this a woman's or a man's eye?", 'odir5k', sex_target, column='sex',
               recipe='color', fit='readout', size=300, note=_who))
-add_task(Task('age', 'How old is the owner of this eye, in years?', 'odir5k', age_target, Number, column='age',
+add_task(Task('age', 'How old is the owner of this eye, in years?', 'odir5k', age_target, NumberOutput, column='age',
               recipe='color', fit='readout', size=300, note=_who))
-add_task(Task('sex_age', 'Whose eye is this: which sex, which age?', 'odir5k', sex_age_target, Both, column='sex',
+add_task(Task('sex_age', 'Whose eye is this: which sex, which age?', 'odir5k', sex_age_target, BothOutput, column='sex',
               recipe='color', fit='readout', size=300, note=_who));
 
 # %% ../../nbs/43_vision.tasks.ipynb #9651ea43
 add_task(Task('dr', 'How far has diabetic retinopathy come, grade 0 to 4?', 'eyepacs', grade_target, column='grade',
               recipe='color', graded=True))
 add_task(Task('dr_ordered', 'How far has diabetic retinopathy come, as a point on the scale from 0 to 4?', 'eyepacs',
-              grade_number_target, Ordered, column='grade', recipe='color', graded=True));
+              grade_number_target, OrderedOutput, column='grade', recipe='color', graded=True));
 
 # %% ../../nbs/43_vision.tasks.ipynb #b7ec4127
 add_task(Task('laterality', 'Is this a left or a right eye?', 'odir5k', side_target, column='eye', recipe='color',
@@ -90,7 +90,7 @@ def frame(self:Task,
 @patch
 def answer(self:Task,
            df # as from `frame`, with `split`
-          )->Answer:
+          )->Output:
     "What a net is to say, read from training and validation rows; raises `DataError` for a class that no net can learn"
     rows = df[df.split.isin(['train','valid'])] if 'split' in df else df
     a = self.answer_type.learn(rows, grade_steps(rows.label) if self.graded and self.kind=='category' else None)
