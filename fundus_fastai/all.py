@@ -40,6 +40,7 @@ from .vision.tasks import *
 from .vision.probe import *
 from .vision.learner import *
 from .vision.model import *
+from .vision.steps import *
 from .vision.profile import *
 from .explain.windows import *
 from .explain.heatmap import *

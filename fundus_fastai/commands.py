@@ -77,7 +77,7 @@ def _audited(data, run, csv, **opts):
 # %% ../nbs/97_commands.ipynb #15731f8d
 def _check_numbers(lr, **numbers):
     "Raise `DataError` for an option below the least it may be: `epochs=(0, 1)` complains"
-    from fundus_fastai.run.folder import number
+    from fundus_fastai.vision.steps import number
     for k,(v,least) in numbers.items():
         if v is not None and v<least: raise DataError(f"--{k.replace('_','-')} is to be at least {least}, not {v}")
     if lr not in (None,'find') and not 0<number(lr, '--lr')<float('inf'):
@@ -101,9 +101,9 @@ def _start(task, arch, weights, balance, recipe, fit, out, resume, force):
 # %% ../nbs/97_commands.ipynb #631ae430
 def _dealt(df, task, how, seed, allow_leak):
     "The frame with its split; several labels are dealt by the rarest"
-    from fundus_fastai.run import folder as runs
-    by = 'rarest' if runs.get_task(task).kind=='multilabel' else 'label'
-    return runs.split_frame(df, how, seed, allow_leak, by)
+    from fundus_fastai.vision import steps
+    by = 'rarest' if steps.get_task(task).kind=='multilabel' else 'label'
+    return steps.split_frame(df, how, seed, allow_leak, by)
 
 def _done(out):
     "Is the run finished? Says so"
@@ -149,8 +149,8 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
                    workers=(workers,0), seed=(seed,0))
     out = _start(task, arch, weights, balance, recipe, fit, out, resume, force)
     if resume and _done(out): return _show(out)
-    from fundus_fastai.run import folder as runs
-    df = runs.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient,
+    from fundus_fastai.vision import steps
+    df = steps.load_frame(task, data, True, images=images, path_col=path_col, label=label, patient=patient,
                          patients=patients, seed=seed, strict=strict)
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
     df,fit = _dealt(df, task, how, seed, allow_leak),fit or _fit(task, weights)
@@ -162,7 +162,7 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
 def _train(out, task, df, o, workers, resume, force, maps, allow_leak):
     "Begin, fit and finish a run"
     import shutil
-    from fundus_fastai.run.folder import fit_run
+    from fundus_fastai.vision.steps import fit_run
     from fundus_fastai.run.train import begin_run, finish_run, run_info
     learn = begin_run(out, df, task, o, resume, force, workers, allow_leak)
     hist = fit_run(learn, out, o['epochs'], o['freeze_epochs'], o['lr'], o['seed'], resume, run_info(df, task, o))
@@ -190,9 +190,9 @@ def report(run:str, # run folder, or the folder of an evaluation
 # %% ../nbs/97_commands.ipynb #3766a511
 def _frame_for(learn, data, images, path_col, label, patient, patients, seed, strict):
     "Data for a trained net; phantoms as in its training where nothing else is said"
-    from fundus_fastai.run import folder as runs
+    from fundus_fastai.vision import steps
     old = learn.config.get('training', {})
-    return runs.load_frame(learn.config['task'], data, images=images, path_col=path_col, label=label, patient=patient,
+    return steps.load_frame(learn.config['task'], data, images=images, path_col=path_col, label=label, patient=patient,
                            strict=strict, patients=old.get('patients', 80) if patients is None else patients,
                            seed=old.get('seed', 42) if seed is None else seed)
 
@@ -213,6 +213,7 @@ def evaluate(run:str, # run folder
             ):
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     from fundus_fastai.run import folder as runs
+    from fundus_fastai.vision import steps
     from fundus_fastai.vision.model import load_model
     from fundus_fastai.run.train import publish_run
     learn = load_model(run)
@@ -221,7 +222,7 @@ def evaluate(run:str, # run folder
     if (out/'model.safetensors').exists(): raise DataError(f"{out} holds a model: name another folder with --out")
     df = _frame_for(learn, data, images, path_col, label, patient, patients, seed, strict)
     df = runs.drop_seen_patients(df, run, allow_leak).assign(split='test')
-    runs.check_known(learn, df)
+    steps.check_known(learn, df)
     note = runs.split_note(df, allow_leak)
     if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
@@ -292,7 +293,7 @@ def explain(run:str, # run folder
     from fundus_fastai.explain.attribution import METHODS
     one_of(method, METHODS, 'method')
     from fundus_fastai.explain.maps import explain_images
-    from fundus_fastai.run.folder import number
+    from fundus_fastai.vision.steps import number
     from fundus_fastai.vision.model import load_model
     learn = load_model(run)
     files,bad = _images(images, learn)
@@ -380,12 +381,12 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
 # %% ../nbs/97_commands.ipynb #6ecd07bb
 def _to_compare(task, data, archs, out, recipe, split, allow_leak, opts, read):
     "The frame with its split; options are checked before an image is read"
-    from fundus_fastai.run import folder as runs
+    from fundus_fastai.vision import steps
     from fundus_fastai.run.compare import check_options
     from fundus_fastai.image.recipe import as_recipe
     as_recipe(None if recipe=='none' else recipe)
     seed = check_options(task, archs, out, **opts)[2][0]
-    df = runs.load_frame(task, data, True, seed=seed, **read)
+    df = steps.load_frame(task, data, True, seed=seed, **read)
     how = out/'split.csv' if opts['resume'] and (out/'split.csv').exists() else split
     return _dealt(df, task, how, seed, allow_leak)
 

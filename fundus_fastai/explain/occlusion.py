@@ -21,7 +21,8 @@ from tqdm import tqdm
 from fastcore.basics import patch
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of, progress, whole_file
-from .windows import _geometry, _pair, changed, filled, in_field, spread, window_kinds, window_starts
+from .windows import (_geometry, _pair, changed, filled,
+    in_field, spread, window_kinds, window_starts)
 from .windowed import Shared, Windowed, dense, fold_batchnorm
 
 # %% ../../nbs/53_explain.occlusion.ipynb #bd1981bf

@@ -15,8 +15,10 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 from ..core import DataError, one_of, read_json
-from .scores import Scores, _arrays, _axes, _few, _mark, check_predictions, kind_of, read_predictions
-from .metrics import Estimate, _share, class_metrics, cohen_kappa, confusion, patient_bootstrap, wilson
+from .scores import (Scores, _arrays, _axes, _few,
+    _mark, check_predictions, kind_of, read_predictions)
+from .metrics import (Estimate, _share, class_metrics, cohen_kappa,
+    confusion, patient_bootstrap, wilson)
 from .multilabel import _labels, label_metrics, label_names
 from .regression import number_metrics
 from .patients import _answers, _spread, _squash, combine_eyes, operating_points, score_as

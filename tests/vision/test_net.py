@@ -1,7 +1,7 @@
 "What only the real hub can tell: run weekly, with --flags net"
 import pytest, torch
 from fastai.torch_core import set_seed
-from test_learner import noise_dls
+from vision.test_learner import noise_dls
 from fundus_fastai.vision.learner import eye_learner
 
 def body(arch, seed):

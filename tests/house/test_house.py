@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import fundus_fastai
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LIB = Path(fundus_fastai.__file__).parent
 sys.path.insert(0, str(ROOT/'.ci'))
 from links import badge, install, notebooks, settings

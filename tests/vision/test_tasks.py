@@ -6,7 +6,7 @@ from fundus_fastai.vision.outputs import output_from, balances, kinds, label_wei
 from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.image.read import read_image
 from fundus_fastai.image.recipe import as_recipe
-from fundus_fastai.run.folder import load_frame, make_learner, split_frame
+from fundus_fastai.vision.steps import load_frame, make_learner, split_frame
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.tasks import get_task, tasks
 from fundus_fastai.commands import train

@@ -12,7 +12,7 @@ from fundus_fastai.explain.faithful import BASELINE_MAPS
 from fundus_fastai.run.benchmark import (MEASURES, DEFAULT_METHODS, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
     plot_trial_maps, read_mask, save_trial, summarize, trial_ways, try_methods)
 from fundus_fastai.explain.maps import eye_view, truth_mask
-from fundus_fastai.run.folder import load_frame, make_learner, split_frame
+from fundus_fastai.vision.steps import load_frame, make_learner, split_frame
 
 torch.set_num_threads(1)
 OPTS = dict(methods=dict(occlusion=('occlusion', dict(window=16, stride=16, progress=False)), cam=('grad_cam', {})), steps=4, broken=2,

@@ -8,7 +8,7 @@ from fundus_fastai.run.compare import (METRICS, SIXTEEN, Comparison, compare_net
 from fundus_fastai.vision.profile import epochs_that_fit, images_a_second, net_facts
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
 from fundus_fastai.score.scores import read_predictions
-from fundus_fastai.run.folder import load_frame, split_frame
+from fundus_fastai.vision.steps import load_frame, split_frame
 from fundus_fastai.vision.model import load_model, read_config
 
 torch.set_num_threads(1)

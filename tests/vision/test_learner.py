@@ -7,7 +7,7 @@ from fastai.data.transforms import Normalize
 from huggingface_hub import close_session
 from safetensors.torch import load_file, save_file
 from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
-from fundus_fastai.run.folder import fit_run, make_learner
+from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner, find_net, find_weights, one_cycle_plan

@@ -7,12 +7,12 @@ from PIL import Image
 from fundus_fastai import __version__
 from fundus_fastai.core import DataError, DownloadError, EyeError, LeakError, write_json
 from fundus_fastai.image.read import check_images, check_readable, read_image
-from fundus_fastai.data import read as reading, open as opened
+from fundus_fastai.data import read as reading, load as opened
 from fundus_fastai.data.read import *
 from fundus_fastai.data.catalog import *
 from fundus_fastai.data.splits import *
 from fundus_fastai.data.load import open_data
-from fundus_fastai.run.folder import split_frame
+from fundus_fastai.vision.steps import split_frame
 
 REAL = os.environ.get('FUNDUS_TEST_DATA')
 real = pytest.mark.skipif(not REAL, reason='FUNDUS_TEST_DATA is not set')
