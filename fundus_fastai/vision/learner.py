@@ -437,14 +437,14 @@ def suggest_lr(self:Learner,
 class TerminalProgress(Callback):
     "A bar over the batches and a line an epoch, on stderr"
     order = 65 # after `CheckpointCallback` has its row
-    def before_train(self): self.bar = progress(what=f'epoch {len(self.keeper.rows)+1}', total=len(self.dls.train))
+    def before_train(self): self.bar = progress(what=f'epoch {len(self.checkpoint.rows)+1}', total=len(self.dls.train))
     def after_batch(self):
         if self.training: self.bar.update()
     def after_cancel_epoch(self): self.bar = None
     def after_epoch(self):
         if getattr(self, 'bar', None) is None: return
         self.bar.close()
-        r = dict(self.keeper.rows[-1])
+        r = dict(self.checkpoint.rows[-1])
         stage,n,sec = (r.pop(k) for k in ('stage','epoch','seconds'))
         say(f"  {stage:4} epoch {n+1}: " + '  '.join(f'{k} {v:.3f}' for k,v in r.items()) + f"  ({sec:.0f} s)")
 
