@@ -14,7 +14,8 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from ..core import *
+from ..core import (DownloadError, EyeError, fundus_home, need, progress, read_json, say, sha256,
+                                write_json)
 
 # %% ../../nbs/34_data.kaggle.ipynb #62c87ded
 class BadArchive(DownloadError): "An archive that is damaged, or is no archive"

@@ -8,9 +8,9 @@ __all__ = ['ODIR_LABELS', 'odir_phrases', 'split_keywords', 'odir_labels', 'read
 # %% ../../nbs/31_data.odir.ipynb #50f34392
 import os, re
 import pandas as pd
-from ..core import DataError, say
+from ..core import DataError, few, say
 from .read import (_ages, _images, _key, _mapped, _matched, _not_it, _set_frame, _set_table, _sexes,
-                                     _some, _tell_labels, _under, _zero_one)
+                                     _tell_labels, _under, _zero_one)
 
 # %% ../../nbs/31_data.odir.ipynb #87f81b8c
 ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration','hypertension','myopia',
@@ -100,7 +100,7 @@ def _odir_rows(raw, src):
     side = raw.filename.str.extract(r'(?i)_(left|right)\.', expand=False).str.lower()
     if side.isna().any():
         raise DataError(f"{src}: {side.isna().sum()} file names tell no eye (expected <ID>_left.jpg): "
-                        f"{_some(raw.filename[side.isna()])}")
+                        f"{few(raw.filename[side.isna()])}")
     df = pd.DataFrame({'key':_key(raw.filename), 'patient':raw.ID.str.strip(), 'eye':side.map({'left':'L','right':'R'}),
         'sex':_mapped(raw['Patient Sex'], _sexes, 'sex'), 'age':raw['Patient Age'],
         'keywords':raw['Left-Diagnostic Keywords'].where(side=='left', raw['Right-Diagnostic Keywords'])})
@@ -122,11 +122,11 @@ def _odir_eyes(df, src):
     unknown = read.unknown.explode().dropna().value_counts()
     for k,n in unknown.items(): say(f"{src}: nobody has told us what {k!r} means ({n} images): counted as 'other'")
     if (none := ~read.eye).any(): say(f"{src}: {none.sum()} of {len(df)} pictures show no retina "
-                                      f"({_some(read.quality[none].unique())}) and are left out")
+                                      f"({few(read.quality[none].unique())}) and are left out")
     labels = pd.DataFrame([o or {} for o in read.labels], index=df.index, columns=list(ODIR_LABELS)).astype('Int64')
     df = df.join(labels).assign(grade=read.grade.astype('Int64'), quality=read.quality)[read.eye.astype(bool)]
     if (empty := df.normal.isna()).any(): say(f"{src}: {empty.sum()} of {len(df)} eyes have only a remark about "
-        f"the picture ({_some(df.quality[empty].unique())}): their labels stay empty")
+        f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
     return df if empty.any() else df.astype(dict.fromkeys(ODIR_LABELS, 'int64'))
 
 # %% ../../nbs/31_data.odir.ipynb #9c30b614

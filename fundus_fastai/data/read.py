@@ -9,7 +9,7 @@ __all__ = ['splits', 'read_kermany', 'read_folder', 'read_csv']
 import io, os, re
 from pathlib import Path
 import pandas as pd
-from ..core import DataError, EyeError, one_of, say
+from ..core import DataError, EyeError, few, one_of, say
 from ..image.read import suffixes
 
 # %% ../../nbs/30_data.read.ipynb #cfbea73b
@@ -19,12 +19,6 @@ _not_ours = {'__MACOSX', 'chest_xray'}
 def _stop(e):
     "What `os.walk` does with a folder that may not be read: left alone, it would pass over it"
     raise DataError(f"{e.filename} cannot be read ({e.strerror}): allow it, or leave it out of the data") from None
-
-# %% ../../nbs/30_data.read.ipynb #8c6162a1
-def _some(names, k=3):
-    "The first `k` of `names`, for a sentence"
-    names = list(names)
-    return ', '.join(map(str,names[:k])) + (', ...' if len(names)>k else '')
 
 # %% ../../nbs/30_data.read.ipynb #905e25f4
 def _files(root, pattern):
@@ -40,7 +34,7 @@ def _packed(root):
     "A clause about archives under `root` that nobody has unpacked yet, or nothing"
     found = [os.path.relpath(o, root) for o in _files(root, r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?')]
     if not found: return ''
-    return f"; still packed there: {_some(found)} (7z x {found[0]} unpacks it, with all its pieces)"
+    return f"; still packed there: {few(found)} (7z x {found[0]} unpacks it, with all its pieces)"
 
 # %% ../../nbs/30_data.read.ipynb #3bb9370d
 def _walk(root):
@@ -86,7 +80,7 @@ def _place(folder):
 # %% ../../nbs/30_data.read.ipynb #3e8bbd10
 def _tell(bad, what, names):
     "Say how many are `bad`, what that means, and some of their `names`"
-    if bad.any(): say(f"{bad.sum()} of {len(bad)} {what}: {_some(names[bad])}")
+    if bad.any(): say(f"{bad.sum()} of {len(bad)} {what}: {few(names[bad])}")
 
 # %% ../../nbs/30_data.read.ipynb #2df0a33f
 def _under(path, root): return path.map(lambda p: os.path.relpath(p, root).replace(os.sep, '/'))
@@ -231,7 +225,7 @@ def _missing(s): return s.isna() | s.str.strip().str.lower().isin(['','nan','na'
 def _demand_filled(s, src):
     "Raise `DataError` with the first rows if values are missing in the column `s` of the CSV `src`"
     if (bad := _missing(s)).any():
-        rows = _some(s.index[bad]+2)
+        rows = few(s.index[bad]+2)
         raise DataError(f"{src}: {bad.sum()} of {len(s)} rows have no {s.name!r} (row {rows}): fill in or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #29b78355
@@ -265,7 +259,7 @@ def _locate(names, src, images=None):
     lost = found[best].isna()
     where = f"{folders[best]} (name another folder with --images DIR)"
     if lost.any():
-        raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {where}: {_some(names[lost], 5)}")
+        raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {where}: {few(names[lost], 5)}")
     if best: say(f"{src}: images are taken from {folders[best]}")
     return found[best]
 
@@ -284,7 +278,7 @@ def _zero_one(raw, cols, src):
         v = raw[c].str.strip().str.replace(r'\.0*$', '', regex=True)
         odd = v[~_missing(v) & ~v.isin(['0','1'])]
         if len(odd): raise DataError(f"{src}: the label column {c!r} is to hold 0 and 1, and holds "
-                                     f"{_some(sorted(odd.unique()), 5)} (row {_some(odd.index+2)})")
+                                     f"{few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
         n = pd.to_numeric(v.where(v.isin(['0','1']))).astype('Int64')
         res[c] = n if n.isna().any() else n.astype('int64')
     return res
@@ -295,7 +289,7 @@ def _tell_labels(df, names, src):
     none = df[list(names)].fillna(0).sum(axis=1).eq(0) & df[list(names)].notna().all(axis=1)
     if none.any(): say(f"{src}: {none.sum()} of {len(df)} images have none of the {len(names)} labels")
     absent = [o for o in names if not df[o].fillna(0).any()]
-    if absent: say(f"{src}: no image has the label {_some(absent, 9)}")
+    if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #6f74a1a2
 def _known(raw, cols, src):
@@ -414,7 +408,7 @@ def _rows_once(df, on, src):
     clash = df[df.duplicated(on, keep=False)]
     if clash.empty: return df.reset_index(drop=True)
     raise DataError(f"{src}: {len(clash)} rows say different things of the same image: "
-                    f"{_some(clash[on[-1]].unique())}; correct or remove them")
+                    f"{few(clash[on[-1]].unique())}; correct or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #8769cd94
 def _matched(rows, images, src, on=('key',)):
@@ -423,12 +417,12 @@ def _matched(rows, images, src, on=('key',)):
     rows = _rows_once(rows, on, src)
     df = rows.merge(images.drop(columns=[o for o in images if o in rows and o not in on]), on=on, how='left')
     lost = df.path.isna()
-    if lost.all(): raise DataError(f"{src}: none of its {len(df)} images is there: {_some(rows.key)}; "
+    if lost.all(): raise DataError(f"{src}: none of its {len(df)} images is there: {few(rows.key)}; "
                                    f"is the folder complete?{_packed(os.path.dirname(os.path.abspath(src)))}")
-    if lost.any(): say(f"{src}: {lost.sum()} of {len(df)} rows have no image and are left out: {_some(df.key[lost])}")
+    if lost.any(): say(f"{src}: {lost.sum()} of {len(df)} rows have no image and are left out: {few(df.key[lost])}")
     bare = ~images.set_index(on).index.isin(rows.set_index(on).index)
     if bare.any(): say(f"{src}: {bare.sum()} of {len(bare)} images have no row and are left out: "
-                       f"{_some(images.name[bare])}")
+                       f"{few(images.name[bare])}")
     return df[~lost].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #468d23ab
@@ -437,14 +431,14 @@ def _grades(s, src, top=4):
     v = s.str.strip().str.replace(r'\.0*$', '', regex=True)
     odd = v[~_missing(v) & ~v.isin([str(i) for i in range(top+1)])]
     if len(odd): raise DataError(f"{src}: {s.name!r} is to hold the grades 0 to {top}, and holds "
-                                 f"{_some(sorted(odd.unique()), 5)} (row {_some(odd.index+2)})")
+                                 f"{few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
     return pd.to_numeric(v.where(~_missing(v))).astype('Int64')
 
 def _ages(s, least=2):
     "Ages in years, missing where they are no number from `least` to 120, which is said"
     v = pd.to_numeric(s.astype(str).str.strip().str.replace(',', '.'), errors='coerce').astype(float)
     bad = ~v.between(least, 120) & ~_missing(s.astype(str))
-    if bad.any(): say(f"{bad.sum()} of {len(s)} ages are no age ({_some(s[bad].unique())}) and are left empty")
+    if bad.any(): say(f"{bad.sum()} of {len(s)} ages are no age ({few(s[bad].unique())}) and are left empty")
     return v.where(v.between(least, 120))
 
 # %% ../../nbs/30_data.read.ipynb #0f1fa874

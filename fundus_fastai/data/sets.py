@@ -10,9 +10,9 @@ __all__ = ['VIETAI_LABELS', 'DIARET_LESIONS', 'read_vietai', 'read_eyepacs', 're
 import os, re
 from pathlib import Path
 import pandas as pd
-from ..core import DataError, need, say
+from ..core import DataError, few, need, say
 from .read import (_ages, _files, _first, _grades, _has, _images, _joined, _key, _mapped, _matched,
-                                     _missing, _not_it, _sexes, _set_frame, _set_table, _side, _some, _table, _tell,
+                                     _missing, _not_it, _sexes, _set_frame, _set_table, _side, _table, _tell,
                                      _tell_labels, _texts, _walk, _zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
@@ -134,7 +134,7 @@ def read_messidor2(root # a folder with the images, the table of grades and, if 
     if len(pairs): df['patient'] = df.patient.fillna(df.key)
     else: df['patient'] = df.key
     bad = df.quality.ne('')
-    if bad.any(): say(f"{src}: {bad.sum()} of {len(df)} images are ungradable and have no grade: {_some(df.key[bad])}")
+    if bad.any(): say(f"{src}: {bad.sum()} of {len(df)} images are ungradable and have no grade: {few(df.key[bad])}")
     df = df.assign(split=None)
     return _set_frame(df, root, ('macular edema',) if 'macular edema' in df else (), alone=None if len(pairs) else
                       "Messidor-2 without messidor-2.csv (left;right)")
@@ -162,7 +162,7 @@ def read_rfmid(root # the download, unpacked
     parts = [o for o in (_rfmid_part(root, *p) for p in _rfmid_parts.items()) if o is not None]
     if not parts: raise _not_it(root, 'RFMiD', 'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
     labels = ['normal', *(o for o in parts[0] if o not in ('ID','Disease_Risk','normal','key','split'))]
-    if odd := [o for p in parts for o in labels if o not in p]: raise DataError(f"{root}: a part lacks {_some(odd)}")
+    if odd := [o for p in parts for o in labels if o not in p]: raise DataError(f"{root}: a part lacks {few(odd)}")
     df = _matched(pd.concat(parts, ignore_index=True), _images(root, by=['split']), root, ['split','key'])
     _tell_labels(df, labels, root)
     return _set_frame(df.assign(patient=df.split+'/'+df.key), root, labels, alone='RFMiD')

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from ..core import DataError, LeakError, say, whole_file
+from ..core import DataError, LeakError, few, say, whole_file
 from .catalog import check_trainable, splits
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
@@ -24,13 +24,10 @@ def shared_patients(df # frame with `patient` and `split`
     both = {(a,b):sorted(who[a]&who[b]) for a,b in combinations([o for o in splits if o in who], 2)}
     return {k:v for k,v in both.items() if v}
 
-# %% ../../nbs/35_data.splits.ipynb #e7e9cb3f
-def _names(o, k=3): return ', '.join(sorted(map(str, o))[:k]) + (', ...' if len(o)>k else '')
-
 # %% ../../nbs/35_data.splits.ipynb #f53471a5
 def _leaks(df):
     "A sentence for each pair of sides that share patients"
-    return [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: {_names(v, 10)}"
+    return [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: {few(sorted(map(str, v)), 10)}"
             for (a,b),v in shared_patients(df).items()]
 
 # %% ../../nbs/35_data.splits.ipynb #5bdbefd5
@@ -39,7 +36,7 @@ def check_split(df # frame with `patient` and `split`
     "Pass `df` on if no patient is on two sides; raises `LeakError` that names the patients otherwise"
     if 'split' not in df: raise DataError("the table has no column 'split': split_patients makes one")
     if odd := set(df.split.dropna()) - set(splits):
-        raise DataError(f"unknown split {_names(odd)}: expected {', '.join(splits)}")
+        raise DataError(f"unknown split {few(sorted(map(str, odd)))}: expected {', '.join(splits)}")
     if leaks := _leaks(df): raise LeakError('; '.join(leaks))
     return df
 
@@ -137,8 +134,8 @@ def split_patients(df, # frame
         res = df.assign(split=who.patient.map(_deal(strata, shares, np.random.default_rng([seed,k]))))
         if not (lacking := _lacking(res, by, sides)): break
     for c,o in lacking.items(): say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
-    few = [] if _is_number(df[by]) else [c for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
-    if few: say(f"too few patients for one in each of {', '.join(sides)}: {by} {_names(few, 10)}")
+    rare = [] if _is_number(df[by]) else [c for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
+    if rare: say(f"too few patients for one in each of {', '.join(sides)}: {by} {few(sorted(map(str, rare)), 10)}")
     return check_split(res)
 
 # %% ../../nbs/35_data.splits.ipynb #a05b3c58
@@ -183,10 +180,10 @@ def _split_table(path):
     except FileNotFoundError: raise DataError(f"{path} does not exist: save_split makes one") from None
     except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
-        raise DataError(f"{path} lacks the column {_names(lost)}: a split has path, patient and split")
+        raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
     s = s.set_index('path')
     twice,odd = s.index[s.index.duplicated()],s.split[~s.split.isin(splits)]
-    if len(twice): raise DataError(f"{path} names files more than once: {_names(set(twice))}")
+    if len(twice): raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
     if len(odd):
         raise DataError(f"{path}: unknown split {odd.iloc[0]!r} of {odd.index[0]}: expected {', '.join(splits)}")
     return s
@@ -201,13 +198,13 @@ def read_split(path, # CSV of `save_split`
     s,rel = _split_table(path),relative_paths(df, root)
     new,gone = set(rel)-set(s.index),set(s.index)-set(rel)
     if new:
-        raise DataError(f"{len(new)} of {len(df)} images are not in {path}: {_names(new)}; was it made for other data?")
+        raise DataError(f"{len(new)} of {len(df)} images are not in {path}: {few(sorted(new))}; was it made for other data?")
     if gone:
-        raise DataError(f"{len(gone)} of {len(s)} images in {path} are not in the data: {_names(gone)}; restore them")
+        raise DataError(f"{len(gone)} of {len(s)} images in {path} are not in the data: {few(sorted(gone))}; restore them")
     other = rel[rel.map(s.patient)!=df.patient.astype(str)] if 'patient' in s else []
     if len(other):
         raise DataError(f"{path} and the data disagree on the patient of {len(other)} of {len(df)} images: "
-                        f"{_names(other)}; make a new split")
+                        f"{few(sorted(other))}; make a new split")
     df = df.assign(split=rel.map(s.split))
     return df if allow_leak else check_split(df)
 

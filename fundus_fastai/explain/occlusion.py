@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from fastcore.basics import patch
 from fastai.learner import Learner
-from ..core import DataError, EyeError, ModelError, one_of, progress, whole_file
+from ..core import DataError, EyeError, ModelError, is_memory, one_of, progress, whole_file
 from .windows import (_geometry, _pair, changed, filled,
     in_field, spread, window_kinds, window_starts)
 from .windowed import Shared, Windowed, dense, fold_batchnorm
@@ -105,11 +105,6 @@ def eval_mode(net:nn.Module, # any state
         for m,t in modes: m.training = t
         if home and home!=device: net.to(home)
 
-# %% ../../nbs/53_explain.occlusion.ipynb #f42723d9
-def _is_oom(e):
-    "Tell whether `e` says that memory ran out, on a GPU or not"
-    return isinstance(e, torch.OutOfMemoryError) or any(o in str(e) for o in ('out of memory', "can't allocate"))
-
 # %% ../../nbs/53_explain.occlusion.ipynb #84065621
 def in_batches(f, # called as `f(first,last)`, returns a tensor [last-first,...]
                sizes, # of the batches, to begin with
@@ -123,7 +118,7 @@ def in_batches(f, # called as `f(first,last)`, returns a tensor [last-first,...]
             if most and k>most: todo.append(k-most); k = most
             try: y = f(i,i+k)
             except RuntimeError as e:
-                if not _is_oom(e): raise
+                if not is_memory(e): raise
             if y is not None: outs.append(y); i += k; bar.update(k); continue
             if k==1: raise ModelError("out of memory with a single image: use smaller images, or device='cpu'")
             todo.append(k); most = k//2
@@ -227,7 +222,7 @@ class _Ask:
         if self.fast:
             try: return self.one(boxes)
             except Exception as e:
-                if _is_oom(e): self.several,self.n = max(self.several//2, 1),None; raise
+                if is_memory(e): self.several,self.n = max(self.several//2, 1),None; raise
                 why,self.fast,self.run = e,False,None
         s = _scores(self.net, _copies(self.x, self.y, boxes, self.window, self.dev), self.output)
         if self.fast is False: self.tell(why) # it was not the net's own fault, that would have shown

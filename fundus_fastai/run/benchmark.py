@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 import matplotlib.pyplot as plt
 from fastai.learner import Learner
-from ..core import (DataError, LeakError, ModelError, fresh_dir, one_of, progress, say, whole_file,
+from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, progress, say, whole_file,
                                 write_json)
 from ..image.read import read_image
 from ..data.splits import relative_paths
@@ -72,8 +72,8 @@ def demand_masks(paths, # image files
     if twice := sorted(set(stems[stems.duplicated()])):
         raise DataError(f"masks go by file names, and several images are called {', '.join(twice[:5])}")
     if lost := [Path(p).name for p in paths if not _mask_of(masks, p).is_file()]:
-        raise DataError(f"{len(lost)} of {len(stems)} images have no mask <name>.png in {masks}: {', '.join(lost[:5])}"
-                        f"{', ...' if len(lost)>5 else ''}; an image without a lesion needs a black one")
+        raise DataError(f"{len(lost)} of {len(stems)} images have no mask <name>.png in {masks}: {few(lost, 5)}"
+                        f"; an image without a lesion needs a black one")
 
 # %% ../../nbs/65_run.benchmark.ipynb #6b47376b
 def lesion_mask(learn:Learner, # a net

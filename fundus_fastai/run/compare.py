@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 from matplotlib.text import Text
 from scipy.optimize import isotonic_regression
-from ..core import DataError, one_of, read_json, say, whole_file, write_json
+from ..core import DataError, first_line, is_memory, one_of, read_json, say, whole_file, write_json
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task
 from ..vision.learner import find_net, find_weights
@@ -82,15 +82,6 @@ def train_net(run, # folder of this net and seed
     write_json(run/'cost.json', cost|more|dict(minutes=hist.seconds.sum()/60, epochs=len(hist)))
     shutil.rmtree(run/'checkpoints', ignore_errors=True)
 
-# %% ../../nbs/64_run.compare.ipynb #aa28558f
-def _is_memory(e):
-    "Does the error `e` say that memory ran out?"
-    return isinstance(e, (MemoryError,torch.OutOfMemoryError)) or any(o in str(e).lower() for o in
-        ('out of memory', "can't allocate memory", 'not enough memory'))
-
-# %% ../../nbs/64_run.compare.ipynb #aa285001
-def _first_line(e): return (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-
 # %% ../../nbs/64_run.compare.ipynb #aa285002
 def _free():
     "Give memory of a failed net back"
@@ -113,7 +104,7 @@ def _trained(run, df, o, train):
     bs = read_json(p)['bs'] if p.exists() else o['bs']
     while (e := _attempt(run, df, o, bs, train)) is not None:
         _free()
-        if not _is_memory(e): return e
+        if not is_memory(e): return e
         if bs<4: p.unlink(missing_ok=True); return e # another machine may try from the start
         bs //= 2
         say(f"{o['arch']}: out of memory; again with {bs} images a batch")
@@ -141,8 +132,8 @@ def _run_all(out, df, o, archs, seeds, train):
         say(f"{run.name}: {i+1} of {len(todo)}")
         (run/'error.json').unlink(missing_ok=True)
         if (e := _trained(run, df, {**o, 'arch':a, 'seed':s}, train)) is not None:
-            say(f"{run.name} failed: {_first_line(e)}")
-            write_json(run/'error.json', dict(error=f'{type(e).__name__}: {_first_line(e)}'))
+            say(f"{run.name} failed: {first_line(e, 200)}")
+            write_json(run/'error.json', dict(error=f'{type(e).__name__}: {first_line(e, 200)}'))
         _free()
 
 # %% ../../nbs/64_run.compare.ipynb #0748ec05

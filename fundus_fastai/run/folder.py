@@ -11,7 +11,7 @@ import shutil
 import pandas as pd
 from pathlib import Path
 from fastai.vision.all import Learner
-from ..core import DataError, LeakError, fresh_dir, say, whole_file
+from ..core import DataError, LeakError, few, fresh_dir, say, whole_file
 from ..data.splits import relative_paths
 from ..vision.tasks import get_task
 from ..vision.learner import output_of
@@ -137,7 +137,6 @@ def drop_seen_patients(df, # the frame to evaluate on
     if (old.patient==old.path).all() or (df.patient==mine).all(): same |= same_names(mine, seen.path)
     known = sorted(set(df.patient[same]))
     if known and not allow_leak:
-        names = ', '.join(known[:10]) + (', ...' if len(known)>10 else '')
-        raise LeakError(f"{len(known)} patients of this data were trained on: {names}; "
+        raise LeakError(f"{len(known)} patients of this data were trained on: {few(known, 10)}; "
                         "leave them out, or pass --allow-leak if these are other people with the same numbers")
     return df

@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
-from ..core import DataError, whole_file
+from ..core import DataError, few, whole_file
 from ..score.scores import (PHANTOM, Scores, _label, _span, _value, metrics_html,
     most_wrong, plot_confusion,
                                     plot_history, plot_pr, plot_roc)
@@ -325,8 +325,7 @@ def _own_check(split):
     "Patients on both sides, from the split alone"
     n = split.groupby('patient').split.nunique()
     shared = sorted(map(str, n.index[n>1]))
-    few = ', '.join(shared[:5])+(', ...' if len(shared)>5 else '')
-    return pd.DataFrame([dict(check='patients on more than one side', found=len(shared), of=len(n), remark=few)])
+    return pd.DataFrame([dict(check='patients on more than one side', found=len(shared), of=len(n), remark=few(shared, 5))])
 
 def _audit(audit, split):
     "What an audit found, or that none was made"

@@ -11,7 +11,7 @@ import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
 from safetensors.torch import load_file, save_file
 from .. import __version__
-from ..core import EyeError, ModelError, read_json, sha256, whole_file, write_json
+from ..core import EyeError, ModelError, first_line, read_json, sha256, whole_file, write_json
 from .tasks import get_task
 from ..image.recipe import as_recipe
 from .outputs import ClassOutput, output_from
@@ -127,7 +127,7 @@ def load_model(path, # run folder
     except EyeError: raise
     except Exception as e:
         raise ModelError(f"the weights in {path} do not fit {cfg['arch']} as timm {timm.__version__} builds it "
-                         f"(saved with {cfg.get('versions')}): {str(e).splitlines()[0][:160]}") from None
+                         f"(saved with {cfg.get('versions')}): {first_line(e, 160)}") from None
     learn.model.to(dls.device).eval()
     learn.config,learn.eye = cfg,{k:cfg.get(k) for k in learn.eye}
     return learn
