@@ -16,7 +16,7 @@ from fastai.vision.all import *
 from fastai.vision.learner import model_meta
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
-from ..core import DataError, EyeError, ModelError, one_of, progress, read_json, say, whole_file
+from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, read_json, say, whole_file
 from .outputs import Output, ClassOutput
 from .probe import fit_readout, tapped
 from .data import default_workers, eye_dls
@@ -47,11 +47,6 @@ def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', '
     if arch in tv: return Net(arch, 'torchvision', 224, *map(tuple, imagenet_stats))
     one_of(arch, sorted({*timm.list_models(), *tagged, *tv}), 'net')
 
-# %% ../../nbs/45_vision.learner.ipynb #1aba2d45
-def _first_line(e, n=120):
-    "The first line of an exception's text, or its kind where it has none"
-    return (str(e).strip() or type(e).__name__).splitlines()[0][:n]
-
 # %% ../../nbs/45_vision.learner.ipynb #89d98d8f
 def _open_weights(path):
     if path.suffix=='.safetensors': return load_file(path)
@@ -73,7 +68,7 @@ def read_weights(path # `.safetensors`, `.npz`, `.pth`/`.pt`/`.bin`, or a run fo
     if path.is_dir(): path = path/'model.safetensors'
     _demand(path)
     try: sd = dict(_open_weights(path))
-    except Exception as e: raise ModelError(f"cannot read weights from {path.name} ({_first_line(e)}): "
+    except Exception as e: raise ModelError(f"cannot read weights from {path.name} ({first_line(e)}): "
                                             "expected safetensors, .npz, or a .pth that holds tensors only") from None
     for k in ('state_dict','model'): sd = sd[k] if isinstance(sd.get(k), dict) else sd
     return {str(k).removeprefix('module.'):v for k,v in sd.items() if isinstance(v, torch.Tensor)}
@@ -130,7 +125,7 @@ def _promptly(f, seconds=8):
 def _no_file(net, host, e):
     "The sentence for weights that could not be had"
     return ModelError(f"the ImageNet weights of {net.arch} are not on this machine and {host} did not give them "
-                      f"({type(e).__name__}: {_first_line(e)}): connect once, or pass --weights FILE (safetensors, "
+                      f"({type(e).__name__}: {first_line(e)}): connect once, or pass --weights FILE (safetensors, "
                       ".npz, .pth), or --weights none to start from random weights")
 
 # %% ../../nbs/45_vision.learner.ipynb #13738b9e
@@ -209,7 +204,7 @@ def _make(dls, net, kwargs):
     try: return vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
     except Exception as e:
         if net.source=='timm': raise
-        raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({_first_line(e)}): "
+        raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({first_line(e)}): "
                          "take a net of timm") from None
 
 # %% ../../nbs/45_vision.learner.ipynb #fcccdd3f
