@@ -1,23 +1,18 @@
 "Fundus sets: every layout, every bad table, ODIR's words, phantoms through the same parsers, cards and competitions"
 import os, re
 from pathlib import Path
-import numpy as np, pandas as pd, pytest
-from hypothesis import given, settings, strategies as st
+import pandas as pd, pytest
 from fundus_fastai.core import DataError, DownloadError, LeakError, MissingPackage, read_json
 from fundus_fastai.data.read import read_csv
-from fundus_fastai.data.odir import ODIR_LABELS, odir_labels, odir_phrases, read_odir, split_keywords
+from fundus_fastai.data.odir import read_odir
 from fundus_fastai.data.sets import DIARET_LESIONS, VIETAI_LABELS, read_papila
-from fundus_fastai.data.catalog import cards, catalog, get_card, guess_card, make_phantom, read_dataset
+from fundus_fastai.data.catalog import cards, guess_card, read_dataset
 from fundus_fastai.data.kaggle import download
 from fundus_fastai.data.load import open_data
-from fundus_fastai.data.splits import check_split, split_patients
-
-def tables(root, **rows):
-    for f,lines in rows.items():
-        f = Path(root)/f.replace('__','/'); f.parent.mkdir(parents=True, exist_ok=True)
-        f.write_text('\n'.join(lines)+'\n', encoding='utf-8')
+from fundus_fastai.data.splits import check_split
 
 HEAD = 'ID,Patient Age,Patient Sex,Left-Diagnostic Keywords,Right-Diagnostic Keywords,N,D,G,C,A,H,M,O,filename'
+
 def eye(i, side, left, right, age=60, sex='Female', own='0,1,0,0,0,0,0,0'):
     return f'{i},{age},{sex},{left},{right},{own},{i}_{side}.jpg'
 V = 'filename,'+','.join(VIETAI_LABELS)
@@ -222,88 +217,10 @@ def test_csv_of_several_labels(tmp_path):
         read_csv(tmp_path/'t.csv', label='dr,age')
     with pytest.raises(DataError, match="unknown column 'xx'.*--label COL"): read_csv(tmp_path/'t.csv', label='dr,xx')
 
-# --- ODIR's words --------------------
-
-PHRASES = odir_phrases()
-NAMED = PHRASES[PHRASES.label.isin(ODIR_LABELS)].set_index('phrase').label.to_dict()
-
-@settings(max_examples=80, deadline=None)
-@given(st.lists(st.sampled_from(sorted(NAMED)), min_size=1, max_size=4, unique=True),
-       st.lists(st.sampled_from([',','，',' ， ','; ']), min_size=3, max_size=3),
-       st.sampled_from(['','lens dust','Low image quality']))
-def test_any_words_in_any_order(words, seps, remark):
-    words = words + [remark]*bool(remark)
-    text = words[0] + ''.join(seps[i%3]+w.title() for i,w in enumerate(words[1:]))
-    o = odir_labels(text)
-    want = {NAMED[w] for w in words if w in NAMED}
-    if len(want)>1: want.discard('normal')
-    assert {k for k,v in o['labels'].items() if v}==want and not o['unknown'] and o['quality']==remark.lower()
-    grades = [int(g) for w,g in zip(PHRASES.phrase, PHRASES.grade) if w in words and not pd.isna(g) and g]
-    assert o['grade']==(max(grades) if grades else 0 if want=={'normal'} else None)
-
-def test_splitting_words():
-    assert split_keywords('A，b,c；d')==['a','b','c','d'] and split_keywords(' ')==split_keywords('')==[]
-
-def test_odir_is_per_eye_and_says_what_it_left_out(tmp_path, capsys):
-    rows = [(1,'normal fundus','no fundus image'), (2,'lens dust','normal fundus，lens dust'),
-            (3,'glaucoma','suspected glaucoma'),
-            (4,'coffee stain','diabetic retinopathy'), (5,'anterior segment image','image offset'),
-            (6,'optic disk photographically invisible，cataract','drusen')]
-    text = [eye(i, s, l, r, age=1 if i==2 else 60, own='0,0,0,0,0,0,0,1') for i,l,r in rows for s in ('left','right')]
-    tables(tmp_path, **{'full_df.csv':[HEAD]+text})
-    (tmp_path/'preprocessed_images').mkdir()
-    for i,_,_ in rows:
-        for s in ('left','right'): (tmp_path/f'preprocessed_images/{i}_{s}.jpg').touch()
-    df = read_odir(tmp_path)
-    err = capsys.readouterr().err
-    o = df.set_index(df.patient+df.eye)
-    assert set(o.index)=={'1L','2L','2R','3L','3R','4L','4R','5R','6L','6R'}
-    assert o.loc[['2L','5R'],list(ODIR_LABELS)].isna().all().all() and o.quality['2L']=='lens dust'
-    assert o.normal['2R']==1 and o.grade['2R']==0 and o.quality['2R']=='lens dust' and o.patient_O['2R']==1
-    assert o.age.isna().sum()==2 and o.glaucoma[['3L','3R']].tolist()==[1,1]
-    assert o.other['4L']==1 and o['diabetic retinopathy']['4R']==1 and pd.isna(o.grade['4R'])
-    assert o.cataract['6L']==1 and o.other['6R']==1 and o.quality['6L']=='optic disk photographically invisible'
-    for why in ["'coffee stain' means (1 images)", '2 of 12 pictures show no retina', '2 of 10 eyes have only a remark',
-                '2 of 12 images have the age 1', '1 of 2 eyes with glaucoma are suspected']:
-        assert why in err, (why, err)
-
 def test_both_eyes_of_a_patient_stay_together(tmp_path):
     df = read_dataset('odir5k', write(tmp_path, 'odir5k'))
     with pytest.raises(LeakError, match='1 patient occurs in both train and valid: 7'):
         check_split(df.assign(split=['train','valid']))
-
-def test_real_odir(test_data, capsys, tmp_path):
-    df = read_dataset('odir5k', test_data/'odir5k')
-    assert (len(df), df.patient.nunique(), df.attrs['labels'])==(4327, 2272, ODIR_LABELS)
-    assert df[list(ODIR_LABELS)].sum().tolist()==[1934,1186,210,201,196,128,157,612]
-    assert not df[list(ODIR_LABELS)].isna().any().any()
-    assert df.grade.value_counts().to_dict()=={0:1934,1:357,2:665,3:105,4:22}
-    assert df.age.isna().sum()==20 and df.age.min()==15
-    assert df.sex.value_counts().to_dict()=={'male':2313,'female':2014}
-    assert df.eye.value_counts().to_dict()=={'L':2166,'R':2161}
-    assert (df.quality!='').sum()==70 and ((df.normal==1)&(df.patient_N==0)).sum()==534
-    err = capsys.readouterr().err
-    assert 'means' not in err and '20 of 4327 images have the age 1' in err and '31 of 210 eyes' in err
-    assert guess_card(test_data/'odir5k')=='odir5k' and all(os.path.isfile(o) for o in df.path)
-
-def test_words_agree_with_the_makers_on_every_patient(test_data):
-    raw = pd.read_csv(test_data/'odir5k/full_df.csv').drop_duplicates('ID')
-    both = [[odir_labels(o) for o in p] for p in zip(raw['Left-Diagnostic Keywords'], raw['Right-Diagnostic Keywords'])]
-    assert not [u for p in both for o in p for u in o['unknown']]
-    got = np.array([[max((o['labels'] or {}).get(l, 0) for o in p) for l in ODIR_LABELS] for p in both])
-    got[:,0] &= ~got[:,1:].any(axis=1)
-    assert (got==raw[list('NDGCAHMO')].to_numpy()).all()
-
-def test_the_full_table_reads_the_same(test_data, tmp_path):
-    raw = pd.read_csv(test_data/'odir5k/full_df.csv')
-    full = raw.assign(filepath='../input/x/'+raw.filename, labels="['N']", target='[1, 0, 0, 0, 0, 0, 0, 0]')
-    full.to_csv(tmp_path/'full_df.csv', index=False)
-    few = raw.filename[:40]
-    (tmp_path/'preprocessed_images').mkdir()
-    for o in few: (tmp_path/'preprocessed_images'/o).touch()
-    a,b = read_odir(tmp_path),read_odir(test_data/'odir5k')
-    b = b[b.path.map(os.path.basename).isin(few)].reset_index(drop=True)
-    assert a.drop(columns='path').equals(b.drop(columns='path'))
 
 # --- phantoms through the same parsers --------------------
 
@@ -364,58 +281,7 @@ def test_phantom_masks_of_diaretdb1(drawn):
         assert [o.max()>0 for o in m]==(t[lesion]>0).tolist(), k
     assert set(df.split)=={'train','test'}
 
-def test_truth_lies_beside(drawn):
-    from fundus_fastai.phantom.fundus import fundus_truth
-    for name in ('rfmid','ukb','odir5k'):
-        t,root = drawn(name)
-        for r in t.iloc[[0,-1]].itertuples():
-            o = fundus_truth(r.path)
-            assert (str(o.patient),o.eye,o.grade)==(r.patient,r.eye,r.grade), (name, r.path)
-
-def test_phantoms_are_reused_or_refused(drawn, tmp_path):
-    from fundus_fastai.phantom.layouts import write_layout
-    t,root = drawn('idrid')
-    before = {o:o.stat().st_mtime_ns for o in root.rglob('*')}
-    assert write_layout('idrid', root, patients=22, seed=1, size=128).equals(t)
-    assert {o:o.stat().st_mtime_ns for o in root.rglob('*')}==before
-    with pytest.raises(DataError, match='patients is 22 there, 23 is wanted'):
-        write_layout('idrid', root, patients=23, seed=1, size=128)
-    with pytest.raises(DataError, match='name is idrid there, aptos2019 is wanted'):
-        write_layout('aptos2019', root, patients=22, seed=1, size=128)
-    (tmp_path/'thesis').mkdir(); (tmp_path/'thesis/x.txt').touch()
-    with pytest.raises(DataError, match='holds other things'): write_layout('idrid', tmp_path/'thesis')
-    for kw,why in [(dict(patients=3),'between 8 and'), (dict(seed=-1),'seed=-1'), (dict(size=7),'size=7')]:
-        with pytest.raises(DataError, match=why): write_layout('idrid', tmp_path/'x', **kw)
-    again = write_layout('idrid', tmp_path/'again', patients=22, seed=1, size=128)
-    assert [Path(o).read_bytes() for o in again.path]==[Path(o).read_bytes() for o in t.path]
-
-@pytest.mark.parametrize('why', [KeyboardInterrupt, OSError])
-def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch, why):
-    from fundus_fastai.phantom import layouts
-    real,calls = layouts.phantom_fundus,[]
-    def stop(*a, **k):
-        calls.append(1)
-        if len(calls)==5: raise why()
-        return real(*a, **k)
-    monkeypatch.setattr(layouts, 'phantom_fundus', stop)
-    with pytest.raises(why): layouts.write_layout('eyepacs', tmp_path/'e', patients=10, size=128)
-    assert list(tmp_path.iterdir())==[] and len(calls)<20
-
-# --- cards --------------------
-
-def test_cards_are_complete():
-    assert {'kermany2018','folder','csv',*FUNDUS}==set(cards)
-    for o in cards.values():
-        assert o.parser and o.patient and (o.license or o.kind=='local') and bool(o.kaggle)==(o.kind!='local')
-        if not o.kaggle: continue
-        assert o.url.endswith(o.kaggle) and ('/c/' in o.url)==(o.kind=='competition') and o.gb and o.gb_unpacked
-    assert {o for o in cards if cards[o].kind=='competition'}=={'vietai2020','eyepacs','aptos2019'}
-    assert max(map(len, catalog().reset_index().to_string(index=False).splitlines()))<=120
-
-def test_a_plain_folder_is_still_a_folder(tmp_path):
-    for o in ('dry/a.png','wet/b.png'): (tmp_path/o).parent.mkdir(exist_ok=True); (tmp_path/o).touch()
-    (tmp_path/'train.csv').write_text('file,grade\na.png,1\n')
-    assert guess_card(tmp_path)=='folder'
+# --- opened by name --------------------
 
 @pytest.fixture
 def nobody(tmp_path, monkeypatch):

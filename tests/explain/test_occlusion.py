@@ -7,7 +7,7 @@ from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, R
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.heatmap import positive_share
-from fundus_fastai.explain import grid, methods # which gives learners `evidence`
+from fundus_fastai.explain import attribution, windows # attribution gives learners `evidence`
 from fundus_fastai.explain.occlusion import OcclusionMap, load_map, occlusion, save_maps
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.data.catalog import read_dataset
@@ -89,9 +89,9 @@ def test_blur_keeps_brightness_and_takes_detail():
 @pytest.mark.parametrize('name', ['window_starts','cover'])
 def test_a_wrong_index_formula_is_noticed(monkeypatch, name):
     net,x = conv_net(1,2),torch.randn(1,1,11,13)
-    right,calls = getattr(grid, name),dict(window_starts=lambda s,w,t: np.arange(0, s-w+1, t),
+    right,calls = getattr(windows, name),dict(window_starts=lambda s,w,t: np.arange(0, s-w+1, t),
                                           cover=lambda s,w,t: np.roll(right(s,w,t), 1, axis=0))
-    for m in (grid,occ): monkeypatch.setattr(m, name, calls[name], raising=m is grid)
+    for m in (windows,occ): monkeypatch.setattr(m, name, calls[name], raising=m is windows)
     om = occlusion(net, x, 4, 3, 0)
     pixels = naive(net, x, (4,4), (3,3), 0)[1]
     assert (om.map-pixels).abs().max()>1e-4

@@ -7,7 +7,7 @@ from torch import nn
 from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.data.splits import save_split
-from fundus_fastai.explain import trial
+from fundus_fastai.run import benchmark as trial
 from fundus_fastai.explain.faithful import BASELINE_MAPS
 from fundus_fastai.run.benchmark import (MEASURES, DEFAULT_METHODS, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
     plot_trial_maps, read_mask, save_trial, summarize, trial_ways, try_methods)

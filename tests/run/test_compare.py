@@ -1,11 +1,11 @@
 "Many nets side by side: one split, one budget, picks by validation, and nothing lost when one fails or somebody stops"
-import errno, json, shutil
+import errno, shutil
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
 from matplotlib.text import Text
 from fundus_fastai.run import compare as C, train as T
-from fundus_fastai.run.compare import (METRICS, SIXTEEN, Comparison, compare_nets, pick_nets, plot_comparison, read_comparison,
-                                   run_folder, _apart)
-from fundus_fastai.vision.profile import epochs_that_fit, images_a_second, net_facts
+from fundus_fastai.run.compare import (METRICS, SIXTEEN, Comparison, compare_nets, pick_nets,
+                                       plot_comparison, read_comparison, run_folder, _apart)
+from fundus_fastai.vision.profile import net_facts
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
 from fundus_fastai.score.scores import read_predictions
 from fundus_fastai.vision.steps import load_frame, split_frame
@@ -124,13 +124,6 @@ def test_costs(whole):
         f = net_facts(r.arch, 2, 32, pretrained=False)
         header = (r.file_mb-f['file_mb'])*1e6 # names and places of the tensors
         assert (f['parameters'],f['macs'])==(r.parameters,r.macs) and 0<header<150*len(load_model(d).model.state_dict())
-
-def test_speed_counts_whole_batches():
-    class Slow(torch.nn.Module):
-        def __init__(self): super().__init__(); self.p,self.calls = torch.nn.Parameter(torch.zeros(1)),0
-        def forward(self, x): self.calls += 1; import time; time.sleep(.02); return x
-    m = Slow().train()
-    assert images_a_second(m, 8, bs=4, seconds=.1)==pytest.approx(4/.02, rel=.25) and m.training and m.calls>4
 
 def test_sixteen_have_imagenet_weights_and_no_other():
     tags = {o: timm.get_pretrained_cfg(o) for o in SIXTEEN}
@@ -301,9 +294,6 @@ def test_an_epoch_is_reckoned_from_a_few_batches(df, monkeypatch):
     learn.model[0].forward = slow
     sec = C.seconds_an_epoch(learn)
     assert sum(seen)==6<n and .05*(n+len(learn.dls.valid))<sec<.25*(n+len(learn.dls.valid))
-
-@pytest.mark.parametrize('minutes,sec,head,want', [(1,20,0,3),(1,20,1,2),(1,61,0,1),(.5,100,1,1),(10,59,1,9)])
-def test_epochs_that_fit(minutes, sec, head, want): assert epochs_that_fit(minutes, sec, head)==want
 
 # --- bad input
 

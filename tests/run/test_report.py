@@ -4,12 +4,17 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from scipy.special import expit, softmax
 from sklearn import metrics as skm
+from fundus_fastai.score.scores import score
+from fundus_fastai.run.report import (Html, card_text, model_card, report_html, to_html,
+                                      write_report, _jpeg, check_parts, flow_html, topic_table,
+                                      remake_report, rescore_run, write_pages)
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.score.calibration import add_calibration
 from fundus_fastai.score.patients import operating_points, score_as
-from fundus_fastai.run.report import _jpeg, check_parts, flow_html, report_html, topic_table
-from fundus_fastai.run.report import remake_report, rescore_run, write_pages
+from made import CLASSES, class_table
 
+pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
+              pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
 KINDS = dict(category='oct', multilabel='diseases', number='age', grades='dr', ordered='dr_ordered', both='sex_age')
 DATE = '2026-01-31'
 
@@ -239,3 +244,49 @@ def test_every_printed_page_says_phantom(run, tmp_path):
     text = subprocess.run(['pdftotext', '-layout', tmp_path/'r.pdf', '-'], check=True, capture_output=True, text=True).stdout
     pages = text.split('\f')[:-1]
     assert len(pages)>=5 and all('PHANTOM DATA' in o for o in pages)
+
+# --- the page itself
+
+@pytest.fixture
+def preds(): return class_table()
+
+LOADS = r'(?:src|href|srcset|action|data)\s*=\s*"(?!data:)[^"]*"|<script|<link|<iframe|@import|url\(|https?://'
+
+def snow(path): return np.random.default_rng(len(path)).integers(0, 255, (20,30), dtype=np.uint8)
+
+def test_report_is_one_file(preds, tmp_path):
+    s = score(preds, source='phantom', task='oct', arch='resnet50')
+    h = pd.DataFrame(dict(epoch=[0,1], train_loss=[1,.5], valid_loss=[1,.6], accuracy=[.5,.6]))
+    f = write_report(tmp_path/'r', s, history=h, read=snow, sections=[('Maps','text',[(snow('a'),'a map')])], date='2026-01-31')
+    text = f.read_text(encoding='utf-8')
+    assert f.name=='report.html' and not re.findall(LOADS, text)
+    assert text.count('<figcaption>')==text.count('>PHANTOM</span>')>=8 and 'Not a medical device' in text
+    assert f'{s.n_images} images of {s.n_patients} patients' in text
+    again = write_report(tmp_path/'b.html', s, history=h, read=snow, sections=[('Maps','text',[(snow('a'),'a map')])], date='2026-01-31')
+    assert again.read_text(encoding='utf-8')==text
+    assert 'PHANTOM' not in report_html(score(preds, source='local'))
+
+def test_report_escapes(preds, tmp_path):
+    evil = '<script>alert(1)</script>"><img src=x onerror=1>'
+    d = preds.assign(path=[f'{i}{evil}$\\frac' for i in range(len(preds))], patient=preds.patient+evil)
+    d = d.rename(columns={'p_CNV':'p_<b>$x_'}).replace({'target':{'CNV':'<b>$x_'}})
+    s = score(d, task=evil, arch=evil, source=evil)
+    h = pd.DataFrame({'epoch':[0,1], 'train_loss':[1.,.5], '<i>$a':[.1,.2]})
+    text = report_html(s, title=evil, question=evil, note=evil, history=h, config={evil:evil}, read=snow,
+                       splits=pd.DataFrame({'split':[evil]}), sections=[(evil, evil, [(snow('a'), evil)])])
+    assert not re.findall(r'<script|<img src=x|<b>\$x', text)
+    assert '<script' not in card_text(s, title=evil)
+    assert to_html(Html('<b>x</b>'))=='<b>x</b>' and to_html('<b>')=='<p>&lt;b&gt;</p>'
+
+def test_report_of_poor_data(preds):
+    def gone(path): raise FileNotFoundError(path)
+    assert 'cannot be read' in report_html(score(preds), read=gone)
+    assert 'undefined: one class only' in report_html(score(preds[:3]))
+    perfect = preds.assign(**{f'p_{c}': (preds.target==c).astype(float) for c in CLASSES})
+    assert 'No image of this test set was read wrongly' in report_html(score(perfect))
+
+def test_card(preds, tmp_path):
+    s = score(preds, source='phantom', task='oct', arch='resnet50')
+    text = model_card(tmp_path, s, config=dict(size=224)).read_text()
+    for o in ('PHANTOM', 'Not a medical device', f"{s.metrics['auc']['value']:.3f}", '120 images of 40 patients', 'load_model', '"size": 224'):
+        assert o in text, o

@@ -1,27 +1,19 @@
-"Calibration, operating points and subgroups: against scikit-learn and statsmodels, against simulation, against bad input"
-import numpy as np, pandas as pd, pytest
-import statsmodels.api as sm
+"Calibration against scikit-learn, statsmodels and counting"
+import numpy as np, pandas as pd, pytest, statsmodels.api as sm
 from scipy.special import expit, logit, softmax
 from sklearn import metrics as skm
 from sklearn.calibration import calibration_curve
-from fundus_fastai.score.calibration import (add_calibration, at_temperature, binary_questions, brier, calibrated, calibration_slope, ece,
-                                       ece_by_chance, log_loss, predictive_values, reliability_table, temperature, threshold_points)
+from fundus_fastai.score.calibration import (add_calibration, at_temperature, binary_questions,
+                                             brier, calibrated, calibration_slope, ece,
+                                             ece_by_chance, log_loss, predictive_values,
+                                             reliability_table, temperature, threshold_points)
 from fundus_fastai.core import DataError
-from fundus_fastai.score.scores import read_predictions, score
+from fundus_fastai.score.scores import score
 from fundus_fastai.score.grades import score_grades
 from fundus_fastai.score.multilabel import score_multilabel
 from fundus_fastai.score.regression import score_numbers
 from fundus_fastai.score.metrics import best_threshold, patient_bootstrap
-from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
-
-def binary(patients=150, factor=1., seed=0, shift=-.5):
-    rng = np.random.default_rng(seed)
-    who = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
-    q = expit(shift+1.5*rng.normal(size=patients))[who]
-    y = rng.random(len(who))<q
-    p = expit(factor*logit(q))
-    return pd.DataFrame(dict(path=[f'{i}.png' for i in range(len(who))], patient=who.astype(str), eye='L', target=np.where(y, 'yes', 'no'),
-                             p_no=1-p, p_yes=p))
+from made import binary
 
 def three(n=3000, factor=1., seed=0):
     rng = np.random.default_rng(seed)
@@ -179,6 +171,7 @@ bad = {'do not sum to one':(np.array([0,1]), np.array([[.5,.6],[.5,.5]])), 'no n
        'from 0 to 1':(np.array([0,1]), np.array([1.2,.5])), 'one each':(np.array([0,1]), np.array([.5])), 'is needed':(np.array([]), np.array([])),
        'classes are to be 0 to 1':(np.array([0,2]), np.array([[.5,.5],[.5,.5]])), 'to be 0 or 1':(np.array([0,3]), np.array([.5,.5])),
        'do not fit':(np.zeros((2,3)), np.zeros((2,2)))}
+
 @pytest.mark.parametrize('says', bad)
 @pytest.mark.parametrize('f', [brier, log_loss, ece])
 def test_bad_input_is_named(f, says):
@@ -209,66 +202,3 @@ def test_questions_of_every_kind():
     lab = d[['path','patient','eye']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes)
     m = add_calibration(score_multilabel(lab, n_boot=20), lab).metrics
     assert m['brier']['value']==pytest.approx(brier(*ys(d)))
-
-# ---- subgroups
-
-def people(n=200, seed=0):
-    d,rng = binary(n, seed=seed),np.random.default_rng(seed)
-    who = d.patient.astype(int).to_numpy()
-    return d.assign(sex=rng.choice(['f','m'], n)[who], age=rng.integers(20, 90, n)[who].astype(float), eye=rng.choice(['L','R'], len(d)))
-
-def test_groups_like_sklearn():
-    d = people()
-    t = subgroup_scores(score(d, n_boot=50))[0].set_index(['by','group','metric'])
-    for by,col in [('sex',d.sex),('eye',d.eye.map(dict(L='left', R='right')))]:
-        for g,o in d.groupby(col):
-            assert t.value[by,g,'auc']==pytest.approx(skm.roc_auc_score(o.target, o.p_yes))
-            assert t.images[by,g,'auc']==len(o) and t.patients[by,g,'auc']==o.patient.nunique()
-
-def test_gap_interval_is_of_paired_resamples():
-    "A gap between two halves of the same answers is zero in every resample"
-    d = people()
-    twin = pd.concat([d.assign(eye='L'), d.assign(eye='R', path='b'+d.path)], ignore_index=True)
-    g = subgroup_scores(score(twin, n_boot=50), {'eye':twin.eye})[1]
-    assert g.gap.abs().max()<1e-12 and g.low.isna().all()
-
-def test_gap_covers_nothing_where_there_is_nothing():
-    "Two groups dealt by chance: the interval of their difference holds zero about 95 times in 100"
-    hit = 0
-    for i in range(60):
-        d = people(120, seed=i)
-        g = subgroup_scores(score(d, n_boot=100), {'sex':d.sex})[1].set_index('metric').loc['accuracy']
-        hit += g.low<=0
-    assert hit>=50 # one side of the interval counts: the gap is never negative
-
-def test_small_and_one_sided_groups_have_no_number():
-    d = people(60)
-    g = np.where(d.patient.astype(int)<6, 'few', 'many')
-    t,gaps = subgroup_scores(score(d, n_boot=30), {'clinic':g})
-    assert t[t.group=='few'].value.isna().all() and (t[t.group=='few'].images>0).all() and not len(gaps)
-    t = subgroup_scores(score(d, n_boot=30), {'truth':d.target})[0]
-    assert (t[t.metric=='auc'].method=='undefined: one class only').all() and t[t.metric=='accuracy'].value.notna().all()
-
-def test_unknown_groups_are_counted():
-    d = people(60)
-    d.loc[:9,'sex'] = None
-    t = subgroup_scores(score(d, n_boot=20), {'sex':d.sex})[0]
-    assert t[t.group=='not known'].images.tolist()==[10,10] and t[t.metric=='auc'].images.sum()==len(d)
-
-def test_columns_survive_the_file(tmp_path):
-    d = people(40)
-    d.loc[0,'sex'],d.loc[1,'age'] = None,np.nan
-    d.assign(camera='007', width=100, height=50).to_csv(tmp_path/'p.csv', index=False)
-    back = read_predictions(tmp_path/'p.csv')
-    assert back.camera[0]=='007' and pd.isna(back.sex[0]) and np.isnan(back.age[1]) and back.width.dtype==float
-    assert list(back.columns[:6])==['path','patient','eye','target','p_no','p_yes'] and set(group_columns(back))=={'sex','age','eye'}
-    d.assign(age='old').to_csv(tmp_path/'q.csv', index=False)
-    with pytest.raises(DataError, match='q.csv: age is not a number'): read_predictions(tmp_path/'q.csv')
-
-def test_labels_are_compared_where_all_groups_have_them():
-    d = people(120)
-    lab = d[['path','patient','eye','sex']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes, p_b=.5,
-                                                   target_b=((d.sex=='f')&(d.target=='yes')).astype(int))
-    assert common_labels(lab, lab.sex)==['a']
-    t = subgroup_scores(score_multilabel(lab, n_boot=20), {'sex':lab.sex})[0].set_index(['group','metric']).value
-    for g,o in lab.groupby('sex'): assert t[g,'auc']==pytest.approx(skm.roc_auc_score(o.target_a, o.p_a))

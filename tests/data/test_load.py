@@ -1,0 +1,50 @@
+"open_data: names, folders, tables, downloads, and phantoms that say so"
+import pytest
+from fundus_fastai.core import DataError, DownloadError, EyeError, write_json
+from fundus_fastai.image.read import check_images
+from fundus_fastai.data import load as opened
+from fundus_fastai.data.splits import check_split, split_patients
+from fundus_fastai.data.load import open_data
+from made import touch
+
+def test_auto_without_credentials_draws_with_a_banner(nobody, capsys):
+    df = open_data('kermany2018', patients=8)
+    err = capsys.readouterr().err
+    assert df.attrs['source']=='phantom' and 'PHANTOM DATA' in err and 'no Kaggle credentials' in err
+    assert open_data('phantom', patients=8).path.tolist()==df.path.tolist()
+    assert 'PHANTOM DATA' in capsys.readouterr().err
+    for args in [(df.attrs['root'],), ('kermany2018', df.attrs['root'])]:
+        open_data(*args)
+        assert 'PHANTOM DATA' in capsys.readouterr().err
+
+def test_auto_never_hides_a_failed_download(nobody, monkeypatch, capsys):
+    monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_x')
+    def fail(*a, **k): raise DownloadError('403 from Kaggle')
+    monkeypatch.setattr(opened, 'download', fail)
+    with pytest.raises(DownloadError, match='403'): open_data('kermany2018')
+    assert 'PHANTOM' not in capsys.readouterr().err and not (nobody/'data').exists()
+
+def test_kaggle_without_credentials_is_an_error(nobody):
+    with pytest.raises(DownloadError, match='no Kaggle credentials'): open_data('kermany2018', 'kaggle')
+
+def test_auto_uses_a_finished_download(nobody, capsys):
+    r = touch(nobody/'data/kermany2018', 'OCT2017/train/CNV/CNV-1-1.jpeg')
+    write_json(r/'PROVENANCE.json', {'source':'kaggle','name':'kermany2018','kaggle':'paultimothymooney/kermany2018',
+        'kind':'dataset'})
+    assert open_data('kermany2018').attrs['source']=='kaggle' and 'PHANTOM' not in capsys.readouterr().err
+
+def test_open_paths(nobody):
+    touch(nobody/'mine', 'A/1.png', 'B/2.png')
+    (nobody/'mine/t.csv').write_text('file,patient,x\nA/1.png,p,0\nB/2.png,q,1\n')
+    assert open_data(nobody/'mine').attrs['source']=='local'
+    assert open_data(str(nobody/'mine/t.csv'), label='x', patient=None).label.tolist()==['0','1']
+    for name,why in {'kermani':'did you mean kermany2018', 'no/where':'does not exist', 'no.csv':'does not exist',
+        'folder':'a kind of data'}.items():
+        with pytest.raises(EyeError, match=why): open_data(name)
+    with pytest.raises(DataError, match='--path-col tells how to read a CSV'): open_data(nobody/'mine', path_col='x')
+
+def test_real_oct_dme(test_data):
+    df = open_data(test_data/'oct_dme/labels.csv', label='DME', patient='patient_id')
+    assert (len(df), df.patient.nunique(), set(df.label), set(df.eye)) == (709, 527, {'0','1'}, {'L','R'})
+    s = check_split(split_patients(df))
+    assert s.groupby('split').label.nunique().tolist()==[2,2,2] and not len(check_images(df.path))

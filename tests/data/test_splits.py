@@ -1,0 +1,104 @@
+"Properties of splits, their files, and what is refused"
+import numpy as np, pandas as pd, pytest
+from hypothesis import given, settings, strategies as st
+from fundus_fastai.core import DataError, LeakError
+from fundus_fastai.data.splits import (check_split, patient_strata, published_split, read_split,
+                                       save_split, split_hash, split_patients)
+
+@st.composite
+def frames(draw):
+    n,k = draw(st.integers(5,40)),draw(st.integers(2,5))
+    r = np.random.default_rng(draw(st.integers(0,10**6)))
+    p = r.dirichlet(np.full(k, draw(st.sampled_from([.3,1.,10.]))))
+    rows = [(f'/d/{i}-{j}.png', f'p{i}', 'abcde'[r.choice(k, p=p)]) for i in range(n) for j in range(r.integers(1,
+        draw(st.integers(2,5))))]
+    return pd.DataFrame(rows, columns=['path','patient','label'])
+
+@settings(max_examples=60, deadline=None)
+@given(frames(), st.integers(0,5), st.sampled_from([(.2,.2),(.1,.3),(0,.25),(.25,0),(.4,.4)]))
+def test_split_properties(df, seed, shares):
+    valid,test = shares
+    if df.label.nunique()<2:
+        with pytest.raises(DataError): split_patients(df, valid, test, seed=seed)
+        return
+    s = split_patients(df, valid, test, seed=seed)
+    sides = ['train'] + ['valid']*(valid>0) + ['test']*(test>0)
+    assert (s.groupby('patient').split.nunique()==1).all() and set(s.split) <= set(sides)
+    assert s.drop(columns='split').equals(df)
+    assert set(s[s.split=='train'].label)==set(df.label)
+    n = s.drop_duplicates('patient').split.value_counts()
+    for k,v in (('valid',valid),('test',test)): assert abs(n.get(k,0)-v*n.sum()) <= max(3, df.label.nunique())
+    strata = patient_strata(df)
+    for c,g in strata.groupby(strata):
+        if len(g)>=len(sides): assert set(s[s.patient.isin(g.index)].split)==set(sides)
+    again = split_patients(df.sample(frac=1, random_state=seed), valid, test, seed=seed).sort_index()
+    assert again.split.equals(s.split)
+
+def test_every_class_on_each_side():
+    r = np.random.default_rng(1)
+    for seed in range(20):
+        rows = [(f'/{i}-{j}', f'p{i}', r.choice(['A']*12+['B']*5+['C'])) for i in range(120) for j in range(3)]
+        df = pd.DataFrame(rows, columns=['path','patient','label'])
+        n = df.groupby('label').patient.nunique()
+        s = split_patients(df, seed=seed)
+        assert all(s[s.label==c].split.nunique()==3 for c in n.index[n>=3])
+
+def test_numbers_are_binned():
+    df = pd.DataFrame({'path':[f'/{i}' for i in range(100)], 'patient':[f'p{i}' for i in range(100)],
+        'age':np.linspace(20,90,100)})
+    m = split_patients(df, by='age').groupby('split').age.agg(['mean','size'])
+    assert m['size'].to_dict()=={'train':60,'valid':20,'test':20} and (m['mean']-55).abs().max()<6
+
+@pytest.mark.parametrize('df,kw,why', [
+    (pd.DataFrame({'patient':['a','b'], 'label':['x','y']}), {}, '2 patients are too few'),
+        (pd.DataFrame({'patient':['a','b'], 'label':['x','x']}), {}, 'nothing to tell apart'),
+    (pd.DataFrame({'patient':['a','a'], 'label':['x','y']}), {}, 'one patient'), (pd.DataFrame({'patient':['a',None,
+        'c'], 'label':['x','y','y']}), {}, '1 of 3 rows have no patient'),
+    (pd.DataFrame({'patient':list('abcd'), 'label':list('xyxy')}), dict(valid=.6, test=.4), 'must leave some'),
+        (pd.DataFrame({'patient':list('abcd'), 'label':list('xyxy')}), dict(by='sex'), "no column 'sex'")])
+def test_split_refused(df, kw, why):
+    with pytest.raises(DataError, match=why): split_patients(df, **kw)
+
+def test_leaks_are_named():
+    df = pd.DataFrame({'patient':['p20','p07','p11']*2+['p01'], 'split':['train']*3+['valid']*3+['test']})
+    with pytest.raises(LeakError, match='^3 patients occur in both train and valid: p07, p11, p20$'): check_split(df)
+    many = pd.DataFrame({'patient':[f'p{i:02}' for i in range(12)]*2, 'split':['train']*12+['test']*12})
+    with pytest.raises(LeakError, match=r'12 patients occur in both train and test: .*p09, \.\.\.$'): check_split(many)
+    with pytest.raises(LeakError, match='1 patient occurs'): check_split(df[~df.patient.isin(['p07','p11'])])
+
+@pytest.fixture
+def clinic(): return pd.DataFrame([(f'/data/x/{i}-{j}.png', f'p{i}', None,
+    'AB'[i%2]) for i in range(20) for j in range(2)], columns=['path','patient','eye','label'])
+
+def test_save_and_read_split(clinic, tmp_path):
+    s = split_patients(clinic)
+    f = save_split(s, tmp_path/'split.csv', '/data')
+    t = pd.read_csv(f)
+    assert t.columns.tolist()==['path','patient','eye','split','label'] and not t['path'].str.startswith('/').any()
+    moved = clinic.assign(path=clinic.path.str.replace('/data', '/mnt/other')).sample(frac=1, random_state=0)
+    r = read_split(f, moved, '/mnt/other')
+    assert r.sort_index().split.tolist()==s.split.tolist() and split_hash(r, '/mnt/other')==split_hash(s, '/data')
+    assert split_hash(split_patients(clinic, seed=7), '/data')!=split_hash(s, '/data')
+    with pytest.raises(DataError, match='1 of 40 images in .* are not in the data: x/0-0.png'): read_split(f,
+        clinic[1:], '/data')
+    with pytest.raises(DataError, match='1 of 41 images are not in'): read_split(f, pd.concat([clinic,
+        clinic[:1].assign(path='/data/new.png')]), '/data')
+    with pytest.raises(DataError, match='disagree on the patient of 2 of 40'): read_split(f,
+        clinic.assign(patient=clinic.patient.replace('p3','p4')), '/data')
+    pd.read_csv(f)[['path','split']].to_csv(tmp_path/'bare.csv', index=False)
+    assert read_split(tmp_path/'bare.csv', clinic, '/data').split.tolist()==s.split.tolist()
+    with pytest.raises(LeakError): read_split(tmp_path/'bare.csv', clinic.assign(patient='p0'), '/data')
+
+@pytest.mark.parametrize('text,why', [('', 'not a readable CSV'), ('path,side\na,b\n', 'lacks the column split'),
+    ('path,split\na,dev\n', "unknown split 'dev' of a"), ('path,split\na,train\na,test\n',
+        'names files more than once: a')])
+def test_bad_split_file(clinic, tmp_path, text, why):
+    (tmp_path/'s.csv').write_text(text)
+    with pytest.raises(DataError, match=why): read_split(tmp_path/'s.csv', clinic, '/data')
+    with pytest.raises(DataError, match='does not exist'): read_split(tmp_path/'no.csv', clinic, '/data')
+
+def test_published(clinic):
+    leaky = clinic.assign(split=['train','test']*20)
+    with pytest.raises(LeakError, match='published split leaks: 20 patients'): published_split(leaky)
+    assert published_split(leaky, allow_leak=True) is leaky
+    with pytest.raises(DataError, match='brings no split'): published_split(clinic)

@@ -1,0 +1,100 @@
+"Labels, numbers, grades: against scikit-learn, against leaks from the test side, against bad tables"
+import numpy as np, pandas as pd, pytest
+from sklearn import metrics as skm
+from fundus_fastai.core import DataError
+from fundus_fastai.score.patients import operating_points, score_as
+from fundus_fastai.score.grades import choose_cuts, cut_points, fill_cuts, score_grades
+from fundus_fastai.score.multilabel import choose_thresholds, score_multilabel
+from fundus_fastai.score.regression import error_by_band, score_numbers
+from made import LABELS, labels_table, numbers_table, points_table
+
+fast = dict(n_boot=20)
+
+@pytest.mark.parametrize('seed', range(4))
+def test_labels_like_sklearn(seed):
+    df = labels_table(seed=seed)
+    t = choose_thresholds(labels_table(seed=seed+10))
+    m = {k:v['value'] for k,v in score_multilabel(df, t, **fast).metrics.items()}
+    y,p = (df[[f'{o}_{k}' for k in LABELS]].to_numpy() for o in ('target','p'))
+    hit = p>np.array([t[k] for k in LABELS])
+    assert np.isclose(m['auc'], skm.roc_auc_score(y, p, average='macro'))
+    assert np.isclose(m['average_precision'], skm.average_precision_score(y, p, average='macro'))
+    assert np.isclose(m['f1'], skm.f1_score(y, hit, average='macro', zero_division=0))
+    for i,k in enumerate(LABELS):
+        assert np.isclose(m[f'auc_{k}'], skm.roc_auc_score(y[:,i], p[:,i]))
+        assert np.isclose(m[f'f1_{k}'], skm.f1_score(y[:,i], hit[:,i], zero_division=0))
+        assert np.isclose(m[f'sensitivity_{k}'], skm.recall_score(y[:,i], hit[:,i]))
+        assert np.isclose(m[f'specificity_{k}'], skm.recall_score(y[:,i], hit[:,i], pos_label=0))
+
+def test_thresholds_are_the_best_there_are():
+    "No threshold on a fine grid has a higher F1 on the images they were chosen on"
+    df = labels_table(seed=3)
+    for k,t in choose_thresholds(df).items():
+        y,p = df[f'target_{k}'],df[f'p_{k}']
+        best = max(skm.f1_score(y, p>o, zero_division=0) for o in np.linspace(0, 1, 501))
+        assert skm.f1_score(y, p>t)>=best-1e-9, k
+
+@pytest.mark.parametrize('kind,table', [('multilabel',labels_table), ('ordered',points_table), ('number',numbers_table)])
+def test_test_rows_choose_nothing(kind, table):
+    "What scoring needs is taken from validation: other test rows leave it as it was"
+    valid = table(seed=1)
+    op = operating_points(kind, valid)
+    a,b = (score_as(kind, table(seed=k), op, valid, **fast) for k in (2,3))
+    for k in op: assert np.all(np.asarray(pd.Series(a.operating[k]))==np.asarray(pd.Series(op[k])))
+    assert a.operating==b.operating and a.metrics!=b.metrics
+
+@pytest.mark.parametrize('seed', range(4))
+def test_numbers_like_sklearn(seed):
+    df = numbers_table(seed=seed)
+    m = {k:v['value'] for k,v in score_numbers(df, 50., **fast).metrics.items()}
+    assert np.isclose(m['mae'], skm.mean_absolute_error(df.target, df.pred))
+    assert np.isclose(m['r2'], skm.r2_score(df.target, df.pred))
+    assert np.isclose(m['mae_guess'], (df.target-50).abs().mean())
+    assert np.isclose(m['mae_gain'], m['mae_guess']-m['mae'])
+
+def test_bands_hold_every_image_once():
+    df = numbers_table()
+    t = error_by_band(df)
+    assert t['images'].sum()==len(df)
+
+@pytest.mark.parametrize('seed', range(4))
+def test_grades_like_sklearn(seed):
+    df = points_table(seed=seed)
+    cuts = choose_cuts(*points_table(seed=seed+10)[['target','pred']].to_numpy().T)
+    s = score_grades(df, cuts, 1., **fast)
+    m,g = {k:v['value'] for k,v in s.metrics.items()},cut_points(df.pred, cuts)
+    assert np.isclose(m['qwk'], skm.cohen_kappa_score(df.target, g, weights='quadratic'))
+    assert np.isclose(m['accuracy'], (g==df.target).mean())
+    assert np.isclose(m['referable_auc'], skm.roc_auc_score(df.target>=2, df.pred))
+    assert np.isclose(m['referable_sensitivity'], skm.recall_score(df.target>=2, df.pred>1.))
+    assert np.isclose(m['referable_specificity'], skm.recall_score(df.target>=2, df.pred>1., pos_label=0))
+
+def test_chosen_cuts_beat_halfway_ones():
+    "A net that says too little is set right by its cuts, on patients who did not choose them"
+    valid,test = points_table(seed=1),points_table(seed=2)
+    kappa = lambda c: skm.cohen_kappa_score(test.target, cut_points(test.pred, c), weights='quadratic')
+    assert kappa(choose_cuts(valid.target, valid.pred))>kappa(np.arange(4)+.5)+.1
+
+def test_grades_that_validation_lacks():
+    "A test eye of a grade that validation never showed is scored, not refused"
+    valid,test = points_table(seed=1).query('target<3'),points_table(seed=2)
+    op = operating_points('ordered', valid.reset_index(drop=True))
+    s = score_as('ordered', test, op, **fast)
+    assert len(op['cuts'])==2 and s.operating['cuts']==fill_cuts(op['cuts'], 4) and s.metrics['qwk']['value']>0
+
+broken = {'probability above one':(labels_table, lambda d: d.assign(p_haze=1.2)), 'a NaN':(labels_table, lambda d: d.assign(p_haze=np.nan)),
+          'target of two':(labels_table, lambda d: d.assign(target_haze=2)), 'no patient':(numbers_table, lambda d: d.drop(columns='patient')),
+          'infinite':(numbers_table, lambda d: d.assign(pred=np.inf)), 'half a grade':(points_table, lambda d: d.assign(target=d.target+.5)),
+          'no rows':(labels_table, lambda d: d[:0])}
+
+@pytest.mark.parametrize('name', broken)
+def test_bad_tables_are_refused(name):
+    table,spoil = broken[name]
+    kind = {labels_table:'multilabel', numbers_table:'number', points_table:'ordered'}[table]
+    with pytest.raises(DataError): score_as(kind, spoil(table()), **fast)
+
+def test_label_without_a_case():
+    "A label that no test image has is undefined, said to be so, and does not spoil the rest"
+    df = labels_table().assign(target_cupping=0)
+    m = score_multilabel(df, **fast).metrics
+    assert m['auc_cupping']['value'] is None and m['auc_haze']['value']>.5

@@ -1,0 +1,31 @@
+"Both eyes of a patient"
+import numpy as np, pandas as pd
+from sklearn import metrics as skm
+from scipy.special import expit, logit
+from fundus_fastai.score.patients import combine_eyes, fit_blend, score_as
+from made import numbers_table
+
+fast = dict(n_boot=20)
+
+def test_both_eyes_are_averaged_in_logits():
+    df = pd.DataFrame(dict(path=['a','b'], patient=['1','1'], eye=['L','R'], target=['m','m'], p_f=[.01,.55], p_m=[.99,.45]))
+    assert np.isclose(combine_eyes(df).p_m[0], expit(logit([.99,.45]).mean()))
+    num = pd.DataFrame(dict(path=['a','b'], patient=['1','1'], eye=['L','R'], target=[50.,50.], pred=[40.,70.]))
+    assert combine_eyes(num).pred[0]==55
+
+def test_both_eyes_of_sex_and_age():
+    "Sex and age of a patient are each what they would be alone"
+    ages,rng = numbers_table(),np.random.default_rng(0)
+    sex = rng.integers(0, 2, 100).repeat(2)
+    z = sex-.5+rng.normal(size=200)
+    both = ages[['path','patient','eye']].assign(target=np.where(sex, 'male', 'female'), p_female=1-expit(z), p_male=expit(z),
+                                                 target_age=ages.target, pred_age=ages.pred)
+    t = combine_eyes(both, 'both')
+    assert len(t)==100 and np.allclose(t.pred_age, combine_eyes(ages).pred)
+    assert np.allclose(t.p_male, combine_eyes(both.drop(columns=['target_age','pred_age'])).p_male)
+    m = score_as('both', both, **fast).by_patient['mean of all images']['metrics']
+    assert np.isclose(m['mae']['value'], (t.target_age-t.pred_age).abs().mean())
+    assert np.isclose(m['auc']['value'], skm.roc_auc_score(t.target=='male', t.p_male))
+
+def test_a_blend_needs_patients():
+    assert fit_blend(numbers_table(40)) is None and fit_blend(numbers_table(200)) is not None

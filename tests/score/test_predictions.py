@@ -1,0 +1,44 @@
+"Tables of predictions: what is no such table is refused"
+import numpy as np, pandas as pd, pytest
+from fundus_fastai.core import DataError
+from fundus_fastai.score.scores import check_predictions, read_predictions, score
+from made import class_table
+
+pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
+              pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
+
+@pytest.fixture
+def preds(): return class_table()
+
+@pytest.mark.parametrize('change,words', [
+    (lambda d: d.assign(p_CNV=np.nan), 'not a number in 120 of 120 rows'),
+    (lambda d: d.assign(p_CNV='x'), 'not a number'),
+    (lambda d: d.assign(p_CNV=-.5), 'outside 0 to 1'),
+    (lambda d: d.assign(p_CNV=d.p_CNV/2), 'do not sum to one'),
+    (lambda d: d.assign(target='AMD'), 'target AMD has no column p_AMD'),
+    (lambda d: d.assign(path='a.png'), 'more than one row: a.png'),
+    (lambda d: d.assign(patient=None), 'patient is missing in 120 of 120 rows'),
+    (lambda d: d.assign(target=''), 'target is missing'),
+    (lambda d: d.drop(columns='target'), 'no column target'),
+    (lambda d: d.drop(columns=['p_DME','p_DRUSEN','p_NORMAL']), 'at least two classes'),
+    (lambda d: d[:0], 'no rows'),
+    (lambda d: pd.concat([d, d[['p_CNV']]], axis=1), 'p_CNV occurs twice'),
+])
+def test_bad_tables(preds, change, words, tmp_path):
+    with pytest.raises(DataError, match=words): check_predictions(change(preds))
+    if 'twice' in words: return
+    change(preds).to_csv(tmp_path/'x.csv', index=False)
+    with pytest.raises(DataError, match=words): read_predictions(tmp_path/'x.csv')
+
+def test_bad_files(tmp_path, preds):
+    with pytest.raises(DataError, match='does not exist'): read_predictions(tmp_path/'no.csv')
+    for name,b in [('empty.csv',b''), ('bin.csv',b'\x00\xff\xfe\x81\x82'), ('one.csv',b'hello\n')]:
+        (tmp_path/name).write_bytes(b)
+        with pytest.raises(DataError, match=name): read_predictions(tmp_path/name)
+    with pytest.raises(DataError, match='not for A, B'): score(preds, ['A','B'])
+
+def test_names_stay_names(preds, tmp_path):
+    d = preds.rename(columns={'p_CNV':'p_0','p_DME':'p_NA'}).replace({'target':{'CNV':'0','DME':'NA'}}).assign(patient='00'+preds.patient)
+    d.to_csv(tmp_path/'p.csv', index=False)
+    got = read_predictions(tmp_path/'p.csv')
+    assert {'0','NA'}<set(got.target) and got.patient[0]=='000'

@@ -1,0 +1,69 @@
+"Groups against scikit-learn, gaps against paired resamples"
+import numpy as np, pandas as pd, pytest
+from sklearn import metrics as skm
+from fundus_fastai.core import DataError
+from fundus_fastai.score.scores import read_predictions, score
+from fundus_fastai.score.multilabel import score_multilabel
+from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
+from made import binary
+
+def people(n=200, seed=0):
+    d,rng = binary(n, seed=seed),np.random.default_rng(seed)
+    who = d.patient.astype(int).to_numpy()
+    return d.assign(sex=rng.choice(['f','m'], n)[who], age=rng.integers(20, 90, n)[who].astype(float), eye=rng.choice(['L','R'], len(d)))
+
+def test_groups_like_sklearn():
+    d = people()
+    t = subgroup_scores(score(d, n_boot=50))[0].set_index(['by','group','metric'])
+    for by,col in [('sex',d.sex),('eye',d.eye.map(dict(L='left', R='right')))]:
+        for g,o in d.groupby(col):
+            assert t.value[by,g,'auc']==pytest.approx(skm.roc_auc_score(o.target, o.p_yes))
+            assert t.images[by,g,'auc']==len(o) and t.patients[by,g,'auc']==o.patient.nunique()
+
+def test_gap_interval_is_of_paired_resamples():
+    "A gap between two halves of the same answers is zero in every resample"
+    d = people()
+    twin = pd.concat([d.assign(eye='L'), d.assign(eye='R', path='b'+d.path)], ignore_index=True)
+    g = subgroup_scores(score(twin, n_boot=50), {'eye':twin.eye})[1]
+    assert g.gap.abs().max()<1e-12 and g.low.isna().all()
+
+def test_gap_covers_nothing_where_there_is_nothing():
+    "Two groups dealt by chance: the interval of their difference holds zero about 95 times in 100"
+    hit = 0
+    for i in range(60):
+        d = people(120, seed=i)
+        g = subgroup_scores(score(d, n_boot=100), {'sex':d.sex})[1].set_index('metric').loc['accuracy']
+        hit += g.low<=0
+    assert hit>=50 # one side of the interval counts: the gap is never negative
+
+def test_small_and_one_sided_groups_have_no_number():
+    d = people(60)
+    g = np.where(d.patient.astype(int)<6, 'few', 'many')
+    t,gaps = subgroup_scores(score(d, n_boot=30), {'clinic':g})
+    assert t[t.group=='few'].value.isna().all() and (t[t.group=='few'].images>0).all() and not len(gaps)
+    t = subgroup_scores(score(d, n_boot=30), {'truth':d.target})[0]
+    assert (t[t.metric=='auc'].method=='undefined: one class only').all() and t[t.metric=='accuracy'].value.notna().all()
+
+def test_unknown_groups_are_counted():
+    d = people(60)
+    d.loc[:9,'sex'] = None
+    t = subgroup_scores(score(d, n_boot=20), {'sex':d.sex})[0]
+    assert t[t.group=='not known'].images.tolist()==[10,10] and t[t.metric=='auc'].images.sum()==len(d)
+
+def test_columns_survive_the_file(tmp_path):
+    d = people(40)
+    d.loc[0,'sex'],d.loc[1,'age'] = None,np.nan
+    d.assign(camera='007', width=100, height=50).to_csv(tmp_path/'p.csv', index=False)
+    back = read_predictions(tmp_path/'p.csv')
+    assert back.camera[0]=='007' and pd.isna(back.sex[0]) and np.isnan(back.age[1]) and back.width.dtype==float
+    assert list(back.columns[:6])==['path','patient','eye','target','p_no','p_yes'] and set(group_columns(back))=={'sex','age','eye'}
+    d.assign(age='old').to_csv(tmp_path/'q.csv', index=False)
+    with pytest.raises(DataError, match='q.csv: age is not a number'): read_predictions(tmp_path/'q.csv')
+
+def test_labels_are_compared_where_all_groups_have_them():
+    d = people(120)
+    lab = d[['path','patient','eye','sex']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes, p_b=.5,
+                                                   target_b=((d.sex=='f')&(d.target=='yes')).astype(int))
+    assert common_labels(lab, lab.sex)==['a']
+    t = subgroup_scores(score_multilabel(lab, n_boot=20), {'sex':lab.sex})[0].set_index(['group','metric']).value
+    for g,o in lab.groupby('sex'): assert t[g,'auc']==pytest.approx(skm.roc_auc_score(o.target_a, o.p_a))

@@ -1,0 +1,13 @@
+"Sizes and speeds of nets"
+import pytest, torch
+from fundus_fastai.vision.profile import epochs_that_fit, images_a_second
+
+def test_speed_counts_whole_batches():
+    class Slow(torch.nn.Module):
+        def __init__(self): super().__init__(); self.p,self.calls = torch.nn.Parameter(torch.zeros(1)),0
+        def forward(self, x): self.calls += 1; import time; time.sleep(.02); return x
+    m = Slow().train()
+    assert images_a_second(m, 8, bs=4, seconds=.1)==pytest.approx(4/.02, rel=.25) and m.training and m.calls>4
+
+@pytest.mark.parametrize('minutes,sec,head,want', [(1,20,0,3),(1,20,1,2),(1,61,0,1),(.5,100,1,1),(10,59,1,9)])
+def test_epochs_that_fit(minutes, sec, head, want): assert epochs_that_fit(minutes, sec, head)==want
