@@ -233,11 +233,8 @@ def evaluate(run:str, # run folder
 # %% ../nbs/97_commands.ipynb #3d767c50
 def _inside(path):
     "The image files below a folder, or the file itself"
-    from fundus_fastai.image.read import suffixes
-    if not Path(path).is_dir(): return [str(path)]
-    def stop(e): raise e # left alone, `os.walk` passes over folders that it may not read
-    return sorted(os.path.join(d, o) for d,_,fs in os.walk(path, onerror=stop) for o in fs
-                  if o.lower().endswith(suffixes) and not o.startswith('.'))
+    from fundus_fastai.image.read import image_files
+    return image_files(path) if Path(path).is_dir() else [str(path)]
 
 # %% ../nbs/97_commands.ipynb #28e2988a
 def _images(images, learn):

@@ -10,24 +10,15 @@ import io, os, re
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
-from ..image.read import suffixes
+from ..image.read import image_files, suffixes, walk_files
 
 # %% ../../nbs/30_data.read.ipynb #cfbea73b
-_not_ours = {'__MACOSX', 'chest_xray'}
-
-# %% ../../nbs/30_data.read.ipynb #718d0529
-def _stop(e):
-    "What `os.walk` does with a folder that may not be read: left alone, it would pass over it"
-    raise DataError(f"{e.filename} cannot be read ({e.strerror}): allow it, or leave it out of the data") from None
+_not_ours = ['chest_xray']
 
 # %% ../../nbs/30_data.read.ipynb #905e25f4
 def _files(root, pattern):
     "Paths of the files under `root` whose whole name matches `pattern`, capitals ignored, the shallowest first"
-    if not os.path.isdir(root): raise DataError(f"{root} is not a folder: name the folder that holds the images")
-    found = []
-    for folder,dirs,names in os.walk(root, onerror=_stop):
-        dirs[:] = [o for o in dirs if o not in _not_ours and not o.startswith('.')]
-        found += [os.path.join(folder,n) for n in names if n[0]!='.' and re.fullmatch(pattern, n.strip(), re.I)]
+    found = [os.path.join(*o) for o in walk_files(root, _not_ours) if re.fullmatch(pattern, o[1].strip(), re.I)]
     return sorted(found, key=lambda o: (o.count(os.sep), o))
 
 def _packed(root):
@@ -39,11 +30,7 @@ def _packed(root):
 # %% ../../nbs/30_data.read.ipynb #3bb9370d
 def _walk(root):
     "Folder and name of every image under `root`, the shallowest first; raises `DataError` if there is none"
-    if not os.path.isdir(root): raise DataError(f"{root} is not a folder: name the folder that holds the images")
-    found = []
-    for folder,dirs,names in os.walk(root, onerror=_stop):
-        dirs[:] = [o for o in dirs if o not in _not_ours and not o.startswith('.')]
-        found += [(folder,n) for n in names if n.lower().endswith(suffixes) and not n.startswith('.')]
+    found = [os.path.split(o) for o in image_files(root, _not_ours)]
     if not found:
         raise DataError(f"{root} holds no images ({', '.join(suffixes)}): is it the right folder, and is it unpacked?"
                         + _packed(root))

@@ -1,10 +1,10 @@
-"Reading pictures: every format and mode, and every damage"
-import io, struct, zlib
+"Reading pictures: every format and mode, every damage; and the walker of trees: what it passes over, and what not"
+import io, os, struct, zlib
 import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.image.read import check_images, check_readable, read_image
+from fundus_fastai.image.read import check_images, check_readable, image_files, read_image
 
 rng  = np.random.default_rng(0)
 gray = rng.integers(0, 256, (48,64), dtype=np.uint8)
@@ -98,3 +98,31 @@ def test_demand_images_lists_and_counts(tmp_path):
     with pytest.raises(DataError, match='7 of 9 images') as e: check_readable(pd.DataFrame({'path':paths}))
     assert str(e.value).count('is empty')==5
     assert len(check_readable(pd.DataFrame({'path':paths[:2]})))==2
+
+# --- a folder of pictures
+
+@pytest.fixture
+def tree(tmp_path):
+    for o in ('b/2.PNG','b/1.jpeg','b/deep er/3.webp','a.tif','notes.txt','.hidden.png','b/._1.jpeg','.ipynb_checkpoints/a.tif',
+              '__MACOSX/b/._1.jpeg','b/__MACOSX/4.png','.git/5.png'):
+        (tmp_path/o).parent.mkdir(parents=True, exist_ok=True); (tmp_path/o).touch()
+    return tmp_path
+
+def names(tree, **kwargs): return [os.path.relpath(o, tree) for o in image_files(tree, **kwargs)]
+
+def test_hidden_files_and_folders_are_passed_over(tree):
+    assert names(tree)==['a.tif','b/1.jpeg','b/2.PNG','b/deep er/3.webp']
+    assert names(tree, skip=['deep er'])==['a.tif','b/1.jpeg','b/2.PNG']
+    assert image_files(str(tree))==image_files(tree) and all(type(o) is str for o in image_files(tree))
+
+def test_a_folder_that_may_not_be_read_is_an_error(tree, monkeypatch):
+    real = os.scandir
+    def closed(p):
+        if str(p).endswith('b'): raise PermissionError(13, 'Permission denied', str(p))
+        return real(p)
+    monkeypatch.setattr(os, 'scandir', closed)
+    with pytest.raises(DataError, match=r'/b cannot be read \(Permission denied\): allow it, or leave it out'): image_files(tree)
+
+def test_no_folder(tree):
+    for o in ('nowhere','a.tif'):
+        with pytest.raises(DataError, match=f'{o} is not a folder'): image_files(tree/o)
