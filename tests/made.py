@@ -12,7 +12,7 @@ def touch(root, *names):
 
 def drawn(to, patients=80, seed=0):
     for k in range(patients):
-        c,p = reading._kermany[k%4],10_000*seed+k+1
+        c,p = reading.KERMANY_CLASSES[k%4],10_000*seed+k+1
         touch(to, f'OCT2017/train/{c}/{c}-{p}-1.jpeg', f'OCT2017/test/{c}/{c}-{p}-2.jpeg')
     write_json(Path(to)/'PROVENANCE.json', dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
         library_version=__version__))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
 from ..core import DataError, EyeError, one_of, read_json, say
-from .read import _has, _kermany, _kermany_re, read_csv, read_folder, read_kermany, splits
+from .read import has_columns, KERMANY_CLASSES, KERMANY_NAME, read_csv, read_folder, read_kermany, splits
 from .odir import ODIR_LABELS, read_odir
-from .sets import (VIETAI_LABELS, _ukb_re, read_aptos, read_diaretdb1, read_eyepacs, read_idrid,
+from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs, read_idrid,
                                        read_messidor2, read_papila, read_rfmid, read_ukb, read_vietai)
 
 # %% ../../nbs/33_data.catalog.ipynb #1f8421ed
@@ -95,7 +95,7 @@ def _fundus_phantoms(name):
 # %% ../../nbs/33_data.catalog.ipynb #52c2032f
 _rules = 'rules of the competition: accept them on its page'
 _cards = [
-    Card('kermany2018', 'OCT of Kermany et al. (2018)', task='oct', classes=_kermany,
+    Card('kermany2018', 'OCT of Kermany et al. (2018)', task='oct', classes=KERMANY_CLASSES,
          targets=('label',), images='84,495', patient='number in the name', parser=read_kermany, phantom=_oct_phantoms,
          kind='dataset', kaggle='paultimothymooney/kermany2018',
          license='CC BY 4.0 at the source; what the mirror says is stored at download', gb=5.5, gb_unpacked=11,
@@ -210,11 +210,11 @@ def _looks(path):
     named = {}
     for o in files: named.setdefault(os.path.basename(o).strip().lower(), []).append(o)
     for file,cols,name in _marks:
-        if any(_has(o, cols) for o in named.get(file.lower(), ())): return name
+        if any(has_columns(o, cols) for o in named.get(file.lower(), ())): return name
     inside = {os.path.basename(o).strip().lower() for o in folders}
     if 'ddb1_fundusimages' in inside or any(o.startswith('diaretdb1_image') for o in named): return 'diaretdb1'
-    if 'oct2017' in inside or any(re.match(_kermany_re, o.name) for o in path.iterdir()): return 'kermany2018'
-    return 'ukb' if any(re.match(_ukb_re, o) for o in named) else None
+    if 'oct2017' in inside or any(re.match(KERMANY_NAME, o.name) for o in path.iterdir()): return 'kermany2018'
+    return 'ukb' if any(re.match(UKB_NAME, o) for o in named) else None
 
 # %% ../../nbs/33_data.catalog.ipynb #70aabb0c
 def guess_card(path # a folder or a file

@@ -9,8 +9,8 @@ __all__ = ['ODIR_LABELS', 'odir_phrases', 'split_keywords', 'odir_labels', 'read
 import os, re
 import pandas as pd
 from ..core import DataError, few, say
-from .read import (_ages, _images, _key, _mapped, _matched, _not_it, _set_frame, _set_table, _sexes,
-                                     _tell_labels, _under, _zero_one)
+from .read import (as_ages, as_keys, by_words, find_table, keyed_images, match_images, set_frame,
+                                     sex_words, tell_labels, zero_one)
 
 # %% ../../nbs/31_data.odir.ipynb #87f81b8c
 ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration','hypertension','myopia',
@@ -101,19 +101,11 @@ def _odir_rows(raw, src):
     if side.isna().any():
         raise DataError(f"{src}: {side.isna().sum()} file names tell no eye (expected <ID>_left.jpg): "
                         f"{few(raw.filename[side.isna()])}")
-    df = pd.DataFrame({'key':_key(raw.filename), 'patient':raw.ID.str.strip(), 'eye':side.map({'left':'L','right':'R'}),
-        'sex':_mapped(raw['Patient Sex'], _sexes, 'sex'), 'age':raw['Patient Age'],
+    df = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(), 'eye':side.map({'left':'L','right':'R'}),
+        'sex':by_words(raw['Patient Sex'], sex_words, 'sex'), 'age':raw['Patient Age'],
         'keywords':raw['Left-Diagnostic Keywords'].where(side=='left', raw['Right-Diagnostic Keywords'])})
-    own = _zero_one(raw, [o for o in _odir_patient if o in raw], src)
+    own = zero_one(raw, [o for o in _odir_patient if o in raw], src)
     return df.join(own.rename(columns='patient_{}'.format))
-
-# %% ../../nbs/31_data.odir.ipynb #3fec1d49
-def _odir_age(df, src):
-    "`df` with ages as numbers, missing where they are 1"
-    age = _ages(df.age, least=0)
-    if (one := age<2).any(): say(f"{src}: {one.sum()} of {len(df)} images have the age 1 or less, which stands for "
-                                 "an unknown one, and is left empty")
-    return df.assign(age=age.where(~one))
 
 # %% ../../nbs/31_data.odir.ipynb #a5cfb17c
 def _odir_eyes(df, src):
@@ -133,13 +125,17 @@ def _odir_eyes(df, src):
 def read_odir(root # the download, or a folder in it that holds `full_df.csv` and images
              )->pd.DataFrame: # the frame, with a column for each of `ODIR_LABELS`
     "Read ODIR-5K with labels for each eye; raises `DataError` where it is not there"
-    src,raw = _set_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, 'ODIR-5K', _odir_want)
+    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, 'ODIR-5K', _odir_want)
     rows = _odir_rows(raw, src)
-    df = _matched(rows, _images(root, 'preprocessed_images'), src)
-    df = _odir_eyes(_odir_age(df, src), src)
+    df = match_images(rows, keyed_images(root, 'preprocessed_images'), src)
+    df['age'] = as_ages(df.age, least=0)
+    if (one := df.age<2).any():
+        say(f"{src}: {one.sum()} of {len(df)} images have the age 1 or less, which stands for an unknown one, "
+            "and is left empty")
+    df = _odir_eyes(df.assign(age=df.age.where(~one)), src)
     if (sus := df.keywords.str.contains('suspected glaucoma', case=False)).any():
         say(f"{src}: {sus.sum()} of {df.glaucoma.sum()} eyes with glaucoma are suspected ones")
-    _tell_labels(df, ODIR_LABELS, src)
+    tell_labels(df, ODIR_LABELS, src)
     df['split'] = None # that of the challenge, whose test labels were never published
     last = ['keywords','quality'] + [o for o in df if o.startswith('patient_')]
-    return _set_frame(df[[o for o in df if o not in last] + last], root, ODIR_LABELS)
+    return set_frame(df[[o for o in df if o not in last] + last], root, ODIR_LABELS)
