@@ -21,7 +21,7 @@ from ..image.read import _decode, _open, _plain_mode, read_image
 from ..score.metrics import auc, newcombe, patient_bootstrap
 from .catalog import data_source
 from .load import open_data
-from .read import _joined, _walk
+from .read import walk_images
 
 # %% ../../nbs/38_data.audit.ipynb #af258a5d
 side = 128 # pixels that pictures are compared at
@@ -545,7 +545,7 @@ def _opened(data, opts):
         if not os.path.isdir(os.path.expanduser(str(data))) or 'class folder' not in str(e): raise
     root = os.path.abspath(os.path.expanduser(str(data)))
     say(f"{root} has no class folders: its pictures are audited without patients and labels")
-    df = pd.DataFrame({'path':_joined(_walk(root))})
+    df = walk_images(root)[['path']]
     df.attrs.update(name=os.path.basename(root), root=root)
     return df
 

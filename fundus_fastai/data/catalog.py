@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from ..core import DataError, EyeError, one_of, read_json, say
-from .read import has_columns, KERMANY_CLASSES, KERMANY_NAME, read_csv, read_folder, read_kermany, splits
+from ..core import DataError, one_of, read_json
+from .read import KERMANY_CLASSES, KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
 from .odir import ODIR_LABELS, read_odir
 from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs, read_idrid,
                                        read_messidor2, read_papila, read_rfmid, read_ukb, read_vietai)

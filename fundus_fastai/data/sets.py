@@ -11,9 +11,9 @@ import os, re
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, few, need, say
-from .read import (as_ages, as_grades, as_keys, as_texts, find_table, first_of, is_missing, keyed_images,
+from .read import (as_ages, as_grades, as_keys, as_texts, find_table, find_files, first_of, is_missing, keyed_images,
                                      match_images, not_it, part_of, read_table, set_frame, sex_words, tell_labels,
-                                     tell_odd, zero_one, _files, _joined, _walk)
+                                     tell_odd, walk_images, zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
 VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
@@ -44,7 +44,7 @@ def read_eyepacs(root # the download, unpacked
     root,what = os.path.abspath(root),'the EyePACS set'
     want = 'trainLabels.csv (image, level) and train/<patient>_{left,right}.jpeg'
     src,rows = _graded(root, r'trainLabels\.csv', 'image', 'level', what, want)
-    more = _files(root, r'(retinopathy_solution|testLabels)\.csv')
+    more = find_files(root, r'(retinopathy_solution|testLabels)\.csv')
     for o in more[:1]:
         rows = pd.concat([rows, _graded(root, re.escape(os.path.basename(o)), 'image', 'level', what, want)[1]])
     df = match_images(rows, keyed_images(root), src)
@@ -83,7 +83,7 @@ def read_idrid(root # the mirror's download, or the official grading set
               )->pd.DataFrame: # the frame, with `grade`
     "Read IDRiD's graded images; raises `DataError` where they are not there"
     root = os.path.abspath(root)
-    official = _files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
+    official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
     if official:
         df = match_images(_idrid_official(root, official), keyed_images(root, by=['split']), official[0], ['split','key'])
         df['patient'] = df.split+'/'+df.key
@@ -113,7 +113,7 @@ def _messidor_rows(root):
 # %% ../../nbs/32_data.sets.ipynb #cc909bf7
 def _messidor_pairs(root):
     "Patient and eye of each key by the file of pairs, left image first; empty where there is no such file"
-    found = _files(root, r'messidor[-_]?2([-_ ]?pairs)?\.csv')
+    found = find_files(root, r'messidor[-_]?2([-_ ]?pairs)?\.csv')
     if not found: return pd.DataFrame({'key':[], 'patient':[], 'eye':[]}, dtype=object)
     raw,_ = read_table(found[0])
     sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]), 'patient':[f'pair{i+1:03d}' for i in range(len(raw))], 'eye':e})
@@ -141,7 +141,7 @@ _rfmid_parts = {'train':'training', 'valid':'validation', 'test':'testing'}
 # %% ../../nbs/32_data.sets.ipynb #2bf6f58f
 def _rfmid_part(root, side, word):
     "Rows of one part, with the labels that its table has"
-    found = _files(root, rf'.*RFMiD_{word}_Labels\.csv')
+    found = find_files(root, rf'.*RFMiD_{word}_Labels\.csv')
     if not found: return None
     raw,_ = read_table(found[0])
     lack = [o for o in ('ID','Disease_Risk') if o not in raw]
@@ -169,17 +169,18 @@ DIARET_LESIONS = ('hardexudates','softexudates','hemorrhages','redsmalldots')
 # %% ../../nbs/32_data.sets.ipynb #37622632
 def _diaret_split(root):
     "Key -> split by the lists that come with the set"
-    lists = {o:_files(root, rf'({o}set|ddb1_v02_01_{o})\.txt') for o in ('train','test')}
+    lists = {o:find_files(root, rf'({o}set|ddb1_v02_01_{o})\.txt') for o in ('train','test')}
     read = lambda f: re.findall(r'image(\d{3})\.png', Path(f).read_text(errors='replace'))
     return {f'image{n}':k for k,v in lists.items() if v for n in read(v[0])}
 
 # %% ../../nbs/32_data.sets.ipynb #b3954776
 def _diaret_images(root):
     "Photographs, and mask paths by kind, of everything under `root`"
-    df = _walk(root)
+    df = walk_images(root)
     df = df[df.name.str.contains(r'image\d{3}\.', case=False)]
     own = df.folder.map(lambda o: os.path.basename(o).strip().lower())
-    df = df.assign(path=_joined(df), key='image'+as_keys(df.name).str.extract(r'(\d{3})$', expand=False), kind=own.where(own.isin(DIARET_LESIONS)))
+    df = df.assign(key='image'+as_keys(df.name).str.extract(r'(\d{3})$', expand=False),
+                   kind=own.where(own.isin(DIARET_LESIONS)))
     photos,masks = df[own.str.endswith('images')],df[df.kind.notna()]
     again = photos.duplicated('key')
     if again.any(): say(f"{root}: {again.sum()} images stand there more than once and are counted once")
@@ -195,7 +196,7 @@ def read_diaretdb1(root # the download, version 1 or 2.1
     for k in DIARET_LESIONS:
         df[f'mask_{k}'] = df.key.map(masks[masks.kind==k].set_index('key').path).fillna('')
     xml = {}
-    for o in _files(root, r'diaretdb1_image\d{3}_\d\d\.xml'):
+    for o in find_files(root, r'diaretdb1_image\d{3}_\d\d\.xml'):
         xml.setdefault(re.search(r'image\d{3}', os.path.basename(o))[0], []).append(o)
     df['outlines'] = df.key.map(lambda k: ';'.join(xml.get(k, [])))
     bare = df[[f'mask_{k}' for k in DIARET_LESIONS]+['outlines']].eq('').all(axis=1)
@@ -228,7 +229,7 @@ def read_papila(root # the download, unpacked
                )->pd.DataFrame: # the frame, with `label`, `normal`, `glaucoma`, `sex` and `age`
     "Read PAPILA; raises `DataError` where it is not there"
     root = os.path.abspath(root)
-    found = {e:_files(root, rf'patient_data_{s}\.(csv|xlsx)') for e,s in (('R','od'),('L','os'))}
+    found = {e:find_files(root, rf'patient_data_{s}\.(csv|xlsx)') for e,s in (('R','od'),('L','os'))}
     if not all(found.values()):
         raise not_it(root, 'PAPILA', 'ClinicalData/patient_data_{od,os}.xlsx and FundusImages/RET002OD.jpg')
     rows = pd.concat([_papila_eye(v[0], e) for e,v in found.items()], ignore_index=True)
@@ -246,12 +247,12 @@ UKB_NAME = r'(?i)^(\d+)_(21015|21016)_(\d+)_(\d+)\.'
 def read_ukb(root # a folder of images, with or without {train,val}/{female,male}
             )->pd.DataFrame: # the frame, with `sex`, `visit` and `replicate`
     "Read fundus photographs with the file names of UK Biobank; raises `DataError` where there are none"
-    df = _walk(root := os.path.abspath(root))
+    df = walk_images(root := os.path.abspath(root))
     parts = df.name.str.extract(UKB_NAME)
     if (odd := parts[0].isna()).all():
         raise not_it(root, 'a UK Biobank folder', '<person>_{21015,21016}_<visit>_<n>.png')
     tell_odd(odd, 'images are not named as in UK Biobank and are left out', df.name)
-    df = df.assign(path=_joined(df), patient=parts[0], eye=parts[1].map({'21015':'L','21016':'R'}), visit=parts[2],
+    df = df.assign(patient=parts[0], eye=parts[1].map({'21015':'L','21016':'R'}), visit=parts[2],
                    replicate=parts[3], split=df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),
                    sex=df.folder.map(lambda o: sex_words.get(os.path.basename(o).strip().lower())))[~odd]
     tell_odd(df.sex.isna(), 'images lie in no folder called female or male: their sex is missing', df.name)

@@ -14,7 +14,8 @@ import numpy as np, pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from ..core import DataError, LeakError, few, say, whole_file
-from .catalog import check_trainable, splits
+from .catalog import check_trainable
+from .read import splits
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
 def shared_patients(df # frame with `patient` and `split`
