@@ -1,107 +1,17 @@
-"Weights from hub, file and run; options of training; saving and loading: with real clients, a stub hub and a fresh process"
-import json, os, shutil, socket, subprocess, sys, time
+"Weights from hub, file and run; options of training: with real clients and a stub hub"
+import json, shutil, socket, time
 from functools import cache
 from pathlib import Path
 import huggingface_hub.constants as hc, numpy as np, pandas as pd, pytest, timm, torch, torchvision
 from fastai.data.transforms import Normalize
+from fastai.torch_core import set_seed
 from huggingface_hub import close_session
-from safetensors.torch import load_file, save_file
-from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
+from safetensors.torch import save_file
+from fundus_fastai.core import EyeError, ModelError, read_json, sha256
 from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.model import load_model, save_model
-from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner, find_net, find_weights, one_cycle_plan
-from stub_hub import HubStub
-
-tiny = 'test_resnet'  # timm's own test net: half a million weights, a normalization that is not ImageNet's
-
-worker_code = '''
-import json, sys, time, warnings
-from concurrent.futures import ThreadPoolExecutor
-warnings.filterwarnings('ignore')
-out,sys.stdout = sys.stdout,sys.stderr
-import numpy as np, pandas as pd, timm, torch
-ran = []
-torch.set_num_threads(1)
-sys.modules['timm.models.inception_v3'].trunc_normal_ = lambda *args, **kwargs: None # slow, and soon overwritten
-sys.addaudithook(lambda event, args: ran.append(str(args)) if event=='pickle.find_class' else None)
-from fundus_fastai.vision.model import load_model
-from fundus_fastai.vision.data import eye_dls
-from fundus_fastai.vision.learner import eye_learner, find_net, find_weights
-
-def body(arch, to):
-    df = pd.DataFrame(dict(path=[np.zeros((32,32), np.uint8)]*4, label=list('ABAB'), split=['train']*2+['valid']*2))
-    learn = eye_learner(eye_dls(df, size=32, bs=2, workers=0), arch)
-    np.savez(to, **{k.removeprefix('model.'):v.numpy() for k,v in learn.model[0].state_dict().items()})
-    return learn.eye
-
-def ask(arch):
-    t = time.time()
-    try: says = ['found', str(find_weights('imagenet', find_net(arch)))]
-    except Exception as e: says = [type(e).__name__, str(e)]
-    return [*says, time.time()-t]
-
-def ask_all(archs):
-    with ThreadPoolExecutor() as ex: return list(ex.map(ask, archs))
-
-def predict(run, images):
-    ran.clear()
-    p = load_model(run).predict_frame(images)
-    return dict(columns=list(p.columns), p=p.filter(like='p_').to_numpy().tolist(), unpickled=list(ran))
-
-for line in sys.stdin:
-    n,do,args = json.loads(line)
-    try: r = globals()[do](*args)
-    except Exception as e: r = dict(error=[type(e).__name__, str(e)])
-    print(json.dumps([n,r]), file=out, flush=True)
-'''
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch):
-    for k in list(os.environ):
-        if k.lower().endswith('_proxy'): monkeypatch.delenv(k)
-
-@pytest.fixture(scope='module')
-def hub():
-    stub = HubStub().start()
-    yield stub
-    stub.stop()
-
-class Worker:
-    "Ask a process: `ask` hands a question over, `get` waits for its answer, a call does both"
-    def __init__(self, p, log): self.p,self.log,self.n,self.answers = p,log,0,{}
-    def ask(self, do, *args):
-        self.n += 1
-        self.p.stdin.write(json.dumps([self.n,do,args])+'\n'); self.p.stdin.flush()
-        return self.n
-    def get(self, n):
-        while n not in self.answers:
-            line = self.p.stdout.readline()
-            assert line, self.log.read_text()[-2000:]
-            self.answers.update([json.loads(line)])
-        return self.answers.pop(n)
-    def __call__(self, do, *args): return self.get(self.ask(do, *args))
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    "Small nets gain nothing from threads, and two processes that are to agree need the same number"
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-@pytest.fixture(scope='module', autouse=True)
-def worker(hub, tmp_path_factory):
-    "A fresh process whose hub is the stub: `worker('body', arch, file)`; it warms up while other tests run"
-    home = tmp_path_factory.mktemp('hf')
-    env = {k:v for k,v in os.environ.items() if not k.lower().endswith('_proxy') and not k.startswith(('HF_','HUGGING'))}
-    env |= dict(HF_ENDPOINT=hub.url, HF_HOME=str(home), TORCH_HOME=str(home), HF_HUB_DISABLE_TELEMETRY='1', MPLBACKEND='Agg')
-    p = subprocess.Popen([sys.executable, '-c', worker_code], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                         stderr=(home/'log').open('w'))
-    w = Worker(p, home/'log')
-    yield w
-    p.stdin.close(); p.wait(20); p.stdout.close()
+from nets import tiny, frame, noise_dls, body_of, same, refused
 
 troubles = dict(missing='test_efficientnet', nowhere='test_vit', gated='test_convnext', forbidden='test_byobnet', broken='test_nfnet',
                 drop='test_maxvit', silent='test_coatnet')
@@ -114,24 +24,6 @@ def answers(hub, worker):
     @cache
     def wait(): return dict(zip(troubles, worker.get(n)))
     return wait
-
-def frame(n=12, classes='AB', seed=0, side=40):
-    "`n` noise images of as many patients, two thirds of them for training"
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame(dict(path=[rng.integers(0, 255, (side,side), dtype=np.uint8) for _ in range(n)], patient=[f'p{i}' for i in range(n)],
-                             eye='L', label=[classes[i%len(classes)] for i in range(n)], split=['train']*(n*2//3)+['valid']*(n-n*2//3)))
-
-def noise_dls(size=32, **kwargs): return eye_dls(frame(**kwargs), size=size, bs=4, workers=0)
-
-def body_of(learn): return {k.removeprefix('model.'):v for k,v in learn.model[0].state_dict().items()}
-
-def same(a, b):
-    "Are the tensors of `a` those of the same names in `b`?"
-    return len(a)>0 and all(torch.equal(torch.as_tensor(v), torch.as_tensor(b[k])) for k,v in a.items())
-
-def refused(*words):
-    "Expect a `ModelError` of one sentence that has all `words`"
-    return pytest.raises(ModelError, match='(?s)'+''.join(f'(?=.*{w})' for w in words)+'^[^\n]*$')
 
 @pytest.fixture(scope='module')
 def net_weights():
@@ -233,26 +125,6 @@ def test_squeezenet_weights_of_torchvision(test_weights):
     with torch.inference_mode(): assert torch.equal(net.eval().features(x), learn.model.eval()[0](x))
     with refused('does not fit squeezenet1_0'): eye_learner(noise_dls(64), 'squeezenet1_0', weights=f)
 
-# InceptionV3
-
-@pytest.fixture(scope='module')
-def inception(tmp_path_factory):
-    "InceptionV3 at its own size, from a file as torchvision writes it, after one batch of training"
-    torch.manual_seed(1)
-    f = tmp_path_factory.mktemp('inception')/'inception_v3.pth'
-    with pytest.MonkeyPatch.context() as m: # timm's start is slow, and torch's as good for this
-        m.setattr(sys.modules['timm.models.inception_v3'], 'trunc_normal_', lambda *args, **kwargs: None)
-        sd = timm.create_model('inception_v3').state_dict()
-        aux = {'AuxLogits.conv0.conv.weight':torch.ones(128,768,1,1), 'AuxLogits.conv0.bn.weight':torch.ones(128),
-               'AuxLogits.fc.weight':torch.ones(1000,768), 'AuxLogits.fc.bias':torch.ones(1000)}
-        torch.save({**sd, **aux}, f)
-        learn = make_learner(frame(4, side=64), 'oct', 'inception_v3', f, bs=2, workers=0)
-    for o in learn.model.modules(): # one batch is all the running statistics get
-        if isinstance(o, torch.nn.BatchNorm2d): o.momentum = 1.
-    loaded = {k:v.clone() for k,v in body_of(learn).items()}
-    with learn.no_bar(), learn.no_logging(): hist = learn.fit_eye(one_cycle_plan(1, 0))
-    return learn,sd,loaded,hist
-
 def test_inception_v3(inception):
     learn,sd,loaded,hist = inception
     x,y = learn.dls.one_batch()
@@ -332,106 +204,6 @@ def test_resume_with_other_data_or_options_is_refused(tmp_path):
     assert (tmp_path/'checkpoints/last.safetensors').read_bytes()==before, "a refused call changed the checkpoint"
     (tmp_path/'checkpoints/last.safetensors').write_bytes(before[:len(before)//2])
     with refused('last.safetensors', '--force'): fit(True)
-
-# saving and loading
-
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    "A small finished model"
-    learn = eye_learner(noise_dls(64), 'resnet10t', weights=None, ps=.3)
-    return save_model(learn, tmp_path_factory.mktemp('run'))
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-    from PIL import Image
-    d = tmp_path_factory.mktemp('images')
-    for i,a in enumerate(frame(3, side=90, seed=9).path): Image.fromarray(a).save(d/f'{i}.png')
-    return sorted(map(str, d.iterdir()))
-
-@pytest.mark.parametrize('arch', ['resnet10t','squeezenet1_1','inception_v3'])
-def test_round_trip_in_a_fresh_process(worker, images, tmp_path, request, arch):
-    if arch=='inception_v3': learn = request.getfixturevalue('inception')[0]
-    else: learn = eye_learner(noise_dls(64, classes=['a b','é','1']), arch, weights=None, ps=.3, lin_ftrs=[16])
-    save_model(learn, tmp_path/'run', source='phantom')
-    want,got = learn.predict_frame(images),worker('predict', str(tmp_path/'run'), images)
-    assert got.get('columns')==list(want.columns), got
-    assert np.array_equal(np.array(got['p'], dtype=np.float32), want.filter(like='p_').to_numpy())
-    assert got['unpickled']==[], "loading unpickled something"
-    assert len(want.filter(like='p_').drop_duplicates())==3, "predictions do not depend on the image"
-
-def test_no_pickle_in_a_run_folder(inception, tmp_path):
-    "Checkpoints included, every file is safetensors, JSON or CSV, and none can be unpickled, plain or zipped"
-    import pickletools, zipfile
-    learn = eye_learner(noise_dls(), tiny, weights=None)
-    from contextlib import redirect_stderr
-    with redirect_stderr(open(os.devnull,'w')): fit_run(learn, tmp_path, epochs=1)
-    save_model(learn, tmp_path)
-    names = sorted(str(o.relative_to(tmp_path)) for o in tmp_path.rglob('*') if o.is_file())
-    assert names==['checkpoints/best.safetensors','checkpoints/last.safetensors','config.json','history.csv','model.safetensors']
-    for f in map(tmp_path.joinpath, names):
-        assert not zipfile.is_zipfile(f) and not f.read_bytes().startswith(b'\x80')
-        with pytest.raises(Exception): list(pickletools.genops(f.read_bytes()))
-        if f.suffix=='.safetensors': assert load_file(f)
-    assert str(tmp_path) not in (tmp_path/'config.json').read_text()
-
-bad_configs = dict(later=dict(format=9), later_fraction=dict(format=2.5), later_text=dict(format='9'), none=dict(format=None),
-    one_class=dict(classes=['A']), no_class=dict(classes=[]), more_classes=dict(classes=['A','B','C']), text_classes=dict(classes='AB'),
-    twins=dict(classes=['A','A']), size_text=dict(size='big'), size_zero=dict(size=0), size_negative=dict(size=-3), size_huge=dict(size=10**9),
-    head_unknown=dict(head={'bogus':1}), head_code=dict(head={'custom_head':'x'}), head_list=dict(head=[]), head_null=dict(head=None),
-    head_other=dict(head={'lin_ftrs':[7], 'ps':.3}), one_channel=dict(normalize={'mean':[.5],'std':[.5]}), no_std=dict(normalize={'mean':[.5]*3}),
-    zero_std=dict(normalize={'mean':[.5]*3, 'std':[0,1,1]}), normalize_number=dict(normalize=3),
-    normalize_text=dict(normalize={'mean':list('abc'), 'std':[1]*3}), no_net=dict(arch='../../x'), number_net=dict(arch=3),
-    other_net=dict(arch='resnet18'), no_task=dict(task='nope'), list_task=dict(task=['oct']), no_digest=dict(sha256=None))
-
-@pytest.mark.parametrize('name', bad_configs)
-def test_config_that_cannot_be(run, tmp_path, name):
-    shutil.copytree(run, tmp_path/'run')
-    write_json(tmp_path/'run/config.json', {**read_json(run/'config.json'), **bad_configs[name]})
-    with pytest.raises(EyeError) as e: load_model(tmp_path/'run')
-    if name.startswith('later'): assert 'pip install -U' in str(e.value)
-
-@pytest.mark.parametrize('key', ['format','task','arch','head','classes','size','normalize','sha256','weights'])
-def test_incomplete_config(run, tmp_path, key):
-    shutil.copytree(run, tmp_path/'run')
-    write_json(tmp_path/'run/config.json', {k:v for k,v in read_json(run/'config.json').items() if k!=key})
-    if key=='weights': # a note about the past, of no use in rebuilding: allowed either way
-        try: load_model(tmp_path/'run')
-        except ModelError: pass
-        return
-    with refused(f'lacks {key}'): load_model(tmp_path/'run')
-
-@pytest.mark.parametrize('text', ['', '[]', '{"format": 1', 'null', '\x80\x04'])
-def test_config_that_is_none(run, tmp_path, text):
-    shutil.copytree(run, tmp_path/'run')
-    (tmp_path/'run/config.json').write_text(text, encoding='latin1')
-    with pytest.raises(EyeError, match='config.json'): load_model(tmp_path/'run')
-
-def test_tampered_weights(run, tmp_path):
-    shutil.copytree(run, tmp_path/'run')
-    f,cfg = tmp_path/'run/model.safetensors',read_json(run/'config.json')
-    whole = f.read_bytes()
-    for changed in (whole[:-1]+bytes([whole[-1]^1]), whole[:len(whole)//2], b'', whole+b'x'):
-        f.write_bytes(changed)
-        with refused('sha256'): load_model(tmp_path/'run')
-    for changed in (whole[:len(whole)//2], b'\xff'*16): # whoever changes both may get as far as safetensors, and no further
-        f.write_bytes(changed)
-        write_json(tmp_path/'run/config.json', {**cfg, 'sha256':sha256(f)})
-        with pytest.raises(ModelError, match='weights'): load_model(tmp_path/'run')
-    f.unlink()
-    with refused('model.safetensors is missing'): load_model(tmp_path/'run')
-    with refused('config.json is missing'): load_model(tmp_path/'nowhere')
-
-def test_a_run_is_a_start_for_other_labels(tmp_path):
-    old = make_learner(frame(), 'oct', tiny, 'none', size=32, bs=4, workers=0)
-    with old.no_bar(), old.no_logging(): old.fit_eye(one_cycle_plan(1, pretrained=False))
-    run = save_model(old, tmp_path/'first run')
-    learn = make_learner(frame(classes='XYZ'), 'oct', tiny, str(run), size=32, bs=4, workers=0)
-    assert same(body_of(learn), body_of(old)) and list(learn.dls.vocab)==['X','Y','Z']
-    assert learn.predict_frame(frame(2)).filter(like='p_').columns.tolist()==['p_X','p_Y','p_Z']
-    assert learn.eye['weights']=='first run'
-    with refused('first run does not fit resnet10t'): make_learner(frame(), 'oct', 'resnet10t', run, size=32, bs=4, workers=0)
-
-# the hub
 
 def offer(hub, arch, b, deed='serve'):
     "Let `hub` have the file `b` under the address that the real hub has it; return the name"
@@ -552,3 +324,18 @@ def test_torchvision_server_out_of_reach(hub, squeeze):
     try:
         with refused('squeezenet1_1', '127.0.0.1', '--weights FILE', '--weights none'): find_weights('imagenet', find_net('squeezenet1_1'))
     finally: hub.start()
+
+# the real hub and torchvision's real server
+
+def body_after(arch, seed):
+    "The body of a learner made after `seed`: random weights would follow the seed, pretrained ones do not"
+    set_seed(seed)
+    learn = eye_learner(noise_dls(), arch)
+    assert learn.eye['weights']=='imagenet'
+    return learn.model[0].state_dict()
+
+@pytest.mark.net
+@pytest.mark.parametrize('arch', ['resnet10t','inception_v3','squeezenet1_1'])
+def test_imagenet_weights_come_from_the_net(arch):
+    a,b = body_after(arch, 1),body_after(arch, 2)
+    assert all(torch.equal(a[k], b[k]) for k in a)

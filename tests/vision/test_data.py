@@ -1,0 +1,16 @@
+"Pictures and masks on their way into a batch"
+import cv2
+from fundus_fastai.vision.data import OpenEye
+from nets import eye
+
+def test_a_mask_is_cropped_as_its_picture():
+    im = eye(0); mask = im[...,0]>200
+    o = OpenEye('fundus', 'color')
+    seen,cut = o.view(im),o.place(mask, im)
+    assert cut.shape==seen.shape[:2] and ((seen[...,0]>200)==cut).mean()>.995 and cut.any()
+
+def test_large_photographs_are_decoded_small(tmp_path):
+    cv2.imwrite(str(tmp_path/'big.jpg'), cv2.resize(eye(3), (2400,1920))[...,::-1])
+    o = OpenEye('fundus', 'color', 224)
+    assert min(o.read(tmp_path/'big.jpg').shape[:2])<1000 and o(tmp_path/'big.jpg').size==(224,224)
+    assert o.view(tmp_path/'big.jpg').shape[0]>1500
