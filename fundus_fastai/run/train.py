@@ -54,7 +54,7 @@ def begin_run(out, # folder of the run
 def _demand_split(df, file):
     "Raise `DataError` where the frozen split in `file` is not that of `df`"
     if read_split(file, df, df.attrs['root'], True).split.tolist()==df.split.tolist(): return
-    raise DataError(f"{file} deals these images otherwise: go on with that split, or begin again with --force")
+    raise DataError(f"{file} deals these images otherwise: go on with that split, or begin again with `force=True`")
 
 # %% ../../nbs/63_run.train.ipynb #0011d117
 def run_info(df, # with `split` and `label`

@@ -121,7 +121,7 @@ def test_files(t, tmp_path):
     assert csv[csv.measure=='deletion'].better.eq('lower').all()
     assert js['phantom']=='PHANTOM DATA' and js['counts']['used']==6 and len(js['images'])==6 and js['setup']['ways']['cam'][0]=='grad_cam'
     assert str(tmp_path) not in (tmp_path/'out/trial.json').read_text() and not any(str(o).startswith('/') for o in t.used.path)
-    with pytest.raises(DataError, match='--force'): save_trial(t, tmp_path/'out')
+    with pytest.raises(DataError, match='force'): save_trial(t, tmp_path/'out')
     save_trial(t, tmp_path/'out', force=True)
 
 # --- own masks

@@ -303,8 +303,8 @@ def test_an_unknown_net_is_refused_before_anything_starts(df, tmp_path):
     assert not (tmp_path/'c').exists()
 
 BAD = [(dict(archs=[]), 'no net'), (dict(archs='test_resnet,test_resnet'), 'more than once'), (dict(seeds=(1,1)), 'different'),
-       (dict(seeds='a'), 'whole numbers'), (dict(seeds=()), 'different'), (dict(epochs=0), '--epochs'), (dict(minutes=-1), '--minutes'),
-       (dict(minutes=float('nan')), '--minutes'), (dict(bs=1), '--bs'), (dict(metric='mae'), 'choose auc'), (dict(resume=True, force=True), 'one of them'),
+       (dict(seeds='a'), 'whole numbers'), (dict(seeds=()), 'different'), (dict(epochs=0), '`epochs`'), (dict(minutes=-1), '`minutes`'),
+       (dict(minutes=float('nan')), '`minutes`'), (dict(bs=1), '`bs`'), (dict(metric='mae'), 'choose auc'), (dict(resume=True, force=True), 'one of them'),
        (dict(balance='asymmetric'), 'does not suit'), (dict(fit='readout', minutes=1), 'a readout'), (dict(task='nonsense'), 'unknown task')]
 
 @pytest.mark.parametrize('kw,words', BAD, ids=lambda o: str(o)[:30])
@@ -329,7 +329,7 @@ def test_resume_with_other_data_or_options(whole, df, tmp_path):
     out = copied(whole, tmp_path/'c')
     before = {o:o.stat().st_mtime_ns for o in out.rglob('*')}
     kw = dict(task='anomaly', archs=TWO, out=out, **{**FAST, 'epochs':2}, seeds=(1,2))
-    with pytest.raises(DataError, match='holds a comparison: pass --resume'): compare_nets(df, **kw)
+    with pytest.raises(DataError, match='holds a comparison: pass `resume=True`'): compare_nets(df, **kw)
     other = df.assign(label=np.where(df.label=='normal', 'abnormal', 'normal'))
     for d in (df.iloc[:-1], other, df.assign(split=df.split.replace({'test':'valid','valid':'test'}))):
         with pytest.raises(DataError, match='begun with other data'): compare_nets(d, **kw, resume=True)
