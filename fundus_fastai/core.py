@@ -165,7 +165,9 @@ def fresh_dir(path, # folder to make
 # %% ../nbs/00_core.ipynb #d68ac3bb
 def say(*msg):
     "Print a line for the person at the screen, on stderr, so that stdout stays clean for data"
-    print(*msg, file=sys.stderr, flush=True)
+    print(*map(say.wording, msg), file=sys.stderr, flush=True)
+
+say.wording = str # the command line puts its flags in place of `arguments` here
 
 # %% ../nbs/00_core.ipynb #536ebc06
 def progress(items=None, # what to go through (or `None`, with `total`, to call `update` yourself)

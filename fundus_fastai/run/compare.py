@@ -40,9 +40,9 @@ def find_nets(archs # names with commas, a list of names, or 'sixteen'
     "The names in `archs`, each known and there once; raises `DataError`, or `EyeError` with the nearest names"
     if isinstance(archs, str): archs = SIXTEEN if archs.strip().lower()=='sixteen' else archs.split(',')
     names = [str(o).strip() for o in archs if str(o).strip()]
-    if not names: raise DataError("there is no net to compare: name some with --archs, as resnet18,mobilenetv2_100")
+    if not names: raise DataError("there is no net to compare: name some, as `archs=['resnet18', 'mobilenetv2_100']`")
     twice = sorted({o for o in names if names.count(o)>1})
-    if twice: raise DataError(f"{', '.join(twice)} is named more than once in --archs: name each net once")
+    if twice: raise DataError(f"{', '.join(twice)} is named more than once in `archs`: name each net once")
     for o in names: find_net(o)
     return names
 
@@ -133,7 +133,7 @@ def _run_all(out, df, o, archs, seeds, train):
         (run/'error.json').unlink(missing_ok=True)
         if (e := _trained(run, df, {**o, 'arch':a, 'seed':s}, train)) is not None:
             say(f"{run.name} failed: {first_line(e, 200)}")
-            write_json(run/'error.json', dict(error=f'{type(e).__name__}: {first_line(e, 200)}'))
+            write_json(run/'error.json', dict(error=f'{type(e).__name__}: {say.wording(first_line(e, 200))}'))
         _free()
 
 # %% ../../nbs/64_run.compare.ipynb #0748ec05
@@ -198,7 +198,7 @@ class _Side:
         y,p = _pair(df, self.kind, self.metric, cuts)
         if self.first is None: self.first,self.y,self.patient = df,y,df.patient
         elif df.path.tolist()!=self.first.path.tolist() or not np.array_equal(y, self.y):
-            raise DataError(f"{file} is about other images or targets than the other nets: compare again with --force")
+            raise DataError(f"{file} is about other images or targets than the other nets: compare again with `force=True`")
         self.answers.setdefault(arch, []).append(p)
         return float(_scores[self.metric](y, p))
     def stack(self, arch): return np.stack(self.answers[arch], axis=-1)
@@ -501,12 +501,12 @@ def check_comparison(out, # folder
                     )->Path:
     "Pass `out` on if a comparison may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
-    if resume and force: raise DataError("--resume goes on and --force starts again: pass one of them")
+    if resume and force: raise DataError("`resume=True` goes on and `force=True` starts again: pass one of them")
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
     mine = (out/'comparison.json').exists()
     if not out.exists() or not any(out.iterdir()): return out
     if mine and not (resume or force):
-        raise DataError(f"{out} holds a comparison: pass --resume to go on with it, or --force to start again")
+        raise DataError(f"{out} holds a comparison: pass `resume=True` to go on with it, or `force=True` to start again")
     if not mine: raise DataError(f"{out} holds something else than a comparison: choose another folder")
     return out
 
@@ -518,11 +518,11 @@ def _demand_same(old, new):
     if (old['task'],old['data_hash'])!=(new['task'],new['data_hash']):
         was,now = [f"{o['task']}, {o['data']}, {o['n']} images" for o in (old,new)]
         raise DataError(f"the comparison was begun with other data ({was}) than this call has ({now}): "
-                        "resume with the same data and split, or start again with --force")
+                        "resume with the same data and split, or start again with `force=True`")
     odd = [k for k in _must_agree if old.get(k)!=new.get(k)]
     was,now = [', '.join(f"{k} {o.get(k)}" for k in odd) for o in (old,new)]
     if odd: raise DataError(f"the comparison was begun with {was}, and this call has {now}: "
-                            "resume with the options of the first call, or start again with --force")
+                            "resume with the options of the first call, or start again with `force=True`")
 
 # %% ../../nbs/64_run.compare.ipynb #6da4478c
 def _begin(out, df, settings, allow_leak, resume):
@@ -560,9 +560,9 @@ def _demand_seeds(seeds):
 # %% ../../nbs/64_run.compare.ipynb #022d5575
 def _demand_budget(epochs, minutes, bs):
     "Raise `DataError` for a budget that is none"
-    if minutes is not None and not 0<minutes<float('inf'): raise DataError(f"--minutes is to be above 0, not {minutes}")
-    if epochs<1: raise DataError(f"--epochs is to be at least 1, not {epochs}")
-    if bs<2: raise DataError(f"--bs is to be at least 2, not {bs}")
+    if minutes is not None and not 0<minutes<float('inf'): raise DataError(f"`minutes` is to be above 0, not {minutes}")
+    if epochs<1: raise DataError(f"`epochs` is to be at least 1, not {epochs}")
+    if bs<2: raise DataError(f"`bs` is to be at least 2, not {bs}")
 
 # %% ../../nbs/64_run.compare.ipynb #abc7f24e
 def _kind(task):
@@ -597,8 +597,8 @@ def check_options(task:str, # name of a task
     "Check all that can be checked before an image is read; raises `EyeError` or `DataError`"
     get_task(task).answer_type('?').check_balance(balance)
     one_of(fit, ('tune','readout'), 'way to fit')
-    if fit=='readout' and minutes: raise DataError("--minutes is for --fit tune: a readout has no epochs")
-    if fit=='readout' and balance!='none': raise DataError(f"--balance {balance} is for --fit tune: a readout has none")
+    if fit=='readout' and minutes: raise DataError("`minutes` is for `fit='tune'`: a readout has no epochs")
+    if fit=='readout' and balance!='none': raise DataError(f"`balance={balance!r}` is for `fit='tune'`: a readout has none")
     _demand_budget(epochs, minutes, bs)
     seeds,names,metric = _demand_seeds(seeds),find_nets(archs),_demand_metric(_kind(task), metric)
     if str(weights).lower() not in ('imagenet','none'): find_weights(weights, find_net(names[0]))
@@ -639,7 +639,7 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     try: _run_all(out, df, o|dict(workers=workers, allow_leak=allow_leak), archs, seeds, train)
     except KeyboardInterrupt:
         n,of = sum(_finished(run_folder(out, a, s)) for a in archs for s in seeds),len(archs)*len(seeds)
-        say(f"\nstopped: {n} of {of} runs in {out} are finished and kept; the same call with --resume goes on")
+        say(f"\nstopped: {n} of {of} runs in {out} are finished and kept; the same call with `resume=True` goes on")
         raise
     c = read_comparison(out)
     save_comparison(c, out)

@@ -48,7 +48,7 @@ def check_run(out, # folder
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
     if not out.exists() or force or (resume and (out/'split.csv').exists()) or not any(out.iterdir()): return out
     if (out/'checkpoints').exists():
-        raise DataError(f"{out} holds an unfinished run: pass --resume to go on with it, or --force to start again")
+        raise DataError(f"{out} holds an unfinished run: pass `resume=True` to go on with it, or `force=True` to start again")
     return fresh_dir(out)
 
 # %% ../../nbs/61_run.folder.ipynb #f20283d2
@@ -138,5 +138,5 @@ def drop_seen_patients(df, # the frame to evaluate on
     known = sorted(set(df.patient[same]))
     if known and not allow_leak:
         raise LeakError(f"{len(known)} patients of this data were trained on: {few(known, 10)}; "
-                        "leave them out, or pass --allow-leak if these are other people with the same numbers")
+                        "leave them out, or pass `allow_leak=True` if these are other people with the same numbers")
     return df
