@@ -148,8 +148,8 @@ def test_readme_links_to_notebooks_that_exist():
     assert found and [o for o in found if not (ROOT/o).exists()] == []
 
 def tree(d):
-    "Relative path -> content of all files in `d`"
-    files = [o for o in d.rglob('*') if o.is_file() and '__pycache__' not in o.parts]
+    "Relative path -> content of all modules in `d`"
+    files = [o for o in d.rglob('*.py') if '__pycache__' not in o.parts]
     return {o.relative_to(d).as_posix():o.read_bytes() for o in files}
 
 def different(a, b): return sorted(k for k in a.keys()|b.keys() if a.get(k)!=b.get(k))
@@ -291,11 +291,14 @@ def packed(tmp_path_factory):
     run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', d, d/'src')
     return set(zipfile.ZipFile(next(d.glob('*.whl'))).namelist())
 
+TEMPLATES = {f'fundus_fastai/run/templates/{o}' for o in ('report.html.j2','macros.html.j2','checklists.html.j2','words.j2',
+                                                       'report.css','card.md.j2')}
+
 def test_wheel_holds_the_library_and_nothing_else(packed):
     files = {o for o in packed if '.dist-info/' not in o}
     want = {o.replace('.', '/')+'.py' for o in MODULES}
     parents = {p.as_posix()+'/__init__.py' for o in want for p in Path(o).parents if p.name}
-    assert files == want | parents | {'fundus_fastai/_modidx.py'}
+    assert files == want | parents | TEMPLATES | {'fundus_fastai/_modidx.py'}
 
 # --- what is imported when
 
