@@ -16,7 +16,7 @@ from .image.read import *
 from .image.recipe import *
 from .score.metrics import *
 from .score.scores import *
-from .score.grades import *
+from .score.kinds import *
 from .score.multilabel import *
 from .score.regression import *
 from .score.patients import *

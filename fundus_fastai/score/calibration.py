@@ -15,9 +15,9 @@ from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError
 from .metrics import (Estimate, _no_bootstrap, _share, _weights, best_threshold, bootstrap, estimate,
                                  patient_bootstrap, wilson)
-from .scores import Scores, _arrays, _axes, _mark, as_metrics, check_predictions, kind_of
+from .scores import Scores, _arrays, _axes, _mark, as_metrics, check_predictions
 from .multilabel import label_names
-from .grades import REFERABLE, five_steps, referral
+from .kinds import MULTILABEL, REFERABLE, five_steps, get_kind, kind_of, referral
 
 # %% ../../nbs/27_score.calibration.ipynb #3af9056e
 def _sound(y, p):
@@ -232,14 +232,14 @@ def predictive_values(sensitivity, # 0-1
 
 # %% ../../nbs/27_score.calibration.ipynb #157960f6
 def binary_questions(preds, # a table of predictions
-                     kind:str=None # of answers (default: as the columns tell)
+                     kind=None # of answers (default: as the columns tell)
                     )->dict: # question -> (truth bool [n], score [n])
     "The yes-or-no questions in `preds`: the last of two classes, each of more, each label, or referral"
-    kind = kind or kind_of(preds)
-    if kind=='multilabel':
+    kind = get_kind(kind or kind_of(preds))
+    if kind is MULTILABEL:
         return {c: (preds[f'target_{c}'].to_numpy()>0, preds[f'p_{c}'].to_numpy(float)) for c in label_names(preds)}
-    if kind in ('grades','ordered') and five_steps(preds): return {f'grade {REFERABLE} and above': referral(preds)}
-    if kind in ('number','ordered'): return {}
+    if kind.ordinal and five_steps(preds): return {f'grade {REFERABLE} and above': referral(preds)}
+    if kind.numeric: return {}
     names = sorted(c[2:] for c in preds if c.startswith('p_'))
     y,p = _arrays(preds, names)
     return {names[i]: (y==i, p[:,i]) for i in ([1] if len(names)==2 else range(len(names)))}
@@ -279,7 +279,7 @@ goals = (('sensitivity',.9),('sensitivity',.95),('specificity',.9),('specificity
 
 def threshold_points(preds, # predictions of test images
                      valid, # predictions of VALIDATION images, which choose the thresholds
-                     kind:str=None, # of answers (default: as the columns tell)
+                     kind=None, # of answers (default: as the columns tell)
                      goals=goals, # pairs of 'sensitivity' or 'specificity' and what it is to reach on validation
                      prevalences=(.01,.1), # to tell predictive values at, besides the data's own
                      n:int=1000, # resamples of patients
@@ -329,8 +329,8 @@ def points_tables(points:list # from `threshold_points`
 # %% ../../nbs/27_score.calibration.ipynb #878b0a43
 def _arrays_of(preds, kind):
     "Truth and probabilities, classes or labels; `None` where the answers are numbers"
-    if kind in ('number','ordered'): return None
-    if kind=='multilabel':
+    if kind.numeric: return None
+    if kind is MULTILABEL:
         names = label_names(preds)
         return preds[[f'target_{c}' for c in names]].to_numpy(int),preds[[f'p_{c}' for c in names]].to_numpy(float)
     return _arrays(preds, [c[2:] for c in preds if c.startswith('p_')])
@@ -375,12 +375,12 @@ def _by_question(preds, kind, T, s):
 # %% ../../nbs/27_score.calibration.ipynb #9dda856b
 def at_temperature(preds, # a table of predictions
                    T:float, # from `temperature`
-                   kind:str=None # of answers (default: as the columns tell)
+                   kind=None # of answers (default: as the columns tell)
                   )->pd.DataFrame:
     "The table with calibrated probabilities"
-    kind = kind or kind_of(preds)
-    cols = [f'p_{c}' for c in label_names(preds)] if kind=='multilabel' else [c for c in preds if c.startswith('p_')]
-    p = calibrated(preds[cols].to_numpy(float), T, labels=kind=='multilabel')
+    kind = get_kind(kind or kind_of(preds))
+    cols = [f'p_{c}' for c in label_names(preds)] if kind is MULTILABEL else [c for c in preds if c.startswith('p_')]
+    p = calibrated(preds[cols].to_numpy(float), T, labels=kind is MULTILABEL)
     return preds.assign(**dict(zip(cols, p.T)))
 
 # %% ../../nbs/27_score.calibration.ipynb #61e50afe
@@ -395,7 +395,7 @@ def add_calibration(scores:Scores, # of test images
         (y,p),fit = both,None if valid is None else _fitted(*_arrays_of(valid, s.kind), valid.patient, s)
         cal = dict(raw=_proper(y, p, df.patient, s) | dict(ece_by_chance=_chance(y, p)))
         if fit:
-            q = calibrated(p, fit['value'], s.kind=='multilabel')
+            q = calibrated(p, fit['value'], s.kind is MULTILABEL)
             cal |= dict(temperature=fit, after=_proper(y, q, df.patient, s) | dict(ece_by_chance=_chance(y, q)))
         s.calibration = cal | dict(questions=_by_question(df, s.kind, fit and fit['value'], s))
         s.metrics = s.metrics | {k: cal['raw'][k] for k in ('brier','ece')}

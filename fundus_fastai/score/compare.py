@@ -16,9 +16,10 @@ from itertools import combinations
 from pathlib import Path
 from ..core import DataError, one_of, read_json
 from .scores import (Scores, _arrays, _axes, _few,
-    _mark, check_predictions, kind_of, read_predictions)
+    _mark, check_predictions, read_predictions)
 from .metrics import (Estimate, _share, class_metrics, cohen_kappa,
     confusion, patient_bootstrap, wilson)
+from .kinds import BOTH, CATEGORY, MULTILABEL, NUMBER, Kind, kind_of
 from .multilabel import _labels, label_metrics, label_names
 from .regression import number_metrics
 from .patients import _answers, _spread, _squash, combine_eyes, operating_points, score_as
@@ -228,7 +229,7 @@ def holm(p # p values [m], NaN where there is none
 class Panel:
     "Predictions of several nets on the same images, row by row"
     tables:dict # name -> predictions; all with the same rows in the same order
-    kind:str # of answer: 'category', 'multilabel' or 'number'
+    kind:Kind # of answer: CATEGORY, MULTILABEL or NUMBER
     classes:list # names of classes or labels; of a number none
     thresholds:dict = field(default_factory=dict) # name -> label -> threshold (default: .5)
     source:str='' # where the images come from; 'phantom' is marked in figures
@@ -267,11 +268,11 @@ def _as_dict(nets):
 # %% ../../nbs/29_score.compare.ipynb #6e395ade
 def _names_of(t, kind):
     "Classes or labels of a table, sorted"
-    if kind=='number': return []
-    return sorted(label_names(t)) if kind=='multilabel' else [c[2:] for c in t if c.startswith('p_')]
+    if kind is NUMBER: return []
+    return sorted(label_names(t)) if kind is MULTILABEL else [c[2:] for c in t if c.startswith('p_')]
 
 # %% ../../nbs/29_score.compare.ipynb #6e395001
-def _plain_kind(t): return {'both':'category'}.get(kind_of(t), kind_of(t))
+def _plain_kind(t): return {BOTH:CATEGORY}.get(kind_of(t), kind_of(t))
 
 # %% ../../nbs/29_score.compare.ipynb #6e395002
 def _match(name, t, first, base, cols):
@@ -304,8 +305,8 @@ def read_panel(nets, # name -> run folder, CSV file, table or `Scores`; or a lis
         if (other := _plain_kind(t))!=kind: raise DataError(f"{k} answers with a {other}, {first} with a {kind}")
         if (has := _names_of(t, kind))!=names:
             raise DataError(f"{k} has the classes {_few(has, 20)}, {first} has {_few(names, 20)}")
-    cols = [f'target_{c}' for c in names] if kind=='multilabel' else ['target']
-    answer = ['pred'] if kind=='number' else [f'p_{c}' for c in names]
+    cols = [f'target_{c}' for c in names] if kind is MULTILABEL else ['target']
+    answer = ['pred'] if kind is NUMBER else [f'p_{c}' for c in names]
     keep = ['path','patient','eye',*cols,*answer]
     tables = {k: _match(k, t, first, base, cols)[keep] for k,t in tables.items()}
     return Panel(tables, kind, names, {k:t for k,(_,t) in loaded.items() if t}, source)
@@ -322,8 +323,8 @@ def _hit_rate(hit, patient):
 # %% ../../nbs/29_score.compare.ipynb #898c2001
 def _which(panel, what):
     "The class or label meant by `what`; raises `DataError`"
-    if panel.kind=='number': raise DataError("numbers have no classes: `bland_altman` compares them")
-    if what is None and panel.kind=='category' and len(panel.classes)==2: return panel.classes[1]
+    if panel.kind is NUMBER: raise DataError("numbers have no classes: `bland_altman` compares them")
+    if what is None and panel.kind is CATEGORY and len(panel.classes)==2: return panel.classes[1]
     if what is None: raise DataError(f"which one? There are {_few(panel.classes, 20)}")
     return one_of(what, panel.classes, 'class')
 
@@ -333,7 +334,7 @@ def says(panel:Panel, # as from `read_panel`
         )->tuple: # bool [k,n]: does each net say so; bool [n]: is it so
     "Tell which nets say `what` of which images; raises `DataError` where there is no such class"
     what,ts = _which(panel, what),panel.tables
-    if panel.kind=='category': return answers(panel)==panel.classes.index(what),(panel.first.target==what).to_numpy()
+    if panel.kind is CATEGORY: return answers(panel)==panel.classes.index(what),(panel.first.target==what).to_numpy()
     hit = [t[f'p_{what}']>panel.thresholds.get(k, {}).get(what, .5) for k,t in ts.items()]
     return np.stack(hit),(panel.first[f'target_{what}']>0).to_numpy()
 
@@ -341,7 +342,7 @@ def says(panel:Panel, # as from `read_panel`
 def answers(panel:Panel # of classes
            )->np.ndarray: # int [k,n]
     "The class that each net gives to each image"
-    if panel.kind!='category': raise DataError(f"a {panel.kind} is not one class: ask label by label, with `says`")
+    if panel.kind is not CATEGORY: raise DataError(f"a {panel.kind} is not one class: ask label by label, with `says`")
     return np.stack([t[[f'p_{c}' for c in panel.classes]].to_numpy(float).argmax(1) for t in panel.tables.values()])
 
 # %% ../../nbs/29_score.compare.ipynb #62a3db39
@@ -396,7 +397,7 @@ def jaccard(panel:Panel, # as from `read_panel`
             what:str=None # a class or label (default: the second of two classes; of several, the mean over all)
            )->pd.DataFrame: # [k+1,k+1]: nets and truth
     "Similarity of the images that nets and truth call `what`; NaN where neither calls any so"
-    if what is None and (len(panel.classes)>2 or panel.kind=='multilabel'):
+    if what is None and (len(panel.classes)>2 or panel.kind is MULTILABEL):
         each = np.stack([jaccard(panel, c).to_numpy() for c in panel.classes])
         m = _share(np.nansum(each, 0), (~np.isnan(each)).sum(0))
     else:
@@ -423,7 +424,7 @@ def plot_jaccard(panel:Panel, # as from `read_panel`
     ax.set_xticks(range(k), m.columns, rotation=40, ha='right', parse_math=False)
     ax.set_yticks(range(k), m.index, parse_math=False)
     for f in (ax.axhline, ax.axvline): f(k-1.5, color='w', lw=3)
-    name = what or (_which(panel, None) if panel.kind=='category' and len(panel.classes)==2 else 'mean over classes')
+    name = what or (_which(panel, None) if panel.kind is CATEGORY and len(panel.classes)==2 else 'mean over classes')
     ax.tick_params(length=0, labelsize=8); ax.set_title(f'Jaccard similarity: {name}', fontsize=9, loc='left')
     return _mark(ax, panel.source, 1.06)
 
@@ -439,7 +440,7 @@ def _fleiss(y, counts, w=None):
 # %% ../../nbs/29_score.compare.ipynb #41af7001
 def _columns(panel, what):
     "Answers of the nets [k,n] as numbers from 0, and how many there may be"
-    if panel.kind=='category' and what is None: return answers(panel),len(panel.classes)
+    if panel.kind is CATEGORY and what is None: return answers(panel),len(panel.classes)
     return says(panel, what)[0].astype(int),2
 
 # %% ../../nbs/29_score.compare.ipynb #c295f618
@@ -466,7 +467,7 @@ def ensemble(panel:Panel, # as from `read_panel`
     one_of(how, ['probability','logit'], 'average')
     cols,_ = _answers(panel.first, panel.kind)
     p = np.stack([t[cols].to_numpy(float) for t in panel.tables.values()])
-    if how=='logit' and panel.kind!='number': p = _spread(_squash(p, panel.kind).mean(0), panel.kind)
+    if how=='logit' and panel.kind is not NUMBER: p = _spread(_squash(p, panel.kind).mean(0), panel.kind)
     else: p = p.mean(0)
     return panel.first.assign(**dict(zip(cols, p.T)))
 
@@ -477,15 +478,15 @@ def score_panel(panel:Panel, # as from `read_panel`
                 **kwargs # further arguments of `score_as`: n_boot, seed, level
                )->dict: # name -> `Scores`, the ensemble last
     "Score each net and the ensemble"
-    labels = panel.kind=='multilabel'
+    labels = panel.kind is MULTILABEL
     ops = {k:dict(thresholds=t) for k,t in panel.thresholds.items()} if labels else {}
-    if labels and valid is not None: ops['ensemble'] = operating_points('multilabel', ensemble(valid, how))
+    if labels and valid is not None: ops['ensemble'] = operating_points(MULTILABEL, ensemble(valid, how))
     tables = panel.tables | {'ensemble':ensemble(panel, how)}
     return {k: score_as(panel.kind, t, ops.get(k), source=panel.source, arch=k, **kwargs) for k,t in tables.items()}
 
 # %% ../../nbs/29_score.compare.ipynb #5ac04405
-_shown = dict(category=['accuracy','balanced_accuracy','auc','average_precision','mcc','f1'],
-              multilabel=['auc','average_precision','f1'], number=['mae','r2'])
+_shown = {CATEGORY:['accuracy','balanced_accuracy','auc','average_precision','mcc','f1'],
+              MULTILABEL:['auc','average_precision','f1'], NUMBER:['mae','r2']}
 
 def _text(m): return str(Estimate(*[np.nan if m[k] is None else m[k] for k in ('value','low','high')], m['method']))
 
@@ -533,16 +534,16 @@ def _table_of(panel, net, how):
 # %% ../../nbs/29_score.compare.ipynb #2f7bd001
 def _material(panel, t, thresholds):
     "Metric, truth and answers of a table; labels are moved so that their threshold is one half"
-    if panel.kind=='number': return number_metrics,t.target.to_numpy(float),t.pred.to_numpy(float)
-    if panel.kind=='category': return partial(class_metrics, classes=panel.classes),*_arrays(t, panel.classes)
+    if panel.kind is NUMBER: return number_metrics,t.target.to_numpy(float),t.pred.to_numpy(float)
+    if panel.kind is CATEGORY: return partial(class_metrics, classes=panel.classes),*_arrays(t, panel.classes)
     y,p = _labels(t[[f'{k}_{c}' for k in ('target','p') for c in panel.classes]])
     return partial(label_metrics, names=panel.classes),y,p-np.array([thresholds.get(c, .5) for c in panel.classes])+.5
 
 # %% ../../nbs/29_score.compare.ipynb #48456fdd
 def _tests(panel, y, a, b, patient, level):
     "Tests by formula: DeLong of each class or label, and McNemar"
-    if panel.kind=='number': return {}
-    if panel.kind=='category':
+    if panel.kind is NUMBER: return {}
+    if panel.kind is CATEGORY:
         each = {f'auc_{c}': (y==i, a[:,i], b[:,i]) for i,c in enumerate(panel.classes)}
         if len(panel.classes)==2: each = {'auc':each.popitem()[1]} # of the second class
         return {k: delong(*o, patient, level) for k,o in each.items()} | dict(
@@ -578,7 +579,7 @@ def panel_differences(panel:Panel, # as from `read_panel`
 def best_single(panel:Panel # as from `read_panel`
                )->str:
     "Name the net with the highest AUC on these images (mean over labels), or the lowest mean absolute error"
-    key,sign = ('mae',-1) if panel.kind=='number' else ('auc',1)
+    key,sign = ('mae',-1) if panel.kind is NUMBER else ('auc',1)
     value = {}
     for k,t in panel.tables.items():
         metric,y,p = _material(panel, t, {})
@@ -600,7 +601,7 @@ def bland_altman(panel:Panel, # of a number
                  **kwargs # further arguments of `patient_bootstrap`: n, seed, level
                 )->dict: # mean, sd, lower, upper -> `Estimate`, in the unit of the answers
     "Mean difference (a minus b), its SD and the limits of agreement; raises `DataError` where answers are no numbers"
-    if panel.kind!='number':
+    if panel.kind is not NUMBER:
         raise DataError(f"these nets answer with a {panel.kind}, not a number: `agreement` compares them")
     return patient_bootstrap(_limits, _numbers(panel, a), _numbers(panel, b), panel.patient, **kwargs)
 

@@ -9,6 +9,7 @@ __all__ = ['label_names', 'choose_thresholds', 'label_metrics', 'label_estimates
 import numpy as np, pandas as pd
 from functools import partial
 from ..core import say
+from .kinds import MULTILABEL
 from .scores import Scores, _axes, _mark, as_metrics, check_predictions
 from .metrics import (_no_bootstrap, _share, auc, average_precision, best_threshold, f1,
                                  patient_bootstrap)
@@ -106,7 +107,7 @@ def score_multilabel(preds:pd.DataFrame, # path, patient, target_<label>..., p_<
     n = pd.DataFrame({'class':names, 'images':y.sum(0), 'patients':patients})
     meta['note'] = (meta.get('note','') + _absent_note(y, names)).strip()
     chosen = None if thresholds is None else dict(thresholds=thresholds)
-    return Scores(as_metrics(est), None, n, names, df, level=level, n_boot=n_boot, seed=seed, kind='multilabel',
+    return Scores(as_metrics(est), None, n, names, df, level=level, n_boot=n_boot, seed=seed, kind=MULTILABEL,
                   operating=chosen, tables=_tables(names, est, n, thresholds), **meta)
 
 # %% ../../nbs/25_score.multilabel.ipynb #24f240ea

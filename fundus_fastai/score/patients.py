@@ -10,45 +10,46 @@ import numpy as np, pandas as pd
 from pathlib import Path
 from scipy.special import expit, logit, softmax
 from ..core import read_json
-from .scores import Scores, kind_of, read_predictions, score
+from .scores import Scores, read_predictions, score, score_grades
 from .metrics import best_threshold
 from .multilabel import choose_thresholds, label_names, score_multilabel
 from .regression import score_numbers
-from .grades import choose_cuts, cut_points, five_steps, referral, score_grades
+from .kinds import (BOTH, CATEGORY, GRADES, MULTILABEL, NUMBER, ORDERED, Kind, choose_cuts, cut_points,
+    five_steps, get_kind, kind_of, referral)
 
 # %% ../../nbs/26_score.patients.ipynb #5c83f647
 _tiny = 1e-6
 
 # %% ../../nbs/26_score.patients.ipynb #c2bc37ef
-def _flat(kind): return {'number':'number', 'ordered':'number', 'multilabel':'multilabel'}.get(kind, 'category')
+def _flat(kind): return NUMBER if kind.numeric else MULTILABEL if kind.labels else CATEGORY
 
 # %% ../../nbs/26_score.patients.ipynb #9dd4b1ff
 def _squash(p, kind):
     "From probabilities to what may be averaged"
-    if kind=='number': return p
-    return logit(np.clip(p, _tiny, 1-_tiny)) if kind=='multilabel' else np.log(np.clip(p, _tiny, 1))
+    if kind is NUMBER: return p
+    return logit(np.clip(p, _tiny, 1-_tiny)) if kind is MULTILABEL else np.log(np.clip(p, _tiny, 1))
 
 # %% ../../nbs/26_score.patients.ipynb #62c798a7
-def _spread(z, kind): return z if kind=='number' else expit(z) if kind=='multilabel' else softmax(z, axis=1)
+def _spread(z, kind): return z if kind is NUMBER else expit(z) if kind is MULTILABEL else softmax(z, axis=1)
 
 # %% ../../nbs/26_score.patients.ipynb #64005eab
 def _answers(preds, kind):
     "Columns that hold the answers, and the names of the targets"
-    if kind=='number': return ['pred'],['target']
+    if kind is NUMBER: return ['pred'],['target']
     ps = [c for c in preds if c.startswith('p_')]
-    return ps,[f'target_{c}' for c in label_names(preds)] if kind=='multilabel' else ['target']
+    return ps,[f'target_{c}' for c in label_names(preds)] if kind is MULTILABEL else ['target']
 
 # %% ../../nbs/26_score.patients.ipynb #5ab34a4b
 def patient_truth(preds, # a table of predictions
-                  kind:str # 'category', 'multilabel', 'number', 'grades' or 'ordered'
+                  kind:Kind # of answers
                  ): # table indexed by patient, or `None` where eyes differ and nothing decides between them
     "The target of each patient"
-    g = preds.groupby('patient')
-    if kind=='multilabel': return g[_answers(preds, kind)[1]].max()
-    if kind=='number': return g[['target']].mean()
-    if kind=='ordered': return g[['target']].max()
+    kind,g = get_kind(kind),preds.groupby('patient')
+    if kind is MULTILABEL: return g[_answers(preds, kind)[1]].max()
+    if kind is NUMBER: return g[['target']].mean()
+    if kind is ORDERED: return g[['target']].max()
     classes = [c[2:] for c in preds if c.startswith('p_')]
-    if kind=='grades':
+    if kind is GRADES:
         step = preds.target.map({c:i for i,c in enumerate(classes)})
         return step.groupby(preds.patient).max().map(dict(enumerate(classes))).to_frame('target')
     if (g.target.nunique()==1).all(): return g[['target']].first()
@@ -57,12 +58,12 @@ def patient_truth(preds, # a table of predictions
 
 # %% ../../nbs/26_score.patients.ipynb #3d43bcb0
 def combine_eyes(preds, # a table of predictions
-                 kind:str=None, # of answers (default: as the columns tell)
+                 kind=None, # of answers (default: as the columns tell)
                  blend=None # from `fit_blend`: a weighing learned on validation images (default: the plain mean)
                 )->pd.DataFrame: # one row a patient: path, patient, images, target..., p_<class>... or pred
     "Put the images of each patient together; `None` where the truth of a patient is not defined"
-    kind = kind or kind_of(preds)
-    if kind=='both': return _combine_both(preds)
+    kind = get_kind(kind or kind_of(preds))
+    if kind is BOTH: return _combine_both(preds)
     if (truth := patient_truth(preds, kind)) is None: return None
     flat = _flat(kind)
     cols,_ = _answers(preds, flat)
@@ -78,7 +79,7 @@ def _ages(preds): return preds[['path','patient','eye']].assign(target=preds.tar
 
 def _combine_both(preds):
     "Sex and age of each patient; `None` where a patient has two sexes"
-    sex,age = combine_eyes(preds, 'category'),combine_eyes(_ages(preds), 'number')
+    sex,age = combine_eyes(preds, CATEGORY),combine_eyes(_ages(preds), NUMBER)
     return None if sex is None else sex.assign(target_age=age.target, pred_age=age.pred)
 
 # %% ../../nbs/26_score.patients.ipynb #b12fcc31
@@ -96,8 +97,8 @@ def _teach(x, y, flat, cols):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     def model(m): return make_pipeline(StandardScaler(), m)
-    if flat=='number': return lambda x, m=model(Ridge(1.)).fit(x, y.iloc[:,0]): m.predict(x)[:,None]
-    if flat=='category':
+    if flat is NUMBER: return lambda x, m=model(Ridge(1.)).fit(x, y.iloc[:,0]): m.predict(x)[:,None]
+    if flat is CATEGORY:
         m = model(LogisticRegression(C=.1)).fit(x, y.iloc[:,0])
         return lambda x: m.predict_log_proba(x)
     ms = [model(LogisticRegression(C=.1)).fit(_own(x, c), y[f'target_{c[2:]}']) for c in cols]
@@ -105,16 +106,16 @@ def _teach(x, y, flat, cols):
 
 # %% ../../nbs/26_score.patients.ipynb #3788efb2
 def fit_blend(valid, # predictions of VALIDATION images
-              kind:str=None, # of answers (default: as the columns tell)
+              kind=None, # of answers (default: as the columns tell)
               least:int=50 # patients with several images, to learn from
              ): # a function for `combine_eyes`, or `None` where there are too few patients, or a class is missing
     "Learn from validation patients how to weigh the images of a patient"
-    kind = kind or kind_of(valid)
-    truth = patient_truth(valid, kind) if kind!='both' else None # two questions at once are not blended
+    kind = get_kind(kind or kind_of(valid))
+    truth = patient_truth(valid, kind) if kind is not BOTH else None # two questions at once are not blended
     flat = _flat(kind)
     cols,_ = _answers(valid, flat)
     if truth is None or (valid.groupby('patient').size()>1).sum()<least: return None
-    one_sided = truth.nunique().min()<2 or (flat=='category' and truth.target.nunique()<len(cols))
+    one_sided = truth.nunique().min()<2 or (flat is CATEGORY and truth.target.nunique()<len(cols))
     if one_sided: return None
     z = pd.DataFrame(_squash(valid[cols].to_numpy(float), flat), columns=cols).groupby(valid.patient.to_numpy())
     x = _features(z)
@@ -123,16 +124,17 @@ def fit_blend(valid, # predictions of VALIDATION images
     return blend
 
 # %% ../../nbs/26_score.patients.ipynb #2f40636a
-def operating_points(kind:str, # of answers
+def operating_points(kind, # of answers, or its name
                      valid # predictions of VALIDATION images
                     )->dict: # thresholds, cuts, threshold or guess: whatever this kind needs
     "Choose on validation images what scoring needs"
-    if kind=='multilabel': return dict(thresholds=choose_thresholds(valid))
-    if kind=='number': return dict(guess=float(valid.target.median()))
-    if kind=='both': return dict(guess=float(valid.target_age.median()))
-    if kind not in ('grades','ordered'): return {}
-    res = dict(cuts=choose_cuts(valid.target, valid.pred)) if kind=='ordered' else {}
-    if five_steps(valid): res['threshold'] = best_threshold(*referral(valid), default=1.5 if kind=='ordered' else .5)
+    kind = get_kind(kind)
+    if kind is MULTILABEL: return dict(thresholds=choose_thresholds(valid))
+    if kind is NUMBER: return dict(guess=float(valid.target.median()))
+    if kind is BOTH: return dict(guess=float(valid.target_age.median()))
+    if not kind.ordinal: return {}
+    res = dict(cuts=choose_cuts(valid.target, valid.pred)) if kind is ORDERED else {}
+    if five_steps(valid): res['threshold'] = best_threshold(*referral(valid), default=1.5 if kind is ORDERED else .5)
     return res
 
 # %% ../../nbs/26_score.patients.ipynb #575752f6
@@ -140,25 +142,25 @@ def _score_both(preds, operating=None, **kw):
     "Sex and age: the scores of the one, with the errors of the other among them"
     s = score(preds, **kw)
     a = score_numbers(_ages(s.preds), (operating or {}).get('guess'), **kw)
-    s.metrics,s.kind,s.tables,s.operating = s.metrics|a.metrics,'both',a.tables,a.operating
+    s.metrics,s.kind,s.tables,s.operating = s.metrics|a.metrics,BOTH,a.tables,a.operating
     return s
 
-_scorers = dict(category=score, multilabel=score_multilabel, number=score_numbers, grades=score_grades,
-                ordered=score_grades)
+_scorers = {CATEGORY:score, MULTILABEL:score_multilabel, NUMBER:score_numbers, GRADES:score_grades, ORDERED:score_grades}
 
 # %% ../../nbs/26_score.patients.ipynb #83fb4340
 def _score(kind, preds, operating, **kw):
-    if kind=='both': return _score_both(preds, operating, **kw)
+    if kind is BOTH: return _score_both(preds, operating, **kw)
     return _scorers[kind](preds, **(operating or {}), **kw)
 
 # %% ../../nbs/26_score.patients.ipynb #3382bfbb
-def score_as(kind:str, # 'category', 'multilabel', 'number', 'grades', 'ordered' or 'both'
+def score_as(kind, # of answers, or its name
              preds:pd.DataFrame, # a table of predictions
              operating:dict=None, # as from `operating_points`
              valid=None, # predictions of validation images, to learn a blend of both eyes from
              **kw # further arguments of `score`: n_boot, seed, level, task, source, arch, split, note
             )->Scores: # with `by_patient` where patients have several images
     "Score any kind of answer, per image and per patient; raises `DataError` where the table is not sound"
+    kind = get_kind(kind)
     s = _score(kind, preds, operating, **kw)
     if s.preds.patient.duplicated().any():
         s.by_patient = _by_patient(kind, s.preds, operating, valid, kw)
@@ -190,16 +192,16 @@ def rescore(run # folder with metrics.json and predictions.csv, and perhaps vali
 
 # %% ../../nbs/26_score.patients.ipynb #139301ac
 def named(preds, # answers: p_<class>... or pred
-          kind:str, # of answers
+          kind, # of answers, or its name
           operating:dict=None # as from `operating_points`
          )->pd.Series:
     "The answer of each row in words: a class, labels joined by ' + ', a number, a grade"
-    operating = operating or {}
+    kind,operating = get_kind(kind),operating or {}
     p = preds[[c for c in preds if c.startswith('p_')]].set_axis([c[2:] for c in preds if c.startswith('p_')], axis=1)
-    if kind=='number': return preds.pred.map('{:.1f}'.format)
-    if kind=='ordered':
+    if kind is NUMBER: return preds.pred.map('{:.1f}'.format)
+    if kind is ORDERED:
         cuts = operating.get('cuts', [.5,1.5,2.5,3.5])
         return pd.Series(cut_points(preds.pred, cuts), preds.index).astype(str)
-    if kind!='multilabel': return p.idxmax(axis=1)
+    if kind is not MULTILABEL: return p.idxmax(axis=1)
     hit = p > pd.Series({c:operating.get('thresholds', {}).get(c, .5) for c in p})
     return hit.apply(lambda r: ' + '.join(r.index[r]) or 'none', axis=1)

@@ -8,6 +8,7 @@ __all__ = ['number_metrics', 'age_bands', 'error_by_band', 'score_numbers', 'plo
 # %% ../../nbs/25_score.regression.ipynb #e5841319
 import numpy as np, pandas as pd
 from .scores import Scores, _axes, _mark, as_metrics, check_predictions
+from .kinds import NUMBER
 from .metrics import mean_abs_error, patient_bootstrap, r_squared
 
 # %% ../../nbs/25_score.regression.ipynb #dd985113
@@ -68,7 +69,7 @@ def score_numbers(preds:pd.DataFrame, # path, patient, target, pred
     metrics = as_metrics(est, dict.fromkeys(('mae','mae_guess','mae_gain'), unit))
     bands = error_by_band(df, n=n_boot, seed=seed, level=level)
     counts = bands[['band','images','patients']].rename(columns={'band':'class'})
-    return Scores(metrics, None, counts, [unit], df, level=level, n_boot=n_boot, seed=seed, kind='number',
+    return Scores(metrics, None, counts, [unit], df, level=level, n_boot=n_boot, seed=seed, kind=NUMBER,
                   operating=None if guess is None else dict(guess=guess), tables={'Error and bias by band':bands},
                   **meta)
 

@@ -12,7 +12,7 @@ from .metrics import (Estimate, _no_bootstrap, _share, _weights, auc, average_pr
                                  class_metrics, confusion, estimate, mean_abs_error, quadratic_kappa)
 from .scores import Scores, _arrays, _axes, _label, _mark
 from .multilabel import label_names
-from .grades import REFERABLE, cut_points, five_steps, referral
+from .kinds import BOTH, CATEGORY, GRADES, MULTILABEL, NUMBER, ORDERED, REFERABLE, cut_points, five_steps, referral
 
 # %% ../../nbs/28_score.subgroups.ipynb #195cc06e
 def _band(age, ends):
@@ -93,8 +93,8 @@ def _label_measure(df, operating, labels):
     return y,p,f
 
 _label_kinds = dict(auc=auc, average_precision=average_precision)
-_measures = dict(category=_class_measure, both=_class_measure, number=_number_measure, grades=_grade_measure,
-                 ordered=_grade_measure)
+_measures = {CATEGORY:_class_measure, BOTH:_class_measure, NUMBER:_number_measure, GRADES:_grade_measure,
+             ORDERED:_grade_measure}
 
 # %% ../../nbs/28_score.subgroups.ipynb #e33acb8d
 def common_labels(preds, # a table of labels
@@ -121,8 +121,8 @@ def _fallback(k, e, y, patient, names, level):
 # %% ../../nbs/28_score.subgroups.ipynb #8d5df994
 def _measured(s, df, group, known, masks):
     "Truth, answers, the measure, and the names of classes if there are such"
-    names = s.classes if s.kind in ('category','both') else None
-    if s.kind!='multilabel': return *_measures[s.kind](df, s.operating),names
+    names = s.classes if s.kind in (CATEGORY,BOTH) else None
+    if s.kind is not MULTILABEL: return *_measures[s.kind](df, s.operating),names
     told = group.isin(list(masks))
     return *_label_measure(df, s.operating, common_labels(df[told], group[told])),None
 

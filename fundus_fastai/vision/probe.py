@@ -125,11 +125,11 @@ def _off(z, y): return float(np.abs(z[:,0]-y).mean())
 # %% ../../nbs/44_vision.probe.ipynb #e20c5850
 def _targets(answer, df):
     "What is to be read from the rows of `df`: (kind, values) for each output or group of outputs"
-    if answer.kind=='multilabel': return [('label',df[c].to_numpy(int)) for c in answer.names]
+    if answer.kind.labels: return [('label',df[c].to_numpy(int)) for c in answer.names]
     units = lambda y: ((y.astype(float)-answer.center)/answer.spread).to_numpy()
-    if answer.kind in ('number','ordered'): return [('number',units(df.label))]
+    if answer.kind.numeric: return [('number',units(df.label))]
     codes = df.label.astype(str).map({c:i for i,c in enumerate(answer.names)}).to_numpy(int)
-    return [('class',codes)]+([('number',units(df.age))] if answer.kind=='both' else [])
+    return [('class',codes)]+([('number',units(df.age))] if answer.kind.number_beside else [])
 
 # %% ../../nbs/44_vision.probe.ipynb #c0102a2d
 def _solve(kind, x, y, xv, yv, k):
@@ -177,7 +177,7 @@ def _loss(learn, x, df):
     "The learner's own loss of features `x`, against the targets of `df`"
     linear,answer = learn.model[1][1],learn.dls.answer
     z = torch.as_tensor(x, dtype=torch.float32)@linear.weight.detach().cpu().T + linear.bias.detach().cpu()
-    if answer.kind=='category': y = _targets(answer, df)[0][1]
+    if answer.kind.classes and not answer.kind.number_beside: y = _targets(answer, df)[0][1]
     else: y = np.array([answer.target()(r) for _,r in df.iterrows()])
     if hasattr(learn.loss_func, 'to'): learn.loss_func.to('cpu') # fastai brings it back where it trains
     return float(learn.loss_func(z, torch.tensor(y)))

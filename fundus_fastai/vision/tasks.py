@@ -32,7 +32,7 @@ class Task:
     graded:bool=False # the classes are steps of a scale
     note:str='' # what the answer may not be used for
     @property
-    def kind(self): return self.answer_type.kind
+    def kind(self): return self.answer_type.kind.graded if self.graded else self.answer_type.kind
 
 tasks = {}
 def add_task(task:Task # the entry
@@ -93,7 +93,7 @@ def answer(self:Task,
           )->Output:
     "What a net is to say, read from training and validation rows; raises `DataError` for a class that no net can learn"
     rows = df[df.split.isin(['train','valid'])] if 'split' in df else df
-    a = self.answer_type.learn(rows, grade_steps(rows.label) if self.graded and self.kind=='category' else None)
+    a = self.answer_type.learn(rows, grade_steps(rows.label) if self.kind.classes and self.kind.ordinal else None)
     if 'split' in df: _demand_taught(a, df)
     return a
 
@@ -101,8 +101,8 @@ def answer(self:Task,
 def _demand_taught(answer, df):
     "Raise `DataError` if a class of `df`, or a label, has no image in training"
     train = df[df.split=='train']
-    if answer.kind=='multilabel': lost = [o for o in answer.names if not train[o].any()]
-    elif answer.kind in ('category','both'): lost = sorted(set(df.label.astype(str))-set(train.label.astype(str)))
+    if answer.kind.labels: lost = [o for o in answer.names if not train[o].any()]
+    elif answer.kind.classes: lost = sorted(set(df.label.astype(str))-set(train.label.astype(str)))
     else: lost = []
     if lost: raise DataError(f"no training image shows {', '.join(lost)}: a net cannot learn it; leave these images or "
                              "labels out, or split anew (--seed)")

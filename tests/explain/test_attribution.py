@@ -337,7 +337,7 @@ ANSWERS = [NumberOutput(['age'], 60, 10), OrderedOutput(['grade'], 1.5, .8), Bot
 SCALE = dict(number=[10], ordered=[.8], both=[1,1,10], category=[1,1], multilabel=[1,1])
 UNIT = dict(number='age', ordered='grade', both='logit, age', category='logit', multilabel='logit')
 
-@pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind)
+@pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind.name)
 @pytest.mark.parametrize('method', METHODS)
 def test_all_methods_explain_what_occlusion_explains(table, answer, method):
     learn = learner(table, answer)
@@ -345,26 +345,26 @@ def test_all_methods_explain_what_occlusion_explains(table, answer, method):
              gradient_shap=dict(samples=2)).get(method, {})
     om = learn.occlude(table, 8, 8, progress=False)
     e = learn.evidence(table, method, **o)
-    assert e.classes==om.classes==answer.outputs and e.output==UNIT[answer.kind]
+    assert e.classes==om.classes==answer.outputs and e.output==UNIT[answer.kind.name]
     assert torch.allclose(e.baseline, om.baseline, atol=1e-4)
     x = torch.cat([b[0] for b in learn.dls.test_dl(table)])
     norm = methods._norm(learn, 3)
     raw = evidence(learn.model, x, method, norm=norm, **o).map
-    scale = torch.tensor(SCALE[answer.kind]).view(1,-1,1,1)
+    scale = torch.tensor(SCALE[answer.kind.name]).view(1,-1,1,1)
     assert torch.allclose(e.map, raw*scale, atol=1e-3*float((raw*scale).abs().max())) # years are 60 and a little
     assert torch.allclose(e.map, evidence(learn, x, method, **o).map, atol=1e-5)
-    if answer.kind=='both':
+    if answer.kind.number_beside:
         assert learn.evidence(table, method, target='age', **o).output=='age'
         assert learn.evidence(table, method, target='male', **o).output=='logit'
 
-@pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind)
+@pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind.name)
 def test_probabilities_are_those_of_the_answer(table, answer):
     learn = learner(table, answer)
     with torch.no_grad(): want = learn.loss_func.activation(learn.model(torch.cat([b[0] for b in learn.dls.test_dl(table)])))
     for m in ('occlusion','grad_cam','input_gradient'):
         e = learn.evidence(table, m, output='prob')
         assert torch.allclose(e.baseline, want, atol=1e-4), m
-        assert e.output==(dict(both='prob, age').get(answer.kind) or ('prob' if UNIT[answer.kind]=='logit' else UNIT[answer.kind]))
+        assert e.output==(dict(both='prob, age').get(answer.kind.name) or ('prob' if UNIT[answer.kind.name]=='logit' else UNIT[answer.kind.name]))
 
 def test_occlusion_can_be_smoothed_and_told_where(table):
     learn = learner(table, ANSWERS[3])

@@ -3,10 +3,11 @@ import errno, shutil
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
 from matplotlib.text import Text
 from fundus_fastai.run import compare as C, train as T
-from fundus_fastai.run.compare import (METRICS, SIXTEEN, Comparison, compare_nets, pick_nets,
+from fundus_fastai.run.compare import (SIXTEEN, Comparison, compare_nets, pick_nets,
                                        plot_comparison, read_comparison, run_folder, _apart)
 from fundus_fastai.vision.profile import net_facts
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
+from fundus_fastai.score.kinds import CATEGORY, kinds
 from fundus_fastai.score.scores import read_predictions
 from fundus_fastai.vision.steps import load_frame, split_frame
 from fundus_fastai.vision.model import load_model, read_config
@@ -65,8 +66,8 @@ def test_every_kind_agrees_with_its_own_scorer(table, task, tmp_path):
     "The number that is compared is the one that the run itself reports, by every metric of its kind"
     df = frame(table, task, QUESTIONS[task])
     c = compare_nets(df, task, TWO, tmp_path/'c', **FAST)
-    assert not len(c.failed) and c.metric==METRICS[c.kind][0] and c.side=='test'
-    for k in METRICS[c.kind]:
+    assert not len(c.failed) and c.metric==c.kind.compared[0] and c.side=='test'
+    for k in c.kind.compared:
         r = read_comparison(tmp_path/'c', k, n_boot=50)
         for o in r.nets.itertuples():
             m = read_json(tmp_path/'c'/f'{o.arch}-42'/'metrics.json')['metrics'][k]
@@ -79,7 +80,7 @@ def test_every_kind_agrees_with_its_own_scorer(table, task, tmp_path):
 
 def test_kinds_are_those_of_the_tasks(df):
     from fundus_fastai.vision.tasks import tasks
-    assert {'grades' if t.graded and t.kind=='category' else t.kind for t in tasks.values()} == set(METRICS)
+    assert {t.kind for t in tasks.values()} == set(kinds.values()) and all(k.compared for k in kinds.values())
 
 def test_interval_is_the_runs_own(whole, df, tmp_path):
     "One seed: value and interval are those of `metrics.json`"
@@ -359,7 +360,7 @@ def fake(n, source='phantom', **kw):
     t = pd.DataFrame(dict(arch=[f'net_{i}$x_$' for i in range(n)], file_mb=np.linspace(5, 6, n), picked='', test=v, test_low=v-.02,
                           test_high=v+.02, valid=v, valid_low=v, valid_high=v, seeds='1', device='CPU',
                           memory_of='of the process')).assign(**{'error':'', **kw})
-    return Comparison(t, t.assign(error=''), 'auc', 'category', 'oct', source, 'test', dict(valid=(9,3),test=(10,5)))
+    return Comparison(t, t.assign(error=''), 'auc', CATEGORY, 'oct', source, 'test', dict(valid=(9,3),test=(10,5)))
 
 def labels(ax): return [o for o in ax.texts if o.get_text()!='PHANTOM DATA']
 

@@ -101,7 +101,7 @@ def test_without_metrics_json(run):
     m = read_json(out/'metrics.json')
     (out/'metrics.json').unlink()
     s = rescore_run(out)
-    assert (s.kind,s.task,s.source,s.split,s.note)==(kind,KINDS[kind],'phantom','test','A note.')
+    assert (s.kind.name,s.task,s.source,s.split,s.note)==(kind,KINDS[kind],'phantom','test','A note.')
     for k,v in m['metrics'].items(): assert s.metrics[k]['value']==pytest.approx(v['value'], nan_ok=True), k
 
 def test_numbers_are_those_of_the_table(run):

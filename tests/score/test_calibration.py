@@ -9,7 +9,7 @@ from fundus_fastai.score.calibration import (add_calibration, at_temperature, bi
                                              reliability_table, temperature, threshold_points)
 from fundus_fastai.core import DataError
 from fundus_fastai.score.scores import score
-from fundus_fastai.score.grades import score_grades
+from fundus_fastai.score.scores import score_grades
 from fundus_fastai.score.multilabel import score_multilabel
 from fundus_fastai.score.regression import score_numbers
 from fundus_fastai.score.metrics import best_threshold, patient_bootstrap

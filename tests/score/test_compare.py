@@ -344,7 +344,7 @@ def test_labels_with_their_thresholds(tmp_path):
         score_multilabel(labels(i), choose_thresholds(valid), n_boot=20).save(tmp_path/f'run{i}')
         valid.to_csv(tmp_path/f'run{i}'/'validation.csv', index=False)
     p = read_panel([tmp_path/'run0',tmp_path/'run1'])
-    assert p.kind=='multilabel' and p.classes==['amd','dr'] and set(p.thresholds)=={'run0','run1'}
+    assert p.kind.labels and p.classes==['amd','dr'] and set(p.thresholds)=={'run0','run1'}
     said,truth = says(p, 'dr')
     assert (said[1]==(p.tables['run1'].p_dr>p.thresholds['run1']['dr'])).all() and (truth==(p.first.target_dr==1)).all()
     s = score_panel(p, valid=read_panel([tmp_path/'run0',tmp_path/'run1'], 'validation.csv'), n_boot=20)

@@ -3,7 +3,8 @@ import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
 from fundus_fastai.score.patients import operating_points, score_as
-from fundus_fastai.score.grades import choose_cuts, cut_points, fill_cuts, score_grades
+from fundus_fastai.score.kinds import choose_cuts, cut_points, fill_cuts
+from fundus_fastai.score.scores import score_grades
 from fundus_fastai.score.multilabel import choose_thresholds, score_multilabel
 from fundus_fastai.score.regression import error_by_band, score_numbers
 from made import LABELS, labels_table, numbers_table, points_table

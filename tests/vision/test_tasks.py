@@ -2,7 +2,7 @@
 import json
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fastai.torch_core import set_seed
-from fundus_fastai.vision.outputs import kinds
+from fundus_fastai.vision.outputs import output_types
 from fundus_fastai.core import DataError, EyeError, LeakError
 from fundus_fastai.image.read import read_image
 from fundus_fastai.image.recipe import as_recipe
@@ -46,12 +46,12 @@ def test_every_task_from_a_csv(table, task):
     t = learn.predict_frame(df, label='label')
     assert len(t)==48 and t.notna().all().all()
     kind = get_task(task).kind
-    if kind=='category': assert np.allclose(t.filter(regex='^p_').sum(axis=1), 1, atol=1e-5)
-    if kind=='multilabel': assert (t[[f'target_{o}' for o in LABELS]].to_numpy()==df[list(LABELS)].to_numpy()).all()
-    if kind in ('number','ordered'): assert t.target.tolist()==df.label.tolist()
+    if kind.classes and not kind.number_beside: assert np.allclose(t.filter(regex='^p_').sum(axis=1), 1, atol=1e-5)
+    if kind.labels: assert (t[[f'target_{o}' for o in LABELS]].to_numpy()==df[list(LABELS)].to_numpy()).all()
+    if kind.numeric: assert t.target.tolist()==df.label.tolist()
 
 def test_registry_is_complete():
-    assert set(tasks)==set(QUESTIONS)|{'oct'} and {t.kind for t in tasks.values()}==set(kinds)
+    assert set(tasks)==set(QUESTIONS)|{'oct'} and {t.answer_type.kind.name for t in tasks.values()}==set(output_types)
     assert [t.name for t in tasks.values() if not t.flip]==['laterality']
     assert all(as_recipe(t.recipe) is not None and t.question.endswith('?') for t in tasks.values())
 
