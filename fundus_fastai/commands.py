@@ -102,7 +102,7 @@ def _start(task, arch, weights, balance, recipe, fit, out, resume, force):
 def _dealt(df, task, how, seed, allow_leak):
     "The frame with its split; several labels are dealt by the rarest"
     from fundus_fastai.vision import steps
-    by = 'rarest' if steps.get_task(task).kind=='multilabel' else 'label'
+    by = 'rarest' if steps.get_task(task).kind.labels else 'label'
     return steps.split_frame(df, how, seed, allow_leak, by)
 
 def _done(out):

@@ -19,7 +19,7 @@ from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
 from ..vision.learner import output_of, input_size
-from ..score.scores import kind_of
+from ..score.kinds import kind_of
 from .heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .attribution import METHODS
 from .occlusion import load_map, save_maps
@@ -55,7 +55,7 @@ def read_answers(preds # a table of predictions
                 )->pd.DataFrame: # and `target`, `guess`, `p_true`, `right`, `output` (what to map), `group`
     "What is true and what was answered, image by image; of several labels, a row for each that an image has"
     kind = kind_of(preds)
-    return (_by_label if kind=='multilabel' else _by_number if kind in ('number','ordered') else _by_class)(preds)
+    return (_by_label if kind.labels else _by_number if kind.numeric else _by_class)(preds)
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
 def pick_images(preds, # a table of predictions

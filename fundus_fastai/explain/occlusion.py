@@ -392,14 +392,14 @@ def _readout(learn, output):
     "What turns the raw outputs of `learn` into what is mapped: 'logit', or a function"
     kind,act = getattr(getattr(learn.dls, 'answer', None), 'kind', None),getattr(learn.loss_func, 'activation', None)
     if callable(output) or act is None or kind is None: return output
-    if output=='prob' or kind in ('number','ordered'): return act
-    return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind=='both' else output
+    if output=='prob' or kind.numeric: return act
+    return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind.number_beside else output
 
 def _unit(model, output, classes):
     "What maps of `classes` are counted in: 'logit', 'prob', or the name of a number"
     answer = getattr(getattr(model, 'dls', None), 'answer', None)
     if callable(output) or answer is None or not callable(_readout(model, output)): return output
-    own = dict(number=answer.outputs, ordered=answer.outputs, both=answer.outputs[-1:]).get(answer.kind, [])
+    own = answer.outputs if answer.kind.numeric else answer.outputs[-1:] if answer.kind.number_beside else []
     return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #68974237

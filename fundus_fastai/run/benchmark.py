@@ -18,7 +18,7 @@ from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, pr
 from ..image.read import read_image
 from ..data.splits import relative_paths
 from ..vision.learner import output_of, input_size
-from ..score.scores import kind_of
+from ..score.kinds import kind_of
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import METHODS
 from ..explain.occlusion import fields_of
@@ -121,7 +121,7 @@ def _asked(learn, df, root):
     read = read_answers(preds)
     read = read.drop_duplicates('path').assign(path=lambda d: [str(Path(root)/p) for p in d.path])
     read['output'] = [o if o in output_of(learn).outputs else output_of(learn).outputs[0] for o in read.output]
-    named = read.output if kind_of(preds)=='number' else read.target
+    named = read.output if kind_of(preds).numeric else read.target
     return read.assign(**{'class':named, 'answer':read.guess})[['path','patient','class','answer','right','output']]
 
 # %% ../../nbs/65_run.benchmark.ipynb #d8ce8001

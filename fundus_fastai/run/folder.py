@@ -17,7 +17,7 @@ from ..vision.tasks import get_task
 from ..vision.learner import output_of
 from ..vision.steps import predict_rows
 from ..score.scores import read_predictions
-from ..score.grades import fill_cuts
+from ..score.kinds import Kind, fill_cuts
 from ..score.patients import operating_points, score_as
 from ..score.calibration import add_calibration
 
@@ -74,10 +74,10 @@ def validation(run # run folder
 # %% ../../nbs/61_run.folder.ipynb #f63177cd
 def kind_for(learn:Learner, # a trained net
              task # name of its task, if it has one
-            )->str: # as for `score_as`
+            )->Kind: # as for `score_as`
     "The kind of scores for the answers of `learn`: classes that are steps of a scale are grades"
     kind = output_of(learn).kind
-    return 'grades' if kind=='category' and task and get_task(task).graded else kind
+    return kind.graded if task and get_task(task).graded else kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a
 def choose(learn:Learner, # a trained net

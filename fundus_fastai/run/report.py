@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ..core import DataError, few, whole_file
 from ..score.scores import (PHANTOM, Scores, _label, _span, _value, metrics_html,
     most_wrong, plot_confusion,
-                                    plot_history, plot_pr, plot_roc)
+                                    plot_history, plot_pr, plot_referral, plot_roc)
 from ..score.multilabel import plot_label_scores
 from ..score.regression import plot_agreement, plot_numbers
-from ..score.grades import REFERABLE, plot_referral
+from ..score.kinds import CATEGORY, REFERABLE, get_kind
 from ..score.calibration import (at_temperature, binary_questions, plot_reliability,
     points_tables,
                                        reliability_table)
@@ -343,18 +343,12 @@ def _card(name, m):
     big = 'n/a' if m['value'] is None else f"{m['value']:.3f}" if 'unit' not in m else f"{m['value']:.1f} {m['unit']}"
     return f'<div class="card"><span>{name}</span><b>{big}</b><span>{escape(span)}</span></div>'
 
-# %% ../../nbs/62_run.report.ipynb #1e69f820
-# what stands in large type, by kind of answer
-_main = dict(category=('auc','balanced_accuracy','accuracy'), multilabel=('auc','average_precision','f1'),
-             number=('mae','mae_guess','r2'), both=('auc','accuracy','mae'), grades=('qwk','referable_auc','accuracy'),
-             ordered=('qwk','referable_auc','mae'))
-
 # %% ../../nbs/62_run.report.ipynb #26779357
 def _metrics(s):
     "The numbers: three large, all in a table"
-    macro = s.kind=='multilabel' or len(s.classes)!=2
+    macro = s.kind.labels or len(s.classes)!=2
     def word(k): return _label(k)+(', macro' if macro and k in ('auc','average_precision','f1') else '')
-    cards = ''.join(_card(word(k), s.metrics[k]) for k in _main[s.kind] if k in s.metrics)
+    cards = ''.join(_card(word(k), s.metrics[k]) for k in s.kind.main if k in s.metrics)
     note = f'<p class="soft">In small type: {100*s.level:g} % intervals. {_n(s)}.</p>'
     table = f'<div class="wide">{metrics_html(s.metrics, s.level)}</div>'
     return section('Results', Html(f'<div class="cards">{cards}</div>{note}'), *_tables(s), Html(table))
@@ -379,7 +373,7 @@ def _pictures(s):
     labels = plot_label_scores, (5.2,.8+.34*k), f'AUC of each label with its interval. {n}.'
     number = plot_numbers, (4.2,4), f'Answer against truth; on the dashed line they agree. {n}.'
     return dict(category=[cm,roc], both=[cm,roc], multilabel=[labels,*_asked_curves(s, each)],
-                number=[number,(plot_agreement,(4.8,3.4),band)], grades=[cm,*refer], ordered=[number,*refer])[s.kind
+                number=[number,(plot_agreement,(4.8,3.4),band)], grades=[cm,*refer], ordered=[number,*refer])[s.kind.name
                 ]+_pr(s)
 
 # %% ../../nbs/62_run.report.ipynb #c4ace1e0
@@ -405,7 +399,7 @@ def _figures(s):
 def _patients(s):
     "The scores of patients beside those of images, where patients have several"
     if not s.by_patient: return Html('')
-    keys = [k for k in _main[s.kind] if k in s.metrics]
+    keys = [k for k in s.kind.main if k in s.metrics]
     ways = {'one image': dict(metrics=s.metrics, n_patients=s.n_patients), **s.by_patient}
     rows = [{'scored by':w, **{_label(k):_text(o['metrics'][k]) for k in keys}, 'patients':o['n_patients']}
             for w,o in ways.items()]
@@ -475,8 +469,6 @@ def _points(s):
     return section('Operating points', lead, a, worth, b)
 
 # %% ../../nbs/62_run.report.ipynb #b8af40d9
-_worst_first = dict(category='auc', both='auc', multilabel='auc', number='mae', grades='qwk', ordered='qwk')
-
 def _gap_table(g, level):
     "Gaps as a table to read"
     return pd.DataFrame([{'by':r.by, 'metric':_label(r.metric), 'highest':r.highest, 'lowest':r.lowest,
@@ -503,7 +495,7 @@ def _subgroups(s):
                                     'size: whether the net is worse for some of them was not asked.')
     lead = ('A gap is the difference between the highest and the lowest group, with an interval of the same resamples. '
             'Of more than two groups the largest difference was picked, which makes it look larger than it is.')
-    k = _worst_first[s.kind]
+    k = s.kind.main[0]
     overall = s.metrics.get(k, {}).get('value')
     fig = _drawn(plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k, overall, source=s.source)
     text = f'{_label(k)} of each group with its interval; dashed: all. n: patients. {_n(s)}.'
@@ -590,7 +582,7 @@ def _wrong_classes(s, n):
 def _worst(s, n):
     "The `n` worst answers of labels or numbers, as (path, caption)"
     df = s.preds
-    if s.kind!='multilabel':
+    if not s.kind.labels:
         d = df.assign(off=(df.pred-df.target).abs()).sort_values('off', ascending=False, kind='stable').head(n)
         return [(r.path, f'true {r.target:.1f}, answered {r.pred:.1f}. {_whose(r.path, r.patient)}')
                 for r in d.itertuples()]
@@ -606,7 +598,7 @@ _look = ' Look here first: some of them may be labels that are wrong.'
 
 def _wrong(s, read, n):
     "The most wrong images as a part, or their table where there is no reader"
-    classes = s.kind in ('category','grades','both')
+    classes = s.kind.classes
     pairs = (_wrong_classes if classes else _worst)(s, n)
     if not pairs: return _part('Most wrong', 'No image of this test set was read wrongly.')
     lead = ('The wrongly read images whose true class got the least probability.' if classes else
@@ -629,18 +621,10 @@ def picture_parts(scores:Scores, # as from `score`
     "The parts of a report that need images or the net: the most wrong images, and sections of the caller's own"
     return [_wrong(scores, read, n_wrong), *[_own(scores, *o) for o in sections]]
 
-# %% ../../nbs/62_run.report.ipynb #11fd055e
-_likeliest = 'The class is the likeliest one.'
-_chosen = dict(category=_likeliest, both=_likeliest,
-    grades=_likeliest+' The threshold of referral was chosen on validation images.',
-    multilabel='A label counts as given above its threshold, which was chosen on validation images.',
-    number='The number is taken as the net gives it.',
-    ordered='The point is cut into grades where validation images chose, and so is the threshold of referral.')
-
 # %% ../../nbs/62_run.report.ipynb #5894be07
 def _calibrated(s):
     "A sentence on calibration, where there are probabilities"
-    if s.kind in ('number','ordered'): return ''
+    if s.kind.numeric: return ''
     if not s.calibration: return ' Whether probabilities are calibrated was not asked.'
     return (' Probabilities are told as the net gives them; calibration holds for the share of ill eyes in these data, '
             'and not where it differs.')
@@ -653,21 +637,21 @@ def limits(s:Scores)->list: # sentences
             + (f"Of {', '.join(few)} there are fewer than twenty: read those intervals with care." if len(few) else ''),
             'An interval covers chance in who was tested. '
             'It does not cover other cameras, clinics and populations, wrong labels, or a leak.',
-            _chosen[s.kind]+' Nothing was chosen on these data.'+_calibrated(s),
+            s.kind.sentences['chosen']+' Nothing was chosen on these data.'+_calibrated(s),
             'A heat map shows what moved this net, not what is ill.',
             *(['Phantom data test the software. They are no evidence about eyes.'] if s.phantom else [])]
 
 # %% ../../nbs/62_run.report.ipynb #100ed751
 def _made(s):
     "How the numbers were made, and what they do not say"
-    two = s.kind!='multilabel' and len(s.classes)==2
+    two = not s.kind.labels and len(s.classes)==2
     of = f'of {s.classes[1]}' if two else 'means over classes, each against the rest'
     how = (f'Intervals: {s.n_boot} resamples of patients (not images), with replacement, '
            f'percentiles at {100*s.level:g} %, seed {s.seed}. '
            'A resample without a class is left out for the metrics that need it. '
            "Where all resamples agree, as for a perfect score, Wilson's interval stands in (roughly so for averages), "
            f"for an AUC Newcombe's, with the number of patients as n."
-           + ('' if s.kind in ('number','ordered') else f' AUC and average precision are {of}.'))
+           + ('' if s.kind.numeric else f' AUC and average precision are {of}.'))
     points = ''.join(f'<li>{escape(o)}</li>' for o in limits(s))
     again = 'Every number here can be computed again from predictions.csv, which lies beside this file.'
     return section('How the numbers were made, and their limits', how, Html(f'<ul>{points}</ul>'), again)
@@ -744,7 +728,7 @@ def _cite(s, config):
     data = (config or {}).get('evaluated') or (config or {}).get('data')
     drawn = 'The data are phantoms, drawn by the same software: nothing about eyes can be cited from this report.'
     named = f'Data: {data}. ' if data else 'Data: not named in the settings. '
-    rest = '' if s.kind in ('number','ordered') else f' Calibration: {_papers["calibration"]}.'
+    rest = '' if s.kind.numeric else f' Calibration: {_papers["calibration"]}.'
     own = f"Software: fundus_fastai {version('fundus_fastai')}, github.com/fundus-fastai/fundus_fastai."
     theirs = named+'Cite the paper of those who made them, and keep their terms of use.'
     return section('How to cite', own, drawn if s.phantom else theirs,
@@ -912,8 +896,8 @@ def _split_counts(split, s):
     "`split_table` from the rows of split.csv"
     df = split.copy()
     if 'label' not in df: return None
-    if s.kind in ('number','ordered'): df['label'] = pd.to_numeric(df.label)
-    if s.kind=='multilabel':
+    if s.kind.numeric: df['label'] = pd.to_numeric(df.label)
+    if s.kind.labels:
         df = df.assign(**{c: [int(c in o.split(' + ')) for o in df.label] for c in s.classes})
         df.attrs['label'] = ', '.join(s.classes)
     return split_table(df)
@@ -961,8 +945,8 @@ def _meta(run):
     f,split = Path(run)/'config.json',_split_of(run)
     if not f.exists(): raise DataError(f"{run} has neither metrics.json nor config.json: name the folder of a run")
     c = read_json(f)
-    kind = c.get('answer', {}).get('kind', 'category')
-    if kind=='category' and c.get('task') in tasks and tasks[c['task']].graded: kind = 'grades'
+    kind = get_kind(c.get('answer', {}).get('kind', CATEGORY))
+    if c.get('task') in tasks and tasks[c['task']].graded: kind = kind.graded
     side = 'valid' if split is not None and not (split.split=='test').any() else 'test'
     return kind,c.get('operating'),dict(split=side, **{k:c.get(k) or '' for k in ('task','source','arch','note')})
 

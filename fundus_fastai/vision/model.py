@@ -37,7 +37,7 @@ def save_model(learn, # from `eye_learner`
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
     answer,recipe = output_of(learn),str(getattr(getattr(learn.dls, 'opener', None), 'recipe', ''))
-    plain = answer.kind=='category' and not recipe and 'taps' not in learn.eye
+    plain = answer.kind.classes and not answer.kind.number_beside and not recipe and 'taps' not in learn.eye
     what = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
                 task=get_task(task).name)
     net = dict(**learn.eye, classes=answer.names, size=int(size), sha256=sha256(to/'model.safetensors'))
@@ -93,10 +93,10 @@ def _stand_in(answer):
     "A gray disc in training and in validation for each name, so that `DataLoaders` can be built without data"
     disc = np.hypot(*np.mgrid[-16:16,-16:16])<14 # black alone would be told of as a picture without an eye
     n,blank = max(2, len(answer.names)),np.repeat(np.uint8(150*disc)[...,None], 3, 2)
-    numbers = answer.kind in ('number','ordered')
+    numbers = answer.kind.numeric
     label = [answer.center]*n if numbers else list(answer.names) + answer.names[:1]*(n-len(answer.names))
     df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n, age=answer.center))
-    return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind=='multilabel' else df
+    return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind.labels else df
 
 # %% ../../nbs/46_vision.model.ipynb #e2073d16
 def _answer(cfg): return output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
