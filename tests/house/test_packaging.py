@@ -1,0 +1,53 @@
+"What is packed, and that nothing in it could run code from a file"
+import ast, shutil, sys, zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+import pytest
+from house.shared import LIB, MODULES, ROOT, SOURCE, name_of, run
+
+@pytest.fixture(scope='module')
+def packed(tmp_path_factory):
+    "Names of the files in the wheel: built here from a source tree, or as installed"
+    installed = distribution('fundus_fastai').files
+    if not SOURCE: return {str(o) for o in installed if o.suffix!='.pyc' and '..' not in o.parts}
+    d = tmp_path_factory.mktemp('wheel')
+    shutil.copytree(ROOT/'fundus_fastai', d/'src/fundus_fastai', ignore=shutil.ignore_patterns('__pycache__'))
+    for o in 'settings.ini pyproject.toml setup.py README.md LICENSE MANIFEST.in'.split(): shutil.copy(ROOT/o, d/'src')
+    run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', d, d/'src')
+    return set(zipfile.ZipFile(next(d.glob('*.whl'))).namelist())
+
+TEMPLATES = {f'fundus_fastai/run/templates/{o}' for o in
+             'report.html.j2 macros.html.j2 checklists.html.j2 words.j2 report.css card.md.j2'.split()}
+
+def test_wheel_holds_the_library_and_nothing_else(packed):
+    files = {o for o in packed if '.dist-info/' not in o}
+    want = {o.replace('.', '/')+'.py' for o in MODULES}
+    parents = {p.as_posix()+'/__init__.py' for o in want for p in Path(o).parents if p.name}
+    assert files == want | parents | TEMPLATES | {'fundus_fastai/_modidx.py'}
+
+# --- no pickle
+
+PICKLES = {'pickle','cPickle','_pickle','dill','cloudpickle','joblib','shelve','marshal','jsonpickle'}
+UNSAFE = {'load_learner','read_pickle','to_pickle'}
+
+def pickles(tree):
+    "Whatever in `tree` could run code from a file"
+    def kw(n, name, default=None):
+        return next((getattr(o.value, 'value', None) for o in n.keywords if o.arg==name), default)
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Import): yield from (o.name for o in n.names if o.name.split('.')[0] in PICKLES)
+        if isinstance(n, ast.ImportFrom) and (n.module or '').split('.')[0] in PICKLES: yield n.module
+        if isinstance(n, (ast.Attribute,ast.Name)) and name_of(n) in UNSAFE: yield name_of(n)
+        if not isinstance(n, ast.Call): continue
+        if ast.unparse(n.func)=='torch.load' and kw(n, 'weights_only') is not True: yield ast.unparse(n)
+        if kw(n, 'allow_pickle', False) is not False: yield ast.unparse(n)
+
+def test_pickles_sees():
+    def seen(src): return list(pickles(ast.parse(src)))
+    for o in ('import pickle', 'from joblib import load', 'torch.load(f)', 'torch.load(f, weights_only=False)',
+              'torch.load(f, weights_only=w)', 'np.load(f, allow_pickle=True)', 'np.load(f, allow_pickle=a)',
+              'load_learner(f)', 'pd.read_pickle(f)'): assert seen(o), o
+    assert seen('torch.load(f, weights_only=True); np.load(f, allow_pickle=False)') == []
+
+@pytest.mark.parametrize('path', sorted(LIB.rglob('*.py')), ids=lambda o: o.relative_to(LIB).as_posix())
+def test_no_pickle(path): assert list(pickles(ast.parse(path.read_text(encoding='utf-8')))) == []
