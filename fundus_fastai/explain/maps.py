@@ -18,7 +18,6 @@ from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
-from ..vision.learner import output_of, input_size
 from ..score.kinds import kind_of
 from .heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .attribution import METHODS
@@ -148,7 +147,7 @@ def plot_most_confident(learn:Learner, # a trained net
                ): # matplotlib axes [classes,2n]
     "Draw maps of the surest right and wrong answers, class by class"
     t = most_confident(preds, n)
-    w,st = map_window(input_size(learn))
+    w,st = map_window(learn.size)
     paths = [str(Path(root)/o) for o in t.path]
     om = learn.occlude(paths, **{'window':w, 'stride':st, 'inside':where_to_cover(learn), **kwargs})
     names = list(dict.fromkeys(t.target))
@@ -182,11 +181,11 @@ class EyeInterpretation(ClassificationInterpretation):
         items = _rows_of(self.dl.dataset.items, idx)
         _,preds,targs,_,_ = self[idx]
         said,true = ([self.vocab[int(i)] for i in o] for o in (preds.argmax(1),targs))
-        w,st = map_window(input_size(self.learn))
+        xs = torch.cat([b[0] for b in self.learn.dls.test_dl(items)]).cpu()
+        w,st = map_window(xs.shape[-1])
         om = self.learn.occlude(items, **{'window':w, 'stride':st, 'inside':where_to_cover(self.learn), **kwargs})
         losses,top = losses.tolist(),preds.max(1).values.tolist()
         of = dict(predicted=said, actual=true).get(target, [target]*len(said))
-        xs = torch.cat([b[0] for b in self.learn.dls.test_dl(items)]).cpu()
         rows = -(-len(said)//cols)
         fig,axs = plt.subplots(rows, cols, figsize=(2.5*cols,2.2*rows), dpi=60, layout='constrained', squeeze=False)
         for ax in axs.flat: ax.axis('off')
@@ -244,7 +243,7 @@ def map_section(learn:Learner, # a trained net
     "Occlusion maps of picked images beside the truth, with the share of positive evidence that falls inside it"
     pick = pick_images(preds, n)
     paths = [str(Path(root)/p) for p in pick.path]
-    w,st = map_window(input_size(learn))
+    w,st = map_window(learn.size)
     om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st), inside=where_to_cover(learn))
     fields = [None]*len(paths) if om.inside is None else om.inside
     rows,figs = [],[]
@@ -273,7 +272,7 @@ def unique_stems(paths # image files
 # %% ../../nbs/56_explain.maps.ipynb #fe0eb9a7
 def _settings(learn, method, window, stride, fill):
     "What a map depends on besides the image, as `load_map` tells it"
-    w,st = map_window(input_size(learn))
+    w,st = map_window(learn.size)
     how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
     if method!='occlusion': return how
     return dict(window=(ifnone(window, w),)*2, stride=(ifnone(stride, st),)*2, fill=str(fill),
@@ -302,7 +301,7 @@ def _make_maps(learn, paths, files, settings, fill, bs):
         save_overlay(f.with_suffix('.png'), eye_view(learn, p), d['map'][_named_class(learn, d)])
     return made
 
-def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(output_of(learn).names)]))
+def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(learn.output.names)]))
 
 # %% ../../nbs/56_explain.maps.ipynb #f4fa9e1b
 def _row_of(learn, path, f, d):

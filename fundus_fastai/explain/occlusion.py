@@ -178,7 +178,7 @@ def _targets(target, classes):
 # %% ../../nbs/53_explain.occlusion.ipynb #5242699d
 def _outputs(dls):
     "Names of a net's outputs, `None` where `dls` has none"
-    return dls.answer.outputs if hasattr(dls, 'answer') else getattr(dls, 'vocab', None)
+    return dls.output.outputs if hasattr(dls, 'output') else getattr(dls, 'vocab', None)
 
 def _net(model):
     "Find the net and its class names in `model`; raises `ModelError`"
@@ -390,14 +390,14 @@ def _items(dls, items):
 # %% ../../nbs/53_explain.occlusion.ipynb #6ea2a137
 def _readout(learn, output):
     "What turns the raw outputs of `learn` into what is mapped: 'logit', or a function"
-    kind,act = getattr(getattr(learn.dls, 'answer', None), 'kind', None),getattr(learn.loss_func, 'activation', None)
+    kind,act = getattr(getattr(learn.dls, 'output', None), 'kind', None),getattr(learn.loss_func, 'activation', None)
     if callable(output) or act is None or kind is None: return output
     if output=='prob' or kind.numeric: return act
     return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind.number_beside else output
 
 def _unit(model, output, classes):
     "What maps of `classes` are counted in: 'logit', 'prob', or the name of a number"
-    answer = getattr(getattr(model, 'dls', None), 'answer', None)
+    answer = getattr(getattr(model, 'dls', None), 'output', None)
     if callable(output) or answer is None or not callable(_readout(model, output)): return output
     own = answer.outputs if answer.kind.numeric else answer.outputs[-1:] if answer.kind.number_beside else []
     return ', '.join(dict.fromkeys(c if c in own else output for c in classes))

@@ -17,7 +17,6 @@ from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, pr
                                 write_json)
 from ..image.read import read_image
 from ..data.splits import relative_paths
-from ..vision.learner import output_of, input_size
 from ..score.kinds import kind_of
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import METHODS
@@ -36,7 +35,7 @@ def trial_ways(learn:Learner, # a trained net
     if isinstance(names, dict):
         for m,_ in names.values(): one_of(m, METHODS, 'method')
         return dict(names)
-    side = input_size(learn)
+    side = learn.size
     (w,st),small,blur = map_window(side),max(4, round(.08*side)),dict(smooth=max(1., round(side/64, 1)))
     how = dict(progress=False, inside=where_to_cover(learn))
     ways = dict(occlusion=('occlusion', dict(window=w, stride=st, **how)),
@@ -120,7 +119,7 @@ def _asked(learn, df, root):
     preds = predict_rows(learn, df, root)
     read = read_answers(preds)
     read = read.drop_duplicates('path').assign(path=lambda d: [str(Path(root)/p) for p in d.path])
-    read['output'] = [o if o in output_of(learn).outputs else output_of(learn).outputs[0] for o in read.output]
+    read['output'] = [o if o in learn.output.outputs else learn.output.outputs[0] for o in read.output]
     named = read.output if kind_of(preds).numeric else read.target
     return read.assign(**{'class':named, 'answer':read.guess})[['path','patient','class','answer','right','output']]
 
@@ -135,7 +134,7 @@ def _drawn(rows, n, seed):
 # %% ../../nbs/65_run.benchmark.ipynb #91fca340
 def _fields(learn, paths):
     "`fields_of` photographs as an array, or `None`"
-    f = fields_of(learn, paths, (input_size(learn),)*2)
+    f = fields_of(learn, paths, (learn.size,)*2)
     return None if f is None else f.numpy()
 
 # %% ../../nbs/65_run.benchmark.ipynb #fa24ebde
@@ -160,7 +159,7 @@ def pick_lesions(learn:Learner, # a trained net
         raise DataError(f"nothing to try on: of {len(rows)} images {counts['without_lesion']} have no known lesion"
                         + (f" and {counts['misread']} were read wrong" if right else '')
                         + ('; pass a folder of masks' if masks is None else ''))
-    truth = np.stack([_fitted(lesion_mask(learn, p, masks), input_size(learn)) for p in used.path])
+    truth = np.stack([_fitted(lesion_mask(learn, p, masks), learn.size) for p in used.path])
     f = _fields(learn, used.path)
     area = truth.mean((1,2)) if f is None else (truth&f).sum((1,2))/f.sum((1,2))
     return used.assign(area=area),truth,counts

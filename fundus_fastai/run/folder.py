@@ -14,7 +14,6 @@ from fastai.vision.all import Learner
 from ..core import DataError, LeakError, few, fresh_dir, say, whole_file
 from ..data.splits import relative_paths
 from ..vision.tasks import get_task
-from ..vision.learner import output_of
 from ..vision.steps import predict_rows
 from ..score.scores import read_predictions
 from ..score.kinds import Kind, fill_cuts
@@ -76,7 +75,7 @@ def kind_for(learn:Learner, # a trained net
              task # name of its task, if it has one
             )->Kind: # as for `score_as`
     "The kind of scores for the answers of `learn`: classes that are steps of a scale are grades"
-    kind = output_of(learn).kind
+    kind = learn.output.kind
     return kind.graded if task and get_task(task).graded else kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a

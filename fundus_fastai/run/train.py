@@ -12,7 +12,6 @@ from fastai.vision.all import Learner
 from ..core import DataError, say
 from ..data.splits import read_split, save_split, split_hash
 from ..vision.probe import refit_readout
-from ..vision.learner import input_size
 from ..vision.model import save_model
 from ..explain.maps import map_section
 from ..vision.steps import check_known, make_learner, validate
@@ -46,7 +45,7 @@ def begin_run(out, # folder of the run
     "Make the learner, and then the folder with its frozen split; raises what `run_learner` and `start_run` raise"
     out,learn,n = Path(out),run_learner(df, task, o, workers),df[df.split=='train']
     say(f"training {o['arch']} on {len(n)} images of {n.patient.nunique()} patients, {learn.dls.device}, "
-        f"{learn.dls.answer}; recipe: {str(learn.dls.opener.recipe) or 'none'}")
+        f"{learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if resume and (out/'split.csv').exists(): _demand_split(df, out/'split.csv')
     else: save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     return learn
@@ -75,8 +74,8 @@ def _teach_readout(learn, df):
 # %% ../../nbs/63_run.train.ipynb #3383af43
 def _config(learn, df, o, operating, note):
     "What `config.json` says of the training"
-    set_up = {**o, 'weights':learn.eye['weights'], 'size':input_size(learn), # the file's name, not its place
-              'recipe':str(learn.dls.opener.recipe)}
+    set_up = {**o, 'weights':learn.config['weights'], 'size':learn.size, # the file's name, not its place
+              'recipe':str(learn.opener.recipe)}
     return dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
                 read=df.attrs.get('read'), split_hash=split_hash(df), note=note, operating=operating, training=set_up)
 

@@ -139,5 +139,5 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
         w[~both._valid] = answer.weights(both[~both._valid])
         dls = block.weighted_dataloaders(both, w, **kw)
     else: dls = block.dataloaders(both, **kw)
-    dls.answer,dls.opener = answer,block.type_tfms[0][0]
+    dls.output,dls.opener = answer,block.type_tfms[0][0]
     return dls

@@ -15,7 +15,7 @@ from ..core import EyeError, ModelError, first_line, read_json, sha256, whole_fi
 from .tasks import get_task
 from ..image.recipe import as_recipe
 from .outputs import ClassOutput, output_from
-from .learner import _head_args, output_of, eye_learner, input_size
+from .learner import EyeLearner, _head_args, eye_learner
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image without a recipe, 2 has both
@@ -28,19 +28,21 @@ def _versions():
 def save_model(learn, # from `eye_learner`
                to, # folder
                task:str='oct', # name of the task
-               size:int=None, # side of the input in pixels (default: that of a batch)
+               size:int=None, # side of the input in pixels (default: the learner's)
                **more # anything else to note: source, data, split hash, options
               )->Path: # the folder
     "Write `model.safetensors` and `config.json`, each whole or not at all; the config goes last"
     to = Path(to)
-    size = size or input_size(learn)
+    size = size or learn.size
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
-    answer,recipe = output_of(learn),str(getattr(getattr(learn.dls, 'opener', None), 'recipe', ''))
-    plain = answer.kind.classes and not answer.kind.number_beside and not recipe and 'taps' not in learn.eye
+    answer,recipe = learn.output,str(learn.opener.recipe if learn.opener else '')
+    plain = answer.kind.classes and not answer.kind.number_beside and not recipe and 'taps' not in learn.config
     what = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
                 task=get_task(task).name)
-    net = dict(**learn.eye, classes=answer.names, size=int(size), sha256=sha256(to/'model.safetensors'))
+    net = {k:learn.config.get(k) for k in ('arch','head','weights','normalize')}
+    if 'taps' in learn.config: net['taps'] = learn.config['taps']
+    net.update(classes=answer.names, size=int(size), sha256=sha256(to/'model.safetensors'))
     if not plain: net.update(answer=answer.to_json(), recipe=recipe)
     write_json(to/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return to
@@ -110,8 +112,8 @@ def _recipe(cfg):
 # %% ../../nbs/46_vision.model.ipynb #61497ec6
 def load_model(path, # run folder
                device=None # where the model goes (default: fastai's)
-              )->Learner: # in evaluation mode, its config in `learn.config`
-    "Rebuild the `Learner` that `save_model` stored, without pickle; raises `ModelError`"
+              )->EyeLearner: # in evaluation mode, its config in `learn.config`
+    "Rebuild the `EyeLearner` that `save_model` stored, without pickle; raises `ModelError`"
     path = Path(path)
     cfg = read_config(path)
     _check_weights(path/'model.safetensors', cfg)
@@ -129,5 +131,5 @@ def load_model(path, # run folder
         raise ModelError(f"the weights in {path} do not fit {cfg['arch']} as timm {timm.__version__} builds it "
                          f"(saved with {cfg.get('versions')}): {first_line(e, 160)}") from None
     learn.model.to(dls.device).eval()
-    learn.config,learn.eye = cfg,{k:cfg.get(k) for k in learn.eye}
+    learn.config = cfg
     return learn

@@ -152,7 +152,7 @@ def fit_readout(learn, # a `Learner` whose model is `tapped`
                )->dict: # losses on training and validation images
     "Fit the linear readout of `learn` in one pass over its images; validation chooses the penalty"
     taps,(standard,linear) = learn.model[0],learn.model[1]
-    sides,answer = [learn.dls.train_ds.items,learn.dls.valid_ds.items],learn.dls.answer
+    sides,answer = [learn.dls.train_ds.items,learn.dls.valid_ds.items],learn.output
     raw = [features(taps, learn.dls.test_dl(o, num_workers=workers)) for o in sides]
     mean,sd = _standard(raw[0])
     standard.mean.copy_(torch.as_tensor(mean)); standard.sd.copy_(torch.as_tensor(sd))
@@ -175,7 +175,7 @@ def refit_readout(learn # after `fit_readout`
 # %% ../../nbs/44_vision.probe.ipynb #f41524ed
 def _loss(learn, x, df):
     "The learner's own loss of features `x`, against the targets of `df`"
-    linear,answer = learn.model[1][1],learn.dls.answer
+    linear,answer = learn.model[1][1],learn.output
     z = torch.as_tensor(x, dtype=torch.float32)@linear.weight.detach().cpu().T + linear.bias.detach().cpu()
     if answer.kind.classes and not answer.kind.number_beside: y = _targets(answer, df)[0][1]
     else: y = np.array([answer.target()(r) for _,r in df.iterrows()])

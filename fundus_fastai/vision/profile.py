@@ -13,7 +13,7 @@ from pathlib import Path
 from fastai.callback.core import Callback, CancelTrainException, CancelValidException
 from fastai.vision.learner import create_timm_model, create_vision_model
 from torch.utils.flop_counter import FlopCounterMode
-from .learner import _head, find_net, input_size
+from .learner import _head, find_net
 
 # %% ../../nbs/48_vision.profile.ipynb #c28e9ac2
 def multiply_adds(model, # a net
@@ -144,7 +144,7 @@ def net_costs(learn, # a trained `Learner`
               bs:int=32 # images a batch, to measure the speed of the net alone
              )->dict: # size (pixels), parameters, file_mb, macs, train_images_s, infer_images_s, memory_mb, ...
     "What a net took: size, work, speed, memory"
-    size,model = input_size(learn),learn.model
+    size,model = learn.size,learn.model
     return dict(size=size, parameters=sum(p.numel() for p in model.parameters()),
                 file_mb=Path(file).stat().st_size/1e6, macs=multiply_adds(model, size),
                 train_images_s=watch.n/watch.seconds if watch.seconds else np.nan,

@@ -8,7 +8,6 @@ __all__ = ['load_frame', 'split_frame', 'make_learner', 'number', 'fit_run', 'ch
 # %% ../../nbs/47_vision.steps.ipynb #20c0d432
 import numpy as np, pandas as pd
 from pathlib import Path
-from fastai.vision.all import Learner
 from ..core import DataError, one_of, read_json, say, whole_file, write_json
 from ..image.read import check_readable
 from ..image.recipe import field_remark
@@ -18,7 +17,7 @@ from ..data.splits import published_split, read_split, relative_paths, split_pat
 from ..data.load import open_data
 from ..data.targets import _names, rarest_label
 from .tasks import get_task
-from .learner import TerminalProgress, eye_learner, find_net, one_cycle_plan, output_of
+from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cycle_plan
 
 # %% ../../nbs/47_vision.steps.ipynb #d8d7136a
 def _reads_csv(data): return Path(str(data)).expanduser().is_file()
@@ -83,8 +82,8 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                  workers:int=None, # loader processes (default: `default_workers`)
                  recipe=None, # preprocessing: name, text or `Recipe`; 'none' for none (default: the task's)
                  fit:str='tune' # 'tune' (one-cycle training) or 'readout' (a linear readout of the frozen net)
-                )->Learner:
-    "The `Learner` of a task over the training and validation rows of `df`"
+                )->EyeLearner:
+    "The `EyeLearner` of a task over the training and validation rows of `df`"
     task = get_task(task)
     answer = task.answer(df)
     answer.check_balance(balance)
@@ -104,7 +103,7 @@ def number(x, # number, or text that should be one
     except ValueError: raise DataError(f"{what} is to be a number, not {x!r}") from None
 
 # %% ../../nbs/47_vision.steps.ipynb #21ecbb3a
-def fit_run(learn:Learner, # from `make_learner`
+def fit_run(learn:EyeLearner, # from `make_learner`
             out, # folder of the run
             epochs:int=5, # epochs with all layers in training
             freeze_epochs:int=1, # epochs of the head alone, before
@@ -114,12 +113,12 @@ def fit_run(learn:Learner, # from `make_learner`
             info:dict=None # what must agree when resuming
            )->pd.DataFrame: # the history
     "Train with checkpoints in `out/checkpoints`, a line an epoch on stderr; write `history.csv`"
-    if 'taps' in learn.eye: return _keep_history(learn.read_out(), out)
+    if 'taps' in learn.config: return _keep_history(learn.read_out(), out)
     ask = Path(out)/'checkpoints'/'lr.json' # a rate that was found is part of the plan: kept for `resume`
     if lr=='find':
         lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
         write_json(ask, lr)
-    plan = one_cycle_plan(epochs, freeze_epochs, number(lr or 2e-3, 'lr'), pretrained=learn.eye['weights']!='none')
+    plan = one_cycle_plan(epochs, freeze_epochs, number(lr or 2e-3, 'lr'), pretrained=learn.config.get('weights')!='none')
     with learn.no_bar(), learn.no_logging():
         hist = learn.fit_eye(plan, seed, Path(out)/'checkpoints', resume, info, cbs=TerminalProgress())
     return _keep_history(hist, out)
@@ -131,11 +130,11 @@ def _keep_history(hist, out):
     return hist
 
 # %% ../../nbs/47_vision.steps.ipynb #307b5c8f
-def check_known(learn:Learner, # a trained net
+def check_known(learn:EyeLearner, # a trained net
                  df # with the target
                 )->list: # names of the net's answers
     "Raise `DataError` if `df` has labels that the net does not know"
-    answer = output_of(learn)
+    answer = learn.output
     answer.check(df)
     return answer.names
 
@@ -151,7 +150,7 @@ def _as_written(df):
     return df.assign(**{c: df[c].astype(str).astype(float) for c in small})
 
 # %% ../../nbs/47_vision.steps.ipynb #519c08f4
-def predict_rows(learn:Learner, # a trained net
+def predict_rows(learn:EyeLearner, # a trained net
                  df, # rows to predict, with the target
                  root, # the data's folder
                  workers:int=None # loader processes (default: `default_workers`)
@@ -162,7 +161,7 @@ def predict_rows(learn:Learner, # a trained net
     return preds.assign(path=relative_paths(df, root).to_numpy(), **{c:df[c].to_numpy() for c in _extras(df)})
 
 # %% ../../nbs/47_vision.steps.ipynb #2368cf4a
-def validate(learn:Learner, # a trained net
+def validate(learn:EyeLearner, # a trained net
              df, # the frame, with `split`
              out, # folder for `validation.csv`
              workers:int=None # loader processes (default: `default_workers`)

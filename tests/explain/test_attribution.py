@@ -329,7 +329,7 @@ def learner(table, answer):
     block = DataBlock((ImageBlock,CategoryBlock), get_x=ColReader('path'), get_y=ColReader('label'), splitter=IndexSplitter([2,3]),
                       item_tfms=Resize(32), batch_tfms=Normalize.from_stats(*imagenet_stats))
     dls = block.dataloaders(table, bs=3, num_workers=0)
-    dls.answer = answer
+    dls.output = answer
     return Learner(dls, Two(answer.n_out), loss_func=answer.loss())
 
 ANSWERS = [NumberOutput(['age'], 60, 10), OrderedOutput(['grade'], 1.5, .8), BothOutput(['female','male'], 60, 10), ClassOutput(['a','b']),

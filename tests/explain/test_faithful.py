@@ -127,7 +127,7 @@ def learner(answer, k):
     from fastai.vision.all import Normalize
     x = [(torch.randn(1,40,50),torch.tensor(0)) for _ in range(4)]
     dls = DataLoaders.from_dsets(x, x, bs=2, after_batch=[Normalize(torch.full((1,1,1,1), .8), torch.full((1,1,1,1), .1), axes=None)])
-    dls.answer = answer
+    dls.output = answer
     net = small(); net[-1] = nn.Linear(6, k)
     return Learner(dls, net.eval(), loss_func=answer.loss())
 

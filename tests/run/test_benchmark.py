@@ -232,6 +232,6 @@ def test_numbers_are_tried_too(oct):
     answer = NumberOutput(['age'], 50, 10)
     num = df.assign(label=np.linspace(30, 70, len(df)))
     n = make_learner(df, 'oct', 'resnet10t', 'none', size=48, bs=8, workers=0)
-    n.model,n.dls.answer,n.loss_func = Small(1).eval(),answer,answer.loss()
+    n.model,n.dls.output,n.loss_func = Small(1).eval(),answer,answer.loss()
     t = try_methods(n, num, root, n=4, **OPTS)
     assert set(t.used['class'])=={'age'} and set(t.told['class'])=={'all'} and t.table.deletion['center'].value>10

@@ -50,7 +50,7 @@ def test_file_weights_end_in_the_body(files, net_weights, name):
     learn = eye_learner(noise_dls(), tiny, weights=files/name)
     body = body_of(learn)
     assert same(body, net_weights) and not any(k.startswith('fc.') for k in body)
-    assert str(files) not in json.dumps(learn.eye) and learn.eye['weights']==name
+    assert str(files) not in json.dumps(learn.config) and learn.config['weights']==name
     assert all(not p.requires_grad for p in learn.model[0].parameters() if p.ndim>1), "the body should be frozen"
 
 class Evil:
@@ -128,7 +128,7 @@ def test_squeezenet_weights_of_torchvision(test_weights):
 def test_inception_v3(inception):
     learn,sd,loaded,hist = inception
     x,y = learn.dls.one_batch()
-    assert x.shape==(2,3,299,299) and learn.eye['normalize']==dict(mean=(.5,.5,.5), std=(.5,.5,.5))
+    assert x.shape==(2,3,299,299) and learn.config['normalize']==dict(mean=(.5,.5,.5), std=(.5,.5,.5))
     assert same(loaded, sd) and not any('Aux' in k for k in learn.model.state_dict())
     assert not same(body_of(learn), sd) and np.isfinite(hist.train_loss).all() and len(hist)==1
     with torch.inference_mode(): out = learn.model.eval()(x)
@@ -159,11 +159,11 @@ def test_one_set_of_dataloaders_for_two_nets():
     try: learn = eye_learner(dls, tiny, weights=None)
     except EyeError: return
     (m,s), = stats_of(dls)
-    assert np.allclose(m, learn.eye['normalize']['mean']) and np.allclose(s, learn.eye['normalize']['std'])
+    assert np.allclose(m, learn.config['normalize']['mean']) and np.allclose(s, learn.config['normalize']['std'])
 
 def test_resnet50_from_scratch():
     learn = eye_learner(noise_dls(64, classes='ABCD'), weights=None)
-    assert learn.eye['arch']=='resnet50' and learn.eye['weights']=='none'
+    assert learn.config['arch']=='resnet50' and learn.config['weights']=='none'
     assert all(p.requires_grad for p in learn.model.parameters()), "a random body is not to be frozen"
     assert learn.predict_frame(frame(2)).filter(like='p_').shape==(2,4)
 
@@ -304,7 +304,7 @@ def test_torchvision_weights_end_in_the_body_and_are_cached(hub, squeeze):
     learn = eye_learner(noise_dls(64), 'squeezenet1_1')
     want = [v for k,v in sd.items() if k.startswith('features.')]
     assert len(want)==50 and all(map(torch.equal, learn.model[0].state_dict().values(), want))
-    assert learn.eye['weights']=='imagenet'
+    assert learn.config['weights']=='imagenet'
     hub.stop()
     try: again = eye_learner(noise_dls(64), 'squeezenet1_1')
     finally: hub.start()
@@ -331,7 +331,7 @@ def body_after(arch, seed):
     "The body of a learner made after `seed`: random weights would follow the seed, pretrained ones do not"
     set_seed(seed)
     learn = eye_learner(noise_dls(), arch)
-    assert learn.eye['weights']=='imagenet'
+    assert learn.config['weights']=='imagenet'
     return learn.model[0].state_dict()
 
 @pytest.mark.net

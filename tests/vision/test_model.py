@@ -101,5 +101,5 @@ def test_a_run_is_a_start_for_other_labels(tmp_path):
     learn = make_learner(frame(classes='XYZ'), 'oct', tiny, str(run), size=32, bs=4, workers=0)
     assert same(body_of(learn), body_of(old)) and list(learn.dls.vocab)==['X','Y','Z']
     assert learn.predict_frame(frame(2)).filter(like='p_').columns.tolist()==['p_X','p_Y','p_Z']
-    assert learn.eye['weights']=='first run'
+    assert learn.config['weights']=='first run'
     with refused('first run does not fit resnet10t'): make_learner(frame(), 'oct', 'resnet10t', run, size=32, bs=4, workers=0)

@@ -100,7 +100,7 @@ def test_laterality_is_kept_where_it_matters(table):
         df = frame(table, task)
         df = df.assign(label=df.eye.map(dict(L='left', R='right'))) # the target tells the true side in both
         learn = make_learner(df, task, 'resnet10t', 'none', size=64, bs=4, workers=0)
-        names,agree = learn.dls.answer.names,[]
+        names,agree = learn.dls.output.names,[]
         for _ in range(4):
             for x,y in learn.dls.train:
                 bright = x.cpu().clamp(min=.5).sum(1)
