@@ -6,6 +6,8 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 import fundus_fastai
 
+pytestmark = pytest.mark.newest
+
 # ---- processes --------------------------------------------------------------------------------------------------
 # Importing torch takes longer than most commands run. So one process imports it, and forks a child for each command:
 # a process of its own, with its own arguments, streams, limits and exit status, a few milliseconds old.

@@ -7,6 +7,8 @@ from fundus_fastai.data.load import open_data
 from fundus_fastai.vision.model import load_model
 from fundus_fastai.commands import evaluate, train
 
+pytestmark = pytest.mark.newest
+
 def test_kermany_samples(test_data):
     "Patients and classes come from the names; the file without a class is left out or named, not guessed"
     df = read_dataset('kermany2018', test_data/'kermany_samples')

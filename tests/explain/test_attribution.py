@@ -14,6 +14,8 @@ from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, 
 from fundus_fastai.explain.attribution import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
 from fundus_fastai.explain.occlusion import OcclusionMap
 
+pytestmark = pytest.mark.newest
+
 torch.set_num_threads(1)
 
 def net(arch='resnet10t', **kw):

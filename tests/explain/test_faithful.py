@@ -6,6 +6,8 @@ from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain.faithful import (BASELINE_MAPS, difference_to, center_map, curve_area, deletion_curve, edge_map, faithful_table,
     insertion_curve, mask_average_precision, mean_by_patient, measure_maps, overlap, pointing_game, randomization_test, uniform_map)
 
+pytestmark = pytest.mark.newest
+
 torch.set_num_threads(1)
 y,x = np.mgrid[:40,:50]
 disc = np.hypot(y-15, x-33)<6

@@ -16,6 +16,8 @@ from fundus_fastai.phantom.oct import write_kermany
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
 
+pytestmark = pytest.mark.newest
+
 
 def conv_net(c, k, seed=0):
     torch.manual_seed(seed)

@@ -101,3 +101,17 @@ except SystemExit as e: assert not e.code"""
     assert not loaded(src) & {'torch','fastai','timm','pandas','matplotlib','sklearn','kaggle'}
 
 def test_nothing_authenticates_on_import(): assert 'kaggle' not in loaded('from fundus_fastai.all import *')
+
+BELOW = ['core','phantom','image','score','data'] # .ci/newest passes their pages over
+
+def outside(tree):
+    "Packages of others that `tree` imports"
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Import): yield from (o.name.split('.')[0] for o in n.names)
+        if isinstance(n, ast.ImportFrom) and not n.level: yield n.module.split('.')[0]
+
+@pytest.mark.parametrize('mod', [o for o in MODULES if room(o) in BELOW])
+def test_science_knows_no_network(mod):
+    "Neither a module of the lower rooms nor a cell of its page imports fastai, torch or timm"
+    trees = [syntax(mod), *(ast.parse(plain(o)) for o in code(MODULES[mod]))]
+    assert not {o for t in trees for o in outside(t)} & {'fastai','torch','torchvision','timm','nbdev'}

@@ -3,7 +3,7 @@ import re, tomllib
 from importlib.metadata import distribution
 import pytest
 import fundus_fastai
-from house.shared import CFG, ROOT
+from house.shared import CFG, LIB, ROOT
 
 PROJECT = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))
 
@@ -15,16 +15,23 @@ def test_settings_agree():
     for k in ('lib_path','nbs_path','doc_path','branch','title','tst_flags'): assert nbdev[k] == CFG[k], k
     assert fundus_fastai.__version__ == CFG['version']
     marks = PROJECT['tool']['pytest']['ini_options']['markers']
-    assert {o.split(':')[0] for o in marks} == set(CFG['tst_flags'].split())
+    assert {o.split(':')[0] for o in marks} == {*CFG['tst_flags'].split(), 'newest'}
 
 def test_no_upper_bounds():
     "Colab must not have to downgrade anything for us"
     assert not re.search(r'<|==|~=', CFG['requirements'])
 
+def test_extras_have_code():
+    "An extra is there for code that needs it: no promise of what is to come"
+    extras = {k.removesuffix('_requirements'):v for k,v in CFG.items() if k.endswith('_requirements')}
+    assert set(extras)=={'explain','test','dev'}
+    src = ''.join(o.read_text(encoding='utf-8') for o in LIB.rglob('*.py'))
+    assert all(f"need('{o}'" in src for o in extras['explain'].split())
+
 def test_installed_metadata():
     meta = distribution('fundus_fastai').metadata
     assert meta['Version'] == CFG['version']
-    assert set(meta.get_all('Provides-Extra')) >= {'dev','app','explain','onnx','dist','test'}
+    assert {'dev','explain','test'} <= set(meta.get_all('Provides-Extra')) # an old editable install may know more
     assert any(o == f"Repository, {CFG['git_url']}" for o in meta.get_all('Project-URL'))
     scripts = {o.name:o.value for o in distribution('fundus_fastai').entry_points if o.group=='console_scripts'}
     assert scripts == {'fundus': 'fundus_fastai.cli:main'}

@@ -13,6 +13,8 @@ from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.learner import eye_learner, find_net, find_weights, one_cycle_plan
 from nets import tiny, frame, noise_dls, body_of, same, refused
 
+pytestmark = pytest.mark.newest
+
 troubles = dict(missing='test_efficientnet', nowhere='test_vit', gated='test_convnext', forbidden='test_byobnet', broken='test_nfnet',
                 drop='test_maxvit', silent='test_coatnet')
 

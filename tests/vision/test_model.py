@@ -8,6 +8,8 @@ from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.learner import eye_learner, one_cycle_plan
 from nets import tiny, frame, noise_dls, body_of, same, refused
 
+pytestmark = pytest.mark.newest
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     "A small finished model"

@@ -12,6 +12,8 @@ from fundus_fastai.vision.tasks import get_task, tasks
 from fundus_fastai.commands import train
 from nets import eye
 
+pytestmark = pytest.mark.newest
+
 torch.set_num_threads(1)
 LABELS = ('haze','drusen','cupping')
 
