@@ -11,7 +11,7 @@ OFF = {}
 
 def nbdev(mod, name, cwd): run(sys.executable, '-c', f'from nbdev.{mod} import {name}; {name}()', cwd=cwd)
 
-@pytest.mark.parametrize('script', ['links','readme'])
+@pytest.mark.parametrize('script', ['links','sidebar','readme'])
 def test_derived_text_is_in_step(script): run(sys.executable, ROOT/f'.ci/{script}.py', '--check')
 
 def test_readme_commands():

@@ -3,7 +3,7 @@ import re, tomllib
 from importlib.metadata import distribution
 import pytest
 import fundus_fastai
-from house.shared import CFG, LIB, ROOT
+from house.shared import CFG, IDS, LIB, ROOT
 
 PROJECT = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))
 
@@ -26,7 +26,7 @@ def test_extras_have_code():
     extras = {k.removesuffix('_requirements'):v for k,v in CFG.items() if k.endswith('_requirements')}
     assert set(extras)=={'explain','test','dev'}
     src = ''.join(o.read_text(encoding='utf-8') for o in LIB.rglob('*.py'))
-    assert all(f"need('{o}'" in src for o in extras['explain'].split())
+    assert all(re.search(rf"import {o}\b|need\('{o}'", src) for o in extras['explain'].split())
 
 def test_installed_metadata():
     meta = distribution('fundus_fastai').metadata
@@ -35,6 +35,28 @@ def test_installed_metadata():
     assert any(o == f"Repository, {CFG['git_url']}" for o in meta.get_all('Project-URL'))
     scripts = {o.name:o.value for o in distribution('fundus_fastai').entry_points if o.group=='console_scripts'}
     assert scripts == {'fundus': 'fundus_fastai.cli:main'}
+
+# --- the sidebar of the docs
+
+def bar(items, heading=None):
+    "Pairs of heading and page of a sidebar's `items`"
+    for o in items:
+        if isinstance(o, str): yield heading,o
+        else: yield from bar(o['contents'], o['section'])
+
+def test_sidebar_holds_each_page_once_in_order():
+    "Seven rooms and the lessons are sections of their own; the docs tool is told to leave the file alone"
+    import yaml
+    told = list(bar(yaml.safe_load((ROOT/'nbs/sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']))
+    pages = [o for _,o in told]
+    assert sorted(pages)==sorted(IDS)
+    assert pages[0]=='index.ipynb' and pages[1:]==sorted(pages[1:], key=lambda o: (not o.startswith('lessons/'), o))
+    rooms = {}
+    for k,o in told: rooms.setdefault(k, set()).add(o.split('/')[0] if '/' in o else o.split('_')[1].split('.')[0] if '_' in o else o)
+    alone = rooms.pop(None)
+    assert alone=={'index.ipynb','core','commands','cli','all'} and rooms.pop('Lessons')=={'lessons'}
+    assert len(rooms)==7 and sorted(map(list, rooms.values()))==[[o] for o in sorted('phantom image score data vision explain run'.split())]
+    assert CFG['custom_sidebar']=='True' and PROJECT['tool']['nbdev']['custom_sidebar']
 
 # --- workflows
 
