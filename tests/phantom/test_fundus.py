@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from fundus_fastai.core import EyeError
 from fundus_fastai.image.read import read_image
-from fundus_fastai.phantom.fundus import (CAMERAS, FUNDUS_LESIONS, LABELS, _encode, fundus_truth, phantom_fundus,
+from fundus_fastai.phantom.fundus import (CAMERAS, FUNDUS_LESIONS, LABELS, encode_fundus, fundus_truth, phantom_fundus,
                                           phantom_patient, save_fundus)
 from fundus_fastai.phantom.layouts import write_layout
 
@@ -21,7 +21,7 @@ def dull(o):
     im,px = o.image,o.image[o.field]
     rim = np.concatenate([im[0], im[-1], im[:,0], im[:,-1]])
     return [*im.reshape(-1,3).mean(0), *px.mean(0), px.mean(1).std(), *rim.mean(0), rim.std(), *im.shape[:2],
-            len(_encode(o, '.jpg')), len(_encode(o, '.png'))]
+            len(encode_fundus(o, '.jpg')), len(_encode(o, '.png'))]
 
 @pytest.fixture(scope='module')
 def crowd():
