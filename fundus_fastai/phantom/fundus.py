@@ -10,7 +10,6 @@ import zlib
 import cv2
 import numpy as np
 from dataclasses import dataclass, field
-from fastcore.basics import patch
 from pathlib import Path
 from types import SimpleNamespace
 from zipfile import BadZipFile
@@ -58,6 +57,9 @@ def _photo(seed, patient, eye, photo, camera):
         focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6), light=n(0,.45,2), dust=int(rng.integers(0,4)),
         mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27), dark=u(0,7), bits=u(.45,.9))
 
+# %% ../../nbs/11_phantom.fundus.ipynb #aacff111
+def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
+
 # %% ../../nbs/11_phantom.fundus.ipynb #dcc4b87d
 class Frame:
     "Geometry of a picture: `size` pixels, `s` of them a millimeter, the fovea at `fx`, `fy`"
@@ -71,6 +73,19 @@ class Frame:
         "Position of each pixel in millimeters, x and y"
         i = np.arange(self.size, dtype=np.float32)
         return np.meshgrid((i-self.fx)/self.s, (i-self.fy)/self.s)
+    def cover(self, tree, share=1.):
+        "Where the vessels lie: wide ones as ribbons, narrow ones as lines"
+        im = np.zeros((self.size,)*2, np.uint8)
+        for pts,w in tree:
+            px,wp = self.px(pts),w*self.s*share
+            if (px.max(0)<0).any() or (px.min(0)>self.size).any(): continue
+            if wp.mean()>=1.1:
+                d = np.gradient(px, axis=0)
+                d /= np.maximum(np.hypot(d[:,0], d[:,1]), 1e-6)[:,None]
+                side = np.stack([-d[:,1],d[:,0]], 1)*np.maximum(wp,.9)[:,None]/2
+                cv2.fillPoly(im, [_fix(np.concatenate([px+side, (px-side)[::-1]]))], 255, cv2.LINE_AA, 4)
+            else: cv2.polylines(im, [_fix(px)], False, int(np.clip(232*wp.mean(), 70, 255)), 1, cv2.LINE_AA, 4)
+        return im.astype(np.float32)/255
 
 # %% ../../nbs/11_phantom.fundus.ipynb #594c220e
 def camera_field(size:int, # pixels of a side
@@ -86,7 +101,7 @@ def camera_field(size:int, # pixels of a side
     return m
 
 # %% ../../nbs/11_phantom.fundus.ipynb #2952dd1d
-class Retina:
+class Ground:
     "A right eye that is being painted: the picture `im`, and `masks` of what is ill in it"
     def __init__(self, p, g, rng, glaucoma=False):
         self.p,self.g,self.rng,self.masks = p,g,rng,{}
@@ -97,6 +112,19 @@ class Retina:
         cup = c+np.array([-.06*ry*p.oval, (.06 if glaucoma else .02)*ry])
         self.d = SimpleNamespace(c=c, rx=ry*p.oval, ry=ry, turn=p.tilt, ratio=ratio, cup=cup,
                                  pale=rng.uniform(0,.6), sharp=.06 if glaucoma else .1)
+    def ground(self):
+        "Paint the light from retina and choroid, whose vessels are bands where noise is near zero"
+        rng,p,x,y = self.rng,self.p,self.x,self.y
+        m = self.g.size//4
+        ridge = lambda cell: np.exp(-(_cloud(rng, m, cell)/.22)**2)
+        low = .8*_cloud(rng, m, m/2.5)+.35*_cloud(rng, m, m/7)
+        rid = cv2.GaussianBlur(ridge(m/15)+.8*ridge(m/24), (0,0), .8)-.55
+        far = np.clip(np.hypot(x[::4,::4][:m,:m]+1, y[::4,::4][:m,:m])/5, .15, 1)
+        tess = np.clip(.05+.04*p.tessellation-.02*p.pigment, .006, .14)*far*rid
+        small = np.stack([1+a*low+b*tess for a,b in ((.05,.8),(.06,1),(.08,1.2))], -1).astype(np.float32)
+        self.im = cv2.resize(small, (self.g.size,)*2, interpolation=cv2.INTER_CUBIC)
+        self.im *= (1+.02*_cloud(rng, self.g.size, 2.2))[...,None]
+        self.im *= BASE*np.array([1-.05*p.pigment,1-.07*p.pigment,1-.05*p.pigment], np.float32)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #ec3cc027
 BASE = np.array([168., 78., 36.], np.float32)
@@ -109,45 +137,27 @@ def _cloud(rng, n, cell):
     y,x = (rng.uniform(0,1,2)*cell).astype(int)
     return big[y:y+n,x:x+n]
 
-# %% ../../nbs/11_phantom.fundus.ipynb #2998e2a5
-@patch
-def ground(self:Retina):
-    "Paint the light from retina and choroid, whose vessels are bands where noise is near zero"
-    rng,p,x,y = self.rng,self.p,self.x,self.y
-    m = self.g.size//4
-    ridge = lambda cell: np.exp(-(_cloud(rng, m, cell)/.22)**2)
-    low = .8*_cloud(rng, m, m/2.5)+.35*_cloud(rng, m, m/7)
-    rid = cv2.GaussianBlur(ridge(m/15)+.8*ridge(m/24), (0,0), .8)-.55
-    far = np.clip(np.hypot(x[::4,::4][:m,:m]+1, y[::4,::4][:m,:m])/5, .15, 1)
-    tess = np.clip(.05+.04*p.tessellation-.02*p.pigment, .006, .14)*far*rid
-    small = np.stack([1+a*low+b*tess for a,b in ((.05,.8),(.06,1),(.08,1.2))], -1).astype(np.float32)
-    self.im = cv2.resize(small, (self.g.size,)*2, interpolation=cv2.INTER_CUBIC)
-    self.im *= (1+.02*_cloud(rng, self.g.size, 2.2))[...,None]
-    self.im *= BASE*np.array([1-.05*p.pigment,1-.07*p.pigment,1-.05*p.pigment], np.float32)
-
 # %% ../../nbs/11_phantom.fundus.ipynb #d6abc40c
-@patch
-def macula(self:Retina):
-    "Darken and yellow the macula, with a ring and a spark of light in the young"
-    r2 = self.x*self.x+self.y*self.y
-    wide,pit = np.exp(r2*np.float32(-1/(2*1.25**2))),np.exp(r2*np.float32(-1/(2*.33**2)))
-    for c,(a,b) in enumerate([(.10,.10),(.20,.22),(.30,.25)]):
-        self.im[...,c] *= 1-np.float32(self.p.macula)*(a*wide+b*pit)
-    ring = np.exp(-((np.sqrt(r2)-.95)/.12)**2)*np.clip(.3-self.y, 0, 1)*8
-    self.im += ((ring+45*np.exp(r2*np.float32(-1/(2*.045**2))))*np.float32(self.p.sheen))[...,None]
-
-# %% ../../nbs/11_phantom.fundus.ipynb #ea8b8eed
-@patch
-def fibers(self:Retina):
-    "Paint fine rays of nerve fibers above and below the disc"
-    c = self.d.c
-    near = (slice(None),slice(max(0, int(np.searchsorted(self.x[0], c[0]-4))),None))
-    dx,dy = self.x[near]-np.float32(c[0]),self.y[near]-np.float32(c[1])
-    r,a = cv2.cartToPolar(dx, dy)
-    k = cv2.GaussianBlur(self.rng.standard_normal((1,2048)).astype(np.float32), (0,0), 1.5)[0]*2
-    w = np.exp((.8-r)/1.6)*(dy/np.maximum(r,.1))**2*(r>.7)
-    light = w*(4+3.2*self.p.sheen)*(k[(a*(2047/(2*np.pi+1e-5))).astype(int)]+.8)
-    self.im[near] += light[...,None]*np.array([.7,1.,.8], np.float32)
+class Macula(Ground):
+    "The macula, and the nerve fibers round it"
+    def macula(self):
+        "Darken and yellow the macula, with a ring and a spark of light in the young"
+        r2 = self.x*self.x+self.y*self.y
+        wide,pit = np.exp(r2*np.float32(-1/(2*1.25**2))),np.exp(r2*np.float32(-1/(2*.33**2)))
+        for c,(a,b) in enumerate([(.10,.10),(.20,.22),(.30,.25)]):
+            self.im[...,c] *= 1-np.float32(self.p.macula)*(a*wide+b*pit)
+        ring = np.exp(-((np.sqrt(r2)-.95)/.12)**2)*np.clip(.3-self.y, 0, 1)*8
+        self.im += ((ring+45*np.exp(r2*np.float32(-1/(2*.045**2))))*np.float32(self.p.sheen))[...,None]
+    def fibers(self):
+        "Paint fine rays of nerve fibers above and below the disc"
+        c = self.d.c
+        near = (slice(None),slice(max(0, int(np.searchsorted(self.x[0], c[0]-4))),None))
+        dx,dy = self.x[near]-np.float32(c[0]),self.y[near]-np.float32(c[1])
+        r,a = cv2.cartToPolar(dx, dy)
+        k = cv2.GaussianBlur(self.rng.standard_normal((1,2048)).astype(np.float32), (0,0), 1.5)[0]*2
+        w = np.exp((.8-r)/1.6)*(dy/np.maximum(r,.1))**2*(r>.7)
+        light = w*(4+3.2*self.p.sheen)*(k[(a*(2047/(2*np.pi+1e-5))).astype(int)]+.8)
+        self.im[near] += light[...,None]*np.array([.7,1.,.8], np.float32)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #3a65b043
 def _ellipse(x, y, c, rx, ry, turn, soft):
@@ -158,25 +168,26 @@ def _ellipse(x, y, c, rx, ry, turn, soft):
     return 1/(1+np.exp(np.clip(d*(-2*min(rx,ry)/soft), -30, 30)))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #87bb41da
-@patch
-def disc(self:Retina)->np.ndarray: # bool [2,H,W]: the disc, and its cup
-    "Paint the disc in a window around it"
-    d = self.d
-    a,b = np.searchsorted(self.x[0], [d.c[0]-1.9,d.c[0]+1.9])
-    e,f = np.searchsorted(self.y[:,0], [d.c[1]-1.9,d.c[1]+1.9])
-    w = slice(e,f),slice(a,b)
-    x,y,part = self.x[w],self.y[w],self.im[w]
-    disc = _ellipse(x, y, d.c, d.rx, d.ry, d.turn, .07)
-    halo = np.clip(_ellipse(x, y, d.c, d.rx*1.18, d.ry*1.15, d.turn, .12)-disc, 0, 1)
-    part *= 1+.1*halo[...,None]
-    crescent = np.clip(_ellipse(x, y, d.c-[.12,0], d.rx*1.12, d.ry*1.04, d.turn, .06)-disc, 0, 1)*d.pale
-    part += crescent[...,None]*np.array([38,34,18], np.float32)
-    rim = np.array([225,146,82], np.float32)*(1-.1*np.clip((x-d.c[0])/d.rx, -1, 1))[...,None]
-    cup = _ellipse(x, y, d.cup, d.rx*d.ratio*.97, d.ry*d.ratio, d.turn, d.sharp)
-    for a,color in ((disc,rim), (cup,np.array([244,208,150], np.float32))): part += a[...,None]*(color-part)
-    whole = np.zeros((2,*self.im.shape[:2]), bool)
-    whole[0][w],whole[1][w] = disc>.5,cup>.5
-    return whole
+class Disc(Macula):
+    "The disc, painted in a window around it"
+    def disc(self):
+        "Paint disc and cup; gives their masks, bool [2,H,W]"
+        d = self.d
+        a,b = np.searchsorted(self.x[0], [d.c[0]-1.9,d.c[0]+1.9])
+        e,f = np.searchsorted(self.y[:,0], [d.c[1]-1.9,d.c[1]+1.9])
+        w = slice(e,f),slice(a,b)
+        x,y,part = self.x[w],self.y[w],self.im[w]
+        disc = _ellipse(x, y, d.c, d.rx, d.ry, d.turn, .07)
+        halo = np.clip(_ellipse(x, y, d.c, d.rx*1.18, d.ry*1.15, d.turn, .12)-disc, 0, 1)
+        part *= 1+.1*halo[...,None]
+        crescent = np.clip(_ellipse(x, y, d.c-[.12,0], d.rx*1.12, d.ry*1.04, d.turn, .06)-disc, 0, 1)*d.pale
+        part += crescent[...,None]*np.array([38,34,18], np.float32)
+        rim = np.array([225,146,82], np.float32)*(1-.1*np.clip((x-d.c[0])/d.rx, -1, 1))[...,None]
+        cup = _ellipse(x, y, d.cup, d.rx*d.ratio*.97, d.ry*d.ratio, d.turn, d.sharp)
+        for a,color in ((disc,rim), (cup,np.array([244,208,150], np.float32))): part += a[...,None]*(color-part)
+        whole = np.zeros((2,*self.im.shape[:2]), bool)
+        whole[0][w],whole[1][w] = disc>.5,cup>.5
+        return whole
 
 # %% ../../nbs/11_phantom.fundus.ipynb #615b4304
 def _path(rng, at, head, length, bend, tortuosity, step=.14):
@@ -229,43 +240,20 @@ def vessel_trees(rng, # numpy random generator
             _grow(rng, out[kind], pts, h, .72*base, .025, 2, p)
     return out
 
-# %% ../../nbs/11_phantom.fundus.ipynb #d08938f2
-def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
-
-# %% ../../nbs/11_phantom.fundus.ipynb #80e9db2d
-@patch
-def cover(self:Frame,
-          tree, # list of (points, widths)
-          share:float=1. # of the width
-         )->np.ndarray: # 0 to 1, [H,W]
-    "Where the vessels lie: wide ones as ribbons, narrow ones as lines"
-    im = np.zeros((self.size,)*2, np.uint8)
-    for pts,w in tree:
-        px,wp = self.px(pts),w*self.s*share
-        if (px.max(0)<0).any() or (px.min(0)>self.size).any(): continue
-        if wp.mean()>=1.1:
-            d = np.gradient(px, axis=0)
-            d /= np.maximum(np.hypot(d[:,0], d[:,1]), 1e-6)[:,None]
-            side = np.stack([-d[:,1],d[:,0]], 1)*np.maximum(wp,.9)[:,None]/2
-            cv2.fillPoly(im, [_fix(np.concatenate([px+side, (px-side)[::-1]]))], 255, cv2.LINE_AA, 4)
-        else: cv2.polylines(im, [_fix(px)], False, int(np.clip(232*wp.mean(), 70, 255)), 1, cv2.LINE_AA, 4)
-    return im.astype(np.float32)/255
-
 # %% ../../nbs/11_phantom.fundus.ipynb #e47151ac
-@patch
-def vessels(self:Retina,
-            trees:dict # from `vessel_trees`
-           )->dict: # 'artery', 'vein' -> bool [H,W]
-    "Paint veins and arteries"
-    cover = {k:self.g.cover(trees[k]) for k in ('vein','artery')}
-    soft = cv2.GaussianBlur(np.maximum(*cover.values()), (0,0), 1.1)
-    self.im *= 1-soft[...,None]*np.array([.02,.05,.04], np.float32)
-    for k,color in (('vein',(.17,.40,.30)), ('artery',(.07,.29,.26))):
-        self.im *= 1-cover[k][...,None]*np.array(color, np.float32)
-    reflex = self.g.cover([o for o in trees['artery'] if o[1].mean()>.05], .3)
-    reflex = reflex*cv2.GaussianBlur(cover['artery'], (0,0), .7)
-    self.im += reflex[...,None]*np.array([26,20,12], np.float32)
-    return {k:cover[k]>.35 for k in ('artery','vein')}
+class Vessels(Disc):
+    "Arteries and veins"
+    def vessels(self, trees):
+        "Paint the vessels of `vessel_trees`; gives their masks by kind"
+        cover = {k:self.g.cover(trees[k]) for k in ('vein','artery')}
+        soft = cv2.GaussianBlur(np.maximum(*cover.values()), (0,0), 1.1)
+        self.im *= 1-soft[...,None]*np.array([.02,.05,.04], np.float32)
+        for k,color in (('vein',(.17,.40,.30)), ('artery',(.07,.29,.26))):
+            self.im *= 1-cover[k][...,None]*np.array(color, np.float32)
+        reflex = self.g.cover([o for o in trees['artery'] if o[1].mean()>.05], .3)
+        reflex = reflex*cv2.GaussianBlur(cover['artery'], (0,0), .7)
+        self.im += reflex[...,None]*np.array([26,20,12], np.float32)
+        return {k:cover[k]>.35 for k in ('artery','vein')}
 
 # %% ../../nbs/11_phantom.fundus.ipynb #d22e368a
 BLOOD,DOT = ('mul',(.66,.42,.5)),('mul',(.7,.48,.55))
@@ -280,45 +268,26 @@ def _blob(rng, c, rx, ry, turn=0., n=16, rough=.18):
     return q@np.array([[np.cos(a),np.sin(a)],[-np.sin(a),np.cos(a)]])+c
 
 # %% ../../nbs/11_phantom.fundus.ipynb #59a9251b
-@patch
-def stamp(self:Retina,
-          shapes, # outlines in millimeters
-          color, # ('mul', factors) or ('set', a color to be mixed in)
-          name:str, # of the mask
-          soft:float=0., # blur in millimeters
-          strength:float=1. # 0 to 1
-         ):
-    "Paint `shapes` and add them to a mask"
-    if not len(shapes): return
-    m = np.zeros((self.g.size,)*2, np.uint8)
-    for q in shapes: cv2.fillPoly(m, [_fix(self.g.px(q))], 255, cv2.LINE_AA, 4)
-    self.masks[name] = self.masks.get(name, False)|(m>96)
-    a = m.astype(np.float32)/255
-    if soft: a = cv2.GaussianBlur(a, (0,0), max(.3, soft*self.g.s))
-    a,c = a[...,None]*strength,np.array(color[1], np.float32)
-    if color[0]=='mul': self.im *= 1-a*(1-c)
-    else: self.im += .75*a*(c-self.im)
-
-# %% ../../nbs/11_phantom.fundus.ipynb #46e1d6a8
-@patch
-def spots(self:Retina,
-          n:int, # how many
-          lo:float, # millimeters from `c`, at least
-          hi:float, # and at most
-          c=(0,0) # position in millimeters
-         )->np.ndarray: # [n,2]
-    "Draw points around `c`"
-    r,t = np.sqrt(self.rng.uniform(lo**2, hi**2, n)),self.rng.uniform(0, 2*np.pi, n)
-    return np.stack([c[0]+r*np.cos(t), c[1]+r*np.sin(t)], 1)
-
-# %% ../../nbs/11_phantom.fundus.ipynb #f6c79046
-@patch
-def clear(self:Retina,
-          pts, # [n,2] in millimeters
-          far:float=1.15 # from the center of the disc
-         )->np.ndarray: # those that are not on the disc
-    "Leave out points on the disc"
-    return pts[np.hypot(*(pts-self.d.c).T)>far]
+class Brush(Vessels):
+    "What lesions are painted with; lengths in millimeters"
+    def stamp(self, shapes, color, name, soft=0., strength=1.):
+        "Paint `shapes` in `color` (a factor, or a color to be mixed in) and add them to the mask `name`"
+        if not len(shapes): return
+        m = np.zeros((self.g.size,)*2, np.uint8)
+        for q in shapes: cv2.fillPoly(m, [_fix(self.g.px(q))], 255, cv2.LINE_AA, 4)
+        self.masks[name] = self.masks.get(name, False)|(m>96)
+        a = m.astype(np.float32)/255
+        if soft: a = cv2.GaussianBlur(a, (0,0), max(.3, soft*self.g.s))
+        a,c = a[...,None]*strength,np.array(color[1], np.float32)
+        if color[0]=='mul': self.im *= 1-a*(1-c)
+        else: self.im += .75*a*(c-self.im)
+    def spots(self, n, lo, hi, c=(0,0)):
+        "`n` points between `lo` and `hi` from `c`"
+        r,t = np.sqrt(self.rng.uniform(lo**2, hi**2, n)),self.rng.uniform(0, 2*np.pi, n)
+        return np.stack([c[0]+r*np.cos(t), c[1]+r*np.sin(t)], 1)
+    def clear(self, pts, far=1.15):
+        "Those of `pts` that are not on the disc"
+        return pts[np.hypot(*(pts-self.d.c).T)>far]
 
 # %% ../../nbs/11_phantom.fundus.ipynb #b51f061f
 def _round(rng, pts, lo, hi, flat=1., rough=.18):
@@ -327,136 +296,107 @@ def _round(rng, pts, lo, hi, flat=1., rough=.18):
     return [_blob(rng, c, s, s*rng.uniform(min(flat,.75), 1.), rng.uniform(0,180), 12, rough) for c,s in zip(pts, r)]
 
 # %% ../../nbs/11_phantom.fundus.ipynb #0b459c8c
-@patch
-def microaneurysms(self:Retina, n:int # how many
-                  ):
-    "Paint microaneurysms"
-    at = self.clear(self.spots(n, .5, 5.2))
-    self.stamp(_round(self.rng, at, .03, .05, 1, .05), DOT, 'microaneurysm')
-
-# %% ../../nbs/11_phantom.fundus.ipynb #7a5adbd6
-@patch
-def dots(self:Retina, n:int, # how many
-         lo:float=.04, # millimeters, at least
-         hi:float=.12, # and at most
-         area=(.6,5.6) # millimeters from the fovea
-        ):
-    "Paint dot and blot hemorrhages"
-    self.stamp(_round(self.rng, self.clear(self.spots(n, *area)), lo, hi), BLOOD, 'hemorrhage', .012)
-
-# %% ../../nbs/11_phantom.fundus.ipynb #6ce2bf57
-@patch
-def flames(self:Retina, pts, # where, in millimeters
-           size=(.12,.5) # half length, from and to
-          ):
-    "Paint flame hemorrhages along the nerve fibers"
-    r,out = self.rng,[]
-    for c in self.clear(pts, 1.):
-        a,l = np.rad2deg(np.arctan2(*(c-self.d.c)[::-1]))+r.normal(0,9),r.uniform(*size)
-        out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16), a+r.normal(0,5), 14, .25)
-                for _ in range(3)]
-    self.stamp(out, BLOOD, 'hemorrhage', .015)
-
-# %% ../../nbs/11_phantom.fundus.ipynb #567a0400
-@patch
-def exudates(self:Retina, n:int, # groups
-             ring:float=None # radius in millimeters of a ring round the fovea along which they lie
-            ):
-    "Paint hard exudates"
-    r,out = self.rng,[]
-    for _ in range(n):
-        k,t = int(r.integers(4,16)),r.uniform(0, 2*np.pi)
-        if ring is None: pts = self.spots(1, .9, 3.2)+r.normal(0, .22, (k,2))
-        else:
-            t = t+r.normal(0,.5,k)
-            pts = np.stack([np.cos(t),np.sin(t)], 1)*(ring+r.normal(0,.09,k))[:,None]
-        out += _round(r, pts, .025, .1, .6)
-    self.stamp(out, EXUDATE, 'hard_exudate')
+class Lesions(Brush):
+    "What is ill, one kind at a time: how many, or where"
+    def microaneurysms(self, n):
+        "Paint microaneurysms"
+        at = self.clear(self.spots(n, .5, 5.2))
+        self.stamp(_round(self.rng, at, .03, .05, 1, .05), DOT, 'microaneurysm')
+    def dots(self, n, lo=.04, hi=.12, area=(.6,5.6)):
+        "Paint dot and blot hemorrhages"
+        self.stamp(_round(self.rng, self.clear(self.spots(n, *area)), lo, hi), BLOOD, 'hemorrhage', .012)
+    def flames(self, pts, size=(.12,.5)):
+        "Paint flame hemorrhages along the nerve fibers"
+        r,out = self.rng,[]
+        for c in self.clear(pts, 1.):
+            a,l = np.rad2deg(np.arctan2(*(c-self.d.c)[::-1]))+r.normal(0,9),r.uniform(*size)
+            out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16), a+r.normal(0,5), 14, .25)
+                    for _ in range(3)]
+        self.stamp(out, BLOOD, 'hemorrhage', .015)
+    def exudates(self, n, ring=None):
+        "Paint hard exudates in `n` groups, or along a ring of this radius round the fovea"
+        r,out = self.rng,[]
+        for _ in range(n):
+            k,t = int(r.integers(4,16)),r.uniform(0, 2*np.pi)
+            if ring is None: pts = self.spots(1, .9, 3.2)+r.normal(0, .22, (k,2))
+            else:
+                t = t+r.normal(0,.5,k)
+                pts = np.stack([np.cos(t),np.sin(t)], 1)*(ring+r.normal(0,.09,k))[:,None]
+            out += _round(r, pts, .025, .1, .6)
+        self.stamp(out, EXUDATE, 'hard_exudate')
 
 # %% ../../nbs/11_phantom.fundus.ipynb #238ed7f8
-@patch
-def wool(self:Retina, n:int # how many
-        ):
-    "Paint cotton-wool spots"
-    at = self.clear(self.spots(n, 2.2, 4.8), 1.5)
-    self.stamp(_round(self.rng, at, .16, .3, .5), WOOL, 'cotton_wool_spot', .07, .85)
-
-# %% ../../nbs/11_phantom.fundus.ipynb #d422af5a
-@patch
-def new_vessels(self:Retina):
-    "Paint fine loops at the disc or elsewhere, with a preretinal hemorrhage in half of the eyes"
-    r,m = self.rng,np.zeros((self.g.size,)*2, np.uint8)
-    q = self.d.c+r.normal(0,.35,2) if r.random()<.55 else self.clear(self.spots(20, 2.5, 4.5), 1.6)[0]
-    for _ in range(int(r.integers(14,26))):
-        k = r.uniform(-6,6)
-        pts,_ = _path(r, q+r.normal(0,.2,2), r.uniform(0,6.3), r.uniform(.3,.9), lambda t: k*t, 6., .05)
-        cv2.polylines(m, [_fix(self.g.px(pts))], False, 200, 1, cv2.LINE_AA, 4)
-    self.im *= 1-(m/np.float32(255))[...,None]*np.array([.25,.55,.5], np.float32)
-    self.masks['neovascularization'] = cv2.morphologyEx((m>60).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5,5)))>0
-    if r.random()<.5:
-        boat = _blob(r, q+[0,r.uniform(.5,1.2)], r.uniform(.5,1.1), r.uniform(.2,.45), r.normal(0,12))
-        self.stamp([boat], BLOOD, 'hemorrhage', .03)
+class MoreLesions(Lesions):
+    "Two kinds of a severe retinopathy"
+    def wool(self, n):
+        "Paint cotton-wool spots"
+        at = self.clear(self.spots(n, 2.2, 4.8), 1.5)
+        self.stamp(_round(self.rng, at, .16, .3, .5), WOOL, 'cotton_wool_spot', .07, .85)
+    def new_vessels(self):
+        "Paint fine loops at the disc or elsewhere, with a preretinal hemorrhage in half of the eyes"
+        r,m = self.rng,np.zeros((self.g.size,)*2, np.uint8)
+        q = self.d.c+r.normal(0,.35,2) if r.random()<.55 else self.clear(self.spots(20, 2.5, 4.5), 1.6)[0]
+        for _ in range(int(r.integers(14,26))):
+            k = r.uniform(-6,6)
+            pts,_ = _path(r, q+r.normal(0,.2,2), r.uniform(0,6.3), r.uniform(.3,.9), lambda t: k*t, 6., .05)
+            cv2.polylines(m, [_fix(self.g.px(pts))], False, 200, 1, cv2.LINE_AA, 4)
+        self.im *= 1-(m/np.float32(255))[...,None]*np.array([.25,.55,.5], np.float32)
+        self.masks['neovascularization'] = cv2.morphologyEx((m>60).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5,5)))>0
+        if r.random()<.5:
+            boat = _blob(r, q+[0,r.uniform(.5,1.2)], r.uniform(.5,1.1), r.uniform(.2,.45), r.normal(0,12))
+            self.stamp([boat], BLOOD, 'hemorrhage', .03)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #14d5fa84
-@patch
-def retinopathy(self:Retina, grade:int, # 1 to 4
-                s:float # severity, 0 to 1
-               ):
-    "Paint diabetic retinopathy"
-    r = self.rng
-    self.microaneurysms(5+int(r.integers(0,6)+6*s*(grade>1)+8*(grade>2)))
-    if grade>=2: self.dots(4+int(9*s)+14*(grade>2))
-    if grade>=2 and r.random()<.65: self.exudates(1+int(3*s))
-    if grade>=3:
-        self.flames(self.spots(6+int(6*s), 1.8, 5))
-        self.dots(12+int(10*s), .06, .16, (1.5,6))
-    if grade>=2 and r.random()<(.25 if grade==2 else .7): self.wool(int(r.integers(1,5)))
-    if grade==4: self.new_vessels()
-
-# %% ../../nbs/11_phantom.fundus.ipynb #449ab054
-@patch
-def edema(self:Retina, s:float # severity, 0 to 1
-         ):
-    "Paint a macular edema: a thickened, paler area with a ring of exudates and dots of blood"
-    r,w = self.rng,.7+.6*s
-    area = _blob(r, r.normal(0,.35,2), w, w*r.uniform(.75,1), r.uniform(0,180), 20, .1)
-    self.stamp([area], ('set',(182,116,66)), 'edema', .16, .5)
-    self.exudates(2+int(3*s), w*r.uniform(.9,1.15))
-    self.dots(3+int(4*s), .03, .08, (.3,1.6))
+class Retinopathy(MoreLesions):
+    "Diabetes, and the swelling of the macula"
+    def retinopathy(self, grade, s):
+        "Paint diabetic retinopathy of `grade`, and of severity `s`"
+        r = self.rng
+        self.microaneurysms(5+int(r.integers(0,6)+6*s*(grade>1)+8*(grade>2)))
+        if grade>=2: self.dots(4+int(9*s)+14*(grade>2))
+        if grade>=2 and r.random()<.65: self.exudates(1+int(3*s))
+        if grade>=3:
+            self.flames(self.spots(6+int(6*s), 1.8, 5))
+            self.dots(12+int(10*s), .06, .16, (1.5,6))
+        if grade>=2 and r.random()<(.25 if grade==2 else .7): self.wool(int(r.integers(1,5)))
+        if grade==4: self.new_vessels()
+    def edema(self, s):
+        "Paint a macular edema: a thickened, paler area with a ring of exudates and dots of blood"
+        r,w = self.rng,.7+.6*s
+        area = _blob(r, r.normal(0,.35,2), w, w*r.uniform(.75,1), r.uniform(0,180), 20, .1)
+        self.stamp([area], ('set',(182,116,66)), 'edema', .16, .5)
+        self.exudates(2+int(3*s), w*r.uniform(.9,1.15))
+        self.dots(3+int(4*s), .03, .08, (.3,1.6))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #c1051bf2
-@patch
-def degeneration(self:Retina, s:float # severity, 0 to 1
-                ):
-    "Paint drusen, and in some eyes atrophy, or a gray-green membrane with blood at its edge"
-    r,kind = self.rng,self.rng.random()
-    self.stamp(_round(r, self.spots(14+int(50*s), .05, 1.9), .03, .11), DRUSEN, 'drusen', .02, .75)
-    if kind<.3:
-        w = r.uniform(.5,1.2)*(.6+.5*s)
-        area = _blob(r, r.normal(0,.25,2), w, w*r.uniform(.7,1), r.uniform(0,180), 22, .14)
-        self.stamp([area], ('set',(222,158,92)), 'atrophy', .02, .75)
-    elif kind<.62:
-        c,w = r.normal(0,.4,2),.5+.6*s
-        area = _blob(r, c, w, w*r.uniform(.7,1), r.uniform(0,180), 20, .12)
-        self.stamp([area], ('set',(148,116,72)), 'neovascular_amd', .09, .7)
-        at = self.spots(1, .6*w, w, c)[0]
-        edge = _blob(r, at, w*r.uniform(.4,.8), w*r.uniform(.2,.45), r.uniform(0,180), 18, .25)
-        self.stamp([edge], BLOOD, 'hemorrhage', .03)
-        if r.random()<.6: self.exudates(2, 1.25*w)
-
-# %% ../../nbs/11_phantom.fundus.ipynb #7b526756
-@patch
-def occlusion(self:Retina, s:float # severity, 0 to 1
-             ):
-    "Paint flame hemorrhages along the vein of one sector, or of all, with blots and cotton wool"
-    r = self.rng
-    central,mid = r.random()<.3,r.choice([-1,1])*r.uniform(1.,1.9)
-    def fan(n, lo):
-        t = np.pi+(r.uniform(-np.pi,np.pi,n) if central else mid+r.normal(0,.36,n))
-        return self.d.c+np.stack([np.cos(t),np.sin(t)], 1)*r.uniform(lo,6,n)[:,None]
-    self.flames(fan(26+int(50*s), 1.1), (.16,.6))
-    self.stamp(_round(r, self.clear(fan(12, 1.5)), .06, .2), BLOOD, 'hemorrhage', .012)
-    if r.random()<.6: self.wool(int(r.integers(1,5)))
+class Diseases(Retinopathy):
+    "The other diseases"
+    def degeneration(self, s):
+        "Paint drusen, and in some eyes atrophy, or a gray-green membrane with blood at its edge"
+        r,kind = self.rng,self.rng.random()
+        self.stamp(_round(r, self.spots(14+int(50*s), .05, 1.9), .03, .11), DRUSEN, 'drusen', .02, .75)
+        if kind<.3:
+            w = r.uniform(.5,1.2)*(.6+.5*s)
+            area = _blob(r, r.normal(0,.25,2), w, w*r.uniform(.7,1), r.uniform(0,180), 22, .14)
+            self.stamp([area], ('set',(222,158,92)), 'atrophy', .02, .75)
+        elif kind<.62:
+            c,w = r.normal(0,.4,2),.5+.6*s
+            area = _blob(r, c, w, w*r.uniform(.7,1), r.uniform(0,180), 20, .12)
+            self.stamp([area], ('set',(148,116,72)), 'neovascular_amd', .09, .7)
+            at = self.spots(1, .6*w, w, c)[0]
+            edge = _blob(r, at, w*r.uniform(.4,.8), w*r.uniform(.2,.45), r.uniform(0,180), 18, .25)
+            self.stamp([edge], BLOOD, 'hemorrhage', .03)
+            if r.random()<.6: self.exudates(2, 1.25*w)
+    def occlusion(self, s):
+        "Paint flame hemorrhages along the vein of one sector, or of all, with blots and cotton wool"
+        r = self.rng
+        central,mid = r.random()<.3,r.choice([-1,1])*r.uniform(1.,1.9)
+        def fan(n, lo):
+            t = np.pi+(r.uniform(-np.pi,np.pi,n) if central else mid+r.normal(0,.36,n))
+            return self.d.c+np.stack([np.cos(t),np.sin(t)], 1)*r.uniform(lo,6,n)[:,None]
+        self.flames(fan(26+int(50*s), 1.1), (.16,.6))
+        self.stamp(_round(r, self.clear(fan(12, 1.5)), .06, .2), BLOOD, 'hemorrhage', .012)
+        if r.random()<.6: self.wool(int(r.integers(1,5)))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #dd3a9bd1
 def draw_labels(rng # numpy random generator
@@ -564,26 +504,23 @@ def _box(mask):
     return (int(xs[0]),int(ys[0]),int(xs[-1])+1,int(ys[-1])+1) if len(xs) else (0,0,0,0)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #ccac4203
-@patch
-def paint(self:Retina, labels, # of the eye
-          angle:float, # degrees between the temporal arteries
-          s:float, # severity of what is ill, 0 to 1
-          grade:int # of diabetic retinopathy
-         )->dict: # vessels, and boxes of disc, cup and fovea
-    "Paint the eye before the camera, layer by layer, and what is ill in it"
-    self.ground()
-    self.macula()
-    self.fibers()
-    disc,cup = self.disc()
-    swollen = 1.3 if 'retinal vascular occlusion' in labels else 1.
-    vessels = self.vessels(vessel_trees(self.rng, self.p, angle, disc=self.d.c, swollen=swollen))
-    if 'macular degeneration' in labels: self.degeneration(s)
-    if 'macular edema' in labels: self.edema(s)
-    if grade: self.retinopathy(grade, s)
-    if 'retinal vascular occlusion' in labels: self.occlusion(s)
-    if 'glaucoma' in labels: self.masks['cupping'] = cup
-    c,r = self.g.px([0,0]),.75*self.g.s # the foveal pit is about 1.5 mm wide
-    return dict(vessels=vessels, disc=_box(disc), cup=_box(cup), fovea=tuple(int(o) for o in (*(c-r), *(c+r))))
+class Retina(Diseases):
+    "An eye before the camera"
+    def paint(self, labels, angle, s, grade):
+        "Paint layer by layer, and what is ill; gives vessels, and boxes of disc, cup and fovea"
+        self.ground()
+        self.macula()
+        self.fibers()
+        disc,cup = self.disc()
+        swollen = 1.3 if 'retinal vascular occlusion' in labels else 1.
+        vessels = self.vessels(vessel_trees(self.rng, self.p, angle, disc=self.d.c, swollen=swollen))
+        if 'macular degeneration' in labels: self.degeneration(s)
+        if 'macular edema' in labels: self.edema(s)
+        if grade: self.retinopathy(grade, s)
+        if 'retinal vascular occlusion' in labels: self.occlusion(s)
+        if 'glaucoma' in labels: self.masks['cupping'] = cup
+        c,r = self.g.px([0,0]),.75*self.g.s # the foveal pit is about 1.5 mm wide
+        return dict(vessels=vessels, disc=_box(disc), cup=_box(cup), fovea=tuple(int(o) for o in (*(c-r), *(c+r))))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #0b933e8b
 def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
