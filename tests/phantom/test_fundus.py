@@ -21,7 +21,7 @@ def dull(o):
     im,px = o.image,o.image[o.field]
     rim = np.concatenate([im[0], im[-1], im[:,0], im[:,-1]])
     return [*im.reshape(-1,3).mean(0), *px.mean(0), px.mean(1).std(), *rim.mean(0), rim.std(), *im.shape[:2],
-            len(encode_fundus(o, '.jpg')), len(_encode(o, '.png'))]
+            len(encode_fundus(o, '.jpg')), len(encode_fundus(o, '.png'))]
 
 @pytest.fixture(scope='module')
 def crowd():
