@@ -18,8 +18,8 @@ from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, one_of
 from .heatmap import overlay
-from .occlusion import (_batches, _images, _joined_maps, _names, _net, _readout, _scores, _targets,
-                                             _unit, eval_mode, occlusion)
+from .occlusion import (as_images, class_indices, class_names, eval_mode, file_batches, join_maps,
+                                             mapped_output, net_and_names, occlusion, scores_of, unit_of)
 
 # %% ../../nbs/54_explain.attribution.ipynb #4293074e
 @dataclass(repr=False, eq=False)
@@ -53,9 +53,9 @@ class _Question:
     "Ask `net` about images on `dev`; know which classes are wanted, and how the images were normalized"
     def __init__(self, net, dev='cpu', target=None, vocab=None, output='logit', norm=None):
         self.net,self.dev,self.target,self.vocab,self.output,self.norm = net,dev,target,vocab,output,norm
-    def __call__(self, x): return _scores(self.net, x.to(self.dev).clone(), self.output) # a net may work in place
-    def names(self, s): return _names(self.vocab, s.shape[1])
-    def wanted(self, s): return _targets(self.target, self.names(s))
+    def __call__(self, x): return scores_of(self.net, x.to(self.dev).clone(), self.output) # a net may work in place
+    def names(self, s): return class_names(self.vocab, s.shape[1])
+    def wanted(self, s): return class_indices(self.target, self.names(s))
 
 # %% ../../nbs/54_explain.attribution.ipynb #3f6e2f6a
 def _gradients(q, x):
@@ -214,7 +214,7 @@ def last_map(net:nn.Module, # any state
              x # images [N,C,H,W], normalized as the net sees them
             )->str:
     "Name of the last module that puts out a map which the answer depends on; raises `ModelError`"
-    with _asking(net) as dev: return _last(_Look(_Question(net, dev), _images(x)))
+    with _asking(net) as dev: return _last(_Look(_Question(net, dev), as_images(x)))
 
 # %% ../../nbs/54_explain.attribution.ipynb #3342a97b
 @contextmanager
@@ -326,7 +326,7 @@ def _given_norm(norm, channels):
 # %% ../../nbs/54_explain.attribution.ipynb #ad930343
 def _by_method(model, x, method, target, device, norm, output, kwargs):
     "`EvidenceMap` of any method but occlusion"
-    (net,vocab),f = _net(model),_methods[method]
+    (net,vocab),f = net_and_names(model),_methods[method]
     norm = _norm(model, x.shape[1]) if norm is None else _given_norm(norm, x.shape[1])
     with _asking(net, device) as dev:
         q = _Question(net, dev, target, vocab, output, norm)
@@ -352,11 +352,11 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
     "Explain `x` by any method; raises `EyeError`, `DataError` and `ModelError`"
     one_of(method, METHODS, 'method')
     if not callable(output): one_of(output, ('logit','prob'), 'output')
-    x,read = _images(x),_readout(model, output) if isinstance(model, Learner) else output
+    x,read = as_images(x),mapped_output(model, output) if isinstance(model, Learner) else output
     if method!='occlusion': e = _by_method(model, x, method, target, device, norm, read, kwargs)
     else: e = occlusion(model, x, target=target, device=device, output=read, **_options(occlusion, kwargs))
     if smooth: e = EvidenceMap(_smoothed(e.map, smooth)*_where(e), e.baseline, e.classes, method)
-    return replace(e, output=_unit(model, output, e.classes))
+    return replace(e, output=unit_of(model, output, e.classes))
 
 # %% ../../nbs/54_explain.attribution.ipynb #9f787b6f
 _evidence = evidence # the method below has the same name
@@ -371,7 +371,7 @@ def evidence(self:Learner,
     "Explain image files as the validation pipeline sees them by any method; raises `EyeError` and `DataError`"
     one_of(method, METHODS, 'method')
     more = lambda m: {} if inside is None else dict(inside=m)
-    return _joined_maps([_evidence(self, x, method, **kwargs, **more(m)) for x,m in _batches(self, items, inside)])
+    return join_maps([_evidence(self, x, method, **kwargs, **more(m)) for x,m in file_batches(self, items, inside)])
 
 # %% ../../nbs/54_explain.attribution.ipynb #3e388279
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
@@ -384,7 +384,7 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
                     options=None # dict: options for each method
                    ): # matplotlib axes, one a method
     "Draw what several methods say of one image and one class"
-    x,options = _images(x),options or {}
+    x,options = as_images(x),options or {}
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")
     rows,cols = -(-len(methods)//cols),min(cols,len(methods))
     h,w = x.shape[2:]

@@ -18,7 +18,8 @@ from .windows import filled
 from .heatmap import evidence_inside, plot_map, to_gray
 from fastai.learner import Learner
 from .attribution import _norm, evidence
-from .occlusion import _images, _names, _net, _readout, _scores, _targets, eval_mode
+from .occlusion import (as_images, class_indices, class_names, eval_mode, mapped_output,
+                                             net_and_names, scores_of)
 from ..score.metrics import Estimate, patient_bootstrap
 
 # %% ../../nbs/55_explain.faithful.ipynb #6944cd2d
@@ -102,11 +103,11 @@ def _stages(x, y, map, steps, seed):
 # %% ../../nbs/55_explain.faithful.ipynb #841f166e
 def _answer_of(model):
     "What turns raw outputs into the answer that is followed"
-    return _readout(model, 'prob') if isinstance(model, Learner) else 'prob'
+    return mapped_output(model, 'prob') if isinstance(model, Learner) else 'prob'
 
 def _curve(model, x, map, target, way, steps, fill, seed, bs, device):
     "Fractions and probabilities as pixels go or come"
-    (net,vocab),x = _net(model),_images(x)
+    (net,vocab),x = net_and_names(model),as_images(x)
     if len(x)!=1 or tuple(np.shape(map))!=tuple(x.shape[2:]):
         raise DataError(f"one image and its map are needed, not {tuple(x.shape)} and {np.shape(map)}")
     empty = filled(x, fill, [max(2, s//4) for s in x.shape[2:]])
@@ -114,8 +115,8 @@ def _curve(model, x, map, target, way, steps, fill, seed, bs, device):
     with eval_mode(net, device) as dev:
         a,b = ((x,empty) if way=='deletion' else (empty,x))
         z = _stages(a.to(dev), b.to(dev), map, steps, seed)
-        p = torch.cat([_scores(net, o, read) for o in z.split(bs)]).cpu()
-    return np.linspace(0, 1, steps+1),p[:,_targets(target, _names(vocab, p.shape[1]))[0]].numpy()
+        p = torch.cat([scores_of(net, o, read) for o in z.split(bs)]).cpu()
+    return np.linspace(0, 1, steps+1),p[:,class_indices(target, class_names(vocab, p.shape[1]))[0]].numpy()
 
 # %% ../../nbs/55_explain.faithful.ipynb #a10c0275
 def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
@@ -191,12 +192,12 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
                        **kwargs # options of the method
                       )->pd.DataFrame: # stage, layers, rank correlation of signed and of absolute values
     "Break the net from the answer back and compare maps with the first; raises `ModelError`"
-    (net,vocab),x = _net(model),_images(x)
+    (net,vocab),x = net_and_names(model),as_images(x)
     names = [str(o) for o in vocab] if vocab is not None else None
     if isinstance(target, str) and names: target = names.index(one_of(target, names, 'class'))
     if not callable(method):
         kwargs = {'norm':_norm(model, x.shape[1]), 'output':'logit', **kwargs}
-        if isinstance(model, Learner): kwargs['output'] = _readout(model, kwargs['output']) # the twin knows no learner
+        kwargs['output'] = mapped_output(model, kwargs['output']) # the twin knows no learner
     ask = method if callable(method) else lambda n, x, k: evidence(n, x, method, k, **kwargs).map[:,0]
     twin = copy.deepcopy(net)
     maps,each = [np.asarray(ask(twin, x, target))],[[1.]*len(x)]

@@ -11,7 +11,9 @@ from scipy.ndimage import gaussian_filter, label
 from ..core import DataError, EyeError, one_of
 
 # %% ../../nbs/50_explain.windows.ipynb #c17e5237
-def _pair(v, what):
+def as_pair(v, # a number, or two
+            what:str # it is called in an error
+           )->tuple: # (height, width)
     "Read `v` as (height, width), whole numbers above 0; raises `DataError`"
     try: h,w = map(operator.index, (v,v) if np.ndim(v)==0 else v)
     except (TypeError, ValueError):
@@ -106,9 +108,12 @@ def changed(x:torch.Tensor, # [N,C,H,W]
     return R.T @ (x!=y).any(1).cpu().numpy().astype(np.float32) @ C > 0
 
 # %% ../../nbs/50_explain.windows.ipynb #346d4319
-def _geometry(size, window, stride):
+def as_windows(size, # (H,W) of the picture
+               window, # side in pixels, or (height, width)
+               stride # step in pixels, or (rows, columns)
+              )->tuple: # window and stride as pairs
     "Read window and stride as pairs; raises `DataError` for a window larger than the image"
-    window,stride = _pair(window,'window'),_pair(stride,'stride')
+    window,stride = as_pair(window,'window'),as_pair(stride,'stride')
     if window[0]>size[0] or window[1]>size[1]:
         raise DataError(f"a window of {window[0]}x{window[1]} px does not fit an image of {size[0]}x{size[1]} px: "
                         f"choose a window of at most {min(size)}")

@@ -18,7 +18,7 @@ from fundus_fastai.explain.windows import changed, filled
 
 NETS = ['resnet50','resnet18','inception_v3','densenet121','mobilenetv2_100','vgg16_bn']
 
-def windows(net, x, window, stride): return occ.occlusion(net, x, window, stride, 0., target=0, progress=False).values[:,0]
+def windows(net, x, window, stride): return occ.occlusion(net, x, window, stride=stride, fill=0., target=0, progress=False).values[:,0]
 
 def best_dense(net, x, window, stride, bs=32):
     "Whole pictures, by the fused net"
@@ -74,7 +74,7 @@ def main(cases, rounds, images):
         v,d,c = (runs[0][i][0] for i in range(3))
         m = occ.spread(v[:,None], (size,size), (window,window), (stride,stride))[:,0]
         with torch.no_grad(): gap = max(float((v-d).abs().max()), float((m-c).abs().max()))/float(net(x).abs().max())
-        work = occ.plan(net, size, window, stride).attrs['work']
+        work = occ.plan(net, size, window, stride=stride).attrs['work']
         print(f'{arch:16s} {size} px, {window}/{stride}, {v.numel()} windows: {cap/mine:4.1f} x captum, {whole/mine:4.1f} x dense '
               f'({mine:.2f} s, {cap:.2f} s, {whole:.2f} s); work {work:.2f}, '
               f'{whole/mine*work:.0%} of the gain it promises; maps differ by {gap:.0e} of the largest score', flush=True)

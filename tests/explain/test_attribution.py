@@ -132,7 +132,7 @@ def test_through_a_learner(tmp_path):
         assert a.map.shape==(4,2,64,64) and a.classes==['a','b']
         b = evidence(learn, x, m, **OPTIONS.get(m, {}))
         assert torch.allclose(a.map, b.map, atol=1e-5) and a.output==b.output=='logit' and type(a)==type(b)
-    mean,std = methods._norm(learn, 3)
+    mean,std = attribution._norm(learn, 3)
     assert torch.allclose(mean, torch.tensor(imagenet_stats[0])) and torch.allclose(std, torch.tensor(imagenet_stats[1]))
 
 def test_bad_input():
@@ -350,7 +350,7 @@ def test_all_methods_explain_what_occlusion_explains(table, answer, method):
     assert e.classes==om.classes==answer.outputs and e.output==UNIT[answer.kind.name]
     assert torch.allclose(e.baseline, om.baseline, atol=1e-4)
     x = torch.cat([b[0] for b in learn.dls.test_dl(table)])
-    norm = methods._norm(learn, 3)
+    norm = attribution._norm(learn, 3)
     raw = evidence(learn.model, x, method, norm=norm, **o).map
     scale = torch.tensor(SCALE[answer.kind.name]).view(1,-1,1,1)
     assert torch.allclose(e.map, raw*scale, atol=1e-3*float((raw*scale).abs().max())) # years are 60 and a little
@@ -382,7 +382,7 @@ def test_occlusion_can_be_smoothed_and_told_where(table):
     a,b = (evidence(n, x, 'occlusion', inside=i, **o).map for i in ('field',None))
     assert a[:,:,:8].abs().max()==0 and b[:,:,:8].abs().max()>0
     where = evidence(n, x, 'occlusion', inside='field', **o).inside[:,None] # a blur does not reach beyond
-    assert torch.equal(evidence(n, x, 'occlusion', inside='field', smooth=2, **o).map, methods._smoothed(a, 2)*where)
+    assert torch.equal(evidence(n, x, 'occlusion', inside='field', smooth=2, **o).map, attribution._smoothed(a, 2)*where)
 
 def test_compared_side_by_side(table):
     learn = learner(table, ANSWERS[0])

@@ -68,7 +68,7 @@ def test_equals_the_double_loop(case):
     c,k,n,size,window,stride,fill,bs,seed = case
     net = conv_net(c, k, seed); x = torch.randn(n, c, *size)
     values,pixels,base = naive(net, x, window, stride, fill)
-    om = occlusion(net, x, window, stride, fill, bs=bs)
+    om = occlusion(net, x, window, stride=stride, fill=fill, bs=bs)
     eps = 1e-5*base.abs().max().item()
     assert om.values.shape==values.shape and om.map.shape==(n,k,*size)
     for a,b in ((om.values,values), (om.map,pixels), (om.baseline,base)): torch.testing.assert_close(a, b, rtol=0, atol=eps)
@@ -83,7 +83,7 @@ def test_windows_begin_at_zero_and_end_at_the_border(size, window, stride):
 def test_blur_keeps_brightness_and_takes_detail():
     x = torch.rand(2,3,32,32); y = occ.filled(x, 'blur', (8,8))
     assert y.var()<.05*x.var() and abs(y.mean()-x.mean())<.02
-    om = occlusion(conv_net(3,2), x, 8, 8, 'blur')
+    om = occlusion(conv_net(3,2), x, 8, stride=8, fill='blur')
     z = x.clone(); z[:,:,8:16,16:24] = y[:,:,8:16,16:24]
     with torch.no_grad(): want = conv_net(3,2)(x)-conv_net(3,2)(z)
     torch.testing.assert_close(om.values[:,:,1,2], want, rtol=0, atol=1e-5)
@@ -94,7 +94,7 @@ def test_a_wrong_index_formula_is_noticed(monkeypatch, name):
     right,calls = getattr(windows, name),dict(window_starts=lambda s,w,t: np.arange(0, s-w+1, t),
                                           cover=lambda s,w,t: np.roll(right(s,w,t), 1, axis=0))
     for m in (windows,occ): monkeypatch.setattr(m, name, calls[name], raising=m is windows)
-    om = occlusion(net, x, 4, 3, 0)
+    om = occlusion(net, x, 4, stride=3, fill=0)
     pixels = naive(net, x, (4,4), (3,3), 0)[1]
     assert (om.map-pixels).abs().max()>1e-4
 
@@ -124,28 +124,28 @@ def test_a_window_that_changes_nothing_costs_nothing():
     om = occlusion(Count(), x, window=4, stride=4, fill='zero')
     assert seen==[1,2] and ( # a look at the net; the window and the image itself
             om.values[0,0]!=0).sum()==1
-    assert occlusion(Count(), torch.zeros(2,1,32,48), 4, 4, 'zero').map.abs().max()==0
+    assert occlusion(Count(), torch.zeros(2,1,32,48), 4, stride=4, fill='zero').map.abs().max()==0
 
 def test_probabilities():
     net,x = conv_net(1,3),torch.randn(2,1,16,16)
-    p = occlusion(nn.Sequential(net, nn.Softmax(1)), x, 5, 4)
-    om = occlusion(net, x, 5, 4, output='prob')
+    p = occlusion(nn.Sequential(net, nn.Softmax(1)), x, 5, stride=4)
+    om = occlusion(net, x, 5, stride=4, output='prob')
     torch.testing.assert_close(om.values, p.values); assert om.output=='prob'
     torch.testing.assert_close(om.values.sum(1), torch.zeros_like(om.values.sum(1)), rtol=0, atol=1e-6)
     one = conv_net(1,1)
-    torch.testing.assert_close(occlusion(one, x, 5, 4, output='prob').baseline, one(x).sigmoid().detach())
+    torch.testing.assert_close(occlusion(one, x, 5, stride=4, output='prob').baseline, one(x).sigmoid().detach())
 
 def test_target_picks_classes():
     net,x = conv_net(1,4),torch.randn(2,1,12,12)
-    om = occlusion(net, x, 5, 4)
+    om = occlusion(net, x, 5, stride=4)
     for t,i in ((2,[2]), ([3,0],[3,0]), ('1',[1]), (np.int64(2),[2]), (torch.tensor([1,2]),[1,2])):
-        o = occlusion(net, x, 5, 4, target=t)
+        o = occlusion(net, x, 5, stride=4, target=t)
         assert torch.equal(o.values, om.values[:,i]) and o.classes==[str(k) for k in i] and o.baseline.shape==(2,len(i))
 
 def test_one_score_an_image_in_either_shape():
     class Flat(nn.Module):
         def forward(self, x): return x.sum((1,2,3))
-    om = occlusion(Flat(), torch.ones(2,1,4,4), 2, 2, 0)
+    om = occlusion(Flat(), torch.ones(2,1,4,4), 2, stride=2, fill=0)
     assert om.values.shape==(2,1,2,2) and (om.values==4).all()
 
 
@@ -153,14 +153,14 @@ def test_training_state_and_statistics_survive():
     net = conv_net(1,2).train(); net[5].eval()
     modes = [m.training for m in net.modules()]; before = {k:v.clone() for k,v in net.state_dict().items()}
     x = torch.randn(2,1,12,12); copy = x.clone()
-    a = occlusion(net, x, 4, 4)
+    a = occlusion(net, x, 4, stride=4)
     assert [m.training for m in net.modules()]==modes
     assert all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and torch.equal(x, copy)
-    torch.testing.assert_close(a.values, occlusion(net.eval(), x, 4, 4).values)
+    torch.testing.assert_close(a.values, occlusion(net.eval(), x, 4, stride=4).values)
 
 def test_training_state_survives_an_error():
     net = nn.Sequential(conv_net(1,2), nn.Dropout()).train()
-    with pytest.raises(RuntimeError): occlusion(net, torch.randn(1,3,12,12), 4, 4)
+    with pytest.raises(RuntimeError): occlusion(net, torch.randn(1,3,12,12), 4, stride=4)
     assert all(m.training for m in net.modules())
 
 def test_flags_are_put_back():
@@ -168,14 +168,14 @@ def test_flags_are_put_back():
     was,seen = (conv.fp32_precision, mm.fp32_precision),[]
     class Look(Keyhole):
         def forward(self, x): seen.append((conv.fp32_precision, mm.fp32_precision, torch.is_grad_enabled())); return super().forward(x)
-    occlusion(Look(), torch.ones(1,32,48), 16, 16, 0)
+    occlusion(Look(), torch.ones(1,32,48), 16, stride=16, fill=0)
     assert set(seen)=={('ieee','ieee',False)} and (conv.fp32_precision, mm.fp32_precision)==was and torch.is_grad_enabled()
 
 def test_autocast_and_inference_mode_around_it():
     net,x = conv_net(1,2),torch.randn(1,1,16,16)
-    want = occlusion(net, x, 5, 5)
-    with torch.autocast('cpu', dtype=torch.bfloat16): assert torch.equal(occlusion(net, x, 5, 5).values, want.values)
-    with torch.inference_mode(): om = occlusion(net, x, 5, 5); assert torch.equal(om.map, want.map)
+    want = occlusion(net, x, 5, stride=5)
+    with torch.autocast('cpu', dtype=torch.bfloat16): assert torch.equal(occlusion(net, x, 5, stride=5).values, want.values)
+    with torch.inference_mode(): om = occlusion(net, x, 5, stride=5); assert torch.equal(om.map, want.map)
     assert not want.values.is_inference() and want.values.dtype==torch.float32
 
 class Greedy(nn.Module):
@@ -190,14 +190,14 @@ class Greedy(nn.Module):
                                  RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_out_of_memory_halves_the_batch(err):
     x = torch.randn(2,1,12,12)
-    net = Greedy(3, err); om = occlusion(net, x, 3, 3, bs=32)
-    torch.testing.assert_close(om.values, occlusion(Greedy(99), x, 3, 3, bs=32).values)
+    net = Greedy(3, err); om = occlusion(net, x, 3, stride=3, bs=32)
+    torch.testing.assert_close(om.values, occlusion(Greedy(99), x, 3, stride=3, bs=32).values)
     assert [n for n in net.asked if n>3]==[10,5] # both images at once, then one
     assert len(net.asked)==1+2+3*4+6 # a look, failures, pairs of windows, those with the images themselves
-    with pytest.raises(ModelError, match='single image'): occlusion(Greedy(0, err), x, 3, 3)
+    with pytest.raises(ModelError, match='single image'): occlusion(Greedy(0, err), x, 3, stride=3)
 
 def test_other_runtime_errors_pass():
-    with pytest.raises(RuntimeError, match='shapes'): occlusion(Greedy(0, RuntimeError('shapes')), torch.randn(1,1,12,12), 3, 3)
+    with pytest.raises(RuntimeError, match='shapes'): occlusion(Greedy(0, RuntimeError('shapes')), torch.randn(1,1,12,12), 3, stride=3)
 
 
 class Answers(nn.Module):
@@ -208,10 +208,10 @@ class Answers(nn.Module):
                                    (lambda x: x.mean((2,3))*float('nan'), 'NaN'), (lambda x: x, r'shape \(4, 1, 8, 8\)'),
                                    (lambda x: x.mean(), r'shape \(\)'), (lambda x: x.mean((0,2,3))[None], r'shape \(1, 1\)')])
 def test_answers_that_are_no_scores(f, msg):
-    with pytest.raises(ModelError, match=msg): occlusion(Answers(f), torch.randn(4,1,8,8), 4, 4, bs=4)
+    with pytest.raises(ModelError, match=msg): occlusion(Answers(f), torch.randn(4,1,8,8), 4, stride=4, bs=4)
 
 def test_nan_under_one_window_only():
-    with pytest.raises(ModelError, match='NaN'): occlusion(Answers(lambda x: x.amin((2,3)).sqrt()), torch.ones(1,1,8,8), 4, 4, fill=-1)
+    with pytest.raises(ModelError, match='NaN'): occlusion(Answers(lambda x: x.amin((2,3)).sqrt()), torch.ones(1,1,8,8), 4, stride=4, fill=-1)
 
 @pytest.mark.parametrize('kw,msg', [(dict(window=9), 'window of 9x9 px does not fit an image of 8x10 px: .* at most 8'),
                                     (dict(window=(8,11)), '8x11'), (dict(window=0), 'at least 1'), (dict(stride=0), 'at least 1'),
@@ -223,14 +223,14 @@ def test_arguments_that_cannot_be(kw, msg):
 
 @pytest.mark.parametrize('x', [torch.ones(4,4), torch.ones(0,1,8,8), torch.full((1,8,8), float('nan'))])
 def test_images_that_cannot_be(x):
-    with pytest.raises(DataError): occlusion(conv_net(1,2), x, 4, 4)
+    with pytest.raises(DataError): occlusion(conv_net(1,2), x, 4, stride=4)
 
 def test_model_that_is_none():
-    with pytest.raises(ModelError, match='function'): occlusion(lambda x: x, torch.ones(1,1,8,8), 4, 4)
+    with pytest.raises(ModelError, match='function'): occlusion(lambda x: x, torch.ones(1,1,8,8), 4, stride=4)
 
 
 def test_maps_on_disk(tmp_path):
-    om = occlusion(conv_net(1,3), torch.randn(2,1,12,14), 5, (3,4), fill=.25)
+    om = occlusion(conv_net(1,3), torch.randn(2,1,12,14), 5, stride=(3,4), fill=.25)
     paths = save_maps(om, ['a','b'], tmp_path/'new', method='occ')
     assert sorted(p.name for p in (tmp_path/'new').iterdir())==['a_occ.npz','b_occ.npz']
     d = load_map(paths[1])
@@ -274,7 +274,7 @@ def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
     om = learn.occlude(df, 16, 8, inside=own)
     x = torch.cat([b[0] for b in learn.dls.test_dl(df)])
     assert torch.equal(om.inside, own) and om.map.any() and not torch.equal(om.values, learn.occlude(df, 16, 8).values)
-    torch.testing.assert_close(om.values, occlusion(learn, x, 16, 8, inside=own).values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(om.values, occlusion(learn, x, 16, stride=8, inside=own).values, atol=1e-5, rtol=0)
     with pytest.raises(DataError, match='17 images, and there are 18'): learn.occlude(df, 16, 8, inside=own[:17])
 
 def test_items_of_any_kind(photos):

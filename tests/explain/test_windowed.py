@@ -204,12 +204,12 @@ def test_a_net_that_takes_no_windows_gets_pictures():
     with pytest.warns(UserWarning, match='no tensor.*whole pictures, slower'): c = maps(net, x, True, window=5, stride=5)
     assert torch.allclose(c.values, b.values, atol=1e-6)
     net.__class__ = Stubborn
-    with pytest.raises(ModelError, match='cannot be computed on windows'): occ.plan(net, 20, 5, 5)
+    with pytest.raises(ModelError, match='cannot be computed on windows'): occ.plan(net, 20, 5, stride=5)
 
 def test_errors_of_the_net_are_told():
     class Broken(nn.Module):
         def forward(self, x): raise RuntimeError('seventeen')
-    with pytest.raises(RuntimeError, match='seventeen'): occlusion(Broken(), torch.randn(1,3,20,20), 5, 5, progress=False)
+    with pytest.raises(RuntimeError, match='seventeen'): occlusion(Broken(), torch.randn(1,3,20,20), 5, stride=5, progress=False)
     with pytest.raises(ModelError, match='training mode'), torch.no_grad():
         nn.BatchNorm2d(3).train()(windows(torch.randn(1,3,20,20), (5,5), 5))
 
@@ -256,7 +256,7 @@ def test_norms_that_must_not_be_folded():
 
 @pytest.mark.parametrize('size, window, stride, most', [(224,32,16,.47), (448,32,32,.20)])
 def test_work_is_saved(size, window, stride, most):
-    p = occ.plan(timm.create_model('resnet50'), size, window, stride)
+    p = occ.plan(timm.create_model('resnet50'), size, window, stride=stride)
     assert p.attrs['work']<=most and p.attrs['gain']==pytest.approx(1/p.attrs['work'])
     assert not p.whole.iloc[0] and p.whole.iloc[-2]
 
@@ -283,7 +283,7 @@ def test_other_answers_are_refused(answer):
     class Net(nn.Module):
         def __init__(self): super().__init__(); self.c = nn.Conv2d(3, 2, 3)
         def forward(self, x): return answer(self.c(x).mean((2,3)))
-    with pytest.raises(ModelError, match='wrap it'): occlusion(Net().eval(), torch.randn(1,3,20,20), 5, 5, progress=False)
+    with pytest.raises(ModelError, match='wrap it'): occlusion(Net().eval(), torch.randn(1,3,20,20), 5, stride=5, progress=False)
 
 def test_hooks_and_training_mode():
     net,x,seen = shaken('resnet10t').train(),torch.randn(1,3,40,40),[]
@@ -332,14 +332,14 @@ def test_pictures_in_one_batch(monkeypatch):
     sizes = []
     was = occ._on_windows
     monkeypatch.setattr(occ, '_on_windows', lambda net, im, *a: (sizes.append(len(im)), was(net, im, *a))[1])
-    many = occlusion(net, x, 16, 16, fill=0, bs=16, progress=False)
+    many = occlusion(net, x, 16, stride=16, fill=0, bs=16, progress=False)
     assert max(sizes)==4 and sorted(set(sizes))==[2,4]
     for o,v,b in zip(x, many.values, many.baseline):
-        one = occlusion(net, o, 16, 16, fill=0, progress=False)
+        one = occlusion(net, o, 16, stride=16, fill=0, progress=False)
         eps = 1e-5*float(many.baseline.abs().max())
         assert torch.allclose(v, one.values[0], atol=eps) and torch.allclose(b, one.baseline[0], atol=eps)
 
 @pytest.mark.parametrize('arch,most', [('convnext_tiny',.95), ('tf_efficientnet_lite0',.7), ('shufflenet',.75)])
 def test_turned_and_padded_nets_gain(arch, most):
     net = torchvision.models.shufflenet_v2_x1_0() if arch=='shufflenet' else timm.create_model(arch)
-    assert occ.plan(net, 224, 32, 32).attrs['work']<most
+    assert occ.plan(net, 224, 32, stride=32).attrs['work']<most
