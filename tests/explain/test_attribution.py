@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, EyeError, ModelError
-from fundus_fastai.explain import attribution as methods
+from fundus_fastai.explain import attribution
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
 from fundus_fastai.explain.attribution import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
 from fundus_fastai.explain.occlusion import OcclusionMap
