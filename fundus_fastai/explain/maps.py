@@ -294,7 +294,7 @@ def _make_maps(learn, paths, files, settings, fill, bs):
         e = learn.occlude(paths, inside=where_to_cover(learn), **how)
     else: e = learn.evidence(paths, method)
     stems = [f.name.removesuffix(f'_{method}.npz') for f in files]
-    save_maps(e, stems, files[0].parent, method, **{k:settings[k] for k in ('net','where') if k in settings})
+    save_maps(e, stems, files[0].parent, method=method, **{k:settings[k] for k in ('net','where') if k in settings})
     made = {f: dict(settings, map=m.numpy(), baseline=b.numpy(), classes=e.classes)
             for f,m,b in zip(files, e.map, e.baseline)}
     for p,(f,d) in zip(paths, made.items()):
