@@ -69,9 +69,9 @@ def audit(data:str, # name of the catalog, folder, or CSV
 # %% ../nbs/97_commands.ipynb #56e7f283
 def _audited(data, run, csv, **opts):
     "The frame to look at, with a run's split where one is given"
-    from fundus_fastai.data.audit import _opened
+    from fundus_fastai.data.audit import open_frame
     from fundus_fastai.data.splits import read_split
-    df = _opened(data, opts|{k:v for k,v in csv.items() if v is not None})
+    df = open_frame(data, opts|{k:v for k,v in csv.items() if v is not None})
     return read_split(Path(run)/'split.csv', df, df.attrs['root'], allow_leak=True) if run else df
 
 # %% ../nbs/97_commands.ipynb #15731f8d

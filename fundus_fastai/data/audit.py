@@ -535,8 +535,10 @@ def save(self:Audit,
     return to
 
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
-def _opened(data, opts):
-    "The frame that `data` means"
+def open_frame(data, # frame, name of the catalog, folder or CSV
+               opts:dict # options of `open_data`
+              )->pd.DataFrame:
+    "The frame that `data` means; of a folder without classes its pictures"
     if isinstance(data, pd.DataFrame):
         if opts: raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, not a frame")
         return data
@@ -639,7 +641,7 @@ def audit(data, # frame, name of the catalog, folder or CSV
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
     "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
-    df = _framed(_opened(data, opts))
+    df = _framed(open_frame(data, opts))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers); f = looks.facts
     t = dict(leaks=_leaks(df), split_eyes=_split_eyes(df))

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/37_data.targets.ipynb #96a52617
 import numpy as np, pandas as pd
 from ..core import DataError, one_of, say
+from .read import sex_words
 
 # %% ../../nbs/37_data.targets.ipynb #701ba45b
 def _keep(df, ok, what):
@@ -34,14 +35,17 @@ def _column(df, col, label, missing=('',)):
     return _keep(df, ok, col), s[ok].reset_index(drop=True).astype(str).str.strip()
 
 # %% ../../nbs/37_data.targets.ipynb #f396851a
-def _names(label): return [o.strip() for o in label.split(',')] if isinstance(label, str) else list(label or [])
+def label_list(label # a list, text with commas, or `None`
+              )->list:
+    "The labels that were asked for"
+    return [o.strip() for o in label.split(',')] if isinstance(label, str) else list(label or [])
 
 # %% ../../nbs/37_data.targets.ipynb #28eedc3a
 def _label_columns(df, label, least=1):
     "The 0/1 columns that `label` names, or all that the data set has; raises `DataError` where there are none"
     have = list(df.attrs.get('labels') or ())
     if not have: raise DataError("the data has no 0/1 label columns: name them with --label A,B,C")
-    names = [one_of(o, have, 'label') for o in _names(label)] or have
+    names = [one_of(o, have, 'label') for o in label_list(label)] or have
     if len(names)<least:
         raise DataError(f"{least} labels at least are needed: --label A,B,C (there are: {', '.join(have)})")
     return names
@@ -91,7 +95,7 @@ def single_target(df, # the frame, with 0/1 label columns or with `label`
     y = df[names].fillna(0).astype(int)
     one = df[y.sum(axis=1)==1]
     kind = y.loc[one.index].idxmax(axis=1)
-    wanted = [one_of(o, names, 'label') for o in _names(label)] or list(kind.value_counts().index[:most])
+    wanted = [one_of(o, names, 'label') for o in label_list(label)] or list(kind.value_counts().index[:most])
     keep = kind.isin(wanted)
     say(f"{(y.sum(axis=1)>1).sum()} images with several labels, {(y.sum(axis=1)==0).sum()} with none and "
         f"{(~keep).sum()} of other labels are left out; {keep.sum()} tell {', '.join(wanted)} apart")
@@ -127,7 +131,6 @@ def rarest_label(df # as from `labels_target`
     return y.mul(1/y.sum().clip(lower=1)).idxmax(axis=1).where(y.any(axis=1), 'none')
 
 # %% ../../nbs/37_data.targets.ipynb #64a31561
-_sexes = {**dict.fromkeys(('f','female','w','woman'), 'female'), **dict.fromkeys(('m','male','man'), 'male')}
 _sides = dict(L='left', R='right')
 
 # %% ../../nbs/37_data.targets.ipynb #5f340b56
@@ -146,7 +149,7 @@ def sex_target(df, # the frame, with `sex`
         label=None # another column (of a CSV it was chosen when the data was read)
        )->pd.DataFrame:
     "`female` or `male`"
-    return _words(df, 'sex', _sexes, label)
+    return _words(df, 'sex', sex_words, label)
 
 # %% ../../nbs/37_data.targets.ipynb #54fa7db4
 def side_target(df, # the frame, with `eye`

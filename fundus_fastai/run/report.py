@@ -30,7 +30,7 @@ from ..score.subgroups import plot_subgroups, subgroup_scores
 import pandas as pd
 from ..core import DataError, read_json, write_json
 from ..image.read import read_image
-from ..data.targets import _names
+from ..data.targets import label_list
 from ..vision.tasks import get_task, tasks
 from ..score.scores import read_predictions
 from ..score.regression import age_bands
@@ -852,7 +852,7 @@ def model_card(to, # run folder
 # %% ../../nbs/62_run.report.ipynb #d8d7136a
 def _long(df):
     "A row for each image and label: bands of numbers, each of several labels, and a last one for all"
-    names,by = _names(df.attrs.get('label')),df.label
+    names,by = label_list(df.attrs.get('label')),df.label
     several = len(names)>1 and set(names)<=set(df) and df[names].isin([0,1]).all(axis=None)
     if several: parts = [df[df[o]==1].assign(label=o) for o in names]
     elif pd.api.types.is_numeric_dtype(by) and by.nunique()>10: parts = [df.assign(label=age_bands(by).to_numpy())]

@@ -15,7 +15,7 @@ from ..data.catalog import check_trainable
 from ..data.audit import same_bytes
 from ..data.splits import published_split, read_split, relative_paths, split_patients
 from ..data.load import open_data
-from ..data.targets import _names, rarest_label
+from ..data.targets import label_list, rarest_label
 from .tasks import get_task
 from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cycle_plan
 
@@ -141,7 +141,7 @@ def check_known(learn:EyeLearner, # a trained net
 # %% ../../nbs/47_vision.steps.ipynb #9e09587e
 def _extras(df):
     "Columns that subgroups can be made of: of the frame, and not the target itself"
-    asked = {'label',*_names(df.attrs.get('label'))}
+    asked = {'label',*label_list(df.attrs.get('label'))}
     return [c for c in ('sex','age','camera','width','height') if c in df and c not in asked]
 
 def _as_written(df):
