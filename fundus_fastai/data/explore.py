@@ -7,7 +7,6 @@ __all__ = ['label_combinations', 'plot_combinations', 'plot_pyramid', 'color_his
            'mean_eye', 'plot_mean_eye', 'explore']
 
 # %% ../../nbs/39_data.explore.ipynb #9167bd38
-import os
 import numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -220,6 +219,23 @@ def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
     ax.xaxis.set_major_formatter(lambda v,_: f'{abs(v):,.0f}')
     return _phantom(_clean(ax), df, 1.1)
 
+# %% ../../nbs/39_data.explore.ipynb #52ea663b
+def groups_of(df, # a frame
+              by=None, # a column, or a list of 0/1 columns; default: the labels
+              top:int=8 # at most this many groups, the largest
+             )->dict: # name of each group -> positions of its images in `df`, in the order of the labels
+    "Put images in groups; raises `DataError` if no image has any of the labels that were asked for"
+    try:
+        m = label_matrix(df, by)
+        found = {k:np.flatnonzero(m[k].eq(1)) for k in m}
+        least = sorted(map(len, found.values()))[::-1][:top][-1] if found else 0
+        kept = [k for k,v in found.items() if len(v) and len(v)>=least][:top]
+        if not kept: raise DataError("no image has any of these labels: nothing to show")
+        return {k:found[k] for k in kept}
+    except DataError:
+        if by is not None or not len(df): raise
+        return {'all':np.arange(len(df))} # no labels, or none that anybody has set
+
 # %% ../../nbs/39_data.explore.ipynb #3ec8fe31
 def field_pixels(path, # image file
                  least:int=128 # pixels of the shorter side to decode at
@@ -242,59 +258,6 @@ def each(f, # a function
         except DataError: return None
     with ThreadPoolExecutor(max(1, workers)) as pool:
         return list(progress(pool.map(tried, items), what, total=len(items)))
-
-# %% ../../nbs/39_data.explore.ipynb #0d68b47d
-_facts = ('width','height','aspect','bytes',*(f'{a}_{c}' for a in ('mean','std') for c in 'rgb'),
-          'brightness','black','problem')
-
-def image_facts(path, # image file
-                least:int=128 # pixels of the shorter side to decode at
-               )->dict: # the values of `_facts`, or only a `problem`
-    "Measure how an image was made: its size as one looks at it, and the colors of its field"
-    try: im,px = field_pixels(path, least)
-    except DataError as e: return dict(problem=str(e))
-    with Image.open(path) as o: (w,h),turn = o.size,o.getexif().get(0x0112, 1)
-    if turn in (5,6,7,8): w,h = h,w
-    px = px.astype(np.float32)
-    mean,std = px.mean(0),px.std(0)
-    colors = {f'{k}_{c}':float(v[i]) for k,v in dict(mean=mean, std=std).items() for i,c in enumerate('rgb')}
-    return dict(width=w, height=h, aspect=w/h, bytes=os.path.getsize(path), **colors, problem='',
-                brightness=float(mean@[.299,.587,.114]), black=float((im.max(-1)<16).mean()))
-
-# %% ../../nbs/39_data.explore.ipynb #131a4989
-def image_stats(df:pd.DataFrame, # a frame
-                n:int=None, # measure this many images, drawn at random; default: all
-                least:int=128, # pixels of the shorter side to decode at
-                *,
-                seed:int=0, # same seed, same images
-                workers:int=2 # threads
-               )->pd.DataFrame: # the rows of `df` with their size, aspect, bytes, color, brightness and share of black
-    "Measure how the images of `df` were made: size, color in the field (0 to 255), share of black, and `problem`"
-    check_columns(df, 'path', 'patient')
-    s = df.sample(min(n, len(df)), random_state=seed).sort_index() if n else df
-    facts = each(lambda o: image_facts(o, least), list(s.path), 'measuring images', workers)
-    t = pd.DataFrame(facts, s.index).reindex(columns=_facts)
-    t['problem'] = t.problem.fillna('')
-    res = pd.concat([s.drop(columns=[o for o in _facts if o in s]), t], axis=1)
-    res.attrs = dict(df.attrs)
-    return res
-
-# %% ../../nbs/39_data.explore.ipynb #52ea663b
-def groups_of(df, # a frame
-              by=None, # a column, or a list of 0/1 columns; default: the labels
-              top:int=8 # at most this many groups, the largest
-             )->dict: # name of each group -> positions of its images in `df`, in the order of the labels
-    "Put images in groups; raises `DataError` if no image has any of the labels that were asked for"
-    try:
-        m = label_matrix(df, by)
-        found = {k:np.flatnonzero(m[k].eq(1)) for k in m}
-        least = sorted(map(len, found.values()))[::-1][:top][-1] if found else 0
-        kept = [k for k,v in found.items() if len(v) and len(v)>=least][:top]
-        if not kept: raise DataError("no image has any of these labels: nothing to show")
-        return {k:found[k] for k in kept}
-    except DataError:
-        if by is not None or not len(df): raise
-        return {'all':np.arange(len(df))} # no labels, or none that anybody has set
 
 # %% ../../nbs/39_data.explore.ipynb #254466c5
 def one_a_patient(df, # a frame

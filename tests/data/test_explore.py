@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.data.explore import (color_histograms, explore, groups_of, image_stats, label_combinations,
+from fundus_fastai.data.audit import audit
+from fundus_fastai.data.explore import (color_histograms, each, explore, field_pixels, groups_of, label_combinations,
     label_counts, label_matrix, mean_eye, one_a_patient, plot_combinations, plot_color_histograms, plot_mean_eye,
     plot_montage, plot_pyramid)
 
@@ -84,7 +85,7 @@ def test_complaints_name_things():
     df = table([[0,1],[1,2]])
     with pytest.raises(DataError, match="the column B is to hold 0 and 1 and holds 1, 2"): label_counts(df)
     with pytest.raises(DataError, match="no column Z .there are: path, patient, A, B"): label_counts(df, ['A','Z'])
-    for f in (image_stats, plot_montage, explore, mean_eye, plot_combinations):
+    for f in (plot_montage, explore, mean_eye, plot_combinations):
         with pytest.raises(DataError, match='no column patient'): f(df[['path','A']])
         with pytest.raises(DataError, match='no rows'): f(df[:0])
     with pytest.raises(DataError, match='no column sex, age'): plot_pyramid(df)
@@ -158,19 +159,22 @@ def drawn(tmp_path_factory):
     (d/'0_L.png').write_bytes((d/'0_L.png').read_bytes()[:300])
     return df
 
-def test_stats_measure_the_field_only(drawn):
-    s = image_stats(drawn)
-    assert (s.problem!='').sum()==1 and 'breaks off' in s.problem[0] and np.isnan(s.width[0])
-    ok = s[1:]
-    assert ok.mean_r[ok.label=='A'].between(120,132).all() and ok.mean_r[ok.label=='B'].between(220,232).all()
-    assert ok.black.between(.25,.35).all() and (ok.aspect==1).all() and list(ok.bytes)==[len(open(p,'rb').read()) for p in ok.path]
-    assert set(drawn.columns)=={'path','patient','eye','split','label'}, "the frame itself is not to change"
-    pd.testing.assert_frame_equal(image_stats(drawn, workers=4), s)
-    assert list(image_stats(s).columns)==list(s.columns)
+def test_pixels_of_the_field_only(drawn):
+    found = each(lambda p: field_pixels(p)[1].mean(0), drawn.path, '', 2)
+    assert found[0] is None and all(o is not None for o in found[1:])
+    red = pd.Series([o[0] for o in found[1:]])
+    label = drawn.label[1:].reset_index(drop=True)
+    assert red[label=='A'].between(120,132).all() and red[label=='B'].between(220,232).all()
 
-def test_stats_keep_what_the_frame_knows(drawn):
-    df = drawn.assign(A=0, B=1); df.attrs.update(source='phantom', labels=('A','B'))
-    assert image_stats(df, 4).attrs==df.attrs and list(groups_of(image_stats(df, 4)))==['B']
+def test_measures_of_the_audit_stand_beside_the_frame(drawn):
+    s = audit(drawn, shortcuts=False).data
+    assert s.problem.notna().sum()==1 and 'breaks off' in s.problem[0] and np.isnan(s.width[0])
+    assert list(s.bytes[1:])==[len(open(p,'rb').read()) for p in s.path[1:]]
+    assert set(drawn.columns)=={'path','patient','eye','split','label'}, "the frame itself is not to change"
+
+def test_groups_are_those_of_the_labels_that_somebody_has(drawn):
+    df = drawn.assign(A=0, B=1); df.attrs.update(labels=('A','B'))
+    assert list(groups_of(df))==['B']
 
 def test_one_image_a_patient(drawn):
     for seed in range(5):
@@ -216,7 +220,6 @@ def test_unreadable_files_leave_gaps(drawn):
     assert {tuple(o) for o in im[:32,:32].reshape(-1,3)}=={(225,)*3,(150,)*3}
     for f in (mean_eye, color_histograms):
         with pytest.raises(DataError, match='0_L.png breaks off'): f(drawn[:1])
-    assert 'breaks off' in image_stats(drawn[:1]).problem[0]
 
 def test_montage_rows_are_their_groups(drawn):
     ax = plot_montage(drawn[2:], n=4, size=40)
@@ -230,8 +233,6 @@ def test_shapes_and_kinds_of_pictures(tmp_path):
                  rgba=np.full((50,50,4), 128, np.uint8), tiny=np.full((16,16,3), 60, np.uint8))
     for k,a in kinds.items(): Image.fromarray(a).save(tmp_path/f'{k}.png')
     df = pd.DataFrame(dict(path=[str(tmp_path/f'{k}.png') for k in kinds], patient=list(kinds), eye=None, label='x'))
-    s = image_stats(df)
-    assert (s.problem=='').all() and s.aspect.round(2).tolist()==[.67,4.5,1,1,1]
     assert mean_eye(df, size=32)['x'].images==5
     for f in explore(df, n=5).values(): f.canvas.draw()
 
@@ -257,7 +258,6 @@ def test_real_odir(test_data):
     e = mean_eye(df, 'eye', n=80)
     side = lambda m: m[44:84,64:,1].max()-m[44:84,:64,1].max() # the disc is on the right, left eyes mirrored
     assert side(e['L'].mean)>15 and side(e['R'].mean)>15
-    assert (image_stats(df, 60).problem=='').all()
 
 
 def test_images_without_any_label_are_shown_together(tmp_path):
