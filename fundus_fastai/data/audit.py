@@ -10,12 +10,11 @@ import html, os, tempfile
 import cv2
 import numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from fastcore.basics import patch
-from PIL import Image
 from ..core import DataError, progress, say, sha256, whole_file, write_json
 from ..image.read import _decode, _open, _plain_mode, read_image
 from ..score.metrics import auc, newcombe, patient_bootstrap
@@ -83,18 +82,16 @@ def _border(rgb):
     mean[~known] = mean[known].mean(0) if known.any() else 0
     return np.r_[mean.ravel(), np.array(n[:10])/100].astype(np.float32)
 
-# %% ../../nbs/38_data.audit.ipynb #a210c303
-def _camera(im):
-    "Maker and model by the EXIF block, or ''"
-    try: e = im.getexif(); return ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k))
-    except Exception: return ''
-
 # %% ../../nbs/38_data.audit.ipynb #2d692db5
 def _header(im, path):
     "What the file says of itself"
+    try:
+        e = im.getexif()
+        camera = ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k)) # maker and model
+    except Exception: camera = ''
     q = getattr(im, 'quantization', None) or {}
     return dict(width=im.width, height=im.height, format=im.format, mode=im.mode, bytes=os.path.getsize(path),
-                camera=_camera(im), compression=float(sum(q[0]))/64 if 0 in q else -1.)
+                camera=camera, compression=float(sum(q[0]))/64 if 0 in q else -1.)
 
 # %% ../../nbs/38_data.audit.ipynb #31543a6d
 def _light(x):
@@ -119,16 +116,12 @@ class _Looks:
     "What was seen: a table of facts, and for each image border, coarse and fine detail"
     facts:pd.DataFrame; border:np.ndarray; coarse:np.ndarray; fine:np.ndarray
 
-# %% ../../nbs/38_data.audit.ipynb #429e4119
-def _shelf(n):
-    "Room for `n` fine descriptions, in a file that nobody sees"
-    return np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side))
-
 # %% ../../nbs/38_data.audit.ipynb #5ff14411
 def _look_at_all(paths, workers):
     "Look at every image of `paths` once; the column `problem` says which could not be read"
     n = len(paths)
-    res = _Looks(None, np.zeros((n,70), np.float32), np.zeros((n,256), np.float32), _shelf(n))
+    shelf = np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side)) # a file that nobody sees
+    res = _Looks(None, np.zeros((n,70), np.float32), np.zeros((n,256), np.float32), shelf)
     def one(i):
         try: facts,res.border[i],res.coarse[i],res.fine[i] = _look(paths[i])
         except DataError as e: res.fine[i] = _out; return dict(problem=str(e))
@@ -226,11 +219,6 @@ def _twins(coarse, fine, rows, far=.3, most=1_000_000, workers=2):
     _,first = np.unique(pairs[order,:2], axis=0, return_index=True)
     return pairs[order][first], d[order][first], cut
 
-# %% ../../nbs/38_data.audit.ipynb #57b25029
-def _size(path):
-    try: return os.path.getsize(path)
-    except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror or e}): check the path") from e
-
 # %% ../../nbs/38_data.audit.ipynb #507fad40
 def same_bytes(paths, # of the files
                sizes=None, # in bytes, NaN for a file that is left out; default: read from disk
@@ -238,18 +226,14 @@ def same_bytes(paths, # of the files
               )->list: # of lists of positions in `paths`
     "Group files that are the same byte by byte, those without a twin in none; raises `DataError` if one is missing"
     paths = list(paths)
-    if sizes is None: sizes = [_size(p) for p in paths]
+    try: sizes = [os.path.getsize(p) for p in paths] if sizes is None else sizes
+    except OSError as e: raise DataError(f"{e.filename} cannot be read ({e.strerror or e}): check the path") from e
     s = pd.Series(np.asarray(sizes, float)).dropna()
     rows = s.index[s.duplicated(keep=False)]
     with ThreadPoolExecutor(workers) as pool:
         todo = pool.map(lambda i: sha256(paths[i]), rows)
         keys = list(progress(todo, 'comparing bytes', total=len(rows)))
     return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys, sort=False) if len(g)>1]
-
-# %% ../../nbs/38_data.audit.ipynb #72ad4533
-def _all_pairs(rows, most=30):
-    "All pairs of `rows`; of very many, each with the first"
-    return list(combinations(rows, 2)) if len(rows)<=most else [(rows[0], o) for o in rows[1:]]
 
 # %% ../../nbs/38_data.audit.ipynb #0b0d31ae
 def _labels_of(df, labels=None):
@@ -267,7 +251,7 @@ def _label_text(df, cols):
     "One text for the labels of each row, missing where nothing is known"
     if len(cols)==1: return df[cols[0]].astype(object).where(df[cols[0]].notna(), None)
     on = df[cols].apply(pd.to_numeric, errors='coerce')
-    text = [' + '.join(c for c,v in zip(cols, r) if v==1) or 'none' for r in on.to_numpy()]
+    text = [' + '.join(c for c,v in zip(cols, r) if v==1) or 'none' for r in on.to_numpy(float, na_value=np.nan)]
     return pd.Series(text, df.index, dtype=object).where(on.notna().any(axis=1), None)
 
 # %% ../../nbs/38_data.audit.ipynb #c29eb90a
@@ -353,35 +337,14 @@ def _guess(x, ys, patient, seed, k=5):
         for j,q in enumerate(probs): p[fold==f,j] = q[:,1] if q.shape[1]>1 else 0
     return p
 
-# %% ../../nbs/38_data.audit.ipynb #b26c9480
-def _sample(patient, ok, most, rng):
-    "At most `most` rows of `ok`, whole patients"
-    order = pd.Series(rng.permutation(len(ids := pd.unique(patient[ok]))), ids)
-    rows = np.flatnonzero(ok)
-    rows = rows[np.argsort(order.loc[patient[rows]].to_numpy(), kind='stable')]
-    return np.sort(rows[:most])
-
-# %% ../../nbs/38_data.audit.ipynb #8be8809e
-_kinds = ('metadata','border')
-
-# %% ../../nbs/38_data.audit.ipynb #e0065475
-def _mean_auc(qs):
-    "AUC of the mean of several questions: `y` and `p` hold a column for each"
-    def metric(y, p, w): return np.mean([auc(y[:,k]==1, p[:,k], w) for k in range(qs)], axis=0)
-    return metric
-
 # %% ../../nbs/38_data.audit.ipynb #cd05e9f6
 def _interval(y, p, patient, level, seed):
     "Mean AUC of the columns of `y` and `p` and its interval; Newcombe's where no resample changes it"
-    e = patient_bootstrap(_mean_auc(y.shape[1]), y, p, patient, 1000, seed, level)
+    metric = lambda y, p, w: np.mean([auc(y[:,k]==1, p[:,k], w) for k in range(y.shape[1])], axis=0)
+    e = patient_bootstrap(metric, y, p, patient, 1000, seed, level)
     if not np.isnan(e.low): return e.value, e.low, e.high
     n = [len(set(patient[(y==k).any(axis=1)])) for k in (1,0)]
     return (e.value, *newcombe(e.value, *n, level))
-
-# %% ../../nbs/38_data.audit.ipynb #1c3749b3
-def _telling(x, y, columns):
-    "The column of `x` that alone tells most about `y`"
-    return columns[int(np.argmax([abs(auc(y==1, x[:,k])-.5) for k in range(x.shape[1])]))]
 
 # %% ../../nbs/38_data.audit.ipynb #138af89c
 def _shortcut(x, ys, patient, seed, level, columns=None):
@@ -391,7 +354,8 @@ def _shortcut(x, ys, patient, seed, level, columns=None):
     if len(ys)>1: tests.append(('all', list(range(len(ys)))))
     for k,i in tests:
         a,b = (_interval(y[:,i], p[:,i], patient, o, seed) for o in (.95, level))
-        by = '' if columns is None or k=='all' else _telling(x, y[:,i[0]], columns)
+        alone = [] if columns is None or k=='all' else [abs(auc(y[:,i[0]]==1, o)-.5) for o in x.T]
+        by = columns[int(np.argmax(alone))] if alone else ''
         rows.append((k, *a, bool(b[1]>.5), by))
     return rows
 
@@ -403,7 +367,9 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
     for y in res.values(): known = known & ~np.isnan(y)
     if not res or known.sum()<30: return pd.DataFrame(columns=out)
     who = df.patient.astype(str).to_numpy()
-    r = _sample(who, known, most, np.random.default_rng(seed))
+    ids,rows = pd.unique(who[known]),np.flatnonzero(known)
+    order = pd.Series(np.random.default_rng(seed).permutation(len(ids)), ids)
+    r = np.sort(rows[np.argsort(order.loc[who[rows]].to_numpy(), kind='stable')][:most]) # whole patients
     ys = {k:y[r].astype(int) for k,y in res.items()}
     ys = {k:y for k,y in ys.items() if 0<y.sum()<len(y)}
     codes,level,rows = _codes(looks.facts.iloc[r]),1-.05/(2*len(ys)+2),[]
@@ -566,21 +532,11 @@ def _framed(df):
     df.attrs.setdefault('source', data_source(df))
     return df
 
-# %% ../../nbs/38_data.audit.ipynb #f5ac2d11
-def _own_patients(df): return df.patient.nunique()==len(df)
-
 # %% ../../nbs/38_data.audit.ipynb #2420f277
 def _across(t):
     "How many of the pairs `t` go across what, in words"
     n = {k:int(t.across.str.contains(k).sum()) for k in ('patients','splits','labels')}
     return f"{len(t)} pairs" + ''.join(f", {v} across {k}" for k,v in n.items() if v) if len(t) else ''
-
-# %% ../../nbs/38_data.audit.ipynb #8a273bb3
-def _best(s):
-    "The highest AUC of the rows `s`, in words"
-    o = s.sort_values('auc').iloc[-1]
-    by = f", mostly by {o.by}" if o.by else ''
-    return f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}{by}"
 
 # %% ../../nbs/38_data.audit.ipynb #fb582160
 def _summary(df, t, vague):
@@ -588,7 +544,7 @@ def _summary(df, t, vague):
     n,who = len(df),df.patient.nunique()
     def twins(p): return len(set(p.row_a)|set(p.row_b))
     no = '' if df.split.notna().any() else 'no split'
-    alone = 'no patients are known: each image counts as its own' if _own_patients(df) else ''
+    alone = 'no patients are known: each image counts as its own' if who==n else ''
     both = int(df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum())
     exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
     def text(*parts): return '; '.join(o for o in parts if o)
@@ -598,10 +554,14 @@ def _summary(df, t, vague):
             ('near duplicates', twins(near), n, text(_across(near), vague)),
             ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
     rows += [(k, len(t[k]), n, '') for k in ('unreadable','blank','dark')]
-    for kind in _kinds:
-        s = t['shortcuts']; s = s[s.kind==kind]
-        rows.append((f'shortcut: {kind}', int(s.told.astype(bool).sum()), len(s), _best(s) if len(s) else
-                     'no label that five patients have and five have not'))
+    for kind in ('metadata','border'):
+        s = t['shortcuts'][t['shortcuts'].kind==kind]
+        said = 'no label that five patients have and five have not'
+        if len(s):
+            o = s.sort_values('auc').iloc[-1]
+            by = f", mostly by {o.by}" if o.by else ''
+            said = f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}{by}"
+        rows.append((f'shortcut: {kind}', int(s.told.astype(bool).sum()), len(s), said))
     return pd.DataFrame(rows, columns=['check','found','of','remark'])
 
 # %% ../../nbs/38_data.audit.ipynb #a246fe5b
@@ -619,7 +579,7 @@ def _copies(df, looks, cols, far, most, workers):
     "Tables of exact and of near duplicates, and what to tell about those that could not be compared"
     paths = df.path.tolist()
     same = same_bytes(paths, looks.facts.bytes, workers)
-    ij = [p for g in same for p in _all_pairs(g)]
+    ij = [p for g in same for p in (combinations(g, 2) if len(g)<=30 else [(g[0], o) for o in g[1:]])]
     exact = _pair_table(df, cols, *(zip(*ij) if ij else ([],[])), np.zeros(len(ij)))
     rest = {i for g in same for i in g[1:]} # one of each kind is compared with the others
     rows = np.array([i for i in np.flatnonzero(looks.facts.problem.isna()) if i not in rest], int)
