@@ -65,7 +65,8 @@ def is_memory(e # an exception
     "Whether `e` says that memory ran out, on a GPU or not"
     kinds = {o.__name__ for o in type(e).__mro__} # of torch, which is not imported here
     texts = 'out of memory',"can't allocate",'not enough memory'
-    return bool(kinds & {'MemoryError','OutOfMemoryError'}) or any(o in str(e).lower() for o in texts)
+    return bool(kinds & {'MemoryError','OutOfMemoryError'}) or any(o in str(e).lower()
+                                                                   for o in texts)
 
 # %% ../nbs/00_core.ipynb #7e06634e
 def fundus_home()->Path: # folder for data sets and phantoms
@@ -128,7 +129,8 @@ def write_json(path, # file to write
                obj # anything made of dicts, lists, numbers, strings, numpy values and paths
               )->Path:
     "Write `obj` to `path` as indented JSON, whole or not at all"
-    with whole_file(path) as f: f.write_text(json.dumps(_plain(obj), indent=1, allow_nan=False)+'\n', encoding='utf-8')
+    with whole_file(path) as f:
+        f.write_text(json.dumps(_plain(obj), indent=1, allow_nan=False)+'\n', encoding='utf-8')
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #13fdb89e
@@ -138,7 +140,8 @@ def read_json(path # file to read
     path = Path(path)
     try: return json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e: raise DataError(f"{path} is not valid JSON ({e})") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise DataError(f"{path} is not valid JSON ({e})") from None
 
 # %% ../nbs/00_core.ipynb #fd0a1338
 def sha256(path, # file
@@ -158,7 +161,8 @@ def fresh_dir(path, # folder to make
     path = Path(path)
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
     if path.exists() and any(path.iterdir()) and not force:
-        raise DataError(f"{path} exists and is not empty: choose another folder, or pass --force to overwrite it")
+        raise DataError(f"{path} exists and is not empty: choose another folder, "
+                        "or pass --force to overwrite it")
     path.mkdir(parents=True, exist_ok=True)
     return path
 

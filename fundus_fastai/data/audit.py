@@ -41,7 +41,8 @@ def _tissue(x):
     return m, max(hi-lo, 4)
 
 # %% ../../nbs/38_data.audit.ipynb #85eed0c6
-def _blur(a, s, up=None): return cv2.GaussianBlur(a, (0,0), s, sigmaY=up or s, borderType=cv2.BORDER_REFLECT)
+def _blur(a, s, up=None):
+    return cv2.GaussianBlur(a, (0,0), s, sigmaY=up or s, borderType=cv2.BORDER_REFLECT)
 
 # %% ../../nbs/38_data.audit.ipynb #6cee5726
 def _detail(x, m, span, near, far, floor, along=0):
@@ -90,14 +91,16 @@ def _header(im, path):
         camera = ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k)) # maker and model
     except Exception: camera = ''
     q = getattr(im, 'quantization', None) or {}
-    return dict(width=im.width, height=im.height, format=im.format, mode=im.mode, bytes=os.path.getsize(path),
-                camera=camera, compression=float(sum(q[0]))/64 if 0 in q else -1.)
+    return dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
+                bytes=os.path.getsize(path), camera=camera,
+                compression=float(sum(q[0]))/64 if 0 in q else -1.)
 
 # %% ../../nbs/38_data.audit.ipynb #31543a6d
 def _light(x):
     "Facts about brightness: mean, 95th percentile, and the range left after a blur"
     g = cv2.blur(x, (5,5))
-    return dict(mean=float(x.mean()), bright=float(np.percentile(x, 95)), range=float(g.max()-g.min()))
+    return dict(mean=float(x.mean()), bright=float(np.percentile(x, 95)),
+                range=float(g.max()-g.min()))
 
 # %% ../../nbs/38_data.audit.ipynb #17f97333
 def _look(path):
@@ -120,7 +123,8 @@ class _Looks:
 def _look_at_all(paths, workers):
     "Look at every image of `paths` once; the column `problem` says which could not be read"
     n = len(paths)
-    shelf = np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side)) # a file that nobody sees
+    # a file that nobody sees
+    shelf = np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side))
     res = _Looks(None, np.zeros((n,70), np.float32), np.zeros((n,256), np.float32), shelf)
     def one(i):
         try: facts,res.border[i],res.coarse[i],res.fine[i] = _look(paths[i])
@@ -128,13 +132,15 @@ def _look_at_all(paths, workers):
         return facts
     with ThreadPoolExecutor(workers) as pool:
         found = list(progress(pool.map(one, range(n)), 'reading images', total=n))
-    cols = ['problem','width','height','format','mode','bytes','camera','compression','mean','bright','range']
+    cols = ['problem','width','height','format','mode','bytes','camera','compression','mean',
+            'bright','range']
     res.facts = pd.DataFrame(found).reindex(columns=cols)
     return res
 
 # %% ../../nbs/38_data.audit.ipynb #cfc0e9bb
 _flips = [lambda z: z, lambda z: z[...,::-1], lambda z: z[...,::-1,:], lambda z: z[...,::-1,::-1]]
-_signs = np.array([[1,1,1,1],[1,1,-1,-1],[1,-1,1,-1],[1,-1,-1,1]], np.float32) # a row a flip, a column a part
+# a row a flip, a column a part
+_signs = np.array([[1,1,1,1],[1,1,-1,-1],[1,-1,1,-1],[1,-1,-1,1]], np.float32)
 
 # %% ../../nbs/38_data.audit.ipynb #6a65d6b3
 def _fold(z): # even and odd part of [n,rows,columns] down the rows
@@ -176,7 +182,8 @@ def _candidates(coarse, most=1_000_000, least=_least, workers=2, size=512):
     found,held = [(np.zeros((0,3), np.int32), np.zeros(0, np.float32))],0
     with ThreadPoolExecutor(workers) as pool:
         for a in progress(range(0, len(coarse), size), 'searching copies'):
-            for new in pool.map(partial(_block, parts, a, size=size, cut=cut), range(a, len(coarse), size)):
+            for new in pool.map(partial(_block, parts, a, size=size, cut=cut),
+                                range(a, len(coarse), size)):
                 found.append(new); held += len(new[1])
                 if held>2*most: (found,cut),held = _best_agreeing(found, most, cut),most
     [(pairs, v)],cut = _best_agreeing(found, most, cut)
@@ -199,8 +206,10 @@ def _distances(fine, pairs, rows=1, workers=2, chunk=256):
     def one(r):
         a,b = fine[:,::rows],_flips[pairs[r[0],2]](fine)[:,::rows]
         out[r] = 1-_correlation(a[pairs[r,0]], b[pairs[r,1]])
-    todo = [r[k:k+chunk] for r in (np.flatnonzero(pairs[:,2]==f) for f in range(4)) for k in range(0, len(r), chunk)]
-    with ThreadPoolExecutor(workers) as pool: list(progress(pool.map(one, todo), 'comparing', total=len(todo)))
+    todo = [r[k:k+chunk] for r in (np.flatnonzero(pairs[:,2]==f) for f in range(4))
+            for k in range(0, len(r), chunk)]
+    with ThreadPoolExecutor(workers) as pool:
+        list(progress(pool.map(one, todo), 'comparing', total=len(todo)))
     return out
 
 # %% ../../nbs/38_data.audit.ipynb #d1030b79
@@ -227,7 +236,8 @@ def same_bytes(paths, # of the files
     "Group files that are the same byte by byte, those without a twin in none; raises `DataError` if one is missing"
     paths = list(paths)
     try: sizes = [os.path.getsize(p) for p in paths] if sizes is None else sizes
-    except OSError as e: raise DataError(f"{e.filename} cannot be read ({e.strerror or e}): check the path") from e
+    except OSError as e:
+        raise DataError(f"{e.filename} cannot be read ({e.strerror or e}): check the path") from e
     s = pd.Series(np.asarray(sizes, float)).dropna()
     rows = s.index[s.duplicated(keep=False)]
     with ThreadPoolExecutor(workers) as pool:
@@ -241,7 +251,8 @@ def _labels_of(df, labels=None):
     if labels is not None:
         cols = [labels] if isinstance(labels, str) else list(labels)
         if lack := [o for o in cols if o not in df]:
-            raise DataError(f"no column {', '.join(map(str, lack))} in the data (there are: {', '.join(map(str, df))})")
+            raise DataError(f"no column {', '.join(map(str, lack))} in the data (there are: "
+                            f"{', '.join(map(str, df))})")
         return cols
     own = [o for o in df.attrs.get('labels') or () if o in df]
     return own or [o for o in ('label','grade','sex') if o in df and df[o].notna().any()][:1]
@@ -251,7 +262,8 @@ def _label_text(df, cols):
     "One text for the labels of each row, missing where nothing is known"
     if len(cols)==1: return df[cols[0]].astype(object).where(df[cols[0]].notna(), None)
     on = df[cols].apply(pd.to_numeric, errors='coerce')
-    text = [' + '.join(c for c,v in zip(cols, r) if v==1) or 'none' for r in on.to_numpy(float, na_value=np.nan)]
+    text = [' + '.join(c for c,v in zip(cols, r) if v==1) or 'none'
+            for r in on.to_numpy(float, na_value=np.nan)]
     return pd.Series(text, df.index, dtype=object).where(on.notna().any(axis=1), None)
 
 # %% ../../nbs/38_data.audit.ipynb #c29eb90a
@@ -268,7 +280,8 @@ def _pair_table(df, cols, i, j, distance, mirrored=None):
     i,j = np.asarray(i, int),np.asarray(j, int)
     names = 'patients','splits','labels'
     off = [_differ(df, c, i, j) for c in (['patient'], ['split'], cols)]
-    t = {'path_a':df.path.to_numpy()[i], 'path_b':df.path.to_numpy()[j], 'distance':np.asarray(distance, float)}
+    t = {'path_a':df.path.to_numpy()[i], 'path_b':df.path.to_numpy()[j],
+         'distance':np.asarray(distance, float)}
     for k,s in dict(patient=df.patient, split=df.split, label=_label_text(df, cols) if cols else df.split*0).items():
         t[k+'_a'],t[k+'_b'] = s.to_numpy(object)[i],s.to_numpy(object)[j]
     t['across'] = [', '.join(n for n,o in zip(names, off) if o[k]) for k in range(len(i))]
@@ -300,7 +313,8 @@ def _questions(df, cols, least=5):
     res = {}
     for c in cols:
         s = df[c]; number = pd.to_numeric(s, errors='coerce')
-        if number.notna().any() and number.dropna().isin([0,1]).all(): res[str(c)] = number.to_numpy(float)
+        if number.notna().any() and number.dropna().isin([0,1]).all():
+            res[str(c)] = number.to_numpy(float)
         elif s.nunique()<=20:
             for k in sorted(s.dropna().unique(), key=str):
                 res[str(k) if c=='label' else f'{c} {k}'] = s.eq(k).astype(float).where(s.notna()).to_numpy(float)
@@ -331,7 +345,8 @@ def _guess(x, ys, patient, seed, k=5):
     from sklearn.ensemble import RandomForestClassifier
     p,fold = np.zeros(ys.shape),_folds(ys, patient, k, np.random.default_rng(seed))
     for f in range(k):
-        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt', random_state=seed)
+        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt',
+                                     random_state=seed)
         net.fit(x[fold!=f], ys[fold!=f] if ys.shape[1]>1 else ys[fold!=f,0])
         probs = net.predict_proba(x[fold==f]); probs = probs if ys.shape[1]>1 else [probs]
         for j,q in enumerate(probs): p[fold==f,j] = q[:,1] if q.shape[1]>1 else 0
@@ -362,24 +377,28 @@ def _shortcut(x, ys, patient, seed, level, columns=None):
 # %% ../../nbs/38_data.audit.ipynb #29e422ed
 def _shortcuts(df, looks, cols, seed=0, most=8000):
     "Table of what metadata and border know about each label, by AUC on unseen patients"
-    res,out = _questions(df, cols),['kind','label','auc','low','high','told','by','images','patients']
+    res,out = _questions(df, cols),['kind','label','auc','low','high','told','by','images',
+                                    'patients']
     known = looks.facts.problem.isna().to_numpy()
     for y in res.values(): known = known & ~np.isnan(y)
     if not res or known.sum()<30: return pd.DataFrame(columns=out)
     who = df.patient.astype(str).to_numpy()
     ids,rows = pd.unique(who[known]),np.flatnonzero(known)
     order = pd.Series(np.random.default_rng(seed).permutation(len(ids)), ids)
-    r = np.sort(rows[np.argsort(order.loc[who[rows]].to_numpy(), kind='stable')][:most]) # whole patients
+    # whole patients
+    r = np.sort(rows[np.argsort(order.loc[who[rows]].to_numpy(), kind='stable')][:most])
     ys = {k:y[r].astype(int) for k,y in res.items()}
     ys = {k:y for k,y in ys.items() if 0<y.sum()<len(y)}
     codes,level,rows = _codes(looks.facts.iloc[r]),1-.05/(2*len(ys)+2),[]
-    for kind,x,names in [('metadata',codes.to_numpy(),list(codes)), ('border',looks.border[r],None)]:
-        rows += [(kind,*o,len(r),len(set(who[r]))) for o in _shortcut(x, ys, who[r], seed, level, names)]
+    for kind,x,names in [('metadata',codes.to_numpy(),list(codes)),
+                         ('border',looks.border[r],None)]:
+        rows += [(kind,*o,len(r),len(set(who[r])))
+                 for o in _shortcut(x, ys, who[r], seed, level, names)]
     return pd.DataFrame(rows, columns=out)
 
 # %% ../../nbs/38_data.audit.ipynb #4b299c9f
-_tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable','blank','dark',
-           'shortcuts')
+_tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable',
+           'blank','dark', 'shortcuts')
 
 # %% ../../nbs/38_data.audit.ipynb #2c710053
 @dataclass(repr=False)
@@ -400,13 +419,15 @@ class Audit:
     source:str='local' # 'phantom', 'kaggle' or 'local'
 
     @property
-    def leaky(self): return bool(len(self.leaks) or self.pairs().across.str.contains('splits').any())
+    def leaky(self):
+        return bool(len(self.leaks) or self.pairs().across.str.contains('splits').any())
 
 # %% ../../nbs/38_data.audit.ipynb #203b1832
 @patch
 def pairs(self:Audit)->pd.DataFrame: # exact ones first, then by distance
     "All pairs of copies, exact and near, in one table"
-    return pd.concat([self.exact_duplicates, self.near_duplicates.sort_values('distance')], ignore_index=True)
+    return pd.concat([self.exact_duplicates, self.near_duplicates.sort_values('distance')],
+                     ignore_index=True)
 
 # %% ../../nbs/38_data.audit.ipynb #77853942
 @patch
@@ -419,7 +440,8 @@ def groups(self:Audit)->pd.Series: # a number for each row of `data`
     return pd.Series(connected_components(graph, directed=False)[1], self.data.index, name='group')
 
 # %% ../../nbs/38_data.audit.ipynb #b9c6c0ce
-def _phantom_line(a): return 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
+def _phantom_line(a):
+    return 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
 
 # %% ../../nbs/38_data.audit.ipynb #fff258ee
 @patch
@@ -453,20 +475,25 @@ def plot_pairs(self:Audit,
     p = p.assign(ok=p.across.eq('')).sort_values('ok', kind='stable')[:n]
     if not len(p): raise DataError("there are no pairs to show")
     rows = -(-len(p)//2)
-    fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained', squeeze=False)
+    fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained',
+                           squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for (a,b),o in zip(axs.reshape(-1,2), p.itertuples()):
-        _thumb(a, o.path_a, os.path.basename(o.path_a)); _thumb(b, o.path_b, os.path.basename(o.path_b))
+        _thumb(a, o.path_a, os.path.basename(o.path_a))
+        _thumb(b, o.path_b, os.path.basename(o.path_b))
         what = f'distance {o.distance:.2f}' + (f'; across {o.across}' if o.across else '')
         b.text(-.02, -.04, what, transform=b.transAxes, ha='center', va='top', fontsize=7)
-    if self.source=='phantom': fig.suptitle('PHANTOM DATA', fontsize=8, color='#b45309', weight='bold')
+    if self.source=='phantom':
+        fig.suptitle('PHANTOM DATA', fontsize=8, color='#b45309', weight='bold')
     return fig
 
 # %% ../../nbs/38_data.audit.ipynb #6f02ca12
 def _findings(a):
     "Rows of `audit.csv`"
     cols = ['check','path_a','path_b','patient','split','label','distance','remark']
-    def both(x, y): return np.where(x.astype(str)==y.astype(str), x.astype(str), x.astype(str)+' | '+y.astype(str))
+    def both(x, y):
+        return np.where(x.astype(str)==y.astype(str), x.astype(str),
+                        x.astype(str)+' | '+y.astype(str))
     parts = [pd.DataFrame(columns=cols)]
     def add(check, t, **kw):
         if len(t): parts.append(pd.DataFrame({'check':check, **kw}, index=t.index))
@@ -475,7 +502,8 @@ def _findings(a):
         remark=t.images_a.astype(str)+' and '+t.images_b.astype(str)+' images')
     t = a.split_eyes
     add('split eyes', t, patient=t.patient, split=t.left+' | '+t.right, remark='left | right')
-    pairs = {'exact duplicate':a.exact_duplicates, 'near duplicate':a.near_duplicates, 'conflict':a.conflicts}
+    pairs = {'exact duplicate':a.exact_duplicates, 'near duplicate':a.near_duplicates,
+             'conflict':a.conflicts}
     for k,t in pairs.items():
         add(k, t, path_a=t.path_a, path_b=t.path_b, distance=t.distance.round(4), remark=t.across,
             **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')})
@@ -493,7 +521,8 @@ def save(self:Audit,
         )->Path: # the folder
     "Write `audit.csv`, a row a finding, and `audit.json`, the summary, each whole or not at all"
     to = Path(to)
-    with whole_file(to/'audit.csv') as f: _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
+    with whole_file(to/'audit.csv') as f:
+        _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     rows = self.summary.to_dict('records')
     write_json(to/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
@@ -506,7 +535,9 @@ def open_frame(data, # frame, name of the catalog, folder or CSV
               )->pd.DataFrame:
     "The frame that `data` means; of a folder without classes its pictures"
     if isinstance(data, pd.DataFrame):
-        if opts: raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, not a frame")
+        if opts:
+            raise DataError(f"{', '.join(opts)}: options of open_data go with a name, "
+                            "folder or CSV, not a frame")
         return data
     try: return open_data(data, **opts)
     except DataError as e:
@@ -520,7 +551,8 @@ def open_frame(data, # frame, name of the catalog, folder or CSV
 # %% ../../nbs/38_data.audit.ipynb #a6adb098
 def _framed(df):
     "A copy of `df` with path, patient, eye and split, its rows numbered"
-    if 'path' not in df: raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
+    if 'path' not in df:
+        raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
     if not len(df): raise DataError("the frame has no rows: nothing to audit")
     attrs = df.attrs
     df = df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
@@ -549,7 +581,8 @@ def _summary(df, t, vague):
     exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
     def text(*parts): return '; '.join(o for o in parts if o)
     rows = [('patients on two sides', len(set(t['leaks'].patient)), who, text(no, alone)),
-            ('eyes of a patient on two sides', len(t['split_eyes']), both, no if both else 'no patient has both eyes'),
+            ('eyes of a patient on two sides', len(t['split_eyes']), both,
+             no if both else 'no patient has both eyes'),
             ('byte-identical', twins(exact), n, _across(exact)),
             ('near duplicates', twins(near), n, text(_across(near), vague)),
             ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
@@ -579,7 +612,8 @@ def _copies(df, looks, cols, far, most, workers):
     "Tables of exact and of near duplicates, and what to tell about those that could not be compared"
     paths = df.path.tolist()
     same = same_bytes(paths, looks.facts.bytes, workers)
-    ij = [p for g in same for p in (combinations(g, 2) if len(g)<=30 else [(g[0], o) for o in g[1:]])]
+    ij = [p for g in same
+          for p in (combinations(g, 2) if len(g)<=30 else [(g[0], o) for o in g[1:]])]
     exact = _pair_table(df, cols, *(zip(*ij) if ij else ([],[])), np.zeros(len(ij)))
     rest = {i for g in same for i in g[1:]} # one of each kind is compared with the others
     rows = np.array([i for i in np.flatnonzero(looks.facts.problem.isna()) if i not in rest], int)
@@ -614,4 +648,5 @@ def audit(data, # frame, name of the catalog, folder or CSV
     t['dark'] = own[((f.bright<40) & (f.range>4)).to_numpy()].reset_index(drop=True)
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
     full = pd.concat([df, f.drop(columns=[o for o in f if o in df])], axis=1); full.attrs = df.attrs
-    return Audit(_summary(df, t, vague), **t, data=full, name=str(df.attrs.get('name', '')), source=df.attrs['source'])
+    return Audit(_summary(df, t, vague), **t, data=full, name=str(df.attrs.get('name', '')),
+                 source=df.attrs['source'])

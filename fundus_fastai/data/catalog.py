@@ -15,7 +15,8 @@ from ..core import DataError, one_of, read_json
 from .read import KERMANY_CLASSES, KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
 from .odir import ODIR_LABELS, read_odir
 from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs, read_idrid,
-                                       read_messidor2, read_papila, read_rfmid, read_ukb, read_vietai)
+                                       read_messidor2, read_papila, read_rfmid, read_ukb,
+                                     read_vietai)
 
 # %% ../../nbs/33_data.catalog.ipynb #1f8421ed
 def check_trainable(df, # a frame
@@ -24,9 +25,11 @@ def check_trainable(df, # a frame
     "Pass `df` on if it has two classes and two patients at least; raises `DataError` otherwise"
     kinds = df[by].dropna().unique()
     if not len(kinds): raise DataError(f"no image has a {by}")
-    if len(kinds)<2: raise DataError(f"there is nothing to tell apart: every image has the {by} {kinds[0]}")
-    if df.patient.nunique()<2: raise DataError(f"all {len(df)} images are of one patient ({df.patient.iloc[0]}): "
-                                               "a net can be judged only on patients it has not seen")
+    if len(kinds)<2:
+        raise DataError(f"there is nothing to tell apart: every image has the {by} {kinds[0]}")
+    if df.patient.nunique()<2:
+        raise DataError(f"all {len(df)} images are of one patient ({df.patient.iloc[0]}): "
+                        "a net can be judged only on patients it has not seen")
     return df
 
 # %% ../../nbs/33_data.catalog.ipynb #d008de1a
@@ -69,8 +72,10 @@ class Card:
 @patch
 def facts(self:Card)->dict: # name -> text
     "What is known, as texts"
-    known = {o.name:getattr(self, o.name) for o in fields(self) if o.name not in ('parser','phantom')}
-    return {k:', '.join(v) if isinstance(v, tuple) else str(v) for k,v in known.items() if v not in (None,'',())}
+    known = {o.name:getattr(self, o.name) for o in fields(self)
+             if o.name not in ('parser','phantom')}
+    return {k:', '.join(v) if isinstance(v, tuple) else str(v) for k,v in known.items()
+            if v not in (None,'',())}
 
 # %% ../../nbs/33_data.catalog.ipynb #26d5f1f9
 @patch
@@ -96,13 +101,14 @@ def _fundus_phantoms(name):
 _rules = 'rules of the competition: accept them on its page'
 _cards = [
     Card('kermany2018', 'OCT of Kermany et al. (2018)', task='oct', classes=KERMANY_CLASSES,
-         targets=('label',), images='84,495', patient='number in the name', parser=read_kermany, phantom=_oct_phantoms,
-         kind='dataset', kaggle='paultimothymooney/kermany2018',
-         license='CC BY 4.0 at the source; what the mirror says is stored at download', gb=5.5, gb_unpacked=11,
-         note='in the published split most test patients are also train patients: split by patient'),
+         targets=('label',), images='84,495', patient='number in the name', parser=read_kermany,
+         phantom=_oct_phantoms, kind='dataset', kaggle='paultimothymooney/kermany2018',
+         license='CC BY 4.0 at the source; what the mirror says is stored at download', gb=5.5,
+         gb_unpacked=11, note='in the published split most test patients are also train patients: split by patient'),
     Card('vietai2020', 'seven findings, Cao Thang hospital', task='diseases', labels=VIETAI_LABELS,
-         targets=('labels',), images='3,435', patient='not known', parser=read_vietai, kind='competition',
-         kaggle='vietai-advance-retinal-disease-detection-2020', license=_rules, gb=.066, gb_unpacked=.07,
+         targets=('labels',), images='3,435', patient='not known', parser=read_vietai,
+         kind='competition', kaggle='vietai-advance-retinal-disease-detection-2020',
+         license=_rules, gb=.066, gb_unpacked=.07,
          note='no patients: two images of one eye may stand on both sides of any split'),
     Card('eyepacs', 'DR screening, EyePACS 2015', task='dr', targets=('grade',),
          images='35,126', patient='number in the name', parser=read_eyepacs, kind='competition',
@@ -112,22 +118,26 @@ _cards = [
 # %% ../../nbs/33_data.catalog.ipynb #0dd2db78
 _cards += [
     Card('aptos2019', 'DR in India, APTOS 2019', task='dr', targets=('grade',), images='3,662',
-         patient='not known', parser=read_aptos, kind='competition', kaggle='aptos2019-blindness-detection',
-         license=_rules, gb=9.5, gb_unpacked=10.5, note='holds duplicates, some with different grades'),
+         patient='not known', parser=read_aptos, kind='competition',
+         kaggle='aptos2019-blindness-detection', license=_rules, gb=9.5, gb_unpacked=10.5,
+         note='holds duplicates, some with different grades'),
     Card('odir5k', 'eight findings, both eyes, China', task='diseases', labels=ODIR_LABELS,
-         targets=('labels','grade','sex','age'), images='6,392', patient='ID', parser=read_odir, kind='dataset',
-         kaggle='andrewmvd/ocular-disease-recognition-odir5k', license='? (read it where you get it)', gb=1.6,
-         gb_unpacked=1.9, note='its 0/1 columns are per patient; labels here are per eye, from the keywords'),
+         targets=('labels','grade','sex','age'), images='6,392', patient='ID', parser=read_odir,
+         kind='dataset', kaggle='andrewmvd/ocular-disease-recognition-odir5k',
+         license='? (read it where you get it)', gb=1.6, gb_unpacked=1.9,
+         note='its 0/1 columns are per patient; labels here are per eye, from the keywords'),
     Card('messidor2', 'DR in France, three specialists', task='dr',
-         labels=('macular edema',), targets=('grade','labels'), images='1,748', patient='file of pairs',
-         parser=read_messidor2, kind='dataset', kaggle='mariaherrerot/messidor2preprocess',
-         license='images by registration at ADCIS; the grades are google-brain/messidor2-dr-grades', gb=2.3,
-         gb_unpacked=2.3, note='meant for testing a net that was trained elsewhere; pairs of eyes need messidor-2.csv'),
+         labels=('macular edema',), targets=('grade','labels'), images='1,748',
+         patient='file of pairs', parser=read_messidor2, kind='dataset',
+         kaggle='mariaherrerot/messidor2preprocess',
+         license='images by registration at ADCIS; the grades are google-brain/messidor2-dr-grades', gb=2.3, gb_unpacked=2.3, note='meant for testing a net that was trained elsewhere; pairs of eyes need messidor-2.csv'),
     Card('idrid', 'DR in India, IDRiD', task='dr', targets=('grade',), images='455',
-         patient='not known', parser=read_idrid, kind='dataset', kaggle='mariaherrerot/idrid-dataset',
-         license='CC BY 4.0', gb=.3, gb_unpacked=.3, note="some of the mirror's grades are said to differ"),
+         patient='not known', parser=read_idrid, kind='dataset',
+         kaggle='mariaherrerot/idrid-dataset', license='CC BY 4.0', gb=.3, gb_unpacked=.3,
+         note="some of the mirror's grades are said to differ"),
     Card('rfmid', '45 findings, many rare', task='diseases', targets=('labels',), images='3,200',
-         patient='not known', parser=read_rfmid, kind='dataset', kaggle='andrewmvd/retinal-disease-classification',
+         patient='not known', parser=read_rfmid, kind='dataset',
+         kaggle='andrewmvd/retinal-disease-classification',
          license='CC BY 4.0 at the source (from memory: check)', gb=8, gb_unpacked=8)]
 
 # %% ../../nbs/33_data.catalog.ipynb #76a6bd3a
@@ -136,20 +146,23 @@ _cards += [
          parser=read_diaretdb1, kind='dataset', kaggle='nguyenhung1903/diaretdb1-v21',
          license='for research; not to be passed on', gb=.15, gb_unpacked=.15,
          note='the mirror holds version 2.1 (outlines in XML); version 1 has masks, which the columns mask_... name'),
-    Card('papila', 'glaucoma, both eyes, Spain', task='disease', classes=('glaucoma','healthy','suspect'),
-         labels=('normal','glaucoma'), targets=('label','labels','sex','age'), images='488', patient='ID',
-         parser=read_papila, kind='dataset', kaggle='orvile/papila-retinal-fundus-images',
+    Card('papila', 'glaucoma, both eyes, Spain', task='disease',
+         classes=('glaucoma','healthy','suspect'), labels=('normal','glaucoma'),
+         targets=('label','labels','sex','age'), images='488', patient='ID', parser=read_papila,
+         kind='dataset', kaggle='orvile/papila-retinal-fundus-images',
          license='CC BY 4.0 at the source (from memory: check)', gb=.6, gb_unpacked=.6,
          note='its tables are Excel files: pip install openpyxl, or save them as CSV'),
-    Card('ukb', 'names as in UK Biobank', task='sex', targets=('sex',), patient='number in the name',
-         parser=read_ukb, license='by application to UK Biobank', note='never publish the numbers of persons'),
+    Card('ukb', 'names as in UK Biobank', task='sex', targets=('sex',),
+         patient='number in the name', parser=read_ukb, license='by application to UK Biobank',
+         note='never publish the numbers of persons'),
     Card('folder', 'yours: DIR/[train/]CLASS/image', targets=('label',),
          patient='each image', parser=read_folder,
          note='names as CNV-<patient>-<n> tell their patient; else write a CSV'),
     Card('csv', 'yours: a table of image files', patient='its column', parser=read_csv)]
 
 # %% ../../nbs/33_data.catalog.ipynb #b4e2996d
-_pages = {'dataset':'https://www.kaggle.com/datasets/{}', 'competition':'https://www.kaggle.com/c/{}'}
+_pages = {'dataset':'https://www.kaggle.com/datasets/{}',
+          'competition':'https://www.kaggle.com/c/{}'}
 
 for o in _cards:
     if o.kaggle: o.url = _pages[o.kind].format(o.kaggle)
@@ -168,8 +181,9 @@ def catalog()->pd.DataFrame: # a row a data set
     many = lambda o: f'{len(o.labels)} labels' if len(o.labels)>1 else ''.join(o.labels) or 'labels'
     asks = lambda o: ', '.join(many(o) if t=='labels' else t for t in o.targets)
     source = {'dataset':'Kaggle', 'competition':'contest', 'local':'yours'}
-    row = lambda o: dict(name=o.name, title=o.title, images=o.images, GB='' if o.gb is None else f'{o.gb:.2g}',
-                         targets=asks(o), patient=o.patient, source=source[o.kind])
+    row = lambda o: dict(name=o.name, title=o.title, images=o.images,
+                         GB='' if o.gb is None else f'{o.gb:.2g}', targets=asks(o),
+                         patient=o.patient, source=source[o.kind])
     return pd.DataFrame([row(o) for o in cards.values()]).set_index('name')
 
 # %% ../../nbs/33_data.catalog.ipynb #edbdbc1d
@@ -185,13 +199,15 @@ def read_dataset(name:str, # a name of `catalog()`
 
 # %% ../../nbs/33_data.catalog.ipynb #c61d9fde
 # name of a file in the set, columns of its table -> card
-_marks = [('full_df.csv', ('Left-Diagnostic Keywords',), 'odir5k'), ('trainLabels.csv', ('image','level'), 'eyepacs'),
+_marks = [('full_df.csv', ('Left-Diagnostic Keywords',), 'odir5k'),
+    ('trainLabels.csv', ('image','level'), 'eyepacs'),
     ('train.csv', ('filename','opacity','retinal vascular occlusion'), 'vietai2020'),
     ('train.csv', ('id_code','diagnosis'), 'aptos2019'), ('messidor_data.csv', (), 'messidor2'),
     ('idrid_labels.csv', ('id_code','diagnosis'), 'idrid'),
     ('a. IDRiD_Disease Grading_Training Labels.csv', (), 'idrid'),
-    ('RFMiD_Training_Labels.csv', ('ID','Disease_Risk'), 'rfmid'), ('a. RFMiD_Training_Labels.csv', (), 'rfmid'),
-    ('patient_data_od.xlsx', (), 'papila'), ('patient_data_od.csv', (), 'papila')]
+    ('RFMiD_Training_Labels.csv', ('ID','Disease_Risk'), 'rfmid'),
+          ('a. RFMiD_Training_Labels.csv', (), 'rfmid'), ('patient_data_od.xlsx', (), 'papila'),
+          ('patient_data_od.csv', (), 'papila')]
 
 def _near(path, depth=5):
     "Files and folders down to `depth` levels under `path`, as two lists of paths, the shallowest first"
@@ -212,8 +228,10 @@ def _looks(path):
     for file,cols,name in _marks:
         if any(has_columns(o, cols) for o in named.get(file.lower(), ())): return name
     inside = {os.path.basename(o).strip().lower() for o in folders}
-    if 'ddb1_fundusimages' in inside or any(o.startswith('diaretdb1_image') for o in named): return 'diaretdb1'
-    if 'oct2017' in inside or any(re.match(KERMANY_NAME, o.name) for o in path.iterdir()): return 'kermany2018'
+    if 'ddb1_fundusimages' in inside or any(o.startswith('diaretdb1_image') for o in named):
+        return 'diaretdb1'
+    if 'oct2017' in inside or any(re.match(KERMANY_NAME, o.name) for o in path.iterdir()):
+        return 'kermany2018'
     return 'ukb' if any(re.match(UKB_NAME, o) for o in named) else None
 
 # %% ../../nbs/33_data.catalog.ipynb #70aabb0c
@@ -222,7 +240,8 @@ def guess_card(path # a folder or a file
     "Which card reads `path`: by its `PROVENANCE.json`, else by its looks"
     path = Path(os.path.abspath(path))
     if not path.exists():
-        raise DataError(f"{path} does not exist: name a folder, a CSV, or a data set ({', '.join(cards)})")
+        raise DataError(f"{path} does not exist: name a folder, a CSV, "
+                        f"or a data set ({', '.join(cards)})")
     if path.is_file(): return 'csv'
     known = read_json(path/'PROVENANCE.json').get('name') if (path/'PROVENANCE.json').is_file() else None
     return known if known in cards else _looks(path) or 'folder'
@@ -236,6 +255,7 @@ def make_phantom(name:str, # a name of `catalog()` that has phantoms
     "Write phantoms in the layout of the data set `name`; raises `DataError` if `to` holds something else"
     card,to = get_card(name),Path(os.path.abspath(os.path.expanduser(to)))
     drawn = [o.name for o in cards.values() if o.phantom]
-    if card.phantom is None: raise DataError(f"there are no phantoms of {name}, only of {', '.join(drawn)}")
+    if card.phantom is None:
+        raise DataError(f"there are no phantoms of {name}, only of {', '.join(drawn)}")
     card.phantom(to, patients=patients, seed=seed)
     return to

@@ -22,7 +22,8 @@ def check_columns(df, # a frame
     "Raise `DataError` if `df` has no rows, or lacks one of `cols`"
     lack = [o for o in cols if o not in df]
     if lack:
-        raise DataError(f"the frame has no column {', '.join(lack)} (there are: {', '.join(map(str, df.columns))})")
+        raise DataError(f"the frame has no column {', '.join(lack)} (there are: "
+                        f"{', '.join(map(str, df.columns))})")
     if not len(df): raise DataError("the frame has no rows: nothing to explore")
 
 # %% ../../nbs/39_data.explore.ipynb #5122376f
@@ -57,10 +58,12 @@ def as_classes(s # a column
         return pd.Categorical(s.map(lambda v: f'{v:.0f} to {v+9:.0f}', na_action='ignore'),
                               [f'{v:.0f} to {v+9:.0f}' for v in sorted(s.dropna().unique())])
     if is_binary(s) and s.name not in ('label','grade'):
-        return pd.Categorical(s.astype(float).map({1:str(s.name), 0:f'no {s.name}'}), [str(s.name), f'no {s.name}'])
+        return pd.Categorical(s.astype(float).map({1:str(s.name), 0:f'no {s.name}'}),
+                              [str(s.name), f'no {s.name}'])
     values = sorted(s.dropna().unique(), key=lambda v: (isinstance(v, str), v))
     name = lambda v: f'{v:g}' if isinstance(v, (float,np.floating)) else str(v)
-    return pd.Categorical(s.map(lambda v: f'grade {v:g}' if s.name=='grade' else name(v), na_action='ignore'),
+    return pd.Categorical(s.map(lambda v: f'grade {v:g}' if s.name=='grade' else name(v),
+                                na_action='ignore'),
                           [f'grade {v:g}' if s.name=='grade' else name(v) for v in values])
 
 # %% ../../nbs/39_data.explore.ipynb #9f98ea30
@@ -79,7 +82,8 @@ def label_matrix(df:pd.DataFrame, # a frame
     check_columns(df, cols)
     c = as_classes(df[cols])
     if len(c.categories)>500:
-        raise DataError(f"the column {cols} has {len(c.categories):,} different values: name a column of classes")
+        raise DataError(f"the column {cols} has {len(c.categories):,} different values: "
+                        "name a column of classes")
     m = np.where(c.isna()[:,None], np.nan, c.codes[:,None]==np.arange(len(c.categories)))
     return pd.DataFrame(m, df.index, list(c.categories))
 
@@ -93,7 +97,8 @@ def label_counts(df:pd.DataFrame, # a frame
     masks = {o:m[o].eq(1) for o in m}
     masks = dict(sorted(masks.items(), key=lambda o: -o[1].sum()))
     masks |= {'none of these': m.fillna(0).eq(0).all(axis=1) & ~gone, 'missing': gone}
-    rows = [(k, int(v.sum()), df.patient[v].nunique(), v.mean()) for k,v in masks.items() if k in m or v.any()]
+    rows = [(k, int(v.sum()), df.patient[v].nunique(), v.mean()) for k,v in masks.items()
+            if k in m or v.any()]
     return pd.DataFrame(rows, columns=['label','images','patients','share']).set_index('label')
 
 # %% ../../nbs/39_data.explore.ipynb #53337bb4
@@ -107,8 +112,8 @@ def _figure(w, h, **kwargs):
 def _phantom(ax, df, y=1.02):
     "Say in the picture that the data are phantoms"
     if df.attrs.get('source')=='phantom':
-        ax.text(1, y, 'PHANTOM DATA', transform=ax.transAxes, ha='right', va='bottom', fontsize=8, weight='bold',
-                color=_loud, bbox=dict(fc='w', ec='none', pad=1))
+        ax.text(1, y, 'PHANTOM DATA', transform=ax.transAxes, ha='right', va='bottom',
+                fontsize=8, weight='bold', color=_loud, bbox=dict(fc='w', ec='none', pad=1))
     return ax
 
 # %% ../../nbs/39_data.explore.ipynb #f843ab3b
@@ -173,16 +178,19 @@ def plot_combinations(df:pd.DataFrame, # a frame
     for i,n in enumerate(ns):
         bars.text(i, n+.015*max(ns), f'{n:,}', ha='center', va='bottom', fontsize=8, color='#445')
     if rest:
-        bars.text(len(shown), ns[-1]+.12*max(ns), f'{len(rest)}\nothers', ha='center', fontsize=8, color='#778')
+        bars.text(len(shown), ns[-1]+.12*max(ns), f'{len(rest)}\nothers', ha='center',
+                  fontsize=8, color='#778')
     bars.set(ylim=(0, 1.13*max(ns)), xlim=(-.6, max(len(ns), 4)-.4))
     bars.set_ylabel('images', fontsize=9)
-    bars.set_title(f"{_count(len(df), 'image')} of {_count(df.patient.nunique(), 'patient')}", fontsize=9, loc='left')
+    bars.set_title(f"{_count(len(df), 'image')} of {_count(df.patient.nunique(), 'patient')}",
+                   fontsize=9, loc='left')
     _clean(bars).tick_params(labelbottom=False)
     dots = _clean(fig.add_subplot(g[1,1], sharex=bars), 'left','bottom')
     upset_dots(dots, list(images.index), [k for k,_ in shown])
     totals = _clean(fig.add_subplot(g[1,0], sharey=dots), 'left','bottom')
     totals.barh(range(len(images)), images, color=_pale, height=.6)
-    for i,n in enumerate(images): totals.text(n, i, f'{n:,} ', ha='right', va='center', fontsize=8, color='#445')
+    for i,n in enumerate(images):
+        totals.text(n, i, f'{n:,} ', ha='right', va='center', fontsize=8, color='#445')
     totals.set_xlim(1.7*max(1, images.max()), 0)
     totals.yaxis.tick_right()
     totals.set_yticks(range(len(images)), images.index, parse_math=False)
@@ -204,7 +212,8 @@ def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
     unknown = f', {every-len(t):,} of unknown sex or age' if every>len(t) else ''
     ax.set_title(_count(every, 'patient')+unknown, fontsize=9, loc='left')
     if not len(t):
-        ax.text(.5, .5, 'sex and age are known of nobody', transform=ax.transAxes, ha='center', color='#778')
+        ax.text(.5, .5, 'sex and age are known of nobody', transform=ax.transAxes, ha='center',
+                color='#778')
         return _phantom(_clean(ax), df, 1.1)
     bins = np.arange(t.age.min()//width*width, t.age.max()//width*width+1.5*width, width)
     for sex,sign,color,x,ha in (('female',-1,_rose,.02,'left'), ('male',1,_blue,.98,'right')):
@@ -304,7 +313,8 @@ def color_histograms(df:pd.DataFrame, # a frame
         px = field_pixels(df.path.iloc[i], least)[1].astype(int)*bins//256
         return np.stack([np.bincount(px[:,c], minlength=bins)/len(px) for c in range(3)])
     got = sampled(df, histogram, n, by=by, top=top, seed=seed, workers=workers)
-    rows = {(k,c,len(h)):v for k,(_,h) in got.items() for c,v in zip(('red','green','blue'), np.mean(h, axis=0))}
+    rows = {(k,c,len(h)):v for k,(_,h) in got.items()
+            for c,v in zip(('red','green','blue'), np.mean(h, axis=0))}
     index = pd.MultiIndex.from_tuples(rows, names=['group','channel','images'])
     t = pd.DataFrame(list(rows.values()), index, np.arange(bins)*256//bins)
     t.attrs = {'source':df.attrs.get('source')}
@@ -317,7 +327,8 @@ def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
     names,mean = list(hist.index.unique('group')),hist.groupby('channel').mean()
     cols = min(len(names), 4)
     rows = -(-len(names)//cols)
-    fig,axs = _figure(2.2*cols, 1.6*rows, nrows=rows, ncols=cols, squeeze=False, sharex=True, sharey=True)
+    fig,axs = _figure(2.2*cols, 1.6*rows, nrows=rows, ncols=cols, squeeze=False, sharex=True,
+                      sharey=True)
     for ax in axs.flat[len(names):]: ax.axis('off')
     high = 1.25*np.sort(hist.iloc[:,1:-1].to_numpy(), axis=None)[-3]
     for ax,k in zip(axs.flat, names):
@@ -368,12 +379,14 @@ def plot_montage(df:pd.DataFrame, # a frame
     recipe,groups = as_recipe(recipe),groups_of(df, by, top)
     picked = {k:one_a_patient(df, i, n, seed) for k,i in groups.items()}
     every = [(k,j,i) for k,o in enumerate(picked.values()) for j,i in enumerate(o)]
-    ims = each(lambda o: recipe(read_image(df.path.iloc[o[2]], least=size)), every, 'montage', workers)
+    ims = each(lambda o: recipe(read_image(df.path.iloc[o[2]], least=size)), every, 'montage',
+               workers)
     aspect = np.median([o.shape[1]/o.shape[0] for o in ims if o is not None] or [1.])
     w = round(size*float(np.clip(aspect, .5, 2)))
     page = np.full((len(picked)*(size+3), max(map(len, picked.values()))*(w+3), 3), 255, np.uint8)
     for (k,j,_),im in zip(every, ims): page[k*(size+3):,j*(w+3):][:size,:w] = tile(im, w, size)
-    if ax is None: ax = _figure(.5+.085*max(12, *map(len, groups))+page.shape[1]/72, .35+page.shape[0]/72)[1]
+    if ax is None:
+        ax = _figure(.5+.085*max(12, *map(len, groups))+page.shape[1]/72, .35+page.shape[0]/72)[1]
     ax.imshow(page, interpolation='nearest')
     names = [f'{k}\n{_count(len(i), "image")}' for k,i in groups.items()]
     ax.set_yticks(np.arange(len(names))*(size+3)+size/2, names, fontsize=8, parse_math=False)
@@ -406,7 +419,8 @@ def mean_eye(df:pd.DataFrame, # a frame
             )->dict: # name of the group -> `MeanEye`
     "Average the images of each group, cropped to the field"
     check_columns(df, 'path', 'patient', *['eye']*canonical)
-    recipe,left = as_recipe(recipe),df.eye.eq('L').to_numpy() if canonical else np.zeros(len(df), bool)
+    recipe,left = as_recipe(recipe),df.eye.eq('L').to_numpy() if canonical else np.zeros(len(df),
+                                                                                         bool)
     def picture(i):
         im = read_image(df.path.iloc[i], least=size)
         im = recipe(im, size) if len(recipe) else (square_resize if im.ndim==2 else circle_crop)(im, size)
@@ -415,7 +429,8 @@ def mean_eye(df:pd.DataFrame, # a frame
     res = {}
     for k,(i,ims) in sampled(df, picture, n, by=by, top=top, seed=seed, workers=workers).items():
         a = np.stack(ims).astype(np.float32)
-        res[k] = MeanEye(a.mean(0), a.std(0), len(a), int(left[i].sum()), df.attrs.get('source') or '')
+        res[k] = MeanEye(a.mean(0), a.std(0), len(a), int(left[i].sum()),
+                         df.attrs.get('source') or '')
     return res
 
 # %% ../../nbs/39_data.explore.ipynb #402db0a6

@@ -40,11 +40,13 @@ def safe_members(z, # an open `zipfile.ZipFile`
                 )->list: # (`ZipInfo`, relative path) of each file that is wanted
     "The files to unpack, without Apple's litter; raises `HostileArchive`, or `BadArchive` where there are none"
     pairs = [(o,safe_name(o)) for o in z.infolist()]
-    res = [(o,p) for o,p in pairs if not (o.is_dir() or '__MACOSX' in p.parts or p.name=='.DS_Store')]
+    res = [(o,p) for o,p in pairs
+           if not (o.is_dir() or '__MACOSX' in p.parts or p.name=='.DS_Store')]
     if not res: raise BadArchive("the archive holds no files")
     total = sum(o.file_size for o,_ in res)
     if total > max(floor, ratio*size):
-        raise HostileArchive(f"{size:,} bytes would unpack to {total:,}: this is a bomb, nothing was unpacked")
+        raise HostileArchive(f"{size:,} bytes would unpack to {total:,}: this is a bomb, "
+                             "nothing was unpacked")
     return res
 
 # %% ../../nbs/34_data.kaggle.ipynb #7b4f9f21
@@ -63,7 +65,8 @@ def check_disk(path, # folder to fill
     free = free_bytes(path)
     if nbytes>free:
         raise DownloadError(f"{what} needs {nbytes/1e9:.1f} GB and {free/1e9:.1f} GB are free at {path}: "
-                            "make room, name a folder on another disk (--to), or set FUNDUS_HOME to one")
+                            "make room, name a folder on another disk (--to), "
+                            "or set FUNDUS_HOME to one")
     return free
 
 # %% ../../nbs/34_data.kaggle.ipynb #acc128d6
@@ -125,8 +128,10 @@ def disk_errors(path # folder that is being written
     except OSError as e:
         if e.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', -1), errno.EFBIG):
             free = free_bytes(path)/1e9
-            raise DownloadError(f"no space left at {path} ({free:.1f} GB free): make room and call again (what was "
-                                "downloaded is kept), or name a folder on another disk (--to, FUNDUS_HOME)") from e
+            raise DownloadError(f"no space left at {path} ({free:.1f} GB free): "
+                                "make room and call again (what was "
+                                "downloaded is kept), "
+                                "or name a folder on another disk (--to, FUNDUS_HOME)") from e
         if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DownloadError(f"may not write in {path} ({e.strerror}): "
                                 "name another folder (--to, FUNDUS_HOME)") from e
@@ -134,10 +139,14 @@ def disk_errors(path # folder that is being written
 
 # %% ../../nbs/34_data.kaggle.ipynb #708444c8
 _PAIR = 'KAGGLE_USERNAME','KAGGLE_KEY'
-NO_CREDENTIALS = ("no Kaggle credentials: make a token at https://www.kaggle.com/settings/api (Generate New Token), "
-    "save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN to it, or store it in Colab's Secrets under that "
-    "name with notebook access on, which Python cells see and `!fundus` does not: there, call download('kermany2018') "
-    "in a cell first (a legacy ~/.kaggle/kaggle.json, or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
+NO_CREDENTIALS = ("no Kaggle credentials: "
+                  "make a token at https://www.kaggle.com/settings/api (Generate New Token), "
+    "save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN to it, "
+    "or store it in Colab's Secrets under that "
+    "name with notebook access on, which Python cells see and `!fundus` does not: there, "
+    "call download('kermany2018') "
+    "in a cell first (a legacy ~/.kaggle/kaggle.json, "
+    "or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
 
 # %% ../../nbs/34_data.kaggle.ipynb #5ada8c75
 def _dirs():
@@ -193,7 +202,8 @@ def _environ(**new):
     "Set environment variables for a while (`None` removes one)"
     old = {k:os.environ.get(k) for k in new}
     def put(kv):
-        for k,v in kv.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
+        for k,v in kv.items():
+            os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
     put(new)
     try: yield
     finally: put(old)
@@ -213,8 +223,10 @@ def kaggle_url(card # of a data set or a competition
 
 # %% ../../nbs/34_data.kaggle.ipynb #3afbf952
 _REFUSALS = {
-    401: "the credentials in {where} are not accepted: put a new token there, from https://www.kaggle.com/settings/api",
-    403: "open {url} while signed in: the data set may be private, renamed, or ask for your consent; then try again",
+    401: "the credentials in {where} are not accepted: put a new token there, "
+         "from https://www.kaggle.com/settings/api",
+    403: "open {url} while signed in: the data set may be private, renamed, "
+         "or ask for your consent; then try again",
     404: "there is no {what} {slug!r}: look at {url}, and check the spelling",
     429: "too many requests: wait {pause} and call again, what has come so far is kept",
     500: "the trouble is on their side: call again in {pause}, what has come so far is kept"}
@@ -231,7 +243,8 @@ def refusal(card, # what was asked for
     contest,later = card.kind=='competition', status==429 or status>=500
     s = _RULES if contest and status==403 else _REFUSALS.get(min(status,500), _UNKNOWN)
     msg = f"{status} from Kaggle: " + s.format(where=where, url=kaggle_url(card), slug=card.kaggle,
-        what='competition' if contest else 'data set', pause=f"{wait:.0f} seconds" if wait else "a few minutes")
+        what='competition' if contest else 'data set', pause=f"{wait:.0f} seconds" if wait
+                                               else "a few minutes")
     return RetryLater(msg, wait) if later else DownloadError(msg)
 
 # %% ../../nbs/34_data.kaggle.ipynb #96f703d6
@@ -260,9 +273,11 @@ def _explain(e, card, where):
         if not r.history or status>=500: return refusal(card, status, where, wait)
         return RetryLater(f"the store behind Kaggle refused its link ({status}): call again", wait)
     if isinstance(e, (requests.ConnectionError, requests.Timeout)):
-        return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): check the network or the proxy (HTTPS_PROXY); "
+        return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): "
+                          "check the network or the proxy (HTTPS_PROXY); "
                      "in a Kaggle notebook, switch Internet on", offline=True)
-    return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): a login page or a proxy may stand "
+    return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): "
+                         "a login page or a proxy may stand "
                          "between, or `pip install -U kaggle` is due")
 
 # %% ../../nbs/34_data.kaggle.ipynb #56cdcb0c
@@ -273,7 +288,8 @@ def _asking(card, where):
     except EyeError: raise
     except SystemExit as e: raise refusal(card, 401, where) from e
     except Exception as e:
-        if isinstance(e, NameError) and e.name=='exit': raise refusal(card, 401, where) from e  # Jupyter hides `exit`
+        if isinstance(e, NameError) and e.name=='exit':
+            raise refusal(card, 401, where) from e  # Jupyter hides `exit`
         raise _explain(e, card, where) from e
 
 # %% ../../nbs/34_data.kaggle.ipynb #5973bec7
@@ -281,7 +297,8 @@ def _mark(r, tag):
     "What identifies the file behind the answer `r`; `tag` says whose it is"
     h = r.headers
     size = h.get('Content-Length') if not h.get('Content-Encoding') else None
-    return {'kaggle':tag, 'size':int(size) if size else None, 'etag':h.get('ETag'), 'modified':h.get('Last-Modified')}
+    return {'kaggle':tag, 'size':int(size) if size else None, 'etag':h.get('ETag'),
+            'modified':h.get('Last-Modified')}
 
 # %% ../../nbs/34_data.kaggle.ipynb #47843446
 def _note(part):
@@ -316,7 +333,8 @@ def _rest(r, have, mark):
     r = s.send(q, timeout=TIMEOUT, **s.merge_environment_settings(q.url, {}, True, None, None))
     want = f"bytes {have}-{mark['size']-1}/{mark['size']}"
     if r.status_code==200 or r.status_code==206 and r.headers.get('Content-Range')==want: return r
-    raise RetryLater(f"the server refused to continue at byte {have:,} ({r.status_code})", _retry_after(r.headers))
+    raise RetryLater(f"the server refused to continue at byte {have:,} ({r.status_code})",
+                     _retry_after(r.headers))
 
 # %% ../../nbs/34_data.kaggle.ipynb #d34a6120
 def _receive(r, part, tag):
@@ -332,7 +350,8 @@ def _receive(r, part, tag):
     bar = progress(total=mark['size'], initial=have, what=tag, unit='B', unit_scale=True)
     with r, open(part,'ab') as f, bar:
         for b in r.iter_content(1<<16): f.write(b); bar.update(len(b))
-    if mark['size'] not in (None, part.stat().st_size): raise RetryLater("the connection broke: call again to continue")
+    if mark['size'] not in (None, part.stat().st_size):
+        raise RetryLater("the connection broke: call again to continue")
 
 # %% ../../nbs/34_data.kaggle.ipynb #bfbb99c5
 def _try(ask, part, tag):
@@ -341,7 +360,8 @@ def _try(ask, part, tag):
     r = ask()
     try: _receive(r, part, tag)
     except requests.RequestException as e:
-        raise RetryLater(f"the connection broke ({type(e).__name__}): call again to continue where it stopped") from e
+        raise RetryLater(f"the connection broke ({type(e).__name__}): "
+                         "call again to continue where it stopped") from e
     return part
 
 # %% ../../nbs/34_data.kaggle.ipynb #851623b8
@@ -379,7 +399,9 @@ def kaggle_client(card, # for the sentences of refusals
     for o in dict.fromkeys(said.getvalue().splitlines()):
         if o.startswith('Warning'): say(o)  # of a key that others can read, say
     session = getattr(client.http_client(), '_session', None)
-    if session: session.send = partial(session.send, timeout=TIMEOUT)  # the client itself would wait forever
+    if session:
+        # the client itself would wait forever
+        session.send = partial(session.send, timeout=TIMEOUT)
     try: yield client
     finally: client.__exit__(None, None, None)
 
@@ -423,9 +445,11 @@ def _there(card, to):
 def _check_place(card, to, force):
     "Raise `DownloadError` if `to` cannot become the folder of `card`"
     if to.exists() and not to.is_dir(): raise DownloadError(f"{to} is a file: name a folder (--to)")
-    if os.path.ismount(to): raise DownloadError(f"{to} is a whole disk: name a folder inside it (--to {to/card.name})")
+    if os.path.ismount(to):
+        raise DownloadError(f"{to} is a whole disk: name a folder inside it (--to {to/card.name})")
     if not to.exists() or not any(to.iterdir()) or (force and _there(card, to)): return
-    raise DownloadError(f"{to} holds other files, which we will not replace: move them, or name another folder (--to)")
+    raise DownloadError(f"{to} holds other files, which we will not replace: move them, "
+                        "or name another folder (--to)")
 
 # %% ../../nbs/34_data.kaggle.ipynb #301139e8
 def _check_need(card, to, part):
@@ -434,27 +458,31 @@ def _check_need(card, to, part):
     left = part.stat().st_size/1e9 if part.exists() else 0
     free = check_disk(to, max(0, gb+tree-left)*1e9, card.name)
     here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
-    say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk for a moment; "
+    say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, "
+        "both on the disk for a moment; "
         f"{free/1e9:.1f} GB are free at {to.parent}")
 
 # %% ../../nbs/34_data.kaggle.ipynb #5a35592c
 def _provenance(card, about, part):
     "What `PROVENANCE.json` will tell"
-    return {'source':'kaggle', 'name':card.name, 'kaggle':card.kaggle, 'kind':card.kind, **about, 'url':card.url,
-            'sha256':sha256(part), 'downloaded':datetime.now(timezone.utc).date().isoformat()}
+    return {'source':'kaggle', 'name':card.name, 'kaggle':card.kaggle, 'kind':card.kind, **about,
+            'url':card.url, 'sha256':sha256(part),
+            'downloaded':datetime.now(timezone.utc).date().isoformat()}
 
 # %% ../../nbs/34_data.kaggle.ipynb #c2b62260
 def _get(client, card, to, part, where, **kwargs):
     "Fetch, verify and unpack; a damaged archive is fetched once more"
     about = _about(client, card, where)
     ours = f" (our card: {card.license})" if about['license']!=card.license else ''
-    say(f"license, as Kaggle tells it: {about['license']}{ours}" if about['version'] else f"license: {card.license}")
+    say(f"license, as Kaggle tells it: {about['license']}{ours}" if about['version']
+        else f"license: {card.license}")
     for k in range(2):
         fetch(partial(_ask, client, card, where), part, f'{card.kind}:{card.kaggle}', **kwargs)
         try: unpack(part, to, _provenance(card, about, part))
         except BadArchive as e:
             _drop(part)
-            if k or isinstance(e, HostileArchive): raise type(e)(f"the archive of {card.name} was deleted: {e}") from e
+            if k or isinstance(e, HostileArchive):
+                raise type(e)(f"the archive of {card.name} was deleted: {e}") from e
             say(f"what Kaggle sent is damaged: {e}; fetching it again")
         else: return _drop(part)
 
@@ -469,7 +497,8 @@ def download(card, # a `Card` of the catalog, or its name
         from fundus_fastai.data.catalog import get_card
         card = get_card(card)
     if not card.kaggle:
-        raise DownloadError(f"{card.name} cannot be downloaded ({card.license or 'it is data of yours'}): "
+        raise DownloadError(f"{card.name} cannot be downloaded "
+                            f"({card.license or 'it is data of yours'}): "
                             "name the folder or the CSV where it lies")
     to = Path(to or fundus_home()/card.name).expanduser().resolve()
     part = to.parent/f'.{to.name}.zip'
@@ -482,6 +511,7 @@ def download(card, # a `Card` of the catalog, or its name
         if force: _drop(part)
         where,env = credentials()
         _check_need(card, to, part)
-        with _environ(**env), kaggle_client(card, where) as client: _get(client, card, to, part, where, **kwargs)
+        with _environ(**env), kaggle_client(card, where) as client:
+            _get(client, card, to, part, where, **kwargs)
     say(f"{card.name} is in {to}")
     return to

@@ -37,8 +37,10 @@ def banner(text:str # one or two sentences
 def _told(df, why=''):
     "Pass `df` on, with a banner if its eyes are phantoms"
     if df.attrs['source']=='phantom':
-        banner(f"PHANTOM DATA: drawn by this library, not photographed. {df.patient.nunique()} made-up patients "
-               f"in the layout of {df.attrs['name']}. Nothing measured on them says anything about real eyes.{why}")
+        banner(f"PHANTOM DATA: drawn by this library, "
+               f"not photographed. {df.patient.nunique()} made-up patients "
+               f"in the layout of {df.attrs['name']}. Nothing measured on them says anything "
+               f"about real eyes.{why}")
     return df
 
 # %% ../../nbs/36_data.load.ipynb #5a67a580
@@ -59,8 +61,9 @@ def _is_here(card, root):
 # %% ../../nbs/36_data.load.ipynb #815ed7c3
 def _open_auto(card, to, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
-    if not card.kaggle: return _open_phantom(card, to, patients, seed, f" The real data ({card.license}) cannot be "
-                                             "downloaded: name the folder where they lie.")
+    if not card.kaggle:
+        return _open_phantom(card, to, patients, seed, f" The real data ({card.license}) cannot be "
+                             "downloaded: name the folder where they lie.")
     root = Path(to or fundus_home()/card.name)
     if _is_here(card, root): return read_dataset(card.name, root)
     try: credentials()
@@ -97,12 +100,16 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     "Open a data set; raises `DownloadError`, `DataError` or `EyeError`, and shows a banner where the eyes are phantoms"
     opts = {k:v for k,v in csv.items() if v is not None and (k,v)!=('label','label')}
     if str(name)=='phantom': name,source = 'kermany2018','phantom'
-    if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'): name,source = source,'auto'
+    if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'):
+        name,source = source,'auto'
     if str(name) not in cards or get_card(str(name)).phantom is None:
         if _looks_like_path(name): return _open_path(name, opts)
-        if name in cards: raise DataError(f"{name!r} is a kind of data, not data: name the folder or the CSV itself")
+        if name in cards:
+            raise DataError(f"{name!r} is a kind of data, not data: "
+                            "name the folder or the CSV itself")
     card = get_card(str(name))
     _no_options(opts, f"{card.name} is none")
     if source=='auto': return _open_auto(card, to, patients, seed)
     if source=='phantom': return _open_phantom(card, to, patients, seed)
-    return _told(read_dataset(card.name, download(card, to) if source=='kaggle' else Path(source).expanduser()))
+    return _told(read_dataset(card.name, download(card, to) if source=='kaggle'
+                              else Path(source).expanduser()))

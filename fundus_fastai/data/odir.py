@@ -13,15 +13,16 @@ from .read import (as_ages, as_keys, by_words, find_table, keyed_images, match_i
                                      sex_words, tell_labels, zero_one)
 
 # %% ../../nbs/31_data.odir.ipynb #87f81b8c
-ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration','hypertension','myopia',
-               'other')
+ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration',
+               'hypertension','myopia', 'other')
 
 # phrase -> label
-_odir_named = {'normal fundus':'normal', 'cataract':'cataract', 'glaucoma':'glaucoma', 'suspected glaucoma':'glaucoma',
-    **{f'{o}age-related macular degeneration':'macular degeneration' for o in ('dry ','wet ','')},
-    **{o:'hypertension' for o in ('hypertensive retinopathy', 'suspected hypertensive retinopathy')},
-    **{o:'myopia' for o in ('pathological myopia', 'suspected pathological myopia', 'myopia retinopathy',
-                            'myopic retinopathy', 'myopic maculopathy')}}
+_odir_named = {'normal fundus':'normal', 'cataract':'cataract', 'glaucoma':'glaucoma',
+    'suspected glaucoma':'glaucoma', **{f'{o}age-related macular degeneration':'macular degeneration' for o in ('dry ','wet ','')},
+    **{o:'hypertension'
+       for o in ('hypertensive retinopathy', 'suspected hypertensive retinopathy')},
+    **{o:'myopia' for o in ('pathological myopia', 'suspected pathological myopia',
+                            'myopia retinopathy', 'myopic retinopathy', 'myopic maculopathy')}}
 
 # phrase -> grade of diabetic retinopathy, `None` where it is not told
 _odir_grades = {'mild nonproliferative retinopathy':1, 'moderate non proliferative retinopathy':2,
@@ -31,7 +32,8 @@ _odir_grades = {'mild nonproliferative retinopathy':1, 'moderate non proliferati
     'suspected diabetic retinopathy':None, 'suspicious diabetic retinopathy':None}
 
 # %% ../../nbs/31_data.odir.ipynb #865e41ef
-_odir_quality = ('lens dust', 'low image quality', 'image offset', 'optic disk photographically invisible')
+_odir_quality = ('lens dust', 'low image quality', 'image offset',
+                 'optic disk photographically invisible')
 _odir_no_eye  = ('no fundus image', 'anterior segment image')
 
 # %% ../../nbs/31_data.odir.ipynb #dffa77c8
@@ -60,7 +62,8 @@ _odir_other = tuple(o.strip() for o in re.split(r'[|\n]', _odir_other))
 def odir_phrases()->pd.DataFrame: # a row a phrase: `label` and `grade`, missing where it gives none
     "What each known phrase of ODIR's keywords means"
     kinds = {**_odir_named, **dict.fromkeys(_odir_grades, 'diabetic retinopathy'),
-             **dict.fromkeys(_odir_other, 'other'), **dict.fromkeys(_odir_quality, '(about the picture)'),
+             **dict.fromkeys(_odir_other, 'other'),
+             **dict.fromkeys(_odir_quality, '(about the picture)'),
              **dict.fromkeys(_odir_no_eye, '(left out)')}
     df = pd.DataFrame({'phrase':list(kinds), 'label':list(kinds.values())})
     df['grade'] = df.phrase.map({**_odir_grades, 'normal fundus':0}).astype('Int64')
@@ -80,17 +83,20 @@ def odir_labels(text:str # the keywords of one eye
     said = split_keywords(text)
     odd  = [o for o in said if o in _odir_quality+_odir_no_eye]
     seen = [o for o in said if o not in odd]
-    unknown = [o for o in seen if o not in _odir_named and o not in _odir_grades and o not in _odir_other]
-    kinds = {_odir_named.get(o, 'diabetic retinopathy' if o in _odir_grades else 'other') for o in seen}
+    unknown = [o for o in seen if o not in _odir_named and o not in _odir_grades
+               and o not in _odir_other]
+    kinds = {_odir_named.get(o, 'diabetic retinopathy' if o in _odir_grades else 'other')
+             for o in seen}
     if len(kinds)>1: kinds.discard('normal')
     stages = [_odir_grades[o] for o in seen if o in _odir_grades]
     grade = 0 if kinds=={'normal'} else None if None in stages and len(stages)==1 else max(
         (o for o in stages if o), default=None)
-    return dict(labels={o:int(o in kinds) for o in ODIR_LABELS} if kinds else None, grade=grade, unknown=unknown,
-                quality=', '.join(odd), eye=not set(said) & set(_odir_no_eye))
+    return dict(labels={o:int(o in kinds) for o in ODIR_LABELS} if kinds else None, grade=grade,
+                unknown=unknown, quality=', '.join(odd), eye=not set(said) & set(_odir_no_eye))
 
 # %% ../../nbs/31_data.odir.ipynb #e4273144
-_odir_cols = ('ID','Patient Age','Patient Sex','Left-Diagnostic Keywords','Right-Diagnostic Keywords','filename')
+_odir_cols = ('ID','Patient Age','Patient Sex','Left-Diagnostic Keywords',
+              'Right-Diagnostic Keywords','filename')
 _odir_patient = ('N','D','G','C','A','H','M','O')
 _odir_want = "full_df.csv beside preprocessed_images/<ID>_{left,right}.jpg (data.xlsx alone will not do)"
 
@@ -101,9 +107,10 @@ def _odir_rows(raw, src):
     if side.isna().any():
         raise DataError(f"{src}: {side.isna().sum()} file names tell no eye (expected <ID>_left.jpg): "
                         f"{few(raw.filename[side.isna()])}")
-    df = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(), 'eye':side.map({'left':'L','right':'R'}),
-        'sex':by_words(raw['Patient Sex'], sex_words, 'sex'), 'age':raw['Patient Age'],
-        'keywords':raw['Left-Diagnostic Keywords'].where(side=='left', raw['Right-Diagnostic Keywords'])})
+    df = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(),
+        'eye':side.map({'left':'L','right':'R'}), 'sex':by_words(raw['Patient Sex'], sex_words, 'sex'), 'age':raw['Patient Age'],
+        'keywords':raw['Left-Diagnostic Keywords'].where(side=='left',
+                                                         raw['Right-Diagnostic Keywords'])})
     own = zero_one(raw, [o for o in _odir_patient if o in raw], src)
     return df.join(own.rename(columns='patient_{}'.format))
 
@@ -112,25 +119,29 @@ def _odir_eyes(df, src):
     "`df` with labels, grade and quality from the keywords; says what it left out, what is empty and what is unknown"
     read = pd.DataFrame([odir_labels(o) for o in df.keywords], index=df.index)
     unknown = read.unknown.explode().dropna().value_counts()
-    for k,n in unknown.items(): say(f"{src}: nobody has told us what {k!r} means ({n} images): counted as 'other'")
+    for k,n in unknown.items():
+        say(f"{src}: nobody has told us what {k!r} means ({n} images): counted as 'other'")
     if (none := ~read.eye).any(): say(f"{src}: {none.sum()} of {len(df)} pictures show no retina "
                                       f"({few(read.quality[none].unique())}) and are left out")
     labels = pd.DataFrame([o or {} for o in read.labels], index=df.index, columns=list(ODIR_LABELS)).astype('Int64')
     df = df.join(labels).assign(grade=read.grade.astype('Int64'), quality=read.quality)[read.eye.astype(bool)]
-    if (empty := df.normal.isna()).any(): say(f"{src}: {empty.sum()} of {len(df)} eyes have only a remark about "
-        f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
+    if (empty := df.normal.isna()).any():
+        say(f"{src}: {empty.sum()} of {len(df)} eyes have only a remark about "
+f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
     return df if empty.any() else df.astype(dict.fromkeys(ODIR_LABELS, 'int64'))
 
 # %% ../../nbs/31_data.odir.ipynb #9c30b614
 def read_odir(root # the download, or a folder in it that holds `full_df.csv` and images
              )->pd.DataFrame: # the frame, with a column for each of `ODIR_LABELS`
     "Read ODIR-5K with labels for each eye; raises `DataError` where it is not there"
-    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, 'ODIR-5K', _odir_want)
+    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, 'ODIR-5K',
+                         _odir_want)
     rows = _odir_rows(raw, src)
     df = match_images(rows, keyed_images(root, 'preprocessed_images'), src)
     df['age'] = as_ages(df.age, least=0)
     if (one := df.age<2).any():
-        say(f"{src}: {one.sum()} of {len(df)} images have the age 1 or less, which stands for an unknown one, "
+        say(f"{src}: {one.sum()} of {len(df)} images have the age 1 or less, "
+            "which stands for an unknown one, "
             "and is left empty")
     df = _odir_eyes(df.assign(age=df.age.where(~one)), src)
     if (sus := df.keywords.str.contains('suspected glaucoma', case=False)).any():

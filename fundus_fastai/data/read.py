@@ -20,12 +20,14 @@ def find_files(root, # folder
                pattern:str # of the whole name, capitals ignored
               )->list: # paths, the shallowest first
     "Paths of the files under `root` whose whole name matches `pattern`, capitals ignored, the shallowest first"
-    found = [os.path.join(*o) for o in walk_files(root, _not_ours) if re.fullmatch(pattern, o[1].strip(), re.I)]
+    found = [os.path.join(*o) for o in walk_files(root, _not_ours)
+             if re.fullmatch(pattern, o[1].strip(), re.I)]
     return sorted(found, key=lambda o: (o.count(os.sep), o))
 
 def _packed(root):
     "A clause about archives under `root` that nobody has unpacked yet, or nothing"
-    found = [os.path.relpath(o, root) for o in find_files(root, r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?')]
+    found = [os.path.relpath(o, root)
+             for o in find_files(root, r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?')]
     if not found: return ''
     return f"; still packed there: {few(found)} (7z x {found[0]} unpacks it, with all its pieces)"
 
@@ -35,15 +37,16 @@ def walk_images(root # folder
     "Find the images under `root`; raises `DataError` if there is none"
     found = [(*os.path.split(o), o) for o in image_files(root, _not_ours)]
     if not found:
-        raise DataError(f"{root} holds no images ({', '.join(suffixes)}): is it the right folder, and is it unpacked?"
+        raise DataError(f"{root} holds no images ({', '.join(suffixes)}): is it the right folder, "
+                        "and is it unpacked?"
                         + _packed(root))
     found.sort(key=lambda o: (o[0].count(os.sep), o[:2]))
     return pd.DataFrame(found, columns=['folder','name','path'])
 
 # %% ../../nbs/30_data.read.ipynb #7e9c2dcf
 splits = ('train','valid','test')
-split_words = {'train':'train', 'training':'train', 'val':'valid', 'valid':'valid', 'validation':'valid',
-           'test':'test', 'testing':'test'}
+split_words = {'train':'train', 'training':'train', 'val':'valid', 'valid':'valid',
+           'validation':'valid', 'test':'test', 'testing':'test'}
 
 # %% ../../nbs/30_data.read.ipynb #4dee7a71
 def set_frame(df, # columns of the frame, and others that follow them
@@ -110,13 +113,17 @@ def read_kermany(root # the download, its `OCT2017`, one split's folder, or a fl
     named = df.name.str.extract(rf"(?i)^({'|'.join(KERMANY_CLASSES)})\b", expand=False).str.upper()
     df['label'] = inside.fillna(named)
     if (odd := df.label.isna()).all():
-        raise DataError(f"{root} holds no Kermany scans: expected .../train/CNV/CNV-<patient>-<n>.jpeg and the like")
+        raise DataError(f"{root} holds no Kermany scans: "
+                        "expected .../train/CNV/CNV-<patient>-<n>.jpeg and the like")
     tell_odd(odd, 'images tell no class, neither by name nor by folder, and are left out', df.name)
     differ = inside.notna() & named.notna() & (inside!=named)
-    tell_odd(differ, "scans are named for another class than their folder's, which is believed", df.name)
+    tell_odd(differ, "scans are named for another class than their folder's, which is believed",
+             df.name)
     df = df[~odd]
     again = df.duplicated(['split','label','name'])
-    if again.any(): say(f"{root}: the tree stands there more than once; {again.sum()} repeated files are counted once")
+    if again.any():
+        say(f"{root}: the tree stands there more than once; "
+            f"{again.sum()} repeated files are counted once")
     df = df[~again]
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='kermany2018')
 
@@ -147,7 +154,8 @@ def check_tree(df, # `folder`, `name` and `label` of each image
     deep = df[df.label.str.contains('/', na=False)]
     if df.label.isna().all(): raise DataError(f"{root} has no class folders: {hint}")
     if len(deep): raise DataError(f"{deep.path.iloc[0]} lies too deep under {root}: {hint}")
-    if tables and df.label.nunique()==1: raise DataError(f"{root} has only one class folder, {df.label.max()}: {hint}")
+    if tables and df.label.nunique()==1:
+        raise DataError(f"{root} has only one class folder, {df.label.max()}: {hint}")
 
 # %% ../../nbs/30_data.read.ipynb #907977ab
 def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/CLASS/image
@@ -168,13 +176,17 @@ def table_text(path # a CSV
               )->str:
     "The text of the CSV `path`: UTF-8 or marked UTF-16, else Latin-1; raises `DataError` if it is no text"
     try: raw = Path(path).read_bytes()
-    except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
-    except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: check the name and the folder") from None
+    except OSError as e:
+        raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
     if not raw.strip(b'\xef\xbb\xbf \r\n\t'): raise DataError(f"{path} is empty")
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')
-    if b'\0' in raw: raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
+    if b'\0' in raw:
+        raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
     try: return raw.decode('utf-8-sig')
-    except UnicodeDecodeError: say(f"{path} is not UTF-8 and is read as Latin-1"); return raw.decode('latin-1')
+    except UnicodeDecodeError:
+        say(f"{path} is not UTF-8 and is read as Latin-1"); return raw.decode('latin-1')
 
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path # a CSV
@@ -183,7 +195,8 @@ def read_table(path # a CSV
     text = table_text(path).lstrip()
     sep = max(',;\t', key=text.split('\n',1)[0].count)
     try:
-        raw = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, skipinitialspace=True)
+        raw = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False,
+                          skipinitialspace=True)
         guess = pd.read_csv(io.StringIO(text), sep=sep, skipinitialspace=True, low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as e:
         raise DataError(f"{path} is not a readable CSV ({e})") from None
@@ -221,14 +234,17 @@ def column_roles(cols:list, # columns there are
         flag = {'path':'--path-col'}.get(k, f'--{k}')
         try: v is None or one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with {flag} COL") from None
-    if not asked.get('path') and r['path']!='path': say(f"{src}: image files are read from the column {r['path']!r}")
-    if not r['patient']: say(f"{src}: no patient column; each image is taken as its own patient (--patient COL)")
+    if not asked.get('path') and r['path']!='path':
+        say(f"{src}: image files are read from the column {r['path']!r}")
+    if not r['patient']:
+        say(f"{src}: no patient column; each image is taken as its own patient (--patient COL)")
     elif not asked.get('patient') and r['patient']!='patient':
         say(f"{src}: patients are read from the column {r['patient']!r}")
     return r
 
 # %% ../../nbs/30_data.read.ipynb #37a7acb4
-eye_words = {**{o:'R' for o in ('od','r','right','re')}, **{o:'L' for o in ('os','oi','l','left','le')}}
+eye_words = {**{o:'R' for o in ('od','r','right','re')},
+             **{o:'L' for o in ('os','oi','l','left','le')}}
 
 # %% ../../nbs/30_data.read.ipynb #9aadc0da
 def is_missing(s # a column of texts
@@ -243,7 +259,8 @@ def check_filled(s, # a column of texts
     "Raise `DataError` with the first rows if values are missing in the column"
     if (bad := is_missing(s)).any():
         rows = few(s.index[bad]+2)
-        raise DataError(f"{src}: {bad.sum()} of {len(s)} rows have no {s.name!r} (row {rows}): fill in or remove them")
+        raise DataError(f"{src}: {bad.sum()} of {len(s)} rows have no {s.name!r} (row {rows}): "
+                        "fill in or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #29b78355
 def as_texts(s # a column of texts
@@ -259,7 +276,8 @@ def by_words(s, # a column of texts
             )->pd.Series: # missing where unknown, which is said
     "Values of `s` by the dictionary `words`"
     out = s.str.strip().str.lower().map(words)
-    tell_odd(out.isna() & ~is_missing(s), f'values of the column {s.name!r} are no known {what} and are left empty', s)
+    tell_odd(out.isna() & ~is_missing(s),
+             f'values of the column {s.name!r} are no known {what} and are left empty', s)
     return out
 
 # %% ../../nbs/30_data.read.ipynb #cfe26333
@@ -285,7 +303,8 @@ def locate_images(names, # a column of texts
     lost = found[best].isna()
     where = f"{folders[best]} (name another folder with --images DIR)"
     if lost.any():
-        raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {where}: {few(names[lost], 5)}")
+        raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {where}: "
+                        f"{few(names[lost], 5)}")
     if best: say(f"{src}: images are taken from {folders[best]}")
     return found[best]
 
@@ -308,7 +327,8 @@ def whole_numbers(s, # a column of texts
     v = s.str.strip().str.replace(r'\.0*$', '', regex=True)
     odd = v[~is_missing(v) & ~v.isin([str(i) for i in range(top+1)])]
     if len(odd):
-        raise DataError(f"{src}: {what}, and holds {few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
+        raise DataError(f"{src}: {what}, "
+                        f"and holds {few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
     return pd.to_numeric(v.where(~is_missing(v))).astype('Int64')
 
 def zero_one(raw, # a table of texts
@@ -316,7 +336,8 @@ def zero_one(raw, # a table of texts
              src # what it is called
             )->pd.DataFrame: # those columns as integers, missing where empty
     "Labels of 0 and 1; raises `DataError` with other values"
-    res = {c:whole_numbers(raw[c], src, 1, f"the label column {c!r} is to hold 0 and 1") for c in cols}
+    res = {c:whole_numbers(raw[c], src, 1, f"the label column {c!r} is to hold 0 and 1")
+           for c in cols}
     res = {c:n if n.isna().any() else n.astype('int64') for c,n in res.items()}
     return pd.DataFrame(res, index=raw.index)
 
@@ -327,7 +348,8 @@ def tell_labels(df, # the frame
                ):
     "Say how many images have none of the labels, and which labels no image has"
     none = df[list(names)].fillna(0).sum(axis=1).eq(0) & df[list(names)].notna().all(axis=1)
-    if none.any(): say(f"{src}: {none.sum()} of {len(df)} images have none of the {len(names)} labels")
+    if none.any():
+        say(f"{src}: {none.sum()} of {len(df)} images have none of the {len(names)} labels")
     absent = [o for o in names if not df[o].fillna(0).any()]
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
@@ -371,14 +393,17 @@ def read_csv(path, # CSV with a column of image files and one of labels
     src = os.path.abspath(path)
     raw,guess = read_table(src)
     names,several = label_columns(label, raw.columns)
-    r = column_roles(list(raw.columns), src, names, path=path_col, patient=patient, eye=eye, split=split)
+    r = column_roles(list(raw.columns), src, names, path=path_col, patient=patient, eye=eye,
+                     split=split)
     raw = labeled_rows(raw, names, src)
     path,root = locate_images(raw[r['path']], src, images),os.path.dirname(src)
     if images and not all(o.startswith(root+os.sep) for o in path): root = os.path.abspath(images)
     if r['patient']: check_filled(raw[r['patient']], src)
-    df = pd.DataFrame({'path': path, 'patient': as_texts(raw[r['patient']]) if r['patient'] else under(path, root),
+    df = pd.DataFrame({'path': path, 'patient': as_texts(raw[r['patient']]) if r['patient']
+        else under(path, root),
         'eye': by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None,
-        'split': by_words(raw[r['split']], split_words, 'split') if r['split'] else None})
+                       'split': by_words(raw[r['split']], split_words, 'split') if r['split']
+                       else None})
     df = df.join(zero_one(raw, names, src) if several else as_texts(raw[names[0]]).rename('label'))
     if several: tell_labels(df, names, src)
     more = guess.drop(columns=[o for o in {*names, *r.values()} if o]).loc[raw.index]
@@ -415,7 +440,8 @@ def keyed_images(root, # folder of the set
     df['key'] = as_keys(df.name)
     df['split'] = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}).astype(object)
     again = df.duplicated(['key',*by])
-    if again.any(): say(f"{root}: {again.sum()} images stand there more than once and are counted once")
+    if again.any():
+        say(f"{root}: {again.sum()} images stand there more than once and are counted once")
     return df[~again].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #a5e026cb
@@ -431,7 +457,8 @@ def has_columns(path, # a table
                )->bool:
     "Whether the first line of the table names all of `cols`"
     with open(path, 'rb') as f: first = f.readline().decode('utf-8-sig', 'replace').lower()
-    return all(re.search(rf'(^|[,;\t"]) *{re.escape(o.lower())} *($|[,;\t"\r\n])', first) for o in cols)
+    return all(re.search(rf'(^|[,;\t"]) *{re.escape(o.lower())} *($|[,;\t"\r\n])', first)
+               for o in cols)
 
 # %% ../../nbs/30_data.read.ipynb #5917e900
 def find_table(root, # folder of the set
@@ -448,7 +475,8 @@ def find_table(root, # folder of the set
     known = {o.lower():o for o in cols}
     raw = raw.rename(columns={o:known[o.lower()] for o in raw if o.lower() in known})
     if lack := [o for o in cols if o not in raw]:
-        raise DataError(f"{path} lacks the column{'s'*(len(lack)>1)} {', '.join(lack)}: it is not the table of {what}")
+        raise DataError(f"{path} lacks the column{'s'*(len(lack)>1)} {', '.join(lack)}: "
+                        f"it is not the table of {what}")
     return path, raw
 
 # %% ../../nbs/30_data.read.ipynb #8769cd94
@@ -462,13 +490,18 @@ def match_images(rows, # rows of a table, with the columns `on`
     if twice.any(): say(f"{src}: {twice.sum()} of {len(twice)} rows repeat others and are left out")
     rows = rows[~twice]
     clash = rows[rows.duplicated(on, keep=False)]
-    if len(clash): raise DataError(f"{src}: {len(clash)} rows say different things of the same image: "
-                                   f"{few(clash[on[-1]].unique())}; correct or remove them")
-    df = rows.merge(images.drop(columns=[o for o in images if o in rows and o not in on]), on=on, how='left')
+    if len(clash):
+        raise DataError(f"{src}: {len(clash)} rows say different things of the same image: "
+                        f"{few(clash[on[-1]].unique())}; correct or remove them")
+    df = rows.merge(images.drop(columns=[o for o in images if o in rows and o not in on]), on=on,
+                    how='left')
     lost = df.path.isna()
-    if lost.all(): raise DataError(f"{src}: none of its {len(df)} images is there: {few(rows.key)}; "
-                                   f"is the folder complete?{_packed(os.path.dirname(os.path.abspath(src)))}")
-    if lost.any(): say(f"{src}: {lost.sum()} of {len(df)} rows have no image and are left out: {few(df.key[lost])}")
+    if lost.all():
+        raise DataError(f"{src}: none of its {len(df)} images is there: {few(rows.key)}; "
+                        f"is the folder complete?{_packed(os.path.dirname(os.path.abspath(src)))}")
+    if lost.any():
+        say(f"{src}: {lost.sum()} of {len(df)} rows have no image and are left out: "
+            f"{few(df.key[lost])}")
     bare = ~images.set_index(on).index.isin(rows.set_index(on).index)
     if bare.any(): say(f"{src}: {bare.sum()} of {len(bare)} images have no row and are left out: "
                        f"{few(images.name[bare])}")
@@ -488,8 +521,10 @@ def as_ages(s, # a column of texts
     "Ages in years; says which values are none"
     v = pd.to_numeric(s.astype(str).str.strip().str.replace(',', '.'), errors='coerce').astype(float)
     bad = ~v.between(least, 120) & ~is_missing(s.astype(str))
-    if bad.any(): say(f"{bad.sum()} of {len(s)} ages are no age ({few(s[bad].unique())}) and are left empty")
+    if bad.any():
+        say(f"{bad.sum()} of {len(s)} ages are no age ({few(s[bad].unique())}) and are left empty")
     return v.where(v.between(least, 120))
 
 # %% ../../nbs/30_data.read.ipynb #0f1fa874
-sex_words = {**{o:'female' for o in ('f','female','w','woman')}, **{o:'male' for o in ('m','male','man')}}
+sex_words = {**{o:'female' for o in ('f','female','w','woman')},
+             **{o:'male' for o in ('m','male','man')}}

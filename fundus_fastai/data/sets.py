@@ -10,9 +10,10 @@ import os, re
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, few, need, say
-from .read import (as_ages, as_grades, as_keys, as_texts, find_table, find_files, first_of, is_missing, keyed_images,
-                                     match_images, not_it, part_of, read_table, set_frame, sex_words, tell_labels,
-                                     tell_odd, walk_images, zero_one)
+from .read import (as_ages, as_grades, as_keys, as_texts, find_table,
+                                     find_files, first_of, is_missing, keyed_images,
+                                     match_images, not_it, part_of, read_table, set_frame,
+                                     sex_words, tell_labels, tell_odd, walk_images, zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
 VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
@@ -22,7 +23,8 @@ VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','ma
 def read_vietai(root # the download, or the folder that holds `train.csv`
                )->pd.DataFrame: # the frame, with a 0/1 column for each of `VIETAI_LABELS`
     "Read the set of the VietAI competition; raises `DataError` where it is not there"
-    src,raw = find_table(root := os.path.abspath(root), r'train\.csv', ('filename',*VIETAI_LABELS), 'the VietAI set',
+    src,raw = find_table(root := os.path.abspath(root), r'train\.csv',
+                         ('filename',*VIETAI_LABELS), 'the VietAI set',
                          'train.csv (filename, opacity, ..., normal) and train/train/<name>.jpg')
     rows = zero_one(raw, VIETAI_LABELS, src).assign(key=as_keys(raw.filename))
     df = match_images(rows, keyed_images(root), src)
@@ -48,15 +50,16 @@ def read_eyepacs(root # the download, unpacked
         rows = pd.concat([rows, _graded(root, re.escape(os.path.basename(o)), 'image', 'level', what, want)[1]])
     df = match_images(rows, keyed_images(root), src)
     who = df.key.str.extract(r'^(\d+)_(left|right)$')
-    tell_odd(who[0].isna(), 'images do not tell their patient, and each is taken as its own', df.key)
+    tell_odd(who[0].isna(), 'images do not tell their patient, and each is taken as its own',
+             df.key)
     return set_frame(df.assign(patient=who[0].fillna(df.key), eye=who[1].map({'left':'L','right':'R'})), root)
 
 # %% ../../nbs/32_data.sets.ipynb #844da7aa
 def read_aptos(root # the download, unpacked
               )->pd.DataFrame: # the frame, with `grade`
     "Read the set of the APTOS 2019 competition; raises `DataError` where it is not there"
-    src,rows = _graded(root := os.path.abspath(root), r'train\.csv', 'id_code', 'diagnosis', 'the APTOS set',
-                       'train.csv (id_code, diagnosis) and train_images/<id_code>.png')
+    src,rows = _graded(root := os.path.abspath(root), r'train\.csv', 'id_code', 'diagnosis',
+                       'the APTOS set', 'train.csv (id_code, diagnosis) and train_images/<id_code>.png')
     df = match_images(rows, keyed_images(root), src)
     return set_frame(df.assign(patient=df.key), root, alone='the APTOS set')
 
@@ -69,12 +72,15 @@ def _idrid_official(root, tables):
     parts = []
     for src in tables:
         raw,_ = read_table(src)
-        cols = [first_of(raw.columns, [o]) for o in ('image name','retinopathy grade','risk of macular edema')]
-        if None in cols[:2]: raise DataError(f"{src} lacks the columns Image name, Retinopathy grade")
+        cols = [first_of(raw.columns, [o])
+                for o in ('image name','retinopathy grade','risk of macular edema')]
+        if None in cols[:2]:
+            raise DataError(f"{src} lacks the columns Image name, Retinopathy grade")
         raw = raw[~is_missing(raw[cols[0]])]
         part = pd.DataFrame({'key':as_keys(raw[cols[0]]), 'grade':as_grades(raw[cols[1]], src)})
         if cols[2]: part['edema_risk'] = as_grades(raw[cols[2]], src, top=2)
-        parts.append(part.assign(split='test' if 'testing' in os.path.basename(src).lower() else 'train'))
+        parts.append(part.assign(split='test' if 'testing' in os.path.basename(src).lower()
+                                 else 'train'))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/32_data.sets.ipynb #33373899
@@ -84,7 +90,8 @@ def read_idrid(root # the mirror's download, or the official grading set
     root = os.path.abspath(root)
     official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
     if official:
-        df = match_images(_idrid_official(root, official), keyed_images(root, by=['split']), official[0], ['split','key'])
+        df = match_images(_idrid_official(root, official), keyed_images(root, by=['split']),
+                          official[0], ['split','key'])
         df['patient'] = df.split+'/'+df.key
     else:
         src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', 'IDRiD', _idrid_want)
@@ -93,17 +100,22 @@ def read_idrid(root # the mirror's download, or the official grading set
     return set_frame(df, root, alone='IDRiD')
 
 # %% ../../nbs/32_data.sets.ipynb #2c304de2
-_messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicated_dme, adjudicated_gradable; in the "
+_messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicated_dme, "
+                  "adjudicated_gradable; in the "
                   "mirror id_code, diagnosis) beside the images")
 
 # %% ../../nbs/32_data.sets.ipynb #ca1651f5
 def _messidor_rows(root):
     "Path of the table of grades, and its rows"
-    src,raw = find_table(root, r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv', (), 'Messidor-2', _messidor_want)
-    name = {k:first_of(raw.columns, v) for k,v in dict(image=['image_id','id_code','image'], dme=['adjudicated_dme'],
+    src,raw = find_table(root, r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv', (),
+                         'Messidor-2', _messidor_want)
+    name = {k:first_of(raw.columns, v)
+            for k,v in dict(image=['image_id','id_code','image'], dme=['adjudicated_dme'],
             grade=['adjudicated_dr_grade','diagnosis'], ok=['adjudicated_gradable']).items()}
-    if None in (name['image'],name['grade']): raise DataError(f"{src} lacks its columns: expected {_messidor_want}")
-    df = pd.DataFrame({'key':as_keys(raw[name['image']]), 'grade':as_grades(raw[name['grade']], src)})
+    if None in (name['image'],name['grade']):
+        raise DataError(f"{src} lacks its columns: expected {_messidor_want}")
+    df = pd.DataFrame({'key':as_keys(raw[name['image']]),
+                       'grade':as_grades(raw[name['grade']], src)})
     ok = zero_one(raw, [name['ok']], src)[name['ok']].eq(1).fillna(False) if name['ok'] else df.grade.notna()
     df['quality'] = ok.map({True:'', False:'ungradable'})
     if name['dme']: df['macular edema'] = zero_one(raw, [name['dme']], src)[name['dme']].where(ok)
@@ -115,7 +127,8 @@ def _messidor_pairs(root):
     found = find_files(root, r'messidor[-_]?2([-_ ]?pairs)?\.csv')
     if not found: return pd.DataFrame({'key':[], 'patient':[], 'eye':[]}, dtype=object)
     raw,_ = read_table(found[0])
-    sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]), 'patient':[f'pair{i+1:03d}' for i in range(len(raw))], 'eye':e})
+    sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]),
+                           'patient':[f'pair{i+1:03d}' for i in range(len(raw))], 'eye':e})
              for k,e in enumerate('LR')]
     return pd.concat(sides).drop_duplicates('key')
 
@@ -125,13 +138,17 @@ def read_messidor2(root # a folder with the images, the table of grades and, if 
     "Read Messidor-2; raises `DataError` where it is not there"
     src,rows = _messidor_rows(root := os.path.abspath(root))
     pairs = _messidor_pairs(root)
-    df = match_images(rows.merge(pairs, on='key', how='left') if len(pairs) else rows, keyed_images(root), src)
+    df = match_images(rows.merge(pairs, on='key', how='left') if len(pairs) else rows,
+                      keyed_images(root), src)
     if len(pairs): df['patient'] = df.patient.fillna(df.key)
     else: df['patient'] = df.key
     bad = df.quality.ne('')
-    if bad.any(): say(f"{src}: {bad.sum()} of {len(df)} images are ungradable and have no grade: {few(df.key[bad])}")
+    if bad.any():
+        say(f"{src}: {bad.sum()} of {len(df)} images are ungradable and have no grade: "
+            f"{few(df.key[bad])}")
     df = df.assign(split=None)
-    return set_frame(df, root, ('macular edema',) if 'macular edema' in df else (), alone=None if len(pairs) else
+    return set_frame(df, root, ('macular edema',) if 'macular edema' in df else (),
+                     alone=None if len(pairs) else
                       "Messidor-2 without messidor-2.csv (left;right)")
 
 # %% ../../nbs/32_data.sets.ipynb #89a53da8
@@ -155,10 +172,15 @@ def read_rfmid(root # the download, unpacked
     "Read RFMiD; raises `DataError` where it is not there"
     root = os.path.abspath(root)
     parts = [o for o in (_rfmid_part(root, *p) for p in _rfmid_parts.items()) if o is not None]
-    if not parts: raise not_it(root, 'RFMiD', 'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
-    labels = ['normal', *(o for o in parts[0] if o not in ('ID','Disease_Risk','normal','key','split'))]
-    if odd := [o for p in parts for o in labels if o not in p]: raise DataError(f"{root}: a part lacks {few(odd)}")
-    df = match_images(pd.concat(parts, ignore_index=True), keyed_images(root, by=['split']), root, ['split','key'])
+    if not parts:
+        raise not_it(root, 'RFMiD',
+                     'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
+    labels = ['normal', *(o for o in parts[0]
+                          if o not in ('ID','Disease_Risk','normal','key','split'))]
+    if odd := [o for p in parts for o in labels if o not in p]:
+        raise DataError(f"{root}: a part lacks {few(odd)}")
+    df = match_images(pd.concat(parts, ignore_index=True), keyed_images(root, by=['split']),
+                      root, ['split','key'])
     tell_labels(df, labels, root)
     return set_frame(df.assign(patient=df.split+'/'+df.key), root, labels, alone='RFMiD')
 
@@ -182,7 +204,8 @@ def _diaret_images(root):
                    kind=own.where(own.isin(DIARET_LESIONS)))
     photos,masks = df[own.str.endswith('images')],df[df.kind.notna()]
     again = photos.duplicated('key')
-    if again.any(): say(f"{root}: {again.sum()} images stand there more than once and are counted once")
+    if again.any():
+        say(f"{root}: {again.sum()} images stand there more than once and are counted once")
     return photos[~again], masks.drop_duplicates(['kind','key'])
 
 # %% ../../nbs/32_data.sets.ipynb #3b90dd3a
@@ -190,8 +213,10 @@ def read_diaretdb1(root # the download, version 1 or 2.1
                   )->pd.DataFrame: # the frame, with `mask_<lesion>` (paths) and `outlines`
     "Read DIARETDB1 with the experts' lesions; raises `DataError` where it is not there"
     photos,masks = _diaret_images(root := os.path.abspath(root))
-    if not len(photos): raise not_it(root, 'DIARETDB1', 'ddb1_fundusimages/image001.png beside ddb1_groundtruth')
-    df = photos[['path','key']].assign(patient=photos.key, split=photos.key.map(_diaret_split(root)))
+    if not len(photos):
+        raise not_it(root, 'DIARETDB1', 'ddb1_fundusimages/image001.png beside ddb1_groundtruth')
+    df = photos[['path','key']].assign(patient=photos.key,
+                                       split=photos.key.map(_diaret_split(root)))
     for k in DIARET_LESIONS:
         df[f'mask_{k}'] = df.key.map(masks[masks.kind==k].set_index('key').path).fillna('')
     xml = {}
@@ -199,7 +224,8 @@ def read_diaretdb1(root # the download, version 1 or 2.1
         xml.setdefault(re.search(r'image\d{3}', os.path.basename(o))[0], []).append(o)
     df['outlines'] = df.key.map(lambda k: ';'.join(xml.get(k, [])))
     bare = df[[f'mask_{k}' for k in DIARET_LESIONS]+['outlines']].eq('').all(axis=1)
-    if bare.any(): say(f"{root}: {bare.sum()} of {len(df)} images have no lesions marked by the experts")
+    if bare.any():
+        say(f"{root}: {bare.sum()} of {len(df)} images have no lesions marked by the experts")
     return set_frame(df.sort_values('key'), root, alone='DIARETDB1')
 
 # %% ../../nbs/32_data.sets.ipynb #37351c96
@@ -213,27 +239,33 @@ def _papila_eye(path, eye):
         cells = pd.read_excel(path, header=None, dtype=str).fillna('').astype(str)
     else: cells = read_table(path)[0].T.reset_index().T.reset_index(drop=True).astype(str)
     head = cells.apply(lambda r: r.str.strip().str.lower().eq('age').any(), axis=1)
-    if not head.any(): raise DataError(f"{path} has no column Age: expected ID, Age, Gender, Diagnosis, ...")
+    if not head.any():
+        raise DataError(f"{path} has no column Age: expected ID, Age, Gender, Diagnosis, ...")
     names = cells[head].iloc[0].str.strip().str.lower()
     at = {o:names.index[names==o] for o in ('age','gender','diagnosis')}
-    if lack := [k for k,v in at.items() if not len(v)]: raise DataError(f"{path} lacks the columns {', '.join(lack)}")
+    if lack := [k for k,v in at.items() if not len(v)]:
+        raise DataError(f"{path} lacks the columns {', '.join(lack)}")
     who = cells[0].str.strip().str.extract(r'^#?(\d+)$', expand=False)
     rows = cells[who.notna()]
     get = lambda k: as_texts(rows[at[k][0]])
-    return pd.DataFrame({'patient':who.dropna().str.zfill(3), 'eye':eye, 'label':get('diagnosis').map(_papila_kinds),
-                         'age':as_ages(get('age')), 'sex':get('gender').map({'0':'male','1':'female'})})
+    return pd.DataFrame({'patient':who.dropna().str.zfill(3), 'eye':eye,
+                         'label':get('diagnosis').map(_papila_kinds), 'age':as_ages(get('age')),
+                         'sex':get('gender').map({'0':'male','1':'female'})})
 
 # %% ../../nbs/32_data.sets.ipynb #eecf854b
 def read_papila(root # the download, unpacked
                )->pd.DataFrame: # the frame, with `label`, `normal`, `glaucoma`, `sex` and `age`
     "Read PAPILA; raises `DataError` where it is not there"
     root = os.path.abspath(root)
-    found = {e:find_files(root, rf'patient_data_{s}\.(csv|xlsx)') for e,s in (('R','od'),('L','os'))}
+    found = {e:find_files(root, rf'patient_data_{s}\.(csv|xlsx)')
+             for e,s in (('R','od'),('L','os'))}
     if not all(found.values()):
-        raise not_it(root, 'PAPILA', 'ClinicalData/patient_data_{od,os}.xlsx and FundusImages/RET002OD.jpg')
+        raise not_it(root, 'PAPILA',
+                     'ClinicalData/patient_data_{od,os}.xlsx and FundusImages/RET002OD.jpg')
     rows = pd.concat([_papila_eye(v[0], e) for e,v in found.items()], ignore_index=True)
     rows['key'] = 'ret'+rows.patient+rows.eye.map({'R':'od','L':'os'})
-    if (odd := rows.label.isna()).any(): say(f"{root}: {odd.sum()} of {len(odd)} rows have no known diagnosis")
+    if (odd := rows.label.isna()).any():
+        say(f"{root}: {odd.sum()} of {len(odd)} rows have no known diagnosis")
     rows['normal'] = rows.label.eq('healthy').astype('Int64').where(~odd)
     rows['glaucoma'] = rows.label.map({'healthy':0,'glaucoma':1}).astype('Int64')
     df = match_images(rows, keyed_images(root, 'FundusImages'), found['R'][0])
@@ -252,8 +284,11 @@ def read_ukb(root # a folder of images, with or without {train,val}/{female,male
         raise not_it(root, 'a UK Biobank folder', '<person>_{21015,21016}_<visit>_<n>.png')
     tell_odd(odd, 'images are not named as in UK Biobank and are left out', df.name)
     df = df.assign(patient=parts[0], eye=parts[1].map({'21015':'L','21016':'R'}), visit=parts[2],
-                   replicate=parts[3], split=df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),
+                   replicate=parts[3], split=df.folder.map({o:part_of(o, root)
+                                                            for o in df.folder.unique()}),
                    sex=df.folder.map(lambda o: sex_words.get(os.path.basename(o).strip().lower())))[~odd]
-    tell_odd(df.sex.isna(), 'images lie in no folder called female or male: their sex is missing', df.name)
-    if (again := df.duplicated('name')).any(): say(f"{root}: {again.sum()} repeated files are counted once")
+    tell_odd(df.sex.isna(),
+             'images lie in no folder called female or male: their sex is missing', df.name)
+    if (again := df.duplicated('name')).any():
+        say(f"{root}: {again.sum()} repeated files are counted once")
     return set_frame(df[~again], root)

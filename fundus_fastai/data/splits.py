@@ -27,14 +27,16 @@ def shared_patients(df # frame with `patient` and `split`
 # %% ../../nbs/35_data.splits.ipynb #f53471a5
 def _leaks(df):
     "A sentence for each pair of sides that share patients"
-    return [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: {few(sorted(map(str, v)), 10)}"
+    return [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
+            f"{few(sorted(map(str, v)), 10)}"
             for (a,b),v in shared_patients(df).items()]
 
 # %% ../../nbs/35_data.splits.ipynb #5bdbefd5
 def check_split(df # frame with `patient` and `split`
                )->pd.DataFrame: # `df` itself
     "Pass `df` on if no patient is on two sides; raises `LeakError` that names the patients otherwise"
-    if 'split' not in df: raise DataError("the table has no column 'split': split_patients makes one")
+    if 'split' not in df:
+        raise DataError("the table has no column 'split': split_patients makes one")
     if odd := set(df.split.dropna()) - set(splits):
         raise DataError(f"unknown split {few(sorted(map(str, odd)))}: expected {', '.join(splits)}")
     if leaks := _leaks(df): raise LeakError('; '.join(leaks))
@@ -90,11 +92,15 @@ def _lacking(df, by, sides):
 # %% ../../nbs/35_data.splits.ipynb #5e0a31b1
 def _demand_splittable(df, shares, by):
     "Raise `DataError` if `df` cannot be split so"
-    if by not in df: raise DataError(f"no column {by!r} to split by (there are: {', '.join(map(str, df.columns))})")
+    if by not in df:
+        raise DataError(f"no column {by!r} to split by (there are: "
+                        f"{', '.join(map(str, df.columns))})")
     if n := df.patient.isna().sum():
-        raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
+        raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, "
+                        "or leave those rows out")
     if any(o<0 for o in shares.values()) or sum(shares.values())>=1:
-        raise DataError(f"valid and test are shares of the patients and must leave some to train: {shares}")
+        raise DataError(f"valid and test are shares of the patients and must leave some "
+                        f"to train: {shares}")
     check_trainable(df, by)
     sides = ['train', *(k for k,v in shares.items() if v)]
     if (n := df.patient.nunique())<len(sides):
@@ -106,7 +112,8 @@ def _units(df, groups=None):
     if groups is None: return df.patient
     g = df[groups] if isinstance(groups, str) and groups in df else groups
     if isinstance(g, str) or len(g)!=len(df):
-        raise DataError(f"groups is a column of the table or a value for each of its {len(df)} rows")
+        raise DataError(f"groups is a column of the table or a value for each of "
+                        f"its {len(df)} rows")
     who,names = pd.factorize(df.patient)
     g = pd.Series(np.asarray(g, object)); k = pd.factorize(g)[0]
     tie,n = k>=0,len(names)
@@ -131,11 +138,16 @@ def split_patients(df, # frame
     shares = {k:v for k,v in shares.items() if v}
     strata,sides = patient_strata(who, by),['train',*shares]
     for k in range(20):
-        res = df.assign(split=who.patient.map(_deal(strata, shares, np.random.default_rng([seed,k]))))
+        res = df.assign(split=who.patient.map(_deal(strata, shares,
+                                                    np.random.default_rng([seed,k]))))
         if not (lacking := _lacking(res, by, sides)): break
-    for c,o in lacking.items(): say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
-    rare = [] if _is_number(df[by]) else [c for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
-    if rare: say(f"too few patients for one in each of {', '.join(sides)}: {by} {few(sorted(map(str, rare)), 10)}")
+    for c,o in lacking.items():
+        say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
+    rare = [] if _is_number(df[by]) else [c for c,g in df.groupby(by)
+                                          if g.patient.nunique()<len(sides)]
+    if rare:
+        say(f"too few patients for one in each of {', '.join(sides)}: "
+            f"{by} {few(sorted(map(str, rare)), 10)}")
     return check_split(res)
 
 # %% ../../nbs/35_data.splits.ipynb #a05b3c58
@@ -146,7 +158,8 @@ def relative_paths(df, # frame
     if (root := root or df.attrs.get('root')) is None:
         raise DataError("relative paths need a root: pass the data's folder as root")
     cut = df['path'].map(os.path.split)
-    rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}  # folders are few
+    # folders are few
+    rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))
 
 # %% ../../nbs/35_data.splits.ipynb #ac3acf16
@@ -177,15 +190,19 @@ def save_split(df, # frame with `split`
 def _split_table(path):
     "The CSV of a frozen split as text; raises `DataError` if it is none"
     try: s = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError: raise DataError(f"{path} does not exist: save_split makes one") from None
-    except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: save_split makes one") from None
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
-        raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
+        raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, "
+                        "patient and split")
     s = s.set_index('path')
     twice,odd = s.index[s.index.duplicated()],s.split[~s.split.isin(splits)]
     if len(twice): raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
     if len(odd):
-        raise DataError(f"{path}: unknown split {odd.iloc[0]!r} of {odd.index[0]}: expected {', '.join(splits)}")
+        raise DataError(f"{path}: unknown split {odd.iloc[0]!r} of {odd.index[0]}: "
+                        f"expected {', '.join(splits)}")
     return s
 
 # %% ../../nbs/35_data.splits.ipynb #ae98263f
@@ -198,9 +215,11 @@ def read_split(path, # CSV of `save_split`
     s,rel = _split_table(path),relative_paths(df, root)
     new,gone = set(rel)-set(s.index),set(s.index)-set(rel)
     if new:
-        raise DataError(f"{len(new)} of {len(df)} images are not in {path}: {few(sorted(new))}; was it made for other data?")
+        raise DataError(f"{len(new)} of {len(df)} images are not in {path}: {few(sorted(new))}; "
+                        "was it made for other data?")
     if gone:
-        raise DataError(f"{len(gone)} of {len(s)} images in {path} are not in the data: {few(sorted(gone))}; restore them")
+        raise DataError(f"{len(gone)} of {len(s)} images in {path} are not in the data: "
+                        f"{few(sorted(gone))}; restore them")
     other = rel[rel.map(s.patient)!=df.patient.astype(str)] if 'patient' in s else []
     if len(other):
         raise DataError(f"{path} and the data disagree on the patient of {len(other)} of {len(df)} images: "
@@ -214,7 +233,8 @@ def published_split(df, # frame whose data set brings a split
                    )->pd.DataFrame: # `df` itself
     "Use the data set's own split; raises `LeakError` if patients are on two sides, unless `allow_leak`"
     if 'split' not in df or df.split.isna().any():
-        raise DataError("this data set brings no split of its own for every image: use split_patients")
+        raise DataError("this data set brings no split of its own for every image: "
+                        "use split_patients")
     try: return check_split(df)
     except LeakError as e:
         if not allow_leak:

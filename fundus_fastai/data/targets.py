@@ -27,7 +27,8 @@ def _ready(df, label, of, **attrs):
 # %% ../../nbs/37_data.targets.ipynb #90f2e2fe
 def _column(df, col, label, missing=('',)):
     "The rows of `df` that have a value in `col`, or in the column that was asked for, and those values as text"
-    if label and 'label' in df and label not in df: s = df.label # of a CSV, whose reader gave it that name
+    if label and 'label' in df and label not in df:
+        s = df.label # of a CSV, whose reader gave it that name
     elif (c := label or col) in df: s = df[c]
     elif 'label' in df and not label: s = df.label
     else: raise DataError(f"the data has no column {c!r}: choose one with --label COL")
@@ -47,7 +48,8 @@ def _label_columns(df, label, least=1):
     if not have: raise DataError("the data has no 0/1 label columns: name them with --label A,B,C")
     names = [one_of(o, have, 'label') for o in label_list(label)] or have
     if len(names)<least:
-        raise DataError(f"{least} labels at least are needed: --label A,B,C (there are: {', '.join(have)})")
+        raise DataError(f"{least} labels at least are needed: --label A,B,C (there are: "
+                        f"{', '.join(have)})")
     return names
 
 # %% ../../nbs/37_data.targets.ipynb #73c7c7fb
@@ -57,7 +59,9 @@ def check_binary(df, # the frame
     "Raise `DataError` that names the column and its values where one holds anything but 0 and 1"
     for c in names:
         odd = sorted(set(map(str, df[c].dropna()[~df[c].dropna().isin([0,1])])))
-        if odd: raise DataError(f"the label column {c!r} is to hold 0 and 1, and holds {', '.join(odd[:5])} as well")
+        if odd:
+            raise DataError(f"the label column {c!r} is to hold 0 and 1, "
+                            f"and holds {', '.join(odd[:5])} as well")
 
 # %% ../../nbs/37_data.targets.ipynb #c23183c3
 def class_target(df, # the frame, with `label`
@@ -80,7 +84,8 @@ def normal_target(df, # the frame
     if (normal := df.label.str.lower()=='normal').any():
         return _ready(df, np.where(normal, 'normal', 'abnormal'), df.attrs['label'])
     if (k := df.label.nunique())==2: return df
-    raise DataError(f"normal or not is asked, and the data has neither a column nor a class 'normal', but {k} classes: "
+    raise DataError(f"normal or not is asked, "
+                    f"and the data has neither a column nor a class 'normal', but {k} classes: "
                     "choose a column with --label COL")
 
 # %% ../../nbs/37_data.targets.ipynb #fe9051a0
@@ -97,9 +102,12 @@ def single_target(df, # the frame, with 0/1 label columns or with `label`
     kind = y.loc[one.index].idxmax(axis=1)
     wanted = [one_of(o, names, 'label') for o in label_list(label)] or list(kind.value_counts().index[:most])
     keep = kind.isin(wanted)
-    say(f"{(y.sum(axis=1)>1).sum()} images with several labels, {(y.sum(axis=1)==0).sum()} with none and "
-        f"{(~keep).sum()} of other labels are left out; {keep.sum()} tell {', '.join(wanted)} apart")
-    if not keep.any(): raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
+    say(f"{(y.sum(axis=1)>1).sum()} images with several labels, "
+        f"{(y.sum(axis=1)==0).sum()} with none and "
+        f"{(~keep).sum()} of other labels are left out; "
+        f"{keep.sum()} tell {', '.join(wanted)} apart")
+    if not keep.any():
+        raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
     one = one[keep].reset_index(drop=True)
     return _ready(one, kind[keep].to_numpy(), ', '.join(wanted))
 
@@ -115,7 +123,8 @@ def labels_target(df, # the frame, with 0/1 label columns
     none = [o for o in names if not y[o].any()]
     rest = [o for o in names if o not in none]
     if none and (label or not rest):
-        raise DataError(f"no image has the label {', '.join(none)}: leave it out with --label {','.join(rest)}")
+        raise DataError(f"no image has the label {', '.join(none)}: "
+                        f"leave it out with --label {','.join(rest)}")
     if none: say(f"no image has the label {', '.join(none)}: it is not asked")
     names,y = rest,y[rest]
     if empty := int((y.sum(axis=1)==0).sum()):
@@ -141,7 +150,8 @@ def _words(df, col, words, label):
     new = s.str.lower().map(low)
     if (odd := new.isna()).any() and not set(s)<={'0','1'}:
         raise DataError(f"{odd.sum()} values of the column {col} are no known {col}: "
-                        f"{', '.join(sorted(set(s[odd]))[:5])} (expected {' or '.join(sorted(set(words.values())))})")
+                        f"{', '.join(sorted(set(s[odd]))[:5])} (expected "
+                        f"{' or '.join(sorted(set(words.values())))})")
     return _ready(df, s if odd.any() else new, col)
 
 # %% ../../nbs/37_data.targets.ipynb #0c9a92f2
@@ -167,7 +177,8 @@ def age_target(df, # the frame, with `age`
     y = pd.to_numeric(raw, errors='coerce')
     bad = y.isna() | (y<0) | (y>120)
     if bad.any():
-        raise DataError(f"{bad.sum()} ages are not between 0 and 120 years: {', '.join(raw[bad].unique()[:5])}")
+        raise DataError(f"{bad.sum()} ages are not between 0 and 120 years: "
+                        f"{', '.join(raw[bad].unique()[:5])}")
     return _ready(df, y.astype(float), 'age')
 
 # %% ../../nbs/37_data.targets.ipynb #e872faf2
@@ -180,7 +191,8 @@ def sex_age_target(df, # the frame, with `sex` and `age`
     return _ready(df.assign(age=df.label), df.sex, 'sex, age')
 
 # %% ../../nbs/37_data.targets.ipynb #36f51d74
-_grade_words = {'no dr':0, 'none':0, 'normal':0, 'mild':1, 'moderate':2, 'severe':3, 'proliferative':4}
+_grade_words = {'no dr':0, 'none':0, 'normal':0, 'mild':1, 'moderate':2, 'severe':3,
+                'proliferative':4}
 _coarse = ('0','NPDR','PDR')
 _ungraded = ('','-','--','?','.','x','na','n/a','nan','unknown','ungradable')
 
@@ -193,7 +205,8 @@ def grade_target(df, # the frame, with `grade` or `label`
     s = s.str.replace(r'\.0$', '', regex=True).str.lower().map(lambda o: str(_grade_words.get(o, o))).str.upper()
     odd = sorted(set(s)-set('01234'))
     if odd and not set(s)<=set(_coarse):
-        raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; the data has {', '.join(odd[:5])}: "
+        raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; "
+                        f"the data has {', '.join(odd[:5])}: "
                         "choose a column with --label COL")
     return _ready(df, s, 'grade')
 
@@ -203,7 +216,8 @@ def grade_number_target(df, # the frame, with `grade`
              )->pd.DataFrame:
     "The grade as a number"
     df = grade_target(df, label)
-    return _ready(df, df.label.map({k:float(i) for i,k in enumerate(grade_steps(df.label))}), 'grade')
+    return _ready(df, df.label.map({k:float(i) for i,k in enumerate(grade_steps(df.label))}),
+                  'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #a1df3a97
 def grade_steps(labels # grades as text

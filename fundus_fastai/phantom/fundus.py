@@ -18,10 +18,11 @@ from ..core import DataError, one_of
 # %% ../../nbs/11_phantom.fundus.ipynb #3e5b5b9f
 LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
           'retinal vascular occlusion','normal')
-FUNDUS_LESIONS = ('microaneurysm','hemorrhage','hard_exudate','cotton_wool_spot','neovascularization','drusen',
-                  'atrophy','neovascular_amd','cupping','edema')
+FUNDUS_LESIONS = ('microaneurysm','hemorrhage','hard_exudate','cotton_wool_spot',
+                  'neovascularization','drusen', 'atrophy','neovascular_amd','cupping','edema')
 MM = 14.4 # width of the field in millimeters
-ANGLE = {'female':131., 'male':147.} # mean angle between the temporal arcades at the disc, in degrees
+# mean angle between the temporal arcades at the disc, in degrees
+ANGLE = {'female':131., 'male':147.}
 
 # %% ../../nbs/11_phantom.fundus.ipynb #a7891e3d
 def phantom_patient(seed:int=0, # another seed is another world of patients
@@ -37,9 +38,9 @@ def phantom_patient(seed:int=0, # another seed is another world of patients
     pigment = n(.35 if sex=='male' else -.35, 1.)
     return SimpleNamespace(sex=sex, age=age, angle=n(ANGLE[sex], 10.), pigment=pigment,
         tortuosity=float(np.exp(.5*old+.45*n())), tessellation=.6*old+.8*n(),
-        sheen=float(np.clip(.5-.35*old+.3*n(), 0, 1.2)), width=u(.9,1.12), ratio=u(.6,.74), cup=u(.2,.45),
-        oval=u(.85,.96), disc=u(1.62,1.95), tilt=n(0,8), dip=u(4,9), dist=n(4.45,.2), macula=u(.6,1.2),
-        severity=u(.25,1.))
+        sheen=float(np.clip(.5-.35*old+.3*n(), 0, 1.2)), width=u(.9,1.12), ratio=u(.6,.74),
+        cup=u(.2,.45), oval=u(.85,.96), disc=u(1.62,1.95), tilt=n(0,8), dip=u(4,9),
+        dist=n(4.45,.2), macula=u(.6,1.2), severity=u(.25,1.))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #2ce4ce1f
 CAMERAS = {'round':  dict(shape='circle', blur=.5, tint=(1,1,1), noise=1.6),
@@ -53,9 +54,11 @@ def _photo(seed, patient, eye, photo, camera):
     "Draw how a photograph was taken: nothing here may know of a disease"
     rng = np.random.default_rng([seed, patient, 'LR'.index(eye), photo, 11])
     u,n,drawn = rng.uniform,rng.normal,list(CAMERAS)[rng.integers(len(CAMERAS))]
-    return SimpleNamespace(rng=rng, camera=one_of(camera or drawn, CAMERAS, 'camera'), cx=u(.6,2.2), cy=n(0,.35),
-        focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6), light=n(0,.45,2), dust=int(rng.integers(0,4)),
-        mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27), dark=u(0,7), bits=u(.45,.9))
+    return SimpleNamespace(rng=rng, camera=one_of(camera or drawn, CAMERAS, 'camera'),
+        cx=u(.6,2.2), cy=n(0,.35), focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6),
+        light=n(0,.45,2), dust=int(rng.integers(0,4)),
+                           mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27),
+                           dark=u(0,7), bits=u(.45,.9))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #aacff111
 def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
@@ -83,8 +86,11 @@ class Frame:
                 d = np.gradient(px, axis=0)
                 d /= np.maximum(np.hypot(d[:,0], d[:,1]), 1e-6)[:,None]
                 side = np.stack([-d[:,1],d[:,0]], 1)*np.maximum(wp,.9)[:,None]/2
-                cv2.fillPoly(im, [_fix(np.concatenate([px+side, (px-side)[::-1]]))], 255, cv2.LINE_AA, 4)
-            else: cv2.polylines(im, [_fix(px)], False, int(np.clip(232*wp.mean(), 70, 255)), 1, cv2.LINE_AA, 4)
+                cv2.fillPoly(im, [_fix(np.concatenate([px+side, (px-side)[::-1]]))], 255,
+                             cv2.LINE_AA, 4)
+            else:
+                cv2.polylines(im, [_fix(px)], False, int(np.clip(232*wp.mean(), 70, 255)), 1,
+                              cv2.LINE_AA, 4)
         return im.astype(np.float32)/255
 
 # %% ../../nbs/11_phantom.fundus.ipynb #594c220e
@@ -184,7 +190,8 @@ class Disc(Macula):
         part += crescent[...,None]*np.array([38,34,18], np.float32)
         rim = np.array([225,146,82], np.float32)*(1-.1*np.clip((x-d.c[0])/d.rx, -1, 1))[...,None]
         cup = _ellipse(x, y, d.cup, d.rx*d.ratio*.97, d.ry*d.ratio, d.turn, d.sharp)
-        for a,color in ((disc,rim), (cup,np.array([244,208,150], np.float32))): part += a[...,None]*(color-part)
+        for a,color in ((disc,rim), (cup,np.array([244,208,150], np.float32))):
+            part += a[...,None]*(color-part)
         whole = np.zeros((2,*self.im.shape[:2]), bool)
         whole[0][w],whole[1][w] = disc>.5,cup>.5
         return whole
@@ -233,10 +240,12 @@ def vessel_trees(rng, # numpy random generator
         for up in (-1,1):
             h0,peak = a+rng.normal(0,.035),rng.uniform(5.6,6.8)
             start = disc+np.array([rng.normal(0,.06), up*.1+rng.normal(0,.05)])
-            pts,h = _path(rng, start, np.pi-up*h0, 11.5, lambda t: up*np.minimum(t/peak,1.3)*h0, p.tortuosity)
+            pts,h = _path(rng, start, np.pi-up*h0, 11.5, lambda t: up*np.minimum(t/peak,1.3)*h0,
+                          p.tortuosity)
             _grow(rng, out[kind], pts, h, base, .035, 3, p)
             k = rng.uniform(-.05,.1)
-            pts,h = _path(rng, start, up*np.deg2rad(rng.uniform(38,66)), 5.5, lambda t: -up*k*t, p.tortuosity)
+            pts,h = _path(rng, start, up*np.deg2rad(rng.uniform(38,66)), 5.5, lambda t: -up*k*t,
+                          p.tortuosity)
             _grow(rng, out[kind], pts, h, .72*base, .025, 2, p)
     return out
 
@@ -263,7 +272,8 @@ EXUDATE,WOOL,DRUSEN = ('set',(238,205,112)),('set',(226,196,150)),('set',(222,17
 def _blob(rng, c, rx, ry, turn=0., n=16, rough=.18):
     "Outline of an uneven ellipse, in millimeters"
     t,ph = np.linspace(0, 2*np.pi, n, endpoint=False),rng.uniform(0, 6, 3)
-    r = 1+rough*rng.normal(size=3)@np.stack([np.cos(2*t+ph[0]), np.cos(3*t+ph[1]), .6*np.cos(5*t+ph[2])])
+    r = 1+rough*rng.normal(size=3)@np.stack([np.cos(2*t+ph[0]), np.cos(3*t+ph[1]),
+                                             .6*np.cos(5*t+ph[2])])
     q,a = np.stack([rx*r*np.cos(t), ry*r*np.sin(t)], 1),np.deg2rad(turn)
     return q@np.array([[np.cos(a),np.sin(a)],[-np.sin(a),np.cos(a)]])+c
 
@@ -293,7 +303,8 @@ class Brush(Vessels):
 def _round(rng, pts, lo, hi, flat=1., rough=.18):
     "Blobs of `lo` to `hi` millimeters at `pts`"
     r = rng.uniform(lo, hi, len(pts))
-    return [_blob(rng, c, s, s*rng.uniform(min(flat,.75), 1.), rng.uniform(0,180), 12, rough) for c,s in zip(pts, r)]
+    return [_blob(rng, c, s, s*rng.uniform(min(flat,.75), 1.), rng.uniform(0,180), 12, rough)
+            for c,s in zip(pts, r)]
 
 # %% ../../nbs/11_phantom.fundus.ipynb #0b459c8c
 class Lesions(Brush):
@@ -304,13 +315,15 @@ class Lesions(Brush):
         self.stamp(_round(self.rng, at, .03, .05, 1, .05), DOT, 'microaneurysm')
     def dots(self, n, lo=.04, hi=.12, area=(.6,5.6)):
         "Paint dot and blot hemorrhages"
-        self.stamp(_round(self.rng, self.clear(self.spots(n, *area)), lo, hi), BLOOD, 'hemorrhage', .012)
+        self.stamp(_round(self.rng, self.clear(self.spots(n, *area)), lo, hi), BLOOD,
+                   'hemorrhage', .012)
     def flames(self, pts, size=(.12,.5)):
         "Paint flame hemorrhages along the nerve fibers"
         r,out = self.rng,[]
         for c in self.clear(pts, 1.):
             a,l = np.rad2deg(np.arctan2(*(c-self.d.c)[::-1]))+r.normal(0,9),r.uniform(*size)
-            out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16), a+r.normal(0,5), 14, .25)
+            out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16),
+                          a+r.normal(0,5), 14, .25)
                     for _ in range(3)]
         self.stamp(out, BLOOD, 'hemorrhage', .015)
     def exudates(self, n, ring=None):
@@ -338,12 +351,14 @@ class MoreLesions(Lesions):
         q = self.d.c+r.normal(0,.35,2) if r.random()<.55 else self.clear(self.spots(20, 2.5, 4.5), 1.6)[0]
         for _ in range(int(r.integers(14,26))):
             k = r.uniform(-6,6)
-            pts,_ = _path(r, q+r.normal(0,.2,2), r.uniform(0,6.3), r.uniform(.3,.9), lambda t: k*t, 6., .05)
+            pts,_ = _path(r, q+r.normal(0,.2,2), r.uniform(0,6.3), r.uniform(.3,.9),
+                          lambda t: k*t, 6., .05)
             cv2.polylines(m, [_fix(self.g.px(pts))], False, 200, 1, cv2.LINE_AA, 4)
         self.im *= 1-(m/np.float32(255))[...,None]*np.array([.25,.55,.5], np.float32)
         self.masks['neovascularization'] = cv2.morphologyEx((m>60).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5,5)))>0
         if r.random()<.5:
-            boat = _blob(r, q+[0,r.uniform(.5,1.2)], r.uniform(.5,1.1), r.uniform(.2,.45), r.normal(0,12))
+            boat = _blob(r, q+[0,r.uniform(.5,1.2)], r.uniform(.5,1.1), r.uniform(.2,.45),
+                         r.normal(0,12))
             self.stamp([boat], BLOOD, 'hemorrhage', .03)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #14d5fa84
@@ -374,7 +389,8 @@ class Diseases(Retinopathy):
     def degeneration(self, s):
         "Paint drusen, and in some eyes atrophy, or a gray-green membrane with blood at its edge"
         r,kind = self.rng,self.rng.random()
-        self.stamp(_round(r, self.spots(14+int(50*s), .05, 1.9), .03, .11), DRUSEN, 'drusen', .02, .75)
+        self.stamp(_round(r, self.spots(14+int(50*s), .05, 1.9), .03, .11), DRUSEN, 'drusen',
+                   .02, .75)
         if kind<.3:
             w = r.uniform(.5,1.2)*(.6+.5*s)
             area = _blob(r, r.normal(0,.25,2), w, w*r.uniform(.7,1), r.uniform(0,180), 22, .14)
@@ -417,7 +433,8 @@ def check_labels(labels, # of an eye
     labels = tuple(k for k in LABELS if k in {one_of(o, LABELS, 'label') for o in labels})
     if 'normal' in labels and len(labels)>1:
         raise DataError(f"an eye that is normal has no other label: {', '.join(labels)}")
-    if grade is not None and not 0<=grade<=4: raise DataError(f"grade={grade}: the grades go from 0 to 4")
+    if grade is not None and not 0<=grade<=4:
+        raise DataError(f"grade={grade}: the grades go from 0 to 4")
     if grade and 'diabetic retinopathy' not in labels:
         raise DataError(f"grade={grade} needs the label 'diabetic retinopathy'")
     return labels
@@ -491,7 +508,8 @@ class FundusPhantom:
         "Make a left eye of a right one"
         w,flip = self.image.shape[1],lambda a: np.ascontiguousarray(a[:,::-1])
         self.image,self.field = flip(self.image),flip(self.field)
-        self.masks,self.vessels = [{k:flip(m) for k,m in d.items()} for d in (self.masks, self.vessels)]
+        self.masks,self.vessels = [{k:flip(m) for k,m in d.items()}
+                                   for d in (self.masks, self.vessels)]
         for k in ('disc','cup','fovea'):
             x0,y0,x1,y1 = getattr(self, k)
             setattr(self, k, (w-x1,y0,w-x0,y1))
@@ -513,14 +531,16 @@ class Retina(Diseases):
         self.fibers()
         disc,cup = self.disc()
         swollen = 1.3 if 'retinal vascular occlusion' in labels else 1.
-        vessels = self.vessels(vessel_trees(self.rng, self.p, angle, disc=self.d.c, swollen=swollen))
+        vessels = self.vessels(vessel_trees(self.rng, self.p, angle, disc=self.d.c,
+                                            swollen=swollen))
         if 'macular degeneration' in labels: self.degeneration(s)
         if 'macular edema' in labels: self.edema(s)
         if grade: self.retinopathy(grade, s)
         if 'retinal vascular occlusion' in labels: self.occlusion(s)
         if 'glaucoma' in labels: self.masks['cupping'] = cup
         c,r = self.g.px([0,0]),.75*self.g.s # the foveal pit is about 1.5 mm wide
-        return dict(vessels=vessels, disc=_box(disc), cup=_box(cup), fovea=tuple(int(o) for o in (*(c-r), *(c+r))))
+        return dict(vessels=vessels, disc=_box(disc), cup=_box(cup),
+                    fovea=tuple(int(o) for o in (*(c-r), *(c+r))))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #0b933e8b
 def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
@@ -542,7 +562,8 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     rng = np.random.default_rng([seed,patient,'LR'.index(eye),3])
     if labels is None: labels = draw_labels(np.random.default_rng([seed,patient,5]))
     labels = check_labels(labels, grade)
-    if grade is None: grade = int(rng.choice([1,2,3,4], p=[.3,.42,.16,.12])) if 'diabetic retinopathy' in labels else 0
+    if grade is None:
+        grade = int(rng.choice([1,2,3,4], p=[.3,.42,.16,.12])) if 'diabetic retinopathy' in labels else 0
     s,angle = float(np.clip(p.severity+rng.uniform(-.15,.15), .15, 1)),p.angle+rng.normal(0,3)
     haze = float(rng.uniform(.35,1)) if 'opacity' in labels else 0.
     e = Retina(p, Frame(size, v.cx, v.cy), rng, 'glaucoma' in labels)
@@ -551,8 +572,8 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     masks = {k:m&inside for k,m in sorted(e.masks.items()) if (m&inside).any()}
     im = develop(shoot(e.im, v, haze), v, inside)
     o = FundusPhantom(im, {k:int(k in labels) for k in LABELS}, grade, masks, field=inside,
-                      angles=dict(artery=angle, vein=angle-8), haze=haze, sex=p.sex, age=p.age, patient=patient,
-                      eye=eye, camera=v.camera, bits=v.bits, **truth)
+                      angles=dict(artery=angle, vein=angle-8), haze=haze, sex=p.sex, age=p.age,
+                      patient=patient, eye=eye, camera=v.camera, bits=v.bits, **truth)
     return o.mirror() if eye=='L' else o
 
 # %% ../../nbs/11_phantom.fundus.ipynb #d7b19d71
@@ -575,7 +596,8 @@ def encode_fundus(o:FundusPhantom, # from `phantom_fundus`
     "The file of a picture"
     bgr,n = np.ascontiguousarray(o.image[...,::-1]),len(o.image)
     jpeg = lambda q: cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, q])[1].tobytes()
-    if suffix.lower()=='.png': return _fill(cv2.imencode('.png', bgr)[1].tobytes(), int((11+3*o.bits)*n*n/8))
+    if suffix.lower()=='.png':
+        return _fill(cv2.imencode('.png', bgr)[1].tobytes(), int((11+3*o.bits)*n*n/8))
     if quality: return jpeg(quality)
     want,lo,hi = int(o.bits*(512/n)**.6*n*n/8),25,98 # a small picture needs more bits a pixel
     while hi-lo>1:
@@ -593,7 +615,8 @@ def save_fundus(o:FundusPhantom, # from `phantom_fundus`
     Path(image_path).write_bytes(encode_fundus(o, Path(image_path).suffix, quality))
     kinds = (('mask',o.masks), ('vessel',o.vessels))
     bits = {f'{kind}_{n}':np.packbits(m, axis=1) for kind,d in kinds for n,m in d.items()}
-    words = {k:getattr(o, k) for k in ('grade','disc','cup','fovea','haze','sex','age','patient','eye','camera','bits')}
+    words = {k:getattr(o, k) for k in ('grade','disc','cup','fovea','haze','sex','age','patient',
+                                       'eye','camera','bits')}
     np.savez_compressed(truth_path, **bits, **words, field=np.packbits(o.field, axis=1),
                         shape=np.array(o.image.shape[:2]), labels=np.array(list(o.labels.values())),
                         angles=np.array(list(o.angles.values())))
@@ -606,8 +629,10 @@ def _load(f, im):
     part = lambda kind: {k[len(kind)+1:]:bits(m) for k,m in z.items() if k.startswith(kind+'_')}
     boxes = {k:tuple(z[k].tolist()) for k in ('disc','cup','fovea')}
     words = {k:z[k].item() for k in ('grade','haze','sex','age','patient','eye','camera','bits')}
-    return FundusPhantom(im, dict(zip(LABELS, z['labels'].tolist())), masks=part('mask'), vessels=part('vessel'),
-        field=bits(z['field']), angles=dict(zip(('artery','vein'), z['angles'].tolist())), **boxes, **words)
+    return FundusPhantom(im, dict(zip(LABELS, z['labels'].tolist())), masks=part('mask'),
+        vessels=part('vessel'), field=bits(z['field']),
+                         angles=dict(zip(('artery','vein'), z['angles'].tolist())), **boxes,
+                         **words)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #4d2758b0
 def fundus_truth(image_path # a photograph that `save_fundus` wrote
@@ -616,6 +641,8 @@ def fundus_truth(image_path # a photograph that `save_fundus` wrote
     path = Path(image_path)
     files = [o/'truth'/f'{path.stem}.npz' for o in path.absolute().parents]
     if (f := next((f for f in files[:5] if f.exists()), None)) is None: return None
-    try: return _load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[...,::-1].copy())
+    try:
+        return _load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[...,::-1].copy())
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error, TypeError) as e:
-        raise DataError(f"the truth of {path.name} cannot be read ({e}): write the phantoms again") from None
+        raise DataError(f"the truth of {path.name} cannot be read ({e}): "
+                        "write the phantoms again") from None

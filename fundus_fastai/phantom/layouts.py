@@ -49,8 +49,10 @@ def people(rng, # numpy random generator
             labels = (sick,)
             if sick!='diabetic retinopathy': g = None
             elif g>=2 and rng.random()<.35: labels += ('macular edema',)
-            if sick!='normal' and rng.random()<second: labels = tuple(dict.fromkeys((*labels, 'opacity')))
-            rows.append(dict(patient=10_000*seed+k+1, eye=e, labels=labels, grade=g, sex=None, split=None, photo=1))
+            if sick!='normal' and rng.random()<second:
+                labels = tuple(dict.fromkeys((*labels, 'opacity')))
+            rows.append(dict(patient=10_000*seed+k+1, eye=e, labels=labels, grade=g, sex=None,
+                             split=None, photo=1))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #03567b68
@@ -60,7 +62,8 @@ def by_grade(*grades # shares of the grades 0 to 4
     return {('diabetic retinopathy',i) if i else ('normal',0): v for i,v in enumerate(grades)}
 
 # %% ../../nbs/12_phantom.layouts.ipynb #892f0f28
-VIETAI_SHARES = dict(zip(LABELS, (.294,.145,.115,.099,.11,.084,.153))) # 2020, by the counts of its labels
+# 2020, by the counts of its labels
+VIETAI_SHARES = dict(zip(LABELS, (.294,.145,.115,.099,.11,.084,.153)))
 
 class Layout:
     "How a data set lies on disk: the plan of its eyes, the tables that tell of them, and what lies beside an image"
@@ -114,17 +117,20 @@ class IDRiD(Layout):
         df = people(rng, n, seed, by_grade(134,20,136,74,49), eyes=1, second=.05)
         return df.assign(path=[f'Imagenes/Imagenes/IDRiD_{i+1:03d}.jpg' for i in range(len(df))])
     def tables(self, to, df):
-        self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}), to/'idrid_labels.csv')
+        self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}),
+                 to/'idrid_labels.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #cb84dc6f
 class Messidor2(Layout):
     "Images in one folder, adjudicated grades in `messidor_data.csv`, pairs of eyes in `messidor-2.csv`"
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, by_grade(1017,270,347,75,35), second=.05)
-        name = [f'20051{p%1000:03d}_{p}_{"LR".index(e)}100_PP.png' for p,e in zip(df.patient, df.eye)]
+        name = [f'20051{p%1000:03d}_{p}_{"LR".index(e)}100_PP.png'
+                for p,e in zip(df.patient, df.eye)]
         return df.assign(path=[f'IMAGES/{o}' for o in name])
     def tables(self, to, df):
-        df = df.assign(image_id=df.path.map(os.path.basename), bad=[i%50==7 for i in range(len(df))])
+        df = df.assign(image_id=df.path.map(os.path.basename),
+                       bad=[i%50==7 for i in range(len(df))])
         seen = pd.DataFrame({'image_id':df.image_id,
             'adjudicated_dr_grade':df.grade.mask(df.bad).astype('Int64'),
             'adjudicated_dme':df['macular edema'].mask(df.bad).astype('Int64'),
@@ -136,8 +142,8 @@ class Messidor2(Layout):
 # %% ../../nbs/12_phantom.layouts.ipynb #88a82c3b
 RFMID_CODES = ('DR ARMD MH DN MYA BRVO TSLN ERM LS MS CSR ODC CRVO TV AH ODP ODE ST AION PT RT RS CRS EDN RPEC MHL '
                'RP CWS CB ODPM PRH MNF HR CRAO TD CME PTCR CF VH MCA VS BRAO PLQ HPED CL').split()
-_rfmid = {'diabetic retinopathy':'DR', 'macular degeneration':'ARMD', 'opacity':'MH', 'glaucoma':'ODC',
-          'macular edema':'CME', 'retinal vascular occlusion':'BRVO'}
+_rfmid = {'diabetic retinopathy':'DR', 'macular degeneration':'ARMD', 'opacity':'MH',
+          'glaucoma':'ODC', 'macular edema':'CME', 'retinal vascular occlusion':'BRVO'}
 _rfmid_parts = {'train':('Training_Set','Training'), 'valid':('Evaluation_Set','Validation'),
                 'test':('Test_Set','Testing')}
 
@@ -155,15 +161,17 @@ class RFMiD(Layout):
     def tables(self, to, df):
         for s,(top,word) in _rfmid_parts.items():
             one = df[df.split==s]
-            codes = one[list(_rfmid)].rename(columns=_rfmid).reindex(columns=RFMID_CODES, fill_value=0)
+            codes = one[list(_rfmid)].rename(columns=_rfmid).reindex(columns=RFMID_CODES,
+                                                                     fill_value=0)
             head = pd.DataFrame({'ID':one.number, 'Disease_Risk':1-one.normal})
             self.csv(pd.concat([head, codes], axis=1), to/top/top/f'RFMiD_{word}_Labels.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #dd494b26
 _stages = {1:'mild nonproliferative retinopathy', 2:'moderate non proliferative retinopathy',
            3:'severe nonproliferative retinopathy', 4:'proliferative diabetic retinopathy'}
-_letters = {**dict.fromkeys(_stages.values(), 'D'), 'glaucoma':'G', 'suspected glaucoma':'G', 'cataract':'C',
-            'dry age-related macular degeneration':'A', 'wet age-related macular degeneration':'A'}
+_letters = {**dict.fromkeys(_stages.values(), 'D'), 'glaucoma':'G', 'suspected glaucoma':'G',
+            'cataract':'C', 'dry age-related macular degeneration':'A',
+            'wet age-related macular degeneration':'A'}
 
 # %% ../../nbs/12_phantom.layouts.ipynb #488b505a
 def clerk(row, # of the table of the truth
@@ -193,28 +201,31 @@ class ODIR(Layout):
         return df.assign(path=[f'preprocessed_images/{o}.jpg' for o in self.sides(df)])
     def letters(self, words):
         "N D G C A H M O of a patient from the words on both eyes"
-        said = {o for w in words for o in w.replace('，', ',').split(',')} - {'lens dust','normal fundus'}
+        said = {o for w in words for o in w.replace('，', ',').split(',')} - {'lens dust',
+                                                                             'normal fundus'}
         found = {_letters.get(o, 'O') for o in said} or {'N'}
         return {k:int(k in found) for k in 'NDGCAHMO'}
     def tables(self, to, df):
         df = df.sort_values(['patient','eye']).reset_index(drop=True)
         draw = lambda o: np.random.default_rng([o['patient'], 'LR'.index(o['eye']), 7])
-        df = df.assign(words=[clerk(o, draw(o)) for o in df.to_dict('records')], filename=df.path.map(os.path.basename))
+        df = df.assign(words=[clerk(o, draw(o)) for o in df.to_dict('records')],
+                       filename=df.path.map(os.path.basename))
         rows = []
         for i,(p,g) in enumerate(df.groupby('patient')):
             w,own = dict(zip(g.eye, g.words)), self.letters(g.words)
             for o in g.itertuples():
                 eye = [k for k,v in self.letters([o.words]).items() if v]
-                rows.append({'ID':p, 'Patient Age':1 if i%80==40 else round(o.age), 'Patient Sex':o.sex.title(),
-                    'Left-Fundus':f'{p}_left.jpg', 'Right-Fundus':f'{p}_right.jpg',
-                    'Left-Diagnostic Keywords':w['L'], 'Right-Diagnostic Keywords':w['R'], **own,
+                rows.append({'ID':p, 'Patient Age':1 if i%80==40 else round(o.age),
+                    'Patient Sex':o.sex.title(), 'Left-Fundus':f'{p}_left.jpg',
+                    'Right-Fundus':f'{p}_right.jpg', 'Left-Diagnostic Keywords':w['L'],
+                    'Right-Diagnostic Keywords':w['R'], **own,
                     'filepath':f'../input/{o.filename}', 'labels':str(eye[:1]),
-                    'target':str([int(k==eye[0]) for k in own]), 'filename':o.filename})
+                             'target':str([int(k==eye[0]) for k in own]), 'filename':o.filename})
         self.csv(pd.DataFrame(rows), to/'full_df.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #f4f34b6d
-_diaret = {'hardexudates':'hard_exudate', 'softexudates':'cotton_wool_spot', 'hemorrhages':'hemorrhage',
-           'redsmalldots':'microaneurysm'}
+_diaret = {'hardexudates':'hard_exudate', 'softexudates':'cotton_wool_spot',
+           'hemorrhages':'hemorrhage', 'redsmalldots':'microaneurysm'}
 
 def agreement(mask, # bool [H,W]: the lesions
               rng, # numpy random generator
@@ -225,7 +236,8 @@ def agreement(mask, # bool [H,W]: the lesions
     votes = np.zeros(mask.shape, np.float32)
     for k in range(experts):
         seen = (rng.random(n)>.125)[parts] & (parts>0)
-        votes += cv2.dilate(seen.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2*k+3,2*k+3)))
+        votes += cv2.dilate(seen.astype(np.uint8),
+                            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2*k+3,2*k+3)))
     return np.round(votes*255/experts).astype(np.uint8)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #dcd3620f
@@ -234,7 +246,8 @@ class DiaretDB1(Layout):
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, by_grade(5,20,40,14,10), eyes=1, second=0)
         df['split'] = ['train' if i%3==0 else 'test' for i in range(len(df))]
-        return df.assign(path=[f'resources/images/ddb1_fundusimages/image{i+1:03d}.png' for i in range(len(df))])
+        return df.assign(path=[f'resources/images/ddb1_fundusimages/image{i+1:03d}.png'
+                               for i in range(len(df))])
     def beside(self, to, row, o):
         rng,none = np.random.default_rng([row.patient, 11]),np.zeros(o.image.shape[:2], bool)
         for kind,lesion in _diaret.items():
@@ -256,14 +269,15 @@ class PAPILA(Layout):
         for p,kind in enumerate(kinds, 10_000*seed+1):
             for e,side in (('R','OD'),('L','OS')):
                 big = kind=='glaucoma' or (kind=='suspect' and rng.random()<.5)
-                rows.append(dict(patient=p, eye=e, labels=('glaucoma' if big else 'normal',), grade=None, sex=None,
-                                 split=None, photo=1, kind=kind, path=f'FundusImages/RET{p:03d}{side}.jpg'))
+                rows.append(dict(patient=p, eye=e, labels=('glaucoma' if big else 'normal',),
+                                 grade=None, sex=None, split=None, photo=1, kind=kind,
+                                 path=f'FundusImages/RET{p:03d}{side}.jpg'))
         return pd.DataFrame(rows)
     def tables(self, to, df):
         for s,e in (('od','R'),('os','L')):
             one = df[df.eye==e]
-            t = pd.DataFrame({'ID':[f'#{p:03d}' for p in one.patient], 'Age':one.age.round().astype(int),
-                'Gender':one.sex.eq('female').astype(int),
+            t = pd.DataFrame({'ID':[f'#{p:03d}' for p in one.patient],
+                'Age':one.age.round().astype(int), 'Gender':one.sex.eq('female').astype(int),
                 'Diagnosis':one.kind.map({'healthy':0,'glaucoma':1,'suspect':2})})
             t = pd.concat([pd.DataFrame([dict.fromkeys(t, '')]), t])
             self.csv(t, to/f'ClinicalData/patient_data_{s}.csv')
@@ -277,12 +291,15 @@ class UKB(Layout):
         df['sex'] = df.patient.map(sexes)
         turn = df.drop_duplicates('patient').groupby('sex').cumcount().set_axis(df.patient.unique())
         df['split'] = df.patient.map(turn%5==4).map({True:'valid', False:'train'})
-        name = [f"{1_000_000+p}_{21015 if e=='L' else 21016}_0_0.png" for p,e in zip(df.patient, df.eye)]
-        return df.assign(path=[f"{'val' if s=='valid' else s}/{x}/{f}" for s,x,f in zip(df.split, df.sex, name)])
+        name = [f"{1_000_000+p}_{21015 if e=='L' else 21016}_0_0.png"
+                for p,e in zip(df.patient, df.eye)]
+        return df.assign(path=[f"{'val' if s=='valid' else s}/{x}/{f}"
+                               for s,x,f in zip(df.split, df.sex, name)])
 
 # %% ../../nbs/12_phantom.layouts.ipynb #66c2d83f
-LAYOUTS = dict(vietai2020=VietAI(), eyepacs=EyePACS(), aptos2019=APTOS(), odir5k=ODIR(), messidor2=Messidor2(),
-               idrid=IDRiD(), rfmid=RFMiD(), papila=PAPILA(), diaretdb1=DiaretDB1(), ukb=UKB())
+LAYOUTS = dict(vietai2020=VietAI(), eyepacs=EyePACS(), aptos2019=APTOS(), odir5k=ODIR(),
+               messidor2=Messidor2(), idrid=IDRiD(), rfmid=RFMiD(), papila=PAPILA(),
+               diaretdb1=DiaretDB1(), ukb=UKB())
 LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 
 # %% ../../nbs/12_phantom.layouts.ipynb #df429ff5
@@ -295,8 +312,8 @@ def draw_eye(to, # folder of the set
             )->dict: # what the table of the truth needs
     "Draw one row of a plan and write it with its truth"
     grade = None if pd.isna(row.grade) else int(row.grade)
-    o = phantom_fundus(labels=row.labels, seed=seed, patient=row.patient, eye=row.eye, photo=row.photo, grade=grade,
-                       sex=row.sex, size=size)
+    o = phantom_fundus(labels=row.labels, seed=seed, patient=row.patient, eye=row.eye,
+                       photo=row.photo, grade=grade, sex=row.sex, size=size)
     path = to/row.path
     truth = to/getattr(row, 'truth', 'truth')/f'{path.stem}.npz'
     for f in (path, truth): f.parent.mkdir(parents=True, exist_ok=True)
@@ -304,8 +321,9 @@ def draw_eye(to, # folder of the set
     layout.beside(to, row, o)
     pixels = {k:int(o.masks[k].sum()) if k in o.masks else 0 for k in LESIONS}
     labels = {k:int(o.labels[k]) for k in LABELS}
-    return dict(path=row.path, patient=row.patient, eye=row.eye, split=row.split, **labels, grade=int(o.grade),
-                sex=o.sex, age=round(float(o.age), 1), camera=o.camera, **pixels)
+    return dict(path=row.path, patient=row.patient, eye=row.eye, split=row.split, **labels,
+                grade=int(o.grade), sex=o.sex, age=round(float(o.age), 1), camera=o.camera,
+                **pixels)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #54f345bc
 def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
@@ -317,16 +335,20 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
                 )->pd.DataFrame: # a row an image: where it is, whose, what was drawn, pixels of each lesion
     "Write drawn eyes as the data set `name` has them; raises `DataError` if `to` holds something else"
     layout = LAYOUTS[one_of(name, LAYOUTS, 'layout')]
-    if not 8<=patients<=9_999: raise DataError(f"patients={patients}: between 8 and 9999 are needed")
+    if not 8<=patients<=9_999:
+        raise DataError(f"patients={patients}: between 8 and 9999 are needed")
     if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
     if not 64<=size<=4096: raise DataError(f"size={size}: the longer side has 64 to 4096 pixels")
     to = Path(to).expanduser()
-    want = dict(source='phantom', name=name, patients=patients, seed=seed, size=size, recipe=LAYOUT_RECIPE)
+    want = dict(source='phantom', name=name, patients=patients, seed=seed, size=size,
+                recipe=LAYOUT_RECIPE)
     if phantoms_there(to, want): return phantom_table(to)
     with whole_dir(to) as tmp:
         rows = layout.plan(np.random.default_rng([seed, patients, *name.encode()]), patients, seed)
-        df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size), rows.itertuples(), tmp)
+        df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size),
+                      rows.itertuples(), tmp)
         extra = rows[[o for o in rows if o not in df and o not in ('labels','photo','truth')]]
         layout.tables(tmp, df.join(extra))
-        write_json(tmp/'PROVENANCE.json', dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
+        write_json(tmp/'PROVENANCE.json',
+                   dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
     return phantom_table(to)

@@ -23,9 +23,9 @@ from ..core import DataError, one_of, progress, read_json, whole_dir, write_json
 CLASSES = ['CNV', 'DME', 'DRUSEN', 'NORMAL']
 LESIONS = ['cnv', 'cyst', 'drusen', 'exudate', 'subretinal_fluid', 'subrpe_fluid']
 # thickness in um, share of it in the pit, brightness
-STACK = {'rnfl':(30,.05,150), 'gcl':(84,.05,92), 'inl':(38,.12,58), 'opl':(28,.3,90), 'onl':(72,1.35,44),
-         'elm':(7,1,70), 'is':(20,1.1,48), 'ez':(17,1,172), 'os':(20,1.4,78), 'srf':(0,1,5), 'shrm':(0,1,135),
-         'rpe':(26,1,212), 'sub':(0,1,100), 'bm':(5,1,175)}
+STACK = {'rnfl':(30,.05,150), 'gcl':(84,.05,92), 'inl':(38,.12,58), 'opl':(28,.3,90),
+         'onl':(72,1.35,44), 'elm':(7,1,70), 'is':(20,1.1,48), 'ez':(17,1,172), 'os':(20,1.4,78),
+         'srf':(0,1,5), 'shrm':(0,1,135), 'rpe':(26,1,212), 'sub':(0,1,100), 'bm':(5,1,175)}
 
 # %% ../../nbs/10_phantom.oct.ipynb #80997b4a
 UM = 3.87,11.7 # micrometers per pixel at 496 rows: axial, lateral
@@ -56,9 +56,10 @@ def _patient(seed:int, patient:int)->SimpleNamespace:
     rng = np.random.default_rng([seed, patient, 0, 0]); u = rng.uniform
     thick = u(.82,1.2) * rng.normal(1,.07,len(STACK)).clip(.8,1.25)
     shine = rng.normal(1,.08,len(STACK)).clip(.8,1.25)
-    return SimpleNamespace(eye='LR'[rng.integers(2)], thick=thick, shine=shine, pit_w=u(380,680), pit_d=u(.75,1),
-        disc=u(.4,1.1), tilt=u(-.05,.05), curve=u(-.5,8), fade=u(90,400), choroid=u(150,340), vessels=u(.2,.8),
-        streak=u(.02,.13), speckle=u(.04,.14), grain=u(.5,.8,2), severity=u(.2,1), spot=u(-1,1))
+    return SimpleNamespace(eye='LR'[rng.integers(2)], thick=thick, shine=shine, pit_w=u(380,680),
+        pit_d=u(.75,1), disc=u(.4,1.1), tilt=u(-.05,.05), curve=u(-.5,8), fade=u(90,400),
+        choroid=u(150,340), vessels=u(.2,.8), streak=u(.02,.13), speckle=u(.04,.14),
+                           grain=u(.5,.8,2), severity=u(.2,1), spot=u(-1,1))
 
 # %% ../../nbs/10_phantom.oct.ipynb #78b89325
 def _visit(seed:int, patient:int, scan:int)->SimpleNamespace:
@@ -66,9 +67,10 @@ def _visit(seed:int, patient:int, scan:int)->SimpleNamespace:
     rng = np.random.default_rng([seed, patient, scan, 1]); u = rng.uniform
     mean = u(33,57)
     shift = u(-60,85) if rng.random()<.5 else None
-    return SimpleNamespace(rng=rng, fovea=rng.normal(0,350), off=abs(rng.normal(0,330)), row=u(.43,.62),
-        tilt=rng.normal(0,.05), curve=rng.normal(0,1.5), floor=u(15,36), dots=u(.3,.6), mean=mean, std=mean*u(.8,1),
-        shift=shift, slope=rng.normal(0,.055), speckle=u(.8,1.3), vessels=rng.integers(2,8), edge=rng.random()<.12)
+    return SimpleNamespace(rng=rng, fovea=rng.normal(0,350), off=abs(rng.normal(0,330)),
+        row=u(.43,.62), tilt=rng.normal(0,.05), curve=rng.normal(0,1.5), floor=u(15,36),
+        dots=u(.3,.6), mean=mean, std=mean*u(.8,1), shift=shift, slope=rng.normal(0,.055),
+                           speckle=u(.8,1.3), vessels=rng.integers(2,8), edge=rng.random()<.12)
 
 # %% ../../nbs/10_phantom.oct.ipynb #534401f0
 def _thick(p, v, x)->dict:
@@ -88,7 +90,8 @@ def _healthy(p, v, x)->SimpleNamespace:
     for k,a,cell in (('rnfl',.16,260),('ez',.1,50),('os',.12,60),('rpe',.13,45)):
         val[k] = val[k]*(1+a*wobble(v.rng, x, cell))
     streak = p.streak*(wobble(v.rng, x, 40)+wobble(v.rng, x, 160))
-    return SimpleNamespace(x=x, th=th, val=val, streak=streak, blobs=[], shadows=[], spot=900*p.spot, ped=None)
+    return SimpleNamespace(x=x, th=th, val=val, streak=streak, blobs=[], shadows=[],
+                           spot=900*p.spot, ped=None)
 
 # %% ../../nbs/10_phantom.oct.ipynb #d481b547
 def _rows(e, p, v, h:int)->np.ndarray:
@@ -151,7 +154,8 @@ def _vessels(e, v):
     for _ in range(v.vessels):
         at = v.rng.uniform(300, 4500)*v.rng.choice([-1,1]); r = v.rng.uniform(12,32)
         if np.hypot(at, v.off) < 700: r *= .5
-        _blob(e, v.rng, 'vessel', at, 'rnfl', .7, r*1.7, r*.8, v.rng.uniform(10,70), v.rng.uniform(.1,.6))
+        _blob(e, v.rng, 'vessel', at, 'rnfl', .7, r*1.7, r*.8, v.rng.uniform(10,70),
+              v.rng.uniform(.1,.6))
 
 # %% ../../nbs/10_phantom.oct.ipynb #a8f9f682
 def _light(e, rows, h):
@@ -192,7 +196,8 @@ def speckle(rng, # numpy random generator
             grain=(.7,.7) # blur in pixels, lateral and axial
            )->np.ndarray: # [h,w] float32: logarithm of an energy with mean one
     "Draw the logarithm of a speckle field"
-    a = cv2.GaussianBlur(rng.standard_normal((h,w+61), dtype=np.float32), (5,5), grain[0], sigmaY=grain[1])
+    a = cv2.GaussianBlur(rng.standard_normal((h,w+61), dtype=np.float32), (5,5), grain[0],
+                         sigmaY=grain[1])
     a *= a
     e = a[:,:w]+a[:,61:]
     e *= 1/cv2.mean(e)[0]; e += 2e-3
@@ -243,7 +248,8 @@ def _detach(rng, e, c, w, s):
     if rng.random()>.55: return 0*e.x
     e.ped = 'subrpe_fluid' if rng.random()<.5 else 'cnv'
     e.val['sub'] = np.full_like(e.x, 10 if e.ped=='subrpe_fluid' else u(75,115))*(1+.12*wobble(rng,e.x,120))
-    up = (35+u(.2,1)*170*s)*dome(e.x, c+u(-.5,.5)*w, w*u(.7,1.3), u(.6,1.1))*(1+.06*wobble(rng,e.x,200))
+    up = (35+u(.2,1)*170*s)*dome(e.x, c+u(-.5,.5)*w, w*u(.7,1.3), u(.6,1.1))*(1+.06*wobble(rng,
+                                                                                           e.x,200))
     e.th['sub'] = e.th['sub']+up
     return up
 
@@ -349,7 +355,8 @@ class OctPhantom:
     def mask(self): return np.any([np.zeros(self.image.shape,bool), *self.masks.values()], axis=0)
 
 # %% ../../nbs/10_phantom.oct.ipynb #9b3647c4
-EDGES = dict(ilm=0, rnfl_gcl=1, ipl_inl=2, inl_opl=3, opl_onl=4, elm=5, ez=7, rpe=11, bruch=13, choroid=14)
+EDGES = dict(ilm=0, rnfl_gcl=1, ipl_inl=2, inl_opl=3, opl_onl=4, elm=5, ez=7, rpe=11, bruch=13,
+             choroid=14)
 
 # %% ../../nbs/10_phantom.oct.ipynb #abbc905e
 def _truth(e, p, rows, h, keep):
@@ -395,8 +402,10 @@ def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
                )->OctPhantom:
     "Draw an OCT B-scan and its truth, the same for the same arguments; raises `DataError` below 64 pixels"
     one_of(label, CLASSES, 'class'); h,w = size
-    if min(h,w)<64: raise DataError(f"size {size} is too small for a retina: use at least 64 pixels a side")
-    if severity is not None and not 0<=severity<=1: raise DataError(f"severity={severity}: it lies between 0 and 1")
+    if min(h,w)<64:
+        raise DataError(f"size {size} is too small for a retina: use at least 64 pixels a side")
+    if severity is not None and not 0<=severity<=1:
+        raise DataError(f"severity={severity}: it lies between 0 and 1")
     p,v = _patient(seed, patient),_visit(seed, patient, scan)
     e,s = _eye(label, p, v, seed, patient, scan, severity, size)
     rows = _rows(e, p, v, h); off,keep = _inside(v, h, w)
@@ -404,7 +413,8 @@ def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
     im = _display(_tissue(e, p, v, rows, h), p, v, keep)
     if v.edge: im[:, -max(1,w//90):] = 0
     im[keep==0] = 255
-    return OctPhantom(np.clip(im,0,255).astype(np.uint8), label, *_truth(e, p, rows, h, keep), patient, p.eye, s)
+    return OctPhantom(np.clip(im,0,255).astype(np.uint8), label, *_truth(e, p, rows, h, keep),
+                      patient, p.eye, s)
 
 # %% ../../nbs/10_phantom.oct.ipynb #4b8673e2
 RECIPE = 1 # raised when the same seed draws another picture
@@ -427,7 +437,8 @@ def _patients(patients, seed, scans, mixed, wide):
 def _publish(df, leak, seed):
     "Add `split` and `path` as the published set has them"
     rng = np.random.default_rng([seed, 0, 6]); df['split'] = 'train'
-    four = rng.permutation(df.four.unique()); a,b = max(1, round(.3*len(four))), max(1, round(.05*len(four)))
+    four = rng.permutation(df.four.unique())
+    a,b = max(1, round(.3*len(four))), max(1, round(.05*len(four)))
     deal = dict(test=four[:a], valid=four[a:a+b] if len(four)>a+b else [])
     for s,fours in deal.items():
         ps = df.patient[df.four.isin(fours)].unique()
@@ -436,7 +447,8 @@ def _publish(df, leak, seed):
             i = df.index[df.patient==p]
             df.loc[i[:max(1,len(i)//2)] if p in leaky else i, 'split'] = s
     df['n'] = df.groupby(['label','patient']).cumcount()+1
-    df['path'] = [f'OCT2017/{SPLITS[o.split]}/{o.label}/{o.label}-{o.patient}-{o.n}.jpeg' for o in df.itertuples()]
+    df['path'] = [f'OCT2017/{SPLITS[o.split]}/{o.label}/{o.label}-{o.patient}-{o.n}.jpeg'
+                  for o in df.itertuples()]
     return df
 
 # %% ../../nbs/10_phantom.oct.ipynb #8a37aad8
@@ -444,16 +456,20 @@ def _save_truth(o:OctPhantom, path):
     "Write masks and layers to `path`, an npz of a few kilobytes"
     masks = {f'mask_{n}':np.packbits(m, axis=1) for n,m in o.masks.items()}
     rows = np.round(16*np.clip(np.stack(list(o.layers.values())), 0, 4095)).astype(np.uint16)
-    np.savez_compressed(path, **masks, layers=rows, names=np.array(list(o.layers)), shape=np.array(o.image.shape),
-                        label=o.label, patient=o.patient, eye=o.eye, severity=o.severity)
+    np.savez_compressed(path, **masks, layers=rows, names=np.array(list(o.layers)),
+                        shape=np.array(o.image.shape), label=o.label, patient=o.patient,
+                        eye=o.eye, severity=o.severity)
 
 # %% ../../nbs/10_phantom.oct.ipynb #3547677d
 def _load_truth(f, im)->OctPhantom:
     "The truth in the npz file `f`, for the picture `im`"
     with np.load(f, allow_pickle=False) as z: z = {k:z[k] for k in z.files}
-    w = int(z['shape'][1]); layers = dict(zip(z['names'].tolist(), z['layers'].astype(np.float32)/16))
-    masks = {k[5:]:np.unpackbits(m, axis=1, count=w).astype(bool) for k,m in z.items() if k.startswith('mask_')}
-    return OctPhantom(im, str(z['label']), masks, layers, int(z['patient']), str(z['eye']), float(z['severity']))
+    w = int(z['shape'][1])
+    layers = dict(zip(z['names'].tolist(), z['layers'].astype(np.float32)/16))
+    masks = {k[5:]:np.unpackbits(m, axis=1, count=w).astype(bool) for k,m in z.items()
+             if k.startswith('mask_')}
+    return OctPhantom(im, str(z['label']), masks, layers, int(z['patient']), str(z['eye']),
+                      float(z['severity']))
 
 # %% ../../nbs/10_phantom.oct.ipynb #8cab7940
 def _truth_file(path):
@@ -467,9 +483,12 @@ def oct_truth(image_path # a scan that `write_kermany` wrote
     "Read the truth that lies beside a phantom; raises `DataError` where it cannot be read"
     path = Path(image_path)
     if (f := _truth_file(path)) is None: return None
-    try: return _load_truth(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE))
+    try:
+        return _load_truth(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8),
+                                           cv2.IMREAD_GRAYSCALE))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error) as e:
-        raise DataError(f"the truth of {path.name} cannot be read ({e}): write the phantoms again") from None
+        raise DataError(f"the truth of {path.name} cannot be read ({e}): "
+                        "write the phantoms again") from None
 
 # %% ../../nbs/10_phantom.oct.ipynb #3c895bf9
 def _write_scan(to, row, seed, size):
@@ -502,22 +521,29 @@ def phantoms_there(to, # folder
     to = Path(to)
     if not to.exists() or (to.is_dir() and not any(to.iterdir())): return False
     note = to/'PROVENANCE.json'
-    if not note.is_file(): raise DataError(f"{to} exists and holds other things: choose another folder")
+    if not note.is_file():
+        raise DataError(f"{to} exists and holds other things: choose another folder")
     have = read_json(note)
     off = [f"{k} is {have.get(k)} there, {v} is wanted" for k,v in want.items() if have.get(k)!=v]
-    if off: raise DataError(f"{to} holds another data set ({'; '.join(off)}): choose another folder or delete it")
+    if off:
+        raise DataError(f"{to} holds another data set ({'; '.join(off)}): "
+                        "choose another folder or delete it")
     gone = [Path(p).name for p in phantom_table(to).path if not Path(p).exists()]
-    if gone: raise DataError(f"{to} is incomplete ({len(gone)} files are missing, such as {gone[0]}): delete it first")
+    if gone:
+        raise DataError(f"{to} is incomplete ({len(gone)} files are missing, "
+                        f"such as {gone[0]}): delete it first")
     return True
 
 # %% ../../nbs/10_phantom.oct.ipynb #784e9bac
 def _check(patients, seed, scans, shares):
     "Refuse numbers that make no data set"
     if not 8<=patients<=10_000:
-        raise DataError(f"patients={patients}: between 8 and 10000 are needed, two of each class at least")
+        raise DataError(f"patients={patients}: between 8 and 10000 are needed, "
+                        "two of each class at least")
     if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
     if not 2<=scans[0]<=scans[1]:
-        raise DataError(f"scans={scans}: give the least (2 or more) and the most scans of a patient")
+        raise DataError(f"scans={scans}: "
+                        "give the least (2 or more) and the most scans of a patient")
     for k,v in shares.items():
         if not 0<=v<=1: raise DataError(f"{k}={v}: a share lies between 0 and 1")
 
@@ -556,12 +582,13 @@ def write_kermany(to, # folder to make; reused if it holds just this
     "Write phantoms in the layout of Kermany's data set; raises `DataError` if `to` holds something else"
     shares = dict(leak=leak, mixed=mixed, wide=wide); _check(patients, seed, scans, shares)
     to = Path(to).expanduser()
-    want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed, scans=list(scans), **shares,
-                size=list(size), recipe=RECIPE)
+    want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
+                scans=list(scans), **shares, size=list(size), recipe=RECIPE)
     if phantoms_there(to, want): return phantom_table(to)
     with whole_dir(to) as tmp:
         _folders(tmp)
         plan = _publish(_patients(patients, seed, scans, mixed, wide), leak, seed)
         draw_all(lambda o: _write_scan(tmp, o, seed, size), plan.itertuples(), tmp)
-        write_json(tmp/'PROVENANCE.json', dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
+        write_json(tmp/'PROVENANCE.json',
+                   dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
     return phantom_table(to)

@@ -264,3 +264,13 @@ def test_real(test_data, name):
     got = {f'{os.path.basename(o.path_a)} {os.path.basename(o.path_b)}' for o in a.near_duplicates.itertuples()}
     assert got==REAL[name][1] and 'compared' not in ' '.join(a.summary.remark)
     if name!='odir5k': assert len(a.exact_duplicates)==8
+
+def test_labels_that_nobody_knows(sets):
+    "0/1 columns with missing values, as of eyes that only have a remark about the picture"
+    df = sets['fundus'][:12].copy(); df.attrs = sets['fundus'].attrs
+    labels = list(df.attrs['labels'])
+    df[labels] = df[labels].astype('Int64')
+    df.loc[df.index[:3], labels] = pd.NA
+    a = audit(pd.concat([df, df[:4]]), labels=labels, shortcuts=False)
+    pairs = a.exact_duplicates
+    assert len(pairs)==4 and pairs.label_a.isna().sum()==3 and not len(a.conflicts)
