@@ -296,7 +296,8 @@ def explain(run:str, # run folder
     files,bad = _images(images, learn)
     out = fresh_dir(out or Path(run)/'maps', force or resume)
     if isinstance(fill, str) and fill not in ('mean','zero','blur'): fill = number(fill, 'fill')
-    t = explain_images(learn, files, out, window, stride, fill, bs, method, resume)
+    how = dict(window=window, stride=stride, fill=fill, bs=bs, method=method)
+    t = explain_images(learn, files, out, resume=resume, **how)
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
     _after(bad)
 

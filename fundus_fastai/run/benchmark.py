@@ -194,7 +194,8 @@ def _inputs(learn, paths):
 def _areas(learn, x, maps, used, steps):
     "Deletion and insertion areas by method and image: a table"
     def one(k, i, m):
-        d,a = (curve_area(f(learn, x[i], m, used.output[i], steps)) for f in (deletion_curve,insertion_curve))
+        how = dict(target=used.output[i], steps=steps)
+        d,a = (curve_area(f(learn, x[i], m, **how)) for f in (deletion_curve,insertion_curve))
         return dict(method=k, image=i, deletion=d, insertion=a)
     todo = [(k, i, m) for k,ms in maps.items() for i,m in enumerate(ms)]
     return pd.DataFrame([one(*o) for o in progress(todo, 'taking away and putting back')])
@@ -210,7 +211,7 @@ def _broken(learn, x, used, ways, n, seed, within=None):
         for c,g in some.groupby('output', sort=False):
             f = None if within is None else within[g.index]
             own = o|({'inside':f} if 'inside' in o else {}) # the twin knows no files to find the field in
-            t = randomization_test(learn, x[g.index], m, c, 2, seed, within=f, **own)
+            t = randomization_test(learn, x[g.index], m, target=c, stages=2, seed=seed, within=f, **own)
             rows += [dict(method=k, image=i, broken=v) for i,v in zip(g.index, t.attrs['signed'][-1])]
     return pd.DataFrame(rows)
 
@@ -230,9 +231,9 @@ def _measured(learn, used, truth, images, maps, ways, steps, broken, seed, withi
 # %% ../../nbs/65_run.benchmark.ipynb #df1ac9d9
 def _told(g, rows, method, patient, measure, n_boot):
     "One measure of one method: number of images, mean, and difference to the center"
-    d = difference_to(rows, method, 'center', patient, measure, n_boot)
+    d = difference_to(rows, method, 'center', patient=patient, measure=measure, n_boot=n_boot)
     return dict(method=method, measure=measure, n=int(g[measure].notna().sum()), estimate=mean_by_patient(g[measure],
-                g.patient, n_boot), minus_center=d)
+                g.patient, n_boot=n_boot), minus_center=d)
 
 # %% ../../nbs/65_run.benchmark.ipynb #df1ac001
 def summarize(rows, # one a method and image: method, image, patient, class, and measures

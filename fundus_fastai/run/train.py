@@ -98,7 +98,7 @@ def publish_run(out, # folder
     s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out, workers,
                   operating=config.get('operating'), valid=valid, **meta)
     if maps: say(f"occluding up to {maps} images")
-    sections = [map_section(learn, s.preds, df.attrs['root'], maps)[0]] if maps else []
+    sections = [map_section(learn, s.preds, df.attrs['root'], n=maps)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections)
     return s
 

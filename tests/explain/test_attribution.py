@@ -6,6 +6,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.vision.all import ImageBlock, Normalize, Resize, imagenet_stats
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, EyeError, ModelError
@@ -79,8 +80,8 @@ def test_hue_is_held():
     I = torch.full((1,3,12,16), .4); I[0,1,3,4] = .2
     mean,std = torch.tensor([.5,.4,.3]),torch.tensor([.2,.2,.2])
     x = (I-mean.view(1,3,1,1))/std.view(1,3,1,1)
-    assert evidence(n, x, 'hue_gradient', 0, norm=(mean,std)).map.abs().max()<1e-5
-    assert evidence(n, x, 'input_gradient', 0).map[0,0,3,4].abs()>.1
+    assert evidence(n, x, 'hue_gradient', target=0, norm=(mean,std)).map.abs().max()<1e-5
+    assert evidence(n, x, 'input_gradient', target=0).map[0,0,3,4].abs()>.1
 
 class Keyhole(nn.Module):
     def forward(self, x): s = x[:,:,8:16,20:28].mean((1,2,3)); return torch.stack([s,-s], 1)
@@ -104,7 +105,7 @@ def test_nothing_is_left_behind(method):
     n.bn1.eval(); n.conv1.requires_grad_(False)
     modes,asks = [m.training for m in n.modules()],[p.requires_grad for p in n.parameters()]
     before = {k:v.clone() for k,v in n.state_dict().items()}
-    with torch.inference_mode(): e = evidence(n, x, method, 1, **OPTIONS.get(method, {}))
+    with torch.inference_mode(): e = evidence(n, x, method, target=1, **OPTIONS.get(method, {}))
     assert e.map.shape==(1,1,64,64) and e.baseline.shape==(1,1) and e.classes==['1'] and e.map.isfinite().all()
     assert [m.training for m in n.modules()]==modes and [p.requires_grad for p in n.parameters()]==asks
     assert all(p.grad is None for p in n.parameters()) and torch.is_grad_enabled()
@@ -132,7 +133,7 @@ def test_through_a_learner(tmp_path):
         assert a.map.shape==(4,2,64,64) and a.classes==['a','b']
         b = evidence(learn, x, m, **OPTIONS.get(m, {}))
         assert torch.allclose(a.map, b.map, atol=1e-5) and a.output==b.output=='logit' and type(a)==type(b)
-    mean,std = attribution._norm(learn, 3)
+    mean,std = attribution.norm_of(learn, 3)
     assert torch.allclose(mean, torch.tensor(imagenet_stats[0])) and torch.allclose(std, torch.tensor(imagenet_stats[1]))
 
 def test_bad_input():
@@ -148,7 +149,7 @@ def test_bad_input():
     with pytest.raises(DataError, match='each of 3 channels'): evidence(n, x, 'hue_gradient', norm=([.5]*2,[.5]*2))
     with pytest.raises(DataError, match='each of 3 channels'): evidence(n, x, 'hue_gradient', norm=.5)
     with pytest.raises(DataError, match='NaN'): evidence(n, x*np.nan, 'grad_cam')
-    with pytest.raises(DataError, match='class 3'): evidence(n, x, 'grad_cam', 3)
+    with pytest.raises(DataError, match='class 3'): evidence(n, x, 'grad_cam', target=3)
     with pytest.raises(ModelError, match='no gradient'): evidence(nn.Sequential(Stops()), x, 'input_gradient')
     with pytest.raises(ModelError, match='nothing to look at'): last_map(nn.Sequential(nn.Flatten(), nn.Linear(3*64*64, 2)), x)
 
@@ -180,7 +181,7 @@ def side(arch): return ZOO[arch].get('img_size', 64)
 def test_every_method_explains_every_net(arch):
     n,x = net(arch, **ZOO[arch]),torch.randn(2,3,side(arch),side(arch))
     for m in METHODS:
-        e = evidence(n, x, m, [0,2], **OPTIONS.get(m, {}), **(dict(progress=False) if m=='occlusion' else {}))
+        e = evidence(n, x, m, target=[0,2], **OPTIONS.get(m, {}), **(dict(progress=False) if m=='occlusion' else {}))
         assert e.map.shape==(2,2,*x.shape[2:]) and e.map.isfinite().all() and e.classes==['0','2'], m
         assert (e.map.flatten(1).std(1)>0).all(), f'{m}: a map of nothing'
 
@@ -222,7 +223,7 @@ def test_a_class_token_is_traced_back_to_places():
     grid = lambda o: o[:,1:].transpose(1,2).reshape(2,48,4,4)
     cam = F.relu((grid(g[0]).mean((2,3), keepdim=True)*grid(a[0])).sum(1, keepdim=True))
     want = F.interpolate(cam, (64,64), mode='bilinear')[:,0].detach()
-    got = evidence(n, x, 'grad_cam', 2).map[:,0]
+    got = evidence(n, x, 'grad_cam', target=2).map[:,0]
     assert want.max()>0 and torch.allclose(got, want, atol=1e-4*float(want.max()))
     with pytest.raises(ModelError, match="no score depends on the map of layer 'norm'"): evidence(n, x, 'grad_cam', layer='norm')
     for layer in ('blocks.1.attn.k_norm','blocks.1.attn.qkv','head','fc_norm'):
@@ -293,7 +294,7 @@ def test_a_map_is_the_same_alone_and_in_a_batch(arch, method):
         alone = evidence(n, x[i], method, **o)
         assert torch.allclose(alone.map[0], whole.map[i], atol=1e-4*float(whole.map.abs().max())), (method, i)
         assert torch.allclose(alone.baseline[0], whole.baseline[i], atol=1e-4)
-    one = evidence(n, x, method, 1, **o)
+    one = evidence(n, x, method, target=1, **o)
     assert torch.allclose(one.map[:,0], whole.map[:,1], atol=1e-4*float(whole.map.abs().max())) # whichever classes are asked for
     assert torch.equal(evidence(n, x, method, **o).map, whole.map)
     assert torch.equal(torch.get_rng_state(), state) and (np.random.get_state()[1]==dice).all()
@@ -350,7 +351,7 @@ def test_all_methods_explain_what_occlusion_explains(table, answer, method):
     assert e.classes==om.classes==answer.outputs and e.output==UNIT[answer.kind.name]
     assert torch.allclose(e.baseline, om.baseline, atol=1e-4)
     x = torch.cat([b[0] for b in learn.dls.test_dl(table)])
-    norm = attribution._norm(learn, 3)
+    norm = attribution.norm_of(learn, 3)
     raw = evidence(learn.model, x, method, norm=norm, **o).map
     scale = torch.tensor(SCALE[answer.kind.name]).view(1,-1,1,1)
     assert torch.allclose(e.map, raw*scale, atol=1e-3*float((raw*scale).abs().max())) # years are 60 and a little
@@ -382,10 +383,10 @@ def test_occlusion_can_be_smoothed_and_told_where(table):
     a,b = (evidence(n, x, 'occlusion', inside=i, **o).map for i in ('field',None))
     assert a[:,:,:8].abs().max()==0 and b[:,:,:8].abs().max()>0
     where = evidence(n, x, 'occlusion', inside='field', **o).inside[:,None] # a blur does not reach beyond
-    assert torch.equal(evidence(n, x, 'occlusion', inside='field', smooth=2, **o).map, attribution._smoothed(a, 2)*where)
+    assert torch.equal(evidence(n, x, 'occlusion', inside='field', smooth=2, **o).map, torch.from_numpy(gaussian_filter(a.numpy(), (0,0,2,2)))*where)
 
 def test_compared_side_by_side(table):
     learn = learner(table, ANSWERS[0])
     x = next(iter(learn.dls.test_dl(table)))[0][:1]
-    axs = compare_methods(learn, x, 'age', ('occlusion','grad_cam'), options=dict(occlusion=dict(window=8, stride=8, inside='field')))
+    axs = compare_methods(learn, x, 'age', methods=('occlusion','grad_cam'), options=dict(occlusion=dict(window=8, stride=8, inside='field')))
     assert [a.get_title() for a in axs]==['occlusion','grad cam']

@@ -57,14 +57,14 @@ def test_curves_of_a_true_and_a_false_map():
     net,im = Sees(),torch.from_numpy(np.where(disc, 1., 0)).float()[None,None]
     d,i = {},{}
     for k,m in dict(true=disc*1., noise=uniform_map(im[0,0]), false=1.-disc).items():
-        dc,ic = (f(net, im, m, 0, steps=50, fill='zero') for f in (deletion_curve,insertion_curve))
+        dc,ic = (f(net, im, m, target=0, steps=50, fill='zero') for f in (deletion_curve,insertion_curve))
         assert len(dc[0])==51 and dc[1][0]==pytest.approx(ic[1][-1]) and dc[1][-1]==pytest.approx(ic[1][0])
         d[k],i[k] = curve_area(dc),curve_area(ic)
     assert d['true']<.1<.4<d['noise']<.6<.9<d['false'] and i['true']>.9>.6>i['noise']>.4>.1>i['false']
 
 def test_ties_have_no_favorite_corner():
     net,im = Sees(),torch.from_numpy(np.where(disc, 1., 0)).float()[None,None]
-    areas = [curve_area(deletion_curve(net, im, np.zeros((40,50)), 0, fill='zero', seed=s)) for s in range(8)]
+    areas = [curve_area(deletion_curve(net, im, np.zeros((40,50)), target=0, fill='zero', seed=s)) for s in range(8)]
     assert all(.42<a<.58 for a in areas) and len(set(areas))>1
 
 def small():
@@ -75,12 +75,12 @@ def test_a_broken_net_draws_another_map_and_edges_do_not():
     net,im = small().eval(),torch.randn(2,1,40,50)
     before = {k:v.clone() for k,v in net.state_dict().items()}
     state = torch.get_rng_state()
-    fell = randomization_test(net, im, 'input_gradient', 0, keep=True)
-    stays = randomization_test(net, im, lambda n, x, k: np.stack([edge_map(o) for o in x]), 0)
+    fell = randomization_test(net, im, 'input_gradient', target=0, keep=True)
+    stays = randomization_test(net, im, lambda n, x, k: np.stack([edge_map(o) for o in x]), target=0)
     assert fell.signed.iloc[0]==1 and fell.signed.iloc[1:].abs().max()<.9 and (stays.signed==1).all()
     assert fell.layers.tolist()==[0,1,2,3] and len(fell.attrs['maps'])==4 and fell.stage.iloc[1]=='6'
     assert all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and torch.equal(torch.get_rng_state(), state)
-    pd.testing.assert_frame_equal(fell, randomization_test(net, im, 'input_gradient', 0))
+    pd.testing.assert_frame_equal(fell, randomization_test(net, im, 'input_gradient', target=0))
     assert np.allclose(np.mean(fell.attrs['signed'], 1), fell.signed) and np.shape(fell.attrs['signed'])==(4,2)
 
 def test_intervals_hold_the_truth():
@@ -88,7 +88,7 @@ def test_intervals_hold_the_truth():
     rng,hits,narrow = np.random.default_rng(0),0,0
     for i in range(60):
         v = (rng.normal(.5, .2, 40)[:,None]+rng.normal(0, .05, (40,5))).ravel()
-        e = mean_by_patient(v, np.arange(200)//5, n=300, seed=i); f = mean_by_patient(v, np.arange(200), n=300, seed=i)
+        e = mean_by_patient(v, np.arange(200)//5, n_boot=300, seed=i); f = mean_by_patient(v, np.arange(200), n_boot=300, seed=i)
         hits += e.low<.5<e.high; narrow += f.low<.5<f.high
     assert hits>=52 and narrow<52
 
@@ -97,22 +97,22 @@ def test_table_and_difference():
     masks = [np.hypot(y-rng.integers(8, 32), x-rng.integers(8, 42))<5 for _ in range(30)]; masks[3] = disc&False
     maps = dict(good=[m+rng.normal(0, .3, m.shape) for m in masks], bad=[rng.normal(size=m.shape) for m in masks])
     rows,who = measure_maps(maps, masks, [m*1. for m in masks]),np.arange(30)//2
-    t = faithful_table(rows, who, n=200)
+    t = faithful_table(rows, who, n_boot=200)
     assert list(t.index)==['good','bad',*BASELINE_MAPS] and (t.n==29).all()
     assert t.loc['good','precision'].low>t.loc['bad','precision'].high
-    d = difference_to(rows, 'good', 'center', who, 'precision'); assert d.low>0
-    assert d.value==pytest.approx(-difference_to(rows, 'center', 'good', who, 'precision').value)
-    assert difference_to(rows, 'bad', 'uniform', who, 'precision').low<0<difference_to(rows, 'bad', 'uniform', who, 'precision').high
-    per = faithful_table(rows, who, np.where(np.arange(30)<10, 'a', 'b'), n=20)
+    d = difference_to(rows, 'good', 'center', patient=who, measure='precision'); assert d.low>0
+    assert d.value==pytest.approx(-difference_to(rows, 'center', 'good', patient=who, measure='precision').value)
+    assert difference_to(rows, 'bad', 'uniform', patient=who, measure='precision').low<0<difference_to(rows, 'bad', 'uniform', patient=who, measure='precision').high
+    per = faithful_table(rows, who, np.where(np.arange(30)<10, 'a', 'b'), n_boot=20)
     assert per.loc[('a','good'),'n']==9 and per.loc[('b','good'),'n']==20
 
 def test_bad_input():
     with pytest.raises(DataError, match='one size'): overlap(np.zeros((3,4)), disc)
     with pytest.raises(DataError, match='NaN'): overlap(np.full((40,50), np.nan), disc)
     with pytest.raises(DataError, match='1 maps of a for 2 masks'): measure_maps(dict(a=[disc*1.]), [disc,disc])
-    with pytest.raises(EyeError, match='did you mean good'): difference_to(measure_maps(dict(good=[disc*1.]), [disc]), 'god', 'good', [1])
-    with pytest.raises(DataError, match='one image and its map'): deletion_curve(Sees(), torch.zeros(2,1,40,50), disc, 0)
-    with pytest.raises(ModelError, match='begin anew'): randomization_test(nn.Flatten(), torch.zeros(1,1,4,4), 'rise', 0)
+    with pytest.raises(EyeError, match='did you mean good'): difference_to(measure_maps(dict(good=[disc*1.]), [disc]), 'god', 'good', patient=[1])
+    with pytest.raises(DataError, match='one image and its map'): deletion_curve(Sees(), torch.zeros(2,1,40,50), disc, target=0)
+    with pytest.raises(ModelError, match='begin anew'): randomization_test(nn.Flatten(), torch.zeros(1,1,4,4), 'rise', target=0)
     assert mean_by_patient([.1,.3], ['a','a']).method=='no interval: one patient'
 
 def test_few_patients_have_no_interval():
@@ -140,16 +140,16 @@ def test_curves_follow_the_answer_of_the_learner():
                         (NumberOutput(['a'], 60, 10), lambda y: 60+10*y[:,0])):
         learn = learner(answer, answer.n_out)
         with torch.no_grad(): want = float(read(learn.model(im))[0])
-        d,i = (f(learn, im, m, 'a', steps=4) for f in (deletion_curve,insertion_curve))
+        d,i = (f(learn, im, m, target='a', steps=4) for f in (deletion_curve,insertion_curve))
         assert d[1][0]==pytest.approx(want, abs=1e-4) and i[1][-1]==pytest.approx(want, abs=1e-4), answer.kind
 
 def test_the_broken_twin_keeps_the_normalization():
     from fundus_fastai.vision.outputs import ClassOutput
     from fundus_fastai.explain.attribution import evidence
     learn,im = learner(ClassOutput(['a','b']), 2),torch.randn(2,1,40,50)
-    df = randomization_test(learn, im, 'hue_gradient', 'b', stages=2, keep=True)
-    assert np.allclose(df.attrs['maps'][0], evidence(learn, im, 'hue_gradient', 'b').map[0,0], rtol=1e-3, atol=1e-9)
-    assert not np.allclose(df.attrs['maps'][0], evidence(learn.model, im, 'hue_gradient', 1).map[0,0], rtol=.5, atol=0)
+    df = randomization_test(learn, im, 'hue_gradient', target='b', stages=2, keep=True)
+    assert np.allclose(df.attrs['maps'][0], evidence(learn, im, 'hue_gradient', target='b').map[0,0], rtol=1e-3, atol=1e-9)
+    assert not np.allclose(df.attrs['maps'][0], evidence(learn.model, im, 'hue_gradient', target=1).map[0,0], rtol=.5, atol=0)
 
 def test_only_the_field_counts():
     "A map that knows the field and nothing else is worth what chance is, and breaking a net is judged there too"
@@ -165,5 +165,5 @@ def test_only_the_field_counts():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     def half_blank(net, x, k): return np.stack([np.random.default_rng(int(1e6*net[0].weight[0,0,0,0].abs())).random((48,48))*field])
     x = torch.rand(1, 1, 48, 48)
-    a,b = (randomization_test(net, x, half_blank, 0, within=w).signed.iloc[-1] for w in (None,field[None]))
+    a,b = (randomization_test(net, x, half_blank, target=0, within=w).signed.iloc[-1] for w in (None,field[None]))
     assert a>.3 and abs(b)<.1

@@ -6,7 +6,7 @@ from torch import nn
 from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, Resize, vision_learner
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import occlusion as occ
-from fundus_fastai.explain.heatmap import positive_share
+from fundus_fastai.explain.heatmap import evidence_inside
 from fundus_fastai.explain import attribution, windows # attribution gives learners `evidence`
 from fundus_fastai.explain.occlusion import OcclusionMap, load_map, occlusion, save_maps
 from fundus_fastai.phantom.fundus import phantom_fundus
@@ -108,7 +108,7 @@ class Keyhole(nn.Module):
 def test_all_evidence_is_where_the_net_looks():
     om = occlusion(Keyhole(), torch.ones(3,32,48), window=1, stride=1, fill='zero')
     hole = np.zeros((32,48), bool); hole[10:15,20:27] = True
-    assert positive_share(om.map[0,0], hole)==1
+    assert evidence_inside(om.map[0,0], hole)['share']==1
     torch.testing.assert_close(om.map[0,0], torch.from_numpy(hole)*3.)
     assert (om.map[0,1]<=0).all() and torch.equal(om.map[0,1], -om.map[0,0])
 

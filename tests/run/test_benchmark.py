@@ -75,7 +75,7 @@ def test_deletion_is_that_of_the_map(oct, t):
     x = learn.dls.test_dl(pd.DataFrame(dict(path=[str(root/t.used.path[3])]))).one_batch()[0].cpu()
     r = t.rows[(t.rows.method=='edges')&(t.rows.image==3)].iloc[0]
     for k,f in dict(deletion=deletion_curve, insertion=insertion_curve).items():
-        assert r[k]==pytest.approx(curve_area(f(learn, x, t.maps['edges'][3], t.used.output[3], 4)), abs=1e-5)
+        assert r[k]==pytest.approx(curve_area(f(learn, x, t.maps['edges'][3], target=t.used.output[3], steps=4)), abs=1e-5)
 
 def test_only_test_patients_with_a_lesion(oct, t):
     learn,df,root = oct
