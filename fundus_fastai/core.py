@@ -44,6 +44,7 @@ def one_of(name:str, # what was typed
 # %% ../nbs/00_core.ipynb #754c4aee
 class MissingPackage(EyeError, ImportError): "An optional package is not installed"
 
+# %% ../nbs/00_core.ipynb #9908be57
 def need(name:str, # package to import
          extra:str=None # the extra of ours that brings it
         ):
@@ -60,6 +61,7 @@ def first_line(e, # an exception
     "The first line of an exception's text, or its kind where it has none"
     return (str(e).strip() or type(e).__name__).splitlines()[0][:n]
 
+# %% ../nbs/00_core.ipynb #e73618c2
 def is_memory(e # an exception
              )->bool:
     "Whether `e` says that memory ran out, on a GPU or not"

@@ -37,6 +37,7 @@ def is_binary(s # a column
     "Does the column hold nothing but 0, 1 and missing?"
     return (pd.api.types.is_bool_dtype(s) or pd.api.types.is_numeric_dtype(s)) and s.dropna().isin([0,1]).all()
 
+# %% ../../nbs/39_data.explore.ipynb #98ec94ee
 def own_labels(df # a frame
               ): # a column of classes, or a list of 0/1 columns
     "What the frame was made for"

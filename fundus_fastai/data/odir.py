@@ -18,7 +18,8 @@ ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular de
 
 # phrase -> label
 _odir_named = {'normal fundus':'normal', 'cataract':'cataract', 'glaucoma':'glaucoma',
-    'suspected glaucoma':'glaucoma', **{f'{o}age-related macular degeneration':'macular degeneration' for o in ('dry ','wet ','')},
+    'suspected glaucoma':'glaucoma',
+    **{f'{o}age-related macular degeneration':'macular degeneration' for o in ('dry ','wet ','')},
     **{o:'hypertension'
        for o in ('hypertensive retinopathy', 'suspected hypertensive retinopathy')},
     **{o:'myopia' for o in ('pathological myopia', 'suspected pathological myopia',
@@ -108,7 +109,8 @@ def _odir_rows(raw, src):
         raise DataError(f"{src}: {side.isna().sum()} file names tell no eye (expected <ID>_left.jpg): "
                         f"{few(raw.filename[side.isna()])}")
     df = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(),
-        'eye':side.map({'left':'L','right':'R'}), 'sex':by_words(raw['Patient Sex'], sex_words, 'sex'), 'age':raw['Patient Age'],
+        'eye':side.map({'left':'L','right':'R'}), 'age':raw['Patient Age'],
+        'sex':by_words(raw['Patient Sex'], sex_words, 'sex'),
         'keywords':raw['Left-Diagnostic Keywords'].where(side=='left',
                                                          raw['Right-Diagnostic Keywords'])})
     own = zero_one(raw, [o for o in _odir_patient if o in raw], src)

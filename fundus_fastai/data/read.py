@@ -24,6 +24,7 @@ def find_files(root, # folder
              if re.fullmatch(pattern, o[1].strip(), re.I)]
     return sorted(found, key=lambda o: (o.count(os.sep), o))
 
+# %% ../../nbs/30_data.read.ipynb #28a2c1e3
 def _packed(root):
     "A clause about archives under `root` that nobody has unpacked yet, or nothing"
     found = [os.path.relpath(o, root)
@@ -331,6 +332,7 @@ def whole_numbers(s, # a column of texts
                         f"and holds {few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
     return pd.to_numeric(v.where(~is_missing(v))).astype('Int64')
 
+# %% ../../nbs/30_data.read.ipynb #a5af7650
 def zero_one(raw, # a table of texts
              cols, # its columns of 0 and 1
              src # what it is called
@@ -419,6 +421,7 @@ def as_keys(names # file names, with or without suffix
     "Names in small letters without suffix"
     return names.str.strip().str.replace(r'\.[A-Za-z]+$', '', regex=True).str.lower()
 
+# %% ../../nbs/30_data.read.ipynb #b854fa6d
 def part_of(folder, # where an image lies
             root # folder of the set
            )->str: # 'train', 'valid', 'test' or `None`
@@ -452,6 +455,7 @@ def not_it(root, # where it was looked for
     "The error that `root` does not hold the set"
     return DataError(f"{root} is not {what}: expected {want}{_packed(root)}")
 
+# %% ../../nbs/30_data.read.ipynb #d72682ed
 def has_columns(path, # a table
                 cols # columns, capitals ignored
                )->bool:
@@ -515,6 +519,7 @@ def as_grades(s, # a column of texts
     "Grades 0 to `top`; raises `DataError` with other values"
     return whole_numbers(s, src, top, f"{s.name!r} is to hold the grades 0 to {top}")
 
+# %% ../../nbs/30_data.read.ipynb #79e3ffca
 def as_ages(s, # a column of texts
             least:float=2 # below that it is no age
            )->pd.Series: # years, missing where they are no number from `least` to 120

@@ -57,8 +57,8 @@ def _photo(seed, patient, eye, photo, camera):
     return SimpleNamespace(rng=rng, camera=one_of(camera or drawn, CAMERAS, 'camera'),
         cx=u(.6,2.2), cy=n(0,.35), focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6),
         light=n(0,.45,2), dust=int(rng.integers(0,4)),
-                           mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27),
-                           dark=u(0,7), bits=u(.45,.9))
+        mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27),
+        dark=u(0,7), bits=u(.45,.9))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #aacff111
 def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel

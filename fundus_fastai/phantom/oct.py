@@ -53,24 +53,26 @@ def dome(x:np.ndarray, # [W] positions in um
 # %% ../../nbs/10_phantom.oct.ipynb #c1fa810d
 def _patient(seed:int, patient:int)->SimpleNamespace:
     "Draw the anatomy of a patient"
-    rng = np.random.default_rng([seed, patient, 0, 0]); u = rng.uniform
+    rng = np.random.default_rng([seed, patient, 0, 0])
+    u = rng.uniform
     thick = u(.82,1.2) * rng.normal(1,.07,len(STACK)).clip(.8,1.25)
     shine = rng.normal(1,.08,len(STACK)).clip(.8,1.25)
     return SimpleNamespace(eye='LR'[rng.integers(2)], thick=thick, shine=shine, pit_w=u(380,680),
         pit_d=u(.75,1), disc=u(.4,1.1), tilt=u(-.05,.05), curve=u(-.5,8), fade=u(90,400),
         choroid=u(150,340), vessels=u(.2,.8), streak=u(.02,.13), speckle=u(.04,.14),
-                           grain=u(.5,.8,2), severity=u(.2,1), spot=u(-1,1))
+        grain=u(.5,.8,2), severity=u(.2,1), spot=u(-1,1))
 
 # %% ../../nbs/10_phantom.oct.ipynb #78b89325
 def _visit(seed:int, patient:int, scan:int)->SimpleNamespace:
     "Draw how a scan was taken"
-    rng = np.random.default_rng([seed, patient, scan, 1]); u = rng.uniform
+    rng = np.random.default_rng([seed, patient, scan, 1])
+    u = rng.uniform
     mean = u(33,57)
     shift = u(-60,85) if rng.random()<.5 else None
     return SimpleNamespace(rng=rng, fovea=rng.normal(0,350), off=abs(rng.normal(0,330)),
         row=u(.43,.62), tilt=rng.normal(0,.05), curve=rng.normal(0,1.5), floor=u(15,36),
         dots=u(.3,.6), mean=mean, std=mean*u(.8,1), shift=shift, slope=rng.normal(0,.055),
-                           speckle=u(.8,1.3), vessels=rng.integers(2,8), edge=rng.random()<.12)
+        speckle=u(.8,1.3), vessels=rng.integers(2,8), edge=rng.random()<.12)
 
 # %% ../../nbs/10_phantom.oct.ipynb #534401f0
 def _thick(p, v, x)->dict:
