@@ -15,10 +15,10 @@ from .phantom.layouts import *
 from .image.read import *
 from .image.recipe import *
 from .score.metrics import *
-from .score.scores import *
+from .score.estimate import *
 from .score.kinds import *
-from .score.multilabel import *
-from .score.regression import *
+from .score.scores import *
+from .score.plots import *
 from .score.patients import *
 from .score.calibration import *
 from .score.subgroups import *

@@ -18,11 +18,12 @@ from ..core import DataError, first_line, is_memory, one_of, read_json, say, who
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task
 from ..vision.learner import find_net, find_weights
-from ..score.metrics import (_no_bootstrap, _share, auc, bootstrap, confusion, estimate, mean_abs_error,
-                                 quadratic_kappa, sensitivity)
-from ..score.scores import PHANTOM, _arrays, _axes, _mark, read_predictions
-from ..score.multilabel import _labels, _nanmean
-from ..score.kinds import Kind, cut_points, get_kind
+from fundus_fastai.score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa, mean_abs_error, mean_auc,
+    mean_known)
+from ..score.estimate import bootstrap, estimate, known_interval
+from ..score.scores import PHANTOM
+from ..score.plots import drawing, mark
+from ..score.kinds import Kind, get_kind, read_predictions
 from ..vision.steps import fit_run
 from .folder import run_files, start_run
 from ..score.compare import holm, paired_bootstrap
@@ -135,38 +136,15 @@ def _run_all(out, df, o, archs, seeds, train):
             write_json(run/'error.json', dict(error=f'{type(e).__name__}: {say.wording(first_line(e, 200))}'))
         _free()
 
-# %% ../../nbs/64_run.compare.ipynb #0748ec05
-def _ones(y, w): return np.ones(len(y)) if w is None else np.asarray(w, float)
-
 # %% ../../nbs/64_run.compare.ipynb #8666afb0
 def _mean_auc(y, p, w=None):
     "AUC of two classes; of more, or of several labels, their mean"
-    if y.ndim>1: return _nanmean([auc(y[:,i], p[:,i], w) for i in range(y.shape[1])])
-    return np.mean([auc(y==i, p[:,i], w) for i in ([1] if p.shape[1]==2 else range(p.shape[1]))], axis=0)
-
-# %% ../../nbs/64_run.compare.ipynb #8666a001
-def _accuracy(y, p, w=None):
-    w = _ones(y, w)
-    return _share(w@(p.argmax(1)==y), w.sum(-1))
-
-# %% ../../nbs/64_run.compare.ipynb #8666a002
-def _balanced(y, p, w=None): return sensitivity(confusion(y, p.argmax(1), p.shape[1], w)).mean(-1)
+    if y.ndim>1: return mean_known([auc(y[:,i], p[:,i], w) for i in range(y.shape[1])])
+    return mean_auc(y, p, w)
 
 # %% ../../nbs/64_run.compare.ipynb #8666a003
-def _kappa(y, p, w=None): return quadratic_kappa(confusion(y, p, int(max(y.max(), p.max()))+1, w))
-
-_scores = dict(auc=_mean_auc, accuracy=_accuracy, balanced_accuracy=_balanced, qwk=_kappa, mae=mean_abs_error)
-
-# %% ../../nbs/64_run.compare.ipynb #fda68de5
-def _pair(preds, kind, metric, cuts=None):
-    "Truth and answers that `metric` compares"
-    if kind.labels: return _labels(preds)
-    if metric=='mae':
-        t,a = ('target_age','pred_age') if kind.number_beside else ('target','pred')
-        return preds[t].to_numpy(float),preds[a].to_numpy(float)
-    if kind.numeric: return preds.target.to_numpy(int),np.asarray(cut_points(preds.pred, cuts))
-    y,p = _arrays(preds, [c[2:] for c in preds if c.startswith('p_')])
-    return (y,p.argmax(1)) if metric=='qwk' else (y,p)
+_scores = dict(auc=_mean_auc, accuracy=accuracy, balanced_accuracy=balanced_accuracy, qwk=grade_kappa,
+               mae=mean_abs_error)
 
 # %% ../../nbs/64_run.compare.ipynb #39b8781b
 def over_seeds(metric:str # name: 'auc', 'accuracy', 'balanced_accuracy', 'qwk' or 'mae'
@@ -180,9 +158,9 @@ def over_seeds(metric:str # name: 'auc', 'accuracy', 'balanced_accuracy', 'qwk' 
 def _side_scores(y, p, patient, metric, names, n_boot):
     "Estimate by patients, and its standard error"
     f = over_seeds(metric)
-    value,drawn = float(f(y, p)),bootstrap(f, y, p, patient, n_boot)
+    value,drawn = float(f(y, p)),bootstrap(f, y, p, patient=patient, n_boot=n_boot)
     e = estimate(value, drawn)
-    if names and np.isnan(e.low): e = _no_bootstrap(metric, e, y, patient, names, .95)
+    if names: e = known_interval(metric, e, y, patient=patient, names=names)
     return e, float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan
 
 # %% ../../nbs/64_run.compare.ipynb #dd3a64ca
@@ -191,7 +169,7 @@ class _Side:
     def __init__(self, kind, metric): self.kind,self.metric,self.first,self.answers = kind,metric,None,{}
     def add(self, arch, file, cuts):
         df = read_predictions(file).sort_values('path', kind='stable').reset_index(drop=True)
-        y,p = _pair(df, self.kind, self.metric, cuts)
+        y,p = self.kind.compare(df, self.metric, dict(cuts=cuts))
         if self.first is None: self.first,self.y,self.patient = df,y,df.patient
         elif df.path.tolist()!=self.first.path.tolist() or not np.array_equal(y, self.y):
             raise DataError(f"{file} is about other images or targets than the other nets: compare again with `force=True`")
@@ -270,7 +248,8 @@ def _differences(nets, best, side, n_boot):
     "Each net minus the one that validation chose, on the reported side, with Holm's correction"
     rows = {}
     for a in [o for o in side.answers if o!=best]:
-        d = paired_bootstrap(over_seeds(side.metric), side.y, side.stack(a), side.stack(best), side.patient, n_boot)
+        d = paired_bootstrap(over_seeds(side.metric), side.y, (side.stack(a),side.stack(best)),
+                             patient=side.patient, n_boot=n_boot)
         rows[a] = dict(difference=d.value, difference_low=d.low, difference_high=d.high, p=d.p)
     cols = ['difference','difference_low','difference_high','p']
     t = pd.DataFrame.from_dict(rows, orient='index', columns=cols).reindex(nets.arch)
@@ -422,16 +401,19 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
     "Draw the score of each net with its interval against the size of its file"
     side = side or c.side
     t = c.nets.dropna(subset=[side]) if side in c.nets else c.nets.head(0)
-    ax = _axes(ax, 7.2, max(2.8, 1.1+.19*len(t)))
-    ax.set_xscale('log')
-    labels = list(_points(ax, t, side))
-    n = c.counts.get(side, (0,0))
-    less = ' (less is better)' if c.metric=='mae' else ''
-    ax.set(xlabel='size of the model file, MB', ylabel=f'{_names[c.metric]}{less}, {side}')
-    ax.set_title(f'{c.task}: {n[0]} {side} images of {n[1]} patients, 95 % intervals', fontsize=8, loc='left')
-    ax.spines[['top','right']].set_visible(False); ax.grid(axis='y', lw=.4, color='#e3e7ec')
-    if len(t): _round_sizes(ax, t.file_mb); _place(ax, labels)
-    return _mark(ax, c.source, y=1+.24*ax.figure.dpi/ax.get_window_extent().height) # above the title
+    with drawing(ax, (7.2,max(2.8, 1.1+.19*len(t)))) as ax:
+        ax.set_xscale('log')
+        labels = list(_points(ax, t, side))
+        n = c.counts.get(side, (0,0))
+        less = ' (less is better)' if c.metric=='mae' else ''
+        ax.set(xlabel='size of the model file, MB', ylabel=f'{_names[c.metric]}{less}, {side}')
+        title = f'{c.task}: {n[0]} {side} images of {n[1]} patients, 95 % intervals'
+        ax.set_title(title, fontsize=8, loc='left')
+        ax.grid(axis='y', lw=.4, color='#e3e7ec')
+    if len(t):
+        _round_sizes(ax, t.file_mb)
+        _place(ax, labels)
+    return mark(ax, c.source, y=1+.24*ax.figure.dpi/ax.get_window_extent().height) # above the title
 
 # %% ../../nbs/64_run.compare.ipynb #5011cc34
 def _round_sizes(ax, mb):

@@ -17,26 +17,21 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from ..core import DataError, few, whole_file
-from ..score.scores import (PHANTOM, Scores, _label, _span, _value, metrics_html,
-    most_wrong, plot_confusion,
-                                    plot_history, plot_pr, plot_referral, plot_roc)
-from ..score.multilabel import plot_label_scores
-from ..score.regression import plot_agreement, plot_numbers
-from ..score.kinds import CATEGORY, REFERABLE, get_kind
-from ..score.calibration import (at_temperature, binary_questions, plot_reliability,
-    points_tables,
-                                       reliability_table)
-from ..score.subgroups import plot_subgroups, subgroup_scores
 import pandas as pd
 from ..core import DataError, read_json, write_json
 from ..image.read import read_image
 from ..data.targets import label_list
 from ..vision.tasks import get_task, tasks
-from ..score.scores import read_predictions
-from ..score.regression import age_bands
-from ..score.patients import rescore, score_as
-from ..score.calibration import add_calibration
 from .folder import validation
+from ..score.kinds import CATEGORY, REFERABLE, age_bands, get_kind, read_predictions
+from ..score.estimate import Estimate
+from ..score.scores import PHANTOM, Scores, metric_label, metrics_html
+from ..score import plots
+from ..score.plots import mark, plot_history, plot_pr, plot_reliability, plot_subgroups
+from ..score.patients import rescore, score_as
+from fundus_fastai.score.calibration import (add_calibration, at_temperature, binary_questions, points_tables,
+    reliability_table)
+from ..score.subgroups import subgroup_scores
 
 # %% ../../nbs/62_run.report.ipynb #81702b00
 class Html(str): "Text that is HTML already and is taken as it is"
@@ -90,16 +85,10 @@ def _stamp(im):
     d.rectangle((0, im.height-h-6, w+8, im.height), fill=0 if im.mode=='L' else '#b45309')
     d.text((4, im.height-h-4), 'PHANTOM', 255 if im.mode=='L' else 'white', font)
 
-def _stamp_figure(fig):
-    "The same for a drawing that does not say so yet"
-    if any('PHANTOM' in t.get_text() for ax in fig.axes for t in ax.texts): return
-    if any('PHANTOM' in t.get_text() for t in fig.texts): return
-    fig.text(.005, .005, 'PHANTOM DATA', fontsize=7, weight='bold', color='#b45309', va='bottom', ha='left')
-
 # %% ../../nbs/62_run.report.ipynb #26e6d327
 def _coded(o, phantom=False):
     "A picture as text: type and base64"
-    if phantom and isinstance(o, Figure): _stamp_figure(o)
+    if phantom and isinstance(o, Figure): mark(o, 'phantom')
     t,b = ('png',_png(o)) if isinstance(o, Figure) else ('jpeg',_jpeg(o, phantom=phantom))
     return t,base64.b64encode(b).decode()
 
@@ -336,18 +325,17 @@ def _audit(audit, split):
     return section('Audit of the data', none, _own_check(split))
 
 # %% ../../nbs/62_run.report.ipynb #ff2fddb1
-def _card(name, m):
+def _card(name, e):
     "One number, large"
-    digits = 1 if m.get('unit') else 3
-    span = f"{m['low']:.{digits}f} to {m['high']:.{digits}f}" if m['low'] is not None else m['method']
-    big = 'n/a' if m['value'] is None else f"{m['value']:.3f}" if 'unit' not in m else f"{m['value']:.1f} {m['unit']}"
-    return f'<div class="card"><span>{name}</span><b>{big}</b><span>{escape(span)}</span></div>'
+    spec = '.1f' if e.unit else '.3f'
+    return (f'<div class="card"><span>{name}</span><b>{e.number(spec)}</b>'
+            f'<span>{escape(e.span(spec) or e.method)}</span></div>')
 
 # %% ../../nbs/62_run.report.ipynb #26779357
 def _metrics(s):
     "The numbers: three large, all in a table"
     macro = s.kind.labels or len(s.classes)!=2
-    def word(k): return _label(k)+(', macro' if macro and k in ('auc','average_precision','f1') else '')
+    def word(k): return metric_label(k)+(', macro' if macro and k in ('auc','average_precision','f1') else '')
     cards = ''.join(_card(word(k), s.metrics[k]) for k in s.kind.main if k in s.metrics)
     note = f'<p class="soft">In small type: {100*s.level:g} % intervals. {_n(s)}.</p>'
     table = f'<div class="wide">{metrics_html(s.metrics, s.level)}</div>'
@@ -360,28 +348,22 @@ def _tables(s):
 
 # %% ../../nbs/62_run.report.ipynb #49059510
 def _pictures(s):
-    "Figures and their captions, by kind of answer"
+    "Figures and their captions, as the kind of answer has them"
     k,n = len(s.classes),_n(s)
     each = f'each class against the rest, AUC with {100*s.level:g}\u00a0% interval by patients'
-    cm = (plot_confusion, (max(3.6, 1.2+.85*k), max(3.2, .8+.8*k)), 'Confusion: share of each true class in percent, '
-          f'{100*s.level:g}\u00a0% interval, number of images. {n}.')
-    roc = plot_roc, (4.4,4.4+.17*k), f'ROC: {each}. {n}.'
-    refer = [(plot_referral, (4.4,4.2),
-              f'Referral, grade {REFERABLE} and above, at the threshold from validation. {n}.')]
-    refer = refer if 'referable_auc' in s.metrics else []
-    band = 'Difference against mean (Bland and Altman), with the band that holds 95\u00a0% of the differences.'
-    labels = plot_label_scores, (5.2,.8+.34*k), f'AUC of each label with its interval. {n}.'
-    number = plot_numbers, (4.2,4), f'Answer against truth; on the dashed line they agree. {n}.'
-    return dict(category=[cm,roc], both=[cm,roc], multilabel=[labels,*_asked_curves(s, each)],
-                number=[number,(plot_agreement,(4.8,3.4),band)], grades=[cm,*refer], ordered=[number,*refer])[s.kind.name
-                ]+_pr(s)
+    known = dict(
+        plot_confusion=((max(3.6, 1.2+.85*k), max(3.2, .8+.8*k)), 'Confusion: share of each true class in percent, '
+                        f'{100*s.level:g}\u00a0% interval, number of images. {n}.'),
+        plot_roc=((4.4,4.4+.17*k), f'ROC: {each}. {n}.'),
+        plot_referral=((4.4,4.2), f'Referral, grade {REFERABLE} and above, at the threshold from validation. {n}.'),
+        plot_agreement=((4.8,3.4), 'Difference against mean (Bland and Altman), with the band that holds '
+                        '95\u00a0% of the differences.'),
+        plot_label_scores=((5.2,.8+.34*k), f'AUC of each label with its interval. {n}.'),
+        plot_numbers=((4.2,4), f'Answer against truth; on the dashed line they agree. {n}.'))
+    names = [o for o in s.kind.figures if o!='plot_referral' or 'referable_auc' in s.metrics]
+    return [(getattr(plots, o), *known[o]) for o in names] + _pr(s)
 
 # %% ../../nbs/62_run.report.ipynb #c4ace1e0
-def _asked_curves(s, each):
-    "ROC curves of labels"
-    q = binary_questions(s.preds, s.kind)
-    return [(partial(plot_roc, questions=q), (4.4,4.4+.17*len(q)), f'ROC: {each}. {_n(s)}.')]
-
 def _pr(s):
     "Precision-recall curves of whatever yes-or-no questions there are"
     q = binary_questions(s.preds, s.kind)
@@ -401,25 +383,23 @@ def _patients(s):
     if not s.by_patient: return Html('')
     keys = [k for k in s.kind.main if k in s.metrics]
     ways = {'one image': dict(metrics=s.metrics, n_patients=s.n_patients), **s.by_patient}
-    rows = [{'scored by':w, **{_label(k):_text(o['metrics'][k]) for k in keys}, 'patients':o['n_patients']}
+    rows = [{'scored by':w, **{metric_label(k):f"{o['metrics'][k]:.3f}" for k in keys}, 'patients':o['n_patients']}
             for w,o in ways.items()]
     lead = ('The images of a patient (both eyes, as a rule) put together: the mean of their logits or numbers, and '
             'where validation has fifty such patients a small regression on mean, highest and lowest, from there.')
     return section('By patient', lead, pd.DataFrame(rows))
 
-def _text(m): return _value(m)+('' if m['low'] is None else f' ({_span(m)})')
-
 # %% ../../nbs/62_run.report.ipynb #6cd5a8a8
 def _calibration_table(cal):
     "Proper scores before and after the temperature"
     rows = {'as the net gives them':cal['raw'], 'after the temperature':cal.get('after')}
-    return pd.DataFrame([{'probabilities':k, 'Brier score':_text(v['brier']), 'ECE':_text(v['ece']),
-                          'ECE by chance':f"{v['ece_by_chance']:.3f}", 'log loss':_text(v['log_loss'])}
+    return pd.DataFrame([{'probabilities':k, 'Brier score':f"{v['brier']:.3f}", 'ECE':f"{v['ece']:.3f}",
+                          'ECE by chance':f"{v['ece_by_chance']:.3f}", 'log loss':f"{v['log_loss']:.3f}"}
                          for k,v in rows.items() if v])
 
 def _slope_table(cal):
     "Slope and intercept of each question"
-    return pd.DataFrame([{'question':q, 'probabilities':w, 'slope':_text(v['slope']), 'intercept':_text(v['intercept'])}
+    return pd.DataFrame([{'question':q, 'probabilities':w, 'slope':f"{v['slope']:.3f}", 'intercept':f"{v['intercept']:.3f}"}
                          for q,o in cal['questions'].items()
                          for w,v in [('as they are',o['raw']),('calibrated',o.get('after'))] if v])
 
@@ -432,7 +412,8 @@ def _drawable(s, most=6):
 
 def _reliability(s, name):
     "The reliability plot of one question, before and after the temperature"
-    tables,T = {},(s.calibration.get('temperature') or {}).get('value')
+    tables,fit = {},s.calibration.get('temperature')
+    T = fit and fit['estimate'].value
     both = [('as it is',s.preds)] + ([(f'temperature {T:.2f}',at_temperature(s.preds, T, s.kind))] if T else [])
     for k,preds in both:
         tables[k] = reliability_table(*binary_questions(preds, s.kind)[name], s.preds.patient, level=s.level)
@@ -446,7 +427,7 @@ def _calibration(s):
     "Do the probabilities mean what they say?"
     if not (cal := s.calibration): return Html('')
     T = cal.get('temperature')
-    how = (f"One temperature, {_text(T)}, chosen between .05 and 20 by log loss on {T['images']} validation images of "
+    how = (f"One temperature, {T['estimate']:.3f}, chosen between .05 and 20 by log loss on {T['images']} validation images of "
            f"{T['patients']} patients."
            if T else 'No temperature was chosen: there are no validation predictions of both sides.')
     lead = (how+' ECE: expected calibration error (Guo and others 2017), in bins of equally many images; its bias is '
@@ -471,8 +452,8 @@ def _points(s):
 # %% ../../nbs/62_run.report.ipynb #b8af40d9
 def _gap_table(g, level):
     "Gaps as a table to read"
-    return pd.DataFrame([{'by':r.by, 'metric':_label(r.metric), 'highest':r.highest, 'lowest':r.lowest,
-                          'gap':_text(dict(value=r.gap, low=None if np.isnan(r.low) else r.low, high=r.high))}
+    return pd.DataFrame([{'by':r.by, 'metric':metric_label(r.metric), 'highest':r.highest, 'lowest':r.lowest,
+                          'gap':f'{Estimate(r.gap, r.low, r.high, r.method):.3f}'}
                          for r in g.itertuples()])
 
 # %% ../../nbs/62_run.report.ipynb #957d8cb4
@@ -480,10 +461,9 @@ def _group_table(t):
     "Groups as a table to read: a row a group, a column a metric"
     rows = []
     for (by,group),d in t.groupby(['by','group'], sort=False):
-        def cell(r): return r.method if np.isnan(r.value) else _text(dict(value=r.value, high=r.high,
-                                                                 low=None if np.isnan(r.low) else r.low))
+        def cell(r): return r.method if np.isnan(r.value) else f'{Estimate(r.value, r.low, r.high, r.method):.3f}'
         rows.append({'by':by, 'group':group, 'images':d.images.iloc[0], 'patients':d.patients.iloc[0],
-                     **{_label(r.metric):cell(r) for r in d.itertuples()}})
+                     **{metric_label(r.metric):cell(r) for r in d.itertuples()}})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/62_run.report.ipynb #aa6d5e35
@@ -496,9 +476,9 @@ def _subgroups(s):
     lead = ('A gap is the difference between the highest and the lowest group, with an interval of the same resamples. '
             'Of more than two groups the largest difference was picked, which makes it look larger than it is.')
     k = s.kind.main[0]
-    overall = s.metrics.get(k, {}).get('value')
-    fig = _drawn(plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k, overall, source=s.source)
-    text = f'{_label(k)} of each group with its interval; dashed: all. n: patients. {_n(s)}.'
+    overall = s.metrics[k].value if k in s.metrics else None
+    fig = _drawn(plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k, overall=overall, source=s.source)
+    text = f'{metric_label(k)} of each group with its interval; dashed: all. n: patients. {_n(s)}.'
     fig = Html(f'<div class="figs">{figure_html(fig, text, s.phantom)}</div>')
     return section('Subgroups', lead, fig, _group_table(t), Html('<h3>Largest gaps</h3>'*bool(len(gaps))), _gap_table(
         gaps, s.level) if len(gaps) else None)
@@ -572,26 +552,9 @@ def check_parts(parts # as read from a file
 # %% ../../nbs/62_run.report.ipynb #f5aa6ff4
 def _whose(path, patient): return f'{Path(path).name}, patient {patient}'
 
-def _wrong_classes(s, n):
-    "The `n` most wrong answers of classes, as (path, caption)"
-    df = most_wrong(s.preds[[c for c in s.preds if c not in ('target_age','pred_age')]], n)
-    return [(r.path, f'{r.target} read as {r.predicted}, p({r.target}) = {r.p_target:.2f}. {_whose(r.path, r.patient)}')
-            for r in df.itertuples()]
-
-# %% ../../nbs/62_run.report.ipynb #d3f71f3b
 def _worst(s, n):
-    "The `n` worst answers of labels or numbers, as (path, caption)"
-    df = s.preds
-    if not s.kind.labels:
-        d = df.assign(off=(df.pred-df.target).abs()).sort_values('off', ascending=False, kind='stable').head(n)
-        return [(r.path, f'true {r.target:.1f}, answered {r.pred:.1f}. {_whose(r.path, r.patient)}')
-                for r in d.itertuples()]
-    y,p = [df[[f'{k}_{c}' for c in s.classes]].to_numpy(float) for k in ('target','p')]
-    given = np.where(y>0, p, 1-p)
-    i = np.argsort(given.min(1), kind='stable')[:n]
-    said = [(s.classes[j], y[a,j], p[a,j]) for a,j in zip(i, given[i].argmin(1))]
-    return [(df.path[a], f"{c} is {'there' if t else 'not there'}, p = {q:.2f}. {_whose(df.path[a], df.patient[a])}")
-            for a,(c,t,q) in zip(i, said)]
+    "The `n` worst answers, as (path, caption)"
+    return [(r.path, f'{r.said}. {_whose(r.path, r.patient)}') for r in s.kind.worst(s.preds, n).itertuples()]
 
 # %% ../../nbs/62_run.report.ipynb #25e9b54d
 _look = ' Look here first: some of them may be labels that are wrong.'
@@ -599,7 +562,7 @@ _look = ' Look here first: some of them may be labels that are wrong.'
 def _wrong(s, read, n):
     "The most wrong images as a part, or their table where there is no reader"
     classes = s.kind.classes
-    pairs = (_wrong_classes if classes else _worst)(s, n)
+    pairs = _worst(s, n)
     if not pairs: return _part('Most wrong', 'No image of this test set was read wrongly.')
     lead = ('The wrongly read images whose true class got the least probability.' if classes else
             'The images whose truth was missed by most.')+_look
@@ -961,7 +924,7 @@ def rescore_run(run # run folder, or the folder of an evaluation
     valid = validation(run)
     if (run/'metrics.json').exists(): return add_calibration(rescore(run), valid)
     kind,operating,meta = _meta(run)
-    return add_calibration(score_as(kind, read_predictions(run/'predictions.csv'), operating, valid, **meta), valid)
+    return add_calibration(score_as(kind, read_predictions(run/'predictions.csv'), operating, valid=valid, **meta), valid)
 
 # %% ../../nbs/62_run.report.ipynb #ce0de63d
 def _fresh_parts(s, parts, root):

@@ -7,7 +7,9 @@ import argparse, numpy as np
 from functools import partial
 from time import perf_counter, process_time
 from sklearn import metrics as skm
-from fundus_fastai.score.metrics import auc, average_precision, bootstrap, class_metrics, confusion, f1_by_class, mean_abs_error, patient_weights
+from fundus_fastai.score.metrics import (auc, average_precision, class_metrics, confusion, f1_by_class, mean_abs_error,
+    patient_weights)
+from fundus_fastai.score.estimate import bootstrap
 
 
 def timed(f):
@@ -24,7 +26,7 @@ def study(images, patients, seed=0):
 
 
 def accuracy(y, s, w=None): return np.mean(y==(s>.5)) if w is None else w@(y==(s>.5))/w.sum(-1)
-def macro_f1(y, s, w=None): return f1_by_class(confusion(y, s>.5, 2, w)).mean(-1)
+def macro_f1(y, s, w=None): return f1_by_class(confusion(y, s>.5, 2, w=w)).mean(-1)
 
 PAIRS = {'AUC': (auc, skm.roc_auc_score),
          'AUC, scores with ties (2 digits)': (lambda y,s,w=None: auc(y, s.round(2), w), lambda y,s: skm.roc_auc_score(y, s.round(2))),
@@ -43,17 +45,17 @@ def main():
     rows = [np.repeat(np.arange(a.images), o.astype(int)) for o in w] # two resamples of patients, as rows
     print(f'{a.images} images of {a.patients} patients; minima of {a.rounds} rounds; ms a resample')
     for name,(ours,loop) in PAIRS.items():
-        got = bootstrap(ours, y, s, who, n=2)
+        got = bootstrap(ours, y, s, patient=who, n_boot=2)
         off = np.abs(got-[loop(y[r], s[r]) for r in rows]).max()
         best = {'ours':np.inf, 'loop':np.inf}
         for i in range(a.rounds):
-            best['ours'] = min(best['ours'], timed(lambda: bootstrap(ours, y, s, who, n=a.some, seed=i))[0]/a.some)
+            best['ours'] = min(best['ours'], timed(lambda: bootstrap(ours, y, s, patient=who, n_boot=a.some, seed=i))[0]/a.some)
             r = rows[i%2]
             best['loop'] = min(best['loop'], timed(lambda: loop(y[r], s[r]))[0])
         print(f"{name:<34} ours {1e3*best['ours']:7.3f}  scikit-learn {1e3*best['loop']:7.2f}  ratio {best['loop']/best['ours']:6.1f}"
               f"  largest difference {off:.1e}", flush=True)
     start = perf_counter()
-    t,_ = timed(lambda: bootstrap(auc, y, s, who, n=a.resamples))
+    t,_ = timed(lambda: bootstrap(auc, y, s, patient=who, n_boot=a.resamples))
     print(f'all {a.resamples} resamples of the AUC: {t:.1f} s of processor time, {perf_counter()-start:.1f} s by the clock')
 
 

@@ -7,8 +7,7 @@ from fundus_fastai.run.compare import (SIXTEEN, Comparison, compare_nets, pick_n
                                        plot_comparison, read_comparison, run_folder, _apart)
 from fundus_fastai.vision.profile import net_facts
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
-from fundus_fastai.score.kinds import CATEGORY, kinds
-from fundus_fastai.score.scores import read_predictions
+from fundus_fastai.score.kinds import CATEGORY, kinds, read_predictions
 from fundus_fastai.vision.steps import load_frame, split_frame
 from fundus_fastai.vision.model import load_model, read_config
 

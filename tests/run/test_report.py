@@ -4,13 +4,15 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from scipy.special import expit, softmax
 from sklearn import metrics as skm
+from fundus_fastai.score.estimate import Estimate
 from fundus_fastai.score.scores import score
+from fundus_fastai.score.patients import score_as
+from fundus_fastai.score.kinds import get_kind
 from fundus_fastai.run.report import (Html, card_text, model_card, report_html, to_html,
                                       write_report, _jpeg, check_parts, flow_html, topic_table,
                                       remake_report, rescore_run, write_pages)
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.score.calibration import add_calibration
-from fundus_fastai.score.patients import operating_points, score_as
 from made import CLASSES, class_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -64,8 +66,8 @@ def make_run(tmp_path, kind):
     test,valid,out = answers(kind),answers(kind, seed=1),tmp_path/'run'
     out.mkdir(); (tmp_path/'images').mkdir()
     for i,p in enumerate(test.path): Image.fromarray(np.full((64,96), i, np.uint8)).save(tmp_path/'images'/p)
-    op = operating_points(kind, valid)
-    s = add_calibration(score_as(kind, test, op, valid, n_boot=40, task=KINDS[kind], source='phantom', arch='resnet10t', note='A note.'), valid)
+    op = get_kind(kind).choose(valid)
+    s = add_calibration(score_as(kind, test, op, valid=valid, n_boot=40, task=KINDS[kind], source='phantom', arch='resnet10t', note='A note.'), valid)
     s.save(out); valid.to_csv(out/'validation.csv', index=False)
     pd.DataFrame(dict(epoch=[0,1], train_loss=[1,.5], valid_loss=[1,.6], accuracy=[.5,.6])).to_csv(out/'history.csv', index=False)
     both = pd.concat([answers(kind, seed=2).assign(split='train'), valid.assign(split='valid'), test.assign(split='test')])
@@ -102,7 +104,7 @@ def test_without_metrics_json(run):
     (out/'metrics.json').unlink()
     s = rescore_run(out)
     assert (s.kind.name,s.task,s.source,s.split,s.note)==(kind,KINDS[kind],'phantom','test','A note.')
-    for k,v in m['metrics'].items(): assert s.metrics[k]['value']==pytest.approx(v['value'], nan_ok=True), k
+    for k,v in m['metrics'].items(): assert s.metrics[k].value==pytest.approx(v['value'], nan_ok=True), k
 
 def test_numbers_are_those_of_the_table(run):
     "Brier score and a threshold's sensitivity of the page, computed from predictions.csv by others"
@@ -221,7 +223,7 @@ def test_further_metrics_do_no_harm(run, quick):
     "A metric that this library does not know yet is shown under its own name"
     out,_ = run
     s = rescore_run(out)
-    s.metrics |= dict(mcc=dict(value=-.2, low=-.5, high=.1, method='patient bootstrap'), new_one=dict(value=3., low=None, high=None, method='x'))
+    s.metrics |= dict(mcc=Estimate(-.2, -.5, .1, 'patient bootstrap'), new_one=Estimate(3., np.nan, np.nan, 'x'))
     html = report_html(s)
     assert 'MCC' in html and 'new one' in html and '-0.500 to 0.100' in html
 
@@ -288,5 +290,5 @@ def test_report_of_poor_data(preds):
 def test_card(preds, tmp_path):
     s = score(preds, source='phantom', task='oct', arch='resnet50')
     text = model_card(tmp_path, s, config=dict(size=224)).read_text()
-    for o in ('PHANTOM', 'Not a medical device', f"{s.metrics['auc']['value']:.3f}", '120 images of 40 patients', 'load_model', '"size": 224'):
+    for o in ('PHANTOM', 'Not a medical device', f"{s.metrics['auc'].value:.3f}", '120 images of 40 patients', 'load_model', '"size": 224'):
         assert o in text, o

@@ -9,10 +9,8 @@ from fundus_fastai.score.calibration import (add_calibration, at_temperature, bi
                                              reliability_table, temperature, threshold_points)
 from fundus_fastai.core import DataError
 from fundus_fastai.score.scores import score
-from fundus_fastai.score.scores import score_grades
-from fundus_fastai.score.multilabel import score_multilabel
-from fundus_fastai.score.regression import score_numbers
-from fundus_fastai.score.metrics import best_threshold, patient_bootstrap
+from fundus_fastai.score.metrics import best_threshold
+from fundus_fastai.score.estimate import patient_bootstrap
 from made import binary
 
 def three(n=3000, factor=1., seed=0):
@@ -76,7 +74,7 @@ def test_temperature_interval_covers():
     hit = 0
     for i in range(60):
         d = binary(150, 2., seed=i)
-        e = patient_bootstrap(temperature, *ys(d), d.patient, n=200)
+        e = patient_bootstrap(temperature, *ys(d), patient=d.patient, n_boot=200)
         hit += e.low<=2<=e.high
     assert 52<=hit<=60
 
@@ -122,36 +120,36 @@ def test_predictive_values_by_counting():
 def test_thresholds_come_from_validation():
     "Other test images leave the threshold as it was; it is the one of `best_threshold`, and the numbers are those of the test"
     valid = binary(200, seed=1)
-    a,b = (threshold_points(binary(200, seed=k), valid, n=30) for k in (2,3))
+    a,b = (threshold_points(binary(200, seed=k), valid, n_boot=30) for k in (2,3))
     assert [o['threshold'] for o in a]==[o['threshold'] for o in b] and a!=b
     assert a[0]['threshold']==best_threshold(*ys(valid), ('sensitivity',.9))
     y,s = ys(binary(200, seed=2))
     for o in a:
         hit = s>o['threshold']
-        assert o['sensitivity']['value']==pytest.approx(hit[y].mean()) and o['specificity']['value']==pytest.approx((~hit[~y]).mean())
-        assert o['ppv']['value']==pytest.approx(y[hit].mean()) and o['prevalence']==pytest.approx(y.mean())
+        assert o['sensitivity'].value==pytest.approx(hit[y].mean()) and o['specificity'].value==pytest.approx((~hit[~y]).mean())
+        assert o['ppv'].value==pytest.approx(y[hit].mean()) and o['prevalence']==pytest.approx(y.mean())
         for q in o['at']:
-            assert q['ppv']['value']==pytest.approx(predictive_values(o['sensitivity']['value'], o['specificity']['value'], q['prevalence'])[0])
+            assert q['ppv'].value==pytest.approx(predictive_values(o['sensitivity'].value, o['specificity'].value, q['prevalence'])[0])
 
 def test_interval_of_a_predictive_value_at_a_prevalence():
     "Resampled sensitivity and specificity, put through Bayes: computed here by hand"
     test,valid = binary(120, seed=2),binary(120, seed=1)
-    o = threshold_points(test, valid, n=200, prevalences=(.05,))[0]
+    o = threshold_points(test, valid, n_boot=200, prevalences=(.05,))[0]
     (y,s),t = ys(test),o['threshold']
     def ppv(y, s, w):
         hit = s>t; w = np.ones((1,len(y))) if w is None else w
         r = predictive_values((w@(y&hit))/(w@y), (w@(~y&~hit))/(w@~y), .05)[0]
         return r if len(r)>1 else r[0]
-    e = patient_bootstrap(ppv, y, s, test.patient, n=200)
-    assert (o['at'][0]['ppv']['low'],o['at'][0]['ppv']['high'])==pytest.approx((e.low,e.high))
+    e = patient_bootstrap(ppv, y, s, patient=test.patient, n_boot=200)
+    assert (o['at'][0]['ppv'].low,o['at'][0]['ppv'].high)==pytest.approx((e.low,e.high))
 
 def test_scores_hold_it_and_keep_their_keys():
     test,valid = binary(80, 2., seed=2),binary(80, 2., seed=1)
     plain,full = score(test, n_boot=50),add_calibration(score(test, n_boot=50), valid)
     assert {k:full.metrics[k] for k in plain.metrics}==plain.metrics
     assert set(full.metrics)-set(plain.metrics)=={'brier','ece','temperature'}
-    assert full.metrics['temperature']['value']==pytest.approx(temperature(*ys(valid)))
-    assert full.calibration['after']['brier']['value']==pytest.approx(brier(*ys(at_temperature(test, full.metrics['temperature']['value']))))
+    assert full.metrics['temperature'].value==pytest.approx(temperature(*ys(valid)))
+    assert full.calibration['after']['brier'].value==pytest.approx(brier(*ys(at_temperature(test, full.metrics['temperature'].value))))
     j = full.to_json()
     assert list(j)[:7]==['task','source','arch','split','n_images','n_patients','metrics'] and len(j['operating_points'])==4
     one = add_calibration(score(test, n_boot=20), valid.assign(target='yes'))
@@ -163,7 +161,7 @@ def test_order_of_rows_and_columns(order):
     a = add_calibration(score(d, n_boot=20), v)
     d2 = [d[d.columns[::-1]], d.iloc[::-1], d.sample(frac=1, random_state=1)][order]
     b = add_calibration(score(d2, n_boot=20), v[v.columns[::-1]].iloc[::-1].reset_index(drop=True))
-    for k in ('brier','ece','temperature'): assert a.metrics[k]['value']==pytest.approx(b.metrics[k]['value'], abs=1e-9)
+    for k in ('brier','ece','temperature'): assert a.metrics[k].value==pytest.approx(b.metrics[k].value, abs=1e-9)
     assert list(binary_questions(d[d.columns[::-1]]))==['yes']
     assert [o['threshold'] for o in a.points]==pytest.approx([o['threshold'] for o in b.points])
 
@@ -180,12 +178,12 @@ def test_bad_input_is_named(f, says):
 def test_one_patient_ties_and_one_class():
     d = binary(60)
     one = add_calibration(score(d[d.patient=='0'], n_boot=20), binary(40, seed=1))
-    assert one.metrics['brier']['low'] is None and one.metrics['brier']['value'] is not None
+    assert np.isnan(one.metrics['brier'].low) and not np.isnan(one.metrics['brier'].value)
     tied = d.assign(p_yes=.5, p_no=.5)
     s = add_calibration(score(tied, n_boot=20), tied)
-    assert s.metrics['ece']['value']==pytest.approx(abs((d.target=='yes').mean()-.5)) and len(s.points)==4
+    assert s.metrics['ece'].value==pytest.approx(abs((d.target=='yes').mean()-.5)) and len(s.points)==4
     same = add_calibration(score(d.assign(target='no'), n_boot=20), binary(40, seed=1))
-    assert same.points[0]['sensitivity']['value'] is None and 'one class only' in same.points[0]['sensitivity']['method']
+    assert np.isnan(same.points[0]['sensitivity'].value) and 'one class only' in same.points[0]['sensitivity'].method
     with pytest.raises(DataError, match='one class only'): temperature(np.zeros(5), np.full(5, .3))
 
 def test_questions_of_every_kind():
@@ -195,10 +193,10 @@ def test_questions_of_every_kind():
     many = pd.DataFrame(p, columns=['p_0','p_1','p_2']).assign(path=[f'{i}' for i in range(60)], patient=[str(i) for i in range(60)], target=t.astype(str))
     assert list(binary_questions(many))==['0','1','2'] and list(binary_questions(many, 'grades'))==['grade 2 and above']
     ages = d[['path','patient','eye']].assign(target=50., pred=51.)
-    assert binary_questions(ages)=={} and add_calibration(score_numbers(ages, n_boot=10), ages).points==[]
+    assert binary_questions(ages)=={} and add_calibration(score(ages, n_boot=10), ages).points==[]
     point = ages.assign(target=[float(i%5) for i in range(len(ages))], pred=[float(i%4) for i in range(len(ages))])
-    s = add_calibration(score_grades(point, n_boot=20), point)
+    s = add_calibration(score(point, 'ordered', n_boot=20), point)
     assert len(s.points)==4 and s.calibration is None
     lab = d[['path','patient','eye']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes)
-    m = add_calibration(score_multilabel(lab, n_boot=20), lab).metrics
-    assert m['brier']['value']==pytest.approx(brier(*ys(d)))
+    m = add_calibration(score(lab, n_boot=20), lab).metrics
+    assert m['brier'].value==pytest.approx(brier(*ys(d)))

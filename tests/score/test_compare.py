@@ -5,12 +5,14 @@ from scipy.stats import binom
 from sklearn import metrics as skm
 
 from fundus_fastai.core import DataError, EyeError
-from fundus_fastai.score.compare import (Difference, _auc_cov, _coin_p, _placements, delong, delong_interval, holm, mcnemar,
-                                  paired_bootstrap)
-from fundus_fastai.score.compare import (agreement, agreement_levels, answers, best_single, bland_altman, panel_differences, consistency, ensemble,
-                                 jaccard, panel_table, plot_bland_altman, plot_consistency, plot_jaccard, plot_panel, read_panel,
-                                 says, score_panel)
-from fundus_fastai.score.metrics import auc, average_precision, bootstrap, class_metrics
+from fundus_fastai.score.compare import (panel_numbers, agreement, agreement_levels, answers, auc_covariance, best_single, bland_altman, coin_p,
+    consistency, delong, delong_interval, Difference, ensemble, holm, jaccard, mcnemar,
+    paired_bootstrap, panel_differences, panel_table, placements, read_panel, says,
+    score_panel)
+from fundus_fastai.score.plots import plot_bland_altman, plot_consistency, plot_jaccard, plot_panel
+from fundus_fastai.score.metrics import auc, average_precision, class_metrics
+from fundus_fastai.score.estimate import bootstrap
+from fundus_fastai.score.scores import score
 
 pytestmark = [pytest.mark.filterwarnings('error'), pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
 
@@ -59,9 +61,9 @@ def test_delong_by_pairs(seed, digits):
     y,(a,b),_ = study(seed=seed)
     if digits is not None: a,b = a.round(digits),b.round(digits)
     v = np.stack([by_pairs(y, s) for s in (a,b)])
-    np.testing.assert_allclose(_placements(y, a), v[0], atol=1e-12)
+    np.testing.assert_allclose(placements(y, a), v[0], atol=1e-12)
     c = np.cov(v[:,y])/y.sum() + np.cov(v[:,~y])/(~y).sum()
-    got,cov = _auc_cov(y, [a,b])
+    got,cov = auc_covariance(y, [a,b])
     np.testing.assert_allclose(got, [skm.roc_auc_score(y, s) for s in (a,b)], atol=1e-12)
     np.testing.assert_allclose(cov, c, atol=1e-14)
 
@@ -70,7 +72,7 @@ def test_delong_by_pairs(seed, digits):
 def test_clusters_by_the_formula_of_the_paper(mixed):
     "Obuchowski 1997, patient by patient"
     y,s,who = study(seed=5, mixed=mixed)
-    got,cov = _auc_cov(y, s, who)
+    got,cov = auc_covariance(y, s, who)
     v = [by_pairs(y, o) for o in s]
     ids = np.unique(who)
     def total(o, t, side): return np.array([(o[(who==i)&side]-t).sum() for i in ids])
@@ -86,7 +88,7 @@ def test_clusters_by_the_formula_of_the_paper(mixed):
 def test_one_image_a_patient_is_delong():
     y,(a,b),_ = study()
     one = [f'p{i}' for i in range(len(y))]
-    np.testing.assert_allclose(delong(y, a, b, one)[:4], delong(y, a, b)[:4], atol=1e-12)
+    np.testing.assert_allclose(delong(y, a, b, patient=one)[:4], delong(y, a, b)[:4], atol=1e-12)
     np.testing.assert_allclose(delong_interval(y, a, one)[:3], delong_interval(y, a)[:3], atol=1e-12)
 
 
@@ -94,7 +96,7 @@ def test_copied_images_add_nothing():
     "Every image three times: DeLong by image thinks it knows more, DeLong by patient does not"
     y,(a,b),_ = study(most=1)
     i = np.repeat(np.arange(len(y)), 3)
-    one,three = delong(y, a, b, np.arange(len(y))),delong(y[i], a[i], b[i], i)
+    one,three = delong(y, a, b, patient=np.arange(len(y))),delong(y[i], a[i], b[i], patient=i)
     assert three.value==pytest.approx(one.value) and three.low==pytest.approx(one.low, abs=1e-12)
     fooled = delong(y[i], a[i], b[i])
     assert fooled.high-fooled.low < .6*(one.high-one.low)
@@ -103,13 +105,13 @@ def test_copied_images_add_nothing():
 def test_order_and_names_do_not_matter():
     y,(a,b),who = study()
     i = np.random.default_rng(0).permutation(len(y))
-    for f in (delong, lambda y,a,b,w: mcnemar(y, a>1, b>1, w), lambda y,a,b,w: paired_bootstrap(auc, y, a, b, w, n=100)):
+    for f in (lambda y,a,b,w: delong(y, a, b, patient=w), lambda y,a,b,w: mcnemar(y, a>1, b>1, patient=w), lambda y,a,b,w: paired_bootstrap(auc, y, (a,b), patient=w, n_boot=100)):
         np.testing.assert_allclose(f(y, a, b, who)[:4], f(y[i], a[i], b[i], who[i])[:4], atol=1e-10)
         x,z = f(y, a, b, who),f(y, b, a, who)
         np.testing.assert_allclose([x.value,x.low,x.p], [-z.value,-z.high,z.p], atol=1e-9)
     named = [f'{o:03}' for o in who]
-    np.testing.assert_allclose(delong(y, a, b, who)[:4], delong(y, a, b, named)[:4], atol=1e-12)
-    np.testing.assert_allclose(mcnemar(y, a>1, b>1, who)[:4], mcnemar(y, a>1, b>1, named)[:4], atol=1e-12)
+    np.testing.assert_allclose(delong(y, a, b, patient=who)[:4], delong(y, a, b, patient=named)[:4], atol=1e-12)
+    np.testing.assert_allclose(mcnemar(y, a>1, b>1, patient=who)[:4], mcnemar(y, a>1, b>1, patient=named)[:4], atol=1e-12)
 
 
 def test_what_cannot_be_told():
@@ -118,16 +120,16 @@ def test_what_cannot_be_told():
     assert delong(y, 3*a+1, a).p==1 # the same order is the same AUC
     assert np.isnan(delong(y|True, a, b).p) and delong(y|True, a, b).method=='undefined: one class only'
     two = np.where(y, 'x', 'y')
-    assert delong(y, a, b, two).method=='no interval: one patient on a side' and np.isnan(delong(y, a, b, two).p)
+    assert delong(y, a, b, patient=two).method=='no interval: one patient on a side' and np.isnan(delong(y, a, b, patient=two).p)
     assert delong_interval(y, y*1., who).method.startswith('Newcombe') and delong_interval(y, y*1., who).low<.97
     assert delong_interval(y, a, two).method=='no interval: one patient on a side'
     perfect = delong(y, y*1., np.zeros(len(y))) # all right, and all the same
     assert perfect.value==.5 and np.isnan(perfect.p)
-    assert mcnemar(y, y, y, who)[3:]==(1., 'no interval: all patients agree')
-    assert mcnemar(y[:3], y[:3], ~y[:3], ['p']*3).method=='no interval: all patients agree'
+    assert mcnemar(y, y, y, patient=who)[3:]==(1., 'no interval: all patients agree')
+    assert mcnemar(y[:3], y[:3], ~y[:3], patient=['p']*3).method=='no interval: all patients agree'
 
 
-@pytest.mark.parametrize('f', [lambda y,a,b,w: delong(y, a, b, w), lambda y,a,b,w: paired_bootstrap(auc, y, a, b, w, n=20)])
+@pytest.mark.parametrize('f', [lambda y,a,b,w: delong(y, a, b, patient=w), lambda y,a,b,w: paired_bootstrap(auc, y, (a,b), patient=w, n_boot=20)])
 def test_bad_scores(f):
     y,(a,b),who = study()
     with pytest.raises(DataError, match='not numbers'): f(y, a, np.where(y, np.nan, b), who)
@@ -140,19 +142,19 @@ def test_bad_scores(f):
 # bootstrap
 def test_paired_bootstrap_by_hand():
     y,(a,b),who = study(30)
-    d = paired_bootstrap(auc, y, a, b, who, n=300, seed=4)
-    v = bootstrap(auc, y, a, who, 300, 4)-bootstrap(auc, y, b, who, 300, 4)
+    d = paired_bootstrap(auc, y, (a,b), patient=who, n_boot=300, seed=4)
+    v = bootstrap(auc, y, a, patient=who, n_boot=300, seed=4)-bootstrap(auc, y, b, patient=who, n_boot=300, seed=4)
     np.testing.assert_allclose(d[1:3], np.quantile(v, [.025,.975]), atol=1e-12)
     assert d.p==pytest.approx(min(1, 2*(1+min((v<=0).sum(), (v>=0).sum()))/301))
-    many = paired_bootstrap(class_metrics, y.astype(int), *[np.stack([-s,s], 1) for s in (a,b)], who, n=300, seed=4)
+    many = paired_bootstrap(class_metrics, y.astype(int), [np.stack([-s,s], 1) for s in (a,b)], patient=who, n_boot=300, seed=4)
     assert many['auc'].value==pytest.approx(d.value) and many['auc'].low==pytest.approx(d.low)
     assert {'mcc','f1','accuracy'}<set(many) and all(isinstance(o, Difference) for o in many.values())
 
 
 def test_lost_resamples_are_said():
     y,(a,b),who = np.arange(12)<3,np.random.default_rng(0).random((2,12)),np.arange(12)//3
-    d = paired_bootstrap(auc, y, a, b, who, n=200)
-    lost = int(np.isnan(bootstrap(auc, y, a, who, 200)).sum())
+    d = paired_bootstrap(auc, y, (a,b), patient=who, n_boot=200)
+    lost = int(np.isnan(bootstrap(auc, y, a, patient=who, n_boot=200)).sum())
     assert lost and d.method.endswith(f'{lost} of 200 resamples left out')
 
 
@@ -168,16 +170,16 @@ def test_mcnemar_like_statsmodels():
 
 
 def test_mid_p_and_clusters():
-    assert _coin_p(np.array([1]*9+[-1]*2), True)==pytest.approx(2*binom.cdf(2, 11, .5)-binom.pmf(2, 11, .5), abs=1e-12)
+    assert coin_p(np.array([1]*9+[-1]*2), True)==pytest.approx(2*binom.cdf(2, 11, .5)-binom.pmf(2, 11, .5), abs=1e-12)
     lead = np.array([4,-1,2,2,0,-3,1])
     signs = np.array(np.meshgrid(*[[-1,1]]*7)).reshape(7,-1)
-    assert _coin_p(lead, False)==pytest.approx((np.abs(lead@signs)>=5).mean(), abs=1e-12)
-    assert _coin_p(lead, True)==pytest.approx((np.abs(lead@signs)>=5).mean()-(np.abs(lead@signs)==5).mean()/2, abs=1e-12)
-    assert _coin_p(np.array([2,-2]), True)==1 and _coin_p(np.zeros(3), True)==1
+    assert coin_p(lead, False)==pytest.approx((np.abs(lead@signs)>=5).mean(), abs=1e-12)
+    assert coin_p(lead, True)==pytest.approx((np.abs(lead@signs)>=5).mean()-(np.abs(lead@signs)==5).mean()/2, abs=1e-12)
+    assert coin_p(np.array([2,-2]), True)==1 and coin_p(np.zeros(3), True)==1
     big = np.random.default_rng(0).integers(-3, 5, 20_000)
     z = abs(big.sum())/np.sqrt((big**2).sum())
     from scipy.stats import norm
-    assert _coin_p(np.array([1]*5100+[-1]*4900), False)==pytest.approx(2*norm.sf(199/100), rel=1e-3) and z>29 and _coin_p(big, True)<1e-100
+    assert coin_p(np.array([1]*5100+[-1]*4900), False)==pytest.approx(2*norm.sf(199/100), rel=1e-3) and z>29 and coin_p(big, True)<1e-100
 
 
 def test_bonett_price_by_hand():
@@ -194,7 +196,7 @@ def test_interval_of_leads_is_the_standard_error_of_a_mean():
     rng = np.random.default_rng(1)
     y,a,b = rng.integers(0, 2, (3,80)); who = np.arange(80)//2
     each = ((a==y)*1.-(b==y)).reshape(40, 2).mean(1)
-    d = mcnemar(y, a, b, who)
+    d = mcnemar(y, a, b, patient=who)
     assert d.high-d.value==pytest.approx(t.ppf(.975, 39)*each.std(ddof=1)/40**.5, rel=1e-9)
 
 
@@ -216,7 +218,7 @@ def test_coverage_of_differences():
     held = dict.fromkeys(['DeLong by image','DeLong by patient','bootstrap by patient'], 0)
     for i in range(300):
         y,(a,b),who = study(seed=i)
-        for k,d in zip(held, [delong(y, a, b), delong(y, a, b, who), paired_bootstrap(auc, y, a, b, who, n=200)]):
+        for k,d in zip(held, [delong(y, a, b), delong(y, a, b, patient=who), paired_bootstrap(auc, y, (a,b), patient=who, n_boot=200)]):
             held[k] += d.low<=truth<=d.high
     held = {k:v/300 for k,v in held.items()}
     assert held['DeLong by image']<.85 and .91<held['DeLong by patient']<.985 and .90<held['bootstrap by patient']<.985, held
@@ -227,7 +229,7 @@ def test_false_alarms_of_mcnemar():
     alarms = np.zeros(2)
     for i in range(400):
         y,(a,b),who = study(seed=i, skill=(1.5,1.5))
-        alarms += [mcnemar(y, a>.75, b>.75, who).p<.05, mcnemar(y, a>.75, b>.75).p<.05]
+        alarms += [mcnemar(y, a>.75, b>.75, patient=who).p<.05, mcnemar(y, a>.75, b>.75).p<.05]
     assert alarms[0]/400<.08 and alarms[1]/400>.10, alarms/400
 
 
@@ -305,10 +307,10 @@ def test_levels_and_votes_by_hand():
 def test_kappa_like_the_others():
     from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
     p = read_panel(many()); said = answers(p)
-    t = agreement(p, n=100)
+    t = agreement(p, n_boot=100)
     assert t.value[0]==pytest.approx(skm.cohen_kappa_score(said[0], said[1]))
     assert t.value.iloc[-1]==pytest.approx(fleiss_kappa(aggregate_raters(said.T, 3)[0]))
-    q = agreement(p, weights='quadratic', n=20)
+    q = agreement(p, weights='quadratic', n_boot=20)
     assert q.value[2]==pytest.approx(skm.cohen_kappa_score(said[1], said[2], weights='quadratic'))
     assert ((t.low<t.value)&(t.value<t.high)).all()
     j = jaccard(p, 'CNV')
@@ -323,9 +325,9 @@ def test_ensembles():
     np.testing.assert_allclose(ensemble(p, 'logit')[cols], g, atol=1e-9)
     s = score_panel(p, n_boot=100)
     assert list(s)==['n0','n1','n2','ensemble'] and s['ensemble'].by_patient['mean of all images']['n_patients']==40
-    assert s['ensemble'].metrics['accuracy']['value']==pytest.approx((np.array(CLASSES)[probs.mean(0).argmax(1)]==p.first.target).mean())
+    assert s['ensemble'].metrics['accuracy'].value==pytest.approx((np.array(CLASSES)[probs.mean(0).argmax(1)]==p.first.target).mean())
     assert list(panel_table(s).columns)==['accuracy','balanced_accuracy','auc','average_precision','mcc','f1']
-    t = panel_differences(p, n=50).set_index('metric')
+    t = panel_differences(p, n_boot=50).set_index('metric')
     assert {'auc','auc_CNV','accuracy','mcc'}<set(t.index) and t.index.is_unique
     assert t.value['auc_CNV']==pytest.approx(skm.roc_auc_score(p.first.target=='CNV', probs.mean(0)[:,0])
                                              - skm.roc_auc_score(p.first.target=='CNV', p.tables[t.b.iloc[0]].p_CNV))
@@ -338,10 +340,10 @@ def labels(net, thresholds=False):
 
 
 def test_labels_with_their_thresholds(tmp_path):
-    from fundus_fastai.score.multilabel import choose_thresholds, score_multilabel
+    from fundus_fastai.score.kinds import choose_thresholds
     for i in range(2):
         valid = labels(i+2).assign(target_dr=labels(i).target_dr, target_amd=labels(i).target_amd) # same truth, other noise
-        score_multilabel(labels(i), choose_thresholds(valid), n_boot=20).save(tmp_path/f'run{i}')
+        score(labels(i), None, dict(thresholds=choose_thresholds(valid)), n_boot=20).save(tmp_path/f'run{i}')
         valid.to_csv(tmp_path/f'run{i}'/'validation.csv', index=False)
     p = read_panel([tmp_path/'run0',tmp_path/'run1'])
     assert p.kind.labels and p.classes==['amd','dr'] and set(p.thresholds)=={'run0','run1'}
@@ -349,9 +351,9 @@ def test_labels_with_their_thresholds(tmp_path):
     assert (said[1]==(p.tables['run1'].p_dr>p.thresholds['run1']['dr'])).all() and (truth==(p.first.target_dr==1)).all()
     s = score_panel(p, valid=read_panel([tmp_path/'run0',tmp_path/'run1'], 'validation.csv'), n_boot=20)
     assert set(s['ensemble'].operating['thresholds'])=={'dr','amd'}
-    t = panel_differences(p, n=30, thresholds=s['ensemble'].operating['thresholds']).set_index('metric')
+    t = panel_differences(p, n_boot=30, thresholds=s['ensemble'].operating['thresholds']).set_index('metric')
     b = t.b.iloc[0]
-    for c in ('dr','amd'): assert t.value[f'f1_{c}']==pytest.approx(s['ensemble'].metrics[f'f1_{c}']['value']-s[b].metrics[f'f1_{c}']['value'])
+    for c in ('dr','amd'): assert t.value[f'f1_{c}']==pytest.approx(s['ensemble'].metrics[f'f1_{c}'].value-s[b].metrics[f'f1_{c}'].value)
     assert t.method['auc_dr'].startswith('DeLong')
 
 
@@ -360,32 +362,32 @@ def test_numbers():
     age = rng.normal(60, 10, 40)[np.arange(80)//2]
     base = table(0, shuffle=False)[['path','patient']].assign(target=age)
     p = read_panel({str(i):base.assign(pred=age+i+rng.normal(0, 4, 80)) for i in range(3)})
-    e,d = bland_altman(p, '0', 'truth', n=200),p.tables['0'].pred-age
+    e,d = bland_altman(p, '0', 'truth', n_boot=200),p.tables['0'].pred-age
     np.testing.assert_allclose([e[k].value for k in ('mean','sd','lower')], [d.mean(),d.std(),d.mean()-1.96*d.std()])
     assert e['mean'].low<e['mean'].value<e['mean'].high and best_single(p)!='2'
     np.testing.assert_allclose(ensemble(p).pred, np.mean([t.pred for t in p.tables.values()], axis=0))
-    assert panel_differences(p, n=30).metric.tolist()==['mae','r2']
+    assert panel_differences(p, n_boot=30).metric.tolist()==['mae','r2']
     with pytest.raises(DataError, match='no classes'): consistency(p)
 
 
 def test_two_images_of_one_patient_and_one_class_only():
     "Little data gives words, not warnings"
     p = read_panel({k:t[:2].assign(patient='a') for k,t in many(shuffle=False).items()})
-    t = panel_differences(p, n=20)
+    t = panel_differences(p, n_boot=20)
     assert t.p.dropna().between(0, 1).all() and t.low.isna().all()
-    assert agreement(p, n=20).low.isna().all() and consistency(p, 'CNV').images.sum()==2
+    assert agreement(p, n_boot=20).low.isna().all() and consistency(p, 'CNV').images.sum()==2
     q = read_panel({k:t[t.target=='CNV'] for k,t in many(shuffle=False).items()})
-    assert panel_differences(q, n=20).set_index('metric').method['auc_CNV']=='undefined: one class only'
+    assert panel_differences(q, n_boot=20).set_index('metric').method['auc_CNV']=='undefined: one class only'
 
 
 def test_figures_say_phantom():
     from matplotlib.figure import Figure
     p = read_panel(many(['female','male']), source='phantom')
     s = score_panel(p, n_boot=20)
-    for f in (lambda ax: plot_consistency(p, ax=ax), lambda ax: plot_jaccard(p, ax=ax), lambda ax: plot_panel(s, ax=ax)):
+    for f in (lambda ax: plot_consistency(consistency(p), 'male', ax, source=p.source), lambda ax: plot_jaccard(jaccard(p), ax=ax, source=p.source), lambda ax: plot_panel(s, ax=ax)):
         ax = Figure().subplots(); f(ax)
         assert any('PHANTOM' in t.get_text() for t in ax.texts)
     base = table(0, shuffle=False)[['path','patient']].assign(target=1.)
     q = read_panel({k:base.assign(pred=np.arange(80.)**i) for i,k in enumerate('ab')}, source='phantom')
-    ax = Figure().subplots(); plot_bland_altman(q, 'a', 'b', ax)
+    ax = Figure().subplots(); plot_bland_altman(*[panel_numbers(q, k) for k in 'ab'], ax, limits=bland_altman(q, 'a', 'b'), names='ab', source=q.source)
     assert any('PHANTOM' in t.get_text() for t in ax.texts)

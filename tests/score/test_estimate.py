@@ -3,12 +3,10 @@ import re
 import numpy as np, pytest
 from sklearn import metrics as skm
 from scipy.stats import binomtest
-from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, bootstrap,
-                                         class_aucs, class_estimates, class_metrics, cohen_kappa,
-                                         confusion, confusion_estimates, f1, matthews,
-                                         mean_abs_error, micro, newcombe, patient_bootstrap,
-                                         patient_weights, r_squared, threshold_estimates,
-                                         threshold_metrics, wilson)
+from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1, matthews,
+    mean_abs_error, micro, patient_weights, r_squared, threshold_metrics)
+from fundus_fastai.score.estimate import (bootstrap, class_aucs, class_estimates, confusion_estimates, newcombe, patient_bootstrap,
+    threshold_estimates, wilson)
 from made import CLASSES, simulate
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -19,11 +17,11 @@ def test_resamples_are_the_same_in_any_blocks_and_any_order():
     a = np.concatenate(list(patient_weights(who, 50)))
     assert (a==np.concatenate(list(patient_weights(who, 50, block=200)))).all()
     i = np.random.default_rng(0).permutation(len(y))
-    one,two = class_estimates(y,p,who,CLASSES),class_estimates(y[i],p[i],who[i],CLASSES)
+    one,two = class_estimates(y,p,CLASSES, patient=who),class_estimates(y[i],p[i],CLASSES, patient=who[i])
     for k in one:
         np.testing.assert_allclose(one[k][:3], two[k][:3], atol=1e-12)
         assert one[k].method==two[k].method
-    assert class_estimates(y,p,who,CLASSES,seed=1)!=one
+    assert class_estimates(y,p,CLASSES, patient=who,seed=1)!=one
 
 def test_wilson_like_statsmodels():
     for k,n in [(0,12),(12,12),(3,10),(50,51),(1,1)]:
@@ -46,48 +44,48 @@ def test_patient_interval_covers_where_image_interval_does_not():
         y,p,who = simulate(seed=i)
         acc = lambda y,p,w: (p.argmax(1)==y).mean() if w is None else w@(p.argmax(1)==y)/w.sum(-1)
         for k,unit in [('patients',who), ('images',np.arange(len(y)))]:
-            e = patient_bootstrap(acc, y, p, unit, n=300)
+            e = patient_bootstrap(acc, y, p, patient=unit, n_boot=300)
             held[k] += e.low<=truth['accuracy']<=e.high
     assert held['patients']>=87 and held['images']<=86 and held['patients']>held['images']+8, held
 
 def test_a_perfect_net_is_not_certain():
     y,_,who = simulate(48, 2)
-    e = class_estimates(y, np.eye(4)[y], who, CLASSES)
+    e = class_estimates(y, np.eye(4)[y], CLASSES, patient=who)
     assert e['sensitivity_CNV'].method=='Wilson (12 patients)' and e['sensitivity_CNV'].low==pytest.approx(.7575, abs=1e-3)
     assert e['specificity_CNV'].method=='Wilson (36 patients)' and e['accuracy'].method=='Wilson (48 patients)'
     assert 'Newcombe' in e['auc'].method and .8<e['auc'].low<.95
     assert all(o.value==1 and o.low<1 and o.high==1 for o in e.values())
-    two = class_estimates(y[y<2], np.eye(2)[y[y<2]], who[y<2], ['a','b'])
+    two = class_estimates(y[y<2], np.eye(2)[y[y<2]], ['a','b'], patient=who[y<2])
     assert two['auc'].method=='Newcombe (12 v 12 patients)' and two['auc'][1:3]==newcombe(1,12,12)
 
 def test_constant_scores_are_chance():
     y,p,who = simulate(16, 2, k=2)
-    e = class_estimates(y, np.full_like(p, .5), who, ['a','b'])
+    e = class_estimates(y, np.full_like(p, .5), ['a','b'], patient=who)
     assert e['auc'].value==.5 and e['auc'].low<.4 and e['auc'].high>.6
 
 def test_one_patient_one_class():
     y,p,who = simulate()
-    e = class_estimates(y[:5], p[:5], who[:5], CLASSES)
+    e = class_estimates(y[:5], p[:5], CLASSES, patient=who[:5])
     assert e['accuracy'].method=='no interval: one patient' and np.isnan(e['accuracy'].low)
     assert e['auc'].method=='undefined: one class only' and np.isnan(e['auc'].value)
     m = y==0
-    e = class_estimates(y[m], p[m], who[m], CLASSES)
+    e = class_estimates(y[m], p[m], CLASSES, patient=who[m])
     assert e['auc'].method=='undefined: one class only' and e['sensitivity_CNV'].method=='patient bootstrap'
     assert e['specificity_DME'].method=='patient bootstrap' and np.isnan(e['specificity_CNV'].value)
 
 def test_lost_resamples_are_counted():
     y,p,who = simulate(8, 3)
-    how = class_estimates(y, p, who, CLASSES)['auc'].method
+    how = class_estimates(y, p, CLASSES, patient=who)['auc'].method
     lost = int(re.search(r'(\d+) of 1000', how)[1])
-    assert lost==np.isnan(bootstrap(class_metrics, y, p, who)['auc']).sum()>0
+    assert lost==np.isnan(bootstrap(class_metrics, y, p, patient=who)['auc']).sum()>0
 
 def test_confusion_cells_and_class_aucs():
     y,p,who = simulate()
-    t = confusion_estimates(y, p, who, CLASSES)
+    t = confusion_estimates(y, p, CLASSES, patient=who)
     assert (t.images.to_numpy().reshape(4,4)==skm.confusion_matrix(y, p.argmax(1))).all()
     assert ((t.low<=t.value)&(t.value<=t.high)).all()
     assert (confusion(y, p.argmax(1), 4)==skm.confusion_matrix(y, p.argmax(1))).all()
-    a = class_aucs(y, p, who, CLASSES)
+    a = class_aucs(y, p, CLASSES, patient=who)
     assert np.mean([e.value for e in a.values()])==pytest.approx(skm.roc_auc_score(y, p, multi_class='ovr'))
 
 def uneven(seed, n=400, patients=90):
@@ -107,13 +105,13 @@ def test_draws_give_what_the_table_of_weights_gives(seed, digits):
     t,s,hit = y==1,p[:,1],p[:,1]>.3
     odd = lambda y,p,w: 1. if w is None else (w[:,::2].sum(1)*2 - w.max(-1) + np.exp(-w/9).mean(axis=1))/len(w.T) # no short way
     for f,a,b in [(auc,t,s), (average_precision,t,s), (auc,t&False,s), (auc,t|True,s), (average_precision,t&False,s), (f1,t,hit),
-                  (mean_abs_error,y,s), (r_squared,y,s), (lambda a,b,w: matthews(confusion(a, b.argmax(1), 3, w)),y,p),
-                  (lambda a,b,w: micro(auc, a, b, w),np.eye(3)[y],p), (lambda a,b,w: cohen_kappa(confusion(a, b.argmax(1), 3, w)),y,p),
-                  (lambda a,b,w: micro(average_precision, a, b, w),np.eye(3)[y],p), (odd,y,p)]:
-        np.testing.assert_allclose(bootstrap(f, a, b, who, 60, seed), f(a, b, w), atol=1e-12)
-        np.testing.assert_allclose(bootstrap(f, a, b, who, 60, seed, block=900), f(a, b, w), atol=1e-12)
+                  (mean_abs_error,y,s), (r_squared,y,s), (lambda a,b,w: matthews(confusion(a, b.argmax(1), 3, w=w)),y,p),
+                  (lambda a,b,w: micro(auc, a, b, w=w),np.eye(3)[y],p), (lambda a,b,w: cohen_kappa(confusion(a, b.argmax(1), 3, w=w)),y,p),
+                  (lambda a,b,w: micro(average_precision, a, b, w=w),np.eye(3)[y],p), (odd,y,p)]:
+        np.testing.assert_allclose(bootstrap(f, a, b, patient=who, n_boot=60, seed=seed), f(a, b, w), atol=1e-12)
+        np.testing.assert_allclose(bootstrap(f, a, b, patient=who, n_boot=60, seed=seed, block=900), f(a, b, w), atol=1e-12)
     for k,v in class_metrics(y, p, w).items():
-        np.testing.assert_allclose(bootstrap(class_metrics, y, p, who, 60, seed)[k], v, atol=1e-12)
+        np.testing.assert_allclose(bootstrap(class_metrics, y, p, patient=who, n_boot=60, seed=seed)[k], v, atol=1e-12)
 
 def test_the_same_resamples_as_ever():
     "A seed means the same patients in every version: the first that were drawn for seed 0"
@@ -127,7 +125,7 @@ def test_weights_can_be_used_as_an_array():
         if w is None: return 0.
         got['w'],got['plain'] = w,np.asarray(w)
         return np.average(np.broadcast_to(y, w.shape), axis=1, weights=w)
-    v = bootstrap(metric, y, p, who, 20)
+    v = bootstrap(metric, y, p, patient=who, n_boot=20)
     w,plain = got['w'],got['plain']
     np.testing.assert_allclose(v, (plain@y)/plain.sum(1))
     for a,b in [(w.sum(-1),plain.sum(-1)), (w.sum(),plain.sum()), (w.sum(0),plain.sum(0)), (w.sum(-1, keepdims=True),plain.sum(-1, keepdims=True)),
@@ -141,39 +139,39 @@ def test_auc_of_many_images_does_not_overflow():
     y = rng.random(n)<.5; s = rng.normal(size=n)+y
     who = np.arange(n)//10
     w = next(patient_weights(who, 2))
-    np.testing.assert_allclose(bootstrap(auc, y, s, who, 2), [skm.roc_auc_score(y, s, sample_weight=o) for o in w], atol=1e-12)
+    np.testing.assert_allclose(bootstrap(auc, y, s, patient=who, n_boot=2), [skm.roc_auc_score(y, s, sample_weight=o) for o in w], atol=1e-12)
 
 def test_mcc_and_f1_at_the_ends():
     y,_,who = simulate(48, 2)
-    e = class_estimates(y, np.eye(4)[y], who, CLASSES)
+    e = class_estimates(y, np.eye(4)[y], CLASSES, patient=who)
     assert e['mcc'].method=='Wilson (12 patients)' and e['mcc'][1:3]==wilson(1, 12) and e['f1'].method=='Wilson (48 patients)'
-    same = class_estimates(y, np.eye(4)[y*0], who, CLASSES) # the net always says CNV
+    same = class_estimates(y, np.eye(4)[y*0], CLASSES, patient=who) # the net always says CNV
     assert same['mcc'].value==0 and same['mcc'].method.startswith('no interval')
     two = y[y<2]
-    worst = class_estimates(two, np.eye(2)[1-two], who[y<2], ['a','b'])
+    worst = class_estimates(two, np.eye(2)[1-two], ['a','b'], patient=who[y<2])
     assert worst['mcc'].value==-1 and np.isnan(worst['mcc'].low)
-    assert class_estimates(y[:2], np.eye(4)[y[:2]], who[:2], CLASSES)['mcc'].method=='undefined: one class only'
-    lost = class_estimates(y[y!=2], np.eye(4)[y[y!=2]], who[y!=2], CLASSES)
+    assert class_estimates(y[:2], np.eye(4)[y[:2]], CLASSES, patient=who[:2])['mcc'].method=='undefined: one class only'
+    lost = class_estimates(y[y!=2], np.eye(4)[y[y!=2]], CLASSES, patient=who[y!=2])
     assert lost['f1'].method=='undefined: no image of DRUSEN' and lost['mcc'].value==1
 
 def test_a_threshold_from_validation():
     (vy,vp,_),(y,p,who) = simulate(seed=1, k=2),simulate(seed=2, k=2)
     t = best_threshold(vy==1, vp[:,1], ('sensitivity', .9))
     assert skm.recall_score(vy, vp[:,1]>t)>=.9
-    e = threshold_estimates(y==1, p[:,1], who, t, n=300)
+    e = threshold_estimates(y==1, p[:,1], t, patient=who, n_boot=300)
     hit = p[:,1]>t
     want = dict(sensitivity=skm.recall_score(y, hit), specificity=skm.recall_score(y, hit, pos_label=0), accuracy=skm.accuracy_score(y, hit),
                 balanced_accuracy=skm.balanced_accuracy_score(y, hit), mcc=skm.matthews_corrcoef(y, hit), f1=skm.f1_score(y, hit))
     for k,v in want.items(): assert e[k].value==pytest.approx(v) and e[k].low<v<e[k].high, k
-    assert threshold_metrics(y==1, p[:,1], None, .5)['accuracy']==class_metrics(y, p)['accuracy']
-    all_hit = threshold_estimates(y==1, p[:,1], who, -1., n=50)
+    assert threshold_metrics(y==1, p[:,1], threshold=.5)['accuracy']==class_metrics(y, p)['accuracy']
+    all_hit = threshold_estimates(y==1, p[:,1], -1., patient=who, n_boot=50)
     assert (all_hit['sensitivity'].value,all_hit['specificity'].value,all_hit['mcc'].value)==(1,0,0)
     assert all_hit['specificity'].method=='Wilson (30 patients)' and all_hit['specificity'].low==0<all_hit['specificity'].high
     ill = y==1
-    assert threshold_estimates(ill[ill], p[ill,1], who[ill], t, n=50)['specificity'].method=='undefined: one class only'
+    assert threshold_estimates(ill[ill], p[ill,1], t, patient=who[ill], n_boot=50)['specificity'].method=='undefined: one class only'
 
 def test_fast():
     from time import perf_counter
     y,p,who = simulate(200, 5)
-    t = perf_counter(); class_estimates(y, p, who, CLASSES)
+    t = perf_counter(); class_estimates(y, p, CLASSES, patient=who)
     assert perf_counter()-t < 4 # .2 s on an idle core; a busy machine gets room

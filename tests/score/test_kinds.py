@@ -2,11 +2,9 @@
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
-from fundus_fastai.score.patients import operating_points, score_as
-from fundus_fastai.score.kinds import choose_cuts, cut_points, fill_cuts
-from fundus_fastai.score.scores import score_grades
-from fundus_fastai.score.multilabel import choose_thresholds, score_multilabel
-from fundus_fastai.score.regression import error_by_band, score_numbers
+from fundus_fastai.score.patients import score_as
+from fundus_fastai.score.kinds import (choose_cuts, choose_thresholds, cut_points, error_by_band, fill_cuts, get_kind)
+from fundus_fastai.score.scores import score
 from made import LABELS, labels_table, numbers_table, points_table
 
 fast = dict(n_boot=20)
@@ -15,7 +13,7 @@ fast = dict(n_boot=20)
 def test_labels_like_sklearn(seed):
     df = labels_table(seed=seed)
     t = choose_thresholds(labels_table(seed=seed+10))
-    m = {k:v['value'] for k,v in score_multilabel(df, t, **fast).metrics.items()}
+    m = {k:v.value for k,v in score(df, None, dict(thresholds=t), **fast).metrics.items()}
     y,p = (df[[f'{o}_{k}' for k in LABELS]].to_numpy() for o in ('target','p'))
     hit = p>np.array([t[k] for k in LABELS])
     assert np.isclose(m['auc'], skm.roc_auc_score(y, p, average='macro'))
@@ -39,15 +37,15 @@ def test_thresholds_are_the_best_there_are():
 def test_test_rows_choose_nothing(kind, table):
     "What scoring needs is taken from validation: other test rows leave it as it was"
     valid = table(seed=1)
-    op = operating_points(kind, valid)
-    a,b = (score_as(kind, table(seed=k), op, valid, **fast) for k in (2,3))
+    op = get_kind(kind).choose(valid)
+    a,b = (score_as(kind, table(seed=k), op, valid=valid, **fast) for k in (2,3))
     for k in op: assert np.all(np.asarray(pd.Series(a.operating[k]))==np.asarray(pd.Series(op[k])))
     assert a.operating==b.operating and a.metrics!=b.metrics
 
 @pytest.mark.parametrize('seed', range(4))
 def test_numbers_like_sklearn(seed):
     df = numbers_table(seed=seed)
-    m = {k:v['value'] for k,v in score_numbers(df, 50., **fast).metrics.items()}
+    m = {k:v.value for k,v in score(df, None, dict(guess=50.), **fast).metrics.items()}
     assert np.isclose(m['mae'], skm.mean_absolute_error(df.target, df.pred))
     assert np.isclose(m['r2'], skm.r2_score(df.target, df.pred))
     assert np.isclose(m['mae_guess'], (df.target-50).abs().mean())
@@ -62,8 +60,8 @@ def test_bands_hold_every_image_once():
 def test_grades_like_sklearn(seed):
     df = points_table(seed=seed)
     cuts = choose_cuts(*points_table(seed=seed+10)[['target','pred']].to_numpy().T)
-    s = score_grades(df, cuts, 1., **fast)
-    m,g = {k:v['value'] for k,v in s.metrics.items()},cut_points(df.pred, cuts)
+    s = score(df, 'ordered', dict(cuts=cuts, threshold=1.), **fast)
+    m,g = {k:v.value for k,v in s.metrics.items()},cut_points(df.pred, cuts)
     assert np.isclose(m['qwk'], skm.cohen_kappa_score(df.target, g, weights='quadratic'))
     assert np.isclose(m['accuracy'], (g==df.target).mean())
     assert np.isclose(m['referable_auc'], skm.roc_auc_score(df.target>=2, df.pred))
@@ -79,9 +77,9 @@ def test_chosen_cuts_beat_halfway_ones():
 def test_grades_that_validation_lacks():
     "A test eye of a grade that validation never showed is scored, not refused"
     valid,test = points_table(seed=1).query('target<3'),points_table(seed=2)
-    op = operating_points('ordered', valid.reset_index(drop=True))
+    op = get_kind('ordered').choose(valid.reset_index(drop=True))
     s = score_as('ordered', test, op, **fast)
-    assert len(op['cuts'])==2 and s.operating['cuts']==fill_cuts(op['cuts'], 4) and s.metrics['qwk']['value']>0
+    assert len(op['cuts'])==2 and s.operating['cuts']==fill_cuts(op['cuts'], 4) and s.metrics['qwk'].value>0
 
 broken = {'probability above one':(labels_table, lambda d: d.assign(p_haze=1.2)), 'a NaN':(labels_table, lambda d: d.assign(p_haze=np.nan)),
           'target of two':(labels_table, lambda d: d.assign(target_haze=2)), 'no patient':(numbers_table, lambda d: d.drop(columns='patient')),
@@ -97,5 +95,5 @@ def test_bad_tables_are_refused(name):
 def test_label_without_a_case():
     "A label that no test image has is undefined, said to be so, and does not spoil the rest"
     df = labels_table().assign(target_cupping=0)
-    m = score_multilabel(df, **fast).metrics
-    assert m['auc_cupping']['value'] is None and m['auc_haze']['value']>.5
+    m = score(df, **fast).metrics
+    assert np.isnan(m['auc_cupping'].value) and m['auc_haze'].value>.5

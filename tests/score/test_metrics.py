@@ -2,10 +2,9 @@
 import numpy as np, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
-from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, bootstrap,
-                                         class_estimates, class_metrics, cohen_kappa, confusion,
-                                         f1, f1_by_class, matthews, micro, patient_weights,
-                                         quadratic_kappa, threshold_metrics)
+from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1,
+    f1_by_class, matthews, micro, patient_weights, quadratic_kappa, threshold_metrics)
+from fundus_fastai.score.estimate import bootstrap, class_estimates
 from made import simulate
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -56,14 +55,14 @@ def test_metrics_of_a_matrix_like_sklearn(k):
     rng = np.random.default_rng(k)
     for _ in range(5):
         y,a,w = rng.integers(0, k, 60),rng.integers(0, k, 60),rng.integers(0, 3, 60)
-        cm = confusion(y, a, k, w)
+        cm = confusion(y, a, k, w=w)
         assert matthews(cm)==pytest.approx(skm.matthews_corrcoef(y, a, sample_weight=w), abs=1e-12)
         np.testing.assert_allclose(f1_by_class(cm), skm.f1_score(y, a, average=None, sample_weight=w), atol=1e-12)
         for o in (None,'linear','quadratic'):
             assert cohen_kappa(cm, o or 'none')==pytest.approx(skm.cohen_kappa_score(y, a, weights=o, sample_weight=w), abs=1e-12)
         assert quadratic_kappa(cm)==cohen_kappa(cm, 'quadratic')
         onehot = np.eye(k)[y]; p = rng.random((60,k)).round(1)
-        assert micro(auc, onehot, p, w)==pytest.approx(skm.roc_auc_score(onehot, p, average='micro', sample_weight=w))
+        assert micro(auc, onehot, p, w=w)==pytest.approx(skm.roc_auc_score(onehot, p, average='micro', sample_weight=w))
         assert micro(average_precision, onehot, p)==pytest.approx(skm.average_precision_score(onehot, p, average='micro'))
         assert micro(f1, onehot, p>.5)==pytest.approx(skm.f1_score(onehot, p>.5, average='micro'))
     assert np.isnan(matthews(np.diag([4,0]))) and matthews(np.array([[0,4],[0,3]]))==0 and np.isnan(cohen_kappa(np.diag([4,0])))
@@ -72,6 +71,6 @@ def test_missing_scores_are_not_guessed():
     y,p,who = simulate(20, 2, k=2)
     bad = np.where(np.arange(40)[:,None]<3, np.nan, p)
     for f in (lambda: auc(y==1, bad[:,1]), lambda: average_precision(y==1, bad[:,1]), lambda: best_threshold(y==1, bad[:,1]),
-              lambda: threshold_metrics(y==1, bad[:,1]), lambda: class_metrics(y, bad), lambda: class_estimates(y, bad, who, ['a','b']),
-              lambda: bootstrap(auc, y==1, bad[:,1], who, 5)):
+              lambda: threshold_metrics(y==1, bad[:,1]), lambda: class_metrics(y, bad), lambda: class_estimates(y, bad, ['a','b'], patient=who),
+              lambda: bootstrap(auc, y==1, bad[:,1], patient=who, n_boot=5)):
         with pytest.raises(DataError, match='3 of 40'): f()

@@ -24,8 +24,8 @@ def test_both_eyes_of_sex_and_age():
     assert len(t)==100 and np.allclose(t.pred_age, combine_eyes(ages).pred)
     assert np.allclose(t.p_male, combine_eyes(both.drop(columns=['target_age','pred_age'])).p_male)
     m = score_as('both', both, **fast).by_patient['mean of all images']['metrics']
-    assert np.isclose(m['mae']['value'], (t.target_age-t.pred_age).abs().mean())
-    assert np.isclose(m['auc']['value'], skm.roc_auc_score(t.target=='male', t.p_male))
+    assert np.isclose(m['mae'].value, (t.target_age-t.pred_age).abs().mean())
+    assert np.isclose(m['auc'].value, skm.roc_auc_score(t.target=='male', t.p_male))
 
 def test_a_blend_needs_patients():
     assert fit_blend(numbers_table(40)) is None and fit_blend(numbers_table(200)) is not None

@@ -1,6 +1,6 @@
 "Figures of odd tables"
 import numpy as np, pandas as pd, pytest
-from fundus_fastai.score.scores import plot_history
+from fundus_fastai.score.plots import plot_history
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
               pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]

@@ -1,7 +1,8 @@
 "Tables of predictions: what is no such table is refused"
 import numpy as np, pandas as pd, pytest
 from fundus_fastai.core import DataError
-from fundus_fastai.score.scores import check_predictions, read_predictions, score
+from fundus_fastai.score.kinds import check_predictions, read_predictions
+from fundus_fastai.score.scores import score
 from made import class_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -35,7 +36,7 @@ def test_bad_files(tmp_path, preds):
     for name,b in [('empty.csv',b''), ('bin.csv',b'\x00\xff\xfe\x81\x82'), ('one.csv',b'hello\n')]:
         (tmp_path/name).write_bytes(b)
         with pytest.raises(DataError, match=name): read_predictions(tmp_path/name)
-    with pytest.raises(DataError, match='not for A, B'): score(preds, ['A','B'])
+    with pytest.raises(DataError, match='not for A, B'): check_predictions(preds, ['A','B'])
 
 def test_names_stay_names(preds, tmp_path):
     d = preds.rename(columns={'p_CNV':'p_0','p_DME':'p_NA'}).replace({'target':{'CNV':'0','DME':'NA'}}).assign(patient='00'+preds.patient)

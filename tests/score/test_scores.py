@@ -1,7 +1,8 @@
 "Scores as objects: any order, files, faces"
 import pytest
 from fundus_fastai.core import read_json
-from fundus_fastai.score.scores import most_wrong, read_predictions, score
+from fundus_fastai.score.kinds import read_predictions
+from fundus_fastai.score.scores import pick, score
 from made import CLASSES, class_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -13,7 +14,7 @@ def preds(): return class_table()
 # tables of predictions
 def test_right_in_any_order(preds):
     a,b = score(preds), score(preds[preds.columns[::-1]].sample(frac=1, random_state=0))
-    for k in a.metrics: assert a.metrics[k]['value']==pytest.approx(b.metrics[k]['value'], abs=1e-12)
+    for k in a.metrics: assert a.metrics[k].value==pytest.approx(b.metrics[k].value, abs=1e-12)
     assert b.classes==CLASSES
 
 def test_files_give_the_same_numbers(preds, tmp_path):
@@ -32,5 +33,5 @@ def test_text_faces(preds):
     one = score(preds[:3])
     assert one.to_json()['metrics']['auc']==dict(value=None, low=None, high=None, method='undefined: one class only')
     assert 'undefined' in str(one)
-    w = most_wrong(s, 5)
+    w = pick(s, n=5)
     assert (w.target!=w.predicted).all() and w.p_target.is_monotonic_increasing

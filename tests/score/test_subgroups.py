@@ -2,8 +2,8 @@
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
-from fundus_fastai.score.scores import read_predictions, score
-from fundus_fastai.score.multilabel import score_multilabel
+from fundus_fastai.score.kinds import read_predictions
+from fundus_fastai.score.scores import score
 from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
 from made import binary
 
@@ -65,5 +65,5 @@ def test_labels_are_compared_where_all_groups_have_them():
     lab = d[['path','patient','eye','sex']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes, p_b=.5,
                                                    target_b=((d.sex=='f')&(d.target=='yes')).astype(int))
     assert common_labels(lab, lab.sex)==['a']
-    t = subgroup_scores(score_multilabel(lab, n_boot=20), {'sex':lab.sex})[0].set_index(['group','metric']).value
+    t = subgroup_scores(score(lab, n_boot=20), {'sex':lab.sex})[0].set_index(['group','metric']).value
     for g,o in lab.groupby('sex'): assert t[g,'auc']==pytest.approx(skm.roc_auc_score(o.target_a, o.p_a))
