@@ -262,13 +262,12 @@ def predict(run:str, # run folder
            ):
     "Predict images: one CSV line each on stdout, with the probability of every class (research use only)"
     from fundus_fastai.run import folder as runs
-    from fundus_fastai.score.patients import named
     from fundus_fastai.vision.model import load_model
     _check_numbers(None, bs=(bs,1))
     learn = load_model(run)
     files,bad = _images(images, learn)
     df = learn.predict_frame(files, bs=bs).drop(columns=['patient','eye'])
-    df.insert(1, 'prediction', named(df, runs.kind_for(learn, learn.config['task']), learn.config.get('operating')))
+    df.insert(1, 'prediction', runs.kind_for(learn, learn.config['task']).decode(df, learn.config.get('operating')))
     say("research use only, not a medical device")
     if learn.config.get('source')=='phantom': say("PHANTOM: this net has learned from drawn images only")
     df.to_csv(sys.stdout, index=False, float_format='%.6g')

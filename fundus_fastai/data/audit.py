@@ -17,7 +17,8 @@ from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, progress, say, sha256, whole_file, write_json
 from ..image.read import _decode, _open, _plain_mode, read_image
-from ..score.metrics import auc, newcombe, patient_bootstrap
+from ..score.estimate import newcombe, patient_bootstrap
+from ..score.metrics import auc
 from .catalog import data_source
 from .load import open_data
 from .read import walk_images
@@ -356,10 +357,10 @@ def _guess(x, ys, patient, seed, k=5):
 def _interval(y, p, patient, level, seed):
     "Mean AUC of the columns of `y` and `p` and its interval; Newcombe's where no resample changes it"
     metric = lambda y, p, w: np.mean([auc(y[:,k]==1, p[:,k], w) for k in range(y.shape[1])], axis=0)
-    e = patient_bootstrap(metric, y, p, patient, 1000, seed, level)
+    e = patient_bootstrap(metric, y, p, patient=patient, seed=seed, level=level)
     if not np.isnan(e.low): return e.value, e.low, e.high
     n = [len(set(patient[(y==k).any(axis=1)])) for k in (1,0)]
-    return (e.value, *newcombe(e.value, *n, level))
+    return (e.value, *newcombe(e.value, *n, level=level))
 
 # %% ../../nbs/38_data.audit.ipynb #138af89c
 def _shortcut(x, ys, patient, seed, level, columns=None):

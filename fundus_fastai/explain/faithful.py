@@ -20,7 +20,7 @@ from .heatmap import evidence_inside, resize_map, to_gray
 from .attribution import evidence, norm_of
 from .occlusion import (as_images, class_indices, class_names, eval_mode, mapped_output,
                                              net_and_names, scores_of)
-from ..score.metrics import Estimate, patient_bootstrap
+from ..score.estimate import Estimate, no_estimate, patient_bootstrap
 
 # %% ../../nbs/55_explain.faithful.ipynb #6944cd2d
 def uniform_map(image, # picture, any form that `to_gray` takes
@@ -216,12 +216,12 @@ def mean_by_patient(values, # one an image [N], NaN where undefined
     "Mean with an interval from resampled patients; undefined values are left out"
     v,who = np.asarray(values, float),np.asarray(patient)
     ok = np.isfinite(v)
-    if not ok.any(): return Estimate(np.nan, np.nan, np.nan, 'no image with a truth')
+    if not ok.any(): return no_estimate('no image with a truth')
     v,who = v[ok],who[ok]
     if (m := len(set(who)))<least:
-        return Estimate(v.mean(), np.nan, np.nan, f"no interval: {'one patient' if m==1 else f'{m} patients'}")
+        return no_estimate(f"no interval: {'one patient' if m==1 else f'{m} patients'}", v.mean())
     def mean(y, p, w): return p.mean() if w is None else w@p/w.sum(-1)
-    return patient_bootstrap(mean, v, v, who, n_boot, seed)
+    return patient_bootstrap(mean, v, v, patient=who, n_boot=n_boot, seed=seed)
 
 # %% ../../nbs/55_explain.faithful.ipynb #818d3cff
 def measure_maps(maps:dict, # method -> maps [N,H,W]

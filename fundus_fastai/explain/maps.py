@@ -22,38 +22,11 @@ from .heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .attribution import METHODS
 from .occlusion import load_map, save_maps
 
-# %% ../../nbs/56_explain.maps.ipynb #d8d7136a
-def _by_class(preds):
-    "One row an image: what is true, what was answered, how far that is right, and the output to map"
-    p = preds[[c for c in preds if c.startswith('p_')]]
-    true = [r[f'p_{t}'] for t,(_,r) in zip(preds.target, p.iterrows())]
-    guess = p.idxmax(axis=1).str[2:]
-    return preds.assign(guess=guess, p_true=true, right=guess==preds.target, output=preds.target, group=preds.target)
-
-# %% ../../nbs/56_explain.maps.ipynb #a36c175e
-def _by_label(preds):
-    "The same for every label that an image truly has"
-    rows = []
-    for c in [c[7:] for c in preds if c.startswith('target_')]:
-        d = preds[preds[f'target_{c}']==1]
-        seen = d[f'p_{c}']>=.5
-        guess = np.where(seen, c, f'not {c}')
-        rows.append(d.assign(target=c, guess=guess, p_true=d[f'p_{c}'], right=seen, output=c, group=c))
-    return pd.concat(rows)
-
-# %% ../../nbs/56_explain.maps.ipynb #12057fe1
-def _by_number(preds):
-    "The same for numbers: right is the nearer half, and `p_true` the error with a minus sign"
-    off = (preds.pred-preds.target).abs()
-    return preds.assign(target=preds.target.map('{:.1f}'.format), guess=preds.pred.map('{:.1f}'.format), p_true=-off,
-                        right=off<=off.median(), output='', group=pd.cut(preds.target, 4, labels=False))
-
 # %% ../../nbs/56_explain.maps.ipynb #7691557c
 def read_answers(preds # a table of predictions
                 )->pd.DataFrame: # and `target`, `guess`, `p_true`, `right`, `output` (what to map), `group`
     "What is true and what was answered, image by image; of several labels, a row for each that an image has"
-    kind = kind_of(preds)
-    return (_by_label if kind.labels else _by_number if kind.numeric else _by_class)(preds)
+    return kind_of(preds).reads(preds)
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
 def pick_images(preds, # a table of predictions

@@ -15,7 +15,7 @@ from ..vision.probe import refit_readout
 from ..vision.model import save_model
 from ..explain.maps import map_section
 from ..vision.steps import check_known, make_learner, validate
-from .folder import choose, score_run, split_note, start_run
+from .folder import choose_operating_points, score_run, split_note, start_run
 from .report import split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #d8d7136a
@@ -115,7 +115,7 @@ def finish_run(out, # folder of the run
               ): # `Scores`
     "Ask the validation patients, choose thresholds, save the model, score unseen patients, write every page"
     valid = validate(learn, df, out, workers)
-    operating,note = choose(learn, task, valid),split_note(df, allow_leak)+_teach_readout(learn, df)
+    operating,note = choose_operating_points(learn, task, valid),split_note(df, allow_leak)+_teach_readout(learn, df)
     if not (df.split=='test').any(): note += f' {NO_TEST}'
     config = _config(learn, df, o, operating, note)
     save_model(learn, out, task, **config)
