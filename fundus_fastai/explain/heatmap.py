@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from fastcore.meta import delegates
 from ..core import DataError, whole_file
-from ..score.scores import _mark as mark
+from ..score.plots import mark
 
 # %% ../../nbs/51_explain.heatmap.ipynb #bec5e4d9
 def signed_cmap(alpha:float=.7 # opacity of the strongest evidence, 0-1
