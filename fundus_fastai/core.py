@@ -101,19 +101,19 @@ def whole_file(path, # where the finished file belongs
 
 # %% ../nbs/00_core.ipynb #b5b2d621
 @contextmanager
-def whole_dir(to, # folder that will appear; an empty one is replaced
+def whole_dir(out, # folder that will appear; an empty one is replaced
              )->Path: # a temporary neighbor to fill
-    "Give a neighbor of the folder `to` to fill, and rename it to `to` if all went well"
-    to = Path(to)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    tmp = Path(tempfile.mkdtemp(prefix=f'.{to.name}-', dir=to.parent)); tmp.chmod(0o755)
+    "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tmp = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent)); tmp.chmod(0o755)
     try:
         yield tmp
         try:
-            if to.exists(): to.rmdir()
-            tmp.rename(to)
+            if out.exists(): out.rmdir()
+            tmp.rename(out)
         except OSError: # another process was faster: well, if it has drawn the same
-            a,b = to/'PROVENANCE.json',tmp/'PROVENANCE.json'
+            a,b = out/'PROVENANCE.json',tmp/'PROVENANCE.json'
             if not (a.exists() and a.read_text()==b.read_text()): raise
     finally: shutil.rmtree(tmp, ignore_errors=True)
 

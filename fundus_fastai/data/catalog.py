@@ -59,7 +59,7 @@ class Card:
     images:str=''       # how many, in words
     patient:str=''      # how the patient of an image is known, in words
     parser:callable=None  # folder (or file) -> frame
-    phantom:callable=None # writer(to, patients, seed) of phantoms in the same layout
+    phantom:callable=None # writer(out, patients, seed) of phantoms in the same layout
     kind:str='local'    # 'dataset' or 'competition' on Kaggle, or 'local'
     kaggle:str=None     # Kaggle's id
     url:str=None        # its page
@@ -87,14 +87,14 @@ def _repr_html_(self:Card):
     return '<table>' + ''.join(row.format(k, html.escape(v)) for k,v in self.facts().items()) + '</table>'
 
 # %% ../../nbs/33_data.catalog.ipynb #6d4145d8
-def _oct_phantoms(to, patients=80, seed=0, **kwargs):
+def _oct_phantoms(out, patients=80, seed=0, **kwargs):
     from fundus_fastai.phantom.oct import write_kermany
-    return write_kermany(to, patients=patients, seed=seed, **kwargs)
+    return write_kermany(out, patients=patients, seed=seed, **kwargs)
 
 def _fundus_phantoms(name):
-    def write(to, patients=80, seed=0, **kwargs):
+    def write(out, patients=80, seed=0, **kwargs):
         from fundus_fastai.phantom.layouts import write_layout
-        return write_layout(name, to, patients=patients, seed=seed, **kwargs)
+        return write_layout(name, out, patients=patients, seed=seed, **kwargs)
     return write
 
 # %% ../../nbs/33_data.catalog.ipynb #52c2032f
@@ -250,14 +250,14 @@ def guess_card(path # a folder or a file
 
 # %% ../../nbs/33_data.catalog.ipynb #92120bc2
 def make_phantom(name:str, # a name of `catalog()` that has phantoms
-                 to, # folder to make
+                 out, # folder to make
                  patients:int=80, # how many
                  seed:int=0 # another seed gives other patients
-                )->Path: # `to`
-    "Write phantoms in the layout of the data set `name`; raises `DataError` if `to` holds something else"
-    card,to = get_card(name),Path(os.path.abspath(os.path.expanduser(to)))
+                )->Path: # `out`
+    "Write phantoms in the layout of the data set `name`; raises `DataError` if `out` holds something else"
+    card,out = get_card(name),Path(os.path.abspath(os.path.expanduser(out)))
     drawn = [o.name for o in cards.values() if o.phantom]
     if card.phantom is None:
         raise DataError(f"there are no phantoms of {name}, only of {', '.join(drawn)}")
-    card.phantom(to, patients=patients, seed=seed)
-    return to
+    card.phantom(out, patients=patients, seed=seed)
+    return out

@@ -74,50 +74,50 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplemente
            FileExistsError, NotADirectoryError, IsADirectoryError, ValueError, RuntimeError)
 
 # %% ../../nbs/34_data.kaggle.ipynb #abfcaf66
-def _extract(archive, to, **kwargs):
-    "Stream the wanted members of `archive` into the new folder `to`; gives (files, bytes)"
+def _extract(archive, out, **kwargs):
+    "Stream the wanted members of `archive` into the new folder `out`; gives (files, bytes)"
     size = Path(archive).stat().st_size
     with zipfile.ZipFile(archive) as z:
         pairs = safe_members(z, size, **kwargs)
         total = sum(o.file_size for o,_ in pairs)
-        check_disk(to, total, f"unpacking {Path(to).name}")
+        check_disk(out, total, f"unpacking {Path(out).name}")
         with progress(total=total, what='unpacking', unit='B', unit_scale=True) as bar:
             for info,path in pairs:
-                (to/path).parent.mkdir(parents=True, exist_ok=True)
-                with z.open(info) as src, open(to/path, 'xb') as dst:
+                (out/path).parent.mkdir(parents=True, exist_ok=True)
+                with z.open(info) as src, open(out/path, 'xb') as dst:
                     while b := src.read(1<<20): dst.write(b); bar.update(len(b))
     return len(pairs), total
 
 # %% ../../nbs/34_data.kaggle.ipynb #49b1bdf2
-def _swap(new, to):
-    "Put the folder `new` in the place of `to`"
-    old = to.parent/f'.{to.name}-old'
+def _swap(new, out):
+    "Put the folder `new` in the place of `out`"
+    old = out.parent/f'.{out.name}-old'
     shutil.rmtree(old, ignore_errors=True)
-    if to.exists(): os.replace(to, old)
-    os.replace(new, to)
+    if out.exists(): os.replace(out, old)
+    os.replace(new, out)
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #fb43a4d6
 def unpack(archive, # zip file
-           to, # folder that will appear
+           out, # folder that will appear
            note:dict=None, # goes to `PROVENANCE.json`, with the numbers of `files` and `bytes`
            **kwargs # `ratio` and `floor` of `safe_members`
           )->Path:
-    "Unpack `archive` to `to`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
-    to = Path(to)
-    new = to.parent/f'.{to.name}-unpacking'
+    "Unpack `archive` to `out`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
+    out = Path(out)
+    new = out.parent/f'.{out.name}-unpacking'
     shutil.rmtree(new, ignore_errors=True)
     try:
         files,nbytes = _extract(archive, new, **kwargs)
         write_json(new/'PROVENANCE.json', {**(note or {}), 'bytes':nbytes, 'files':files})
-        _swap(new, to)
+        _swap(new, out)
     except EyeError: raise
     except _DAMAGE as e:
         with open(archive,'rb') as f: head = f.read(40)
         begin = '' if head[:2]==b'PK' else f", beginning {head!r}"
         raise BadArchive(f"not a whole zip ({e}; {Path(archive).stat().st_size:,} bytes{begin})") from e
     finally: shutil.rmtree(new, ignore_errors=True)
-    return to
+    return out
 
 # %% ../../nbs/34_data.kaggle.ipynb #d07e6fe7
 @contextmanager
@@ -435,32 +435,32 @@ def _ask(client, card, where):
         return send(q)
 
 # %% ../../nbs/34_data.kaggle.ipynb #058dc24e
-def _there(card, to):
-    "Whether `to` holds the whole of `card`"
-    if not (to/'PROVENANCE.json').exists(): return False
-    o = read_json(to/'PROVENANCE.json')
+def _there(card, out):
+    "Whether `out` holds the whole of `card`"
+    if not (out/'PROVENANCE.json').exists(): return False
+    o = read_json(out/'PROVENANCE.json')
     return (o.get('source'),o.get('kaggle'),o.get('kind')) == ('kaggle',card.kaggle,card.kind)
 
 # %% ../../nbs/34_data.kaggle.ipynb #92d38541
-def _check_place(card, to, force):
-    "Raise `DownloadError` if `to` cannot become the folder of `card`"
-    if to.exists() and not to.is_dir(): raise DownloadError(f"{to} is a file: name a folder (--to)")
-    if os.path.ismount(to):
-        raise DownloadError(f"{to} is a whole disk: name a folder inside it (--to {to/card.name})")
-    if not to.exists() or not any(to.iterdir()) or (force and _there(card, to)): return
-    raise DownloadError(f"{to} holds other files, which we will not replace: move them, "
+def _check_place(card, out, force):
+    "Raise `DownloadError` if `out` cannot become the folder of `card`"
+    if out.exists() and not out.is_dir(): raise DownloadError(f"{out} is a file: name a folder (--to)")
+    if os.path.ismount(out):
+        raise DownloadError(f"{out} is a whole disk: name a folder inside it (--to {out/card.name})")
+    if not out.exists() or not any(out.iterdir()) or (force and _there(card, out)): return
+    raise DownloadError(f"{out} holds other files, which we will not replace: move them, "
                         "or name another folder (--to)")
 
 # %% ../../nbs/34_data.kaggle.ipynb #301139e8
-def _check_need(card, to, part):
+def _check_need(card, out, part):
     "Say how much disk `card` needs, and raise `DownloadError` if it is not there"
     gb,tree = card.gb or 0, card.gb_unpacked or 0
     left = part.stat().st_size/1e9 if part.exists() else 0
-    free = check_disk(to, max(0, gb+tree-left)*1e9, card.name)
+    free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
     here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
     say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, "
         "both on the disk for a moment; "
-        f"{free/1e9:.1f} GB are free at {to.parent}")
+        f"{free/1e9:.1f} GB are free at {out.parent}")
 
 # %% ../../nbs/34_data.kaggle.ipynb #5a35592c
 def _provenance(card, about, part):
@@ -470,7 +470,7 @@ def _provenance(card, about, part):
             'downloaded':datetime.now(timezone.utc).date().isoformat()}
 
 # %% ../../nbs/34_data.kaggle.ipynb #c2b62260
-def _get(client, card, to, part, where, **kwargs):
+def _get(client, card, out, part, where, **kwargs):
     "Fetch, verify and unpack; a damaged archive is fetched once more"
     about = _about(client, card, where)
     ours = f" (our card: {card.license})" if about['license']!=card.license else ''
@@ -478,7 +478,7 @@ def _get(client, card, to, part, where, **kwargs):
         else f"license: {card.license}")
     for k in range(2):
         fetch(partial(_ask, client, card, where), part, f'{card.kind}:{card.kaggle}', **kwargs)
-        try: unpack(part, to, _provenance(card, about, part))
+        try: unpack(part, out, _provenance(card, about, part))
         except BadArchive as e:
             _drop(part)
             if k or isinstance(e, HostileArchive):
@@ -488,11 +488,11 @@ def _get(client, card, to, part, where, **kwargs):
 
 # %% ../../nbs/34_data.kaggle.ipynb #d1ee6da6
 def download(card, # a `Card` of the catalog, or its name
-             to=None, # folder that will appear (default: the card's name in `fundus_home()`)
+             out=None, # folder that will appear (default: the card's name in `fundus_home()`)
              force:bool=False, # fetch again what is already there
              **kwargs # `tries`, `pause` and `patience` of `fetch`
             )->Path: # the folder
-    "Bring a data set from Kaggle to the folder `to`, whole or not at all; raises `DownloadError`"
+    "Bring a data set from Kaggle to the folder `out`, whole or not at all; raises `DownloadError`"
     if isinstance(card, str):
         from fundus_fastai.data.catalog import get_card
         card = get_card(card)
@@ -500,18 +500,18 @@ def download(card, # a `Card` of the catalog, or its name
         raise DownloadError(f"{card.name} cannot be downloaded "
                             f"({card.license or 'it is data of yours'}): "
                             "name the folder or the CSV where it lies")
-    to = Path(to or fundus_home()/card.name).expanduser().resolve()
-    part = to.parent/f'.{to.name}.zip'
-    with disk_errors(to.parent):
-        if _there(card, to) and not force:
-            say(f"{card.name} is in {to} (--force fetches it again)")
-            return to
-        _check_place(card, to, force)
-        to.parent.mkdir(parents=True, exist_ok=True)
+    out = Path(out or fundus_home()/card.name).expanduser().resolve()
+    part = out.parent/f'.{out.name}.zip'
+    with disk_errors(out.parent):
+        if _there(card, out) and not force:
+            say(f"{card.name} is in {out} (--force fetches it again)")
+            return out
+        _check_place(card, out, force)
+        out.parent.mkdir(parents=True, exist_ok=True)
         if force: _drop(part)
         where,env = credentials()
-        _check_need(card, to, part)
+        _check_need(card, out, part)
         with _environ(**env), kaggle_client(card, where) as client:
-            _get(client, card, to, part, where, **kwargs)
-    say(f"{card.name} is in {to}")
-    return to
+            _get(client, card, out, part, where, **kwargs)
+    say(f"{card.name} is in {out}")
+    return out

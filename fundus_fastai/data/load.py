@@ -44,11 +44,11 @@ def _told(df, why=''):
     return df
 
 # %% ../../nbs/36_data.load.ipynb #5a67a580
-def _open_phantom(card, to, patients, seed, why=''):
+def _open_phantom(card, out, patients, seed, why=''):
     "Draw the phantoms of `card` (or find them drawn) and read them"
     from fundus_fastai import __version__
-    to = to or fundus_home()/'phantoms'/f'{card.name}-{patients}-patients-seed-{seed}-v{__version__}'
-    return _told(read_dataset(card.name, make_phantom(card.name, to, patients, seed)), why)
+    out = out or fundus_home()/'phantoms'/f'{card.name}-{patients}-patients-seed-{seed}-v{__version__}'
+    return _told(read_dataset(card.name, make_phantom(card.name, out, patients, seed)), why)
 
 # %% ../../nbs/36_data.load.ipynb #9aa50b23
 def _is_here(card, root):
@@ -59,18 +59,18 @@ def _is_here(card, root):
     return (p.get('source'),p.get('kaggle')) == ('kaggle',card.kaggle)
 
 # %% ../../nbs/36_data.load.ipynb #815ed7c3
-def _open_auto(card, to, patients, seed):
+def _open_auto(card, out, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
     if not card.kaggle:
-        return _open_phantom(card, to, patients, seed, f" The real data ({card.license}) cannot be "
+        return _open_phantom(card, out, patients, seed, f" The real data ({card.license}) cannot be "
                              "downloaded: name the folder where they lie.")
-    root = Path(to or fundus_home()/card.name)
+    root = Path(out or fundus_home()/card.name)
     if _is_here(card, root): return read_dataset(card.name, root)
     try: credentials()
     except DownloadError as e:
         if card.phantom is None: raise
-        return _open_phantom(card, to, patients, seed, f" For the real data: {e}.")
-    return read_dataset(card.name, download(card, to))
+        return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")
+    return read_dataset(card.name, download(card, out))
 
 # %% ../../nbs/36_data.load.ipynb #fa5156b6
 def _no_options(opts, what):
@@ -92,7 +92,7 @@ def _open_path(path, opts):
 # %% ../../nbs/36_data.load.ipynb #69e2a80e
 def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of kermany2018)
               source='auto', # 'auto', 'kaggle', 'phantom', or the folder where the data set lies
-              to=None, # where a download or phantoms go; default: a folder in `fundus_home()`
+              out=None, # where a download or phantoms go; default: a folder in `fundus_home()`
               patients:int=80, # how many phantom patients
               seed:int=0, # of the phantoms
               **csv # options of `read_csv`: images, path_col, label, patient, eye, split
@@ -109,7 +109,7 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
                             "name the folder or the CSV itself")
     card = get_card(str(name))
     _no_options(opts, f"{card.name} is none")
-    if source=='auto': return _open_auto(card, to, patients, seed)
-    if source=='phantom': return _open_phantom(card, to, patients, seed)
-    return _told(read_dataset(card.name, download(card, to) if source=='kaggle'
+    if source=='auto': return _open_auto(card, out, patients, seed)
+    if source=='phantom': return _open_phantom(card, out, patients, seed)
+    return _told(read_dataset(card.name, download(card, out) if source=='kaggle'
                               else Path(source).expanduser()))

@@ -68,8 +68,8 @@ VIETAI_SHARES = dict(zip(LABELS, (.294,.145,.115,.099,.11,.084,.153)))
 class Layout:
     "How a data set lies on disk: the plan of its eyes, the tables that tell of them, and what lies beside an image"
     def plan(self, rng, n, seed): raise NotImplementedError
-    def tables(self, to, df): "Nothing, where the names of the files tell all"
-    def beside(self, to, row, o): "Nothing, in most sets"
+    def tables(self, out, df): "Nothing, where the names of the files tell all"
+    def beside(self, out, row, o): "Nothing, in most sets"
     def code(self, row, salt=''):
         "A name of twelve hexadecimal digits that tells nothing"
         return hashlib.sha1(f'{salt}{row.patient}{row.eye}{row.photo}'.encode()).hexdigest()[:12]
@@ -88,9 +88,9 @@ class VietAI(Layout):
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, VIETAI_SHARES, eyes=1, second=.35)
         return df.assign(path=[f'train/train/{self.code(o)}.jpg' for o in df.itertuples()])
-    def tables(self, to, df):
+    def tables(self, out, df):
         names = df.path.map(os.path.basename).rename('filename')
-        self.csv(pd.concat([names, df[list(LABELS)]], axis=1), to/'train.csv')
+        self.csv(pd.concat([names, df[list(LABELS)]], axis=1), out/'train.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #7e837f94
 class EyePACS(Layout):
@@ -98,8 +98,8 @@ class EyePACS(Layout):
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, by_grade(25810,2443,5292,873,708), second=.05)
         return df.assign(path=[f'train/{o}.jpeg' for o in self.sides(df)], split='train')
-    def tables(self, to, df):
-        self.csv(pd.DataFrame({'image':self.stems(df), 'level':df.grade}), to/'trainLabels.csv')
+    def tables(self, out, df):
+        self.csv(pd.DataFrame({'image':self.stems(df), 'level':df.grade}), out/'trainLabels.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #b0283355
 class APTOS(Layout):
@@ -107,8 +107,8 @@ class APTOS(Layout):
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, by_grade(1805,370,999,193,295), eyes=1, second=.05)
         return df.assign(path=[f'train_images/{self.code(o, "aptos")}.png' for o in df.itertuples()], split='train')
-    def tables(self, to, df):
-        self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}), to/'train.csv')
+    def tables(self, out, df):
+        self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}), out/'train.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #cbb19abe
 class IDRiD(Layout):
@@ -116,9 +116,9 @@ class IDRiD(Layout):
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, by_grade(134,20,136,74,49), eyes=1, second=.05)
         return df.assign(path=[f'Imagenes/Imagenes/IDRiD_{i+1:03d}.jpg' for i in range(len(df))])
-    def tables(self, to, df):
+    def tables(self, out, df):
         self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}),
-                 to/'idrid_labels.csv')
+                 out/'idrid_labels.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #cb84dc6f
 class Messidor2(Layout):
@@ -128,16 +128,16 @@ class Messidor2(Layout):
         name = [f'20051{p%1000:03d}_{p}_{"LR".index(e)}100_PP.png'
                 for p,e in zip(df.patient, df.eye)]
         return df.assign(path=[f'IMAGES/{o}' for o in name])
-    def tables(self, to, df):
+    def tables(self, out, df):
         df = df.assign(image_id=df.path.map(os.path.basename),
                        bad=[i%50==7 for i in range(len(df))])
         seen = pd.DataFrame({'image_id':df.image_id,
             'adjudicated_dr_grade':df.grade.mask(df.bad).astype('Int64'),
             'adjudicated_dme':df['macular edema'].mask(df.bad).astype('Int64'),
             'adjudicated_gradable':(~df.bad).astype(int)})
-        self.csv(seen, to/'messidor_data.csv')
+        self.csv(seen, out/'messidor_data.csv')
         pairs = df.pivot(index='patient', columns='eye', values='image_id')
-        pairs.set_axis(['left','right'], axis=1).to_csv(to/'messidor-2.csv', sep=';', index=False)
+        pairs.set_axis(['left','right'], axis=1).to_csv(out/'messidor-2.csv', sep=';', index=False)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #88a82c3b
 RFMID_CODES = ('DR ARMD MH DN MYA BRVO TSLN ERM LS MS CSR ODC CRVO TV AH ODP ODE ST AION PT RT RS CRS EDN RPEC MHL '
@@ -158,13 +158,13 @@ class RFMiD(Layout):
         top = df.split.map({k:f'{v[0]}/{v[0]}' for k,v in _rfmid_parts.items()})
         inside = df.split.map({'train':'Training','valid':'Validation','test':'Test'})
         return df.assign(path=top+'/'+inside+'/'+df.number.astype(str)+'.png', truth=top+'/truth')
-    def tables(self, to, df):
+    def tables(self, out, df):
         for s,(top,word) in _rfmid_parts.items():
             one = df[df.split==s]
             codes = one[list(_rfmid)].rename(columns=_rfmid).reindex(columns=RFMID_CODES,
                                                                      fill_value=0)
             head = pd.DataFrame({'ID':one.number, 'Disease_Risk':1-one.normal})
-            self.csv(pd.concat([head, codes], axis=1), to/top/top/f'RFMiD_{word}_Labels.csv')
+            self.csv(pd.concat([head, codes], axis=1), out/top/top/f'RFMiD_{word}_Labels.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #dd494b26
 _stages = {1:'mild nonproliferative retinopathy', 2:'moderate non proliferative retinopathy',
@@ -205,7 +205,7 @@ class ODIR(Layout):
                                                                              'normal fundus'}
         found = {_letters.get(o, 'O') for o in said} or {'N'}
         return {k:int(k in found) for k in 'NDGCAHMO'}
-    def tables(self, to, df):
+    def tables(self, out, df):
         df = df.sort_values(['patient','eye']).reset_index(drop=True)
         draw = lambda o: np.random.default_rng([o['patient'], 'LR'.index(o['eye']), 7])
         df = df.assign(words=[clerk(o, draw(o)) for o in df.to_dict('records')],
@@ -221,7 +221,7 @@ class ODIR(Layout):
                     'Right-Diagnostic Keywords':w['R'], **own,
                     'filepath':f'../input/{o.filename}', 'labels':str(eye[:1]),
                              'target':str([int(k==eye[0]) for k in own]), 'filename':o.filename})
-        self.csv(pd.DataFrame(rows), to/'full_df.csv')
+        self.csv(pd.DataFrame(rows), out/'full_df.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #f4f34b6d
 _diaret = {'hardexudates':'hard_exudate', 'softexudates':'cotton_wool_spot',
@@ -248,15 +248,15 @@ class DiaretDB1(Layout):
         df['split'] = ['train' if i%3==0 else 'test' for i in range(len(df))]
         return df.assign(path=[f'resources/images/ddb1_fundusimages/image{i+1:03d}.png'
                                for i in range(len(df))])
-    def beside(self, to, row, o):
+    def beside(self, out, row, o):
         rng,none = np.random.default_rng([row.patient, 11]),np.zeros(o.image.shape[:2], bool)
         for kind,lesion in _diaret.items():
-            f = to/f'resources/images/ddb1_groundtruth/{kind}/{Path(row.path).name}'
+            f = out/f'resources/images/ddb1_groundtruth/{kind}/{Path(row.path).name}'
             f.parent.mkdir(parents=True, exist_ok=True)
             f.write_bytes(cv2.imencode('.png', agreement(o.masks.get(lesion, none), rng))[1].tobytes())
-    def tables(self, to, df):
+    def tables(self, out, df):
         for s in ('train','test'):
-            f = to/f'resources/{s}datasets/{s}set.txt'
+            f = out/f'resources/{s}datasets/{s}set.txt'
             f.parent.mkdir(parents=True, exist_ok=True)
             f.write_text('\n'.join(df.path[df.split==s].map(os.path.basename))+'\n')
 
@@ -273,14 +273,14 @@ class PAPILA(Layout):
                                  grade=None, sex=None, split=None, photo=1, kind=kind,
                                  path=f'FundusImages/RET{p:03d}{side}.jpg'))
         return pd.DataFrame(rows)
-    def tables(self, to, df):
+    def tables(self, out, df):
         for s,e in (('od','R'),('os','L')):
             one = df[df.eye==e]
             t = pd.DataFrame({'ID':[f'#{p:03d}' for p in one.patient],
                 'Age':one.age.round().astype(int), 'Gender':one.sex.eq('female').astype(int),
                 'Diagnosis':one.kind.map({'healthy':0,'glaucoma':1,'suspect':2})})
             t = pd.concat([pd.DataFrame([dict.fromkeys(t, '')]), t])
-            self.csv(t, to/f'ClinicalData/patient_data_{s}.csv')
+            self.csv(t, out/f'ClinicalData/patient_data_{s}.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #0e05fefd
 class UKB(Layout):
@@ -303,7 +303,7 @@ LAYOUTS = dict(vietai2020=VietAI(), eyepacs=EyePACS(), aptos2019=APTOS(), odir5k
 LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 
 # %% ../../nbs/12_phantom.layouts.ipynb #df429ff5
-def draw_eye(to, # folder of the set
+def draw_eye(out, # folder of the set
              layout:Layout, # of the set
              row, # of its plan
              *,
@@ -314,11 +314,11 @@ def draw_eye(to, # folder of the set
     grade = None if pd.isna(row.grade) else int(row.grade)
     o = phantom_fundus(labels=row.labels, seed=seed, patient=row.patient, eye=row.eye,
                        photo=row.photo, grade=grade, sex=row.sex, size=size)
-    path = to/row.path
-    truth = to/getattr(row, 'truth', 'truth')/f'{path.stem}.npz'
+    path = out/row.path
+    truth = out/getattr(row, 'truth', 'truth')/f'{path.stem}.npz'
     for f in (path, truth): f.parent.mkdir(parents=True, exist_ok=True)
     save_fundus(o, path, truth)
-    layout.beside(to, row, o)
+    layout.beside(out, row, o)
     pixels = {k:int(o.masks[k].sum()) if k in o.masks else 0 for k in LESIONS}
     labels = {k:int(o.labels[k]) for k in LABELS}
     return dict(path=row.path, patient=row.patient, eye=row.eye, split=row.split, **labels,
@@ -327,23 +327,23 @@ def draw_eye(to, # folder of the set
 
 # %% ../../nbs/12_phantom.layouts.ipynb #54f345bc
 def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
-                 to, # folder to make; reused if it holds just this
+                 out, # folder to make; reused if it holds just this
                  patients:int=80, # how many, 8 to 9,999
                  *,
                  seed:int=0, # another seed has other patients: 10,000*seed+1 and on
                  size:int=512 # longer side of the images in pixels
                 )->pd.DataFrame: # a row an image: where it is, whose, what was drawn, pixels of each lesion
-    "Write drawn eyes as the data set `name` has them; raises `DataError` if `to` holds something else"
+    "Write drawn eyes as the data set `name` has them; raises `DataError` if `out` holds something else"
     layout = LAYOUTS[one_of(name, LAYOUTS, 'layout')]
     if not 8<=patients<=9_999:
         raise DataError(f"patients={patients}: between 8 and 9999 are needed")
     if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
     if not 64<=size<=4096: raise DataError(f"size={size}: the longer side has 64 to 4096 pixels")
-    to = Path(to).expanduser()
+    out = Path(out).expanduser()
     want = dict(source='phantom', name=name, patients=patients, seed=seed, size=size,
                 recipe=LAYOUT_RECIPE)
-    if phantoms_there(to, want): return phantom_table(to)
-    with whole_dir(to) as tmp:
+    if phantoms_there(out, want): return phantom_table(out)
+    with whole_dir(out) as tmp:
         rows = layout.plan(np.random.default_rng([seed, patients, *name.encode()]), patients, seed)
         df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size),
                       rows.itertuples(), tmp)
@@ -351,4 +351,4 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
         layout.tables(tmp, df.join(extra))
         write_json(tmp/'PROVENANCE.json',
                    dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
-    return phantom_table(to)
+    return phantom_table(out)

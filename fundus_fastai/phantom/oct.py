@@ -493,46 +493,46 @@ def oct_truth(image_path # a scan that `write_kermany` wrote
                         "write the phantoms again") from None
 
 # %% ../../nbs/10_phantom.oct.ipynb #3c895bf9
-def _write_scan(to, row, seed, size):
+def _write_scan(out, row, seed, size):
     "Draw one scan of the plan and write it and its truth; returns what the table needs"
     w = size[1]*3//2 if row.wide else size[1]
     o = phantom_oct(row.label, seed, row.patient, row.scan, size=(size[0],w))
     q = int(np.random.default_rng([seed, row.patient, row.scan, 5]).integers(85,96))
-    path = Path(to)/row.path; path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(out)/row.path; path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode('.jpeg', o.image, [cv2.IMWRITE_JPEG_QUALITY, q])[1].tobytes())
-    _save_truth(o, Path(to)/'truth'/f'{path.stem}.npz')
+    _save_truth(o, Path(out)/'truth'/f'{path.stem}.npz')
     pixels = {n:int(o.masks[n].sum()) if n in o.masks else 0 for n in LESIONS}
     return dict(path=row.path, patient=row.patient, eye=o.eye, split=row.split, label=row.label,
                 severity=round(o.severity,3), **pixels)
 
 # %% ../../nbs/10_phantom.oct.ipynb #b1595e33
-def phantom_table(to # a folder of phantoms
+def phantom_table(out # a folder of phantoms
                  )->pd.DataFrame: # a row an image: `path`, `patient`, ... and what was drawn
     "The table of the truth that lies in a written phantom set, paths absolute"
-    to = Path(to).absolute()
-    df = pd.read_csv(to/'truth.csv', dtype={'patient':str})
-    df['path'] = [str(to/p) for p in df.path]
-    df.attrs.update(name=read_json(to/'PROVENANCE.json')['name'], source='phantom', root=str(to))
+    out = Path(out).absolute()
+    df = pd.read_csv(out/'truth.csv', dtype={'patient':str})
+    df['path'] = [str(out/p) for p in df.path]
+    df.attrs.update(name=read_json(out/'PROVENANCE.json')['name'], source='phantom', root=str(out))
     return df
 
 # %% ../../nbs/10_phantom.oct.ipynb #98c1edbd
-def phantoms_there(to, # folder
+def phantoms_there(out, # folder
                    want:dict # what `PROVENANCE.json` is to say
                   )->bool:
-    "Whether `to` already holds the phantoms that are wanted; raises `DataError` if it holds something else"
-    to = Path(to)
-    if not to.exists() or (to.is_dir() and not any(to.iterdir())): return False
-    note = to/'PROVENANCE.json'
+    "Whether `out` already holds the phantoms that are wanted; raises `DataError` if it holds something else"
+    out = Path(out)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())): return False
+    note = out/'PROVENANCE.json'
     if not note.is_file():
-        raise DataError(f"{to} exists and holds other things: choose another folder")
+        raise DataError(f"{out} exists and holds other things: choose another folder")
     have = read_json(note)
     off = [f"{k} is {have.get(k)} there, {v} is wanted" for k,v in want.items() if have.get(k)!=v]
     if off:
-        raise DataError(f"{to} holds another data set ({'; '.join(off)}): "
+        raise DataError(f"{out} holds another data set ({'; '.join(off)}): "
                         "choose another folder or delete it")
-    gone = [Path(p).name for p in phantom_table(to).path if not Path(p).exists()]
+    gone = [Path(p).name for p in phantom_table(out).path if not Path(p).exists()]
     if gone:
-        raise DataError(f"{to} is incomplete ({len(gone)} files are missing, "
+        raise DataError(f"{out} is incomplete ({len(gone)} files are missing, "
                         f"such as {gone[0]}): delete it first")
     return True
 
@@ -550,16 +550,16 @@ def _check(patients, seed, scans, shares):
         if not 0<=v<=1: raise DataError(f"{k}={v}: a share lies between 0 and 1")
 
 # %% ../../nbs/10_phantom.oct.ipynb #2080704a
-def _folders(to):
+def _folders(out):
     "Make the empty tree of the data set, also the folders that will stay empty"
     for s in SPLITS.values():
-        for c in CLASSES: (to/'OCT2017'/s/c).mkdir(parents=True)
-    (to/'truth').mkdir()
+        for c in CLASSES: (out/'OCT2017'/s/c).mkdir(parents=True)
+    (out/'truth').mkdir()
 
 # %% ../../nbs/10_phantom.oct.ipynb #4d1f419c
 def draw_all(write:callable, # draws and writes one row; gives what the table of the truth needs
              rows, # what to draw
-             to # folder that gets `truth.csv`
+             out # folder that gets `truth.csv`
             )->pd.DataFrame: # the table
     "Call `write` for all `rows` on all cores, and write what it gives to `truth.csv`"
     rows = list(rows)
@@ -568,11 +568,11 @@ def draw_all(write:callable, # draws and writes one row; gives what the table of
         try: done = list(progress(todo, 'drawing phantoms', total=len(rows)))
         except BaseException: ex.shutdown(wait=True, cancel_futures=True); raise
     df = pd.DataFrame(done)
-    df.to_csv(Path(to)/'truth.csv', index=False)
+    df.to_csv(Path(out)/'truth.csv', index=False)
     return df
 
 # %% ../../nbs/10_phantom.oct.ipynb #f5fbc864
-def write_kermany(to, # folder to make; reused if it holds just this
+def write_kermany(out, # folder to make; reused if it holds just this
                   patients:int=80, # how many, 8 to 10,000
                   seed:int=0, # another seed has other patients: 10,000*seed+1 and on
                   scans:tuple=(2,5), # least and most scans of a patient
@@ -581,16 +581,16 @@ def write_kermany(to, # folder to make; reused if it holds just this
                   wide:float=.2, # share of patients with scans half as wide again
                   size:tuple=(496,512) # height and width in pixels
                  )->pd.DataFrame: # `path, patient, eye, split, label, severity` and pixels of each lesion
-    "Write phantoms in the layout of Kermany's data set; raises `DataError` if `to` holds something else"
+    "Write phantoms in the layout of Kermany's data set; raises `DataError` if `out` holds something else"
     shares = dict(leak=leak, mixed=mixed, wide=wide); _check(patients, seed, scans, shares)
-    to = Path(to).expanduser()
+    out = Path(out).expanduser()
     want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
                 scans=list(scans), **shares, size=list(size), recipe=RECIPE)
-    if phantoms_there(to, want): return phantom_table(to)
-    with whole_dir(to) as tmp:
+    if phantoms_there(out, want): return phantom_table(out)
+    with whole_dir(out) as tmp:
         _folders(tmp)
         plan = _publish(_patients(patients, seed, scans, mixed, wide), leak, seed)
         draw_all(lambda o: _write_scan(tmp, o, seed, size), plan.itertuples(), tmp)
         write_json(tmp/'PROVENANCE.json',
                    dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
-    return phantom_table(to)
+    return phantom_table(out)

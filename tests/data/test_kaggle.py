@@ -92,7 +92,7 @@ def test_competition(stub, token, to):
     assert ('api','DownloadDataFiles') in stub.log and stub.bodies[-1]['competitionName']=='diabetic-retinopathy-detection'
 
 def test_to(stub, token, tmp_path):
-    assert get(to=tmp_path/'x'/'y')==tmp_path/'x'/'y'
+    assert get(out=tmp_path/'x'/'y')==tmp_path/'x'/'y'
     assert tree(tmp_path/'x'/'y')==TREE
 
 def test_card_speaks_where_metadata_is_refused(stub, token, to):
@@ -458,7 +458,7 @@ def test_interrupted_while_unpacking(stub, token, to, monkeypatch):
 @pytest.mark.skipif(os.name=='nt' or os.geteuid()==0, reason='root may write everywhere')
 def test_forbidden_folder(stub, token, tmp_path):
     (tmp_path/'locked').mkdir(mode=0o500)
-    with pytest.raises(DownloadError, match='may not write'): get(to=tmp_path/'locked'/'eyes')
+    with pytest.raises(DownloadError, match='may not write'): get(out=tmp_path/'locked'/'eyes')
 
 def test_a_file_is_in_the_way(stub, token, to):
     to.parent.mkdir(); to.write_text('x')
