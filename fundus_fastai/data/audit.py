@@ -518,17 +518,17 @@ def _findings(a):
 # %% ../../nbs/38_data.audit.ipynb #4c7b8da2
 @patch
 def save(self:Audit,
-         to # folder
+         out # folder
         )->Path: # the folder
     "Write `audit.csv`, a row a finding, and `audit.json`, the summary, each whole or not at all"
-    to = Path(to)
-    with whole_file(to/'audit.csv') as f:
+    out = Path(out)
+    with whole_file(out/'audit.csv') as f:
         _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     rows = self.summary.to_dict('records')
-    write_json(to/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
+    write_json(out/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
                shortcuts=self.shortcuts.to_dict('records')))
-    return to
+    return out
 
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
 def open_frame(data, # frame, name of the catalog, folder or CSV
