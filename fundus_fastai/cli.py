@@ -48,8 +48,8 @@ def as_flags(text, # a sentence
     "Put flags in place of `arguments=` in `text`, and of the bare names of `options`"
     def flag(m):
         name,value = m[1],m[2]
-        if value is None and name not in options: return m[0]
         if name=='out' and 'to' in options: name = 'to'
+        if value is None and name not in options: return m[0]
         words = re.sub(r"""['"\[\]()]""", '', value or '').replace(', ', ',')
         return f"--{name.replace('_', '-')}" + (f' {words}' if words not in ('','True') else '')
     return re.sub(r'`([a-z]\w*)(?:=([^`]+))?`', flag, str(text))

@@ -164,7 +164,7 @@ def fresh_dir(path, # folder to make
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
     if path.exists() and any(path.iterdir()) and not force:
         raise DataError(f"{path} exists and is not empty: choose another folder, "
-                        "or pass --force to overwrite it")
+                        "or pass `force=True` to overwrite it")
     path.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -65,7 +65,7 @@ def check_disk(path, # folder to fill
     free = free_bytes(path)
     if nbytes>free:
         raise DownloadError(f"{what} needs {nbytes/1e9:.1f} GB and {free/1e9:.1f} GB are free at {path}: "
-                            "make room, name a folder on another disk (--to), "
+                            "make room, name a folder on another disk (`out`), "
                             "or set FUNDUS_HOME to one")
     return free
 
@@ -131,10 +131,10 @@ def disk_errors(path # folder that is being written
             raise DownloadError(f"no space left at {path} ({free:.1f} GB free): "
                                 "make room and call again (what was "
                                 "downloaded is kept), "
-                                "or name a folder on another disk (--to, FUNDUS_HOME)") from e
+                                "or name a folder on another disk (`out`, FUNDUS_HOME)") from e
         if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DownloadError(f"may not write in {path} ({e.strerror}): "
-                                "name another folder (--to, FUNDUS_HOME)") from e
+                                "name another folder (`out`, FUNDUS_HOME)") from e
         raise
 
 # %% ../../nbs/34_data.kaggle.ipynb #708444c8
@@ -444,12 +444,12 @@ def _there(card, out):
 # %% ../../nbs/34_data.kaggle.ipynb #92d38541
 def _check_place(card, out, force):
     "Raise `DownloadError` if `out` cannot become the folder of `card`"
-    if out.exists() and not out.is_dir(): raise DownloadError(f"{out} is a file: name a folder (--to)")
+    if out.exists() and not out.is_dir(): raise DownloadError(f"{out} is a file: name a folder (`out`)")
     if os.path.ismount(out):
-        raise DownloadError(f"{out} is a whole disk: name a folder inside it (--to {out/card.name})")
+        raise DownloadError(f"{out} is a whole disk: name a folder inside it (`out={str(out/card.name)!r}`)")
     if not out.exists() or not any(out.iterdir()) or (force and _there(card, out)): return
     raise DownloadError(f"{out} holds other files, which we will not replace: move them, "
-                        "or name another folder (--to)")
+                        "or name another folder (`out`)")
 
 # %% ../../nbs/34_data.kaggle.ipynb #301139e8
 def _check_need(card, out, part):
@@ -504,7 +504,7 @@ def download(card, # a `Card` of the catalog, or its name
     part = out.parent/f'.{out.name}.zip'
     with disk_errors(out.parent):
         if _there(card, out) and not force:
-            say(f"{card.name} is in {out} (--force fetches it again)")
+            say(f"{card.name} is in {out} (`force=True` fetches it again)")
             return out
         _check_place(card, out, force)
         out.parent.mkdir(parents=True, exist_ok=True)

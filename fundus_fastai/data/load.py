@@ -75,7 +75,7 @@ def _open_auto(card, out, patients, seed):
 # %% ../../nbs/36_data.load.ipynb #fa5156b6
 def _no_options(opts, what):
     "Raise `DataError` if options of a CSV are given for something else"
-    flags = ', '.join('--'+o.replace('_','-') for o in opts)
+    flags = ', '.join(f'`{o}`' for o in opts)
     if opts: raise DataError(f"{flags} tells how to read a CSV, and {what}: name the CSV")
 
 # %% ../../nbs/36_data.load.ipynb #85d9f8b4

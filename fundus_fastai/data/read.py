@@ -229,16 +229,16 @@ def column_roles(cols:list, # columns there are
     usual = dict(path=_path_cols, patient=_patient_cols, eye=['eye'], split=['split'])
     r = {k:asked.get(k) or first_of(cols, v) for k,v in usual.items()}
     if r['path'] is None:
-        raise DataError(f"{src}: no column is called {', '.join(_path_cols)}; choose with --path-col COL "
+        raise DataError(f"{src}: no column is called {', '.join(_path_cols)}; choose with `path_col=COL` "
                         f"(there are: {', '.join(cols)})")
     for k,v in [*r.items(), *(('label',o) for o in label)]:
-        flag = {'path':'--path-col'}.get(k, f'--{k}')
+        option = {'path':'path_col'}.get(k, k)
         try: v is None or one_of(v, cols, 'column')
-        except EyeError as e: raise DataError(f"{src}: {e}; choose with {flag} COL") from None
+        except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
     if not asked.get('path') and r['path']!='path':
         say(f"{src}: image files are read from the column {r['path']!r}")
     if not r['patient']:
-        say(f"{src}: no patient column; each image is taken as its own patient (--patient COL)")
+        say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`)")
     elif not asked.get('patient') and r['patient']!='patient':
         say(f"{src}: patients are read from the column {r['patient']!r}")
     return r
@@ -302,7 +302,7 @@ def locate_images(names, # a column of texts
     found = [names.str.strip().map(lambda n: find_image(o, n)) for o in folders]
     best = max(range(len(folders)), key=lambda i: found[i].notna().sum())
     lost = found[best].isna()
-    where = f"{folders[best]} (name another folder with --images DIR)"
+    where = f"{folders[best]} (name another folder with `images=DIR`)"
     if lost.any():
         raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {where}: "
                         f"{few(names[lost], 5)}")
@@ -363,7 +363,7 @@ def labeled_rows(raw, # a table of texts
     "Rows that have a label in one of `cols`; says how many do not, raises `DataError` if none has"
     what = ' or '.join(repr(o) for o in cols)
     bad = raw[list(cols)].apply(is_missing).all(axis=1)
-    if bad.all(): raise DataError(f"{src}: the column {what} is empty; choose with --label COL")
+    if bad.all(): raise DataError(f"{src}: the column {what} is empty; choose with `label=COL`")
     if bad.any(): say(f"{src}: {bad.sum()} of {len(raw)} rows have no {what} and are left out")
     return raw[~bad]
 

@@ -13,7 +13,7 @@ from .read import sex_words
 # %% ../../nbs/37_data.targets.ipynb #701ba45b
 def _keep(df, ok, what):
     "The rows of `df` where `ok`, and a line on how many had `what` missing; raises `DataError` if none is left"
-    if not ok.any(): raise DataError(f"no image has {what}: choose the column with --label COL")
+    if not ok.any(): raise DataError(f"no image has {what}: choose the column with `label=COL`")
     if not ok.all(): say(f"{(~ok).sum()} of {len(ok)} images have no {what} and are left out")
     return df[ok].reset_index(drop=True)
 
@@ -31,7 +31,7 @@ def _column(df, col, label, missing=('',)):
         s = df.label # of a CSV, whose reader gave it that name
     elif (c := label or col) in df: s = df[c]
     elif 'label' in df and not label: s = df.label
-    else: raise DataError(f"the data has no column {c!r}: choose one with --label COL")
+    else: raise DataError(f"the data has no column {c!r}: choose one with `label=COL`")
     ok = s.notna() & ~s.astype(str).str.strip().str.lower().isin(missing)
     return _keep(df, ok, col), s[ok].reset_index(drop=True).astype(str).str.strip()
 
@@ -45,10 +45,10 @@ def label_list(label # a list, text with commas, or `None`
 def _label_columns(df, label, least=1):
     "The 0/1 columns that `label` names, or all that the data set has; raises `DataError` where there are none"
     have = list(df.attrs.get('labels') or ())
-    if not have: raise DataError("the data has no 0/1 label columns: name them with --label A,B,C")
+    if not have: raise DataError("the data has no 0/1 label columns: name them with `label=['A', 'B', 'C']`")
     names = [one_of(o, have, 'label') for o in label_list(label)] or have
     if len(names)<least:
-        raise DataError(f"{least} labels at least are needed: --label A,B,C (there are: "
+        raise DataError(f"{least} labels at least are needed: `label=['A', 'B', 'C']` (there are: "
                         f"{', '.join(have)})")
     return names
 
@@ -86,7 +86,7 @@ def normal_target(df, # the frame
     if (k := df.label.nunique())==2: return df
     raise DataError(f"normal or not is asked, "
                     f"and the data has neither a column nor a class 'normal', but {k} classes: "
-                    "choose a column with --label COL")
+                    "choose a column with `label=COL`")
 
 # %% ../../nbs/37_data.targets.ipynb #fe9051a0
 def single_target(df, # the frame, with 0/1 label columns or with `label`
@@ -124,7 +124,7 @@ def labels_target(df, # the frame, with 0/1 label columns
     rest = [o for o in names if o not in none]
     if none and (label or not rest):
         raise DataError(f"no image has the label {', '.join(none)}: "
-                        f"leave it out with --label {','.join(rest)}")
+                        f"leave it out with `label={rest!r}`")
     if none: say(f"no image has the label {', '.join(none)}: it is not asked")
     names,y = rest,y[rest]
     if empty := int((y.sum(axis=1)==0).sum()):
@@ -207,7 +207,7 @@ def grade_target(df, # the frame, with `grade` or `label`
     if odd and not set(s)<=set(_coarse):
         raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; "
                         f"the data has {', '.join(odd[:5])}: "
-                        "choose a column with --label COL")
+                        "choose a column with `label=COL`")
     return _ready(df, s, 'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #5555c487

@@ -409,7 +409,7 @@ def test_names_that_collide(tmp_path):
 
 def test_disk_need_is_checked_first(stub, token, to, monkeypatch):
     monkeypatch.setattr(K.shutil, 'disk_usage', lambda p: SimpleNamespace(free=12e9))
-    with pytest.raises(DownloadError, match=r'eyes needs 16.5 GB and 12.0 GB are free.*--to.*FUNDUS_HOME'): get(card(gb=5.5, gb_unpacked=11))
+    with pytest.raises(DownloadError, match=r'eyes needs 16.5 GB and 12.0 GB are free.*`out`.*FUNDUS_HOME'): get(card(gb=5.5, gb_unpacked=11))
     assert stub.log==[] and left(to)==[]
 
 def test_partial_file_counts_as_there(stub, token, to, monkeypatch):

@@ -41,7 +41,7 @@ def test_open_paths(nobody):
     for name,why in {'kermani':'did you mean kermany2018', 'no/where':'does not exist', 'no.csv':'does not exist',
         'folder':'a kind of data'}.items():
         with pytest.raises(EyeError, match=why): open_data(name)
-    with pytest.raises(DataError, match='--path-col tells how to read a CSV'): open_data(nobody/'mine', path_col='x')
+    with pytest.raises(DataError, match='`path_col` tells how to read a CSV'): open_data(nobody/'mine', path_col='x')
 
 def test_real_oct_dme(test_data):
     df = open_data(test_data/'oct_dme/labels.csv', label='DME', patient='patient_id')

@@ -215,7 +215,7 @@ def test_csv_of_several_labels(tmp_path):
     assert 'labels' not in one.attrs and pd.to_numeric(one.label).tolist()==[50.5,61,70]
     with pytest.raises(DataError, match="'age' is to hold 0 and 1, and holds 50.5"):
         read_csv(tmp_path/'t.csv', label='dr,age')
-    with pytest.raises(DataError, match="unknown column 'xx'.*--label COL"): read_csv(tmp_path/'t.csv', label='dr,xx')
+    with pytest.raises(DataError, match="unknown column 'xx'.*`label=COL`"): read_csv(tmp_path/'t.csv', label='dr,xx')
 
 def test_both_eyes_of_a_patient_stay_together(tmp_path):
     df = read_dataset('odir5k', write(tmp_path, 'odir5k'))
