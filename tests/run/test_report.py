@@ -1,6 +1,9 @@
 "The report of a run folder: made again from its files, honest about what is missing, marked as phantom on every page"
 import io, re, shutil, subprocess
+from html import escape
+from html.parser import HTMLParser
 import numpy as np, pandas as pd, pytest
+from jinja2 import UndefinedError
 from PIL import Image
 from scipy.special import expit, softmax
 from sklearn import metrics as skm
@@ -8,9 +11,8 @@ from fundus_fastai.score.estimate import Estimate
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.kinds import get_kind
-from fundus_fastai.run.report import (Html, card_text, model_card, report_html, to_html,
-                                      write_report, _jpeg, check_parts, flow_html, topic_table,
-                                      remake_report, rescore_run, write_pages)
+from fundus_fastai.run.report import (Report, check_parts, flow_counts, jpeg_bytes, model_card, picture_parts, remake_report,
+                                      rescore_run, templates, write_pages, write_report)
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.score.calibration import add_calibration
 from made import CLASSES, class_table
@@ -60,7 +62,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     "Leave out the drawing where only words and numbers are looked at"
-    monkeypatch.setattr('fundus_fastai.run.report._png', lambda fig: b'no picture')
+    monkeypatch.setattr('fundus_fastai.run.report.png_bytes', lambda fig: b'no picture')
 
 def make_run(tmp_path, kind):
     test,valid,out = answers(kind),answers(kind, seed=1),tmp_path/'run'
@@ -78,10 +80,14 @@ def make_run(tmp_path, kind):
                   read=dict(images=190, patients=95, why='no grade'), answer=dict(kind='category' if kind=='grades' else kind))
     write_json(out/'config.json', config)
     maps = ('Where it looks', ['maps', pd.DataFrame(dict(image=['a'], lift=[1.5]))], [(np.eye(60), 'a map')])
-    write_pages(out, s, tmp_path/'images', config, pd.read_csv(out/'history.csv'), sections=[maps])
+    write_pages(out, s, tmp_path/'images', config=config, history=pd.read_csv(out/'history.csv'), sections=[maps])
 
 def undated(text): return re.sub(r'\d{4}-\d\d-\d\d', DATE, text)
 def sections(html): return re.findall('<h2>(.*?)</h2>', html)
+def topics(html):
+    "The rows of the last section: topic, asked by, where it stands, what stays open"
+    table = re.search('<table class="topics">(.*?)</table>', html, re.S)[1]
+    return [re.findall('<td.*?>(.*?)</td>', o) for o in re.findall('<tr>(.*?)</tr>', table, re.S)[1:]]
 def page(out): return (out/'report.html').read_text(encoding='utf-8')
 
 @pytest.mark.parametrize('run', KINDS, indirect=True)
@@ -142,7 +148,7 @@ def test_what_it_holds(run):
     assert '190 images, 95 patients' in html and 'no grade' in html and '10 images, 5 patients' in html and 'fundus audit' in html
     assert html.count('<figcaption>')==html.count('>PHANTOM</span>') and not re.findall(r'https?://|<script|src="(?!data:)', html)
     assert 'no substitute for the checklists' in html and 'fundus_fastai' in html and 'Not a medical device' in html
-    where = set(topic_table(sections(html))['where'])-{''}
+    where = {o for *_,o,_ in topics(html)}-{''}
     assert where<=set(sections(html)) and len(where)>=6
 
 @pytest.mark.parametrize('lost,gone', [('history.csv','Training'), ('split.csv','Audit of the data'), ('report.json','Where it looks'),
@@ -224,18 +230,19 @@ def test_further_metrics_do_no_harm(run, quick):
     out,_ = run
     s = rescore_run(out)
     s.metrics |= dict(mcc=Estimate(-.2, -.5, .1, 'patient bootstrap'), new_one=Estimate(3., np.nan, np.nan, 'x'))
-    html = report_html(s)
+    html = Report(s).html()
     assert 'MCC' in html and 'new one' in html and '-0.500 to 0.100' in html
 
 def test_phantom_stands_in_the_picture():
-    plain,marked = (np.asarray(Image.open(io.BytesIO(_jpeg(np.full((80,120), 100, np.uint8), phantom=k)))).astype(int) for k in (False,True))
+    plain,marked = (np.asarray(Image.open(io.BytesIO(jpeg_bytes(np.full((80,120), 100, np.uint8), phantom=k)))).astype(int) for k in (False,True))
     changed = np.argwhere(abs(plain-marked)>40)
     assert len(changed)>100 and changed[:,0].min()>50 and abs(plain-marked)[:50].max()<=8
 
 def test_flow_adds_up():
     d = pd.DataFrame(dict(patient=list('aabbccdd'), split=['train']*4+['valid']*2+['test']*2))
-    html = flow_html(d, dict(images=11, patients=6), 'test')
-    assert [int(o) for o in re.findall(r'(\d+) images?', html)]==[11,3,4,2,2] and [int(o) for o in re.findall(r'(\d+) patients?', html)]==[6,2,2,1,1]
+    flow = flow_counts(d, dict(images=11, patients=6))
+    steps = [flow['read'], flow['out'], *(flow['sides'][o] for o in ('train','valid','test'))]
+    assert [o['images'] for o in steps]==[11,3,4,2,2] and [o['patients'] for o in steps]==[6,2,2,1,1]
 
 @pytest.mark.skipif(not (shutil.which('chromium') and shutil.which('pdftotext')), reason='needs chromium and pdftotext')
 def test_every_printed_page_says_phantom(run, tmp_path):
@@ -256,36 +263,72 @@ LOADS = r'(?:src|href|srcset|action|data)\s*=\s*"(?!data:)[^"]*"|<script|<link|<
 
 def snow(path): return np.random.default_rng(len(path)).integers(0, 255, (20,30), dtype=np.uint8)
 
+def maps(caption='a map', title='Maps', body='text'): return [(title, body, [(snow('a'), caption)])]
+
 def test_report_is_one_file(preds, tmp_path):
     s = score(preds, source='phantom', task='oct', arch='resnet50')
     h = pd.DataFrame(dict(epoch=[0,1], train_loss=[1,.5], valid_loss=[1,.6], accuracy=[.5,.6]))
-    f = write_report(tmp_path/'r', s, history=h, read=snow, sections=[('Maps','text',[(snow('a'),'a map')])], date='2026-01-31')
+    made_of = dict(history=h, parts=picture_parts(s, maps(), snow), date=DATE)
+    f = write_report(tmp_path/'r', s, **made_of)
     text = f.read_text(encoding='utf-8')
     assert f.name=='report.html' and not re.findall(LOADS, text)
     assert text.count('<figcaption>')==text.count('>PHANTOM</span>')>=8 and 'Not a medical device' in text
     assert f'{s.n_images} images of {s.n_patients} patients' in text
-    again = write_report(tmp_path/'b.html', s, history=h, read=snow, sections=[('Maps','text',[(snow('a'),'a map')])], date='2026-01-31')
-    assert again.read_text(encoding='utf-8')==text
-    assert 'PHANTOM' not in report_html(score(preds, source='local'))
+    assert write_report(tmp_path/'b.html', s, **made_of).read_text(encoding='utf-8')==text
+    assert 'PHANTOM' not in Report(score(preds, source='local')).html()
 
-def test_report_escapes(preds, tmp_path):
-    evil = '<script>alert(1)</script>"><img src=x onerror=1>'
-    d = preds.assign(path=[f'{i}{evil}$\\frac' for i in range(len(preds))], patient=preds.patient+evil)
-    d = d.rename(columns={'p_CNV':'p_<b>$x_'}).replace({'target':{'CNV':'<b>$x_'}})
-    s = score(d, task=evil, arch=evil, source=evil)
-    h = pd.DataFrame({'epoch':[0,1], 'train_loss':[1.,.5], '<i>$a':[.1,.2]})
-    text = report_html(s, title=evil, question=evil, note=evil, history=h, config={evil:evil}, read=snow,
-                       splits=pd.DataFrame({'split':[evil]}), sections=[(evil, evil, [(snow('a'), evil)])])
-    assert not re.findall(r'<script|<img src=x|<b>\$x', text)
-    assert '<script' not in card_text(s, title=evil)
-    assert to_html(Html('<b>x</b>'))=='<b>x</b>' and to_html('<b>')=='<p>&lt;b&gt;</p>'
+HOSTILE = ['<b>7</b>.png', '{{ 7*7 }}', '{% raw %}', '{# gone #}', '</script><script>alert(1)</script>', '</style></title><img src=x onerror=1>',
+           '"><svg onload=1>', "' onload='x", 'a & b &lt; c', '$\\frac', 'a | b ``` c']
+
+def report_of(preds, name):
+    "A report in which everything that can come from outside is called `name`"
+    d = preds.assign(path=[f'{i}{name}' for i in range(len(preds))], patient=preds.patient+name, camera=['one',name]*(len(preds)//2))
+    d = d.rename(columns={'p_CNV':f'p_{name}'}).replace({'target':{'CNV':name}})
+    s = score(d, task=name, arch=name, source=name, n_boot=20, note=name)
+    h = pd.DataFrame({'epoch':[0,1], 'train_loss':[1.,.5], name:[.1,.2]})
+    side = d[['path','patient']].assign(split=['train','test']*(len(d)//2), label=d.target)
+    parts = picture_parts(s, maps(name, name, [name, pd.DataFrame({name:[name]})]), snow)
+    return Report(s, title=name, question=name, history=h, config={name:name, 'data':name, 'read':dict(images=999, patients=99, why=name)},
+                  splits=pd.DataFrame({'split':[name]}), split=side, audit=[dict(check=name, found=1, of=2, remark=name)], parts=parts)
+
+class Shape(HTMLParser):
+    "The tags of a page with the names of their attributes, and the text between them"
+    def __init__(self, page): super().__init__(); self.tags,self.words = [],[]; self.feed(page)
+    def handle_starttag(self, tag, attrs): self.tags.append((tag, *(k for k,_ in attrs)))
+    def handle_endtag(self, tag): self.tags.append(f'/{tag}')
+    def handle_comment(self, data): self.tags.append(('comment', data))
+    def handle_data(self, data): self.words.append(data)
+
+@pytest.fixture(scope='module')
+def plain_shape(): return Shape(report_of(class_table(), 'harmless').html()).tags
+
+@pytest.mark.parametrize('name', HOSTILE)
+def test_a_name_is_no_markup(preds, quick, plain_shape, name):
+    "Whatever things are called, the page is built of the same tags, and the name is read as it was written"
+    page = Shape(report_of(preds, name).html())
+    assert page.tags==plain_shape
+    assert ''.join(page.words).count(name)>=40
+
+@pytest.mark.parametrize('name', HOSTILE)
+def test_a_name_is_no_markup_in_the_card(preds, name):
+    "Nor is it in Markdown: no tag, no cell and no fence more than there are"
+    card,other = (report_of(preds, o).card() for o in (name,'harmless'))
+    text = card.split('## Settings')[0]
+    assert '<' not in re.sub('```.*?```', '', text, flags=re.S) and [len(re.findall('^```', o, re.M)) for o in (card,other)]==[4,4]
+    bars = [[len(re.findall(r'(?<!\\)\|', l)) for l in o.splitlines() if l.startswith('|')] for o in (card,other)]
+    assert bars[0]==bars[1] and escape(name, quote=False).replace('|', '\\|') in text
+
+def test_a_word_that_is_missing_is_an_error():
+    "A template that asks for what it is not given fails, and writes no hole"
+    with pytest.raises(UndefinedError): templates().from_string('{{ s.auc }}').render(s={})
 
 def test_report_of_poor_data(preds):
     def gone(path): raise FileNotFoundError(path)
-    assert 'cannot be read' in report_html(score(preds), read=gone)
-    assert 'undefined: one class only' in report_html(score(preds[:3]))
+    s = score(preds)
+    assert 'cannot be read' in Report(s, parts=picture_parts(s, read=gone)).html()
+    assert 'undefined: one class only' in Report(score(preds[:3])).html()
     perfect = preds.assign(**{f'p_{c}': (preds.target==c).astype(float) for c in CLASSES})
-    assert 'No image of this test set was read wrongly' in report_html(score(perfect))
+    assert 'No image of this test set was read wrongly' in Report(score(perfect)).html()
 
 def test_card(preds, tmp_path):
     s = score(preds, source='phantom', task='oct', arch='resnet50')
