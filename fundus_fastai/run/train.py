@@ -99,7 +99,8 @@ def publish_run(out, # folder
                   operating=config.get('operating'), valid=valid, **meta)
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], n=maps)[0]] if maps else []
-    write_pages(out, s, df.attrs['root'], config, history, split_table(df), sections)
+    write_pages(out, s, df.attrs['root'], config=config, history=history, splits=split_table(df),
+                sections=sections)
     return s
 
 # %% ../../nbs/63_run.train.ipynb #689790d3
