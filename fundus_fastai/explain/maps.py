@@ -17,40 +17,22 @@ from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
-from .heatmap import contour, evidence_inside, overlay, resize_map, save_overlay, show_maps
+from ..score.scores import pick
+from .heatmap import (contour, evidence_inside, overlay, resize_map, save_overlay,
+                                           show_maps)
 from .attribution import METHODS
 from .occlusion import load_map, save_maps
-
-# %% ../../nbs/56_explain.maps.ipynb #7691557c
-def read_answers(preds # a table of predictions
-                )->pd.DataFrame: # and `target`, `guess`, `p_true`, `right`, `output` (what to map), `group`
-    "What is true and what was answered, image by image; of several labels, a row for each that an image has"
-    return kind_of(preds).reads(preds)
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
 def pick_images(preds, # a table of predictions
                 n:int=8 # at most this many
-               )->pd.DataFrame: # rows of `preds`, with `target`, `guess`, `p_true`, `right`, and `output`: what to map
+               )->pd.DataFrame: # rows as from `Kind.reads`
     "The surest right image of each class, then the most wrong ones, then more sure ones"
-    df = read_answers(preds)
-    right = df[df.right].sort_values('p_true', ascending=False, kind='stable')
+    df = kind_of(preds).reads(preds)
+    right,wrong = pick(df, 'confident', 0),pick(df, 'wrong', max(1, n//2))
     first = right.drop_duplicates('group').sort_values('group')
-    wrong = df[~df.right].sort_values('p_true', kind='stable').head(max(1, n//2))
     more = right.drop(first.index, errors='ignore').drop_duplicates('patient')
     return pd.concat([first, wrong, more]).drop_duplicates('path').head(n)
-
-# %% ../../nbs/56_explain.maps.ipynb #13291cda
-def most_confident(preds:pd.DataFrame, # path, target and `p_<class>` columns
-           n:int=2 # images of each kind and class
-          )->pd.DataFrame: # with guess, p (of the guess) and right; class by class, right ones first
-    "Of each true class the `n` images that were read right most surely, and the `n` read wrong; raises `DataError`"
-    ps = [c for c in preds if c.startswith('p_')]
-    if not ps or 'target' not in preds: raise DataError("target and the probability p_<class> of each class are needed")
-    p = preds[ps].to_numpy()
-    t = preds.assign(guess=[ps[i][2:] for i in p.argmax(1)], p=p.max(1))
-    t['right'] = t.guess==t.target.astype(str)
-    t = t.sort_values(['target','right','p'], ascending=[True,False,False], kind='stable')
-    return t.groupby(['target','right'], sort=False).head(n).reset_index(drop=True)
 
 # %% ../../nbs/56_explain.maps.ipynb #d4e0959b
 def map_window(size:int # side of the input in pixels
@@ -116,18 +98,20 @@ def plot_most_confident(learn:Learner, # a trained net
                         source:str='', # of the data: phantoms are marked
                         **kwargs # further arguments of `Learner.occlude`: window, stride, fill, ...
                        )->np.ndarray: # matplotlib axes [classes,2n]
-    "Draw maps of the surest right and wrong answers, class by class"
-    t = most_confident(preds, n)
+    "Draw maps of the surest right answers and of the worst wrong ones, class by class"
+    df = kind_of(preds).reads(preds)
+    t = pd.concat([pick(df, by, 0).groupby('group').head(n) for by in ('confident','wrong')])
+    t = t.sort_values('group', kind='stable').reset_index(drop=True)
     w,st = map_window(learn.size)
     paths = [str(Path(root)/o) for o in t.path]
     om = learn.occlude(paths, **{'window':w, 'stride':st, 'inside':where_to_cover(learn), **kwargs})
     names = list(dict.fromkeys(t.target))
     at = [None]*(2*n*len(names)) # which image stands where
-    for (c,right),g in t.groupby(['target','right'], sort=False):
+    for (c,right),g in t.groupby(['target','right']):
         first = 2*n*names.index(c)+(0 if right else n)
         at[first:first+len(g)] = g.index
-    said = [r.target if r.right else f'{r.target} read as {r.guess}' for r in t.itertuples()]
-    titles = [f'{o}, p = {p:.2f}' for o,p in zip(said, t.p)]
+    def said(r): return r.target if r.right else f'{r.target} read as {r.guess}'
+    titles = [f'{said(r)}, p({r.target}) = {r.p_true:.2f}' for r in t.itertuples()]
     views,truths = ([f(learn, p) for p in paths] for f in (eye_view,truth_mask))
     def placed(o): return [None if i is None else o[i] for i in at]
     how = dict(titles=placed(titles), cols=2*n, source=source)

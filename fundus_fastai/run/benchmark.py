@@ -25,7 +25,7 @@ from ..explain.faithful import (BASELINE_MAPS, difference_to, curve_area, deleti
                                             mean_by_patient, measure_maps, randomization_test)
 from ..vision.steps import predict_rows
 from .folder import drop_seen_patients
-from ..explain.maps import eye_view, map_window, read_answers, truth_mask, where_to_cover
+from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
 
 # %% ../../nbs/65_run.benchmark.ipynb #9ed53ba1
 def trial_ways(learn:Learner, # a trained net
@@ -117,7 +117,7 @@ def demand_unseen(learn:Learner, # a trained net
 def _asked(learn, df, root):
     "One row an image: path, patient, class, answer, right, and the output to explain"
     preds = predict_rows(learn, df, root)
-    read = read_answers(preds)
+    read = kind_of(preds).reads(preds)
     read = read.drop_duplicates('path').assign(path=lambda d: [str(Path(root)/p) for p in d.path])
     read['output'] = [o if o in learn.output.outputs else learn.output.outputs[0] for o in read.output]
     named = read.output if kind_of(preds).numeric else read.target
