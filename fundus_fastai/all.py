@@ -9,6 +9,7 @@ __all__ = []
 from fastai.vision.all import *
 from . import __version__
 from .core import *
+from .options import *
 from .phantom.oct import *
 from .phantom.fundus import *
 from .phantom.layouts import *
@@ -54,7 +55,7 @@ from .run.report import *
 from .run.train import *
 from .run.compare import *
 from .run.benchmark import *
-from .commands import demo, evaluate, explain, predict, train
+from .commands import demo
 
 # %% ../nbs/99_all.ipynb #a17d9a42
 __all__ = [o for o in dir() if o[0]!='_']

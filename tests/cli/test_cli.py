@@ -29,6 +29,7 @@ def child(job, main, resource, torch):
     for k,p in ((1,job['out']),(2,job['err'])): os.dup2(os.open(p, os.O_WRONLY|os.O_CREAT|os.O_TRUNC), k)
     if job['file_limit']: resource.setrlimit(resource.RLIMIT_FSIZE, (job['file_limit'],)*2)
     if job['plain_user'] and os.geteuid()==0: drop_rights()
+    signal.signal(signal.SIGINT, signal.default_int_handler) # a job in the background inherits one that ignores it
     sys.argv = ['fundus', *job['argv']]
     status = 99
     try: status = main()
@@ -178,7 +179,7 @@ def bad(scans, tmp_path_factory):
 
 # ---- usage ------------------------------------------------------------------------------------------------------
 
-VERBS = 'datasets download phantom audit train evaluate report predict explain trial compare demo'.split()
+VERBS = 'datasets download phantom audit train evaluate report predict explain benchmark trial compare demo'.split()
 
 HEAVY = 'cv2 fastai matplotlib numpy pandas scipy sklearn timm torch'.split()
 

@@ -5,7 +5,8 @@ from fundus_fastai.core import read_json
 from fundus_fastai.data.catalog import read_csv, read_dataset
 from fundus_fastai.data.load import open_data
 from fundus_fastai.vision.model import load_model
-from fundus_fastai.commands import evaluate, train
+from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
+from fundus_fastai.run.train import evaluate_run, train_run
 
 pytestmark = pytest.mark.newest
 
@@ -34,13 +35,15 @@ def small_table(test_data, tmp_path_factory):
     df[['file','patient_id','eye','DME']].to_csv(to, index=False)
     return to
 
+def where(test_data): return dict(images=test_data/'oct_dme/images', label='DME', patient='patient_id')
+
 @pytest.fixture(scope='module')
 def run(small_table, test_data, test_weights, tmp_path_factory):
     "A short training from ImageNet weights, by the verb"
     out,n = tmp_path_factory.mktemp('runs')/'run',torch.get_num_threads()
     torch.set_num_threads(1) # on a busy machine more of them wait for each other
-    s = train('oct', small_table, images=test_data/'oct_dme/images', label='DME', patient='patient_id', arch='squeezenet1_1',
-              weights=str(test_weights/'squeezenet1_1-imagenet.npz'), size=128, epochs=5, bs=16, workers=0, maps=1, out=out)
+    opts = TrainOptions('squeezenet1_1', weights=str(test_weights/'squeezenet1_1-imagenet.npz'), size=128, epochs=5, bs=16, workers=0)
+    s = train_run('oct', DataOptions(small_table, **where(test_data)), opts, maps=1, out=out)
     torch.set_num_threads(n)
     return out,s
 
@@ -65,7 +68,7 @@ def test_run_tells_no_folder(run, small_table, test_data, test_weights):
 def test_evaluate_again(run, small_table, test_data, tmp_path):
     "The saved model, loaded and asked about the same data, says the same of its test patients"
     out,s = run
-    again = evaluate(out, small_table, images=test_data/'oct_dme/images', label='DME', patient='patient_id', maps=0, out=tmp_path/'e')
+    again = evaluate_run(out, UnseenOptions(small_table, **where(test_data)), maps=0, out=tmp_path/'e')
     assert again.metrics['auc']['value']==s.metrics['auc']['value'] and again.n_images==s.n_images
     assert np.allclose(again.preds.filter(like='p_'), s.preds.filter(like='p_'), atol=1e-6)
     assert load_model(out).config['classes']==['0','1']

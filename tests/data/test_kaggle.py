@@ -324,7 +324,9 @@ def test_killed(stub, token, to, sig):
     "Another process is shot in the middle; this one goes on from there"
     stub.store = [('slow',40_000)]
     here = str(Path(K.__file__).parents[2])
-    p = subprocess.Popen([sys.executable, '-c', KILLED.format(path=[here], url=stub.url, card=vars(card()))], stderr=subprocess.DEVNULL)
+    own = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) # a job in the background inherits one that ignores it
+    p = subprocess.Popen([sys.executable, '-c', KILLED.format(path=[here], url=stub.url, card=vars(card()))], stderr=subprocess.DEVNULL,
+                         preexec_fn=own)
     part = to.parent/'.eyes.zip'
     for _ in range(400):
         if part.exists() and part.stat().st_size > 200_000: break

@@ -4,13 +4,14 @@ from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from torch import nn
+from fundus_fastai.options import BenchmarkOptions, TrainOptions
 from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.data.splits import save_split
 from fundus_fastai.run import benchmark as trial
 from fundus_fastai.explain.faithful import BASELINE_MAPS
-from fundus_fastai.run.benchmark import (MEASURES, DEFAULT_METHODS, demand_masks, demand_unseen, lesion_mask, pick_lesions, plot_trial,
-    plot_trial_maps, read_mask, save_trial, summarize, trial_ways, try_methods)
+from fundus_fastai.run.benchmark import (MEASURES, DEFAULT_METHODS, check_masks, check_unseen, lesion_mask, pick_lesions, plot_benchmark,
+    plot_benchmark_maps, read_mask, save_benchmark, summarize, method_settings, benchmark_maps)
 from fundus_fastai.explain.maps import eye_view, truth_mask
 from fundus_fastai.vision.steps import load_frame, make_learner, split_frame
 
@@ -29,14 +30,14 @@ def oct(tmp_path_factory):
     "Frame and a net that has learned nothing"
     root = make_phantom('kermany2018', tmp_path_factory.mktemp('d')/'oct', patients=16)
     df = split_frame(load_frame('oct', str(root)))
-    learn = make_learner(df, 'oct', 'resnet10t', 'none', size=48, bs=8, workers=0)
+    learn = make_learner(df, 'oct', TrainOptions('resnet10t', weights='none', size=48, bs=8, workers=0))
     learn.model = Small(4).eval()
     return learn,df,root
 
 @pytest.fixture(scope='module')
 def t(oct):
     learn,df,root = oct
-    return try_methods(learn, df, root, n=6, **OPTS)
+    return benchmark_maps(learn, df, BenchmarkOptions(n=6, **OPTS))
 
 def test_the_table_holds_what_was_measured(t):
     assert list(t.table.index)==['occlusion','cam',*BASELINE_MAPS] and list(t.table.columns)==list(MEASURES)
@@ -91,28 +92,28 @@ def test_only_test_patients_with_a_lesion(oct, t):
 
 def test_familiar_patients_are_refused(oct, tmp_path):
     learn,df,root = oct
-    with pytest.raises(LeakError, match='has learned from'): try_methods(learn, df.assign(split='test'), root, **OPTS)
-    with pytest.raises(LeakError, match='has learned from'): try_methods(learn, df[df.split=='train'].drop(columns='split'), root, **OPTS)
+    with pytest.raises(LeakError, match='has learned from'): benchmark_maps(learn, df.assign(split='test'), BenchmarkOptions(**OPTS))
+    with pytest.raises(LeakError, match='has learned from'): benchmark_maps(learn, df[df.split=='train'].drop(columns='split'), BenchmarkOptions(**OPTS))
     save_split(df, tmp_path/'split.csv', root)
-    keep = demand_unseen(learn, df.drop(columns='split'), tmp_path)
+    keep = check_unseen(learn, df.drop(columns='split'), tmp_path)
     assert set(keep.patient)==set(df[df.split=='test'].patient)
-    with pytest.raises(LeakError, match='were trained on'): demand_unseen(learn, df[df.split!='test'].copy(), tmp_path)
-    assert len(demand_unseen(learn, df.assign(split='test'), allow_leak=True))==len(df)
+    with pytest.raises(LeakError, match='were trained on'): check_unseen(learn, df[df.split!='test'].copy(), tmp_path)
+    assert len(check_unseen(learn, df.assign(split='test'), allow_leak=True))==len(df)
     blank = SimpleNamespace(dls=SimpleNamespace(train_ds=SimpleNamespace(items=df[['path']])))
-    with pytest.raises(DataError, match='pass run, its folder'): demand_unseen(blank, df.drop(columns='split'))
-    assert len(demand_unseen(blank, df))==(df.split=='test').sum()
+    with pytest.raises(DataError, match='pass `run`, its folder'): check_unseen(blank, df.drop(columns='split'))
+    assert len(check_unseen(blank, df))==(df.split=='test').sum()
 
 def test_it_says_phantom_and_what_was_used(oct, t):
     assert t.text.startswith('PHANTOM DATA') and '6 images with a lesion' in t.text and 'without a lesion' in t.note
-    t2 = trial.Trial(t.told, t.rows, t.used, t.counts, {**t.setup, 'net_source':'phantom', 'data_source':'files', 'allow_leak':True, 'masks':True}, dict(rise='no'), t.maps,
+    t2 = trial.MapBenchmark(t.told, t.rows, t.used, t.counts, {**t.setup, 'net_source':'phantom', 'data_source':'files', 'allow_leak':True, 'masks':True}, dict(rise='no'), t.maps,
                      t.images, t.truth)
     assert 'may have learned from' in t2.note and 'masks of your own' in t2.note and 'has not learned from' in t.note
     assert 'PHANTOM NET' in t2.text and 'PHANTOM DATA' not in t2.text and 'rise is left out: no' in t2.text
-    fig = plot_trial(t); assert 'PHANTOM DATA' in fig._suptitle.get_text()
-    fig = plot_trial_maps(t); assert 'PHANTOM DATA' in fig._suptitle.get_text()
+    fig = plot_benchmark(t); assert 'PHANTOM DATA' in fig._suptitle.get_text()
+    fig = plot_benchmark_maps(t); assert 'PHANTOM DATA' in fig._suptitle.get_text()
 
 def test_files(t, tmp_path):
-    save_trial(t, tmp_path/'out')
+    save_benchmark(t, tmp_path/'out')
     assert {o.name for o in (tmp_path/'out').iterdir()}=={'trial.csv','trial.json','images.csv','trial.png','maps.png'}
     csv,js = pd.read_csv(tmp_path/'out/trial.csv'),json.loads((tmp_path/'out/trial.json').read_text())
     e = t.table.precision['cam']; r = csv[(csv['class']=='all')&(csv.method=='cam')&(csv.measure=='precision')].iloc[0]
@@ -121,8 +122,8 @@ def test_files(t, tmp_path):
     assert csv[csv.measure=='deletion'].better.eq('lower').all()
     assert js['phantom']=='PHANTOM DATA' and js['counts']['used']==6 and len(js['images'])==6 and js['setup']['ways']['cam'][0]=='grad_cam'
     assert str(tmp_path) not in (tmp_path/'out/trial.json').read_text() and not any(str(o).startswith('/') for o in t.used.path)
-    with pytest.raises(DataError, match='force'): save_trial(t, tmp_path/'out')
-    save_trial(t, tmp_path/'out', force=True)
+    with pytest.raises(DataError, match='force'): save_benchmark(t, tmp_path/'out')
+    save_benchmark(t, tmp_path/'out', force=True)
 
 # --- own masks
 
@@ -144,10 +145,10 @@ def own(oct, tmp_path):
 def test_own_masks_give_what_the_truth_gives(oct, own):
     learn,df,root = oct
     masks,test = own
-    a,b = (pick_lesions(learn, test, root, m, n=0) for m in (None,masks))
+    a,b = (pick_lesions(learn, test, root, masks=m, n=0) for m in (None,masks))
     assert a[2]==b[2] and a[0].path.tolist()==b[0].path.tolist()
     assert (a[1]!=b[1]).mean()<2e-3 and a[1].any((1,2)).all() and b[1].any((1,2)).all()
-    t = try_methods(learn, df, root, masks=masks, n=4, **{**OPTS, 'steps':0, 'broken':0})
+    t = benchmark_maps(learn, df, BenchmarkOptions(masks, n=4, **{**OPTS, 'steps':0, 'broken':0}))
     assert t.text.startswith('PHANTOM DATA') # whoever drew the masks
     assert list(t.table.columns)==['pointing','share','precision'] and t.counts['without_lesion']==a[2]['without_lesion']
 
@@ -157,13 +158,13 @@ def test_masks_that_will_not_do(oct, own, tmp_path):
     f = masks/(test.path.astype(str)[0].split('/')[-1].rsplit('.', 1)[0]+'.png')
     with Image.open(f) as im: w,h = im.size
     Image.new('L', (h,w)).save(f)
-    with pytest.raises(DataError, match='not the same picture'): pick_lesions(learn, test, root, masks)
+    with pytest.raises(DataError, match='not the same picture'): pick_lesions(learn, test, root, masks=masks)
     f.write_bytes(b'no picture')
-    with pytest.raises(DataError, match='cannot be read'): pick_lesions(learn, test, root, masks)
+    with pytest.raises(DataError, match='cannot be read'): pick_lesions(learn, test, root, masks=masks)
     f.unlink()
-    with pytest.raises(DataError, match=f'1 of {len(test)} images have no mask'): pick_lesions(learn, test, root, masks)
-    with pytest.raises(DataError, match='no folder of masks'): pick_lesions(learn, test, root, masks/'none')
-    with pytest.raises(DataError, match='several images are called a'): demand_masks(['x/a.png','y/a.png'], masks)
+    with pytest.raises(DataError, match=f'1 of {len(test)} images have no mask'): pick_lesions(learn, test, root, masks=masks)
+    with pytest.raises(DataError, match='no folder of masks'): pick_lesions(learn, test, root, masks=masks/'none')
+    with pytest.raises(DataError, match='several images are called a'): check_masks(['x/a.png','y/a.png'], masks)
     with pytest.raises(DataError, match='nothing to try on'): pick_lesions(learn, test[test.label=='NORMAL'], root)
 
 @pytest.mark.parametrize('mode', ['L','1','RGB','RGBA','P','I;16'])
@@ -184,13 +185,13 @@ def test_fundus_masks_go_the_way_of_the_picture(tmp_path):
     "A photograph is cropped to its field: so is the mask"
     root = make_phantom('odir5k', tmp_path/'odir', patients=8)
     df = split_frame(load_frame('disease', str(root)))
-    learn = make_learner(df, 'disease', 'resnet10t', 'none', size=48, bs=8, workers=0)
+    learn = make_learner(df, 'disease', TrainOptions('resnet10t', weights='none', size=48, bs=8, workers=0))
     path = next(p for p in df.path if truth_mask(learn, p) is not None)
     from fundus_fastai.phantom.fundus import fundus_truth
     Image.fromarray(fundus_truth(path).mask.astype(np.uint8)*255).save(tmp_path/f'{str(path).split("/")[-1].rsplit(".", 1)[0]}.png')
     a,b = lesion_mask(learn, path),lesion_mask(learn, path, tmp_path)
     assert a.shape==b.shape==eye_view(learn, path).shape[:2] and (a!=b).mean()<2e-3
-    assert trial_ways(learn, 'occlusion')['occlusion'][1]['inside']=='field'
+    assert method_settings(learn, 'occlusion')['occlusion'][1]['inside']=='field'
 
 # --- lots, ways, failures
 
@@ -206,13 +207,13 @@ def test_what_cannot_be_had_is_left_out_and_said(oct, monkeypatch, capsys):
     import sys
     learn,df,root = oct
     monkeypatch.setitem(sys.modules, 'captum.attr', None); monkeypatch.setitem(sys.modules, 'captum', None)
-    t = try_methods(learn, df, root, n=3, methods=('grad_cam','integrated_gradients'), steps=0, broken=0, n_boot=20)
+    t = benchmark_maps(learn, df, BenchmarkOptions(n=3, methods=('grad_cam','integrated_gradients'), steps=0, broken=0, n_boot=20))
     assert list(t.table.index)==['grad_cam',*BASELINE_MAPS] and 'pip install' in t.failed['integrated_gradients']
     assert 'integrated_gradients is left out' in t.text and 'integrated_gradients is left out' in capsys.readouterr().err
     with pytest.raises(ModelError, match='no method can explain'):
-        try_methods(learn, df, root, n=3, methods='integrated_gradients', steps=0, broken=0)
-    with pytest.raises(EyeError, match='did you mean grad_cam'): try_methods(learn, df, root, methods=['gradcam'])
-    with pytest.raises(EyeError, match='unknown method'): trial_ways(learn, dict(mine=('no', {})))
+        benchmark_maps(learn, df, BenchmarkOptions(n=3, methods='integrated_gradients', steps=0, broken=0))
+    with pytest.raises(EyeError, match='did you mean grad_cam'): benchmark_maps(learn, df, BenchmarkOptions(methods=['gradcam']))
+    with pytest.raises(EyeError, match='unknown method'): method_settings(learn, dict(mine=('no', {})))
 
 def test_the_difference_pairs_images():
     "Images differ far more than methods do: only a paired difference sees which is the better"
@@ -231,7 +232,7 @@ def test_numbers_are_tried_too(oct):
     learn,df,root = oct
     answer = NumberOutput(['age'], 50, 10)
     num = df.assign(label=np.linspace(30, 70, len(df)))
-    n = make_learner(df, 'oct', 'resnet10t', 'none', size=48, bs=8, workers=0)
+    n = make_learner(df, 'oct', TrainOptions('resnet10t', weights='none', size=48, bs=8, workers=0))
     n.model,n.dls.output,n.loss_func = Small(1).eval(),answer,answer.loss()
-    t = try_methods(n, num, root, n=4, **OPTS)
+    t = benchmark_maps(n, num, BenchmarkOptions(n=4, **OPTS))
     assert set(t.used['class'])=={'age'} and set(t.told['class'])=={'all'} and t.table.deletion['center'].value>10

@@ -6,6 +6,7 @@ from fundus_fastai.run import compare as C, train as T
 from fundus_fastai.run.compare import (SIXTEEN, Comparison, compare_nets, pick_nets,
                                        plot_comparison, read_comparison, run_folder, _apart)
 from fundus_fastai.vision.profile import net_facts
+from fundus_fastai.options import CompareOptions
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
 from fundus_fastai.score.kinds import CATEGORY, kinds, read_predictions
 from fundus_fastai.vision.steps import load_frame, split_frame
@@ -46,7 +47,13 @@ def df(table): return frame(table)
 def whole(df, tmp_path_factory):
     "Two nets, two seeds, two epochs, never interrupted"
     out = tmp_path_factory.mktemp('whole')/'cmp'
-    return out, compare_nets(df, 'anomaly', TWO, out, **{**FAST, 'epochs':2}, seeds=(1,2))
+    return out, compared(df, 'anomaly', TWO, out, **{**FAST, 'epochs':2}, seeds=(1,2))
+
+OWN = ('out','resume','force','allow_leak')
+def compared(df, task, archs, out, **kw):
+    "`compare_nets`, options by name"
+    own = {k:kw.pop(k) for k in OWN if k in kw}
+    return compare_nets(df, task, archs, opts=CompareOptions(**kw), out=out, **own)
 
 def copied(whole, to):
     shutil.copytree(whole[0], to)
@@ -64,7 +71,7 @@ slow = pytest.mark.slow # one task of each kind is quick enough for every day
 def test_every_kind_agrees_with_its_own_scorer(table, task, tmp_path):
     "The number that is compared is the one that the run itself reports, by every metric of its kind"
     df = frame(table, task, QUESTIONS[task])
-    c = compare_nets(df, task, TWO, tmp_path/'c', **FAST)
+    c = compared(df, task, TWO, tmp_path/'c', **FAST)
     assert not len(c.failed) and c.metric==c.kind.compared[0] and c.side=='test'
     for k in c.kind.compared:
         r = read_comparison(tmp_path/'c', k, n_boot=50)
@@ -83,7 +90,7 @@ def test_kinds_are_those_of_the_tasks(df):
 
 def test_interval_is_the_runs_own(whole, df, tmp_path):
     "One seed: value and interval are those of `metrics.json`"
-    compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST)
+    compared(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST)
     r = read_comparison(tmp_path/'c', 'balanced_accuracy').nets.iloc[0]
     m = read_json(run_folder(tmp_path/'c', TWO[0], 42)/'metrics.json')['metrics']['balanced_accuracy']
     assert (r.test_low,r.test_high)==pytest.approx((m['low'],m['high']))
@@ -177,11 +184,11 @@ def test_holm_counts_all_nets(whole, tmp_path, df):
     assert n.difference['copy4']==0 and n.p['copy4']==1
 
 def test_without_a_test_side_it_says_so(df, tmp_path):
-    c = compare_nets(df[df.split!='test'], 'anomaly', TWO[:1], tmp_path/'c', **FAST)
+    c = compared(df[df.split!='test'], 'anomaly', TWO[:1], tmp_path/'c', **FAST)
     assert c.side=='valid' and 'test' not in c.nets and 'flatter' in str(c)
 
 def test_a_readout_is_compared_too(df, tmp_path):
-    c = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, fit='readout')
+    c = compared(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, fit='readout')
     assert not len(c.failed) and c.nets.epochs.tolist()==[1] and 'not measured' in str(c) and c._repr_html_()
     assert load_model(tmp_path/'c'/'light').config['taps']
 
@@ -198,12 +205,12 @@ def test_resumed_is_as_if_never_interrupted(whole, df, tmp_path, monkeypatch, ca
     kw = {**FAST, 'epochs':2, 'seeds':(1,2)}
     with monkeypatch.context() as m:
         m.setattr(C, 'Watch', Impatient)
-        with pytest.raises(KeyboardInterrupt): compare_nets(df, 'anomaly', TWO, out, **kw)
+        with pytest.raises(KeyboardInterrupt): compared(df, 'anomaly', TWO, out, **kw)
     assert '2 of 4 runs' in capsys.readouterr().err and (run_folder(out, TWO[1], 1)/'checkpoints'/'last.safetensors').exists()
     half = read_comparison(out, n_boot=20)
     assert sorted(half.runs.error)==['','','not trained yet','not trained yet'] and half.most_accurate==TWO[0]
     first = {o:o.stat().st_mtime_ns for o in out.glob(f'{TWO[0]}-?/model.safetensors')}
-    c = compare_nets(df, 'anomaly', TWO, out, **kw, resume=True)
+    c = compared(df, 'anomaly', TWO, out, **kw, resume=True)
     assert {o:o.stat().st_mtime_ns for o in first}==first and len(first)==2
     assert scores(out)==scores(whole[0]) and not list(out.glob('*/checkpoints'))
     keep = [k for k in c.nets if k.startswith(('valid','test','diff','p')) and k!='picked']
@@ -221,9 +228,9 @@ def sicken(monkeypatch):
     "Let the body of the net `arch` raise `error` on more than `least` images"
     real = T.make_learner
     def f(arch, error, least=0):
-        def make(df, task, arch_='', **kw):
-            learn = real(df, task, **kw)
-            if kw['arch']==arch:
+        def make(df, task, opts):
+            learn = real(df, task, opts)
+            if opts.arch==arch:
                 body = learn.model[0]; forward = body.forward
                 body.forward = lambda x: forward(x) if len(x)<=least or not learn.model.training else Sick(body, error)(x)
             return learn
@@ -233,39 +240,40 @@ def sicken(monkeypatch):
 def test_a_failing_net_is_a_row(df, tmp_path, sicken, monkeypatch):
     with monkeypatch.context() as m:
         sicken(TWO[0], ValueError('no eyes today'))
-        c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST)
+        c = compared(df, 'anomaly', TWO, tmp_path/'c', **FAST)
         assert c.failed.arch.tolist()==[TWO[0]] and 'no eyes today' in c.failed.error.iloc[0]
         assert c.most_accurate==c.light==TWO[1] and 'no eyes today' in str(c) and 'no eyes today' in c._repr_html_()
         t = pd.read_csv(tmp_path/'c'/'compare.csv').set_index('arch')
         assert 'no eyes today' in t.error[TWO[0]] and np.isnan(t.valid[TWO[0]]) and t.valid.notna()[TWO[1]]
     monkeypatch.undo()
-    c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST, resume=True)
+    c = compared(df, 'anomaly', TWO, tmp_path/'c', **FAST, resume=True)
     assert not len(c.failed) and c.nets.valid.notna().all() and not list((tmp_path/'c').glob('*/error.json'))
 
 def test_all_may_fail(df, tmp_path, sicken):
     sicken(TWO[0], ValueError('no eyes today'))
-    c = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST)
+    c = compared(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST)
     assert len(c.failed)==1 and c.most_accurate is None and 'no eyes today' in str(c) and c._repr_html_()
     assert not (tmp_path/'c'/'light').exists() and (tmp_path/'c'/'compare.csv').exists()
 
 def test_out_of_memory_halves_the_batch(df, tmp_path, sicken, capsys):
     sicken(TWO[0], torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB'), least=4)
-    c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **{**FAST, 'bs':16})
+    c = compared(df, 'anomaly', TWO, tmp_path/'c', **{**FAST, 'bs':16})
     n = c.nets.set_index('arch')
     assert not len(c.failed) and (n.bs[TWO[0]],n.bs_asked[TWO[0]],n.bs[TWO[1]])==(4,16,16)
     assert '4 (of 16)' in str(c) and capsys.readouterr().err.count('out of memory')==2
-    d = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'d', **{**FAST, 'bs':4})
+    d = compared(df, 'anomaly', TWO[:1], tmp_path/'d', **{**FAST, 'bs':4})
     assert c.nets.set_index('arch').valid[TWO[0]]==d.nets.valid[0] # as if 4 had been asked for
 
 def test_memory_that_never_suffices_is_a_row(df, tmp_path, sicken):
     sicken(TWO[0], MemoryError())
-    c = compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST)
+    c = compared(df, 'anomaly', TWO, tmp_path/'c', **FAST)
     assert 'MemoryError' in c.failed.error.iloc[0] and not (run_folder(tmp_path/'c', TWO[0], 42)/'plan.json').exists()
 
-def test_a_full_disk_stops_everything(df, tmp_path):
+def test_a_full_disk_stops_everything(df, tmp_path, monkeypatch):
     asked = []
-    def train(run, df, o, bs): asked.append(o['arch']); raise OSError(errno.ENOSPC, 'No space left on device', str(run))
-    with pytest.raises(OSError, match='No space'): compare_nets(df, 'anomaly', TWO, tmp_path/'c', **FAST, train=train)
+    def train(df, task, o, run, **kw): asked.append(o.arch); raise OSError(errno.ENOSPC, 'No space left on device', str(run))
+    monkeypatch.setattr(C, 'train_net', train)
+    with pytest.raises(OSError, match='No space'): compared(df, 'anomaly', TWO, tmp_path/'c', **FAST)
     assert asked==TWO[:1]
 
 # --- the budget
@@ -274,20 +282,19 @@ def test_minutes_become_whole_epochs(df, tmp_path, monkeypatch):
     "Timing leaves no trace in the result, and the plan holds when resumed on a slower machine"
     def timed(learn): learn.fit(1); return 25. # spoils the learner, as the real one does
     monkeypatch.setattr(C, 'seconds_an_epoch', timed)
-    c = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, minutes=1)
+    c = compared(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, minutes=1)
     assert c.nets.epochs.tolist()==[2]
-    d = compare_nets(df, 'anomaly', TWO[:1], tmp_path/'d', **{**FAST, 'epochs':2})
+    d = compared(df, 'anomaly', TWO[:1], tmp_path/'d', **{**FAST, 'epochs':2})
     assert list(scores_of(tmp_path/'c').values())==list(scores_of(tmp_path/'d').values())
     for f in ('cost.json','metrics.json'): (run_folder(tmp_path/'c', TWO[0], 42)/f).unlink()
     monkeypatch.setattr(C, 'seconds_an_epoch', lambda learn: 1.)
-    assert compare_nets(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, minutes=1, resume=True).nets.epochs.tolist()==[2]
+    assert compared(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST, minutes=1, resume=True).nets.epochs.tolist()==[2]
 
 def scores_of(out): return {f'{o.parent.name}/{o.name}': o.read_bytes() for o in sorted(out.glob('*-42/*.csv')) if o.name in ('validation.csv','predictions.csv')}
 
 def test_an_epoch_is_reckoned_from_a_few_batches(df, monkeypatch):
     import time
-    o = dict(arch=TWO[0], seed=1, balance='none', recipe=None, fit='tune', **{**FAST, 'bs':4})
-    learn = T.run_learner(df, 'anomaly', o, 0)
+    learn = T.run_learner(df, 'anomaly', CompareOptions(arch=TWO[0], seed=1, **{**FAST, 'bs':4}))
     n,seen = len(learn.dls.train),[]
     forward = learn.model[0].forward
     def slow(x): seen.append(learn.model.training); time.sleep(.05); return forward(x)
@@ -299,49 +306,49 @@ def test_an_epoch_is_reckoned_from_a_few_batches(df, monkeypatch):
 
 def test_an_unknown_net_is_refused_before_anything_starts(df, tmp_path):
     with pytest.raises(EyeError, match="unknown net 'test_resnett'; did you mean test_resnet"):
-        compare_nets(df, 'anomaly', 'test_resnet,test_resnett', tmp_path/'c', **FAST)
+        compared(df, 'anomaly', ['test_resnet','test_resnett'], tmp_path/'c', **FAST)
     assert not (tmp_path/'c').exists()
 
-BAD = [(dict(archs=[]), 'no net'), (dict(archs='test_resnet,test_resnet'), 'more than once'), (dict(seeds=(1,1)), 'different'),
+BAD = [(dict(archs=[]), 'no net'), (dict(archs=['test_resnet','test_resnet']), 'more than once'), (dict(seeds=(1,1)), 'different'),
        (dict(seeds='a'), 'whole numbers'), (dict(seeds=()), 'different'), (dict(epochs=0), '`epochs`'), (dict(minutes=-1), '`minutes`'),
        (dict(minutes=float('nan')), '`minutes`'), (dict(bs=1), '`bs`'), (dict(metric='mae'), 'choose auc'), (dict(resume=True, force=True), 'one of them'),
        (dict(balance='asymmetric'), 'does not suit'), (dict(fit='readout', minutes=1), 'a readout'), (dict(task='nonsense'), 'unknown task')]
 
 @pytest.mark.parametrize('kw,words', BAD, ids=lambda o: str(o)[:30])
 def test_bad_input(df, tmp_path, kw, words):
-    with pytest.raises(EyeError, match=words): compare_nets(df, **{'task':'anomaly', 'archs':TWO, 'out':tmp_path/'c', **FAST, **kw})
+    with pytest.raises(EyeError, match=words): compared(df, **{'task':'anomaly', 'archs':TWO, 'out':tmp_path/'c', **FAST, **kw})
     assert not (tmp_path/'c').exists()
 
 def test_bad_frames(df, tmp_path):
     leak = df.assign(split=['train','valid','test']*24)
     for d,kind,words in ((leak,LeakError,'p'), (df.drop(columns='split'),DataError,'split'), (df[df.split!='valid'],DataError,'validation')):
-        with pytest.raises(kind, match=words): compare_nets(d, 'anomaly', TWO, tmp_path/'c', **FAST)
+        with pytest.raises(kind, match=words): compared(d, 'anomaly', TWO, tmp_path/'c', **FAST)
     assert not (tmp_path/'c').exists()
 
 def test_a_folder_of_something_else_is_left_alone(df, tmp_path):
     (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'thesis.txt').write_text('years of work')
     for kw in ({}, dict(resume=True), dict(force=True)):
-        with pytest.raises(DataError, match='something else'): compare_nets(df, 'anomaly', TWO, tmp_path/'mine', **FAST, **kw)
-    with pytest.raises(DataError, match='is a file'): compare_nets(df, 'anomaly', TWO, tmp_path/'mine'/'thesis.txt', **FAST)
+        with pytest.raises(DataError, match='something else'): compared(df, 'anomaly', TWO, tmp_path/'mine', **FAST, **kw)
+    with pytest.raises(DataError, match='is a file'): compared(df, 'anomaly', TWO, tmp_path/'mine'/'thesis.txt', **FAST)
     assert [o.name for o in (tmp_path/'mine').iterdir()]==['thesis.txt']
 
 def test_resume_with_other_data_or_options(whole, df, tmp_path):
     out = copied(whole, tmp_path/'c')
     before = {o:o.stat().st_mtime_ns for o in out.rglob('*')}
     kw = dict(task='anomaly', archs=TWO, out=out, **{**FAST, 'epochs':2}, seeds=(1,2))
-    with pytest.raises(DataError, match='holds a comparison: pass `resume=True`'): compare_nets(df, **kw)
+    with pytest.raises(DataError, match='holds a comparison: pass `resume=True`'): compared(df, **kw)
     other = df.assign(label=np.where(df.label=='normal', 'abnormal', 'normal'))
     for d in (df.iloc[:-1], other, df.assign(split=df.split.replace({'test':'valid','valid':'test'}))):
-        with pytest.raises(DataError, match='begun with other data'): compare_nets(d, **kw, resume=True)
-    with pytest.raises(DataError, match='epochs 2.*epochs 3'): compare_nets(df, **{**kw, 'epochs':3}, resume=True)
-    with pytest.raises(DataError, match='size 32'): compare_nets(df, **{**kw, 'size':64}, resume=True)
+        with pytest.raises(DataError, match='begun with other data'): compared(d, **kw, resume=True)
+    with pytest.raises(DataError, match='epochs 2.*epochs 3'): compared(df, **{**kw, 'epochs':3}, resume=True)
+    with pytest.raises(DataError, match='size 32'): compared(df, **{**kw, 'size':64}, resume=True)
     assert {o:o.stat().st_mtime_ns for o in out.rglob('*')}==before
 
 def test_resume_may_add_nets_and_force_begins_again(whole, df, tmp_path):
     out = copied(whole, tmp_path/'c')
-    c = compare_nets(df, 'anomaly', ['resnet10t'], out, **{**FAST, 'epochs':2}, seeds=(2,), resume=True)
+    c = compared(df, 'anomaly', ['resnet10t'], out, **{**FAST, 'epochs':2}, seeds=(2,), resume=True)
     assert c.nets.arch.tolist()!=[] and set(c.nets.arch)=={*TWO,'resnet10t'} and set(c.nets.seeds)=={'1 2'}
-    c = compare_nets(df, 'anomaly', TWO[:1], out, **FAST, force=True)
+    c = compared(df, 'anomaly', TWO[:1], out, **FAST, force=True)
     assert c.nets.seeds.tolist()==['42'] and sorted(o.name for o in out.glob('*-*'))==[f'{TWO[0]}-42']
 
 def test_a_run_about_other_images_is_noticed(whole, tmp_path):

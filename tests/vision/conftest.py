@@ -1,6 +1,7 @@
 "What the tests of nets share: a stub hub, a fresh process that asks it, and a large net"
 import os, subprocess, sys
 import pytest, timm, torch
+from fundus_fastai.options import TrainOptions
 from fundus_fastai.vision.steps import make_learner
 from fundus_fastai.vision.learner import one_cycle_plan
 from stub_hub import HubStub
@@ -48,7 +49,7 @@ def inception(tmp_path_factory):
         aux = {'AuxLogits.conv0.conv.weight':torch.ones(128,768,1,1), 'AuxLogits.conv0.bn.weight':torch.ones(128),
                'AuxLogits.fc.weight':torch.ones(1000,768), 'AuxLogits.fc.bias':torch.ones(1000)}
         torch.save({**sd, **aux}, f)
-        learn = make_learner(frame(4, side=64), 'oct', 'inception_v3', f, bs=2, workers=0)
+        learn = make_learner(frame(4, side=64), 'oct', TrainOptions('inception_v3', weights=f, bs=2, workers=0))
     for o in learn.model.modules(): # one batch is all the running statistics get
         if isinstance(o, torch.nn.BatchNorm2d): o.momentum = 1.
     loaded = {k:v.clone() for k,v in body_of(learn).items()}

@@ -7,6 +7,7 @@ from fastai.data.transforms import Normalize
 from fastai.torch_core import set_seed
 from huggingface_hub import close_session
 from safetensors.torch import save_file
+from fundus_fastai.options import TrainOptions
 from fundus_fastai.core import EyeError, ModelError, read_json, sha256
 from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.model import load_model, save_model
@@ -177,32 +178,32 @@ def test_rare_classes_weigh_more():
     df = frame(40, classes='AAAAAAAAAB')
     df.loc[df.split=='valid', 'label'] = 'B' # not to be counted
     n = df[df.split=='train'].label.value_counts()
-    learn = make_learner(df, 'oct', tiny, 'none', size=32, bs=8, balance='loss', workers=0)
+    learn = make_learner(df, 'oct', TrainOptions(tiny, weights='none', size=32, bs=8, balance='loss', workers=0))
     w = learn.loss_func.func.weight
     assert np.isclose(float(w[1]/w[0]), n.A/n.B)
     with learn.no_bar(), learn.no_logging(): learn.fit_eye(one_cycle_plan(1, pretrained=False))
-    plain = make_learner(df, 'oct', tiny, 'none', size=32, bs=8, workers=0)
+    plain = make_learner(df, 'oct', TrainOptions(tiny, weights='none', size=32, bs=8, workers=0))
     assert plain.loss_func.func.weight is None
 
 def test_rare_classes_are_drawn_more_often():
     df = frame(60, classes='AAAAAAAAAB')
     def share(balance):
-        dl = make_learner(df, 'oct', tiny, 'none', size=32, bs=8, balance=balance, workers=0).dls.train
+        dl = make_learner(df, 'oct', TrainOptions(tiny, weights='none', size=32, bs=8, balance=balance, workers=0)).dls.train
         dl.rng.seed(0); np.random.seed(0)
         return np.mean([y for _ in range(5) for b in dl for y in b[1].tolist()])
     assert share('none')<.2 and .35<share('sample')<.65
 
 def test_resume_with_other_data_or_options_is_refused(tmp_path):
     def fit(resume, size=32, seed=1, info='split-a', **kwargs):
-        learn = make_learner(frame(), 'oct', tiny, 'none', size=size, bs=4, workers=0)
-        return fit_run(learn, tmp_path, **{**dict(epochs=1, lr=1e-3, seed=seed, resume=resume, info=dict(split=info, size=size)), **kwargs})
+        learn = make_learner(frame(), 'oct', TrainOptions(tiny, weights='none', size=size, bs=4, workers=0))
+        return fit_run(learn, tmp_path, TrainOptions(**{**dict(epochs=1, lr=1e-3, seed=seed), **kwargs}), resume=resume, info=dict(split=info, size=size))
     first = fit(False)
     pd.testing.assert_frame_equal(fit(True), first) # nothing was left to do
     before = (tmp_path/'checkpoints/last.safetensors').read_bytes()
     for bad,word in [(dict(info='split-b'),'info'), (dict(size=64),'info'), (dict(seed=2),'seed'), (dict(lr=2e-3),'plan'), (dict(epochs=3),'plan')]:
         with refused(f'another {word}', '--force'): fit(True, **bad)
-    learn = make_learner(frame(), 'oct', 'resnet10t', 'none', size=32, bs=4, workers=0)
-    with pytest.raises(ModelError): fit_run(learn, tmp_path, epochs=1, lr=1e-3, seed=1, resume=True, info=dict(split='split-a', size=32))
+    learn = make_learner(frame(), 'oct', TrainOptions('resnet10t', weights='none', size=32, bs=4, workers=0))
+    with pytest.raises(ModelError): fit_run(learn, tmp_path, TrainOptions(epochs=1, lr=1e-3, seed=1), resume=True, info=dict(split='split-a', size=32))
     assert (tmp_path/'checkpoints/last.safetensors').read_bytes()==before, "a refused call changed the checkpoint"
     (tmp_path/'checkpoints/last.safetensors').write_bytes(before[:len(before)//2])
     with refused('last.safetensors', '--force'): fit(True)

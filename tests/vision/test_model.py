@@ -2,6 +2,7 @@
 import os, shutil
 import numpy as np, pytest
 from safetensors.torch import load_file
+from fundus_fastai.options import TrainOptions
 from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
 from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.model import load_model, save_model
@@ -39,7 +40,7 @@ def test_no_pickle_in_a_run_folder(inception, tmp_path):
     import pickletools, zipfile
     learn = eye_learner(noise_dls(), tiny, weights=None)
     from contextlib import redirect_stderr
-    with redirect_stderr(open(os.devnull,'w')): fit_run(learn, tmp_path, epochs=1)
+    with redirect_stderr(open(os.devnull,'w')): fit_run(learn, tmp_path, TrainOptions(epochs=1))
     save_model(learn, tmp_path)
     names = sorted(str(o.relative_to(tmp_path)) for o in tmp_path.rglob('*') if o.is_file())
     assert names==['checkpoints/best.safetensors','checkpoints/last.safetensors','config.json','history.csv','model.safetensors']
@@ -97,11 +98,11 @@ def test_tampered_weights(run, tmp_path):
     with refused('config.json is missing'): load_model(tmp_path/'nowhere')
 
 def test_a_run_is_a_start_for_other_labels(tmp_path):
-    old = make_learner(frame(), 'oct', tiny, 'none', size=32, bs=4, workers=0)
+    old = make_learner(frame(), 'oct', TrainOptions(tiny, weights='none', size=32, bs=4, workers=0))
     with old.no_bar(), old.no_logging(): old.fit_eye(one_cycle_plan(1, pretrained=False))
     run = save_model(old, tmp_path/'first run')
-    learn = make_learner(frame(classes='XYZ'), 'oct', tiny, str(run), size=32, bs=4, workers=0)
+    learn = make_learner(frame(classes='XYZ'), 'oct', TrainOptions(tiny, weights=str(run), size=32, bs=4, workers=0))
     assert same(body_of(learn), body_of(old)) and list(learn.dls.vocab)==['X','Y','Z']
     assert learn.predict_frame(frame(2)).filter(like='p_').columns.tolist()==['p_X','p_Y','p_Z']
     assert learn.config['weights']=='first run'
-    with refused('first run does not fit resnet10t'): make_learner(frame(), 'oct', 'resnet10t', run, size=32, bs=4, workers=0)
+    with refused('first run does not fit resnet10t'): make_learner(frame(), 'oct', TrainOptions('resnet10t', weights=run, size=32, bs=4, workers=0))

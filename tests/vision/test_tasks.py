@@ -2,6 +2,7 @@
 import json
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fastai.torch_core import set_seed
+from fundus_fastai.options import TrainOptions
 from fundus_fastai.vision.outputs import output_types
 from fundus_fastai.core import DataError, EyeError, LeakError
 from fundus_fastai.image.read import read_image
@@ -39,7 +40,7 @@ QUESTIONS = {'anomaly':'haze', 'disease':'kind', 'diseases':','.join(LABELS), 's
 def test_every_task_from_a_csv(table, task):
     "Each question can be asked of a plain CSV, learns a batch, and answers every image in columns of its kind"
     df = frame(table, task, label=QUESTIONS[task])
-    learn = make_learner(df, task, 'resnet10t', 'none', size=32, bs=8, workers=0)
+    learn = make_learner(df, task, TrainOptions('resnet10t', weights='none', size=32, bs=8, workers=0))
     x,y = learn.dls.one_batch()
     loss = learn.loss_func(learn.model(x), y)
     loss.backward()
@@ -64,7 +65,7 @@ def test_sex_and_age_carry_a_warning():
 def test_nothing_of_validation_or_test_is_ever_drawn_for_training(table, balance):
     "Whatever copies images, by a sampler or an augmentation, draws from the training rows alone"
     df = frame(table, 'diseases', label=','.join(LABELS))
-    dls = make_learner(df, 'diseases', 'resnet10t', 'none', size=32, bs=4, balance=balance, workers=0).dls
+    dls = make_learner(df, 'diseases', TrainOptions('resnet10t', weights='none', size=32, bs=4, balance=balance, workers=0)).dls
     rows = df[df.split.isin(['train','valid'])].reset_index(drop=True)
     assert set(dls.train_ds.items.path)==set(df.path[df.split=='train'])
     assert set(dls.valid_ds.items.path)==set(df.path[df.split=='valid'])
@@ -74,7 +75,7 @@ def test_nothing_of_validation_or_test_is_ever_drawn_for_training(table, balance
 
 def test_a_task_augments_training_only(table):
     df = frame(table, 'sex')
-    dls = make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=4, workers=0).dls
+    dls = make_learner(df, 'sex', TrainOptions('resnet10t', weights='none', size=32, bs=4, workers=0)).dls
     v = [dls.valid.one_batch()[0] for _ in range(2)]
     assert torch.equal(*v)
     before = read_image(df.path[df.split=='valid'].iloc[0])
@@ -88,7 +89,7 @@ def test_label_aware_sampling_shows_rare_labels_more_often(table):
     seen = {}
     for balance in ('none','sample'):
         set_seed(3)
-        dls = make_learner(df, 'diseases', 'resnet10t', 'none', size=32, bs=4, balance=balance, workers=0).dls
+        dls = make_learner(df, 'diseases', TrainOptions('resnet10t', weights='none', size=32, bs=4, balance=balance, workers=0)).dls
         idx = [i for _ in range(60) for i in dls.train.get_idxs()]
         seen[balance] = dls.train_ds.items.iloc[idx][list(LABELS)].mean()
     rare = df[df.split=='train'][list(LABELS)].sum().idxmin()
@@ -101,7 +102,7 @@ def test_laterality_is_kept_where_it_matters(table):
     def sides(task):
         df = frame(table, task)
         df = df.assign(label=df.eye.map(dict(L='left', R='right'))) # the target tells the true side in both
-        learn = make_learner(df, task, 'resnet10t', 'none', size=64, bs=4, workers=0)
+        learn = make_learner(df, task, TrainOptions('resnet10t', weights='none', size=64, bs=4, workers=0))
         names,agree = learn.dls.output.names,[]
         for _ in range(4):
             for x,y in learn.dls.train:
@@ -116,7 +117,7 @@ def test_laterality_is_kept_where_it_matters(table):
 
 def test_recipe_reaches_training_validation_prediction_and_view(table):
     df = frame(table, 'sex')
-    dls = make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=4, workers=0, recipe='red').dls
+    dls = make_learner(df, 'sex', TrainOptions('resnet10t', weights='none', size=32, bs=4, workers=0, recipe='red')).dls
     assert str(dls.opener.recipe)==str(as_recipe('red'))
     for ds in (dls.train_ds, dls.valid_ds): assert np.ptp(np.array(ds[0][0]), axis=2).max()==0
     assert np.ptp(np.array(dls.test_dl(df[:2]).dataset[0][0]), axis=2).max()==0
@@ -124,7 +125,7 @@ def test_recipe_reaches_training_validation_prediction_and_view(table):
 
 def test_recipe_none_takes_the_file_as_it_is(table):
     df = frame(table, 'sex')
-    a,b = (make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=4, workers=0, recipe=r).dls.opener for r in ('none',None))
+    a,b = (make_learner(df, 'sex', TrainOptions('resnet10t', weights='none', size=32, bs=4, workers=0, recipe=r)).dls.opener for r in ('none',None))
     assert len(a.recipe)==0 and a.view(df.path[0]).shape==(96,120,3)
     assert str(b.recipe)==str(as_recipe(get_task('sex').recipe)) and b.view(df.path[0]).shape[0]==b.view(df.path[0]).shape[1]
 
@@ -162,9 +163,9 @@ def test_missing_targets_are_counted(table, tmp_path, capsys):
 
 def test_a_label_absent_from_training(table):
     df = frame(table, 'diseases', label=','.join(LABELS)); df.loc[df.split=='train','cupping'] = 0
-    with pytest.raises(DataError, match='no training image shows cupping'): make_learner(df, 'diseases', 'resnet10t', 'none')
+    with pytest.raises(DataError, match='no training image shows cupping'): make_learner(df, 'diseases', TrainOptions('resnet10t', weights='none'))
     df = frame(table, 'disease', label='kind'); df.loc[df.split=='train','label'] = 'a'
-    with pytest.raises(DataError, match='no training image shows b, c'): make_learner(df, 'disease', 'resnet10t', 'none')
+    with pytest.raises(DataError, match='no training image shows b, c'): make_learner(df, 'disease', TrainOptions('resnet10t', weights='none'))
 
 def test_a_readout_takes_validation_patients_in_the_end(table, tmp_path):
     "Validation chooses first, and its answers are kept as they were then; without a test side nothing is fitted to it"
@@ -207,17 +208,17 @@ def test_dark_images_are_told_and_stay(dark_table, capsys):
 
 def test_dark_and_odd_images_go_through_training(dark_table):
     df = split_frame(load_frame('sex', dark_table)).assign(split=lambda d: ['train']*32+['valid']*16)
-    learn = make_learner(df, 'sex', 'resnet10t', 'none', size=32, bs=8, workers=0)
+    learn = make_learner(df, 'sex', TrainOptions('resnet10t', weights='none', size=32, bs=8, workers=0))
     for x,_ in learn.dls.train: assert x.shape[1:]==(3,32,32) and x.isfinite().all()
 
 @pytest.mark.parametrize('task,balance', [('age','loss'), ('age','focal'), ('sex','asymmetric'), ('sex_age','focal'), ('sex','rare')])
 def test_balance_that_does_not_suit(table, task, balance):
-    with pytest.raises(EyeError, match='balance'): make_learner(frame(table, task), task, 'resnet10t', 'none', balance=balance)
+    with pytest.raises(EyeError, match='balance'): make_learner(frame(table, task), task, TrainOptions('resnet10t', weights='none', balance=balance))
 
 def test_loading_a_net_speaks_of_no_picture(table, tmp_path, capsys, monkeypatch):
     "A stand-in without an eye would be remarked on, and the remark on the first real one would be lost"
     monkeypatch.setattr('fundus_fastai.image.recipe._told', set())
-    save_model(make_learner(frame(table, 'sex'), 'sex', 'test_resnet', 'none', size=32, bs=4, workers=0), tmp_path, 'sex')
+    save_model(make_learner(frame(table, 'sex'), 'sex', TrainOptions('test_resnet', weights='none', size=32, bs=4, workers=0)), tmp_path, 'sex')
     capsys.readouterr()
     load_model(tmp_path)
     assert 'visible field' not in capsys.readouterr().err

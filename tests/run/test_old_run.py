@@ -1,0 +1,59 @@
+"A run folder made before the rooms were rebuilt (version 0.1.0, commit 783e2fb) is still a run: it predicts, evaluates, explains and reports"
+import shutil
+from pathlib import Path
+import numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.core import read_json
+from fundus_fastai.options import UnseenOptions
+from fundus_fastai.run.report import remake_report
+from fundus_fastai.run.train import evaluate_run, explain_run, predict_run
+from fundus_fastai.score.scores import read_predictions
+
+torch.set_num_threads(1)
+HERE = Path(__file__).parent/'old_run'
+SCANS = HERE/'scans' # phantoms that it has learned from, and been tested on
+
+@pytest.fixture
+def run(tmp_path): return Path(shutil.copytree(HERE/'run', tmp_path/'run'))
+
+def answers(df): return df.filter(like='p_').to_numpy(float)
+
+def same_metrics(a, b):
+    a,b = (read_json(o/'metrics.json') for o in (a,b))
+    assert [a.get(k) for k in ('n_images','n_patients','operating')]==[b.get(k) for k in ('n_images','n_patients','operating')]
+    assert a['metrics'].keys()==b['metrics'].keys()
+    for k,o in a['metrics'].items():
+        assert {n:v for n,v in b['metrics'][k].items() if isinstance(v, str)}=={n:v for n,v in o.items() if isinstance(v, str)}, k
+        for n in ('value','low','high'):
+            if n in o: assert b['metrics'][k][n]==(o[n] if o[n] is None else pytest.approx(o[n], abs=1e-5)), (k, n)
+
+def test_it_predicts_what_it_predicted(run):
+    old = read_predictions(run/'predictions.csv')
+    new = predict_run(run, [SCANS/o for o in old.path])
+    assert np.allclose(answers(new), answers(old), atol=1e-5) and new.attrs['unread']==0
+
+def test_its_metrics_come_again_from_new_predictions(run, tmp_path):
+    "The same data: its own test patients are evaluated"
+    evaluate_run(run, UnseenOptions(SCANS), maps=0, out=tmp_path/'again')
+    same_metrics(run, tmp_path/'again')
+    assert 'PHANTOM' in (tmp_path/'again'/'report.html').read_text()
+
+def test_it_judges_other_phantoms(run, tmp_path):
+    s = evaluate_run(run, UnseenOptions(patients=8, seed=5), maps=1, out=tmp_path/'other', allow_leak=True)
+    assert s.n_patients==8 and s.source=='phantom'
+
+def test_it_explains(run, tmp_path):
+    t = explain_run(run, [next(SCANS.rglob('*.jpeg'))], window=8, stride=8, out=tmp_path/'maps')
+    assert len(t) and {o.suffix for o in (tmp_path/'maps').iterdir()}=={'.csv','.npz','.png'}
+
+def test_it_reports_again(run):
+    before = HERE/'run'
+    remake_report(run)
+    same_metrics(before, run)
+    html = (run/'report.html').read_text()
+    assert 'PHANTOM' in html and 'test_efficientnet' in html and html.count('data:image/')>=4
+
+def test_it_may_be_resumed(run):
+    "It is finished: the scores are shown again"
+    from fundus_fastai.run.train import train_run
+    s = train_run('oct', SCANS, out=run, resume=True)
+    assert s.metrics['accuracy']['value']==read_json(HERE/'run'/'metrics.json')['metrics']['accuracy']['value']
