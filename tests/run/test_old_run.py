@@ -6,7 +6,7 @@ from fundus_fastai.core import read_json
 from fundus_fastai.options import UnseenOptions
 from fundus_fastai.run.report import remake_report
 from fundus_fastai.run.train import evaluate_run, explain_run, predict_run
-from fundus_fastai.score.scores import read_predictions
+from fundus_fastai.score.kinds import read_predictions
 
 torch.set_num_threads(1)
 HERE = Path(__file__).parent/'old_run'
