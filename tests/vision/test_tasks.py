@@ -133,7 +133,7 @@ def test_recipe_none_takes_the_file_as_it_is(table):
 
 @pytest.mark.parametrize('task,edit,words', [
     ('diseases', dict(haze=2), ["'haze'", '0 and 1', '2']),
-    ('diseases', dict(cupping=0), ['no image has the label cupping', '--label']),
+    ('diseases', dict(cupping=0), ['no image has the label cupping', '`label=']),
     ('dr', dict(grade=7), ['grades are 0 to 4', '7']),
     ('age', dict(age=431), ['not between 0 and 120', '431']),
     ('sex', dict(sex='x'), ['no known sex', 'x']),
