@@ -629,6 +629,7 @@ def _copies(df, looks, cols, far, most, workers):
 def audit(data, # frame, name of the catalog, folder or CSV
           labels=None, # column of classes, or 0/1 columns, that are to be learned; default: the frame's own
           far:float=.3, # up to this distance two pictures are copies (of agreement .75 to .95; see `_limit`), 0 to 1
+          *,
           most:int=1_000_000, # pairs, the most alike, that are compared at full detail
           shortcuts:bool=True, # also ask metadata and border for the label
           workers:int=2, # threads

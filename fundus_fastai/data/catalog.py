@@ -252,6 +252,7 @@ def guess_card(path # a folder or a file
 def make_phantom(name:str, # a name of `catalog()` that has phantoms
                  out, # folder to make
                  patients:int=80, # how many
+                 *,
                  seed:int=0 # another seed gives other patients
                 )->Path: # `out`
     "Write phantoms in the layout of the data set `name`; raises `DataError` if `out` holds something else"

@@ -260,6 +260,7 @@ def field_pixels(path, # image file
 def each(f, # a function
          items, # what it is called with
          what:str, # a few words for the bar
+         *,
          workers:int # threads
         )->list: # what it gives, `None` where it raises `DataError`
     "Call `f` with each of `items`, by threads"
@@ -273,6 +274,7 @@ def each(f, # a function
 def one_a_patient(df, # a frame
                   where, # positions
                   n:int, # at most so many
+                  *,
                   seed:int # same seed, same images
                  )->np.ndarray: # positions
     "Draw images at random, each of another patient"
@@ -291,9 +293,9 @@ def sampled(df, # a frame
            )->dict: # name of each group -> positions and results
     "Call `f` for some images of each group; those that cannot be read are left out, if it is not all"
     check_columns(df, 'path', 'patient')
-    picked = {k:one_a_patient(df, i, n, seed) for k,i in groups_of(df, by, top).items()}
+    picked = {k:one_a_patient(df, i, n, seed=seed) for k,i in groups_of(df, by, top).items()}
     every = list(dict.fromkeys(np.concatenate(list(picked.values()))))
-    found = dict(zip(every, each(f, every, 'reading images', workers)))
+    found = dict(zip(every, each(f, every, 'reading images', workers=workers)))
     if all(o is None for o in found.values()): f(every[0]) # raises, and says why
     got = {k:[o for o in i if found[o] is not None] for k,i in picked.items()}
     return {k:(i, [found[o] for o in i]) for k,i in got.items() if i}
@@ -378,10 +380,10 @@ def plot_montage(df:pd.DataFrame, # a frame
     "Show images of each group, a row a group, every image of another patient"
     check_columns(df, 'path', 'patient')
     recipe,groups = as_recipe(recipe),groups_of(df, by, top)
-    picked = {k:one_a_patient(df, i, n, seed) for k,i in groups.items()}
+    picked = {k:one_a_patient(df, i, n, seed=seed) for k,i in groups.items()}
     every = [(k,j,i) for k,o in enumerate(picked.values()) for j,i in enumerate(o)]
     ims = each(lambda o: recipe(read_image(df.path.iloc[o[2]], least=size)), every, 'montage',
-               workers)
+               workers=workers)
     aspect = np.median([o.shape[1]/o.shape[0] for o in ims if o is not None] or [1.])
     w = round(size*float(np.clip(aspect, .5, 2)))
     page = np.full((len(picked)*(size+3), max(map(len, picked.values()))*(w+3), 3), 255, np.uint8)

@@ -36,6 +36,7 @@ def safe_name(info # a `zipfile.ZipInfo`
 def safe_members(z, # an open `zipfile.ZipFile`
                  size:int, # bytes of the archive
                  ratio:float=200, # how many times larger than the archive the files may be
+                 *,
                  floor:int=64<<20 # below so many bytes in all, any ratio will do
                 )->list: # (`ZipInfo`, relative path) of each file that is wanted
     "The files to unpack, without Apple's litter; raises `HostileArchive`, or `BadArchive` where there are none"
@@ -237,6 +238,7 @@ _UNKNOWN = "an answer that we do not know: does {url} open in a browser?"
 def refusal(card, # what was asked for
             status:int, # HTTP status
             where:str='KAGGLE_API_TOKEN', # where the credentials came from
+            *,
             wait:float=None # seconds, from the header `Retry-After`
            )->DownloadError: # `RetryLater` if it may pass
     "The exception for an HTTP `status`: what it means for `card`, and what to do"
@@ -270,7 +272,7 @@ def _explain(e, card, where):
     r = getattr(e, 'response', None)
     if r is not None:
         status,wait = _status(r),_retry_after(r.headers)
-        if not r.history or status>=500: return refusal(card, status, where, wait)
+        if not r.history or status>=500: return refusal(card, status, where, wait=wait)
         return RetryLater(f"the store behind Kaggle refused its link ({status}): call again", wait)
     if isinstance(e, (requests.ConnectionError, requests.Timeout)):
         return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): "
@@ -368,6 +370,7 @@ def _try(ask, part, tag):
 def fetch(ask, # called without arguments for each attempt; gives a streaming `requests.Response`
           part, # file to write, and to continue if it is there
           tag:str='', # whose file it is: a partial file of another tag is not continued
+          *,
           tries:int=10, # attempts in a row that bring nothing
           pause:float=1., # seconds before the second attempt; doubled up to 30
           patience:float=120 # seconds that a server may ask us to wait

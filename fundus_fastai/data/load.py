@@ -48,7 +48,7 @@ def _open_phantom(card, out, patients, seed, why=''):
     "Draw the phantoms of `card` (or find them drawn) and read them"
     from fundus_fastai import __version__
     out = out or fundus_home()/'phantoms'/f'{card.name}-{patients}-patients-seed-{seed}-v{__version__}'
-    return _told(read_dataset(card.name, make_phantom(card.name, out, patients, seed)), why)
+    return _told(read_dataset(card.name, make_phantom(card.name, out, patients, seed=seed)), why)
 
 # %% ../../nbs/36_data.load.ipynb #9aa50b23
 def _is_here(card, root):
@@ -93,6 +93,7 @@ def _open_path(path, opts):
 def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of kermany2018)
               source='auto', # 'auto', 'kaggle', 'phantom', or the folder where the data set lies
               out=None, # where a download or phantoms go; default: a folder in `fundus_home()`
+              *,
               patients:int=80, # how many phantom patients
               seed:int=0, # of the phantoms
               **csv # options of `read_csv`: images, path_col, label, patient, eye, split

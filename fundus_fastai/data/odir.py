@@ -136,8 +136,8 @@ f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
 def read_odir(root # the download, or a folder in it that holds `full_df.csv` and images
              )->pd.DataFrame: # the frame, with a column for each of `ODIR_LABELS`
     "Read ODIR-5K with labels for each eye; raises `DataError` where it is not there"
-    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, 'ODIR-5K',
-                         _odir_want)
+    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, what='ODIR-5K',
+                         want=_odir_want)
     rows = _odir_rows(raw, src)
     df = match_images(rows, keyed_images(root, 'preprocessed_images'), src)
     df['age'] = as_ages(df.age, least=0)

@@ -53,6 +53,7 @@ split_words = {'train':'train', 'training':'train', 'val':'valid', 'valid':'vali
 def set_frame(df, # columns of the frame, and others that follow them
               root, # folder that the data lie in
               labels=(), # the 0/1 columns among them; `None` where the set has no such thing
+              *,
               alone=None, # what does not tell its patients, for a sentence
               **attrs # to be noted, as `name`
              )->pd.DataFrame: # the frame
@@ -322,6 +323,7 @@ def label_columns(label, # a list, a column, or several with commas between
 def whole_numbers(s, # a column of texts
                   src, # the table that it is of
                   top:int, # the highest number
+                  *,
                   what:str # what is wanted, for a sentence
                  )->pd.Series: # 0 to `top`, missing where empty
     "Whole numbers of a column; raises `DataError` with other values and their rows"
@@ -338,7 +340,7 @@ def zero_one(raw, # a table of texts
              src # what it is called
             )->pd.DataFrame: # those columns as integers, missing where empty
     "Labels of 0 and 1; raises `DataError` with other values"
-    res = {c:whole_numbers(raw[c], src, 1, f"the label column {c!r} is to hold 0 and 1")
+    res = {c:whole_numbers(raw[c], src, 1, what=f"the label column {c!r} is to hold 0 and 1")
            for c in cols}
     res = {c:n if n.isna().any() else n.astype('int64') for c,n in res.items()}
     return pd.DataFrame(res, index=raw.index)
@@ -386,6 +388,7 @@ def one_row_a_file(df, # the frame
 def read_csv(path, # CSV with a column of image files and one of labels
              images=None, # folder of the images; default: the CSV's, or `images` beside it
              path_col:str=None, # column of file names; default `path`, `file`, `filename`, `image`, ...
+             *,
              label='label', # column of labels: text, 0/1 or numbers; or several of 0/1, as 'a,b,c' or a list
              patient:str=None, # column of patients; default `patient`, `patient_id`; else each image is its own
              eye:str=None, # column of eyes; default `eye`
@@ -468,6 +471,7 @@ def has_columns(path, # a table
 def find_table(root, # folder of the set
                pattern:str, # of the table's name
                cols, # columns that it must have
+               *,
                what:str, # the set, for a sentence
                want:str # what is expected, likewise
               )->tuple: # (its path, the table as texts with its columns called as in `cols`)
@@ -487,6 +491,7 @@ def find_table(root, # folder of the set
 def match_images(rows, # rows of a table, with the columns `on`
                  images, # from `keyed_images`
                  src, # the table, for a sentence
+                 *,
                  on=('key',) # columns that bring the two together
                 )->pd.DataFrame: # `rows` beside their images
     "Bring rows and images together; says what has no partner, raises `DataError` where rows contradict each other"
@@ -517,7 +522,7 @@ def as_grades(s, # a column of texts
               top:int=4 # the highest grade
              )->pd.Series: # integers, missing where empty
     "Grades 0 to `top`; raises `DataError` with other values"
-    return whole_numbers(s, src, top, f"{s.name!r} is to hold the grades 0 to {top}")
+    return whole_numbers(s, src, top, what=f"{s.name!r} is to hold the grades 0 to {top}")
 
 # %% ../../nbs/30_data.read.ipynb #79e3ffca
 def as_ages(s, # a column of texts

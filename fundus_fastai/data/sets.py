@@ -24,8 +24,8 @@ def read_vietai(root # the download, or the folder that holds `train.csv`
                )->pd.DataFrame: # the frame, with a 0/1 column for each of `VIETAI_LABELS`
     "Read the set of the VietAI competition; raises `DataError` where it is not there"
     src,raw = find_table(root := os.path.abspath(root), r'train\.csv',
-                         ('filename',*VIETAI_LABELS), 'the VietAI set',
-                         'train.csv (filename, opacity, ..., normal) and train/train/<name>.jpg')
+                         ('filename',*VIETAI_LABELS), what='the VietAI set',
+                         want='train.csv (filename, opacity, ..., normal) and train/train/<name>.jpg')
     rows = zero_one(raw, VIETAI_LABELS, src).assign(key=as_keys(raw.filename))
     df = match_images(rows, keyed_images(root), src)
     tell_labels(df, VIETAI_LABELS, src)
@@ -34,7 +34,7 @@ def read_vietai(root # the download, or the folder that holds `train.csv`
 # %% ../../nbs/32_data.sets.ipynb #53fddccc
 def _graded(root, pattern, image, grade, what, want):
     "`key` and `grade` of a table with the columns `image` and `grade`, and its path"
-    src,raw = find_table(root, pattern, (image,grade), what, want)
+    src,raw = find_table(root, pattern, (image,grade), what=what, want=want)
     raw = raw[~is_missing(raw[image])]
     return src, pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
 
@@ -91,7 +91,7 @@ def read_idrid(root # the mirror's download, or the official grading set
     official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
     if official:
         df = match_images(_idrid_official(root, official), keyed_images(root, by=['split']),
-                          official[0], ['split','key'])
+                          official[0], on=['split','key'])
         df['patient'] = df.split+'/'+df.key
     else:
         src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', 'IDRiD', _idrid_want)
@@ -108,7 +108,7 @@ _messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicate
 def _messidor_rows(root):
     "Path of the table of grades, and its rows"
     src,raw = find_table(root, r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv', (),
-                         'Messidor-2', _messidor_want)
+                         what='Messidor-2', want=_messidor_want)
     name = {k:first_of(raw.columns, v)
             for k,v in dict(image=['image_id','id_code','image'], dme=['adjudicated_dme'],
             grade=['adjudicated_dr_grade','diagnosis'], ok=['adjudicated_gradable']).items()}
@@ -180,7 +180,7 @@ def read_rfmid(root # the download, unpacked
     if odd := [o for p in parts for o in labels if o not in p]:
         raise DataError(f"{root}: a part lacks {few(odd)}")
     df = match_images(pd.concat(parts, ignore_index=True), keyed_images(root, by=['split']),
-                      root, ['split','key'])
+                      root, on=['split','key'])
     tell_labels(df, labels, root)
     return set_frame(df.assign(patient=df.split+'/'+df.key), root, labels, alone='RFMiD')
 

@@ -126,6 +126,7 @@ def _units(df, groups=None):
 def split_patients(df, # frame
                    valid:float=.2, # share of patients to choose the best epoch by (0: none)
                    test:float=.2, # share of patients to judge the net by (0: none)
+                   *,
                    by:str='label', # column to balance over the sides
                    seed:int=42, # another seed deals other hands
                    groups=None # column, or value for each row: patients who share one stay on one side
@@ -176,6 +177,7 @@ def split_hash(df, # frame with `split`
 def save_split(df, # frame with `split`
                path, # CSV to write
                root=None, # folder that paths are relative to; default `df.attrs['root']`
+               *,
                labels=('label',), # label columns to keep beside
                allow_leak:bool=False # accept patients on two sides
               )->Path: # `path`
@@ -209,6 +211,7 @@ def _split_table(path):
 def read_split(path, # CSV of `save_split`
                df, # frame of the same data
                root=None, # folder that paths are relative to; default `df.attrs['root']`
+               *,
                allow_leak:bool=False # accept patients on two sides
               )->pd.DataFrame: # copy of `df` with the frozen `split`
     "Lay a frozen split over `df`; raises `DataError` where the two disagree, `LeakError` if it leaks"

@@ -28,6 +28,7 @@ ANGLE = {'female':131., 'male':147.}
 def phantom_patient(seed:int=0, # another seed is another world of patients
                     patient:int=1, # number of the patient
                     sex:str=None, # 'female' or 'male' (default: drawn)
+                    *,
                     age:float=None # years (default: drawn, 18 to 90)
                    )->SimpleNamespace: # sex, age, angle (degrees), pigment, tortuosity, ...
     "Draw a person: what both eyes share, the same for the same arguments"
@@ -280,7 +281,7 @@ def _blob(rng, c, rx, ry, turn=0., n=16, rough=.18):
 # %% ../../nbs/11_phantom.fundus.ipynb #59a9251b
 class Brush(Vessels):
     "What lesions are painted with; lengths in millimeters"
-    def stamp(self, shapes, color, name, soft=0., strength=1.):
+    def stamp(self, shapes, color, name, *, soft=0., strength=1.):
         "Paint `shapes` in `color` (a factor, or a color to be mixed in) and add them to the mask `name`"
         if not len(shapes): return
         m = np.zeros((self.g.size,)*2, np.uint8)
@@ -291,7 +292,7 @@ class Brush(Vessels):
         a,c = a[...,None]*strength,np.array(color[1], np.float32)
         if color[0]=='mul': self.im *= 1-a*(1-c)
         else: self.im += .75*a*(c-self.im)
-    def spots(self, n, lo, hi, c=(0,0)):
+    def spots(self, n, lo, hi, *, c=(0,0)):
         "`n` points between `lo` and `hi` from `c`"
         r,t = np.sqrt(self.rng.uniform(lo**2, hi**2, n)),self.rng.uniform(0, 2*np.pi, n)
         return np.stack([c[0]+r*np.cos(t), c[1]+r*np.sin(t)], 1)
@@ -313,10 +314,10 @@ class Lesions(Brush):
         "Paint microaneurysms"
         at = self.clear(self.spots(n, .5, 5.2))
         self.stamp(_round(self.rng, at, .03, .05, 1, .05), DOT, 'microaneurysm')
-    def dots(self, n, lo=.04, hi=.12, area=(.6,5.6)):
+    def dots(self, n, lo=.04, hi=.12, *, area=(.6,5.6)):
         "Paint dot and blot hemorrhages"
         self.stamp(_round(self.rng, self.clear(self.spots(n, *area)), lo, hi), BLOOD,
-                   'hemorrhage', .012)
+                   'hemorrhage', soft=.012)
     def flames(self, pts, size=(.12,.5)):
         "Paint flame hemorrhages along the nerve fibers"
         r,out = self.rng,[]
@@ -325,7 +326,7 @@ class Lesions(Brush):
             out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16),
                           a+r.normal(0,5), 14, .25)
                     for _ in range(3)]
-        self.stamp(out, BLOOD, 'hemorrhage', .015)
+        self.stamp(out, BLOOD, 'hemorrhage', soft=.015)
     def exudates(self, n, ring=None):
         "Paint hard exudates in `n` groups, or along a ring of this radius round the fovea"
         r,out = self.rng,[]
@@ -344,7 +345,7 @@ class MoreLesions(Lesions):
     def wool(self, n):
         "Paint cotton-wool spots"
         at = self.clear(self.spots(n, 2.2, 4.8), 1.5)
-        self.stamp(_round(self.rng, at, .16, .3, .5), WOOL, 'cotton_wool_spot', .07, .85)
+        self.stamp(_round(self.rng, at, .16, .3, .5), WOOL, 'cotton_wool_spot', soft=.07, strength=.85)
     def new_vessels(self):
         "Paint fine loops at the disc or elsewhere, with a preretinal hemorrhage in half of the eyes"
         r,m = self.rng,np.zeros((self.g.size,)*2, np.uint8)
@@ -359,7 +360,7 @@ class MoreLesions(Lesions):
         if r.random()<.5:
             boat = _blob(r, q+[0,r.uniform(.5,1.2)], r.uniform(.5,1.1), r.uniform(.2,.45),
                          r.normal(0,12))
-            self.stamp([boat], BLOOD, 'hemorrhage', .03)
+            self.stamp([boat], BLOOD, 'hemorrhage', soft=.03)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #14d5fa84
 class Retinopathy(MoreLesions):
@@ -372,16 +373,16 @@ class Retinopathy(MoreLesions):
         if grade>=2 and r.random()<.65: self.exudates(1+int(3*s))
         if grade>=3:
             self.flames(self.spots(6+int(6*s), 1.8, 5))
-            self.dots(12+int(10*s), .06, .16, (1.5,6))
+            self.dots(12+int(10*s), .06, .16, area=(1.5,6))
         if grade>=2 and r.random()<(.25 if grade==2 else .7): self.wool(int(r.integers(1,5)))
         if grade==4: self.new_vessels()
     def edema(self, s):
         "Paint a macular edema: a thickened, paler area with a ring of exudates and dots of blood"
         r,w = self.rng,.7+.6*s
         area = _blob(r, r.normal(0,.35,2), w, w*r.uniform(.75,1), r.uniform(0,180), 20, .1)
-        self.stamp([area], ('set',(182,116,66)), 'edema', .16, .5)
+        self.stamp([area], ('set',(182,116,66)), 'edema', soft=.16, strength=.5)
         self.exudates(2+int(3*s), w*r.uniform(.9,1.15))
-        self.dots(3+int(4*s), .03, .08, (.3,1.6))
+        self.dots(3+int(4*s), .03, .08, area=(.3,1.6))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #c1051bf2
 class Diseases(Retinopathy):
@@ -390,18 +391,18 @@ class Diseases(Retinopathy):
         "Paint drusen, and in some eyes atrophy, or a gray-green membrane with blood at its edge"
         r,kind = self.rng,self.rng.random()
         self.stamp(_round(r, self.spots(14+int(50*s), .05, 1.9), .03, .11), DRUSEN, 'drusen',
-                   .02, .75)
+                   soft=.02, strength=.75)
         if kind<.3:
             w = r.uniform(.5,1.2)*(.6+.5*s)
             area = _blob(r, r.normal(0,.25,2), w, w*r.uniform(.7,1), r.uniform(0,180), 22, .14)
-            self.stamp([area], ('set',(222,158,92)), 'atrophy', .02, .75)
+            self.stamp([area], ('set',(222,158,92)), 'atrophy', soft=.02, strength=.75)
         elif kind<.62:
             c,w = r.normal(0,.4,2),.5+.6*s
             area = _blob(r, c, w, w*r.uniform(.7,1), r.uniform(0,180), 20, .12)
-            self.stamp([area], ('set',(148,116,72)), 'neovascular_amd', .09, .7)
-            at = self.spots(1, .6*w, w, c)[0]
+            self.stamp([area], ('set',(148,116,72)), 'neovascular_amd', soft=.09, strength=.7)
+            at = self.spots(1, .6*w, w, c=c)[0]
             edge = _blob(r, at, w*r.uniform(.4,.8), w*r.uniform(.2,.45), r.uniform(0,180), 18, .25)
-            self.stamp([edge], BLOOD, 'hemorrhage', .03)
+            self.stamp([edge], BLOOD, 'hemorrhage', soft=.03)
             if r.random()<.6: self.exudates(2, 1.25*w)
     def occlusion(self, s):
         "Paint flame hemorrhages along the vein of one sector, or of all, with blots and cotton wool"
@@ -411,7 +412,7 @@ class Diseases(Retinopathy):
             t = np.pi+(r.uniform(-np.pi,np.pi,n) if central else mid+r.normal(0,.36,n))
             return self.d.c+np.stack([np.cos(t),np.sin(t)], 1)*r.uniform(lo,6,n)[:,None]
         self.flames(fan(26+int(50*s), 1.1), (.16,.6))
-        self.stamp(_round(r, self.clear(fan(12, 1.5)), .06, .2), BLOOD, 'hemorrhage', .012)
+        self.stamp(_round(r, self.clear(fan(12, 1.5)), .06, .2), BLOOD, 'hemorrhage', soft=.012)
         if r.random()<.6: self.wool(int(r.integers(1,5)))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #dd3a9bd1
@@ -524,7 +525,7 @@ def _box(mask):
 # %% ../../nbs/11_phantom.fundus.ipynb #ccac4203
 class Retina(Diseases):
     "An eye before the camera"
-    def paint(self, labels, angle, s, grade):
+    def paint(self, labels, angle, s, *, grade):
         "Paint layer by layer, and what is ill; gives vessels, and boxes of disc, cup and fovea"
         self.ground()
         self.macula()
@@ -557,7 +558,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
                   )->FundusPhantom:
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     if size<64: raise DataError(f"size={size} is too small for an eye: use at least 64 pixels")
-    p = phantom_patient(seed, patient, sex, age)
+    p = phantom_patient(seed, patient, sex, age=age)
     v = _photo(seed, patient, one_of(eye, 'LR', 'eye'), photo, camera)
     rng = np.random.default_rng([seed,patient,'LR'.index(eye),3])
     if labels is None: labels = draw_labels(np.random.default_rng([seed,patient,5]))
@@ -567,7 +568,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     s,angle = float(np.clip(p.severity+rng.uniform(-.15,.15), .15, 1)),p.angle+rng.normal(0,3)
     haze = float(rng.uniform(.35,1)) if 'opacity' in labels else 0.
     e = Retina(p, Frame(size, v.cx, v.cy), rng, 'glaucoma' in labels)
-    truth = e.paint(labels, angle, s, grade)
+    truth = e.paint(labels, angle, s, grade=grade)
     inside = camera_field(size, CAMERAS[v.camera]['shape'])
     masks = {k:m&inside for k,m in sorted(e.masks.items()) if (m&inside).any()}
     im = develop(shoot(e.im, v, haze), v, inside)
@@ -609,6 +610,7 @@ def encode_fundus(o:FundusPhantom, # from `phantom_fundus`
 def save_fundus(o:FundusPhantom, # from `phantom_fundus`
                 image_path, # where the picture goes; the suffix says JPEG or PNG
                 truth_path, # where the truth goes, `<stem>.npz` in a folder called `truth`
+                *,
                 quality:int=None # of a JPEG, 1-100 (default: so that the file is as large as was drawn for it)
                ):
     "Write a picture and its truth"

@@ -33,8 +33,8 @@ def deal(rng, # numpy random generator
 def people(rng, # numpy random generator
            n:int, # patients
            seed:int, # goes into their numbers
-           shares:dict, # of labels, or of (label, grade)
            *,
+           shares:dict, # of labels, or of (label, grade)
            eyes:int=2, # of a patient
            second:float=.1 # share of ill eyes that have an opacity as well
           )->pd.DataFrame: # a row an eye: patient, eye, labels, grade, sex, split, photo
@@ -86,7 +86,7 @@ class Layout:
 class VietAI(Layout):
     "`train/train/<code>.jpg`, and seven columns of 0 and 1 in `train.csv`"
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, VIETAI_SHARES, eyes=1, second=.35)
+        df = people(rng, n, seed, shares=VIETAI_SHARES, eyes=1, second=.35)
         return df.assign(path=[f'train/train/{self.code(o)}.jpg' for o in df.itertuples()])
     def tables(self, out, df):
         names = df.path.map(os.path.basename).rename('filename')
@@ -96,7 +96,7 @@ class VietAI(Layout):
 class EyePACS(Layout):
     "`train/<patient>_{left,right}.jpeg`, and grades in `trainLabels.csv`"
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, by_grade(25810,2443,5292,873,708), second=.05)
+        df = people(rng, n, seed, shares=by_grade(25810,2443,5292,873,708), second=.05)
         return df.assign(path=[f'train/{o}.jpeg' for o in self.sides(df)], split='train')
     def tables(self, out, df):
         self.csv(pd.DataFrame({'image':self.stems(df), 'level':df.grade}), out/'trainLabels.csv')
@@ -105,7 +105,7 @@ class EyePACS(Layout):
 class APTOS(Layout):
     "`train_images/<code>.png`, and grades in `train.csv`"
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, by_grade(1805,370,999,193,295), eyes=1, second=.05)
+        df = people(rng, n, seed, shares=by_grade(1805,370,999,193,295), eyes=1, second=.05)
         return df.assign(path=[f'train_images/{self.code(o, "aptos")}.png' for o in df.itertuples()], split='train')
     def tables(self, out, df):
         self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}), out/'train.csv')
@@ -114,7 +114,7 @@ class APTOS(Layout):
 class IDRiD(Layout):
     "`Imagenes/Imagenes/IDRiD_<n>.jpg`, and grades in `idrid_labels.csv`, as in the mirror"
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, by_grade(134,20,136,74,49), eyes=1, second=.05)
+        df = people(rng, n, seed, shares=by_grade(134,20,136,74,49), eyes=1, second=.05)
         return df.assign(path=[f'Imagenes/Imagenes/IDRiD_{i+1:03d}.jpg' for i in range(len(df))])
     def tables(self, out, df):
         self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}),
@@ -124,7 +124,7 @@ class IDRiD(Layout):
 class Messidor2(Layout):
     "Images in one folder, adjudicated grades in `messidor_data.csv`, pairs of eyes in `messidor-2.csv`"
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, by_grade(1017,270,347,75,35), second=.05)
+        df = people(rng, n, seed, shares=by_grade(1017,270,347,75,35), second=.05)
         name = [f'20051{p%1000:03d}_{p}_{"LR".index(e)}100_PP.png'
                 for p,e in zip(df.patient, df.eye)]
         return df.assign(path=[f'IMAGES/{o}' for o in name])
@@ -152,7 +152,7 @@ class RFMiD(Layout):
     "Three parts that count from 1, each with its table of 45 findings and a column of risk"
     def plan(self, rng, n, seed):
         shares = dict(zip(LABELS, (.165,.196,.147,.02,.052,.038,.21)))
-        df = people(rng, n, seed, shares, eyes=1, second=.15)
+        df = people(rng, n, seed, shares=shares, eyes=1, second=.15)
         df['split'] = [('train','train','valid','train','test')[i%5] for i in range(len(df))]
         df['number'] = df.groupby('split').cumcount()+1
         top = df.split.map({k:f'{v[0]}/{v[0]}' for k,v in _rfmid_parts.items()})
@@ -197,7 +197,7 @@ class ODIR(Layout):
         dr = {('diabetic retinopathy',g):v for g,v in zip((1,2,3,4), (357,665,105,40))}
         shares = {'normal':1900, **dr, 'glaucoma':210, 'opacity':230, 'macular degeneration':196,
                   'retinal vascular occlusion':60, 'macular edema':40}
-        df = people(rng, n, seed, shares, second=.05)
+        df = people(rng, n, seed, shares=shares, second=.05)
         return df.assign(path=[f'preprocessed_images/{o}.jpg' for o in self.sides(df)])
     def letters(self, words):
         "N D G C A H M O of a patient from the words on both eyes"
@@ -244,7 +244,7 @@ def agreement(mask, # bool [H,W]: the lesions
 class DiaretDB1(Layout):
     "Photographs beside gray pictures of what four experts outlined, and two lists of names"
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, by_grade(5,20,40,14,10), eyes=1, second=0)
+        df = people(rng, n, seed, shares=by_grade(5,20,40,14,10), eyes=1, second=0)
         df['split'] = ['train' if i%3==0 else 'test' for i in range(len(df))]
         return df.assign(path=[f'resources/images/ddb1_fundusimages/image{i+1:03d}.png'
                                for i in range(len(df))])
@@ -286,7 +286,7 @@ class PAPILA(Layout):
 class UKB(Layout):
     "`{train,val}/{female,male}/<person>_<field>_<visit>_<n>.png`: the names tell all"
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, dict.fromkeys(LABELS, .03) | {'normal':.82}, second=0)
+        df = people(rng, n, seed, shares=dict.fromkeys(LABELS, .03) | {'normal':.82}, second=0)
         sexes = dict(zip(df.patient.unique(), deal(rng, n, dict(female=.54, male=.46))))
         df['sex'] = df.patient.map(sexes)
         turn = df.drop_duplicates('patient').groupby('sex').cumcount().set_axis(df.patient.unique())

@@ -45,6 +45,7 @@ def wobble(rng, # numpy random generator
 def dome(x:np.ndarray, # [W] positions in um
          c:float, # center in um
          w:float, # half width in um
+         *,
          p:float=1 # shape: .5 an ellipse, 1 a parabola, 2 soft feet
         )->np.ndarray: # [W] from 0 to 1
     "Height of a dome that stands at `c`"
@@ -120,6 +121,7 @@ def paint(rows:np.ndarray, # [K,W] boundary rows, top to bottom
 def mottle(rng, # numpy random generator
            h:int, # height in pixels
            w:int, # width in pixels
+           *,
            cy:float, # grain in pixels, axial
            cx:float # grain in pixels, lateral
           )->np.ndarray: # [h,w] float32
@@ -131,7 +133,7 @@ def mottle(rng, # numpy random generator
 def _mottled(rng, p, t, top, s):
     "Light and dark of the choroid's vessels, about 1, at depth `t` [h,W] (0-1), from row `top` down"
     h,w = t.shape; h += top
-    big,small = mottle(rng,h,w,17*s,26*s)[top:], mottle(rng,h,w,6*s,8*s)[top:]
+    big,small = mottle(rng,h,w,cy=17*s,cx=26*s)[top:], mottle(rng,h,w,cy=6*s,cx=8*s)[top:]
     small *= np.float32(p.vessels)*(.55-.3*t); big *= np.float32(3*p.vessels)*t*(1-t)
     small += big; small += 1
     return np.clip(small, .2, 1.6)
@@ -195,6 +197,7 @@ def _fill(e, rows, kinds, h):
 def speckle(rng, # numpy random generator
             h:int, # height in pixels
             w:int, # width in pixels
+            *,
             grain=(.7,.7) # blur in pixels, lateral and axial
            )->np.ndarray: # [h,w] float32: logarithm of an energy with mean one
     "Draw the logarithm of a speckle field"
@@ -220,7 +223,7 @@ def _domes(rng, e, s):
     n = 3 + int(rng.integers(0,4)) + int(5*s); up = np.zeros_like(e.x)
     for c in (e.spot + rng.uniform(-1,1,n)*rng.uniform(700,1600)).clip(-2500,2500):
         high = 32+rng.uniform(.15,1)*118*s
-        up = np.maximum(up, high*dome(e.x, c, high*rng.uniform(1.3,2.6)+40, rng.uniform(.5,1)))
+        up = np.maximum(up, high*dome(e.x, c, high*rng.uniform(1.3,2.6)+40, p=rng.uniform(.5,1)))
     return up*(1+.1*wobble(rng, e.x, 60))
 
 # %% ../../nbs/10_phantom.oct.ipynb #f9cedad8
@@ -237,8 +240,8 @@ def _grow(rng, e, c, w, s):
     "Put bright tissue on the RPE at `c` and fluid beside it; returns the lift in um"
     u,x = rng.uniform,e.x
     uneven = np.clip(1+.25*wobble(rng,x,400)+.07*wobble(rng,x,90),.2,2)
-    tissue = (40+u(.3,1)*120*s)*dome(x,c,w,u(.5,1.2))*uneven
-    fluid = (35+u(.2,1)*150*s)*dome(x, c+u(-.9,.9)*w, w*u(1,1.9), u(1,2))
+    tissue = (40+u(.3,1)*120*s)*dome(x,c,w,p=u(.5,1.2))*uneven
+    fluid = (35+u(.2,1)*150*s)*dome(x, c+u(-.9,.9)*w, w*u(1,1.9), p=u(1,2))
     e.th['shrm'] = e.th['shrm']+tissue; e.th['srf'] = e.th['srf']+fluid
     e.val['shrm'] = e.val['shrm']*u(.8,1.15)*np.clip(1+.1*wobble(rng,x,250),.5,1.6)
     return tissue+fluid
@@ -250,7 +253,7 @@ def _detach(rng, e, c, w, s):
     if rng.random()>.55: return 0*e.x
     e.ped = 'subrpe_fluid' if rng.random()<.5 else 'cnv'
     e.val['sub'] = np.full_like(e.x, 10 if e.ped=='subrpe_fluid' else u(75,115))*(1+.12*wobble(rng,e.x,120))
-    up = (35+u(.2,1)*170*s)*dome(e.x, c+u(-.5,.5)*w, w*u(.7,1.3), u(.6,1.1))*(1+.06*wobble(rng,
+    up = (35+u(.2,1)*170*s)*dome(e.x, c+u(-.5,.5)*w, w*u(.7,1.3), p=u(.6,1.1))*(1+.06*wobble(rng,
                                                                                            e.x,200))
     e.th['sub'] = e.th['sub']+up
     return up
@@ -263,7 +266,7 @@ def _cnv(rng, e, s):
     lost = np.clip(2*dome(x,c,1.3*w),0,1)
     for k,a in (('ez',.75),('elm',.8),('os',.5)): e.val[k] = e.val[k]*(1-a*lost)
     e.val['rpe'] = e.val['rpe']*(1-lost*np.clip(.3+.35*wobble(rng,x,110),0,.8))
-    for k in ('inl','onl'): e.th[k] = e.th[k]*(1+u(0,.6)*s*dome(x,c,2*w,2))
+    for k in ('inl','onl'): e.th[k] = e.th[k]*(1+u(0,.6)*s*dome(x,c,2*w,p=2))
     e.shadows.append((c, w, u(.05,.35), len(STACK)))
     _settle(e, lift, .8, 22)
     if rng.random()<.25: _cysts(rng, e, c, w, int(rng.integers(1,4)))
@@ -299,7 +302,7 @@ def _swell(rng, e, c, w, s):
 def _seep(rng, e, c, w, s):
     "Put fluid below the swollen retina"
     u = rng.uniform
-    up = (30+150*s)*dome(e.x, c+u(-.2,.2)*w, w*u(.5,.8), u(1,1.6))
+    up = (30+150*s)*dome(e.x, c+u(-.2,.2)*w, w*u(.5,.8), p=u(1,1.6))
     e.th['srf'] = e.th['srf']+up; _settle(e, up, .85, 22)
 
 # %% ../../nbs/10_phantom.oct.ipynb #17a3cf06
@@ -316,7 +319,7 @@ def _tissue(e, p, v, rows, h):
     "Brightness of the eye before noise, [h,W]"
     s = h/496; w = len(e.x)
     im = paint(rows, np.diff(np.stack(list(e.val.values())), axis=0, prepend=0, append=0), h)
-    im *= 1+.1*mottle(v.rng, h, w, 5*s, 8*s)
+    im *= 1+.1*mottle(v.rng, h, w, cy=5*s, cx=8*s)
     im += _fill(e, rows, ('vessel','exudate'), h)
     im *= 1-cv2.GaussianBlur(_fill(e, rows, ('cyst',), h), (5,5), .5+.6*s)
     top = int(rows[-1].min())
@@ -329,7 +332,7 @@ def _display(im, p, v, keep):
     "Speckle, floor and gray values: [h,W] float32; brightness is matched where `keep`"
     h,w = im.shape; y = np.linspace(1,.6,h,dtype=np.float32)[:,None]
     gain = np.exp(.09*wobble(v.rng, np.linspace(-3000,3000,w,dtype=np.float32), 900)).astype(np.float32)
-    log = speckle(v.rng, h, w, p.grain)
+    log = speckle(v.rng, h, w, grain=p.grain)
     im = im*gain*cv2.exp(log*(p.speckle*v.speckle)) + np.maximum(log*np.float32(v.dots)+1, 0)*(np.float32(v.floor)*y)
     (m,),(sd,) = (o[:,0] for o in cv2.meanStdDev(im, mask=keep))
     return im*np.float32(v.std/sd) + np.float32(v.mean-m*v.std/sd)
@@ -398,6 +401,7 @@ def _eye(label, p, v, seed, patient, scan, severity, size):
 def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
                 seed:int=0, # another seed is another world of patients
                 patient:int=1, # the same patient has the same anatomy in every scan
+                *,
                 scan:int=1, # number of the scan, from 1
                 severity:float=None, # 0 (mild) to 1 (gross); drawn for the patient if `None`
                 size:tuple=(496,512) # height and width in pixels; 496 rows are 1.9 mm
@@ -496,7 +500,7 @@ def oct_truth(image_path # a scan that `write_kermany` wrote
 def _write_scan(out, row, seed, size):
     "Draw one scan of the plan and write it and its truth; returns what the table needs"
     w = size[1]*3//2 if row.wide else size[1]
-    o = phantom_oct(row.label, seed, row.patient, row.scan, size=(size[0],w))
+    o = phantom_oct(row.label, seed, row.patient, scan=row.scan, size=(size[0],w))
     q = int(np.random.default_rng([seed, row.patient, row.scan, 5]).integers(85,96))
     path = Path(out)/row.path; path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode('.jpeg', o.image, [cv2.IMWRITE_JPEG_QUALITY, q])[1].tobytes())
@@ -575,6 +579,7 @@ def draw_all(write:callable, # draws and writes one row; gives what the table of
 def write_kermany(out, # folder to make; reused if it holds just this
                   patients:int=80, # how many, 8 to 10,000
                   seed:int=0, # another seed has other patients: 10,000*seed+1 and on
+                  *,
                   scans:tuple=(2,5), # least and most scans of a patient
                   leak:float=.92, # share of test patients who have scans in train too, as published
                   mixed:float=.05, # share of patients with scans in two classes

@@ -160,7 +160,7 @@ def drawn(tmp_path_factory):
     return df
 
 def test_pixels_of_the_field_only(drawn):
-    found = each(lambda p: field_pixels(p)[1].mean(0), drawn.path, '', 2)
+    found = each(lambda p: field_pixels(p)[1].mean(0), drawn.path, '', workers=2)
     assert found[0] is None and all(o is not None for o in found[1:])
     red = pd.Series([o[0] for o in found[1:]])
     label = drawn.label[1:].reset_index(drop=True)
@@ -178,9 +178,9 @@ def test_groups_are_those_of_the_labels_that_somebody_has(drawn):
 
 def test_one_image_a_patient(drawn):
     for seed in range(5):
-        i = one_a_patient(drawn, np.arange(len(drawn)), 99, seed)
+        i = one_a_patient(drawn, np.arange(len(drawn)), 99, seed=seed)
         assert len(i)==12 and drawn.patient.iloc[i].is_unique
-    assert len(one_a_patient(drawn, np.arange(len(drawn)), 5, 0))==5
+    assert len(one_a_patient(drawn, np.arange(len(drawn)), 5, seed=0))==5
 
 def test_histograms_tell_the_classes(drawn):
     h = color_histograms(drawn, n=6, bins=32)

@@ -88,7 +88,7 @@ def test_truth_round_trip(tmp_path):
         o = oct_truth(r.path)
         assert (o.label, str(o.patient), o.eye)==(r.label, r.patient, r.eye)
         assert all(getattr(r,n)==(o.masks[n].sum() if n in o.masks else 0) for n in LESIONS)
-    want = phantom_oct(r.label, 0, int(r.patient), 1, size=(64,96) if o.image.shape[1]==96 else (64,64))
+    want = phantom_oct(r.label, 0, int(r.patient), scan=1, size=(64,96) if o.image.shape[1]==96 else (64,64))
     assert list(o.layers)==list(want.layers)
     f = tmp_path/'k'/'truth'/(os.path.basename(r.path)[:-5]+'.npz'); f.write_bytes(f.read_bytes()[:100])
     with pytest.raises(DataError, match='cannot be read'): oct_truth(r.path)
