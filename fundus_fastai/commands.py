@@ -67,7 +67,7 @@ def phantom(name:str, # data set of the catalog, as kermany2018
            ):
     "Write procedural images in a data set's own layout, with their truth beside them"
     from fundus_fastai.data.catalog import make_phantom
-    print(make_phantom(name, to, patients, seed))
+    print(make_phantom(name, to, patients, seed=seed))
 
 # %% ../nbs/97_commands.ipynb #85870771
 @takes(DataOptions, but=['strict'])

@@ -110,7 +110,7 @@ def train_frame(df, # with `split`, and the target as `load_frame` leaves it
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if not (resume and split.exists()): save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
-    elif read_split(split, df, df.attrs['root'], True).split.tolist()!=df.split.tolist():
+    elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
     with learn.added_cbs(cbs): history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))

@@ -70,7 +70,7 @@ def split_frame(df, # the frame
         if by=='rarest': return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
         return split_patients(df, **more)
     if how=='published': return published_split(df, allow_leak)
-    return read_split(how, df, df.attrs['root'], allow_leak)
+    return read_split(how, df, df.attrs['root'], allow_leak=allow_leak)
 
 # %% ../../nbs/47_vision.steps.ipynb #3b448fa2
 def make_learner(df, # with `split`, and the target as `load_frame` leaves it
