@@ -16,7 +16,7 @@ from ..core import one_of, whole_file, write_json
 from .estimate import Estimate, confusion_estimates, known_interval, patient_bootstrap
 from .kinds import CATEGORY, Kind, get_kind, kind_of
 
-# %% ../../nbs/24_score.scores.ipynb #3897f4b3
+# %% ../../nbs/24_score.scores.ipynb #fabc6110
 def kind_estimates(kind:Kind, # of answers
                    df:pd.DataFrame, # a checked table of predictions
                    op=None, # as from `Kind.settle`
@@ -38,12 +38,13 @@ def kind_estimates(kind:Kind, # of answers
 # %% ../../nbs/24_score.scores.ipynb #d83d838b
 PHANTOM = 'PHANTOM DATA: drawn by a program. These numbers say nothing about real eyes.'
 
-# %% ../../nbs/24_score.scores.ipynb #596db7c3
+# %% ../../nbs/24_score.scores.ipynb #0ee81b05
 WARN = '#b45309' # the color of that sentence, and of the mark in figures
 
 # %% ../../nbs/24_score.scores.ipynb #e8196528
-_words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a constant guess', mae_gain='gain over that guess',
-              r2='R²', qwk='quadratic kappa', f1='F1', referable_auc='AUC of referral', ece='calibration error (ECE)',
+_words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a constant guess',
+              mae_gain='gain over that guess', r2='R²', qwk='quadratic kappa', f1='F1', referable_auc='AUC of referral',
+              ece='calibration error (ECE)',
               average_precision='average precision', balanced_accuracy='balanced accuracy', mcc='MCC',
               brier='Brier score', temperature='temperature')
 _starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ', brier_='Brier score ', ece_='ECE ')
@@ -76,7 +77,7 @@ def metrics_html(metrics:dict, # name -> `Estimate`
     return (f'<table class="metrics"><thead><tr><th>metric</th><th>value</th><th>{100*level:g} % interval</th>'
             f'<th>0 to 1</th><th>interval from</th></tr></thead><tbody>{"".join(rows)}</tbody></table>')
 
-# %% ../../nbs/24_score.scores.ipynb #1b7a9a33
+# %% ../../nbs/24_score.scores.ipynb #44ae827b
 def as_json(o # `Estimate`, table, or anything made of them
            ): # what JSON can hold
     "Estimates as dictionaries and tables as lists of rows, NaN as `None`"

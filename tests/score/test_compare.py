@@ -5,9 +5,9 @@ from scipy.stats import binom
 from sklearn import metrics as skm
 
 from fundus_fastai.core import DataError, EyeError
-from fundus_fastai.score.compare import (panel_numbers, agreement, agreement_levels, answers, auc_covariance, best_single, bland_altman, coin_p,
+from fundus_fastai.score.compare import (panel_numbers, agreement, agreement_levels, answers, _auc_covariance, best_single, bland_altman, _coin_p,
     consistency, delong, delong_interval, Difference, ensemble, holm, jaccard, mcnemar,
-    paired_bootstrap, panel_differences, panel_table, placements, read_panel, says,
+    paired_bootstrap, panel_differences, panel_table, _placements, read_panel, says,
     score_panel)
 from fundus_fastai.score.plots import plot_bland_altman, plot_consistency, plot_jaccard, plot_panel
 from fundus_fastai.score.metrics import auc, average_precision, class_metrics
@@ -17,7 +17,7 @@ from fundus_fastai.score.scores import score
 pytestmark = [pytest.mark.filterwarnings('error'), pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
 
 # Ranks (twice the midrank) of two markers in aSAH, the data set of the R package pROC (Turck et al. 2010): the 41 patients with a poor
-# outcome first, then 72 with a good one; worked out from the placements in pROC's own tests.
+# outcome first, then 72 with a good one; worked out from the _placements in pROC's own tests.
 WFNS = [147,111,167,205,205,205,205,111,205,111,40,111,205,167,167,111,205,205,205,111,205,111,205,111,167,205,167,167,40,167,167,111,111,
         205,205,111,111,205,205,205,205,40,40,40,40,205,40,111,111,40,111,111,40,40,40,111,40,111,40,40,147,167,40,167,40,205,205,40,40,111,
         167,40,40,111,111,40,111,40,111,111,40,40,40,40,111,40,111,40,40,147,111,167,111,40,167,40,40,205,167,111,111,40,40,40,147,40,111,
@@ -61,9 +61,9 @@ def test_delong_by_pairs(seed, digits):
     y,(a,b),_ = study(seed=seed)
     if digits is not None: a,b = a.round(digits),b.round(digits)
     v = np.stack([by_pairs(y, s) for s in (a,b)])
-    np.testing.assert_allclose(placements(y, a), v[0], atol=1e-12)
+    np.testing.assert_allclose(_placements(y, a), v[0], atol=1e-12)
     c = np.cov(v[:,y])/y.sum() + np.cov(v[:,~y])/(~y).sum()
-    got,cov = auc_covariance(y, [a,b])
+    got,cov = _auc_covariance(y, [a,b])
     np.testing.assert_allclose(got, [skm.roc_auc_score(y, s) for s in (a,b)], atol=1e-12)
     np.testing.assert_allclose(cov, c, atol=1e-14)
 
@@ -72,7 +72,7 @@ def test_delong_by_pairs(seed, digits):
 def test_clusters_by_the_formula_of_the_paper(mixed):
     "Obuchowski 1997, patient by patient"
     y,s,who = study(seed=5, mixed=mixed)
-    got,cov = auc_covariance(y, s, who)
+    got,cov = _auc_covariance(y, s, who)
     v = [by_pairs(y, o) for o in s]
     ids = np.unique(who)
     def total(o, t, side): return np.array([(o[(who==i)&side]-t).sum() for i in ids])
@@ -170,16 +170,16 @@ def test_mcnemar_like_statsmodels():
 
 
 def test_mid_p_and_clusters():
-    assert coin_p(np.array([1]*9+[-1]*2), True)==pytest.approx(2*binom.cdf(2, 11, .5)-binom.pmf(2, 11, .5), abs=1e-12)
+    assert _coin_p(np.array([1]*9+[-1]*2), True)==pytest.approx(2*binom.cdf(2, 11, .5)-binom.pmf(2, 11, .5), abs=1e-12)
     lead = np.array([4,-1,2,2,0,-3,1])
     signs = np.array(np.meshgrid(*[[-1,1]]*7)).reshape(7,-1)
-    assert coin_p(lead, False)==pytest.approx((np.abs(lead@signs)>=5).mean(), abs=1e-12)
-    assert coin_p(lead, True)==pytest.approx((np.abs(lead@signs)>=5).mean()-(np.abs(lead@signs)==5).mean()/2, abs=1e-12)
-    assert coin_p(np.array([2,-2]), True)==1 and coin_p(np.zeros(3), True)==1
+    assert _coin_p(lead, False)==pytest.approx((np.abs(lead@signs)>=5).mean(), abs=1e-12)
+    assert _coin_p(lead, True)==pytest.approx((np.abs(lead@signs)>=5).mean()-(np.abs(lead@signs)==5).mean()/2, abs=1e-12)
+    assert _coin_p(np.array([2,-2]), True)==1 and _coin_p(np.zeros(3), True)==1
     big = np.random.default_rng(0).integers(-3, 5, 20_000)
     z = abs(big.sum())/np.sqrt((big**2).sum())
     from scipy.stats import norm
-    assert coin_p(np.array([1]*5100+[-1]*4900), False)==pytest.approx(2*norm.sf(199/100), rel=1e-3) and z>29 and coin_p(big, True)<1e-100
+    assert _coin_p(np.array([1]*5100+[-1]*4900), False)==pytest.approx(2*norm.sf(199/100), rel=1e-3) and z>29 and _coin_p(big, True)<1e-100
 
 
 def test_bonett_price_by_hand():
