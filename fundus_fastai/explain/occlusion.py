@@ -27,11 +27,12 @@ from .windowed import Shared, Windowed, dense, fold_batchnorm
 
 # %% ../../nbs/53_explain.occlusion.ipynb #bd1981bf
 def _together(size, kind, most):
-    "How many images go in one batch: as many as fill it, but five of 224 pixels at most, since all is remembered"
-    return max(1, min(most//np.unique(kind, return_counts=True)[1].max(), 5*224**2//(size[0]*size[1])))
+    "How many images go in one batch: as many as fill it, five of 224 pixels at most: all is remembered"
+    largest = np.unique(kind, return_counts=True)[1].max()
+    return max(1, min(most//largest, 5*224**2//(size[0]*size[1])))
 
 def _boxes(todo, size, window, stride, most=1):
-    "List jobs [J,3] as (image, row, column), kind after kind; how many go together; of how many images"
+    "List jobs [J,3] as (image, row, column), by kind; how many go together; of how many images"
     n,i,j = todo.nonzero()
     r,c = [window_starts(*o) for o in zip(size, window, stride)]
     kind = window_kinds(size, window, stride)
@@ -80,7 +81,7 @@ def scores_of(net, # an `nn.Module`
 def _precision(kind, # type of device, 'cpu' or 'cuda'
                half # float16 instead of float32
               ):
-    "Hold off TF32, gradients, and autocast but to float16 where asked for; raises `ModelError` for that on a CPU"
+    "Hold off TF32, gradients, and autocast but to float16; raises `ModelError` for that on a CPU"
     if half and kind!='cuda': raise ModelError(f"float16 maps need a GPU, this is a {kind}: leave half out")
     flags = torch.backends.cudnn.conv,torch.backends.cuda.matmul
     was = [f.fp32_precision for f in flags]
@@ -96,7 +97,7 @@ def eval_mode(net:nn.Module, # any state
                device=None, # to work on (default: where `net` is)
                half:bool=False # in float16, on a GPU
               )->torch.device:
-    "Put `net` in eval mode and full precision on `device`, and all as it was afterwards; raises `ModelError`"
+    "Put `net` in eval mode and full precision, and all as it was afterwards; raises `ModelError`"
     modes = [(m,m.training) for m in net.modules()]
     home = next((p.device for p in [*net.parameters(), *net.buffers()]), None)
     device = torch.device(device or home or 'cpu')
@@ -113,7 +114,7 @@ def in_batches(f, # called as `f(first,last)`, returns a tensor [last-first,...]
                sizes, # of the batches, to begin with
                show:bool=True # a progress bar on a terminal
               )->torch.Tensor: # [sum(sizes),...]
-    "Call `f` on all items in batches, halved when out of memory; raises `ModelError` if not even one fits"
+    "Call `f` on all items in batches, halved when out of memory; raises `ModelError` if none fits"
     outs,todo,i,most = [],list(map(int, sizes))[::-1],0,None
     with progress(total=sum(todo), what='occluding') if show else tqdm(disable=True) as bar:
         while todo:
@@ -136,7 +137,8 @@ class ClassMaps:
           )->torch.Tensor: # [N,H,W]
         "Of each image the map of one class; raises `EyeError`"
         names = [classes]*len(self) if isinstance(classes, str) else classes
-        return torch.stack([m[self.classes.index(one_of(c, self.classes, 'class'))] for m,c in zip(self.map, names)])
+        at = [self.classes.index(one_of(c, self.classes, 'class')) for c in names]
+        return torch.stack([m[i] for m,i in zip(self.map, at)])
 
 def join_maps(maps # of batches of images, by one method
              )->ClassMaps:
@@ -147,7 +149,7 @@ def join_maps(maps # of batches of images, by one method
 # %% ../../nbs/53_explain.occlusion.ipynb #5aec391c
 @dataclass(repr=False, eq=False)
 class OcclusionMap(ClassMaps):
-    "What each window is worth to each class: the score with everything visible minus the score with the window filled"
+    "What each window is worth to each class: the score as it is minus that with the window filled"
     values:torch.Tensor # [N,K,ny,nx] float32, one value a window
     baseline:torch.Tensor # [N,K] float32, scores of the images as they are
     size:tuple # (H,W) of the images, in pixels
@@ -194,7 +196,8 @@ def class_indices(target, # class, by number or name, or a list of them; `None` 
     "Find classes by name or number; raises `EyeError`"
     if target is None: return list(range(len(classes)))
     names = [str(o) for o in classes]
-    return [_target(t, names) for t in ([target] if isinstance(target, str) or np.ndim(target)==0 else target)]
+    one = isinstance(target, str) or np.ndim(target)==0
+    return [_target(t, names) for t in ([target] if one else target)]
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5242699d
 def net_and_names(model # an `nn.Module`, or a fastai `Learner`
@@ -202,8 +205,8 @@ def net_and_names(model # an `nn.Module`, or a fastai `Learner`
     "Find the net and its class names in `model`; raises `ModelError`"
     if isinstance(model, nn.Module): return model,None
     if isinstance(model, Learner):
-        dls = model.dls
-        return model.model,dls.output.outputs if hasattr(dls, 'output') else getattr(dls, 'vocab', None)
+        out = getattr(model.dls, 'output', None)
+        return model.model,out.outputs if out else getattr(model.dls, 'vocab', None)
     raise ModelError(f"occlusion takes an nn.Module or a fastai Learner, not a {type(model).__name__}")
 
 # %% ../../nbs/53_explain.occlusion.ipynb #07fb4a19
@@ -247,7 +250,7 @@ class _Ask:
                 if is_memory(e): self.several,self.n = max(self.several//2, 1),None; raise
                 why,self.fast,self.run = e,False,None
         s = scores_of(self.net, _copies(self.x, self.y, boxes, self.window, self.dev), self.output)
-        if self.fast is False: self.tell(why) # it was not the net's own fault, that would have shown
+        if self.fast is False: self.tell(why) # not the net's own fault, that would have shown
         return s
     def tell(self, why):
         self.fast = None
@@ -285,7 +288,8 @@ def _unlist(boxes, s, shape, size, window, stride):
     base,values = s.new_empty(shape[0], s.shape[1]),torch.zeros(*shape, s.shape[1])
     base[boxes[~covered,0]] = s[~covered]
     n,*at = boxes[covered].T
-    i,j = [torch.as_tensor(np.searchsorted(window_starts(*o), p.numpy())) for *o,p in zip(size, window, stride, at)]
+    def nth(n, w, st, p): return torch.as_tensor(np.searchsorted(window_starts(n, w, st), p.numpy()))
+    i,j = map(nth, size, window, stride, at)
     values[n,i,j] = base[n]-s[covered]
     return base,values
 
@@ -295,14 +299,14 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
               window=32, # side of the window in pixels, or (height, width)
               *, stride=16, # from one window to the next in pixels, or (rows, columns)
-              fill='mean', # 'mean' and 'blur' of each image, 'zero' of the tensor, a number, or one a channel
+              fill='mean', # 'mean', 'blur' (of each image), 'zero', a number, or one a channel
               target=None, # class, by number or name, or a list of them (default: all)
-              output='logit', # 'logit' (scores as they come), 'prob' (softmax; sigmoid of one), or your function
-              inside=None, # bool [N,H,W], where to cover at all; 'field': what `in_field` takes for it
+              output='logit', # 'logit' (as it comes), 'prob' (softmax; sigmoid of one), or your function
+              inside=None, # bool [N,H,W], where to cover at all; 'field': as by `in_field`
               bs:int=64, # copies a batch, at most; halved when out of memory
               **kwargs
              )->OcclusionMap:
-    "Cover each window of `x` with `fill` and measure what every class loses; raises `DataError` and `ModelError`"
+    "Cover window after window and measure what every class loses; raises `DataError`, `ModelError`"
     (net,vocab),x = net_and_names(model),as_images(x)
     if not callable(output): one_of(output, ('logit','prob'), 'output')
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
@@ -324,7 +328,7 @@ PRESETS = dict(fundus2sex=(10/299, 15/299, 25/299), kermany=(20/299,))
 def preset_windows(name:str, # one of `PRESETS`
                    size:int # side of the images in pixels
                   )->list: # sides of the windows in pixels
-    "Windows of a published study, for images of `size` pixels; raises `EyeError` for an unknown name"
+    "Windows of a published study, for images of `size` pixels; raises `EyeError`"
     one_of(name, list(PRESETS), 'preset')
     return [max(1, round(o*size)) for o in PRESETS[name]]
 
@@ -344,7 +348,8 @@ def mean_map(maps # several `OcclusionMap` of the same images and classes
     "Average maps of several windows; those of one image and window share one scale"
     if len({(tuple(m.classes), m.size, len(m)) for m in maps})!=1:
         raise DataError("these maps are not of the same images and classes")
-    return torch.stack([m.map/m.map.abs().amax((1,2,3), keepdim=True).clamp(min=1e-12) for m in maps]).mean(0)
+    def scaled(m): return m/m.abs().amax((1,2,3), keepdim=True).clamp(min=1e-12)
+    return torch.stack([scaled(m.map) for m in maps]).mean(0)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #82b83e4b
 def _flops(f):
@@ -388,12 +393,12 @@ def plan(model, # an `nn.Module`, or a fastai `Learner`
          *, stride=16, # from one window to the next in pixels, or (rows, columns)
          channels:int=3, # of the images
          bs:int=64 # copies a batch, at most
-        )->pd.DataFrame: # a row an operation; `attrs`: work (share of whole pictures, 0-1), gain, windows
-    "Tell what `occlusion` will compute of each operation, without computing; raises `ModelError` where it cannot"
+        )->pd.DataFrame: # a row an operation; `attrs`: work (share of whole pictures), gain, windows
+    "Tell what `occlusion` will compute of each operation, without computing; raises `ModelError`"
     (net,_),size = net_and_names(model),as_pair(size, 'size')
-    window,stride = as_windows(size, window, stride)
+    (window,stride),bs = as_windows(size, window, stride),as_pair(bs, 'bs')[0]
     try:
-        with eval_mode(net): rows,work,one,n = _walk(net, size, channels, window, stride, as_pair(bs,'bs')[0])
+        with eval_mode(net): rows,work,one,n = _walk(net, size, channels, window, stride, bs)
     except Exception as e:
         raise ModelError(f"this net cannot be computed on windows ({type(e).__name__}: {e}): whole pictures") from e
     df = pd.DataFrame(rows)
@@ -427,21 +432,23 @@ def unit_of(model, # a `Learner`, or anything else
            ): # 'logit', 'prob', the name of a number, or your function
     "What maps of `classes` are counted in"
     answer = getattr(getattr(model, 'dls', None), 'output', None)
-    if callable(output) or answer is None or not callable(mapped_output(model, output)): return output
-    own = answer.outputs if answer.kind.numeric else answer.outputs[-1:] if answer.kind.number_beside else []
+    if callable(output) or answer is None: return output
+    if not callable(mapped_output(model, output)): return output
+    first = 0 if answer.kind.numeric else -1 if answer.kind.number_beside else len(answer.outputs)
+    own = answer.outputs[first:] # numbers, which have a unit
     return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #68974237
 def fields_of(learn:Learner, # a net
               files, # image files
               size:tuple # (height, width) of the net's input in pixels
-             ): # bool [N,H,W]; `None` for scans, which have no surround, and where the learner cannot tell
+             ): # bool [N,H,W]; `None` for scans, and where the learner cannot tell
     "Where the eye is in photographs, as the net sees them"
     opener = getattr(learn.dls, 'opener', None)
     fields = [opener and opener.field(o) for o in files]
     if any(f is None for f in fields): return None
-    def fit(f): return F.interpolate(torch.tensor(f).float()[None,None], tuple(size), mode='area')[0,0]>.5
-    return torch.stack(list(map(fit, fields)))
+    fields = [torch.tensor(f).float()[None,None] for f in fields]
+    return torch.cat([F.interpolate(f, tuple(size), mode='area')[:,0]>.5 for f in fields])
 
 def _places(learn, eyes, x, inside, i):
     "`inside` for the images `x` [N,C,H,W], made of the files `eyes`, the `i`-th and on"
@@ -472,10 +479,10 @@ def occlude(self:Learner,
             items, # image paths, or a table of them, as for `dls.test_dl`
             window=32, # side of the window in pixels of the net's input, or (height, width)
             stride=16, # from one window to the next in pixels, or (rows, columns)
-            *, inside=None, # bool [N,H,W], where to cover at all; 'field': not in the surround of a photograph
-            **kwargs # further arguments of `occlusion`: fill, target, output, bs, device, progress, half
+            *, inside=None, # bool [N,H,W], where to cover at all; 'field': the eye in a photograph
+            **kwargs # further arguments of `occlusion`: fill, target, output, bs, device, ...
            )->OcclusionMap:
-    "Make occlusion maps of image files as the validation pipeline sees them; raises `DataError` and `ModelError`"
+    "Map image files as the validation pipeline sees them; raises `DataError` and `ModelError`"
     word = kwargs.pop('output', 'logit')
     if not callable(word): one_of(word, ('logit','prob'), 'output')
     kwargs['output'] = mapped_output(self, word)
@@ -490,7 +497,7 @@ def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and
               *, method:str='occlusion', # second part of the file names
               **more # further facts to keep in the file, as which net it was
              )->list: # paths written
-    "Write `<stem>_<method>.npz` for each image of `omap`; raises `DataError` for missing or repeated stems"
+    "Write `<stem>_<method>.npz` for each image; raises `DataError` for missing or repeated stems"
     stems = [str(o) for o in stems]
     if len(stems)!=len(omap): raise DataError(f"{len(stems)} stems for {len(omap)} maps")
     twice = [s for s,n in Counter(stems).items() if n>1]
@@ -507,7 +514,7 @@ def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and
 
 # %% ../../nbs/53_explain.occlusion.ipynb #f172190e
 def load_map(path # an `.npz` that `save_maps` wrote
-            )->dict: # map [K,H,W], baseline [K], classes, method, output; of occlusion: window, stride, fill, inside
+            )->dict: # map [K,H,W], baseline [K], classes, method, output; window, stride, fill, inside
     "Read one map; raises `DataError` that names the file where it is missing or not a map"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}

@@ -30,7 +30,7 @@ def _named(o):
 
 # %% ../../nbs/52_explain.windowed.ipynb #9bf10470
 class Shared:
-    "What all copies of some pictures share: results on the pictures themselves, and lighter weights"
+    "What copies of some pictures share: results on the pictures themselves, and lighter weights"
     def __init__(self, own=(), # tensors that stay as they are: the net's, and the picture
                  lighter=None, # from `fold_batchnorm`
                  note=None, # called as `note(name,result)` after each operation
@@ -55,7 +55,7 @@ class Shared:
 
 # %% ../../nbs/52_explain.windowed.ipynb #cb87b710
 class Windowed(torch.Tensor):
-    "P copies of B pictures that differ from theirs in one rectangle each, then the pictures: stands for `[P+B,C,H,W]`"
+    "P copies of B pictures, different in one rectangle each, then the pictures: `[P+B,C,H,W]`"
     @staticmethod
     def __new__(cls, base, reg, *args, **kwargs):
         shape = (len(reg)+len(base),*base.shape[1:])
@@ -68,7 +68,8 @@ class Windowed(torch.Tensor):
                  of=None, # int array [P]: of which picture each is a copy (default: the first)
                  axes=(2,3) # where rows and columns stand, of base and rectangles
                 ):
-        self.base,self.reg,self.y,self.x,self.run,self.full = base,reg,np.asarray(y),np.asarray(x),run or Shared(),full
+        self.base,self.reg,self.y,self.x = base,reg,np.asarray(y),np.asarray(x)
+        self.run,self.full = run or Shared(),full
         self.of,self.axes = np.zeros(len(reg), int) if of is None else np.asarray(of),axes
     def like(self, base, reg, y=None, x=None, axes=None): # of the same pictures
         y,x = self.y if y is None else y,self.x if x is None else x
@@ -95,7 +96,7 @@ def _axis(o, n, start, h, src=None):
 
 # %% ../../nbs/52_explain.windowed.ipynb #cbc89ac0
 def _index(size, own, P, Q, of):
-    "Rows to pick for rectangles at `P`, `Q` (positions by `_axis`) of pictures `of`, of B x H x W and h x w pixels"
+    "Rows to pick for rectangles at `P`, `Q` (by `_axis`) of pictures `of`, B x H x W and h x w pixels"
     (B,H,W),(h,w) = size,own
     r,ro,c,co = P[0][:,:,None],P[1][:,:,None],Q[0][:,None],Q[1][:,None]
     of,p = of[:,None,None],np.arange(len(of))[:,None,None]
@@ -105,7 +106,7 @@ def _index(size, own, P, Q, of):
 # %% ../../nbs/52_explain.windowed.ipynb #d43c346f
 @lru_cache(256)
 def _cached_index(device, size, own, at, n, m, src):
-    "`_index` as a tensor on `device`, kept for the next picture; `at` holds y, x, oy, ox and `of` as bytes"
+    "`_index` on `device`, kept for the next picture; `at` holds y, x, oy, ox and `of` as bytes"
     y,x,oy,ox,of = np.frombuffer(at, np.int64).reshape(5,-1)
     P,Q = (_axis(o, k, z, h, q) for o,k,z,h,q in zip((oy,ox), (n,m), (y,x), own, src))
     return torch.from_numpy(_index(size, own, P, Q, of)).to(device)
@@ -114,7 +115,7 @@ def _cached_index(device, size, own, at, n, m, src):
 def _rows(t): return t.permute(0,2,3,1).reshape(-1, t.shape[1])
 
 def _crop(o, oy, ox, n, m, pad=0., own=True, src=(None,None)):
-    "Cut n x m pixels at `oy`, `ox` from each copy of `o`, or from its base alone: [P,C,n,m], channels last"
+    "Cut n x m pixels at `oy`, `ox` from each copy, or from its base alone: [P,C,n,m], channels last"
     b,c,H,W = o.base.shape
     h,w = o.reg.shape[2:] if own else (0,0)
     rows = [_rows(o.base), o.base.new_full((1,c), pad)]+([_rows(o.reg)] if own else [])
@@ -144,7 +145,7 @@ def dense(o # `Windowed`, or anything else, which stays as it is
 
 # %% ../../nbs/52_explain.windowed.ipynb #2a15825f
 def _touched(y, h, k, s, p, d, out):
-    "Along one axis: where the touched outputs begin [P], and how many there are (the most of any copy)"
+    "Along one axis: where touched outputs begin [P], and how many there are (the most of any copy)"
     lo = np.clip(-((-(y+p-(k-1)*d))//s), 0, out)
     hi = np.clip((y+h-1+p)//s+1, 0, out)
     n = max(int((hi-lo).max()), 1)
@@ -154,7 +155,7 @@ def _touched(y, h, k, s, p, d, out):
 def _pair(v): return (int(v[0]),int(v[-1])) if isinstance(v, (tuple,list)) else (int(v),int(v))
 
 def _slide(o, k, s, p, d, op, whole, pad=0.):
-    "A sliding operation on the copies of `o`: `whole` is the operation as asked for, `op` it without padding"
+    "A sliding operation on copies: `whole` is the operation as asked for, `op` it without padding"
     base = o.run.once(lambda: whole(o.base))
     (Ho,Wo),(h,w) = base.shape[2:],o.reg.shape[2:]
     (oy,n),(ox,m) = (_touched(*a) for a in zip((o.y,o.x), (h,w), k, s, p, d, (Ho,Wo)))
@@ -257,9 +258,9 @@ def _plain(f):
     return getattr(torch.Tensor, name, None) or getattr(F, name)
 
 # %% ../../nbs/52_explain.windowed.ipynb #eaa5d8b6
-@_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__','__sub__','__rsub__',
-     '__mul__','__rmul__','__truediv__','__rtruediv__','__pow__','add_','sub_','mul_','div_','__iadd__','__isub__',
-     '__imul__','__itruediv__')
+@_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__',
+     '__sub__','__rsub__','__mul__','__rmul__','__truediv__','__rtruediv__','__pow__',
+     'add_','sub_','mul_','div_','__iadd__','__isub__','__imul__','__itruediv__')
 def _binary(f, a, b, **kwargs):
     f = _plain(f)
     if isinstance(a, Windowed) and isinstance(b, Windowed):
@@ -274,10 +275,10 @@ def _binary(f, a, b, **kwargs):
     return o.like(do(o.base, v[p:]), do(_all(o), v[:p]), o.y*0, o.x*0)
 
 # %% ../../nbs/52_explain.windowed.ipynb #845c0b12
-@_op('relu','relu_','relu6','silu','silu_','gelu','hardswish','hardswish_','hardsigmoid','hardsigmoid_','hardtanh',
-     'hardtanh_','leaky_relu','leaky_relu_','elu','elu_','selu','celu','mish','softplus','sigmoid','sigmoid_','tanh',
-     'tanh_','clamp','clamp_','abs','neg','exp','sqrt','square','prelu','contiguous','clone','detach','float','half',
-     '__neg__','logsigmoid','threshold')
+@_op('relu','relu_','relu6','silu','silu_','gelu','hardswish','hardswish_','hardsigmoid','hardsigmoid_',
+     'hardtanh','hardtanh_','leaky_relu','leaky_relu_','elu','elu_','selu','celu','mish','softplus',
+     'sigmoid','sigmoid_','tanh','tanh_','clamp','clamp_','abs','neg','exp','sqrt','square','prelu',
+     'contiguous','clone','detach','float','half','__neg__','logsigmoid','threshold')
 def _pointwise(f, o, *args, **kwargs):
     kwargs = {k:v for k,v in kwargs.items() if k!='inplace'}
     return _each(o, lambda t, f=_plain(f): f(t, *args, **kwargs))
@@ -342,7 +343,7 @@ def _weights(f, n, m, axis):
     return f(eye)[:,0].select(2-axis, 0).T
 
 def _hull(meets):
-    "The first output that each copy touches [P], and how many there are (the most of any copy); from bool [P,out]"
+    "The first output that each copy touches [P], and how many (the most of any); from bool [P,out]"
     out,some = meets.shape[1],meets.any(1)
     lo,hi = np.where(some, meets.argmax(1), 0),np.where(some, out-meets[:,::-1].argmax(1), 0)
     n = max(int((hi-lo).max()), 1)
@@ -350,7 +351,7 @@ def _hull(meets):
 
 # %% ../../nbs/52_explain.windowed.ipynb #767b244c
 def _reach(w, start, h):
-    "What rectangles of `h` pixels at `start` [P] touch by weights `w` [out,n], and their weights [P,touched,h]"
+    "What rectangles of `h` pixels at `start` touch by weights `w` [out,n], and weights [P,touched,h]"
     inside = start[:,None]+np.arange(h)
     o,n = _hull((w.numpy()!=0)[:,inside].any(2).T)
     return o,n,w[(o[:,None]+np.arange(n))[:,:,None], inside[:,None]]
@@ -498,7 +499,7 @@ def _norm(o, m, v, weight=None, bias=None, training=False, momentum=.1, eps=1e-5
 def fold_batchnorm(net, # in eval mode
             im # [1,C,H,W]
            ):
-    "What `net` says to `im`, and weights by the id of the plain ones; that of a norm's mean where it is folded"
+    "What `net` says to `im`, and weights by the id of plain ones (a norm's mean where it is folded)"
     with _Watch() as w: out = net(im)
     uses = Counter(id(t) for _,args,kw,_ in w.calls for t in _tensors((args,tuple(kw.values()))))
     norms = {id(a[0]):_norm(*a, **kw) for n,a,kw,_ in w.calls

@@ -167,3 +167,12 @@ def test_only_the_field_counts():
     x = torch.rand(1, 1, 48, 48)
     a,b = (randomization_test(net, x, half_blank, target=0, within=w).signed.iloc[-1] for w in (None,field[None]))
     assert a>.3 and abs(b)<.1
+
+def test_truths_and_pictures_of_any_size_come_to_the_size_of_the_maps():
+    def twice(m): return np.kron(m, np.ones((2,2)))
+    m,part = disc+.01*y,x>10
+    a = measure_maps(dict(m=[m]), [twice(disc)>0], [twice(disc)], within=[twice(part)>0])
+    b = measure_maps(dict(m=[m]), [disc], [disc*1.], within=[part])
+    k = ['pointing','share','precision','area']
+    assert a.method.tolist()==b.method.tolist()==['m',*BASELINE_MAPS]
+    for o in ('m','center'): assert np.allclose(a[a.method==o][k].astype(float), b[b.method==o][k].astype(float), atol=.02)

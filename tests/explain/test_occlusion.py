@@ -296,3 +296,9 @@ def test_a_scan_has_no_field(tmp_path):
     df = split_patients(read_dataset('kermany2018', tmp_path/'oct'))
     learn = eye_learner(eye_dls(df, size=32, bs=4, workers=0), 'test_resnet', weights='none')
     assert learn.occlude(df[:2], 8, 8, inside='field').inside is None
+
+def test_of_each_image_the_map_of_one_class():
+    v = torch.arange(12.).view(2,3,1,2)
+    om = OcclusionMap(v, torch.zeros(2,3), (4,8), (4,4), (4,4), 'mean', ['a','b','c'])
+    assert torch.equal(om.of(['c','a']), torch.stack([om.map[0,2], om.map[1,0]])) and torch.equal(om.of('b'), om.map[:,1])
+    with pytest.raises(EyeError, match='class'): om.of('d')

@@ -1,0 +1,48 @@
+"Maps side by side: every picture under its map, gaps left out, phantoms marked"
+import numpy as np, pytest, torch
+from matplotlib import pyplot as plt
+from fundus_fastai.core import DataError
+from fundus_fastai.explain.heatmap import evidence_inside, overlay, show_maps
+
+rng = np.random.default_rng(0)
+im,big = rng.random((20,30)),rng.random((40,60,3))
+heat,lesion = rng.normal(size=(20,30)),np.zeros((20,30), bool)
+lesion[5:9,5:9] = True
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    yield
+    plt.close('all')
+
+def drawn(axs): return [len(ax.images) for ax in axs.flat]
+
+def test_one_picture_for_all_maps_and_a_picture_for_each():
+    assert drawn(show_maps(im, torch.from_numpy(np.stack([heat]*5)), cols=3))==[2]*5+[0]
+    axs = show_maps([im,big], [heat,heat], [lesion,None], pictures=True, titles=['a','b'])
+    assert axs.shape==(2,2) and drawn(axs)==[1,1,2,2] and [o.get_title() for o in axs.flat]==['a','b','','']
+    assert [len(ax.collections)>0 for ax in axs[1]]==[True,False] # the truth is outlined where there is one
+
+def test_a_gap_stays_empty():
+    axs = show_maps([None,im], [None,heat], titles=[None,'b'])
+    assert drawn(axs)==[0,2] and axs[0,0].get_title()==''
+
+def test_one_scale_for_all_where_it_is_asked_for():
+    ends = [[o.images[1].norm.vmax for o in show_maps(im, [heat,2*heat], scale=s).flat] for s in (None,3)]
+    assert ends[0][1]==pytest.approx(2*ends[0][0]) and ends[1]==[3,3]
+
+@pytest.mark.parametrize('source,marks', [('phantom',1), ('kaggle',0), ('',0)])
+def test_phantoms_are_marked_once(source, marks):
+    axs = show_maps(im, [heat,heat], source=source)
+    said = [t.get_text() for ax in axs.flat for t in ax.texts]+[t.get_text() for t in axs[0,0].figure.texts]
+    assert sum('PHANTOM' in t for t in said)==marks
+
+def test_counts_must_agree():
+    with pytest.raises(DataError, match='2 maps, but 1 pictures'): show_maps([im], [heat,heat])
+    with pytest.raises(DataError, match='3 titles'): show_maps(im, [heat,heat], titles='abc')
+
+def test_a_map_alone_has_no_picture_under_it():
+    ax = overlay(None, heat, mask=lesion, bar=False)
+    assert len(ax.images)==1 and ax.images[0].get_array().shape==heat.shape
+
+def test_evidence_inside_of_a_map_that_knows():
+    assert evidence_inside(lesion*1., lesion)==dict(share=1, area=lesion.mean(), lift=1/lesion.mean())
