@@ -53,13 +53,14 @@ def paragraphs(text # plain text
     "The parts of a text between empty lines"
     return [o.strip() for o in re.split(r'\n\s*\n', str(text)) if o.strip()]
 
-# %% ../../nbs/62_run.report.ipynb #ab153176
+# %% ../../nbs/62_run.report.ipynb #e81ea77c
 @cache
 def templates():
     "The templates of `run/templates`: what is put in is escaped, what is missing is an error"
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    env = Environment(loader=PackageLoader('fundus_fastai.run'), trim_blocks=True, lstrip_blocks=True,
-                      keep_trailing_newline=True, autoescape=True, undefined=StrictUndefined)
+    env = Environment(loader=PackageLoader('fundus_fastai.run'), autoescape=True,
+                      undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                      keep_trailing_newline=True)
     env.filters |= dict(cell=cell, label=metric_label, settings=settings, paragraphs=paragraphs)
     env.filters['one_line'] = lambda o: type(o)(' ').join(o.split())
     return env
@@ -101,7 +102,7 @@ def stamp(im # PIL image, changed in place
     d.rectangle((0, im.height-h-6, w+8, im.height), fill=0 if gray else '#b45309')
     d.text((4, im.height-h-4), 'PHANTOM', 255 if gray else 'white', font)
 
-# %% ../../nbs/62_run.report.ipynb #b843de0f
+# %% ../../nbs/62_run.report.ipynb #834f06dc
 def picture(o, # matplotlib figure, image, or with `read` a path
             caption:str='', # plain text
             phantom:bool=False, # say so in the picture
@@ -110,10 +111,12 @@ def picture(o, # matplotlib figure, image, or with `read` a path
     "A picture as plain data"
     def plain(kind, type, code): return dict(kind=kind, type=type, code=code, caption=caption)
     def coded(b): return base64.b64encode(b).decode()
-    if isinstance(o, Figure): return plain('', 'png', coded(png_bytes(mark(o, 'phantom' if phantom else ''))))
+    if isinstance(o, Figure):
+        return plain('', 'png', coded(png_bytes(mark(o, 'phantom' if phantom else ''))))
     if read is None: return plain('scan', 'jpeg', coded(jpeg_bytes(o, phantom=phantom)))
     try: return plain('scan', 'jpeg', coded(jpeg_bytes(read(o), phantom=phantom)))
-    except (OSError, ValueError, RuntimeError): return plain('scan', '', f'{Path(o).name} cannot be read')
+    except (OSError, ValueError, RuntimeError):
+        return plain('scan', '', f'{Path(o).name} cannot be read')
 
 # %% ../../nbs/62_run.report.ipynb #f71407a7
 def drawn(plot, # function that draws on `ax`
@@ -126,14 +129,14 @@ def drawn(plot, # function that draws on `ax`
     plot(*args, ax=fig.subplots(), **kwargs)
     return fig
 
-# %% ../../nbs/62_run.report.ipynb #38958148
+# %% ../../nbs/62_run.report.ipynb #57150802
 def score_pictures(s:Scores # as from `score`
                   )->list: # pairs: name of the plot, picture
     "Draw what the kind of answer asks for, and precision-recall of any yes-or-no questions"
     k,asked = len(s.classes),len(binary_questions(s.preds, s.kind))
-    sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)), plot_label_scores=(5.2,.8+.34*k),
-                 plot_roc=(4.4,4.4+.17*k), plot_pr=(4.4,4.6+.17*asked), plot_referral=(4.4,4.2),
-                 plot_numbers=(4.2,4), plot_agreement=(4.8,3.4))
+    sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)),
+                 plot_label_scores=(5.2,.8+.34*k), plot_roc=(4.4,4.4+.17*k), plot_pr=(4.4,4.6+.17*asked),
+                 plot_referral=(4.4,4.2), plot_numbers=(4.2,4), plot_agreement=(4.8,3.4))
     res = []
     for name in [*s.kind.figures]+['plot_pr']*bool(asked):
         if name=='plot_referral' and 'referable_auc' not in s.metrics: continue
@@ -141,15 +144,17 @@ def score_pictures(s:Scores # as from `score`
         res.append((name, picture(fig, phantom=s.phantom)))
     return res
 
-# %% ../../nbs/62_run.report.ipynb #5ffdcf8c
+# %% ../../nbs/62_run.report.ipynb #eb056f58
 def reliability_pictures(s:Scores, # as from `score`, with calibration
                          most:int=6 # at most this many
                         )->list: # pairs: question, picture
-    "Draw reliability before and after the temperature: questions with five patients on either side, the frequent first"
+    "Draw reliability before and after the temperature, where five patients are on either side"
     who,fit = s.preds.patient,s.calibration.get('temperature')
     T = fit and fit['estimate'].value
     asked = {'as it is':binary_questions(s.preds, s.kind)}
-    if T: asked[f'temperature {T:.2f}'] = binary_questions(at_temperature(s.preds, T, s.kind), s.kind)
+    if T:
+        after = at_temperature(s.preds, T, s.kind)
+        asked[f'temperature {T:.2f}'] = binary_questions(after, s.kind)
     n = {q: min(who[y].nunique(), who[~y].nunique()) for q,(y,_) in asked['as it is'].items()}
     res = []
     for q in sorted([q for q in n if n[q]>=5], key=lambda q: -n[q])[:most]:
@@ -167,23 +172,25 @@ def curve_pictures(s:Scores, # as from `score`
     figs = {o: fig(o) for o in ('loss','metrics')}
     return [(k, picture(o, phantom=s.phantom)) for k,o in figs.items() if o.axes[0].lines]
 
-# %% ../../nbs/62_run.report.ipynb #cdf0f6f6
+# %% ../../nbs/62_run.report.ipynb #fa4f3b88
 def subgroups_of(s:Scores # as from `score`
                 )->dict: # picture, table, gaps; `None` where there are no two groups
     "For whom is it worse? As a picture and as tables to read"
     t,gaps = subgroup_scores(s)
     if not len(t): return None
     def words(value, r): return f'{Estimate(value, r.low, r.high, r.method):.3f}'
-    t = t.assign(told=[r.method if np.isnan(r.value) else words(r.value, r) for r in t.itertuples()])
-    rows = [dict(by=by, group=group, images=d.images.iloc[0], patients=d.patients.iloc[0])
-            | dict(zip(d.metric.map(metric_label), d.told)) for (by,group),d in t.groupby(['by','group'], sort=False)]
-    if not len(gaps): gaps = None
-    else: gaps = gaps.assign(metric=gaps.metric.map(metric_label), gap=[words(r.gap, r) for r in gaps.itertuples()])
+    def read(r): return r.method if np.isnan(r.value) else words(r.value, r)
+    rows = []
+    for (by,group),d in t.groupby(['by','group'], sort=False):
+        first = dict(by=by, group=group, images=d.images.iloc[0], patients=d.patients.iloc[0])
+        rows.append(first | {metric_label(r.metric):read(r) for r in d.itertuples()})
+    gaps = [dict(by=r.by, metric=metric_label(r.metric), highest=r.highest, lowest=r.lowest,
+                 gap=words(r.gap, r)) for r in gaps.itertuples()]
     k = s.kind.main[0]
     fig = drawn(plots.plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k,
                 overall=s.metrics[k].value if k in s.metrics else None, source=s.source)
     return dict(picture=picture(fig, phantom=s.phantom), table=pd.DataFrame(rows),
-                gaps=gaps if gaps is None else gaps[['by','metric','highest','lowest','gap']])
+                gaps=pd.DataFrame(gaps) if gaps else None)
 
 # %% ../../nbs/62_run.report.ipynb #0d97bb7c
 def flow_counts(split, # a row an image: patient, split
@@ -213,7 +220,7 @@ def shared_patients(split # a row an image: patient, split
     who = sorted(map(str, sides.index[sides>1]))
     return dict(found=len(who), of=len(sides), remark=few(who, 5))
 
-# %% ../../nbs/62_run.report.ipynb #152e9dd7
+# %% ../../nbs/62_run.report.ipynb #d0dd1c87
 def split_table(df # the frame, with `split`
                )->pd.DataFrame: # columns label, train, valid, test: images, and patients in parentheses
     "Images and patients by label and split: each of several labels, bands of numbers, and all"
@@ -229,7 +236,7 @@ def split_table(df # the frame, with `split`
     t = n.pivot(index='label', columns='split', values='n')
     rows = [*sorted(o for o in t.index if o!='all'), 'all']
     t = t.reindex(index=rows, columns=[o for o in ('train','valid','test') if o in t]).fillna('0')
-    return t.reset_index().rename_axis(columns=None) # or the page shows an empty column of that name
+    return t.reset_index().rename_axis(columns=None) # or the page shows a column of that name
 
 # %% ../../nbs/62_run.report.ipynb #5272f70e
 def plain_table(df # table
@@ -246,7 +253,7 @@ def part(title:str, # heading
     body = [plain_table(o) if isinstance(o, pd.DataFrame) else o for o in body if o is not None]
     return dict(title=title, body=body, figures=list(figures))
 
-# %% ../../nbs/62_run.report.ipynb #9002e277
+# %% ../../nbs/62_run.report.ipynb #7c710b9f
 def check_parts(parts # as read from a file
                )->list: # the same
     "Pass `parts` on if they are what `picture_parts` makes; raises `DataError` otherwise"
@@ -254,7 +261,8 @@ def check_parts(parts # as read from a file
     def has(o, *keys): return isinstance(o, dict) and set(keys)<=set(o)
     def code(d): return not d['type'] or re.fullmatch(r'[\w+/=]*', d['code'], re.A)
     def figure(d): return (has(d, 'kind', 'type', 'code', 'caption') and text(*d.values())
-                           and d['kind'] in ('','scan') and d['type'] in ('','png','jpeg') and code(d))
+                           and d['kind'] in ('','scan') and d['type'] in ('','png','jpeg')
+                           and code(d))
     def body(o): return text(o) or has(o, 'columns', 'rows')
     def one(o): return (has(o, 'title', 'body', 'figures') and text(o['title'])
                         and all(map(body, o['body'])) and all(map(figure, o['figures'])))
@@ -262,7 +270,7 @@ def check_parts(parts # as read from a file
     raise DataError("the pictures kept for the report are damaged: "
                     "delete report.json to go without them")
 
-# %% ../../nbs/62_run.report.ipynb #ff28bf13
+# %% ../../nbs/62_run.report.ipynb #052d8cc7
 def wrong_part(s:Scores, # as from `score`
                read=None, # function of a path that gives an image (default: their table)
                n:int=6 # at most this many
@@ -274,7 +282,7 @@ def wrong_part(s:Scores, # as from `score`
     lead = 'The images whose truth was missed by most.'
     if s.kind.classes: lead = 'The wrongly read images whose true class got the least probability.'
     lead += ' Look here first: some of them may be labels that are wrong.'
-    if read is None: return part('Most wrong', [lead, pd.DataFrame(pairs, columns=['path','what'])[['what']]])
+    if read is None: return part('Most wrong', [lead, pd.DataFrame(dict(what=[o for _,o in pairs]))])
     return part('Most wrong', lead, [picture(p, c, s.phantom, read) for p,c in pairs])
 
 # %% ../../nbs/62_run.report.ipynb #7a3022f8
@@ -308,15 +316,16 @@ class Report:
         self.title = self.title or (f'{task} with {self.scores.arch}' if self.scores.arch else task)
         self.date = self.date or datetime.date.today().isoformat()
 
-# %% ../../nbs/62_run.report.ipynb #e8ff744b
+# %% ../../nbs/62_run.report.ipynb #5e6ea87b
 def story(report:Report # what it is made of
          )->dict:
-    "What the template is given beside the report: tables, pictures and counts, and not one sentence"
+    "What the template is given beside the report: tables, pictures and counts, no sentence"
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
     return dict(
-        flow=maybe(flow_counts, r.split, config.get('read')), shared=maybe(shared_patients, r.split),
+        flow=maybe(flow_counts, r.split, config.get('read')),
+        shared=maybe(shared_patients, r.split),
         audit=maybe(audit_rows, r.audit), figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],
         points=points_tables(s.points) if s.points else None,
@@ -388,14 +397,15 @@ def model_card(out, # run folder
     with whole_file(path) as f: f.write_text(text, encoding='utf-8')
     return path
 
-# %% ../../nbs/62_run.report.ipynb #371b3708
+# %% ../../nbs/62_run.report.ipynb #e608bbfa
 def question_of(config:dict # settings of a run, `task` among them
                )->str:
     "What was asked, in words; nothing if the task is none of ours"
     if config.get('task') not in tasks: return ''
     task,label = tasks[config['task']],config.get('label')
     asked = task.question
-    if label not in (None,'label'): asked += f" Here: the column{'s' if ',' in label else ''} {label}."
+    if label not in (None,'label'):
+        asked += f" Here: the column{'s' if ',' in label else ''} {label}."
     return asked+(f'\n\n{task.note}' if task.note else '')
 
 # %% ../../nbs/62_run.report.ipynb #6c018fcc
@@ -421,18 +431,19 @@ def _counted(split, s):
         df.attrs['label'] = ', '.join(s.classes)
     return split_table(df)
 
-# %% ../../nbs/62_run.report.ipynb #f3d3a78b
+# %% ../../nbs/62_run.report.ipynb #2bf9a185
 def _write_from(run, s, kept, history=None, date=None):
     "Write report.html from the files of a run; `kept` is what report.json holds"
     run,split,config = Path(run),read_split(run),kept.get('config') or {}
     if history is None and (run/'history.csv').exists(): history = pd.read_csv(run/'history.csv')
-    if kept.get('splits'): splits = pd.DataFrame(kept['splits']['rows'], columns=kept['splits']['columns'])
-    else: splits = _counted(split, s)
+    t = kept.get('splits')
+    splits = pd.DataFrame(t['rows'], columns=t['columns']) if t else _counted(split, s)
     audit = read_json(run/'audit.json') if (run/'audit.json').exists() else None
-    write_report(run, s, question=question_of(config|dict(task=s.task)), history=history, config=config,
-                 splits=splits, split=split, audit=audit, parts=kept.get('parts'), date=date)
+    asked = question_of(config|dict(task=s.task))
+    write_report(run, s, question=asked, history=history, config=config, splits=splits, split=split,
+                 audit=audit, parts=kept.get('parts'), date=date)
 
-# %% ../../nbs/62_run.report.ipynb #a03304b0
+# %% ../../nbs/62_run.report.ipynb #037eea1c
 def write_pages(out, # folder
                 scores:Scores, # as from `score_run`
                 root, # the data's folder
@@ -442,7 +453,7 @@ def write_pages(out, # folder
                 splits:pd.DataFrame=None, # from `split_table`
                 sections=() # from `map_section`
                ):
-    "Write `report.html`, `README.md`, and `report.json`: what the report needs beside the run's tables"
+    "Write `report.html`, `README.md`, and `report.json`, what else the report needs"
     get_task(config['task'])
     parts = picture_parts(scores, sections, lambda p: read_image(Path(root)/p))
     splits = None if splits is None else plain_table(splits)
@@ -450,7 +461,7 @@ def write_pages(out, # folder
     _write_from(out, scores, read_json(f), history)
     model_card(out, scores, config=config)
 
-# %% ../../nbs/62_run.report.ipynb #7e6b923d
+# %% ../../nbs/62_run.report.ipynb #aad31dcf
 def rescore_run(run # run folder, or the folder of an evaluation
                ): # `Scores`, with calibration and operating points
     "Score a run again from `predictions.csv`, and from `validation.csv` where it is there"
@@ -469,7 +480,8 @@ def rescore_run(run # run folder, or the folder of an evaluation
     side = 'test' if split is None or (split.split=='test').any() else 'valid'
     told = {k: c.get(k) or '' for k in ('task','source','arch','note')}
     test = read_predictions(run/'predictions.csv')
-    return add_calibration(score_as(kind, test, c.get('operating'), valid=valid, split=side, **told), valid)
+    s = score_as(kind, test, c.get('operating'), valid=valid, split=side, **told)
+    return add_calibration(s, valid)
 
 # %% ../../nbs/62_run.report.ipynb #60e455f4
 def _fresh_parts(s, parts, root):
@@ -480,17 +492,19 @@ def _fresh_parts(s, parts, root):
     rows = [r[0] for o in new['body'] if isinstance(o, dict) for r in o['rows']]
     return parts if said==rows else [new, *parts[1:]]
 
-# %% ../../nbs/62_run.report.ipynb #06cf026a
+# %% ../../nbs/62_run.report.ipynb #f6e8cc3b
 def remake_report(run, # run folder, or the folder of an evaluation
-                  root=None, # the data's folder, for the most wrong images (default: the kept pictures)
+                  root=None, # the data's folder, for the most wrong images (default: those kept)
                   date:str=None # today if missing
                  ): # `Scores`
     "Make `metrics.json` and `report.html` again from the files of a run"
     run,s = Path(run),rescore_run(run)
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
     if not isinstance(kept, dict):
-        raise DataError(f"{run/'report.json'} is damaged: delete it to make the report without its pictures")
-    if 'config' not in kept and (run/'config.json').exists(): kept['config'] = read_json(run/'config.json')
+        raise DataError(f"{run/'report.json'} is damaged: "
+                        "delete it to make the report without its pictures")
+    if 'config' not in kept and (run/'config.json').exists():
+        kept['config'] = read_json(run/'config.json')
     kept['parts'] = _fresh_parts(s, kept.get('parts'), root)
     write_json(run/'metrics.json', s.to_json())
     _write_from(run, s, kept, date=date)

@@ -56,27 +56,6 @@ def metric_label(key:str # of a metric
     start = next((o for o in _starts if key.startswith(o)), None)
     return _starts[start]+key[len(start):] if start else key.replace('_', ' ', 1)
 
-# %% ../../nbs/24_score.scores.ipynb #9a4243e5
-def interval_bar(e:Estimate # of a share
-                )->str: # SVG; nothing for what is no share
-    "An interval as a small picture: a band, and a dot for the value"
-    if not 0<=e.value<=1 or e.unit: return ''
-    v,lo,hi = [100*min(1, max(0, e.value if o!=o else o)) for o in e[:3]]
-    return ('<svg viewBox="-4 0 108 14" width="162" height="21" aria-hidden="true">'
-            '<rect x="0" y="6" width="100" height="2" rx="1" fill="#dfe5ec"/>'
-            f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
-            f'<circle cx="{v:.1f}" cy="7" r="2.8" fill="#1d4e89"/></svg>')
-
-def metrics_html(metrics:dict, # name -> `Estimate`
-                 level:float=.95 # coverage of the intervals, for the heading
-                )->str:
-    "A table of metrics with their intervals drawn"
-    rows = [f'<tr><td>{escape(metric_label(k))}</td><td><b>{e.number()}</b></td><td>{e.span()}</td>'
-            f'<td>{interval_bar(e) if k!="temperature" else ""}</td><td class="how">{escape(e.method)}</td></tr>'
-            for k,e in metrics.items()]
-    return (f'<table class="metrics"><thead><tr><th>metric</th><th>value</th><th>{100*level:g} % interval</th>'
-            f'<th>0 to 1</th><th>interval from</th></tr></thead><tbody>{"".join(rows)}</tbody></table>')
-
 # %% ../../nbs/24_score.scores.ipynb #44ae827b
 def as_json(o # `Estimate`, table, or anything made of them
            ): # what JSON can hold
@@ -156,11 +135,26 @@ def __str__(self:Scores)->str:
     loud = ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if self.phantom else []
     return '\n'.join([*loud, _heading(self), '', top, '-'*len(top), *rows])
 
+# %% ../../nbs/24_score.scores.ipynb #5c4e1a70
 @patch
 def _repr_html_(self:Scores)->str:
-    "A table for the notebook"
-    loud = f'<p style="background:{WARN};color:#fff;padding:.4em .8em"><b>{PHANTOM}</b></p>' if self.phantom else ''
-    return f'<div>{loud}<p>{escape(_heading(self))}</p>{metrics_html(self.metrics, self.level)}</div>'
+    "A table for the notebook, with its intervals drawn: a band, and a dot for the value"
+    def bar(e):
+        if not 0<=e.value<=1 or e.unit: return ''
+        v,lo,hi = [100*min(1, max(0, e.value if o!=o else o)) for o in e[:3]]
+        return ('<svg viewBox="-4 0 108 14" width="162" height="21" aria-hidden="true">'
+                '<rect x="0" y="6" width="100" height="2" rx="1" fill="#dfe5ec"/>'
+                f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
+                f'<circle cx="{v:.1f}" cy="7" r="2.8" fill="#1d4e89"/></svg>')
+    def row(k, e): return (
+        f'<tr><td>{escape(metric_label(k))}</td><td><b>{e.number()}</b></td><td>{e.span()}</td>'
+        f'<td>{bar(e) if k!="temperature" else ""}</td><td class="how">{escape(e.method)}</td></tr>')
+    style,rows = f'background:{WARN};color:#fff;padding:.4em .8em',[row(k, e) for k,e in self.metrics.items()]
+    loud = f'<p style="{style}"><b>{PHANTOM}</b></p>' if self.phantom else ''
+    heads = ('metric','value',f'{100*self.level:g} % interval','0 to 1','interval from')
+    head = ''.join(f'<th>{o}</th>' for o in heads)
+    return (f'<div>{loud}<p>{escape(_heading(self))}</p><table class="metrics"><thead><tr>{head}</tr></thead>'
+            f'<tbody>{"".join(rows)}</tbody></table></div>')
 
 # %% ../../nbs/24_score.scores.ipynb #f40cbf8b
 @patch
