@@ -198,6 +198,18 @@ def test_help(fundus, verb):
     assert r.out.startswith(f'usage: fundus {verb}') and '--debug' in r.out and 'Research use only' in r.out
     assert not r.err
 
+@pytest.mark.parametrize('verb', VERBS)
+def test_every_option_has_its_sentence(verb):
+    from fundus_fastai import commands, options
+    assert not [k for k,o in options.told(getattr(commands, verb)).items() if not o.docment]
+
+def test_earlier_names(fundus, tmp_path):
+    "`trial` is `benchmark`, and `--fit probe` is `--fit readout`"
+    a,b = (' '.join(fundus(o,'--help').ok().out.split()) for o in ('benchmark','trial'))
+    assert a.replace('fundus benchmark','fundus trial')==b
+    fundus('train','oct','--fit','probe','--balance','loss','--out',tmp_path/'r').refused('--balance loss is for --fit tune')
+    fundus('train','oct','--fit','prove','--out',tmp_path/'r').refused('there are: tune, readout')
+
 @pytest.mark.parametrize('argv', [[], ['trian'], ['train'], ['predict','run'], ['train','oct','--epochs','many'],
                                   ['train','oct','--no-such-flag'], ['explain','run','x.png','--window','8.5']], ids=' '.join)
 def test_wrong_usage(fundus, argv):

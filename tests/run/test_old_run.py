@@ -3,9 +3,9 @@ import shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.core import read_json
-from fundus_fastai.options import UnseenOptions
+from fundus_fastai.options import TrainOptions, UnseenOptions
 from fundus_fastai.run.report import remake_report
-from fundus_fastai.run.train import evaluate_run, explain_run, predict_run
+from fundus_fastai.run.train import evaluate_run, explain_run, predict_run, train_run
 from fundus_fastai.score.kinds import read_predictions
 
 torch.set_num_threads(1)
@@ -33,13 +33,9 @@ def test_it_predicts_what_it_predicted(run):
 
 def test_its_metrics_come_again_from_new_predictions(run, tmp_path):
     "The same data: its own test patients are evaluated"
-    evaluate_run(run, UnseenOptions(SCANS), maps=0, out=tmp_path/'again')
+    evaluate_run(run, UnseenOptions(SCANS), maps=1, out=tmp_path/'again')
     same_metrics(run, tmp_path/'again')
     assert 'PHANTOM' in (tmp_path/'again'/'report.html').read_text()
-
-def test_it_judges_other_phantoms(run, tmp_path):
-    s = evaluate_run(run, UnseenOptions(patients=8, seed=5), maps=1, out=tmp_path/'other', allow_leak=True)
-    assert s.n_patients==8 and s.source=='phantom'
 
 def test_it_explains(run, tmp_path):
     t = explain_run(run, [next(SCANS.rglob('*.jpeg'))], window=8, stride=8, out=tmp_path/'maps')
@@ -53,7 +49,18 @@ def test_it_reports_again(run):
     assert 'PHANTOM' in html and 'test_efficientnet' in html and html.count('data:image/')>=4
 
 def test_it_may_be_resumed(run):
-    "It is finished: the scores are shown again"
-    from fundus_fastai.run.train import train_run
-    s = train_run('oct', SCANS, out=run, resume=True)
-    assert s.metrics['accuracy']['value']==read_json(HERE/'run'/'metrics.json')['metrics']['accuracy']['value']
+    "It is finished (its report is not kept in the tests): the scores are shown again"
+    remake_report(run)
+    s = train_run('oct', SCANS, TrainOptions('test_efficientnet', weights='none'), out=run, resume=True)
+    assert s.metrics['accuracy'].value==read_json(HERE/'run'/'metrics.json')['metrics']['accuracy']['value']
+
+def test_what_a_checkpoint_asks_for():
+    "The same names and values as ever, or no earlier training could be gone on with"
+    o = TrainOptions('resnet18', weights=Path('w.npz'), recipe='green', fit='probe')
+    assert o.agree()==dict(arch='resnet18', weights='w.npz', size=None, bs=32, balance='none', recipe='green', fit='readout')
+    assert o.record()==o.agree()|dict(epochs=5, freeze_epochs=1, lr=None, seed=42)
+
+def test_a_rate_is_kept_as_it_was_typed():
+    from fundus_fastai.commands import number
+    o = TrainOptions(lr=number('4e-3', 'lr'))
+    assert o.record()['lr']=='4e-3' and o.lr==.004 and TrainOptions(lr=.004).record()['lr']==.004
