@@ -19,6 +19,7 @@ from ..core import DataError, progress, say, sha256, whole_file, write_json
 from ..image.read import _decode, _open, _plain_mode, read_image
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
+from ..score.plots import mark
 from .catalog import data_source
 from .load import open_data
 from .read import walk_images
@@ -484,9 +485,7 @@ def plot_pairs(self:Audit,
         _thumb(b, o.path_b, os.path.basename(o.path_b))
         what = f'distance {o.distance:.2f}' + (f'; across {o.across}' if o.across else '')
         b.text(-.02, -.04, what, transform=b.transAxes, ha='center', va='top', fontsize=7)
-    if self.source=='phantom':
-        fig.suptitle('PHANTOM DATA', fontsize=8, color='#b45309', weight='bold')
-    return fig
+    return mark(fig, self.source)
 
 # %% ../../nbs/38_data.audit.ipynb #6f02ca12
 def _findings(a):

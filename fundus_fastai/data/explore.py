@@ -14,6 +14,7 @@ from PIL import Image
 from ..core import DataError, progress
 from ..image.read import read_image
 from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, square_resize
+from ..score.plots import mark
 
 # %% ../../nbs/39_data.explore.ipynb #d12139b8
 def check_columns(df, # a frame
@@ -103,19 +104,11 @@ def label_counts(df:pd.DataFrame, # a frame
     return pd.DataFrame(rows, columns=['label','images','patients','share']).set_index('label')
 
 # %% ../../nbs/39_data.explore.ipynb #53337bb4
-_blue,_pale,_gray,_rose,_loud = '#1d4e89','#8fb4dd','#b8c0ca','#b9506a','#b45309'
+_blue,_pale,_gray,_rose = '#1d4e89','#8fb4dd','#b8c0ca','#b9506a'
 
 def _figure(w, h, **kwargs):
     import matplotlib.pyplot as plt
     return plt.subplots(figsize=(w,h), dpi=72, layout='constrained', **kwargs)
-
-# %% ../../nbs/39_data.explore.ipynb #b9cdd936
-def _phantom(ax, df, y=1.02):
-    "Say in the picture that the data are phantoms"
-    if df.attrs.get('source')=='phantom':
-        ax.text(1, y, 'PHANTOM DATA', transform=ax.transAxes, ha='right', va='bottom',
-                fontsize=8, weight='bold', color=_loud, bbox=dict(fc='w', ec='none', pad=1))
-    return ax
 
 # %% ../../nbs/39_data.explore.ipynb #f843ab3b
 def _clean(ax, *sides):
@@ -196,7 +189,7 @@ def plot_combinations(df:pd.DataFrame, # a frame
     totals.yaxis.tick_right()
     totals.set_yticks(range(len(images)), images.index, parse_math=False)
     totals.tick_params(labelbottom=False, labelleft=False, labelright=True)
-    _phantom(bars, df, 1.12)
+    mark(bars, df.attrs.get('source'), 1.12)
     return fig
 
 # %% ../../nbs/39_data.explore.ipynb #23028fe9
@@ -215,7 +208,7 @@ def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
     if not len(t):
         ax.text(.5, .5, 'sex and age are known of nobody', transform=ax.transAxes, ha='center',
                 color='#778')
-        return _phantom(_clean(ax), df, 1.1)
+        return mark(_clean(ax), df.attrs.get('source'), 1.1)
     bins = np.arange(t.age.min()//width*width, t.age.max()//width*width+1.5*width, width)
     for sex,sign,color,x,ha in (('female',-1,_rose,.02,'left'), ('male',1,_blue,.98,'right')):
         a = t.age[t.sex==sex]
@@ -227,7 +220,7 @@ def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
     ax.axvline(0, color='w', lw=1)
     ax.locator_params(axis='x', nbins=6, integer=True)
     ax.xaxis.set_major_formatter(lambda v,_: f'{abs(v):,.0f}')
-    return _phantom(_clean(ax), df, 1.1)
+    return mark(_clean(ax), df.attrs.get('source'), 1.1)
 
 # %% ../../nbs/39_data.explore.ipynb #52ea663b
 def groups_of(df, # a frame
@@ -344,7 +337,7 @@ def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
         n = own.index.get_level_values('images')[0]
         ax.set_title(f'{k}\n{_count(n, "patient")}', fontsize=8, parse_math=False)
         _clean(ax, 'left').set(yticks=[], ylim=(0,high), xticks=(0,128,255))
-        _phantom(ax, hist, .84)
+        mark(ax, hist.attrs.get('source'), .84)
     return fig
 
 # %% ../../nbs/39_data.explore.ipynb #4bc6a2a7
@@ -394,7 +387,7 @@ def plot_montage(df:pd.DataFrame, # a frame
     names = [f'{k}\n{_count(len(i), "image")}' for k,i in groups.items()]
     ax.set_yticks(np.arange(len(names))*(size+3)+size/2, names, fontsize=8, parse_math=False)
     ax.set_xticks([])
-    return _phantom(_clean(ax, 'left','bottom'), df, 1.005)
+    return mark(_clean(ax, 'left','bottom'), df.attrs.get('source'), 1.005)
 
 # %% ../../nbs/39_data.explore.ipynb #1575bc4a
 @dataclass(repr=False)
@@ -446,7 +439,7 @@ def plot_mean_eye(eyes:dict # from `mean_eye`
         a.imshow(o.mean.round().clip(0, 255).astype(np.uint8))
         b.imshow(o.std.mean(-1), cmap='magma', vmin=0, vmax=high)
         a.set_title(f'{k}\n{_count(o.images, "patient")}', fontsize=8, parse_math=False)
-        if o.source=='phantom': b.set_xlabel('PHANTOM DATA', color=_loud, weight='bold', fontsize=7)
+        mark(b, o.source, -.16)
     for ax in axs.flat: _clean(ax, 'left','bottom').set(xticks=[], yticks=[])
     axs[0,0].set_ylabel('mean', fontsize=9)
     axs[1,0].set_ylabel(f'std, 0 to {high:.0f}', fontsize=9)
