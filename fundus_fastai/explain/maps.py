@@ -43,7 +43,7 @@ def map_window(size:int # side of the input in pixels
 
 # %% ../../nbs/56_explain.maps.ipynb #72d13af0
 def eye_view(learn:Learner, # a net
-             path # image file
+             path # image file, or its `Eye`
             )->np.ndarray: # uint8 [H,W] or [H,W,3]
     "The picture at `path` as the net sees it, in the file's own resolution"
     opener = getattr(learn.dls, 'opener', None)
@@ -231,21 +231,21 @@ def _found(f, settings):
     return d if all(d.get(k)==v for k,v in settings.items()) else None
 
 # %% ../../nbs/56_explain.maps.ipynb #b59f91f6
-def _make_maps(learn, paths, files, settings, fill, bs):
+def _make_maps(learn, eyes, files, settings, fill, bs):
     "Make maps of a few images and write their files; for each file what `load_map` would find"
-    method,paths = settings['method'],[str(p) for p in paths]
+    method = settings['method']
     if method=='occlusion':
         w,st = settings['window'][0],settings['stride'][0]
         how = dict(inside=where_to_cover(learn), fill=fill, bs=bs, progress=False)
-        e = learn.occlude(paths, w, st, **how)
-    else: e = learn.evidence(paths, method)
+        e = learn.occlude(eyes, w, st, **how)
+    else: e = learn.evidence(eyes, method)
     stems = [f.name.removesuffix(f'_{method}.npz') for f in files]
     more = {k:settings[k] for k in ('net','where') if k in settings}
     save_maps(e, stems, files[0].parent, method=method, **more)
     made = {f: dict(settings, map=m.numpy(), baseline=b.numpy(), classes=e.classes)
             for f,m,b in zip(files, e.map, e.baseline)}
-    for p,(f,d) in zip(paths, made.items()):
-        save_overlay(f.with_suffix('.png'), eye_view(learn, p), d['map'][_named_class(learn, d)])
+    for eye,(f,d) in zip(eyes, made.items()):
+        save_overlay(f.with_suffix('.png'), eye_view(learn, eye), d['map'][_named_class(learn, d)])
     return made
 
 def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(learn.output.names)]))
@@ -267,7 +267,8 @@ def explain_images(learn:Learner, # a trained net
                    fill='mean', # 'mean', 'zero', 'blur' or a number
                    bs:int=64, # copies a batch
                    method:str='occlusion', # one of `METHODS`
-                   resume:bool=False # keep maps that lie in `out` and were made in the same way
+                   resume:bool=False, # keep maps that lie in `out` and were made in the same way
+                   odd=None # told of a file that cannot be read, as by `open_eyes` (default: it is raised)
                   )->pd.DataFrame: # the rows of `maps.csv`
     "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the named class"
     one_of(method, METHODS, 'method')
@@ -276,10 +277,13 @@ def explain_images(learn:Learner, # a trained net
     try:
         with progress(total=len(todo), what='explaining') as bar:
             for some in chunked(todo, 16):
-                maps = {f:_found(f, settings) for _,f in some} if resume else {}
-                new = [o for o in some if maps.get(o[1]) is None]
-                if new: maps |= _make_maps(learn, *zip(*new), settings, fill, bs)
-                rows += [_row_of(learn, p, f, maps[f]) for p,f in some]; bar.update(len(some))
+                maps = {f:d for _,f in some if (d := _found(f, settings))} if resume else {}
+                new = [o for o in some if o[1] not in maps]
+                eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
+                new = [(eyes[str(p)],f) for p,f in new if str(p) in eyes]
+                if new: maps |= _make_maps(learn, *map(list, zip(*new)), settings, fill, bs)
+                rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
+                bar.update(len(some))
     finally:
         if rows:
             with whole_file(out/'maps.csv') as f: pd.DataFrame(rows).to_csv(f, index=False)

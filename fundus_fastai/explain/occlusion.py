@@ -21,6 +21,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, is_memory, one_of, progress, whole_file
+from ..image.recipe import Eye
 from .windows import (as_pair, as_windows, changed, filled, in_field, spread,
                                            window_kinds, window_starts)
 from .windowed import Shared, Windowed, dense, fold_batchnorm
@@ -413,7 +414,7 @@ def _items(dls, items):
     if isinstance(items, (str,Path)): items = [items]
     table = isinstance(getattr(getattr(dls, 'valid_ds', None), 'items', None), pd.DataFrame)
     if not table or isinstance(items, pd.DataFrame): return items
-    return pd.DataFrame({'path': [str(o) for o in items]})
+    return pd.DataFrame({'path': [o if isinstance(o, Eye) else str(o) for o in items]})
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6ea2a137
 def mapped_output(model, # a `Learner`, or anything else, for which `output` stands as it is
@@ -476,7 +477,7 @@ def file_batches(learn, # a `Learner`
 # %% ../../nbs/53_explain.occlusion.ipynb #5e7f9858
 @patch
 def occlude(self:Learner,
-            items, # image paths, or a table of them, as for `dls.test_dl`
+            items, # image paths (or `Eye`s), or a table of them, as for `dls.test_dl`
             window=32, # side of the window in pixels of the net's input, or (height, width)
             stride=16, # from one window to the next in pixels, or (rows, columns)
             *, inside=None, # bool [N,H,W], where to cover at all; 'field': the eye in a photograph

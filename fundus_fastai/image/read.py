@@ -76,17 +76,27 @@ def _plain_mode(im):
     return im if im.mode in ('L','RGB') else im.convert('L' if im.mode=='1' else 'RGB')
 
 # %% ../../nbs/14_image.read.ipynb #63084ff7
+def decode_image(path, # image file
+                 gray:bool=False, # turn color into gray
+                 least:int=None # pixels that the shorter side must keep
+                )->tuple: # uint8 array, and how many times smaller than the file it is: 1, 2, 4 or 8
+    "`read_image`, which also says how far a JPEG was reduced"
+    try:
+        with _open(path) as im:
+            w = im.width
+            if least: im.draft(None, (least,least))
+            reduced = round(w/im.width)
+            im = _plain_mode(ImageOps.exif_transpose(_decode(im)))
+            return np.array(im.convert('L') if gray else im),reduced
+    except DataError as e: raise DataError(f"{path} {e}") from None
+
+# %% ../../nbs/14_image.read.ipynb #77c41228
 def read_image(path, # image file: JPEG, PNG, TIFF, BMP, GIF (its first picture) or WebP
                gray:bool=False, # turn color into gray (luma: .299 R + .587 G + .114 B)
                least:int=None # pixels that the shorter side must keep: a larger JPEG is decoded at 1/2, 1/4 or 1/8
               )->np.ndarray: # uint8, [H,W] of a gray file or with `gray`, else [H,W,3]
     "Read `path` the right way up; raises `DataError` that names the file, what is wrong and the remedy"
-    try:
-        with _open(path) as im:
-            if least: im.draft(None, (least,least))
-            im = _plain_mode(ImageOps.exif_transpose(_decode(im)))
-            return np.array(im.convert('L') if gray else im)
-    except DataError as e: raise DataError(f"{path} {e}") from None
+    return decode_image(path, gray, least)[0]
 
 # %% ../../nbs/14_image.read.ipynb #f7253996
 def _problem(path, look=None):

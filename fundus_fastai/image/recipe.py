@@ -6,14 +6,15 @@
 __all__ = ['recipe_steps', 'recipes', 'FieldOfView', 'field_of_view', 'field_mask', 'circle_crop', 'square_resize',
            'local_average', 'graham', 'mean_gray', 'luma_gray', 'one_channel', 'channel_noise', 'channel_zero',
            'vgg16_means', 'clahe', 'stretch_contrast', 'even_contrast', 'Quality', 'saturation_quality',
-           'vessel_quality', 'quality', 'Recipe', 'as_recipe', 'field_remark']
+           'vessel_quality', 'quality', 'Eye', 'Recipe', 'as_recipe', 'field_remark']
 
 # %% ../../nbs/15_image.recipe.ipynb #7655b6c8
 import inspect, math, threading, zlib
-from dataclasses import dataclass, field as _field
-from functools import lru_cache
+from dataclasses import dataclass, field as _field, replace
+from functools import cached_property, lru_cache
 import cv2, numpy as np
 from ..core import DataError, EyeError, one_of, say
+from .read import decode_image
 
 # %% ../../nbs/15_image.recipe.ipynb #98982fd6
 def _uint8(im):
@@ -162,6 +163,11 @@ class FieldOfView:
     aspect:float=1. # height over width of the circle, in a picture that was stretched
     found:bool=True # is there anything to see?
     fit:float=_field(default=0., compare=False) # share of the edge that lies on the circle; 0: no circle
+    def enlarged(self, k, shape):
+        "The same field in a picture that is `k` times as large and has this `shape`"
+        (x0,y0,x1,y1),(h,w) = self.box,shape[:2]
+        box = (x0*k,y0*k,min(x1*k,w),min(y1*k,h))
+        return replace(self, cx=(self.cx+.5)*k-.5, cy=(self.cy+.5)*k-.5, r=self.r*k, box=box, shape=(h,w))
 
 # %% ../../nbs/15_image.recipe.ipynb #1a41c9e1
 def _whole(h, w, found=True):
@@ -545,6 +551,30 @@ def _step_text(name, params):
     return ':'.join([name]+[f'{k}={v:g}' if float(f'{v:g}' if isinstance(v,float) else 0)==v else f'{k}={v}'
                             for k,v in params if v!=_params(name)[0][k]])
 
+# %% ../../nbs/15_image.recipe.ipynb #a1c85203
+@dataclass(eq=False, repr=False)
+class Eye:
+    "A picture that was read once, and where the eye is in it"
+    image:np.ndarray # uint8 [H,W] or [H,W,3]
+    path:str=None # its file
+    reduced:int=1 # how many times smaller than its file it was decoded
+    @classmethod
+    def read(cls, path, gray=False, least=None):
+        "Open the file `path` as `read_image` does"
+        image,k = decode_image(path, gray, least)
+        return cls(image, str(path), k)
+    @cached_property
+    def field(self):
+        "Where the eye is: a `FieldOfView`"
+        return field_of_view(self.image)
+    def whole(self):
+        "The eye in its file's own resolution, which is read only where this one was reduced"
+        if self.reduced==1: return self
+        e = Eye.read(self.path, gray=self.image.ndim==2)
+        if 'field' in vars(self): e.field = self.field.enlarged(self.reduced, e.image.shape) # found already
+        return e
+    def __repr__(self): return f"Eye({self.path or 'an array'}, {'x'.join(map(str, self.image.shape))})"
+
 # %% ../../nbs/15_image.recipe.ipynb #ff82d769
 _told = set()
 def _tell_once(msg):
@@ -553,14 +583,14 @@ def _tell_once(msg):
     _told.add(msg)
 
 # %% ../../nbs/15_image.recipe.ipynb #4c77bf5c
-def _cook(steps, im, size):
-    "Run `steps` on `im`, brought to `size` pixels by its crop, or else at first"
-    f = None
+def _cook(steps, eye, size):
+    "Run `steps` on the `Eye`, brought to `size` pixels by its crop, or else at first"
+    im,f = _uint8(eye.image),None
     if size and not {'crop','square'} & {k for k,_ in steps}: im = square_resize(im, size)
     for name,params in steps:
         params,wants = dict(params),_params(name)[1]
         if name=='square': im,f = square_resize(im, params['size'] or size),None; continue
-        if wants: f = f or field_of_view(im)
+        if wants: f = f or (eye.field if im is eye.image else field_of_view(im))
         if wants and not f.found: _tell_once("a picture shows no visible field: it goes on resized, and uncropped")
         if name=='crop': im,f = _cropped(im, f, params['size'] or size)
         elif not wants: im = recipe_steps[name](im, **params)
@@ -596,7 +626,7 @@ class Recipe:
     def __repr__(self): return f"Recipe('{self}')"
     def __len__(self): return len(self.steps)
     def __add__(self, o): return Recipe(self.steps+(Recipe.parse(o) if isinstance(o, str) else o).steps)
-    def __call__(self, im, size=0): return _cook(self.steps, _uint8(im), size)
+    def __call__(self, im, size=0): return _cook(self.steps, im if isinstance(im, Eye) else Eye(im), size)
 
 # %% ../../nbs/15_image.recipe.ipynb #0ebb8585
 recipes.update({k:Recipe.parse(v) for k,v in {
@@ -619,7 +649,8 @@ def as_recipe(x=None # `None` (do nothing), the name of a preset, the text of a 
     return Recipe.parse(x)
 
 # %% ../../nbs/15_image.recipe.ipynb #a6ed63ba
-def field_remark(im # uint8 [H,W] or [H,W,3]
+def field_remark(im # uint8 [H,W] or [H,W,3], or an `Eye`
                 )->str: # a remark, or `None`
     "What is doubtful about the field of view of `im`: for `check_images(paths, look=field_remark)`"
-    if not field_of_view(im).found: return "shows no visible field (it is nearly black, or blank)"
+    field = im.field if isinstance(im, Eye) else field_of_view(im)
+    if not field.found: return "shows no visible field (it is nearly black, or blank)"

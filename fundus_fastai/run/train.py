@@ -10,11 +10,12 @@ import shutil
 import pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
+from fastcore.basics import chunked
 from fastai.vision.all import Learner
-from ..core import DataError, fresh_dir, one_of, say
+from ..core import DataError, fresh_dir, one_of, progress, say
 from ..options import DataOptions, TrainOptions, UnseenOptions, check_least
-from ..image.read import check_images, image_files
-from ..image.recipe import as_recipe, field_remark
+from ..image.read import image_files
+from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
 from ..vision.tasks import get_task
 from ..vision.probe import refit_readout
@@ -190,17 +191,22 @@ def evaluate_run(run, # run folder
     return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps, valid=validation(run))
 
 # %% ../../nbs/63_run.train.ipynb #c34bc364
-def usable_images(learn:Learner, # from `load_model`
-                  images # image files or folders
-                 )->tuple: # files, and how many cannot be read
-    "Image files, folders expanded; a sentence for those that cannot be read, and for those without an eye"
+def images_of(images # image files or folders
+             )->list: # files
+    "Image files, folders expanded; raises `DataError` where there are none"
     files = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
-    odd = check_images(files, look=field_remark if get_task(learn.config['task']).image=='fundus' else None)
-    for b in odd.itertuples(): say(f"{b.path} {b.problem or b.remark + '; its answer means nothing'}")
-    bad = odd.path[odd.problem.notna()].tolist()
-    if len(bad)==len(files): raise DataError(f"nothing is left: {len(bad)} of {len(files)} images cannot be read")
-    return [f for f in files if f not in bad],len(bad)
+    return files
+
+class OddFiles:
+    "For `open_eyes`: says what is odd about a file as it is opened, and counts those that cannot be read"
+    def __init__(self, n): self.n,self.unread = n,0
+    def __call__(self, text, lost):
+        say(text if lost else f'{text}; its answer means nothing')
+        self.unread += lost
+    def nothing(self):
+        "The error where no file is left"
+        return DataError(f"nothing is left: {self.unread} of {self.n} images cannot be read")
 
 # %% ../../nbs/63_run.train.ipynb #7248f9dc
 def predict_run(run, # run folder
@@ -210,10 +216,13 @@ def predict_run(run, # run folder
     "Predict images (research use only)"
     check_least(bs=(bs,1))
     learn = load_model(run)
-    files,unread = usable_images(learn, images)
-    df = learn.predict_frame(files, bs=bs).drop(columns=['patient','eye'])
+    odd = OddFiles(len(files := images_of(images)))
+    eyes = learn.open_eyes(progress(files, 'predicting'), odd)
+    parts = [learn.predict_frame(o, bs=bs) for o in chunked(eyes, bs)]
+    if not parts: raise odd.nothing()
+    df = pd.concat(parts, ignore_index=True).drop(columns=['patient','eye'])
     df.insert(1, 'prediction', kind_for(learn, learn.config['task']).decode(df, learn.config.get('operating')))
-    df.attrs.update(unread=unread, source=learn.config.get('source'))
+    df.attrs.update(unread=odd.unread, source=learn.config.get('source'))
     return df
 
 # %% ../../nbs/63_run.train.ipynb #691bdcaa
@@ -231,8 +240,12 @@ def explain_run(run, # run folder
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
     one_of(method, METHODS, 'method')
     learn = load_model(run)
-    files,unread = usable_images(learn, images)
+    odd = OddFiles(len(files := images_of(images)))
     out = fresh_dir(out or Path(run)/'maps', force or resume)
-    t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs, method=method, resume=resume)
-    t.attrs['unread'] = unread
+    t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs, method=method, resume=resume,
+                       odd=odd)
+    if not len(t):
+        if not any(out.iterdir()): out.rmdir()
+        raise odd.nothing()
+    t.attrs['unread'] = odd.unread
     return t

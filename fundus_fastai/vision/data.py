@@ -12,7 +12,7 @@ from PIL import Image
 from fastai.vision.all import *
 from ..core import DataError, say
 from ..image.read import read_image
-from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, square_resize
+from ..image.recipe import Eye, as_recipe, circle_crop, field_mask, square_resize
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
@@ -67,32 +67,33 @@ _images = dict(oct=PILOct, fundus=PILFundus)
 
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
 class OpenEye(Transform):
-    "Open a path (or take an array) as an eye of `image` kind, through `recipe`, which crops to `size` pixels"
+    "Open a path (or take an array, or an `Eye`) as a picture of `image` kind, through `recipe`, which crops to `size`"
     def __init__(self, image:str='oct', recipe=None, size:int=0):
         self.cls,self.recipe,self.size = _images[image],as_recipe(recipe),size or 0
-    def read(self, o):
-        "The file as an array; a large JPEG no larger than needed"
-        if not isinstance(o, (str,Path)): return o
-        return read_image(o, gray=self.cls is PILOct, least=2*self.size or None)
+    def eye(self, o):
+        "`o` as an `Eye`: a file is read, a large JPEG no larger than needed"
+        if isinstance(o, (str,Path)): return Eye.read(o, self.cls is PILOct, 2*self.size or None)
+        return o if isinstance(o, Eye) else Eye(o)
     def encodes(self, o):
-        o = self.read(o)
-        return self.cls.create(self.recipe(o, self.size) if len(self.recipe) and isinstance(o, np.ndarray) else o)
+        if isinstance(o, (str,Path,np.ndarray,Eye)):
+            eye = self.eye(o)
+            o = self.recipe(eye, self.size) if len(self.recipe) else eye.image
+        return self.cls.create(o)
     def view(self, o):
         "The picture as the net sees it, in the file's own resolution"
-        im = read_image(o, gray=self.cls is PILOct) if isinstance(o, (str,Path)) else o
-        return self.recipe(im) if len(self.recipe) else im
-    def place(self, mask, im):
-        "`mask` [H,W] of the picture `im`, cut as the recipe cuts `im`"
-        steps = dict(self.recipe.steps)
-        if 'crop' not in steps and 'square' not in steps: return mask
-        field = dict(field=field_of_view(im)) if 'crop' in steps else {}
-        return (circle_crop if field else square_resize)(mask.astype(np.uint8)*255, **field) > 127
+        eye = Eye.read(o, self.cls is PILOct) if isinstance(o, (str,Path)) else self.eye(o).whole()
+        return self.recipe(eye) if len(self.recipe) else eye.image
+    def place(self, mask, o):
+        "`mask` [H,W] of the picture `o`, cut as the recipe cuts it"
+        steps,eye = dict(self.recipe.steps),self.eye(o)
+        if 'crop' in steps: return circle_crop(mask.astype(np.uint8)*255, field=eye.field) > 127
+        return square_resize(mask.astype(np.uint8)*255) > 127 if 'square' in steps else mask
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
         if self.cls is not PILFundus: return None
-        im = self.read(o)
-        if isinstance(im, np.ndarray): return self.place(field_mask(im), im)
-        return field_mask(np.asarray(im)) # as `encodes` takes it: as it is
+        if not isinstance(o, (str,Path,np.ndarray,Eye)): return field_mask(np.asarray(o)) # as `encodes` takes it
+        eye = self.eye(o)
+        return self.place(field_mask(eye.field), eye)
     def __repr__(self): return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e

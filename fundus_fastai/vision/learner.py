@@ -8,6 +8,8 @@ __all__ = ['Net', 'find_net', 'read_weights', 'load_body', 'find_weights', 'EyeL
 
 # %% ../../nbs/45_vision.learner.ipynb #8911f5cd
 import json, random, re, tempfile, threading, time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
@@ -17,9 +19,10 @@ from fastai.vision.learner import model_meta
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, read_json, say, whole_file
+from ..image.recipe import Eye, field_remark
 from .outputs import Output, ClassOutput
 from .probe import fit_readout, tapped
-from .data import default_workers, eye_dls
+from .data import PILFundus, default_workers, eye_dls
 
 # %% ../../nbs/45_vision.learner.ipynb #1900e77b
 @dataclass
@@ -470,24 +473,49 @@ def predict_batches(self:EyeLearner,
     self.model.eval()
     dev = next(self.model.parameters()).device
     with torch.inference_mode():
-        out = [self.model(to_device(b[0], dev)).float().cpu() for b in progress(dl, 'predicting')]
+        batches = progress(dl, 'predicting') if len(dl)>1 else dl
+        out = [self.model(to_device(b[0], dev)).float().cpu() for b in batches]
     return self.loss_func.activation(torch.cat([o.as_subclass(torch.Tensor) for o in out]))
+
+# %% ../../nbs/45_vision.learner.ipynb #249170da
+@patch
+def open_eyes(self:EyeLearner,
+              paths, # image files
+              odd=None, # told of a file: function of (sentence, cannot be read?); by default the latter is raised
+              workers:int=4 # threads
+             ): # yields an `Eye` for each file that can be read
+    "Open each file once, as the net wants it; photographs in which no eye is to be seen are told, too"
+    def opened(p):
+        try: eye = self.opener.eye(p)
+        except DataError as e: return None,str(e)
+        return eye,field_remark(eye) if self.opener.cls is PILFundus else None
+    def told(eye, why):
+        if eye is None and odd is None: raise DataError(why)
+        if why and odd: odd(why if eye is None else f'{eye.path} {why}', eye is None)
+        return [] if eye is None else [eye]
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque()
+        for p in paths:
+            ahead.append(pool.submit(opened, p))
+            if len(ahead)>2*workers: yield from told(*ahead.popleft().result())
+        while ahead: yield from told(*ahead.popleft().result())
 
 # %% ../../nbs/45_vision.learner.ipynb #57334bc5
 @patch
 def predict_frame(self:EyeLearner,
-                  items, # frame with a `path` column, or a list of paths
+                  items, # frame with a `path` column, or a list of paths, or of `Eye`s from `open_eyes`
                   label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
                   bs:int=64, # images a batch
                   workers:int=None # loader processes (default: `default_workers`)
                  )->pd.DataFrame: # path, patient, eye, target..., p_<class>... or pred
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
-    df = items if isinstance(items, pd.DataFrame) else pd.DataFrame({'path': [str(o) for o in L(items)]})
+    df = items if isinstance(items, pd.DataFrame) else pd.DataFrame({'path': [o if isinstance(o, Eye) else str(o) for o in L(items)]})
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
     workers = default_workers(len(df)) if workers is None else workers
     p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers)).numpy()
     answer = self.output
     out = df.reindex(columns=['path','patient','eye'])
+    out['path'] = [o.path if isinstance(o, Eye) else o for o in out.path]
     if label: out = out.join(answer.truth(df if label=='label' else df.assign(label=df[label])))
     return out.join(answer.table(p))

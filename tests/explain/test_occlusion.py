@@ -264,7 +264,7 @@ def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
     om = learn.occlude(df, 16, 8, inside='field')
     opener = learn.dls.opener
     for i,(path,t) in enumerate(zip(df.path, truth)):
-        t = cv2.resize(opener.place(t, opener.read(path)).astype(np.float32), (64,64), interpolation=cv2.INTER_AREA)>.5
+        t = cv2.resize(opener.place(t, opener.eye(path).image).astype(np.float32), (64,64), interpolation=cv2.INTER_AREA)>.5
         m = om.inside[i].numpy()
         assert (m&t).sum()/(m|t).sum()>.93, (recipe, i)
         assert not om.map[i][:,~om.inside[i]].any() and om.map[i][:,om.inside[i]].any()

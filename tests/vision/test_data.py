@@ -12,5 +12,5 @@ def test_a_mask_is_cropped_as_its_picture():
 def test_large_photographs_are_decoded_small(tmp_path):
     cv2.imwrite(str(tmp_path/'big.jpg'), cv2.resize(eye(3), (2400,1920))[...,::-1])
     o = OpenEye('fundus', 'color', 224)
-    assert min(o.read(tmp_path/'big.jpg').shape[:2])<1000 and o(tmp_path/'big.jpg').size==(224,224)
+    assert min(o.eye(tmp_path/'big.jpg').image.shape[:2])<1000 and o(tmp_path/'big.jpg').size==(224,224)
     assert o.view(tmp_path/'big.jpg').shape[0]>1500
