@@ -14,6 +14,7 @@ from .. import __version__
 from ..core import EyeError, ModelError, first_line, read_json, sha256, whole_file, write_json
 from .tasks import get_task
 from ..image.recipe import as_recipe
+from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
 from .learner import EyeLearner, _head_args, eye_learner
 
@@ -37,7 +38,7 @@ def save_model(learn, # from `eye_learner`
     with whole_file(to/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
     answer,recipe = learn.output,str(learn.opener.recipe if learn.opener else '')
-    plain = answer.kind.classes and not answer.kind.number_beside and not recipe and 'taps' not in learn.config
+    plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
     what = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
                 task=get_task(task).name)
     net = {k:learn.config.get(k) for k in ('arch','head','weights','normalize')}
