@@ -402,7 +402,7 @@ def plot_benchmark_maps(t:MapBenchmark, # from `benchmark_maps`
 def _wide(told):
     "The table with plain columns, for a CSV"
     def part(c, pre):
-        return pd.DataFrame(list(told[c]), columns=[pre+o for o in ('value','low','high','interval')])
+        return pd.DataFrame([e[:4] for e in told[c]], columns=[pre+o for o in ('value','low','high','interval')])
     t = pd.concat([told[['class','method','measure','n']].reset_index(drop=True), part('estimate', ''),
                    part('minus_center', 'minus_center_')], axis=1)
     better = t.measure.map(MEASURES).map({1:'higher', -1:'lower'})
