@@ -26,11 +26,11 @@ def test_labels_like_sklearn(seed):
         assert np.isclose(m[f'specificity_{k}'], skm.recall_score(y[:,i], hit[:,i], pos_label=0))
 
 def test_thresholds_are_the_best_there_are():
-    "No threshold on a fine grid has a higher F1 on the images they were chosen on"
+    "No threshold at all has a higher F1 on the images they were chosen on"
     df = labels_table(seed=3)
     for k,t in choose_thresholds(df).items():
         y,p = df[f'target_{k}'],df[f'p_{k}']
-        best = max(skm.f1_score(y, p>o, zero_division=0) for o in np.linspace(0, 1, 501))
+        best = max(skm.f1_score(y, p>o, zero_division=0) for o in [-1, *p])
         assert skm.f1_score(y, p>t)>=best-1e-9, k
 
 @pytest.mark.parametrize('kind,table', [('multilabel',labels_table), ('ordered',points_table), ('number',numbers_table)])
