@@ -18,7 +18,7 @@ from ..image.read import image_files
 from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
 from ..vision.tasks import get_task
-from ..vision.probe import refit_readout
+from ..vision.probe import refit_probe
 from ..vision.learner import find_net, find_weights
 from ..vision.model import load_model, save_model
 from ..vision.steps import check_known, fit_run, load_frame, make_learner, split_frame, validate
@@ -118,8 +118,8 @@ def train_frame(df, # with `split`, and the target as `load_frame` leaves it
     valid = validate(learn, df, out, opts.workers)
     operating = choose_operating_points(learn, task, valid)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
-    if hasattr(learn, 'listened') and tested:
-        note += f' Once validation had chosen, the readout was fitted again to all {refit_readout(learn)} other images.'
+    if hasattr(learn, 'probed') and tested:
+        note += f' Once validation had chosen, the readout was fitted again to all {refit_probe(learn)} other images.'
     if not tested: note += f' {NO_TEST}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], 'size':learn.size, # the file's name
             'recipe':str(learn.opener.recipe)}

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, read_json, say, whole_file
 from ..image.recipe import Eye, field_remark
 from .outputs import Output, ClassOutput
-from .probe import fit_readout, tapped
+from .probe import solve_probe, linear_probe
 from .data import PILFundus, default_workers, eye_dls
 
 # %% ../../nbs/45_vision.learner.ipynb #1900e77b
@@ -234,7 +234,7 @@ def eye_learner(dls, # from `eye_dls`
                 weights='imagenet', # 'imagenet', `None` for a random start, or a file or run folder
                 amp:bool=None, # mixed precision (default: on a CUDA device)
                 stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
-                taps=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
+                probe=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
                 **kwargs
                )->EyeLearner:
     "An `EyeLearner` with the named net, frozen but for its head where weights were given; raises `EyeError`, `ModelError`"
@@ -248,13 +248,13 @@ def eye_learner(dls, # from `eye_dls`
     if path:
         load_body(learn.model, _read_start(path, start), net, path.name)
         learn.freeze()
-    if taps:
-        learn.model = tapped(learn.model, answer.n_out, None if taps is True else taps)
+    if probe:
+        learn.model = linear_probe(learn.model, answer.n_out, None if probe is True else probe)
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
         learn.freeze() # of a readout the body stays as it is
     _normalize(dls, stats, arch)
     learn.config = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
-    if taps: learn.config['taps'] = learn.model[0].names
+    if probe: learn.config['taps'] = learn.model[0].names
     if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
     return learn
 
@@ -429,12 +429,12 @@ def fit_eye(self:EyeLearner,
 
 # %% ../../nbs/45_vision.learner.ipynb #2d1f1bc9
 @patch
-def read_out(self:EyeLearner, # made with `taps=True`
+def fit_probe(self:EyeLearner, # made with `probe=True`
              workers:int=0 # loader processes
             )->pd.DataFrame: # history, one row
     "Fit the linear readout of a learner; validation chooses the penalty"
     t0 = time.time()
-    losses = fit_readout(self, workers)
+    losses = solve_probe(self, workers)
     return pd.DataFrame([dict(stage='readout', epoch=0, **losses, seconds=round(time.time()-t0, 2))])
 
 # %% ../../nbs/45_vision.learner.ipynb #f203114a

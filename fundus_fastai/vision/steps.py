@@ -85,7 +85,7 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
     dls = task.dls(df, answer=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
                    balance=o.balance=='sample', workers=o.workers, recipe=recipe)
     loss = answer.loss(df[df.split=='train'], o.balance)
-    more = dict(taps=True) if o.fit=='readout' else {}
+    more = dict(probe=True) if o.fit=='readout' else {}
     return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss), **more)
 
 
@@ -98,7 +98,7 @@ def fit_run(learn:EyeLearner, # from `make_learner`
            )->pd.DataFrame: # the history
     "Train with checkpoints in `out/checkpoints`, a line an epoch on stderr; write `history.csv`"
     o = opts or TrainOptions()
-    if 'taps' in learn.config: return _keep_history(learn.read_out(), out)
+    if 'taps' in learn.config: return _keep_history(learn.fit_probe(), out)
     ask,lr = Path(out)/'checkpoints'/'lr.json',o.lr or 2e-3
     if lr=='find': # a rate that was found is part of the plan: kept for `resume`
         lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
