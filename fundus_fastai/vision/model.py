@@ -125,7 +125,7 @@ def load_model(path, # run folder
     stats = [cfg['normalize'][k] for k in ('mean','std')]
     try:
         learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, stats=stats,
-                            taps=cfg.get('taps'), **cfg['head'])
+                            probe=cfg.get('taps'), **cfg['head'])
         learn.model.load_state_dict(load_file(path/'model.safetensors'))
     except EyeError: raise
     except Exception as e:
