@@ -57,7 +57,6 @@ def test_borrowed_sees():
     src = "from .core import _a, b, __version__\nfrom ..score import metrics as M, estimate\nM._b(estimate.c, self._d); from os import _e"
     assert list(borrowed(ast.parse(src)))==['_a','M._b']
 
-@later
 def test_private_names_stay_at_home():
     found = {o:list(borrowed(syntax(o))) for o in MODULES}
     assert sum(map(len, found.values()))<15, {k:v for k,v in found.items() if v}
@@ -70,7 +69,6 @@ def test_definitions_sees():
     src = "class A:\n  def __init__(self): pass\n  def b(self):\n    def _c(): pass"
     assert definitions(ast.parse(src))==['A','b','_c']
 
-@later
 def test_fewer_private_definitions_than_public_ones():
     names = [n for o in MODULES for n in definitions(syntax(o))]
     n = sum(map(private, names))
@@ -92,7 +90,6 @@ def long(tree, most=10): return [n.name for n,a,k in functions(tree) if len(a)+l
 def test_long_sees():
     assert long(ast.parse('def f(a, b, *, c): pass\ndef g(self, a): pass'), 2)==['f']
 
-@later
 @pytest.mark.parametrize('mod', [o for o in MODULES if o not in FACES])
 def test_signatures_are_short(mod): assert long(syntax(mod))==[]
 
