@@ -19,20 +19,16 @@ class ModelError(EyeError, RuntimeError): "A net, its weights or its saved files
 class DownloadError(EyeError, RuntimeError): "Data could not be fetched or verified"
 
 # %% ../nbs/00_core.ipynb #fe23c5b1
-def few(items, # anything that can be gone through once
-        n:int=3, # so many are named
-        count:bool=False # tell how many more there are
-       )->str: # empty where there are none
+def few(items, n:int=3, count:bool=False)->str:
     "The first `n` of `items`, for a sentence"
     items = list(map(str, items))
     more = len(items)-n
     return ', '.join(items[:n]) + ('' if more<=0 else f' and {more} more' if count else ', ...')
 
 # %% ../nbs/00_core.ipynb #748b589f
-def one_of(name:str, # what was typed
-           names, # the names there are
-           what:str # the kind of thing, for the sentence: 'task', 'data set'
-          )->str: # `name`, if it is one of `names`
+def one_of(name:str, names, what:str)->str:
+    # what was typed; the names there are; the kind of thing, for the sentence: 'task', 'data set';
+    # `name`, if it is one of `names`
     "Check that `name` is among `names`; raises `EyeError` with the nearest names otherwise"
     import difflib
     names = list(names)
@@ -45,9 +41,8 @@ def one_of(name:str, # what was typed
 class MissingPackage(EyeError, ImportError): "An optional package is not installed"
 
 # %% ../nbs/00_core.ipynb #9908be57
-def need(name:str, # package to import
-         extra:str=None # the extra of ours that brings it
-        ):
+def need(name:str, extra:str=None):
+    # package to import; the extra of ours that brings it
     "Import `name`, or say how to get it; raises `MissingPackage`"
     try: return importlib.import_module(name)
     except ImportError as e:
@@ -55,15 +50,12 @@ def need(name:str, # package to import
         raise MissingPackage(f"{name} is needed for this and cannot be imported ({e}): {how}") from None
 
 # %% ../nbs/00_core.ipynb #31ec0128
-def first_line(e, # an exception
-               n:int=120 # characters at most
-              )->str:
+def first_line(e, n:int=120)->str:
     "The first line of an exception's text, or its kind where it has none"
     return (str(e).strip() or type(e).__name__).splitlines()[0][:n]
 
 # %% ../nbs/00_core.ipynb #e73618c2
-def is_memory(e # an exception
-             )->bool:
+def is_memory(e)->bool:
     "Whether `e` says that memory ran out, on a GPU or not"
     kinds = {o.__name__ for o in type(e).__mro__} # of torch, which is not imported here
     texts = 'out of memory',"can't allocate",'not enough memory'
@@ -146,9 +138,8 @@ def read_json(path # file to read
         raise DataError(f"{path} is not valid JSON ({e})") from None
 
 # %% ../nbs/00_core.ipynb #fd0a1338
-def sha256(path, # file
-           chunk:int=1<<20 # bytes read at a time
-          )->str: # hexadecimal digest
+def sha256(path, chunk:int=1<<20)->str:
+    # file; bytes read at a time; hexadecimal digest
     "Digest of a file's content, read in chunks"
     h = hashlib.sha256()
     with open(path,'rb') as f:
@@ -156,9 +147,8 @@ def sha256(path, # file
     return h.hexdigest()
 
 # %% ../nbs/00_core.ipynb #ee0368eb
-def fresh_dir(path, # folder to make
-              force:bool=False # allow a folder that holds files
-             )->Path:
+def fresh_dir(path, force:bool=False)->Path:
+    # folder to make; allow a folder that holds files
     "Make the folder `path`; raises `DataError` if it already holds files, unless `force`"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
@@ -176,11 +166,9 @@ def say(*msg):
 say.wording = str # the command line puts its flags in place of `arguments` here
 
 # %% ../nbs/00_core.ipynb #536ebc06
-def progress(items=None, # what to go through (or `None`, with `total`, to call `update` yourself)
-             what:str='', # a few words: 'reading', 'occluding'
-             total:int=None, # how many there will be
-             **kwargs # further options of `tqdm`
-            )->tqdm:
+def progress(items=None, what:str='', total:int=None, **kwargs)->tqdm:
+    # what to go through (or `None`, with `total`, to call `update` yourself); a few words:
+    # 'reading', 'occluding'; how many there will be; further options of `tqdm`
     "A progress bar on stderr that is silent where nobody watches"
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(items, **(dict(desc=what, total=total, disable=not watched, leave=False, dynamic_ncols=True) | kwargs))

@@ -231,10 +231,9 @@ def _twins(coarse, fine, rows, far=.3, most=1_000_000, workers=2):
     return pairs[order][first], d[order][first], cut
 
 # %% ../../nbs/38_data.audit.ipynb #507fad40
-def same_bytes(paths, # of the files
-               sizes=None, # in bytes, NaN for a file that is left out; default: read from disk
-               workers:int=2 # threads
-              )->list: # of lists of positions in `paths`
+def same_bytes(paths, sizes=None, workers:int=2)->list:
+    # of the files; in bytes, NaN for a file that is left out; default: read from disk; threads; of
+    # lists of positions in `paths`
     "Group files that are the same byte by byte, those without a twin in none; raises `DataError` if one is missing"
     paths = list(paths)
     try: sizes = [os.path.getsize(p) for p in paths] if sizes is None else sizes
@@ -530,9 +529,7 @@ def save(self:Audit,
     return out
 
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
-def open_frame(data, # frame, name of the catalog, folder or CSV
-               opts:dict # options of `open_data`
-              )->pd.DataFrame:
+def open_frame(data, opts:dict)->pd.DataFrame:
     "The frame that `data` means; of a folder without classes its pictures"
     if isinstance(data, pd.DataFrame):
         if opts:

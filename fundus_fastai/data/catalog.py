@@ -19,9 +19,7 @@ from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1, read_eye
                                      read_vietai)
 
 # %% ../../nbs/33_data.catalog.ipynb #1f8421ed
-def check_trainable(df, # a frame
-                     by:str='label' # column to be learned
-                    )->pd.DataFrame: # `df` itself
+def check_trainable(df, by:str='label')->pd.DataFrame:
     "Pass `df` on if it has two classes and two patients at least; raises `DataError` otherwise"
     kinds = df[by].dropna().unique()
     if not len(kinds): raise DataError(f"no image has a {by}")

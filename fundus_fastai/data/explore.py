@@ -17,9 +17,7 @@ from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, sq
 from ..score.plots import mark
 
 # %% ../../nbs/39_data.explore.ipynb #d12139b8
-def check_columns(df, # a frame
-                  *cols # columns that are needed
-                 ):
+def check_columns(df, *cols):
     "Raise `DataError` if `df` has no rows, or lacks one of `cols`"
     lack = [o for o in cols if o not in df]
     if lack:
@@ -33,14 +31,12 @@ def _count(n, what): return f"{n:,} {what}{'' if n==1 else 's'}"
 # %% ../../nbs/39_data.explore.ipynb #8f1d5246
 _own = ('path','patient','eye','split','label','grade','sex','age')
 
-def is_binary(s # a column
-             )->bool:
+def is_binary(s)->bool:
     "Does the column hold nothing but 0, 1 and missing?"
     return (pd.api.types.is_bool_dtype(s) or pd.api.types.is_numeric_dtype(s)) and s.dropna().isin([0,1]).all()
 
 # %% ../../nbs/39_data.explore.ipynb #98ec94ee
-def own_labels(df # a frame
-              ): # a column of classes, or a list of 0/1 columns
+def own_labels(df):
     "What the frame was made for"
     if own := [o for o in df.attrs.get('labels') or () if o in df]: return own
     if 'label' in df: return 'label'
@@ -52,8 +48,7 @@ def own_labels(df # a frame
                     "name a column of classes, or several of 0 and 1")
 
 # %% ../../nbs/39_data.explore.ipynb #f2a3a03d
-def as_classes(s # a column
-              )->pd.Categorical: # of text, in order
+def as_classes(s)->pd.Categorical:
     "The values of a column as classes: ages by decade"
     if s.name=='age':
         s = pd.to_numeric(s, errors='coerce')//10*10
@@ -117,9 +112,7 @@ def _clean(ax, *sides):
     return ax
 
 # %% ../../nbs/39_data.explore.ipynb #fe5ed900
-def label_sets(df, # a frame
-               labels=None # a column of classes, or a list of 0/1 columns; default: the frame's own
-              )->list: # (labels, positions in `df` of the images that have just these), the commonest first
+def label_sets(df, labels=None)->list:
     "The combinations of labels that occur"
     m = label_matrix(df, labels)
     names,gone,b = np.array(m.columns, dtype=object),m.isna().all(axis=1).to_numpy(),m.eq(1).to_numpy(bool)
@@ -137,10 +130,7 @@ def label_combinations(df:pd.DataFrame, # a frame
     return pd.DataFrame(rows, columns=['combination','labels','images','patients','share']).set_index('combination')
 
 # %% ../../nbs/39_data.explore.ipynb #971f4ecc
-def upset_dots(ax, # matplotlib axes
-               names:list, # of the labels, a row each
-               combos:list # labels of each combination, a column each
-              ):
+def upset_dots(ax, names:list, combos:list):
     "Draw dots that tell which labels each combination has, joined by a line"
     for i in range(0, len(names), 2): ax.axhspan(i-.5, i+.5, color='#f1f4f7', lw=0, zorder=0)
     for x,c in enumerate(combos):
@@ -223,10 +213,7 @@ def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
     return mark(_clean(ax), df.attrs.get('source'), 1.1)
 
 # %% ../../nbs/39_data.explore.ipynb #52ea663b
-def groups_of(df, # a frame
-              by=None, # a column, or a list of 0/1 columns; default: the labels
-              top:int=8 # at most this many groups, the largest
-             )->dict: # name of each group -> positions of its images in `df`, in the order of the labels
+def groups_of(df, by=None, top:int=8)->dict:
     "Put images in groups; raises `DataError` if no image has any of the labels that were asked for"
     try:
         m = label_matrix(df, by)
@@ -240,9 +227,7 @@ def groups_of(df, # a frame
         return {'all':np.arange(len(df))} # no labels, or none that anybody has set
 
 # %% ../../nbs/39_data.explore.ipynb #3ec8fe31
-def field_pixels(path, # image file
-                 least:int=128 # pixels of the shorter side to decode at
-                )->tuple: # (image [H,W,3], its pixels within the field [n,3])
+def field_pixels(path, least:int=128)->tuple:
     "Read a small image, and what of it the camera saw; of a gray one that is all"
     im = read_image(path, least=least)
     if im.ndim==2: im,m = np.stack([im]*3, -1),np.ones(im.shape, bool)
@@ -250,12 +235,7 @@ def field_pixels(path, # image file
     return im,im[m if m.any() else np.ones(m.shape, bool)]
 
 # %% ../../nbs/39_data.explore.ipynb #6c60e95d
-def each(f, # a function
-         items, # what it is called with
-         what:str, # a few words for the bar
-         *,
-         workers:int # threads
-        )->list: # what it gives, `None` where it raises `DataError`
+def each(f, items, what:str, *, workers:int)->list:
     "Call `f` with each of `items`, by threads"
     def tried(o):
         try: return f(o)
@@ -264,26 +244,13 @@ def each(f, # a function
         return list(progress(pool.map(tried, items), what, total=len(items)))
 
 # %% ../../nbs/39_data.explore.ipynb #254466c5
-def one_a_patient(df, # a frame
-                  where, # positions
-                  n:int, # at most so many
-                  *,
-                  seed:int # same seed, same images
-                 )->np.ndarray: # positions
+def one_a_patient(df, where, n:int, *, seed:int)->np.ndarray:
     "Draw images at random, each of another patient"
     i = np.random.default_rng(seed).permutation(np.asarray(where))
     return i[~df.patient.iloc[i].duplicated().to_numpy()][:n]
 
 # %% ../../nbs/39_data.explore.ipynb #d7486ca5
-def sampled(df, # a frame
-            f, # called with the position of an image
-            n:int, # images a group, one a patient
-            *,
-            by=None, # a column, or a list of 0/1 columns; default: the labels
-            top:int=8, # at most this many groups
-            seed:int=0, # same seed, same images
-            workers:int=2 # threads
-           )->dict: # name of each group -> positions and results
+def sampled(df, f, n:int, *, by=None, top:int=8, seed:int=0, workers:int=2)->dict:
     "Call `f` for some images of each group; those that cannot be read are left out, if it is not all"
     check_columns(df, 'path', 'patient')
     picked = {k:one_a_patient(df, i, n, seed=seed) for k,i in groups_of(df, by, top).items()}
@@ -341,10 +308,7 @@ def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
     return fig
 
 # %% ../../nbs/39_data.explore.ipynb #4bc6a2a7
-def tile(im, # an image, or `None` where there is none
-         w:int, # width in pixels
-         h:int # height in pixels
-        )->np.ndarray: # [h,w,3]
+def tile(im, w:int, h:int)->np.ndarray:
     "Fit an image into a tile, padded with black; light gray with a cross where there is none"
     if im is None:
         x,y = np.arange(w),np.arange(h)[:,None]

@@ -33,12 +33,10 @@ def safe_name(info # a `zipfile.ZipInfo`
     return path
 
 # %% ../../nbs/34_data.kaggle.ipynb #ad092456
-def safe_members(z, # an open `zipfile.ZipFile`
-                 size:int, # bytes of the archive
-                 ratio:float=200, # how many times larger than the archive the files may be
-                 *,
-                 floor:int=64<<20 # below so many bytes in all, any ratio will do
-                )->list: # (`ZipInfo`, relative path) of each file that is wanted
+def safe_members(z, size:int, ratio:float=200, *, floor:int=64<<20)->list:
+    # an open `zipfile.ZipFile`; bytes of the archive; how many times larger than the archive the
+    # files may be; below so many bytes in all, any ratio will do; (`ZipInfo`, relative path) of
+    # each file that is wanted
     "The files to unpack, without Apple's litter; raises `HostileArchive`, or `BadArchive` where there are none"
     pairs = [(o,safe_name(o)) for o in z.infolist()]
     res = [(o,p) for o,p in pairs
@@ -58,10 +56,9 @@ def free_bytes(path # a folder, which need not exist yet
     return shutil.disk_usage(next(o for o in [path,*path.parents] if o.exists())).free
 
 # %% ../../nbs/34_data.kaggle.ipynb #4b576f95
-def check_disk(path, # folder to fill
-               nbytes:float, # bytes that will be needed at the worst moment
-               what:str='this' # subject of the sentence
-              )->float: # free bytes
+def check_disk(path, nbytes:float, what:str='this')->float:
+    # folder to fill; bytes that will be needed at the worst moment; subject of the sentence; free
+    # bytes
     "Raise `DownloadError` if fewer than `nbytes` are free at `path`"
     free = free_bytes(path)
     if nbytes>free:
@@ -99,11 +96,9 @@ def _swap(new, out):
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #fb43a4d6
-def unpack(archive, # zip file
-           out, # folder that will appear
-           note:dict=None, # goes to `PROVENANCE.json`, with the numbers of `files` and `bytes`
-           **kwargs # `ratio` and `floor` of `safe_members`
-          )->Path:
+def unpack(archive, out, note:dict=None, **kwargs)->Path:
+    # zip file; folder that will appear; goes to `PROVENANCE.json`, with the numbers of `files` and
+    # `bytes`; `ratio` and `floor` of `safe_members`
     "Unpack `archive` to `out`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
     out = Path(out)
     new = out.parent/f'.{out.name}-unpacking'
@@ -235,12 +230,9 @@ _RULES = "accept the rules at {url}/rules and verify your phone at https://www.k
 _UNKNOWN = "an answer that we do not know: does {url} open in a browser?"
 
 # %% ../../nbs/34_data.kaggle.ipynb #28d3ca83
-def refusal(card, # what was asked for
-            status:int, # HTTP status
-            where:str='KAGGLE_API_TOKEN', # where the credentials came from
-            *,
-            wait:float=None # seconds, from the header `Retry-After`
-           )->DownloadError: # `RetryLater` if it may pass
+def refusal(card, status:int, where:str='KAGGLE_API_TOKEN', *, wait:float=None)->DownloadError:
+    # what was asked for; HTTP status; where the credentials came from; seconds, from the header
+    # `Retry-After`; `RetryLater` if it may pass
     "The exception for an HTTP `status`: what it means for `card`, and what to do"
     contest,later = card.kind=='competition', status==429 or status>=500
     s = _RULES if contest and status==403 else _REFUSALS.get(min(status,500), _UNKNOWN)
@@ -367,14 +359,11 @@ def _try(ask, part, tag):
     return part
 
 # %% ../../nbs/34_data.kaggle.ipynb #851623b8
-def fetch(ask, # called without arguments for each attempt; gives a streaming `requests.Response`
-          part, # file to write, and to continue if it is there
-          tag:str='', # whose file it is: a partial file of another tag is not continued
-          *,
-          tries:int=10, # attempts in a row that bring nothing
-          pause:float=1., # seconds before the second attempt; doubled up to 30
-          patience:float=120 # seconds that a server may ask us to wait
-         )->Path:
+def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float=120)->Path:
+    # called without arguments for each attempt; gives a streaming `requests.Response`; file to
+    # write, and to continue if it is there; whose file it is: a partial file of another tag is not
+    # continued; attempts in a row that bring nothing; seconds before the second attempt; doubled up
+    # to 30; seconds that a server may ask us to wait
     "Download to `part`, resuming what is there; raises `DownloadError`"
     part,k,first = Path(part),0,True
     size = lambda: part.stat().st_size if part.exists() else 0
@@ -391,9 +380,8 @@ def fetch(ask, # called without arguments for each attempt; gives a streaming `r
 
 # %% ../../nbs/34_data.kaggle.ipynb #0f5645f1
 @contextmanager
-def kaggle_client(card, # for the sentences of refusals
-                  where:str # where the credentials came from
-                 ):
+def kaggle_client(card, where:str):
+    # for the sentences of refusals; where the credentials came from
     "Kaggle's own client, signed in"
     with _asking(card, where), redirect_stdout(io.StringIO()) as said:
         api = need('kaggle').api

@@ -16,9 +16,7 @@ from ..image.read import image_files, suffixes, walk_files
 _not_ours = ['chest_xray']
 
 # %% ../../nbs/30_data.read.ipynb #905e25f4
-def find_files(root, # folder
-               pattern:str # of the whole name, capitals ignored
-              )->list: # paths, the shallowest first
+def find_files(root, pattern:str)->list:
     "Paths of the files under `root` whose whole name matches `pattern`, capitals ignored, the shallowest first"
     found = [os.path.join(*o) for o in walk_files(root, _not_ours)
              if re.fullmatch(pattern, o[1].strip(), re.I)]
@@ -33,8 +31,7 @@ def _packed(root):
     return f"; still packed there: {few(found)} (7z x {found[0]} unpacks it, with all its pieces)"
 
 # %% ../../nbs/30_data.read.ipynb #3bb9370d
-def walk_images(root # folder
-               )->pd.DataFrame: # `folder`, `name` and `path` of each, the shallowest first
+def walk_images(root)->pd.DataFrame:
     "Find the images under `root`; raises `DataError` if there is none"
     found = [(*os.path.split(o), o) for o in image_files(root, _not_ours)]
     if not found:
@@ -50,13 +47,7 @@ split_words = {'train':'train', 'training':'train', 'val':'valid', 'valid':'vali
            'validation':'valid', 'test':'test', 'testing':'test'}
 
 # %% ../../nbs/30_data.read.ipynb #4dee7a71
-def set_frame(df, # columns of the frame, and others that follow them
-              root, # folder that the data lie in
-              labels=(), # the 0/1 columns among them; `None` where the set has no such thing
-              *,
-              alone=None, # what does not tell its patients, for a sentence
-              **attrs # to be noted, as `name`
-             )->pd.DataFrame: # the frame
+def set_frame(df, root, labels=(), *, alone=None, **attrs)->pd.DataFrame:
     "Put the columns of a data set in order, and note where it is from"
     if alone: say(f"{alone} does not tell its patients: each image is taken as its own")
     for o in ('eye','split'): df[o] = df[o] if o in df else None
@@ -72,8 +63,7 @@ KERMANY_CLASSES = ('CNV','DME','DRUSEN','NORMAL')
 KERMANY_NAME = rf"(?i)^({'|'.join(KERMANY_CLASSES)})-(\d+)-(\d+)\."
 
 # %% ../../nbs/30_data.read.ipynb #3a6f2008
-def folder_place(folder # its path
-                )->tuple: # (class, split)
+def folder_place(folder)->tuple:
     "Class and split that a folder's own name and its parent's tell, `None` where they do not"
     p = Path(folder)
     own,up = p.name.strip(),p.parent.name.strip()
@@ -81,24 +71,17 @@ def folder_place(folder # its path
     return None, split_words.get(own.lower())
 
 # %% ../../nbs/30_data.read.ipynb #3e8bbd10
-def tell_odd(bad, # a boolean for each row
-             what:str, # what that means
-             names # a name for each row
-            ):
+def tell_odd(bad, what:str, names):
     "Say how many are `bad`, and some of their `names`"
     if bad.any(): say(f"{bad.sum()} of {len(bad)} {what}: {few(names[bad])}")
 
 # %% ../../nbs/30_data.read.ipynb #2df0a33f
-def under(path, # paths
-          root # folder
-         )->pd.Series: # the paths as seen from `root`, with forward slashes
+def under(path, root)->pd.Series:
     "Where files lie below `root`: of an image that tells no patient, its patient"
     return path.map(lambda p: os.path.relpath(p, root).replace(os.sep, '/'))
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
-def named_patients(df, # `folder` and `name` of each image
-                   root # folder of all of them
-                  )->pd.Series:
+def named_patients(df, root)->pd.Series:
     "Patients by the names of Kermany's kind, else the image's own place under `root`, which is said"
     own = (patient := df.name.str.extract(KERMANY_NAME)[1]).isna()
     tell_odd(own, 'images do not tell their patient, and each is taken as its own', df.name)
@@ -130,25 +113,21 @@ def read_kermany(root # the download, its `OCT2017`, one split's folder, or a fl
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='kermany2018')
 
 # %% ../../nbs/30_data.read.ipynb #c7c33258
-def class_level(parts # of each folder the names on the way to it
-               )->int:
+def class_level(parts)->int:
     "How many leading folders only wrap all the rest"
     k,wraps = 0,lambda k: all(len(o)>k+1 for o in parts) and len({o[k] for o in parts})==1
     while wraps(k) and parts[0][k].lower() not in split_words: k += 1
     return k
 
 # %% ../../nbs/30_data.read.ipynb #78ade049
-def split_class(parts # names on the way to a folder
-               )->tuple: # (split, class); the class is `None` where there is none, and 'a/b' where it is too deep
+def split_class(parts)->tuple:
     "Split and class by the names of a folder and of those above it"
     split = split_words.get(parts[0].lower()) if parts else None
     rest = parts[1:] if split else parts
     return split, rest[0] if len(rest)==1 else '/'.join(rest) or None
 
 # %% ../../nbs/30_data.read.ipynb #bbc9315f
-def check_tree(df, # `folder`, `name` and `label` of each image
-               root # folder of all of them
-              ):
+def check_tree(df, root):
     "Raise `DataError` if `df` is not from a tree of class folders"
     tables = sorted(Path(root).glob('*.csv'))
     hint = "expected CLASS/image or train/CLASS/image"
@@ -174,8 +153,7 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='folder')
 
 # %% ../../nbs/30_data.read.ipynb #8d2f3829
-def table_text(path # a CSV
-              )->str:
+def table_text(path)->str:
     "The text of the CSV `path`: UTF-8 or marked UTF-16, else Latin-1; raises `DataError` if it is no text"
     try: raw = Path(path).read_bytes()
     except FileNotFoundError:
@@ -191,8 +169,7 @@ def table_text(path # a CSV
         say(f"{path} is not UTF-8 and is read as Latin-1"); return raw.decode('latin-1')
 
 # %% ../../nbs/30_data.read.ipynb #21c90323
-def read_table(path # a CSV
-              )->tuple: # (frame of texts, frame as pandas guesses it)
+def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
     text = table_text(path).lstrip()
     sep = max(',;\t', key=text.split('\n',1)[0].count)
@@ -213,19 +190,13 @@ _path_cols    = ('path','file','filename','image','image_path','img','id_code')
 _patient_cols = ('patient','patient_id','patientid')
 
 # %% ../../nbs/30_data.read.ipynb #952c357c
-def first_of(cols, # columns there are
-             names # those that will do, in small letters
-            )->str:
+def first_of(cols, names)->str:
     "The first of `names` among `cols`, capitals ignored, or `None`"
     low = {c.lower():c for c in reversed(list(cols))}
     return next((low[n] for n in names if n in low), None)
 
 # %% ../../nbs/30_data.read.ipynb #d18cc3f9
-def column_roles(cols:list, # columns there are
-                 src:str, # whose, for a sentence
-                 label:list, # label columns that were asked for
-                 **asked # `path`, `patient`, `eye`, `split`: columns that were asked for, or `None`
-                )->dict: # part -> column, `None` where there is none
+def column_roles(cols:list, src:str, label:list, **asked)->dict:
     "Find out which column plays which part; raises `DataError` that names the option to choose by"
     usual = dict(path=_path_cols, patient=_patient_cols, eye=['eye'], split=['split'])
     r = {k:asked.get(k) or first_of(cols, v) for k,v in usual.items()}
@@ -249,15 +220,12 @@ eye_words = {**{o:'R' for o in ('od','r','right','re')},
              **{o:'L' for o in ('os','oi','l','left','le')}}
 
 # %% ../../nbs/30_data.read.ipynb #9aadc0da
-def is_missing(s # a column of texts
-              )->pd.Series: # a boolean for each
+def is_missing(s)->pd.Series:
     "Is nothing in the cell, or a word for nothing?"
     return s.isna() | s.str.strip().str.lower().isin(['','nan','na','n/a','null'])
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
-def check_filled(s, # a column of texts
-                 src # the CSV that it is of
-                ):
+def check_filled(s, src):
     "Raise `DataError` with the first rows if values are missing in the column"
     if (bad := is_missing(s)).any():
         rows = few(s.index[bad]+2)
@@ -265,17 +233,13 @@ def check_filled(s, # a column of texts
                         "fill in or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #29b78355
-def as_texts(s # a column of texts
-            )->pd.Series:
+def as_texts(s)->pd.Series:
     "Text without blanks round it, and whole numbers without `.0`"
     s = s.str.strip()
     return s.str.replace(r'\.0*$', '', regex=True) if s.str.fullmatch(r'-?\d+(\.0*)?').all() else s
 
 # %% ../../nbs/30_data.read.ipynb #0cc7e6ef
-def by_words(s, # a column of texts
-             words:dict, # word in small letters -> value
-             what:str # what they are words for
-            )->pd.Series: # missing where unknown, which is said
+def by_words(s, words:dict, what:str)->pd.Series:
     "Values of `s` by the dictionary `words`"
     out = s.str.strip().str.lower().map(words)
     tell_odd(out.isna() & ~is_missing(s),
@@ -283,19 +247,14 @@ def by_words(s, # a column of texts
     return out
 
 # %% ../../nbs/30_data.read.ipynb #cfe26333
-def find_image(folder, # where to look
-               name # with or without suffix
-              )->str: # its path, or `None`
+def find_image(folder, name)->str:
     "Find the image `name` in `folder`"
     p = os.path.normpath(os.path.join(folder, name))
     if os.path.isfile(p): return p
     return None if p.lower().endswith(suffixes) else next((p+o for o in suffixes if os.path.isfile(p+o)), None)
 
 # %% ../../nbs/30_data.read.ipynb #3d813db9
-def locate_images(names, # a column of texts
-                  src, # the CSV that it is of
-                  images=None # their folder; default: the CSV's, or `images` beside it
-                 )->pd.Series: # absolute paths
+def locate_images(names, src, images=None)->pd.Series:
     "Find the image files that a table names; raises `DataError` naming those that are missing"
     check_filled(names, src)
     here = os.path.dirname(src)
@@ -311,21 +270,14 @@ def locate_images(names, # a column of texts
     return found[best]
 
 # %% ../../nbs/30_data.read.ipynb #2822b6b7
-def label_columns(label, # a list, a column, or several with commas between
-                  cols # columns there are
-                 )->tuple: # (list of columns, whether they are of 0 and 1)
+def label_columns(label, cols)->tuple:
     "The label columns that `label` names"
     if not isinstance(label, str): return list(label), True
     if label in cols or ',' not in label: return [label], False
     return [o.strip() for o in label.split(',') if o.strip()], True
 
 # %% ../../nbs/30_data.read.ipynb #8d382343
-def whole_numbers(s, # a column of texts
-                  src, # the table that it is of
-                  top:int, # the highest number
-                  *,
-                  what:str # what is wanted, for a sentence
-                 )->pd.Series: # 0 to `top`, missing where empty
+def whole_numbers(s, src, top:int, *, what:str)->pd.Series:
     "Whole numbers of a column; raises `DataError` with other values and their rows"
     v = s.str.strip().str.replace(r'\.0*$', '', regex=True)
     odd = v[~is_missing(v) & ~v.isin([str(i) for i in range(top+1)])]
@@ -335,10 +287,7 @@ def whole_numbers(s, # a column of texts
     return pd.to_numeric(v.where(~is_missing(v))).astype('Int64')
 
 # %% ../../nbs/30_data.read.ipynb #a5af7650
-def zero_one(raw, # a table of texts
-             cols, # its columns of 0 and 1
-             src # what it is called
-            )->pd.DataFrame: # those columns as integers, missing where empty
+def zero_one(raw, cols, src)->pd.DataFrame:
     "Labels of 0 and 1; raises `DataError` with other values"
     res = {c:whole_numbers(raw[c], src, 1, what=f"the label column {c!r} is to hold 0 and 1")
            for c in cols}
@@ -346,10 +295,7 @@ def zero_one(raw, # a table of texts
     return pd.DataFrame(res, index=raw.index)
 
 # %% ../../nbs/30_data.read.ipynb #052cd36b
-def tell_labels(df, # the frame
-                names, # its columns of 0 and 1
-                src # whose, for a sentence
-               ):
+def tell_labels(df, names, src):
     "Say how many images have none of the labels, and which labels no image has"
     none = df[list(names)].fillna(0).sum(axis=1).eq(0) & df[list(names)].notna().all(axis=1)
     if none.any():
@@ -358,10 +304,7 @@ def tell_labels(df, # the frame
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #6f74a1a2
-def labeled_rows(raw, # a table of texts
-                 cols, # its label columns
-                 src # what it is called
-                )->pd.DataFrame: # rows of `raw`
+def labeled_rows(raw, cols, src)->pd.DataFrame:
     "Rows that have a label in one of `cols`; says how many do not, raises `DataError` if none has"
     what = ' or '.join(repr(o) for o in cols)
     bad = raw[list(cols)].apply(is_missing).all(axis=1)
@@ -370,10 +313,7 @@ def labeled_rows(raw, # a table of texts
     return raw[~bad]
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
-def one_row_a_file(df, # the frame
-                   src, # the table that it is of
-                   labels=('label',) # its label columns
-                  )->pd.DataFrame:
+def one_row_a_file(df, src, labels=('label',))->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict each other"
     df = df[~(twice := df.duplicated(['path',*labels,'patient']))]
     if twice.any(): say(f"{src}: {twice.sum()} of {len(twice)} rows repeat others and are left out")
@@ -419,15 +359,12 @@ def read_csv(path, # CSV with a column of image files and one of labels
     return df
 
 # %% ../../nbs/30_data.read.ipynb #c07b40dc
-def as_keys(names # file names, with or without suffix
-           )->pd.Series:
+def as_keys(names)->pd.Series:
     "Names in small letters without suffix"
     return names.str.strip().str.replace(r'\.[A-Za-z]+$', '', regex=True).str.lower()
 
 # %% ../../nbs/30_data.read.ipynb #b854fa6d
-def part_of(folder, # where an image lies
-            root # folder of the set
-           )->str: # 'train', 'valid', 'test' or `None`
+def part_of(folder, root)->str:
     "The split that the deepest folder below `root` tells by its name, as `Training Images` does"
     parts = Path(folder).relative_to(root).parts
     said = [re.match(r'(?i)(?:[a-z]\. ?)?(train|val|eval|test)', o.strip()) for o in parts]
@@ -435,10 +372,7 @@ def part_of(folder, # where an image lies
     return next((kinds[o[1].lower()] for o in reversed(said) if o), None)
 
 # %% ../../nbs/30_data.read.ipynb #3b28a770
-def keyed_images(root, # folder of the set
-                 prefer='', # of a key that stands there more than once, the image in such a folder is taken
-                 by=() # columns within which a key stands once: ['split'], or none
-                )->pd.DataFrame: # `path`, `key`, `split` and `name`
+def keyed_images(root, prefer='', by=())->pd.DataFrame:
     "The images under `root`, each key once"
     df = walk_images(root)
     rank = ~df.folder.str.contains(prefer, case=False, regex=True)
@@ -451,30 +385,19 @@ def keyed_images(root, # folder of the set
     return df[~again].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #a5e026cb
-def not_it(root, # where it was looked for
-           what:str, # the set
-           want:str # what was expected
-          )->DataError:
+def not_it(root, what:str, want:str)->DataError:
     "The error that `root` does not hold the set"
     return DataError(f"{root} is not {what}: expected {want}{_packed(root)}")
 
 # %% ../../nbs/30_data.read.ipynb #d72682ed
-def has_columns(path, # a table
-                cols # columns, capitals ignored
-               )->bool:
+def has_columns(path, cols)->bool:
     "Whether the first line of the table names all of `cols`"
     with open(path, 'rb') as f: first = f.readline().decode('utf-8-sig', 'replace').lower()
     return all(re.search(rf'(^|[,;\t"]) *{re.escape(o.lower())} *($|[,;\t"\r\n])', first)
                for o in cols)
 
 # %% ../../nbs/30_data.read.ipynb #5917e900
-def find_table(root, # folder of the set
-               pattern:str, # of the table's name
-               cols, # columns that it must have
-               *,
-               what:str, # the set, for a sentence
-               want:str # what is expected, likewise
-              )->tuple: # (its path, the table as texts with its columns called as in `cols`)
+def find_table(root, pattern:str, cols, *, what:str, want:str)->tuple:
     "Find the table of a set; raises `DataError` where it is not there, or is another one"
     found = find_files(root, pattern)
     if not found: raise not_it(root, what, want)
@@ -488,12 +411,7 @@ def find_table(root, # folder of the set
     return path, raw
 
 # %% ../../nbs/30_data.read.ipynb #8769cd94
-def match_images(rows, # rows of a table, with the columns `on`
-                 images, # from `keyed_images`
-                 src, # the table, for a sentence
-                 *,
-                 on=('key',) # columns that bring the two together
-                )->pd.DataFrame: # `rows` beside their images
+def match_images(rows, images, src, *, on=('key',))->pd.DataFrame:
     "Bring rows and images together; says what has no partner, raises `DataError` where rows contradict each other"
     on,twice = list(on),rows.duplicated()
     if twice.any(): say(f"{src}: {twice.sum()} of {len(twice)} rows repeat others and are left out")
@@ -517,17 +435,12 @@ def match_images(rows, # rows of a table, with the columns `on`
     return df[~lost].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #468d23ab
-def as_grades(s, # a column of texts
-              src, # the table that it is of
-              top:int=4 # the highest grade
-             )->pd.Series: # integers, missing where empty
+def as_grades(s, src, top:int=4)->pd.Series:
     "Grades 0 to `top`; raises `DataError` with other values"
     return whole_numbers(s, src, top, what=f"{s.name!r} is to hold the grades 0 to {top}")
 
 # %% ../../nbs/30_data.read.ipynb #79e3ffca
-def as_ages(s, # a column of texts
-            least:float=2 # below that it is no age
-           )->pd.Series: # years, missing where they are no number from `least` to 120
+def as_ages(s, least:float=2)->pd.Series:
     "Ages in years; says which values are none"
     v = pd.to_numeric(s.astype(str).str.strip().str.replace(',', '.'), errors='coerce').astype(float)
     bad = ~v.between(least, 120) & ~is_missing(s.astype(str))

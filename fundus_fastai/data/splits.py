@@ -46,9 +46,8 @@ def check_split(df # frame with `patient` and `split`
 def _is_number(s): return pd.api.types.is_numeric_dtype(s) and s.nunique()>10
 
 # %% ../../nbs/35_data.splits.ipynb #8c53318e
-def patient_strata(df, # frame
-                   by:str='label' # column to balance
-                  )->pd.Series: # indexed by patient, sorted
+def patient_strata(df, by:str='label')->pd.Series:
+    # frame; column to balance; indexed by patient, sorted
     "Each patient's rarest `by`, or for numbers the bin, one of five, of the patient's mean"
     if _is_number(df[by]):
         mean = df.groupby('patient')[by].mean()
@@ -164,10 +163,9 @@ def relative_paths(df, # frame
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))
 
 # %% ../../nbs/35_data.splits.ipynb #ac3acf16
-def split_hash(df, # frame with `split`
-               root=None, # folder that paths are relative to; default `df.attrs['root']`
-               labels=() # columns to include, so that other labels give another digest
-              )->str: # hexadecimal
+def split_hash(df, root=None, labels=())->str:
+    # frame with `split`; folder that paths are relative to; default `df.attrs['root']`; columns to
+    # include, so that other labels give another digest; hexadecimal
     "Digest of who is where: SHA-256 over the sorted rows of path, patient and split"
     cols = zip(relative_paths(df, root), *(df[o].astype(str) for o in ('patient','split',*labels)))
     rows = sorted('\t'.join(o) for o in cols)

@@ -36,8 +36,7 @@ def _column(df, col, label, missing=('',)):
     return _keep(df, ok, col), s[ok].reset_index(drop=True).astype(str).str.strip()
 
 # %% ../../nbs/37_data.targets.ipynb #f396851a
-def label_list(label # a list, text with commas, or `None`
-              )->list:
+def label_list(label)->list:
     "The labels that were asked for"
     return [o.strip() for o in label.split(',')] if isinstance(label, str) else list(label or [])
 
@@ -53,9 +52,7 @@ def _label_columns(df, label, least=1):
     return names
 
 # %% ../../nbs/37_data.targets.ipynb #73c7c7fb
-def check_binary(df, # the frame
-                  names # columns of 0 and 1; missing values are passed over
-                 ):
+def check_binary(df, names):
     "Raise `DataError` that names the column and its values where one holds anything but 0 and 1"
     for c in names:
         odd = sorted(set(map(str, df[c].dropna()[~df[c].dropna().isin([0,1])])))
@@ -64,17 +61,15 @@ def check_binary(df, # the frame
                             f"and holds {', '.join(odd[:5])} as well")
 
 # %% ../../nbs/37_data.targets.ipynb #c23183c3
-def class_target(df, # the frame, with `label`
-                 label=None # another column (of a CSV it was chosen when the data was read)
-             )->pd.DataFrame:
+def class_target(df, label=None)->pd.DataFrame:
+    # the frame, with `label`; another column (of a CSV it was chosen when the data was read)
     "The class in the column `label`"
     df,s = _column(df, 'label', label)
     return _ready(df, s, label or df.attrs.get('label', 'label'))
 
 # %% ../../nbs/37_data.targets.ipynb #7e8a1f81
-def normal_target(df, # the frame
-                  label=None # a class column that goes first
-                 )->pd.DataFrame:
+def normal_target(df, label=None)->pd.DataFrame:
+    # the frame; a class column that goes first
     "`normal` or `abnormal`, from the 0/1 column `normal` or a class of that name; two classes of other names stay"
     if 'normal' in df and not label:
         check_binary(df, ['normal'])
@@ -89,10 +84,9 @@ def normal_target(df, # the frame
                     "choose a column with `label=COL`")
 
 # %% ../../nbs/37_data.targets.ipynb #fe9051a0
-def single_target(df, # the frame, with 0/1 label columns or with `label`
-                 label=None, # the labels to tell apart: a list, or text with commas (default: the `most` frequent)
-                 most:int=4 # how many labels, where they are not named
-                )->pd.DataFrame:
+def single_target(df, label=None, most:int=4)->pd.DataFrame:
+    # the frame, with 0/1 label columns or with `label`; the labels to tell apart: a list, or text
+    # with commas (default: the `most` frequent); how many labels, where they are not named
     "Images with exactly one label, among the `most` frequent of such; a class column is taken as it is"
     if not df.attrs.get('labels'): return class_target(df, label)
     names = _label_columns(df, None, 2)
@@ -155,23 +149,20 @@ def _words(df, col, words, label):
     return _ready(df, s if odd.any() else new, col)
 
 # %% ../../nbs/37_data.targets.ipynb #0c9a92f2
-def sex_target(df, # the frame, with `sex`
-        label=None # another column (of a CSV it was chosen when the data was read)
-       )->pd.DataFrame:
+def sex_target(df, label=None)->pd.DataFrame:
+    # the frame, with `sex`; another column (of a CSV it was chosen when the data was read)
     "`female` or `male`"
     return _words(df, 'sex', sex_words, label)
 
 # %% ../../nbs/37_data.targets.ipynb #54fa7db4
-def side_target(df, # the frame, with `eye`
-         label=None # another column, likewise
-        )->pd.DataFrame:
+def side_target(df, label=None)->pd.DataFrame:
+    # the frame, with `eye`; another column, likewise
     "`left` or `right`"
     return _words(df, 'eye', _sides, label)
 
 # %% ../../nbs/37_data.targets.ipynb #971b41ad
-def age_target(df, # the frame, with `age`
-          label=None # another column (of a CSV it was chosen when the data was read)
-         )->pd.DataFrame:
+def age_target(df, label=None)->pd.DataFrame:
+    # the frame, with `age`; another column (of a CSV it was chosen when the data was read)
     "The age in years as a number; raises `DataError` for text, and for what no person's age can be"
     df,raw = _column(df, 'age', label)
     y = pd.to_numeric(raw, errors='coerce')
@@ -182,9 +173,8 @@ def age_target(df, # the frame, with `age`
     return _ready(df, y.astype(float), 'age')
 
 # %% ../../nbs/37_data.targets.ipynb #e872faf2
-def sex_age_target(df, # the frame, with `sex` and `age`
-                   label=None # another column for the sex
-                  )->pd.DataFrame:
+def sex_age_target(df, label=None)->pd.DataFrame:
+    # the frame, with `sex` and `age`; another column for the sex
     "Sex in `label` and age as a number in `age`; images that lack one of the two are left out"
     df = sex_target(df, label)
     df = age_target(df.assign(sex=df.label).drop(columns='label'))
@@ -211,9 +201,8 @@ def grade_target(df, # the frame, with `grade` or `label`
     return _ready(df, s, 'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #5555c487
-def grade_number_target(df, # the frame, with `grade`
-              label=None # another column, likewise
-             )->pd.DataFrame:
+def grade_number_target(df, label=None)->pd.DataFrame:
+    # the frame, with `grade`; another column, likewise
     "The grade as a number"
     df = grade_target(df, label)
     return _ready(df, df.label.map({k:float(i) for i,k in enumerate(grade_steps(df.label))}),

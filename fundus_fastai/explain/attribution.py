@@ -37,9 +37,7 @@ class EvidenceMap(ClassMaps):
 
 # %% ../../nbs/54_explain.attribution.ipynb #faa1fcac
 @contextmanager
-def frozen_net(net, # any state
-               device=None # to work on (default: where `net` is)
-              ): # gives the device
+def frozen_net(net, device=None):
     "Hold `net` still, with gradients for what asks for them, but not for its weights"
     params = [p for p in net.parameters() if p.requires_grad]
     try:
@@ -69,18 +67,13 @@ class Question:
         return torch.stack(grads, 1).detach(),s.detach()
 
 # %% ../../nbs/54_explain.attribution.ipynb #be400aed
-def input_gradient(q, # a `Question`
-                   x # images [N,C,H,W]
-                  )->tuple: # as of all methods: map [N,K,H,W] of wanted classes, and all scores
+def input_gradient(q, x)->tuple:
     "The input times its gradient, summed over the channels"
     g,s = q.gradients(x)
     return (g*x[:,None].to(q.dev)).sum(2),s
 
 # %% ../../nbs/54_explain.attribution.ipynb #23a12a9f
-def norm_of(model, # a net or a learner
-            channels:int, # of its pictures
-            norm=None # (mean,std), where they are known
-           )->tuple: # mean and spread [channels]
+def norm_of(model, channels:int, norm=None)->tuple:
     "What pictures were normalized with: as known, by the learner, or ImageNet's; raises `DataError`"
     fs = getattr(getattr(model, 'dls', None), 'after_batch', None)
     own = next(((f.mean,f.std) for f in getattr(fs, 'fs', []) if isinstance(f, Normalize)), None)
@@ -91,9 +84,7 @@ def norm_of(model, # a net or a learner
         raise DataError(f"norm is (mean,std), with one number for each of {channels} channels, not {norm!r}") from None
 
 # %% ../../nbs/54_explain.attribution.ipynb #df655d0a
-def hue_gradient(q, # a `Question`, which knows the normalization
-                 x # images [N,C,H,W]
-                )->tuple: # map and scores
+def hue_gradient(q, x)->tuple:
     "Derivative by one factor for all channels of a pixel, in the photograph's own intensities"
     g,s = q.gradients(x)
     mean,std = q.norm
@@ -124,20 +115,11 @@ def _dice(seed):
     finally: np.random.set_state(was)
 
 # %% ../../nbs/54_explain.attribution.ipynb #c512496b
-def integrated_gradients(q, # a `Question`
-                         x, # images [N,C,H,W]
-                         steps:int=32, # on the way
-                         bs:int=16 # of them at once
-                        )->tuple: # map and scores
+def integrated_gradients(q, x, steps:int=32, bs:int=16)->tuple:
     "Gradients averaged on the way from zero, the normalized mean, to the image, times the way"
     return _by_captum('IntegratedGradients', q, x, n_steps=steps, internal_batch_size=bs)
 
-def gradient_shap(q, # a `Question`
-                  x, # images [N,C,H,W]
-                  samples:int=16, # places
-                  sigma:float=.1, # of the noise
-                  seed:int=0 # of the dice
-                 )->tuple: # map and scores
+def gradient_shap(q, x, samples:int=16, sigma:float=.1, seed:int=0)->tuple:
     "Gradients at random places on ways from zero, with noise (Lundberg and Lee 2017)"
     zero = torch.zeros_like(x[:1]).to(q.dev)
     return _by_captum('GradientShap', q, x, seed, baselines=zero, n_samples=samples, stdevs=sigma)
@@ -167,9 +149,7 @@ class Look:
         if isinstance(m, _surely): self.sure.append(tuple(o.shape[1:]))
         self.rows.append((name, m, o))
 
-def look_at(q, # a `Question`
-            x # images [N,C,H,W], the first is looked at
-           )->Look:
+def look_at(q, x)->Look:
     "Run the net once and note all outputs"
     def tokens(m):
         if hasattr(m, 'num_prefix_tokens'): return int(m.num_prefix_tokens)
@@ -191,16 +171,14 @@ def look_at(q, # a `Question`
 
 # %% ../../nbs/54_explain.attribution.ipynb #224d6800
 @patch
-def on_grid(self:Look, o # tokens [N,T,C]
-           ): # map [N,C,h,w], or `None`
+def on_grid(self:Look, o):
     "Lay tokens out on the grid of a sure map"
     (t,c),before = o.shape[1:],(0,self.before or 0)
     grid = next(((h,w) for k,h,w in self.sure[::-1] if k==c and t-h*w in before), None)
     return grid and o[:,-grid[0]*grid[1]:].transpose(1,2).unflatten(2, grid)
 
 @patch
-def channels_first(self:Look, o # [N,C,h,w] or [N,h,w,C]
-                  ): # [N,C,h,w], or `None`
+def channels_first(self:Look, o):
     "Find the channels among four dimensions"
     a,b,c = o.shape[1:]
     free = self.before is None # a net of tokens has attention, whose shapes look like maps
@@ -210,8 +188,7 @@ def channels_first(self:Look, o # [N,C,h,w] or [N,h,w,C]
 
 # %% ../../nbs/54_explain.attribution.ipynb #390245c8
 @patch
-def as_map(self:Look, o # output of a module
-          ): # map [N,C,h,w] of more than one pixel, or `None`
+def as_map(self:Look, o):
     "Read an output as a map"
     if not isinstance(o, torch.Tensor) or o.ndim not in (3,4): return None
     m = self.on_grid(o) if o.ndim==3 else self.channels_first(o)
@@ -219,10 +196,7 @@ def as_map(self:Look, o # output of a module
 
 # %% ../../nbs/54_explain.attribution.ipynb #4f80711f
 @patch
-def asks(self:Look, s, # sum of the scores
-         m, # a module
-         o # its output
-        )->bool:
+def asks(self:Look, s, m, o)->bool:
     "Do the scores depend on the map in this output?"
     if o.ndim==3 and isinstance(m, (nn.Linear,nn.Identity,nn.Dropout)): return False # in an attention
     if not (s.requires_grad and o.requires_grad): return True # nothing to be told
@@ -247,9 +221,8 @@ def last(self:Look)->str:
     return self.rows[i][0]
 
 # %% ../../nbs/54_explain.attribution.ipynb #0b4aa7d6
-def last_map(net:nn.Module, # any state
-             x # images [N,C,H,W], normalized as the net sees them
-            )->str:
+def last_map(net:nn.Module, x)->str:
+    # any state; images [N,C,H,W], normalized as the net sees them
     "Name of the last module that puts out a map which the answer depends on; raises `ModelError`"
     with frozen_net(net) as dev: return look_at(Question(net, dev), as_images(x)).last()
 
@@ -289,12 +262,7 @@ def _layer_maps(q, x, layer, look):
     return a.detach(),[g.detach() for g in gs],s.detach()
 
 # %% ../../nbs/54_explain.attribution.ipynb #e994ed28
-def grad_cam(q, # a `Question`
-             x, # images [N,C,H,W]
-             layer:str=None, # where to look (default: as `last_map` says)
-             relu:bool=True, # cut off what speaks against
-             bs:int=32 # images a batch
-            )->tuple: # map and scores
+def grad_cam(q, x, layer:str=None, relu:bool=True, bs:int=32)->tuple:
     "The channels of a layer, weighted by their mean gradients; raises `EyeError`, `ModelError`"
     if layer is not None: one_of(layer, [n for n,_ in q.net.named_modules() if n], 'layer')
     look,maps,scores = look_at(q, x),[],[]
@@ -309,12 +277,9 @@ def grad_cam(q, # a `Question`
     return m,torch.cat(scores)
 
 # %% ../../nbs/54_explain.attribution.ipynb #1efdd805
-def random_masks(n:int, # how many
-                 size:tuple, # (H,W)
-                 cells:int=7, # of the coarse grid, a side
-                 share:float=.5, # of the cells that stay visible, 0-1
-                 seed:int=0 # the same masks each time
-                )->torch.Tensor: # [n,1,H,W], 0 (covered) to 1
+def random_masks(n:int, size:tuple, cells:int=7, share:float=.5, seed:int=0)->torch.Tensor:
+    # how many; (H,W); of the coarse grid, a side; of the cells that stay visible, 0-1; the same
+    # masks each time; [n,1,H,W], 0 (covered) to 1
     "Draw smooth random masks (Petsiuk et al. 2018, section 3.2)"
     rng = np.random.default_rng(seed)
     step = [-(-o//cells) for o in size]
@@ -324,14 +289,7 @@ def random_masks(n:int, # how many
     return torch.stack([b[:,i:i+size[0],j:j+size[1]] for b,(i,j) in zip(big, at)])
 
 # %% ../../nbs/54_explain.attribution.ipynb #7376340b
-def rise(q, # a `Question`
-         x, # images [N,C,H,W]
-         masks:int=500, # how many
-         cells:int=7, # as for `random_masks`
-         share:float=.5, # likewise
-         bs:int=64, # masks a batch
-         seed:int=0 # of the masks
-        )->tuple: # map and scores
+def rise(q, x, masks:int=500, cells:int=7, share:float=.5, bs:int=64, seed:int=0)->tuple:
     "Masks weighted by how far the score is above its mean when they are laid over the image"
     m,out = random_masks(masks, x.shape[2:], cells, share, seed),[]
     with torch.no_grad():

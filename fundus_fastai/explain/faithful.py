@@ -23,9 +23,8 @@ from .occlusion import (as_images, class_indices, class_names, eval_mode, mapped
 from ..score.estimate import Estimate, no_estimate, patient_bootstrap
 
 # %% ../../nbs/55_explain.faithful.ipynb #6944cd2d
-def uniform_map(image, # picture, any form that `to_gray` takes
-                seed:int=0 # of the noise
-               )->np.ndarray: # float32 [H,W]
+def uniform_map(image, seed:int=0)->np.ndarray:
+    # picture, any form that `to_gray` takes; of the noise; float32 [H,W]
     "Noise: no place is better than another"
     return np.random.default_rng(seed).random(to_gray(image).shape).astype(np.float32)
 
@@ -55,10 +54,9 @@ def _pair_of(map, mask):
     if not np.isfinite(m).all(): raise DataError("the map holds NaN or infinite values")
     return m,t
 
-def pointing_game(map, # [H,W] signed evidence
-                  mask, # bool [H,W], the truth
-                  tolerance:int=0 # pixels by which the point may miss
-                 )->float: # 0-1: is the highest point inside; NaN without lesion or evidence
+def pointing_game(map, mask, tolerance:int=0)->float:
+    # [H,W] signed evidence; bool [H,W], the truth; pixels by which the point may miss; 0-1: is the
+    # highest point inside; NaN without lesion or evidence
     "Tell whether the highest point of `map` lies inside `mask`; raises `DataError`"
     m,t = _pair_of(map, mask)
     if not t.any() or m.max()<=0: return np.nan
@@ -73,11 +71,10 @@ def mask_average_precision(map, # [H,W] signed evidence
     m,t = _pair_of(map, mask)
     return np.nan if t.all() or not t.any() else float(average_precision_score(t.ravel(), m.ravel()))
 
-def overlap(map, # [H,W] signed evidence
-            mask, # bool [H,W], the truth
-            tolerance:int=0, # pixels by which the point may miss
-            within=None # bool [H,W], the part that counts, as the field of a photograph (default: all)
-           )->dict: # pointing, share, precision, and area (chance), each 0-1 or NaN
+def overlap(map, mask, tolerance:int=0, within=None)->dict:
+    # [H,W] signed evidence; bool [H,W], the truth; pixels by which the point may miss; bool [H,W],
+    # the part that counts, as the field of a photograph (default: all); pointing, share, precision,
+    # and area (chance), each 0-1 or NaN
     "Compare a map with the truth in three ways; raises `DataError`"
     m,t = _pair_of(map, mask)
     f = np.ones(t.shape, bool) if within is None else _pair_of(m, within)[1]
@@ -87,9 +84,7 @@ def overlap(map, # [H,W] signed evidence
                 precision=mask_average_precision(m, t), area=float(t.mean()))
 
 # %% ../../nbs/55_explain.faithful.ipynb #cdd328fa
-def pixel_order(map, # [H,W] signed evidence
-                seed:int # of the dice
-               )->np.ndarray: # of pixel numbers
+def pixel_order(map, seed:int)->np.ndarray:
     "Pixels from the highest to the lowest value; ties by dice"
     m = np.asarray(map, np.float32).ravel()
     return np.lexsort((np.random.default_rng(seed).random(m.size), -m))
@@ -207,12 +202,9 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
     return df
 
 # %% ../../nbs/55_explain.faithful.ipynb #2ed19d39
-def mean_by_patient(values, # one an image [N], NaN where undefined
-                    patient, # [N]
-                    *, n_boot:int=1000, # resamples
-                    seed:int=0, # same seed, same resamples
-                    least:int=5 # patients: with fewer there is no interval
-                   )->Estimate:
+def mean_by_patient(values, patient, *, n_boot:int=1000, seed:int=0, least:int=5)->Estimate:
+    # one an image [N], NaN where undefined; [N]; resamples; same seed, same resamples; patients:
+    # with fewer there is no interval
     "Mean with an interval from resampled patients; undefined values are left out"
     v,who = np.asarray(values, float),np.asarray(patient)
     ok = np.isfinite(v)

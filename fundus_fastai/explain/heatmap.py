@@ -147,12 +147,10 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
     return axs
 
 # %% ../../nbs/51_explain.heatmap.ipynb #b32363be
-def blend(image, # picture, any form that `to_gray` takes
-          map, # [H,W] signed evidence, at any size
-          *, scale:float=None, # evidence at full color (default: `map_scale`)
-          alpha:float=.7, # opacity at full color, 0-1
-          mask=None # truth to outline, bool [H,W] at any size
-         )->np.ndarray: # uint8 [H,W,3], as large as `image`
+def blend(image, map, *, scale:float=None, alpha:float=.7, mask=None)->np.ndarray:
+    # picture, any form that `to_gray` takes; [H,W] signed evidence, at any size; evidence at full
+    # color (default: `map_scale`); opacity at full color, 0-1; truth to outline, bool [H,W] at any
+    # size; uint8 [H,W,3], as large as `image`
     "Compute `overlay` as an array of bytes; raises `DataError`"
     g,s = to_gray(image),scale or map_scale(map)
     c = signed_cmap(alpha)(Normalize(-s,s)(resize_map(map, g.shape)))
@@ -164,12 +162,9 @@ def blend(image, # picture, any form that `to_gray` takes
 
 # %% ../../nbs/51_explain.heatmap.ipynb #bf838591
 @delegates(blend)
-def save_overlay(path, # PNG file to write
-                 image, # picture, any form that `to_gray` takes
-                 map, # [H,W] signed evidence, at any size
-                 *, scale:float=None, # evidence at full color (default: `map_scale`)
-                 **kwargs
-                )->Path:
+def save_overlay(path, image, map, *, scale:float=None, **kwargs)->Path:
+    # PNG file to write; picture, any form that `to_gray` takes; [H,W] signed evidence, at any size;
+    # evidence at full color (default: `map_scale`)
     "Write `blend` as a PNG of the picture's size, whole or not at all; raises `DataError`"
     scale = scale or map_scale(map)
     im,info = Image.fromarray(blend(image, map, scale=scale, **kwargs)),PngInfo()

@@ -71,13 +71,11 @@ def truth_mask(learn:Learner, # a net
     return opener.place(t.mask, t.image) if opener else t.mask
 
 # %% ../../nbs/56_explain.maps.ipynb #aae4310e
-def map_figure(im, # uint8 [H,W] or [H,W,3]: the picture as the net sees it
-               m, # [H,W] evidence for the class
-               title:str, # says class and answer
-               *, truth=None, # bool [H,W], where the lesion is
-               what:str='evidence for the true class', # title of the map
-               unit:str='logit' # of the evidence, for the color bar
-              ):
+def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true class',
+               unit:str='logit'):
+    # uint8 [H,W] or [H,W,3]: the picture as the net sees it; [H,W] evidence for the class; says
+    # class and answer; bool [H,W], where the lesion is; title of the map; of the evidence, for the
+    # color bar
     "Picture and overlay, one above the other where the picture is wide"
     h,w = im.shape[:2]
     rows,cols = (2,1) if w>1.3*h else (1,2)
@@ -91,13 +89,8 @@ def map_figure(im, # uint8 [H,W] or [H,W,3]: the picture as the net sees it
     return fig
 
 # %% ../../nbs/56_explain.maps.ipynb #8004bb93
-def plot_most_confident(learn:Learner, # a trained net
-                        preds:pd.DataFrame, # predictions, paths below `root`
-                        root, # the data's folder
-                        *, n:int=2, # images of each kind and class
-                        source:str='', # of the data: phantoms are marked
-                        **kwargs # further arguments of `Learner.occlude`: window, stride, fill, ...
-                       )->np.ndarray: # matplotlib axes [classes,2n]
+def plot_most_confident(learn:Learner, preds:pd.DataFrame, root, *, n:int=2, source:str='',
+                        **kwargs)->np.ndarray:
     "Draw maps of the surest right answers and of the worst wrong ones, class by class"
     df = kind_of(preds).reads(preds)
     t = pd.concat([pick(df, by, 0).groupby('group').head(n) for by in ('confident','wrong')])
@@ -120,13 +113,8 @@ def plot_most_confident(learn:Learner, # a trained net
 # %% ../../nbs/56_explain.maps.ipynb #246b5243
 class EyeInterpretation(ClassificationInterpretation):
     "fastai's interpretation of a classifier, with occlusion maps beside `plot_top_losses`"
-    def plot_occlusion(self,
-                       k:int=6, # images
-                       largest:bool=True, # of the highest loss (else the lowest)
-                       *, target:str='predicted', # class 'predicted', 'actual', or one by name
-                       cols:int=3, # pictures a row
-                       **kwargs # further arguments of `Learner.occlude`: window, stride, fill, ...
-                      ): # matplotlib axes
+    def plot_occlusion(self, k:int=6, largest:bool=True, *, target:str='predicted', cols:int=3,
+                       **kwargs):
         "Draw maps of the images with the highest loss; raises `EyeError`"
         losses,idx = self.top_losses(k, largest)
         items,at = self.dl.dataset.items,[int(i) for i in idx]
@@ -157,9 +145,8 @@ def _map_row(r, learn, path, m, inside=None):
 # %% ../../nbs/56_explain.maps.ipynb #a332f761
 def _percent(x): return f'{x:.1%}' if x<.1 else f'{x:.0%}'
 
-def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
-             om # the `OcclusionMap`
-            )->str:
+def map_text(rows:pd.DataFrame, om)->str:
+    # image, true, answer, p, share, area, lift; the `OcclusionMap`
     "What the maps show, in words and one number"
     t = rows.dropna(subset='share')
     text = (f"Occlusion sensitivity (Zeiler and Fergus 2014): a window of {om.window[0]} pixels, moved by "
@@ -178,13 +165,10 @@ def map_text(rows:pd.DataFrame, # image, true, answer, p, share, area, lift
                    f"it on average. It covers {area} of the {whole}, which is what chance would give.")
 
 # %% ../../nbs/56_explain.maps.ipynb #3383af43
-def map_section(learn:Learner, # a trained net
-                preds, # predictions with paths below `root`
-                root, # the data's folder
-                *, n:int=8, # how many images
-                window:int=None, # in pixels of the input (default: `map_window`)
-                stride:int=None # likewise
-               )->tuple: # (title, content, figures) for the report, and the table
+def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:int=None)->tuple:
+    # a trained net; predictions with paths below `root`; the data's folder; how many images; in
+    # pixels of the input (default: `map_window`); likewise; (title, content, figures) for the
+    # report, and the table
     "Occlusion maps of picked images, with the share of positive evidence inside the truth"
     pick = pick_images(preds, n)
     paths = [str(Path(root)/p) for p in pick.path]

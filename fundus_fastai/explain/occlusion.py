@@ -60,10 +60,7 @@ def _copies(x, y, boxes, window, device):
     return torch.where(inside, y[n], x[n])
 
 # %% ../../nbs/53_explain.occlusion.ipynb #7e727cf0
-def scores_of(net, # an `nn.Module`
-              x, # images [N,C,H,W], or `Windowed` copies
-              output # 'logit', 'prob', or a function of the scores
-             )->torch.Tensor: # float32 [N,K]
+def scores_of(net, x, output)->torch.Tensor:
     "Ask `net` about `x`; raises `ModelError` for an answer of another form, or NaN"
     y = dense(net(x))
     if not isinstance(y, torch.Tensor):
@@ -79,9 +76,7 @@ def scores_of(net, # an `nn.Module`
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5e3cca27
 @contextmanager
-def _precision(kind, # type of device, 'cpu' or 'cuda'
-               half # float16 instead of float32
-              ):
+def _precision(kind, half):
     "Hold off TF32, gradients, and autocast but to float16; raises `ModelError` for that on a CPU"
     if half and kind!='cuda': raise ModelError(f"float16 maps need a GPU, this is a {kind}: leave half out")
     flags = torch.backends.cudnn.conv,torch.backends.cuda.matmul
@@ -94,10 +89,7 @@ def _precision(kind, # type of device, 'cpu' or 'cuda'
 
 # %% ../../nbs/53_explain.occlusion.ipynb #9ca5772a
 @contextmanager
-def eval_mode(net:nn.Module, # any state
-               device=None, # to work on (default: where `net` is)
-               half:bool=False # in float16, on a GPU
-              )->torch.device:
+def eval_mode(net:nn.Module, device=None, half:bool=False)->torch.device:
     "Put `net` in eval mode and full precision, and all as it was afterwards; raises `ModelError`"
     modes = [(m,m.training) for m in net.modules()]
     home = next((p.device for p in [*net.parameters(), *net.buffers()]), None)
@@ -111,10 +103,9 @@ def eval_mode(net:nn.Module, # any state
         if home and home!=device: net.to(home)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #84065621
-def in_batches(f, # called as `f(first,last)`, returns a tensor [last-first,...]
-               sizes, # of the batches, to begin with
-               show:bool=True # a progress bar on a terminal
-              )->torch.Tensor: # [sum(sizes),...]
+def in_batches(f, sizes, show:bool=True)->torch.Tensor:
+    # called as `f(first,last)`, returns a tensor [last-first,...]; of the batches, to begin with; a
+    # progress bar on a terminal; [sum(sizes),...]
     "Call `f` on all items in batches, halved when out of memory; raises `ModelError` if none fits"
     outs,todo,i,most = [],list(map(int, sizes))[::-1],0,None
     with progress(total=sum(todo), what='occluding') if show else tqdm(disable=True) as bar:
@@ -134,15 +125,13 @@ def in_batches(f, # called as `f(first,last)`, returns a tensor [last-first,...]
 class ClassMaps:
     "What maps of all methods can do: `map` [N,K,H,W], `baseline` [N,K], `classes` (K names)"
     def __len__(self): return len(self.baseline)
-    def of(self, classes # a name for each image, or one for all
-          )->torch.Tensor: # [N,H,W]
+    def of(self, classes)->torch.Tensor:
         "Of each image the map of one class; raises `EyeError`"
         names = [classes]*len(self) if isinstance(classes, str) else classes
         at = [self.classes.index(one_of(c, self.classes, 'class')) for c in names]
         return torch.stack([m[i] for m,i in zip(self.map, at)])
 
-def join_maps(maps # of batches of images, by one method
-             )->ClassMaps:
+def join_maps(maps)->ClassMaps:
     "One result of several batches'"
     keys = [f.name for f in fields(maps[0]) if isinstance(getattr(maps[0], f.name), torch.Tensor)]
     return replace(maps[0], **{k:torch.cat([getattr(m, k) for m in maps]) for k in keys})
@@ -173,8 +162,7 @@ class OcclusionMap(ClassMaps):
                 f"{x(self.window)} at stride {x(self.stride)}, fill {self.fill!r}, {self.output})")
 
 # %% ../../nbs/53_explain.occlusion.ipynb #0b413fa7
-def as_images(x # [N,C,H,W] or [C,H,W]
-             )->torch.Tensor: # float32 [N,C,H,W]
+def as_images(x)->torch.Tensor:
     "Read `x` as a batch of images; raises `DataError`"
     x = torch.as_tensor(x).detach().as_subclass(torch.Tensor).float()
     if x.ndim==3: x = x[None]
@@ -191,9 +179,7 @@ def _target(t, names):
     return int(t)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #89aea85f
-def class_indices(target, # class, by number or name, or a list of them; `None` for all
-                  classes # their names
-                 )->list:
+def class_indices(target, classes)->list:
     "Find classes by name or number; raises `EyeError`"
     if target is None: return list(range(len(classes)))
     names = [str(o) for o in classes]
@@ -201,8 +187,7 @@ def class_indices(target, # class, by number or name, or a list of them; `None` 
     return [_target(t, names) for t in ([target] if one else target)]
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5242699d
-def net_and_names(model # an `nn.Module`, or a fastai `Learner`
-                 )->tuple: # the net, and the names of its outputs or `None`
+def net_and_names(model)->tuple:
     "Find the net and its class names in `model`; raises `ModelError`"
     if isinstance(model, nn.Module): return model,None
     if isinstance(model, Learner):
@@ -211,9 +196,7 @@ def net_and_names(model # an `nn.Module`, or a fastai `Learner`
     raise ModelError(f"occlusion takes an nn.Module or a fastai Learner, not a {type(model).__name__}")
 
 # %% ../../nbs/53_explain.occlusion.ipynb #07fb4a19
-def class_names(vocab, # names, or `None`
-                k:int # how many there must be
-               )->list:
+def class_names(vocab, k:int)->list:
     "List `vocab` if it names `k` classes, and numbers as text otherwise"
     return list(vocab) if vocab is not None and len(vocab)==k else [str(i) for i in range(k)]
 
@@ -258,11 +241,7 @@ class _Ask:
         warnings.warn(f"this net cannot be computed on windows ({type(why).__name__}: {why}): whole pictures, slower")
 
 # %% ../../nbs/53_explain.occlusion.ipynb #99d6560b
-def _measure(ask, boxes, sizes, pick,
-             device=None, # where to work (default: where the net is)
-             progress:bool=True, # a progress bar on a terminal
-             half:bool=False # in float16, on a GPU: faster and a little coarser
-            ):
+def _measure(ask, boxes, sizes, pick, device=None, progress:bool=True, half:bool=False):
     "Let `ask` score `boxes`: [J,K], without gradients; `pick` may object to the number of classes"
     with eval_mode(ask.net, device, half) as ask.dev:
         def some(i, j):
@@ -326,9 +305,8 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
 # %% ../../nbs/53_explain.occlusion.ipynb #a031031b
 PRESETS = dict(fundus2sex=(10/299, 15/299, 25/299), kermany=(20/299,))
 
-def preset_windows(name:str, # one of `PRESETS`
-                   size:int # side of the images in pixels
-                  )->list: # sides of the windows in pixels
+def preset_windows(name:str, size:int)->list:
+    # one of `PRESETS`; side of the images in pixels; sides of the windows in pixels
     "Windows of a published study, for images of `size` pixels; raises `EyeError`"
     one_of(name, list(PRESETS), 'preset')
     return [max(1, round(o*size)) for o in PRESETS[name]]
@@ -417,9 +395,7 @@ def _items(dls, items):
     return pd.DataFrame({'path': [o if isinstance(o, Eye) else str(o) for o in items]})
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6ea2a137
-def mapped_output(model, # a `Learner`, or anything else, for which `output` stands as it is
-                  output # 'logit', 'prob', or your function
-                 ): # 'logit', 'prob', or a function
+def mapped_output(model, output):
     "What turns the raw outputs of `model` into what is mapped"
     kind = getattr(getattr(getattr(model, 'dls', None), 'output', None), 'kind', None)
     act = getattr(getattr(model, 'loss_func', None), 'activation', None)
@@ -427,10 +403,7 @@ def mapped_output(model, # a `Learner`, or anything else, for which `output` sta
     if output=='prob' or kind.numeric: return act
     return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind.number_beside else output
 
-def unit_of(model, # a `Learner`, or anything else
-            output, # 'logit', 'prob', or your function
-            classes # of the maps
-           ): # 'logit', 'prob', the name of a number, or your function
+def unit_of(model, output, classes):
     "What maps of `classes` are counted in"
     answer = getattr(getattr(model, 'dls', None), 'output', None)
     if callable(output) or answer is None: return output
@@ -440,10 +413,9 @@ def unit_of(model, # a `Learner`, or anything else
     return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #68974237
-def fields_of(learn:Learner, # a net
-              files, # image files
-              size:tuple # (height, width) of the net's input in pixels
-             ): # bool [N,H,W]; `None` for scans, and where the learner cannot tell
+def fields_of(learn:Learner, files, size:tuple):
+    # a net; image files; (height, width) of the net's input in pixels; bool [N,H,W]; `None` for
+    # scans, and where the learner cannot tell
     "Where the eye is in photographs, as the net sees them"
     opener = getattr(learn.dls, 'opener', None)
     fields = [opener and opener.field(o) for o in files]
@@ -457,11 +429,7 @@ def _places(learn, eyes, x, inside, i):
     if inside!='field' or not hasattr(learn.dls, 'opener'): return inside
     return fields_of(learn, eyes['path'] if isinstance(eyes, pd.DataFrame) else eyes, x.shape[2:])
 
-def file_batches(learn, # a `Learner`
-                 items, # image paths, or a table of them, as for `dls.test_dl`
-                 inside, # bool [N,H,W] or 'field', where they may be covered; `None`: everywhere
-                 **kwargs # further arguments of `dls.test_dl`
-                ): # yields images [n,C,H,W], and where they may be covered
+def file_batches(learn, items, inside, **kwargs):
     "Go through image files as the validation pipeline sees them; raises `DataError`"
     items,i = _items(learn.dls, items),0
     if not len(items): raise DataError("no images to explain")
@@ -492,12 +460,10 @@ def occlude(self:Learner,
     return replace(join_maps(maps), output=unit_of(self, word, maps[0].classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6e50c9f8
-def save_maps(omap, # `OcclusionMap`, or another with map, baseline, classes and output, of N images
-              stems, # one name an image, without suffix
-              out, # folder
-              *, method:str='occlusion', # second part of the file names
-              **more # further facts to keep in the file, as which net it was
-             )->list: # paths written
+def save_maps(omap, stems, out, *, method:str='occlusion', **more)->list:
+    # `OcclusionMap`, or another with map, baseline, classes and output, of N images; one name an
+    # image, without suffix; folder; second part of the file names; further facts to keep in the
+    # file, as which net it was; paths written
     "Write `<stem>_<method>.npz` for each image; raises `DataError` for missing or repeated stems"
     stems = [str(o) for o in stems]
     if len(stems)!=len(omap): raise DataError(f"{len(stems)} stems for {len(omap)} maps")

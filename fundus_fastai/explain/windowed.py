@@ -31,11 +31,7 @@ def _named(o):
 # %% ../../nbs/52_explain.windowed.ipynb #9bf10470
 class Shared:
     "What copies of some pictures share: results on the pictures themselves, and lighter weights"
-    def __init__(self, own=(), # tensors that stay as they are: the net's, and the picture
-                 lighter=None, # from `fold_batchnorm`
-                 note=None, # called as `note(name,result)` after each operation
-                 most=2**30 # bytes to remember
-                ):
+    def __init__(self, own=(), lighter=None, note=None, most=2**30):
         self.lighter,self.note,self.most,self.memo = lighter or {},note,most,{}
         self.known = {_place(t)[0] for t in [*own, *_tensors(list(self.lighter.values()))]}
     def begin(self, *call):
@@ -60,14 +56,7 @@ class Windowed(torch.Tensor):
     def __new__(cls, base, reg, *args, **kwargs):
         shape = (len(reg)+len(base),*base.shape[1:])
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=base.dtype, device=base.device)
-    def __init__(self, base, # [B,C,H,W]
-                 reg, # [P,C,h,w]: what stands in the rectangles
-                 y, x, # int arrays [P]: where they begin
-                 run=None, # `Shared` with other copies of the same pictures
-                 full=None, # [P+B,C,H,W], where that is at hand
-                 of=None, # int array [P]: of which picture each is a copy (default: the first)
-                 axes=(2,3) # where rows and columns stand, of base and rectangles
-                ):
+    def __init__(self, base, reg, y, x, run=None, full=None, of=None, axes=(2,3)):
         self.base,self.reg,self.y,self.x = base,reg,np.asarray(y),np.asarray(x)
         self.run,self.full = run or Shared(),full
         self.of,self.axes = np.zeros(len(reg), int) if of is None else np.asarray(of),axes
@@ -496,9 +485,7 @@ def _folded(w, b, m, v, g, beta, eps):
 def _norm(o, m, v, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args): # as `F.batch_norm` is called
     return None if training or m is None else (m, v, weight, bias, eps)
 
-def fold_batchnorm(net, # in eval mode
-            im # [1,C,H,W]
-           ):
+def fold_batchnorm(net, im):
     "What `net` says to `im`, and weights by the id of plain ones (a norm's mean where it is folded)"
     with _Watch() as w: out = net(im)
     uses = Counter(id(t) for _,args,kw,_ in w.calls for t in _tensors((args,tuple(kw.values()))))

@@ -11,9 +11,7 @@ from scipy.ndimage import gaussian_filter, label
 from ..core import DataError, EyeError, one_of
 
 # %% ../../nbs/50_explain.windows.ipynb #c17e5237
-def as_pair(v, # a number, or two
-            what:str # it is called in an error
-           )->tuple: # (height, width)
+def as_pair(v, what:str)->tuple:
     "Read `v` as (height, width), whole numbers above 0; raises `DataError`"
     try: h,w = map(operator.index, (v,v) if np.ndim(v)==0 else v)
     except (TypeError, ValueError):
@@ -22,29 +20,24 @@ def as_pair(v, # a number, or two
     return h,w
 
 # %% ../../nbs/50_explain.windows.ipynb #521290e9
-def window_starts(size:int, # of the picture along one axis, in pixels
-                  window:int, # at most `size`
-                  stride:int # from one window to the next
-                 )->np.ndarray: # first pixels, rising
+def window_starts(size:int, window:int, stride:int)->np.ndarray:
+    # of the picture along one axis, in pixels; at most `size`; from one window to the next; first
+    # pixels, rising
     "Place windows along one axis, the last one ending at the border"
     last = size-window
     return np.array([min(o,last) for o in range(0, last+stride, stride)])
 
 # %% ../../nbs/50_explain.windows.ipynb #f720e97c
-def cover(size:int, # of the picture along one axis, in pixels
-          window:int, # at most `size`
-          stride:int # from one window to the next
-         )->np.ndarray: # float32 [size,n], 1 where window n covers the pixel
+def cover(size:int, window:int, stride:int)->np.ndarray:
+    # of the picture along one axis, in pixels; at most `size`; from one window to the next; float32
+    # [size,n], 1 where window n covers the pixel
     "Tell which pixels of one axis each window covers"
     p,o = np.arange(size)[:,None],window_starts(size, window, stride)
     return ((o<=p)&(p<o+window)).astype(np.float32)
 
 # %% ../../nbs/50_explain.windows.ipynb #5f14c2a8
-def spread(values, # [N,K,ny,nx], one value a window
-           size:tuple, # (H,W) of the picture
-           window:tuple, # (h,w)
-           stride:tuple # (rows,columns)
-          )->torch.Tensor: # [N,K,H,W]
+def spread(values, size:tuple, window:tuple, stride:tuple)->torch.Tensor:
+    # [N,K,ny,nx], one value a window; (H,W) of the picture; (h,w); (rows,columns); [N,K,H,W]
     "Give each pixel the mean of the windows that cover it, 0 where none does"
     R,C = [c/c.sum(1, keepdims=True).clip(1) for c in map(cover, size, window, stride)]
     return torch.from_numpy(R @ np.asarray(values, np.float32) @ C.T)
@@ -63,11 +56,9 @@ def _constant(fill, x):
 # %% ../../nbs/50_explain.windows.ipynb #56ce1ed4
 FILLS = ('mean','zero','blur')
 
-def filled(x:torch.Tensor, # [N,C,H,W]
-           fill, # one of `FILLS`, a number, or one number a channel
-           window:tuple, # (h,w), for the blur
-           inside=None # bool [N,H,W]: the mean is taken here, and nothing is covered elsewhere
-          )->torch.Tensor: # [N,C,H,W]
+def filled(x:torch.Tensor, fill, window:tuple, inside=None)->torch.Tensor:
+    # [N,C,H,W]; one of `FILLS`, a number, or one number a channel; (h,w), for the blur; bool
+    # [N,H,W]: the mean is taken here, and nothing is covered elsewhere; [N,C,H,W]
     "Compute what shows where `x` is covered; raises `EyeError` for an unknown name, `DataError` for a wrong count"
     if inside is None: return _fill(x, fill, window)
     m = inside[:,None].to(x)
@@ -98,20 +89,14 @@ def in_field(x:torch.Tensor, # [N,C,H,W]
     return out if out.any() else torch.ones_like(out)
 
 # %% ../../nbs/50_explain.windows.ipynb #f2064d56
-def changed(x:torch.Tensor, # [N,C,H,W]
-            y:torch.Tensor, # [N,C,H,W], what shows where `x` is covered
-            window:tuple, # (h,w)
-            stride:tuple # (rows,columns)
-           )->np.ndarray: # bool [N,ny,nx]
+def changed(x:torch.Tensor, y:torch.Tensor, window:tuple, stride:tuple)->np.ndarray:
+    # [N,C,H,W]; [N,C,H,W], what shows where `x` is covered; (h,w); (rows,columns); bool [N,ny,nx]
     "Tell which windows change the picture at all"
     R,C = map(cover, x.shape[2:], window, stride)
     return R.T @ (x!=y).any(1).cpu().numpy().astype(np.float32) @ C > 0
 
 # %% ../../nbs/50_explain.windows.ipynb #346d4319
-def as_windows(size, # (H,W) of the picture
-               window, # side in pixels, or (height, width)
-               stride # step in pixels, or (rows, columns)
-              )->tuple: # window and stride as pairs
+def as_windows(size, window, stride)->tuple:
     "Read window and stride as pairs; raises `DataError` for a window larger than the image"
     window,stride = as_pair(window,'window'),as_pair(stride,'stride')
     if window[0]>size[0] or window[1]>size[1]:
@@ -125,10 +110,8 @@ def _ring(starts):
     i = np.arange(len(starts))
     return np.minimum((np.minimum(i, i[::-1])+1)//2, 2)
 
-def window_kinds(size:tuple, # (H,W) of the picture
-          window:tuple, # (h,w)
-          stride:tuple # (rows,columns)
-         )->np.ndarray: # int [ny,nx], 0 to 8, the innermost highest
+def window_kinds(size:tuple, window:tuple, stride:tuple)->np.ndarray:
+    # (H,W) of the picture; (h,w); (rows,columns); int [ny,nx], 0 to 8, the innermost highest
     "Group windows by how close to the border they are"
     r,c = [_ring(window_starts(*o)) for o in zip(size, window, stride)]
     return r[:,None]*3+c

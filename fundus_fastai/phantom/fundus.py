@@ -95,9 +95,7 @@ class Frame:
         return im.astype(np.float32)/255
 
 # %% ../../nbs/11_phantom.fundus.ipynb #594c220e
-def camera_field(size:int, # pixels of a side
-                 shape:str # 'circle', 'clipped' or 'notch'
-                )->np.ndarray: # bool [H,W]
+def camera_field(size:int, shape:str)->np.ndarray:
     "What a camera sees of the square picture"
     c = (size-1)/2
     i = np.arange(size)-c
@@ -226,13 +224,7 @@ def _grow(rng, tree, pts, heads, w0, w1, depth, p):
         side = -side if rng.random()<.8 else side
 
 # %% ../../nbs/11_phantom.fundus.ipynb #20477978
-def vessel_trees(rng, # numpy random generator
-                 p, # from `phantom_patient`
-                 angle:float, # degrees between the temporal arteries
-                 *,
-                 disc, # its center in millimeters
-                 swollen:float=1. # width of the veins, 1 in health
-                )->dict: # 'artery', 'vein' -> list of (points [n,2], widths [n]) in millimeters
+def vessel_trees(rng, p, angle:float, *, disc, swollen:float=1.)->dict:
     "Grow the vessels"
     out = {}
     for kind in ('artery','vein'):
@@ -416,8 +408,7 @@ class Diseases(Retinopathy):
         if r.random()<.6: self.wool(int(r.integers(1,5)))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #dd3a9bd1
-def draw_labels(rng # numpy random generator
-               )->tuple:
+def draw_labels(rng)->tuple:
     "Draw the labels of an eye, with the frequencies of the VietAI set"
     if rng.random()<.153: return ('normal',)
     while True:
@@ -427,9 +418,7 @@ def draw_labels(rng # numpy random generator
         if any(on): return tuple(k for k,o in zip(LABELS, on) if o)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #043e04d1
-def check_labels(labels, # of an eye
-                 grade # of diabetic retinopathy, or `None`
-                )->tuple: # the labels in order
+def check_labels(labels, grade)->tuple:
     "Raise `DataError` where labels and grade contradict each other"
     labels = tuple(k for k in LABELS if k in {one_of(o, LABELS, 'label') for o in labels})
     if 'normal' in labels and len(labels)>1:
@@ -441,10 +430,7 @@ def check_labels(labels, # of an eye
     return labels
 
 # %% ../../nbs/11_phantom.fundus.ipynb #2a72d307
-def shoot(im, # [H,W,3]: the light of a retina
-          v, # how the photograph is taken
-          haze:float # of the media, 0 to 1
-         )->np.ndarray: # the light at the film
+def shoot(im, v, haze:float)->np.ndarray:
     "Pass through opacities and the camera: veil, light, dust, reflex and focus"
     n,rng,cam = len(im),v.rng,CAMERAS[v.camera]
     i = np.linspace(-1, 1, n, dtype=np.float32)
@@ -466,10 +452,7 @@ def shoot(im, # [H,W,3]: the light of a retina
     return cv2.GaussianBlur(im, (0,0), max((cam['blur']+v.focus)*n/512, .3))*np.array(cam['tint'], np.float32)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #7344d4bb
-def develop(im, # from `shoot`
-            v, # how the photograph is taken
-            field # bool [H,W]: what the camera sees
-           )->np.ndarray: # uint8 [H,W,3]
+def develop(im, v, field)->np.ndarray:
     "Bring color and contrast within `field` to those of the photograph, and black around it"
     mean,sd = cv2.meanStdDev(im, mask=field.astype(np.uint8))
     gain = v.contrast/cv2.meanStdDev(im.mean(2), mask=field.astype(np.uint8))[1].item()
@@ -590,10 +573,7 @@ def _fill(data, want):
     return data[:33]+(n-12).to_bytes(4,'big')+body+zlib.crc32(body).to_bytes(4,'big')+data[33:]
 
 # %% ../../nbs/11_phantom.fundus.ipynb #effdf8d9
-def encode_fundus(o:FundusPhantom, # from `phantom_fundus`
-                  suffix:str, # '.jpg' or '.png'
-                  quality:int=None # of a JPEG, 1-100 (default: so that the file is as large as was drawn for it)
-                 )->bytes:
+def encode_fundus(o:FundusPhantom, suffix:str, quality:int=None)->bytes:
     "The file of a picture"
     bgr,n = np.ascontiguousarray(o.image[...,::-1]),len(o.image)
     jpeg = lambda q: cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, q])[1].tobytes()

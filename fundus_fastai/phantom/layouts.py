@@ -18,10 +18,7 @@ from .fundus import FUNDUS_LESIONS as LESIONS, LABELS, phantom_fundus, save_fund
 from .oct import draw_all, phantom_table, phantoms_there
 
 # %% ../../nbs/12_phantom.layouts.ipynb #acf56785
-def deal(rng, # numpy random generator
-         n:int, # patients
-         shares:dict # class -> its share, of any sum
-        )->list: # a class for each patient, in random order
+def deal(rng, n:int, shares:dict)->list:
     "Deal out classes by their shares, each twice at least where `n` allows it"
     kinds,least = list(shares), min(2, n//len(shares))
     k = {o:max(least, round(n*shares[o]/sum(shares.values()))) for o in kinds}
@@ -30,14 +27,7 @@ def deal(rng, # numpy random generator
     return [kinds[i] for i in rng.permutation(np.repeat(range(len(kinds)), [k[o] for o in kinds]))]
 
 # %% ../../nbs/12_phantom.layouts.ipynb #6694c7dd
-def people(rng, # numpy random generator
-           n:int, # patients
-           seed:int, # goes into their numbers
-           *,
-           shares:dict, # of labels, or of (label, grade)
-           eyes:int=2, # of a patient
-           second:float=.1 # share of ill eyes that have an opacity as well
-          )->pd.DataFrame: # a row an eye: patient, eye, labels, grade, sex, split, photo
+def people(rng, n:int, seed:int, *, shares:dict, eyes:int=2, second:float=.1)->pd.DataFrame:
     "Deal out who is ill with what"
     rows = []
     for k,kind in enumerate(deal(rng, n, shares)):
@@ -56,8 +46,7 @@ def people(rng, # numpy random generator
     return pd.DataFrame(rows)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #03567b68
-def by_grade(*grades # shares of the grades 0 to 4
-            )->dict: # (label, grade) -> share
+def by_grade(*grades)->dict:
     "Shares for `people`, where the grade of retinopathy is what a set tells"
     return {('diabetic retinopathy',i) if i else ('normal',0): v for i,v in enumerate(grades)}
 
@@ -174,9 +163,7 @@ _letters = {**dict.fromkeys(_stages.values(), 'D'), 'glaucoma':'G', 'suspected g
             'wet age-related macular degeneration':'A'}
 
 # %% ../../nbs/12_phantom.layouts.ipynb #488b505a
-def clerk(row, # of the table of the truth
-          rng # numpy random generator
-         )->str:
+def clerk(row, rng)->str:
     "Write keywords for one drawn eye"
     odds,said = rng.random(6),[]
     if row['diabetic retinopathy']: said.append(_stages[max(1, row['grade'])])
@@ -227,10 +214,9 @@ class ODIR(Layout):
 _diaret = {'hardexudates':'hard_exudate', 'softexudates':'cotton_wool_spot',
            'hemorrhages':'hemorrhage', 'redsmalldots':'microaneurysm'}
 
-def agreement(mask, # bool [H,W]: the lesions
-              rng, # numpy random generator
-              experts:int=4 # how many are drawn
-             )->np.ndarray: # share of them who mark each pixel, 0 to 255
+def agreement(mask, rng, experts:int=4)->np.ndarray:
+    # bool [H,W]: the lesions; numpy random generator; how many are drawn; share of them who mark
+    # each pixel, 0 to 255
     "Draw experts who outline lesions more or less generously, and overlook some"
     n,parts = cv2.connectedComponents(mask.astype(np.uint8))
     votes = np.zeros(mask.shape, np.float32)
@@ -303,13 +289,7 @@ LAYOUTS = dict(vietai2020=VietAI(), eyepacs=EyePACS(), aptos2019=APTOS(), odir5k
 LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 
 # %% ../../nbs/12_phantom.layouts.ipynb #df429ff5
-def draw_eye(out, # folder of the set
-             layout:Layout, # of the set
-             row, # of its plan
-             *,
-             seed:int, # world of patients
-             size:int # longer side in pixels
-            )->dict: # what the table of the truth needs
+def draw_eye(out, layout:Layout, row, *, seed:int, size:int)->dict:
     "Draw one row of a plan and write it with its truth"
     grade = None if pd.isna(row.grade) else int(row.grade)
     o = phantom_fundus(labels=row.labels, seed=seed, patient=row.patient, eye=row.eye,

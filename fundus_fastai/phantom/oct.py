@@ -31,10 +31,9 @@ STACK = {'rnfl':(30,.05,150), 'gcl':(84,.05,92), 'inl':(38,.12,58), 'opl':(28,.3
 UM = 3.87,11.7 # micrometers per pixel at 496 rows: axial, lateral
 
 # %% ../../nbs/10_phantom.oct.ipynb #c8a998d2
-def wobble(rng, # numpy random generator
-           x:np.ndarray, # [W] positions in um, within +-12 mm
-           cell:float=500 # distance of the knots in um
-          )->np.ndarray: # [W] smooth noise of about unit size
+def wobble(rng, x:np.ndarray, cell:float=500)->np.ndarray:
+    # numpy random generator; [W] positions in um, within +-12 mm; distance of the knots in um; [W]
+    # smooth noise of about unit size
     "Draw smooth noise along `x`"
     k = rng.standard_normal(int(26000/cell)+3).astype(np.float32)
     i,t = np.divmod((x+13000)/cell, 1)
@@ -42,12 +41,9 @@ def wobble(rng, # numpy random generator
     return k[i]*(1-t) + k[i+1]*t
 
 # %% ../../nbs/10_phantom.oct.ipynb #dcdaf3d4
-def dome(x:np.ndarray, # [W] positions in um
-         c:float, # center in um
-         w:float, # half width in um
-         *,
-         p:float=1 # shape: .5 an ellipse, 1 a parabola, 2 soft feet
-        )->np.ndarray: # [W] from 0 to 1
+def dome(x:np.ndarray, c:float, w:float, *, p:float=1)->np.ndarray:
+    # [W] positions in um; center in um; half width in um; shape: .5 an ellipse, 1 a parabola, 2
+    # soft feet; [W] from 0 to 1
     "Height of a dome that stands at `c`"
     return np.clip(1-((x-c)/w)**2, 0, None)**p
 
@@ -106,10 +102,9 @@ def _rows(e, p, v, h:int)->np.ndarray:
     return np.concatenate([ground-up, ground[None]]).astype(np.float32)
 
 # %% ../../nbs/10_phantom.oct.ipynb #09f8d6b6
-def paint(rows:np.ndarray, # [K,W] boundary rows, top to bottom
-          steps:np.ndarray, # [K,W] change of brightness at each boundary
-          h:int # height of the picture
-         )->np.ndarray: # [h,W] float32
+def paint(rows:np.ndarray, steps:np.ndarray, h:int)->np.ndarray:
+    # [K,W] boundary rows, top to bottom; [K,W] change of brightness at each boundary; height of the
+    # picture; [h,W] float32
     "Fill columns by adding up `steps` at `rows`, with soft edges"
     rows = np.clip(rows, 0, h-1.01)
     i = rows.astype(int); f = (rows-i).astype(np.float32)
@@ -118,13 +113,9 @@ def paint(rows:np.ndarray, # [K,W] boundary rows, top to bottom
     return cv2.transpose(np.cumsum(d, 1, out=d))
 
 # %% ../../nbs/10_phantom.oct.ipynb #3f42ce6d
-def mottle(rng, # numpy random generator
-           h:int, # height in pixels
-           w:int, # width in pixels
-           *,
-           cy:float, # grain in pixels, axial
-           cx:float # grain in pixels, lateral
-          )->np.ndarray: # [h,w] float32
+def mottle(rng, h:int, w:int, *, cy:float, cx:float)->np.ndarray:
+    # numpy random generator; height in pixels; width in pixels; grain in pixels, axial; grain in
+    # pixels, lateral; [h,w] float32
     "Smooth two-dimensional noise"
     k = rng.standard_normal((int(h/cy)+3, int(w/cx)+3), dtype=np.float32)
     return cv2.resize(k, (w,h), interpolation=cv2.INTER_CUBIC)
@@ -194,12 +185,9 @@ def _fill(e, rows, kinds, h):
     return im
 
 # %% ../../nbs/10_phantom.oct.ipynb #45c00097
-def speckle(rng, # numpy random generator
-            h:int, # height in pixels
-            w:int, # width in pixels
-            *,
-            grain=(.7,.7) # blur in pixels, lateral and axial
-           )->np.ndarray: # [h,w] float32: logarithm of an energy with mean one
+def speckle(rng, h:int, w:int, *, grain=(.7,.7))->np.ndarray:
+    # numpy random generator; height in pixels; width in pixels; blur in pixels, lateral and axial;
+    # [h,w] float32: logarithm of an energy with mean one
     "Draw the logarithm of a speckle field"
     a = cv2.GaussianBlur(rng.standard_normal((h,w+61), dtype=np.float32), (5,5), grain[0],
                          sigmaY=grain[1])
@@ -520,9 +508,8 @@ def phantom_table(out # a folder of phantoms
     return df
 
 # %% ../../nbs/10_phantom.oct.ipynb #98c1edbd
-def phantoms_there(out, # folder
-                   want:dict # what `PROVENANCE.json` is to say
-                  )->bool:
+def phantoms_there(out, want:dict)->bool:
+    # folder; what `PROVENANCE.json` is to say
     "Whether `out` already holds the phantoms that are wanted; raises `DataError` if it holds something else"
     out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())): return False
@@ -561,10 +548,9 @@ def _folders(out):
     (out/'truth').mkdir()
 
 # %% ../../nbs/10_phantom.oct.ipynb #4d1f419c
-def draw_all(write:callable, # draws and writes one row; gives what the table of the truth needs
-             rows, # what to draw
-             out # folder that gets `truth.csv`
-            )->pd.DataFrame: # the table
+def draw_all(write:callable, rows, out)->pd.DataFrame:
+    # draws and writes one row; gives what the table of the truth needs; what to draw; folder that
+    # gets `truth.csv`; the table
     "Call `write` for all `rows` on all cores, and write what it gives to `truth.csv`"
     rows = list(rows)
     with ThreadPoolExecutor(os.cpu_count()) as ex:

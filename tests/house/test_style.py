@@ -1,7 +1,7 @@
 "Style, measured: short cells, lines that fit, imports apart, everything documented"
 import ast, io, re, statistics, tokenize
 import pytest
-from house.shared import IDS, MODULES, NBS, code, exported, plain, py_file
+from house.shared import IDS, MODULES, NBS, code, exported, name_of, plain, py_file
 
 def body(src): return [l for l in src.splitlines() if l.strip() and not l.startswith('#|')]
 def definition(src): return exported(src) and any(re.match(r'\s*(def|class|@)', l) for l in body(src))
@@ -50,13 +50,19 @@ def bare(fn, marks):
     lines = list(ends.values())
     return [k for i,(k,v) in enumerate(ends.items()) if v not in marks or v in lines[:i]]
 
+def face(tree):
+    "Names in `__all__`, which a module offers to users; `None` where it has no such list"
+    lists = [n.value for n in tree.body if isinstance(n, ast.Assign) and name_of(n.targets[0])=='__all__']
+    return set(ast.literal_eval(lists[0])) if lists and isinstance(lists[0], ast.List) else None
+
 def docless(src):
-    "Complaints about the public definitions in `src`"
-    marks = comments(src)
-    for n in ast.parse(src).body:
+    "Complaints about the definitions in `src`: those in `__all__` have docments, plain names a doc string"
+    marks,tree = comments(src),ast.parse(src)
+    offered = face(tree)
+    for n in tree.body:
         if not isinstance(n, (ast.FunctionDef,ast.AsyncFunctionDef,ast.ClassDef)) or n.name[0]=='_': continue
         if not ast.get_docstring(n): yield f'{n.name}: no doc string'
-        if isinstance(n, ast.ClassDef): continue
+        if isinstance(n, ast.ClassDef) or (offered is not None and n.name not in offered): continue
         yield from (f'{n.name}: parameter {o} has no comment' for o in bare(n, marks))
 
 def test_docless_sees():
@@ -64,6 +70,8 @@ def test_docless_sees():
     assert list(docless(good)) == [] and list(docless('def _f(a): pass')) == []
     assert list(docless('def f(a, b # both\n     ): "Do"')) == ['f: parameter b has no comment']
     assert list(docless('def f(a): pass')) == ['f: no doc string', 'f: parameter a has no comment']
+    assert list(docless("__all__ = ['f']\ndef f(a): 'Do'\ndef g(a): 'Do'")) == ['f: parameter a has no comment']
+    assert list(docless("__all__ = []\ndef g(a): pass")) == ['g: no doc string']
 
 @pytest.mark.parametrize('mod', MODULES)
 def test_public_names_are_documented(mod): assert list(docless(py_file(mod).read_text(encoding='utf-8'))) == []
