@@ -6,6 +6,10 @@ from house.shared import MODULES, NBS, code, name_of, plain, py_file, syntax
 
 later = pytest.mark.xfail(strict=False, reason="the house is being rebuilt")
 
+def but(mods, owed):
+    "`mods`, those of `owed` marked as not yet there"
+    return [pytest.param(o, marks=later) if o.removeprefix('fundus_fastai.') in owed.split() else o for o in mods]
+
 @cache
 def lines(mod):
     "Lines of code of `mod`: neither blank nor a marker of nbdev"
@@ -103,8 +107,10 @@ def test_positional_sees():
            "class A:\n  def m(self, a, b, c): pass\n  def n(self, a, b, c, d): pass")
     assert positional(ast.parse(src))==['f','n']
 
-@later
-@pytest.mark.parametrize('mod', [o for o in MODULES if o not in FACES])
+OWED = ('image.read image.recipe score.metrics vision.data vision.learner vision.model vision.steps vision.profile explain.windows '
+        'explain.windowed explain.attribution explain.faithful run.report run.train run.compare run.benchmark')
+
+@pytest.mark.parametrize('mod', but([o for o in MODULES if o not in FACES], OWED))
 def test_keyword_only_after_the_third(mod): assert positional(syntax(mod))==[]
 
 # --- kinds
@@ -122,8 +128,7 @@ def quoted(src):
 def test_quoted_sees():
     assert quoted("__all__ = ['number']\nx = 'numbers'\nif k=='number': pass\nd = {\n'both':1}")==["if k=='number': pass", "'both':1}"]
 
-@later
-@pytest.mark.parametrize('mod', [o for o in MODULES if o!='fundus_fastai.score.kinds'])
+@pytest.mark.parametrize('mod', but([o for o in MODULES if o!='fundus_fastai.score.kinds'], 'score.plots vision.probe'))
 def test_kinds_are_named_in_one_room(mod):
     found = quoted(py_file(mod).read_text(encoding='utf-8'))
     assert [o for o in found if not any(k in o for k in OTHER.get(mod, ()))]==[]
