@@ -18,10 +18,8 @@ class Typed(float):
     "A number that knows how it was typed, for the record of a run"
     typed = ''
 
-def number(text, # a number as typed, or one of `words`
-           name:str, # of the option
-           words=() # that may stand in its place
-          ):
+def number(text, name:str, words=()):
+    # a number as typed, or one of `words`; of the option; that may stand in its place
     "Read a number; raises `DataError` where it is none"
     if not isinstance(text, str) or text in words: return text
     try: n = Typed(text)
@@ -30,14 +28,11 @@ def number(text, # a number as typed, or one of `words`
     return n
 
 # %% ../nbs/97_commands.ipynb #40b5baee
-def listed(text, # names with commas
-           of=str # what each is
-          ):
+def listed(text, of=str):
     "Read a list with commas; anything else passes as it is"
     return [of(o.strip()) for o in text.split(',') if o.strip()] if isinstance(text, str) else text
 
-def whole_numbers(text # numbers with commas
-                 ):
+def whole_numbers(text):
     "Read whole numbers with commas; raises `DataError`"
     try: return listed(text, int)
     except ValueError: raise DataError(f"seeds are to be whole numbers with commas, as 42,43, not {text!r}") from None
@@ -116,9 +111,7 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
                                 force=force))
 
 # %% ../nbs/97_commands.ipynb #1367917e
-def shown(out, # folder
-          s # `Scores`
-         ):
+def shown(out, s):
     "Print the scores of a run and where its report is"
     print(s)
     print(f"\nreport: {Path(out)/'report.html'}")
@@ -147,8 +140,7 @@ def evaluate(run:str, # run folder
     return shown(out, evaluate_run(run, data, maps=maps, allow_leak=allow_leak, out=out, force=force))
 
 # %% ../nbs/97_commands.ipynb #f5038dab
-def check_unread(df # from `predict_run` or `explain_run`
-                ):
+def check_unread(df):
     "Raise `DataError` at the end where images were left out"
     n = df.attrs['unread']
     if n: raise DataError(f"{n} image{'s'*(n>1)} could not be read and had to be left out (named above)")

@@ -28,8 +28,7 @@ class Options:
         return type(self)(**{**vars(self), **changes})
 
 # %% ../nbs/01_options.ipynb #9176fda4
-def check_least(**numbers # `epochs=(0, 1)`: the number, and the least it may be
-               )->None:
+def check_least(**numbers)->None:
     "Raise `DataError` for a number below the least it may be"
     for k,(v,least) in numbers.items():
         if v is not None and v<least: raise DataError(f"`{k}` is to be at least {least}, not {v}")
@@ -63,8 +62,7 @@ class UnseenOptions(DataOptions):
 # %% ../nbs/01_options.ipynb #ebc4c5e2
 _of_net = ('arch','weights','size','bs','balance','recipe','fit')
 
-def plain(v # an option
-         ): # a number as it was typed, a path or recipe as text
+def plain(v):
     "An option as JSON has it"
     return getattr(v, 'typed', v if v is None or isinstance(v, (int,float)) else str(v))
 
@@ -160,9 +158,7 @@ class BenchmarkOptions(Options):
     least = dict(n=0, steps=0, broken=0)
 
 # %% ../nbs/01_options.ipynb #59c406ca
-def takes(*carriers, # classes of options
-          but=() # names that the command does not have
-         ):
+def takes(*carriers, but=()):
     "Decorator: the `**kwargs` of a command are the options of `carriers`"
     def _f(f):
         own = [p for p in inspect.signature(f).parameters.values() if p.kind!=p.VAR_KEYWORD]
@@ -175,8 +171,7 @@ def takes(*carriers, # classes of options
     return _f
 
 # %% ../nbs/01_options.ipynb #5b807255
-def told(f # a command, or a carrier
-        )->dict: # name -> docment, anno, default
+def told(f)->dict:
     "The options of `f` with their help"
     docs = docments(f, full=True, returns=False)
     for c in (*getattr(f, 'carriers', ()), *getattr(f, '__mro__', ())[1:]):
@@ -186,9 +181,7 @@ def told(f # a command, or a carrier
     return docs
 
 # %% ../nbs/01_options.ipynb #1e604dcb
-def carried(kwargs, # options by name
-            *carriers # classes of options
-           )->list: # one of each
+def carried(kwargs, *carriers)->list:
     "The options in `kwargs`, each in its carrier; raises `TypeError` for one that belongs to none"
     known = [{o.name for o in fields(c)} for c in carriers]
     if odd := set(kwargs)-set().union(*known): raise TypeError(f"there is no option {', '.join(sorted(odd))}")

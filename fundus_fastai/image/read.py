@@ -76,10 +76,7 @@ def _plain_mode(im):
     return im if im.mode in ('L','RGB') else im.convert('L' if im.mode=='1' else 'RGB')
 
 # %% ../../nbs/14_image.read.ipynb #63084ff7
-def decode_image(path, # image file
-                 gray:bool=False, # turn color into gray
-                 least:int=None # pixels that the shorter side must keep
-                )->tuple: # uint8 array, and how many times smaller than the file it is: 1, 2, 4 or 8
+def decode_image(path, gray:bool=False, least:int=None)->tuple:
     "`read_image`, which also says how far a JPEG was reduced"
     try:
         with _open(path) as im:
@@ -109,10 +106,9 @@ def _problem(path, look=None):
     except DataError as e: return str(e), None
 
 # %% ../../nbs/14_image.read.ipynb #573d1db0
-def check_images(paths, # image files
-                 workers:int=2, # threads
-                 look=None # function of a small decode [H,W,3] that returns a remark, or `None`
-                )->pd.DataFrame: # `path`, `problem` and with `look` `remark`: a row for each image with one of them
+def check_images(paths, workers:int=2, look=None)->pd.DataFrame:
+    # image files; threads; function of a small decode [H,W,3] that returns a remark, or `None`;
+    # `path`, `problem` and with `look` `remark`: a row for each image with one of them
     "Decode every image of `paths` at reduced size and list those that `read_image` would refuse, or `look` remarks on"
     paths = list(dict.fromkeys(str(p) for p in paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
@@ -128,11 +124,7 @@ def _listed(first, bad, col, k=5):
     return '\n'.join([first, *lines])
 
 # %% ../../nbs/14_image.read.ipynb #c792cda4
-def check_readable(df, # table with the column `path`
-                  workers:int=2, # threads
-                  look=None, # as for `check_images`: remarks are told, and the images stay
-                  strict:bool=False # images with a remark are an error too
-                 )->pd.DataFrame: # `df` itself
+def check_readable(df, workers:int=2, look=None, strict:bool=False)->pd.DataFrame:
     "Pass `df` on if all its images can be read; raises `DataError` with their number and the first few otherwise"
     found,n = check_images(df['path'], workers, look),df['path'].nunique()
     bad = found[found.problem.notna()]
@@ -146,9 +138,7 @@ def check_readable(df, # table with the column `path`
     return df
 
 # %% ../../nbs/14_image.read.ipynb #fa0c123d
-def walk_files(root, # folder
-               skip=() # names of folders to pass over, beside hidden ones and `__MACOSX`
-              ): # iterator of (folder, name)
+def walk_files(root, skip=()):
     "Every file below `root` but the system's own; raises `DataError` for a folder that is none, or may not be read"
     if not os.path.isdir(root): raise DataError(f"{root} is not a folder: name the folder that holds the images")
     def stop(e):

@@ -382,17 +382,15 @@ def luma_gray(im # uint8 [H,W] or [H,W,3]
 _channels = ('red','green','blue')
 
 # %% ../../nbs/15_image.recipe.ipynb #fea1a843
-def one_channel(im, # uint8 [H,W] or [H,W,3]
-                channel:str='green' # 'red', 'green' or 'blue'
-               )->np.ndarray: # uint8 [H,W,3], three equal channels
+def one_channel(im, channel:str='green')->np.ndarray:
+    # uint8 [H,W] or [H,W,3]; 'red', 'green' or 'blue'; uint8 [H,W,3], three equal channels
     "One channel, tripled"
     return _triple(cv2.extractChannel(_rgb(im), _channels.index(one_of(channel, _channels, 'channel'))))
 
 # %% ../../nbs/15_image.recipe.ipynb #19f074d5
-def channel_noise(im, # uint8 [H,W] or [H,W,3]
-                  channel:str='green', # the channel that stays: 'red', 'green' or 'blue'
-                  sd:float=50. # standard deviation of the noise, around 128
-                 )->np.ndarray: # uint8 [H,W,3]
+def channel_noise(im, channel:str='green', sd:float=50.)->np.ndarray:
+    # uint8 [H,W] or [H,W,3]; the channel that stays: 'red', 'green' or 'blue'; standard deviation
+    # of the noise, around 128; uint8 [H,W,3]
     "Keep one channel and put noise in the others: the same noise for the same picture"
     im,c = np.ascontiguousarray(_rgb(im)),_channels.index(one_of(channel, _channels, 'channel'))
     rng = np.random.default_rng(zlib.crc32(im))
@@ -401,9 +399,8 @@ def channel_noise(im, # uint8 [H,W] or [H,W,3]
     return out
 
 # %% ../../nbs/15_image.recipe.ipynb #34dd054c
-def channel_zero(im, # uint8 [H,W] or [H,W,3]
-                 channel:str='green' # the channel that goes dark: 'red', 'green' or 'blue'
-                )->np.ndarray: # uint8 [H,W,3]
+def channel_zero(im, channel:str='green')->np.ndarray:
+    # uint8 [H,W] or [H,W,3]; the channel that goes dark: 'red', 'green' or 'blue'; uint8 [H,W,3]
     "Set one channel to zero"
     out = _rgb(im).copy()
     out[...,_channels.index(one_of(channel, _channels, 'channel'))] = 0
@@ -444,11 +441,10 @@ def _curve(im, field, curve):
     return cv2.copyTo(cv2.LUT(im, lut[None]), m.view(np.uint8))
 
 # %% ../../nbs/15_image.recipe.ipynb #6fe0cc62
-def stretch_contrast(im, # uint8 [H,W] or [H,W,3]
-                     low:float=1., # percentile within the field that becomes 0
-                     high:float=99., # percentile within the field that becomes 255
-                     field:FieldOfView=None # where the eye is, if that is known
-                    )->np.ndarray: # uint8 [H,W,3], black outside the field
+def stretch_contrast(im, low:float=1., high:float=99., field:FieldOfView=None)->np.ndarray:
+    # uint8 [H,W] or [H,W,3]; percentile within the field that becomes 0; percentile within the
+    # field that becomes 255; where the eye is, if that is known; uint8 [H,W,3], black outside the
+    # field
     "Stretch each channel between two of its percentiles within the field"
     def curve(v):
         a,b = np.percentile(v, [low,high])
@@ -456,11 +452,9 @@ def stretch_contrast(im, # uint8 [H,W] or [H,W,3]
     return _curve(im, field, curve)
 
 # %% ../../nbs/15_image.recipe.ipynb #77158b9f
-def even_contrast(im, # uint8 [H,W] or [H,W,3]
-                  mean:float=128., # of each channel within the field
-                  sd:float=40., # standard deviation of each channel within the field
-                  field:FieldOfView=None # where the eye is, if that is known
-                 )->np.ndarray: # uint8 [H,W,3], black outside the field
+def even_contrast(im, mean:float=128., sd:float=40., field:FieldOfView=None)->np.ndarray:
+    # uint8 [H,W] or [H,W,3]; of each channel within the field; standard deviation of each channel
+    # within the field; where the eye is, if that is known; uint8 [H,W,3], black outside the field
     "Bring each channel to the same mean and spread within the field"
     return _curve(im, field, lambda v: (np.arange(256)-v.mean())/max(v.std(), 1)*sd+mean)
 
@@ -480,10 +474,9 @@ def saturation_quality(im, # uint8 [H,W] or [H,W,3]
     return Quality(score, score<=most)
 
 # %% ../../nbs/15_image.recipe.ipynb #40e5738d
-def vessel_quality(im, # uint8 [H,W] or [H,W,3]
-                   least:float=.04, # depth of vessels below which a picture is bad
-                   field:FieldOfView=None # where the eye is, if that is known
-                  )->Quality: # `score` is the depth of vessels, times the share of the field that is well lit
+def vessel_quality(im, least:float=.04, field:FieldOfView=None)->Quality:
+    # uint8 [H,W] or [H,W,3]; depth of vessels below which a picture is bad; where the eye is, if
+    # that is known; `score` is the depth of vessels, times the share of the field that is well lit
     "Do vessels stand out? Their depth in the green channel against the local average"
     f = field or field_of_view(_uint8(im))
     if not f.found: return Quality(0., False)

@@ -30,9 +30,7 @@ from .train import unseen_frame
 from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
 
 # %% ../../nbs/65_run.benchmark.ipynb #9ed53ba1
-def method_settings(learn:Learner, # a trained net
-               names=None # of `METHODS` or 'occlusion_blur'; or a dict: name -> (method, options)
-              )->dict: # name -> (method, options)
+def method_settings(learn:Learner, names=None)->dict:
     "Methods and their settings for the nets of `learn`; raises `EyeError` with the nearest name"
     if isinstance(names, dict):
         for m,_ in names.values(): one_of(m, METHODS, 'method')
@@ -64,9 +62,7 @@ def read_mask(path # PNG file, above 0 where the lesion is
 def _mask_of(masks, path): return Path(masks)/f'{Path(path).stem}.png'
 
 # %% ../../nbs/65_run.benchmark.ipynb #280e0139
-def check_masks(paths, # image files
-                 masks # folder
-                )->None:
+def check_masks(paths, masks)->None:
     "Raise `DataError` where an image has no mask, or two images would have the same"
     if not Path(masks).is_dir(): raise DataError(f"{masks} is no folder of masks")
     stems = pd.Series([Path(p).stem for p in paths])
@@ -77,10 +73,9 @@ def check_masks(paths, # image files
                         f"; an image without a lesion needs a black one")
 
 # %% ../../nbs/65_run.benchmark.ipynb #6b47376b
-def lesion_mask(learn:Learner, # a net
-                path, # image file
-                masks=None # folder of masks (default: the truth beside a phantom)
-               ): # bool [H,W] in the picture as the net sees it, or `None` where there is no lesion
+def lesion_mask(learn:Learner, path, masks=None):
+    # a net; image file; folder of masks (default: the truth beside a phantom); bool [H,W] in the
+    # picture as the net sees it, or `None` where there is no lesion
     "Where the lesion is; raises `DataError` for a mask that is not of this image"
     if masks is None: return truth_mask(learn, path)
     t,im = read_mask(_mask_of(masks, path)),read_image(path)
@@ -98,11 +93,7 @@ def _fitted(t, size):
     return m if m.any() else resize_map(t*1., (size,size))>0
 
 # %% ../../nbs/65_run.benchmark.ipynb #89165820
-def check_unseen(learn:Learner, # a trained net
-                  df, # the frame
-                  run=None, # run folder, which knows whom the net has learned from
-                  allow_leak:bool=False # take familiar patients all the same
-                 )->pd.DataFrame:
+def check_unseen(learn:Learner, df, run=None, allow_leak:bool=False)->pd.DataFrame:
     "The rows of `df` that may judge the net; raises `LeakError` that names familiar patients, and `DataError`"
     if run is not None: return drop_seen_patients(df, run, allow_leak)
     if 'split' in df and (df.split=='test').any(): df = df[df.split=='test'].reset_index(drop=True)
@@ -140,14 +131,11 @@ def _fields(learn, paths):
     return None if f is None else f.numpy()
 
 # %% ../../nbs/65_run.benchmark.ipynb #fa24ebde
-def pick_lesions(learn:Learner, # a trained net
-                 df, # rows that may judge it
-                 root, # the data's folder
-                 *, masks=None, # folder of masks (default: the truth beside phantoms)
-                 n:int=24, # at most this many; 0 for all
-                 right:bool=False, # only images that were read right
-                 seed:int=0 # of the lot
-                )->tuple: # (table of images, masks bool [N,H,W] of the net's size, counts)
+def pick_lesions(learn:Learner, df, root, *, masks=None, n:int=24, right:bool=False,
+                 seed:int=0)->tuple:
+    # a trained net; rows that may judge it; the data's folder; folder of masks (default: the truth
+    # beside phantoms); at most this many; 0 for all; only images that were read right; of the lot;
+    # (table of images, masks bool [N,H,W] of the net's size, counts)
     "Images with a lesion and where it is; raises `DataError` where there are none"
     if masks is not None: check_masks(df.path, masks)
     rows = _asked(learn, df, root)
@@ -240,9 +228,7 @@ def _told(g, rows, method, patient, measure, n_boot):
                 g.patient, n_boot=n_boot), minus_center=d)
 
 # %% ../../nbs/65_run.benchmark.ipynb #df1ac001
-def summarize(rows, # one a method and image: method, image, patient, class, and measures
-               n_boot:int=1000 # resamples
-              )->pd.DataFrame: # class, method, measure, n, estimate, minus_center
+def summarize(rows, n_boot:int=1000)->pd.DataFrame:
     "Means and differences to the center for all images and by class"
     patient = rows.drop_duplicates('image').set_index('image').patient.sort_index()
     patient = patient.reindex(range(patient.index.max()+1)).to_numpy()
@@ -365,9 +351,7 @@ def _headline(fig, t, extra=''):
     if title: fig.suptitle(title, color='#b45309', weight='bold', fontsize=9)
 
 # %% ../../nbs/65_run.benchmark.ipynb #f38ff002
-def plot_benchmark(t:MapBenchmark, # from `benchmark_maps`
-               name:str='all' # class, or 'all'
-              ): # matplotlib figure
+def plot_benchmark(t:MapBenchmark, name:str='all'):
     "Draw the table: an axis a measure, a row a method; raises `EyeError`"
     df = t.by_class(name)
     cols = min(3, df.shape[1]); rows = -(-df.shape[1]//cols)
@@ -379,10 +363,7 @@ def plot_benchmark(t:MapBenchmark, # from `benchmark_maps`
     return fig
 
 # %% ../../nbs/65_run.benchmark.ipynb #d8eda8c3
-def plot_benchmark_maps(t:MapBenchmark, # from `benchmark_maps`
-                    k:int=1, # images of each class
-                    methods=None # of its methods (default: all but uniform and center)
-                   ): # matplotlib figure
+def plot_benchmark_maps(t:MapBenchmark, k:int=1, methods=None):
     "Draw the maps of some images side by side, the truth outlined; raises `EyeError`"
     methods = [one_of(m, t.maps, 'method') for m in methods or [m for m in t.maps if m not in ('uniform','center')]]
     some = t.used.groupby('class', sort=False).head(k).index
@@ -407,10 +388,7 @@ def _wide(told):
     return t.drop(columns='minus_center_interval').assign(better=better)
 
 # %% ../../nbs/65_run.benchmark.ipynb #f1fba001
-def save_benchmark(t:MapBenchmark, # from `benchmark_maps`
-               out, # folder
-               force:bool=False # write into a folder that holds files
-              )->Path: # the folder
+def save_benchmark(t:MapBenchmark, out, force:bool=False)->Path:
     "Write trial.csv, trial.json, images.csv, trial.png and maps.png; raises `DataError` where `out` holds files"
     out,table = fresh_dir(out, force),_wide(t.told)
     with whole_file(out/'trial.csv') as f: table.to_csv(f, index=False)
@@ -426,13 +404,8 @@ def save_benchmark(t:MapBenchmark, # from `benchmark_maps`
 MapBenchmark.plot,MapBenchmark.plot_maps,MapBenchmark.save = plot_benchmark,plot_benchmark_maps,save_benchmark
 
 # %% ../../nbs/65_run.benchmark.ipynb #fbd32823
-def benchmark_run(run, # run folder
-                  data=None, # `UnseenOptions`, or the first of them (default: phantoms)
-                  opts:BenchmarkOptions=None, # methods, images, measures (default: `BenchmarkOptions()`)
-                  *, allow_leak:bool=False, # accept patients that the net was trained on
-                  out=None, # folder (default: RUN/trial)
-                  force:bool=False # write into a folder that holds files
-                 )->MapBenchmark:
+def benchmark_run(run, data=None, opts:BenchmarkOptions=None, *, allow_leak:bool=False, out=None,
+                  force:bool=False)->MapBenchmark:
     "`benchmark_maps` for a run, from the name of the data on, with its files"
     opts,learn = opts or BenchmarkOptions(),load_model(run)
     method_settings(learn, opts.methods) # a wrong name is noticed before the data is read

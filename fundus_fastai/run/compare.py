@@ -61,13 +61,9 @@ def _plan(run, df, task, opts, bs):
     return p
 
 # %% ../../nbs/64_run.compare.ipynb #7a09e001
-def train_net(df, # frame with `split`, and the target as `load_frame` leaves it
-              task:str, # name of a task
-              opts:CompareOptions, # with the net and the seed
-              *, run, # folder of this net and seed
-              bs:int, # images a batch
-              allow_leak:bool=False # patients were allowed on both sides
-             )->None:
+def train_net(df, task:str, opts:CompareOptions, *, run, bs:int, allow_leak:bool=False)->None:
+    # frame with `split`, and the target as `load_frame` leaves it; name of a task; with the net and
+    # the seed; folder of this net and seed; images a batch; patients were allowed on both sides
     "Train, score and measure one net; what an earlier call left unfinished in `run` is gone on with"
     run = Path(run)
     planned,watch = opts.but(**_plan(run, df, task, opts, bs)),Watch()
@@ -94,10 +90,7 @@ def _attempt(train, bs):
     except Exception as e: return e.with_traceback(None)
 
 # %% ../../nbs/64_run.compare.ipynb #318d8001
-def train_what_fits(train, # function of a batch size
-                    bs:int, # images a batch that were asked for
-                    run # folder of this net and seed, called by its name
-                   ): # `None`, or the error
+def train_what_fits(train, bs:int, run):
     "Train with a batch that fits into memory: half as many images, until it does"
     p = run/'plan.json'
     bs = read_json(p)['bs'] if p.exists() else bs
@@ -114,10 +107,8 @@ _done_files = ('metrics.json','cost.json','validation.csv','predictions.csv')
 def _finished(run): return all((run/o).exists() for o in _done_files)
 
 # %% ../../nbs/64_run.compare.ipynb #ead34001
-def run_folder(out, # folder of a comparison
-               arch:str, # name of a net
-               seed:int # of its training
-              )->Path:
+def run_folder(out, arch:str, seed:int)->Path:
+    # folder of a comparison; name of a net; of its training
     "Where the run of a net and seed lies"
     return Path(out)/f'{arch}-{seed}'
 
@@ -260,9 +251,7 @@ def _differences(nets, best, side, n_boot):
     return nets.assign(**{c:t[c].to_numpy(float) for c in t})
 
 # %% ../../nbs/64_run.compare.ipynb #6b61d1a2
-def check_metric(kind:Kind, # of answer
-                 metric # name, or `None`
-                )->str:
+def check_metric(kind:Kind, metric)->str:
     "The metric to compare by; raises `DataError` for one that this kind of answer has not"
     if metric in (None, *kind.compared): return metric or kind.compared[0]
     raise DataError(f"{metric!r} does not measure answers of the kind {kind}: choose {', '.join(kind.compared)}")
@@ -365,11 +354,7 @@ def _comparison_html(self):
 Comparison.__str__,Comparison._repr_html_ = _comparison_str,_comparison_html
 
 # %% ../../nbs/64_run.compare.ipynb #261562f3
-def _apart(want, # where each label would like to be [n]
-           gap:float, # least distance of two
-           low:float=0., # lower end of the room
-           high:float=1. # upper end
-          )->np.ndarray: # [n]
+def _apart(want, gap:float, low:float=0., high:float=1.)->np.ndarray:
     "Places as near to `want` as can be, in the same order, `gap` apart (less where the room is too small)"
     want = np.asarray(want, float)
     n,order = len(want),np.argsort(want, kind='stable')
@@ -447,10 +432,8 @@ def _why(c, word, arch, folder):
             'in `compare.csv` beside this folder.\n\n')
 
 # %% ../../nbs/64_run.compare.ipynb #7c7cefe1
-def export_net(c:Comparison, # with its picks
-               word:str, # 'most accurate' or 'light'
-               out # folder of the comparison
-              )->Path: # the model's folder
+def export_net(c:Comparison, word:str, out)->Path:
+    # with its picks; 'most accurate' or 'light'; folder of the comparison; the model's folder
     "Copy the picked net's best run by validation to a folder of its own"
     arch,out = dict([('most accurate',c.most_accurate),('light',c.light)])[word],Path(out)
     runs = c.runs[(c.runs.arch==arch)&(c.runs.error=='')].sort_values('valid', ascending=c.metric=='mae', kind='stable')
@@ -462,9 +445,8 @@ def export_net(c:Comparison, # with its picks
     return to
 
 # %% ../../nbs/64_run.compare.ipynb #023c7c9d
-def save_comparison(c:Comparison, # from `read_comparison`
-                    out # its folder
-                   )->Path:
+def save_comparison(c:Comparison, out)->Path:
+    # from `read_comparison`; its folder
     "Write `compare.csv`, `runs.csv` and `compare.png`, and export the picks"
     out = Path(out)
     for name,t in (('compare.csv',c.nets), ('runs.csv',c.runs)):
@@ -477,10 +459,8 @@ def save_comparison(c:Comparison, # from `read_comparison`
     return out
 
 # %% ../../nbs/64_run.compare.ipynb #af8bb6ac
-def check_comparison(out, # folder
-                     resume:bool=False, # go on with a comparison
-                     force:bool=False # start it again
-                    )->Path:
+def check_comparison(out, resume:bool=False, force:bool=False)->Path:
+    # folder; go on with a comparison; start it again
     "Pass `out` on if a comparison may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
     if resume and force: raise DataError("`resume=True` goes on and `force=True` starts again: pass one of them")
@@ -540,13 +520,10 @@ def _check_frame(df, task, allow_leak):
         raise DataError("there are no validation images, and nothing else may choose a net")
 
 # %% ../../nbs/64_run.compare.ipynb #ba69a824
-def check_options(task:str, # name of a task
-                  archs, # names of nets, or 'sixteen'
-                  opts:CompareOptions, # budget, seeds, metric
-                  *, out, # folder
-                  resume:bool=False, # go on where an earlier call stopped
-                  force:bool=False # start an earlier comparison again
-                 )->tuple: # folder, nets, metric
+def check_options(task:str, archs, opts:CompareOptions, *, out, resume:bool=False,
+                  force:bool=False)->tuple:
+    # name of a task; names of nets, or 'sixteen'; budget, seeds, metric; folder; go on where an
+    # earlier call stopped; start an earlier comparison again; folder, nets, metric
     "Check all that can be checked before an image is read; raises `EyeError` or `DataError`"
     get_task(task).answer_type('?').check_balance(opts.balance)
     as_recipe(None if opts.recipe=='none' else opts.recipe)
@@ -590,16 +567,9 @@ def _whose(df):
                 data_hash=split_hash(df, labels=['label']), tested=bool((df.split=='test').any()))
 
 # %% ../../nbs/64_run.compare.ipynb #7e41ab07
-def compare_run(task:str, # name of a task
-                archs='sixteen', # names of nets, or 'sixteen'
-                data=None, # `DataOptions`, or the first of them (default: phantoms)
-                *, opts:CompareOptions=None, # budget, seeds, metric (default: `CompareOptions()`)
-                split:str='patients', # 'patients', 'published', or a `split.csv`
-                allow_leak:bool=False, # accept patients on both sides of a given split
-                out=None, # folder (default: runs/compare-TASK)
-                resume:bool=False, # go on where an earlier call stopped
-                force:bool=False # start an earlier comparison again
-               )->Comparison:
+def compare_run(task:str, archs='sixteen', data=None, *, opts:CompareOptions=None,
+                split:str='patients', allow_leak:bool=False, out=None, resume:bool=False,
+                force:bool=False)->Comparison:
     "`compare_nets` from the name of the data on; the first seed deals the split"
     opts,out = opts or CompareOptions(),Path(out or f'runs/compare-{task}')
     check_options(task, archs, opts, out=out, resume=resume, force=force)

@@ -22,9 +22,8 @@ from ..score.calibration import add_calibration
 LEAKY = 'Patients may stand on both sides of this split (--allow-leak): expect the numbers to flatter.'
 
 # %% ../../nbs/61_run.folder.ipynb #d15db1bb
-def split_note(df, # the frame
-               allow_leak:bool=False # patients were allowed on both sides
-              )->str: # a sentence for the report
+def split_note(df, allow_leak:bool=False)->str:
+    # the frame; patients were allowed on both sides; a sentence for the report
     "Say whether the patients scored were unseen, and whether patients were known at all"
     if allow_leak: return LEAKY
     if df.patient.nunique()<len(df): return 'No patient scored here was seen in training.'
@@ -36,10 +35,8 @@ run_files = ('model.safetensors','config.json','split.csv','history.csv','valida
              'metrics.json','report.html','report.json','audit.json','README.md')
 
 # %% ../../nbs/61_run.folder.ipynb #5519f652
-def check_run(out, # folder
-              resume:bool=False, # go on where an earlier call stopped
-              force:bool=False # remove an earlier run's files
-             )->Path:
+def check_run(out, resume:bool=False, force:bool=False)->Path:
+    # folder; go on where an earlier call stopped; remove an earlier run's files
     "Pass `out` on if a run may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
@@ -50,10 +47,8 @@ def check_run(out, # folder
     return fresh_dir(out)
 
 # %% ../../nbs/61_run.folder.ipynb #f20283d2
-def start_run(out, # folder
-              resume:bool=False, # go on where an earlier call stopped
-              force:bool=False # remove an earlier run's files
-             )->Path:
+def start_run(out, resume:bool=False, force:bool=False)->Path:
+    # folder; go on where an earlier call stopped; remove an earlier run's files
     "Make the folder of a run, or reuse it as `check_run` allows; with `force` an earlier run's files are removed"
     out = check_run(out, resume, force)
     out.mkdir(parents=True, exist_ok=True)
@@ -70,33 +65,27 @@ def validation(run # run folder
     return read_predictions(f) if f.exists() else None
 
 # %% ../../nbs/61_run.folder.ipynb #f63177cd
-def kind_for(learn:Learner, # a trained net
-             task # name of its task, if it has one
-            )->Kind: # as for `score_as`
+def kind_for(learn:Learner, task)->Kind:
+    # a trained net; name of its task, if it has one; as for `score_as`
     "The kind of scores for the answers of `learn`: classes that are steps of a scale are grades"
     kind = learn.output.kind
     return kind.graded if task and get_task(task).graded else kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a
-def choose_operating_points(learn:Learner, # a trained net
-                            task, # name of a task
-                            valid # predictions of its validation images
-                           )->dict: # for `config.json`, and for `score_as`
+def choose_operating_points(learn:Learner, task, valid)->dict:
     "Choose thresholds or cut points on the validation images"
     op = kind_for(learn, task).choose(valid)
     if 'cuts' in op: op['cuts'] = fill_cuts(op['cuts'], int(learn.dls.train_ds.items.label.max()))
     return op
 
 # %% ../../nbs/61_run.folder.ipynb #16bd20ac
-def score_run(learn:Learner, # a trained net
-              df, # rows to predict, with the target
-              root, # the data's folder
-              *, out=None, # where to write `metrics.json` and `predictions.csv`
-              workers:int=None, # loader processes (default: `default_workers`)
-              operating:dict=None, # thresholds or cut points, as from `choose_operating_points`
-              valid=None, # predictions of validation rows: they choose temperature and thresholds, and blend both eyes
-              **meta # task, source, arch, split, note: for the record
-             ): # `Scores`
+def score_run(learn:Learner, df, root, *, out=None, workers:int=None, operating:dict=None,
+              valid=None, **meta):
+    # a trained net; rows to predict, with the target; the data's folder; where to write
+    # `metrics.json` and `predictions.csv`; loader processes (default: `default_workers`);
+    # thresholds or cut points, as from `choose_operating_points`; predictions of validation rows:
+    # they choose temperature and thresholds, and blend both eyes; task, source, arch, split, note:
+    # for the record; `Scores`
     "Predict the rows of `df` and score them; in `out` keep `validation.csv` too, so that the scores can be made again"
     preds = predict_rows(learn, df, root, workers)
     s = add_calibration(score_as(kind_for(learn, meta.get('task')), preds, operating, valid=valid, **meta), valid)
@@ -109,9 +98,8 @@ def score_run(learn:Learner, # a trained net
 
 
 # %% ../../nbs/61_run.folder.ipynb #416cb84e
-def same_names(a:pd.Series, # paths
-               b:pd.Series # other paths
-              )->pd.Series: # bool, along `a`
+def same_names(a:pd.Series, b:pd.Series)->pd.Series:
+    # paths; other paths; bool, along `a`
     "Is the path in `a` the end of one in `b`, or the other way round? Bare file names do not count"
     def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
     full,parts = set(b),set().union(*map(ends, b))

@@ -35,21 +35,18 @@ from ..vision.tasks import get_task, tasks
 from .folder import validation
 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
-def cell(o # a value of a table
-        )->str:
+def cell(o)->str:
     "A value as text: three digits after the point, nothing for what is missing"
     if isinstance(o, Estimate): return f'{o:.3f}'
     if o is None or o is pd.NA or o!=o: return ''
     return f'{o:.3f}' if isinstance(o, (float,np.floating)) else str(o)
 
 # %% ../../nbs/62_run.report.ipynb #1013e0b8
-def settings(config # what was set
-            )->str:
+def settings(config)->str:
     "Settings as text to read"
     return json.dumps(config or {}, indent=1, default=str, ensure_ascii=False)
 
-def paragraphs(text # plain text
-              )->list: # of texts
+def paragraphs(text)->list:
     "The parts of a text between empty lines"
     return [o.strip() for o in re.split(r'\n\s*\n', str(text)) if o.strip()]
 
@@ -66,8 +63,7 @@ def templates():
     return env
 
 # %% ../../nbs/62_run.report.ipynb #b1259fcc
-def png_bytes(fig # matplotlib figure
-             )->bytes:
+def png_bytes(fig)->bytes:
     "Encode a figure, without the version of what drew it"
     f = io.BytesIO()
     fig.savefig(f, format='png', dpi=160, bbox_inches='tight', pad_inches=.06,
@@ -75,10 +71,7 @@ def png_bytes(fig # matplotlib figure
     return f.getvalue()
 
 # %% ../../nbs/62_run.report.ipynb #2dcd1627
-def jpeg_bytes(o, # image: PIL, or an array (bytes, booleans, or floats 0-1)
-               side:int=640, # longer side at most
-               phantom:bool=False # write so into the picture
-              )->bytes:
+def jpeg_bytes(o, side:int=640, phantom:bool=False)->bytes:
     "Encode an image, made small"
     if not isinstance(o, Image.Image):
         a = np.squeeze(np.asarray(o))
@@ -93,8 +86,7 @@ def jpeg_bytes(o, # image: PIL, or an array (bytes, booleans, or floats 0-1)
     return f.getvalue()
 
 # %% ../../nbs/62_run.report.ipynb #87c70357
-def stamp(im # PIL image, changed in place
-         ):
+def stamp(im):
     "Write PHANTOM into the lower left corner of a picture that is large enough to hold it"
     font,d,gray = ImageFont.load_default(max(9, im.width//28)),ImageDraw.Draw(im),im.mode=='L'
     _,_,w,h = d.textbbox((0,0), 'PHANTOM', font)
@@ -103,12 +95,7 @@ def stamp(im # PIL image, changed in place
     d.text((4, im.height-h-4), 'PHANTOM', 255 if gray else 'white', font)
 
 # %% ../../nbs/62_run.report.ipynb #4720e2de
-def picture(o, # matplotlib figure, image, or with `read` a path
-            caption:str='', # plain text
-            phantom:bool=False, # say so in the picture
-            *,
-            read=None # function of a path that gives an image
-           )->dict: # kind ('scan', or empty for drawings), type, code, caption
+def picture(o, caption:str='', phantom:bool=False, *, read=None)->dict:
     "A picture as plain data"
     def plain(kind, type, code): return dict(kind=kind, type=type, code=code, caption=caption)
     def coded(b): return base64.b64encode(b).decode()
@@ -120,19 +107,14 @@ def picture(o, # matplotlib figure, image, or with `read` a path
         return plain('scan', '', f'{Path(o).name} cannot be read')
 
 # %% ../../nbs/62_run.report.ipynb #f71407a7
-def drawn(plot, # function that draws on `ax`
-          size, # width and height in inches
-          *args, # for `plot`
-          **kwargs # for `plot`
-         )->Figure:
+def drawn(plot, size, *args, **kwargs)->Figure:
     "Draw on a figure of our own"
     fig = Figure(figsize=size, layout='constrained')
     plot(*args, ax=fig.subplots(), **kwargs)
     return fig
 
 # %% ../../nbs/62_run.report.ipynb #372ddc91
-def score_pictures(s:Scores # as from `score`
-                  )->list: # pairs: name of the plot, picture
+def score_pictures(s:Scores)->list:
     "Draw what the kind of answer asks for, and precision-recall of any yes-or-no questions"
     k,asked = len(s.classes),len(binary_questions(s.preds, s.kind))
     sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)),
@@ -146,9 +128,7 @@ def score_pictures(s:Scores # as from `score`
     return res
 
 # %% ../../nbs/62_run.report.ipynb #eb056f58
-def reliability_pictures(s:Scores, # as from `score`, with calibration
-                         most:int=6 # at most this many
-                        )->list: # pairs: question, picture
+def reliability_pictures(s:Scores, most:int=6)->list:
     "Draw reliability before and after the temperature, where five patients are on either side"
     who,fit = s.preds.patient,s.calibration.get('temperature')
     T = fit and fit['estimate'].value
@@ -165,17 +145,14 @@ def reliability_pictures(s:Scores, # as from `score`, with calibration
     return res
 
 # %% ../../nbs/62_run.report.ipynb #69631755
-def curve_pictures(s:Scores, # as from `score`
-                   history:pd.DataFrame # a row an epoch
-                  )->list: # pairs: 'loss' or 'metrics', picture
+def curve_pictures(s:Scores, history:pd.DataFrame)->list:
     "Draw losses and metrics by epoch, where there are any"
     def fig(what): return drawn(plots.plot_history, (4.4,2.7), history, what, source=s.source)
     figs = {o: fig(o) for o in ('loss','metrics')}
     return [(k, picture(o, phantom=s.phantom)) for k,o in figs.items() if o.axes[0].lines]
 
 # %% ../../nbs/62_run.report.ipynb #fa4f3b88
-def subgroups_of(s:Scores # as from `score`
-                )->dict: # picture, table, gaps; `None` where there are no two groups
+def subgroups_of(s:Scores)->dict:
     "For whom is it worse? As a picture and as tables to read"
     t,gaps = subgroup_scores(s)
     if not len(t): return None
@@ -194,9 +171,7 @@ def subgroups_of(s:Scores # as from `score`
                 gaps=pd.DataFrame(gaps) if gaps else None)
 
 # %% ../../nbs/62_run.report.ipynb #0d97bb7c
-def flow_counts(split, # a row an image: patient, split
-                read:dict=None # images and patients before any were left out, and perhaps `why`
-               )->dict: # used, sides; where it is known read, out, why
+def flow_counts(split, read:dict=None)->dict:
     "Images and patients at each step, from reading to the test"
     def n(d): return dict(images=len(d), patients=d.patient.nunique())
     used,res = n(split),dict(read=read, out=None, why=None)
@@ -240,15 +215,11 @@ def split_table(df # the frame, with `split`
     return t.reset_index().rename_axis(columns=None) # or the page shows a column of that name
 
 # %% ../../nbs/62_run.report.ipynb #5272f70e
-def plain_table(df # table
-               )->dict: # columns, rows
+def plain_table(df)->dict:
     "A table as plain data"
     return dict(columns=[str(c) for c in df.columns], rows=df.to_numpy(object).tolist())
 
-def part(title:str, # heading
-         body=(), # texts and tables
-         figures=() # from `picture`
-        )->dict: # title, body, figures
+def part(title:str, body=(), figures=())->dict:
     "A section as plain data"
     body = body if isinstance(body, (list,tuple)) else [body]
     body = [plain_table(o) if isinstance(o, pd.DataFrame) else o for o in body if o is not None]
@@ -272,10 +243,7 @@ def check_parts(parts # as read from a file
                     "delete report.json to go without them")
 
 # %% ../../nbs/62_run.report.ipynb #fcb9a874
-def wrong_part(s:Scores, # as from `score`
-               read=None, # function of a path that gives an image (default: their table)
-               n:int=6 # at most this many
-              )->dict: # as from `part`
+def wrong_part(s:Scores, read=None, n:int=6)->dict:
     "The most wrong images"
     pairs = [(r.path, f'{r.said}. {Path(r.path).name}, patient {r.patient}')
              for r in s.kind.worst(s.preds, n).itertuples()]
@@ -287,12 +255,10 @@ def wrong_part(s:Scores, # as from `score`
     return part('Most wrong', lead, [picture(p, c, s.phantom, read=read) for p,c in pairs])
 
 # %% ../../nbs/62_run.report.ipynb #4152fede
-def picture_parts(scores:Scores, # as from `score`
-                  sections=(), # tuples (title, texts and tables, pictures with or without captions)
-                  read=None, # function of a path that gives an image, for the most wrong
-                  *,
-                  n:int=6 # how many of those
-                 )->list: # dicts of title, body, figures: plain data, for `Report` and for a file
+def picture_parts(scores:Scores, sections=(), read=None, *, n:int=6)->list:
+    # as from `score`; tuples (title, texts and tables, pictures with or without captions); function
+    # of a path that gives an image, for the most wrong; how many of those; dicts of title, body,
+    # figures: plain data, for `Report` and for a file
     "The parts that need images or the net: the most wrong images, and sections of the caller's own"
     def coded(o): return picture(*(o if isinstance(o, tuple) else (o,'')), scores.phantom)
     own = [part(title, body, map(coded, figures)) for title,body,figures in sections]
@@ -318,8 +284,7 @@ class Report:
         self.date = self.date or datetime.date.today().isoformat()
 
 # %% ../../nbs/62_run.report.ipynb #5e6ea87b
-def story(report:Report # what it is made of
-         )->dict:
+def story(report:Report)->dict:
     "What the template is given beside the report: tables, pictures and counts, no sentence"
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
@@ -344,10 +309,9 @@ def html(self:Report)->str:
 
 # %% ../../nbs/62_run.report.ipynb #86e9586a
 @delegates(Report)
-def write_report(out, # folder for report.html, or a path that ends in .html
-                 scores:Scores, # as from `score`
-                 **kwargs # as for `Report`
-                )->Path: # the file
+def write_report(out, scores:Scores, **kwargs)->Path:
+    # folder for report.html, or a path that ends in .html; as from `score`; as for `Report`; the
+    # file
     "Write one self-contained report, whole or not at all"
     path = Path(out) if Path(out).suffix.lower()=='.html' else Path(out)/'report.html'
     text = Report(scores, **kwargs).html()
@@ -355,15 +319,13 @@ def write_report(out, # folder for report.html, or a path that ends in .html
     return path
 
 # %% ../../nbs/62_run.report.ipynb #fc35b3d0
-def markdown_text(o # anything
-                 ): # text; what is marked as safe already, as it is
+def markdown_text(o):
     "Text that breaks out of no cell and no line of Markdown"
     from markupsafe import Markup
     if hasattr(o, '__html__'): return o
     return Markup(re.sub(r'\s+', ' ', escape(str(o), quote=False)).replace('|', r'\|'))
 
-def fenced(config # settings
-          ):
+def fenced(config):
     "Settings as JSON that ends no fence"
     from markupsafe import Markup
     return Markup(settings(config).replace('```', "'''"))
@@ -389,18 +351,15 @@ def card(self:Report)->str:
 
 # %% ../../nbs/62_run.report.ipynb #feee0127
 @delegates(Report)
-def model_card(out, # run folder
-               scores:Scores, # as from `score`
-               **kwargs # as for `Report`
-              )->Path: # the README.md
+def model_card(out, scores:Scores, **kwargs)->Path:
+    # run folder; as from `score`; as for `Report`; the README.md
     "Write the run folder's `README.md`, whole or not at all"
     path,text = Path(out)/'README.md',Report(scores, **kwargs).card()
     with whole_file(path) as f: f.write_text(text, encoding='utf-8')
     return path
 
 # %% ../../nbs/62_run.report.ipynb #e608bbfa
-def question_of(config:dict # settings of a run, `task` among them
-               )->str:
+def question_of(config:dict)->str:
     "What was asked, in words; nothing if the task is none of ours"
     if config.get('task') not in tasks: return ''
     task,label = tasks[config['task']],config.get('label')
@@ -445,15 +404,10 @@ def _write_from(run, s, kept, history=None, date=None):
                  audit=audit, parts=kept.get('parts'), date=date)
 
 # %% ../../nbs/62_run.report.ipynb #037eea1c
-def write_pages(out, # folder
-                scores:Scores, # as from `score_run`
-                root, # the data's folder
-                *,
-                config:dict, # what was set, `task` among it
-                history:pd.DataFrame=None, # from `fit_run`
-                splits:pd.DataFrame=None, # from `split_table`
-                sections=() # from `map_section`
-               ):
+def write_pages(out, scores:Scores, root, *, config:dict, history:pd.DataFrame=None,
+                splits:pd.DataFrame=None, sections=()):
+    # folder; as from `score_run`; the data's folder; what was set, `task` among it; from `fit_run`;
+    # from `split_table`; from `map_section`
     "Write `report.html`, `README.md`, and `report.json`, what else the report needs"
     get_task(config['task'])
     parts = picture_parts(scores, sections, lambda p: read_image(Path(root)/p))

@@ -29,30 +29,22 @@ from .folder import (check_run, choose_operating_points, drop_seen_patients, kin
 from .report import rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
-def check_names(task, # name of a task
-                opts # `TrainOptions`
-               )->None:
+def check_names(task, opts)->None:
     "Raise `EyeError` for a task, a balance, a recipe, a net or weights that there are not"
     get_task(task).answer_type('?').check_balance(opts.balance)
     as_recipe(None if opts.recipe=='none' else opts.recipe)
     find_weights(opts.weights, find_net(opts.arch))
 
 # %% ../../nbs/63_run.train.ipynb #ed272872
-def dealt_frame(task, # name of a task
-                data, # `DataOptions`
-                how:str='patients', # 'patients', 'published', or a `split.csv`
-                *, seed:int=42, # of phantoms and of the lot
-                allow_leak:bool=False # accept patients on both sides of a given split
-               )->pd.DataFrame: # with `split`, and the target in `label`
+def dealt_frame(task, data, how:str='patients', *, seed:int=42,
+                allow_leak:bool=False)->pd.DataFrame:
     "Read the data of a task and deal its patients to the sides"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
     return split_frame(df, how, seed, allow_leak, 'rarest' if get_task(task).kind.labels else 'label')
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5
-def run_learner(df, # with `split`, and the target as `load_frame` leaves it
-                task, # name of a task
-                opts # `TrainOptions`
-               )->Learner:
+def run_learner(df, task, opts)->Learner:
+    # with `split`, and the target as `load_frame` leaves it; name of a task; `TrainOptions`
     "The untrained `Learner` of a run, the same for the same seed; raises `DataError` for labels that it cannot learn"
     set_seed(opts.seed) # of the first weights
     learn = make_learner(df, task, opts)
@@ -60,25 +52,20 @@ def run_learner(df, # with `split`, and the target as `load_frame` leaves it
     return learn
 
 # %% ../../nbs/63_run.train.ipynb #2d9e1473
-def run_info(df, # with `split` and `label`
-             task, # name of a task
-             opts # `TrainOptions`
-            )->dict: # for `fit_run`
+def run_info(df, task, opts)->dict:
+    # with `split` and `label`; name of a task; `TrainOptions`; for `fit_run`
     "What must be the same where a training is resumed"
     return dict(task=task, data=split_hash(df, labels=['label']), **opts.agree())
 
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'
 
-def publish_run(out, # folder
-                learn:Learner, # a trained net
-                df, # with `split`: its test side is scored, or validation where there is no test
-                *, config:dict, # task, source, arch; operating, note and what else the report is to show
-                history=None, # from `fit_run`
-                maps:int=0, # heat maps in the report, at most
-                workers:int=None, # loader processes (default: `default_workers`)
-                valid=None # predictions of validation rows: they choose temperature and thresholds
-               ): # `Scores`
+def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps:int=0, workers:int=None,
+                valid=None):
+    # folder; a trained net; with `split`: its test side is scored, or validation where there is no
+    # test; task, source, arch; operating, note and what else the report is to show; from `fit_run`;
+    # heat maps in the report, at most; loader processes (default: `default_workers`); predictions
+    # of validation rows: they choose temperature and thresholds; `Scores`
     "Score unseen patients and write every page of a run"
     side = 'test' if (df.split=='test').any() else 'valid'
     say(f"scoring {(df.split==side).sum()} {side} images")
@@ -94,17 +81,8 @@ def publish_run(out, # folder
     return s
 
 # %% ../../nbs/63_run.train.ipynb #3b146e9b
-def train_frame(df, # with `split`, and the target as `load_frame` leaves it
-                task, # name of a task
-                opts, # `TrainOptions`
-                *, out, # folder of the run
-                resume:bool=False, # go on where an earlier call stopped
-                force:bool=False, # remove an earlier run's files
-                allow_leak:bool=False, # patients were allowed on both sides
-                maps:int=0, # heat maps in the report, at most
-                cbs=(), # callbacks of the training
-                more:dict=None # for the record, beside the options
-               )->tuple: # learner, history, `Scores`
+def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, allow_leak:bool=False,
+                maps:int=0, cbs=(), more:dict=None)->tuple:
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
     learn = run_learner(df, task, opts)
@@ -160,9 +138,7 @@ def train_run(task:str, # name of a task
     return s
 
 # %% ../../nbs/63_run.train.ipynb #f10cd3ac
-def unseen_frame(learn:Learner, # from `load_model`
-                 data=None # `UnseenOptions`, or the first of them
-                )->pd.DataFrame:
+def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     "Data for a trained net; phantoms as in its training where nothing else is said"
     o,old = UnseenOptions.of(data),learn.config.get('training', {})
     usual = dict(patients=old.get('patients', DataOptions.patients), seed=old.get('seed', TrainOptions.seed))
@@ -191,8 +167,7 @@ def evaluate_run(run, # run folder
     return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps, valid=validation(run))
 
 # %% ../../nbs/63_run.train.ipynb #c34bc364
-def images_of(images # image files or folders
-             )->list: # files
+def images_of(images)->list:
     "Image files, folders expanded; raises `DataError` where there are none"
     files = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")

@@ -97,13 +97,11 @@ class OpenEye(Transform):
     def __repr__(self): return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e
-def eye_block(answer, # an `Output`: what the net is to say
-              image:str='oct', # kind of image: 'oct' or 'fundus'
-              size:int=224, # side of the square net input in pixels
-              aug:bool=True, # augment training batches
-              flip:bool=True, # allow mirroring left and right
-              recipe=None # preprocessing: a `Recipe`, its name or its text
-             )->DataBlock:
+def eye_block(answer, image:str='oct', size:int=224, aug:bool=True, flip:bool=True,
+              recipe=None)->DataBlock:
+    # an `Output`: what the net is to say; kind of image: 'oct' or 'fundus'; side of the square net
+    # input in pixels; augment training batches; allow mirroring left and right; preprocessing: a
+    # `Recipe`, its name or its text
     "`DataBlock` for a frame: open, squish to a square, augment, gray to three channels"
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)

@@ -92,11 +92,9 @@ def _surplus(sd, names, net):
     return [k for k in sd if k.split('.')[0] in tops and k.rpartition('.')[0] not in stages and k not in mine]
 
 # %% ../../nbs/45_vision.learner.ipynb #3b1bbd8c
-def load_body(model, # a fastai vision model: body, then head
-              sd:dict, # tensors by name, of the full net or of a model saved by us
-              net:Net, # what the model is
-              name:str='the file' # for the sentence
-             ):
+def load_body(model, sd:dict, net:Net, name:str='the file'):
+    # a fastai vision model: body, then head; tensors by name, of the full net or of a model saved
+    # by us; what the model is; for the sentence
     "Fill the body of `model` from `sd`; raises `ModelError` if any of its tensors is missing"
     body,own = model[0],any(k.startswith('0.') for k in sd)
     if own: sd = {re.sub(r'^0\.body\.', '0.', k):v for k,v in sd.items()} # of a readout

@@ -24,11 +24,7 @@ def _bare(*ts):
 # %% ../../nbs/40_vision.losses.ipynb #b43f4599
 class LabelLoss(nn.Module):
     "Mean over labels of one binary loss each, with the activation and decoding of independent labels"
-    def __init__(self,
-                 kind:str='plain', # 'plain', 'focal' or 'asymmetric'
-                 weight=None, # weight of the positives by label, for 'plain'
-                 thresh:float=.5 # probability from which a label counts as given, for `decodes`
-                ):
+    def __init__(self, kind:str='plain', weight=None, thresh:float=.5):
         super().__init__()
         self.kind,self.thresh = one_of(kind, tuple(_label_losses), 'loss'),thresh
         self.register_buffer('weight', None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
@@ -49,11 +45,7 @@ _label_losses = dict(plain=_plain, focal=_focal, asymmetric=_asymmetric)
 # %% ../../nbs/40_vision.losses.ipynb #fd3f340f
 class ScaledLoss(nn.Module):
     "A regression loss in units of `spread` around `center`; its activation gives the quantity back in its own unit"
-    def __init__(self,
-                 center:float=0., # such as the mean age of the training images
-                 spread:float=1., # such as their standard deviation
-                 kind:str='l1' # 'l1' (aims at the median), 'huber' or 'l2' (aims at the mean)
-                ):
+    def __init__(self, center:float=0., spread:float=1., kind:str='l1'):
         super().__init__()
         self.center,self.spread,self.kind = float(center),float(spread),one_of(kind, tuple(_number_losses), 'loss')
     def forward(self, x, y):
@@ -68,12 +60,7 @@ _number_losses = dict(l1=F.l1_loss, huber=F.smooth_l1_loss, l2=F.mse_loss)
 # %% ../../nbs/40_vision.losses.ipynb #0fd2984f
 class ClassAndNumber(nn.Module):
     "Cross entropy of all outputs but the last, plus `ScaledLoss` of the last; targets are [N,2]: class, number"
-    def __init__(self,
-                 center:float=0., # of the number
-                 spread:float=1., # of the number
-                 weight=None, # weight by class
-                 share:float=1. # weight of the number's loss
-                ):
+    def __init__(self, center:float=0., spread:float=1., weight=None, share:float=1.):
         super().__init__()
         self.number,self.share = ScaledLoss(center, spread),share
         self.register_buffer('weight', None if weight is None else torch.as_tensor(weight, dtype=torch.float32))

@@ -61,8 +61,7 @@ output_types = {} # name of the kind -> its `Output`
 def _register(cls): output_types[cls.kind.name] = cls; return cls
 
 # %% ../../nbs/41_vision.outputs.ipynb #1c3a978f
-def output_from(d:dict # as from `to_json`
-               )->Output:
+def output_from(d:dict)->Output:
     "Rebuild an answer; raises `ModelError` where `d` describes none"
     ok = isinstance(d, dict) and d.get('kind') in output_types and isinstance(d.get('names'), list)
     ok = ok and d['names'] and all(isinstance(o, str) for o in d['names']) and len(set(d['names']))==len(d['names'])

@@ -11,9 +11,7 @@ from torch import nn
 from ..core import ModelError, progress
 
 # %% ../../nbs/44_vision.probe.ipynb #9abefab7
-def find_blocks(body, # an `nn.Module`
-              most:int=8 # how many blocks at most
-             )->list: # names of blocks
+def find_blocks(body, most:int=8)->list:
     "Names of the repeated blocks of `body`; raises `ModelError` where nothing repeats"
     kinds = {}
     for name,m in body.named_modules():
@@ -50,10 +48,7 @@ class Standardize(nn.Module):
     def forward(self, x): return ((x-self.mean)/self.sd).clamp(-5, 5)
 
 # %% ../../nbs/44_vision.probe.ipynb #920f17dc
-def linear_probe(model, # body and head
-           n_out:int, # outputs
-           names=None # of blocks (default: `find_blocks`)
-          )->nn.Sequential: # block features, then a linear head
+def linear_probe(model, n_out:int, names=None)->nn.Sequential:
     "The net with its head replaced by a linear readout of its blocks"
     probe = BlockFeatures(model[0], find_blocks(model[0]) if names is None else names)
     p = next(model.parameters())
@@ -64,10 +59,9 @@ def linear_probe(model, # body and head
     return nn.Sequential(probe, nn.Sequential(Standardize(n), nn.Linear(n, n_out)).to(p.device))
 
 # %% ../../nbs/44_vision.probe.ipynb #40844369
-def features(probe, # `BlockFeatures`, or any net that gives [N,D]
-             dl, # a `DataLoader` without shuffling
-             what:str='listening' # for the progress bar
-            )->np.ndarray: # float32 [N,D]
+def features(probe, dl, what:str='listening')->np.ndarray:
+    # `BlockFeatures`, or any net that gives [N,D]; a `DataLoader` without shuffling; for the
+    # progress bar; float32 [N,D]
     "What `probe` says of every image of `dl`"
     dev = next(probe.parameters()).device
     probe.eval()
@@ -147,9 +141,7 @@ def _set(linear, parts):
     w,b = [torch.as_tensor(np.concatenate(o), dtype=torch.float32) for o in zip(*parts)]
     with torch.no_grad(): linear.weight.copy_(w); linear.bias.copy_(b)
 
-def solve_probe(learn, # a `Learner` whose model is `linear_probe`
-                workers:int=0 # loader processes
-               )->dict: # losses on training and validation images
+def solve_probe(learn, workers:int=0)->dict:
     "Fit the linear readout of `learn` in one pass over its images; validation chooses the penalty"
     probe,(standard,linear) = learn.model[0],learn.model[1]
     sides,answer = [learn.dls.train_ds.items,learn.dls.valid_ds.items],learn.output
@@ -164,8 +156,7 @@ def solve_probe(learn, # a `Learner` whose model is `linear_probe`
     return {k: _loss(learn, o, d) for k,o,d in zip(('train_loss','valid_loss'), (x,xv), sides)}
 
 # %% ../../nbs/44_vision.probe.ipynb #643c1834
-def refit_probe(learn # after `solve_probe`
-                 )->int: # images fitted to
+def refit_probe(learn)->int:
     "Fit the readout again to training and validation images, with the penalty that was chosen"
     x,asked = learn.probed
     _set(learn.model[1][1], [again(x, y) for again,y in asked])

@@ -15,9 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from .learner import _head, find_net
 
 # %% ../../nbs/48_vision.profile.ipynb #c28e9ac2
-def multiply_adds(model, # a net
-                  size:int # side of the input in pixels
-                 )->int:
+def multiply_adds(model, size:int)->int:
+    # a net; side of the input in pixels
     "Multiply-accumulates of one image"
     p,before = next(model.parameters()),model.training
     x = torch.zeros(1, 3, size, size, device=p.device, dtype=p.dtype)
@@ -33,11 +32,10 @@ def _blank(net, n_out, pretrained):
     return (m[0] if isinstance(m, tuple) else m).eval()
 
 # %% ../../nbs/48_vision.profile.ipynb #f5d41285
-def net_facts(arch:str, # name of the net
-              n_out:int=2, # outputs
-              size:int=None, # side of the input in pixels (default: the net's own)
-              pretrained:bool=True # with the head that goes on pretrained weights
-             )->dict: # arch, size, parameters, file_mb (of float32 weights), macs (of one image)
+def net_facts(arch:str, n_out:int=2, size:int=None, pretrained:bool=True)->dict:
+    # name of the net; outputs; side of the input in pixels (default: the net's own); with the head
+    # that goes on pretrained weights; arch, size, parameters, file_mb (of float32 weights), macs
+    # (of one image)
     "Count what a net costs, without downloading or training it"
     net = find_net(arch)
     m,size = _blank(net, n_out, pretrained),size or net.size
@@ -74,10 +72,8 @@ def seconds_an_epoch(learn # an untrained `Learner`; it is spoiled by this
     return mean(s.times[True])*max(1, len(learn.dls.train)) + mean(s.times[False])*len(learn.dls.valid)
 
 # %% ../../nbs/48_vision.profile.ipynb #7691557c
-def epochs_that_fit(minutes:float, # time for one net
-                    seconds:float, # an epoch takes
-                    freeze_epochs:int=0 # epochs of the head alone, to be taken off
-                   )->int: # at least 1
+def epochs_that_fit(minutes:float, seconds:float, freeze_epochs:int=0)->int:
+    # time for one net; an epoch takes; epochs of the head alone, to be taken off; at least 1
     "Whole epochs with all layers in training that fit into `minutes`"
     return max(1, int(60*minutes/seconds)-freeze_epochs)
 
@@ -113,11 +109,8 @@ class Watch(Callback):
     def after_fit(self): self.mb = _peak(self.dls.device)
 
 # %% ../../nbs/48_vision.profile.ipynb #0d49898b
-def images_a_second(model, # a net
-                    size:int, # side of the input in pixels
-                    bs:int=32, # images a batch
-                    seconds:float=.5 # how long to measure
-                   )->float:
+def images_a_second(model, size:int, bs:int=32, seconds:float=.5)->float:
+    # a net; side of the input in pixels; images a batch; how long to measure
     "Speed of the bare net in evaluation, on the device where it lies"
     dev,before = next(model.parameters()).device,model.training
     x,n = torch.rand(bs, 3, size, size, device=dev),0

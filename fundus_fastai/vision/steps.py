@@ -116,9 +116,7 @@ def _keep_history(hist, out):
     return hist
 
 # %% ../../nbs/47_vision.steps.ipynb #307b5c8f
-def check_known(learn:EyeLearner, # a trained net
-                 df # with the target
-                )->list: # names of the net's answers
+def check_known(learn:EyeLearner, df)->list:
     "Raise `DataError` if `df` has labels that the net does not know"
     answer = learn.output
     answer.check(df)
