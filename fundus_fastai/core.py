@@ -27,8 +27,6 @@ def few(items, n:int=3, count:bool=False)->str:
 
 # %% ../nbs/00_core.ipynb #748b589f
 def one_of(name:str, names, what:str)->str:
-    # what was typed; the names there are; the kind of thing, for the sentence: 'task', 'data set';
-    # `name`, if it is one of `names`
     "Check that `name` is among `names`; raises `EyeError` with the nearest names otherwise"
     import difflib
     names = list(names)
@@ -42,7 +40,6 @@ class MissingPackage(EyeError, ImportError): "An optional package is not install
 
 # %% ../nbs/00_core.ipynb #9908be57
 def need(name:str, extra:str=None):
-    # package to import; the extra of ours that brings it
     "Import `name`, or say how to get it; raises `MissingPackage`"
     try: return importlib.import_module(name)
     except ImportError as e:
@@ -75,8 +72,7 @@ def _about(e, path):
 
 # %% ../nbs/00_core.ipynb #8bb3b3fe
 @contextmanager
-def whole_file(path, # where the finished file belongs
-              )->Path: # a temporary neighbor to write to
+def whole_file(path)->Path:
     "Give a neighbor of `path` to write to, and rename it to `path` if all went well"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,8 +89,7 @@ def whole_file(path, # where the finished file belongs
 
 # %% ../nbs/00_core.ipynb #b5b2d621
 @contextmanager
-def whole_dir(out, # folder that will appear; an empty one is replaced
-             )->Path: # a temporary neighbor to fill
+def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +134,6 @@ def read_json(path # file to read
 
 # %% ../nbs/00_core.ipynb #fd0a1338
 def sha256(path, chunk:int=1<<20)->str:
-    # file; bytes read at a time; hexadecimal digest
     "Digest of a file's content, read in chunks"
     h = hashlib.sha256()
     with open(path,'rb') as f:
@@ -148,7 +142,6 @@ def sha256(path, chunk:int=1<<20)->str:
 
 # %% ../nbs/00_core.ipynb #ee0368eb
 def fresh_dir(path, force:bool=False)->Path:
-    # folder to make; allow a folder that holds files
     "Make the folder `path`; raises `DataError` if it already holds files, unless `force`"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
@@ -167,8 +160,6 @@ say.wording = str # the command line puts its flags in place of `arguments` here
 
 # %% ../nbs/00_core.ipynb #536ebc06
 def progress(items=None, what:str='', total:int=None, **kwargs)->tqdm:
-    # what to go through (or `None`, with `total`, to call `update` yourself); a few words:
-    # 'reading', 'occluding'; how many there will be; further options of `tqdm`
     "A progress bar on stderr that is silent where nobody watches"
     watched = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(items, **(dict(desc=what, total=total, disable=not watched, leave=False, dynamic_ncols=True) | kwargs))

@@ -232,9 +232,7 @@ def _twins(coarse, fine, rows, far=.3, most=1_000_000, workers=2):
 
 # %% ../../nbs/38_data.audit.ipynb #507fad40
 def same_bytes(paths, sizes=None, workers:int=2)->list:
-    # of the files; in bytes, NaN for a file that is left out; default: read from disk; threads; of
-    # lists of positions in `paths`
-    "Group files that are the same byte by byte, those without a twin in none; raises `DataError` if one is missing"
+    "Positions of files that are the same byte by byte, group by group; raises `DataError` if one is missing"
     paths = list(paths)
     try: sizes = [os.path.getsize(p) for p in paths] if sizes is None else sizes
     except OSError as e:

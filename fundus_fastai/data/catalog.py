@@ -31,9 +31,8 @@ def check_trainable(df, by:str='label')->pd.DataFrame:
     return df
 
 # %% ../../nbs/33_data.catalog.ipynb #d008de1a
-def data_source(where # a folder, or a frame (then: of its images)
-               )->str: # 'phantom', 'kaggle' or 'local'; one phantom image makes all of a frame phantom
-    "Where data comes from, by the `PROVENANCE.json` in a folder or up to five above"
+def data_source(where)->str:
+    "'phantom', 'kaggle' or 'local', by the `PROVENANCE.json` in a folder or up to five above; of a frame, its images"
     if isinstance(where, pd.DataFrame):
         found = {data_source(o) for o in where['path'].map(os.path.dirname).unique()}
         return 'phantom' if 'phantom' in found else found.pop() if len(found)==1 else 'local'
@@ -235,9 +234,8 @@ def _looks(path):
     return 'ukb' if any(re.match(UKB_NAME, o) for o in named) else None
 
 # %% ../../nbs/33_data.catalog.ipynb #70aabb0c
-def guess_card(path # a folder or a file
-              )->str: # name of the card that reads it
-    "Which card reads `path`: by its `PROVENANCE.json`, else by its looks"
+def guess_card(path)->str:
+    "Name of the card that reads `path`: by its `PROVENANCE.json`, else by its looks"
     path = Path(os.path.abspath(path))
     if not path.exists():
         raise DataError(f"{path} does not exist: name a folder, a CSV, "

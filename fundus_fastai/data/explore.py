@@ -64,9 +64,7 @@ def as_classes(s)->pd.Categorical:
                           [f'grade {v:g}' if s.name=='grade' else name(v) for v in values])
 
 # %% ../../nbs/39_data.explore.ipynb #9f98ea30
-def label_matrix(df:pd.DataFrame, # a frame
-                 labels=None # a column of classes, or a list of 0/1 columns; default: the frame's own
-                )->pd.DataFrame: # 0, 1 or missing as float: a row an image, a column a label
+def label_matrix(df:pd.DataFrame, labels=None)->pd.DataFrame:
     "The labels of `df` as one matrix; raises `DataError` where a column is lacking or holds something else"
     check_columns(df, 'patient')
     cols = own_labels(df) if labels is None else labels
@@ -85,9 +83,7 @@ def label_matrix(df:pd.DataFrame, # a frame
     return pd.DataFrame(m, df.index, list(c.categories))
 
 # %% ../../nbs/39_data.explore.ipynb #fb35ed83
-def label_counts(df:pd.DataFrame, # a frame
-                 labels=None # a column of classes, or a list of 0/1 columns; default: the frame's own
-                )->pd.DataFrame: # index: label; columns: images, patients, share (of the images); the commonest first
+def label_counts(df:pd.DataFrame, labels=None)->pd.DataFrame:
     "Count images and patients of each label, and of `none of these` and `missing` where there are any"
     m = label_matrix(df, labels)
     gone = m.isna().all(axis=1)

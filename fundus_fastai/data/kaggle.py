@@ -20,8 +20,7 @@ class BadArchive(DownloadError): "An archive that is damaged, or is no archive"
 class HostileArchive(BadArchive): "An archive that tries something that no data set needs"
 
 # %% ../../nbs/34_data.kaggle.ipynb #2e370c54
-def safe_name(info # a `zipfile.ZipInfo`
-             )->PurePosixPath: # where the member may go, relative to the target
+def safe_name(info)->PurePosixPath:
     "The name of a member; raises `HostileArchive` if it points outside, is a link or is encrypted"
     name,kind = info.filename.replace('\\','/'), stat.S_IFMT(info.external_attr>>16)
     path,why = PurePosixPath(name), None
@@ -34,9 +33,6 @@ def safe_name(info # a `zipfile.ZipInfo`
 
 # %% ../../nbs/34_data.kaggle.ipynb #ad092456
 def safe_members(z, size:int, ratio:float=200, *, floor:int=64<<20)->list:
-    # an open `zipfile.ZipFile`; bytes of the archive; how many times larger than the archive the
-    # files may be; below so many bytes in all, any ratio will do; (`ZipInfo`, relative path) of
-    # each file that is wanted
     "The files to unpack, without Apple's litter; raises `HostileArchive`, or `BadArchive` where there are none"
     pairs = [(o,safe_name(o)) for o in z.infolist()]
     res = [(o,p) for o,p in pairs
@@ -49,17 +45,14 @@ def safe_members(z, size:int, ratio:float=200, *, floor:int=64<<20)->list:
     return res
 
 # %% ../../nbs/34_data.kaggle.ipynb #7b4f9f21
-def free_bytes(path # a folder, which need not exist yet
-              )->int:
+def free_bytes(path)->int:
     "Free space on the disk where `path` is, or would be"
     path = Path(path).absolute()
     return shutil.disk_usage(next(o for o in [path,*path.parents] if o.exists())).free
 
 # %% ../../nbs/34_data.kaggle.ipynb #4b576f95
 def check_disk(path, nbytes:float, what:str='this')->float:
-    # folder to fill; bytes that will be needed at the worst moment; subject of the sentence; free
-    # bytes
-    "Raise `DownloadError` if fewer than `nbytes` are free at `path`"
+    "Bytes that are free at `path`; raises `DownloadError` if they are fewer than `nbytes`"
     free = free_bytes(path)
     if nbytes>free:
         raise DownloadError(f"{what} needs {nbytes/1e9:.1f} GB and {free/1e9:.1f} GB are free at {path}: "
@@ -97,8 +90,6 @@ def _swap(new, out):
 
 # %% ../../nbs/34_data.kaggle.ipynb #fb43a4d6
 def unpack(archive, out, note:dict=None, **kwargs)->Path:
-    # zip file; folder that will appear; goes to `PROVENANCE.json`, with the numbers of `files` and
-    # `bytes`; `ratio` and `floor` of `safe_members`
     "Unpack `archive` to `out`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
     out = Path(out)
     new = out.parent/f'.{out.name}-unpacking'
@@ -117,8 +108,7 @@ def unpack(archive, out, note:dict=None, **kwargs)->Path:
 
 # %% ../../nbs/34_data.kaggle.ipynb #d07e6fe7
 @contextmanager
-def disk_errors(path # folder that is being written
-               ):
+def disk_errors(path):
     "Turn a full, read-only or forbidden disk into a `DownloadError` with its remedy"
     try: yield
     except OSError as e:
@@ -212,8 +202,7 @@ class RetryLater(DownloadError):
         self.wait,self.offline = wait,offline
 
 # %% ../../nbs/34_data.kaggle.ipynb #a840dba7
-def kaggle_url(card # of a data set or a competition
-              )->str:
+def kaggle_url(card)->str:
     "The page of `card` at Kaggle"
     return f"https://www.kaggle.com/{'c' if card.kind=='competition' else 'datasets'}/{card.kaggle}"
 
@@ -231,8 +220,6 @@ _UNKNOWN = "an answer that we do not know: does {url} open in a browser?"
 
 # %% ../../nbs/34_data.kaggle.ipynb #28d3ca83
 def refusal(card, status:int, where:str='KAGGLE_API_TOKEN', *, wait:float=None)->DownloadError:
-    # what was asked for; HTTP status; where the credentials came from; seconds, from the header
-    # `Retry-After`; `RetryLater` if it may pass
     "The exception for an HTTP `status`: what it means for `card`, and what to do"
     contest,later = card.kind=='competition', status==429 or status>=500
     s = _RULES if contest and status==403 else _REFUSALS.get(min(status,500), _UNKNOWN)
@@ -360,11 +347,7 @@ def _try(ask, part, tag):
 
 # %% ../../nbs/34_data.kaggle.ipynb #851623b8
 def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float=120)->Path:
-    # called without arguments for each attempt; gives a streaming `requests.Response`; file to
-    # write, and to continue if it is there; whose file it is: a partial file of another tag is not
-    # continued; attempts in a row that bring nothing; seconds before the second attempt; doubled up
-    # to 30; seconds that a server may ask us to wait
-    "Download to `part`, resuming what is there; raises `DownloadError`"
+    "Download what `ask()` streams to `part`, resuming what is there of the same `tag`; raises `DownloadError`"
     part,k,first = Path(part),0,True
     size = lambda: part.stat().st_size if part.exists() else 0
     most = size()
@@ -381,7 +364,6 @@ def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float
 # %% ../../nbs/34_data.kaggle.ipynb #0f5645f1
 @contextmanager
 def kaggle_client(card, where:str):
-    # for the sentences of refusals; where the credentials came from
     "Kaggle's own client, signed in"
     with _asking(card, where), redirect_stdout(io.StringIO()) as said:
         api = need('kaggle').api

@@ -24,8 +24,7 @@ def _box(text):
     return f'<div style="{style}"><b>{html.escape(text)}</b></div>'
 
 # %% ../../nbs/36_data.load.ipynb #35c526d6
-def banner(text:str # one or two sentences
-          ):
+def banner(text:str):
     "Show `text` so that it cannot be missed: framed on stderr, and as a box where this is a notebook"
     line = '='*min(100, len(text))
     say(f"{line}\n{text}\n{line}")

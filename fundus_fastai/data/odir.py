@@ -71,15 +71,13 @@ def odir_phrases()->pd.DataFrame: # a row a phrase: `label` and `grade`, missing
     return df
 
 # %% ../../nbs/31_data.odir.ipynb #21490fb8
-def split_keywords(text:str # the keywords of one eye
-                  )->list: # phrases in small letters
+def split_keywords(text:str)->list:
     "Split ODIR's keywords at commas and semicolons of either width"
     parts = re.split(r'[,，;；、]', str(text).lower().replace('\u3000', ' '))
     return [o for o in (' '.join(p.split()) for p in parts) if o and o!='nan']
 
 # %% ../../nbs/31_data.odir.ipynb #5ab8d4de
-def odir_labels(text:str # the keywords of one eye
-               )->dict: # `labels` (0/1 each, or `None`), `grade`, `quality`, `unknown`, and `eye`: is one to be seen
+def odir_labels(text:str)->dict:
     "What the keywords of one eye say"
     said = split_keywords(text)
     odd  = [o for o in said if o in _odir_quality+_odir_no_eye]
@@ -133,8 +131,7 @@ f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
     return df if empty.any() else df.astype(dict.fromkeys(ODIR_LABELS, 'int64'))
 
 # %% ../../nbs/31_data.odir.ipynb #9c30b614
-def read_odir(root # the download, or a folder in it that holds `full_df.csv` and images
-             )->pd.DataFrame: # the frame, with a column for each of `ODIR_LABELS`
+def read_odir(root)->pd.DataFrame:
     "Read ODIR-5K with labels for each eye; raises `DataError` where it is not there"
     src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, what='ODIR-5K',
                          want=_odir_want)

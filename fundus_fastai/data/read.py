@@ -88,8 +88,7 @@ def named_patients(df, root)->pd.Series:
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
 # %% ../../nbs/30_data.read.ipynb #b0b7fead
-def read_kermany(root # the download, its `OCT2017`, one split's folder, or a flat folder of scans
-                )->pd.DataFrame: # the frame
+def read_kermany(root)->pd.DataFrame:
     "Read Kermany's OCT scans in any known layout; raises `DataError` where there are none"
     df = walk_images(root := os.path.abspath(root))
     places = {o:folder_place(o) for o in df.folder.unique()}

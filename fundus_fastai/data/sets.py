@@ -20,8 +20,7 @@ VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','ma
                  'retinal vascular occlusion','normal')
 
 # %% ../../nbs/32_data.sets.ipynb #3fb67821
-def read_vietai(root # the download, or the folder that holds `train.csv`
-               )->pd.DataFrame: # the frame, with a 0/1 column for each of `VIETAI_LABELS`
+def read_vietai(root)->pd.DataFrame:
     "Read the set of the VietAI competition; raises `DataError` where it is not there"
     src,raw = find_table(root := os.path.abspath(root), r'train\.csv',
                          ('filename',*VIETAI_LABELS), what='the VietAI set',
@@ -39,8 +38,7 @@ def _graded(root, pattern, image, grade, what, want):
     return src, pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
 
 # %% ../../nbs/32_data.sets.ipynb #cc35fc2a
-def read_eyepacs(root # the download, unpacked
-                )->pd.DataFrame: # the frame, with `grade`
+def read_eyepacs(root)->pd.DataFrame:
     "Read the set of the Kaggle competition on diabetic retinopathy; raises `DataError` where it is not there"
     root,what = os.path.abspath(root),'the EyePACS set'
     want = 'trainLabels.csv (image, level) and train/<patient>_{left,right}.jpeg'
@@ -55,8 +53,7 @@ def read_eyepacs(root # the download, unpacked
     return set_frame(df.assign(patient=who[0].fillna(df.key), eye=who[1].map({'left':'L','right':'R'})), root)
 
 # %% ../../nbs/32_data.sets.ipynb #844da7aa
-def read_aptos(root # the download, unpacked
-              )->pd.DataFrame: # the frame, with `grade`
+def read_aptos(root)->pd.DataFrame:
     "Read the set of the APTOS 2019 competition; raises `DataError` where it is not there"
     src,rows = _graded(root := os.path.abspath(root), r'train\.csv', 'id_code', 'diagnosis',
                        'the APTOS set', 'train.csv (id_code, diagnosis) and train_images/<id_code>.png')
@@ -84,8 +81,7 @@ def _idrid_official(root, tables):
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/32_data.sets.ipynb #33373899
-def read_idrid(root # the mirror's download, or the official grading set
-              )->pd.DataFrame: # the frame, with `grade`
+def read_idrid(root)->pd.DataFrame:
     "Read IDRiD's graded images; raises `DataError` where they are not there"
     root = os.path.abspath(root)
     official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
@@ -133,8 +129,7 @@ def _messidor_pairs(root):
     return pd.concat(sides).drop_duplicates('key')
 
 # %% ../../nbs/32_data.sets.ipynb #95a13fa5
-def read_messidor2(root # a folder with the images, the table of grades and, if you have it, the file of pairs
-                  )->pd.DataFrame: # the frame, with `grade`, `macular edema` and `quality`
+def read_messidor2(root)->pd.DataFrame:
     "Read Messidor-2; raises `DataError` where it is not there"
     src,rows = _messidor_rows(root := os.path.abspath(root))
     pairs = _messidor_pairs(root)
@@ -167,8 +162,7 @@ def _rfmid_part(root, side, word):
     return df.assign(normal=1-df.Disease_Risk, key=as_keys(as_texts(raw.ID)), split=side)
 
 # %% ../../nbs/32_data.sets.ipynb #9c109911
-def read_rfmid(root # the download, unpacked
-              )->pd.DataFrame: # the frame, with `normal` and a 0/1 column for each finding
+def read_rfmid(root)->pd.DataFrame:
     "Read RFMiD; raises `DataError` where it is not there"
     root = os.path.abspath(root)
     parts = [o for o in (_rfmid_part(root, *p) for p in _rfmid_parts.items()) if o is not None]
@@ -209,9 +203,8 @@ def _diaret_images(root):
     return photos[~again], masks.drop_duplicates(['kind','key'])
 
 # %% ../../nbs/32_data.sets.ipynb #3b90dd3a
-def read_diaretdb1(root # the download, version 1 or 2.1
-                  )->pd.DataFrame: # the frame, with `mask_<lesion>` (paths) and `outlines`
-    "Read DIARETDB1 with the experts' lesions; raises `DataError` where it is not there"
+def read_diaretdb1(root)->pd.DataFrame:
+    "Read DIARETDB1 with the experts' lesions, paths in `mask_...` and `outlines`; raises `DataError` where it is not there"
     photos,masks = _diaret_images(root := os.path.abspath(root))
     if not len(photos):
         raise not_it(root, 'DIARETDB1', 'ddb1_fundusimages/image001.png beside ddb1_groundtruth')
@@ -253,8 +246,7 @@ def _papila_eye(path, eye):
                          'sex':get('gender').map({'0':'male','1':'female'})})
 
 # %% ../../nbs/32_data.sets.ipynb #eecf854b
-def read_papila(root # the download, unpacked
-               )->pd.DataFrame: # the frame, with `label`, `normal`, `glaucoma`, `sex` and `age`
+def read_papila(root)->pd.DataFrame:
     "Read PAPILA; raises `DataError` where it is not there"
     root = os.path.abspath(root)
     found = {e:find_files(root, rf'patient_data_{s}\.(csv|xlsx)')
@@ -275,8 +267,7 @@ def read_papila(root # the download, unpacked
 UKB_NAME = r'(?i)^(\d+)_(21015|21016)_(\d+)_(\d+)\.'
 
 # %% ../../nbs/32_data.sets.ipynb #a49c293c
-def read_ukb(root # a folder of images, with or without {train,val}/{female,male}
-            )->pd.DataFrame: # the frame, with `sex`, `visit` and `replicate`
+def read_ukb(root)->pd.DataFrame:
     "Read fundus photographs with the file names of UK Biobank; raises `DataError` where there are none"
     df = walk_images(root := os.path.abspath(root))
     parts = df.name.str.extract(UKB_NAME)

@@ -17,9 +17,8 @@ from .catalog import check_trainable
 from .read import splits
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
-def shared_patients(df # frame with `patient` and `split`
-                   )->dict: # (side, side) -> sorted patients, only where there are any
-    "Patients who occur on two sides of a split"
+def shared_patients(df)->dict:
+    "Patients who occur on two sides of a split: (side, side) -> sorted patients"
     who = {k:set(g.patient) for k,g in df[['patient','split']].dropna().groupby('split')}
     both = {(a,b):sorted(who[a]&who[b]) for a,b in combinations([o for o in splits if o in who], 2)}
     return {k:v for k,v in both.items() if v}
@@ -47,7 +46,6 @@ def _is_number(s): return pd.api.types.is_numeric_dtype(s) and s.nunique()>10
 
 # %% ../../nbs/35_data.splits.ipynb #8c53318e
 def patient_strata(df, by:str='label')->pd.Series:
-    # frame; column to balance; indexed by patient, sorted
     "Each patient's rarest `by`, or for numbers the bin, one of five, of the patient's mean"
     if _is_number(df[by]):
         mean = df.groupby('patient')[by].mean()
@@ -151,9 +149,7 @@ def split_patients(df, # frame
     return check_split(res)
 
 # %% ../../nbs/35_data.splits.ipynb #a05b3c58
-def relative_paths(df, # frame
-                   root=None # folder that paths are relative to; default `df.attrs['root']`
-                  )->pd.Series: # texts with forward slashes
+def relative_paths(df, root=None)->pd.Series:
     "Paths of `df` as seen from the data's folder; raises `DataError` where that is not known"
     if (root := root or df.attrs.get('root')) is None:
         raise DataError("relative paths need a root: pass the data's folder as root")
@@ -164,8 +160,6 @@ def relative_paths(df, # frame
 
 # %% ../../nbs/35_data.splits.ipynb #ac3acf16
 def split_hash(df, root=None, labels=())->str:
-    # frame with `split`; folder that paths are relative to; default `df.attrs['root']`; columns to
-    # include, so that other labels give another digest; hexadecimal
     "Digest of who is where: SHA-256 over the sorted rows of path, patient and split"
     cols = zip(relative_paths(df, root), *(df[o].astype(str) for o in ('patient','split',*labels)))
     rows = sorted('\t'.join(o) for o in cols)

@@ -62,14 +62,12 @@ def check_binary(df, names):
 
 # %% ../../nbs/37_data.targets.ipynb #c23183c3
 def class_target(df, label=None)->pd.DataFrame:
-    # the frame, with `label`; another column (of a CSV it was chosen when the data was read)
     "The class in the column `label`"
     df,s = _column(df, 'label', label)
     return _ready(df, s, label or df.attrs.get('label', 'label'))
 
 # %% ../../nbs/37_data.targets.ipynb #7e8a1f81
 def normal_target(df, label=None)->pd.DataFrame:
-    # the frame; a class column that goes first
     "`normal` or `abnormal`, from the 0/1 column `normal` or a class of that name; two classes of other names stay"
     if 'normal' in df and not label:
         check_binary(df, ['normal'])
@@ -85,8 +83,6 @@ def normal_target(df, label=None)->pd.DataFrame:
 
 # %% ../../nbs/37_data.targets.ipynb #fe9051a0
 def single_target(df, label=None, most:int=4)->pd.DataFrame:
-    # the frame, with 0/1 label columns or with `label`; the labels to tell apart: a list, or text
-    # with commas (default: the `most` frequent); how many labels, where they are not named
     "Images with exactly one label, among the `most` frequent of such; a class column is taken as it is"
     if not df.attrs.get('labels'): return class_target(df, label)
     names = _label_columns(df, None, 2)
@@ -106,9 +102,7 @@ def single_target(df, label=None, most:int=4)->pd.DataFrame:
     return _ready(one, kind[keep].to_numpy(), ', '.join(wanted))
 
 # %% ../../nbs/37_data.targets.ipynb #31e4d982
-def labels_target(df, # the frame, with 0/1 label columns
-                   label=None # the labels to ask for: a list, or text with commas (default: all)
-                  )->pd.DataFrame:
+def labels_target(df, label=None)->pd.DataFrame:
     "The 0/1 columns as integers, their names in `attrs['labels']`, and their combination in `label`"
     names = _label_columns(df, label)
     check_binary(df, names)
@@ -127,8 +121,7 @@ def labels_target(df, # the frame, with 0/1 label columns
     return _ready(df.assign(**{o:y[o] for o in names}), text, ', '.join(names), labels=tuple(names))
 
 # %% ../../nbs/37_data.targets.ipynb #22bf9ec8
-def rarest_label(df # as from `labels_target`
-                )->pd.Series:
+def rarest_label(df)->pd.Series:
     "For each image its label that the fewest images have, 'none' where it has none"
     y = df[list(df.attrs['labels'])]
     return y.mul(1/y.sum().clip(lower=1)).idxmax(axis=1).where(y.any(axis=1), 'none')
@@ -150,19 +143,16 @@ def _words(df, col, words, label):
 
 # %% ../../nbs/37_data.targets.ipynb #0c9a92f2
 def sex_target(df, label=None)->pd.DataFrame:
-    # the frame, with `sex`; another column (of a CSV it was chosen when the data was read)
     "`female` or `male`"
     return _words(df, 'sex', sex_words, label)
 
 # %% ../../nbs/37_data.targets.ipynb #54fa7db4
 def side_target(df, label=None)->pd.DataFrame:
-    # the frame, with `eye`; another column, likewise
     "`left` or `right`"
     return _words(df, 'eye', _sides, label)
 
 # %% ../../nbs/37_data.targets.ipynb #971b41ad
 def age_target(df, label=None)->pd.DataFrame:
-    # the frame, with `age`; another column (of a CSV it was chosen when the data was read)
     "The age in years as a number; raises `DataError` for text, and for what no person's age can be"
     df,raw = _column(df, 'age', label)
     y = pd.to_numeric(raw, errors='coerce')
@@ -174,7 +164,6 @@ def age_target(df, label=None)->pd.DataFrame:
 
 # %% ../../nbs/37_data.targets.ipynb #e872faf2
 def sex_age_target(df, label=None)->pd.DataFrame:
-    # the frame, with `sex` and `age`; another column for the sex
     "Sex in `label` and age as a number in `age`; images that lack one of the two are left out"
     df = sex_target(df, label)
     df = age_target(df.assign(sex=df.label).drop(columns='label'))
@@ -187,9 +176,7 @@ _coarse = ('0','NPDR','PDR')
 _ungraded = ('','-','--','?','.','x','na','n/a','nan','unknown','ungradable')
 
 # %% ../../nbs/37_data.targets.ipynb #40e9e2ce
-def grade_target(df, # the frame, with `grade` or `label`
-             label=None # another column (of a CSV it was chosen when the data was read)
-            )->pd.DataFrame:
+def grade_target(df, label=None)->pd.DataFrame:
     "The grade as text '0' to '4', or the three coarse steps '0', 'NPDR', 'PDR'; raises `DataError` for other values"
     df,s = _column(df, 'grade', label, _ungraded)
     s = s.str.replace(r'\.0$', '', regex=True).str.lower().map(lambda o: str(_grade_words.get(o, o))).str.upper()
@@ -202,15 +189,13 @@ def grade_target(df, # the frame, with `grade` or `label`
 
 # %% ../../nbs/37_data.targets.ipynb #5555c487
 def grade_number_target(df, label=None)->pd.DataFrame:
-    # the frame, with `grade`; another column, likewise
     "The grade as a number"
     df = grade_target(df, label)
     return _ready(df, df.label.map({k:float(i) for i,k in enumerate(grade_steps(df.label))}),
                   'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #a1df3a97
-def grade_steps(labels # grades as text
-               )->list: # all steps of their scale, in order, up to the highest there is
-    "The scale that `labels` use: 0 up to the highest grade, or the three coarse steps"
+def grade_steps(labels)->list:
+    "All steps of the scale that `labels` use: 0 up to the highest grade, or the three coarse ones"
     found = set(map(str, labels))
     return list(_coarse) if found-set('01234') else [str(i) for i in range(int(max(found))+1)]
