@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from fastcore.basics import patch
 from ..core import DataError, progress, say, sha256, whole_file, write_json
-from ..image.read import _decode, _open, _plain_mode, read_image
+from ..image.read import load_pixels, open_image, plain_mode, read_image
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
 from ..score.plots import mark
@@ -55,6 +56,7 @@ def _detail(x, m, span, near, far, floor, along=0):
 
 # %% ../../nbs/38_data.audit.ipynb #19432205
 _out = -128 # marks a pixel outside the mask
+_facts = 'problem width height format mode bytes camera compression mean bright range'.split()
 
 # %% ../../nbs/38_data.audit.ipynb #9174539d
 def _fine(x, m, span):
@@ -85,58 +87,40 @@ def _border(rgb):
     mean[~known] = mean[known].mean(0) if known.any() else 0
     return np.r_[mean.ravel(), np.array(n[:10])/100].astype(np.float32)
 
-# %% ../../nbs/38_data.audit.ipynb #2d692db5
-def _header(im, path):
-    "What the file says of itself"
-    try:
-        e = im.getexif()
-        camera = ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k)) # maker and model
-    except Exception: camera = ''
-    q = getattr(im, 'quantization', None) or {}
-    return dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
-                bytes=os.path.getsize(path), camera=camera,
-                compression=float(sum(q[0]))/64 if 0 in q else -1.)
-
-# %% ../../nbs/38_data.audit.ipynb #31543a6d
-def _light(x):
-    "Facts about brightness: mean, 95th percentile, and the range left after a blur"
-    g = cv2.blur(x, (5,5))
-    return dict(mean=float(x.mean()), bright=float(np.percentile(x, 95)),
-                range=float(g.max()-g.min()))
-
 # %% ../../nbs/38_data.audit.ipynb #17f97333
 def _look(path):
-    "Header, light, border, coarse and fine detail of the image at `path`; raises `DataError` without the name"
-    with _open(path) as im:
-        head = _header(im, path)
+    "Facts, border, coarse and fine detail of the image at `path`; raises `DataError` without the name"
+    with open_image(path) as im:
+        try:
+            e = im.getexif()
+            camera = ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k)) # maker and model
+        except Exception: camera = ''
+        q = getattr(im, 'quantization', None) or {}
+        facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode, camera=camera,
+                     bytes=os.path.getsize(path), compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
-        rgb = np.array(_plain_mode(_decode(im)).convert('RGB'))
+        rgb = np.array(plain_mode(load_pixels(im)).convert('RGB'))
     x = _small(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     m,span = _tissue(x)
-    return head|_light(np.round(x)), _border(rgb), _coarse(x, m, span), _fine(x, m, span)
-
-# %% ../../nbs/38_data.audit.ipynb #2d3ee2d5
-@dataclass
-class _Looks:
-    "What was seen: a table of facts, and for each image border, coarse and fine detail"
-    facts:pd.DataFrame; border:np.ndarray; coarse:np.ndarray; fine:np.ndarray
+    light = np.round(x); g = cv2.blur(light, (5,5))
+    facts |= dict(mean=float(light.mean()), bright=float(np.percentile(light, 95)),
+                  range=float(g.max()-g.min()))
+    return facts, _border(rgb), _coarse(x, m, span), _fine(x, m, span)
 
 # %% ../../nbs/38_data.audit.ipynb #5ff14411
 def _look_at_all(paths, workers):
-    "Look at every image of `paths` once; the column `problem` says which could not be read"
+    "Facts (with the `problem` of what cannot be read), border, coarse and fine detail of all `paths`"
     n = len(paths)
     # a file that nobody sees
     shelf = np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side))
-    res = _Looks(None, np.zeros((n,70), np.float32), np.zeros((n,256), np.float32), shelf)
+    res = SimpleNamespace(border=np.zeros((n,70), np.float32), coarse=np.zeros((n,256), np.float32), fine=shelf)
     def one(i):
         try: facts,res.border[i],res.coarse[i],res.fine[i] = _look(paths[i])
         except DataError as e: res.fine[i] = _out; return dict(problem=str(e))
         return facts
     with ThreadPoolExecutor(workers) as pool:
         found = list(progress(pool.map(one, range(n)), 'reading images', total=n))
-    cols = ['problem','width','height','format','mode','bytes','camera','compression','mean',
-            'bright','range']
-    res.facts = pd.DataFrame(found).reindex(columns=cols)
+    res.facts = pd.DataFrame(found).reindex(columns=_facts)
     return res
 
 # %% ../../nbs/38_data.audit.ipynb #cfc0e9bb
@@ -323,29 +307,15 @@ def _questions(df, cols, least=5):
     if len(res)==2 and len(cols)==1: res.pop(next(iter(res))) # two classes are one question
     return res
 
-# %% ../../nbs/38_data.audit.ipynb #150009bb
-def _codes(facts):
-    "The header's facts as numbers [n,8]"
-    f = facts[['width','height','bytes','compression']].astype(float)
-    f['bytes a pixel'] = f.bytes/(f.width*f.height)
-    for c in ('format','mode','camera'): f[c] = pd.factorize(facts[c].fillna(''), sort=True)[0]
-    return f.fillna(-1)
-
-# %% ../../nbs/38_data.audit.ipynb #04cc2461
-def _folds(ys, patient, k, rng):
-    "A fold, 0 to k-1, for each row: whole patients, those of like answers dealt out evenly"
-    t = pd.DataFrame(ys).groupby(patient).max()
-    t = t.iloc[rng.permutation(len(t))].sort_values(list(t), kind='stable')
-    return pd.Series(np.arange(len(t))%k, t.index).loc[patient].to_numpy()
-
 # %% ../../nbs/38_data.audit.ipynb #e9b4658e
 def _guess(x, ys, patient, seed, k=5):
-    "Probabilities [n,q] by a forest for rows it has not seen; `ys` is [n,q] of 0 and 1"
+    "Probabilities [n,q] by a forest for patients it has not seen; `ys` is [n,q] of 0 and 1"
     from sklearn.ensemble import RandomForestClassifier
-    p,fold = np.zeros(ys.shape),_folds(ys, patient, k, np.random.default_rng(seed))
+    t = pd.DataFrame(ys).groupby(patient).max() # those of like answers are dealt out evenly
+    t = t.iloc[np.random.default_rng(seed).permutation(len(t))].sort_values(list(t), kind='stable')
+    p,fold = np.zeros(ys.shape),pd.Series(np.arange(len(t))%k, t.index).loc[patient].to_numpy()
     for f in range(k):
-        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt',
-                                     random_state=seed)
+        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt', random_state=seed)
         net.fit(x[fold!=f], ys[fold!=f] if ys.shape[1]>1 else ys[fold!=f,0])
         probs = net.predict_proba(x[fold==f]); probs = probs if ys.shape[1]>1 else [probs]
         for j,q in enumerate(probs): p[fold==f,j] = q[:,1] if q.shape[1]>1 else 0
@@ -360,25 +330,11 @@ def _interval(y, p, patient, level, seed):
     n = [len(set(patient[(y==k).any(axis=1)])) for k in (1,0)]
     return (e.value, *newcombe(e.value, *n, level=level))
 
-# %% ../../nbs/38_data.audit.ipynb #138af89c
-def _shortcut(x, ys, patient, seed, level, columns=None):
-    "Rows (question, AUC, low, high, told, by): `told` where the wider interval, `level`, is above .5"
-    y = np.stack(list(ys.values()), 1); p = _guess(x, y, patient, seed)
-    tests,rows = [(k, [i]) for i,k in enumerate(ys)],[]
-    if len(ys)>1: tests.append(('all', list(range(len(ys)))))
-    for k,i in tests:
-        a,b = (_interval(y[:,i], p[:,i], patient, o, seed) for o in (.95, level))
-        alone = [] if columns is None or k=='all' else [abs(auc(y[:,i[0]]==1, o)-.5) for o in x.T]
-        by = columns[int(np.argmax(alone))] if alone else ''
-        rows.append((k, *a, bool(b[1]>.5), by))
-    return rows
-
 # %% ../../nbs/38_data.audit.ipynb #29e422ed
 def _shortcuts(df, looks, cols, seed=0, most=8000):
-    "Table of what metadata and border know about each label, by AUC on unseen patients"
-    res,out = _questions(df, cols),['kind','label','auc','low','high','told','by','images',
-                                    'patients']
-    known = looks.facts.problem.isna().to_numpy()
+    "What metadata and border know about each label: AUC on unseen patients, `told` if a wider interval is above .5"
+    res,known = _questions(df, cols),looks.facts.problem.isna().to_numpy()
+    out = ['kind','label','auc','low','high','told','by','images','patients']
     for y in res.values(): known = known & ~np.isnan(y)
     if not res or known.sum()<30: return pd.DataFrame(columns=out)
     who = df.patient.astype(str).to_numpy()
@@ -388,16 +344,20 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
     r = np.sort(rows[np.argsort(order.loc[who[rows]].to_numpy(), kind='stable')][:most])
     ys = {k:y[r].astype(int) for k,y in res.items()}
     ys = {k:y for k,y in ys.items() if 0<y.sum()<len(y)}
-    codes,level,rows = _codes(looks.facts.iloc[r]),1-.05/(2*len(ys)+2),[]
-    for kind,x,names in [('metadata',codes.to_numpy(),list(codes)),
-                         ('border',looks.border[r],None)]:
-        rows += [(kind,*o,len(r),len(set(who[r])))
-                 for o in _shortcut(x, ys, who[r], seed, level, names)]
+    y,level,rows = np.stack(list(ys.values()), 1),1-.05/(2*len(ys)+2),[]
+    tests = [(k, [i]) for i,k in enumerate(ys)] + [('all', list(range(len(ys))))]*(len(ys)>1)
+    facts = looks.facts.iloc[r]
+    codes = facts[['width','height','bytes','compression']].astype(float)
+    codes['bytes a pixel'] = codes.bytes/(codes.width*codes.height)
+    for c in ('format','mode','camera'): codes[c] = pd.factorize(facts[c].fillna(''), sort=True)[0]
+    for kind,x in (('metadata', codes.fillna(-1).to_numpy()), ('border', looks.border[r])):
+        p = _guess(x, y, who[r], seed)
+        for k,i in tests:
+            a,b = (_interval(y[:,i], p[:,i], who[r], o, seed) for o in (.95, level))
+            one = kind=='metadata' and k!='all' # which fact tells most by itself
+            by = codes.columns[np.argmax([abs(auc(y[:,i[0]]==1, o)-.5) for o in x.T])] if one else ''
+            rows.append((kind, k, *a, bool(b[1]>.5), by, len(r), len(set(who[r]))))
     return pd.DataFrame(rows, columns=out)
-
-# %% ../../nbs/38_data.audit.ipynb #4b299c9f
-_tables = ('leaks','split_eyes','exact_duplicates','near_duplicates','conflicts','unreadable',
-           'blank','dark', 'shortcuts')
 
 # %% ../../nbs/38_data.audit.ipynb #2c710053
 @dataclass(repr=False)
@@ -439,22 +399,22 @@ def groups(self:Audit)->pd.Series: # a number for each row of `data`
     return pd.Series(connected_components(graph, directed=False)[1], self.data.index, name='group')
 
 # %% ../../nbs/38_data.audit.ipynb #b9c6c0ce
-def _phantom_line(a):
-    return 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
+def _heading(a):
+    "Where the data is from, its name and its size"
+    drawn = 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
+    size = f"{len(a.data):,} images of {a.data.patient.nunique():,} patients"
+    return drawn + (a.name or 'data'), size
 
 # %% ../../nbs/38_data.audit.ipynb #fff258ee
 @patch
-def __repr__(self:Audit):
-    n = f"{len(self.data):,} images of {self.data.patient.nunique():,} patients"
-    return f"{_phantom_line(self)}{self.name or 'data'}: {n}\n{self.summary.to_string(index=False)}"
+def __repr__(self:Audit): return f"{': '.join(_heading(self))}\n{self.summary.to_string(index=False)}"
 
 # %% ../../nbs/38_data.audit.ipynb #22a1597c
 @patch
 def _repr_html_(self:Audit):
-    n = f"{len(self.data):,} images of {self.data.patient.nunique():,} patients"
     verdict = '<b style="color:#b5432a">It leaks.</b>' if self.leaky else 'No leak was found.'
-    head = f'<p><b>{_phantom_line(self)}{html.escape(str(self.name or "data"))}</b>: {n}. {verdict}</p>'
-    return head + self.summary.to_html(index=False, border=0)
+    name,size = map(html.escape, _heading(self))
+    return f'<p><b>{name}</b>: {size}. {verdict}</p>' + self.summary.to_html(index=False, border=0)
 
 # %% ../../nbs/38_data.audit.ipynb #6d6be0b6
 def _thumb(ax, path, text):
@@ -530,10 +490,8 @@ def save(self:Audit,
 def open_frame(data, opts:dict)->pd.DataFrame:
     "The frame that `data` means; of a folder without classes its pictures"
     if isinstance(data, pd.DataFrame):
-        if opts:
-            raise DataError(f"{', '.join(opts)}: options of open_data go with a name, "
-                            "folder or CSV, not a frame")
-        return data
+        if not opts: return data
+        raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, not a frame")
     try: return open_data(data, **opts)
     except DataError as e:
         if not os.path.isdir(os.path.expanduser(str(data))) or 'class folder' not in str(e): raise
@@ -541,22 +499,6 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     say(f"{root} has no class folders: its pictures are audited without patients and labels")
     df = walk_images(root)[['path']]
     df.attrs.update(name=os.path.basename(root), root=root)
-    return df
-
-# %% ../../nbs/38_data.audit.ipynb #a6adb098
-def _framed(df):
-    "A copy of `df` with path, patient, eye and split, its rows numbered"
-    if 'path' not in df:
-        raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
-    if not len(df): raise DataError("the frame has no rows: nothing to audit")
-    attrs = df.attrs
-    df = df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
-    for c in ('patient','eye','split'):
-        if c not in df: df[c] = None
-        df[c] = df[c].astype(object).where(df[c].notna(), None)
-    df['patient'] = df.patient.fillna(df.path)
-    df.attrs = dict(attrs)
-    df.attrs.setdefault('source', data_source(df))
     return df
 
 # %% ../../nbs/38_data.audit.ipynb #2420f277
@@ -592,16 +534,6 @@ def _summary(df, t, vague):
         rows.append((f'shortcut: {kind}', int(s.told.astype(bool).sum()), len(s), said))
     return pd.DataFrame(rows, columns=['check','found','of','remark'])
 
-# %% ../../nbs/38_data.audit.ipynb #a246fe5b
-def _flat(fine, rows, chunk=512):
-    "How many of `rows` have too little detail to be compared"
-    n = 0
-    for k in range(0, len(rows), chunk):
-        z = fine[rows[k:k+chunk]].astype(np.float32); m = z!=_out
-        s = m.sum((1,2)); e = ((z*m)**2).sum((1,2))/(625*np.maximum(s, 1))
-        n += int(((s<.02*side*side)|(e<.01)).sum())
-    return n
-
 # %% ../../nbs/38_data.audit.ipynb #0e37077f
 def _copies(df, looks, cols, far, most, workers):
     "Tables of exact and of near duplicates, and what to tell about those that could not be compared"
@@ -614,7 +546,11 @@ def _copies(df, looks, cols, far, most, workers):
     rows = np.array([i for i in np.flatnonzero(looks.facts.problem.isna()) if i not in rest], int)
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
     order = np.argsort(d, kind='stable'); p,d = p[order],d[order]
-    flat = _flat(looks.fine, rows)
+    flat = 0 # have too little detail to be compared
+    for k in range(0, len(rows), 512):
+        z = looks.fine[rows[k:k+512]].astype(np.float32); m = z!=_out
+        s = m.sum((1,2)); e = ((z*m)**2).sum((1,2))/(625*np.maximum(s, 1))
+        flat += int(((s<.02*side*side)|(e<.01)).sum())
     vague = [f"{flat} have too little detail to tell"]*bool(flat)
     if cut>_least: vague.append(f"compared where alike above {cut:.2f}")
     return exact, _pair_table(df, cols, p[:,0], p[:,1], d, p[:,2]>0), '; '.join(vague)
@@ -631,7 +567,15 @@ def audit(data, # frame, name of the catalog, folder or CSV
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
     "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
-    df = _framed(open_frame(data, opts))
+    df = open_frame(data, opts)
+    if 'path' not in df:
+        raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
+    if not len(df): raise DataError("the frame has no rows: nothing to audit")
+    attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
+    for c in ('patient','eye','split'): df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
+    df['patient'] = df.patient.fillna(df.path)
+    df.attrs = dict(attrs)
+    df.attrs.setdefault('source', data_source(df))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers); f = looks.facts
     t = dict(leaks=_leaks(df), split_eyes=_split_eyes(df))

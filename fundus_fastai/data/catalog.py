@@ -160,11 +160,9 @@ _cards += [
     Card('csv', 'yours: a table of image files', patient='its column', parser=read_csv)]
 
 # %% ../../nbs/33_data.catalog.ipynb #b4e2996d
-_pages = {'dataset':'https://www.kaggle.com/datasets/{}',
-          'competition':'https://www.kaggle.com/c/{}'}
-
 for o in _cards:
-    if o.kaggle: o.url = _pages[o.kind].format(o.kaggle)
+    page = 'c' if o.kind=='competition' else 'datasets'
+    if o.kaggle: o.url = f'https://www.kaggle.com/{page}/{o.kaggle}'
     if o.name not in ('kermany2018','folder','csv'): o.phantom = _fundus_phantoms(o.name)
 cards = {o.name:o for o in _cards}
 
@@ -208,29 +206,21 @@ _marks = [('full_df.csv', ('Left-Diagnostic Keywords',), 'odir5k'),
           ('a. RFMiD_Training_Labels.csv', (), 'rfmid'), ('patient_data_od.xlsx', (), 'papila'),
           ('patient_data_od.csv', (), 'papila')]
 
-def _near(path, depth=5):
-    "Files and folders down to `depth` levels under `path`, as two lists of paths, the shallowest first"
-    files,folders = [],[str(path)]
+# %% ../../nbs/33_data.catalog.ipynb #2afd5827
+def _looks(path, depth=5):
+    "The card whose files lie down to `depth` levels under `path`, or `None`"
+    files,inside,named = [],{path.name.strip().lower()},{}
     for top,dirs,names in os.walk(path):
         dirs[:] = sorted(o for o in dirs if o!='__MACOSX' and o[0]!='.')
         files += [os.path.join(top, o) for o in names if o[0]!='.']
-        folders += [os.path.join(top, o) for o in dirs]
+        inside |= {o.strip().lower() for o in dirs}
         if os.path.relpath(top, path).count(os.sep)>=depth-2 and top!=str(path): dirs[:] = []
-    return sorted(files, key=lambda o: (o.count(os.sep), o)), folders
-
-# %% ../../nbs/33_data.catalog.ipynb #2afd5827
-def _looks(path):
-    "The card whose files lie under `path`, or `None`"
-    files,folders = _near(path)
-    named = {}
-    for o in files: named.setdefault(os.path.basename(o).strip().lower(), []).append(o)
+    for o in sorted(files, key=lambda o: (o.count(os.sep), o)):
+        named.setdefault(os.path.basename(o).strip().lower(), []).append(o)
     for file,cols,name in _marks:
         if any(has_columns(o, cols) for o in named.get(file.lower(), ())): return name
-    inside = {os.path.basename(o).strip().lower() for o in folders}
-    if 'ddb1_fundusimages' in inside or any(o.startswith('diaretdb1_image') for o in named):
-        return 'diaretdb1'
-    if 'oct2017' in inside or any(re.match(KERMANY_NAME, o.name) for o in path.iterdir()):
-        return 'kermany2018'
+    if 'ddb1_fundusimages' in inside or any(o.startswith('diaretdb1_image') for o in named): return 'diaretdb1'
+    if 'oct2017' in inside or any(re.match(KERMANY_NAME, o.name) for o in path.iterdir()): return 'kermany2018'
     return 'ukb' if any(re.match(UKB_NAME, o) for o in named) else None
 
 # %% ../../nbs/33_data.catalog.ipynb #70aabb0c

@@ -55,29 +55,13 @@ def check_disk(path, nbytes:float, what:str='this')->float:
     "Bytes that are free at `path`; raises `DownloadError` if they are fewer than `nbytes`"
     free = free_bytes(path)
     if nbytes>free:
-        raise DownloadError(f"{what} needs {nbytes/1e9:.1f} GB and {free/1e9:.1f} GB are free at {path}: "
-                            "make room, name a folder on another disk (`out`), "
-                            "or set FUNDUS_HOME to one")
+        raise DownloadError(f"{what} needs {nbytes/1e9:.1f} GB and {free/1e9:.1f} GB are free at {path}: make "
+                            "room, name a folder on another disk (`out`), or set FUNDUS_HOME to one")
     return free
 
 # %% ../../nbs/34_data.kaggle.ipynb #acc128d6
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError,
            FileExistsError, NotADirectoryError, IsADirectoryError, ValueError, RuntimeError)
-
-# %% ../../nbs/34_data.kaggle.ipynb #abfcaf66
-def _extract(archive, out, **kwargs):
-    "Stream the wanted members of `archive` into the new folder `out`; gives (files, bytes)"
-    size = Path(archive).stat().st_size
-    with zipfile.ZipFile(archive) as z:
-        pairs = safe_members(z, size, **kwargs)
-        total = sum(o.file_size for o,_ in pairs)
-        check_disk(out, total, f"unpacking {Path(out).name}")
-        with progress(total=total, what='unpacking', unit='B', unit_scale=True) as bar:
-            for info,path in pairs:
-                (out/path).parent.mkdir(parents=True, exist_ok=True)
-                with z.open(info) as src, open(out/path, 'xb') as dst:
-                    while b := src.read(1<<20): dst.write(b); bar.update(len(b))
-    return len(pairs), total
 
 # %% ../../nbs/34_data.kaggle.ipynb #49b1bdf2
 def _swap(new, out):
@@ -91,18 +75,26 @@ def _swap(new, out):
 # %% ../../nbs/34_data.kaggle.ipynb #fb43a4d6
 def unpack(archive, out, note:dict=None, **kwargs)->Path:
     "Unpack `archive` to `out`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
-    out = Path(out)
+    out,size = Path(out),Path(archive).stat().st_size
     new = out.parent/f'.{out.name}-unpacking'
     shutil.rmtree(new, ignore_errors=True)
     try:
-        files,nbytes = _extract(archive, new, **kwargs)
-        write_json(new/'PROVENANCE.json', {**(note or {}), 'bytes':nbytes, 'files':files})
+        with zipfile.ZipFile(archive) as z:
+            pairs = safe_members(z, size, **kwargs)
+            total = sum(o.file_size for o,_ in pairs)
+            check_disk(new, total, f"unpacking {new.name}")
+            with progress(total=total, what='unpacking', unit='B', unit_scale=True) as bar:
+                for info,path in pairs:
+                    (new/path).parent.mkdir(parents=True, exist_ok=True)
+                    with z.open(info) as src, open(new/path, 'xb') as dst:
+                        while b := src.read(1<<20): dst.write(b); bar.update(len(b))
+        write_json(new/'PROVENANCE.json', {**(note or {}), 'bytes':total, 'files':len(pairs)})
         _swap(new, out)
     except EyeError: raise
     except _DAMAGE as e:
         with open(archive,'rb') as f: head = f.read(40)
         begin = '' if head[:2]==b'PK' else f", beginning {head!r}"
-        raise BadArchive(f"not a whole zip ({e}; {Path(archive).stat().st_size:,} bytes{begin})") from e
+        raise BadArchive(f"not a whole zip ({e}; {size:,} bytes{begin})") from e
     finally: shutil.rmtree(new, ignore_errors=True)
     return out
 
@@ -114,10 +106,9 @@ def disk_errors(path):
     except OSError as e:
         if e.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', -1), errno.EFBIG):
             free = free_bytes(path)/1e9
-            raise DownloadError(f"no space left at {path} ({free:.1f} GB free): "
-                                "make room and call again (what was "
-                                "downloaded is kept), "
-                                "or name a folder on another disk (`out`, FUNDUS_HOME)") from e
+            raise DownloadError(f"no space left at {path} ({free:.1f} GB free): make room and call "
+                                "again (what was downloaded is kept), or name a folder on another "
+                                "disk (`out`, FUNDUS_HOME)") from e
         if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DownloadError(f"may not write in {path} ({e.strerror}): "
                                 "name another folder (`out`, FUNDUS_HOME)") from e
@@ -125,21 +116,12 @@ def disk_errors(path):
 
 # %% ../../nbs/34_data.kaggle.ipynb #708444c8
 _PAIR = 'KAGGLE_USERNAME','KAGGLE_KEY'
-NO_CREDENTIALS = ("no Kaggle credentials: "
-                  "make a token at https://www.kaggle.com/settings/api (Generate New Token), "
-    "save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN to it, "
-    "or store it in Colab's Secrets under that "
-    "name with notebook access on, which Python cells see and `!fundus` does not: there, "
-    "call download('kermany2018') "
-    "in a cell first (a legacy ~/.kaggle/kaggle.json, "
+NO_CREDENTIALS = (
+    "no Kaggle credentials: make a token at https://www.kaggle.com/settings/api (Generate New "
+    "Token), save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN to it, or store it in "
+    "Colab's Secrets under that name with notebook access on, which Python cells see and `!fundus` "
+    "does not: there, call download('kermany2018') in a cell first (a legacy ~/.kaggle/kaggle.json, "
     "or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
-
-# %% ../../nbs/34_data.kaggle.ipynb #5ada8c75
-def _dirs():
-    "Folders where Kaggle's files may be: the client settles on one at import, and may have settled too early"
-    xdg = os.environ.get('XDG_CONFIG_HOME') or '~/.config'
-    dirs = os.environ.get('KAGGLE_CONFIG_DIR'), '~/.kaggle', f'{xdg}/kaggle'
-    return [Path(o).expanduser() for o in dirs if o]
 
 # %% ../../nbs/34_data.kaggle.ipynb #3ce8c75b
 def _from_file(f):
@@ -165,8 +147,10 @@ def _colab_secrets():
 # %% ../../nbs/34_data.kaggle.ipynb #9f9f3eda
 def _in_files(*names):
     "Where the first of the files `names` that tells something is, and what it tells; `None` if there is none"
-    files = [d/n for d in _dirs() for n in names]
-    return next(((str(f),o) for f in files if (o := _from_file(f))), None)
+    # the client settles on one of the folders at import, and may have settled too early
+    xdg,own = os.environ.get('XDG_CONFIG_HOME') or '~/.config',os.environ.get('KAGGLE_CONFIG_DIR')
+    dirs = [Path(o).expanduser() for o in (own, '~/.kaggle', f'{xdg}/kaggle') if o]
+    return next(((str(d/k),o) for d in dirs for k in names if (o := _from_file(d/k))), None)
 
 # %% ../../nbs/34_data.kaggle.ipynb #73494fe0
 def credentials()->tuple: # (where they were found, environment variables for the client)
@@ -188,8 +172,8 @@ def _environ(**new):
     "Set environment variables for a while (`None` removes one)"
     old = {k:os.environ.get(k) for k in new}
     def put(kv):
-        for k,v in kv.items():
-            os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
+        for k in kv: os.environ.pop(k, None)
+        os.environ.update({k:v for k,v in kv.items() if v is not None})
     put(new)
     try: yield
     finally: put(old)
@@ -223,9 +207,9 @@ def refusal(card, status:int, where:str='KAGGLE_API_TOKEN', *, wait:float=None)-
     "The exception for an HTTP `status`: what it means for `card`, and what to do"
     contest,later = card.kind=='competition', status==429 or status>=500
     s = _RULES if contest and status==403 else _REFUSALS.get(min(status,500), _UNKNOWN)
-    msg = f"{status} from Kaggle: " + s.format(where=where, url=kaggle_url(card), slug=card.kaggle,
-        what='competition' if contest else 'data set', pause=f"{wait:.0f} seconds" if wait
-                                               else "a few minutes")
+    what,pause = 'competition' if contest else 'data set',f"{wait:.0f} seconds" if wait else "a few minutes"
+    msg = s.format(where=where, url=kaggle_url(card), slug=card.kaggle, what=what, pause=pause)
+    msg = f"{status} from Kaggle: {msg}"
     return RetryLater(msg, wait) if later else DownloadError(msg)
 
 # %% ../../nbs/34_data.kaggle.ipynb #96f703d6
@@ -254,12 +238,10 @@ def _explain(e, card, where):
         if not r.history or status>=500: return refusal(card, status, where, wait=wait)
         return RetryLater(f"the store behind Kaggle refused its link ({status}): call again", wait)
     if isinstance(e, (requests.ConnectionError, requests.Timeout)):
-        return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): "
-                          "check the network or the proxy (HTTPS_PROXY); "
-                     "in a Kaggle notebook, switch Internet on", offline=True)
-    return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): "
-                         "a login page or a proxy may stand "
-                         "between, or `pip install -U kaggle` is due")
+        return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): check the network or the proxy "
+                          "(HTTPS_PROXY); in a Kaggle notebook, switch Internet on", offline=True)
+    return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): a login page or a "
+                         "proxy may stand between, or `pip install -U kaggle` is due")
 
 # %% ../../nbs/34_data.kaggle.ipynb #56cdcb0c
 @contextmanager
@@ -269,9 +251,8 @@ def _asking(card, where):
     except EyeError: raise
     except SystemExit as e: raise refusal(card, 401, where) from e
     except Exception as e:
-        if isinstance(e, NameError) and e.name=='exit':
-            raise refusal(card, 401, where) from e  # Jupyter hides `exit`
-        raise _explain(e, card, where) from e
+        hidden = isinstance(e, NameError) and e.name=='exit' # by Jupyter
+        raise (refusal(card, 401, where) if hidden else _explain(e, card, where)) from e
 
 # %% ../../nbs/34_data.kaggle.ipynb #5973bec7
 def _mark(r, tag):
@@ -334,25 +315,21 @@ def _receive(r, part, tag):
     if mark['size'] not in (None, part.stat().st_size):
         raise RetryLater("the connection broke: call again to continue")
 
-# %% ../../nbs/34_data.kaggle.ipynb #bfbb99c5
-def _try(ask, part, tag):
-    "One attempt; the connection's troubles become `RetryLater`"
-    import requests
-    r = ask()
-    try: _receive(r, part, tag)
-    except requests.RequestException as e:
-        raise RetryLater(f"the connection broke ({type(e).__name__}): "
-                         "call again to continue where it stopped") from e
-    return part
-
 # %% ../../nbs/34_data.kaggle.ipynb #851623b8
 def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float=120)->Path:
     "Download what `ask()` streams to `part`, resuming what is there of the same `tag`; raises `DownloadError`"
+    import requests
     part,k,first = Path(part),0,True
     size = lambda: part.stat().st_size if part.exists() else 0
     most = size()
     while True:
-        try: return _try(ask, part, tag)
+        try:
+            r = ask()
+            try: _receive(r, part, tag)
+            except requests.RequestException as e:
+                raise RetryLater(f"the connection broke ({type(e).__name__}): "
+                                 "call again to continue where it stopped") from e
+            return part
         except RetryLater as e:
             k = 0 if size()>most else k+1
             wait = min(pause*2**k, 30) if e.wait is None else e.wait
@@ -372,9 +349,7 @@ def kaggle_client(card, where:str):
     for o in dict.fromkeys(said.getvalue().splitlines()):
         if o.startswith('Warning'): say(o)  # of a key that others can read, say
     session = getattr(client.http_client(), '_session', None)
-    if session:
-        # the client itself would wait forever
-        session.send = partial(session.send, timeout=TIMEOUT)
+    if session: session.send = partial(session.send, timeout=TIMEOUT) # itself it would wait forever
     try: yield client
     finally: client.__exit__(None, None, None)
 
@@ -424,24 +399,6 @@ def _check_place(card, out, force):
     raise DownloadError(f"{out} holds other files, which we will not replace: move them, "
                         "or name another folder (`out`)")
 
-# %% ../../nbs/34_data.kaggle.ipynb #301139e8
-def _check_need(card, out, part):
-    "Say how much disk `card` needs, and raise `DownloadError` if it is not there"
-    gb,tree = card.gb or 0, card.gb_unpacked or 0
-    left = part.stat().st_size/1e9 if part.exists() else 0
-    free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
-    here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
-    say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, "
-        "both on the disk for a moment; "
-        f"{free/1e9:.1f} GB are free at {out.parent}")
-
-# %% ../../nbs/34_data.kaggle.ipynb #5a35592c
-def _provenance(card, about, part):
-    "What `PROVENANCE.json` will tell"
-    return {'source':'kaggle', 'name':card.name, 'kaggle':card.kaggle, 'kind':card.kind, **about,
-            'url':card.url, 'sha256':sha256(part),
-            'downloaded':datetime.now(timezone.utc).date().isoformat()}
-
 # %% ../../nbs/34_data.kaggle.ipynb #c2b62260
 def _get(client, card, out, part, where, **kwargs):
     "Fetch, verify and unpack; a damaged archive is fetched once more"
@@ -451,7 +408,9 @@ def _get(client, card, out, part, where, **kwargs):
         else f"license: {card.license}")
     for k in range(2):
         fetch(partial(_ask, client, card, where), part, f'{card.kind}:{card.kaggle}', **kwargs)
-        try: unpack(part, out, _provenance(card, about, part))
+        note = dict(source='kaggle', name=card.name, kaggle=card.kaggle, kind=card.kind, **about, url=card.url,
+                    sha256=sha256(part), downloaded=datetime.now(timezone.utc).date().isoformat())
+        try: unpack(part, out, note)
         except BadArchive as e:
             _drop(part)
             if k or isinstance(e, HostileArchive):
@@ -470,8 +429,7 @@ def download(card, # a `Card` of the catalog, or its name
         from fundus_fastai.data.catalog import get_card
         card = get_card(card)
     if not card.kaggle:
-        raise DownloadError(f"{card.name} cannot be downloaded "
-                            f"({card.license or 'it is data of yours'}): "
+        raise DownloadError(f"{card.name} cannot be downloaded ({card.license or 'it is data of yours'}): "
                             "name the folder or the CSV where it lies")
     out = Path(out or fundus_home()/card.name).expanduser().resolve()
     part = out.parent/f'.{out.name}.zip'
@@ -483,7 +441,12 @@ def download(card, # a `Card` of the catalog, or its name
         out.parent.mkdir(parents=True, exist_ok=True)
         if force: _drop(part)
         where,env = credentials()
-        _check_need(card, out, part)
+        gb,tree = card.gb or 0, card.gb_unpacked or 0
+        left = part.stat().st_size/1e9 if part.exists() else 0
+        free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
+        here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
+        say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk for "
+            f"a moment; {free/1e9:.1f} GB are free at {out.parent}")
         with _environ(**env), kaggle_client(card, where) as client:
             _get(client, card, out, part, where, **kwargs)
     say(f"{card.name} is in {out}")

@@ -12,11 +12,6 @@ from ..core import DataError, DownloadError, EyeError, fundus_home, read_json, s
 from .catalog import cards, get_card, guess_card, make_phantom, read_dataset
 from .kaggle import credentials, download
 
-# %% ../../nbs/36_data.load.ipynb #1fdfbaa4
-def _in_notebook():
-    ip = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
-    return hasattr(ip, 'kernel')
-
 # %% ../../nbs/36_data.load.ipynb #f699ed27
 def _box(text):
     "`text` in a red frame, as HTML"
@@ -28,7 +23,8 @@ def banner(text:str):
     "Show `text` so that it cannot be missed: framed on stderr, and as a box where this is a notebook"
     line = '='*min(100, len(text))
     say(f"{line}\n{text}\n{line}")
-    if not _in_notebook(): return
+    ip = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
+    if not hasattr(ip, 'kernel'): return
     from IPython.display import HTML, display
     display(HTML(_box(text)))
 
@@ -36,9 +32,8 @@ def banner(text:str):
 def _told(df, why=''):
     "Pass `df` on, with a banner if its eyes are phantoms"
     if df.attrs['source']=='phantom':
-        banner(f"PHANTOM DATA: drawn by this library, "
-               f"not photographed. {df.patient.nunique()} made-up patients "
-               f"in the layout of {df.attrs['name']}. Nothing measured on them says anything "
+        banner(f"PHANTOM DATA: drawn by this library, not photographed. {df.patient.nunique()} made-up "
+               f"patients in the layout of {df.attrs['name']}. Nothing measured on them says anything "
                f"about real eyes.{why}")
     return df
 
@@ -77,17 +72,6 @@ def _no_options(opts, what):
     flags = ', '.join(f'`{o}`' for o in opts)
     if opts: raise DataError(f"{flags} tells how to read a CSV, and {what}: name the CSV")
 
-# %% ../../nbs/36_data.load.ipynb #85d9f8b4
-def _looks_like_path(name):
-    return isinstance(name, Path) or os.path.exists(os.path.expanduser(name)) or os.sep in name or name.endswith('.csv')
-
-# %% ../../nbs/36_data.load.ipynb #49a848d3
-def _open_path(path, opts):
-    "Read a folder or a CSV of the user's"
-    name = guess_card(Path(path).expanduser())
-    if name!='csv': _no_options(opts, f"{path} is read as {name}")
-    return _told(read_dataset(name, Path(path).expanduser(), **opts))
-
 # %% ../../nbs/36_data.load.ipynb #69e2a80e
 def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of kermany2018)
               source='auto', # 'auto', 'kaggle', 'phantom', or the folder where the data set lies
@@ -103,10 +87,14 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'):
         name,source = source,'auto'
     if str(name) not in cards or get_card(str(name)).phantom is None:
-        if _looks_like_path(name): return _open_path(name, opts)
+        known = isinstance(name, Path) or os.path.exists(os.path.expanduser(name))
+        if known or os.sep in name or name.endswith('.csv'):
+            path = Path(name).expanduser()
+            kind = guess_card(path)
+            if kind!='csv': _no_options(opts, f"{name} is read as {kind}")
+            return _told(read_dataset(kind, path, **opts))
         if name in cards:
-            raise DataError(f"{name!r} is a kind of data, not data: "
-                            "name the folder or the CSV itself")
+            raise DataError(f"{name!r} is a kind of data, not data: name the folder or the CSV itself")
     card = get_card(str(name))
     _no_options(opts, f"{card.name} is none")
     if source=='auto': return _open_auto(card, out, patients, seed)

@@ -10,7 +10,7 @@ import os, re
 import pandas as pd
 from ..core import DataError, few, say
 from .read import (as_ages, as_keys, by_words, find_table, keyed_images, match_images, set_frame,
-                                     sex_words, tell_labels, zero_one)
+                                     sex_words, tell_labels, tell_odd, zero_one)
 
 # %% ../../nbs/31_data.odir.ipynb #87f81b8c
 ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration',
@@ -99,21 +99,6 @@ _odir_cols = ('ID','Patient Age','Patient Sex','Left-Diagnostic Keywords',
 _odir_patient = ('N','D','G','C','A','H','M','O')
 _odir_want = "full_df.csv beside preprocessed_images/<ID>_{left,right}.jpg (data.xlsx alone will not do)"
 
-# %% ../../nbs/31_data.odir.ipynb #551c3d3c
-def _odir_rows(raw, src):
-    "A row an image: patient, eye, keywords, sex, age and the patient's own columns"
-    side = raw.filename.str.extract(r'(?i)_(left|right)\.', expand=False).str.lower()
-    if side.isna().any():
-        raise DataError(f"{src}: {side.isna().sum()} file names tell no eye (expected <ID>_left.jpg): "
-                        f"{few(raw.filename[side.isna()])}")
-    df = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(),
-        'eye':side.map({'left':'L','right':'R'}), 'age':raw['Patient Age'],
-        'sex':by_words(raw['Patient Sex'], sex_words, 'sex'),
-        'keywords':raw['Left-Diagnostic Keywords'].where(side=='left',
-                                                         raw['Right-Diagnostic Keywords'])})
-    own = zero_one(raw, [o for o in _odir_patient if o in raw], src)
-    return df.join(own.rename(columns='patient_{}'.format))
-
 # %% ../../nbs/31_data.odir.ipynb #a5cfb17c
 def _odir_eyes(df, src):
     "`df` with labels, grade and quality from the keywords; says what it left out, what is empty and what is unknown"
@@ -133,15 +118,20 @@ f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
 # %% ../../nbs/31_data.odir.ipynb #9c30b614
 def read_odir(root)->pd.DataFrame:
     "Read ODIR-5K with labels for each eye; raises `DataError` where it is not there"
-    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, what='ODIR-5K',
-                         want=_odir_want)
-    rows = _odir_rows(raw, src)
-    df = match_images(rows, keyed_images(root, 'preprocessed_images'), src)
+    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, what='ODIR-5K', want=_odir_want)
+    side = raw.filename.str.extract(r'(?i)_(left|right)\.', expand=False).str.lower()
+    if (odd := side.isna()).any():
+        raise DataError(f"{src}: {odd.sum()} file names tell no eye (expected <ID>_left.jpg): {few(raw.filename[odd])}")
+    said = {o:raw[f'{o.title()}-Diagnostic Keywords'] for o in ('left','right')}
+    rows = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(),
+        'eye':side.map({'left':'L','right':'R'}), 'age':raw['Patient Age'],
+        'sex':by_words(raw['Patient Sex'], sex_words, 'sex'),
+        'keywords':said['left'].where(side=='left', said['right'])})
+    own = zero_one(raw, [o for o in _odir_patient if o in raw], src).rename(columns='patient_{}'.format)
+    df = match_images(rows.join(own), keyed_images(root, 'preprocessed_images'), src)
     df['age'] = as_ages(df.age, least=0)
-    if (one := df.age<2).any():
-        say(f"{src}: {one.sum()} of {len(df)} images have the age 1 or less, "
-            "which stands for an unknown one, "
-            "and is left empty")
+    one = df.age<2
+    tell_odd(one, 'images have the age 1 or less, which stands for an unknown one, and is left empty', src=src)
     df = _odir_eyes(df.assign(age=df.age.where(~one)), src)
     if (sus := df.keywords.str.contains('suspected glaucoma', case=False)).any():
         say(f"{src}: {sus.sum()} of {df.glaucoma.sum()} eyes with glaucoma are suspected ones")

@@ -36,8 +36,7 @@ def walk_images(root)->pd.DataFrame:
     found = [(*os.path.split(o), o) for o in image_files(root, _not_ours)]
     if not found:
         raise DataError(f"{root} holds no images ({', '.join(suffixes)}): is it the right folder, "
-                        "and is it unpacked?"
-                        + _packed(root))
+                        f"and is it unpacked?{_packed(root)}")
     found.sort(key=lambda o: (o[0].count(os.sep), o[:2]))
     return pd.DataFrame(found, columns=['folder','name','path'])
 
@@ -71,9 +70,10 @@ def folder_place(folder)->tuple:
     return None, split_words.get(own.lower())
 
 # %% ../../nbs/30_data.read.ipynb #3e8bbd10
-def tell_odd(bad, what:str, names):
-    "Say how many are `bad`, and some of their `names`"
-    if bad.any(): say(f"{bad.sum()} of {len(bad)} {what}: {few(names[bad])}")
+def tell_odd(bad, what:str, names=None, src:str=''):
+    "Say how many are `bad`, of which table or folder, and some of their `names`"
+    some = '' if names is None or not bad.any() else f": {few(names[bad])}"
+    if bad.any(): say(f"{src}{': '*bool(src)}{bad.sum()} of {len(bad)} {what}{some}")
 
 # %% ../../nbs/30_data.read.ipynb #2df0a33f
 def under(path, root)->pd.Series:
@@ -106,8 +106,7 @@ def read_kermany(root)->pd.DataFrame:
     df = df[~odd]
     again = df.duplicated(['split','label','name'])
     if again.any():
-        say(f"{root}: the tree stands there more than once; "
-            f"{again.sum()} repeated files are counted once")
+        say(f"{root}: the tree stands there more than once; {again.sum()} repeated files are counted once")
     df = df[~again]
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='kermany2018')
 
@@ -125,18 +124,6 @@ def split_class(parts)->tuple:
     rest = parts[1:] if split else parts
     return split, rest[0] if len(rest)==1 else '/'.join(rest) or None
 
-# %% ../../nbs/30_data.read.ipynb #bbc9315f
-def check_tree(df, root):
-    "Raise `DataError` if `df` is not from a tree of class folders"
-    tables = sorted(Path(root).glob('*.csv'))
-    hint = "expected CLASS/image or train/CLASS/image"
-    if tables: hint += f", or name the table that lies there: {tables[0]}"
-    deep = df[df.label.str.contains('/', na=False)]
-    if df.label.isna().all(): raise DataError(f"{root} has no class folders: {hint}")
-    if len(deep): raise DataError(f"{deep.path.iloc[0]} lies too deep under {root}: {hint}")
-    if tables and df.label.nunique()==1:
-        raise DataError(f"{root} has only one class folder, {df.label.max()}: {hint}")
-
 # %% ../../nbs/30_data.read.ipynb #907977ab
 def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/CLASS/image
                )->pd.DataFrame: # the frame
@@ -146,7 +133,14 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     k = class_level(list(parts.values()))
     found = df.folder.map({o:split_class(p[k:]) for o,p in parts.items()})
     df['split'],df['label'] = found.str[0],found.str[1].astype(object)
-    check_tree(df, root)
+    tables = sorted(Path(root).glob('*.csv'))
+    hint = "expected CLASS/image or train/CLASS/image"
+    if tables: hint += f", or name the table that lies there: {tables[0]}"
+    deep = df[df.label.str.contains('/', na=False)]
+    if df.label.isna().all(): raise DataError(f"{root} has no class folders: {hint}")
+    if len(deep): raise DataError(f"{deep.path.iloc[0]} lies too deep under {root}: {hint}")
+    if tables and df.label.nunique()==1:
+        raise DataError(f"{root} has only one class folder, {df.label.max()}: {hint}")
     tell_odd(df.label.isna(), 'images lie outside the class folders and are left out', df.name)
     df = df[df.label.notna()]
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='folder')
@@ -297,19 +291,9 @@ def zero_one(raw, cols, src)->pd.DataFrame:
 def tell_labels(df, names, src):
     "Say how many images have none of the labels, and which labels no image has"
     none = df[list(names)].fillna(0).sum(axis=1).eq(0) & df[list(names)].notna().all(axis=1)
-    if none.any():
-        say(f"{src}: {none.sum()} of {len(df)} images have none of the {len(names)} labels")
+    tell_odd(none, f'images have none of the {len(names)} labels', src=src)
     absent = [o for o in names if not df[o].fillna(0).any()]
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
-
-# %% ../../nbs/30_data.read.ipynb #6f74a1a2
-def labeled_rows(raw, cols, src)->pd.DataFrame:
-    "Rows that have a label in one of `cols`; says how many do not, raises `DataError` if none has"
-    what = ' or '.join(repr(o) for o in cols)
-    bad = raw[list(cols)].apply(is_missing).all(axis=1)
-    if bad.all(): raise DataError(f"{src}: the column {what} is empty; choose with `label=COL`")
-    if bad.any(): say(f"{src}: {bad.sum()} of {len(raw)} rows have no {what} and are left out")
-    return raw[~bad]
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
 def one_row_a_file(df, src, labels=('label',))->pd.DataFrame:
@@ -337,17 +321,18 @@ def read_csv(path, # CSV with a column of image files and one of labels
     src = os.path.abspath(path)
     raw,guess = read_table(src)
     names,several = label_columns(label, raw.columns)
-    r = column_roles(list(raw.columns), src, names, path=path_col, patient=patient, eye=eye,
-                     split=split)
-    raw = labeled_rows(raw, names, src)
+    r = column_roles(list(raw.columns), src, names, path=path_col, patient=patient, eye=eye, split=split)
+    bare,what = raw[names].apply(is_missing).all(axis=1),' or '.join(repr(o) for o in names)
+    if bare.all(): raise DataError(f"{src}: the column {what} is empty; choose with `label=COL`")
+    tell_odd(bare, f'rows have no {what} and are left out', src=src)
+    raw = raw[~bare]
     path,root = locate_images(raw[r['path']], src, images),os.path.dirname(src)
     if images and not all(o.startswith(root+os.sep) for o in path): root = os.path.abspath(images)
     if r['patient']: check_filled(raw[r['patient']], src)
-    df = pd.DataFrame({'path': path, 'patient': as_texts(raw[r['patient']]) if r['patient']
-        else under(path, root),
-        'eye': by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None,
-                       'split': by_words(raw[r['split']], split_words, 'split') if r['split']
-                       else None})
+    df = pd.DataFrame({
+        'path':path, 'patient':as_texts(raw[r['patient']]) if r['patient'] else under(path, root),
+        'eye':by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None,
+        'split':by_words(raw[r['split']], split_words, 'split') if r['split'] else None})
     df = df.join(zero_one(raw, names, src) if several else as_texts(raw[names[0]]).rename('label'))
     if several: tell_labels(df, names, src)
     more = guess.drop(columns=[o for o in {*names, *r.values()} if o]).loc[raw.index]
@@ -413,7 +398,7 @@ def find_table(root, pattern:str, cols, *, what:str, want:str)->tuple:
 def match_images(rows, images, src, *, on=('key',))->pd.DataFrame:
     "Bring rows and images together; says what has no partner, raises `DataError` where rows contradict each other"
     on,twice = list(on),rows.duplicated()
-    if twice.any(): say(f"{src}: {twice.sum()} of {len(twice)} rows repeat others and are left out")
+    tell_odd(twice, 'rows repeat others and are left out', src=src)
     rows = rows[~twice]
     clash = rows[rows.duplicated(on, keep=False)]
     if len(clash):
@@ -425,12 +410,9 @@ def match_images(rows, images, src, *, on=('key',))->pd.DataFrame:
     if lost.all():
         raise DataError(f"{src}: none of its {len(df)} images is there: {few(rows.key)}; "
                         f"is the folder complete?{_packed(os.path.dirname(os.path.abspath(src)))}")
-    if lost.any():
-        say(f"{src}: {lost.sum()} of {len(df)} rows have no image and are left out: "
-            f"{few(df.key[lost])}")
+    tell_odd(lost, 'rows have no image and are left out', df.key, src)
     bare = ~images.set_index(on).index.isin(rows.set_index(on).index)
-    if bare.any(): say(f"{src}: {bare.sum()} of {len(bare)} images have no row and are left out: "
-                       f"{few(images.name[bare])}")
+    tell_odd(bare, 'images have no row and are left out', images.name, src)
     return df[~lost].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #468d23ab

@@ -48,8 +48,7 @@ def read_eyepacs(root)->pd.DataFrame:
         rows = pd.concat([rows, _graded(root, re.escape(os.path.basename(o)), 'image', 'level', what, want)[1]])
     df = match_images(rows, keyed_images(root), src)
     who = df.key.str.extract(r'^(\d+)_(left|right)$')
-    tell_odd(who[0].isna(), 'images do not tell their patient, and each is taken as its own',
-             df.key)
+    tell_odd(who[0].isna(), 'images do not tell their patient, and each is taken as its own', df.key)
     return set_frame(df.assign(patient=who[0].fillna(df.key), eye=who[1].map({'left':'L','right':'R'})), root)
 
 # %% ../../nbs/32_data.sets.ipynb #844da7aa
@@ -63,88 +62,58 @@ def read_aptos(root)->pd.DataFrame:
 # %% ../../nbs/32_data.sets.ipynb #0a49efeb
 _idrid_want = 'idrid_labels.csv (id_code, diagnosis) and Imagenes/Imagenes/<id_code>.jpg, or the official grading set'
 
-# %% ../../nbs/32_data.sets.ipynb #ba8a357d
-def _idrid_official(root, tables):
-    "Rows of the official tables of grades: image, grade, and the risk of macular edema, 0 to 2"
-    parts = []
-    for src in tables:
-        raw,_ = read_table(src)
-        cols = [first_of(raw.columns, [o])
-                for o in ('image name','retinopathy grade','risk of macular edema')]
-        if None in cols[:2]:
-            raise DataError(f"{src} lacks the columns Image name, Retinopathy grade")
-        raw = raw[~is_missing(raw[cols[0]])]
-        part = pd.DataFrame({'key':as_keys(raw[cols[0]]), 'grade':as_grades(raw[cols[1]], src)})
-        if cols[2]: part['edema_risk'] = as_grades(raw[cols[2]], src, top=2)
-        parts.append(part.assign(split='test' if 'testing' in os.path.basename(src).lower()
-                                 else 'train'))
-    return pd.concat(parts, ignore_index=True)
-
 # %% ../../nbs/32_data.sets.ipynb #33373899
 def read_idrid(root)->pd.DataFrame:
-    "Read IDRiD's graded images; raises `DataError` where they are not there"
-    root = os.path.abspath(root)
+    "Read IDRiD's graded images, mirror or official; raises `DataError` where they are not there"
+    root,rows = os.path.abspath(root),[]
+    wanted = 'image name','retinopathy grade','risk of macular edema'
     official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
+    for src in official:
+        raw,_ = read_table(src)
+        image,grade,edema = (first_of(raw.columns, [o]) for o in wanted)
+        if None in (image,grade): raise DataError(f"{src} lacks the columns Image name, Retinopathy grade")
+        raw = raw[~is_missing(raw[image])]
+        part = pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
+        if edema: part['edema_risk'] = as_grades(raw[edema], src, top=2)
+        rows.append(part.assign(split='test' if 'testing' in os.path.basename(src).lower() else 'train'))
     if official:
-        df = match_images(_idrid_official(root, official), keyed_images(root, by=['split']),
-                          official[0], on=['split','key'])
-        df['patient'] = df.split+'/'+df.key
+        rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, by=['split'])
+        df = match_images(rows, images, official[0], on=['split','key'])
     else:
         src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', 'IDRiD', _idrid_want)
         df = match_images(rows, keyed_images(root), src)
-        df['patient'] = df.key
+    df['patient'] = df.split+'/'+df.key if official else df.key
     return set_frame(df, root, alone='IDRiD')
 
 # %% ../../nbs/32_data.sets.ipynb #2c304de2
 _messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicated_dme, "
-                  "adjudicated_gradable; in the "
-                  "mirror id_code, diagnosis) beside the images")
-
-# %% ../../nbs/32_data.sets.ipynb #ca1651f5
-def _messidor_rows(root):
-    "Path of the table of grades, and its rows"
-    src,raw = find_table(root, r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv', (),
-                         what='Messidor-2', want=_messidor_want)
-    name = {k:first_of(raw.columns, v)
-            for k,v in dict(image=['image_id','id_code','image'], dme=['adjudicated_dme'],
-            grade=['adjudicated_dr_grade','diagnosis'], ok=['adjudicated_gradable']).items()}
-    if None in (name['image'],name['grade']):
-        raise DataError(f"{src} lacks its columns: expected {_messidor_want}")
-    df = pd.DataFrame({'key':as_keys(raw[name['image']]),
-                       'grade':as_grades(raw[name['grade']], src)})
-    ok = zero_one(raw, [name['ok']], src)[name['ok']].eq(1).fillna(False) if name['ok'] else df.grade.notna()
-    df['quality'] = ok.map({True:'', False:'ungradable'})
-    if name['dme']: df['macular edema'] = zero_one(raw, [name['dme']], src)[name['dme']].where(ok)
-    return src, df.assign(grade=df.grade.where(ok))
-
-# %% ../../nbs/32_data.sets.ipynb #cc909bf7
-def _messidor_pairs(root):
-    "Patient and eye of each key by the file of pairs, left image first; empty where there is no such file"
-    found = find_files(root, r'messidor[-_]?2([-_ ]?pairs)?\.csv')
-    if not found: return pd.DataFrame({'key':[], 'patient':[], 'eye':[]}, dtype=object)
-    raw,_ = read_table(found[0])
-    sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]),
-                           'patient':[f'pair{i+1:03d}' for i in range(len(raw))], 'eye':e})
-             for k,e in enumerate('LR')]
-    return pd.concat(sides).drop_duplicates('key')
+                  "adjudicated_gradable; in the mirror id_code, diagnosis) beside the images")
 
 # %% ../../nbs/32_data.sets.ipynb #95a13fa5
 def read_messidor2(root)->pd.DataFrame:
-    "Read Messidor-2; raises `DataError` where it is not there"
-    src,rows = _messidor_rows(root := os.path.abspath(root))
-    pairs = _messidor_pairs(root)
-    df = match_images(rows.merge(pairs, on='key', how='left') if len(pairs) else rows,
-                      keyed_images(root), src)
-    if len(pairs): df['patient'] = df.patient.fillna(df.key)
-    else: df['patient'] = df.key
-    bad = df.quality.ne('')
-    if bad.any():
-        say(f"{src}: {bad.sum()} of {len(df)} images are ungradable and have no grade: "
-            f"{few(df.key[bad])}")
-    df = df.assign(split=None)
-    return set_frame(df, root, ('macular edema',) if 'macular edema' in df else (),
-                     alone=None if len(pairs) else
-                      "Messidor-2 without messidor-2.csv (left;right)")
+    "Read Messidor-2, patients by the file of pairs if there is one; raises `DataError` where it is not there"
+    src,raw = find_table(root := os.path.abspath(root), r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv', (),
+                         what='Messidor-2', want=_messidor_want)
+    names = (['image_id','id_code','image'], ['adjudicated_dr_grade','diagnosis'], ['adjudicated_dme'],
+             ['adjudicated_gradable'])
+    image,grade,edema,good = (first_of(raw.columns, o) for o in names)
+    if None in (image,grade): raise DataError(f"{src} lacks its columns: expected {_messidor_want}")
+    rows = pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
+    ok = zero_one(raw, [good], src)[good].eq(1).fillna(False) if good else rows.grade.notna()
+    rows['quality'] = ok.map({True:'', False:'ungradable'})
+    if edema: rows['macular edema'] = zero_one(raw, [edema], src)[edema].where(ok)
+    rows['grade'] = rows.grade.where(ok)
+    paired = find_files(root, r'messidor[-_]?2([-_ ]?pairs)?\.csv')[:1]
+    for o in paired: # left image first
+        raw,_ = read_table(o)
+        who = [f'pair{i+1:03d}' for i in range(len(raw))]
+        sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]), 'patient':who, 'eye':e}) for k,e in enumerate('LR')]
+        rows = rows.merge(pd.concat(sides).drop_duplicates('key'), on='key', how='left')
+    df = match_images(rows, keyed_images(root), src)
+    df['patient'] = df.patient.fillna(df.key) if paired else df.key
+    tell_odd(df.quality.ne(''), 'images are ungradable and have no grade', df.key, src)
+    return set_frame(df.assign(split=None), root, ('macular edema',) if edema else (),
+                     alone=None if paired else "Messidor-2 without messidor-2.csv (left;right)")
 
 # %% ../../nbs/32_data.sets.ipynb #89a53da8
 _rfmid_parts = {'train':'training', 'valid':'validation', 'test':'testing'}
@@ -167,10 +136,8 @@ def read_rfmid(root)->pd.DataFrame:
     root = os.path.abspath(root)
     parts = [o for o in (_rfmid_part(root, *p) for p in _rfmid_parts.items()) if o is not None]
     if not parts:
-        raise not_it(root, 'RFMiD',
-                     'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
-    labels = ['normal', *(o for o in parts[0]
-                          if o not in ('ID','Disease_Risk','normal','key','split'))]
+        raise not_it(root, 'RFMiD', 'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
+    labels = ['normal', *(o for o in parts[0] if o not in ('ID','Disease_Risk','normal','key','split'))]
     if odd := [o for p in parts for o in labels if o not in p]:
         raise DataError(f"{root}: a part lacks {few(odd)}")
     df = match_images(pd.concat(parts, ignore_index=True), keyed_images(root, by=['split']),
@@ -181,45 +148,31 @@ def read_rfmid(root)->pd.DataFrame:
 # %% ../../nbs/32_data.sets.ipynb #1c164c57
 DIARET_LESIONS = ('hardexudates','softexudates','hemorrhages','redsmalldots')
 
-# %% ../../nbs/32_data.sets.ipynb #37622632
-def _diaret_split(root):
-    "Key -> split by the lists that come with the set"
-    lists = {o:find_files(root, rf'({o}set|ddb1_v02_01_{o})\.txt') for o in ('train','test')}
-    read = lambda f: re.findall(r'image(\d{3})\.png', Path(f).read_text(errors='replace'))
-    return {f'image{n}':k for k,v in lists.items() if v for n in read(v[0])}
-
-# %% ../../nbs/32_data.sets.ipynb #b3954776
-def _diaret_images(root):
-    "Photographs, and mask paths by kind, of everything under `root`"
-    df = walk_images(root)
-    df = df[df.name.str.contains(r'image\d{3}\.', case=False)]
-    own = df.folder.map(lambda o: os.path.basename(o).strip().lower())
-    df = df.assign(key='image'+as_keys(df.name).str.extract(r'(\d{3})$', expand=False),
-                   kind=own.where(own.isin(DIARET_LESIONS)))
-    photos,masks = df[own.str.endswith('images')],df[df.kind.notna()]
-    again = photos.duplicated('key')
-    if again.any():
-        say(f"{root}: {again.sum()} images stand there more than once and are counted once")
-    return photos[~again], masks.drop_duplicates(['kind','key'])
-
 # %% ../../nbs/32_data.sets.ipynb #3b90dd3a
 def read_diaretdb1(root)->pd.DataFrame:
-    "Read DIARETDB1 with the experts' lesions, paths in `mask_...` and `outlines`; raises `DataError` where it is not there"
-    photos,masks = _diaret_images(root := os.path.abspath(root))
+    "Read DIARETDB1 with the experts' lesions, `mask_...` and `outlines`; raises `DataError` where it is not there"
+    df = walk_images(root := os.path.abspath(root))
+    df = df[df.name.str.contains(r'image\d{3}\.', case=False)]
+    df = df.assign(key='image'+as_keys(df.name).str.extract(r'(\d{3})$', expand=False))
+    own = df.folder.map(lambda o: os.path.basename(o).strip().lower())
+    again = (photos := df[own.str.endswith('images')]).duplicated('key')
+    if again.any(): say(f"{root}: {again.sum()} images stand there more than once and are counted once")
     if not len(photos):
         raise not_it(root, 'DIARETDB1', 'ddb1_fundusimages/image001.png beside ddb1_groundtruth')
-    df = photos[['path','key']].assign(patient=photos.key,
-                                       split=photos.key.map(_diaret_split(root)))
+    lists = {o:find_files(root, rf'({o}set|ddb1_v02_01_{o})\.txt')[:1] for o in ('train','test')}
+    read = lambda f: re.findall(r'image(\d{3})\.png', Path(f).read_text(errors='replace'))
+    side = {f'image{n}':k for k,v in lists.items() for f in v for n in read(f)}
+    photos = photos[~again][['path','key']].assign(patient=photos.key, split=photos.key.map(side))
     for k in DIARET_LESIONS:
-        df[f'mask_{k}'] = df.key.map(masks[masks.kind==k].set_index('key').path).fillna('')
+        masks = df[own==k].drop_duplicates('key').set_index('key').path
+        photos[f'mask_{k}'] = photos.key.map(masks).fillna('')
     xml = {}
     for o in find_files(root, r'diaretdb1_image\d{3}_\d\d\.xml'):
         xml.setdefault(re.search(r'image\d{3}', os.path.basename(o))[0], []).append(o)
-    df['outlines'] = df.key.map(lambda k: ';'.join(xml.get(k, [])))
-    bare = df[[f'mask_{k}' for k in DIARET_LESIONS]+['outlines']].eq('').all(axis=1)
-    if bare.any():
-        say(f"{root}: {bare.sum()} of {len(df)} images have no lesions marked by the experts")
-    return set_frame(df.sort_values('key'), root, alone='DIARETDB1')
+    photos['outlines'] = photos.key.map(lambda k: ';'.join(xml.get(k, [])))
+    bare = photos[[f'mask_{k}' for k in DIARET_LESIONS]+['outlines']].eq('').all(axis=1)
+    tell_odd(bare, 'images have no lesions marked by the experts', src=root)
+    return set_frame(photos.sort_values('key'), root, alone='DIARETDB1')
 
 # %% ../../nbs/32_data.sets.ipynb #37351c96
 _papila_kinds = {'0':'healthy', '1':'glaucoma', '2':'suspect'}
@@ -256,8 +209,7 @@ def read_papila(root)->pd.DataFrame:
                      'ClinicalData/patient_data_{od,os}.xlsx and FundusImages/RET002OD.jpg')
     rows = pd.concat([_papila_eye(v[0], e) for e,v in found.items()], ignore_index=True)
     rows['key'] = 'ret'+rows.patient+rows.eye.map({'R':'od','L':'os'})
-    if (odd := rows.label.isna()).any():
-        say(f"{root}: {odd.sum()} of {len(odd)} rows have no known diagnosis")
+    tell_odd(odd := rows.label.isna(), 'rows have no known diagnosis', src=root)
     rows['normal'] = rows.label.eq('healthy').astype('Int64').where(~odd)
     rows['glaucoma'] = rows.label.map({'healthy':0,'glaucoma':1}).astype('Int64')
     df = match_images(rows, keyed_images(root, 'FundusImages'), found['R'][0])

@@ -42,7 +42,7 @@ def _refusal(im):
     if im.format=='TIFF' and (n := getattr(im, 'n_frames', 1))>1: return f"holds {n} pages: save each as a file"
 
 # %% ../../nbs/14_image.read.ipynb #b2cc80cb
-def _open(path):
+def open_image(path):
     "Open `path` and check its header; raises `DataError` with the reason, without the file's name"
     try:
         if os.path.isdir(path): raise DataError("is a folder: name an image in it")
@@ -59,7 +59,7 @@ def _open(path):
     return im
 
 # %% ../../nbs/14_image.read.ipynb #9fa50a19
-def _decode(im):
+def load_pixels(im):
     "Decode `im` to its last pixel; raises `DataError` with the reason, without the file's name"
     try: im.load()
     except Exception as e:
@@ -67,7 +67,7 @@ def _decode(im):
     return im
 
 # %% ../../nbs/14_image.read.ipynb #1a69e848
-def _plain_mode(im):
+def plain_mode(im):
     "`im` as `L` or `RGB`: palettes resolved, transparency laid on black"
     if im.mode=='P': im = im.convert('RGBA' if 'transparency' in im.info else 'RGB')
     if im.mode in ('LA','PA','RGBA'):
@@ -79,11 +79,11 @@ def _plain_mode(im):
 def decode_image(path, gray:bool=False, least:int=None)->tuple:
     "`read_image`, which also says how far a JPEG was reduced"
     try:
-        with _open(path) as im:
+        with open_image(path) as im:
             w = im.width
             if least: im.draft(None, (least,least))
             reduced = round(w/im.width)
-            im = _plain_mode(ImageOps.exif_transpose(_decode(im)))
+            im = plain_mode(ImageOps.exif_transpose(load_pixels(im)))
             return np.array(im.convert('L') if gray else im),reduced
     except DataError as e: raise DataError(f"{path} {e}") from None
 
@@ -99,9 +99,9 @@ def read_image(path, # image file: JPEG, PNG, TIFF, BMP, GIF (its first picture)
 def _problem(path, look=None):
     "What is wrong with the image at `path`, and what `look` remarks on its small decode, `None` where nothing"
     try:
-        with _open(path) as im:
+        with open_image(path) as im:
             im.draft('RGB' if look else 'L', (192,192) if look else (1,1))
-            _decode(im)
+            load_pixels(im)
             return None, look(np.array(im.convert('RGB'))) if look else None
     except DataError as e: return str(e), None
 
