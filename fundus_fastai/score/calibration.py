@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError
 from .metrics import as_weights, best_threshold, ratio
-from fundus_fastai.score.estimate import (Estimate, bootstrap, estimate, known_interval, patient_bootstrap, wilson,
+from fundus_fastai.score.estimate import (Estimate, bootstrap, estimate, known_interval,
+                                          patient_bootstrap, wilson,
     wilson_estimate)
 from .kinds import check_predictions, get_kind, kind_of
 from .scores import Scores
@@ -86,7 +87,8 @@ def ece(y, # truth: events 0/1 [n], classes [n], or labels [n,k]
        )->np.ndarray: # [...]
     "Expected calibration error: how far probability and share differ, on average over bins"
     y,p = _top(*_sound(y, p))
-    if p.ndim==2: return np.mean([ece(a, b, w, bins=bins, equal=equal) for a,b in zip(y.T, p.T)], axis=0)
+    if p.ndim==2: return np.mean([ece(a, b, w, bins=bins, equal=equal) for a,b in zip(y.T, p.T)],
+                                 axis=0)
     cell = np.eye(bins)[_bins(p, bins, equal=equal)]
     w = as_weights(w, len(y))
     return ratio(np.abs((w*(y-p))@cell).sum(-1), w.sum(-1))
@@ -139,7 +141,8 @@ def calibration_slope(y, # did it happen? 0/1 [n]
     sd = x.std() if np.ptp(x)>1e-9 else np.nan # in steps of its own spread: a slope of any size is found
     slope = _newton(x/sd, y, w, True)[1]/sd if sd==sd else np.full(w.shape[:-1], np.nan)
     large = _newton(x, y, w, False)[0]
-    return dict(slope=np.where(both, slope, np.nan)[()], intercept=np.where(both, large, np.nan)[()])
+    return dict(slope=np.where(both, slope, np.nan)[()],
+                intercept=np.where(both, large, np.nan)[()])
 
 # %% ../../nbs/27_score.calibration.ipynb #3d0b005e
 def calibrated(p, # probabilities [n] or [n,k]
@@ -155,7 +158,8 @@ def calibrated(p, # probabilities [n] or [n,k]
 # %% ../../nbs/27_score.calibration.ipynb #dca9927d
 def _loss_at(y, p, t):
     "Log loss of each image [n] at the temperature `t`"
-    if y.shape!=p.shape: return -log_softmax(np.log(np.clip(p, _tiny, 1))/t, axis=1)[np.arange(len(y)),y]
+    if y.shape!=p.shape:
+        return -log_softmax(np.log(np.clip(p, _tiny, 1))/t, axis=1)[np.arange(len(y)),y]
     z = logit(np.clip(p, _tiny, 1-_tiny))/t
     loss = np.logaddexp(0, z)-y*z
     return loss.reshape(len(y), -1).mean(1)
@@ -181,7 +185,8 @@ def temperature(y, # truth of VALIDATION images: events 0/1 [n], classes [n], or
     y,p = _sound(y, p)
     if y.min()==y.max(): raise DataError("validation shows one class only: no temperature can be chosen by it")
     if w is not None: return _grid_temperature(y, p, np.asarray(w, float))
-    f = minimize_scalar(lambda t: _loss_at(y, p, np.exp(t)).mean(), bounds=tuple(_range), method='bounded')
+    f = minimize_scalar(lambda t: _loss_at(y, p, np.exp(t)).mean(), bounds=tuple(_range),
+                        method='bounded')
     return float(np.exp(f.x))
 
 # %% ../../nbs/27_score.calibration.ipynb #cbf8a025
@@ -194,9 +199,11 @@ def reliability_table(y, # did it happen? 0/1 [n]
                      )->pd.DataFrame: # a row a bin: images, patients, probability, share, low, high
     "Mean probability and share that came true by bins of equally many images"
     y,s = _sound(y, s)
-    d = pd.DataFrame(dict(y=y, s=s, who=np.arange(len(y)) if patient is None else np.asarray(patient)))
+    d = pd.DataFrame(dict(y=y, s=s, who=np.arange(len(y)) if patient is None
+                          else np.asarray(patient)))
     g = d.groupby(_bins(s, bins))
-    t = g.agg(images=('y','size'), patients=('who','nunique'), probability=('s','mean'), share=('y','mean'))
+    t = g.agg(images=('y','size'), patients=('who','nunique'), probability=('s','mean'),
+              share=('y','mean'))
     ends = [wilson(r.share, r.patients, level) for r in t.itertuples()]
     return t.assign(low=[a for a,_ in ends], high=[b for _,b in ends]).reset_index(drop=True)
 
@@ -232,7 +239,8 @@ def _sure(k, e, y, hit, patient, level):
     "An estimate, with Wilson's interval where resampling gave none"
     if e.bounded: return e
     if k in ('sensitivity','specificity'):
-        return known_interval(f'{k}_it', e, y.astype(int), patient=patient, names=['not','it'], level=level)
+        return known_interval(f'{k}_it', e, y.astype(int), patient=patient, names=['not','it'],
+                              level=level)
     if k not in ('ppv','npv') or e.value!=e.value or len(set(patient))==1: return e
     return wilson_estimate(e.value, len(set(patient[hit==(k=='ppv')])), level)
 
@@ -291,13 +299,15 @@ def points_tables(points:list # from `threshold_points`
     first = [{'question':o['question'], 'chosen for':_goal(o)} for o in points]
     a = [f | {'threshold':f"{o['threshold']:.3f}", 'sensitivity %':_pct(o['sensitivity']),
               'specificity %':_pct(o['specificity'])} for f,o in zip(first, points)]
-    b = [f | {'prevalence here':f"{100*o['prevalence']:.0f} %"} | _worth(o, 'here') for f,o in zip(first, points)]
+    b = [f | {'prevalence here':f"{100*o['prevalence']:.0f} %"} | _worth(o, 'here')
+         for f,o in zip(first, points)]
     for row,o in zip(b, points):
         for q in o['at']: row |= _worth(q, f"at {100*q['prevalence']:.3g} %")
     return pd.DataFrame(a),pd.DataFrame(b)
 
 # %% ../../nbs/27_score.calibration.ipynb #a661d9f3
-def _all_scores(y, p, w=None): return dict(brier=brier(y, p, w), ece=ece(y, p, w), log_loss=log_loss(y, p, w))
+def _all_scores(y, p, w=None):
+    return dict(brier=brier(y, p, w), ece=ece(y, p, w), log_loss=log_loss(y, p, w))
 
 # %% ../../nbs/27_score.calibration.ipynb #a661d001
 def _proper(y, p, patient, s):
@@ -314,7 +324,8 @@ def _fitted(y, p, patient, s):
     try: value = temperature(y, p)
     except DataError: return None
     values = bootstrap(temperature, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
-    return dict(estimate=estimate(value, values, s.level), images=len(y), patients=patient.nunique())
+    return dict(estimate=estimate(value, values, s.level), images=len(y),
+                patients=patient.nunique())
 
 # %% ../../nbs/27_score.calibration.ipynb #fb01da77
 def _by_question(preds, kind, T, s):
@@ -346,7 +357,8 @@ def add_calibration(scores:Scores, # of test images
     s,df = scores,scores.preds
     if valid is not None: valid = check_predictions(valid, name='validation')
     if (arrays := s.kind.probabilities(df)) is not None: _add_proper(s, *arrays, valid)
-    if valid is not None: s.points = threshold_points(df, valid, s.kind, prevalences=prevalences, **s.boot)
+    if valid is not None: s.points = threshold_points(df, valid, s.kind, prevalences=prevalences,
+                                                      **s.boot)
     return s
 
 def _add_proper(s, y, p, valid):

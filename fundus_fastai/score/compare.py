@@ -15,7 +15,8 @@ from scipy.stats import binom, norm, rankdata, t as student
 from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
 from .metrics import auc, cohen_kappa, confusion, number_patients, ratio
-from fundus_fastai.score.estimate import (ESTIMATE, Estimate, bootstrap, newcombe, no_estimate, patient_bootstrap,
+from fundus_fastai.score.estimate import (ESTIMATE, Estimate, bootstrap, newcombe, no_estimate,
+                                          patient_bootstrap,
     wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions
 from .scores import Scores
@@ -135,7 +136,8 @@ def _compare(value, values, level):
     if np.isnan(value): return _no_difference('undefined')
     if not len(kept): return _no_difference('no interval: no resample has a value', value)
     if np.ptp(kept)<1e-12:
-        return _no_difference('no interval: all resamples agree', value, 1. if abs(value)<1e-12 else np.nan)
+        return _no_difference('no interval: all resamples agree', value,
+                              1. if abs(value)<1e-12 else np.nan)
     p = min(1., 2*(1+min((kept<=1e-12).sum(), (kept>=-1e-12).sum()))/(len(kept)+1))
     low,high = np.quantile(kept, [(1-level)/2, (1+level)/2])
     lost = f', {len(values)-len(kept)} of {len(values)} resamples left out' if len(kept)<len(values) else ''
@@ -354,7 +356,8 @@ def answers(panel:Panel # of classes
            )->np.ndarray: # int [k,n]
     "The class that each net gives to each image"
     if not panel.kind.classes: raise DataError(f"a {panel.kind} is not one class: ask label by label, with `says`")
-    return np.stack([t[[f'p_{c}' for c in panel.classes]].to_numpy(float).argmax(1) for t in panel.tables.values()])
+    return np.stack([t[[f'p_{c}' for c in panel.classes]].to_numpy(float).argmax(1)
+                     for t in panel.tables.values()])
 
 # %% ../../nbs/29_score.compare.ipynb #62a3db39
 def consistency(panel:Panel, # as from `read_panel`
@@ -368,7 +371,8 @@ def consistency(panel:Panel, # as from `read_panel`
         right = truth[at] if 2*v>k else ~truth[at]
         e = _hit_rate(right, panel.patient[at]) if 2*v!=k else no_estimate('no majority')
         rows.append([v, int(at.sum()), len(set(panel.patient[at])), int(truth[at].sum()), *e[:4]])
-    return pd.DataFrame(rows, columns=['votes','images','patients','true','right','low','high','method'])
+    return pd.DataFrame(rows, columns=['votes','images','patients','true','right','low','high',
+                                       'method'])
 
 # %% ../../nbs/29_score.compare.ipynb #a0a7e4f1
 def agreement_levels(panel:Panel # of classes
@@ -379,7 +383,8 @@ def agreement_levels(panel:Panel # of classes
     top = votes.max(1)
     alone = (votes==top[:,None]).sum(1)==1
     right = alone & (np.array(panel.classes)[votes.argmax(1)]==panel.first.target.to_numpy())
-    rows = [[v, int(at.sum()), len(set(panel.patient[at])), *_hit_rate(right[at], panel.patient[at])[:4]]
+    rows = [[v, int(at.sum()), len(set(panel.patient[at])),
+             *_hit_rate(right[at], panel.patient[at])[:4]]
             for v in range(1, len(said)+1) if (at := top==v).any()]
     return pd.DataFrame(rows, columns=['agree','images','patients','right','low','high','method'])
 
@@ -453,7 +458,8 @@ def score_panel(panel:Panel, # as from `read_panel`
     if panel.kind.labels:
         ops = {k:dict(thresholds=t) for k,t in panel.thresholds.items()}
         if valid is not None: ops['ensemble'] = panel.kind.choose(ensemble(valid, how))
-    return {k: score_as(panel.kind, t, ops.get(k), source=panel.source, arch=k, **kwargs) for k,t in tables.items()}
+    return {k: score_as(panel.kind, t, ops.get(k), source=panel.source, arch=k, **kwargs)
+            for k,t in tables.items()}
 
 # %% ../../nbs/29_score.compare.ipynb #5ac04001
 def panel_table(scores:dict, # as from `score_panel`
@@ -486,7 +492,8 @@ def _tests(panel, y, a, b, **kwargs):
     "Tests by formula: DeLong of each class or label, and McNemar"
     if panel.kind.numeric: return {}
     events = [y==i for i in range(len(panel.classes))] if panel.kind.classes else list((y>0).T)
-    each = {f'auc_{c}': delong(o, a[:,i], b[:,i], **kwargs) for i,(c,o) in enumerate(zip(panel.classes, events))}
+    each = {f'auc_{c}': delong(o, a[:,i], b[:,i], **kwargs)
+            for i,(c,o) in enumerate(zip(panel.classes, events))}
     if panel.two: each = dict(auc=each.popitem()[1]) # of the second class
     if panel.kind.classes: each['accuracy'] = mcnemar(y, a.argmax(1), b.argmax(1), **kwargs)
     return each
@@ -512,7 +519,8 @@ def panel_differences(panel:Panel, # as from `read_panel`
     (metric,y,p),(_,_,q) = (_material(panel, t, c) for t,c in zip(ts, cut))
     who = dict(patient=ts[0].patient.to_numpy(), level=level)
     tests = paired_bootstrap(metric, y, (p,q), **who, **kwargs) | _tests(panel, y, p, q, **who)
-    t = pd.DataFrame([[k, a, b, *d] for k,d in tests.items()], columns=['metric','a','b',*Difference._fields])
+    t = pd.DataFrame([[k, a, b, *d] for k,d in tests.items()],
+                     columns=['metric','a','b',*Difference._fields])
     t.insert(7, 'p_holm', holm(t.p))
     return t
 
@@ -543,7 +551,8 @@ def bland_altman(panel:Panel, # of a number
     "Mean difference (a minus b), its SD and the limits of agreement; raises `DataError` where answers are no numbers"
     if not panel.kind.numeric:
         raise DataError(f"these nets answer with a {panel.kind}, not a number: `agreement` compares them")
-    return patient_bootstrap(_limits, panel_numbers(panel, a), panel_numbers(panel, b), patient=panel.patient, **kwargs)
+    return patient_bootstrap(_limits, panel_numbers(panel, a), panel_numbers(panel, b),
+                             patient=panel.patient, **kwargs)
 
 # %% ../../nbs/29_score.compare.ipynb #94a05002
 def panel_numbers(panel:Panel, # of a number

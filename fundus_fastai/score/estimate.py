@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['bootstrap', 'Estimate', 'patient_bootstrap']
 
-# %% ../../nbs/21_score.estimate.ipynb #1b7df1ab
+# %% ../../nbs/21_score.estimate.ipynb #053e0789
 import numpy as np, pandas as pd
 from functools import partial
 from statistics import NormalDist
 from typing import NamedTuple
-from fundus_fastai.score.metrics import (Draws, auc, class_metrics, confusion, draw_counts, number_patients, ratio,
+from fundus_fastai.score.metrics import (Draws, auc, class_metrics, confusion, draw_counts,
+                                         number_patients, ratio,
     threshold_metrics)
 
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
@@ -25,9 +26,10 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
              ): # array [n_boot,...], or dict of them
     "Values of `metric` on `n_boot` resamples of patients"
     who,memo = number_patients(patient),{}
-    drawn = draw_counts(who.max()+1, n_boot, seed, max(1, block//len(who)))
+    drawn = draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who)))
     parts = [metric(y, p, Draws(c, who, memo)) for c in drawn]
-    if isinstance(parts[0], dict): return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
+    if isinstance(parts[0], dict):
+        return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
     return np.concatenate(parts)
 
 # %% ../../nbs/21_score.estimate.ipynb #d0e0362e
@@ -51,7 +53,8 @@ class Estimate(NamedTuple):
         "Value and interval, as in f'{e:.1f}'; with '%' in percent, without the sign"
         if spec.endswith('%'):
             scaled = [100*o for o in self[:3]]
-            return format(self._replace(value=scaled[0], low=scaled[1], high=scaled[2]), spec[:-1]+'f')
+            return format(self._replace(value=scaled[0], low=scaled[1], high=scaled[2]),
+                          spec[:-1]+'f')
         spec = spec or '.3f'
         return self.number(spec) + (f' ({self.span(spec)})' if self.bounded else '')
     def __str__(self):
@@ -62,7 +65,7 @@ class Estimate(NamedTuple):
         ends = {k: None if v!=v else float(v) for k,v in zip(('value','low','high'), self)}
         return ends | dict(method=self.method) | (dict(unit=self.unit) if self.unit else {})
 
-# %% ../../nbs/21_score.estimate.ipynb #94435cd6
+# %% ../../nbs/21_score.estimate.ipynb #3d40f31c
 def no_estimate(why:str, # the reason
                 value:float=np.nan # what is known without an interval
                )->Estimate:
@@ -121,7 +124,7 @@ def wilson(p:float, # proportion seen, 0-1
     low,high = (mid-half)/(1+z2/n),(mid+half)/(1+z2/n)
     return max(0., min(p, low)),min(1., max(p, high)) # rounding must not put `p` outside
 
-# %% ../../nbs/21_score.estimate.ipynb #5ecba3df
+# %% ../../nbs/21_score.estimate.ipynb #9e5cd967
 def wilson_estimate(p:float, # proportion seen, 0-1
                     n:int, # patients it was seen in
                     level:float=.95 # coverage asked for
@@ -157,7 +160,8 @@ def _wilson_n(key, inn, out, N, names):
     kind,_,c = key.partition('_')
     if key in ('balanced_accuracy','f1'): return min(N, len(inn)*inn.min())
     if key=='mcc': return inn[inn>0].min()
-    if key=='average_precision': return min(inn[1],out[1]) if len(inn)==2 else min(inn.min(), out.min())
+    if key=='average_precision':
+        return min(inn[1],out[1]) if len(inn)==2 else min(inn.min(), out.min())
     return {'sensitivity':inn, 'specificity':out}[kind][names.index(c)] if c in names else N
 
 # %% ../../nbs/21_score.estimate.ipynb #47e5ebb2
@@ -181,7 +185,7 @@ def _formula_interval(key, e, y, *, patient, names, level=0.95):
     if key=='mcc' and e.value<1: return e
     return wilson_estimate(e.value, _wilson_n(key, inn, out, N, names), level)
 
-# %% ../../nbs/21_score.estimate.ipynb #2fc244f5
+# %% ../../nbs/21_score.estimate.ipynb #9248e7ff
 def known_interval(key:str, # of the metric
                    e:Estimate, # from resamples
                    y, # true classes [n], 0 to k-1
@@ -204,7 +208,8 @@ def class_estimates(y, # true classes [n], 0 to k-1
     names = [str(c) for c in classes]
     metric = partial(class_metrics, classes=names)
     est = patient_bootstrap(metric, y, p, patient=patient, n_boot=n_boot, seed=seed, level=level)
-    return {k: known_interval(k, e, y, patient=patient, names=names, level=level) for k,e in est.items()}
+    return {k: known_interval(k, e, y, patient=patient, names=names, level=level)
+            for k,e in est.items()}
 
 # %% ../../nbs/21_score.estimate.ipynb #88d6c3ce
 def threshold_estimates(y, # is it positive? bool [n], of TEST images
@@ -220,7 +225,8 @@ def threshold_estimates(y, # is it positive? bool [n], of TEST images
     metric = partial(threshold_metrics, threshold=threshold)
     est = patient_bootstrap(metric, y, s, patient=patient, level=level, **kwargs)
     key = {k: f'{k}_1' for k in ('sensitivity','specificity')}
-    return {k: known_interval(key.get(k, k), e, y.astype(int), patient=patient, names=['0','1'], level=level)
+    return {k: known_interval(key.get(k, k), e, y.astype(int), patient=patient, names=['0','1'],
+                              level=level)
             for k,e in est.items()}
 
 # %% ../../nbs/21_score.estimate.ipynb #19cd0d64
@@ -237,7 +243,8 @@ def event_estimate(metric, # of (y, s, w)
     "A metric of one yes-or-no question, with an interval by patients"
     y = np.asarray(y, bool)
     e = patient_bootstrap(metric, y, s, patient=patient, level=level, **kwargs)
-    return known_interval(key, e, y.astype(int), patient=patient, names=['rest',str(name)], level=level)
+    return known_interval(key, e, y.astype(int), patient=patient, names=['rest',str(name)],
+                          level=level)
 
 def class_aucs(y, # true classes [n]
                p, # probabilities [n,k]

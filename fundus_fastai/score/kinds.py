@@ -12,15 +12,18 @@ from fastcore.basics import patch
 from functools import partial
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
-from .metrics import (accuracy, as_weights, auc, average_precision, balanced_accuracy,
-    best_threshold, bias, class_metrics, confusion, f1, grade_kappa, mean_abs_error, mean_auc, mean_known,
+from .metrics import (accuracy, as_weights, auc, average_precision,
+                                         balanced_accuracy,
+    best_threshold, bias, class_metrics, confusion, f1, grade_kappa, mean_abs_error, mean_auc,
+                                         mean_known,
     quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
 from fundus_fastai.score.predictions import (answers_of, as_floats, check_labels, check_numbers,
-    check_probabilities, class_arrays, class_names, label_arrays, label_names, read_table, start_table,
+    check_probabilities, class_arrays, class_names, label_arrays, label_names, read_table,
+                                             start_table,
     type_extras)
 
-# %% ../../nbs/23_score.kinds.ipynb #17ae78c4
+# %% ../../nbs/23_score.kinds.ipynb #2ac87663
 class Kind:
     "What a net answers, and all that follows from it; one subclass for each kind"
     name,main,compared = None,(),() # in files; headline metrics; what nets can be compared by
@@ -59,17 +62,17 @@ class Kind:
         "The yes-or-no questions: name -> (truth bool [n], score [n])"
         return {}
 
-# %% ../../nbs/23_score.kinds.ipynb #0650442a
+# %% ../../nbs/23_score.kinds.ipynb #056c869d
 kinds = {}
 
-# %% ../../nbs/23_score.kinds.ipynb #d8616c19
+# %% ../../nbs/23_score.kinds.ipynb #4c21a6c7
 def add_kind(cls:type # a subclass of `Kind`
             )->type: # the same
     "Put an object of `cls` into the registry `kinds`, under its name"
     kinds[cls.name] = cls()
     return cls
 
-# %% ../../nbs/23_score.kinds.ipynb #708c456b
+# %% ../../nbs/23_score.kinds.ipynb #9bc354c5
 _tiny = 1e-6
 
 def _same_or_none(targets, patient):
@@ -77,7 +80,7 @@ def _same_or_none(targets, patient):
     g = targets.groupby(patient)
     return g.first().to_frame('target') if (g.nunique()==1).all() else None
 
-# %% ../../nbs/23_score.kinds.ipynb #d1ac513a
+# %% ../../nbs/23_score.kinds.ipynb #215ccb7f
 @patch
 def by_patient(self:Kind,
                df, # a table of predictions
@@ -99,15 +102,16 @@ def squashed(self:Kind,
             ): # answers, grouped by patient
     "Answers in a form that may be averaged"
     _,cols = self.columns(self.names(df))
-    return pd.DataFrame(self.squash(df[cols].to_numpy(float)), columns=cols).groupby(df.patient.to_numpy())
+    return pd.DataFrame(self.squash(df[cols].to_numpy(float)),
+                        columns=cols).groupby(df.patient.to_numpy())
 
-# %% ../../nbs/23_score.kinds.ipynb #8d258f9a
+# %% ../../nbs/23_score.kinds.ipynb #5c73a566
 def _answers_table(df):
     "The probabilities of a table, under the names of their classes"
     names = class_names(df)
     return df[[f'p_{c}' for c in names]].set_axis(names, axis=1)
 
-# %% ../../nbs/23_score.kinds.ipynb #82f25585
+# %% ../../nbs/23_score.kinds.ipynb #0bcb5454
 class Classes(Kind):
     "What tables of classes have in common"
     def check(self, df, name='predictions', classes=None):
@@ -129,22 +133,26 @@ class Classes(Kind):
         if (same := _same_or_none(df.target, df.patient)) is not None: return same
         if set(class_names(df))!={'normal','abnormal'}: return None
         both = df.groupby('patient').target
-        return both.apply(lambda o: 'normal' if (o=='normal').all() else 'abnormal').to_frame('target')
+        healthy = both.apply(lambda o: (o=='normal').all())
+        return healthy.map({True:'normal', False:'abnormal'}).to_frame('target')
     def reads(self, df):
         "What is true and what was answered, image by image"
         p = _answers_table(df)
         guess,(y,_) = p.idxmax(axis=1),class_arrays(df)
-        return df.assign(guess=guess, p_true=p.to_numpy(float)[np.arange(len(df)),y], right=guess==df.target,
+        return df.assign(guess=guess, p_true=p.to_numpy(float)[np.arange(len(df)),y],
+                         right=guess==df.target,
                          output=df.target, group=df.target)
     def worst(self, df, n=9):
         "The wrongly read images whose true class got the least probability, worst first"
         d,p = self.reads(df),_answers_table(df)
-        t = d[['path','patient','eye','target']].assign(predicted=d.guess, p_target=d.p_true, p_predicted=p.max(axis=1))
+        t = d[['path','patient','eye','target']].assign(predicted=d.guess, p_target=d.p_true,
+                                                        p_predicted=p.max(axis=1))
         t = t[~d.right].sort_values('p_target', kind='stable').head(n).reset_index(drop=True)
-        said = [f'{r.target} read as {r.predicted}, p({r.target}) = {r.p_target:.2f}' for r in t.itertuples()]
+        said = [f'{r.target} read as {r.predicted}, p({r.target}) = {r.p_target:.2f}'
+                for r in t.itertuples()]
         return t.assign(said=said)
 
-# %% ../../nbs/23_score.kinds.ipynb #8bc65b90
+# %% ../../nbs/23_score.kinds.ipynb #dffa276c
 _likeliest = 'The class is the likeliest one.'
 
 @add_kind
@@ -158,7 +166,8 @@ class Category(Classes):
     @property
     def graded(self): return GRADES
     def arrays(self, df, names=None): return class_arrays(df, names)
-    def metrics(self, y, p, w=None, *, names=None, op=None): return class_metrics(y, p, w, classes=names)
+    def metrics(self, y, p, w=None, *, names=None, op=None):
+        return class_metrics(y, p, w, classes=names)
     def brief(self, y, p, w=None, *, names=None, op=None):
         return dict(auc=mean_auc(y, p, w), accuracy=accuracy(y, p, w))
     def basis(self, key, y, names): return key,y,names
@@ -193,18 +202,19 @@ def _label_metrics(y, p, w=None, *, names, thresholds=None):
     ww = np.ones(len(y)) if w is None else w
     for i,c in enumerate(names):
         t,hit = y[:,i]>0,p[:,i]>thresholds.get(c, .5)
-        each[c] = dict(auc=auc(t, p[:,i], w), average_precision=average_precision(t, p[:,i], w), f1=f1(t, hit, w),
+        each[c] = dict(auc=auc(t, p[:,i], w), average_precision=average_precision(t, p[:,i], w),
+                       f1=f1(t, hit, w),
                        sensitivity=ratio(ww@(t&hit), ww@t), specificity=ratio(ww@(~t&~hit), ww@~t))
     macro = {k: mean_known([each[c][k] for c in names]) for k in ('auc','average_precision','f1')}
     return macro | {f'{k}_{c}':v for c in names for k,v in each[c].items()}
 
-# %% ../../nbs/23_score.kinds.ipynb #f0adba10
+# %% ../../nbs/23_score.kinds.ipynb #ef6aef0b
 def _split_key(key, names):
     "Metric and label of a key"
     c = next((o for o in sorted(names, key=len, reverse=True) if key.endswith('_'+o)), None)
     return (key[:-len(c)-1], c) if c else (key, None)
 
-# %% ../../nbs/23_score.kinds.ipynb #73fe8abc
+# %% ../../nbs/23_score.kinds.ipynb #1cef6563
 class LabelTables(Kind):
     "What tables of labels have in common"
     def check(self, df, name='predictions', classes=None):
@@ -218,7 +228,8 @@ class LabelTables(Kind):
         for c in label_names(df):
             d = df[df[f'target_{c}']==1]
             seen = d[f'p_{c}']>=.5
-            rows.append(d.assign(target=c, guess=np.where(seen, c, f'not {c}'), p_true=d[f'p_{c}'], right=seen,
+            rows.append(d.assign(target=c, guess=np.where(seen, c, f'not {c}'), p_true=d[f'p_{c}'],
+                                 right=seen,
                                  output=c, group=c))
         return pd.concat(rows)
     def worst(self, df, n=9):
@@ -227,11 +238,13 @@ class LabelTables(Kind):
         given = np.where(y>0, p, 1-p)
         i = np.argsort(given.min(1), kind='stable')[:n]
         j = given[i].argmin(1)
-        t = df.iloc[i][['path','patient']].assign(label=[names[o] for o in j], there=y[i,j]>0, p=p[i,j])
-        said = [f"{r.label} is {'there' if r.there else 'not there'}, p = {r.p:.2f}" for r in t.itertuples()]
+        t = df.iloc[i][['path','patient']].assign(label=[names[o] for o in j], there=y[i,j]>0,
+                                                  p=p[i,j])
+        said = [f"{r.label} is {'there' if r.there else 'not there'}, p = {r.p:.2f}"
+                for r in t.itertuples()]
         return t.assign(said=said).reset_index(drop=True)
 
-# %% ../../nbs/23_score.kinds.ipynb #b524db55
+# %% ../../nbs/23_score.kinds.ipynb #afec9504
 class Labels(LabelTables):
     "What is told of labels"
     def brief(self, y, p, w=None, *, names=None, op=None):
@@ -244,7 +257,8 @@ class Labels(LabelTables):
         "What a metric of a label is a share of"
         metric,c = _split_key(key, names)
         if c is None: return None
-        key = f'{metric}_{c}' if metric in ('sensitivity','specificity') else metric.replace('f1', 'accuracy')
+        rates = 'sensitivity','specificity'
+        key = f'{metric}_{c}' if metric in rates else metric.replace('f1', 'accuracy')
         return key,y[:,names.index(c)],['rest',c]
     def note(self, df):
         "Say which labels cannot be scored"
@@ -254,13 +268,15 @@ class Labels(LabelTables):
     def tables(self, df, est, op, **kwargs):
         "One table: a row a label, with counts, AUC, average precision, and F1 at its threshold"
         n,t = self.counts(df, label_names(df)),(op or {}).get('thresholds')
-        rows = [{'label':r[1], 'images':int(r.images), 'patients':int(r.patients), 'AUC':str(est[f'auc_{r[1]}']),
-                 'average precision':str(est[f'average_precision_{r[1]}']), 'threshold':(t or {}).get(r[1], .5),
+        rows = [{'label':r[1], 'images':int(r.images), 'patients':int(r.patients),
+                 'AUC':str(est[f'auc_{r[1]}']),
+                 'average precision':str(est[f'average_precision_{r[1]}']),
+                 'threshold':(t or {}).get(r[1], .5),
                  'F1':str(est[f'f1_{r[1]}'])} for r in n.itertuples()]
         how = 'thresholds chosen on validation images' if t else 'at one half'
         return {f'Label by label, {how}': pd.DataFrame(rows)}
 
-# %% ../../nbs/23_score.kinds.ipynb #fc53ac92
+# %% ../../nbs/23_score.kinds.ipynb #51d4f720
 @add_kind
 class Multilabel(Labels):
     "Any number of labels, each with a probability of its own"
@@ -284,7 +300,8 @@ class Multilabel(Labels):
         return None if t is None else dict(thresholds=t)
     def counts(self, df, names):
         y,_ = label_arrays(df)
-        return pd.DataFrame({'class':names, 'images':y.sum(0), 'patients':[df.patient[o>0].nunique() for o in y.T]})
+        return pd.DataFrame({'class':names, 'images':y.sum(0),
+                             'patients':[df.patient[o>0].nunique() for o in y.T]})
     def questions(self, df):
         y,p = label_arrays(df)
         return {c: (y[:,i]>0, p[:,i]) for i,c in enumerate(label_names(df))}
@@ -318,27 +335,30 @@ def error_by_band(preds, # path, patient, target, pred
     def both(y, p, w): return dict(error=mean_abs_error(y, p, w), bias=bias(y, p, w))
     rows = []
     for band,d in preds.groupby(age_bands(preds.target, step).to_numpy()):
-        est = patient_bootstrap(both, d.target.to_numpy(), d.pred.to_numpy(), patient=d.patient.to_numpy(), **kwargs)
+        est = patient_bootstrap(both, d.target.to_numpy(), d.pred.to_numpy(),
+                                patient=d.patient.to_numpy(), **kwargs)
         rows.append(dict(band=band, images=len(d), patients=d.patient.nunique(),
                          **{k:f'{e:.1f}' for k,e in est.items()}))
     first = lambda c: c.str.split('-').str[0].astype(int)
     return pd.DataFrame(rows).sort_values('band', key=first).reset_index(drop=True)
 
-# %% ../../nbs/23_score.kinds.ipynb #5b05c5ac
+# %% ../../nbs/23_score.kinds.ipynb #0a95bb6d
 class Numbers(Kind):
     "What tables of a number have in common"
     def reads(self, df):
         "What is true and what was answered, image by image"
         off = (df.pred-df.target).abs()
-        return df.assign(target=df.target.map('{:.1f}'.format), guess=df.pred.map('{:.1f}'.format), p_true=-off,
-                         right=off<=off.median(), output='', group=pd.cut(df.target, 4, labels=False))
+        return df.assign(target=df.target.map('{:.1f}'.format), guess=df.pred.map('{:.1f}'.format),
+                         p_true=-off,
+                         right=off<=off.median(), output='',
+                         group=pd.cut(df.target, 4, labels=False))
     def worst(self, df, n=9):
         "The images whose number was missed by most"
         t = df.assign(off=(df.pred-df.target).abs()).sort_values('off', ascending=False, kind='stable').head(n)
         said = [f'true {r.target:.1f}, answered {r.pred:.1f}' for r in t.itertuples()]
         return t[['path','patient','target','pred','off']].assign(said=said).reset_index(drop=True)
 
-# %% ../../nbs/23_score.kinds.ipynb #84bfa377
+# %% ../../nbs/23_score.kinds.ipynb #b62f6842
 @add_kind
 class Number(Numbers):
     "A quantity, as age in years"
@@ -375,12 +395,12 @@ class Number(Numbers):
         return n.sort_index(key=lambda c: c.str.split('-').str[0].astype(int)).rename_axis('class').reset_index()
     def tables(self, df, est, op, **kwargs): return {'Error and bias by band': error_by_band(df, **kwargs)}
 
-# %% ../../nbs/23_score.kinds.ipynb #caf07de9
+# %% ../../nbs/23_score.kinds.ipynb #8cd902ad
 def _number_of(df):
     "The number alone, as a table of its own"
     return df[['path','patient','eye']].assign(target=df.target_age, pred=df.pred_age)
 
-# %% ../../nbs/23_score.kinds.ipynb #843b75a7
+# %% ../../nbs/23_score.kinds.ipynb #00f97568
 @add_kind
 class Both(Category):
     "One class of several, and a number beside"
@@ -450,7 +470,9 @@ def _best_cut(y, points, cuts, i, k):
     "The place for cut `i` between its neighbors that makes kappa largest, of equals the nearest"
     lo,hi = cuts[i-1] if i else points.min()-1,cuts[i+1] if i<k-2 else points.max()+1
     tries = np.unique(np.concatenate([[cuts[i]], np.linspace(lo, hi, 42)[1:-1]]))
-    def kappa_at(t): return quadratic_kappa(confusion(y, cut_points(points, np.r_[cuts[:i],t,cuts[i+1:]]), k))
+    def kappa_at(t):
+        said = cut_points(points, np.r_[cuts[:i],t,cuts[i+1:]])
+        return quadratic_kappa(confusion(y, said, k))
     kappa = [kappa_at(t) for t in tries]
     best = np.flatnonzero(np.isclose(kappa, np.nanmax(kappa), atol=1e-9))
     return tries[best[np.abs(tries[best]-cuts[i]).argmin()]]
@@ -458,7 +480,7 @@ def _best_cut(y, points, cuts, i, k):
 # %% ../../nbs/23_score.kinds.ipynb #202bd6b5
 REFERABLE = 2 # from this grade on
 
-# %% ../../nbs/23_score.kinds.ipynb #e48a6bb1
+# %% ../../nbs/23_score.kinds.ipynb #2347e842
 def referral(preds # predictions of grades, of either kind
             )->tuple: # is it referable? bool [n]; score [n]
     "Truth and score of referral"
@@ -475,7 +497,7 @@ def _five_steps(preds):
     if 'pred' in preds: return preds.target.max()>=REFERABLE
     return all(c.isdigit() for c in class_names(preds)) and f'p_{REFERABLE}' in preds
 
-# %% ../../nbs/23_score.kinds.ipynb #0940a6ae
+# %% ../../nbs/23_score.kinds.ipynb #da98197f
 def _refer_metrics(y, s, w=None, *, threshold):
     "AUC, sensitivity and specificity of referral"
     ww,hit = as_weights(w, len(y)),s>threshold
@@ -487,13 +509,15 @@ def _in_order(metrics, more):
     first = {k:metrics[k] for k in ('accuracy','balanced_accuracy')}
     return first | more | {k:v for k,v in metrics.items() if k not in first}
 
-_refer_keys = dict(referable_auc='auc', referable_sensitivity='sensitivity_r', referable_specificity='specificity_r')
+_refer_keys = dict(referable_auc='auc', referable_sensitivity='sensitivity_r',
+                   referable_specificity='specificity_r')
 
-# %% ../../nbs/23_score.kinds.ipynb #1c707f84
+# %% ../../nbs/23_score.kinds.ipynb #4b6b20f2
 @add_kind
 class Grades(Category):
     "One class of several that are steps of a scale"
-    name,main,compared = 'grades',('qwk','referable_auc','accuracy'),('qwk','accuracy','balanced_accuracy')
+    name,main = 'grades',('qwk','referable_auc','accuracy')
+    compared = 'qwk','accuracy','balanced_accuracy'
     ordinal,figures,halfway = True,('plot_confusion','plot_referral'),.5
     sentences = dict(chosen=_likeliest+' The threshold of referral was chosen on validation images.')
     @property
@@ -506,7 +530,8 @@ class Grades(Category):
     def basis(self, key, y, names):
         if key=='qwk': return None
         if key not in _refer_keys: return key,y,names
-        return _refer_keys[key],np.array([int(c)>=REFERABLE for c in names])[y].astype(int),['not','r']
+        ill = np.array([int(c)>=REFERABLE for c in names])
+        return _refer_keys[key],ill[y].astype(int),['not','r']
     def compare(self, df, metric, op=None):
         y,p = class_arrays(df)
         return (y,p.argmax(1)) if metric=='qwk' else (y,p)
@@ -527,12 +552,12 @@ class Grades(Category):
         if (op or {}).get('threshold') is None: return res
         return res | dict(referable_auc=auc(*_referred(y, p, names), w))
 
-# %% ../../nbs/23_score.kinds.ipynb #e85de3a5
+# %% ../../nbs/23_score.kinds.ipynb #209a8489
 def _cuts_of(op):
     "Where points are cut: as was chosen, or halfway between five grades"
     return (op or {}).get('cuts') or [.5,1.5,2.5,3.5]
 
-# %% ../../nbs/23_score.kinds.ipynb #a6e21c2f
+# %% ../../nbs/23_score.kinds.ipynb #b3b51802
 class Points(Number):
     "What tables of points on a scale have in common"
     def settle(self, df, op):
@@ -547,12 +572,13 @@ class Points(Number):
         "How many images and patients have each grade"
         return CATEGORY.counts(df.assign(target=df.target.astype(int).astype(str)), names)
 
-# %% ../../nbs/23_score.kinds.ipynb #2f70202d
+# %% ../../nbs/23_score.kinds.ipynb #13fd90c8
 @add_kind
 class Ordered(Points):
     "A point on a scale that is cut into its steps"
     name,main,compared = 'ordered',('qwk','referable_auc','mae'),('qwk','mae')
-    ordinal,figures,halfway,units = True,('plot_numbers','plot_referral'),REFERABLE-.5,dict(mae='grades')
+    ordinal,halfway,units = True,REFERABLE-.5,dict(mae='grades')
+    figures = 'plot_numbers','plot_referral'
     sentences = dict(chosen='The point is cut into grades where validation images chose, '
                             'and so is the threshold of referral.')
     def names(self, df, op=None): return [str(i) for i in range(len(_cuts_of(op))+1)]
@@ -574,27 +600,30 @@ class Ordered(Points):
         return key,y.astype(int),names
     def brief(self, y, p, w=None, *, names=None, op=None):
         res = dict(qwk=grade_kappa(y.astype(int), cut_points(p, _cuts_of(op)), w))
-        return res | (dict(referable_auc=auc(y>=REFERABLE, p, w)) if op.get('threshold') is not None else {})
+        return res | (dict(referable_auc=auc(y>=REFERABLE, p, w))
+                      if op.get('threshold') is not None else {})
     def compare(self, df, metric, op=None):
         if metric=='mae': return Number.compare(self, df, metric)
         return df.target.to_numpy(int),cut_points(df.pred, _cuts_of(op))
-    def choose(self, valid): return dict(cuts=choose_cuts(valid.target, valid.pred)) | Grades.choose(self, valid)
+    def choose(self, valid):
+        return dict(cuts=choose_cuts(valid.target, valid.pred)) | Grades.choose(self, valid)
     def questions(self, df): return {f'grade {REFERABLE} and above': referral(df)} if _five_steps(df) else {}
     def truth(self, df): return df.groupby('patient')[['target']].max()
-    def decode(self, df, op=None): return pd.Series(cut_points(df.pred, _cuts_of(op)), df.index).astype(str)
+    def decode(self, df, op=None):
+        return pd.Series(cut_points(df.pred, _cuts_of(op)), df.index).astype(str)
     def tables(self, df, est, op, **kwargs): return None
 
-# %% ../../nbs/23_score.kinds.ipynb #6017818d
+# %% ../../nbs/23_score.kinds.ipynb #54521ac5
 _six = Category,Multilabel,Number,Grades,Ordered,Both
 CATEGORY,MULTILABEL,NUMBER,GRADES,ORDERED,BOTH = [kinds[o.name] for o in _six]
 
-# %% ../../nbs/23_score.kinds.ipynb #f5e2e094
+# %% ../../nbs/23_score.kinds.ipynb #7bde4397
 def get_kind(name # name of a kind, or a `Kind`
             )->Kind:
     "Look a kind up; raises `EyeError` with the nearest names where there is none"
     return name if isinstance(name, Kind) else kinds[one_of(name, kinds, 'kind')]
 
-# %% ../../nbs/23_score.kinds.ipynb #cc374126
+# %% ../../nbs/23_score.kinds.ipynb #0e168235
 def kind_of(preds # a table of predictions, or its columns
            )->Kind: # CATEGORY, MULTILABEL, NUMBER or BOTH
     "The kind of answer that the columns of `preds` hold"
@@ -603,7 +632,7 @@ def kind_of(preds # a table of predictions, or its columns
     if 'pred' in cols: return NUMBER
     return MULTILABEL if any(c.startswith('target_') for c in cols) else CATEGORY
 
-# %% ../../nbs/23_score.kinds.ipynb #6da8e8cb
+# %% ../../nbs/23_score.kinds.ipynb #d0b0c0c2
 def check_predictions(preds:pd.DataFrame, # a table of any kind
                       classes=None, # names that must be there; read from the columns if missing
                       name:str='predictions' # what to call the table in errors
@@ -611,7 +640,7 @@ def check_predictions(preds:pd.DataFrame, # a table of any kind
     "Put the table in order; raises `DataError` that names what is wrong, and where"
     return kind_of(preds).check(preds, name, classes)
 
-# %% ../../nbs/23_score.kinds.ipynb #1bec3eef
+# %% ../../nbs/23_score.kinds.ipynb #6b891d11
 def read_predictions(path # a predictions.csv
                     )->pd.DataFrame: # as from `check_predictions`
     "Read and check a table of predictions; raises `DataError` that names file, column and rows"

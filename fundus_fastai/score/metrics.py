@@ -137,7 +137,7 @@ def micro(metric, # `auc`, `average_precision`, `f1`: of (y, p, w)
     elif w is not None: w = np.repeat(w, k, axis=-1)
     return metric(y.ravel(), p.ravel(), w)
 
-# %% ../../nbs/20_score.metrics.ipynb #9143cc34
+# %% ../../nbs/20_score.metrics.ipynb #2df3bfae
 def _over_classes(metric, y, p, *, w=None):
     "Mean of `metric` over classes, each against the rest; of two classes, that of the last"
     which = [1] if p.shape[1]==2 else range(p.shape[1])
@@ -210,7 +210,7 @@ def quadratic_kappa(cm # confusion counts [...,k,k] of grades in order
     "Agreement beyond chance, mistakes weighted by their squared distance; NaN where all is one grade"
     return cohen_kappa(cm, 'quadratic')
 
-# %% ../../nbs/20_score.metrics.ipynb #41877120
+# %% ../../nbs/20_score.metrics.ipynb #e3ed9d3d
 def mean_known(a # numbers
               )->np.ndarray:
     "Mean over the first axis without NaN, and NaN where there is nothing else"
@@ -265,6 +265,7 @@ def _cases(y, s):
 def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
                    s, # scores [n]
                    by='youden', # 'youden' (sensitivity + specificity), 'f1', ('sensitivity', .9), ('specificity', .9)
+                   *,
                    default:float=.5 # what to return where `y` has one side only
                   )->float:
     "The threshold that does best on `y`: as positive count scores above it"
@@ -304,6 +305,7 @@ def number_patients(patient # who each image belongs to [n]
 def draw_counts(m:int, # patients
                 n_boot:int, # resamples
                 seed:int, # same seed, same resamples
+                *,
                 b:int # resamples at once
                ): # yields arrays [b,m]
     "How often each of `m` patients is drawn in each of `n_boot` resamples, in whole numbers"
@@ -322,7 +324,7 @@ def patient_weights(patient, # who each image belongs to [n]
                    ): # yields arrays [b, images]
     "Go through `n_boot` resamples of patients: how often each image counts in each"
     who = number_patients(patient)
-    for c in draw_counts(who.max()+1, n_boot, seed, max(1, block//len(who))):
+    for c in draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who))):
         yield c[:,who].astype(float)
 
 # %% ../../nbs/20_score.metrics.ipynb #380a8d7a
@@ -332,7 +334,8 @@ class Draws(NDArrayOperatorsMixin):
         self.counts,self.who,self.memo,self.shape = counts,who,memo,(len(counts),len(who))
     def __array__(self, dtype=None, copy=None): return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
-        return getattr(f, method)(*[np.asarray(o) if isinstance(o, Draws) else o for o in args], **kw)
+        return getattr(f, method)(*[np.asarray(o) if isinstance(o, Draws) else o for o in args],
+                                  **kw)
     def __getattr__(self, k):
         if k.startswith('__'): raise AttributeError(k)
         return getattr(np.asarray(self), k)
@@ -345,7 +348,8 @@ class Draws(NDArrayOperatorsMixin):
         total = [np.bincount(self.who, o, m) for o in v.reshape(len(v), -1).T]
         return (self.floats@np.stack(total, 1)).reshape(len(self), *v.shape[1:])
     def sum(self, axis=None, **kw):
-        return self@np.ones(self.shape[1]) if axis in (-1,1) and not kw else np.asarray(self).sum(axis, **kw)
+        if axis in (-1,1) and not kw: return self@np.ones(self.shape[1])
+        return np.asarray(self).sum(axis, **kw)
     def repeat(self, k): return Draws(self.counts, np.repeat(self.who, k), self.memo)
     def rows(self): # a few at a time, that fit a processor's cache
         b = max(1, 2**17//len(self.who))

@@ -77,7 +77,8 @@ def score_as(kind, # of answers, or its name
 def _by_patient(s, operating, valid):
     "Way to combine -> metrics and number of patients"
     ways,res = {'mean of all images':None},{}
-    if valid is not None and (b := fit_blend(valid, s.kind)): ways['blend learned on validation'] = b
+    b = None if valid is None else fit_blend(valid, s.kind)
+    if b: ways['blend learned on validation'] = b
     for name,blend in ways.items():
         t = combine_eyes(s.preds, s.kind, blend)
         if t is None: return None
@@ -92,8 +93,10 @@ def rescore(run # folder with metrics.json and predictions.csv, and perhaps vali
     "Score a run again from its files"
     run = Path(run)
     m,f = read_json(run/'metrics.json'),run/'validation.csv'
-    meta = {k:m[k] for k in ('task','source','arch','split')} | {k:m[k] for k in ('n_boot','seed','level') if k in m}
-    s = score_as(m.get('kind', CATEGORY), read_predictions(run/'predictions.csv'), m.get('operating'),
+    meta = {k:m[k] for k in ('task','source','arch','split')}
+    meta |= {k:m[k] for k in ('n_boot','seed','level') if k in m}
+    s = score_as(m.get('kind', CATEGORY), read_predictions(run/'predictions.csv'),
+                 m.get('operating'),
                  valid=read_predictions(f) if f.exists() else None, **meta)
     s.note = m.get('note','') # as it was: scoring adds a sentence of its own where a label is missing
     return s

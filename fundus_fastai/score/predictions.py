@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/22_score.predictions.ipynb #2105ff39
+# %% ../../nbs/22_score.predictions.ipynb #7a931d94
 import numpy as np, pandas as pd
 from pathlib import Path
 from ..core import DataError, few
 
-# %% ../../nbs/22_score.predictions.ipynb #a4cafb6b
+# %% ../../nbs/22_score.predictions.ipynb #3a559b2b
 def class_names(preds # a table with p_<class>
                )->list:
     "The classes of a table of predictions, in its order"
@@ -21,7 +21,7 @@ def label_names(preds # a table with target_<label> and p_<label>
     "The labels of a table of predictions, in its order"
     return [c[7:] for c in map(str, preds) if c.startswith('target_')]
 
-# %% ../../nbs/22_score.predictions.ipynb #38221e3e
+# %% ../../nbs/22_score.predictions.ipynb #27cfa5a0
 def answers_of(preds, # a table of predictions
                names, # classes or labels
                start:str='p_' # of the columns
@@ -43,7 +43,7 @@ def label_arrays(preds, # a table of labels
     names = label_names(preds) if names is None else names
     return answers_of(preds, names, 'target_').astype(int),answers_of(preds, names)
 
-# %% ../../nbs/22_score.predictions.ipynb #0f00dc84
+# %% ../../nbs/22_score.predictions.ipynb #3e7c4772
 def start_table(preds, # a table of predictions
                 name:str, # what to call it in errors
                 texts=('path','patient'), # columns that are texts, and never empty
@@ -68,7 +68,7 @@ def start_table(preds, # a table of predictions
     if len(twice): raise DataError(f"{name}: the same path in more than one row: {few(twice, count=True)}")
     return df
 
-# %% ../../nbs/22_score.predictions.ipynb #71512e90
+# %% ../../nbs/22_score.predictions.ipynb #6c6a7900
 def check_probabilities(df, # as from `start_table`
                         classes, # names
                         name:str # of the table
@@ -85,7 +85,7 @@ def check_probabilities(df, # as from `start_table`
         if bad.any():
             raise DataError(f"{name}: {what} in {bad.sum()} of {len(df)} rows: {few(df.path[bad], count=True)}")
 
-# %% ../../nbs/22_score.predictions.ipynb #7e4442a0
+# %% ../../nbs/22_score.predictions.ipynb #1782aa4e
 def check_numbers(df, # as from `start_table`; its columns become numbers
                   cols, # names of columns
                   name:str # of the table
@@ -98,7 +98,7 @@ def check_numbers(df, # as from `start_table`; its columns become numbers
             raise DataError(f"{name}: {c} is not a number in {bad.sum()} of {len(df)} rows: "
                             f"{few(df.path[bad], count=True)}")
 
-# %% ../../nbs/22_score.predictions.ipynb #87e7fdb7
+# %% ../../nbs/22_score.predictions.ipynb #a8cb243e
 def check_labels(df, # as from `start_table`
                  names, # labels
                  name:str # of the table
@@ -118,7 +118,7 @@ def check_labels(df, # as from `start_table`
                             f"{few(df.path[bad], count=True)}")
         df[f'target_{c}'] = df[f'target_{c}'].astype(int)
 
-# %% ../../nbs/22_score.predictions.ipynb #fc226794
+# %% ../../nbs/22_score.predictions.ipynb #639d7d85
 def type_extras(df, # as from `start_table`
                 name:str # of the table
                )->pd.DataFrame: # the same
@@ -135,7 +135,7 @@ def type_extras(df, # as from `start_table`
                             f"{few(s[bad], count=True)}")
     return df
 
-# %% ../../nbs/22_score.predictions.ipynb #a8c7b589
+# %% ../../nbs/22_score.predictions.ipynb #03421b5b
 def as_floats(texts # as they stand in a file
              )->list: # of floats; NaN for what is no number
     "Numbers as Python reads them, to the last digit"

@@ -16,7 +16,7 @@ from ..core import one_of, whole_file, write_json
 from .estimate import Estimate, confusion_estimates, known_interval, patient_bootstrap
 from .kinds import CATEGORY, Kind, get_kind, kind_of
 
-# %% ../../nbs/24_score.scores.ipynb #fabc6110
+# %% ../../nbs/24_score.scores.ipynb #a0e08950
 def kind_estimates(kind:Kind, # of answers
                    df:pd.DataFrame, # a checked table of predictions
                    op=None, # as from `Kind.settle`
@@ -38,16 +38,19 @@ def kind_estimates(kind:Kind, # of answers
 # %% ../../nbs/24_score.scores.ipynb #d83d838b
 PHANTOM = 'PHANTOM DATA: drawn by a program. These numbers say nothing about real eyes.'
 
-# %% ../../nbs/24_score.scores.ipynb #0ee81b05
+# %% ../../nbs/24_score.scores.ipynb #56e531f7
 WARN = '#b45309' # the color of that sentence, and of the mark in figures
 
 # %% ../../nbs/24_score.scores.ipynb #e8196528
 _words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a constant guess',
-              mae_gain='gain over that guess', r2='R²', qwk='quadratic kappa', f1='F1', referable_auc='AUC of referral',
+              mae_gain='gain over that guess', r2='R²', qwk='quadratic kappa', f1='F1',
+              referable_auc='AUC of referral',
               ece='calibration error (ECE)',
-              average_precision='average precision', balanced_accuracy='balanced accuracy', mcc='MCC',
+              average_precision='average precision', balanced_accuracy='balanced accuracy',
+              mcc='MCC',
               brier='Brier score', temperature='temperature')
-_starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ', brier_='Brier score ', ece_='ECE ')
+_starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ',
+               brier_='Brier score ', ece_='ECE ')
 
 def metric_label(key:str # of a metric
                 )->str:
@@ -56,7 +59,28 @@ def metric_label(key:str # of a metric
     start = next((o for o in _starts if key.startswith(o)), None)
     return _starts[start]+key[len(start):] if start else key.replace('_', ' ', 1)
 
-# %% ../../nbs/24_score.scores.ipynb #44ae827b
+# %% ../../nbs/24_score.scores.ipynb #9a4243e5
+def interval_bar(e:Estimate # of a share
+                )->str: # SVG; nothing for what is no share
+    "An interval as a small picture: a band, and a dot for the value"
+    if not 0<=e.value<=1 or e.unit: return ''
+    v,lo,hi = [100*min(1, max(0, e.value if o!=o else o)) for o in e[:3]]
+    return ('<svg viewBox="-4 0 108 14" width="162" height="21" aria-hidden="true">'
+            '<rect x="0" y="6" width="100" height="2" rx="1" fill="#dfe5ec"/>'
+            f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
+            f'<circle cx="{v:.1f}" cy="7" r="2.8" fill="#1d4e89"/></svg>')
+
+def metrics_html(metrics:dict, # name -> `Estimate`
+                 level:float=.95 # coverage of the intervals, for the heading
+                )->str:
+    "A table of metrics with their intervals drawn"
+    rows = [f'<tr><td>{escape(metric_label(k))}</td><td><b>{e.number()}</b></td><td>{e.span()}</td>'
+            f'<td>{interval_bar(e) if k!="temperature" else ""}</td><td class="how">{escape(e.method)}</td></tr>'
+            for k,e in metrics.items()]
+    return (f'<table class="metrics"><thead><tr><th>metric</th><th>value</th><th>{100*level:g} % interval</th>'
+            f'<th>0 to 1</th><th>interval from</th></tr></thead><tbody>{"".join(rows)}</tbody></table>')
+
+# %% ../../nbs/24_score.scores.ipynb #4ee3742e
 def as_json(o # `Estimate`, table, or anything made of them
            ): # what JSON can hold
     "Estimates as dictionaries and tables as lists of rows, NaN as `None`"
@@ -105,7 +129,8 @@ class Scores:
 @patch
 def to_json(self:Scores)->dict:
     "The content of `metrics.json`"
-    head = {k: getattr(self,k) for k in ('task','source','arch','split','n_images','n_patients','metrics')}
+    head = {k: getattr(self,k) for k in ('task','source','arch','split','n_images','n_patients',
+                                         'metrics')}
     tail = {k: getattr(self,k) for k in ('note','classes','level','n_boot','seed')}
     res = head | tail | dict(kind=self.kind.name, counts=self.counts)
     if self.confusion is not None: res['confusion'] = self.confusion
@@ -122,7 +147,8 @@ def frame(self:Scores)->pd.DataFrame:
 # %% ../../nbs/24_score.scores.ipynb #e50b7b97
 def _heading(s):
     "One line: task, net, source, split, n"
-    what = [o for o in (s.task, s.arch, s.source and f'{s.source} data', s.split and f'{s.split} split') if o]
+    what = [o for o in (s.task, s.arch, s.source and f'{s.source} data',
+                        s.split and f'{s.split} split') if o]
     return ', '.join([*what, f"{s.n_images} images of {s.n_patients} patient{'' if s.n_patients==1 else 's'}"])
 
 # %% ../../nbs/24_score.scores.ipynb #1d7c8869
@@ -130,31 +156,17 @@ def _heading(s):
 def __str__(self:Scores)->str:
     "A plain table for the terminal"
     w = max(map(len, self.metrics))
-    rows = [f"{k:<{w}}  {e.number():>5}  {e.span():<14}  {e.method}" for k,e in self.metrics.items()]
+    rows = [f"{k:<{w}}  {e.number():>5}  {e.span():<14}  {e.method}"
+            for k,e in self.metrics.items()]
     top = f"{'metric':<{w}}  value  {f'{100*self.level:g} % interval':<14}  interval from"
     loud = ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if self.phantom else []
     return '\n'.join([*loud, _heading(self), '', top, '-'*len(top), *rows])
 
-# %% ../../nbs/24_score.scores.ipynb #5c4e1a70
 @patch
 def _repr_html_(self:Scores)->str:
-    "A table for the notebook, with its intervals drawn: a band, and a dot for the value"
-    def bar(e):
-        if not 0<=e.value<=1 or e.unit: return ''
-        v,lo,hi = [100*min(1, max(0, e.value if o!=o else o)) for o in e[:3]]
-        return ('<svg viewBox="-4 0 108 14" width="162" height="21" aria-hidden="true">'
-                '<rect x="0" y="6" width="100" height="2" rx="1" fill="#dfe5ec"/>'
-                f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
-                f'<circle cx="{v:.1f}" cy="7" r="2.8" fill="#1d4e89"/></svg>')
-    def row(k, e): return (
-        f'<tr><td>{escape(metric_label(k))}</td><td><b>{e.number()}</b></td><td>{e.span()}</td>'
-        f'<td>{bar(e) if k!="temperature" else ""}</td><td class="how">{escape(e.method)}</td></tr>')
-    style,rows = f'background:{WARN};color:#fff;padding:.4em .8em',[row(k, e) for k,e in self.metrics.items()]
-    loud = f'<p style="{style}"><b>{PHANTOM}</b></p>' if self.phantom else ''
-    heads = ('metric','value',f'{100*self.level:g} % interval','0 to 1','interval from')
-    head = ''.join(f'<th>{o}</th>' for o in heads)
-    return (f'<div>{loud}<p>{escape(_heading(self))}</p><table class="metrics"><thead><tr>{head}</tr></thead>'
-            f'<tbody>{"".join(rows)}</tbody></table></div>')
+    "A table for the notebook"
+    loud = f'<p style="background:{WARN};color:#fff;padding:.4em .8em"><b>{PHANTOM}</b></p>' if self.phantom else ''
+    return f'<div>{loud}<p>{escape(_heading(self))}</p>{metrics_html(self.metrics, self.level)}</div>'
 
 # %% ../../nbs/24_score.scores.ipynb #f40cbf8b
 @patch
@@ -202,8 +214,10 @@ def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind
     if by=='wrong' and 'right' not in df: return kind.worst(kind.check(df), n or len(df))
     d = df if 'right' in df else kind.reads(df)
     if by=='random': d = d.sample(frac=1, random_state=seed)
-    else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong', kind='stable')
+    else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong',
+                                                        kind='stable')
     if per is not None:
-        if by=='random': d = d.assign(turn=d.groupby([per,'patient']).cumcount()).sort_values('turn', kind='stable')
+        if by=='random': # patients take turns first
+            d = d.assign(turn=d.groupby([per,'patient']).cumcount()).sort_values('turn', kind='stable')
         d = d.assign(turn=d.groupby(per).cumcount()).sort_values(['turn',per], kind='stable').drop(columns='turn')
     return d.head(n or len(d))

@@ -47,7 +47,8 @@ def group_columns(preds, # a table of predictions
     if 'sex' in preds: res['sex'] = preds.sex
     if 'age' in preds: res['age'] = preds.age.map(lambda a: _band(a, ages), na_action='ignore')
     if 'eye' in preds: res['eye'] = preds.eye.map(dict(L='left', R='right'))
-    if (c := _camera(preds, most)) is not None: res['camera' if 'camera' in preds else 'image size'] = c
+    if (c := _camera(preds, most)) is not None:
+        res['camera' if 'camera' in preds else 'image size'] = c
     return {k:v for k,v in res.items() if v.nunique()>1 and not _is_question(preds, v)}
 
 # %% ../../nbs/28_score.subgroups.ipynb #e33acb8d
@@ -78,13 +79,15 @@ def _measured(s, group, masks):
 # %% ../../nbs/28_score.subgroups.ipynb #8e5fd61e
 def _one_cut(s, by, group, least):
     "Rows of one way to cut: groups, and gaps"
-    n = s.preds.groupby(group.to_numpy()).agg(images=('path','size'), patients=('patient','nunique'))
+    n = s.preds.groupby(group.to_numpy()).agg(images=('path','size'),
+                                              patients=('patient','nunique'))
     n = n.loc[sorted(n.index, key=lambda g: (not str(g).startswith('under'), str(g)))] # bands of age in their order
     masks = {g:(group==g).to_numpy() for g in n.index if n.patients[g]>=least}
     names,y,p,f = _measured(s, group, masks)
     measure,drawn = partial(_by_group, f=f, masks=masks),{}
     value = measure(y, p, None)
-    if masks: drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot, seed=s.seed)
+    if masks: drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot,
+                                seed=s.seed)
     est = {k: estimate(v, drawn[k], s.level) for k,v in value.items()}
     for (g,k),e in est.items():
         basis = s.kind.basis(k, y[masks[g]], names) if k in ('auc','accuracy') else None
@@ -93,18 +96,22 @@ def _one_cut(s, by, group, least):
             who = s.preds.patient[masks[g]]
             est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
     metrics = f(y, p, None)
-    return _rows(by, n, est, metrics, s.preds, group, least),_gaps(by, masks, value, drawn, metrics, s.level)
+    rows = _rows(by, n, est, metrics, s.preds, group, least)
+    return rows,_gaps(by, masks, value, drawn, metrics, s.level)
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
 def _rows(by, n, est, metrics, df, group, least):
     "A row a group and metric"
     few = no_estimate(f'fewer than {least} patients')
     def row(g, images, patients, k, e):
-        return dict(by=by, group=g, images=int(images), patients=int(patients), metric=k, **dict(zip(ESTIMATE, e)))
-    rows = [row(str(g), n.images[g], n.patients[g], k, est.get((g,k), few)) for g in n.index for k in metrics]
+        return dict(by=by, group=g, images=int(images), patients=int(patients), metric=k,
+                    **dict(zip(ESTIMATE, e)))
+    rows = [row(str(g), n.images[g], n.patients[g], k, est.get((g,k), few)) for g in n.index
+            for k in metrics]
     lost = group.isna()
     if not lost.any(): return rows
-    return rows+[row('not known', lost.sum(), df.patient[lost].nunique(), k, no_estimate('not known')) for k in metrics]
+    return rows+[row('not known', lost.sum(), df.patient[lost].nunique(), k,
+                     no_estimate('not known')) for k in metrics]
 
 # %% ../../nbs/28_score.subgroups.ipynb #f5d0aef3
 def _gaps(by, masks, value, drawn, metrics, level):
@@ -115,7 +122,8 @@ def _gaps(by, masks, value, drawn, metrics, level):
         if len(v)<2: continue
         hi,lo = max(v, key=v.get),min(v, key=v.get)
         e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], level)
-        res.append(dict(by=by, metric=k, highest=str(hi), lowest=str(lo), groups=len(v), gap=e.value, low=e.low,
+        res.append(dict(by=by, metric=k, highest=str(hi), lowest=str(lo), groups=len(v),
+                        gap=e.value, low=e.low,
                         high=e.high, method=e.method))
     return res
 
@@ -131,4 +139,5 @@ def subgroup_scores(scores:Scores, # of any kind
         a,b = _one_cut(scores, by, pd.Series(np.asarray(g, object), scores.preds.index), least)
         rows += a; gaps += b
     return (pd.DataFrame(rows, columns=['by','group','images','patients','metric',*ESTIMATE]),
-            pd.DataFrame(gaps, columns=['by','metric','highest','lowest','groups','gap','low','high','method']))
+            pd.DataFrame(gaps, columns=['by','metric','highest','lowest','groups','gap','low',
+                                        'high','method']))
