@@ -121,15 +121,15 @@ def _targets(answer, df):
     "What is to be read from the rows of `df`: (kind, values) for each output or group of outputs"
     if answer.kind.labels: return [('label',df[c].to_numpy(int)) for c in answer.names]
     units = lambda y: ((y.astype(float)-answer.center)/answer.spread).to_numpy()
-    if answer.kind.numeric: return [('number',units(df.label))]
+    if answer.kind.numeric: return [('quantity',units(df.label))]
     codes = df.label.astype(str).map({c:i for i,c in enumerate(answer.names)}).to_numpy(int)
-    return [('class',codes)]+([('number',units(df.age))] if answer.kind.number_beside else [])
+    return [('class',codes)]+([('quantity',units(df.age))] if answer.kind.number_beside else [])
 
 # %% ../../nbs/44_vision.probe.ipynb #c0102a2d
 def _solve(kind, x, y, xv, yv, k):
     "Weights and intercepts for one group of outputs, and how to fit them again to other rows"
     c = 10/x.shape[1]
-    fit,tries,loss = {'number': (_number, strengths[::-1], lambda z: _off(z, yv)),
+    fit,tries,loss = {'quantity': (_number, strengths[::-1], lambda z: _off(z, yv)),
                       'label': (lambda x,y,t: _label(x, y, t*c), penalties, lambda z: _binary(z, yv)),
                       'class': (lambda x,y,t: _classes(x, y, k, t*c), penalties, lambda z: _cross(z, yv))}[kind]
     _,t,found = _best(fit, tries, x, y, xv, loss)
