@@ -41,10 +41,9 @@ def _mean(v, w):
     return ratio(w@v, w.sum(-1))
 
 # %% ../../nbs/27_score.calibration.ipynb #c2b037f6
-def brier(y, # truth: events 0/1 [n], classes [n], or labels [n,k]
-          p, # probabilities [n] or [n,k]
-          w=None # weights [...,n]
-         )->np.ndarray: # [...]
+def brier(y, p, w=None)->np.ndarray:
+    # truth: events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights
+    # [...,n]; [...]
     "Mean squared error of probabilities"
     y,p = _sound(y, p)
     if y.shape==p.shape: d = (p-y)**2
@@ -53,10 +52,9 @@ def brier(y, # truth: events 0/1 [n], classes [n], or labels [n,k]
     return _mean(d.reshape(len(d), -1).mean(1), w)
 
 # %% ../../nbs/27_score.calibration.ipynb #f1bd85d8
-def log_loss(y, # truth: events 0/1 [n], classes [n], or labels [n,k]
-             p, # probabilities [n] or [n,k]
-             w=None # weights [...,n]
-            )->np.ndarray: # [...]
+def log_loss(y, p, w=None)->np.ndarray:
+    # truth: events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights
+    # [...,n]; [...]
     "Mean negative logarithm of the probability that the truth got"
     y,p = _sound(y, p)
     if y.shape!=p.shape: return _mean(-np.log(np.clip(p[np.arange(len(y)),y], _tiny, 1)), w)
@@ -78,13 +76,10 @@ def _top(y, p):
     return (p.argmax(1)==y).astype(float),p.max(1)
 
 # %% ../../nbs/27_score.calibration.ipynb #2f17cecc
-def ece(y, # truth: events 0/1 [n], classes [n], or labels [n,k]
-        p, # probabilities [n] or [n,k]
-        w=None, # weights [...,n]; bins stay those of all images
-        *,
-        bins:int=15, # at most, with twenty images in each at least
-        equal:str='mass' # 'mass': as many images in each, or 'width'
-       )->np.ndarray: # [...]
+def ece(y, p, w=None, *, bins:int=15, equal:str='mass')->np.ndarray:
+    # truth: events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights
+    # [...,n]; bins stay those of all images; at most, with twenty images in each at least; 'mass':
+    # as many images in each, or 'width'; [...]
     "Expected calibration error: how far probability and share differ, on average over bins"
     y,p = _top(*_sound(y, p))
     if p.ndim==2: return np.mean([ece(a, b, w, bins=bins, equal=equal) for a,b in zip(y.T, p.T)],
@@ -94,12 +89,9 @@ def ece(y, # truth: events 0/1 [n], classes [n], or labels [n,k]
     return ratio(np.abs((w*(y-p))@cell).sum(-1), w.sum(-1))
 
 # %% ../../nbs/27_score.calibration.ipynb #379f9de7
-def ece_by_chance(p, # probabilities: of an event [n], of classes [n,k] that sum to one
-                  bins:int=15, # as for `ece`
-                  *,
-                  n:int=200, # draws
-                  seed:int=0 # same seed, same draws
-                 )->float:
+def ece_by_chance(p, bins:int=15, *, n:int=200, seed:int=0)->float:
+    # probabilities: of an event [n], of classes [n,k] that sum to one; as for `ece`; draws; same
+    # seed, same draws
     "The expected calibration error of a net that is calibrated perfectly, on as many images with these probabilities"
     p = np.asarray(p, float)
     s = p if p.ndim==1 else p[:,1] if p.shape[1]==2 else p.max(1)
@@ -130,10 +122,8 @@ def _newton(x, y, w, free, steps=40):
     return np.where(done, a, np.nan)[()],np.where(done, b, np.nan)[()]
 
 # %% ../../nbs/27_score.calibration.ipynb #953ecdab
-def calibration_slope(y, # did it happen? 0/1 [n]
-                      s, # its probability [n]
-                      w=None # weights [...,n]
-                     )->dict: # slope [...], intercept [...]
+def calibration_slope(y, s, w=None)->dict:
+    # did it happen? 0/1 [n]; its probability [n]; weights [...,n]; slope [...], intercept [...]
     "Cox's calibration slope, and intercept at slope 1; NaN where one side is missing or the sides do not overlap"
     y,s = _sound(y, s)
     x,w = logit(np.clip(s, 1e-6, 1-1e-6)),as_weights(w, len(y))
@@ -145,10 +135,9 @@ def calibration_slope(y, # did it happen? 0/1 [n]
                 intercept=np.where(both, large, np.nan)[()])
 
 # %% ../../nbs/27_score.calibration.ipynb #3d0b005e
-def calibrated(p, # probabilities [n] or [n,k]
-               T:float, # temperature, above 0
-               labels:bool=False # the columns are labels, each for itself
-              )->np.ndarray: # as `p`
+def calibrated(p, T:float, labels:bool=False)->np.ndarray:
+    # probabilities [n] or [n,k]; temperature, above 0; the columns are labels, each for itself; as
+    # `p`
     "Probabilities whose logits are divided by `T`"
     if not T>0: raise DataError(f"a temperature is above 0, not {T}")
     p = np.asarray(p, float)
@@ -177,10 +166,9 @@ def _grid_temperature(y, p, w, points=121):
     return np.exp(at[i]+np.nan_to_num(step)*(at[1]-at[0]))
 
 # %% ../../nbs/27_score.calibration.ipynb #873f8a89
-def temperature(y, # truth of VALIDATION images: events 0/1 [n], classes [n], or labels [n,k]
-                p, # their probabilities [n] or [n,k]
-                w=None # weights [...,n]
-               ): # number, or array [...] with weights
+def temperature(y, p, w=None):
+    # truth of VALIDATION images: events 0/1 [n], classes [n], or labels [n,k]; their probabilities
+    # [n] or [n,k]; weights [...,n]; number, or array [...] with weights
     "The temperature, .05 to 20, with the least log loss; raises `DataError` where there is one class only"
     y,p = _sound(y, p)
     if y.min()==y.max(): raise DataError("validation shows one class only: no temperature can be chosen by it")
@@ -208,10 +196,8 @@ def reliability_table(y, # did it happen? 0/1 [n]
     return t.assign(low=[a for a,_ in ends], high=[b for _,b in ends]).reset_index(drop=True)
 
 # %% ../../nbs/27_score.calibration.ipynb #76718d6a
-def predictive_values(sensitivity, # 0-1
-                      specificity, # 0-1
-                      prevalence # share of the population that has it, 0-1
-                     )->tuple: # positive and negative predictive value
+def predictive_values(sensitivity, specificity, prevalence)->tuple:
+    # 0-1; 0-1; share of the population that has it, 0-1; positive and negative predictive value
     "What a positive and a negative answer are worth where `prevalence` of all have it; NaN where no such answer comes"
     se,sp,q = (np.asarray(o, float) for o in (sensitivity, specificity, prevalence))
     if ((q<0)|(q>1)).any(): raise DataError(f"a prevalence is a share from 0 to 1, not {prevalence}")
@@ -257,15 +243,13 @@ def _one_point(y, s, patient, threshold, prevalences, level, **kwargs):
 # %% ../../nbs/27_score.calibration.ipynb #01921b16
 GOALS = (('sensitivity',.9),('sensitivity',.95),('specificity',.9),('specificity',.95))
 
-def threshold_points(preds, # predictions of test images
-                     valid, # predictions of VALIDATION images, which choose the thresholds
-                     kind=None, # of answers, or its name (default: as the columns tell)
-                     *,
-                     goals=GOALS, # pairs of 'sensitivity' or 'specificity' and what it is to reach on validation
-                     prevalences=(.01,.1), # to tell predictive values at, besides the data's own
-                     level:float=.95, # coverage asked for
-                     **kwargs # further arguments of `patient_bootstrap`: n_boot, seed
-                    )->list: # a dict a question and goal
+def threshold_points(preds, valid, kind=None, *, goals=GOALS, prevalences=(.01,.1),
+                     level:float=.95, **kwargs)->list:
+    # predictions of test images; predictions of VALIDATION images, which choose the thresholds; of
+    # answers, or its name (default: as the columns tell); pairs of 'sensitivity' or 'specificity'
+    # and what it is to reach on validation; to tell predictive values at, besides the data's own;
+    # coverage asked for; further arguments of `patient_bootstrap`: n_boot, seed; a dict a question
+    # and goal
     "Choose thresholds on `valid` for fixed sensitivity and specificity, and tell what they give on `preds`"
     preds,valid = check_predictions(preds),check_predictions(valid, name='validation')
     known,res = binary_questions(valid, kind),[]
@@ -337,10 +321,9 @@ def _by_question(preds, kind, T, s):
     return {k: dict(raw=v) | (dict(after=after[k]) if T else {}) for k,v in raw.items()}
 
 # %% ../../nbs/27_score.calibration.ipynb #9dda856b
-def at_temperature(preds, # a table of predictions
-                   T:float, # from `temperature`
-                   kind=None # of answers, or its name (default: as the columns tell)
-                  )->pd.DataFrame:
+def at_temperature(preds, T:float, kind=None)->pd.DataFrame:
+    # a table of predictions; from `temperature`; of answers, or its name (default: as the columns
+    # tell)
     "The table with calibrated probabilities"
     kind = get_kind(kind or kind_of(preds))
     _,cols = kind.columns(kind.names(preds))

@@ -87,13 +87,9 @@ def _how(name, y, patient):
     return f'{name}, {len(set(map(str, patient)))} patients'
 
 # %% ../../nbs/29_score.compare.ipynb #89572e43
-def delong(y, # is it positive? bool [n]
-           a, # scores of the one net [n]
-           b, # scores of the other [n]
-           *,
-           patient=None, # who each image belongs to [n]; if missing, images are taken as independent
-           level:float=.95 # coverage asked for
-          )->Difference:
+def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
+    # is it positive? bool [n]; scores of the one net [n]; scores of the other [n]; who each image
+    # belongs to [n]; if missing, images are taken as independent; coverage asked for
     "Compare the AUCs of two nets on the same images; raises `DataError` where scores are missing"
     y,a,b = _sides(y, a, b, patient=patient)
     if y.all() or not y.any(): return _no_difference('undefined: one class only')
@@ -108,12 +104,9 @@ def delong(y, # is it positive? bool [n]
     return Difference(d, *_interval(d, var, level), float(p), _how(name, y, patient))
 
 # %% ../../nbs/29_score.compare.ipynb #2773030f
-def delong_interval(y, # is it positive? bool [n]
-                    s, # scores [n]
-                    patient=None, # who each image belongs to [n]; if missing, images are taken as independent
-                    *,
-                    level:float=.95 # coverage asked for
-                   )->Estimate:
+def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
+    # is it positive? bool [n]; scores [n]; who each image belongs to [n]; if missing, images are
+    # taken as independent; coverage asked for
     "Estimate one AUC with DeLong's interval, cut at 0 and 1, and Newcombe's at the ceiling"
     y,s = _sides(y, s, patient=patient)
     if y.all() or not y.any(): return no_estimate('undefined: one class only')
@@ -195,14 +188,10 @@ def _bonett_price(more, less, n, level):
     return max(-1., low),min(1., high)
 
 # %% ../../nbs/29_score.compare.ipynb #d553fb85
-def mcnemar(y, # true classes [n]
-            a, # classes that the one net says [n]
-            b, # classes that the other says [n]
-            *,
-            patient=None, # who each image belongs to [n]; if missing, images are taken as independent
-            mid:bool=True, # mid-p; otherwise exact
-            level:float=.95 # coverage asked for
-           )->Difference:
+def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Difference:
+    # true classes [n]; classes that the one net says [n]; classes that the other says [n]; who each
+    # image belongs to [n]; if missing, images are taken as independent; mid-p; otherwise exact;
+    # coverage asked for
     "Compare the accuracies of two nets on the same images; raises `DataError` where lengths differ"
     y,a,b = map(np.asarray, (y,a,b))
     who = np.arange(len(y)) if patient is None else number_patients(patient)
@@ -279,9 +268,7 @@ def _names_of(t, kind):
     return [] if kind.numeric else sorted(kind.names(t))
 
 # %% ../../nbs/29_score.compare.ipynb #6e395002
-def match_tables(tables:dict, # name -> table of predictions
-                 cols # columns of the truth, which must agree
-                )->dict: # the same, in the order of the first
+def match_tables(tables:dict, cols)->dict:
     "Bring tables of predictions into one order; raises `DataError` that names what does not go together"
     first,base = next(iter(tables.items()))
     return {k: _match(k, t, first, base, cols) for k,t in tables.items()}
@@ -302,10 +289,9 @@ def _match(name, t, first, base, cols):
     return t
 
 # %% ../../nbs/29_score.compare.ipynb #df0acd35
-def read_panel(nets, # name -> run folder, CSV file, table or `Scores`; or a list of folders or files
-               file:str='predictions.csv', # what to read in a run folder
-               source:str='' # where the images come from; 'phantom' is marked in figures
-              )->Panel:
+def read_panel(nets, file:str='predictions.csv', source:str='')->Panel:
+    # name -> run folder, CSV file, table or `Scores`; or a list of folders or files; what to read
+    # in a run folder; where the images come from; 'phantom' is marked in figures
     "Read the predictions of several nets and match them by path; raises `DataError` that names what does not match"
     loaded = {k: _load(v, file) for k,v in _as_dict(nets).items()}
     if len(loaded)<2: raise DataError("a panel needs the predictions of two nets at least")
@@ -420,11 +406,10 @@ def _columns(panel, what):
     return says(panel, what)[0].astype(int),2
 
 # %% ../../nbs/29_score.compare.ipynb #c295f618
-def agreement(panel:Panel, # as from `read_panel`
-              what:str=None, # a class or label (default: all classes together)
-              weights:str='none', # 'none', or for grades in order 'linear' or 'quadratic'
-              **kwargs # further arguments of `patient_bootstrap`: n_boot, seed, level
-             )->pd.DataFrame: # a row a pair, and one for all: a, b, value, low, high, method
+def agreement(panel:Panel, what:str=None, weights:str='none', **kwargs)->pd.DataFrame:
+    # as from `read_panel`; a class or label (default: all classes together); 'none', or for grades
+    # in order 'linear' or 'quadratic'; further arguments of `patient_bootstrap`: n_boot, seed,
+    # level; a row a pair, and one for all: a, b, value, low, high, method
     "Cohen's kappa of each two nets and Fleiss's of all, with intervals by patients"
     (said,k),rows,who = _columns(panel, what),[],panel.patient
     def kappa(a, b, w): return cohen_kappa(confusion(a, b, k, w=w), weights)
@@ -448,11 +433,10 @@ def ensemble(panel:Panel, # as from `read_panel`
     return panel.first.assign(**dict(zip(cols, p.T)))
 
 # %% ../../nbs/29_score.compare.ipynb #5de72fd2
-def score_panel(panel:Panel, # as from `read_panel`
-                how:str='probability', # how to average, see `ensemble`
-                valid:Panel=None, # the same nets on VALIDATION images, for the thresholds of the ensemble's labels
-                **kwargs # further arguments of `score_as`: n_boot, seed, level
-               )->dict: # name -> `Scores`, the ensemble last
+def score_panel(panel:Panel, how:str='probability', valid:Panel=None, **kwargs)->dict:
+    # as from `read_panel`; how to average, see `ensemble`; the same nets on VALIDATION images, for
+    # the thresholds of the ensemble's labels; further arguments of `score_as`: n_boot, seed, level;
+    # name -> `Scores`, the ensemble last
     "Score each net and the ensemble"
     tables,ops = panel.tables | {'ensemble':ensemble(panel, how)},{}
     if panel.kind.labels:
@@ -462,9 +446,8 @@ def score_panel(panel:Panel, # as from `read_panel`
             for k,t in tables.items()}
 
 # %% ../../nbs/29_score.compare.ipynb #5ac04001
-def panel_table(scores:dict, # as from `score_panel`
-                per:str='image' # 'image' or 'patient'
-               )->pd.DataFrame: # a row a net, a column a metric
+def panel_table(scores:dict, per:str='image')->pd.DataFrame:
+    # as from `score_panel`; 'image' or 'patient'; a row a net, a column a metric
     "Metrics of nets and ensemble side by side; raises `DataError` where patients have one image each"
     def metrics(s):
         if per=='image': return s.metrics
@@ -499,16 +482,13 @@ def _tests(panel, y, a, b, **kwargs):
     return each
 
 # %% ../../nbs/29_score.compare.ipynb #57747820
-def panel_differences(panel:Panel, # as from `read_panel`
-                      a:str='ensemble', # a net, or 'ensemble'
-                      b:str=None, # another (default: the best single one on these images)
-                      *,
-                      how:str='probability', # how the ensemble averages
-                      per:str='image', # 'image' or 'patient'
-                      thresholds:dict=None, # of the ensemble's labels, from validation images (default: .5)
-                      level:float=.95, # coverage asked for
-                      **kwargs # further arguments of `paired_bootstrap`: n_boot, seed
-                     )->pd.DataFrame: # a row a test: metric, a, b, value (a minus b), low, high, p, p_holm, method
+def panel_differences(panel:Panel, a:str='ensemble', b:str=None, *, how:str='probability',
+                      per:str='image', thresholds:dict=None, level:float=.95,
+                      **kwargs)->pd.DataFrame:
+    # as from `read_panel`; a net, or 'ensemble'; another (default: the best single one on these
+    # images); how the ensemble averages; 'image' or 'patient'; of the ensemble's labels, from
+    # validation images (default: .5); coverage asked for; further arguments of `paired_bootstrap`:
+    # n_boot, seed; a row a test: metric, a, b, value (a minus b), low, high, p, p_holm, method
     "Compare two nets on the same images; `p_holm` is adjusted for all rows"
     b = b or best_single(panel)
     one_of(per, ['image','patient'], 'unit')
@@ -543,11 +523,9 @@ def _limits(a, b, w=None):
     return dict(mean=mean, sd=sd, lower=mean-1.96*sd, upper=mean+1.96*sd)
 
 # %% ../../nbs/29_score.compare.ipynb #94a05001
-def bland_altman(panel:Panel, # of a number
-                 a:str, # a net, 'ensemble' or 'truth'
-                 b:str, # another
-                 **kwargs # further arguments of `patient_bootstrap`: n_boot, seed, level
-                )->dict: # mean, sd, lower, upper -> `Estimate`, in the unit of the answers
+def bland_altman(panel:Panel, a:str, b:str, **kwargs)->dict:
+    # of a number; a net, 'ensemble' or 'truth'; another; further arguments of `patient_bootstrap`:
+    # n_boot, seed, level; mean, sd, lower, upper -> `Estimate`, in the unit of the answers
     "Mean difference (a minus b), its SD and the limits of agreement; raises `DataError` where answers are no numbers"
     if not panel.kind.numeric:
         raise DataError(f"these nets answer with a {panel.kind}, not a number: `agreement` compares them")
@@ -555,9 +533,7 @@ def bland_altman(panel:Panel, # of a number
                              patient=panel.patient, **kwargs)
 
 # %% ../../nbs/29_score.compare.ipynb #94a05002
-def panel_numbers(panel:Panel, # of a number
-                  net:str # a net, 'ensemble' or 'truth'
-                 )->np.ndarray: # [n]
+def panel_numbers(panel:Panel, net:str)->np.ndarray:
     "What a net, the ensemble or the truth says"
     v = panel.first.target if net=='truth' else _table_of(panel, net, 'probability').pred
     return v.to_numpy(float)

@@ -66,9 +66,7 @@ class Estimate(NamedTuple):
         return ends | dict(method=self.method) | (dict(unit=self.unit) if self.unit else {})
 
 # %% ../../nbs/21_score.estimate.ipynb #3d40f31c
-def no_estimate(why:str, # the reason
-                value:float=np.nan # what is known without an interval
-               )->Estimate:
+def no_estimate(why:str, value:float=np.nan)->Estimate:
     "An estimate without an interval"
     return Estimate(value, np.nan, np.nan, why)
 
@@ -78,10 +76,8 @@ ESTIMATE = ['value','low','high','method'] # columns of a table with an estimate
 _SAME = 'no interval: all resamples agree'
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
-def estimate(value, # on all images
-             values, # on the resamples [n_boot]
-             level:float=.95 # coverage asked for
-            )->Estimate:
+def estimate(value, values, level:float=.95)->Estimate:
+    # on all images; on the resamples [n_boot]; coverage asked for
     "Percentile interval of `values`; none where they are all the same or all missing"
     kept = values[~np.isnan(values)]
     if np.isnan(value): return no_estimate('undefined')
@@ -114,10 +110,8 @@ def _z(level):
     return NormalDist().inv_cdf((1+level)/2)
 
 # %% ../../nbs/21_score.estimate.ipynb #4cd411fe
-def wilson(p:float, # proportion seen, 0-1
-           n:float, # how many it was seen in
-           level:float=.95 # coverage asked for
-          )->tuple: # (low, high)
+def wilson(p:float, n:float, level:float=.95)->tuple:
+    # proportion seen, 0-1; how many it was seen in; coverage asked for; (low, high)
     "Wilson's score interval for a proportion"
     z2 = _z(level)**2
     mid,half = p + z2/(2*n),(z2*(p*(1-p)/n + z2/(4*n*n)))**.5
@@ -125,21 +119,14 @@ def wilson(p:float, # proportion seen, 0-1
     return max(0., min(p, low)),min(1., max(p, high)) # rounding must not put `p` outside
 
 # %% ../../nbs/21_score.estimate.ipynb #9e5cd967
-def wilson_estimate(p:float, # proportion seen, 0-1
-                    n:int, # patients it was seen in
-                    level:float=.95 # coverage asked for
-                   )->Estimate:
+def wilson_estimate(p:float, n:int, level:float=.95)->Estimate:
     "A proportion of patients with Wilson's interval"
     low,high = wilson(p, n, level)
     return Estimate(p, float(low), float(high), f"Wilson ({n} patient{'' if n==1 else 's'})")
 
 # %% ../../nbs/21_score.estimate.ipynb #aa1e26a4
-def newcombe(a:float, # AUC seen, 0-1
-             m:int, # positive patients
-             n:int, # negative patients
-             *,
-             level:float=.95 # coverage asked for
-            )->tuple: # (low, high)
+def newcombe(a:float, m:int, n:int, *, level:float=.95)->tuple:
+    # AUC seen, 0-1; positive patients; negative patients; coverage asked for; (low, high)
     "Newcombe's score-like interval for an AUC (2006, method 5)"
     from scipy.optimize import brentq
     N,z = (m+n)/2-1,_z(level)
@@ -186,24 +173,14 @@ def _formula_interval(key, e, y, *, patient, names, level=0.95):
     return wilson_estimate(e.value, _wilson_n(key, inn, out, N, names), level)
 
 # %% ../../nbs/21_score.estimate.ipynb #9248e7ff
-def known_interval(key:str, # of the metric
-                   e:Estimate, # from resamples
-                   y, # true classes [n], 0 to k-1
-                   **kwargs # further arguments of `_formula_interval`: patient, names, level
-                  )->Estimate:
+def known_interval(key:str, e:Estimate, y, **kwargs)->Estimate:
     "`e`, with an interval by formula where it has none"
     return e if e.bounded else _formula_interval(key, e, y, **kwargs)
 
 # %% ../../nbs/21_score.estimate.ipynb #eba95b54
-def class_estimates(y, # true classes [n], 0 to k-1
-                    p, # probabilities [n,k]
-                    classes, # k names
-                    *,
-                    patient, # who each image belongs to [n]
-                    n_boot:int=1000, # resamples
-                    seed:int=0, # same seed, same resamples
-                    level:float=.95 # coverage asked for
-                   )->dict: # metric -> `Estimate`
+def class_estimates(y, p, classes, *, patient, n_boot:int=1000, seed:int=0, level:float=.95)->dict:
+    # true classes [n], 0 to k-1; probabilities [n,k]; k names; who each image belongs to [n];
+    # resamples; same seed, same resamples; coverage asked for; metric -> `Estimate`
     "All metrics of a classification, each with an interval by patients"
     names = [str(c) for c in classes]
     metric = partial(class_metrics, classes=names)
@@ -212,14 +189,10 @@ def class_estimates(y, # true classes [n], 0 to k-1
             for k,e in est.items()}
 
 # %% ../../nbs/21_score.estimate.ipynb #88d6c3ce
-def threshold_estimates(y, # is it positive? bool [n], of TEST images
-                        s, # scores [n]
-                        threshold:float, # from validation images, as by `best_threshold`
-                        *,
-                        patient, # who each image belongs to [n]
-                        level:float=.95, # coverage asked for
-                        **kwargs # further arguments of `patient_bootstrap`: n_boot, seed
-                       )->dict: # name -> `Estimate`
+def threshold_estimates(y, s, threshold:float, *, patient, level:float=.95, **kwargs)->dict:
+    # is it positive? bool [n], of TEST images; scores [n]; from validation images, as by
+    # `best_threshold`; who each image belongs to [n]; coverage asked for; further arguments of
+    # `patient_bootstrap`: n_boot, seed; name -> `Estimate`
     "`threshold_metrics`, each with an interval by patients"
     y = np.asarray(y, bool)
     metric = partial(threshold_metrics, threshold=threshold)
@@ -230,39 +203,25 @@ def threshold_estimates(y, # is it positive? bool [n], of TEST images
             for k,e in est.items()}
 
 # %% ../../nbs/21_score.estimate.ipynb #19cd0d64
-def event_estimate(metric, # of (y, s, w)
-                   y, # did it happen? bool [n]
-                   s, # scores [n]
-                   *,
-                   patient, # who each image belongs to [n]
-                   key:str='auc', # of the metric, for its interval at the ceiling
-                   name:str='it', # of the event
-                   level:float=.95, # coverage asked for
-                   **kwargs # further arguments of `patient_bootstrap`: n_boot, seed
-                  )->Estimate:
+def event_estimate(metric, y, s, *, patient, key:str='auc', name:str='it', level:float=.95,
+                   **kwargs)->Estimate:
     "A metric of one yes-or-no question, with an interval by patients"
     y = np.asarray(y, bool)
     e = patient_bootstrap(metric, y, s, patient=patient, level=level, **kwargs)
     return known_interval(key, e, y.astype(int), patient=patient, names=['rest',str(name)],
                           level=level)
 
-def class_aucs(y, # true classes [n]
-               p, # probabilities [n,k]
-               classes, # k names
-               **kwargs # further arguments of `event_estimate`: patient, n_boot, seed, level
-              )->dict: # class -> `Estimate`
+def class_aucs(y, p, classes, **kwargs)->dict:
+    # true classes [n]; probabilities [n,k]; k names; further arguments of `event_estimate`:
+    # patient, n_boot, seed, level; class -> `Estimate`
     "AUC of each class against the rest, with intervals by patients"
     return {c: event_estimate(auc, y==i, p[:,i], name=c, **kwargs) for i,c in enumerate(classes)}
 
 # %% ../../nbs/21_score.estimate.ipynb #9acc0cf3
-def confusion_estimates(y, # true classes [n]
-                        p, # probabilities [n,k]
-                        classes, # k names
-                        *,
-                        patient, # who each image belongs to [n]
-                        level:float=.95, # coverage asked for
-                        **kwargs # further arguments of `bootstrap`: n_boot, seed
-                       )->pd.DataFrame: # a row a cell: target, predicted, images, value, low, high, method
+def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->pd.DataFrame:
+    # true classes [n]; probabilities [n,k]; k names; who each image belongs to [n]; coverage asked
+    # for; further arguments of `bootstrap`: n_boot, seed; a row a cell: target, predicted, images,
+    # value, low, high, method
     "Confusion matrix as shares of its rows, with intervals by patients"
     names,k = [str(c) for c in classes],len(classes)
     said = p.argmax(1)

@@ -319,9 +319,8 @@ def _number_metrics(y, p, w=None, *, guess=None):
     return res | dict(mae_guess=plain, mae_gain=plain-res['mae'])
 
 # %% ../../nbs/23_score.kinds.ipynb #3652b347
-def age_bands(y, # numbers
-              step:int=10 # width of a band
-             )->pd.Series: # text such as '50-59'
+def age_bands(y, step:int=10)->pd.Series:
+    # numbers; width of a band; text such as '50-59'
     "The band of each number"
     low = (np.asarray(y, float)//step*step).astype(int)
     return pd.Series([f'{o}-{o+step-1}' for o in low])
@@ -434,9 +433,8 @@ class Both(Category):
         return None if sex is None else sex.assign(target_age=age.target, pred_age=age.pred)
 
 # %% ../../nbs/23_score.kinds.ipynb #4da6b507
-def cut_points(points, # numbers [n]
-               cuts # k-1 increasing cut points
-              )->np.ndarray: # grades [n], 0 to k-1
+def cut_points(points, cuts)->np.ndarray:
+    # numbers [n]; k-1 increasing cut points; grades [n], 0 to k-1
     "The grade of each point: how many cuts lie below it"
     return np.searchsorted(np.asarray(cuts, float), np.asarray(points, float))
 
@@ -457,9 +455,8 @@ def choose_cuts(y, # grades [n] of VALIDATION images, 0 to k-1
     return cuts.tolist()
 
 # %% ../../nbs/23_score.kinds.ipynb #e26b9b1b
-def fill_cuts(cuts, # increasing cut points
-              top:int # highest grade there may be
-             )->list: # `top` cut points at least
+def fill_cuts(cuts, top:int)->list:
+    # increasing cut points; highest grade there may be; `top` cut points at least
     "Add halfway cuts for grades that validation did not show: a net may still meet them"
     cuts = [float(o) for o in cuts]
     for i in range(len(cuts), top): cuts.append(max([i+.5, *cuts[-1:]]))
@@ -633,10 +630,9 @@ def kind_of(preds # a table of predictions, or its columns
     return MULTILABEL if any(c.startswith('target_') for c in cols) else CATEGORY
 
 # %% ../../nbs/23_score.kinds.ipynb #d0b0c0c2
-def check_predictions(preds:pd.DataFrame, # a table of any kind
-                      classes=None, # names that must be there; read from the columns if missing
-                      name:str='predictions' # what to call the table in errors
-                     )->pd.DataFrame: # of classes: path, patient, eye, target, p_<class> sorted, then any others
+def check_predictions(preds:pd.DataFrame, classes=None, name:str='predictions')->pd.DataFrame:
+    # a table of any kind; names that must be there; read from the columns if missing; what to call
+    # the table in errors; of classes: path, patient, eye, target, p_<class> sorted, then any others
     "Put the table in order; raises `DataError` that names what is wrong, and where"
     return kind_of(preds).check(preds, name, classes)
 

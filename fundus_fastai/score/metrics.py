@@ -16,9 +16,7 @@ def _is_drawn(w):
     "Did `bootstrap` make these weights?"
     return hasattr(w, 'who') # they are `Draws`, see below
 
-def as_weights(w, # weights [...,n]; `None` counts each image once
-               n:int # images
-              )->np.ndarray: # [...,n]
+def as_weights(w, n:int)->np.ndarray:
     "Weights as floats, ones if there are none"
     return np.ones(n) if w is None else w if _is_drawn(w) else np.asarray(w, float)
 
@@ -34,9 +32,7 @@ def confusion(y, # true classes [n], 0 to k-1
     return (w@cell).reshape(*w.shape[:-1], k, k)
 
 # %% ../../nbs/20_score.metrics.ipynb #ebf8b14e
-def ratio(a, # numbers
-          b # numbers of a shape that fits
-         )->np.ndarray:
+def ratio(a, b)->np.ndarray:
     "`a/b`, and NaN where `b` is 0"
     a,b = np.asarray(a, float),np.asarray(b, float)
     return np.divide(a, b, out=np.full(np.broadcast(a,b).shape, np.nan), where=b!=0)[()]
@@ -124,12 +120,9 @@ def cohen_kappa(cm, # confusion counts [...,k,k]; for weights, of grades in orde
     return 1 - ratio((d*cm).sum((-2,-1))*cm.sum((-2,-1)), (d*chance).sum((-2,-1)))
 
 # %% ../../nbs/20_score.metrics.ipynb #3cca2297
-def micro(metric, # `auc`, `average_precision`, `f1`: of (y, p, w)
-          y, # is it positive? bool [n,k]
-          p, # scores or answers [n,k]
-          *,
-          w=None # weights [...,n]
-         )->np.ndarray: # [...]
+def micro(metric, y, p, *, w=None)->np.ndarray:
+    # `auc`, `average_precision`, `f1`: of (y, p, w); is it positive? bool [n,k]; scores or answers
+    # [n,k]; weights [...,n]; [...]
     "Compute `metric` over all pairs of image and class together"
     y,p = np.asarray(y),np.asarray(p)
     k = y.shape[1]
@@ -143,20 +136,14 @@ def _over_classes(metric, y, p, *, w=None):
     which = [1] if p.shape[1]==2 else range(p.shape[1])
     return np.mean([metric(y==i, p[:,i], w) for i in which], axis=0)
 
-def mean_auc(y, # true classes [n], 0 to k-1
-             p, # probabilities [n,k]
-             w=None # weights [...,n]
-            )->np.ndarray: # [...]
+def mean_auc(y, p, w=None)->np.ndarray:
     "AUC of two classes; of more, the mean of each against the rest"
     return _over_classes(auc, y, p, w=w)
 
 # %% ../../nbs/20_score.metrics.ipynb #bedae2bf
-def class_metrics(y, # true classes [n], 0 to k-1
-                  p, # probabilities [n,k]
-                  w=None, # weights [...,n]
-                  *,
-                  classes=None # names, for the keys; numbers if missing
-                 )->dict: # name -> [...]
+def class_metrics(y, p, w=None, *, classes=None)->dict:
+    # true classes [n], 0 to k-1; probabilities [n,k]; weights [...,n]; names, for the keys; numbers
+    # if missing; name -> [...]
     "Accuracy, balanced accuracy, AUC, average precision, MCC, macro F1 and, by class, sensitivity and specificity"
     y,p = np.asarray(y),np.asarray(p)
     if (lost := np.isnan(p).any(1).sum()):
@@ -175,29 +162,23 @@ def class_metrics(y, # true classes [n], 0 to k-1
     return res
 
 # %% ../../nbs/20_score.metrics.ipynb #50a1ce04
-def f1(y, # has the image the label? bool [n]
-       hit, # does the net say so? bool [n]
-       w=None # weights [...,n]
-      )->np.ndarray: # [...]
+def f1(y, hit, w=None)->np.ndarray:
+    # has the image the label? bool [n]; does the net say so? bool [n]; weights [...,n]; [...]
     "F1 of one label; NaN where nothing is positive, neither in truth nor in answer"
     y,hit = np.asarray(y, bool),np.asarray(hit, bool)
     w = as_weights(w, len(y))
     return ratio(2*w@(y&hit), w@y + w@hit)
 
 # %% ../../nbs/20_score.metrics.ipynb #53c05d71
-def mean_abs_error(y, # truth [n]
-                   p, # answers [n]
-                   w=None # weights [...,n]
-                  )->np.ndarray: # [...]
+def mean_abs_error(y, p, w=None)->np.ndarray:
+    # truth [n]; answers [n]; weights [...,n]; [...]
     "Mean absolute error, in the unit of `y`"
     w = as_weights(w, len(y))
     return ratio(w@np.abs(np.asarray(y, float)-p), w.sum(-1))
 
 # %% ../../nbs/20_score.metrics.ipynb #b8e1b828
-def r_squared(y, # truth [n]
-              p, # answers [n]
-              w=None # weights [...,n]
-             )->np.ndarray: # [...]
+def r_squared(y, p, w=None)->np.ndarray:
+    # truth [n]; answers [n]; weights [...,n]; [...]
     "Share of the variance that is explained; NaN where `y` does not vary"
     w,off = as_weights(w, len(y)),np.asarray(y, float)-p
     y = y-np.mean(y) # for the sake of rounding
@@ -211,38 +192,25 @@ def quadratic_kappa(cm # confusion counts [...,k,k] of grades in order
     return cohen_kappa(cm, 'quadratic')
 
 # %% ../../nbs/20_score.metrics.ipynb #e3ed9d3d
-def mean_known(a # numbers
-              )->np.ndarray:
+def mean_known(a)->np.ndarray:
     "Mean over the first axis without NaN, and NaN where there is nothing else"
     a = np.asarray(a, float)
     return ratio(np.nansum(a, 0), (~np.isnan(a)).sum(0))
 
-def accuracy(y, # true classes [n]
-             p, # probabilities [n,k]
-             w=None # weights [...,n]
-            )->np.ndarray: # [...]
+def accuracy(y, p, w=None)->np.ndarray:
     "Share of images whose likeliest class is right"
     w = as_weights(w, len(y))
     return ratio(w@(p.argmax(1)==y), w.sum(-1))
 
-def balanced_accuracy(y, # true classes [n]
-                      p, # probabilities [n,k]
-                      w=None # weights [...,n]
-                     )->np.ndarray: # [...]
+def balanced_accuracy(y, p, w=None)->np.ndarray:
     "Mean of the sensitivities of all classes"
     return sensitivity(confusion(y, p.argmax(1), p.shape[1], w=w)).mean(-1)
 
-def grade_kappa(y, # true grades [n]
-                g, # answered grades [n]
-                w=None # weights [...,n]
-               )->np.ndarray: # [...]
+def grade_kappa(y, g, w=None)->np.ndarray:
     "`quadratic_kappa` of grades as whole numbers from 0"
     return quadratic_kappa(confusion(y, g, int(max(np.max(y), np.max(g)))+1, w=w))
 
-def bias(y, # truth [n]
-         p, # answers [n]
-         w=None # weights [...,n]
-        )->np.ndarray: # [...]
+def bias(y, p, w=None)->np.ndarray:
     "Mean of answer minus truth, in the unit of `y`"
     w = as_weights(w, len(y))
     return ratio(w@(np.asarray(p, float)-y), w.sum(-1))
@@ -281,12 +249,9 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
     return float(t[ties[len(ties)//2]])
 
 # %% ../../nbs/20_score.metrics.ipynb #e7f7ec09
-def threshold_metrics(y, # is it positive? bool [n]
-                      s, # scores [n]
-                      w=None, # weights [...,n]
-                      *,
-                      threshold:float=.5 # positive is what scores above it; from validation images
-                     )->dict: # name -> [...]
+def threshold_metrics(y, s, w=None, *, threshold:float=.5)->dict:
+    # is it positive? bool [n]; scores [n]; weights [...,n]; positive is what scores above it; from
+    # validation images; name -> [...]
     "Sensitivity, specificity, balanced accuracy, accuracy, F1 and MCC of a decision at `threshold`"
     y,s = _as_sides(y, s)
     cm = confusion(y.astype(int), (s>threshold).astype(int), 2, w=w)
@@ -297,17 +262,11 @@ def threshold_metrics(y, # is it positive? bool [n]
                 f1=np.take(f1_by_class(cm), 1, -1))
 
 # %% ../../nbs/20_score.metrics.ipynb #1e77ee7f
-def number_patients(patient # who each image belongs to [n]
-                   )->np.ndarray: # int [n]
+def number_patients(patient)->np.ndarray:
     "Patients as numbers from 0"
     return np.unique(np.asarray(patient).astype(str), return_inverse=True)[1]
 
-def draw_counts(m:int, # patients
-                n_boot:int, # resamples
-                seed:int, # same seed, same resamples
-                *,
-                b:int # resamples at once
-               ): # yields arrays [b,m]
+def draw_counts(m:int, n_boot:int, seed:int, *, b:int):
     "How often each of `m` patients is drawn in each of `n_boot` resamples, in whole numbers"
     rng = np.random.default_rng(seed)
     for i in range(0, n_boot, b):

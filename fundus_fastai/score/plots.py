@@ -19,13 +19,7 @@ BLUE,PALE,RED,GRAY = '#1d4e89','#8fb4dd','#b5432a','#bbb'
 STYLE = {'legend.frameon':False, 'legend.fontsize':8, 'legend.title_fontsize':8, 'axes.titlesize':9}
 
 @contextmanager
-def drawing(ax, # matplotlib axes, or `None` for a figure of its own
-            size, # of that figure in inches (width, height)
-            source:str='', # 'phantom' puts the mark
-            *,
-            off=('top','right'), # sides of the frame that are left out
-            y:float=1.01 # height of the mark, in axes
-           ): # the axes
+def drawing(ax, size, source:str='', *, off=('top','right'), y:float=1.01):
     "Draw in the style of the house, and mark what shows phantoms"
     import matplotlib.pyplot as plt
     with plt.rc_context(STYLE):
@@ -35,10 +29,7 @@ def drawing(ax, # matplotlib axes, or `None` for a figure of its own
         mark(ax, source, y)
 
 # %% ../../nbs/25_score.plots.ipynb #dc95fc2f
-def mark(o, # matplotlib axes or figure
-         source:str, # where the data come from
-         y:float=1.01 # height of the mark, in axes
-        ): # the same
+def mark(o, source:str, y:float=1.01):
     "Say in the picture that the data are phantoms, once"
     if source!='phantom': return o
     whole = hasattr(o, 'savefig')
@@ -51,14 +42,7 @@ def mark(o, # matplotlib axes or figure
     return o
 
 # %% ../../nbs/25_score.plots.ipynb #2aedfdbe
-def interval(ax, # matplotlib axes
-             e, # anything with value, low and high
-             at:float, # height
-             *,
-             color:str=BLUE, # of the dot
-             band:str=PALE, # color of the band
-             width:float=5 # of the band
-            ):
+def interval(ax, e, at:float, *, color:str=BLUE, band:str=PALE, width:float=5):
     "Draw an estimate at a height; nothing where it is not known"
     if np.isnan(e.value): return
     if not np.isnan(e.low): ax.plot([e.low,e.high], [at,at], color=band, lw=width,
@@ -128,10 +112,9 @@ def plot_roc(scores:Scores, # as from `score`
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #dc8f3f01
-def plot_pr(scores:Scores, # as from `score`
-            ax=None, # matplotlib axes to draw on
-            questions:dict=None # name -> (truth bool [n], score [n]) (default: those of the kind)
-           ): # the axes
+def plot_pr(scores:Scores, ax=None, questions:dict=None):
+    # as from `score`; matplotlib axes to draw on; name -> (truth bool [n], score [n]) (default:
+    # those of the kind); the axes
     "Draw the precision-recall curve of each class, with average precision and prevalence"
     from sklearn.metrics import precision_recall_curve
     title = 'class, average precision and interval; dashed: prevalence'
@@ -188,10 +171,8 @@ def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss a
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #61db8fe5
-def plot_label_scores(scores:Scores, # of labels
-                      ax=None, # matplotlib axes to draw on
-                      what:str='auc' # 'auc', 'average_precision' or 'f1'
-                     ): # the axes
+def plot_label_scores(scores:Scores, ax=None, what:str='auc'):
+    # of labels; matplotlib axes to draw on; 'auc', 'average_precision' or 'f1'; the axes
     "Draw a metric of each label with its interval"
     names = scores.classes[::-1]
     n = scores.counts.set_index('class').images
@@ -218,13 +199,7 @@ def plot_numbers(scores:Scores, # of a number
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #7f2836ce
-def differences(ax, # matplotlib axes
-                a, # numbers [n]
-                b, # other numbers of the same [n]
-                *,
-                limits=None, # mean, lower, upper -> `Estimate` (default: computed, without intervals)
-                names=('answer','truth') # of `a` and `b`
-               ):
+def differences(ax, a, b, *, limits=None, names=('answer','truth')):
     "Draw the difference of two numbers against their mean, with the limits of agreement"
     a,b = np.asarray(a, float),np.asarray(b, float)
     d = a-b
@@ -311,12 +286,9 @@ def plot_subgroups(table, # from `subgroup_scores`: groups and metrics
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #630a048b
-def plot_consistency(table, # as from `consistency`
-                     what:str, # the class or label
-                     ax=None, # matplotlib axes to draw on
-                     *,
-                     source:str='' # 'phantom' puts the mark
-                    ): # the axes
+def plot_consistency(table, what:str, ax=None, *, source:str=''):
+    # as from `consistency`; the class or label; matplotlib axes to draw on; 'phantom' puts the
+    # mark; the axes
     "Draw the levels: how many images, what they are, and how often the majority is right"
     t = table
     with drawing(ax, (1.6+.8*len(t),2.9), source) as ax:
@@ -333,12 +305,9 @@ def plot_consistency(table, # as from `consistency`
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #f7d7b60c
-def plot_jaccard(table, # as from `jaccard`
-                 what:str='mean over classes', # the class or label
-                 ax=None, # matplotlib axes to draw on
-                 *,
-                 source:str='' # 'phantom' puts the mark
-                ): # the axes
+def plot_jaccard(table, what:str='mean over classes', ax=None, *, source:str=''):
+    # as from `jaccard`; the class or label; matplotlib axes to draw on; 'phantom' puts the mark;
+    # the axes
     "Draw the similarity of nets and truth as a heat map"
     k,low = len(table),min(.5, np.nanmin(table.to_numpy()))
     with drawing(ax, (1.5+.62*k,.9+.5*k), source, off=(), y=1.06) as ax:
@@ -354,10 +323,8 @@ def plot_jaccard(table, # as from `jaccard`
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #29c7be01
-def plot_panel(scores:dict, # as from `score_panel`
-               what:str='auc', # a metric
-               ax=None # matplotlib axes to draw on
-              ): # the axes
+def plot_panel(scores:dict, what:str='auc', ax=None):
+    # as from `score_panel`; a metric; matplotlib axes to draw on; the axes
     "Draw one metric of all nets and of the ensemble, per image and per patient, with intervals"
     names,source = list(scores)[::-1],next(iter(scores.values())).source
     with drawing(ax, (5,.9+.42*len(names)), source, off=('top','right','left')) as ax:
@@ -373,14 +340,9 @@ def plot_panel(scores:dict, # as from `score_panel`
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #6d094639
-def plot_bland_altman(a, # numbers [n]
-                      b, # other numbers of the same [n]
-                      ax=None, # matplotlib axes to draw on
-                      *,
-                      limits:dict=None, # as from `bland_altman`
-                      names=('one','other'), # of `a` and `b`
-                      source:str='' # 'phantom' puts the mark
-                     ): # the axes
+def plot_bland_altman(a, b, ax=None, *, limits:dict=None, names=('one','other'), source:str=''):
+    # numbers [n]; other numbers of the same [n]; matplotlib axes to draw on; as from
+    # `bland_altman`; of `a` and `b`; 'phantom' puts the mark; the axes
     "Draw the difference of two answers against their mean, with the limits of agreement and their intervals"
     with drawing(ax, (4.6,3), source) as ax: differences(ax, a, b, limits=limits, names=names)
     return ax

@@ -11,8 +11,7 @@ from pathlib import Path
 from ..core import DataError, few
 
 # %% ../../nbs/22_score.predictions.ipynb #3a559b2b
-def class_names(preds # a table with p_<class>
-               )->list:
+def class_names(preds)->list:
     "The classes of a table of predictions, in its order"
     return [c[2:] for c in map(str, preds) if c.startswith('p_')]
 
@@ -22,34 +21,22 @@ def label_names(preds # a table with target_<label> and p_<label>
     return [c[7:] for c in map(str, preds) if c.startswith('target_')]
 
 # %% ../../nbs/22_score.predictions.ipynb #27cfa5a0
-def answers_of(preds, # a table of predictions
-               names, # classes or labels
-               start:str='p_' # of the columns
-              )->np.ndarray: # [n,k]
+def answers_of(preds, names, start:str='p_')->np.ndarray:
     "The columns of `names` as one array"
     return preds[[f'{start}{c}' for c in names]].to_numpy(float)
 
-def class_arrays(preds, # a table of classes
-                 names=None # classes (default: those of the table)
-                )->tuple: # true classes [n], probabilities [n,k]
+def class_arrays(preds, names=None)->tuple:
     "Truth and probabilities of a table of classes"
     names = class_names(preds) if names is None else names
     return pd.Categorical(preds.target, names).codes.astype(int),answers_of(preds, names)
 
-def label_arrays(preds, # a table of labels
-                 names=None # labels (default: those of the table)
-                )->tuple: # truth 0/1 [n,k], probabilities [n,k]
+def label_arrays(preds, names=None)->tuple:
     "Truth and probabilities of a table of labels"
     names = label_names(preds) if names is None else names
     return answers_of(preds, names, 'target_').astype(int),answers_of(preds, names)
 
 # %% ../../nbs/22_score.predictions.ipynb #3e7c4772
-def start_table(preds, # a table of predictions
-                name:str, # what to call it in errors
-                texts=('path','patient'), # columns that are texts, and never empty
-                *,
-                numbers=() # further columns that must be there
-               )->pd.DataFrame: # a copy with `eye`
+def start_table(preds, name:str, texts=('path','patient'), *, numbers=())->pd.DataFrame:
     "Begin to check a table; raises `DataError` where columns or rows are not there"
     cols = list(map(str, preds.columns))
     lack = [c for c in (*texts,*numbers) if c not in cols]
@@ -69,10 +56,7 @@ def start_table(preds, # a table of predictions
     return df
 
 # %% ../../nbs/22_score.predictions.ipynb #6c6a7900
-def check_probabilities(df, # as from `start_table`
-                        classes, # names
-                        name:str # of the table
-                       ):
+def check_probabilities(df, classes, name:str):
     "Raise `DataError` unless the target is one of `classes` and their probabilities are such"
     odd = sorted(set(df.target)-set(classes))
     if odd:
@@ -86,10 +70,7 @@ def check_probabilities(df, # as from `start_table`
             raise DataError(f"{name}: {what} in {bad.sum()} of {len(df)} rows: {few(df.path[bad], count=True)}")
 
 # %% ../../nbs/22_score.predictions.ipynb #1782aa4e
-def check_numbers(df, # as from `start_table`; its columns become numbers
-                  cols, # names of columns
-                  name:str # of the table
-                 ):
+def check_numbers(df, cols, name:str):
     "Raise `DataError` unless `cols` hold numbers"
     for c in cols:
         df[c] = pd.to_numeric(df[c], errors='coerce')
@@ -99,10 +80,7 @@ def check_numbers(df, # as from `start_table`; its columns become numbers
                             f"{few(df.path[bad], count=True)}")
 
 # %% ../../nbs/22_score.predictions.ipynb #a8cb243e
-def check_labels(df, # as from `start_table`
-                 names, # labels
-                 name:str # of the table
-                ):
+def check_labels(df, names, name:str):
     "Raise `DataError` unless each label is 0 or 1 and has its probability"
     lost = [c for c in names if f'p_{c}' not in df or f'target_{c}' not in df]
     if lost or not names:
@@ -119,9 +97,7 @@ def check_labels(df, # as from `start_table`
         df[f'target_{c}'] = df[f'target_{c}'].astype(int)
 
 # %% ../../nbs/22_score.predictions.ipynb #639d7d85
-def type_extras(df, # as from `start_table`
-                name:str # of the table
-               )->pd.DataFrame: # the same
+def type_extras(df, name:str)->pd.DataFrame:
     "`age`, `width` and `height` as numbers, `sex` and `camera` as text; blanks are missing"
     for c in [c for c in ('sex','age','camera','width','height') if c in df]:
         s = df[c].astype(object).where(df[c].notna() & (df[c].astype(str).str.strip()!=''), None)
@@ -136,16 +112,14 @@ def type_extras(df, # as from `start_table`
     return df
 
 # %% ../../nbs/22_score.predictions.ipynb #03421b5b
-def as_floats(texts # as they stand in a file
-             )->list: # of floats; NaN for what is no number
+def as_floats(texts)->list:
     "Numbers as Python reads them, to the last digit"
     def one(s):
         try: return float(s)
         except ValueError: return np.nan
     return list(map(one, texts))
 
-def read_table(path # a predictions.csv
-              )->pd.DataFrame: # texts, and numbers in p_..., pred... and target_...
+def read_table(path)->pd.DataFrame:
     "Read a table of predictions; raises `DataError` that names the file"
     path = Path(path)
     try: df = pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -17,13 +17,7 @@ from .estimate import Estimate, confusion_estimates, known_interval, patient_boo
 from .kinds import CATEGORY, Kind, get_kind, kind_of
 
 # %% ../../nbs/24_score.scores.ipynb #a0e08950
-def kind_estimates(kind:Kind, # of answers
-                   df:pd.DataFrame, # a checked table of predictions
-                   op=None, # as from `Kind.settle`
-                   *,
-                   level:float=.95, # coverage asked for
-                   **kwargs # further arguments of `patient_bootstrap`: n_boot, seed
-                  )->dict: # metric -> `Estimate`
+def kind_estimates(kind:Kind, df:pd.DataFrame, op=None, *, level:float=.95, **kwargs)->dict:
     "All metrics of a kind, each with an interval by patients"
     names,(y,p) = kind.names(df, op),kind.arrays(df)
     metric = partial(kind.metrics, names=names, op=op)
@@ -52,16 +46,14 @@ _words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a consta
 _starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ',
                brier_='Brier score ', ece_='ECE ')
 
-def metric_label(key:str # of a metric
-                )->str:
+def metric_label(key:str)->str:
     "A metric in words; 'sensitivity_my_class' keeps the second underscore"
     if key in _words: return _words[key]
     start = next((o for o in _starts if key.startswith(o)), None)
     return _starts[start]+key[len(start):] if start else key.replace('_', ' ', 1)
 
 # %% ../../nbs/24_score.scores.ipynb #9a4243e5
-def interval_bar(e:Estimate # of a share
-                )->str: # SVG; nothing for what is no share
+def interval_bar(e:Estimate)->str:
     "An interval as a small picture: a band, and a dot for the value"
     if not 0<=e.value<=1 or e.unit: return ''
     v,lo,hi = [100*min(1, max(0, e.value if o!=o else o)) for o in e[:3]]
@@ -70,9 +62,8 @@ def interval_bar(e:Estimate # of a share
             f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
             f'<circle cx="{v:.1f}" cy="7" r="2.8" fill="#1d4e89"/></svg>')
 
-def metrics_html(metrics:dict, # name -> `Estimate`
-                 level:float=.95 # coverage of the intervals, for the heading
-                )->str:
+def metrics_html(metrics:dict, level:float=.95)->str:
+    # name -> `Estimate`; coverage of the intervals, for the heading
     "A table of metrics with their intervals drawn"
     rows = [f'<tr><td>{escape(metric_label(k))}</td><td><b>{e.number()}</b></td><td>{e.span()}</td>'
             f'<td>{interval_bar(e) if k!="temperature" else ""}</td><td class="how">{escape(e.method)}</td></tr>'
@@ -81,8 +72,7 @@ def metrics_html(metrics:dict, # name -> `Estimate`
             f'<th>0 to 1</th><th>interval from</th></tr></thead><tbody>{"".join(rows)}</tbody></table>')
 
 # %% ../../nbs/24_score.scores.ipynb #4ee3742e
-def as_json(o # `Estimate`, table, or anything made of them
-           ): # what JSON can hold
+def as_json(o):
     "Estimates as dictionaries and tables as lists of rows, NaN as `None`"
     if isinstance(o, Estimate): return o.to_json()
     if isinstance(o, pd.DataFrame): return [as_json(r) for r in o.to_dict('records')]

@@ -52,10 +52,8 @@ def group_columns(preds, # a table of predictions
     return {k:v for k,v in res.items() if v.nunique()>1 and not _is_question(preds, v)}
 
 # %% ../../nbs/28_score.subgroups.ipynb #e33acb8d
-def common_labels(preds, # a table of labels
-                  group, # the group of each image
-                  least:int=5 # patients with and without the label, in each group
-                 )->list:
+def common_labels(preds, group, least:int=5)->list:
+    # a table of labels; the group of each image; patients with and without the label, in each group
     "The labels that are frequent enough in every group to be compared"
     def enough(t, who): return who[t>0].nunique()>=least and who[t==0].nunique()>=least
     return [c for c in label_names(preds)
