@@ -96,8 +96,9 @@ def _look(path):
             camera = ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k)) # maker and model
         except Exception: camera = ''
         q = getattr(im, 'quantization', None) or {}
-        facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode, camera=camera,
-                     bytes=os.path.getsize(path), compression=float(sum(q[0]))/64 if 0 in q else -1.)
+        facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
+                     bytes=os.path.getsize(path), camera=camera,
+                     compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
         rgb = np.array(plain_mode(load_pixels(im)).convert('RGB'))
     x = _small(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
@@ -113,7 +114,8 @@ def _look_at_all(paths, workers):
     n = len(paths)
     # a file that nobody sees
     shelf = np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side))
-    res = SimpleNamespace(border=np.zeros((n,70), np.float32), coarse=np.zeros((n,256), np.float32), fine=shelf)
+    border,coarse = np.zeros((n,70), np.float32),np.zeros((n,256), np.float32)
+    res = SimpleNamespace(border=border, coarse=coarse, fine=shelf)
     def one(i):
         try: facts,res.border[i],res.coarse[i],res.fine[i] = _look(paths[i])
         except DataError as e: res.fine[i] = _out; return dict(problem=str(e))
@@ -315,7 +317,8 @@ def _guess(x, ys, patient, seed, k=5):
     t = t.iloc[np.random.default_rng(seed).permutation(len(t))].sort_values(list(t), kind='stable')
     p,fold = np.zeros(ys.shape),pd.Series(np.arange(len(t))%k, t.index).loc[patient].to_numpy()
     for f in range(k):
-        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt', random_state=seed)
+        opts = dict(min_samples_leaf=5, max_features='sqrt', random_state=seed)
+        net = RandomForestClassifier(100, **opts)
         net.fit(x[fold!=f], ys[fold!=f] if ys.shape[1]>1 else ys[fold!=f,0])
         probs = net.predict_proba(x[fold==f]); probs = probs if ys.shape[1]>1 else [probs]
         for j,q in enumerate(probs): p[fold==f,j] = q[:,1] if q.shape[1]>1 else 0
@@ -355,7 +358,8 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
         for k,i in tests:
             a,b = (_interval(y[:,i], p[:,i], who[r], o, seed) for o in (.95, level))
             one = kind=='metadata' and k!='all' # which fact tells most by itself
-            by = codes.columns[np.argmax([abs(auc(y[:,i[0]]==1, o)-.5) for o in x.T])] if one else ''
+            alone = [abs(auc(y[:,i[0]]==1, o)-.5) for o in x.T] if one else []
+            by = codes.columns[np.argmax(alone)] if one else ''
             rows.append((kind, k, *a, bool(b[1]>.5), by, len(r), len(set(who[r]))))
     return pd.DataFrame(rows, columns=out)
 
@@ -407,7 +411,7 @@ def _heading(a):
 
 # %% ../../nbs/38_data.audit.ipynb #fff258ee
 @patch
-def __repr__(self:Audit): return f"{': '.join(_heading(self))}\n{self.summary.to_string(index=False)}"
+def __repr__(self:Audit): return ': '.join(_heading(self))+'\n'+self.summary.to_string(index=False)
 
 # %% ../../nbs/38_data.audit.ipynb #22a1597c
 @patch
@@ -491,7 +495,8 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     "The frame that `data` means; of a folder without classes its pictures"
     if isinstance(data, pd.DataFrame):
         if not opts: return data
-        raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, not a frame")
+        raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, "
+                        "not a frame")
     try: return open_data(data, **opts)
     except DataError as e:
         if not os.path.isdir(os.path.expanduser(str(data))) or 'class folder' not in str(e): raise
@@ -572,7 +577,8 @@ def audit(data, # frame, name of the catalog, folder or CSV
         raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
     if not len(df): raise DataError("the frame has no rows: nothing to audit")
     attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
-    for c in ('patient','eye','split'): df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
+    for c in ('patient','eye','split'):
+        df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
     df['patient'] = df.patient.fillna(df.path)
     df.attrs = dict(attrs)
     df.attrs.setdefault('source', data_source(df))

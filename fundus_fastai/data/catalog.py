@@ -219,9 +219,10 @@ def _looks(path, depth=5):
         named.setdefault(os.path.basename(o).strip().lower(), []).append(o)
     for file,cols,name in _marks:
         if any(has_columns(o, cols) for o in named.get(file.lower(), ())): return name
-    if 'ddb1_fundusimages' in inside or any(o.startswith('diaretdb1_image') for o in named): return 'diaretdb1'
-    if 'oct2017' in inside or any(re.match(KERMANY_NAME, o.name) for o in path.iterdir()): return 'kermany2018'
-    return 'ukb' if any(re.match(UKB_NAME, o) for o in named) else None
+    begins = lambda pattern, names: any(re.match(pattern, o) for o in names)
+    if 'ddb1_fundusimages' in inside or begins('diaretdb1_image', named): return 'diaretdb1'
+    if 'oct2017' in inside or begins(KERMANY_NAME, os.listdir(path)): return 'kermany2018'
+    return 'ukb' if begins(UKB_NAME, named) else None
 
 # %% ../../nbs/33_data.catalog.ipynb #70aabb0c
 def guess_card(path)->str:

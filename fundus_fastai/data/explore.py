@@ -19,8 +19,7 @@ from ..score.plots import mark
 # %% ../../nbs/39_data.explore.ipynb #d12139b8
 def check_columns(df, *cols):
     "Raise `DataError` if `df` has no rows, or lacks one of `cols`"
-    lack = [o for o in cols if o not in df]
-    if lack:
+    if lack := [o for o in cols if o not in df]:
         raise DataError(f"the frame has no column {', '.join(lack)} (there are: "
                         f"{', '.join(map(str, df.columns))})")
     if not len(df): raise DataError("the frame has no rows: nothing to explore")
@@ -59,9 +58,8 @@ def as_classes(s)->pd.Categorical:
                               [str(s.name), f'no {s.name}'])
     values = sorted(s.dropna().unique(), key=lambda v: (isinstance(v, str), v))
     name = lambda v: f'{v:g}' if isinstance(v, (float,np.floating)) else str(v)
-    return pd.Categorical(s.map(lambda v: f'grade {v:g}' if s.name=='grade' else name(v),
-                                na_action='ignore'),
-                          [f'grade {v:g}' if s.name=='grade' else name(v) for v in values])
+    if s.name=='grade': name = 'grade {:g}'.format
+    return pd.Categorical(s.map(name, na_action='ignore'), list(map(name, values)))
 
 # %% ../../nbs/39_data.explore.ipynb #9f98ea30
 def label_matrix(df:pd.DataFrame, labels=None)->pd.DataFrame:
@@ -76,9 +74,8 @@ def label_matrix(df:pd.DataFrame, labels=None)->pd.DataFrame:
         return df[list(cols)].astype(float)
     check_columns(df, cols)
     c = as_classes(df[cols])
-    if len(c.categories)>500:
-        raise DataError(f"the column {cols} has {len(c.categories):,} different values: "
-                        "name a column of classes")
+    if (k := len(c.categories))>500:
+        raise DataError(f"the column {cols} has {k:,} different values: name a column of classes")
     m = np.where(c.isna()[:,None], np.nan, c.codes[:,None]==np.arange(len(c.categories)))
     return pd.DataFrame(m, df.index, list(c.categories))
 
@@ -87,8 +84,7 @@ def label_counts(df:pd.DataFrame, labels=None)->pd.DataFrame:
     "Count images and patients of each label, and of `none of these` and `missing` where there are any"
     m = label_matrix(df, labels)
     gone = m.isna().all(axis=1)
-    masks = {o:m[o].eq(1) for o in m}
-    masks = dict(sorted(masks.items(), key=lambda o: -o[1].sum()))
+    masks = dict(sorted(((o, m[o].eq(1)) for o in m), key=lambda o: -o[1].sum()))
     masks |= {'none of these': m.fillna(0).eq(0).all(axis=1) & ~gone, 'missing': gone}
     rows = [(k, int(v.sum()), df.patient[v].nunique(), v.mean()) for k,v in masks.items()
             if k in m or v.any()]
@@ -375,8 +371,8 @@ def mean_eye(df:pd.DataFrame, # a frame
             )->dict: # name of the group -> `MeanEye`
     "Average the images of each group, cropped to the field"
     check_columns(df, 'path', 'patient', *['eye']*canonical)
-    recipe,left = as_recipe(recipe),df.eye.eq('L').to_numpy() if canonical else np.zeros(len(df),
-                                                                                         bool)
+    recipe,none = as_recipe(recipe),np.zeros(len(df), bool)
+    left = df.eye.eq('L').to_numpy() if canonical else none
     def picture(i):
         im = read_image(df.path.iloc[i], least=size)
         im = recipe(im, size) if len(recipe) else (square_resize if im.ndim==2 else circle_crop)(im, size)
@@ -385,8 +381,7 @@ def mean_eye(df:pd.DataFrame, # a frame
     res = {}
     for k,(i,ims) in sampled(df, picture, n, by=by, top=top, seed=seed, workers=workers).items():
         a = np.stack(ims).astype(np.float32)
-        res[k] = MeanEye(a.mean(0), a.std(0), len(a), int(left[i].sum()),
-                         df.attrs.get('source') or '')
+        res[k] = MeanEye(a.mean(0), a.std(0), len(a), int(left[i].sum()), df.attrs.get('source') or '')
     return res
 
 # %% ../../nbs/39_data.explore.ipynb #402db0a6

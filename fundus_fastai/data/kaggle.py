@@ -207,8 +207,9 @@ def refusal(card, status:int, where:str='KAGGLE_API_TOKEN', *, wait:float=None)-
     "The exception for an HTTP `status`: what it means for `card`, and what to do"
     contest,later = card.kind=='competition', status==429 or status>=500
     s = _RULES if contest and status==403 else _REFUSALS.get(min(status,500), _UNKNOWN)
-    what,pause = 'competition' if contest else 'data set',f"{wait:.0f} seconds" if wait else "a few minutes"
-    msg = s.format(where=where, url=kaggle_url(card), slug=card.kaggle, what=what, pause=pause)
+    what,pause = 'competition' if contest else 'data set',f'{wait:.0f} seconds' if wait else ''
+    msg = s.format(where=where, url=kaggle_url(card), slug=card.kaggle, what=what,
+                   pause=pause or 'a few minutes')
     msg = f"{status} from Kaggle: {msg}"
     return RetryLater(msg, wait) if later else DownloadError(msg)
 
@@ -238,10 +239,10 @@ def _explain(e, card, where):
         if not r.history or status>=500: return refusal(card, status, where, wait=wait)
         return RetryLater(f"the store behind Kaggle refused its link ({status}): call again", wait)
     if isinstance(e, (requests.ConnectionError, requests.Timeout)):
-        return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): check the network or the proxy "
-                          "(HTTPS_PROXY); in a Kaggle notebook, switch Internet on", offline=True)
-    return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): a login page or a "
-                         "proxy may stand between, or `pip install -U kaggle` is due")
+        return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): check the network or the "
+                          "proxy (HTTPS_PROXY); in a Kaggle notebook, switch Internet on", offline=True)
+    return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): a login page "
+                         "or a proxy may stand between, or `pip install -U kaggle` is due")
 
 # %% ../../nbs/34_data.kaggle.ipynb #56cdcb0c
 @contextmanager
@@ -408,8 +409,9 @@ def _get(client, card, out, part, where, **kwargs):
         else f"license: {card.license}")
     for k in range(2):
         fetch(partial(_ask, client, card, where), part, f'{card.kind}:{card.kaggle}', **kwargs)
-        note = dict(source='kaggle', name=card.name, kaggle=card.kaggle, kind=card.kind, **about, url=card.url,
-                    sha256=sha256(part), downloaded=datetime.now(timezone.utc).date().isoformat())
+        today = datetime.now(timezone.utc).date().isoformat()
+        note = dict(source='kaggle', name=card.name, kaggle=card.kaggle, kind=card.kind, **about,
+                    url=card.url, sha256=sha256(part), downloaded=today)
         try: unpack(part, out, note)
         except BadArchive as e:
             _drop(part)
@@ -445,8 +447,8 @@ def download(card, # a `Card` of the catalog, or its name
         left = part.stat().st_size/1e9 if part.exists() else 0
         free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
         here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
-        say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk for "
-            f"a moment; {free/1e9:.1f} GB are free at {out.parent}")
+        say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk "
+            f"for a moment; {free/1e9:.1f} GB are free at {out.parent}")
         with _environ(**env), kaggle_client(card, where) as client:
             _get(client, card, out, part, where, **kwargs)
     say(f"{card.name} is in {out}")

@@ -118,20 +118,23 @@ f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
 # %% ../../nbs/31_data.odir.ipynb #9c30b614
 def read_odir(root)->pd.DataFrame:
     "Read ODIR-5K with labels for each eye; raises `DataError` where it is not there"
-    src,raw = find_table(root := os.path.abspath(root), r'full_df\.csv', _odir_cols, what='ODIR-5K', want=_odir_want)
+    root = os.path.abspath(root)
+    src,raw = find_table(root, r'full_df\.csv', _odir_cols, what='ODIR-5K', want=_odir_want)
     side = raw.filename.str.extract(r'(?i)_(left|right)\.', expand=False).str.lower()
     if (odd := side.isna()).any():
-        raise DataError(f"{src}: {odd.sum()} file names tell no eye (expected <ID>_left.jpg): {few(raw.filename[odd])}")
+        raise DataError(f"{src}: {odd.sum()} file names tell no eye (expected <ID>_left.jpg): "
+                        f"{few(raw.filename[odd])}")
     said = {o:raw[f'{o.title()}-Diagnostic Keywords'] for o in ('left','right')}
     rows = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(),
         'eye':side.map({'left':'L','right':'R'}), 'age':raw['Patient Age'],
         'sex':by_words(raw['Patient Sex'], sex_words, 'sex'),
         'keywords':said['left'].where(side=='left', said['right'])})
-    own = zero_one(raw, [o for o in _odir_patient if o in raw], src).rename(columns='patient_{}'.format)
-    df = match_images(rows.join(own), keyed_images(root, 'preprocessed_images'), src)
+    own = zero_one(raw, [o for o in _odir_patient if o in raw], src)
+    df = match_images(rows.join(own.rename(columns='patient_{}'.format)), keyed_images(root, 'preprocessed_images'), src)
     df['age'] = as_ages(df.age, least=0)
     one = df.age<2
-    tell_odd(one, 'images have the age 1 or less, which stands for an unknown one, and is left empty', src=src)
+    tell_odd(one, 'images have the age 1 or less, which stands for an unknown one, and is left empty',
+             src=src)
     df = _odir_eyes(df.assign(age=df.age.where(~one)), src)
     if (sus := df.keywords.str.contains('suspected glaucoma', case=False)).any():
         say(f"{src}: {sus.sum()} of {df.glaucoma.sum()} eyes with glaucoma are suspected ones")

@@ -70,7 +70,7 @@ def folder_place(folder)->tuple:
     return None, split_words.get(own.lower())
 
 # %% ../../nbs/30_data.read.ipynb #3e8bbd10
-def tell_odd(bad, what:str, names=None, src:str=''):
+def tell_odd(bad, what:str, names=None, *, src:str=''):
     "Say how many are `bad`, of which table or folder, and some of their `names`"
     some = '' if names is None or not bad.any() else f": {few(names[bad])}"
     if bad.any(): say(f"{src}{': '*bool(src)}{bad.sum()} of {len(bad)} {what}{some}")
@@ -106,7 +106,8 @@ def read_kermany(root)->pd.DataFrame:
     df = df[~odd]
     again = df.duplicated(['split','label','name'])
     if again.any():
-        say(f"{root}: the tree stands there more than once; {again.sum()} repeated files are counted once")
+        say(f"{root}: the tree stands there more than once; {again.sum()} repeated files "
+            "are counted once")
     df = df[~again]
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='kermany2018')
 
@@ -321,7 +322,8 @@ def read_csv(path, # CSV with a column of image files and one of labels
     src = os.path.abspath(path)
     raw,guess = read_table(src)
     names,several = label_columns(label, raw.columns)
-    r = column_roles(list(raw.columns), src, names, path=path_col, patient=patient, eye=eye, split=split)
+    asked = dict(path=path_col, patient=patient, eye=eye, split=split)
+    r = column_roles(list(raw.columns), src, names, **asked)
     bare,what = raw[names].apply(is_missing).all(axis=1),' or '.join(repr(o) for o in names)
     if bare.all(): raise DataError(f"{src}: the column {what} is empty; choose with `label=COL`")
     tell_odd(bare, f'rows have no {what} and are left out', src=src)
@@ -410,9 +412,9 @@ def match_images(rows, images, src, *, on=('key',))->pd.DataFrame:
     if lost.all():
         raise DataError(f"{src}: none of its {len(df)} images is there: {few(rows.key)}; "
                         f"is the folder complete?{_packed(os.path.dirname(os.path.abspath(src)))}")
-    tell_odd(lost, 'rows have no image and are left out', df.key, src)
+    tell_odd(lost, 'rows have no image and are left out', df.key, src=src)
     bare = ~images.set_index(on).index.isin(rows.set_index(on).index)
-    tell_odd(bare, 'images have no row and are left out', images.name, src)
+    tell_odd(bare, 'images have no row and are left out', images.name, src=src)
     return df[~lost].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #468d23ab

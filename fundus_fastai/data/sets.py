@@ -71,11 +71,13 @@ def read_idrid(root)->pd.DataFrame:
     for src in official:
         raw,_ = read_table(src)
         image,grade,edema = (first_of(raw.columns, [o]) for o in wanted)
-        if None in (image,grade): raise DataError(f"{src} lacks the columns Image name, Retinopathy grade")
+        if None in (image,grade):
+            raise DataError(f"{src} lacks the columns Image name, Retinopathy grade")
         raw = raw[~is_missing(raw[image])]
         part = pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
         if edema: part['edema_risk'] = as_grades(raw[edema], src, top=2)
-        rows.append(part.assign(split='test' if 'testing' in os.path.basename(src).lower() else 'train'))
+        side = 'test' if 'testing' in os.path.basename(src).lower() else 'train'
+        rows.append(part.assign(split=side))
     if official:
         rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, by=['split'])
         df = match_images(rows, images, official[0], on=['split','key'])
@@ -91,11 +93,11 @@ _messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicate
 
 # %% ../../nbs/32_data.sets.ipynb #95a13fa5
 def read_messidor2(root)->pd.DataFrame:
-    "Read Messidor-2, patients by the file of pairs if there is one; raises `DataError` where it is not there"
-    src,raw = find_table(root := os.path.abspath(root), r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv', (),
-                         what='Messidor-2', want=_messidor_want)
-    names = (['image_id','id_code','image'], ['adjudicated_dr_grade','diagnosis'], ['adjudicated_dme'],
-             ['adjudicated_gradable'])
+    "Read Messidor-2, with its file of pairs if there is one; raises `DataError` where it is not there"
+    root,table = os.path.abspath(root),r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv'
+    src,raw = find_table(root, table, (), what='Messidor-2', want=_messidor_want)
+    names = [['image_id','id_code','image'], ['adjudicated_dr_grade','diagnosis'],
+             ['adjudicated_dme'], ['adjudicated_gradable']]
     image,grade,edema,good = (first_of(raw.columns, o) for o in names)
     if None in (image,grade): raise DataError(f"{src} lacks its columns: expected {_messidor_want}")
     rows = pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
@@ -107,11 +109,12 @@ def read_messidor2(root)->pd.DataFrame:
     for o in paired: # left image first
         raw,_ = read_table(o)
         who = [f'pair{i+1:03d}' for i in range(len(raw))]
-        sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]), 'patient':who, 'eye':e}) for k,e in enumerate('LR')]
+        sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]), 'patient':who, 'eye':e})
+                 for k,e in enumerate('LR')]
         rows = rows.merge(pd.concat(sides).drop_duplicates('key'), on='key', how='left')
     df = match_images(rows, keyed_images(root), src)
     df['patient'] = df.patient.fillna(df.key) if paired else df.key
-    tell_odd(df.quality.ne(''), 'images are ungradable and have no grade', df.key, src)
+    tell_odd(df.quality.ne(''), 'images are ungradable and have no grade', df.key, src=src)
     return set_frame(df.assign(split=None), root, ('macular edema',) if edema else (),
                      alone=None if paired else "Messidor-2 without messidor-2.csv (left;right)")
 
@@ -136,8 +139,10 @@ def read_rfmid(root)->pd.DataFrame:
     root = os.path.abspath(root)
     parts = [o for o in (_rfmid_part(root, *p) for p in _rfmid_parts.items()) if o is not None]
     if not parts:
-        raise not_it(root, 'RFMiD', 'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
-    labels = ['normal', *(o for o in parts[0] if o not in ('ID','Disease_Risk','normal','key','split'))]
+        raise not_it(root, 'RFMiD',
+                     'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
+    own = ('ID','Disease_Risk','normal','key','split')
+    labels = ['normal', *(o for o in parts[0] if o not in own)]
     if odd := [o for p in parts for o in labels if o not in p]:
         raise DataError(f"{root}: a part lacks {few(odd)}")
     df = match_images(pd.concat(parts, ignore_index=True), keyed_images(root, by=['split']),

@@ -93,8 +93,7 @@ def _demand_splittable(df, shares, by):
         raise DataError(f"no column {by!r} to split by (there are: "
                         f"{', '.join(map(str, df.columns))})")
     if n := df.patient.isna().sum():
-        raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, "
-                        "or leave those rows out")
+        raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
     if any(o<0 for o in shares.values()) or sum(shares.values())>=1:
         raise DataError(f"valid and test are shares of the patients and must leave some "
                         f"to train: {shares}")
@@ -109,8 +108,7 @@ def _units(df, groups=None):
     if groups is None: return df.patient
     g = df[groups] if isinstance(groups, str) and groups in df else groups
     if isinstance(g, str) or len(g)!=len(df):
-        raise DataError(f"groups is a column of the table or a value for each of "
-                        f"its {len(df)} rows")
+        raise DataError(f"groups is a column of the table or a value for each of its {len(df)} rows")
     who,names = pd.factorize(df.patient)
     g = pd.Series(np.asarray(g, object)); k = pd.factorize(g)[0]
     tie,n = k>=0,len(names)
@@ -136,14 +134,13 @@ def split_patients(df, # frame
     shares = {k:v for k,v in shares.items() if v}
     strata,sides = patient_strata(who, by),['train',*shares]
     for k in range(20):
-        res = df.assign(split=who.patient.map(_deal(strata, shares,
-                                                    np.random.default_rng([seed,k]))))
+        dealt = _deal(strata, shares, np.random.default_rng([seed,k]))
+        res = df.assign(split=who.patient.map(dealt))
         if not (lacking := _lacking(res, by, sides)): break
     for c,o in lacking.items():
         say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
-    rare = [] if _is_number(df[by]) else [c for c,g in df.groupby(by)
-                                          if g.patient.nunique()<len(sides)]
-    if rare:
+    rare = [c for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
+    if rare and not _is_number(df[by]):
         say(f"too few patients for one in each of {', '.join(sides)}: "
             f"{by} {few(sorted(map(str, rare)), 10)}")
     return check_split(res)
@@ -153,8 +150,7 @@ def relative_paths(df, root=None)->pd.Series:
     "Paths of `df` as seen from the data's folder; raises `DataError` where that is not known"
     if (root := root or df.attrs.get('root')) is None:
         raise DataError("relative paths need a root: pass the data's folder as root")
-    cut = df['path'].map(os.path.split)
-    # folders are few
+    cut = df['path'].map(os.path.split) # folders are few
     rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))
 
@@ -180,25 +176,6 @@ def save_split(df, # frame with `split`
     with whole_file(path) as f: d.to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     return Path(path)
 
-# %% ../../nbs/35_data.splits.ipynb #32b98600
-def _split_table(path):
-    "The CSV of a frozen split as text; raises `DataError` if it is none"
-    try: s = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: save_split makes one") from None
-    except (OSError, ValueError) as e:
-        raise DataError(f"{path} is not a readable CSV ({e})") from None
-    if lost := {'path','split'} - set(s):
-        raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, "
-                        "patient and split")
-    s = s.set_index('path')
-    twice,odd = s.index[s.index.duplicated()],s.split[~s.split.isin(splits)]
-    if len(twice): raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
-    if len(odd):
-        raise DataError(f"{path}: unknown split {odd.iloc[0]!r} of {odd.index[0]}: "
-                        f"expected {', '.join(splits)}")
-    return s
-
 # %% ../../nbs/35_data.splits.ipynb #ae98263f
 def read_split(path, # CSV of `save_split`
                df, # frame of the same data
@@ -207,7 +184,18 @@ def read_split(path, # CSV of `save_split`
                allow_leak:bool=False # accept patients on two sides
               )->pd.DataFrame: # copy of `df` with the frozen `split`
     "Lay a frozen split over `df`; raises `DataError` where the two disagree, `LeakError` if it leaks"
-    s,rel = _split_table(path),relative_paths(df, root)
+    try: s = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError: raise DataError(f"{path} does not exist: save_split makes one") from None
+    except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
+    if lost := {'path','split'} - set(s):
+        raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
+    s = s.set_index('path')
+    twice,odd = s.index[s.index.duplicated()],s.split[~s.split.isin(splits)]
+    if len(twice): raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
+    if len(odd):
+        raise DataError(f"{path}: unknown split {odd.iloc[0]!r} of {odd.index[0]}: "
+                        f"expected {', '.join(splits)}")
+    rel = relative_paths(df, root)
     new,gone = set(rel)-set(s.index),set(s.index)-set(rel)
     if new:
         raise DataError(f"{len(new)} of {len(df)} images are not in {path}: {few(sorted(new))}; "
@@ -228,8 +216,7 @@ def published_split(df, # frame whose data set brings a split
                    )->pd.DataFrame: # `df` itself
     "Use the data set's own split; raises `LeakError` if patients are on two sides, unless `allow_leak`"
     if 'split' not in df or df.split.isna().any():
-        raise DataError("this data set brings no split of its own for every image: "
-                        "use split_patients")
+        raise DataError("this data set brings no split of its own for every image: use split_patients")
     try: return check_split(df)
     except LeakError as e:
         if not allow_leak:

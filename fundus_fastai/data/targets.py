@@ -77,9 +77,8 @@ def normal_target(df, label=None)->pd.DataFrame:
     if (normal := df.label.str.lower()=='normal').any():
         return _ready(df, np.where(normal, 'normal', 'abnormal'), df.attrs['label'])
     if (k := df.label.nunique())==2: return df
-    raise DataError(f"normal or not is asked, "
-                    f"and the data has neither a column nor a class 'normal', but {k} classes: "
-                    "choose a column with `label=COL`")
+    raise DataError("normal or not is asked, and the data has neither a column nor a class 'normal', "
+                    f"but {k} classes: choose a column with `label=COL`")
 
 # %% ../../nbs/37_data.targets.ipynb #fe9051a0
 def single_target(df, label=None, most:int=4)->pd.DataFrame:
@@ -92,14 +91,11 @@ def single_target(df, label=None, most:int=4)->pd.DataFrame:
     kind = y.loc[one.index].idxmax(axis=1)
     wanted = [one_of(o, names, 'label') for o in label_list(label)] or list(kind.value_counts().index[:most])
     keep = kind.isin(wanted)
-    say(f"{(y.sum(axis=1)>1).sum()} images with several labels, "
-        f"{(y.sum(axis=1)==0).sum()} with none and "
-        f"{(~keep).sum()} of other labels are left out; "
-        f"{keep.sum()} tell {', '.join(wanted)} apart")
-    if not keep.any():
-        raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
-    one = one[keep].reset_index(drop=True)
-    return _ready(one, kind[keep].to_numpy(), ', '.join(wanted))
+    n = y.sum(axis=1)
+    say(f"{(n>1).sum()} images with several labels, {(n==0).sum()} with none and {(~keep).sum()} of "
+        f"other labels are left out; {keep.sum()} tell {', '.join(wanted)} apart")
+    if not keep.any(): raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
+    return _ready(one[keep].reset_index(drop=True), kind[keep].to_numpy(), ', '.join(wanted))
 
 # %% ../../nbs/37_data.targets.ipynb #31e4d982
 def labels_target(df, label=None)->pd.DataFrame:
@@ -111,8 +107,7 @@ def labels_target(df, label=None)->pd.DataFrame:
     none = [o for o in names if not y[o].any()]
     rest = [o for o in names if o not in none]
     if none and (label or not rest):
-        raise DataError(f"no image has the label {', '.join(none)}: "
-                        f"leave it out with `label={rest!r}`")
+        raise DataError(f"no image has the label {', '.join(none)}: leave it out with `label={rest!r}`")
     if none: say(f"no image has the label {', '.join(none)}: it is not asked")
     names,y = rest,y[rest]
     if empty := int((y.sum(axis=1)==0).sum()):
@@ -182,17 +177,16 @@ def grade_target(df, label=None)->pd.DataFrame:
     s = s.str.replace(r'\.0$', '', regex=True).str.lower().map(lambda o: str(_grade_words.get(o, o))).str.upper()
     odd = sorted(set(s)-set('01234'))
     if odd and not set(s)<=set(_coarse):
-        raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; "
-                        f"the data has {', '.join(odd[:5])}: "
-                        "choose a column with `label=COL`")
+        raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; the data has "
+                        f"{', '.join(odd[:5])}: choose a column with `label=COL`")
     return _ready(df, s, 'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #5555c487
 def grade_number_target(df, label=None)->pd.DataFrame:
     "The grade as a number"
     df = grade_target(df, label)
-    return _ready(df, df.label.map({k:float(i) for i,k in enumerate(grade_steps(df.label))}),
-                  'grade')
+    steps = {k:float(i) for i,k in enumerate(grade_steps(df.label))}
+    return _ready(df, df.label.map(steps), 'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #a1df3a97
 def grade_steps(labels)->list:
