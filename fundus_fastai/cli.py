@@ -12,8 +12,8 @@ from .core import EyeError, say
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
-commands = ('datasets','download','phantom','audit','train','evaluate','report','predict','explain','benchmark',
-            'compare','demo')
+commands = ('datasets','download','phantom','audit','train','evaluate','report','predict','explain',
+            'benchmark', 'compare','demo')
 earlier = ('trial',) # names that are understood and not listed
 
 def add_option(p, # parser of a command
@@ -40,7 +40,8 @@ def make_parser()->argparse.ArgumentParser:
     sub = top.add_subparsers(dest='verb', metavar='VERB', required=True)
     for v in commands+earlier:
         f = getattr(verbs, v)
-        p = sub.add_parser(v, description=f.__doc__, epilog=_epilog, **(dict(help=f.__doc__) if v in commands else {}))
+        p = sub.add_parser(v, description=f.__doc__, epilog=_epilog,
+                           **(dict(help=f.__doc__) if v in commands else {}))
         for k,o in told(f).items(): add_option(p, k, o)
         p.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return top

@@ -10,8 +10,8 @@ __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'train', 'report
 import os, sys
 from pathlib import Path
 from .core import DataError, LeakError, ModelError, fresh_dir, say
-from .options import (BenchmarkOptions, CompareOptions, DataOptions, TrainOptions, UnseenOptions, carried,
-                                   takes)
+from .options import (BenchmarkOptions, CompareOptions, DataOptions, TrainOptions,
+                                   UnseenOptions, carried, takes)
 
 # %% ../nbs/97_commands.ipynb #08576b4b
 class Typed(float):
@@ -173,8 +173,8 @@ def explain(run:str, # run folder
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
     fill,out = number(fill, 'fill', ['mean','zero','blur']),Path(out or Path(run)/'maps')
     from fundus_fastai.run.train import explain_run
-    t = explain_run(run, images, method, window=window, stride=stride, fill=fill, bs=bs, out=out, force=force,
-                    resume=resume)
+    t = explain_run(run, images, method, window=window, stride=stride, fill=fill, bs=bs, out=out,
+                    force=force, resume=resume)
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
     check_unread(t)
 
@@ -209,11 +209,12 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
             **kwargs):
     "Train several nets with one budget on one split; a table with intervals, sizes and speeds, and two picks"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
-    data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions, CompareOptions)
+    data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions,
+                        CompareOptions)
     from fundus_fastai.run.compare import compare_run
     archs,out = archs if archs.strip().lower()=='sixteen' else listed(archs),Path(out or f'runs/compare-{task}')
-    c = compare_run(task, archs, data, opts=opts, split=split, allow_leak=allow_leak, out=out, resume=resume,
-                    force=force)
+    c = compare_run(task, archs, data, opts=opts, split=split, allow_leak=allow_leak, out=out,
+                    resume=resume, force=force)
     print(c)
     print(f"\ntable: {out/'compare.csv'}")
     if c.most_accurate: print(f"picture: {out/'compare.png'}\nmodels: {out/'most_accurate'}, {out/'light'}")
@@ -236,5 +237,5 @@ def demo(out:str='fundus_demo', # folder of the run
         "2. split by patients, train a small net from random weights\n"
         "3. score the patients it has not seen, with intervals\n"
         "4. cover each part of some scans and see what the net loses; compare with the true lesion\n")
-    return train('oct', arch='resnet10t', weights='none', size=128, bs=16, epochs=epochs, patients=patients, seed=seed,
-                 out=out, force=force)
+    return train('oct', arch='resnet10t', weights='none', size=128, bs=16, epochs=epochs,
+                 patients=patients, seed=seed, out=out, force=force)

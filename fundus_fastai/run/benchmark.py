@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 import matplotlib.pyplot as plt
 from fastai.learner import Learner
-from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, progress, say, whole_file,
-                                write_json)
+from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, progress,
+                                say, whole_file, write_json)
 from ..options import BenchmarkOptions
 from ..image.read import read_image
 from ..data.splits import relative_paths
@@ -21,7 +21,8 @@ from ..score.kinds import kind_of
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import METHODS
 from ..explain.occlusion import fields_of
-from ..explain.faithful import (BASELINE_MAPS, difference_to, curve_area, deletion_curve, insertion_curve,
+from ..explain.faithful import (BASELINE_MAPS, difference_to, curve_area,
+                                            deletion_curve, insertion_curve,
                                             mean_by_patient, measure_maps, randomization_test)
 from ..vision.model import load_model
 from ..vision.steps import predict_rows
@@ -40,9 +41,10 @@ def method_settings(learn:Learner, names=None)->dict:
     how = dict(progress=False, inside=where_to_cover(learn))
     ways = dict(occlusion=('occlusion', dict(window=w, stride=st, **how)),
                 occlusion_blur=('occlusion', dict(window=small, stride=small//2, fill='blur', **how)),
-                grad_cam=('grad_cam', {}), input_gradient=('input_gradient', blur), hue_gradient=('hue_gradient', blur),
-                integrated_gradients=('integrated_gradients', dict(steps=16)), rise=('rise', dict(masks=300)),
-                gradient_shap=('gradient_shap', blur))
+                grad_cam=('grad_cam', {}), input_gradient=('input_gradient', blur),
+                hue_gradient=('hue_gradient', blur),
+                integrated_gradients=('integrated_gradients', dict(steps=16)),
+                rise=('rise', dict(masks=300)), gradient_shap=('gradient_shap', blur))
     names = DEFAULT_METHODS if names is None else [names] if isinstance(names, str) else names
     return {o:ways[one_of(o, ways, 'method')] for o in names}
 
@@ -112,7 +114,8 @@ def _asked(learn, df, root):
     preds = predict_rows(learn, df, root)
     read = kind_of(preds).reads(preds)
     read = read.drop_duplicates('path').assign(path=lambda d: [str(Path(root)/p) for p in d.path])
-    read['output'] = [o if o in learn.output.outputs else learn.output.outputs[0] for o in read.output]
+    read['output'] = [o if o in learn.output.outputs else learn.output.outputs[0]
+                      for o in read.output]
     named = read.output if kind_of(preds).numeric else read.target
     return read.assign(**{'class':named, 'answer':read.guess})[['path','patient','class','answer','right','output']]
 
@@ -142,7 +145,8 @@ def pick_lesions(learn:Learner, df, root, *, masks=None, n:int=24, right:bool=Fa
     ill = rows[[lesion_mask(learn, p, masks) is not None for p in progress(rows.path, 'looking for lesions')]]
     fit = ill[ill.right] if right else ill
     used = _drawn(fit, n, seed)
-    counts = dict(images=len(rows), patients=rows.patient.nunique(), without_lesion=len(rows)-len(ill),
+    counts = dict(images=len(rows), patients=rows.patient.nunique(),
+                  without_lesion=len(rows)-len(ill),
                   misread=len(ill)-len(fit), not_drawn=len(fit)-len(used), used=len(used),
                   used_patients=used.patient.nunique())
     if not len(used):
@@ -195,13 +199,15 @@ def _broken(learn, x, used, ways, n, seed, within=None):
     "Rank correlation of maps before and after all weights are random, by method and image: a table"
     first = used.assign(k=used.groupby('patient').cumcount()).sort_values('k', kind='stable') # new patients first
     some = first.groupby('output', sort=False).head(max(1, n//used.output.nunique())).head(n).sort_index()
-    blind = {k: (lambda net, x, c, f=f: np.stack([f(o) for o in x]), {}) for k,f in BASELINE_MAPS.items()}
+    blind = {k: (lambda net, x, c, f=f: np.stack([f(o) for o in x]), {})
+             for k,f in BASELINE_MAPS.items()}
     rows = []
     for k,(m,o) in progress((ways|blind).items(), 'breaking the net'):
         for c,g in some.groupby('output', sort=False):
             f = None if within is None else within[g.index]
             own = o|({'inside':f} if 'inside' in o else {}) # the twin knows no files to find the field in
-            t = randomization_test(learn, x[g.index], m, target=c, stages=2, seed=seed, within=f, **own)
+            t = randomization_test(learn, x[g.index], m, target=c, stages=2, seed=seed, within=f,
+                                   **own)
             rows += [dict(method=k, image=i, broken=v) for i,v in zip(g.index, t.attrs['signed'][-1])]
     return pd.DataFrame(rows)
 
@@ -224,8 +230,8 @@ def _measured(learn, used, truth, images, maps, ways, opts, within=None):
 def _told(g, rows, method, patient, measure, n_boot):
     "One measure of one method: number of images, mean, and difference to the center"
     d = difference_to(rows, method, 'center', patient=patient, measure=measure, n_boot=n_boot)
-    return dict(method=method, measure=measure, n=int(g[measure].notna().sum()), estimate=mean_by_patient(g[measure],
-                g.patient, n_boot=n_boot), minus_center=d)
+    return dict(method=method, measure=measure, n=int(g[measure].notna().sum()),
+                estimate=mean_by_patient(g[measure], g.patient, n_boot=n_boot), minus_center=d)
 
 # %% ../../nbs/65_run.benchmark.ipynb #df1ac001
 def summarize(rows, n_boot:int=1000)->pd.DataFrame:
@@ -258,7 +264,8 @@ class MapBenchmark:
     def by_class(self, name, column='estimate'):
         "Table of one class: a row a method, a column a measure; `column='minus_center'` for the differences"
         t = self.told[self.told['class']==one_of(name, self.told['class'].unique(), 'class')]
-        return t.pivot(index='method', columns='measure', values=column).loc[t.method.unique(), t.measure.unique()]
+        return t.pivot(index='method', columns='measure',
+                       values=column).loc[t.method.unique(), t.measure.unique()]
     @property
     def against_center(self): return self.by_class('all', 'minus_center').drop(index='center')
     def __repr__(self): return self.text
@@ -295,8 +302,7 @@ def _trial_text(t):
     some = t.told[(t.told.measure=='broken')&(t.told['class']=='all')].n.max()
     end = ["+: higher is better, -: lower is better; intervals by patient. Lesions cover "
            f"{t.used.area.mean():.1%} of the {'picture' if t.fields is None else 'field'}: chance for pointing, share "
-           "and precision.",
-           *([f"The net was broken for {some} of the images."] if some>0 else []),
+           "and precision.", *([f"The net was broken for {some} of the images."] if some>0 else []),
            "uniform, center and edges know nothing of the net. Research use only."]
     return '\n'.join([*([words] if words else []), _story(t), '', show.to_string(), '', *end, *lost])
 
@@ -314,7 +320,8 @@ def benchmark_maps(learn:Learner, # a trained net
     "Try methods of explanation on images with known lesions; raises `DataError`, `LeakError` and `ModelError`"
     o = opts or BenchmarkOptions()
     ways,root = method_settings(learn, o.methods),root or df.attrs['root']
-    used,truth,counts = pick_lesions(learn, check_unseen(learn, df, run, allow_leak), root, masks=o.masks, n=o.n,
+    used,truth,counts = pick_lesions(learn, check_unseen(learn, df, run, allow_leak), root,
+                                     masks=o.masks, n=o.n,
                                       right=o.right, seed=o.lot)
     images = np.stack([resize_map(to_gray(eye_view(learn, p)), truth.shape[1:]) for p in used.path])
     maps,failed = _all_maps(learn, used, ways)
@@ -322,14 +329,16 @@ def benchmark_maps(learn:Learner, # a trained net
     rows = _measured(learn, used, truth, images, maps, ways, o, within)
     cfg = getattr(learn, 'config', {})
     source = 'phantom' if o.masks is None else df.attrs.get('source', '')
-    setup = dict(data=df.attrs.get('name', ''), data_source=source, net_source=cfg.get('source', ''),
-                 **{k:cfg.get(k, '') for k in ('arch','task')}, masks=o.masks is not None, allow_leak=allow_leak,
+    setup = dict(data=df.attrs.get('name', ''), data_source=source,
+                 net_source=cfg.get('source', ''),
+                 **{k:cfg.get(k, '') for k in ('arch','task')}, masks=o.masks is not None,
+                 allow_leak=allow_leak,
                  right=o.right, n=o.n, steps=o.steps, broken=o.broken, seed=o.lot, n_boot=o.n_boot,
                  ways={k:ways[k] for k in maps})
     used = used.assign(path=relative_paths(used, root).to_numpy())
     rows = rows.assign(path=used.path.to_numpy()[rows.image])
-    return MapBenchmark(summarize(rows, o.n_boot), rows, used, counts, setup, failed, maps|_blind(images), images,
-                        truth, within)
+    return MapBenchmark(summarize(rows, o.n_boot), rows, used, counts, setup, failed,
+                        maps|_blind(images), images, truth, within)
 
 # %% ../../nbs/65_run.benchmark.ipynb #f38ffd72
 def _one_measure(ax, es, names, measure):
@@ -340,7 +349,8 @@ def _one_measure(ax, es, names, measure):
         if not np.isnan(e.low): ax.plot([e.low,e.high], [y,y], color=color, lw=1.5)
         ax.plot(e.value, y, 'o', color=color, ms=4)
     ax.axvline(es['center'].value, color='#888888', ls='--', lw=.8)
-    ax.set_yticks(at, [o.replace('_',' ') for o in names], fontsize=8); ax.tick_params(axis='x', labelsize=8)
+    ax.set_yticks(at, [o.replace('_',' ') for o in names],
+                  fontsize=8); ax.tick_params(axis='x', labelsize=8)
     ax.set_title(f"{measure}: {'higher' if MEASURES[measure]>0 else 'lower'} is better", fontsize=9)
     ax.spines[['top','right']].set_visible(False)
 
@@ -355,8 +365,8 @@ def plot_benchmark(t:MapBenchmark, name:str='all'):
     "Draw the table: an axis a measure, a row a method; raises `EyeError`"
     df = t.by_class(name)
     cols = min(3, df.shape[1]); rows = -(-df.shape[1]//cols)
-    fig,axs = plt.subplots(rows, cols, figsize=(3.1*cols,(.24*len(df)+.7)*rows), dpi=72, layout='constrained',
-                           squeeze=False, sharey=True)
+    fig,axs = plt.subplots(rows, cols, figsize=(3.1*cols,(.24*len(df)+.7)*rows), dpi=72,
+                           layout='constrained', squeeze=False, sharey=True)
     for ax in axs.flat[df.shape[1]:]: ax.axis('off')
     for ax,k in zip(axs.flat, df): _one_measure(ax, df[k], list(df.index), k)
     _headline(fig, t, '' if name=='all' else name)
@@ -367,13 +377,14 @@ def plot_benchmark_maps(t:MapBenchmark, k:int=1, methods=None):
     "Draw the maps of some images side by side, the truth outlined; raises `EyeError`"
     methods = [one_of(m, t.maps, 'method') for m in methods or [m for m in t.maps if m not in ('uniform','center')]]
     some = t.used.groupby('class', sort=False).head(k).index
-    fig,axs = plt.subplots(len(some), len(methods), figsize=(1.5*len(methods),1.65*len(some)+.2), dpi=72,
-                           layout='constrained', squeeze=False)
+    fig,axs = plt.subplots(len(some), len(methods), figsize=(1.5*len(methods),1.65*len(some)+.2),
+                           dpi=72, layout='constrained', squeeze=False)
     for row,i in zip(axs, some):
         for ax,m in zip(row, methods):
             overlay(t.images[i], t.maps[m][i], ax=ax, mask=t.truth[i], bar=False)
             name = m.replace('_', ' ')
-            ax.set_title(f"{t.used['class'][i]}\n{name}" if m==methods[0] else name, fontsize=7, parse_math=False)
+            ax.set_title(f"{t.used['class'][i]}\n{name}" if m==methods[0] else name, fontsize=7,
+                         parse_math=False)
     _headline(fig, t)
     return fig
 

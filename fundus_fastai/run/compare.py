@@ -19,7 +19,8 @@ from ..image.recipe import as_recipe
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task
 from ..vision.learner import find_net, find_weights
-from fundus_fastai.score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa, mean_abs_error, mean_auc,
+from fundus_fastai.score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
+                                         mean_abs_error, mean_auc,
     mean_known)
 from ..score.estimate import bootstrap, estimate, known_interval
 from ..score.scores import PHANTOM
@@ -31,7 +32,8 @@ from .train import dealt_frame, run_learner, train_frame
 from ..vision.profile import Watch, epochs_that_fit, net_costs, seconds_an_epoch
 
 # %% ../../nbs/64_run.compare.ipynb #3c0e42ea
-SIXTEEN = ('densenet121','densenet169','densenet201','inception_v3','inception_resnet_v2','mobilenetv1_100',
+SIXTEEN = ('densenet121','densenet169','densenet201','inception_v3','inception_resnet_v2',
+           'mobilenetv1_100',
            'mobilenetv2_100','legacy_xception', *[f'tf_efficientnet_b{i}.aa_in1k' for i in range(8)])
 
 # %% ../../nbs/64_run.compare.ipynb #1ff4d466
@@ -67,8 +69,8 @@ def train_net(df, task:str, opts:CompareOptions, *, run, bs:int, allow_leak:bool
     "Train, score and measure one net; what an earlier call left unfinished in `run` is gone on with"
     run = Path(run)
     planned,watch = opts.but(**_plan(run, df, task, opts, bs)),Watch()
-    learn,hist,_ = train_frame(df, task, planned, out=run, resume=True, force=True, allow_leak=allow_leak, cbs=watch,
-                               more=dict(bs_asked=opts.bs))
+    learn,hist,_ = train_frame(df, task, planned, out=run, resume=True, force=True,
+                               allow_leak=allow_leak, cbs=watch, more=dict(bs_asked=opts.bs))
     cost = net_costs(learn, watch, run/'model.safetensors', planned.bs)
     more = dict(arch=opts.arch, seed=opts.seed, bs=planned.bs, bs_asked=opts.bs)
     write_json(run/'cost.json', cost|more|dict(minutes=hist.seconds.sum()/60, epochs=len(hist)))
@@ -134,8 +136,8 @@ def _mean_auc(y, p, w=None):
     return mean_auc(y, p, w)
 
 # %% ../../nbs/64_run.compare.ipynb #8666a003
-_scores = dict(auc=_mean_auc, accuracy=accuracy, balanced_accuracy=balanced_accuracy, qwk=grade_kappa,
-               mae=mean_abs_error)
+_scores = dict(auc=_mean_auc, accuracy=accuracy, balanced_accuracy=balanced_accuracy,
+               qwk=grade_kappa, mae=mean_abs_error)
 
 # %% ../../nbs/64_run.compare.ipynb #39b8781b
 def over_seeds(metric:str # name: 'auc', 'accuracy', 'balanced_accuracy', 'qwk' or 'mae'
@@ -218,8 +220,8 @@ def _row(out, arch, seed, sides, kind, metric):
     return c | got | dict(error='', folder=run.name)
 
 # %% ../../nbs/64_run.compare.ipynb #f8615bc9
-_costs = ['size','parameters','file_mb','macs','train_images_s','infer_images_s','memory_mb','memory_of','minutes',
-          'epochs','bs','bs_asked','device']
+_costs = ['size','parameters','file_mb','macs','train_images_s','infer_images_s','memory_mb',
+          'memory_of','minutes', 'epochs','bs','bs_asked','device']
 _mean_of = ('train_images_s','infer_images_s','memory_mb','minutes')
 
 def _net_row(arch, runs, sides, n_boot):
@@ -230,8 +232,8 @@ def _net_row(arch, runs, sides, n_boot):
     for k,s in sides.items():
         if not len(ok): continue
         e,se = _side_scores(s.y, s.stack(arch), s.patient, s.metric, s.names(), n_boot)
-        r |= {k:e.value, f'{k}_low':e.low, f'{k}_high':e.high, f'{k}_se':se, f'{k}_interval':e.method,
-              f'{k}_seed_min':ok[k].min(), f'{k}_seed_max':ok[k].max()}
+        r |= {k:e.value, f'{k}_low':e.low, f'{k}_high':e.high, f'{k}_se':se,
+              f'{k}_interval':e.method, f'{k}_seed_min':ok[k].min(), f'{k}_seed_max':ok[k].max()}
     for c in [c for c in _costs if len(ok)]: r[c] = ok[c].mean() if c in _mean_of else ok[c].iloc[0]
     return r | (dict(bs=ok.bs.min()) if len(ok) else {})
 
@@ -271,10 +273,12 @@ def read_comparison(out, # folder of a comparison
     nets = pd.DataFrame([_net_row(a, runs[runs.arch==a], live, n_boot) for a in m['archs']])
     best,light = pick_nets(nets, metric) if live else (None,None)
     if live: nets = _differences(nets, best, list(live.values())[-1], n_boot)
-    nets['picked'] = [' and '.join(w for w,o in (('most accurate',best),('light',light)) if o==a) for a in nets.arch]
+    nets['picked'] = [' and '.join(w for w,o in (('most accurate',best),('light',light)) if o==a)
+                      for a in nets.arch]
     counts = {k:(len(s.first), s.patient.nunique()) for k,s in live.items()}
     if best: nets = nets.sort_values('valid', ascending=metric=='mae', kind='stable', ignore_index=True)
-    return Comparison(nets, runs, metric, kind, m['task'], m['source'], list(sides)[-1], counts, best, light)
+    return Comparison(nets, runs, metric, kind, m['task'], m['source'], list(sides)[-1], counts,
+                      best, light)
 
 # %% ../../nbs/64_run.compare.ipynb #d5f20c78
 def _settings(out):
@@ -284,8 +288,8 @@ def _settings(out):
     return read_json(f)
 
 # %% ../../nbs/64_run.compare.ipynb #ff7cd617
-_names = dict(auc='AUC', accuracy='accuracy', balanced_accuracy='balanced accuracy', qwk='quadratic kappa',
-              mae='mean absolute error')
+_names = dict(auc='AUC', accuracy='accuracy', balanced_accuracy='balanced accuracy',
+              qwk='quadratic kappa', mae='mean absolute error')
 
 def _ends(v, low, high, sign=''):
     "A value with its interval as text"
@@ -308,7 +312,8 @@ def _shown(c):
     rows = []
     for r in c.nets.fillna({k:'' for k in ('error','seeds','memory_of','device','picked')}).to_dict('records'):
         def g(k): return r.get(k, np.nan)
-        score = {f'{k}: {_names[c.metric]}': _ends(g(k), g(f'{k}_low'), g(f'{k}_high')) for k in c.counts}
+        score = {f'{k}: {_names[c.metric]}': _ends(g(k), g(f'{k}_low'), g(f'{k}_high'))
+                 for k in c.counts}
         if len(r['seeds'].split())>1: score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
         small = f" (of {g('bs_asked'):.0f})" if g('bs')<g('bs_asked') else ''
         less = _ends(g('difference'), g('difference_low'), g('difference_high'), '+')
@@ -377,8 +382,10 @@ def _points(ax, t, side):
         if low==low: ax.plot([x,x], [low,high], color=c, lw=1.4, alpha=.55)
         ax.plot(x, v, 'o', color=c, ms=6 if r['picked'] else 4.5, zorder=3)
         name = r['arch'] + (f" ({r['picked']})" if r['picked'] else '')
-        yield ax.annotate(name, (x,v), (1.04,.5), textcoords='axes fraction', va='center', ha='left', fontsize=8,
-                          color=c, weight='bold' if r['picked'] else 'normal', parse_math=False, annotation_clip=False,
+        yield ax.annotate(name, (x,v), (1.04,.5), textcoords='axes fraction', va='center',
+                          ha='left', fontsize=8,
+                          color=c, weight='bold' if r['picked'] else 'normal', parse_math=False,
+                          annotation_clip=False,
                           arrowprops=dict(arrowstyle='-', color='#c3cad2', lw=.6, shrinkA=1, shrinkB=4))
 
 # %% ../../nbs/64_run.compare.ipynb #91502787
@@ -474,7 +481,8 @@ def check_comparison(out, resume:bool=False, force:bool=False)->Path:
     return out
 
 # %% ../../nbs/64_run.compare.ipynb #cc79fa88
-_must_agree = ('epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit','lr')
+_must_agree = ('epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit',
+               'lr')
 
 def _check_same(old, new):
     "Raise `DataError` where a comparison is resumed with other data or another budget"
@@ -550,10 +558,12 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     _check_frame(df, task, allow_leak)
     t = get_task(task)
     settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric)
-    _begin(out, df, settings | {k:opts.record()[k] for k in _must_agree} | _whose(df), allow_leak, resume)
+    _begin(out, df, settings | {k:opts.record()[k] for k in _must_agree} | _whose(df), allow_leak,
+           resume)
     try: _run_all(out, df, settings['task'], opts, archs, allow_leak)
     except KeyboardInterrupt:
-        n,of = sum(_finished(run_folder(out, a, s)) for a in archs for s in opts.seeds),len(archs)*len(opts.seeds)
+        n,of = sum(_finished(run_folder(out, a, s)) for a in archs
+                   for s in opts.seeds),len(archs)*len(opts.seeds)
         say(f"\nstopped: {n} of {of} runs in {out} are finished and kept; the same call with `resume=True` goes on")
         raise
     c = read_comparison(out)
@@ -563,7 +573,8 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
 # %% ../../nbs/64_run.compare.ipynb #db9382ec
 def _whose(df):
     "What the data are, for `comparison.json`"
-    return dict(data=str(df.attrs['name']), source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
+    return dict(data=str(df.attrs['name']), source=df.attrs['source'], n=len(df),
+                split_hash=split_hash(df),
                 data_hash=split_hash(df, labels=['label']), tested=bool((df.split=='test').any()))
 
 # %% ../../nbs/64_run.compare.ipynb #7e41ab07
@@ -575,4 +586,5 @@ def compare_run(task:str, archs='sixteen', data=None, *, opts:CompareOptions=Non
     check_options(task, archs, opts, out=out, resume=resume, force=force)
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
     df = dealt_frame(task, DataOptions.of(data), how, seed=opts.seeds[0], allow_leak=allow_leak)
-    return compare_nets(df, task, archs, opts=opts, out=out, allow_leak=allow_leak, resume=resume, force=force)
+    return compare_nets(df, task, archs, opts=opts, out=out, allow_leak=allow_leak, resume=resume,
+                        force=force)

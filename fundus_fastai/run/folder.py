@@ -31,8 +31,8 @@ def split_note(df, allow_leak:bool=False)->str:
             'says so, the numbers flatter.')
 
 # %% ../../nbs/61_run.folder.ipynb #1270388d
-run_files = ('model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv',
-             'metrics.json','report.html','report.json','audit.json','README.md')
+run_files = ('model.safetensors','config.json','split.csv','history.csv','validation.csv',
+             'predictions.csv', 'metrics.json','report.html','report.json','audit.json','README.md')
 
 # %% ../../nbs/61_run.folder.ipynb #5519f652
 def check_run(out, resume:bool=False, force:bool=False)->Path:

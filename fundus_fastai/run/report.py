@@ -119,7 +119,8 @@ def score_pictures(s:Scores)->list:
     k,asked = len(s.classes),len(binary_questions(s.preds, s.kind))
     sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)),
                  plot_label_scores=(5.2,.8+.34*k), plot_roc=(4.4,4.4+.17*k),
-                 plot_pr=(4.4,4.6+.17*asked), plot_referral=(4.4,4.2), plot_numbers=(4.2,4), plot_agreement=(4.8,3.4))
+                 plot_pr=(4.4,4.6+.17*asked), plot_referral=(4.4,4.2), plot_numbers=(4.2,4),
+                 plot_agreement=(4.8,3.4))
     res = []
     for name in [*s.kind.figures]+['plot_pr']*bool(asked):
         if name=='plot_referral' and 'referable_auc' not in s.metrics: continue
@@ -289,8 +290,7 @@ def story(report:Report)->dict:
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
-    return dict(
-        flow=maybe(flow_counts, r.split, config.get('read')),
+    return dict(flow=maybe(flow_counts, r.split, config.get('read')),
         shared=maybe(shared_patients, r.split),
         audit=maybe(audit_rows, r.audit), figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],

@@ -24,8 +24,8 @@ from ..vision.model import load_model, save_model
 from ..vision.steps import check_known, fit_run, load_frame, make_learner, split_frame, validate
 from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
-from .folder import (check_run, choose_operating_points, drop_seen_patients, kind_for,
-                                      score_run, split_note, start_run, validation)
+from .folder import (check_run, choose_operating_points, drop_seen_patients,
+                                      kind_for, score_run, split_note, start_run, validation)
 from .report import rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
@@ -71,9 +71,10 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps:int=0
     say(f"scoring {(df.split==side).sum()} {side} images")
     note = config.get('note', '')
     if side=='valid' and NO_TEST not in note: note += f' {NO_TEST}'
-    meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side, note=note.strip())
-    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out=out, workers=workers,
-                  operating=config.get('operating'), valid=valid, **meta)
+    meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side,
+                note=note.strip())
+    s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out=out,
+                  workers=workers, operating=config.get('operating'), valid=valid, **meta)
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], n=maps)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config=config, history=history, splits=split_table(df),
@@ -101,11 +102,13 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     if not tested: note += f' {NO_TEST}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], 'size':learn.size, # the file's name
             'recipe':str(learn.opener.recipe)}
-    config = dict(source=df.attrs['source'], data=df.attrs['name'], label=df.attrs.get('label', 'label'),
-                  read=df.attrs.get('read'), split_hash=split_hash(df), note=note, operating=operating, training=told)
+    config = dict(source=df.attrs['source'], data=df.attrs['name'],
+                  label=df.attrs.get('label', 'label'),
+                  read=df.attrs.get('read'), split_hash=split_hash(df), note=note,
+                  operating=operating, training=told)
     save_model(learn, out, task, **config)
-    s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config), history=history, maps=maps,
-                    workers=opts.workers, valid=valid)
+    s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
+                    history=history, maps=maps, workers=opts.workers, valid=valid)
     return learn,history,s
 
 # %% ../../nbs/63_run.train.ipynb #e8cb60bc
@@ -132,8 +135,8 @@ def train_run(task:str, # name of a task
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
     opts = opts.settled('tune' if str(opts.weights)=='none' else get_task(task).fit)
-    s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak, maps=maps,
-                    more=dict(patients=data.patients))[2]
+    s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
+                    maps=maps, more=dict(patients=data.patients))[2]
     shutil.rmtree(out/'checkpoints', ignore_errors=True)
     return s
 
@@ -141,7 +144,8 @@ def train_run(task:str, # name of a task
 def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     "Data for a trained net; phantoms as in its training where nothing else is said"
     o,old = UnseenOptions.of(data),learn.config.get('training', {})
-    usual = dict(patients=old.get('patients', DataOptions.patients), seed=old.get('seed', TrainOptions.seed))
+    usual = dict(patients=old.get('patients', DataOptions.patients),
+                 seed=old.get('seed', TrainOptions.seed))
     return load_frame(learn.config['task'], o.data, **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
 
 # %% ../../nbs/63_run.train.ipynb #46ef7982
@@ -164,7 +168,8 @@ def evaluate_run(run, # run folder
     if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'label':df.attrs.get('label', 'label'), 'read':df.attrs.get('read')}
-    return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps, valid=validation(run))
+    return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps,
+                       valid=validation(run))
 
 # %% ../../nbs/63_run.train.ipynb #c34bc364
 def images_of(images)->list:
@@ -217,8 +222,8 @@ def explain_run(run, # run folder
     learn = load_model(run)
     odd = OddFiles(len(files := images_of(images)))
     out = fresh_dir(out or Path(run)/'maps', force or resume)
-    t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs, method=method, resume=resume,
-                       odd=odd)
+    t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs,
+                       method=method, resume=resume, odd=odd)
     if not len(t):
         if not any(out.iterdir()): out.rmdir()
         raise odd.nothing()

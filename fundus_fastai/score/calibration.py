@@ -12,9 +12,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError
 from .metrics import as_weights, best_threshold, ratio
-from fundus_fastai.score.estimate import (Estimate, bootstrap, estimate, known_interval,
-                                          patient_bootstrap, wilson,
-    wilson_estimate)
+from .estimate import (Estimate, bootstrap, estimate, known_interval,
+                                          patient_bootstrap, wilson, wilson_estimate)
 from .kinds import check_predictions, get_kind, kind_of
 from .scores import Scores
 
@@ -181,8 +180,7 @@ def temperature(y, p, w=None):
 def reliability_table(y, # did it happen? 0/1 [n]
                       s, # its probability [n]
                       patient=None, # who each image belongs to [n] (default: each for itself)
-                      *,
-                      bins:int=8, # at most, with twenty images in each at least
+                      *, bins:int=8, # at most, with twenty images in each at least
                       level:float=.95 # coverage asked for
                      )->pd.DataFrame: # a row a bin: images, patients, probability, share, low, high
     "Mean probability and share that came true by bins of equally many images"
@@ -333,8 +331,7 @@ def at_temperature(preds, T:float, kind=None)->pd.DataFrame:
 # %% ../../nbs/27_score.calibration.ipynb #61e50afe
 def add_calibration(scores:Scores, # of test images
                     valid=None, # predictions of VALIDATION images
-                    *,
-                    prevalences=(.01,.1) # to tell predictive values at, besides the data's own
+                    *, prevalences=(.01,.1) # to tell predictive values at, besides the data's own
                    )->Scores: # the same, with more metrics, `calibration` and `points`
     "Add Brier score, calibration error, temperature and operating points to `scores`"
     s,df = scores,scores.preds

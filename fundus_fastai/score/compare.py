@@ -15,9 +15,8 @@ from scipy.stats import binom, norm, rankdata, t as student
 from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
 from .metrics import auc, cohen_kappa, confusion, number_patients, ratio
-from fundus_fastai.score.estimate import (ESTIMATE, Estimate, bootstrap, newcombe, no_estimate,
-                                          patient_bootstrap,
-    wilson_estimate)
+from .estimate import (ESTIMATE, Estimate, bootstrap, newcombe, no_estimate,
+                                          patient_bootstrap, wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions
 from .scores import Scores
 from .patients import combine_eyes, score_as
@@ -140,8 +139,7 @@ def _compare(value, values, level):
 def paired_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of them, as for `bootstrap`
                      y, # truth [n]
                      pair, # predictions of the one net and of the other: two arrays [n,...]
-                     *,
-                     patient, # who each image belongs to [n]
+                     *, patient, # who each image belongs to [n]
                      n_boot:int=1000, # resamples
                      seed:int=0, # same seed, same resamples
                      level:float=.95 # coverage asked for

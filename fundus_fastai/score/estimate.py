@@ -10,16 +10,14 @@ import numpy as np, pandas as pd
 from functools import partial
 from statistics import NormalDist
 from typing import NamedTuple
-from fundus_fastai.score.metrics import (Draws, auc, class_metrics, confusion, draw_counts,
-                                         number_patients, ratio,
-    threshold_metrics)
+from .metrics import (Draws, auc, class_metrics, confusion, draw_counts,
+                                         number_patients, ratio, threshold_metrics)
 
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
 def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; `w` [b,n] can be used as an array
               y, # truth [n]
               p, # predictions [n,...]
-              *,
-              patient, # who each image belongs to [n]
+              *, patient, # who each image belongs to [n]
               n_boot:int=1000, # resamples
               seed:int=0, # same seed, same resamples
               block:int=4_000_000 # weights held at once
@@ -92,8 +90,7 @@ def estimate(value, values, level:float=.95)->Estimate:
 def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of them
                       y, # truth [n]
                       p, # predictions [n,...]
-                      *,
-                      patient, # who each image belongs to [n]
+                      *, patient, # who each image belongs to [n]
                       n_boot:int=1000, # resamples
                       seed:int=0, # same seed, same resamples
                       level:float=.95 # coverage asked for
@@ -199,8 +196,7 @@ def threshold_estimates(y, s, threshold:float, *, patient, level:float=.95, **kw
     est = patient_bootstrap(metric, y, s, patient=patient, level=level, **kwargs)
     key = {k: f'{k}_1' for k in ('sensitivity','specificity')}
     return {k: known_interval(key.get(k, k), e, y.astype(int), patient=patient, names=['0','1'],
-                              level=level)
-            for k,e in est.items()}
+                              level=level) for k,e in est.items()}
 
 # %% ../../nbs/21_score.estimate.ipynb #19cd0d64
 def event_estimate(metric, y, s, *, patient, key:str='auc', name:str='it', level:float=.95,

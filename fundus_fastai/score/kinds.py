@@ -15,13 +15,11 @@ from ..core import DataError, EyeError, few, one_of, say
 from .metrics import (accuracy, as_weights, auc, average_precision,
                                          balanced_accuracy,
     best_threshold, bias, class_metrics, confusion, f1, grade_kappa, mean_abs_error, mean_auc,
-                                         mean_known,
-    quadratic_kappa, r_squared, ratio)
+                                         mean_known, quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
-from fundus_fastai.score.predictions import (answers_of, as_floats, check_labels, check_numbers,
+from .predictions import (answers_of, as_floats, check_labels, check_numbers,
     check_probabilities, class_arrays, class_names, label_arrays, label_names, read_table,
-                                             start_table,
-    type_extras)
+                                             start_table, type_extras)
 
 # %% ../../nbs/23_score.kinds.ipynb #2ac87663
 class Kind:
@@ -82,8 +80,7 @@ def _same_or_none(targets, patient):
 
 # %% ../../nbs/23_score.kinds.ipynb #215ccb7f
 @patch
-def by_patient(self:Kind,
-               df, # a table of predictions
+def by_patient(self:Kind, df, # a table of predictions
                blend=None # function of squashed answers, grouped by patient (default: their mean)
               )->pd.DataFrame: # one row a patient: patient, target..., p_<class>... or pred, images, path, eye
     "Put the images of each patient together; `None` where the truth of a patient is not defined"
@@ -97,8 +94,7 @@ def by_patient(self:Kind,
     return t.assign(path='patient '+t.patient.astype(str), eye=None)
 
 @patch
-def squashed(self:Kind,
-             df # a table of predictions
+def squashed(self:Kind, df # a table of predictions
             ): # answers, grouped by patient
     "Answers in a form that may be averaged"
     _,cols = self.columns(self.names(df))
@@ -140,8 +136,7 @@ class Classes(Kind):
         p = _answers_table(df)
         guess,(y,_) = p.idxmax(axis=1),class_arrays(df)
         return df.assign(guess=guess, p_true=p.to_numpy(float)[np.arange(len(df)),y],
-                         right=guess==df.target,
-                         output=df.target, group=df.target)
+                         right=guess==df.target, output=df.target, group=df.target)
     def worst(self, df, n=9):
         "The wrongly read images whose true class got the least probability, worst first"
         d,p = self.reads(df),_answers_table(df)
@@ -229,8 +224,7 @@ class LabelTables(Kind):
             d = df[df[f'target_{c}']==1]
             seen = d[f'p_{c}']>=.5
             rows.append(d.assign(target=c, guess=np.where(seen, c, f'not {c}'), p_true=d[f'p_{c}'],
-                                 right=seen,
-                                 output=c, group=c))
+                                 right=seen, output=c, group=c))
         return pd.concat(rows)
     def worst(self, df, n=9):
         "The images of which one label was missed by most"
@@ -348,8 +342,7 @@ class Numbers(Kind):
         "What is true and what was answered, image by image"
         off = (df.pred-df.target).abs()
         return df.assign(target=df.target.map('{:.1f}'.format), guess=df.pred.map('{:.1f}'.format),
-                         p_true=-off,
-                         right=off<=off.median(), output='',
+                         p_true=-off, right=off<=off.median(), output='',
                          group=pd.cut(df.target, 4, labels=False))
     def worst(self, df, n=9):
         "The images whose number was missed by most"

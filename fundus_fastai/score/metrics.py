@@ -24,8 +24,7 @@ def as_weights(w, n:int)->np.ndarray:
 def confusion(y, # true classes [n], 0 to k-1
               pred, # predicted classes [n]
               k:int, # how many classes
-              *,
-              w=None # weights [...,n]; `None` counts each image once
+              *, w=None # weights [...,n]; `None` counts each image once
              )->np.ndarray: # counts [...,k,k], truth down, prediction across
     "Count images by true and predicted class"
     w,cell = as_weights(w, len(y)),np.eye(k*k)[np.asarray(y)*k + np.asarray(pred)]
@@ -233,8 +232,7 @@ def _cases(y, s):
 def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
                    s, # scores [n]
                    by='youden', # 'youden' (sensitivity + specificity), 'f1', ('sensitivity', .9), ('specificity', .9)
-                   *,
-                   default:float=.5 # what to return where `y` has one side only
+                   *, default:float=.5 # what to return where `y` has one side only
                   )->float:
     "The threshold that does best on `y`: as positive count scores above it"
     y,s = _as_sides(y, s)
@@ -278,8 +276,7 @@ def draw_counts(m:int, n_boot:int, seed:int, *, b:int):
 def patient_weights(patient, # who each image belongs to [n]
                     n_boot:int=1000, # resamples
                     seed:int=0, # same seed, same resamples
-                    *,
-                    block:int=4_000_000 # weights held at once
+                    *, block:int=4_000_000 # weights held at once
                    ): # yields arrays [b, images]
     "Go through `n_boot` resamples of patients: how often each image counts in each"
     who = number_patients(patient)

@@ -65,8 +65,7 @@ def fit_blend(valid, # predictions of VALIDATION images
 def score_as(kind, # of answers, or its name
              preds:pd.DataFrame, # a table of predictions
              operating:dict=None, # as from `Kind.choose`
-             *,
-             valid=None, # predictions of validation images, to learn a blend of both eyes from
+             *, valid=None, # predictions of validation images, to learn a blend of both eyes from
              **kwargs # further arguments of `score`: n_boot, seed, level, task, source, arch, split, note
             )->Scores: # with `by_patient` where patients have several images
     "Score any kind of answer, per image and per patient; raises `DataError` where the table is not sound"
@@ -96,7 +95,6 @@ def rescore(run # folder with metrics.json and predictions.csv, and perhaps vali
     meta = {k:m[k] for k in ('task','source','arch','split')}
     meta |= {k:m[k] for k in ('n_boot','seed','level') if k in m}
     s = score_as(m.get('kind', CATEGORY), read_predictions(run/'predictions.csv'),
-                 m.get('operating'),
-                 valid=read_predictions(f) if f.exists() else None, **meta)
+                 m.get('operating'), valid=read_predictions(f) if f.exists() else None, **meta)
     s.note = m.get('note','') # as it was: scoring adds a sentence of its own where a label is missing
     return s

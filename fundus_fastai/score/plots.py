@@ -131,8 +131,7 @@ def plot_pr(scores:Scores, ax=None, questions:dict=None):
 def plot_most_wrong(preds, # `Scores` or a table of predictions
                     read, # function of a path that gives an image array [H,W] or [H,W,3]
                     n:int=9, # at most this many
-                    *,
-                    cols:int=3 # pictures in a row
+                    *, cols:int=3 # pictures in a row
                    ): # array of axes
     "Show the most wrong images with truth, answer and probability"
     import matplotlib.pyplot as plt
@@ -152,8 +151,7 @@ def plot_most_wrong(preds, # `Scores` or a table of predictions
 def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss and metrics
                  what:str='loss', # 'loss' or 'metrics'
                  ax=None, # matplotlib axes to draw on
-                 *,
-                 source:str='' # 'phantom' puts the mark
+                 *, source:str='' # 'phantom' puts the mark
                 ): # the axes
     "Draw losses, or metrics, by epoch"
     losses = ['train_loss','valid_loss']
@@ -260,8 +258,7 @@ def plot_reliability(curves:dict, # name -> table as from `reliability_table`
                         color=_tones[i%len(_tones)], label=name.replace('$', r'\$'))
             for r in t.itertuples() if i==0 else ():
                 ax.annotate(r.images, (r.probability,r.high), (0,2), textcoords='offset points',
-                            ha='center',
-                            fontsize=6.5, color='#5b6b7c')
+                            ha='center', fontsize=6.5, color='#5b6b7c')
         ax.set(xlabel='probability', ylabel='share that came true', xlim=(-.03,1.03),
                ylim=(-.03,1.09), aspect='equal')
         ax.legend(loc='upper left')
@@ -271,8 +268,7 @@ def plot_reliability(curves:dict, # name -> table as from `reliability_table`
 def plot_subgroups(table, # from `subgroup_scores`: groups and metrics
                    metric:str, # one of them
                    ax=None, # matplotlib axes to draw on
-                   *,
-                   overall:float=None, # of all images: a dashed line
+                   *, overall:float=None, # of all images: a dashed line
                    source:str='' # 'phantom' puts the mark
                   ): # the axes
     "Draw a metric of each group with its interval and numbers"

@@ -38,11 +38,9 @@ WARN = '#b45309' # the color of that sentence, and of the mark in figures
 # %% ../../nbs/24_score.scores.ipynb #e8196528
 _words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a constant guess',
               mae_gain='gain over that guess', r2='R²', qwk='quadratic kappa', f1='F1',
-              referable_auc='AUC of referral',
-              ece='calibration error (ECE)',
+              referable_auc='AUC of referral', ece='calibration error (ECE)',
               average_precision='average precision', balanced_accuracy='balanced accuracy',
-              mcc='MCC',
-              brier='Brier score', temperature='temperature')
+              mcc='MCC', brier='Brier score', temperature='temperature')
 _starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ',
                brier_='Brier score ', ece_='ECE ')
 
@@ -172,8 +170,7 @@ def save(self:Scores, out # folder to write into
 def score(preds:pd.DataFrame, # a table of predictions
           kind=None, # of answers, or its name (default: as the columns tell)
           operating:dict=None, # what was chosen on validation images, as from `Kind.choose`
-          *,
-          n_boot:int=1000, # resamples of patients
+          *, n_boot:int=1000, # resamples of patients
           seed:int=0, # same seed, same resamples
           level:float=.95, # coverage asked for
           **meta # for the record: task, source ('phantom' is marked everywhere), arch, split, note
@@ -184,7 +181,8 @@ def score(preds:pd.DataFrame, # a table of predictions
     op = kind.settle(df, operating)
     names,est = kind.names(df, op),kind_estimates(kind, df, op, **boot)
     arrays = kind.classified(df, op)
-    cells = None if arrays is None else confusion_estimates(*arrays, names, patient=df.patient, **boot)
+    cells = None if arrays is None else confusion_estimates(*arrays, names, patient=df.patient,
+                                                            **boot)
     meta['note'] = (meta.get('note', '')+kind.note(df)).strip()
     return Scores(est, cells, kind.counts(df, names), names, df, kind=kind, operating=op,
                   tables=kind.tables(df, est, op, **boot), **boot, **meta)
@@ -193,8 +191,7 @@ def score(preds:pd.DataFrame, # a table of predictions
 def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind.reads`
          by:str='wrong', # 'wrong' (the worst first), 'confident' (right, the surest first) or 'random'
          n:int=9, # at most this many; 0 for all
-         *,
-         per:str=None, # column whose values take turns, such as 'group' or 'patient'
+         *, per:str=None, # column whose values take turns, such as 'group' or 'patient'
          seed:int=0 # of the lot
         )->pd.DataFrame:
     "Pick images to look at"

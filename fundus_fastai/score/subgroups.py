@@ -121,8 +121,7 @@ def _gaps(by, masks, value, drawn, metrics, level):
         hi,lo = max(v, key=v.get),min(v, key=v.get)
         e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], level)
         res.append(dict(by=by, metric=k, highest=str(hi), lowest=str(lo), groups=len(v),
-                        gap=e.value, low=e.low,
-                        high=e.high, method=e.method))
+                        gap=e.value, low=e.low, high=e.high, method=e.method))
     return res
 
 # %% ../../nbs/28_score.subgroups.ipynb #63dc892b
