@@ -49,16 +49,14 @@ def own_labels(df):
 # %% ../../nbs/39_data.explore.ipynb #f2a3a03d
 def as_classes(s)->pd.Categorical:
     "The values of a column as classes: ages by decade"
-    if s.name=='age':
-        s = pd.to_numeric(s, errors='coerce')//10*10
-        return pd.Categorical(s.map(lambda v: f'{v:.0f} to {v+9:.0f}', na_action='ignore'),
-                              [f'{v:.0f} to {v+9:.0f}' for v in sorted(s.dropna().unique())])
-    if is_binary(s) and s.name not in ('label','grade'):
-        return pd.Categorical(s.astype(float).map({1:str(s.name), 0:f'no {s.name}'}),
-                              [str(s.name), f'no {s.name}'])
+    if is_binary(s) and s.name not in ('label','grade','age'):
+        yes,no = str(s.name),f'no {s.name}'
+        return pd.Categorical(s.astype(float).map({1:yes, 0:no}), [yes, no])
+    if s.name=='age': s = pd.to_numeric(s, errors='coerce')//10*10
     values = sorted(s.dropna().unique(), key=lambda v: (isinstance(v, str), v))
     name = lambda v: f'{v:g}' if isinstance(v, (float,np.floating)) else str(v)
     if s.name=='grade': name = 'grade {:g}'.format
+    if s.name=='age': name = lambda v: f'{v:.0f} to {v+9:.0f}'
     return pd.Categorical(s.map(name, na_action='ignore'), list(map(name, values)))
 
 # %% ../../nbs/39_data.explore.ipynb #9f98ea30

@@ -384,11 +384,10 @@ def _ask(client, card, where):
         return send(q)
 
 # %% ../../nbs/34_data.kaggle.ipynb #058dc24e
-def _there(card, out):
+def is_here(card, out)->bool:
     "Whether `out` holds the whole of `card`"
-    if not (out/'PROVENANCE.json').exists(): return False
-    o = read_json(out/'PROVENANCE.json')
-    return (o.get('source'),o.get('kaggle'),o.get('kind')) == ('kaggle',card.kaggle,card.kind)
+    o = read_json(out/'PROVENANCE.json') if (out/'PROVENANCE.json').is_file() else {}
+    return (o.get('source'),o.get('kaggle')) == ('kaggle',card.kaggle) # an id tells the kind
 
 # %% ../../nbs/34_data.kaggle.ipynb #92d38541
 def _check_place(card, out, force):
@@ -396,7 +395,7 @@ def _check_place(card, out, force):
     if out.exists() and not out.is_dir(): raise DownloadError(f"{out} is a file: name a folder (`out`)")
     if os.path.ismount(out):
         raise DownloadError(f"{out} is a whole disk: name a folder inside it (`out={str(out/card.name)!r}`)")
-    if not out.exists() or not any(out.iterdir()) or (force and _there(card, out)): return
+    if not out.exists() or not any(out.iterdir()) or (force and is_here(card, out)): return
     raise DownloadError(f"{out} holds other files, which we will not replace: move them, "
                         "or name another folder (`out`)")
 
@@ -436,7 +435,7 @@ def download(card, # a `Card` of the catalog, or its name
     out = Path(out or fundus_home()/card.name).expanduser().resolve()
     part = out.parent/f'.{out.name}.zip'
     with disk_errors(out.parent):
-        if _there(card, out) and not force:
+        if is_here(card, out) and not force:
             say(f"{card.name} is in {out} (`force=True` fetches it again)")
             return out
         _check_place(card, out, force)

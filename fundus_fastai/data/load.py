@@ -8,9 +8,9 @@ __all__ = ['open_data']
 # %% ../../nbs/36_data.load.ipynb #9fac64ff
 import html, os, sys
 from pathlib import Path
-from ..core import DataError, DownloadError, EyeError, fundus_home, read_json, say
+from ..core import DataError, DownloadError, EyeError, fundus_home, say
 from .catalog import cards, get_card, guess_card, make_phantom, read_dataset
-from .kaggle import credentials, download
+from .kaggle import credentials, download, is_here
 
 # %% ../../nbs/36_data.load.ipynb #f699ed27
 def _box(text):
@@ -44,14 +44,6 @@ def _open_phantom(card, out, patients, seed, why=''):
     out = out or fundus_home()/'phantoms'/f'{card.name}-{patients}-patients-seed-{seed}-v{__version__}'
     return _told(read_dataset(card.name, make_phantom(card.name, out, patients, seed=seed)), why)
 
-# %% ../../nbs/36_data.load.ipynb #9aa50b23
-def _is_here(card, root):
-    "Is the whole of `card` in `root`?"
-    f = Path(root)/'PROVENANCE.json'
-    if not f.is_file(): return False
-    p = read_json(f)
-    return (p.get('source'),p.get('kaggle')) == ('kaggle',card.kaggle)
-
 # %% ../../nbs/36_data.load.ipynb #815ed7c3
 def _open_auto(card, out, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
@@ -59,7 +51,7 @@ def _open_auto(card, out, patients, seed):
         return _open_phantom(card, out, patients, seed, f" The real data ({card.license}) cannot be "
                              "downloaded: name the folder where they lie.")
     root = Path(out or fundus_home()/card.name)
-    if _is_here(card, root): return read_dataset(card.name, root)
+    if is_here(card, root): return read_dataset(card.name, root)
     try: credentials()
     except DownloadError as e:
         if card.phantom is None: raise
