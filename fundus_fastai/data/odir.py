@@ -9,8 +9,9 @@ __all__ = []
 import os, re
 import pandas as pd
 from ..core import DataError, few, say
-from .read import (as_ages, as_keys, by_words, find_table, keyed_images, match_images, set_frame,
-                                     sex_words, tell_labels, tell_odd, zero_one)
+from .read import (as_ages, as_keys, by_words, find_table, keyed_images,
+                                     match_images, set_frame, sex_words, tell_labels, tell_odd,
+                                     zero_one)
 
 # %% ../../nbs/31_data.odir.ipynb #87f81b8c
 ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration',
