@@ -131,7 +131,8 @@ def read_odir(root)->pd.DataFrame:
         'sex':by_words(raw['Patient Sex'], sex_words, 'sex'),
         'keywords':said['left'].where(side=='left', said['right'])})
     own = zero_one(raw, [o for o in _odir_patient if o in raw], src)
-    df = match_images(rows.join(own.rename(columns='patient_{}'.format)), keyed_images(root, 'preprocessed_images'), src)
+    rows = rows.join(own.rename(columns='patient_{}'.format))
+    df = match_images(rows, keyed_images(root, 'preprocessed_images'), src)
     df['age'] = as_ages(df.age, least=0)
     one = df.age<2
     tell_odd(one, 'images have the age 1 or less, which stands for an unknown one, and is left empty',
