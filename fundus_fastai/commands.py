@@ -18,6 +18,7 @@ class Typed(float):
     "A number that knows how it was typed, for the record of a run"
     typed = ''
 
+# %% ../nbs/97_commands.ipynb #e527b16f
 def number(text, name:str, words=()):
     # a number as typed, or one of `words`; of the option; that may stand in its place
     "Read a number; raises `DataError` where it is none"

@@ -108,8 +108,7 @@ class TrainOptions(Options):
         return f'runs/{task}-{self.arch}'
     def record(self):
         "What `config.json` keeps"
-        return self.agree() | {k:plain(getattr(self, k))
-                               for k in ('epochs','freeze_epochs','lr','seed')}
+        return self.agree() | {k:plain(getattr(self, k)) for k in ('epochs','freeze_epochs','lr','seed')}
 
 # %% ../nbs/01_options.ipynb #52327f9c
 @dataclass

@@ -115,11 +115,11 @@ def _dice(seed):
     finally: np.random.set_state(was)
 
 # %% ../../nbs/54_explain.attribution.ipynb #c512496b
-def integrated_gradients(q, x, steps:int=32, bs:int=16)->tuple:
+def integrated_gradients(q, x, steps:int=32, *, bs:int=16)->tuple:
     "Gradients averaged on the way from zero, the normalized mean, to the image, times the way"
     return _by_captum('IntegratedGradients', q, x, n_steps=steps, internal_batch_size=bs)
 
-def gradient_shap(q, x, samples:int=16, sigma:float=.1, seed:int=0)->tuple:
+def gradient_shap(q, x, samples:int=16, *, sigma:float=.1, seed:int=0)->tuple:
     "Gradients at random places on ways from zero, with noise (Lundberg and Lee 2017)"
     zero = torch.zeros_like(x[:1]).to(q.dev)
     return _by_captum('GradientShap', q, x, seed, baselines=zero, n_samples=samples, stdevs=sigma)
@@ -149,6 +149,7 @@ class Look:
         if isinstance(m, _surely): self.sure.append(tuple(o.shape[1:]))
         self.rows.append((name, m, o))
 
+# %% ../../nbs/54_explain.attribution.ipynb #89d99696
 def look_at(q, x)->Look:
     "Run the net once and note all outputs"
     def tokens(m):
@@ -177,6 +178,7 @@ def on_grid(self:Look, o):
     grid = next(((h,w) for k,h,w in self.sure[::-1] if k==c and t-h*w in before), None)
     return grid and o[:,-grid[0]*grid[1]:].transpose(1,2).unflatten(2, grid)
 
+# %% ../../nbs/54_explain.attribution.ipynb #1f39f606
 @patch
 def channels_first(self:Look, o):
     "Find the channels among four dimensions"
@@ -262,7 +264,7 @@ def _layer_maps(q, x, layer, look):
     return a.detach(),[g.detach() for g in gs],s.detach()
 
 # %% ../../nbs/54_explain.attribution.ipynb #e994ed28
-def grad_cam(q, x, layer:str=None, relu:bool=True, bs:int=32)->tuple:
+def grad_cam(q, x, layer:str=None, *, relu:bool=True, bs:int=32)->tuple:
     "The channels of a layer, weighted by their mean gradients; raises `EyeError`, `ModelError`"
     if layer is not None: one_of(layer, [n for n,_ in q.net.named_modules() if n], 'layer')
     look,maps,scores = look_at(q, x),[],[]
@@ -277,7 +279,7 @@ def grad_cam(q, x, layer:str=None, relu:bool=True, bs:int=32)->tuple:
     return m,torch.cat(scores)
 
 # %% ../../nbs/54_explain.attribution.ipynb #1efdd805
-def random_masks(n:int, size:tuple, cells:int=7, share:float=.5, seed:int=0)->torch.Tensor:
+def random_masks(n:int, size:tuple, cells:int=7, *, share:float=.5, seed:int=0)->torch.Tensor:
     # how many; (H,W); of the coarse grid, a side; of the cells that stay visible, 0-1; the same
     # masks each time; [n,1,H,W], 0 (covered) to 1
     "Draw smooth random masks (Petsiuk et al. 2018, section 3.2)"
@@ -289,9 +291,9 @@ def random_masks(n:int, size:tuple, cells:int=7, share:float=.5, seed:int=0)->to
     return torch.stack([b[:,i:i+size[0],j:j+size[1]] for b,(i,j) in zip(big, at)])
 
 # %% ../../nbs/54_explain.attribution.ipynb #7376340b
-def rise(q, x, masks:int=500, cells:int=7, share:float=.5, bs:int=64, seed:int=0)->tuple:
+def rise(q, x, masks:int=500, *, cells:int=7, share:float=.5, bs:int=64, seed:int=0)->tuple:
     "Masks weighted by how far the score is above its mean when they are laid over the image"
-    m,out = random_masks(masks, x.shape[2:], cells, share, seed),[]
+    m,out = random_masks(masks, x.shape[2:], cells, share=share, seed=seed),[]
     with torch.no_grad():
         s = q(x)
         t = q.wanted(s)

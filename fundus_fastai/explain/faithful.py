@@ -28,6 +28,7 @@ def uniform_map(image, seed:int=0)->np.ndarray:
     "Noise: no place is better than another"
     return np.random.default_rng(seed).random(to_gray(image).shape).astype(np.float32)
 
+# %% ../../nbs/55_explain.faithful.ipynb #f3906611
 def center_map(image # picture, any form that `to_gray` takes
               )->np.ndarray: # float32 [H,W]
     "A Gaussian in the middle, with a sigma of a quarter of each side"
@@ -35,6 +36,7 @@ def center_map(image # picture, any form that `to_gray` takes
     y,x = [(np.arange(n)-(n-1)/2)/(n/4) for n in (h,w)]
     return np.exp(-(y[:,None]**2+x**2)/2).astype(np.float32)
 
+# %% ../../nbs/55_explain.faithful.ipynb #42747c73
 def edge_map(image # picture, any form that `to_gray` takes
             )->np.ndarray: # float32 [H,W]
     "How strong edges are: the Sobel gradient of the gray picture, blurred a little"
@@ -54,6 +56,7 @@ def _pair_of(map, mask):
     if not np.isfinite(m).all(): raise DataError("the map holds NaN or infinite values")
     return m,t
 
+# %% ../../nbs/55_explain.faithful.ipynb #5d2472be
 def pointing_game(map, mask, tolerance:int=0)->float:
     # [H,W] signed evidence; bool [H,W], the truth; pixels by which the point may miss; 0-1: is the
     # highest point inside; NaN without lesion or evidence
@@ -71,7 +74,8 @@ def mask_average_precision(map, # [H,W] signed evidence
     m,t = _pair_of(map, mask)
     return np.nan if t.all() or not t.any() else float(average_precision_score(t.ravel(), m.ravel()))
 
-def overlap(map, mask, tolerance:int=0, within=None)->dict:
+# %% ../../nbs/55_explain.faithful.ipynb #e4e13fab
+def overlap(map, mask, tolerance:int=0, *, within=None)->dict:
     # [H,W] signed evidence; bool [H,W], the truth; pixels by which the point may miss; bool [H,W],
     # the part that counts, as the field of a photograph (default: all); pointing, share, precision,
     # and area (chance), each 0-1 or NaN
@@ -230,7 +234,7 @@ def measure_maps(maps:dict, # method -> maps [N,H,W]
     masks,every = fit([np.asarray(m)>0 for m in masks]),dict(maps)
     if images is not None: every |= {k:fit(map(f, images)) for k,f in BASELINE_MAPS.items()}
     f = fit([None]*len(masks) if within is None else [np.asarray(m)>0 for m in within])
-    def one(k, i, m): return dict(method=k, image=i, **overlap(m, masks[i], tolerance, f[i]))
+    def one(k, i, m): return dict(method=k, image=i, **overlap(m, masks[i], tolerance, within=f[i]))
     return pd.DataFrame([one(k, i, m) for k,ms in every.items() for i,m in enumerate(ms)])
 
 # %% ../../nbs/55_explain.faithful.ipynb #a0a164c6

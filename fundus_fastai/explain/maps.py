@@ -145,6 +145,7 @@ def _map_row(r, learn, path, m, inside=None):
 # %% ../../nbs/56_explain.maps.ipynb #a332f761
 def _percent(x): return f'{x:.1%}' if x<.1 else f'{x:.0%}'
 
+# %% ../../nbs/56_explain.maps.ipynb #90e64882
 def map_text(rows:pd.DataFrame, om)->str:
     # image, true, answer, p, share, area, lift; the `OcclusionMap`
     "What the maps show, in words and one number"
@@ -207,6 +208,7 @@ def _settings(learn, method, window, stride, fill):
     return dict(window=(ifnone(window, w),)*2, stride=(ifnone(stride, st),)*2, fill=str(fill),
                 where=where_to_cover(learn) or 'everywhere', **how)
 
+# %% ../../nbs/56_explain.maps.ipynb #48a9276b
 def _found(f, settings):
     "A finished map that was made with `settings`, or `None`"
     if not (f.exists() and f.with_suffix('.png').exists()): return None
@@ -232,6 +234,7 @@ def _make_maps(learn, eyes, files, settings, fill, bs):
         save_overlay(f.with_suffix('.png'), eye_view(learn, eye), d['map'][_named_class(learn, d)])
     return made
 
+# %% ../../nbs/56_explain.maps.ipynb #d946bd1f
 def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(learn.output.names)]))
 
 # %% ../../nbs/56_explain.maps.ipynb #f4fa9e1b

@@ -32,6 +32,7 @@ def _together(size, kind, most):
     largest = np.unique(kind, return_counts=True)[1].max()
     return max(1, min(most//largest, 5*224**2//(size[0]*size[1])))
 
+# %% ../../nbs/53_explain.occlusion.ipynb #ab362939
 def _boxes(todo, size, window, stride, most=1):
     "List jobs [J,3] as (image, row, column), by kind; how many go together; of how many images"
     n,i,j = todo.nonzero()
@@ -44,6 +45,7 @@ def _boxes(todo, size, window, stride, most=1):
     runs = np.unique(np.stack([jobs[:,0]//g,jobs[:,3]], 1), axis=0, return_counts=True)[1]
     return torch.as_tensor(jobs[:,:3]),runs,g
 
+# %% ../../nbs/53_explain.occlusion.ipynb #5fed6d7e
 def _cut(runs, most):
     "Cut runs of jobs into batches of at most `most`"
     return [min(most, n-i) for n in runs for i in range(0, n, most)]
@@ -131,6 +133,7 @@ class ClassMaps:
         at = [self.classes.index(one_of(c, self.classes, 'class')) for c in names]
         return torch.stack([m[i] for m,i in zip(self.map, at)])
 
+# %% ../../nbs/53_explain.occlusion.ipynb #fbf6efa9
 def join_maps(maps)->ClassMaps:
     "One result of several batches'"
     keys = [f.name for f in fields(maps[0]) if isinstance(getattr(maps[0], f.name), torch.Tensor)]
@@ -153,7 +156,7 @@ class OcclusionMap(ClassMaps):
     @cached_property
     def map(self)->torch.Tensor: # [N,K,H,W]
         "Mean over the windows that cover a pixel, 0 where none does, and where nothing was covered"
-        m = spread(self.values, self.size, self.window, self.stride)
+        m = spread(self.values, self.size, self.window, stride=self.stride)
         return m if self.inside is None else m*self.inside[:,None]
 
     def __repr__(self):
@@ -291,8 +294,8 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     if not callable(output): one_of(output, ('logit','prob'), 'output')
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
     inside = _inside(inside, x)
-    y = filled(x, fill, window, inside)
-    todo = changed(x, y, window, stride)
+    y = filled(x, fill, window, inside=inside)
+    todo = changed(x, y, window, stride=stride)
     bs = as_pair(bs, 'bs')[0]
     boxes,runs,several = _boxes(todo, size, window, stride, bs)
     pick = lambda k: class_indices(target, class_names(vocab, k))
@@ -322,6 +325,7 @@ def occlusions(model, # an `nn.Module`, or a fastai `Learner`
     sides = preset_windows(windows, min(x.shape[2:])) if isinstance(windows, str) else windows
     return [occlusion(model, x, w, **{'stride':max(1, w//2), **kwargs}) for w in sides]
 
+# %% ../../nbs/53_explain.occlusion.ipynb #90265768
 def mean_map(maps # several `OcclusionMap` of the same images and classes
             )->torch.Tensor: # [N,K,H,W], in units of each image's strongest evidence
     "Average maps of several windows; those of one image and window share one scale"
@@ -336,6 +340,7 @@ def _flops(f):
     with FlopCounterMode(display=False) as c: f()
     return c.get_total_flops()
 
+# %% ../../nbs/53_explain.occlusion.ipynb #86eea1db
 class _Notes:
     "Operations one after the other: map, the largest rectangle of any batch, and work"
     def __init__(self, counter): self.rows,self.counter,self.i,self.was = [],counter,0,0
@@ -403,6 +408,7 @@ def mapped_output(model, output):
     if output=='prob' or kind.numeric: return act
     return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind.number_beside else output
 
+# %% ../../nbs/53_explain.occlusion.ipynb #9086f9ba
 def unit_of(model, output, classes):
     "What maps of `classes` are counted in"
     answer = getattr(getattr(model, 'dls', None), 'output', None)
@@ -423,12 +429,14 @@ def fields_of(learn:Learner, files, size:tuple):
     fields = [torch.tensor(f).float()[None,None] for f in fields]
     return torch.cat([F.interpolate(f, tuple(size), mode='area')[:,0]>.5 for f in fields])
 
+# %% ../../nbs/53_explain.occlusion.ipynb #67a4f03b
 def _places(learn, eyes, x, inside, i):
     "`inside` for the images `x` [N,C,H,W], made of the files `eyes`, the `i`-th and on"
     if inside is not None and not isinstance(inside, str): return inside[i:i+len(x)]
     if inside!='field' or not hasattr(learn.dls, 'opener'): return inside
     return fields_of(learn, eyes['path'] if isinstance(eyes, pd.DataFrame) else eyes, x.shape[2:])
 
+# %% ../../nbs/53_explain.occlusion.ipynb #f5cf9d74
 def file_batches(learn, items, inside, **kwargs):
     "Go through image files as the validation pipeline sees them; raises `DataError`"
     items,i = _items(learn.dls, items),0

@@ -23,6 +23,7 @@ def _tensors(o):
     if isinstance(o, torch.Tensor): return [o]
     return [t for v in o for t in _tensors(v)] if isinstance(o, (tuple,list)) else []
 
+# %% ../../nbs/52_explain.windowed.ipynb #31f3c7d2
 def _named(o):
     "A name for an argument that tells it from all others"
     if isinstance(o, torch.Tensor): return _place(*_tensors(o))
@@ -103,6 +104,7 @@ def _cached_index(device, size, own, at, n, m, src):
 # %% ../../nbs/52_explain.windowed.ipynb #b9ce1b93
 def _rows(t): return t.permute(0,2,3,1).reshape(-1, t.shape[1])
 
+# %% ../../nbs/52_explain.windowed.ipynb #ce0b6d5d
 def _crop(o, oy, ox, n, m, pad=0., own=True, src=(None,None)):
     "Cut n x m pixels at `oy`, `ox` from each copy, or from its base alone: [P,C,n,m], channels last"
     b,c,H,W = o.base.shape
@@ -118,6 +120,7 @@ def _all(o):
     z = np.zeros(len(o.y), int)
     return o.reg if o.whole else _crop(o, z, z, *o.base.shape[2:])
 
+# %% ../../nbs/52_explain.windowed.ipynb #5ed9ae15
 def _copied(o):
     "The tensor that `o` stands for, put together"
     if o.axes==(2,3) and o.base.ndim==4: return torch.cat([_all(o), o.base])
@@ -126,6 +129,7 @@ def _copied(o):
     d = torch.cat([_all(o.like(base, reg, axes=(2,3))), base])
     return d.unflatten(1, first(o.base).shape[1:-2]).movedim((-2,-1), o.axes)
 
+# %% ../../nbs/52_explain.windowed.ipynb #a46a1cf7
 def dense(o # `Windowed`, or anything else, which stays as it is
          ):
     "The tensor that `o` stands for"
@@ -143,6 +147,7 @@ def _touched(y, h, k, s, p, d, out):
 # %% ../../nbs/52_explain.windowed.ipynb #2263012b
 def _pair(v): return (int(v[0]),int(v[-1])) if isinstance(v, (tuple,list)) else (int(v),int(v))
 
+# %% ../../nbs/52_explain.windowed.ipynb #195b23c6
 def _slide(o, k, s, p, d, op, whole, pad=0.):
     "A sliding operation on copies: `whole` is the operation as asked for, `op` it without padding"
     base = o.run.once(lambda: whole(o.base))
@@ -158,6 +163,7 @@ _ops = {}
 def _each(o, f, axes=None): # the same to base and rectangles
     return o.like(o.run.once(lambda: f(o.base)), f(o.reg), axes=axes)
 
+# %% ../../nbs/52_explain.windowed.ipynb #f11c00f2
 def _op(*names):
     "Enter a function under these names"
     def enter(f):
@@ -304,6 +310,7 @@ def _beside(t, start, h):
     before,after = torch.cat([none, t.cummax(2)[0]], 2),torch.cat([t.flip(2).cummax(2)[0].flip(2), none], 2)
     return before[:,:,start],after[:,:,start+h]
 
+# %% ../../nbs/52_explain.windowed.ipynb #4858dd4c
 def _max(o):
     "Largest value of each copy over its pixels [P+B,C]"
     base,reg = o.run.once(lambda: o.base.amax((2,3))),o.reg.amax((2,3))
@@ -331,6 +338,7 @@ def _weights(f, n, m, axis):
     eye = eye.unsqueeze(-1 if axis==0 else -2).expand(n, 1, *((n,m) if axis==0 else (m,n)))
     return f(eye)[:,0].select(2-axis, 0).T
 
+# %% ../../nbs/52_explain.windowed.ipynb #da8d3110
 def _hull(meets):
     "The first output that each copy touches [P], and how many (the most of any); from bool [P,out]"
     out,some = meets.shape[1],meets.any(1)
@@ -345,6 +353,7 @@ def _reach(w, start, h):
     o,n = _hull((w.numpy()!=0)[:,inside].any(2).T)
     return o,n,w[(o[:,None]+np.arange(n))[:,:,None], inside[:,None]]
 
+# %% ../../nbs/52_explain.windowed.ipynb #f3e799ab
 def _weighted(o, f):
     "The operation `f`, which is a weighted sum along rows, then along columns"
     base,size,(h,w) = o.run.once(lambda: f(o.base)),o.base.shape[2:],o.reg.shape[2:]
@@ -368,6 +377,7 @@ def _adaptive_avg(f, o, output_size):
     if (size := _asked(output_size, o))==(1,1): return _mean(o)[...,None,None]
     return o if size==o.base.shape[2:] else _weighted(o, lambda t: F.adaptive_avg_pool2d(t, size))
 
+# %% ../../nbs/52_explain.windowed.ipynb #dc74ff4f
 @_op('adaptive_max_pool2d')
 def _adaptive_max(f, o, output_size, return_indices=False):
     (a,b),(H,W) = _asked(output_size, o),o.base.shape[2:]
@@ -391,6 +401,7 @@ def _padded(n, a, b, mode):
     at = np.pad(np.arange(n), (max(a,0),max(b,0)), name, **_rules[mode])
     return at[max(-a,0):len(at)-max(-b,0)]
 
+# %% ../../nbs/52_explain.windowed.ipynb #f9d725e0
 @_op('pad')
 def _pad(f, o, pad, mode='constant', value=None):
     if mode not in _rules or len(pad) not in (2,4): return None
@@ -408,6 +419,7 @@ def _item(f, o, i):
     rows,cols = (np.arange(n)[k] for n,k in zip(o.base.shape[2:], (*i[2:],slice(None))))
     return _moved(_each(o, lambda t: t[i[:2]]), rows, cols, lambda t: t[:,:,i[2],i[3] if len(i)==4 else slice(None)])
 
+# %% ../../nbs/52_explain.windowed.ipynb #0585276e
 @_op('flip')
 def _flip(f, o, *dims):
     dims = {d%4 for d in (dims[0] if isinstance(dims[0], (tuple,list)) else dims)}
@@ -426,6 +438,7 @@ def _turns(*names):
 
 def _listed(a): return tuple(a[0]) if len(a)==1 and isinstance(a[0], (tuple,list)) else a
 
+# %% ../../nbs/52_explain.windowed.ipynb #c6443b0d
 def _turned(o, order):
     "`o` with its axes in this order"
     if order[0]!=0: return None
@@ -437,12 +450,14 @@ def _permute(f, o, *dims, **kwargs):
     n = o.base.ndim
     return _turned(o, [d%n for d in _listed(dims or tuple(kwargs.values()))])
 
+# %% ../../nbs/52_explain.windowed.ipynb #cf2caac6
 @_turns('transpose','swapaxes','swapdims')
 def _transpose(f, o, a, b):
     order = list(range(o.base.ndim))
     order[a],order[b] = order[b],order[a]
     return _turned(o, order)
 
+# %% ../../nbs/52_explain.windowed.ipynb #3b23e50e
 @_turns('view','reshape')
 def _view(f, o, *shape):
     shape,n = _listed(shape),o.base.ndim
@@ -460,6 +475,7 @@ def _layer_norm(f, o, shape, *args, **kwargs):
 def _linear(f, o, weight, bias=None):
     return None if o.base.ndim-1 in o.axes else _each(o, lambda t: F.linear(t, weight, bias))
 
+# %% ../../nbs/52_explain.windowed.ipynb #7ca43bb2
 @_turns('softmax','log_softmax')
 def _softmax(f, o, dim, *args, **kwargs):
     return None if dim%o.base.ndim in (0,*o.axes) else _each(o, lambda t: f(t, dim, *args, **kwargs))
@@ -485,6 +501,7 @@ def _folded(w, b, m, v, g, beta, eps):
 def _norm(o, m, v, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args): # as `F.batch_norm` is called
     return None if training or m is None else (m, v, weight, bias, eps)
 
+# %% ../../nbs/52_explain.windowed.ipynb #ea0318e5
 def fold_batchnorm(net, im):
     "What `net` says to `im`, and weights by the id of plain ones (a norm's mean where it is folded)"
     with _Watch() as w: out = net(im)
@@ -541,6 +558,7 @@ def _known(name, args):
     if not isinstance(o := args[0], Windowed): return None
     return f if f in _any_order or (o.axes,o.base.ndim)==((2,3),4) else None
 
+# %% ../../nbs/52_explain.windowed.ipynb #d62ac47d
 def _answer(f, name, args, kwargs, first):
     "The result on windows where that is known and worth it, else on whole pictures"
     known = _known(name, args)

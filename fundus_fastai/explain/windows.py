@@ -36,7 +36,7 @@ def cover(size:int, window:int, stride:int)->np.ndarray:
     return ((o<=p)&(p<o+window)).astype(np.float32)
 
 # %% ../../nbs/50_explain.windows.ipynb #5f14c2a8
-def spread(values, size:tuple, window:tuple, stride:tuple)->torch.Tensor:
+def spread(values, size:tuple, window:tuple, *, stride:tuple)->torch.Tensor:
     # [N,K,ny,nx], one value a window; (H,W) of the picture; (h,w); (rows,columns); [N,K,H,W]
     "Give each pixel the mean of the windows that cover it, 0 where none does"
     R,C = [c/c.sum(1, keepdims=True).clip(1) for c in map(cover, size, window, stride)]
@@ -56,7 +56,8 @@ def _constant(fill, x):
 # %% ../../nbs/50_explain.windows.ipynb #56ce1ed4
 FILLS = ('mean','zero','blur')
 
-def filled(x:torch.Tensor, fill, window:tuple, inside=None)->torch.Tensor:
+# %% ../../nbs/50_explain.windows.ipynb #42de74ff
+def filled(x:torch.Tensor, fill, window:tuple, *, inside=None)->torch.Tensor:
     # [N,C,H,W]; one of `FILLS`, a number, or one number a channel; (h,w), for the blur; bool
     # [N,H,W]: the mean is taken here, and nothing is covered elsewhere; [N,C,H,W]
     "Compute what shows where `x` is covered; raises `EyeError` for an unknown name, `DataError` for a wrong count"
@@ -66,6 +67,7 @@ def filled(x:torch.Tensor, fill, window:tuple, inside=None)->torch.Tensor:
     total,n = (o.sum((2,3), keepdim=True) for o in (x*m,m))
     return torch.where(m>0, total/n.clamp(min=1), x)
 
+# %% ../../nbs/50_explain.windows.ipynb #0e458c05
 def _fill(x, fill, window):
     "What shows where `x` is covered, all over the picture"
     if not isinstance(fill, str): return _constant(fill, x)
@@ -89,7 +91,7 @@ def in_field(x:torch.Tensor, # [N,C,H,W]
     return out if out.any() else torch.ones_like(out)
 
 # %% ../../nbs/50_explain.windows.ipynb #f2064d56
-def changed(x:torch.Tensor, y:torch.Tensor, window:tuple, stride:tuple)->np.ndarray:
+def changed(x:torch.Tensor, y:torch.Tensor, window:tuple, *, stride:tuple)->np.ndarray:
     # [N,C,H,W]; [N,C,H,W], what shows where `x` is covered; (h,w); (rows,columns); bool [N,ny,nx]
     "Tell which windows change the picture at all"
     R,C = map(cover, x.shape[2:], window, stride)
@@ -110,6 +112,7 @@ def _ring(starts):
     i = np.arange(len(starts))
     return np.minimum((np.minimum(i, i[::-1])+1)//2, 2)
 
+# %% ../../nbs/50_explain.windows.ipynb #6e1afc49
 def window_kinds(size:tuple, window:tuple, stride:tuple)->np.ndarray:
     # (H,W) of the picture; (h,w); (rows,columns); int [ny,nx], 0 to 8, the innermost highest
     "Group windows by how close to the border they are"

@@ -124,7 +124,7 @@ def _listed(first, bad, col, k=5):
     return '\n'.join([first, *lines])
 
 # %% ../../nbs/14_image.read.ipynb #c792cda4
-def check_readable(df, workers:int=2, look=None, strict:bool=False)->pd.DataFrame:
+def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataFrame:
     "Pass `df` on if all its images can be read; raises `DataError` with their number and the first few otherwise"
     found,n = check_images(df['path'], workers, look),df['path'].nunique()
     bad = found[found.problem.notna()]

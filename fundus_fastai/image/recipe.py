@@ -346,7 +346,7 @@ def _subtract(im, f, sigma, gain, share):
 def local_average(im, # uint8 [H,W] or [H,W,3]
                   sigma:float=15., # of the Gaussian, in pixels of a picture 512 pixels wide
                   gain:float=4., # what the difference is multiplied with
-                  share:float=.98, # radius that is kept, as a share of the field's
+                  *, share:float=.98, # radius that is kept, as a share of the field's
                   field:FieldOfView=None # where the eye is, if that is known
                  )->np.ndarray: # uint8, 128 where there is no difference and outside
     "Subtract the local average within the field: `gain*im - gain*blur(im) + 128`"
@@ -356,7 +356,7 @@ def local_average(im, # uint8 [H,W] or [H,W,3]
 def graham(im, # uint8 [H,W] or [H,W,3]
            gain:float=4., # what the difference is multiplied with
            share:float=.9, # radius that is kept, as a share of the field's (Graham's own), or up to .98
-           field:FieldOfView=None # where the eye is, if that is known
+           *, field:FieldOfView=None # where the eye is, if that is known
           )->np.ndarray: # uint8, 128 where there is no difference and outside
     "Subtract the local average with a Gaussian of a thirtieth of the field's radius, and clip the rim"
     f = field or field_of_view(_uint8(im))
@@ -421,7 +421,7 @@ def vgg16_means(im, # uint8 [H,W] or [H,W,3], channels in the order red, green, 
 def clahe(im, # uint8 [H,W] or [H,W,3]
           clip:float=2., # limit of contrast, in multiples of the mean histogram bin
           tiles:int=8, # tiles along each side
-          on:str='lab', # 'lab': the lightness of color; 'green': the green channel, tripled
+          *, on:str='lab', # 'lab': the lightness of color; 'green': the green channel, tripled
           field:FieldOfView=None # where the eye is, if that is known
          )->np.ndarray: # uint8 [H,W,3], black outside the field
     "Equalize contrast locally (CLAHE)"
@@ -441,7 +441,7 @@ def _curve(im, field, curve):
     return cv2.copyTo(cv2.LUT(im, lut[None]), m.view(np.uint8))
 
 # %% ../../nbs/15_image.recipe.ipynb #6fe0cc62
-def stretch_contrast(im, low:float=1., high:float=99., field:FieldOfView=None)->np.ndarray:
+def stretch_contrast(im, low:float=1., high:float=99., *, field:FieldOfView=None)->np.ndarray:
     # uint8 [H,W] or [H,W,3]; percentile within the field that becomes 0; percentile within the
     # field that becomes 255; where the eye is, if that is known; uint8 [H,W,3], black outside the
     # field
@@ -452,7 +452,7 @@ def stretch_contrast(im, low:float=1., high:float=99., field:FieldOfView=None)->
     return _curve(im, field, curve)
 
 # %% ../../nbs/15_image.recipe.ipynb #77158b9f
-def even_contrast(im, mean:float=128., sd:float=40., field:FieldOfView=None)->np.ndarray:
+def even_contrast(im, mean:float=128., sd:float=40., *, field:FieldOfView=None)->np.ndarray:
     # uint8 [H,W] or [H,W,3]; of each channel within the field; standard deviation of each channel
     # within the field; where the eye is, if that is known; uint8 [H,W,3], black outside the field
     "Bring each channel to the same mean and spread within the field"

@@ -95,7 +95,7 @@ def _fitted(t, size):
     return m if m.any() else resize_map(t*1., (size,size))>0
 
 # %% ../../nbs/65_run.benchmark.ipynb #89165820
-def check_unseen(learn:Learner, df, run=None, allow_leak:bool=False)->pd.DataFrame:
+def check_unseen(learn:Learner, df, run=None, *, allow_leak:bool=False)->pd.DataFrame:
     "The rows of `df` that may judge the net; raises `LeakError` that names familiar patients, and `DataError`"
     if run is not None: return drop_seen_patients(df, run, allow_leak)
     if 'split' in df and (df.split=='test').any(): df = df[df.split=='test'].reset_index(drop=True)
@@ -320,7 +320,7 @@ def benchmark_maps(learn:Learner, # a trained net
     "Try methods of explanation on images with known lesions; raises `DataError`, `LeakError` and `ModelError`"
     o = opts or BenchmarkOptions()
     ways,root = method_settings(learn, o.methods),root or df.attrs['root']
-    used,truth,counts = pick_lesions(learn, check_unseen(learn, df, run, allow_leak), root,
+    used,truth,counts = pick_lesions(learn, check_unseen(learn, df, run, allow_leak=allow_leak), root,
                                      masks=o.masks, n=o.n,
                                       right=o.right, seed=o.lot)
     images = np.stack([resize_map(to_gray(eye_view(learn, p)), truth.shape[1:]) for p in used.path])

@@ -71,7 +71,7 @@ def train_net(df, task:str, opts:CompareOptions, *, run, bs:int, allow_leak:bool
     planned,watch = opts.but(**_plan(run, df, task, opts, bs)),Watch()
     learn,hist,_ = train_frame(df, task, planned, out=run, resume=True, force=True,
                                allow_leak=allow_leak, cbs=watch, more=dict(bs_asked=opts.bs))
-    cost = net_costs(learn, watch, run/'model.safetensors', planned.bs)
+    cost = net_costs(learn, watch, run/'model.safetensors', bs=planned.bs)
     more = dict(arch=opts.arch, seed=opts.seed, bs=planned.bs, bs_asked=opts.bs)
     write_json(run/'cost.json', cost|more|dict(minutes=hist.seconds.sum()/60, epochs=len(hist)))
     shutil.rmtree(run/'checkpoints', ignore_errors=True)

@@ -87,7 +87,7 @@ def score_run(learn:Learner, df, root, *, out=None, workers:int=None, operating:
     # they choose temperature and thresholds, and blend both eyes; task, source, arch, split, note:
     # for the record; `Scores`
     "Predict the rows of `df` and score them; in `out` keep `validation.csv` too, so that the scores can be made again"
-    preds = predict_rows(learn, df, root, workers)
+    preds = predict_rows(learn, df, root, workers=workers)
     s = add_calibration(score_as(kind_for(learn, meta.get('task')), preds, operating, valid=valid, **meta), valid)
     if not out: return s
     s.save(out)

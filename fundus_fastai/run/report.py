@@ -325,6 +325,7 @@ def markdown_text(o):
     if hasattr(o, '__html__'): return o
     return Markup(re.sub(r'\s+', ' ', escape(str(o), quote=False)).replace('|', r'\|'))
 
+# %% ../../nbs/62_run.report.ipynb #00620064
 def fenced(config):
     "Settings as JSON that ends no fence"
     from markupsafe import Markup

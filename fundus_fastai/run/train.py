@@ -40,7 +40,7 @@ def dealt_frame(task, data, how:str='patients', *, seed:int=42,
                 allow_leak:bool=False)->pd.DataFrame:
     "Read the data of a task and deal its patients to the sides"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
-    return split_frame(df, how, seed, allow_leak, 'rarest' if get_task(task).kind.labels else 'label')
+    return split_frame(df, how, seed, allow_leak=allow_leak, by='rarest' if get_task(task).kind.labels else 'label')
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5
 def run_learner(df, task, opts)->Learner:
@@ -94,7 +94,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
     with learn.added_cbs(cbs): history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))
-    valid = validate(learn, df, out, opts.workers)
+    valid = validate(learn, df, out, workers=opts.workers)
     operating = choose_operating_points(learn, task, valid)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
     if hasattr(learn, 'probed') and tested:
@@ -178,6 +178,7 @@ def images_of(images)->list:
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
     return files
 
+# %% ../../nbs/63_run.train.ipynb #d09d19f7
 class OddFiles:
     "For `open_eyes`: says what is odd about a file as it is opened, and counts those that cannot be read"
     def __init__(self, n): self.n,self.unread = n,0

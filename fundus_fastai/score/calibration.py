@@ -341,6 +341,7 @@ def add_calibration(scores:Scores, # of test images
                                                       **s.boot)
     return s
 
+# %% ../../nbs/27_score.calibration.ipynb #b06c1f71
 def _add_proper(s, y, p, valid):
     "Add what probabilities are worth, as they are and at the temperature of `valid`"
     fit,T,who = None,None,s.preds.patient

@@ -37,6 +37,7 @@ class Difference(NamedTuple):
         p = '' if np.isnan(self.p) else ', p < 0.001' if self.p<.001 else f', p = {self.p:.3f}'
         return f'{self:+.3f}{p}' + ('' if self.estimate.bounded else f' ({self.method})')
 
+# %% ../../nbs/29_score.compare.ipynb #09c25868
 def _no_difference(why, value=np.nan, p=np.nan):
     "A difference without an interval"
     return Difference(value, np.nan, np.nan, p, why)
@@ -271,6 +272,7 @@ def match_tables(tables:dict, cols)->dict:
     first,base = next(iter(tables.items()))
     return {k: _match(k, t, first, base, cols) for k,t in tables.items()}
 
+# %% ../../nbs/29_score.compare.ipynb #2c0aad7c
 def _match(name, t, first, base, cols):
     "Table `t` of net `name` in the order of `base`, of net `first`"
     a,b = set(base.path),set(t.path)

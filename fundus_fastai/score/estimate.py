@@ -207,6 +207,7 @@ def event_estimate(metric, y, s, *, patient, key:str='auc', name:str='it', level
     return known_interval(key, e, y.astype(int), patient=patient, names=['rest',str(name)],
                           level=level)
 
+# %% ../../nbs/21_score.estimate.ipynb #0000c1d2
 def class_aucs(y, p, classes, **kwargs)->dict:
     # true classes [n]; probabilities [n,k]; k names; further arguments of `event_estimate`:
     # patient, n_boot, seed, level; class -> `Estimate`

@@ -93,6 +93,7 @@ def by_patient(self:Kind, df, # a table of predictions
     t = truth.join(out).join(n).rename_axis('patient').reset_index()
     return t.assign(path='patient '+t.patient.astype(str), eye=None)
 
+# %% ../../nbs/23_score.kinds.ipynb #6fa2def5
 @patch
 def squashed(self:Kind, df # a table of predictions
             ): # answers, grouped by patient
@@ -477,6 +478,7 @@ def referral(preds # predictions of grades, of either kind
     if 'pred' in preds: return preds.target.to_numpy(float)>=REFERABLE,preds.pred.to_numpy(float)
     return _referred(*class_arrays(preds), class_names(preds))
 
+# %% ../../nbs/23_score.kinds.ipynb #20c7ed18
 def _referred(y, p, names):
     "The same from arrays"
     ill = np.array([c.isdigit() and int(c)>=REFERABLE for c in names])
@@ -494,6 +496,7 @@ def _refer_metrics(y, s, w=None, *, threshold):
     return dict(referable_auc=auc(y, s, w), referable_sensitivity=ratio(ww@(y&hit), ww@y),
                 referable_specificity=ratio(ww@(~y&~hit), ww@~y))
 
+# %% ../../nbs/23_score.kinds.ipynb #13246d47
 def _in_order(metrics, more):
     "Accuracies first, then what is said of grades, then the rest"
     first = {k:metrics[k] for k in ('accuracy','balanced_accuracy')}

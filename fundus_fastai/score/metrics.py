@@ -58,6 +58,7 @@ def _as_sides(y, s):
         raise DataError(f"{lost} of {s.size} scores are not numbers (NaN): leave those images out, and say so")
     return y,s
 
+# %% ../../nbs/20_score.metrics.ipynb #6e7d172b
 def _by_score(y, s, w):
     "Weights of positives and of negatives at each distinct score, highest first"
     order = np.argsort(-s, kind='stable')
@@ -201,6 +202,7 @@ def accuracy(y, p, w=None)->np.ndarray:
     w = as_weights(w, len(y))
     return ratio(w@(p.argmax(1)==y), w.sum(-1))
 
+# %% ../../nbs/20_score.metrics.ipynb #04c4df94
 def balanced_accuracy(y, p, w=None)->np.ndarray:
     "Mean of the sensitivities of all classes"
     return sensitivity(confusion(y, p.argmax(1), p.shape[1], w=w)).mean(-1)
@@ -209,6 +211,7 @@ def grade_kappa(y, g, w=None)->np.ndarray:
     "`quadratic_kappa` of grades as whole numbers from 0"
     return quadratic_kappa(confusion(y, g, int(max(np.max(y), np.max(g)))+1, w=w))
 
+# %% ../../nbs/20_score.metrics.ipynb #e4a5c363
 def bias(y, p, w=None)->np.ndarray:
     "Mean of answer minus truth, in the unit of `y`"
     w = as_weights(w, len(y))
@@ -264,6 +267,7 @@ def number_patients(patient)->np.ndarray:
     "Patients as numbers from 0"
     return np.unique(np.asarray(patient).astype(str), return_inverse=True)[1]
 
+# %% ../../nbs/20_score.metrics.ipynb #382aedc7
 def draw_counts(m:int, n_boot:int, seed:int, *, b:int):
     "How often each of `m` patients is drawn in each of `n_boot` resamples, in whole numbers"
     rng = np.random.default_rng(seed)
@@ -322,6 +326,7 @@ def _ranks(y, s, w):
         w.memo[key] = w.who[pos],w.who[neg],*below
     return w.memo[key]
 
+# %% ../../nbs/20_score.metrics.ipynb #196f4b68
 def _running(c):
     "Sums [r,k+1] of the first 0, 1, ... k columns of counts `c` [r,k]"
     whole = np.int32 if c.shape[1]*int(c.max(initial=0))<2**31 else np.int64
@@ -343,6 +348,7 @@ def _auc_drawn(y, s, w):
         res.append(ratio(_dots(p, below), p.sum(1)*n[:,-1]))
     return np.concatenate(res)
 
+# %% ../../nbs/20_score.metrics.ipynb #eda56a0d
 def _ap_drawn(y, s, w):
     "Average precision in each of the draws `w`"
     pos,neg,level,lo,_ = _ranks(y, s, w)

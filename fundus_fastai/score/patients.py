@@ -73,6 +73,7 @@ def score_as(kind, # of answers, or its name
     if s.preds.patient.duplicated().any(): s.by_patient = _by_patient(s, operating, valid)
     return s
 
+# %% ../../nbs/26_score.patients.ipynb #cb5641b2
 def _by_patient(s, operating, valid):
     "Way to combine -> metrics and number of patients"
     ways,res = {'mean of all images':None},{}

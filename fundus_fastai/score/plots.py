@@ -49,6 +49,7 @@ def interval(ax, e, at:float, *, color:str=BLUE, band:str=PALE, width:float=5):
                                     solid_capstyle='round')
     ax.plot(e.value, at, 'o', color=color, ms=5 if width>4 else 4.5)
 
+# %% ../../nbs/25_score.plots.ipynb #1ced68d4
 def _names_beside(ax, names, **kwargs):
     "Names in place of heights"
     ax.set_yticks(range(len(names)), names, parse_math=False)
@@ -61,6 +62,7 @@ def _cell_text(r):
     ends = '' if np.isnan(r.low) else f'\n{100*r.low:.0f} to {100*r.high:.0f}'
     return 'no images' if np.isnan(r.value) else f'{100*r.value:.0f} %{ends}\nn={r.images}'
 
+# %% ../../nbs/25_score.plots.ipynb #c94112db
 def plot_confusion(scores:Scores, # as from `score`
                    ax=None # matplotlib axes to draw on
                   ): # the axes
@@ -88,6 +90,7 @@ def _curves(ax, scores, questions, metric):
                            **scores.boot)
         if not np.isnan(e.value): yield f'{name}  {str(e).split(" (no")[0]}'.replace('$', r'\$'),y,s
 
+# %% ../../nbs/25_score.plots.ipynb #13141d80
 def _square(ax, x, y, title):
     "What the ROC and the precision-recall plot have in common"
     ax.set(xlabel=x, ylabel=y, xlim=(-.02,1.02), ylim=(-.02,1.02), aspect='equal')

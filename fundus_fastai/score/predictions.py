@@ -30,6 +30,7 @@ def class_arrays(preds, names=None)->tuple:
     names = class_names(preds) if names is None else names
     return pd.Categorical(preds.target, names).codes.astype(int),answers_of(preds, names)
 
+# %% ../../nbs/22_score.predictions.ipynb #9b2f9da4
 def label_arrays(preds, names=None)->tuple:
     "Truth and probabilities of a table of labels"
     names = label_names(preds) if names is None else names
@@ -119,6 +120,7 @@ def as_floats(texts)->list:
         except ValueError: return np.nan
     return list(map(one, texts))
 
+# %% ../../nbs/22_score.predictions.ipynb #03dcee28
 def read_table(path)->pd.DataFrame:
     "Read a table of predictions; raises `DataError` that names the file"
     path = Path(path)

@@ -60,6 +60,7 @@ def interval_bar(e:Estimate)->str:
             f'<rect x="{lo:.1f}" y="3.5" width="{max(hi-lo, .5):.1f}" height="7" rx="3" fill="#8fb4dd"/>'
             f'<circle cx="{v:.1f}" cy="7" r="2.8" fill="#1d4e89"/></svg>')
 
+# %% ../../nbs/24_score.scores.ipynb #13e151d1
 def metrics_html(metrics:dict, level:float=.95)->str:
     # name -> `Estimate`; coverage of the intervals, for the heading
     "A table of metrics with their intervals drawn"
@@ -150,6 +151,7 @@ def __str__(self:Scores)->str:
     loud = ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if self.phantom else []
     return '\n'.join([*loud, _heading(self), '', top, '-'*len(top), *rows])
 
+# %% ../../nbs/24_score.scores.ipynb #f26ba0b4
 @patch
 def _repr_html_(self:Scores)->str:
     "A table for the notebook"

@@ -97,7 +97,7 @@ class OpenEye(Transform):
     def __repr__(self): return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e
-def eye_block(answer, image:str='oct', size:int=224, aug:bool=True, flip:bool=True,
+def eye_block(answer, image:str='oct', size:int=224, *, aug:bool=True, flip:bool=True,
               recipe=None)->DataBlock:
     # an `Output`: what the net is to say; kind of image: 'oct' or 'fundus'; side of the square net
     # input in pixels; augment training batches; allow mirroring left and right; preprocessing: a
@@ -122,7 +122,7 @@ def _sides(df):
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
             workers:int=None, # worker processes (default: `default_workers`)
-            balance:bool=False, # draw training images so that rare classes and labels are seen as often as common ones
+            *, balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `answer` is not given
             answer=None, # an `Output` (default: one of the classes in the label column)

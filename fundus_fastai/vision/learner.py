@@ -92,7 +92,7 @@ def _surplus(sd, names, net):
     return [k for k in sd if k.split('.')[0] in tops and k.rpartition('.')[0] not in stages and k not in mine]
 
 # %% ../../nbs/45_vision.learner.ipynb #3b1bbd8c
-def load_body(model, sd:dict, net:Net, name:str='the file'):
+def load_body(model, sd:dict, net:Net, *, name:str='the file'):
     # a fastai vision model: body, then head; tensors by name, of the full net or of a model saved
     # by us; what the model is; for the sentence
     "Fill the body of `model` from `sd`; raises `ModelError` if any of its tensors is missing"
@@ -141,6 +141,7 @@ def _url_file(net, url):
     except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
     return to
 
+# %% ../../nbs/45_vision.learner.ipynb #9c550a2c
 def _tv_file(net): return _url_file(net, torchvision.models.get_model_weights(net.arch).DEFAULT.url)
 
 # %% ../../nbs/45_vision.learner.ipynb #8dfa709a
@@ -229,12 +230,12 @@ class EyeLearner(Learner):
 def eye_learner(dls, # from `eye_dls`
                 arch:str='resnet50', # any timm name, or torchvision's for what timm lacks
                 weights='imagenet', # 'imagenet', `None` for a random start, or a file or run folder
-                amp:bool=None, # mixed precision (default: on a CUDA device)
+                *, amp:bool=None, # mixed precision (default: on a CUDA device)
                 stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
                 probe=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
                 **kwargs
                )->EyeLearner:
-    "An `EyeLearner` with the named net, frozen but for its head where weights were given; raises `EyeError`, `ModelError`"
+    "An `EyeLearner` with the named net, frozen but for its head where weights were given; raises `EyeError`"
     net = find_net(arch)
     path = find_weights(weights, net)
     head,stats = _head(path, kwargs),stats or (net.mean, net.std)
@@ -243,7 +244,7 @@ def eye_learner(dls, # from `eye_dls`
     learn = _make(dls, net, {**kwargs, **head})
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
     if path:
-        load_body(learn.model, _read_start(path, start), net, path.name)
+        load_body(learn.model, _read_start(path, start), net, name=path.name)
         learn.freeze()
     if probe:
         learn.model = linear_probe(learn.model, answer.n_out, None if probe is True else probe)
@@ -259,7 +260,7 @@ def eye_learner(dls, # from `eye_dls`
 def one_cycle_plan(epochs:int=5, # epochs with all layers in training
                    freeze_epochs:int=1, # epochs of the head alone, before
                    lr:float=2e-3, # highest rate of the head
-                   pretrained:bool=True, # the body has learned something already
+                   *, pretrained:bool=True, # the body has learned something already
                    lr_mult:float=100. # ratio of the rates of head and first layers
                   )->list: # one dict a stage
     "The stages of training, as plain data"
@@ -316,8 +317,8 @@ def _load_tensors(path):
 class CheckpointCallback(Callback):
     "Keep history and best weights; with a folder, also a checkpoint after each epoch"
     order = 60
-    def __init__(self, plan:list, seed:int, to=None, info:dict=None):
-        self.plan,self.seed,self.to,self.info = plan,seed,(Path(to) if to else None),info or {}
+    def __init__(self, plan:list, seed:int, out=None, info:dict=None):
+        self.plan,self.seed,self.out,self.info = plan,seed,(Path(out) if out else None),info or {}
         self.rows,self.best,self.stage = [],None,0
     def before_epoch(self): self.done,self.t0,self.losses = False,time.time(),[]
     def after_batch(self):
@@ -331,7 +332,7 @@ class CheckpointCallback(Callback):
         self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals,
                               seconds=round(time.time()-self.t0, 2)))
         self.keep_best(vals['valid_loss'])
-        if self.to: self.save(self.epoch+1)
+        if self.out: self.save(self.epoch+1)
 
 # %% ../../nbs/45_vision.learner.ipynb #e49e6502
 @patch
@@ -341,7 +342,7 @@ def keep_best(self:CheckpointCallback,
     "Remember the weights if `loss` is the lowest so far"
     if self.best and not (loss < self.best['valid_loss'] or self.best['valid_loss']!=self.best['valid_loss']): return
     self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
-    if self.to: return _save_tensors(self.to/'best.safetensors', self.learn.model.state_dict(), self.best)
+    if self.out: return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
     self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
 
 # %% ../../nbs/45_vision.learner.ipynb #060ec78d
@@ -355,7 +356,7 @@ def save(self:CheckpointCallback,
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch, rows=self.rows,
                 best=self.best, opt=plain, scaler=scaler.state_dict() if scaler else None)
     net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
-    _save_tensors(self.to/'last.safetensors', {**net, **opt}, meta)
+    _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
 
 # %% ../../nbs/45_vision.learner.ipynb #c00c2445
 @patch
@@ -363,8 +364,8 @@ def restore(self:CheckpointCallback,
             learn:Learner # to fill
            ):
     "Load `last.safetensors` into `learn`; return the optimizer's state, or `None` if nothing was saved"
-    if not (self.to and (self.to/'last.safetensors').exists()): return None
-    tensors,meta = _load_tensors(self.to/'last.safetensors')
+    if not (self.out and (self.out/'last.safetensors').exists()): return None
+    tensors,meta = _load_tensors(self.out/'last.safetensors')
     for k,mine in dict(plan=self.plan, seed=self.seed, info=self.info).items():
         if json.loads(json.dumps(mine)) != meta[k]:
             raise ModelError(f"the checkpoint was begun with another {k} ({meta[k]}), this call has {mine}: "
@@ -397,20 +398,20 @@ def _prepare(learn, stage, opt_state):
 # %% ../../nbs/45_vision.learner.ipynb #e44277c0
 def _take_best(learn, keep):
     "Put the best epoch's weights into the model"
-    learn.model.load_state_dict(_load_tensors(keep.to/'best.safetensors')[0] if keep.to else keep.weights)
+    learn.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
 
 # %% ../../nbs/45_vision.learner.ipynb #a1c61218
 @patch
 def fit_eye(self:EyeLearner,
             plan:list=None, # from `one_cycle_plan` (default: its defaults)
             seed:int=42, # everything random follows from it
-            to=None, # folder for checkpoints (default: none are written)
-            resume:bool=False, # go on from the checkpoint in `to`
+            out=None, # folder for checkpoints (default: none are written)
+            *, resume:bool=False, # go on from the checkpoint in `out`
             info:dict=None, # anything that must agree when resuming, as a hash of the data
             cbs=None # more callbacks
            )->pd.DataFrame: # history, one row an epoch
     "Train by `plan`, keep the best epoch by validation loss, and load it at the end; resumable after any epoch"
-    keep = CheckpointCallback(plan or one_cycle_plan(), seed, to, info)
+    keep = CheckpointCallback(plan or one_cycle_plan(), seed, out, info)
     opt_state,self.opt = (keep.restore(self) if resume else None),None
     for i in range(keep.stage, len(keep.plan)):
         st,start = keep.plan[i],(keep.start if opt_state else 0)
@@ -503,10 +504,12 @@ def predict_frame(self:EyeLearner,
                   items, # frame with a `path` column, or a list of paths, or of `Eye`s from `open_eyes`
                   label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
                   bs:int=64, # images a batch
-                  workers:int=None # loader processes (default: `default_workers`)
+                  *, workers:int=None # loader processes (default: `default_workers`)
                  )->pd.DataFrame: # path, patient, eye, target..., p_<class>... or pred
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
-    df = items if isinstance(items, pd.DataFrame) else pd.DataFrame({'path': [o if isinstance(o, Eye) else str(o) for o in L(items)]})
+    df = items
+    if not isinstance(items, pd.DataFrame):
+        df = pd.DataFrame({'path': [o if isinstance(o, Eye) else str(o) for o in L(items)]})
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
     workers = default_workers(len(df)) if workers is None else workers

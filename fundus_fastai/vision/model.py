@@ -27,15 +27,15 @@ def _versions():
 
 # %% ../../nbs/46_vision.model.ipynb #6c21d98a
 def save_model(learn, # from `eye_learner`
-               to, # folder
+               out, # folder
                task:str='oct', # name of the task
-               size:int=None, # side of the input in pixels (default: the learner's)
+               *, size:int=None, # side of the input in pixels (default: the learner's)
                **more # anything else to note: source, data, split hash, options
               )->Path: # the folder
     "Write `model.safetensors` and `config.json`, each whole or not at all; the config goes last"
-    to = Path(to)
+    out = Path(out)
     size = size or learn.size
-    with whole_file(to/'model.safetensors') as f:
+    with whole_file(out/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
     answer,recipe = learn.output,str(learn.opener.recipe if learn.opener else '')
     plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
@@ -43,10 +43,10 @@ def save_model(learn, # from `eye_learner`
                 task=get_task(task).name)
     net = {k:learn.config.get(k) for k in ('arch','head','weights','normalize')}
     if 'taps' in learn.config: net['taps'] = learn.config['taps']
-    net.update(classes=answer.names, size=int(size), sha256=sha256(to/'model.safetensors'))
+    net.update(classes=answer.names, size=int(size), sha256=sha256(out/'model.safetensors'))
     if not plain: net.update(answer=answer.to_json(), recipe=recipe)
-    write_json(to/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
-    return to
+    write_json(out/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
+    return out
 
 # %% ../../nbs/46_vision.model.ipynb #de573015
 def _numbers(o, least): return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)

@@ -141,6 +141,7 @@ def _set(linear, parts):
     w,b = [torch.as_tensor(np.concatenate(o), dtype=torch.float32) for o in zip(*parts)]
     with torch.no_grad(): linear.weight.copy_(w); linear.bias.copy_(b)
 
+# %% ../../nbs/44_vision.probe.ipynb #2e8732be
 def solve_probe(learn, workers:int=0)->dict:
     "Fit the linear readout of `learn` in one pass over its images; validation chooses the penalty"
     probe,(standard,linear) = learn.model[0],learn.model[1]

@@ -32,7 +32,7 @@ def _blank(net, n_out, pretrained):
     return (m[0] if isinstance(m, tuple) else m).eval()
 
 # %% ../../nbs/48_vision.profile.ipynb #f5d41285
-def net_facts(arch:str, n_out:int=2, size:int=None, pretrained:bool=True)->dict:
+def net_facts(arch:str, n_out:int=2, size:int=None, *, pretrained:bool=True)->dict:
     # name of the net; outputs; side of the input in pixels (default: the net's own); with the head
     # that goes on pretrained weights; arch, size, parameters, file_mb (of float32 weights), macs
     # (of one image)
@@ -109,7 +109,7 @@ class Watch(Callback):
     def after_fit(self): self.mb = _peak(self.dls.device)
 
 # %% ../../nbs/48_vision.profile.ipynb #0d49898b
-def images_a_second(model, size:int, bs:int=32, seconds:float=.5)->float:
+def images_a_second(model, size:int, bs:int=32, *, seconds:float=.5)->float:
     # a net; side of the input in pixels; images a batch; how long to measure
     "Speed of the bare net in evaluation, on the device where it lies"
     dev,before = next(model.parameters()).device,model.training
@@ -133,7 +133,7 @@ def device_name(device # a torch device, or its name
 def net_costs(learn, # a trained `Learner`
               watch:Watch, # that was with it
               file, # the saved model
-              bs:int=32 # images a batch, to measure the speed of the net alone
+              *, bs:int=32 # images a batch, to measure the speed of the net alone
              )->dict: # size (pixels), parameters, file_mb, macs, train_images_s, infer_images_s, memory_mb, ...
     "What a net took: size, work, speed, memory"
     size,model = learn.size,learn.model

@@ -27,7 +27,7 @@ def _reads_csv(data): return Path(str(data)).expanduser().is_file()
 def load_frame(task, # name of a task
                data:str='phantom', # name of the catalog, folder, CSV, or 'phantom'
                learnable:bool=False, # demand two classes and two patients
-               label:str=None, # label column, or several with commas (default: the task's own)
+               *, label:str=None, # label column, or several with commas (default: the task's own)
                strict:bool=False, # stop at photographs in which no eye can be seen, rather than tell of them
                **kwargs # further arguments of `open_data`: images, path_col, patient, patients, seed
               )->pd.DataFrame: # with the task's target in `label`
@@ -59,7 +59,7 @@ def _tied(df):
 def split_frame(df, # the frame
                 how:str='patients', # 'patients', 'published', or a `split.csv`
                 seed:int=42, # of the patients' lottery
-                allow_leak:bool=False, # let patients stand on both sides, to reproduce published numbers
+                *, allow_leak:bool=False, # let patients stand on both sides, to reproduce published numbers
                 by:str='label' # column to spread over the sides, or 'rarest' label of several
                )->pd.DataFrame: # with `split`
     "Split `df` by patients, as published, or as frozen in a file; raises `LeakError` that names patients"
@@ -105,7 +105,7 @@ def fit_run(learn:EyeLearner, # from `make_learner`
         write_json(ask, lr)
     plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr), pretrained=learn.config.get('weights')!='none')
     with learn.no_bar(), learn.no_logging():
-        hist = learn.fit_eye(plan, o.seed, Path(out)/'checkpoints', resume, info, cbs=TerminalProgress())
+        hist = learn.fit_eye(plan, o.seed, Path(out)/'checkpoints', resume=resume, info=info, cbs=TerminalProgress())
     return _keep_history(hist, out)
 
 
@@ -137,7 +137,7 @@ def _as_written(df):
 def predict_rows(learn:EyeLearner, # a trained net
                  df, # rows to predict, with the target
                  root, # the data's folder
-                 workers:int=None # loader processes (default: `default_workers`)
+                 *, workers:int=None # loader processes (default: `default_workers`)
                 )->pd.DataFrame: # as `predictions.csv` holds it
     "Predict the rows of `df`; paths are told as seen from `root`"
     check_known(learn, df)
@@ -148,9 +148,9 @@ def predict_rows(learn:EyeLearner, # a trained net
 def validate(learn:EyeLearner, # a trained net
              df, # the frame, with `split`
              out, # folder for `validation.csv`
-             workers:int=None # loader processes (default: `default_workers`)
+             *, workers:int=None # loader processes (default: `default_workers`)
             )->pd.DataFrame:
     "Predict the validation rows of `df` and keep the table in `out`"
-    valid = predict_rows(learn, df[df.split=='valid'].reset_index(drop=True), df.attrs['root'], workers)
+    valid = predict_rows(learn, df[df.split=='valid'].reset_index(drop=True), df.attrs['root'], workers=workers)
     with whole_file(Path(out)/'validation.csv') as f: valid.to_csv(f, index=False)
     return valid

@@ -11,7 +11,8 @@ import pandas as pd
 from fastai.vision.all import *
 from ..core import DataError, one_of, say
 from .outputs import Output, BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
-from ..data.targets import (age_target, class_target, grade_number_target, grade_steps, grade_target, labels_target,
+from ..data.targets import (age_target, class_target, grade_number_target, grade_steps,
+                                         grade_target, labels_target,
                                         normal_target, sex_age_target, sex_target, side_target, single_target)
 from .data import eye_dls
 
@@ -36,6 +37,8 @@ class Task:
     def kind(self): return self.answer_type.kind.graded if self.graded else self.answer_type.kind
 
 tasks = {}
+
+# %% ../../nbs/43_vision.tasks.ipynb #1c926af0
 def add_task(task:Task # the entry
             )->Task: # the same
     "Put `task` into the registry `tasks`"

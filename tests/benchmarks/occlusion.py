@@ -27,7 +27,7 @@ def best_dense(net, x, window, stride, bs=32):
 
 def one_dense(net, x, w, bs):
     y = filled(x, 0., w[0])
-    boxes = occ._boxes(changed(x, y, *w), x.shape[2:], *w)[0]
+    boxes = occ._boxes(changed(x, y, w[0], stride=w[1]), x.shape[2:], *w)[0]
     boxes = boxes[boxes[:,1]<x.shape[2]]
     boxes = boxes[torch.argsort(boxes[:,1]*10**6+boxes[:,2])]
     with torch.no_grad():
@@ -72,7 +72,7 @@ def main(cases, rounds, images):
         peak = max(product(2048) for _ in range(rounds))
         mine,whole,cap = (min(r[i][1] for r in runs) for i in range(3))
         v,d,c = (runs[0][i][0] for i in range(3))
-        m = occ.spread(v[:,None], (size,size), (window,window), (stride,stride))[:,0]
+        m = occ.spread(v[:,None], (size,size), (window,window), stride=(stride,stride))[:,0]
         with torch.no_grad(): gap = max(float((v-d).abs().max()), float((m-c).abs().max()))/float(net(x).abs().max())
         work = occ.plan(net, size, window, stride=stride).attrs['work']
         print(f'{arch:16s} {size} px, {window}/{stride}, {v.numel()} windows: {cap/mine:4.1f} x captum, {whole/mine:4.1f} x dense '

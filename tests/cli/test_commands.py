@@ -69,6 +69,6 @@ def test_evaluate_again(run, small_table, test_data, tmp_path):
     "The saved model, loaded and asked about the same data, says the same of its test patients"
     out,s = run
     again = evaluate_run(out, UnseenOptions(small_table, **where(test_data)), maps=0, out=tmp_path/'e')
-    assert again.metrics['auc']['value']==s.metrics['auc']['value'] and again.n_images==s.n_images
+    assert again.metrics['auc'].value==s.metrics['auc'].value and again.n_images==s.n_images
     assert np.allclose(again.preds.filter(like='p_'), s.preds.filter(like='p_'), atol=1e-6)
     assert load_model(out).config['classes']==['0','1']

@@ -107,11 +107,10 @@ def test_positional_sees():
            "class A:\n  def m(self, a, b, c): pass\n  def n(self, a, b, c, d): pass")
     assert positional(ast.parse(src))==['f','n']
 
-OWED = ('image.read image.recipe score.metrics vision.data vision.learner vision.model vision.steps vision.profile explain.windows '
-        'explain.windowed explain.attribution explain.faithful run.report run.train run.compare run.benchmark')
+INNER = {'fundus_fastai.explain.windowed':['like']} # where a rectangle lies, said twenty times within one module
 
-@pytest.mark.parametrize('mod', but([o for o in MODULES if o not in FACES], OWED))
-def test_keyword_only_after_the_third(mod): assert positional(syntax(mod))==[]
+@pytest.mark.parametrize('mod', [o for o in MODULES if o not in FACES])
+def test_keyword_only_after_the_third(mod): assert positional(syntax(mod))==INNER.get(mod, [])
 
 # --- kinds
 
