@@ -55,7 +55,6 @@ from .run.report import *
 from .run.train import *
 from .run.compare import *
 from .run.benchmark import *
-from .commands import demo
 
 # %% ../nbs/99_all.ipynb #a17d9a42
 __all__ = [o for o in dir() if o[0]!='_']

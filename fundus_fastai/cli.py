@@ -62,13 +62,15 @@ def as_flags(text, # a sentence
 # %% ../nbs/98_cli.ipynb #7215a09b
 def _sentence(e):
     "What to tell the person about `e`, and the exit status"
-    if isinstance(e, KeyboardInterrupt): return "stopped; finished work is kept (--resume goes on)", 130
+    if isinstance(e, KeyboardInterrupt):
+        return "stopped; finished work is kept (--resume goes on)", 130
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" for {e.filename}" if e.filename else ''
         return f"no space left on the device{where}: free some, or name another folder; no half file was kept", 1
     if isinstance(e, OSError) and e.filename: return f"{e.strerror}: {e.filename}", 1
-    if 'out of memory' in str(e).lower(): return "the device is out of memory: pass a smaller --bs or --size", 1
+    if 'out of memory' in str(e).lower():
+        return "the device is out of memory: pass a smaller --bs or --size", 1
     return f"an error that we did not foresee ({type(e).__name__}: {str(e)[:300]}); with --debug it shows where", 1
 
 # %% ../nbs/98_cli.ipynb #570d9673

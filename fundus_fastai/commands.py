@@ -78,7 +78,8 @@ def audit(data:str, # name of the catalog, folder, or CSV
     "Look for leaks, copies, useless files and shortcuts in a data set; exit status 1 where it leaks"
     from fundus_fastai.data.audit import audit as look, open_frame
     from fundus_fastai.data.splits import read_split
-    if run and not (Path(run)/'split.csv').exists(): raise DataError(f"{run} holds no split.csv: it is no run folder")
+    if run and not (Path(run)/'split.csv').exists():
+        raise DataError(f"{run} holds no split.csv: it is no run folder")
     if run and not out and (Path(run)/'audit.json').exists() and not force:
         raise DataError(f"{run} holds an audit: pass --force to make it again")
     if out: fresh_dir(out, force)
@@ -90,7 +91,8 @@ def audit(data:str, # name of the catalog, folder, or CSV
     print(a)
     if out or run: print(f"\naudit: {a.save(out or run)/'audit.csv'}")
     if run and not out: report(run)
-    if a.leaky: raise LeakError(f"{data} leaks: patients, or copies of a picture, stand on two sides (table above)")
+    if a.leaky:
+        raise LeakError(f"{data} leaks: patients, or copies of a picture, stand on two sides (table above)")
     return a
 
 # %% ../nbs/97_commands.ipynb #09626ab5
@@ -144,7 +146,8 @@ def evaluate(run:str, # run folder
 def check_unread(df):
     "Raise `DataError` at the end where images were left out"
     n = df.attrs['unread']
-    if n: raise DataError(f"{n} image{'s'*(n>1)} could not be read and had to be left out (named above)")
+    if n:
+        raise DataError(f"{n} image{'s'*(n>1)} could not be read and had to be left out (named above)")
 
 # %% ../nbs/97_commands.ipynb #0e7ca794
 def predict(run:str, # run folder
@@ -218,7 +221,8 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
                     resume=resume, force=force)
     print(c)
     print(f"\ntable: {out/'compare.csv'}")
-    if c.most_accurate: print(f"picture: {out/'compare.png'}\nmodels: {out/'most_accurate'}, {out/'light'}")
+    if c.most_accurate:
+        print(f"picture: {out/'compare.png'}\nmodels: {out/'most_accurate'}, {out/'light'}")
     if len(c.failed):
         names = ', '.join(dict.fromkeys(c.failed.arch))
         raise ModelError(f"{len(c.failed)} of {len(c.runs)} trainings failed ({names}): the "

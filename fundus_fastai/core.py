@@ -78,10 +78,12 @@ def whole_file(path)->Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try: fd,tmp = tempfile.mkstemp(prefix=f'.{path.stem}-', suffix=path.suffix, dir=path.parent)
     except OSError as e: raise _about(e, path) from None
-    os.close(fd); tmp = Path(tmp)
+    os.close(fd)
+    tmp = Path(tmp)
     try:
         yield tmp
-        umask = os.umask(0); os.umask(umask)
+        umask = os.umask(0)
+        os.umask(umask)
         os.chmod(tmp, 0o666 & ~umask)
         os.replace(tmp, path)
     except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
@@ -93,7 +95,8 @@ def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    tmp = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent)); tmp.chmod(0o755)
+    tmp = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    tmp.chmod(0o755)
     try:
         yield tmp
         try:

@@ -184,5 +184,6 @@ def told(f)->dict:
 def carried(kwargs, *carriers)->list:
     "The options in `kwargs`, each in its carrier; raises `TypeError` for one that belongs to none"
     known = [{o.name for o in fields(c)} for c in carriers]
-    if odd := set(kwargs)-set().union(*known): raise TypeError(f"there is no option {', '.join(sorted(odd))}")
+    if odd := set(kwargs)-set().union(*known):
+        raise TypeError(f"there is no option {', '.join(sorted(odd))}")
     return [c(**{k:v for k,v in kwargs.items() if k in ks}) for c,ks in zip(carriers, known)]

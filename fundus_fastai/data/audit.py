@@ -39,8 +39,10 @@ def _tissue(x):
     "Mask of what is neither dark frame nor burnt out, a little inside its edge, and the span of gray values"
     lo,hi = np.percentile(x, (1,97))
     g = cv2.blur(x, (5,5))
-    m = cv2.erode(((g>lo+.1*(hi-lo)) & (g<245)).astype(np.uint8), _round, borderValue=1).astype(np.float32)
-    m[:4] = m[-4:] = 0; m[:,:4] = m[:,-4:] = 0
+    m = cv2.erode(((g>lo+.1*(hi-lo)) & (g<245)).astype(np.uint8), _round,
+                  borderValue=1).astype(np.float32)
+    m[:4] = m[-4:] = 0
+    m[:,:4] = m[:,-4:] = 0
     return m, max(hi-lo, 4)
 
 # %% ../../nbs/38_data.audit.ipynb #85eed0c6
@@ -68,7 +70,8 @@ def _fine(x, m, span):
 def _coarse(x, m, span):
     "Large detail of `x` as a unit vector [256]"
     s,w = (cv2.resize(o, (32,32), interpolation=cv2.INTER_AREA) for o in (x*m, m))
-    z = cv2.resize(_detail(s/(w+1e-3), w, span, .5, 1.75, .5), (16,16), interpolation=cv2.INTER_AREA).ravel()
+    z = cv2.resize(_detail(s/(w+1e-3), w, span, .5, 1.75, .5), (16,16),
+                   interpolation=cv2.INTER_AREA).ravel()
     return z/(np.linalg.norm(z)+1e-3)
 
 # %% ../../nbs/38_data.audit.ipynb #e8952cc6
@@ -79,7 +82,8 @@ _strips += [(b,a) for a,b in _strips]
 def _border(rgb):
     "Mean color of what is not tissue in 20 pieces of the outer twentieth [60], and its share above and below [10]"
     s = cv2.resize(rgb, (100,100), interpolation=cv2.INTER_AREA).astype(np.float32)
-    g = s.mean(2); lo,hi = np.percentile(g, (1,97))
+    g = s.mean(2)
+    lo,hi = np.percentile(g, (1,97))
     off = ((g<lo+.1*(hi-lo)) | (g>245)).astype(np.float32)
     n = [off[o].sum() for o in _strips]
     mean = np.array([(s[o]*off[o][...,None]).sum((0,1))/max(k, 1) for o,k in zip(_strips,n)])
@@ -103,7 +107,8 @@ def _look(path):
         rgb = np.array(plain_mode(load_pixels(im)).convert('RGB'))
     x = _small(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     m,span = _tissue(x)
-    light = np.round(x); g = cv2.blur(light, (5,5))
+    light = np.round(x)
+    g = cv2.blur(light, (5,5))
     facts |= dict(mean=float(light.mean()), bright=float(np.percentile(light, 95)),
                   range=float(g.max()-g.min()))
     return facts, _border(rgb), _coarse(x, m, span), _fine(x, m, span)
@@ -148,7 +153,8 @@ def _block(parts, a, b, size, cut):
     at = [np.flatnonzero(s(p[0], p[1])+np.abs(s(p[2], p[3]))>cut) for s in (np.add,np.subtract)]
     at = np.unique(np.concatenate(at))
     v = np.stack([o.ravel()[at] for o in p], 1)@_signs.T
-    k,f = np.nonzero(v>cut); i,j = np.divmod(at[k], p[0].shape[1])
+    k,f = np.nonzero(v>cut)
+    i,j = np.divmod(at[k], p[0].shape[1])
     ok = i+a<j+b
     return np.stack([i+a,j+b,f], 1)[ok].astype(np.int32), v[k,f][ok]
 
@@ -160,7 +166,8 @@ def _best_agreeing(found, most, cut):
     "The `most` best of a list of (pairs, agreements) as such a list, and what they agree better than"
     pairs,v = (np.concatenate(o) for o in zip(*found))
     if len(v)<=most: return [(pairs, v)], cut
-    order = np.argsort(-v, kind='stable'); keep = np.sort(order[:most])
+    order = np.argsort(-v, kind='stable')
+    keep = np.sort(order[:most])
     return [(pairs[keep], v[keep])], max(cut, float(v[order[most]]))
 
 # %% ../../nbs/38_data.audit.ipynb #a9708961
@@ -172,7 +179,8 @@ def _candidates(coarse, most=1_000_000, least=_least, workers=2, size=512):
         for a in progress(range(0, len(coarse), size), 'searching copies'):
             for new in pool.map(partial(_block, parts, a, size=size, cut=cut),
                                 range(a, len(coarse), size)):
-                found.append(new); held += len(new[1])
+                found.append(new)
+                held += len(new[1])
                 if held>2*most: (found,cut),held = _best_agreeing(found, most, cut),most
     [(pairs, v)],cut = _best_agreeing(found, most, cut)
     return pairs, v, cut
@@ -210,7 +218,8 @@ def _twins(coarse, fine, rows, far=.3, most=1_000_000, workers=2):
     pairs,agree,cut = _candidates(coarse[rows], most, workers=workers)
     limit,pairs = _limit(agree, far),np.c_[rows[pairs[:,:2]], pairs[:,2]]
     for step,more in ((8, .25), (1, 0)):
-        d = _distances(fine, pairs, step, workers); ok = d<=limit+more
+        d = _distances(fine, pairs, step, workers)
+        ok = d<=limit+more
         pairs,limit,d = pairs[ok],limit[ok],d[ok]
     order = np.argsort(d, kind='stable') # of two flips, the one that fits better
     _,first = np.unique(pairs[order,:2], axis=0, return_index=True)
@@ -297,7 +306,8 @@ def _questions(df, cols, least=5):
     "Name -> 0, 1 or NaN for each image, of every label and class that five patients have and five have not"
     res = {}
     for c in cols:
-        s = df[c]; number = pd.to_numeric(s, errors='coerce')
+        s = df[c]
+        number = pd.to_numeric(s, errors='coerce')
         if number.notna().any() and number.dropna().isin([0,1]).all():
             res[str(c)] = number.to_numpy(float)
         elif s.nunique()<=20:
@@ -320,7 +330,8 @@ def _guess(x, ys, patient, seed, k=5):
         opts = dict(min_samples_leaf=5, max_features='sqrt', random_state=seed)
         net = RandomForestClassifier(100, **opts)
         net.fit(x[fold!=f], ys[fold!=f] if ys.shape[1]>1 else ys[fold!=f,0])
-        probs = net.predict_proba(x[fold==f]); probs = probs if ys.shape[1]>1 else [probs]
+        probs = net.predict_proba(x[fold==f])
+        probs = probs if ys.shape[1]>1 else [probs]
         for j,q in enumerate(probs): p[fold==f,j] = q[:,1] if q.shape[1]>1 else 0
     return p
 
@@ -422,7 +433,8 @@ def _repr_html_(self:Audit):
 
 # %% ../../nbs/38_data.audit.ipynb #6d6be0b6
 def _thumb(ax, path, text):
-    ax.axis('off'); ax.set_title(text, fontsize=7, parse_math=False)
+    ax.axis('off')
+    ax.set_title(text, fontsize=7, parse_math=False)
     try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
     except DataError: ax.text(.5, .5, 'unreadable', ha='center')
 
@@ -477,8 +489,7 @@ def _findings(a):
 
 # %% ../../nbs/38_data.audit.ipynb #4c7b8da2
 @patch
-def save(self:Audit,
-         out # folder
+def save(self:Audit, out # folder
         )->Path: # the folder
     "Write `audit.csv`, a row a finding, and `audit.json`, the summary, each whole or not at all"
     out = Path(out)
@@ -510,7 +521,8 @@ def open_frame(data, opts:dict)->pd.DataFrame:
 def _across(t):
     "How many of the pairs `t` go across what, in words"
     n = {k:int(t.across.str.contains(k).sum()) for k in ('patients','splits','labels')}
-    return f"{len(t)} pairs" + ''.join(f", {v} across {k}" for k,v in n.items() if v) if len(t) else ''
+    return f"{len(t)} pairs" + ''.join(f", {v} across {k}"
+                                       for k,v in n.items() if v) if len(t) else ''
 
 # %% ../../nbs/38_data.audit.ipynb #fb582160
 def _summary(df, t, vague):
@@ -550,11 +562,14 @@ def _copies(df, looks, cols, far, most, workers):
     rest = {i for g in same for i in g[1:]} # one of each kind is compared with the others
     rows = np.array([i for i in np.flatnonzero(looks.facts.problem.isna()) if i not in rest], int)
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
-    order = np.argsort(d, kind='stable'); p,d = p[order],d[order]
+    order = np.argsort(d, kind='stable')
+    p,d = p[order],d[order]
     flat = 0 # have too little detail to be compared
     for k in range(0, len(rows), 512):
-        z = looks.fine[rows[k:k+512]].astype(np.float32); m = z!=_out
-        s = m.sum((1,2)); e = ((z*m)**2).sum((1,2))/(625*np.maximum(s, 1))
+        z = looks.fine[rows[k:k+512]].astype(np.float32)
+        m = z!=_out
+        s = m.sum((1,2))
+        e = ((z*m)**2).sum((1,2))/(625*np.maximum(s, 1))
         flat += int(((s<.02*side*side)|(e<.01)).sum())
     vague = [f"{flat} have too little detail to tell"]*bool(flat)
     if cut>_least: vague.append(f"compared where alike above {cut:.2f}")
@@ -564,8 +579,7 @@ def _copies(df, looks, cols, far, most, workers):
 def audit(data, # frame, name of the catalog, folder or CSV
           labels=None, # column of classes, or 0/1 columns, that are to be learned; default: the frame's own
           far:float=.3, # up to this distance two pictures are copies (of agreement .75 to .95; see `_limit`), 0 to 1
-          *,
-          most:int=1_000_000, # pairs, the most alike, that are compared at full detail
+          *, most:int=1_000_000, # pairs, the most alike, that are compared at full detail
           shortcuts:bool=True, # also ask metadata and border for the label
           workers:int=2, # threads
           seed:int=0, # of the folds and resamples of the shortcuts
@@ -583,7 +597,8 @@ def audit(data, # frame, name of the catalog, folder or CSV
     df.attrs = dict(attrs)
     df.attrs.setdefault('source', data_source(df))
     cols = _labels_of(df, labels)
-    looks = _look_at_all(df.path.tolist(), workers); f = looks.facts
+    looks = _look_at_all(df.path.tolist(), workers)
+    f = looks.facts
     t = dict(leaks=_leaks(df), split_eyes=_split_eyes(df))
     t['exact_duplicates'],t['near_duplicates'],vague = _copies(df, looks, cols, far, most, workers)
     p = pd.concat([t['exact_duplicates'], t['near_duplicates']], ignore_index=True)
@@ -593,6 +608,7 @@ def audit(data, # frame, name of the catalog, folder or CSV
     t['blank'] = own[(f.range<=4).to_numpy()].reset_index(drop=True)
     t['dark'] = own[((f.bright<40) & (f.range>4)).to_numpy()].reset_index(drop=True)
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
-    full = pd.concat([df, f.drop(columns=[o for o in f if o in df])], axis=1); full.attrs = df.attrs
+    full = pd.concat([df, f.drop(columns=[o for o in f if o in df])], axis=1)
+    full.attrs = df.attrs
     return Audit(_summary(df, t, vague), **t, data=full, name=str(df.attrs.get('name', '')),
                  source=df.attrs['source'])

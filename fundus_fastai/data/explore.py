@@ -106,7 +106,8 @@ def label_sets(df, labels=None)->list:
     "The combinations of labels that occur"
     m = label_matrix(df, labels)
     names,gone,b = np.array(m.columns, dtype=object),m.isna().all(axis=1).to_numpy(),m.eq(1).to_numpy(bool)
-    keys = pd.Series(['missing' if g else r.tobytes() for g,r in zip(gone, np.packbits(b, axis=1))], dtype=object)
+    keys = pd.Series(['missing' if g else r.tobytes() for g,r in zip(gone, np.packbits(b, axis=1))],
+                     dtype=object)
     where = sorted(keys.groupby(keys).indices.values(), key=lambda o: (-len(o), o[0]))
     return [(('missing',) if gone[w[0]] else tuple(names[b[w[0]]]), w) for w in where]
 
@@ -254,8 +255,7 @@ def sampled(df, f, n:int, *, by=None, top:int=8, seed:int=0, workers:int=2)->dic
 def color_histograms(df:pd.DataFrame, # a frame
                      by=None, # a column, or a list of 0/1 columns; default: the labels
                      n:int=40, # images a group, one a patient
-                     *,
-                     bins:int=64, # levels
+                     *, bins:int=64, # levels
                      top:int=8, # at most this many groups
                      least:int=128, # pixels of the shorter side to decode at
                      seed:int=0, # same seed, same images
@@ -316,8 +316,7 @@ def tile(im, w:int, h:int)->np.ndarray:
 def plot_montage(df:pd.DataFrame, # a frame
                  by=None, # a column, or a list of 0/1 columns; default: the labels
                  n:int=8, # images a group, one a patient
-                 *,
-                 top:int=8, # at most this many groups
+                 *, top:int=8, # at most this many groups
                  size:int=64, # height of a picture in pixels
                  recipe=None, # what `as_recipe` takes, as 'color' or 'local_average': default, as they are
                  seed:int=0, # same seed, same images
@@ -359,8 +358,7 @@ class MeanEye:
 def mean_eye(df:pd.DataFrame, # a frame
              by=None, # a column, or a list of 0/1 columns; default: the labels
              n:int=40, # images a group, one a patient
-             *,
-             canonical:bool=True, # mirror left eyes, so that discs coincide
+             *, canonical:bool=True, # mirror left eyes, so that discs coincide
              size:int=128, # pixels of the result
              recipe=None, # what `as_recipe` takes; default: the crop to the field
              top:int=8, # at most this many groups
@@ -379,7 +377,8 @@ def mean_eye(df:pd.DataFrame, # a frame
     res = {}
     for k,(i,ims) in sampled(df, picture, n, by=by, top=top, seed=seed, workers=workers).items():
         a = np.stack(ims).astype(np.float32)
-        res[k] = MeanEye(a.mean(0), a.std(0), len(a), int(left[i].sum()), df.attrs.get('source') or '')
+        res[k] = MeanEye(a.mean(0), a.std(0), len(a), int(left[i].sum()),
+                         df.attrs.get('source') or '')
     return res
 
 # %% ../../nbs/39_data.explore.ipynb #402db0a6
@@ -402,8 +401,7 @@ def plot_mean_eye(eyes:dict # from `mean_eye`
 def explore(df:pd.DataFrame, # a frame
             by=None, # a column, or a list of 0/1 columns, to compare; default: the labels
             n:int=40, # images a group to read, one a patient
-            *,
-            seed:int=0, # same seed, same images
+            *, seed:int=0, # same seed, same images
             workers:int=2 # threads
            )->dict: # name -> figure
     "Draw every figure of this page that the columns of `df` allow, and show none of them twice"

@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from ..core import (DownloadError, EyeError, fundus_home, need, progress, read_json, say, sha256,
-                                write_json)
+from ..core import (DownloadError, EyeError, fundus_home, need, progress, read_json,
+                                say, sha256, write_json)
 
 # %% ../../nbs/34_data.kaggle.ipynb #62c87ded
 class BadArchive(DownloadError): "An archive that is damaged, or is no archive"
@@ -191,8 +191,7 @@ def kaggle_url(card)->str:
     return f"https://www.kaggle.com/{'c' if card.kind=='competition' else 'datasets'}/{card.kaggle}"
 
 # %% ../../nbs/34_data.kaggle.ipynb #3afbf952
-_REFUSALS = {
-    401: "the credentials in {where} are not accepted: put a new token there, "
+_REFUSALS = {401: "the credentials in {where} are not accepted: put a new token there, "
          "from https://www.kaggle.com/settings/api",
     403: "open {url} while signed in: the data set may be private, renamed, "
          "or ask for your consent; then try again",
@@ -240,7 +239,8 @@ def _explain(e, card, where):
         return RetryLater(f"the store behind Kaggle refused its link ({status}): call again", wait)
     if isinstance(e, (requests.ConnectionError, requests.Timeout)):
         return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): check the network or the "
-                          "proxy (HTTPS_PROXY); in a Kaggle notebook, switch Internet on", offline=True)
+                          "proxy (HTTPS_PROXY); in a Kaggle notebook, switch Internet on",
+                          offline=True)
     return DownloadError(f"Kaggle's answer cannot be read ({type(e).__name__}: {e}): a login page "
                          "or a proxy may stand between, or `pip install -U kaggle` is due")
 
@@ -280,7 +280,8 @@ def _have(part, mark):
 # %% ../../nbs/34_data.kaggle.ipynb #1b37efa4
 def _drop(part):
     "Forget a partial file"
-    part.unlink(missing_ok=True); _note(part).unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
+    _note(part).unlink(missing_ok=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #514afc04
 TIMEOUT = (20,60)  # seconds to connect, and between two pieces
@@ -392,7 +393,8 @@ def is_here(card, out)->bool:
 # %% ../../nbs/34_data.kaggle.ipynb #92d38541
 def _check_place(card, out, force):
     "Raise `DownloadError` if `out` cannot become the folder of `card`"
-    if out.exists() and not out.is_dir(): raise DownloadError(f"{out} is a file: name a folder (`out`)")
+    if out.exists() and not out.is_dir():
+        raise DownloadError(f"{out} is a file: name a folder (`out`)")
     if os.path.ismount(out):
         raise DownloadError(f"{out} is a whole disk: name a folder inside it (`out={str(out/card.name)!r}`)")
     if not out.exists() or not any(out.iterdir()) or (force and is_here(card, out)): return

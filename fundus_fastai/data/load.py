@@ -48,7 +48,8 @@ def _open_phantom(card, out, patients, seed, why=''):
 def _open_auto(card, out, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
     if not card.kaggle:
-        return _open_phantom(card, out, patients, seed, f" The real data ({card.license}) cannot be "
+        return _open_phantom(card, out, patients, seed,
+                             f" The real data ({card.license}) cannot be "
                              "downloaded: name the folder where they lie.")
     root = Path(out or fundus_home()/card.name)
     if is_here(card, root): return read_dataset(card.name, root)
@@ -68,8 +69,7 @@ def _no_options(opts, what):
 def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of kermany2018)
               source='auto', # 'auto', 'kaggle', 'phantom', or the folder where the data set lies
               out=None, # where a download or phantoms go; default: a folder in `fundus_home()`
-              *,
-              patients:int=80, # how many phantom patients
+              *, patients:int=80, # how many phantom patients
               seed:int=0, # of the phantoms
               **csv # options of `read_csv`: images, path_col, label, patient, eye, split
              ): # the frame; `attrs` tell `name`, `source` ('kaggle', 'phantom' or 'local') and `root`

@@ -109,8 +109,10 @@ def _odir_eyes(df, src):
         say(f"{src}: nobody has told us what {k!r} means ({n} images): counted as 'other'")
     if (none := ~read.eye).any(): say(f"{src}: {none.sum()} of {len(df)} pictures show no retina "
                                       f"({few(read.quality[none].unique())}) and are left out")
-    labels = pd.DataFrame([o or {} for o in read.labels], index=df.index, columns=list(ODIR_LABELS)).astype('Int64')
-    df = df.join(labels).assign(grade=read.grade.astype('Int64'), quality=read.quality)[read.eye.astype(bool)]
+    labels = pd.DataFrame([o or {} for o in read.labels], index=df.index,
+                          columns=list(ODIR_LABELS)).astype('Int64')
+    df = df.join(labels).assign(grade=read.grade.astype('Int64'),
+                                quality=read.quality)[read.eye.astype(bool)]
     if (empty := df.normal.isna()).any():
         say(f"{src}: {empty.sum()} of {len(df)} eyes have only a remark about "
 f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")

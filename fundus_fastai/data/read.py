@@ -160,7 +160,8 @@ def table_text(path)->str:
         raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
     try: return raw.decode('utf-8-sig')
     except UnicodeDecodeError:
-        say(f"{path} is not UTF-8 and is read as Latin-1"); return raw.decode('latin-1')
+        say(f"{path} is not UTF-8 and is read as Latin-1")
+        return raw.decode('latin-1')
 
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
@@ -425,7 +426,8 @@ def as_grades(s, src, top:int=4)->pd.Series:
 # %% ../../nbs/30_data.read.ipynb #79e3ffca
 def as_ages(s, least:float=2)->pd.Series:
     "Ages in years; says which values are none"
-    v = pd.to_numeric(s.astype(str).str.strip().str.replace(',', '.'), errors='coerce').astype(float)
+    v = pd.to_numeric(s.astype(str).str.strip().str.replace(',', '.'),
+                      errors='coerce').astype(float)
     bad = ~v.between(least, 120) & ~is_missing(s.astype(str))
     if bad.any():
         say(f"{bad.sum()} of {len(s)} ages are no age ({few(s[bad].unique())}) and are left empty")

@@ -48,7 +48,8 @@ def read_eyepacs(root)->pd.DataFrame:
         rows = pd.concat([rows, _graded(root, re.escape(os.path.basename(o)), 'image', 'level', what, want)[1]])
     df = match_images(rows, keyed_images(root), src)
     who = df.key.str.extract(r'^(\d+)_(left|right)$')
-    tell_odd(who[0].isna(), 'images do not tell their patient, and each is taken as its own', df.key)
+    tell_odd(who[0].isna(), 'images do not tell their patient, and each is taken as its own',
+             df.key)
     return set_frame(df.assign(patient=who[0].fillna(df.key), eye=who[1].map({'left':'L','right':'R'})), root)
 
 # %% ../../nbs/32_data.sets.ipynb #844da7aa
@@ -161,7 +162,8 @@ def read_diaretdb1(root)->pd.DataFrame:
     df = df.assign(key='image'+as_keys(df.name).str.extract(r'(\d{3})$', expand=False))
     own = df.folder.map(lambda o: os.path.basename(o).strip().lower())
     again = (photos := df[own.str.endswith('images')]).duplicated('key')
-    if again.any(): say(f"{root}: {again.sum()} images stand there more than once and are counted once")
+    if again.any():
+        say(f"{root}: {again.sum()} images stand there more than once and are counted once")
     if not len(photos):
         raise not_it(root, 'DIARETDB1', 'ddb1_fundusimages/image001.png beside ddb1_groundtruth')
     lists = {o:find_files(root, rf'({o}set|ddb1_v02_01_{o})\.txt')[:1] for o in ('train','test')}

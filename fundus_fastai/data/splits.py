@@ -27,8 +27,7 @@ def shared_patients(df)->dict:
 def _leaks(df):
     "A sentence for each pair of sides that share patients"
     return [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
-            f"{few(sorted(map(str, v)), 10)}"
-            for (a,b),v in shared_patients(df).items()]
+            f"{few(sorted(map(str, v)), 10)}" for (a,b),v in shared_patients(df).items()]
 
 # %% ../../nbs/35_data.splits.ipynb #5bdbefd5
 def check_split(df # frame with `patient` and `split`
@@ -49,7 +48,8 @@ def patient_strata(df, by:str='label')->pd.Series:
     "Each patient's rarest `by`, or for numbers the bin, one of five, of the patient's mean"
     if _is_number(df[by]):
         mean = df.groupby('patient')[by].mean()
-        return pd.qcut(mean.rank(method='first'), max(1, min(5, len(mean)//3)), labels=False).astype(str).sort_index()
+        return pd.qcut(mean.rank(method='first'), max(1, min(5, len(mean)//3)),
+                       labels=False).astype(str).sort_index()
     kind = df[by].astype(object).where(df[by].notna(), 'missing').astype(str)
     d = pd.DataFrame({'patient':df.patient, 'kind':kind}).drop_duplicates()
     d['n'] = d.groupby('kind').patient.transform('size')
@@ -61,7 +61,8 @@ def _counts(n, shares, owed):
     room = n - 1
     for i,(side,share) in enumerate(shares.items()):
         k = int(np.clip(round(n*share + owed[side]), 1, room - (len(shares)-1-i)))
-        owed[side] += n*share - k; room -= k
+        owed[side] += n*share - k
+        room -= k
         yield side, k
 
 # %% ../../nbs/35_data.splits.ipynb #bf84c73c
@@ -110,7 +111,8 @@ def _units(df, groups=None):
     if isinstance(g, str) or len(g)!=len(df):
         raise DataError(f"groups is a column of the table or a value for each of its {len(df)} rows")
     who,names = pd.factorize(df.patient)
-    g = pd.Series(np.asarray(g, object)); k = pd.factorize(g)[0]
+    g = pd.Series(np.asarray(g, object))
+    k = pd.factorize(g)[0]
     tie,n = k>=0,len(names)
     m = coo_matrix((np.ones(tie.sum()), (who[tie], n+k[tie])), (n+k.max()+1,)*2)
     part = connected_components(m, directed=False)[1][:n]
@@ -121,8 +123,7 @@ def _units(df, groups=None):
 def split_patients(df, # frame
                    valid:float=.2, # share of patients to choose the best epoch by (0: none)
                    test:float=.2, # share of patients to judge the net by (0: none)
-                   *,
-                   by:str='label', # column to balance over the sides
+                   *, by:str='label', # column to balance over the sides
                    seed:int=42, # another seed deals other hands
                    groups=None # column, or value for each row: patients who share one stay on one side
                   )->pd.DataFrame: # copy of `df` with `split`: 'train', 'valid' or 'test'
@@ -165,8 +166,7 @@ def split_hash(df, root=None, labels=())->str:
 def save_split(df, # frame with `split`
                path, # CSV to write
                root=None, # folder that paths are relative to; default `df.attrs['root']`
-               *,
-               labels=('label',), # label columns to keep beside
+               *, labels=('label',), # label columns to keep beside
                allow_leak:bool=False # accept patients on two sides
               )->Path: # `path`
     "Freeze the split of `df` as a CSV of relative path, patient, eye, split and labels, whole or not at all"
@@ -180,8 +180,7 @@ def save_split(df, # frame with `split`
 def read_split(path, # CSV of `save_split`
                df, # frame of the same data
                root=None, # folder that paths are relative to; default `df.attrs['root']`
-               *,
-               allow_leak:bool=False # accept patients on two sides
+               *, allow_leak:bool=False # accept patients on two sides
               )->pd.DataFrame: # copy of `df` with the frozen `split`
     "Lay a frozen split over `df`; raises `DataError` where the two disagree, `LeakError` if it leaks"
     try: s = pd.read_csv(path, dtype=str, keep_default_na=False)

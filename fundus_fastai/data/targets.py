@@ -44,7 +44,8 @@ def label_list(label)->list:
 def _label_columns(df, label, least=1):
     "The 0/1 columns that `label` names, or all that the data set has; raises `DataError` where there are none"
     have = list(df.attrs.get('labels') or ())
-    if not have: raise DataError("the data has no 0/1 label columns: name them with `label=['A', 'B', 'C']`")
+    if not have:
+        raise DataError("the data has no 0/1 label columns: name them with `label=['A', 'B', 'C']`")
     names = [one_of(o, have, 'label') for o in label_list(label)] or have
     if len(names)<least:
         raise DataError(f"{least} labels at least are needed: `label=['A', 'B', 'C']` (there are: "
@@ -94,7 +95,8 @@ def single_target(df, label=None, most:int=4)->pd.DataFrame:
     n = y.sum(axis=1)
     say(f"{(n>1).sum()} images with several labels, {(n==0).sum()} with none and {(~keep).sum()} of "
         f"other labels are left out; {keep.sum()} tell {', '.join(wanted)} apart")
-    if not keep.any(): raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
+    if not keep.any():
+        raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
     return _ready(one[keep].reset_index(drop=True), kind[keep].to_numpy(), ', '.join(wanted))
 
 # %% ../../nbs/37_data.targets.ipynb #31e4d982

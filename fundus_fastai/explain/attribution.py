@@ -110,7 +110,8 @@ def _dice(seed):
     was = np.random.get_state()
     try:
         with torch.random.fork_rng():
-            torch.manual_seed(seed); np.random.seed(seed)
+            torch.manual_seed(seed)
+            np.random.seed(seed)
             yield
     finally: np.random.set_state(was)
 
@@ -200,7 +201,8 @@ def as_map(self:Look, o):
 @patch
 def asks(self:Look, s, m, o)->bool:
     "Do the scores depend on the map in this output?"
-    if o.ndim==3 and isinstance(m, (nn.Linear,nn.Identity,nn.Dropout)): return False # in an attention
+    if o.ndim==3 and isinstance(m, (nn.Linear,nn.Identity,nn.Dropout)):
+        return False # in an attention
     if not (s.requires_grad and o.requires_grad): return True # nothing to be told
     g = torch.autograd.grad(s, o, retain_graph=True, allow_unused=True)[0]
     return g is not None and bool(self.as_map(g).any())
@@ -249,7 +251,8 @@ def _layer_maps(q, x, layer, look):
     "Map at `layer`, its gradient for each wanted class, and the scores; raises `ModelError`"
     with _from_layer(q.net, layer) as seen:
         s = q(x)
-        if not seen: raise ModelError(f"layer {layer!r} is not used when the net answers: name another")
+        if not seen:
+            raise ModelError(f"layer {layer!r} is not used when the net answers: name another")
         if (a := look.as_map(seen[-1])) is None:
             raise ModelError(f"layer {layer!r} puts out {tuple(seen[-1].shape)}, which is no map [N,C,h,w] of these "
                              "images: name another, or none, and the last map is taken")
@@ -344,8 +347,7 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
 _evidence = evidence # the method below has the same name
 
 @patch
-def evidence(self:Learner,
-             items, # image paths, or a table of them, as for `dls.test_dl`
+def evidence(self:Learner, items, # image paths, or a table of them, as for `dls.test_dl`
              method:str='occlusion', # one of `METHODS`
              *, inside=None, # of occlusion: where to cover at all, as for `Learner.occlude`
              **kwargs # further arguments of `evidence`

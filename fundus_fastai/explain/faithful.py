@@ -18,8 +18,8 @@ from ..core import DataError, ModelError, one_of
 from .windows import filled
 from .heatmap import evidence_inside, resize_map, to_gray
 from .attribution import evidence, norm_of
-from .occlusion import (as_images, class_indices, class_names, eval_mode, mapped_output,
-                                             net_and_names, scores_of)
+from .occlusion import (as_images, class_indices, class_names, eval_mode,
+                                             mapped_output, net_and_names, scores_of)
 from ..score.estimate import Estimate, no_estimate, patient_bootstrap
 
 # %% ../../nbs/55_explain.faithful.ipynb #6944cd2d
@@ -127,8 +127,7 @@ def insertion_curve(model, # an `nn.Module`, or a fastai `Learner`
                     x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
                     map, # [H,W] signed evidence, of the image's size
                     *, target, # class, by number or name
-                    **kwargs
-                   )->tuple: # shares of pixels back [steps+1], probabilities [steps+1]
+                    **kwargs)->tuple: # shares of pixels back [steps+1], probabilities [steps+1]
     "Put pixels back, the most important first, and follow the probability; raises `DataError`"
     return deletion_curve(model, x, map, target=target, back=True, **kwargs)
 
@@ -158,7 +157,8 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
 # %% ../../nbs/55_explain.faithful.ipynb #d7d9f51a
 def _groups(net, stages):
     "Layers of `net` that can begin anew, from the answer back in groups; the answer's own is the first"
-    own = lambda m: hasattr(m, 'reset_parameters') and any(True for _ in m.parameters(recurse=False))
+    own = lambda m: hasattr(m, 'reset_parameters') and any(True
+                                                           for _ in m.parameters(recurse=False))
     layers = [(n,m) for n,m in net.named_modules() if own(m)][::-1]
     if not layers: raise ModelError("no layer of this net can begin anew (reset_parameters)")
     cuts = np.geomspace(1, len(layers), min(stages, len(layers))).round()

@@ -29,7 +29,8 @@ def signed_cmap(alpha:float=.7 # opacity of the strongest evidence, 0-1
 def _flat(a, what='map'):
     "Read `a` as float32 [H,W]; raises `DataError`"
     a = np.asarray(a)
-    if a.ndim!=2: raise DataError(f"a {what} is two-dimensional, not {a.shape}: choose one image and one class")
+    if a.ndim!=2:
+        raise DataError(f"a {what} is two-dimensional, not {a.shape}: choose one image and one class")
     a = a.astype(np.float32)
     if not np.isfinite(a).all(): raise DataError(f"the {what} holds NaN or infinite values")
     return a
@@ -66,7 +67,8 @@ def resize_map(map, # [H,W] floats, or bool for a mask
     "Fit `map` to pictures of `size`; raises `DataError` where `map` is not two-dimensional"
     a,(h,w) = np.asarray(map),size
     m = _flat(a)
-    if a.dtype==bool: return cv2.resize(a.astype(np.uint8), (w,h), interpolation=cv2.INTER_NEAREST_EXACT)>0
+    if a.dtype==bool:
+        return cv2.resize(a.astype(np.uint8), (w,h), interpolation=cv2.INTER_NEAREST_EXACT)>0
     return cv2.resize(m, (w,h), interpolation=cv2.INTER_AREA if h*w<m.size else cv2.INTER_LINEAR)
 
 # %% ../../nbs/51_explain.heatmap.ipynb #e34e8d9c

@@ -18,8 +18,8 @@ from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
-from .heatmap import (contour, evidence_inside, overlay, resize_map, save_overlay,
-                                           show_maps)
+from .heatmap import (contour, evidence_inside, overlay, resize_map,
+                                           save_overlay, show_maps)
 from .attribution import METHODS
 from .occlusion import load_map, save_maps
 
@@ -79,9 +79,11 @@ def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true 
     "Picture and overlay, one above the other where the picture is wide"
     h,w = im.shape[:2]
     rows,cols = (2,1) if w>1.3*h else (1,2)
-    fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110, layout='constrained')
+    fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110,
+                           layout='constrained')
     axs[0].imshow(im, cmap='gray')
-    axs[0].axis('off'); axs[0].set_title(title, fontsize=9, parse_math=False)
+    axs[0].axis('off')
+    axs[0].set_title(title, fontsize=9, parse_math=False)
     if truth is not None: contour(truth, axs[0])
     overlay(im, m, ax=axs[1], mask=truth, unit=unit)
     axs[1].set_title(what, fontsize=9)
@@ -195,7 +197,8 @@ def unique_stems(paths # image files
     "File names without suffix; where two are alike, the folder goes in front, then a number"
     stems = pd.Series([Path(p).stem for p in paths])
     twice = stems.duplicated(keep=False)
-    stems[twice] = [f'{Path(p).resolve().parent.name}_{Path(p).stem}' for p,t in zip(paths, twice) if t]
+    stems[twice] = [f'{Path(p).resolve().parent.name}_{Path(p).stem}'
+                    for p,t in zip(paths, twice) if t]
     n = stems.groupby(stems).cumcount()
     return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 

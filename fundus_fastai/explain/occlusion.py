@@ -80,12 +80,14 @@ def scores_of(net, x, output)->torch.Tensor:
 @contextmanager
 def _precision(kind, half):
     "Hold off TF32, gradients, and autocast but to float16; raises `ModelError` for that on a CPU"
-    if half and kind!='cuda': raise ModelError(f"float16 maps need a GPU, this is a {kind}: leave half out")
+    if half and kind!='cuda':
+        raise ModelError(f"float16 maps need a GPU, this is a {kind}: leave half out")
     flags = torch.backends.cudnn.conv,torch.backends.cuda.matmul
     was = [f.fp32_precision for f in flags]
     try:
         for f in flags: f.fp32_precision = 'ieee'
-        with torch.no_grad(), torch.autocast(kind, torch.float16 if half else None, enabled=half): yield
+        with torch.no_grad(), torch.autocast(kind, torch.float16 if half else None, enabled=half):
+            yield
     finally:
         for f,o in zip(flags, was): f.fp32_precision = o
 
@@ -118,8 +120,10 @@ def in_batches(f, sizes, show:bool=True)->torch.Tensor:
             except RuntimeError as e:
                 if not is_memory(e): raise
             if y is not None: outs.append(y); i += k; bar.update(k); continue
-            if k==1: raise ModelError("out of memory with a single image: use smaller images, or device='cpu'")
-            todo.append(k); most = k//2
+            if k==1:
+                raise ModelError("out of memory with a single image: use smaller images, or device='cpu'")
+            todo.append(k)
+            most = k//2
             if torch.cuda.is_available(): torch.cuda.empty_cache()
     return torch.cat(outs)
 
@@ -223,13 +227,15 @@ class _Ask:
         self.fast,self.lighter,self.several,self.n = True,None,several,None
     def one(self, boxes):
         g,group = self.several,boxes[:,0]//self.several
-        if group[0]!=group[-1]: return torch.cat([self.one(boxes[group==k]) for k in group.unique()])
+        if group[0]!=group[-1]:
+            return torch.cat([self.one(boxes[group==k]) for k in group.unique()])
         if (n := int(group[0])*g)!=self.n:
             self.n,self.im = n,self.x[n:n+g].to(self.dev)
             if self.lighter is None: self.lighter = fold_batchnorm(self.net, self.im[:1])[1]
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
         boxes = boxes-torch.tensor([n,0,0])
-        return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output, self.run)
+        return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output,
+                           self.run)
     def __call__(self, boxes):
         if self.fast:
             try: return self.one(boxes)
@@ -271,7 +277,8 @@ def _unlist(boxes, s, shape, size, window, stride):
     base,values = s.new_empty(shape[0], s.shape[1]),torch.zeros(*shape, s.shape[1])
     base[boxes[~covered,0]] = s[~covered]
     n,*at = boxes[covered].T
-    def nth(n, w, st, p): return torch.as_tensor(np.searchsorted(window_starts(n, w, st), p.numpy()))
+    def nth(n, w, st, p):
+        return torch.as_tensor(np.searchsorted(window_starts(n, w, st), p.numpy()))
     i,j = map(nth, size, window, stride, at)
     values[n,i,j] = base[n]-s[covered]
     return base,values
@@ -287,8 +294,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               output='logit', # 'logit' (as it comes), 'prob' (softmax; sigmoid of one), or your function
               inside=None, # bool [N,H,W], where to cover at all; 'field': as by `in_field`
               bs:int=64, # copies a batch, at most; halved when out of memory
-              **kwargs
-             )->OcclusionMap:
+              **kwargs)->OcclusionMap:
     "Cover window after window and measure what every class loses; raises `DataError`, `ModelError`"
     (net,vocab),x = net_and_names(model),as_images(x)
     if not callable(output): one_of(output, ('logit','prob'), 'output')
@@ -346,7 +352,8 @@ class _Notes:
     def __init__(self, counter): self.rows,self.counter,self.i,self.was = [],counter,0,0
     def __call__(self, name, res):
         size,rect = map(res.size_of, (res.base,res.reg)) if isinstance(res, Windowed) else ((),())
-        if self.i==len(self.rows): self.rows.append(dict(operation=name, map=size, rectangle=rect, work=0))
+        if self.i==len(self.rows):
+            self.rows.append(dict(operation=name, map=size, rectangle=rect, work=0))
         row,now = self.rows[self.i],self.counter.get_total_flops()
         row['rectangle'] = tuple(map(max, row['rectangle'], rect))
         row['work'] += now-self.was
@@ -444,7 +451,8 @@ def file_batches(learn, items, inside, **kwargs):
     if inside is not None and not isinstance(inside, str):
         inside = torch.as_tensor(inside)
         inside = inside[None] if inside.ndim==2 else inside
-        if len(inside)!=len(items): raise DataError(f"inside is for {len(inside)} images, and there are {len(items)}")
+        if len(inside)!=len(items):
+            raise DataError(f"inside is for {len(inside)} images, and there are {len(items)}")
     for b in learn.dls.test_dl(items, **kwargs):
         x = b[0] if isinstance(b, (tuple,list)) else b
         yield x,_places(learn, items[i:i+len(x)], x, inside, i)
@@ -452,8 +460,7 @@ def file_batches(learn, items, inside, **kwargs):
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5e7f9858
 @patch
-def occlude(self:Learner,
-            items, # image paths (or `Eye`s), or a table of them, as for `dls.test_dl`
+def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, as for `dls.test_dl`
             window=32, # side of the window in pixels of the net's input, or (height, width)
             stride=16, # from one window to the next in pixels, or (rows, columns)
             *, inside=None, # bool [N,H,W], where to cover at all; 'field': the eye in a photograph
@@ -476,7 +483,8 @@ def save_maps(omap, stems, out, *, method:str='occlusion', **more)->list:
     stems = [str(o) for o in stems]
     if len(stems)!=len(omap): raise DataError(f"{len(stems)} stems for {len(omap)} maps")
     twice = [s for s,n in Counter(stems).items() if n>1]
-    if twice: raise DataError(f"several images would be written to one file: {', '.join(twice[:5])}")
+    if twice:
+        raise DataError(f"several images would be written to one file: {', '.join(twice[:5])}")
     meta = {k:getattr(omap, k) for k in ('window','stride') if hasattr(omap, k)}
     if hasattr(omap, 'fill'): meta['fill'] = str(omap.fill)
     output = getattr(omap.output, '__name__', omap.output)
@@ -484,7 +492,8 @@ def save_maps(omap, stems, out, *, method:str='occlusion', **more)->list:
     paths,inside = [Path(out)/f'{s}_{method}.npz' for s in stems],getattr(omap, 'inside', None)
     for i,(p,m,b) in enumerate(zip(paths, omap.map, omap.baseline)):
         own = {} if inside is None else dict(inside=inside[i].numpy())
-        with whole_file(p) as f: np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **own, **meta)
+        with whole_file(p) as f:
+            np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **own, **meta)
     return paths
 
 # %% ../../nbs/53_explain.occlusion.ipynb #f172190e
@@ -493,7 +502,8 @@ def load_map(path # an `.npz` that `save_maps` wrote
     "Read one map; raises `DataError` that names the file where it is missing or not a map"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}
-        for k in ('classes','fill','output','method','net','where'): d |= {k:d[k].tolist()} if k in d else {}
+        for k in ('classes','fill','output','method','net','where'):
+            d |= {k:d[k].tolist()} if k in d else {}
         for k in ('window','stride'): d |= {k:tuple(d[k].tolist())} if k in d else {}
         return {k:d[k] for k in ('map','baseline','classes')}|d
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None

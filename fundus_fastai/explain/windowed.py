@@ -66,12 +66,14 @@ class Windowed(torch.Tensor):
         return Windowed(base, reg, y, x, self.run, None, self.of, axes or self.axes)
     def size_of(self, t): return tuple(t.shape[a] for a in self.axes) # rows and columns of `t`
     @property
-    def whole(self): return self.size_of(self.reg)==self.size_of(self.base) # are the rectangles the pictures?
+    def whole(self):
+        return self.size_of(self.reg)==self.size_of(self.base) # are the rectangles the pictures?
     def __repr__(self, **kwargs):
         (h,w),(H,W) = self.size_of(self.reg),self.size_of(self.base)
         return f"Windowed({len(self.y)} copies of {H}x{W}, {h}x{w} of it different)"
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None): return _run(func, args, kwargs or {})
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return _run(func, args, kwargs or {})
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None): # what slipped past the line above
         return func(*_undo(args), **{k:_undo(v) for k,v in (kwargs or {}).items()})
@@ -213,11 +215,13 @@ def _span(a, b, ha, hb, size):
 # %% ../../nbs/52_explain.windowed.ipynb #e02013e9
 def _joined(os):
     "The same copies over common rectangles; `None` if they do not match"
-    def form(o): return isinstance(o, Windowed) and o.axes==(2,3) and (len(o.y), len(o.base), o.base.shape[2:])
+    def form(o):
+        return isinstance(o, Windowed) and o.axes==(2,3) and (len(o.y), len(o.base), o.base.shape[2:])
     if not form(os[0]) or len({*map(form, os)})>1: return None
     y,x = os[0].y,os[0].x
     (h,w),(H,W) = os[0].reg.shape[2:],os[0].base.shape[2:]
-    for o in os[1:]: (y,h),(x,w) = _span(y, o.y, h, o.reg.shape[2], H),_span(x, o.x, w, o.reg.shape[3], W)
+    for o in os[1:]:
+        (y,h),(x,w) = _span(y, o.y, h, o.reg.shape[2], H),_span(x, o.x, w, o.reg.shape[3], W)
     def fits(o): return o.reg.shape[2:]==(h,w) and (o.y==y).all() and (o.x==x).all()
     return [o if fits(o) else o.like(o.base, _crop(o, y, x, h, w), y, x) for o in os]
 
@@ -270,7 +274,8 @@ def _binary(f, a, b, **kwargs):
     return o.like(do(o.base, v[p:]), do(_all(o), v[:p]), o.y*0, o.x*0)
 
 # %% ../../nbs/52_explain.windowed.ipynb #845c0b12
-@_op('relu','relu_','relu6','silu','silu_','gelu','hardswish','hardswish_','hardsigmoid','hardsigmoid_',
+@_op('relu','relu_','relu6','silu','silu_','gelu','hardswish','hardswish_','hardsigmoid',
+     'hardsigmoid_',
      'hardtanh','hardtanh_','leaky_relu','leaky_relu_','elu','elu_','selu','celu','mish','softplus',
      'sigmoid','sigmoid_','tanh','tanh_','clamp','clamp_','abs','neg','exp','sqrt','square','prelu',
      'contiguous','clone','detach','float','half','__neg__','logsigmoid','threshold')
@@ -281,7 +286,8 @@ def _pointwise(f, o, *args, **kwargs):
 # %% ../../nbs/52_explain.windowed.ipynb #52b783ea
 @_op('batch_norm')
 def _batch_norm(f, o, running_mean, running_var, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args):
-    if training or running_mean is None: raise ModelError("the net is in training mode: call net.eval() before")
+    if training or running_mean is None:
+        raise ModelError("the net is in training mode: call net.eval() before")
     return _each(o, lambda t: F.batch_norm(t, running_mean, running_var, weight, bias, False, 0., eps))
 
 @_op('dropout','dropout_','dropout2d','feature_dropout','alpha_dropout')
@@ -326,10 +332,12 @@ def _over_pixels(whole, o, dim, keepdim, kwargs):
     return whole(o)[...,None,None] if keepdim else whole(o)
 
 @_op('mean')
-def _mean_op(f, o, dim=None, keepdim=False, **kwargs): return _over_pixels(_mean, o, dim, keepdim, kwargs)
+def _mean_op(f, o, dim=None, keepdim=False, **kwargs):
+    return _over_pixels(_mean, o, dim, keepdim, kwargs)
 
 @_op('amax')
-def _max_op(f, o, dim=None, keepdim=False, **kwargs): return _over_pixels(_max, o, dim, keepdim, kwargs)
+def _max_op(f, o, dim=None, keepdim=False, **kwargs):
+    return _over_pixels(_max, o, dim, keepdim, kwargs)
 
 # %% ../../nbs/52_explain.windowed.ipynb #2c1ed564
 def _weights(f, n, m, axis):
@@ -417,7 +425,8 @@ def _item(f, o, i):
     if len(i)>4 or not all(isinstance(k, slice) for k in i) or i[:1]!=(slice(None),): return None
     if len(i)<=2: return _each(o, lambda t: t[i])
     rows,cols = (np.arange(n)[k] for n,k in zip(o.base.shape[2:], (*i[2:],slice(None))))
-    return _moved(_each(o, lambda t: t[i[:2]]), rows, cols, lambda t: t[:,:,i[2],i[3] if len(i)==4 else slice(None)])
+    return _moved(_each(o, lambda t: t[i[:2]]), rows, cols,
+                  lambda t: t[:,:,i[2],i[3] if len(i)==4 else slice(None)])
 
 # %% ../../nbs/52_explain.windowed.ipynb #0585276e
 @_op('flip')
@@ -427,7 +436,8 @@ def _flip(f, o, *dims):
     return _moved(o, rows, cols, lambda t: t.flip(*dims)) if dims<={2,3} else None
 
 @_op('pixel_shuffle')
-def _pixel_shuffle(f, o, r): return o.like(o.run.once(lambda: f(o.base, r)), f(o.reg, r), o.y*r, o.x*r)
+def _pixel_shuffle(f, o, r):
+    return o.like(o.run.once(lambda: f(o.base, r)), f(o.reg, r), o.y*r, o.x*r)
 
 # %% ../../nbs/52_explain.windowed.ipynb #08283f15
 _any_order = {_pointwise, _dropout, _binary}
@@ -461,7 +471,8 @@ def _transpose(f, o, a, b):
 @_turns('view','reshape')
 def _view(f, o, *shape):
     shape,n = _listed(shape),o.base.ndim
-    if o.axes!=(n-2,n-1) or len(shape)<4 or shape[0]!=len(o) or tuple(shape[-2:])!=o.size_of(o.base): return None
+    if o.axes!=(n-2,n-1) or len(shape)<4 or shape[0]!=len(o) or tuple(shape[-2:])!=o.size_of(o.base):
+        return None
     parts = lambda t: t.reshape(len(t), *shape[1:-2], *t.shape[-2:])
     return _each(o, parts, (len(shape)-2,len(shape)-1))
 
@@ -526,7 +537,8 @@ def _lightened(lighter, name, args):
     return args
 
 # %% ../../nbs/52_explain.windowed.ipynb #43678553
-_asks = {'__get__','size','dim','ndimension','numel','is_floating_point','is_complex','get_device','element_size',
+_asks = {'__get__','size','dim','ndimension','numel','is_floating_point','is_complex','get_device',
+         'element_size',
          'is_contiguous','__len__','stride','__hash__','__repr__','requires_grad_','is_inference'}
 
 def _undo(o): return type(o)(map(_undo, o)) if isinstance(o, (tuple,list)) else dense(o)
@@ -540,7 +552,8 @@ def _become(o, res):
 def _close(res, o):
     "Wrap pictures in full, alone or in a tuple, as copies like `o`"
     if isinstance(res, (tuple,list)): return type(res)(_close(r, o) for r in res)
-    if not isinstance(res, torch.Tensor) or res.ndim!=4 or isinstance(res, Windowed) or len(res)!=len(o): return res
+    if not isinstance(res, torch.Tensor) or res.ndim!=4 or isinstance(res, Windowed) or len(res)!=len(o):
+        return res
     p = len(o.y)
     return Windowed(res[p:], res[:p], o.y*0, o.x*0, o.run, res, o.of)
 
@@ -548,7 +561,8 @@ def _close(res, o):
 def _first(o):
     "The first `Windowed` among arguments `o`"
     if isinstance(o, Windowed): return o
-    return next((w for w in map(_first, o) if w is not None), None) if isinstance(o, (tuple,list)) else None
+    return next((w for w in map(_first, o) if w is not None),
+                None) if isinstance(o, (tuple,list)) else None
 
 # %% ../../nbs/52_explain.windowed.ipynb #48d97c1f
 def _known(name, args):

@@ -49,7 +49,8 @@ def _constant(fill, x):
     except (TypeError, ValueError, RuntimeError):
         raise DataError(f"fill is a name, a number or one number a channel, not {fill!r}") from None
     c = x.shape[1]
-    if len(f) not in (1,c): raise DataError(f"fill has {len(f)} numbers, the images have {c} channels")
+    if len(f) not in (1,c):
+        raise DataError(f"fill has {len(f)} numbers, the images have {c} channels")
     if not f.isfinite().all(): raise DataError(f"fill must be finite, not {fill!r}")
     return f.view(1,-1,1,1).expand_as(x)
 

@@ -28,18 +28,22 @@ _modes = ('1','L','LA','P','PA','RGB','RGBA','YCbCr')
 # %% ../../nbs/14_image.read.ipynb #2f8fa4e1
 def _is_deep(im):
     "Has `im` more than 8 bits a channel?"
-    return im.mode in ('I','F') or ';16' in im.mode or any(';16' in str(t[3]) for t in getattr(im, 'tile', []))
+    return im.mode in ('I','F') or ';16' in im.mode or any(';16' in str(t[3])
+                                                           for t in getattr(im, 'tile', []))
 
 # %% ../../nbs/14_image.read.ipynb #d4b71e34
 def _refusal(im):
     "Why the opened, not yet decoded image `im` is refused, or `None`"
     w,h = im.size
-    if min(w,h)<min_side: return f"is {w}x{h} pixels, and a side under {min_side} shows no eye: leave the file out"
+    if min(w,h)<min_side:
+        return f"is {w}x{h} pixels, and a side under {min_side} shows no eye: leave the file out"
     if w*h>max_pixels: return _bomb
     if _is_deep(im): return _deep
-    if im.mode=='CMYK': return "is CMYK, made for print: convert it to RGB, with the color profile it was made with"
+    if im.mode=='CMYK':
+        return "is CMYK, made for print: convert it to RGB, with the color profile it was made with"
     if im.mode not in _modes: return f"has the color mode {im.mode}: convert it to RGB"
-    if im.format=='TIFF' and (n := getattr(im, 'n_frames', 1))>1: return f"holds {n} pages: save each as a file"
+    if im.format=='TIFF' and (n := getattr(im, 'n_frames', 1))>1:
+        return f"holds {n} pages: save each as a file"
 
 # %% ../../nbs/14_image.read.ipynb #b2cc80cb
 def open_image(path):
@@ -72,7 +76,8 @@ def plain_mode(im):
     if im.mode=='P': im = im.convert('RGBA' if 'transparency' in im.info else 'RGB')
     if im.mode in ('LA','PA','RGBA'):
         gray,rgba = im.mode=='LA',im.convert('RGBA')
-        im = Image.alpha_composite(Image.new('RGBA', im.size, (0,0,0,255)), rgba).convert('L' if gray else 'RGB')
+        im = Image.alpha_composite(Image.new('RGBA', im.size, (0,0,0,255)),
+                                   rgba).convert('L' if gray else 'RGB')
     return im if im.mode in ('L','RGB') else im.convert('L' if im.mode=='1' else 'RGB')
 
 # %% ../../nbs/14_image.read.ipynb #63084ff7
@@ -140,7 +145,8 @@ def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataF
 # %% ../../nbs/14_image.read.ipynb #fa0c123d
 def walk_files(root, skip=()):
     "Every file below `root` but the system's own; raises `DataError` for a folder that is none, or may not be read"
-    if not os.path.isdir(root): raise DataError(f"{root} is not a folder: name the folder that holds the images")
+    if not os.path.isdir(root):
+        raise DataError(f"{root} is not a folder: name the folder that holds the images")
     def stop(e):
         raise DataError(f"{e.filename} cannot be read ({e.strerror}): allow it, or leave it out of the data") from None
     for folder,dirs,names in os.walk(root, onerror=stop):

@@ -28,8 +28,7 @@ ANGLE = {'female':131., 'male':147.}
 def phantom_patient(seed:int=0, # another seed is another world of patients
                     patient:int=1, # number of the patient
                     sex:str=None, # 'female' or 'male' (default: drawn)
-                    *,
-                    age:float=None # years (default: drawn, 18 to 90)
+                    *, age:float=None # years (default: drawn, 18 to 90)
                    )->SimpleNamespace: # sex, age, angle (degrees), pigment, tortuosity, ...
     "Draw a person: what both eyes share, the same for the same arguments"
     rng = np.random.default_rng([seed, patient, 0, 7])
@@ -126,7 +125,8 @@ class Ground:
         rid = cv2.GaussianBlur(ridge(m/15)+.8*ridge(m/24), (0,0), .8)-.55
         far = np.clip(np.hypot(x[::4,::4][:m,:m]+1, y[::4,::4][:m,:m])/5, .15, 1)
         tess = np.clip(.05+.04*p.tessellation-.02*p.pigment, .006, .14)*far*rid
-        small = np.stack([1+a*low+b*tess for a,b in ((.05,.8),(.06,1),(.08,1.2))], -1).astype(np.float32)
+        small = np.stack([1+a*low+b*tess for a,b in ((.05,.8),(.06,1),(.08,1.2))],
+                         -1).astype(np.float32)
         self.im = cv2.resize(small, (self.g.size,)*2, interpolation=cv2.INTER_CUBIC)
         self.im *= (1+.02*_cloud(rng, self.g.size, 2.2))[...,None]
         self.im *= BASE*np.array([1-.05*p.pigment,1-.07*p.pigment,1-.05*p.pigment], np.float32)
@@ -167,7 +167,8 @@ class Macula(Ground):
 # %% ../../nbs/11_phantom.fundus.ipynb #3a65b043
 def _ellipse(x, y, c, rx, ry, turn, soft):
     "An ellipse with a soft edge of `soft` millimeters, 0 to 1"
-    t = np.deg2rad(turn); dx,dy = x-np.float32(c[0]),y-np.float32(c[1])
+    t = np.deg2rad(turn)
+    dx,dy = x-np.float32(c[0]),y-np.float32(c[1])
     d = 1-cv2.magnitude((dx*np.cos(t)+dy*np.sin(t)).astype(np.float32)/rx,
                         (dy*np.cos(t)-dx*np.sin(t)).astype(np.float32)/ry)
     return 1/(1+np.exp(np.clip(d*(-2*min(rx,ry)/soft), -30, 30)))
@@ -185,7 +186,8 @@ class Disc(Macula):
         disc = _ellipse(x, y, d.c, d.rx, d.ry, d.turn, .07)
         halo = np.clip(_ellipse(x, y, d.c, d.rx*1.18, d.ry*1.15, d.turn, .12)-disc, 0, 1)
         part *= 1+.1*halo[...,None]
-        crescent = np.clip(_ellipse(x, y, d.c-[.12,0], d.rx*1.12, d.ry*1.04, d.turn, .06)-disc, 0, 1)*d.pale
+        crescent = np.clip(_ellipse(x, y, d.c-[.12,0], d.rx*1.12, d.ry*1.04, d.turn, .06)-disc, 0,
+                           1)*d.pale
         part += crescent[...,None]*np.array([38,34,18], np.float32)
         rim = np.array([225,146,82], np.float32)*(1-.1*np.clip((x-d.c[0])/d.rx, -1, 1))[...,None]
         cup = _ellipse(x, y, d.cup, d.rx*d.ratio*.97, d.ry*d.ratio, d.turn, d.sharp)
@@ -198,7 +200,8 @@ class Disc(Macula):
 # %% ../../nbs/11_phantom.fundus.ipynb #615b4304
 def _path(rng, at, head, length, bend, tortuosity, step=.14):
     "Points [n,2] of a way that starts at `at` in direction `head` and bends; and its headings"
-    n = max(3, int(length/step)); i = np.arange(n)
+    n = max(3, int(length/step))
+    i = np.arange(n)
     noise = [np.interp(i/k, np.arange(n//k+3), rng.normal(0, 1, n//k+3)) for k in (6,14)]
     h = head + bend(i*step) + tortuosity*(.11*noise[0]+.12*noise[1])
     return np.concatenate([[at], at+np.cumsum(np.stack([np.cos(h),np.sin(h)], 1)*step, 0)]), h
@@ -316,8 +319,7 @@ class Lesions(Brush):
         for c in self.clear(pts, 1.):
             a,l = np.rad2deg(np.arctan2(*(c-self.d.c)[::-1]))+r.normal(0,9),r.uniform(*size)
             out += [_blob(r, c+r.normal(0,.03,2), l*r.uniform(.5,1), l*r.uniform(.06,.16),
-                          a+r.normal(0,5), 14, .25)
-                    for _ in range(3)]
+                          a+r.normal(0,5), 14, .25) for _ in range(3)]
         self.stamp(out, BLOOD, 'hemorrhage', soft=.015)
     def exudates(self, n, ring=None):
         "Paint hard exudates in `n` groups, or along a ring of this radius round the fovea"
@@ -337,7 +339,8 @@ class MoreLesions(Lesions):
     def wool(self, n):
         "Paint cotton-wool spots"
         at = self.clear(self.spots(n, 2.2, 4.8), 1.5)
-        self.stamp(_round(self.rng, at, .16, .3, .5), WOOL, 'cotton_wool_spot', soft=.07, strength=.85)
+        self.stamp(_round(self.rng, at, .16, .3, .5), WOOL, 'cotton_wool_spot', soft=.07,
+                   strength=.85)
     def new_vessels(self):
         "Paint fine loops at the disc or elsewhere, with a preretinal hemorrhage in half of the eyes"
         r,m = self.rng,np.zeros((self.g.size,)*2, np.uint8)
@@ -348,7 +351,8 @@ class MoreLesions(Lesions):
                           lambda t: k*t, 6., .05)
             cv2.polylines(m, [_fix(self.g.px(pts))], False, 200, 1, cv2.LINE_AA, 4)
         self.im *= 1-(m/np.float32(255))[...,None]*np.array([.25,.55,.5], np.float32)
-        self.masks['neovascularization'] = cv2.morphologyEx((m>60).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5,5)))>0
+        self.masks['neovascularization'] = cv2.morphologyEx((m>60).astype(np.uint8),
+                                                            cv2.MORPH_CLOSE, np.ones((5,5)))>0
         if r.random()<.5:
             boat = _blob(r, q+[0,r.uniform(.5,1.2)], r.uniform(.5,1.1), r.uniform(.2,.45),
                          r.normal(0,12))
@@ -436,7 +440,8 @@ def shoot(im, v, haze:float)->np.ndarray:
     i = np.linspace(-1, 1, n, dtype=np.float32)
     x,y = i[None],i[:,None]
     if haze:
-        veil = np.clip(.75+.35*cv2.resize(_cloud(rng, 24, 8), (n,n), interpolation=cv2.INTER_CUBIC), .2, 1.3)
+        veil = np.clip(.75+.35*cv2.resize(_cloud(rng, 24, 8), (n,n), interpolation=cv2.INTER_CUBIC),
+                       .2, 1.3)
         veil = .62*haze*veil[...,None]
         im = cv2.GaussianBlur(im, (0,0), (.6+3.2*haze)*n/512)
         im = im*(1-veil)+veil*np.array([172,120,78], np.float32)
@@ -530,8 +535,7 @@ class Retina(Diseases):
 def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
                    seed:int=0, # another seed is another world of patients
                    patient:int=1, # the same patient has the same anatomy in both eyes
-                   *,
-                   eye:str='R', # 'R' or 'L'
+                   *, eye:str='R', # 'R' or 'L'
                    photo:int=1, # number of the photograph
                    grade:int=None, # of diabetic retinopathy, 0-4 (default: 0 without that label, else drawn, 1-4)
                    sex:str=None, # 'female' or 'male' (default: the patient's own)
@@ -625,6 +629,7 @@ def fundus_truth(image_path # a photograph that `save_fundus` wrote
     if (f := next((f for f in files[:5] if f.exists()), None)) is None: return None
     try:
         return _load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[...,::-1].copy())
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error, TypeError) as e:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error,
+            TypeError) as e:
         raise DataError(f"the truth of {path.name} cannot be read ({e}): "
                         "write the phantoms again") from None

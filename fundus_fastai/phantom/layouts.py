@@ -309,8 +309,7 @@ def draw_eye(out, layout:Layout, row, *, seed:int, size:int)->dict:
 def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
                  out, # folder to make; reused if it holds just this
                  patients:int=80, # how many, 8 to 9,999
-                 *,
-                 seed:int=0, # another seed has other patients: 10,000*seed+1 and on
+                 *, seed:int=0, # another seed has other patients: 10,000*seed+1 and on
                  size:int=512 # longer side of the images in pixels
                 )->pd.DataFrame: # a row an image: where it is, whose, what was drawn, pixels of each lesion
     "Write drawn eyes as the data set `name` has them; raises `DataError` if `out` holds something else"

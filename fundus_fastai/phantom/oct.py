@@ -74,7 +74,8 @@ def _visit(seed:int, patient:int, scan:int)->SimpleNamespace:
 # %% ../../nbs/10_phantom.oct.ipynb #534401f0
 def _thick(p, v, x)->dict:
     "Thickness in um of each layer along `x`"
-    r2 = x**2 + v.off**2; pit = p.pit_d*np.exp(-r2/p.pit_w**2/1.6)
+    r2 = x**2 + v.off**2
+    pit = p.pit_d*np.exp(-r2/p.pit_w**2/1.6)
     th = {k:t*f*(1-(1-s)*pit) for (k,(t,s,_)),f in zip(STACK.items(), p.thick)}
     th['rnfl'] = th['rnfl']*np.clip(1+p.disc*(1 if p.eye=='R' else -1)*x/2000, .35, 3)
     for k in ('gcl','inl','onl'): th[k] = th[k]*(.62+.38*np.exp(-r2/2600**2))
@@ -95,7 +96,8 @@ def _healthy(p, v, x)->SimpleNamespace:
 # %% ../../nbs/10_phantom.oct.ipynb #d481b547
 def _rows(e, p, v, h:int)->np.ndarray:
     "Rows of the boundaries of all layers, [len(STACK)+1, W], top to bottom"
-    s = h/496; x = e.x
+    s = h/496
+    x = e.x
     sag = (p.curve+v.curve)*(x/1000)**2
     ground = v.row*h + s*((p.tilt+v.tilt)*x/UM[1] - sag + 1.2*wobble(v.rng, x, 1500)) + s*p.curve*3
     up = np.cumsum(np.stack(list(e.th.values()))[::-1], 0)[::-1]*s/UM[0]
@@ -107,8 +109,10 @@ def paint(rows:np.ndarray, steps:np.ndarray, h:int)->np.ndarray:
     # picture; [h,W] float32
     "Fill columns by adding up `steps` at `rows`, with soft edges"
     rows = np.clip(rows, 0, h-1.01)
-    i = rows.astype(int); f = (rows-i).astype(np.float32)
-    d = np.zeros((rows.shape[1], h), np.float32); x = np.arange(rows.shape[1])
+    i = rows.astype(int)
+    f = (rows-i).astype(np.float32)
+    d = np.zeros((rows.shape[1], h), np.float32)
+    x = np.arange(rows.shape[1])
     for r,t,s in zip(i, f, steps): d[x,r] += s*(1-t); d[x,r+1] += s*t
     return cv2.transpose(np.cumsum(d, 1, out=d))
 
@@ -123,10 +127,13 @@ def mottle(rng, h:int, w:int, *, cy:float, cx:float)->np.ndarray:
 # %% ../../nbs/10_phantom.oct.ipynb #50ed5382
 def _mottled(rng, p, t, top, s):
     "Light and dark of the choroid's vessels, about 1, at depth `t` [h,W] (0-1), from row `top` down"
-    h,w = t.shape; h += top
+    h,w = t.shape
+    h += top
     big,small = mottle(rng,h,w,cy=17*s,cx=26*s)[top:], mottle(rng,h,w,cy=6*s,cx=8*s)[top:]
-    small *= np.float32(p.vessels)*(.55-.3*t); big *= np.float32(3*p.vessels)*t*(1-t)
-    small += big; small += 1
+    small *= np.float32(p.vessels)*(.55-.3*t)
+    big *= np.float32(3*p.vessels)*t*(1-t)
+    small += big
+    small += 1
     return np.clip(small, .2, 1.6)
 
 # %% ../../nbs/10_phantom.oct.ipynb #0c78da4c
@@ -147,7 +154,8 @@ def _blob(e, rng, kind, at, layer, deep, rx, ry, val=0., shadow=0.):
 def _vessels(e, v):
     "Put vessels into the nerve fiber layer, small ones near the fovea"
     for _ in range(v.vessels):
-        at = v.rng.uniform(300, 4500)*v.rng.choice([-1,1]); r = v.rng.uniform(12,32)
+        at = v.rng.uniform(300, 4500)*v.rng.choice([-1,1])
+        r = v.rng.uniform(12,32)
         if np.hypot(at, v.off) < 700: r *= .5
         _blob(e, v.rng, 'vessel', at, 'rnfl', .7, r*1.7, r*.8, v.rng.uniform(10,70),
               v.rng.uniform(.1,.6))
@@ -157,7 +165,8 @@ def _light(e, rows, h):
     "Share of the light that reaches each pixel, [h,W]"
     at = [np.full_like(e.x, np.interp(c, e.x, rows[k])) for c,_,_,k in e.shadows]
     log = [np.log1p(-a*np.exp(-((e.x-c)/w)**2)) for c,w,a,_ in e.shadows]
-    log.append(e.streak); at.append(rows[-2])
+    log.append(e.streak)
+    at.append(rows[-2])
     return cv2.exp(paint(np.stack(at), np.stack(log), h))
 
 # %% ../../nbs/10_phantom.oct.ipynb #8e18a0af
@@ -170,9 +179,12 @@ def _outline(x, y, rx, ry, turn, n=20):
 # %% ../../nbs/10_phantom.oct.ipynb #79b3744d
 def _place(e, rows, blob, s):
     "Outline of a `blob` in 1/16 pixel, in its layer"
-    kind,at,k,deep,rx,ry,_,turn = blob; step = float(e.x[1]-e.x[0])
-    col = (at-float(e.x[0]))/step; c = int(np.clip(round(col), 0, len(e.x)-1))
-    top,high = float(rows[k,c]),float(rows[k+1,c]-rows[k,c]); ry = ry*s/UM[0]
+    kind,at,k,deep,rx,ry,_,turn = blob
+    step = float(e.x[1]-e.x[0])
+    col = (at-float(e.x[0]))/step
+    c = int(np.clip(round(col), 0, len(e.x)-1))
+    top,high = float(rows[k,c]),float(rows[k+1,c]-rows[k,c])
+    ry = ry*s/UM[0]
     if kind=='cyst': ry = min(ry, .46*high)
     return _outline(col, top+deep*high, max(rx/step,.7), max(ry,.7), turn)
 
@@ -193,7 +205,8 @@ def speckle(rng, h:int, w:int, *, grain=(.7,.7))->np.ndarray:
                          sigmaY=grain[1])
     a *= a
     e = a[:,:w]+a[:,61:]
-    e *= 1/cv2.mean(e)[0]; e += 2e-3
+    e *= 1/cv2.mean(e)[0]
+    e += 2e-3
     return cv2.log(e)
 
 # %% ../../nbs/10_phantom.oct.ipynb #f383914e
@@ -201,14 +214,17 @@ def _settle(e, lift:np.ndarray, yields:float=.5, keep:float=12):
     "Smooth a `lift` (um) for the layers above: the ONL takes up the difference, then the inner layers"
     sigma = 260/float(e.x[1]-e.x[0])
     soft = yields*cv2.GaussianBlur(lift[None].astype(np.float32), (0,0), sigma)[0]
-    want = e.th['onl']+soft-lift; e.th['onl'] = np.maximum(want, np.minimum(e.th['onl'], keep))
-    inner = e.th['inl']+e.th['opl']+e.th['gcl']; rest = np.clip(1-(e.th['onl']-want)/inner, .35, 1)
+    want = e.th['onl']+soft-lift
+    e.th['onl'] = np.maximum(want, np.minimum(e.th['onl'], keep))
+    inner = e.th['inl']+e.th['opl']+e.th['gcl']
+    rest = np.clip(1-(e.th['onl']-want)/inner, .35, 1)
     for k in ('inl','opl','gcl'): e.th[k] = e.th[k]*rest
 
 # %% ../../nbs/10_phantom.oct.ipynb #4d7972ce
 def _domes(rng, e, s):
     "Height in um of three to a dozen domes"
-    n = 3 + int(rng.integers(0,4)) + int(5*s); up = np.zeros_like(e.x)
+    n = 3 + int(rng.integers(0,4)) + int(5*s)
+    up = np.zeros_like(e.x)
     for c in (e.spot + rng.uniform(-1,1,n)*rng.uniform(700,1600)).clip(-2500,2500):
         high = 32+rng.uniform(.15,1)*118*s
         up = np.maximum(up, high*dome(e.x, c, high*rng.uniform(1.3,2.6)+40, p=rng.uniform(.5,1)))
@@ -230,7 +246,8 @@ def _grow(rng, e, c, w, s):
     uneven = np.clip(1+.25*wobble(rng,x,400)+.07*wobble(rng,x,90),.2,2)
     tissue = (40+u(.3,1)*120*s)*dome(x,c,w,p=u(.5,1.2))*uneven
     fluid = (35+u(.2,1)*150*s)*dome(x, c+u(-.9,.9)*w, w*u(1,1.9), p=u(1,2))
-    e.th['shrm'] = e.th['shrm']+tissue; e.th['srf'] = e.th['srf']+fluid
+    e.th['shrm'] = e.th['shrm']+tissue
+    e.th['srf'] = e.th['srf']+fluid
     e.val['shrm'] = e.val['shrm']*u(.8,1.15)*np.clip(1+.1*wobble(rng,x,250),.5,1.6)
     return tissue+fluid
 
@@ -249,7 +266,9 @@ def _detach(rng, e, c, w, s):
 # %% ../../nbs/10_phantom.oct.ipynb #f7e3712e
 def _cnv(rng, e, s):
     "Break the RPE with tissue and fluid"
-    u,x = rng.uniform,e.x; c = e.spot*.8; w = u(350,900)+600*s
+    u,x = rng.uniform,e.x
+    c = e.spot*.8
+    w = u(350,900)+600*s
     lift = _grow(rng, e, c, w, s)+_detach(rng, e, c, w, s)
     lost = np.clip(2*dome(x,c,1.3*w),0,1)
     for k,a in (('ez',.75),('elm',.8),('os',.5)): e.val[k] = e.val[k]*(1-a*lost)
@@ -264,7 +283,8 @@ def _cysts(rng, e, c, w, n):
     "Put `n` dark cysts around `c`: large ones in the ONL near the center, small ones in the INL"
     row = w*(.2*rng.uniform(-1,1) + np.linspace(-.9,.9,n)*rng.uniform(.4,1))
     for at in c + row + rng.normal(0,.12*w,n):
-        near = np.exp(-((at-c)/(.6*w))**2); layer = 'onl' if rng.random()<.45+.4*near else 'inl'
+        near = np.exp(-((at-c)/(.6*w))**2)
+        layer = 'onl' if rng.random()<.45+.4*near else 'inl'
         ry = rng.uniform(.22,.34+.12*near)*float(np.interp(at, e.x, e.th[layer]))
         wide,dark = max(ry*rng.uniform(.9,2.6), 30),rng.uniform(.75,.97)
         _blob(e, rng, 'cyst', at, layer, rng.uniform(.42,.58), wide, max(ry,14), dark)
@@ -273,7 +293,8 @@ def _cysts(rng, e, c, w, n):
 def _exudates(rng, e, c, w, n):
     "Put `n` bright dots with shadows around `c`"
     for at in c + rng.normal(0, w, n):
-        layer = 'opl' if rng.random()<.5 else 'onl'; r = rng.uniform(8,22)
+        layer = 'opl' if rng.random()<.5 else 'onl'
+        r = rng.uniform(8,22)
         wide,shine,shadow = r*rng.uniform(1.5,2.8),rng.uniform(70,150),rng.uniform(.1,.45)
         _blob(e, rng, 'exudate', at, layer, rng.uniform(.1,.7), wide, r, shine, shadow)
 
@@ -283,7 +304,8 @@ def _swell(rng, e, c, w, s):
     u,x = rng.uniform,e.x
     swell = (45+u(.6,1)*290*s)*np.exp(-((x-c)/w)**2)*np.clip(1+.1*wobble(rng,x,500),.5,1.5)
     part = u(.5,.75)
-    e.th['onl'] = e.th['onl']+part*swell; e.th['inl'] = e.th['inl']+(1-part)*swell
+    e.th['onl'] = e.th['onl']+part*swell
+    e.th['inl'] = e.th['inl']+(1-part)*swell
     for k in ('onl','inl'): e.val[k] = e.val[k]*(1+.1*wobble(rng,x,150))
 
 # %% ../../nbs/10_phantom.oct.ipynb #ff54b660
@@ -291,12 +313,14 @@ def _seep(rng, e, c, w, s):
     "Put fluid below the swollen retina"
     u = rng.uniform
     up = (30+150*s)*dome(e.x, c+u(-.2,.2)*w, w*u(.5,.8), p=u(1,1.6))
-    e.th['srf'] = e.th['srf']+up; _settle(e, up, .85, 22)
+    e.th['srf'] = e.th['srf']+up
+    _settle(e, up, .85, 22)
 
 # %% ../../nbs/10_phantom.oct.ipynb #17a3cf06
 def _dme(rng, e, s):
     "Swell the retina and fill it with cysts"
-    c = e.spot*.6; w = rng.uniform(700,1100)+500*s
+    c = e.spot*.6
+    w = rng.uniform(700,1100)+500*s
     _swell(rng, e, c, w, s)
     _cysts(rng, e, c, w, 3+int(rng.uniform(3,10)*s))
     _exudates(rng, e, c, w, int(rng.integers(0,4+int(9*s))))
@@ -305,7 +329,8 @@ def _dme(rng, e, s):
 # %% ../../nbs/10_phantom.oct.ipynb #95c47303
 def _tissue(e, p, v, rows, h):
     "Brightness of the eye before noise, [h,W]"
-    s = h/496; w = len(e.x)
+    s = h/496
+    w = len(e.x)
     im = paint(rows, np.diff(np.stack(list(e.val.values())), axis=0, prepend=0, append=0), h)
     im *= 1+.1*mottle(v.rng, h, w, cy=5*s, cx=8*s)
     im += _fill(e, rows, ('vessel','exudate'), h)
@@ -318,7 +343,8 @@ def _tissue(e, p, v, rows, h):
 # %% ../../nbs/10_phantom.oct.ipynb #55de1922
 def _display(im, p, v, keep):
     "Speckle, floor and gray values: [h,W] float32; brightness is matched where `keep`"
-    h,w = im.shape; y = np.linspace(1,.6,h,dtype=np.float32)[:,None]
+    h,w = im.shape
+    y = np.linspace(1,.6,h,dtype=np.float32)[:,None]
     gain = np.exp(.09*wobble(v.rng, np.linspace(-3000,3000,w,dtype=np.float32), 900)).astype(np.float32)
     log = speckle(v.rng, h, w, grain=p.grain)
     im = im*gain*cv2.exp(log*(p.speckle*v.speckle)) + np.maximum(log*np.float32(v.dots)+1, 0)*(np.float32(v.floor)*y)
@@ -328,7 +354,8 @@ def _display(im, p, v, keep):
 # %% ../../nbs/10_phantom.oct.ipynb #0893c54d
 def _inside(v, h, w):
     "First and last row of the picture in each column (outside is white), and its mask"
-    s = h/496; x = np.arange(w)-w/2
+    s = h/496
+    x = np.arange(w)-w/2
     off = np.zeros(w) if v.shift is None else v.shift*s + v.slope*x
     y = np.arange(h)[:,None]
     return off, ((y>=off)&(y<h+off)).astype(np.uint8)
@@ -354,7 +381,8 @@ EDGES = dict(ilm=0, rnfl_gcl=1, ipl_inl=2, inl_opl=3, opl_onl=4, elm=5, ez=7, rp
 # %% ../../nbs/10_phantom.oct.ipynb #abbc905e
 def _truth(e, p, rows, h, keep):
     "Masks and boundary rows of an eye"
-    y = np.arange(h)[:,None]+.5; k = {n:i for i,n in enumerate(STACK)}
+    y = np.arange(h)[:,None]+.5
+    k = {n:i for i,n in enumerate(STACK)}
     def between(a, b): return (y>=rows[a])&(y<rows[b])
     def thick(n): return between(k[n], k[n]+1)
     m = {'subretinal_fluid':thick('srf'), 'cnv':thick('shrm')}
@@ -378,9 +406,11 @@ def _how_ill(rng, p, label, severity):
 # %% ../../nbs/10_phantom.oct.ipynb #96f981b3
 def _eye(label, p, v, seed, patient, scan, severity, size):
     "An eye with its lesion, and the severity"
-    h,w = size; rng = np.random.default_rng([seed, patient, scan, 2])
+    h,w = size
+    rng = np.random.default_rng([seed, patient, scan, 2])
     e = _healthy(p, v, ((np.arange(w)-w/2)*UM[1]*496/h - v.fovea).astype(np.float32))
-    s = _how_ill(rng, p, label, severity); e.label = label
+    s = _how_ill(rng, p, label, severity)
+    e.label = label
     _vessels(e, v)
     if label!='NORMAL': DRAW[label](rng, e, s)
     return e,s
@@ -389,20 +419,21 @@ def _eye(label, p, v, seed, patient, scan, severity, size):
 def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
                 seed:int=0, # another seed is another world of patients
                 patient:int=1, # the same patient has the same anatomy in every scan
-                *,
-                scan:int=1, # number of the scan, from 1
+                *, scan:int=1, # number of the scan, from 1
                 severity:float=None, # 0 (mild) to 1 (gross); drawn for the patient if `None`
                 size:tuple=(496,512) # height and width in pixels; 496 rows are 1.9 mm
                )->OctPhantom:
     "Draw an OCT B-scan and its truth, the same for the same arguments; raises `DataError` below 64 pixels"
-    one_of(label, CLASSES, 'class'); h,w = size
+    one_of(label, CLASSES, 'class')
+    h,w = size
     if min(h,w)<64:
         raise DataError(f"size {size} is too small for a retina: use at least 64 pixels a side")
     if severity is not None and not 0<=severity<=1:
         raise DataError(f"severity={severity}: it lies between 0 and 1")
     p,v = _patient(seed, patient),_visit(seed, patient, scan)
     e,s = _eye(label, p, v, seed, patient, scan, severity, size)
-    rows = _rows(e, p, v, h); off,keep = _inside(v, h, w)
+    rows = _rows(e, p, v, h)
+    off,keep = _inside(v, h, w)
     rows += max(0, float((off+9*h/496-rows[0]).max()))
     im = _display(_tissue(e, p, v, rows, h), p, v, keep)
     if v.edge: im[:, -max(1,w//90):] = 0
@@ -430,7 +461,8 @@ def _patients(patients, seed, scans, mixed, wide):
 # %% ../../nbs/10_phantom.oct.ipynb #0ff59887
 def _publish(df, leak, seed):
     "Add `split` and `path` as the published set has them"
-    rng = np.random.default_rng([seed, 0, 6]); df['split'] = 'train'
+    rng = np.random.default_rng([seed, 0, 6])
+    df['split'] = 'train'
     four = rng.permutation(df.four.unique())
     a,b = max(1, round(.3*len(four))), max(1, round(.05*len(four)))
     deal = dict(test=four[:a], valid=four[a:a+b] if len(four)>a+b else [])
@@ -490,7 +522,8 @@ def _write_scan(out, row, seed, size):
     w = size[1]*3//2 if row.wide else size[1]
     o = phantom_oct(row.label, seed, row.patient, scan=row.scan, size=(size[0],w))
     q = int(np.random.default_rng([seed, row.patient, row.scan, 5]).integers(85,96))
-    path = Path(out)/row.path; path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(out)/row.path
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(cv2.imencode('.jpeg', o.image, [cv2.IMWRITE_JPEG_QUALITY, q])[1].tobytes())
     _save_truth(o, Path(out)/'truth'/f'{path.stem}.npz')
     pixels = {n:int(o.masks[n].sum()) if n in o.masks else 0 for n in LESIONS}
@@ -565,15 +598,15 @@ def draw_all(write:callable, rows, out)->pd.DataFrame:
 def write_kermany(out, # folder to make; reused if it holds just this
                   patients:int=80, # how many, 8 to 10,000
                   seed:int=0, # another seed has other patients: 10,000*seed+1 and on
-                  *,
-                  scans:tuple=(2,5), # least and most scans of a patient
+                  *, scans:tuple=(2,5), # least and most scans of a patient
                   leak:float=.92, # share of test patients who have scans in train too, as published
                   mixed:float=.05, # share of patients with scans in two classes
                   wide:float=.2, # share of patients with scans half as wide again
                   size:tuple=(496,512) # height and width in pixels
                  )->pd.DataFrame: # `path, patient, eye, split, label, severity` and pixels of each lesion
     "Write phantoms in the layout of Kermany's data set; raises `DataError` if `out` holds something else"
-    shares = dict(leak=leak, mixed=mixed, wide=wide); _check(patients, seed, scans, shares)
+    shares = dict(leak=leak, mixed=mixed, wide=wide)
+    _check(patients, seed, scans, shares)
     out = Path(out).expanduser()
     want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
                 scans=list(scans), **shares, size=list(size), recipe=RECIPE)

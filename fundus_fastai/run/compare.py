@@ -41,9 +41,11 @@ def find_nets(archs # names, or 'sixteen'
              )->list:
     "The names in `archs`, each known and there once; raises `DataError`, or `EyeError` with the nearest names"
     names = list(SIXTEEN) if archs=='sixteen' else [archs] if isinstance(archs, str) else list(map(str, archs))
-    if not names: raise DataError("there is no net to compare: name some, as `archs=['resnet18', 'mobilenetv2_100']`")
+    if not names:
+        raise DataError("there is no net to compare: name some, as `archs=['resnet18', 'mobilenetv2_100']`")
     twice = sorted({o for o in names if names.count(o)>1})
-    if twice: raise DataError(f"{', '.join(twice)} is named more than once in `archs`: name each net once")
+    if twice:
+        raise DataError(f"{', '.join(twice)} is named more than once in `archs`: name each net once")
     for o in names: find_net(o)
     return names
 
@@ -159,7 +161,8 @@ def _side_scores(y, p, patient, metric, names, n_boot):
 # %% ../../nbs/64_run.compare.ipynb #dd3a64ca
 class _Side:
     "The predictions of all nets on one side of the split: truth once, answers by net"
-    def __init__(self, kind, metric): self.kind,self.metric,self.first,self.answers = kind,metric,None,{}
+    def __init__(self, kind, metric):
+        self.kind,self.metric,self.first,self.answers = kind,metric,None,{}
     def add(self, arch, file, cuts):
         df = read_predictions(file).sort_values('path', kind='stable').reset_index(drop=True)
         y,p = self.kind.compare(df, self.metric, dict(cuts=cuts))
@@ -276,7 +279,8 @@ def read_comparison(out, # folder of a comparison
     nets['picked'] = [' and '.join(w for w,o in (('most accurate',best),('light',light)) if o==a)
                       for a in nets.arch]
     counts = {k:(len(s.first), s.patient.nunique()) for k,s in live.items()}
-    if best: nets = nets.sort_values('valid', ascending=metric=='mae', kind='stable', ignore_index=True)
+    if best:
+        nets = nets.sort_values('valid', ascending=metric=='mae', kind='stable', ignore_index=True)
     return Comparison(nets, runs, metric, kind, m['task'], m['source'], list(sides)[-1], counts,
                       best, light)
 
@@ -314,7 +318,8 @@ def _shown(c):
         def g(k): return r.get(k, np.nan)
         score = {f'{k}: {_names[c.metric]}': _ends(g(k), g(f'{k}_low'), g(f'{k}_high'))
                  for k in c.counts}
-        if len(r['seeds'].split())>1: score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
+        if len(r['seeds'].split())>1:
+            score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
         small = f" (of {g('bs_asked'):.0f})" if g('bs')<g('bs_asked') else ''
         less = _ends(g('difference'), g('difference_low'), g('difference_high'), '+')
         rows.append({'net':r['arch'], 'picked':r['picked'], **score, 'minus best':less, 'p':_p(g('p')),
@@ -415,7 +420,9 @@ def _round_sizes(ax, mb):
     "Plain numbers on the axis of sizes, and room at both ends"
     lo,hi = mb.min()/1.5,mb.max()*1.5
     ticks = [o for k in range(-2,5) for o in (10.**k, 2*10.**k, 5*10.**k) if lo<=o<=hi]
-    ax.set_xlim(lo, hi); ax.set_xticks(ticks, [f'{o:g}' for o in ticks]); ax.set_xticks([], minor=True)
+    ax.set_xlim(lo, hi)
+    ax.set_xticks(ticks, [f'{o:g}' for o in ticks])
+    ax.set_xticks([], minor=True)
 
 # %% ../../nbs/64_run.compare.ipynb #5011c001
 def _place(ax, labels):
@@ -425,7 +432,8 @@ def _place(ax, labels):
     low,high = ax.get_ylim()
     tall = max(Text.get_window_extent(o).height for o in labels) # of an annotation the arrow would count as well
     gap = 1.12*tall/ax.get_window_extent().height
-    for o,y in zip(labels, _apart([(o.xy[1]-low)/(high-low) for o in labels], gap)): o.set_position((1.04,y))
+    for o,y in zip(labels, _apart([(o.xy[1]-low)/(high-low) for o in labels], gap)):
+        o.set_position((1.04,y))
 
 # %% ../../nbs/64_run.compare.ipynb #6c612c7c
 def _why(c, word, arch, folder):
@@ -470,14 +478,16 @@ def check_comparison(out, resume:bool=False, force:bool=False)->Path:
     # folder; go on with a comparison; start it again
     "Pass `out` on if a comparison may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
-    if resume and force: raise DataError("`resume=True` goes on and `force=True` starts again: pass one of them")
+    if resume and force:
+        raise DataError("`resume=True` goes on and `force=True` starts again: pass one of them")
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
     mine = (out/'comparison.json').exists()
     if not out.exists() or not any(out.iterdir()): return out
     if mine and not (resume or force):
         raise DataError(f"{out} holds a comparison: pass `resume=True` to go on with it, or `force=True` to start "
                         "again")
-    if not mine: raise DataError(f"{out} holds something else than a comparison: choose another folder")
+    if not mine:
+        raise DataError(f"{out} holds something else than a comparison: choose another folder")
     return out
 
 # %% ../../nbs/64_run.compare.ipynb #cc79fa88
@@ -502,7 +512,8 @@ def _begin(out, df, settings, allow_leak, resume):
         old = _settings(out)
         if resume: _check_same(old, settings)
         else: _clear(out, old)
-    if not resume or not (out/'split.csv').exists(): save_split(df, out/'split.csv', allow_leak=allow_leak)
+    if not resume or not (out/'split.csv').exists():
+        save_split(df, out/'split.csv', allow_leak=allow_leak)
     write_json(out/'comparison.json', settings)
 
 # %% ../../nbs/64_run.compare.ipynb #6da44001
@@ -516,12 +527,14 @@ def _clear(out, old):
     "Remove the runs and tables of an earlier comparison"
     for o in [run_folder(out, a, s) for a in old['archs'] for s in old['seeds']]+[out/'most_accurate',out/'light']:
         shutil.rmtree(o, ignore_errors=True)
-    for o in ('compare.csv','runs.csv','compare.png','split.csv','comparison.json'): (out/o).unlink(missing_ok=True)
+    for o in ('compare.csv','runs.csv','compare.png','split.csv','comparison.json'):
+        (out/o).unlink(missing_ok=True)
 
 # %% ../../nbs/64_run.compare.ipynb #abc7f001
 def _check_frame(df, task, allow_leak):
     "Raise `DataError` before anything is trained if the frame cannot be learned from"
-    if 'split' not in df: raise DataError("the frame has no column split: deal its patients with split_frame first")
+    if 'split' not in df:
+        raise DataError("the frame has no column split: deal its patients with split_frame first")
     if not allow_leak: check_split(df)
     get_task(task).answer(df)
     if not (df.split=='valid').any():
@@ -536,7 +549,8 @@ def check_options(task:str, archs, opts:CompareOptions, *, out, resume:bool=Fals
     get_task(task).answer_type('?').check_balance(opts.balance)
     as_recipe(None if opts.recipe=='none' else opts.recipe)
     names,metric = find_nets(archs),check_metric(get_task(task).kind, opts.metric)
-    if str(opts.weights).lower() not in ('imagenet','none'): find_weights(opts.weights, find_net(names[0]))
+    if str(opts.weights).lower() not in ('imagenet','none'):
+        find_weights(opts.weights, find_net(names[0]))
     return check_comparison(out, resume, force),names,metric
 
 # %% ../../nbs/64_run.compare.ipynb #3e2bbef4

@@ -40,7 +40,8 @@ def check_run(out, resume:bool=False, force:bool=False)->Path:
     "Pass `out` on if a run may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
-    if not out.exists() or force or (resume and (out/'split.csv').exists()) or not any(out.iterdir()): return out
+    if not out.exists() or force or (resume and (out/'split.csv').exists()) or not any(out.iterdir()):
+        return out
     if (out/'checkpoints').exists():
         raise DataError(f"{out} holds an unfinished run: pass `resume=True` to go on with it, or `force=True` to start "
                         "again")
@@ -115,12 +116,14 @@ def drop_seen_patients(df, # the frame to evaluate on
     mine = relative_paths(df)
     if set(mine)==set(old.path) and not allow_leak:
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)
-        if not len(keep): raise DataError("this is the data of the run's training, and no part was kept for testing")
+        if not len(keep):
+            raise DataError("this is the data of the run's training, and no part was kept for testing")
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
     same = df.patient.isin(seen.patient) | mine.isin(seen.path)
-    if (old.patient==old.path).all() or (df.patient==mine).all(): same |= same_names(mine, seen.path)
+    if (old.patient==old.path).all() or (df.patient==mine).all():
+        same |= same_names(mine, seen.path)
     known = sorted(set(df.patient[same]))
     if known and not allow_leak:
         raise LeakError(f"{len(known)} patients of this data were trained on: {few(known, 10)}; "

@@ -252,7 +252,8 @@ def wrong_part(s:Scores, read=None, n:int=6)->dict:
     lead = 'The images whose truth was missed by most.'
     if s.kind.classes: lead = 'The wrongly read images whose true class got the least probability.'
     lead += ' Look here first: some of them may be labels that are wrong.'
-    if read is None: return part('Most wrong', [lead, pd.DataFrame(dict(what=[o for _,o in pairs]))])
+    if read is None:
+        return part('Most wrong', [lead, pd.DataFrame(dict(what=[o for _,o in pairs]))])
     return part('Most wrong', lead, [picture(p, c, s.phantom, read=read) for p,c in pairs])
 
 # %% ../../nbs/62_run.report.ipynb #4152fede

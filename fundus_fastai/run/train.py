@@ -93,7 +93,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
-    with learn.added_cbs(cbs): history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))
+    with learn.added_cbs(cbs):
+        history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))
     valid = validate(learn, df, out, workers=opts.workers)
     operating = choose_operating_points(learn, task, valid)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
@@ -159,13 +160,16 @@ def evaluate_run(run, # run folder
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     run,learn = Path(run),load_model(run)
     cfg,out = learn.config,Path(out or run/'evaluation')
-    if out.resolve()==run.resolve(): raise DataError(f"{out} is the run itself: name another folder with `out`")
-    if (out/'model.safetensors').exists(): raise DataError(f"{out} holds a model: name another folder with `out`")
+    if out.resolve()==run.resolve():
+        raise DataError(f"{out} is the run itself: name another folder with `out`")
+    if (out/'model.safetensors').exists():
+        raise DataError(f"{out} holds a model: name another folder with `out`")
     df = unseen_frame(learn, data)
     df = drop_seen_patients(df, run, allow_leak).assign(split='test')
     check_known(learn, df)
     note = split_note(df, allow_leak)
-    if 'phantom'==cfg.get('source')!=df.attrs['source']: note += ' The net has learned from phantoms only.'
+    if 'phantom'==cfg.get('source')!=df.attrs['source']:
+        note += ' The net has learned from phantoms only.'
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'label':df.attrs.get('label', 'label'), 'read':df.attrs.get('read')}
     return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps,

@@ -21,12 +21,15 @@ from .scores import Scores
 def _sound(y, p):
     "Truth and probabilities as arrays; raises `DataError` where they cannot be"
     y,p = np.asarray(y),np.asarray(p, float)
-    if not len(y) or len(y)!=len(p): raise DataError(f"{len(y)} truths and {len(p)} answers: one each is needed")
+    if not len(y) or len(y)!=len(p):
+        raise DataError(f"{len(y)} truths and {len(p)} answers: one each is needed")
     if (bad := ~(np.isfinite(p)&(p>-1e-6)&(p<1+1e-6))).any():
         raise DataError(f"{bad.sum()} probabilities are no number from 0 to 1")
     if y.ndim==1 and p.ndim==2:
-        if (bad := abs(p.sum(1)-1)>1e-3).any(): raise DataError(f"{bad.sum()} of {len(p)} rows do not sum to one")
-        if not np.isin(y, np.arange(p.shape[1])).all(): raise DataError(f"classes are to be 0 to {p.shape[1]-1}")
+        if (bad := abs(p.sum(1)-1)>1e-3).any():
+            raise DataError(f"{bad.sum()} of {len(p)} rows do not sum to one")
+        if not np.isin(y, np.arange(p.shape[1])).all():
+            raise DataError(f"classes are to be 0 to {p.shape[1]-1}")
     elif y.shape!=p.shape: raise DataError(f"truth is {y.shape} and answers are {p.shape}: the shapes do not fit")
     elif not np.isin(y, [0,1]).all(): raise DataError("the truth of an event is to be 0 or 1")
     return (y if y.ndim==1 and p.ndim==2 else y.astype(float)),p
@@ -170,7 +173,8 @@ def temperature(y, p, w=None):
     # [n] or [n,k]; weights [...,n]; number, or array [...] with weights
     "The temperature, .05 to 20, with the least log loss; raises `DataError` where there is one class only"
     y,p = _sound(y, p)
-    if y.min()==y.max(): raise DataError("validation shows one class only: no temperature can be chosen by it")
+    if y.min()==y.max():
+        raise DataError("validation shows one class only: no temperature can be chosen by it")
     if w is not None: return _grid_temperature(y, p, np.asarray(w, float))
     f = minimize_scalar(lambda t: _loss_at(y, p, np.exp(t)).mean(), bounds=tuple(_range),
                         method='bounded')
@@ -198,7 +202,8 @@ def predictive_values(sensitivity, specificity, prevalence)->tuple:
     # 0-1; 0-1; share of the population that has it, 0-1; positive and negative predictive value
     "What a positive and a negative answer are worth where `prevalence` of all have it; NaN where no such answer comes"
     se,sp,q = (np.asarray(o, float) for o in (sensitivity, specificity, prevalence))
-    if ((q<0)|(q>1)).any(): raise DataError(f"a prevalence is a share from 0 to 1, not {prevalence}")
+    if ((q<0)|(q>1)).any():
+        raise DataError(f"a prevalence is a share from 0 to 1, not {prevalence}")
     return ratio(se*q, se*q+(1-sp)*(1-q)),ratio(sp*(1-q), sp*(1-q)+(1-se)*q)
 
 # %% ../../nbs/27_score.calibration.ipynb #157960f6
@@ -252,7 +257,8 @@ def threshold_points(preds, valid, kind=None, *, goals=GOALS, prevalences=(.01,.
     preds,valid = check_predictions(preds),check_predictions(valid, name='validation')
     known,res = binary_questions(valid, kind),[]
     for name,(y,s) in binary_questions(preds, kind).items():
-        if name not in known: raise DataError(f"validation knows nothing of {name}: were its columns changed?")
+        if name not in known:
+            raise DataError(f"validation knows nothing of {name}: were its columns changed?")
         a,b = known[name]
         if a.all() or not a.any(): continue # nothing to choose by
         for goal in goals:

@@ -71,9 +71,11 @@ def _sides(y, *scores, patient=None):
     if y.ndim!=1 or any(s.shape!=y.shape for s in scores) or (patient is not None and len(patient)!=len(y)):
         sizes = [np.shape(o) for o in (y,*scores,*([] if patient is None else [patient]))]
         raise DataError(f"truth, scores and patients must be of one length, and have shapes {sizes}")
-    if not np.isin(y, [0,1]).all(): raise DataError("the truth must be 0 or 1 (False or True) for each image")
+    if not np.isin(y, [0,1]).all():
+        raise DataError("the truth must be 0 or 1 (False or True) for each image")
     lost = sum(int((~np.isfinite(s)).sum()) for s in scores)
-    if lost: raise DataError(f"{lost} scores are not numbers: leave those images out of both nets, and say so")
+    if lost:
+        raise DataError(f"{lost} scores are not numbers: leave those images out of both nets, and say so")
     return y.astype(bool), *scores
 
 # %% ../../nbs/29_score.compare.ipynb #5aef5461
@@ -341,7 +343,8 @@ def says(panel:Panel, # as from `read_panel`
 def answers(panel:Panel # of classes
            )->np.ndarray: # int [k,n]
     "The class that each net gives to each image"
-    if not panel.kind.classes: raise DataError(f"a {panel.kind} is not one class: ask label by label, with `says`")
+    if not panel.kind.classes:
+        raise DataError(f"a {panel.kind} is not one class: ask label by label, with `says`")
     return np.stack([t[[f'p_{c}' for c in panel.classes]].to_numpy(float).argmax(1)
                      for t in panel.tables.values()])
 

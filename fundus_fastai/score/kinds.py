@@ -188,7 +188,8 @@ def choose_thresholds(valid, # predictions of VALIDATION images
     "A threshold for each label, chosen on validation images"
     (y,p),names = label_arrays(valid),label_names(valid)
     blind = [c for c,o in zip(names, y.T) if o.all() or not o.any()]
-    if blind: say(f"validation shows one side only of {', '.join(blind)}: the threshold stays at .5")
+    if blind:
+        say(f"validation shows one side only of {', '.join(blind)}: the threshold stays at .5")
     return {c: best_threshold(y[:,i], p[:,i], by) for i,c in enumerate(names)}
 
 # %% ../../nbs/23_score.kinds.ipynb #d2b84ba0
@@ -386,7 +387,8 @@ class Number(Numbers):
         t = df.assign(band=age_bands(df.target).to_numpy()).groupby('band')
         n = t.agg(images=('path','size'), patients=('patient','nunique'))
         return n.sort_index(key=lambda c: c.str.split('-').str[0].astype(int)).rename_axis('class').reset_index()
-    def tables(self, df, est, op, **kwargs): return {'Error and bias by band': error_by_band(df, **kwargs)}
+    def tables(self, df, est, op, **kwargs):
+        return {'Error and bias by band': error_by_band(df, **kwargs)}
 
 # %% ../../nbs/23_score.kinds.ipynb #8cd902ad
 def _number_of(df):
@@ -559,7 +561,8 @@ class Points(Number):
         if len(odd): raise DataError(f"{len(odd)} grades in the column 'target' are no whole number from 0 on: "
                                      f"{', '.join(map(str, odd.unique()[:5]))}")
         cuts = fill_cuts((op or {}).get('cuts') or [], int(df.target.max()))
-        if not cuts: raise DataError("all grades are 0, and no cut points were chosen: there is nothing to tell apart")
+        if not cuts:
+            raise DataError("all grades are 0, and no cut points were chosen: there is nothing to tell apart")
         return dict(cuts=cuts) | Grades.settle(self, df, op)
     def counts(self, df, names):
         "How many images and patients have each grade"

@@ -292,7 +292,8 @@ class Draws(NDArrayOperatorsMixin):
     "Weights [b,n] of images, held as counts [b,m] of patients"
     def __init__(self, counts, who, memo):
         self.counts,self.who,self.memo,self.shape = counts,who,memo,(len(counts),len(who))
-    def __array__(self, dtype=None, copy=None): return self.counts[:,self.who].astype(dtype or float)
+    def __array__(self, dtype=None, copy=None):
+        return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
         return getattr(f, method)(*[np.asarray(o) if isinstance(o, Draws) else o for o in args],
                                   **kw)

@@ -165,7 +165,8 @@ def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss a
         for c in [c for c in (losses if what=='loss' else rest) if c in history]:
             ax.plot(x, history[c], marker='o', ms=3, lw=1.6, label=c.replace('_',' '))
         if 'epoch' in history:
-            for i in np.flatnonzero(np.diff(history.epoch)<=0): ax.axvline(i+1.5, color=GRAY, lw=.8, ls='--')
+            for i in np.flatnonzero(np.diff(history.epoch)<=0):
+                ax.axvline(i+1.5, color=GRAY, lw=.8, ls='--')
         ax.set(xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
         if ax.lines: ax.legend()

@@ -41,7 +41,8 @@ def start_table(preds, name:str, texts=('path','patient'), *, numbers=())->pd.Da
     "Begin to check a table; raises `DataError` where columns or rows are not there"
     cols = list(map(str, preds.columns))
     lack = [c for c in (*texts,*numbers) if c not in cols]
-    if lack: raise DataError(f"{name}: no column {few(lack, count=True)} (there are: {few(cols, 12, count=True)})")
+    if lack:
+        raise DataError(f"{name}: no column {few(lack, count=True)} (there are: {few(cols, 12, count=True)})")
     twice = sorted({c for c in cols if cols.count(c)>1})
     if twice: raise DataError(f"{name}: column {few(twice, count=True)} occurs twice")
     if not len(preds): raise DataError(f"{name}: no rows")
@@ -53,7 +54,8 @@ def start_table(preds, name:str, texts=('path','patient'), *, numbers=())->pd.Da
         if len(bad):
             raise DataError(f"{name}: {c} is missing in {len(bad)} of {len(df)} rows: row {few(bad+1, count=True)}")
     twice = df.path[df.path.duplicated()].unique()
-    if len(twice): raise DataError(f"{name}: the same path in more than one row: {few(twice, count=True)}")
+    if len(twice):
+        raise DataError(f"{name}: the same path in more than one row: {few(twice, count=True)}")
     return df
 
 # %% ../../nbs/22_score.predictions.ipynb #6c6a7900

@@ -111,7 +111,8 @@ class Scores:
     @property
     def phantom(self): return self.source=='phantom'
     @property
-    def boot(self): return dict(n_boot=self.n_boot, seed=self.seed, level=self.level) # for further estimates
+    def boot(self):
+        return dict(n_boot=self.n_boot, seed=self.seed, level=self.level) # for further estimates
     def __repr__(self): return str(self)
 
 # %% ../../nbs/24_score.scores.ipynb #6d7c89b2

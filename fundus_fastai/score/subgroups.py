@@ -134,7 +134,8 @@ def subgroup_scores(scores:Scores, # of any kind
     rows,gaps = [],[]
     for by,g in groups.items():
         a,b = _one_cut(scores, by, pd.Series(np.asarray(g, object), scores.preds.index), least)
-        rows += a; gaps += b
+        rows += a
+        gaps += b
     return (pd.DataFrame(rows, columns=['by','group','images','patients','metric',*ESTIMATE]),
             pd.DataFrame(gaps, columns=['by','metric','highest','lowest','groups','gap','low',
                                         'high','method']))

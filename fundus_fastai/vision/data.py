@@ -43,7 +43,8 @@ class PILFundus(PILImage):
 class GrayToRGB(DisplayedTransform):
     "Repeat the one channel of `TensorOct` batches, just before normalization"
     order = 98
-    def encodes(self, x:TensorOct): return x.expand(-1,3,-1,-1) if x.ndim==4 and x.shape[1]==1 else x
+    def encodes(self, x:TensorOct):
+        return x.expand(-1,3,-1,-1) if x.ndim==4 and x.shape[1]==1 else x
     def decodes(self, x:TensorOct): return x[...,:1,:,:]
 
 # %% ../../nbs/42_vision.data.ipynb #18f31827
@@ -52,7 +53,8 @@ def eye_tfms(image:str='oct', # kind of image: 'oct' or 'fundus'
             )->list: # batch transforms
     "Augmentation that a camera could have made: no vertical flip, no warp, small rotation, zoom and contrast"
     rot = 8 if image=='oct' else 15
-    return aug_transforms(do_flip=flip, flip_vert=False, max_rotate=rot, max_zoom=1.1, max_lighting=.2, max_warp=0.)
+    return aug_transforms(do_flip=flip, flip_vert=False, max_rotate=rot, max_zoom=1.1,
+                          max_lighting=.2, max_warp=0.)
 
 # %% ../../nbs/42_vision.data.ipynb #d66807ee
 def default_workers(n:int # number of images
@@ -91,10 +93,12 @@ class OpenEye(Transform):
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
         if self.cls is not PILFundus: return None
-        if not isinstance(o, (str,Path,np.ndarray,Eye)): return field_mask(np.asarray(o)) # as `encodes` takes it
+        if not isinstance(o, (str,Path,np.ndarray,Eye)):
+            return field_mask(np.asarray(o)) # as `encodes` takes it
         eye = self.eye(o)
         return self.place(field_mask(eye.field), eye)
-    def __repr__(self): return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
+    def __repr__(self):
+        return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e
 def eye_block(answer, image:str='oct', size:int=224, *, aug:bool=True, flip:bool=True,
@@ -106,7 +110,8 @@ def eye_block(answer, image:str='oct', size:int=224, *, aug:bool=True, flip:bool
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(eye, answer.block()), get_x=ColReader('path'), get_y=answer.target(),
-                     splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'), batch_tfms=tfms)
+                     splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'),
+                     batch_tfms=tfms)
 
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
 def _sides(df):
@@ -114,7 +119,8 @@ def _sides(df):
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
     both = both.assign(_valid=both.split=='valid')
     n = int((~both._valid).sum())
-    if n<2 or n==len(both): raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
+    if n<2 or n==len(both):
+        raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
     return both, n
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
@@ -126,13 +132,13 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `answer` is not given
             answer=None, # an `Output` (default: one of the classes in the label column)
-            **kwargs
-           )->DataLoaders:
+            **kwargs)->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
     both,n = _sides(df if label=='label' else df.assign(label=df[label]))
     answer = answer or ClassOutput.learn(both)
     block = eye_block(answer, **kwargs)
-    kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers, device=device)
+    kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers,
+              device=device)
     if balance:
         w = np.zeros(len(both))
         w[~both._valid] = answer.weights(both[~both._valid])

@@ -33,7 +33,8 @@ class Net:
     mean:tuple # mean that its weights expect, by channel, of pixels in 0-1
     std:tuple # standard deviation likewise
     @property
-    def builder(self): return self.arch if self.source=='timm' else torchvision.models.get_model_builder(self.arch)
+    def builder(self):
+        return self.arch if self.source=='timm' else torchvision.models.get_model_builder(self.arch)
 
 # %% ../../nbs/45_vision.learner.ipynb #2e8d05d8
 def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', 'squeezenet1_1', ...
@@ -53,7 +54,8 @@ def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', '
 def _open_weights(path):
     if path.suffix=='.safetensors': return load_file(path)
     if path.suffix=='.npz':
-        with np.load(path, allow_pickle=False) as z: return {k:torch.from_numpy(z[k]) for k in z.files}
+        with np.load(path, allow_pickle=False) as z:
+            return {k:torch.from_numpy(z[k]) for k in z.files}
     return torch.load(path, map_location='cpu', weights_only=True)
 
 # %% ../../nbs/45_vision.learner.ipynb #9e79b5d3
@@ -85,7 +87,8 @@ def _full_names(body, net):
 # %% ../../nbs/45_vision.learner.ipynb #e58b0574
 def _surplus(sd, names, net):
     "Tensors of `sd` in the stages of the body that the body does not have: signs of a larger net"
-    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier', ()) if net.source=='timm' else ()
+    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier',
+                   ()) if net.source=='timm' else ()
     mine = set(names.values())
     tops = {n.split('.')[0] for n in mine} - {o.split('.')[0] for o in L(head)}
     stages = {n[:i] for n in mine if n.split('.')[0] in tops for i,c in enumerate(n) if c=='.'}
@@ -117,7 +120,8 @@ def _promptly(f, seconds=8):
         try: got['value'] = f()
         except Exception as e: got['error'] = e
     t = threading.Thread(target=run, daemon=True)
-    t.start(); t.join(seconds)
+    t.start()
+    t.join(seconds)
     if 'value' in got: return got['value']
     raise got.get('error') or TimeoutError(f"no answer within {seconds} seconds")
 
@@ -137,7 +141,8 @@ def _url_file(net, url):
     digest = re.search(r'-([0-9a-f]{8,})$', to.stem)
     try:
         _promptly(lambda: urlopen(Request(url, method='HEAD'), timeout=5).close())
-        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1], progress=False)
+        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1],
+                                       progress=False)
     except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
     return to
 
@@ -157,7 +162,8 @@ def _hub_file(net):
     host,name = hub.constants.ENDPOINT,cfg.hf_hub_filename or 'model.safetensors'
     url = hub.hf_hub_url(cfg.hf_hub_id, name)
     try:
-        if not hub.constants.HF_HUB_OFFLINE: _promptly(lambda: hub.get_hf_file_metadata(url, timeout=5))
+        if not hub.constants.HF_HUB_OFFLINE:
+            _promptly(lambda: hub.get_hf_file_metadata(url, timeout=5))
         return hub.hf_hub_download(cfg.hf_hub_id, name, etag_timeout=5)
     except Exception as e: raise _no_file(net, host, e) from None # of many kinds, all of which mean: no file
 
@@ -196,7 +202,8 @@ def _normalize(dls, stats, arch):
     if not old:
         dls.add_tfms([new], 'after_batch')
         dls.to(dls.device) # the new transform too, wherever the batches go
-    elif not all(torch.allclose(o.mean.cpu(), new.mean) and torch.allclose(o.std.cpu(), new.std) for o in old):
+    elif not all(torch.allclose(o.mean.cpu(), new.mean) and torch.allclose(o.std.cpu(), new.std)
+                 for o in old):
         raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
 
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
@@ -233,14 +240,14 @@ def eye_learner(dls, # from `eye_dls`
                 *, amp:bool=None, # mixed precision (default: on a CUDA device)
                 stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
                 probe=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
-                **kwargs
-               )->EyeLearner:
+                **kwargs)->EyeLearner:
     "An `EyeLearner` with the named net, frozen but for its head where weights were given; raises `EyeError`"
     net = find_net(arch)
     path = find_weights(weights, net)
     head,stats = _head(path, kwargs),stats or (net.mean, net.std)
     start = 'none' if path is None else 'imagenet' if str(weights).lower()=='imagenet' else path.name
-    if answer := getattr(dls, 'output', None): kwargs = {'n_out':answer.n_out, 'loss_func':answer.loss(), **kwargs}
+    if answer := getattr(dls, 'output', None):
+        kwargs = {'n_out':answer.n_out, 'loss_func':answer.loss(), **kwargs}
     learn = _make(dls, net, {**kwargs, **head})
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
     if path:
@@ -251,7 +258,8 @@ def eye_learner(dls, # from `eye_dls`
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
         learn.freeze() # of a readout the body stays as it is
     _normalize(dls, stats, arch)
-    learn.config = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
+    learn.config = dict(arch=arch, head=head, weights=start,
+                        normalize=dict(zip(('mean','std'), stats)))
     if probe: learn.config['taps'] = learn.model[0].names
     if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
     return learn
@@ -264,9 +272,11 @@ def one_cycle_plan(epochs:int=5, # epochs with all layers in training
                    lr_mult:float=100. # ratio of the rates of head and first layers
                   )->list: # one dict a stage
     "The stages of training, as plain data"
-    if not pretrained: return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
+    if not pretrained:
+        return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
     head = dict(name='head', frozen=True, epochs=freeze_epochs, lr=[lr], pct_start=.99, div=25.)
-    body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3, div=5.)
+    body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3,
+                div=5.)
     return [head, body] if freeze_epochs else [body]
 
 # %% ../../nbs/45_vision.learner.ipynb #afcad17e
@@ -336,32 +346,32 @@ class CheckpointCallback(Callback):
 
 # %% ../../nbs/45_vision.learner.ipynb #e49e6502
 @patch
-def keep_best(self:CheckpointCallback,
-              loss:float # of this epoch's validation
+def keep_best(self:CheckpointCallback, loss:float # of this epoch's validation
              ):
     "Remember the weights if `loss` is the lowest so far"
-    if self.best and not (loss < self.best['valid_loss'] or self.best['valid_loss']!=self.best['valid_loss']): return
+    if self.best and not (loss < self.best['valid_loss'] or self.best['valid_loss']!=self.best['valid_loss']):
+        return
     self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
-    if self.out: return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
+    if self.out:
+        return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
     self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
 
 # %% ../../nbs/45_vision.learner.ipynb #060ec78d
 @patch
-def save(self:CheckpointCallback,
-         next_epoch:int # of this stage, to begin with after a resume
+def save(self:CheckpointCallback, next_epoch:int # of this stage, to begin with after a resume
         ):
     "Write `last.safetensors`: model, optimizer, history and plan"
     opt,plain = _opt_tensors(self.learn.opt)
     scaler = getattr(self.learn, 'scaler', None)
-    meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch, rows=self.rows,
+    meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
+                rows=self.rows,
                 best=self.best, opt=plain, scaler=scaler.state_dict() if scaler else None)
     net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
 
 # %% ../../nbs/45_vision.learner.ipynb #c00c2445
 @patch
-def restore(self:CheckpointCallback,
-            learn:Learner # to fill
+def restore(self:CheckpointCallback, learn:Learner # to fill
            ):
     "Load `last.safetensors` into `learn`; return the optimizer's state, or `None` if nothing was saved"
     if not (self.out and (self.out/'last.safetensors').exists()): return None
@@ -384,7 +394,8 @@ class RestoreScaler(Callback):
     order = 11 # after `MixedPrecision` has made the scaler
     def __init__(self, state): self.state = state
     def before_fit(self):
-        if self.state and getattr(self.learn, 'scaler', None): self.learn.scaler.load_state_dict(self.state)
+        if self.state and getattr(self.learn, 'scaler', None):
+            self.learn.scaler.load_state_dict(self.state)
         self.state = None
 
 # %% ../../nbs/45_vision.learner.ipynb #c8912c9a
@@ -402,8 +413,7 @@ def _take_best(learn, keep):
 
 # %% ../../nbs/45_vision.learner.ipynb #a1c61218
 @patch
-def fit_eye(self:EyeLearner,
-            plan:list=None, # from `one_cycle_plan` (default: its defaults)
+def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: its defaults)
             seed:int=42, # everything random follows from it
             out=None, # folder for checkpoints (default: none are written)
             *, resume:bool=False, # go on from the checkpoint in `out`
@@ -420,7 +430,8 @@ def fit_eye(self:EyeLearner,
         more = [EpochSeed(seed, i), keep, *([RestoreScaler(keep.scaler_state)] if opt_state else []), *L(cbs)]
         lr = slice(*st['lr']) if len(st['lr'])>1 else st['lr'][0]
         if start < st['epochs']:
-            self.fit_one_cycle(st['epochs'], lr, pct_start=st['pct_start'], div=st['div'], start_epoch=start, cbs=more)
+            self.fit_one_cycle(st['epochs'], lr, pct_start=st['pct_start'], div=st['div'],
+                               start_epoch=start, cbs=more)
         opt_state = None
     _take_best(self, keep)
     return pd.DataFrame(keep.rows)
@@ -437,21 +448,22 @@ def fit_probe(self:EyeLearner, # made with `probe=True`
 
 # %% ../../nbs/45_vision.learner.ipynb #f203114a
 @patch
-def suggest_lr(self:EyeLearner,
-               num_it:int=100 # batches to try
+def suggest_lr(self:EyeLearner, num_it:int=100 # batches to try
               )->float: # a rate for the head
     "Run fastai's `lr_find` and return its `valley`, leaving model and folder as they were"
     with tempfile.TemporaryDirectory() as d:
         old,self.model_dir = self.model_dir,Path(d)
         try:
-            with self.no_bar(), self.no_logging(): return float(self.lr_find(num_it=num_it, show_plot=False).valley)
+            with self.no_bar(), self.no_logging():
+                return float(self.lr_find(num_it=num_it, show_plot=False).valley)
         finally: self.model_dir = old
 
 # %% ../../nbs/45_vision.learner.ipynb #956838a2
 class TerminalProgress(Callback):
     "A bar over the batches and a line an epoch, on stderr"
     order = 65 # after `CheckpointCallback` has its row
-    def before_train(self): self.bar = progress(what=f'epoch {len(self.checkpoint.rows)+1}', total=len(self.dls.train))
+    def before_train(self):
+        self.bar = progress(what=f'epoch {len(self.checkpoint.rows)+1}', total=len(self.dls.train))
     def after_batch(self):
         if self.training: self.bar.update()
     def after_cancel_epoch(self): self.bar = None
@@ -464,8 +476,7 @@ class TerminalProgress(Callback):
 
 # %% ../../nbs/45_vision.learner.ipynb #1d453010
 @patch
-def predict_batches(self:EyeLearner,
-                    dl # a `DataLoader` without shuffling
+def predict_batches(self:EyeLearner, dl # a `DataLoader` without shuffling
                    )->torch.Tensor: # [N, classes], in the order of `dl`
     "Probabilities by this learner's loss activation, with our progress bar"
     self.model.eval()
@@ -477,8 +488,7 @@ def predict_batches(self:EyeLearner,
 
 # %% ../../nbs/45_vision.learner.ipynb #249170da
 @patch
-def open_eyes(self:EyeLearner,
-              paths, # image files
+def open_eyes(self:EyeLearner, paths, # image files
               odd=None, # told of a file: function of (sentence, cannot be read?); by default the latter is raised
               workers:int=4 # threads
              ): # yields an `Eye` for each file that can be read

@@ -68,7 +68,8 @@ class ClassAndNumber(nn.Module):
         x,y = _bare(x, y)
         one = F.cross_entropy(x[:,:-1], y[:,0].long(), weight=self.weight)
         return one + self.share*self.number(x[:,-1], y[:,1])
-    def activation(self, x): return torch.cat([x[:,:-1].softmax(1), self.number.activation(x[:,-1:])], 1)
+    def activation(self, x):
+        return torch.cat([x[:,:-1].softmax(1), self.number.activation(x[:,-1:])], 1)
     def decodes(self, x): return torch.stack([x[:,:-1].argmax(1).float(), x[:,-1]], 1)
 
 # %% ../../nbs/40_vision.losses.ipynb #d0f4a131
@@ -90,5 +91,6 @@ def auc_metric()->AccumMetric:
 def mae_metric(loss # with `activation`, such as `ScaledLoss`
               )->AccumMetric:
     "Mean absolute error of validation, in the unit of the quantity (the last output, the last column of the target)"
-    def mae(x, y): return (loss.activation(x)[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
+    def mae(x, y):
+        return (loss.activation(x)[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
     return AccumMetric(mae, flatten=False, name='mae')

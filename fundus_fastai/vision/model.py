@@ -49,7 +49,8 @@ def save_model(learn, # from `eye_learner`
     return out
 
 # %% ../../nbs/46_vision.model.ipynb #de573015
-def _numbers(o, least): return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
+def _numbers(o, least):
+    return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
 
 # %% ../../nbs/46_vision.model.ipynb #40650606
 def _unsound(cfg):
@@ -58,12 +59,14 @@ def _unsound(cfg):
     ok = {k:isinstance(cfg[k], str) for k in ('task','arch','sha256')}
     ok['head'] = isinstance(cfg['head'], dict) and set(cfg['head']) <= set(_head_args)
     least = 1 if 'answer' in cfg else 2
-    ok['classes'] = isinstance(c, list) and all(isinstance(o, str) for o in c) and len(set(c))==len(c)>=least
+    ok['classes'] = isinstance(c, list) and all(isinstance(o, str)
+                                                for o in c) and len(set(c))==len(c)>=least
     ok['recipe'] = isinstance(cfg.get('recipe', ''), str)
     t = cfg.get('taps')
     ok['taps'] = t is None or (isinstance(t, list) and t!=[] and all(isinstance(o, str) for o in t))
     ok['size'] = type(size) is int and 8<=size<=4096
-    ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
+    ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'),
+                                                       0) and _numbers(n.get('std'), 1e-6)
     return [k for k,v in ok.items() if not v]
 
 # %% ../../nbs/46_vision.model.ipynb #baaaa265
@@ -71,11 +74,14 @@ def read_config(path # run folder
                )->dict:
     "Read and check `config.json`; raises `ModelError` that says what is wrong"
     path = Path(path)
-    if not (path/'config.json').exists(): raise ModelError(f"{path} holds no finished model: config.json is missing")
+    if not (path/'config.json').exists():
+        raise ModelError(f"{path} holds no finished model: config.json is missing")
     cfg = read_json(path/'config.json')
-    if not isinstance(cfg, dict): raise ModelError(f"{path/'config.json'} does not describe a model")
+    if not isinstance(cfg, dict):
+        raise ModelError(f"{path/'config.json'} does not describe a model")
     lost = [k for k in ('format','task','arch','head','classes','size','normalize','sha256') if k not in cfg]
-    if lost: raise ModelError(f"{path/'config.json'} lacks {', '.join(lost)}: it is not a complete model")
+    if lost:
+        raise ModelError(f"{path/'config.json'} lacks {', '.join(lost)}: it is not a complete model")
     if type(cfg['format']) is not int or cfg['format']>FORMAT:
         raise ModelError(f"{path/'config.json'} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
                          f"format {FORMAT}: pip install -U fundus_fastai")
@@ -102,7 +108,8 @@ def _stand_in(answer):
     return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind.labels else df
 
 # %% ../../nbs/46_vision.model.ipynb #e2073d16
-def _answer(cfg): return output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
+def _answer(cfg):
+    return output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
 
 # %% ../../nbs/46_vision.model.ipynb #6adeafe8
 def _recipe(cfg):
@@ -120,8 +127,8 @@ def load_model(path, # run folder
     _check_weights(path/'model.safetensors', cfg)
     task = get_task(cfg['task'])
     answer = _answer(cfg)
-    dls = task.dls(_stand_in(answer), answer=answer, recipe=_recipe(cfg), size=cfg['size'], bs=2, workers=0,
-                   device=device)
+    dls = task.dls(_stand_in(answer), answer=answer, recipe=_recipe(cfg), size=cfg['size'], bs=2,
+                   workers=0, device=device)
     stats = [cfg['normalize'][k] for k in ('mean','std')]
     try:
         learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, stats=stats,

@@ -54,7 +54,8 @@ class Output:
     def check_balance(self, balance):
         if one_of(balance, balances, 'way to balance') in self.balances: return balance
         raise DataError(f"--balance {balance} does not suit {self.kind} answers: choose {' or '.join(self.balances)}")
-    def to_json(self): return dict(kind=self.kind.name, names=self.names, center=self.center, spread=self.spread)
+    def to_json(self):
+        return dict(kind=self.kind.name, names=self.names, center=self.center, spread=self.spread)
 
 # %% ../../nbs/41_vision.outputs.ipynb #ca23f416
 output_types = {} # name of the kind -> its `Output`
@@ -65,8 +66,10 @@ def output_from(d:dict)->Output:
     "Rebuild an answer; raises `ModelError` where `d` describes none"
     ok = isinstance(d, dict) and d.get('kind') in output_types and isinstance(d.get('names'), list)
     ok = ok and d['names'] and all(isinstance(o, str) for o in d['names']) and len(set(d['names']))==len(d['names'])
-    ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9 for k in ('center','spread')) and d['spread']>0
-    if not ok: raise ModelError("config.json describes no answer that we know: it was changed or damaged")
+    ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9
+                    for k in ('center','spread')) and d['spread']>0
+    if not ok:
+        raise ModelError("config.json describes no answer that we know: it was changed or damaged")
     return output_types[d['kind']](d['names'], d['center'], d['spread'])
 
 # %% ../../nbs/41_vision.outputs.ipynb #3a1f9608
@@ -97,7 +100,8 @@ class ClassOutput(Output):
         w = class_weights(df.label.astype(str)).reindex(self.names).fillna(1.)
         return CrossEntropyLossFlat(weight=torch.tensor(w.to_numpy(), dtype=torch.float32))
     def metrics(self, loss): return [accuracy, auc_metric()]
-    def weights(self, df): return class_weights(df.label.astype(str)).reindex(df.label.astype(str)).to_numpy()
+    def weights(self, df):
+        return class_weights(df.label.astype(str)).reindex(df.label.astype(str)).to_numpy()
     def truth(self, df): return pd.DataFrame({'target': df.label.astype(str)})
     def table(self, p): return pd.DataFrame(p, columns=[f'p_{c}' for c in self.names])
 
@@ -112,7 +116,8 @@ class LabelsOutput(Output):
     def target(self): return ColReader(self.names)
     def check(self, df):
         lost = [o for o in self.names if o not in df]
-        if lost: raise DataError(f"the data has no column for the labels {', '.join(lost)}, which the net was asked")
+        if lost:
+            raise DataError(f"the data has no column for the labels {', '.join(lost)}, which the net was asked")
     def loss(self, df=None, balance:str='none'):
         "Binary cross entropy by label, with weighted positives, focal or asymmetric"
         if balance in ('focal','asymmetric'): return LabelLoss(balance)
@@ -134,8 +139,10 @@ class NumberOutput(Output):
     def block(self): return RegressionBlock(n_out=1)
     def target(self): return ColReader('label')
     def check(self, df):
-        if not pd.api.types.is_numeric_dtype(df.label): raise DataError("the label is to be a number")
-    def loss(self, df=None, balance:str='none'): return ScaledLoss(self.center, self.spread, self._loss)
+        if not pd.api.types.is_numeric_dtype(df.label):
+            raise DataError("the label is to be a number")
+    def loss(self, df=None, balance:str='none'):
+        return ScaledLoss(self.center, self.spread, self._loss)
     def metrics(self, loss): return [mae_metric(loss)]
     def weights(self, df):
         band = pd.cut(df.label, 10, labels=False) if df.label.nunique()>10 else df.label
@@ -170,8 +177,10 @@ class BothOutput(Output):
         w = None if balance!='loss' else class_weights(df.label.astype(str)).reindex(self.names).fillna(1.).to_numpy()
         return ClassAndNumber(self.center, self.spread, w)
     def metrics(self, loss): return [mae_metric(loss)]
-    def weights(self, df): return class_weights(df.label.astype(str)).reindex(df.label.astype(str)).to_numpy()
-    def truth(self, df): return pd.DataFrame({'target':df.label.astype(str), 'target_age':df.age.astype(float)})
+    def weights(self, df):
+        return class_weights(df.label.astype(str)).reindex(df.label.astype(str)).to_numpy()
+    def truth(self, df):
+        return pd.DataFrame({'target':df.label.astype(str), 'target_age':df.age.astype(float)})
     def table(self, p):
         p = np.asarray(p, float)
         return pd.DataFrame(p[:,:-1], columns=[f'p_{c}' for c in self.names]).assign(pred_age=p[:,-1])

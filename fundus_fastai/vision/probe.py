@@ -18,7 +18,8 @@ def find_blocks(body, most:int=8)->list:
         if any(True for _ in m.children()) and not isinstance(m, (nn.Sequential,nn.ModuleList)):
             kinds.setdefault(type(m), []).append((name, sum(p.numel() for p in m.parameters())))
     kinds = {k:v for k,v in kinds.items() if len(v)>1}
-    if not kinds: raise ModelError("this net has no repeated blocks to listen to: choose --fit tune")
+    if not kinds:
+        raise ModelError("this net has no repeated blocks to listen to: choose --fit tune")
     names = [o for o,_ in max(kinds.values(), key=lambda v: sum(n for _,n in v))]
     return [names[i] for i in np.unique(np.linspace(0, len(names)-1, most).round().astype(int))]
 
@@ -29,7 +30,8 @@ class BlockFeatures(nn.Module):
         super().__init__()
         self.body,self.names,self.seen = body,list(names),{}
         found = dict(body.named_modules())
-        if lost := [o for o in self.names if o not in found]: raise ModelError(f"the net has no block {lost[0]}")
+        if lost := [o for o in self.names if o not in found]:
+            raise ModelError(f"the net has no block {lost[0]}")
         for n in self.names: found[n].register_forward_hook(self._keep(n))
     def _keep(self, name):
         def hook(module, x, y): self.seen[name] = y
@@ -44,7 +46,8 @@ class Standardize(nn.Module):
     "Features in units of their spread over the training images, held within five of them"
     def __init__(self, n):
         super().__init__()
-        self.register_buffer('mean', torch.zeros(n)); self.register_buffer('sd', torch.ones(n))
+        self.register_buffer('mean', torch.zeros(n))
+        self.register_buffer('sd', torch.ones(n))
     def forward(self, x): return ((x-self.mean)/self.sd).clamp(-5, 5)
 
 # %% ../../nbs/44_vision.probe.ipynb #920f17dc
@@ -66,7 +69,8 @@ def features(probe, dl, what:str='listening')->np.ndarray:
     dev = next(probe.parameters()).device
     probe.eval()
     with torch.inference_mode():
-        out = [probe(b[0].to(dev).as_subclass(torch.Tensor)).float().cpu() for b in progress(dl, what)]
+        out = [probe(b[0].to(dev).as_subclass(torch.Tensor)).float().cpu()
+               for b in progress(dl, what)]
     return torch.cat(out).numpy()
 
 # %% ../../nbs/44_vision.probe.ipynb #e80c9efd
@@ -84,7 +88,8 @@ def _classes(x, y, k, c):
     from sklearn.linear_model import LogisticRegression
     m = LogisticRegression(C=c, max_iter=300, tol=1e-3).fit(x, y)
     w,b = np.zeros((k,x.shape[1])),np.full(k, -30.)
-    if len(m.classes_)==2: m.coef_,m.intercept_ = np.r_[-m.coef_,m.coef_]/2,np.r_[-m.intercept_,m.intercept_]/2
+    if len(m.classes_)==2:
+        m.coef_,m.intercept_ = np.r_[-m.coef_,m.coef_]/2,np.r_[-m.intercept_,m.intercept_]/2
     w[m.classes_],b[m.classes_] = m.coef_,m.intercept_
     return w,b
 
@@ -148,12 +153,14 @@ def solve_probe(learn, workers:int=0)->dict:
     sides,answer = [learn.dls.train_ds.items,learn.dls.valid_ds.items],learn.output
     raw = [features(probe, learn.dls.test_dl(o, num_workers=workers)) for o in sides]
     mean,sd = _standard(raw[0])
-    standard.mean.copy_(torch.as_tensor(mean)); standard.sd.copy_(torch.as_tensor(sd))
+    standard.mean.copy_(torch.as_tensor(mean))
+    standard.sd.copy_(torch.as_tensor(sd))
     x,xv = [((o-mean)/sd).clip(-5, 5) for o in raw]
     asked = [_targets(answer, o) for o in sides]
     found = [_solve(kind, x, y, xv, yv, len(answer.names)) for (kind,y),(_,yv) in zip(*asked)]
     _set(linear, [o for o,_ in found])
-    learn.probed = np.concatenate([x,xv]),[(again,np.r_[y,yv]) for (_,again),(_,y),(_,yv) in zip(found, *asked)]
+    learn.probed = np.concatenate([x,xv]),[(again,np.r_[y,yv])
+                                           for (_,again),(_,y),(_,yv) in zip(found, *asked)]
     return {k: _loss(learn, o, d) for k,o,d in zip(('train_loss','valid_loss'), (x,xv), sides)}
 
 # %% ../../nbs/44_vision.probe.ipynb #643c1834
@@ -171,5 +178,6 @@ def _loss(learn, x, df):
     z = torch.as_tensor(x, dtype=torch.float32)@linear.weight.detach().cpu().T + linear.bias.detach().cpu()
     if answer.kind.classes and not answer.kind.number_beside: y = _targets(answer, df)[0][1]
     else: y = np.array([answer.target()(r) for _,r in df.iterrows()])
-    if hasattr(learn.loss_func, 'to'): learn.loss_func.to('cpu') # fastai brings it back where it trains
+    if hasattr(learn.loss_func, 'to'):
+        learn.loss_func.to('cpu') # fastai brings it back where it trains
     return float(learn.loss_func(z, torch.tensor(y)))

@@ -28,7 +28,8 @@ def multiply_adds(model, size:int)->int:
 def _blank(net, n_out, pretrained):
     "Body and head of `net` on the meta device"
     make = create_timm_model if net.source=='timm' else create_vision_model
-    with torch.device('meta'): m = make(net.builder, n_out, pretrained=False, **_head(pretrained, {}))
+    with torch.device('meta'):
+        m = make(net.builder, n_out, pretrained=False, **_head(pretrained, {}))
     return (m[0] if isinstance(m, tuple) else m).eval()
 
 # %% ../../nbs/48_vision.profile.ipynb #f5d41285
@@ -40,8 +41,8 @@ def net_facts(arch:str, n_out:int=2, size:int=None, *, pretrained:bool=True)->di
     net = find_net(arch)
     m,size = _blank(net, n_out, pretrained),size or net.size
     n_bytes = sum(v.numel()*v.element_size() for v in m.state_dict().values())
-    return dict(arch=arch, size=size, parameters=sum(p.numel() for p in m.parameters()), file_mb=n_bytes/1e6,
-                macs=multiply_adds(m, size))
+    return dict(arch=arch, size=size, parameters=sum(p.numel() for p in m.parameters()),
+                file_mb=n_bytes/1e6, macs=multiply_adds(m, size))
 
 # %% ../../nbs/48_vision.profile.ipynb #d8d7136a
 class Sample(Callback):
@@ -53,7 +54,8 @@ class Sample(Callback):
     def after_batch(self):
         _settle(self.dls.device)
         now,t = time.perf_counter(),self.times[bool(self.training)]
-        t.append(now-self.last); self.last = now
+        t.append(now-self.last)
+        self.last = now
         if len(t)>=self.n: raise (CancelTrainException if self.training else CancelValidException)()
 
 # %% ../../nbs/48_vision.profile.ipynb #a36c175e
@@ -115,7 +117,8 @@ def images_a_second(model, size:int, bs:int=32, *, seconds:float=.5)->float:
     dev,before = next(model.parameters()).device,model.training
     x,n = torch.rand(bs, 3, size, size, device=dev),0
     with torch.inference_mode():
-        model.eval()(x); _settle(dev)
+        model.eval()(x)
+        _settle(dev)
         t0 = time.perf_counter()
         while n==0 or time.perf_counter()-t0<seconds: model(x); _settle(dev); n += bs
         t = time.perf_counter()-t0
@@ -140,5 +143,5 @@ def net_costs(learn, # a trained `Learner`
     return dict(size=size, parameters=sum(p.numel() for p in model.parameters()),
                 file_mb=Path(file).stat().st_size/1e6, macs=multiply_adds(model, size),
                 train_images_s=watch.n/watch.seconds if watch.seconds else np.nan,
-                infer_images_s=images_a_second(model, size, bs), memory_mb=watch.mb, memory_of=watch.what,
-                device=device_name(learn.dls.device))
+                infer_images_s=images_a_second(model, size, bs), memory_mb=watch.mb,
+                memory_of=watch.what, device=device_name(learn.dls.device))

@@ -67,7 +67,8 @@ def split_frame(df, # the frame
         own = 'split' in df and df.split.notna().all()
         if own: say("patients are split anew (--split published takes the data's own split)")
         more = dict(seed=seed, by=by, groups=_tied(df))
-        if by=='rarest': return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
+        if by=='rarest':
+            return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
         return split_patients(df, **more)
     if how=='published': return published_split(df, allow_leak)
     return read_split(how, df, df.attrs['root'], allow_leak=allow_leak)
@@ -103,9 +104,11 @@ def fit_run(learn:EyeLearner, # from `make_learner`
     if lr=='find': # a rate that was found is part of the plan: kept for `resume`
         lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
         write_json(ask, lr)
-    plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr), pretrained=learn.config.get('weights')!='none')
+    plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr),
+                          pretrained=learn.config.get('weights')!='none')
     with learn.no_bar(), learn.no_logging():
-        hist = learn.fit_eye(plan, o.seed, Path(out)/'checkpoints', resume=resume, info=info, cbs=TerminalProgress())
+        hist = learn.fit_eye(plan, o.seed, Path(out)/'checkpoints', resume=resume, info=info,
+                             cbs=TerminalProgress())
     return _keep_history(hist, out)
 
 
@@ -142,7 +145,8 @@ def predict_rows(learn:EyeLearner, # a trained net
     "Predict the rows of `df`; paths are told as seen from `root`"
     check_known(learn, df)
     preds = _as_written(learn.predict_frame(df, label='label', workers=workers))
-    return preds.assign(path=relative_paths(df, root).to_numpy(), **{c:df[c].to_numpy() for c in _extras(df)})
+    return preds.assign(path=relative_paths(df, root).to_numpy(),
+                        **{c:df[c].to_numpy() for c in _extras(df)})
 
 # %% ../../nbs/47_vision.steps.ipynb #2368cf4a
 def validate(learn:EyeLearner, # a trained net
@@ -151,6 +155,7 @@ def validate(learn:EyeLearner, # a trained net
              *, workers:int=None # loader processes (default: `default_workers`)
             )->pd.DataFrame:
     "Predict the validation rows of `df` and keep the table in `out`"
-    valid = predict_rows(learn, df[df.split=='valid'].reset_index(drop=True), df.attrs['root'], workers=workers)
+    valid = predict_rows(learn, df[df.split=='valid'].reset_index(drop=True), df.attrs['root'],
+                         workers=workers)
     with whole_file(Path(out)/'validation.csv') as f: valid.to_csv(f, index=False)
     return valid

@@ -13,7 +13,8 @@ from ..core import DataError, one_of, say
 from .outputs import Output, BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
 from ..data.targets import (age_target, class_target, grade_number_target, grade_steps,
                                          grade_target, labels_target,
-                                        normal_target, sex_age_target, sex_target, side_target, single_target)
+                                        normal_target, sex_age_target, sex_target, side_target,
+                                        single_target)
 from .data import eye_dls
 
 # %% ../../nbs/43_vision.tasks.ipynb #f1c74206
@@ -83,8 +84,7 @@ add_task(Task('laterality', 'Is this a left or a right eye?', 'odir5k', side_tar
 
 # %% ../../nbs/43_vision.tasks.ipynb #26c4d2c2
 @patch
-def frame(self:Task,
-          df, # as a parser returns it
+def frame(self:Task, df, # as a parser returns it
           label=None # label columns to use, or the CSV column that was chosen
          )->pd.DataFrame:
     "`df` with the target in `label`; raises `DataError` where the data cannot be asked this"
@@ -92,8 +92,7 @@ def frame(self:Task,
 
 # %% ../../nbs/43_vision.tasks.ipynb #761d1eb2
 @patch
-def answer(self:Task,
-           df # as from `frame`, with `split`
+def answer(self:Task, df # as from `frame`, with `split`
           )->Output:
     "What a net is to say, read from training and validation rows; raises `DataError` for a class that no net can learn"
     rows = df[df.split.isin(['train','valid'])] if 'split' in df else df
@@ -114,10 +113,8 @@ def _demand_taught(answer, df):
 # %% ../../nbs/43_vision.tasks.ipynb #4cd21fe5
 @patch
 @delegates(eye_dls, but='image,flip,answer')
-def dls(self:Task,
-        df, # the frame, with `split`
+def dls(self:Task, df, # the frame, with `split`
         answer=None, # as from `answer` (default: read from `df`)
-        **kwargs
-       )->DataLoaders:
+        **kwargs)->DataLoaders:
     "`eye_dls` with this task's image type, answer and flips"
     return eye_dls(df, image=self.image, flip=self.flip, answer=answer or self.answer(df), **kwargs)
