@@ -193,10 +193,8 @@ def test_noise_follows_the_picture():
     a,b,r = disc(seed=1),disc(seed=2),recipes['green_noise']
     assert (r(a)==r(a)).all() and (r(a)!=r(b)).any()
 
-def _work(args): return args[0](args[1], 64)
-
 def test_recipe_in_a_worker_process():
-    with multiprocessing.get_context('spawn').Pool(1) as pool: out = pool.map(_work, [(recipes['graham'],disc())])[0]
+    with multiprocessing.get_context('spawn').Pool(1) as pool: out = pool.apply(recipes['graham'], (disc(), 64))
     assert (out==recipes['graham'](disc(), 64)).all()
 
 def test_size_is_the_callers_unless_the_recipe_says():
