@@ -74,6 +74,10 @@ def _sentence(e):
     return f"an error that we did not foresee ({type(e).__name__}: {str(e)[:300]}); with --debug it shows where", 1
 
 # %% ../nbs/98_cli.ipynb #570d9673
+def _leave_stdout():
+    "What could not be written goes nowhere, or Python would try again at its end"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 def main(argv:list=None # words after `fundus` (default: those of the command line)
         )->int: # exit status: 0, 1 an error, 2 wrong usage, 130 stopped
     "Run `fundus`"
@@ -81,12 +85,16 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     verb,debug = kw.pop('verb'),kw.pop('debug')
     if not debug: warnings.filterwarnings('ignore') # libraries warn; we say what matters ourselves
     say.wording = lambda o: as_flags(o, kw)
-    try: getattr(verbs, verb)(**kw)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # `fundus predict ... | head`
+    try:
+        getattr(verbs, verb)(**kw)
+        sys.stdout.flush() # a full disk is told now, not when Python ends
+    except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`
     except (Exception, KeyboardInterrupt) as e:
         if debug: raise
         text,status = _sentence(e)
         say(f"fundus {verb}: {text}")
+        try: sys.stdout.flush()
+        except OSError: _leave_stdout()
         return status
     finally: say.wording = str
     return 0

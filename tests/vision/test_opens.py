@@ -43,13 +43,13 @@ def runs(tmp_path_factory, photos, scans):
 def count(monkeypatch):
     "Opens by file, and the number of searches"
     opens,searches = Counter(),Counter()
-    def opened(path, *args, _open=read._open):
+    def opened(path, *args, _open=read.open_image):
         opens[os.path.basename(path)] += 1
         return _open(path, *args)
     def sought(im, *args, _find=recipe.field_of_view, **kwargs):
         if min(im.shape[:2])>32: searches['all'] += 1 # smaller ones are the gray discs by which `load_model` builds its loaders
         return _find(im, *args, **kwargs)
-    monkeypatch.setattr(read, '_open', opened)
+    monkeypatch.setattr(read, 'open_image', opened)
     monkeypatch.setattr(recipe, 'field_of_view', sought)
     return opens,searches
 
