@@ -44,3 +44,13 @@ def test_weights():
     if path is None and (data := _folder('FUNDUS_TEST_DATA')): path = data.parent/'weights'
     if path and path.is_dir(): return path
     pytest.skip("neither FUNDUS_TEST_WEIGHTS nor FUNDUS_TEST_DATA/../weights is there")
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    "A function of a name: the truth and the folder of that layout's phantoms, drawn once a module"
+    from fundus_fastai.phantom.layouts import write_layout
+    home,done = tmp_path_factory.mktemp('drawn'),{}
+    def get(name, n=22):
+        if name not in done: done[name] = write_layout(name, home/name, patients=n, seed=1, size=128)
+        return done[name],home/name
+    return get

@@ -6,7 +6,7 @@
 __all__ = ['check_split', 'split_patients', 'save_split', 'read_split', 'published_split']
 
 # %% ../../nbs/35_data.splits.ipynb #22cef7c4
-import hashlib, io, os
+import hashlib, os
 from itertools import combinations
 from pathlib import Path
 import numpy as np, pandas as pd

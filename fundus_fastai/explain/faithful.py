@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 from torch import nn
-from fastai.learner import Learner
 from fastcore.meta import delegates
 from ..core import DataError, ModelError, one_of
 from .windows import filled

@@ -18,6 +18,7 @@ from ..options import BenchmarkOptions
 from ..image.read import read_image
 from ..data.splits import relative_paths
 from ..score.kinds import kind_of
+from ..score.scores import WARN
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import METHODS
 from ..explain.occlusion import fields_of
@@ -359,7 +360,7 @@ def _one_measure(ax, es, names, measure):
 def _headline(fig, t, extra=''):
     words = _phantom_words(t.setup['data_source'], t.setup['net_source'])
     title = ' - '.join(o for o in (words,extra) if o)
-    if title: fig.suptitle(title, color='#b45309', weight='bold', fontsize=9)
+    if title: fig.suptitle(title, color=WARN, weight='bold', fontsize=9)
 
 # %% ../../nbs/65_run.benchmark.ipynb #f38ff002
 def plot_benchmark(t:MapBenchmark, name:str='all'):

@@ -23,7 +23,7 @@ from fundus_fastai.score.metrics import (accuracy, auc, balanced_accuracy, grade
                                          mean_abs_error, mean_auc,
     mean_known)
 from ..score.estimate import bootstrap, estimate, known_interval
-from ..score.scores import PHANTOM
+from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
 from .folder import run_files, start_run
@@ -351,15 +351,14 @@ def _told(c):
 # %% ../../nbs/64_run.compare.ipynb #589057ae
 def _comparison_str(self):
     "A plain table for the terminal"
-    loud = ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if self.phantom else []
-    return '\n'.join([*loud, _shown(self).to_string(index=False), '', *_told(self)])
+    return '\n'.join([*loud_lines(self.phantom), _shown(self).to_string(index=False), '', *_told(self)])
 
 # %% ../../nbs/64_run.compare.ipynb #58905001
 def _comparison_html(self):
     "A table for the notebook"
-    loud = f'<p style="background:#b45309;color:#fff;padding:.4em .8em"><b>{PHANTOM}</b></p>' if self.phantom else ''
     table = _shown(self).to_html(index=False, border=0, escape=True)
-    return f'<div>{loud}<div style="overflow-x:auto">{table}</div><p>{escape(" ".join(_told(self)))}</p></div>'
+    wide = f'<div style="overflow-x:auto">{table}</div>'
+    return f'<div>{loud_html(self.phantom)}{wide}<p>{escape(" ".join(_told(self)))}</p></div>'
 
 Comparison.__str__,Comparison._repr_html_ = _comparison_str,_comparison_html
 

@@ -24,7 +24,7 @@ from ..image.read import read_image
 from ..score import plots
 from ..score.estimate import Estimate
 from ..score.kinds import CATEGORY, REFERABLE, age_bands, get_kind, read_predictions
-from ..score.scores import PHANTOM, Scores, metric_label
+from ..score.scores import PHANTOM, WARN, Scores, metric_label
 from ..score.plots import mark
 from ..score.patients import rescore, score_as
 from ..score.calibration import (add_calibration, at_temperature, binary_questions,
@@ -91,7 +91,7 @@ def stamp(im):
     font,d,gray = ImageFont.load_default(max(9, im.width//28)),ImageDraw.Draw(im),im.mode=='L'
     _,_,w,h = d.textbbox((0,0), 'PHANTOM', font)
     if w+8>im.width or h+6>im.height: return
-    d.rectangle((0, im.height-h-6, w+8, im.height), fill=0 if gray else '#b45309')
+    d.rectangle((0, im.height-h-6, w+8, im.height), fill=0 if gray else WARN)
     d.text((4, im.height-h-4), 'PHANTOM', 255 if gray else 'white', font)
 
 # %% ../../nbs/62_run.report.ipynb #4720e2de

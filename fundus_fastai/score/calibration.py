@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError
 from .metrics import as_weights, best_threshold, ratio
-from .estimate import (Estimate, bootstrap, estimate, known_interval,
+from .estimate import (bootstrap, estimate, known_interval,
                                           patient_bootstrap, wilson, wilson_estimate)
 from .kinds import check_predictions, get_kind, kind_of
 from .scores import Scores

@@ -9,7 +9,6 @@ __all__ = ['Kind', 'add_kind', 'choose_thresholds', 'error_by_band', 'choose_cut
 import numpy as np, pandas as pd
 from pathlib import Path
 from fastcore.basics import patch
-from functools import partial
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
 from .metrics import (accuracy, as_weights, auc, average_precision,
@@ -17,7 +16,7 @@ from .metrics import (accuracy, as_weights, auc, average_precision,
     best_threshold, bias, class_metrics, confusion, f1, grade_kappa, mean_abs_error, mean_auc,
                                          mean_known, quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
-from .predictions import (answers_of, as_floats, check_labels, check_numbers,
+from .predictions import (as_floats, check_labels, check_numbers,
     check_probabilities, class_arrays, class_names, label_arrays, label_names, read_table,
                                              start_table, type_extras)
 

@@ -141,6 +141,15 @@ def _heading(s):
                         s.split and f'{s.split} split') if o]
     return ', '.join([*what, f"{s.n_images} images of {s.n_patients} patient{'' if s.n_patients==1 else 's'}"])
 
+# %% ../../nbs/24_score.scores.ipynb #b45309a1
+def loud_lines(phantom:bool)->list:
+    "Lines that stand above a table made from phantoms, for the terminal"
+    return ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if phantom else []
+
+def loud_html(phantom:bool)->str:
+    "The same for the notebook"
+    return f'<p style="background:{WARN};color:#fff;padding:.4em .8em"><b>{PHANTOM}</b></p>' if phantom else ''
+
 # %% ../../nbs/24_score.scores.ipynb #1d7c8869
 @patch
 def __str__(self:Scores)->str:
@@ -149,15 +158,14 @@ def __str__(self:Scores)->str:
     rows = [f"{k:<{w}}  {e.number():>5}  {e.span():<14}  {e.method}"
             for k,e in self.metrics.items()]
     top = f"{'metric':<{w}}  value  {f'{100*self.level:g} % interval':<14}  interval from"
-    loud = ['!'*len(PHANTOM), PHANTOM, '!'*len(PHANTOM)] if self.phantom else []
-    return '\n'.join([*loud, _heading(self), '', top, '-'*len(top), *rows])
+    return '\n'.join([*loud_lines(self.phantom), _heading(self), '', top, '-'*len(top), *rows])
 
 # %% ../../nbs/24_score.scores.ipynb #f26ba0b4
 @patch
 def _repr_html_(self:Scores)->str:
     "A table for the notebook"
-    loud = f'<p style="background:{WARN};color:#fff;padding:.4em .8em"><b>{PHANTOM}</b></p>' if self.phantom else ''
-    return f'<div>{loud}<p>{escape(_heading(self))}</p>{metrics_html(self.metrics, self.level)}</div>'
+    table = metrics_html(self.metrics, self.level)
+    return f'<div>{loud_html(self.phantom)}<p>{escape(_heading(self))}</p>{table}</div>'
 
 # %% ../../nbs/24_score.scores.ipynb #f40cbf8b
 @patch

@@ -8,9 +8,8 @@ __all__ = ['PILFundus', 'eye_dls']
 # %% ../../nbs/42_vision.data.ipynb #687acf73
 import os, shutil
 import numpy as np, pandas as pd, torch
-from PIL import Image
 from fastai.vision.all import *
-from ..core import DataError, say
+from ..core import DataError
 from ..image.read import read_image
 from ..image.recipe import Eye, as_recipe, circle_crop, field_mask, square_resize
 from .outputs import ClassOutput

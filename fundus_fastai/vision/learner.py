@@ -14,12 +14,11 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 import numpy as np, pandas as pd, timm, torch, torchvision
 from fastai.vision.all import *
-from fastai.vision.learner import model_meta
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
-from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, read_json, say, whole_file
+from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, whole_file
 from ..image.recipe import Eye, field_remark
-from .outputs import Output, ClassOutput
+from .outputs import ClassOutput
 from .probe import solve_probe, linear_probe
 from .data import PILFundus, default_workers, eye_dls
 

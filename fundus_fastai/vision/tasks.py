@@ -9,7 +9,7 @@ __all__ = ['tasks', 'Task', 'add_task', 'get_task']
 from dataclasses import dataclass
 import pandas as pd
 from fastai.vision.all import *
-from ..core import DataError, one_of, say
+from ..core import DataError, one_of
 from .outputs import Output, BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
 from ..data.targets import (age_target, class_target, grade_number_target, grade_steps,
                                          grade_target, labels_target,

@@ -224,15 +224,6 @@ def test_both_eyes_of_a_patient_stay_together(tmp_path):
 
 # --- phantoms through the same parsers --------------------
 
-@pytest.fixture(scope='module')
-def drawn(tmp_path_factory):
-    from fundus_fastai.phantom.layouts import write_layout
-    home,done = tmp_path_factory.mktemp('drawn'),{}
-    def get(name, n=22):
-        if name not in done: done[name] = write_layout(name, home/name, patients=n, seed=1, size=128)
-        return done[name],home/name
-    return get
-
 def by_stem(df): return df.set_index(df.path.map(lambda o: '/'.join(Path(o).parts[-2:])))
 
 @pytest.mark.parametrize('name', FUNDUS)

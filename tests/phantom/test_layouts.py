@@ -3,15 +3,6 @@ from pathlib import Path
 import pytest
 from fundus_fastai.core import DataError
 
-@pytest.fixture(scope='module')
-def drawn(tmp_path_factory):
-    from fundus_fastai.phantom.layouts import write_layout
-    home,done = tmp_path_factory.mktemp('drawn'),{}
-    def get(name, n=22):
-        if name not in done: done[name] = write_layout(name, home/name, patients=n, seed=1, size=128)
-        return done[name],home/name
-    return get
-
 def test_truth_lies_beside(drawn):
     from fundus_fastai.phantom.fundus import fundus_truth
     for name in ('rfmid','ukb','odir5k'):
