@@ -48,15 +48,14 @@ def _open_phantom(card, out, patients, seed, why=''):
 def _open_auto(card, out, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
     if not card.kaggle:
-        return _open_phantom(card, out, patients, seed,
-                             f" The real data ({card.license}) cannot be "
+        return _open_phantom(card, out, patients, seed, f" The real data ({card.license}) cannot be "
                              "downloaded: name the folder where they lie.")
     root = Path(out or fundus_home()/card.name)
     if is_here(card, root): return read_dataset(card.name, root)
     try: credentials()
     except DownloadError as e:
-        if card.phantom is None: raise
-        return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")
+        if card.phantom: return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")
+        raise
     return read_dataset(card.name, download(card, out))
 
 # %% ../../nbs/36_data.load.ipynb #fa5156b6
@@ -78,12 +77,10 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     if str(name)=='phantom': name,source = 'kermany2018','phantom'
     if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'):
         name,source = source,'auto'
-    if str(name) not in cards or get_card(str(name)).phantom is None:
-        known = isinstance(name, Path) or os.path.exists(os.path.expanduser(name))
-        if known or os.sep in name or name.endswith('.csv'):
-            path = Path(name).expanduser()
-            kind = guess_card(path)
-            if kind!='csv': _no_options(opts, f"{name} is read as {kind}")
+    if str(name) not in cards or not cards[str(name)].phantom:
+        path = Path(name).expanduser()
+        if isinstance(name, Path) or path.exists() or os.sep in name or name.endswith('.csv'):
+            if (kind := guess_card(path))!='csv': _no_options(opts, f"{name} is read as {kind}")
             return _told(read_dataset(kind, path, **opts))
         if name in cards:
             raise DataError(f"{name!r} is a kind of data, not data: name the folder or the CSV itself")
@@ -91,5 +88,5 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     _no_options(opts, f"{card.name} is none")
     if source=='auto': return _open_auto(card, out, patients, seed)
     if source=='phantom': return _open_phantom(card, out, patients, seed)
-    return _told(read_dataset(card.name, download(card, out) if source=='kaggle'
-                              else Path(source).expanduser()))
+    root = download(card, out) if source=='kaggle' else Path(source).expanduser()
+    return _told(read_dataset(card.name, root))

@@ -9,9 +9,8 @@ __all__ = []
 import os, re
 import pandas as pd
 from ..core import DataError, few, say
-from .read import (as_ages, as_keys, by_words, find_table, keyed_images,
-                                     match_images, set_frame, sex_words, tell_labels, tell_odd,
-                                     zero_one)
+from .read import (as_ages, as_keys, by_words, find_table, keyed_images, match_images,
+    set_frame, sex_words, tell_labels, tell_odd, zero_one)
 
 # %% ../../nbs/31_data.odir.ipynb #87f81b8c
 ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration',
@@ -21,17 +20,16 @@ ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular de
 _odir_named = {'normal fundus':'normal', 'cataract':'cataract', 'glaucoma':'glaucoma',
     'suspected glaucoma':'glaucoma',
     **{f'{o}age-related macular degeneration':'macular degeneration' for o in ('dry ','wet ','')},
-    **{o:'hypertension'
-       for o in ('hypertensive retinopathy', 'suspected hypertensive retinopathy')},
-    **{o:'myopia' for o in ('pathological myopia', 'suspected pathological myopia',
-                            'myopia retinopathy', 'myopic retinopathy', 'myopic maculopathy')}}
+    **{f'{o}hypertensive retinopathy':'hypertension' for o in ('','suspected ')},
+    **dict.fromkeys(('pathological myopia', 'suspected pathological myopia', 'myopia retinopathy',
+                     'myopic retinopathy', 'myopic maculopathy'), 'myopia')}
 
 # phrase -> grade of diabetic retinopathy, `None` where it is not told
 _odir_grades = {'mild nonproliferative retinopathy':1, 'moderate non proliferative retinopathy':2,
     'moderate nonproliferative retinopathy':2, 'severe nonproliferative retinopathy':3,
     'severe non proliferative retinopathy':3, 'proliferative diabetic retinopathy':4,
-    'severe proliferative diabetic retinopathy':4, 'diabetic retinopathy':None,
-    'suspected diabetic retinopathy':None, 'suspicious diabetic retinopathy':None}
+    'severe proliferative diabetic retinopathy':4,
+    **{f'{o}diabetic retinopathy':None for o in ('','suspected ','suspicious ')}}
 
 # %% ../../nbs/31_data.odir.ipynb #865e41ef
 _odir_quality = ('lens dust', 'low image quality', 'image offset',
@@ -61,15 +59,16 @@ vitreous degeneration|vitreous opacity|wedge white line change|wedge-shaped chan
 _odir_other = tuple(o.strip() for o in re.split(r'[|\n]', _odir_other))
 
 # %% ../../nbs/31_data.odir.ipynb #6961ce82
+_odir_kinds = {**_odir_named, **dict.fromkeys(_odir_grades, 'diabetic retinopathy'),
+               **dict.fromkeys(_odir_other, 'other'),
+               **dict.fromkeys(_odir_quality, '(about the picture)'),
+               **dict.fromkeys(_odir_no_eye, '(left out)')}
+
+# %% ../../nbs/31_data.odir.ipynb #20c63b1d
 def odir_phrases()->pd.DataFrame: # a row a phrase: `label` and `grade`, missing where it gives none
     "What each known phrase of ODIR's keywords means"
-    kinds = {**_odir_named, **dict.fromkeys(_odir_grades, 'diabetic retinopathy'),
-             **dict.fromkeys(_odir_other, 'other'),
-             **dict.fromkeys(_odir_quality, '(about the picture)'),
-             **dict.fromkeys(_odir_no_eye, '(left out)')}
-    df = pd.DataFrame({'phrase':list(kinds), 'label':list(kinds.values())})
-    df['grade'] = df.phrase.map({**_odir_grades, 'normal fundus':0}).astype('Int64')
-    return df
+    df = pd.DataFrame(_odir_kinds.items(), columns=['phrase','label'])
+    return df.assign(grade=df.phrase.map({**_odir_grades, 'normal fundus':0}).astype('Int64'))
 
 # %% ../../nbs/31_data.odir.ipynb #21490fb8
 def split_keywords(text:str)->list:
@@ -80,43 +79,36 @@ def split_keywords(text:str)->list:
 # %% ../../nbs/31_data.odir.ipynb #5ab8d4de
 def odir_labels(text:str)->dict:
     "What the keywords of one eye say"
-    said = split_keywords(text)
-    odd  = [o for o in said if o in _odir_quality+_odir_no_eye]
-    seen = [o for o in said if o not in odd]
-    unknown = [o for o in seen if o not in _odir_named and o not in _odir_grades
-               and o not in _odir_other]
-    kinds = {_odir_named.get(o, 'diabetic retinopathy' if o in _odir_grades else 'other')
-             for o in seen}
+    kind = {o:_odir_kinds.get(o, 'other') for o in split_keywords(text)}
+    odd = [o for o,k in kind.items() if k not in ODIR_LABELS]
+    kinds = set(kind.values()) & set(ODIR_LABELS)
     if len(kinds)>1: kinds.discard('normal')
-    stages = [_odir_grades[o] for o in seen if o in _odir_grades]
-    grade = 0 if kinds=={'normal'} else None if None in stages and len(stages)==1 else max(
-        (o for o in stages if o), default=None)
+    stages = [_odir_grades[o] for o in kind if o in _odir_grades]
+    grade = 0 if kinds=={'normal'} else max(filter(None, stages), default=None)
     return dict(labels={o:int(o in kinds) for o in ODIR_LABELS} if kinds else None, grade=grade,
-                unknown=unknown, quality=', '.join(odd), eye=not set(said) & set(_odir_no_eye))
+                unknown=[o for o in kind if o not in _odir_kinds], quality=', '.join(odd),
+                eye='(left out)' not in kind.values())
 
 # %% ../../nbs/31_data.odir.ipynb #e4273144
 _odir_cols = ('ID','Patient Age','Patient Sex','Left-Diagnostic Keywords',
               'Right-Diagnostic Keywords','filename')
-_odir_patient = ('N','D','G','C','A','H','M','O')
 _odir_want = "full_df.csv beside preprocessed_images/<ID>_{left,right}.jpg (data.xlsx alone will not do)"
 
 # %% ../../nbs/31_data.odir.ipynb #a5cfb17c
 def _odir_eyes(df, src):
     "`df` with labels, grade and quality from the keywords; says what it left out, what is empty and what is unknown"
     read = pd.DataFrame([odir_labels(o) for o in df.keywords], index=df.index)
-    unknown = read.unknown.explode().dropna().value_counts()
-    for k,n in unknown.items():
+    for k,n in read.unknown.explode().dropna().value_counts().items():
         say(f"{src}: nobody has told us what {k!r} means ({n} images): counted as 'other'")
     if (none := ~read.eye).any(): say(f"{src}: {none.sum()} of {len(df)} pictures show no retina "
                                       f"({few(read.quality[none].unique())}) and are left out")
     labels = pd.DataFrame([o or {} for o in read.labels], index=df.index,
                           columns=list(ODIR_LABELS)).astype('Int64')
-    df = df.join(labels).assign(grade=read.grade.astype('Int64'),
-                                quality=read.quality)[read.eye.astype(bool)]
-    if (empty := df.normal.isna()).any():
-        say(f"{src}: {empty.sum()} of {len(df)} eyes have only a remark about "
-f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
-    return df if empty.any() else df.astype(dict.fromkeys(ODIR_LABELS, 'int64'))
+    df = df.join(labels).assign(grade=read.grade.astype('Int64'), quality=read.quality)[~none]
+    if not (empty := df.normal.isna()).any(): return df.astype(dict.fromkeys(ODIR_LABELS, 'int64'))
+    say(f"{src}: {empty.sum()} of {len(df)} eyes have only a remark about "
+        f"the picture ({few(df.quality[empty].unique())}): their labels stay empty")
+    return df
 
 # %% ../../nbs/31_data.odir.ipynb #9c30b614
 def read_odir(root)->pd.DataFrame:
@@ -127,22 +119,20 @@ def read_odir(root)->pd.DataFrame:
     if (odd := side.isna()).any():
         raise DataError(f"{src}: {odd.sum()} file names tell no eye (expected <ID>_left.jpg): "
                         f"{few(raw.filename[odd])}")
-    said = {o:raw[f'{o.title()}-Diagnostic Keywords'] for o in ('left','right')}
     rows = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(),
         'eye':side.map({'left':'L','right':'R'}), 'age':raw['Patient Age'],
         'sex':by_words(raw['Patient Sex'], sex_words, 'sex'),
-        'keywords':said['left'].where(side=='left', said['right'])})
-    own = zero_one(raw, [o for o in _odir_patient if o in raw], src)
-    rows = rows.join(own.rename(columns='patient_{}'.format))
+        'keywords':raw[_odir_cols[3]].where(side=='left', raw[_odir_cols[4]])})
+    own = zero_one(raw, [o for o in 'NDGCAHMO' if o in raw], src)
+    rows = rows.join(own.add_prefix('patient_'))
     df = match_images(rows, keyed_images(root, 'preprocessed_images'), src)
-    df['age'] = as_ages(df.age, least=0)
-    one = df.age<2
+    one = (age := as_ages(df.age, least=0))<2
     tell_odd(one, 'images have the age 1 or less, which stands for an unknown one, and is left empty',
              src=src)
-    df = _odir_eyes(df.assign(age=df.age.where(~one)), src)
+    df = _odir_eyes(df.assign(age=age.where(~one)), src)
     if (sus := df.keywords.str.contains('suspected glaucoma', case=False)).any():
         say(f"{src}: {sus.sum()} of {df.glaucoma.sum()} eyes with glaucoma are suspected ones")
     tell_labels(df, ODIR_LABELS, src)
     df['split'] = None # that of the challenge, whose test labels were never published
-    last = ['keywords','quality'] + [o for o in df if o.startswith('patient_')]
-    return set_frame(df[[o for o in df if o not in last] + last], root, ODIR_LABELS)
+    last = ['keywords','quality', *df.filter(regex='^patient_')]
+    return set_frame(df[[*df.columns.drop(last), *last]], root, ODIR_LABELS)

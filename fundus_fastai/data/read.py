@@ -7,6 +7,7 @@ __all__ = ['read_folder', 'read_csv']
 
 # %% ../../nbs/30_data.read.ipynb #b7029086
 import io, os, re
+from functools import partial
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
@@ -25,9 +26,9 @@ def find_files(root, pattern:str)->list:
 # %% ../../nbs/30_data.read.ipynb #28a2c1e3
 def _packed(root):
     "A clause about archives under `root` that nobody has unpacked yet, or nothing"
-    found = [os.path.relpath(o, root)
-             for o in find_files(root, r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?')]
-    if not found: return ''
+    files = find_files(root, r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?')
+    if not files: return ''
+    found = [os.path.relpath(o, root) for o in files]
     return f"; still packed there: {few(found)} (7z x {found[0]} unpacks it, with all its pieces)"
 
 # %% ../../nbs/30_data.read.ipynb #3bb9370d
@@ -64,16 +65,22 @@ KERMANY_NAME = rf"(?i)^({'|'.join(KERMANY_CLASSES)})-(\d+)-(\d+)\."
 # %% ../../nbs/30_data.read.ipynb #3a6f2008
 def folder_place(folder)->tuple:
     "Class and split that a folder's own name and its parent's tell, `None` where they do not"
-    p = Path(folder)
-    own,up = p.name.strip(),p.parent.name.strip()
+    own,up = (o.name.strip() for o in (Path(folder), Path(folder).parent))
     if own.upper() in KERMANY_CLASSES: return own.upper(), split_words.get(up.lower())
     return None, split_words.get(own.lower())
 
 # %% ../../nbs/30_data.read.ipynb #3e8bbd10
 def tell_odd(bad, what:str, names=None, *, src:str=''):
     "Say how many are `bad`, of which table or folder, and some of their `names`"
-    some = '' if names is None or not bad.any() else f": {few(names[bad])}"
+    some = '' if names is None else f": {few(names[bad])}"
     if bad.any(): say(f"{src}{': '*bool(src)}{bad.sum()} of {len(bad)} {what}{some}")
+
+# %% ../../nbs/30_data.read.ipynb #616a5062
+def once(df, cols, root, *, what='{} images stand there more than once and are counted once'):
+    "Each of `cols` once; says how many repeat others"
+    again = df.duplicated(cols)
+    if again.any(): say(f"{root}: {what.format(again.sum())}")
+    return df[~again]
 
 # %% ../../nbs/30_data.read.ipynb #2df0a33f
 def under(path, root)->pd.Series:
@@ -81,19 +88,20 @@ def under(path, root)->pd.Series:
     return path.map(lambda p: os.path.relpath(p, root).replace(os.sep, '/'))
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
+no_patient = 'images do not tell their patient, and each is taken as its own'
+
 def named_patients(df, root)->pd.Series:
     "Patients by the names of Kermany's kind, else the image's own place under `root`, which is said"
     own = (patient := df.name.str.extract(KERMANY_NAME)[1]).isna()
-    tell_odd(own, 'images do not tell their patient, and each is taken as its own', df.name)
+    tell_odd(own, no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
 # %% ../../nbs/30_data.read.ipynb #b0b7fead
 def read_kermany(root)->pd.DataFrame:
     "Read Kermany's OCT scans in any known layout; raises `DataError` where there are none"
     df = walk_images(root := os.path.abspath(root))
-    places = {o:folder_place(o) for o in df.folder.unique()}
-    df['split'] = df.folder.map({k:v[1] for k,v in places.items()})
-    inside = df.folder.map({k:v[0] for k,v in places.items()})
+    place = df.folder.map({o:folder_place(o) for o in df.folder.unique()})
+    inside,df['split'] = place.str[0].astype(object),place.str[1].astype(object)
     named = df.name.str.extract(rf"(?i)^({'|'.join(KERMANY_CLASSES)})\b", expand=False).str.upper()
     df['label'] = inside.fillna(named)
     if (odd := df.label.isna()).all():
@@ -103,12 +111,8 @@ def read_kermany(root)->pd.DataFrame:
     differ = inside.notna() & named.notna() & (inside!=named)
     tell_odd(differ, "scans are named for another class than their folder's, which is believed",
              df.name)
-    df = df[~odd]
-    again = df.duplicated(['split','label','name'])
-    if again.any():
-        say(f"{root}: the tree stands there more than once; {again.sum()} repeated files "
-            "are counted once")
-    df = df[~again]
+    df = once(df[~odd], ['split','label','name'], root,
+              what='the tree stands there more than once; {} repeated files are counted once')
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='kermany2018')
 
 # %% ../../nbs/30_data.read.ipynb #c7c33258
@@ -150,30 +154,25 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
 def table_text(path)->str:
     "The text of the CSV `path`: UTF-8 or marked UTF-16, else Latin-1; raises `DataError` if it is no text"
     try: raw = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist: check the name and the folder") from None
-    except OSError as e:
-        raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
+    except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
+    except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
     if not raw.strip(b'\xef\xbb\xbf \r\n\t'): raise DataError(f"{path} is empty")
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')
-    if b'\0' in raw:
-        raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
+    if b'\0' in raw: raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
     try: return raw.decode('utf-8-sig')
-    except UnicodeDecodeError:
-        say(f"{path} is not UTF-8 and is read as Latin-1")
-        return raw.decode('latin-1')
+    except UnicodeDecodeError: say(f"{path} is not UTF-8 and is read as Latin-1")
+    return raw.decode('latin-1')
 
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
     text = table_text(path).lstrip()
     sep = max(',;\t', key=text.split('\n',1)[0].count)
+    read = partial(pd.read_csv, sep=sep, skipinitialspace=True)
     try:
-        raw = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False,
-                          skipinitialspace=True)
-        guess = pd.read_csv(io.StringIO(text), sep=sep, skipinitialspace=True, low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as e:
-        raise DataError(f"{path} is not a readable CSV ({e})") from None
+        raw = read(io.StringIO(text), dtype=str, keep_default_na=False)
+        guess = read(io.StringIO(text), low_memory=False)
+    except ValueError as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     if not len(raw): raise DataError(f"{path} has column names but no rows")
@@ -199,15 +198,13 @@ def column_roles(cols:list, src:str, label:list, **asked)->dict:
         raise DataError(f"{src}: no column is called {', '.join(_path_cols)}; choose with `path_col=COL` "
                         f"(there are: {', '.join(cols)})")
     for k,v in [*r.items(), *(('label',o) for o in label)]:
-        option = {'path':'path_col'}.get(k, k)
         try: v is None or one_of(v, cols, 'column')
-        except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
-    if not asked.get('path') and r['path']!='path':
-        say(f"{src}: image files are read from the column {r['path']!r}")
+        except EyeError as e:
+            raise DataError(f"{src}: {e}; choose with `{'path_col' if k=='path' else k}=COL`") from None
     if not r['patient']:
         say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`)")
-    elif not asked.get('patient') and r['patient']!='patient':
-        say(f"{src}: patients are read from the column {r['patient']!r}")
+    for k,what in dict(path='image files', patient='patients').items():
+        if r[k] not in (None, k, asked.get(k)): say(f"{src}: {what} are read from the column {r[k]!r}")
     return r
 
 # %% ../../nbs/30_data.read.ipynb #37a7acb4
@@ -223,9 +220,8 @@ def is_missing(s)->pd.Series:
 def check_filled(s, src):
     "Raise `DataError` with the first rows if values are missing in the column"
     if (bad := is_missing(s)).any():
-        rows = few(s.index[bad]+2)
-        raise DataError(f"{src}: {bad.sum()} of {len(s)} rows have no {s.name!r} (row {rows}): "
-                        "fill in or remove them")
+        raise DataError(f"{src}: {bad.sum()} of {len(s)} rows have no {s.name!r} "
+                        f"(row {few(s.index[bad]+2)}): fill in or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #29b78355
 def as_texts(s)->pd.Series:
@@ -237,8 +233,8 @@ def as_texts(s)->pd.Series:
 def by_words(s, words:dict, what:str)->pd.Series:
     "Values of `s` by the dictionary `words`"
     out = s.str.strip().str.lower().map(words)
-    tell_odd(out.isna() & ~is_missing(s),
-             f'values of the column {s.name!r} are no known {what} and are left empty', s)
+    odd = out.isna() & ~is_missing(s)
+    tell_odd(odd, f'values of the column {s.name!r} are no known {what} and are left empty', s)
     return out
 
 # %% ../../nbs/30_data.read.ipynb #cfe26333
@@ -254,22 +250,25 @@ def locate_images(names, src, images=None)->pd.Series:
     check_filled(names, src)
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
-    found = [names.str.strip().map(lambda n: find_image(o, n)) for o in folders]
-    best = max(range(len(folders)), key=lambda i: found[i].notna().sum())
-    lost = found[best].isna()
-    where = f"{folders[best]} (name another folder with `images=DIR`)"
-    if lost.any():
-        raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {where}: "
-                        f"{few(names[lost], 5)}")
-    if best: say(f"{src}: images are taken from {folders[best]}")
+    found = {o:names.str.strip().map(partial(find_image, o)) for o in folders}
+    best = max(folders, key=lambda o: found[o].count())
+    if (lost := found[best].isna()).any():
+        raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {best} "
+                        f"(name another folder with `images=DIR`): {few(names[lost], 5)}")
+    if best!=folders[0]: say(f"{src}: images are taken from {best}")
     return found[best]
+
+# %% ../../nbs/30_data.read.ipynb #d9202529
+def label_list(label)->list:
+    "The labels that were asked for"
+    if not isinstance(label, str): return list(label or [])
+    return [o.strip() for o in label.split(',') if o.strip()]
 
 # %% ../../nbs/30_data.read.ipynb #2822b6b7
 def label_columns(label, cols)->tuple:
-    "The label columns that `label` names"
-    if not isinstance(label, str): return list(label), True
-    if label in cols or ',' not in label: return [label], False
-    return [o.strip() for o in label.split(',') if o.strip()], True
+    "The label columns that `label` names, and whether they are several of 0 and 1"
+    several = not isinstance(label, str) or (',' in label and label not in cols)
+    return label_list(label) if several else [label], several
 
 # %% ../../nbs/30_data.read.ipynb #8d382343
 def whole_numbers(s, src, top:int, *, what:str)->pd.Series:
@@ -277,31 +276,31 @@ def whole_numbers(s, src, top:int, *, what:str)->pd.Series:
     v = s.str.strip().str.replace(r'\.0*$', '', regex=True)
     odd = v[~is_missing(v) & ~v.isin([str(i) for i in range(top+1)])]
     if len(odd):
-        raise DataError(f"{src}: {what}, "
-                        f"and holds {few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
+        raise DataError(f"{src}: {what}, and holds {few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
     return pd.to_numeric(v.where(~is_missing(v))).astype('Int64')
 
 # %% ../../nbs/30_data.read.ipynb #a5af7650
 def zero_one(raw, cols, src)->pd.DataFrame:
     "Labels of 0 and 1; raises `DataError` with other values"
-    res = {c:whole_numbers(raw[c], src, 1, what=f"the label column {c!r} is to hold 0 and 1")
-           for c in cols}
-    res = {c:n if n.isna().any() else n.astype('int64') for c,n in res.items()}
-    return pd.DataFrame(res, index=raw.index)
+    what = "the label column {!r} is to hold 0 and 1".format
+    df = raw[list(cols)].apply(lambda s: whole_numbers(s, src, 1, what=what(s.name)))
+    return df.astype({c:'int64' for c in cols if df[c].notna().all()})
 
 # %% ../../nbs/30_data.read.ipynb #052cd36b
 def tell_labels(df, names, src):
     "Say how many images have none of the labels, and which labels no image has"
-    none = df[list(names)].fillna(0).sum(axis=1).eq(0) & df[list(names)].notna().all(axis=1)
+    y = df[list(names)]
+    none = y.eq(0).fillna(False).all(axis=1)
     tell_odd(none, f'images have none of the {len(names)} labels', src=src)
-    absent = [o for o in names if not df[o].fillna(0).any()]
+    absent = [o for o in names if not y[o].any()]
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
 def one_row_a_file(df, src, labels=('label',))->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict each other"
-    df = df[~(twice := df.duplicated(['path',*labels,'patient']))]
-    if twice.any(): say(f"{src}: {twice.sum()} of {len(twice)} rows repeat others and are left out")
+    twice = df.duplicated(['path',*labels,'patient'])
+    tell_odd(twice, 'rows repeat others and are left out', src=src)
+    df = df[~twice]
     if (clash := df[df.path.duplicated(keep=False)]).empty: return df
     one = clash[clash.path==clash.path.iloc[0]]
     kind = one[list(labels)].astype(str).agg(' '.join, axis=1)
@@ -362,14 +361,10 @@ def part_of(folder, root)->str:
 def keyed_images(root, prefer='', by=())->pd.DataFrame:
     "The images under `root`, each key once"
     df = walk_images(root)
-    rank = ~df.folder.str.contains(prefer, case=False, regex=True)
-    df = df.loc[rank.sort_values(kind='stable').index]
+    df = df.sort_values('folder', key=lambda o: ~o.str.contains(prefer, case=False), kind='stable')
     df['key'] = as_keys(df.name)
     df['split'] = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}).astype(object)
-    again = df.duplicated(['key',*by])
-    if again.any():
-        say(f"{root}: {again.sum()} images stand there more than once and are counted once")
-    return df[~again].reset_index(drop=True)
+    return once(df, ['key',*by], root).reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #a5e026cb
 def not_it(root, what:str, want:str)->DataError:
@@ -380,18 +375,15 @@ def not_it(root, what:str, want:str)->DataError:
 def has_columns(path, cols)->bool:
     "Whether the first line of the table names all of `cols`"
     with open(path, 'rb') as f: first = f.readline().decode('utf-8-sig', 'replace').lower()
-    return all(re.search(rf'(^|[,;\t"]) *{re.escape(o.lower())} *($|[,;\t"\r\n])', first)
-               for o in cols)
+    return {o.lower() for o in cols} <= {o.strip(' "\r\n') for o in re.split(r'[,;\t]', first)}
 
 # %% ../../nbs/30_data.read.ipynb #5917e900
 def find_table(root, pattern:str, cols, *, what:str, want:str)->tuple:
     "Find the table of a set; raises `DataError` where it is not there, or is another one"
-    found = find_files(root, pattern)
-    if not found: raise not_it(root, what, want)
+    if not (found := find_files(root, pattern)): raise not_it(root, what, want)
     path = next((o for o in found if has_columns(o, cols)), found[0])
-    raw,_ = read_table(path)
     known = {o.lower():o for o in cols}
-    raw = raw.rename(columns={o:known[o.lower()] for o in raw if o.lower() in known})
+    raw = read_table(path)[0].rename(columns=lambda o: known.get(o.lower(), o))
     if lack := [o for o in cols if o not in raw]:
         raise DataError(f"{path} lacks the column{'s'*(len(lack)>1)} {', '.join(lack)}: "
                         f"it is not the table of {what}")
@@ -403,14 +395,12 @@ def match_images(rows, images, src, *, on=('key',))->pd.DataFrame:
     on,twice = list(on),rows.duplicated()
     tell_odd(twice, 'rows repeat others and are left out', src=src)
     rows = rows[~twice]
-    clash = rows[rows.duplicated(on, keep=False)]
-    if len(clash):
+    if len(clash := rows[rows.duplicated(on, keep=False)]):
         raise DataError(f"{src}: {len(clash)} rows say different things of the same image: "
                         f"{few(clash[on[-1]].unique())}; correct or remove them")
-    df = rows.merge(images.drop(columns=[o for o in images if o in rows and o not in on]), on=on,
-                    how='left')
-    lost = df.path.isna()
-    if lost.all():
+    new = images.columns.difference(rows.columns, sort=False)
+    df = rows.merge(images[[*on, *new]], on=on, how='left')
+    if (lost := df.path.isna()).all():
         raise DataError(f"{src}: none of its {len(df)} images is there: {few(rows.key)}; "
                         f"is the folder complete?{_packed(os.path.dirname(os.path.abspath(src)))}")
     tell_odd(lost, 'rows have no image and are left out', df.key, src=src)
@@ -426,12 +416,12 @@ def as_grades(s, src, top:int=4)->pd.Series:
 # %% ../../nbs/30_data.read.ipynb #79e3ffca
 def as_ages(s, least:float=2)->pd.Series:
     "Ages in years; says which values are none"
-    v = pd.to_numeric(s.astype(str).str.strip().str.replace(',', '.'),
-                      errors='coerce').astype(float)
-    bad = ~v.between(least, 120) & ~is_missing(s.astype(str))
+    text = s.astype(str)
+    v = pd.to_numeric(text.str.strip().str.replace(',', '.'), errors='coerce').astype(float)
+    bad = ~(ok := v.between(least, 120)) & ~is_missing(text)
     if bad.any():
         say(f"{bad.sum()} of {len(s)} ages are no age ({few(s[bad].unique())}) and are left empty")
-    return v.where(v.between(least, 120))
+    return v.where(ok)
 
 # %% ../../nbs/30_data.read.ipynb #0f1fa874
 sex_words = {**{o:'female' for o in ('f','female','w','woman')},

@@ -7,13 +7,13 @@ __all__ = []
 
 # %% ../../nbs/32_data.sets.ipynb #5fdc1ad4
 import os, re
+from functools import partial
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, few, need, say
-from .read import (as_ages, as_grades, as_keys, as_texts, find_table,
-                                     find_files, first_of, is_missing, keyed_images,
-                                     match_images, not_it, part_of, read_table, set_frame,
-                                     sex_words, tell_labels, tell_odd, walk_images, zero_one)
+from .read import (as_ages, as_grades, as_keys, as_texts, find_table, find_files,
+    first_of, is_missing, keyed_images, match_images, no_patient, not_it, once, part_of, read_table,
+    set_frame, sex_words, tell_labels, tell_odd, walk_images, zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
 VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
@@ -31,7 +31,7 @@ def read_vietai(root)->pd.DataFrame:
     return set_frame(df.assign(patient=df.key), root, VIETAI_LABELS, alone='the VietAI set')
 
 # %% ../../nbs/32_data.sets.ipynb #53fddccc
-def _graded(root, pattern, image, grade, what, want):
+def _graded(root, pattern, image, grade, *, what, want):
     "`key` and `grade` of a table with the columns `image` and `grade`, and its path"
     src,raw = find_table(root, pattern, (image,grade), what=what, want=want)
     raw = raw[~is_missing(raw[image])]
@@ -41,22 +41,22 @@ def _graded(root, pattern, image, grade, what, want):
 def read_eyepacs(root)->pd.DataFrame:
     "Read the set of the Kaggle competition on diabetic retinopathy; raises `DataError` where it is not there"
     root,what = os.path.abspath(root),'the EyePACS set'
-    want = 'trainLabels.csv (image, level) and train/<patient>_{left,right}.jpeg'
-    src,rows = _graded(root, r'trainLabels\.csv', 'image', 'level', what, want)
-    more = find_files(root, r'(retinopathy_solution|testLabels)\.csv')
-    for o in more[:1]:
-        rows = pd.concat([rows, _graded(root, re.escape(os.path.basename(o)), 'image', 'level', what, want)[1]])
+    graded = partial(_graded, root, image='image', grade='level', what=what,
+                     want='trainLabels.csv (image, level) and train/<patient>_{left,right}.jpeg')
+    src,rows = graded(r'trainLabels\.csv')
+    for o in find_files(root, r'(retinopathy_solution|testLabels)\.csv')[:1]:
+        rows = pd.concat([rows, graded(re.escape(os.path.basename(o)))[1]])
     df = match_images(rows, keyed_images(root), src)
     who = df.key.str.extract(r'^(\d+)_(left|right)$')
-    tell_odd(who[0].isna(), 'images do not tell their patient, and each is taken as its own',
-             df.key)
+    tell_odd(who[0].isna(), no_patient, df.key)
     return set_frame(df.assign(patient=who[0].fillna(df.key), eye=who[1].map({'left':'L','right':'R'})), root)
 
 # %% ../../nbs/32_data.sets.ipynb #844da7aa
 def read_aptos(root)->pd.DataFrame:
     "Read the set of the APTOS 2019 competition; raises `DataError` where it is not there"
-    src,rows = _graded(root := os.path.abspath(root), r'train\.csv', 'id_code', 'diagnosis',
-                       'the APTOS set', 'train.csv (id_code, diagnosis) and train_images/<id_code>.png')
+    root,what = os.path.abspath(root),'the APTOS set'
+    src,rows = _graded(root, r'train\.csv', 'id_code', 'diagnosis', what=what,
+                       want='train.csv (id_code, diagnosis) and train_images/<id_code>.png')
     df = match_images(rows, keyed_images(root), src)
     return set_frame(df.assign(patient=df.key), root, alone='the APTOS set')
 
@@ -77,13 +77,13 @@ def read_idrid(root)->pd.DataFrame:
         raw = raw[~is_missing(raw[image])]
         part = pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
         if edema: part['edema_risk'] = as_grades(raw[edema], src, top=2)
-        side = 'test' if 'testing' in os.path.basename(src).lower() else 'train'
-        rows.append(part.assign(split=side))
+        rows.append(part.assign(split='test' if 'testing' in src.lower() else 'train'))
     if official:
         rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, by=['split'])
         df = match_images(rows, images, official[0], on=['split','key'])
     else:
-        src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', 'IDRiD', _idrid_want)
+        src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', what='IDRiD',
+                           want=_idrid_want)
         df = match_images(rows, keyed_images(root), src)
     df['patient'] = df.split+'/'+df.key if official else df.key
     return set_frame(df, root, alone='IDRiD')
@@ -125,14 +125,12 @@ _rfmid_parts = {'train':'training', 'valid':'validation', 'test':'testing'}
 # %% ../../nbs/32_data.sets.ipynb #2bf6f58f
 def _rfmid_part(root, side, word):
     "Rows of one part, with the labels that its table has"
-    found = find_files(root, rf'.*RFMiD_{word}_Labels\.csv')
-    if not found: return None
-    raw,_ = read_table(found[0])
-    lack = [o for o in ('ID','Disease_Risk') if o not in raw]
-    if lack: raise DataError(f"{found[0]} lacks {', '.join(lack)}")
-    labels = [o for o in raw if o not in ('ID','Disease_Risk')]
-    df = zero_one(raw, ['Disease_Risk',*labels], found[0])
-    return df.assign(normal=1-df.Disease_Risk, key=as_keys(as_texts(raw.ID)), split=side)
+    for path in find_files(root, rf'.*RFMiD_{word}_Labels\.csv')[:1]:
+        raw,_ = read_table(path)
+        lack = [o for o in ('ID','Disease_Risk') if o not in raw]
+        if lack: raise DataError(f"{path} lacks {', '.join(lack)}")
+        df = zero_one(raw, ['Disease_Risk', *raw.columns.drop(['ID','Disease_Risk'])], path)
+        return df.assign(normal=1-df.Disease_Risk, key=as_keys(as_texts(raw.ID)), split=side)
 
 # %% ../../nbs/32_data.sets.ipynb #9c109911
 def read_rfmid(root)->pd.DataFrame:
@@ -142,8 +140,7 @@ def read_rfmid(root)->pd.DataFrame:
     if not parts:
         raise not_it(root, 'RFMiD',
                      'Training_Set/.../RFMiD_Training_Labels.csv and Training/<n>.png')
-    own = ('ID','Disease_Risk','normal','key','split')
-    labels = ['normal', *(o for o in parts[0] if o not in own)]
+    labels = ['normal', *(o for o in parts[0] if o not in ('Disease_Risk','normal','key','split'))]
     if odd := [o for p in parts for o in labels if o not in p]:
         raise DataError(f"{root}: a part lacks {few(odd)}")
     df = match_images(pd.concat(parts, ignore_index=True), keyed_images(root, by=['split']),
@@ -158,30 +155,30 @@ DIARET_LESIONS = ('hardexudates','softexudates','hemorrhages','redsmalldots')
 def read_diaretdb1(root)->pd.DataFrame:
     "Read DIARETDB1 with the experts' lesions, `mask_...` and `outlines`; raises `DataError` where it is not there"
     df = walk_images(root := os.path.abspath(root))
-    df = df[df.name.str.contains(r'image\d{3}\.', case=False)]
-    df = df.assign(key='image'+as_keys(df.name).str.extract(r'(\d{3})$', expand=False))
-    own = df.folder.map(lambda o: os.path.basename(o).strip().lower())
-    again = (photos := df[own.str.endswith('images')]).duplicated('key')
-    if again.any():
-        say(f"{root}: {again.sum()} images stand there more than once and are counted once")
+    number = df.name.str.extract(r'(?i)image(\d{3})\.', expand=False)
+    own = df.folder.map(os.path.basename).str.strip().str.lower()
+    df = df.assign(key='image'+number, own=own).dropna()
+    photos = once(df[df.own.str.endswith('images')], 'key', root)[['path','key']]
     if not len(photos):
         raise not_it(root, 'DIARETDB1', 'ddb1_fundusimages/image001.png beside ddb1_groundtruth')
-    lists = {o:find_files(root, rf'({o}set|ddb1_v02_01_{o})\.txt')[:1] for o in ('train','test')}
-    read = lambda f: re.findall(r'image(\d{3})\.png', Path(f).read_text(errors='replace'))
-    side = {f'image{n}':k for k,v in lists.items() for f in v for n in read(f)}
-    photos = photos[~again][['path','key']].assign(patient=photos.key, split=photos.key.map(side))
+    side = {}
+    for k in ('train','test'):
+        for f in find_files(root, rf'({k}set|ddb1_v02_01_{k})\.txt')[:1]:
+            named = re.findall(r'(image\d{3})\.png', Path(f).read_text(errors='replace'))
+            side |= dict.fromkeys(named, k)
+    photos = photos.assign(patient=photos.key, split=photos.key.map(side))
     for k in DIARET_LESIONS:
-        masks = df[own==k].drop_duplicates('key').set_index('key').path
+        masks = df[df.own==k].drop_duplicates('key').set_index('key').path
         photos[f'mask_{k}'] = photos.key.map(masks).fillna('')
-    xml = {}
-    for o in find_files(root, r'diaretdb1_image\d{3}_\d\d\.xml'):
-        xml.setdefault(re.search(r'image\d{3}', os.path.basename(o))[0], []).append(o)
-    photos['outlines'] = photos.key.map(lambda k: ';'.join(xml.get(k, [])))
+    xml = pd.Series(find_files(root, r'diaretdb1_image\d{3}_\d\d\.xml'), dtype=object)
+    xml = xml.groupby(xml.str.extract(r'.*(image\d{3})', expand=False)).agg(';'.join)
+    photos['outlines'] = photos.key.map(xml).astype(object).fillna('')
     bare = photos[[f'mask_{k}' for k in DIARET_LESIONS]+['outlines']].eq('').all(axis=1)
     tell_odd(bare, 'images have no lesions marked by the experts', src=root)
     return set_frame(photos.sort_values('key'), root, alone='DIARETDB1')
 
 # %% ../../nbs/32_data.sets.ipynb #37351c96
+_papila_sexes = {'0':'male', '1':'female'}
 _papila_kinds = {'0':'healthy', '1':'glaucoma', '2':'suspect'}
 
 # %% ../../nbs/32_data.sets.ipynb #d07e1492
@@ -194,32 +191,29 @@ def _papila_eye(path, eye):
     head = cells.apply(lambda r: r.str.strip().str.lower().eq('age').any(), axis=1)
     if not head.any():
         raise DataError(f"{path} has no column Age: expected ID, Age, Gender, Diagnosis, ...")
-    names = cells[head].iloc[0].str.strip().str.lower()
-    at = {o:names.index[names==o] for o in ('age','gender','diagnosis')}
-    if lack := [k for k,v in at.items() if not len(v)]:
+    names = cells[head].iloc[0].str.strip().str.lower().tolist()
+    wanted = 'age','gender','diagnosis'
+    if lack := [o for o in wanted if o not in names]:
         raise DataError(f"{path} lacks the columns {', '.join(lack)}")
-    who = cells[0].str.strip().str.extract(r'^#?(\d+)$', expand=False)
-    rows = cells[who.notna()]
-    get = lambda k: as_texts(rows[at[k][0]])
-    return pd.DataFrame({'patient':who.dropna().str.zfill(3), 'eye':eye,
-                         'label':get('diagnosis').map(_papila_kinds), 'age':as_ages(get('age')),
-                         'sex':get('gender').map({'0':'male','1':'female'})})
+    who = cells[0].str.strip().str.extract(r'^#?(\d+)$', expand=False).dropna()
+    age,sex,diagnosis = (as_texts(cells[names.index(o)][who.index]) for o in wanted)
+    return pd.DataFrame({'patient':who.str.zfill(3), 'eye':eye, 'age':as_ages(age),
+                         'label':diagnosis.map(_papila_kinds), 'sex':sex.map(_papila_sexes)})
 
 # %% ../../nbs/32_data.sets.ipynb #eecf854b
 def read_papila(root)->pd.DataFrame:
     "Read PAPILA; raises `DataError` where it is not there"
     root = os.path.abspath(root)
-    found = {e:find_files(root, rf'patient_data_{s}\.(csv|xlsx)')
-             for e,s in (('R','od'),('L','os'))}
-    if not all(found.values()):
+    right,left = (find_files(root, rf'patient_data_{s}\.(csv|xlsx)')[:1] for s in ('od','os'))
+    if not (right and left):
         raise not_it(root, 'PAPILA',
                      'ClinicalData/patient_data_{od,os}.xlsx and FundusImages/RET002OD.jpg')
-    rows = pd.concat([_papila_eye(v[0], e) for e,v in found.items()], ignore_index=True)
+    rows = pd.concat([_papila_eye(*right, 'R'), _papila_eye(*left, 'L')], ignore_index=True)
     rows['key'] = 'ret'+rows.patient+rows.eye.map({'R':'od','L':'os'})
     tell_odd(odd := rows.label.isna(), 'rows have no known diagnosis', src=root)
     rows['normal'] = rows.label.eq('healthy').astype('Int64').where(~odd)
     rows['glaucoma'] = rows.label.map({'healthy':0,'glaucoma':1}).astype('Int64')
-    df = match_images(rows, keyed_images(root, 'FundusImages'), found['R'][0])
+    df = match_images(rows, keyed_images(root, 'FundusImages'), right[0])
     return set_frame(df.assign(split=None), root, ('normal','glaucoma'))
 
 # %% ../../nbs/32_data.sets.ipynb #e960216b
@@ -229,16 +223,14 @@ UKB_NAME = r'(?i)^(\d+)_(21015|21016)_(\d+)_(\d+)\.'
 def read_ukb(root)->pd.DataFrame:
     "Read fundus photographs with the file names of UK Biobank; raises `DataError` where there are none"
     df = walk_images(root := os.path.abspath(root))
-    parts = df.name.str.extract(UKB_NAME)
-    if (odd := parts[0].isna()).all():
+    df[['patient','eye','visit','replicate']] = df.name.str.extract(UKB_NAME)
+    if (odd := df.patient.isna()).all():
         raise not_it(root, 'a UK Biobank folder', '<person>_{21015,21016}_<visit>_<n>.png')
     tell_odd(odd, 'images are not named as in UK Biobank and are left out', df.name)
-    df = df.assign(patient=parts[0], eye=parts[1].map({'21015':'L','21016':'R'}), visit=parts[2],
-                   replicate=parts[3], split=df.folder.map({o:part_of(o, root)
-                                                            for o in df.folder.unique()}),
-                   sex=df.folder.map(lambda o: sex_words.get(os.path.basename(o).strip().lower())))[~odd]
+    df['eye'] = df.eye.map({'21015':'L','21016':'R'})
+    df['split'] = df.folder.map({o:part_of(o, root) for o in df.folder.unique()})
+    df['sex'] = df.folder.map(lambda o: sex_words.get(os.path.basename(o).strip().lower()))
+    df = df[~odd]
     tell_odd(df.sex.isna(),
              'images lie in no folder called female or male: their sex is missing', df.name)
-    if (again := df.duplicated('name')).any():
-        say(f"{root}: {again.sum()} repeated files are counted once")
-    return set_frame(df[~again], root)
+    return set_frame(once(df, 'name', root, what='{} repeated files are counted once'), root)

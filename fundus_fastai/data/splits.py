@@ -20,14 +20,8 @@ from .read import splits
 def shared_patients(df)->dict:
     "Patients who occur on two sides of a split: (side, side) -> sorted patients"
     who = {k:set(g.patient) for k,g in df[['patient','split']].dropna().groupby('split')}
-    both = {(a,b):sorted(who[a]&who[b]) for a,b in combinations([o for o in splits if o in who], 2)}
-    return {k:v for k,v in both.items() if v}
-
-# %% ../../nbs/35_data.splits.ipynb #f53471a5
-def _leaks(df):
-    "A sentence for each pair of sides that share patients"
-    return [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
-            f"{few(sorted(map(str, v)), 10)}" for (a,b),v in shared_patients(df).items()]
+    pairs = combinations([o for o in splits if o in who], 2)
+    return {(a,b):sorted(both) for a,b in pairs if (both := who[a]&who[b])}
 
 # %% ../../nbs/35_data.splits.ipynb #5bdbefd5
 def check_split(df # frame with `patient` and `split`
@@ -37,7 +31,9 @@ def check_split(df # frame with `patient` and `split`
         raise DataError("the table has no column 'split': split_patients makes one")
     if odd := set(df.split.dropna()) - set(splits):
         raise DataError(f"unknown split {few(sorted(map(str, odd)))}: expected {', '.join(splits)}")
-    if leaks := _leaks(df): raise LeakError('; '.join(leaks))
+    leaks = [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
+             f"{few(sorted(map(str, v)), 10)}" for (a,b),v in shared_patients(df).items()]
+    if leaks: raise LeakError('; '.join(leaks))
     return df
 
 # %% ../../nbs/35_data.splits.ipynb #78437a94
@@ -81,23 +77,19 @@ def _deal(strata, shares, rng):
 def _lacking(df, by, sides):
     "Sides that lack a class: {class: sides}; a class of fewer patients than sides needs only 'train'"
     if _is_number(df[by]): return {}
-    res = {}
-    for k,g in df.dropna(subset=[by]).groupby(by):
-        wanted = sides if g.patient.nunique()>=len(sides) else ['train']
-        if lost := set(wanted)-set(g.split): res[k] = sorted(lost)
-    return res
+    lost = {k:set(sides if g.patient.nunique()>=len(sides) else ['train'])-set(g.split)
+            for k,g in df.groupby(by)}
+    return {k:sorted(v) for k,v in lost.items() if v}
 
 # %% ../../nbs/35_data.splits.ipynb #5e0a31b1
 def _demand_splittable(df, shares, by):
     "Raise `DataError` if `df` cannot be split so"
     if by not in df:
-        raise DataError(f"no column {by!r} to split by (there are: "
-                        f"{', '.join(map(str, df.columns))})")
+        raise DataError(f"no column {by!r} to split by (there are: {', '.join(map(str, df.columns))})")
     if n := df.patient.isna().sum():
         raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
-    if any(o<0 for o in shares.values()) or sum(shares.values())>=1:
-        raise DataError(f"valid and test are shares of the patients and must leave some "
-                        f"to train: {shares}")
+    if min(shares.values())<0 or sum(shares.values())>=1:
+        raise DataError(f"valid and test are shares of the patients and must leave some to train: {shares}")
     check_trainable(df, by)
     sides = ['train', *(k for k,v in shares.items() if v)]
     if (n := df.patient.nunique())<len(sides):
@@ -111,13 +103,12 @@ def _units(df, groups=None):
     if isinstance(g, str) or len(g)!=len(df):
         raise DataError(f"groups is a column of the table or a value for each of its {len(df)} rows")
     who,names = pd.factorize(df.patient)
-    g = pd.Series(np.asarray(g, object))
-    k = pd.factorize(g)[0]
+    k = pd.factorize(np.asarray(g, object))[0]
     tie,n = k>=0,len(names)
     m = coo_matrix((np.ones(tie.sum()), (who[tie], n+k[tie])), (n+k.max()+1,)*2)
     part = connected_components(m, directed=False)[1][:n]
-    first = pd.Series(names).groupby(part).min() if len(names) else names
-    return pd.Series(first.loc[part].to_numpy()[who], df.index)
+    first = pd.Series(names).groupby(part).transform('min').to_numpy()
+    return pd.Series(first[who], df.index)
 
 # %% ../../nbs/35_data.splits.ipynb #7d101ff0
 def split_patients(df, # frame
@@ -128,8 +119,7 @@ def split_patients(df, # frame
                    groups=None # column, or value for each row: patients who share one stay on one side
                   )->pd.DataFrame: # copy of `df` with `split`: 'train', 'valid' or 'test'
     "Split `df` so that no patient is on two sides and every class on each; raises `DataError` if it is too small"
-    shares = {'test':test, 'valid':valid}
-    _demand_splittable(df, shares, by)
+    _demand_splittable(df, shares := {'test':test, 'valid':valid}, by)
     who = df.assign(patient=_units(df, groups))
     if groups is not None: _demand_splittable(who, shares, by)
     shares = {k:v for k,v in shares.items() if v}
@@ -140,10 +130,9 @@ def split_patients(df, # frame
         if not (lacking := _lacking(res, by, sides)): break
     for c,o in lacking.items():
         say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
-    rare = [c for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
+    rare = [str(c) for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
     if rare and not _is_number(df[by]):
-        say(f"too few patients for one in each of {', '.join(sides)}: "
-            f"{by} {few(sorted(map(str, rare)), 10)}")
+        say(f"too few patients for one in each of {', '.join(sides)}: {by} {few(sorted(rare), 10)}")
     return check_split(res)
 
 # %% ../../nbs/35_data.splits.ipynb #a05b3c58
@@ -188,18 +177,15 @@ def read_split(path, # CSV of `save_split`
     except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
         raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
-    s = s.set_index('path')
-    twice,odd = s.index[s.index.duplicated()],s.split[~s.split.isin(splits)]
-    if len(twice): raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
-    if len(odd):
-        raise DataError(f"{path}: unknown split {odd.iloc[0]!r} of {odd.index[0]}: "
-                        f"expected {', '.join(splits)}")
-    rel = relative_paths(df, root)
-    new,gone = set(rel)-set(s.index),set(s.index)-set(rel)
-    if new:
+    s,rel = s.set_index('path'),relative_paths(df, root)
+    if len(twice := s.index[s.index.duplicated()]):
+        raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
+    for file,side in s.split[~s.split.isin(splits)].items():
+        raise DataError(f"{path}: unknown split {side!r} of {file}: expected {', '.join(splits)}")
+    if new := set(rel)-set(s.index):
         raise DataError(f"{len(new)} of {len(df)} images are not in {path}: {few(sorted(new))}; "
                         "was it made for other data?")
-    if gone:
+    if gone := set(s.index)-set(rel):
         raise DataError(f"{len(gone)} of {len(s)} images in {path} are not in the data: "
                         f"{few(sorted(gone))}; restore them")
     other = rel[rel.map(s.patient)!=df.patient.astype(str)] if 'patient' in s else []
@@ -216,7 +202,7 @@ def published_split(df, # frame whose data set brings a split
     "Use the data set's own split; raises `LeakError` if patients are on two sides, unless `allow_leak`"
     if 'split' not in df or df.split.isna().any():
         raise DataError("this data set brings no split of its own for every image: use split_patients")
-    try: return check_split(df)
+    try: check_split(df)
     except LeakError as e:
         if not allow_leak:
             raise LeakError(f"the published split leaks: {e}; use split_patients, or allow_leak") from None

@@ -7,8 +7,9 @@ __all__ = []
 
 # %% ../../nbs/37_data.targets.ipynb #96a52617
 import numpy as np, pandas as pd
+from functools import partial
 from ..core import DataError, one_of, say
-from .read import sex_words
+from .read import label_list, sex_words
 
 # %% ../../nbs/37_data.targets.ipynb #701ba45b
 def _keep(df, ok, what):
@@ -20,8 +21,7 @@ def _keep(df, ok, what):
 # %% ../../nbs/37_data.targets.ipynb #41b0b434
 def _ready(df, label, of, **attrs):
     "`df` with the target in `label`, and the columns it comes from in `attrs`"
-    df = df.assign(label=label)
-    df.attrs = {**df.attrs, 'label':of, **attrs}
+    (df := df.assign(label=label)).attrs.update(label=of, **attrs)
     return df
 
 # %% ../../nbs/37_data.targets.ipynb #90f2e2fe
@@ -35,11 +35,6 @@ def _column(df, col, label, missing=('',)):
     ok = s.notna() & ~s.astype(str).str.strip().str.lower().isin(missing)
     return _keep(df, ok, col), s[ok].reset_index(drop=True).astype(str).str.strip()
 
-# %% ../../nbs/37_data.targets.ipynb #f396851a
-def label_list(label)->list:
-    "The labels that were asked for"
-    return [o.strip() for o in label.split(',')] if isinstance(label, str) else list(label or [])
-
 # %% ../../nbs/37_data.targets.ipynb #28eedc3a
 def _label_columns(df, label, least=1):
     "The 0/1 columns that `label` names, or all that the data set has; raises `DataError` where there are none"
@@ -50,14 +45,14 @@ def _label_columns(df, label, least=1):
     if len(names)<least:
         raise DataError(f"{least} labels at least are needed: `label=['A', 'B', 'C']` (there are: "
                         f"{', '.join(have)})")
+    check_binary(df, names)
     return names
 
 # %% ../../nbs/37_data.targets.ipynb #73c7c7fb
 def check_binary(df, names):
     "Raise `DataError` that names the column and its values where one holds anything but 0 and 1"
     for c in names:
-        odd = sorted(set(map(str, df[c].dropna()[~df[c].dropna().isin([0,1])])))
-        if odd:
+        if odd := sorted(set(map(str, df.loc[df[c].notna() & ~df[c].isin([0,1]), c]))):
             raise DataError(f"the label column {c!r} is to hold 0 and 1, "
                             f"and holds {', '.join(odd[:5])} as well")
 
@@ -70,13 +65,13 @@ def class_target(df, label=None)->pd.DataFrame:
 # %% ../../nbs/37_data.targets.ipynb #7e8a1f81
 def normal_target(df, label=None)->pd.DataFrame:
     "`normal` or `abnormal`, from the 0/1 column `normal` or a class of that name; two classes of other names stay"
-    if 'normal' in df and not label:
+    if own := 'normal' in df and not label:
         check_binary(df, ['normal'])
         df = _keep(df, df.normal.notna(), 'finding of normal or not')
-        return _ready(df, np.where(df.normal==1, 'normal', 'abnormal'), 'normal')
-    df = class_target(df, label)
-    if (normal := df.label.str.lower()=='normal').any():
-        return _ready(df, np.where(normal, 'normal', 'abnormal'), df.attrs['label'])
+    else: df = class_target(df, label)
+    normal = df.normal==1 if own else df.label.str.lower()=='normal'
+    if own or normal.any():
+        return _ready(df, np.where(normal, 'normal', 'abnormal'), 'normal' if own else df.attrs['label'])
     if (k := df.label.nunique())==2: return df
     raise DataError("normal or not is asked, and the data has neither a column nor a class 'normal', "
                     f"but {k} classes: choose a column with `label=COL`")
@@ -85,37 +80,30 @@ def normal_target(df, label=None)->pd.DataFrame:
 def single_target(df, label=None, most:int=4)->pd.DataFrame:
     "Images with exactly one label, among the `most` frequent of such; a class column is taken as it is"
     if not df.attrs.get('labels'): return class_target(df, label)
-    names = _label_columns(df, None, 2)
-    check_binary(df, names)
-    y = df[names].fillna(0).astype(int)
-    one = df[y.sum(axis=1)==1]
-    kind = y.loc[one.index].idxmax(axis=1)
-    wanted = [one_of(o, names, 'label') for o in label_list(label)] or list(kind.value_counts().index[:most])
+    y = df[names := _label_columns(df, None, 2)].fillna(0).astype(int)
+    one = (n := y.sum(axis=1))==1
+    kind = y[one].idxmax(axis=1)
+    wanted = [one_of(o, names, 'label') for o in label_list(label)] or [*kind.value_counts().index[:most]]
     keep = kind.isin(wanted)
-    n = y.sum(axis=1)
     say(f"{(n>1).sum()} images with several labels, {(n==0).sum()} with none and {(~keep).sum()} of "
         f"other labels are left out; {keep.sum()} tell {', '.join(wanted)} apart")
-    if not keep.any():
-        raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
-    return _ready(one[keep].reset_index(drop=True), kind[keep].to_numpy(), ', '.join(wanted))
+    if not keep.any(): raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
+    return _ready(df[one][keep].reset_index(drop=True), kind[keep].to_numpy(), ', '.join(wanted))
 
 # %% ../../nbs/37_data.targets.ipynb #31e4d982
 def labels_target(df, label=None)->pd.DataFrame:
     "The 0/1 columns as integers, their names in `attrs['labels']`, and their combination in `label`"
     names = _label_columns(df, label)
-    check_binary(df, names)
     df = _keep(df, df[names].notna().all(axis=1), f"finding on {' and '.join(names[:3])}")
     y = df[names].astype(int)
-    none = [o for o in names if not y[o].any()]
-    rest = [o for o in names if o not in none]
+    none,rest = ([o for o in names if y[o].any()==b] for b in (False,True))
     if none and (label or not rest):
         raise DataError(f"no image has the label {', '.join(none)}: leave it out with `label={rest!r}`")
     if none: say(f"no image has the label {', '.join(none)}: it is not asked")
-    names,y = rest,y[rest]
-    if empty := int((y.sum(axis=1)==0).sum()):
+    if empty := (y.sum(axis=1)==0).sum():
         say(f"{empty} of {len(df)} images have none of the labels and stay as such")
-    text = y.apply(lambda r: ' + '.join(c for c in names if r[c]) or 'none', axis=1)
-    return _ready(df.assign(**{o:y[o] for o in names}), text, ', '.join(names), labels=tuple(names))
+    text = y[rest].apply(lambda r: ' + '.join(r.index[r==1]) or 'none', axis=1)
+    return _ready(df.assign(**y[rest]), text, ', '.join(rest), labels=tuple(rest))
 
 # %% ../../nbs/37_data.targets.ipynb #22bf9ec8
 def rarest_label(df)->pd.Series:
@@ -123,15 +111,11 @@ def rarest_label(df)->pd.Series:
     y = df[list(df.attrs['labels'])]
     return y.mul(1/y.sum().clip(lower=1)).idxmax(axis=1).where(y.any(axis=1), 'none')
 
-# %% ../../nbs/37_data.targets.ipynb #64a31561
-_sides = dict(L='left', R='right')
-
 # %% ../../nbs/37_data.targets.ipynb #5f340b56
-def _words(df, col, words, label):
+def _words(df, label=None, *, col, words):
     "`label` from the column `col` by the dictionary `words`"
     df,s = _column(df, col, label)
-    low = {str(k).lower():v for k,v in words.items()}
-    new = s.str.lower().map(low)
+    new = s.str.lower().map({k.lower():v for k,v in words.items()})
     if (odd := new.isna()).any() and not set(s)<={'0','1'}:
         raise DataError(f"{odd.sum()} values of the column {col} are no known {col}: "
                         f"{', '.join(sorted(set(s[odd]))[:5])} (expected "
@@ -139,25 +123,18 @@ def _words(df, col, words, label):
     return _ready(df, s if odd.any() else new, col)
 
 # %% ../../nbs/37_data.targets.ipynb #0c9a92f2
-def sex_target(df, label=None)->pd.DataFrame:
-    "`female` or `male`"
-    return _words(df, 'sex', sex_words, label)
-
-# %% ../../nbs/37_data.targets.ipynb #54fa7db4
-def side_target(df, label=None)->pd.DataFrame:
-    "`left` or `right`"
-    return _words(df, 'eye', _sides, label)
+sex_target = partial(_words, col='sex', words=sex_words)
+side_target = partial(_words, col='eye', words=dict(L='left', R='right'))
 
 # %% ../../nbs/37_data.targets.ipynb #971b41ad
 def age_target(df, label=None)->pd.DataFrame:
     "The age in years as a number; raises `DataError` for text, and for what no person's age can be"
     df,raw = _column(df, 'age', label)
-    y = pd.to_numeric(raw, errors='coerce')
-    bad = y.isna() | (y<0) | (y>120)
-    if bad.any():
-        raise DataError(f"{bad.sum()} ages are not between 0 and 120 years: "
-                        f"{', '.join(raw[bad].unique()[:5])}")
-    return _ready(df, y.astype(float), 'age')
+    y = pd.to_numeric(raw, errors='coerce').astype(float)
+    if not (ok := y.between(0, 120)).all():
+        raise DataError(f"{(~ok).sum()} ages are not between 0 and 120 years: "
+                        f"{', '.join(raw[~ok].unique()[:5])}")
+    return _ready(df, y, 'age')
 
 # %% ../../nbs/37_data.targets.ipynb #e872faf2
 def sex_age_target(df, label=None)->pd.DataFrame:
@@ -167,8 +144,8 @@ def sex_age_target(df, label=None)->pd.DataFrame:
     return _ready(df.assign(age=df.label), df.sex, 'sex, age')
 
 # %% ../../nbs/37_data.targets.ipynb #36f51d74
-_grade_words = {'no dr':0, 'none':0, 'normal':0, 'mild':1, 'moderate':2, 'severe':3,
-                'proliferative':4}
+_grade_words = {'no dr':'0', 'none':'0', 'normal':'0', 'mild':'1', 'moderate':'2', 'severe':'3',
+                'proliferative':'4'}
 _coarse = ('0','NPDR','PDR')
 _ungraded = ('','-','--','?','.','x','na','n/a','nan','unknown','ungradable')
 
@@ -176,7 +153,7 @@ _ungraded = ('','-','--','?','.','x','na','n/a','nan','unknown','ungradable')
 def grade_target(df, label=None)->pd.DataFrame:
     "The grade as text '0' to '4', or the three coarse steps '0', 'NPDR', 'PDR'; raises `DataError` for other values"
     df,s = _column(df, 'grade', label, _ungraded)
-    s = s.str.replace(r'\.0$', '', regex=True).str.lower().map(lambda o: str(_grade_words.get(o, o))).str.upper()
+    s = s.str.replace(r'\.0$', '', regex=True).str.lower().replace(_grade_words).str.upper()
     odd = sorted(set(s)-set('01234'))
     if odd and not set(s)<=set(_coarse):
         raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; the data has "
@@ -187,8 +164,7 @@ def grade_target(df, label=None)->pd.DataFrame:
 def grade_number_target(df, label=None)->pd.DataFrame:
     "The grade as a number"
     df = grade_target(df, label)
-    steps = {k:float(i) for i,k in enumerate(grade_steps(df.label))}
-    return _ready(df, df.label.map(steps), 'grade')
+    return _ready(df, df.label.map(grade_steps(df.label).index).astype(float), 'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #a1df3a97
 def grade_steps(labels)->list:
