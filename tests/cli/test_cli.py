@@ -422,7 +422,7 @@ def test_no_network_is_noticed_soon(env, tmp_path):
         e = env | dict(HF_ENDPOINT=f'http://127.0.0.1:{p}', NO_PROXY='127.0.0.1')
         ps[p] = subprocess.Popen(real(env)+['train','oct','--weights','imagenet','--out',str(tmp_path/'r')], env=e, text=True,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try: said = {p:o.communicate(timeout=max(1, 40-(time.time()-t)))[1] for p,o in ps.items()}
+    try: said = {p:o.communicate(timeout=max(1, 150-(time.time()-t)))[1] for p,o in ps.items()}
     finally: [o.kill() for o in ps.values()]; quiet.close()
     for p,err in said.items():
         Result('train', ps[p].returncode, '', err).refused('resnet50','--weights none','--weights FILE')
