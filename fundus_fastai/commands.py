@@ -110,8 +110,8 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
     from fundus_fastai.run.train import train_run
     out = out or opts.folder(task)
-    return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps, out=out, resume=resume,
-                                force=force))
+    return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps,
+                                out=out, resume=resume, force=force))
 
 # %% ../nbs/97_commands.ipynb #1367917e
 def shown(out, s):
@@ -145,8 +145,7 @@ def evaluate(run:str, # run folder
 # %% ../nbs/97_commands.ipynb #f5038dab
 def check_unread(df):
     "Raise `DataError` at the end where images were left out"
-    n = df.attrs['unread']
-    if n:
+    if n := df.attrs['unread']:
         raise DataError(f"{n} image{'s'*(n>1)} could not be read and had to be left out (named above)")
 
 # %% ../nbs/97_commands.ipynb #0e7ca794
@@ -213,8 +212,7 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
             **kwargs):
     "Train several nets with one budget on one split; a table with intervals, sizes and speeds, and two picks"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
-    data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions,
-                        CompareOptions)
+    data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions, CompareOptions)
     from fundus_fastai.run.compare import compare_run
     archs,out = archs if archs.strip().lower()=='sixteen' else listed(archs),Path(out or f'runs/compare-{task}')
     c = compare_run(task, archs, data, opts=opts, split=split, allow_leak=allow_leak, out=out,

@@ -116,14 +116,18 @@ def _plain(o):
     if isinstance(o, float) and (o!=o or o in (float('inf'), -float('inf'))): return None
     return str(o) if isinstance(o, Path) else o
 
+# %% ../nbs/00_core.ipynb #5a0595fd
+def write_text(path, text:str)->Path:
+    "Write `text` to `path`, whole or not at all"
+    with whole_file(path) as f: f.write_text(text, encoding='utf-8')
+    return Path(path)
+
 # %% ../nbs/00_core.ipynb #920bfb34
 def write_json(path, # file to write
                obj # anything made of dicts, lists, numbers, strings, numpy values and paths
               )->Path:
     "Write `obj` to `path` as indented JSON, whole or not at all"
-    with whole_file(path) as f:
-        f.write_text(json.dumps(_plain(obj), indent=1, allow_nan=False)+'\n', encoding='utf-8')
-    return Path(path)
+    return write_text(path, json.dumps(_plain(obj), indent=1, allow_nan=False)+'\n')
 
 # %% ../nbs/00_core.ipynb #13fdb89e
 def read_json(path # file to read

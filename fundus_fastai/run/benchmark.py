@@ -6,11 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/65_run.benchmark.ipynb #c09c3897
-import numpy as np, pandas as pd, torch
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
 from pathlib import Path
 from PIL import Image
-import matplotlib.pyplot as plt
 from fastai.learner import Learner
 from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, progress,
                                 say, whole_file, write_json)
@@ -18,18 +17,18 @@ from ..options import BenchmarkOptions
 from ..image.read import read_image
 from ..data.splits import relative_paths
 from ..score.kinds import kind_of
-from ..score.scores import WARN
+from ..score.scores import WARN, pick
+from ..vision.model import load_model
+from ..vision.steps import predict_rows
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import METHODS
 from ..explain.occlusion import fields_of
-from ..explain.faithful import (BASELINE_MAPS, difference_to, curve_area,
-                                            deletion_curve, insertion_curve,
-                                            mean_by_patient, measure_maps, randomization_test)
-from ..vision.model import load_model
-from ..vision.steps import predict_rows
+from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve, difference_to,
+                                            insertion_curve, mean_by_patient, measure_maps,
+                                            randomization_test)
+from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
 from .folder import drop_seen_patients
 from .train import unseen_frame
-from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
 
 # %% ../../nbs/65_run.benchmark.ipynb #9ed53ba1
 def method_settings(learn:Learner, names=None)->dict:
@@ -52,9 +51,8 @@ def method_settings(learn:Learner, names=None)->dict:
 DEFAULT_METHODS = ('occlusion','occlusion_blur','grad_cam','hue_gradient','integrated_gradients')
 
 # %% ../../nbs/65_run.benchmark.ipynb #8bfb2686
-def read_mask(path # PNG file, above 0 where the lesion is
-             )->np.ndarray: # bool [H,W]
-    "Read a lesion mask; raises `DataError` that names the file"
+def read_mask(path)->np.ndarray:
+    "Read a lesion mask, true above 0, as bool [H,W]; raises `DataError` that names the file"
     try:
         with Image.open(path) as im:
             a = np.asarray(im.convert('RGB') if im.mode in ('RGBA','LA','PA') else im)
@@ -74,13 +72,11 @@ def check_masks(paths, masks)->None:
         raise DataError(f"masks go by file names, and several images are called {', '.join(twice[:5])}")
     if lost := [Path(p).name for p in paths if not _mask_of(masks, p).is_file()]:
         raise DataError(f"{len(lost)} of {len(stems)} images have no mask <name>.png in {masks}: {few(lost, 5)}"
-                        f"; an image without a lesion needs a black one")
+                        "; an image without a lesion needs a black one")
 
 # %% ../../nbs/65_run.benchmark.ipynb #6b47376b
 def lesion_mask(learn:Learner, path, masks=None):
-    # a net; image file; folder of masks (default: the truth beside a phantom); bool [H,W] in the
-    # picture as the net sees it, or `None` where there is no lesion
-    "Where the lesion is; raises `DataError` for a mask that is not of this image"
+    "The lesion in the picture as the net sees it, or `None`; raises `DataError` for another's mask"
     if masks is None: return truth_mask(learn, path)
     t,im = read_mask(_mask_of(masks, path)),read_image(path)
     (h,w),(H,W) = t.shape,im.shape[:2]
@@ -102,32 +98,24 @@ def check_unseen(learn:Learner, df, run=None, *, allow_leak:bool=False)->pd.Data
     if run is not None: return drop_seen_patients(df, run, allow_leak)
     if 'split' in df and (df.split=='test').any(): df = df[df.split=='test'].reset_index(drop=True)
     train = getattr(learn.dls.train_ds, 'items', None)
-    known = set(train.patient) & set(df.patient) if 'patient' in getattr(train, 'columns', ()) else ()
-    if not allow_leak and 'split' not in df and 'patient' not in getattr(train, 'columns', ()):
+    if allow_leak: return df
+    if 'patient' not in getattr(train, 'columns', ()):
+        if 'split' in df: return df
         raise DataError("nobody says whom this net has learned from: pass `run`, its folder, or `allow_leak=True`")
-    if known and not allow_leak:
-        names = ', '.join(map(str, sorted(known)[:10]))
-        raise LeakError(f"the net has learned from {len(known)} of these patients: {names}; leave them out")
+    if known := sorted(set(train.patient) & set(df.patient)):
+        raise LeakError(f"the net has learned from {len(known)} of these patients: {few(known, 10)}; "
+                        "leave them out")
     return df
 
 # %% ../../nbs/65_run.benchmark.ipynb #d8ce8add
 def _asked(learn, df, root):
-    "One row an image: path, patient, class, answer, right, and the output to explain"
-    preds = predict_rows(learn, df, root)
-    read = kind_of(preds).reads(preds)
-    read = read.drop_duplicates('path').assign(path=lambda d: [str(Path(root)/p) for p in d.path])
-    read['output'] = [o if o in learn.output.outputs else learn.output.outputs[0]
-                      for o in read.output]
-    named = read.output if kind_of(preds).numeric else read.target
-    return read.assign(**{'class':named, 'answer':read.guess})[['path','patient','class','answer','right','output']]
-
-# %% ../../nbs/65_run.benchmark.ipynb #d8ce8001
-def _drawn(rows, n, seed):
-    "At most `n` rows by lot: patients first, classes evenly"
-    d = rows.sample(frac=1, random_state=seed)
-    d = d.assign(k=d.groupby(['class','patient']).cumcount()).sort_values('k', kind='stable')
-    d = d.assign(k=d.groupby('class').cumcount()).sort_values(['k','class'], kind='stable')
-    return d.drop(columns='k').head(n or len(d)).sort_values(['class','patient','path']).reset_index(drop=True)
+    "One row an image, as from `Kind.reads`, with its class, its answer and the output to explain"
+    preds,outs = predict_rows(learn, df, root),learn.output.outputs
+    read = kind_of(preds).reads(preds).drop_duplicates('path')
+    output = read.output.where(read.output.isin(outs), outs[0])
+    named = output if kind_of(preds).numeric else read.target
+    return read.assign(path=[str(Path(root)/p) for p in read.path], answer=read.guess,
+                       output=output, **{'class':named})
 
 # %% ../../nbs/65_run.benchmark.ipynb #91fca340
 def _fields(learn, paths):
@@ -136,20 +124,16 @@ def _fields(learn, paths):
     return None if f is None else f.numpy()
 
 # %% ../../nbs/65_run.benchmark.ipynb #fa24ebde
-def pick_lesions(learn:Learner, df, root, *, masks=None, n:int=24, right:bool=False,
-                 seed:int=0)->tuple:
-    # a trained net; rows that may judge it; the data's folder; folder of masks (default: the truth
-    # beside phantoms); at most this many; 0 for all; only images that were read right; of the lot;
-    # (table of images, masks bool [N,H,W] of the net's size, counts)
-    "Images with a lesion and where it is; raises `DataError` where there are none"
+def pick_lesions(learn:Learner, df, root, *, masks=None, n=24, right=False, seed=0)->tuple:
+    "At most `n` images with a lesion, masks bool [N,H,W] of the net's size, counts; raises `DataError`"
     if masks is not None: check_masks(df.path, masks)
     rows = _asked(learn, df, root)
     ill = rows[[lesion_mask(learn, p, masks) is not None for p in progress(rows.path, 'looking for lesions')]]
     fit = ill[ill.right] if right else ill
-    used = _drawn(fit, n, seed)
+    used = pick(fit, 'random', n, per='class', seed=seed)
+    used = used.sort_values(['class','patient','path'], ignore_index=True)
     counts = dict(images=len(rows), patients=rows.patient.nunique(),
-                  without_lesion=len(rows)-len(ill),
-                  misread=len(ill)-len(fit), not_drawn=len(fit)-len(used), used=len(used),
+                  without_lesion=len(rows)-len(ill), misread=len(ill)-len(fit), not_drawn=len(fit)-len(used), used=len(used),
                   used_patients=used.patient.nunique())
     if not len(used):
         raise DataError(f"nothing to try on: of {len(rows)} images {counts['without_lesion']} have no known lesion"
@@ -158,7 +142,8 @@ def pick_lesions(learn:Learner, df, root, *, masks=None, n:int=24, right:bool=Fa
     truth = np.stack([_fitted(lesion_mask(learn, p, masks), learn.size) for p in used.path])
     f = _fields(learn, used.path)
     area = truth.mean((1,2)) if f is None else (truth&f).sum((1,2))/f.sum((1,2))
-    return used.assign(area=area),truth,counts
+    columns = ['path','patient','class','answer','right','output']
+    return used[columns].assign(area=area),truth,counts
 
 # %% ../../nbs/65_run.benchmark.ipynb #e1018e51
 def _maps_of(learn, used, method, options):
@@ -201,8 +186,7 @@ def _broken(learn, x, used, ways, n, seed, within=None):
     "Rank correlation of maps before and after all weights are random, by method and image: a table"
     first = used.assign(k=used.groupby('patient').cumcount()).sort_values('k', kind='stable') # new patients first
     some = first.groupby('output', sort=False).head(max(1, n//used.output.nunique())).head(n).sort_index()
-    blind = {k: (lambda net, x, c, f=f: np.stack([f(o) for o in x]), {})
-             for k,f in BASELINE_MAPS.items()}
+    blind = {k:(lambda net, x, c, f=f: np.stack([*map(f, x)]), {}) for k,f in BASELINE_MAPS.items()}
     rows = []
     for k,(m,o) in progress((ways|blind).items(), 'breaking the net'):
         for c,g in some.groupby('output', sort=False):
@@ -228,23 +212,18 @@ def _measured(learn, used, truth, images, maps, ways, opts, within=None):
         rows = rows.merge(few, on=['method','image'], how='left')
     return rows.assign(**{c:used[c].to_numpy()[rows.image] for c in ('path','patient','class')})
 
-# %% ../../nbs/65_run.benchmark.ipynb #df1ac9d9
-def _told(g, rows, method, patient, measure, n_boot):
-    "One measure of one method: number of images, mean, and difference to the center"
-    d = difference_to(rows, method, 'center', patient=patient, measure=measure, n_boot=n_boot)
-    return dict(method=method, measure=measure, n=int(g[measure].notna().sum()),
-                estimate=mean_by_patient(g[measure], g.patient, n_boot=n_boot), minus_center=d)
-
 # %% ../../nbs/65_run.benchmark.ipynb #df1ac001
 def summarize(rows, n_boot:int=1000)->pd.DataFrame:
-    "Means and differences to the center for all images and by class"
+    "Means and differences to the center for all images and by class: a row a method and measure"
     patient = rows.drop_duplicates('image').set_index('image').patient.sort_index()
     patient = patient.reindex(range(patient.index.max()+1)).to_numpy()
-    names = list(dict.fromkeys(rows['class']))
-    groups = [('all', rows)] + ([(c, rows[rows['class']==c]) for c in names] if len(names)>1 else [])
-    ms = [m for m in MEASURES if m in rows]
-    return pd.DataFrame([{'class':c, **_told(g, r, k, patient, m, n_boot)} for c,r in groups
-                         for k,g in r.groupby('method', sort=False) for m in ms])
+    def one(c, r, k, g, m):
+        return dict({'class':c}, method=k, measure=m, n=int(g[m].notna().sum()),
+                    estimate=mean_by_patient(g[m], g.patient, n_boot=n_boot),
+                    minus_center=difference_to(r, k, 'center', patient=patient, measure=m, n_boot=n_boot))
+    classes = list(rows.groupby('class', sort=False)) if rows['class'].nunique()>1 else []
+    return pd.DataFrame([one(c, r, k, g, m) for c,r in [('all',rows), *classes]
+                         for k,g in r.groupby('method', sort=False) for m in MEASURES if m in rows])
 
 # %% ../../nbs/65_run.benchmark.ipynb #5f32e6b3
 @dataclass(repr=False, eq=False)
@@ -322,9 +301,8 @@ def benchmark_maps(learn:Learner, # a trained net
     "Try methods of explanation on images with known lesions; raises `DataError`, `LeakError` and `ModelError`"
     o = opts or BenchmarkOptions()
     ways,root = method_settings(learn, o.methods),root or df.attrs['root']
-    used,truth,counts = pick_lesions(learn, check_unseen(learn, df, run, allow_leak=allow_leak), root,
-                                     masks=o.masks, n=o.n,
-                                      right=o.right, seed=o.lot)
+    df = check_unseen(learn, df, run, allow_leak=allow_leak)
+    used,truth,counts = pick_lesions(learn, df, root, masks=o.masks, n=o.n, right=o.right, seed=o.lot)
     images = np.stack([resize_map(to_gray(eye_view(learn, p)), truth.shape[1:]) for p in used.path])
     maps,failed = _all_maps(learn, used, ways)
     within = _fields(learn, used.path)
@@ -332,10 +310,9 @@ def benchmark_maps(learn:Learner, # a trained net
     cfg = getattr(learn, 'config', {})
     source = 'phantom' if o.masks is None else df.attrs.get('source', '')
     setup = dict(data=df.attrs.get('name', ''), data_source=source,
-                 net_source=cfg.get('source', ''),
-                 **{k:cfg.get(k, '') for k in ('arch','task')}, masks=o.masks is not None,
-                 allow_leak=allow_leak,
-                 right=o.right, n=o.n, steps=o.steps, broken=o.broken, seed=o.lot, n_boot=o.n_boot,
+                 net_source=cfg.get('source', ''), **{k:cfg.get(k, '') for k in ('arch','task')},
+                 masks=o.masks is not None, allow_leak=allow_leak, right=o.right, n=o.n,
+                 steps=o.steps, broken=o.broken, seed=o.lot, n_boot=o.n_boot,
                  ways={k:ways[k] for k in maps})
     used = used.assign(path=relative_paths(used, root).to_numpy())
     rows = rows.assign(path=used.path.to_numpy()[rows.image])
@@ -351,8 +328,8 @@ def _one_measure(ax, es, names, measure):
         if not np.isnan(e.low): ax.plot([e.low,e.high], [y,y], color=color, lw=1.5)
         ax.plot(e.value, y, 'o', color=color, ms=4)
     ax.axvline(es['center'].value, color='#888888', ls='--', lw=.8)
-    ax.set_yticks(at, [o.replace('_',' ') for o in names],
-                  fontsize=8); ax.tick_params(axis='x', labelsize=8)
+    ax.set_yticks(at, [o.replace('_',' ') for o in names], fontsize=8)
+    ax.tick_params(axis='x', labelsize=8)
     ax.set_title(f"{measure}: {'higher' if MEASURES[measure]>0 else 'lower'} is better", fontsize=9)
     ax.spines[['top','right']].set_visible(False)
 
@@ -385,9 +362,8 @@ def plot_benchmark_maps(t:MapBenchmark, k:int=1, methods=None):
     for row,i in zip(axs, some):
         for ax,m in zip(row, methods):
             overlay(t.images[i], t.maps[m][i], ax=ax, mask=t.truth[i], bar=False)
-            name = m.replace('_', ' ')
-            ax.set_title(f"{t.used['class'][i]}\n{name}" if m==methods[0] else name, fontsize=7,
-                         parse_math=False)
+            name = (f"{t.used['class'][i]}\n" if m==methods[0] else '')+m.replace('_', ' ')
+            ax.set_title(name, fontsize=7, parse_math=False)
     _headline(fig, t)
     return fig
 

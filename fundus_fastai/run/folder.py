@@ -23,7 +23,6 @@ LEAKY = 'Patients may stand on both sides of this split (--allow-leak): expect t
 
 # %% ../../nbs/61_run.folder.ipynb #d15db1bb
 def split_note(df, allow_leak:bool=False)->str:
-    # the frame; patients were allowed on both sides; a sentence for the report
     "Say whether the patients scored were unseen, and whether patients were known at all"
     if allow_leak: return LEAKY
     if df.patient.nunique()<len(df): return 'No patient scored here was seen in training.'
@@ -36,20 +35,18 @@ run_files = ('model.safetensors','config.json','split.csv','history.csv','valida
 
 # %% ../../nbs/61_run.folder.ipynb #5519f652
 def check_run(out, resume:bool=False, force:bool=False)->Path:
-    # folder; go on where an earlier call stopped; remove an earlier run's files
     "Pass `out` on if a run may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
     if not out.exists() or force or (resume and (out/'split.csv').exists()) or not any(out.iterdir()):
         return out
     if (out/'checkpoints').exists():
-        raise DataError(f"{out} holds an unfinished run: pass `resume=True` to go on with it, or `force=True` to start "
-                        "again")
+        raise DataError(f"{out} holds an unfinished run: pass `resume=True` to go on with it, "
+                        "or `force=True` to start again")
     return fresh_dir(out)
 
 # %% ../../nbs/61_run.folder.ipynb #f20283d2
 def start_run(out, resume:bool=False, force:bool=False)->Path:
-    # folder; go on where an earlier call stopped; remove an earlier run's files
     "Make the folder of a run, or reuse it as `check_run` allows; with `force` an earlier run's files are removed"
     out = check_run(out, resume, force)
     out.mkdir(parents=True, exist_ok=True)
@@ -59,18 +56,15 @@ def start_run(out, resume:bool=False, force:bool=False)->Path:
     return out
 
 # %% ../../nbs/61_run.folder.ipynb #517508fe
-def validation(run # run folder
-              ): # the table, or `None` where the run has none
-    "Read the predictions of a run's validation images"
+def validation(run):
+    "The predictions of a run's validation images, or `None` where it has none"
     f = Path(run)/'validation.csv'
     return read_predictions(f) if f.exists() else None
 
 # %% ../../nbs/61_run.folder.ipynb #f63177cd
 def kind_for(learn:Learner, task)->Kind:
-    # a trained net; name of its task, if it has one; as for `score_as`
     "The kind of scores for the answers of `learn`: classes that are steps of a scale are grades"
-    kind = learn.output.kind
-    return kind.graded if task and get_task(task).graded else kind
+    return get_task(task).kind if task else learn.output.kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a
 def choose_operating_points(learn:Learner, task, valid)->dict:
@@ -80,14 +74,8 @@ def choose_operating_points(learn:Learner, task, valid)->dict:
     return op
 
 # %% ../../nbs/61_run.folder.ipynb #16bd20ac
-def score_run(learn:Learner, df, root, *, out=None, workers:int=None, operating:dict=None,
-              valid=None, **meta):
-    # a trained net; rows to predict, with the target; the data's folder; where to write
-    # `metrics.json` and `predictions.csv`; loader processes (default: `default_workers`);
-    # thresholds or cut points, as from `choose_operating_points`; predictions of validation rows:
-    # they choose temperature and thresholds, and blend both eyes; task, source, arch, split, note:
-    # for the record; `Scores`
-    "Predict the rows of `df` and score them; in `out` keep `validation.csv` too, so that the scores can be made again"
+def score_run(learn:Learner, df, root, *, out=None, workers=None, operating=None, valid=None, **meta):
+    "Predict and score the rows of `df` by what `valid` has chosen; `out` keeps what scores them again"
     preds = predict_rows(learn, df, root, workers=workers)
     s = add_calibration(score_as(kind_for(learn, meta.get('task')), preds, operating, valid=valid, **meta), valid)
     if not out: return s
@@ -97,10 +85,8 @@ def score_run(learn:Learner, df, root, *, out=None, workers:int=None, operating:
         with whole_file(f) as g: valid.to_csv(g, index=False)
     return s
 
-
 # %% ../../nbs/61_run.folder.ipynb #416cb84e
 def same_names(a:pd.Series, b:pd.Series)->pd.Series:
-    # paths; other paths; bool, along `a`
     "Is the path in `a` the end of one in `b`, or the other way round? Bare file names do not count"
     def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
     full,parts = set(b),set().union(*map(ends, b))

@@ -13,13 +13,13 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from functools import cache
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from matplotlib.figure import Figure
 from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 # %% ../../nbs/62_run.report.ipynb #a09c3deb
-from ..core import DataError, few, read_json, whole_file, write_json
+from ..core import DataError, few, read_json, write_json, write_text
 from ..image.read import read_image
 from ..score import plots
 from ..score.estimate import Estimate
@@ -117,26 +117,20 @@ def drawn(plot, size, *args, **kwargs)->Figure:
 def score_pictures(s:Scores)->list:
     "Draw what the kind of answer asks for, and precision-recall of any yes-or-no questions"
     k,asked = len(s.classes),len(binary_questions(s.preds, s.kind))
-    sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)),
-                 plot_label_scores=(5.2,.8+.34*k), plot_roc=(4.4,4.4+.17*k),
-                 plot_pr=(4.4,4.6+.17*asked), plot_referral=(4.4,4.2), plot_numbers=(4.2,4),
-                 plot_agreement=(4.8,3.4))
-    res = []
-    for name in [*s.kind.figures]+['plot_pr']*bool(asked):
-        if name=='plot_referral' and 'referable_auc' not in s.metrics: continue
-        fig = drawn(getattr(plots, name), sizes.get(name, (4.4,4)), s)
-        res.append((name, picture(fig, phantom=s.phantom)))
-    return res
+    sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)), plot_roc=(4.4,4.4+.17*k),
+                 plot_pr=(4.4,4.6+.17*asked), plot_label_scores=(5.2,.8+.34*k), plot_numbers=(4.2,4),
+                 plot_referral=(4.4,4.2), plot_agreement=(4.8,3.4))
+    names = [o for o in s.kind.figures if o!='plot_referral' or 'referable_auc' in s.metrics]
+    figs = {o:drawn(getattr(plots, o), sizes.get(o, (4.4,4)), s) for o in names+['plot_pr']*bool(asked)}
+    return [(k, picture(o, phantom=s.phantom)) for k,o in figs.items()]
 
 # %% ../../nbs/62_run.report.ipynb #eb056f58
 def reliability_pictures(s:Scores, most:int=6)->list:
     "Draw reliability before and after the temperature, where five patients are on either side"
     who,fit = s.preds.patient,s.calibration.get('temperature')
     T = fit and fit['estimate'].value
-    asked = {'as it is':binary_questions(s.preds, s.kind)}
-    if T:
-        after = at_temperature(s.preds, T, s.kind)
-        asked[f'temperature {T:.2f}'] = binary_questions(after, s.kind)
+    asked = {'as it is':s.preds} | ({f'temperature {T:.2f}':at_temperature(s.preds, T, s.kind)} if T else {})
+    asked = {k:binary_questions(o, s.kind) for k,o in asked.items()}
     n = {q: min(who[y].nunique(), who[~y].nunique()) for q,(y,_) in asked['as it is'].items()}
     res = []
     for q in sorted([q for q in n if n[q]>=5], key=lambda q: -n[q])[:most]:
@@ -181,26 +175,23 @@ def flow_counts(split, read:dict=None)->dict:
     return res | dict(used=used, sides={k: n(d) for k,d in split.groupby('split')})
 
 # %% ../../nbs/62_run.report.ipynb #2cb467ed
-def audit_rows(audit # content of audit.json: a list of dicts, or a dict with the list under 'rows'
-              )->pd.DataFrame: # check, found, of, remark
-    "The rows of an audit; raises `DataError` where there are none"
+def audit_rows(audit)->pd.DataFrame:
+    "The rows of audit.json, a list or under 'rows'; raises `DataError` where there are none"
     rows = audit.get('rows') if isinstance(audit, dict) else audit
     if not isinstance(rows, list) or not all(isinstance(o, dict) and 'check' in o for o in rows):
         raise DataError("audit.json holds no list of checks: make it again with fundus audit")
     return pd.DataFrame(rows).reindex(columns=['check','found','of','remark'])
 
 # %% ../../nbs/62_run.report.ipynb #cb921f98
-def shared_patients(split # a row an image: patient, split
-                   )->dict: # found, of, remark
+def shared_patients(split)->dict:
     "Count patients on more than one side"
     sides = split.groupby('patient').split.nunique()
     who = sorted(map(str, sides.index[sides>1]))
     return dict(found=len(who), of=len(sides), remark=few(who, 5))
 
 # %% ../../nbs/62_run.report.ipynb #d0dd1c87
-def split_table(df # the frame, with `split`
-               )->pd.DataFrame: # columns label, train, valid, test: images, and patients in parentheses
-    "Images and patients by label and split: each of several labels, bands of numbers, and all"
+def split_table(df)->pd.DataFrame:
+    "Images (and patients) by label and split: each of several labels, bands of numbers, and all"
     labels,by = label_list(df.attrs.get('label')),df.label
     if len(labels)>1 and set(labels)<=set(df) and df[labels].isin([0,1]).all(axis=None):
         parts = [df[df[o]==1].assign(label=o) for o in labels]
@@ -227,15 +218,13 @@ def part(title:str, body=(), figures=())->dict:
     return dict(title=title, body=body, figures=list(figures))
 
 # %% ../../nbs/62_run.report.ipynb #7c710b9f
-def check_parts(parts # as read from a file
-               )->list: # the same
+def check_parts(parts)->list:
     "Pass `parts` on if they are what `picture_parts` makes; raises `DataError` otherwise"
     def text(*o): return all(isinstance(x, str) for x in o)
     def has(o, *keys): return isinstance(o, dict) and set(keys)<=set(o)
     def code(d): return not d['type'] or re.fullmatch(r'[\w+/=]*', d['code'], re.A)
     def figure(d): return (has(d, 'kind', 'type', 'code', 'caption') and text(*d.values())
-                           and d['kind'] in ('','scan') and d['type'] in ('','png','jpeg')
-                           and code(d))
+                           and code(d) and d['kind'] in ('','scan') and d['type'] in ('','png','jpeg'))
     def body(o): return text(o) or has(o, 'columns', 'rows')
     def one(o): return (has(o, 'title', 'body', 'figures') and text(o['title'])
                         and all(map(body, o['body'])) and all(map(figure, o['figures'])))
@@ -252,16 +241,12 @@ def wrong_part(s:Scores, read=None, n:int=6)->dict:
     lead = 'The images whose truth was missed by most.'
     if s.kind.classes: lead = 'The wrongly read images whose true class got the least probability.'
     lead += ' Look here first: some of them may be labels that are wrong.'
-    if read is None:
-        return part('Most wrong', [lead, pd.DataFrame(dict(what=[o for _,o in pairs]))])
-    return part('Most wrong', lead, [picture(p, c, s.phantom, read=read) for p,c in pairs])
+    if read: return part('Most wrong', lead, [picture(p, c, s.phantom, read=read) for p,c in pairs])
+    return part('Most wrong', [lead, pd.DataFrame(dict(what=[o for _,o in pairs]))])
 
 # %% ../../nbs/62_run.report.ipynb #4152fede
 def picture_parts(scores:Scores, sections=(), read=None, *, n:int=6)->list:
-    # as from `score`; tuples (title, texts and tables, pictures with or without captions); function
-    # of a path that gives an image, for the most wrong; how many of those; dicts of title, body,
-    # figures: plain data, for `Report` and for a file
-    "The parts that need images or the net: the most wrong images, and sections of the caller's own"
+    "As plain data: the `n` most wrong images, and `sections` (title, texts and tables, pictures)"
     def coded(o): return picture(*(o if isinstance(o, tuple) else (o,'')), scores.phantom)
     own = [part(title, body, map(coded, figures)) for title,body,figures in sections]
     return [wrong_part(scores, read, n), *own]
@@ -292,8 +277,8 @@ def story(report:Report)->dict:
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
     return dict(flow=maybe(flow_counts, r.split, config.get('read')),
-        shared=maybe(shared_patients, r.split),
-        audit=maybe(audit_rows, r.audit), figures=score_pictures(s), groups=subgroups_of(s),
+        shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
+        figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],
         points=points_tables(s.points) if s.points else None,
         epochs=epochs, curves=curve_pictures(s, r.history) if len(epochs)>1 else [],
@@ -311,13 +296,9 @@ def html(self:Report)->str:
 # %% ../../nbs/62_run.report.ipynb #86e9586a
 @delegates(Report)
 def write_report(out, scores:Scores, **kwargs)->Path:
-    # folder for report.html, or a path that ends in .html; as from `score`; as for `Report`; the
-    # file
-    "Write one self-contained report, whole or not at all"
+    "Write one self-contained report: report.html in the folder `out`, or `out` if it ends in .html"
     path = Path(out) if Path(out).suffix.lower()=='.html' else Path(out)/'report.html'
-    text = Report(scores, **kwargs).html()
-    with whole_file(path) as f: f.write_text(text, encoding='utf-8')
-    return path
+    return write_text(path, Report(scores, **kwargs).html())
 
 # %% ../../nbs/62_run.report.ipynb #fc35b3d0
 def markdown_text(o):
@@ -335,11 +316,7 @@ def fenced(config):
 # %% ../../nbs/62_run.report.ipynb #e0b83dd2
 def installed_versions():
     "Versions of the packages that matter"
-    res = {}
-    for k in ('fundus_fastai','fastai','torch','timm','numpy','scikit-learn'):
-        try: res[k] = version(k)
-        except PackageNotFoundError: continue
-    return res
+    return {k:version(k) for k in ('fundus_fastai','fastai','torch','timm','numpy','scikit-learn')}
 
 # %% ../../nbs/62_run.report.ipynb #d3442c58
 @patch
@@ -354,11 +331,8 @@ def card(self:Report)->str:
 # %% ../../nbs/62_run.report.ipynb #feee0127
 @delegates(Report)
 def model_card(out, scores:Scores, **kwargs)->Path:
-    # run folder; as from `score`; as for `Report`; the README.md
     "Write the run folder's `README.md`, whole or not at all"
-    path,text = Path(out)/'README.md',Report(scores, **kwargs).card()
-    with whole_file(path) as f: f.write_text(text, encoding='utf-8')
-    return path
+    return write_text(Path(out)/'README.md', Report(scores, **kwargs).card())
 
 # %% ../../nbs/62_run.report.ipynb #e608bbfa
 def question_of(config:dict)->str:
@@ -371,15 +345,14 @@ def question_of(config:dict)->str:
     return asked+(f'\n\n{task.note}' if task.note else '')
 
 # %% ../../nbs/62_run.report.ipynb #6c018fcc
-def read_split(run # run folder
-              ): # DataFrame of text, or `None` if there is none
-    "The rows of split.csv"
+def read_split(run):
+    "The rows of split.csv as text, or `None` if there is none"
     f = Path(run)/'split.csv'
     if not f.exists(): return None
     try: df = pd.read_csv(f, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e: raise DataError(f"{f} is not a readable CSV ({e})") from None
-    lost = sorted({'path','patient','split'}-set(df))
-    if lost: raise DataError(f"{f} has no column {', '.join(lost)}")
+    if lost := sorted({'path','patient','split'}-set(df)):
+        raise DataError(f"{f} has no column {', '.join(lost)}")
     return df
 
 # %% ../../nbs/62_run.report.ipynb #aeba0add
@@ -406,15 +379,12 @@ def _write_from(run, s, kept, history=None, date=None):
                  audit=audit, parts=kept.get('parts'), date=date)
 
 # %% ../../nbs/62_run.report.ipynb #037eea1c
-def write_pages(out, scores:Scores, root, *, config:dict, history:pd.DataFrame=None,
-                splits:pd.DataFrame=None, sections=()):
-    # folder; as from `score_run`; the data's folder; what was set, `task` among it; from `fit_run`;
-    # from `split_table`; from `map_section`
+def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=None, sections=()):
     "Write `report.html`, `README.md`, and `report.json`, what else the report needs"
     get_task(config['task'])
     parts = picture_parts(scores, sections, lambda p: read_image(Path(root)/p))
-    splits = None if splits is None else plain_table(splits)
-    f = write_json(Path(out)/'report.json', dict(config=config, splits=splits, parts=parts))
+    kept = dict(config=config, splits=None if splits is None else plain_table(splits), parts=parts)
+    f = write_json(Path(out)/'report.json', kept)
     _write_from(out, scores, read_json(f), history)
     model_card(out, scores, config=config)
 
@@ -425,8 +395,7 @@ def rescore_run(run # run folder, or the folder of an evaluation
     run = Path(run)
     if not run.is_dir(): raise DataError(f"{run} is no folder: name the folder of a run")
     if not (run/'predictions.csv').exists():
-        raise DataError(f"{run} has no predictions.csv: it is no finished run "
-                        "(fundus train --resume goes on)")
+        raise DataError(f"{run} has no predictions.csv: it is no finished run (fundus train --resume goes on)")
     valid = validation(run)
     if (run/'metrics.json').exists(): return add_calibration(rescore(run), valid)
     if not (run/'config.json').exists():
@@ -458,10 +427,8 @@ def remake_report(run, # run folder, or the folder of an evaluation
     run,s = Path(run),rescore_run(run)
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
     if not isinstance(kept, dict):
-        raise DataError(f"{run/'report.json'} is damaged: "
-                        "delete it to make the report without its pictures")
-    if 'config' not in kept and (run/'config.json').exists():
-        kept['config'] = read_json(run/'config.json')
+        raise DataError(f"{run/'report.json'} is damaged: delete it to make the report without its pictures")
+    if 'config' not in kept and (run/'config.json').exists(): kept['config'] = read_json(run/'config.json')
     kept['parts'] = _fresh_parts(s, kept.get('parts'), root)
     write_json(run/'metrics.json', s.to_json())
     _write_from(run, s, kept, date=date)

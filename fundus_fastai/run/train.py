@@ -36,15 +36,13 @@ def check_names(task, opts)->None:
     find_weights(opts.weights, find_net(opts.arch))
 
 # %% ../../nbs/63_run.train.ipynb #ed272872
-def dealt_frame(task, data, how:str='patients', *, seed:int=42,
-                allow_leak:bool=False)->pd.DataFrame:
+def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False)->pd.DataFrame:
     "Read the data of a task and deal its patients to the sides"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
     return split_frame(df, how, seed, allow_leak=allow_leak, by='rarest' if get_task(task).kind.labels else 'label')
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5
 def run_learner(df, task, opts)->Learner:
-    # with `split`, and the target as `load_frame` leaves it; name of a task; `TrainOptions`
     "The untrained `Learner` of a run, the same for the same seed; raises `DataError` for labels that it cannot learn"
     set_seed(opts.seed) # of the first weights
     learn = make_learner(df, task, opts)
@@ -53,26 +51,19 @@ def run_learner(df, task, opts)->Learner:
 
 # %% ../../nbs/63_run.train.ipynb #2d9e1473
 def run_info(df, task, opts)->dict:
-    # with `split` and `label`; name of a task; `TrainOptions`; for `fit_run`
     "What must be the same where a training is resumed"
     return dict(task=task, data=split_hash(df, labels=['label']), **opts.agree())
 
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'
 
-def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps:int=0, workers:int=None,
-                valid=None):
-    # folder; a trained net; with `split`: its test side is scored, or validation where there is no
-    # test; task, source, arch; operating, note and what else the report is to show; from `fit_run`;
-    # heat maps in the report, at most; loader processes (default: `default_workers`); predictions
-    # of validation rows: they choose temperature and thresholds; `Scores`
-    "Score unseen patients and write every page of a run"
+def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, workers=None, valid=None):
+    "Score the test side of `df`, or validation where there is none, and write every page of a run"
     side = 'test' if (df.split=='test').any() else 'valid'
     say(f"scoring {(df.split==side).sum()} {side} images")
     note = config.get('note', '')
     if side=='valid' and NO_TEST not in note: note += f' {NO_TEST}'
-    meta = dict(task=config['task'], source=config['source'], arch=config['arch'], split=side,
-                note=note.strip())
+    meta = {k:config[k] for k in ('task','source','arch')} | dict(split=side, note=note.strip())
     s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out=out,
                   workers=workers, operating=config.get('operating'), valid=valid, **meta)
     if maps: say(f"occluding up to {maps} images")
@@ -101,12 +92,11 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     if hasattr(learn, 'probed') and tested:
         note += f' Once validation had chosen, the readout was fitted again to all {refit_probe(learn)} other images.'
     if not tested: note += f' {NO_TEST}'
-    told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], 'size':learn.size, # the file's name
-            'recipe':str(learn.opener.recipe)}
+    told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
+            'size':learn.size, 'recipe':str(learn.opener.recipe)}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
-                  label=df.attrs.get('label', 'label'),
-                  read=df.attrs.get('read'), split_hash=split_hash(df), note=note,
-                  operating=operating, training=told)
+                  label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
+                  split_hash=split_hash(df), note=note, operating=operating, training=told)
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
                     history=history, maps=maps, workers=opts.workers, valid=valid)
@@ -145,8 +135,7 @@ def train_run(task:str, # name of a task
 def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     "Data for a trained net; phantoms as in its training where nothing else is said"
     o,old = UnseenOptions.of(data),learn.config.get('training', {})
-    usual = dict(patients=old.get('patients', DataOptions.patients),
-                 seed=old.get('seed', TrainOptions.seed))
+    usual = {k: old.get(k, getattr(c, k)) for k,c in dict(patients=DataOptions, seed=TrainOptions).items()}
     return load_frame(learn.config['task'], o.data, **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
 
 # %% ../../nbs/63_run.train.ipynb #46ef7982
@@ -172,8 +161,8 @@ def evaluate_run(run, # run folder
         note += ' The net has learned from phantoms only.'
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'label':df.attrs.get('label', 'label'), 'read':df.attrs.get('read')}
-    return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps,
-                       valid=validation(run))
+    out = start_run(out, force=force)
+    return publish_run(out, learn, df, config=config, maps=maps, valid=validation(run))
 
 # %% ../../nbs/63_run.train.ipynb #c34bc364
 def images_of(images)->list:

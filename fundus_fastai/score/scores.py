@@ -208,9 +208,9 @@ def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind
     "Pick images to look at"
     one_of(by, ('wrong','confident','random'), 'choice')
     df = getattr(preds, 'preds', preds)
-    kind = getattr(preds, 'kind', None) or kind_of(df)
-    if by=='wrong' and 'right' not in df: return kind.worst(kind.check(df), n or len(df))
-    d = df if 'right' in df else kind.reads(df)
+    kind = None if 'right' in df else getattr(preds, 'kind', None) or kind_of(df)
+    if kind and by=='wrong': return kind.worst(kind.check(df), n or len(df))
+    d = kind.reads(df) if kind else df
     if by=='random': d = d.sample(frac=1, random_state=seed)
     else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong',
                                                         kind='stable')

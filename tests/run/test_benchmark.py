@@ -9,6 +9,7 @@ from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.data.splits import save_split
 from fundus_fastai.run import benchmark as trial
+from fundus_fastai.score.scores import pick
 from fundus_fastai.explain.faithful import BASELINE_MAPS
 from fundus_fastai.run.benchmark import (MEASURES, DEFAULT_METHODS, check_masks, check_unseen, lesion_mask, pick_lesions, plot_benchmark,
     plot_benchmark_maps, read_mask, save_benchmark, summarize, method_settings, benchmark_maps)
@@ -197,11 +198,12 @@ def test_fundus_masks_go_the_way_of_the_picture(tmp_path):
 
 def test_the_lot_is_even_and_kept(oct):
     rows = pd.DataFrame({'path':[f'{i:03}' for i in range(60)], 'patient':[f'p{i//6}' for i in range(60)],
-                         'class':['a']*42+['b']*12+['c']*6})
-    d = trial._drawn(rows, 12, 0)
+                         'class':['a']*42+['b']*12+['c']*6, 'right':True})
+    def lot(rows, n, seed): return pick(rows, 'random', n, per='class', seed=seed)
+    d = lot(rows, 12, 0)
     assert d['class'].value_counts().to_dict()=={'a':4,'b':4,'c':4} and d[d['class']=='a'].patient.nunique()==4
-    assert d.equals(trial._drawn(rows.sample(frac=1, random_state=3).sort_index(), 12, 0)) and not d.equals(trial._drawn(rows, 12, 1))
-    assert len(trial._drawn(rows, 0, 0))==60
+    assert d.equals(lot(rows.sample(frac=1, random_state=3).sort_index(), 12, 0)) and not d.equals(lot(rows, 12, 1))
+    assert len(lot(rows, 0, 0))==60
 
 def test_what_cannot_be_had_is_left_out_and_said(oct, monkeypatch, capsys):
     import sys
