@@ -133,8 +133,8 @@ def pick_lesions(learn:Learner, df, root, *, masks=None, n=24, right=False, seed
     used = pick(fit, 'random', n, per='class', seed=seed)
     used = used.sort_values(['class','patient','path'], ignore_index=True)
     counts = dict(images=len(rows), patients=rows.patient.nunique(),
-                  without_lesion=len(rows)-len(ill), misread=len(ill)-len(fit), not_drawn=len(fit)-len(used), used=len(used),
-                  used_patients=used.patient.nunique())
+                  without_lesion=len(rows)-len(ill), misread=len(ill)-len(fit), not_drawn=len(fit)-len(used),
+                  used=len(used), used_patients=used.patient.nunique())
     if not len(used):
         raise DataError(f"nothing to try on: of {len(rows)} images {counts['without_lesion']} have no known lesion"
                         + (f" and {counts['misread']} were read wrong" if right else '')
@@ -249,13 +249,12 @@ class MapBenchmark:
                        values=column).loc[t.method.unique(), t.measure.unique()]
     @property
     def against_center(self): return self.by_class('all', 'minus_center').drop(index='center')
+    @property
+    def phantom(self):
+        "Say so where data or net are phantoms"
+        words = dict(data_source='PHANTOM DATA', net_source='PHANTOM NET (it has learned from drawn images only)')
+        return ', '.join(w for k,w in words.items() if self.setup[k]=='phantom')
     def __repr__(self): return self.text
-
-# %% ../../nbs/65_run.benchmark.ipynb #1adbdf35
-def _phantom_words(data, net):
-    "Say so where data or net are phantoms"
-    words = {'PHANTOM DATA':data, 'PHANTOM NET (it has learned from drawn images only)':net}
-    return ', '.join(k for k,v in words.items() if v=='phantom')
 
 # %% ../../nbs/65_run.benchmark.ipynb #1adbd001
 def _story(t):
@@ -278,17 +277,15 @@ def _trial_text(t):
         return f'{e.value:.2f}' + (' (no interval)' if np.isnan(e.low) else f' ({e.low:.2f} to {e.high:.2f})')
     show = t.table.map(cell)
     show = show.rename(columns=lambda c: f"{c} {'+' if MEASURES[c]>0 else '-'}")
-    words = _phantom_words(t.setup['data_source'], t.setup['net_source'])
     lost = [f"{k} is left out: {v}" for k,v in t.failed.items()]
     some = t.told[(t.told.measure=='broken')&(t.told['class']=='all')].n.max()
     end = ["+: higher is better, -: lower is better; intervals by patient. Lesions cover "
            f"{t.used.area.mean():.1%} of the {'picture' if t.fields is None else 'field'}: chance for pointing, share "
            "and precision.", *([f"The net was broken for {some} of the images."] if some>0 else []),
            "uniform, center and edges know nothing of the net. Research use only."]
-    return '\n'.join([*([words] if words else []), _story(t), '', show.to_string(), '', *end, *lost])
+    return '\n'.join([*([t.phantom] if t.phantom else []), _story(t), '', show.to_string(), '', *end, *lost])
 
-MapBenchmark.text = property(_trial_text)
-MapBenchmark.note = property(_story)
+MapBenchmark.text,MapBenchmark.note = property(_trial_text),property(_story)
 
 # %% ../../nbs/65_run.benchmark.ipynb #8ca0ca62
 def benchmark_maps(learn:Learner, # a trained net
@@ -335,9 +332,8 @@ def _one_measure(ax, es, names, measure):
 
 # %% ../../nbs/65_run.benchmark.ipynb #f38ff001
 def _headline(fig, t, extra=''):
-    words = _phantom_words(t.setup['data_source'], t.setup['net_source'])
-    title = ' - '.join(o for o in (words,extra) if o)
-    if title: fig.suptitle(title, color=WARN, weight='bold', fontsize=9)
+    if title := ' - '.join(o for o in (t.phantom,extra) if o):
+        fig.suptitle(title, color=WARN, weight='bold', fontsize=9)
 
 # %% ../../nbs/65_run.benchmark.ipynb #f38ff002
 def plot_benchmark(t:MapBenchmark, name:str='all'):
@@ -383,9 +379,9 @@ def save_benchmark(t:MapBenchmark, out, force:bool=False)->Path:
     out,table = fresh_dir(out, force),_wide(t.told)
     with whole_file(out/'trial.csv') as f: table.to_csv(f, index=False)
     with whole_file(out/'images.csv') as f: t.rows.drop(columns='image').to_csv(f, index=False)
-    about = dict(note=t.note, phantom=_phantom_words(t.setup['data_source'], t.setup['net_source']))
-    write_json(out/'trial.json', dict(**about, counts=t.counts, setup=t.setup, left_out=t.failed,
-                                      images=t.used.to_dict('records'), table=table.to_dict('records')))
+    write_json(out/'trial.json', dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup,
+                                      left_out=t.failed, images=t.used.to_dict('records'),
+                                      table=table.to_dict('records')))
     for name,fig in (('trial.png', plot_benchmark(t)),('maps.png', plot_benchmark_maps(t))):
         with whole_file(out/name) as f: fig.savefig(f, dpi=110)
         plt.close(fig)

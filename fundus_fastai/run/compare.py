@@ -9,9 +9,11 @@ __all__ = ['SIXTEEN', 'read_comparison', 'plot_comparison', 'compare_nets']
 import errno, gc, shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
+from fastcore.basics import patch
 from html import escape
 from pathlib import Path
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
 from ..core import DataError, first_line, is_memory, read_json, say, whole_file, write_json, write_text
 from ..options import CompareOptions, DataOptions
@@ -195,7 +197,6 @@ class Comparison:
     def phantom(self): return self.source=='phantom'
     @property
     def failed(self): return self.runs[self.runs.error!='']
-    def __repr__(self): return str(self)
 
 # %% ../../nbs/64_run.compare.ipynb #13aba3c3
 def _row(out, arch, seed, sides, kind, metric):
@@ -331,18 +332,18 @@ def _told(c):
     return [what, rule, tested, f"{speed} Memory: peak {on.memory_of or 'not measured'}."]
 
 # %% ../../nbs/64_run.compare.ipynb #589057ae
-def _comparison_str(self):
+@patch
+def __repr__(self:Comparison)->str:
     "A plain table for the terminal"
     return '\n'.join([*loud_lines(self.phantom), _shown(self).to_string(index=False), '', *_told(self)])
 
 # %% ../../nbs/64_run.compare.ipynb #58905001
-def _comparison_html(self):
+@patch
+def _repr_html_(self:Comparison)->str:
     "A table for the notebook"
     table = _shown(self).to_html(index=False, border=0, escape=True)
     wide = f'<div style="overflow-x:auto">{table}</div>'
     return f'<div>{loud_html(self.phantom)}{wide}<p>{escape(" ".join(_told(self)))}</p></div>'
-
-Comparison.__str__,Comparison._repr_html_ = _comparison_str,_comparison_html
 
 # %% ../../nbs/64_run.compare.ipynb #261562f3
 def _apart(want, gap:float, low:float=0., high:float=1.)->np.ndarray:
@@ -391,18 +392,11 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
         ax.set_title(title, fontsize=8, loc='left')
         ax.grid(axis='y', lw=.4, color='#e3e7ec')
     if len(t):
-        _round_sizes(ax, t.file_mb)
+        ax.set_xlim(t.file_mb.min()/1.5, t.file_mb.max()*1.5)
+        ticks = [k*10.**i for i in range(-2,5) for k in (1,2,5)]
+        ax.xaxis.set(major_locator=FixedLocator(ticks), major_formatter='{x:g}', minor_locator=NullLocator())
         _place(ax, labels)
     return mark(ax, c.source, y=1+.24*ax.figure.dpi/ax.get_window_extent().height) # above the title
-
-# %% ../../nbs/64_run.compare.ipynb #5011cc34
-def _round_sizes(ax, mb):
-    "Plain numbers on the axis of sizes, and room at both ends"
-    lo,hi = mb.min()/1.5,mb.max()*1.5
-    ticks = [o for k in range(-2,5) for o in (10.**k, 2*10.**k, 5*10.**k) if lo<=o<=hi]
-    ax.set_xlim(lo, hi)
-    ax.set_xticks(ticks, [f'{o:g}' for o in ticks])
-    ax.set_xticks([], minor=True)
 
 # %% ../../nbs/64_run.compare.ipynb #5011c001
 def _place(ax, labels):
@@ -540,8 +534,10 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
         opts = opts.but(seeds=seeds)
     _check_frame(df, task, allow_leak)
     t = get_task(task)
-    settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric)
-    settings |= {k:opts.record()[k] for k in _must_agree} | _whose(df)
+    settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric,
+                    **{k:opts.record()[k] for k in _must_agree}, data=str(df.attrs['name']),
+                    source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
+                    data_hash=split_hash(df, labels=['label']), tested=bool((df.split=='test').any()))
     _begin(out, df, settings, allow_leak, resume)
     try: _run_all(out, df, settings['task'], opts, archs, allow_leak)
     except KeyboardInterrupt:
@@ -552,12 +548,6 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     c = read_comparison(out)
     save_comparison(c, out)
     return c
-
-# %% ../../nbs/64_run.compare.ipynb #db9382ec
-def _whose(df):
-    "What the data are, for `comparison.json`"
-    return dict(data=str(df.attrs['name']), source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
-                data_hash=split_hash(df, labels=['label']), tested=bool((df.split=='test').any()))
 
 # %% ../../nbs/64_run.compare.ipynb #7e41ab07
 def compare_run(task:str, archs='sixteen', data=None, *, opts:CompareOptions=None, split='patients',
