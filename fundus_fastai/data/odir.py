@@ -9,8 +9,9 @@ __all__ = []
 import os, re
 import pandas as pd
 from ..core import DataError, few, say
-from .read import (as_ages, as_keys, by_words, find_table, keyed_images, match_images,
-    set_frame, sex_words, tell_labels, tell_odd, zero_one)
+from ..words import as_ages, as_sexes
+from .read import (as_keys, find_table, keyed_images, match_images, set_frame,
+    tell_labels, tell_odd, zero_one)
 
 # %% ../../nbs/31_data.odir.ipynb #87f81b8c
 ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration',
@@ -121,12 +122,12 @@ def read_odir(root)->pd.DataFrame:
                         f"{few(raw.filename[odd])}")
     rows = pd.DataFrame({'key':as_keys(raw.filename), 'patient':raw.ID.str.strip(),
         'eye':side.map({'left':'L','right':'R'}), 'age':raw['Patient Age'],
-        'sex':by_words(raw['Patient Sex'], sex_words, 'sex'),
+        'sex':as_sexes(raw['Patient Sex']),
         'keywords':raw[_odir_cols[3]].where(side=='left', raw[_odir_cols[4]])})
     own = zero_one(raw, [o for o in 'NDGCAHMO' if o in raw], src)
     rows = rows.join(own.add_prefix('patient_'))
     df = match_images(rows, keyed_images(root, 'preprocessed_images'), src)
-    one = (age := as_ages(df.age, least=0))<2
+    one = (age := as_ages(df.age))<2
     tell_odd(one, 'images have the age 1 or less, which stands for an unknown one, and is left empty',
              src=src)
     df = _odir_eyes(df.assign(age=age.where(~one)), src)

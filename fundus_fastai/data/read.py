@@ -6,11 +6,13 @@
 __all__ = ['read_folder', 'read_csv']
 
 # %% ../../nbs/30_data.read.ipynb #b7029086
-import io, os, re
+import difflib, io, os, re
 from functools import partial
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
+from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold, is_missing,
+    likeness, one_spelling, says_nothing)
 from ..image.read import image_files, suffixes, walk_files
 
 # %% ../../nbs/30_data.read.ipynb #cfbea73b
@@ -89,11 +91,12 @@ def under(path, root)->pd.Series:
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
 no_patient = 'images do not tell their patient, and each is taken as its own'
+_sided = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
 
 def named_patients(df, root)->pd.Series:
-    "Patients by the names of Kermany's kind, else the image's own place under `root`, which is said"
-    own = (patient := df.name.str.extract(KERMANY_NAME)[1]).isna()
-    tell_odd(own, no_patient, df.name)
+    "Patients by names as Kermany's, or as 10_left; else the image's own place under `root`, which is said"
+    patient = df.name.str.extract(KERMANY_NAME)[1].fillna(df.name.str.extract(_sided)[0])
+    tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
 # %% ../../nbs/30_data.read.ipynb #b0b7fead
@@ -125,9 +128,53 @@ def class_level(parts)->int:
 # %% ../../nbs/30_data.read.ipynb #78ade049
 def split_class(parts)->tuple:
     "Split and class by the names of a folder and of those above it"
+    parts = [o.strip() for o in parts]
     split = split_words.get(parts[0].lower()) if parts else None
     rest = parts[1:] if split else parts
     return split, rest[0] if len(rest)==1 else '/'.join(rest) or None
+
+# %% ../../nbs/30_data.read.ipynb #f2259037
+_no_pictures = ('.csv','.txt','.json','.md','.xml','.pdf','.xlsx','.html','.db','.ini','.log','.npz','.tsv')
+
+def tell_unused(root):
+    "Say what lies under `root` and is not read: files of other kinds, folders without images, linked ones"
+    seen,odd,links = {},[],[]
+    for top,dirs,names in os.walk(root):
+        links += [os.path.join(top, o) for o in dirs if os.path.islink(os.path.join(top, o))]
+        dirs[:] = [o for o in dirs if o[0]!='.' and o not in ('__MACOSX','@eaDir',*_not_ours)]
+        names = [o for o in names if o[0]!='.']
+        odd += [os.path.join(top, o) for o in names if not o.lower().endswith(suffixes+_no_pictures)]
+        seen[top] = any(o.lower().endswith(suffixes) for o in names)
+    empty = [o for o in seen if not any(v and (k+os.sep).startswith(o+os.sep) for k,v in seen.items())]
+    for what,found in {'files are of no kind that we read':odd, 'folders hold no image':empty,
+                       'folders are links, which are not followed':links}.items():
+        names = [os.path.relpath(o, root) for o in found]
+        if names: say(f"{root}: not used: {len(names)} {what}: {few(sorted(names))}")
+
+# %% ../../nbs/30_data.read.ipynb #a59dda1b
+def check_classes(df, root):
+    "Raise `DataError` where the folders are patients, by their names or by those of their files"
+    names = df.label.dropna().unique()
+    people = all(re.fullmatch(r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+', fold(o)) for o in names)
+    if people or df.name.map(lambda o: fold(os.path.splitext(o)[0]) in eye_words).all():
+        raise DataError(f"{root}: its folders are patients, not classes ({few(names)}): "
+                        "write a table with the columns file, patient and label")
+
+# %% ../../nbs/30_data.read.ipynb #73fa7e31
+def patients_beside(df, tables)->pd.Series:
+    "Patients of the images in `df` by a table that lies beside them; says which is used, and which is not"
+    key = lambda s: s.map(lambda o: file_keys(o)[1])
+    for t in tables:
+        try: raw,_ = read_table(t)
+        except DataError: continue
+        file,who = (first_of(raw.columns, usual_columns[k]) for k in ('path','patient'))
+        if not (file and who): continue
+        found = key(df.name).map(dict(zip(key(raw[file]), as_texts(raw[who]))))
+        if found.notna().any():
+            say(f"{t} tells the patients of {found.count()} of {len(df)} images, by its column {who!r}")
+            return found
+    if tables: say(f"not used: {few(tables)}, beside the class folders (name a table itself to read it)")
+    return pd.Series(None, df.index, dtype=object)
 
 # %% ../../nbs/30_data.read.ipynb #907977ab
 def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/CLASS/image
@@ -146,13 +193,20 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     if len(deep): raise DataError(f"{deep.path.iloc[0]} lies too deep under {root}: {hint}")
     if tables and df.label.nunique()==1:
         raise DataError(f"{root} has only one class folder, {df.label.max()}: {hint}")
+    check_classes(df, root)
+    tell_unused(root)
     tell_odd(df.label.isna(), 'images lie outside the class folders and are left out', df.name)
-    df = df[df.label.notna()]
-    return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='folder')
+    nothing = says_nothing(df.label) & df.label.notna()
+    tell_odd(nothing, 'images lie in folders that name no class and are left out', df.label)
+    df = df[df.label.notna() & ~nothing]
+    known,eye = patients_beside(df, tables),df.name.str.extract(_sided)[1].str.lower().map(eye_words)
+    df = df.assign(label=one_spelling(df.label, 'classes'), eye=eye.astype(object).where(eye.notna(), None),
+                   patient=known.fillna(named_patients(df[known.isna()], root)))
+    return set_frame(df, root, None, name='folder')
 
 # %% ../../nbs/30_data.read.ipynb #8d2f3829
 def table_text(path)->str:
-    "The text of the CSV `path`: UTF-8 or marked UTF-16, else Latin-1; raises `DataError` if it is no text"
+    "The text of the CSV `path`: UTF-8 or marked UTF-16, else Windows-1252; raises `DataError` if it is no text"
     try: raw = Path(path).read_bytes()
     except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
     except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
@@ -160,15 +214,16 @@ def table_text(path)->str:
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')
     if b'\0' in raw: raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
     try: return raw.decode('utf-8-sig')
-    except UnicodeDecodeError: say(f"{path} is not UTF-8 and is read as Latin-1")
-    return raw.decode('latin-1')
+    except UnicodeDecodeError: say(f"{path} is not UTF-8 and is read as Windows-1252")
+    try: return raw.decode('cp1252')
+    except UnicodeDecodeError: return raw.decode('latin-1')
 
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
-    text = table_text(path).lstrip()
+    text = re.sub(r'^sep=.[\r\n]+', '', table_text(path).lstrip('\ufeff \r\n'), flags=re.I) # Excel's own line
     sep = max(',;\t', key=text.split('\n',1)[0].count)
-    read = partial(pd.read_csv, sep=sep, skipinitialspace=True)
+    read = partial(pd.read_csv, sep=sep, skipinitialspace=sep!='\t')
     try:
         raw = read(io.StringIO(text), dtype=str, keep_default_na=False)
         guess = read(io.StringIO(text), low_memory=False)
@@ -177,51 +232,73 @@ def read_table(path)->tuple:
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     if not len(raw): raise DataError(f"{path} has column names but no rows")
     raw.columns = guess.columns = [str(o).strip() for o in raw.columns]
-    return raw, guess
+    numbered = [o for o in raw if o.startswith('Unnamed: ')] # rows that a program has numbered
+    return raw.drop(columns=numbered), guess.drop(columns=numbered)
 
 # %% ../../nbs/30_data.read.ipynb #4fec3889
-_path_cols    = ('path','file','filename','image','image_path','img','id_code')
-_patient_cols = ('patient','patient_id','patientid')
+usual_columns = dict(
+    path='path file filename image image_path img id_code image_name image_id image_file file_path img_name'.split(),
+    patient='''patient patient_id patientid subject subject_id pid mrn participant participant_id person person_id
+               patient_number patient_no patient_name patient_code eid'''.split(),
+    eye='eye laterality eye_side eye_laterality side'.split(), split=['split'],
+    sex='sex gender patient_sex patient_gender'.split(),
+    age='age patient_age age_years age_at_exam age_at_examination'.split(),
+    camera='camera device camera_model camera_type scanner'.split())
 
 # %% ../../nbs/30_data.read.ipynb #952c357c
 def first_of(cols, names)->str:
-    "The first of `names` among `cols`, capitals ignored, or `None`"
-    low = {c.lower():c for c in reversed(list(cols))}
-    return next((low[n] for n in names if n in low), None)
+    "The first of `names` among `cols`, whatever its capitals, blanks and dashes, or `None`"
+    known = {column_key(o):o for o in reversed(list(cols))}
+    return next((known[k] for k in map(column_key, names) if k in known), None)
+
+# %% ../../nbs/30_data.read.ipynb #92cae77c
+def likely_patients(raw)->str:
+    "A clause on the columns that may tell patients: those whose values repeat, but are many"
+    n = raw.nunique()
+    found = [o for o in raw if len(raw)/20<n[o]<len(raw) and n[o]>1 and not raw[o].str.contains(r'[.,]\d').any()]
+    return '; perhaps ' + ' or '.join(f"{o!r} ({n[o]} values in {len(raw)} rows)" for o in found[:3]) if found else ''
 
 # %% ../../nbs/30_data.read.ipynb #d18cc3f9
-def column_roles(cols:list, src:str, label:list, **asked)->dict:
+def column_roles(raw, src:str, label:list, **asked)->dict:
     "Find out which column plays which part; raises `DataError` that names the option to choose by"
-    usual = dict(path=_path_cols, patient=_patient_cols, eye=['eye'], split=['split'])
-    r = {k:asked.get(k) or first_of(cols, v) for k,v in usual.items()}
+    cols,alone = list(raw.columns),fold(asked.get('patient') or '')=='none' and 'none' not in raw
+    if alone: asked['patient'] = None
+    find = lambda k, o: o if o in cols else first_of(cols, [o]) if o else first_of(cols, usual_columns[k])
+    r = {k:find(k, asked.get(k)) or asked.get(k) for k in usual_columns}
+    if alone: r['patient'] = None
     if r['path'] is None:
-        raise DataError(f"{src}: no column is called {', '.join(_path_cols)}; choose with `path_col=COL` "
-                        f"(there are: {', '.join(cols)})")
-    for k,v in [*r.items(), *(('label',o) for o in label)]:
+        raise DataError(f"{src}: no column is called {', '.join(usual_columns['path'][:7])}; choose with "
+                        f"`path_col=COL` (there are: {', '.join(cols)})")
+    names = [o if o in cols else first_of(cols, [o]) or (r.get(o) or o) for o in label]
+    for k,v in [*r.items(), *(('label',o) for o in names)]:
         try: v is None or one_of(v, cols, 'column')
         except EyeError as e:
             raise DataError(f"{src}: {e}; choose with `{'path_col' if k=='path' else k}=COL`") from None
-    if not r['patient']:
-        say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`)")
-    for k,what in dict(path='image files', patient='patients').items():
-        if r[k] not in (None, k, asked.get(k)): say(f"{src}: {what} are read from the column {r[k]!r}")
-    return r
-
-# %% ../../nbs/30_data.read.ipynb #37a7acb4
-eye_words = {**{o:'R' for o in ('od','r','right','re')},
-             **{o:'L' for o in ('os','oi','l','left','le')}}
-
-# %% ../../nbs/30_data.read.ipynb #9aadc0da
-def is_missing(s)->pd.Series:
-    "Is nothing in the cell, or a word for nothing?"
-    return s.isna() | s.str.strip().str.lower().isin(['','nan','na','n/a','null'])
+    if not r['patient'] and not alone:
+        say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`)"
+            f"{likely_patients(raw.drop(columns=[o for o in (*r.values(), *names) if o]))}")
+    for k,what in dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes', camera='cameras').items():
+        if r[k] not in (None, asked.get(k)) and column_key(r[k])!=k:
+            say(f"{src}: {what} are read from the column {r[k]!r}")
+    return r | dict(label=names)
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
-def check_filled(s, src):
-    "Raise `DataError` with the first rows if values are missing in the column"
-    if (bad := is_missing(s)).any():
-        raise DataError(f"{src}: {bad.sum()} of {len(s)} rows have no {s.name!r} "
-                        f"(row {few(s.index[bad]+2)}): fill in or remove them")
+class LeftOut(list):
+    "Rows that cannot be used, as (row of the table, file, why): an error, unless they may be skipped"
+    def __init__(self, src, skip=False, file=None): self.src,self.skip,self.file = src,skip,file
+    def __call__(self, df, bad, why, error=None, names=None):
+        "`df` without the `bad` rows; raises `DataError(error)` where that is given and nothing may be skipped"
+        if not bad.any(): return df
+        if error and not self.skip: raise DataError(f"{self.src}: {error}")
+        tell_odd(bad, f'rows {why} and are left out', names, src=self.src)
+        self += [(int(i)+2, str(o), why) for i,o in df.loc[bad, self.file].items()]
+        if bad.all(): raise DataError(f"{self.src}: no row is left")
+        return df[~bad]
+    def filled(self, df, col, nothing=is_missing):
+        "`df` without the rows that have no value in `col`"
+        bad = nothing(df[col])
+        return self(df, bad, f'have no {col!r}', f"{bad.sum()} of {len(bad)} rows have no {col!r} "
+                    f"(row {few(bad.index[bad]+2)}): fill in or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #29b78355
 def as_texts(s)->pd.Series:
@@ -229,40 +306,77 @@ def as_texts(s)->pd.Series:
     s = s.str.strip()
     return s.str.replace(r'\.0*$', '', regex=True) if s.str.fullmatch(r'-?\d+(\.0*)?').all() else s
 
-# %% ../../nbs/30_data.read.ipynb #0cc7e6ef
-def by_words(s, words:dict, what:str)->pd.Series:
-    "Values of `s` by the dictionary `words`"
-    out = s.str.strip().str.lower().map(words)
-    odd = out.isna() & ~is_missing(s)
-    tell_odd(odd, f'values of the column {s.name!r} are no known {what} and are left empty', s)
-    return out
-
 # %% ../../nbs/30_data.read.ipynb #cfe26333
 def find_image(folder, name)->str:
     "Find the image `name` in `folder`"
     p = os.path.normpath(os.path.join(folder, name))
     if os.path.isfile(p): return p
-    return None if p.lower().endswith(suffixes) else next((p+o for o in suffixes if os.path.isfile(p+o)), None)
+    found = [] if p.lower().endswith(suffixes) else [p+o for o in suffixes if os.path.isfile(p+o)]
+    return found[0] if len(found)==1 else None
+
+# %% ../../nbs/30_data.read.ipynb #01c4002e
+def file_keys(name)->tuple:
+    "What a file is looked up by: its name, its stem, its stem without zeros in front; and its folders, the nearest first"
+    parts = [o for o in fold(name).replace('\\', '/').split('/') if o not in ('','.','..')] or ['']
+    stem,suffix = os.path.splitext(parts[-1])
+    stem = stem if suffix[1:].isalpha() else parts[-1]
+    return parts[-1],stem,likeness(stem),parts[-2::-1]
+
+# %% ../../nbs/30_data.read.ipynb #f172a512
+def match_names(names, files, taken, src)->tuple:
+    "Name -> the one of `files` that it must mean, and name -> files where several may be meant; says what was matched how"
+    keys,known,several = {f:file_keys(f) for f in files},{},{}
+    agree = lambda a, b: next((i for i,(x,y) in enumerate(zip(a, b)) if x!=y), min(len(a), len(b)))
+    for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
+        by,new = {},{}
+        for f in files: by.setdefault(keys[f][k], []).append(f)
+        for o in names.unique():
+            if o in known or o in several or not (mine := file_keys(o))[0]: continue
+            near = {f:agree(mine[3], keys[f][3]) for f in by.get(mine[k], ()) if k<2 or f not in taken}
+            best = [f for f,v in near.items() if v==max(near.values())]
+            if len(best)==1: new[o] = best[0]
+            elif best: several[o] = best
+        known,taken = known|new,taken|set(new.values())
+        told = [f'{o} is {os.path.basename(f)}' for o,f in new.items()]
+        if told: say(f"{src}: {len(told)} files are written otherwise there ({how}): {few(told)}")
+    return known,several
+
+# %% ../../nbs/30_data.read.ipynb #1655b3c9
+def near_names(names, files, several, root)->str:
+    "A clause on what `names` may have meant"
+    some = [f"{o} may be {' or '.join(os.path.relpath(f, root) for f in several[o][:3])}" for o in names if o in several]
+    stems = {file_keys(f)[1]:os.path.relpath(f, root) for f in files[:20_000]}
+    for o in names[:3]:
+        if o in several: continue
+        some += [f"{o} is like {stems[k]}" for k in difflib.get_close_matches(file_keys(o)[1], stems, 1, .8)]
+    return f"; {few(some)}" if some else ''
 
 # %% ../../nbs/30_data.read.ipynb #3d813db9
-def locate_images(names, src, images=None)->pd.Series:
-    "Find the image files that a table names; raises `DataError` naming those that are missing"
-    check_filled(names, src)
+def locate_images(names, src, images=None, *, skip=False)->pd.Series:
+    "Find the image files that a table names; raises `DataError` naming those that are missing, unless they are skipped"
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
-    found = {o:names.str.strip().map(partial(find_image, o)) for o in folders}
+    found = {o:names.str.strip().map(partial(find_image, o)).astype(object) for o in folders}
     best = max(folders, key=lambda o: found[o].count())
-    if (lost := found[best].isna()).any():
-        raise DataError(f"{src}: {lost.sum()} of {len(lost)} image files are not in {best} "
-                        f"(name another folder with `images=DIR`): {few(names[lost], 5)}")
+    path,hint = found[best],''
     if best!=folders[0]: say(f"{src}: images are taken from {best}")
-    return found[best]
+    if path.isna().any() and os.path.isdir(folders[0]):
+        files = image_files(folders[0], _not_ours)
+        known,several = match_names(names[path.isna()], files, set(path.dropna()), src)
+        path = path.fillna(names.map(known))
+        hint = near_names(names[path.isna()], files, several, folders[0])
+    if (lost := path.isna()).any():
+        text = (f"{src}: {lost.sum()} of {len(lost)} image files are not in {best} "
+                f"(name another folder with `images=DIR`): {few(names[lost], 5)}{hint}")
+        if not skip: raise DataError(text)
+        say(text)
+    return path
 
 # %% ../../nbs/30_data.read.ipynb #d9202529
 def label_list(label)->list:
-    "The labels that were asked for"
-    if not isinstance(label, str): return list(label or [])
-    return [o.strip() for o in label.split(',') if o.strip()]
+    "The labels that were asked for, each once"
+    if isinstance(label, str): label = [o.strip() for o in label.split(',')]
+    return [o for o in dict.fromkeys(label or []) if o]
 
 # %% ../../nbs/30_data.read.ipynb #2822b6b7
 def label_columns(label, cols)->tuple:
@@ -296,7 +410,7 @@ def tell_labels(df, names, src):
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
-def one_row_a_file(df, src, labels=('label',))->pd.DataFrame:
+def one_row_a_file(df, src, labels=('label',), out=None)->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict each other"
     twice = df.duplicated(['path',*labels,'patient'])
     tell_odd(twice, 'rows repeat others and are left out', src=src)
@@ -305,44 +419,78 @@ def one_row_a_file(df, src, labels=('label',))->pd.DataFrame:
     one = clash[clash.path==clash.path.iloc[0]]
     kind = one[list(labels)].astype(str).agg(' '.join, axis=1)
     said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
-    raise DataError(f"{src}: different labels or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
-                    f"correct or remove them: {one.path.iloc[0]} is {said}")
+    error = (f"different labels or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
+             f"correct or remove them: {one.path.iloc[0]} is {said}")
+    return (out or LeftOut(src, file='path'))(df, df.path.duplicated(keep=False), 'contradict another of the same file', error)
+
+# %% ../../nbs/30_data.read.ipynb #186bc2f9
+extras = 'sex','age','camera'
+
+def extra_columns(raw, guess, roles)->pd.DataFrame:
+    "Columns that subgroups are made of: `sex` in words, `age` in years, `camera` as text"
+    res = {}
+    for k,c in roles.items():
+        g = guess[c].loc[raw.index]
+        fine = k=='age' and pd.api.types.is_numeric_dtype(g) and g.dropna().between(0, 120).all()
+        text = raw[c].str.strip()
+        res[k] = (g if fine else as_ages(text) if k=='age' else as_sexes(text) if k=='sex'
+                  else text.astype(object).where(~is_missing(text), None))
+    return pd.DataFrame(res, index=raw.index)
+
+# %% ../../nbs/30_data.read.ipynb #1a3ac419
+def patient_column(s, src)->pd.Series:
+    "Patients as text, look-alikes as one; says where a spreadsheet has cut their numbers"
+    s = one_spelling(as_texts(s), f'{src}: patients')
+    tell_odd(s.str.fullmatch(r'[\d.,]+e\+?\d+', case=False), 'patients are numbers that a spreadsheet has cut to their '
+             'first digits, so that many may have become one (export that column as text)', s, src=src)
+    return s
 
 # %% ../../nbs/30_data.read.ipynb #a534a137
 def read_csv(path, # CSV with a column of image files and one of labels
              images=None, # folder of the images; default: the CSV's, or `images` beside it
              path_col:str=None, # column of file names; default `path`, `file`, `filename`, `image`, ...
-             *,
-             label='label', # column of labels: text, 0/1 or numbers; or several of 0/1, as 'a,b,c' or a list
-             patient:str=None, # column of patients; default `patient`, `patient_id`; else each image is its own
-             eye:str=None, # column of eyes; default `eye`
-             split:str=None # column of the split; default `split`
+             *, label='label', # column of labels: text, 0/1 or numbers; or several of 0/1, as 'a,b,c' or a list
+             patient:str=None, # column of patients; default `patient`, `MRN`, ...; none: each image is its own
+             skip_broken:bool=False, # leave out rows that cannot be used, rather than stop at them
+             **columns # of eye, split, sex, age, camera; default: so called, or nearly
             )->pd.DataFrame: # the frame, followed by the other columns; `attrs['labels']` names several labels
     "Read a table of images; raises `DataError` that names columns, rows and files that cannot be"
+    if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(sorted(odd))}")
     src = os.path.abspath(path)
     raw,guess = read_table(src)
     names,several = label_columns(label, raw.columns)
-    asked = dict(path=path_col, patient=patient, eye=eye, split=split)
-    r = column_roles(list(raw.columns), src, names, **asked)
-    bare,what = raw[names].apply(is_missing).all(axis=1),' or '.join(repr(o) for o in names)
+    if clash := [o for o in names if several and o in ('path','patient','eye','split')]:
+        raise DataError(f"{src}: a label may not be called {clash[0]!r}, as a column of every frame is: rename it")
+    r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
+    names,out,what = r.pop('label'),LeftOut(src, skip_broken, r['path']),' or '.join(map(repr, names))
+    bare = raw[names].apply(is_missing).all(axis=1)
     if bare.all(): raise DataError(f"{src}: the column {what} is empty; choose with `label=COL`")
-    tell_odd(bare, f'rows have no {what} and are left out', src=src)
-    raw = raw[~bare]
-    path,root = locate_images(raw[r['path']], src, images),os.path.dirname(src)
+    raw = out(raw, bare, f'have no {what}')
+    if not several:
+        raw = out(raw, says_nothing(raw[names[0]]), f'say nothing in {what}', names=raw[names[0]])
+    for k in ('path','patient'):
+        if r[k]: raw = out.filled(raw, r[k], is_missing if k=='path' else says_nothing)
+    path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
+    raw = out(raw, path.isna(), 'have no image file')
+    path = path[raw.index]
+    if several and skip_broken:
+        fine = raw[names].apply(lambda s: is_missing(s) | s.str.fullmatch(r' *[01](\.0*)? *'))
+        raw = out(raw, ~fine.all(axis=1), f'hold other values than 0 and 1 in {what}')
     if images and not all(o.startswith(root+os.sep) for o in path): root = os.path.abspath(images)
-    if r['patient']: check_filled(raw[r['patient']], src)
-    df = pd.DataFrame({
-        'path':path, 'patient':as_texts(raw[r['patient']]) if r['patient'] else under(path, root),
-        'eye':by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None,
-        'split':by_words(raw[r['split']], split_words, 'split') if r['split'] else None})
-    df = df.join(zero_one(raw, names, src) if several else as_texts(raw[names[0]]).rename('label'))
+    df = pd.DataFrame(dict(path=path, patient=patient_column(raw[r['patient']], src) if r['patient'] else under(path, root),
+                           eye=by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None,
+                           split=by_words(raw[r['split']], split_words, 'split') if r['split'] else None))
+    if several: df = df.join(zero_one(raw, names, src))
+    else: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
     if several: tell_labels(df, names, src)
     more = guess.drop(columns=[o for o in {*names, *r.values()} if o]).loc[raw.index]
-    df = df.join(more.rename(columns=lambda c: f'{c}_csv' if c in df else c))
-    df = one_row_a_file(df, src, names if several else ('label',)).reset_index(drop=True)
-    df.attrs.update(name='csv', source='local', root=root, label=','.join(names))
+    df = df.join(more.rename(columns=lambda c: f'{c}_csv' if c in df or c in extras else c)).join(
+        extra_columns(raw, guess, {k:v for k,v in r.items() if k in extras and v not in (None, *names)}))
+    df = one_row_a_file(df, src, names if several else ('label',), out)
+    df.attrs.update(name='csv', source='local', root=root, label=','.join(names), left_out=list(out), rows=len(guess))
     if several: df.attrs['labels'] = tuple(names)
-    return df
+    if not r['patient'] and patient is None: df.attrs['alone'] = True
+    return df.reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #c07b40dc
 def as_keys(names)->pd.Series:
@@ -412,17 +560,3 @@ def match_images(rows, images, src, *, on=('key',))->pd.DataFrame:
 def as_grades(s, src, top:int=4)->pd.Series:
     "Grades 0 to `top`; raises `DataError` with other values"
     return whole_numbers(s, src, top, what=f"{s.name!r} is to hold the grades 0 to {top}")
-
-# %% ../../nbs/30_data.read.ipynb #79e3ffca
-def as_ages(s, least:float=2)->pd.Series:
-    "Ages in years; says which values are none"
-    text = s.astype(str)
-    v = pd.to_numeric(text.str.strip().str.replace(',', '.'), errors='coerce').astype(float)
-    bad = ~(ok := v.between(least, 120)) & ~is_missing(text)
-    if bad.any():
-        say(f"{bad.sum()} of {len(s)} ages are no age ({few(s[bad].unique())}) and are left empty")
-    return v.where(ok)
-
-# %% ../../nbs/30_data.read.ipynb #0f1fa874
-sex_words = {**{o:'female' for o in ('f','female','w','woman')},
-             **{o:'male' for o in ('m','male','man')}}

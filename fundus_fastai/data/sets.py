@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, few, need, say
-from .read import (as_ages, as_grades, as_keys, as_texts, find_table, find_files,
-    first_of, is_missing, keyed_images, match_images, no_patient, not_it, once, part_of, read_table,
-    set_frame, sex_words, tell_labels, tell_odd, walk_images, zero_one)
+from ..words import as_ages, is_missing, sex_words
+from .read import (as_grades, as_keys, as_texts, find_table, find_files, first_of,
+    keyed_images, match_images, no_patient, not_it, once, part_of, read_table, set_frame, tell_labels,
+    tell_odd, walk_images, zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
 VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
@@ -197,7 +198,7 @@ def _papila_eye(path, eye):
         raise DataError(f"{path} lacks the columns {', '.join(lack)}")
     who = cells[0].str.strip().str.extract(r'^#?(\d+)$', expand=False).dropna()
     age,sex,diagnosis = (as_texts(cells[names.index(o)][who.index]) for o in wanted)
-    return pd.DataFrame({'patient':who.str.zfill(3), 'eye':eye, 'age':as_ages(age),
+    return pd.DataFrame({'patient':who.str.zfill(3), 'eye':eye, 'age':as_ages(age, 2),
                          'label':diagnosis.map(_papila_kinds), 'sex':sex.map(_papila_sexes)})
 
 # %% ../../nbs/32_data.sets.ipynb #eecf854b

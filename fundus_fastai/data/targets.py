@@ -8,14 +8,16 @@ __all__ = []
 # %% ../../nbs/37_data.targets.ipynb #96a52617
 import numpy as np, pandas as pd
 from functools import partial
-from ..core import DataError, one_of, say
-from .read import label_list, sex_words
+from ..core import DataError, few, one_of, say
+from fundus_fastai.words import (age_of, eye_words, grade_words, normal_words, one_spelling, says_nothing,
+    sexes_for, word)
+from .read import label_list
 
 # %% ../../nbs/37_data.targets.ipynb #701ba45b
-def _keep(df, ok, what):
+def _keep(df, ok, what, some=''):
     "The rows of `df` where `ok`, and a line on how many had `what` missing; raises `DataError` if none is left"
     if not ok.any(): raise DataError(f"no image has {what}: choose the column with `label=COL`")
-    if not ok.all(): say(f"{(~ok).sum()} of {len(ok)} images have no {what} and are left out")
+    if not ok.all(): say(f"{(~ok).sum()} of {len(ok)} images have no {what}{some} and are left out")
     return df[ok].reset_index(drop=True)
 
 # %% ../../nbs/37_data.targets.ipynb #41b0b434
@@ -25,15 +27,17 @@ def _ready(df, label, of, **attrs):
     return df
 
 # %% ../../nbs/37_data.targets.ipynb #90f2e2fe
-def _column(df, col, label, missing=('',)):
+def _column(df, col, label, gradable=False):
     "The rows of `df` that have a value in `col`, or in the column that was asked for, and those values as text"
     if label and 'label' in df and label not in df:
         s = df.label # of a CSV, whose reader gave it that name
     elif (c := label or col) in df: s = df[c]
     elif 'label' in df and not label: s = df.label
     else: raise DataError(f"the data has no column {c!r}: choose one with `label=COL`")
-    ok = s.notna() & ~s.astype(str).str.strip().str.lower().isin(missing)
-    return _keep(df, ok, col), s[ok].reset_index(drop=True).astype(str).str.strip()
+    text = s.astype(str).str.strip().where(s.notna())
+    ok,odd = ~says_nothing(text, gradable),text[says_nothing(text, gradable) & text.fillna('').ne('')]
+    df = _keep(df, ok, col, f" ({few(odd.unique())})" if len(odd) else '')
+    return df,text[ok].reset_index(drop=True)
 
 # %% ../../nbs/37_data.targets.ipynb #28eedc3a
 def _label_columns(df, label, least=1):
@@ -57,22 +61,29 @@ def check_binary(df, names):
                             f"and holds {', '.join(odd[:5])} as well")
 
 # %% ../../nbs/37_data.targets.ipynb #c23183c3
-def class_target(df, label=None)->pd.DataFrame:
-    "The class in the column `label`"
-    df,s = _column(df, 'label', label)
-    return _ready(df, s, label or df.attrs.get('label', 'label'))
+def class_target(df, label=None, gradable=False)->pd.DataFrame:
+    "The class in the column `label`; look-alikes are one, and what says nothing is left out"
+    df,s = _column(df, 'label', label, gradable)
+    return _ready(df, one_spelling(s, 'classes'), label or df.attrs.get('label', 'label'))
+
+# %% ../../nbs/37_data.targets.ipynb #b1423245
+def counted(s)->str:
+    "The values of a column with their counts, for a sentence"
+    return few([f'{k} {n}' for k,n in s.value_counts().sort_index().items()], 20)
 
 # %% ../../nbs/37_data.targets.ipynb #7e8a1f81
 def normal_target(df, label=None)->pd.DataFrame:
     "`normal` or `abnormal`, from the 0/1 column `normal` or a class of that name; two classes of other names stay"
-    if own := 'normal' in df and not label:
+    if 'normal' in df and not label:
         check_binary(df, ['normal'])
         df = _keep(df, df.normal.notna(), 'finding of normal or not')
-    else: df = class_target(df, label)
-    normal = df.normal==1 if own else df.label.str.lower()=='normal'
-    if own or normal.any():
-        return _ready(df, np.where(normal, 'normal', 'abnormal'), 'normal' if own else df.attrs['label'])
-    if (k := df.label.nunique())==2: return df
+        return _ready(df, np.where(df.normal==1, 'normal', 'abnormal'), 'normal')
+    df = class_target(df, label, gradable=True)
+    k,normal = df.label.nunique(),df.label.map(word).isin(normal_words)
+    if normal.any() and (k>2 or (df.label.str.lower()=='normal').any()):
+        say(f"abnormal is whatever is not {few(df.label[normal].unique())}: {counted(df.label[~normal])}")
+        return _ready(df, np.where(normal, 'normal', 'abnormal'), df.attrs['label'])
+    if k==2: return df
     raise DataError("normal or not is asked, and the data has neither a column nor a class 'normal', "
                     f"but {k} classes: choose a column with `label=COL`")
 
@@ -112,25 +123,27 @@ def rarest_label(df)->pd.Series:
     return y.mul(1/y.sum().clip(lower=1)).idxmax(axis=1).where(y.any(axis=1), 'none')
 
 # %% ../../nbs/37_data.targets.ipynb #5f340b56
-def _words(df, label=None, *, col, words):
-    "`label` from the column `col` by the dictionary `words`"
+def _words(df, label=None, *, col, words)->pd.DataFrame:
+    "`label` from the column `col` by a dictionary, or by what makes one of the column"
     df,s = _column(df, col, label)
-    new = s.str.lower().map({k.lower():v for k,v in words.items()})
+    known = words(s) if callable(words) else words
+    new = s.map(word).map(known)
     if (odd := new.isna()).any() and not set(s)<={'0','1'}:
-        raise DataError(f"{odd.sum()} values of the column {col} are no known {col}: "
+        raise DataError(f"{odd.sum()} values of the column {label or col} are no known {col}: "
                         f"{', '.join(sorted(set(s[odd]))[:5])} (expected "
-                        f"{' or '.join(sorted(set(words.values())))})")
+                        f"{' or '.join(sorted(set(known.values())))}); correct them, or leave those rows out")
     return _ready(df, s if odd.any() else new, col)
 
 # %% ../../nbs/37_data.targets.ipynb #0c9a92f2
-sex_target = partial(_words, col='sex', words=sex_words)
-side_target = partial(_words, col='eye', words=dict(L='left', R='right'))
+_sides = dict(L='left', R='right')
+sex_target = partial(_words, col='sex', words=sexes_for)
+side_target = partial(_words, col='eye', words={k:_sides[v] for k,v in eye_words.items()})
 
 # %% ../../nbs/37_data.targets.ipynb #971b41ad
 def age_target(df, label=None)->pd.DataFrame:
     "The age in years as a number; raises `DataError` for text, and for what no person's age can be"
     df,raw = _column(df, 'age', label)
-    y = pd.to_numeric(raw, errors='coerce').astype(float)
+    y = raw.map(age_of).astype(float)
     if not (ok := y.between(0, 120)).all():
         raise DataError(f"{(~ok).sum()} ages are not between 0 and 120 years: "
                         f"{', '.join(raw[~ok].unique()[:5])}")
@@ -144,18 +157,16 @@ def sex_age_target(df, label=None)->pd.DataFrame:
     return _ready(df.assign(age=df.label), df.sex, 'sex, age')
 
 # %% ../../nbs/37_data.targets.ipynb #36f51d74
-_grade_words = {'no dr':'0', 'none':'0', 'normal':'0', 'mild':'1', 'moderate':'2', 'severe':'3',
-                'proliferative':'4'}
 _coarse = ('0','NPDR','PDR')
-_ungraded = ('','-','--','?','.','x','na','n/a','nan','unknown','ungradable')
 
 # %% ../../nbs/37_data.targets.ipynb #40e9e2ce
 def grade_target(df, label=None)->pd.DataFrame:
     "The grade as text '0' to '4', or the three coarse steps '0', 'NPDR', 'PDR'; raises `DataError` for other values"
-    df,s = _column(df, 'grade', label, _ungraded)
-    s = s.str.replace(r'\.0$', '', regex=True).str.lower().replace(_grade_words).str.upper()
-    odd = sorted(set(s)-set('01234'))
-    if odd and not set(s)<=set(_coarse):
+    df,s = _column(df, 'grade', label, gradable=True)
+    s = s.str.replace(r'\.0$', '', regex=True).map(word).replace(grade_words).str.upper()
+    if set(s)<=set(_coarse): return _ready(df, s, 'grade')
+    s = s.replace('PDR', '4') # beside words for the other steps
+    if odd := sorted(set(s)-set('01234')):
         raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; the data has "
                         f"{', '.join(odd[:5])}: choose a column with `label=COL`")
     return _ready(df, s, 'grade')

@@ -164,6 +164,105 @@ def test_demand_trainable():
     with pytest.raises(DataError, match='every image has the label 1'): check_trainable(df[1:])
     with pytest.raises(DataError, match=r'one patient \(p\)'): check_trainable(df[:2])
 
+# --- as people have them --------------------
+
+def test_what_lies_there_and_is_not_read_is_told(tmp_path, capsys):
+    touch(tmp_path, 'A/1.png', 'B/2.png', 'B/3.ppm', 'C/4.avif', '@eaDir/x.bin', '.ipynb_checkpoints/1.txt', 'notes.txt')
+    (tmp_path/'DME').mkdir()
+    (tmp_path/'linked').symlink_to(tmp_path/'A')
+    assert set(read_folder(tmp_path).label)=={'A','B'}
+    err = capsys.readouterr().err
+    for o in ('2 files are of no kind that we read: B/3.ppm, C/4.avif', '2 folders hold no image: C, DME', 'links, which are not followed: linked'):
+        assert f'not used: {o}' in err or o in err
+
+def test_look_alike_folders_are_one_class(tmp_path, capsys):
+    touch(tmp_path, *(f'{s}/{k}.png' for s in ('train/Drusen','test/drusen','train/normal','test/normal ','train/New folder') for k in range(3)))
+    assert set(read_folder(tmp_path).label)=={'Drusen','normal'}
+    err = capsys.readouterr().err
+    assert "'drusen' (3) as 'Drusen'" in err and '3 of 15 images lie in folders that name no class' in err
+
+def test_folders_of_patients_are_refused(tmp_path):
+    for root,files in {'a':['patient01/x.jpg','patient02/x.jpg'], 'b':['anna/OD.jpg','anna/OS.jpg','otto/OD.jpg']}.items():
+        with pytest.raises(DataError, match='patients, not classes'): read_folder(touch(tmp_path/root, *files))
+
+def test_names_tell_patient_and_eye(tmp_path):
+    touch(tmp_path, 'normal/10_left.jpeg', 'ill/10_right.jpeg', 'ill/A7-OD.png', 'ill/IMG-left.png')
+    df = read_folder(tmp_path).set_index('path').rename(os.path.basename)
+    assert df.patient.to_dict()=={'10_left.jpeg':'10', '10_right.jpeg':'10', 'A7-OD.png':'A7', 'IMG-left.png':'ill/IMG-left.png'}
+    assert df.eye.to_dict()=={'10_left.jpeg':'L', '10_right.jpeg':'R', 'A7-OD.png':'R', 'IMG-left.png':None}
+
+def test_a_table_beside_a_tree(tmp_path, capsys):
+    touch(tmp_path, *(f'{c}/{c.lower()}_{k}_{j}.jpg' for c in ('AMD','NO') for k in range(2) for j in (1,2)))
+    (tmp_path/'other.csv').write_text('a,b\n1,2\n')
+    assert read_folder(tmp_path).patient.nunique()==8 and 'not used: ' in capsys.readouterr().err
+    rows = [f'{c.lower()}_{k}_{j},{c},{c}{k}' for c in ('AMD','NO') for k in range(2) for j in (1,2)]
+    (tmp_path/'OCTDL_labels.csv').write_text('\n'.join(['file_name,disease,patient_id',*rows]))
+    assert read_folder(tmp_path).patient.nunique()==4 and "tells the patients of 8 of 8 images" in capsys.readouterr().err
+    df = read_csv(tmp_path/'OCTDL_labels.csv', label='disease')
+    assert len(df)==8 and df.patient.nunique()==4 and all(map(os.path.isfile, df.path))
+
+WRITTEN = {'a.JPG':'x/a.jpg', 'a':'x/a.jpg', 'a.jpeg':'x/a.jpg', 'C:\\\\scans\\\\x\\\\a.jpg':'x/a.jpg', '/home/anna/x/a.jpg':'x/a.jpg',
+    '7.png':'x/007.png', 'é.png':'x/e\u0301.png', 'y/b.png':'y/b.png', 'z/x/b.png':'x/b.png'}
+
+@pytest.mark.parametrize('name', WRITTEN)
+def test_files_written_otherwise(tmp_path, name, capsys):
+    touch(tmp_path, 'x/a.jpg', 'x/007.png', 'x/e\u0301.png', 'x/b.png', 'y/b.png')
+    (tmp_path/'t.csv').write_text(f'file,label\n{name},1\n', encoding='utf-8')
+    assert read_csv(tmp_path/'t.csv').path.tolist()==[str(tmp_path/WRITTEN[name])]
+    assert ('written otherwise' in capsys.readouterr().err)==(name!='y/b.png')
+
+def test_files_that_may_be_several(tmp_path):
+    touch(tmp_path, 'x0.tif', 'x0.png', 'a/b.png', 'c/b.png', 'image_12.png')
+    for name,why in {'x0':r'x0 may be x0\.png or x0\.tif', 'b.png':'b.png may be a/b.png or c/b.png', 'imagee_12':'imagee_12 is like image_12.png'}.items():
+        (tmp_path/'t.csv').write_text(f'file,label\n{name},1\n')
+        with pytest.raises(DataError, match=why): read_csv(tmp_path/'t.csv')
+
+@pytest.mark.parametrize('col', ['Patient ID','patient-id','PATIENT','subject_id','pid','MRN','Participant'])
+def test_columns_of_patients(shop, col):
+    df = read_csv(shop(f'Path,LABEL,{col}\na.png,0,p\nb.png,1,p\nc.png,1,P \n'))
+    assert set(df.patient)=={'p'} and 'alone' not in df.attrs
+
+def test_likely_patients_are_named(shop, capsys):
+    assert read_csv(shop('path,label,code\na.png,0,u\nb.png,1,u\nc.png,1,v\n')).attrs['alone']
+    assert "perhaps 'code' (2 values in 3 rows)" in capsys.readouterr().err
+    assert 'alone' not in read_csv(shop('path,label\na.png,0\nb.png,1\n'), patient='none').attrs
+    assert 'no patient column' not in capsys.readouterr().err
+
+def test_look_alike_patients_are_one(shop, capsys):
+    df = read_csv(shop('path,label,patient\na.png,0,007\nb.png,1,7\nc.png,1,7.0\nd.png,1,A7\n'))
+    assert df.patient.nunique()==2 and 'patients that differ in spelling alone' in capsys.readouterr().err
+    read_csv(shop('path,label,patient\na.png,0,1.23457E+11\nb.png,1,1.23457E+11\n'))
+    assert '2 of 2 patients are numbers that a spreadsheet has cut' in capsys.readouterr().err
+
+def test_columns_for_subgroups_are_read_at_once(shop, capsys):
+    df = read_csv(shop('path,label,Age,Gender,Camera\na.png,0,061Y,F,X1\nb.png,1,>89,m,\nc.png,1,"50,5",?,X2\n'))
+    assert df.age.tolist()[::2]==[61,50.5] and pd.isna(df.age[1]) and df.sex.tolist()[:2]==['female','male'] and pd.isna(df.sex[2])
+    assert df.camera.tolist()[::2]==['X1','X2'] and pd.isna(df.camera[1])
+    assert '1 of 3 ages are no age (>89)' in capsys.readouterr().err
+    df = read_csv(shop('path,label,Alter,age\na.png,0,61,x\nb.png,1,62,y\n'), age='alter')
+    assert df.age.tolist()==[61,62] and df.age_csv.tolist()==['x','y']
+
+@pytest.mark.parametrize('text,enc', [('sep=;\npath;label\na.png;0\nb.png;1\n','utf-8'), ('\tpath\tlabel\n0\ta.png\t0\n1\tb.png\t1\n','utf-8')])
+def test_first_lines_and_numbered_rows(shop, text, enc):
+    df = read_csv(shop(text, enc=enc))
+    assert df.columns.tolist()==['path','patient','eye','split','label'] and len(df)==2
+
+def test_windows_1252(shop, tmp_path):
+    touch(tmp_path, 'O\u2019N.png')
+    assert len(read_csv(shop('path,label\nO\u2019N.png,0\n', enc='cp1252')))==1
+
+def test_labels_that_cannot_be(shop):
+    with pytest.raises(DataError, match="a label may not be called 'eye'"): read_csv(shop('path,eye,AMD\na.png,1,0\n'), label='eye,AMD')
+    assert read_csv(shop('path,DR,AMD\na.png,1,0\n'), label='DR,DR').attrs['labels']==('DR',)
+
+def test_broken_rows_are_skipped_where_asked(shop, capsys):
+    t = shop('path,label,patient\na.png,0,p\nno.png,1,q\nb.png,?,r\nc.png,1,\nd.png,1,s\nd.png,0,s\n')
+    with pytest.raises(DataError): read_csv(t)
+    df = read_csv(t, skip_broken=True)
+    assert df.path.map(os.path.basename).tolist()==['a.png'] and df.attrs['rows']==6
+    assert [(i,o) for i,o,_ in df.attrs['left_out']]==[(4,'b.png'), (5,'c.png'), (3,'no.png'), (6,str(df.path[0]).replace('a.png','d.png')),
+                                                       (7,str(df.path[0]).replace('a.png','d.png'))]
+
 # --- real images --------------------
 
 def test_real_kermany_samples(test_data):

@@ -1,0 +1,33 @@
+"Targets: what is understood, what is left out, and what never becomes the other class"
+import pandas as pd, pytest
+from fundus_fastai.core import DataError
+from fundus_fastai.data.targets import age_target, class_target, grade_target, normal_target, sex_target, side_target
+
+def frame(*cells, col='label'): return pd.DataFrame({'path':list(map(str, range(len(cells)))), col:list(cells)})
+
+def test_abnormal_is_told_and_never_what_says_nothing(capsys):
+    df = normal_target(frame('normal','Healthy','AMD','AMD','CNV','?','ungradable','poor quality','tbd','New folder'))
+    assert df.label.tolist()==['normal']*2+['abnormal']*3
+    err = capsys.readouterr().err
+    assert '5 of 10 images have no label' in err and 'AMD 2, CNV 1' in err
+
+def test_two_classes_of_other_names_stay(): assert set(normal_target(frame('healthy','ill')).label)=={'healthy','ill'}
+
+def test_look_alike_classes_are_one(capsys):
+    assert class_target(frame('CNV','CNV','cnv','Normal','Normal ','-')).label.tolist()==['CNV']*3+['Normal']*2
+    assert "'cnv' (1) as 'CNV'" in capsys.readouterr().err
+
+@pytest.mark.parametrize('cells,want', [('No_DR Mild Moderate Severe Proliferate_DR', '01234'), ('0 1.0 2', '012'), ('Normal PDR mild', '041')])
+def test_grades(cells, want): assert grade_target(frame(*cells.split())).label.tolist()==list(want)
+
+def test_coarse_grades_stay(): assert grade_target(frame('No DR','NPDR','pdr','?')).label.tolist()==['0','NPDR','PDR']
+
+def test_eyes_in_words():
+    assert side_target(frame('Left','RIGHT','od','OI'), 'side').label.tolist()==['left','right','right','left']
+    with pytest.raises(DataError, match='1 values of the column side are no known eye: both'): side_target(frame('Left','both'), 'side')
+
+def test_ages_and_sexes():
+    assert age_target(frame('061Y','50,5','unknown', col='age')).label.tolist()==[61,50.5]
+    with pytest.raises(DataError, match='1 ages are not between 0 and 120 years: >89'): age_target(frame('61','>89', col='age'))
+    assert sex_target(frame('H','M', col='sex')).label.tolist()==['male','female']
+    assert sex_target(frame('0','1', col='sex')).label.tolist()==['0','1']
