@@ -134,35 +134,37 @@ def split_class(parts)->tuple:
     return split, rest[0] if len(rest)==1 else '/'.join(rest) or None
 
 # %% ../../nbs/30_data.read.ipynb #f2259037
-_no_pictures = ('.csv','.txt','.json','.md','.xml','.pdf','.xlsx','.html','.db','.ini','.log','.npz','.tsv')
+_no_pictures = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz'.split())
 
 def tell_unused(root):
-    "Say what lies under `root` and is not read: files of other kinds, folders without images, linked ones"
-    seen,odd,links = {},[],[]
+    "Say what lies under `root` and is not read: files of other kinds, empty folders, linked ones"
+    seen,odd,links,known = {},[],[],suffixes+_no_pictures
     for top,dirs,names in os.walk(root):
         links += [os.path.join(top, o) for o in dirs if os.path.islink(os.path.join(top, o))]
         dirs[:] = [o for o in dirs if o[0]!='.' and o not in ('__MACOSX','@eaDir',*_not_ours)]
         names = [o for o in names if o[0]!='.']
-        odd += [os.path.join(top, o) for o in names if not o.lower().endswith(suffixes+_no_pictures)]
+        odd += [os.path.join(top, o) for o in names if not o.lower().endswith(known)]
         seen[top] = any(o.lower().endswith(suffixes) for o in names)
-    empty = [o for o in seen if not any(v and (k+os.sep).startswith(o+os.sep) for k,v in seen.items())]
+    full = [k+os.sep for k,v in seen.items() if v]
+    empty = [o for o in seen if not any(k.startswith(o+os.sep) for k in full)]
     for what,found in {'files are of no kind that we read':odd, 'folders hold no image':empty,
                        'folders are links, which are not followed':links}.items():
         names = [os.path.relpath(o, root) for o in found]
         if names: say(f"{root}: not used: {len(names)} {what}: {few(sorted(names))}")
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
+_people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+'
+
 def check_classes(df, root):
     "Raise `DataError` where the folders are patients, by their names or by those of their files"
-    names = df.label.dropna().unique()
-    people = all(re.fullmatch(r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+', fold(o)) for o in names)
-    if people or df.name.map(lambda o: fold(os.path.splitext(o)[0]) in eye_words).all():
-        raise DataError(f"{root}: its folders are patients, not classes ({few(names)}): "
+    names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
+    if all(re.fullmatch(_people, fold(o)) for o in names) or stems.isin(eye_words).all():
+        raise DataError(f"{root} has no class folders, but folders of patients ({few(names)}): "
                         "write a table with the columns file, patient and label")
 
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
 def patients_beside(df, tables)->pd.Series:
-    "Patients of the images in `df` by a table that lies beside them; says which is used, and which is not"
+    "Patients of images by a table that lies beside them; says which is used, and which is not"
     key = lambda s: s.map(lambda o: file_keys(o)[1])
     for t in tables:
         try: raw,_ = read_table(t)
@@ -171,9 +173,9 @@ def patients_beside(df, tables)->pd.Series:
         if not (file and who): continue
         found = key(df.name).map(dict(zip(key(raw[file]), as_texts(raw[who]))))
         if found.notna().any():
-            say(f"{t} tells the patients of {found.count()} of {len(df)} images, by its column {who!r}")
+            say(f"{t} tells the patients of {found.count()} of {len(df)} images (column {who!r})")
             return found
-    if tables: say(f"not used: {few(tables)}, beside the class folders (name a table itself to read it)")
+    if tables: say(f"not used: {few(tables)}, beside the class folders (name a table to read it)")
     return pd.Series(None, df.index, dtype=object)
 
 # %% ../../nbs/30_data.read.ipynb #907977ab
@@ -198,15 +200,17 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     tell_odd(df.label.isna(), 'images lie outside the class folders and are left out', df.name)
     nothing = says_nothing(df.label) & df.label.notna()
     tell_odd(nothing, 'images lie in folders that name no class and are left out', df.label)
-    df = df[df.label.notna() & ~nothing]
-    known,eye = patients_beside(df, tables),df.name.str.extract(_sided)[1].str.lower().map(eye_words)
-    df = df.assign(label=one_spelling(df.label, 'classes'), eye=eye.astype(object).where(eye.notna(), None),
-                   patient=known.fillna(named_patients(df[known.isna()], root)))
+    df = df[df.label.notna() & ~nothing].copy()
+    known = patients_beside(df, tables)
+    df['patient'] = known.fillna(named_patients(df[known.isna()], root))
+    df['label'] = one_spelling(df.label, 'classes')
+    eye = df.name.str.extract(_sided)[1].str.lower().map(eye_words)
+    df['eye'] = eye.astype(object).where(eye.notna(), None)
     return set_frame(df, root, None, name='folder')
 
 # %% ../../nbs/30_data.read.ipynb #8d2f3829
 def table_text(path)->str:
-    "The text of the CSV `path`: UTF-8 or marked UTF-16, else Windows-1252; raises `DataError` if it is no text"
+    "The text of a CSV: UTF-8 or marked UTF-16, else Windows-1252; raises `DataError` if it is none"
     try: raw = Path(path).read_bytes()
     except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
     except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
@@ -221,7 +225,8 @@ def table_text(path)->str:
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
-    text = re.sub(r'^sep=.[\r\n]+', '', table_text(path).lstrip('\ufeff \r\n'), flags=re.I) # Excel's own line
+    text = table_text(path).lstrip('\ufeff \r\n')
+    text = re.sub(r'(?i)^sep=.[\r\n]+', '', text) # a line of Excel's own
     sep = max(',;\t', key=text.split('\n',1)[0].count)
     read = partial(pd.read_csv, sep=sep, skipinitialspace=sep!='\t')
     try:
@@ -236,14 +241,15 @@ def read_table(path)->tuple:
     return raw.drop(columns=numbered), guess.drop(columns=numbered)
 
 # %% ../../nbs/30_data.read.ipynb #4fec3889
-usual_columns = dict(
-    path='path file filename image image_path img id_code image_name image_id image_file file_path img_name'.split(),
-    patient='''patient patient_id patientid subject subject_id pid mrn participant participant_id person person_id
-               patient_number patient_no patient_name patient_code eid'''.split(),
-    eye='eye laterality eye_side eye_laterality side'.split(), split=['split'],
-    sex='sex gender patient_sex patient_gender'.split(),
-    age='age patient_age age_years age_at_exam age_at_examination'.split(),
-    camera='camera device camera_model camera_type scanner'.split())
+usual_columns = {k:v.split() for k,v in dict(
+    path='''path file filename image image_path img id_code image_name image_id image_file
+            file_path img_name''',
+    patient='''patient patient_id subject subject_id pid mrn participant participant_id person
+               person_id patient_number patient_no patient_name patient_code eid''',
+    eye='eye laterality eye_side eye_laterality side', split='split',
+    sex='sex gender patient_sex patient_gender',
+    age='age patient_age age_years age_at_exam age_at_examination',
+    camera='camera device camera_model camera_type scanner').items()}
 
 # %% ../../nbs/30_data.read.ipynb #952c357c
 def first_of(cols, names)->str:
@@ -254,51 +260,64 @@ def first_of(cols, names)->str:
 # %% ../../nbs/30_data.read.ipynb #92cae77c
 def likely_patients(raw)->str:
     "A clause on the columns that may tell patients: those whose values repeat, but are many"
-    n = raw.nunique()
-    found = [o for o in raw if len(raw)/20<n[o]<len(raw) and n[o]>1 and not raw[o].str.contains(r'[.,]\d').any()]
-    return '; perhaps ' + ' or '.join(f"{o!r} ({n[o]} values in {len(raw)} rows)" for o in found[:3]) if found else ''
+    n,rows = raw.nunique(),len(raw)
+    found = [f"{o!r} ({n[o]} values in {rows} rows)" for o in raw
+             if max(1, rows/20)<n[o]<rows and not raw[o].str.contains(r'[.,]\d').any()]
+    return f"; perhaps {' or '.join(found[:3])}" if found else ''
+
+# %% ../../nbs/30_data.read.ipynb #93da1240
+_parts = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
+              camera='cameras')
+
+def tell_roles(raw, src, roles, asked, alone):
+    "Say which columns are read as what, where that was not asked for, and that none tells patients"
+    if not roles['patient'] and not alone:
+        used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
+        rest = raw.drop(columns=used)
+        say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`"
+            f"{likely_patients(rest)})")
+    for k,what in _parts.items():
+        if roles[k] and roles[k]!=asked.get(k) and column_key(roles[k])!=k:
+            say(f"{src}: {what} are read from the column {roles[k]!r}")
 
 # %% ../../nbs/30_data.read.ipynb #d18cc3f9
 def column_roles(raw, src:str, label:list, **asked)->dict:
     "Find out which column plays which part; raises `DataError` that names the option to choose by"
-    cols,alone = list(raw.columns),fold(asked.get('patient') or '')=='none' and 'none' not in raw
-    if alone: asked['patient'] = None
-    find = lambda k, o: o if o in cols else first_of(cols, [o]) if o else first_of(cols, usual_columns[k])
-    r = {k:find(k, asked.get(k)) or asked.get(k) for k in usual_columns}
+    cols = list(raw.columns)
+    alone = fold(asked.get('patient') or '')=='none' and 'none' not in cols
+    find = lambda o, usual=(): o if o in cols else first_of(cols, [o, *usual] if o else usual) or o
+    r = {k:find(asked[k]) if asked.get(k) else find(None, v) for k,v in usual_columns.items()}
     if alone: r['patient'] = None
     if r['path'] is None:
-        raise DataError(f"{src}: no column is called {', '.join(usual_columns['path'][:7])}; choose with "
-                        f"`path_col=COL` (there are: {', '.join(cols)})")
-    names = [o if o in cols else first_of(cols, [o]) or (r.get(o) or o) for o in label]
+        raise DataError(f"{src}: no column is called {', '.join(usual_columns['path'][:7])}; "
+                        f"choose with `path_col=COL` (there are: {', '.join(cols)})")
+    names = r['label'] = [r[o] if asked.get(o) else find(o, usual_columns.get(o, ())) for o in label]
     for k,v in [*r.items(), *(('label',o) for o in names)]:
-        try: v is None or one_of(v, cols, 'column')
-        except EyeError as e:
-            raise DataError(f"{src}: {e}; choose with `{'path_col' if k=='path' else k}=COL`") from None
-    if not r['patient'] and not alone:
-        say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`)"
-            f"{likely_patients(raw.drop(columns=[o for o in (*r.values(), *names) if o]))}")
-    for k,what in dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes', camera='cameras').items():
-        if r[k] not in (None, asked.get(k)) and column_key(r[k])!=k:
-            say(f"{src}: {what} are read from the column {r[k]!r}")
-    return r | dict(label=names)
+        option = {'path':'path_col'}.get(k, k)
+        try: v is None or v is names or one_of(v, cols, 'column')
+        except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
+    tell_roles(raw, src, r, asked, alone)
+    return r
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
 class LeftOut(list):
-    "Rows that cannot be used, as (row of the table, file, why): an error, unless they may be skipped"
+    "Rows that cannot be used: (row of the table, file, why); an error, unless they may be skipped"
     def __init__(self, src, skip=False, file=None): self.src,self.skip,self.file = src,skip,file
-    def __call__(self, df, bad, why, error=None, names=None):
-        "`df` without the `bad` rows; raises `DataError(error)` where that is given and nothing may be skipped"
+
+    def __call__(self, df, bad, why, *, error=None, names=None):
+        "`df` without the `bad` rows; raises `DataError(error)` unless there is none, or all is skipped"
         if not bad.any(): return df
         if error and not self.skip: raise DataError(f"{self.src}: {error}")
         tell_odd(bad, f'rows {why} and are left out', names, src=self.src)
         self += [(int(i)+2, str(o), why) for i,o in df.loc[bad, self.file].items()]
         if bad.all(): raise DataError(f"{self.src}: no row is left")
         return df[~bad]
+
     def filled(self, df, col, nothing=is_missing):
         "`df` without the rows that have no value in `col`"
         bad = nothing(df[col])
-        return self(df, bad, f'have no {col!r}', f"{bad.sum()} of {len(bad)} rows have no {col!r} "
-                    f"(row {few(bad.index[bad]+2)}): fill in or remove them")
+        return self(df, bad, f'have no {col!r}', error=f"{bad.sum()} of {len(bad)} rows have no "
+                    f"{col!r} (row {few(bad.index[bad]+2)}): fill in or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #29b78355
 def as_texts(s)->pd.Series:
@@ -316,7 +335,7 @@ def find_image(folder, name)->str:
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
 def file_keys(name)->tuple:
-    "What a file is looked up by: its name, its stem, its stem without zeros in front; and its folders, the nearest first"
+    "What a file is known by: name, stem, stem without zeros in front, and folders, the nearest first"
     parts = [o for o in fold(name).replace('\\', '/').split('/') if o not in ('','.','..')] or ['']
     stem,suffix = os.path.splitext(parts[-1])
     stem = stem if suffix[1:].isalpha() else parts[-1]
@@ -324,15 +343,16 @@ def file_keys(name)->tuple:
 
 # %% ../../nbs/30_data.read.ipynb #f172a512
 def match_names(names, files, taken, src)->tuple:
-    "Name -> the one of `files` that it must mean, and name -> files where several may be meant; says what was matched how"
+    "Name -> the one of `files` that it must mean, and name -> files where several may be meant"
     keys,known,several = {f:file_keys(f) for f in files},{},{}
-    agree = lambda a, b: next((i for i,(x,y) in enumerate(zip(a, b)) if x!=y), min(len(a), len(b)))
+    agree = lambda a, b: len(os.path.commonprefix([a, b]))
     for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
         by,new = {},{}
-        for f in files: by.setdefault(keys[f][k], []).append(f)
+        for f in files:
+            if k<2 or f not in taken: by.setdefault(keys[f][k], []).append(f)
         for o in names.unique():
             if o in known or o in several or not (mine := file_keys(o))[0]: continue
-            near = {f:agree(mine[3], keys[f][3]) for f in by.get(mine[k], ()) if k<2 or f not in taken}
+            near = {f:agree(mine[3], keys[f][3]) for f in by.get(mine[k], ())}
             best = [f for f,v in near.items() if v==max(near.values())]
             if len(best)==1: new[o] = best[0]
             elif best: several[o] = best
@@ -344,16 +364,17 @@ def match_names(names, files, taken, src)->tuple:
 # %% ../../nbs/30_data.read.ipynb #1655b3c9
 def near_names(names, files, several, root)->str:
     "A clause on what `names` may have meant"
-    some = [f"{o} may be {' or '.join(os.path.relpath(f, root) for f in several[o][:3])}" for o in names if o in several]
-    stems = {file_keys(f)[1]:os.path.relpath(f, root) for f in files[:20_000]}
-    for o in names[:3]:
-        if o in several: continue
-        some += [f"{o} is like {stems[k]}" for k in difflib.get_close_matches(file_keys(o)[1], stems, 1, .8)]
+    inside = lambda f: os.path.relpath(f, root)
+    stems,some = {file_keys(f)[1]:f for f in files[:20_000]},[]
+    for o in names:
+        if o in several: some.append(f"{o} may be {' or '.join(map(inside, several[o][:3]))}")
+        elif len(some)<3 and (k := difflib.get_close_matches(file_keys(o)[1], stems, 1, .8)):
+            some.append(f"{o} is like {inside(stems[k[0]])}")
     return f"; {few(some)}" if some else ''
 
 # %% ../../nbs/30_data.read.ipynb #3d813db9
 def locate_images(names, src, images=None, *, skip=False)->pd.Series:
-    "Find the image files that a table names; raises `DataError` naming those that are missing, unless they are skipped"
+    "Find the image files that a table names; raises `DataError` for missing ones, unless they are skipped"
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
     found = {o:names.str.strip().map(partial(find_image, o)).astype(object) for o in folders}
@@ -410,7 +431,7 @@ def tell_labels(df, names, src):
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
-def one_row_a_file(df, src, labels=('label',), out=None)->pd.DataFrame:
+def one_row_a_file(df, src, labels, out)->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict each other"
     twice = df.duplicated(['path',*labels,'patient'])
     tell_odd(twice, 'rows repeat others and are left out', src=src)
@@ -421,75 +442,86 @@ def one_row_a_file(df, src, labels=('label',), out=None)->pd.DataFrame:
     said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
     error = (f"different labels or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
              f"correct or remove them: {one.path.iloc[0]} is {said}")
-    return (out or LeftOut(src, file='path'))(df, df.path.duplicated(keep=False), 'contradict another of the same file', error)
+    return out(df, df.path.duplicated(keep=False), 'contradict another of the same file', error=error)
 
 # %% ../../nbs/30_data.read.ipynb #186bc2f9
 extras = 'sex','age','camera'
 
-def extra_columns(raw, guess, roles)->pd.DataFrame:
-    "Columns that subgroups are made of: `sex` in words, `age` in years, `camera` as text"
-    res = {}
-    for k,c in roles.items():
-        g = guess[c].loc[raw.index]
-        fine = k=='age' and pd.api.types.is_numeric_dtype(g) and g.dropna().between(0, 120).all()
-        text = raw[c].str.strip()
-        res[k] = (g if fine else as_ages(text) if k=='age' else as_sexes(text) if k=='sex'
-                  else text.astype(object).where(~is_missing(text), None))
-    return pd.DataFrame(res, index=raw.index)
+def other_columns(raw, guess, roles, taken)->pd.DataFrame:
+    "What a table has beside its parts: columns of subgroups read by their words, the rest as they are"
+    names = roles['label']
+    used = {*names, *(o for k,o in roles.items() if o and k!='label')}
+    rest = guess.loc[raw.index].drop(columns=used)
+    rest = rest.rename(columns=lambda c: f'{c}_csv' if c in taken or c in extras else c)
+    for k,c in [(k, roles[k]) for k in extras if roles[k] not in (None, *names)]:
+        text,g = raw[c].str.strip(),guess[c].loc[raw.index]
+        fine = pd.api.types.is_numeric_dtype(g) and g.dropna().between(0, 120).all()
+        if k=='camera': rest[k] = text.astype(object).where(~is_missing(text), None)
+        else: rest[k] = as_sexes(text) if k=='sex' else g if fine else as_ages(text)
+    return rest
 
 # %% ../../nbs/30_data.read.ipynb #1a3ac419
+_cut = ('patients are numbers that a spreadsheet has cut to their first digits, so that many may have '
+        'become one (export that column as text)')
+
 def patient_column(s, src)->pd.Series:
     "Patients as text, look-alikes as one; says where a spreadsheet has cut their numbers"
     s = one_spelling(as_texts(s), f'{src}: patients')
-    tell_odd(s.str.fullmatch(r'[\d.,]+e\+?\d+', case=False), 'patients are numbers that a spreadsheet has cut to their '
-             'first digits, so that many may have become one (export that column as text)', s, src=src)
+    tell_odd(s.str.fullmatch(r'[\d.,]+e\+?\d+', case=False), _cut, s, src=src)
     return s
+
+# %% ../../nbs/30_data.read.ipynb #d7171463
+def usable_rows(raw, r, several, out)->pd.DataFrame:
+    "The rows of a table that have a label, a file name and a patient; says, or raises, what the others lack"
+    names,what = r['label'],' or '.join(map(repr, r['label']))
+    bare = raw[names].apply(is_missing).all(axis=1)
+    if bare.all(): raise DataError(f"{out.src}: the column {what} is empty; choose with `label=COL`")
+    raw = out(raw, bare, f'have no {what}')
+    if several and out.skip:
+        fine = raw[names].apply(lambda s: is_missing(s) | s.str.fullmatch(r' *[01](\.0*)? *'))
+        raw = out(raw, ~fine.all(axis=1), f'hold other values than 0 and 1 in {what}')
+    if not several:
+        text = raw[names[0]]
+        raw = out(raw, says_nothing(text), f'say nothing in {what}', names=text)
+    raw = out.filled(raw, r['path'])
+    return out.filled(raw, r['patient'], says_nothing) if r['patient'] else raw
 
 # %% ../../nbs/30_data.read.ipynb #a534a137
 def read_csv(path, # CSV with a column of image files and one of labels
              images=None, # folder of the images; default: the CSV's, or `images` beside it
-             path_col:str=None, # column of file names; default `path`, `file`, `filename`, `image`, ...
-             *, label='label', # column of labels: text, 0/1 or numbers; or several of 0/1, as 'a,b,c' or a list
-             patient:str=None, # column of patients; default `patient`, `MRN`, ...; none: each image is its own
+             path_col:str=None, # column of file names; default `path`, `file`, `image`, ...
+             *, label='label', # column of text or numbers; or several of 0/1, as 'a,b,c' or a list
+             patient:str=None, # column of patients; default `patient`, `MRN`, ...; or 'none'
              skip_broken:bool=False, # leave out rows that cannot be used, rather than stop at them
              **columns # of eye, split, sex, age, camera; default: so called, or nearly
-            )->pd.DataFrame: # the frame, followed by the other columns; `attrs['labels']` names several labels
+            )->pd.DataFrame: # the frame, and the other columns; `attrs` name several labels
     "Read a table of images; raises `DataError` that names columns, rows and files that cannot be"
-    if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(sorted(odd))}")
+    if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(odd)}")
     src = os.path.abspath(path)
     raw,guess = read_table(src)
     names,several = label_columns(label, raw.columns)
-    if clash := [o for o in names if several and o in ('path','patient','eye','split')]:
-        raise DataError(f"{src}: a label may not be called {clash[0]!r}, as a column of every frame is: rename it")
+    if several and (own := {'path','patient','eye','split'} & set(names)):
+        raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame is: "
+                        "rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
-    names,out,what = r.pop('label'),LeftOut(src, skip_broken, r['path']),' or '.join(map(repr, names))
-    bare = raw[names].apply(is_missing).all(axis=1)
-    if bare.all(): raise DataError(f"{src}: the column {what} is empty; choose with `label=COL`")
-    raw = out(raw, bare, f'have no {what}')
-    if not several:
-        raw = out(raw, says_nothing(raw[names[0]]), f'say nothing in {what}', names=raw[names[0]])
-    for k in ('path','patient'):
-        if r[k]: raw = out.filled(raw, r[k], is_missing if k=='path' else says_nothing)
+    out = LeftOut(src, skip_broken, r['path'])
+    raw = usable_rows(raw, r, several, out)
     path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
     raw = out(raw, path.isna(), 'have no image file')
-    path = path[raw.index]
-    if several and skip_broken:
-        fine = raw[names].apply(lambda s: is_missing(s) | s.str.fullmatch(r' *[01](\.0*)? *'))
-        raw = out(raw, ~fine.all(axis=1), f'hold other values than 0 and 1 in {what}')
-    if images and not all(o.startswith(root+os.sep) for o in path): root = os.path.abspath(images)
-    df = pd.DataFrame(dict(path=path, patient=patient_column(raw[r['patient']], src) if r['patient'] else under(path, root),
-                           eye=by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None,
-                           split=by_words(raw[r['split']], split_words, 'split') if r['split'] else None))
+    df = pd.DataFrame({'path':path[raw.index]})
+    if images and not df.path.str.startswith(root+os.sep).all(): root = os.path.abspath(images)
+    df['patient'] = patient_column(raw[r['patient']], src) if r['patient'] else under(df.path, root)
+    df['eye'] = by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None
+    df['split'] = by_words(raw[r['split']], split_words, 'split') if r['split'] else None
+    names = r['label']
     if several: df = df.join(zero_one(raw, names, src))
     else: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
     if several: tell_labels(df, names, src)
-    more = guess.drop(columns=[o for o in {*names, *r.values()} if o]).loc[raw.index]
-    df = df.join(more.rename(columns=lambda c: f'{c}_csv' if c in df or c in extras else c)).join(
-        extra_columns(raw, guess, {k:v for k,v in r.items() if k in extras and v not in (None, *names)}))
-    df = one_row_a_file(df, src, names if several else ('label',), out)
-    df.attrs.update(name='csv', source='local', root=root, label=','.join(names), left_out=list(out), rows=len(guess))
+    df = df.join(other_columns(raw, guess, r, df))
+    df = one_row_a_file(df, src, names if several else ['label'], out)
+    df.attrs.update(name='csv', source='local', root=root, label=','.join(names), rows=len(guess),
+                    left_out=list(out), alone=not r['patient'] and patient is None)
     if several: df.attrs['labels'] = tuple(names)
-    if not r['patient'] and patient is None: df.attrs['alone'] = True
     return df.reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #c07b40dc

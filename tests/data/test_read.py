@@ -183,7 +183,7 @@ def test_look_alike_folders_are_one_class(tmp_path, capsys):
 
 def test_folders_of_patients_are_refused(tmp_path):
     for root,files in {'a':['patient01/x.jpg','patient02/x.jpg'], 'b':['anna/OD.jpg','anna/OS.jpg','otto/OD.jpg']}.items():
-        with pytest.raises(DataError, match='patients, not classes'): read_folder(touch(tmp_path/root, *files))
+        with pytest.raises(DataError, match='no class folders, but folders of patients'): read_folder(touch(tmp_path/root, *files))
 
 def test_names_tell_patient_and_eye(tmp_path):
     touch(tmp_path, 'normal/10_left.jpeg', 'ill/10_right.jpeg', 'ill/A7-OD.png', 'ill/IMG-left.png')
@@ -220,12 +220,12 @@ def test_files_that_may_be_several(tmp_path):
 @pytest.mark.parametrize('col', ['Patient ID','patient-id','PATIENT','subject_id','pid','MRN','Participant'])
 def test_columns_of_patients(shop, col):
     df = read_csv(shop(f'Path,LABEL,{col}\na.png,0,p\nb.png,1,p\nc.png,1,P \n'))
-    assert set(df.patient)=={'p'} and 'alone' not in df.attrs
+    assert set(df.patient)=={'p'} and not df.attrs['alone']
 
 def test_likely_patients_are_named(shop, capsys):
     assert read_csv(shop('path,label,code\na.png,0,u\nb.png,1,u\nc.png,1,v\n')).attrs['alone']
     assert "perhaps 'code' (2 values in 3 rows)" in capsys.readouterr().err
-    assert 'alone' not in read_csv(shop('path,label\na.png,0\nb.png,1\n'), patient='none').attrs
+    assert not read_csv(shop('path,label\na.png,0\nb.png,1\n'), patient='none').attrs['alone']
     assert 'no patient column' not in capsys.readouterr().err
 
 def test_look_alike_patients_are_one(shop, capsys):
