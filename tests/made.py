@@ -26,6 +26,10 @@ def simulate(patients=60, scans=5, seed=0, skill=3.2, own=1.5, k=4):
     z = skill*np.eye(k)[y] + own*rng.normal(size=(patients,k))[who] + .7*rng.normal(size=(len(who),k))
     return y, np.exp(z)/np.exp(z).sum(1, keepdims=True), who
 
+def micro(metric, y, p, w=None):
+    "A metric over all pairs of image and class together"
+    return metric(y.ravel(), p.ravel(), None if w is None else np.repeat(w, y.shape[1], axis=-1))
+
 def class_table(patients=40, scans=3):
     "Predictions of four classes"
     y,p,who = simulate(patients, scans)

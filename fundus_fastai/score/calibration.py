@@ -11,7 +11,7 @@ from functools import partial
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError
-from .metrics import as_weights, best_threshold, ratio
+from .metrics import as_weights, best_threshold, ratio, weighted_mean
 from .estimate import (bootstrap, estimate, known_interval,
                                           patient_bootstrap, wilson, wilson_estimate)
 from .kinds import check_predictions, get_kind, kind_of
@@ -37,31 +37,23 @@ def _sound(y, p):
 # %% ../../nbs/27_score.calibration.ipynb #99cc0e0c
 _tiny = 1e-12
 
-def _mean(v, w):
-    "Mean of `v` [n] with weights [...,n]"
-    w = as_weights(w, len(v))
-    return ratio(w@v, w.sum(-1))
-
 # %% ../../nbs/27_score.calibration.ipynb #c2b037f6
 def brier(y, p, w=None)->np.ndarray:
-    # truth: events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights
-    # [...,n]; [...]
+    # events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights [...,n]
     "Mean squared error of probabilities"
     y,p = _sound(y, p)
     if y.shape==p.shape: d = (p-y)**2
     elif p.shape[1]==2: d = (p[:,1]-(y==1))**2
-    else: return _mean(((p-np.eye(p.shape[1])[y])**2).sum(1), w)
-    return _mean(d.reshape(len(d), -1).mean(1), w)
+    else: return weighted_mean(((p-np.eye(p.shape[1])[y])**2).sum(1), w)
+    return weighted_mean(d.reshape(len(d), -1).mean(1), w)
 
 # %% ../../nbs/27_score.calibration.ipynb #f1bd85d8
 def log_loss(y, p, w=None)->np.ndarray:
-    # truth: events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights
-    # [...,n]; [...]
     "Mean negative logarithm of the probability that the truth got"
     y,p = _sound(y, p)
-    if y.shape!=p.shape: return _mean(-np.log(np.clip(p[np.arange(len(y)),y], _tiny, 1)), w)
+    if y.shape!=p.shape: return weighted_mean(-np.log(np.clip(p[np.arange(len(y)),y], _tiny, 1)), w)
     d = -np.log(np.clip(np.where(y>0, p, 1-p), _tiny, 1))
-    return _mean(d.reshape(len(d), -1).mean(1), w)
+    return weighted_mean(d.reshape(len(d), -1).mean(1), w)
 
 # %% ../../nbs/27_score.calibration.ipynb #5e451287
 def _bins(s, bins=15, least=20, equal='mass'):
@@ -79,9 +71,7 @@ def _top(y, p):
 
 # %% ../../nbs/27_score.calibration.ipynb #2f17cecc
 def ece(y, p, w=None, *, bins:int=15, equal:str='mass')->np.ndarray:
-    # truth: events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights
-    # [...,n]; bins stay those of all images; at most, with twenty images in each at least; 'mass':
-    # as many images in each, or 'width'; [...]
+    # as for `brier`; at most so many bins, those of all images; as many images in each, or 'width'
     "Expected calibration error: how far probability and share differ, on average over bins"
     y,p = _top(*_sound(y, p))
     if p.ndim==2: return np.mean([ece(a, b, w, bins=bins, equal=equal) for a,b in zip(y.T, p.T)],
@@ -92,8 +82,6 @@ def ece(y, p, w=None, *, bins:int=15, equal:str='mass')->np.ndarray:
 
 # %% ../../nbs/27_score.calibration.ipynb #379f9de7
 def ece_by_chance(p, bins:int=15, *, n:int=200, seed:int=0)->float:
-    # probabilities: of an event [n], of classes [n,k] that sum to one; as for `ece`; draws; same
-    # seed, same draws
     "The expected calibration error of a net that is calibrated perfectly, on as many images with these probabilities"
     p = np.asarray(p, float)
     s = p if p.ndim==1 else p[:,1] if p.shape[1]==2 else p.max(1)
@@ -133,13 +121,10 @@ def calibration_slope(y, s, w=None)->dict:
     sd = x.std() if np.ptp(x)>1e-9 else np.nan # in steps of its own spread: a slope of any size is found
     slope = _newton(x/sd, y, w, True)[1]/sd if sd==sd else np.full(w.shape[:-1], np.nan)
     large = _newton(x, y, w, False)[0]
-    return dict(slope=np.where(both, slope, np.nan)[()],
-                intercept=np.where(both, large, np.nan)[()])
+    return dict(slope=np.where(both, slope, np.nan)[()], intercept=np.where(both, large, np.nan)[()])
 
 # %% ../../nbs/27_score.calibration.ipynb #3d0b005e
 def calibrated(p, T:float, labels:bool=False)->np.ndarray:
-    # probabilities [n] or [n,k]; temperature, above 0; the columns are labels, each for itself; as
-    # `p`
     "Probabilities whose logits are divided by `T`"
     if not T>0: raise DataError(f"a temperature is above 0, not {T}")
     p = np.asarray(p, float)
@@ -169,8 +154,7 @@ def _grid_temperature(y, p, w, points=121):
 
 # %% ../../nbs/27_score.calibration.ipynb #873f8a89
 def temperature(y, p, w=None):
-    # truth of VALIDATION images: events 0/1 [n], classes [n], or labels [n,k]; their probabilities
-    # [n] or [n,k]; weights [...,n]; number, or array [...] with weights
+    # truth and probabilities of VALIDATION images, as for `brier`; with weights an array [...]
     "The temperature, .05 to 20, with the least log loss; raises `DataError` where there is one class only"
     y,p = _sound(y, p)
     if y.min()==y.max():
@@ -189,8 +173,7 @@ def reliability_table(y, # did it happen? 0/1 [n]
                      )->pd.DataFrame: # a row a bin: images, patients, probability, share, low, high
     "Mean probability and share that came true by bins of equally many images"
     y,s = _sound(y, s)
-    d = pd.DataFrame(dict(y=y, s=s, who=np.arange(len(y)) if patient is None
-                          else np.asarray(patient)))
+    d = pd.DataFrame(dict(y=y, s=s, who=np.arange(len(y)) if patient is None else np.asarray(patient)))
     g = d.groupby(_bins(s, bins))
     t = g.agg(images=('y','size'), patients=('who','nunique'), probability=('s','mean'),
               share=('y','mean'))
@@ -199,7 +182,6 @@ def reliability_table(y, # did it happen? 0/1 [n]
 
 # %% ../../nbs/27_score.calibration.ipynb #76718d6a
 def predictive_values(sensitivity, specificity, prevalence)->tuple:
-    # 0-1; 0-1; share of the population that has it, 0-1; positive and negative predictive value
     "What a positive and a negative answer are worth where `prevalence` of all have it; NaN where no such answer comes"
     se,sp,q = (np.asarray(o, float) for o in (sensitivity, specificity, prevalence))
     if ((q<0)|(q>1)).any():
@@ -207,9 +189,7 @@ def predictive_values(sensitivity, specificity, prevalence)->tuple:
     return ratio(se*q, se*q+(1-sp)*(1-q)),ratio(sp*(1-q), sp*(1-q)+(1-se)*q)
 
 # %% ../../nbs/27_score.calibration.ipynb #157960f6
-def binary_questions(preds, # a table of predictions
-                     kind=None # of answers, or its name (default: as the columns tell)
-                    )->dict: # question -> (truth bool [n], score [n])
+def binary_questions(preds, kind=None)->dict:
     "The yes-or-no questions in `preds`: the last of two classes, each of more, each label, or referral"
     return get_kind(kind or kind_of(preds)).questions(preds)
 
@@ -246,13 +226,8 @@ def _one_point(y, s, patient, threshold, prevalences, level, **kwargs):
 # %% ../../nbs/27_score.calibration.ipynb #01921b16
 GOALS = (('sensitivity',.9),('sensitivity',.95),('specificity',.9),('specificity',.95))
 
-def threshold_points(preds, valid, kind=None, *, goals=GOALS, prevalences=(.01,.1),
-                     level:float=.95, **kwargs)->list:
-    # predictions of test images; predictions of VALIDATION images, which choose the thresholds; of
-    # answers, or its name (default: as the columns tell); pairs of 'sensitivity' or 'specificity'
-    # and what it is to reach on validation; to tell predictive values at, besides the data's own;
-    # coverage asked for; further arguments of `patient_bootstrap`: n_boot, seed; a dict a question
-    # and goal
+def threshold_points(preds, valid, kind=None, *, goals=GOALS, prevalences=(.01,.1), level:float=.95,
+                     **kwargs)->list:
     "Choose thresholds on `valid` for fixed sensitivity and specificity, and tell what they give on `preds`"
     preds,valid = check_predictions(preds),check_predictions(valid, name='validation')
     known,res = binary_questions(valid, kind),[]
@@ -272,19 +247,15 @@ def _pct(e):
     "A share and its interval in percent, as text"
     return f'{e:.0%}' + ('' if e.bounded or e.value!=e.value else ' (no interval)')
 
-# %% ../../nbs/27_score.calibration.ipynb #7840a001
-def _goal(o): return f"{o['goal']} {100*o['at_least']:.0f} %"
-
 # %% ../../nbs/27_score.calibration.ipynb #ad98f6e8
 def _worth(q, at):
     "Two cells: predictive values at a prevalence, as text"
     return {f'PPV % {at}':_pct(q['ppv']), f'NPV % {at}':_pct(q['npv'])}
 
 # %% ../../nbs/27_score.calibration.ipynb #ad98f001
-def points_tables(points:list # from `threshold_points`
-                 )->tuple: # what was reached, and predictive values; in percent, with intervals
+def points_tables(points:list)->tuple:
     "The operating points as two tables to read"
-    first = [{'question':o['question'], 'chosen for':_goal(o)} for o in points]
+    first = [{'question':o['question'], 'chosen for':f"{o['goal']} {100*o['at_least']:.0f} %"} for o in points]
     a = [f | {'threshold':f"{o['threshold']:.3f}", 'sensitivity %':_pct(o['sensitivity']),
               'specificity %':_pct(o['specificity'])} for f,o in zip(first, points)]
     b = [f | {'prevalence here':f"{100*o['prevalence']:.0f} %"} | _worth(o, 'here')
@@ -293,15 +264,11 @@ def points_tables(points:list # from `threshold_points`
         for q in o['at']: row |= _worth(q, f"at {100*q['prevalence']:.3g} %")
     return pd.DataFrame(a),pd.DataFrame(b)
 
-# %% ../../nbs/27_score.calibration.ipynb #a661d9f3
-def _all_scores(y, p, w=None):
-    return dict(brier=brier(y, p, w), ece=ece(y, p, w), log_loss=log_loss(y, p, w))
-
 # %% ../../nbs/27_score.calibration.ipynb #a661d001
 def _proper(y, p, patient, s):
     "Brier score, ECE and log loss with intervals, and the ECE of an honest net (the mean over labels)"
-    value = _all_scores(y, p)
-    values = bootstrap(_all_scores, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
+    def scores(y, p, w=None): return {f.__name__: f(y, p, w) for f in (brier, ece, log_loss)}
+    value,values = scores(y, p),bootstrap(scores, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
     res = {k: (_reflected if k=='ece' else estimate)(value[k], values[k], s.level) for k in value}
     chance = np.mean([ece_by_chance(o) for o in p.T]) if y.shape==p.shape else ece_by_chance(p)
     return res | dict(ece_by_chance=float(chance))
@@ -312,8 +279,7 @@ def _fitted(y, p, patient, s):
     try: value = temperature(y, p)
     except DataError: return None
     values = bootstrap(temperature, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
-    return dict(estimate=estimate(value, values, s.level), images=len(y),
-                patients=patient.nunique())
+    return dict(estimate=estimate(value, values, s.level), images=len(y), patients=patient.nunique())
 
 # %% ../../nbs/27_score.calibration.ipynb #fb01da77
 def _by_question(preds, kind, T, s):
@@ -326,8 +292,6 @@ def _by_question(preds, kind, T, s):
 
 # %% ../../nbs/27_score.calibration.ipynb #9dda856b
 def at_temperature(preds, T:float, kind=None)->pd.DataFrame:
-    # a table of predictions; from `temperature`; of answers, or its name (default: as the columns
-    # tell)
     "The table with calibrated probabilities"
     kind = get_kind(kind or kind_of(preds))
     _,cols = kind.columns(kind.names(preds))

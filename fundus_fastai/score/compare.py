@@ -14,7 +14,7 @@ from pathlib import Path
 from scipy.stats import binom, norm, rankdata, t as student
 from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
-from .metrics import auc, cohen_kappa, confusion, number_patients, ratio
+from .metrics import as_sides, cohen_kappa, confusion, number_patients, ratio
 from .estimate import (ESTIMATE, Estimate, bootstrap, newcombe, no_estimate,
                                           patient_bootstrap, wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions
@@ -29,8 +29,7 @@ class Difference(NamedTuple):
     high:float # upper end
     p:float # two-sided: how often chance alone does as much
     method:str # where interval and p come from
-    @property
-    def estimate(self): return Estimate(*self[:3], self.method)
+    estimate = property(lambda self: Estimate(*self[:3], self.method))
     def __format__(self, spec): return format(self.estimate, spec or '+.3f')
     def __str__(self):
         if np.isnan(self.value): return self.method
@@ -64,36 +63,21 @@ def _auc_covariance(y, scores, patient=None):
     both = x@z.T*spare(who.max()+1)
     return aucs, x@x.T*spare(i) + z@z.T*spare(j) + both + both.T
 
-# %% ../../nbs/29_score.compare.ipynb #b0b7303c
-def _sides(y, *scores, patient=None):
-    "Truth as bool and scores as floats; raises `DataError`"
-    y,scores = np.asarray(y),[np.asarray(s, float) for s in scores]
-    if y.ndim!=1 or any(s.shape!=y.shape for s in scores) or (patient is not None and len(patient)!=len(y)):
-        sizes = [np.shape(o) for o in (y,*scores,*([] if patient is None else [patient]))]
-        raise DataError(f"truth, scores and patients must be of one length, and have shapes {sizes}")
-    if not np.isin(y, [0,1]).all():
-        raise DataError("the truth must be 0 or 1 (False or True) for each image")
-    lost = sum(int((~np.isfinite(s)).sum()) for s in scores)
-    if lost:
-        raise DataError(f"{lost} scores are not numbers: leave those images out of both nets, and say so")
-    return y.astype(bool), *scores
-
 # %% ../../nbs/29_score.compare.ipynb #5aef5461
 def _interval(value, var, level):
     half = norm.ppf((1+level)/2)*var**.5
     return float(value-half),float(value+half)
 
 # %% ../../nbs/29_score.compare.ipynb #5aef5001
-def _how(name, y, patient):
-    if patient is None: return f'{name}, images taken as independent'
-    return f'{name}, {len(set(map(str, patient)))} patients'
+def _how(patient):
+    if patient is None: return 'DeLong, images taken as independent'
+    return f'DeLong for clusters (Obuchowski), {len(set(map(str, patient)))} patients'
 
 # %% ../../nbs/29_score.compare.ipynb #89572e43
 def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
-    # is it positive? bool [n]; scores of the one net [n]; scores of the other [n]; who each image
-    # belongs to [n]; if missing, images are taken as independent; coverage asked for
+    # is it positive? bool [n]; scores of the two nets [n]; without patients images are independent
     "Compare the AUCs of two nets on the same images; raises `DataError` where scores are missing"
-    y,a,b = _sides(y, a, b, patient=patient)
+    y,a,b = as_sides(y, a, b, patient=patient)
     if y.all() or not y.any(): return _no_difference('undefined: one class only')
     (one,two),c = _auc_covariance(y, [a,b], patient)
     d,var = float(one-two),c[0,0]+c[1,1]-2*c[0,1]
@@ -102,15 +86,12 @@ def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
         same = abs(d)<1e-12
         return _no_difference('no interval: nothing scatters', d, 1. if same else np.nan)
     p = 2*norm.sf(abs(d)/var**.5)
-    name = 'DeLong' if patient is None else 'DeLong for clusters (Obuchowski)'
-    return Difference(d, *_interval(d, var, level), float(p), _how(name, y, patient))
+    return Difference(d, *_interval(d, var, level), float(p), _how(patient))
 
 # %% ../../nbs/29_score.compare.ipynb #2773030f
 def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
-    # is it positive? bool [n]; scores [n]; who each image belongs to [n]; if missing, images are
-    # taken as independent; coverage asked for
     "Estimate one AUC with DeLong's interval, cut at 0 and 1, and Newcombe's at the ceiling"
-    y,s = _sides(y, s, patient=patient)
+    y,s = as_sides(y, s, patient=patient)
     if y.all() or not y.any(): return no_estimate('undefined: one class only')
     (v,),c = _auc_covariance(y, [s], patient)
     v,var = float(v),c[0,0]
@@ -121,8 +102,7 @@ def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
         what = 'images' if patient is None else 'patients'
         return Estimate(v, *newcombe(v, m, n, level=level), f"Newcombe ({m} v {n} {what})")
     low,high = _interval(v, var, level)
-    name = 'DeLong' if patient is None else 'DeLong for clusters (Obuchowski)'
-    return Estimate(v, max(0., low), min(1., high), _how(name, y, patient))
+    return Estimate(v, max(0., low), min(1., high), _how(patient))
 
 # %% ../../nbs/29_score.compare.ipynb #8ac98c84
 def _compare(value, values, level):
@@ -190,9 +170,7 @@ def _bonett_price(more, less, n, level):
 
 # %% ../../nbs/29_score.compare.ipynb #d553fb85
 def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Difference:
-    # true classes [n]; classes that the one net says [n]; classes that the other says [n]; who each
-    # image belongs to [n]; if missing, images are taken as independent; mid-p; otherwise exact;
-    # coverage asked for
+    # true classes [n]; what the two nets say [n]; without patients images are independent
     "Compare the accuracies of two nets on the same images; raises `DataError` where lengths differ"
     y,a,b = map(np.asarray, (y,a,b))
     who = np.arange(len(y)) if patient is None else number_patients(patient)
@@ -209,8 +187,7 @@ def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Differenc
     return Difference(float(gain.mean()), *ends, p, how)
 
 # %% ../../nbs/29_score.compare.ipynb #04f03fcd
-def holm(p # p values [m], NaN where there is none
-        )->np.ndarray: # [m], NaN kept
+def holm(p)->np.ndarray:
     "Adjust p values for their number"
     p = np.asarray(p, float)
     if ((p<0)|(p>1)).any(): raise DataError("a p value lies between 0 and 1")
@@ -228,14 +205,10 @@ class Panel:
     classes:list # names of classes or labels; of a number none
     thresholds:dict = field(default_factory=dict) # name -> label -> threshold (default: .5)
     source:str='' # where the images come from; 'phantom' is marked in figures
-    @property
-    def names(self): return list(self.tables)
-    @property
-    def first(self): return self.tables[self.names[0]]
-    @property
-    def patient(self): return self.first.patient.to_numpy()
-    @property
-    def two(self): return self.kind.classes and len(self.classes)==2
+    names = property(lambda self: list(self.tables))
+    first = property(lambda self: self.tables[self.names[0]])
+    patient = property(lambda self: self.first.patient.to_numpy())
+    two = property(lambda self: self.kind.classes and len(self.classes)==2)
     def __repr__(self):
         n = self.first.patient.nunique()
         what = f" ({', '.join(self.classes)})" if self.classes else ''
@@ -258,21 +231,9 @@ def _as_dict(nets):
     "Name -> net"
     if isinstance(nets, dict): return {str(k):v for k,v in nets.items()}
     names = [Path(o).name if Path(o).is_dir() else Path(o).stem for o in nets]
-    twice = sorted({o for o in names if names.count(o)>1})
-    if twice: raise DataError(f"two nets are called {few(twice, count=True)}: "
-                              "give names, as in {'one':..., 'two':...}")
+    if twice := sorted({o for o in names if names.count(o)>1}):
+        raise DataError(f"two nets are called {few(twice, count=True)}: give names, as in {{'one':..., 'two':...}}")
     return dict(zip(names, nets))
-
-# %% ../../nbs/29_score.compare.ipynb #6e395ade
-def _names_of(t, kind):
-    "Classes or labels of a table, sorted"
-    return [] if kind.numeric else sorted(kind.names(t))
-
-# %% ../../nbs/29_score.compare.ipynb #6e395002
-def match_tables(tables:dict, cols)->dict:
-    "Bring tables of predictions into one order; raises `DataError` that names what does not go together"
-    first,base = next(iter(tables.items()))
-    return {k: _match(k, t, first, base, cols) for k,t in tables.items()}
 
 # %% ../../nbs/29_score.compare.ipynb #2c0aad7c
 def _match(name, t, first, base, cols):
@@ -292,33 +253,33 @@ def _match(name, t, first, base, cols):
 
 # %% ../../nbs/29_score.compare.ipynb #df0acd35
 def read_panel(nets, file:str='predictions.csv', source:str='')->Panel:
-    # name -> run folder, CSV file, table or `Scores`; or a list of folders or files; what to read
-    # in a run folder; where the images come from; 'phantom' is marked in figures
     "Read the predictions of several nets and match them by path; raises `DataError` that names what does not match"
     loaded = {k: _load(v, file) for k,v in _as_dict(nets).items()}
     if len(loaded)<2: raise DataError("a panel needs the predictions of two nets at least")
     tables = {k: t for k,(t,_) in loaded.items()}
     first,base = next(iter(tables.items()))
     kind = kind_of(base).alone
-    names = _names_of(base, kind)
+    def names_of(t): return [] if kind.numeric else sorted(kind.names(t))
+    names = names_of(base)
     for k,t in tables.items():
         if (other := kind_of(t).alone) is not kind:
             raise DataError(f"{k} answers with a {other}, {first} with a {kind}")
-        if (has := _names_of(t, kind))!=names:
+        if (has := names_of(t))!=names:
             raise DataError(f"{k} has the classes {few(has, 20, count=True)}, "
                             f"{first} has {few(names, 20, count=True)}")
     cols,answer = kind.columns(names)
     keep = ['path','patient','eye',*cols,*answer]
-    tables = {k: t[keep] for k,t in match_tables(tables, cols).items()}
+    tables = {k: _match(k, t, first, base, cols)[keep] for k,t in tables.items()}
     return Panel(tables, kind, names, {k:t for k,(_,t) in loaded.items() if t}, source)
 
 # %% ../../nbs/29_score.compare.ipynb #898c2660
-def _hit_rate(hit, patient):
-    "How often `hit` [n] holds, by patients"
-    if not len(hit): return no_estimate('no images')
+def _level(at, right, patient):
+    "Images and patients `at` a level, and how often they are `right`, by patients"
+    who,hit = patient[at],right[at]
     def share(y, p, w): return np.mean(y) if w is None else ratio(w@y, w.sum(-1))
-    e = patient_bootstrap(share, hit, hit, patient=patient)
-    return e if e.bounded else wilson_estimate(e.value, len(set(patient)))
+    e = patient_bootstrap(share, hit, hit, patient=who) if at.any() else no_estimate('no images')
+    if at.any() and not e.bounded: e = wilson_estimate(e.value, len(set(who)))
+    return [int(at.sum()), len(set(who)), *e[:4]]
 
 # %% ../../nbs/29_score.compare.ipynb #898c2001
 def _which(panel, what):
@@ -329,10 +290,8 @@ def _which(panel, what):
     return one_of(what, panel.classes, 'class')
 
 # %% ../../nbs/29_score.compare.ipynb #02021869
-def says(panel:Panel, # as from `read_panel`
-         what:str=None # a class or label (default: the second of two classes)
-        )->tuple: # bool [k,n]: does each net say so; bool [n]: is it so
-    "Tell which nets say `what` of which images; raises `DataError` where there is no such class"
+def says(panel:Panel, what:str=None)->tuple:
+    "Which nets say `what` of which images (bool [k,n]), and of which it is true (bool [n]); raises `DataError`"
     what,ts = _which(panel, what),panel.tables
     if panel.kind.classes:
         return answers(panel)==panel.classes.index(what),(panel.first.target==what).to_numpy()
@@ -340,8 +299,7 @@ def says(panel:Panel, # as from `read_panel`
     return np.stack(hit),(panel.first[f'target_{what}']>0).to_numpy()
 
 # %% ../../nbs/29_score.compare.ipynb #02021001
-def answers(panel:Panel # of classes
-           )->np.ndarray: # int [k,n]
+def answers(panel:Panel)->np.ndarray:
     "The class that each net gives to each image"
     if not panel.kind.classes:
         raise DataError(f"a {panel.kind} is not one class: ask label by label, with `says`")
@@ -349,38 +307,29 @@ def answers(panel:Panel # of classes
                      for t in panel.tables.values()])
 
 # %% ../../nbs/29_score.compare.ipynb #62a3db39
-def consistency(panel:Panel, # as from `read_panel`
-                what:str=None # a class or label (default: the second of two classes)
-               )->pd.DataFrame: # votes, images, patients, true (how many are `what`), right, low, high, method
-    "How many nets say `what`, and how often the majority is right at each level"
+def consistency(panel:Panel, what:str=None)->pd.DataFrame:
+    "How many nets say `what`, how often it is true, and how often the majority is right at each level"
     said,truth = says(panel, what)
-    votes,k,rows = said.sum(0),len(said),[]
-    for v in range(k+1):
-        at = votes==v
-        right = truth[at] if 2*v>k else ~truth[at]
-        e = _hit_rate(right, panel.patient[at]) if 2*v!=k else no_estimate('no majority')
-        rows.append([v, int(at.sum()), len(set(panel.patient[at])), int(truth[at].sum()), *e[:4]])
-    return pd.DataFrame(rows, columns=['votes','images','patients','true','right','low','high',
-                                       'method'])
+    votes,k = said.sum(0),len(said)
+    rows = [[v, *_level(votes==v, truth if 2*v>k else ~truth, panel.patient)] for v in range(k+1)]
+    t = pd.DataFrame(rows, columns=['votes','images','patients','right','low','high','method'])
+    t.insert(3, 'true', [int(truth[votes==v].sum()) for v in t.votes])
+    t.loc[2*t.votes==k, ['right','low','high','method']] = list(no_estimate('no majority')[:4])
+    return t
 
 # %% ../../nbs/29_score.compare.ipynb #a0a7e4f1
-def agreement_levels(panel:Panel # of classes
-                    )->pd.DataFrame: # a row a level: agree, images, patients, right, low, high, method
+def agreement_levels(panel:Panel)->pd.DataFrame:
     "How many nets give the most frequent answer, and how often it is right; where two are as frequent, nobody is right"
     said = answers(panel)
     votes = np.stack([(said==i).sum(0) for i in range(len(panel.classes))], 1)
     top = votes.max(1)
     alone = (votes==top[:,None]).sum(1)==1
     right = alone & (np.array(panel.classes)[votes.argmax(1)]==panel.first.target.to_numpy())
-    rows = [[v, int(at.sum()), len(set(panel.patient[at])),
-             *_hit_rate(right[at], panel.patient[at])[:4]]
-            for v in range(1, len(said)+1) if (at := top==v).any()]
+    rows = [[v, *_level(top==v, right, panel.patient)] for v in np.unique(top)]
     return pd.DataFrame(rows, columns=['agree','images','patients','right','low','high','method'])
 
 # %% ../../nbs/29_score.compare.ipynb #99d36044
-def jaccard(panel:Panel, # as from `read_panel`
-            what:str=None # a class or label (default: the second of two classes; of several, the mean over all)
-           )->pd.DataFrame: # [k+1,k+1]: nets and truth
+def jaccard(panel:Panel, what:str=None)->pd.DataFrame:
     "Similarity of the images that nets and truth call `what`; NaN where neither calls any so"
     if what is None and (len(panel.classes)>2 or panel.kind.labels):
         each = np.stack([jaccard(panel, c).to_numpy() for c in panel.classes])
@@ -390,8 +339,7 @@ def jaccard(panel:Panel, # as from `read_panel`
         s = np.vstack([said, truth]).astype(float)
         both,size = s@s.T,s.sum(1)
         m = ratio(both, size[:,None]+size-both)
-    names = [*panel.names,'truth']
-    return pd.DataFrame(m, names, names)
+    return pd.DataFrame(m, [*panel.names,'truth'], [*panel.names,'truth'])
 
 # %% ../../nbs/29_score.compare.ipynb #41af7f30
 def _fleiss(y, counts, w=None):
@@ -402,19 +350,12 @@ def _fleiss(y, counts, w=None):
     chance = (share**2).sum(-1)
     return 1 - ratio(1-seen, 1-chance)
 
-# %% ../../nbs/29_score.compare.ipynb #41af7001
-def _columns(panel, what):
-    "Answers of the nets [k,n] as numbers from 0, and how many there may be"
-    if panel.kind.classes and what is None: return answers(panel),len(panel.classes)
-    return says(panel, what)[0].astype(int),2
-
 # %% ../../nbs/29_score.compare.ipynb #c295f618
 def agreement(panel:Panel, what:str=None, weights:str='none', **kwargs)->pd.DataFrame:
-    # as from `read_panel`; a class or label (default: all classes together); 'none', or for grades
-    # in order 'linear' or 'quadratic'; further arguments of `patient_bootstrap`: n_boot, seed,
-    # level; a row a pair, and one for all: a, b, value, low, high, method
     "Cohen's kappa of each two nets and Fleiss's of all, with intervals by patients"
-    (said,k),rows,who = _columns(panel, what),[],panel.patient
+    rows,who = [],panel.patient
+    if panel.kind.classes and what is None: said,k = answers(panel),len(panel.classes)
+    else: said,k = says(panel, what)[0].astype(int),2
     def kappa(a, b, w): return cohen_kappa(confusion(a, b, k, w=w), weights)
     for i,j in combinations(range(len(said)), 2):
         e = patient_bootstrap(kappa, said[i], said[j], patient=who, **kwargs)
@@ -425,9 +366,7 @@ def agreement(panel:Panel, what:str=None, weights:str='none', **kwargs)->pd.Data
     return pd.DataFrame(rows, columns=['a','b',*ESTIMATE])
 
 # %% ../../nbs/29_score.compare.ipynb #ce04bd1f
-def ensemble(panel:Panel, # as from `read_panel`
-             how:str='probability' # what to average: 'probability' or 'logit'; a number is averaged as it is
-            )->pd.DataFrame: # a table of predictions
+def ensemble(panel:Panel, how:str='probability')->pd.DataFrame:
     "Average the answers of the nets"
     one_of(how, ['probability','logit'], 'average')
     _,cols = panel.kind.columns(panel.classes)
@@ -437,9 +376,6 @@ def ensemble(panel:Panel, # as from `read_panel`
 
 # %% ../../nbs/29_score.compare.ipynb #5de72fd2
 def score_panel(panel:Panel, how:str='probability', valid:Panel=None, **kwargs)->dict:
-    # as from `read_panel`; how to average, see `ensemble`; the same nets on VALIDATION images, for
-    # the thresholds of the ensemble's labels; further arguments of `score_as`: n_boot, seed, level;
-    # name -> `Scores`, the ensemble last
     "Score each net and the ensemble"
     tables,ops = panel.tables | {'ensemble':ensemble(panel, how)},{}
     if panel.kind.labels:
@@ -450,7 +386,6 @@ def score_panel(panel:Panel, how:str='probability', valid:Panel=None, **kwargs)-
 
 # %% ../../nbs/29_score.compare.ipynb #5ac04001
 def panel_table(scores:dict, per:str='image')->pd.DataFrame:
-    # as from `score_panel`; 'image' or 'patient'; a row a net, a column a metric
     "Metrics of nets and ensemble side by side; raises `DataError` where patients have one image each"
     def metrics(s):
         if per=='image': return s.metrics
@@ -461,8 +396,8 @@ def panel_table(scores:dict, per:str='image')->pd.DataFrame:
     return pd.DataFrame({k: {o: str(metrics(s)[o]) for o in shown} for k,s in scores.items()}).T
 
 # %% ../../nbs/29_score.compare.ipynb #2f7bdcc5
-def _table_of(panel, net, how):
-    "Table and thresholds of a net, by name; 'ensemble' is their mean"
+def _table_of(panel, net, how='probability'):
+    "The table of a net, by name; 'ensemble' is their mean"
     if net=='ensemble': return ensemble(panel, how)
     return panel.tables[one_of(net, [*panel.names,'ensemble'], 'net')]
 
@@ -488,10 +423,7 @@ def _tests(panel, y, a, b, **kwargs):
 def panel_differences(panel:Panel, a:str='ensemble', b:str=None, *, how:str='probability',
                       per:str='image', thresholds:dict=None, level:float=.95,
                       **kwargs)->pd.DataFrame:
-    # as from `read_panel`; a net, or 'ensemble'; another (default: the best single one on these
-    # images); how the ensemble averages; 'image' or 'patient'; of the ensemble's labels, from
-    # validation images (default: .5); coverage asked for; further arguments of `paired_bootstrap`:
-    # n_boot, seed; a row a test: metric, a, b, value (a minus b), low, high, p, p_holm, method
+    # two nets, or 'ensemble' (default of `b`: the best single one on these images)
     "Compare two nets on the same images; `p_holm` is adjusted for all rows"
     b = b or best_single(panel)
     one_of(per, ['image','patient'], 'unit')
@@ -508,8 +440,7 @@ def panel_differences(panel:Panel, a:str='ensemble', b:str=None, *, how:str='pro
     return t
 
 # %% ../../nbs/29_score.compare.ipynb #57747001
-def best_single(panel:Panel # as from `read_panel`
-               )->str:
+def best_single(panel:Panel)->str:
     "Name the net with the highest AUC on these images (mean over labels), or the lowest mean absolute error"
     key,value = panel.kind.main[0],{}
     for k,t in panel.tables.items():
@@ -527,8 +458,6 @@ def _limits(a, b, w=None):
 
 # %% ../../nbs/29_score.compare.ipynb #94a05001
 def bland_altman(panel:Panel, a:str, b:str, **kwargs)->dict:
-    # of a number; a net, 'ensemble' or 'truth'; another; further arguments of `patient_bootstrap`:
-    # n_boot, seed, level; mean, sd, lower, upper -> `Estimate`, in the unit of the answers
     "Mean difference (a minus b), its SD and the limits of agreement; raises `DataError` where answers are no numbers"
     if not panel.kind.numeric:
         raise DataError(f"these nets answer with a {panel.kind}, not a number: `agreement` compares them")
@@ -538,5 +467,4 @@ def bland_altman(panel:Panel, a:str, b:str, **kwargs)->dict:
 # %% ../../nbs/29_score.compare.ipynb #94a05002
 def panel_numbers(panel:Panel, net:str)->np.ndarray:
     "What a net, the ensemble or the truth says"
-    v = panel.first.target if net=='truth' else _table_of(panel, net, 'probability').pred
-    return v.to_numpy(float)
+    return (panel.first.target if net=='truth' else _table_of(panel, net).pred).to_numpy(float)

@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from functools import partial
 from statistics import NormalDist
 from typing import NamedTuple
-from .metrics import (Draws, auc, class_metrics, confusion, draw_counts,
+from .metrics import (Draws, class_metrics, confusion, draw_counts,
                                          number_patients, ratio, threshold_metrics)
 
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
@@ -38,8 +38,7 @@ class Estimate(NamedTuple):
     high:float # upper end
     method:str # where the interval comes from
     unit:str='' # such as 'years'; empty for a share
-    @property
-    def bounded(self): return not np.isnan(self.low)
+    bounded = property(lambda self: not np.isnan(self.low))
     def number(self, spec:str='.3f')->str:
         "The value with its unit"
         if np.isnan(self.value): return 'n/a'
@@ -51,8 +50,7 @@ class Estimate(NamedTuple):
         "Value and interval, as in f'{e:.1f}'; with '%' in percent, without the sign"
         if spec.endswith('%'):
             scaled = [100*o for o in self[:3]]
-            return format(self._replace(value=scaled[0], low=scaled[1], high=scaled[2]),
-                          spec[:-1]+'f')
+            return format(self._replace(value=scaled[0], low=scaled[1], high=scaled[2]), spec[:-1]+'f')
         spec = spec or '.3f'
         return self.number(spec) + (f' ({self.span(spec)})' if self.bounded else '')
     def __str__(self):
@@ -75,7 +73,6 @@ _SAME = 'no interval: all resamples agree'
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
 def estimate(value, values, level:float=.95)->Estimate:
-    # on all images; on the resamples [n_boot]; coverage asked for
     "Percentile interval of `values`; none where they are all the same or all missing"
     kept = values[~np.isnan(values)]
     if np.isnan(value): return no_estimate('undefined')
@@ -123,7 +120,6 @@ def wilson_estimate(p:float, n:int, level:float=.95)->Estimate:
 
 # %% ../../nbs/21_score.estimate.ipynb #aa1e26a4
 def newcombe(a:float, m:int, n:int, *, level:float=.95)->tuple:
-    # AUC seen, 0-1; positive patients; negative patients; coverage asked for; (low, high)
     "Newcombe's score-like interval for an AUC (2006, method 5)"
     from scipy.optimize import brentq
     N,z = (m+n)/2-1,_z(level)
@@ -176,8 +172,6 @@ def known_interval(key:str, e:Estimate, y, **kwargs)->Estimate:
 
 # %% ../../nbs/21_score.estimate.ipynb #eba95b54
 def class_estimates(y, p, classes, *, patient, n_boot:int=1000, seed:int=0, level:float=.95)->dict:
-    # true classes [n], 0 to k-1; probabilities [n,k]; k names; who each image belongs to [n];
-    # resamples; same seed, same resamples; coverage asked for; metric -> `Estimate`
     "All metrics of a classification, each with an interval by patients"
     names = [str(c) for c in classes]
     metric = partial(class_metrics, classes=names)
@@ -187,9 +181,6 @@ def class_estimates(y, p, classes, *, patient, n_boot:int=1000, seed:int=0, leve
 
 # %% ../../nbs/21_score.estimate.ipynb #88d6c3ce
 def threshold_estimates(y, s, threshold:float, *, patient, level:float=.95, **kwargs)->dict:
-    # is it positive? bool [n], of TEST images; scores [n]; from validation images, as by
-    # `best_threshold`; who each image belongs to [n]; coverage asked for; further arguments of
-    # `patient_bootstrap`: n_boot, seed; name -> `Estimate`
     "`threshold_metrics`, each with an interval by patients"
     y = np.asarray(y, bool)
     metric = partial(threshold_metrics, threshold=threshold)
@@ -207,18 +198,8 @@ def event_estimate(metric, y, s, *, patient, key:str='auc', name:str='it', level
     return known_interval(key, e, y.astype(int), patient=patient, names=['rest',str(name)],
                           level=level)
 
-# %% ../../nbs/21_score.estimate.ipynb #0000c1d2
-def class_aucs(y, p, classes, **kwargs)->dict:
-    # true classes [n]; probabilities [n,k]; k names; further arguments of `event_estimate`:
-    # patient, n_boot, seed, level; class -> `Estimate`
-    "AUC of each class against the rest, with intervals by patients"
-    return {c: event_estimate(auc, y==i, p[:,i], name=c, **kwargs) for i,c in enumerate(classes)}
-
 # %% ../../nbs/21_score.estimate.ipynb #9acc0cf3
 def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->pd.DataFrame:
-    # true classes [n]; probabilities [n,k]; k names; who each image belongs to [n]; coverage asked
-    # for; further arguments of `bootstrap`: n_boot, seed; a row a cell: target, predicted, images,
-    # value, low, high, method
     "Confusion matrix as shares of its rows, with intervals by patients"
     names,k = [str(c) for c in classes],len(classes)
     said = p.argmax(1)

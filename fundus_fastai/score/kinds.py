@@ -12,13 +12,11 @@ from fastcore.basics import patch
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
 from .metrics import (accuracy, as_weights, auc, average_precision,
-                                         balanced_accuracy,
-    best_threshold, bias, class_metrics, confusion, f1, grade_kappa, mean_abs_error, mean_auc,
-                                         mean_known, quadratic_kappa, r_squared, ratio)
+    best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc, mean_known,
+    quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
-from .predictions import (as_floats, check_labels, check_numbers,
-    check_probabilities, class_arrays, class_names, label_arrays, label_names, read_table,
-                                             start_table, type_extras)
+from .predictions import (as_floats, check_labels, check_numbers, check_probabilities,
+    class_arrays, class_names, label_arrays, label_names, read_table, start_table, type_extras)
 
 # %% ../../nbs/23_score.kinds.ipynb #2ac87663
 class Kind:
@@ -26,38 +24,34 @@ class Kind:
     name,main,compared = None,(),() # in files; headline metrics; what nets can be compared by
     shown = () # metrics in a table of several nets
     units = {} # metric -> unit, where it is no share
+    chosen = () # what validation images choose, by name
     numeric = False # answers are numbers: there are no probabilities
     classes = False # one class of several
     labels = False # any number of labels
     ordinal = False # steps of a scale
     number_beside = False # a number beside the class
     figures,sentences = (),{} # names of plots in `score.plots`; for the report
-    @property
-    def graded(self): return self # the kind, if its classes are steps of a scale
-    @property
-    def alone(self): return self # the kind without a number beside
+    graded = property(lambda self: self) # the kind, if its classes are steps of a scale
+    alone = property(lambda self: self) # the kind without a number beside
     def __repr__(self): return self.name
-    def names(self, df, op=None):
-        "Names of classes or labels"
-        return class_names(df)
-    def columns(self, names):
-        "Columns of the truth and of the answers"
-        return ['target'],[f'p_{c}' for c in names]
+    def names(self, df, op=None): return class_names(df) # of classes or labels
+    def columns(self, names): return ['target'],[f'p_{c}' for c in names] # of truth and answers
     def settle(self, df, op):
         "What was chosen, with what is said where nothing was; for `metrics.json`"
-        return None
-    def choose(self, valid):
-        "What scoring needs, chosen on validation images"
-        return {}
-    def note(self, df):
-        "A sentence on what cannot be scored"
-        return ''
-    def tables(self, df, est, op, **kwargs):
-        "Tables for the report: title -> table"
-        return None
-    def questions(self, df):
-        "The yes-or-no questions: name -> (truth bool [n], score [n])"
-        return {}
+        return {k:op[k] for k in self.chosen if (op or {}).get(k) is not None} or None
+    def choose(self, valid): return {} # what scoring needs, chosen on validation images
+    def note(self, df): return '' # a sentence on what cannot be scored
+    def tables(self, df, est, op, **kwargs): return None # for the report: title -> table
+    def questions(self, df): return {} # yes or no: name -> (truth bool [n], score [n])
+    def basis(self, key, y, names): return None # what a metric is a share of: key, events, names
+    def classified(self, df, op=None): return None # true classes and answers, for a confusion matrix
+    def probabilities(self, df): return None # truth and probabilities, where there are any
+    def squash(self, p): return p # so that answers may be averaged
+    def spread(self, z): return z # and back
+    def worst(self, df, n=9):
+        "The `n` images read worst, with a sentence on each"
+        t = self.misses(df).head(n).reset_index(drop=True)
+        return t.assign(said=[self.miss(r) for r in t.itertuples()])
 
 # %% ../../nbs/23_score.kinds.ipynb #056c869d
 kinds = {}
@@ -72,30 +66,21 @@ def add_kind(cls:type # a subclass of `Kind`
 # %% ../../nbs/23_score.kinds.ipynb #9bc354c5
 _tiny = 1e-6
 
-def _same_or_none(targets, patient):
-    "The target of each patient, if it is one"
-    g = targets.groupby(patient)
-    return g.first().to_frame('target') if (g.nunique()==1).all() else None
-
 # %% ../../nbs/23_score.kinds.ipynb #215ccb7f
 @patch
-def by_patient(self:Kind, df, # a table of predictions
-               blend=None # function of squashed answers, grouped by patient (default: their mean)
-              )->pd.DataFrame: # one row a patient: patient, target..., p_<class>... or pred, images, path, eye
+def by_patient(self:Kind, df, blend=None)->pd.DataFrame:
     "Put the images of each patient together; `None` where the truth of a patient is not defined"
     if (truth := self.truth(df)) is None: return None
-    _,cols = self.columns(self.names(df))
     z = self.squashed(df)
     out = z.mean() if blend is None else blend(z)
-    out = pd.DataFrame(self.spread(out.to_numpy()), columns=cols, index=out.index)
+    out[:] = self.spread(out.to_numpy())
     n = df.groupby('patient').size().rename('images')
     t = truth.join(out).join(n).rename_axis('patient').reset_index()
     return t.assign(path='patient '+t.patient.astype(str), eye=None)
 
 # %% ../../nbs/23_score.kinds.ipynb #6fa2def5
 @patch
-def squashed(self:Kind, df # a table of predictions
-            ): # answers, grouped by patient
+def squashed(self:Kind, df):
     "Answers in a form that may be averaged"
     _,cols = self.columns(self.names(df))
     return pd.DataFrame(self.squash(df[cols].to_numpy(float)),
@@ -126,9 +111,9 @@ class Classes(Kind):
         return type_extras(df[first + [c for c in df if c not in first]].copy(), name)
     def truth(self, df):
         "A patient is normal if both eyes are; where two eyes have different diseases, there is no truth"
-        if (same := _same_or_none(df.target, df.patient)) is not None: return same
-        if set(class_names(df))!={'normal','abnormal'}: return None
         both = df.groupby('patient').target
+        if (both.nunique()==1).all(): return both.first().to_frame()
+        if set(class_names(df))!={'normal','abnormal'}: return None
         healthy = both.apply(lambda o: (o=='normal').all())
         return healthy.map({True:'normal', False:'abnormal'}).to_frame('target')
     def reads(self, df):
@@ -137,15 +122,13 @@ class Classes(Kind):
         guess,(y,_) = p.idxmax(axis=1),class_arrays(df)
         return df.assign(guess=guess, p_true=p.to_numpy(float)[np.arange(len(df)),y],
                          right=guess==df.target, output=df.target, group=df.target)
-    def worst(self, df, n=9):
+    def misses(self, df):
         "The wrongly read images whose true class got the least probability, worst first"
         d,p = self.reads(df),_answers_table(df)
         t = d[['path','patient','eye','target']].assign(predicted=d.guess, p_target=d.p_true,
                                                         p_predicted=p.max(axis=1))
-        t = t[~d.right].sort_values('p_target', kind='stable').head(n).reset_index(drop=True)
-        said = [f'{r.target} read as {r.predicted}, p({r.target}) = {r.p_target:.2f}'
-                for r in t.itertuples()]
-        return t.assign(said=said)
+        return t[~d.right].sort_values('p_target', kind='stable')
+    def miss(self, r): return f'{r.target} read as {r.predicted}, p({r.target}) = {r.p_target:.2f}'
 
 # %% ../../nbs/23_score.kinds.ipynb #dffa276c
 _likeliest = 'The class is the likeliest one.'
@@ -158,17 +141,16 @@ class Category(Classes):
     shown = 'accuracy','balanced_accuracy','auc','average_precision','mcc','f1'
     classes,figures = True,('plot_confusion','plot_roc')
     sentences = dict(chosen=_likeliest)
-    @property
-    def graded(self): return GRADES
+    graded = property(lambda self: GRADES)
     def arrays(self, df, names=None): return class_arrays(df, names)
+    def classified(self, df, op=None): return class_arrays(df)
+    def compare(self, df, metric, op=None): return class_arrays(df)
+    def probabilities(self, df): return class_arrays(df)
     def metrics(self, y, p, w=None, *, names=None, op=None):
         return class_metrics(y, p, w, classes=names)
     def brief(self, y, p, w=None, *, names=None, op=None):
         return dict(auc=mean_auc(y, p, w), accuracy=accuracy(y, p, w))
     def basis(self, key, y, names): return key,y,names
-    def classified(self, df, op=None): return class_arrays(df)
-    def compare(self, df, metric, op=None): return class_arrays(df)
-    def probabilities(self, df): return class_arrays(df)
     def decode(self, df, op=None): return _answers_table(df).idxmax(axis=1)
     def squash(self, p): return np.log(np.clip(p, _tiny, 1))
     def spread(self, z): return softmax(z, axis=1)
@@ -227,17 +209,14 @@ class LabelTables(Kind):
             rows.append(d.assign(target=c, guess=np.where(seen, c, f'not {c}'), p_true=d[f'p_{c}'],
                                  right=seen, output=c, group=c))
         return pd.concat(rows)
-    def worst(self, df, n=9):
+    def misses(self, df):
         "The images of which one label was missed by most"
         (y,p),names = label_arrays(df),label_names(df)
         given = np.where(y>0, p, 1-p)
-        i = np.argsort(given.min(1), kind='stable')[:n]
+        i = np.argsort(given.min(1), kind='stable')
         j = given[i].argmin(1)
-        t = df.iloc[i][['path','patient']].assign(label=[names[o] for o in j], there=y[i,j]>0,
-                                                  p=p[i,j])
-        said = [f"{r.label} is {'there' if r.there else 'not there'}, p = {r.p:.2f}"
-                for r in t.itertuples()]
-        return t.assign(said=said).reset_index(drop=True)
+        return df.iloc[i][['path','patient']].assign(label=np.take(names, j), there=y[i,j]>0, p=p[i,j])
+    def miss(self, r): return f"{r.label} is {'there' if r.there else 'not there'}, p = {r.p:.2f}"
 
 # %% ../../nbs/23_score.kinds.ipynb #afec9504
 class Labels(LabelTables):
@@ -263,36 +242,30 @@ class Labels(LabelTables):
     def tables(self, df, est, op, **kwargs):
         "One table: a row a label, with counts, AUC, average precision, and F1 at its threshold"
         n,t = self.counts(df, label_names(df)),(op or {}).get('thresholds')
-        rows = [{'label':r[1], 'images':int(r.images), 'patients':int(r.patients),
-                 'AUC':str(est[f'auc_{r[1]}']),
-                 'average precision':str(est[f'average_precision_{r[1]}']),
-                 'threshold':(t or {}).get(r[1], .5),
-                 'F1':str(est[f'f1_{r[1]}'])} for r in n.itertuples()]
-        how = 'thresholds chosen on validation images' if t else 'at one half'
-        return {f'Label by label, {how}': pd.DataFrame(rows)}
+        def told(key): return [str(est[f'{key}_{c}']) for c in n.label]
+        n = n.rename(columns={'class':'label'})
+        n = n.assign(**{'AUC':told('auc'), 'average precision':told('average_precision'),
+                        'threshold':[(t or {}).get(c, .5) for c in n.label], 'F1':told('f1')})
+        return {f'Label by label, {"thresholds chosen on validation images" if t else "at one half"}': n}
 
 # %% ../../nbs/23_score.kinds.ipynb #51d4f720
 @add_kind
 class Multilabel(Labels):
     "Any number of labels, each with a probability of its own"
     name,main,compared = 'multilabel',('auc','average_precision','f1'),('auc',)
-    labels,figures,shown = True,('plot_label_scores','plot_roc'),main
+    labels,figures,shown,chosen = True,('plot_label_scores','plot_roc'),main,('thresholds',)
     sentences = dict(chosen='A label counts as given above its threshold, which was chosen on validation images.')
     def names(self, df, op=None): return label_names(df)
     def columns(self, names): return [f'target_{c}' for c in names],[f'p_{c}' for c in names]
     def arrays(self, df, names=None): return label_arrays(df, names)
     def metrics(self, y, p, w=None, *, names=None, op=None):
         return _label_metrics(y, p, w, names=names, thresholds=(op or {}).get('thresholds'))
-    def classified(self, df, op=None): return None
     def compare(self, df, metric, op=None): return label_arrays(df)
     def probabilities(self, df): return label_arrays(df)
     def choose(self, valid): return dict(thresholds=choose_thresholds(valid))
     def truth(self, df): return df.groupby('patient')[self.columns(label_names(df))[0]].max()
     def squash(self, p): return logit(np.clip(p, _tiny, 1-_tiny))
     def spread(self, z): return expit(z)
-    def settle(self, df, op):
-        t = (op or {}).get('thresholds')
-        return None if t is None else dict(thresholds=t)
     def counts(self, df, names):
         y,_ = label_arrays(df)
         return pd.DataFrame({'class':names, 'images':y.sum(0),
@@ -305,17 +278,8 @@ class Multilabel(Labels):
         hit = p > pd.Series({c:((op or {}).get('thresholds') or {}).get(c, .5) for c in p})
         return hit.apply(lambda r: ' + '.join(r.index[r]) or 'none', axis=1)
 
-# %% ../../nbs/23_score.kinds.ipynb #dd985113
-def _number_metrics(y, p, w=None, *, guess=None):
-    "Mean absolute error and R2, and the error of `guess` and the gain over it"
-    res = dict(mae=mean_abs_error(y, p, w), r2=r_squared(y, p, w))
-    if guess is None: return res
-    plain = mean_abs_error(y, np.full(len(y), guess), w)
-    return res | dict(mae_guess=plain, mae_gain=plain-res['mae'])
-
 # %% ../../nbs/23_score.kinds.ipynb #3652b347
 def age_bands(y, step:int=10)->pd.Series:
-    # numbers; width of a band; text such as '50-59'
     "The band of each number"
     low = (np.asarray(y, float)//step*step).astype(int)
     return pd.Series([f'{o}-{o+step-1}' for o in low])
@@ -345,38 +309,35 @@ class Numbers(Kind):
         return df.assign(target=df.target.map('{:.1f}'.format), guess=df.pred.map('{:.1f}'.format),
                          p_true=-off, right=off<=off.median(), output='',
                          group=pd.cut(df.target, 4, labels=False))
-    def worst(self, df, n=9):
+    def misses(self, df):
         "The images whose number was missed by most"
-        t = df.assign(off=(df.pred-df.target).abs()).sort_values('off', ascending=False, kind='stable').head(n)
-        said = [f'true {r.target:.1f}, answered {r.pred:.1f}' for r in t.itertuples()]
-        return t[['path','patient','target','pred','off']].assign(said=said).reset_index(drop=True)
+        t = df[['path','patient','target','pred']].assign(off=(df.pred-df.target).abs())
+        return t.sort_values('off', ascending=False, kind='stable')
+    def miss(self, r): return f'true {r.target:.1f}, answered {r.pred:.1f}'
 
 # %% ../../nbs/23_score.kinds.ipynb #b62f6842
 @add_kind
 class Number(Numbers):
     "A quantity, as age in years"
     name,main,compared = 'number',('mae','mae_guess','r2'),('mae',)
-    numeric,figures,shown = True,('plot_numbers','plot_agreement'),('mae','r2')
+    numeric,chosen = True,('guess',)
+    figures,shown = ('plot_numbers','plot_agreement'),('mae','r2')
     units = dict.fromkeys(('mae','mae_guess','mae_gain'), 'years')
     sentences = dict(chosen='The number is taken as the net gives it.')
     def names(self, df, op=None): return [self.units['mae']]
     def columns(self, names): return ['target'],['pred']
     def arrays(self, df, names=None): return df.target.to_numpy(),df.pred.to_numpy()
     def metrics(self, y, p, w=None, *, names=None, op=None):
-        return _number_metrics(y, p, w, guess=(op or {}).get('guess'))
+        "Mean absolute error and R2, and the error of a constant guess and the gain over it"
+        res,guess = dict(mae=mean_abs_error(y, p, w), r2=r_squared(y, p, w)),(op or {}).get('guess')
+        if guess is None: return res
+        plain = mean_abs_error(y, np.full(len(y), guess), w)
+        return res | dict(mae_guess=plain, mae_gain=plain-res['mae'])
     def brief(self, y, p, w=None, *, names=None, op=None):
         return dict(mae=mean_abs_error(y, p, w), bias=bias(y, p, w))
-    def basis(self, key, y, names): return None
-    def classified(self, df, op=None): return None
-    def probabilities(self, df): return None
     def compare(self, df, metric, op=None): return df.target.to_numpy(float),df.pred.to_numpy(float)
     def choose(self, valid): return dict(guess=float(valid.target.median()))
-    def settle(self, df, op):
-        guess = (op or {}).get('guess')
-        return None if guess is None else dict(guess=guess)
     def truth(self, df): return df.groupby('patient')[['target']].mean()
-    def squash(self, p): return p
-    def spread(self, z): return z
     def decode(self, df, op=None): return df.pred.map('{:.1f}'.format)
     def check(self, df, name='predictions', classes=None):
         df = type_extras(start_table(df, name, numbers=('target','pred')), name)
@@ -399,11 +360,9 @@ def _number_of(df):
 class Both(Category):
     "One class of several, and a number beside"
     name,main,compared = 'both',('auc','accuracy','mae'),('auc','accuracy','mae')
-    number_beside,units = True,Number.units
-    @property
-    def graded(self): return self
-    @property
-    def alone(self): return CATEGORY
+    number_beside,units,chosen = True,Number.units,Number.chosen
+    graded = property(lambda self: self)
+    alone = property(lambda self: CATEGORY)
     def arrays(self, df, names=None):
         y,p = class_arrays(df, names)
         return np.column_stack([y, df.target_age]),np.column_stack([p, df.pred_age])
@@ -417,7 +376,6 @@ class Both(Category):
     def compare(self, df, metric, op=None):
         return NUMBER.compare(_number_of(df), metric) if metric in self.units else class_arrays(df)
     def choose(self, valid): return NUMBER.choose(_number_of(valid))
-    def settle(self, df, op): return NUMBER.settle(df, op)
     def tables(self, df, est, op, **kwargs): return NUMBER.tables(_number_of(df), est, op, **kwargs)
     def check(self, df, name='predictions', classes=None):
         df = Category.check(self, df, name, classes)
@@ -429,7 +387,6 @@ class Both(Category):
 
 # %% ../../nbs/23_score.kinds.ipynb #4da6b507
 def cut_points(points, cuts)->np.ndarray:
-    # numbers [n]; k-1 increasing cut points; grades [n], 0 to k-1
     "The grade of each point: how many cuts lie below it"
     return np.searchsorted(np.asarray(cuts, float), np.asarray(points, float))
 
@@ -451,7 +408,6 @@ def choose_cuts(y, # grades [n] of VALIDATION images, 0 to k-1
 
 # %% ../../nbs/23_score.kinds.ipynb #e26b9b1b
 def fill_cuts(cuts, top:int)->list:
-    # increasing cut points; highest grade there may be; `top` cut points at least
     "Add halfway cuts for grades that validation did not show: a net may still meet them"
     cuts = [float(o) for o in cuts]
     for i in range(len(cuts), top): cuts.append(max([i+.5, *cuts[-1:]]))
@@ -473,15 +429,13 @@ def _best_cut(y, points, cuts, i, k):
 REFERABLE = 2 # from this grade on
 
 # %% ../../nbs/23_score.kinds.ipynb #2347e842
-def referral(preds # predictions of grades, of either kind
-            )->tuple: # is it referable? bool [n]; score [n]
+def referral(preds)->tuple:
     "Truth and score of referral"
     if 'pred' in preds: return preds.target.to_numpy(float)>=REFERABLE,preds.pred.to_numpy(float)
     return _referred(*class_arrays(preds), class_names(preds))
 
 # %% ../../nbs/23_score.kinds.ipynb #20c7ed18
 def _referred(y, p, names):
-    "The same from arrays"
     ill = np.array([c.isdigit() and int(c)>=REFERABLE for c in names])
     return ill[y],p[:,ill].sum(1)
 
@@ -498,37 +452,47 @@ def _refer_metrics(y, s, w=None, *, threshold):
                 referable_specificity=ratio(ww@(~y&~hit), ww@~y))
 
 # %% ../../nbs/23_score.kinds.ipynb #13246d47
-def _in_order(metrics, more):
-    "Accuracies first, then what is said of grades, then the rest"
-    first = {k:metrics[k] for k in ('accuracy','balanced_accuracy')}
-    return first | more | {k:v for k,v in metrics.items() if k not in first}
-
 _refer_keys = dict(referable_auc='auc', referable_sensitivity='sensitivity_r',
                    referable_specificity='specificity_r')
 
-# %% ../../nbs/23_score.kinds.ipynb #4b6b20f2
-@add_kind
-class Grades(Category):
-    "One class of several that are steps of a scale"
-    name,main = 'grades',('qwk','referable_auc','accuracy')
-    compared = 'qwk','accuracy','balanced_accuracy'
-    ordinal,figures,halfway = True,('plot_confusion','plot_referral'),.5
-    sentences = dict(chosen=_likeliest+' The threshold of referral was chosen on validation images.')
-    @property
-    def graded(self): return self
+class Scale:
+    "What both kinds of grades have in common; `steps` gives grades, a probability for each, and referral"
+    ordinal = True
     def metrics(self, y, p, w=None, *, names=None, op=None):
-        more = dict(qwk=quadratic_kappa(confusion(y, p.argmax(1), len(names), w=w)))
-        if (op or {}).get('threshold') is not None:
-            more |= _refer_metrics(*_referred(y, p, names), w, threshold=op['threshold'])
-        return _in_order(class_metrics(y, p, w, classes=names), more)
+        "Accuracies first, then what is said of grades, then the rest"
+        yi,hot,refer = self.steps(y, p, names=names, op=op)
+        more = dict(qwk=quadratic_kappa(confusion(yi, hot.argmax(1), len(names), w=w)))
+        if (op or {}).get('threshold') is not None: more |= _refer_metrics(*refer, w, threshold=op['threshold'])
+        res = class_metrics(yi, hot, w, classes=names)
+        first = {k:res.pop(k) for k in ('accuracy','balanced_accuracy')}
+        if not self.numeric: return first | more | res
+        del res['auc'],res['average_precision'] # of ones and zeros
+        return first | more | dict(mae=mean_abs_error(y, p, w)) | res
+    def brief(self, y, p, w=None, *, names=None, op=None):
+        "Kappa, and the AUC of referral"
+        yi,hot,refer = self.steps(y, p, names=names, op=op)
+        res = dict(qwk=quadratic_kappa(confusion(yi, hot.argmax(1), hot.shape[1], w=w)))
+        return res | ({} if (op or {}).get('threshold') is None else dict(referable_auc=auc(*refer, w)))
     def basis(self, key, y, names):
-        if key=='qwk': return None
+        if key in ('qwk','mae'): return None
+        y = y.astype(int)
         if key not in _refer_keys: return key,y,names
         ill = np.array([int(c)>=REFERABLE for c in names])
         return _refer_keys[key],ill[y].astype(int),['not','r']
+
+# %% ../../nbs/23_score.kinds.ipynb #4b6b20f2
+@add_kind
+class Grades(Scale, Category):
+    "One class of several that are steps of a scale"
+    name,main = 'grades',('qwk','referable_auc','accuracy')
+    compared = 'qwk','accuracy','balanced_accuracy'
+    figures,halfway = ('plot_confusion','plot_referral'),.5
+    sentences = dict(chosen=_likeliest+' The threshold of referral was chosen on validation images.')
+    graded = property(lambda self: self)
+    def steps(self, y, p, *, names=None, op=None): return y,p,_referred(y, p, names)
     def compare(self, df, metric, op=None):
         y,p = class_arrays(df)
-        return (y,p.argmax(1)) if metric=='qwk' else (y,p)
+        return y,p.argmax(1) if metric=='qwk' else p
     def choose(self, valid):
         if not _five_steps(valid): return {}
         return dict(threshold=best_threshold(*referral(valid), default=self.halfway))
@@ -541,10 +505,6 @@ class Grades(Category):
         names = class_names(df)
         step = df.target.map({c:i for i,c in enumerate(names)})
         return step.groupby(df.patient).max().map(dict(enumerate(names))).to_frame('target')
-    def brief(self, y, p, w=None, *, names=None, op=None):
-        res = dict(qwk=quadratic_kappa(confusion(y, p.argmax(1), p.shape[1], w=w)))
-        if (op or {}).get('threshold') is None: return res
-        return res | dict(referable_auc=auc(*_referred(y, p, names), w))
 
 # %% ../../nbs/23_score.kinds.ipynb #209a8489
 def _cuts_of(op):
@@ -552,7 +512,7 @@ def _cuts_of(op):
     return (op or {}).get('cuts') or [.5,1.5,2.5,3.5]
 
 # %% ../../nbs/23_score.kinds.ipynb #b3b51802
-class Points(Number):
+class Points(Scale, Number):
     "What tables of points on a scale have in common"
     def settle(self, df, op):
         "Cuts for every grade there is, and the threshold of referral; raises `DataError` for what is no grade"
@@ -572,31 +532,16 @@ class Points(Number):
 class Ordered(Points):
     "A point on a scale that is cut into its steps"
     name,main,compared = 'ordered',('qwk','referable_auc','mae'),('qwk','mae')
-    ordinal,halfway,units = True,REFERABLE-.5,dict(mae='grades')
+    halfway,units = REFERABLE-.5,dict(mae='grades')
     figures = 'plot_numbers','plot_referral'
     sentences = dict(chosen='The point is cut into grades where validation images chose, '
                             'and so is the threshold of referral.')
     def names(self, df, op=None): return [str(i) for i in range(len(_cuts_of(op))+1)]
     def arrays(self, df, names=None): return df.target.to_numpy(float),df.pred.to_numpy()
-    def graded_arrays(self, y, p, op):
+    def steps(self, y, p, *, names=None, op=None):
         k = len(_cuts_of(op))+1
-        return np.asarray(y).astype(int),np.eye(k)[cut_points(p, _cuts_of(op))]
-    def classified(self, df, op=None): return self.graded_arrays(df.target, df.pred, op)
-    def metrics(self, y, p, w=None, *, names=None, op=None):
-        yi,hot = self.graded_arrays(y, p, op)
-        more = dict(qwk=quadratic_kappa(confusion(yi, hot.argmax(1), len(names), w=w)))
-        if op.get('threshold') is not None: more |= _refer_metrics(y>=REFERABLE, p, w, threshold=op['threshold'])
-        more['mae'] = mean_abs_error(y, p, w)
-        m = class_metrics(yi, hot, w, classes=names)
-        return _in_order({k:v for k,v in m.items() if k not in ('auc','average_precision')}, more)
-    def basis(self, key, y, names):
-        if key in ('qwk','mae'): return None
-        if key in _refer_keys: return _refer_keys[key],(y>=REFERABLE).astype(int),['not','r']
-        return key,y.astype(int),names
-    def brief(self, y, p, w=None, *, names=None, op=None):
-        res = dict(qwk=grade_kappa(y.astype(int), cut_points(p, _cuts_of(op)), w))
-        return res | (dict(referable_auc=auc(y>=REFERABLE, p, w))
-                      if op.get('threshold') is not None else {})
+        return np.asarray(y).astype(int),np.eye(k)[cut_points(p, _cuts_of(op))],(y>=REFERABLE,p)
+    def classified(self, df, op=None): return self.steps(*self.arrays(df), op=op)[:2]
     def compare(self, df, metric, op=None):
         if metric=='mae': return Number.compare(self, df, metric)
         return df.target.to_numpy(int),cut_points(df.pred, _cuts_of(op))
@@ -629,8 +574,6 @@ def kind_of(preds # a table of predictions, or its columns
 
 # %% ../../nbs/23_score.kinds.ipynb #d0b0c0c2
 def check_predictions(preds:pd.DataFrame, classes=None, name:str='predictions')->pd.DataFrame:
-    # a table of any kind; names that must be there; read from the columns if missing; what to call
-    # the table in errors; of classes: path, patient, eye, target, p_<class> sorted, then any others
     "Put the table in order; raises `DataError` that names what is wrong, and where"
     return kind_of(preds).check(preds, name, classes)
 

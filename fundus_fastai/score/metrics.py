@@ -36,27 +36,35 @@ def ratio(a, b)->np.ndarray:
     a,b = np.asarray(a, float),np.asarray(b, float)
     return np.divide(a, b, out=np.full(np.broadcast(a,b).shape, np.nan), where=b!=0)[()]
 
+def weighted_mean(v, w=None)->np.ndarray:
+    "Mean of `v` [n] with weights [...,n]"
+    w = as_weights(w, len(v))
+    return ratio(w@v, w.sum(-1))
+
 # %% ../../nbs/20_score.metrics.ipynb #5bad4eb2
-def sensitivity(cm # confusion counts [...,k,k]
-               )->np.ndarray: # [...,k]
+def sensitivity(cm)->np.ndarray:
     "Share of each class's images that are found; NaN for a class without images"
     return ratio(np.diagonal(cm, axis1=-2, axis2=-1), cm.sum(-1))
 
 # %% ../../nbs/20_score.metrics.ipynb #79d5f2a4
-def specificity(cm # confusion counts [...,k,k]
-               )->np.ndarray: # [...,k]
+def specificity(cm)->np.ndarray:
     "Share of the other classes' images that are not taken for the class"
     hit,n = np.diagonal(cm, axis1=-2, axis2=-1),cm.sum((-2,-1))[...,None]
     row,col = cm.sum(-1),cm.sum(-2)
     return ratio(n-row-col+hit, n-row)
 
 # %% ../../nbs/20_score.metrics.ipynb #41896f93
-def _as_sides(y, s):
-    "Truth as bool and scores as floats; raises `DataError` where a score is missing"
-    y,s = np.asarray(y, bool),np.asarray(s, float)
-    if (lost := np.isnan(s).sum()):
-        raise DataError(f"{lost} of {s.size} scores are not numbers (NaN): leave those images out, and say so")
-    return y,s
+def as_sides(y, *scores, patient=None):
+    "Truth as bool and scores as floats; raises `DataError` where they do not fit or are not known"
+    y,scores = np.asarray(y),[np.asarray(s, float) for s in scores]
+    shapes = [np.shape(o) for o in (y,*scores,*([] if patient is None else [patient]))]
+    if y.ndim!=1 or len(set(shapes))>1:
+        raise DataError(f"truth, scores and patients must be of one length, and have shapes {shapes}")
+    if not np.isin(y, [0,1]).all():
+        raise DataError("the truth must be 0 or 1 (False or True) for each image")
+    if lost := sum(int(np.isnan(s).sum()) for s in scores):
+        raise DataError(f"{lost} of {len(y)} scores are not numbers (NaN): leave those images out, and say so")
+    return y.astype(bool),*scores
 
 # %% ../../nbs/20_score.metrics.ipynb #6e7d172b
 def _by_score(y, s, w):
@@ -73,7 +81,7 @@ def auc(y, # is it positive? bool [n]
         w=None # weights [...,n]
        )->np.ndarray: # [...]
     "Area under the ROC curve, ties counted half; NaN where a side is missing"
-    y,s = _as_sides(y, s)
+    y,s = as_sides(y, s)
     if _is_drawn(w): return _auc_drawn(y, s, w)
     pos,neg = _by_score(y, s, w)
     higher = np.cumsum(neg, -1) - neg/2 # negatives that score higher
@@ -85,7 +93,7 @@ def average_precision(y, # is it positive? bool [n]
                       w=None # weights [...,n]
                      )->np.ndarray: # [...]
     "Area under the precision-recall steps; NaN without positives. Chance level is the share of positives, not one half"
-    y,s = _as_sides(y, s)
+    y,s = as_sides(y, s)
     if _is_drawn(w): return _ap_drawn(y, s, w)
     pos,neg = _by_score(y, s, w)
     tp,fp = np.cumsum(pos, -1),np.cumsum(neg, -1)
@@ -93,14 +101,12 @@ def average_precision(y, # is it positive? bool [n]
     return ratio((pos*precision).sum(-1), tp[...,-1])
 
 # %% ../../nbs/20_score.metrics.ipynb #556b8167
-def f1_by_class(cm # confusion counts [...,k,k]
-               )->np.ndarray: # [...,k]
+def f1_by_class(cm)->np.ndarray:
     "F1 of each class; NaN for a class that occurs neither in truth nor in answer"
     return ratio(2*np.diagonal(cm, axis1=-2, axis2=-1), cm.sum(-1)+cm.sum(-2))
 
 # %% ../../nbs/20_score.metrics.ipynb #61f0d5f1
-def matthews(cm # confusion counts [...,k,k]
-            )->np.ndarray: # [...], from -1 to 1
+def matthews(cm)->np.ndarray:
     "Correlation of truth and answer; NaN where the truth is one class, 0 where only the answer is"
     row,col,n = cm.sum(-1),cm.sum(-2),cm.sum((-2,-1))
     cov = np.trace(cm, axis1=-2, axis2=-1)*n - (row*col).sum(-1)
@@ -110,25 +116,12 @@ def matthews(cm # confusion counts [...,k,k]
 # %% ../../nbs/20_score.metrics.ipynb #3022705b
 _distance = dict(none=lambda d: d!=0, linear=np.abs, quadratic=np.square)
 
-def cohen_kappa(cm, # confusion counts [...,k,k]; for weights, of grades in order
-                weights:str='none' # how a mistake counts by its distance: 'none' (all alike), 'linear', 'quadratic'
-               )->np.ndarray: # [...]
+def cohen_kappa(cm, weights:str='none')->np.ndarray:
     "Agreement beyond chance; NaN where all is one class"
     k = np.arange(cm.shape[-1])
     d = _distance[weights](k[:,None]-k).astype(float)
     chance = cm.sum(-1)[...,:,None]*cm.sum(-2)[...,None,:]
     return 1 - ratio((d*cm).sum((-2,-1))*cm.sum((-2,-1)), (d*chance).sum((-2,-1)))
-
-# %% ../../nbs/20_score.metrics.ipynb #3cca2297
-def micro(metric, y, p, *, w=None)->np.ndarray:
-    # `auc`, `average_precision`, `f1`: of (y, p, w); is it positive? bool [n,k]; scores or answers
-    # [n,k]; weights [...,n]; [...]
-    "Compute `metric` over all pairs of image and class together"
-    y,p = np.asarray(y),np.asarray(p)
-    k = y.shape[1]
-    if _is_drawn(w): w = w.repeat(k)
-    elif w is not None: w = np.repeat(w, k, axis=-1)
-    return metric(y.ravel(), p.ravel(), w)
 
 # %% ../../nbs/20_score.metrics.ipynb #2df3bfae
 def _over_classes(metric, y, p, *, w=None):
@@ -142,8 +135,7 @@ def mean_auc(y, p, w=None)->np.ndarray:
 
 # %% ../../nbs/20_score.metrics.ipynb #bedae2bf
 def class_metrics(y, p, w=None, *, classes=None)->dict:
-    # true classes [n], 0 to k-1; probabilities [n,k]; weights [...,n]; names, for the keys; numbers
-    # if missing; name -> [...]
+    # true classes [n], 0 to k-1; probabilities [n,k]; weights [...,n]; names, for the keys
     "Accuracy, balanced accuracy, AUC, average precision, MCC, macro F1 and, by class, sensitivity and specificity"
     y,p = np.asarray(y),np.asarray(p)
     if (lost := np.isnan(p).any(1).sum()):
@@ -171,14 +163,11 @@ def f1(y, hit, w=None)->np.ndarray:
 
 # %% ../../nbs/20_score.metrics.ipynb #53c05d71
 def mean_abs_error(y, p, w=None)->np.ndarray:
-    # truth [n]; answers [n]; weights [...,n]; [...]
     "Mean absolute error, in the unit of `y`"
-    w = as_weights(w, len(y))
-    return ratio(w@np.abs(np.asarray(y, float)-p), w.sum(-1))
+    return weighted_mean(np.abs(np.asarray(y, float)-p), w)
 
 # %% ../../nbs/20_score.metrics.ipynb #b8e1b828
 def r_squared(y, p, w=None)->np.ndarray:
-    # truth [n]; answers [n]; weights [...,n]; [...]
     "Share of the variance that is explained; NaN where `y` does not vary"
     w,off = as_weights(w, len(y)),np.asarray(y, float)-p
     y = y-np.mean(y) # for the sake of rounding
@@ -199,8 +188,7 @@ def mean_known(a)->np.ndarray:
 
 def accuracy(y, p, w=None)->np.ndarray:
     "Share of images whose likeliest class is right"
-    w = as_weights(w, len(y))
-    return ratio(w@(p.argmax(1)==y), w.sum(-1))
+    return weighted_mean(p.argmax(1)==y, w)
 
 # %% ../../nbs/20_score.metrics.ipynb #04c4df94
 def balanced_accuracy(y, p, w=None)->np.ndarray:
@@ -214,8 +202,7 @@ def grade_kappa(y, g, w=None)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #e4a5c363
 def bias(y, p, w=None)->np.ndarray:
     "Mean of answer minus truth, in the unit of `y`"
-    w = as_weights(w, len(y))
-    return ratio(w@(np.asarray(p, float)-y), w.sum(-1))
+    return weighted_mean(np.asarray(p, float)-y, w)
 
 # %% ../../nbs/20_score.metrics.ipynb #125343e8
 _goals = dict(youden=lambda tp,fn,fp,tn: tp/(tp+fn) + tn/(fp+tn),
@@ -238,7 +225,7 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
                    *, default:float=.5 # what to return where `y` has one side only
                   )->float:
     "The threshold that does best on `y`: as positive count scores above it"
-    y,s = _as_sides(y, s)
+    y,s = as_sides(y, s)
     if y.all() or not y.any(): return default
     t,tp,fn,fp,tn = _cases(y, s)
     if by in _goals: good = _goals[by](tp, fn, fp, tn)
@@ -251,10 +238,9 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
 
 # %% ../../nbs/20_score.metrics.ipynb #e7f7ec09
 def threshold_metrics(y, s, w=None, *, threshold:float=.5)->dict:
-    # is it positive? bool [n]; scores [n]; weights [...,n]; positive is what scores above it; from
-    # validation images; name -> [...]
+    # is it positive? bool [n]; scores [n]; weights [...,n]; from validation images
     "Sensitivity, specificity, balanced accuracy, accuracy, F1 and MCC of a decision at `threshold`"
-    y,s = _as_sides(y, s)
+    y,s = as_sides(y, s)
     cm = confusion(y.astype(int), (s>threshold).astype(int), 2, w=w)
     se = np.take(sensitivity(cm), 1, -1)
     sp = np.take(specificity(cm), 1, -1)
@@ -295,8 +281,7 @@ class Draws(NDArrayOperatorsMixin):
     def __array__(self, dtype=None, copy=None):
         return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
-        return getattr(f, method)(*[np.asarray(o) if isinstance(o, Draws) else o for o in args],
-                                  **kw)
+        return getattr(f, method)(*[np.asarray(o) if isinstance(o, Draws) else o for o in args], **kw)
     def __getattr__(self, k):
         if k.startswith('__'): raise AttributeError(k)
         return getattr(np.asarray(self), k)
@@ -311,7 +296,6 @@ class Draws(NDArrayOperatorsMixin):
     def sum(self, axis=None, **kw):
         if axis in (-1,1) and not kw: return self@np.ones(self.shape[1])
         return np.asarray(self).sum(axis, **kw)
-    def repeat(self, k): return Draws(self.counts, np.repeat(self.who, k), self.memo)
     def rows(self): # a few at a time, that fit a processor's cache
         b = max(1, 2**17//len(self.who))
         return (self.counts[i:i+b] for i in range(0, len(self), b))

@@ -44,11 +44,8 @@ def _teach(kind, x, y, cols):
     return lambda x: np.stack([m.decision_function(_own(x, c)) for m,c in zip(ms, cols)], 1)
 
 # %% ../../nbs/26_score.patients.ipynb #3788efb2
-def fit_blend(valid, # predictions of VALIDATION images
-              kind=None, # of answers, or its name (default: as the columns tell)
-              least:int=50 # patients with several images, to learn from
-             ): # a function for `combine_eyes`, or `None` where there are too few patients, or a class is missing
-    "Learn from validation patients how to weigh the images of a patient"
+def fit_blend(valid, kind=None, least:int=50):
+    "Learn from validation patients how to weigh the images of a patient; `None` where they are too few"
     kind = get_kind(kind or kind_of(valid))
     if kind.number_beside: return None # two questions at once are not blended
     truth,(_,cols) = kind.truth(valid),kind.columns(kind.names(valid))

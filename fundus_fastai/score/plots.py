@@ -57,10 +57,17 @@ def _names_beside(ax, names, **kwargs):
     ax.tick_params(left=False, **kwargs)
 
 # %% ../../nbs/25_score.plots.ipynb #0cdbc1b3
-def _cell_text(r):
-    "What stands in a cell `r` of the confusion matrix: share, interval, number of images"
-    ends = '' if np.isnan(r.low) else f'\n{100*r.low:.0f} to {100*r.high:.0f}'
-    return 'no images' if np.isnan(r.value) else f'{100*r.value:.0f} %{ends}\nn={r.images}'
+def _share_text(v, low, high):
+    "A share and its interval, in percent"
+    return f'{100*v:.0f} %' + ('' if np.isnan(low) else f'\n{100*low:.0f} to {100*high:.0f}')
+
+def _heat(ax, m, texts, light, *, rows, cols, low=0, aspect=None, **kwargs):
+    "Draw a matrix in blues with a text in each cell, white where it is dark"
+    ax.imshow(m, cmap='Blues', vmin=low, vmax=1, aspect=aspect)
+    for (i,j),v in np.ndenumerate(m):
+        ax.text(j, i, texts[i][j], ha='center', va='center', fontsize=8, color='w' if v>light else '#223')
+    ax.set_xticks(range(len(cols)), cols, parse_math=False, **kwargs)
+    ax.set_yticks(range(len(rows)), rows, parse_math=False)
 
 # %% ../../nbs/25_score.plots.ipynb #c94112db
 def plot_confusion(scores:Scores, # as from `score`
@@ -69,12 +76,10 @@ def plot_confusion(scores:Scores, # as from `score`
     "Draw the confusion matrix: share of each row with its interval, and the count of images"
     k = len(scores.classes)
     with drawing(ax, (1.3+.95*k, .9+.85*k), scores.source, off=()) as ax:
-        ax.imshow(scores.confusion.value.to_numpy(float).reshape(k,k), cmap='Blues', vmin=0, vmax=1)
-        for i,r in enumerate(scores.confusion.itertuples()):
-            ax.text(i%k, i//k, _cell_text(r), ha='center', va='center', fontsize=8,
-                    color='w' if r.value>.55 else '#223')
-        ax.set_xticks(range(k), scores.classes, parse_math=False)
-        ax.set_yticks(range(k), scores.classes, parse_math=False)
+        texts = ['no images' if np.isnan(r.value) else f'{_share_text(r.value, r.low, r.high)}\nn={r.images}'
+                 for r in scores.confusion.itertuples()]
+        _heat(ax, scores.confusion.value.to_numpy(float).reshape(k,k), np.reshape(texts, (k,k)), .55,
+              rows=scores.classes, cols=scores.classes)
         ax.set(xlabel='read as', ylabel='truth')
         ax.tick_params(length=0, labelsize=9)
     return ax
@@ -116,8 +121,6 @@ def plot_roc(scores:Scores, # as from `score`
 
 # %% ../../nbs/25_score.plots.ipynb #dc8f3f01
 def plot_pr(scores:Scores, ax=None, questions:dict=None):
-    # as from `score`; matplotlib axes to draw on; name -> (truth bool [n], score [n]) (default:
-    # those of the kind); the axes
     "Draw the precision-recall curve of each class, with average precision and prevalence"
     from sklearn.metrics import precision_recall_curve
     title = 'class, average precision and interval; dashed: prevalence'
@@ -174,7 +177,6 @@ def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss a
 
 # %% ../../nbs/25_score.plots.ipynb #61db8fe5
 def plot_label_scores(scores:Scores, ax=None, what:str='auc'):
-    # of labels; matplotlib axes to draw on; 'auc', 'average_precision' or 'f1'; the axes
     "Draw a metric of each label with its interval"
     names = scores.classes[::-1]
     n = scores.counts.set_index('class').images
@@ -287,16 +289,13 @@ def plot_subgroups(table, # from `subgroup_scores`: groups and metrics
 
 # %% ../../nbs/25_score.plots.ipynb #630a048b
 def plot_consistency(table, what:str, ax=None, *, source:str=''):
-    # as from `consistency`; the class or label; matplotlib axes to draw on; 'phantom' puts the
-    # mark; the axes
     "Draw the levels: how many images, what they are, and how often the majority is right"
     t = table
     with drawing(ax, (1.6+.8*len(t),2.9), source) as ax:
         ax.bar(t.votes, t.true, color=BLUE, label=f'{what} in truth', width=.75)
         ax.bar(t.votes, t.images-t.true, bottom=t.true, color='#b9c9dc', label='not', width=.75)
         for r in t.itertuples():
-            ends = '' if np.isnan(r.low) else f'\n{100*r.low:.0f} to {100*r.high:.0f}'
-            text = r.method if np.isnan(r.right) else f'{100*r.right:.0f} %{ends}'
+            text = r.method if np.isnan(r.right) else _share_text(r.right, r.low, r.high)
             ax.text(r.votes, r.images, text, ha='center', va='bottom', fontsize=8)
         says = f'how many of {t.votes.max()} nets say {what}'
         ax.set(xlabel=says, ylabel='images', ylim=(0, 1.25*t.images.max()))
@@ -306,17 +305,12 @@ def plot_consistency(table, what:str, ax=None, *, source:str=''):
 
 # %% ../../nbs/25_score.plots.ipynb #f7d7b60c
 def plot_jaccard(table, what:str='mean over classes', ax=None, *, source:str=''):
-    # as from `jaccard`; the class or label; matplotlib axes to draw on; 'phantom' puts the mark;
-    # the axes
     "Draw the similarity of nets and truth as a heat map"
     k,low = len(table),min(.5, np.nanmin(table.to_numpy()))
     with drawing(ax, (1.5+.62*k,.9+.5*k), source, off=(), y=1.06) as ax:
-        ax.imshow(table, cmap='Blues', vmin=low, vmax=1, aspect='auto')
-        for (i,j),v in np.ndenumerate(table.to_numpy()):
-            ax.text(j, i, '' if np.isnan(v) else f'{v:.2f}', ha='center', va='center', fontsize=8,
-                    color='w' if v>(low+1.3)/2.3 else '#223')
-        ax.set_xticks(range(k), table.columns, rotation=40, ha='right', parse_math=False)
-        ax.set_yticks(range(k), table.index, parse_math=False)
+        texts = table.map(lambda v: '' if np.isnan(v) else f'{v:.2f}').to_numpy()
+        _heat(ax, table.to_numpy(), texts, (low+1.3)/2.3, rows=table.index, cols=table.columns, low=low,
+              aspect='auto', rotation=40, ha='right')
         for f in (ax.axhline, ax.axvline): f(k-1.5, color='w', lw=3)
         ax.tick_params(length=0, labelsize=8)
         ax.set_title(f'Jaccard similarity: {what}', loc='left')
@@ -324,7 +318,6 @@ def plot_jaccard(table, what:str='mean over classes', ax=None, *, source:str='')
 
 # %% ../../nbs/25_score.plots.ipynb #29c7be01
 def plot_panel(scores:dict, what:str='auc', ax=None):
-    # as from `score_panel`; a metric; matplotlib axes to draw on; the axes
     "Draw one metric of all nets and of the ensemble, per image and per patient, with intervals"
     names,source = list(scores)[::-1],next(iter(scores.values())).source
     with drawing(ax, (5,.9+.42*len(names)), source, off=('top','right','left')) as ax:
@@ -341,8 +334,6 @@ def plot_panel(scores:dict, what:str='auc', ax=None):
 
 # %% ../../nbs/25_score.plots.ipynb #6d094639
 def plot_bland_altman(a, b, ax=None, *, limits:dict=None, names=('one','other'), source:str=''):
-    # numbers [n]; other numbers of the same [n]; matplotlib axes to draw on; as from
-    # `bland_altman`; of `a` and `b`; 'phantom' puts the mark; the axes
     "Draw the difference of two answers against their mean, with the limits of agreement and their intervals"
     with drawing(ax, (4.6,3), source) as ax: differences(ax, a, b, limits=limits, names=names)
     return ax

@@ -15,8 +15,7 @@ def class_names(preds)->list:
     "The classes of a table of predictions, in its order"
     return [c[2:] for c in map(str, preds) if c.startswith('p_')]
 
-def label_names(preds # a table with target_<label> and p_<label>
-               )->list:
+def label_names(preds)->list:
     "The labels of a table of predictions, in its order"
     return [c[7:] for c in map(str, preds) if c.startswith('target_')]
 

@@ -62,7 +62,6 @@ def interval_bar(e:Estimate)->str:
 
 # %% ../../nbs/24_score.scores.ipynb #13e151d1
 def metrics_html(metrics:dict, level:float=.95)->str:
-    # name -> `Estimate`; coverage of the intervals, for the heading
     "A table of metrics with their intervals drawn"
     rows = [f'<tr><td>{escape(metric_label(k))}</td><td><b>{e.number()}</b></td><td>{e.span()}</td>'
             f'<td>{interval_bar(e) if k!="temperature" else ""}</td><td class="how">{escape(e.method)}</td></tr>'
@@ -104,12 +103,9 @@ class Scores:
     tables:dict=None # title -> table, for the pages
     calibration:dict=None # Brier score, calibration error and slope, before and after a temperature from validation
     points:list=None # operating points with thresholds from validation
-    @property
-    def n_images(self): return len(self.preds)
-    @property
-    def n_patients(self): return self.preds.patient.nunique()
-    @property
-    def phantom(self): return self.source=='phantom'
+    n_images = property(lambda self: len(self.preds))
+    n_patients = property(lambda self: self.preds.patient.nunique())
+    phantom = property(lambda self: self.source=='phantom')
     @property
     def boot(self):
         return dict(n_boot=self.n_boot, seed=self.seed, level=self.level) # for further estimates
@@ -155,8 +151,7 @@ def loud_html(phantom:bool)->str:
 def __str__(self:Scores)->str:
     "A plain table for the terminal"
     w = max(map(len, self.metrics))
-    rows = [f"{k:<{w}}  {e.number():>5}  {e.span():<14}  {e.method}"
-            for k,e in self.metrics.items()]
+    rows = [f"{k:<{w}}  {e.number():>5}  {e.span():<14}  {e.method}" for k,e in self.metrics.items()]
     top = f"{'metric':<{w}}  value  {f'{100*self.level:g} % interval':<14}  interval from"
     return '\n'.join([*loud_lines(self.phantom), _heading(self), '', top, '-'*len(top), *rows])
 
@@ -169,8 +164,7 @@ def _repr_html_(self:Scores)->str:
 
 # %% ../../nbs/24_score.scores.ipynb #f40cbf8b
 @patch
-def save(self:Scores, out # folder to write into
-        )->Path: # the folder
+def save(self:Scores, out)->Path:
     "Write `metrics.json` and `predictions.csv` into the folder `out`, each whole or not at all"
     out = Path(out)
     with whole_file(out/'predictions.csv') as f: self.preds.to_csv(f, index=False)
@@ -192,8 +186,7 @@ def score(preds:pd.DataFrame, # a table of predictions
     op = kind.settle(df, operating)
     names,est = kind.names(df, op),kind_estimates(kind, df, op, **boot)
     arrays = kind.classified(df, op)
-    cells = None if arrays is None else confusion_estimates(*arrays, names, patient=df.patient,
-                                                            **boot)
+    cells = None if arrays is None else confusion_estimates(*arrays, names, patient=df.patient, **boot)
     meta['note'] = (meta.get('note', '')+kind.note(df)).strip()
     return Scores(est, cells, kind.counts(df, names), names, df, kind=kind, operating=op,
                   tables=kind.tables(df, est, op, **boot), **boot, **meta)
@@ -212,8 +205,7 @@ def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind
     if kind and by=='wrong': return kind.worst(kind.check(df), n or len(df))
     d = kind.reads(df) if kind else df
     if by=='random': d = d.sample(frac=1, random_state=seed)
-    else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong',
-                                                        kind='stable')
+    else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong', kind='stable')
     if per is not None:
         if by=='random': # patients take turns first
             d = d.assign(turn=d.groupby([per,'patient']).cumcount()).sort_values('turn', kind='stable')

@@ -13,11 +13,10 @@ from .predictions import label_names
 from .scores import Scores
 
 # %% ../../nbs/28_score.subgroups.ipynb #195cc06e
-def _band(age, ends):
-    "The band of an age in words"
-    i = np.searchsorted(ends, age, side='right')
-    if i==0: return f'under {ends[0]}'
-    return f'{ends[-1]} and over' if i==len(ends) else f'{ends[i-1]} to {ends[i]-1}'
+def _bands(ages, ends):
+    "The band of each age in words"
+    names = [f'under {ends[0]}', *[f'{a} to {b-1}' for a,b in zip(ends, ends[1:])], f'{ends[-1]} and over']
+    return pd.cut(ages, [-np.inf,*ends,np.inf], right=False, labels=names).astype(object)
 
 # %% ../../nbs/28_score.subgroups.ipynb #70d85393
 def _camera(preds, most=6):
@@ -38,14 +37,11 @@ def _is_question(preds, group):
     return d.g.nunique()>1 and (d.groupby('g').t.nunique()==1).all() and d.t.nunique()==d.g.nunique()
 
 # %% ../../nbs/28_score.subgroups.ipynb #c1b2fbc0
-def group_columns(preds, # a table of predictions
-                  ages=(40,60,75), # where bands of age begin, in years
-                  most:int=6 # cameras or image sizes that count as groups of their own
-                 )->dict: # what the groups are of -> the group of each image, missing where it is not known
+def group_columns(preds, ages=(40,60,75), most:int=6)->dict:
     "The groups that a table of predictions can be cut into"
     res = {}
     if 'sex' in preds: res['sex'] = preds.sex
-    if 'age' in preds: res['age'] = preds.age.map(lambda a: _band(a, ages), na_action='ignore')
+    if 'age' in preds: res['age'] = _bands(preds.age, ages)
     if 'eye' in preds: res['eye'] = preds.eye.map(dict(L='left', R='right'))
     if (c := _camera(preds, most)) is not None:
         res['camera' if 'camera' in preds else 'image size'] = c
@@ -53,7 +49,6 @@ def group_columns(preds, # a table of predictions
 
 # %% ../../nbs/28_score.subgroups.ipynb #e33acb8d
 def common_labels(preds, group, least:int=5)->list:
-    # a table of labels; the group of each image; patients with and without the label, in each group
     "The labels that are frequent enough in every group to be compared"
     def enough(t, who): return who[t>0].nunique()>=least and who[t==0].nunique()>=least
     return [c for c in label_names(preds)
@@ -77,15 +72,13 @@ def _measured(s, group, masks):
 # %% ../../nbs/28_score.subgroups.ipynb #8e5fd61e
 def _one_cut(s, by, group, least):
     "Rows of one way to cut: groups, and gaps"
-    n = s.preds.groupby(group.to_numpy()).agg(images=('path','size'),
-                                              patients=('patient','nunique'))
+    n = s.preds.groupby(group.to_numpy()).agg(images=('path','size'), patients=('patient','nunique'))
     n = n.loc[sorted(n.index, key=lambda g: (not str(g).startswith('under'), str(g)))] # bands of age in their order
     masks = {g:(group==g).to_numpy() for g in n.index if n.patients[g]>=least}
     names,y,p,f = _measured(s, group, masks)
     measure,drawn = partial(_by_group, f=f, masks=masks),{}
     value = measure(y, p, None)
-    if masks: drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot,
-                                seed=s.seed)
+    if masks: drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot, seed=s.seed)
     est = {k: estimate(v, drawn[k], s.level) for k,v in value.items()}
     for (g,k),e in est.items():
         basis = s.kind.basis(k, y[masks[g]], names) if k in ('auc','accuracy') else None
@@ -94,22 +87,17 @@ def _one_cut(s, by, group, least):
             who = s.preds.patient[masks[g]]
             est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
     metrics = f(y, p, None)
-    rows = _rows(by, n, est, metrics, s.preds, group, least)
-    return rows,_gaps(by, masks, value, drawn, metrics, s.level)
+    return _rows(by, n, est, metrics, s.preds, group, least),_gaps(by, masks, value, drawn, metrics, s.level)
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
 def _rows(by, n, est, metrics, df, group, least):
     "A row a group and metric"
     few = no_estimate(f'fewer than {least} patients')
-    def row(g, images, patients, k, e):
-        return dict(by=by, group=g, images=int(images), patients=int(patients), metric=k,
-                    **dict(zip(ESTIMATE, e)))
-    rows = [row(str(g), n.images[g], n.patients[g], k, est.get((g,k), few)) for g in n.index
-            for k in metrics]
-    lost = group.isna()
-    if not lost.any(): return rows
-    return rows+[row('not known', lost.sum(), df.patient[lost].nunique(), k,
-                     no_estimate('not known')) for k in metrics]
+    rows = [[by, str(g), n.images[g], n.patients[g], k, *est.get((g,k), few)[:4]]
+            for g in n.index for k in metrics]
+    if not (lost := group.isna()).any(): return rows
+    who = [by, 'not known', lost.sum(), df.patient[lost].nunique()]
+    return rows + [[*who, k, *no_estimate('not known')[:4]] for k in metrics]
 
 # %% ../../nbs/28_score.subgroups.ipynb #f5d0aef3
 def _gaps(by, masks, value, drawn, metrics, level):
@@ -120,8 +108,7 @@ def _gaps(by, masks, value, drawn, metrics, level):
         if len(v)<2: continue
         hi,lo = max(v, key=v.get),min(v, key=v.get)
         e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], level)
-        res.append(dict(by=by, metric=k, highest=str(hi), lowest=str(lo), groups=len(v),
-                        gap=e.value, low=e.low, high=e.high, method=e.method))
+        res.append([by, k, str(hi), str(lo), len(v), *e[:4]])
     return res
 
 # %% ../../nbs/28_score.subgroups.ipynb #63dc892b

@@ -4,10 +4,10 @@ import numpy as np, pytest
 from sklearn import metrics as skm
 from scipy.stats import binomtest
 from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1, matthews,
-    mean_abs_error, micro, patient_weights, r_squared, threshold_metrics)
-from fundus_fastai.score.estimate import (bootstrap, class_aucs, class_estimates, confusion_estimates, newcombe, patient_bootstrap,
+    mean_abs_error, patient_weights, r_squared, threshold_metrics)
+from fundus_fastai.score.estimate import (bootstrap, class_estimates, confusion_estimates, event_estimate, newcombe, patient_bootstrap,
     threshold_estimates, wilson)
-from made import CLASSES, simulate
+from made import CLASSES, micro, simulate
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
               pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
@@ -85,7 +85,7 @@ def test_confusion_cells_and_class_aucs():
     assert (t.images.to_numpy().reshape(4,4)==skm.confusion_matrix(y, p.argmax(1))).all()
     assert ((t.low<=t.value)&(t.value<=t.high)).all()
     assert (confusion(y, p.argmax(1), 4)==skm.confusion_matrix(y, p.argmax(1))).all()
-    a = class_aucs(y, p, CLASSES, patient=who)
+    a = {c: event_estimate(auc, y==i, p[:,i], patient=who, name=c) for i,c in enumerate(CLASSES)}
     assert np.mean([e.value for e in a.values()])==pytest.approx(skm.roc_auc_score(y, p, multi_class='ovr'))
 
 def uneven(seed, n=400, patients=90):
@@ -106,8 +106,8 @@ def test_draws_give_what_the_table_of_weights_gives(seed, digits):
     odd = lambda y,p,w: 1. if w is None else (w[:,::2].sum(1)*2 - w.max(-1) + np.exp(-w/9).mean(axis=1))/len(w.T) # no short way
     for f,a,b in [(auc,t,s), (average_precision,t,s), (auc,t&False,s), (auc,t|True,s), (average_precision,t&False,s), (f1,t,hit),
                   (mean_abs_error,y,s), (r_squared,y,s), (lambda a,b,w: matthews(confusion(a, b.argmax(1), 3, w=w)),y,p),
-                  (lambda a,b,w: micro(auc, a, b, w=w),np.eye(3)[y],p), (lambda a,b,w: cohen_kappa(confusion(a, b.argmax(1), 3, w=w)),y,p),
-                  (lambda a,b,w: micro(average_precision, a, b, w=w),np.eye(3)[y],p), (odd,y,p)]:
+                  (lambda a,b,w: micro(auc, a, b, w),np.eye(3)[y],p), (lambda a,b,w: cohen_kappa(confusion(a, b.argmax(1), 3, w=w)),y,p),
+                  (lambda a,b,w: micro(average_precision, a, b, w),np.eye(3)[y],p), (odd,y,p)]:
         np.testing.assert_allclose(bootstrap(f, a, b, patient=who, n_boot=60, seed=seed), f(a, b, w), atol=1e-12)
         np.testing.assert_allclose(bootstrap(f, a, b, patient=who, n_boot=60, seed=seed, block=900), f(a, b, w), atol=1e-12)
     for k,v in class_metrics(y, p, w).items():

@@ -3,9 +3,9 @@ import numpy as np, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
 from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1,
-    f1_by_class, matthews, micro, patient_weights, quadratic_kappa, threshold_metrics)
+    f1_by_class, matthews, patient_weights, quadratic_kappa, threshold_metrics)
 from fundus_fastai.score.estimate import bootstrap, class_estimates
-from made import simulate
+from made import micro, simulate
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
               pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
@@ -62,7 +62,7 @@ def test_metrics_of_a_matrix_like_sklearn(k):
             assert cohen_kappa(cm, o or 'none')==pytest.approx(skm.cohen_kappa_score(y, a, weights=o, sample_weight=w), abs=1e-12)
         assert quadratic_kappa(cm)==cohen_kappa(cm, 'quadratic')
         onehot = np.eye(k)[y]; p = rng.random((60,k)).round(1)
-        assert micro(auc, onehot, p, w=w)==pytest.approx(skm.roc_auc_score(onehot, p, average='micro', sample_weight=w))
+        assert micro(auc, onehot, p, w)==pytest.approx(skm.roc_auc_score(onehot, p, average='micro', sample_weight=w))
         assert micro(average_precision, onehot, p)==pytest.approx(skm.average_precision_score(onehot, p, average='micro'))
         assert micro(f1, onehot, p>.5)==pytest.approx(skm.f1_score(onehot, p>.5, average='micro'))
     assert np.isnan(matthews(np.diag([4,0]))) and matthews(np.array([[0,4],[0,3]]))==0 and np.isnan(cohen_kappa(np.diag([4,0])))
