@@ -15,11 +15,11 @@ from scipy.ndimage import gaussian_filter
 from fastcore.basics import patch
 from fastai.data.transforms import Normalize
 from fastai.learner import Learner
+from fastai.torch_core import no_random
 from ..core import DataError, ModelError, one_of
 from .heatmap import show_maps
-from .occlusion import (ClassMaps, as_images, class_indices, class_names,
-                                             eval_mode, file_batches, join_maps, mapped_output,
-                                             net_and_names, occlusion, scores_of, unit_of)
+from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
+                                             join_maps, mapped_output, net_and_names, occlusion, scores_of, unit_of)
 
 # %% ../../nbs/54_explain.attribution.ipynb #4293074e
 @dataclass(repr=False, eq=False)
@@ -91,7 +91,7 @@ def hue_gradient(q, x)->tuple:
     return (g*(x+(mean/std).view(1,-1,1,1))[:,None].to(q.dev)).sum(2),s
 
 # %% ../../nbs/54_explain.attribution.ipynb #ae96513b
-def _by_captum(name, q, x, seed=None, **kwargs):
+def _by_captum(name, q, x, seed=0, **kwargs):
     "Attributions of wanted classes by captum, summed over the channels; raises `ModelError`"
     try: import captum.attr
     except ImportError: raise ModelError('this method needs captum: pip install "fundus_fastai[explain]"') from None
@@ -99,21 +99,8 @@ def _by_captum(name, q, x, seed=None, **kwargs):
     method = getattr(captum.attr, name)(q)
     def one(im, k): # image by image: that bounds the memory, and no image knows its neighbors
         im = im.clone().to(q.dev).requires_grad_()
-        with _dice(seed): return method.attribute(im, target=k, **kwargs).detach().sum(1)
+        with no_random(seed): return method.attribute(im, target=k, **kwargs).detach().sum(1)
     return torch.stack([torch.cat([one(im, k) for im in x.split(1)]) for k in q.wanted(s)], 1),s
-
-# %% ../../nbs/54_explain.attribution.ipynb #2befe730
-@contextmanager
-def _dice(seed):
-    "Throw dice from `seed` on, and leave the caller's as they were; `None` leaves all alone"
-    if seed is None: yield; return
-    was = np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            np.random.seed(seed)
-            yield
-    finally: np.random.set_state(was)
 
 # %% ../../nbs/54_explain.attribution.ipynb #c512496b
 def integrated_gradients(q, x, steps:int=32, *, bs:int=16)->tuple:
@@ -126,8 +113,7 @@ def gradient_shap(q, x, samples:int=16, *, sigma:float=.1, seed:int=0)->tuple:
     return _by_captum('GradientShap', q, x, seed, baselines=zero, n_samples=samples, stdevs=sigma)
 
 # %% ../../nbs/54_explain.attribution.ipynb #4d83a610
-# what puts out [N,C,h,w]
-_surely = nn.Conv2d,nn.BatchNorm2d,nn.MaxPool2d,nn.AvgPool2d,nn.AdaptiveAvgPool2d
+_surely = nn.Conv2d,nn.BatchNorm2d,nn.MaxPool2d,nn.AvgPool2d,nn.AdaptiveAvgPool2d # puts out [N,C,h,w]
 
 def _fits(side, size):
     "Has a map of `side` (h,w) the proportions of pictures of `size` (H,W), up to a pixel?"
@@ -201,8 +187,7 @@ def as_map(self:Look, o):
 @patch
 def asks(self:Look, s, m, o)->bool:
     "Do the scores depend on the map in this output?"
-    if o.ndim==3 and isinstance(m, (nn.Linear,nn.Identity,nn.Dropout)):
-        return False # in an attention
+    if o.ndim==3 and isinstance(m, (nn.Linear,nn.Identity,nn.Dropout)): return False # in an attention
     if not (s.requires_grad and o.requires_grad): return True # nothing to be told
     g = torch.autograd.grad(s, o, retain_graph=True, allow_unused=True)[0]
     return g is not None and bool(self.as_map(g).any())
@@ -226,7 +211,6 @@ def last(self:Look)->str:
 
 # %% ../../nbs/54_explain.attribution.ipynb #0b4aa7d6
 def last_map(net:nn.Module, x)->str:
-    # any state; images [N,C,H,W], normalized as the net sees them
     "Name of the last module that puts out a map which the answer depends on; raises `ModelError`"
     with frozen_net(net) as dev: return look_at(Question(net, dev), as_images(x)).last()
 
@@ -283,9 +267,7 @@ def grad_cam(q, x, layer:str=None, *, relu:bool=True, bs:int=32)->tuple:
 
 # %% ../../nbs/54_explain.attribution.ipynb #1efdd805
 def random_masks(n:int, size:tuple, cells:int=7, *, share:float=.5, seed:int=0)->torch.Tensor:
-    # how many; (H,W); of the coarse grid, a side; of the cells that stay visible, 0-1; the same
-    # masks each time; [n,1,H,W], 0 (covered) to 1
-    "Draw smooth random masks (Petsiuk et al. 2018, section 3.2)"
+    "Draw smooth random masks [n,1,H,W], 0 (covered) to 1 (Petsiuk et al. 2018, section 3.2)"
     rng = np.random.default_rng(seed)
     step = [-(-o//cells) for o in size]
     coarse = torch.from_numpy((rng.random((n,1,cells+1,cells+1))<share).astype(np.float32))

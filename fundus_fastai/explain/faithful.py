@@ -15,7 +15,7 @@ from torch import nn
 from fastcore.meta import delegates
 from ..core import DataError, ModelError, one_of
 from .windows import filled
-from .heatmap import evidence_inside, resize_map, to_gray
+from .heatmap import evidence_inside, map_and_mask, resize_map, to_gray
 from .attribution import evidence, norm_of
 from .occlusion import (as_images, class_indices, class_names, eval_mode,
                                              mapped_output, net_and_names, scores_of)
@@ -23,21 +23,18 @@ from ..score.estimate import Estimate, no_estimate, patient_bootstrap
 
 # %% ../../nbs/55_explain.faithful.ipynb #6944cd2d
 def uniform_map(image, seed:int=0)->np.ndarray:
-    # picture, any form that `to_gray` takes; of the noise; float32 [H,W]
     "Noise: no place is better than another"
     return np.random.default_rng(seed).random(to_gray(image).shape).astype(np.float32)
 
 # %% ../../nbs/55_explain.faithful.ipynb #f3906611
-def center_map(image # picture, any form that `to_gray` takes
-              )->np.ndarray: # float32 [H,W]
+def center_map(image)->np.ndarray:
     "A Gaussian in the middle, with a sigma of a quarter of each side"
     h,w = to_gray(image).shape
     y,x = [(np.arange(n)-(n-1)/2)/(n/4) for n in (h,w)]
     return np.exp(-(y[:,None]**2+x**2)/2).astype(np.float32)
 
 # %% ../../nbs/55_explain.faithful.ipynb #42747c73
-def edge_map(image # picture, any form that `to_gray` takes
-            )->np.ndarray: # float32 [H,W]
+def edge_map(image)->np.ndarray:
     "How strong edges are: the Sobel gradient of the gray picture, blurred a little"
     g = np.ascontiguousarray(to_gray(image), np.float32)
     dx,dy = (cv2.Sobel(g, cv2.CV_32F, *o, ksize=3) for o in ((1,0),(0,1)))
@@ -46,41 +43,25 @@ def edge_map(image # picture, any form that `to_gray` takes
 # %% ../../nbs/55_explain.faithful.ipynb #8977dc3f
 BASELINE_MAPS = dict(uniform=uniform_map, center=center_map, edges=edge_map)
 
-# %% ../../nbs/55_explain.faithful.ipynb #edd7232e
-def _pair_of(map, mask):
-    "Map and mask as arrays of one shape; raises `DataError`"
-    m,t = np.asarray(map, np.float32),np.asarray(mask)>0
-    if m.ndim!=2 or m.shape!=t.shape:
-        raise DataError(f"the map has shape {m.shape} and the mask {t.shape}: one image, one size")
-    if not np.isfinite(m).all(): raise DataError("the map holds NaN or infinite values")
-    return m,t
-
 # %% ../../nbs/55_explain.faithful.ipynb #5d2472be
 def pointing_game(map, mask, tolerance:int=0)->float:
-    # [H,W] signed evidence; bool [H,W], the truth; pixels by which the point may miss; 0-1: is the
-    # highest point inside; NaN without lesion or evidence
-    "Tell whether the highest point of `map` lies inside `mask`; raises `DataError`"
-    m,t = _pair_of(map, mask)
+    "Does the highest point of `map` lie in `mask`, or near it? 0-1; NaN without lesion or evidence"
+    m,t = map_and_mask(map, mask)
     if not t.any() or m.max()<=0: return np.nan
     if tolerance: t = cv2.distanceTransform((~t).astype(np.uint8), cv2.DIST_L2, 5)<=tolerance
     return float(t[m==m.max()].mean())
 
 # %% ../../nbs/55_explain.faithful.ipynb #65257feb
-def mask_average_precision(map, # [H,W] signed evidence
-                           mask # bool [H,W], the truth
-                          )->float: # 0-1, chance: the mask's share; NaN for an empty or full mask
-    "How well the values of `map` tell the inside of `mask` from the outside; raises `DataError`"
-    m,t = _pair_of(map, mask)
+def mask_average_precision(map, mask)->float:
+    "How well `map` tells the inside of `mask` from the outside, 0-1; NaN for an empty or full mask"
+    m,t = map_and_mask(map, mask)
     return np.nan if t.all() or not t.any() else float(average_precision_score(t.ravel(), m.ravel()))
 
 # %% ../../nbs/55_explain.faithful.ipynb #e4e13fab
 def overlap(map, mask, tolerance:int=0, *, within=None)->dict:
-    # [H,W] signed evidence; bool [H,W], the truth; pixels by which the point may miss; bool [H,W],
-    # the part that counts, as the field of a photograph (default: all); pointing, share, precision,
-    # and area (chance), each 0-1 or NaN
-    "Compare a map with the truth in three ways; raises `DataError`"
-    m,t = _pair_of(map, mask)
-    f = np.ones(t.shape, bool) if within is None else _pair_of(m, within)[1]
+    "Compare a map with the truth in three ways, as far as pixels are `within`; raises `DataError`"
+    m,t = map_and_mask(map, mask)
+    f = np.ones(t.shape, bool) if within is None else map_and_mask(m, within)[1]
     point = pointing_game(np.where(f, m, m.min()-1), t&f, tolerance)
     m,t = m[f][None],t[f][None]
     return dict(pointing=point, share=evidence_inside(m, t)['share'] if t.any() else np.nan,
@@ -131,9 +112,8 @@ def insertion_curve(model, # an `nn.Module`, or a fastai `Learner`
     return deletion_curve(model, x, map, target=target, back=True, **kwargs)
 
 # %% ../../nbs/55_explain.faithful.ipynb #3b9b04e1
-def curve_area(curve # from `deletion_curve` or `insertion_curve`
-              )->float: # 0-1
-    "Area under a curve, by trapezoids"
+def curve_area(curve)->float:
+    "Area under a deletion or insertion curve, by trapezoids"
     return float(np.trapezoid(curve[1], curve[0]))
 
 # %% ../../nbs/55_explain.faithful.ipynb #0113b9e2
@@ -156,8 +136,7 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
 # %% ../../nbs/55_explain.faithful.ipynb #d7d9f51a
 def _groups(net, stages):
     "Layers of `net` that can begin anew, from the answer back in groups; the answer's own is the first"
-    own = lambda m: hasattr(m, 'reset_parameters') and any(True
-                                                           for _ in m.parameters(recurse=False))
+    def own(m): return hasattr(m, 'reset_parameters') and [*m.parameters(recurse=False)]
     layers = [(n,m) for n,m in net.named_modules() if own(m)][::-1]
     if not layers: raise ModelError("no layer of this net can begin anew (reset_parameters)")
     cuts = np.geomspace(1, len(layers), min(stages, len(layers))).round()
@@ -206,9 +185,7 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
 
 # %% ../../nbs/55_explain.faithful.ipynb #2ed19d39
 def mean_by_patient(values, patient, *, n_boot:int=1000, seed:int=0, least:int=5)->Estimate:
-    # one an image [N], NaN where undefined; [N]; resamples; same seed, same resamples; patients:
-    # with fewer there is no interval
-    "Mean with an interval from resampled patients; undefined values are left out"
+    "Mean with an interval from resampled patients, `least` at least; undefined values are left out"
     v,who = np.asarray(values, float),np.asarray(patient)
     ok = np.isfinite(v)
     if not ok.any(): return no_estimate('no image with a truth')

@@ -18,8 +18,7 @@ from ..core import DataError, whole_file
 from ..score.plots import mark
 
 # %% ../../nbs/51_explain.heatmap.ipynb #bec5e4d9
-def signed_cmap(alpha:float=.7 # opacity of the strongest evidence, 0-1
-               )->LinearSegmentedColormap:
+def signed_cmap(alpha:float=.7)->LinearSegmentedColormap:
     "Colors from blue (against) over fully transparent (nothing) to red (for)"
     red,blue = (.92,.05,.05),(.05,.2,.95)
     stops = [(0,(*blue,alpha)), (.5,(*blue,0)), (.5,(*red,0)), (1,(*red,alpha))]
@@ -36,8 +35,7 @@ def _flat(a, what='map'):
     return a
 
 # %% ../../nbs/51_explain.heatmap.ipynb #adb0476c
-def map_scale(map # [H,W], any sign
-             )->float: # above 0
+def map_scale(map)->float:
     "Largest absolute value of `map`, 1 for an all-zero map; raises `DataError`"
     return float(np.abs(_flat(map)).max()) or 1.
 
@@ -50,9 +48,8 @@ def _channels_last(a):
     return a
 
 # %% ../../nbs/51_explain.heatmap.ipynb #a6c370d9
-def to_gray(image # [H,W], [H,W,C] or [C,H,W]; bytes, 16 bit, floats, PIL or CPU tensor; C is 1, 3 or 4
-           )->np.ndarray: # float32 [H,W], 0-1
-    "Turn `image` into gray; raises `DataError` for other shapes"
+def to_gray(image)->np.ndarray: # [H,W], [H,W,C] or [C,H,W]; bytes, 16 bit, floats, PIL or tensor
+    "Turn `image` into gray, float32 [H,W], 0-1; raises `DataError` for other shapes"
     a = _channels_last(np.asarray(image))
     top = np.iinfo(a.dtype).max if a.dtype.kind in 'iu' else 1
     if a.ndim==3: a = a[...,0] if a.shape[-1]==1 else a[...,:3] @ np.array([.299,.587,.114])
@@ -72,9 +69,7 @@ def resize_map(map, # [H,W] floats, or bool for a mask
     return cv2.resize(m, (w,h), interpolation=cv2.INTER_AREA if h*w<m.size else cv2.INTER_LINEAR)
 
 # %% ../../nbs/51_explain.heatmap.ipynb #e34e8d9c
-def top_region(map, # [H,W] signed evidence
-               share:float=.1 # of the picture's pixels, 0-1
-              )->np.ndarray: # bool [H,W]; fewer where less of the map is positive
+def top_region(map, share:float=.1)->np.ndarray:
     "The strongest `share` of the pixels, as far as they are evidence for; raises `DataError`"
     m = _flat(map)
     if not 0<share<=1: raise DataError(f"share is a number above 0 and up to 1, not {share}")
@@ -150,10 +145,7 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
 
 # %% ../../nbs/51_explain.heatmap.ipynb #b32363be
 def blend(image, map, *, scale:float=None, alpha:float=.7, mask=None)->np.ndarray:
-    # picture, any form that `to_gray` takes; [H,W] signed evidence, at any size; evidence at full
-    # color (default: `map_scale`); opacity at full color, 0-1; truth to outline, bool [H,W] at any
-    # size; uint8 [H,W,3], as large as `image`
-    "Compute `overlay` as an array of bytes; raises `DataError`"
+    "Compute `overlay` as an array of bytes [H,W,3], as large as `image`; raises `DataError`"
     g,s = to_gray(image),scale or map_scale(map)
     c = signed_cmap(alpha)(Normalize(-s,s)(resize_map(map, g.shape)))
     out = g[...,None]*(1-c[...,3:]) + c[...,:3]*c[...,3:]
@@ -165,8 +157,6 @@ def blend(image, map, *, scale:float=None, alpha:float=.7, mask=None)->np.ndarra
 # %% ../../nbs/51_explain.heatmap.ipynb #bf838591
 @delegates(blend)
 def save_overlay(path, image, map, *, scale:float=None, **kwargs)->Path:
-    # PNG file to write; picture, any form that `to_gray` takes; [H,W] signed evidence, at any size;
-    # evidence at full color (default: `map_scale`)
     "Write `blend` as a PNG of the picture's size, whole or not at all; raises `DataError`"
     scale = scale or map_scale(map)
     im,info = Image.fromarray(blend(image, map, scale=scale, **kwargs)),PngInfo()
@@ -174,14 +164,19 @@ def save_overlay(path, image, map, *, scale:float=None, **kwargs)->Path:
     with whole_file(path) as f: im.save(f, format='PNG', pnginfo=info)
     return Path(path)
 
+# %% ../../nbs/51_explain.heatmap.ipynb #cff5fcde
+def map_and_mask(map, mask)->tuple:
+    "Read both as arrays of one shape; raises `DataError`"
+    m,t = _flat(map),_flat(mask, 'mask')>0
+    if m.shape==t.shape: return m,t
+    raise DataError(f"the map has shape {m.shape} and the mask {t.shape}: bring them to one size with resize_map")
+
 # %% ../../nbs/51_explain.heatmap.ipynb #5564ec34
 def evidence_inside(map, # [H,W] signed evidence
                     mask # bool [H,W], the truth
                    )->dict: # `share` and `area` 0-1, `lift` = share/area; NaN where undefined
     "Compare the share of positive evidence inside `mask` with its area; raises `DataError`"
-    m,t = _flat(map),_flat(mask, 'mask')>0
-    if m.shape!=t.shape:
-        raise DataError(f"the map has shape {m.shape} and the mask {t.shape}: bring them to one size with resize_map")
+    m,t = map_and_mask(map, mask)
     p,area = m.clip(0).astype(float),float(t.mean())
     share = float(p[t].sum()/p.sum()) if p.any() else np.nan
     return dict(share=share, area=area, lift=share/area if area else np.nan)

@@ -7,7 +7,6 @@ __all__ = ['pick_images', 'map_window', 'eye_view', 'truth_mask', 'explain_image
 
 # %% ../../nbs/56_explain.maps.ipynb #485ba49a
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
-from fastai.interpret import ClassificationInterpretation
 from fastai.vision.all import Learner, ifnone
 from fastcore.basics import chunked
 from pathlib import Path
@@ -18,8 +17,7 @@ from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
-from .heatmap import (contour, evidence_inside, overlay, resize_map,
-                                           save_overlay, show_maps)
+from .heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
 from .attribution import METHODS
 from .occlusion import load_map, save_maps
 
@@ -49,38 +47,26 @@ def eye_view(learn:Learner, # a net
     opener = getattr(learn.dls, 'opener', None)
     return opener.view(path) if opener else read_image(path)
 
-# %% ../../nbs/56_explain.maps.ipynb #c0e059b1
-def is_fundus(learn:Learner # a net
-             )->bool:
-    "Does the net read photographs, whose surround is black?"
-    return getattr(getattr(learn.dls, 'opener', None), 'cls', None) is PILFundus
-
 # %% ../../nbs/56_explain.maps.ipynb #aaf210c1
-def where_to_cover(learn:Learner # a net
-                  ): # for `inside` of `Learner.occlude`
-    "'field' for photographs, `None` (everywhere) for scans"
-    return 'field' if is_fundus(learn) else None
+def where_to_cover(learn:Learner):
+    "For `inside` of `Learner.occlude`: 'field' for photographs, `None` (everywhere) for scans"
+    return 'field' if getattr(getattr(learn.dls, 'opener', None), 'cls', None) is PILFundus else None
 
 # %% ../../nbs/56_explain.maps.ipynb #1f7ad02a
 def truth_mask(learn:Learner, # a net
                path # image file
               ): # bool [H,W] in the picture as the net sees it, or `None`
     "The lesion mask beside a phantom, or `None` where there is no truth or no lesion"
-    opener,truth = getattr(learn.dls, 'opener', None),fundus_truth if is_fundus(learn) else oct_truth
+    opener,truth = getattr(learn.dls, 'opener', None),fundus_truth if where_to_cover(learn) else oct_truth
     if (t := truth(path)) is None or not t.mask.any(): return None
     return opener.place(t.mask, t.image) if opener else t.mask
 
 # %% ../../nbs/56_explain.maps.ipynb #aae4310e
-def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true class',
-               unit:str='logit'):
-    # uint8 [H,W] or [H,W,3]: the picture as the net sees it; [H,W] evidence for the class; says
-    # class and answer; bool [H,W], where the lesion is; title of the map; of the evidence, for the
-    # color bar
+def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true class', unit:str='logit'):
     "Picture and overlay, one above the other where the picture is wide"
     h,w = im.shape[:2]
     rows,cols = (2,1) if w>1.3*h else (1,2)
-    fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110,
-                           layout='constrained')
+    fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110, layout='constrained')
     axs[0].imshow(im, cmap='gray')
     axs[0].axis('off')
     axs[0].set_title(title, fontsize=9, parse_math=False)
@@ -90,66 +76,8 @@ def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true 
     plt.close(fig)
     return fig
 
-# %% ../../nbs/56_explain.maps.ipynb #8004bb93
-def plot_most_confident(learn:Learner, preds:pd.DataFrame, root, *, n:int=2, source:str='',
-                        **kwargs)->np.ndarray:
-    "Draw maps of the surest right answers and of the worst wrong ones, class by class"
-    df = kind_of(preds).reads(preds)
-    t = pd.concat([pick(df, by, 0).groupby('group').head(n) for by in ('confident','wrong')])
-    t = t.sort_values('group', kind='stable').reset_index(drop=True)
-    w,st = map_window(learn.size)
-    paths = [str(Path(root)/o) for o in t.path]
-    om = learn.occlude(paths, **{'window':w, 'stride':st, 'inside':where_to_cover(learn), **kwargs})
-    names = list(dict.fromkeys(t.target))
-    at = [None]*(2*n*len(names)) # which image stands where
-    for (c,right),g in t.groupby(['target','right']):
-        first = 2*n*names.index(c)+(0 if right else n)
-        at[first:first+len(g)] = g.index
-    def said(r): return r.target if r.right else f'{r.target} read as {r.guess}'
-    titles = [f'{said(r)}, p({r.target}) = {r.p_true:.2f}' for r in t.itertuples()]
-    views,truths = ([f(learn, p) for p in paths] for f in (eye_view,truth_mask))
-    def placed(o): return [None if i is None else o[i] for i in at]
-    how = dict(titles=placed(titles), cols=2*n, source=source)
-    return show_maps(placed(views), placed(om.of(t.guess)), placed(truths), **how)
-
-# %% ../../nbs/56_explain.maps.ipynb #246b5243
-class EyeInterpretation(ClassificationInterpretation):
-    "fastai's interpretation of a classifier, with occlusion maps beside `plot_top_losses`"
-    def plot_occlusion(self, k:int=6, largest:bool=True, *, target:str='predicted', cols:int=3,
-                       **kwargs):
-        "Draw maps of the images with the highest loss; raises `EyeError`"
-        losses,idx = self.top_losses(k, largest)
-        items,at = self.dl.dataset.items,[int(i) for i in idx]
-        items = items.iloc[at] if isinstance(items, pd.DataFrame) else [items[i] for i in at]
-        _,preds,targs,_,_ = self[idx]
-        said,true = ([self.vocab[int(i)] for i in o] for o in (preds.argmax(1),targs))
-        xs = torch.cat([b[0].as_subclass(torch.Tensor) for b in self.learn.dls.test_dl(items)]).cpu()
-        w,st = map_window(xs.shape[-1])
-        how = dict(window=w, stride=st, inside=where_to_cover(self.learn))
-        om = self.learn.occlude(items, **{**how, **kwargs})
-        top = preds.max(1).values.tolist()
-        of = dict(predicted=said, actual=true).get(target, [target]*len(said))
-        titles = [f'{s} / {t} / {l:.2f} / {p:.2f}' for s,t,l,p in zip(said, true, losses.tolist(), top)]
-        axs = show_maps(list(xs), om.of(of), titles=titles, cols=cols)
-        axs[0,0].figure.suptitle('predicted / actual / loss / probability', fontsize=9)
-        return axs.flat[:len(said)]
-
-# %% ../../nbs/56_explain.maps.ipynb #7547bcd3
-def _map_row(r, learn, path, m, inside=None):
-    "One row of the table under the maps, and the truth it was compared with"
-    truth = truth_mask(learn, path)
-    e = dict.fromkeys(('share','area','lift'), np.nan)
-    if truth is not None:
-        f = np.ones(truth.shape, bool) if inside is None else resize_map(np.asarray(inside), truth.shape)
-        e = evidence_inside(resize_map(m, truth.shape)[f][None], truth[f][None])
-    return dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e), truth
-
-# %% ../../nbs/56_explain.maps.ipynb #a332f761
-def _percent(x): return f'{x:.1%}' if x<.1 else f'{x:.0%}'
-
 # %% ../../nbs/56_explain.maps.ipynb #90e64882
 def map_text(rows:pd.DataFrame, om)->str:
-    # image, true, answer, p, share, area, lift; the `OcclusionMap`
     "What the maps show, in words and one number"
     t = rows.dropna(subset='share')
     text = (f"Occlusion sensitivity (Zeiler and Fergus 2014): a window of {om.window[0]} pixels, moved by "
@@ -161,7 +89,7 @@ def map_text(rows:pd.DataFrame, om)->str:
         text = text.replace('the score fell, so the window spoke for the class; blue: it spoke against it',
                             'the answer fell, so the window spoke for a higher one; blue: for a lower one')
     if not len(t): return text
-    share,area = _percent(t.share.mean()),_percent(t.area.mean())
+    share,area = (f'{o:.1%}' if o<.1 else f'{o:.0%}' for o in (t.share.mean(),t.area.mean()))
     whole = 'picture' if om.inside is None else 'field'
     return text + ("\n\nYellow outlines the lesion's true extent, which is known for phantoms. "
                    f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {share} of the positive evidence falls inside "
@@ -169,10 +97,7 @@ def map_text(rows:pd.DataFrame, om)->str:
 
 # %% ../../nbs/56_explain.maps.ipynb #3383af43
 def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:int=None)->tuple:
-    # a trained net; predictions with paths below `root`; the data's folder; how many images; in
-    # pixels of the input (default: `map_window`); likewise; (title, content, figures) for the
-    # report, and the table
-    "Occlusion maps of picked images, with the share of positive evidence inside the truth"
+    "(title, content, figures) for the report, and the table: maps of picked images beside the truth"
     pick = pick_images(preds, n)
     paths = [str(Path(root)/p) for p in pick.path]
     w,st = map_window(learn.size)
@@ -182,8 +107,11 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
     maps = om.of([o if o in om.classes else om.classes[0] for o in pick.output]).numpy()
     fields = [None]*len(paths) if om.inside is None else om.inside
     for r,path,m,f in zip(pick.itertuples(), paths, maps, fields):
-        row,truth = _map_row(r, learn, path, m, f)
-        rows.append(row)
+        truth,e = truth_mask(learn, path),dict.fromkeys(('share','area','lift'), np.nan)
+        if truth is not None:
+            f = np.ones(truth.shape, bool) if f is None else resize_map(np.asarray(f), truth.shape)
+            e = evidence_inside(resize_map(m, truth.shape)[f][None], truth[f][None])
+        rows.append(dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e))
         title = f"{r.target}, read as {r.guess}"
         fig = map_figure(eye_view(learn, path), m, title, truth=truth, what=what, unit=om.output)
         figs.append((fig, r.path if one else f"{r.path}: p({r.target}) = {r.p_true:.2f}"))
@@ -192,8 +120,7 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
     return ('Where it looks', [map_text(rows, om), rows.dropna(axis=1, how='all')], figs), rows
 
 # %% ../../nbs/56_explain.maps.ipynb #28404367
-def unique_stems(paths # image files
-                )->list:
+def unique_stems(paths)->list:
     "File names without suffix; where two are alike, the folder goes in front, then a number"
     stems = pd.Series([Path(p).stem for p in paths])
     twice = stems.duplicated(keep=False)

@@ -26,12 +26,6 @@ from .windows import (as_pair, as_windows, changed, filled, in_field, spread,
                                            window_kinds, window_starts)
 from .windowed import Shared, Windowed, dense, fold_batchnorm
 
-# %% ../../nbs/53_explain.occlusion.ipynb #bd1981bf
-def _together(size, kind, most):
-    "How many images go in one batch: as many as fill it, five of 224 pixels at most: all is remembered"
-    largest = np.unique(kind, return_counts=True)[1].max()
-    return max(1, min(most//largest, 5*224**2//(size[0]*size[1])))
-
 # %% ../../nbs/53_explain.occlusion.ipynb #ab362939
 def _boxes(todo, size, window, stride, most=1):
     "List jobs [J,3] as (image, row, column), by kind; how many go together; of how many images"
@@ -40,7 +34,8 @@ def _boxes(todo, size, window, stride, most=1):
     kind = window_kinds(size, window, stride)
     plain = [(k,*size,kind[o].max(initial=0)) for k,o in enumerate(todo)]
     jobs = np.concatenate([np.stack([n,r[i],c[j],kind[i,j]], 1), plain])
-    g = min(_together(size, kind, most), len(todo))
+    fit = most//np.unique(kind, return_counts=True)[1].max(),5*224**2//(size[0]*size[1])
+    g = max(1, min(*fit, len(todo))) # that fill a batch, five of 224 pixels at most: all is remembered
     jobs = jobs[np.lexsort((jobs[:,0],jobs[:,3],jobs[:,0]//g))]
     runs = np.unique(np.stack([jobs[:,0]//g,jobs[:,3]], 1), axis=0, return_counts=True)[1]
     return torch.as_tensor(jobs[:,:3]),runs,g
@@ -108,23 +103,21 @@ def eval_mode(net:nn.Module, device=None, half:bool=False)->torch.device:
 
 # %% ../../nbs/53_explain.occlusion.ipynb #84065621
 def in_batches(f, sizes, show:bool=True)->torch.Tensor:
-    # called as `f(first,last)`, returns a tensor [last-first,...]; of the batches, to begin with; a
-    # progress bar on a terminal; [sum(sizes),...]
-    "Call `f` on all items in batches, halved when out of memory; raises `ModelError` if none fits"
-    outs,todo,i,most = [],list(map(int, sizes))[::-1],0,None
-    with progress(total=sum(todo), what='occluding') if show else tqdm(disable=True) as bar:
-        while todo:
-            k,y = todo.pop(),None
-            if most and k>most: todo.append(k-most); k = most
-            try: y = f(i,i+k)
-            except RuntimeError as e:
-                if not is_memory(e): raise
-            if y is not None: outs.append(y); i += k; bar.update(k); continue
-            if k==1:
-                raise ModelError("out of memory with a single image: use smaller images, or device='cpu'")
-            todo.append(k)
-            most = k//2
-            if torch.cuda.is_available(): torch.cuda.empty_cache()
+    "Call `f(first,last)` on all items in batches, halved when out of memory; raises `ModelError`"
+    outs,i,most = [],0,max(map(int, sizes))
+    with progress(total=int(sum(sizes)), what='occluding') if show else tqdm(disable=True) as bar:
+        for end in np.cumsum(sizes).tolist():
+            while i<end:
+                k = min(end-i, most)
+                try: outs.append(f(i, i+k))
+                except RuntimeError as e:
+                    if not is_memory(e): raise
+                    if k==1: raise ModelError("out of memory with a single image: use smaller images, or device='cpu'")
+                    most = k//2
+                else:
+                    bar.update(k)
+                    i += k
+                if most<k and torch.cuda.is_available(): torch.cuda.empty_cache() # the error has let go of all
     return torch.cat(outs)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #7e0b1b8a
@@ -179,19 +172,15 @@ def as_images(x)->torch.Tensor:
     return x
 
 # %% ../../nbs/53_explain.occlusion.ipynb #57df76d4
-def _target(t, names):
-    "Find one class by name or number among `names`; raises `EyeError`"
-    if isinstance(t, str): return names.index(one_of(t, names, 'class'))
-    if t not in range(len(names)): raise DataError(f"class {t!r} is not one of 0 to {len(names)-1}")
-    return int(t)
-
-# %% ../../nbs/53_explain.occlusion.ipynb #89aea85f
 def class_indices(target, classes)->list:
     "Find classes by name or number; raises `EyeError`"
     if target is None: return list(range(len(classes)))
     names = [str(o) for o in classes]
-    one = isinstance(target, str) or np.ndim(target)==0
-    return [_target(t, names) for t in ([target] if one else target)]
+    def at(t):
+        if isinstance(t, str): return names.index(one_of(t, names, 'class'))
+        if t not in range(len(names)): raise DataError(f"class {t!r} is not one of 0 to {len(names)-1}")
+        return int(t)
+    return [at(t) for t in ([target] if isinstance(target, str) or np.ndim(target)==0 else target)]
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5242699d
 def net_and_names(model)->tuple:
@@ -234,8 +223,7 @@ class _Ask:
             if self.lighter is None: self.lighter = fold_batchnorm(self.net, self.im[:1])[1]
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
         boxes = boxes-torch.tensor([n,0,0])
-        return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output,
-                           self.run)
+        return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output, self.run)
     def __call__(self, boxes):
         if self.fast:
             try: return self.one(boxes)
@@ -277,9 +265,7 @@ def _unlist(boxes, s, shape, size, window, stride):
     base,values = s.new_empty(shape[0], s.shape[1]),torch.zeros(*shape, s.shape[1])
     base[boxes[~covered,0]] = s[~covered]
     n,*at = boxes[covered].T
-    def nth(n, w, st, p):
-        return torch.as_tensor(np.searchsorted(window_starts(n, w, st), p.numpy()))
-    i,j = map(nth, size, window, stride, at)
+    i,j = (torch.as_tensor(np.searchsorted(window_starts(*o), p)) for *o,p in zip(size, window, stride, at))
     values[n,i,j] = base[n]-s[covered]
     return base,values
 
@@ -315,8 +301,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
 PRESETS = dict(fundus2sex=(10/299, 15/299, 25/299), kermany=(20/299,))
 
 def preset_windows(name:str, size:int)->list:
-    # one of `PRESETS`; side of the images in pixels; sides of the windows in pixels
-    "Windows of a published study, for images of `size` pixels; raises `EyeError`"
+    "Sides of the windows of a published study, for images of `size` pixels; raises `EyeError`"
     one_of(name, list(PRESETS), 'preset')
     return [max(1, round(o*size)) for o in PRESETS[name]]
 
@@ -340,12 +325,6 @@ def mean_map(maps # several `OcclusionMap` of the same images and classes
     def scaled(m): return m/m.abs().amax((1,2,3), keepdim=True).clamp(min=1e-12)
     return torch.stack([scaled(m.map) for m in maps]).mean(0)
 
-# %% ../../nbs/53_explain.occlusion.ipynb #82b83e4b
-def _flops(f):
-    "How many floating-point operations `f` takes"
-    with FlopCounterMode(display=False) as c: f()
-    return c.get_total_flops()
-
 # %% ../../nbs/53_explain.occlusion.ipynb #86eea1db
 class _Notes:
     "Operations one after the other: map, the largest rectangle of any batch, and work"
@@ -360,23 +339,6 @@ class _Notes:
         self.was,self.i = now,self.i+1
     def again(self): self.i,self.was = 0,self.counter.get_total_flops()
 
-# %% ../../nbs/53_explain.occlusion.ipynb #adf58b8f
-def _walk(net, size, channels, window, stride, bs):
-    "Notes of a walk over all windows of one picture, the work of that, and of one whole picture"
-    im = torch.empty(1, channels, *size, device='meta')
-    twin = {k:v.to('meta') for k,v in [*net.named_parameters(), *net.named_buffers()]}
-    call = lambda x: functional_call(net, twin, (x,))
-    todo = np.ones([1]+[len(window_starts(*o)) for o in zip(size, window, stride)], bool)
-    boxes,runs,_ = _boxes(todo, size, window, stride)
-    one = _flops(lambda: call(im))
-    with FlopCounterMode(display=False) as c:
-        notes = _Notes(c)
-        run = Shared([*twin.values(), im], fold_batchnorm(call, im)[1], notes)
-        for b in boxes.split(_cut(runs, bs)):
-            notes.again()
-            _on_windows(call, im, im, b, window, 'logit', run)
-    return notes.rows,c.get_total_flops(),one,todo.size+1
-
 # %% ../../nbs/53_explain.occlusion.ipynb #9ae843fd
 def plan(model, # an `nn.Module`, or a fastai `Learner`
          size, # side of the images in pixels, or (height, width)
@@ -388,11 +350,21 @@ def plan(model, # an `nn.Module`, or a fastai `Learner`
     "Tell what `occlusion` will compute of each operation, without computing; raises `ModelError`"
     (net,_),size = net_and_names(model),as_pair(size, 'size')
     (window,stride),bs = as_windows(size, window, stride),as_pair(bs, 'bs')[0]
+    im = torch.empty(1, channels, *size, device='meta')
+    todo = np.ones([1]+[len(window_starts(*o)) for o in zip(size, window, stride)], bool)
+    boxes,runs,_ = _boxes(todo, size, window, stride)
     try:
-        with eval_mode(net): rows,work,one,n = _walk(net, size, channels, window, stride, bs)
+        twin = {k:v.to('meta') for k,v in [*net.named_parameters(), *net.named_buffers()]}
+        call = lambda x: functional_call(net, twin, (x,))
+        with eval_mode(net), FlopCounterMode(display=False) as c:
+            lighter,notes,one = fold_batchnorm(call, im)[1],_Notes(c),c.get_total_flops()
+            run = Shared([*twin.values(), im], lighter, notes)
+            for b in boxes.split(_cut(runs, bs)):
+                notes.again()
+                _on_windows(call, im, im, b, window, 'logit', run)
     except Exception as e:
         raise ModelError(f"this net cannot be computed on windows ({type(e).__name__}: {e}): whole pictures") from e
-    df = pd.DataFrame(rows)
+    df,work,n = pd.DataFrame(notes.rows),c.get_total_flops()-one,len(boxes)
     df['whole'] = df.rectangle==df['map']
     df['work'] = df.work/(one*n)
     df.attrs = dict(work=work/(one*n), gain=one*n/work, windows=n-1)
@@ -427,9 +399,7 @@ def unit_of(model, output, classes):
 
 # %% ../../nbs/53_explain.occlusion.ipynb #68974237
 def fields_of(learn:Learner, files, size:tuple):
-    # a net; image files; (height, width) of the net's input in pixels; bool [N,H,W]; `None` for
-    # scans, and where the learner cannot tell
-    "Where the eye is in photographs, as the net sees them"
+    "Where the eye is in photographs, as the net sees them [N,H,W]; `None` for scans"
     opener = getattr(learn.dls, 'opener', None)
     fields = [opener and opener.field(o) for o in files]
     if any(f is None for f in fields): return None
@@ -476,14 +446,10 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6e50c9f8
 def save_maps(omap, stems, out, *, method:str='occlusion', **more)->list:
-    # `OcclusionMap`, or another with map, baseline, classes and output, of N images; one name an
-    # image, without suffix; folder; second part of the file names; further facts to keep in the
-    # file, as which net it was; paths written
-    "Write `<stem>_<method>.npz` for each image; raises `DataError` for missing or repeated stems"
+    "Write `<stem>_<method>.npz` for each image, with `more` facts; raises `DataError` for repeated stems"
     stems = [str(o) for o in stems]
     if len(stems)!=len(omap): raise DataError(f"{len(stems)} stems for {len(omap)} maps")
-    twice = [s for s,n in Counter(stems).items() if n>1]
-    if twice:
+    if twice := [s for s,n in Counter(stems).items() if n>1]:
         raise DataError(f"several images would be written to one file: {', '.join(twice[:5])}")
     meta = {k:getattr(omap, k) for k in ('window','stride') if hasattr(omap, k)}
     if hasattr(omap, 'fill'): meta['fill'] = str(omap.fill)
@@ -502,9 +468,8 @@ def load_map(path # an `.npz` that `save_maps` wrote
     "Read one map; raises `DataError` that names the file where it is missing or not a map"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}
-        for k in ('classes','fill','output','method','net','where'):
-            d |= {k:d[k].tolist()} if k in d else {}
-        for k in ('window','stride'): d |= {k:tuple(d[k].tolist())} if k in d else {}
+        d |= {k:d[k].tolist() for k in ('classes','fill','output','method','net','where') if k in d}
+        d |= {k:tuple(d[k].tolist()) for k in ('window','stride') if k in d}
         return {k:d[k] for k in ('map','baseline','classes')}|d
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None
     except Exception as e: raise DataError(f"{path} is not a map that save_maps wrote ({e})") from None

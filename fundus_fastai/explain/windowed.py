@@ -87,21 +87,17 @@ def _axis(o, n, start, h, src=None):
     return at,np.where((own>=0)&(own<h), own, -1)
 
 # %% ../../nbs/52_explain.windowed.ipynb #cbc89ac0
-def _index(size, own, P, Q, of):
-    "Rows to pick for rectangles at `P`, `Q` (by `_axis`) of pictures `of`, B x H x W and h x w pixels"
+@lru_cache(256)
+def _index(device, size, own, at, n, m, src):
+    "Rows to pick, on `device`, kept for the next picture; `at` holds y, x, oy, ox and `of` as bytes"
+    y,x,oy,ox,of = np.frombuffer(at, np.int64).reshape(5,-1)
     (B,H,W),(h,w) = size,own
-    r,ro,c,co = P[0][:,:,None],P[1][:,:,None],Q[0][:,None],Q[1][:,None]
+    r,ro = (t[:,:,None] for t in _axis(oy, n, y, h, src[0]))
+    c,co = (t[:,None] for t in _axis(ox, m, x, w, src[1]))
     of,p = of[:,None,None],np.arange(len(of))[:,None,None]
     idx = np.where((r>=0)&(r<H)&(c>=0)&(c<W), (of*H+r)*W+c, B*H*W)
-    return np.where((ro>=0)&(co>=0), B*H*W+1+(p*h+ro)*w+co, idx).astype(np.int32).ravel()
-
-# %% ../../nbs/52_explain.windowed.ipynb #d43c346f
-@lru_cache(256)
-def _cached_index(device, size, own, at, n, m, src):
-    "`_index` on `device`, kept for the next picture; `at` holds y, x, oy, ox and `of` as bytes"
-    y,x,oy,ox,of = np.frombuffer(at, np.int64).reshape(5,-1)
-    P,Q = (_axis(o, k, z, h, q) for o,k,z,h,q in zip((oy,ox), (n,m), (y,x), own, src))
-    return torch.from_numpy(_index(size, own, P, Q, of)).to(device)
+    idx = np.where((ro>=0)&(co>=0), B*H*W+1+(p*h+ro)*w+co, idx)
+    return torch.from_numpy(idx.astype(np.int32).ravel()).to(device)
 
 # %% ../../nbs/52_explain.windowed.ipynb #b9ce1b93
 def _rows(t): return t.permute(0,2,3,1).reshape(-1, t.shape[1])
@@ -113,7 +109,7 @@ def _crop(o, oy, ox, n, m, pad=0., own=True, src=(None,None)):
     h,w = o.reg.shape[2:] if own else (0,0)
     rows = [_rows(o.base), o.base.new_full((1,c), pad)]+([_rows(o.reg)] if own else [])
     at = np.stack([o.y, o.x, oy, ox, o.of]).astype(np.int64).tobytes()
-    idx = _cached_index(str(o.base.device), (b,H,W), (h,w), at, n, m, src)
+    idx = _index(str(o.base.device), (b,H,W), (h,w), at, n, m, src)
     return torch.cat(rows).index_select(0, idx).view(len(o.y), n, m, c).permute(0,3,1,2)
 
 # %% ../../nbs/52_explain.windowed.ipynb #0d96f662
@@ -132,9 +128,8 @@ def _copied(o):
     return d.unflatten(1, first(o.base).shape[1:-2]).movedim((-2,-1), o.axes)
 
 # %% ../../nbs/52_explain.windowed.ipynb #a46a1cf7
-def dense(o # `Windowed`, or anything else, which stays as it is
-         ):
-    "The tensor that `o` stands for"
+def dense(o):
+    "The tensor that a `Windowed` stands for; anything else stays as it is"
     if not isinstance(o, Windowed): return o
     with DisableTorchFunctionSubclass(): return _copied(o) if o.full is None else o.full
 
@@ -160,26 +155,25 @@ def _slide(o, k, s, p, d, op, whole, pad=0.):
     return o.like(base, op(_crop(o, oy*s[0]-p[0], ox*s[1]-p[1], *need, pad)), oy, ox)
 
 # %% ../../nbs/52_explain.windowed.ipynb #ef2ddd63
-_ops = {}
+_ops,_any_order = {},set()
 
 def _each(o, f, axes=None): # the same to base and rectangles
     return o.like(o.run.once(lambda: f(o.base)), f(o.reg), axes=axes)
 
 # %% ../../nbs/52_explain.windowed.ipynb #f11c00f2
-def _op(*names):
-    "Enter a function under these names"
+def _op(*names, any_order=False):
+    "Enter a function under these names; does it take axes in any order?"
     def enter(f):
-        for n in names: _ops[n] = f
+        _ops.update(dict.fromkeys(names, f))
+        if any_order: _any_order.add(f)
         return f
     return enter
 
 # %% ../../nbs/52_explain.windowed.ipynb #d9dfe904
 @_op('conv2d')
 def _conv2d(f, o, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    k,s,d = tuple(weight.shape[2:]),_pair(stride),_pair(dilation)
-    p = padding
-    if isinstance(p, str): p = tuple((kk-1)*dd//2 if p=='same' else 0 for kk,dd in zip(k, d))
-    p = _pair(p)
+    k,s,d,p = tuple(weight.shape[2:]),_pair(stride),_pair(dilation),padding
+    p = _pair([(kk-1)*dd//2*(p=='same') for kk,dd in zip(k, d)] if isinstance(p, str) else p)
     op = lambda c: F.conv2d(c, weight, bias, s, 0, d, groups)
     if k==(1,1) and s==(1,1) and p==(0,0): return _each(o, op)
     return _slide(o, k, s, p, d, op, lambda c: F.conv2d(c, weight, bias, stride, padding, dilation, groups))
@@ -248,20 +242,17 @@ def _per_copy(o, v): # as the gates of squeeze-and-excite nets are
 # %% ../../nbs/52_explain.windowed.ipynb #e33a90c5
 _augmented = {'__iadd__','__isub__','__imul__','__itruediv__'}
 
-def _in_place(name): return name in _augmented or name.endswith('_') and not name.endswith('__')
-
 def _plain(f):
     "What does the same as `f` out of place: `add` for `add_`, `__add__` for `__iadd__`"
-    if not _in_place(f.__name__): return f
-    name = '__'+f.__name__[3:] if f.__name__ in _augmented else f.__name__[:-1]
-    return getattr(torch.Tensor, name, None) or getattr(F, name)
+    n = f.__name__
+    if n not in _augmented and (n.endswith('__') or not n.endswith('_')): return f
+    n = '__'+n[3:] if n in _augmented else n[:-1]
+    return getattr(torch.Tensor, n, None) or getattr(F, n, f)
 
 # %% ../../nbs/52_explain.windowed.ipynb #eaa5d8b6
-@_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__',
-     '__sub__','__rsub__','__mul__','__rmul__','__truediv__','__rtruediv__','__pow__',
-     'add_','sub_','mul_','div_','__iadd__','__isub__','__imul__','__itruediv__')
+@_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__','__sub__',
+     '__rsub__','__mul__','__rmul__','__truediv__','__rtruediv__','__pow__', any_order=True)
 def _binary(f, a, b, **kwargs):
-    f = _plain(f)
     if isinstance(a, Windowed) and isinstance(b, Windowed):
         if (ab := _joined([a,b])) is None: return None
         a,b = ab
@@ -274,14 +265,10 @@ def _binary(f, a, b, **kwargs):
     return o.like(do(o.base, v[p:]), do(_all(o), v[:p]), o.y*0, o.x*0)
 
 # %% ../../nbs/52_explain.windowed.ipynb #845c0b12
-@_op('relu','relu_','relu6','silu','silu_','gelu','hardswish','hardswish_','hardsigmoid',
-     'hardsigmoid_',
-     'hardtanh','hardtanh_','leaky_relu','leaky_relu_','elu','elu_','selu','celu','mish','softplus',
-     'sigmoid','sigmoid_','tanh','tanh_','clamp','clamp_','abs','neg','exp','sqrt','square','prelu',
-     'contiguous','clone','detach','float','half','__neg__','logsigmoid','threshold')
-def _pointwise(f, o, *args, **kwargs):
-    kwargs = {k:v for k,v in kwargs.items() if k!='inplace'}
-    return _each(o, lambda t, f=_plain(f): f(t, *args, **kwargs))
+@_op('relu','relu6','silu','gelu','hardswish','hardsigmoid','hardtanh','leaky_relu','elu','selu','celu','mish',
+     'softplus','sigmoid','tanh','clamp','abs','neg','exp','sqrt','square','prelu','contiguous','clone','detach',
+     'float','half','__neg__','logsigmoid','threshold', any_order=True)
+def _pointwise(f, o, *args, **kwargs): return _each(o, lambda t: f(t, *args, **kwargs))
 
 # %% ../../nbs/52_explain.windowed.ipynb #52b783ea
 @_op('batch_norm')
@@ -290,7 +277,7 @@ def _batch_norm(f, o, running_mean, running_var, weight=None, bias=None, trainin
         raise ModelError("the net is in training mode: call net.eval() before")
     return _each(o, lambda t: F.batch_norm(t, running_mean, running_var, weight, bias, False, 0., eps))
 
-@_op('dropout','dropout_','dropout2d','feature_dropout','alpha_dropout')
+@_op('dropout','dropout2d','feature_dropout','alpha_dropout', any_order=True)
 def _dropout(f, o, p=.5, training=True, inplace=False):
     if training: raise ModelError("the net is in training mode: call net.eval() before")
     return _each(o, lambda t: t)
@@ -326,18 +313,11 @@ def _max(o):
     return torch.cat([torch.stack([reg, *(t[o.of,:,p] for t in sides)]).amax(0), base])
 
 # %% ../../nbs/52_explain.windowed.ipynb #30ce5b0f
-def _over_pixels(whole, o, dim, keepdim, kwargs):
-    "`whole(o)`, where `dim` says all pixels"
+@_op('mean','amax')
+def _over_pixels(f, o, dim=None, keepdim=False, **kwargs):
     if kwargs or not isinstance(dim, (tuple,list)) or sorted(d%4 for d in dim)!=[2,3]: return None
-    return whole(o)[...,None,None] if keepdim else whole(o)
-
-@_op('mean')
-def _mean_op(f, o, dim=None, keepdim=False, **kwargs):
-    return _over_pixels(_mean, o, dim, keepdim, kwargs)
-
-@_op('amax')
-def _max_op(f, o, dim=None, keepdim=False, **kwargs):
-    return _over_pixels(_max, o, dim, keepdim, kwargs)
+    res = dict(mean=_mean, amax=_max)[f.__name__](o)
+    return res[...,None,None] if keepdim else res
 
 # %% ../../nbs/52_explain.windowed.ipynb #2c1ed564
 def _weights(f, n, m, axis):
@@ -401,12 +381,11 @@ def _moved(o, rows, cols, whole, pad=0.):
     return o.like(base, _crop(o, oy, ox, n, m, pad, src=(tuple(rows),tuple(cols))), oy, ox)
 
 # %% ../../nbs/52_explain.windowed.ipynb #43d6afdd
-_rules = dict(constant=dict(constant_values=-1), reflect={}, replicate={}, circular={})
+_rules = dict(constant='constant', reflect='reflect', replicate='edge', circular='wrap') # for numpy
 
 def _padded(n, a, b, mode):
     "Pixels of an axis of `n`, with `a` more before and `b` more after; fewer where negative"
-    name = dict(replicate='edge', circular='wrap').get(mode, mode)
-    at = np.pad(np.arange(n), (max(a,0),max(b,0)), name, **_rules[mode])
+    at = np.pad(np.arange(n), (max(a,0),max(b,0)), _rules[mode], **{'constant_values':-1} if mode=='constant' else {})
     return at[max(-a,0):len(at)-max(-b,0)]
 
 # %% ../../nbs/52_explain.windowed.ipynb #f9d725e0
@@ -440,35 +419,17 @@ def _pixel_shuffle(f, o, r):
     return o.like(o.run.once(lambda: f(o.base, r)), f(o.reg, r), o.y*r, o.x*r)
 
 # %% ../../nbs/52_explain.windowed.ipynb #08283f15
-_any_order = {_pointwise, _dropout, _binary}
-
-def _turns(*names):
-    "Enter a function that takes any order of axes under these names"
-    return lambda f: _any_order.add(f) or _op(*names)(f)
-
-def _listed(a): return tuple(a[0]) if len(a)==1 and isinstance(a[0], (tuple,list)) else a
-
-# %% ../../nbs/52_explain.windowed.ipynb #c6443b0d
-def _turned(o, order):
-    "`o` with its axes in this order"
+@_op('permute','transpose','swapaxes','swapdims', any_order=True)
+def _turned(f, o, *dims, **kwargs):
+    sizes = torch.empty(*range(1, o.base.ndim+1), device='meta') # axes told apart by their lengths
+    order = [s-1 for s in f(sizes, *dims, **kwargs).shape]
     if order[0]!=0: return None
     return _each(o, lambda t: t.permute(order), tuple(order.index(a) for a in o.axes))
 
-# %% ../../nbs/52_explain.windowed.ipynb #9f743ad0
-@_turns('permute')
-def _permute(f, o, *dims, **kwargs):
-    n = o.base.ndim
-    return _turned(o, [d%n for d in _listed(dims or tuple(kwargs.values()))])
-
-# %% ../../nbs/52_explain.windowed.ipynb #cf2caac6
-@_turns('transpose','swapaxes','swapdims')
-def _transpose(f, o, a, b):
-    order = list(range(o.base.ndim))
-    order[a],order[b] = order[b],order[a]
-    return _turned(o, order)
-
 # %% ../../nbs/52_explain.windowed.ipynb #3b23e50e
-@_turns('view','reshape')
+def _listed(a): return tuple(a[0]) if len(a)==1 and isinstance(a[0], (tuple,list)) else a
+
+@_op('view','reshape', any_order=True)
 def _view(f, o, *shape):
     shape,n = _listed(shape),o.base.ndim
     if o.axes!=(n-2,n-1) or len(shape)<4 or shape[0]!=len(o) or tuple(shape[-2:])!=o.size_of(o.base):
@@ -477,17 +438,17 @@ def _view(f, o, *shape):
     return _each(o, parts, (len(shape)-2,len(shape)-1))
 
 # %% ../../nbs/52_explain.windowed.ipynb #ac822e8d
-@_turns('layer_norm')
+@_op('layer_norm', any_order=True)
 def _layer_norm(f, o, shape, *args, **kwargs):
     if o.base.ndim-len(shape)<=max(o.axes): return None # it mixes pixels
     return _each(o, lambda t: F.layer_norm(t, shape, *args, **kwargs))
 
-@_turns('linear')
+@_op('linear', any_order=True)
 def _linear(f, o, weight, bias=None):
     return None if o.base.ndim-1 in o.axes else _each(o, lambda t: F.linear(t, weight, bias))
 
 # %% ../../nbs/52_explain.windowed.ipynb #7ca43bb2
-@_turns('softmax','log_softmax')
+@_op('softmax','log_softmax', any_order=True)
 def _softmax(f, o, dim, *args, **kwargs):
     return None if dim%o.base.ndim in (0,*o.axes) else _each(o, lambda t: f(t, dim, *args, **kwargs))
 
@@ -508,16 +469,14 @@ def _folded(w, b, m, v, g, beta, eps):
     b = (0-m if b is None else b.double()-m)*s+(0 if beta is None else beta.double())
     return (w0*s[:,None,None,None]).to(w.dtype),b.to(w.dtype)
 
-# %% ../../nbs/52_explain.windowed.ipynb #d35e2d88
-def _norm(o, m, v, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args): # as `F.batch_norm` is called
-    return None if training or m is None else (m, v, weight, bias, eps)
-
 # %% ../../nbs/52_explain.windowed.ipynb #ea0318e5
 def fold_batchnorm(net, im):
     "What `net` says to `im`, and weights by the id of plain ones (a norm's mean where it is folded)"
     with _Watch() as w: out = net(im)
     uses = Counter(id(t) for _,args,kw,_ in w.calls for t in _tensors((args,tuple(kw.values()))))
-    norms = {id(a[0]):_norm(*a, **kw) for n,a,kw,_ in w.calls
+    def norm(o, m, v, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args): # as `F.batch_norm`
+        return None if training or m is None else (m, v, weight, bias, eps)
+    norms = {id(a[0]):norm(*a, **kw) for n,a,kw,_ in w.calls
              if n=='batch_norm' and len(a)>1 and uses[id(a[1])]==1}
     found = {}
     for name,args,_,res in w.calls:
@@ -528,25 +487,11 @@ def fold_batchnorm(net, im):
         if norm: found[id(norm[0])] = True
     return out,found
 
-# %% ../../nbs/52_explain.windowed.ipynb #8c0b134b
-def _lightened(lighter, name, args):
-    "The arguments with lighter weights; `None` for a norm that is folded"
-    if len(args)<2: return args
-    if name=='batch_norm' and id(args[1]) in lighter: return None
-    if name=='conv2d' and id(args[1]) in lighter: return args[0],*lighter[id(args[1])],*args[3:]
-    return args
-
 # %% ../../nbs/52_explain.windowed.ipynb #43678553
-_asks = {'__get__','size','dim','ndimension','numel','is_floating_point','is_complex','get_device',
-         'element_size',
+_asks = {'__get__','size','dim','ndimension','numel','is_floating_point','is_complex','get_device','element_size',
          'is_contiguous','__len__','stride','__hash__','__repr__','requires_grad_','is_inference'}
 
 def _undo(o): return type(o)(map(_undo, o)) if isinstance(o, (tuple,list)) else dense(o)
-
-def _become(o, res):
-    "Let `o` be what it was turned into in place"
-    o.__dict__.update(res.__dict__)
-    return o
 
 # %% ../../nbs/52_explain.windowed.ipynb #ff81eeca
 def _close(res, o):
@@ -561,36 +506,31 @@ def _close(res, o):
 def _first(o):
     "The first `Windowed` among arguments `o`"
     if isinstance(o, Windowed): return o
-    return next((w for w in map(_first, o) if w is not None),
-                None) if isinstance(o, (tuple,list)) else None
+    if isinstance(o, (tuple,list)): return next((w for w in map(_first, o) if w is not None), None)
 
 # %% ../../nbs/52_explain.windowed.ipynb #48d97c1f
-def _known(name, args):
-    "What does `name` on windows, if it can take these arguments"
-    f = _ops.get(name)
-    if f in (None,_binary,_cat): return f # those two look at theirs themselves
-    if not isinstance(o := args[0], Windowed): return None
-    return f if f in _any_order or (o.axes,o.base.ndim)==((2,3),4) else None
-
-# %% ../../nbs/52_explain.windowed.ipynb #d62ac47d
-def _answer(f, name, args, kwargs, first):
+def _answer(f, args, kwargs, some):
     "The result on windows where that is known and worth it, else on whole pictures"
-    known = _known(name, args)
-    res = known(f, *args, **kwargs) if known else None
-    if res is not None: return res
-    return _close(f(*_undo(args), **{k:_undo(v) for k,v in kwargs.items()}), first)
+    do,o,res = _ops.get(f.__name__),args[0] if args else None,None
+    right = isinstance(o, Windowed) and (do in _any_order or (o.axes,o.base.ndim)==((2,3),4))
+    if do and (right or do in (_binary,_cat)): res = do(f, *args, **kwargs) # those two look themselves
+    return _close(f(*_undo(args), **{k:_undo(v) for k,v in kwargs.items()}), some) if res is None else res
 
 # %% ../../nbs/52_explain.windowed.ipynb #b26e8f62
 def _run(func, args, kwargs):
     "Called by PyTorch for every operation on a `Windowed`"
-    name = func.__name__
     with DisableTorchFunctionSubclass():
-        if name in _asks: return func(*args, **kwargs)
+        if func.__name__ in _asks: return func(*args, **kwargs)
+        f,kwargs = _plain(func),dict(kwargs)
+        inside = kwargs.pop('inplace', False) or f is not func
         some,first = _first((args,tuple(kwargs.values()))),args[0] if args else None
-        run = some.run
-        if (args := _lightened(run.lighter, name, args)) is None: return first
+        run,name = some.run,f.__name__
+        if len(args)>1 and id(args[1]) in run.lighter:
+            if name=='batch_norm': return first # the convolution has done its work
+            if name=='conv2d': args = first,*run.lighter[id(args[1])],*args[3:]
         run.begin(name, args, tuple(kwargs.items()))
-        res = _answer(func, name, args, kwargs, some)
-        if run.note: run.note(name, res)
-        turned = isinstance(first, Windowed) and (_in_place(name) or kwargs.get('inplace') is True)
-        return _become(first, res) if turned else res
+        res = _answer(f, args, kwargs, some)
+        if run.note: run.note(func.__name__, res)
+        if not (inside and isinstance(first, Windowed)): return res
+        first.__dict__.update(res.__dict__)
+        return first

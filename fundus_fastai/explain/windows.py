@@ -21,24 +21,19 @@ def as_pair(v, what:str)->tuple:
 
 # %% ../../nbs/50_explain.windows.ipynb #521290e9
 def window_starts(size:int, window:int, stride:int)->np.ndarray:
-    # of the picture along one axis, in pixels; at most `size`; from one window to the next; first
-    # pixels, rising
-    "Place windows along one axis, the last one ending at the border"
+    "First pixels of the windows along one axis, the last one ending at the border"
     last = size-window
     return np.array([min(o,last) for o in range(0, last+stride, stride)])
 
 # %% ../../nbs/50_explain.windows.ipynb #f720e97c
 def cover(size:int, window:int, stride:int)->np.ndarray:
-    # of the picture along one axis, in pixels; at most `size`; from one window to the next; float32
-    # [size,n], 1 where window n covers the pixel
-    "Tell which pixels of one axis each window covers"
+    "Tell which pixels of one axis each window covers: 1 or 0, [size,n] of n windows"
     p,o = np.arange(size)[:,None],window_starts(size, window, stride)
     return ((o<=p)&(p<o+window)).astype(np.float32)
 
 # %% ../../nbs/50_explain.windows.ipynb #5f14c2a8
 def spread(values, size:tuple, window:tuple, *, stride:tuple)->torch.Tensor:
-    # [N,K,ny,nx], one value a window; (H,W) of the picture; (h,w); (rows,columns); [N,K,H,W]
-    "Give each pixel the mean of the windows that cover it, 0 where none does"
+    "From values [N,K,ny,nx] of windows to pixels [N,K,H,W]: the mean of those that cover it, 0 where none does"
     R,C = [c/c.sum(1, keepdims=True).clip(1) for c in map(cover, size, window, stride)]
     return torch.from_numpy(R @ np.asarray(values, np.float32) @ C.T)
 
@@ -48,9 +43,8 @@ def _constant(fill, x):
     try: f = torch.as_tensor(fill, dtype=x.dtype, device=x.device).flatten()
     except (TypeError, ValueError, RuntimeError):
         raise DataError(f"fill is a name, a number or one number a channel, not {fill!r}") from None
-    c = x.shape[1]
-    if len(f) not in (1,c):
-        raise DataError(f"fill has {len(f)} numbers, the images have {c} channels")
+    if len(f) not in (1,x.shape[1]):
+        raise DataError(f"fill has {len(f)} numbers, the images have {x.shape[1]} channels")
     if not f.isfinite().all(): raise DataError(f"fill must be finite, not {fill!r}")
     return f.view(1,-1,1,1).expand_as(x)
 
@@ -59,9 +53,7 @@ FILLS = ('mean','zero','blur')
 
 # %% ../../nbs/50_explain.windows.ipynb #42de74ff
 def filled(x:torch.Tensor, fill, window:tuple, *, inside=None)->torch.Tensor:
-    # [N,C,H,W]; one of `FILLS`, a number, or one number a channel; (h,w), for the blur; bool
-    # [N,H,W]: the mean is taken here, and nothing is covered elsewhere; [N,C,H,W]
-    "Compute what shows where `x` is covered; raises `EyeError` for an unknown name, `DataError` for a wrong count"
+    "What shows where `x` [N,C,H,W] is covered, if only `inside` (bool [N,H,W]); raises `EyeError`"
     if inside is None: return _fill(x, fill, window)
     m = inside[:,None].to(x)
     if not isinstance(fill, str) or fill!='mean': return torch.where(m>0, _fill(x, fill, window), x)
@@ -79,9 +71,7 @@ def _fill(x, fill, window):
     return torch.from_numpy(blur).to(x.device)
 
 # %% ../../nbs/50_explain.windows.ipynb #43c97a6a
-def in_field(x:torch.Tensor, # [N,C,H,W]
-             tol:float=.04 # how far a color may be from that of the corner, as a share of the picture's range
-            )->torch.Tensor: # bool [N,H,W]
+def in_field(x:torch.Tensor, tol:float=.04)->torch.Tensor: # `tol`: of the picture's range
     "Tell the field from the surround, which has the color of a corner and hangs together with it"
     out = torch.ones(len(x), *x.shape[2:], dtype=torch.bool)
     for im,o in zip(x.cpu(), out):
@@ -93,8 +83,7 @@ def in_field(x:torch.Tensor, # [N,C,H,W]
 
 # %% ../../nbs/50_explain.windows.ipynb #f2064d56
 def changed(x:torch.Tensor, y:torch.Tensor, window:tuple, *, stride:tuple)->np.ndarray:
-    # [N,C,H,W]; [N,C,H,W], what shows where `x` is covered; (h,w); (rows,columns); bool [N,ny,nx]
-    "Tell which windows change the picture at all"
+    "Tell which windows [N,ny,nx] change the picture `x` at all, where `y` shows in them"
     R,C = map(cover, x.shape[2:], window, stride)
     return R.T @ (x!=y).any(1).cpu().numpy().astype(np.float32) @ C > 0
 
@@ -115,7 +104,6 @@ def _ring(starts):
 
 # %% ../../nbs/50_explain.windows.ipynb #6e1afc49
 def window_kinds(size:tuple, window:tuple, stride:tuple)->np.ndarray:
-    # (H,W) of the picture; (h,w); (rows,columns); int [ny,nx], 0 to 8, the innermost highest
-    "Group windows by how close to the border they are"
+    "Group windows by how close to the border they are: [ny,nx], 0 to 8, the innermost highest"
     r,c = [_ring(window_starts(*o)) for o in zip(size, window, stride)]
     return r[:,None]*3+c
