@@ -21,7 +21,7 @@ from ..vision.tasks import get_task
 from ..vision.probe import refit_probe
 from ..vision.learner import find_net, find_weights
 from ..vision.model import load_model, save_model
-from ..vision.steps import check_known, fit_run, load_frame, make_learner, split_frame, validate
+from ..vision.steps import fit_run, load_frame, make_learner, split_frame, validate
 from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
 from .folder import (check_run, choose_operating_points, drop_seen_patients,
@@ -31,7 +31,7 @@ from .report import rescore_run, split_table, write_pages
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
 def check_names(task, opts)->None:
     "Raise `EyeError` for a task, a balance, a recipe, a net or weights that there are not"
-    get_task(task).answer_type('?').check_balance(opts.balance)
+    get_task(task).output_type('?').check_balance(opts.balance)
     as_recipe(None if opts.recipe=='none' else opts.recipe)
     find_weights(opts.weights, find_net(opts.arch))
 
@@ -46,7 +46,7 @@ def run_learner(df, task, opts)->Learner:
     "The untrained `Learner` of a run, the same for the same seed; raises `DataError` for labels that it cannot learn"
     set_seed(opts.seed) # of the first weights
     learn = make_learner(df, task, opts)
-    check_known(learn, df) # a class that stands in the test rows only
+    learn.output.check(df) # a class that stands in the test rows only
     return learn
 
 # %% ../../nbs/63_run.train.ipynb #2d9e1473
@@ -155,7 +155,7 @@ def evaluate_run(run, # run folder
         raise DataError(f"{out} holds a model: name another folder with `out`")
     df = unseen_frame(learn, data)
     df = drop_seen_patients(df, run, allow_leak).assign(split='test')
-    check_known(learn, df)
+    learn.output.check(df)
     note = split_note(df, allow_leak)
     if 'phantom'==cfg.get('source')!=df.attrs['source']:
         note += ' The net has learned from phantoms only.'

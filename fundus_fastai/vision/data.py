@@ -20,23 +20,20 @@ class TensorOct(TensorImageBW):
     _show_args = {'cmap':'gray'}
 
 # %% ../../nbs/42_vision.data.ipynb #a5f394e9
-class PILOct(PILImageBW):
+class _Read:
+    @classmethod
+    def create(cls, fn, **kwargs):
+        "Open a path through `read_image`, or take an array, a tensor or a PIL image"
+        mode = cls._open_args['mode']
+        if isinstance(fn, (str,Path)): fn = read_image(fn, gray=mode=='L')
+        return cls(super().create(fn).convert(mode))
+
+class PILOct(_Read, PILImageBW):
     "An OCT B-scan: one gray channel, shown bright on dark"
     _show_args,_tensor_cls = {'cmap':'gray'},TensorOct
-    @classmethod
-    def create(cls, fn, **kwargs):
-        "Open a path through `read_image`, or take an array, a tensor or a PIL image"
-        if isinstance(fn, (str,Path)): fn = read_image(fn, gray=True)
-        return cls(super().create(fn).convert('L'))
 
 # %% ../../nbs/42_vision.data.ipynb #39da519c
-class PILFundus(PILImage):
-    "A fundus photograph in RGB"
-    @classmethod
-    def create(cls, fn, **kwargs):
-        "Open a path through `read_image`, or take an array, a tensor or a PIL image"
-        if isinstance(fn, (str,Path)): fn = read_image(fn)
-        return cls(super().create(fn).convert('RGB'))
+class PILFundus(_Read, PILImage): "A fundus photograph in RGB"
 
 # %% ../../nbs/42_vision.data.ipynb #e6d821e2
 class GrayToRGB(DisplayedTransform):
@@ -47,18 +44,14 @@ class GrayToRGB(DisplayedTransform):
     def decodes(self, x:TensorOct): return x[...,:1,:,:]
 
 # %% ../../nbs/42_vision.data.ipynb #18f31827
-def eye_tfms(image:str='oct', # kind of image: 'oct' or 'fundus'
-             flip:bool=True # allow mirroring left and right (switch off where laterality is the question)
-            )->list: # batch transforms
+def eye_tfms(image:str='oct', flip:bool=True)->list:
     "Augmentation that a camera could have made: no vertical flip, no warp, small rotation, zoom and contrast"
-    rot = 8 if image=='oct' else 15
-    return aug_transforms(do_flip=flip, flip_vert=False, max_rotate=rot, max_zoom=1.1,
+    return aug_transforms(do_flip=flip, flip_vert=False, max_rotate=8 if image=='oct' else 15, max_zoom=1.1,
                           max_lighting=.2, max_warp=0.)
 
 # %% ../../nbs/42_vision.data.ipynb #d66807ee
-def default_workers(n:int # number of images
-                   )->int: # worker processes, 0-8
-    "A `num_workers` that works in Colab, in notebooks, in Docker and on a laptop"
+def default_workers(n:int)->int:
+    "A `num_workers` for `n` images, 0-8, that works in Colab, in notebooks, in Docker and on a laptop"
     shm = Path('/dev/shm')
     if n<500 or not shm.exists() or shutil.disk_usage(shm).free < 512*2**20: return 0
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
@@ -100,48 +93,44 @@ class OpenEye(Transform):
         return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e
-def eye_block(answer, image:str='oct', size:int=224, *, aug:bool=True, flip:bool=True,
-              recipe=None)->DataBlock:
+def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool=True, recipe=None)->DataBlock:
     # an `Output`: what the net is to say; kind of image: 'oct' or 'fundus'; side of the square net
     # input in pixels; augment training batches; allow mirroring left and right; preprocessing: a
     # `Recipe`, its name or its text
     "`DataBlock` for a frame: open, squish to a square, augment, gray to three channels"
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)
-    return DataBlock(blocks=(eye, answer.block()), get_x=ColReader('path'), get_y=answer.target(),
-                     splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'),
-                     batch_tfms=tfms)
+    return DataBlock(blocks=(eye, output.block()), get_x=ColReader('path'), get_y=output.target(),
+                     splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'), batch_tfms=tfms)
 
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
 def _sides(df):
-    "Training and validation rows, marked; raises `DataError` where one of the sides is empty"
+    "Training and validation rows, marked, and how many are for training"
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
-    both = both.assign(_valid=both.split=='valid')
+    both['_valid'] = both.split=='valid'
     n = int((~both._valid).sum())
-    if n<2 or n==len(both):
-        raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
-    return both, n
+    if 1<n<len(both): return both, n
+    raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
-@delegates(eye_block, but='answer')
+@delegates(eye_block, but='output')
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
             workers:int=None, # worker processes (default: `default_workers`)
             *, balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
-            label:str='label', # label column, where `answer` is not given
-            answer=None, # an `Output` (default: one of the classes in the label column)
+            label:str='label', # label column, where `output` is not given
+            output=None, # an `Output` (default: one of the classes in the label column)
             **kwargs)->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
     both,n = _sides(df if label=='label' else df.assign(label=df[label]))
-    answer = answer or ClassOutput.learn(both)
-    block = eye_block(answer, **kwargs)
-    kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers,
-              device=device)
+    output = output or ClassOutput.learn(both)
+    block = eye_block(output, **kwargs)
+    kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers, device=device)
     if balance:
         w = np.zeros(len(both))
-        w[~both._valid] = answer.weights(both[~both._valid])
+        w[~both._valid] = output.weights(both[~both._valid])
         dls = block.weighted_dataloaders(both, w, **kw)
     else: dls = block.dataloaders(both, **kw)
-    dls.output,dls.opener = answer,block.type_tfms[0][0]
+    dls.output,dls.opener = output,block.type_tfms[0][0]
     return dls

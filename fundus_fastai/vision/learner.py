@@ -64,15 +64,16 @@ def _demand(path):
     raise ModelError(f"no weights at {path}: pass --weights FILE, --weights imagenet or --weights none")
 
 # %% ../../nbs/45_vision.learner.ipynb #93c816f0
-def read_weights(path # `.safetensors`, `.npz`, `.pth`/`.pt`/`.bin`, or a run folder
-                )->dict: # name -> tensor
-    "Read tensors without running any code from the file; raises `ModelError`"
+def read_weights(path, cached:bool=False)->dict:
+    # `.safetensors`, `.npz`, `.pth`/`.pt`/`.bin`, or a run folder; it came from the net's own server
+    "Read tensors by name without running any code from the file; raises `ModelError`"
     path = Path(path)
-    if path.is_dir(): path = path/'model.safetensors'
-    _demand(path)
+    if _demand(path).is_dir(): path = _demand(path/'model.safetensors')
+    fix = f"; delete {path} to fetch it again, or pass --weights FILE or --weights none" if cached else ''
     try: sd = dict(_open_weights(path))
-    except Exception as e: raise ModelError(f"cannot read weights from {path.name} ({first_line(e)}): "
-                                            "expected safetensors, .npz, or a .pth that holds tensors only") from None
+    except Exception as e:
+        raise ModelError(f"cannot read weights from {path.name} ({first_line(e)}): expected safetensors, .npz, "
+                         f"or a .pth that holds tensors only{fix}") from None
     for k in ('state_dict','model'): sd = sd[k] if isinstance(sd.get(k), dict) else sd
     return {str(k).removeprefix('module.'):v for k,v in sd.items() if isinstance(v, torch.Tensor)}
 
@@ -86,8 +87,7 @@ def _full_names(body, net):
 # %% ../../nbs/45_vision.learner.ipynb #e58b0574
 def _surplus(sd, names, net):
     "Tensors of `sd` in the stages of the body that the body does not have: signs of a larger net"
-    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier',
-                   ()) if net.source=='timm' else ()
+    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier', ()) if net.source=='timm' else ()
     mine = set(names.values())
     tops = {n.split('.')[0] for n in mine} - {o.split('.')[0] for o in L(head)}
     stages = {n[:i] for n in mine if n.split('.')[0] in tops for i,c in enumerate(n) if c=='.'}
@@ -100,15 +100,14 @@ def load_body(model, sd:dict, net:Net, *, name:str='the file'):
     "Fill the body of `model` from `sd`; raises `ModelError` if any of its tensors is missing"
     body,own = model[0],any(k.startswith('0.') for k in sd)
     if own: sd = {re.sub(r'^0\.body\.', '0.', k):v for k,v in sd.items()} # of a readout
-    names = {k: '0.'+k for k in body.state_dict()} if own else _full_names(body, net)
-    fits = {k:sd[n] for k,n in names.items() if n in sd and sd[n].shape==body.state_dict()[k].shape}
-    lost = [names[k] for k in names if k not in fits and not k.endswith('num_batches_tracked')]
-    more = [] if lost else _surplus(sd, names, net)
-    if lost or more:
-        what = f"of {len(names)} tensors are missing or of another shape" if lost else "tensors have no place in it"
-        n,first = len(lost or more),(lost or more)[0]
-        raise ModelError(f"{name} does not fit {net.arch}: {n} {what} (first: {first}): "
-                         "name the net that the weights belong to with --arch")
+    mine = body.state_dict()
+    names = {k: '0.'+k for k in mine} if own else _full_names(body, net)
+    fits = {k:sd[n] for k,n in names.items() if n in sd and sd[n].shape==mine[k].shape}
+    wrong = [n for k,n in names.items() if k not in fits and not k.endswith('num_batches_tracked')]
+    what = f"of {len(names)} tensors are missing or of another shape"
+    if not wrong: wrong,what = _surplus(sd, names, net),"tensors have no place in it"
+    if wrong: raise ModelError(f"{name} does not fit {net.arch}: {len(wrong)} {what} (first: {wrong[0]}): "
+                               "name the net that the weights belong to with --arch")
     body.load_state_dict(fits, strict=False)
 
 # %% ../../nbs/45_vision.learner.ipynb #daa8027a
@@ -140,13 +139,9 @@ def _url_file(net, url):
     digest = re.search(r'-([0-9a-f]{8,})$', to.stem)
     try:
         _promptly(lambda: urlopen(Request(url, method='HEAD'), timeout=5).close())
-        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1],
-                                       progress=False)
+        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1], progress=False)
     except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
     return to
-
-# %% ../../nbs/45_vision.learner.ipynb #9c550a2c
-def _tv_file(net): return _url_file(net, torchvision.models.get_model_weights(net.arch).DEFAULT.url)
 
 # %% ../../nbs/45_vision.learner.ipynb #8dfa709a
 def _hub_file(net):
@@ -176,7 +171,8 @@ def find_weights(weights, # 'imagenet', `None` or 'none', or a file
     "The file that `weights` means, or `None` for a random start; raises `ModelError` soon where there is none"
     if weights is None or str(weights).lower()=='none': return None
     if str(weights).lower()!='imagenet': return _demand(Path(weights))
-    return Path(_hub_file(net) if net.source=='timm' else _tv_file(net))
+    if net.source=='timm': return Path(_hub_file(net))
+    return _url_file(net, torchvision.models.get_model_weights(net.arch).DEFAULT.url)
 
 # %% ../../nbs/45_vision.learner.ipynb #626565e1
 _head_args = ('concat_pool','pool','lin_ftrs','ps','first_bn','bn_final','lin_first')
@@ -186,14 +182,6 @@ def _head(pretrained, kwargs):
     default = dict(lin_ftrs=None, ps=.5) if pretrained else dict(lin_ftrs=[], ps=.1)
     return {**default, **{k:v for k,v in kwargs.items() if k in _head_args}}
 
-# %% ../../nbs/45_vision.learner.ipynb #dbaae39f
-def _read_start(path, start):
-    "Read the weights; where they came from the net, a bad file in the cache is named with its place"
-    try: return read_weights(path)
-    except ModelError as e:
-        if start!='imagenet': raise
-        raise ModelError(f"{e}; delete {path} to fetch it again, or pass --weights FILE or --weights none") from None
-
 # %% ../../nbs/45_vision.learner.ipynb #697ce63a
 def _normalize(dls, stats, arch):
     "Let batches of `dls` be normalized by `stats`; raises `DataError` if they already are by others"
@@ -201,8 +189,7 @@ def _normalize(dls, stats, arch):
     if not old:
         dls.add_tfms([new], 'after_batch')
         dls.to(dls.device) # the new transform too, wherever the batches go
-    elif not all(torch.allclose(o.mean.cpu(), new.mean) and torch.allclose(o.std.cpu(), new.std)
-                 for o in old):
+    elif not all(torch.allclose(getattr(o, k).cpu(), getattr(new, k)) for o in old for k in ('mean','std')):
         raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
 
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
@@ -249,16 +236,13 @@ def eye_learner(dls, # from `eye_dls`
         kwargs = {'n_out':answer.n_out, 'loss_func':answer.loss(), **kwargs}
     learn = _make(dls, net, {**kwargs, **head})
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
-    if path:
-        load_body(learn.model, _read_start(path, start), net, name=path.name)
-        learn.freeze()
+    if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
     if probe:
         learn.model = linear_probe(learn.model, answer.n_out, None if probe is True else probe)
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
-        learn.freeze() # of a readout the body stays as it is
+    if path or probe: learn.freeze() # of a readout the body stays as it is
     _normalize(dls, stats, arch)
-    learn.config = dict(arch=arch, head=head, weights=start,
-                        normalize=dict(zip(('mean','std'), stats)))
+    learn.config = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
     if probe: learn.config['taps'] = learn.model[0].names
     if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
     return learn
@@ -271,11 +255,9 @@ def one_cycle_plan(epochs:int=5, # epochs with all layers in training
                    lr_mult:float=100. # ratio of the rates of head and first layers
                   )->list: # one dict a stage
     "The stages of training, as plain data"
-    if not pretrained:
-        return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
+    if not pretrained: return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
     head = dict(name='head', frozen=True, epochs=freeze_epochs, lr=[lr], pct_start=.99, div=25.)
-    body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3,
-                div=5.)
+    body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3, div=5.)
     return [head, body] if freeze_epochs else [body]
 
 # %% ../../nbs/45_vision.learner.ipynb #afcad17e
@@ -291,11 +273,10 @@ class EpochSeed(Callback):
 # %% ../../nbs/45_vision.learner.ipynb #e7f64629
 def _opt_tensors(opt):
     "Split an optimizer's state into tensors and plain values"
-    sd = opt.state_dict()
-    def is_t(v): return isinstance(v, torch.Tensor)
-    t = {f'opt.{i}.{k}':v for i,s in enumerate(sd['state']) for k,v in s.items() if is_t(v)}
-    plain = [{k:v for k,v in s.items() if not is_t(v)} for s in sd['state']]
-    return t, dict(state=plain, hypers=[{k:float(v) for k,v in h.items()} for h in sd['hypers']])
+    sd,tensors = opt.state_dict(),{}
+    for i,s in enumerate(sd['state']): tensors |= {f'opt.{i}.{k}':v for k,v in s.items() if torch.is_tensor(v)}
+    plain = [{k:v for k,v in s.items() if not torch.is_tensor(v)} for s in sd['state']]
+    return tensors, dict(state=plain, hypers=[{k:float(v) for k,v in h.items()} for h in sd['hypers']])
 
 # %% ../../nbs/45_vision.learner.ipynb #cb490eb0
 def _load_opt(opt, tensors, plain, device):
@@ -325,17 +306,20 @@ def _load_tensors(path):
 # %% ../../nbs/45_vision.learner.ipynb #93648de5
 class CheckpointCallback(Callback):
     "Keep history and best weights; with a folder, also a checkpoint after each epoch"
-    order = 60
+    order = 60 # after `MixedPrecision`, which makes the scaler that may want its state back
     def __init__(self, plan:list, seed:int, out=None, info:dict=None):
-        self.plan,self.seed,self.out,self.info = plan,seed,(Path(out) if out else None),info or {}
-        self.rows,self.best,self.stage = [],None,0
+        self.plan,self.seed,self.out,self.info = plan,seed,out and Path(out),info or {}
+        self.rows,self.best,self.stage,self.start,self.scaler_state = [],None,0,0,None
+    def before_fit(self):
+        if self.scaler_state and hasattr(self, 'scaler'): self.scaler.load_state_dict(self.scaler_state)
+        self.scaler_state = None # once
     def before_epoch(self): self.done,self.t0,self.losses = False,time.time(),[]
     def after_batch(self):
         if self.training: self.losses.append(self.learn.loss.detach())
     def after_validate(self): self.done = True
     def after_epoch(self):
         if not self.done: return # an epoch skipped on the way back to where we stopped
-        names = ['train_loss','valid_loss',*[m.name for m in self.learn.metrics]]
+        names = ['train_loss','valid_loss',*self.learn.metrics.attrgot('name')]
         vals = dict(zip(names, map(float, self.recorder.final_record)))
         vals['train_loss'] = float(torch.stack(self.losses).mean())
         self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals,
@@ -345,38 +329,33 @@ class CheckpointCallback(Callback):
 
 # %% ../../nbs/45_vision.learner.ipynb #e49e6502
 @patch
-def keep_best(self:CheckpointCallback, loss:float # of this epoch's validation
-             ):
-    "Remember the weights if `loss` is the lowest so far"
-    if self.best and not (loss < self.best['valid_loss'] or self.best['valid_loss']!=self.best['valid_loss']):
-        return
+def keep_best(self:CheckpointCallback, loss:float):
+    "Remember the weights if `loss`, of this epoch's validation, is the lowest so far"
+    best = self.best['valid_loss'] if self.best else np.nan
+    if best==best and not loss<best: return
     self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
-    if self.out:
-        return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
+    if self.out: return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
     self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
 
 # %% ../../nbs/45_vision.learner.ipynb #060ec78d
 @patch
-def save(self:CheckpointCallback, next_epoch:int # of this stage, to begin with after a resume
-        ):
-    "Write `last.safetensors`: model, optimizer, history and plan"
+def save(self:CheckpointCallback, next_epoch:int):
+    "Write `last.safetensors`: model, optimizer, history and plan; `next_epoch` of this stage is to begin with"
     opt,plain = _opt_tensors(self.learn.opt)
     scaler = getattr(self.learn, 'scaler', None)
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
-                rows=self.rows,
-                best=self.best, opt=plain, scaler=scaler.state_dict() if scaler else None)
+                rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict())
     net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
 
 # %% ../../nbs/45_vision.learner.ipynb #c00c2445
 @patch
-def restore(self:CheckpointCallback, learn:Learner # to fill
-           ):
+def restore(self:CheckpointCallback, learn:Learner):
     "Load `last.safetensors` into `learn`; return the optimizer's state, or `None` if nothing was saved"
     if not (self.out and (self.out/'last.safetensors').exists()): return None
     tensors,meta = _load_tensors(self.out/'last.safetensors')
-    for k,mine in dict(plan=self.plan, seed=self.seed, info=self.info).items():
-        if json.loads(json.dumps(mine)) != meta[k]:
+    for k in ('plan','seed','info'):
+        if json.loads(json.dumps(mine := getattr(self, k))) != meta[k]:
             raise ModelError(f"the checkpoint was begun with another {k} ({meta[k]}), this call has {mine}: "
                              "resume with the options of the first call, or start again with --force")
     try: learn.model.load_state_dict({k[6:]:v for k,v in tensors.items() if k.startswith('model.')})
@@ -387,16 +366,6 @@ def restore(self:CheckpointCallback, learn:Learner # to fill
     self.scaler_state = meta['scaler']
     return {k:v for k,v in tensors.items() if k.startswith('opt.')}, meta['opt']
 
-# %% ../../nbs/45_vision.learner.ipynb #785de05e
-class RestoreScaler(Callback):
-    "Give the gradient scaler of mixed precision its state back, once"
-    order = 11 # after `MixedPrecision` has made the scaler
-    def __init__(self, state): self.state = state
-    def before_fit(self):
-        if self.state and getattr(self.learn, 'scaler', None):
-            self.learn.scaler.load_state_dict(self.state)
-        self.state = None
-
 # %% ../../nbs/45_vision.learner.ipynb #c8912c9a
 def _prepare(learn, stage, opt_state):
     "Freeze or unfreeze, make the optimizer and give it back what it knew"
@@ -404,11 +373,6 @@ def _prepare(learn, stage, opt_state):
     (learn.freeze if stage['frozen'] else learn.unfreeze)()
     if learn.opt is None: learn.create_opt()
     if opt_state: _load_opt(learn.opt, *opt_state, next(learn.model.parameters()).device)
-
-# %% ../../nbs/45_vision.learner.ipynb #e44277c0
-def _take_best(learn, keep):
-    "Put the best epoch's weights into the model"
-    learn.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
 
 # %% ../../nbs/45_vision.learner.ipynb #a1c61218
 @patch
@@ -423,33 +387,28 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
     keep = CheckpointCallback(plan or one_cycle_plan(), seed, out, info)
     opt_state,self.opt = (keep.restore(self) if resume else None),None
     for i in range(keep.stage, len(keep.plan)):
-        st,start = keep.plan[i],(keep.start if opt_state else 0)
-        keep.stage = i
+        st,keep.stage = keep.plan[i],i
         _prepare(self, st, opt_state)
-        more = [EpochSeed(seed, i), keep, *([RestoreScaler(keep.scaler_state)] if opt_state else []), *L(cbs)]
         lr = slice(*st['lr']) if len(st['lr'])>1 else st['lr'][0]
-        if start < st['epochs']:
+        if keep.start < st['epochs']:
             self.fit_one_cycle(st['epochs'], lr, pct_start=st['pct_start'], div=st['div'],
-                               start_epoch=start, cbs=more)
-        opt_state = None
-    _take_best(self, keep)
+                               start_epoch=keep.start, cbs=[EpochSeed(seed, i), keep, *L(cbs)])
+        opt_state,keep.start = None,0
+    self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
     return pd.DataFrame(keep.rows)
 
 # %% ../../nbs/45_vision.learner.ipynb #2d1f1bc9
 @patch
-def fit_probe(self:EyeLearner, # made with `probe=True`
-             workers:int=0 # loader processes
-            )->pd.DataFrame: # history, one row
-    "Fit the linear readout of a learner; validation chooses the penalty"
+def fit_probe(self:EyeLearner, workers:int=0)->pd.DataFrame:
+    "Fit the linear readout of a learner that was made with `probe=True`; validation chooses the penalty"
     t0 = time.time()
     losses = solve_probe(self, workers)
     return pd.DataFrame([dict(stage='readout', epoch=0, **losses, seconds=round(time.time()-t0, 2))])
 
 # %% ../../nbs/45_vision.learner.ipynb #f203114a
 @patch
-def suggest_lr(self:EyeLearner, num_it:int=100 # batches to try
-              )->float: # a rate for the head
-    "Run fastai's `lr_find` and return its `valley`, leaving model and folder as they were"
+def suggest_lr(self:EyeLearner, num_it:int=100)->float:
+    "A rate for the head: the valley of fastai's `lr_find` over `num_it` batches; model and folder stay as they were"
     with tempfile.TemporaryDirectory() as d:
         old,self.model_dir = self.model_dir,Path(d)
         try:
@@ -475,9 +434,8 @@ class TerminalProgress(Callback):
 
 # %% ../../nbs/45_vision.learner.ipynb #1d453010
 @patch
-def predict_batches(self:EyeLearner, dl # a `DataLoader` without shuffling
-                   )->torch.Tensor: # [N, classes], in the order of `dl`
-    "Probabilities by this learner's loss activation, with our progress bar"
+def predict_batches(self:EyeLearner, dl)->torch.Tensor:
+    "Probabilities [N, classes] by this learner's loss activation, in the order of `dl`, with our progress bar"
     self.model.eval()
     dev = next(self.model.parameters()).device
     with torch.inference_mode():

@@ -20,17 +20,18 @@ from ..score.metrics import auc
 def _bare(*ts):
     "Tensors as floats of torch's own type: fastai's types for images and targets do not mix in every function"
     return [torch.as_tensor(o).as_subclass(torch.Tensor).float() for o in ts]
+def _maybe(w): return None if w is None else torch.as_tensor(w, dtype=torch.float32)
 
 # %% ../../nbs/40_vision.losses.ipynb #b43f4599
 class LabelLoss(nn.Module):
     "Mean over labels of one binary loss each, with the activation and decoding of independent labels"
-    def __init__(self, kind:str='plain', weight=None, thresh:float=.5):
+    def __init__(self, kind:str='plain', weight=None):
         super().__init__()
-        self.kind,self.thresh = one_of(kind, tuple(_label_losses), 'loss'),thresh
-        self.register_buffer('weight', None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
+        self.kind = one_of(kind, tuple(_label_losses), 'loss')
+        self.register_buffer('weight', _maybe(weight))
     def forward(self, x, y): return _label_losses[self.kind](*_bare(x, y), self.weight)
     def activation(self, x): return torch.sigmoid(x)
-    def decodes(self, x): return x>self.thresh
+    def decodes(self, x): return x>.5
 
 # %% ../../nbs/40_vision.losses.ipynb #be1a6c0b
 def _plain(x, y, weight=None): return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight)
@@ -60,16 +61,15 @@ _number_losses = dict(l1=F.l1_loss, huber=F.smooth_l1_loss, l2=F.mse_loss)
 # %% ../../nbs/40_vision.losses.ipynb #0fd2984f
 class ClassAndNumber(nn.Module):
     "Cross entropy of all outputs but the last, plus `ScaledLoss` of the last; targets are [N,2]: class, number"
-    def __init__(self, center:float=0., spread:float=1., weight=None, share:float=1.):
+    def __init__(self, center:float=0., spread:float=1., weight=None):
         super().__init__()
-        self.number,self.share = ScaledLoss(center, spread),share
-        self.register_buffer('weight', None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
+        self.number = ScaledLoss(center, spread)
+        self.register_buffer('weight', _maybe(weight))
     def forward(self, x, y):
         x,y = _bare(x, y)
         one = F.cross_entropy(x[:,:-1], y[:,0].long(), weight=self.weight)
-        return one + self.share*self.number(x[:,-1], y[:,1])
-    def activation(self, x):
-        return torch.cat([x[:,:-1].softmax(1), self.number.activation(x[:,-1:])], 1)
+        return one + self.number(x[:,-1], y[:,1])
+    def activation(self, x): return torch.cat([x[:,:-1].softmax(1), self.number.activation(x[:,-1:])], 1)
     def decodes(self, x): return torch.stack([x[:,:-1].argmax(1).float(), x[:,-1]], 1)
 
 # %% ../../nbs/40_vision.losses.ipynb #d0f4a131
@@ -88,9 +88,7 @@ def auc_metric()->AccumMetric:
     return AccumMetric(f, flatten=False, name='auc')
 
 # %% ../../nbs/40_vision.losses.ipynb #4c8efee4
-def mae_metric(loss # with `activation`, such as `ScaledLoss`
-              )->AccumMetric:
+def mae_metric(loss)->AccumMetric:
     "Mean absolute error of validation, in the unit of the quantity (the last output, the last column of the target)"
-    def mae(x, y):
-        return (loss.activation(x)[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
+    def mae(x, y): return (loss.activation(x)[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
     return AccumMetric(mae, flatten=False, name='mae')

@@ -33,60 +33,48 @@ def save_model(learn, # from `eye_learner`
                **more # anything else to note: source, data, split hash, options
               )->Path: # the folder
     "Write `model.safetensors` and `config.json`, each whole or not at all; the config goes last"
-    out = Path(out)
-    size = size or learn.size
+    out,answer,recipe = Path(out),learn.output,str(learn.opener.recipe if learn.opener else '')
     with whole_file(out/'model.safetensors') as f:
         save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
-    answer,recipe = learn.output,str(learn.opener.recipe if learn.opener else '')
     plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
-    what = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
-                task=get_task(task).name)
-    net = {k:learn.config.get(k) for k in ('arch','head','weights','normalize')}
-    if 'taps' in learn.config: net['taps'] = learn.config['taps']
-    net.update(classes=answer.names, size=int(size), sha256=sha256(out/'model.safetensors'))
-    if not plain: net.update(answer=answer.to_json(), recipe=recipe)
-    write_json(out/'config.json', {**what, **net, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
+    cfg = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
+               task=get_task(task).name, **{k:learn.config.get(k) for k in ('arch','head','weights','normalize')})
+    if 'taps' in learn.config: cfg['taps'] = learn.config['taps']
+    cfg.update(classes=answer.names, size=int(size or learn.size), sha256=sha256(out/'model.safetensors'))
+    if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
+    write_json(out/'config.json', {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return out
 
 # %% ../../nbs/46_vision.model.ipynb #de573015
-def _numbers(o, least):
-    return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
+def _numbers(o, least): return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
+def _words(o, least): return isinstance(o, list) and all(isinstance(v, str) for v in o) and len(set(o))==len(o)>=least
 
 # %% ../../nbs/46_vision.model.ipynb #40650606
 def _unsound(cfg):
     "Names of the fields of `cfg` that cannot be"
-    c,n,size = cfg['classes'],cfg['normalize'],cfg['size']
-    ok = {k:isinstance(cfg[k], str) for k in ('task','arch','sha256')}
+    n,size = cfg['normalize'],cfg['size']
+    ok = {k:isinstance(cfg.get(k, ''), str) for k in ('task','arch','sha256','recipe')}
     ok['head'] = isinstance(cfg['head'], dict) and set(cfg['head']) <= set(_head_args)
-    least = 1 if 'answer' in cfg else 2
-    ok['classes'] = isinstance(c, list) and all(isinstance(o, str)
-                                                for o in c) and len(set(c))==len(c)>=least
-    ok['recipe'] = isinstance(cfg.get('recipe', ''), str)
-    t = cfg.get('taps')
-    ok['taps'] = t is None or (isinstance(t, list) and t!=[] and all(isinstance(o, str) for o in t))
+    ok['classes'] = _words(cfg['classes'], 1 if 'answer' in cfg else 2)
+    ok['taps'] = cfg.get('taps') is None or _words(cfg['taps'], 1)
     ok['size'] = type(size) is int and 8<=size<=4096
-    ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'),
-                                                       0) and _numbers(n.get('std'), 1e-6)
+    ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
     return [k for k,v in ok.items() if not v]
 
 # %% ../../nbs/46_vision.model.ipynb #baaaa265
 def read_config(path # run folder
                )->dict:
     "Read and check `config.json`; raises `ModelError` that says what is wrong"
-    path = Path(path)
-    if not (path/'config.json').exists():
-        raise ModelError(f"{path} holds no finished model: config.json is missing")
-    cfg = read_json(path/'config.json')
-    if not isinstance(cfg, dict):
-        raise ModelError(f"{path/'config.json'} does not describe a model")
+    file = Path(path)/'config.json'
+    if not file.exists(): raise ModelError(f"{path} holds no finished model: config.json is missing")
+    cfg = read_json(file)
+    if not isinstance(cfg, dict): raise ModelError(f"{file} does not describe a model")
     lost = [k for k in ('format','task','arch','head','classes','size','normalize','sha256') if k not in cfg]
-    if lost:
-        raise ModelError(f"{path/'config.json'} lacks {', '.join(lost)}: it is not a complete model")
+    if lost: raise ModelError(f"{file} lacks {', '.join(lost)}: it is not a complete model")
     if type(cfg['format']) is not int or cfg['format']>FORMAT:
-        raise ModelError(f"{path/'config.json'} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
+        raise ModelError(f"{file} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
                          f"format {FORMAT}: pip install -U fundus_fastai")
-    if bad := _unsound(cfg):
-        raise ModelError(f"{path/'config.json'} has no usable {', '.join(bad)}: it was changed or damaged")
+    if bad := _unsound(cfg): raise ModelError(f"{file} has no usable {', '.join(bad)}: it was changed or damaged")
     return cfg
 
 # %% ../../nbs/46_vision.model.ipynb #a67994df
@@ -107,14 +95,11 @@ def _stand_in(answer):
     df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n, age=answer.center))
     return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind.labels else df
 
-# %% ../../nbs/46_vision.model.ipynb #e2073d16
-def _answer(cfg):
-    return output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
-
 # %% ../../nbs/46_vision.model.ipynb #6adeafe8
-def _recipe(cfg):
-    "The recipe of `cfg`; raises `ModelError` where this version does not know a step of it"
-    try: return as_recipe(cfg.get('recipe'))
+def _parts(cfg):
+    "Answer and recipe of `cfg`; raises `ModelError` where this version does not know one of them"
+    answer = output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
+    try: return answer,as_recipe(cfg.get('recipe'))
     except EyeError as e: raise ModelError(f"config.json names a recipe that this version cannot follow: {e}") from None
 
 # %% ../../nbs/46_vision.model.ipynb #61497ec6
@@ -125,14 +110,11 @@ def load_model(path, # run folder
     path = Path(path)
     cfg = read_config(path)
     _check_weights(path/'model.safetensors', cfg)
-    task = get_task(cfg['task'])
-    answer = _answer(cfg)
-    dls = task.dls(_stand_in(answer), answer=answer, recipe=_recipe(cfg), size=cfg['size'], bs=2,
-                   workers=0, device=device)
-    stats = [cfg['normalize'][k] for k in ('mean','std')]
+    task,(answer,recipe) = get_task(cfg['task']),_parts(cfg)
+    dls = task.dls(_stand_in(answer), output=answer, recipe=recipe, size=cfg['size'], bs=2, workers=0, device=device)
     try:
-        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, stats=stats,
-                            probe=cfg.get('taps'), **cfg['head'])
+        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, probe=cfg.get('taps'),
+                            stats=[cfg['normalize'][k] for k in ('mean','std')], **cfg['head'])
         learn.model.load_state_dict(load_file(path/'model.safetensors'))
     except EyeError: raise
     except Exception as e:

@@ -16,16 +16,14 @@ from ..score.kinds import BOTH, CATEGORY, MULTILABEL, NUMBER, ORDERED
 from .losses import ClassAndNumber, LabelLoss, ScaledLoss, auc_metric, mae_metric
 
 # %% ../../nbs/41_vision.outputs.ipynb #b4896856
-def class_weights(labels # the labels of the training rows
-                 )->pd.Series: # weight by class, mean 1 over the rows
-    "Weights inverse to each class's frequency, as scikit-learn's 'balanced'"
+def class_weights(labels)->pd.Series:
+    "Weight of each class, inverse to its frequency, as scikit-learn's 'balanced': mean 1 over the rows"
     n = pd.Series(labels).value_counts().sort_index()
     return n.sum()/(len(n)*n)
 
 # %% ../../nbs/41_vision.outputs.ipynb #42bc0570
-def label_weights(y:np.ndarray # 0/1, [N,K]: images by labels
-                 )->np.ndarray: # [N], mean 1
-    "Sampling weight of each image by its rarest label"
+def label_weights(y)->np.ndarray:
+    "Sampling weight of each image by its rarest label, mean 1; `y` is 0/1, [N,K]: images by labels"
     y = np.asarray(y)>0
     y = np.column_stack([y, ~y.any(1)])
     w = np.where(y, 1/np.maximum(y.sum(0), 1), 0).max(1)
@@ -34,18 +32,20 @@ def label_weights(y:np.ndarray # 0/1, [N,K]: images by labels
 # %% ../../nbs/41_vision.outputs.ipynb #9f3c8fd3
 balances = ('none','loss','sample','focal','asymmetric')
 
+# %% ../../nbs/41_vision.outputs.ipynb #ca23f416
+output_types = {} # name of the kind -> its `Output`
+
 # %% ../../nbs/41_vision.outputs.ipynb #7a292748
 class Output:
-    "What a net answers; one subclass for each kind"
+    "What a net answers; one subclass for each kind, and what most of them share"
     kind,balances = None,('none','sample')
+    def __init_subclass__(cls): output_types[cls.kind.name] = cls
     def __init__(self, names, center:float=0., spread:float=1.):
         self.names,self.center,self.spread = list(map(str, names)),float(center),float(spread)
     def __repr__(self): return f"{self.kind}: {', '.join(self.names)}"
     @classmethod
-    def learn(cls, df, # the frame, with `label` (and its own columns), `split` if there is one
-              names=None # classes, where they are not to be read from `df`
-             ): # an `Output`
-        "Make the answer that fits `df`"
+    def learn(cls, df, names=None):
+        "The answer that fits the frame `df`; `names` are the classes, where they are not to be read from it"
         return cls(names or sorted(df.label.astype(str).unique()))
     @property
     def outputs(self): return self.names # names of the net's outputs, in order
@@ -54,29 +54,24 @@ class Output:
     def check_balance(self, balance):
         if one_of(balance, balances, 'way to balance') in self.balances: return balance
         raise DataError(f"--balance {balance} does not suit {self.kind} answers: choose {' or '.join(self.balances)}")
-    def to_json(self):
-        return dict(kind=self.kind.name, names=self.names, center=self.center, spread=self.spread)
-
-# %% ../../nbs/41_vision.outputs.ipynb #ca23f416
-output_types = {} # name of the kind -> its `Output`
-def _register(cls): output_types[cls.kind.name] = cls; return cls
+    def to_json(self): return dict(kind=self.kind.name, names=self.names, center=self.center, spread=self.spread)
+    def check(self, df):
+        if new := sorted(set(df.label.astype(str))-set(self.names)):
+            raise DataError(f"the data has labels that the net does not know: {', '.join(new[:10])} "
+                            f"(it knows {', '.join(self.names)})")
+    def weights(self, df): return class_weights(y := df.label.astype(str)).reindex(y).to_numpy()
+    def truth(self, df): return pd.DataFrame({'target': df.label.astype(str)})
+    def table(self, p): return pd.DataFrame(p, columns=[f'p_{c}' for c in self.names])
+    def _balanced(self, df): return class_weights(df.label.astype(str)).reindex(self.names).fillna(1.).to_numpy()
 
 # %% ../../nbs/41_vision.outputs.ipynb #1c3a978f
 def output_from(d:dict)->Output:
     "Rebuild an answer; raises `ModelError` where `d` describes none"
     ok = isinstance(d, dict) and d.get('kind') in output_types and isinstance(d.get('names'), list)
     ok = ok and d['names'] and all(isinstance(o, str) for o in d['names']) and len(set(d['names']))==len(d['names'])
-    ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9
-                    for k in ('center','spread')) and d['spread']>0
-    if not ok:
-        raise ModelError("config.json describes no answer that we know: it was changed or damaged")
+    ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9 for k in ('center','spread')) and d['spread']>0
+    if not ok: raise ModelError("config.json describes no answer that we know: it was changed or damaged")
     return output_types[d['kind']](d['names'], d['center'], d['spread'])
-
-# %% ../../nbs/41_vision.outputs.ipynb #3a1f9608
-def _demand_known(df, names):
-    if new := sorted(set(df.label.astype(str))-set(names)):
-        raise DataError(f"the data has labels that the net does not know: {', '.join(new[:10])} "
-                        f"(it knows {', '.join(names)})")
 
 # %% ../../nbs/41_vision.outputs.ipynb #1a7f05f2
 def _scale(df):
@@ -85,28 +80,19 @@ def _scale(df):
     return float(y.mean()), float(y.std(ddof=0)) or 1.
 
 # %% ../../nbs/41_vision.outputs.ipynb #69d93429
-@_register
 class ClassOutput(Output):
     "One of several classes"
     kind,balances = CATEGORY,('none','loss','sample','focal')
     def block(self): return CategoryBlock(vocab=self.names, sort=False)
     def target(self): return ColReader('label')
-    def check(self, df): _demand_known(df, self.names)
-    def loss(self, df=None, # the training rows, for `balance` 'loss'
-             balance:str='none'):
-        "Cross entropy, weighted by inverse class frequency, or focal"
+    def loss(self, df=None, balance:str='none'):
+        "Cross entropy, weighted by inverse class frequency in `df`, or focal"
         if balance=='focal': return FocalLossFlat(gamma=2.)
         if balance!='loss': return CrossEntropyLossFlat()
-        w = class_weights(df.label.astype(str)).reindex(self.names).fillna(1.)
-        return CrossEntropyLossFlat(weight=torch.tensor(w.to_numpy(), dtype=torch.float32))
+        return CrossEntropyLossFlat(weight=torch.tensor(self._balanced(df), dtype=torch.float32))
     def metrics(self, loss): return [accuracy, auc_metric()]
-    def weights(self, df):
-        return class_weights(df.label.astype(str)).reindex(df.label.astype(str)).to_numpy()
-    def truth(self, df): return pd.DataFrame({'target': df.label.astype(str)})
-    def table(self, p): return pd.DataFrame(p, columns=[f'p_{c}' for c in self.names])
 
 # %% ../../nbs/41_vision.outputs.ipynb #b8dc9f0f
-@_register
 class LabelsOutput(Output):
     "Any number of labels, each with a probability of its own"
     kind,balances = MULTILABEL,balances
@@ -115,8 +101,7 @@ class LabelsOutput(Output):
     def block(self): return MultiCategoryBlock(encoded=True, vocab=self.names)
     def target(self): return ColReader(self.names)
     def check(self, df):
-        lost = [o for o in self.names if o not in df]
-        if lost:
+        if lost := [o for o in self.names if o not in df]:
             raise DataError(f"the data has no column for the labels {', '.join(lost)}, which the net was asked")
     def loss(self, df=None, balance:str='none'):
         "Binary cross entropy by label, with weighted positives, focal or asymmetric"
@@ -125,24 +110,20 @@ class LabelsOutput(Output):
         n = df[self.names].to_numpy(float).sum(0)
         return LabelLoss(weight=np.clip((len(df)-n)/np.maximum(n, 1), 1/20, 20))
     def metrics(self, loss): return [auc_metric()]
-    def weights(self, df): return label_weights(df[self.names].to_numpy())
+    def weights(self, df): return label_weights(df[self.names])
     def truth(self, df): return df[self.names].astype(int).add_prefix('target_')
-    def table(self, p): return pd.DataFrame(p, columns=[f'p_{c}' for c in self.names])
 
 # %% ../../nbs/41_vision.outputs.ipynb #d8f71612
-@_register
 class NumberOutput(Output):
     "A quantity, as age in years"
-    kind,_loss = NUMBER,'l1'
+    kind,_loss,_name = NUMBER,'l1','age'
     @classmethod
-    def learn(cls, df, names=None): return cls(names or ['age'], *_scale(df))
+    def learn(cls, df, names=None): return cls(names or [cls._name], *_scale(df))
     def block(self): return RegressionBlock(n_out=1)
     def target(self): return ColReader('label')
     def check(self, df):
-        if not pd.api.types.is_numeric_dtype(df.label):
-            raise DataError("the label is to be a number")
-    def loss(self, df=None, balance:str='none'):
-        return ScaledLoss(self.center, self.spread, self._loss)
+        if not pd.api.types.is_numeric_dtype(df.label): raise DataError("the label is to be a number")
+    def loss(self, df=None, balance:str='none'): return ScaledLoss(self.center, self.spread, self._loss)
     def metrics(self, loss): return [mae_metric(loss)]
     def weights(self, df):
         band = pd.cut(df.label, 10, labels=False) if df.label.nunique()>10 else df.label
@@ -151,39 +132,30 @@ class NumberOutput(Output):
     def table(self, p): return pd.DataFrame({'pred': np.asarray(p, float)[:,0]})
 
 # %% ../../nbs/41_vision.outputs.ipynb #8db3769e
-@_register
 class OrderedOutput(NumberOutput):
     "A grade 0, 1, 2, ... as a point on a line, to be cut into grades by thresholds from validation"
-    kind,_loss = ORDERED,'l2'
-    @classmethod
-    def learn(cls, df, names=None): return cls(names or ['grade'], *_scale(df))
+    kind,_loss,_name = ORDERED,'l2','grade'
 
 # %% ../../nbs/41_vision.outputs.ipynb #a159e5a9
-@_register
 class BothOutput(Output):
     "A class (`label`) and a number (`age`) from one net"
     kind,balances = BOTH,('none','loss','sample')
     @classmethod
     def learn(cls, df, names=None):
-        return cls(names or sorted(df.label.astype(str).unique()), *_scale(df.assign(label=df.age)))
+        return cls(super().learn(df, names).names, *_scale(df.assign(label=df.age)))
     @property
     def outputs(self): return [*self.names, 'age']
     def block(self): return RegressionBlock(n_out=2)
     def target(self):
         "A reader of (number of the class, age)"
         return _Pair(self.names)
-    def check(self, df): _demand_known(df, self.names)
     def loss(self, df=None, balance:str='none'):
-        w = None if balance!='loss' else class_weights(df.label.astype(str)).reindex(self.names).fillna(1.).to_numpy()
-        return ClassAndNumber(self.center, self.spread, w)
+        return ClassAndNumber(self.center, self.spread, self._balanced(df) if balance=='loss' else None)
     def metrics(self, loss): return [mae_metric(loss)]
-    def weights(self, df):
-        return class_weights(df.label.astype(str)).reindex(df.label.astype(str)).to_numpy()
-    def truth(self, df):
-        return pd.DataFrame({'target':df.label.astype(str), 'target_age':df.age.astype(float)})
+    def truth(self, df): return super().truth(df).assign(target_age=df.age.astype(float))
     def table(self, p):
         p = np.asarray(p, float)
-        return pd.DataFrame(p[:,:-1], columns=[f'p_{c}' for c in self.names]).assign(pred_age=p[:,-1])
+        return super().table(p[:,:-1]).assign(pred_age=p[:,-1])
 
 # %% ../../nbs/41_vision.outputs.ipynb #16987ab6
 class _Pair:

@@ -16,8 +16,7 @@ from .learner import _head, find_net
 
 # %% ../../nbs/48_vision.profile.ipynb #c28e9ac2
 def multiply_adds(model, size:int)->int:
-    # a net; side of the input in pixels
-    "Multiply-accumulates of one image"
+    "Multiply-accumulates of one image of `size` pixels a side"
     p,before = next(model.parameters()),model.training
     x = torch.zeros(1, 3, size, size, device=p.device, dtype=p.dtype)
     with torch.no_grad(), FlopCounterMode(display=False) as f: model.eval()(x)
@@ -28,9 +27,13 @@ def multiply_adds(model, size:int)->int:
 def _blank(net, n_out, pretrained):
     "Body and head of `net` on the meta device"
     make = create_timm_model if net.source=='timm' else create_vision_model
-    with torch.device('meta'):
-        m = make(net.builder, n_out, pretrained=False, **_head(pretrained, {}))
+    with torch.device('meta'): m = make(net.builder, n_out, pretrained=False, **_head(pretrained, {}))
     return (m[0] if isinstance(m, tuple) else m).eval()
+
+# %% ../../nbs/48_vision.profile.ipynb #2e29ba23
+def _counts(model, size, n_bytes):
+    n = sum(p.numel() for p in model.parameters())
+    return dict(size=size, parameters=n, file_mb=n_bytes/1e6, macs=multiply_adds(model, size))
 
 # %% ../../nbs/48_vision.profile.ipynb #f5d41285
 def net_facts(arch:str, n_out:int=2, size:int=None, *, pretrained:bool=True)->dict:
@@ -40,17 +43,15 @@ def net_facts(arch:str, n_out:int=2, size:int=None, *, pretrained:bool=True)->di
     "Count what a net costs, without downloading or training it"
     net = find_net(arch)
     m,size = _blank(net, n_out, pretrained),size or net.size
-    n_bytes = sum(v.numel()*v.element_size() for v in m.state_dict().values())
-    return dict(arch=arch, size=size, parameters=sum(p.numel() for p in m.parameters()),
-                file_mb=n_bytes/1e6, macs=multiply_adds(m, size))
+    return dict(arch=arch, **_counts(m, size, sum(v.nbytes for v in m.state_dict().values())))
 
 # %% ../../nbs/48_vision.profile.ipynb #d8d7136a
 class Sample(Callback):
     "Time a few batches of training and of validation, then stop"
     order = 70
-    def __init__(self, n=6): self.n,self.times,self.last = n,{True:[],False:[]},None
+    def __init__(self, n=6): self.n,self.times = n,{True:[],False:[]}
     def before_train(self): self.last = time.perf_counter()
-    def before_validate(self): self.last = time.perf_counter()
+    before_validate = before_train
     def after_batch(self):
         _settle(self.dls.device)
         now,t = time.perf_counter(),self.times[bool(self.training)]
@@ -64,9 +65,8 @@ def _settle(device):
     if torch.device(device).type=='cuda': torch.cuda.synchronize()
 
 # %% ../../nbs/48_vision.profile.ipynb #12057fe1
-def seconds_an_epoch(learn # an untrained `Learner`; it is spoiled by this
-                    )->float:
-    "Time some batches and reckon how long an epoch with its validation will take"
+def seconds_an_epoch(learn)->float:
+    "Time some batches of an untrained `learn`, which is spoiled by it: how long an epoch with its validation will take"
     s = Sample()
     learn.unfreeze()
     with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=s)
@@ -75,8 +75,7 @@ def seconds_an_epoch(learn # an untrained `Learner`; it is spoiled by this
 
 # %% ../../nbs/48_vision.profile.ipynb #7691557c
 def epochs_that_fit(minutes:float, seconds:float, freeze_epochs:int=0)->int:
-    # time for one net; an epoch takes; epochs of the head alone, to be taken off; at least 1
-    "Whole epochs with all layers in training that fit into `minutes`"
+    "Whole epochs of so many `seconds` that fit into `minutes`, less those of the head alone; at least 1"
     return max(1, int(60*minutes/seconds)-freeze_epochs)
 
 # %% ../../nbs/48_vision.profile.ipynb #269053a4
@@ -120,17 +119,15 @@ def images_a_second(model, size:int, bs:int=32, *, seconds:float=.5)->float:
         model.eval()(x)
         _settle(dev)
         t0 = time.perf_counter()
-        while n==0 or time.perf_counter()-t0<seconds: model(x); _settle(dev); n += bs
-        t = time.perf_counter()-t0
+        while (took := time.perf_counter()-t0)<seconds or not n: model(x); _settle(dev); n += bs
     model.train(before)
-    return n/t
+    return n/took
 
 # %% ../../nbs/48_vision.profile.ipynb #a332f761
-def device_name(device # a torch device, or its name
-               )->str:
-    "Name of a device, for the table"
-    if torch.device(device).type=='cuda': return torch.cuda.get_device_name()
-    return f"{torch.device(device).type.upper()}, {torch.get_num_threads()} thread{'s'*(torch.get_num_threads()>1)}"
+def device_name(device)->str:
+    "Name of a torch device, for the table"
+    device,n = torch.device(device),torch.get_num_threads()
+    return torch.cuda.get_device_name() if device.type=='cuda' else f"{device.type.upper()}, {n} thread{'s'*(n>1)}"
 
 # %% ../../nbs/48_vision.profile.ipynb #c955eae4
 def net_costs(learn, # a trained `Learner`
@@ -139,9 +136,7 @@ def net_costs(learn, # a trained `Learner`
               *, bs:int=32 # images a batch, to measure the speed of the net alone
              )->dict: # size (pixels), parameters, file_mb, macs, train_images_s, infer_images_s, memory_mb, ...
     "What a net took: size, work, speed, memory"
-    size,model = learn.size,learn.model
-    return dict(size=size, parameters=sum(p.numel() for p in model.parameters()),
-                file_mb=Path(file).stat().st_size/1e6, macs=multiply_adds(model, size),
+    return dict(**_counts(learn.model, learn.size, Path(file).stat().st_size),
                 train_images_s=watch.n/watch.seconds if watch.seconds else np.nan,
-                infer_images_s=images_a_second(model, size, bs), memory_mb=watch.mb,
+                infer_images_s=images_a_second(learn.model, learn.size, bs), memory_mb=watch.mb,
                 memory_of=watch.what, device=device_name(learn.dls.device))

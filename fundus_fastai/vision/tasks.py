@@ -11,10 +11,8 @@ import pandas as pd
 from fastai.vision.all import *
 from ..core import DataError, one_of
 from .outputs import Output, BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
-from ..data.targets import (age_target, class_target, grade_number_target, grade_steps,
-                                         grade_target, labels_target,
-                                        normal_target, sex_age_target, sex_target, side_target,
-                                        single_target)
+from ..data.targets import (age_target, class_target, grade_number_target, grade_steps, grade_target,
+    labels_target, normal_target, sex_age_target, sex_target, side_target, single_target)
 from .data import eye_dls
 
 # %% ../../nbs/43_vision.tasks.ipynb #f1c74206
@@ -25,7 +23,7 @@ class Task:
     question:str # the question in words
     data:str # the card whose data is the default
     target:callable=class_target # frame -> frame with the target in `label`
-    answer_type:type=ClassOutput # the kind of answer
+    output_type:type=ClassOutput # the kind of answer
     image:str='fundus' # kind of image: 'oct' or 'fundus'
     size:int=None # side of the input in pixels, where the user says nothing (default: the net's own)
     column:str=None # the column that a CSV is asked for, where the user names none
@@ -35,7 +33,7 @@ class Task:
     graded:bool=False # the classes are steps of a scale
     note:str='' # what the answer may not be used for
     @property
-    def kind(self): return self.answer_type.kind.graded if self.graded else self.answer_type.kind
+    def kind(self): return self.output_type.kind.graded if self.graded else self.output_type.kind
 
 tasks = {}
 
@@ -53,7 +51,7 @@ def get_task(name:str # name of a task, or a `Task`
     return name if isinstance(name, Task) else tasks[one_of(name, tasks, 'task')]
 
 # %% ../../nbs/43_vision.tasks.ipynb #32a2f322
-oct_task = add_task(Task('oct', 'Which disease does this OCT B-scan show?', 'kermany2018', image='oct'))
+add_task(Task('oct', 'Which disease does this OCT B-scan show?', 'kermany2018', image='oct'));
 
 # %% ../../nbs/43_vision.tasks.ipynb #40cf8c93
 add_task(Task('anomaly', 'Is this eye normal?', 'vietai2020', normal_target, recipe='color'))
@@ -92,29 +90,29 @@ def frame(self:Task, df, # as a parser returns it
 
 # %% ../../nbs/43_vision.tasks.ipynb #761d1eb2
 @patch
-def answer(self:Task, df # as from `frame`, with `split`
+def output(self:Task, df # as from `frame`, with `split`
           )->Output:
     "What a net is to say, read from training and validation rows; raises `DataError` for a class that no net can learn"
     rows = df[df.split.isin(['train','valid'])] if 'split' in df else df
-    a = self.answer_type.learn(rows, grade_steps(rows.label) if self.kind.classes and self.kind.ordinal else None)
-    if 'split' in df: _demand_taught(a, df)
-    return a
+    names = grade_steps(rows.label) if self.kind.classes and self.kind.ordinal else None
+    out = self.output_type.learn(rows, names)
+    if 'split' in df: _demand_taught(out, df)
+    return out
 
 # %% ../../nbs/43_vision.tasks.ipynb #4ebab78c
-def _demand_taught(answer, df):
+def _demand_taught(output, df):
     "Raise `DataError` if a class of `df`, or a label, has no image in training"
-    train = df[df.split=='train']
-    if answer.kind.labels: lost = [o for o in answer.names if not train[o].any()]
-    elif answer.kind.classes: lost = sorted(set(df.label.astype(str))-set(train.label.astype(str)))
-    else: lost = []
+    train,lost = df[df.split=='train'],[]
+    if output.kind.labels: lost = [o for o in output.names if not train[o].any()]
+    elif output.kind.classes: lost = sorted(set(df.label.astype(str))-set(train.label.astype(str)))
     if lost: raise DataError(f"no training image shows {', '.join(lost)}: a net cannot learn it; leave these images or "
                              "labels out, or split anew (--seed)")
 
 # %% ../../nbs/43_vision.tasks.ipynb #4cd21fe5
 @patch
-@delegates(eye_dls, but='image,flip,answer')
+@delegates(eye_dls, but='image,flip,output')
 def dls(self:Task, df, # the frame, with `split`
-        answer=None, # as from `answer` (default: read from `df`)
+        output=None, # as from `output` (default: read from `df`)
         **kwargs)->DataLoaders:
-    "`eye_dls` with this task's image type, answer and flips"
-    return eye_dls(df, image=self.image, flip=self.flip, answer=answer or self.answer(df), **kwargs)
+    "`eye_dls` with this task's image type, output and flips"
+    return eye_dls(df, image=self.image, flip=self.flip, output=output or self.output(df), **kwargs)

@@ -54,7 +54,7 @@ def test_every_task_from_a_csv(table, task):
     if kind.numeric: assert t.target.tolist()==df.label.tolist()
 
 def test_registry_is_complete():
-    assert set(tasks)==set(QUESTIONS)|{'oct'} and {t.answer_type.kind.name for t in tasks.values()}==set(output_types)
+    assert set(tasks)==set(QUESTIONS)|{'oct'} and {t.output_type.kind.name for t in tasks.values()}==set(output_types)
     assert [t.name for t in tasks.values() if not t.flip]==['laterality']
     assert all(as_recipe(t.recipe) is not None and t.question.endswith('?') for t in tasks.values())
 
