@@ -15,9 +15,7 @@ from ..image.recipe import Eye, as_recipe, circle_crop, field_mask, square_resiz
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
-class TensorOct(TensorImageBW):
-    "A batch or item of gray B-scans"
-    _show_args = {'cmap':'gray'}
+class TensorOct(TensorImageBW): _show_args = {'cmap':'gray'}
 
 # %% ../../nbs/42_vision.data.ipynb #a5f394e9
 class _Read:
@@ -56,14 +54,12 @@ def default_workers(n:int)->int:
     if n<500 or not shm.exists() or shutil.disk_usage(shm).free < 512*2**20: return 0
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
 
-# %% ../../nbs/42_vision.data.ipynb #4b8904c4
-_images = dict(oct=PILOct, fundus=PILFundus)
-
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
 class OpenEye(Transform):
     "Open a path (or take an array, or an `Eye`) as a picture of `image` kind, through `recipe`, which crops to `size`"
     def __init__(self, image:str='oct', recipe=None, size:int=0):
-        self.cls,self.recipe,self.size = _images[image],as_recipe(recipe),size or 0
+        self.cls = dict(oct=PILOct, fundus=PILFundus)[image]
+        self.recipe,self.size = as_recipe(recipe),size or 0
     def eye(self, o):
         "`o` as an `Eye`: a file is read, a large JPEG no larger than needed"
         if isinstance(o, (str,Path)): return Eye.read(o, self.cls is PILOct, 2*self.size or None)

@@ -8,7 +8,7 @@ __all__ = ['find_net', 'find_weights', 'EyeLearner', 'eye_learner', 'one_cycle_p
 # %% ../../nbs/45_vision.learner.ipynb #8911f5cd
 import json, random, re, tempfile, threading, time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
@@ -65,8 +65,7 @@ def _demand(path):
 
 # %% ../../nbs/45_vision.learner.ipynb #93c816f0
 def read_weights(path, cached:bool=False)->dict:
-    # `.safetensors`, `.npz`, `.pth`/`.pt`/`.bin`, or a run folder; it came from the net's own server
-    "Read tensors by name without running any code from the file; raises `ModelError`"
+    "Tensors by name, of a file or run folder, of which no code is run; `cached` if it came from the net's own server"
     path = Path(path)
     if _demand(path).is_dir(): path = _demand(path/'model.safetensors')
     fix = f"; delete {path} to fetch it again, or pass --weights FILE or --weights none" if cached else ''
@@ -95,9 +94,7 @@ def _surplus(sd, names, net):
 
 # %% ../../nbs/45_vision.learner.ipynb #3b1bbd8c
 def load_body(model, sd:dict, net:Net, *, name:str='the file'):
-    # a fastai vision model: body, then head; tensors by name, of the full net or of a model saved
-    # by us; what the model is; for the sentence
-    "Fill the body of `model` from `sd`; raises `ModelError` if any of its tensors is missing"
+    "Fill the body of `model` from `sd`, of the full net or of a model saved by us; raises `ModelError` if any is missing"
     body,own = model[0],any(k.startswith('0.') for k in sd)
     if own: sd = {re.sub(r'^0\.body\.', '0.', k):v for k,v in sd.items()} # of a readout
     mine = body.state_dict()
@@ -113,15 +110,13 @@ def load_body(model, sd:dict, net:Net, *, name:str='the file'):
 # %% ../../nbs/45_vision.learner.ipynb #daa8027a
 def _promptly(f, seconds=8):
     "Call `f` and wait at most `seconds`, whatever resolvers and proxies do; raises what it raises, or `TimeoutError`"
-    got = {}
+    got = Future()
     def run():
-        try: got['value'] = f()
-        except Exception as e: got['error'] = e
-    t = threading.Thread(target=run, daemon=True)
-    t.start()
-    t.join(seconds)
-    if 'value' in got: return got['value']
-    raise got.get('error') or TimeoutError(f"no answer within {seconds} seconds")
+        try: got.set_result(f())
+        except Exception as e: got.set_exception(e)
+    threading.Thread(target=run, daemon=True).start()
+    if wait([got], seconds).done: return got.result()
+    raise TimeoutError(f"no answer within {seconds} seconds")
 
 # %% ../../nbs/45_vision.learner.ipynb #bff729c6
 def _no_file(net, host, e):
@@ -179,8 +174,7 @@ _head_args = ('concat_pool','pool','lin_ftrs','ps','first_bn','bn_final','lin_fi
 
 def _head(pretrained, kwargs):
     "The head's options, the defaults among them written out: what a file says should not depend on who reads it"
-    default = dict(lin_ftrs=None, ps=.5) if pretrained else dict(lin_ftrs=[], ps=.1)
-    return {**default, **{k:v for k,v in kwargs.items() if k in _head_args}}
+    return dict(lin_ftrs=None if pretrained else [], ps=.5 if pretrained else .1) | filter_keys(kwargs, in_(_head_args))
 
 # %% ../../nbs/45_vision.learner.ipynb #697ce63a
 def _normalize(dls, stats, arch):
@@ -232,8 +226,7 @@ def eye_learner(dls, # from `eye_dls`
     path = find_weights(weights, net)
     head,stats = _head(path, kwargs),stats or (net.mean, net.std)
     start = 'none' if path is None else 'imagenet' if str(weights).lower()=='imagenet' else path.name
-    if answer := getattr(dls, 'output', None):
-        kwargs = {'n_out':answer.n_out, 'loss_func':answer.loss(), **kwargs}
+    if answer := getattr(dls, 'output', None): kwargs = dict(n_out=answer.n_out, loss_func=answer.loss()) | kwargs
     learn = _make(dls, net, {**kwargs, **head})
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
@@ -311,8 +304,8 @@ class CheckpointCallback(Callback):
         self.plan,self.seed,self.out,self.info = plan,seed,out and Path(out),info or {}
         self.rows,self.best,self.stage,self.start,self.scaler_state = [],None,0,0,None
     def before_fit(self):
-        if self.scaler_state and hasattr(self, 'scaler'): self.scaler.load_state_dict(self.scaler_state)
-        self.scaler_state = None # once
+        scaler,state,self.scaler_state = getattr(self.learn, 'scaler', None),self.scaler_state,None
+        if scaler and state: scaler.load_state_dict(state)
     def before_epoch(self): self.done,self.t0,self.losses = False,time.time(),[]
     def after_batch(self):
         if self.training: self.losses.append(self.learn.loss.detach())
@@ -419,14 +412,14 @@ def suggest_lr(self:EyeLearner, num_it:int=100)->float:
 # %% ../../nbs/45_vision.learner.ipynb #956838a2
 class TerminalProgress(Callback):
     "A bar over the batches and a line an epoch, on stderr"
-    order = 65 # after `CheckpointCallback` has its row
+    order,bar = 65,None # after `CheckpointCallback` has its row
     def before_train(self):
         self.bar = progress(what=f'epoch {len(self.checkpoint.rows)+1}', total=len(self.dls.train))
     def after_batch(self):
         if self.training: self.bar.update()
     def after_cancel_epoch(self): self.bar = None
     def after_epoch(self):
-        if getattr(self, 'bar', None) is None: return
+        if self.bar is None: return
         self.bar.close()
         r = dict(self.checkpoint.rows[-1])
         stage,n,sec = (r.pop(k) for k in ('stage','epoch','seconds'))
@@ -481,8 +474,7 @@ def predict_frame(self:EyeLearner,
     if not len(df): raise DataError("there are no images to predict")
     workers = default_workers(len(df)) if workers is None else workers
     p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers)).numpy()
-    answer = self.output
     out = df.reindex(columns=['path','patient','eye'])
     out['path'] = [o.path if isinstance(o, Eye) else o for o in out.path]
-    if label: out = out.join(answer.truth(df if label=='label' else df.assign(label=df[label])))
-    return out.join(answer.table(p))
+    if label: out = out.join(self.output.truth(df if label=='label' else df.assign(label=df[label])))
+    return out.join(self.output.table(p))

@@ -146,9 +146,7 @@ class BothOutput(Output):
     @property
     def outputs(self): return [*self.names, 'age']
     def block(self): return RegressionBlock(n_out=2)
-    def target(self):
-        "A reader of (number of the class, age)"
-        return _Pair(self.names)
+    def target(self): return _Pair(self.names)
     def loss(self, df=None, balance:str='none'):
         return ClassAndNumber(self.center, self.spread, self._balanced(df) if balance=='loss' else None)
     def metrics(self, loss): return [mae_metric(loss)]

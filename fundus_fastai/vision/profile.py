@@ -97,10 +97,8 @@ def _peak(device):
 # %% ../../nbs/48_vision.profile.ipynb #472e8a36
 class Watch(Callback):
     "Count images and seconds of training, and the peak of memory"
-    order = 66
-    def __init__(self): self.n,self.seconds,self.mb,self.what = 0,0.,np.nan,''
-    def before_fit(self):
-        if not self.what: self.what = _reset_peak(self.dls.device)
+    order,n,seconds,mb,what = 66,0,0.,np.nan,''
+    def before_fit(self): self.what = self.what or _reset_peak(self.dls.device)
     def before_train(self): self.t0 = time.perf_counter()
     def after_batch(self):
         if self.training: self.n += len(self.xb[0])
@@ -111,8 +109,7 @@ class Watch(Callback):
 
 # %% ../../nbs/48_vision.profile.ipynb #0d49898b
 def images_a_second(model, size:int, bs:int=32, *, seconds:float=.5)->float:
-    # a net; side of the input in pixels; images a batch; how long to measure
-    "Speed of the bare net in evaluation, on the device where it lies"
+    "Speed of the bare net in evaluation, on the device where it lies, measured for so many `seconds`"
     dev,before = next(model.parameters()).device,model.training
     x,n = torch.rand(bs, 3, size, size, device=dev),0
     with torch.inference_mode():

@@ -20,9 +20,6 @@ from ..data.targets import label_list, rarest_label
 from .tasks import get_task
 from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cycle_plan
 
-# %% ../../nbs/47_vision.steps.ipynb #d8d7136a
-def _reads_csv(data): return Path(str(data)).expanduser().is_file()
-
 # %% ../../nbs/47_vision.steps.ipynb #a36c175e
 def load_frame(task, # name of a task
                data:str='phantom', # name of the catalog, folder, CSV, or 'phantom'
@@ -33,9 +30,9 @@ def load_frame(task, # name of a task
               )->pd.DataFrame: # with the task's target in `label`
     "Read the data for a task and decode each image once; raises `DataError` that names what cannot be used"
     task = get_task(task)
-    if _reads_csv(data): kwargs['label'] = label or task.column
-    if str(data)=='phantom': df = open_data(task.data, source='phantom', **kwargs)
-    else: df = open_data(data, **kwargs)
+    if Path(str(data)).expanduser().is_file(): kwargs['label'] = label or task.column
+    if str(data)=='phantom': data,kwargs['source'] = task.data,'phantom'
+    df = open_data(data, **kwargs)
     df,read = task.frame(df, label),dict(images=len(df), patients=df.patient.nunique())
     df.attrs['read'] = read # before any image was left out, for the report
     check_readable(df, look=field_remark if task.image=='fundus' else None, strict=strict)
@@ -119,11 +116,9 @@ def _extras(df):
     "Columns that subgroups can be made of: of the frame, and not the target itself"
     asked = {'label',*label_list(df.attrs.get('label'))}
     return [c for c in ('sex','age','camera','width','height') if c in df and c not in asked]
-
 def _as_written(df):
     "Numbers of 32 bits as the decimals that a CSV shows"
-    small = df.select_dtypes('float32').columns
-    return df.assign(**{c: df[c].astype(str).astype(float) for c in small})
+    return df.assign(**{c: v.astype(str).astype(float) for c,v in df.select_dtypes('float32').items()})
 
 # %% ../../nbs/47_vision.steps.ipynb #519c08f4
 def predict_rows(learn:EyeLearner, # a trained net
