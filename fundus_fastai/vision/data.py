@@ -15,7 +15,9 @@ from ..image.recipe import Eye, as_recipe, circle_crop, field_mask, square_resiz
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
-class TensorOct(TensorImageBW): _show_args = {'cmap':'gray'}
+class TensorOct(TensorImageBW):
+    "A batch or item of gray B-scans"
+    _show_args = {'cmap':'gray'}
 
 # %% ../../nbs/42_vision.data.ipynb #a5f394e9
 class _Read:

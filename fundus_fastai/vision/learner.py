@@ -94,7 +94,7 @@ def _surplus(sd, names, net):
 
 # %% ../../nbs/45_vision.learner.ipynb #3b1bbd8c
 def load_body(model, sd:dict, net:Net, *, name:str='the file'):
-    "Fill the body of `model` from `sd`, of the full net or of a model saved by us; raises `ModelError` if any is missing"
+    "Fill the body of `model` from `sd`, of the full net or of a model of ours; raises `ModelError` if any is missing"
     body,own = model[0],any(k.startswith('0.') for k in sd)
     if own: sd = {re.sub(r'^0\.body\.', '0.', k):v for k,v in sd.items()} # of a readout
     mine = body.state_dict()
