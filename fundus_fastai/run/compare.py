@@ -9,42 +9,40 @@ __all__ = ['SIXTEEN', 'read_comparison', 'plot_comparison', 'compare_nets']
 import errno, gc, shutil
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
+from fastcore.basics import patch
 from html import escape
 from pathlib import Path
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
-from ..core import DataError, first_line, is_memory, read_json, say, whole_file, write_json
+from ..core import DataError, first_line, is_memory, read_json, say, whole_file, write_json, write_text
 from ..options import CompareOptions, DataOptions
-from ..image.recipe import as_recipe
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task
-from ..vision.learner import find_net, find_weights
-from fundus_fastai.score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
-                                         mean_abs_error, mean_auc,
-    mean_known)
+from ..vision.learner import find_net
+from ..score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
+                                         mean_abs_error, mean_auc, mean_known)
 from ..score.estimate import bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
 from .folder import run_files, start_run
 from ..score.compare import holm, paired_bootstrap
-from .train import dealt_frame, run_learner, train_frame
+from .train import check_names, dealt_frame, run_learner, train_frame
 from ..vision.profile import Watch, epochs_that_fit, net_costs, seconds_an_epoch
 
 # %% ../../nbs/64_run.compare.ipynb #3c0e42ea
 SIXTEEN = ('densenet121','densenet169','densenet201','inception_v3','inception_resnet_v2',
-           'mobilenetv1_100',
-           'mobilenetv2_100','legacy_xception', *[f'tf_efficientnet_b{i}.aa_in1k' for i in range(8)])
+           'mobilenetv1_100','mobilenetv2_100','legacy_xception',
+           *[f'tf_efficientnet_b{i}.aa_in1k' for i in range(8)])
 
 # %% ../../nbs/64_run.compare.ipynb #1ff4d466
-def find_nets(archs # names, or 'sixteen'
-             )->list:
-    "The names in `archs`, each known and there once; raises `DataError`, or `EyeError` with the nearest names"
+def find_nets(archs)->list:
+    "The names in `archs` (or the 'sixteen'), each known and there once; raises `DataError` or `EyeError`"
     names = list(SIXTEEN) if archs=='sixteen' else [archs] if isinstance(archs, str) else list(map(str, archs))
     if not names:
         raise DataError("there is no net to compare: name some, as `archs=['resnet18', 'mobilenetv2_100']`")
-    twice = sorted({o for o in names if names.count(o)>1})
-    if twice:
+    if twice := sorted({o for o in names if names.count(o)>1}):
         raise DataError(f"{', '.join(twice)} is named more than once in `archs`: name each net once")
     for o in names: find_net(o)
     return names
@@ -66,15 +64,13 @@ def _plan(run, df, task, opts, bs):
 
 # %% ../../nbs/64_run.compare.ipynb #7a09e001
 def train_net(df, task:str, opts:CompareOptions, *, run, bs:int, allow_leak:bool=False)->None:
-    # frame with `split`, and the target as `load_frame` leaves it; name of a task; with the net and
-    # the seed; folder of this net and seed; images a batch; patients were allowed on both sides
     "Train, score and measure one net; what an earlier call left unfinished in `run` is gone on with"
     run = Path(run)
     planned,watch = opts.but(**_plan(run, df, task, opts, bs)),Watch()
     learn,hist,_ = train_frame(df, task, planned, out=run, resume=True, force=True,
                                allow_leak=allow_leak, cbs=watch, more=dict(bs_asked=opts.bs))
     cost = net_costs(learn, watch, run/'model.safetensors', bs=planned.bs)
-    more = dict(arch=opts.arch, seed=opts.seed, bs=planned.bs, bs_asked=opts.bs)
+    more = {k:getattr(planned, k) for k in ('arch','seed','bs')} | dict(bs_asked=opts.bs)
     write_json(run/'cost.json', cost|more|dict(minutes=hist.seconds.sum()/60, epochs=len(hist)))
     shutil.rmtree(run/'checkpoints', ignore_errors=True)
 
@@ -88,10 +84,9 @@ def _free():
 def _attempt(train, bs):
     "Train once; the error, if it is not one that stops everything"
     try: train(bs)
-    except OSError as e:
-        if e.errno in (errno.ENOSPC,errno.EDQUOT,errno.EFBIG): raise
+    except Exception as e:
+        if isinstance(e, OSError) and e.errno in (errno.ENOSPC,errno.EDQUOT,errno.EFBIG): raise
         return e.with_traceback(None) # a traceback would keep the net alive
-    except Exception as e: return e.with_traceback(None)
 
 # %% ../../nbs/64_run.compare.ipynb #318d8001
 def train_what_fits(train, bs:int, run):
@@ -112,7 +107,6 @@ def _finished(run): return all((run/o).exists() for o in _done_files)
 
 # %% ../../nbs/64_run.compare.ipynb #ead34001
 def run_folder(out, arch:str, seed:int)->Path:
-    # folder of a comparison; name of a net; of its training
     "Where the run of a net and seed lies"
     return Path(out)/f'{arch}-{seed}'
 
@@ -149,15 +143,6 @@ def over_seeds(metric:str # name: 'auc', 'accuracy', 'balanced_accuracy', 'qwk' 
     def mean(y, p, w=None): return np.mean([f(y, p[...,i], w) for i in range(p.shape[-1])], axis=0)
     return mean
 
-# %% ../../nbs/64_run.compare.ipynb #fec72383
-def _side_scores(y, p, patient, metric, names, n_boot):
-    "Estimate by patients, and its standard error"
-    f = over_seeds(metric)
-    value,drawn = float(f(y, p)),bootstrap(f, y, p, patient=patient, n_boot=n_boot)
-    e = estimate(value, drawn)
-    if names: e = known_interval(metric, e, y, patient=patient, names=names)
-    return e, float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan
-
 # %% ../../nbs/64_run.compare.ipynb #dd3a64ca
 class _Side:
     "The predictions of all nets on one side of the split: truth once, answers by net"
@@ -173,15 +158,19 @@ class _Side:
         self.answers.setdefault(arch, []).append(p)
         return float(_scores[self.metric](y, p))
     def stack(self, arch): return np.stack(self.answers[arch], axis=-1)
-    def names(self):
-        p = [c[2:] for c in self.first if c.startswith('p_')]
-        return p if self.metric in ('auc','accuracy','balanced_accuracy') and not self.kind.labels else []
+    def score(self, arch, n_boot):
+        "Estimate by patients, and its standard error"
+        f,p = over_seeds(self.metric),self.stack(arch)
+        names = [c[2:] for c in self.first if c.startswith('p_')]
+        drawn = bootstrap(f, self.y, p, patient=self.patient, n_boot=n_boot)
+        e,metric = estimate(float(f(self.y, p)), drawn),self.metric
+        if names and metric in ('auc','accuracy','balanced_accuracy') and not self.kind.labels:
+            e = known_interval(metric, e, self.y, patient=self.patient, names=names)
+        return e, float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan
 
 # %% ../../nbs/64_run.compare.ipynb #c3a00805
-def pick_nets(table, # columns arch, valid, valid_se, file_mb: scores of VALIDATION images
-              metric:str='auc' # of `mae` less is better
-             )->tuple: # names of the most accurate and of the light net; `None` where no net has a score
-    "Pick the most accurate net and the light one by the one-standard-error rule"
+def pick_nets(table, metric:str='auc')->tuple:
+    "Pick the most accurate net and the light one, by the one-standard-error rule on VALIDATION images"
     t = table.dropna(subset=['valid','file_mb'])
     if not len(t): return None,None
     good = -t.valid if metric=='mae' else t.valid
@@ -208,7 +197,6 @@ class Comparison:
     def phantom(self): return self.source=='phantom'
     @property
     def failed(self): return self.runs[self.runs.error!='']
-    def __repr__(self): return str(self)
 
 # %% ../../nbs/64_run.compare.ipynb #13aba3c3
 def _row(out, arch, seed, sides, kind, metric):
@@ -224,7 +212,7 @@ def _row(out, arch, seed, sides, kind, metric):
 
 # %% ../../nbs/64_run.compare.ipynb #f8615bc9
 _costs = ['size','parameters','file_mb','macs','train_images_s','infer_images_s','memory_mb',
-          'memory_of','minutes', 'epochs','bs','bs_asked','device']
+          'memory_of','minutes','epochs','bs','bs_asked','device']
 _mean_of = ('train_images_s','infer_images_s','memory_mb','minutes')
 
 def _net_row(arch, runs, sides, n_boot):
@@ -232,13 +220,13 @@ def _net_row(arch, runs, sides, n_boot):
     ok,bad = runs[runs.error==''],runs[runs.error!='']
     why = '; '.join(f'seed {o.seed}: {o.error}' for o in bad.itertuples())
     r = dict(arch=arch, seeds=' '.join(map(str, ok.seed)), error=why)
+    if not len(ok): return r
     for k,s in sides.items():
-        if not len(ok): continue
-        e,se = _side_scores(s.y, s.stack(arch), s.patient, s.metric, s.names(), n_boot)
+        e,se = s.score(arch, n_boot)
         r |= {k:e.value, f'{k}_low':e.low, f'{k}_high':e.high, f'{k}_se':se,
               f'{k}_interval':e.method, f'{k}_seed_min':ok[k].min(), f'{k}_seed_max':ok[k].max()}
-    for c in [c for c in _costs if len(ok)]: r[c] = ok[c].mean() if c in _mean_of else ok[c].iloc[0]
-    return r | (dict(bs=ok.bs.min()) if len(ok) else {})
+    r |= {c: ok[c].mean() if c in _mean_of else ok[c].iloc[0] for c in _costs}
+    return r | dict(bs=ok.bs.min())
 
 # %% ../../nbs/64_run.compare.ipynb #322cb2a2
 def _differences(nets, best, side, n_boot):
@@ -250,10 +238,7 @@ def _differences(nets, best, side, n_boot):
         rows[a] = dict(difference=d.value, difference_low=d.low, difference_high=d.high, p=d.p)
     cols = ['difference','difference_low','difference_high','p']
     t = pd.DataFrame.from_dict(rows, orient='index', columns=cols).reindex(nets.arch)
-    known = t.p.notna()
-    t['p_holm'] = np.nan
-    if known.any(): t.loc[known, 'p_holm'] = holm(t.p[known].to_numpy())
-    return nets.assign(**{c:t[c].to_numpy(float) for c in t})
+    return nets.assign(**{c:t[c].to_numpy(float) for c in t}, p_holm=holm(t.p))
 
 # %% ../../nbs/64_run.compare.ipynb #6b61d1a2
 def check_metric(kind:Kind, metric)->str:
@@ -310,14 +295,15 @@ def _big(x):
 # %% ../../nbs/64_run.compare.ipynb #ff7cd002
 def _p(p): return '' if p!=p else '<0.001' if p<.001 else f'{p:.3f}'
 
+def _one(x, d=1): return '' if x!=x else f'{x:,.{d}f}'
+
 # %% ../../nbs/64_run.compare.ipynb #d6749545
 def _shown(c):
     "The table for people: a row a net"
     rows = []
     for r in c.nets.fillna({k:'' for k in ('error','seeds','memory_of','device','picked')}).to_dict('records'):
         def g(k): return r.get(k, np.nan)
-        score = {f'{k}: {_names[c.metric]}': _ends(g(k), g(f'{k}_low'), g(f'{k}_high'))
-                 for k in c.counts}
+        score = {f'{k}: {_names[c.metric]}': _ends(*[g(k+o) for o in ('','_low','_high')]) for k in c.counts}
         if len(r['seeds'].split())>1:
             score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
         small = f" (of {g('bs_asked'):.0f})" if g('bs')<g('bs_asked') else ''
@@ -330,9 +316,6 @@ def _shown(c):
                      'error':r['error']})
     t = pd.DataFrame(rows).fillna('')
     return t if t.error.any() else t.drop(columns='error')
-
-# %% ../../nbs/64_run.compare.ipynb #d6749001
-def _one(x, d=1): return '' if x!=x else f'{x:,.{d}f}'
 
 # %% ../../nbs/64_run.compare.ipynb #4d0c0bbf
 def _told(c):
@@ -349,18 +332,18 @@ def _told(c):
     return [what, rule, tested, f"{speed} Memory: peak {on.memory_of or 'not measured'}."]
 
 # %% ../../nbs/64_run.compare.ipynb #589057ae
-def _comparison_str(self):
+@patch
+def __repr__(self:Comparison)->str:
     "A plain table for the terminal"
     return '\n'.join([*loud_lines(self.phantom), _shown(self).to_string(index=False), '', *_told(self)])
 
 # %% ../../nbs/64_run.compare.ipynb #58905001
-def _comparison_html(self):
+@patch
+def _repr_html_(self:Comparison)->str:
     "A table for the notebook"
     table = _shown(self).to_html(index=False, border=0, escape=True)
     wide = f'<div style="overflow-x:auto">{table}</div>'
     return f'<div>{loud_html(self.phantom)}{wide}<p>{escape(" ".join(_told(self)))}</p></div>'
-
-Comparison.__str__,Comparison._repr_html_ = _comparison_str,_comparison_html
 
 # %% ../../nbs/64_run.compare.ipynb #261562f3
 def _apart(want, gap:float, low:float=0., high:float=1.)->np.ndarray:
@@ -387,9 +370,8 @@ def _points(ax, t, side):
         ax.plot(x, v, 'o', color=c, ms=6 if r['picked'] else 4.5, zorder=3)
         name = r['arch'] + (f" ({r['picked']})" if r['picked'] else '')
         yield ax.annotate(name, (x,v), (1.04,.5), textcoords='axes fraction', va='center',
-                          ha='left', fontsize=8,
-                          color=c, weight='bold' if r['picked'] else 'normal', parse_math=False,
-                          annotation_clip=False,
+                          ha='left', fontsize=8, color=c, weight='bold' if r['picked'] else 'normal',
+                          parse_math=False, annotation_clip=False,
                           arrowprops=dict(arrowstyle='-', color='#c3cad2', lw=.6, shrinkA=1, shrinkB=4))
 
 # %% ../../nbs/64_run.compare.ipynb #91502787
@@ -410,18 +392,11 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
         ax.set_title(title, fontsize=8, loc='left')
         ax.grid(axis='y', lw=.4, color='#e3e7ec')
     if len(t):
-        _round_sizes(ax, t.file_mb)
+        ax.set_xlim(t.file_mb.min()/1.5, t.file_mb.max()*1.5)
+        ticks = [k*10.**i for i in range(-2,5) for k in (1,2,5)]
+        ax.xaxis.set(major_locator=FixedLocator(ticks), major_formatter='{x:g}', minor_locator=NullLocator())
         _place(ax, labels)
     return mark(ax, c.source, y=1+.24*ax.figure.dpi/ax.get_window_extent().height) # above the title
-
-# %% ../../nbs/64_run.compare.ipynb #5011cc34
-def _round_sizes(ax, mb):
-    "Plain numbers on the axis of sizes, and room at both ends"
-    lo,hi = mb.min()/1.5,mb.max()*1.5
-    ticks = [o for k in range(-2,5) for o in (10.**k, 2*10.**k, 5*10.**k) if lo<=o<=hi]
-    ax.set_xlim(lo, hi)
-    ax.set_xticks(ticks, [f'{o:g}' for o in ticks])
-    ax.set_xticks([], minor=True)
 
 # %% ../../nbs/64_run.compare.ipynb #5011c001
 def _place(ax, labels):
@@ -447,20 +422,18 @@ def _why(c, word, arch, folder):
 
 # %% ../../nbs/64_run.compare.ipynb #7c7cefe1
 def export_net(c:Comparison, word:str, out)->Path:
-    # with its picks; 'most accurate' or 'light'; folder of the comparison; the model's folder
-    "Copy the picked net's best run by validation to a folder of its own"
-    arch,out = dict([('most accurate',c.most_accurate),('light',c.light)])[word],Path(out)
+    "Copy the best run of the net picked as `word`, 'most accurate' or 'light', to a folder of its own"
+    arch,out = c.light if word=='light' else c.most_accurate,Path(out)
     runs = c.runs[(c.runs.arch==arch)&(c.runs.error=='')].sort_values('valid', ascending=c.metric=='mae', kind='stable')
     run,to = out/runs.folder.iloc[0],out/word.replace(' ','_')
     for o in (o for o in run_files if o!='README.md' and (run/o).exists()):
         with whole_file(to/o) as f: shutil.copyfile(run/o, f)
     card = _why(c, word, arch, run.name) + (run/'README.md').read_text(encoding='utf-8')
-    with whole_file(to/'README.md') as f: f.write_text(card, encoding='utf-8')
+    write_text(to/'README.md', card)
     return to
 
 # %% ../../nbs/64_run.compare.ipynb #023c7c9d
 def save_comparison(c:Comparison, out)->Path:
-    # from `read_comparison`; its folder
     "Write `compare.csv`, `runs.csv` and `compare.png`, and export the picks"
     out = Path(out)
     for name,t in (('compare.csv',c.nets), ('runs.csv',c.runs)):
@@ -474,24 +447,20 @@ def save_comparison(c:Comparison, out)->Path:
 
 # %% ../../nbs/64_run.compare.ipynb #af8bb6ac
 def check_comparison(out, resume:bool=False, force:bool=False)->Path:
-    # folder; go on with a comparison; start it again
     "Pass `out` on if a comparison may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
     if resume and force:
         raise DataError("`resume=True` goes on and `force=True` starts again: pass one of them")
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
-    mine = (out/'comparison.json').exists()
     if not out.exists() or not any(out.iterdir()): return out
-    if mine and not (resume or force):
-        raise DataError(f"{out} holds a comparison: pass `resume=True` to go on with it, or `force=True` to start "
-                        "again")
-    if not mine:
+    if not (out/'comparison.json').exists():
         raise DataError(f"{out} holds something else than a comparison: choose another folder")
-    return out
+    if resume or force: return out
+    raise DataError(f"{out} holds a comparison: pass `resume=True` to go on with it, "
+                    "or `force=True` to start again")
 
 # %% ../../nbs/64_run.compare.ipynb #cc79fa88
-_must_agree = ('epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit',
-               'lr')
+_must_agree = 'epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit','lr'
 
 def _check_same(old, new):
     "Raise `DataError` where a comparison is resumed with other data or another budget"
@@ -540,16 +509,11 @@ def _check_frame(df, task, allow_leak):
         raise DataError("there are no validation images, and nothing else may choose a net")
 
 # %% ../../nbs/64_run.compare.ipynb #ba69a824
-def check_options(task:str, archs, opts:CompareOptions, *, out, resume:bool=False,
-                  force:bool=False)->tuple:
-    # name of a task; names of nets, or 'sixteen'; budget, seeds, metric; folder; go on where an
-    # earlier call stopped; start an earlier comparison again; folder, nets, metric
-    "Check all that can be checked before an image is read; raises `EyeError` or `DataError`"
-    get_task(task).output_type('?').check_balance(opts.balance)
-    as_recipe(None if opts.recipe=='none' else opts.recipe)
+def check_options(task, archs, opts:CompareOptions, *, out, resume=False, force=False)->tuple:
+    "Check before an image is read; folder, nets and metric; raises `EyeError` or `DataError`"
     names,metric = find_nets(archs),check_metric(get_task(task).kind, opts.metric)
-    if str(opts.weights).lower() not in ('imagenet','none'):
-        find_weights(opts.weights, find_net(names[0]))
+    hub = str(opts.weights).lower()=='imagenet' # a net that has no such weights fails later, alone
+    check_names(task, opts.but(arch=names[0], weights='none' if hub else opts.weights))
     return check_comparison(out, resume, force),names,metric
 
 # %% ../../nbs/64_run.compare.ipynb #3e2bbef4
@@ -570,30 +534,24 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
         opts = opts.but(seeds=seeds)
     _check_frame(df, task, allow_leak)
     t = get_task(task)
-    settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric)
-    _begin(out, df, settings | {k:opts.record()[k] for k in _must_agree} | _whose(df), allow_leak,
-           resume)
+    settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric,
+                    **{k:opts.record()[k] for k in _must_agree}, data=str(df.attrs['name']),
+                    source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
+                    data_hash=split_hash(df, labels=['label']), tested=bool((df.split=='test').any()))
+    _begin(out, df, settings, allow_leak, resume)
     try: _run_all(out, df, settings['task'], opts, archs, allow_leak)
     except KeyboardInterrupt:
-        n,of = sum(_finished(run_folder(out, a, s)) for a in archs
-                   for s in opts.seeds),len(archs)*len(opts.seeds)
-        say(f"\nstopped: {n} of {of} runs in {out} are finished and kept; the same call with `resume=True` goes on")
+        done = [_finished(run_folder(out, a, s)) for a in archs for s in opts.seeds]
+        say(f"\nstopped: {sum(done)} of {len(done)} runs in {out} are finished and kept; "
+            "the same call with `resume=True` goes on")
         raise
     c = read_comparison(out)
     save_comparison(c, out)
     return c
 
-# %% ../../nbs/64_run.compare.ipynb #db9382ec
-def _whose(df):
-    "What the data are, for `comparison.json`"
-    return dict(data=str(df.attrs['name']), source=df.attrs['source'], n=len(df),
-                split_hash=split_hash(df),
-                data_hash=split_hash(df, labels=['label']), tested=bool((df.split=='test').any()))
-
 # %% ../../nbs/64_run.compare.ipynb #7e41ab07
-def compare_run(task:str, archs='sixteen', data=None, *, opts:CompareOptions=None,
-                split:str='patients', allow_leak:bool=False, out=None, resume:bool=False,
-                force:bool=False)->Comparison:
+def compare_run(task:str, archs='sixteen', data=None, *, opts:CompareOptions=None, split='patients',
+                allow_leak=False, out=None, resume=False, force=False)->Comparison:
     "`compare_nets` from the name of the data on; the first seed deals the split"
     opts,out = opts or CompareOptions(),Path(out or f'runs/compare-{task}')
     check_options(task, archs, opts, out=out, resume=resume, force=force)
