@@ -82,7 +82,7 @@ def audit(data:str, # name of the catalog, folder, or CSV
         raise DataError(f"{run} holds no split.csv: it is no run folder")
     if run and not out and (Path(run)/'audit.json').exists() and not force:
         raise DataError(f"{run} holds an audit: pass --force to make it again")
-    if out: fresh_dir(out, force)
+    if out: fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':''})
     o, = carried(dict(kwargs, data=data, label=label), DataOptions)
     columns = {k:v for k,v in o.rest.items() if v is not None and k!='strict'}
     df = open_frame(data, dict(source=source, seed=seed, **columns))

@@ -147,16 +147,26 @@ def sha256(path, chunk:int=1<<20)->str:
         while b := f.read(chunk): h.update(b)
     return h.hexdigest()
 
+# %% ../nbs/00_core.ipynb #b5f1f2fc
+def check_ours(path, signs:dict)->Path:
+    "Pass the folder `path` on if those of the files `signs` that it holds are ours; raises `DataError` that names others"
+    path = Path(path)
+    there = [k for k in signs if (path/k).exists() and (not (path/k).is_file() or (path/k).stat().st_size)]
+    odd = [k for k in there if signs[k] and not ((path/k).is_file() and signs[k].encode() in (path/k).read_bytes())]
+    if not any(signs[k] for k in there): odd = there
+    if odd: raise DataError(f"{path} holds {few(odd)}, which this program has not written: name another folder")
+    return path
+
 # %% ../nbs/00_core.ipynb #ee0368eb
-def fresh_dir(path, force:bool=False)->Path:
-    "Make the folder `path`; raises `DataError` if it already holds files, unless `force`"
+def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
+    "Make the folder `path`; raises `DataError` if it holds files, unless `force`, and always if `check_ours` does"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
     if path.exists() and any(path.iterdir()) and not force:
         raise DataError(f"{path} exists and is not empty: choose another folder, "
                         "or pass `force=True` to overwrite it")
     path.mkdir(parents=True, exist_ok=True)
-    return path
+    return check_ours(path, signs or {})
 
 # %% ../nbs/00_core.ipynb #d68ac3bb
 def say(*msg):

@@ -374,9 +374,12 @@ def _wide(told):
     return t.drop(columns='minus_center_interval').assign(better=better)
 
 # %% ../../nbs/65_run.benchmark.ipynb #f1fba001
+signs = {'trial.csv':'class,method,measure', 'trial.json':'"left_out"', 'images.csv':'method,', 'trial.png':'',
+         'maps.png':''}
+
 def save_benchmark(t:MapBenchmark, out, force:bool=False)->Path:
     "Write trial.csv, trial.json, images.csv, trial.png and maps.png; raises `DataError` where `out` holds files"
-    out,table = fresh_dir(out, force),_wide(t.told)
+    out,table = fresh_dir(out, force, signs),_wide(t.told)
     with whole_file(out/'trial.csv') as f: table.to_csv(f, index=False)
     with whole_file(out/'images.csv') as f: t.rows.drop(columns='image').to_csv(f, index=False)
     write_json(out/'trial.json', dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup,
@@ -395,7 +398,7 @@ def benchmark_run(run, data=None, opts:BenchmarkOptions=None, *, allow_leak:bool
     "`benchmark_maps` for a run, from the name of the data on, with its files"
     opts,learn = opts or BenchmarkOptions(),load_model(run)
     method_settings(learn, opts.methods) # a wrong name is noticed before the data is read
-    out = fresh_dir(out or Path(run)/'trial', force)
+    out = fresh_dir(out or Path(run)/'trial', force, signs)
     t = benchmark_maps(learn, unseen_frame(learn, data), opts, run=run, allow_leak=allow_leak)
     save_benchmark(t, out, force=True)
     return t

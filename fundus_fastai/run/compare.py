@@ -15,7 +15,7 @@ from pathlib import Path
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
-from ..core import DataError, first_line, is_memory, read_json, say, whole_file, write_json, write_text
+from ..core import DataError, check_ours, first_line, is_memory, read_json, say, whole_file, write_json, write_text
 from ..options import CompareOptions, DataOptions
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task
@@ -26,7 +26,7 @@ from ..score.estimate import bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
-from .folder import run_files, start_run
+from .folder import clear_run, drop_checkpoints, run_files, start_run
 from ..score.compare import holm, paired_bootstrap
 from .train import check_names, dealt_frame, run_learner, train_frame
 from ..vision.profile import Watch, epochs_that_fit, net_costs, seconds_an_epoch
@@ -72,7 +72,7 @@ def train_net(df, task:str, opts:CompareOptions, *, run, bs:int, allow_leak:bool
     cost = net_costs(learn, watch, run/'model.safetensors', bs=planned.bs)
     more = {k:getattr(planned, k) for k in ('arch','seed','bs')} | dict(bs_asked=opts.bs)
     write_json(run/'cost.json', cost|more|dict(minutes=hist.seconds.sum()/60, epochs=len(hist)))
-    shutil.rmtree(run/'checkpoints', ignore_errors=True)
+    drop_checkpoints(run)
 
 # %% ../../nbs/64_run.compare.ipynb #aa285002
 def _free():
@@ -102,7 +102,7 @@ def train_what_fits(train, bs:int, run):
         start_run(run, force=True)
 
 # %% ../../nbs/64_run.compare.ipynb #ead34358
-_done_files = ('metrics.json','cost.json','validation.csv','predictions.csv')
+_done_files = ('metrics.json','cost.json','validation.csv','predictions.csv','model.safetensors','config.json')
 def _finished(run): return all((run/o).exists() for o in _done_files)
 
 # %% ../../nbs/64_run.compare.ipynb #ead34001
@@ -446,6 +446,9 @@ def save_comparison(c:Comparison, out)->Path:
     return out
 
 # %% ../../nbs/64_run.compare.ipynb #af8bb6ac
+_signs = {'compare.csv':'arch,seeds', 'runs.csv':'arch,seed', 'compare.png':'', 'split.csv':'path,patient,eye,',
+          'comparison.json':'"data_hash"'}
+
 def check_comparison(out, resume:bool=False, force:bool=False)->Path:
     "Pass `out` on if a comparison may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
@@ -455,6 +458,7 @@ def check_comparison(out, resume:bool=False, force:bool=False)->Path:
     if not out.exists() or not any(out.iterdir()): return out
     if not (out/'comparison.json').exists():
         raise DataError(f"{out} holds something else than a comparison: choose another folder")
+    check_ours(out, _signs)
     if resume or force: return out
     raise DataError(f"{out} holds a comparison: pass `resume=True` to go on with it, "
                     "or `force=True` to start again")
@@ -492,11 +496,13 @@ def _with_earlier(out, archs, seeds):
 
 # %% ../../nbs/64_run.compare.ipynb #6da44002
 def _clear(out, old):
-    "Remove the runs and tables of an earlier comparison"
-    for o in [run_folder(out, a, s) for a in old['archs'] for s in old['seeds']]+[out/'most_accurate',out/'light']:
-        shutil.rmtree(o, ignore_errors=True)
-    for o in ('compare.csv','runs.csv','compare.png','split.csv','comparison.json'):
-        (out/o).unlink(missing_ok=True)
+    "Remove the files of an earlier comparison: what says that a run is finished first, what names the runs last"
+    runs = [run_folder(out, a, s) for a in old['archs'] for s in old['seeds']]+[out/'most_accurate',out/'light']
+    for o in runs:
+        if o.parent!=out or not o.is_dir(): continue # a name that leads elsewhere is none of ours
+        clear_run(o, ('cost.json','plan.json','error.json'))
+        if not any(o.iterdir()): o.rmdir()
+    for o in _signs: (out/o).unlink(missing_ok=True)
 
 # %% ../../nbs/64_run.compare.ipynb #abc7f001
 def _check_frame(df, task, allow_leak):

@@ -6,7 +6,6 @@
 __all__ = ['train_run', 'evaluate_run', 'predict_run', 'explain_run']
 
 # %% ../../nbs/63_run.train.ipynb #39ff3fd7
-import shutil
 import pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
@@ -24,8 +23,9 @@ from ..vision.model import load_model, save_model
 from ..vision.steps import fit_run, load_frame, make_learner, split_frame, validate
 from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
-from .folder import (check_run, choose_operating_points, drop_seen_patients,
-                                      kind_for, score_run, split_note, start_run, validation)
+from .folder import (check_run, choose_operating_points, drop_checkpoints,
+                                      drop_seen_patients, finished, kind_for, score_run,
+                                      split_note, start_run, validation)
 from .report import rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
@@ -120,7 +120,7 @@ def train_run(task:str, # name of a task
         raise DataError("`resume=True` goes on with a run and `force=True` starts it again: pass one of them")
     check_names(task, opts)
     out = check_run(out or opts.folder(task), resume, force)
-    if resume and all((out/f).exists() for f in ('config.json','report.html','README.md')):
+    if resume and finished(out):
         say(f"{out} is finished; here are its results (options of this call were not used)")
         return rescore_run(out)
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
@@ -128,7 +128,7 @@ def train_run(task:str, # name of a task
     opts = opts.settled('tune' if str(opts.weights)=='none' else get_task(task).fit)
     s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
                     maps=maps, more=dict(patients=data.patients))[2]
-    shutil.rmtree(out/'checkpoints', ignore_errors=True)
+    drop_checkpoints(out)
     return s
 
 # %% ../../nbs/63_run.train.ipynb #f10cd3ac
@@ -153,6 +153,7 @@ def evaluate_run(run, # run folder
         raise DataError(f"{out} is the run itself: name another folder with `out`")
     if (out/'model.safetensors').exists():
         raise DataError(f"{out} holds a model: name another folder with `out`")
+    check_run(out, force=force)
     df = unseen_frame(learn, data)
     df = drop_seen_patients(df, run, allow_leak).assign(split='test')
     learn.output.check(df)
@@ -215,7 +216,7 @@ def explain_run(run, # run folder
     one_of(method, METHODS, 'method')
     learn = load_model(run)
     odd = OddFiles(len(files := images_of(images)))
-    out = fresh_dir(out or Path(run)/'maps', force or resume)
+    out = fresh_dir(out or Path(run)/'maps', force or resume, {'maps.csv':'path,answer,map,overlay'})
     t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs,
                        method=method, resume=resume, odd=odd)
     if not len(t):

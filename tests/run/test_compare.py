@@ -27,7 +27,7 @@ def eye(i, side, size=64):
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
     "Reports are half of a small run's time: only `whole`, made before this, has real ones"
-    monkeypatch.setattr(report.Report, 'html', lambda self: '<html></html>')
+    monkeypatch.setattr(report.Report, 'html', lambda self: '<html>fundus_fastai</html>')
 
 @pytest.fixture(scope='module')
 def table(tmp_path_factory):
