@@ -12,8 +12,8 @@ import numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from zipfile import BadZipFile
 from ..core import DataError, one_of
+from .oct import read_truth
 
 # %% ../../nbs/11_phantom.fundus.ipynb #3e5b5b9f
 LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
@@ -624,12 +624,4 @@ def _load(f, im):
 def fundus_truth(image_path # a photograph that `save_fundus` wrote
                 )->FundusPhantom: # with its truth, or `None` if there is none beside the image
     "Read the truth that lies beside a phantom; raises `DataError` where it cannot be read"
-    path = Path(image_path)
-    files = [o/'truth'/f'{path.stem}.npz' for o in path.absolute().parents]
-    if (f := next((f for f in files[:5] if f.exists()), None)) is None: return None
-    try:
-        return _load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[...,::-1].copy())
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error,
-            TypeError) as e:
-        raise DataError(f"the truth of {path.name} cannot be read ({e}): "
-                        "write the phantoms again") from None
+    return read_truth(image_path, _load, cv2.IMREAD_COLOR_RGB)

@@ -10,12 +10,10 @@ import hashlib, os
 import cv2
 import numpy as np
 import pandas as pd
-from datetime import date
 from pathlib import Path
-import fundus_fastai
-from ..core import DataError, one_of, whole_dir, write_json
+from ..core import DataError, one_of
 from .fundus import FUNDUS_LESIONS as LESIONS, LABELS, phantom_fundus, save_fundus
-from .oct import draw_all, phantom_table, phantoms_there
+from .oct import draw_all, write_once
 
 # %% ../../nbs/12_phantom.layouts.ipynb #acf56785
 def deal(rng, n:int, shares:dict)->list:
@@ -215,9 +213,7 @@ _diaret = {'hardexudates':'hard_exudate', 'softexudates':'cotton_wool_spot',
            'hemorrhages':'hemorrhage', 'redsmalldots':'microaneurysm'}
 
 def agreement(mask, rng, experts:int=4)->np.ndarray:
-    # bool [H,W]: the lesions; numpy random generator; how many are drawn; share of them who mark
-    # each pixel, 0 to 255
-    "Draw experts who outline lesions more or less generously, and overlook some"
+    "Share (0 to 255) of experts who mark a pixel [H,W]: some are more generous, and each overlooks some"
     n,parts = cv2.connectedComponents(mask.astype(np.uint8))
     votes = np.zeros(mask.shape, np.float32)
     for k in range(experts):
@@ -318,16 +314,11 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
         raise DataError(f"patients={patients}: between 8 and 9999 are needed")
     if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
     if not 64<=size<=4096: raise DataError(f"size={size}: the longer side has 64 to 4096 pixels")
-    out = Path(out).expanduser()
     want = dict(source='phantom', name=name, patients=patients, seed=seed, size=size,
                 recipe=LAYOUT_RECIPE)
-    if phantoms_there(out, want): return phantom_table(out)
-    with whole_dir(out) as tmp:
+    def draw(tmp):
         rows = layout.plan(np.random.default_rng([seed, patients, *name.encode()]), patients, seed)
-        df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size),
-                      rows.itertuples(), tmp)
+        df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size), rows.itertuples(), tmp)
         extra = rows[[o for o in rows if o not in df and o not in ('labels','photo','truth')]]
         layout.tables(tmp, df.join(extra))
-        write_json(tmp/'PROVENANCE.json',
-                   dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
-    return phantom_table(out)
+    return write_once(out, want, draw)

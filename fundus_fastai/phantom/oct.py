@@ -13,6 +13,7 @@ import pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from zipfile import BadZipFile
@@ -32,9 +33,7 @@ UM = 3.87,11.7 # micrometers per pixel at 496 rows: axial, lateral
 
 # %% ../../nbs/10_phantom.oct.ipynb #c8a998d2
 def wobble(rng, x:np.ndarray, cell:float=500)->np.ndarray:
-    # numpy random generator; [W] positions in um, within +-12 mm; distance of the knots in um; [W]
-    # smooth noise of about unit size
-    "Draw smooth noise along `x`"
+    "Draw smooth noise of about unit size along `x` [W] (um, within 12 mm), with a knot every `cell` um"
     k = rng.standard_normal(int(26000/cell)+3).astype(np.float32)
     i,t = np.divmod((x+13000)/cell, 1)
     i,t = i.astype(int), t*t*(3-2*t)
@@ -42,9 +41,7 @@ def wobble(rng, x:np.ndarray, cell:float=500)->np.ndarray:
 
 # %% ../../nbs/10_phantom.oct.ipynb #dcdaf3d4
 def dome(x:np.ndarray, c:float, w:float, *, p:float=1)->np.ndarray:
-    # [W] positions in um; center in um; half width in um; shape: .5 an ellipse, 1 a parabola, 2
-    # soft feet; [W] from 0 to 1
-    "Height of a dome that stands at `c`"
+    "Height [W], 0 to 1, of a dome round `c`, `w` um to a side; `p`: .5 an ellipse, 1 a parabola, 2 soft feet"
     return np.clip(1-((x-c)/w)**2, 0, None)**p
 
 # %% ../../nbs/10_phantom.oct.ipynb #c1fa810d
@@ -105,9 +102,7 @@ def _rows(e, p, v, h:int)->np.ndarray:
 
 # %% ../../nbs/10_phantom.oct.ipynb #09f8d6b6
 def paint(rows:np.ndarray, steps:np.ndarray, h:int)->np.ndarray:
-    # [K,W] boundary rows, top to bottom; [K,W] change of brightness at each boundary; height of the
-    # picture; [h,W] float32
-    "Fill columns by adding up `steps` at `rows`, with soft edges"
+    "Fill columns [h,W] by adding up `steps` at `rows`, both [K,W] from top to bottom, with soft edges"
     rows = np.clip(rows, 0, h-1.01)
     i = rows.astype(int)
     f = (rows-i).astype(np.float32)
@@ -118,9 +113,7 @@ def paint(rows:np.ndarray, steps:np.ndarray, h:int)->np.ndarray:
 
 # %% ../../nbs/10_phantom.oct.ipynb #3f42ce6d
 def mottle(rng, h:int, w:int, *, cy:float, cx:float)->np.ndarray:
-    # numpy random generator; height in pixels; width in pixels; grain in pixels, axial; grain in
-    # pixels, lateral; [h,w] float32
-    "Smooth two-dimensional noise"
+    "Smooth noise [h,w] in two dimensions, with grains of `cy` by `cx` pixels"
     k = rng.standard_normal((int(h/cy)+3, int(w/cx)+3), dtype=np.float32)
     return cv2.resize(k, (w,h), interpolation=cv2.INTER_CUBIC)
 
@@ -198,9 +191,7 @@ def _fill(e, rows, kinds, h):
 
 # %% ../../nbs/10_phantom.oct.ipynb #45c00097
 def speckle(rng, h:int, w:int, *, grain=(.7,.7))->np.ndarray:
-    # numpy random generator; height in pixels; width in pixels; blur in pixels, lateral and axial;
-    # [h,w] float32: logarithm of an energy with mean one
-    "Draw the logarithm of a speckle field"
+    "Draw the logarithm of a speckle field [h,w] of mean energy one, blurred by `grain` pixels (lateral, axial)"
     a = cv2.GaussianBlur(rng.standard_normal((h,w+61), dtype=np.float32), (5,5), grain[0],
                          sigmaY=grain[1])
     a *= a
@@ -498,23 +489,20 @@ def _load_truth(f, im)->OctPhantom:
                       float(z['severity']))
 
 # %% ../../nbs/10_phantom.oct.ipynb #8cab7940
-def _truth_file(path):
-    "The truth that belongs to the scan `path`, or `None`"
+def read_truth(image_path, load:callable, mode:int):
+    "What `load(npz, image)` makes of the truth beside a phantom, or `None`; raises `DataError` where it cannot be read"
+    path = Path(image_path)
     files = [o/'truth'/f'{path.stem}.npz' for o in path.absolute().parents]
-    return next((f for f in files[:5] if f.exists()), None)
+    if (f := next((f for f in files[:5] if f.exists()), None)) is None: return None
+    try: return load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), mode))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error, TypeError) as e:
+        raise DataError(f"the truth of {path.name} cannot be read ({e}): write the phantoms again") from None
 
 # %% ../../nbs/10_phantom.oct.ipynb #ba7cab67
 def oct_truth(image_path # a scan that `write_kermany` wrote
              )->OctPhantom: # with masks and layers, or `None` if there is no truth beside the image
     "Read the truth that lies beside a phantom; raises `DataError` where it cannot be read"
-    path = Path(image_path)
-    if (f := _truth_file(path)) is None: return None
-    try:
-        return _load_truth(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8),
-                                           cv2.IMREAD_GRAYSCALE))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error) as e:
-        raise DataError(f"the truth of {path.name} cannot be read ({e}): "
-                        "write the phantoms again") from None
+    return read_truth(image_path, _load_truth, cv2.IMREAD_GRAYSCALE)
 
 # %% ../../nbs/10_phantom.oct.ipynb #3c895bf9
 def _write_scan(out, row, seed, size):
@@ -542,8 +530,7 @@ def phantom_table(out # a folder of phantoms
 
 # %% ../../nbs/10_phantom.oct.ipynb #98c1edbd
 def phantoms_there(out, want:dict)->bool:
-    # folder; what `PROVENANCE.json` is to say
-    "Whether `out` already holds the phantoms that are wanted; raises `DataError` if it holds something else"
+    "Whether `out` holds the phantoms that `want` tells; raises `DataError` if it holds something else"
     out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())): return False
     note = out/'PROVENANCE.json'
@@ -560,6 +547,17 @@ def phantoms_there(out, want:dict)->bool:
                         f"such as {gone[0]}): delete it first")
     return True
 
+# %% ../../nbs/10_phantom.oct.ipynb #1cfc05de
+def write_once(out, want:dict, draw:callable)->pd.DataFrame:
+    "The table of the phantoms that `want` tells: those in `out`, or else what `draw(folder)` leaves in a new one"
+    out = Path(out).expanduser()
+    if not phantoms_there(out, want):
+        with whole_dir(out) as tmp:
+            draw(tmp)
+            write_json(tmp/'PROVENANCE.json',
+                       dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
+    return phantom_table(out)
+
 # %% ../../nbs/10_phantom.oct.ipynb #784e9bac
 def _check(patients, seed, scans, shares):
     "Refuse numbers that make no data set"
@@ -573,18 +571,9 @@ def _check(patients, seed, scans, shares):
     for k,v in shares.items():
         if not 0<=v<=1: raise DataError(f"{k}={v}: a share lies between 0 and 1")
 
-# %% ../../nbs/10_phantom.oct.ipynb #2080704a
-def _folders(out):
-    "Make the empty tree of the data set, also the folders that will stay empty"
-    for s in SPLITS.values():
-        for c in CLASSES: (out/'OCT2017'/s/c).mkdir(parents=True)
-    (out/'truth').mkdir()
-
 # %% ../../nbs/10_phantom.oct.ipynb #4d1f419c
 def draw_all(write:callable, rows, out)->pd.DataFrame:
-    # draws and writes one row; gives what the table of the truth needs; what to draw; folder that
-    # gets `truth.csv`; the table
-    "Call `write` for all `rows` on all cores, and write what it gives to `truth.csv`"
+    "Draw and write all `rows` by `write` on all cores; what it gives is the table, and `out/truth.csv`"
     rows = list(rows)
     with ThreadPoolExecutor(os.cpu_count()) as ex:
         todo = ex.map(write, rows)
@@ -607,14 +596,11 @@ def write_kermany(out, # folder to make; reused if it holds just this
     "Write phantoms in the layout of Kermany's data set; raises `DataError` if `out` holds something else"
     shares = dict(leak=leak, mixed=mixed, wide=wide)
     _check(patients, seed, scans, shares)
-    out = Path(out).expanduser()
     want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
                 scans=list(scans), **shares, size=list(size), recipe=RECIPE)
-    if phantoms_there(out, want): return phantom_table(out)
-    with whole_dir(out) as tmp:
-        _folders(tmp)
+    def draw(tmp):
+        for k,c in product(SPLITS.values(), CLASSES): (tmp/'OCT2017'/k/c).mkdir(parents=True) # some stay empty
+        (tmp/'truth').mkdir()
         plan = _publish(_patients(patients, seed, scans, mixed, wide), leak, seed)
         draw_all(lambda o: _write_scan(tmp, o, seed, size), plan.itertuples(), tmp)
-        write_json(tmp/'PROVENANCE.json',
-                   dict(want, library_version=fundus_fastai.__version__, made=str(date.today())))
-    return phantom_table(out)
+    return write_once(out, want, draw)
