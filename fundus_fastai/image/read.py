@@ -112,8 +112,6 @@ def _problem(path, look=None):
 
 # %% ../../nbs/14_image.read.ipynb #573d1db0
 def check_images(paths, workers:int=2, look=None)->pd.DataFrame:
-    # image files; threads; function of a small decode [H,W,3] that returns a remark, or `None`;
-    # `path`, `problem` and with `look` `remark`: a row for each image with one of them
     "Decode every image of `paths` at reduced size and list those that `read_image` would refuse, or `look` remarks on"
     paths = list(dict.fromkeys(str(p) for p in paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:

@@ -398,15 +398,12 @@ _channels = ('red','green','blue')
 
 # %% ../../nbs/15_image.recipe.ipynb #fea1a843
 def one_channel(im, channel:str='green')->np.ndarray:
-    # uint8 [H,W] or [H,W,3]; 'red', 'green' or 'blue'; uint8 [H,W,3], three equal channels
-    "One channel, tripled"
+    "One channel, 'red', 'green' or 'blue', tripled"
     return _triple(cv2.extractChannel(_rgb(im), _channels.index(one_of(channel, _channels, 'channel'))))
 
 # %% ../../nbs/15_image.recipe.ipynb #19f074d5
 def channel_noise(im, channel:str='green', sd:float=50.)->np.ndarray:
-    # uint8 [H,W] or [H,W,3]; the channel that stays: 'red', 'green' or 'blue'; standard deviation
-    # of the noise, around 128; uint8 [H,W,3]
-    "Keep one channel and put noise in the others: the same noise for the same picture"
+    "Keep one channel and put noise around 128 in the others: the same noise for the same picture"
     im,c = np.ascontiguousarray(_rgb(im)),_channels.index(one_of(channel, _channels, 'channel'))
     rng = np.random.default_rng(zlib.crc32(im))
     out = (128+sd*rng.standard_normal(im.shape, np.float32)).clip(0,255).astype(np.uint8)
@@ -415,7 +412,6 @@ def channel_noise(im, channel:str='green', sd:float=50.)->np.ndarray:
 
 # %% ../../nbs/15_image.recipe.ipynb #34dd054c
 def channel_zero(im, channel:str='green')->np.ndarray:
-    # uint8 [H,W] or [H,W,3]; the channel that goes dark: 'red', 'green' or 'blue'; uint8 [H,W,3]
     "Set one channel to zero"
     out = _rgb(im).copy()
     out[...,_channels.index(one_of(channel, _channels, 'channel'))] = 0
@@ -430,8 +426,8 @@ def vgg16_means(im, # uint8 [H,W] or [H,W,3], channels in the order red, green, 
                )->np.ndarray: # uint8 [H,W,3], 128 where the color is ImageNet's mean
     "Subtract the mean color of ImageNet, around 128, as the authors of VGG-16 did"
     out = cv2.LUT(_rgb(im), _vgg16[None])
-    return cv2.cvtColor(out, cv2.COLOR_RGB2BGR) if one_of(order, ('bgr','rgb'),
-                                                          'order')=='bgr' else out
+    bgr = one_of(order, ('bgr','rgb'), 'order')=='bgr'
+    return cv2.cvtColor(out, cv2.COLOR_RGB2BGR) if bgr else out
 
 # %% ../../nbs/15_image.recipe.ipynb #33b52fec
 def clahe(im, # uint8 [H,W] or [H,W,3]
@@ -459,10 +455,7 @@ def _curve(im, field, curve):
 
 # %% ../../nbs/15_image.recipe.ipynb #6fe0cc62
 def stretch_contrast(im, low:float=1., high:float=99., *, field:FieldOfView=None)->np.ndarray:
-    # uint8 [H,W] or [H,W,3]; percentile within the field that becomes 0; percentile within the
-    # field that becomes 255; where the eye is, if that is known; uint8 [H,W,3], black outside the
-    # field
-    "Stretch each channel between two of its percentiles within the field"
+    "Stretch each channel between two of its percentiles within the field, which become 0 and 255"
     def curve(v):
         a,b = np.percentile(v, [low,high])
         return (np.arange(256)-a)/max(b-a, 1)*255
@@ -470,9 +463,7 @@ def stretch_contrast(im, low:float=1., high:float=99., *, field:FieldOfView=None
 
 # %% ../../nbs/15_image.recipe.ipynb #77158b9f
 def even_contrast(im, mean:float=128., sd:float=40., *, field:FieldOfView=None)->np.ndarray:
-    # uint8 [H,W] or [H,W,3]; of each channel within the field; standard deviation of each channel
-    # within the field; where the eye is, if that is known; uint8 [H,W,3], black outside the field
-    "Bring each channel to the same mean and spread within the field"
+    "Bring each channel to the same mean and standard deviation within the field"
     return _curve(im, field, lambda v: (np.arange(256)-v.mean())/max(v.std(), 1)*sd+mean)
 
 # %% ../../nbs/15_image.recipe.ipynb #5c21bd70
@@ -492,9 +483,7 @@ def saturation_quality(im, # uint8 [H,W] or [H,W,3]
 
 # %% ../../nbs/15_image.recipe.ipynb #40e5738d
 def vessel_quality(im, least:float=.04, field:FieldOfView=None)->Quality:
-    # uint8 [H,W] or [H,W,3]; depth of vessels below which a picture is bad; where the eye is, if
-    # that is known; `score` is the depth of vessels, times the share of the field that is well lit
-    "Do vessels stand out? Their depth in the green channel against the local average"
+    "Do vessels stand out? Their depth in the green channel, times the share of the field that is well lit"
     f = field or field_of_view(_uint8(im))
     if not f.found: return Quality(0., False)
     im,f = _cropped(im, f, 256)

@@ -10,6 +10,7 @@ import hashlib, os
 import cv2
 import numpy as np
 import pandas as pd
+from dataclasses import dataclass
 from pathlib import Path
 from ..core import DataError, one_of
 from .fundus import FUNDUS_LESIONS as LESIONS, LABELS, phantom_fundus, save_fundus
@@ -67,7 +68,6 @@ class Layout:
         "Write a table, and its folder"
         path.parent.mkdir(parents=True, exist_ok=True)
         df.to_csv(path, index=False, encoding='utf-8')
-    def stems(self, df): return df.path.map(lambda o: Path(o).stem)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #1b1561eb
 class VietAI(Layout):
@@ -80,32 +80,32 @@ class VietAI(Layout):
         self.csv(pd.concat([names, df[list(LABELS)]], axis=1), out/'train.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #7e837f94
-class EyePACS(Layout):
-    "`train/<patient>_{left,right}.jpeg`, and grades in `trainLabels.csv`"
+@dataclass
+class Graded(Layout):
+    "A table of two columns: the stem of an image, and its grade of retinopathy"
+    grades:tuple # shares of the grades 0 to 4
+    eyes:int     # of each patient, 1 or 2
+    file:str     # where an image lies, with its `{code}`, its `{side}` or its number `{i}`
+    table:str    # its file
+    columns:tuple
+    split:str=None
     def plan(self, rng, n, seed):
-        df = people(rng, n, seed, shares=by_grade(25810,2443,5292,873,708), second=.05)
-        return df.assign(path=[f'train/{o}.jpeg' for o in self.sides(df)], split='train')
+        df = people(rng, n, seed, shares=by_grade(*self.grades), eyes=self.eyes, second=.05)
+        path = [self.file.format(code=self.code(o, 'aptos'), side=side, i=i)
+                for i,(o,side) in enumerate(zip(df.itertuples(), self.sides(df)), 1)]
+        return df.assign(path=path, split=self.split)
     def tables(self, out, df):
-        self.csv(pd.DataFrame({'image':self.stems(df), 'level':df.grade}), out/'trainLabels.csv')
+        stem,grade = self.columns
+        self.csv(pd.DataFrame({stem:df.path.map(lambda o: Path(o).stem), grade:df.grade}), out/self.table)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #b0283355
-class APTOS(Layout):
-    "`train_images/<code>.png`, and grades in `train.csv`"
-    def plan(self, rng, n, seed):
-        df = people(rng, n, seed, shares=by_grade(1805,370,999,193,295), eyes=1, second=.05)
-        return df.assign(path=[f'train_images/{self.code(o, "aptos")}.png' for o in df.itertuples()], split='train')
-    def tables(self, out, df):
-        self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}), out/'train.csv')
-
-# %% ../../nbs/12_phantom.layouts.ipynb #cbb19abe
-class IDRiD(Layout):
-    "`Imagenes/Imagenes/IDRiD_<n>.jpg`, and grades in `idrid_labels.csv`, as in the mirror"
-    def plan(self, rng, n, seed):
-        df = people(rng, n, seed, shares=by_grade(134,20,136,74,49), eyes=1, second=.05)
-        return df.assign(path=[f'Imagenes/Imagenes/IDRiD_{i+1:03d}.jpg' for i in range(len(df))])
-    def tables(self, out, df):
-        self.csv(pd.DataFrame({'id_code':self.stems(df), 'diagnosis':df.grade}),
-                 out/'idrid_labels.csv')
+GRADED = dict(
+    eyepacs=Graded((25810,2443,5292,873,708), 2, 'train/{side}.jpeg', 'trainLabels.csv',
+                   ('image','level'), 'train'),
+    aptos2019=Graded((1805,370,999,193,295), 1, 'train_images/{code}.png', 'train.csv',
+                     ('id_code','diagnosis'), 'train'),
+    idrid=Graded((134,20,136,74,49), 1, 'Imagenes/Imagenes/IDRiD_{i:03d}.jpg', 'idrid_labels.csv',
+                 ('id_code','diagnosis')))
 
 # %% ../../nbs/12_phantom.layouts.ipynb #cb84dc6f
 class Messidor2(Layout):
@@ -279,9 +279,8 @@ class UKB(Layout):
                                for s,x,f in zip(df.split, df.sex, name)])
 
 # %% ../../nbs/12_phantom.layouts.ipynb #66c2d83f
-LAYOUTS = dict(vietai2020=VietAI(), eyepacs=EyePACS(), aptos2019=APTOS(), odir5k=ODIR(),
-               messidor2=Messidor2(), idrid=IDRiD(), rfmid=RFMiD(), papila=PAPILA(),
-               diaretdb1=DiaretDB1(), ukb=UKB())
+LAYOUTS = dict(vietai2020=VietAI(), odir5k=ODIR(), messidor2=Messidor2(), rfmid=RFMiD(), papila=PAPILA(),
+               diaretdb1=DiaretDB1(), ukb=UKB(), **GRADED)
 LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 
 # %% ../../nbs/12_phantom.layouts.ipynb #df429ff5
