@@ -151,14 +151,19 @@ def check_unread(df):
 # %% ../nbs/97_commands.ipynb #0e7ca794
 def predict(run:str, # run folder
             images:list, # image files or folders
-            *, bs:int=64 # images a batch
+            *, bs:int=64, # images a batch
+            out:str=None, # file for the table, written as it goes (default: standard output)
+            resume:bool=False, # go on with a file that was begun
+            force:bool=False # replace a file
            ):
-    "Predict images: one CSV line each on stdout, with the probability of every class (research use only)"
+    "Predict images: a CSV line each, usable or not, with all probabilities and the decision (research use only)"
     from fundus_fastai.run.train import predict_run
-    df = predict_run(run, images, bs=bs)
     say("research use only, not a medical device")
+    df = predict_run(run, images, bs=bs, out=out or sys.stdout, resume=resume, force=force)
     if df.attrs['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
-    df.to_csv(sys.stdout, index=False, float_format='%.6g')
+    blind = (~df.usable.astype(bool)).sum()-df.attrs['unread']
+    if blind: say(f"{blind} image{'s'*(blind>1)} without an answer: nothing can be seen there (column remark)")
+    if out: say(f"{len(df)} rows: {out}")
     check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #a94a93b6

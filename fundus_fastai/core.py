@@ -149,17 +149,18 @@ def sha256(path, chunk:int=1<<20)->str:
 
 # %% ../nbs/00_core.ipynb #b5f1f2fc
 def check_ours(path, signs:dict)->Path:
-    "Pass the folder `path` on if those of the files `signs` that it holds are ours; raises `DataError` that names others"
+    "Pass on the folder `path` if its files that `signs` names are ours; raises `DataError` otherwise"
     path = Path(path)
     there = [k for k in signs if (path/k).exists() and (not (path/k).is_file() or (path/k).stat().st_size)]
-    odd = [k for k in there if signs[k] and not ((path/k).is_file() and signs[k].encode() in (path/k).read_bytes())]
-    if not any(signs[k] for k in there): odd = there
+    told = [k for k in there if signs[k]]
+    odd = [k for k in told if not ((path/k).is_file() and signs[k].encode() in (path/k).read_bytes())]
+    if not told: odd = there
     if odd: raise DataError(f"{path} holds {few(odd)}, which this program has not written: name another folder")
     return path
 
 # %% ../nbs/00_core.ipynb #ee0368eb
 def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
-    "Make the folder `path`; raises `DataError` if it holds files, unless `force`, and always if `check_ours` does"
+    "Make the folder `path`; raises `DataError` if it holds files, or with `force` if it holds others'"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
     if path.exists() and any(path.iterdir()) and not force:

@@ -91,11 +91,11 @@ def under(path, root)->pd.Series:
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
 no_patient = 'images do not tell their patient, and each is taken as its own'
-_sided = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
+SIDED = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
 
 def named_patients(df, root)->pd.Series:
     "Patients by names as Kermany's, or as 10_left; else the image's own place under `root`, which is said"
-    patient = df.name.str.extract(KERMANY_NAME)[1].fillna(df.name.str.extract(_sided)[0])
+    patient = df.name.str.extract(KERMANY_NAME)[1].fillna(df.name.str.extract(SIDED)[0])
     tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
@@ -204,7 +204,7 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     known = patients_beside(df, tables)
     df['patient'] = known.fillna(named_patients(df[known.isna()], root))
     df['label'] = one_spelling(df.label, 'classes')
-    eye = df.name.str.extract(_sided)[1].str.lower().map(eye_words)
+    eye = df.name.str.extract(SIDED)[1].str.lower().map(eye_words)
     df['eye'] = eye.astype(object).where(eye.notna(), None)
     return set_frame(df, root, None, name='folder')
 

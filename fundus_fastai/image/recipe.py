@@ -661,3 +661,8 @@ def field_remark(im # uint8 [H,W] or [H,W,3], or an `Eye`
     "What is doubtful about the field of view of `im`: for `check_images(paths, look=field_remark)`"
     field = im.field if isinstance(im, Eye) else field_of_view(im)
     if not field.found: return "shows no visible field (it is nearly black, or blank)"
+
+def blank_remark(im)->str:
+    "What is doubtful about a scan, an array or an `Eye`, whose pixels are all alike, or `None`"
+    a = im.image if isinstance(im, Eye) else np.asarray(im)
+    if np.ptp(a)<8: return "is blank: nothing can be seen in it"

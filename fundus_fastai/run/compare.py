@@ -102,7 +102,8 @@ def train_what_fits(train, bs:int, run):
         start_run(run, force=True)
 
 # %% ../../nbs/64_run.compare.ipynb #ead34358
-_done_files = ('metrics.json','cost.json','validation.csv','predictions.csv','model.safetensors','config.json')
+_done_files = ('metrics.json','cost.json','validation.csv','predictions.csv','model.safetensors',
+               'config.json')
 def _finished(run): return all((run/o).exists() for o in _done_files)
 
 # %% ../../nbs/64_run.compare.ipynb #ead34001

@@ -6,15 +6,17 @@
 __all__ = ['train_run', 'evaluate_run', 'predict_run', 'explain_run']
 
 # %% ../../nbs/63_run.train.ipynb #39ff3fd7
-import pandas as pd
+import os
+import numpy as np, pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastcore.basics import chunked
 from fastai.vision.all import Learner
-from ..core import DataError, fresh_dir, one_of, progress, say
+from ..core import DataError, fresh_dir, one_of, progress, read_json, say
 from ..options import DataOptions, TrainOptions, UnseenOptions, check_least
 from ..image.read import image_files
 from ..image.recipe import as_recipe
+from ..data.read import KERMANY_NAME, SIDED
 from ..data.splits import read_split, save_split, split_hash
 from ..vision.tasks import get_task
 from ..vision.probe import refit_probe
@@ -174,29 +176,110 @@ def images_of(images)->list:
 
 # %% ../../nbs/63_run.train.ipynb #d09d19f7
 class OddFiles:
-    "For `open_eyes`: says what is odd about a file as it is opened, and counts those that cannot be read"
-    def __init__(self, n): self.n,self.unread = n,0
+    "For `open_eyes`: says what is odd about a file as it is opened, keeps it, and counts those that cannot be read"
+    def __init__(self, n, so='its answer means nothing'):
+        self.n,self.so,self.unread,self.lost,self.doubts = n,so,0,[],[]
     def __call__(self, text, lost):
-        say(text if lost else f'{text}; its answer means nothing')
+        say(text if lost else f'{text}; {self.so}')
         self.unread += lost
+        (self.lost if lost else self.doubts).append(text)
+    def taken(self):
+        "What was kept since the last call: of files that cannot be read, and of others"
+        res,self.lost,self.doubts = (self.lost,self.doubts),[],[]
+        return res
     def nothing(self):
         "The error where no file is left"
         return DataError(f"nothing is left: {self.unread} of {self.n} images cannot be read")
 
-# %% ../../nbs/63_run.train.ipynb #7248f9dc
+# %% ../../nbs/63_run.train.ipynb #52d69d89
+def told_by_names(files)->pd.DataFrame:
+    "Patient and eye by file names such as 10_left.jpeg, `None` where they do not tell them"
+    names = pd.Series([Path(o).name for o in files], dtype=object)
+    patient,side = (o for _,o in names.str.extract(SIDED).items())
+    eye = side.str.lower().map(dict(left='L', os='L', l='L', right='R', od='R', r='R'))
+    patient = patient.fillna(names.str.extract(KERMANY_NAME)[1])
+    return pd.DataFrame(dict(path=list(map(str, files)), patient=patient, eye=eye))
+
+# %% ../../nbs/63_run.train.ipynb #e5c7d808
+def decisions(answers, points)->dict:
+    "Yes or no at each operating point of a question that the probabilities of one class answer; nothing for others"
+    asked = {o['question'] for o in points or []}
+    if len(asked)!=1 or (p := f'p_{min(asked)}') not in answers: return {}
+    def name(o): return f"{o['question']} at {o['goal']} {100*o['at_least']:.0f} %"
+    return {name(o): np.where(answers[p]>o['threshold'], 'yes', 'no') for o in points}
+
+# %% ../../nbs/63_run.train.ipynb #60bf1078
+def predict_files(learn, files, odd, *, points=(), bs:int=64)->pd.DataFrame:
+    "What `learn` says of a few files, a row each; nothing of pictures in which nothing can be seen"
+    t = told_by_names(files)
+    eyes = {str(o.path):o for o in learn.open_eyes(files, odd)}
+    lost,doubts = odd.taken()
+    gone = [o for o in t.path if o not in eyes]
+    why = dict(zip(gone, lost)) | {p:d[len(p)+1:] for d in doubts for p in eyes if d.startswith(f'{p} ')}
+    t['usable'],t['remark'] = ~t.path.isin(list(why)),[why.get(o, '') for o in t.path]
+    seen = [eyes[o] for o in t.path[t.usable]]
+    if not seen: return t
+    p = learn.predict_frame(seen, bs=bs).drop(columns=['path','patient','eye'])
+    said = kind_for(learn, learn.config['task']).decode(p, learn.config.get('operating'))
+    p = pd.DataFrame({'prediction':said, **p, **decisions(p, points)}).set_index(t.index[t.usable])
+    return t.join(p)
+
+# %% ../../nbs/63_run.train.ipynb #109855a1
+class RowFile:
+    "A table that grows: at `out`, a file or a stream; `done`: the paths that stand there already"
+    def __init__(self, out, resume:bool=False, force:bool=False):
+        self.to,self.file,self.part,self.columns,self.done = out,None,None,None,set()
+        if out is None or hasattr(out, 'write'): return
+        self.file,self.part = Path(out),Path(f'{out}.part')
+        if self.file.exists() and not force:
+            raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
+        if not self.part.exists() or force: return self.part.unlink(missing_ok=True)
+        if not resume: raise DataError(f"{self.part} was begun: pass `resume=True` to go on with it, or `force=True`")
+        whole = self.part.read_bytes().rpartition(b'\n')[0]+b'\n' # a kill may have torn the last row
+        self.part.write_bytes(whole if whole.strip() else b'')
+        if not whole.strip(): return
+        old = pd.read_csv(self.part, dtype=str, keep_default_na=False)
+        self.columns,self.done,self.models = list(old),set(old.path),set(old.model)
+    def add(self, rows):
+        "Write `rows`"
+        head,self.columns = self.columns is None,self.columns or list(rows)
+        if self.to is None: return
+        text = rows.reindex(columns=self.columns).to_csv(index=False, header=head, float_format='%.6g')
+        if self.file is None: return self.to.write(text)
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        with self.part.open('a', encoding='utf-8', newline='') as f: f.write(text)
+    def close(self):
+        "Give the file its name"
+        if self.file: os.replace(self.part, self.file)
+
+# %% ../../nbs/63_run.train.ipynb #d2fa50ac
 def predict_run(run, # run folder
                 images, # image files or folders
-                *, bs:int=64 # images a batch
-               )->pd.DataFrame: # path, prediction, and what the net gave for it
+                *, bs:int=64, # images a batch
+                out=None, # file or stream for the table, written as it goes
+                resume:bool=False, # go on with a file that was begun
+                force:bool=False # replace a file
+               )->pd.DataFrame: # path, patient, eye, usable, remark, prediction, probabilities, decisions, model
     "Predict images (research use only)"
     check_least(bs=(bs,1))
-    learn = load_model(run)
-    odd = OddFiles(len(files := images_of(images)))
-    eyes = learn.open_eyes(progress(files, 'predicting'), odd)
-    parts = [learn.predict_frame(o, bs=bs) for o in chunked(eyes, bs)]
-    if not parts: raise odd.nothing()
-    df = pd.concat(parts, ignore_index=True).drop(columns=['patient','eye'])
-    df.insert(1, 'prediction', kind_for(learn, learn.config['task']).decode(df, learn.config.get('operating')))
+    learn,told,files = load_model(run),Path(run)/'metrics.json',images_of(images)
+    odd = OddFiles(len(files), 'it gets no answer')
+    points = read_json(told).get('operating_points') if told.exists() else ()
+    table,model = RowFile(out, resume, force),learn.config['sha256'][:16]
+    if table.done and table.models!={model}:
+        raise DataError(f"{table.part} was begun with another model: pass `force=True`")
+    parts,held = [],[]
+    for some in chunked(progress([o for o in files if o not in table.done], 'predicting'), bs):
+        held.append(predict_files(learn, some, odd, points=points, bs=bs).assign(model=model))
+        if table.columns is None and 'prediction' not in held[-1]: continue # the columns are not known yet
+        rows = pd.concat(held, ignore_index=True)
+        rows = rows[[*(o for o in rows if o!='model'),'model']]
+        table.add(rows)
+        parts,held = [*parts, rows],[]
+    if not parts and not table.done and odd.unread==len(files): raise odd.nothing()
+    if held: table.add(rows := pd.concat(held, ignore_index=True)); parts.append(rows)
+    table.close()
+    df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=table.columns)
     df.attrs.update(unread=odd.unread, source=learn.config.get('source'))
     return df
 

@@ -17,7 +17,7 @@ from fastai.vision.all import *
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save_file
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, whole_file
-from ..image.recipe import Eye, field_remark
+from ..image.recipe import Eye, blank_remark, field_remark
 from .outputs import ClassOutput
 from .probe import solve_probe, linear_probe
 from .data import PILFundus, default_workers, eye_dls
@@ -446,7 +446,7 @@ def open_eyes(self:EyeLearner, paths, # image files
     def opened(p):
         try: eye = self.opener.eye(p)
         except DataError as e: return None,str(e)
-        return eye,field_remark(eye) if self.opener.cls is PILFundus else None
+        return eye,(field_remark if self.opener.cls is PILFundus else blank_remark)(eye)
     def told(eye, why):
         if eye is None and odd is None: raise DataError(why)
         if why and odd: odd(why if eye is None else f'{eye.path} {why}', eye is None)

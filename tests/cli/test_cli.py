@@ -491,10 +491,11 @@ def test_predict(fundus, run, scans, tmp_path):
     want = [str(scans[0]), str(scans[5]), str(tmp_path/'color, with comma.png')]
     r = fundus('predict',run,*want).ok()
     p = pd.read_csv(io.StringIO(r.out))
-    assert list(p)==['path','prediction','p_CNV','p_DME','p_DRUSEN','p_NORMAL'] and p.path.tolist()==want
+    assert list(p)==['path','patient','eye','usable','remark','prediction','p_CNV','p_DME','p_DRUSEN','p_NORMAL','model']
+    assert p.path.tolist()==want and p.usable.all() and p.model.nunique()==1
     prob = p.filter(like='p_').to_numpy()
     assert np.allclose(prob.sum(1), 1, atol=1e-4) and (prob>=0).all()
-    assert p.prediction.tolist()==[p.columns[2:][i][2:] for i in prob.argmax(1)]
+    assert p.prediction.tolist()==[p.filter(like='p_').columns[i][2:] for i in prob.argmax(1)]
     assert 'research use only' in r.err.lower() and 'PHANTOM' in r.err.upper()
 
 def test_predict_agrees_with_the_run(fundus, run, phantoms):
@@ -509,7 +510,8 @@ def test_predict_folder(fundus, run, scans):
 
 def test_predict_leaves_bad_images_out(fundus, run, scans, bad):
     r = fundus('predict',run,*sorted(bad.iterdir()),scans[0],bad/'gone.png').refused(f'{len(BAD)+1} images')
-    assert pd.read_csv(io.StringIO(r.out)).path.tolist()==[str(scans[0])]
+    p = pd.read_csv(io.StringIO(r.out))
+    assert len(p)==len(BAD)+2 and p.path[p.usable].tolist()==[str(scans[0])] and p.prediction[~p.usable].isna().all()
     for name,why in {**BAD, 'gone.png':'does not exist'}.items():
         assert [o for o in r.err.splitlines() if name in o and why in o], f"{name} is not named with {why!r}: {r}"
 

@@ -1,0 +1,116 @@
+"The table for a clinic: a row each file, no answer where nothing can be seen, written as it goes"
+import io, json
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+from fundus_fastai.core import DataError
+from fundus_fastai.options import TrainOptions
+from fundus_fastai.run import train
+from fundus_fastai.run.train import decisions, predict_run, told_by_names, train_run
+
+HERE = Path(__file__).parent/'old_run'
+SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
+RUN = HERE/'run'
+
+@pytest.fixture
+def black(tmp_path):
+    Image.new('L', (200,160)).save(tmp_path/'7_left.png')
+    return tmp_path/'7_left.png'
+
+def test_every_file_has_its_row_in_order(black, tmp_path):
+    (tmp_path/'broken.png').write_bytes(b'no picture')
+    files = [SCANS[0], black, tmp_path/'broken.png', tmp_path/'gone.png', SCANS[1]]
+    for bs in (1,2,64):
+        t = predict_run(RUN, files, bs=bs)
+        assert t.path.tolist()==[str(o) for o in files] and t.usable.tolist()==[True,False,False,False,True]
+        assert 'blank' in t.remark[1] and 'broken.png' in t.remark[2] and 'gone.png' in t.remark[3]
+        assert (t.remark[[0,4]]=='').all() and t.attrs['unread']==2
+        said = t.drop(columns=['path','patient','eye','usable','remark','model'])
+        assert said[~t.usable].isna().all(axis=None) and said[t.usable].notna().all(axis=None)
+
+def test_a_remark_is_never_nan(black, tmp_path):
+    predict_run(RUN, [SCANS[0],black], out=tmp_path/'t.csv')
+    t = pd.read_csv(tmp_path/'t.csv', dtype=str, keep_default_na=False)
+    assert not (t=='nan').any(axis=None) and t.remark[0]==''
+
+def test_only_black(black, tmp_path):
+    t = predict_run(RUN, [black], out=tmp_path/'t.csv')
+    assert len(t)==1 and not t.usable[0] and len(pd.read_csv(tmp_path/'t.csv'))==1
+
+def test_a_black_photograph_gets_no_answer(tmp_path):
+    "As OCT does; and a good one does get one"
+    train_run('anomaly', opts=TrainOptions('test_efficientnet', weights='none', size=32, epochs=1, freeze_epochs=0),
+              out=tmp_path/'run', maps=0)
+    Image.new('RGB', (300,300)).save(tmp_path/'black.jpg')
+    eye = np.zeros((300,300,3), np.uint8)
+    y,x = np.ogrid[:300,:300]
+    eye[np.hypot(y-150, x-150)<140] = (190,90,40)
+    Image.fromarray(eye).save(tmp_path/'eye.jpg')
+    t = predict_run(tmp_path/'run', [tmp_path/'black.jpg',tmp_path/'eye.jpg'])
+    assert t.usable.tolist()==[False,True] and 'no visible field' in t.remark[0]
+    assert t.filter(like='p_').isna().all(axis=1).tolist()==[True,False]
+
+def test_names_tell_patient_and_eye():
+    t = told_by_names(['10_left.jpeg','x/P3-OD.png','a9 os.tif','CNV-123-4.jpeg','retina.png'])
+    assert t.eye.fillna('').tolist()==['L','R','L','',''] and t.patient.fillna('').tolist()==['10','P3','a9','123','']
+
+def test_the_decision_is_that_of_the_threshold():
+    t = predict_run(RUN, SCANS)
+    points = json.loads((RUN/'metrics.json').read_text())['operating_points']
+    assert points
+    for o in points:
+        hit = t[f"p_{o['question']}"]>o['threshold']
+        assert t[f"{o['question']} at {o['goal']} {100*o['at_least']:.0f} %"].tolist()==np.where(hit, 'yes', 'no').tolist()
+
+def test_several_questions_and_none_decide_nothing():
+    p = pd.DataFrame(dict(p_a=[.2], p_b=[.8]))
+    point = dict(goal='sensitivity', at_least=.9, threshold=.5)
+    assert decisions(p, [dict(point, question='a'), dict(point, question='b')])=={}=={**decisions(p, None), **decisions(p, [])}
+
+def test_the_model_is_named():
+    assert set(predict_run(RUN, SCANS[:2]).model)=={json.loads((RUN/'config.json').read_text())['sha256'][:16]}
+
+# --- the file
+
+def stopped(monkeypatch, after):
+    "Ctrl-C after so many batches"
+    left,real = [after],train.predict_files
+    def f(*args, **kw):
+        if not left[0]: raise KeyboardInterrupt
+        left[0] -= 1
+        return real(*args, **kw)
+    monkeypatch.setattr(train, 'predict_files', f)
+
+def test_stopped_and_resumed(tmp_path, monkeypatch):
+    predict_run(RUN, SCANS, bs=2, out=tmp_path/'whole.csv')
+    stopped(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt): predict_run(RUN, SCANS, bs=2, out=tmp_path/'t.csv')
+    monkeypatch.undo()
+    part = tmp_path/'t.csv.part'
+    assert not (tmp_path/'t.csv').exists() and len(pd.read_csv(part))==4
+    part.write_bytes(part.read_bytes()[:-9]) # a row that a kill has torn is made again
+    with pytest.raises(DataError, match='resume=True'): predict_run(RUN, SCANS, out=tmp_path/'t.csv')
+    predict_run(RUN, SCANS, bs=2, out=tmp_path/'t.csv', resume=True)
+    a,b = (pd.read_csv(tmp_path/o) for o in ('whole.csv','t.csv'))
+    assert not part.exists() and a.path.tolist()==b.path.tolist() and np.allclose(a.p_CNV, b.p_CNV, atol=1e-5)
+
+def test_not_resumed_with_another_model(tmp_path, monkeypatch):
+    stopped(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt): predict_run(RUN, SCANS, bs=2, out=tmp_path/'t.csv')
+    monkeypatch.undo()
+    part = tmp_path/'t.csv.part'
+    model = pd.read_csv(part).model[0]
+    part.write_text(part.read_text().replace(model, '0'*16))
+    with pytest.raises(DataError, match='another model'): predict_run(RUN, SCANS, out=tmp_path/'t.csv', resume=True)
+
+def test_a_file_is_not_written_over(tmp_path):
+    (tmp_path/'t.csv').write_text('mine')
+    for kw in ({}, dict(resume=True)):
+        with pytest.raises(DataError, match='force'): predict_run(RUN, SCANS[:1], out=tmp_path/'t.csv', **kw)
+    assert (tmp_path/'t.csv').read_text()=='mine'
+    assert len(predict_run(RUN, SCANS[:1], out=tmp_path/'t.csv', force=True))==len(pd.read_csv(tmp_path/'t.csv'))==1
+
+def test_to_a_stream():
+    f = io.StringIO()
+    predict_run(RUN, SCANS[:3], bs=2, out=f)
+    assert len(pd.read_csv(io.StringIO(f.getvalue())))==3
