@@ -81,6 +81,7 @@ class TrainOptions(Options):
     bs:int=32 # images a batch
     balance:str='none' # for rare classes: none, loss, sample, focal, or asymmetric (several labels)
     recipe:str=None # preprocessing: name or steps, as color, green, crop,clahe; or none (default: the task's)
+    positive:str=None # of two classes the one that numbers speak of (default: the one not called normal)
     seed:int=42 # split, training and phantoms follow from it
     workers:int=None # loader processes (default: what suits the machine)
     least = dict(epochs=1, freeze_epochs=0, bs=1, size=16, workers=0, seed=0)
@@ -103,9 +104,7 @@ class TrainOptions(Options):
         o = copy(self)
         o.fit = o.fit or fit
         return o
-    def folder(self, task):
-        "Where a run lies that names no folder"
-        return f'runs/{task}-{self.arch}'
+    def folder(self, task): return f'runs/{task}-{self.arch}' # where a run lies that names no folder
     def record(self):
         "What `config.json` keeps"
         return self.agree() | {k:plain(getattr(self, k)) for k in ('epochs','freeze_epochs','lr','seed')}

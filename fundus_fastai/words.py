@@ -103,6 +103,13 @@ def by_words(s, words:dict, what:str)->pd.Series:
             f"and are left empty: {few(s[odd].unique())}")
     return out.where(out.notna(), None)
 
+# %% ../nbs/02_words.ipynb #2c6be54e
+def says_normal(text)->bool:
+    "Does the name of a class say that nothing is there?"
+    o = re.sub(r'^\d+ ', '', word(text)) # numbers in front only sort
+    named = o in normal_words or grade_words.get(o)=='0' or o in ('0','false','negative','neg','absent')
+    return named or bool(re.match(r'(no|non|not|without|ohne|sin|sans) ', o))
+
 # %% ../nbs/02_words.ipynb #1c47ac98
 def sexes_for(s)->dict:
     "The dictionary that reads the column `s`: where H are men, M are women, unless F are"

@@ -9,7 +9,7 @@ __all__ = ['drop_seen_patients']
 import pandas as pd
 from pathlib import Path
 from fastai.vision.all import Learner
-from ..core import DataError, EyeError, LeakError, check_ours, few, fresh_dir, say, whole_file
+from ..core import DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of, say, whole_file
 from ..data.splits import relative_paths
 from ..vision.tasks import get_task
 from ..vision.model import load_model
@@ -93,11 +93,18 @@ def kind_for(learn:Learner, task)->Kind:
     return get_task(task).kind if task else learn.output.kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a
-def choose_operating_points(learn:Learner, task, valid)->dict:
-    "Choose thresholds or cut points on the validation images"
+def check_positive(learn:Learner, task, positive=None)->None:
+    "Raise an error unless `positive` is one of the two classes of a net"
+    if positive is None: return
+    names = learn.output.names if 'positive' in kind_for(learn, task).chosen else []
+    if len(names)!=2: raise DataError(f"`positive={positive!r}` is for nets that tell two classes apart")
+    one_of(positive, names, 'class')
+
+def choose_operating_points(learn:Learner, task, valid, *, positive=None)->dict:
+    "Choose thresholds or cut points on the validation images, and of two classes the positive one"
     op = kind_for(learn, task).choose(valid)
     if 'cuts' in op: op['cuts'] = fill_cuts(op['cuts'], int(learn.dls.train_ds.items.label.max()))
-    return op
+    return op | ({} if positive is None else dict(positive=positive))
 
 # %% ../../nbs/61_run.folder.ipynb #16bd20ac
 def score_run(learn:Learner, df, root, *, out=None, workers=None, operating=None, valid=None, **meta):

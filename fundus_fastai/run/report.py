@@ -116,7 +116,7 @@ def drawn(plot, size, *args, **kwargs)->Figure:
 # %% ../../nbs/62_run.report.ipynb #372ddc91
 def score_pictures(s:Scores)->list:
     "Draw what the kind of answer asks for, and precision-recall of any yes-or-no questions"
-    k,asked = len(s.classes),len(binary_questions(s.preds, s.kind))
+    k,asked = len(s.classes),len(binary_questions(s.preds, s.kind, s.operating))
     sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)), plot_roc=(4.4,4.4+.17*k),
                  plot_pr=(4.4,4.6+.17*asked), plot_label_scores=(5.2,.8+.34*k), plot_numbers=(4.2,4),
                  plot_referral=(4.4,4.2), plot_agreement=(4.8,3.4))
@@ -130,7 +130,7 @@ def reliability_pictures(s:Scores, most:int=6)->list:
     who,fit = s.preds.patient,s.calibration.get('temperature')
     T = fit and fit['estimate'].value
     asked = {'as it is':s.preds} | ({f'temperature {T:.2f}':at_temperature(s.preds, T, s.kind)} if T else {})
-    asked = {k:binary_questions(o, s.kind) for k,o in asked.items()}
+    asked = {k:binary_questions(o, s.kind, s.operating) for k,o in asked.items()}
     n = {q: min(who[y].nunique(), who[~y].nunique()) for q,(y,_) in asked['as it is'].items()}
     res = []
     for q in sorted([q for q in n if n[q]>=5], key=lambda q: -n[q])[:most]:
@@ -406,7 +406,7 @@ def rescore_run(run # run folder, or the folder of an evaluation
     side = 'test' if split is None or (split.split=='test').any() else 'valid'
     told = {k: c.get(k) or '' for k in ('task','source','arch','note')}
     test = read_predictions(run/'predictions.csv')
-    s = score_as(kind, test, c.get('operating'), valid=valid, split=side, **told)
+    s = score_as(kind, test, c.get('operating') or {}, valid=valid, split=side, **told)
     return add_calibration(s, valid)
 
 # %% ../../nbs/62_run.report.ipynb #60e455f4

@@ -25,7 +25,7 @@ from ..vision.model import load_model, save_model
 from ..vision.steps import fit_run, load_frame, make_learner, split_frame, validate
 from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
-from .folder import (check_run, choose_operating_points, drop_checkpoints,
+from .folder import (check_positive, check_run, choose_operating_points, drop_checkpoints,
                                       drop_seen_patients, finished, kind_for, score_run,
                                       split_note, start_run, validation)
 from .report import rescore_run, split_table, write_pages
@@ -67,7 +67,7 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
     if side=='valid' and NO_TEST not in note: note += f' {NO_TEST}'
     meta = {k:config[k] for k in ('task','source','arch')} | dict(split=side, note=note.strip())
     s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out=out,
-                  workers=workers, operating=config.get('operating'), valid=valid, **meta)
+                  workers=workers, operating=config.get('operating') or {}, valid=valid, **meta)
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], n=maps)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config=config, history=history, splits=split_table(df),
@@ -80,6 +80,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
     learn = run_learner(df, task, opts)
+    check_positive(learn, task, opts.positive)
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if not (resume and split.exists()): save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
@@ -89,7 +90,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     with learn.added_cbs(cbs):
         history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))
     valid = validate(learn, df, out, workers=opts.workers)
-    operating = choose_operating_points(learn, task, valid)
+    operating = choose_operating_points(learn, task, valid, positive=opts.positive)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
     if hasattr(learn, 'probed') and tested:
         note += f' Once validation had chosen, the readout was fitted again to all {refit_probe(learn)} other images.'

@@ -189,9 +189,9 @@ def predictive_values(sensitivity, specificity, prevalence)->tuple:
     return ratio(se*q, se*q+(1-sp)*(1-q)),ratio(sp*(1-q), sp*(1-q)+(1-se)*q)
 
 # %% ../../nbs/27_score.calibration.ipynb #157960f6
-def binary_questions(preds, kind=None)->dict:
-    "The yes-or-no questions in `preds`: the last of two classes, each of more, each label, or referral"
-    return get_kind(kind or kind_of(preds)).questions(preds)
+def binary_questions(preds, kind=None, op=None)->dict:
+    "The yes-or-no questions in `preds`: the positive one of two classes, each of more, each label, or referral"
+    return get_kind(kind or kind_of(preds)).questions(preds, op)
 
 # %% ../../nbs/27_score.calibration.ipynb #a03077de
 def _at(y, s, w, threshold, prevalences):
@@ -226,12 +226,12 @@ def _one_point(y, s, patient, threshold, prevalences, level, **kwargs):
 # %% ../../nbs/27_score.calibration.ipynb #01921b16
 GOALS = (('sensitivity',.9),('sensitivity',.95),('specificity',.9),('specificity',.95))
 
-def threshold_points(preds, valid, kind=None, *, goals=GOALS, prevalences=(.01,.1), level:float=.95,
-                     **kwargs)->list:
+def threshold_points(preds, valid, kind=None, *, op=None, goals=GOALS, prevalences=(.01,.1),
+                     level:float=.95, **kwargs)->list:
     "Choose thresholds on `valid` for fixed sensitivity and specificity, and tell what they give on `preds`"
     preds,valid = check_predictions(preds),check_predictions(valid, name='validation')
-    known,res = binary_questions(valid, kind),[]
-    for name,(y,s) in binary_questions(preds, kind).items():
+    known,res = binary_questions(valid, kind, op),[]
+    for name,(y,s) in binary_questions(preds, kind, op).items():
         if name not in known:
             raise DataError(f"validation knows nothing of {name}: were its columns changed?")
         a,b = known[name]
@@ -286,7 +286,7 @@ def _by_question(preds, kind, T, s):
     "Cox's slope and intercept of each question, before and after the temperature"
     def slopes(df):
         return {k: patient_bootstrap(calibration_slope, y, q, patient=preds.patient, **s.boot)
-                for k,(y,q) in kind.questions(df).items()}
+                for k,(y,q) in kind.questions(df, s.operating).items()}
     raw,after = slopes(preds),slopes(at_temperature(preds, T, kind)) if T else {}
     return {k: dict(raw=v) | (dict(after=after[k]) if T else {}) for k,v in raw.items()}
 
@@ -306,16 +306,16 @@ def add_calibration(scores:Scores, # of test images
     "Add Brier score, calibration error, temperature and operating points to `scores`"
     s,df = scores,scores.preds
     if valid is not None: valid = check_predictions(valid, name='validation')
-    if (arrays := s.kind.probabilities(df)) is not None: _add_proper(s, *arrays, valid)
-    if valid is not None: s.points = threshold_points(df, valid, s.kind, prevalences=prevalences,
-                                                      **s.boot)
+    if (arrays := s.kind.probabilities(df, s.operating)) is not None: _add_proper(s, *arrays, valid)
+    if valid is not None: s.points = threshold_points(df, valid, s.kind, op=s.operating,
+                                                      prevalences=prevalences, **s.boot)
     return s
 
 # %% ../../nbs/27_score.calibration.ipynb #b06c1f71
 def _add_proper(s, y, p, valid):
     "Add what probabilities are worth, as they are and at the temperature of `valid`"
     fit,T,who = None,None,s.preds.patient
-    if valid is not None: fit = _fitted(*s.kind.probabilities(valid), valid.patient, s)
+    if valid is not None: fit = _fitted(*s.kind.probabilities(valid, s.operating), valid.patient, s)
     cal = dict(raw=_proper(y, p, who, s))
     s.metrics = s.metrics | {k: cal['raw'][k] for k in ('brier','ece')}
     if fit:

@@ -267,6 +267,7 @@ def read_panel(nets, file:str='predictions.csv', source:str='')->Panel:
         if (has := names_of(t))!=names:
             raise DataError(f"{k} has the classes {few(has, 20, count=True)}, "
                             f"{first} has {few(names, 20, count=True)}")
+    if len(names)==2 and kind.classes: names = kind.names(base, kind.settle(base, None)) # the positive one last
     cols,answer = kind.columns(names)
     keep = ['path','patient','eye',*cols,*answer]
     tables = {k: _match(k, t, first, base, cols)[keep] for k,t in tables.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
+from ..words import says_normal
 from .metrics import (accuracy, as_weights, auc, average_precision,
     best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc, mean_known,
     quadratic_kappa, r_squared, ratio)
@@ -42,10 +43,10 @@ class Kind:
     def choose(self, valid): return {} # what scoring needs, chosen on validation images
     def note(self, df): return '' # a sentence on what cannot be scored
     def tables(self, df, est, op, **kwargs): return None # for the report: title -> table
-    def questions(self, df): return {} # yes or no: name -> (truth bool [n], score [n])
+    def questions(self, df, op=None): return {} # yes or no: name -> (truth bool [n], score [n])
     def basis(self, key, y, names): return None # what a metric is a share of: key, events, names
     def classified(self, df, op=None): return None # true classes and answers, for a confusion matrix
-    def probabilities(self, df): return None # truth and probabilities, where there are any
+    def probabilities(self, df, op=None): return None # truth and probabilities, where there are any
     def squash(self, p): return p # so that answers may be averaged
     def spread(self, z): return z # and back
     def worst(self, df, n=9):
@@ -91,6 +92,12 @@ def _answers_table(df):
     "The probabilities of a table, under the names of their classes"
     names = class_names(df)
     return df[[f'p_{c}' for c in names]].set_axis(names, axis=1)
+
+# %% ../../nbs/23_score.kinds.ipynb #14374ee7
+def positive_of(names)->str:
+    "The ill one of two classes: the one that is not called normal, or else the last"
+    ill = [c for c in sorted(names) if not says_normal(c)]
+    return (ill if len(ill)==1 else sorted(names))[-1]
 
 # %% ../../nbs/23_score.kinds.ipynb #0bcb5454
 class Classes(Kind):
@@ -139,13 +146,13 @@ class Category(Classes):
     name,main = 'category',('auc','balanced_accuracy','accuracy')
     compared = 'auc','accuracy','balanced_accuracy'
     shown = 'accuracy','balanced_accuracy','auc','average_precision','mcc','f1'
-    classes,figures = True,('plot_confusion','plot_roc')
+    classes,chosen,figures = True,('positive',),('plot_confusion','plot_roc')
     sentences = dict(chosen=_likeliest)
     graded = property(lambda self: GRADES)
     def arrays(self, df, names=None): return class_arrays(df, names)
-    def classified(self, df, op=None): return class_arrays(df)
+    def classified(self, df, op=None): return class_arrays(df, self.names(df, op))
     def compare(self, df, metric, op=None): return class_arrays(df)
-    def probabilities(self, df): return class_arrays(df)
+    def probabilities(self, df, op=None): return self.classified(df, op)
     def metrics(self, y, p, w=None, *, names=None, op=None):
         return class_metrics(y, p, w, classes=names)
     def brief(self, y, p, w=None, *, names=None, op=None):
@@ -157,10 +164,20 @@ class Category(Classes):
     def counts(self, df, names):
         n = df.groupby('target').agg(images=('path','size'), patients=('patient','nunique'))
         return n.reindex(names, fill_value=0).rename_axis('class').reset_index()
-    def questions(self, df):
-        names = sorted(class_names(df))
+    def questions(self, df, op=None):
+        names = self.names(df, self.settle(df, op))
         y,p = class_arrays(df, names)
         return {names[i]: (y==i, p[:,i]) for i in ([1] if len(names)==2 else range(len(names)))}
+    def names(self, df, op=None): # of two the positive one is last
+        return sorted(class_names(df), key=lambda c: (c==(op or {}).get('positive'), c))
+    def choose(self, valid):
+        names = class_names(valid)
+        return dict(positive=positive_of(names)) if len(names)==2 else {}
+    def settle(self, df, op):
+        names,chosen = sorted(class_names(df)),super().settle(df, op) or {}
+        if len(names)!=2: return chosen or None
+        c = positive_of(names) if op is None else op.get('positive', names[-1]) # as runs once meant it
+        return chosen | dict(positive=one_of(c, names, 'class'))
 
 # %% ../../nbs/23_score.kinds.ipynb #757eab70
 def choose_thresholds(valid, # predictions of VALIDATION images
@@ -261,7 +278,7 @@ class Multilabel(Labels):
     def metrics(self, y, p, w=None, *, names=None, op=None):
         return _label_metrics(y, p, w, names=names, thresholds=(op or {}).get('thresholds'))
     def compare(self, df, metric, op=None): return label_arrays(df)
-    def probabilities(self, df): return label_arrays(df)
+    def probabilities(self, df, op=None): return label_arrays(df)
     def choose(self, valid): return dict(thresholds=choose_thresholds(valid))
     def truth(self, df): return df.groupby('patient')[self.columns(label_names(df))[0]].max()
     def squash(self, p): return logit(np.clip(p, _tiny, 1-_tiny))
@@ -270,7 +287,7 @@ class Multilabel(Labels):
         y,_ = label_arrays(df)
         return pd.DataFrame({'class':names, 'images':y.sum(0),
                              'patients':[df.patient[o>0].nunique() for o in y.T]})
-    def questions(self, df):
+    def questions(self, df, op=None):
         y,p = label_arrays(df)
         return {c: (y[:,i]>0, p[:,i]) for i,c in enumerate(label_names(df))}
     def decode(self, df, op=None):
@@ -360,7 +377,7 @@ def _number_of(df):
 class Both(Category):
     "One class of several, and a number beside"
     name,main,compared = 'both',('auc','accuracy','mae'),('auc','accuracy','mae')
-    number_beside,units,chosen = True,Number.units,Number.chosen
+    number_beside,units,chosen = True,Number.units,('positive','guess')
     graded = property(lambda self: self)
     alone = property(lambda self: CATEGORY)
     def arrays(self, df, names=None):
@@ -375,7 +392,7 @@ class Both(Category):
         return None if key in self.units or key=='r2' else (key,y[:,0].astype(int),names)
     def compare(self, df, metric, op=None):
         return NUMBER.compare(_number_of(df), metric) if metric in self.units else class_arrays(df)
-    def choose(self, valid): return NUMBER.choose(_number_of(valid))
+    def choose(self, valid): return CATEGORY.choose(valid) | NUMBER.choose(_number_of(valid))
     def tables(self, df, est, op, **kwargs): return NUMBER.tables(_number_of(df), est, op, **kwargs)
     def check(self, df, name='predictions', classes=None):
         df = Category.check(self, df, name, classes)
@@ -486,7 +503,7 @@ class Grades(Scale, Category):
     "One class of several that are steps of a scale"
     name,main = 'grades',('qwk','referable_auc','accuracy')
     compared = 'qwk','accuracy','balanced_accuracy'
-    figures,halfway = ('plot_confusion','plot_referral'),.5
+    chosen,figures,halfway = ('threshold',),('plot_confusion','plot_referral'),.5
     sentences = dict(chosen=_likeliest+' The threshold of referral was chosen on validation images.')
     graded = property(lambda self: self)
     def steps(self, y, p, *, names=None, op=None): return y,p,_referred(y, p, names)
@@ -499,8 +516,8 @@ class Grades(Scale, Category):
     def settle(self, df, op):
         t = (op or {}).get('threshold')
         return dict(threshold=float(self.halfway if t is None else t)) if _five_steps(df) else {}
-    def questions(self, df):
-        return {f'grade {REFERABLE} and above': referral(df)} if _five_steps(df) else Category.questions(self, df)
+    def questions(self, df, op=None):
+        return {f'grade {REFERABLE} and above': referral(df)} if _five_steps(df) else Category.questions(self, df, op)
     def truth(self, df):
         names = class_names(df)
         step = df.target.map({c:i for i,c in enumerate(names)})
@@ -547,7 +564,7 @@ class Ordered(Points):
         return df.target.to_numpy(int),cut_points(df.pred, _cuts_of(op))
     def choose(self, valid):
         return dict(cuts=choose_cuts(valid.target, valid.pred)) | Grades.choose(self, valid)
-    def questions(self, df): return {f'grade {REFERABLE} and above': referral(df)} if _five_steps(df) else {}
+    def questions(self, df, op=None): return {f'grade {REFERABLE} and above': referral(df)} if _five_steps(df) else {}
     def truth(self, df): return df.groupby('patient')[['target']].max()
     def decode(self, df, op=None):
         return pd.Series(cut_points(df.pred, _cuts_of(op)), df.index).astype(str)

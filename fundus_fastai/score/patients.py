@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from pathlib import Path
 from ..core import read_json
 from .kinds import CATEGORY, get_kind, kind_of, read_predictions
-from .scores import Scores, kind_estimates, score
+from .scores import Scores, kind_estimates, meant_last, score
 
 # %% ../../nbs/26_score.patients.ipynb #3d43bcb0
 def combine_eyes(preds, # a table of predictions
@@ -93,6 +93,6 @@ def rescore(run # folder with metrics.json and predictions.csv, and perhaps vali
     meta = {k:m[k] for k in ('task','source','arch','split')}
     meta |= {k:m[k] for k in ('n_boot','seed','level') if k in m}
     s = score_as(m.get('kind', CATEGORY), read_predictions(run/'predictions.csv'),
-                 m.get('operating'), valid=read_predictions(f) if f.exists() else None, **meta)
-    s.note = m.get('note','') # as it was: scoring adds a sentence of its own where a label is missing
+                 m.get('operating') or {}, valid=read_predictions(f) if f.exists() else None, **meta)
+    s.note = (m.get('note','') + meant_last(m.get('operating') or {}, s.operating)).strip() # as it was
     return s

@@ -88,7 +88,7 @@ def plot_confusion(scores:Scores, # as from `score`
 def _curves(ax, scores, questions, metric):
     "Name, curve label, truth and score of each question whose area is defined"
     key = metric.__name__
-    if questions is None: questions = scores.kind.alone.questions(scores.preds)
+    if questions is None: questions = scores.kind.alone.questions(scores.preds, scores.operating)
     for name,(y,s) in questions.items():
         if np.all(y) or not np.any(y): continue
         e = event_estimate(metric, y, s, key=key, name=name, patient=scores.preds.patient,

@@ -19,7 +19,8 @@ from .kinds import CATEGORY, Kind, get_kind, kind_of
 # %% ../../nbs/24_score.scores.ipynb #a0e08950
 def kind_estimates(kind:Kind, df:pd.DataFrame, op=None, *, level:float=.95, **kwargs)->dict:
     "All metrics of a kind, each with an interval by patients"
-    names,(y,p) = kind.names(df, op),kind.arrays(df)
+    names = kind.names(df, op)
+    y,p = kind.arrays(df, names)
     metric = partial(kind.metrics, names=names, op=op)
     est = patient_bootstrap(metric, y, p, patient=df.patient, level=level, **kwargs)
     for k,e in est.items():
@@ -87,7 +88,7 @@ class Scores:
     metrics:dict # name -> `Estimate`
     confusion:pd.DataFrame # a row a cell: target, predicted, images, value (share of the row), low, high, method
     counts:pd.DataFrame # a row a class: class, images, patients
-    classes:list # names, sorted
+    classes:list # names, sorted; of two the positive one last
     preds:pd.DataFrame # the predictions, checked
     task:str=''
     source:str='' # where the images come from: 'kaggle', 'local', 'phantom'
@@ -98,7 +99,7 @@ class Scores:
     seed:int=0
     note:str='' # a word on the data, as on who was unseen
     kind:Kind=CATEGORY # of answer
-    operating:dict=None # what validation chose: thresholds, cut points
+    operating:dict=None # what was chosen: the positive class, and on validation images thresholds, cut points
     by_patient:dict=None # way to combine the images of a patient -> metrics, patients
     tables:dict=None # title -> table, for the pages
     calibration:dict=None # Brier score, calibration error and slope, before and after a temperature from validation
@@ -106,6 +107,7 @@ class Scores:
     n_images = property(lambda self: len(self.preds))
     n_patients = property(lambda self: self.preds.patient.nunique())
     phantom = property(lambda self: self.source=='phantom')
+    positive = property(lambda self: (self.operating or {}).get('positive', '')) # of two classes
     @property
     def boot(self):
         return dict(n_boot=self.n_boot, seed=self.seed, level=self.level) # for further estimates
@@ -133,8 +135,8 @@ def frame(self:Scores)->pd.DataFrame:
 # %% ../../nbs/24_score.scores.ipynb #e50b7b97
 def _heading(s):
     "One line: task, net, source, split, n"
-    what = [o for o in (s.task, s.arch, s.source and f'{s.source} data',
-                        s.split and f'{s.split} split') if o]
+    what = [o for o in (s.task, s.positive and f'positive: {s.positive}', s.arch,
+                        s.source and f'{s.source} data', s.split and f'{s.split} split') if o]
     return ', '.join([*what, f"{s.n_images} images of {s.n_patients} patient{'' if s.n_patients==1 else 's'}"])
 
 # %% ../../nbs/24_score.scores.ipynb #b45309a1
@@ -171,6 +173,12 @@ def save(self:Scores, out)->Path:
     write_json(out/'metrics.json', self.to_json())
     return out
 
+# %% ../../nbs/24_score.scores.ipynb #fbf870c3
+def meant_last(before, op)->str:
+    "A sentence on the positive class of a run that was made before it was chosen"
+    if before is None or 'positive' in before or not (c := (op or {}).get('positive')): return ''
+    return f' Positive is {c}, the last of the alphabet: as this run meant it when it was made.'
+
 # %% ../../nbs/24_score.scores.ipynb #466dc04e
 def score(preds:pd.DataFrame, # a table of predictions
           kind=None, # of answers, or its name (default: as the columns tell)
@@ -187,7 +195,7 @@ def score(preds:pd.DataFrame, # a table of predictions
     names,est = kind.names(df, op),kind_estimates(kind, df, op, **boot)
     arrays = kind.classified(df, op)
     cells = None if arrays is None else confusion_estimates(*arrays, names, patient=df.patient, **boot)
-    meta['note'] = (meta.get('note', '')+kind.note(df)).strip()
+    meta['note'] = (meta.get('note', '')+kind.note(df)+meant_last(operating, op)).strip()
     return Scores(est, cells, kind.counts(df, names), names, df, kind=kind, operating=op,
                   tables=kind.tables(df, est, op, **boot), **boot, **meta)
 

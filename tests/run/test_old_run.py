@@ -19,7 +19,9 @@ def answers(df): return df.filter(like='p_').to_numpy(float)
 
 def same_metrics(a, b):
     a,b = (read_json(o/'metrics.json') for o in (a,b))
-    assert [a.get(k) for k in ('n_images','n_patients','operating')]==[b.get(k) for k in ('n_images','n_patients','operating')]
+    assert [a[k] for k in ('n_images','n_patients')]==[b[k] for k in ('n_images','n_patients')]
+    assert 'operating' not in a and b['operating']==dict(positive='NORMAL') # the last of the alphabet, as it meant
+    assert b['note'].startswith(a['note']) and 'Positive is NORMAL' in b['note']
     assert a['metrics'].keys()==b['metrics'].keys()
     for k,o in a['metrics'].items():
         assert {n:v for n,v in b['metrics'][k].items() if isinstance(v, str)}=={n:v for n,v in o.items() if isinstance(v, str)}, k
