@@ -7,18 +7,24 @@ __all__ = ['read_image', 'image_files']
 
 # %% ../../nbs/14_image.read.ipynb #42a7e132
 import os, warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
-from ..core import DataError, progress, say
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+from ..core import DataError, first_line, progress, say
 
 # %% ../../nbs/14_image.read.ipynb #340e0d8b
-formats    = ('JPEG','PNG','TIFF','BMP','GIF','WEBP')
-suffixes   = ('.jpg','.jpeg','.png','.tif','.tiff','.bmp','.gif','.webp')
+kinds      = dict(JPEG='.jpg .jpeg .jpe .jfif', PNG='.png', TIFF='.tif .tiff', BMP='.bmp', GIF='.gif', WEBP='.webp',
+                  PPM='.ppm .pgm .pnm')
+for _kind,_needs,_names in (('JPEG2000','jpg_2000','.jp2 .j2k .jpx'), ('AVIF','avif','.avif')):
+    if _needs in (*features.codecs,*features.modules) and features.check(_needs): kinds[_kind] = _names
+formats    = tuple(kinds)
+suffixes   = tuple(' '.join(kinds.values()).split())
 min_side   = 16         # pixels
 max_pixels = 64_000_000 # 64 megapixels
+max_scans  = 64         # of a progressive JPEG
 
 # %% ../../nbs/14_image.read.ipynb #622bd159
 _bomb  = f"would unpack to more than {max_pixels//10**6} megapixels: make it smaller if it is what it should be"
@@ -32,6 +38,18 @@ def _is_deep(im):
                                                            for t in getattr(im, 'tile', []))
 
 # %% ../../nbs/14_image.read.ipynb #d4b71e34
+def _pages(im, most=99):
+    "Pages of a TIFF, counted up to `most`"
+    for k in range(1, most+1):
+        try: im.seek(k)
+        except EOFError: im.seek(0); return k
+    return f'more than {most}'
+
+def _scans(im):
+    "How often a progressive JPEG is told"
+    if not im.info.get('progressive'): return 1
+    with open(im.filename, 'rb') as f: return f.read().count(b'\xff\xda')
+
 def _refusal(im):
     "Why the opened, not yet decoded image `im` is refused, or `None`"
     w,h = im.size
@@ -42,43 +60,69 @@ def _refusal(im):
     if im.mode=='CMYK':
         return "is CMYK, made for print: convert it to RGB, with the color profile it was made with"
     if im.mode not in _modes: return f"has the color mode {im.mode}: convert it to RGB"
-    if im.format=='TIFF' and (n := getattr(im, 'n_frames', 1))>1:
-        return f"holds {n} pages: save each as a file"
+    if im.format=='TIFF' and (n := _pages(im))!=1: return f"holds {n} pages: save each as a file"
+    if (n := _scans(im))>max_scans: return f"is a progressive JPEG of {n} scans, where ten are usual: save it anew"
 
 # %% ../../nbs/14_image.read.ipynb #b2cc80cb
 def open_image(path):
     "Open `path` and check its header; raises `DataError` with the reason, without the file's name"
+    im = None
     try:
         if os.path.isdir(path): raise DataError("is a folder: name an image in it")
         if not os.path.getsize(path): raise DataError("is empty (0 bytes): fetch or copy it again")
         im = Image.open(path, formats=formats)
-    except FileNotFoundError: raise DataError("does not exist: check the name and the folder") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning): raise DataError(_bomb) from None
-    except UnidentifiedImageError:
-        raise DataError(f"is not an image we read ({', '.join(formats)}), or its start is damaged") from None
-    except PermissionError: raise DataError("may not be read: check its permissions") from None
-    except DataError: raise
-    except Exception as e: raise DataError(f"is damaged and cannot be opened ({e}): fetch or copy it again") from None
-    if why := _refusal(im): im.close(); raise DataError(why)
-    return im
+        if why := _refusal(im): raise DataError(why)
+        return im
+    except BaseException as e:
+        if im: im.close()
+        if isinstance(e, (DataError, KeyboardInterrupt)): raise
+        if isinstance(e, FileNotFoundError): why = "does not exist: check the name and the folder"
+        elif isinstance(e, (Image.DecompressionBombError, Image.DecompressionBombWarning)): why = _bomb
+        elif isinstance(e, UnidentifiedImageError):
+            why = f"is not an image we read ({', '.join(formats)}), or its start is damaged: convert it to PNG, or copy it again"
+        elif isinstance(e, PermissionError): why = "may not be read: check its permissions"
+        else: why = f"is damaged and cannot be opened ({first_line(e)}): fetch or copy it again"
+        raise DataError(why) from None
 
 # %% ../../nbs/14_image.read.ipynb #9fa50a19
+def _last_rows(im, ink):
+    "The colors of the last two rows of `im`, decoded onto a level of `ink` in each channel"
+    bands = len(im.getbands())
+    im.im = Image.core.fill(im.mode, im.size, (ink,)*bands if bands>1 else ink)
+    im.load()
+    return [im.crop((0,y,im.width,y+1)).getcolors(1) for y in (im.height-2, im.height-1)]
+
 def load_pixels(im):
     "Decode `im` to its last pixel; raises `DataError` with the reason, without the file's name"
-    try: im.load()
+    try:
+        if im.format!='PNG': im.load()
+        elif any(first := _last_rows(im, 253)):
+            with Image.open(im.filename, formats=formats) as again: other = _last_rows(again, 2)
+            if any(a and a!=b for a,b in zip(first, other)): raise OSError("its last rows are missing")
     except Exception as e:
-        raise DataError(f"breaks off or is damaged ({e}): fetch or copy it again") from None
+        raise DataError(f"breaks off or is damaged ({first_line(e)}): fetch or copy it again") from None
     return im
 
 # %% ../../nbs/14_image.read.ipynb #1a69e848
 def plain_mode(im):
-    "`im` as `L` or `RGB`: palettes resolved, transparency laid on black"
+    "`im` as `L` or `RGB`: palettes resolved, transparency laid on black; raises `DataError` where nothing can be seen"
     if im.mode=='P': im = im.convert('RGBA' if 'transparency' in im.info else 'RGB')
+    elif 'transparency' in im.info: im = im.convert('LA' if im.mode in ('1','L') else 'RGBA')
     if im.mode in ('LA','PA','RGBA'):
         gray,rgba = im.mode=='LA',im.convert('RGBA')
+        seen = np.asarray(rgba.getchannel('A')).mean()/255
+        if seen<.01: raise DataError("is transparent, nothing of it can be seen: save it without transparency")
         im = Image.alpha_composite(Image.new('RGBA', im.size, (0,0,0,255)),
                                    rgba).convert('L' if gray else 'RGB')
     return im if im.mode in ('L','RGB') else im.convert('L' if im.mode=='1' else 'RGB')
+
+def pixels(im):
+    "The picture in the opened `im`, decoded to its last pixel, upright, `L` or `RGB`; raises `DataError` without a name"
+    im = load_pixels(im)
+    try: return plain_mode(ImageOps.exif_transpose(im))
+    except DataError: raise
+    except Exception as e:
+        raise DataError(f"is damaged in its notes or colors ({first_line(e)}): fetch or copy it again") from None
 
 # %% ../../nbs/14_image.read.ipynb #63084ff7
 def decode_image(path, gray:bool=False, least:int=None)->tuple:
@@ -87,13 +131,12 @@ def decode_image(path, gray:bool=False, least:int=None)->tuple:
         with open_image(path) as im:
             w = im.width
             if least: im.draft(None, (least,least))
-            reduced = round(w/im.width)
-            im = plain_mode(ImageOps.exif_transpose(load_pixels(im)))
+            reduced,im = round(w/im.width),pixels(im)
             return np.array(im.convert('L') if gray else im),reduced
     except DataError as e: raise DataError(f"{path} {e}") from None
 
 # %% ../../nbs/14_image.read.ipynb #77c41228
-def read_image(path, # image file: JPEG, PNG, TIFF, BMP, GIF (its first picture) or WebP
+def read_image(path, # image file: JPEG, PNG, TIFF, BMP, GIF (its first picture), WebP, pixmap, JPEG 2000 or AVIF
                gray:bool=False, # turn color into gray (luma: .299 R + .587 G + .114 B)
                least:int=None # pixels that the shorter side must keep: a larger JPEG is decoded at 1/2, 1/4 or 1/8
               )->np.ndarray: # uint8, [H,W] of a gray file or with `gray`, else [H,W,3]
@@ -106,7 +149,7 @@ def _problem(path, look=None):
     try:
         with open_image(path) as im:
             im.draft('RGB' if look else 'L', (192,192) if look else (1,1))
-            load_pixels(im)
+            im = pixels(im)
             return None, look(np.array(im.convert('RGB'))) if look else None
     except DataError as e: return str(e), None
 
@@ -141,15 +184,31 @@ def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataF
     return df
 
 # %% ../../nbs/14_image.read.ipynb #fa0c123d
-def walk_files(root, skip=()):
-    "Every file below `root` but the system's own; raises `DataError` for a folder that is none, or may not be read"
+_system = ('__MACOSX','@eaDir','$RECYCLE.BIN','System Volume Information')
+
+def walk_tree(root, skip=())->tuple:
+    "Every file below `root` as folder and name, but the system's own, and the links to where it has been already"
     if not os.path.isdir(root):
         raise DataError(f"{root} is not a folder: name the folder that holds the images")
     def stop(e):
         raise DataError(f"{e.filename} cannot be read ({e.strerror}): allow it, or leave it out of the data") from None
-    for folder,dirs,names in os.walk(root, onerror=stop):
-        dirs[:] = [o for o in dirs if o[0]!='.' and o not in ('__MACOSX',*skip)]
-        yield from ((folder,o) for o in names if o[0]!='.')
+    real = lambda o: os.path.join(os.path.realpath(o), '')
+    files,again,been,todo = [],[],set(),[str(root)]
+    for top in todo: # grows by the links that are found
+        goal,above = real(top),(real(root), real(os.path.dirname(top)))
+        if goal in been or top!=str(root) and any(o.startswith(goal) for o in above): again.append(top); continue
+        for folder,dirs,names in os.walk(top, onerror=stop):
+            been.add(real(folder))
+            dirs[:] = sorted(o for o in dirs if o[0]!='.' and o not in (*_system,*skip))
+            links = [o for o in dirs if os.path.islink(os.path.join(folder, o))]
+            dirs[:] = [o for o in dirs if o not in links and real(os.path.join(folder, o)) not in been]
+            todo += [os.path.join(folder, o) for o in links]
+            files += [(folder,o) for o in names if o[0]!='.']
+    return files,again
+
+def walk_files(root, skip=())->list:
+    "Every file below `root` but the system's own; raises `DataError` for a folder that is none, or may not be read"
+    return walk_tree(root, skip)[0]
 
 # %% ../../nbs/14_image.read.ipynb #a448a69f
 def image_files(root, # folder
@@ -157,3 +216,12 @@ def image_files(root, # folder
                )->list: # paths as text, sorted
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
     return sorted(os.path.join(*o) for o in walk_files(root, skip) if o[1].lower().endswith(suffixes))
+
+# %% ../../nbs/14_image.read.ipynb #42db3b38
+_texts = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz .zip'.split())
+
+def unread_files(root, skip=())->dict:
+    "How many files below `root` are of kinds that nothing here reads, by their suffixes, the most first"
+    odd = [os.path.splitext(o)[1].lower() or 'without a suffix' for _,o in walk_files(root, skip)
+           if not o.lower().endswith((*suffixes,*_texts))]
+    return dict(Counter(odd).most_common())

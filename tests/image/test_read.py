@@ -4,7 +4,8 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.image.read import check_images, check_readable, image_files, read_image
+from fundus_fastai.image.read import (check_images, check_readable, formats, image_files, max_scans, read_image, unread_files,
+                                      walk_tree)
 
 rng  = np.random.default_rng(0)
 gray = rng.integers(0, 256, (48,64), dtype=np.uint8)
@@ -79,6 +80,101 @@ def test_missing_image_folder_and_orientation(tmp_path):
 def test_pillow_limit_is_left_alone():
     assert Image.MAX_IMAGE_PIXELS == int(1024*1024*1024 // 4 // 3)
 
+# --- what Pillow would let pass
+
+def drawn(mode, h=41, w=33, interlace=0, rows=None, **kw):
+    "A PNG of `mode` of which only `rows` rows were compressed, properly ended"
+    im = Image.fromarray(rng.integers(10, 250, (h,w,3), dtype=np.uint8)).convert(mode)
+    if interlace: return interlaced(im, rows)
+    depth,color = {'1':(1,0), 'L':(8,0), 'LA':(8,4), 'RGB':(8,2), 'RGBA':(8,6)}[mode]
+    line = (w+7)//8 if mode=='1' else w*len(im.getbands())
+    data = im.tobytes()
+    return png(w, h, depth, color, b''.join(b'\0'+data[i*line:(i+1)*line] for i in range(h if rows is None else rows)))
+
+def interlaced(im, passes=None):
+    "A gray Adam7 PNG of which only the first `passes` were compressed"
+    a,out = np.asarray(im),b''
+    for y,x,dy,dx in ((0,0,8,8),(0,4,8,8),(4,0,8,4),(0,2,4,4),(2,0,4,2),(0,1,2,2),(1,0,2,1))[:passes]:
+        out += b''.join(b'\0'+r.tobytes() for r in a[y::dy,x::dx])
+    b = bytearray(png(a.shape[1], a.shape[0], 8, 0, out))
+    b[28] = 1 # interlaced
+    b[29:33] = struct.pack('>I', zlib.crc32(bytes(b[12:29])))
+    return bytes(b)
+
+@pytest.mark.parametrize('mode', ['1','L','LA','RGB','RGBA'])
+def test_a_png_that_ends_early_but_properly(tmp_path, mode):
+    (tmp_path/'x.png').write_bytes(drawn(mode))
+    read_image(tmp_path/'x.png')
+    for rows in (1, 20, 40):
+        (tmp_path/'x.png').write_bytes(drawn(mode, rows=rows))
+        with pytest.raises(DataError, match='x.png breaks off.*last rows are missing'): read_image(tmp_path/'x.png')
+        assert 'last rows' in check_images([tmp_path/'x.png']).problem[0]
+
+@pytest.mark.parametrize('h', [40,41])
+def test_an_interlaced_png_that_ends_early(tmp_path, h):
+    f = tmp_path/'x.png'
+    f.write_bytes(drawn('L', h, interlace=1))
+    assert read_image(f).shape==(h,33)
+    for passes in (1,3,6):
+        f.write_bytes(drawn('L', h, interlace=1, rows=passes))
+        with pytest.raises(DataError, match='last rows are missing'): read_image(f)
+
+@pytest.mark.parametrize('level', [0,2,253,255])
+def test_a_png_with_a_plain_last_row_is_whole(tmp_path, level):
+    for mode in ('L','RGB','RGBA','P'):
+        im = Image.fromarray(rgb).convert(mode)
+        im.paste(level if mode in 'LP' else (level,)*len(im.getbands()), (0,30,64,48))
+        if mode=='RGBA': im.putalpha(255)
+        im.save(tmp_path/'x.png')
+        assert np.array_equal(read_image(tmp_path/'x.png'), np.asarray(im.convert('L' if mode=='L' else 'RGB')))
+
+def test_what_cannot_be_seen_is_refused_and_the_rest_lies_on_black(tmp_path):
+    hidden,half = (np.dstack([rgb, np.full_like(gray, a)]) for a in (0,255))
+    half[:24,:,3] = 0
+    for name,a in {'hidden':hidden, 'half':half}.items(): Image.fromarray(a).save(tmp_path/f'{name}.png')
+    Image.fromarray(np.full_like(gray, 9)).save(tmp_path/'key.png', transparency=9)
+    for o in ('hidden','key'):
+        with pytest.raises(DataError, match=f'{o}.png is transparent, nothing of it can be seen'): read_image(tmp_path/f'{o}.png')
+    a = read_image(tmp_path/'half.png')
+    assert not a[:24].any() and np.array_equal(a[24:], rgb[24:])
+    seen = []
+    check_images([tmp_path/'half.png'], look=lambda im: seen.append(im))
+    assert np.array_equal(seen[0], a) # the check looks at what the reader reads
+    key = gray.copy(); key[:24] = 200
+    Image.fromarray(key).save(tmp_path/'part.png', transparency=200)
+    assert not read_image(tmp_path/'part.png')[:24].any()
+
+def test_a_jpeg_told_too_often(tmp_path):
+    b = encode(rgb, 'JPEG', progressive=True)
+    i = b.rfind(b'\xff\xda')
+    for n,f in ((10,tmp_path/'ten.jpg'), (3000,tmp_path/'many.jpg')):
+        f.write_bytes(b[:i]+b[i:-2]*(n-b.count(b'\xff\xda')+1)+b[-2:])
+    assert read_image(tmp_path/'ten.jpg').shape==rgb.shape and max_scans>=50
+    with pytest.raises(DataError, match='many.jpg is a progressive JPEG of 3000 scans.*save it anew'): read_image(tmp_path/'many.jpg')
+
+def test_a_tiff_of_pages_without_end(tmp_path):
+    (tmp_path/'x.tif').write_bytes(encode(gray, 'TIFF', save_all=True, append_images=[Image.fromarray(gray)]*150))
+    with pytest.raises(DataError, match='more than 99 pages'): read_image(tmp_path/'x.tif')
+
+def test_a_tiff_without_dimensions_is_named(tmp_path):
+    "Its tag of the width is another: Pillow raises `TypeError: Missing dimensions`"
+    b = bytearray(encode(gray, 'TIFF'))
+    at = struct.unpack('<I', b[4:8])[0]+2 # the first tag
+    tag = next(o for o in range(at, at+200, 12) if b[o:o+2]==struct.pack('<H', 256))
+    for value in (254, 65000, 257):
+        b[tag:tag+2] = struct.pack('<H', value)
+        (tmp_path/'x.tif').write_bytes(b)
+        with pytest.raises(DataError, match='x.tif is '): read_image(tmp_path/'x.tif')
+        assert len(check_images([tmp_path/'x.tif']))==1
+
+@pytest.mark.parametrize('fmt,names', {'JPEG':'jfif jpe', 'PPM':'ppm pgm', 'JPEG2000':'jp2 j2k', 'AVIF':'avif'}.items())
+def test_the_field_s_other_suffixes(tmp_path, fmt, names):
+    if fmt not in formats: pytest.skip(f'this Pillow reads no {fmt}')
+    for o in names.split(): (tmp_path/f'x.{o}').write_bytes(encode(gray if o=='pgm' else rgb, fmt))
+    assert [os.path.splitext(o)[1][1:] for o in image_files(tmp_path)]==sorted(names.split())
+    for o in image_files(tmp_path): assert read_image(o).shape[:2]==gray.shape
+    assert not len(check_images(image_files(tmp_path)))
+
 @pytest.mark.filterwarnings('ignore')
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
@@ -126,3 +222,23 @@ def test_a_folder_that_may_not_be_read_is_an_error(tree, monkeypatch):
 def test_no_folder(tree):
     for o in ('nowhere','a.tif'):
         with pytest.raises(DataError, match=f'{o} is not a folder'): image_files(tree/o)
+
+def test_linked_folders_are_followed_once_and_loops_end(tree, tmp_path_factory):
+    disk = tmp_path_factory.mktemp('disk')
+    for o in ('x/6.png','x/y/7.png'): (disk/o).parent.mkdir(parents=True, exist_ok=True); (disk/o).touch()
+    (disk/'x/up').symlink_to(disk)
+    for a,b in {'ill':disk/'x', 'ill again':disk/'x', 'whole':tree, 'b/loop':tree/'b', 'part':disk/'x/y', 'root':'/'}.items(): (tree/a).symlink_to(b)
+    (tree/'lost').symlink_to(tree/'nowhere')
+    assert names(tree)==['a.tif','b/1.jpeg','b/2.PNG','b/deep er/3.webp','ill/6.png','ill/y/7.png']
+    again = {os.path.relpath(o, tree) for o in walk_tree(tree)[1]}
+    assert again=={'ill again','whole','b/loop','part','root','ill/up'}
+    assert [os.path.relpath(o, tree/'ill') for o in image_files(tree/'ill')]==['6.png','y/7.png'] # the root may be a link
+
+def test_the_system_s_own_folders_are_passed_over(tree):
+    for o in ('@eaDir/b/1.jpeg','$RECYCLE.BIN/1.png'): (tree/o).parent.mkdir(parents=True, exist_ok=True); (tree/o).touch()
+    assert len(names(tree))==4
+
+def test_what_is_not_read_is_counted_by_suffix(tree):
+    assert unread_files(tree)=={}
+    for o in ('b/1.heic','b/2.HEIC','c/3.dcm','4','@eaDir/5.heic','._6.heic','7.csv'): (tree/o).parent.mkdir(exist_ok=True); (tree/o).touch()
+    assert unread_files(tree)=={'.heic':2, '.dcm':1, 'without a suffix':1}
