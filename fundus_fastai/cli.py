@@ -12,7 +12,7 @@ from .core import EyeError, say
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
-commands = ('datasets','download','phantom','audit','train','evaluate','report','predict','explain',
+commands = ('datasets','download','phantom','check','audit','train','evaluate','report','predict','explain',
             'benchmark', 'compare','demo')
 earlier = ('trial',) # names that are understood and not listed
 

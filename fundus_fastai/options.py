@@ -42,7 +42,12 @@ class DataOptions(Options):
     images:str=None # CSV: folder of the images (default: the CSV's)
     path_col:str=None # CSV: column of file names (default: path, file, filename, ...)
     label:str=None # label column, or several with commas (default: what the task asks for)
-    patient:str=None # CSV: column of patients (default: patient, patient_id)
+    patient:str=None # CSV: column of patients (default: patient, MRN, ...); none: each image is one
+    eye:str=None # CSV: column of eyes (default: eye, laterality, ...)
+    sex:str=None # CSV: column of sexes (default: sex, gender)
+    age:str=None # CSV: column of ages in years (default: age, ...)
+    camera:str=None # CSV: column of cameras (default: camera, device, ...)
+    skip_broken:bool=False # leave out images that are missing or cannot be read
     patients:int=80 # phantoms: how many patients
     strict:bool=False # stop at photographs in which no eye can be seen
 

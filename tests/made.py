@@ -1,6 +1,7 @@
 "What several test files make: files, and tables of predictions whose truth is known"
 from pathlib import Path
 import numpy as np, pandas as pd
+from PIL import Image
 from scipy.special import expit, logit
 from fundus_fastai import __version__
 from fundus_fastai.core import write_json
@@ -68,3 +69,9 @@ def binary(patients=150, factor=1., seed=0, shift=-.5):
     p = expit(factor*logit(q))
     return pd.DataFrame(dict(path=[f'{i}.png' for i in range(len(who))], patient=who.astype(str), eye='L', target=np.where(y, 'yes', 'no'),
                              p_no=1-p, p_yes=p))
+
+def eyes(root, names):
+    "Small pictures, each another, of all the `names`"
+    for k,n in enumerate(names):
+        (f := Path(root)/n).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(40, 220, (48,64,3), 'uint8')).save(f)

@@ -70,10 +70,10 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
               out=None, # where a download or phantoms go; default: a folder in `fundus_home()`
               *, patients:int=80, # how many phantom patients
               seed:int=0, # of the phantoms
-              **csv # options of `read_csv`: images, path_col, label, patient, eye, split
+              **csv # options of `read_csv`: images, path_col, label, patient, eye, sex, skip_broken, ...
              ): # the frame; `attrs` tell `name`, `source` ('kaggle', 'phantom' or 'local') and `root`
     "Open a data set; raises `DownloadError`, `DataError` or `EyeError`, and shows a banner where the eyes are phantoms"
-    opts = {k:v for k,v in csv.items() if v is not None and (k,v)!=('label','label')}
+    opts = {k:v for k,v in csv.items() if v not in (None,False) and (k,v)!=('label','label')}
     if str(name)=='phantom': name,source = 'kermany2018','phantom'
     if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'):
         name,source = source,'auto'

@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold, is_missing,
     likeness, one_spelling, says_nothing)
-from ..image.read import image_files, suffixes, walk_files
+from ..image.read import check_images, image_files, suffixes, walk_files
 
 # %% ../../nbs/30_data.read.ipynb #cfbea73b
 _not_ours = ['chest_xray']
@@ -302,14 +302,14 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
 # %% ../../nbs/30_data.read.ipynb #b0276004
 class LeftOut(list):
     "Rows that cannot be used: (row of the table, file, why); an error, unless they may be skipped"
-    def __init__(self, src, skip=False, file=None): self.src,self.skip,self.file = src,skip,file
+    def __init__(self, src, files, skip=False): self.src,self.files,self.skip = src,files,skip
 
     def __call__(self, df, bad, why, *, error=None, names=None):
         "`df` without the `bad` rows; raises `DataError(error)` unless there is none, or all is skipped"
         if not bad.any(): return df
         if error and not self.skip: raise DataError(f"{self.src}: {error}")
         tell_odd(bad, f'rows {why} and are left out', names, src=self.src)
-        self += [(int(i)+2, str(o), why) for i,o in df.loc[bad, self.file].items()]
+        self += [(int(i)+2, str(self.files[i]), why) for i in df.index[bad]]
         if bad.all(): raise DataError(f"{self.src}: no row is left")
         return df[~bad]
 
@@ -431,7 +431,7 @@ def tell_labels(df, names, src):
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
-def one_row_a_file(df, src, labels, out)->pd.DataFrame:
+def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict each other"
     twice = df.duplicated(['path',*labels,'patient'])
     tell_odd(twice, 'rows repeat others and are left out', src=src)
@@ -504,7 +504,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
         raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame is: "
                         "rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
-    out = LeftOut(src, skip_broken, r['path'])
+    out = LeftOut(src, raw[r['path']], skip_broken)
     raw = usable_rows(raw, r, several, out)
     path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
     raw = out(raw, path.isna(), 'have no image file')
@@ -518,11 +518,22 @@ def read_csv(path, # CSV with a column of image files and one of labels
     else: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
     if several: tell_labels(df, names, src)
     df = df.join(other_columns(raw, guess, r, df))
-    df = one_row_a_file(df, src, names if several else ['label'], out)
+    df = one_row_a_file(df, src, names if several else ['label'], out=out)
     df.attrs.update(name='csv', source='local', root=root, label=','.join(names), rows=len(guess),
                     left_out=list(out), alone=not r['patient'] and patient is None)
     if several: df.attrs['labels'] = tuple(names)
     return df.reset_index(drop=True)
+
+# %% ../../nbs/30_data.read.ipynb #adbf4a1f
+def readable_rows(df)->pd.DataFrame:
+    "The rows whose images can be read; the others are said, and noted in `attrs['left_out']`"
+    why = check_images(df.path).set_index('path').problem
+    bad = df.path.isin(why.index)
+    if not bad.any(): return df
+    tell_odd(bad, 'images cannot be read and are left out', df.path.map(os.path.basename)+' '+df.path.map(why))
+    if bad.all(): raise DataError("no image can be read")
+    df.attrs['left_out'] = [*df.attrs.get('left_out', ()), *((None, o, why[o]) for o in df.path[bad])]
+    return df[~bad].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #c07b40dc
 def as_keys(names)->pd.Series:

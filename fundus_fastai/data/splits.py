@@ -7,12 +7,13 @@ __all__ = ['check_split', 'split_patients', 'save_split', 'read_split', 'publish
 
 # %% ../../nbs/35_data.splits.ipynb #22cef7c4
 import hashlib, os
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 import numpy as np, pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from ..core import DataError, LeakError, few, say, whole_file
+from ..core import DataError, LeakError, few, say, sha256, whole_file
 from .catalog import check_trainable
 from .read import splits
 
@@ -151,6 +152,12 @@ def split_hash(df, root=None, labels=())->str:
     rows = sorted('\t'.join(o) for o in cols)
     return hashlib.sha256('\n'.join(rows).encode()).hexdigest()
 
+# %% ../../nbs/35_data.splits.ipynb #fa0db80b
+def digests(paths)->pd.Series:
+    "SHA-256 of each file, empty where there is none"
+    with ThreadPoolExecutor(4) as pool:
+        return pd.Series(list(pool.map(lambda p: sha256(p) if os.path.isfile(p) else '', paths)), dtype=object)
+
 # %% ../../nbs/35_data.splits.ipynb #ea0c6d41
 def save_split(df, # frame with `split`
                path, # CSV to write
@@ -158,11 +165,14 @@ def save_split(df, # frame with `split`
                *, labels=('label',), # label columns to keep beside
                allow_leak:bool=False # accept patients on two sides
               )->Path: # `path`
-    "Freeze the split of `df` as a CSV of relative path, patient, eye, split and labels, whole or not at all"
+    "Freeze the split of `df`: relative path, patient, eye, split, labels and the files' digests, whole or not at all"
     cols = ['path','patient','eye','split'] + [o for o in labels if o in df]
     if not allow_leak: check_split(df)
-    d = df.assign(path=relative_paths(df, root)).reindex(columns=cols).sort_values('path')
-    with whole_file(path) as f: d.to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
+    d = df.assign(path=relative_paths(df, root)).reindex(columns=cols)
+    known = digests(df.path)
+    if known.any(): d['sha256'] = known.to_numpy()
+    with whole_file(path) as f:
+        d.sort_values('path').to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     return Path(path)
 
 # %% ../../nbs/35_data.splits.ipynb #ae98263f

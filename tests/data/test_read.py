@@ -260,8 +260,7 @@ def test_broken_rows_are_skipped_where_asked(shop, capsys):
     with pytest.raises(DataError): read_csv(t)
     df = read_csv(t, skip_broken=True)
     assert df.path.map(os.path.basename).tolist()==['a.png'] and df.attrs['rows']==6
-    assert [(i,o) for i,o,_ in df.attrs['left_out']]==[(4,'b.png'), (5,'c.png'), (3,'no.png'), (6,str(df.path[0]).replace('a.png','d.png')),
-                                                       (7,str(df.path[0]).replace('a.png','d.png'))]
+    assert [o[:2] for o in df.attrs['left_out']]==[(4,'b.png'), (5,'c.png'), (3,'no.png'), (6,'d.png'), (7,'d.png')]
 
 # --- real images --------------------
 

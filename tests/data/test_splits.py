@@ -1,9 +1,12 @@
 "Properties of splits, their files, and what is refused"
+import shutil
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
-from fundus_fastai.core import DataError, LeakError
+from fundus_fastai.core import DataError, LeakError, sha256
 from fundus_fastai.data.splits import (check_split, patient_strata, published_split, read_split,
                                        save_split, split_hash, split_patients)
+from fundus_fastai.run.folder import drop_seen_patients
+from made import eyes
 
 @st.composite
 def frames(draw):
@@ -102,3 +105,22 @@ def test_published(clinic):
     with pytest.raises(LeakError, match='published split leaks: 20 patients'): published_split(leaky)
     assert published_split(leaky, allow_leak=True) is leaky
     with pytest.raises(DataError, match='brings no split'): published_split(clinic)
+
+def test_copies_are_known_by_their_bytes(tmp_path, capsys):
+    eyes(tmp_path, [f'a/{k}.png' for k in range(12)])
+    paths = [str(tmp_path/f'a/{k}.png') for k in range(12)]
+    df = pd.DataFrame({'path':paths, 'patient':[f'p{k}' for k in range(12)], 'label':['a','b']*6})
+    df.attrs['root'] = str(tmp_path/'a')
+    s = split_patients(df)
+    save_split(s, tmp_path/'run/split.csv')
+    t = pd.read_csv(tmp_path/'run/split.csv').set_index('path')
+    assert t.sha256.to_dict()=={f'{k}.png':sha256(paths[k]) for k in range(12)}
+    assert read_split(tmp_path/'run/split.csv', df).split.tolist()==s.split.tolist()
+    (tmp_path/'b').mkdir()
+    for k in range(12): shutil.copy(paths[k], tmp_path/f'b/c{k}.png')
+    other = df.assign(path=[str(tmp_path/f'b/c{k}.png') for k in range(12)], patient=[f'q{k}' for k in range(12)])
+    other.attrs['root'] = str(tmp_path/'b')
+    with pytest.raises(LeakError, match=f"{(s.split!='test').sum()} patients of this data were trained on"):
+        drop_seen_patients(other, tmp_path/'run')
+    assert 'byte by byte, pictures that the net has seen' in capsys.readouterr().err
+    assert len(drop_seen_patients(other[(s.split=='test').to_numpy()], tmp_path/'run'))==(s.split=='test').sum()

@@ -1,0 +1,54 @@
+"fundus check: everything that is wrong with a table or a folder, at once"
+import subprocess, sys
+import pandas as pd, pytest
+from fundus_fastai.core import DataError
+from fundus_fastai.cli import main
+from fundus_fastai.run.check import check_data
+from made import eyes
+
+@pytest.fixture
+def clinic(tmp_path):
+    eyes(tmp_path, [f'e{k}.jpg' for k in range(6)])
+    (tmp_path/'e5.jpg').write_bytes((tmp_path/'e5.jpg').read_bytes()[:300])
+    rows = ['File,Diagnosis,MRN,Age', 'E0.JPG,DME,1,61', 'e1.jpg,dme,1.0,>89', 'e2.jpg,normal,2,50', 'e3.jpg,?,2,50', 'e4.jpg,normal,,70', 'e5.jpg,DME,3,70',
+            'e55.jpg,DME,x4,70']
+    (tmp_path/'t.csv').write_text('\n'.join(rows))
+    return tmp_path
+
+def test_all_is_told_at_once(clinic):
+    c = check_data(clinic/'t.csv')
+    assert len(c.frame)==3 and c.frame.patient.nunique()==2 and not c.stopped
+    assert dict(zip(c.left_out.file.str[-6:], c.left_out.row.fillna(0)))=={'e3.jpg':5, 'e4.jpg':6, '55.jpg':8, 'e5.jpg':0}
+    for o in ("patients are read from the column 'MRN'", 'E0.JPG is e0.jpg', "'dme' (1) as 'DME'", 'no age (>89)', "say nothing in 'Diagnosis'",
+              'e55.jpg is like e5.jpg', 'cannot be read', '3 images of 2 patients can be used: DME 2, normal 1'):
+        assert o in repr(c), o
+
+def test_a_clean_table_trains(clinic):
+    out = check_data(clinic/'t.csv').save(clinic/'out')
+    again = check_data(out/'cleaned.csv')
+    assert not len(again.left_out) and len(again.frame)==3 and again.frame.patient.nunique()==2
+    assert pd.read_csv(out/'exclusions.csv').columns.tolist()==['row','file','why']
+    with pytest.raises(DataError, match='not empty'): check_data(clinic/'t.csv').save(out)
+
+def test_what_stands_in_the_way(clinic, capsys):
+    (clinic/'odd.csv').write_text('file,verdict\ne0.jpg,a\ne1.jpg,b\n')
+    c = check_data(clinic/'odd.csv')
+    assert c.stopped and 'perhaps verdict' in repr(c)
+    with pytest.raises(DataError, match='nothing to write'): c.save(clinic/'o')
+    assert main(['check', str(clinic/'odd.csv')])==1 and '--label COL' in capsys.readouterr().out
+
+def test_folders(tmp_path):
+    eyes(tmp_path, ['A/1_left.png','A/1_right.png','B/2_left.png','B/3.png'])
+    (tmp_path/'C').mkdir()
+    c = check_data(tmp_path)
+    assert 'folders hold no image: C' in repr(c) and '4 images of 3 patients can be used: A 2, B 2' in repr(c)
+
+def test_command(clinic, capsys):
+    assert main(['check', str(clinic/'t.csv'), '--out', str(clinic/'out')])==1
+    io = capsys.readouterr()
+    assert 'cleaned.csv' in io.out and '4 rows cannot be used' in io.err and '--skip-broken' in io.err
+    assert main(['check', str(clinic/'out'/'cleaned.csv')])==0
+
+def test_no_torch(clinic):
+    src = f"import sys; from fundus_fastai.cli import main; main(['check', {str(clinic/'t.csv')!r}]); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, '-c', src], capture_output=True, text=True).stdout.splitlines()[-1]=='False'
