@@ -269,7 +269,7 @@ def likely_patients(raw)->str:
 _parts = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
               camera='cameras')
 
-def tell_roles(raw, src, roles, asked, alone):
+def tell_roles(raw, src, roles, *, asked, alone):
     "Say which columns are read as what, where that was not asked for, and that none tells patients"
     if not roles['patient'] and not alone:
         used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
@@ -296,7 +296,7 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
         option = {'path':'path_col'}.get(k, k)
         try: v is None or v is names or one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
-    tell_roles(raw, src, r, asked, alone)
+    tell_roles(raw, src, r, asked=asked, alone=alone)
     return r
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
@@ -342,7 +342,7 @@ def file_keys(name)->tuple:
     return parts[-1],stem,likeness(stem),parts[-2::-1]
 
 # %% ../../nbs/30_data.read.ipynb #f172a512
-def match_names(names, files, taken, src)->tuple:
+def match_names(names, files, src, *, taken=frozenset())->tuple:
     "Name -> the one of `files` that it must mean, and name -> files where several may be meant"
     keys,known,several = {f:file_keys(f) for f in files},{},{}
     agree = lambda a, b: len(os.path.commonprefix([a, b]))
@@ -362,7 +362,7 @@ def match_names(names, files, taken, src)->tuple:
     return known,several
 
 # %% ../../nbs/30_data.read.ipynb #1655b3c9
-def near_names(names, files, several, root)->str:
+def near_names(names, files, root, *, several)->str:
     "A clause on what `names` may have meant"
     inside = lambda f: os.path.relpath(f, root)
     stems,some = {file_keys(f)[1]:f for f in files[:20_000]},[]
@@ -383,9 +383,9 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
     if best!=folders[0]: say(f"{src}: images are taken from {best}")
     if path.isna().any() and os.path.isdir(folders[0]):
         files = image_files(folders[0], _not_ours)
-        known,several = match_names(names[path.isna()], files, set(path.dropna()), src)
+        known,several = match_names(names[path.isna()], files, src, taken={*path.dropna()})
         path = path.fillna(names.map(known))
-        hint = near_names(names[path.isna()], files, several, folders[0])
+        hint = near_names(names[path.isna()], files, folders[0], several=several)
     if (lost := path.isna()).any():
         text = (f"{src}: {lost.sum()} of {len(lost)} image files are not in {best} "
                 f"(name another folder with `images=DIR`): {few(names[lost], 5)}{hint}")
@@ -447,7 +447,7 @@ def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
 # %% ../../nbs/30_data.read.ipynb #186bc2f9
 extras = 'sex','age','camera'
 
-def other_columns(raw, guess, roles, taken)->pd.DataFrame:
+def other_columns(raw, guess, roles, *, taken)->pd.DataFrame:
     "What a table has beside its parts: columns of subgroups read by their words, the rest as they are"
     names = roles['label']
     used = {*names, *(o for k,o in roles.items() if o and k!='label')}
@@ -471,7 +471,7 @@ def patient_column(s, src)->pd.Series:
     return s
 
 # %% ../../nbs/30_data.read.ipynb #d7171463
-def usable_rows(raw, r, several, out)->pd.DataFrame:
+def usable_rows(raw, r, out, *, several)->pd.DataFrame:
     "The rows of a table that have a label, a file name and a patient; says, or raises, what the others lack"
     names,what = r['label'],' or '.join(map(repr, r['label']))
     bare = raw[names].apply(is_missing).all(axis=1)
@@ -505,7 +505,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
                         "rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
     out = LeftOut(src, raw[r['path']], skip_broken)
-    raw = usable_rows(raw, r, several, out)
+    raw = usable_rows(raw, r, out, several=several)
     path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
     raw = out(raw, path.isna(), 'have no image file')
     df = pd.DataFrame({'path':path[raw.index]})
@@ -517,7 +517,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
     if several: df = df.join(zero_one(raw, names, src))
     else: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
     if several: tell_labels(df, names, src)
-    df = df.join(other_columns(raw, guess, r, df))
+    df = df.join(other_columns(raw, guess, r, taken=df))
     df = one_row_a_file(df, src, names if several else ['label'], out=out)
     df.attrs.update(name='csv', source='local', root=root, label=','.join(names), rows=len(guess),
                     left_out=list(out), alone=not r['patient'] and patient is None)
