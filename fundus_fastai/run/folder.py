@@ -6,14 +6,14 @@
 __all__ = ['drop_seen_patients']
 
 # %% ../../nbs/61_run.folder.ipynb #485ba49a
-import shutil
 import pandas as pd
 from pathlib import Path
 from fastai.vision.all import Learner
-from ..core import DataError, LeakError, few, fresh_dir, say, whole_file
+from ..core import DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of, say, whole_file
 from ..data.read import tell_odd
 from ..data.splits import digests, relative_paths
 from ..vision.tasks import get_task
+from ..vision.model import load_model
 from ..vision.steps import predict_rows
 from ..score.kinds import Kind, fill_cuts, read_predictions
 from ..score.patients import score_as
@@ -31,30 +31,56 @@ def split_note(df, allow_leak:bool=False)->str:
             'says so, the numbers flatter.')
 
 # %% ../../nbs/61_run.folder.ipynb #1270388d
-run_files = ('model.safetensors','config.json','split.csv','history.csv','validation.csv',
-             'predictions.csv', 'metrics.json','report.html','report.json','audit.json','README.md')
+run_signs = {'report.html':'fundus_fastai', 'README.md':'Not a medical device', 'report.json':'"parts"',
+             'metrics.json':'"n_boot"', 'predictions.csv':'path,patient,', 'validation.csv':'path,patient,',
+             'history.csv':'epoch,', 'audit.json':'"check"', 'model.safetensors':'',
+             'config.json':'"library": "fundus_fastai"', 'split.csv':'path,patient,eye,'}
+run_files = tuple(run_signs)
 
 # %% ../../nbs/61_run.folder.ipynb #5519f652
 def check_run(out, resume:bool=False, force:bool=False)->Path:
     "Pass `out` on if a run may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
-    if not out.exists() or force or (resume and (out/'split.csv').exists()) or not any(out.iterdir()):
-        return out
-    if (out/'checkpoints').exists():
+    if not out.exists() or not any(out.iterdir()): return out
+    if not (force or resume and (out/'split.csv').exists()):
+        if not (out/'checkpoints').exists(): return fresh_dir(out)
         raise DataError(f"{out} holds an unfinished run: pass `resume=True` to go on with it, "
                         "or `force=True` to start again")
-    return fresh_dir(out)
+    known = [o for o in run_files if (out/o).exists()]
+    return check_ours(out, run_signs if known else {'checkpoints':''})
 
 # %% ../../nbs/61_run.folder.ipynb #f20283d2
+def drop_checkpoints(out)->None:
+    "Remove the checkpoints that a training left in the folder `out`, and their folder if nothing else is in it"
+    folder = Path(out)/'checkpoints'
+    for o in ('best','last','lr'):
+        for f in (*folder.glob(f'{o}.*'), *folder.glob(f'.{o}-*')): f.unlink()
+    if folder.is_dir() and not any(folder.iterdir()): folder.rmdir()
+
+def clear_run(out, more=())->None:
+    "Remove the files of the run in `out`, those of `more` first; raises `DataError` where one is not ours"
+    out = check_run(out, force=True)
+    for f in (*more, *run_files[:-1]): (out/f).unlink(missing_ok=True)
+    drop_checkpoints(out)
+    (out/'split.csv').unlink(missing_ok=True)
+
 def start_run(out, resume:bool=False, force:bool=False)->Path:
     "Make the folder of a run, or reuse it as `check_run` allows; with `force` an earlier run's files are removed"
     out = check_run(out, resume, force)
     out.mkdir(parents=True, exist_ok=True)
-    if resume and (out/'split.csv').exists(): return out
-    for f in run_files: (out/f).unlink(missing_ok=True)
-    shutil.rmtree(out/'checkpoints', ignore_errors=True)
+    if not (resume and (out/'split.csv').exists()): clear_run(out)
     return out
+
+# %% ../../nbs/61_run.folder.ipynb #a6187141
+def finished(out)->bool:
+    "Does the folder `out` hold a whole run, with a model that loads?"
+    pages = 'config.json','predictions.csv','metrics.json','report.html','README.md'
+    if not all((Path(out)/f).exists() for f in pages): return False
+    try: load_model(out)
+    except EyeError as e: say(f"{out} looks finished, but its model cannot be used ({e}): it is trained again")
+    else: return True
+    return False
 
 # %% ../../nbs/61_run.folder.ipynb #517508fe
 def validation(run):
@@ -68,11 +94,18 @@ def kind_for(learn:Learner, task)->Kind:
     return get_task(task).kind if task else learn.output.kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a
-def choose_operating_points(learn:Learner, task, valid)->dict:
-    "Choose thresholds or cut points on the validation images"
+def check_positive(learn:Learner, task, positive=None)->None:
+    "Raise an error unless `positive` is one of the two classes of a net"
+    if positive is None: return
+    names = learn.output.names if 'positive' in kind_for(learn, task).chosen else []
+    if len(names)!=2: raise DataError(f"`positive={positive!r}` is for nets that tell two classes apart")
+    one_of(positive, names, 'class')
+
+def choose_operating_points(learn:Learner, task, valid, *, positive=None)->dict:
+    "Choose thresholds or cut points on the validation images, and of two classes the positive one"
     op = kind_for(learn, task).choose(valid)
     if 'cuts' in op: op['cuts'] = fill_cuts(op['cuts'], int(learn.dls.train_ds.items.label.max()))
-    return op
+    return op | ({} if positive is None else dict(positive=positive))
 
 # %% ../../nbs/61_run.folder.ipynb #16bd20ac
 def score_run(learn:Learner, df, root, *, out=None, workers=None, operating=None, valid=None, **meta):

@@ -21,9 +21,6 @@ from ..data.targets import counted, label_list, rarest_label
 from .tasks import get_task
 from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cycle_plan
 
-# %% ../../nbs/47_vision.steps.ipynb #d8d7136a
-def _reads_csv(data): return Path(str(data)).expanduser().is_file()
-
 # %% ../../nbs/47_vision.steps.ipynb #a36c175e
 def load_frame(task, # name of a task
                data:str='phantom', # name of the catalog, folder, CSV, or 'phantom'
@@ -35,10 +32,10 @@ def load_frame(task, # name of a task
               )->pd.DataFrame: # with the task's target in `label`
     "Read the data for a task and decode each image once; raises `DataError` that names what cannot be used"
     task = get_task(task)
-    if _reads_csv(data): kwargs.update(label=label or task.column, skip_broken=skip_broken)
+    if Path(str(data)).expanduser().is_file(): kwargs.update(label=label or task.column, skip_broken=skip_broken)
     elif kwargs.get('patient')=='none': del kwargs['patient']
-    if str(data)=='phantom': df = open_data(task.data, source='phantom', **kwargs)
-    else: df = open_data(data, **kwargs)
+    if str(data)=='phantom': data,kwargs['source'] = task.data,'phantom'
+    df = open_data(data, **kwargs)
     if learnable and df.attrs.get('alone'):
         raise DataError(f"{data}: nothing tells which images are of one patient: name the column (`patient=COL`), "
                         "or say that every image is a patient of its own (`patient='none'`)")
@@ -53,8 +50,7 @@ def load_frame(task, # name of a task
 # %% ../../nbs/47_vision.steps.ipynb #a332f761
 def _tied(df):
     "A group for each row: files that are the same byte by byte share one; `None` where no two patients do"
-    paths = df.path.tolist()
-    groups = same_bytes(paths)
+    groups = same_bytes(df.path.tolist())
     across = [g for g in groups if df.patient.iloc[g].nunique()>1]
     if not across: return None
     n = df.patient.iloc[sorted(set().union(*across))].nunique()
@@ -72,15 +68,13 @@ def split_frame(df, # the frame
                 by:str='label' # column to spread over the sides, or 'rarest' label of several
                )->pd.DataFrame: # with `split`
     "Split `df` by patients, as published, or as frozen in a file; raises `LeakError` that names patients"
-    if how=='patients':
-        own = 'split' in df and df.split.notna().all()
-        if own: say("patients are split anew (--split published takes the data's own split)")
-        more = dict(seed=seed, by=by, groups=_tied(df))
-        if by=='rarest':
-            return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
-        return split_patients(df, **more)
     if how=='published': return published_split(df, allow_leak)
-    return read_split(how, df, df.attrs['root'], allow_leak=allow_leak)
+    if how!='patients': return read_split(how, df, df.attrs['root'], allow_leak=allow_leak)
+    if 'split' in df and df.split.notna().all():
+        say("patients are split anew (--split published takes the data's own split)")
+    more = dict(seed=seed, by=by, groups=_tied(df))
+    if by!='rarest': return split_patients(df, **more)
+    return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
 
 # %% ../../nbs/47_vision.steps.ipynb #3b448fa2
 def make_learner(df, # with `split`, and the target as `load_frame` leaves it
@@ -89,15 +83,31 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                 )->EyeLearner:
     "The `EyeLearner` of a task over the training and validation rows of `df`"
     task,o = get_task(task),opts or TrainOptions()
-    answer = task.answer(df)
+    answer = task.output(df)
     answer.check_balance(o.balance)
     recipe = task.recipe if o.recipe is None else None if o.recipe=='none' else o.recipe
-    dls = task.dls(df, answer=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
+    dls = task.dls(df, output=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
                    balance=o.balance=='sample', workers=o.workers, recipe=recipe)
     loss = answer.loss(df[df.split=='train'], o.balance)
-    more = dict(probe=True) if o.fit=='readout' else {}
-    return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss), **more)
+    return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss), probe=o.fit=='readout')
 
+# %% ../../nbs/47_vision.steps.ipynb #8967c1fa
+def _keep(df, out, name):
+    "Write `df` as `out/name.csv`, whole or not at all; `df` again"
+    with whole_file(Path(out)/f'{name}.csv') as f: df.to_csv(f, index=False)
+    return df
+
+# %% ../../nbs/47_vision.steps.ipynb #3e7e4e95
+def _tune(learn, out, o, resume, info):
+    "Train all of `learn`; a rate that was found is part of the plan, and kept for `resume`"
+    out,lr = Path(out)/'checkpoints',o.lr or 2e-3
+    if lr=='find':
+        ask = out/'lr.json'
+        lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
+        write_json(ask, lr)
+    plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr), pretrained=learn.config.get('weights')!='none')
+    with learn.no_bar(), learn.no_logging():
+        return learn.fit_eye(plan, o.seed, out, resume=resume, info=info, cbs=TerminalProgress())
 
 # %% ../../nbs/47_vision.steps.ipynb #21ecbb3a
 def fit_run(learn:EyeLearner, # from `make_learner`
@@ -107,43 +117,17 @@ def fit_run(learn:EyeLearner, # from `make_learner`
             info:dict=None # what must agree when resuming
            )->pd.DataFrame: # the history
     "Train with checkpoints in `out/checkpoints`, a line an epoch on stderr; write `history.csv`"
-    o = opts or TrainOptions()
-    if 'taps' in learn.config: return _keep_history(learn.fit_probe(), out)
-    ask,lr = Path(out)/'checkpoints'/'lr.json',o.lr or 2e-3
-    if lr=='find': # a rate that was found is part of the plan: kept for `resume`
-        lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
-        write_json(ask, lr)
-    plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr),
-                          pretrained=learn.config.get('weights')!='none')
-    with learn.no_bar(), learn.no_logging():
-        hist = learn.fit_eye(plan, o.seed, Path(out)/'checkpoints', resume=resume, info=info,
-                             cbs=TerminalProgress())
-    return _keep_history(hist, out)
-
-
-# %% ../../nbs/47_vision.steps.ipynb #3e7e4e95
-def _keep_history(hist, out):
-    "Write `history.csv`"
-    with whole_file(Path(out)/'history.csv') as f: hist.to_csv(f, index=False)
-    return hist
-
-# %% ../../nbs/47_vision.steps.ipynb #307b5c8f
-def check_known(learn:EyeLearner, df)->list:
-    "Raise `DataError` if `df` has labels that the net does not know"
-    answer = learn.output
-    answer.check(df)
-    return answer.names
+    hist = learn.fit_probe() if 'taps' in learn.config else _tune(learn, out, opts or TrainOptions(), resume, info)
+    return _keep(hist, out, 'history')
 
 # %% ../../nbs/47_vision.steps.ipynb #9e09587e
 def _extras(df):
     "Columns that subgroups can be made of: of the frame, and not the target itself"
     asked = {'label',*label_list(df.attrs.get('label'))}
     return [c for c in ('sex','age','camera','width','height') if c in df and c not in asked]
-
 def _as_written(df):
     "Numbers of 32 bits as the decimals that a CSV shows"
-    small = df.select_dtypes('float32').columns
-    return df.assign(**{c: df[c].astype(str).astype(float) for c in small})
+    return df.assign(**{c: v.astype(str).astype(float) for c,v in df.select_dtypes('float32').items()})
 
 # %% ../../nbs/47_vision.steps.ipynb #519c08f4
 def predict_rows(learn:EyeLearner, # a trained net
@@ -152,10 +136,9 @@ def predict_rows(learn:EyeLearner, # a trained net
                  *, workers:int=None # loader processes (default: `default_workers`)
                 )->pd.DataFrame: # as `predictions.csv` holds it
     "Predict the rows of `df`; paths are told as seen from `root`"
-    check_known(learn, df)
+    learn.output.check(df)
     preds = _as_written(learn.predict_frame(df, label='label', workers=workers))
-    return preds.assign(path=relative_paths(df, root).to_numpy(),
-                        **{c:df[c].to_numpy() for c in _extras(df)})
+    return preds.assign(path=relative_paths(df, root).to_numpy(), **{c:df[c].to_numpy() for c in _extras(df)})
 
 # %% ../../nbs/47_vision.steps.ipynb #2368cf4a
 def validate(learn:EyeLearner, # a trained net
@@ -164,7 +147,5 @@ def validate(learn:EyeLearner, # a trained net
              *, workers:int=None # loader processes (default: `default_workers`)
             )->pd.DataFrame:
     "Predict the validation rows of `df` and keep the table in `out`"
-    valid = predict_rows(learn, df[df.split=='valid'].reset_index(drop=True), df.attrs['root'],
-                         workers=workers)
-    with whole_file(Path(out)/'validation.csv') as f: valid.to_csv(f, index=False)
-    return valid
+    rows = df[df.split=='valid'].reset_index(drop=True)
+    return _keep(predict_rows(learn, rows, df.attrs['root'], workers=workers), out, 'validation')
