@@ -180,7 +180,7 @@ def predict(run:str, # run folder
     say("research use only, not a medical device")
     df = predict_run(run, images, bs=bs, out=out or sys.stdout, resume=resume, force=force)
     if df.attrs['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
-    blind = (~df.usable.astype(bool)).sum()-df.attrs['unread']
+    blind = int((~df.usable.astype(bool)).sum())-df.attrs['unread']
     if blind: say(f"{blind} image{'s'*(blind>1)} without an answer: nothing can be seen there (column remark)")
     if out: say(f"{len(df)} rows: {out}")
     check_unread(df)

@@ -503,6 +503,13 @@ def test_predict_agrees_with_the_run(fundus, run, phantoms):
     p = pd.read_csv(io.StringIO(fundus('predict',run,*(phantoms/o for o in old.path)).ok().out))
     assert np.allclose(p.filter(like='p_'), old.filter(like='p_'), atol=1e-5)
 
+def test_predict_without_an_answer(fundus, run, scans, tmp_path):
+    for o in ('a','b'): Image.new('L', (200,200)).save(tmp_path/f'{o}.png')
+    r = fundus('predict',run,scans[0],tmp_path/'a.png',tmp_path/'b.png').ok()
+    p = pd.read_csv(io.StringIO(r.out))
+    assert p.usable.tolist()==[True,False,False] and p.p_CNV.isna().tolist()==[False,True,True]
+    assert '2 images without an answer' in r.err
+
 def test_predict_folder(fundus, run, scans):
     folder = scans[0].parent
     p = pd.read_csv(io.StringIO(fundus('predict',run,folder).ok().out))
