@@ -79,7 +79,7 @@ _strips = [(slice(k,k+5),slice(i,i+20)) for k in (0,95) for i in range(0,100,20)
 _strips += [(b,a) for a,b in _strips]
 
 # %% ../../nbs/38_data.audit.ipynb #0b252f49
-def _border(rgb):
+def border_colors(rgb):
     "Mean color of what is not tissue in 20 pieces of the outer twentieth [60], and its share above and below [10]"
     s = cv2.resize(rgb, (100,100), interpolation=cv2.INTER_AREA).astype(np.float32)
     g = s.mean(2)
@@ -111,7 +111,7 @@ def _look(path):
     g = cv2.blur(light, (5,5))
     facts |= dict(mean=float(light.mean()), bright=float(np.percentile(light, 95)),
                   range=float(g.max()-g.min()))
-    return facts, _border(rgb), _coarse(x, m, span), _fine(x, m, span)
+    return facts, border_colors(rgb), _coarse(x, m, span), _fine(x, m, span)
 
 # %% ../../nbs/38_data.audit.ipynb #5ff14411
 def _look_at_all(paths, workers):

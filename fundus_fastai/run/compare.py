@@ -15,7 +15,8 @@ from pathlib import Path
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
-from ..core import DataError, check_ours, first_line, is_memory, read_json, say, whole_file, write_json, write_text
+from ..core import (DataError, check_ours, first_line, is_memory, read_json, say, whole_file,
+                                write_json, write_text)
 from ..options import CompareOptions, DataOptions
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task

@@ -32,6 +32,7 @@ from ..score.calibration import (add_calibration, at_temperature, binary_questio
 from ..score.subgroups import subgroup_scores
 from ..data.targets import label_list
 from ..vision.tasks import get_task, tasks
+from .shortcuts import shortcut_words
 from .folder import validation
 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
@@ -284,7 +285,8 @@ def story(report:Report)->dict:
         epochs=epochs, curves=curve_pictures(s, r.history) if len(epochs)>1 else [],
         parts=picture_parts(s) if r.parts is None else check_parts(r.parts),
         data=config.get('evaluated') or config.get('data'), version=version('fundus_fastai'),
-        referable=REFERABLE, titles=[])
+        referable=REFERABLE, titles=[],
+        shortcut=shortcut_words(config.get('shortcuts'), s.metrics.get('auc')))
 
 # %% ../../nbs/62_run.report.ipynb #32b89b04
 @patch
@@ -326,7 +328,8 @@ def card(self:Report)->str:
     for k in ('value','low','high'): t[k] = [f'{v:.3f}' if pd.notna(v) else 'n/a' for v in t[k]]
     page = templates().overlay(finalize=markdown_text).get_template('card.md.j2')
     return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t,
-                       settings=fenced(self.config), versions=installed_versions())
+                       settings=fenced(self.config), versions=installed_versions(),
+                       shortcut=shortcut_words((self.config or {}).get('shortcuts'), s.metrics.get('auc')))
 
 # %% ../../nbs/62_run.report.ipynb #feee0127
 @delegates(Report)
