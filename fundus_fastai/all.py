@@ -50,7 +50,7 @@ from .explain.occlusion import *
 from .explain.attribution import *
 from .explain.faithful import *
 from .explain.maps import *
-from .run.shortcuts import *
+from .explain.shortcuts import *
 from .run.folder import *
 from .run.report import *
 from .run.train import *

@@ -32,7 +32,7 @@ from ..score.calibration import (add_calibration, at_temperature, binary_questio
 from ..score.subgroups import subgroup_scores
 from ..data.targets import label_list
 from ..vision.tasks import get_task, tasks
-from .shortcuts import shortcut_words
+from ..explain.shortcuts import shortcut_words
 from .folder import validation
 
 # %% ../../nbs/62_run.report.ipynb #4522fba8

@@ -25,8 +25,8 @@ from ..vision.model import load_model, save_model
 from ..vision.steps import fit_run, load_frame, make_learner, split_frame, validate
 from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
-from .shortcuts import measure_shortcuts, shortcut_words
-from .folder import (check_run, choose_operating_points, drop_checkpoints,
+from ..explain.shortcuts import measure_shortcuts, shortcut_words
+from .folder import (check_positive, check_run, choose_operating_points, drop_checkpoints,
                                       drop_seen_patients, finished, kind_for, score_run,
                                       split_note, start_run, validation)
 from .report import rescore_run, split_table, write_pages
@@ -68,7 +68,7 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
     if side=='valid' and NO_TEST not in note: note += f' {NO_TEST}'
     meta = {k:config[k] for k in ('task','source','arch')} | dict(split=side, note=note.strip())
     s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out=out,
-                  workers=workers, operating=config.get('operating'), valid=valid, **meta)
+                  workers=workers, operating=config.get('operating') or {}, valid=valid, **meta)
     short = shortcut_words(config.get('shortcuts'), s.metrics.get('auc'))
     if short: say(('\n' if short['loud'] else '')+short['text'])
     if maps: say(f"occluding up to {maps} images")
@@ -83,6 +83,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
     learn = run_learner(df, task, opts)
+    check_positive(learn, task, opts.positive)
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if not (resume and split.exists()): save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
@@ -93,7 +94,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
         history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))
     if 'shortcuts' not in df.attrs: df.attrs['shortcuts'] = measure_shortcuts(df, learn.output)
     valid = validate(learn, df, out, workers=opts.workers)
-    operating = choose_operating_points(learn, task, valid)
+    operating = choose_operating_points(learn, task, valid, positive=opts.positive)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
     if hasattr(learn, 'probed') and tested:
         note += f' Once validation had chosen, the readout was fitted again to all {refit_probe(learn)} other images.'

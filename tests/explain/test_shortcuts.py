@@ -5,7 +5,7 @@ from PIL import Image
 from fundus_fastai.core import read_json
 from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run.report import remake_report
-from fundus_fastai.run.shortcuts import cheap_looks, measure_shortcuts, shortcut_words
+from fundus_fastai.explain.shortcuts import cheap_looks, measure_shortcuts, shortcut_words
 from fundus_fastai.run.train import evaluate_run, train_run
 from fundus_fastai.score.estimate import Estimate
 from fundus_fastai.vision.outputs import ClassOutput, LabelsOutput, NumberOutput
