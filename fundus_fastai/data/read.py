@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold, is_missing,
     likeness, one_spelling, says_nothing)
-from ..image.read import check_images, image_files, suffixes, walk_files
+from ..image.read import check_images, image_files, suffixes, unread_files, walk_files, walk_tree
 
 # %% ../../nbs/30_data.read.ipynb #cfbea73b
 _not_ours = ['chest_xray']
@@ -134,23 +134,19 @@ def split_class(parts)->tuple:
     return split, rest[0] if len(rest)==1 else '/'.join(rest) or None
 
 # %% ../../nbs/30_data.read.ipynb #f2259037
-_no_pictures = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz'.split())
-
 def tell_unused(root):
-    "Say what lies under `root` and is not read: files of other kinds, empty folders, linked ones"
-    seen,odd,links,known = {},[],[],suffixes+_no_pictures
-    for top,dirs,names in os.walk(root):
-        links += [os.path.join(top, o) for o in dirs if os.path.islink(os.path.join(top, o))]
-        dirs[:] = [o for o in dirs if o[0]!='.' and o not in ('__MACOSX','@eaDir',*_not_ours)]
-        names = [o for o in names if o[0]!='.']
-        odd += [os.path.join(top, o) for o in names if not o.lower().endswith(known)]
-        seen[top] = any(o.lower().endswith(suffixes) for o in names)
-    full = [k+os.sep for k,v in seen.items() if v]
-    empty = [o for o in seen if not any(k.startswith(o+os.sep) for k in full)]
-    for what,found in {'files are of no kind that we read':odd, 'folders hold no image':empty,
-                       'folders are links, which are not followed':links}.items():
-        names = [os.path.relpath(o, root) for o in found]
-        if names: say(f"{root}: not used: {len(names)} {what}: {few(sorted(names))}")
+    "Say what lies under `root` and is not read: files of other kinds, folders without images, links back"
+    _,again = walk_tree(root, _not_ours)
+    kinds = [f'{n} {k}' for k,n in unread_files(root, _not_ours).items()]
+    full = {str(q) for o in walk_images(root).folder.unique() for q in (Path(o), *Path(o).parents)}
+    folders = [os.path.join(top, o) for top,dirs,_ in os.walk(root) for o in dirs]
+    hidden = re.compile(r'[/\\](\.|@eaDir|__MACOSX|chest_xray)')
+    empty = [o for o in folders if o not in full and not hidden.search(o[len(root):])
+             and not os.path.islink(o)]
+    inside = lambda found: sorted(os.path.relpath(o, root) for o in found)
+    for what,found in {'kinds of files that we do not read':kinds, 'folders without images':inside(empty),
+                       'links to where we have been':inside(again)}.items():
+        if found: say(f"{root}: not used: {len(found)} {what}: {few(found)}")
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
 _people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+'
@@ -262,7 +258,7 @@ def likely_patients(raw)->str:
     "A clause on the columns that may tell patients: those whose values repeat, but are many"
     n,rows = raw.nunique(),len(raw)
     found = [f"{o!r} ({n[o]} values in {rows} rows)" for o in raw
-             if max(1, rows/20)<n[o]<rows and not raw[o].str.contains(r'[.,]\d').any()]
+             if max(1, rows/12)<n[o]<rows and not raw[o].str.contains(r'[.,]\d').any()]
     return f"; perhaps {' or '.join(found[:3])}" if found else ''
 
 # %% ../../nbs/30_data.read.ipynb #93da1240
@@ -458,6 +454,9 @@ def other_columns(raw, guess, roles, *, taken)->pd.DataFrame:
         fine = pd.api.types.is_numeric_dtype(g) and g.dropna().between(0, 120).all()
         if k=='camera': rest[k] = text.astype(object).where(~is_missing(text), None)
         else: rest[k] = as_sexes(text) if k=='sex' else g if fine else as_ages(text)
+    for c in {'width','height'} & {*rest.select_dtypes(exclude='number')}:
+        given,rest[c] = rest[c],pd.to_numeric(rest[c], errors='coerce')
+        tell_odd(given.notna() & rest[c].isna(), f'values of {c!r} are no numbers and are left empty', given)
     return rest
 
 # %% ../../nbs/30_data.read.ipynb #1a3ac419

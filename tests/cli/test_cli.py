@@ -317,8 +317,11 @@ def test_csv_text_labels(fundus, table, phantoms, tmp_path):
 def test_csv_01_labels_without_patients(fundus, local, tmp_path):
     folder,t = local
     t.drop(columns='pid').to_csv(folder/'t.csv', index=False)
-    r = fundus('train','oct','--data',folder/'t.csv','--label','DME',*FAST,'--out',tmp_path/'r').ok()
-    assert 'no patient column' in r.err and 'its own patient' in r.err and '--patient' in r.err
+    argv = 'train','oct','--data',folder/'t.csv','--label','DME',*FAST,'--out',tmp_path/'r'
+    r = fundus(*argv)
+    assert 'no patient column' in r.err and 'its own patient' in r.err and not (tmp_path/'r').exists()
+    r.refused('--patient COL','--patient none')
+    assert 'no patient column' not in fundus(*argv,'--patient','none').ok().err
     m,p = check_metrics(tmp_path/'r', 'local')
     assert set(p.target)=={'0','1'} and m['n_patients']==m['n_images']
 

@@ -41,7 +41,7 @@ def test_folders(tmp_path):
     eyes(tmp_path, ['A/1_left.png','A/1_right.png','B/2_left.png','B/3.png'])
     (tmp_path/'C').mkdir()
     c = check_data(tmp_path)
-    assert 'folders hold no image: C' in repr(c) and '4 images of 3 patients can be used: A 2, B 2' in repr(c)
+    assert 'folders without images: C' in repr(c) and '4 images of 3 patients can be used: A 2, B 2' in repr(c)
 
 def test_command(clinic, capsys):
     assert main(['check', str(clinic/'t.csv'), '--out', str(clinic/'out')])==1
