@@ -104,6 +104,7 @@ def check_positive(learn:Learner, task, positive=None)->None:
 def choose_operating_points(learn:Learner, task, valid, *, positive=None)->dict:
     "Choose thresholds or cut points on the validation images, and of two classes the positive one"
     op = kind_for(learn, task).choose(valid)
+    if 'unit' in op and task: op['unit'] = get_task(task).unit
     if 'cuts' in op: op['cuts'] = fill_cuts(op['cuts'], int(learn.dls.train_ds.items.label.max()))
     return op | ({} if positive is None else dict(positive=positive))
 

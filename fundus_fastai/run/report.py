@@ -23,8 +23,8 @@ from ..core import DataError, few, read_json, write_json, write_text
 from ..image.read import read_image
 from ..score import plots
 from ..score.estimate import Estimate
-from ..score.kinds import CATEGORY, REFERABLE, age_bands, get_kind, read_predictions
-from ..score.scores import PHANTOM, WARN, Scores, metric_label
+from ..score.kinds import CATEGORY, REFERABLE, get_kind, number_bands, read_predictions
+from ..score.scores import PHANTOM, WARN, Scores, is_share, metric_label
 from ..score.plots import mark
 from ..score.patients import rescore, score_as
 from ..score.calibration import (add_calibration, at_temperature, binary_questions,
@@ -194,16 +194,18 @@ def shared_patients(split)->dict:
 def split_table(df)->pd.DataFrame:
     "Images (and patients) by label and split: each of several labels, bands of numbers, and all"
     labels,by = label_list(df.attrs.get('label')),df.label
+    order = sorted(by.astype(str).unique())
     if len(labels)>1 and set(labels)<=set(df) and df[labels].isin([0,1]).all(axis=None):
-        parts = [df[df[o]==1].assign(label=o) for o in labels]
+        parts,order = [df[df[o]==1].assign(label=o) for o in labels],sorted(labels)
     elif pd.api.types.is_numeric_dtype(by) and by.nunique()>10:
-        parts = [df.assign(label=age_bands(by).to_numpy())]
+        of,order = number_bands(by)
+        parts = [df.assign(label=of)]
     else: parts = [df.assign(label=by.astype(str))]
     g = pd.concat([*parts, df.assign(label='all')]).groupby(['label','split'], sort=False)
     n = g.agg(images=('path','size'), patients=('patient','nunique')).reset_index()
     n['n'] = n.images.astype(str)+' ('+n.patients.astype(str)+')'
     t = n.pivot(index='label', columns='split', values='n')
-    rows = [*sorted(o for o in t.index if o!='all'), 'all']
+    rows = [*(o for o in order if o in t.index and o!='all'), 'all']
     t = t.reindex(index=rows, columns=[o for o in ('train','valid','test') if o in t]).fillna('0')
     return t.reset_index().rename_axis(columns=None) # or the page shows a column of that name
 
@@ -293,7 +295,7 @@ def story(report:Report)->dict:
 def html(self:Report)->str:
     "The report as one HTML text"
     page,s = templates().get_template('report.html.j2'),self.scores
-    return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, **story(self))
+    return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, is_share=is_share, **story(self))
 
 # %% ../../nbs/62_run.report.ipynb #86e9586a
 @delegates(Report)
@@ -325,6 +327,7 @@ def installed_versions():
 def card(self:Report)->str:
     "The model card as Markdown"
     t,s = self.scores.frame().rename(columns={'method':'interval from'}),self.scores
+    t = t[t.metric.isin(s.told)]
     for k in ('value','low','high'): t[k] = [f'{v:.3f}' if pd.notna(v) else 'n/a' for v in t[k]]
     page = templates().overlay(finalize=markdown_text).get_template('card.md.j2')
     return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t,

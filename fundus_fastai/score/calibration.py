@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from functools import partial
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
-from ..core import DataError
+from ..core import DataError, one_of, say
 from .metrics import as_weights, best_threshold, ratio, weighted_mean
 from .estimate import (bootstrap, estimate, known_interval,
                                           patient_bootstrap, wilson, wilson_estimate)
@@ -58,7 +58,8 @@ def log_loss(y, p, w=None)->np.ndarray:
 # %% ../../nbs/27_score.calibration.ipynb #5e451287
 def _bins(s, bins=15, least=20, equal='mass'):
     "The bin of each answer: at most `bins`, and fewer if there would be less than `least` images in each"
-    if equal=='width': return np.minimum((s*bins).astype(int), bins-1)
+    if bins<1: raise DataError(f"`bins` is to be at least 1, not {bins}")
+    if one_of(equal, ('mass','width'), 'kind of bins')=='width': return np.minimum((s*bins).astype(int), bins-1)
     bins = min(bins, max(1, len(s)//least))
     return np.searchsorted(np.sort(s), s)*bins//len(s)
 
@@ -112,11 +113,13 @@ def _newton(x, y, w, free, steps=40):
     return np.where(done, a, np.nan)[()],np.where(done, b, np.nan)[()]
 
 # %% ../../nbs/27_score.calibration.ipynb #953ecdab
+_edge = 1e-15 # a probability of 0 or 1 has no logit
+
 def calibration_slope(y, s, w=None)->dict:
     # did it happen? 0/1 [n]; its probability [n]; weights [...,n]; slope [...], intercept [...]
     "Cox's calibration slope, and intercept at slope 1; NaN where one side is missing or the sides do not overlap"
     y,s = _sound(y, s)
-    x,w = logit(np.clip(s, 1e-6, 1-1e-6)),as_weights(w, len(y))
+    x,w = logit(np.clip(s, _edge, 1-_edge)),as_weights(w, len(y))
     both = (w@y>0)&(w@(1-y)>0)
     sd = x.std() if np.ptp(x)>1e-9 else np.nan # in steps of its own spread: a slope of any size is found
     slope = _newton(x/sd, y, w, True)[1]/sd if sd==sd else np.full(w.shape[:-1], np.nan)
@@ -184,8 +187,8 @@ def reliability_table(y, # did it happen? 0/1 [n]
 def predictive_values(sensitivity, specificity, prevalence)->tuple:
     "What a positive and a negative answer are worth where `prevalence` of all have it; NaN where no such answer comes"
     se,sp,q = (np.asarray(o, float) for o in (sensitivity, specificity, prevalence))
-    if ((q<0)|(q>1)).any():
-        raise DataError(f"a prevalence is a share from 0 to 1, not {prevalence}")
+    for name,o in [('sensitivity',se), ('specificity',sp), ('prevalence',q)]:
+        if ((o<0)|(o>1)).any(): raise DataError(f"a {name} is a share from 0 to 1, not {o}")
     return ratio(se*q, se*q+(1-sp)*(1-q)),ratio(sp*(1-q), sp*(1-q)+(1-se)*q)
 
 # %% ../../nbs/27_score.calibration.ipynb #157960f6
@@ -287,6 +290,8 @@ def _by_question(preds, kind, T, s):
     def slopes(df):
         return {k: patient_bootstrap(calibration_slope, y, q, patient=preds.patient, **s.boot)
                 for k,(y,q) in kind.questions(df, s.operating).items()}
+    if n := sum(int(((q<_edge)|(q>1-_edge)).sum()) for _,q in kind.questions(preds, s.operating).values()):
+        say(f"{n} probabilities are 0 or 1: for calibration slopes they are taken as {_edge:g} away from it")
     raw,after = slopes(preds),slopes(at_temperature(preds, T, kind)) if T else {}
     return {k: dict(raw=v) | (dict(after=after[k]) if T else {}) for k,v in raw.items()}
 

@@ -10,8 +10,16 @@ import numpy as np, pandas as pd
 from functools import partial
 from statistics import NormalDist
 from typing import NamedTuple
+from ..core import DataError
 from .metrics import (Draws, class_metrics, confusion, draw_counts,
                                          number_patients, ratio, threshold_metrics)
+
+# %% ../../nbs/21_score.estimate.ipynb #33f12cf0
+def _check_drawn(y, patient, n_boot):
+    "Raise `DataError` where nothing can be drawn"
+    if not len(y): raise DataError("no images: there is nothing to score")
+    if len(patient)!=len(y): raise DataError(f"there are {len(y)} images, and patients of {len(patient)}")
+    if n_boot<1: raise DataError(f"`n_boot` is to be at least 1, not {n_boot}")
 
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
 def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; `w` [b,n] can be used as an array
@@ -23,6 +31,7 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
               block:int=4_000_000 # weights held at once
              ): # array [n_boot,...], or dict of them
     "Values of `metric` on `n_boot` resamples of patients"
+    _check_drawn(y, patient, n_boot)
     who,memo = number_patients(patient),{}
     drawn = draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who)))
     parts = [metric(y, p, Draws(c, who, memo)) for c in drawn]
@@ -71,9 +80,15 @@ ESTIMATE = ['value','low','high','method'] # columns of a table with an estimate
 # %% ../../nbs/21_score.estimate.ipynb #05f43533
 _SAME = 'no interval: all resamples agree'
 
+# %% ../../nbs/21_score.estimate.ipynb #fadcf27e
+def check_level(level:float)->None:
+    "Raise `DataError` unless `level` is a share"
+    if not 0<level<1: raise DataError(f"`level` is a share between 0 and 1, such as .95, not {level}")
+
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
 def estimate(value, values, level:float=.95)->Estimate:
     "Percentile interval of `values`; none where they are all the same or all missing"
+    check_level(level)
     kept = values[~np.isnan(values)]
     if np.isnan(value): return no_estimate('undefined')
     if not len(kept) or np.ptp(kept)<1e-12: return no_estimate(_SAME, float(value))
@@ -93,6 +108,7 @@ def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of 
                       level:float=.95 # coverage asked for
                      ): # `Estimate`, or dict of them
     "Estimate `metric` with a percentile interval from resampled patients"
+    _check_drawn(y, patient, n_boot)
     value = metric(y, p, None)
     values = bootstrap(metric, y, p, patient=patient, n_boot=n_boot, seed=seed)
     if not isinstance(value, dict): return estimate(value, values, level)
@@ -101,6 +117,7 @@ def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of 
 # %% ../../nbs/21_score.estimate.ipynb #6f79921c
 def _z(level):
     "Standard deviations on either side that hold `level` of a normal distribution"
+    check_level(level)
     return NormalDist().inv_cdf((1+level)/2)
 
 # %% ../../nbs/21_score.estimate.ipynb #4cd411fe
@@ -108,6 +125,8 @@ def wilson(p:float, n:float, level:float=.95)->tuple:
     # proportion seen, 0-1; how many it was seen in; coverage asked for; (low, high)
     "Wilson's score interval for a proportion"
     z2 = _z(level)**2
+    if n<0 or not 0<=p<=1: raise DataError(f"a proportion is a share from 0 to 1 of 0 or more, not {p} of {n}")
+    if n==0: return np.nan,np.nan # nothing was seen
     mid,half = p + z2/(2*n),(z2*(p*(1-p)/n + z2/(4*n*n)))**.5
     low,high = (mid-half)/(1+z2/n),(mid+half)/(1+z2/n)
     return max(0., min(p, low)),min(1., max(p, high)) # rounding must not put `p` outside
@@ -115,6 +134,7 @@ def wilson(p:float, n:float, level:float=.95)->tuple:
 # %% ../../nbs/21_score.estimate.ipynb #9e5cd967
 def wilson_estimate(p:float, n:int, level:float=.95)->Estimate:
     "A proportion of patients with Wilson's interval"
+    if not n: return no_estimate('no interval: no patients', p)
     low,high = wilson(p, n, level)
     return Estimate(p, float(low), float(high), f"Wilson ({n} patient{'' if n==1 else 's'})")
 
@@ -163,6 +183,7 @@ def _formula_interval(key, e, y, *, patient, names, level=0.95):
     if N==1: return e._replace(method='no interval: one patient')
     if key=='auc': return _auc_ceiling(e.value, inn, out, level)
     if key=='mcc' and e.value<1: return e
+    if key=='average_precision' and absent: return e._replace(method='no interval: one class only')
     return wilson_estimate(e.value, _wilson_n(key, inn, out, N, names), level)
 
 # %% ../../nbs/21_score.estimate.ipynb #9248e7ff

@@ -44,6 +44,7 @@ class Kind:
     def note(self, df): return '' # a sentence on what cannot be scored
     def tables(self, df, est, op, **kwargs): return None # for the report: title -> table
     def questions(self, df, op=None): return {} # yes or no: name -> (truth bool [n], score [n])
+    def unit(self, key, op): return self.units.get(key, '') # of a metric
     def basis(self, key, y, names): return None # what a metric is a share of: key, events, names
     def classified(self, df, op=None): return None # true classes and answers, for a confusion matrix
     def probabilities(self, df, op=None): return None # truth and probabilities, where there are any
@@ -52,7 +53,7 @@ class Kind:
     def worst(self, df, n=9):
         "The `n` images read worst, with a sentence on each"
         t = self.misses(df).head(n).reset_index(drop=True)
-        return t.assign(said=[self.miss(r) for r in t.itertuples()])
+        return t.assign(said=[self.miss(r) for r in t.itertuples()]).drop(columns='digits', errors='ignore')
 
 # %% ../../nbs/23_score.kinds.ipynb #056c869d
 kinds = {}
@@ -115,7 +116,7 @@ class Classes(Kind):
         df[ps] = df[ps].apply(pd.to_numeric, errors='coerce')
         check_probabilities(df, has, name)
         first = ['path','patient','eye','target',*ps]
-        return type_extras(df[first + [c for c in df if c not in first]].copy(), name)
+        return type_extras(df[first + [c for c in df if c not in first]].copy())
     def truth(self, df):
         "A patient is normal if both eyes are; where two eyes have different diseases, there is no truth"
         both = df.groupby('patient').target
@@ -200,7 +201,9 @@ def _label_metrics(y, p, w=None, *, names, thresholds=None):
         each[c] = dict(auc=auc(t, p[:,i], w), average_precision=average_precision(t, p[:,i], w),
                        f1=f1(t, hit, w),
                        sensitivity=ratio(ww@(t&hit), ww@t), specificity=ratio(ww@(~t&~hit), ww@~t))
-    macro = {k: mean_known([each[c][k] for c in names]) for k in ('auc','average_precision','f1')}
+    both = [c for c,t in zip(names, y.T) if 0<(t>0).sum()<len(y)] # the others cannot be scored
+    macro = {k: mean_known([each[c][k] for c in both]) if both else auc(t&False, p[:,0], w)
+             for k in ('auc','average_precision','f1')}
     return macro | {f'{k}_{c}':v for c in names for k,v in each[c].items()}
 
 # %% ../../nbs/23_score.kinds.ipynb #ef6aef0b
@@ -215,7 +218,7 @@ class LabelTables(Kind):
     def check(self, df, name='predictions', classes=None):
         "Check the table; raises `DataError` that names what is wrong, and where"
         df = start_table(df, name)
-        check_labels(type_extras(df, name), label_names(df), name)
+        check_labels(type_extras(df), label_names(df), name)
         return df
     def reads(self, df):
         "What is true and what was answered, for every label that an image truly has"
@@ -296,26 +299,42 @@ class Multilabel(Labels):
         return hit.apply(lambda r: ' + '.join(r.index[r]) or 'none', axis=1)
 
 # %% ../../nbs/23_score.kinds.ipynb #3652b347
-def age_bands(y, step:int=10)->pd.Series:
-    "The band of each number"
-    low = (np.asarray(y, float)//step*step).astype(int)
-    return pd.Series([f'{o}-{o+step-1}' for o in low])
+def digits_of(values)->int:
+    "Digits behind the point that tell values of this spread apart: 1 for ages, 2 for diopters, 3 for logMAR"
+    spread = np.ptp(np.asarray(values, float))
+    return max(1, 1-int(np.floor(np.log10(spread/20)))) if spread>0 else 1
+
+def step_of(values)->float:
+    "Width of a band: ten, as for ages, or what cuts another spread into ten at most"
+    least,spread = np.min(values),np.ptp(np.asarray(values, float))
+    if not spread or (10 if least>=10 else 20)<=spread<=150: return 10
+    unit = 10**np.floor(np.log10(spread/10))
+    return next(float(f'{k*unit:.3g}') for k in (1,2,5,10) if k*unit>=spread/10)
+
+def number_bands(y, step=None)->tuple:
+    "The band of each number in words, and the bands in their order"
+    y,step = np.asarray(y, float),step or step_of(y)
+    i = np.floor(np.round(y/step, 9)).astype(int)
+    def name(k):
+        if isinstance(step, int) and i.min()>=0: return f'{step*k}-{step*k+step-1}'
+        return f'{round(k*step, 9):g} to {round((k+1)*step, 9):g}'
+    return np.array([name(k) for k in i], object),[name(k) for k in np.unique(i)]
 
 # %% ../../nbs/23_score.kinds.ipynb #3652b349
 def error_by_band(preds, # path, patient, target, pred
-                  step:int=10, # width of a band
+                  step=None, # width of a band (default: ten, or what suits another spread)
                   **kwargs # further arguments of `patient_bootstrap`: n_boot, seed, level
                  )->pd.DataFrame: # a row a band: images, patients, error, bias
     "Mean absolute and mean error (answer minus truth) by band of the truth, with intervals by patients"
     def both(y, p, w): return dict(error=mean_abs_error(y, p, w), bias=bias(y, p, w))
-    rows = []
-    for band,d in preds.groupby(age_bands(preds.target, step).to_numpy()):
+    (of,bands),digits,rows = number_bands(preds.target, step),digits_of(preds.target),[]
+    for band in bands:
+        d = preds[of==band]
         est = patient_bootstrap(both, d.target.to_numpy(), d.pred.to_numpy(),
                                 patient=d.patient.to_numpy(), **kwargs)
         rows.append(dict(band=band, images=len(d), patients=d.patient.nunique(),
-                         **{k:f'{e:.1f}' for k,e in est.items()}))
-    first = lambda c: c.str.split('-').str[0].astype(int)
-    return pd.DataFrame(rows).sort_values('band', key=first).reset_index(drop=True)
+                         **{k:f'{e:.{digits}f}' for k,e in est.items()}))
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/23_score.kinds.ipynb #0a95bb6d
 class Numbers(Kind):
@@ -323,25 +342,25 @@ class Numbers(Kind):
     def reads(self, df):
         "What is true and what was answered, image by image"
         off = (df.pred-df.target).abs()
-        return df.assign(target=df.target.map('{:.1f}'.format), guess=df.pred.map('{:.1f}'.format),
-                         p_true=-off, right=off<=off.median(), output='',
-                         group=pd.cut(df.target, 4, labels=False))
+        told = f'{{:.{digits_of(df.target)}f}}'.format
+        return df.assign(target=df.target.map(told), guess=df.pred.map(told), p_true=-off,
+                         right=off<=off.median(), output='', group=pd.cut(df.target, 4, labels=False))
     def misses(self, df):
         "The images whose number was missed by most"
-        t = df[['path','patient','target','pred']].assign(off=(df.pred-df.target).abs())
+        t = df[['path','patient','target','pred']].assign(off=(df.pred-df.target).abs(), digits=digits_of(df.target))
         return t.sort_values('off', ascending=False, kind='stable')
-    def miss(self, r): return f'true {r.target:.1f}, answered {r.pred:.1f}'
+    def miss(self, r): return f'true {r.target:.{r.digits}f}, answered {r.pred:.{r.digits}f}'
 
 # %% ../../nbs/23_score.kinds.ipynb #b62f6842
 @add_kind
 class Number(Numbers):
     "A quantity, as age in years"
     name,main,compared = 'number',('mae','mae_guess','r2'),('mae',)
-    numeric,chosen = True,('guess',)
+    numeric,chosen = True,('guess','unit','digits')
     figures,shown = ('plot_numbers','plot_agreement'),('mae','r2')
-    units = dict.fromkeys(('mae','mae_guess','mae_gain'), 'years')
+    units = dict.fromkeys(('mae','mae_guess','mae_gain'), 'years') # where nothing else was chosen
     sentences = dict(chosen='The number is taken as the net gives it.')
-    def names(self, df, op=None): return [self.units['mae']]
+    def names(self, df, op=None): return [self.unit('mae', op) or 'number']
     def columns(self, names): return ['target'],['pred']
     def arrays(self, df, names=None): return df.target.to_numpy(),df.pred.to_numpy()
     def metrics(self, y, p, w=None, *, names=None, op=None):
@@ -353,17 +372,19 @@ class Number(Numbers):
     def brief(self, y, p, w=None, *, names=None, op=None):
         return dict(mae=mean_abs_error(y, p, w), bias=bias(y, p, w))
     def compare(self, df, metric, op=None): return df.target.to_numpy(float),df.pred.to_numpy(float)
-    def choose(self, valid): return dict(guess=float(valid.target.median()))
+    def choose(self, valid):
+        return dict(guess=float(valid.target.median()), unit='', digits=digits_of(valid.target))
+    def unit(self, key, op): return (op or dict(unit='')).get('unit', 'years') if key in self.units else ''
     def truth(self, df): return df.groupby('patient')[['target']].mean()
-    def decode(self, df, op=None): return df.pred.map('{:.1f}'.format)
+    def decode(self, df, op=None): return df.pred.map(f"{{:.{(op or {}).get('digits', 1)}f}}".format)
     def check(self, df, name='predictions', classes=None):
-        df = type_extras(start_table(df, name, numbers=('target','pred')), name)
+        df = type_extras(start_table(df, name, numbers=('target','pred')))
         check_numbers(df, ['target','pred'], name)
         return df
     def counts(self, df, names):
-        t = df.assign(band=age_bands(df.target).to_numpy()).groupby('band')
-        n = t.agg(images=('path','size'), patients=('patient','nunique'))
-        return n.sort_index(key=lambda c: c.str.split('-').str[0].astype(int)).rename_axis('class').reset_index()
+        of,bands = number_bands(df.target)
+        n = df.groupby(of).agg(images=('path','size'), patients=('patient','nunique'))
+        return n.loc[bands].rename_axis('class').reset_index()
     def tables(self, df, est, op, **kwargs):
         return {'Error and bias by band': error_by_band(df, **kwargs)}
 
@@ -392,7 +413,7 @@ class Both(Category):
         return None if key in self.units or key=='r2' else (key,y[:,0].astype(int),names)
     def compare(self, df, metric, op=None):
         return NUMBER.compare(_number_of(df), metric) if metric in self.units else class_arrays(df)
-    def choose(self, valid): return CATEGORY.choose(valid) | NUMBER.choose(_number_of(valid))
+    def choose(self, valid): return CATEGORY.choose(valid) | dict(guess=float(valid.target_age.median()))
     def tables(self, df, est, op, **kwargs): return NUMBER.tables(_number_of(df), est, op, **kwargs)
     def check(self, df, name='predictions', classes=None):
         df = Category.check(self, df, name, classes)
@@ -475,6 +496,7 @@ _refer_keys = dict(referable_auc='auc', referable_sensitivity='sensitivity_r',
 class Scale:
     "What both kinds of grades have in common; `steps` gives grades, a probability for each, and referral"
     ordinal = True
+    def unit(self, key, op): return self.units.get(key, '')
     def metrics(self, y, p, w=None, *, names=None, op=None):
         "Accuracies first, then what is said of grades, then the rest"
         yi,hot,refer = self.steps(y, p, names=names, op=op)

@@ -9,7 +9,7 @@ __all__ = ['confusion', 'auc', 'average_precision', 'quadratic_kappa', 'best_thr
 import numpy as np
 from functools import cached_property
 from numpy.lib.mixins import NDArrayOperatorsMixin
-from ..core import DataError
+from ..core import DataError, few, one_of
 
 # %% ../../nbs/20_score.metrics.ipynb #16c81501
 def _is_drawn(w):
@@ -18,7 +18,28 @@ def _is_drawn(w):
 
 def as_weights(w, n:int)->np.ndarray:
     "Weights as floats, ones if there are none"
-    return np.ones(n) if w is None else w if _is_drawn(w) else np.asarray(w, float)
+    if w is None or _is_drawn(w): return np.ones(n) if w is None else w
+    if (w := np.asarray(w, float)).shape[-1:]!=(n,):
+        raise DataError(f"there are {n} images, and weights of shape {w.shape}")
+    return w
+
+# %% ../../nbs/20_score.metrics.ipynb #c05cb0d1
+def as_classes(y, k:int)->np.ndarray:
+    "Classes as whole numbers; raises `DataError` for what is none of 0 to `k`-1"
+    y = np.asarray(y)
+    if y.ndim!=1 or (odd := ~np.isin(y, np.arange(k))).any():
+        what = f"of shape {y.shape}" if y.ndim!=1 else f"{few(np.unique(y[odd]), 5)} among them"
+        raise DataError(f"classes are to be numbers from 0 to {k-1} in a row, and are {what}")
+    return y.astype(int)
+
+def as_numbers(*arrays)->list:
+    "Arrays of numbers, as many in each; raises `DataError` for others"
+    arrays = [np.asarray(o, float) for o in arrays]
+    if len({o.shape for o in arrays})>1 or arrays[0].ndim!=1:
+        raise DataError(f"truth and answers must be of one length, and have shapes {[o.shape for o in arrays]}")
+    if lost := sum(int((~np.isfinite(o)).sum()) for o in arrays):
+        raise DataError(f"{lost} values are no finite numbers: leave those images out, and say so")
+    return arrays
 
 # %% ../../nbs/20_score.metrics.ipynb #8593c144
 def confusion(y, # true classes [n], 0 to k-1
@@ -27,7 +48,9 @@ def confusion(y, # true classes [n], 0 to k-1
               *, w=None # weights [...,n]; `None` counts each image once
              )->np.ndarray: # counts [...,k,k], truth down, prediction across
     "Count images by true and predicted class"
-    w,cell = as_weights(w, len(y)),np.eye(k*k)[np.asarray(y)*k + np.asarray(pred)]
+    y,pred = as_classes(y, k),as_classes(pred, k)
+    if len(y)!=len(pred): raise DataError(f"there are {len(y)} true and {len(pred)} predicted classes")
+    w,cell = as_weights(w, len(y)),np.eye(k*k)[y*k + pred]
     return (w@cell).reshape(*w.shape[:-1], k, k)
 
 # %% ../../nbs/20_score.metrics.ipynb #ebf8b14e
@@ -70,7 +93,7 @@ def as_sides(y, *scores, patient=None):
 def _by_score(y, s, w):
     "Weights of positives and of negatives at each distinct score, highest first"
     order = np.argsort(-s, kind='stable')
-    first = np.flatnonzero(np.diff(s[order], prepend=np.inf)) # where a new score begins
+    first = np.flatnonzero(np.r_[True, s[order][1:]!=s[order][:-1]][:len(s)]) # where a new score begins
     w,y = as_weights(w, len(s))[...,order],y[order]
     pos = w*y
     return [o if len(first)==len(s) else np.add.reduceat(o, first, -1) for o in (pos, w-pos)]
@@ -119,7 +142,7 @@ _distance = dict(none=lambda d: d!=0, linear=np.abs, quadratic=np.square)
 def cohen_kappa(cm, weights:str='none')->np.ndarray:
     "Agreement beyond chance; NaN where all is one class"
     k = np.arange(cm.shape[-1])
-    d = _distance[weights](k[:,None]-k).astype(float)
+    d = _distance[one_of(weights, _distance, 'weights')](k[:,None]-k).astype(float)
     chance = cm.sum(-1)[...,:,None]*cm.sum(-2)[...,None,:]
     return 1 - ratio((d*cm).sum((-2,-1))*cm.sum((-2,-1)), (d*chance).sum((-2,-1)))
 
@@ -137,7 +160,9 @@ def mean_auc(y, p, w=None)->np.ndarray:
 def class_metrics(y, p, w=None, *, classes=None)->dict:
     # true classes [n], 0 to k-1; probabilities [n,k]; weights [...,n]; names, for the keys
     "Accuracy, balanced accuracy, AUC, average precision, MCC, macro F1 and, by class, sensitivity and specificity"
-    y,p = np.asarray(y),np.asarray(p)
+    y,p = np.asarray(y),np.asarray(p, float)
+    if p.ndim!=2 or len(y)!=len(p):
+        raise DataError(f"truth is to be [n] and probabilities [n,k], and they are {y.shape} and {p.shape}")
     if (lost := np.isnan(p).any(1).sum()):
         raise DataError(f"{lost} of {len(p)} images have a probability that is not a number")
     k = p.shape[1]
@@ -157,22 +182,26 @@ def class_metrics(y, p, w=None, *, classes=None)->dict:
 def f1(y, hit, w=None)->np.ndarray:
     # has the image the label? bool [n]; does the net say so? bool [n]; weights [...,n]; [...]
     "F1 of one label; NaN where nothing is positive, neither in truth nor in answer"
-    y,hit = np.asarray(y, bool),np.asarray(hit, bool)
+    y,hit = as_sides(y, hit)
+    if not np.isin(hit, [0,1]).all(): raise DataError("an answer is to be 0 or 1: cut the scores at a threshold")
     w = as_weights(w, len(y))
-    return ratio(2*w@(y&hit), w@y + w@hit)
+    return ratio(2*w@(y*hit), w@y + w@hit)
 
 # %% ../../nbs/20_score.metrics.ipynb #53c05d71
 def mean_abs_error(y, p, w=None)->np.ndarray:
     "Mean absolute error, in the unit of `y`"
-    return weighted_mean(np.abs(np.asarray(y, float)-p), w)
+    y,p = as_numbers(y, p)
+    return weighted_mean(np.abs(y-p), w)
 
 # %% ../../nbs/20_score.metrics.ipynb #b8e1b828
 def r_squared(y, p, w=None)->np.ndarray:
     "Share of the variance that is explained; NaN where `y` does not vary"
-    w,off = as_weights(w, len(y)),np.asarray(y, float)-p
-    y = y-np.mean(y) # for the sake of rounding
-    var = w@y**2 - ratio((w@y)**2, w.sum(-1))
-    return 1 - ratio(w@off**2, np.where(var<1e-12, 0, var))
+    w,(y,p) = as_weights(w, len(y)),as_numbers(y, p)
+    off,n,least = y-p,w.sum(-1),(1e-14*np.abs(y).max(initial=0))**2 # of rounding, in any unit
+    y = y-y.mean()
+    square = w@y**2
+    var = square - ratio((w@y)**2, n)
+    return 1 - ratio(w@off**2, np.where((var<=1e-12*square)|(square<=n*least), 0, var))
 
 # %% ../../nbs/20_score.metrics.ipynb #492571f6
 def quadratic_kappa(cm # confusion counts [...,k,k] of grades in order
@@ -202,7 +231,8 @@ def grade_kappa(y, g, w=None)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #e4a5c363
 def bias(y, p, w=None)->np.ndarray:
     "Mean of answer minus truth, in the unit of `y`"
-    return weighted_mean(np.asarray(p, float)-y, w)
+    y,p = as_numbers(y, p)
+    return weighted_mean(p-y, w)
 
 # %% ../../nbs/20_score.metrics.ipynb #125343e8
 _goals = dict(youden=lambda tp,fn,fp,tn: tp/(tp+fn) + tn/(fp+tn),
@@ -226,6 +256,10 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
                   )->float:
     "The threshold that does best on `y`: as positive count scores above it"
     y,s = as_sides(y, s)
+    if isinstance(by, str): one_of(by, _goals, 'goal')
+    elif len(by)!=2 or by[0] not in ('sensitivity','specificity') or not 0<=by[1]<=1:
+        raise DataError(f"a goal is ('sensitivity', .9) or ('specificity', .9), a share from 0 to 1, not {by!r}")
+    if np.isinf(s).any(): raise DataError(f"{np.isinf(s).sum()} scores are infinite: no threshold lies between them")
     if y.all() or not y.any(): return default
     t,tp,fn,fp,tn = _cases(y, s)
     if by in _goals: good = _goals[by](tp, fn, fp, tn)

@@ -10,7 +10,7 @@ __all__ = ['plot_confusion', 'plot_roc', 'plot_most_wrong', 'plot_history', 'plo
 import numpy as np, pandas as pd
 from contextlib import contextmanager
 from .estimate import event_estimate
-from .kinds import referral
+from .kinds import digits_of, referral
 from .metrics import auc, average_precision
 from .scores import WARN, Scores, metric_label, pick
 
@@ -198,7 +198,7 @@ def plot_numbers(scores:Scores, # of a number
     with drawing(ax, (4,3.8), scores.source, y=.02) as ax:
         ax.plot(ends, ends, color=GRAY, lw=1, ls='--', zorder=0)
         ax.scatter(df.target, df.pred, s=9, color=BLUE, alpha=.35, lw=0)
-        title = f"mean absolute error {scores.metrics['mae'].number('.1f')}"
+        title = f"mean absolute error {scores.metrics['mae'].number(f'.{digits_of(df.target)}f')}"
         ax.set(xlabel='truth', ylabel='answer', title=title)
     return ax
 
@@ -214,7 +214,7 @@ def differences(ax, a, b, *, limits=None, names=('answer','truth')):
         if limits is not None and limits[k].bounded:
             ax.axhspan(limits[k].low, limits[k].high, color=RED, alpha=.12, lw=0)
         ax.axhline(v, color=RED, lw=1, ls='-' if k=='mean' else '--')
-        ax.text(1.01, v, f'{text}\n{v:.1f}', transform=ax.get_yaxis_transform(), fontsize=7,
+        ax.text(1.01, v, f'{text}\n{v:.{digits_of(b)}f}', transform=ax.get_yaxis_transform(), fontsize=7,
                 va='center')
     ax.set(xlabel=f'mean of {names[0]} and {names[1]}', ylabel=f'{names[0]} minus {names[1]}')
 

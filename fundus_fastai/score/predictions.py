@@ -8,7 +8,8 @@ __all__ = []
 # %% ../../nbs/22_score.predictions.ipynb #7a931d94
 import numpy as np, pandas as pd
 from pathlib import Path
-from ..core import DataError, few
+from ..core import DataError, few, say
+from ..words import as_ages, is_missing
 
 # %% ../../nbs/22_score.predictions.ipynb #3a559b2b
 def class_names(preds)->list:
@@ -99,18 +100,18 @@ def check_labels(df, names, name:str):
         df[f'target_{c}'] = df[f'target_{c}'].astype(int)
 
 # %% ../../nbs/22_score.predictions.ipynb #639d7d85
-def type_extras(df, name:str)->pd.DataFrame:
-    "`age`, `width` and `height` as numbers, `sex` and `camera` as text; blanks are missing"
-    for c in [c for c in ('sex','age','camera','width','height') if c in df]:
-        s = df[c].astype(object).where(df[c].notna() & (df[c].astype(str).str.strip()!=''), None)
-        if c in ('sex','camera'):
-            df[c] = s.map(str, na_action='ignore').astype(object)
-            continue
-        df[c] = pd.to_numeric(s, errors='coerce').astype(float)
-        bad = df[c].isna() & s.notna()
-        if bad.any():
-            raise DataError(f"{name}: {c} is not a number in {bad.sum()} of {len(df)} rows: "
-                            f"{few(s[bad], count=True)}")
+def type_extras(df)->pd.DataFrame:
+    "`age`, `width` and `height` as numbers, `sex` and `camera` as text; says what is none, and leaves it empty"
+    for c in [c for c in ('sex','camera') if c in df]:
+        s = df[c].astype(object)
+        df[c] = s.where(s.notna() & (s.astype(str).str.strip()!=''), None).map(str, na_action='ignore').astype(object)
+    if 'age' in df: df['age'] = as_ages(df.age)
+    for c in [c for c in ('width','height') if c in df]:
+        v = pd.to_numeric(df[c], errors='coerce').astype(float)
+        if (bad := v.isna() & ~is_missing(df[c])).any():
+            odd = few(df[c][bad].unique())
+            say(f"{bad.sum()} of {len(df)} values of {c} are no numbers ({odd}) and are left empty")
+        df[c] = v
     return df
 
 # %% ../../nbs/22_score.predictions.ipynb #03421b5b

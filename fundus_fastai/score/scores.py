@@ -27,7 +27,7 @@ def kind_estimates(kind:Kind, df:pd.DataFrame, op=None, *, level:float=.95, **kw
         if not e.bounded and (b := kind.basis(k, y, names)):
             key,events,of = b
             e = known_interval(key, e, events, patient=df.patient, names=of, level=level)
-        est[k] = e._replace(unit=kind.units.get(k, ''))
+        est[k] = e._replace(unit=kind.unit(k, op))
     return est
 
 # %% ../../nbs/24_score.scores.ipynb #d83d838b
@@ -51,6 +51,11 @@ def metric_label(key:str)->str:
     start = next((o for o in _starts if key.startswith(o)), None)
     return _starts[start]+key[len(start):] if start else key.replace('_', ' ', 1)
 
+# %% ../../nbs/24_score.scores.ipynb #5cf3e909
+def is_share(key:str)->bool:
+    "Does 1 mean perfect, so that a bar from 0 to 1 compares the metric with others? Errors and temperatures are not so"
+    return not key.startswith(('brier','ece','mae','temperature','log_loss'))
+
 # %% ../../nbs/24_score.scores.ipynb #9a4243e5
 def interval_bar(e:Estimate)->str:
     "An interval as a small picture: a band, and a dot for the value"
@@ -65,7 +70,7 @@ def interval_bar(e:Estimate)->str:
 def metrics_html(metrics:dict, level:float=.95)->str:
     "A table of metrics with their intervals drawn"
     rows = [f'<tr><td>{escape(metric_label(k))}</td><td><b>{e.number()}</b></td><td>{e.span()}</td>'
-            f'<td>{interval_bar(e) if k!="temperature" else ""}</td><td class="how">{escape(e.method)}</td></tr>'
+            f'<td>{interval_bar(e) if is_share(k) else ""}</td><td class="how">{escape(e.method)}</td></tr>'
             for k,e in metrics.items()]
     return (f'<table class="metrics"><thead><tr><th>metric</th><th>value</th><th>{100*level:g} % interval</th>'
             f'<th>0 to 1</th><th>interval from</th></tr></thead><tbody>{"".join(rows)}</tbody></table>')
@@ -112,6 +117,12 @@ class Scores:
     def boot(self):
         return dict(n_boot=self.n_boot, seed=self.seed, level=self.level) # for further estimates
     def __repr__(self): return str(self)
+    @property
+    def told(self):
+        "The metrics to show: of two classes, the sensitivity of one is the specificity of the other"
+        other = [c for c in self.classes if self.positive and c!=self.positive]
+        twice = [f'{k}_{c}' for c in other for k in ('sensitivity','specificity')]
+        return {k:e for k,e in self.metrics.items() if k not in twice}
 
 # %% ../../nbs/24_score.scores.ipynb #6d7c89b2
 @patch
@@ -152,8 +163,8 @@ def loud_html(phantom:bool)->str:
 @patch
 def __str__(self:Scores)->str:
     "A plain table for the terminal"
-    w = max(map(len, self.metrics))
-    rows = [f"{k:<{w}}  {e.number():>5}  {e.span():<14}  {e.method}" for k,e in self.metrics.items()]
+    w = max(map(len, self.told))
+    rows = [f"{k:<{w}}  {e.number():>5}  {e.span():<14}  {e.method}" for k,e in self.told.items()]
     top = f"{'metric':<{w}}  value  {f'{100*self.level:g} % interval':<14}  interval from"
     return '\n'.join([*loud_lines(self.phantom), _heading(self), '', top, '-'*len(top), *rows])
 
@@ -161,7 +172,7 @@ def __str__(self:Scores)->str:
 @patch
 def _repr_html_(self:Scores)->str:
     "A table for the notebook"
-    table = metrics_html(self.metrics, self.level)
+    table = metrics_html(self.told, self.level)
     return f'<div>{loud_html(self.phantom)}<p>{escape(_heading(self))}</p>{table}</div>'
 
 # %% ../../nbs/24_score.scores.ipynb #f40cbf8b

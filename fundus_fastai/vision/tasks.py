@@ -31,6 +31,7 @@ class Task:
     fit:str='tune' # how a net learns it, where the user says nothing: 'tune', or 'readout'
     flip:bool=True # mirroring left and right does not change the answer
     graded:bool=False # the classes are steps of a scale
+    unit:str='' # of a number, such as 'years'
     note:str='' # what the answer may not be used for
     @property
     def kind(self): return self.output_type.kind.graded if self.graded else self.output_type.kind
@@ -66,7 +67,7 @@ _who = ("Sex and age are asked to learn what the retina shows, not to identify, 
 add_task(Task('sex', "Is this a woman's or a man's eye?", 'odir5k', sex_target, column='sex',
               recipe='color', fit='readout', size=300, note=_who))
 add_task(Task('age', 'How old is the owner of this eye, in years?', 'odir5k', age_target, NumberOutput, column='age',
-              recipe='color', fit='readout', size=300, note=_who))
+              unit='years', recipe='color', fit='readout', size=300, note=_who))
 add_task(Task('sex_age', 'Whose eye is this: which sex, which age?', 'odir5k', sex_age_target, BothOutput, column='sex',
               recipe='color', fit='readout', size=300, note=_who));
 

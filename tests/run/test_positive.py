@@ -1,8 +1,11 @@
-"The positive class of a run: chosen, refused, kept and told"
+"The positive class of a run, and the unit of its numbers: chosen, refused, kept and told"
 import pytest
 from fundus_fastai.core import DataError, EyeError, read_json
 from fundus_fastai.options import DataOptions, TrainOptions
+from fundus_fastai.run.folder import choose_operating_points
 from fundus_fastai.run.train import evaluate_run, train_run
+from fundus_fastai.score.scores import score
+from made import numbers_table
 
 def trained(out, task='anomaly', **kwargs):
     opts = TrainOptions(arch='test_efficientnet', weights='none', size=32, epochs=1, freeze_epochs=0, bs=8, workers=0, **kwargs)
@@ -23,3 +26,7 @@ def test_a_class_may_be_named(tmp_path):
     with pytest.raises(EyeError, match='abnormal'): trained(tmp_path/'w', positive='abnorml')
     with pytest.raises(DataError, match='two classes'): trained(tmp_path/'v', 'oct', positive='CNV')
     assert not (tmp_path/'w').exists() and not (tmp_path/'v').exists() # refused before training
+
+def test_a_task_knows_the_unit_of_its_numbers():
+    op = choose_operating_points(None, 'age', numbers_table(seed=1))
+    assert op['unit']=='years' and score(numbers_table(), None, op, n_boot=5).metrics['mae'].unit=='years'

@@ -200,3 +200,20 @@ def test_questions_of_every_kind():
     lab = d[['path','patient','eye']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes)
     m = add_calibration(score(lab, n_boot=20), lab).metrics
     assert m['brier'].value==pytest.approx(brier(*ys(d)))
+
+@pytest.mark.parametrize('seed', range(3))
+def test_slopes_of_answers_that_are_far_too_sure(seed):
+    "Probabilities of 1e-9 keep their logit"
+    rng = np.random.default_rng(seed)
+    z = rng.normal(0, 1.5, 400)
+    y,s = (rng.random(400)<expit(z)).astype(int),expit(z*6)
+    assert (s<1e-6).any()
+    theirs = sm.Logit(y, sm.add_constant(logit(s))).fit(disp=0).params[1]
+    assert calibration_slope(y, s)['slope']==pytest.approx(theirs, rel=1e-4)
+
+def test_probabilities_without_a_logit_are_told(capsys):
+    d = binary(200)
+    cols = [c for c in d if c.startswith('p_')]
+    d.loc[:4,cols] = [1.,0.]
+    add_calibration(score(d, n_boot=5), None)
+    assert '5 probabilities are 0 or 1' in capsys.readouterr().err

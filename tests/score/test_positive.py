@@ -10,6 +10,7 @@ from fundus_fastai.score.patients import rescore, score_as
 from fundus_fastai.score.plots import plot_pr
 from fundus_fastai.score.scores import score
 from fundus_fastai.words import says_normal
+from made import class_table
 
 OLD = Path(__file__).parent.parent/'run'/'old_run'/'run'
 fast = dict(n_boot=20)
@@ -86,3 +87,11 @@ def test_words_for_something(name): assert not says_normal(name)
 
 def test_where_names_tell_nothing():
     assert positive_of(['female','male'])=='male' and positive_of(['no','none'])=='none' and positive_of(['CNV','DME'])=='DME'
+
+def test_a_binary_number_stands_once():
+    "The sensitivity of one class is the specificity of the other: shown once, kept twice in the file"
+    s = score(table(('no DME','DME')), **fast)
+    assert s.metrics['sensitivity_DME'].value==s.metrics['specificity_no DME'].value
+    for page in (str(s), s._repr_html_()): assert 'no DME' not in page.split('interval from')[1]
+    assert 'sensitivity_DME' in str(s) and 'specificity_no DME' in s.to_json()['metrics']
+    assert list(score(class_table(20), n_boot=5).told)==list(score(class_table(20), n_boot=5).metrics)

@@ -1,11 +1,10 @@
 "Groups against scikit-learn, gaps against paired resamples"
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
-from fundus_fastai.core import DataError
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
-from made import binary
+from made import binary, labels_table, numbers_table
 
 def people(n=200, seed=0):
     d,rng = binary(n, seed=seed),np.random.default_rng(seed)
@@ -57,8 +56,20 @@ def test_columns_survive_the_file(tmp_path):
     back = read_predictions(tmp_path/'p.csv')
     assert back.camera[0]=='007' and pd.isna(back.sex[0]) and np.isnan(back.age[1]) and back.width.dtype==float
     assert list(back.columns[:6])==['path','patient','eye','target','p_no','p_yes'] and set(group_columns(back))=={'sex','age','eye'}
-    d.assign(age='old').to_csv(tmp_path/'q.csv', index=False)
-    with pytest.raises(DataError, match='q.csv: age is not a number'): read_predictions(tmp_path/'q.csv')
+
+@pytest.mark.parametrize('table', [people, labels_table, numbers_table])
+@pytest.mark.parametrize('column,cells,want', [
+    ('age', ['>89','60-69','?','061Y','unknown','50,5','-3','150','70',''], [None,None,None,61,None,50.5,None,None,70,None]),
+    ('width', ['100','wide','','1e3','?'], [100,None,None,1000,None]), ('height', [50,'x',None], [50,None,None])])
+def test_columns_that_nobody_asked_for_stop_nothing(table, column, cells, want, tmp_path, capsys):
+    "They are read as far as they can be, and what cannot is counted: in memory and from a file"
+    d = table(40)
+    cells = (cells*len(d))[:len(d)]
+    want = np.array((want*len(d))[:len(d)], float)
+    d.assign(**{column:cells}).to_csv(tmp_path/'q.csv', index=False)
+    for f in (lambda: score(d.assign(**{column:cells}), n_boot=5).preds, lambda: read_predictions(tmp_path/'q.csv')):
+        np.testing.assert_array_equal(f()[column].to_numpy(float), want)
+        assert 'left empty' in (err := capsys.readouterr().err) and f' of {len(d)} ' in err
 
 def test_labels_are_compared_where_all_groups_have_them():
     d = people(120)
