@@ -20,7 +20,7 @@ _not_ours = ['chest_xray']
 
 # %% ../../nbs/30_data.read.ipynb #905e25f4
 def find_files(root, pattern:str)->list:
-    "Paths of the files under `root` whose whole name matches `pattern`, capitals ignored, the shallowest first"
+    "Files under `root` whose whole name matches `pattern`, capitals ignored, the shallowest first"
     found = [os.path.join(*o) for o in walk_files(root, _not_ours)
              if re.fullmatch(pattern, o[1].strip(), re.I)]
     return sorted(found, key=lambda o: (o.count(os.sep), o))
@@ -94,7 +94,7 @@ no_patient = 'images do not tell their patient, and each is taken as its own'
 SIDED = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
 
 def named_patients(df, root)->pd.Series:
-    "Patients by names as Kermany's, or as 10_left; else the image's own place under `root`, which is said"
+    "Patients by names as Kermany's, or as 10_left; else the image's place under `root`, which is said"
     patient = df.name.str.extract(KERMANY_NAME)[1].fillna(df.name.str.extract(SIDED)[0])
     tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
@@ -135,7 +135,7 @@ def split_class(parts)->tuple:
 
 # %% ../../nbs/30_data.read.ipynb #f2259037
 def tell_unused(root):
-    "Say what lies under `root` and is not read: files of other kinds, folders without images, links back"
+    "Say what lies under `root` and is not read: files of other kinds, empty folders, links back"
     _,again = walk_tree(root, _not_ours)
     kinds = [f'{n} {k}' for k,n in unread_files(root, _not_ours).items()]
     full = {str(q) for o in walk_images(root).folder.unique() for q in (Path(o), *Path(o).parents)}
@@ -144,8 +144,9 @@ def tell_unused(root):
     empty = [o for o in folders if o not in full and not hidden.search(o[len(root):])
              and not os.path.islink(o)]
     inside = lambda found: sorted(os.path.relpath(o, root) for o in found)
-    for what,found in {'kinds of files that we do not read':kinds, 'folders without images':inside(empty),
-                       'links to where we have been':inside(again)}.items():
+    parts = {'kinds of files that we do not read':kinds, 'folders without images':inside(empty),
+             'links to where we have been':inside(again)}
+    for what,found in parts.items():
         if found: say(f"{root}: not used: {len(found)} {what}: {few(found)}")
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
@@ -212,7 +213,8 @@ def table_text(path)->str:
     except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
     if not raw.strip(b'\xef\xbb\xbf \r\n\t'): raise DataError(f"{path} is empty")
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')
-    if b'\0' in raw: raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
+    if b'\0' in raw:
+        raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
     try: return raw.decode('utf-8-sig')
     except UnicodeDecodeError: say(f"{path} is not UTF-8 and is read as Windows-1252")
     try: return raw.decode('cp1252')
@@ -287,7 +289,8 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
     if r['path'] is None:
         raise DataError(f"{src}: no column is called {', '.join(usual_columns['path'][:7])}; "
                         f"choose with `path_col=COL` (there are: {', '.join(cols)})")
-    names = r['label'] = [r[o] if asked.get(o) else find(o, usual_columns.get(o, ())) for o in label]
+    usual = usual_columns.get
+    names = r['label'] = [r[o] if asked.get(o) else find(o, usual(o, ())) for o in label]
     for k,v in [*r.items(), *(('label',o) for o in names)]:
         option = {'path':'path_col'}.get(k, k)
         try: v is None or v is names or one_of(v, cols, 'column')
@@ -301,7 +304,7 @@ class LeftOut(list):
     def __init__(self, src, files, skip=False): self.src,self.files,self.skip = src,files,skip
 
     def __call__(self, df, bad, why, *, error=None, names=None):
-        "`df` without the `bad` rows; raises `DataError(error)` unless there is none, or all is skipped"
+        "`df` without the `bad` rows; raises `DataError(error)`, if there is one, unless they are skipped"
         if not bad.any(): return df
         if error and not self.skip: raise DataError(f"{self.src}: {error}")
         tell_odd(bad, f'rows {why} and are left out', names, src=self.src)
@@ -331,7 +334,7 @@ def find_image(folder, name)->str:
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
 def file_keys(name)->tuple:
-    "What a file is known by: name, stem, stem without zeros in front, and folders, the nearest first"
+    "A file's name, stem, stem without zeros in front, and folders, the nearest first"
     parts = [o for o in fold(name).replace('\\', '/').split('/') if o not in ('','.','..')] or ['']
     stem,suffix = os.path.splitext(parts[-1])
     stem = stem if suffix[1:].isalpha() else parts[-1]
@@ -370,7 +373,7 @@ def near_names(names, files, root, *, several)->str:
 
 # %% ../../nbs/30_data.read.ipynb #3d813db9
 def locate_images(names, src, images=None, *, skip=False)->pd.Series:
-    "Find the image files that a table names; raises `DataError` for missing ones, unless they are skipped"
+    "The image files that a table names; raises `DataError` for missing ones, unless they are skipped"
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
     found = {o:names.str.strip().map(partial(find_image, o)).astype(object) for o in folders}
@@ -438,13 +441,14 @@ def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
     said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
     error = (f"different labels or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
              f"correct or remove them: {one.path.iloc[0]} is {said}")
-    return out(df, df.path.duplicated(keep=False), 'contradict another of the same file', error=error)
+    bad = df.path.duplicated(keep=False)
+    return out(df, bad, 'contradict another of the same file', error=error)
 
 # %% ../../nbs/30_data.read.ipynb #186bc2f9
 extras = 'sex','age','camera'
 
 def other_columns(raw, guess, roles, *, taken)->pd.DataFrame:
-    "What a table has beside its parts: columns of subgroups read by their words, the rest as they are"
+    "What else a table has: columns of subgroups read by their words, the rest as they are"
     names = roles['label']
     used = {*names, *(o for k,o in roles.items() if o and k!='label')}
     rest = guess.loc[raw.index].drop(columns=used)
@@ -454,14 +458,15 @@ def other_columns(raw, guess, roles, *, taken)->pd.DataFrame:
         fine = pd.api.types.is_numeric_dtype(g) and g.dropna().between(0, 120).all()
         if k=='camera': rest[k] = text.astype(object).where(~is_missing(text), None)
         else: rest[k] = as_sexes(text) if k=='sex' else g if fine else as_ages(text)
-    for c in {'width','height'} & {*rest.select_dtypes(exclude='number')}:
+    for c in {'width','height'} & {*rest}:
         given,rest[c] = rest[c],pd.to_numeric(rest[c], errors='coerce')
-        tell_odd(given.notna() & rest[c].isna(), f'values of {c!r} are no numbers and are left empty', given)
+        odd = given.notna() & rest[c].isna()
+        tell_odd(odd, f'values of {c!r} are no numbers and are left empty', given)
     return rest
 
 # %% ../../nbs/30_data.read.ipynb #1a3ac419
-_cut = ('patients are numbers that a spreadsheet has cut to their first digits, so that many may have '
-        'become one (export that column as text)')
+_cut = ('patients are numbers that a spreadsheet has cut to their first digits, so that many may '
+        'have become one (export that column as text)')
 
 def patient_column(s, src)->pd.Series:
     "Patients as text, look-alikes as one; says where a spreadsheet has cut their numbers"
@@ -471,10 +476,11 @@ def patient_column(s, src)->pd.Series:
 
 # %% ../../nbs/30_data.read.ipynb #d7171463
 def usable_rows(raw, r, out, *, several)->pd.DataFrame:
-    "The rows of a table that have a label, a file name and a patient; says, or raises, what the others lack"
+    "The rows that have a label, a file name and a patient; says, or raises, what the others lack"
     names,what = r['label'],' or '.join(map(repr, r['label']))
     bare = raw[names].apply(is_missing).all(axis=1)
-    if bare.all(): raise DataError(f"{out.src}: the column {what} is empty; choose with `label=COL`")
+    if bare.all():
+        raise DataError(f"{out.src}: the column {what} is empty; choose with `label=COL`")
     raw = out(raw, bare, f'have no {what}')
     if several and out.skip:
         fine = raw[names].apply(lambda s: is_missing(s) | s.str.fullmatch(r' *[01](\.0*)? *'))
@@ -500,8 +506,8 @@ def read_csv(path, # CSV with a column of image files and one of labels
     raw,guess = read_table(src)
     names,several = label_columns(label, raw.columns)
     if several and (own := {'path','patient','eye','split'} & set(names)):
-        raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame is: "
-                        "rename it")
+        raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame "
+                        "is: rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
     out = LeftOut(src, raw[r['path']], skip_broken)
     raw = usable_rows(raw, r, out, several=several)
@@ -529,9 +535,10 @@ def readable_rows(df)->pd.DataFrame:
     why = check_images(df.path).set_index('path').problem
     bad = df.path.isin(why.index)
     if not bad.any(): return df
-    tell_odd(bad, 'images cannot be read and are left out', df.path.map(os.path.basename)+' '+df.path.map(why))
+    name,why = under(df.path, df.attrs['root']),df.path.map(why)
+    tell_odd(bad, 'images cannot be read and are left out', name+' '+why)
     if bad.all(): raise DataError("no image can be read")
-    df.attrs['left_out'] = [*df.attrs.get('left_out', ()), *((None, o, why[o]) for o in df.path[bad])]
+    df.attrs['left_out'] = [*df.attrs.get('left_out', ()), *((None, *o) for o in zip(name[bad], why[bad]))]
     return df[~bad].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #c07b40dc
