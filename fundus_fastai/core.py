@@ -136,7 +136,7 @@ def read_json(path # file to read
     path = Path(path)
     try: return json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+    except (ValueError, RecursionError) as e: # too many digits, brackets in brackets
         raise DataError(f"{path} is not valid JSON ({e})") from None
 
 # %% ../nbs/00_core.ipynb #fd0a1338

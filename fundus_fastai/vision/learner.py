@@ -61,14 +61,14 @@ def _open_weights(path):
 def _demand(path):
     "Pass an existing path on"
     if path.exists(): return path
-    raise ModelError(f"no weights at {path}: pass --weights FILE, --weights imagenet or --weights none")
+    raise ModelError(f"no weights at {path}: pass `weights=FILE`, `weights='imagenet'` or `weights='none'`")
 
 # %% ../../nbs/45_vision.learner.ipynb #93c816f0
 def read_weights(path, cached:bool=False)->dict:
     "Tensors by name, of a file or run folder, of which no code is run; `cached` if it came from the net's own server"
     path = Path(path)
     if _demand(path).is_dir(): path = _demand(path/'model.safetensors')
-    fix = f"; delete {path} to fetch it again, or pass --weights FILE or --weights none" if cached else ''
+    fix = f"; delete {path} to fetch it again, or pass `weights=FILE` or `weights='none'`" if cached else ''
     try: sd = dict(_open_weights(path))
     except Exception as e:
         raise ModelError(f"cannot read weights from {path.name} ({first_line(e)}): expected safetensors, .npz, "
@@ -104,7 +104,7 @@ def load_body(model, sd:dict, net:Net, *, name:str='the file'):
     what = f"of {len(names)} tensors are missing or of another shape"
     if not wrong: wrong,what = _surplus(sd, names, net),"tensors have no place in it"
     if wrong: raise ModelError(f"{name} does not fit {net.arch}: {len(wrong)} {what} (first: {wrong[0]}): "
-                               "name the net that the weights belong to with --arch")
+                               "name the net that the weights belong to with `arch`")
     body.load_state_dict(fits, strict=False)
 
 # %% ../../nbs/45_vision.learner.ipynb #daa8027a
@@ -122,8 +122,8 @@ def _promptly(f, seconds=8):
 def _no_file(net, host, e):
     "The sentence for weights that could not be had"
     return ModelError(f"the ImageNet weights of {net.arch} are not on this machine and {host} did not give them "
-                      f"({type(e).__name__}: {first_line(e)}): connect once, or pass --weights FILE (safetensors, "
-                      ".npz, .pth), or --weights none to start from random weights")
+                      f"({type(e).__name__}: {first_line(e)}): connect once, or pass `weights=FILE` (safetensors, "
+                      ".npz, .pth), or `weights='none'` to start from random weights")
 
 # %% ../../nbs/45_vision.learner.ipynb #13738b9e
 def _url_file(net, url):
@@ -145,7 +145,7 @@ def _hub_file(net):
     cfg = timm.get_pretrained_cfg(net.arch)
     if cfg and cfg.url and not cfg.hf_hub_id: return _url_file(net, cfg.url) # as legacy_xception
     if not (cfg and cfg.hf_hub_id):
-        raise ModelError(f"{net.arch} has no ImageNet weights: pass --weights none, or --weights FILE")
+        raise ModelError(f"{net.arch} has no ImageNet weights: pass `weights='none'`, or `weights=FILE`")
     for f in ('model.safetensors','pytorch_model.bin'):
         if isinstance(p := hub.try_to_load_from_cache(cfg.hf_hub_id, f), str): return p
     host,name = hub.constants.ENDPOINT,cfg.hf_hub_filename or 'model.safetensors'
@@ -175,6 +175,13 @@ _head_args = ('concat_pool','pool','lin_ftrs','ps','first_bn','bn_final','lin_fi
 def _head(pretrained, kwargs):
     "The head's options, the defaults among them written out: what a file says should not depend on who reads it"
     return dict(lin_ftrs=None if pretrained else [], ps=.5 if pretrained else .1) | filter_keys(kwargs, in_(_head_args))
+
+# %% ../../nbs/45_vision.learner.ipynb #c7f394ec
+def blank_net(net:Net, n_out:int, head:dict)->nn.Module:
+    "Body and head of `net` on the meta device: names and shapes, without a number in memory"
+    make = create_timm_model if net.source=='timm' else create_vision_model
+    with torch.device('meta'): m = make(net.builder, n_out, pretrained=False, **head)
+    return (m[0] if isinstance(m, tuple) else m).eval()
 
 # %% ../../nbs/45_vision.learner.ipynb #697ce63a
 def _normalize(dls, stats, arch):
@@ -212,6 +219,24 @@ class EyeLearner(Learner):
         "Side of the net's square input in pixels; nothing is read for it where `eye_dls` made the `DataLoaders`"
         return self.opener.size if self.opener else int(self.dls.valid.one_batch()[0].shape[-1])
 
+# %% ../../nbs/45_vision.learner.ipynb #3fd83051
+def _told(net, size, f):
+    "Call `f`; where the net does not run, say why and which size it likes"
+    try: return f()
+    except EyeError: raise
+    except Exception as e:
+        raise ModelError(f"{net.arch} cannot read pictures of {size} pixels ({first_line(e)}): "
+                         f"its own `size` is {net.size}; choose that, or a net that takes any") from None
+
+def _demand_fits(learn, net, probe=False):
+    "Raise `EyeError` unless `learn` can read a blank picture, and learn from its batches"
+    model,p = learn.model,next(learn.model.parameters())
+    x,was = torch.zeros(1, 3, learn.size, learn.size, device=p.device, dtype=p.dtype),model.training
+    with torch.no_grad(): _told(net, learn.size, lambda: model.eval()(x))
+    model.train(was)
+    if learn.dls.train.bs==1 and not probe and any(isinstance(m, norm_types) for m in model.modules()):
+        raise DataError("`bs=1`: the batch normalization of this net learns from two images a batch, at least")
+
 # %% ../../nbs/45_vision.learner.ipynb #fcccdd3f
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
@@ -226,14 +251,19 @@ def eye_learner(dls, # from `eye_dls`
     path = find_weights(weights, net)
     head,stats = _head(path, kwargs),stats or (net.mean, net.std)
     start = 'none' if path is None else 'imagenet' if str(weights).lower()=='imagenet' else path.name
+    if getattr(dls, 'opener', None) and kwargs.get('n_in', 3)!=3:
+        raise DataError(f"`n_in={kwargs['n_in']}`: the batches of eye_dls have three channels, gray scans too")
     if answer := getattr(dls, 'output', None): kwargs = dict(n_out=answer.n_out, loss_func=answer.loss()) | kwargs
     learn = _make(dls, net, {**kwargs, **head})
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
     if probe:
-        learn.model = linear_probe(learn.model, answer.n_out, None if probe is True else probe)
+        n = learn.opener.size or 64
+        names = None if probe is True else probe
+        learn.model = _told(net, n, lambda: linear_probe(learn.model, answer.n_out, names, n))
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
     if path or probe: learn.freeze() # of a readout the body stays as it is
+    if learn.opener: _demand_fits(learn, net, probe)
     _normalize(dls, stats, arch)
     learn.config = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
     if probe: learn.config['taps'] = learn.model[0].names
@@ -294,7 +324,7 @@ def _load_tensors(path):
             return {k:f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {})['fundus'])
     except (SafetensorError, KeyError, ValueError, OSError) as e:
         raise ModelError(f"the checkpoint {Path(path).name} cannot be read ({str(e)[:100]}): "
-                         "start again with --force") from None
+                         "start again with `force=True`") from None
 
 # %% ../../nbs/45_vision.learner.ipynb #93648de5
 class CheckpointCallback(Callback):
@@ -302,23 +332,35 @@ class CheckpointCallback(Callback):
     order = 60 # after `MixedPrecision`, which makes the scaler that may want its state back
     def __init__(self, plan:list, seed:int, out=None, info:dict=None):
         self.plan,self.seed,self.out,self.info = plan,seed,out and Path(out),info or {}
-        self.rows,self.best,self.stage,self.start,self.scaler_state = [],None,0,0,None
+        self.rows,self.best,self.stage,self.start,self.scaler_state,self.diverged = [],None,0,0,None,None
     def before_fit(self):
         scaler,state,self.scaler_state = getattr(self.learn, 'scaler', None),self.scaler_state,None
         if scaler and state: scaler.load_state_dict(state)
     def before_epoch(self): self.done,self.t0,self.losses = False,time.time(),[]
     def after_batch(self):
         if self.training: self.losses.append(self.learn.loss.detach())
+        if self.training and not getattr(self.learn, 'scaler', None): self.demand_finite(self.learn.loss)
     def after_validate(self): self.done = True
     def after_epoch(self):
         if not self.done: return # an epoch skipped on the way back to where we stopped
         names = ['train_loss','valid_loss',*self.learn.metrics.attrgot('name')]
         vals = dict(zip(names, map(float, self.recorder.final_record)))
         vals['train_loss'] = float(torch.stack(self.losses).mean())
+        self.demand_finite(vals['valid_loss'])
         self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals,
                               seconds=round(time.time()-self.t0, 2)))
         self.keep_best(vals['valid_loss'])
         if self.out: self.save(self.epoch+1)
+
+# %% ../../nbs/45_vision.learner.ipynb #122fadbb
+@patch
+def demand_finite(self:CheckpointCallback, loss):
+    "End the fit where `loss` is no number; `fit_eye` raises what is noted in `diverged`"
+    if np.isfinite(float(loss)): return
+    n,lr = len(self.rows)+1,max(self.plan[self.stage]['lr'])
+    self.diverged = (f"the loss is not a number in epoch {n}: training has diverged at a rate of up to {lr:g}; "
+                     "choose a lower `lr`")
+    raise CancelFitException()
 
 # %% ../../nbs/45_vision.learner.ipynb #e49e6502
 @patch
@@ -350,11 +392,11 @@ def restore(self:CheckpointCallback, learn:Learner):
     for k in ('plan','seed','info'):
         if json.loads(json.dumps(mine := getattr(self, k))) != meta[k]:
             raise ModelError(f"the checkpoint was begun with another {k} ({meta[k]}), this call has {mine}: "
-                             "resume with the options of the first call, or start again with --force")
+                             "resume with the options of the first call, or start again with `force=True`")
     try: learn.model.load_state_dict({k[6:]:v for k,v in tensors.items() if k.startswith('model.')})
     except RuntimeError:
         raise ModelError("the checkpoint was begun with another net: resume with the options of the first call, "
-                         "or start again with --force") from None
+                         "or start again with `force=True`") from None
     self.stage,self.start,self.rows,self.best = meta['stage'],meta['epoch'],meta['rows'],meta['best']
     self.scaler_state = meta['scaler']
     return {k:v for k,v in tensors.items() if k.startswith('opt.')}, meta['opt']
@@ -362,6 +404,8 @@ def restore(self:CheckpointCallback, learn:Learner):
 # %% ../../nbs/45_vision.learner.ipynb #c8912c9a
 def _prepare(learn, stage, opt_state):
     "Freeze or unfreeze, make the optimizer and give it back what it knew"
+    if (kind := next(learn.model.parameters()).dtype)!=torch.float32:
+        raise ModelError(f"this net counts in {kind}, its batches in torch.float32: train it after learn.model.float()")
     learn.model.to(learn.dls.device) # now: fastai moves it later, and the optimizer's state would stay behind
     (learn.freeze if stage['frozen'] else learn.unfreeze)()
     if learn.opt is None: learn.create_opt()
@@ -378,6 +422,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
            )->pd.DataFrame: # history, one row an epoch
     "Train by `plan`, keep the best epoch by validation loss, and load it at the end; resumable after any epoch"
     keep = CheckpointCallback(plan or one_cycle_plan(), seed, out, info)
+    if not any(o['epochs']>0 for o in keep.plan): raise DataError("this plan has no epoch: nothing would be learned")
     opt_state,self.opt = (keep.restore(self) if resume else None),None
     for i in range(keep.stage, len(keep.plan)):
         st,keep.stage = keep.plan[i],i
@@ -386,6 +431,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
         if keep.start < st['epochs']:
             self.fit_one_cycle(st['epochs'], lr, pct_start=st['pct_start'], div=st['div'],
                                start_epoch=keep.start, cbs=[EpochSeed(seed, i), keep, *L(cbs)])
+        if keep.diverged: raise ModelError(keep.diverged)
         opt_state,keep.start = None,0
     self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
     return pd.DataFrame(keep.rows)
@@ -402,12 +448,15 @@ def fit_probe(self:EyeLearner, workers:int=0)->pd.DataFrame:
 @patch
 def suggest_lr(self:EyeLearner, num_it:int=100)->float:
     "A rate for the head: the valley of fastai's `lr_find` over `num_it` batches; model and folder stay as they were"
+    if num_it<10: raise DataError(f"`num_it={num_it}`: ten batches are the fewest that show how the loss bends")
     with tempfile.TemporaryDirectory() as d:
         old,self.model_dir = self.model_dir,Path(d)
         try:
-            with self.no_bar(), self.no_logging():
-                return float(self.lr_find(num_it=num_it, show_plot=False).valley)
+            with self.no_bar(), self.no_logging(): lr = float(self.lr_find(num_it=num_it, show_plot=False).valley)
+            if np.isfinite([lr, *self.recorder.losses[:2]]).all(): return lr
+        except (ValueError, IndexError, RuntimeError): pass # from too few losses, or none that is a number
         finally: self.model_dir = old
+    raise ModelError(f"no rate can be read from the losses of {num_it} batches: choose `lr` yourself")
 
 # %% ../../nbs/45_vision.learner.ipynb #956838a2
 class TerminalProgress(Callback):
@@ -430,10 +479,10 @@ class TerminalProgress(Callback):
 def predict_batches(self:EyeLearner, dl)->torch.Tensor:
     "Probabilities [N, classes] by this learner's loss activation, in the order of `dl`, with our progress bar"
     self.model.eval()
-    dev = next(self.model.parameters()).device
+    p = next(self.model.parameters())
     with torch.inference_mode():
         batches = progress(dl, 'predicting') if len(dl)>1 else dl
-        out = [self.model(to_device(b[0], dev)).float().cpu() for b in batches]
+        out = [self.model(b[0].to(p.device, p.dtype)).float().cpu() for b in batches]
     return self.loss_func.activation(torch.cat([o.as_subclass(torch.Tensor) for o in out]))
 
 # %% ../../nbs/45_vision.learner.ipynb #249170da

@@ -6,17 +6,18 @@
 __all__ = ['save_model', 'read_config', 'load_model']
 
 # %% ../../nbs/46_vision.model.ipynb #98ace78b
-import datetime as dt, platform
+import datetime as dt, json, platform
 import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from .. import __version__
-from ..core import EyeError, ModelError, first_line, read_json, sha256, whole_file, write_json
+from ..core import EyeError, ModelError, first_line, read_json, say, sha256, whole_file, write_json
 from .tasks import get_task
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
-from .learner import EyeLearner, _head_args, eye_learner
+from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image without a recipe, 2 has both
@@ -24,6 +25,12 @@ FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image w
 # %% ../../nbs/46_vision.model.ipynb #1cdb5b7a
 def _versions():
     return dict(python=platform.python_version(), **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
+
+# %% ../../nbs/46_vision.model.ipynb #4280db03
+def _decisive(cfg):
+    "What decides the answers of a model, of its config"
+    keys = ('task','arch','head','normalize','taps','classes','answer','recipe','size','positive')
+    return {k:cfg[k] for k in keys if k in cfg}
 
 # %% ../../nbs/46_vision.model.ipynb #6c21d98a
 def save_model(learn, # from `eye_learner`
@@ -34,19 +41,22 @@ def save_model(learn, # from `eye_learner`
               )->Path: # the folder
     "Write `model.safetensors` and `config.json`, each whole or not at all; the config goes last"
     out,answer,recipe = Path(out),learn.output,str(learn.opener.recipe if learn.opener else '')
-    with whole_file(out/'model.safetensors') as f:
-        save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f)
     plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
     cfg = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
                task=get_task(task).name, **{k:learn.config.get(k) for k in ('arch','head','weights','normalize')})
     if 'taps' in learn.config: cfg['taps'] = learn.config['taps']
-    cfg.update(classes=answer.names, size=int(size or learn.size), sha256=sha256(out/'model.safetensors'))
+    cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
     if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
+    with whole_file(out/'model.safetensors') as f:
+        save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f,
+                  metadata={'fundus':json.dumps(_decisive(cfg|more))})
+    cfg['sha256'] = sha256(out/'model.safetensors')
     write_json(out/'config.json', {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return out
 
 # %% ../../nbs/46_vision.model.ipynb #de573015
-def _numbers(o, least): return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and v>=least for v in o)
+def _numbers(o, least):
+    return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and least<=v<1e6 for v in o)
 def _words(o, least): return isinstance(o, list) and all(isinstance(v, str) for v in o) and len(set(o))==len(o)>=least
 
 # %% ../../nbs/46_vision.model.ipynb #40650606
@@ -78,12 +88,29 @@ def read_config(path # run folder
     return cfg
 
 # %% ../../nbs/46_vision.model.ipynb #a67994df
+def _read_header(path):
+    "Shapes of the tensors in `path`, and the copy of what decides the answers, if there is one"
+    try:
+        with safe_open(path, 'pt') as f:
+            kept = (f.metadata() or {}).get('fundus')
+            return {k:list(f.get_slice(k).get_shape()) for k in f.keys()}, kept and json.loads(kept)
+    except Exception as e: raise ModelError(f"{path} cannot be read ({first_line(e)}): it was changed or damaged") from None
+
+# %% ../../nbs/46_vision.model.ipynb #00c85982
 def _check_weights(path, cfg):
-    "Raise `ModelError` unless `path` is the file that `cfg` was written for"
+    "Raise `ModelError` unless `path` is the file that `cfg` was written for, and the reverse; shapes of its tensors"
     if not path.exists(): raise ModelError(f"{path} is missing: the run folder is incomplete")
     if sha256(path)!=cfg['sha256']:
         raise ModelError(f"{path} is not the file that config.json was written for (its sha256 differs): "
                          "it was changed or damaged; copy the run folder again from its source")
+    (shapes,kept),mine = _read_header(path),_decisive(cfg)
+    if kept is None:
+        say(f"{path} is of an earlier version and holds no copy of what decides its answers: "
+            "config.json is taken at its word")
+    elif bad := [k for k in {**mine, **kept} if k not in mine or k not in kept or mine[k]!=kept[k]]:
+        raise ModelError(f"config.json and {path} say different things about {', '.join(bad)}: "
+                         "config.json was changed; copy the run folder again from its source")
+    return shapes
 
 # %% ../../nbs/46_vision.model.ipynb #9dd3129b
 def _stand_in(answer):
@@ -102,6 +129,15 @@ def _parts(cfg):
     try: return answer,as_recipe(cfg.get('recipe'))
     except EyeError as e: raise ModelError(f"config.json names a recipe that this version cannot follow: {e}") from None
 
+# %% ../../nbs/46_vision.model.ipynb #fd2cb101
+def _demand_shapes(cfg, n_out, shapes):
+    "Raise `ValueError` unless the tensors of the net that `cfg` names have these `shapes`"
+    net,body = blank_net(find_net(cfg['arch']), n_out, cfg['head']),'0.body.' if 'taps' in cfg else '0.'
+    want = {body+k.removeprefix('0.'):list(v.shape) for k,v in net.state_dict().items() if k[0]=='0'}
+    if 'taps' not in cfg: want |= {k:list(v.shape) for k,v in net.state_dict().items() if k[0]!='0'}
+    if bad := [k for k in want if shapes.get(k)!=want[k]]+[k for k in shapes if k not in want and k.startswith('0.')]:
+        raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
+
 # %% ../../nbs/46_vision.model.ipynb #61497ec6
 def load_model(path, # run folder
                device=None # where the model goes (default: fastai's)
@@ -109,17 +145,22 @@ def load_model(path, # run folder
     "Rebuild the `EyeLearner` that `save_model` stored, without pickle; raises `ModelError`"
     path = Path(path)
     cfg = read_config(path)
-    _check_weights(path/'model.safetensors', cfg)
     task,(answer,recipe) = get_task(cfg['task']),_parts(cfg)
+    shapes = _check_weights(path/'model.safetensors', cfg)
     dls = task.dls(_stand_in(answer), output=answer, recipe=recipe, size=cfg['size'], bs=2, workers=0, device=device)
     try:
+        _demand_shapes(cfg, answer.n_out, shapes)
         learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, probe=cfg.get('taps'),
                             stats=[cfg['normalize'][k] for k in ('mean','std')], **cfg['head'])
-        learn.model.load_state_dict(load_file(path/'model.safetensors'))
+        weights = load_file(path/'model.safetensors')
+        learn.model.load_state_dict(weights)
     except EyeError: raise
     except Exception as e:
         raise ModelError(f"the weights in {path} do not fit {cfg['arch']} as timm {timm.__version__} builds it "
                          f"(saved with {cfg.get('versions')}): {first_line(e, 160)}") from None
+    if bad := [k for k,v in weights.items() if not v.isfinite().all()]:
+        raise ModelError(f"{path/'model.safetensors'} holds values that are not numbers ({bad[0]}): "
+                         "its training diverged, or it was damaged")
     learn.model.to(dls.device).eval()
     learn.config = cfg
     return learn

@@ -53,7 +53,7 @@ class Output:
     def n_out(self): return len(self.outputs)
     def check_balance(self, balance):
         if one_of(balance, balances, 'way to balance') in self.balances: return balance
-        raise DataError(f"--balance {balance} does not suit {self.kind} answers: choose {' or '.join(self.balances)}")
+        raise DataError(f"`balance={balance}` does not suit {self.kind} answers: choose {' or '.join(self.balances)}")
     def to_json(self): return dict(kind=self.kind.name, names=self.names, center=self.center, spread=self.spread)
     def check(self, df):
         if new := sorted(set(df.label.astype(str))-set(self.names)):
@@ -67,7 +67,7 @@ class Output:
 # %% ../../nbs/41_vision.outputs.ipynb #1c3a978f
 def output_from(d:dict)->Output:
     "Rebuild an answer; raises `ModelError` where `d` describes none"
-    ok = isinstance(d, dict) and d.get('kind') in output_types and isinstance(d.get('names'), list)
+    ok = isinstance(d, dict) and str(d.get('kind')) in output_types and isinstance(d.get('names'), list)
     ok = ok and d['names'] and all(isinstance(o, str) for o in d['names']) and len(set(d['names']))==len(d['names'])
     ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9 for k in ('center','spread')) and d['spread']>0
     if not ok: raise ModelError("config.json describes no answer that we know: it was changed or damaged")

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/44_vision.probe.ipynb #0ec6c117
 import numpy as np, torch
 from functools import partial
+from fastcore.basics import first
 from torch import nn
 from ..core import ModelError, progress
 
@@ -19,9 +20,16 @@ def find_blocks(body, most:int=8)->list:
         if any(True for _ in m.children()) and not isinstance(m, (nn.Sequential,nn.ModuleList)):
             kinds.setdefault(type(m), []).append((name, sum(p.numel() for p in m.parameters())))
     kinds = [v for v in kinds.values() if len(v)>1]
-    if not kinds: raise ModelError("this net has no repeated blocks to listen to: choose --fit tune")
+    if not kinds: raise ModelError("this net has no repeated blocks to listen to: choose `fit='tune'`")
     names = [o for o,_ in max(kinds, key=lambda v: sum(n for _,n in v))]
     return [names[i] for i in np.unique(np.linspace(0, len(names)-1, most).round().astype(int))]
+
+# %% ../../nbs/44_vision.probe.ipynb #b54dd1b2
+def _by_channel(y):
+    "What a block put out, as [images, channels, places]"
+    y = y if torch.is_tensor(y) else first(y, torch.is_tensor)
+    if y.ndim==4: return (y.permute(0,3,1,2) if y.shape[1]==y.shape[2]!=y.shape[3] else y).flatten(2)
+    return y.transpose(1,2) if y.ndim==3 else y[...,None]
 
 # %% ../../nbs/44_vision.probe.ipynb #4936620f
 class BlockFeatures(nn.Module):
@@ -36,7 +44,7 @@ class BlockFeatures(nn.Module):
     def _keep(self, name, module, x, y): self.seen[name] = y
     def forward(self, x):
         self.body(x)
-        out = [self.seen.pop(n).flatten(2).float() for n in self.names]
+        out = [_by_channel(self.seen.pop(n)).float() for n in self.names]
         return torch.cat([o.mean(2) for o in out]+[o.std(2, correction=0) for o in out], 1)
 
 # %% ../../nbs/44_vision.probe.ipynb #8e0b1310
@@ -49,21 +57,22 @@ class Standardize(nn.Module):
     def forward(self, x): return ((x-self.mean)/self.sd).clamp(-5, 5)
 
 # %% ../../nbs/44_vision.probe.ipynb #920f17dc
-def linear_probe(model, n_out:int, names=None)->nn.Sequential:
-    "The net with its head replaced by a linear readout of its blocks"
+def linear_probe(model, n_out:int, names=None, size:int=64)->nn.Sequential:
+    "The net with its head replaced by a linear readout of its blocks; a blank picture of `size` tells their width"
     probe = BlockFeatures(model[0], find_blocks(model[0]) if names is None else names)
     p,was = next(model.parameters()),probe.training
-    with torch.no_grad(): n = probe.eval()(torch.zeros(1, 3, 64, 64, device=p.device)).shape[1]
+    with torch.no_grad(): n = probe.eval()(torch.zeros(1, 3, size, size, device=p.device, dtype=p.dtype)).shape[1]
     probe.train(was)
     return nn.Sequential(probe, nn.Sequential(Standardize(n), nn.Linear(n, n_out)).to(p.device))
 
 # %% ../../nbs/44_vision.probe.ipynb #40844369
 def features(probe, dl)->np.ndarray:
     "What `probe` (`BlockFeatures`, or any net that gives [N,D]) says of every image of `dl`, float32 [N,D]"
-    dev = next(probe.parameters()).device
+    p = next(probe.parameters())
     probe.eval()
     with torch.inference_mode():
-        out = [probe(b[0].to(dev).as_subclass(torch.Tensor)).float().cpu() for b in progress(dl, 'listening')]
+        xs = (b[0].to(p.device, p.dtype).as_subclass(torch.Tensor) for b in progress(dl, 'listening'))
+        out = [probe(x).float().cpu() for x in xs]
     return torch.cat(out).numpy()
 
 # %% ../../nbs/44_vision.probe.ipynb #e80c9efd

@@ -10,9 +10,8 @@ import gc, time
 import numpy as np, torch
 from pathlib import Path
 from fastai.callback.core import Callback, CancelTrainException, CancelValidException
-from fastai.vision.learner import create_timm_model, create_vision_model
 from torch.utils.flop_counter import FlopCounterMode
-from .learner import _head, find_net
+from .learner import _head, blank_net, find_net
 
 # %% ../../nbs/48_vision.profile.ipynb #c28e9ac2
 def multiply_adds(model, size:int)->int:
@@ -22,13 +21,6 @@ def multiply_adds(model, size:int)->int:
     with torch.no_grad(), FlopCounterMode(display=False) as f: model.eval()(x)
     model.train(before)
     return f.get_total_flops()//2
-
-# %% ../../nbs/48_vision.profile.ipynb #6a812eb6
-def _blank(net, n_out, pretrained):
-    "Body and head of `net` on the meta device"
-    make = create_timm_model if net.source=='timm' else create_vision_model
-    with torch.device('meta'): m = make(net.builder, n_out, pretrained=False, **_head(pretrained, {}))
-    return (m[0] if isinstance(m, tuple) else m).eval()
 
 # %% ../../nbs/48_vision.profile.ipynb #2e29ba23
 def _counts(model, size, n_bytes):
@@ -42,7 +34,7 @@ def net_facts(arch:str, n_out:int=2, size:int=None, *, pretrained:bool=True)->di
     # (of one image)
     "Count what a net costs, without downloading or training it"
     net = find_net(arch)
-    m,size = _blank(net, n_out, pretrained),size or net.size
+    m,size = blank_net(net, n_out, _head(pretrained, {})),size or net.size
     return dict(arch=arch, **_counts(m, size, sum(v.nbytes for v in m.state_dict().values())))
 
 # %% ../../nbs/48_vision.profile.ipynb #d8d7136a

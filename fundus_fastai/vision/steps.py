@@ -71,7 +71,7 @@ def split_frame(df, # the frame
     if how=='published': return published_split(df, allow_leak)
     if how!='patients': return read_split(how, df, df.attrs['root'], allow_leak=allow_leak)
     if 'split' in df and df.split.notna().all():
-        say("patients are split anew (--split published takes the data's own split)")
+        say("patients are split anew (`split='published'` takes the data's own split)")
     more = dict(seed=seed, by=by, groups=_tied(df))
     if by!='rarest': return split_patients(df, **more)
     return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)

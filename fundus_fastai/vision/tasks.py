@@ -107,7 +107,7 @@ def _demand_taught(output, df):
     if output.kind.labels: lost = [o for o in output.names if not train[o].any()]
     elif output.kind.classes: lost = sorted(set(df.label.astype(str))-set(train.label.astype(str)))
     if lost: raise DataError(f"no training image shows {', '.join(lost)}: a net cannot learn it; leave these images or "
-                             "labels out, or split anew (--seed)")
+                             "labels out, or split anew with another `seed`")
 
 # %% ../../nbs/43_vision.tasks.ipynb #4cd21fe5
 @patch

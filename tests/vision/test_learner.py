@@ -1,5 +1,5 @@
 "Weights from hub, file and run; options of training: with real clients and a stub hub"
-import json, shutil, socket, time
+import json, shutil, socket, sys, time
 from functools import cache
 from pathlib import Path
 import huggingface_hub.constants as hc, numpy as np, pandas as pd, pytest, timm, torch, torchvision
@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.core import EyeError, ModelError, read_json, sha256
 from fundus_fastai.vision.steps import fit_run, make_learner
+from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.learner import eye_learner, find_net, find_weights, one_cycle_plan
 from nets import tiny, frame, noise_dls, body_of, same, refused
@@ -87,14 +88,14 @@ def test_files_that_are_no_weights(files, tmp_path, name):
     with refused(name): eye_learner(noise_dls(), tiny, weights=f)
 
 def test_wrong_net_or_half_a_net(files, net_weights, tmp_path):
-    with refused('w.safetensors does not fit resnet10t', '--arch'): eye_learner(noise_dls(), 'resnet10t', weights=files/'w.safetensors')
+    with refused('w.safetensors does not fit resnet10t', '`arch`'): eye_learner(noise_dls(), 'resnet10t', weights=files/'w.safetensors')
     half = dict(list(net_weights.items())[:len(net_weights)//2])
     save_file(half, tmp_path/'half.safetensors')
     with refused('half.safetensors', f'does not fit {tiny}', 'missing'): eye_learner(noise_dls(), tiny, weights=tmp_path/'half.safetensors')
     one = {k:v for k,v in net_weights.items() if k!='layer4.0.conv2.weight'}
     save_file(one, tmp_path/'one.safetensors')
     with refused('1 of', 'layer4.0.conv2.weight'): eye_learner(noise_dls(), tiny, weights=tmp_path/'one.safetensors')
-    with refused('no weights at', '--weights none'): eye_learner(noise_dls(), tiny, weights=tmp_path/'nowhere.npz')
+    with refused('no weights at', "weights='none'"): eye_learner(noise_dls(), tiny, weights=tmp_path/'nowhere.npz')
     with refused('no weights at'): eye_learner(noise_dls(), tiny, weights=tmp_path)
 
 def test_a_larger_net_of_the_family_is_another_net(tmp_path):
@@ -201,12 +202,12 @@ def test_resume_with_other_data_or_options_is_refused(tmp_path):
     pd.testing.assert_frame_equal(fit(True), first) # nothing was left to do
     before = (tmp_path/'checkpoints/last.safetensors').read_bytes()
     for bad,word in [(dict(info='split-b'),'info'), (dict(size=64),'info'), (dict(seed=2),'seed'), (dict(lr=2e-3),'plan'), (dict(epochs=3),'plan')]:
-        with refused(f'another {word}', '--force'): fit(True, **bad)
+        with refused(f'another {word}', 'force=True'): fit(True, **bad)
     learn = make_learner(frame(), 'oct', TrainOptions('resnet10t', weights='none', size=32, bs=4, workers=0))
     with pytest.raises(ModelError): fit_run(learn, tmp_path, TrainOptions(epochs=1, lr=1e-3, seed=1), resume=True, info=dict(split='split-a', size=32))
     assert (tmp_path/'checkpoints/last.safetensors').read_bytes()==before, "a refused call changed the checkpoint"
     (tmp_path/'checkpoints/last.safetensors').write_bytes(before[:len(before)//2])
-    with refused('last.safetensors', '--force'): fit(True)
+    with refused('last.safetensors', 'force=True'): fit(True)
 
 def offer(hub, arch, b, deed='serve'):
     "Let `hub` have the file `b` under the address that the real hub has it; return the name"
@@ -229,13 +230,13 @@ def test_hub_weights_end_in_the_body_and_are_cached(hub, worker, files, net_weig
     finally: hub.start()
     assert r.get('weights')=='imagenet', r
     assert same(dict(np.load(tmp_path/'b.npz')), net_weights) and len(hub.log)==n
-    assert kind=='ModelError' and 'test_vit2' in says and '--weights FILE' in says and '--weights none' in says and s<10
+    assert kind=='ModelError' and 'test_vit2' in says and 'weights=FILE' in says and "weights='none'" in says and s<10
 
 @pytest.mark.parametrize('deed,arch', troubles.items())
 def test_hub_in_trouble(answers, deed, arch):
     kind,says,seconds = answers()[deed]
     assert kind=='ModelError' and arch in says and '\n' not in says, (kind, says)
-    assert '--weights FILE' in says and '--weights none' in says
+    assert 'weights=FILE' in says and "weights='none'" in says
     assert seconds<10
 
 def test_hub_that_serves_garbage(hub, worker, tmp_path):
@@ -244,7 +245,7 @@ def test_hub_that_serves_garbage(hub, worker, tmp_path):
     for _ in range(2):
         kind,says = worker('body', 'test_convnext2', str(tmp_path/'x.npz')).get('error', ['',''])
         assert kind=='ModelError' and 'cannot read weights' in says and '\n' not in says
-        assert '--weights' in says and 'snapshots' in says, "neither flag nor the path of the bad file"
+        assert 'weights' in says and 'snapshots' in says, "neither flag nor the path of the bad file"
 
 @pytest.fixture
 def black_hole():
@@ -271,7 +272,7 @@ def test_no_hub_within_ten_seconds(black_hole, monkeypatch, tmp_path):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', black_hole)]*4
     monkeypatch.setattr(socket, 'getaddrinfo', resolve)
     t = time.time()
-    with refused(tiny, 'hub.test', '--weights FILE', '--weights none'): find_weights('imagenet', find_net(tiny))
+    with refused(tiny, 'hub.test', 'weights=FILE', "weights='none'"): find_weights('imagenet', find_net(tiny))
     assert time.time()-t<10
 
 def test_hub_behind_a_proxy(hub, files, monkeypatch, tmp_path):
@@ -279,7 +280,7 @@ def test_hub_behind_a_proxy(hub, files, monkeypatch, tmp_path):
     move_hub(monkeypatch, 'http://hub.invalid', tmp_path)
     offer(hub, 'test_efficientnet_gn', (files/'w.safetensors').read_bytes())
     net = find_net('test_efficientnet_gn')
-    with refused('hub.invalid', '--weights none'): find_weights('imagenet', net)
+    with refused('hub.invalid', "weights='none'"): find_weights('imagenet', net)
     close_session()
     monkeypatch.setenv('http_proxy', hub.url)
     assert Path(find_weights('imagenet', net)).read_bytes()==(files/'w.safetensors').read_bytes()
@@ -317,7 +318,7 @@ def test_torchvision_weights_end_in_the_body_and_are_cached(hub, squeeze):
 def test_torchvision_server_in_trouble(squeeze, tmp_path, deed, body):
     squeeze(deed, body)
     t = time.time()
-    with refused('squeezenet1_1', '--weights FILE', '--weights none'): eye_learner(noise_dls(64), 'squeezenet1_1')
+    with refused('squeezenet1_1', 'weights=FILE', "weights='none'"): eye_learner(noise_dls(64), 'squeezenet1_1')
     assert time.time()-t<10
     assert not [o for o in (tmp_path/'torch').rglob('*') if o.is_file()], "half a file stayed behind"
 
@@ -325,7 +326,7 @@ def test_torchvision_server_out_of_reach(hub, squeeze):
     squeeze()
     hub.stop()
     try:
-        with refused('squeezenet1_1', '127.0.0.1', '--weights FILE', '--weights none'): find_weights('imagenet', find_net('squeezenet1_1'))
+        with refused('squeezenet1_1', '127.0.0.1', 'weights=FILE', "weights='none'"): find_weights('imagenet', find_net('squeezenet1_1'))
     finally: hub.start()
 
 # the real hub and torchvision's real server
@@ -342,3 +343,62 @@ def body_after(arch, seed):
 def test_imagenet_weights_come_from_the_net(arch):
     a,b = body_after(arch, 1),body_after(arch, 2)
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+# what cannot be trained
+
+@pytest.mark.parametrize('arch,size', [('test_vit',160), ('test_vit3',160), ('test_resnet',160), ('test_nfnet',96), ('test_mambaout',160)])
+def test_a_readout_learns_its_width_at_the_size_of_its_pictures(arch, size):
+    learn = eye_learner(noise_dls(size), arch, weights=None, probe=True)
+    assert len(learn.fit_probe())==1 and len(learn.predict_frame(frame(3)))==3
+    with torch.no_grad(): assert learn.model[0].eval()(torch.rand(2,3,size,size)).shape==(2,learn.model[1][1].in_features)
+
+def test_a_readout_of_a_net_that_cannot_read_small_pictures(monkeypatch):
+    monkeypatch.setattr(sys.modules['timm.models.inception_v3'], 'trunc_normal_', lambda *args, **kwargs: None) # slow, and not asked for here
+    assert eye_learner(noise_dls(160), 'inception_v3', weights=None, probe=True).model[1][1].in_features>2000
+    for probe in (None, True):
+        with refused('inception_v3 cannot read pictures of 64 pixels', 'own `size` is 299'):
+            eye_learner(noise_dls(64), 'inception_v3', weights=None, probe=probe)
+
+@pytest.mark.parametrize('layout', [(1,24,7,7), (1,7,7,24), (1,49,24)])
+def test_channels_are_found_in_every_layout(layout):
+    from fundus_fastai.vision.probe import BlockFeatures
+    class Block(torch.nn.Module):
+        def __init__(self): super().__init__(); self.conv = torch.nn.Conv2d(3, 24, 1)
+        def forward(self, x):
+            y = self.conv(x)
+            return y if len(layout)==4 and layout[1]==24 else y.permute(0,2,3,1).reshape(len(x),*layout[1:])
+    b,x = Block(),torch.randn(2,3,7,7)
+    got,want = BlockFeatures(torch.nn.Sequential(b), ['0'])(x),b.conv(x)
+    assert torch.allclose(got[:,:24], want.mean((2,3)), atol=1e-5) and torch.allclose(got[:,24:], want.std((2,3), correction=0), atol=1e-5)
+
+def test_shapes_that_do_not_fit_are_told_at_once():
+    with refused('vit_tiny_patch16_224 cannot read pictures of 64 pixels', 'own `size` is 224'):
+        eye_learner(noise_dls(64), 'vit_tiny_patch16_224', weights=None)
+    with pytest.raises(EyeError, match='`n_in=1`'): eye_learner(noise_dls(), tiny, weights=None, n_in=1)
+    one = eye_dls(frame(), size=32, bs=1, workers=0)
+    with pytest.raises(EyeError, match='`bs=1`.*two images'): eye_learner(one, tiny, weights=None)
+    assert len(eye_learner(one, tiny, weights=None, probe=True).fit_probe())==1 # a readout needs no batch
+
+def untrained(): return eye_learner(noise_dls(), tiny, weights=None)
+
+@pytest.mark.parametrize('lr', [1e4, 1e12, 1e30])
+def test_diverged_training_stops_and_names_the_rate(lr, tmp_path):
+    learn = untrained()
+    plan = one_cycle_plan(4, lr=lr, pretrained=False)
+    with learn.no_bar(), learn.no_logging(), refused('loss is not a number in epoch [12]', 'diverged', '`lr`'):
+        learn.fit_eye(plan, out=tmp_path)
+    assert len(learn.recorder.values)<=1, "it went on for epochs"
+
+def test_a_plan_without_an_epoch_and_a_net_of_doubles():
+    with pytest.raises(EyeError, match='no epoch'): untrained().fit_eye(one_cycle_plan(0, 0))
+    learn = untrained()
+    want = learn.predict_frame(frame(3)).p_A
+    learn.model.double()
+    assert np.allclose(learn.predict_frame(frame(3)).p_A, want, atol=1e-4)
+    with refused('torch.float64', 'learn.model.float'): learn.fit_eye(one_cycle_plan(1, pretrained=False))
+
+def test_a_rate_that_cannot_be_found():
+    with pytest.raises(EyeError, match='`num_it=1`'): untrained().suggest_lr(1)
+    learn = untrained()
+    with torch.no_grad(): next(learn.model.parameters()).fill_(float('nan'))
+    with refused('no rate', '20 batches', '`lr`'): learn.suggest_lr(20)

@@ -106,3 +106,48 @@ def test_a_run_is_a_start_for_other_labels(tmp_path):
     assert learn.predict_frame(frame(2)).filter(like='p_').columns.tolist()==['p_X','p_Y','p_Z']
     assert learn.config['weights']=='first run'
     with refused('first run does not fit resnet10t'): make_learner(frame(), 'oct', TrainOptions('resnet10t', weights=run, size=32, bs=4, workers=0))
+
+# who vouches for config.json
+
+decisive = dict(classes=['B','A'], size=48, task='anomaly', recipe='crop', head={'lin_ftrs':[], 'ps':.4},
+                normalize={'mean':[.5]*3, 'std':[.5]*3}, positive='A', answer=dict(kind='category', names=['B','A'], center=0, spread=1))
+
+@pytest.mark.parametrize('key', decisive)
+def test_a_config_that_would_answer_otherwise_is_refused(run, tmp_path, key):
+    shutil.copytree(run, tmp_path/'run')
+    write_json(tmp_path/'run/config.json', {**read_json(run/'config.json'), key:decisive[key]})
+    with refused('different things about', key): load_model(tmp_path/'run')
+
+def resaved(run, to, metadata=None, change=lambda w: w):
+    "The run with other weights, and a config that vouches for them"
+    from safetensors.torch import save_file
+    shutil.copytree(run, to)
+    save_file(change(load_file(run/'model.safetensors')), to/'model.safetensors', metadata=metadata)
+    write_json(to/'config.json', {**read_json(run/'config.json'), 'sha256':sha256(to/'model.safetensors')})
+    return to
+
+def test_a_run_of_an_earlier_version_loads_and_says_that_it_has_no_copy(run, tmp_path, capsys):
+    load_model(run)
+    assert 'earlier version' not in capsys.readouterr().err
+    assert load_model(resaved(run, tmp_path/'old')).config['classes']==read_json(run/'config.json')['classes']
+    assert 'earlier version' in capsys.readouterr().err
+
+def test_weights_that_are_no_numbers(run, tmp_path):
+    def spoil(w):
+        k = next(k for k,v in w.items() if v.is_floating_point())
+        w[k] = w[k].clone(); w[k].view(-1)[0] = float('nan')
+        return w
+    with refused('not numbers', 'diverged'): load_model(resaved(run, tmp_path/'nan', change=spoil))
+
+def test_a_giant_net_is_not_built(run, tmp_path, monkeypatch):
+    from fundus_fastai.vision import model
+    resaved(run, tmp_path/'run')
+    write_json(tmp_path/'run/config.json', {**read_json(tmp_path/'run/config.json'), 'arch':'vit_giant_patch14_224'})
+    monkeypatch.setattr(model, 'eye_learner', lambda *args, **kwargs: pytest.fail("the net was built"))
+    with refused('do not fit vit_giant_patch14_224', 'tensors are missing'): load_model(tmp_path/'run')
+
+def test_a_config_of_brackets(run, tmp_path):
+    shutil.copytree(run, tmp_path/'run')
+    for text in ('['*100_000, '{"a":'*100_000, '{"size": '+'9'*10_000+'}'):
+        (tmp_path/'run/config.json').write_text(text)
+        with pytest.raises(EyeError, match='config.json'): load_model(tmp_path/'run')
