@@ -234,7 +234,7 @@ def _demand_fits(learn, net, probe=False):
     x,was = torch.zeros(1, 3, learn.size, learn.size, device=p.device, dtype=p.dtype),model.training
     with torch.no_grad(): _told(net, learn.size, lambda: model.eval()(x))
     model.train(was)
-    if learn.dls.train.bs==1 and not probe and any(isinstance(m, norm_types) for m in model.modules()):
+    if learn.dls.train.bs==1 and not probe and any(isinstance(m, bn_types) for m in model.modules()):
         raise DataError("`bs=1`: the batch normalization of this net learns from two images a batch, at least")
 
 # %% ../../nbs/45_vision.learner.ipynb #fcccdd3f

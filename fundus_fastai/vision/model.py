@@ -94,7 +94,8 @@ def _read_header(path):
         with safe_open(path, 'pt') as f:
             kept = (f.metadata() or {}).get('fundus')
             return {k:list(f.get_slice(k).get_shape()) for k in f.keys()}, kept and json.loads(kept)
-    except Exception as e: raise ModelError(f"{path} cannot be read ({first_line(e)}): it was changed or damaged") from None
+    except Exception as e:
+        raise ModelError(f"the weights in {path} cannot be read ({first_line(e)}): damaged or changed") from None
 
 # %% ../../nbs/46_vision.model.ipynb #00c85982
 def _check_weights(path, cfg):
