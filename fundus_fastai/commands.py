@@ -41,10 +41,13 @@ def whole_numbers(text):
 # %% ../nbs/97_commands.ipynb #e166e943
 def datasets():
     "Show the catalog of data sets as a table"
-    from fundus_fastai.data.catalog import catalog
-    df = catalog().reset_index()
-    left = {c:f'{{:<{df[c].str.len().max()}}}'.format for c in df if c!='GB'}
-    print(df.to_string(index=False, justify='left', formatters=left))
+    import pandas as pd
+    from fundus_fastai.data.catalog import cards, catalog
+    both = catalog(), pd.DataFrame([(o.name, o.kaggle or '', o.license) for o in cards.values()],
+                                   columns=['name','kaggle','license']).set_index('name')
+    for df in (o.reset_index() for o in both): # two tables, each as wide as a terminal
+        left = {c:f'{{:<{df[c].str.len().max()}}}'.format for c in df if c!='GB'}
+        print(df.to_string(index=False, justify='left', formatters=left), end='\n\n')
 
 # %% ../nbs/97_commands.ipynb #f3e102fa
 def download(name:str, # data set of the catalog, as kermany2018

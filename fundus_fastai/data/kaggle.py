@@ -6,7 +6,7 @@
 __all__ = ['credentials', 'download']
 
 # %% ../../nbs/34_data.kaggle.ipynb #d7e933a9
-import errno, io, os, re, shutil, stat, struct, sys, time, zipfile, zlib
+import errno, glob, io, json, os, re, shutil, stat, sys, time, zipfile
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -60,8 +60,17 @@ def check_disk(path, nbytes:float, what:str='this')->float:
     return free
 
 # %% ../../nbs/34_data.kaggle.ipynb #acc128d6
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError,
-           FileExistsError, NotADirectoryError, IsADirectoryError, ValueError, RuntimeError)
+_DISK = {getattr(errno, o, -1) for o in 'ENOSPC EDQUOT EFBIG EACCES EPERM EROFS EIO EMFILE ENFILE ENOENT ESTALE'.split()}
+
+def check_entries(z):
+    "Raise `BadZipFile` unless `z` lists as many members as its end record says, and folders hold nothing"
+    said,n = zipfile._EndRecData(z.fp)[4],len(z.infolist())
+    if n!=said and (n<1<<16 or n%(1<<16)!=said): # some writers count to 65,535
+        raise zipfile.BadZipFile(f"{n:,} members are listed, and {said:,} were written")
+    for o in z.infolist():
+        if o.is_dir() and o.file_size: raise zipfile.BadZipFile(f"folder {o.filename!r} holds bytes")
+        if o.is_dir() or not o.file_size: z.open(o).close()  # is never read: compare the names at least
+
 
 # %% ../../nbs/34_data.kaggle.ipynb #49b1bdf2
 def _swap(new, out):
@@ -73,30 +82,49 @@ def _swap(new, out):
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #fb43a4d6
+def on_disk(folder)->tuple:
+    "How many files are under `folder`, and their bytes"
+    sizes = [o.stat().st_size for o in Path(folder).rglob('*') if o.is_file()]
+    return len(sizes), sum(sizes)
+
+def copy_member(z, info, to, bar):
+    "Write the member `info` to `to`; raises `BadZipFile` if it is not as long as it says"
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with z.open(info) as src, open(to, 'xb') as dst:
+        n = 0
+        while b := src.read(1<<20):
+            dst.write(b)
+            bar.update(len(b))
+            n += len(b)
+    if n!=info.file_size: raise zipfile.BadZipFile(f"{info.filename!r} holds {n:,} bytes of {info.file_size:,}")
+
 def unpack(archive, out, note:dict=None, **kwargs)->Path:
     "Unpack `archive` to `out`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
     out,size = Path(out),Path(archive).stat().st_size
-    new = out.parent/f'.{out.name}-unpacking'
-    shutil.rmtree(new, ignore_errors=True)
+    new = out.parent/f'.{out.name}-unpacking-{os.getpid()}-{time.time_ns()}'
+    new.mkdir()
     try:
         with zipfile.ZipFile(archive) as z:
             pairs = safe_members(z, size, **kwargs)
+            check_entries(z)
             total = sum(o.file_size for o,_ in pairs)
-            check_disk(new, total, f"unpacking {new.name}")
+            check_disk(new, total, f"unpacking {out.name}")
             with progress(total=total, what='unpacking', unit='B', unit_scale=True) as bar:
-                for info,path in pairs:
-                    (new/path).parent.mkdir(parents=True, exist_ok=True)
-                    with z.open(info) as src, open(new/path, 'xb') as dst:
-                        while b := src.read(1<<20): dst.write(b); bar.update(len(b))
+                for info,path in pairs: copy_member(z, info, new/path, bar)
+        if (found := on_disk(new)) != (len(pairs), total):
+            raise DownloadError(f"{found[0]:,} files of {len(pairs):,} are at {new} after unpacking: "
+                                "another program removes them; call again")
         write_json(new/'PROVENANCE.json', {**(note or {}), 'bytes':total, 'files':len(pairs)})
         _swap(new, out)
     except EyeError: raise
-    except _DAMAGE as e:
+    except Exception as e:
+        if isinstance(e, OSError) and e.errno in _DISK: raise
         with open(archive,'rb') as f: head = f.read(40)
         begin = '' if head[:2]==b'PK' else f", beginning {head!r}"
-        raise BadArchive(f"not a whole zip ({e}; {size:,} bytes{begin})") from e
+        raise BadArchive(f"not a whole zip ({e or type(e).__name__}; {size:,} bytes{begin})") from e
     finally: shutil.rmtree(new, ignore_errors=True)
     return out
+
 
 # %% ../../nbs/34_data.kaggle.ipynb #d07e6fe7
 @contextmanager
@@ -109,10 +137,42 @@ def disk_errors(path):
             raise DownloadError(f"no space left at {path} ({free:.1f} GB free): make room and call "
                                 "again (what was downloaded is kept), or name a folder on another "
                                 "disk (`out`, FUNDUS_HOME)") from e
+        if e.errno==errno.ENOENT:
+            raise DownloadError(f"{e.filename} vanished: another program removes files at {path}; "
+                                "call again") from e
         if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DownloadError(f"may not write in {path} ({e.strerror}): "
                                 "name another folder (`out`, FUNDUS_HOME)") from e
         raise
+
+# %% ../../nbs/34_data.kaggle.ipynb #24c7420b
+def try_lock(f)->bool:
+    "Lock the open file `f` if nobody has; True also where the disk knows no locks"
+    try:
+        if os.name=='nt':
+            import msvcrt
+            msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+    except OSError as e: return e.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return True
+
+@contextmanager
+def locked(out, pause:float=.2):
+    "Be the only one who makes the folder `out`; waits for whoever does"
+    path,told = out.parent/f'.{out.name}.lock',False
+    while True:
+        with open(path, 'wb') as f:
+            if try_lock(f) and path.exists() and os.path.samestat(os.fstat(f.fileno()), path.stat()):
+                try: yield
+                finally:
+                    if os.name!='nt': path.unlink(missing_ok=True) # Windows keeps open files
+                return
+        if not told: say(f"{out} is being made by another download: waiting for it")
+        told = True
+        time.sleep(pause)
+
 
 # %% ../../nbs/34_data.kaggle.ipynb #708444c8
 _PAIR = 'KAGGLE_USERNAME','KAGGLE_KEY'
@@ -124,15 +184,26 @@ NO_CREDENTIALS = (
     "or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
 
 # %% ../../nbs/34_data.kaggle.ipynb #3ce8c75b
+def _decoded(b):
+    "Text of the bytes `b`, whichever byte order mark an editor put before it"
+    code = 'utf-16' if b[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+    return b.decode(code).strip('\ufeff\0 \t\r\n')
+
 def _from_file(f):
-    "What the file `f` tells, as environment variables; nothing if it is absent, unreadable or empty"
-    try: s = f.read_text(encoding='utf-8').strip()
-    except (OSError, UnicodeDecodeError): return {}
-    if f.suffix != '.json': return {'KAGGLE_API_TOKEN':s} if s else {}
-    try: o = read_json(f)
-    except EyeError: return {}
-    pair = (o.get('username'), o.get('key')) if isinstance(o, dict) else ()
-    return dict(zip(_PAIR, pair)) if pair and all(pair) else {}
+    "What the file `f` tells, as environment variables, and what is wrong with it; neither if it is absent"
+    if not f.exists(): return {}, ''
+    try: s = _decoded(f.read_bytes())
+    except OSError as e: return {}, f"{f} cannot be read ({e.strerror})"
+    except UnicodeDecodeError: return {}, f"{f} is no text"
+    if not s: return {}, f"{f} is empty"
+    if f.suffix != '.json':
+        return ({'KAGGLE_API_TOKEN':s}, '') if re.fullmatch('[!-~]+', s) else ({}, f"{f} holds more than a token")
+    try: o = json.loads(s)
+    except ValueError as e: return {}, f"{f} is not JSON ({e})"
+    pair = [o.get(k) for k in ('username','key')] if isinstance(o, dict) else []
+    if pair and all(o and isinstance(o, str) for o in pair): return dict(zip(_PAIR, map(str.strip, pair))), ''
+    return {}, f'{f} lacks "username" or "key"'
+
 
 # %% ../../nbs/34_data.kaggle.ipynb #5e1a4b15
 def _colab_secrets():
@@ -145,26 +216,32 @@ def _colab_secrets():
     return res if 'KAGGLE_API_TOKEN' in res or len(res)==2 else {}
 
 # %% ../../nbs/34_data.kaggle.ipynb #9f9f3eda
-def _in_files(*names):
+def _in_files(*names, told:list=None):
     "Where the first of the files `names` that tells something is, and what it tells; `None` if there is none"
     # the client settles on one of the folders at import, and may have settled too early
     xdg,own = os.environ.get('XDG_CONFIG_HOME') or '~/.config',os.environ.get('KAGGLE_CONFIG_DIR')
     dirs = [Path(o).expanduser() for o in (own, '~/.kaggle', f'{xdg}/kaggle') if o]
-    return next(((str(d/k),o) for d in dirs for k in names if (o := _from_file(d/k))), None)
+    for f in (d/k for d in dirs for k in names):
+        found,wrong = _from_file(f)
+        if found: return str(f), found
+        if wrong and told is not None and wrong not in told: told.append(wrong)
+
 
 # %% ../../nbs/34_data.kaggle.ipynb #73494fe0
 def credentials()->tuple: # (where they were found, environment variables for the client)
     "Find Kaggle credentials in the environment, files or Colab's secrets; `DownloadError` says how to get some"
-    env = os.environ
-    if env.get('KAGGLE_API_TOKEN'): return 'KAGGLE_API_TOKEN', {}
-    if o := _in_files('access_token', 'access_token.txt'): return o
+    env,told = os.environ,[]
+    if token := env.get('KAGGLE_API_TOKEN'):
+        clean = token.strip('\ufeff \t\r\n')
+        return 'KAGGLE_API_TOKEN', {} if clean==token else {'KAGGLE_API_TOKEN':clean}
+    if o := _in_files('access_token', 'access_token.txt', told=told): return o
     if all(env.get(k) for k in _PAIR): return ' and '.join(_PAIR), {}
-    if o := _in_files('kaggle.json'): return o
+    if o := _in_files('kaggle.json', told=told): return o
     if o := _colab_secrets(): return "Colab's Secrets", o
     oauth = Path('~/.kaggle/credentials.json').expanduser()
     if oauth.exists(): return str(oauth), {}  # of `kaggle auth login`
     if env.get('KAGGLE_API_V1_TOKEN'): return 'KAGGLE_API_V1_TOKEN', {}  # in a Kaggle notebook
-    raise DownloadError(NO_CREDENTIALS)
+    raise DownloadError('; '.join([*told, NO_CREDENTIALS]))
 
 # %% ../../nbs/34_data.kaggle.ipynb #6637a7ee
 @contextmanager
@@ -421,6 +498,23 @@ def _get(client, card, out, part, where, **kwargs):
             say(f"what Kaggle sent is damaged: {e}; fetching it again")
         else: return _drop(part)
 
+# %% ../../nbs/34_data.kaggle.ipynb #bd0d3672
+def _bring(card, out, force, **kwargs):
+    "Download `card` to `out`, as the only one who does"
+    part = out.parent/f'.{out.name}.zip'
+    for o in out.parent.glob(f'.{glob.escape(out.name)}-unpacking*'): shutil.rmtree(o, ignore_errors=True) # of a kill
+    if force: _drop(part)
+    where,env = credentials()
+    gb,tree = card.gb or 0, card.gb_unpacked or 0
+    left = part.stat().st_size/1e9 if part.exists() else 0
+    free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
+    here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
+    say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk "
+        f"for a moment; {free/1e9:.1f} GB are free at {out.parent}")
+    with _environ(**env), kaggle_client(card, where) as client:
+        _get(client, card, out, part, where, **kwargs)
+
+
 # %% ../../nbs/34_data.kaggle.ipynb #d1ee6da6
 def download(card, # a `Card` of the catalog, or its name
              out=None, # folder that will appear (default: the card's name in `fundus_home()`)
@@ -435,22 +529,15 @@ def download(card, # a `Card` of the catalog, or its name
         raise DownloadError(f"{card.name} cannot be downloaded ({card.license or 'it is data of yours'}): "
                             "name the folder or the CSV where it lies")
     out = Path(out or fundus_home()/card.name).expanduser().resolve()
-    part = out.parent/f'.{out.name}.zip'
     with disk_errors(out.parent):
         if is_here(card, out) and not force:
             say(f"{card.name} is in {out} (`force=True` fetches it again)")
             return out
         _check_place(card, out, force)
         out.parent.mkdir(parents=True, exist_ok=True)
-        if force: _drop(part)
-        where,env = credentials()
-        gb,tree = card.gb or 0, card.gb_unpacked or 0
-        left = part.stat().st_size/1e9 if part.exists() else 0
-        free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
-        here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
-        say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk "
-            f"for a moment; {free/1e9:.1f} GB are free at {out.parent}")
-        with _environ(**env), kaggle_client(card, where) as client:
-            _get(client, card, out, part, where, **kwargs)
+        with locked(out):
+            if force or not is_here(card, out): # else another call has made it meanwhile
+                _check_place(card, out, force)
+                _bring(card, out, force, **kwargs)
     say(f"{card.name} is in {out}")
     return out

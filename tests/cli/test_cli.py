@@ -221,6 +221,13 @@ def test_version(fundus): assert fundus('--version').ok().out.strip()==fundus_fa
 def test_datasets(fundus):
     first = [o.split()[0] for o in fundus('datasets').ok().out.splitlines() if o.strip()]
     assert {'kermany2018','folder','csv'} <= set(first), first
+    out = fundus('datasets').ok().out
+    for o in ('kaggle', 'license', 'paultimothymooney/kermany2018', 'by application to UK Biobank'): assert o in out
+
+def test_phantom_without_a_folder(fundus, tmp_path, monkeypatch):
+    monkeypatch.setenv('FUNDUS_HOME', str(tmp_path))
+    r = fundus('phantom','kermany2018','--patients',8).ok()
+    assert r.out.strip()==str(tmp_path/'phantom-kermany2018') and (tmp_path/'phantom-kermany2018/PROVENANCE.json').exists()
 
 def test_download_needs_credentials(fundus):
     fundus('download','kermany2018').refused('credentials','kaggle.com')

@@ -465,3 +465,97 @@ def test_forbidden_folder(stub, token, tmp_path):
 def test_a_file_is_in_the_way(stub, token, to):
     to.parent.mkdir(); to.write_text('x')
     with pytest.raises(DownloadError, match='is a file'): get()
+
+# ---- two at once, and what zipfile does not compare
+
+TWICE = KILLED.replace('except KeyboardInterrupt: sys.exit(42)', 'except KeyboardInterrupt: pass')
+
+def test_two_at_once(stub, token, to):
+    "Another process downloads the same; this call waits, finds it done, and fetches nothing"
+    stub.store = [('slow',40_000)]
+    code = TWICE.format(path=[str(Path(K.__file__).parents[2])], url=stub.url, card=vars(card()))
+    p = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
+    for _ in range(800):
+        if (to.parent/'.eyes.zip').exists(): break
+        time.sleep(.02)
+    get()
+    assert p.wait(20)==0 and sum(o=='store' for o,_ in stub.log)==1
+    whole(to)
+
+def test_many_threads_at_once(stub, token, to):
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(4) as pool: assert set(pool.map(lambda _: get(), range(4)))=={to}
+    whole(to)
+    assert stub.ranges==[None]
+
+def test_files_are_counted_on_the_disk(tmp_path, monkeypatch):
+    (tmp_path/'z.zip').write_bytes(ZIP)
+    def lose(z, info, path, bar, copy=K.copy_member):
+        copy(z, info, path, bar)
+        if '-3-' in path.name: path.unlink()
+    monkeypatch.setattr(K, 'copy_member', lose)
+    with pytest.raises(DownloadError, match='5 files of 6'): K.unpack(tmp_path/'z.zip', tmp_path/'t')
+    assert sorted(o.name for o in tmp_path.iterdir())==['home','z.zip']
+
+def test_a_swallowed_directory(tmp_path):
+    "One bit in the length of the first member's comment, and seven of eight are not listed"
+    b = bytearray(make_zip({f'{k}.txt':b'x'*k for k in range(8)}))
+    i,end = b.index(b'PK\x01\x02'),b.rindex(b'PK\x05\x06')
+    b[i+32:i+34] = (end-i-46-5).to_bytes(2,'little')
+    with zipfile.ZipFile(io.BytesIO(b)) as z: assert len(z.namelist())==1
+    (tmp_path/'z.zip').write_bytes(b)
+    with pytest.raises(BadArchive, match='1 members are listed, and 8'): K.unpack(tmp_path/'z.zip', tmp_path/'t')
+
+def test_a_member_that_is_shorter_than_it_says(tmp_path):
+    b = bytearray(make_zip({'a':b'x'*100}, compression=zipfile.ZIP_STORED))
+    i = b.rindex(b'PK\x01\x02')
+    b[i+24:i+28] = (1_000_000).to_bytes(4,'little')
+    (tmp_path/'z.zip').write_bytes(b)
+    with pytest.raises(BadArchive): K.unpack(tmp_path/'z.zip', tmp_path/'t')
+
+@pytest.mark.parametrize('name', ['bzip2','lzma','deflate','stored'])
+def test_damage_of_every_method_is_damage(tmp_path, name):
+    from attack.archives import METHODS
+    want,found = noise(3000),0
+    good = make_zip({'a':want}, compression=METHODS[name])
+    for at in range(30, 200, 7):
+        b = bytearray(good); b[at] ^= 255
+        (tmp_path/'z.zip').write_bytes(b)
+        try: assert (K.unpack(tmp_path/'z.zip', tmp_path/'t')/'a').read_bytes()==want, "a field that matters to nobody, as the date"
+        except BadArchive: found += 1
+    assert found>18 and {o.name for o in tmp_path.iterdir()} <= {'home','t','z.zip'}
+
+@pytest.mark.parametrize('odd', ['.', 'n'*300, 'a/\x01'+'m'*400], ids=['dot','long','long and odd'])
+def test_odd_names_are_damage(stub, token, to, odd):
+    stub.store = [('garbage', make_zip({odd:b'x', 'b':b'1'}))]
+    get()
+    whole(to)
+
+def test_attacked_archives():
+    "A sample of `tests/attack/archives.py`"
+    from attack.archives import battery, contents, flips, mutations
+    good = make_zip(contents())
+    counts,wrong = battery([*mutations(40, 5), *list(flips(good))[::150]], good)
+    assert not wrong, wrong
+    assert counts['healed']>20
+
+@pytest.mark.parametrize('text,words', [('{"username":"ada","key":"k",}', 'is not JSON'), ('{"user":"ada","key":"k"}', 'lacks "username" or "key"'),
+                                        ('', 'is empty'), (b'\xff\xfe\x00', 'is no text'), ('[1]', 'lacks')])
+def test_a_spoiled_kaggle_json_is_told(nobody, text, words):
+    (nobody/'.kaggle').mkdir()
+    (nobody/'.kaggle/kaggle.json').write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DownloadError, match='kaggle.json '+words): get()
+
+@pytest.mark.parametrize('code', ['utf-8-sig','utf-16','utf-16-be'])
+@pytest.mark.parametrize('file,text,auth', [('access_token', TOKEN, f'Bearer {TOKEN}'), ('kaggle.json', '{"username":"ada","key":"k"}', basic('ada','k'))])
+def test_byte_order_marks(stub, nobody, to, code, file, text, auth):
+    (nobody/'.kaggle').mkdir()
+    mark = '\ufeff' if code=='utf-16-be' else ''
+    (nobody/'.kaggle'/file).write_bytes((mark+text).encode(code))
+    get()
+    assert stub.auth[-1]==auth
+
+def test_a_token_with_a_mark_in_the_environment(stub, to, monkeypatch):
+    monkeypatch.setenv('KAGGLE_API_TOKEN', '\ufeff'+TOKEN+'\n')
+    get()
+    assert stub.auth[-1]==f'Bearer {TOKEN}'
