@@ -60,7 +60,8 @@ def check_disk(path, nbytes:float, what:str='this')->float:
     return free
 
 # %% ../../nbs/34_data.kaggle.ipynb #acc128d6
-_DISK = {getattr(errno, o, -1) for o in 'ENOSPC EDQUOT EFBIG EACCES EPERM EROFS EIO EMFILE ENFILE ENOENT ESTALE'.split()}
+_DISK = 'ENOSPC EDQUOT EFBIG EACCES EPERM EROFS EIO EMFILE ENFILE ENOENT ESTALE'.split()
+_DISK = {getattr(errno, o, -1) for o in _DISK}
 
 def check_entries(z):
     "Raise `BadZipFile` unless `z` lists as many members as its end record says, and folders hold nothing"
@@ -68,7 +69,8 @@ def check_entries(z):
     if n!=said and (n<1<<16 or n%(1<<16)!=said): # some writers count to 65,535
         raise zipfile.BadZipFile(f"{n:,} members are listed, and {said:,} were written")
     for o in z.infolist():
-        if o.is_dir() and o.file_size: raise zipfile.BadZipFile(f"folder {o.filename!r} holds bytes")
+        if o.is_dir() and o.file_size:
+            raise zipfile.BadZipFile(f"folder {o.filename!r} holds bytes")
         if o.is_dir() or not o.file_size: z.open(o).close()  # is never read: compare the names at least
 
 
@@ -96,7 +98,8 @@ def copy_member(z, info, to, bar):
             dst.write(b)
             bar.update(len(b))
             n += len(b)
-    if n!=info.file_size: raise zipfile.BadZipFile(f"{info.filename!r} holds {n:,} bytes of {info.file_size:,}")
+    if n!=info.file_size:
+        raise zipfile.BadZipFile(f"{info.filename!r} holds {n:,} bytes of {info.file_size:,}")
 
 def unpack(archive, out, note:dict=None, **kwargs)->Path:
     "Unpack `archive` to `out`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
@@ -197,11 +200,13 @@ def _from_file(f):
     except UnicodeDecodeError: return {}, f"{f} is no text"
     if not s: return {}, f"{f} is empty"
     if f.suffix != '.json':
-        return ({'KAGGLE_API_TOKEN':s}, '') if re.fullmatch('[!-~]+', s) else ({}, f"{f} holds more than a token")
+        if not re.fullmatch('[!-~]+', s): return {}, f"{f} holds more than a token"
+        return {'KAGGLE_API_TOKEN':s}, ''
     try: o = json.loads(s)
     except ValueError as e: return {}, f"{f} is not JSON ({e})"
     pair = [o.get(k) for k in ('username','key')] if isinstance(o, dict) else []
-    if pair and all(o and isinstance(o, str) for o in pair): return dict(zip(_PAIR, map(str.strip, pair))), ''
+    if pair and all(o and isinstance(o, str) for o in pair):
+        return dict(zip(_PAIR, map(str.strip, pair))), ''
     return {}, f'{f} lacks "username" or "key"'
 
 
@@ -502,7 +507,8 @@ def _get(client, card, out, part, where, **kwargs):
 def _bring(card, out, force, **kwargs):
     "Download `card` to `out`, as the only one who does"
     part = out.parent/f'.{out.name}.zip'
-    for o in out.parent.glob(f'.{glob.escape(out.name)}-unpacking*'): shutil.rmtree(o, ignore_errors=True) # of a kill
+    for o in out.parent.glob(f'.{glob.escape(out.name)}-unpacking*'): # of a kill
+        shutil.rmtree(o, ignore_errors=True)
     if force: _drop(part)
     where,env = credentials()
     gb,tree = card.gb or 0, card.gb_unpacked or 0

@@ -224,10 +224,10 @@ def test_datasets(fundus):
     out = fundus('datasets').ok().out
     for o in ('kaggle', 'license', 'paultimothymooney/kermany2018', 'by application to UK Biobank'): assert o in out
 
-def test_phantom_without_a_folder(fundus, tmp_path, monkeypatch):
-    monkeypatch.setenv('FUNDUS_HOME', str(tmp_path))
+def test_phantom_without_a_folder(fundus, fundus_home_dir):
     r = fundus('phantom','kermany2018','--patients',8).ok()
-    assert r.out.strip()==str(tmp_path/'phantom-kermany2018') and (tmp_path/'phantom-kermany2018/PROVENANCE.json').exists()
+    to = fundus_home_dir/'phantom-kermany2018'
+    assert r.out.strip()==str(to) and (to/'PROVENANCE.json').exists()
 
 def test_download_needs_credentials(fundus):
     fundus('download','kermany2018').refused('credentials','kaggle.com')
