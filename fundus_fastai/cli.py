@@ -81,10 +81,11 @@ def _leave_stdout():
 def main(argv:list=None # words after `fundus` (default: those of the command line)
         )->int: # exit status: 0, 1 an error, 2 wrong usage, 130 stopped
     "Run `fundus`"
+    argv = sys.argv[1:] if argv is None else list(map(str, argv))
     kw = vars(make_parser().parse_args(argv))
     verb,debug = kw.pop('verb'),kw.pop('debug')
     if not debug: warnings.filterwarnings('ignore') # libraries warn; we say what matters ourselves
-    say.wording = lambda o: as_flags(o, kw)
+    say.wording,say.command = (lambda o: as_flags(o, kw)),argv
     try:
         getattr(verbs, verb)(**kw)
         sys.stdout.flush() # a full disk is told now, not when Python ends
@@ -96,5 +97,5 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
         try: sys.stdout.flush()
         except OSError: _leave_stdout()
         return status
-    finally: say.wording = str
+    finally: say.wording,say.command = str,None
     return 0

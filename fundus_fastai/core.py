@@ -174,7 +174,8 @@ def say(*msg):
     "Print a line for the person at the screen, on stderr, so that stdout stays clean for data"
     print(*map(say.wording, msg), file=sys.stderr, flush=True)
 
-say.wording = str # the command line puts its flags in place of `arguments` here
+say.wording = str # the command line puts its flags in place of `arguments` here,
+say.command = None # and here the words that were typed
 
 # %% ../nbs/00_core.ipynb #536ebc06
 def progress(items=None, what:str='', total:int=None, **kwargs)->tqdm:

@@ -6,10 +6,12 @@
 __all__ = ['drop_seen_patients']
 
 # %% ../../nbs/61_run.folder.ipynb #485ba49a
+import re, shlex
 import pandas as pd
+from collections import Counter
 from pathlib import Path
 from fastai.vision.all import Learner
-from ..core import DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of, say, whole_file
+from ..core import DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of, say, sha256, whole_file
 from ..data.read import tell_odd
 from ..data.splits import digests, relative_paths
 from ..vision.tasks import get_task
@@ -29,6 +31,24 @@ def split_note(df, allow_leak:bool=False)->str:
     if df.patient.nunique()<len(df): return 'No patient scored here was seen in training.'
     return ('Each image counts as a patient of its own. If the data has several images of a person and no column that '
             'says so, the numbers flatter.')
+
+# %% ../../nbs/61_run.folder.ipynb #069e4876
+def typed_command()->str:
+    "The command line without folders, and without where the run lies and how it was begun; `None` in a notebook"
+    if say.command is None: return None
+    def last(o): return '='.join(re.split(r'[/\\\\]', p.rstrip('/'))[-1] for p in o.split('='))
+    words = [o for k,o in zip(['', *say.command], say.command)
+             if '--out' not in (k,o) and o not in ('--resume','--force') and not o.startswith('--out=')]
+    return shlex.join(['fundus', *map(last, words)])
+
+def provenance(df, data)->dict:
+    "Where the rows of `df` come from: table, digest, rows read and left out with reasons, command"
+    f,left,rows = Path(str(data)).expanduser(),df.attrs.get('left_out', ()),df.attrs.get('rows')
+    why = Counter(o for row,_,o in left if row is not None) # of images that cannot be read the report tells later
+    if rows and (rest := rows-sum(why.values())-df.attrs['read']['images']): why['repeat others, or do not answer'] = rest
+    if len(left)>sum(row is not None for row,_,_ in left): df.attrs['read'] |= dict(why='cannot be read')
+    table = dict(table=f.name, sha256=sha256(f)) if f.is_file() else dict(table=f.name if f.is_dir() else str(data))
+    return table | dict(rows=rows, left_out=dict(why), command=typed_command())
 
 # %% ../../nbs/61_run.folder.ipynb #1270388d
 run_signs = {'report.html':'fundus_fastai', 'README.md':'Not a medical device', 'report.json':'"parts"',

@@ -279,7 +279,9 @@ def story(report:Report)->dict:
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
-    return dict(flow=maybe(flow_counts, r.split, config.get('read')),
+    split = r.split
+    if split is None and config.get('evaluated'): split = s.preds[['patient']].assign(split=s.split)
+    return dict(flow=maybe(flow_counts, split, config.get('read')), provenance=config.get('provenance') or {},
         shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
         figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],

@@ -27,7 +27,7 @@ from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
 from ..explain.shortcuts import measure_shortcuts, shortcut_words
 from .folder import (check_positive, check_run, choose_operating_points, drop_checkpoints,
-                                      drop_seen_patients, finished, kind_for, score_run,
+                                      drop_seen_patients, finished, kind_for, provenance, score_run,
                                       split_note, start_run, validation)
 from .report import rescore_run, split_table, write_pages
 
@@ -42,7 +42,10 @@ def check_names(task, opts)->None:
 def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False)->pd.DataFrame:
     "Read the data of a task and deal its patients to the sides"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
-    return split_frame(df, how, seed, allow_leak=allow_leak, by='rarest' if get_task(task).kind.labels else 'label')
+    told = provenance(df, data.data)
+    df = split_frame(df, how, seed, allow_leak=allow_leak, by='rarest' if get_task(task).kind.labels else 'label')
+    df.attrs['provenance'] = told
+    return df
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5
 def run_learner(df, task, opts)->Learner:
@@ -101,10 +104,11 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     if not tested: note += f' {NO_TEST}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe)}
+    if 'taps' in learn.config: told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
                   split_hash=split_hash(df), note=note, operating=operating, training=told,
-                  shortcuts=df.attrs['shortcuts'])
+                  shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'))
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
                     history=history, maps=maps, workers=opts.workers, valid=valid)
@@ -135,7 +139,7 @@ def train_run(task:str, # name of a task
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
     opts = opts.settled('tune' if str(opts.weights)=='none' else get_task(task).fit)
     s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
-                    maps=maps, more=dict(patients=data.patients))[2]
+                    maps=maps, more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]
     drop_checkpoints(out)
     return s
 
@@ -144,7 +148,9 @@ def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     "Data for a trained net; phantoms as in its training where nothing else is said"
     o,old = UnseenOptions.of(data),learn.config.get('training', {})
     usual = {k: old.get(k, getattr(c, k)) for k,c in dict(patients=DataOptions, seed=TrainOptions).items()}
-    return load_frame(learn.config['task'], o.data, **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
+    df = load_frame(learn.config['task'], o.data, **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
+    df.attrs['provenance'] = provenance(df, o.data)
+    return df
 
 # %% ../../nbs/63_run.train.ipynb #46ef7982
 def evaluate_run(run, # run folder
@@ -168,8 +174,10 @@ def evaluate_run(run, # run folder
     note = split_note(df, allow_leak)
     if 'phantom'==cfg.get('source')!=df.attrs['source']:
         note += ' The net has learned from phantoms only.'
-    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
-              'label':df.attrs.get('label', 'label'), 'read':df.attrs.get('read'), 'shortcuts':None}
+    read,told = df.attrs.get('read'),df.attrs.get('provenance')
+    if read and read['images']>len(df): read = dict(read, why='seen in training, or no usable answer')
+    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note, 'read':read,
+              'label':df.attrs.get('label', 'label'), 'shortcuts':None, 'provenance':told}
     out = start_run(out, force=force)
     return publish_run(out, learn, df, config=config, maps=maps, valid=validation(run))
 
