@@ -144,10 +144,16 @@ def shown(out, s):
 
 # %% ../nbs/97_commands.ipynb #3a71a129
 def report(run:str, # run folder, or the folder of an evaluation
-           images:str=None # folder of the data, to show the most wrong images anew (default: pictures kept in the run)
+           images:str=None, # folder of the data, to show the most wrong images anew (default: pictures kept in the run)
+           *, out:str=None, # folder to send to others: report, card and tables without the model (default: the run itself)
+           pseudonyms:bool=False, # in it call patients and files by keyed digests; the key stays beside the run
+           no_pictures:bool=False, # in it leave images and maps out
+           force:bool=False # replace what was written there before
           ):
-    "Make metrics.json and report.html of a run again from its files"
-    from fundus_fastai.run.report import remake_report
+    "Make metrics.json and report.html of a run again from its files, or a folder to send to others"
+    from fundus_fastai.run.report import remake_report, share_run
+    if out: return shown(out, share_run(run, out, pseudonyms=pseudonyms, no_pictures=no_pictures, force=force))
+    if pseudonyms or no_pictures: raise DataError("what is to be sent needs a folder of its own: name it with `out`")
     return shown(run, remake_report(run, images))
 
 # %% ../nbs/97_commands.ipynb #a828abc5
