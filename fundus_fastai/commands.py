@@ -144,8 +144,8 @@ def shown(out, s):
 
 # %% ../nbs/97_commands.ipynb #3a71a129
 def report(run:str, # run folder, or the folder of an evaluation
-           images:str=None, # folder of the data, to show the most wrong images anew (default: pictures kept in the run)
-           *, out:str=None, # folder to send to others: report, card and tables without the model (default: the run itself)
+           images:str=None, # folder of the data, to show the most wrong images anew (default: those kept)
+           *, out:str=None, # folder to send to others, without the model (default: the run itself)
            pseudonyms:bool=False, # in it call patients and files by keyed digests; the key stays beside the run
            no_pictures:bool=False, # in it leave images and maps out
            force:bool=False # replace what was written there before

@@ -465,7 +465,7 @@ def hidden(o, names:dict):
     return re.sub('|'.join(map(re.escape, sorted(names, key=len, reverse=True))), lambda m: names[m[0]], o)
 
 # %% ../../nbs/62_run.report.ipynb #c2f55c00
-def shared_parts(s, parts, names, no_pictures)->list:
+def shared_parts(s, parts, names, *, no_pictures:bool)->list:
     "The parts of a report for others: captions by the names in `s`, pictures only if they may leave"
     new,rest = wrong_part(s),hidden(parts[1:], names)
     old = parts[0]['figures'] if parts else []
@@ -502,7 +502,7 @@ def share_run(run, # run folder, or the folder of an evaluation
             write_json(out/f, audit_rows(read_json(run/f)).assign(remark='').to_dict('records'))
         else: write_text(out/f, (run/f).read_text(encoding='utf-8'))
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
-    kept['parts'] = shared_parts(s, check_parts(kept.get('parts') or []), names, no_pictures)
+    kept['parts'] = shared_parts(s, check_parts(kept.get('parts') or []), names, no_pictures=no_pictures)
     s.save(out) if not key else write_json(out/'metrics.json', s.to_json())
     _write_from(out, s, read_json(write_json(out/'report.json', kept)))
     model_card(out, s, config=kept.get('config'))
