@@ -11,7 +11,8 @@ import pandas as pd
 from collections import Counter
 from pathlib import Path
 from fastai.vision.all import Learner
-from ..core import DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of, say, sha256, whole_file
+from ..core import (DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of, say,
+                                sha256, whole_file)
 from ..data.read import tell_odd
 from ..data.splits import digests, relative_paths
 from ..vision.tasks import get_task
@@ -45,7 +46,8 @@ def provenance(df, data)->dict:
     "Where the rows of `df` come from: table, digest, rows read and left out with reasons, command"
     f,left,rows = Path(str(data)).expanduser(),df.attrs.get('left_out', ()),df.attrs.get('rows')
     why = Counter(o for row,_,o in left if row is not None) # of images that cannot be read the report tells later
-    if rows and (rest := rows-sum(why.values())-df.attrs['read']['images']): why['repeat others, or do not answer'] = rest
+    rest = (rows or 0)-sum(why.values())-df.attrs['read']['images']
+    if rest>0: why['repeat others, or do not answer'] = rest
     if len(left)>sum(row is not None for row,_,_ in left): df.attrs['read'] |= dict(why='cannot be read')
     table = dict(table=f.name, sha256=sha256(f)) if f.is_file() else dict(table=f.name if f.is_dir() else str(data))
     return table | dict(rows=rows, left_out=dict(why), command=typed_command())

@@ -477,7 +477,7 @@ def test_evaluate_unknown_labels(fundus, run, table, phantoms, tmp_path):
     data = csv(new, phantoms, tmp_path/'t.csv')
     fundus('evaluate',run,*data,'--patient','pid','--maps',0,'--out',tmp_path/'e').refused('ROP','CNV, DME')
     assert not (tmp_path/'e').exists()
-    (tmp_path/'old').mkdir(); (tmp_path/'old'/'metrics.json').write_text('{}')
+    (tmp_path/'old').mkdir(); (tmp_path/'old'/'metrics.json').write_text('{"n_boot": 9}')
     fundus('evaluate',run,*data,'--patient','pid','--maps',0,'--out',tmp_path/'old','--force').refused('ROP')
     assert names(tmp_path/'old')=={'metrics.json'}
 
