@@ -6,7 +6,7 @@
 __all__ = ['EyeError', 'DataError', 'LeakError', 'ModelError', 'DownloadError', 'fundus_home', 'write_json', 'read_json', 'say']
 
 # %% ../nbs/00_core.ipynb #7a67e4b7
-import hashlib, importlib, json, os, re, shutil, sys, tempfile
+import hashlib, importlib, json, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 from tqdm import tqdm
@@ -70,12 +70,26 @@ def _about(e, path):
     code = getattr(e, 'errno', None) or int((re.findall(r'os error (\d+)', str(e)) or [0])[-1])
     return OSError(code, os.strerror(code), str(path)) if code else e
 
+# %% ../nbs/00_core.ipynb #261647a2
+_swept = set()
+
+def sweep(path, old:float=86_400):
+    "Remove what killed programs left beside `path` more than `old` seconds ago, once a process for each name"
+    if path in _swept: return
+    _swept.add(path)
+    ours = re.compile(re.escape(f'.{path.stem}-')+r'[a-z0-9_]{8}'+re.escape(path.suffix))
+    for o in path.parent.iterdir():
+        if not ours.fullmatch(o.name) or time.time()-o.lstat().st_mtime<old: continue
+        if o.is_dir(): shutil.rmtree(o, ignore_errors=True)
+        else: o.unlink(missing_ok=True)
+
 # %% ../nbs/00_core.ipynb #8bb3b3fe
 @contextmanager
 def whole_file(path)->Path:
     "Give a neighbor of `path` to write to, and rename it to `path` if all went well"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     try: fd,tmp = tempfile.mkstemp(prefix=f'.{path.stem}-', suffix=path.suffix, dir=path.parent)
     except OSError as e: raise _about(e, path) from None
     os.close(fd)
@@ -85,6 +99,7 @@ def whole_file(path)->Path:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(tmp, 0o666 & ~umask)
+        with open(tmp, 'rb') as f: os.fsync(f.fileno())
         os.replace(tmp, path)
     except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
     finally: tmp.unlink(missing_ok=True)
@@ -95,7 +110,8 @@ def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    tmp = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    sweep(out)
+    tmp = Path(tempfile.mkdtemp(prefix=f'.{out.stem}-', suffix=out.suffix, dir=out.parent))
     tmp.chmod(0o755)
     try:
         yield tmp
@@ -169,10 +185,17 @@ def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
     path.mkdir(parents=True, exist_ok=True)
     return check_ours(path, signs or {})
 
+# %% ../nbs/00_core.ipynb #4f1e3a13
+_obeyed = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+
+def printable(text)->str:
+    "`text` with every character spelled out that a terminal would obey, or could not show"
+    return _obeyed.sub(lambda m: m[0].encode('unicode_escape').decode(), str(text))
+
 # %% ../nbs/00_core.ipynb #d68ac3bb
 def say(*msg):
     "Print a line for the person at the screen, on stderr, so that stdout stays clean for data"
-    print(*map(say.wording, msg), file=sys.stderr, flush=True)
+    print(*(printable(say.wording(o)) for o in msg), file=sys.stderr, flush=True)
 
 say.wording = str # the command line puts its flags in place of `arguments` here,
 say.command = None # and here the words that were typed

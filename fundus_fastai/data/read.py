@@ -136,13 +136,12 @@ def split_class(parts)->tuple:
 # %% ../../nbs/30_data.read.ipynb #f2259037
 def tell_unused(root):
     "Say what lies under `root` and is not read: files of other kinds, empty folders, links back"
-    _,again = walk_tree(root, _not_ours)
+    files,folders,again = walk_tree(root := os.path.normpath(root), _not_ours)
     kinds = [f'{n} {k}' for k,n in unread_files(root, _not_ours).items()]
-    full = {str(q) for o in walk_images(root).folder.unique() for q in (Path(o), *Path(o).parents)}
-    folders = [os.path.join(top, o) for top,dirs,_ in os.walk(root) for o in dirs]
-    hidden = re.compile(r'[/\\](\.|@eaDir|__MACOSX|chest_xray)')
-    empty = [o for o in folders if o not in full and not hidden.search(o[len(root):])
-             and not os.path.islink(o)]
+    full = {os.path.dirname(root)} # folders that hold an image, somewhere below
+    for f in {f for f,o in files if o.lower().endswith(suffixes)}:
+        while f not in full: full.add(f); f = os.path.dirname(f)
+    empty = [o for o in folders if o not in full]
     inside = lambda found: sorted(os.path.relpath(o, root) for o in found)
     parts = {'kinds of files that we do not read':kinds, 'folders without images':inside(empty),
              'links to where we have been':inside(again)}

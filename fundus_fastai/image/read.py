@@ -187,24 +187,25 @@ def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataF
 _system = ('__MACOSX','@eaDir','$RECYCLE.BIN','System Volume Information')
 
 def walk_tree(root, skip=())->tuple:
-    "Every file below `root` as folder and name, but the system's own, and the links to where it has been already"
+    "Files below `root` as folder and name, the folders, and links to where it has been; the system's own passed over"
     if not os.path.isdir(root):
         raise DataError(f"{root} is not a folder: name the folder that holds the images")
     def stop(e):
         raise DataError(f"{e.filename} cannot be read ({e.strerror}): allow it, or leave it out of the data") from None
     real = lambda o: os.path.join(os.path.realpath(o), '')
-    files,again,been,todo = [],[],set(),[str(root)]
+    files,folders,again,been,todo = [],[],[],set(),[str(root)]
     for top in todo: # grows by the links that are found
         goal,above = real(top),(real(root), real(os.path.dirname(top)))
         if goal in been or top!=str(root) and any(o.startswith(goal) for o in above): again.append(top); continue
         for folder,dirs,names in os.walk(top, onerror=stop):
             been.add(real(folder))
+            folders.append(folder)
             dirs[:] = sorted(o for o in dirs if o[0]!='.' and o not in (*_system,*skip))
             links = [o for o in dirs if os.path.islink(os.path.join(folder, o))]
             dirs[:] = [o for o in dirs if o not in links and real(os.path.join(folder, o)) not in been]
             todo += [os.path.join(folder, o) for o in links]
             files += [(folder,o) for o in names if o[0]!='.']
-    return files,again
+    return files,folders,again
 
 def walk_files(root, skip=())->list:
     "Every file below `root` but the system's own; raises `DataError` for a folder that is none, or may not be read"
@@ -218,10 +219,10 @@ def image_files(root, # folder
     return sorted(os.path.join(*o) for o in walk_files(root, skip) if o[1].lower().endswith(suffixes))
 
 # %% ../../nbs/14_image.read.ipynb #42db3b38
-_texts = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz .zip'.split())
+texts = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz .zip'.split())
 
 def unread_files(root, skip=())->dict:
     "How many files below `root` are of kinds that nothing here reads, by their suffixes, the most first"
     odd = [os.path.splitext(o)[1].lower() or 'without a suffix' for _,o in walk_files(root, skip)
-           if not o.lower().endswith((*suffixes,*_texts))]
+           if not o.lower().endswith((*suffixes,*texts))]
     return dict(Counter(odd).most_common())

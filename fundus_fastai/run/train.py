@@ -14,7 +14,7 @@ from fastcore.basics import chunked
 from fastai.vision.all import Learner
 from ..core import DataError, fresh_dir, one_of, progress, read_json, say
 from ..options import DataOptions, TrainOptions, UnseenOptions, check_least
-from ..image.read import image_files
+from ..image.read import image_files, unread_files
 from ..image.recipe import as_recipe
 from ..data.read import KERMANY_NAME, SIDED
 from ..data.splits import read_split, save_split, split_hash
@@ -183,7 +183,9 @@ def evaluate_run(run, # run folder
 
 # %% ../../nbs/63_run.train.ipynb #c34bc364
 def images_of(images)->list:
-    "Image files, folders expanded; raises `DataError` where there are none"
+    "Image files, folders expanded, with a word on what is not read there; raises `DataError` where there are none"
+    for o in filter(os.path.isdir, images):
+        if odd := unread_files(o): say(f"{o}: of no kind that we read: {', '.join(f'{v} {k}' for k,v in odd.items())}")
     files = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
     return files

@@ -114,3 +114,13 @@ def test_to_a_stream():
     f = io.StringIO()
     predict_run(RUN, SCANS[:3], bs=2, out=f)
     assert len(pd.read_csv(io.StringIO(f.getvalue())))==3
+
+# --- images that are named by their folder ---------
+
+def test_what_predict_does_not_read_is_told(tmp_path, capsys):
+    from fundus_fastai.run.train import images_of
+    for o in ('a/1.png','a/2.jfif','a/3.heic','a/4.dcm','a/5.dcm','a/6.csv','.ipynb_checkpoints/7.png','@eaDir/8.jpg/x.jpg'):
+        (tmp_path/o).parent.mkdir(parents=True, exist_ok=True); (tmp_path/o).touch()
+    (tmp_path/'a/loop').symlink_to(tmp_path)
+    assert [Path(o).name for o in images_of([tmp_path, tmp_path/'b.png'])]==['1.png','2.jfif','b.png']
+    assert capsys.readouterr().err.strip()==f'{tmp_path}: of no kind that we read: 2 .dcm, 1 .heic'
