@@ -8,7 +8,7 @@ __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main
 # %% ../nbs/98_cli.ipynb #ee1b387c
 import argparse, errno, inspect, os, re, sys, warnings
 from . import __version__, commands as verbs
-from .core import EyeError, say
+from .core import EyeError, printable, say
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
@@ -73,6 +73,13 @@ def _sentence(e):
         return "the device is out of memory: pass a smaller --bs or --size", 1
     return f"an error that we did not foresee ({type(e).__name__}: {str(e)[:300]}); with --debug it shows where", 1
 
+# %% ../nbs/98_cli.ipynb #ca0842d7
+class _Shown:
+    "A terminal that is written printable text only"
+    def __init__(self, out): self._out = out
+    def write(self, text): return self._out.write(printable(text))
+    def __getattr__(self, k): return getattr(self._out, k)
+
 # %% ../nbs/98_cli.ipynb #570d9673
 def _leave_stdout():
     "What could not be written goes nowhere, or Python would try again at its end"
@@ -85,7 +92,8 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     kw = vars(make_parser().parse_args(argv))
     verb,debug = kw.pop('verb'),kw.pop('debug')
     if not debug: warnings.filterwarnings('ignore') # libraries warn; we say what matters ourselves
-    say.wording,say.command = (lambda o: as_flags(o, kw)),argv
+    say.wording,say.command,out = (lambda o: as_flags(o, kw)),argv,sys.stdout
+    if out.isatty(): sys.stdout = _Shown(out)
     try:
         getattr(verbs, verb)(**kw)
         sys.stdout.flush() # a full disk is told now, not when Python ends
@@ -97,5 +105,5 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
         try: sys.stdout.flush()
         except OSError: _leave_stdout()
         return status
-    finally: say.wording,say.command = str,None
+    finally: say.wording,say.command,sys.stdout = str,None,out
     return 0

@@ -16,8 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from ..core import DataError, first_line, progress, say
 
 # %% ../../nbs/14_image.read.ipynb #340e0d8b
-kinds      = dict(JPEG='.jpg .jpeg .jpe .jfif', PNG='.png', TIFF='.tif .tiff', BMP='.bmp', GIF='.gif', WEBP='.webp',
-                  PPM='.ppm .pgm .pnm')
+kinds      = dict(JPEG='.jpg .jpeg .jpe .jfif', PNG='.png', TIFF='.tif .tiff', BMP='.bmp',
+                  GIF='.gif', WEBP='.webp', PPM='.ppm .pgm .pnm')
 for _kind,_needs,_names in (('JPEG2000','jpg_2000','.jp2 .j2k .jpx'), ('AVIF','avif','.avif')):
     if _needs in (*features.codecs,*features.modules) and features.check(_needs): kinds[_kind] = _names
 formats    = tuple(kinds)
@@ -79,7 +79,8 @@ def open_image(path):
         if isinstance(e, FileNotFoundError): why = "does not exist: check the name and the folder"
         elif isinstance(e, (Image.DecompressionBombError, Image.DecompressionBombWarning)): why = _bomb
         elif isinstance(e, UnidentifiedImageError):
-            why = f"is not an image we read ({', '.join(formats)}), or its start is damaged: convert it to PNG, or copy it again"
+            why = (f"is not an image we read ({', '.join(formats)}), or its start is damaged: "
+                   "convert it to PNG, or copy it again")
         elif isinstance(e, PermissionError): why = "may not be read: check its permissions"
         else: why = f"is damaged and cannot be opened ({first_line(e)}): fetch or copy it again"
         raise DataError(why) from None
@@ -105,7 +106,7 @@ def load_pixels(im):
 
 # %% ../../nbs/14_image.read.ipynb #1a69e848
 def plain_mode(im):
-    "`im` as `L` or `RGB`: palettes resolved, transparency laid on black; raises `DataError` where nothing can be seen"
+    "`im` as `L` or `RGB`, on black; raises `DataError` where it is transparent throughout"
     if im.mode=='P': im = im.convert('RGBA' if 'transparency' in im.info else 'RGB')
     elif 'transparency' in im.info: im = im.convert('LA' if im.mode in ('1','L') else 'RGBA')
     if im.mode in ('LA','PA','RGBA'):
@@ -117,7 +118,7 @@ def plain_mode(im):
     return im if im.mode in ('L','RGB') else im.convert('L' if im.mode=='1' else 'RGB')
 
 def pixels(im):
-    "The picture in the opened `im`, decoded to its last pixel, upright, `L` or `RGB`; raises `DataError` without a name"
+    "The whole picture in the opened `im`, upright, `L` or `RGB`; raises `DataError` without a name"
     im = load_pixels(im)
     try: return plain_mode(ImageOps.exif_transpose(im))
     except DataError: raise
@@ -187,7 +188,7 @@ def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataF
 _system = ('__MACOSX','@eaDir','$RECYCLE.BIN','System Volume Information')
 
 def walk_tree(root, skip=())->tuple:
-    "Files below `root` as folder and name, the folders, and links to where it has been; the system's own passed over"
+    "Files below `root` as folder and name, the folders, and links to where it has been already"
     if not os.path.isdir(root):
         raise DataError(f"{root} is not a folder: name the folder that holds the images")
     def stop(e):
@@ -196,7 +197,9 @@ def walk_tree(root, skip=())->tuple:
     files,folders,again,been,todo = [],[],[],set(),[str(root)]
     for top in todo: # grows by the links that are found
         goal,above = real(top),(real(root), real(os.path.dirname(top)))
-        if goal in been or top!=str(root) and any(o.startswith(goal) for o in above): again.append(top); continue
+        if goal in been or top!=str(root) and any(o.startswith(goal) for o in above):
+            again.append(top)
+            continue
         for folder,dirs,names in os.walk(top, onerror=stop):
             been.add(real(folder))
             folders.append(folder)

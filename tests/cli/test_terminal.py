@@ -1,0 +1,34 @@
+"What reaches a terminal: names are shown, not obeyed; what goes into a file or a pipe stays as it is"
+import io, sys
+import pytest
+from fundus_fastai import cli, commands
+from fundus_fastai.core import DataError, printable, say
+
+NAME = 'eye\x1b]0;you\x07\x1b[2J\u202egpj.exe\x9b1m\r'
+SHOWN = r'eye\x1b]0;you\x07\x1b[2J\u202egpj.exe\x9b1m\r'
+
+@pytest.mark.parametrize('text', ['7_left.png', 'Ödem 眼底 друзы ﻋﻴﻦ 👁', 'a\tb\nc', 'C:\\\\x1b'])
+def test_plain_names_stay(text): assert printable(text)==text
+
+def test_what_a_terminal_would_obey_is_spelled_out():
+    assert printable(NAME)==SHOWN
+    odd = b'\xff\xfe.png'.decode(errors='surrogateescape') # a name that is no text
+    assert printable(odd)==r'\udcff\udcfe.png'
+    printable(''.join(map(chr, range(0x11000)))).encode() # nothing is left that cannot be written
+
+def test_what_is_said(capsys):
+    say(f'{NAME} is damaged', 3)
+    assert capsys.readouterr().err==f'{SHOWN} is damaged 3\n'
+
+@pytest.mark.parametrize('terminal', [True,False])
+def test_tables_and_errors(terminal, monkeypatch, capsys):
+    out = io.StringIO()
+    out.isatty = lambda: terminal
+    monkeypatch.setattr(sys, 'stdout', out)
+    monkeypatch.setattr(commands, 'datasets', lambda: print(NAME))
+    assert cli.main(['datasets'])==0 and sys.stdout is out
+    assert out.getvalue()==(SHOWN if terminal else NAME)+'\n'
+    def fails(): raise DataError(f'{NAME} is damaged')
+    monkeypatch.setattr(commands, 'datasets', fails)
+    assert cli.main(['datasets'])==1 and sys.stdout is out
+    assert SHOWN in capsys.readouterr().err
