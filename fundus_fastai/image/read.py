@@ -95,6 +95,9 @@ def _last_rows(im, ink):
 
 def load_pixels(im):
     "Decode `im` to its last pixel; raises `DataError` with the reason, without the file's name"
+    if im.format=='PNG' and not im.tile: # decoded already, as when its EXIF was asked for: look anew
+        with Image.open(im.filename, formats=formats) as again: load_pixels(again)
+        return im
     try:
         if im.format!='PNG': im.load()
         elif any(first := _last_rows(im, 253)):

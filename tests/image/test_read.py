@@ -4,8 +4,8 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.image.read import (check_images, check_readable, formats, image_files, max_scans, read_image, unread_files,
-                                      walk_tree)
+from fundus_fastai.image.read import (check_images, check_readable, formats, image_files, load_pixels, max_scans, open_image,
+                                      read_image, unread_files, walk_tree)
 
 rng  = np.random.default_rng(0)
 gray = rng.integers(0, 256, (48,64), dtype=np.uint8)
@@ -242,3 +242,11 @@ def test_what_is_not_read_is_counted_by_suffix(tree):
     assert unread_files(tree)=={}
     for o in ('b/1.heic','b/2.HEIC','c/3.dcm','4','@eaDir/5.heic','._6.heic','7.csv'): (tree/o).parent.mkdir(exist_ok=True); (tree/o).touch()
     assert unread_files(tree)=={'.heic':2, '.dcm':1, 'without a suffix':1}
+
+def test_a_picture_that_was_decoded_for_its_notes_stays_whole(tmp_path):
+    a = np.random.default_rng(0).integers(0, 255, (60,80,3), 'uint8')
+    a[-3:] = 0
+    Image.fromarray(a).save(tmp_path/'a.png')
+    with open_image(tmp_path/'a.png') as im:
+        im.getexif() # decodes a PNG
+        assert (np.array(load_pixels(im))==a).all()
