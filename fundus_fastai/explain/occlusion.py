@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
+from zlib import crc32
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from fastai.learner import Learner
@@ -210,42 +211,59 @@ def _on_windows(net, im, y, boxes, window, output, run):
 
 # %% ../../nbs/53_explain.occlusion.ipynb #df403b24
 class _Ask:
-    "Scores of jobs, on windows as long as the net can take them, `several` images at once"
+    "Scores of jobs on windows, `several` images at once, or of whole pictures"
     def __init__(self, net, x, y, window, output, several=1):
         self.net,self.x,self.y,self.window,self.output,self.dev = net,x,y,window,output,'cpu'
-        self.fast,self.lighter,self.several,self.n = True,None,several,None
+        self.plain,self.several,self.n = None,several,None
+    def whole(self, boxes):
+        return scores_of(self.net, _copies(self.x, self.y, boxes, self.window, self.dev), self.output)
+    def windows(self, boxes):
+        try: return self.one(boxes)
+        except Exception as e:
+            if is_memory(e): self.several,self.n = max(self.several//2, 1),None
+            raise
     def one(self, boxes):
         g,group = self.several,boxes[:,0]//self.several
         if group[0]!=group[-1]:
             return torch.cat([self.one(boxes[group==k]) for k in group.unique()])
         if (n := int(group[0])*g)!=self.n:
             self.n,self.im = n,self.x[n:n+g].to(self.dev)
-            if self.lighter is None: self.lighter = fold_batchnorm(self.net, self.im[:1])[1]
+            if self.plain is None:
+                out,self.lighter = fold_batchnorm(self.net, self.im[:1])
+                self.plain = scores_of(lambda x: out, self.im[:1], self.output).cpu() # of the first image
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
         boxes = boxes-torch.tensor([n,0,0])
         return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output, self.run)
-    def __call__(self, boxes):
-        if self.fast:
-            try: return self.one(boxes)
-            except Exception as e:
-                if is_memory(e): self.several,self.n = max(self.several//2, 1),None; raise
-                why,self.fast,self.run = e,False,None
-        s = scores_of(self.net, _copies(self.x, self.y, boxes, self.window, self.dev), self.output)
-        if self.fast is False: self.tell(why) # not the net's own fault, that would have shown
-        return s
-    def tell(self, why):
-        self.fast = None
-        warnings.warn(f"this net cannot be computed on windows ({type(why).__name__}: {why}): whole pictures, slower")
+    def check(self, boxes, s, eps):
+        "Compare the first image and one of the windows with the plain net; raises `ModelError`"
+        covered = (boxes[:,1]<self.x.shape[2]).nonzero().flatten()
+        first = int(((boxes[:,0]==0)&(boxes[:,1]>=self.x.shape[2])).nonzero())
+        pairs = [(s[first:first+1],self.plain)]
+        if len(covered):
+            k = covered[crc32(s.numpy().tobytes())%len(covered)][None] # another one for each picture
+            pairs.append((s[k],self.whole(boxes[k]).cpu()))
+        a,b = map(torch.cat, zip(*pairs))
+        gap = float((a-b).abs().max()/b.abs().max().clamp(min=1e-30))
+        if gap>eps: raise ModelError(f"its answer differs by {gap:.1g} of the largest score")
 
 # %% ../../nbs/53_explain.occlusion.ipynb #99d6560b
 def _measure(ask, boxes, sizes, pick, device=None, progress:bool=True, half:bool=False):
     "Let `ask` score `boxes`: [J,K], without gradients; `pick` may object to the number of classes"
-    with eval_mode(ask.net, device, half) as ask.dev:
+    def all_by(how):
         def some(i, j):
-            s = ask(boxes[i:j])
+            s = how(boxes[i:j])
             pick(s.shape[1])
             return s.cpu()
         return in_batches(some, sizes, progress)
+    with eval_mode(ask.net, device, half) as ask.dev:
+        try:
+            s = all_by(ask.windows)
+            ask.check(boxes, s, 1e-2 if half else 1e-4)
+            return s
+        except Exception as e: why,ask.run = f'{type(e).__name__}: {e}',None
+        s = all_by(ask.whole) # a fault of the net's own shows here as well
+        warnings.warn(f"this net cannot be computed on windows ({why}): whole pictures, slower")
+        return s
 
 # %% ../../nbs/53_explain.occlusion.ipynb #72b6d2bd
 def _inside(inside, x):

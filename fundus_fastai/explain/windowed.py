@@ -50,6 +50,17 @@ class Shared:
         if self.most>0: self.memo[key] = res; self.known |= {_place(t)[0] for t in new}
         return res
 
+# %% ../../nbs/52_explain.windowed.ipynb #58b051ea
+class Memory:
+    "What a tensor and its views share: how often it was written into, also through plain views given out"
+    def __init__(self): self.writes,self.given = 0,[]
+    def now(self): return self.writes+sum(t._version for t in self.given)
+    def give(self, t):
+        "A plain tensor may be a view of this"
+        if t.is_inference(): return # these do not count
+        self.given.append(t.detach())
+        self.writes -= t._version
+
 # %% ../../nbs/52_explain.windowed.ipynb #cb87b710
 class Windowed(torch.Tensor):
     "P copies of B pictures, different in one rectangle each, then the pictures: `[P+B,C,H,W]`"
@@ -61,6 +72,7 @@ class Windowed(torch.Tensor):
         self.base,self.reg,self.y,self.x = base,reg,np.asarray(y),np.asarray(x)
         self.run,self.full = run or Shared(),full
         self.of,self.axes = np.zeros(len(reg), int) if of is None else np.asarray(of),axes
+        self.memory,self.seen,self.norm,self.cut = Memory(),0,None,None
     def like(self, base, reg, y=None, x=None, axes=None): # of the same pictures
         y,x = self.y if y is None else y,self.x if x is None else x
         return Windowed(base, reg, y, x, self.run, None, self.of, axes or self.axes)
@@ -76,6 +88,7 @@ class Windowed(torch.Tensor):
         return _run(func, args, kwargs or {})
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None): # what slipped past the line above
+        if func._schema.is_mutable: raise ModelError(f"{func} writes where windows do not see it")
         return func(*_undo(args), **{k:_undo(v) for k,v in (kwargs or {}).items()})
 
 # %% ../../nbs/52_explain.windowed.ipynb #e9637d8a
@@ -131,6 +144,7 @@ def _copied(o):
 def dense(o):
     "The tensor that a `Windowed` stands for; anything else stays as it is"
     if not isinstance(o, Windowed): return o
+    if o.seen!=o.memory.now(): raise ModelError("a view was written into, and what it is a view of is used")
     with DisableTorchFunctionSubclass(): return _copied(o) if o.full is None else o.full
 
 # %% ../../nbs/52_explain.windowed.ipynb #2a15825f
@@ -240,19 +254,22 @@ def _per_copy(o, v): # as the gates of squeeze-and-excite nets are
     return o.axes==(2,3) and _alike(o, v)[0]==len(o) and v.shape[2:]==(1,1)
 
 # %% ../../nbs/52_explain.windowed.ipynb #e33a90c5
-_augmented = {'__iadd__','__isub__','__imul__','__itruediv__'}
+_augmented = {f'__i{o}__' for o in ('add','sub','mul','truediv','floordiv','mod','pow','and','or','xor')}
+
+def _in_place(n): return n in _augmented or n=='__setitem__' or n.endswith('_') and not n.endswith('__')
 
 def _plain(f):
-    "What does the same as `f` out of place: `add` for `add_`, `__add__` for `__iadd__`"
+    "What does the same as `f` out of place, if anything: `add` for `add_`, `__add__` for `__iadd__`"
     n = f.__name__
-    if n not in _augmented and (n.endswith('__') or not n.endswith('_')): return f
+    if not _in_place(n): return f
     n = '__'+n[3:] if n in _augmented else n[:-1]
     return getattr(torch.Tensor, n, None) or getattr(F, n, f)
 
 # %% ../../nbs/52_explain.windowed.ipynb #eaa5d8b6
 @_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__','__sub__',
      '__rsub__','__mul__','__rmul__','__truediv__','__rtruediv__','__pow__', any_order=True)
-def _binary(f, a, b, **kwargs):
+def _binary(f, a, other, **kwargs):
+    b = other
     if isinstance(a, Windowed) and isinstance(b, Windowed):
         if (ab := _joined([a,b])) is None: return None
         a,b = ab
@@ -266,7 +283,7 @@ def _binary(f, a, b, **kwargs):
 
 # %% ../../nbs/52_explain.windowed.ipynb #845c0b12
 @_op('relu','relu6','silu','gelu','hardswish','hardsigmoid','hardtanh','leaky_relu','elu','selu','celu','mish',
-     'softplus','sigmoid','tanh','clamp','abs','neg','exp','sqrt','square','prelu','contiguous','clone','detach',
+     'softplus','sigmoid','tanh','clamp','abs','neg','exp','sqrt','square','prelu','contiguous','clone','detach','data',
      'float','half','__neg__','logsigmoid','threshold', any_order=True)
 def _pointwise(f, o, *args, **kwargs): return _each(o, lambda t: f(t, *args, **kwargs))
 
@@ -363,7 +380,7 @@ def _asked(size, o): # `None` is the size as it is
 @_op('adaptive_avg_pool2d')
 def _adaptive_avg(f, o, output_size):
     if (size := _asked(output_size, o))==(1,1): return _mean(o)[...,None,None]
-    return o if size==o.base.shape[2:] else _weighted(o, lambda t: F.adaptive_avg_pool2d(t, size))
+    return _each(o, torch.clone) if size==o.base.shape[2:] else _weighted(o, lambda t: F.adaptive_avg_pool2d(t, size))
 
 # %% ../../nbs/52_explain.windowed.ipynb #dc74ff4f
 @_op('adaptive_max_pool2d')
@@ -418,6 +435,13 @@ def _flip(f, o, *dims):
 def _pixel_shuffle(f, o, r):
     return o.like(o.run.once(lambda: f(o.base, r)), f(o.reg, r), o.y*r, o.x*r)
 
+# %% ../../nbs/52_explain.windowed.ipynb #2eaa9164
+@_op('__setitem__', any_order=True)
+def _set_item(f, o, i, v):
+    d = dense(o).clone()
+    f(d, _undo(i), _undo(v))
+    return _close(d, o)
+
 # %% ../../nbs/52_explain.windowed.ipynb #08283f15
 @_op('permute','transpose','swapaxes','swapdims', any_order=True)
 def _turned(f, o, *dims, **kwargs):
@@ -458,7 +482,7 @@ class _Watch(TorchFunctionMode):
     def __init__(self): super().__init__(); self.calls = []
     def __torch_function__(self, func, types, args=(), kwargs=None):
         res = func(*args, **(kwargs or {}))
-        if func.__name__ not in _asks: self.calls.append((func.__name__, args, kwargs or {}, res))
+        if not _only_asks(func): self.calls.append((func.__name__, args, kwargs or {}, res))
         return res
 
 # %% ../../nbs/52_explain.windowed.ipynb #24991569
@@ -471,7 +495,7 @@ def _folded(w, b, m, v, g, beta, eps):
 
 # %% ../../nbs/52_explain.windowed.ipynb #ea0318e5
 def fold_batchnorm(net, im):
-    "What `net` says to `im`, and weights by the id of plain ones (a norm's mean where it is folded)"
+    "What `net` says to `im`; by id of weights, those themselves, lighter ones, bias, and the mean of a folded norm"
     with _Watch() as w: out = net(im)
     uses = Counter(id(t) for _,args,kw,_ in w.calls for t in _tensors((args,tuple(kw.values()))))
     def norm(o, m, v, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args): # as `F.batch_norm`
@@ -483,13 +507,20 @@ def fold_batchnorm(net, im):
         if name!='conv2d' or len(args)<3 or args[1].ndim!=4 or uses[id(args[1])]>1: continue
         norm = norms.get(id(res)) if uses[id(res)]==1 else None
         wt,b = _folded(*args[1:3], *norm) if norm else args[1:3]
-        found[id(args[1])] = wt.detach().contiguous(memory_format=torch.channels_last),b
-        if norm: found[id(norm[0])] = True
+        wt = wt.detach().contiguous(memory_format=torch.channels_last)
+        found[id(args[1])] = args[1],wt,b,norm and norm[0]
     return out,found
 
 # %% ../../nbs/52_explain.windowed.ipynb #43678553
-_asks = {'__get__','size','dim','ndimension','numel','is_floating_point','is_complex','get_device','element_size',
+_asks = {'size','dim','ndimension','numel','is_floating_point','is_complex','get_device','element_size',
          'is_contiguous','__len__','stride','__hash__','__repr__','requires_grad_','is_inference'}
+
+def _name(f): # of an attribute where `f` gets one
+    return getattr(f.__self__, '__name__', '') if f.__name__=='__get__' else f.__name__
+
+def _only_asks(f):
+    "Does `f` tell about a tensor, and gives none?"
+    return f.__name__ in _asks or f.__name__=='__get__' and _name(f) not in ('data','T','mT','H','mH','real','imag')
 
 def _undo(o): return type(o)(map(_undo, o)) if isinstance(o, (tuple,list)) else dense(o)
 
@@ -503,34 +534,77 @@ def _close(res, o):
     return Windowed(res[p:], res[:p], o.y*0, o.x*0, o.run, res, o.of)
 
 # %% ../../nbs/52_explain.windowed.ipynb #35275e83
-def _first(o):
-    "The first `Windowed` among arguments `o`"
-    if isinstance(o, Windowed): return o
-    if isinstance(o, (tuple,list)): return next((w for w in map(_first, o) if w is not None), None)
+def _windowed(o):
+    "All `Windowed` in nested tuples and lists"
+    if isinstance(o, Windowed): return [o]
+    return [w for v in o for w in _windowed(v)] if isinstance(o, (tuple,list)) else []
 
 # %% ../../nbs/52_explain.windowed.ipynb #48d97c1f
-def _answer(f, args, kwargs, some):
-    "The result on windows where that is known and worth it, else on whole pictures"
-    do,o,res = _ops.get(f.__name__),args[0] if args else None,None
+def _answer(f, name, args, kwargs, some):
+    "The result on windows where that is known and worth it, else on whole pictures; and what it may be a view of"
+    do,o,res = _ops.get(name),args[0] if args else None,None
     right = isinstance(o, Windowed) and (do in _any_order or (o.axes,o.base.ndim)==((2,3),4))
     if do and (right or do in (_binary,_cat)): res = do(f, *args, **kwargs) # those two look themselves
-    return _close(f(*_undo(args), **{k:_undo(v) for k,v in kwargs.items()}), some) if res is None else res
+    if res is not None: return res,o.base if right else None
+    args = _undo(args)
+    return _close(f(*args, **{k:_undo(v) for k,v in kwargs.items()}), some),args[0] if args else None
+
+# %% ../../nbs/52_explain.windowed.ipynb #91c567f4
+_views = {'view','reshape','contiguous','flatten','unflatten','view_as','reshape_as','to','type_as'}
+
+def _bind(res, first, of, name):
+    "Let results know that they share the memory of `first`, if they are views of it"
+    def place(t): return t.untyped_storage()._cdata
+    for r in res if isinstance(res, (tuple,list)) else [res]:
+        if not isinstance(r, torch.Tensor): continue
+        own = r if not isinstance(r, Windowed) else r.base if r.full is None else r.full
+        if name not in _views and place(own)!=place(of): continue
+        if isinstance(r, Windowed): r.memory,r.seen = first.memory,first.seen
+        else: first.memory.give(r)
+
+# %% ../../nbs/52_explain.windowed.ipynb #7c00f39d
+def _check(func, name, args, kwargs, some):
+    "Raise `ModelError` where windows would miss what is written, or be used before a norm that was folded"
+    first,last = args[0] if args else None,args[-1] if args else None
+    if func.__name__=='__set__' or kwargs.get('out') is not None or func.__name__.startswith('_foreach'):
+        raise ModelError("it writes where windows do not see it")
+    if name=='__setitem__' and isinstance(last, Windowed) and last.memory is getattr(first, 'memory', None):
+        if last.cut==repr(args[1]) and first.seen==last.seen-1: first.seen = last.seen # x[i] *= 2 ends as x[i] = x[i]
+    for w in some:
+        if w.seen!=w.memory.now(): raise ModelError("a view was written into, and what it is a view of is used")
+        if w.norm is not None and not (name=='batch_norm' and w is first and len(args)>1 and w.norm is args[1]):
+            raise ModelError("a convolution is not always followed by its batch norm")
+
+# %% ../../nbs/52_explain.windowed.ipynb #3db6fdd9
+def _write(first, res):
+    "Let `first` be `res`, into which it was turned in place, since some nets ignore what is returned"
+    memory,cut = first.memory,first.cut
+    if not isinstance(res, Windowed) or res.shape!=first.shape or memory.given:
+        raise ModelError("it works in place where windows cannot")
+    memory.writes += 1
+    first.__dict__.update(res.__dict__, memory=memory, seen=memory.now(), cut=cut)
+    return first
 
 # %% ../../nbs/52_explain.windowed.ipynb #b26e8f62
 def _run(func, args, kwargs):
     "Called by PyTorch for every operation on a `Windowed`"
     with DisableTorchFunctionSubclass():
-        if func.__name__ in _asks: return func(*args, **kwargs)
-        f,kwargs = _plain(func),dict(kwargs)
-        inside = kwargs.pop('inplace', False) or f is not func
-        some,first = _first((args,tuple(kwargs.values()))),args[0] if args else None
-        run,name = some.run,f.__name__
-        if len(args)>1 and id(args[1]) in run.lighter:
-            if name=='batch_norm': return first # the convolution has done its work
-            if name=='conv2d': args = first,*run.lighter[id(args[1])],*args[3:]
+        if _only_asks(func): return func(*args, **kwargs)
+        kwargs = dict(kwargs)
+        if not args and 'input' in kwargs: args = kwargs.pop('input'),
+        some,first,norm = _windowed((args,tuple(kwargs.values()))),args[0] if args else None,None
+        ours = isinstance(first, Windowed)
+        f,inside = _plain(func) if ours else func,kwargs.pop('inplace', False) or _in_place(func.__name__)
+        run,name = some[0].run,_name(f)
+        _check(func, name, args, kwargs, some)
+        if ours and first.norm is not None: first.norm = None; return first # the convolution did its work
+        if name=='conv2d' and len(args)>1 and id(args[1]) in run.lighter:
+            _,*light,norm = run.lighter[id(args[1])]
+            args = first,*light,*args[3:]
         run.begin(name, args, tuple(kwargs.items()))
-        res = _answer(f, args, kwargs, some)
+        res,of = _answer(f, name, args, kwargs, some[0])
         if run.note: run.note(func.__name__, res)
-        if not (inside and isinstance(first, Windowed)): return res
-        first.__dict__.update(res.__dict__)
-        return first
+        if ours and inside: return _write(first, res)
+        if isinstance(res, Windowed): res.norm,res.cut = norm,repr(args[1]) if name=='__getitem__' else None
+        if ours and of is not None: _bind(res, first, of, name)
+        return res
