@@ -6,7 +6,7 @@
 __all__ = ['evidence', 'compare_methods']
 
 # %% ../../nbs/54_explain.attribution.ipynb #4cc20819
-import inspect, numpy as np, torch
+import inspect, numpy as np, torch, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from torch import nn
@@ -207,7 +207,8 @@ def last(self:Look)->str:
     if dark>=len(found): # most of the net comes after, has places, and cannot be read
         raise ModelError(f"no map can be read from the later layers of this net (the last is that of layer "
                          f"{self.rows[i][0]!r}): take method='occlusion' or 'rise'")
-    return self.rows[i][0]
+    heard = (r for r in self.rows[:i] if r[2] is self.rows[i][2] and r[1]._forward_hooks) # by a probe
+    return next(heard, self.rows[i])[0]
 
 # %% ../../nbs/54_explain.attribution.ipynb #0b4aa7d6
 def last_map(net:nn.Module, x)->str:
@@ -225,7 +226,7 @@ def _from_layer(net, layer):
         seen.append(o.detach().requires_grad_())
         torch.set_grad_enabled(True)
         return seen[-1].clone() # what follows may work in place
-    hook = net.get_submodule(layer).register_forward_hook(begin)
+    hook = net.get_submodule(layer).register_forward_hook(begin, prepend=True) # before a probe's own
     try:
         with torch.no_grad(): yield seen
     finally: hook.remove()
@@ -263,6 +264,9 @@ def grad_cam(q, x, layer:str=None, *, relu:bool=True, bs:int=32)->tuple:
         maps.append(m.clamp(min=0) if relu else m)
         scores.append(s)
     m = F.interpolate(torch.cat(maps), x.shape[2:], mode='bilinear', align_corners=False)
+    if none := int((m.flatten(2)==0).all(2).sum()):
+        warnings.warn(f"Grad-CAM is 0 everywhere in {none} of {m.shape[0]*m.shape[1]} maps: nothing at layer {layer!r} "
+                      "speaks for the class (relu=False shows what speaks against it)")
     return m,torch.cat(scores)
 
 # %% ../../nbs/54_explain.attribution.ipynb #1efdd805
@@ -353,6 +357,14 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
     "Draw what several methods say of one image and one class"
     x,options = as_images(x),options or {}
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")
-    maps = [evidence(model, x, m, target=target, **options.get(m, {})).map[0,0] for m in methods]
-    im,titles = x[0] if image is None else image,[m.replace('_',' ') for m in methods]
-    return show_maps(im, maps, mask, titles=titles, **kwargs).flat[:len(methods)]
+    maps,why = {one_of(m, METHODS, 'method'):None for m in methods},{}
+    for m in maps:
+        try: maps[m] = evidence(model, x, m, target=target, **options.get(m, {})).map[0,0]
+        except (ModelError,RuntimeError) as e: why[m] = e
+    if len(why)==len(maps): raise next(iter(why.values()))
+    if why: warnings.warn('no map by '+'; '.join(f'{m}: {e}' for m,e in why.items()))
+    im,titles = x[0] if image is None else image,[m.replace('_',' ') for m in maps]
+    axs = show_maps([im]*len(maps), list(maps.values()), mask, titles=titles, **kwargs).flat[:len(maps)]
+    for ax,m in zip(axs, maps):
+        if m in why: ax.set_title(f"{m.replace('_',' ')}: no map", fontsize=9)
+    return axs

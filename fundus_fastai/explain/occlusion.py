@@ -6,7 +6,7 @@
 __all__ = ['occlusion', 'occlusions', 'mean_map', 'plan', 'load_map']
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5b2dab79
-import numpy as np, pandas as pd, torch, warnings
+import numpy as np, operator, pandas as pd, torch, warnings
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -23,7 +23,7 @@ from fastcore.meta import delegates
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, is_memory, one_of, progress, whole_file
 from ..image.recipe import Eye
-from .windows import (as_pair, as_windows, changed, filled, in_field, spread,
+from .windows import (as_pair, as_windows, changed, cover, filled, in_field, spread,
                                            window_kinds, window_starts)
 from .windowed import Shared, Windowed, dense, fold_batchnorm
 
@@ -179,9 +179,13 @@ def class_indices(target, classes)->list:
     names = [str(o) for o in classes]
     def at(t):
         if isinstance(t, str): return names.index(one_of(t, names, 'class'))
-        if t not in range(len(names)): raise DataError(f"class {t!r} is not one of 0 to {len(names)-1}")
-        return int(t)
-    return [at(t) for t in ([target] if isinstance(target, str) or np.ndim(target)==0 else target)]
+        try: i = -1 if np.asarray(t).dtype==bool else operator.index(t)
+        except TypeError: i = -1
+        if not 0<=i<len(names): raise DataError(f"class {t!r} is not one of 0 to {len(names)-1}")
+        return i
+    found = [at(t) for t in ([target] if isinstance(target, str) or np.ndim(target)==0 else target)]
+    if len(set(found))==len(found): return found
+    raise DataError(f"target {target!r} has a class twice: it lists classes, by name or number, and is not one-hot")
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5242699d
 def net_and_names(model)->tuple:
@@ -304,6 +308,8 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     if not callable(output): one_of(output, ('logit','prob'), 'output')
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
     inside = _inside(inside, x)
+    seen = np.prod([cover(*o).any(1).mean() for o in zip(size, window, stride)])
+    if seen<1: warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, and are 0: take a stride of at most the window")
     y = filled(x, fill, window, inside=inside)
     todo = changed(x, y, window, stride=stride)
     bs = as_pair(bs, 'bs')[0]

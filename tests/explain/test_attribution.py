@@ -1,5 +1,5 @@
 "Methods of explanation: against other programs, against truths known by hand, and nothing left behind"
-import sys
+import sys, warnings
 import numpy as np, pandas as pd, pytest, timm, torch
 from fastai.data.all import CategoryBlock, ColReader, DataBlock, IndexSplitter
 from fastai.learner import Learner
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain import attribution
+from fundus_fastai.vision.probe import linear_probe
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
 from fundus_fastai.explain.attribution import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
 from fundus_fastai.explain.occlusion import OcclusionMap
@@ -390,3 +391,66 @@ def test_compared_side_by_side(table):
     x = next(iter(learn.dls.test_dl(table)))[0][:1]
     axs = compare_methods(learn, x, 'age', methods=('occlusion','grad_cam'), options=dict(occlusion=dict(window=8, stride=8, inside='field')))
     assert [a.get_title() for a in axs]==['occlusion','grad cam']
+
+def test_a_method_that_cannot_answer_stops_no_other(monkeypatch):
+    "A gap with the reason; only where none answers is it an error"
+    flat,x = nn.Sequential(nn.Flatten(), nn.Linear(192,2)),torch.randn(1,3,8,8)
+    o = dict(options=dict(occlusion=dict(window=4, stride=4)))
+    with pytest.warns(UserWarning, match='no map by grad_cam: .*nothing to look at'):
+        axs = compare_methods(flat, x, 1, methods=('grad_cam','occlusion'), **o)
+    assert [a.get_title() for a in axs]==['grad cam: no map','occlusion'] and [len(a.images) for a in axs]==[0,2]
+    with pytest.raises(ModelError, match='nothing to look at'): compare_methods(flat, x, 1, methods=('grad_cam',))
+    with pytest.raises(EyeError, match='did you mean occlusion'): compare_methods(flat, x, 1, methods=('oclusion','grad_cam'), **o)
+    with pytest.raises(EyeError, match='0 to 1'): compare_methods(flat, x, 7, methods=('occlusion','grad_cam'), **o)
+
+
+# --- a linear probe listens to its blocks by hooks
+
+def by_tensor(net, x, layer, k):
+    "Grad-CAM from the tensor that the layer gives, whoever reads it"
+    seen = []
+    def keep(m, i, o):
+        seen.append(o)
+        return o.clone() # a residual is added in place
+    h = net.get_submodule(layer).register_forward_hook(keep, prepend=True)
+    s = net(x.clone().requires_grad_())
+    h.remove()
+    g = torch.autograd.grad(s[:,k].sum(), seen[-1], allow_unused=True)[0]
+    if g is None: return None
+    return F.interpolate((g.mean((2,3), keepdim=True)*seen[-1]).sum(1, keepdim=True), x.shape[2:], mode='bilinear')[:,0].detach()
+
+@pytest.fixture(scope='module')
+def probe():
+    torch.manual_seed(0)
+    p = linear_probe(nn.Sequential(nn.Sequential(*list(timm.create_model('resnet18').children())[:-2])), 3).eval()
+    nn.init.normal_(p[1][1].weight, std=.1)
+    return p
+
+def test_grad_cam_of_a_probe_at_every_layer(probe):
+    x,n = torch.randn(2,3,64,64),0
+    for layer in [k for k,m in probe.named_modules() if isinstance(m, (nn.Conv2d,nn.BatchNorm2d)) or 'BasicBlock' in type(m).__name__]:
+        want = [by_tensor(probe, x, layer, k) for k in range(3)]
+        if want[0] is None: continue
+        n += 1
+        got = evidence(probe, x, 'grad_cam', layer=layer, relu=False).map
+        torch.testing.assert_close(got, torch.stack(want, 1), rtol=1e-4, atol=1e-5*float(torch.stack(want).abs().max()))
+    assert n>30
+
+def test_a_probe_is_explained_by_default(probe):
+    x = torch.randn(1,3,64,64)
+    last = last_map(probe, x)
+    assert last=='0.body.7.1' # not the body, whose output is the same and comes too late: the probe listens to the block
+    got = evidence(probe, x, 'grad_cam', relu=False).map[0]
+    torch.testing.assert_close(got, torch.cat([by_tensor(probe, x, last, k) for k in range(3)]), rtol=1e-4, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='no map by')
+        axs = compare_methods(probe, x, 1, options=dict(occlusion=dict(window=32, stride=32), integrated_gradients=dict(steps=2)))
+    assert len(axs)==4
+
+def test_a_cam_of_nothing_is_said():
+    n = nn.Sequential(nn.Conv2d(3,4,3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4,2, bias=False)).eval()
+    with torch.no_grad():
+        n[4].weight[0] = 1
+        n[4].weight[1] = -1
+    with pytest.warns(UserWarning, match='0 everywhere in 2 of 4 maps: nothing at layer'): e = evidence(n, torch.randn(2,3,9,9), 'grad_cam')
+    assert e.map[:,0].max()>0 and not e.map[:,1].any()

@@ -1,5 +1,5 @@
 "Occlusion against the double loop, and what it does to nets that misbehave"
-import cv2, numpy as np, pandas as pd, pytest, torch
+import cv2, numpy as np, pandas as pd, pytest, torch, warnings
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch import nn
@@ -141,6 +141,16 @@ def test_target_picks_classes():
     for t,i in ((2,[2]), ([3,0],[3,0]), ('1',[1]), (np.int64(2),[2]), (torch.tensor([1,2]),[1,2])):
         o = occlusion(net, x, 5, stride=4, target=t)
         assert torch.equal(o.values, om.values[:,i]) and o.classes==[str(k) for k in i] and o.baseline.shape==(2,len(i))
+
+@pytest.mark.parametrize('target', [[0,1,0], [False,True,False], torch.tensor([0,1,0]), np.eye(3)[1], torch.eye(3)[1].bool(), True, 1., [[0,1,0]], ['1',1]])
+def test_one_hot_is_not_taken_for_classes(target):
+    with pytest.raises(DataError, match='one-hot|is not one of 0 to 2'): occlusion(conv_net(1,3), torch.randn(1,1,12,12), 5, stride=4, target=target)
+
+def test_pixels_under_no_window_are_told():
+    with pytest.warns(UserWarning, match='61% of the pixels lie under no window'): occlusion(conv_net(1,2), torch.randn(1,1,16,16), 2, stride=4, fill=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        occlusion(conv_net(1,2), torch.randn(1,1,16,16), 4, stride=4, fill=0, progress=False)
 
 def test_one_score_an_image_in_either_shape():
     class Flat(nn.Module):
