@@ -35,9 +35,10 @@ def _flat(a, what='map'):
     return a
 
 # %% ../../nbs/51_explain.heatmap.ipynb #adb0476c
-def map_scale(map)->float:
-    "Largest absolute value of `map`, 1 for an all-zero map; raises `DataError`"
-    return float(np.abs(_flat(map)).max()) or 1.
+def map_scale(map, score=None)->float:
+    "Largest absolute value of `map`; at least a thousandth of the `score` it is an effect on, and of 1"
+    most,least = float(np.abs(_flat(map)).max()),0 if score is None else 1e-3*max(1, abs(score))
+    return max(most, least) or 1.
 
 # %% ../../nbs/51_explain.heatmap.ipynb #64c893d6
 def _channels_last(a):

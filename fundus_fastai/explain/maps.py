@@ -17,7 +17,8 @@ from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
-from .heatmap import contour, evidence_inside, overlay, resize_map, save_overlay
+from .heatmap import (contour, evidence_inside, map_scale, overlay, resize_map,
+                                           save_overlay)
 from .attribution import METHODS
 from .occlusion import load_map, save_maps
 
@@ -62,7 +63,8 @@ def truth_mask(learn:Learner, # a net
     return opener.place(t.mask, t.image) if opener else t.mask
 
 # %% ../../nbs/56_explain.maps.ipynb #aae4310e
-def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true class', unit:str='logit'):
+def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true class', unit:str='logit',
+               score=None):
     "Picture and overlay, one above the other where the picture is wide"
     h,w = im.shape[:2]
     rows,cols = (2,1) if w>1.3*h else (1,2)
@@ -71,7 +73,7 @@ def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true 
     axs[0].axis('off')
     axs[0].set_title(title, fontsize=9, parse_math=False)
     if truth is not None: contour(truth, axs[0])
-    overlay(im, m, ax=axs[1], mask=truth, unit=unit)
+    overlay(im, m, ax=axs[1], mask=truth, unit=unit, scale=map_scale(m, score))
     axs[1].set_title(what, fontsize=9)
     plt.close(fig)
     return fig
@@ -104,16 +106,17 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
     om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st), inside=where_to_cover(learn))
     one,rows,figs = len(om.classes)==1,[],[]
     what = f'evidence for a higher {om.classes[0]}' if one else 'evidence for the true class'
-    maps = om.of([o if o in om.classes else om.classes[0] for o in pick.output]).numpy()
+    shown = [o if o in om.classes else om.classes[0] for o in pick.output]
+    maps,scores = om.of(shown).numpy(),[float(b[om.classes.index(o)]) for b,o in zip(om.baseline, shown)]
     fields = [None]*len(paths) if om.inside is None else om.inside
-    for r,path,m,f in zip(pick.itertuples(), paths, maps, fields):
+    for r,path,m,s,f in zip(pick.itertuples(), paths, maps, scores, fields):
         truth,e = truth_mask(learn, path),dict.fromkeys(('share','area','lift'), np.nan)
         if truth is not None:
             f = np.ones(truth.shape, bool) if f is None else resize_map(np.asarray(f), truth.shape)
             e = evidence_inside(resize_map(m, truth.shape)[f][None], truth[f][None])
         rows.append(dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e))
         title = f"{r.target}, read as {r.guess}"
-        fig = map_figure(eye_view(learn, path), m, title, truth=truth, what=what, unit=om.output)
+        fig = map_figure(eye_view(learn, path), m, title, truth=truth, what=what, unit=om.output, score=s)
         figs.append((fig, r.path if one else f"{r.path}: p({r.target}) = {r.p_true:.2f}"))
     rows = pd.DataFrame(rows)
     if one: rows = rows.drop(columns='p')
@@ -161,7 +164,9 @@ def _make_maps(learn, eyes, files, settings, fill, bs):
     made = {f: dict(settings, map=m.numpy(), baseline=b.numpy(), classes=e.classes)
             for f,m,b in zip(files, e.map, e.baseline)}
     for eye,(f,d) in zip(eyes, made.items()):
-        save_overlay(f.with_suffix('.png'), eye_view(learn, eye), d['map'][_named_class(learn, d)])
+        k = _named_class(learn, d)
+        m,score = d['map'][k],float(d['baseline'][k]) if method=='occlusion' else None
+        save_overlay(f.with_suffix('.png'), eye_view(learn, eye), m, scale=map_scale(m, score))
     return made
 
 # %% ../../nbs/56_explain.maps.ipynb #d946bd1f

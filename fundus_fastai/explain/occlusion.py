@@ -309,7 +309,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
     inside = _inside(inside, x)
     seen = np.prod([cover(*o).any(1).mean() for o in zip(size, window, stride)])
-    if seen<1: warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, and are 0: take a stride of at most the window")
+    if seen<1: warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0: take a smaller stride")
     y = filled(x, fill, window, inside=inside)
     todo = changed(x, y, window, stride=stride)
     bs = as_pair(bs, 'bs')[0]

@@ -1,8 +1,9 @@
 "Maps side by side: every picture under its map, gaps left out, phantoms marked"
 import numpy as np, pytest, torch
 from matplotlib import pyplot as plt
+from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.explain.heatmap import evidence_inside, overlay, show_maps
+from fundus_fastai.explain.heatmap import evidence_inside, map_scale, overlay, save_overlay, show_maps
 
 rng = np.random.default_rng(0)
 im,big = rng.random((20,30)),rng.random((40,60,3))
@@ -46,3 +47,11 @@ def test_a_map_alone_has_no_picture_under_it():
 
 def test_evidence_inside_of_a_map_that_knows():
     assert evidence_inside(lesion*1., lesion)==dict(share=1, area=lesion.mean(), lift=1/lesion.mean())
+
+def test_an_effect_of_nothing_is_not_painted(tmp_path):
+    "1e-5 of a logit of 25 is no evidence; the scale says so"
+    m,im = np.zeros((8,8)),np.full((8,8), 128, np.uint8)
+    m[2:4,2:4] = 1e-5
+    assert map_scale(m)==np.float32(1e-5) and map_scale(m, 25.)==.025 and map_scale(m, .2)==.001 and map_scale(m*1e6, 25.)==10
+    faint,loud = (np.asarray(Image.open(save_overlay(tmp_path/f'{s}.png', im, m, scale=s))).astype(int) for s in (map_scale(m, 25.),map_scale(m)))
+    assert np.abs(faint-faint[0,0]).max()<=1 and np.abs(loud-loud[0,0]).max()>50
