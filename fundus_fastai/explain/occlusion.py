@@ -36,7 +36,7 @@ def _boxes(todo, size, window, stride, most=1):
     plain = [(k,*size,kind[o].max(initial=0)) for k,o in enumerate(todo)]
     jobs = np.concatenate([np.stack([n,r[i],c[j],kind[i,j]], 1), plain])
     fit = most//np.unique(kind, return_counts=True)[1].max(),5*224**2//(size[0]*size[1])
-    g = max(1, min(*fit, len(todo))) # that fill a batch, five of 224 pixels at most: all is remembered
+    g = max(1, min(*fit, len(todo))) # fill a batch, five of 224 pixels at most
     jobs = jobs[np.lexsort((jobs[:,0],jobs[:,3],jobs[:,0]//g))]
     runs = np.unique(np.stack([jobs[:,0]//g,jobs[:,3]], 1), axis=0, return_counts=True)[1]
     return torch.as_tensor(jobs[:,:3]),runs,g
@@ -118,7 +118,7 @@ def in_batches(f, sizes, show:bool=True)->torch.Tensor:
                 else:
                     bar.update(k)
                     i += k
-                if most<k and torch.cuda.is_available(): torch.cuda.empty_cache() # the error has let go of all
+                if most<k and torch.cuda.is_available(): torch.cuda.empty_cache()
     return torch.cat(outs)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #7e0b1b8a
@@ -234,7 +234,7 @@ class _Ask:
             self.n,self.im = n,self.x[n:n+g].to(self.dev)
             if self.plain is None:
                 out,self.lighter = fold_batchnorm(self.net, self.im[:1])
-                self.plain = scores_of(lambda x: out, self.im[:1], self.output).cpu() # of the first image
+                self.plain = scores_of(lambda x: out, self.im[:1], self.output).cpu()
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
         boxes = boxes-torch.tensor([n,0,0])
         return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output, self.run)
@@ -244,7 +244,7 @@ class _Ask:
         first = int(((boxes[:,0]==0)&(boxes[:,1]>=self.x.shape[2])).nonzero())
         pairs = [(s[first:first+1],self.plain)]
         if len(covered):
-            k = covered[crc32(s.numpy().tobytes())%len(covered)][None] # another one for each picture
+            k = covered[crc32(s.numpy().tobytes())%len(covered)][None] # by the picture
             pairs.append((s[k],self.whole(boxes[k]).cpu()))
         a,b = map(torch.cat, zip(*pairs))
         gap = float((a-b).abs().max()/b.abs().max().clamp(min=1e-30))
@@ -309,7 +309,8 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
     inside = _inside(inside, x)
     seen = np.prod([cover(*o).any(1).mean() for o in zip(size, window, stride)])
-    if seen<1: warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0: take a smaller stride")
+    if seen<1:
+        warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0")
     y = filled(x, fill, window, inside=inside)
     todo = changed(x, y, window, stride=stride)
     bs = as_pair(bs, 'bs')[0]

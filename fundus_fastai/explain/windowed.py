@@ -52,7 +52,7 @@ class Shared:
 
 # %% ../../nbs/52_explain.windowed.ipynb #58b051ea
 class Memory:
-    "What a tensor and its views share: how often it was written into, also through plain views given out"
+    "What a tensor and its views share: how often it was written into, through plain views as well"
     def __init__(self): self.writes,self.given = 0,[]
     def now(self): return self.writes+sum(t._version for t in self.given)
     def give(self, t):
@@ -87,7 +87,7 @@ class Windowed(torch.Tensor):
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
     @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None): # what slipped past the line above
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None): # what slipped past
         if func._schema.is_mutable: raise ModelError(f"{func} writes where windows do not see it")
         return func(*_undo(args), **{k:_undo(v) for k,v in (kwargs or {}).items()})
 
@@ -102,7 +102,7 @@ def _axis(o, n, start, h, src=None):
 # %% ../../nbs/52_explain.windowed.ipynb #cbc89ac0
 @lru_cache(256)
 def _index(device, size, own, at, n, m, src):
-    "Rows to pick, on `device`, kept for the next picture; `at` holds y, x, oy, ox and `of` as bytes"
+    "Rows to pick, on `device`, kept for the next picture; `at`: y, x, oy, ox and `of` as bytes"
     y,x,oy,ox,of = np.frombuffer(at, np.int64).reshape(5,-1)
     (B,H,W),(h,w) = size,own
     r,ro = (t[:,:,None] for t in _axis(oy, n, y, h, src[0]))
@@ -117,7 +117,7 @@ def _rows(t): return t.permute(0,2,3,1).reshape(-1, t.shape[1])
 
 # %% ../../nbs/52_explain.windowed.ipynb #ce0b6d5d
 def _crop(o, oy, ox, n, m, pad=0., own=True, src=(None,None)):
-    "Cut n x m pixels at `oy`, `ox` from each copy, or from its base alone: [P,C,n,m], channels last"
+    "Cut n x m pixels at `oy`, `ox` from each copy, or its base alone: [P,C,n,m], channels last"
     b,c,H,W = o.base.shape
     h,w = o.reg.shape[2:] if own else (0,0)
     rows = [_rows(o.base), o.base.new_full((1,c), pad)]+([_rows(o.reg)] if own else [])
@@ -132,11 +132,16 @@ def _all(o):
     return o.reg if o.whole else _crop(o, z, z, *o.base.shape[2:])
 
 # %% ../../nbs/52_explain.windowed.ipynb #5ed9ae15
+def _fresh(o):
+    "Raise `ModelError` where `o` no longer holds"
+    if o.seen!=o.memory.now():
+        raise ModelError("a view was written into, and what it is a view of is used")
+
 def _copied(o):
     "The tensor that `o` stands for, put together"
     if o.axes==(2,3) and o.base.ndim==4: return torch.cat([_all(o), o.base])
     first = lambda t: t.movedim(o.axes, (-2,-1))
-    base,reg = (first(t).flatten(1, -3) for t in (o.base,o.reg)) # what is not rows and columns is channels
+    base,reg = (first(t).flatten(1, -3) for t in (o.base,o.reg)) # all other axes are channels
     d = torch.cat([_all(o.like(base, reg, axes=(2,3))), base])
     return d.unflatten(1, first(o.base).shape[1:-2]).movedim((-2,-1), o.axes)
 
@@ -144,7 +149,7 @@ def _copied(o):
 def dense(o):
     "The tensor that a `Windowed` stands for; anything else stays as it is"
     if not isinstance(o, Windowed): return o
-    if o.seen!=o.memory.now(): raise ModelError("a view was written into, and what it is a view of is used")
+    _fresh(o)
     with DisableTorchFunctionSubclass(): return _copied(o) if o.full is None else o.full
 
 # %% ../../nbs/52_explain.windowed.ipynb #2a15825f
@@ -194,11 +199,12 @@ def _conv2d(f, o, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
 # %% ../../nbs/52_explain.windowed.ipynb #42f5f576
 @_op('max_pool2d')
-def _max_pool2d(f, o, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def _max_pool2d(f, o, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False,
+                return_indices=False):
     if return_indices: return None
     k,s,p,d = map(_pair, (kernel_size, stride or kernel_size, padding, dilation))
-    op,whole = (lambda c: F.max_pool2d(c, k, s, 0, d)),(lambda c: F.max_pool2d(c, k, s, p, d, ceil_mode))
-    return _slide(o, k, s, p, d, op, whole, -math.inf)
+    op = lambda c: F.max_pool2d(c, k, s, 0, d)
+    return _slide(o, k, s, p, d, op, lambda c: F.max_pool2d(c, k, s, p, d, ceil_mode), -math.inf)
 
 # %% ../../nbs/52_explain.windowed.ipynb #45f66b9d
 @_op('avg_pool2d')
@@ -206,10 +212,11 @@ def _avg_pool2d(f, o, kernel_size, stride=None, padding=0, ceil_mode=False, coun
                 divisor_override=None):
     k,s,p = map(_pair, (kernel_size, stride or kernel_size, padding))
     if divisor_override or (ceil_mode and count_include_pad and p!=(0,0)): return None
-    op,whole = (lambda c: F.avg_pool2d(c, k, s, 0)),(lambda c: F.avg_pool2d(c, k, s, p, ceil_mode, count_include_pad))
+    op = lambda c: F.avg_pool2d(c, k, s, 0)
+    whole = lambda c: F.avg_pool2d(c, k, s, p, ceil_mode, count_include_pad)
     res = _slide(o, k, s, p, (1,1), op, whole)
     if res.whole or not ceil_mode and (count_include_pad or p==(0,0)): return res
-    ones = _each(o, lambda t: torch.ones_like(t[:,:1])) # how much of each kernel lies on the picture
+    ones = _each(o, lambda t: torch.ones_like(t[:,:1])) # how much of a kernel is on the picture
     there = _slide(ones, k, s, p, (1,1), op, whole)
     return o.like(res.base, res.reg/there.reg, res.y, res.x)
 
@@ -254,12 +261,13 @@ def _per_copy(o, v): # as the gates of squeeze-and-excite nets are
     return o.axes==(2,3) and _alike(o, v)[0]==len(o) and v.shape[2:]==(1,1)
 
 # %% ../../nbs/52_explain.windowed.ipynb #e33a90c5
-_augmented = {f'__i{o}__' for o in ('add','sub','mul','truediv','floordiv','mod','pow','and','or','xor')}
+_augmented = {f'__i{o}__' for o in 'add sub mul truediv floordiv mod pow and or xor'.split()}
 
-def _in_place(n): return n in _augmented or n=='__setitem__' or n.endswith('_') and not n.endswith('__')
+def _in_place(n):
+    return n in {*_augmented,'__setitem__'} or n.endswith('_') and not n.endswith('__')
 
 def _plain(f):
-    "What does the same as `f` out of place, if anything: `add` for `add_`, `__add__` for `__iadd__`"
+    "What does the same as `f` out of place, if anything: `add` for `add_` or `__iadd__`"
     n = f.__name__
     if not _in_place(n): return f
     n = '__'+n[3:] if n in _augmented else n[:-1]
@@ -289,7 +297,8 @@ def _pointwise(f, o, *args, **kwargs): return _each(o, lambda t: f(t, *args, **k
 
 # %% ../../nbs/52_explain.windowed.ipynb #52b783ea
 @_op('batch_norm')
-def _batch_norm(f, o, running_mean, running_var, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args):
+def _batch_norm(f, o, running_mean, running_var, weight=None, bias=None, training=False, momentum=.1,
+                eps=1e-5, *args):
     if training or running_mean is None:
         raise ModelError("the net is in training mode: call net.eval() before")
     return _each(o, lambda t: F.batch_norm(t, running_mean, running_var, weight, bias, False, 0., eps))
@@ -303,7 +312,8 @@ def _dropout(f, o, p=.5, training=True, inplace=False):
 @_op('chunk','split','tensor_split')
 def _parts(f, o, n, dim=0):
     if dim not in (1,-3): return None
-    return tuple(o.like(b, r) for b,r in zip(o.run.once(lambda: f(o.base, n, dim)), f(o.reg, n, dim)))
+    base = o.run.once(lambda: f(o.base, n, dim))
+    return tuple(o.like(b, r) for b,r in zip(base, f(o.reg, n, dim)))
 
 # %% ../../nbs/52_explain.windowed.ipynb #970a95fa
 def _mean(o):
@@ -317,7 +327,8 @@ def _mean(o):
 def _beside(t, start, h):
     "Largest values of `t` [B,C,n] before `start` [P] and from `start+h` on: two [B,C,P]"
     none = t.new_full((*t.shape[:2],1), -math.inf)
-    before,after = torch.cat([none, t.cummax(2)[0]], 2),torch.cat([t.flip(2).cummax(2)[0].flip(2), none], 2)
+    before = torch.cat([none, t.cummax(2)[0]], 2)
+    after = torch.cat([t.flip(2).cummax(2)[0].flip(2), none], 2)
     return before[:,:,start],after[:,:,start+h]
 
 # %% ../../nbs/52_explain.windowed.ipynb #4858dd4c
@@ -375,12 +386,14 @@ def _weighted(o, f):
 def _interpolate(f, o, *args, **kwargs): return _weighted(o, lambda t: f(t, *args, **kwargs))
 
 def _asked(size, o): # `None` is the size as it is
-    return tuple(a or n for a,n in zip(size if isinstance(size, (tuple,list)) else (size,size), o.base.shape[2:]))
+    size = size if isinstance(size, (tuple,list)) else (size,size)
+    return tuple(a or n for a,n in zip(size, o.base.shape[2:]))
 
 @_op('adaptive_avg_pool2d')
 def _adaptive_avg(f, o, output_size):
     if (size := _asked(output_size, o))==(1,1): return _mean(o)[...,None,None]
-    return _each(o, torch.clone) if size==o.base.shape[2:] else _weighted(o, lambda t: F.adaptive_avg_pool2d(t, size))
+    if size==o.base.shape[2:]: return _each(o, torch.clone)
+    return _weighted(o, lambda t: F.adaptive_avg_pool2d(t, size))
 
 # %% ../../nbs/52_explain.windowed.ipynb #dc74ff4f
 @_op('adaptive_max_pool2d')
@@ -402,7 +415,8 @@ _rules = dict(constant='constant', reflect='reflect', replicate='edge', circular
 
 def _padded(n, a, b, mode):
     "Pixels of an axis of `n`, with `a` more before and `b` more after; fewer where negative"
-    at = np.pad(np.arange(n), (max(a,0),max(b,0)), _rules[mode], **{'constant_values':-1} if mode=='constant' else {})
+    more = dict(constant_values=-1) if mode=='constant' else {}
+    at = np.pad(np.arange(n), (max(a,0),max(b,0)), _rules[mode], **more)
     return at[max(-a,0):len(at)-max(-b,0)]
 
 # %% ../../nbs/52_explain.windowed.ipynb #f9d725e0
@@ -495,7 +509,7 @@ def _folded(w, b, m, v, g, beta, eps):
 
 # %% ../../nbs/52_explain.windowed.ipynb #ea0318e5
 def fold_batchnorm(net, im):
-    "What `net` says to `im`; by id of weights, those themselves, lighter ones, bias, and the mean of a folded norm"
+    "What `net` says to `im`; by id: weights, lighter ones, bias, and the mean of a folded norm"
     with _Watch() as w: out = net(im)
     uses = Counter(id(t) for _,args,kw,_ in w.calls for t in _tensors((args,tuple(kw.values()))))
     def norm(o, m, v, weight=None, bias=None, training=False, momentum=.1, eps=1e-5, *args): # as `F.batch_norm`
@@ -520,7 +534,8 @@ def _name(f): # of an attribute where `f` gets one
 
 def _only_asks(f):
     "Does `f` tell about a tensor, and gives none?"
-    return f.__name__ in _asks or f.__name__=='__get__' and _name(f) not in ('data','T','mT','H','mH','real','imag')
+    gives = ('data','T','mT','H','mH','real','imag')
+    return f.__name__ in _asks or f.__name__=='__get__' and _name(f) not in gives
 
 def _undo(o): return type(o)(map(_undo, o)) if isinstance(o, (tuple,list)) else dense(o)
 
@@ -541,7 +556,7 @@ def _windowed(o):
 
 # %% ../../nbs/52_explain.windowed.ipynb #48d97c1f
 def _answer(f, name, args, kwargs, some):
-    "The result on windows where that is known and worth it, else on whole pictures; and what it may be a view of"
+    "The result, on windows where that is known and worth it; and what it may be a view of"
     do,o,res = _ops.get(name),args[0] if args else None,None
     right = isinstance(o, Windowed) and (do in _any_order or (o.axes,o.base.ndim)==((2,3),4))
     if do and (right or do in (_binary,_cat)): res = do(f, *args, **kwargs) # those two look themselves
@@ -564,20 +579,22 @@ def _bind(res, first, of, name):
 
 # %% ../../nbs/52_explain.windowed.ipynb #7c00f39d
 def _check(func, name, args, kwargs, some):
-    "Raise `ModelError` where windows would miss what is written, or be used before a norm that was folded"
+    "Raise `ModelError` where windows would miss what is written, or a norm that was folded"
     first,last = args[0] if args else None,args[-1] if args else None
-    if func.__name__=='__set__' or kwargs.get('out') is not None or func.__name__.startswith('_foreach'):
+    if func.__name__[:8] in ('__set__','_foreach') or kwargs.get('out') is not None:
         raise ModelError("it writes where windows do not see it")
-    if name=='__setitem__' and isinstance(last, Windowed) and last.memory is getattr(first, 'memory', None):
-        if last.cut==repr(args[1]) and first.seen==last.seen-1: first.seen = last.seen # x[i] *= 2 ends as x[i] = x[i]
+    if name=='__setitem__' and isinstance(first, Windowed) and isinstance(last, Windowed):
+        own = last.memory is first.memory and last.cut==repr(args[1])
+        if own and first.seen==last.seen-1: first.seen = last.seen # x[i] *= 2 ends as x[i] = x[i]
     for w in some:
-        if w.seen!=w.memory.now(): raise ModelError("a view was written into, and what it is a view of is used")
-        if w.norm is not None and not (name=='batch_norm' and w is first and len(args)>1 and w.norm is args[1]):
+        _fresh(w)
+        own = name=='batch_norm' and w is first and len(args)>1 and w.norm is args[1]
+        if w.norm is not None and not own:
             raise ModelError("a convolution is not always followed by its batch norm")
 
 # %% ../../nbs/52_explain.windowed.ipynb #3db6fdd9
 def _write(first, res):
-    "Let `first` be `res`, into which it was turned in place, since some nets ignore what is returned"
+    "Let `first` be `res`: it works in place, and some nets ignore what is returned"
     memory,cut = first.memory,first.cut
     if not isinstance(res, Windowed) or res.shape!=first.shape or memory.given:
         raise ModelError("it works in place where windows cannot")
@@ -594,10 +611,13 @@ def _run(func, args, kwargs):
         if not args and 'input' in kwargs: args = kwargs.pop('input'),
         some,first,norm = _windowed((args,tuple(kwargs.values()))),args[0] if args else None,None
         ours = isinstance(first, Windowed)
-        f,inside = _plain(func) if ours else func,kwargs.pop('inplace', False) or _in_place(func.__name__)
+        inside = kwargs.pop('inplace', False) or _in_place(func.__name__)
+        f = _plain(func) if ours else func
         run,name = some[0].run,_name(f)
         _check(func, name, args, kwargs, some)
-        if ours and first.norm is not None: first.norm = None; return first # the convolution did its work
+        if ours and first.norm is not None: # the convolution did its work
+            first.norm = None
+            return first
         if name=='conv2d' and len(args)>1 and id(args[1]) in run.lighter:
             _,*light,norm = run.lighter[id(args[1])]
             args = first,*light,*args[3:]
@@ -605,6 +625,7 @@ def _run(func, args, kwargs):
         res,of = _answer(f, name, args, kwargs, some[0])
         if run.note: run.note(func.__name__, res)
         if ours and inside: return _write(first, res)
-        if isinstance(res, Windowed): res.norm,res.cut = norm,repr(args[1]) if name=='__getitem__' else None
+        if isinstance(res, Windowed):
+            res.norm,res.cut = norm,repr(args[1]) if name=='__getitem__' else None
         if ours and of is not None: _bind(res, first, of, name)
         return res
