@@ -3,6 +3,7 @@ import io, os, struct, zlib
 import numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
+from attack.images import attack
 from fundus_fastai.core import DataError
 from fundus_fastai.image.read import (check_images, check_readable, formats, image_files, load_pixels, max_scans, open_image,
                                       read_image, unread_files, walk_tree)
@@ -186,6 +187,12 @@ def test_damaged_bytes_never_escape(tmp_path, data):
     (tmp_path/'x').write_bytes(raw[:data.draw(st.integers(1,len(raw)))])
     try: assert read_image(tmp_path/'x').dtype==np.uint8
     except DataError: pass
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_sample_of_the_attack(tmp_path):
+    "Both doors say the same of damaged files, in a line that names them, soon; `tests/attack/images.py` tries thousands"
+    found = attack(7, 120, tmp_path)
+    assert found.total()==120 and {fmt.upper() for fmt,_ in found}=={*formats} and not list(tmp_path.iterdir())
 
 def test_demand_images_lists_and_counts(tmp_path):
     paths = [tmp_path/f'{i}.png' for i in range(9)]

@@ -1,7 +1,8 @@
 "What may be removed or called finished: our own files only, and only what loads"
-import shutil
+import os, shutil, time
 from pathlib import Path
 import pytest
+from fundus_fastai import core
 from fundus_fastai.core import DataError
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.run import folder
@@ -113,3 +114,21 @@ def test_killed_while_it_removes(run, n, monkeypatch):
     monkeypatch.undo()
     assert not finished(run)
     assert check_run(run, resume=True)==run and start_run(run, force=True)==run and not content(run)
+
+def test_what_killed_programs_left_goes_and_what_is_being_written_stays(tmp_path):
+    for name,age in {'.m-0a1b2c3d.json':2, '.m-0a1b2c3e.json':0, '.m-notes.json':2, '.n-0a1b2c3d.json':2}.items():
+        (tmp_path/name).touch()
+        os.utime(tmp_path/name, (time.time()-age*86_400,)*2)
+    core.write_json(tmp_path/'m.json', {})
+    assert {o.name for o in tmp_path.iterdir()}=={'m.json','.m-0a1b2c3e.json','.m-notes.json','.n-0a1b2c3d.json'}
+    (tmp_path/'.eyes-0a1b2c3d/a').mkdir(parents=True)
+    os.utime(tmp_path/'.eyes-0a1b2c3d', (0,0))
+    with core.whole_dir(tmp_path/'eyes') as d: (d/'1.png').touch()
+    assert not (tmp_path/'.eyes-0a1b2c3d').exists() and (tmp_path/'eyes/1.png').exists()
+
+def test_bytes_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    order = []
+    for k in ('fsync','replace'):
+        monkeypatch.setattr(os, k, lambda *a, k=k, f=getattr(os, k): (order.append(k), f(*a))[1])
+    core.write_json(tmp_path/'m.json', {})
+    assert order==['fsync','replace']

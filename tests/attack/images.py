@@ -1,0 +1,82 @@
+"""Thousands of damaged images through the reader and the check before training: `python tests/attack/images.py [SEED] [N]`
+
+Not part of CI. Each answer is an array or a `DataError` of one line that names the file, from both doors, within
+seconds; and what both say of a file is the same. Two thousand take about two minutes.
+"""
+import io, sys, tempfile, time, warnings
+from collections import Counter
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from fundus_fastai.core import DataError
+from fundus_fastai.image.read import _problem, formats, read_image
+from fundus_fastai.phantom.fundus import phantom_fundus
+
+SECONDS = 5 # for one file, at most
+
+def seeds(size=96):
+    "Whole files of every format, in several modes, with the notes that files carry: a list of (suffix, bytes)"
+    im = Image.fromarray(phantom_fundus(seed=3, size=size).image)
+    exif = Image.Exif()
+    exif[0x0112],exif[0x010f] = 6,'Camera'
+    plans = [('JPEG', {}), ('JPEG', dict(progressive=True, exif=exif)), ('PNG', dict(exif=exif)), ('TIFF', {}),
+             ('TIFF', dict(compression='tiff_lzw')), ('TIFF', dict(compression='jpeg')), ('BMP', {}), ('GIF', {}),
+             ('WEBP', {}), ('WEBP', dict(lossless=True)), ('PPM', {}), ('JPEG2000', {}), ('AVIF', {})]
+    out = []
+    for fmt,kw in plans:
+        if fmt not in formats: continue
+        for mode in ('RGB','L','P','RGBA') if fmt in ('PNG','TIFF') and 'compression' not in kw else ('RGB',):
+            b = io.BytesIO()
+            im.convert(mode).save(b, fmt, **kw)
+            out.append((fmt.lower(), b.getvalue()))
+    return out
+
+def mutated(rng, raw:bytes)->bytes:
+    "`raw` with bits flipped, bytes set, a piece cut, doubled, moved or zeroed: at its head more often than elsewhere"
+    b = bytearray(raw)
+    for _ in range(rng.integers(1,5)):
+        at = int(rng.integers(0, min(len(b), 200) if rng.random()<.6 else len(b)))
+        n,k = int(rng.integers(1,64)),rng.integers(7)
+        if k==0: b[at] ^= 1<<int(rng.integers(8))
+        elif k==1: b[at] = int(rng.choice([0,1,127,128,255]))
+        elif k==2: b[at:at+4] = rng.integers(0,256,4,np.uint8).tobytes()
+        elif k==3: del b[at:at+n]
+        elif k==4: b[at:at] = b[at:at+n]*int(rng.integers(1,40))
+        elif k==5: b[at:at+n] = bytes(len(b[at:at+n]))
+        else: del b[at+n:]
+        if not b: b = bytearray(b'\0')
+    return bytes(b)
+
+def verdict(path):
+    "'read' or the error's first words, from both doors; raises `AssertionError` for all that may not be"
+    try:
+        a = read_image(path)
+        assert a.dtype==np.uint8 and (a.ndim==2 or a.ndim==3 and a.shape[2]==3), f'{path}: {a.dtype} {a.shape}'
+        said = 'read'
+    except DataError as e:
+        said = str(e)
+        assert said.startswith(f'{path} ') and '\n' not in said, said
+    quick = _problem(path)[0]
+    assert (quick is None)==(said=='read'), f'{path}: read_image: {said}; the check: {quick}'
+    return said if said=='read' else ' '.join(quick.split()[:3])
+
+def attack(seed:int, n:int, folder)->Counter:
+    "Verdicts on `n` damaged files; whatever goes wrong keeps its file in `folder`"
+    rng,whole,found = np.random.default_rng(seed),seeds(),Counter()
+    for k in range(n):
+        fmt,raw = whole[k%len(whole)]
+        path = Path(folder)/f'{seed}-{k}.{fmt}'
+        path.write_bytes(mutated(rng, raw))
+        begun = time.monotonic()
+        found[fmt, verdict(path)] += 1
+        took = time.monotonic()-begun
+        assert took<SECONDS, f'{path} took {took:.1f} s'
+        path.unlink()
+    return found
+
+if __name__=='__main__':
+    warnings.filterwarnings('ignore')
+    seed,n = (int(o) for o in (sys.argv[1:]+['0','2000'][len(sys.argv)-1:]))
+    where = tempfile.mkdtemp(prefix='attack-images-')
+    for (fmt,said),k in sorted(attack(seed, n, where).items()): print(f'{k:6} {fmt:9} {said}')
+    print(f'{n} damaged images, seed {seed}: no unforeseen exception, none took {SECONDS} s')
