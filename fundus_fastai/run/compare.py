@@ -317,6 +317,7 @@ def _shown(c):
                      'minutes':_one(g('minutes'), 2), 'epochs':_one(g('epochs'), 0), 'batch':_one(g('bs'), 0)+small,
                      'error':r['error']})
     t = pd.DataFrame(rows).fillna('')
+    if not c.most_accurate: t = t.loc[:,(t!='').any()] # nothing but names and errors
     return t if t.error.any() else t.drop(columns='error')
 
 # %% ../../nbs/64_run.compare.ipynb #4d0c0bbf

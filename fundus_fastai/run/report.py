@@ -311,7 +311,9 @@ def markdown_text(o):
     "Text that breaks out of no cell and no line of Markdown"
     from markupsafe import Markup
     if hasattr(o, '__html__'): return o
-    return Markup(re.sub(r'\s+', ' ', escape(str(o), quote=False)).replace('|', r'\|'))
+    text = re.sub(r'\s+', ' ', escape(str(o), quote=False))
+    inert = {'|':r'\|', '[':r'\[', '://':'&#58;//', 'www.':'www&#46;'} # no cell, no link, no picture
+    return Markup(re.sub('|'.join(map(re.escape, inert)), lambda m: inert[m[0]], text))
 
 # %% ../../nbs/62_run.report.ipynb #00620064
 def fenced(config):

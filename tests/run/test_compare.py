@@ -254,6 +254,11 @@ def test_a_failing_net_is_a_row(df, tmp_path, sicken, monkeypatch):
     c = compared(df, 'anomaly', TWO, tmp_path/'c', **FAST, resume=True)
     assert not len(c.failed) and c.nets.valid.notna().all() and not list((tmp_path/'c').glob('*/error.json'))
 
+def test_a_table_of_failures_is_names_and_errors():
+    c = fake(2, valid=np.nan, test=np.nan, error='seed 1: broken')
+    assert c.most_accurate is None and max(map(len, str(c).splitlines()))<150 and 'broken' in str(c)
+    assert 'multiply-adds' not in str(c) and 'multiply-adds' not in c._repr_html_()
+
 def test_all_may_fail(df, tmp_path, sicken):
     sicken(TWO[0], ValueError('no eyes today'))
     c = compared(df, 'anomaly', TWO[:1], tmp_path/'c', **FAST)

@@ -335,3 +335,10 @@ def test_card(preds, tmp_path):
     text = model_card(tmp_path, s, config=dict(size=224)).read_text()
     for o in ('PHANTOM', 'Not a medical device', f"{s.metrics['auc'].value:.3f}", '120 images of 40 patients', 'load_model', '"size": 224'):
         assert o in text, o
+
+@pytest.mark.parametrize('name', ['[here](http://a.bad)','![x](https://a.bad/p.png)','http://a.bad','www.a.bad'])
+def test_markdown_in_a_name_is_inert(name):
+    "No link and no remote picture, in the card's prose and tables"
+    from fundus_fastai.run.report import markdown_text
+    text = str(markdown_text(name))
+    assert not re.search(r'(?<!\\)\[|://|www\.', text)
