@@ -100,7 +100,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     operating = choose_operating_points(learn, task, valid, positive=opts.positive)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
     if hasattr(learn, 'probed') and tested:
-        note += f' Once validation had chosen, the readout was fitted again to all {refit_probe(learn)} other images.'
+        note += (f' Once validation had chosen, the readout was fitted again to all {refit_probe(learn)} other images; '
+                 'thresholds and temperature, if any, were chosen for the readout before.')
     if not tested: note += f' {NO_TEST}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe)}
