@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
-from ..core import DataError, progress, say, sha256, whole_file, write_json
+from ..core import DataError, few, first_line, progress, say, sha256, whole_file, write_json
 from ..image.read import load_pixels, open_image, plain_mode, read_image
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
@@ -95,16 +95,18 @@ def border_colors(rgb):
 def _look(path):
     "Facts, border, coarse and fine detail of the image at `path`; raises `DataError` without the name"
     with open_image(path) as im:
-        try:
-            e = im.getexif()
-            camera = ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k)) # maker and model
-        except Exception: camera = ''
+        def camera(): # maker and model
+            try: e = im.getexif()
+            except Exception: return ''
+            return ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k))
+        late = im.format=='PNG' # may tell after its pixels, and would decode them unchecked
         q = getattr(im, 'quantization', None) or {}
         facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
-                     bytes=os.path.getsize(path), camera=camera,
+                     bytes=os.path.getsize(path), camera='' if late else camera(),
                      compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
         rgb = np.array(plain_mode(load_pixels(im)).convert('RGB'))
+        if late: facts['camera'] = camera()
     x = _small(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     m,span = _tissue(x)
     light = np.round(x)
@@ -123,7 +125,9 @@ def _look_at_all(paths, workers):
     res = SimpleNamespace(border=border, coarse=coarse, fine=shelf)
     def one(i):
         try: facts,res.border[i],res.coarse[i],res.fine[i] = _look(paths[i])
-        except DataError as e: res.fine[i] = _out; return dict(problem=str(e))
+        except Exception as e: # one strange file is a row of the table, and not the end of an audit
+            res.fine[i] = _out
+            return dict(problem=str(e) if isinstance(e, DataError) else f"is damaged ({first_line(e)})")
         return facts
     with ThreadPoolExecutor(workers) as pool:
         found = list(progress(pool.map(one, range(n)), 'reading images', total=n))
@@ -420,16 +424,36 @@ def _heading(a):
     size = f"{len(a.data):,} images of {a.data.patient.nunique():,} patients"
     return drawn + (a.name or 'data'), size
 
+# %% ../../nbs/38_data.audit.ipynb #29fc95c0
+def _shown(a):
+    "The summary for a screen: no number where nothing was checked"
+    not_checked = a.summary.remark.str.startswith('not checked')
+    return a.summary.assign(found=a.summary.found.astype(object).mask(not_checked, '-'))
+
+def _names(a, n=3):
+    "A line for each check that found something: the first `n` by name, and where the rest is"
+    base = lambda t: t.path_a.map(os.path.basename)+' = '+t.path_b.map(os.path.basename)
+    found = {'patients on two sides':a.leaks.patient.drop_duplicates(),
+             'byte-identical':base(a.exact_duplicates), 'near duplicates':base(a.near_duplicates),
+             'same image, other label':base(a.conflicts)}
+    found |= {k:getattr(a, k).path.map(os.path.basename) for k in ('unreadable','blank','dark')}
+    lines = [f"{k}: {few(v, n, count=True)}" for k,v in found.items() if len(v)]
+    return lines and [*lines, "all by name: `save(out)` writes audit.csv (`out`)"]
+
+
 # %% ../../nbs/38_data.audit.ipynb #fff258ee
 @patch
-def __repr__(self:Audit): return ': '.join(_heading(self))+'\n'+self.summary.to_string(index=False)
+def __repr__(self:Audit):
+    return '\n'.join([': '.join(_heading(self)), _shown(self).to_string(index=False), *_names(self)])
 
 # %% ../../nbs/38_data.audit.ipynb #22a1597c
 @patch
 def _repr_html_(self:Audit):
     verdict = '<b style="color:#b5432a">It leaks.</b>' if self.leaky else 'No leak was found.'
     name,size = map(html.escape, _heading(self))
-    return f'<p><b>{name}</b>: {size}. {verdict}</p>' + self.summary.to_html(index=False, border=0)
+    names = ''.join(f'<p>{html.escape(o)}</p>' for o in _names(self))
+    table = _shown(self).to_html(index=False, border=0)
+    return f'<p><b>{name}</b>: {size}. {verdict}</p>{table}{names}'
 
 # %% ../../nbs/38_data.audit.ipynb #6d6be0b6
 def _thumb(ax, path, text):
@@ -525,18 +549,19 @@ def _across(t):
                                        for k,v in n.items() if v) if len(t) else ''
 
 # %% ../../nbs/38_data.audit.ipynb #fb582160
-def _summary(df, t, vague):
+def _summary(df, t, vague, known=True, asked=True):
     "Table of the checks: check, found, of, remark"
     n,who = len(df),df.patient.nunique()
     def twins(p): return len(set(p.row_a)|set(p.row_b))
     no = '' if df.split.notna().any() else 'no split'
-    alone = 'no patients are known: each image counts as its own' if who==n else ''
+    alone = '' if known else 'no patients are known: each image counts as its own'
+    def unless(*why): return f"not checked: {text(*why)}" if text(*why) else ''
     both = int(df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum())
     exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
     def text(*parts): return '; '.join(o for o in parts if o)
-    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, text(no, alone)),
+    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, unless(no, alone)),
             ('eyes of a patient on two sides', len(t['split_eyes']), both,
-             no if both else 'no patient has both eyes'),
+             unless(no, '' if both else 'no patient has both eyes')),
             ('byte-identical', twins(exact), n, _across(exact)),
             ('near duplicates', twins(near), n, text(_across(near), vague)),
             ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
@@ -544,6 +569,8 @@ def _summary(df, t, vague):
     for kind in ('metadata','border'):
         s = t['shortcuts'][t['shortcuts'].kind==kind]
         said = 'no label that five patients have and five have not'
+        if n-len(t['unreadable'])<30: said = 'fewer than 30 images that can be read'
+        said = f"not checked: {said if asked else 'not asked for'}"
         if len(s):
             o = s.sort_values('auc').iloc[-1]
             by = f", mostly by {o.by}" if o.by else ''
@@ -593,6 +620,7 @@ def audit(data, # frame, name of the catalog, folder or CSV
     attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
     for c in ('patient','eye','split'):
         df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
+    known = bool(df.patient.notna().any())
     df['patient'] = df.patient.fillna(df.path)
     df.attrs = dict(attrs)
     df.attrs.setdefault('source', data_source(df))
@@ -610,5 +638,5 @@ def audit(data, # frame, name of the catalog, folder or CSV
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
     full = pd.concat([df, f.drop(columns=[o for o in f if o in df])], axis=1)
     full.attrs = df.attrs
-    return Audit(_summary(df, t, vague), **t, data=full, name=str(df.attrs.get('name', '')),
+    return Audit(_summary(df, t, vague, known, shortcuts), **t, data=full, name=str(df.attrs.get('name', '')),
                  source=df.attrs['source'])

@@ -274,3 +274,31 @@ def test_labels_that_nobody_knows(sets):
     a = audit(pd.concat([df, df[:4]]), labels=labels, shortcuts=False)
     pairs = a.exact_duplicates
     assert len(pairs)==4 and pairs.label_a.isna().sum()==3 and not len(a.conflicts)
+
+def test_the_first_are_named_and_the_rest_is_told(sets, tmp_path):
+    df = sets['oct'][:3].copy(); df.attrs = sets['oct'].attrs
+    for k in range(6): (tmp_path/f'broken{k}.png').write_text('no image')
+    more = pd.concat([df, pd.DataFrame([df.iloc[0].to_dict()|dict(path=str(tmp_path/f'broken{k}.png')) for k in range(6)])])
+    said = repr(audit(more, shortcuts=False))
+    assert 'unreadable: broken0.png, broken1.png, broken2.png and 3 more' in said and 'audit.csv' in said
+    assert 'audit.csv' not in repr(audit(sets['oct'], shortcuts=False)), "nothing found, nothing to tell"
+
+def test_what_was_not_checked_is_no_pass(sets):
+    "A zero stands only where something was looked for; a patient of one image each is a patient"
+    few = sets['oct'].drop_duplicates('patient')[:8].copy()
+    t = audit(few).summary.set_index('check').remark
+    assert t['patients on two sides']=='' and t['shortcut: border']=='not checked: fewer than 30 images that can be read'
+    bare = audit(few[['path']])
+    t = bare.summary.set_index('check').remark
+    assert t['patients on two sides']=='not checked: no split; no patients are known: each image counts as its own' and t['eyes of a patient on two sides'].startswith('not checked')
+    assert 'no patients are known' in audit(few[['path','split']]).summary.remark[0]
+    assert "  - " in repr(bare) and audit(few, shortcuts=False).summary.remark.iloc[-1]=='not checked: not asked for'
+
+def test_a_strange_file_does_not_stop_an_audit(sets, monkeypatch):
+    look,bad = A._look,sets['oct'].path[2]
+    def strange(path):
+        if path==bad: raise TypeError('Missing dimensions')
+        return look(path)
+    monkeypatch.setattr(A, '_look', strange)
+    a = audit(sets['oct'][:6], shortcuts=False)
+    assert a.unreadable.path.tolist()==[bad] and 'Missing dimensions' in a.unreadable.problem[0]
