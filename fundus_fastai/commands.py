@@ -107,7 +107,8 @@ def check(data:str, # CSV, folder, or name of the catalog
     "Tell everything that is wrong with a table or a folder, in seconds; exit status 1 where rows cannot be used"
     from fundus_fastai.run.check import check_data
     o, = carried(dict(kwargs, data=data), DataOptions)
-    more = {k:v for k,v in o.rest.items() if v is not None and k not in ('strict','skip_broken','patients')}
+    more = {k:v
+            for k,v in o.rest.items() if v is not None and k not in ('strict','skip_broken','patients')}
     c = check_data(data, **more)
     print(say.wording(str(c)))
     if out: print(f"\ncleaned: {c.save(out, force)/'cleaned.csv'}")
@@ -152,7 +153,8 @@ def report(run:str, # run folder, or the folder of an evaluation
           ):
     "Make metrics.json and report.html of a run again from its files, or a folder to send to others"
     from fundus_fastai.run.report import remake_report, share_run
-    if out: return shown(out, share_run(run, out, pseudonyms=pseudonyms, no_pictures=no_pictures, force=force))
+    if out: return shown(out, share_run(run, out, pseudonyms=pseudonyms, no_pictures=no_pictures,
+                                        force=force))
     if pseudonyms or no_pictures: raise DataError("what is to be sent needs a folder of its own: name it with `out`")
     return shown(run, remake_report(run, images))
 
@@ -168,7 +170,8 @@ def evaluate(run:str, # run folder
     data, = carried(kwargs, UnseenOptions)
     from fundus_fastai.run.train import evaluate_run
     out = out or Path(run)/'evaluation'
-    return shown(out, evaluate_run(run, data, maps=maps, allow_leak=allow_leak, out=out, force=force))
+    return shown(out,
+                 evaluate_run(run, data, maps=maps, allow_leak=allow_leak, out=out, force=force))
 
 # %% ../nbs/97_commands.ipynb #f5038dab
 def check_unread(df):
@@ -245,7 +248,8 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
             **kwargs):
     "Train several nets with one budget on one split; a table with intervals, sizes and speeds, and two picks"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
-    data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions, CompareOptions)
+    data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions,
+                        CompareOptions)
     from fundus_fastai.run.compare import compare_run
     archs,out = archs if archs.strip().lower()=='sixteen' else listed(archs),Path(out or f'runs/compare-{task}')
     c = compare_run(task, archs, data, opts=opts, split=split, allow_leak=allow_leak, out=out,

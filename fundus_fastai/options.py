@@ -112,7 +112,8 @@ class TrainOptions(Options):
     def folder(self, task): return f'runs/{task}-{self.arch}' # where a run lies that names no folder
     def record(self):
         "What `config.json` keeps"
-        return self.agree() | {k:plain(getattr(self, k)) for k in ('epochs','freeze_epochs','lr','seed')}
+        return self.agree() | {k:plain(getattr(self, k))
+                               for k in ('epochs','freeze_epochs','lr','seed')}
 
 # %% ../nbs/01_options.ipynb #52327f9c
 @dataclass

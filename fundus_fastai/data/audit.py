@@ -638,5 +638,5 @@ def audit(data, # frame, name of the catalog, folder or CSV
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
     full = pd.concat([df, f.drop(columns=[o for o in f if o in df])], axis=1)
     full.attrs = df.attrs
-    return Audit(_summary(df, t, vague, known, shortcuts), **t, data=full, name=str(df.attrs.get('name', '')),
-                 source=df.attrs['source'])
+    return Audit(_summary(df, t, vague, known, shortcuts), **t, data=full,
+                 name=str(df.attrs.get('name', '')), source=df.attrs['source'])

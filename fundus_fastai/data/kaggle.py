@@ -89,7 +89,7 @@ def on_disk(folder)->tuple:
     sizes = [o.stat().st_size for o in Path(folder).rglob('*') if o.is_file()]
     return len(sizes), sum(sizes)
 
-def copy_member(z, info, to, bar):
+def copy_member(z, info, to, *, bar):
     "Write the member `info` to `to`; raises `BadZipFile` if it is not as long as it says"
     to.parent.mkdir(parents=True, exist_ok=True)
     with z.open(info) as src, open(to, 'xb') as dst:
@@ -101,6 +101,7 @@ def copy_member(z, info, to, bar):
     if n!=info.file_size:
         raise zipfile.BadZipFile(f"{info.filename!r} holds {n:,} bytes of {info.file_size:,}")
 
+# %% ../../nbs/34_data.kaggle.ipynb #af912e28
 def unpack(archive, out, note:dict=None, **kwargs)->Path:
     "Unpack `archive` to `out`, whole or not at all; raises `BadArchive`, `HostileArchive` or `DownloadError`"
     out,size = Path(out),Path(archive).stat().st_size
@@ -113,7 +114,7 @@ def unpack(archive, out, note:dict=None, **kwargs)->Path:
             total = sum(o.file_size for o,_ in pairs)
             check_disk(new, total, f"unpacking {out.name}")
             with progress(total=total, what='unpacking', unit='B', unit_scale=True) as bar:
-                for info,path in pairs: copy_member(z, info, new/path, bar)
+                for info,path in pairs: copy_member(z, info, new/path, bar=bar)
         if (found := on_disk(new)) != (len(pairs), total):
             raise DownloadError(f"{found[0]:,} files of {len(pairs):,} are at {new} after unpacking: "
                                 "another program removes them; call again")

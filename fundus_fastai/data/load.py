@@ -48,7 +48,8 @@ def _open_phantom(card, out, patients, seed, why=''):
 def _open_auto(card, out, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
     if not card.kaggle:
-        return _open_phantom(card, out, patients, seed, f" The real data ({card.license}) cannot be "
+        return _open_phantom(card, out, patients, seed,
+                             f" The real data ({card.license}) cannot be "
                              "downloaded: name the folder where they lie.")
     root = Path(out or fundus_home()/card.name)
     if is_here(card, root): return read_dataset(card.name, root)

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
-from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold, is_missing,
+from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
+                                 is_missing,
     likeness, one_spelling, says_nothing)
 from ..image.read import check_images, image_files, suffixes, unread_files, walk_files, walk_tree
 
@@ -537,7 +538,8 @@ def readable_rows(df)->pd.DataFrame:
     name,why = under(df.path, df.attrs['root']),df.path.map(why)
     tell_odd(bad, 'images cannot be read and are left out', name+' '+why)
     if bad.all(): raise DataError("no image can be read")
-    df.attrs['left_out'] = [*df.attrs.get('left_out', ()), *((None, *o) for o in zip(name[bad], why[bad]))]
+    df.attrs['left_out'] = [*df.attrs.get('left_out', ()),
+                            *((None, *o) for o in zip(name[bad], why[bad]))]
     return df[~bad].reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #c07b40dc

@@ -156,7 +156,8 @@ def split_hash(df, root=None, labels=())->str:
 def digests(paths)->pd.Series:
     "SHA-256 of each file, empty where there is none"
     with ThreadPoolExecutor(4) as pool:
-        return pd.Series(list(pool.map(lambda p: sha256(p) if os.path.isfile(p) else '', paths)), dtype=object)
+        return pd.Series(list(pool.map(lambda p: sha256(p) if os.path.isfile(p) else '', paths)),
+                         dtype=object)
 
 # %% ../../nbs/35_data.splits.ipynb #ea0c6d41
 def save_split(df, # frame with `split`

@@ -18,8 +18,10 @@ from fastai.learner import Learner
 from fastai.torch_core import no_random
 from ..core import DataError, ModelError, one_of
 from .heatmap import show_maps
-from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
-                                             join_maps, mapped_output, net_and_names, occlusion, scores_of, unit_of)
+from .occlusion import (ClassMaps, as_images, class_indices, class_names,
+                                             eval_mode, file_batches,
+                                             join_maps, mapped_output, net_and_names, occlusion,
+                                             scores_of, unit_of)
 
 # %% ../../nbs/54_explain.attribution.ipynb #4293074e
 @dataclass(repr=False, eq=False)
@@ -364,7 +366,8 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
     if len(why)==len(maps): raise next(iter(why.values()))
     if why: warnings.warn('no map by '+'; '.join(f'{m}: {e}' for m,e in why.items()))
     im,titles = x[0] if image is None else image,[m.replace('_',' ') for m in maps]
-    axs = show_maps([im]*len(maps), list(maps.values()), mask, titles=titles, **kwargs).flat[:len(maps)]
+    axs = show_maps([im]*len(maps), list(maps.values()), mask, titles=titles,
+                    **kwargs).flat[:len(maps)]
     for ax,m in zip(axs, maps):
         if m in why: ax.set_title(f"{m.replace('_',' ')}: no map", fontsize=9)
     return axs

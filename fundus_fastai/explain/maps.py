@@ -51,7 +51,8 @@ def eye_view(learn:Learner, # a net
 # %% ../../nbs/56_explain.maps.ipynb #aaf210c1
 def where_to_cover(learn:Learner):
     "For `inside` of `Learner.occlude`: 'field' for photographs, `None` (everywhere) for scans"
-    return 'field' if getattr(getattr(learn.dls, 'opener', None), 'cls', None) is PILFundus else None
+    return 'field' if getattr(getattr(learn.dls, 'opener', None), 'cls',
+                              None) is PILFundus else None
 
 # %% ../../nbs/56_explain.maps.ipynb #1f7ad02a
 def truth_mask(learn:Learner, # a net
@@ -68,7 +69,8 @@ def map_figure(im, m, title:str, *, truth=None, what:str='evidence for the true 
     "Picture and overlay, one above the other where the picture is wide"
     h,w = im.shape[:2]
     rows,cols = (2,1) if w>1.3*h else (1,2)
-    fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110, layout='constrained')
+    fig,axs = plt.subplots(rows, cols, figsize=(5,5*h/w*rows/cols+.5), dpi=110,
+                           layout='constrained')
     axs[0].imshow(im, cmap='gray')
     axs[0].axis('off')
     axs[0].set_title(title, fontsize=9, parse_math=False)
@@ -107,7 +109,8 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
     one,rows,figs = len(om.classes)==1,[],[]
     what = f'evidence for a higher {om.classes[0]}' if one else 'evidence for the true class'
     shown = [o if o in om.classes else om.classes[0] for o in pick.output]
-    maps,scores = om.of(shown).numpy(),[float(b[om.classes.index(o)]) for b,o in zip(om.baseline, shown)]
+    maps,scores = om.of(shown).numpy(),[float(b[om.classes.index(o)])
+                                        for b,o in zip(om.baseline, shown)]
     fields = [None]*len(paths) if om.inside is None else om.inside
     for r,path,m,s,f in zip(pick.itertuples(), paths, maps, scores, fields):
         truth,e = truth_mask(learn, path),dict.fromkeys(('share','area','lift'), np.nan)
@@ -116,7 +119,8 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
             e = evidence_inside(resize_map(m, truth.shape)[f][None], truth[f][None])
         rows.append(dict(image=r.path, true=r.target, answer=r.guess, p=r.p_true, **e))
         title = f"{r.target}, read as {r.guess}"
-        fig = map_figure(eye_view(learn, path), m, title, truth=truth, what=what, unit=om.output, score=s)
+        fig = map_figure(eye_view(learn, path), m, title, truth=truth, what=what, unit=om.output,
+                         score=s)
         figs.append((fig, r.path if one else f"{r.path}: p({r.target}) = {r.p_true:.2f}"))
     rows = pd.DataFrame(rows)
     if one: rows = rows.drop(columns='p')

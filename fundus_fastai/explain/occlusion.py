@@ -23,8 +23,8 @@ from fastcore.meta import delegates
 from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, is_memory, one_of, progress, whole_file
 from ..image.recipe import Eye
-from .windows import (as_pair, as_windows, changed, cover, filled, in_field, spread,
-                                           window_kinds, window_starts)
+from .windows import (as_pair, as_windows, changed, cover, filled, in_field,
+                                           spread, window_kinds, window_starts)
 from .windowed import Shared, Windowed, dense, fold_batchnorm
 
 # %% ../../nbs/53_explain.occlusion.ipynb #ab362939
@@ -220,7 +220,8 @@ class _Ask:
         self.net,self.x,self.y,self.window,self.output,self.dev = net,x,y,window,output,'cpu'
         self.plain,self.several,self.n = None,several,None
     def whole(self, boxes):
-        return scores_of(self.net, _copies(self.x, self.y, boxes, self.window, self.dev), self.output)
+        return scores_of(self.net, _copies(self.x, self.y, boxes, self.window, self.dev),
+                         self.output)
     def windows(self, boxes):
         try: return self.one(boxes)
         except Exception as e:
@@ -237,7 +238,8 @@ class _Ask:
                 self.plain = scores_of(lambda x: out, self.im[:1], self.output).cpu()
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
         boxes = boxes-torch.tensor([n,0,0])
-        return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output, self.run)
+        return _on_windows(self.net, self.im, self.y[n:n+g], boxes, self.window, self.output,
+                           self.run)
     def check(self, boxes, s, eps):
         "Compare the first image and one of the windows with the plain net; raises `ModelError`"
         covered = (boxes[:,1]<self.x.shape[2]).nonzero().flatten()
@@ -287,7 +289,8 @@ def _unlist(boxes, s, shape, size, window, stride):
     base,values = s.new_empty(shape[0], s.shape[1]),torch.zeros(*shape, s.shape[1])
     base[boxes[~covered,0]] = s[~covered]
     n,*at = boxes[covered].T
-    i,j = (torch.as_tensor(np.searchsorted(window_starts(*o), p)) for *o,p in zip(size, window, stride, at))
+    i,j = (torch.as_tensor(np.searchsorted(window_starts(*o), p))
+           for *o,p in zip(size, window, stride, at))
     values[n,i,j] = base[n]-s[covered]
     return base,values
 

@@ -22,7 +22,8 @@ def cheap_looks(path)->dict:
     rgb = im if im.ndim==3 else np.stack([im]*3, -1)
     (h,w),size = im.shape[:2],os.path.getsize(path)
     g = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (100,100), interpolation=cv2.INTER_AREA)
-    return dict(border=border_colors(rgb), file=np.log([size, size/(h*w*k*k)]), image=np.log([k*h, k*w]),
+    return dict(border=border_colors(rgb), file=np.log([size, size/(h*w*k*k)]),
+                image=np.log([k*h, k*w]),
                 contrast=np.r_[g.mean(), g.std(), np.percentile(g, (5,25,50,75,95))])
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #8f8f9d34
@@ -72,7 +73,8 @@ def patients_of_both(y, who)->list:
     return min(([len(set(who[o==k])) for k in (1,0)] for o in y.T if 0<o.sum()<len(o)), key=min)
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #6563aef6
-_named = dict(border='the border alone', file="the file's size", image="the image's size", contrast='plain contrast')
+_named = dict(border='the border alone', file="the file's size", image="the image's size",
+              contrast='plain contrast')
 
 def shortcut_words(found, net)->dict:
     "What was `found` beside the score of the `net`, an `Estimate`: a text, and whether it is to be loud"

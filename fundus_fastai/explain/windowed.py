@@ -274,7 +274,8 @@ def _plain(f):
     return getattr(torch.Tensor, n, None) or getattr(F, n, f)
 
 # %% ../../nbs/52_explain.windowed.ipynb #eaa5d8b6
-@_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__','__sub__',
+@_op('add','sub','mul','div','true_divide','maximum','minimum','pow','rsub','__add__','__radd__',
+     '__sub__',
      '__rsub__','__mul__','__rmul__','__truediv__','__rtruediv__','__pow__', any_order=True)
 def _binary(f, a, other, **kwargs):
     b = other
@@ -290,9 +291,10 @@ def _binary(f, a, other, **kwargs):
     return o.like(do(o.base, v[p:]), do(_all(o), v[:p]), o.y*0, o.x*0)
 
 # %% ../../nbs/52_explain.windowed.ipynb #845c0b12
-@_op('relu','relu6','silu','gelu','hardswish','hardsigmoid','hardtanh','leaky_relu','elu','selu','celu','mish',
-     'softplus','sigmoid','tanh','clamp','abs','neg','exp','sqrt','square','prelu','contiguous','clone','detach','data',
-     'float','half','__neg__','logsigmoid','threshold', any_order=True)
+@_op('relu','relu6','silu','gelu','hardswish','hardsigmoid','hardtanh','leaky_relu','elu','selu',
+     'celu','mish',
+     'softplus','sigmoid','tanh','clamp','abs','neg','exp','sqrt','square','prelu','contiguous',
+     'clone','detach','data', 'float','half','__neg__','logsigmoid','threshold', any_order=True)
 def _pointwise(f, o, *args, **kwargs): return _each(o, lambda t: f(t, *args, **kwargs))
 
 # %% ../../nbs/52_explain.windowed.ipynb #52b783ea
@@ -526,7 +528,8 @@ def fold_batchnorm(net, im):
     return out,found
 
 # %% ../../nbs/52_explain.windowed.ipynb #43678553
-_asks = {'size','dim','ndimension','numel','is_floating_point','is_complex','get_device','element_size',
+_asks = {'size','dim','ndimension','numel','is_floating_point','is_complex','get_device',
+         'element_size',
          'is_contiguous','__len__','stride','__hash__','__repr__','requires_grad_','is_inference'}
 
 def _name(f): # of an attribute where `f` gets one
@@ -562,7 +565,8 @@ def _answer(f, name, args, kwargs, some):
     if do and (right or do in (_binary,_cat)): res = do(f, *args, **kwargs) # those two look themselves
     if res is not None: return res,o.base if right else None
     args = _undo(args)
-    return _close(f(*args, **{k:_undo(v) for k,v in kwargs.items()}), some),args[0] if args else None
+    return _close(f(*args, **{k:_undo(v) for k,v in kwargs.items()}),
+                  some),args[0] if args else None
 
 # %% ../../nbs/52_explain.windowed.ipynb #91c567f4
 _views = {'view','reshape','contiguous','flatten','unflatten','view_as','reshape_as','to','type_as'}

@@ -102,7 +102,8 @@ def load_pixels(im):
         if im.format!='PNG': im.load()
         elif any(first := _last_rows(im, 253)):
             with Image.open(im.filename, formats=formats) as again: other = _last_rows(again, 2)
-            if any(a and a!=b for a,b in zip(first, other)): raise OSError("its last rows are missing")
+            if any(a and a!=b
+                   for a,b in zip(first, other)): raise OSError("its last rows are missing")
     except Exception as e:
         raise DataError(f"breaks off or is damaged ({first_line(e)}): fetch or copy it again") from None
     return im
@@ -163,7 +164,8 @@ def check_images(paths, workers:int=2, look=None)->pd.DataFrame:
     paths = list(dict.fromkeys(str(p) for p in paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-        found = list(progress(pool.map(partial(_problem, look=look), paths), 'checking images', total=len(paths)))
+        found = list(progress(pool.map(partial(_problem, look=look), paths), 'checking images',
+                              total=len(paths)))
     rows = [(p,*o) for p,o in zip(paths,found) if any(o)]
     return pd.DataFrame(rows, columns=['path','problem','remark'])[['path','problem']+['remark']*(look is not None)]
 
@@ -208,7 +210,8 @@ def walk_tree(root, skip=())->tuple:
             folders.append(folder)
             dirs[:] = sorted(o for o in dirs if o[0]!='.' and o not in (*_system,*skip))
             links = [o for o in dirs if os.path.islink(os.path.join(folder, o))]
-            dirs[:] = [o for o in dirs if o not in links and real(os.path.join(folder, o)) not in been]
+            dirs[:] = [o for o in dirs if o not in links
+                       and real(os.path.join(folder, o)) not in been]
             todo += [os.path.join(folder, o) for o in links]
             files += [(folder,o) for o in names if o[0]!='.']
     return files,folders,again
@@ -222,7 +225,8 @@ def image_files(root, # folder
                 skip=() # names of folders to pass over, beside hidden ones and `__MACOSX`
                )->list: # paths as text, sorted
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
-    return sorted(os.path.join(*o) for o in walk_files(root, skip) if o[1].lower().endswith(suffixes))
+    return sorted(os.path.join(*o) for o in walk_files(root, skip)
+                  if o[1].lower().endswith(suffixes))
 
 # %% ../../nbs/14_image.read.ipynb #42db3b38
 texts = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz .zip'.split())

@@ -352,7 +352,8 @@ def _subtract(im, f, sigma, gain, share):
     k,(h,w) = 2**n,im.shape[:2]
     H,W = a.shape[0]*k,a.shape[1]*k
     if n:
-        a = cv2.resize(a, (W,H), dst=_scratch(H, W, a.shape[2:]), interpolation=cv2.INTER_LINEAR)[:h,:w]
+        a = cv2.resize(a, (W,H), dst=_scratch(H, W, a.shape[2:]),
+                       interpolation=cv2.INTER_LINEAR)[:h,:w]
     out = cv2.addWeighted(im, gain, a, -gain, 128, dtype=cv2.CV_8U)
     return cv2.copyTo(_gray(im.shape), outside, out)
 

@@ -96,7 +96,8 @@ class Graded(Layout):
         return df.assign(path=path, split=self.split)
     def tables(self, out, df):
         stem,grade = self.columns
-        self.csv(pd.DataFrame({stem:df.path.map(lambda o: Path(o).stem), grade:df.grade}), out/self.table)
+        self.csv(pd.DataFrame({stem:df.path.map(lambda o: Path(o).stem), grade:df.grade}),
+                 out/self.table)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #b0283355
 GRADED = dict(
@@ -279,8 +280,8 @@ class UKB(Layout):
                                for s,x,f in zip(df.split, df.sex, name)])
 
 # %% ../../nbs/12_phantom.layouts.ipynb #66c2d83f
-LAYOUTS = dict(vietai2020=VietAI(), odir5k=ODIR(), messidor2=Messidor2(), rfmid=RFMiD(), papila=PAPILA(),
-               diaretdb1=DiaretDB1(), ukb=UKB(), **GRADED)
+LAYOUTS = dict(vietai2020=VietAI(), odir5k=ODIR(), messidor2=Messidor2(), rfmid=RFMiD(),
+               papila=PAPILA(), diaretdb1=DiaretDB1(), ukb=UKB(), **GRADED)
 LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 
 # %% ../../nbs/12_phantom.layouts.ipynb #df429ff5
@@ -317,7 +318,8 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
                 recipe=LAYOUT_RECIPE)
     def draw(tmp):
         rows = layout.plan(np.random.default_rng([seed, patients, *name.encode()]), patients, seed)
-        df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size), rows.itertuples(), tmp)
+        df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size), rows.itertuples(),
+                      tmp)
         extra = rows[[o for o in rows if o not in df and o not in ('labels','photo','truth')]]
         layout.tables(tmp, df.join(extra))
     return write_once(out, want, draw)

@@ -495,7 +495,8 @@ def read_truth(image_path, load:callable, mode:int):
     files = [o/'truth'/f'{path.stem}.npz' for o in path.absolute().parents]
     if (f := next((f for f in files[:5] if f.exists()), None)) is None: return None
     try: return load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), mode))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error, TypeError) as e:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error,
+            TypeError) as e:
         raise DataError(f"the truth of {path.name} cannot be read ({e}): write the phantoms again") from None
 
 # %% ../../nbs/10_phantom.oct.ipynb #ba7cab67

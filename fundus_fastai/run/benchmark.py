@@ -23,7 +23,8 @@ from ..vision.steps import predict_rows
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import METHODS
 from ..explain.occlusion import fields_of
-from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve, difference_to,
+from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve,
+                                            difference_to,
                                             insertion_curve, mean_by_patient, measure_maps,
                                             randomization_test)
 from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
@@ -40,7 +41,8 @@ def method_settings(learn:Learner, names=None)->dict:
     (w,st),small,blur = map_window(side),max(4, round(.08*side)),dict(smooth=max(1., round(side/64, 1)))
     how = dict(progress=False, inside=where_to_cover(learn))
     ways = dict(occlusion=('occlusion', dict(window=w, stride=st, **how)),
-                occlusion_blur=('occlusion', dict(window=small, stride=small//2, fill='blur', **how)),
+                occlusion_blur=('occlusion',
+                                dict(window=small, stride=small//2, fill='blur', **how)),
                 grad_cam=('grad_cam', {}), input_gradient=('input_gradient', blur),
                 hue_gradient=('hue_gradient', blur),
                 integrated_gradients=('integrated_gradients', dict(steps=16)),
@@ -128,12 +130,14 @@ def pick_lesions(learn:Learner, df, root, *, masks=None, n=24, right=False, seed
     "At most `n` images with a lesion, masks bool [N,H,W] of the net's size, counts; raises `DataError`"
     if masks is not None: check_masks(df.path, masks)
     rows = _asked(learn, df, root)
-    ill = rows[[lesion_mask(learn, p, masks) is not None for p in progress(rows.path, 'looking for lesions')]]
+    ill = rows[[lesion_mask(learn, p, masks) is not None
+                for p in progress(rows.path, 'looking for lesions')]]
     fit = ill[ill.right] if right else ill
     used = pick(fit, 'random', n, per='class', seed=seed)
     used = used.sort_values(['class','patient','path'], ignore_index=True)
     counts = dict(images=len(rows), patients=rows.patient.nunique(),
-                  without_lesion=len(rows)-len(ill), misread=len(ill)-len(fit), not_drawn=len(fit)-len(used),
+                  without_lesion=len(rows)-len(ill), misread=len(ill)-len(fit),
+                  not_drawn=len(fit)-len(used),
                   used=len(used), used_patients=used.patient.nunique())
     if not len(used):
         raise DataError(f"nothing to try on: of {len(rows)} images {counts['without_lesion']} have no known lesion"
@@ -185,7 +189,8 @@ def _areas(learn, x, maps, used, steps):
 def _broken(learn, x, used, ways, n, seed, within=None):
     "Rank correlation of maps before and after all weights are random, by method and image: a table"
     first = used.assign(k=used.groupby('patient').cumcount()).sort_values('k', kind='stable') # new patients first
-    some = first.groupby('output', sort=False).head(max(1, n//used.output.nunique())).head(n).sort_index()
+    some = first.groupby('output', sort=False).head(max(1, n//used.output.nunique()))
+    some = some.head(n).sort_index()
     blind = {k:(lambda net, x, c, f=f: np.stack([*map(f, x)]), {}) for k,f in BASELINE_MAPS.items()}
     rows = []
     for k,(m,o) in progress((ways|blind).items(), 'breaking the net'):
@@ -194,7 +199,8 @@ def _broken(learn, x, used, ways, n, seed, within=None):
             own = o|({'inside':f} if 'inside' in o else {}) # the twin knows no files to find the field in
             t = randomization_test(learn, x[g.index], m, target=c, stages=2, seed=seed, within=f,
                                    **own)
-            rows += [dict(method=k, image=i, broken=v) for i,v in zip(g.index, t.attrs['signed'][-1])]
+            rows += [dict(method=k, image=i, broken=v)
+                     for i,v in zip(g.index, t.attrs['signed'][-1])]
     return pd.DataFrame(rows)
 
 # %% ../../nbs/65_run.benchmark.ipynb #d0a7f509
@@ -220,7 +226,8 @@ def summarize(rows, n_boot:int=1000)->pd.DataFrame:
     def one(c, r, k, g, m):
         return dict({'class':c}, method=k, measure=m, n=int(g[m].notna().sum()),
                     estimate=mean_by_patient(g[m], g.patient, n_boot=n_boot),
-                    minus_center=difference_to(r, k, 'center', patient=patient, measure=m, n_boot=n_boot))
+                    minus_center=difference_to(r, k, 'center', patient=patient, measure=m,
+                                               n_boot=n_boot))
     classes = list(rows.groupby('class', sort=False)) if rows['class'].nunique()>1 else []
     return pd.DataFrame([one(c, r, k, g, m) for c,r in [('all',rows), *classes]
                          for k,g in r.groupby('method', sort=False) for m in MEASURES if m in rows])
@@ -252,7 +259,8 @@ class MapBenchmark:
     @property
     def phantom(self):
         "Say so where data or net are phantoms"
-        words = dict(data_source='PHANTOM DATA', net_source='PHANTOM NET (it has learned from drawn images only)')
+        words = dict(data_source='PHANTOM DATA',
+                     net_source='PHANTOM NET (it has learned from drawn images only)')
         return ', '.join(w for k,w in words.items() if self.setup[k]=='phantom')
     def __repr__(self): return self.text
 
@@ -274,7 +282,8 @@ def _trial_text(t):
     "The table in words"
     def cell(e):
         if np.isnan(e.value): return '-'
-        return f'{e.value:.2f}' + (' (no interval)' if np.isnan(e.low) else f' ({e.low:.2f} to {e.high:.2f})')
+        return f'{e.value:.2f}' + (' (no interval)' if np.isnan(e.low)
+                                   else f' ({e.low:.2f} to {e.high:.2f})')
     show = t.table.map(cell)
     show = show.rename(columns=lambda c: f"{c} {'+' if MEASURES[c]>0 else '-'}")
     lost = [f"{k} is left out: {v}" for k,v in t.failed.items()]
@@ -283,7 +292,8 @@ def _trial_text(t):
            f"{t.used.area.mean():.1%} of the {'picture' if t.fields is None else 'field'}: chance for pointing, share "
            "and precision.", *([f"The net was broken for {some} of the images."] if some>0 else []),
            "uniform, center and edges know nothing of the net. Research use only."]
-    return '\n'.join([*([t.phantom] if t.phantom else []), _story(t), '', show.to_string(), '', *end, *lost])
+    return '\n'.join([*([t.phantom] if t.phantom else []), _story(t), '', show.to_string(), '',
+                      *end, *lost])
 
 MapBenchmark.text,MapBenchmark.note = property(_trial_text),property(_story)
 
@@ -299,7 +309,8 @@ def benchmark_maps(learn:Learner, # a trained net
     o = opts or BenchmarkOptions()
     ways,root = method_settings(learn, o.methods),root or df.attrs['root']
     df = check_unseen(learn, df, run, allow_leak=allow_leak)
-    used,truth,counts = pick_lesions(learn, df, root, masks=o.masks, n=o.n, right=o.right, seed=o.lot)
+    used,truth,counts = pick_lesions(learn, df, root, masks=o.masks, n=o.n, right=o.right,
+                                     seed=o.lot)
     images = np.stack([resize_map(to_gray(eye_view(learn, p)), truth.shape[1:]) for p in used.path])
     maps,failed = _all_maps(learn, used, ways)
     within = _fields(learn, used.path)
@@ -351,7 +362,8 @@ def plot_benchmark(t:MapBenchmark, name:str='all'):
 # %% ../../nbs/65_run.benchmark.ipynb #d8eda8c3
 def plot_benchmark_maps(t:MapBenchmark, k:int=1, methods=None):
     "Draw the maps of some images side by side, the truth outlined; raises `EyeError`"
-    methods = [one_of(m, t.maps, 'method') for m in methods or [m for m in t.maps if m not in ('uniform','center')]]
+    methods = [one_of(m, t.maps, 'method') for m in methods
+               or [m for m in t.maps if m not in ('uniform','center')]]
     some = t.used.groupby('class', sort=False).head(k).index
     fig,axs = plt.subplots(len(some), len(methods), figsize=(1.5*len(methods),1.65*len(some)+.2),
                            dpi=72, layout='constrained', squeeze=False)
@@ -367,22 +379,25 @@ def plot_benchmark_maps(t:MapBenchmark, k:int=1, methods=None):
 def _wide(told):
     "The table with plain columns, for a CSV"
     def part(c, pre):
-        return pd.DataFrame([e[:4] for e in told[c]], columns=[pre+o for o in ('value','low','high','interval')])
-    t = pd.concat([told[['class','method','measure','n']].reset_index(drop=True), part('estimate', ''),
+        return pd.DataFrame([e[:4] for e in told[c]],
+                            columns=[pre+o for o in ('value','low','high','interval')])
+    t = pd.concat([told[['class','method','measure','n']].reset_index(drop=True),
+                   part('estimate', ''),
                    part('minus_center', 'minus_center_')], axis=1)
     better = t.measure.map(MEASURES).map({1:'higher', -1:'lower'})
     return t.drop(columns='minus_center_interval').assign(better=better)
 
 # %% ../../nbs/65_run.benchmark.ipynb #f1fba001
-signs = {'trial.csv':'class,method,measure', 'trial.json':'"left_out"', 'images.csv':'method,', 'trial.png':'',
-         'maps.png':''}
+signs = {'trial.csv':'class,method,measure', 'trial.json':'"left_out"', 'images.csv':'method,',
+         'trial.png':'', 'maps.png':''}
 
 def save_benchmark(t:MapBenchmark, out, force:bool=False)->Path:
     "Write trial.csv, trial.json, images.csv, trial.png and maps.png; raises `DataError` where `out` holds files"
     out,table = fresh_dir(out, force, signs),_wide(t.told)
     with whole_file(out/'trial.csv') as f: table.to_csv(f, index=False)
     with whole_file(out/'images.csv') as f: t.rows.drop(columns='image').to_csv(f, index=False)
-    write_json(out/'trial.json', dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup,
+    write_json(out/'trial.json',
+               dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup,
                                       left_out=t.failed, images=t.used.to_dict('records'),
                                       table=table.to_dict('records')))
     for name,fig in (('trial.png', plot_benchmark(t)),('maps.png', plot_benchmark_maps(t))):

@@ -15,8 +15,8 @@ from pathlib import Path
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
-from ..core import (DataError, check_ours, first_line, is_memory, read_json, say, whole_file,
-                                write_json, write_text)
+from ..core import (DataError, check_ours, first_line, is_memory, read_json, say,
+                                whole_file, write_json, write_text)
 from ..options import CompareOptions, DataOptions
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task
@@ -53,7 +53,8 @@ def _plan(run, df, task, opts, bs):
     "What is decided before training, and holds when a run is resumed: batch size and epochs"
     old = read_json(run/'plan.json') if (run/'plan.json').exists() else {}
     if old.get('bs')==bs: return old
-    p = dict(bs=bs, epochs=opts.epochs, freeze_epochs=0 if str(opts.weights)=='none' else opts.freeze_epochs)
+    p = dict(bs=bs, epochs=opts.epochs,
+             freeze_epochs=0 if str(opts.weights)=='none' else opts.freeze_epochs)
     if opts.minutes:
         sec = seconds_an_epoch(run_learner(df, task, opts.but(bs=bs)))
         p['epochs'] = epochs_that_fit(opts.minutes, sec, p['freeze_epochs'])
@@ -124,7 +125,8 @@ def _run_all(out, df, task, opts, archs, allow_leak):
         train = lambda bs: train_net(df, task, o, run=run, bs=bs, allow_leak=allow_leak)
         if (e := train_what_fits(train, o.bs, run)) is not None:
             say(f"{run.name} failed: {first_line(e, 200)}")
-            write_json(run/'error.json', dict(error=f'{type(e).__name__}: {say.wording(first_line(e, 200))}'))
+            write_json(run/'error.json',
+                       dict(error=f'{type(e).__name__}: {say.wording(first_line(e, 200))}'))
         _free()
 
 # %% ../../nbs/64_run.compare.ipynb #8666afb0
@@ -208,7 +210,8 @@ def _row(out, arch, seed, sides, kind, metric):
     if not _finished(run): return dict(arch=arch, seed=seed, error=bad)
     m = read_json(run/'metrics.json')
     cuts = (m.get('operating') or {}).get('cuts')
-    got = {k: o.add(arch, run/f, cuts) for (k,o),f in zip(sides.items(), ('validation.csv','predictions.csv'))}
+    got = {k: o.add(arch, run/f, cuts) for (k,o),
+           f in zip(sides.items(), ('validation.csv','predictions.csv'))}
     c = {k: np.nan if v is None else v for k,v in read_json(run/'cost.json').items()}
     return c | got | dict(error='', folder=run.name)
 
@@ -258,7 +261,8 @@ def read_comparison(out, # folder of a comparison
     kind = get_kind(m['kind'])
     metric = check_metric(kind, metric or m.get('metric'))
     sides = {k:_Side(kind, metric) for k in (('valid','test') if m['tested'] else ('valid',))}
-    runs = pd.DataFrame([_row(out, a, s, sides, kind, metric) for a in m['archs'] for s in m['seeds']])
+    runs = pd.DataFrame([_row(out, a, s, sides, kind, metric) for a in m['archs']
+                         for s in m['seeds']])
     live = {k:s for k,s in sides.items() if s.answers}
     nets = pd.DataFrame([_net_row(a, runs[runs.arch==a], live, n_boot) for a in m['archs']])
     best,light = pick_nets(nets, metric) if live else (None,None)
@@ -303,18 +307,25 @@ def _one(x, d=1): return '' if x!=x else f'{x:,.{d}f}'
 def _shown(c):
     "The table for people: a row a net"
     rows = []
-    for r in c.nets.fillna({k:'' for k in ('error','seeds','memory_of','device','picked')}).to_dict('records'):
+    for r in c.nets.fillna({k:'' for k in ('error','seeds','memory_of','device',
+                                           'picked')}).to_dict('records'):
         def g(k): return r.get(k, np.nan)
-        score = {f'{k}: {_names[c.metric]}': _ends(*[g(k+o) for o in ('','_low','_high')]) for k in c.counts}
+        score = {f'{k}: {_names[c.metric]}': _ends(*[g(k+o) for o in ('','_low','_high')])
+                 for k in c.counts}
         if len(r['seeds'].split())>1:
             score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
         small = f" (of {g('bs_asked'):.0f})" if g('bs')<g('bs_asked') else ''
         less = _ends(g('difference'), g('difference_low'), g('difference_high'), '+')
-        rows.append({'net':r['arch'], 'picked':r['picked'], **score, 'minus best':less, 'p':_p(g('p')),
-                     'p, Holm':_p(g('p_holm')), 'parameters':_big(g('parameters')), 'file, MB':_one(g('file_mb')),
-                     'multiply-adds':_big(g('macs')), 'training, images/s':_one(g('train_images_s')),
-                     'net alone, images/s':_one(g('infer_images_s'), 0), 'memory, MB':_one(g('memory_mb'), 0),
-                     'minutes':_one(g('minutes'), 2), 'epochs':_one(g('epochs'), 0), 'batch':_one(g('bs'), 0)+small,
+        rows.append({'net':r['arch'], 'picked':r['picked'], **score, 'minus best':less,
+                     'p':_p(g('p')),
+                     'p, Holm':_p(g('p_holm')), 'parameters':_big(g('parameters')),
+                     'file, MB':_one(g('file_mb')),
+                     'multiply-adds':_big(g('macs')),
+                     'training, images/s':_one(g('train_images_s')),
+                     'net alone, images/s':_one(g('infer_images_s'), 0),
+                     'memory, MB':_one(g('memory_mb'), 0),
+                     'minutes':_one(g('minutes'), 2), 'epochs':_one(g('epochs'), 0),
+                     'batch':_one(g('bs'), 0)+small,
                      'error':r['error']})
     t = pd.DataFrame(rows).fillna('')
     if not c.most_accurate: t = t.loc[:,(t!='').any()] # nothing but names and errors
@@ -328,7 +339,8 @@ def _told(c):
     if not c.most_accurate: return [what]
     rule = (f"By validation, {c.most_accurate} is the most accurate, and {c.light} the light one: the smallest file "
             "within one standard error of the best.")
-    tested = ("Test data chose nothing; they are compared with the most accurate net." if c.side=='test' else
+    tested = ("Test data chose nothing; they are compared with the most accurate net."
+              if c.side=='test' else
               "There was no test side: these patients chose, and the numbers flatter.")
     on = c.nets.dropna(subset=['valid']).iloc[0]
     speed = f"Speeds on {on.device}: in training with loading, of the net alone without, in batches of the size named."
@@ -338,7 +350,8 @@ def _told(c):
 @patch
 def __repr__(self:Comparison)->str:
     "A plain table for the terminal"
-    return '\n'.join([*loud_lines(self.phantom), _shown(self).to_string(index=False), '', *_told(self)])
+    return '\n'.join([*loud_lines(self.phantom), _shown(self).to_string(index=False), '',
+                      *_told(self)])
 
 # %% ../../nbs/64_run.compare.ipynb #58905001
 @patch
@@ -373,9 +386,11 @@ def _points(ax, t, side):
         ax.plot(x, v, 'o', color=c, ms=6 if r['picked'] else 4.5, zorder=3)
         name = r['arch'] + (f" ({r['picked']})" if r['picked'] else '')
         yield ax.annotate(name, (x,v), (1.04,.5), textcoords='axes fraction', va='center',
-                          ha='left', fontsize=8, color=c, weight='bold' if r['picked'] else 'normal',
+                          ha='left', fontsize=8, color=c,
+                          weight='bold' if r['picked'] else 'normal',
                           parse_math=False, annotation_clip=False,
-                          arrowprops=dict(arrowstyle='-', color='#c3cad2', lw=.6, shrinkA=1, shrinkB=4))
+                          arrowprops=dict(arrowstyle='-', color='#c3cad2', lw=.6, shrinkA=1,
+                                          shrinkB=4))
 
 # %% ../../nbs/64_run.compare.ipynb #91502787
 def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
@@ -397,7 +412,8 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
     if len(t):
         ax.set_xlim(t.file_mb.min()/1.5, t.file_mb.max()*1.5)
         ticks = [k*10.**i for i in range(-2,5) for k in (1,2,5)]
-        ax.xaxis.set(major_locator=FixedLocator(ticks), major_formatter='{x:g}', minor_locator=NullLocator())
+        ax.xaxis.set(major_locator=FixedLocator(ticks), major_formatter='{x:g}',
+                     minor_locator=NullLocator())
         _place(ax, labels)
     return mark(ax, c.source, y=1+.24*ax.figure.dpi/ax.get_window_extent().height) # above the title
 
@@ -449,8 +465,8 @@ def save_comparison(c:Comparison, out)->Path:
     return out
 
 # %% ../../nbs/64_run.compare.ipynb #af8bb6ac
-_signs = {'compare.csv':'arch,seeds', 'runs.csv':'arch,seed', 'compare.png':'', 'split.csv':'path,patient,eye,',
-          'comparison.json':'"data_hash"'}
+_signs = {'compare.csv':'arch,seeds', 'runs.csv':'arch,seed', 'compare.png':'',
+          'split.csv':'path,patient,eye,', 'comparison.json':'"data_hash"'}
 
 def check_comparison(out, resume:bool=False, force:bool=False)->Path:
     "Pass `out` on if a comparison may be made or resumed there; raises `DataError` where it holds something else"
@@ -495,12 +511,14 @@ def _begin(out, df, settings, allow_leak, resume):
 def _with_earlier(out, archs, seeds):
     "Nets and seeds of an earlier call, and then those that are new"
     old = _settings(out) if (out/'comparison.json').exists() else dict(archs=[], seeds=[])
-    return [[*a, *[o for o in b if o not in a]] for a,b in ((old['archs'],archs), (old['seeds'],seeds))]
+    return [[*a, *[o for o in b if o not in a]]
+            for a,b in ((old['archs'],archs), (old['seeds'],seeds))]
 
 # %% ../../nbs/64_run.compare.ipynb #6da44002
 def _clear(out, old):
     "Remove the files of an earlier comparison: what says that a run is finished first, what names the runs last"
-    runs = [run_folder(out, a, s) for a in old['archs'] for s in old['seeds']]+[out/'most_accurate',out/'light']
+    runs = [run_folder(out, a, s) for a in old['archs']
+            for s in old['seeds']]+[out/'most_accurate',out/'light']
     for o in runs:
         if o.parent!=out or not o.is_dir(): continue # a name that leads elsewhere is none of ours
         clear_run(o, ('cost.json','plan.json','error.json'))
@@ -546,7 +564,8 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric,
                     **{k:opts.record()[k] for k in _must_agree}, data=str(df.attrs['name']),
                     source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
-                    data_hash=split_hash(df, labels=['label']), tested=bool((df.split=='test').any()))
+                    data_hash=split_hash(df, labels=['label']),
+                    tested=bool((df.split=='test').any()))
     _begin(out, df, settings, allow_leak, resume)
     try: _run_all(out, df, settings['task'], opts, archs, allow_leak)
     except KeyboardInterrupt:

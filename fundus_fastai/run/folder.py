@@ -11,8 +11,8 @@ import pandas as pd
 from collections import Counter
 from pathlib import Path
 from fastai.vision.all import Learner
-from ..core import (DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of, say,
-                                sha256, whole_file)
+from ..core import (DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of,
+                                say, sha256, whole_file)
 from ..data.read import tell_odd
 from ..data.splits import digests, relative_paths
 from ..vision.tasks import get_task
@@ -53,8 +53,10 @@ def provenance(df, data)->dict:
     return table | dict(rows=rows, left_out=dict(why), command=typed_command())
 
 # %% ../../nbs/61_run.folder.ipynb #1270388d
-run_signs = {'report.html':'fundus_fastai', 'README.md':'Not a medical device', 'report.json':'"parts"',
-             'metrics.json':'"n_boot"', 'predictions.csv':'path,patient,', 'validation.csv':'path,patient,',
+run_signs = {'report.html':'fundus_fastai', 'README.md':'Not a medical device',
+             'report.json':'"parts"',
+             'metrics.json':'"n_boot"', 'predictions.csv':'path,patient,',
+             'validation.csv':'path,patient,',
              'history.csv':'epoch,', 'audit.json':'"check"', 'model.safetensors':'',
              'config.json':'"library": "fundus_fastai"', 'split.csv':'path,patient,eye,'}
 run_files = tuple(run_signs)

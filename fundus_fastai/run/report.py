@@ -119,10 +119,11 @@ def score_pictures(s:Scores)->list:
     "Draw what the kind of answer asks for, and precision-recall of any yes-or-no questions"
     k,asked = len(s.classes),len(binary_questions(s.preds, s.kind, s.operating))
     sizes = dict(plot_confusion=(max(3.6, 1.2+.85*k),max(3.2, .8+.8*k)), plot_roc=(4.4,4.4+.17*k),
-                 plot_pr=(4.4,4.6+.17*asked), plot_label_scores=(5.2,.8+.34*k), plot_numbers=(4.2,4),
-                 plot_referral=(4.4,4.2), plot_agreement=(4.8,3.4))
+                 plot_pr=(4.4,4.6+.17*asked), plot_label_scores=(5.2,.8+.34*k),
+                 plot_numbers=(4.2,4), plot_referral=(4.4,4.2), plot_agreement=(4.8,3.4))
     names = [o for o in s.kind.figures if o!='plot_referral' or 'referable_auc' in s.metrics]
-    figs = {o:drawn(getattr(plots, o), sizes.get(o, (4.4,4)), s) for o in names+['plot_pr']*bool(asked)}
+    figs = {o:drawn(getattr(plots, o), sizes.get(o, (4.4,4)), s)
+            for o in names+['plot_pr']*bool(asked)}
     return [(k, picture(o, phantom=s.phantom)) for k,o in figs.items()]
 
 # %% ../../nbs/62_run.report.ipynb #eb056f58
@@ -281,7 +282,8 @@ def story(report:Report)->dict:
     epochs = [] if r.history is None else r.history.to_dict('records')
     split = r.split
     if split is None and config.get('evaluated'): split = s.preds[['patient']].assign(split=s.split)
-    return dict(flow=maybe(flow_counts, split, config.get('read')), provenance=config.get('provenance') or {},
+    return dict(flow=maybe(flow_counts, split, config.get('read')),
+                provenance=config.get('provenance') or {},
         shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
         figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],
@@ -297,7 +299,8 @@ def story(report:Report)->dict:
 def html(self:Report)->str:
     "The report as one HTML text"
     page,s = templates().get_template('report.html.j2'),self.scores
-    return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, is_share=is_share, **story(self))
+    return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM,
+                       is_share=is_share, **story(self))
 
 # %% ../../nbs/62_run.report.ipynb #86e9586a
 @delegates(Report)
@@ -464,7 +467,8 @@ def hidden(o, names:dict):
     if isinstance(o, dict): return {k: v if k=='code' else hidden(v, names) for k,v in o.items()}
     if isinstance(o, list): return [hidden(v, names) for v in o]
     if not isinstance(o, str) or not names: return o
-    return re.sub('|'.join(map(re.escape, sorted(names, key=len, reverse=True))), lambda m: names[m[0]], o)
+    return re.sub('|'.join(map(re.escape, sorted(names, key=len, reverse=True))),
+                  lambda m: names[m[0]], o)
 
 # %% ../../nbs/62_run.report.ipynb #c2f55c00
 def shared_parts(s, parts, names, *, no_pictures:bool)->list:
@@ -474,7 +478,8 @@ def shared_parts(s, parts, names, *, no_pictures:bool)->list:
     rows = [r[0] for o in new['body'] if isinstance(o, dict) for r in o['rows']]
     if no_pictures: return [new, *(o|dict(figures=[]) for o in rest)]
     if len(old)!=len(rows) or not rows: return [new, *rest]
-    return [part(new['title'], new['body'][:1], [o|dict(caption=c) for o,c in zip(old, rows)]), *rest]
+    return [part(new['title'], new['body'][:1], [o|dict(caption=c) for o,c in zip(old, rows)]),
+            *rest]
 
 # %% ../../nbs/62_run.report.ipynb #46559473
 def share_run(run, # run folder, or the folder of an evaluation
@@ -504,7 +509,8 @@ def share_run(run, # run folder, or the folder of an evaluation
             write_json(out/f, audit_rows(read_json(run/f)).assign(remark='').to_dict('records'))
         else: write_text(out/f, (run/f).read_text(encoding='utf-8'))
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
-    kept['parts'] = shared_parts(s, check_parts(kept.get('parts') or []), names, no_pictures=no_pictures)
+    kept['parts'] = shared_parts(s, check_parts(kept.get('parts') or []), names,
+                                 no_pictures=no_pictures)
     s.save(out) if not key else write_json(out/'metrics.json', s.to_json())
     _write_from(out, s, read_json(write_json(out/'report.json', kept)))
     model_card(out, s, config=kept.get('config'))

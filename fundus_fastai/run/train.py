@@ -26,7 +26,8 @@ from ..vision.steps import fit_run, load_frame, make_learner, split_frame, valid
 from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
 from ..explain.shortcuts import measure_shortcuts, shortcut_words
-from .folder import (check_positive, check_run, choose_operating_points, drop_checkpoints,
+from .folder import (check_positive, check_run, choose_operating_points,
+                                      drop_checkpoints,
                                       drop_seen_patients, finished, kind_for, provenance, score_run,
                                       split_note, start_run, validation)
 from .report import rescore_run, split_table, write_pages
@@ -43,7 +44,8 @@ def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=Fals
     "Read the data of a task and deal its patients to the sides"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
     told = provenance(df, data.data)
-    df = split_frame(df, how, seed, allow_leak=allow_leak, by='rarest' if get_task(task).kind.labels else 'label')
+    df = split_frame(df, how, seed, allow_leak=allow_leak,
+                     by='rarest' if get_task(task).kind.labels else 'label')
     df.attrs['provenance'] = told
     return df
 
@@ -177,7 +179,8 @@ def evaluate_run(run, # run folder
         note += ' The net has learned from phantoms only.'
     read,told = df.attrs.get('read'),df.attrs.get('provenance')
     if read and read['images']>len(df): read = dict(read, why='seen in training, or no usable answer')
-    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note, 'read':read,
+    config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
+              'read':read,
               'label':df.attrs.get('label', 'label'), 'shortcuts':None, 'provenance':told}
     out = start_run(out, force=force)
     return publish_run(out, learn, df, config=config, maps=maps, valid=validation(run))
@@ -232,7 +235,8 @@ def predict_files(learn, files, odd, *, points=(), bs:int=64)->pd.DataFrame:
     eyes = {str(o.path):o for o in learn.open_eyes(files, odd)}
     lost,doubts = odd.taken()
     gone = [o for o in t.path if o not in eyes]
-    why = dict(zip(gone, lost)) | {p:d[len(p)+1:] for d in doubts for p in eyes if d.startswith(f'{p} ')}
+    why = dict(zip(gone, lost)) | {p:d[len(p)+1:] for d in doubts
+                                   for p in eyes if d.startswith(f'{p} ')}
     t['usable'],t['remark'] = ~t.path.isin(list(why)),[why.get(o, '') for o in t.path]
     seen = [eyes[o] for o in t.path[t.usable]]
     if not seen: return t
@@ -261,7 +265,8 @@ class RowFile:
         "Write `rows`"
         head,self.columns = self.columns is None,self.columns or list(rows)
         if self.to is None: return
-        text = rows.reindex(columns=self.columns).to_csv(index=False, header=head, float_format='%.6g')
+        text = rows.reindex(columns=self.columns).to_csv(index=False, header=head,
+                                                         float_format='%.6g')
         if self.file is None: return self.to.write(text)
         self.part.parent.mkdir(parents=True, exist_ok=True)
         with self.part.open('a', encoding='utf-8', newline='') as f: f.write(text)
@@ -316,7 +321,8 @@ def explain_run(run, # run folder
     one_of(method, METHODS, 'method')
     learn = load_model(run)
     odd = OddFiles(len(files := images_of(images)))
-    out = fresh_dir(out or Path(run)/'maps', force or resume, {'maps.csv':'path,answer,map,overlay'})
+    out = fresh_dir(out or Path(run)/'maps', force or resume,
+                    {'maps.csv':'path,answer,map,overlay'})
     t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs,
                        method=method, resume=resume, odd=odd)
     if not len(t):

@@ -124,7 +124,8 @@ def calibration_slope(y, s, w=None)->dict:
     sd = x.std() if np.ptp(x)>1e-9 else np.nan # in steps of its own spread: a slope of any size is found
     slope = _newton(x/sd, y, w, True)[1]/sd if sd==sd else np.full(w.shape[:-1], np.nan)
     large = _newton(x, y, w, False)[0]
-    return dict(slope=np.where(both, slope, np.nan)[()], intercept=np.where(both, large, np.nan)[()])
+    return dict(slope=np.where(both, slope, np.nan)[()],
+                intercept=np.where(both, large, np.nan)[()])
 
 # %% ../../nbs/27_score.calibration.ipynb #3d0b005e
 def calibrated(p, T:float, labels:bool=False)->np.ndarray:
@@ -258,7 +259,8 @@ def _worth(q, at):
 # %% ../../nbs/27_score.calibration.ipynb #ad98f001
 def points_tables(points:list)->tuple:
     "The operating points as two tables to read"
-    first = [{'question':o['question'], 'chosen for':f"{o['goal']} {100*o['at_least']:.0f} %"} for o in points]
+    first = [{'question':o['question'], 'chosen for':f"{o['goal']} {100*o['at_least']:.0f} %"}
+             for o in points]
     a = [f | {'threshold':f"{o['threshold']:.3f}", 'sensitivity %':_pct(o['sensitivity']),
               'specificity %':_pct(o['specificity'])} for f,o in zip(first, points)]
     b = [f | {'prevalence here':f"{100*o['prevalence']:.0f} %"} | _worth(o, 'here')
@@ -271,7 +273,8 @@ def points_tables(points:list)->tuple:
 def _proper(y, p, patient, s):
     "Brier score, ECE and log loss with intervals, and the ECE of an honest net (the mean over labels)"
     def scores(y, p, w=None): return {f.__name__: f(y, p, w) for f in (brier, ece, log_loss)}
-    value,values = scores(y, p),bootstrap(scores, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
+    value,values = scores(y, p),bootstrap(scores, y, p, patient=patient, n_boot=s.n_boot,
+                                          seed=s.seed)
     res = {k: (_reflected if k=='ece' else estimate)(value[k], values[k], s.level) for k in value}
     chance = np.mean([ece_by_chance(o) for o in p.T]) if y.shape==p.shape else ece_by_chance(p)
     return res | dict(ece_by_chance=float(chance))
@@ -282,7 +285,8 @@ def _fitted(y, p, patient, s):
     try: value = temperature(y, p)
     except DataError: return None
     values = bootstrap(temperature, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
-    return dict(estimate=estimate(value, values, s.level), images=len(y), patients=patient.nunique())
+    return dict(estimate=estimate(value, values, s.level), images=len(y),
+                patients=patient.nunique())
 
 # %% ../../nbs/27_score.calibration.ipynb #fb01da77
 def _by_question(preds, kind, T, s):

@@ -59,7 +59,8 @@ class Estimate(NamedTuple):
         "Value and interval, as in f'{e:.1f}'; with '%' in percent, without the sign"
         if spec.endswith('%'):
             scaled = [100*o for o in self[:3]]
-            return format(self._replace(value=scaled[0], low=scaled[1], high=scaled[2]), spec[:-1]+'f')
+            return format(self._replace(value=scaled[0], low=scaled[1], high=scaled[2]),
+                          spec[:-1]+'f')
         spec = spec or '.3f'
         return self.number(spec) + (f' ({self.span(spec)})' if self.bounded else '')
     def __str__(self):

@@ -16,7 +16,8 @@ from .metrics import (accuracy, as_weights, auc, average_precision,
     best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc, mean_known,
     quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
-from .predictions import (as_floats, check_labels, check_numbers, check_probabilities,
+from .predictions import (as_floats, check_labels, check_numbers,
+                                             check_probabilities,
     class_arrays, class_names, label_arrays, label_names, read_table, start_table, type_extras)
 
 # %% ../../nbs/23_score.kinds.ipynb #2ac87663
@@ -235,7 +236,8 @@ class LabelTables(Kind):
         given = np.where(y>0, p, 1-p)
         i = np.argsort(given.min(1), kind='stable')
         j = given[i].argmin(1)
-        return df.iloc[i][['path','patient']].assign(label=np.take(names, j), there=y[i,j]>0, p=p[i,j])
+        return df.iloc[i][['path','patient']].assign(label=np.take(names, j), there=y[i,j]>0,
+                                                     p=p[i,j])
     def miss(self, r): return f"{r.label} is {'there' if r.there else 'not there'}, p = {r.p:.2f}"
 
 # %% ../../nbs/23_score.kinds.ipynb #afec9504
@@ -344,10 +346,12 @@ class Numbers(Kind):
         off = (df.pred-df.target).abs()
         told = f'{{:.{digits_of(df.target)}f}}'.format
         return df.assign(target=df.target.map(told), guess=df.pred.map(told), p_true=-off,
-                         right=off<=off.median(), output='', group=pd.cut(df.target, 4, labels=False))
+                         right=off<=off.median(), output='',
+                         group=pd.cut(df.target, 4, labels=False))
     def misses(self, df):
         "The images whose number was missed by most"
-        t = df[['path','patient','target','pred']].assign(off=(df.pred-df.target).abs(), digits=digits_of(df.target))
+        t = df[['path','patient','target','pred']].assign(off=(df.pred-df.target).abs(),
+                                                          digits=digits_of(df.target))
         return t.sort_values('off', ascending=False, kind='stable')
     def miss(self, r): return f'true {r.target:.{r.digits}f}, answered {r.pred:.{r.digits}f}'
 

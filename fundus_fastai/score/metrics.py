@@ -315,7 +315,8 @@ class Draws(NDArrayOperatorsMixin):
     def __array__(self, dtype=None, copy=None):
         return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
-        return getattr(f, method)(*[np.asarray(o) if isinstance(o, Draws) else o for o in args], **kw)
+        return getattr(f, method)(*[np.asarray(o) if isinstance(o, Draws) else o for o in args],
+                                  **kw)
     def __getattr__(self, k):
         if k.startswith('__'): raise AttributeError(k)
         return getattr(np.asarray(self), k)

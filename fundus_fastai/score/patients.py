@@ -93,6 +93,7 @@ def rescore(run # folder with metrics.json and predictions.csv, and perhaps vali
     meta = {k:m[k] for k in ('task','source','arch','split')}
     meta |= {k:m[k] for k in ('n_boot','seed','level') if k in m}
     s = score_as(m.get('kind', CATEGORY), read_predictions(run/'predictions.csv'),
-                 m.get('operating') or {}, valid=read_predictions(f) if f.exists() else None, **meta)
+                 m.get('operating') or {}, valid=read_predictions(f) if f.exists() else None,
+                 **meta)
     s.note = (m.get('note','') + meant_last(m.get('operating') or {}, s.operating)).strip() # as it was
     return s

@@ -65,7 +65,8 @@ def _heat(ax, m, texts, light, *, rows, cols, low=0, aspect=None, **kwargs):
     "Draw a matrix in blues with a text in each cell, white where it is dark"
     ax.imshow(m, cmap='Blues', vmin=low, vmax=1, aspect=aspect)
     for (i,j),v in np.ndenumerate(m):
-        ax.text(j, i, texts[i][j], ha='center', va='center', fontsize=8, color='w' if v>light else '#223')
+        ax.text(j, i, texts[i][j], ha='center', va='center', fontsize=8,
+                color='w' if v>light else '#223')
     ax.set_xticks(range(len(cols)), cols, parse_math=False, **kwargs)
     ax.set_yticks(range(len(rows)), rows, parse_math=False)
 
@@ -78,8 +79,8 @@ def plot_confusion(scores:Scores, # as from `score`
     with drawing(ax, (1.3+.95*k, .9+.85*k), scores.source, off=()) as ax:
         texts = ['no images' if np.isnan(r.value) else f'{_share_text(r.value, r.low, r.high)}\nn={r.images}'
                  for r in scores.confusion.itertuples()]
-        _heat(ax, scores.confusion.value.to_numpy(float).reshape(k,k), np.reshape(texts, (k,k)), .55,
-              rows=scores.classes, cols=scores.classes)
+        _heat(ax, scores.confusion.value.to_numpy(float).reshape(k,k), np.reshape(texts, (k,k)),
+              .55, rows=scores.classes, cols=scores.classes)
         ax.set(xlabel='read as', ylabel='truth')
         ax.tick_params(length=0, labelsize=9)
     return ax
@@ -214,8 +215,8 @@ def differences(ax, a, b, *, limits=None, names=('answer','truth')):
         if limits is not None and limits[k].bounded:
             ax.axhspan(limits[k].low, limits[k].high, color=RED, alpha=.12, lw=0)
         ax.axhline(v, color=RED, lw=1, ls='-' if k=='mean' else '--')
-        ax.text(1.01, v, f'{text}\n{v:.{digits_of(b)}f}', transform=ax.get_yaxis_transform(), fontsize=7,
-                va='center')
+        ax.text(1.01, v, f'{text}\n{v:.{digits_of(b)}f}', transform=ax.get_yaxis_transform(),
+                fontsize=7, va='center')
     ax.set(xlabel=f'mean of {names[0]} and {names[1]}', ylabel=f'{names[0]} minus {names[1]}')
 
 # %% ../../nbs/25_score.plots.ipynb #eedb6641
@@ -309,8 +310,8 @@ def plot_jaccard(table, what:str='mean over classes', ax=None, *, source:str='')
     k,low = len(table),min(.5, np.nanmin(table.to_numpy()))
     with drawing(ax, (1.5+.62*k,.9+.5*k), source, off=(), y=1.06) as ax:
         texts = table.map(lambda v: '' if np.isnan(v) else f'{v:.2f}').to_numpy()
-        _heat(ax, table.to_numpy(), texts, (low+1.3)/2.3, rows=table.index, cols=table.columns, low=low,
-              aspect='auto', rotation=40, ha='right')
+        _heat(ax, table.to_numpy(), texts, (low+1.3)/2.3, rows=table.index, cols=table.columns,
+              low=low, aspect='auto', rotation=40, ha='right')
         for f in (ax.axhline, ax.axvline): f(k-1.5, color='w', lw=3)
         ax.tick_params(length=0, labelsize=8)
         ax.set_title(f'Jaccard similarity: {what}', loc='left')

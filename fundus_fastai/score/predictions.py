@@ -104,7 +104,8 @@ def type_extras(df)->pd.DataFrame:
     "`age`, `width` and `height` as numbers, `sex` and `camera` as text; says what is none, and leaves it empty"
     for c in [c for c in ('sex','camera') if c in df]:
         s = df[c].astype(object)
-        df[c] = s.where(s.notna() & (s.astype(str).str.strip()!=''), None).map(str, na_action='ignore').astype(object)
+        df[c] = s.where(s.notna() & (s.astype(str).str.strip()!=''),
+                        None).map(str, na_action='ignore').astype(object)
     if 'age' in df: df['age'] = as_ages(df.age)
     for c in [c for c in ('width','height') if c in df]:
         v = pd.to_numeric(df[c], errors='coerce').astype(float)

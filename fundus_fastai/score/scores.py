@@ -205,7 +205,8 @@ def score(preds:pd.DataFrame, # a table of predictions
     op = kind.settle(df, operating)
     names,est = kind.names(df, op),kind_estimates(kind, df, op, **boot)
     arrays = kind.classified(df, op)
-    cells = None if arrays is None else confusion_estimates(*arrays, names, patient=df.patient, **boot)
+    cells = None if arrays is None else confusion_estimates(*arrays, names, patient=df.patient,
+                                                            **boot)
     meta['note'] = (meta.get('note', '')+kind.note(df)+meant_last(operating, op)).strip()
     return Scores(est, cells, kind.counts(df, names), names, df, kind=kind, operating=op,
                   tables=kind.tables(df, est, op, **boot), **boot, **meta)

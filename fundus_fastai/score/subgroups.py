@@ -15,7 +15,8 @@ from .scores import Scores
 # %% ../../nbs/28_score.subgroups.ipynb #195cc06e
 def _bands(ages, ends):
     "The band of each age in words"
-    names = [f'under {ends[0]}', *[f'{a} to {b-1}' for a,b in zip(ends, ends[1:])], f'{ends[-1]} and over']
+    names = [f'under {ends[0]}', *[f'{a} to {b-1}' for a,b in zip(ends, ends[1:])],
+             f'{ends[-1]} and over']
     return pd.cut(ages, [-np.inf,*ends,np.inf], right=False, labels=names).astype(object)
 
 # %% ../../nbs/28_score.subgroups.ipynb #70d85393
@@ -72,7 +73,8 @@ def _measured(s, group, masks):
 # %% ../../nbs/28_score.subgroups.ipynb #8e5fd61e
 def _one_cut(s, by, group, least):
     "Rows of one way to cut: groups, and gaps"
-    n = s.preds.groupby(group.to_numpy()).agg(images=('path','size'), patients=('patient','nunique'))
+    n = s.preds.groupby(group.to_numpy()).agg(images=('path','size'),
+                                              patients=('patient','nunique'))
     n = n.loc[sorted(n.index, key=lambda g: (not str(g).startswith('under'), str(g)))] # bands of age in their order
     masks = {g:(group==g).to_numpy() for g in n.index if n.patients[g]>=least}
     names,y,p,f = _measured(s, group, masks)

@@ -46,8 +46,8 @@ class GrayToRGB(DisplayedTransform):
 # %% ../../nbs/42_vision.data.ipynb #18f31827
 def eye_tfms(image:str='oct', flip:bool=True)->list:
     "Augmentation that a camera could have made: no vertical flip, no warp, small rotation, zoom and contrast"
-    return aug_transforms(do_flip=flip, flip_vert=False, max_rotate=8 if image=='oct' else 15, max_zoom=1.1,
-                          max_lighting=.2, max_warp=0.)
+    return aug_transforms(do_flip=flip, flip_vert=False, max_rotate=8 if image=='oct' else 15,
+                          max_zoom=1.1, max_lighting=.2, max_warp=0.)
 
 # %% ../../nbs/42_vision.data.ipynb #d66807ee
 def default_workers(n:int)->int:
@@ -99,7 +99,8 @@ def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(eye, output.block()), get_x=ColReader('path'), get_y=output.target(),
-                     splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'), batch_tfms=tfms)
+                     splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'),
+                     batch_tfms=tfms)
 
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
 def _sides(df):
@@ -124,7 +125,8 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
     both,n = _sides(df if label=='label' else df.assign(label=df[label]))
     output = output or ClassOutput.learn(both)
     block = eye_block(output, **kwargs)
-    kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers, device=device)
+    kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers,
+              device=device)
     if balance:
         w = np.zeros(len(both))
         w[~both._valid] = output.weights(both[~both._valid])

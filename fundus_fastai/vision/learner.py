@@ -86,7 +86,8 @@ def _full_names(body, net):
 # %% ../../nbs/45_vision.learner.ipynb #e58b0574
 def _surplus(sd, names, net):
     "Tensors of `sd` in the stages of the body that the body does not have: signs of a larger net"
-    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier', ()) if net.source=='timm' else ()
+    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier',
+                   ()) if net.source=='timm' else ()
     mine = set(names.values())
     tops = {n.split('.')[0] for n in mine} - {o.split('.')[0] for o in L(head)}
     stages = {n[:i] for n in mine if n.split('.')[0] in tops for i,c in enumerate(n) if c=='.'}
@@ -134,7 +135,8 @@ def _url_file(net, url):
     digest = re.search(r'-([0-9a-f]{8,})$', to.stem)
     try:
         _promptly(lambda: urlopen(Request(url, method='HEAD'), timeout=5).close())
-        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1], progress=False)
+        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1],
+                                       progress=False)
     except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
     return to
 
@@ -190,7 +192,8 @@ def _normalize(dls, stats, arch):
     if not old:
         dls.add_tfms([new], 'after_batch')
         dls.to(dls.device) # the new transform too, wherever the batches go
-    elif not all(torch.allclose(getattr(o, k).cpu(), getattr(new, k)) for o in old for k in ('mean','std')):
+    elif not all(torch.allclose(getattr(o, k).cpu(), getattr(new, k)) for o in old
+                 for k in ('mean','std')):
         raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
 
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
@@ -234,7 +237,8 @@ def _demand_fits(learn, net, probe=False):
     x,was = torch.zeros(1, 3, learn.size, learn.size, device=p.device, dtype=p.dtype),model.training
     with torch.no_grad(): _told(net, learn.size, lambda: model.eval()(x))
     model.train(was)
-    if learn.dls.train.bs==1 and not probe and any(isinstance(m, bn_types) for m in model.modules()):
+    if learn.dls.train.bs==1 and not probe and any(isinstance(m, bn_types)
+                                                   for m in model.modules()):
         raise DataError("`bs=1`: the batch normalization of this net learns from two images a batch, at least")
 
 # %% ../../nbs/45_vision.learner.ipynb #fcccdd3f
@@ -260,12 +264,13 @@ def eye_learner(dls, # from `eye_dls`
     if probe:
         n = learn.opener.size or 64
         names = None if probe is True else probe
-        learn.model = _told(net, n, lambda: linear_probe(learn.model, answer.n_out, names, n))
+        learn.model = _told(net, n, lambda: linear_probe(learn.model, answer.n_out, names, size=n))
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
     if path or probe: learn.freeze() # of a readout the body stays as it is
     if learn.opener: _demand_fits(learn, net, probe)
     _normalize(dls, stats, arch)
-    learn.config = dict(arch=arch, head=head, weights=start, normalize=dict(zip(('mean','std'), stats)))
+    learn.config = dict(arch=arch, head=head, weights=start,
+                        normalize=dict(zip(('mean','std'), stats)))
     if probe: learn.config['taps'] = learn.model[0].names
     if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
     return learn
@@ -280,7 +285,8 @@ def one_cycle_plan(epochs:int=5, # epochs with all layers in training
     "The stages of training, as plain data"
     if not pretrained: return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
     head = dict(name='head', frozen=True, epochs=freeze_epochs, lr=[lr], pct_start=.99, div=25.)
-    body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3, div=5.)
+    body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3,
+                div=5.)
     return [head, body] if freeze_epochs else [body]
 
 # %% ../../nbs/45_vision.learner.ipynb #afcad17e

@@ -24,7 +24,8 @@ FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image w
 
 # %% ../../nbs/46_vision.model.ipynb #1cdb5b7a
 def _versions():
-    return dict(python=platform.python_version(), **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
+    return dict(python=platform.python_version(),
+                **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
 
 # %% ../../nbs/46_vision.model.ipynb #4280db03
 def _decisive(cfg):
@@ -43,20 +44,24 @@ def save_model(learn, # from `eye_learner`
     out,answer,recipe = Path(out),learn.output,str(learn.opener.recipe if learn.opener else '')
     plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
     cfg = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
-               task=get_task(task).name, **{k:learn.config.get(k) for k in ('arch','head','weights','normalize')})
+               task=get_task(task).name,
+               **{k:learn.config.get(k) for k in ('arch','head','weights','normalize')})
     if 'taps' in learn.config: cfg['taps'] = learn.config['taps']
     cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
     if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
     with whole_file(out/'model.safetensors') as f:
-        save_file({k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}, f,
+        save_file({k:v.detach().cpu().contiguous().clone()
+                   for k,v in learn.model.state_dict().items()}, f,
                   metadata={'fundus':json.dumps(_decisive(cfg|more))})
     cfg['sha256'] = sha256(out/'model.safetensors')
-    write_json(out/'config.json', {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
+    write_json(out/'config.json',
+               {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
     return out
 
 # %% ../../nbs/46_vision.model.ipynb #de573015
 def _numbers(o, least):
-    return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and least<=v<1e6 for v in o)
+    return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and least<=v<1e6
+                                                     for v in o)
 def _words(o, least): return isinstance(o, list) and all(isinstance(v, str) for v in o) and len(set(o))==len(o)>=least
 
 # %% ../../nbs/46_vision.model.ipynb #40650606
@@ -79,7 +84,8 @@ def read_config(path # run folder
     if not file.exists(): raise ModelError(f"{path} holds no finished model: config.json is missing")
     cfg = read_json(file)
     if not isinstance(cfg, dict): raise ModelError(f"{file} does not describe a model")
-    lost = [k for k in ('format','task','arch','head','classes','size','normalize','sha256') if k not in cfg]
+    lost = [k for k in ('format','task','arch','head','classes','size','normalize','sha256')
+            if k not in cfg]
     if lost: raise ModelError(f"{file} lacks {', '.join(lost)}: it is not a complete model")
     if type(cfg['format']) is not int or cfg['format']>FORMAT:
         raise ModelError(f"{file} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
@@ -120,7 +126,8 @@ def _stand_in(answer):
     n,blank = max(2, len(answer.names)),np.repeat(np.uint8(150*disc)[...,None], 3, 2)
     numbers = answer.kind.numeric
     label = [answer.center]*n if numbers else list(answer.names) + answer.names[:1]*(n-len(answer.names))
-    df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n, age=answer.center))
+    df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n,
+                           age=answer.center))
     return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind.labels else df
 
 # %% ../../nbs/46_vision.model.ipynb #6adeafe8
@@ -133,10 +140,13 @@ def _parts(cfg):
 # %% ../../nbs/46_vision.model.ipynb #fd2cb101
 def _demand_shapes(cfg, n_out, shapes):
     "Raise `ValueError` unless the tensors of the net that `cfg` names have these `shapes`"
-    net,body = blank_net(find_net(cfg['arch']), n_out, cfg['head']),'0.body.' if 'taps' in cfg else '0.'
-    want = {body+k.removeprefix('0.'):list(v.shape) for k,v in net.state_dict().items() if k[0]=='0'}
+    net,body = blank_net(find_net(cfg['arch']), n_out,
+                         cfg['head']),'0.body.' if 'taps' in cfg else '0.'
+    want = {body+k.removeprefix('0.'):list(v.shape)
+            for k,v in net.state_dict().items() if k[0]=='0'}
     if 'taps' not in cfg: want |= {k:list(v.shape) for k,v in net.state_dict().items() if k[0]!='0'}
-    if bad := [k for k in want if shapes.get(k)!=want[k]]+[k for k in shapes if k not in want and k.startswith('0.')]:
+    if bad := [k for k in want if shapes.get(k)!=want[k]]+[k for k in shapes if k not in want
+                                                           and k.startswith('0.')]:
         raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
 
 # %% ../../nbs/46_vision.model.ipynb #61497ec6
@@ -148,10 +158,12 @@ def load_model(path, # run folder
     cfg = read_config(path)
     task,(answer,recipe) = get_task(cfg['task']),_parts(cfg)
     shapes = _check_weights(path/'model.safetensors', cfg)
-    dls = task.dls(_stand_in(answer), output=answer, recipe=recipe, size=cfg['size'], bs=2, workers=0, device=device)
+    dls = task.dls(_stand_in(answer), output=answer, recipe=recipe, size=cfg['size'], bs=2,
+                   workers=0, device=device)
     try:
         _demand_shapes(cfg, answer.n_out, shapes)
-        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False, probe=cfg.get('taps'),
+        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False,
+                            probe=cfg.get('taps'),
                             stats=[cfg['normalize'][k] for k in ('mean','std')], **cfg['head'])
         weights = load_file(path/'model.safetensors')
         learn.model.load_state_dict(weights)

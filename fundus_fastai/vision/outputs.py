@@ -69,7 +69,8 @@ def output_from(d:dict)->Output:
     "Rebuild an answer; raises `ModelError` where `d` describes none"
     ok = isinstance(d, dict) and str(d.get('kind')) in output_types and isinstance(d.get('names'), list)
     ok = ok and d['names'] and all(isinstance(o, str) for o in d['names']) and len(set(d['names']))==len(d['names'])
-    ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9 for k in ('center','spread')) and d['spread']>0
+    ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9
+                    for k in ('center','spread')) and d['spread']>0
     if not ok: raise ModelError("config.json describes no answer that we know: it was changed or damaged")
     return output_types[d['kind']](d['names'], d['center'], d['spread'])
 
@@ -148,7 +149,8 @@ class BothOutput(Output):
     def block(self): return RegressionBlock(n_out=2)
     def target(self): return _Pair(self.names)
     def loss(self, df=None, balance:str='none'):
-        return ClassAndNumber(self.center, self.spread, self._balanced(df) if balance=='loss' else None)
+        return ClassAndNumber(self.center, self.spread,
+                              self._balanced(df) if balance=='loss' else None)
     def metrics(self, loss): return [mae_metric(loss)]
     def truth(self, df): return super().truth(df).assign(target_age=df.age.astype(float))
     def table(self, p):

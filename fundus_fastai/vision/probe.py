@@ -57,7 +57,7 @@ class Standardize(nn.Module):
     def forward(self, x): return ((x-self.mean)/self.sd).clamp(-5, 5)
 
 # %% ../../nbs/44_vision.probe.ipynb #920f17dc
-def linear_probe(model, n_out:int, names=None, size:int=64)->nn.Sequential:
+def linear_probe(model, n_out:int, names=None, *, size:int=64)->nn.Sequential:
     "The net with its head replaced by a linear readout of its blocks; a blank picture of `size` tells their width"
     probe = BlockFeatures(model[0], find_blocks(model[0]) if names is None else names)
     p,was = next(model.parameters()),probe.training
@@ -71,7 +71,8 @@ def features(probe, dl)->np.ndarray:
     p = next(probe.parameters())
     probe.eval()
     with torch.inference_mode():
-        xs = (b[0].to(p.device, p.dtype).as_subclass(torch.Tensor) for b in progress(dl, 'listening'))
+        xs = (b[0].to(p.device, p.dtype).as_subclass(torch.Tensor)
+              for b in progress(dl, 'listening'))
         out = [probe(x).float().cpu() for x in xs]
     return torch.cat(out).numpy()
 
@@ -148,7 +149,8 @@ def solve_probe(learn, workers:int=0)->dict:
     asked = [(how,y,yv) for (how,y),(_,yv) in zip(*[_targets(answer, o) for o in sides])]
     found = [_best(how, x, y, xv, yv, len(answer.names)) for how,y,yv in asked]
     _set(learn, [o for *_,o in found])
-    learn.probed = np.concatenate([x,xv]),[(how,np.r_[y,yv],t) for (how,y,yv),(_,t,_) in zip(asked, found)]
+    learn.probed = np.concatenate([x,xv]),[(how,np.r_[y,yv],t)
+                                           for (how,y,yv),(_,t,_) in zip(asked, found)]
     return {k: _loss(learn, o, d) for k,o,d in zip(('train_loss','valid_loss'), (x,xv), sides)}
 
 # %% ../../nbs/44_vision.probe.ipynb #643c1834

@@ -89,7 +89,8 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
     dls = task.dls(df, output=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
                    balance=o.balance=='sample', workers=o.workers, recipe=recipe)
     loss = answer.loss(df[df.split=='train'], o.balance)
-    return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss), probe=o.fit=='readout')
+    return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss),
+                       probe=o.fit=='readout')
 
 # %% ../../nbs/47_vision.steps.ipynb #8967c1fa
 def _keep(df, out, name):
@@ -105,7 +106,8 @@ def _tune(learn, out, o, resume, info):
         ask = out/'lr.json'
         lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
         write_json(ask, lr)
-    plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr), pretrained=learn.config.get('weights')!='none')
+    plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr),
+                          pretrained=learn.config.get('weights')!='none')
     with learn.no_bar(), learn.no_logging():
         return learn.fit_eye(plan, o.seed, out, resume=resume, info=info, cbs=TerminalProgress())
 
@@ -138,7 +140,8 @@ def predict_rows(learn:EyeLearner, # a trained net
     "Predict the rows of `df`; paths are told as seen from `root`"
     learn.output.check(df)
     preds = _as_written(learn.predict_frame(df, label='label', workers=workers))
-    return preds.assign(path=relative_paths(df, root).to_numpy(), **{c:df[c].to_numpy() for c in _extras(df)})
+    return preds.assign(path=relative_paths(df, root).to_numpy(),
+                        **{c:df[c].to_numpy() for c in _extras(df)})
 
 # %% ../../nbs/47_vision.steps.ipynb #2368cf4a
 def validate(learn:EyeLearner, # a trained net

@@ -45,7 +45,11 @@ def test_new_and_changed_files_are_touched(touched, tmp_path, monkeypatch):
 
 # What asks more than one module, and which
 WIDE = {'cli.cli':'the command in its process', 'cli.commands':'training and scoring of real images',
-        'vision.opens':'how often a file is opened', 'run.old_run':'a run folder of an earlier version'}
+        'vision.opens':'how often a file is opened', 'run.old_run':'a run folder of an earlier version',
+        'cli.terminal':'what a terminal is shown', 'explain.odd_nets':'nets that make weights anew or write in place',
+        'score.inputs':'what no metric takes', 'score.positive':'the class that numbers speak of',
+        'score.quantities':'numbers of any unit', 'run.positive':'the positive class in a run', 'run.predict':'a table for a clinic',
+        'run.provenance':'what a run keeps of its data', 'run.share':'what is sent to others', 'data.words':'the vocabulary in tables'}
 
 def test_every_test_file_is_named_for_a_module():
     "tests/<room>/test_<module>.py, but for what is told above"
