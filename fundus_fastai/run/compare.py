@@ -328,7 +328,7 @@ def _shown(c):
                      'batch':_one(g('bs'), 0)+small,
                      'error':r['error']})
     t = pd.DataFrame(rows).fillna('')
-    if not c.most_accurate: t = t.loc[:,(t!='').any()] # nothing but names and errors
+    if not c.most_accurate: return t.loc[:,(t!='').any()] # nothing but names and errors
     return t if t.error.any() else t.drop(columns='error')
 
 # %% ../../nbs/64_run.compare.ipynb #4d0c0bbf

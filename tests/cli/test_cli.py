@@ -264,7 +264,8 @@ def check_metrics(folder, source='phantom'):
     assert np.allclose(prob.sum(1), 1, atol=1e-4)
     y,guess = p.target.to_numpy(),np.array(classes)[prob.argmax(1)]
     seen = [c for c in classes if 0 < (y==c).sum() < len(y)]
-    own = lambda f: [f(y==c, prob[:,classes.index(c)]) for c in (classes[-1:] if len(classes)==2 else seen)]
+    ill = [c for c in classes if c not in ('normal','0')] # of two classes the first of these is positive
+    own = lambda f: [f(y==c, prob[:,classes.index(c)]) for c in (ill[:1] if len(classes)==2 else seen)]
     mine = dict(accuracy=accuracy_score(y, guess), balanced_accuracy=balanced_accuracy_score(y, guess),
                 auc=np.mean(own(roc_auc_score)), average_precision=np.mean(own(average_precision_score)))
     for c in seen:
@@ -587,7 +588,7 @@ def change(run, **kw):
     (run/'config.json').write_text(json.dumps({k:v for k,v in c.items() if v is not None}))
 
 @pytest.mark.parametrize('kw,words', [(dict(format=3),['format 3','pip install -U']), (dict(format='2'),['format']), (dict(classes=None),['classes']),
-    (dict(arch='resnet5O'),['resnet5O']), (dict(arch='resnet18'),['resnet18']), (dict(task='sexes'),['sexes']), (dict(classes=['a','b']),['weights']),
+    (dict(arch='resnet5O'),['about arch','was changed']), (dict(arch='resnet18'),['about arch','was changed']), (dict(task='sexes'),['sexes']), (dict(classes=['a','b']),['about classes','was changed']),
     (dict(size='big'),['config.json','size']), (dict(normalize={}),['config.json','normalize']), (dict(head=[]),['config.json','head'])],
     ids=lambda o: json.dumps(o) if isinstance(o, dict) else '')
 def test_spoiled_config(fundus, copy, scans, kw, words):

@@ -490,8 +490,8 @@ def test_many_threads_at_once(stub, token, to):
 
 def test_files_are_counted_on_the_disk(tmp_path, monkeypatch):
     (tmp_path/'z.zip').write_bytes(ZIP)
-    def lose(z, info, path, bar, copy=K.copy_member):
-        copy(z, info, path, bar)
+    def lose(z, info, path, *, bar, copy=K.copy_member):
+        copy(z, info, path, bar=bar)
         if '-3-' in path.name: path.unlink()
     monkeypatch.setattr(K, 'copy_member', lose)
     with pytest.raises(DownloadError, match='5 files of 6'): K.unpack(tmp_path/'z.zip', tmp_path/'t')

@@ -81,8 +81,8 @@ def test_odd_files_are_told_as_they_are_opened(runs, photos, count, tmp_path):
     opens,_ = count
     (bad := tmp_path/'bad.png').write_bytes(b'none'); cv2.imwrite(str(dark := tmp_path/'dark.png'), np.zeros((99,99,3), np.uint8))
     status,out,err = fundus('predict', runs['photos'], bad, photos[0], dark)
-    assert status==1 and out.count('\n')==3 and '1 image could not be read' in err
-    assert f'{bad} is not an image' in err and f'{dark} shows no visible field (it is nearly black, or blank); its answer means nothing' in err
+    assert status==1 and out.count('\n')==4 and '1 image could not be read' in err
+    assert f'{bad} is not an image' in err and f'{dark} shows no visible field (it is nearly black, or blank); it gets no answer' in err
     assert opens=={'bad.png':1, 'a.jpg':1, 'dark.png':1}
     status,out,err = fundus('explain', runs['photos'], bad, photos[0], '--out', tmp_path/'maps')
     assert status==1 and pd.read_csv(tmp_path/'maps'/'maps.csv').path.tolist()==[photos[0]] and '1 image could not be read' in err
