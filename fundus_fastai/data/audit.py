@@ -127,7 +127,8 @@ def _look_at_all(paths, workers):
         try: facts,res.border[i],res.coarse[i],res.fine[i] = _look(paths[i])
         except Exception as e: # one strange file is a row of the table, and not the end of an audit
             res.fine[i] = _out
-            return dict(problem=str(e) if isinstance(e, DataError) else f"is damaged ({first_line(e)})")
+            return dict(problem=str(e) if isinstance(e, DataError)
+                        else f"is damaged ({first_line(e)})")
         return facts
     with ThreadPoolExecutor(workers) as pool:
         found = list(progress(pool.map(one, range(n)), 'reading images', total=n))
@@ -280,7 +281,8 @@ def _pair_table(df, cols, i, j, distance, mirrored=None):
     off = [_differ(df, c, i, j) for c in (['patient'], ['split'], cols)]
     t = {'path_a':df.path.to_numpy()[i], 'path_b':df.path.to_numpy()[j],
          'distance':np.asarray(distance, float)}
-    for k,s in dict(patient=df.patient, split=df.split, label=_label_text(df, cols) if cols else df.split*0).items():
+    for k,s in dict(patient=df.patient, split=df.split,
+                    label=_label_text(df, cols) if cols else df.split*0).items():
         t[k+'_a'],t[k+'_b'] = s.to_numpy(object)[i],s.to_numpy(object)[j]
     t['across'] = [', '.join(n for n,o in zip(names, off) if o[k]) for k in range(len(i))]
     t = pd.DataFrame(t).astype({'across':object})
@@ -303,7 +305,8 @@ def _split_eyes(df):
     if not {'L','R'} <= set(sides): return pd.DataFrame(columns=['patient','left','right'])
     both = sides.dropna(subset=['L','R'])
     both = both[both.L!=both.R].reset_index()
-    return both.rename(columns={'L':'left','R':'right'})[['patient','left','right']].rename_axis(columns=None)
+    both = both.rename(columns={'L':'left','R':'right'})
+    return both[['patient','left','right']].rename_axis(columns=None)
 
 # %% ../../nbs/38_data.audit.ipynb #21ce4680
 def _questions(df, cols, least=5):
@@ -316,7 +319,8 @@ def _questions(df, cols, least=5):
             res[str(c)] = number.to_numpy(float)
         elif s.nunique()<=20:
             for k in sorted(s.dropna().unique(), key=str):
-                res[str(k) if c=='label' else f'{c} {k}'] = s.eq(k).astype(float).where(s.notna()).to_numpy(float)
+                is_k = s.eq(k).astype(float).where(s.notna())
+                res[str(k) if c=='label' else f'{c} {k}'] = is_k.to_numpy(float)
     who = df.patient.to_numpy()
     enough = lambda y: all(len(set(who[y==k]))>=least for k in (0,1))
     res = {k:y for k,y in res.items() if enough(y)}
@@ -444,7 +448,8 @@ def _names(a, n=3):
 # %% ../../nbs/38_data.audit.ipynb #fff258ee
 @patch
 def __repr__(self:Audit):
-    return '\n'.join([': '.join(_heading(self)), _shown(self).to_string(index=False), *_names(self)])
+    return '\n'.join([': '.join(_heading(self)), _shown(self).to_string(index=False),
+                      *_names(self)])
 
 # %% ../../nbs/38_data.audit.ipynb #22a1597c
 @patch

@@ -379,11 +379,21 @@ def _counted(split, s):
         df.attrs['label'] = ', '.join(s.classes)
     return split_table(df)
 
+# %% ../../nbs/62_run.report.ipynb #4e6e752a
+def read_history(path)->pd.DataFrame:
+    "The table of epochs of a run; raises `DataError` where it is none"
+    try: df = pd.read_csv(path)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
+        raise DataError(f"{path} is not a CSV table ({e}): without it the report has no curves") from None
+    odd = [o for o in ('epoch','train_loss','valid_loss') if o not in df or df[o].dtype.kind not in 'if']
+    if odd: raise DataError(f"{path} has no numbers in {', '.join(odd)}: without the file the report has no curves")
+    return df
+
 # %% ../../nbs/62_run.report.ipynb #2bf9a185
 def _write_from(run, s, kept, history=None, date=None):
     "Write report.html from the files of a run; `kept` is what report.json holds"
     run,split,config = Path(run),read_split(run),kept.get('config') or {}
-    if history is None and (run/'history.csv').exists(): history = pd.read_csv(run/'history.csv')
+    if history is None and (run/'history.csv').exists(): history = read_history(run/'history.csv')
     t = kept.get('splits')
     splits = pd.DataFrame(t['rows'], columns=t['columns']) if t else _counted(split, s)
     audit = read_json(run/'audit.json') if (run/'audit.json').exists() else None

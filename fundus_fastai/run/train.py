@@ -65,7 +65,8 @@ def run_info(df, task, opts)->dict:
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'
 
-def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, workers=None, valid=None):
+def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, workers=None,
+                valid=None):
     "Score the test side of `df`, or validation where there is none, and write every page of a run"
     side = 'test' if (df.split=='test').any() else 'valid'
     say(f"scoring {(df.split==side).sum()} {side} images")
@@ -91,7 +92,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     check_positive(learn, task, opts.positive)
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
-    if not (resume and split.exists()): save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
+    if not (resume and split.exists()):
+        save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
@@ -107,7 +109,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     if not tested: note += f' {NO_TEST}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe)}
-    if 'taps' in learn.config: told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
+    if 'taps' in learn.config:
+        told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
                   split_hash=split_hash(df), note=note, operating=operating, training=told,
@@ -142,7 +145,8 @@ def train_run(task:str, # name of a task
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
     opts = opts.settled('tune' if str(opts.weights)=='none' else get_task(task).fit)
     s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
-                    maps=maps, more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]
+                    maps=maps,
+                    more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]
     drop_checkpoints(out)
     return s
 
@@ -150,8 +154,10 @@ def train_run(task:str, # name of a task
 def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     "Data for a trained net; phantoms as in its training where nothing else is said"
     o,old = UnseenOptions.of(data),learn.config.get('training', {})
-    usual = {k: old.get(k, getattr(c, k)) for k,c in dict(patients=DataOptions, seed=TrainOptions).items()}
-    df = load_frame(learn.config['task'], o.data, **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
+    usual = {k: old.get(k, getattr(c, k))
+             for k,c in dict(patients=DataOptions, seed=TrainOptions).items()}
+    df = load_frame(learn.config['task'], o.data,
+                    **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
     df.attrs['provenance'] = provenance(df, o.data)
     return df
 
@@ -178,7 +184,8 @@ def evaluate_run(run, # run folder
     if 'phantom'==cfg.get('source')!=df.attrs['source']:
         note += ' The net has learned from phantoms only.'
     read,told = df.attrs.get('read'),df.attrs.get('provenance')
-    if read and read['images']>len(df): read = dict(read, why='seen in training, or no usable answer')
+    if read and read['images']>len(df):
+        read = dict(read, why='seen in training, or no usable answer')
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'read':read,
               'label':df.attrs.get('label', 'label'), 'shortcuts':None, 'provenance':told}

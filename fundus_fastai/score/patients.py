@@ -8,7 +8,7 @@ __all__ = ['combine_eyes', 'score_as', 'rescore']
 # %% ../../nbs/26_score.patients.ipynb #8b7bc7ea
 import numpy as np, pandas as pd
 from pathlib import Path
-from ..core import read_json
+from ..core import DataError, read_json
 from .kinds import CATEGORY, get_kind, kind_of, read_predictions
 from .scores import Scores, kind_estimates, meant_last, score
 
@@ -84,12 +84,23 @@ def _by_patient(s, operating, valid):
         res[name] = dict(n_patients=t.patient.nunique(), metrics=est)
     return res
 
+# %% ../../nbs/26_score.patients.ipynb #6105e202
+def check_scores(m, path)->dict:
+    "Pass `m` on, the content of a metrics.json, if what is read of it is of the right kind; raises `DataError`"
+    kinds = dict.fromkeys(('task','source','arch','split','note'), str)
+    kinds |= dict(operating=dict, n_boot=int, seed=int, level=(int,float))
+    if not isinstance(m, dict): raise DataError(f"{path} holds no scores")
+    odd = [k for k in ('task','source','arch','split') if k not in m]
+    odd += [k for k,t in kinds.items() if k in m and not isinstance(m[k], t)]
+    if odd: raise DataError(f"{path} holds no sound {', '.join(odd)}: delete it, and a report makes it anew")
+    return m
+
 # %% ../../nbs/26_score.patients.ipynb #ff7f617c
 def rescore(run # folder with metrics.json and predictions.csv, and perhaps validation.csv
            )->Scores:
-    "Score a run again from its files"
+    "Score a run again from its files; raises `DataError` where they are not sound"
     run = Path(run)
-    m,f = read_json(run/'metrics.json'),run/'validation.csv'
+    m,f = check_scores(read_json(run/'metrics.json'), run/'metrics.json'),run/'validation.csv'
     meta = {k:m[k] for k in ('task','source','arch','split')}
     meta |= {k:m[k] for k in ('n_boot','seed','level') if k in m}
     s = score_as(m.get('kind', CATEGORY), read_predictions(run/'predictions.csv'),

@@ -1,8 +1,8 @@
 "A run folder made before the rooms were rebuilt (version 0.1.0, commit 783e2fb) is still a run: it predicts, evaluates, explains and reports"
-import shutil
+import json, shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
-from fundus_fastai.core import read_json
+from fundus_fastai.core import DataError, read_json
 from fundus_fastai.options import TrainOptions, UnseenOptions
 from fundus_fastai.run.report import remake_report
 from fundus_fastai.run.train import evaluate_run, explain_run, predict_run, train_run
@@ -66,3 +66,14 @@ def test_a_rate_is_kept_as_it_was_typed():
     from fundus_fastai.commands import number
     o = TrainOptions(lr=number('4e-3', 'lr'))
     assert o.record()['lr']=='4e-3' and o.lr==.004 and TrainOptions(lr=.004).record()['lr']==.004
+
+@pytest.mark.parametrize('text', ['', 'epoch,train_loss\n1,"2', 'epoch,train_loss,valid_loss\n0,lots,.5\n', 'a,b\n1,2\n', b'\xff\xfe\x00'])
+def test_a_spoiled_history_is_named(run, text):
+    (run/'history.csv').write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match='history.csv'): remake_report(run)
+
+@pytest.mark.parametrize('key,value', [('split',5), ('task',[1]), ('source',{}), ('n_boot','many'), ('operating',[]), ('note',3), ('arch',None)])
+def test_spoiled_scores_are_named(run, key, value):
+    m = read_json(run/'metrics.json')
+    (run/'metrics.json').write_text(json.dumps(m | {key:value}))
+    with pytest.raises(DataError, match=f'metrics.json.*{key}'): remake_report(run)
