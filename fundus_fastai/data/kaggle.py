@@ -60,8 +60,8 @@ def check_disk(path, nbytes:float, what:str='this')->float:
     return free
 
 # %% ../../nbs/34_data.kaggle.ipynb #acc128d6
-_DISK = 'ENOSPC EDQUOT EFBIG EACCES EPERM EROFS EIO EMFILE ENFILE ENOENT ESTALE'.split()
-_DISK = {getattr(errno, o, -1) for o in _DISK}
+_DISK = {getattr(errno, o, -1) for o in ('ENOSPC','EDQUOT','EFBIG','EACCES','EPERM','EROFS','EIO',
+                                         'EMFILE','ENFILE','ENOENT','ESTALE')}
 
 def check_entries(z):
     "Raise `BadZipFile` unless `z` lists as many members as its end record says, and folders hold nothing"

@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
-                                 is_missing,
-    likeness, one_spelling, says_nothing)
+                                 is_missing, likeness, one_spelling, says_nothing)
 from ..image.read import check_images, image_files, suffixes, unread_files, walk_files, walk_tree
 
 # %% ../../nbs/30_data.read.ipynb #cfbea73b

@@ -9,9 +9,8 @@ __all__ = []
 import numpy as np, pandas as pd
 from functools import partial
 from ..core import DataError, few, one_of, say
-from fundus_fastai.words import (age_of, eye_words, grade_words, normal_words, one_spelling,
-                                 says_nothing,
-    sexes_for, word)
+from ..words import (age_of, eye_words, grade_words, normal_words, one_spelling, says_nothing,
+                                 sexes_for, word)
 from .read import label_list
 
 # %% ../../nbs/37_data.targets.ipynb #701ba45b

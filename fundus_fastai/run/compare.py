@@ -210,8 +210,8 @@ def _row(out, arch, seed, sides, kind, metric):
     if not _finished(run): return dict(arch=arch, seed=seed, error=bad)
     m = read_json(run/'metrics.json')
     cuts = (m.get('operating') or {}).get('cuts')
-    got = {k: o.add(arch, run/f, cuts) for (k,o),
-           f in zip(sides.items(), ('validation.csv','predictions.csv'))}
+    got = {k: o.add(arch, run/f, cuts)
+           for (k,o),f in zip(sides.items(), ('validation.csv','predictions.csv'))}
     c = {k: np.nan if v is None else v for k,v in read_json(run/'cost.json').items()}
     return c | got | dict(error='', folder=run.name)
 

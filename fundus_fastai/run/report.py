@@ -358,15 +358,17 @@ def question_of(config:dict)->str:
     return asked+(f'\n\n{task.note}' if task.note else '')
 
 # %% ../../nbs/62_run.report.ipynb #6c018fcc
+def _table(f, cols, so='', **how):
+    "The table `f` of a run, which has the columns `cols`; raises `DataError`, which ends with `so`"
+    try: df = pd.read_csv(f, **how)
+    except (OSError, ValueError) as e: raise DataError(f"{f} is not a readable CSV ({e}){so}") from None
+    if lost := sorted({*cols}-set(df)): raise DataError(f"{f} has no column {', '.join(lost)}{so}")
+    return df
+
 def read_split(run):
     "The rows of split.csv as text, or `None` if there is none"
     f = Path(run)/'split.csv'
-    if not f.exists(): return None
-    try: df = pd.read_csv(f, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as e: raise DataError(f"{f} is not a readable CSV ({e})") from None
-    if lost := sorted({'path','patient','split'}-set(df)):
-        raise DataError(f"{f} has no column {', '.join(lost)}")
-    return df
+    return _table(f, ('path','patient','split'), dtype=str, keep_default_na=False) if f.exists() else None
 
 # %% ../../nbs/62_run.report.ipynb #aeba0add
 def _counted(split, s):
@@ -382,11 +384,10 @@ def _counted(split, s):
 # %% ../../nbs/62_run.report.ipynb #4e6e752a
 def read_history(path)->pd.DataFrame:
     "The table of epochs of a run; raises `DataError` where it is none"
-    try: df = pd.read_csv(path)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise DataError(f"{path} is not a CSV table ({e}): without it the report has no curves") from None
-    odd = [o for o in ('epoch','train_loss','valid_loss') if o not in df or df[o].dtype.kind not in 'if']
-    if odd: raise DataError(f"{path} has no numbers in {', '.join(odd)}: without the file the report has no curves")
+    so,cols = ': without the file the report has no curves',['epoch','train_loss','valid_loss']
+    df = _table(path, cols, so)
+    if odd := [o for o in cols if df[o].dtype.kind not in 'if']:
+        raise DataError(f"{path} has no numbers in {', '.join(odd)}{so}")
     return df
 
 # %% ../../nbs/62_run.report.ipynb #2bf9a185
