@@ -1,10 +1,12 @@
-"""Damage archives by the thousand and download each: `python tests/attack/archives.py [zips] [seed]` (minutes, not in CI).
+"""Damage archives by the thousand and download each: `python tests/attack/archives.py [--n 2000] [--seed 0] [--flips]`.
+
+Minutes, not in CI; a sample is in tests/data/test_kaggle.py.
 
 A local stub of Kaggle first sends the damaged archive, and the sound one from then on. Whatever the damage: at the end the folder holds
 what the sound archive holds, or the call said `BadArchive` and the next one brings it; no other exception, and nothing beside the folder.
 Two batteries: random mutations of zips (stored, deflate, bzip2, lzma), and every single-bit flip of a central directory and its end record.
 """
-import contextlib, io, os, random, shutil, struct, sys, tempfile, time, zipfile
+import argparse, contextlib, io, os, random, shutil, struct, sys, tempfile, time, zipfile
 from pathlib import Path
 from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -51,7 +53,9 @@ def mutations(n, seed=0):
             at = draw.choice([i for i in range(len(z)) if z[i:i+4] in (b'PK\1\2', b'PK\3\4', b'PK\5\6')])+draw.randrange(4, 46)
             z[at:at+draw.choice([1,2,4])] = draw.choice([b'\0', b'\xff', b'\xff\xff', b'\0\0', draw.randbytes(4)])
         if how=='tail': z += draw.randbytes(draw.randint(1, 70_000))
-        if how=='mix': z[a:] = make_zip(contents(1), compression=METHODS[name])[a:]
+        if how=='mix': # not in the head of the first member, or the result is the other archive, and sound
+            a = draw.randrange(100, directory(z))
+            z[a:] = make_zip(contents(1), compression=METHODS[name])[a:]
         yield f'{k} {name} {how}', bytes(z)
 
 def outcome(stub, bad, good, root):
@@ -92,10 +96,14 @@ def battery(cases, good):
     return counts, wrong
 
 if __name__=='__main__':
-    n,seed = [*map(int, sys.argv[1:]), *[2000,0][len(sys.argv)-1:]]
-    good,t = make_zip(contents()),time.time()
-    for what,cases in dict(mutations=mutations(n, seed), flips=flips(good)).items():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--n', type=int, default=2000, help='mutated zips')
+    p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--flips', action='store_true', help='also every single-bit flip of a central directory')
+    o,good = p.parse_args(),make_zip(contents())
+    for what,cases in dict(mutations=mutations(o.n, o.seed), flips=flips(good) if o.flips else ()).items():
+        t = time.time()
         counts,wrong = battery(cases, good)
         print(f'{what}: {counts}, {time.time()-t:.0f} s')
-        for o in wrong[:20]: print('  ', *o)
+        for w in wrong[:20]: print('  ', *w)
         if wrong: sys.exit(1)
