@@ -42,6 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         k,method = self.server.stub,self.path.split('/')[-1]
         body = json.loads(self.rfile.read(int(self.headers.get('Content-Length') or 0)) or b'{}')
         k.log.append(('api', method)); k.bodies.append(body); k.auth.append(self.headers.get('Authorization'))
+        k.asked(method, body)
         if method=='IntrospectToken':
             if k.introspect!=200: return self._json(k.introspect, {'code':k.introspect, 'message':'no'})
             return self._json(200, {'active':body.get('token') in k.tokens, 'username':'ada'})
@@ -105,6 +106,8 @@ class KaggleStub:
         "Publish another archive"
         self.n += 1
         self.body,self.etag,self.modified = body,f'"v{self.n}"',formatdate(1.6e9+self.n, usegmt=True)
+
+    def asked(self, method, body): "For a Kaggle with more than one archive: called with each request to the API"
 
     def __enter__(self):
         self.server = ThreadingHTTPServer(('127.0.0.1',0), Handler)

@@ -49,7 +49,8 @@ WIDE = {'cli.cli':'the command in its process', 'cli.commands':'training and sco
         'cli.terminal':'what a terminal is shown', 'explain.odd_nets':'nets that make weights anew or write in place',
         'score.inputs':'what no metric takes', 'score.positive':'the class that numbers speak of',
         'score.quantities':'numbers of any unit', 'run.positive':'the positive class in a run', 'run.predict':'a table for a clinic',
-        'run.provenance':'what a run keeps of its data', 'run.share':'what is sent to others', 'data.words':'the vocabulary in tables'}
+        'run.provenance':'what a run keeps of its data', 'run.share':'what is sent to others', 'data.words':'the vocabulary in tables',
+        'colab.harness':'pages as a Colab runs them'}
 
 def test_every_test_file_is_named_for_a_module():
     "tests/<room>/test_<module>.py, but for what is told above"

@@ -1,0 +1,1 @@
+"A stub of pip: notes what was to be installed, and installs nothing"

@@ -1,0 +1,108 @@
+"The harness that runs pages as a Colab would: Secrets, Drive, Kaggle, pip, a kill in the middle, and the table"
+import json
+import nbformat, pandas as pd, pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from colab import harness
+from colab.harness import checkpoints, final, keep, report, row, run_page, went_on
+from colab.machine import TOKEN, Machine, Nets
+from colab.small import small
+
+FIRST = """#| hide
+! [ -e /content ] && pip install -Uqq git+https://github.com/x/y"""
+DRIVE = """import os, json
+from google.colab import drive, userdata
+drive.mount('/content/drive')
+print(userdata.get('KAGGLE_API_TOKEN'), os.getcwd())"""
+FUNDUS = "!fundus --version"
+NET = """#| net
+from fundus_fastai.data.kaggle import download
+root = download('aptos2019', '/content/aptos')
+print(len(list(root.rglob('*.png'))), 'images at', root)"""
+TRAIN = """import time
+import numpy as np
+from pathlib import Path
+from safetensors import safe_open
+from safetensors.numpy import save_file
+run = Path('/content/drive/MyDrive/runs/a')
+last = run/'checkpoints'/'last.safetensors'
+last.parent.mkdir(parents=True, exist_ok=True)
+rows = json.loads(safe_open(last, 'np').metadata()['fundus'])['rows'] if last.exists() and RESUME else []
+print('goes on after', len(rows), 'epochs')
+while len(rows)<3:
+    rows.append(dict(epoch=len(rows), seconds=time.time()))
+    save_file({'a':np.zeros(2)}, last.with_suffix('.new'), {'fundus':json.dumps(dict(rows=rows))})
+    last.with_suffix('.new').rename(last)
+    time.sleep(.8)
+(run/'history.csv').write_text('epoch,seconds\\n'+'\\n'.join(f"{o['epoch']},{o['seconds']!r}" for o in rows))
+print(len(rows), 'epochs')"""
+
+@pytest.fixture(scope='module')
+def machine(tmp_path_factory):
+    with Machine(tmp_path_factory.mktemp('colab'), patients={'aptos2019':12}) as m: yield m
+
+@pytest.fixture
+def run(machine, tmp_path):
+    "Run cells as a page"
+    def go(*cells, name='toy', **kwargs):
+        nbformat.write(new_notebook(cells=[new_code_cell(o) for o in cells]), tmp_path/f'{name}.ipynb')
+        return run_page(tmp_path/f'{name}.ipynb', machine, **dict(log=lambda o: None) | kwargs)
+    return go
+
+def texts(page, n=-1): return [''.join(o.get('text', '') for o in c.outputs) for c in page.passes[n].nb.cells]
+
+def test_a_page_is_killed_and_goes_on(run, machine, tmp_path):
+    res = run(FIRST, DRIVE, FUNDUS, NET, 'RESUME = True', TRAIN)
+    assert res.faults==[] and res.passes[0].killed.cell==5 and [c.state for c in final(res)]==['ran']*6
+    said = texts(res)
+    assert machine.pip[-1]=='install -Uqq git+https://github.com/x/y'
+    assert f'{TOKEN} {machine.content}' in said[1] and 'Mounted at' in said[1]
+    assert said[2].strip().endswith('0.1.0') and '12 images at' in said[3]
+    assert final(res)[3].flags=='net' and machine.shop.asked_for[-1]==('DownloadDataFiles','aptos2019')
+    n = len(res.kept['runs/a'])
+    assert n in (1,2) and f'goes on after {n} epochs' in said[5] and res.notes==[f'killed in cell 5; {n} epochs on Drive were kept']
+    table,text = report([res])
+    assert row(res)['MB']>30 and dict(table.iloc[0])['last']=='3 epochs' and 'FAULT' not in text
+    keep([res], text, table, tmp_path/'out', machine)
+    assert len(pd.read_csv(tmp_path/'out'/'cells.csv'))==12 and str(machine.root) not in (tmp_path/'out'/'toy.ipynb').read_text()
+
+def test_to_train_anew_is_a_fault(run, machine):
+    res = run(DRIVE, 'RESUME = False', TRAIN)
+    assert len(res.faults)==1 and 'runs/a had' in res.faults[0] and 'trained anew' in res.faults[0]
+    assert list(went_on(machine, {'runs/none':[{}]}))==['runs/none was on Drive with 1 epochs and did not end']
+
+def test_a_page_stops_at_an_error_and_what_did_not_run_is_told(run):
+    res = run('print(1)', 'assert 0, "as it says"', 'open("nowhere")', '#| cuda\nprint(4)', killing=False)
+    assert [c.state for c in final(res)]==['ran','claim','failed','not run'] and row(res)['not run']==1
+    assert len(res.faults)==2 and 'cell 2 failed: FileNotFoundError' in res.faults[0] and res.faults[1]=='cell 3 not run: the page had stopped before'
+    text = report([res])[1]
+    assert 'FAULT: cell 2' in text and 'cell 1 claims what does not hold in the small form: AssertionError: as it says' in text
+
+def test_what_a_colab_refuses(run, machine):
+    "A Secret that is not there or not granted, a mount that is refused, an install that fails, and a program that sees no Secret"
+    (machine.stub/'secrets.json').write_text(json.dumps({'HF_TOKEN':None}))
+    (machine.stub/'drive.txt').write_text('refused')
+    (machine.stub/'pip-fails.txt').write_text('ERROR: no such wheel')
+    ask = 'from google.colab import drive, userdata\nfor f in (lambda: userdata.get("A"), lambda: userdata.get("HF_TOKEN"), lambda: drive.mount("/content/drive")):\n    try: f()\n    except Exception as e: print(type(e).__name__, e)'
+    alone = '!python -c "from google.colab import userdata; userdata.get(\'HF_TOKEN\')"'
+    res = run(ask, '!pip install such; echo $?', alone, "print(input('5 GB?'))", killing=False)
+    said = texts(res)
+    assert said[0].splitlines()==['SecretNotFoundError Secret A does not exist.', 'NotebookAccessError Notebook does not have access to secret HF_TOKEN', 'ValueError mount failed']
+    assert said[1].split('\n')[0].strip()=='ERROR: no such wheel' and said[1].strip().endswith('1') and machine.pip[-1]=='install such'
+    assert "has no attribute 'kernel'" in said[2] and said[3].splitlines()==['5 GB? yes', 'yes']
+    for o in ('secrets.json','drive.txt','pip-fails.txt'): (machine.stub/o).unlink()
+    Machine(machine.root, machine.shelf) # writes the usual answers
+
+def test_a_page_that_no_longer_says_what_is_made_small(monkeypatch):
+    nb = new_notebook(cells=[new_code_cell('epochs=12\nif torch.cuda.is_available(): pass')])
+    monkeypatch.setattr('colab.small.PAGES', {'a':{'epochs=12':'epochs=2'}, 'b':{'epochs=9':'epochs=2'}})
+    assert small('a', nb)==['small: epochs=12 -> epochs=2'] and nb.cells[0].source=='epochs=2\nif True: pass'
+    with pytest.raises(LookupError, match='b no longer says'): small('b', nb)
+
+def test_nets_by_the_names_of_the_hub():
+    "Random weights, the same each time"
+    name,n = 'timm/test_resnet.r160_in1k/model.safetensors',Nets()
+    assert name in n and 'timm/none/model.safetensors' not in n and n[name]==Nets()[name] and len(n[name])>1e6
+
+def test_pages_are_found():
+    assert [o.name[:2] for o in harness.find_pages(['01','34'])]==['01','34'] and len(harness.find_pages([]))>=9
+    with pytest.raises(SystemExit, match='no page begins with'): harness.find_pages(['zz'])
