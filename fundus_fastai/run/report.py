@@ -162,7 +162,7 @@ def subgroups_of(s:Scores)->dict:
     gaps = [dict(by=r.by, metric=metric_label(r.metric), highest=r.highest, lowest=r.lowest,
                  gap=words(r.gap, r)) for r in gaps.itertuples()]
     k = s.kind.main[0]
-    fig = drawn(plots.plot_subgroups, (6,.8+.28*(t.metric==k).sum()), t, k,
+    fig = drawn(plots.plot_subgroups, (4.6,.8+.3*(t.metric==k).sum()), t, k,
                 overall=s.metrics[k].value if k in s.metrics else None, source=s.source)
     return dict(picture=picture(fig, phantom=s.phantom), table=pd.DataFrame(rows),
                 gaps=pd.DataFrame(gaps) if gaps else None)

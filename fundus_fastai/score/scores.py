@@ -38,7 +38,7 @@ WARN = '#b45309' # the color of that sentence, and of the mark in figures
 
 # %% ../../nbs/24_score.scores.ipynb #e8196528
 _words = dict(auc='AUC', mae='mean absolute error', mae_guess='error of a constant guess',
-              mae_gain='gain over that guess', r2='R²', qwk='quadratic kappa', f1='F1',
+              mae_gain='gain over that guess', r2='R²', qwk='quadratic kappa', f1='macro F1',
               referable_auc='AUC of referral', ece='calibration error (ECE)',
               average_precision='average precision', balanced_accuracy='balanced accuracy',
               mcc='MCC', brier='Brier score', temperature='temperature')

@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 import fundus_fastai
 
-pytestmark = pytest.mark.newest
+newest = pytest.mark.newest # what the newest fastcore and fastai could break; the rest would say the same twice
 
 # ---- processes --------------------------------------------------------------------------------------------------
 # Importing torch takes longer than most commands run. So one process imports it, and forks a child for each command:
@@ -192,17 +192,20 @@ def test_help_imports_nothing_heavy(env, argv):
     seen = [o.split('|')[-1].strip() for o in told.splitlines() if o.startswith('import time:')]
     assert 'fundus_fastai.cli' in seen and not [o for o in seen if o.split('.')[0] in HEAVY] and len(seen)<400, seen
 
+@newest
 @pytest.mark.parametrize('verb', VERBS)
 def test_help(fundus, verb):
     r = fundus(verb, '--help').ok()
     assert r.out.startswith(f'usage: fundus {verb}') and '--debug' in r.out and 'Research use only' in r.out
     assert not r.err
 
+@newest
 @pytest.mark.parametrize('verb', VERBS)
 def test_every_option_has_its_sentence(verb):
     from fundus_fastai import commands, options
     assert not [k for k,o in options.told(getattr(commands, verb)).items() if not o.docment]
 
+@newest
 def test_earlier_names(fundus, tmp_path):
     "`trial` is `benchmark`, and `--fit probe` is `--fit readout`"
     a,b = (' '.join(fundus(o,'--help').ok().out.split()) for o in ('benchmark','trial'))
@@ -210,12 +213,14 @@ def test_earlier_names(fundus, tmp_path):
     fundus('train','oct','--fit','probe','--balance','loss','--out',tmp_path/'r').refused('--balance loss is for --fit tune')
     fundus('train','oct','--fit','prove','--out',tmp_path/'r').refused('there are: tune, readout')
 
+@newest
 @pytest.mark.parametrize('argv', [[], ['trian'], ['train'], ['predict','run'], ['train','oct','--epochs','many'],
                                   ['train','oct','--no-such-flag'], ['explain','run','x.png','--window','8.5']], ids=' '.join)
 def test_wrong_usage(fundus, argv):
     r = fundus(*argv)
     assert r.status==2 and r.err.startswith('usage: ') and not r.out and 'Traceback' not in r.err, r
 
+@newest
 def test_version(fundus): assert fundus('--version').ok().out.strip()==fundus_fastai.__version__
 
 def test_datasets(fundus):
@@ -273,6 +278,7 @@ def check_metrics(folder, source='phantom'):
     for k,v in mine.items(): assert m['metrics'][k]['value']==pytest.approx(v, abs=1e-6), k
     return m,p
 
+@newest
 def test_run_folder(trained):
     run,r = trained
     assert names(run)==RUN_FILES
@@ -293,6 +299,7 @@ def test_run_folder(trained):
     assert 'PHANTOM' in html and html.count('data:image/') >= 4 and not re.search(r'(src|href)="(https?:)?//[^"]*\.(js|css|png)', html)
     assert 'phantom' in (run/'README.md').read_text().lower()
 
+@newest
 def test_says_phantom_and_results(trained):
     run,r = trained
     assert 'PHANTOM DATA' in r.err and 'PHANTOM DATA' in r.out
@@ -304,6 +311,7 @@ def test_real_name_without_credentials_is_phantom_aloud(fundus, tmp_path):
     assert 'PHANTOM DATA' in r.err and 'credentials' in r.err
     assert json.loads((tmp_path/'r'/'metrics.json').read_text())['source']=='phantom'
 
+@newest
 def test_class_folders(fundus, scans, tmp_path):
     for o in [o for o in scans if o.parent.name in ('CNV','NORMAL')]:
         (to := tmp_path/'tree'/o.parent.name.lower()).mkdir(parents=True, exist_ok=True)
@@ -313,6 +321,7 @@ def test_class_folders(fundus, scans, tmp_path):
     m,p = check_metrics(tmp_path/'r', 'local')
     assert set(p.target)=={'cnv','normal'} and set(p.path.str.split('/').str[0])=={'cnv','normal'}
 
+@newest
 def test_csv_text_labels(fundus, table, phantoms, tmp_path):
     t = table.rename(columns={'file':'scan'})
     pd.concat([t, t.head(3)]).to_csv(tmp_path/'t.csv', index=False) # three rows twice
@@ -408,6 +417,7 @@ def same_run(a, b):
     for f in ('predictions.csv','metrics.json','split.csv','model.safetensors'): assert (a/f).read_bytes()==(b/f).read_bytes(), f
     assert names(a)==names(b)==RUN_FILES
 
+@newest
 @pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGKILL], ids=['ctrl-c','kill'])
 def test_stopped_and_resumed(fundus, run, tmp_path, sig):
     "The run that was stopped ends as the one that was not"
@@ -441,6 +451,7 @@ def test_no_network_is_noticed_soon(env, tmp_path):
 
 # ---- evaluate ---------------------------------------------------------------------------------------------------
 
+@newest
 def test_evaluate_others(fundus, run, tmp_path):
     r = fundus('evaluate',run,*OTHERS,'--maps',1,'--out',tmp_path/'e').ok()
     assert {'metrics.json','predictions.csv','report.html'} <= names(tmp_path/'e')
@@ -497,6 +508,7 @@ def test_evaluate_bad_images_and_data(fundus, run, bad, scans, tmp_path):
 
 # ---- predict ----------------------------------------------------------------------------------------------------
 
+@newest
 def test_predict(fundus, run, scans, tmp_path):
     Image.open(scans[0]).convert('RGB').save(tmp_path/'color, with comma.png')
     want = [str(scans[0]), str(scans[5]), str(tmp_path/'color, with comma.png')]
@@ -509,6 +521,7 @@ def test_predict(fundus, run, scans, tmp_path):
     assert p.prediction.tolist()==[p.filter(like='p_').columns[i][2:] for i in prob.argmax(1)]
     assert 'research use only' in r.err.lower() and 'PHANTOM' in r.err.upper()
 
+@newest
 def test_predict_agrees_with_the_run(fundus, run, phantoms):
     old = pd.read_csv(run/'predictions.csv')
     p = pd.read_csv(io.StringIO(fundus('predict',run,*(phantoms/o for o in old.path)).ok().out))
@@ -521,6 +534,7 @@ def test_predict_without_an_answer(fundus, run, scans, tmp_path):
     assert p.usable.tolist()==[True,False,False] and p.p_CNV.isna().tolist()==[False,True,True]
     assert '2 images without an answer' in r.err
 
+@newest
 def test_predict_folder(fundus, run, scans):
     folder = scans[0].parent
     p = pd.read_csv(io.StringIO(fundus('predict',run,folder).ok().out))
@@ -548,6 +562,7 @@ def test_predict_to_a_full_disk(fundus, run, scans): fundus('predict',run,scans[
 
 # ---- explain ----------------------------------------------------------------------------------------------------
 
+@newest
 def test_explain(fundus, run, scans, tmp_path):
     (tmp_path/'b').mkdir(); shutil.copy(scans[3], twin := tmp_path/'b'/scans[0].name) # the same name elsewhere
     r = fundus('explain',run,scans[0],twin,scans[7],'--window',16,'--stride',16,'--out',tmp_path/'m').ok()
@@ -600,6 +615,7 @@ def test_config_is_no_json(fundus, copy, scans, text):
     (copy/'config.json').write_text(text)
     fundus('predict',copy,scans[0]).refused('config.json')
 
+@newest
 def test_tampered_weights(fundus, copy, scans, tmp_path):
     w = bytearray((copy/'model.safetensors').read_bytes()); w[-9] ^= 1
     (copy/'model.safetensors').write_bytes(w)
@@ -615,6 +631,7 @@ def test_tampered_weights(fundus, copy, scans, tmp_path):
     fundus('predict',copy,scans[0]).refused('model.safetensors','missing')
     assert names(tmp_path)=={'copy'}
 
+@newest
 def test_weights_are_never_unpickled(fundus, copy, scans, tmp_path):
     import pickle
     class Evil:

@@ -44,13 +44,25 @@ def test_new_and_changed_files_are_touched(touched, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match='no such'): touched.touched('such')
 
 # What asks more than one module, and which
-WIDE = {'cli.cli':'the command in its process', 'cli.commands':'training and scoring of real images',
-        'vision.opens':'how often a file is opened', 'run.old_run':'a run folder of an earlier version',
-        'cli.terminal':'what a terminal is shown', 'explain.odd_nets':'nets that make weights anew or write in place',
-        'score.inputs':'what no metric takes', 'score.positive':'the class that numbers speak of',
-        'score.quantities':'numbers of any unit', 'run.positive':'the positive class in a run', 'run.predict':'a table for a clinic',
-        'run.provenance':'what a run keeps of its data', 'run.share':'what is sent to others', 'data.words':'the vocabulary in tables',
-        'colab.harness':'pages as a Colab runs them'}
+WIDE = {
+    'cli.cli': 'the command in its process',
+    'cli.commands': 'training and scoring of real images',
+    'cli.terminal': 'what a terminal is shown',
+    'colab.harness': 'pages as a Colab runs them',
+    'data.words': 'the vocabulary in tables',
+    'explain.odd_nets': 'nets that make weights anew or write in place',
+    'run.old_run': 'a run folder of an earlier version',
+    'run.positive': 'the positive class in a run',
+    'run.predict': 'a table for a clinic',
+    'run.provenance': 'what a run keeps of its data',
+    'run.share': 'what is sent to others',
+    'score.inputs': 'what no metric takes',
+    'score.positive': 'the class that numbers speak of',
+    'score.quantities': 'numbers of any unit',
+    'vision.opens': 'how often a file is opened',
+}
+        'run.reviewer':'numbers computed again without our code',
+        'run.provenance':'what a run keeps of its data', 'run.share':'what is sent to others', 'data.words':'the vocabulary in tables'}
 
 def test_every_test_file_is_named_for_a_module():
     "tests/<room>/test_<module>.py, but for what is told above"
