@@ -55,14 +55,13 @@ WIDE = {
     'run.positive': 'the positive class in a run',
     'run.predict': 'a table for a clinic',
     'run.provenance': 'what a run keeps of its data',
+    'run.reviewer': 'numbers computed again without our code',
     'run.share': 'what is sent to others',
     'score.inputs': 'what no metric takes',
     'score.positive': 'the class that numbers speak of',
     'score.quantities': 'numbers of any unit',
     'vision.opens': 'how often a file is opened',
 }
-        'run.reviewer':'numbers computed again without our code',
-        'run.provenance':'what a run keeps of its data', 'run.share':'what is sent to others', 'data.words':'the vocabulary in tables'}
 
 def test_every_test_file_is_named_for_a_module():
     "tests/<room>/test_<module>.py, but for what is told above"
