@@ -19,10 +19,9 @@ from ..image.recipe import as_recipe
 from ..data.read import KERMANY_NAME, SIDED
 from ..data.splits import read_split, save_split, split_hash
 from ..vision.tasks import get_task
-from ..vision.probe import refit_probe
 from ..vision.learner import find_net, find_weights
 from ..vision.model import load_model, save_model
-from ..vision.steps import fit_run, load_frame, make_learner, split_frame, validate
+from ..vision.steps import fit_run, load_frame, make_learner, refit, split_frame, validate
 from ..explain.attribution import METHODS
 from ..explain.maps import explain_images, map_section
 from ..explain.shortcuts import measure_shortcuts, shortcut_words
@@ -64,6 +63,9 @@ def run_info(df, task, opts)->dict:
 
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'
+CROSSED = ('Once validation had chosen its penalty, the readout was fitted again to all {} other images. '
+           'Thresholds and temperature, if any, were chosen on these, each as read by a readout that was '
+           'fitted without its patient.')
 
 def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, workers=None,
                 valid=None):
@@ -100,12 +102,11 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     with learn.added_cbs(cbs):
         history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))
     if 'shortcuts' not in df.attrs: df.attrs['shortcuts'] = measure_shortcuts(df, learn.output)
-    valid = validate(learn, df, out, workers=opts.workers)
-    operating = choose_operating_points(learn, task, valid, positive=opts.positive)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
-    if hasattr(learn, 'probed') and tested:
-        note += (f' Once validation had chosen, the readout was fitted again to all {refit_probe(learn)} other images; '
-                 'thresholds and temperature, if any, were chosen for the readout before.')
+    crossed = hasattr(learn, 'probed') and tested
+    valid = refit(learn, df, out) if crossed else validate(learn, df, out, workers=opts.workers)
+    operating = choose_operating_points(learn, task, valid, positive=opts.positive)
+    if crossed: note += f' {CROSSED.format(len(valid))}'
     if not tested: note += f' {NO_TEST}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe)}
@@ -113,7 +114,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
         told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
-                  split_hash=split_hash(df), note=note, operating=operating, training=told,
+                  split_hash=split_hash(df), note=note, operating=operating, training=told, crossed=crossed,
                   shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'))
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),

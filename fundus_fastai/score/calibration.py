@@ -168,6 +168,12 @@ def temperature(y, p, w=None):
                         method='bounded')
     return float(np.exp(f.x))
 
+# %% ../../nbs/27_score.calibration.ipynb #c49d6c52
+def at_bound(T)->bool:
+    "Is `T` an end of the range in which a temperature is looked for, and so no result?"
+    return bool(np.abs(np.log(T)-_range).min()<.01)
+
+
 # %% ../../nbs/27_score.calibration.ipynb #cbf8a025
 def reliability_table(y, # did it happen? 0/1 [n]
                       s, # its probability [n]
@@ -286,7 +292,7 @@ def _fitted(y, p, patient, s):
     except DataError: return None
     values = bootstrap(temperature, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
     return dict(estimate=estimate(value, values, s.level), images=len(y),
-                patients=patient.nunique())
+                patients=patient.nunique(), at_bound=at_bound(value))
 
 # %% ../../nbs/27_score.calibration.ipynb #fb01da77
 def _by_question(preds, kind, T, s):
@@ -330,5 +336,6 @@ def _add_proper(s, y, p, valid):
     if fit:
         T = fit['estimate'].value
         cal |= dict(temperature=fit, after=_proper(y, calibrated(p, T, s.kind.labels), who, s))
-        s.metrics['temperature'] = fit['estimate']._replace(method=f"validation ({fit['patients']} patients)")
+        how = f"validation ({fit['patients']} patients)"+', no result: at the bound of the search'*fit['at_bound']
+        s.metrics['temperature'] = fit['estimate']._replace(method=how)
     s.calibration = cal | dict(questions=_by_question(s.preds, s.kind, T, s))

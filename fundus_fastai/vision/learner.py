@@ -519,7 +519,8 @@ def predict_frame(self:EyeLearner,
                   items, # frame with a `path` column, or a list of paths, or of `Eye`s from `open_eyes`
                   label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
                   bs:int=64, # images a batch
-                  *, workers:int=None # loader processes (default: `default_workers`)
+                  *, workers:int=None, # loader processes (default: `default_workers`)
+                  scores=None # raw scores [N, outputs] of the items, where they are known
                  )->pd.DataFrame: # path, patient, eye, target..., p_<class>... or pred
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
     df = items
@@ -528,8 +529,9 @@ def predict_frame(self:EyeLearner,
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
     workers = default_workers(len(df)) if workers is None else workers
-    p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers)).numpy()
+    if scores is None: p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers))
+    else: p = self.loss_func.activation(torch.as_tensor(scores, dtype=torch.float32))
     out = df.reindex(columns=['path','patient','eye'])
     out['path'] = [o.path if isinstance(o, Eye) else o for o in out.path]
     if label: out = out.join(self.output.truth(df if label=='label' else df.assign(label=df[label])))
-    return out.join(self.output.table(p))
+    return out.join(self.output.table(p.numpy()))

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/44_vision.probe.ipynb #0ec6c117
+import warnings
 import numpy as np, torch
 from functools import partial
 from fastcore.basics import first
@@ -84,8 +85,11 @@ strengths = tuple(10.**np.arange(-3, 2.1, .5)) # of a ridge regression, as a sha
 def _classes(x, y, c, k=2):
     "Weights [K,D] and intercepts [K] of a logistic regression; for two classes the scores stand for both"
     from sklearn.linear_model import LogisticRegression
+    w,b = np.zeros((k,x.shape[1])),np.full(k, -np.log(2*len(x))) # of a class that is not there: next to nothing
+    if np.ptp(y)==0:
+        b[y[0]] = 0
+        return w,b
     m = LogisticRegression(C=c*(10/x.shape[1]), max_iter=300, tol=1e-3).fit(x, y)
-    w,b = np.zeros((k,x.shape[1])),np.full(k, -30.)
     if len(m.classes_)==2:
         m.coef_,m.intercept_ = np.r_[-m.coef_,m.coef_]/2,np.r_[-m.intercept_,m.intercept_]/2
     w[m.classes_],b[m.classes_] = m.coef_,m.intercept_
@@ -154,12 +158,35 @@ def solve_probe(learn, workers:int=0)->dict:
     return {k: _loss(learn, o, d) for k,o,d in zip(('train_loss','valid_loss'), (x,xv), sides)}
 
 # %% ../../nbs/44_vision.probe.ipynb #643c1834
+def _solved(x, asked, k):
+    "Weights [n,D] and intercepts [n] for all that is asked, by the penalties that were chosen"
+    return [np.concatenate(o) for o in zip(*[_hows[how][0](x, y, t, k) for how,y,t in asked])]
+
+
+# %% ../../nbs/44_vision.probe.ipynb #b4d9f5bb
+def cross_fitted(x, asked, patient, *, k:int=1, folds:int=5)->np.ndarray:
+    "Scores [N,n] of all rows, each by weights that were fitted without its `patient`; `k`: classes"
+    from sklearn.model_selection import StratifiedGroupKFold
+    sides = [y for how,y,_ in asked if how!='quantity'] or [np.zeros(len(x), int)]
+    rare = min(sides, key=np.sum) # of several labels
+    n = min(folds, len(set(patient)), np.unique(rare, return_counts=True)[1].max())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # fewer of a class than folds: some folds are without
+        deal = list(StratifiedGroupKFold(n, shuffle=True, random_state=0).split(x, rare, patient))
+    parts = [_solved(x[fit], [(how,y[fit],t) for how,y,t in asked], k) for fit,_ in progress(deal, 'fitting')]
+    res = np.zeros((len(x),len(parts[0][1])))
+    for (w,b),(_,held) in zip(parts, deal): res[held] = x[held]@w.T+b
+    return res
+
+
+# %% ../../nbs/44_vision.probe.ipynb #8f4c02e3
 def refit_probe(learn)->int:
     "Fit the readout again to training and validation images, with the penalty that was chosen; says to how many"
     x,asked = learn.probed
-    _set(learn, [_hows[how][0](x, y, t, len(learn.output.names)) for how,y,t in asked])
+    _set(learn, [_solved(x, asked, len(learn.output.names))])
     del learn.probed
     return len(x)
+
 
 # %% ../../nbs/44_vision.probe.ipynb #f41524ed
 def _loss(learn, x, df):

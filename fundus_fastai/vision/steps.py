@@ -19,6 +19,7 @@ from ..data.load import open_data
 from ..data.read import readable_rows
 from ..data.targets import counted, label_list, rarest_label
 from .tasks import get_task
+from .probe import cross_fitted, refit_probe
 from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cycle_plan
 
 # %% ../../nbs/47_vision.steps.ipynb #a36c175e
@@ -135,11 +136,12 @@ def _as_written(df):
 def predict_rows(learn:EyeLearner, # a trained net
                  df, # rows to predict, with the target
                  root, # the data's folder
-                 *, workers:int=None # loader processes (default: `default_workers`)
+                 *, workers:int=None, # loader processes (default: `default_workers`)
+                 scores=None # raw scores [N, outputs] of the rows, where they are known
                 )->pd.DataFrame: # as `predictions.csv` holds it
     "Predict the rows of `df`; paths are told as seen from `root`"
     learn.output.check(df)
-    preds = _as_written(learn.predict_frame(df, label='label', workers=workers))
+    preds = _as_written(learn.predict_frame(df, label='label', workers=workers, scores=scores))
     return preds.assign(path=relative_paths(df, root).to_numpy(),
                         **{c:df[c].to_numpy() for c in _extras(df)})
 
@@ -152,3 +154,16 @@ def validate(learn:EyeLearner, # a trained net
     "Predict the validation rows of `df` and keep the table in `out`"
     rows = df[df.split=='valid'].reset_index(drop=True)
     return _keep(predict_rows(learn, rows, df.attrs['root'], workers=workers), out, 'validation')
+
+# %% ../../nbs/47_vision.steps.ipynb #d9943e7b
+def refit(learn:EyeLearner, # whose readout `fit_run` has solved
+          df, # the frame, with `split`
+          out # folder for `validation.csv`
+         )->pd.DataFrame:
+    "Fit the readout again to all but the test rows, and keep what readouts fitted without its patient say of each"
+    rows = pd.concat([learn.dls.train_ds.items, learn.dls.valid_ds.items], ignore_index=True)
+    rows.attrs = df.attrs
+    scores = cross_fitted(*learn.probed, rows.patient.to_numpy(), k=len(learn.output.names))
+    refit_probe(learn)
+    return _keep(predict_rows(learn, rows, df.attrs['root'], scores=scores), out, 'validation')
+

@@ -342,3 +342,16 @@ def test_markdown_in_a_name_is_inert(name):
     from fundus_fastai.run.report import markdown_text
     text = str(markdown_text(name))
     assert not re.search(r'(?<!\\)\[|://|www\.', text)
+
+def test_a_temperature_at_the_bound_is_said(run, quick):
+    out,_ = run
+    v = pd.read_csv(out/'validation.csv', dtype={'patient':str})
+    for c in ('CNV','DME','NORMAL'): v[f'p_{c}'] = np.where(v.target==c, .5, .25)
+    v.to_csv(out/'validation.csv', index=False)
+    s = remake_report(out)
+    page = (out/'report.html').read_text()
+    model_card(out, s, config={})
+    card = ' '.join((out/'README.md').read_text().split())
+    assert 'It is no result: the search ended at its bound' in page
+    assert 'The temperature 0.050 is no result: the search ended at its bound' in card and 'the bound of the search' in card
+    assert read_json(out/'metrics.json')['calibration']['temperature']['at_bound'] is True

@@ -217,3 +217,11 @@ def test_probabilities_without_a_logit_are_told(capsys):
     d.loc[:4,cols] = [1.,0.]
     add_calibration(score(d, n_boot=5), None)
     assert '5 probabilities are 0 or 1' in capsys.readouterr().err
+
+def test_a_temperature_at_the_bound_is_no_result():
+    test,valid = binary(120, seed=1),binary(120, seed=2)
+    sure = valid.assign(p_yes=np.where(valid.target=='yes', .7, .3), p_no=np.where(valid.target=='yes', .3, .7))
+    s = add_calibration(score(test, n_boot=20), sure)
+    assert s.calibration['temperature']['at_bound'] and 'no result: at the bound' in s.metrics['temperature'].method
+    s = add_calibration(score(test, n_boot=20), valid)
+    assert not s.calibration['temperature']['at_bound'] and 'bound' not in s.metrics['temperature'].method

@@ -1,4 +1,5 @@
 "Questions to a photograph: targets, answers, balance, recipes, and what happens after the split only"
+from pathlib import Path
 import json
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fastai.torch_core import set_seed
@@ -168,20 +169,24 @@ def test_a_label_absent_from_training(table):
     with pytest.raises(DataError, match='no training image shows b, c'): make_learner(df, 'disease', TrainOptions('resnet10t', weights='none'))
 
 def test_a_readout_takes_validation_patients_in_the_end(table, tmp_path):
-    "Validation chooses first, and its answers are kept as they were then; without a test side nothing is fitted to it"
+    "What thresholds are chosen by is no answer of the net to its own teachers; without a test side nothing is fitted again"
     kw = dict(data=table, arch='resnet10t', weights='none', fit='readout', size=32, bs=8, workers=0, maps=0)
     train('age', out=tmp_path/'a', **kw)
     old,config = pd.read_csv(tmp_path/'a/split.csv'),json.loads((tmp_path/'a/config.json').read_text())
-    assert f"again to all {(old.split!='test').sum()} other images" in config['note']
+    assert f"again to all {(old.split!='test').sum()} other images" in config['note'] and config['crossed']
     valid = pd.read_csv(tmp_path/'a/validation.csv')
+    assert sorted(valid.path)==sorted(old.path[old.split!='test'])
     df = frame(table, 'age')
-    now = load_model(tmp_path/'a').predict_frame(df[df.split=='valid'], label='label')
-    assert np.abs(now.pred.to_numpy()-valid.pred).max()>.01
-    assert np.abs(now.pred.to_numpy()-now.target).mean() < np.abs(valid.pred-valid.target).mean()
+    now = load_model(tmp_path/'a').predict_frame(df[df.split!='test'], label='label')
+    now['path'] = [str(Path(o).relative_to(df.attrs['root'])) for o in now.path]
+    both = now.merge(valid, on='path', suffixes=('','_cv'))
+    assert len(both)==len(valid) and np.abs(both.pred-both.pred_cv).max()>.01 and (both.target==both.target_cv).all()
+    assert np.abs(both.pred-both.target).mean() < np.abs(both.pred_cv-both.target).mean()
     cut = old[['path','patient']].assign(split=np.where(old.split=='train', 'train', 'valid'))
     cut.to_csv(tmp_path/'split.csv', index=False)
     train('age', out=tmp_path/'b', split=str(tmp_path/'split.csv'), **kw)
-    assert 'again' not in json.loads((tmp_path/'b/config.json').read_text())['note']
+    config = json.loads((tmp_path/'b/config.json').read_text())
+    assert 'again' not in config['note'] and not config['crossed']
 
 def test_both_eyes_on_different_sides_of_a_given_split(table, tmp_path):
     df = load_frame('sex', table)
