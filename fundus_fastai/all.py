@@ -10,6 +10,7 @@ from fastai.vision.all import *
 from . import __version__
 from .core import *
 from .options import *
+from .colab import *
 from .phantom.oct import *
 from .phantom.fundus import *
 from .phantom.layouts import *

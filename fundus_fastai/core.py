@@ -6,8 +6,8 @@
 __all__ = ['EyeError', 'DataError', 'LeakError', 'ModelError', 'DownloadError', 'fundus_home', 'write_json', 'read_json', 'say']
 
 # %% ../nbs/00_core.ipynb #7a67e4b7
-import hashlib, importlib, json, os, re, shutil, sys, tempfile, time
-from contextlib import contextmanager
+import errno, hashlib, importlib, json, os, re, shutil, sys, tempfile, time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tqdm import tqdm
 
@@ -64,11 +64,18 @@ def fundus_home()->Path: # folder for data sets and phantoms
     "The folder of all downloads: the environment's `FUNDUS_HOME`, or `~/.fundus_fastai`"
     return Path(os.environ.get('FUNDUS_HOME') or '~/.fundus_fastai').expanduser()
 
+# %% ../nbs/00_core.ipynb #6d440bd5
+def data_home()->Path:
+    "Where data sets and phantoms are unpacked: the environment's `FUNDUS_DATA`, or `fundus_home()`"
+    return Path(os.environ.get('FUNDUS_DATA') or fundus_home()).expanduser()
+
 # %% ../nbs/00_core.ipynb #894916b9
 def _about(e, path):
     "`e`, saying that it is about `path`, and as an `OSError` where a library in Rust says \"os error 28\" in words"
     code = getattr(e, 'errno', None) or int((re.findall(r'os error (\d+)', str(e)) or [0])[-1])
-    return OSError(code, os.strerror(code), str(path)) if code else e
+    full = 'no room is left there: make room and call again; an earlier file of that name is whole'
+    text = full if code in (errno.ENOSPC, errno.EDQUOT) else os.strerror(code or 0)
+    return OSError(code, text, str(path)) if code else e
 
 # %% ../nbs/00_core.ipynb #261647a2
 _swept = set()
@@ -98,7 +105,7 @@ def whole_file(path)->Path:
         yield tmp
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(tmp, 0o666 & ~umask)
+        with suppress(PermissionError): os.chmod(tmp, 0o666 & ~umask) # some disks know no modes
         with open(tmp, 'rb') as f: os.fsync(f.fileno())
         os.replace(tmp, path)
     except Exception as e: raise _about(e, path) # Ctrl-C passes as it is

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from ..core import DataError, fundus_home, one_of, read_json
+from ..core import DataError, data_home, one_of, read_json
 from .read import KERMANY_CLASSES, KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
 from .odir import ODIR_LABELS, read_odir
 from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1,
@@ -237,13 +237,13 @@ def guess_card(path)->str:
 
 # %% ../../nbs/33_data.catalog.ipynb #92120bc2
 def make_phantom(name:str, # a name of `catalog()` that has phantoms
-                 out=None, # folder to make (default: `phantom-NAME` in `fundus_home()`)
+                 out=None, # folder to make (default: `phantom-NAME` in `data_home()`)
                  patients:int=80, # how many
                  *, seed:int=0 # another seed gives other patients
                 )->Path: # `out`
     "Write phantoms in the layout of the data set `name`; raises `DataError` if `out` holds something else"
     card = get_card(name)
-    out = Path(os.path.abspath(os.path.expanduser(out or fundus_home()/f'phantom-{name}')))
+    out = Path(os.path.abspath(os.path.expanduser(out or data_home()/f'phantom-{name}')))
     drawn = [o.name for o in cards.values() if o.phantom]
     if card.phantom is None:
         raise DataError(f"there are no phantoms of {name}, only of {', '.join(drawn)}")

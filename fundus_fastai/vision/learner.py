@@ -430,6 +430,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
     keep = CheckpointCallback(plan or one_cycle_plan(), seed, out, info)
     if not any(o['epochs']>0 for o in keep.plan): raise DataError("this plan has no epoch: nothing would be learned")
     opt_state,self.opt = (keep.restore(self) if resume else None),None
+    if opt_state: say(f"going on after epoch {len(keep.rows)} of {sum(o['epochs'] for o in keep.plan)}")
     for i in range(keep.stage, len(keep.plan)):
         st,keep.stage = keep.plan[i],i
         _prepare(self, st, opt_state)

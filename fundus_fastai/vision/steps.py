@@ -7,7 +7,9 @@ __all__ = ['load_frame', 'split_frame', 'make_learner', 'fit_run', 'predict_rows
 
 # %% ../../nbs/47_vision.steps.ipynb #20c0d432
 import numpy as np, pandas as pd
+from functools import partial
 from pathlib import Path
+from fastcore.imports import IN_NOTEBOOK
 from ..core import DataError, read_json, say, whole_file, write_json
 from ..options import TrainOptions
 from ..image.read import check_readable
@@ -109,8 +111,9 @@ def _tune(learn, out, o, resume, info):
         write_json(ask, lr)
     plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr),
                           pretrained=learn.config.get('weights')!='none')
-    with learn.no_bar(), learn.no_logging():
-        return learn.fit_eye(plan, o.seed, out, resume=resume, info=info, cbs=TerminalProgress())
+    fit = partial(learn.fit_eye, plan, o.seed, out, resume=resume, info=info)
+    if IN_NOTEBOOK: return fit() # with fastai's live table
+    with learn.no_bar(), learn.no_logging(): return fit(cbs=TerminalProgress())
 
 # %% ../../nbs/47_vision.steps.ipynb #21ecbb3a
 def fit_run(learn:EyeLearner, # from `make_learner`
@@ -119,7 +122,7 @@ def fit_run(learn:EyeLearner, # from `make_learner`
             *, resume:bool=False, # go on from the last checkpoint
             info:dict=None # what must agree when resuming
            )->pd.DataFrame: # the history
-    "Train with checkpoints in `out/checkpoints`, a line an epoch on stderr; write `history.csv`"
+    "Train with checkpoints in `out/checkpoints`, told a line an epoch or by fastai's table; write `history.csv`"
     hist = learn.fit_probe() if 'taps' in learn.config else _tune(learn, out, opts or TrainOptions(), resume, info)
     return _keep(hist, out, 'history')
 

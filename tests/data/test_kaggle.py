@@ -407,6 +407,99 @@ def test_names_that_collide(tmp_path):
     with pytest.raises(BadArchive): K.unpack(tmp_path/'z.zip', tmp_path/'t')
     assert not (tmp_path/'t').exists()
 
+# ---- an archive that outlasts the disk of the pictures
+
+@pytest.fixture
+def runtimes(stub, token, tmp_path, monkeypatch):
+    "A Drive that lasts, and a function that begins another runtime: an empty disk, and nobody's token but in the first"
+    def begin(k, token=False):
+        monkeypatch.setenv('FUNDUS_HOME', str(tmp_path/'drive')); monkeypatch.setenv('FUNDUS_DATA', str(tmp_path/f'runtime{k}'))
+        if not token: monkeypatch.delenv('KAGGLE_API_TOKEN', raising=False)
+        stub.log.clear()
+        return tmp_path/f'runtime{k}'/'eyes'
+    return begin
+
+def drive(tmp_path): return sorted(o.name for o in (tmp_path/'drive/archives').iterdir())
+
+def test_a_second_runtime_downloads_nothing(stub, runtimes, tmp_path, capsys):
+    first = runtimes(1, token=True)
+    assert get()==first
+    whole(first); assert drive(tmp_path)==['eyes.zip','eyes.zip.json']
+    capsys.readouterr()
+    second = runtimes(2)
+    assert get()==second
+    whole(second); assert stub.log==[] and 'nothing is downloaded' in capsys.readouterr().err
+    assert (first/'PROVENANCE.json').read_text()==(second/'PROVENANCE.json').read_text()
+
+def test_without_another_disk_no_archive_is_kept(stub, token, to, tmp_path):
+    get(); assert not (tmp_path/'data/archives').exists()
+
+def spoil(f): f.write_bytes(f.read_bytes()[:-9]+bytes(9))
+def shorten(f): f.write_bytes(f.read_bytes()[:300_000])
+def unnote(f): f.with_name('eyes.zip.json').unlink()
+def rename(f): f.with_name('eyes.zip.json').write_text('{"kaggle":"ada/others"}')
+
+@pytest.mark.parametrize('harm', [spoil,shorten,unnote,rename])
+def test_a_spoiled_archive_is_downloaded_again(stub, runtimes, tmp_path, monkeypatch, harm):
+    monkeypatch.setattr(K.time, 'sleep', lambda s: None)
+    runtimes(1, token=True); get(); harm(tmp_path/'drive/archives/eyes.zip')
+    second = runtimes(2, token=True)
+    get(); whole(second); assert len(stub.ranges)==1
+    third = runtimes(3)
+    get(); whole(third); assert stub.log==[]
+
+def test_a_slow_drive_is_waited_for(stub, runtimes, tmp_path, monkeypatch, capsys):
+    waits = []
+    monkeypatch.setattr(K.time, 'sleep', waits.append)
+    runtimes(1, token=True); get()
+    real,fails = K.copy_digest,[OSError(errno.EIO, 'Input/output error'), OSError(errno.ENOTCONN, 'Transport endpoint is not connected')]
+    def copy(*args):
+        if fails: raise fails.pop(0)
+        return real(*args)
+    monkeypatch.setattr(K, 'copy_digest', copy)
+    second = runtimes(2); get(); err = capsys.readouterr().err
+    whole(second); assert waits==[1,2] and stub.log==[] and 'Input/output error' in err and 'not connected' in err
+
+def test_a_full_drive_loses_nothing(stub, runtimes, tmp_path, monkeypatch, capsys):
+    def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
+    with monkeypatch.context() as m:
+        m.setattr(K, 'copy_digest', full)
+        first = runtimes(1, token=True); get()
+    whole(first); err = capsys.readouterr().err
+    assert 'is not kept' in err and 'no room is left' in err and drive(tmp_path)==[]
+
+def test_a_full_runtime_is_told(stub, runtimes, monkeypatch):
+    runtimes(1, token=True); get()
+    runtimes(2)
+    monkeypatch.setattr(K.shutil, 'disk_usage', lambda p: SimpleNamespace(free=500_000))
+    with pytest.raises(DownloadError, match='eyes needs .* are free'): get()
+    assert stub.log==[]
+
+def test_a_runtime_dropped_while_keeping_leaves_no_half_archive(stub, runtimes, tmp_path, monkeypatch):
+    def dropped(part, to, *args):
+        Path(to).write_bytes(ZIP[:1000])
+        raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(K, 'copy_digest', dropped)
+        runtimes(1, token=True)
+        with pytest.raises(KeyboardInterrupt): get()
+    assert drive(tmp_path)==[]
+    second = runtimes(2, token=True); get(); whole(second); assert len(stub.ranges)==1
+
+def test_a_token_that_expires_in_the_middle(stub, token, to):
+    "Told as such, and what has come is kept"
+    stub.api,stub.store = [None,401],[('drop',500_000)]
+    with pytest.raises(DownloadError, match='accepted before and are no more.*KAGGLE|401.*KAGGLE_API_TOKEN were accepted before') as e: get()
+    assert 'expired' in str(e.value) and 'settings/api' in str(e.value) and left(to)==['.eyes.zip','.eyes.zip.json']
+    stub.log.clear(); get(); whole(to)
+    assert stub.ranges[-1] and stub.ranges[-1]>=400_000
+
+def test_a_new_secret_outranks_the_environment(stub, to, nobody, monkeypatch):
+    "on_drive puts the Secret into the environment; when it has expired, a new one is put into the Secrets"
+    monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_old')
+    colab(KAGGLE_API_TOKEN=TOKEN)(nobody, monkeypatch)
+    get(); whole(to)
+
 # ---- the disk
 
 def test_disk_need_is_checked_first(stub, token, to, monkeypatch):

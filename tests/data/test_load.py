@@ -33,6 +33,32 @@ def test_auto_uses_a_finished_download(nobody, capsys):
         'kind':'dataset'})
     assert open_data('kermany2018').attrs['source']=='kaggle' and 'PHANTOM' not in capsys.readouterr().err
 
+def test_a_kept_archive_needs_no_credentials(nobody, monkeypatch, capsys):
+    from stub_kaggle import make_zip
+    from fundus_fastai.core import sha256
+    monkeypatch.setenv('FUNDUS_DATA', str(nobody/'runtime'))
+    f = nobody/'data/archives/kermany2018.zip'
+    f.parent.mkdir(parents=True); f.write_bytes(make_zip({'OCT2017 /train/CNV/CNV-1-1.jpeg':b'x'*100}))
+    write_json(f.with_name('kermany2018.zip.json'), {'source':'kaggle','name':'kermany2018','kaggle':'paultimothymooney/kermany2018',
+        'kind':'dataset','sha256':sha256(f),'downloaded':'2026-11-27'})
+    monkeypatch.setattr(opened.get_card('kermany2018'), 'gb_unpacked', 0)
+    assert opened.ask_download('kermany2018')
+    df = open_data('kermany2018')
+    assert df.attrs['source']=='kaggle' and str(nobody/'runtime') in df.path[0] and 'PHANTOM' not in capsys.readouterr().err
+
+def test_asking(nobody, monkeypatch, capsys):
+    assert not opened.ask_download('kermany2018') and 'no Kaggle credentials' in capsys.readouterr().err
+    monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_x')
+    asked = []
+    monkeypatch.setattr('builtins.input', lambda q: asked.append(q) or 'y')
+    assert opened.ask_download('kermany2018') and '5.5 GB' in asked[0] and 'CC BY' in asked[0]
+    monkeypatch.setattr('builtins.input', lambda q: '')
+    assert not opened.ask_download('kermany2018')
+
+def test_phantoms_go_where_pictures_go(nobody, monkeypatch):
+    monkeypatch.setenv('FUNDUS_DATA', str(nobody/'runtime'))
+    assert str(nobody/'runtime'/'phantoms') in open_data('phantom', patients=8).path[0] and not (nobody/'data').exists()
+
 def test_open_paths(nobody):
     touch(nobody/'mine', 'A/1.png', 'B/2.png')
     (nobody/'mine/t.csv').write_text('file,patient,x\nA/1.png,p,0\nB/2.png,q,1\n')

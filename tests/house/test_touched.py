@@ -48,6 +48,7 @@ WIDE = {
     'cli.cli': 'the command in its process',
     'cli.commands': 'training and scoring of real images',
     'cli.terminal': 'what a terminal is shown',
+    'colab.drive': 'a Drive that is refused, full or mounted',
     'colab.harness': 'pages as a Colab runs them',
     'data.words': 'the vocabulary in tables',
     'explain.odd_nets': 'nets that make weights anew or write in place',
