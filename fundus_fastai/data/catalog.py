@@ -7,17 +7,16 @@ __all__ = ['get_card', 'catalog', 'read_dataset', 'make_phantom']
 
 # %% ../../nbs/33_data.catalog.ipynb #a24c6d7f
 import html, os, re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from ..core import DataError, data_home, one_of, read_json
+from ..core import DataError, few, fundus_home, one_of, read_json
 from .read import KERMANY_CLASSES, KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
 from .odir import ODIR_LABELS, read_odir
-from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1,
-                                     read_eyepacs, read_idrid,
-                                       read_messidor2, read_papila, read_rfmid, read_ukb,
-                                     read_vietai)
+from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs,
+    read_idrid, read_messidor2, read_papila, read_rfmid, read_ukb, read_vietai)
 
 # %% ../../nbs/33_data.catalog.ipynb #1f8421ed
 def check_trainable(df, by:str='label')->pd.DataFrame:
@@ -70,8 +69,7 @@ class Card:
 @patch
 def facts(self:Card)->dict: # name -> text
     "What is known, as texts"
-    known = {o.name:getattr(self, o.name) for o in fields(self)
-             if o.name not in ('parser','phantom')}
+    known = {k:v for k,v in vars(self).items() if k not in ('parser','phantom')}
     return {k:', '.join(v) if isinstance(v, tuple) else str(v) for k,v in known.items()
             if v not in (None,'',())}
 
@@ -81,89 +79,86 @@ def __repr__(self:Card): return '\n'.join(f"{k:12} {v}" for k,v in self.facts().
 
 @patch
 def _repr_html_(self:Card):
-    row = '<tr><th>{}</th><td style="text-align:left">{}</td></tr>'
-    return '<table>' + ''.join(row.format(k, html.escape(v))
-                               for k,v in self.facts().items()) + '</table>'
+    row = '<tr><th>{}</th><td style="text-align:left">{}</td></tr>'.format
+    return f"<table>{''.join(row(k, html.escape(v)) for k,v in self.facts().items())}</table>"
 
 # %% ../../nbs/33_data.catalog.ipynb #6d4145d8
-def _oct_phantoms(out, patients=80, seed=0, **kwargs):
-    from fundus_fastai.phantom.oct import write_kermany
-    return write_kermany(out, patients=patients, seed=seed, **kwargs)
-
-def _fundus_phantoms(name):
-    def write(out, patients=80, seed=0, **kwargs):
-        from fundus_fastai.phantom.layouts import write_layout
-        return write_layout(name, out, patients=patients, seed=seed, **kwargs)
+def _phantoms(name):
+    def write(out, **kwargs):
+        from fundus_fastai.phantom import layouts, oct
+        draw = oct.write_kermany if name=='kermany2018' else partial(layouts.write_layout, name)
+        return draw(out, **kwargs)
     return write
 
 # %% ../../nbs/33_data.catalog.ipynb #52c2032f
 _rules = 'rules of the competition: accept them on its page'
-_cards = [Card('kermany2018', 'OCT of Kermany et al. (2018)', task='oct', classes=KERMANY_CLASSES,
+_cards = [
+    Card('kermany2018', 'OCT of Kermany et al. (2018)', task='oct', classes=KERMANY_CLASSES,
          targets=('label',), images='84,495', patient='number in the name', parser=read_kermany,
-         phantom=_oct_phantoms, kind='dataset', kaggle='paultimothymooney/kermany2018',
-         license='CC BY 4.0 at the source; what the mirror says is stored at download', gb=5.5,
-         gb_unpacked=11, note='in the published split most test patients are also train patients: split by patient'),
+         kaggle='paultimothymooney/kermany2018', gb=5.5, gb_unpacked=11,
+         license='CC BY 4.0 at the source; what the mirror says is stored at download',
+         note='in the published split most test patients are also train patients: split by patient'),
     Card('vietai2020', 'seven findings, Cao Thang hospital', task='diseases', labels=VIETAI_LABELS,
-         targets=('labels',), images='3,435', patient='not known', parser=read_vietai,
-         kind='competition', kaggle='vietai-advance-retinal-disease-detection-2020',
-         license=_rules, gb=.066, gb_unpacked=.07,
+         targets=('labels',), images='3,435', patient='not known', gb=.066, gb_unpacked=.07,
+         parser=read_vietai, kaggle='vietai-advance-retinal-disease-detection-2020', license=_rules,
          note='no patients: two images of one eye may stand on both sides of any split'),
-    Card('eyepacs', 'DR screening, EyePACS 2015', task='dr', targets=('grade',),
-         images='35,126', patient='number in the name', parser=read_eyepacs, kind='competition',
-         kaggle='diabetic-retinopathy-detection', license=_rules, gb=89, gb_unpacked=90,
+    Card('eyepacs', 'DR screening, EyePACS 2015', task='dr', targets=('grade',), images='35,126',
+         patient='number in the name', parser=read_eyepacs, kaggle='diabetic-retinopathy-detection',
+         license=_rules, gb=89, gb_unpacked=90,
          note='35,126 with grades; the archives inside come in pieces (7z x train.zip.001 needs another 90 GB)')]
 
 # %% ../../nbs/33_data.catalog.ipynb #0dd2db78
 _cards += [
     Card('aptos2019', 'DR in India, APTOS 2019', task='dr', targets=('grade',), images='3,662',
-         patient='not known', parser=read_aptos, kind='competition',
-         kaggle='aptos2019-blindness-detection', license=_rules, gb=9.5, gb_unpacked=10.5,
+         patient='not known', parser=read_aptos, kaggle='aptos2019-blindness-detection',
+         license=_rules, gb=9.5, gb_unpacked=10.5,
          note='holds duplicates, some with different grades'),
     Card('odir5k', 'eight findings, both eyes, China', task='diseases', labels=ODIR_LABELS,
          targets=('labels','grade','sex','age'), images='6,392', patient='ID', parser=read_odir,
-         kind='dataset', kaggle='andrewmvd/ocular-disease-recognition-odir5k',
+         kaggle='andrewmvd/ocular-disease-recognition-odir5k',
          license='? (read it where you get it)', gb=1.6, gb_unpacked=1.9,
          note='its 0/1 columns are per patient; labels here are per eye, from the keywords'),
-    Card('messidor2', 'DR in France, three specialists', task='dr',
-         labels=('macular edema',), targets=('grade','labels'), images='1,748',
-         patient='file of pairs', parser=read_messidor2, kind='dataset',
-         kaggle='mariaherrerot/messidor2preprocess',
+    Card('messidor2', 'DR in France, three specialists', task='dr', labels=('macular edema',),
+         targets=('grade','labels'), images='1,748', patient='file of pairs', parser=read_messidor2,
+         kaggle='mariaherrerot/messidor2preprocess', gb=2.3, gb_unpacked=2.3,
          license='images by registration at ADCIS; the grades are google-brain/messidor2-dr-grades',
-         gb=2.3, gb_unpacked=2.3,
          note='meant for testing a net that was trained elsewhere; pairs of eyes need messidor-2.csv'),
-    Card('idrid', 'DR in India, IDRiD', task='dr', targets=('grade',), images='455',
-         patient='not known', parser=read_idrid, kind='dataset',
-         kaggle='mariaherrerot/idrid-dataset', license='CC BY 4.0', gb=.3, gb_unpacked=.3,
-         note="some of the mirror's grades are said to differ"),
+    Card('idrid', 'DR in India, IDRiD', task='dr', targets=('grade',), gb=.3, gb_unpacked=.3,
+         images='455', patient='not known', parser=read_idrid, kaggle='mariaherrerot/idrid-dataset',
+         license='CC BY 4.0', note="some of the mirror's grades are said to differ"),
     Card('rfmid', '45 findings, many rare', task='diseases', targets=('labels',), images='3,200',
-         patient='not known', parser=read_rfmid, kind='dataset',
-         kaggle='andrewmvd/retinal-disease-classification',
+         patient='not known', parser=read_rfmid, kaggle='andrewmvd/retinal-disease-classification',
          license='CC BY 4.0 at the source (from memory: check)', gb=8, gb_unpacked=8)]
 
 # %% ../../nbs/33_data.catalog.ipynb #76a6bd3a
-_cards += [Card('diaretdb1', 'lesions outlined by four experts', images='89', patient='not known',
-         parser=read_diaretdb1, kind='dataset', kaggle='nguyenhung1903/diaretdb1-v21',
+_cards += [
+    Card('diaretdb1', 'lesions outlined by four experts', images='89', patient='not known',
+         parser=read_diaretdb1, kaggle='nguyenhung1903/diaretdb1-v21',
          license='for research; not to be passed on', gb=.15, gb_unpacked=.15,
          note='the mirror holds version 2.1 (outlines in XML); version 1 has masks, which the columns mask_... name'),
     Card('papila', 'glaucoma, both eyes, Spain', task='disease',
          classes=('glaucoma','healthy','suspect'), labels=('normal','glaucoma'),
          targets=('label','labels','sex','age'), images='488', patient='ID', parser=read_papila,
-         kind='dataset', kaggle='orvile/papila-retinal-fundus-images',
+         kaggle='orvile/papila-retinal-fundus-images',
          license='CC BY 4.0 at the source (from memory: check)', gb=.6, gb_unpacked=.6,
          note='its tables are Excel files: pip install openpyxl, or save them as CSV'),
     Card('ukb', 'names as in UK Biobank', task='sex', targets=('sex',),
          patient='number in the name', parser=read_ukb, license='by application to UK Biobank',
          note='never publish the numbers of persons'),
-    Card('folder', 'yours: DIR/[train/]CLASS/image', targets=('label',),
-         patient='each image', parser=read_folder,
+    Card('folder', 'yours: DIR/[train/]CLASS/image', targets=('label',), patient='each image',
+         parser=read_folder,
          note='names as CNV-<patient>-<n> tell their patient; else write a CSV'),
     Card('csv', 'yours: a table of image files', patient='its column', parser=read_csv)]
 
 # %% ../../nbs/33_data.catalog.ipynb #b4e2996d
+def kaggle_url(card)->str:
+    "The page of `card` at Kaggle"
+    return f"https://www.kaggle.com/{'c' if card.kind=='competition' else 'datasets'}/{card.kaggle}"
+
 for o in _cards:
-    page = 'c' if o.kind=='competition' else 'datasets'
-    if o.kaggle: o.url = f'https://www.kaggle.com/{page}/{o.kaggle}'
-    if o.name not in ('kermany2018','folder','csv'): o.phantom = _fundus_phantoms(o.name)
+    if o.kaggle: o.kind = 'dataset' if '/' in o.kaggle else 'competition' # a contest has no owner
+    if o.kaggle: o.url = kaggle_url(o)
+    if o.name not in ('folder','csv'): o.phantom = _phantoms(o.name)
 cards = {o.name:o for o in _cards}
 
 # %% ../../nbs/33_data.catalog.ipynb #8409bb3f
@@ -203,8 +198,8 @@ _marks = [('full_df.csv', ('Left-Diagnostic Keywords',), 'odir5k'),
     ('idrid_labels.csv', ('id_code','diagnosis'), 'idrid'),
     ('a. IDRiD_Disease Grading_Training Labels.csv', (), 'idrid'),
     ('RFMiD_Training_Labels.csv', ('ID','Disease_Risk'), 'rfmid'),
-          ('a. RFMiD_Training_Labels.csv', (), 'rfmid'), ('patient_data_od.xlsx', (), 'papila'),
-          ('patient_data_od.csv', (), 'papila')]
+    ('a. RFMiD_Training_Labels.csv', (), 'rfmid'),
+    ('patient_data_od.xlsx', (), 'papila'), ('patient_data_od.csv', (), 'papila')]
 
 # %% ../../nbs/33_data.catalog.ipynb #2afd5827
 def _looks(path, depth=5):
@@ -219,7 +214,7 @@ def _looks(path, depth=5):
         named.setdefault(os.path.basename(o).strip().lower(), []).append(o)
     for file,cols,name in _marks:
         if any(has_columns(o, cols) for o in named.get(file.lower(), ())): return name
-    begins = lambda pattern, names: any(re.match(pattern, o) for o in names)
+    def begins(pattern, names): return any(re.match(pattern, o) for o in names)
     if 'ddb1_fundusimages' in inside or begins('diaretdb1_image', named): return 'diaretdb1'
     if 'oct2017' in inside or begins(KERMANY_NAME, os.listdir(path)): return 'kermany2018'
     return 'ukb' if begins(UKB_NAME, named) else None
@@ -229,23 +224,22 @@ def guess_card(path)->str:
     "Name of the card that reads `path`: by its `PROVENANCE.json`, else by its looks"
     path = Path(os.path.abspath(path))
     if not path.exists():
-        raise DataError(f"{path} does not exist: name a folder, a CSV, "
-                        f"or a data set ({', '.join(cards)})")
+        raise DataError(f"{path} does not exist: name a folder, a CSV, or a data set ({few(cards, 99)})")
     if path.is_file(): return 'csv'
     known = read_json(path/'PROVENANCE.json').get('name') if (path/'PROVENANCE.json').is_file() else None
     return known if known in cards else _looks(path) or 'folder'
 
 # %% ../../nbs/33_data.catalog.ipynb #92120bc2
 def make_phantom(name:str, # a name of `catalog()` that has phantoms
-                 out=None, # folder to make (default: `phantom-NAME` in `data_home()`)
+                 out=None, # folder to make (default: `phantom-NAME` in `fundus_home()`)
                  patients:int=80, # how many
                  *, seed:int=0 # another seed gives other patients
                 )->Path: # `out`
     "Write phantoms in the layout of the data set `name`; raises `DataError` if `out` holds something else"
     card = get_card(name)
-    out = Path(os.path.abspath(os.path.expanduser(out or data_home()/f'phantom-{name}')))
-    drawn = [o.name for o in cards.values() if o.phantom]
+    out = Path(os.path.abspath(os.path.expanduser(out or fundus_home()/f'phantom-{name}')))
     if card.phantom is None:
-        raise DataError(f"there are no phantoms of {name}, only of {', '.join(drawn)}")
+        drawn = few([k for k,o in cards.items() if o.phantom], 99)
+        raise DataError(f"there are no phantoms of {name}, only of {drawn}")
     card.phantom(out, patients=patients, seed=seed)
     return out

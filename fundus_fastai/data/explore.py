@@ -9,19 +9,20 @@ __all__ = ['label_combinations', 'plot_combinations', 'plot_pyramid', 'color_his
 # %% ../../nbs/39_data.explore.ipynb #9167bd38
 import numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from PIL import Image
 from ..core import DataError, progress
 from ..image.read import read_image
 from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, square_resize
-from ..score.plots import mark
+from ..score.plots import BLUE, PALE, mark
 
 # %% ../../nbs/39_data.explore.ipynb #d12139b8
 def check_columns(df, *cols):
     "Raise `DataError` if `df` has no rows, or lacks one of `cols`"
-    if lack := [o for o in cols if o not in df]:
-        raise DataError(f"the frame has no column {', '.join(lack)} (there are: "
-                        f"{', '.join(map(str, df.columns))})")
+    if lack := ', '.join(o for o in cols if o not in df):
+        raise DataError(f"the frame has no column {lack} (there are: {', '.join(map(str, df))})")
     if not len(df): raise DataError("the frame has no rows: nothing to explore")
 
 # %% ../../nbs/39_data.explore.ipynb #5122376f
@@ -32,7 +33,7 @@ _own = ('path','patient','eye','split','label','grade','sex','age')
 
 def is_binary(s)->bool:
     "Does the column hold nothing but 0, 1 and missing?"
-    return (pd.api.types.is_bool_dtype(s) or pd.api.types.is_numeric_dtype(s)) and s.dropna().isin([0,1]).all()
+    return pd.api.types.is_numeric_dtype(s) and s.dropna().isin([0,1]).all()
 
 # %% ../../nbs/39_data.explore.ipynb #98ec94ee
 def own_labels(df):
@@ -89,11 +90,9 @@ def label_counts(df:pd.DataFrame, labels=None)->pd.DataFrame:
     return pd.DataFrame(rows, columns=['label','images','patients','share']).set_index('label')
 
 # %% ../../nbs/39_data.explore.ipynb #53337bb4
-_blue,_pale,_gray,_rose = '#1d4e89','#8fb4dd','#b8c0ca','#b9506a'
-
-def _figure(w, h, **kwargs):
+def _figure(w, h, *args, **kwargs):
     import matplotlib.pyplot as plt
-    return plt.subplots(figsize=(w,h), dpi=72, layout='constrained', **kwargs)
+    return plt.subplots(*args, figsize=(w,h), dpi=72, layout='constrained', **kwargs)
 
 # %% ../../nbs/39_data.explore.ipynb #f843ab3b
 def _clean(ax, *sides):
@@ -105,11 +104,10 @@ def _clean(ax, *sides):
 def label_sets(df, labels=None)->list:
     "The combinations of labels that occur"
     m = label_matrix(df, labels)
-    names,gone,b = np.array(m.columns, dtype=object),m.isna().all(axis=1).to_numpy(),m.eq(1).to_numpy(bool)
-    keys = pd.Series(['missing' if g else r.tobytes() for g,r in zip(gone, np.packbits(b, axis=1))],
-                     dtype=object)
+    names,b = np.array([*m, 'missing'], object),np.c_[m.eq(1), m.isna().all(axis=1)].astype(bool)
+    keys = pd.Series([o.tobytes() for o in np.packbits(b, axis=1)], dtype=object)
     where = sorted(keys.groupby(keys).indices.values(), key=lambda o: (-len(o), o[0]))
-    return [(('missing',) if gone[w[0]] else tuple(names[b[w[0]]]), w) for w in where]
+    return [(tuple(names[b[w[0]]]), w) for w in where]
 
 # %% ../../nbs/39_data.explore.ipynb #d831b84d
 def label_combinations(df:pd.DataFrame, # a frame
@@ -127,8 +125,8 @@ def upset_dots(ax, names:list, combos:list):
     for x,c in enumerate(combos):
         ys = [names.index(o) for o in c]
         ax.scatter([x]*len(names), range(len(names)), s=34, color='#d9dee4', zorder=1)
-        ax.scatter([x]*len(ys), ys, s=38, color=_blue, zorder=3)
-        if len(ys)>1: ax.plot([x,x], [min(ys),max(ys)], color=_blue, lw=1.8, zorder=2)
+        ax.scatter([x]*len(ys), ys, s=38, color=BLUE, zorder=3)
+        if len(ys)>1: ax.plot([x,x], [min(ys),max(ys)], color=BLUE, lw=1.8, zorder=2)
     ax.set_ylim(len(names)-.5, -.5)
     ax.tick_params(labelbottom=False, labelleft=False)
 
@@ -149,12 +147,10 @@ def plot_combinations(df:pd.DataFrame, # a frame
     g = fig.add_gridspec(2, 2, width_ratios=w, height_ratios=h)
     fig.get_layout_engine().set(hspace=0, wspace=0, h_pad=.03, w_pad=.03)
     bars = fig.add_subplot(g[0,1])
-    bars.bar(range(len(ns)), ns, color=[_blue]*len(shown)+[_gray]*len(rest[:1]), width=.62)
-    for i,n in enumerate(ns):
-        bars.text(i, n+.015*max(ns), f'{n:,}', ha='center', va='bottom', fontsize=8, color='#445')
-    if rest:
-        bars.text(len(shown), ns[-1]+.12*max(ns), f'{len(rest)}\nothers', ha='center',
-                  fontsize=8, color='#778')
+    bars.bar(range(len(ns)), ns, color=[BLUE]*len(shown)+['#b8c0ca']*len(rest[:1]), width=.62)
+    write = partial(bars.text, ha='center', fontsize=8)
+    for i,n in enumerate(ns): write(i, n+.015*max(ns), f'{n:,}', va='bottom', color='#445')
+    if rest: write(len(shown), ns[-1]+.12*max(ns), f'{len(rest)}\nothers', color='#778')
     bars.set(ylim=(0, 1.13*max(ns)), xlim=(-.6, max(len(ns), 4)-.4))
     bars.set_ylabel('images', fontsize=9)
     bars.set_title(f"{_count(len(df), 'image')} of {_count(df.patient.nunique(), 'patient')}",
@@ -163,7 +159,7 @@ def plot_combinations(df:pd.DataFrame, # a frame
     dots = _clean(fig.add_subplot(g[1,1], sharex=bars), 'left','bottom')
     upset_dots(dots, list(images.index), [k for k,_ in shown])
     totals = _clean(fig.add_subplot(g[1,0], sharey=dots), 'left','bottom')
-    totals.barh(range(len(images)), images, color=_pale, height=.6)
+    totals.barh(range(len(images)), images, color=PALE, height=.6)
     for i,n in enumerate(images):
         totals.text(n, i, f'{n:,} ', ha='right', va='center', fontsize=8, color='#445')
     totals.set_xlim(1.7*max(1, images.max()), 0)
@@ -191,7 +187,7 @@ def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
                 color='#778')
         return mark(_clean(ax), df.attrs.get('source'), 1.1)
     bins = np.arange(t.age.min()//width*width, t.age.max()//width*width+1.5*width, width)
-    for sex,sign,color,x,ha in (('female',-1,_rose,.02,'left'), ('male',1,_blue,.98,'right')):
+    for sex,sign,color,x,ha in (('female',-1,'#b9506a',.02,'left'), ('male',1,BLUE,.98,'right')):
         a = t.age[t.sex==sex]
         ax.barh(bins[:-1]+width/2, sign*np.histogram(a, bins)[0], height=.86*width, color=color)
         said = f'{sex}: {len(a):,}' + (f'\nmedian {a.median():.0f} years' if len(a) else '')
@@ -208,11 +204,9 @@ def groups_of(df, by=None, top:int=8)->dict:
     "Put images in groups; raises `DataError` if no image has any of the labels that were asked for"
     try:
         m = label_matrix(df, by)
-        found = {k:np.flatnonzero(m[k].eq(1)) for k in m}
-        least = sorted(map(len, found.values()))[::-1][:top][-1] if found else 0
-        kept = [k for k,v in found.items() if len(v) and len(v)>=least][:top]
-        if not kept: raise DataError("no image has any of these labels: nothing to show")
-        return {k:found[k] for k in kept}
+        n = m.eq(1).sum().loc[lambda o: o>0]
+        if not len(n): raise DataError("no image has any of these labels: nothing to show")
+        return {k:np.flatnonzero(m[k].eq(1)) for k in n.index[n>=n.nlargest(top).min()][:top]}
     except DataError:
         if by is not None or not len(df): raise
         return {'all':np.arange(len(df))} # no labels, or none that anybody has set
@@ -268,8 +262,7 @@ def color_histograms(df:pd.DataFrame, # a frame
     got = sampled(df, histogram, n, by=by, top=top, seed=seed, workers=workers)
     rows = {(k,c,len(h)):v for k,(_,h) in got.items()
             for c,v in zip(('red','green','blue'), np.mean(h, axis=0))}
-    index = pd.MultiIndex.from_tuples(rows, names=['group','channel','images'])
-    t = pd.DataFrame(list(rows.values()), index, np.arange(bins)*256//bins)
+    t = pd.DataFrame(rows, np.arange(bins)*256//bins).T.rename_axis(['group','channel','images'])
     t.attrs = {'source':df.attrs.get('source')}
     return t
 
@@ -280,8 +273,7 @@ def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
     names,mean = list(hist.index.unique('group')),hist.groupby('channel').mean()
     cols = min(len(names), 4)
     rows = -(-len(names)//cols)
-    fig,axs = _figure(2.2*cols, 1.6*rows, nrows=rows, ncols=cols, squeeze=False, sharex=True,
-                      sharey=True)
+    fig,axs = _figure(2.2*cols, 1.6*rows, rows, cols, squeeze=False, sharex=True, sharey=True)
     for ax in axs.flat[len(names):]: ax.axis('off')
     high = 1.25*np.sort(hist.iloc[:,1:-1].to_numpy(), axis=None)[-3]
     for ax,k in zip(axs.flat, names):
@@ -307,10 +299,9 @@ def tile(im, w:int, h:int)->np.ndarray:
     k = min(w/im.shape[1], h/im.shape[0])
     size = max(1, round(im.shape[1]*k)),max(1, round(im.shape[0]*k))
     how = Image.Resampling.BOX if k<.5 else Image.Resampling.BILINEAR
-    small = np.array(Image.fromarray(im).convert('RGB').resize(size, how))
-    out,y,x = np.zeros((h,w,3), np.uint8),(h-size[1])//2,(w-size[0])//2
-    out[y:y+size[1],x:x+size[0]] = small
-    return out
+    out = Image.new('RGB', (w,h))
+    out.paste(Image.fromarray(im).resize(size, how), ((w-size[0])//2, (h-size[1])//2))
+    return np.array(out)
 
 # %% ../../nbs/39_data.explore.ipynb #b21d67ac
 def plot_montage(df:pd.DataFrame, # a frame
@@ -374,18 +365,17 @@ def mean_eye(df:pd.DataFrame, # a frame
         im = recipe(im, size) if len(recipe) else (square_resize if im.ndim==2 else circle_crop)(im, size)
         im = np.stack([im]*3, -1) if im.ndim==2 else im
         return im[:,::-1] if left[i] else im
-    res = {}
-    for k,(i,ims) in sampled(df, picture, n, by=by, top=top, seed=seed, workers=workers).items():
-        a = np.stack(ims).astype(np.float32)
-        res[k] = MeanEye(a.mean(0), a.std(0), len(a), int(left[i].sum()),
-                         df.attrs.get('source') or '')
+    got,res = sampled(df, picture, n, by=by, top=top, seed=seed, workers=workers),{}
+    for k,(i,ims) in got.items():
+        a,m = np.stack(ims).astype(np.float32),int(left[i].sum())
+        res[k] = MeanEye(a.mean(0), a.std(0), len(a), m, df.attrs.get('source', ''))
     return res
 
 # %% ../../nbs/39_data.explore.ipynb #402db0a6
 def plot_mean_eye(eyes:dict # from `mean_eye`
                  ): # the figure
     "Show mean (above) and standard deviation (below: bright where the images differ) of each group"
-    fig,axs = _figure(1.5*len(eyes)+.5, 3.4, nrows=2, ncols=len(eyes), squeeze=False)
+    fig,axs = _figure(1.5*len(eyes)+.5, 3.4, 2, len(eyes), squeeze=False)
     high = max(1, *(np.percentile(o.std.mean(-1), 99.5) for o in eyes.values()))
     for (a,b),(k,o) in zip(axs.T, eyes.items()):
         a.imshow(o.mean.round().clip(0, 255).astype(np.uint8))
@@ -406,8 +396,7 @@ def explore(df:pd.DataFrame, # a frame
            )->dict: # name -> figure
     "Draw every figure of this page that the columns of `df` allow, and show none of them twice"
     opts,figs = dict(by=by, seed=seed, workers=workers),{}
-    try: figs['combinations'] = plot_combinations(df)
-    except DataError: pass # no labels
+    with suppress(DataError): figs['combinations'] = plot_combinations(df) # where there are labels
     if {'sex','age'} <= set(df): figs['pyramid'] = plot_pyramid(df).figure
     figs['colors'] = plot_color_histograms(color_histograms(df, n=n, **opts))
     figs['montage'] = plot_montage(df, n=min(n, 8), **opts).figure
