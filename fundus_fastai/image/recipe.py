@@ -9,7 +9,7 @@ __all__ = ['recipes', 'field_of_view', 'field_mask', 'circle_crop', 'square_resi
 # %% ../../nbs/15_image.recipe.ipynb #7655b6c8
 import inspect, math, threading, zlib
 from dataclasses import dataclass, field as _field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 import cv2, numpy as np
 from ..core import DataError, EyeError, one_of, say
 from .read import decode_image
@@ -47,18 +47,16 @@ def _corners(g):
 def _glow(im):
     "The brightest channel, without single odd pixels and without a white surround"
     rgb = [im] if im.ndim==2 else cv2.split(im)
-    g = im.copy() if im.ndim==2 else cv2.max(cv2.max(rgb[0],rgb[1]),rgb[2])
-    if min(int(c.min()) for c in _corners(g))>245:
-        low = im if im.ndim==2 else cv2.min(cv2.min(rgb[0],rgb[1]),rgb[2])
-        g[low>245] = 0
+    g = reduce(cv2.max, rgb).copy()
+    if min(int(c.min()) for c in _corners(g))>245: g[reduce(cv2.min, rgb)>245] = 0
     return cv2.medianBlur(g, 3)
 
 # %% ../../nbs/15_image.recipe.ipynb #55f19694
 def _ground(g):
     "Gray level and noise of the surround of `g`, and how far the field rises above it"
     c = min(_corners(g), key=lambda o: o.mean())
-    lo,sub = min(float(np.median(c)), 40.),g[::3,::3].ravel()
-    return lo,min(12., 2.5*float(c.std())),float(np.partition(sub, int(.95*(len(sub)-1)))[int(.95*(len(sub)-1))])-lo
+    lo = min(float(np.median(c)), 40.)
+    return lo,min(12., 2.5*float(c.std())),float(np.percentile(g[::3,::3], 95, method='lower'))-lo
 
 # %% ../../nbs/15_image.recipe.ipynb #b8fc89ea
 def _ends(a):
@@ -92,8 +90,7 @@ def _conics(x, y, oval):
 def _on(x, y, c, tol):
     "Which points lie within `tol` of the circle `c`?"
     cx,cy,r,k = c
-    u,v = x-cx,(y-cy)/k
-    return np.abs(np.sqrt(u*u+v*v)-r)<tol
+    return np.abs(np.sqrt((x-cx)**2+((y-cy)/k)**2)-r)<tol
 
 # %% ../../nbs/15_image.recipe.ipynb #79639cdd
 def _sane(c): return (c[2]>.4)&(c[2]<1.6)&(c[3]>.6)&(c[3]<1.67)
@@ -195,9 +192,8 @@ def _located(fg, q, c, k, h, w):
         cx,cy,r,a = c
         (x0,x1),(y0,y1) = _span(fg.sum(0),cx,r,cy,r*a,H),_span(fg.sum(1),cy,r*a,cx,r,W)
     cx,cy,r,a = (c[0]+.5)*k-.5,(c[1]+.5)*k-.5,c[2]*k,c[3]
-    x0,y0 = max(x0*k, round(cx-r), 0),max(y0*k, round(cy-r*a), 0)
-    x1,y1 = min(w if x1==W else x1*k, round(cx+r)+1, w),min(h if y1==H else y1*k, round(cy+r*a)+1,
-                                                            h)
+    x0,x1 = max(x0*k, round(cx-r), 0),min(w if x1==W else x1*k, round(cx+r)+1, w)
+    y0,y1 = max(y0*k, round(cy-r*a), 0),min(h if y1==H else y1*k, round(cy+r*a)+1, h)
     return FieldOfView(cx, cy, r, (x0,y0,max(x1,x0+1),max(y1,y0+1)), (h,w), a, fit=q)
 
 # %% ../../nbs/15_image.recipe.ipynb #b0efc8c1
@@ -328,9 +324,8 @@ def _gray(shape): return np.full(shape, 128, np.uint8)
 def _shrink(im, n, inner):
     "Mean of each 2^n x 2^n pixels of `im`, those outside `inner` (at half size) as zero; float"
     k = 2**n
-    if any(o%k for o in im.shape[:2]):
-        im = cv2.copyMakeBorder(im, 0, -im.shape[0]%k, 0, -im.shape[1]%k, cv2.BORDER_CONSTANT,
-                                value=0)
+    down,right = (-o%k for o in im.shape[:2])
+    if down or right: im = cv2.copyMakeBorder(im, 0, down, 0, right, cv2.BORDER_CONSTANT, value=0)
     if n<2: im = im.astype(np.float32)
     a = cv2.copyTo(_halve(im) if n else im, inner)
     if n>1: a = 255-_halve(cv2.bitwise_not(a)).astype(np.float32)
@@ -349,11 +344,8 @@ def _subtract(im, f, sigma, gain, share):
     "`gain` times the difference of `im` and its average within `f`, around 128; 128 beyond `share` of the radius"
     n,s,inner,d1,d3,outside = _plan(f, sigma, share)
     a = cv2.multiply(_gauss(_shrink(im, n, inner), s), d1 if im.ndim==2 else d3)
-    k,(h,w) = 2**n,im.shape[:2]
-    H,W = a.shape[0]*k,a.shape[1]*k
-    if n:
-        a = cv2.resize(a, (W,H), dst=_scratch(H, W, a.shape[2:]),
-                       interpolation=cv2.INTER_LINEAR)[:h,:w]
+    (h,w),(H,W) = im.shape[:2],(o*2**n for o in a.shape[:2])
+    if n: a = cv2.resize(a, (W,H), _scratch(H, W, a.shape[2:]))[:h,:w]
     out = cv2.addWeighted(im, gain, a, -gain, 128, dtype=cv2.CV_8U)
     return cv2.copyTo(_gray(im.shape), outside, out)
 
@@ -369,12 +361,8 @@ def local_average(im, # uint8 [H,W] or [H,W,3]
                      share)
 
 # %% ../../nbs/15_image.recipe.ipynb #daceb2d1
-def graham(im, # uint8 [H,W] or [H,W,3]
-           gain:float=4., # what the difference is multiplied with
-           share:float=.9, # radius that is kept, as a share of the field's (Graham's own), or up to .98
-           *, field:FieldOfView=None # where the eye is, if that is known
-          )->np.ndarray: # uint8, 128 where there is no difference and outside
-    "Subtract the local average with a Gaussian of a thirtieth of the field's radius, and clip the rim"
+def graham(im, gain:float=4., share:float=.9, *, field:FieldOfView=None)->np.ndarray:
+    "Subtract the average within a thirtieth of the field's radius, of which `share` is kept"
     f = field or field_of_view(_uint8(im))
     return _subtract(_uint8(im), f, min(f.r, max(f.shape)/2)/30, gain, share)
 
@@ -383,29 +371,28 @@ def _triple(g): return cv2.merge([g,g,g])
 def _rgb(im): return _triple(im) if _uint8(im).ndim==2 else _uint8(im)
 
 # %% ../../nbs/15_image.recipe.ipynb #5556f95f
-def mean_gray(im # uint8 [H,W] or [H,W,3]
-             )->np.ndarray: # uint8 [H,W,3], three equal channels
+def mean_gray(im)->np.ndarray:
     "Mean of the three channels, tripled"
     return _triple(cv2.transform(_rgb(im), np.full((1,3), 1/3, np.float32)))
 
 # %% ../../nbs/15_image.recipe.ipynb #35ce4cca
-def luma_gray(im # uint8 [H,W] or [H,W,3]
-             )->np.ndarray: # uint8 [H,W,3], three equal channels
+def luma_gray(im)->np.ndarray:
     "Brightness as the eye weighs it (.2989 R + .587 G + .114 B), tripled"
     return _triple(cv2.transform(_rgb(im), np.array([[.2989,.587,.114]], np.float32)))
 
 # %% ../../nbs/15_image.recipe.ipynb #97ca0f53
 _channels = ('red','green','blue')
+def _index(channel): return _channels.index(one_of(channel, _channels, 'channel'))
 
 # %% ../../nbs/15_image.recipe.ipynb #fea1a843
 def one_channel(im, channel:str='green')->np.ndarray:
     "One channel, 'red', 'green' or 'blue', tripled"
-    return _triple(cv2.extractChannel(_rgb(im), _channels.index(one_of(channel, _channels, 'channel'))))
+    return _triple(cv2.extractChannel(_rgb(im), _index(channel)))
 
 # %% ../../nbs/15_image.recipe.ipynb #19f074d5
 def channel_noise(im, channel:str='green', sd:float=50.)->np.ndarray:
     "Keep one channel and put noise around 128 in the others: the same noise for the same picture"
-    im,c = np.ascontiguousarray(_rgb(im)),_channels.index(one_of(channel, _channels, 'channel'))
+    im,c = np.ascontiguousarray(_rgb(im)),_index(channel)
     rng = np.random.default_rng(zlib.crc32(im))
     out = (128+sd*rng.standard_normal(im.shape, np.float32)).clip(0,255).astype(np.uint8)
     out[...,c] = im[...,c]
@@ -415,29 +402,21 @@ def channel_noise(im, channel:str='green', sd:float=50.)->np.ndarray:
 def channel_zero(im, channel:str='green')->np.ndarray:
     "Set one channel to zero"
     out = _rgb(im).copy()
-    out[...,_channels.index(one_of(channel, _channels, 'channel'))] = 0
+    out[...,_index(channel)] = 0
     return out
 
 # %% ../../nbs/15_image.recipe.ipynb #3b5f6397
 _vgg16 = np.stack([np.round(np.arange(256)-m+128).clip(0,255).astype(np.uint8) for m in (123.68,116.779,103.939)], -1)
 
 # %% ../../nbs/15_image.recipe.ipynb #084d10fc
-def vgg16_means(im, # uint8 [H,W] or [H,W,3], channels in the order red, green, blue
-                order:str='bgr' # order of the channels that come out: 'bgr' as VGG-16 was trained, or 'rgb'
-               )->np.ndarray: # uint8 [H,W,3], 128 where the color is ImageNet's mean
-    "Subtract the mean color of ImageNet, around 128, as the authors of VGG-16 did"
+def vgg16_means(im, order:str='bgr')->np.ndarray:
+    "Subtract the mean color of ImageNet, around 128, as VGG-16 has it ('bgr'), or 'rgb'"
     out = cv2.LUT(_rgb(im), _vgg16[None])
-    bgr = one_of(order, ('bgr','rgb'), 'order')=='bgr'
-    return cv2.cvtColor(out, cv2.COLOR_RGB2BGR) if bgr else out
+    return out if one_of(order, ('bgr','rgb'), 'order')=='rgb' else cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
 
 # %% ../../nbs/15_image.recipe.ipynb #33b52fec
-def clahe(im, # uint8 [H,W] or [H,W,3]
-          clip:float=2., # limit of contrast, in multiples of the mean histogram bin
-          tiles:int=8, # tiles along each side
-          *, on:str='lab', # 'lab': the lightness of color; 'green': the green channel, tripled
-          field:FieldOfView=None # where the eye is, if that is known
-         )->np.ndarray: # uint8 [H,W,3], black outside the field
-    "Equalize contrast locally (CLAHE)"
+def clahe(im, clip:float=2., tiles:int=8, *, on:str='lab', field:FieldOfView=None)->np.ndarray:
+    "Equalize contrast locally (CLAHE), of the lightness ('lab') or of 'green', tripled"
     one_of(on, ('lab','green'), 'way to equalize')
     im,f = _rgb(im),cv2.createCLAHE(clip, (tiles,tiles)).apply
     if on=='green': out = _triple(f(cv2.extractChannel(im, 1)))
@@ -474,10 +453,8 @@ class Quality:
     score:float; good:bool
 
 # %% ../../nbs/15_image.recipe.ipynb #363acf23
-def saturation_quality(im, # uint8 [H,W] or [H,W,3]
-                       most:float=.88 # share of pale pixels above which a picture is bad
-                      )->Quality: # `score` is the share of pale pixels: lower is better
-    "The quality filter of Fundus2Sex: too many pixels of low saturation"
+def saturation_quality(im, most:float=.88)->Quality:
+    "The quality filter of Fundus2Sex: the `score` is the share of pale pixels, `most` the limit"
     s = cv2.extractChannel(cv2.cvtColor(_rgb(im), cv2.COLOR_RGB2HSV), 1)
     score = np.count_nonzero(s<76.5)/s.size # l = (255-s)/255 > .7
     return Quality(score, score<=most)
@@ -502,12 +479,9 @@ def quality(im # uint8 [H,W] or [H,W,3]
     return {'saturation':saturation_quality(im), 'vessels':vessel_quality(im)}
 
 # %% ../../nbs/15_image.recipe.ipynb #a38bba0d
-recipe_steps = {'crop':circle_crop, 'square':square_resize, 'local_average':local_average,
-                'graham':graham,
-                'gray':mean_gray, 'luma':luma_gray, 'channel':one_channel, 'noise':channel_noise,
-                'zero':channel_zero,
-                'vgg16':vgg16_means, 'clahe':clahe, 'contrast':stretch_contrast,
-                'even':even_contrast}
+recipe_steps = dict(crop=circle_crop, square=square_resize, local_average=local_average,
+    graham=graham, gray=mean_gray, luma=luma_gray, channel=one_channel, noise=channel_noise,
+    zero=channel_zero, vgg16=vgg16_means, clahe=clahe, contrast=stretch_contrast, even=even_contrast)
 
 # %% ../../nbs/15_image.recipe.ipynb #0938f3ef
 _limits = dict(size=(0,8192), sigma=(.5,300), gain=(.1,100), share=(.1,1), sd=(0,128), mean=(0,255),
@@ -618,8 +592,8 @@ class Recipe:
     @classmethod
     def from_json(cls, obj):
         "The recipe that `to_json` gave"
-        if not isinstance(obj, (list,tuple)) or not all(isinstance(o, dict) and 'step' in o
-                                                        for o in obj):
+        known = isinstance(obj, (list,tuple)) and all(isinstance(o, dict) and 'step' in o for o in obj)
+        if not known:
             raise EyeError(f"a recipe in JSON is a list of steps such as {{'step': 'crop'}}, not {obj!r}")
         return cls(tuple(_step(o['step'], **{k:v for k,v in o.items() if k!='step'}) for o in obj))
     def to_json(self):
@@ -657,9 +631,8 @@ def as_recipe(x=None # `None` (do nothing), the name of a preset, the text of a 
     return Recipe.parse(x)
 
 # %% ../../nbs/15_image.recipe.ipynb #a6ed63ba
-def field_remark(im # uint8 [H,W] or [H,W,3], or an `Eye`
-                )->str: # a remark, or `None`
-    "What is doubtful about the field of view of `im`: for `check_images(paths, look=field_remark)`"
+def field_remark(im)->str:
+    "What is doubtful about the field of view of an array or an `Eye`, or `None`"
     field = im.field if isinstance(im, Eye) else field_of_view(im)
     if not field.found: return "shows no visible field (it is nearly black, or blank)"
 
