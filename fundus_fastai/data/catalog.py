@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from ..core import DataError, few, fundus_home, one_of, read_json
+from ..core import DataError, data_home, few, one_of, read_json
 from .read import KERMANY_CLASSES, KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
 from .odir import ODIR_LABELS, read_odir
 from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs,
@@ -85,8 +85,9 @@ def _repr_html_(self:Card):
 # %% ../../nbs/33_data.catalog.ipynb #6d4145d8
 def _phantoms(name):
     def write(out, **kwargs):
-        from fundus_fastai.phantom import layouts, oct
-        draw = oct.write_kermany if name=='kermany2018' else partial(layouts.write_layout, name)
+        from fundus_fastai.phantom.layouts import write_layout
+        from fundus_fastai.phantom.oct import write_kermany
+        draw = write_kermany if name=='kermany2018' else partial(write_layout, name)
         return draw(out, **kwargs)
     return write
 
@@ -231,13 +232,13 @@ def guess_card(path)->str:
 
 # %% ../../nbs/33_data.catalog.ipynb #92120bc2
 def make_phantom(name:str, # a name of `catalog()` that has phantoms
-                 out=None, # folder to make (default: `phantom-NAME` in `fundus_home()`)
+                 out=None, # folder to make (default: `phantom-NAME` in `data_home()`)
                  patients:int=80, # how many
                  *, seed:int=0 # another seed gives other patients
                 )->Path: # `out`
     "Write phantoms in the layout of the data set `name`; raises `DataError` if `out` holds something else"
     card = get_card(name)
-    out = Path(os.path.abspath(os.path.expanduser(out or fundus_home()/f'phantom-{name}')))
+    out = Path(os.path.abspath(os.path.expanduser(out or data_home()/f'phantom-{name}')))
     if card.phantom is None:
         drawn = few([k for k,o in cards.items() if o.phantom], 99)
         raise DataError(f"there are no phantoms of {name}, only of {drawn}")

@@ -6,15 +6,16 @@
 __all__ = ['credentials', 'download']
 
 # %% ../../nbs/34_data.kaggle.ipynb #d7e933a9
-import errno, glob, io, json, os, re, shutil, stat, sys, time, zipfile
+import errno, glob, hashlib, io, json, os, re, shutil, stat, sys, time, zipfile
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
-from ..core import (DownloadError, EyeError, fundus_home, need, progress, read_json,
-                                say, sha256, write_json)
+from ..core import (DownloadError, EyeError, data_home, fundus_home, need, progress,
+                                read_json, say, sha256, whole_file, write_json)
+from ..colab import colab_secrets
 from .catalog import get_card, kaggle_url
 
 # %% ../../nbs/34_data.kaggle.ipynb #62c87ded
@@ -62,6 +63,7 @@ def check_disk(path, nbytes:float, what:str='this')->float:
     return free
 
 # %% ../../nbs/34_data.kaggle.ipynb #acc128d6
+_FULL = errno.ENOSPC,getattr(errno, 'EDQUOT', -1),errno.EFBIG
 _DISK = {getattr(errno, o, -1) for o in ('ENOSPC','EDQUOT','EFBIG','EACCES','EPERM','EROFS','EIO',
                                          'EMFILE','ENFILE','ENOENT','ESTALE')}
 
@@ -132,7 +134,7 @@ def disk_errors(path):
     "Turn a full, read-only or forbidden disk into a `DownloadError` with its remedy"
     try: yield
     except OSError as e:
-        if e.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', -1), errno.EFBIG):
+        if e.errno in _FULL:
             raise DownloadError(f"no space left at {path} ({free_bytes(path)/1e9:.1f} GB free): make "
                                 "room and call again (what was downloaded is kept), or name a folder "
                                 "on another disk (`out`, FUNDUS_HOME)") from e
@@ -178,9 +180,8 @@ _PAIR = 'KAGGLE_USERNAME','KAGGLE_KEY'
 NO_CREDENTIALS = (
     "no Kaggle credentials: make a token at https://www.kaggle.com/settings/api (Generate New "
     "Token), save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN to it, or store it in "
-    "Colab's Secrets under that name with notebook access on, which Python cells see and `!fundus` "
-    "does not: there, call download('kermany2018') in a cell first (a legacy ~/.kaggle/kaggle.json, "
-    "or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
+    "Colab's Secrets under that name with notebook access on, which Python cells see, and `!fundus` "
+    "after on_drive() (an older kaggle.json, or KAGGLE_USERNAME with KAGGLE_KEY, will do too)")
 
 # %% ../../nbs/34_data.kaggle.ipynb #3ce8c75b
 def _decoded(b):
@@ -207,13 +208,9 @@ def _from_file(f):
 
 
 # %% ../../nbs/34_data.kaggle.ipynb #5e1a4b15
-def _colab_secrets():
-    "Secrets of a Colab notebook as environment variables"
-    if 'google.colab' not in sys.modules: return {}
-    def get(k):
-        try: return sys.modules['google.colab'].userdata.get(k)
-        except Exception: return None  # no such secret, or no access granted: the same for us
-    res = {k:v for k in ('KAGGLE_API_TOKEN',)+_PAIR if (v := get(k))}
+def _secrets():
+    "Kaggle's part of a Colab notebook's Secrets, as environment variables"
+    res = colab_secrets(('KAGGLE_API_TOKEN',*_PAIR))
     return res if 'KAGGLE_API_TOKEN' in res or len(res)==2 else {}
 
 # %% ../../nbs/34_data.kaggle.ipynb #9f9f3eda
@@ -232,13 +229,13 @@ def _in_files(*names, told:list=None):
 def credentials()->tuple: # (where they were found, environment variables for the client)
     "Find Kaggle credentials in the environment, files or Colab's secrets; `DownloadError` says how to get some"
     env,told = os.environ,[]
+    if o := _secrets(): return "Colab's Secrets", o # newer than what `on_drive` has copied
     if token := env.get('KAGGLE_API_TOKEN'):
         clean = token.strip('\ufeff \t\r\n')
         return 'KAGGLE_API_TOKEN', {} if clean==token else {'KAGGLE_API_TOKEN':clean}
     if o := _in_files('access_token', 'access_token.txt', told=told): return o
     if all(env.get(k) for k in _PAIR): return ' and '.join(_PAIR), {}
     if o := _in_files('kaggle.json', told=told): return o
-    if o := _colab_secrets(): return "Colab's Secrets", o
     oauth = Path('~/.kaggle/credentials.json').expanduser()
     if oauth.exists(): return str(oauth), {}  # of `kaggle auth login`
     if env.get('KAGGLE_API_V1_TOKEN'): return 'KAGGLE_API_V1_TOKEN', {}  # in a Kaggle notebook
@@ -269,16 +266,20 @@ _REFUSALS = {401: "the credentials in {where} are not accepted: put a new token 
     403: "open {url} while signed in: the data set may be private, renamed, "
          "or ask for your consent; then try again",
     404: "there is no {what} {slug!r}: look at {url}, and check the spelling",
+    'expired': "the credentials in {where} were accepted before and are no more: they have expired, "
+         "or were withdrawn. Put a new token there, from https://www.kaggle.com/settings/api, and call "
+         "again: what has come so far is kept",
     429: "too many requests: wait {pause} and call again, what has come so far is kept",
     500: "the trouble is on their side: call again in {pause}, what has come so far is kept"}
 _RULES = "accept the rules at {url}/rules and verify your phone at https://www.kaggle.com/settings; then try again"
 _UNKNOWN = "an answer that we do not know: does {url} open in a browser?"
 
 # %% ../../nbs/34_data.kaggle.ipynb #28d3ca83
-def refusal(card, status:int, where:str='KAGGLE_API_TOKEN', *, wait:float=None)->DownloadError:
+def refusal(card, status:int, where='KAGGLE_API_TOKEN', *, wait:float=None, begun=False)->DownloadError:
     "The exception for an HTTP `status`: what it means for `card`, and what to do"
     contest,later = card.kind=='competition', status==429 or status>=500
     s = _RULES if contest and status==403 else _REFUSALS.get(min(status,500), _UNKNOWN)
+    if status==401 and begun: s = _REFUSALS['expired']
     what,pause = 'competition' if contest else 'data set',f'{wait:.0f} seconds' if wait else ''
     msg = f"{status} from Kaggle: " + s.format(where=where, url=kaggle_url(card), slug=card.kaggle,
                                                what=what, pause=pause or 'a few minutes')
@@ -301,13 +302,13 @@ def _status(r):
     except Exception: return r.status_code
 
 # %% ../../nbs/34_data.kaggle.ipynb #14f846dc
-def _explain(e, card, where):
-    "The `DownloadError` for an exception of the client"
+def _explain(e, card, where, begun=False):
+    "The `DownloadError` for an exception of the client; `begun`: it was let in before"
     import requests
     r = getattr(e, 'response', None)
     if r is not None:
         status,wait = _status(r),_retry_after(r.headers)
-        if not r.history or status>=500: return refusal(card, status, where, wait=wait)
+        if not r.history or status>=500: return refusal(card, status, where, wait=wait, begun=begun)
         return RetryLater(f"the store behind Kaggle refused its link ({status}): call again", wait)
     if isinstance(e, (requests.ConnectionError, requests.Timeout)):
         return RetryLater(f"cannot reach Kaggle ({type(e).__name__}): check the network or the "
@@ -318,14 +319,14 @@ def _explain(e, card, where):
 
 # %% ../../nbs/34_data.kaggle.ipynb #56cdcb0c
 @contextmanager
-def _asking(card, where):
+def _asking(card, where, begun=False):
     "Turn whatever the client does wrong into a `DownloadError`"
     try: yield
     except EyeError: raise
     except SystemExit as e: raise refusal(card, 401, where) from e
     except Exception as e:
         hidden = isinstance(e, NameError) and e.name=='exit' # by Jupyter
-        raise (refusal(card, 401, where) if hidden else _explain(e, card, where)) from e
+        raise (refusal(card, 401, where) if hidden else _explain(e, card, where, begun)) from e
 
 # %% ../../nbs/34_data.kaggle.ipynb #5973bec7
 def _mark(r, tag):
@@ -443,9 +444,9 @@ def _about(client, card, where):
     return {'version':o.current_version_number or None, 'license':o.license_name or card.license}
 
 # %% ../../nbs/34_data.kaggle.ipynb #6f0ef361
-def _ask(client, card, where):
-    "The streaming answer with the archive of `card`"
-    with _asking(card, where), redirect_stdout(io.StringIO()):
+def _ask(client, card, where, part):
+    "The streaming answer with the archive of `card`, of which `part` is what has come so far"
+    with _asking(card, where, begun=part.exists()), redirect_stdout(io.StringIO()):
         if card.kind=='competition':
             from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest as Request
             q,send = Request(), client.competitions.competition_api_client.download_data_files
@@ -473,6 +474,64 @@ def _check_place(card, out, force):
     raise DownloadError(f"{out} holds other files, which we will not replace: move them, "
                         "or name another folder (`out`)")
 
+# %% ../../nbs/34_data.kaggle.ipynb #7e457786
+def kept_archive(card, new=False)->Path:
+    "The archive of `card` in `fundus_home()`, or (`new`) its place; `None` where there is none"
+    if data_home()==fundus_home(): return None
+    f = fundus_home()/'archives'/f'{card.name}.zip'
+    if new: return f
+    try: same = read_json(_note(f))['kaggle']==card.kaggle
+    except (EyeError, KeyError): return None
+    return f if same and f.is_file() else None
+
+# %% ../../nbs/34_data.kaggle.ipynb #6c602e62
+def copy_digest(src, dst, what:str='')->str:
+    "Copy the file `src` to `dst` with a progress bar; the SHA-256 of what was read"
+    h,total = hashlib.sha256(),Path(src).stat().st_size
+    bar = progress(total=total, what=what, unit='B', unit_scale=True)
+    with open(src, 'rb') as f, open(dst, 'wb') as to, bar:
+        while b := f.read(1<<20):
+            h.update(b)
+            to.write(b)
+            bar.update(len(b))
+    return h.hexdigest()
+
+# %% ../../nbs/34_data.kaggle.ipynb #9325ab81
+def keep_archive(part, card, note)->None:
+    "Keep the sound archive `part` where it lasts, if that is elsewhere; a disk that refuses is told"
+    if not (to := kept_archive(card, new=True)): return
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(to) as f: copy_digest(part, f, f'{card.name} to {to.parent.name}')
+        write_json(_note(to), note)
+    except OSError as e:
+        say(f"the archive of {card.name} is not kept at {to.parent} ({e.strerror or e}): "
+            "when this disk is gone it has to be downloaded again")
+    else: say(f"its archive is kept: {to}")
+
+# %% ../../nbs/34_data.kaggle.ipynb #c67dae6a
+def _from_archive(card, out, part, tries=3, pause=1.):
+    "Unpack the archive that was kept; `False` where there is none, or none that can be read whole"
+    if not (kept := kept_archive(card)): return False
+    note = read_json(_note(kept))
+    check_disk(out, kept.stat().st_size+(card.gb_unpacked or 0)*1e9, card.name)
+    say(f"{card.name}: its archive of {note['downloaded']} is in {kept.parent}: nothing is downloaded")
+    _drop(part)
+    for k in range(tries):
+        try: why = '' if copy_digest(kept, part, card.name)==note['sha256'] else "not what was kept"
+        except OSError as e:
+            if e.errno in _FULL: raise # this disk, not the archive's
+            why = e.strerror or str(e)
+        if not why:
+            unpack(part, out, note)
+            _drop(part)
+            return True
+        say(f"{kept} cannot be read whole ({why}); "
+            + (f"trying again in {pause*2**k:.0f} s" if k<tries-1 else "it is downloaded again"))
+        if k<tries-1: time.sleep(pause*2**k)
+    _drop(part)
+    return False
+
 # %% ../../nbs/34_data.kaggle.ipynb #c2b62260
 def _get(client, card, out, part, where, **kwargs):
     "Fetch, verify and unpack; a damaged archive is fetched once more"
@@ -481,7 +540,8 @@ def _get(client, card, out, part, where, **kwargs):
     say(f"license, as Kaggle tells it: {about['license']}{ours}" if about['version']
         else f"license: {card.license}")
     for k in range(2):
-        fetch(partial(_ask, client, card, where), part, f'{card.kind}:{card.kaggle}', **kwargs)
+        ask = partial(_ask, client, card, where, part)
+        fetch(ask, part, f'{card.kind}:{card.kaggle}', **kwargs)
         today = datetime.now(timezone.utc).date().isoformat()
         note = dict(source='kaggle', name=card.name, kaggle=card.kaggle, kind=card.kind, **about,
                     url=card.url, sha256=sha256(part), downloaded=today)
@@ -491,7 +551,9 @@ def _get(client, card, out, part, where, **kwargs):
             if k or isinstance(e, HostileArchive):
                 raise type(e)(f"the archive of {card.name} was deleted: {e}") from e
             say(f"what Kaggle sent is damaged: {e}; fetching it again")
-        else: return _drop(part)
+        else:
+            keep_archive(part, card, note)
+            return _drop(part)
 
 # %% ../../nbs/34_data.kaggle.ipynb #bd0d3672
 def _bring(card, out, force, **kwargs):
@@ -500,6 +562,7 @@ def _bring(card, out, force, **kwargs):
     for o in out.parent.glob(f'.{glob.escape(out.name)}-unpacking*'): # of a kill
         shutil.rmtree(o, ignore_errors=True)
     if force: _drop(part)
+    elif _from_archive(card, out, part): return
     where,env = credentials()
     gb,tree = card.gb or 0, card.gb_unpacked or 0
     left = part.stat().st_size/1e9 if part.exists() else 0
@@ -513,7 +576,7 @@ def _bring(card, out, force, **kwargs):
 
 # %% ../../nbs/34_data.kaggle.ipynb #d1ee6da6
 def download(card, # a `Card` of the catalog, or its name
-             out=None, # folder that will appear (default: the card's name in `fundus_home()`)
+             out=None, # folder that will appear (default: the card's name in `data_home()`)
              force:bool=False, # fetch again what is already there
              **kwargs # `tries`, `pause` and `patience` of `fetch`
             )->Path: # the folder
@@ -522,7 +585,7 @@ def download(card, # a `Card` of the catalog, or its name
     if not card.kaggle:
         raise DownloadError(f"{card.name} cannot be downloaded ({card.license or 'it is data of yours'}): "
                             "name the folder or the CSV where it lies")
-    out = Path(out or fundus_home()/card.name).expanduser().resolve()
+    out = Path(out or data_home()/card.name).expanduser().resolve()
     with disk_errors(out.parent):
         if is_here(card, out) and not force:
             say(f"{card.name} is in {out} (`force=True` fetches it again)")
