@@ -10,8 +10,8 @@ __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train'
 import os, sys
 from pathlib import Path
 from .core import DataError, LeakError, ModelError, fresh_dir, say
-from .options import (BenchmarkOptions, CompareOptions, DataOptions, TrainOptions,
-                                   UnseenOptions, carried, takes)
+from .options import (BenchmarkOptions, CompareOptions, DataOptions, DeviceOptions,
+                                   TrainOptions, UnseenOptions, carried, takes)
 
 # %% ../nbs/97_commands.ipynb #08576b4b
 class Typed(float):
@@ -159,7 +159,7 @@ def report(run:str, # run folder, or the folder of an evaluation
     return shown(run, remake_report(run, images))
 
 # %% ../nbs/97_commands.ipynb #a828abc5
-@takes(UnseenOptions)
+@takes(UnseenOptions, DeviceOptions)
 def evaluate(run:str, # run folder
              *, maps:int=8, # heat maps in the report
              allow_leak:bool=False, # accept patients that the net was trained on
@@ -167,11 +167,11 @@ def evaluate(run:str, # run folder
              force:bool=False, # overwrite an earlier evaluation
              **kwargs):
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
-    data, = carried(kwargs, UnseenOptions)
+    data,on = carried(kwargs, UnseenOptions, DeviceOptions)
     from fundus_fastai.run.train import evaluate_run
     out = out or Path(run)/'evaluation'
     return shown(out,
-                 evaluate_run(run, data, maps=maps, allow_leak=allow_leak, out=out, force=force))
+                 evaluate_run(run, data, on, maps=maps, allow_leak=allow_leak, out=out, force=force))
 
 # %% ../nbs/97_commands.ipynb #f5038dab
 def check_unread(df):
@@ -180,17 +180,19 @@ def check_unread(df):
         raise DataError(f"{n} image{'s'*(n>1)} could not be read and had to be left out (named above)")
 
 # %% ../nbs/97_commands.ipynb #0e7ca794
+@takes(DeviceOptions)
 def predict(run:str, # run folder
             images:list, # image files or folders
             *, bs:int=64, # images a batch
             out:str=None, # file for the table, written as it goes (default: standard output)
             resume:bool=False, # go on with a file that was begun
-            force:bool=False # replace a file
-           ):
+            force:bool=False, # replace a file
+            **kwargs):
     "Predict images: a CSV line each, usable or not, with all probabilities and the decision (research use only)"
+    on, = carried(kwargs, DeviceOptions)
     from fundus_fastai.run.train import predict_run
     say("research use only, not a medical device")
-    df = predict_run(run, images, bs=bs, out=out or sys.stdout, resume=resume, force=force)
+    df = predict_run(run, images, on, bs=bs, out=out or sys.stdout, resume=resume, force=force)
     if df.attrs['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     blind = int((~df.usable.astype(bool)).sum())-df.attrs['unread']
     if blind: say(f"{blind} image{'s'*(blind>1)} without an answer: nothing can be seen there (column remark)")

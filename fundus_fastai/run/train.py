@@ -13,7 +13,8 @@ from fastai.torch_core import set_seed
 from fastcore.basics import chunked
 from fastai.vision.all import Learner
 from ..core import DataError, fresh_dir, one_of, progress, read_json, say
-from ..options import DataOptions, TrainOptions, UnseenOptions, check_least
+from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
+                                   check_least)
 from ..image.read import image_files, unread_files
 from ..image.recipe import as_recipe
 from ..data.read import KERMANY_NAME, SIDED
@@ -63,9 +64,9 @@ def run_info(df, task, opts)->dict:
 
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'
-CROSSED = ('Once validation had chosen its penalty, the readout was fitted again to all {} other images. '
-           'Thresholds and temperature, if any, were chosen on these, each as read by a readout that was '
-           'fitted without its patient.')
+CROSSED = ('Once validation had chosen its penalty, the readout was fitted again to all {} other '
+           'images. Thresholds and temperature, if any, were chosen on these, each as read by a '
+           'readout that was fitted without its patient.')
 
 def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, workers=None,
                 valid=None):
@@ -114,7 +115,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
         told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
-                  split_hash=split_hash(df), note=note, operating=operating, training=told, crossed=crossed,
+                  split_hash=split_hash(df), note=note, operating=operating, training=told,
+                  crossed=crossed,
                   shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'))
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
@@ -165,13 +167,15 @@ def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
 # %% ../../nbs/63_run.train.ipynb #46ef7982
 def evaluate_run(run, # run folder
                  data=None, # `UnseenOptions`, or the first of them: a name, a folder or a CSV (default: phantoms)
+                 on=None, # `DeviceOptions`, or the first of them: a device
                  *, maps:int=8, # heat maps in the report
                  allow_leak:bool=False, # accept patients that the net was trained on
                  out=None, # folder (default: RUN/evaluation)
                  force:bool=False # overwrite an earlier evaluation
                 ): # `Scores`
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
-    run,learn = Path(run),load_model(run)
+    run,on = Path(run),DeviceOptions.of(on)
+    learn = load_model(run, on.device)
     cfg,out = learn.config,Path(out or run/'evaluation')
     if out.resolve()==run.resolve():
         raise DataError(f"{out} is the run itself: name another folder with `out`")
@@ -191,7 +195,8 @@ def evaluate_run(run, # run folder
               'read':read,
               'label':df.attrs.get('label', 'label'), 'shortcuts':None, 'provenance':told}
     out = start_run(out, force=force)
-    return publish_run(out, learn, df, config=config, maps=maps, valid=validation(run))
+    return publish_run(out, learn, df, config=config, maps=maps, workers=on.workers,
+                       valid=validation(run))
 
 # %% ../../nbs/63_run.train.ipynb #c34bc364
 def images_of(images)->list:
@@ -237,10 +242,11 @@ def decisions(answers, points)->dict:
     return {name(o): np.where(answers[p]>o['threshold'], 'yes', 'no') for o in points}
 
 # %% ../../nbs/63_run.train.ipynb #60bf1078
-def predict_files(learn, files, odd, *, points=(), bs:int=64)->pd.DataFrame:
+def predict_files(learn, files, odd, *, points=(), bs:int=64, workers=None)->pd.DataFrame:
     "What `learn` says of a few files, a row each; nothing of pictures in which nothing can be seen"
     t = told_by_names(files)
-    eyes = {str(o.path):o for o in learn.open_eyes(files, odd)}
+    threads = 4 if workers is None else max(1, workers)
+    eyes = {str(o.path):o for o in learn.open_eyes(files, odd, threads)}
     lost,doubts = odd.taken()
     gone = [o for o in t.path if o not in eyes]
     why = dict(zip(gone, lost)) | {p:d[len(p)+1:] for d in doubts
@@ -285,6 +291,7 @@ class RowFile:
 # %% ../../nbs/63_run.train.ipynb #d2fa50ac
 def predict_run(run, # run folder
                 images, # image files or folders
+                on=None, # `DeviceOptions`, or the first of them: a device
                 *, bs:int=64, # images a batch
                 out=None, # file or stream for the table, written as it goes
                 resume:bool=False, # go on with a file that was begun
@@ -292,7 +299,8 @@ def predict_run(run, # run folder
                )->pd.DataFrame: # path, patient, eye, usable, remark, prediction, probabilities, decisions, model
     "Predict images (research use only)"
     check_least(bs=(bs,1))
-    learn,told,files = load_model(run),Path(run)/'metrics.json',images_of(images)
+    on = DeviceOptions.of(on)
+    learn,told,files = load_model(run, on.device),Path(run)/'metrics.json',images_of(images)
     odd = OddFiles(len(files), 'it gets no answer')
     points = read_json(told).get('operating_points') if told.exists() else ()
     table,model = RowFile(out, resume, force),learn.config['sha256'][:16]
@@ -300,7 +308,8 @@ def predict_run(run, # run folder
         raise DataError(f"{table.part} was begun with another model: pass `force=True`")
     parts,held = [],[]
     for some in chunked(progress([o for o in files if o not in table.done], 'predicting'), bs):
-        held.append(predict_files(learn, some, odd, points=points, bs=bs).assign(model=model))
+        rows = predict_files(learn, some, odd, points=points, bs=bs, workers=on.workers)
+        held.append(rows.assign(model=model))
         if table.columns is None and 'prediction' not in held[-1]: continue # the columns are not known yet
         rows = pd.concat(held, ignore_index=True)
         rows = rows[[*(o for o in rows if o!='model'),'model']]

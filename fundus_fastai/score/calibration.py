@@ -336,6 +336,7 @@ def _add_proper(s, y, p, valid):
     if fit:
         T = fit['estimate'].value
         cal |= dict(temperature=fit, after=_proper(y, calibrated(p, T, s.kind.labels), who, s))
-        how = f"validation ({fit['patients']} patients)"+', no result: at the bound of the search'*fit['at_bound']
+        how = f"validation ({fit['patients']} patients)"
+        if fit['at_bound']: how += ', no result: at the bound of the search'
         s.metrics['temperature'] = fit['estimate']._replace(method=how)
     s.calibration = cal | dict(questions=_by_question(s.preds, s.kind, T, s))

@@ -530,8 +530,9 @@ def predict_frame(self:EyeLearner,
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
     workers = default_workers(len(df)) if workers is None else workers
-    if scores is None: p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers))
-    else: p = self.loss_func.activation(torch.as_tensor(scores, dtype=torch.float32))
+    if scores is not None: p = self.loss_func.activation(torch.as_tensor(scores, dtype=torch.float32))
+    else:
+        p = self.predict_batches(self.dls.test_dl(df, bs=min(bs, len(df)), num_workers=workers))
     out = df.reindex(columns=['path','patient','eye'])
     out['path'] = [o.path if isinstance(o, Eye) else o for o in out.path]
     if label: out = out.join(self.output.truth(df if label=='label' else df.assign(label=df[label])))

@@ -12,7 +12,8 @@ from fastai.vision.all import *
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from .. import __version__
-from ..core import EyeError, ModelError, first_line, read_json, say, sha256, whole_file, write_json
+from ..core import (DataError, EyeError, ModelError, first_line, read_json, say, sha256,
+                                whole_file, write_json)
 from .tasks import get_task
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
@@ -149,12 +150,22 @@ def _demand_shapes(cfg, n_out, shapes):
                                                            and k.startswith('0.')]:
         raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
 
+# %% ../../nbs/46_vision.model.ipynb #8e319e94
+def find_device(name=None):
+    "The device of that name; raises `DataError` where this machine does not have it"
+    if not isinstance(name, str): return name
+    have = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available(): have.append('mps')
+    if name in have or f'{name}:0' in have: return torch.device(name)
+    raise DataError(f"`device={name!r}` is not in this machine: it has {', '.join(have)}")
+
+
 # %% ../../nbs/46_vision.model.ipynb #61497ec6
 def load_model(path, # run folder
-               device=None # where the model goes (default: fastai's)
+               device=None # where the model goes, as 'cpu' or 'cuda:1' (default: fastai's)
               )->EyeLearner: # in evaluation mode, its config in `learn.config`
     "Rebuild the `EyeLearner` that `save_model` stored, without pickle; raises `ModelError`"
-    path = Path(path)
+    path,device = Path(path),find_device(device)
     cfg = read_config(path)
     task,(answer,recipe) = get_task(cfg['task']),_parts(cfg)
     shapes = _check_weights(path/'model.safetensors', cfg)

@@ -85,7 +85,7 @@ strengths = tuple(10.**np.arange(-3, 2.1, .5)) # of a ridge regression, as a sha
 def _classes(x, y, c, k=2):
     "Weights [K,D] and intercepts [K] of a logistic regression; for two classes the scores stand for both"
     from sklearn.linear_model import LogisticRegression
-    w,b = np.zeros((k,x.shape[1])),np.full(k, -np.log(2*len(x))) # of a class that is not there: next to nothing
+    w,b = np.zeros((k,x.shape[1])),np.full(k, -np.log(2*len(x))) # next to nothing
     if np.ptp(y)==0:
         b[y[0]] = 0
         return w,b
@@ -173,7 +173,8 @@ def cross_fitted(x, asked, patient, *, k:int=1, folds:int=5)->np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # fewer of a class than folds: some folds are without
         deal = list(StratifiedGroupKFold(n, shuffle=True, random_state=0).split(x, rare, patient))
-    parts = [_solved(x[fit], [(how,y[fit],t) for how,y,t in asked], k) for fit,_ in progress(deal, 'fitting')]
+    parts = [_solved(x[fit], [(how,y[fit],t) for how,y,t in asked], k)
+             for fit,_ in progress(deal, 'fitting')]
     res = np.zeros((len(x),len(parts[0][1])))
     for (w,b),(_,held) in zip(parts, deal): res[held] = x[held]@w.T+b
     return res

@@ -163,7 +163,7 @@ def refit(learn:EyeLearner, # whose readout `fit_run` has solved
           df, # the frame, with `split`
           out # folder for `validation.csv`
          )->pd.DataFrame:
-    "Fit the readout again to all but the test rows, and keep what readouts fitted without its patient say of each"
+    "Fit the readout to all but the test rows; what readouts fitted without its patient say of each"
     rows = pd.concat([learn.dls.train_ds.items, learn.dls.valid_ds.items], ignore_index=True)
     rows.attrs = df.attrs
     scores = cross_fitted(*learn.probed, rows.patient.to_numpy(), k=len(learn.output.names))

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.options import TrainOptions
+from fundus_fastai.options import DeviceOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run import train
-from fundus_fastai.run.train import decisions, predict_run, told_by_names, train_run
+from fundus_fastai.cli import main
+from fundus_fastai.run.train import decisions, evaluate_run, predict_run, told_by_names, train_run
 
 HERE = Path(__file__).parent/'old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -124,3 +125,36 @@ def test_what_predict_does_not_read_is_told(tmp_path, capsys):
     (tmp_path/'a/loop').symlink_to(tmp_path)
     assert [Path(o).name for o in images_of([tmp_path, tmp_path/'b.png'])]==['1.png','2.jfif','b.png']
     assert capsys.readouterr().err.strip()==f'{tmp_path}: of no kind that we read: 2 .dcm, 1 .heic'
+
+# --- on which device, by how many
+
+@pytest.mark.parametrize('on', [dict(workers=0), dict(workers=1), dict(workers=7), dict(device='cpu', workers=3)], ids=str)
+def test_the_table_is_the_same_for_any_number_of_workers(on, tmp_path, black):
+    files = [*SCANS, black, *SCANS[::-1]]
+    predict_run(RUN, files, bs=4, out=tmp_path/'plain.csv')
+    predict_run(RUN, files, DeviceOptions(**on), bs=4, out=tmp_path/'t.csv')
+    assert (tmp_path/'t.csv').read_bytes()==(tmp_path/'plain.csv').read_bytes()
+
+def test_workers_open_side_by_side(monkeypatch):
+    from fundus_fastai.vision import learner
+    asked,real = [],learner.ThreadPoolExecutor
+    monkeypatch.setattr(learner, 'ThreadPoolExecutor', lambda n: asked.append(n) or real(n))
+    for n in (None,0,6): predict_run(RUN, SCANS[:1], DeviceOptions(workers=n))
+    assert asked==[4,1,6]
+
+def test_the_device_is_the_one_that_was_named(monkeypatch, tmp_path):
+    seen = []
+    real = train.load_model
+    monkeypatch.setattr(train, 'load_model', lambda run, device=None: seen.append(device) or real(run, device))
+    predict_run(RUN, SCANS[:1], 'cpu')
+    evaluate_run(RUN, UnseenOptions(HERE/'scans'), DeviceOptions('cpu', workers=0), maps=0, out=tmp_path/'e')
+    assert seen==['cpu','cpu']
+
+@pytest.mark.parametrize('verb', ['predict','evaluate'])
+@pytest.mark.parametrize('argv,says', [(['--device','gpu'], '--device gpu is no device: there are cpu, cuda'),
+                                       (['--device','cuda:97'], '--device cuda:97 is not in this machine: it has cpu'),
+                                       (['--workers','-2'], '--workers is to be at least 0')])
+def test_a_wrong_device_is_a_sentence(verb, argv, says, tmp_path, capsys):
+    what = [str(SCANS[0])] if verb=='predict' else ['--data',str(HERE/'scans'),'--out',str(tmp_path/'e')]
+    assert main([verb, str(RUN), *what, *argv])==1
+    assert says in capsys.readouterr().err and not (tmp_path/'e').exists()
