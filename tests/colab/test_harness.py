@@ -59,7 +59,8 @@ def test_a_page_is_killed_and_goes_on(run, machine, tmp_path):
     assert said[2].strip().endswith('0.1.0') and '12 images at' in said[3]
     assert final(res)[3].flags=='net' and machine.shop.asked_for[-1]==('DownloadDataFiles','aptos2019')
     n = len(res.kept['runs/a'])
-    assert n in (1,2) and f'goes on after {n} epochs' in said[5] and res.notes==[f'killed in cell 5; {n} epochs on Drive were kept']
+    assert n in (1,2) and f'goes on after {n} epochs' in said[5] and res.notes[0]==f'killed in cell 5; {n} epochs on Drive were kept'
+    assert res.notes[1]=='aptos2019 was downloaded 2 times in 2 runtimes' and res.notes[2].startswith('2 files on Drive at the end')
     table,text = report([res])
     assert row(res)['MB']>30 and dict(table.iloc[0])['last']=='3 epochs' and 'FAULT' not in text
     keep([res], text, table, tmp_path/'out', machine)
@@ -70,11 +71,13 @@ def test_to_train_anew_is_a_fault(run, machine):
     assert len(res.faults)==1 and 'runs/a had' in res.faults[0] and 'trained anew' in res.faults[0]
     assert list(went_on(machine, {'runs/none':[{}]}))==['runs/none was on Drive with 1 epochs and did not end']
 
-def test_a_page_stops_at_an_error_and_what_did_not_run_is_told(run):
+def test_a_page_stops_at_an_error_and_what_did_not_run_is_told(run, monkeypatch):
+    monkeypatch.setattr('colab.small.PAGES', {'toy':{'print(1)':'print(2)'}})
     res = run('print(1)', 'assert 0, "as it says"', 'open("nowhere")', '#| cuda\nprint(4)', killing=False)
     assert [c.state for c in final(res)]==['ran','claim','failed','not run'] and row(res)['not run']==1
     assert len(res.faults)==2 and 'cell 2 failed: FileNotFoundError' in res.faults[0] and res.faults[1]=='cell 3 not run: the page had stopped before'
     text = report([res])[1]
+    assert [c.state for c in final(run('assert 0', 'print(1)', name='whole', killing=False))]==['failed','not run']
     assert 'FAULT: cell 2' in text and 'cell 1 claims what does not hold in the small form: AssertionError: as it says' in text
 
 def test_what_a_colab_refuses(run, machine):
