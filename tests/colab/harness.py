@@ -161,7 +161,7 @@ def run_page(path, machine, *, killing=True, full=False, on=False, log=print):
     "Run the page `path`: until it trains and is killed, and then again"
     path = Path(path)
     res,nb = Page(path.stem),nbformat.read(path, as_version=4)
-    if not full: res.notes += small(path.stem, nb)
+    if not full: res.notes,res.faults = small(path.stem, nb)
     source = '\n'.join(o.source for o in nb.cells if o.cell_type=='code')
     machine.forget()
     log(f'{res.name}')

@@ -71,9 +71,8 @@ def test_to_train_anew_is_a_fault(run, machine):
     assert len(res.faults)==1 and 'runs/a had' in res.faults[0] and 'trained anew' in res.faults[0]
     assert list(went_on(machine, {'runs/none':[{}]}))==['runs/none was on Drive with 1 epochs and did not end']
 
-def test_a_page_stops_at_an_error_and_what_did_not_run_is_told(run, monkeypatch):
-    monkeypatch.setattr('colab.small.PAGES', {'toy':{'print(1)':'print(2)'}})
-    res = run('print(1)', 'assert 0, "as it says"', 'open("nowhere")', '#| cuda\nprint(4)', killing=False)
+def test_a_page_stops_at_an_error_and_what_did_not_run_is_told(run):
+    res = run('print(dict(epochs=9))', 'assert 0, "as it says"', 'open("nowhere")', '#| cuda\nprint(4)', killing=False)
     assert [c.state for c in final(res)]==['ran','claim','failed','not run'] and row(res)['not run']==1
     assert len(res.faults)==2 and 'cell 2 failed: FileNotFoundError' in res.faults[0] and res.faults[1]=='cell 3 not run: the page had stopped before'
     text = report([res])[1]
@@ -95,11 +94,13 @@ def test_what_a_colab_refuses(run, machine):
     for o in ('secrets.json','drive.txt','pip-fails.txt'): (machine.stub/o).unlink()
     Machine(machine.root, machine.shelf) # writes the usual answers
 
-def test_a_page_that_no_longer_says_what_is_made_small(monkeypatch):
-    nb = new_notebook(cells=[new_code_cell('epochs=12\nif torch.cuda.is_available(): pass')])
-    monkeypatch.setattr('colab.small.PAGES', {'a':{'epochs=12':'epochs=2'}, 'b':{'epochs=9':'epochs=2'}})
-    assert small('a', nb)==['small: epochs=12 -> epochs=2'] and nb.cells[0].source=='epochs=2\nif True: pass'
-    with pytest.raises(LookupError, match='b no longer says'): small('b', nb)
+def test_pages_are_made_small(monkeypatch):
+    "Numbers are capped, the GPU is believed in, and a text that the page no longer has is told"
+    nb = new_notebook(cells=[new_code_cell("how = dict(epochs=12, size=224, bs=4)\nif torch.cuda.is_available(): show(size=384)"), new_code_cell('the_real_thing = False # True: hours')])
+    monkeypatch.setattr('colab.small.PAGES', {'a':{'show(':'see('}, 'b':{'epochs=9':'epochs=2'}})
+    assert small('a', nb)==(['made small in 2 cells'], [])
+    assert nb.cells[0].source=='how = dict(epochs=2, size=80, bs=4)\nif True: see(size=384)' and nb.cells[1].source=='the_real_thing = True # True: hours'
+    assert small('b', nb)==([], ["the page no longer says 'epochs=9': mend tests/colab/small.py"])
 
 def test_nets_by_the_names_of_the_hub():
     "Random weights, the same each time"
