@@ -59,5 +59,8 @@ from .run.train import *
 from .run.compare import *
 from .run.benchmark import *
 
+# %% ../nbs/99_all.ipynb #8dd7861b
+_ = fast_memory()
+
 # %% ../nbs/99_all.ipynb #a17d9a42
 __all__ = [o for o in dir() if o[0]!='_']

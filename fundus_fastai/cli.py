@@ -8,7 +8,7 @@ __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main
 # %% ../nbs/98_cli.ipynb #ee1b387c
 import argparse, errno, inspect, os, re, sys, warnings
 from . import __version__, commands as verbs
-from .core import EyeError, printable, say
+from .core import EyeError, fast_memory, printable, say
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
@@ -91,6 +91,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     argv = sys.argv[1:] if argv is None else list(map(str, argv))
     kw = vars(make_parser().parse_args(argv))
     verb,debug = kw.pop('verb'),kw.pop('debug')
+    fast_memory()
     if not debug: warnings.filterwarnings('ignore') # libraries warn; we say what matters ourselves
     say.wording,say.command,out = (lambda o: as_flags(o, kw)),argv,sys.stdout
     if out.isatty(): sys.stdout = _Shown(out)
