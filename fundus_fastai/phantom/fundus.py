@@ -6,9 +6,7 @@
 __all__ = ['phantom_patient', 'phantom_fundus', 'save_fundus', 'fundus_truth']
 
 # %% ../../nbs/11_phantom.fundus.ipynb #9f2e8df9
-import zlib
-import cv2
-import numpy as np
+import cv2, zlib, numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +19,7 @@ LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular d
 FUNDUS_LESIONS = ('microaneurysm','hemorrhage','hard_exudate','cotton_wool_spot',
                   'neovascularization','drusen', 'atrophy','neovascular_amd','cupping','edema')
 MM = 14.4 # width of the field in millimeters
-# mean angle between the temporal arcades at the disc, in degrees
-ANGLE = {'female':131., 'male':147.}
+ANGLE = {'female':131., 'male':147.} # mean between the temporal arcades at the disc, in degrees
 
 # %% ../../nbs/11_phantom.fundus.ipynb #a7891e3d
 def phantom_patient(seed:int=0, # another seed is another world of patients
@@ -56,9 +53,8 @@ def _photo(seed, patient, eye, photo, camera):
     u,n,drawn = rng.uniform,rng.normal,list(CAMERAS)[rng.integers(len(CAMERAS))]
     return SimpleNamespace(rng=rng, camera=one_of(camera or drawn, CAMERAS, 'camera'),
         cx=u(.6,2.2), cy=n(0,.35), focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6),
-        light=n(0,.45,2), dust=int(rng.integers(0,4)),
-        mean=np.array([u(120,185),u(58,98),u(22,56)]), contrast=u(15,27),
-        dark=u(0,7), bits=u(.45,.9))
+        light=n(0,.45,2), dust=int(rng.integers(4)), mean=np.array([u(120,185),u(58,98),u(22,56)]),
+        contrast=u(15,27), dark=u(0,7), bits=u(.45,.9))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #aacff111
 def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
@@ -183,11 +179,10 @@ class Disc(Macula):
         e,f = np.searchsorted(self.y[:,0], [d.c[1]-1.9,d.c[1]+1.9])
         w = slice(e,f),slice(a,b)
         x,y,part = self.x[w],self.y[w],self.im[w]
-        disc = _ellipse(x, y, d.c, d.rx, d.ry, d.turn, .07)
-        halo = np.clip(_ellipse(x, y, d.c, d.rx*1.18, d.ry*1.15, d.turn, .12)-disc, 0, 1)
-        part *= 1+.1*halo[...,None]
-        crescent = np.clip(_ellipse(x, y, d.c-[.12,0], d.rx*1.12, d.ry*1.04, d.turn, .06)-disc, 0,
-                           1)*d.pale
+        def oval(c, kx, ky, soft): return _ellipse(x, y, c, d.rx*kx, d.ry*ky, d.turn, soft)
+        disc = oval(d.c, 1, 1, .07)
+        part *= 1+.1*np.clip(oval(d.c, 1.18, 1.15, .12)-disc, 0, 1)[...,None] # a halo
+        crescent = np.clip(oval(d.c-[.12,0], 1.12, 1.04, .06)-disc, 0, 1)*d.pale
         part += crescent[...,None]*np.array([38,34,18], np.float32)
         rim = np.array([225,146,82], np.float32)*(1-.1*np.clip((x-d.c[0])/d.rx, -1, 1))[...,None]
         cup = _ellipse(x, y, d.cup, d.rx*d.ratio*.97, d.ry*d.ratio, d.turn, d.sharp)
@@ -440,9 +435,8 @@ def shoot(im, v, haze:float)->np.ndarray:
     i = np.linspace(-1, 1, n, dtype=np.float32)
     x,y = i[None],i[:,None]
     if haze:
-        veil = np.clip(.75+.35*cv2.resize(_cloud(rng, 24, 8), (n,n), interpolation=cv2.INTER_CUBIC),
-                       .2, 1.3)
-        veil = .62*haze*veil[...,None]
+        cloud = cv2.resize(_cloud(rng, 24, 8), (n,n), interpolation=cv2.INTER_CUBIC)
+        veil = .62*haze*np.clip(.75+.35*cloud, .2, 1.3)[...,None]
         im = cv2.GaussianBlur(im, (0,0), (.6+3.2*haze)*n/512)
         im = im*(1-veil)+veil*np.array([172,120,78], np.float32)
     light = 1-v.vignette*.75*((x-v.light[0]*.5)**2+(y-v.light[1]*.5)**2)+.44*(x*v.light[1]+y*v.light[0])
@@ -469,6 +463,8 @@ def develop(im, v, field)->np.ndarray:
     return out
 
 # %% ../../nbs/11_phantom.fundus.ipynb #5dbcef95
+_boxes,_words = ('disc','cup','fovea'),('grade','haze','sex','age','patient','eye','camera','bits')
+
 @dataclass
 class FundusPhantom:
     "A fundus photograph with its truth"
@@ -499,7 +495,7 @@ class FundusPhantom:
         self.image,self.field = flip(self.image),flip(self.field)
         self.masks,self.vessels = [{k:flip(m) for k,m in d.items()}
                                    for d in (self.masks, self.vessels)]
-        for k in ('disc','cup','fovea'):
+        for k in _boxes:
             x0,y0,x1,y1 = getattr(self, k)
             setattr(self, k, (w-x1,y0,w-x0,y1))
         return self
@@ -507,8 +503,8 @@ class FundusPhantom:
 # %% ../../nbs/11_phantom.fundus.ipynb #99b43458
 def _box(mask):
     "Box around a mask: x0, y0, x1, y1"
-    (ys,),(xs,) = np.nonzero(mask.any(1)),np.nonzero(mask.any(0))
-    return (int(xs[0]),int(ys[0]),int(xs[-1])+1,int(ys[-1])+1) if len(xs) else (0,0,0,0)
+    x,y,w,h = cv2.boundingRect(mask.view(np.uint8))
+    return x,y,x+w,y+h
 
 # %% ../../nbs/11_phantom.fundus.ipynb #ccac4203
 class Retina(Diseases):
@@ -594,15 +590,13 @@ def encode_fundus(o:FundusPhantom, suffix:str, quality:int=None)->bytes:
 def save_fundus(o:FundusPhantom, # from `phantom_fundus`
                 image_path, # where the picture goes; the suffix says JPEG or PNG
                 truth_path, # where the truth goes, `<stem>.npz` in a folder called `truth`
-                *,
-                quality:int=None # of a JPEG, 1-100 (default: so that the file is as large as was drawn for it)
+                *, quality:int=None # of a JPEG, 1-100 (default: so that the file is as large as was drawn for it)
                ):
     "Write a picture and its truth"
     Path(image_path).write_bytes(encode_fundus(o, Path(image_path).suffix, quality))
     kinds = (('mask',o.masks), ('vessel',o.vessels))
     bits = {f'{kind}_{n}':np.packbits(m, axis=1) for kind,d in kinds for n,m in d.items()}
-    words = {k:getattr(o, k) for k in ('grade','disc','cup','fovea','haze','sex','age','patient',
-                                       'eye','camera','bits')}
+    words = {k:v for k,v in vars(o).items() if k in _boxes+_words}
     np.savez_compressed(truth_path, **bits, **words, field=np.packbits(o.field, axis=1),
                         shape=np.array(o.image.shape[:2]), labels=np.array(list(o.labels.values())),
                         angles=np.array(list(o.angles.values())))
@@ -613,12 +607,10 @@ def _load(f, im):
     with np.load(f, allow_pickle=False) as z: z = {k:z[k] for k in z.files}
     bits = lambda m: np.unpackbits(m, axis=1, count=int(z['shape'][1])).astype(bool)
     part = lambda kind: {k[len(kind)+1:]:bits(m) for k,m in z.items() if k.startswith(kind+'_')}
-    boxes = {k:tuple(z[k].tolist()) for k in ('disc','cup','fovea')}
-    words = {k:z[k].item() for k in ('grade','haze','sex','age','patient','eye','camera','bits')}
+    words = {k:tuple(z[k].tolist()) for k in _boxes}|{k:z[k].item() for k in _words}
     return FundusPhantom(im, dict(zip(LABELS, z['labels'].tolist())), masks=part('mask'),
-        vessels=part('vessel'), field=bits(z['field']),
-                         angles=dict(zip(('artery','vein'), z['angles'].tolist())), **boxes,
-                         **words)
+                         vessels=part('vessel'), field=bits(z['field']),
+                         angles=dict(zip(('artery','vein'), z['angles'].tolist())), **words)
 
 # %% ../../nbs/11_phantom.fundus.ipynb #4d2758b0
 def fundus_truth(image_path # a photograph that `save_fundus` wrote

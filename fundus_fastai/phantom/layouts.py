@@ -6,12 +6,9 @@
 __all__ = ['write_layout']
 
 # %% ../../nbs/12_phantom.layouts.ipynb #27795dc9
-import hashlib, os
-import cv2
-import numpy as np
-import pandas as pd
+import cv2, hashlib, os, numpy as np, pandas as pd
 from dataclasses import dataclass
-from pathlib import Path
+from fastcore.xtras import Path # with `mk_write`
 from ..core import DataError, one_of
 from .fundus import FUNDUS_LESIONS as LESIONS, LABELS, phantom_fundus, save_fundus
 from .oct import draw_all, write_once
@@ -40,9 +37,8 @@ def people(rng, n:int, seed:int, *, shares:dict, eyes:int=2, second:float=.1)->p
             elif g>=2 and rng.random()<.35: labels += ('macular edema',)
             if sick!='normal' and rng.random()<second:
                 labels = tuple(dict.fromkeys((*labels, 'opacity')))
-            rows.append(dict(patient=10_000*seed+k+1, eye=e, labels=labels, grade=g, sex=None,
-                             split=None, photo=1))
-    return pd.DataFrame(rows)
+            rows.append(dict(patient=10_000*seed+k+1, eye=e, labels=labels, grade=g))
+    return pd.DataFrame(rows).assign(sex=None, split=None)
 
 # %% ../../nbs/12_phantom.layouts.ipynb #03567b68
 def by_grade(*grades)->dict:
@@ -60,7 +56,7 @@ class Layout:
     def beside(self, out, row, o): "Nothing, in most sets"
     def code(self, row, salt=''):
         "A name of twelve hexadecimal digits that tells nothing"
-        return hashlib.sha1(f'{salt}{row.patient}{row.eye}{row.photo}'.encode()).hexdigest()[:12]
+        return hashlib.sha1(f'{salt}{row.patient}{row.eye}1'.encode()).hexdigest()[:12]
     def sides(self, df):
         "The stems `10_left`, `10_right` of patients and eyes"
         return [f'{p}_{"left" if e=="L" else "right"}' for p,e in zip(df.patient, df.eye)]
@@ -113,12 +109,10 @@ class Messidor2(Layout):
     "Images in one folder, adjudicated grades in `messidor_data.csv`, pairs of eyes in `messidor-2.csv`"
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, shares=by_grade(1017,270,347,75,35), second=.05)
-        name = [f'20051{p%1000:03d}_{p}_{"LR".index(e)}100_PP.png'
-                for p,e in zip(df.patient, df.eye)]
-        return df.assign(path=[f'IMAGES/{o}' for o in name])
+        return df.assign(path=[f'IMAGES/20051{p%1000:03d}_{p}_{"LR".index(e)}100_PP.png'
+                               for p,e in zip(df.patient, df.eye)])
     def tables(self, out, df):
-        df = df.assign(image_id=df.path.map(os.path.basename),
-                       bad=[i%50==7 for i in range(len(df))])
+        df = df.assign(image_id=df.path.map(os.path.basename), bad=np.arange(len(df))%50==7)
         seen = pd.DataFrame({'image_id':df.image_id,
             'adjudicated_dr_grade':df.grade.mask(df.bad).astype('Int64'),
             'adjudicated_dme':df['macular edema'].mask(df.bad).astype('Int64'),
@@ -149,8 +143,7 @@ class RFMiD(Layout):
     def tables(self, out, df):
         for s,(top,word) in _rfmid_parts.items():
             one = df[df.split==s]
-            codes = one[list(_rfmid)].rename(columns=_rfmid).reindex(columns=RFMID_CODES,
-                                                                     fill_value=0)
+            codes = one.rename(columns=_rfmid).reindex(columns=RFMID_CODES, fill_value=0)
             head = pd.DataFrame({'ID':one.number, 'Disease_Risk':1-one.normal})
             self.csv(pd.concat([head, codes], axis=1), out/top/top/f'RFMiD_{word}_Labels.csv')
 
@@ -187,9 +180,8 @@ class ODIR(Layout):
         return df.assign(path=[f'preprocessed_images/{o}.jpg' for o in self.sides(df)])
     def letters(self, words):
         "N D G C A H M O of a patient from the words on both eyes"
-        said = {o for w in words for o in w.replace('，', ',').split(',')} - {'lens dust',
-                                                                             'normal fundus'}
-        found = {_letters.get(o, 'O') for o in said} or {'N'}
+        said = {o for w in words for o in w.replace('，', ',').split(',')}
+        found = {_letters.get(o, 'O') for o in said-{'lens dust','normal fundus'}} or {'N'}
         return {k:int(k in found) for k in 'NDGCAHMO'}
     def tables(self, out, df):
         df = df.sort_values(['patient','eye']).reset_index(drop=True)
@@ -204,9 +196,9 @@ class ODIR(Layout):
                 rows.append({'ID':p, 'Patient Age':1 if i%80==40 else round(o.age),
                     'Patient Sex':o.sex.title(), 'Left-Fundus':f'{p}_left.jpg',
                     'Right-Fundus':f'{p}_right.jpg', 'Left-Diagnostic Keywords':w['L'],
-                    'Right-Diagnostic Keywords':w['R'], **own,
-                    'filepath':f'../input/{o.filename}', 'labels':str(eye[:1]),
-                             'target':str([int(k==eye[0]) for k in own]), 'filename':o.filename})
+                    'Right-Diagnostic Keywords':w['R'], **own, 'filepath':f'../input/{o.filename}',
+                    'labels':str(eye[:1]), 'target':str([int(k==eye[0]) for k in own]),
+                    'filename':o.filename})
         self.csv(pd.DataFrame(rows), out/'full_df.csv')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #f4f34b6d
@@ -238,10 +230,8 @@ class DiaretDB1(Layout):
             f.parent.mkdir(parents=True, exist_ok=True)
             f.write_bytes(cv2.imencode('.png', agreement(o.masks.get(lesion, none), rng))[1].tobytes())
     def tables(self, out, df):
-        for s in ('train','test'):
-            f = out/f'resources/{s}datasets/{s}set.txt'
-            f.parent.mkdir(parents=True, exist_ok=True)
-            f.write_text('\n'.join(df.path[df.split==s].map(os.path.basename))+'\n')
+        for s,names in df.path.map(os.path.basename).groupby(df.split):
+            (out/f'resources/{s}datasets/{s}set.txt').mk_write('\n'.join(names)+'\n')
 
 # %% ../../nbs/12_phantom.layouts.ipynb #1b7fa2f4
 class PAPILA(Layout):
@@ -253,9 +243,8 @@ class PAPILA(Layout):
             for e,side in (('R','OD'),('L','OS')):
                 big = kind=='glaucoma' or (kind=='suspect' and rng.random()<.5)
                 rows.append(dict(patient=p, eye=e, labels=('glaucoma' if big else 'normal',),
-                                 grade=None, sex=None, split=None, photo=1, kind=kind,
-                                 path=f'FundusImages/RET{p:03d}{side}.jpg'))
-        return pd.DataFrame(rows)
+                                 kind=kind, path=f'FundusImages/RET{p:03d}{side}.jpg'))
+        return pd.DataFrame(rows).assign(grade=None, sex=None, split=None)
     def tables(self, out, df):
         for s,e in (('od','R'),('os','L')):
             one = df[df.eye==e]
@@ -288,8 +277,8 @@ LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 def draw_eye(out, layout:Layout, row, *, seed:int, size:int)->dict:
     "Draw one row of a plan and write it with its truth"
     grade = None if pd.isna(row.grade) else int(row.grade)
-    o = phantom_fundus(labels=row.labels, seed=seed, patient=row.patient, eye=row.eye,
-                       photo=row.photo, grade=grade, sex=row.sex, size=size)
+    o = phantom_fundus(row.labels, seed, row.patient, eye=row.eye, grade=grade, sex=row.sex,
+                       size=size)
     path = out/row.path
     truth = out/getattr(row, 'truth', 'truth')/f'{path.stem}.npz'
     for f in (path, truth): f.parent.mkdir(parents=True, exist_ok=True)
@@ -310,8 +299,7 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
                 )->pd.DataFrame: # a row an image: where it is, whose, what was drawn, pixels of each lesion
     "Write drawn eyes as the data set `name` has them; raises `DataError` if `out` holds something else"
     layout = LAYOUTS[one_of(name, LAYOUTS, 'layout')]
-    if not 8<=patients<=9_999:
-        raise DataError(f"patients={patients}: between 8 and 9999 are needed")
+    if not 8<=patients<=9_999: raise DataError(f"patients={patients}: between 8 and 9999 are needed")
     if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
     if not 64<=size<=4096: raise DataError(f"size={size}: the longer side has 64 to 4096 pixels")
     want = dict(source='phantom', name=name, patients=patients, seed=seed, size=size,
@@ -320,6 +308,6 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
         rows = layout.plan(np.random.default_rng([seed, patients, *name.encode()]), patients, seed)
         df = draw_all(lambda o: draw_eye(tmp, layout, o, seed=seed, size=size), rows.itertuples(),
                       tmp)
-        extra = rows[[o for o in rows if o not in df and o not in ('labels','photo','truth')]]
+        extra = rows[[o for o in rows if o not in df and o not in ('labels','truth')]]
         layout.tables(tmp, df.join(extra))
     return write_once(out, want, draw)

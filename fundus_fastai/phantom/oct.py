@@ -6,10 +6,7 @@
 __all__ = ['phantom_oct', 'oct_truth', 'write_kermany']
 
 # %% ../../nbs/10_phantom.oct.ipynb #ffd20fa9
-import os, zlib
-import cv2
-import numpy as np
-import pandas as pd
+import cv2, os, zlib, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -93,8 +90,7 @@ def _healthy(p, v, x)->SimpleNamespace:
 # %% ../../nbs/10_phantom.oct.ipynb #d481b547
 def _rows(e, p, v, h:int)->np.ndarray:
     "Rows of the boundaries of all layers, [len(STACK)+1, W], top to bottom"
-    s = h/496
-    x = e.x
+    s,x = h/496,e.x
     sag = (p.curve+v.curve)*(x/1000)**2
     ground = v.row*h + s*((p.tilt+v.tilt)*x/UM[1] - sag + 1.2*wobble(v.rng, x, 1500)) + s*p.curve*3
     up = np.cumsum(np.stack(list(e.th.values()))[::-1], 0)[::-1]*s/UM[0]
@@ -120,13 +116,9 @@ def mottle(rng, h:int, w:int, *, cy:float, cx:float)->np.ndarray:
 # %% ../../nbs/10_phantom.oct.ipynb #50ed5382
 def _mottled(rng, p, t, top, s):
     "Light and dark of the choroid's vessels, about 1, at depth `t` [h,W] (0-1), from row `top` down"
-    h,w = t.shape
-    h += top
+    h,w = t.shape[0]+top,t.shape[1]
     big,small = mottle(rng,h,w,cy=17*s,cx=26*s)[top:], mottle(rng,h,w,cy=6*s,cx=8*s)[top:]
-    small *= np.float32(p.vessels)*(.55-.3*t)
-    big *= np.float32(3*p.vessels)*t*(1-t)
-    small += big
-    small += 1
+    small = small*(np.float32(p.vessels)*(.55-.3*t)) + big*(np.float32(3*p.vessels)*t*(1-t)) + 1
     return np.clip(small, .2, 1.6)
 
 # %% ../../nbs/10_phantom.oct.ipynb #0c78da4c
@@ -299,29 +291,23 @@ def _swell(rng, e, c, w, s):
     e.th['inl'] = e.th['inl']+(1-part)*swell
     for k in ('onl','inl'): e.val[k] = e.val[k]*(1+.1*wobble(rng,x,150))
 
-# %% ../../nbs/10_phantom.oct.ipynb #ff54b660
-def _seep(rng, e, c, w, s):
-    "Put fluid below the swollen retina"
-    u = rng.uniform
+# %% ../../nbs/10_phantom.oct.ipynb #17a3cf06
+def _dme(rng, e, s):
+    "Swell the retina and fill it with cysts, in some with fluid below it"
+    u,c = rng.uniform,e.spot*.6
+    w = u(700,1100)+500*s
+    _swell(rng, e, c, w, s)
+    _cysts(rng, e, c, w, 3+int(u(3,10)*s))
+    _exudates(rng, e, c, w, int(rng.integers(0,4+int(9*s))))
+    if rng.random()>=.25: return
     up = (30+150*s)*dome(e.x, c+u(-.2,.2)*w, w*u(.5,.8), p=u(1,1.6))
     e.th['srf'] = e.th['srf']+up
     _settle(e, up, .85, 22)
 
-# %% ../../nbs/10_phantom.oct.ipynb #17a3cf06
-def _dme(rng, e, s):
-    "Swell the retina and fill it with cysts"
-    c = e.spot*.6
-    w = rng.uniform(700,1100)+500*s
-    _swell(rng, e, c, w, s)
-    _cysts(rng, e, c, w, 3+int(rng.uniform(3,10)*s))
-    _exudates(rng, e, c, w, int(rng.integers(0,4+int(9*s))))
-    if rng.random()<.25: _seep(rng, e, c, w, s)
-
 # %% ../../nbs/10_phantom.oct.ipynb #95c47303
 def _tissue(e, p, v, rows, h):
     "Brightness of the eye before noise, [h,W]"
-    s = h/496
-    w = len(e.x)
+    s,w = h/496,len(e.x)
     im = paint(rows, np.diff(np.stack(list(e.val.values())), axis=0, prepend=0, append=0), h)
     im *= 1+.1*mottle(v.rng, h, w, cy=5*s, cx=8*s)
     im += _fill(e, rows, ('vessel','exudate'), h)
@@ -345,8 +331,7 @@ def _display(im, p, v, keep):
 # %% ../../nbs/10_phantom.oct.ipynb #0893c54d
 def _inside(v, h, w):
     "First and last row of the picture in each column (outside is white), and its mask"
-    s = h/496
-    x = np.arange(w)-w/2
+    s,x = h/496,np.arange(w)-w/2
     off = np.zeros(w) if v.shift is None else v.shift*s + v.slope*x
     y = np.arange(h)[:,None]
     return off, ((y>=off)&(y<h+off)).astype(np.uint8)
@@ -388,19 +373,14 @@ def _truth(e, p, rows, h, keep):
 # %% ../../nbs/10_phantom.oct.ipynb #bf27a083
 DRAW = dict(CNV=_cnv, DME=_dme, DRUSEN=_drusen)
 
-# %% ../../nbs/10_phantom.oct.ipynb #c78e4771
-def _how_ill(rng, p, label, severity):
-    "Severity 0-1: none in health, as asked for, or drawn near the patient's own"
-    drawn = float(np.clip(p.severity+rng.uniform(-.1,.1), .15, 1))
-    return 0. if label=='NORMAL' else drawn if severity is None else float(severity)
-
 # %% ../../nbs/10_phantom.oct.ipynb #96f981b3
 def _eye(label, p, v, seed, patient, scan, severity, size):
     "An eye with its lesion, and the severity"
     h,w = size
     rng = np.random.default_rng([seed, patient, scan, 2])
     e = _healthy(p, v, ((np.arange(w)-w/2)*UM[1]*496/h - v.fovea).astype(np.float32))
-    s = _how_ill(rng, p, label, severity)
+    drawn = float(np.clip(p.severity+rng.uniform(-.1,.1), .15, 1))
+    s = 0. if label=='NORMAL' else drawn if severity is None else float(severity)
     e.label = label
     _vessels(e, v)
     if label!='NORMAL': DRAW[label](rng, e, s)
@@ -520,8 +500,7 @@ def _write_scan(out, row, seed, size):
                 severity=round(o.severity,3), **pixels)
 
 # %% ../../nbs/10_phantom.oct.ipynb #b1595e33
-def phantom_table(out # a folder of phantoms
-                 )->pd.DataFrame: # a row an image: `path`, `patient`, ... and what was drawn
+def phantom_table(out)->pd.DataFrame:
     "The table of the truth that lies in a written phantom set, paths absolute"
     out = Path(out).absolute()
     df = pd.read_csv(out/'truth.csv', dtype={'patient':str})
@@ -534,16 +513,14 @@ def phantoms_there(out, want:dict)->bool:
     "Whether `out` holds the phantoms that `want` tells; raises `DataError` if it holds something else"
     out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())): return False
-    note = out/'PROVENANCE.json'
-    if not note.is_file():
-        raise DataError(f"{out} exists and holds other things: choose another folder")
-    have = read_json(note)
+    f = out/'PROVENANCE.json'
+    if not f.is_file(): raise DataError(f"{out} exists and holds other things: choose another folder")
+    have = read_json(f)
     off = [f"{k} is {have.get(k)} there, {v} is wanted" for k,v in want.items() if have.get(k)!=v]
     if off:
         raise DataError(f"{out} holds another data set ({'; '.join(off)}): "
                         "choose another folder or delete it")
-    gone = [Path(p).name for p in phantom_table(out).path if not Path(p).exists()]
-    if gone:
+    if gone := [Path(p).name for p in phantom_table(out).path if not Path(p).exists()]:
         raise DataError(f"{out} is incomplete ({len(gone)} files are missing, "
                         f"such as {gone[0]}): delete it first")
     return True
@@ -567,8 +544,7 @@ def _check(patients, seed, scans, shares):
                         "two of each class at least")
     if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
     if not 2<=scans[0]<=scans[1]:
-        raise DataError(f"scans={scans}: "
-                        "give the least (2 or more) and the most scans of a patient")
+        raise DataError(f"scans={scans}: give the least (2 or more) and the most scans of a patient")
     for k,v in shares.items():
         if not 0<=v<=1: raise DataError(f"{k}={v}: a share lies between 0 and 1")
 
