@@ -23,10 +23,8 @@ from ..vision.steps import predict_rows
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import METHODS
 from ..explain.occlusion import fields_of
-from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve,
-                                            difference_to,
-                                            insertion_curve, mean_by_patient, measure_maps,
-                                            randomization_test)
+from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve, difference_to,
+    insertion_curve, mean_by_patient, measure_maps, randomization_test)
 from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
 from .folder import drop_seen_patients
 from .train import unseen_frame
@@ -40,15 +38,12 @@ def method_settings(learn:Learner, names=None)->dict:
     side = learn.size
     (w,st),small,blur = map_window(side),max(4, round(.08*side)),dict(smooth=max(1., round(side/64, 1)))
     how = dict(progress=False, inside=where_to_cover(learn))
-    ways = dict(occlusion=('occlusion', dict(window=w, stride=st, **how)),
-                occlusion_blur=('occlusion',
-                                dict(window=small, stride=small//2, fill='blur', **how)),
-                grad_cam=('grad_cam', {}), input_gradient=('input_gradient', blur),
-                hue_gradient=('hue_gradient', blur),
-                integrated_gradients=('integrated_gradients', dict(steps=16)),
-                rise=('rise', dict(masks=300)), gradient_shap=('gradient_shap', blur))
+    ways = dict(occlusion=dict(window=w, stride=st, **how),
+                occlusion_blur=dict(window=small, stride=small//2, fill='blur', **how), grad_cam={},
+                input_gradient=blur, hue_gradient=blur, integrated_gradients=dict(steps=16),
+                rise=dict(masks=300), gradient_shap=blur)
     names = DEFAULT_METHODS if names is None else [names] if isinstance(names, str) else names
-    return {o:ways[one_of(o, ways, 'method')] for o in names}
+    return {o:(o.removesuffix('_blur'), ways[one_of(o, ways, 'method')]) for o in names}
 
 DEFAULT_METHODS = ('occlusion','occlusion_blur','grad_cam','hue_gradient','integrated_gradients')
 
@@ -137,8 +132,7 @@ def pick_lesions(learn:Learner, df, root, *, masks=None, n=24, right=False, seed
     used = used.sort_values(['class','patient','path'], ignore_index=True)
     counts = dict(images=len(rows), patients=rows.patient.nunique(),
                   without_lesion=len(rows)-len(ill), misread=len(ill)-len(fit),
-                  not_drawn=len(fit)-len(used),
-                  used=len(used), used_patients=used.patient.nunique())
+                  not_drawn=len(fit)-len(used), used=len(used), used_patients=used.patient.nunique())
     if not len(used):
         raise DataError(f"nothing to try on: of {len(rows)} images {counts['without_lesion']} have no known lesion"
                         + (f" and {counts['misread']} were read wrong" if right else '')
@@ -197,10 +191,9 @@ def _broken(learn, x, used, ways, n, seed, within=None):
         for c,g in some.groupby('output', sort=False):
             f = None if within is None else within[g.index]
             own = o|({'inside':f} if 'inside' in o else {}) # the twin knows no files to find the field in
-            t = randomization_test(learn, x[g.index], m, target=c, stages=2, seed=seed, within=f,
-                                   **own)
-            rows += [dict(method=k, image=i, broken=v)
-                     for i,v in zip(g.index, t.attrs['signed'][-1])]
+            how = dict(target=c, stages=2, seed=seed, within=f)
+            signed = randomization_test(learn, x[g.index], m, **how, **own).attrs['signed'][-1]
+            rows += [dict(method=k, image=i, broken=v) for i,v in zip(g.index, signed)]
     return pd.DataFrame(rows)
 
 # %% ../../nbs/65_run.benchmark.ipynb #d0a7f509
@@ -280,12 +273,8 @@ def _story(t):
 # %% ../../nbs/65_run.benchmark.ipynb #79428495
 def _trial_text(t):
     "The table in words"
-    def cell(e):
-        if np.isnan(e.value): return '-'
-        return f'{e.value:.2f}' + (' (no interval)' if np.isnan(e.low)
-                                   else f' ({e.low:.2f} to {e.high:.2f})')
-    show = t.table.map(cell)
-    show = show.rename(columns=lambda c: f"{c} {'+' if MEASURES[c]>0 else '-'}")
+    def cell(e): return '-' if np.isnan(e.value) else f'{e:.2f}'+' (no interval)'*(not e.bounded)
+    show = t.table.map(cell).rename(columns=lambda c: f"{c} {'+' if MEASURES[c]>0 else '-'}")
     lost = [f"{k} is left out: {v}" for k,v in t.failed.items()]
     some = t.told[(t.told.measure=='broken')&(t.told['class']=='all')].n.max()
     end = ["+: higher is better, -: lower is better; intervals by patient. Lesions cover "
@@ -298,14 +287,9 @@ def _trial_text(t):
 MapBenchmark.text,MapBenchmark.note = property(_trial_text),property(_story)
 
 # %% ../../nbs/65_run.benchmark.ipynb #8ca0ca62
-def benchmark_maps(learn:Learner, # a trained net
-                   df, # images with the target, as from `load_frame`; with `split`, its test rows
-                   opts:BenchmarkOptions=None, # methods, images, measures (default: `BenchmarkOptions()`)
-                   *, root=None, # the data's folder (default: `df.attrs['root']`)
-                   run=None, # run folder, which knows whom the net has learned from
-                   allow_leak:bool=False # accept patients that the net has learned from
-                  )->MapBenchmark:
-    "Try methods of explanation on images with known lesions; raises `DataError`, `LeakError` and `ModelError`"
+def benchmark_maps(learn:Learner, df, opts:BenchmarkOptions=None, *, root=None, run=None,
+                   allow_leak:bool=False)->MapBenchmark:
+    "Try methods of explanation on the images of `df` whose lesions are known; raises `DataError`"
     o = opts or BenchmarkOptions()
     ways,root = method_settings(learn, o.methods),root or df.attrs['root']
     df = check_unseen(learn, df, run, allow_leak=allow_leak)
@@ -382,8 +366,7 @@ def _wide(told):
         return pd.DataFrame([e[:4] for e in told[c]],
                             columns=[pre+o for o in ('value','low','high','interval')])
     t = pd.concat([told[['class','method','measure','n']].reset_index(drop=True),
-                   part('estimate', ''),
-                   part('minus_center', 'minus_center_')], axis=1)
+                   part('estimate', ''), part('minus_center', 'minus_center_')], axis=1)
     better = t.measure.map(MEASURES).map({1:'higher', -1:'lower'})
     return t.drop(columns='minus_center_interval').assign(better=better)
 
@@ -396,10 +379,9 @@ def save_benchmark(t:MapBenchmark, out, force:bool=False)->Path:
     out,table = fresh_dir(out, force, signs),_wide(t.told)
     with whole_file(out/'trial.csv') as f: table.to_csv(f, index=False)
     with whole_file(out/'images.csv') as f: t.rows.drop(columns='image').to_csv(f, index=False)
-    write_json(out/'trial.json',
-               dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup,
-                                      left_out=t.failed, images=t.used.to_dict('records'),
-                                      table=table.to_dict('records')))
+    told = dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup, left_out=t.failed)
+    rows = dict(images=t.used.to_dict('records'), table=table.to_dict('records'))
+    write_json(out/'trial.json', told|rows)
     for name,fig in (('trial.png', plot_benchmark(t)),('maps.png', plot_benchmark_maps(t))):
         with whole_file(out/name) as f: fig.savefig(f, dpi=110)
         plt.close(fig)

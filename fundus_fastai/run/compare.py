@@ -23,7 +23,7 @@ from ..vision.tasks import get_task
 from ..vision.learner import find_net
 from ..score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
                                          mean_abs_error, mean_auc, mean_known)
-from ..score.estimate import bootstrap, estimate, known_interval
+from ..score.estimate import Estimate, bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
@@ -140,9 +140,8 @@ _scores = dict(auc=_mean_auc, accuracy=accuracy, balanced_accuracy=balanced_accu
                qwk=grade_kappa, mae=mean_abs_error)
 
 # %% ../../nbs/64_run.compare.ipynb #39b8781b
-def over_seeds(metric:str # name: 'auc', 'accuracy', 'balanced_accuracy', 'qwk' or 'mae'
-              ): # function of truth, answers [n,...,seeds] and weights
-    "The mean of `metric` over the seeds that are stacked along the last axis"
+def over_seeds(metric:str):
+    "The mean of this metric over seeds: a function of truth, answers [n,...,seeds], weights"
     f = _scores[metric]
     def mean(y, p, w=None): return np.mean([f(y, p[...,i], w) for i in range(p.shape[-1])], axis=0)
     return mean
@@ -288,27 +287,29 @@ _names = dict(auc='AUC', accuracy='accuracy', balanced_accuracy='balanced accura
 
 def _ends(v, low, high, sign=''):
     "A value with its interval as text"
-    if v is None or v!=v: return ''
-    return f'{v:{sign}.3f}' + ('' if low!=low else f' ({low:{sign}.3f} to {high:{sign}.3f})')
+    return '' if pd.isna(v) else format(Estimate(v, low, high, ''), f'{sign}.3f')
 
 # %% ../../nbs/64_run.compare.ipynb #ff7cd001
 def _big(x):
     "A large number with a prefix"
-    if x!=x: return ''
     k = next((i for i,t in ((9,1e9),(6,1e6),(3,1e3)) if x>=t), 0)
     return f"{x/10**k:.3g}{ {9:' G',6:' M',3:' k',0:''}[k] }"
 
 # %% ../../nbs/64_run.compare.ipynb #ff7cd002
-def _p(p): return '' if p!=p else '<0.001' if p<.001 else f'{p:.3f}'
+def _p(p): return '<0.001' if p<.001 else f'{p:.3f}'
 
-def _one(x, d=1): return '' if x!=x else f'{x:,.{d}f}'
+_whole,_tenths = '{:,.0f}'.format,'{:,.1f}'.format
+_cells = {'p':('p',_p), 'p, Holm':('p_holm',_p), 'parameters':('parameters',_big),
+          'file, MB':('file_mb',_tenths), 'multiply-adds':('macs',_big),
+          'training, images/s':('train_images_s',_tenths),
+          'net alone, images/s':('infer_images_s',_whole), 'memory, MB':('memory_mb',_whole),
+          'minutes':('minutes','{:,.2f}'.format), 'epochs':('epochs',_whole), 'batch':('bs',_whole)}
 
 # %% ../../nbs/64_run.compare.ipynb #d6749545
 def _shown(c):
     "The table for people: a row a net"
-    rows = []
-    for r in c.nets.fillna({k:'' for k in ('error','seeds','memory_of','device',
-                                           'picked')}).to_dict('records'):
+    rows,words = [],('error','seeds','memory_of','device','picked')
+    for r in c.nets.fillna(dict.fromkeys(words, '')).to_dict('records'):
         def g(k): return r.get(k, np.nan)
         score = {f'{k}: {_names[c.metric]}': _ends(*[g(k+o) for o in ('','_low','_high')])
                  for k in c.counts}
@@ -316,16 +317,9 @@ def _shown(c):
             score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
         small = f" (of {g('bs_asked'):.0f})" if g('bs')<g('bs_asked') else ''
         less = _ends(g('difference'), g('difference_low'), g('difference_high'), '+')
-        rows.append({'net':r['arch'], 'picked':r['picked'], **score, 'minus best':less,
-                     'p':_p(g('p')),
-                     'p, Holm':_p(g('p_holm')), 'parameters':_big(g('parameters')),
-                     'file, MB':_one(g('file_mb')),
-                     'multiply-adds':_big(g('macs')),
-                     'training, images/s':_one(g('train_images_s')),
-                     'net alone, images/s':_one(g('infer_images_s'), 0),
-                     'memory, MB':_one(g('memory_mb'), 0),
-                     'minutes':_one(g('minutes'), 2), 'epochs':_one(g('epochs'), 0),
-                     'batch':_one(g('bs'), 0)+small,
+        cells = {k:'' if g(o)!=g(o) else f(g(o)) for k,(o,f) in _cells.items()}
+        cells['batch'] += small
+        rows.append({'net':r['arch'], 'picked':r['picked'], **score, 'minus best':less, **cells,
                      'error':r['error']})
     t = pd.DataFrame(rows).fillna('')
     if not c.most_accurate: return t.loc[:,(t!='').any()] # nothing but names and errors
@@ -339,9 +333,8 @@ def _told(c):
     if not c.most_accurate: return [what]
     rule = (f"By validation, {c.most_accurate} is the most accurate, and {c.light} the light one: the smallest file "
             "within one standard error of the best.")
-    tested = ("Test data chose nothing; they are compared with the most accurate net."
-              if c.side=='test' else
-              "There was no test side: these patients chose, and the numbers flatter.")
+    tested = "There was no test side: these patients chose, and the numbers flatter."
+    if c.side=='test': tested = "Test data chose nothing; they are compared with the most accurate net."
     on = c.nets.dropna(subset=['valid']).iloc[0]
     speed = f"Speeds on {on.device}: in training with loading, of the net alone without, in batches of the size named."
     return [what, rule, tested, f"{speed} Memory: peak {on.memory_of or 'not measured'}."]
@@ -385,12 +378,10 @@ def _points(ax, t, side):
         if low==low: ax.plot([x,x], [low,high], color=c, lw=1.4, alpha=.55)
         ax.plot(x, v, 'o', color=c, ms=6 if r['picked'] else 4.5, zorder=3)
         name = r['arch'] + (f" ({r['picked']})" if r['picked'] else '')
+        line = dict(arrowstyle='-', color='#c3cad2', lw=.6, shrinkA=1, shrinkB=4)
         yield ax.annotate(name, (x,v), (1.04,.5), textcoords='axes fraction', va='center',
-                          ha='left', fontsize=8, color=c,
-                          weight='bold' if r['picked'] else 'normal',
-                          parse_math=False, annotation_clip=False,
-                          arrowprops=dict(arrowstyle='-', color='#c3cad2', lw=.6, shrinkA=1,
-                                          shrinkB=4))
+                          ha='left', fontsize=8, color=c, parse_math=False, annotation_clip=False,
+                          weight='bold' if r['picked'] else 'normal', arrowprops=line)
 
 # %% ../../nbs/64_run.compare.ipynb #91502787
 def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
@@ -511,15 +502,13 @@ def _begin(out, df, settings, allow_leak, resume):
 def _with_earlier(out, archs, seeds):
     "Nets and seeds of an earlier call, and then those that are new"
     old = _settings(out) if (out/'comparison.json').exists() else dict(archs=[], seeds=[])
-    return [[*a, *[o for o in b if o not in a]]
-            for a,b in ((old['archs'],archs), (old['seeds'],seeds))]
+    return [list(dict.fromkeys([*old[k], *new])) for k,new in (('archs',archs), ('seeds',seeds))]
 
 # %% ../../nbs/64_run.compare.ipynb #6da44002
 def _clear(out, old):
     "Remove the files of an earlier comparison: what says that a run is finished first, what names the runs last"
-    runs = [run_folder(out, a, s) for a in old['archs']
-            for s in old['seeds']]+[out/'most_accurate',out/'light']
-    for o in runs:
+    runs = [run_folder(out, a, s) for a in old['archs'] for s in old['seeds']]
+    for o in [*runs, out/'most_accurate', out/'light']:
         if o.parent!=out or not o.is_dir(): continue # a name that leads elsewhere is none of ours
         clear_run(o, ('cost.json','plan.json','error.json'))
         if not any(o.iterdir()): o.rmdir()

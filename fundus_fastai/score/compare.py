@@ -75,8 +75,7 @@ def _how(patient):
 
 # %% ../../nbs/29_score.compare.ipynb #89572e43
 def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
-    # is it positive? bool [n]; scores of the two nets [n]; without patients images are independent
-    "Compare the AUCs of two nets on the same images; raises `DataError` where scores are missing"
+    "Compare the AUCs of the scores `a` and `b` [n] of two nets; `y`: is it positive? bool [n]"
     y,a,b = as_sides(y, a, b, patient=patient)
     if y.all() or not y.any(): return _no_difference('undefined: one class only')
     (one,two),c = _auc_covariance(y, [a,b], patient)
@@ -170,8 +169,7 @@ def _bonett_price(more, less, n, level):
 
 # %% ../../nbs/29_score.compare.ipynb #d553fb85
 def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Difference:
-    # true classes [n]; what the two nets say [n]; without patients images are independent
-    "Compare the accuracies of two nets on the same images; raises `DataError` where lengths differ"
+    "Compare the accuracies of the answers `a` and `b` [n] of two nets; `y`: the true classes [n]"
     y,a,b = map(np.asarray, (y,a,b))
     who = np.arange(len(y)) if patient is None else number_patients(patient)
     if len({len(o) for o in (y,a,b,who)})>1 or not len(y):
@@ -277,6 +275,8 @@ def read_panel(nets, file:str='predictions.csv', source:str='')->Panel:
     return Panel(tables, kind, names, {k:t for k,(_,t) in loaded.items() if t}, source)
 
 # %% ../../nbs/29_score.compare.ipynb #898c2660
+_LEVEL = ['images','patients','right','low','high','method']
+
 def _level(at, right, patient):
     "Images and patients `at` a level, and how often they are `right`, by patients"
     who,hit = patient[at],right[at]
@@ -316,7 +316,7 @@ def consistency(panel:Panel, what:str=None)->pd.DataFrame:
     said,truth = says(panel, what)
     votes,k = said.sum(0),len(said)
     rows = [[v, *_level(votes==v, truth if 2*v>k else ~truth, panel.patient)] for v in range(k+1)]
-    t = pd.DataFrame(rows, columns=['votes','images','patients','right','low','high','method'])
+    t = pd.DataFrame(rows, columns=['votes',*_LEVEL])
     t.insert(3, 'true', [int(truth[votes==v].sum()) for v in t.votes])
     t.loc[2*t.votes==k, ['right','low','high','method']] = list(no_estimate('no majority')[:4])
     return t
@@ -330,7 +330,7 @@ def agreement_levels(panel:Panel)->pd.DataFrame:
     alone = (votes==top[:,None]).sum(1)==1
     right = alone & (np.array(panel.classes)[votes.argmax(1)]==panel.first.target.to_numpy())
     rows = [[v, *_level(top==v, right, panel.patient)] for v in np.unique(top)]
-    return pd.DataFrame(rows, columns=['agree','images','patients','right','low','high','method'])
+    return pd.DataFrame(rows, columns=['agree',*_LEVEL])
 
 # %% ../../nbs/29_score.compare.ipynb #99d36044
 def jaccard(panel:Panel, what:str=None)->pd.DataFrame:
@@ -427,8 +427,7 @@ def _tests(panel, y, a, b, **kwargs):
 def panel_differences(panel:Panel, a:str='ensemble', b:str=None, *, how:str='probability',
                       per:str='image', thresholds:dict=None, level:float=.95,
                       **kwargs)->pd.DataFrame:
-    # two nets, or 'ensemble' (default of `b`: the best single one on these images)
-    "Compare two nets on the same images; `p_holm` is adjusted for all rows"
+    "Compare two nets, or 'ensemble' with the best; `p_holm` is adjusted for all rows"
     b = b or best_single(panel)
     one_of(per, ['image','patient'], 'unit')
     ts = [_table_of(panel, o, how) for o in (a,b)]
