@@ -173,7 +173,7 @@ def sha256(path, chunk:int=1<<20)->str:
 
 # %% ../nbs/00_core.ipynb #b5f1f2fc
 def check_ours(path, signs:dict)->Path:
-    "Pass on the folder `path` if its files that `signs` names are ours; raises `DataError` otherwise"
+    "Pass `path` on if its files that `signs` names are ours; raises `DataError` otherwise"
     path = Path(path)
     there = [k for k in signs if (path/k).exists() and (not (path/k).is_file() or (path/k).stat().st_size)]
     told = [k for k in there if signs[k]]
@@ -184,7 +184,7 @@ def check_ours(path, signs:dict)->Path:
 
 # %% ../nbs/00_core.ipynb #ee0368eb
 def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
-    "Make the folder `path`; raises `DataError` if it holds files, or with `force` if it holds others'"
+    "Make the folder `path`; raises `DataError` if it holds files, with `force` if it holds others'"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
     if path.exists() and any(path.iterdir()) and not force:

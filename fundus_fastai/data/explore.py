@@ -80,7 +80,7 @@ def label_matrix(df:pd.DataFrame, labels=None)->pd.DataFrame:
 
 # %% ../../nbs/39_data.explore.ipynb #fb35ed83
 def label_counts(df:pd.DataFrame, labels=None)->pd.DataFrame:
-    "Count images and patients of each label, and of `none of these` and `missing` where there are any"
+    "Count images and patients of each label, and of `none of these` and `missing` if any"
     m = label_matrix(df, labels)
     gone = m.isna().all(axis=1)
     masks = dict(sorted(((o, m[o].eq(1)) for o in m), key=lambda o: -o[1].sum()))
@@ -236,7 +236,7 @@ def one_a_patient(df, where, n:int, *, seed:int)->np.ndarray:
 
 # %% ../../nbs/39_data.explore.ipynb #d7486ca5
 def sampled(df, f, n:int, *, by=None, top:int=8, seed:int=0, workers:int=2)->dict:
-    "Call `f` for some images of each group; those that cannot be read are left out, if it is not all"
+    "Call `f` for some images of each group; those that cannot be read are left out, if not all"
     check_columns(df, 'path', 'patient')
     picked = {k:one_a_patient(df, i, n, seed=seed) for k,i in groups_of(df, by, top).items()}
     every = list(dict.fromkeys(np.concatenate(list(picked.values()))))

@@ -430,7 +430,7 @@ def kaggle_client(card, where:str):
 
 # %% ../../nbs/34_data.kaggle.ipynb #b458bc1b
 def _about(client, card, where):
-    "Version and license of a data set, as Kaggle tells them; of a competition, Kaggle tells neither"
+    "Version and license of a data set, as Kaggle tells them; of a competition it tells neither"
     res = {'version':None, 'license':card.license}
     if card.kind=='competition': return res
     from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
@@ -498,7 +498,7 @@ def copy_digest(src, dst, what:str='')->str:
 
 # %% ../../nbs/34_data.kaggle.ipynb #9325ab81
 def keep_archive(part, card, note)->None:
-    "Keep the sound archive `part` where it lasts, if that is elsewhere; a disk that refuses is told"
+    "Keep the sound archive `part` where it lasts, if elsewhere; a disk that refuses is told"
     if not (to := kept_archive(card, new=True)): return
     try:
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ def _box(text):
 
 # %% ../../nbs/36_data.load.ipynb #35c526d6
 def banner(text:str):
-    "Show `text` so that it cannot be missed: framed on stderr, and as a box where this is a notebook"
+    "Show `text` so that it cannot be missed: framed on stderr, and as a box in a notebook"
     line = '='*min(100, len(text))
     say(f"{line}\n{text}\n{line}")
     ip = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()

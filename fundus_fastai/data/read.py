@@ -94,7 +94,7 @@ no_patient = 'images do not tell their patient, and each is taken as its own'
 SIDED = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
 
 def named_patients(df, root)->pd.Series:
-    "Patients by names as Kermany's, or as 10_left; else the image's place under `root`, which is said"
+    "Patients by names as Kermany's or 10_left; else the image's place under `root`, which is said"
     patient = df.name.str.extract(KERMANY_NAME)[1].fillna(df.name.str.extract(SIDED)[0])
     tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
@@ -372,7 +372,7 @@ def near_names(names, files, root, *, several)->str:
 
 # %% ../../nbs/30_data.read.ipynb #3d813db9
 def locate_images(names, src, images=None, *, skip=False)->pd.Series:
-    "The image files that a table names; raises `DataError` for missing ones, unless they are skipped"
+    "The images that a table names; raises `DataError` for missing ones, unless they are skipped"
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
     found = {o:names.str.strip().map(partial(find_image, o)).astype(object) for o in folders}
@@ -430,7 +430,7 @@ def tell_labels(df, names, src):
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
 def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
-    "Leave out rows that repeat others; raises `DataError` where two of one file contradict each other"
+    "Leave out rows that repeat others; raises `DataError` where two of one file contradict"
     twice = df.duplicated(['path',*labels,'patient'])
     tell_odd(twice, 'rows repeat others and are left out', src=src)
     df = df[~twice]

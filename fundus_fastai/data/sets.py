@@ -96,7 +96,7 @@ _messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicate
 
 # %% ../../nbs/32_data.sets.ipynb #95a13fa5
 def read_messidor2(root)->pd.DataFrame:
-    "Read Messidor-2, with its file of pairs if there is one; raises `DataError` where it is not there"
+    "Read Messidor-2, with its file of pairs if any; raises `DataError` where it is not there"
     root,table = os.path.abspath(root),r'messidor[-_ ]?2?[-_ ]?(data|labels|grades)\.csv'
     src,raw = find_table(root, table, (), what='Messidor-2', want=_messidor_want)
     names = [['image_id','id_code','image'], ['adjudicated_dr_grade','diagnosis'],

@@ -27,7 +27,7 @@ def shared_patients(df)->dict:
 # %% ../../nbs/35_data.splits.ipynb #5bdbefd5
 def check_split(df # frame with `patient` and `split`
                )->pd.DataFrame: # `df` itself
-    "Pass `df` on if no patient is on two sides; raises `LeakError` that names the patients otherwise"
+    "Pass `df` on if no patient is on two sides; raises `LeakError` that names them otherwise"
     if 'split' not in df:
         raise DataError("the table has no column 'split': split_patients makes one")
     if odd := set(df.split.dropna()) - set(splits):
@@ -76,7 +76,7 @@ def _deal(strata, shares, rng):
 
 # %% ../../nbs/35_data.splits.ipynb #246607e6
 def _lacking(df, by, sides):
-    "Sides that lack a class: {class: sides}; a class of fewer patients than sides needs only 'train'"
+    "{class: sides that lack it}; a class of fewer patients than sides needs only 'train'"
     if _is_number(df[by]): return {}
     lost = {k:set(sides if g.patient.nunique()>=len(sides) else ['train'])-set(g.split)
             for k,g in df.groupby(by)}
@@ -182,7 +182,7 @@ def read_split(path, # CSV of `save_split`
                root=None, # folder that paths are relative to; default `df.attrs['root']`
                *, allow_leak:bool=False # accept patients on two sides
               )->pd.DataFrame: # copy of `df` with the frozen `split`
-    "Lay a frozen split over `df`; raises `DataError` where the two disagree, `LeakError` if it leaks"
+    "Lay a frozen split over `df`; raises `DataError` where they disagree, `LeakError` if it leaks"
     try: s = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError: raise DataError(f"{path} does not exist: save_split makes one") from None
     except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None

@@ -103,7 +103,7 @@ def single_target(df, label=None, most:int=4)->pd.DataFrame:
 
 # %% ../../nbs/37_data.targets.ipynb #31e4d982
 def labels_target(df, label=None)->pd.DataFrame:
-    "The 0/1 columns as integers, their names in `attrs['labels']`, and their combination in `label`"
+    "The 0/1 columns as integers, their names in `attrs['labels']`, their combination in `label`"
     names = _label_columns(df, label)
     df = _keep(df, df[names].notna().all(axis=1), f"finding on {' and '.join(names[:3])}")
     y = df[names].astype(int)

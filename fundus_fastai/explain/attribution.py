@@ -76,7 +76,7 @@ def input_gradient(q, x)->tuple:
 
 # %% ../../nbs/54_explain.attribution.ipynb #23a12a9f
 def norm_of(model, channels:int, norm=None)->tuple:
-    "What pictures were normalized with: as known, by the learner, or ImageNet's; raises `DataError`"
+    "What pictures were normalized with: known, the learner's, or ImageNet's; raises `DataError`"
     fs = getattr(getattr(model, 'dls', None), 'after_batch', None)
     own = next(((f.mean,f.std) for f in getattr(fs, 'fs', []) if isinstance(f, Normalize)), None)
     imagenet = ([.485,.456,.406],[.229,.224,.225]) if channels==3 else (.449,.226)

@@ -101,7 +101,7 @@ def map_text(rows:pd.DataFrame, om)->str:
 
 # %% ../../nbs/56_explain.maps.ipynb #3383af43
 def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:int=None)->tuple:
-    "(title, content, figures) for the report, and the table: maps of picked images beside the truth"
+    "(title, content, figures) for the report, and the table: maps of images beside the truth"
     pick = pick_images(preds, n)
     paths = [str(Path(root)/p) for p in pick.path]
     w,st = map_window(learn.size)

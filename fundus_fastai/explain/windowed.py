@@ -366,7 +366,7 @@ def _hull(meets):
 
 # %% ../../nbs/52_explain.windowed.ipynb #767b244c
 def _reach(w, start, h):
-    "What rectangles of `h` pixels at `start` touch by weights `w` [out,n], and weights [P,touched,h]"
+    "What rectangles of `h` pixels at `start` touch by the weights `w`, and weights [P,touched,h]"
     inside = start[:,None]+np.arange(h)
     o,n = _hull((w.numpy()!=0)[:,inside].any(2).T)
     return o,n,w[(o[:,None]+np.arange(n))[:,:,None], inside[:,None]]

@@ -337,7 +337,7 @@ class MoreLesions(Lesions):
         self.stamp(_round(self.rng, at, .16, .3, .5), WOOL, 'cotton_wool_spot', soft=.07,
                    strength=.85)
     def new_vessels(self):
-        "Paint fine loops at the disc or elsewhere, with a preretinal hemorrhage in half of the eyes"
+        "Paint fine loops at the disc or elsewhere, with a preretinal hemorrhage in half the eyes"
         r,m = self.rng,np.zeros((self.g.size,)*2, np.uint8)
         q = self.d.c+r.normal(0,.35,2) if r.random()<.55 else self.clear(self.spots(20, 2.5, 4.5), 1.6)[0]
         for _ in range(int(r.integers(14,26))):
@@ -396,7 +396,7 @@ class Diseases(Retinopathy):
             self.stamp([edge], BLOOD, 'hemorrhage', soft=.03)
             if r.random()<.6: self.exudates(2, 1.25*w)
     def occlusion(self, s):
-        "Paint flame hemorrhages along the vein of one sector, or of all, with blots and cotton wool"
+        "Paint flame hemorrhages along the vein of one sector or all, with blots and cotton wool"
         r = self.rng
         central,mid = r.random()<.3,r.choice([-1,1])*r.uniform(1.,1.9)
         def fan(n, lo):

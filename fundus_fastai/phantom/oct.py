@@ -98,7 +98,7 @@ def _rows(e, p, v, h:int)->np.ndarray:
 
 # %% ../../nbs/10_phantom.oct.ipynb #09f8d6b6
 def paint(rows:np.ndarray, steps:np.ndarray, h:int)->np.ndarray:
-    "Fill columns [h,W] by adding up `steps` at `rows`, both [K,W] from top to bottom, with soft edges"
+    "Fill columns [h,W] by adding up `steps` at `rows`, both [K,W], top to bottom, with soft edges"
     rows = np.clip(rows, 0, h-1.01)
     i = rows.astype(int)
     f = (rows-i).astype(np.float32)
@@ -115,7 +115,7 @@ def mottle(rng, h:int, w:int, *, cy:float, cx:float)->np.ndarray:
 
 # %% ../../nbs/10_phantom.oct.ipynb #50ed5382
 def _mottled(rng, p, t, top, s):
-    "Light and dark of the choroid's vessels, about 1, at depth `t` [h,W] (0-1), from row `top` down"
+    "Light and dark of the choroid's vessels, about 1, at depth `t` [h,W] (0-1) from row `top` on"
     h,w = t.shape[0]+top,t.shape[1]
     big,small = mottle(rng,h,w,cy=17*s,cx=26*s)[top:], mottle(rng,h,w,cy=6*s,cx=8*s)[top:]
     small = small*(np.float32(p.vessels)*(.55-.3*t)) + big*(np.float32(3*p.vessels)*t*(1-t)) + 1
@@ -131,7 +131,7 @@ def _choroid(rng, p, depth:np.ndarray, top:int, s:float)->np.ndarray:
 
 # %% ../../nbs/10_phantom.oct.ipynb #0899825d
 def _blob(e, rng, kind, at, layer, deep, rx, ry, val=0., shadow=0.):
-    "Note a blob `at` um along the scan, `deep` (0-1) in `layer`, with half axes in um, and its shadow"
+    "Note a blob `at` um along the scan, `deep` (0-1) in `layer`, half axes in um, and its shadow"
     e.blobs.append((kind, at, list(STACK).index(layer), deep, rx, ry, val, rng.uniform(0,6,2)))
     if shadow: e.shadows.append((at, rx*1.15, shadow, list(STACK).index(layer)+1))
 
@@ -194,7 +194,7 @@ def speckle(rng, h:int, w:int, *, grain=(.7,.7))->np.ndarray:
 
 # %% ../../nbs/10_phantom.oct.ipynb #f383914e
 def _settle(e, lift:np.ndarray, yields:float=.5, keep:float=12):
-    "Smooth a `lift` (um) for the layers above: the ONL takes up the difference, then the inner layers"
+    "Smooth a `lift` (um) for the layers above: the ONL takes the difference, then the inner ones"
     sigma = 260/float(e.x[1]-e.x[0])
     soft = yields*cv2.GaussianBlur(lift[None].astype(np.float32), (0,0), sigma)[0]
     want = e.th['onl']+soft-lift
@@ -510,7 +510,7 @@ def phantom_table(out)->pd.DataFrame:
 
 # %% ../../nbs/10_phantom.oct.ipynb #98c1edbd
 def phantoms_there(out, want:dict)->bool:
-    "Whether `out` holds the phantoms that `want` tells; raises `DataError` if it holds something else"
+    "Whether `out` holds the phantoms of `want`; raises `DataError` if it holds something else"
     out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())): return False
     f = out/'PROVENANCE.json'

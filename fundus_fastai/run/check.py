@@ -54,7 +54,7 @@ def classes_in(df)->str:
 usual_labels = 'label class diagnosis disease category finding grade target dx'.split()
 
 def label_of(table)->str:
-    "The column that is probably the label; raises `DataError` with those that may be, where none is"
+    "The column that is likely the label; raises `DataError` with those that may be, where none is"
     raw,_ = read_table(table)
     if found := first_of(raw.columns, usual_labels): return found
     other = {first_of(raw.columns, o) for o in usual_columns.values()}

@@ -66,7 +66,7 @@ def _plan(run, df, task, opts, bs):
 
 # %% ../../nbs/64_run.compare.ipynb #7a09e001
 def train_net(df, task:str, opts:CompareOptions, *, run, bs:int, allow_leak:bool=False)->None:
-    "Train, score and measure one net; what an earlier call left unfinished in `run` is gone on with"
+    "Train, score and measure one net; what an earlier call left in `run` is gone on with"
     run = Path(run)
     planned,watch = opts.but(**_plan(run, df, task, opts, bs)),Watch()
     learn,hist,_ = train_frame(df, task, planned, out=run, resume=True, force=True,
@@ -173,7 +173,7 @@ class _Side:
 
 # %% ../../nbs/64_run.compare.ipynb #c3a00805
 def pick_nets(table, metric:str='auc')->tuple:
-    "Pick the most accurate net and the light one, by the one-standard-error rule on VALIDATION images"
+    "Pick the most accurate net and the light one, by the one-standard-error rule on VALIDATION"
     t = table.dropna(subset=['valid','file_mb'])
     if not len(t): return None,None
     good = -t.valid if metric=='mae' else t.valid
@@ -255,7 +255,7 @@ def read_comparison(out, # folder of a comparison
                     metric:str=None, # what to compare by (default: the first of its kind for this kind of answer)
                     n_boot:int=1000 # resamples of patients
                    )->Comparison:
-    "Compute the comparison from the files of its runs; raises `DataError` where the folder holds none"
+    "Compute the comparison from the files of its runs; raises `DataError` where there is none"
     m = _settings(out)
     kind = get_kind(m['kind'])
     metric = check_metric(kind, metric or m.get('metric'))
@@ -432,7 +432,7 @@ def _why(c, word, arch, folder):
 
 # %% ../../nbs/64_run.compare.ipynb #7c7cefe1
 def export_net(c:Comparison, word:str, out)->Path:
-    "Copy the best run of the net picked as `word`, 'most accurate' or 'light', to a folder of its own"
+    "Copy the best run of the net picked as 'most accurate' or 'light' to a folder of its own"
     arch,out = c.light if word=='light' else c.most_accurate,Path(out)
     runs = c.runs[(c.runs.arch==arch)&(c.runs.error=='')].sort_values('valid', ascending=c.metric=='mae', kind='stable')
     run,to = out/runs.folder.iloc[0],out/word.replace(' ','_')

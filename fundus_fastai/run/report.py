@@ -483,7 +483,7 @@ def hidden(o, names:dict):
 
 # %% ../../nbs/62_run.report.ipynb #c2f55c00
 def shared_parts(s, parts, names, *, no_pictures:bool)->list:
-    "The parts of a report for others: captions by the names in `s`, pictures only if they may leave"
+    "The parts of a report for others: captions by names in `s`, pictures only if they may leave"
     new,rest = wrong_part(s),hidden(parts[1:], names)
     old = parts[0]['figures'] if parts else []
     rows = [r[0] for o in new['body'] if isinstance(o, dict) for r in o['rows']]

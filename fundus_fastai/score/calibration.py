@@ -39,8 +39,7 @@ _tiny = 1e-12
 
 # %% ../../nbs/27_score.calibration.ipynb #c2b037f6
 def brier(y, p, w=None)->np.ndarray:
-    # events 0/1 [n], classes [n], or labels [n,k]; probabilities [n] or [n,k]; weights [...,n]
-    "Mean squared error of probabilities"
+    "Mean squared error of probabilities; `y`: events 0/1 [n], classes [n] or labels [n,k]"
     y,p = _sound(y, p)
     if y.shape==p.shape: d = (p-y)**2
     elif p.shape[1]==2: d = (p[:,1]-(y==1))**2
@@ -72,8 +71,7 @@ def _top(y, p):
 
 # %% ../../nbs/27_score.calibration.ipynb #2f17cecc
 def ece(y, p, w=None, *, bins:int=15, equal:str='mass')->np.ndarray:
-    # as for `brier`; at most so many bins, those of all images; as many images in each, or 'width'
-    "Expected calibration error: how far probability and share differ, on average over bins"
+    "Expected calibration error: |probability - share| over `bins` of equal 'mass' or 'width'"
     y,p = _top(*_sound(y, p))
     if p.ndim==2: return np.mean([ece(a, b, w, bins=bins, equal=equal) for a,b in zip(y.T, p.T)],
                                  axis=0)
@@ -116,7 +114,6 @@ def _newton(x, y, w, free, steps=40):
 _edge = 1e-15 # a probability of 0 or 1 has no logit
 
 def calibration_slope(y, s, w=None)->dict:
-    # did it happen? 0/1 [n]; its probability [n]; weights [...,n]; slope [...], intercept [...]
     "Cox's calibration slope, and intercept at slope 1; NaN where one side is missing or the sides do not overlap"
     y,s = _sound(y, s)
     x,w = logit(np.clip(s, _edge, 1-_edge)),as_weights(w, len(y))
@@ -158,8 +155,7 @@ def _grid_temperature(y, p, w, points=121):
 
 # %% ../../nbs/27_score.calibration.ipynb #873f8a89
 def temperature(y, p, w=None):
-    # truth and probabilities of VALIDATION images, as for `brier`; with weights an array [...]
-    "The temperature, .05 to 20, with the least log loss; raises `DataError` where there is one class only"
+    "The temperature, .05 to 20, of least log loss on VALIDATION; raises `DataError` for one class"
     y,p = _sound(y, p)
     if y.min()==y.max():
         raise DataError("validation shows one class only: no temperature can be chosen by it")
@@ -277,7 +273,7 @@ def points_tables(points:list)->tuple:
 
 # %% ../../nbs/27_score.calibration.ipynb #a661d001
 def _proper(y, p, patient, s):
-    "Brier score, ECE and log loss with intervals, and the ECE of an honest net (the mean over labels)"
+    "Brier score, ECE and log loss with intervals, and the ECE of an honest net (means over labels)"
     def scores(y, p, w=None): return {f.__name__: f(y, p, w) for f in (brier, ece, log_loss)}
     value,values = scores(y, p),bootstrap(scores, y, p, patient=patient, n_boot=s.n_boot,
                                           seed=s.seed)

@@ -312,7 +312,7 @@ def answers(panel:Panel)->np.ndarray:
 
 # %% ../../nbs/29_score.compare.ipynb #62a3db39
 def consistency(panel:Panel, what:str=None)->pd.DataFrame:
-    "How many nets say `what`, how often it is true, and how often the majority is right at each level"
+    "How many nets say `what`, how often it is true, how often the majority is right at each level"
     said,truth = says(panel, what)
     votes,k = said.sum(0),len(said)
     rows = [[v, *_level(votes==v, truth if 2*v>k else ~truth, panel.patient)] for v in range(k+1)]
@@ -390,7 +390,7 @@ def score_panel(panel:Panel, how:str='probability', valid:Panel=None, **kwargs)-
 
 # %% ../../nbs/29_score.compare.ipynb #5ac04001
 def panel_table(scores:dict, per:str='image')->pd.DataFrame:
-    "Metrics of nets and ensemble side by side; raises `DataError` where patients have one image each"
+    "Metrics of nets and ensemble side by side; raises `DataError` where a patient has one image"
     def metrics(s):
         if per=='image': return s.metrics
         if s.by_patient: return s.by_patient['mean of all images']['metrics']

@@ -123,8 +123,7 @@ def _z(level):
 
 # %% ../../nbs/21_score.estimate.ipynb #4cd411fe
 def wilson(p:float, n:float, level:float=.95)->tuple:
-    # proportion seen, 0-1; how many it was seen in; coverage asked for; (low, high)
-    "Wilson's score interval for a proportion"
+    "Wilson's score interval (low, high) for a proportion `p` that was seen in `n`"
     z2 = _z(level)**2
     if n<0 or not 0<=p<=1: raise DataError(f"a proportion is a share from 0 to 1 of 0 or more, not {p} of {n}")
     if n==0: return np.nan,np.nan # nothing was seen

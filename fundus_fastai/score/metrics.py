@@ -158,8 +158,7 @@ def mean_auc(y, p, w=None)->np.ndarray:
 
 # %% ../../nbs/20_score.metrics.ipynb #bedae2bf
 def class_metrics(y, p, w=None, *, classes=None)->dict:
-    # true classes [n], 0 to k-1; probabilities [n,k]; weights [...,n]; names, for the keys
-    "Accuracy, balanced accuracy, AUC, average precision, MCC, macro F1 and, by class, sensitivity and specificity"
+    "Metrics of classes `y` [n], 0 to k-1, and probabilities `p` [n,k], weighted by `w` [...,n]"
     y,p = np.asarray(y),np.asarray(p, float)
     if p.ndim!=2 or len(y)!=len(p):
         raise DataError(f"truth is to be [n] and probabilities [n,k], and they are {y.shape} and {p.shape}")
@@ -180,8 +179,7 @@ def class_metrics(y, p, w=None, *, classes=None)->dict:
 
 # %% ../../nbs/20_score.metrics.ipynb #50a1ce04
 def f1(y, hit, w=None)->np.ndarray:
-    # has the image the label? bool [n]; does the net say so? bool [n]; weights [...,n]; [...]
-    "F1 of one label; NaN where nothing is positive, neither in truth nor in answer"
+    "F1 of one label, in truth and answer bool [n]; NaN where nothing is positive in either"
     y,hit = as_sides(y, hit)
     if not np.isin(hit, [0,1]).all(): raise DataError("an answer is to be 0 or 1: cut the scores at a threshold")
     w = as_weights(w, len(y))
@@ -272,8 +270,7 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
 
 # %% ../../nbs/20_score.metrics.ipynb #e7f7ec09
 def threshold_metrics(y, s, w=None, *, threshold:float=.5)->dict:
-    # is it positive? bool [n]; scores [n]; weights [...,n]; from validation images
-    "Sensitivity, specificity, balanced accuracy, accuracy, F1 and MCC of a decision at `threshold`"
+    "Metrics of the decision that scores `s` [n] give at `threshold`; `y`: is it positive? bool [n]"
     y,s = as_sides(y, s)
     cm = confusion(y.astype(int), (s>threshold).astype(int), 2, w=w)
     se = np.take(sensitivity(cm), 1, -1)

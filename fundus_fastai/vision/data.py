@@ -51,7 +51,7 @@ def eye_tfms(image:str='oct', flip:bool=True)->list:
 
 # %% ../../nbs/42_vision.data.ipynb #d66807ee
 def default_workers(n:int)->int:
-    "A `num_workers` for `n` images, 0-8, that works in Colab, in notebooks, in Docker and on a laptop"
+    "A `num_workers` for `n` images, 0-8, that works in Colab, notebooks, Docker and on a laptop"
     shm = Path('/dev/shm')
     if n<500 or not shm.exists() or shutil.disk_usage(shm).free < 512*2**20: return 0
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
@@ -92,10 +92,7 @@ class OpenEye(Transform):
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e
 def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool=True, recipe=None)->DataBlock:
-    # an `Output`: what the net is to say; kind of image: 'oct' or 'fundus'; side of the square net
-    # input in pixels; augment training batches; allow mirroring left and right; preprocessing: a
-    # `Recipe`, its name or its text
-    "`DataBlock` for a frame: open, squish to a square, augment, gray to three channels"
+    "`DataBlock` of 'oct' or 'fundus' images: open, squish to a square, augment, three channels"
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(eye, output.block()), get_x=ColReader('path'), get_y=output.target(),

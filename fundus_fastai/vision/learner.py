@@ -187,7 +187,7 @@ def blank_net(net:Net, n_out:int, head:dict)->nn.Module:
 
 # %% ../../nbs/45_vision.learner.ipynb #697ce63a
 def _normalize(dls, stats, arch):
-    "Let batches of `dls` be normalized by `stats`; raises `DataError` if they already are by others"
+    "Let batches of `dls` be normalized by `stats`; raises `DataError` if they are by others"
     new,old = Normalize.from_stats(*stats, cuda=False),dls.after_batch.fs.filter(risinstance(Normalize))
     if not old:
         dls.add_tfms([new], 'after_batch')
@@ -211,7 +211,7 @@ class EyeLearner(Learner):
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
     @property
     def output(self):
-        "What the net answers: an `Output`; with `DataLoaders` of another make, one of their classes"
+        "What the net answers: an `Output`; with other `DataLoaders`, one of their classes"
         return getattr(self.dls, 'output', None) or ClassOutput(self.dls.vocab)
     @property
     def opener(self):
@@ -291,7 +291,7 @@ def one_cycle_plan(epochs:int=5, # epochs with all layers in training
 
 # %% ../../nbs/45_vision.learner.ipynb #afcad17e
 class EpochSeed(Callback):
-    "Give each epoch its own random numbers, the same whether or not training was interrupted before"
+    "Give each epoch its own random numbers, the same whether training was interrupted or not"
     order = -90
     def __init__(self, seed:int, stage:int=0): store_attr()
     def before_epoch(self):
@@ -494,11 +494,8 @@ def predict_batches(self:EyeLearner, dl)->torch.Tensor:
 
 # %% ../../nbs/45_vision.learner.ipynb #249170da
 @patch
-def open_eyes(self:EyeLearner, paths, # image files
-              odd=None, # told of a file: function of (sentence, cannot be read?); by default the latter is raised
-              workers:int=4 # threads
-             ): # yields an `Eye` for each file that can be read
-    "Open each file once, as the net wants it; photographs in which no eye is to be seen are told, too"
+def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
+    "Yield an `Eye` a file, opened once; what is odd is told to `odd(sentence, unreadable)`, or raised"
     def opened(p):
         try: eye = self.opener.eye(p)
         except DataError as e: return None,str(e)

@@ -24,7 +24,7 @@ def _maybe(w): return None if w is None else torch.as_tensor(w, dtype=torch.floa
 
 # %% ../../nbs/40_vision.losses.ipynb #b43f4599
 class LabelLoss(nn.Module):
-    "Mean over labels of one binary loss each, with the activation and decoding of independent labels"
+    "Mean over labels of a binary loss each, with activation and decoding of independent labels"
     def __init__(self, kind:str='plain', weight=None):
         super().__init__()
         self.kind = one_of(kind, tuple(_label_losses), 'loss')

@@ -29,10 +29,7 @@ def _counts(model, size, n_bytes):
 
 # %% ../../nbs/48_vision.profile.ipynb #f5d41285
 def net_facts(arch:str, n_out:int=2, size:int=None, *, pretrained:bool=True)->dict:
-    # name of the net; outputs; side of the input in pixels (default: the net's own); with the head
-    # that goes on pretrained weights; arch, size, parameters, file_mb (of float32 weights), macs
-    # (of one image)
-    "Count what a net costs, without downloading or training it"
+    "Count what a net costs, without download or training: parameters, file_mb, macs of an image"
     net = find_net(arch)
     m,size = blank_net(net, n_out, _head(pretrained, {})),size or net.size
     return dict(arch=arch, **_counts(m, size, sum(v.nbytes for v in m.state_dict().values())))
@@ -101,7 +98,7 @@ class Watch(Callback):
 
 # %% ../../nbs/48_vision.profile.ipynb #0d49898b
 def images_a_second(model, size:int, bs:int=32, *, seconds:float=.5)->float:
-    "Speed of the bare net in evaluation, on the device where it lies, measured for so many `seconds`"
+    "Speed of the bare net in evaluation, on its device, measured for so many `seconds`"
     dev,before = next(model.parameters()).device,model.training
     x,n = torch.rand(bs, 3, size, size, device=dev),0
     with torch.inference_mode():

@@ -84,16 +84,13 @@ add_task(Task('laterality', 'Is this a left or a right eye?', 'odir5k', side_tar
 
 # %% ../../nbs/43_vision.tasks.ipynb #26c4d2c2
 @patch
-def frame(self:Task, df, # as a parser returns it
-          label=None # label columns to use, or the CSV column that was chosen
-         )->pd.DataFrame:
+def frame(self:Task, df, label=None)->pd.DataFrame:
     "`df` with the target in `label`; raises `DataError` where the data cannot be asked this"
     return self.target(df, label)
 
 # %% ../../nbs/43_vision.tasks.ipynb #761d1eb2
 @patch
-def output(self:Task, df # as from `frame`, with `split`
-          )->Output:
+def output(self:Task, df)->Output:
     "What a net is to say, read from training and validation rows; raises `DataError` for a class that no net can learn"
     rows = df[df.split.isin(['train','valid'])] if 'split' in df else df
     names = grade_steps(rows.label) if self.kind.classes and self.kind.ordinal else None
@@ -113,8 +110,6 @@ def _demand_taught(output, df):
 # %% ../../nbs/43_vision.tasks.ipynb #4cd21fe5
 @patch
 @delegates(eye_dls, but='image,flip,output')
-def dls(self:Task, df, # the frame, with `split`
-        output=None, # as from `output` (default: read from `df`)
-        **kwargs)->DataLoaders:
+def dls(self:Task, df, output=None, **kwargs)->DataLoaders:
     "`eye_dls` with this task's image type, output and flips"
     return eye_dls(df, image=self.image, flip=self.flip, output=output or self.output(df), **kwargs)
