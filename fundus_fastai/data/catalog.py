@@ -6,17 +6,18 @@
 __all__ = ['get_card', 'catalog', 'read_dataset', 'make_phantom']
 
 # %% ../../nbs/33_data.catalog.ipynb #a24c6d7f
-import html, os, re
+import html, os, re, tomllib
 from dataclasses import dataclass
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
 from ..core import DataError, data_home, few, one_of, read_json
-from .read import KERMANY_CLASSES, KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
-from .odir import ODIR_LABELS, read_odir
-from .sets import (VIETAI_LABELS, UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs,
-    read_idrid, read_messidor2, read_papila, read_rfmid, read_ukb, read_vietai)
+from .read import KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
+from .odir import read_odir
+from .sets import (UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs, read_idrid,
+    read_messidor2, read_papila, read_rfmid, read_ukb, read_vietai)
 
 # %% ../../nbs/33_data.catalog.ipynb #1f8421ed
 def check_trainable(df, by:str='label')->pd.DataFrame:
@@ -91,76 +92,30 @@ def _phantoms(name):
         return draw(out, **kwargs)
     return write
 
-# %% ../../nbs/33_data.catalog.ipynb #52c2032f
-_rules = 'rules of the competition: accept them on its page'
-_cards = [
-    Card('kermany2018', 'OCT of Kermany et al. (2018)', task='oct', classes=KERMANY_CLASSES,
-         targets=('label',), images='84,495', patient='number in the name', parser=read_kermany,
-         kaggle='paultimothymooney/kermany2018', gb=5.5, gb_unpacked=11,
-         license='CC BY 4.0 at the source; what the mirror says is stored at download',
-         note='in the published split most test patients are also train patients: split by patient'),
-    Card('vietai2020', 'seven findings, Cao Thang hospital', task='diseases', labels=VIETAI_LABELS,
-         targets=('labels',), images='3,435', patient='not known', gb=.066, gb_unpacked=.07,
-         parser=read_vietai, kaggle='vietai-advance-retinal-disease-detection-2020', license=_rules,
-         note='no patients: two images of one eye may stand on both sides of any split'),
-    Card('eyepacs', 'DR screening, EyePACS 2015', task='dr', targets=('grade',), images='35,126',
-         patient='number in the name', parser=read_eyepacs, kaggle='diabetic-retinopathy-detection',
-         license=_rules, gb=89, gb_unpacked=90,
-         note='35,126 with grades; the archives inside come in pieces (7z x train.zip.001 needs another 90 GB)')]
+# %% ../../nbs/33_data.catalog.ipynb #1069f65b
+_parsers = dict(kermany2018=read_kermany, vietai2020=read_vietai, eyepacs=read_eyepacs,
+    aptos2019=read_aptos, odir5k=read_odir, messidor2=read_messidor2, idrid=read_idrid,
+    rfmid=read_rfmid, diaretdb1=read_diaretdb1, papila=read_papila, ukb=read_ukb, folder=read_folder,
+    csv=read_csv)
 
-# %% ../../nbs/33_data.catalog.ipynb #0dd2db78
-_cards += [
-    Card('aptos2019', 'DR in India, APTOS 2019', task='dr', targets=('grade',), images='3,662',
-         patient='not known', parser=read_aptos, kaggle='aptos2019-blindness-detection',
-         license=_rules, gb=9.5, gb_unpacked=10.5,
-         note='holds duplicates, some with different grades'),
-    Card('odir5k', 'eight findings, both eyes, China', task='diseases', labels=ODIR_LABELS,
-         targets=('labels','grade','sex','age'), images='6,392', patient='ID', parser=read_odir,
-         kaggle='andrewmvd/ocular-disease-recognition-odir5k',
-         license='? (read it where you get it)', gb=1.6, gb_unpacked=1.9,
-         note='its 0/1 columns are per patient; labels here are per eye, from the keywords'),
-    Card('messidor2', 'DR in France, three specialists', task='dr', labels=('macular edema',),
-         targets=('grade','labels'), images='1,748', patient='file of pairs', parser=read_messidor2,
-         kaggle='mariaherrerot/messidor2preprocess', gb=2.3, gb_unpacked=2.3,
-         license='images by registration at ADCIS; the grades are google-brain/messidor2-dr-grades',
-         note='meant for testing a net that was trained elsewhere; pairs of eyes need messidor-2.csv'),
-    Card('idrid', 'DR in India, IDRiD', task='dr', targets=('grade',), gb=.3, gb_unpacked=.3,
-         images='455', patient='not known', parser=read_idrid, kaggle='mariaherrerot/idrid-dataset',
-         license='CC BY 4.0', note="some of the mirror's grades are said to differ"),
-    Card('rfmid', '45 findings, many rare', task='diseases', targets=('labels',), images='3,200',
-         patient='not known', parser=read_rfmid, kaggle='andrewmvd/retinal-disease-classification',
-         license='CC BY 4.0 at the source (from memory: check)', gb=8, gb_unpacked=8)]
-
-# %% ../../nbs/33_data.catalog.ipynb #76a6bd3a
-_cards += [
-    Card('diaretdb1', 'lesions outlined by four experts', images='89', patient='not known',
-         parser=read_diaretdb1, kaggle='nguyenhung1903/diaretdb1-v21',
-         license='for research; not to be passed on', gb=.15, gb_unpacked=.15,
-         note='the mirror holds version 2.1 (outlines in XML); version 1 has masks, which the columns mask_... name'),
-    Card('papila', 'glaucoma, both eyes, Spain', task='disease',
-         classes=('glaucoma','healthy','suspect'), labels=('normal','glaucoma'),
-         targets=('label','labels','sex','age'), images='488', patient='ID', parser=read_papila,
-         kaggle='orvile/papila-retinal-fundus-images',
-         license='CC BY 4.0 at the source (from memory: check)', gb=.6, gb_unpacked=.6,
-         note='its tables are Excel files: pip install openpyxl, or save them as CSV'),
-    Card('ukb', 'names as in UK Biobank', task='sex', targets=('sex',),
-         patient='number in the name', parser=read_ukb, license='by application to UK Biobank',
-         note='never publish the numbers of persons'),
-    Card('folder', 'yours: DIR/[train/]CLASS/image', targets=('label',), patient='each image',
-         parser=read_folder,
-         note='names as CNV-<patient>-<n> tell their patient; else write a CSV'),
-    Card('csv', 'yours: a table of image files', patient='its column', parser=read_csv)]
-
-# %% ../../nbs/33_data.catalog.ipynb #b4e2996d
+# %% ../../nbs/33_data.catalog.ipynb #5c421170
 def kaggle_url(card)->str:
     "The page of `card` at Kaggle"
     return f"https://www.kaggle.com/{'c' if card.kind=='competition' else 'datasets'}/{card.kaggle}"
 
-for o in _cards:
-    if o.kaggle: o.kind = 'dataset' if '/' in o.kaggle else 'competition' # a contest has no owner
-    if o.kaggle: o.url = kaggle_url(o)
-    if o.name not in ('folder','csv'): o.phantom = _phantoms(o.name)
-cards = {o.name:o for o in _cards}
+# %% ../../nbs/33_data.catalog.ipynb #ce9c0e1f
+def _card(name, facts)->Card:
+    "The card of a data set from its block of `catalog.toml`"
+    facts = {k:tuple(v) if isinstance(v, list) else v for k,v in facts.items()}
+    c = Card(name, parser=_parsers[name], **facts)
+    if c.kaggle: c.kind = 'dataset' if '/' in c.kaggle else 'competition'
+    if c.kaggle: c.url = kaggle_url(c)
+    if name not in ('folder','csv'): c.phantom = _phantoms(name)
+    return c
+
+# %% ../../nbs/33_data.catalog.ipynb #c94e8798
+_facts = tomllib.loads((files('fundus_fastai.data')/'catalog.toml').read_text('utf-8'))
+cards = {k:_card(k, v) for k,v in _facts.items()}
 
 # %% ../../nbs/33_data.catalog.ipynb #8409bb3f
 def get_card(name:str # a name of `catalog()`

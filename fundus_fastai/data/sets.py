@@ -14,8 +14,7 @@ from ..core import DataError, few, need, say
 from ..words import as_ages, is_missing, sex_words
 from .read import (as_grades, as_keys, as_texts, find_table, find_files, first_of,
     keyed_images, match_images, no_patient, not_it, once, part_of, read_table, set_frame,
-                                     tell_labels,
-    tell_odd, walk_images, zero_one)
+    tell_labels, tell_odd, walk_images, zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
 VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',

@@ -18,10 +18,8 @@ from fastai.learner import Learner
 from fastai.torch_core import no_random
 from ..core import DataError, ModelError, one_of
 from .heatmap import show_maps
-from .occlusion import (ClassMaps, as_images, class_indices, class_names,
-                                             eval_mode, file_batches,
-                                             join_maps, mapped_output, net_and_names, occlusion,
-                                             scores_of, unit_of)
+from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
+    join_maps, mapped_output, net_and_names, occlusion, scores_of, unit_of)
 
 # %% ../../nbs/54_explain.attribution.ipynb #4293074e
 @dataclass(repr=False, eq=False)

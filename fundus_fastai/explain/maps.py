@@ -17,8 +17,7 @@ from ..phantom.fundus import fundus_truth
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
-from .heatmap import (contour, evidence_inside, map_scale, overlay, resize_map,
-                                           save_overlay)
+from .heatmap import contour, evidence_inside, map_scale, overlay, resize_map, save_overlay
 from .attribution import METHODS
 from .occlusion import load_map, save_maps
 
