@@ -9,11 +9,13 @@ __all__ = []
 import os
 import cv2, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ..core import progress
 from ..image.read import decode_image
 from ..data.audit import border_colors
-from ..score.metrics import auc, mean_known
+from ..score.metrics import auc, mean_known, weighted_mean
 from ..score.estimate import Estimate, newcombe, patient_bootstrap
+from ..vision.probe import patient_folds
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #366f05fe
 def cheap_looks(path)->dict:
@@ -27,45 +29,81 @@ def cheap_looks(path)->dict:
                 contrast=np.r_[g.mean(), g.std(), np.percentile(g, (5,25,50,75,95))])
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #8f8f9d34
-def regress(x, y, new)->np.ndarray:
-    "Probabilities of the columns of `y` for the rows `new`, by logistic regression on `x`"
-    from sklearn.linear_model import LogisticRegression
+def regress(x, y, new, *, number:bool=False)->np.ndarray:
+    "Logistic regression on `x`: probabilities of the columns of `y` for the rows `new`; or ridge, for a `number`"
+    from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    if number:
+        m = make_pipeline(StandardScaler(), RidgeCV(10.**np.arange(-1, 4))).fit(x, y[:,0])
+        return m.predict(new)[:,None]
     fit = lambda t: make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x, t)
     return np.stack([fit(t).predict_proba(new)[:,1] if 0<t.sum()<len(t) else np.full(len(new), .5) for t in y.T], 1)
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #459b8562
-def answers_of(df, output):
-    "The columns [n,k] of 0 and 1 that classes or labels ask for, or `None` where a number is asked"
-    if output.kind.labels: return df[list(output.names)].to_numpy(int)
-    if not output.kind.classes: return None
-    return (df.label.astype(str).to_numpy()[:,None]==np.array(output.names, str)).astype(int)
+def asked_of(df, output)->dict:
+    "What is asked, as columns [n,k]: classes or labels, 0 and 1, under 'auc', a number under 'mae'"
+    kind,res = output.kind,{}
+    if kind.labels: res['auc'] = df[list(output.names)].to_numpy(int)
+    elif kind.classes:
+        res['auc'] = (df.label.astype(str).to_numpy()[:,None]==np.array(output.names, str)).astype(int)
+    if kind.numeric or kind.number_beside:
+        res['mae'] = (df.age if kind.number_beside else df.label).to_numpy(float)[:,None]
+    return res
+
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #19ebff5a
 def mean_of_aucs(y, p, w=None):
     "The mean AUC of the columns that have two sides"
     return mean_known([auc(y[:,i]==1, p[:,i], w) for i in range(y.shape[1])])
 
-def measure_shortcuts(df, output, *, seed:int=0, most:int=3000)->list:
-    "What each of `cheap_looks` reaches on the rows that are scored: a dict each of what, auc, low, high"
+def mean_error(y, p, w=None):
+    "The mean absolute error"
+    return weighted_mean(np.abs(y-p)[:,0], w)
+
+
+# %% ../../nbs/57_explain.shortcuts.ipynb #4f747750
+def cheap_answer(x, y, new, *, patient, number:bool)->np.ndarray:
+    "What a regression on the looks `x` says of the rows `new`; of each fold of patients where all rows are new"
+    x,fit = np.asarray(x),partial(regress, number=number)
+    if not new.all(): return fit(x[~new], y[~new], x[new])
+    res = np.zeros(y.shape)
+    sides = np.zeros(len(y)) if number else y[:,y.sum(0).argmin()]
+    for a,b in patient_folds(sides, patient): res[b] = fit(x[a], y[a], x[b])
+    return res
+
+
+# %% ../../nbs/57_explain.shortcuts.ipynb #56b8d2bc
+def worth(x, y, rows, *, new, key, seed:int=0)->dict:
+    "What a look is worth on the rows that are `new`: the metric `key` with its interval"
+    number,who = key=='mae',rows.patient.to_numpy()
+    p,t = cheap_answer(x, y, new, patient=who, number=number),y[new]
+    metric = mean_error if number else mean_of_aucs
+    e = patient_bootstrap(metric, t, p, patient=who[new], seed=seed, n_boot=500)
+    ends = e.low,e.high
+    if not number and np.isnan(e.low): ends = newcombe(e.value, *patients_of_both(t, who[new]))
+    res = {key:float(e.value), 'low':float(ends[0]), 'high':float(ends[1])}
+    if number: res['guess'] = float(np.abs(t-np.median(y if new.all() else y[~new])).mean())
+    return res
+
+
+# %% ../../nbs/57_explain.shortcuts.ipynb #4d4a7b28
+def measure_shortcuts(df, output, *, seed:int=0, most:int=3000, least:int=10)->list:
+    "What each of `cheap_looks` reaches on the rows that are scored: a dict each of what, auc or mae, low, high"
     side = 'test' if (df.split=='test').any() else 'valid'
     parts = [df[df.split==o] for o in ('train',side)]
-    parts = [o.sample(min(most, len(o)), random_state=seed) for o in parts]
-    ys,(_,new) = [answers_of(o, output) for o in parts],parts
-    if ys[0] is None or not any(0<o.sum()<len(o) for o in ys[1].T): return []
+    rows = pd.concat([o.sample(min(most, len(o)), random_state=seed) for o in parts])
+    new,asked = (rows.split==side).to_numpy(),asked_of(rows, output)
+    asked = {k:y for k,y in asked.items() if np.ptp(y[new], axis=0).any()}
+    if not asked or new.all() and rows.patient.nunique()<least: return []
     with ThreadPoolExecutor(2) as pool:
-        paths = pd.concat(parts).path.tolist()
-        seen = list(progress(pool.map(cheap_looks, paths), 'looking for shortcuts', total=len(paths)))
-    res = []
-    for k in seen[0]:
-        x = np.stack([o[k] for o in seen])
-        if not np.ptp(x, axis=0).any(): continue # the same for all
-        p,who = regress(x[:len(ys[0])], ys[0], x[len(ys[0]):]),new.patient.to_numpy()
-        e = patient_bootstrap(mean_of_aucs, ys[1], p, patient=who, seed=seed, n_boot=500)
-        low,high = (e.low,e.high) if e.low==e.low else newcombe(e.value, *patients_of_both(ys[1], who))
-        res.append(dict(what=k, auc=float(e.value), low=float(low), high=float(high)))
-    return res
+        seen = pool.map(cheap_looks, rows.path)
+        seen = list(progress(seen, 'looking for shortcuts', total=len(rows)))
+    looks = {k: np.stack([o[k] for o in seen]) for k in seen[0]}
+    told = {k:x for k,x in looks.items() if np.ptp(x, axis=0).any()} # not the same for all
+    return [dict(what=k, **worth(x, y, rows, new=new, key=key, seed=seed), crossed=bool(new.all()))
+            for key,y in asked.items() for k,x in told.items()]
+
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #16bb331c
 def patients_of_both(y, who)->list:
@@ -75,15 +113,29 @@ def patients_of_both(y, who)->list:
 # %% ../../nbs/57_explain.shortcuts.ipynb #6563aef6
 _named = dict(border='the border alone', file="the file's size", image="the image's size",
               contrast='plain contrast')
+_reached = dict(auc='logistic regression {} reaches an AUC of {}; the net reaches {}.',
+                mae='ridge regression {} has a mean error of {}, one guess for all {}; the net has {}.')
 
-def shortcut_words(found, net)->dict:
-    "What was `found` beside the score of the `net`, an `Estimate`: a text, and whether it is to be loud"
+def words_of(key, found, net)->dict:
+    "What was `found` in the metric `key` beside what the `net` has, an `Estimate`"
+    found = sorted((o for o in found if key in o), key=lambda o: o[key], reverse=key=='auc')
     if not found or net is None or net.value!=net.value: return None
-    found = sorted(found, key=lambda o: -o['auc'])
-    def told(o): return f"{Estimate(o['auc'], o['low'], o['high'], ''):.3f} from {_named[o['what']]}"
-    text = ("Without a look at the retina, logistic regression on the same split reaches an AUC of "
-            f"{', '.join(map(told, found))}; the net reaches {net:.3f}.")
-    best,bar = found[0],net.low if net.low==net.low else net.value
-    if best['auc']<bar: return dict(text=text, loud=False)
-    return dict(text=f"SHORTCUT: {_named[best['what']]} tells the answer as well as the net does, within its interval. "
-                     f"What the net has learned need not be the disease. {text}", loud=True)
+    def told(o): return f"{Estimate(o[key], o['low'], o['high'], '', net.unit):.3f} from {_named[o['what']]}"
+    best,(low,high) = found[0],(net.low,net.high) if net.bounded else (net.value,net.value)
+    how = 'on the same split'
+    if best.get('crossed'): how = 'on the images scored here, cross-fitted by patients,'
+    guess = [f"{best['guess']:.3f}"] if key=='mae' else []
+    text = _reached[key].format(how, ', '.join(map(told, found)), *guess, f'{net:.3f}')
+    near = best[key]<=high and best['high']<best['guess'] if guess else best[key]>=low
+    return dict(near=near, best=_named[best['what']], text=f'Without a look at the retina, {text}')
+
+
+# %% ../../nbs/57_explain.shortcuts.ipynb #e7ceae52
+def shortcut_words(found, metrics)->dict:
+    "What was `found` beside the `metrics` of a net: a text, and whether it is to be loud; `None` for nothing"
+    said = [words_of(k, found or [], metrics.get(k)) for k in ('auc','mae')]
+    said = [o for o in said if o]
+    loud = [f"SHORTCUT: {o['best']} tells the answer as well as the net does, within its interval. "
+            "What the net has learned need not be the disease." for o in said if o['near']]
+    return dict(text=' '.join([*loud[:1], *(o['text'] for o in said)]), loud=bool(loud)) if said else None
+

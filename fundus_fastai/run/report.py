@@ -292,7 +292,7 @@ def story(report:Report)->dict:
         parts=picture_parts(s) if r.parts is None else check_parts(r.parts),
         data=config.get('evaluated') or config.get('data'), version=version('fundus_fastai'),
         referable=REFERABLE, titles=[],
-        shortcut=shortcut_words(config.get('shortcuts'), s.metrics.get('auc')))
+        shortcut=shortcut_words(config.get('shortcuts'), s.metrics))
 
 # %% ../../nbs/62_run.report.ipynb #32b89b04
 @patch
@@ -339,7 +339,7 @@ def card(self:Report)->str:
     page = templates().overlay(finalize=markdown_text).get_template('card.md.j2')
     return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t,
                        settings=fenced(self.config), versions=installed_versions(),
-                       shortcut=shortcut_words((self.config or {}).get('shortcuts'), s.metrics.get('auc')))
+                       shortcut=shortcut_words((self.config or {}).get('shortcuts'), s.metrics))
 
 # %% ../../nbs/62_run.report.ipynb #feee0127
 @delegates(Report)

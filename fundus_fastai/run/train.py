@@ -78,7 +78,7 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
     meta = {k:config[k] for k in ('task','source','arch')} | dict(split=side, note=note.strip())
     s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out=out,
                   workers=workers, operating=config.get('operating') or {}, valid=valid, **meta)
-    short = shortcut_words(config.get('shortcuts'), s.metrics.get('auc'))
+    short = shortcut_words(config.get('shortcuts'), s.metrics)
     if short: say(('\n' if short['loud'] else '')+short['text'])
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], n=maps)[0]] if maps else []
@@ -193,7 +193,8 @@ def evaluate_run(run, # run folder
         read = dict(read, why='seen in training, or no usable answer')
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'read':read,
-              'label':df.attrs.get('label', 'label'), 'shortcuts':None, 'provenance':told}
+              'label':df.attrs.get('label', 'label'), 'provenance':told,
+              'shortcuts':measure_shortcuts(df, learn.output)}
     out = start_run(out, force=force)
     return publish_run(out, learn, df, config=config, maps=maps, workers=on.workers,
                        valid=validation(run))

@@ -163,16 +163,21 @@ def _solved(x, asked, k):
     return [np.concatenate(o) for o in zip(*[_hows[how][0](x, y, t, k) for how,y,t in asked])]
 
 
+# %% ../../nbs/44_vision.probe.ipynb #ecb53c6e
+def patient_folds(y, patient, folds:int=5)->list:
+    "Rows to fit on and rows to hold out, with the classes `y` spread and each patient in one fold"
+    from sklearn.model_selection import StratifiedGroupKFold
+    n = min(folds, len(set(patient)), np.unique(y, return_counts=True)[1].max())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # fewer of a class than folds: some folds are without
+        return list(StratifiedGroupKFold(n, shuffle=True, random_state=0).split(y, y, patient))
+
+
 # %% ../../nbs/44_vision.probe.ipynb #b4d9f5bb
 def cross_fitted(x, asked, patient, *, k:int=1, folds:int=5)->np.ndarray:
     "Scores [N,n] of all rows, each by weights that were fitted without its `patient`; `k`: classes"
-    from sklearn.model_selection import StratifiedGroupKFold
     sides = [y for how,y,_ in asked if how!='quantity'] or [np.zeros(len(x), int)]
-    rare = min(sides, key=np.sum) # of several labels
-    n = min(folds, len(set(patient)), np.unique(rare, return_counts=True)[1].max())
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # fewer of a class than folds: some folds are without
-        deal = list(StratifiedGroupKFold(n, shuffle=True, random_state=0).split(x, rare, patient))
+    deal = patient_folds(min(sides, key=np.sum), patient, folds) # the rarest of several labels
     parts = [_solved(x[fit], [(how,y[fit],t) for how,y,t in asked], k)
              for fit,_ in progress(deal, 'fitting')]
     res = np.zeros((len(x),len(parts[0][1])))

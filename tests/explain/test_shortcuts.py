@@ -5,14 +5,14 @@ from PIL import Image
 from fundus_fastai.core import read_json
 from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run.report import remake_report
-from fundus_fastai.explain.shortcuts import cheap_looks, measure_shortcuts, shortcut_words
+from fundus_fastai.explain.shortcuts import cheap_answer, cheap_looks, measure_shortcuts, shortcut_words
 from fundus_fastai.run.train import evaluate_run, train_run
 from fundus_fastai.score.estimate import Estimate
-from fundus_fastai.vision.outputs import ClassOutput, LabelsOutput, NumberOutput
+from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput
 from fundus_fastai.vision.steps import load_frame, split_frame
 
 FAST = TrainOptions('test_efficientnet', weights='none', size=32, epochs=1, freeze_epochs=0)
-NET = Estimate(.98, .95, .99, 'patient bootstrap')
+NET = dict(auc=Estimate(.98, .95, .99, 'patient bootstrap'))
 
 def pictures(folder, n=80, frame=(5,5), sides=(100,100), light=(0,0)):
     "Noise; the second half, the ill, differ by the brightness of the frame, the number of pixels or the light"
@@ -43,12 +43,58 @@ def test_the_interval_is_of_patients(tmp_path):
                for d in (df, df.assign(patient=[f'q{i%8}' for i in range(len(df))])))
     assert one['auc']==two['auc'] and (one['low'],one['high'])!=(two['low'],two['high'])
 
-def test_labels_are_asked_too_and_numbers_not(tmp_path):
+def test_labels_are_asked_too(tmp_path):
     df = pictures(tmp_path/'p', frame=(4,9))
     df = df.assign(a=(df.label=='ill').astype(int), b=(np.arange(len(df))//2)%2)
     found = {o['what']:o['auc'] for o in measure_shortcuts(df, LabelsOutput(['a','b']))}
     assert .65<found['border']<.95 # one label of two
-    assert measure_shortcuts(df.assign(label=50.), NumberOutput(['age'], 0., 1.))==[]
+    assert measure_shortcuts(df.assign(label=50.), NumberOutput(['age'], 0., 1.))==[] # one number for all
+
+def aged(df, seed=0): return df.assign(label=np.where(df.label=='ill', 70., 40.)+np.random.default_rng(seed).normal(0, 2, len(df)))
+
+def years(df, output=None): return {o['what']:o for o in measure_shortcuts(df, output or NumberOutput(['age'], 50., 10.)) if 'mae' in o}
+
+@pytest.mark.parametrize('how,what', [(dict(frame=(4,9)), 'border'), (dict(sides=(100,120)), 'image'), (dict(light=(0,40)), 'contrast')])
+def test_a_planted_shortcut_to_a_number_is_found(tmp_path, how, what):
+    found = years(aged(pictures(tmp_path/'p', **how)))[what]
+    assert found['mae']<4 and found['low']<found['mae']<found['high']<found['guess'] and found['guess']>13
+
+def test_of_a_number_where_there_is_none(tmp_path):
+    for o in years(aged(pictures(tmp_path/'p'))).values(): assert o['mae']>.8*o['guess'] and o['high']>o['guess']
+
+def test_where_class_and_number_are_asked_both_are_told(tmp_path):
+    df = pictures(tmp_path/'p', frame=(4,9))
+    df = df.assign(age=aged(df).label)
+    found = measure_shortcuts(df, BothOutput(['ill','well'], 50., 10.))
+    assert {('auc' in o, o['what']) for o in found}=={(a,b) for a in (True,False) for b in ('border','file','contrast')}
+    said = shortcut_words(found, dict(auc=Estimate(.7, .6, .8, ''), mae=Estimate(12., 11., 13., '', 'years')))
+    assert said['loud'] and said['text'].count('SHORTCUT')==1 and 'AUC of 1.000' in said['text'] and 'years' in said['text']
+
+def test_foreign_data_are_asked_without_training_rows(tmp_path):
+    df = pictures(tmp_path/'p', frame=(4,9)).assign(split='test')
+    found = measure_shortcuts(df, ClassOutput(['ill','well']))
+    assert {o['what']:o['auc'] for o in found}['border']>.99 and all(o['crossed'] for o in found)
+    assert years(aged(df))['border']['mae']<4
+    assert measure_shortcuts(df[df.patient.isin(df.patient.unique()[:8])], ClassOutput(['ill','well']))==[] # too few to tell
+    plain = pictures(tmp_path/'q').assign(split='test')
+    assert max(o['auc'] for o in measure_shortcuts(plain, ClassOutput(['ill','well'])))<.75
+
+@pytest.mark.parametrize('number', [False,True])
+def test_no_patient_is_read_by_whoever_met_it(number):
+    "Twins of noise: with one of them in the fit the other would be known"
+    rng = np.random.default_rng(0)
+    x,who = rng.normal(size=(60,200)).repeat(2, 0),np.arange(60).repeat(2)
+    y = (rng.normal(size=60) if number else rng.permutation([0,1]*30)).repeat(2)[:,None]
+    def told(patient): return np.corrcoef(cheap_answer(x, y, np.ones(120, bool), patient=patient, number=number)[:,0], y[:,0])[0,1]
+    assert abs(told(who))<.35 and told(np.arange(120))>.6
+
+@pytest.mark.parametrize('mae,guess,loud', [(5.5,9.,True), (6.,9.,True), (6.1,9.,False), (5.5,6.,False)])
+def test_loud_for_a_number(mae, guess, loud):
+    "Within the net's interval, and better than one guess for all"
+    found = [dict(what='border', mae=mae, low=mae-1, high=mae+1, guess=guess), dict(what='file', mae=9., low=8., high=10., guess=guess)]
+    said = shortcut_words(found, dict(mae=Estimate(5., 4., 6., '', 'years')))
+    assert said['loud']==loud and re.search(rf'mean error of {mae:.3f} years .*border.*9.000 years .*file.*one guess for all {guess:.3f}', said['text'])
+    assert 'the net has 5.000 years (4.000 to 6.000)' in said['text']
 
 def test_one_side_only_is_no_question(tmp_path):
     df = pictures(tmp_path/'p')
@@ -65,7 +111,7 @@ def test_loud_where_it_comes_within_the_interval(best, loud):
     assert said['loud']==loud and said['text'].startswith('SHORTCUT')==loud
     assert re.search(rf'{best:.3f} .*border.*0.500 .*file', said['text']) and '0.980 (0.950 to 0.990)' in said['text']
 
-def test_a_net_without_an_interval(): assert shortcut_words([dict(what='file', auc=.99, low=.9, high=1.)], Estimate(.98, np.nan, np.nan, ''))['loud']
+def test_a_net_without_an_interval(): assert shortcut_words([dict(what='file', auc=.99, low=.9, high=1.)], dict(auc=Estimate(.98, np.nan, np.nan, '')))['loud']
 
 def test_report_and_card_say_it(tmp_path, capsys):
     df = pictures(tmp_path/'p', frame=(4,9), n=120)
@@ -79,13 +125,29 @@ def test_report_and_card_say_it(tmp_path, capsys):
     (tmp_path/'run/report.html').unlink()
     remake_report(tmp_path/'run')
     assert (tmp_path/'run/report.html').read_text()==page
-    evaluate_run(tmp_path/'run', UnseenOptions(str(tmp_path/'t.csv'), label='label', patient='patient'),
+    new = pictures(tmp_path/'q', frame=(4,9)).assign(patient=lambda d: 'q'+d.patient).iloc[::-1]
+    for f in new.path: Image.fromarray(255-np.asarray(Image.open(f))).save(f) # other pictures
+    new.drop(columns='split').to_csv(tmp_path/'new.csv', index=False)
+    evaluate_run(tmp_path/'run', UnseenOptions(str(tmp_path/'new.csv'), label='label', patient='patient'),
                  out=tmp_path/'e', maps=0)
-    assert 'logistic regression on the same split' not in (tmp_path/'e/report.html').read_text() # it was not measured there
+    assert 'cross-fitted' in capsys.readouterr().err
+    page = (tmp_path/'e/report.html').read_text()
+    assert 'logistic regression on the same split' not in page # that was measured elsewhere
+    assert 'logistic regression on the images scored here, cross-fitted by patients' in page and 'SHORTCUT: the border' in page
+    page = (tmp_path/'e/README.md').read_text()
+    assert '**SHORTCUT' in page
+
+def test_a_report_on_numbers_says_it(tmp_path, capsys):
+    df = aged(pictures(tmp_path/'p', frame=(4,9), n=120)).rename(columns=dict(label='age'))
+    df.drop(columns='split').to_csv(tmp_path/'t.csv', index=False)
+    train_run('age', DataOptions(str(tmp_path/'t.csv'), patient='patient'), FAST.but(fit='tune'), out=tmp_path/'run', maps=0)
+    said = capsys.readouterr().err
+    for text in (said, *((tmp_path/'run'/o).read_text() for o in ('report.html','README.md'))):
+        assert 'SHORTCUT: the border alone' in text and 'ridge regression on the same split has a mean error of' in text
 
 def test_real_borders_are_loud(test_data):
     "The set's own shortcut: the frames of the cameras"
     d = test_data/'fundus_dme'
     df = split_frame(load_frame('disease', d/'labels.csv', images=d/'images', label='DME', patient='patient_id'))
     found = {o['what']:o for o in measure_shortcuts(df, ClassOutput(sorted(df.label.astype(str).unique())))}
-    assert found['border']['auc']>.93 and shortcut_words(list(found.values()), Estimate(.984, .95, .998, ''))['loud']
+    assert found['border']['auc']>.93 and shortcut_words(list(found.values()), dict(auc=Estimate(.984, .95, .998, '')))['loud']
