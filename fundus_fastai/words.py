@@ -6,9 +6,8 @@
 __all__ = []
 
 # %% ../nbs/02_words.ipynb #8aec3fc3
-import re, unicodedata
+import re, unicodedata, numpy as np, pandas as pd
 from functools import partial
-import numpy as np, pandas as pd
 from .core import few, say
 
 # %% ../nbs/02_words.ipynb #8e8087a6

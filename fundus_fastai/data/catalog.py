@@ -6,12 +6,11 @@
 __all__ = ['get_card', 'catalog', 'read_dataset', 'make_phantom']
 
 # %% ../../nbs/33_data.catalog.ipynb #a24c6d7f
-import html, os, re, tomllib
+import html, os, re, tomllib, pandas as pd
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-import pandas as pd
 from fastcore.basics import patch
 from ..core import DataError, data_home, few, one_of, read_json
 from .read import KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany

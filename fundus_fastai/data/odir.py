@@ -6,8 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/31_data.odir.ipynb #50f34392
-import os, re
-import pandas as pd
+import os, re, pandas as pd
+from importlib.resources import files
 from ..core import DataError, few, say
 from ..words import as_ages, as_sexes
 from .read import (as_keys, find_table, keyed_images, match_images, set_frame,
@@ -17,59 +17,13 @@ from .read import (as_keys, find_table, keyed_images, match_images, set_frame,
 ODIR_LABELS = ('normal','diabetic retinopathy','glaucoma','cataract','macular degeneration',
                'hypertension','myopia', 'other')
 
-# phrase -> label
-_odir_named = {'normal fundus':'normal', 'cataract':'cataract', 'glaucoma':'glaucoma',
-    'suspected glaucoma':'glaucoma',
-    **{f'{o}age-related macular degeneration':'macular degeneration' for o in ('dry ','wet ','')},
-    **{f'{o}hypertensive retinopathy':'hypertension' for o in ('','suspected ')},
-    **dict.fromkeys(('pathological myopia', 'suspected pathological myopia', 'myopia retinopathy',
-                     'myopic retinopathy', 'myopic maculopathy'), 'myopia')}
-
-# phrase -> grade of diabetic retinopathy, `None` where it is not told
-_odir_grades = {'mild nonproliferative retinopathy':1, 'moderate non proliferative retinopathy':2,
-    'moderate nonproliferative retinopathy':2, 'severe nonproliferative retinopathy':3,
-    'severe non proliferative retinopathy':3, 'proliferative diabetic retinopathy':4,
-    'severe proliferative diabetic retinopathy':4,
-    **{f'{o}diabetic retinopathy':None for o in ('','suspected ','suspicious ')}}
-
-# %% ../../nbs/31_data.odir.ipynb #865e41ef
-_odir_quality = ('lens dust', 'low image quality', 'image offset',
-                 'optic disk photographically invisible')
-_odir_no_eye  = ('no fundus image', 'anterior segment image')
-
-# %% ../../nbs/31_data.odir.ipynb #dffa77c8
-_odir_other = '''abnormal pigment|arteriosclerosis|asteroid hyalosis|atrophic change|atrophy
-branch retinal artery occlusion
-branch retinal vein occlusion|central retinal artery occlusion|central retinal vein occlusion
-central serous chorioretinopathy|chorioretinal atrophy|chorioretinal atrophy with pigmentation proliferation
-choroidal nevus|congenital choroidal coloboma|depigmentation of the retinal pigment epithelium
-diffuse chorioretinal atrophy|diffuse retinal atrophy|drusen|epiretinal membrane|epiretinal membrane over the macula
-fundus laser photocoagulation spots|glial remnants anterior to the optic disc|idiopathic choroidal neovascularization
-intraretinal hemorrhage|intraretinal microvascular abnormality|laser spot|macular coloboma|macular epiretinal membrane
-macular hole|macular pigmentation disorder|maculopathy|morning glory syndrome|myelinated nerve fibers
-old branch retinal vein occlusion|old central retinal vein occlusion|old chorioretinopathy|old choroiditis
-optic disc edema|optic discitis|optic disk epiretinal membrane|optic nerve atrophy|oval yellow-white atrophy
-peripapillary atrophy|pigment epithelium proliferation|pigmentation disorder|post laser photocoagulation
-post retinal laser surgery|punctate inner choroidopathy|refractive media opacity|retina fold
-retinal artery macroaneurysm|retinal detachment|retinal pigment epithelial hypertrophy
-retinal pigment epithelium atrophy|retinal pigmentation|retinal vascular sheathing|retinitis pigmentosa
-retinochoroidal coloboma|rhegmatogenous retinal detachment|silicone oil eye|spotted membranous change
-suspected abnormal color of optic disc|suspected macular epimacular membrane|suspected microvascular anomalies
-suspected retinal vascular sheathing|suspected retinitis pigmentosa|tessellated fundus|vascular loops|vessel tortuosity
-vitreous degeneration|vitreous opacity|wedge white line change|wedge-shaped change|white vessel'''
-_odir_other = tuple(o.strip() for o in re.split(r'[|\n]', _odir_other))
-
-# %% ../../nbs/31_data.odir.ipynb #6961ce82
-_odir_kinds = {**_odir_named, **dict.fromkeys(_odir_grades, 'diabetic retinopathy'),
-               **dict.fromkeys(_odir_other, 'other'),
-               **dict.fromkeys(_odir_quality, '(about the picture)'),
-               **dict.fromkeys(_odir_no_eye, '(left out)')}
-
 # %% ../../nbs/31_data.odir.ipynb #20c63b1d
 def odir_phrases()->pd.DataFrame: # a row a phrase: `label` and `grade`, missing where it gives none
     "What each known phrase of ODIR's keywords means"
-    df = pd.DataFrame(_odir_kinds.items(), columns=['phrase','label'])
-    return df.assign(grade=df.phrase.map({**_odir_grades, 'normal fundus':0}).astype('Int64'))
+    return pd.read_csv(files('fundus_fastai.data')/'odir.csv', dtype={'grade':'Int64'})
+
+_phrases = odir_phrases().set_index('phrase')
+_odir_kinds,_odir_grades = _phrases.label.to_dict(),_phrases.grade.dropna().to_dict()
 
 # %% ../../nbs/31_data.odir.ipynb #21490fb8
 def split_keywords(text:str)->list:

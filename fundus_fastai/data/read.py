@@ -6,10 +6,9 @@
 __all__ = ['read_folder', 'read_csv']
 
 # %% ../../nbs/30_data.read.ipynb #b7029086
-import difflib, io, os, re
+import difflib, io, os, re, pandas as pd
 from functools import partial
 from pathlib import Path
-import pandas as pd
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
                                  is_missing, likeness, one_spelling, says_nothing)

@@ -6,10 +6,9 @@
 __all__ = []
 
 # %% ../../nbs/32_data.sets.ipynb #5fdc1ad4
-import os, re
+import os, re, pandas as pd
 from functools import partial
 from pathlib import Path
-import pandas as pd
 from ..core import DataError, few, need, say
 from ..words import as_ages, is_missing, sex_words
 from .read import (as_grades, as_keys, as_texts, find_table, find_files, first_of,

@@ -6,11 +6,10 @@
 __all__ = ['check_split', 'split_patients', 'save_split', 'read_split', 'published_split']
 
 # %% ../../nbs/35_data.splits.ipynb #22cef7c4
-import hashlib, os
+import hashlib, os, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
-import numpy as np, pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from ..core import DataError, LeakError, few, say, sha256, whole_file

@@ -7,8 +7,7 @@ __all__ = ['BASELINE_MAPS', 'deletion_curve', 'insertion_curve', 'plot_curves', 
            'faithful_table', 'difference_to']
 
 # %% ../../nbs/55_explain.faithful.ipynb #41c3f994
-import copy, cv2, numpy as np, pandas as pd, torch
-import matplotlib.pyplot as plt
+import copy, cv2, numpy as np, pandas as pd, torch, matplotlib.pyplot as plt
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 from torch import nn

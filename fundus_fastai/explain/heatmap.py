@@ -6,11 +6,10 @@
 __all__ = ['resize_map', 'contour', 'overlay', 'show_maps', 'evidence_inside']
 
 # %% ../../nbs/51_explain.heatmap.ipynb #e95a1af3
-import cv2, numpy as np
+import cv2, numpy as np, matplotlib.pyplot as plt
 from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from fastcore.meta import delegates

@@ -6,8 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #325bdd0f
-import os
-import cv2, numpy as np, pandas as pd
+import os, cv2, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ..core import progress

@@ -6,8 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/52_explain.windowed.ipynb #19fa3789
-import math, numpy as np, torch
-import torch.nn.functional as F
+import math, numpy as np, torch, torch.nn.functional as F
 from collections import Counter
 from functools import lru_cache
 from torch._C import DisableTorchFunctionSubclass

@@ -6,12 +6,11 @@
 __all__ = ['read_image', 'image_files']
 
 # %% ../../nbs/14_image.read.ipynb #42a7e132
-import os, warnings
+import os, warnings, numpy as np, pandas as pd
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-import numpy as np, pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from ..core import DataError, first_line, progress, say
 

@@ -7,10 +7,9 @@ __all__ = ['recipes', 'field_of_view', 'field_mask', 'circle_crop', 'square_resi
            'as_recipe']
 
 # %% ../../nbs/15_image.recipe.ipynb #7655b6c8
-import inspect, math, threading, zlib
+import inspect, math, threading, zlib, cv2, numpy as np
 from dataclasses import dataclass, field as _field, replace
 from functools import cached_property, lru_cache, reduce
-import cv2, numpy as np
 from ..core import DataError, EyeError, one_of, say
 from .read import decode_image
 

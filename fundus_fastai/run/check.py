@@ -6,8 +6,7 @@
 __all__ = ['check_data']
 
 # %% ../../nbs/60_run.check.ipynb #4948e748
-import io, os
-import pandas as pd
+import io, os, pandas as pd
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,7 @@
 __all__ = ['SIXTEEN', 'read_comparison', 'plot_comparison', 'compare_nets']
 
 # %% ../../nbs/64_run.compare.ipynb #fe9fef62
-import errno, gc, shutil
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
+import errno, gc, shutil, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
 from html import escape

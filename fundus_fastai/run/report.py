@@ -6,8 +6,7 @@
 __all__ = ['rescore_run', 'remake_report', 'share_run']
 
 # %% ../../nbs/62_run.report.ipynb #2eeac274
-import base64, datetime, hmac, io, json, re, secrets
-import numpy as np, pandas as pd
+import base64, datetime, hmac, io, json, re, secrets, numpy as np, pandas as pd
 from dataclasses import dataclass
 from fastcore.basics import patch
 from fastcore.meta import delegates

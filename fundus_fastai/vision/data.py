@@ -6,8 +6,7 @@
 __all__ = ['PILFundus', 'eye_dls']
 
 # %% ../../nbs/42_vision.data.ipynb #687acf73
-import os, shutil
-import numpy as np, pandas as pd, torch
+import os, shutil, numpy as np, pandas as pd, torch
 from fastai.vision.all import *
 from ..core import DataError
 from ..image.read import read_image

@@ -6,8 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/40_vision.losses.ipynb #ab80487a
-import numpy as np, torch
-import torch.nn.functional as F
+import numpy as np, torch, torch.nn.functional as F
 from torch import nn
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from fastai.metrics import AccumMetric

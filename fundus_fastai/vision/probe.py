@@ -6,8 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/44_vision.probe.ipynb #0ec6c117
-import warnings
-import numpy as np, torch
+import warnings, numpy as np, torch
 from functools import partial
 from fastcore.basics import first
 from torch import nn

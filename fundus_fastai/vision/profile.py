@@ -6,8 +6,7 @@
 __all__ = ['net_costs']
 
 # %% ../../nbs/48_vision.profile.ipynb #485ba49a
-import gc, time
-import numpy as np, torch
+import gc, time, numpy as np, torch
 from pathlib import Path
 from fastai.callback.core import Callback, CancelTrainException, CancelValidException
 from torch.utils.flop_counter import FlopCounterMode

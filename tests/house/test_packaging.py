@@ -18,7 +18,7 @@ def packed(tmp_path_factory):
 
 TEMPLATES = {f'fundus_fastai/run/templates/{o}' for o in
              'report.html.j2 macros.html.j2 checklists.html.j2 words.j2 report.css card.md.j2'.split()}
-FACTS = {'fundus_fastai/data/catalog.toml'}
+FACTS = {'fundus_fastai/data/catalog.toml','fundus_fastai/data/odir.csv'}
 
 def test_wheel_holds_the_library_and_nothing_else(packed):
     files = {o for o in packed if '.dist-info/' not in o}
