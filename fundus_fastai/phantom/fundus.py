@@ -92,10 +92,8 @@ class Frame:
 # %% ../../nbs/11_phantom.fundus.ipynb #594c220e
 def camera_field(size:int, shape:str)->np.ndarray:
     "What a camera sees of the square picture"
-    c = (size-1)/2
-    i = np.arange(size)-c
-    r2 = i[:,None]**2+i**2
-    m = r2<=(.485*size)**2
+    i = np.arange(size)-(size-1)/2
+    m = i[:,None]**2+i**2<=(.485*size)**2
     if shape=='clipped': m &= (np.abs(i)<=.4*size)[:,None]
     if shape=='notch': m &= (i[:,None]+.35*size)**2+(i-.35*size)**2 > (.03*size)**2
     return m

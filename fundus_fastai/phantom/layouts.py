@@ -83,7 +83,7 @@ class Graded(Layout):
     eyes:int     # of each patient, 1 or 2
     file:str     # where an image lies, with its `{code}`, its `{side}` or its number `{i}`
     table:str    # its file
-    columns:tuple
+    columns:tuple=('id_code','diagnosis')
     split:str=None
     def plan(self, rng, n, seed):
         df = people(rng, n, seed, shares=by_grade(*self.grades), eyes=self.eyes, second=.05)
@@ -100,9 +100,8 @@ GRADED = dict(
     eyepacs=Graded((25810,2443,5292,873,708), 2, 'train/{side}.jpeg', 'trainLabels.csv',
                    ('image','level'), 'train'),
     aptos2019=Graded((1805,370,999,193,295), 1, 'train_images/{code}.png', 'train.csv',
-                     ('id_code','diagnosis'), 'train'),
-    idrid=Graded((134,20,136,74,49), 1, 'Imagenes/Imagenes/IDRiD_{i:03d}.jpg', 'idrid_labels.csv',
-                 ('id_code','diagnosis')))
+                     split='train'),
+    idrid=Graded((134,20,136,74,49), 1, 'Imagenes/Imagenes/IDRiD_{i:03d}.jpg', 'idrid_labels.csv'))
 
 # %% ../../nbs/12_phantom.layouts.ipynb #cb84dc6f
 class Messidor2(Layout):
@@ -284,11 +283,9 @@ def draw_eye(out, layout:Layout, row, *, seed:int, size:int)->dict:
     for f in (path, truth): f.parent.mkdir(parents=True, exist_ok=True)
     save_fundus(o, path, truth)
     layout.beside(out, row, o)
-    pixels = {k:int(o.masks[k].sum()) if k in o.masks else 0 for k in LESIONS}
-    labels = {k:int(o.labels[k]) for k in LABELS}
-    return dict(path=row.path, patient=row.patient, eye=row.eye, split=row.split, **labels,
-                grade=int(o.grade), sex=o.sex, age=round(float(o.age), 1), camera=o.camera,
-                **pixels)
+    told = {k:getattr(row, k) for k in ('path','patient','eye','split')}|o.labels
+    told |= dict(grade=int(o.grade), sex=o.sex, age=round(float(o.age), 1), camera=o.camera)
+    return told|{k:int(o.masks[k].sum()) if k in o.masks else 0 for k in LESIONS}
 
 # %% ../../nbs/12_phantom.layouts.ipynb #54f345bc
 def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'

@@ -58,8 +58,7 @@ def _visit(seed:int, patient:int, scan:int)->SimpleNamespace:
     "Draw how a scan was taken"
     rng = np.random.default_rng([seed, patient, scan, 1])
     u = rng.uniform
-    mean = u(33,57)
-    shift = u(-60,85) if rng.random()<.5 else None
+    mean,shift = u(33,57),u(-60,85) if rng.random()<.5 else None
     return SimpleNamespace(rng=rng, fovea=rng.normal(0,350), off=abs(rng.normal(0,330)),
         row=u(.43,.62), tilt=rng.normal(0,.05), curve=rng.normal(0,1.5), floor=u(15,36),
         dots=u(.3,.6), mean=mean, std=mean*u(.8,1), shift=shift, slope=rng.normal(0,.055),
@@ -100,10 +99,8 @@ def _rows(e, p, v, h:int)->np.ndarray:
 def paint(rows:np.ndarray, steps:np.ndarray, h:int)->np.ndarray:
     "Fill columns [h,W] by adding up `steps` at `rows`, both [K,W], top to bottom, with soft edges"
     rows = np.clip(rows, 0, h-1.01)
-    i = rows.astype(int)
-    f = (rows-i).astype(np.float32)
-    d = np.zeros((rows.shape[1], h), np.float32)
-    x = np.arange(rows.shape[1])
+    i,x = rows.astype(int),np.arange(rows.shape[1])
+    f,d = (rows-i).astype(np.float32),np.zeros((rows.shape[1], h), np.float32)
     for r,t,s in zip(i, f, steps): d[x,r] += s*(1-t); d[x,r+1] += s*t
     return cv2.transpose(np.cumsum(d, 1, out=d))
 
@@ -150,9 +147,7 @@ def _light(e, rows, h):
     "Share of the light that reaches each pixel, [h,W]"
     at = [np.full_like(e.x, np.interp(c, e.x, rows[k])) for c,_,_,k in e.shadows]
     log = [np.log1p(-a*np.exp(-((e.x-c)/w)**2)) for c,w,a,_ in e.shadows]
-    log.append(e.streak)
-    at.append(rows[-2])
-    return cv2.exp(paint(np.stack(at), np.stack(log), h))
+    return cv2.exp(paint(np.stack([*at, rows[-2]]), np.stack([*log, e.streak]), h))
 
 # %% ../../nbs/10_phantom.oct.ipynb #8e18a0af
 def _outline(x, y, rx, ry, turn, n=20):
@@ -250,8 +245,7 @@ def _detach(rng, e, c, w, s):
 def _cnv(rng, e, s):
     "Break the RPE with tissue and fluid"
     u,x = rng.uniform,e.x
-    c = e.spot*.8
-    w = u(350,900)+600*s
+    c,w = e.spot*.8,u(350,900)+600*s
     lift = _grow(rng, e, c, w, s)+_detach(rng, e, c, w, s)
     lost = np.clip(2*dome(x,c,1.3*w),0,1)
     for k,a in (('ez',.75),('elm',.8),('os',.5)): e.val[k] = e.val[k]*(1-a*lost)
@@ -294,8 +288,8 @@ def _swell(rng, e, c, w, s):
 # %% ../../nbs/10_phantom.oct.ipynb #17a3cf06
 def _dme(rng, e, s):
     "Swell the retina and fill it with cysts, in some with fluid below it"
-    u,c = rng.uniform,e.spot*.6
-    w = u(700,1100)+500*s
+    u = rng.uniform
+    c,w = e.spot*.6,u(700,1100)+500*s
     _swell(rng, e, c, w, s)
     _cysts(rng, e, c, w, 3+int(u(3,10)*s))
     _exudates(rng, e, c, w, int(rng.integers(0,4+int(9*s))))
@@ -358,11 +352,11 @@ EDGES = dict(ilm=0, rnfl_gcl=1, ipl_inl=2, inl_opl=3, opl_onl=4, elm=5, ez=7, rp
 def _truth(e, p, rows, h, keep):
     "Masks and boundary rows of an eye"
     y = np.arange(h)[:,None]+.5
-    k = {n:i for i,n in enumerate(STACK)}
+    k = list(STACK).index
     def between(a, b): return (y>=rows[a])&(y<rows[b])
-    def thick(n): return between(k[n], k[n]+1)
+    def thick(n): return between(k(n), k(n)+1)
     m = {'subretinal_fluid':thick('srf'), 'cnv':thick('shrm')}
-    if e.label=='DRUSEN': m['drusen'] = between(k['rpe'], k['bm'])&(e.th['sub']>8)
+    if e.label=='DRUSEN': m['drusen'] = between(k('rpe'), k('bm'))&(e.th['sub']>8)
     elif e.ped: m[e.ped] = m.get(e.ped, False)|thick('sub')
     for n in ('cyst','exudate'): m[n] = _fill(e, rows, (n,), h)>0
     m = {n:o&(keep>0) for n,o in sorted(m.items())}

@@ -81,9 +81,7 @@ def check_data(data, # a CSV, a folder, or a name of `catalog()`
 
 # %% ../../nbs/60_run.check.ipynb #d8454f66
 @patch
-def save(self:Check, out, # folder
-         force:bool=False # write into a folder that holds files
-        )->Path:
+def save(self:Check, out, force:bool=False)->Path:
     "Write `cleaned.csv`, what can be used, and `exclusions.csv`, what cannot and why"
     if self.frame is None:
         raise DataError(f"{self.data}: nothing can be read, so there is nothing to write")

@@ -195,10 +195,8 @@ class Comparison:
     counts:dict # side -> (images, patients)
     most_accurate:str=None # name of a net
     light:str=None # likewise
-    @property
-    def phantom(self): return self.source=='phantom'
-    @property
-    def failed(self): return self.runs[self.runs.error!='']
+    phantom = property(lambda self: self.source=='phantom')
+    failed = property(lambda self: self.runs[self.runs.error!=''])
 
 # %% ../../nbs/64_run.compare.ipynb #13aba3c3
 def _row(out, arch, seed, sides, kind, metric):
