@@ -240,7 +240,7 @@ class MapBenchmark:
     truth:np.ndarray # bool [N,H,W]
     fields:np.ndarray=None # bool [N,H,W], the part of photographs that counts; of scans all of it
 
-    table = property(lambda self: self.by_class('all'))
+    table = property(lambda t: t.by_class('all'))
     def by_class(self, name, column='estimate'):
         "Table of one class: a row a method, a column a measure; `column='minus_center'` for the differences"
         t = self.told[self.told['class']==one_of(name, self.told['class'].unique(), 'class')]
@@ -301,9 +301,9 @@ def benchmark_maps(learn:Learner, df, opts:BenchmarkOptions=None, *, root=None, 
     source = 'phantom' if o.masks is None else df.attrs.get('source', '')
     setup = dict(data=df.attrs.get('name', ''), data_source=source,
                  net_source=cfg.get('source', ''), **{k:cfg.get(k, '') for k in ('arch','task')},
-                 masks=o.masks is not None,
-                 allow_leak=allow_leak, right=o.right, n=o.n, steps=o.steps, broken=o.broken,
-                 seed=o.lot, n_boot=o.n_boot, ways={k:ways[k] for k in maps})
+                 masks=o.masks is not None, allow_leak=allow_leak, right=o.right, n=o.n,
+                 steps=o.steps, broken=o.broken, seed=o.lot, n_boot=o.n_boot,
+                 ways={k:ways[k] for k in maps})
     used = used.assign(path=relative_paths(used, root).to_numpy())
     rows = rows.assign(path=used.path.to_numpy()[rows.image])
     return MapBenchmark(summarize(rows, o.n_boot), rows, used, counts, setup, failed,
