@@ -71,8 +71,9 @@ def test_to_train_anew_is_a_fault(run, machine):
     assert len(res.faults)==1 and 'runs/a had' in res.faults[0] and 'trained anew' in res.faults[0]
     assert list(went_on(machine, {'runs/none':[{}]}))==['runs/none was on Drive with 1 epochs and did not end']
 
-def test_a_page_stops_at_an_error_and_what_did_not_run_is_told(run):
-    res = run('print(dict(epochs=9))', 'assert 0, "as it says"', 'open("nowhere")', '#| cuda\nprint(4)', killing=False)
+def test_a_page_stops_at_an_error_and_what_did_not_run_is_told(run, monkeypatch):
+    monkeypatch.setattr('colab.small.PAGES', {'toy':{'print(1)':'print(2)'}})
+    res = run('print(1)', 'assert 0, "as it says"', 'open("nowhere")', '#| cuda\nprint(4)', killing=False)
     assert [c.state for c in final(res)]==['ran','claim','failed','not run'] and row(res)['not run']==1
     assert len(res.faults)==2 and 'cell 2 failed: FileNotFoundError' in res.faults[0] and res.faults[1]=='cell 3 not run: the page had stopped before'
     text = report([res])[1]
@@ -94,13 +95,26 @@ def test_what_a_colab_refuses(run, machine):
     for o in ('secrets.json','drive.txt','pip-fails.txt'): (machine.stub/o).unlink()
     Machine(machine.root, machine.shelf) # writes the usual answers
 
+def test_the_first_cell_of_a_lesson_stops_where_it_cannot_install(run, machine):
+    cells = nbformat.read(harness.find_pages(['01'])[0], as_version=4).cells
+    first = next(o.source for o in cells if o.cell_type=='code' and 'pip install' in o.source)
+    assert [c.state for c in final(run(first, 'print(1)', killing=False))]==['ran','ran'] and 'fundus_fastai' in machine.pip[-1]
+    (machine.stub/'pip-fails.txt').write_text('ERROR: no network')
+    try: res = run(first, 'print(1)', killing=False)
+    finally: (machine.stub/'pip-fails.txt').unlink()
+    assert [c.state for c in final(res)]==['failed','not run'] and 'SystemExit: fundus_fastai is not installed' in res.faults[0]
+    assert 'no network' in (machine.content/'log').read_text()
+
 def test_pages_are_made_small(monkeypatch):
-    "Numbers are capped, the GPU is believed in, and a text that the page no longer has is told"
-    nb = new_notebook(cells=[new_code_cell("how = dict(epochs=12, size=224, bs=4)\nif torch.cuda.is_available(): show(size=384)"), new_code_cell('the_real_thing = False # True: hours')])
-    monkeypatch.setattr('colab.small.PAGES', {'a':{'show(':'see('}, 'b':{'epochs=9':'epochs=2'}})
-    assert small('a', nb)==(['made small in 2 cells'], [])
-    assert nb.cells[0].source=='how = dict(epochs=2, size=80, bs=4)\nif True: see(size=384)' and nb.cells[1].source=='the_real_thing = True # True: hours'
-    assert small('b', nb)==([], ["the page no longer says 'epochs=9': mend tests/colab/small.py"])
+    "A lesson is quick, the GPU is believed in, and a text that a page no longer has is told"
+    cells = "quick = 'IN_TEST' in os.environ # True: small\nreal = torch.cuda.is_available()", 'epochs=4'
+    def page(): return new_notebook(cells=[new_code_cell(o) for o in cells])
+    monkeypatch.setattr('colab.small.PAGES', {'a':{'epochs=4':'epochs=2'}, 'b':{'epochs=9':'epochs=2'}})
+    nb = page()
+    assert small('lesson', nb)==([], []) and [o.source for o in nb.cells]==['quick = True # True: small\nreal = True', 'epochs=4']
+    nb = page()
+    assert len(small('a', nb)[0])==1 and nb.cells[1].source=='epochs=2'
+    assert small('b', page())==([], ["the page no longer says 'epochs=9': mend tests/colab/small.py"])
 
 def test_nets_by_the_names_of_the_hub():
     "Random weights, the same each time"
