@@ -86,11 +86,6 @@ def _swap(new, out):
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #fb43a4d6
-def on_disk(folder)->tuple:
-    "How many files are under `folder`, and their bytes"
-    sizes = [o.stat().st_size for o in Path(folder).rglob('*') if o.is_file()]
-    return len(sizes), sum(sizes)
-
 def copy_member(z, info, to, *, bar):
     "Write the member `info` to `to`; raises `BadZipFile` if it is not as long as it says"
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -113,8 +108,9 @@ def unpack(archive, out, note:dict=None, **kwargs)->Path:
             check_disk(new, total, f"unpacking {out.name}")
             with progress(total=total, what='unpacking', unit='B', unit_scale=True) as bar:
                 for info,path in pairs: copy_member(z, info, new/path, bar=bar)
-        if (found := on_disk(new)) != (len(pairs), total):
-            raise DownloadError(f"{found[0]:,} files of {len(pairs):,} are at {new} after unpacking: "
+        sizes = [o.stat().st_size for o in new.rglob('*') if o.is_file()]
+        if (len(sizes), sum(sizes)) != (len(pairs), total):
+            raise DownloadError(f"{len(sizes):,} files of {len(pairs):,} are at {new} after unpacking: "
                                 "another program removes them; call again")
         write_json(new/'PROVENANCE.json', {**(note or {}), 'bytes':total, 'files':len(pairs)})
         _swap(new, out)
@@ -127,7 +123,6 @@ def unpack(archive, out, note:dict=None, **kwargs)->Path:
     finally: shutil.rmtree(new, ignore_errors=True)
     return out
 
-
 # %% ../../nbs/34_data.kaggle.ipynb #d07e6fe7
 @contextmanager
 def disk_errors(path):
@@ -135,16 +130,15 @@ def disk_errors(path):
     try: yield
     except OSError as e:
         if e.errno in _FULL:
-            raise DownloadError(f"no space left at {path} ({free_bytes(path)/1e9:.1f} GB free): make "
-                                "room and call again (what was downloaded is kept), or name a folder "
-                                "on another disk (`out`, FUNDUS_HOME)") from e
-        if e.errno==errno.ENOENT:
-            raise DownloadError(f"{e.filename} vanished: another program removes files at {path}; "
-                                "call again") from e
-        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DownloadError(f"may not write in {path} ({e.strerror}): "
-                                "name another folder (`out`, FUNDUS_HOME)") from e
-        raise
+            why = (f"no space left at {path} ({free_bytes(path)/1e9:.1f} GB free): make room and call "
+                   "again (what was downloaded is kept), or name a folder on another disk "
+                   "(`out`, FUNDUS_HOME)")
+        elif e.errno==errno.ENOENT:
+            why = f"{e.filename} vanished: another program removes files at {path}; call again"
+        elif e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            why = f"may not write in {path} ({e.strerror}): name another folder (`out`, FUNDUS_HOME)"
+        else: raise
+        raise DownloadError(why) from e
 
 # %% ../../nbs/34_data.kaggle.ipynb #24c7420b
 def try_lock(f)->bool:

@@ -33,8 +33,8 @@ _modes = ('1','L','LA','P','PA','RGB','RGBA','YCbCr')
 # %% ../../nbs/14_image.read.ipynb #2f8fa4e1
 def _is_deep(im):
     "Has `im` more than 8 bits a channel?"
-    return im.mode in ('I','F') or ';16' in im.mode or any(';16' in str(t[3])
-                                                           for t in getattr(im, 'tile', []))
+    modes = [im.mode, *(str(o[3]) for o in getattr(im, 'tile', []))]
+    return im.mode in ('I','F') or any(';16' in o for o in modes)
 
 # %% ../../nbs/14_image.read.ipynb #d4b71e34
 def _pages(im, most=99):
@@ -101,8 +101,8 @@ def load_pixels(im):
         if im.format!='PNG': im.load()
         elif any(first := _last_rows(im, 253)):
             with Image.open(im.filename, formats=formats) as again: other = _last_rows(again, 2)
-            if any(a and a!=b
-                   for a,b in zip(first, other)): raise OSError("its last rows are missing")
+            if any(a and a!=b for a,b in zip(first, other)):
+                raise OSError("its last rows are missing")
     except Exception as e:
         raise DataError(f"breaks off or is damaged ({first_line(e)}): fetch or copy it again") from None
     return im

@@ -156,8 +156,7 @@ def _lead_interval(lead, size, level):
     k,n = len(lead),size.sum()
     off = lead - size*lead.sum()/n
     if k<2 or not off.any(): return np.nan,np.nan
-    half = student.ppf((1+level)/2, k-1)*(k/(k-1)*(off**2).sum())**.5/n
-    value = lead.sum()/n
+    value,half = lead.sum()/n,student.ppf((1+level)/2, k-1)*(k/(k-1)*(off**2).sum())**.5/n
     return max(-1., float(value-half)),min(1., float(value+half))
 
 # %% ../../nbs/29_score.compare.ipynb #d7c5b001
