@@ -364,13 +364,11 @@ def _apart(want, gap:float, low:float=0., high:float=1.)->np.ndarray:
 # %% ../../nbs/64_run.compare.ipynb #005b9c09
 _colors = {'most accurate':'#1d4e89', 'light':'#b45309', '':'#7a8794'}
 
-def _color(picked): return _colors[picked.split(' and ')[0]]
-
 # %% ../../nbs/64_run.compare.ipynb #005b9001
 def _points(ax, t, side):
     "A dot with its interval for each net; its label, not yet in place"
     for r in t.to_dict('records'):
-        x,v,c = r['file_mb'],r[side],_color(r['picked'])
+        x,v,c = r['file_mb'],r[side],_colors[r['picked'].split(' and ')[0]]
         low,high = r[f'{side}_low'],r[f'{side}_high']
         if low==low: ax.plot([x,x], [low,high], color=c, lw=1.4, alpha=.55)
         ax.plot(x, v, 'o', color=c, ms=6 if r['picked'] else 4.5, zorder=3)

@@ -24,6 +24,11 @@ def test_what_is_shared_brings_those_that_share_it(touched):
     assert {'tests/data/test_read.py','tests/data/test_catalog.py'}<told(touched, ['tests/made.py'])[1]
     assert told(touched, ['tests/vision/conftest.py'])[1]=={'tests/house', *(o.relative_to(ROOT).as_posix() for o in (ROOT/'tests/vision').glob('test_*'))}
 
+def test_facts_bring_the_page_of_their_name(touched):
+    for o,page in (('catalog.toml','33_data.catalog'), ('odir.csv','31_data.odir')):
+        assert (ROOT/'fundus_fastai/data'/o).exists()
+        assert told(touched, [f'fundus_fastai/data/{o}'])==[{f'nbs/{page}.ipynb'},{f'tests/data/test_{page.split(".")[1]}.py','tests/house'}]
+
 def test_other_files_bring_the_house(touched):
     for o in ('README.md', '.ci/run', 'tests/house/test_pages.py', 'nbs/12_gone.ipynb'): assert told(touched, [o])==[set(),{'tests/house'}]
     assert told(touched, [])==[set(),set()]
