@@ -94,8 +94,8 @@ def _phantoms(name):
 # %% ../../nbs/33_data.catalog.ipynb #1069f65b
 _parsers = dict(kermany2018=read_kermany, vietai2020=read_vietai, eyepacs=read_eyepacs,
     aptos2019=read_aptos, odir5k=read_odir, messidor2=read_messidor2, idrid=read_idrid,
-    rfmid=read_rfmid, diaretdb1=read_diaretdb1, papila=read_papila, ukb=read_ukb, folder=read_folder,
-    csv=read_csv)
+    rfmid=read_rfmid, diaretdb1=read_diaretdb1, papila=read_papila, ukb=read_ukb,
+    folder=read_folder, csv=read_csv)
 
 # %% ../../nbs/33_data.catalog.ipynb #5c421170
 def kaggle_url(card)->str:
@@ -179,7 +179,8 @@ def guess_card(path)->str:
     "Name of the card that reads `path`: by its `PROVENANCE.json`, else by its looks"
     path = Path(os.path.abspath(path))
     if not path.exists():
-        raise DataError(f"{path} does not exist: name a folder, a CSV, or a data set ({few(cards, 99)})")
+        raise DataError(f"{path} does not exist: name a folder, a CSV, "
+                        f"or a data set ({few(cards, 99)})")
     if path.is_file(): return 'csv'
     known = read_json(path/'PROVENANCE.json').get('name') if (path/'PROVENANCE.json').is_file() else None
     return known if known in cards else _looks(path) or 'folder'

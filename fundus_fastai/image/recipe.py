@@ -410,8 +410,8 @@ _vgg16 = np.stack([np.round(np.arange(256)-m+128).clip(0,255).astype(np.uint8) f
 # %% ../../nbs/15_image.recipe.ipynb #084d10fc
 def vgg16_means(im, order:str='bgr')->np.ndarray:
     "Subtract the mean color of ImageNet, around 128, as VGG-16 has it ('bgr'), or 'rgb'"
-    out = cv2.LUT(_rgb(im), _vgg16[None])
-    return out if one_of(order, ('bgr','rgb'), 'order')=='rgb' else cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
+    out,bgr = cv2.LUT(_rgb(im), _vgg16[None]),one_of(order, ('bgr','rgb'), 'order')=='bgr'
+    return cv2.cvtColor(out, cv2.COLOR_RGB2BGR) if bgr else out
 
 # %% ../../nbs/15_image.recipe.ipynb #33b52fec
 def clahe(im, clip:float=2., tiles:int=8, *, on:str='lab', field:FieldOfView=None)->np.ndarray:
@@ -480,7 +480,8 @@ def quality(im # uint8 [H,W] or [H,W,3]
 # %% ../../nbs/15_image.recipe.ipynb #a38bba0d
 recipe_steps = dict(crop=circle_crop, square=square_resize, local_average=local_average,
     graham=graham, gray=mean_gray, luma=luma_gray, channel=one_channel, noise=channel_noise,
-    zero=channel_zero, vgg16=vgg16_means, clahe=clahe, contrast=stretch_contrast, even=even_contrast)
+    zero=channel_zero, vgg16=vgg16_means, clahe=clahe, contrast=stretch_contrast,
+    even=even_contrast)
 
 # %% ../../nbs/15_image.recipe.ipynb #0938f3ef
 _limits = dict(size=(0,8192), sigma=(.5,300), gain=(.1,100), share=(.1,1), sd=(0,128), mean=(0,255),
@@ -591,8 +592,8 @@ class Recipe:
     @classmethod
     def from_json(cls, obj):
         "The recipe that `to_json` gave"
-        known = isinstance(obj, (list,tuple)) and all(isinstance(o, dict) and 'step' in o for o in obj)
-        if not known:
+        ok = isinstance(obj, (list,tuple)) and all(isinstance(o, dict) and 'step' in o for o in obj)
+        if not ok:
             raise EyeError(f"a recipe in JSON is a list of steps such as {{'step': 'crop'}}, not {obj!r}")
         return cls(tuple(_step(o['step'], **{k:v for k,v in o.items() if k!='step'}) for o in obj))
     def to_json(self):

@@ -588,7 +588,7 @@ def encode_fundus(o:FundusPhantom, suffix:str, quality:int=None)->bytes:
 def save_fundus(o:FundusPhantom, # from `phantom_fundus`
                 image_path, # where the picture goes; the suffix says JPEG or PNG
                 truth_path, # where the truth goes, `<stem>.npz` in a folder called `truth`
-                *, quality:int=None # of a JPEG, 1-100 (default: so that the file is as large as was drawn for it)
+                *, quality:int=None # of a JPEG, 1-100 (default: what makes it as large as drawn)
                ):
     "Write a picture and its truth"
     Path(image_path).write_bytes(encode_fundus(o, Path(image_path).suffix, quality))

@@ -508,7 +508,8 @@ def phantoms_there(out, want:dict)->bool:
     out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())): return False
     f = out/'PROVENANCE.json'
-    if not f.is_file(): raise DataError(f"{out} exists and holds other things: choose another folder")
+    if not f.is_file():
+        raise DataError(f"{out} exists and holds other things: choose another folder")
     have = read_json(f)
     off = [f"{k} is {have.get(k)} there, {v} is wanted" for k,v in want.items() if have.get(k)!=v]
     if off:
@@ -538,7 +539,8 @@ def _check(patients, seed, scans, shares):
                         "two of each class at least")
     if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
     if not 2<=scans[0]<=scans[1]:
-        raise DataError(f"scans={scans}: give the least (2 or more) and the most scans of a patient")
+        raise DataError(f"scans={scans}: give the least (2 or more) and "
+                        "the most scans of a patient")
     for k,v in shares.items():
         if not 0<=v<=1: raise DataError(f"{k}={v}: a share lies between 0 and 1")
 

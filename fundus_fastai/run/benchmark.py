@@ -132,7 +132,8 @@ def pick_lesions(learn:Learner, df, root, *, masks=None, n=24, right=False, seed
     used = used.sort_values(['class','patient','path'], ignore_index=True)
     counts = dict(images=len(rows), patients=rows.patient.nunique(),
                   without_lesion=len(rows)-len(ill), misread=len(ill)-len(fit),
-                  not_drawn=len(fit)-len(used), used=len(used), used_patients=used.patient.nunique())
+                  not_drawn=len(fit)-len(used), used=len(used),
+                  used_patients=used.patient.nunique())
     if not len(used):
         raise DataError(f"nothing to try on: of {len(rows)} images {counts['without_lesion']} have no known lesion"
                         + (f" and {counts['misread']} were read wrong" if right else '')

@@ -331,7 +331,8 @@ def _told(c):
     rule = (f"By validation, {c.most_accurate} is the most accurate, and {c.light} the light one: the smallest file "
             "within one standard error of the best.")
     tested = "There was no test side: these patients chose, and the numbers flatter."
-    if c.side=='test': tested = "Test data chose nothing; they are compared with the most accurate net."
+    if c.side=='test':
+        tested = "Test data chose nothing; they are compared with the most accurate net."
     on = c.nets.dropna(subset=['valid']).iloc[0]
     speed = f"Speeds on {on.device}: in training with loading, of the net alone without, in batches of the size named."
     return [what, rule, tested, f"{speed} Memory: peak {on.memory_of or 'not measured'}."]
