@@ -123,6 +123,14 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
                     history=history, maps=maps, workers=opts.workers, valid=valid)
     return learn,history,s
 
+# %% ../../nbs/63_run.train.ipynb #9d22f8a5
+def other_options(run, opts)->str:
+    "A clause on how a finished run was trained, where that is not as `opts` say; of what the data decide, nothing"
+    ran = read_json(Path(run)/'config.json').get('training', {})
+    odd = [f'{k} {ran[k]}, not {v}' for k,v in opts.record().items()
+           if v is not None and k in ran and ran[k]!=v and k not in ('weights','recipe')]
+    return f" (of {'; '.join(odd)}: `force=True` trains anew)" if odd else ''
+
 # %% ../../nbs/63_run.train.ipynb #e8cb60bc
 def train_run(task:str, # name of a task
               data=None, # `DataOptions`, or the first of them: a name, a folder or a CSV (default: phantoms)
@@ -142,7 +150,7 @@ def train_run(task:str, # name of a task
     check_names(task, opts)
     out = check_run(out or opts.folder(task), resume, force)
     if resume and finished(out):
-        say(f"{out} is finished; here are its results (options of this call were not used)")
+        say(f"{out} is finished; here are its results{other_options(out, opts)}")
         return rescore_run(out)
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)

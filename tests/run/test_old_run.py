@@ -56,6 +56,11 @@ def test_it_may_be_resumed(run):
     s = train_run('oct', SCANS, TrainOptions('test_efficientnet', weights='none'), out=run, resume=True)
     assert s.metrics['accuracy'].value==read_json(HERE/'run'/'metrics.json')['metrics']['accuracy']['value']
 
+def test_a_finished_run_says_how_it_was_trained(run, capsys):
+    remake_report(run)
+    train_run('oct', SCANS, TrainOptions('test_efficientnet', weights='none', epochs=77), out=run, resume=True)
+    assert 'not 77' in (err := capsys.readouterr().err) and '`force=True` trains anew' in err
+
 def test_what_a_checkpoint_asks_for():
     "The same names and values as ever, or no earlier training could be gone on with"
     o = TrainOptions('resnet18', weights=Path('w.npz'), recipe='green', fit='probe')
