@@ -6,7 +6,7 @@
 __all__ = ['audit']
 
 # %% ../../nbs/38_data.audit.ipynb #8c50d15c
-import html, os, tempfile
+import html, os, re, tempfile
 import cv2
 import numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +17,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
 from ..core import DataError, few, first_line, progress, say, sha256, whole_file, write_json
-from ..image.read import load_pixels, open_image, plain_mode, read_image
+from ..image.read import open_image, pixels, read_image
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
 from ..score.plots import mark
 from .catalog import data_source
 from .load import open_data
 from .read import walk_images
+from .splits import relative_paths
+from ..words import eye_words, fold, normal_words
 
 # %% ../../nbs/38_data.audit.ipynb #af258a5d
 side = 128 # pixels that pictures are compared at
@@ -95,18 +97,14 @@ def border_colors(rgb):
 def _look(path):
     "Facts, border, coarse and fine detail of the image at `path`; raises `DataError` without the name"
     with open_image(path) as im:
-        def camera(): # maker and model
-            try: e = im.getexif()
-            except Exception: return ''
-            return ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k))
-        late = im.format=='PNG' # may tell after its pixels, and would decode them unchecked
         q = getattr(im, 'quantization', None) or {}
         facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
-                     bytes=os.path.getsize(path), camera='' if late else camera(),
+                     bytes=os.path.getsize(path),
                      compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
-        rgb = np.array(plain_mode(load_pixels(im)).convert('RGB'))
-        if late: facts['camera'] = camera()
+        rgb = np.array(pixels(im).convert('RGB'))
+        e = im.getexif() # has been read for the pixels, which stand upright
+        facts['camera'] = ' '.join(str(e[k]).strip('\0 ') for k in (271,272) if e.get(k))
     x = _small(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     m,span = _tissue(x)
     light = np.round(x)
@@ -308,6 +306,36 @@ def _split_eyes(df):
     both = both.rename(columns={'L':'left','R':'right'})
     return both[['patient','left','right']].rename_axis(columns=None)
 
+# %% ../../nbs/38_data.audit.ipynb #a947f1f8
+_trade = '''age amd angio area bscan camera case clinic color control copy cropped data dataset
+    date day degree diabetic disc disease disk drusen edema enface female field file fovea
+    fundus glaucoma grade group hospital image images img infrared macula macular male mask mild
+    moderate myopia new oct optic patient photo picture print proliferative publication retina
+    retinal retinopathy sample scan screenshot section series session set severe spectralis
+    study subject test topcon train training triton valid validation version vessel visit volume
+    whatsapp zeiss'''.split()
+_identifier = re.compile(r'[0-2](\.\d+){4,}|2\.25\.\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+                         r'|(?<![^\W_])(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{12,}(?![^\W_])', re.I)
+_day = re.compile(r'(?<!\d)((19|20)\d\d([-_.]?)(0\d|1[0-2])\3([0-2]\d|3[01])'
+                  r'|([0-2]\d|3[01])([-_.]?)(0\d|1[0-2])\7(19|20)\d\d)(?!\d)')
+
+# %% ../../nbs/38_data.audit.ipynb #b3332863
+def telling_names(files, known=())->pd.Series:
+    "What in each of the names `files` may tell a person, empty where nothing; words of `known` tell nothing"
+    files = [os.path.splitext(_identifier.sub('-', o))[0] for o in files]
+    words = [re.findall(r'[^\W\d_]+', re.sub(r'(?<=[^\W\d_A-Z])(?=[A-Z])', ' ', o)) for o in files]
+    often = pd.Series([w for o in words for w in set(map(fold, o))], dtype=object).value_counts()
+    plain = {*_trade, *eye_words, *normal_words, *often.index[often>max(10, len(files)/20)],
+             *(w for o in known for w in re.findall(r'[^\W\d_]+', fold(o)))}
+    def person(w): return len(w)>2 and (w.istitle() or w.isupper()) and fold(w) not in plain
+    def told(o, words):
+        for a,b in zip(words, words[1:]):
+            if person(a) and person(b) and fold(a)!=fold(b): return f'perhaps a name: {a} {b}'
+        if day := _day.search(o): return f'a date: {day[0]}'
+        long = [d for d in re.findall(r'\d{6,}', o) if d[0]!='0' and int(d)>2*len(files)]
+        return f'a long number: {long[0]}' if long else ''
+    return pd.Series(map(told, files, words), dtype=object)
+
 # %% ../../nbs/38_data.audit.ipynb #21ce4680
 def _questions(df, cols, least=5):
     "Name -> 0, 1 or NaN for each image, of every label and class that five patients have and five have not"
@@ -395,6 +423,7 @@ class Audit:
     unreadable:pd.DataFrame # path, problem
     blank:pd.DataFrame # path
     dark:pd.DataFrame # path
+    telling:pd.DataFrame # path, remark: what in its name may tell a person
     shortcuts:pd.DataFrame # kind, label, auc, low, high, told, by, images, patients
     data:pd.DataFrame # the frame, with what was measured on each file
     name:str='' # of the data
@@ -434,29 +463,39 @@ def _shown(a):
     not_checked = a.summary.remark.str.startswith('not checked')
     return a.summary.assign(found=a.summary.found.astype(object).mask(not_checked, '-'))
 
-def _names(a, n=3):
-    "A line for each check that found something: the first `n` by name, and where the rest is"
-    base = lambda t: t.path_a.map(os.path.basename)+' = '+t.path_b.map(os.path.basename)
-    found = {'patients on two sides':a.leaks.patient.drop_duplicates(),
-             'byte-identical':base(a.exact_duplicates), 'near duplicates':base(a.near_duplicates),
-             'same image, other label':base(a.conflicts)}
-    found |= {k:getattr(a, k).path.map(os.path.basename) for k in ('unreadable','blank','dark')}
-    lines = [f"{k}: {few(v, n, count=True)}" for k,v in found.items() if len(v)]
-    return lines and [*lines, "all by name: `save(out)` writes audit.csv (`out`)"]
+def _files(a):
+    "The tables of single files, by their check"
+    return {'unreadable':a.unreadable, 'blank':a.blank, 'dark':a.dark, 'privacy: file names':a.telling}
 
+def _names(a, n=3):
+    "Check -> the first `n` of what it found by name, and how many more"
+    def name(t, o): return t['path_'+o].map(os.path.basename)
+    def label(t, o): return name(t, o)+' ('+t['label_'+o].astype(str)+')'
+    found = {'patients on two sides':a.leaks.patient.drop_duplicates(),
+             'eyes of a patient on two sides':a.split_eyes.patient}
+    pairs = {'byte-identical':(a.exact_duplicates, name), 'near duplicates':(a.near_duplicates, name),
+             'same image, other label':(a.conflicts, label)}
+    found |= {k:f(t, 'a')+' = '+f(t, 'b') for k,(t,f) in pairs.items()}
+    found |= {k:t.path.map(os.path.basename) for k,t in _files(a).items()}
+    return {k:few(v, n, count=True) for k,v in found.items() if len(v)}
+
+def _lines(a):
+    "A line for each check that found something, and where the rest is"
+    lines = [f'{k}: {v}' for k,v in _names(a).items()]
+    return lines and [*lines, "all by name: `save(out)` writes audit.csv (`out`)"]
 
 # %% ../../nbs/38_data.audit.ipynb #fff258ee
 @patch
 def __repr__(self:Audit):
     return '\n'.join([': '.join(_heading(self)), _shown(self).to_string(index=False),
-                      *_names(self)])
+                      *_lines(self)])
 
 # %% ../../nbs/38_data.audit.ipynb #22a1597c
 @patch
 def _repr_html_(self:Audit):
     verdict = '<b style="color:#b5432a">It leaks.</b>' if self.leaky else 'No leak was found.'
     name,size = map(html.escape, _heading(self))
-    names = ''.join(f'<p>{html.escape(o)}</p>' for o in _names(self))
+    names = ''.join(f'<p>{html.escape(o)}</p>' for o in _lines(self))
     table = _shown(self).to_html(index=False, border=0)
     return f'<p><b>{name}</b>: {size}. {verdict}</p>{table}{names}'
 
@@ -493,6 +532,7 @@ def plot_pairs(self:Audit,
 def _findings(a):
     "Rows of `audit.csv`"
     cols = ['check','path_a','path_b','patient','split','label','distance','remark']
+    at = dict(zip(a.data.path, relative_paths(a.data)))
     def both(x, y):
         return np.where(x.astype(str)==y.astype(str), x.astype(str),
                         x.astype(str)+' | '+y.astype(str))
@@ -507,10 +547,11 @@ def _findings(a):
     pairs = {'exact duplicate':a.exact_duplicates, 'near duplicate':a.near_duplicates,
              'conflict':a.conflicts}
     for k,t in pairs.items():
-        add(k, t, path_a=t.path_a, path_b=t.path_b, distance=t.distance.round(4), remark=t.across,
+        add(k, t, path_a=t.path_a.map(at), path_b=t.path_b.map(at), distance=t.distance.round(4), remark=t.across,
             **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')})
-    for k,t in dict(unreadable=a.unreadable, blank=a.blank, dark=a.dark).items():
-        add(k, t, path_a=t.path, patient=t.patient, split=t.split, remark=t.get('problem', ''))
+    for k,t in _files(a).items():
+        add(k, t, path_a=t.path.map(at), patient=t.patient, split=t.split,
+            remark=t.iloc[:,3] if t.shape[1]>3 else '')
     t = a.shortcuts[a.shortcuts.told.astype(bool)]
     add('shortcut: '+t.kind, t, label=t.label,
         remark=[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()])
@@ -524,7 +565,8 @@ def save(self:Audit, out # folder
     out = Path(out)
     with whole_file(out/'audit.csv') as f:
         _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
-    rows = self.summary.to_dict('records')
+    rows = self.summary.assign(names=self.summary.check.map(_names(self))).fillna('').to_dict('records')
+    for o in rows: o['remark'] = '; '.join(v for v in (o['remark'], o.pop('names')) if v)
     write_json(out/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
                shortcuts=self.shortcuts.to_dict('records')))
@@ -571,6 +613,8 @@ def _summary(df, t, vague, known=True, asked=True):
             ('near duplicates', twins(near), n, text(_across(near), vague)),
             ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
     rows += [(k, len(t[k]), n, '') for k in ('unreadable','blank','dark')]
+    kinds = t['telling'].remark.str.split(':').str[0].value_counts()
+    rows.append(('privacy: file names', kinds.sum(), n, few([f'{v} hold {k}' for k,v in kinds.items()])))
     for kind in ('metadata','border'):
         s = t['shortcuts'][t['shortcuts'].kind==kind]
         said = 'no label that five patients have and five have not'
@@ -626,8 +670,9 @@ def audit(data, # frame, name of the catalog, folder or CSV
     for c in ('patient','eye','split'):
         df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
     known = bool(df.patient.notna().any())
-    df['patient'] = df.patient.fillna(df.path)
     df.attrs = dict(attrs)
+    if not attrs.get('root'): df.attrs['root'] = os.path.commonpath(df.path.map(os.path.abspath).map(os.path.dirname))
+    df['patient'] = df.patient.fillna(relative_paths(df))
     df.attrs.setdefault('source', data_source(df))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers)
@@ -636,10 +681,11 @@ def audit(data, # frame, name of the catalog, folder or CSV
     t['exact_duplicates'],t['near_duplicates'],vague = _copies(df, looks, cols, far, most, workers)
     p = pd.concat([t['exact_duplicates'], t['near_duplicates']], ignore_index=True)
     t['conflicts'] = p[p.across.str.contains('labels')].reset_index(drop=True)
-    own = df[['path','patient','split']]
-    t['unreadable'] = own.assign(problem=f.problem)[f.problem.notna()].reset_index(drop=True)
-    t['blank'] = own[(f.range<=4).to_numpy()].reset_index(drop=True)
-    t['dark'] = own[((f.bright<40) & (f.range>4)).to_numpy()].reset_index(drop=True)
+    words = {str(o) for c in (*cols, 'split') for o in (c, *df[c].dropna().unique())}
+    own = df.assign(problem=f.problem, remark=telling_names(relative_paths(df), words))
+    for k,rows,more in (('unreadable', f.problem.notna(), ['problem']), ('blank', f.range<=4, []),
+                        ('dark', (f.bright<40) & (f.range>4), []), ('telling', own.remark!='', ['remark'])):
+        t[k] = own.loc[rows, ['path','patient','split',*more]].reset_index(drop=True)
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
     full = pd.concat([df, f.drop(columns=[o for o in f if o in df])], axis=1)
     full.attrs = df.attrs

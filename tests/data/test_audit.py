@@ -1,5 +1,5 @@
 "The audit: everything that was planted is found, nothing else is, and bad input is told"
-import os, shutil
+import json, os, shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image, ImageOps
@@ -153,7 +153,6 @@ def test_saved(sets, tmp_path):
     t = pd.read_csv(tmp_path/'out'/'audit.csv')
     assert list(t)==['check','path_a','path_b','patient','split','label','distance','remark']
     assert (t.check=='near duplicate').sum()==len(a.near_duplicates) and (t.check=='unreadable').sum()==3
-    import json
     j = json.loads((tmp_path/'out'/'audit.json').read_text())
     assert j['source']=='phantom' and j['n_images']==len(df) and {'check','found','of','remark'}==set(j['rows'][0])
     assert 'PHANTOM' in a._repr_html_() and 'PHANTOM' in repr(a)
@@ -302,3 +301,87 @@ def test_a_strange_file_does_not_stop_an_audit(sets, monkeypatch):
     monkeypatch.setattr(A, '_look', strange)
     a = audit(sets['oct'][:6], shortcuts=False)
     assert a.unreadable.path.tolist()==[bad] and 'Missing dimensions' in a.unreadable.problem[0]
+
+def test_paths_are_as_seen_from_the_data(sets, tmp_path):
+    "Nothing that is written says where the data lie on this machine"
+    df,_,_ = plant(sets['oct'], tmp_path/'p')
+    loose = pd.DataFrame({'path':df.path.unique()}) # a frame that knows no folder, and no patients
+    for k,d in enumerate((df,loose)):
+        out = audit(d, shortcuts=False).save(tmp_path/f'out{k}')
+        for f in ('audit.csv','audit.json'):
+            text = (out/f).read_text()
+            assert str(tmp_path) not in text and os.path.dirname(sets['oct'].path[0]) not in text, f
+        t = pd.read_csv(out/'audit.csv')
+        assert not t[['path_a','path_b','patient']].stack().dropna().astype(str).map(os.path.isabs).any()
+    assert any(o.endswith('/p/broken.jpg') for o in t.patient.dropna()) and not any(o[0]=='.' for o in t.path_a.dropna())
+
+def test_an_audit_written_before_stays_readable(sets, tmp_path):
+    "The report reads audit.json alone, with absolute paths or without"
+    from fundus_fastai.core import read_json, write_json
+    from fundus_fastai.run.report import audit_rows
+    out = audit(sets['oct'][:4], shortcuts=False).save(tmp_path)
+    now = audit_rows(read_json(out/'audit.json'))
+    write_json(out/'audit.json', dict(rows=[dict(check='unreadable', found=1, of=4, remark='/home/a/b.png')]))
+    assert list(now)==list(audit_rows(read_json(out/'audit.json')))
+
+def test_copies_that_contradict_each_other_are_named_with_their_labels(sets, tmp_path):
+    df = sets['oct']; row = df.iloc[0].to_dict()|dict(path=shutil.copy(df.path[0], tmp_path/'again.jpg'), label='other')
+    more = pd.concat([df[:6], pd.DataFrame([row])], ignore_index=True); more.attrs = df.attrs
+    a = audit(more, shortcuts=False)
+    said = f"{os.path.basename(df.path[0])} ({df.label[0]}) = again.jpg (other)"
+    rows = {o['check']:o['remark'] for o in json.loads((a.save(tmp_path/'o')/'audit.json').read_text())['rows']}
+    assert f'same image, other label: {said}' in repr(a) and said in a._repr_html_() and said in rows['same image, other label']
+
+@pytest.mark.parametrize('name,what', [('Neumann_Anna_OD.jpg','name'), ('clinic/NEUMANN, Karl/1.jpg','name'), ('ŠIMKOVÁ Eva.png','name'), ('AnnaNeumann.png','name'),
+    ('ZHANG^WEI^^_2.png','name'), ('p_1961-04-02.jpg','date'), ('02.04.1961 re.jpg','date'), ('19610402.jpg','date'), ('CNV-1016042-1.jpeg','number'), ('MRN00123456.png','')])
+def test_names_that_tell(name, what):
+    said = A.telling_names([name]).iloc[0]
+    assert what in said if what else not said
+
+def test_names_that_tell_nothing():
+    harmless = ['10_left.jpeg','IMG_0001.JPG','DSC01234.jpg','000123.png','Right Eye Fundus.tif','OD_Macula.jpg','Normal Fundus 3.png',
+        '1.2.840.113619.2.5.1762583153.215519.978957063.78.jpg','2.25.338984938493849384938493.png','d41d8cd98f00b204e9800998ecf8427e.png',
+        'e4eaaf2a-d142-11b3-80e4-080027620cdd.jpg','train/CNV/CNV-18-1.jpeg','Diabetic_Retinopathy/7.jpg','image 12 (2).png','a_b_c.png','12345.jpg','IDRiD_001.jpg']
+    assert A.telling_names(harmless).tolist()==['']*len(harmless)
+    many = [f'Kyoto Daigaku {k}.png' for k in range(40)]
+    assert not A.telling_names(many).any() and A.telling_names(many[:3]).all(), "what stands in every name names nobody"
+    assert not A.telling_names([f'{k}.png' for k in range(60_000, 120_000)]).any(), "numbers that count the files"
+    assert not A.telling_names(['Coats Telangiectasis/1.png'], known=['Coats telangiectasis']).any(), "a class"
+
+def test_names_that_tell_are_a_remark(sets, tmp_path):
+    rows = [sets['oct'].iloc[k].to_dict()|dict(path=shutil.copy(sets['oct'].path[k], tmp_path/f)) for k,f in enumerate(('Neumann_Anna.jpg','p1016042.jpg','ok.jpg'))]
+    a = audit(pd.DataFrame(rows), shortcuts=False)
+    r = a.summary.set_index('check').loc['privacy: file names']
+    assert (r.found,r['of'])==(2,3) and not a.leaky and 'perhaps a name' in r.remark and 'a long number' in r.remark
+    assert 'privacy: file names: Neumann_Anna.jpg, p1016042.jpg' in repr(a)
+    t = pd.read_csv(a.save(tmp_path/'o')/'audit.csv')
+    assert t[t.check=='privacy: file names'].remark.tolist()==['perhaps a name: Neumann Anna', 'a long number: 1016042']
+
+def test_a_camera_note_is_obeyed(sets, tmp_path):
+    "A copy that lies on its side and says so stands upright, as for training: one opener"
+    im,e = Image.open(sets['fundus'].path[0]).convert('RGB'),Image.Exif()
+    turns = {2:Image.FLIP_LEFT_RIGHT, 3:Image.ROTATE_180, 6:Image.ROTATE_90, 8:Image.ROTATE_270}
+    for k,o in turns.items():
+        e[274] = k
+        im.transpose(o).save(tmp_path/f'{k}.jpg', quality=92, exif=e); im.transpose(o).save(tmp_path/f'{k}.png', exif=e)
+    looks = A._look_at_all([sets['fundus'].path[0], *map(str, sorted(tmp_path.iterdir()))], 2)
+    assert looks.facts.problem.isna().all() and len(looks.coarse)==9
+    assert (looks.coarse[1:]@looks.coarse[0]).min()>.95
+
+def test_what_the_audit_refuses_training_refuses(sets, tmp_path):
+    from fundus_fastai.image.read import check_images
+    im = np.array(Image.open(sets['fundus'].path[0]).convert('RGB'))
+    Image.fromarray(np.dstack([im, np.zeros_like(im[...,0])])).save(tmp_path/'clear.png')
+    Image.fromarray(im.astype(np.uint16)[...,0]*200).save(tmp_path/'deep.png')
+    Image.fromarray(im[:8]).save(tmp_path/'flat.png'); (tmp_path/'half.jpg').write_bytes(Path(sets['fundus'].path[0]).read_bytes()[:3000])
+    paths = [*map(str, sorted(tmp_path.iterdir())), sets['fundus'].path[1]]
+    a = audit(pd.DataFrame({'path':paths}), shortcuts=False).unreadable
+    bad = check_images(paths)
+    assert a[['path','problem']].values.tolist()==bad[['path','problem']].values.tolist() and len(bad)==4
+
+def test_many_unreadable_files_take_few_lines(tmp_path, capsys):
+    df = pd.DataFrame({'path':[str(tmp_path/f'{k}.png') for k in range(5000)], 'patient':[f'p{k}' for k in range(5000)]})
+    a = audit(df, shortcuts=False)
+    text = repr(a)+a._repr_html_()+capsys.readouterr().out
+    assert text.count('.png')==6 and '0.png, 1.png, 2.png and 4997 more' in text
+    assert (a.save(tmp_path/'o')/'audit.json').stat().st_size<5000 and len(pd.read_csv(tmp_path/'o'/'audit.csv'))==5000
