@@ -671,7 +671,7 @@ def audit(data, # frame, name of the catalog, folder or CSV
         df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
     known = bool(df.patient.notna().any())
     df.attrs = dict(attrs)
-    if not attrs.get('root'): df.attrs['root'] = os.path.commonpath(df.path.map(os.path.abspath).map(os.path.dirname))
+    if not attrs.get('root'): df.attrs['root'] = os.path.commonpath([*map(os.path.dirname, map(os.path.abspath, df.path))])
     df['patient'] = df.patient.fillna(relative_paths(df))
     df.attrs.setdefault('source', data_source(df))
     cols = _labels_of(df, labels)
