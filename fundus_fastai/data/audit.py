@@ -99,7 +99,7 @@ def _look(path):
     with open_image(path) as im:
         q = getattr(im, 'quantization', None) or {}
         facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
-                     bytes=os.path.getsize(path),
+                     bytes=os.path.getsize(path), camera='',
                      compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
         rgb = np.array(pixels(im).convert('RGB'))
@@ -671,7 +671,8 @@ def audit(data, # frame, name of the catalog, folder or CSV
         df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
     known = bool(df.patient.notna().any())
     df.attrs = dict(attrs)
-    if not attrs.get('root'): df.attrs['root'] = os.path.commonpath([*map(os.path.dirname, map(os.path.abspath, df.path))])
+    folders = {os.path.dirname(os.path.abspath(o)) for o in df.path}
+    df.attrs['root'] = attrs.get('root') or os.path.commonpath(list(folders))
     df['patient'] = df.patient.fillna(relative_paths(df))
     df.attrs.setdefault('source', data_source(df))
     cols = _labels_of(df, labels)
