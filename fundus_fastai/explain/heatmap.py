@@ -8,7 +8,7 @@ __all__ = ['resize_map', 'contour', 'overlay', 'show_maps', 'evidence_inside']
 # %% ../../nbs/51_explain.heatmap.ipynb #e95a1af3
 import cv2, numpy as np, matplotlib.pyplot as plt
 from pathlib import Path
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -118,7 +118,7 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
               *, titles=None, # one a map
               cols:int=4, # maps a row
               pictures:bool=False, # each picture above its map
-              scale:float=None, # evidence at full color (default: each map its own `map_scale`)
+              scale=None, # evidence at full color, a number or one a map (default: each its own `map_scale`)
               region:float=None, # share of the pixels, the strongest, to outline in white, 0-1
               size:float=2.4, # inches a map
               source:str='' # where the data come from: phantoms are marked
@@ -127,8 +127,10 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
     n = len(maps)
     ims,masks = (list(o) if isinstance(o, (list,tuple)) else [o]*n for o in (ims,masks))
     titles = ['']*n if titles is None else list(titles)
-    if {len(ims),len(masks),len(titles)}!={n}:
-        raise DataError(f"{n} maps, but {len(ims)} pictures, {len(masks)} masks and {len(titles)} titles")
+    ends = list(scale) if np.iterable(scale) else [scale]*n
+    if {len(ims),len(masks),len(titles),len(ends)}!={n}:
+        raise DataError(f"{n} maps, but {len(ims)} pictures, {len(masks)} masks, {len(titles)} titles, "
+                        f"{len(ends)} scales")
     cols,each = min(cols, n),1+pictures
     rows,(h,w) = -(-n//cols),to_gray(next(o for o in ims if o is not None)).shape
     size = size*cols,(size*h/w+.25)*rows*each
@@ -138,7 +140,10 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
         if m is None: continue
         top,ax = axs[i//cols*each,i%cols],axs[i//cols*each+pictures,i%cols]
         if pictures: top.imshow(ims[i], cmap='gray')
-        overlay(ims[i], m, ax, scale=scale, mask=masks[i], bar=False, region=region)
+        s = ends[i] or map_scale(m)
+        overlay(ims[i], m, ax, scale=s, mask=masks[i], bar=False, region=region)
+        ax.text(.99, .01, f'±{s:.2g}', size=7, color='black' if ims[i] is None else 'white',
+                transform=ax.transAxes, ha='right', va='bottom')
         top.set_title(titles[i], fontsize=9)
     mark(axs[-1,-1], source, -.12)
     return axs
@@ -155,14 +160,32 @@ def blend(image, map, *, scale:float=None, alpha:float=.7, mask=None)->np.ndarra
     return (out*255).round().astype(np.uint8)
 
 # %% ../../nbs/51_explain.heatmap.ipynb #bf838591
+def legend(im, text:str):
+    "Draw a bar of the map's colors with `text` into the lower right corner of `im`, if there is room"
+    font,d = ImageFont.load_default(max(10, im.width//36)),ImageDraw.Draw(im)
+    _,_,w,h = d.textbbox((0,0), text, font)
+    long = 3*h
+    left,top = im.width-w-long-12,im.height-h-6
+    if left<im.width/4 or top<im.height/2: return im
+    c = signed_cmap(1)(np.linspace(0, 1, long))
+    bar = np.tile(255*(c[:,:3]*c[:,3:]+.5*(1-c[:,3:])), (h-2,1,1)).astype(np.uint8)
+    d.rectangle((left, top, im.width, im.height), fill='black')
+    im.paste(Image.fromarray(bar), (left+4,top+4))
+    d.text((left+long+8, top+2), text, 'white', font)
+    return im
+
+
+# %% ../../nbs/51_explain.heatmap.ipynb #c38fb0c4
 @delegates(blend)
-def save_overlay(path, image, map, *, scale:float=None, **kwargs)->Path:
-    "Write `blend` as a PNG of the picture's size, whole or not at all; raises `DataError`"
+def save_overlay(path, image, map, *, scale:float=None, unit:str='', **kwargs)->Path:
+    "Write `blend` as a PNG of the picture's size, its scale on it, whole or not at all; raises `DataError`"
     scale = scale or map_scale(map)
     im,info = Image.fromarray(blend(image, map, scale=scale, **kwargs)),PngInfo()
     info.add_text('scale', f'{scale:.6g}')
+    im = legend(im, f'±{scale:.2g} {unit}'.strip())
     with whole_file(path) as f: im.save(f, format='PNG', pnginfo=info)
     return Path(path)
+
 
 # %% ../../nbs/51_explain.heatmap.ipynb #cff5fcde
 def map_and_mask(map, mask)->tuple:

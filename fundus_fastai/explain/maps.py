@@ -169,7 +169,8 @@ def _make_maps(learn, eyes, files, settings, fill, bs):
     for eye,(f,d) in zip(eyes, made.items()):
         k = _named_class(learn, d)
         m,score = d['map'][k],float(d['baseline'][k]) if method=='occlusion' else None
-        save_overlay(f.with_suffix('.png'), eye_view(learn, eye), m, scale=map_scale(m, score))
+        save_overlay(f.with_suffix('.png'), eye_view(learn, eye), m, scale=map_scale(m, score),
+                     unit=getattr(e, 'output', ''))
     return made
 
 # %% ../../nbs/56_explain.maps.ipynb #d946bd1f

@@ -3,7 +3,7 @@ import numpy as np, pytest, torch
 from matplotlib import pyplot as plt
 from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.explain.heatmap import evidence_inside, map_scale, overlay, save_overlay, show_maps
+from fundus_fastai.explain.heatmap import blend, evidence_inside, map_scale, overlay, save_overlay, show_maps
 
 rng = np.random.default_rng(0)
 im,big = rng.random((20,30)),rng.random((40,60,3))
@@ -55,3 +55,25 @@ def test_an_effect_of_nothing_is_not_painted(tmp_path):
     assert map_scale(m)==np.float32(1e-5) and map_scale(m, 25.)==.025 and map_scale(m, .2)==.001 and map_scale(m*1e6, 25.)==10
     faint,loud = (np.asarray(Image.open(save_overlay(tmp_path/f'{s}.png', im, m, scale=s))).astype(int) for s in (map_scale(m, 25.),map_scale(m)))
     assert np.abs(faint-faint[0,0]).max()<=1 and np.abs(loud-loud[0,0]).max()>50
+
+def test_the_scale_is_said_on_the_picture(tmp_path):
+    "In the corner, where there is room; the rest of the picture is as it was"
+    m,im = np.zeros((30,40)),np.full((300,400), 128, np.uint8)
+    m[3:8,3:8] = 2
+    a,b = (np.asarray(Image.open(save_overlay(tmp_path/f'{s}.png', im, m, scale=s, unit='logit'))).astype(int) for s in (2.,.025))
+    plain = blend(im, m, scale=2.).astype(int)
+    assert (a[:250]==plain[:250]).all() and (a[:,:200]==plain[:,:200]).all()
+    corner = a[270:,280:]
+    assert (corner[-1,-1]==0).all() and (corner>200).all(2).any() # white letters on black
+    blue,red = (corner[...,2]-corner[...,0]>100),(corner[...,0]-corner[...,2]>100)
+    assert blue.any() and red.any() and np.nonzero(blue)[1].mean()<np.nonzero(red)[1].mean()
+    assert (a[270:,280:]!=b[270:,280:]).any() # another number
+    small = np.asarray(Image.open(save_overlay(tmp_path/'s.png', im[:40,:40], m)))
+    assert (small==blend(im[:40,:40], m)).all() # no room
+
+def test_maps_side_by_side_say_their_scales():
+    m = np.zeros((8,8)); m[2:4,2:4] = 1e-5
+    axs = list(show_maps(im, [m,m,m], scale=[map_scale(m, 25.),map_scale(m),None]).flat)[:3]
+    assert [o.images[1].norm.vmax for o in axs]==pytest.approx([.025,1e-5,1e-5])
+    assert [o.texts[0].get_text() for o in axs]==['±0.025','±1e-05','±1e-05']
+    with pytest.raises(DataError, match='1 scales'): show_maps(im, [m,m], scale=[1.])
