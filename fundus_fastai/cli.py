@@ -8,7 +8,7 @@ __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main
 # %% ../nbs/98_cli.ipynb #ee1b387c
 import argparse, errno, inspect, os, re, sys, warnings
 from . import __version__, commands as verbs
-from .core import EyeError, fast_memory, printable, say
+from .core import FULL, EyeError, fast_memory, printable, say
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
@@ -65,7 +65,7 @@ def _sentence(e):
     if isinstance(e, KeyboardInterrupt):
         return "stopped; finished work is kept (--resume goes on)", 130
     if isinstance(e, EyeError): return str(e), 1
-    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(e, OSError) and e.errno in FULL:
         where = f" for {e.filename}" if e.filename else ''
         return f"no space left on the device{where}: free some, or name another folder; no half file was kept", 1
     if isinstance(e, OSError) and e.filename: return f"{e.strerror}: {e.filename}", 1

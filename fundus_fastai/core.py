@@ -60,6 +60,9 @@ def is_memory(e)->bool:
     return bool(kinds & {'MemoryError','OutOfMemoryError'}) or any(o in str(e).lower()
                                                                    for o in texts)
 
+# %% ../nbs/00_core.ipynb #fbfaf1cb
+FULL = errno.ENOSPC,getattr(errno, 'EDQUOT', -1),errno.EFBIG # no room: disk, quota, largest file
+
 # %% ../nbs/00_core.ipynb #7e06634e
 def fundus_home()->Path: # folder for data sets and phantoms
     "The folder of all downloads: the environment's `FUNDUS_HOME`, or `~/.fundus_fastai`"

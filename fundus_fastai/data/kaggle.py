@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
-from ..core import (DownloadError, EyeError, data_home, fundus_home, need, progress,
+from ..core import (FULL, DownloadError, EyeError, data_home, fundus_home, need, progress,
                                 read_json, say, sha256, whole_file, write_json)
 from ..colab import colab_secrets
 from .catalog import get_card, kaggle_url
@@ -63,9 +63,8 @@ def check_disk(path, nbytes:float, what:str='this')->float:
     return free
 
 # %% ../../nbs/34_data.kaggle.ipynb #acc128d6
-_FULL = errno.ENOSPC,getattr(errno, 'EDQUOT', -1),errno.EFBIG
-_DISK = {getattr(errno, o, -1) for o in ('ENOSPC','EDQUOT','EFBIG','EACCES','EPERM','EROFS','EIO',
-                                         'EMFILE','ENFILE','ENOENT','ESTALE')}
+_DISK = {*FULL, *(getattr(errno, o, -1) for o in ('EACCES','EPERM','EROFS','EIO','EMFILE','ENFILE',
+                                                  'ENOENT','ESTALE'))}
 
 def check_entries(z):
     "Raise `BadZipFile` unless `z` lists as many members as its end record says, and folders hold nothing"
@@ -129,7 +128,7 @@ def disk_errors(path):
     "Turn a full, read-only or forbidden disk into a `DownloadError` with its remedy"
     try: yield
     except OSError as e:
-        if e.errno in _FULL:
+        if e.errno in FULL:
             why = (f"no space left at {path} ({free_bytes(path)/1e9:.1f} GB free): make room and call "
                    "again (what was downloaded is kept), or name a folder on another disk "
                    "(`out`, FUNDUS_HOME)")
@@ -514,7 +513,7 @@ def _from_archive(card, out, part, tries=3, pause=1.):
     for k in range(tries):
         try: why = '' if copy_digest(kept, part, card.name)==note['sha256'] else "not what was kept"
         except OSError as e:
-            if e.errno in _FULL: raise # this disk, not the archive's
+            if e.errno in FULL: raise # this disk, not the archive's
             why = e.strerror or str(e)
         if not why:
             unpack(part, out, note)
