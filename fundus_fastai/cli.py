@@ -89,7 +89,10 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
         )->int: # exit status: 0, 1 an error, 2 wrong usage, 130 stopped
     "Run `fundus`"
     argv = sys.argv[1:] if argv is None else list(map(str, argv))
-    kw = vars(make_parser().parse_args(argv))
+    try: kw = vars(make_parser().parse_args(argv))
+    except KeyboardInterrupt:
+        say("fundus: stopped before it had begun")
+        return 130
     verb,debug = kw.pop('verb'),kw.pop('debug')
     fast_memory()
     if not debug: warnings.filterwarnings('ignore') # libraries warn; we say what matters ourselves

@@ -85,7 +85,7 @@ def audit(data:str, # name of the catalog, folder, or CSV
         raise DataError(f"{run} holds no split.csv: it is no run folder")
     if run and not out and (Path(run)/'audit.json').exists() and not force:
         raise DataError(f"{run} holds an audit: pass --force to make it again")
-    if out: fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':''})
+    if out: fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':'check,path_a,'})
     o, = carried(dict(kwargs, data=data, label=label), DataOptions)
     columns = {k:v for k,v in o.rest.items() if v is not None and k!='strict'}
     df = open_frame(data, dict(source=source, seed=seed, **columns))
@@ -93,7 +93,10 @@ def audit(data:str, # name of the catalog, folder, or CSV
     a = look(df, seed=seed)
     print(a)
     if out or run: print(f"\naudit: {a.save(out or run)/'audit.csv'}")
-    if run and not out: report(run)
+    if run and not out:
+        from fundus_fastai.run.folder import read_seal, seal
+        if read_seal(run): seal(run, ['audit.json'])
+        report(run)
     if a.leaky:
         raise LeakError(f"{data} leaks: patients, or copies of a picture, stand on two sides (table above)")
     return a

@@ -82,49 +82,71 @@ def _about(e, path):
     return OSError(code, text, str(path)) if code else e
 
 # %% ../nbs/00_core.ipynb #261647a2
+def own(path, wait:bool=False):
+    "Lock the file or folder `path`: a descriptor to close; `None` where another has it, or nothing can be locked"
+    try:
+        import fcntl # not on Windows
+        fd = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError): return None
+    try: fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError: os.close(fd)
+    else: return fd
+
 _swept = set()
 
 def sweep(path, old:float=86_400):
-    "Remove what killed programs left beside `path` more than `old` seconds ago, once a process for each name"
+    "Remove what killed programs left beside `path`, once a process for each name; without locks, after `old` seconds"
     if path in _swept: return
     _swept.add(path)
     ours = re.compile(re.escape(f'.{path.stem}-')+r'[a-z0-9_]{8}'+re.escape(path.suffix))
-    for o in path.parent.iterdir():
-        if not ours.fullmatch(o.name) or time.time()-o.lstat().st_mtime<old: continue
+    for o in [o for o in path.parent.iterdir() if ours.fullmatch(o.name)]:
+        lock = own(o)
+        if lock is None and time.time()-o.lstat().st_mtime<old: continue
         if o.is_dir(): shutil.rmtree(o, ignore_errors=True)
         else: o.unlink(missing_ok=True)
+        if lock is not None: os.close(lock)
+
+# %% ../nbs/00_core.ipynb #2475170c
+@contextmanager
+def neighbor(path, make)->Path:
+    "A locked, hidden file or folder beside `path`, as `tempfile.mkstemp` or `mkdtemp` makes it; gone at the end"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
+    lock = tmp = None
+    while tmp is None or not tmp.exists(): # swept by another, before it was locked
+        try: made = make(prefix=f'.{path.stem}-', suffix=path.suffix, dir=path.parent)
+        except OSError as e: raise _about(e, path) from None
+        if isinstance(made, tuple): os.close(made[0])
+        tmp = Path(made[1] if isinstance(made, tuple) else made)
+        lock = own(tmp, wait=True)
+    try: yield tmp
+    finally:
+        if tmp.is_dir(): shutil.rmtree(tmp, ignore_errors=True)
+        else: tmp.unlink(missing_ok=True)
+        if lock is not None: os.close(lock)
 
 # %% ../nbs/00_core.ipynb #8bb3b3fe
 @contextmanager
 def whole_file(path)->Path:
     "Give a neighbor of `path` to write to, and rename it to `path` if all went well"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path)
-    try: fd,tmp = tempfile.mkstemp(prefix=f'.{path.stem}-', suffix=path.suffix, dir=path.parent)
-    except OSError as e: raise _about(e, path) from None
-    os.close(fd)
-    tmp = Path(tmp)
-    try:
-        yield tmp
-        umask = os.umask(0)
-        os.umask(umask)
-        with suppress(PermissionError): os.chmod(tmp, 0o666 & ~umask) # some disks know no modes
-        with open(tmp, 'rb') as f: os.fsync(f.fileno())
-        os.replace(tmp, path)
-    except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
-    finally: tmp.unlink(missing_ok=True)
+    with neighbor(path, tempfile.mkstemp) as tmp:
+        try:
+            yield tmp
+            umask = os.umask(0)
+            os.umask(umask)
+            with suppress(PermissionError): os.chmod(tmp, 0o666 & ~umask) # some disks know no modes
+            with open(tmp, 'rb') as f: os.fsync(f.fileno())
+            os.replace(tmp, path)
+        except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
 
 # %% ../nbs/00_core.ipynb #b5b2d621
 @contextmanager
 def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sweep(out)
-    tmp = Path(tempfile.mkdtemp(prefix=f'.{out.stem}-', suffix=out.suffix, dir=out.parent))
-    tmp.chmod(0o755)
-    try:
+    with neighbor(out, tempfile.mkdtemp) as tmp:
+        tmp.chmod(0o755)
         yield tmp
         try:
             if out.exists(): out.rmdir()
@@ -132,7 +154,6 @@ def whole_dir(out)->Path:
         except OSError: # another process was faster: well, if it has drawn the same
             a,b = out/'PROVENANCE.json',tmp/'PROVENANCE.json'
             if not (a.exists() and a.read_text()==b.read_text()): raise
-    finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #edca2aff
 def _plain(o):
@@ -186,11 +207,16 @@ def check_ours(path, signs:dict)->Path:
     return path
 
 # %% ../nbs/00_core.ipynb #ee0368eb
+def occupied(path)->bool:
+    "Does the folder `path` hold anything but what a killed program of ours was writing?"
+    odd = re.compile(r'\..+-[a-z0-9_]{8}(\.\w+)?')
+    return not all(odd.fullmatch(o.name) for o in Path(path).iterdir())
+
 def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
     "Make the folder `path`; raises `DataError` if it holds files, with `force` if it holds others'"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise DataError(f"{path} is a file: name a folder")
-    if path.exists() and any(path.iterdir()) and not force:
+    if path.exists() and occupied(path) and not force:
         raise DataError(f"{path} exists and is not empty: choose another folder, "
                         "or pass `force=True` to overwrite it")
     path.mkdir(parents=True, exist_ok=True)

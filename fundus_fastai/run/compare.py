@@ -6,7 +6,7 @@
 __all__ = ['SIXTEEN', 'read_comparison', 'plot_comparison', 'compare_nets']
 
 # %% ../../nbs/64_run.compare.ipynb #fe9fef62
-import gc, shutil, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
+import errno, gc, shutil, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
 from html import escape
@@ -14,7 +14,7 @@ from pathlib import Path
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
-from ..core import (FULL, DataError, check_ours, first_line, is_memory, read_json, say,
+from ..core import (DataError, check_ours, first_line, is_memory, occupied, read_json, say,
                                 whole_file, write_json, write_text)
 from ..options import CompareOptions, DataOptions
 from ..data.splits import check_split, save_split, split_hash
@@ -26,7 +26,7 @@ from ..score.estimate import Estimate, bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
-from .folder import clear_run, drop_checkpoints, run_files, start_run
+from .folder import clear_run, drop_checkpoints, run_files, start_run, tell_changed
 from ..score.compare import holm, paired_bootstrap
 from .train import check_names, dealt_frame, run_learner, train_frame
 from ..vision.profile import Watch, epochs_that_fit, net_costs, seconds_an_epoch
@@ -86,7 +86,7 @@ def _attempt(train, bs):
     "Train once; the error, if it is not one that stops everything"
     try: train(bs)
     except Exception as e:
-        if isinstance(e, OSError) and e.errno in FULL: raise
+        if isinstance(e, OSError) and e.errno in (errno.ENOSPC,errno.EDQUOT,errno.EFBIG): raise
         return e.with_traceback(None) # a traceback would keep the net alive
 
 # %% ../../nbs/64_run.compare.ipynb #318d8001
@@ -118,7 +118,10 @@ def _run_all(out, df, task, opts, archs, allow_leak):
     todo = [opts.but(arch=a, seed=s) for a in archs for s in opts.seeds]
     for i,o in enumerate(todo):
         run = run_folder(out, o.arch, o.seed)
-        if _finished(run): say(f"{run.name} is finished"); continue
+        if _finished(run):
+            drop_checkpoints(run) # a kill may have left them
+            say(f"{run.name} is finished")
+            continue
         say(f"{run.name}: {i+1} of {len(todo)}")
         (run/'error.json').unlink(missing_ok=True)
         train = lambda bs: train_net(df, task, o, run=run, bs=bs, allow_leak=allow_leak)
@@ -204,6 +207,7 @@ def _row(out, arch, seed, sides, kind, metric):
     run = run_folder(out, arch, seed)
     bad = read_json(run/'error.json')['error'] if (run/'error.json').exists() else 'not trained yet'
     if not _finished(run): return dict(arch=arch, seed=seed, error=bad)
+    tell_changed(run)
     m = read_json(run/'metrics.json')
     cuts = (m.get('operating') or {}).get('cuts')
     got = {k: o.add(arch, run/f, cuts)
@@ -432,6 +436,7 @@ def export_net(c:Comparison, word:str, out)->Path:
     arch,out = c.light if word=='light' else c.most_accurate,Path(out)
     runs = c.runs[(c.runs.arch==arch)&(c.runs.error=='')].sort_values('valid', ascending=c.metric=='mae', kind='stable')
     run,to = out/runs.folder.iloc[0],out/word.replace(' ','_')
+    if to.exists(): clear_run(to) # or a kill would leave two nets in one folder
     for o in (o for o in run_files if o!='README.md' and (run/o).exists()):
         with whole_file(to/o) as f: shutil.copyfile(run/o, f)
     card = _why(c, word, arch, run.name) + (run/'README.md').read_text(encoding='utf-8')
@@ -461,7 +466,7 @@ def check_comparison(out, resume:bool=False, force:bool=False)->Path:
     if resume and force:
         raise DataError("`resume=True` goes on and `force=True` starts again: pass one of them")
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
-    if not out.exists() or not any(out.iterdir()): return out
+    if not out.exists() or not occupied(out): return out
     if not (out/'comparison.json').exists():
         raise DataError(f"{out} holds something else than a comparison: choose another folder")
     check_ours(out, _signs)
@@ -490,9 +495,9 @@ def _begin(out, df, settings, allow_leak, resume):
         old = _settings(out)
         if resume: _check_same(old, settings)
         else: _clear(out, old)
+    write_json(out/'comparison.json', settings) # first: it tells what the folder is
     if not resume or not (out/'split.csv').exists():
         save_split(df, out/'split.csv', allow_leak=allow_leak)
-    write_json(out/'comparison.json', settings)
 
 # %% ../../nbs/64_run.compare.ipynb #6da44001
 def _with_earlier(out, archs, seeds):

@@ -9,10 +9,11 @@ __all__ = ['drop_seen_patients']
 import re, shlex
 import pandas as pd
 from collections import Counter
+from functools import wraps
 from pathlib import Path
 from fastai.vision.all import Learner
-from ..core import (DataError, EyeError, LeakError, check_ours, few, fresh_dir, one_of,
-                                say, sha256, whole_file)
+from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line, fresh_dir,
+                                occupied, one_of, say, sha256, whole_file, write_text)
 from ..data.read import tell_odd
 from ..data.splits import digests, relative_paths
 from ..vision.tasks import get_task
@@ -54,7 +55,7 @@ def provenance(df, data)->dict:
 
 # %% ../../nbs/61_run.folder.ipynb #1270388d
 run_signs = {'report.html':'fundus_fastai', 'README.md':'Not a medical device',
-             'report.json':'"parts"',
+             'SHA256SUMS':'predictions.csv', 'report.json':'"parts"',
              'metrics.json':'"n_boot"', 'predictions.csv':'path,patient,',
              'validation.csv':'path,patient,',
              'history.csv':'epoch,', 'audit.json':'"check"', 'model.safetensors':'',
@@ -66,7 +67,7 @@ def check_run(out, resume:bool=False, force:bool=False)->Path:
     "Pass `out` on if a run may be made or resumed there; raises `DataError` where it holds something else"
     out = Path(out)
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
-    if not out.exists() or not any(out.iterdir()): return out
+    if not out.exists() or not occupied(out): return out
     if not (force or resume and (out/'split.csv').exists()):
         if not (out/'checkpoints').exists(): return fresh_dir(out)
         raise DataError(f"{out} holds an unfinished run: pass `resume=True` to go on with it, "
@@ -106,6 +107,48 @@ def finished(out)->bool:
     else: return True
     return False
 
+# %% ../../nbs/61_run.folder.ipynb #7e12f534
+sealed = ('config.json','split.csv','history.csv','validation.csv','predictions.csv','metrics.json',
+          'report.json','audit.json') # the weights have their digest in config.json
+
+def read_seal(run)->dict:
+    "File -> digest, as `run` wrote them down; nothing in older runs"
+    f = Path(run)/'SHA256SUMS'
+    text = f.read_text(encoding='utf-8', errors='replace') if f.is_file() else ''
+    return {k:v for v,k in re.findall(r'^([0-9a-f]{64})  (\S+)$', text, re.M) if k in sealed}
+
+def seal(run, names=sealed)->None:
+    "Write down the digests of the files `names` of `run`, beside those that are known"
+    files = {o:Path(run)/o for o in names}
+    known = read_seal(run) | {k:sha256(f) for k,f in files.items() if f.is_file()}
+    write_text(Path(run)/'SHA256SUMS', ''.join(f'{v}  {k}\n' for k,v in sorted(known.items())))
+
+# %% ../../nbs/61_run.folder.ipynb #62e290c6
+def changed(run)->list:
+    "Files of `run` that are not as they were written"
+    files = {Path(run)/k:v for k,v in read_seal(run).items()}
+    return [f.name for f,v in files.items() if not (f.is_file() and sha256(f)==v)]
+
+def tell_changed(run)->list:
+    "Say which files of `run` are not as they were written, and return them"
+    if odd := changed(run):
+        say(f"{run}: {few(odd, 9)} changed, or went, after the run had been written (SHA256SUMS); "
+            "what follows is of the folder as it is now")
+    return odd
+
+def watched(f):
+    "Let a function of a run folder tell what changed there, and name the change where it fails"
+    @wraps(f)
+    def watching(run, *args, **kwargs):
+        odd = tell_changed(run)
+        try: return f(run, *args, **kwargs)
+        except (EyeError, OSError): raise
+        except Exception as e:
+            if not odd: raise
+            raise DataError(f"{run} cannot be used, since {few(odd, 9)} changed after it had been written "
+                            f"({type(e).__name__}: {first_line(e)}): copy the folder again from its source") from e
+    return watching
+
 # %% ../../nbs/61_run.folder.ipynb #517508fe
 def validation(run):
     "The predictions of a run's validation images, or `None` where it has none"
@@ -144,6 +187,19 @@ def score_run(learn:Learner, df, root, *, out=None, workers=None, operating=None
         with whole_file(f) as g: valid.to_csv(g, index=False)
     return s
 
+# %% ../../nbs/61_run.folder.ipynb #e59e57d5
+def run_table(f, cols, so='', **how):
+    "The table `f` of a run, which has the columns `cols`; raises `DataError`, which ends with `so`"
+    try: df = pd.read_csv(f, **how)
+    except (OSError, ValueError) as e: raise DataError(f"{f} is not a readable CSV ({e}){so}") from None
+    if lost := sorted({*cols}-set(df)): raise DataError(f"{f} has no column {', '.join(lost)}{so}")
+    return df
+
+def split_rows(run):
+    "The rows of split.csv as text, or `None` if there is none"
+    f = Path(run)/'split.csv'
+    return run_table(f, ('path','patient','split'), dtype=str, keep_default_na=False) if f.exists() else None
+
 # %% ../../nbs/61_run.folder.ipynb #416cb84e
 def same_names(a:pd.Series, b:pd.Series)->pd.Series:
     "Is the path in `a` the end of one in `b`, or the other way round? Bare file names do not count"
@@ -157,7 +213,8 @@ def drop_seen_patients(df, # the frame to evaluate on
            allow_leak:bool=False # evaluate on familiar patients all the same
           )->pd.DataFrame:
     "The rows of `df` that the run has not trained on; raises `LeakError` that names familiar patients"
-    old = pd.read_csv(Path(run)/'split.csv', dtype=str)
+    if (old := split_rows(run)) is None:
+        raise DataError(f"{run} has no split.csv: nothing tells whom its net has seen in training")
     mine = relative_paths(df)
     if set(mine)==set(old.path) and not allow_leak:
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)

@@ -32,7 +32,8 @@ from ..score.subgroups import subgroup_scores
 from ..data.targets import label_list
 from ..vision.tasks import get_task, tasks
 from ..explain.shortcuts import shortcut_words
-from .folder import run_signs, validation
+from .folder import (changed, read_seal, run_signs, run_table, seal, split_rows, validation,
+                                      watched)
 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
 def cell(o)->str:
@@ -356,19 +357,6 @@ def question_of(config:dict)->str:
         asked += f" Here: the column{'s' if ',' in label else ''} {label}."
     return asked+(f'\n\n{task.note}' if task.note else '')
 
-# %% ../../nbs/62_run.report.ipynb #6c018fcc
-def _table(f, cols, so='', **how):
-    "The table `f` of a run, which has the columns `cols`; raises `DataError`, which ends with `so`"
-    try: df = pd.read_csv(f, **how)
-    except (OSError, ValueError) as e: raise DataError(f"{f} is not a readable CSV ({e}){so}") from None
-    if lost := sorted({*cols}-set(df)): raise DataError(f"{f} has no column {', '.join(lost)}{so}")
-    return df
-
-def read_split(run):
-    "The rows of split.csv as text, or `None` if there is none"
-    f = Path(run)/'split.csv'
-    return _table(f, ('path','patient','split'), dtype=str, keep_default_na=False) if f.exists() else None
-
 # %% ../../nbs/62_run.report.ipynb #aeba0add
 def _counted(split, s):
     "`split_table` from the rows of split.csv"
@@ -384,7 +372,7 @@ def _counted(split, s):
 def read_history(path)->pd.DataFrame:
     "The table of epochs of a run; raises `DataError` where it is none"
     so,cols = ': without the file the report has no curves',['epoch','train_loss','valid_loss']
-    df = _table(path, cols, so)
+    df = run_table(path, cols, so)
     if odd := [o for o in cols if df[o].dtype.kind not in 'if']:
         raise DataError(f"{path} has no numbers in {', '.join(odd)}{so}")
     return df
@@ -392,7 +380,7 @@ def read_history(path)->pd.DataFrame:
 # %% ../../nbs/62_run.report.ipynb #2bf9a185
 def _write_from(run, s, kept, history=None, date=None):
     "Write report.html from the files of a run; `kept` is what report.json holds"
-    run,split,config = Path(run),read_split(run),kept.get('config') or {}
+    run,split,config = Path(run),split_rows(run),kept.get('config') or {}
     if history is None and (run/'history.csv').exists(): history = read_history(run/'history.csv')
     t = kept.get('splits')
     splits = pd.DataFrame(t['rows'], columns=t['columns']) if t else _counted(split, s)
@@ -409,13 +397,12 @@ def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=N
     kept = dict(config=config, splits=None if splits is None else plain_table(splits), parts=parts)
     f = write_json(Path(out)/'report.json', kept)
     _write_from(out, scores, read_json(f), history)
+    seal(out)
     model_card(out, scores, config=config)
 
 # %% ../../nbs/62_run.report.ipynb #aad31dcf
-def rescore_run(run # run folder, or the folder of an evaluation
-               ): # `Scores`, with calibration and operating points
-    "Score a run again from `predictions.csv`, and from `validation.csv` where it is there"
-    run = Path(run)
+def _rescored(run):
+    "The `Scores` of a run folder, from its files alone"
     if not run.is_dir(): raise DataError(f"{run} is no folder: name the folder of a run")
     if not (run/'predictions.csv').exists():
         raise DataError(f"{run} has no predictions.csv: it is no finished run (fundus train --resume goes on)")
@@ -423,7 +410,7 @@ def rescore_run(run # run folder, or the folder of an evaluation
     if (run/'metrics.json').exists(): return add_calibration(rescore(run), valid)
     if not (run/'config.json').exists():
         raise DataError(f"{run} has neither metrics.json nor config.json: name the folder of a run")
-    c,split = read_json(run/'config.json'),read_split(run)
+    c,split = read_json(run/'config.json'),split_rows(run)
     kind = get_kind(c.get('answer', {}).get('kind', CATEGORY))
     if c.get('task') in tasks and tasks[c['task']].graded: kind = kind.graded
     side = 'test' if split is None or (split.split=='test').any() else 'valid'
@@ -431,6 +418,12 @@ def rescore_run(run # run folder, or the folder of an evaluation
     test = read_predictions(run/'predictions.csv')
     s = score_as(kind, test, c.get('operating') or {}, valid=valid, split=side, **told)
     return add_calibration(s, valid)
+
+@watched
+def rescore_run(run # run folder, or the folder of an evaluation
+               ): # `Scores`, with calibration and operating points
+    "Score a run again from `predictions.csv`, and from `validation.csv` where it is there"
+    return _rescored(Path(run))
 
 # %% ../../nbs/62_run.report.ipynb #60e455f4
 def _fresh_parts(s, parts, root):
@@ -442,18 +435,21 @@ def _fresh_parts(s, parts, root):
     return parts if said==rows else [new, *parts[1:]]
 
 # %% ../../nbs/62_run.report.ipynb #f6e8cc3b
+@watched
 def remake_report(run, # run folder, or the folder of an evaluation
                   root=None, # the data's folder, for the most wrong images (default: those kept)
                   date:str=None # today if missing
                  ): # `Scores`
     "Make `metrics.json` and `report.html` again from the files of a run"
-    run,s = Path(run),rescore_run(run)
+    run,sound = Path(run),read_seal(run) and not changed(run)
+    s = _rescored(run)
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
     if not isinstance(kept, dict):
         raise DataError(f"{run/'report.json'} is damaged: delete it to make the report without its pictures")
     if 'config' not in kept and (run/'config.json').exists(): kept['config'] = read_json(run/'config.json')
     kept['parts'] = _fresh_parts(s, kept.get('parts'), root)
     write_json(run/'metrics.json', s.to_json())
+    if sound: seal(run, ['metrics.json']) # a newer version may count otherwise
     _write_from(run, s, kept, date=date)
     return s
 
@@ -492,6 +488,7 @@ def shared_parts(s, parts, names, *, no_pictures:bool)->list:
             *rest]
 
 # %% ../../nbs/62_run.report.ipynb #46559473
+@watched
 def share_run(run, # run folder, or the folder of an evaluation
               out, # folder to send
               *, pseudonyms:bool=False, # call patients and files by keyed digests; the key stays beside the run
@@ -499,7 +496,7 @@ def share_run(run, # run folder, or the folder of an evaluation
               force:bool=False # replace what was written there before
              ): # `Scores`
     "Write report, card and tables of a run for others, without the model"
-    run,s = Path(run),rescore_run(run)
+    run,s = Path(run),_rescored(Path(run))
     if Path(out).resolve()==run.resolve(): raise DataError(f"{out} is the run itself: name another folder with `out`")
     out = fresh_dir(out, force, run_signs)
     key,names = pseudonym_key(run) if pseudonyms else None,{}

@@ -19,6 +19,7 @@ from ..image.read import image_files, unread_files
 from ..image.recipe import as_recipe
 from ..data.read import KERMANY_NAME, SIDED
 from ..data.splits import read_split, save_split, split_hash
+from ..score.patients import check_scores
 from ..vision.tasks import get_task
 from ..vision.learner import find_net, find_weights
 from ..vision.model import load_model, save_model
@@ -29,7 +30,7 @@ from ..explain.shortcuts import measure_shortcuts, shortcut_words
 from .folder import (check_positive, check_run, choose_operating_points,
                                       drop_checkpoints,
                                       drop_seen_patients, finished, kind_for, provenance, score_run,
-                                      split_note, start_run, validation)
+                                      split_note, start_run, validation, watched)
 from .report import rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
@@ -150,6 +151,7 @@ def train_run(task:str, # name of a task
     check_names(task, opts)
     out = check_run(out or opts.folder(task), resume, force)
     if resume and finished(out):
+        drop_checkpoints(out) # a kill may have left them
         say(f"{out} is finished; here are its results{other_options(out, opts)}")
         return rescore_run(out)
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
@@ -173,6 +175,7 @@ def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     return df
 
 # %% ../../nbs/63_run.train.ipynb #46ef7982
+@watched
 def evaluate_run(run, # run folder
                  data=None, # `UnseenOptions`, or the first of them: a name, a folder or a CSV (default: phantoms)
                  on=None, # `DeviceOptions`, or the first of them: a device
@@ -298,6 +301,7 @@ class RowFile:
         if self.file: os.replace(self.part, self.file)
 
 # %% ../../nbs/63_run.train.ipynb #d2fa50ac
+@watched
 def predict_run(run, # run folder
                 images, # image files or folders
                 on=None, # `DeviceOptions`, or the first of them: a device
@@ -311,7 +315,7 @@ def predict_run(run, # run folder
     on = DeviceOptions.of(on)
     learn,told,files = load_model(run, on.device),Path(run)/'metrics.json',images_of(images)
     odd = OddFiles(len(files), 'it gets no answer')
-    points = read_json(told).get('operating_points') if told.exists() else ()
+    points = check_scores(read_json(told), told).get('operating_points') if told.exists() else ()
     table,model = RowFile(out, resume, force),learn.config['sha256'][:16]
     if table.done and table.models!={model}:
         raise DataError(f"{table.part} was begun with another model: pass `force=True`")
@@ -332,6 +336,7 @@ def predict_run(run, # run folder
     return df
 
 # %% ../../nbs/63_run.train.ipynb #691bdcaa
+@watched
 def explain_run(run, # run folder
                 images, # image files or folders
                 method:str='occlusion', # one of `METHODS`

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import numpy as np, pandas as pd, timm, torch, torchvision
 from fastai.vision.all import *
 from safetensors import safe_open, SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, whole_file
 from ..image.recipe import Eye, blank_remark, field_remark
 from .outputs import ClassOutput
@@ -320,7 +320,8 @@ def _load_opt(opt, tensors, plain, device):
 def _save_tensors(path, tensors, meta):
     "Write tensors and a JSON header as one safetensors file, whole or not at all"
     tensors = {k:v.detach().cpu().contiguous().clone() for k,v in tensors.items()}
-    with whole_file(path) as f: save_file(tensors, f, metadata={'fundus': json.dumps(meta)})
+    raw = save(tensors, metadata={'fundus': json.dumps(meta)}) # itself it would leave files when killed
+    with whole_file(path) as f: f.write_bytes(raw)
 
 # %% ../../nbs/45_vision.learner.ipynb #aa6d1318
 def _load_tensors(path):

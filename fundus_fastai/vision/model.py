@@ -10,7 +10,7 @@ import datetime as dt, json, platform
 import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from .. import __version__
 from ..core import (DataError, EyeError, ModelError, first_line, read_json, say, sha256,
                                 whole_file, write_json)
@@ -51,9 +51,9 @@ def save_model(learn, # from `eye_learner`
     cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
     if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
     with whole_file(out/'model.safetensors') as f:
-        save_file({k:v.detach().cpu().contiguous().clone()
-                   for k,v in learn.model.state_dict().items()}, f,
-                  metadata={'fundus':json.dumps(_decisive(cfg|more))})
+        f.write_bytes(save({k:v.detach().cpu().contiguous().clone()
+                            for k,v in learn.model.state_dict().items()},
+                           metadata={'fundus':json.dumps(_decisive(cfg|more))}))
     cfg['sha256'] = sha256(out/'model.safetensors')
     write_json(out/'config.json',
                {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})

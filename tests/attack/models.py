@@ -12,6 +12,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from fundus_fastai.core import EyeError, read_json
 from fundus_fastai.data.catalog import make_phantom
+from fundus_fastai.image.read import image_files
 from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.run import report
 from fundus_fastai.run.train import evaluate_run, predict_run, train_run
@@ -25,9 +26,9 @@ TEXT = b'0123456789abcdefgh.,-_"/{}[] \n'
 def tiny_run(where)->tuple:
     "A run of a two-class task with operating points, and a folder of other patients"
     where = Path(where)
-    for name,n in dict(data=24, others=8).items(): make_phantom('kermany2018', where/name, n, seed=n)
+    for name,n in dict(data=24, others=8).items(): make_phantom('odir5k', where/name, n, seed=n)
     opts = TrainOptions('test_efficientnet', weights='none', size=32, bs=8, epochs=2, workers=0)
-    train_run('anomaly', DataOptions(str(where/'data')), opts, maps=1, out=where/'run')
+    train_run('sex', DataOptions(str(where/'data')), opts, maps=1, out=where/'run')
     return where/'run',where/'others'
 
 def places(o, at=()):
@@ -61,18 +62,18 @@ def change(path, rng)->str:
     path.write_bytes(b)
     return f'{path.name} {how} at {i}'
 
-def answer(deed, run, data, images)->str:
+def answer(deed, run, data, images, **kwargs)->str:
     "What `deed` answers, as text"
     if deed=='predict': return predict_run(run, images, bs=2).to_csv(float_format='%.5f')
     if deed=='report': s,out = report.remake_report(run, date='today'),run
-    else: s,out = evaluate_run(run, str(data), maps=0, out=run.parent/'evaluation', force=True),run.parent/'evaluation'
+    else: s,out = evaluate_run(run, str(data), maps=0, out=run.parent/'evaluation', force=True, **kwargs),run.parent/'evaluation'
     return json.dumps(s.to_json())+(out/'report.html').read_text()
 
-def ask(deed, run, data, images)->tuple:
+def ask(deed, run, data, images, **kwargs)->tuple:
     "The answer, or the kind of error, and what was said"
     said = StringIO()
     try:
-        with redirect_stderr(said), redirect_stdout(said): res = answer(deed, run, data, images)
+        with redirect_stderr(said), redirect_stdout(said): res = answer(deed, run, data, images, **kwargs)
     except EyeError as e:
         one = str(e).strip() and len(str(e))<2000
         return ('refused' if one else f'SENTENCE of {len(str(e))} letters'),said.getvalue()
@@ -87,23 +88,23 @@ def verdict(got, sound)->str:
     news = set(said.replace('\r','\n').splitlines())-set(usual.replace('\r','\n').splitlines())
     return 'another answer, told' if news else 'WRONG without a word'
 
-def attack(run, data, n=2000, seed=0, files=DEEDS)->tuple:
-    "Counts of what `n` mutations of the folder `run` come to, by deed, and the faults"
+def attack(run, data, n=2000, seed=0, **kwargs)->tuple:
+    "Counts of what `n` mutations of the folder `run` come to, by deed, and the faults; `kwargs` go to `evaluate_run`"
     rng,found,faults = random.Random(seed),Counter(),[]
-    images = sorted(map(str, Path(data).rglob('*.jpeg')))[:3]
-    files = sorted(f for f in files if (Path(run)/f).exists())
+    images = image_files(data)[:3]
+    files = sorted(f for f in DEEDS if (Path(run)/f).exists())
     with tempfile.TemporaryDirectory() as d:
         def fresh():
             for o in ('run','evaluation'): shutil.rmtree(Path(d)/o, ignore_errors=True)
             return Path(shutil.copytree(run, Path(d)/'run', ignore=shutil.ignore_patterns('*.html')))
-        sound = {deed: ask(deed, fresh(), data, images) for deed in ('predict','evaluate','report')}
+        sound = {deed: ask(deed, fresh(), data, images, **kwargs) for deed in ('predict','evaluate','report')}
         assert all(o[0][0]=='answer' for o in sound.values()), sound
-        assert all(ask(k, fresh(), data, images)==o for k,o in sound.items()), 'not the same twice'
+        assert all(ask(k, fresh(), data, images, **kwargs)==o for k,o in sound.items()), 'not the same twice'
         for _ in range(n):
             name,to = rng.choice(files),fresh()
             how = change(to/name, rng)
             for deed in DEEDS[name]: # each finds what the one before has left
-                was = verdict(ask(deed, to, data, images), sound[deed])
+                was = verdict(ask(deed, to, data, images, **kwargs), sound[deed])
                 found[deed,was.split(':')[0]] += 1
                 if was[0].isupper(): faults.append(f'{deed}: {how}: {was}')
     return found,faults

@@ -1,5 +1,6 @@
 "Many nets side by side: one split, one budget, picks by validation, and nothing lost when one fails or somebody stops"
 import errno, shutil
+from pathlib import Path
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
 from matplotlib.text import Text
 from fundus_fastai.run import compare as C, report, train as T
@@ -11,6 +12,7 @@ from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_
 from fundus_fastai.score.kinds import CATEGORY, kinds, read_predictions
 from fundus_fastai.vision.steps import load_frame, split_frame
 from fundus_fastai.vision.model import load_model, read_config
+from fundus_fastai.run.folder import finished
 
 torch.set_num_threads(1)
 LABELS = ('haze','drusen')
@@ -419,3 +421,35 @@ def test_labels_keep_apart():
 def test_error_text_cannot_break_out_of_the_page():
     c = fake(2, error='<script>alert(1)</script>')
     assert '<script>' not in c._repr_html_()
+
+@pytest.mark.parametrize('name', ['save_split','export_net'])
+def test_killed_between_its_files(df, tmp_path, monkeypatch, name):
+    "Whatever lies there is known as a comparison, and gone on with"
+    out = tmp_path/'c'
+    with monkeypatch.context() as m:
+        def stop(*args, **kw): raise KeyboardInterrupt
+        m.setattr(C, name, stop)
+        with pytest.raises(KeyboardInterrupt): compared(df, 'anomaly', TWO[:1], out, **FAST, seeds=(1,))
+    assert C.check_comparison(out, resume=True)==C.check_comparison(out, force=True)==out
+    (out/f'{TWO[0]}-1/checkpoints').mkdir(parents=True, exist_ok=True) # nor had these been removed
+    (out/f'{TWO[0]}-1/checkpoints/last.safetensors').touch()
+    if name=='save_split': shutil.rmtree(out/f'{TWO[0]}-1')
+    c = compared(df, 'anomaly', TWO[:1], out, **FAST, seeds=(1,), resume=True)
+    assert not len(c.failed) and (out/'split.csv').exists() and not list(out.glob('*/checkpoints'))
+
+def test_an_export_of_which_a_kill_left_half_is_no_model(df, whole, tmp_path, monkeypatch):
+    "Over an earlier export: the old card goes first, and the new one comes last"
+    out,c = Path(shutil.copytree(whole[0], tmp_path/'c')),whole[1]
+    assert finished(out/'light')
+    for n in range(1, 10):
+        left,real = [n],C.whole_file
+        def some(path):
+            if not left[0]: raise KeyboardInterrupt
+            left[0] -= 1
+            return real(path)
+        with monkeypatch.context() as m:
+            m.setattr(C, 'whole_file', some)
+            with pytest.raises(KeyboardInterrupt): C.export_net(c, 'light', out)
+        assert not (out/'light/README.md').exists() and not finished(out/'light')
+    C.export_net(c, 'light', out)
+    assert finished(out/'light')

@@ -1,14 +1,17 @@
 "What may be removed or called finished: our own files only, and only what loads"
-import os, shutil, time
+import hashlib, json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
-import pytest
+import pytest, torch
 from fundus_fastai import core
 from fundus_fastai.core import DataError
 from fundus_fastai.options import TrainOptions
-from fundus_fastai.run import folder
+from fundus_fastai.run import folder, report
 from fundus_fastai.run.compare import check_comparison, _clear
 from fundus_fastai.run.folder import check_run, clear_run, finished, run_files, start_run
-from fundus_fastai.run.train import evaluate_run, explain_run, train_run
+from fundus_fastai.run.report import remake_report, rescore_run, share_run
+from fundus_fastai.vision.learner import _save_tensors
+from fundus_fastai.vision.model import load_model, save_model
+from fundus_fastai.run.train import evaluate_run, explain_run, predict_run, train_run
 
 OLD = Path(__file__).parent/'old_run'
 
@@ -99,7 +102,7 @@ def test_finished_is_what_loads(run, capsys):
     (run/'model.safetensors').unlink()
     assert not finished(run)
 
-@pytest.mark.parametrize('n', range(1, 12))
+@pytest.mark.parametrize('n', range(1, 13))
 def test_killed_while_it_removes(run, n, monkeypatch):
     "After each unlink: never finished, and both --force and --resume know what lies there"
     (run/'checkpoints').mkdir()
@@ -116,15 +119,56 @@ def test_killed_while_it_removes(run, n, monkeypatch):
     assert check_run(run, resume=True)==run and start_run(run, force=True)==run and not content(run)
 
 def test_what_killed_programs_left_goes_and_what_is_being_written_stays(tmp_path):
-    for name,age in {'.m-0a1b2c3d.json':2, '.m-0a1b2c3e.json':0, '.m-notes.json':2, '.n-0a1b2c3d.json':2}.items():
+    for name in ('.m-0a1b2c3d.json','.m-0a1b2c3e.json','.m-notes.json','.n-0a1b2c3d.json'): (tmp_path/name).touch()
+    alive = core.own(tmp_path/'.m-0a1b2c3e.json') # as its writer does
+    core.write_json(tmp_path/'m.json', {})
+    os.close(alive)
+    assert {o.name for o in tmp_path.iterdir()}=={'m.json','.m-0a1b2c3e.json','.m-notes.json','.n-0a1b2c3d.json'}
+    (tmp_path/'.eyes-0a1b2c3d/a').mkdir(parents=True)
+    with core.whole_dir(tmp_path/'eyes') as d: (d/'1.png').touch()
+    assert not (tmp_path/'.eyes-0a1b2c3d').exists() and (tmp_path/'eyes/1.png').exists()
+
+WRITER = "import sys, time; from fundus_fastai.core import whole_{kind}\nwith whole_{kind}({path!r}) as f: print(f, flush=True); time.sleep(60)"
+
+@pytest.mark.parametrize('kind', ['file','dir'])
+def test_a_writer_is_swept_when_it_is_dead_and_not_before(tmp_path, kind):
+    p = subprocess.Popen([sys.executable,'-c',WRITER.format(kind=kind, path=str(tmp_path/'a.txt'))], stdout=subprocess.PIPE, text=True)
+    temp = Path(p.stdout.readline().strip())
+    core.sweep(tmp_path/'a.txt')
+    assert temp.exists()
+    p.kill(); p.wait()
+    core._swept.clear()
+    core.sweep(tmp_path/'a.txt')
+    assert not temp.exists()
+
+def test_where_nothing_can_be_locked_age_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr(core, 'own', lambda *args, **kw: None)
+    for name,age in {'.m-0a1b2c3d.json':2, '.m-0a1b2c3e.json':0}.items():
         (tmp_path/name).touch()
         os.utime(tmp_path/name, (time.time()-age*86_400,)*2)
     core.write_json(tmp_path/'m.json', {})
-    assert {o.name for o in tmp_path.iterdir()}=={'m.json','.m-0a1b2c3e.json','.m-notes.json','.n-0a1b2c3d.json'}
-    (tmp_path/'.eyes-0a1b2c3d/a').mkdir(parents=True)
-    os.utime(tmp_path/'.eyes-0a1b2c3d', (0,0))
-    with core.whole_dir(tmp_path/'eyes') as d: (d/'1.png').touch()
-    assert not (tmp_path/'.eyes-0a1b2c3d').exists() and (tmp_path/'eyes/1.png').exists()
+    assert {o.name for o in tmp_path.iterdir()}=={'m.json','.m-0a1b2c3e.json'}
+
+def test_a_folder_in_which_a_kill_left_half_a_file_is_as_empty(tmp_path):
+    (tmp_path/'.split-0a1b2c3d.csv').touch()
+    for check in (check_run, check_comparison): assert check(tmp_path)==check(tmp_path, resume=True)==tmp_path
+    (tmp_path/'.split-notes.csv').touch()
+    with pytest.raises(DataError): check_run(tmp_path)
+
+def test_weights_leave_no_file_of_their_library(tmp_path, monkeypatch):
+    "The library writes to a hidden name of its own, which nobody would sweep: so it gives us the bytes"
+    seen,write = [],Path.write_bytes
+    monkeypatch.setattr(Path, 'write_bytes', lambda self, b: (seen.append(sorted(o.name for o in self.parent.iterdir())), write(self, b))[1])
+    save_model(load_model(OLD/'run', 'cpu'), tmp_path, 'oct')
+    _save_tensors(tmp_path/'last.safetensors', dict(a=torch.zeros(3)), {})
+    assert len(seen)==2 and all(re.fullmatch(r'\.(model|last)-[a-z0-9_]{8}\.safetensors', o[0]) for o in seen)
+
+def test_checkpoints_of_a_finished_run_go(run):
+    "A kill came between the last page and their removal"
+    (run/'checkpoints').mkdir()
+    for o in ('last','best'): (run/f'checkpoints/{o}.safetensors').touch()
+    train_run('oct', opts=TrainOptions('test_efficientnet', weights='none'), out=run, resume=True)
+    assert not (run/'checkpoints').exists() and finished(run)
 
 def test_bytes_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
     order = []
@@ -132,3 +176,77 @@ def test_bytes_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
         monkeypatch.setattr(os, k, lambda *a, k=k, f=getattr(os, k): (order.append(k), f(*a))[1])
     core.write_json(tmp_path/'m.json', {})
     assert order==['fsync','replace']
+
+# --- still what was written
+
+def said_of(run, capsys, act=rescore_run):
+    capsys.readouterr()
+    try: act(run)
+    except DataError as e: return f'{capsys.readouterr().err} {e}'
+    return capsys.readouterr().err
+
+@pytest.fixture
+def sealed_run(run):
+    folder.seal(run)
+    return run
+
+def test_what_any_tool_can_compare(sealed_run):
+    sums = dict(reversed(o.split('  ')) for o in (sealed_run/'SHA256SUMS').read_text().splitlines())
+    assert {*sums}=={o for o in folder.sealed if (sealed_run/o).exists()} and len(sums)>5
+    assert all(hashlib.sha256((sealed_run/k).read_bytes()).hexdigest()==v for k,v in sums.items())
+
+@pytest.mark.parametrize('name', folder.sealed)
+def test_a_change_is_told_each_time(sealed_run, capsys, name):
+    if not (sealed_run/name).exists(): return
+    assert 'SHA256SUMS' not in said_of(sealed_run, capsys)
+    b = bytearray((sealed_run/name).read_bytes())
+    at = [i for i,o in enumerate(b) if chr(o).isdigit()][-1]
+    b[at] = ord('1') if b[at]!=ord('1') else ord('2')
+    (sealed_run/name).write_bytes(b)
+    for _ in range(2): assert f'{name} changed, or went' in said_of(sealed_run, capsys)
+    (sealed_run/name).unlink()
+    assert f'{name} changed, or went' in said_of(sealed_run, capsys)
+
+def test_a_report_leaves_the_seal_whole(sealed_run, capsys):
+    "What it makes anew is sealed anew, but where something else has changed"
+    for _ in range(2): assert 'SHA256SUMS' not in said_of(sealed_run, capsys, remake_report)
+    seal = (sealed_run/'SHA256SUMS').read_text()
+    p = (sealed_run/'predictions.csv').read_text().splitlines(True)
+    (sealed_run/'predictions.csv').write_text(''.join(p[:-1]))
+    for said in ('predictions.csv changed','metrics.json, predictions.csv changed'):
+        assert said in said_of(sealed_run, capsys, remake_report) and (sealed_run/'SHA256SUMS').read_text()==seal
+
+def test_a_change_is_named_where_the_answer_fails(sealed_run, capsys):
+    kept = json.loads((sealed_run/'report.json').read_text())
+    kept['config'] = dict(kept['config'], shortcuts=[{}])
+    (sealed_run/'report.json').write_text(json.dumps(kept))
+    assert 'cannot be used, since report.json changed' in said_of(sealed_run, capsys, remake_report)
+
+@pytest.mark.parametrize('act', [lambda d: evaluate_run(d, OLD/'scans', maps=0, allow_leak=True), lambda d: predict_run(d, [OLD/'scans']),
+    lambda d: explain_run(d, [next((OLD/'scans'/'CNV').glob('*.jpeg'))], out=d/'m'), lambda d: share_run(d, d.parent/'shared')],
+    ids=['evaluate','predict','explain','share'])
+def test_whoever_reads_a_run_tells(sealed_run, capsys, act):
+    with open(sealed_run/'history.csv', 'a') as f: f.write('\n')
+    assert 'history.csv changed' in said_of(sealed_run, capsys, act)
+
+def test_nothing_is_asked_of_an_older_run(run, capsys):
+    with open(run/'history.csv', 'a') as f: f.write('\n')
+    assert 'changed' not in said_of(run, capsys) and not (run/'SHA256SUMS').exists()
+
+@pytest.mark.parametrize('text,says', [(None,'has no split.csv'), (b'path,patient\na,"', 'no column split|not a readable CSV'),
+                                       (b'\xff\xfe\0', 'not a readable CSV'), (b'', 'not a readable CSV')])
+def test_a_spoiled_split_is_named(run, text, says):
+    if text is None: (run/'split.csv').unlink()
+    else: (run/'split.csv').write_bytes(text)
+    with pytest.raises(DataError, match=says): evaluate_run(run, OLD/'scans', maps=0)
+
+def test_spoiled_scores_are_named_by_predict(run):
+    (run/'metrics.json').write_text('[1]')
+    with pytest.raises(DataError, match='holds no scores'): predict_run(run, [OLD/'scans'])
+
+def test_attacked_runs(sealed_run, monkeypatch):
+    "A sample of `tests/attack/models.py`"
+    from attack.models import attack, coarse
+    monkeypatch.setattr(report, 'png_bytes', coarse)
+    found,faults = attack(sealed_run, OLD/'scans', 12, 5, allow_leak=True)
+    assert not faults and sum(found.values())>12

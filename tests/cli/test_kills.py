@@ -1,0 +1,39 @@
+"Killed in the middle of the work, and called again: a sample of `tests/attack/kills.py`"
+import contextlib, os, subprocess, sys
+from pathlib import Path
+import pytest
+from fundus_fastai import cli
+from fundus_fastai.commands import audit
+from fundus_fastai.core import DataError, LeakError
+from fundus_fastai.phantom.oct import write_kermany
+
+TESTS = Path(__file__).parents[1]
+
+@pytest.mark.skipif(os.name=='nt', reason='signals')
+def test_killed_and_called_again():
+    path = os.pathsep.join([str(Path(cli.__file__).parents[1]), str(TESTS)])
+    r = subprocess.run([sys.executable,TESTS/'attack/kills.py','--what','audit','train','--n','3','--seed','5'], capture_output=True,
+                       text=True, env=os.environ|dict(PYTHONPATH=path, OMP_NUM_THREADS='1', MPLBACKEND='Agg', PYTHONWARNINGS='ignore'))
+    assert r.returncode==0 and r.stdout.count(', 0 faults')==2, f'{r.stdout}\n{r.stderr}'
+
+@pytest.mark.parametrize('at', ['make_parser','datasets'])
+def test_ctrl_c_at_any_time_is_a_sentence(monkeypatch, capsys, at):
+    "Also before the verb is known"
+    def stop(): raise KeyboardInterrupt
+    monkeypatch.setattr(cli if at=='make_parser' else cli.verbs, at, stop)
+    assert cli.main(['datasets'])==130
+    assert 'stopped' in capsys.readouterr().err
+
+def test_an_audit_of_which_a_kill_left_the_table(tmp_path):
+    "It is ours, and made again; the table of somebody else is not"
+    write_kermany(tmp_path/'data', patients=8, seed=1)
+    out = tmp_path/'out'
+    def made(**kw):
+        with contextlib.suppress(LeakError): audit(str(tmp_path/'data'), out=out, **kw)
+    made()
+    (out/'audit.json').unlink()
+    made(force=True)
+    assert (out/'audit.json').exists()
+    (out/'audit.json').unlink()
+    (out/'audit.csv').write_text('my,own\n')
+    with pytest.raises(DataError, match='audit.csv, which'): audit(str(tmp_path/'data'), out=out, force=True)
