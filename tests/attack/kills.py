@@ -144,7 +144,9 @@ class Forked:
     def __init__(self, words, home):
         self.said = tempfile.NamedTemporaryFile('r+', prefix='said-')
         self.pid = os.fork()
-        if not self.pid: self.child(list(map(str, words)), home)
+        if self.pid: return
+        try: self.child(list(map(str, words)), home)
+        finally: os._exit(99) # whatever happens, no child goes on as its parent
     def child(self, words, home):
         import torch
         from fundus_fastai.cli import main
@@ -158,9 +160,9 @@ class Forked:
             status = main(words)
         except SystemExit as e: status = e.code
         except BaseException: import traceback; traceback.print_exc()
-        finally:
-            sys.stdout.flush(); sys.stderr.flush()
-            os._exit(status)
+        signal.signal(signal.SIGINT, signal.SIG_IGN) # the work is done
+        sys.stdout.flush(); sys.stderr.flush()
+        os._exit(status)
     def kill(self, sig): os.kill(self.pid, sig)
     def wait(self):
         "Exit status, and what it said"
