@@ -6,7 +6,7 @@
 __all__ = ['SIXTEEN', 'read_comparison', 'plot_comparison', 'compare_nets']
 
 # %% ../../nbs/64_run.compare.ipynb #fe9fef62
-import errno, gc, shutil, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
+import gc, shutil, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
 from fastcore.basics import patch
 from html import escape
@@ -14,7 +14,7 @@ from pathlib import Path
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
-from ..core import (DataError, check_ours, first_line, is_memory, occupied, read_json, say,
+from ..core import (FULL, DataError, check_ours, first_line, is_memory, occupied, read_json, say,
                                 whole_file, write_json, write_text)
 from ..options import CompareOptions, DataOptions
 from ..data.splits import check_split, save_split, split_hash
@@ -86,7 +86,7 @@ def _attempt(train, bs):
     "Train once; the error, if it is not one that stops everything"
     try: train(bs)
     except Exception as e:
-        if isinstance(e, OSError) and e.errno in (errno.ENOSPC,errno.EDQUOT,errno.EFBIG): raise
+        if isinstance(e, OSError) and e.errno in FULL: raise
         return e.with_traceback(None) # a traceback would keep the net alive
 
 # %% ../../nbs/64_run.compare.ipynb #318d8001
