@@ -50,6 +50,7 @@ def test_new_and_changed_files_are_touched(touched, tmp_path, monkeypatch):
 
 # What asks more than one module, and which
 WIDE = {
+    'cli.kills': 'commands killed at any moment',
     'cli.cli': 'the command in its process',
     'cli.commands': 'training and scoring of real images',
     'cli.terminal': 'what a terminal is shown',
