@@ -1,12 +1,14 @@
-"""Thousands of damaged images through the reader and the check before training: `python tests/attack/images.py [SEED] [N]`
+"""Thousands of damaged images: `python tests/attack/images.py [--seed 0] [--n 2000] [--run RUN]`
 
-Not part of CI. Each answer is an array or a `DataError` of one line that names the file, from both doors, within
-seconds; and what both say of a file is the same. Two thousand take about two minutes.
+Not part of CI. Without RUN, through the reader and the check before training: each answer is an array or a `DataError` of one
+line that names the file, from both doors, within seconds; and what both say of a file is the same. Two thousand take about two
+minutes. With a run folder, through `fundus check` and `fundus predict` as a table of that many rows: both leave out the same
+files, or predict finds nothing to see there; and an answer is the one that a sound PNG of the same pixels gets.
 """
-import io, sys, tempfile, time, warnings
+import argparse, io, tempfile, time, warnings
 from collections import Counter
 from pathlib import Path
-import numpy as np
+import numpy as np, pandas as pd
 from PIL import Image
 from fundus_fastai.core import DataError
 from fundus_fastai.image.read import _problem, formats, read_image
@@ -74,9 +76,49 @@ def attack(seed:int, n:int, folder)->Counter:
         path.unlink()
     return found
 
+def damaged(seed:int, n:int, folder)->list:
+    "Paths of `n` damaged files in `folder`"
+    rng,whole = np.random.default_rng(seed),seeds()
+    paths = [Path(folder)/f'{seed}-{k}.{whole[k%len(whole)][0]}' for k in range(n)]
+    for k,o in enumerate(paths): o.write_bytes(mutated(rng, whole[k%len(whole)][1]))
+    return paths
+
+def judge(run, seed:int, n:int, folder)->Counter:
+    "Verdicts of `fundus check` and `fundus predict RUN` on `n` damaged files; raises `AssertionError` where they disagree"
+    from fundus_fastai.run.check import check_data
+    from fundus_fastai.run.train import predict_run
+    paths,table = damaged(seed, n, folder),Path(folder)/'table.csv'
+    rows = pd.DataFrame(dict(image=[o.name for o in paths], label=['sound','ill']*(n//2)+['ill']*(n%2), patient=range(n)))
+    rows.to_csv(table, index=False)
+    c = check_data(table)
+    assert c.frame is not None and not c.stopped, c
+    t = predict_run(run, paths)
+    name = t.path.map(lambda o: Path(o).name)
+    assert name.tolist()==rows.image.tolist(), 'a row each file, in order'
+    out = {Path(o).name for o in c.left_out.file}
+    blank = t.remark.str.contains('blank')
+    assert out=={*name[~t.usable & ~blank]}, sorted(out ^ {*name[~t.usable & ~blank]})
+    assert not (t.usable & (t.remark!='')).any() and all(o in r for o,r in zip(name[~t.usable & ~blank], t.remark[~t.usable & ~blank]))
+    asked = t.drop(columns=['path','patient','eye','usable','remark','model'])
+    assert asked[~t.usable].isna().all(axis=None) and asked[t.usable].notna().all(axis=None)
+    sound = [Path(folder)/f'{Path(o).stem}-sound.png' for o in t.path[t.usable]]
+    for old,new in zip(t.path[t.usable], sound): Image.fromarray(read_image(old)).save(new)
+    again = predict_run(run, sound)[asked.columns].reset_index(drop=True)
+    mine = asked[t.usable].reset_index(drop=True)
+    for k in asked: # large files may be decoded smaller; these are not large
+        same = np.isclose(mine[k], again[k], atol=1e-4) if pd.api.types.is_float_dtype(mine[k]) else mine[k]==again[k]
+        assert same.all(), f"{k}: {t.path[t.usable][~same].tolist()}"
+    for o in sound+paths+[table]: o.unlink()
+    return Counter(answered=int(t.usable.sum()), blank=int((~t.usable & blank).sum()), unreadable=len(out))
+
 if __name__=='__main__':
     warnings.filterwarnings('ignore')
-    seed,n = (int(o) for o in (sys.argv[1:]+['0','2000'][len(sys.argv)-1:]))
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for k,v in dict(seed=0, n=2000).items(): ap.add_argument(f'--{k}', type=int, default=v)
+    ap.add_argument('--run')
+    arg = ap.parse_args()
     where = tempfile.mkdtemp(prefix='attack-images-')
-    for (fmt,said),k in sorted(attack(seed, n, where).items()): print(f'{k:6} {fmt:9} {said}')
-    print(f'{n} damaged images, seed {seed}: no unforeseen exception, none took {SECONDS} s')
+    if arg.run: print(f"{arg.n} damaged images, seed {arg.seed}: {dict(judge(arg.run, arg.seed, arg.n, where))}; no disagreement")
+    else:
+        for (fmt,said),k in sorted(attack(arg.seed, arg.n, where).items()): print(f'{k:6} {fmt:9} {said}')
+        print(f'{arg.n} damaged images, seed {arg.seed}: no unforeseen exception, none took {SECONDS} s')

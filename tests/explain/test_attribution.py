@@ -16,7 +16,7 @@ from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, 
 from fundus_fastai.explain.attribution import METHODS, EvidenceMap, compare_methods, evidence, last_map, random_masks
 from fundus_fastai.explain.occlusion import OcclusionMap
 
-pytestmark = pytest.mark.newest
+newest = pytest.mark.newest # what goes through a Learner
 
 torch.set_num_threads(1)
 
@@ -120,6 +120,7 @@ def test_state_survives_an_error(method):
     assert n.training and all(p.requires_grad for p in n.parameters())
     assert not any(m._forward_hooks for m in n.modules())
 
+@newest
 def test_through_a_learner(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(4): Image.fromarray(rng.integers(0, 255, (64,64,3), np.uint8)).save(tmp_path/f'{i}.png')
@@ -341,6 +342,7 @@ ANSWERS = [NumberOutput(['age'], 60, 10), OrderedOutput(['grade'], 1.5, .8), Bot
 SCALE = dict(number=[10], ordered=[.8], both=[1,1,10], category=[1,1], multilabel=[1,1])
 UNIT = dict(number='age', ordered='grade', both='logit, age', category='logit', multilabel='logit')
 
+@newest
 @pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind.name)
 @pytest.mark.parametrize('method', METHODS)
 def test_all_methods_explain_what_occlusion_explains(table, answer, method):
@@ -361,6 +363,7 @@ def test_all_methods_explain_what_occlusion_explains(table, answer, method):
         assert learn.evidence(table, method, target='age', **o).output=='age'
         assert learn.evidence(table, method, target='male', **o).output=='logit'
 
+@newest
 @pytest.mark.parametrize('answer', ANSWERS, ids=lambda o: o.kind.name)
 def test_probabilities_are_those_of_the_answer(table, answer):
     learn = learner(table, answer)
@@ -370,6 +373,7 @@ def test_probabilities_are_those_of_the_answer(table, answer):
         assert torch.allclose(e.baseline, want, atol=1e-4), m
         assert e.output==(dict(both='prob, age').get(answer.kind.name) or ('prob' if UNIT[answer.kind.name]=='logit' else UNIT[answer.kind.name]))
 
+@newest
 def test_occlusion_can_be_smoothed_and_told_where(table):
     learn = learner(table, ANSWERS[3])
     o = dict(window=8, stride=8, progress=False)
@@ -386,6 +390,7 @@ def test_occlusion_can_be_smoothed_and_told_where(table):
     where = evidence(n, x, 'occlusion', inside='field', **o).inside[:,None] # a blur does not reach beyond
     assert torch.equal(evidence(n, x, 'occlusion', inside='field', smooth=2, **o).map, torch.from_numpy(gaussian_filter(a.numpy(), (0,0,2,2)))*where)
 
+@newest
 def test_compared_side_by_side(table):
     learn = learner(table, ANSWERS[0])
     x = next(iter(learn.dls.test_dl(table)))[0][:1]

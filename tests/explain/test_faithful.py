@@ -6,7 +6,7 @@ from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain.faithful import (BASELINE_MAPS, difference_to, center_map, curve_area, deletion_curve, edge_map, faithful_table,
     insertion_curve, mask_average_precision, mean_by_patient, measure_maps, overlap, pointing_game, randomization_test, uniform_map)
 
-pytestmark = pytest.mark.newest
+newest = pytest.mark.newest # what goes through a Learner
 
 torch.set_num_threads(1)
 y,x = np.mgrid[:40,:50]
@@ -133,6 +133,7 @@ def learner(answer, k):
     net = small(); net[-1] = nn.Linear(6, k)
     return Learner(dls, net.eval(), loss_func=answer.loss())
 
+@newest
 def test_curves_follow_the_answer_of_the_learner():
     from fundus_fastai.vision.outputs import ClassOutput, LabelsOutput, NumberOutput
     im,m = torch.randn(1,1,40,50)*3,disc*1.
@@ -143,6 +144,7 @@ def test_curves_follow_the_answer_of_the_learner():
         d,i = (f(learn, im, m, target='a', steps=4) for f in (deletion_curve,insertion_curve))
         assert d[1][0]==pytest.approx(want, abs=1e-4) and i[1][-1]==pytest.approx(want, abs=1e-4), answer.kind
 
+@newest
 def test_the_broken_twin_keeps_the_normalization():
     from fundus_fastai.vision.outputs import ClassOutput
     from fundus_fastai.explain.attribution import evidence

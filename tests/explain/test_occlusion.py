@@ -16,7 +16,7 @@ from fundus_fastai.phantom.oct import write_kermany
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
 
-pytestmark = pytest.mark.newest
+newest = pytest.mark.newest # what goes through a Learner
 
 
 def conv_net(c, k, seed=0):
@@ -287,6 +287,7 @@ def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
     torch.testing.assert_close(om.values, occlusion(learn, x, 16, stride=8, inside=own).values, atol=1e-5, rtol=0)
     with pytest.raises(DataError, match='17 images, and there are 18'): learn.occlude(df, 16, 8, inside=own[:17])
 
+@newest
 def test_items_of_any_kind(photos):
     "A net made by fastai's own means knows no field: its items may be anything"
     df = photos[0].rename(columns=dict(path='fname'))
@@ -294,12 +295,14 @@ def test_items_of_any_kind(photos):
     learn = vision_learner(block.dataloaders(df, bs=4, num_workers=0), 'test_resnet', pretrained=False)
     assert len(learn.occlude(df, 8, 8))==len(learn.evidence(df, 'grad_cam'))==18
 
+@newest
 def test_a_blur_stays_in_the_field(photos):
     learn = eye_learner(eye_dls(photos[0], image='fundus', size=64, bs=4, workers=0), 'test_resnet', weights='none')
     e = learn.evidence(photos[0], 'occlusion', window=16, stride=8, inside='field', smooth=3)
     out = ~learn.occlude(photos[0], 16, 8, inside='field').inside
     assert out.any() and not e.map.permute(1,0,2,3)[:,out].any()
 
+@newest
 def test_a_scan_has_no_field(tmp_path):
     "A dark vitreous that reaches a corner is no surround"
     write_kermany(tmp_path/"oct", patients=8, seed=1)

@@ -5,8 +5,6 @@ from torch import nn
 from attack.nets import CONVS, WRITES, odd_net, wrong
 from fundus_fastai.explain.occlusion import occlusion
 
-pytestmark = pytest.mark.newest
-
 @pytest.mark.parametrize('conv', CONVS)
 def test_weights_made_in_each_pass(conv):
     "Right, and on windows: such nets lose nothing"

@@ -103,7 +103,7 @@ except SystemExit as e: assert not e.code"""
 
 def test_nothing_authenticates_on_import(): assert 'kaggle' not in loaded('from fundus_fastai.all import *')
 
-BELOW = ['core','options','words','colab','phantom','image','score','data'] # .ci/newest passes their pages over
+BELOW = ['core','options','words','colab','phantom','image','score','data'] # pages that .ci/newest has no need to run
 
 def outside(tree):
     "Packages of others that `tree` imports"

@@ -3,6 +3,7 @@ import io, json
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
+from attack.images import judge
 from fundus_fastai.core import DataError
 from fundus_fastai.options import DeviceOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run import train
@@ -158,3 +159,10 @@ def test_a_wrong_device_is_a_sentence(verb, argv, says, tmp_path, capsys):
     what = [str(SCANS[0])] if verb=='predict' else ['--data',str(HERE/'scans'),'--out',str(tmp_path/'e')]
     assert main([verb, str(RUN), *what, *argv])==1
     assert says in capsys.readouterr().err and not (tmp_path/'e').exists()
+
+# --- damaged files
+@pytest.mark.filterwarnings('ignore')
+def test_damaged_files_are_judged_as_the_check_judges_them(tmp_path):
+    "`tests/attack/images.py --run` tries thousands"
+    found = judge(RUN, 4, 60, tmp_path)
+    assert found['answered']>5 and found['unreadable']>20 and found.total()==60
