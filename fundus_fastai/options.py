@@ -89,6 +89,7 @@ class TrainOptions(Options):
     positive:str=None # of two classes the one that numbers speak of (default: the one not called normal)
     seed:int=42 # split, training and phantoms follow from it
     workers:int=None # loader processes (default: what suits the machine)
+    cache:bool=False # decode each image once, into a folder beside the data that later trainings use too
     least = dict(epochs=1, freeze_epochs=0, bs=1, size=16, workers=0, seed=0)
 
     def __post_init__(self):
@@ -112,8 +113,7 @@ class TrainOptions(Options):
     def folder(self, task): return f'runs/{task}-{self.arch}' # where a run lies that names no folder
     def record(self):
         "What `config.json` keeps"
-        return self.agree() | {k:plain(getattr(self, k))
-                               for k in ('epochs','freeze_epochs','lr','seed')}
+        return self.agree() | {k:plain(getattr(self, k)) for k in ('epochs','freeze_epochs','lr','seed')}
 
 # %% ../nbs/01_options.ipynb #52327f9c
 @dataclass

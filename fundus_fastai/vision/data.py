@@ -8,7 +8,9 @@ __all__ = ['PILFundus', 'eye_dls']
 # %% ../../nbs/42_vision.data.ipynb #687acf73
 import os, shutil, numpy as np, pandas as pd, torch
 from fastai.vision.all import *
+from fastai.callback.data import WeightedDL
 from ..core import DataError
+from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
 from ..image.recipe import Eye, as_recipe, circle_crop, field_mask, square_resize
 from .outputs import ClassOutput
@@ -90,13 +92,59 @@ class OpenEye(Transform):
         return f"OpenEye({self.cls.__name__}, {self.recipe if len(self.recipe) else 'as it is'})"
 
 # %% ../../nbs/42_vision.data.ipynb #c6a10f0e
+def squish(size):
+    "The transform that brings a picture to `size` pixels"
+    return Resize(size, method='squish')
+
 def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool=True, recipe=None)->DataBlock:
     "`DataBlock` of 'oct' or 'fundus' images: open, squish to a square, augment, three channels"
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(eye, output.block()), get_x=ColReader('path'), get_y=output.target(),
-                     splitter=ColSplitter('_valid'), item_tfms=Resize(size, method='squish'),
-                     batch_tfms=tfms)
+                     splitter=ColSplitter('_valid'), item_tfms=squish(size), batch_tfms=tfms)
+
+# %% ../../nbs/42_vision.data.ipynb #88c31f88
+class CachedDL(TfmdDL):
+    "Batches from a `PixelCache` where it holds every item; else each item from its file"
+    cache = at = None
+    def serve(self, cache):
+        "Take pictures from `cache`"
+        self.cache,items = cache,getattr(self.dataset, 'items', None)
+        self.at = cache.places(items.path) if cache and isinstance(items, pd.DataFrame) else None
+        if self.at is None: return self
+        self.kind = TensorOct if len(cache.shape)==2 else PILFundus._tensor_cls
+        self.ys = [fa_collate([tl[i] for i in range_of(tl)]) for tl in self.dataset.tls[1:]]
+        return self
+    def rows(self, some):
+        "The batch of the items `some`"
+        x = torch.from_numpy(self.cache.take(self.at[some]))
+        x = x[:,None] if x.ndim==3 else x.permute(0,3,1,2)
+        return self.kind(x),*(y[some] for y in self.ys)
+    def create_batches(self, samps):
+        if self.at is None: yield from super().create_batches(samps)
+        else: yield from map(self.rows, self.chunkify(samps))
+    def new(self, *args, **kwargs): return super().new(*args, **kwargs).serve(self.cache)
+
+class CachedWeightedDL(CachedDL, WeightedDL): "The same, with items drawn by weight"
+
+# %% ../../nbs/42_vision.data.ipynb #ee84e258
+def cached_workers(n:int, device=None)->int:
+    "A `num_workers` for `n` cached images: reading ahead gains nothing on a CPU"
+    return 0 if torch.device(device or default_device()).type=='cpu' else min(1, default_workers(n))
+
+def serve_cached(dls, df, within=None)->None:
+    "Let `dls` take the pictures of `df` from a cache in the folder `within` (default: beside the data), filled now"
+    opener,size = dls.opener,dls.opener.size
+    resize,gray = squish(size),opener.cls is PILOct
+    def cook(path): return np.asarray(resize(opener(path), split_idx=1))
+    odd = [o for o in df.path if not isinstance(o, (str,Path))]
+    if odd: raise DataError("`cache` is for image files, and this table holds pictures: leave it out")
+    about = dict(gray=gray, recipe=opener.recipe.to_json(), size=size)
+    shape = (size,size) if gray else (size,size,3)
+    cache = open_cache(cache_folder(df.path, about, within), df.path, cook, shape=shape, about=about)
+    for dl in dls.loaders:
+        dl.__class__ = CachedWeightedDL if isinstance(dl, WeightedDL) else CachedDL
+        dl.serve(cache)
 
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
 def _sides(df):
@@ -111,22 +159,24 @@ def _sides(df):
 @delegates(eye_block, but='output')
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
-            workers:int=None, # worker processes (default: `default_workers`)
+            workers:int=None, # worker processes (default: `default_workers`; none with a cache on a CPU)
             *, balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `output` is not given
             output=None, # an `Output` (default: one of the classes in the label column)
+            cache=False, # decode each image of `df` once: `True`, or the folder in which caches lie
             **kwargs)->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
     both,n = _sides(df if label=='label' else df.assign(label=df[label]))
     output = output or ClassOutput.learn(both)
     block = eye_block(output, **kwargs)
-    kw = dict(bs=min(bs,n), num_workers=default_workers(len(both)) if workers is None else workers,
-              device=device)
+    if workers is None: workers = cached_workers(len(both), device) if cache else default_workers(len(both))
+    kw = dict(bs=min(bs,n), num_workers=workers, device=device)
     if balance:
         w = np.zeros(len(both))
         w[~both._valid] = output.weights(both[~both._valid])
         dls = block.weighted_dataloaders(both, w, **kw)
     else: dls = block.dataloaders(both, **kw)
     dls.output,dls.opener = output,block.type_tfms[0][0]
+    if cache: serve_cached(dls, df, None if cache is True else cache)
     return dls

@@ -90,7 +90,7 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
     answer.check_balance(o.balance)
     recipe = task.recipe if o.recipe is None else None if o.recipe=='none' else o.recipe
     dls = task.dls(df, output=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
-                   balance=o.balance=='sample', workers=o.workers, recipe=recipe)
+                   balance=o.balance=='sample', workers=o.workers, recipe=recipe, cache=o.cache)
     loss = answer.loss(df[df.split=='train'], o.balance)
     return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss),
                        probe=o.fit=='readout')
