@@ -52,6 +52,7 @@ from .explain.attribution import *
 from .explain.faithful import *
 from .explain.maps import *
 from .explain.shortcuts import *
+from .explain.lesions import *
 from .run.check import *
 from .run.folder import *
 from .run.report import *

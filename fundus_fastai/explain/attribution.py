@@ -6,7 +6,7 @@
 __all__ = ['evidence', 'compare_methods']
 
 # %% ../../nbs/54_explain.attribution.ipynb #4cc20819
-import inspect, numpy as np, torch, warnings
+import cv2, inspect, numpy as np, torch, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from torch import nn
@@ -17,7 +17,8 @@ from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from fastai.torch_core import no_random
 from ..core import DataError, ModelError, one_of
-from .heatmap import show_maps
+from ..image.recipe import field_mask
+from .heatmap import channels_last, show_maps
 from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
     join_maps, mapped_output, net_and_names, occlusion, scores_of, unit_of)
 
@@ -344,26 +345,48 @@ def evidence(self:Learner, items, # image paths, or a table of them, as for `dls
     batches = file_batches(self, items, inside)
     return join_maps([_evidence(self, x, method, **kwargs, **more(m)) for x,m in batches])
 
+# %% ../../nbs/54_explain.attribution.ipynb #735510f5
+def contrast_map(image, # picture [H,W], [H,W,C] or [C,H,W], in bytes or floats
+                 field=None, # bool [H,W], where the eye is (default: found in photographs of bytes)
+                 *, sigmas:tuple=(1,5) # of the two blurs, in pixels at a shorter side of 256
+                )->np.ndarray: # float32 [H,W], 0 or more, in the picture's unit; 0 outside the field
+    "Local contrast of the green channel: how far two blurs differ; raises `DataError` for other shapes"
+    a = channels_last(np.asarray(image))
+    if field is None and a.dtype==np.uint8 and a.ndim==3 and a.shape[2]==3: field = field_mask(a)
+    g = (a if a.ndim==2 else a[...,1 if a.shape[2]>2 else 0]).astype(np.float32)
+    f = np.ones(g.shape, np.float32) if field is None else np.asarray(field, np.float32)
+    if f.shape!=g.shape: raise DataError(f"the picture has shape {g.shape} and the field {f.shape}")
+    def blur(s):
+        s = max(.3, s*min(g.shape)/256)
+        return cv2.GaussianBlur(g*f, (0,0), s)/np.maximum(cv2.GaussianBlur(f, (0,0), s), 1e-3)
+    return np.abs(blur(sigmas[0])-blur(sigmas[1]))*(f>0)
+
 # %% ../../nbs/54_explain.attribution.ipynb #3e388279
+_compared = 'occlusion','grad_cam','hue_gradient','integrated_gradients','contrast'
+
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
                     x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
                     target, # class, by number or name
-                    *, methods=('occlusion','grad_cam','hue_gradient','integrated_gradients'), # of `METHODS`
+                    *, methods=_compared, # of `METHODS`, or 'contrast'
                     image=None, # picture to draw them on (default: `x`)
                     mask=None, # truth to outline, bool [H,W]
                     options=None, # dict: options for each method
                     **kwargs # further arguments of `show_maps`: cols, size, source, ...
                    ): # matplotlib axes, one a method
-    "Draw what several methods say of one image and one class"
+    "Draw what several methods say of one image and one class, beside its contrast, which knows no net"
     x,options = as_images(x),options or {}
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")
-    maps,why = {one_of(m, METHODS, 'method'):None for m in methods},{}
+    im = x[0] if image is None else image
+    maps,why = {one_of(m, (*METHODS,'contrast'), 'method'):None for m in methods},{}
+    def ask(m):
+        if m=='contrast': return contrast_map(im, **options.get(m, {}))
+        return evidence(model, x, m, target=target, **options.get(m, {})).map[0,0]
     for m in maps:
-        try: maps[m] = evidence(model, x, m, target=target, **options.get(m, {})).map[0,0]
+        try: maps[m] = ask(m)
         except (ModelError,RuntimeError) as e: why[m] = e
     if len(why)==len(maps): raise next(iter(why.values()))
     if why: warnings.warn('no map by '+'; '.join(f'{m}: {e}' for m,e in why.items()))
-    im,titles = x[0] if image is None else image,[m.replace('_',' ') for m in maps]
+    titles = [m.replace('_',' ') for m in maps]
     axs = show_maps([im]*len(maps), list(maps.values()), mask, titles=titles,
                     **kwargs).flat[:len(maps)]
     for ax,m in zip(axs, maps):

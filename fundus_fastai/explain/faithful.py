@@ -15,7 +15,7 @@ from fastcore.meta import delegates
 from ..core import DataError, ModelError, one_of
 from .windows import filled
 from .heatmap import evidence_inside, map_and_mask, resize_map, to_gray
-from .attribution import evidence, norm_of
+from .attribution import contrast_map, evidence, norm_of
 from .occlusion import (as_images, class_indices, class_names, eval_mode,
                                              mapped_output, net_and_names, scores_of)
 from ..score.estimate import Estimate, no_estimate, patient_bootstrap
@@ -40,7 +40,7 @@ def edge_map(image)->np.ndarray:
     return cv2.GaussianBlur(np.hypot(dx, dy), (0,0), max(1., min(g.shape)/64))
 
 # %% ../../nbs/55_explain.faithful.ipynb #8977dc3f
-BASELINE_MAPS = dict(uniform=uniform_map, center=center_map, edges=edge_map)
+BASELINE_MAPS = dict(uniform=uniform_map, center=center_map, edges=edge_map, contrast=contrast_map)
 
 # %% ../../nbs/55_explain.faithful.ipynb #5d2472be
 def pointing_game(map, mask, tolerance:int=0)->float:

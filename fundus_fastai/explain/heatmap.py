@@ -40,7 +40,7 @@ def map_scale(map, score=None)->float:
     return max(most, least) or 1.
 
 # %% ../../nbs/51_explain.heatmap.ipynb #64c893d6
-def _channels_last(a):
+def channels_last(a):
     "Read `a` as [H,W] or [H,W,C]; raises `DataError` for other shapes"
     if a.ndim==3 and a.shape[-1] not in (1,3,4) and a.shape[0] in (1,3,4): a = np.moveaxis(a, 0, -1)
     if a.ndim not in (2,3) or a.ndim==3 and a.shape[-1] not in (1,3,4):
@@ -50,7 +50,7 @@ def _channels_last(a):
 # %% ../../nbs/51_explain.heatmap.ipynb #a6c370d9
 def to_gray(image)->np.ndarray: # [H,W], [H,W,C] or [C,H,W]; bytes, 16 bit, floats, PIL or tensor
     "Turn `image` into gray, float32 [H,W], 0-1; raises `DataError` for other shapes"
-    a = _channels_last(np.asarray(image))
+    a = channels_last(np.asarray(image))
     top = np.iinfo(a.dtype).max if a.dtype.kind in 'iu' else 1
     if a.ndim==3: a = a[...,0] if a.shape[-1]==1 else a[...,:3] @ np.array([.299,.587,.114])
     a = _flat(a, 'picture')/top

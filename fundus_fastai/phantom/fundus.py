@@ -18,6 +18,7 @@ LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular d
           'retinal vascular occlusion','normal')
 FUNDUS_LESIONS = ('microaneurysm','hemorrhage','hard_exudate','cotton_wool_spot',
                   'neovascularization','drusen', 'atrophy','neovascular_amd','cupping','edema')
+LESION_CODES = dict(zip(('MA','HE','EX','SE'), FUNDUS_LESIONS)) # as tables of lesions name them
 MM = 14.4 # width of the field in millimeters
 ANGLE = {'female':131., 'male':147.} # mean between the temporal arcades at the disc, in degrees
 

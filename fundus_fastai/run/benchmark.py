@@ -279,7 +279,7 @@ def _trial_text(t):
     end = ["+: higher is better, -: lower is better; intervals by patient. Lesions cover "
            f"{t.used.area.mean():.1%} of the {'picture' if t.fields is None else 'field'}: chance for pointing, share "
            "and precision.", *([f"The net was broken for {some} of the images."] if some>0 else []),
-           "uniform, center and edges know nothing of the net. Research use only."]
+           "uniform, center, edges and contrast know nothing of the net. Research use only."]
     return '\n'.join([*([t.phantom] if t.phantom else []), _story(t), '', show.to_string(), '',
                       *end, *lost])
 
