@@ -397,6 +397,26 @@ def test_compared_side_by_side(table):
     axs = compare_methods(learn, x, 'age', methods=('occlusion','grad_cam'), options=dict(occlusion=dict(window=8, stride=8, inside='field')))
     assert [a.get_title() for a in axs]==['occlusion','grad cam']
 
+def test_contrast_knows_the_picture_and_no_net(table):
+    "Beside the methods the same for every net; in the picture where one is given"
+    eye = np.zeros((64,64,3), np.uint8)
+    eye[np.hypot(*(np.mgrid[:64,:64]-31.5))<29] = 100,60,30
+    eye[20:22,40:42,1] = 20
+    m = attribution.contrast_map(eye)
+    assert np.unravel_index(m.argmax(), m.shape) in {(20,40),(20,41),(21,40),(21,41)} and m.dtype==np.float32 and m.min()>=0
+    for f in (None, eye[...,0]>0): # the rim is no spot, whether the field is told or found
+        assert attribution.contrast_map(eye, f)[np.hypot(*(np.mgrid[:64,:64]-31.5))>25].max()<.1*m.max()
+    assert np.array_equal(attribution.contrast_map(np.full((30,40), 7, np.uint8)), np.zeros((30,40))) # flat
+    for bad in (np.zeros((3,4,5,6)), np.zeros((5,6,7))):
+        with pytest.raises(DataError): attribution.contrast_map(bad)
+    seen = []
+    for seed in (0,1):
+        torch.manual_seed(seed)
+        n = nn.Sequential(nn.Conv2d(3,4,3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4,2)).eval()
+        axs = compare_methods(n, torch.randn(1,3,64,64), 0, methods=('input_gradient','contrast'), image=eye)
+        seen.append(axs[1].images[1].get_array())
+    assert np.array_equal(*seen) and np.allclose(seen[0], m)
+
 def test_a_method_that_cannot_answer_stops_no_other(monkeypatch):
     "A gap with the reason; only where none answers is it an error"
     flat,x = nn.Sequential(nn.Flatten(), nn.Linear(192,2)),torch.randn(1,3,8,8)
@@ -450,7 +470,7 @@ def test_a_probe_is_explained_by_default(probe):
     with warnings.catch_warnings():
         warnings.filterwarnings('error', message='no map by')
         axs = compare_methods(probe, x, 1, options=dict(occlusion=dict(window=32, stride=32), integrated_gradients=dict(steps=2)))
-    assert len(axs)==4
+    assert [a.get_title() for a in axs]==['occlusion','grad cam','hue gradient','integrated gradients','contrast'] # the last knows no net
 
 def test_a_cam_of_nothing_is_said():
     n = nn.Sequential(nn.Conv2d(3,4,3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4,2, bias=False)).eval()
