@@ -11,12 +11,17 @@ from pathlib import Path
 from . import __version__
 from .core import few, first_line, fundus_home, say
 
+# %% ../nbs/03_colab.ipynb #a8450c9d
+def in_colab()->bool:
+    "Is this the kernel of a Colab notebook?"
+    return 'google.colab' in sys.modules # Colab imports it before the first cell
+
 # %% ../nbs/03_colab.ipynb #dd7862d4
 SECRETS = 'KAGGLE_API_TOKEN','KAGGLE_USERNAME','KAGGLE_KEY','HF_TOKEN'
 
 def colab_secrets(names=SECRETS)->dict:
     "Secrets of a Colab notebook by name; without those that are not there, or that it may not read"
-    if 'google.colab' not in sys.modules: return {}
+    if not in_colab(): return {}
     from google.colab import userdata
     def get(k):
         try: return (userdata.get(k) or '').strip()
@@ -60,7 +65,7 @@ _passing = [] # temporary folders, which go with the program
 
 def run_folder(name:str)->Path:
     "Where a page's runs go: in Colab to `fundus_home()`, the same each time; elsewhere to a temporary folder"
-    if 'google.colab' in sys.modules: return fundus_home()/'runs'/f'{name}-v{__version__}'
+    if in_colab(): return fundus_home()/'runs'/f'{name}-v{__version__}'
     _passing.append(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
     return Path(_passing[-1].name)
 
@@ -69,7 +74,7 @@ def on_drive(runs:str='runs', # name of the folder for this page's runs
              folder:str='fundus_fastai' # below *MyDrive*
             )->Path: # where this page's runs go
     "In Colab, keep archives and runs on Google Drive from here on, and hand Secrets to `!fundus`"
-    if 'google.colab' not in sys.modules: return run_folder(runs)
+    if not in_colab(): return run_folder(runs)
     os.environ.update(colab_secrets())
     try: home = mounted(folder, MOUNT)
     except OSError as e:

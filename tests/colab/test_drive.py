@@ -28,6 +28,12 @@ def test_elsewhere_nothing_happens(capsys):
     a,b = C.on_drive('lesson'),C.on_drive('lesson')
     assert a.is_dir() and a!=b and dict(os.environ)==before and capsys.readouterr()==('','')
 
+def test_one_function_says_whether_this_is_a_colab(runtime, monkeypatch, capsys):
+    assert C.in_colab() and C.colab_secrets() and C.run_folder('a')==fundus_home()/'runs'/f'a-v{__version__}'
+    monkeypatch.setattr(C, 'in_colab', lambda: False)
+    assert C.colab_secrets()=={} and fundus_home() not in C.run_folder('a').parents and fundus_home() not in C.on_drive('a').parents
+    assert capsys.readouterr().err==''
+
 def test_mounted(runtime, tmp_path, capsys):
     home = tmp_path/'drive/MyDrive/fundus_fastai'
     assert C.on_drive('lesson')==home/'runs'/f'lesson-v{__version__}'==C.on_drive('lesson')

@@ -1,5 +1,5 @@
 "The harness that runs pages as a Colab would: Secrets, Drive, Kaggle, pip, a kill in the middle, and the table"
-import json
+import json, os, shutil, subprocess
 import nbformat, pandas as pd, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from colab import harness
@@ -104,6 +104,59 @@ def test_the_first_cell_of_a_lesson_stops_where_it_cannot_install(run, machine):
     finally: (machine.stub/'pip-fails.txt').unlink()
     assert [c.state for c in final(res)]==['failed','not run'] and 'SystemExit: fundus_fastai is not installed' in res.faults[0]
     assert 'no network' in (machine.content/'log').read_text()
+
+def test_a_token_that_expires_in_the_middle(run, machine):
+    "A sentence; with a new Secret the same cell, run again, goes on where it stopped"
+    secrets = machine.stub/'secrets.json'
+    fetch = """from fundus_fastai.core import DownloadError
+from fundus_fastai.data.kaggle import download
+try: print(len(list(download('aptos2019', '/content/a', pause=.01).rglob('*.png'))), 'images')
+except DownloadError as e: print(e)"""
+    anew = f"n = open({str(secrets)!r}, 'w').write('{{\"KAGGLE_API_TOKEN\": \"KGAT_new\"}}')"
+    machine.shop.api,machine.shop.store = [None,401],[('drop',300_000)]
+    machine.shop.tokens.add('KGAT_new')
+    try: res = run(fetch, anew, fetch, killing=False)
+    finally: secrets.write_text(json.dumps({'KAGGLE_API_TOKEN':TOKEN}))
+    said = texts(res)
+    assert "the credentials in Colab's Secrets were accepted before and are no more: they have expired" in said[0]
+    assert '12 images' in said[2] and machine.shop.auth[-1]=='Bearer KGAT_new' and machine.shop.ranges[-1]>=200_000
+    assert 'KGAT_' not in said[0]+said[2]
+
+@pytest.fixture
+def small_drive(machine):
+    "A Drive of 40 MB, where we may make one"
+    made = os.geteuid()==0 and shutil.which('mount') and not subprocess.run(['mount','-t','tmpfs','-o','size=40m','none',machine.drive], capture_output=True).returncode
+    if not made: pytest.skip("needs the right to mount a tmpfs")
+    try: yield machine.drive
+    finally: subprocess.run(['umount', machine.drive], check=True)
+
+def test_a_drive_that_fills_while_a_page_trains(run, machine, small_drive, monkeypatch):
+    "A sentence, the last checkpoint is whole, and with room the same cell goes on after it"
+    monkeypatch.setattr(machine, 'forget', lambda: None) # it is empty, and mounted
+    begin = """import shutil
+from fastai.vision.all import Callback
+from fundus_fastai.all import *
+runs = on_drive('page')
+(runs/'a').mkdir(parents=True)
+class Fill(Callback):
+    order = 99
+    def after_epoch(self): (runs/'ballast').write_bytes(bytes(shutil.disk_usage(runs).free-100_000))
+def train(**kwargs):
+    dls = eye_dls(open_data('phantom', patients=12), bs=16, workers=0, size=64)
+    return eye_learner(dls, 'test_resnet', weights=None).fit_eye(one_cycle_plan(3, pretrained=False), out=runs/'a', **kwargs)
+try: train(cbs=Fill())
+except OSError as e: print(e.strerror)"""
+    res = run(begin, "(runs/'ballast').unlink()\nprint(len(train(resume=True)), 'epochs')", killing=False)
+    said = texts(res)
+    assert res.faults==[], said
+    assert 'no room is left there: make room and call again' in said[0]
+    assert 'going on after epoch 1 of 3' in said[1] and said[1].strip().endswith('3 epochs')
+
+@pytest.mark.parametrize('name', ['03_colab','34','36'])
+def test_pages_about_missing_credentials_run_where_there_is_a_secret(machine, name):
+    "They put the Secret of this Colab aside"
+    res = run_page(harness.find_pages([name])[0], machine, killing=False, log=lambda o: None)
+    assert res.faults==[] and {c.state for c in final(res)}=={'ran'}
 
 def test_pages_are_made_small(monkeypatch):
     "A lesson is quick, the GPU is believed in, and a text that a page no longer has is told"
