@@ -1,0 +1,160 @@
+"Ten thousand files: parts for many machines, parquet, a kill, and what is said along the way"
+import os, signal, subprocess, sys
+from pathlib import Path
+from types import SimpleNamespace
+import pandas as pd, pytest
+from PIL import Image
+from fundus_fastai import core
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError
+from fundus_fastai.run import train
+from fundus_fastai.run.train import gather_shards, paced, predict_run
+
+HERE  = Path(__file__).parent/'old_run'
+SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
+RUN   = HERE/'run'
+
+def parts_of(tmp_path, n=3, files=SCANS, suffix='.csv'):
+    out = [tmp_path/f'{k}{suffix}' for k in range(1, n+1)]
+    for k,f in enumerate(out, 1): predict_run(RUN, files, bs=1, out=f, shard=(k,n), keep=False)
+    return out
+
+def test_parts_make_the_whole(tmp_path):
+    "To the byte, in whatever order they are named"
+    predict_run(RUN, SCANS, bs=1, out=tmp_path/'one.csv')
+    parts = parts_of(tmp_path)
+    for k,order in enumerate((parts, parts[::-1])):
+        t = gather_shards(order, tmp_path/f'all{k}.csv')
+        assert (tmp_path/f'all{k}.csv').read_bytes()==(tmp_path/'one.csv').read_bytes()
+        assert t.path.tolist()==list(map(str, SCANS)) and 'shard' not in t
+    n = [len(pd.read_csv(o)) for o in parts]
+    assert sum(n)==len(SCANS) and max(n)-min(n)<=1
+
+def test_more_parts_than_files(tmp_path):
+    parts = parts_of(tmp_path, 5, SCANS[:3])
+    assert [len(pd.read_csv(o)) for o in parts]==[1,1,1,0,0]
+    assert len(gather_shards(parts, tmp_path/'all.csv'))==3==len(gather_shards(parts[:3], tmp_path/'three.csv'))
+
+def test_a_part_without_an_answer(tmp_path):
+    "A broken file and a black one are rows too, and all of a part may be such"
+    (tmp_path/'x').mkdir()
+    Image.new('L', (200,160)).save(tmp_path/'x'/'black.png')
+    (tmp_path/'x'/'broken.png').write_bytes(b'no picture')
+    files = [tmp_path/'x'/'broken.png', SCANS[0], tmp_path/'x'/'black.png', SCANS[1]]
+    predict_run(RUN, files, bs=1, out=tmp_path/'one.csv')
+    t = gather_shards(parts_of(tmp_path, 4, files), tmp_path/'all.csv')
+    assert t.usable.tolist()==[False,True,False,True]
+    assert (tmp_path/'all.csv').read_bytes()==(tmp_path/'one.csv').read_bytes()
+
+def test_what_does_not_belong_together(tmp_path):
+    a,b,c = parts_of(tmp_path)
+    out = tmp_path/'all.csv'
+    with pytest.raises(DataError, match=r'of the parts 2/3'): gather_shards([a,c], out)
+    with pytest.raises(DataError, match='in two parts'): gather_shards([a,b,c,b], out)
+    predict_run(RUN, SCANS, out=tmp_path/'plain.csv')
+    with pytest.raises(DataError, match='no part that'): gather_shards([a,b,tmp_path/'plain.csv'], out)
+    with pytest.raises(DataError, match='2 ways to deal'):
+        predict_run(RUN, SCANS, out=tmp_path/'half.csv', shard=(2,2))
+        gather_shards([a,b,tmp_path/'half.csv'], out)
+    with pytest.raises(DataError, match='2 numbers of files'): # a folder that grew
+        predict_run(RUN, SCANS[:-1], out=tmp_path/'less.csv', shard=(3,3))
+        gather_shards([a,b,tmp_path/'less.csv'], out)
+    text = b.read_text()
+    model = pd.read_csv(b).model[0]
+    b.write_text(text.replace(model, '0'*16))
+    with pytest.raises(DataError, match='2 models'): gather_shards([a,b,c], out)
+    b.write_text(''.join(text.splitlines(True)[:-1]))
+    with pytest.raises(DataError, match='1 of .* images are missing, of the parts 2/3'): gather_shards([a,b,c], out)
+    for odd in (b'', b'\x00\x01', b'a,b\n1,2\n'):
+        b.write_bytes(odd)
+        with pytest.raises(DataError, match='2.csv is no '): gather_shards([a,b,c], out)
+    with pytest.raises(DataError, match='gone.csv is no table'): gather_shards([a,tmp_path/'gone.csv'], out)
+    assert not out.exists()
+
+def test_a_part_is_resumed_as_that_part(tmp_path):
+    out = tmp_path/'t.csv'
+    predict_run(RUN, SCANS, bs=1, out=out, shard=(1,2))
+    os.replace(out, f'{out}.part')
+    for other in ((2,2), (1,3), None):
+        with pytest.raises(DataError, match='another shard'): predict_run(RUN, SCANS, out=out, resume=True, shard=other)
+    predict_run(RUN, SCANS, out=out, resume=True, shard=(1,2))
+    assert len(pd.read_csv(out))==len(SCANS[::2])
+
+# --- the file
+
+@pytest.mark.parametrize('argv,says', [
+    (['--shard','5/4'], '--shard 5/4 is none: K/N is the K-th of N parts'), (['--shard','0/4'], '--shard 0/4 is none'),
+    (['--shard','3'], '--shard 3 is none'), (['--shard','-1/4'], '--shard -1/4 is none'),
+    (['--out','{tmp}/file/t.csv'], 'cannot be written'), (['--out','{tmp}'], 'is a folder: name a file with --out'),
+    (['--out','{tmp}/file/t.parquet'], 'cannot be written')])
+def test_what_cannot_be_is_a_sentence(tmp_path, capsys, monkeypatch, argv, says):
+    (tmp_path/'file').write_text('mine')
+    monkeypatch.setattr(train, 'need', lambda name: None)
+    argv = [o.replace('{tmp}', str(tmp_path)) for o in argv]
+    argv = [f'{argv[0]}={argv[1]}']
+    assert main(['predict', RUN, SCANS[0], *argv])==1
+    err = capsys.readouterr().err
+    assert says in err and 'foresee' not in err and [o.name for o in tmp_path.iterdir()]==['file']
+
+def test_parquet_without_pyarrow(tmp_path, capsys, monkeypatch):
+    def absent(name): raise ImportError(f'No module named {name}')
+    monkeypatch.setattr(core, 'importlib', SimpleNamespace(import_module=absent))
+    assert main(['predict', RUN, SCANS[0], '--out', tmp_path/'t.parquet'])==1
+    assert 'pip install pyarrow' in capsys.readouterr().err and not any(tmp_path.iterdir())
+
+def test_parquet(tmp_path):
+    "The same table, with types; it is resumed and gathered as CSV is"
+    pytest.importorskip('pyarrow')
+    predict_run(RUN, SCANS, bs=1, out=tmp_path/'t.csv')
+    predict_run(RUN, SCANS, bs=1, out=tmp_path/'t.parquet')
+    a,b = pd.read_csv(tmp_path/'t.csv', dtype=dict(patient=str)),pd.read_parquet(tmp_path/'t.parquet')
+    assert list(a)==list(b) and b.usable.dtype==bool and (b.dtypes[a.filter(like='p_').columns]==float).all()
+    assert a.to_csv(index=False)==b.to_csv(index=False) and not (tmp_path/'t.parquet.part').exists()
+    gather_shards(parts_of(tmp_path, suffix='.parquet'), tmp_path/'all.csv')
+    assert (tmp_path/'all.csv').read_bytes()==(tmp_path/'t.csv').read_bytes()
+    gather_shards(parts_of(tmp_path), tmp_path/'all.parquet')
+    assert pd.read_parquet(tmp_path/'all.parquet').equals(b)
+
+KILLED = """
+import os, signal, sys
+from fundus_fastai.run import train
+real,left = train.predict_files,[int(sys.argv[1])]
+def f(*args, **kwargs):
+    left[0] -= 1
+    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+train.predict_files = f
+train.predict_run(sys.argv[2], sys.argv[4:], bs=2, out=sys.argv[3], keep=False)
+"""
+
+def test_a_kill_loses_one_batch(tmp_path):
+    "Killed in the third batch of two, it has the rows of two, and goes on"
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLED, '3', str(RUN), str(tmp_path/'t.csv'), *map(str, SCANS)],
+                       capture_output=True, text=True)
+    assert r.returncode==-signal.SIGKILL, r.stderr[-1000:]
+    part = tmp_path/'t.csv.part'
+    assert len(pd.read_csv(part))==4
+    predict_run(RUN, SCANS, bs=2, out=tmp_path/'t.csv', resume=True)
+    assert pd.read_csv(tmp_path/'t.csv').path.tolist()==list(map(str, SCANS)) and not part.exists()
+
+def test_the_pace_is_said_where_no_bar_is_seen(capsys, monkeypatch):
+    monkeypatch.setattr(train.sys, 'modules', {k:v for k,v in sys.modules.items() if k!='ipykernel'})
+    assert list(paced([[1,2],[3,4],[5]], 5, every=0))==[[1,2],[3,4],[5]]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines)==3 and lines[1].startswith('4 of 5 images, ') and lines[1].endswith(' left')
+    list(paced([[1]], 1))
+    assert not capsys.readouterr().err
+
+def test_rows_are_counted_and_not_kept(tmp_path, capsys):
+    t = predict_run(RUN, SCANS, bs=2, out=tmp_path/'t.csv', keep=False)
+    assert len(t)==0 and t.attrs['rows']==len(SCANS)==len(pd.read_csv(tmp_path/'t.csv')) and t.attrs['blind']==0
+    assert main(['predict', RUN, *SCANS, '--out', tmp_path/'u.csv'])==0
+    assert f'{len(SCANS)} rows' in capsys.readouterr().err
+
+def test_the_command(tmp_path, capsys):
+    for k in (1,2): assert main(['predict', RUN, HERE/'scans', '--shard', f'{k}/2', '--out', tmp_path/f'{k}.csv'])==0
+    assert main(['gather', tmp_path/'1.csv', tmp_path/'2.csv', '--out', tmp_path/'all.csv'])==0
+    assert f'{len(SCANS)} rows' in capsys.readouterr().out
+    assert main(['gather', tmp_path/'1.csv', tmp_path/'2.csv', '--out', tmp_path/'all.csv'])==1
+    assert '--force' in capsys.readouterr().err
+    assert main(['gather', tmp_path/'1.csv'])==1 and '--out' in capsys.readouterr().err
