@@ -320,7 +320,8 @@ def eye_learner(dls, # from `eye_dls`
         learn.model = _told(net, n, lambda: linear_probe(learn.model, answer.n_out, names, size=n))
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
     if path and not probe and len(learn.splitter(learn.model))<3:
-        say(f"{arch} has no stages: all of its body learns at the rate of a first layer; choose a higher `lr`, or another net")
+        say(f"{arch} has no stages: all of its body learns at the rate of a first layer; choose a higher `lr`, "
+            "or another net")
     if path or probe: learn.freeze() # of a readout the body stays as it is
     if learn.opener: _demand_fits(learn, net, probe)
     _normalize(dls, stats, arch)
