@@ -9,6 +9,7 @@ __all__ = ['DataOptions', 'UnseenOptions', 'TrainOptions', 'CompareOptions', 'De
 import inspect, re
 from copy import copy
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
+from fastcore.basics import patch
 from fastcore.docments import docments
 from .core import DataError, one_of
 
@@ -87,6 +88,7 @@ class TrainOptions(Options):
     balance:str='none' # for rare classes: none, loss, sample, focal, or asymmetric (several labels)
     recipe:str=None # preprocessing: name or steps, as color, green, crop,clahe; or none (default: the task's)
     positive:str=None # of two classes the one that numbers speak of (default: the one not called normal)
+    precision:str=None # tune: full (float32), mixed (16 bits where they do), or auto (mixed on CUDA)
     seed:int=42 # split, training and phantoms follow from it
     workers:int=None # loader processes (default: what suits the machine)
     cache:bool=False # decode each image once, into a folder beside the data that later trainings use too
@@ -96,24 +98,33 @@ class TrainOptions(Options):
         super().__post_init__()
         if self.fit=='probe': self.fit = 'readout' # the field's word for it; runs say readout
         if self.fit: one_of(self.fit, ('tune','readout'), 'way to fit')
+        self.precision = one_of(self.precision or 'auto', ('auto','full','mixed'), 'precision')
+        if self.precision=='auto': self.precision = None
         if self.fit=='readout' and self.balance!='none':
             raise DataError(f"`balance={self.balance!r}` is for `fit='tune'`: a readout has none")
         if self.lr in (None,'find'): return
         if not isinstance(self.lr, (int,float)): raise DataError(f"`lr` is to be a number, not {self.lr!r}")
         if not 0<self.lr<float('inf'): raise DataError(f"`lr` is to be above 0, not {self.lr}")
 
-    def agree(self):
-        "What must be the same where a training is resumed"
-        return {k:plain(getattr(self, k)) for k in _of_net}
-    def settled(self, fit):
-        "With a way to `fit`, where none was asked for"
-        o = copy(self)
-        o.fit = o.fit or fit
-        return o
     def folder(self, task): return f'runs/{task}-{self.arch}' # where a run lies that names no folder
     def record(self):
         "What `config.json` keeps"
         return self.agree() | {k:plain(getattr(self, k)) for k in ('epochs','freeze_epochs','lr','seed')}
+
+# %% ../nbs/01_options.ipynb #c6c1f02b
+@patch
+def agree(self:TrainOptions)->dict:
+    "What must be the same where a training is resumed; a precision that is left to the machine asks for nothing"
+    names = (*_of_net, 'precision') if self.precision else _of_net
+    return {k:plain(getattr(self, k)) for k in names}
+
+# %% ../nbs/01_options.ipynb #f6f36f2f
+@patch
+def settled(self:TrainOptions, fit)->TrainOptions:
+    "With a way to `fit`, where none was asked for"
+    o = copy(self)
+    o.fit = o.fit or fit
+    return o
 
 # %% ../nbs/01_options.ipynb #52327f9c
 @dataclass

@@ -475,7 +475,8 @@ def check_comparison(out, resume:bool=False, force:bool=False)->Path:
                     "or `force=True` to start again")
 
 # %% ../../nbs/64_run.compare.ipynb #cc79fa88
-_must_agree = 'epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit','lr'
+_must_agree = 'epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit','lr',\
+    'precision'
 
 def _check_same(old, new):
     "Raise `DataError` where a comparison is resumed with other data or another budget"
@@ -552,7 +553,7 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     _check_frame(df, task, allow_leak)
     t = get_task(task)
     settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric,
-                    **{k:opts.record()[k] for k in _must_agree}, data=str(df.attrs['name']),
+                    **{k:opts.record().get(k) for k in _must_agree}, data=str(df.attrs['name']),
                     source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
                     data_hash=split_hash(df, labels=['label']),
                     tested=bool((df.split=='test').any()))

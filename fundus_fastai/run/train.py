@@ -96,9 +96,10 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
     learn = run_learner(df, task, opts)
+    opts = opts.but(precision=learn.precision) # of this machine: part of the record
     check_positive(learn, task, opts.positive)
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
-        f"{learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
+        f"{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if not (resume and split.exists()):
         save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():

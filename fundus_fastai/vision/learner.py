@@ -293,12 +293,66 @@ def stage_split(model):
     own = dict(body.named_parameters())
     return [*([own[k] for k in o] for o in named.values()), params(model[1])]
 
+# %% ../../nbs/45_vision.learner.ipynb #58a86872
+class CPUMixed(MixedPrecision):
+    "fastai's mixed precision on a CPU: bfloat16, for which nothing need be scaled"
+    inside = False # a batch, up to its loss
+    def __init__(self): super().__init__(AMPMode.BF16)
+    def before_fit(self):
+        if self.inside: self.after_loss() # where Ctrl-C came
+        self.autocast,self.scales = torch.autocast('cpu', torch.bfloat16),L()
+        self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
+    def before_batch(self):
+        super().before_batch()
+        self.inside = True
+    def after_loss(self):
+        super().after_loss()
+        self.inside = False
+    def after_fit(self): self.learn.scaler = None
+
+# %% ../../nbs/45_vision.learner.ipynb #9a1ca572
+def has_bf16()->bool:
+    "Whether this processor multiplies bfloat16 in hardware; `False` where torch cannot ask it"
+    can = getattr(torch.cpu, 'get_capabilities', dict)()
+    return any(can.get(k) for k in ('avx512_bf16','amx_bf16','bf16','sve_bf16'))
+
+# %% ../../nbs/45_vision.learner.ipynb #22f3872b
+def cramped(model)->list:
+    "Names of the convolutions whose backward pass would write past its memory in channels-last"
+    return [k for k,m in model.named_modules() if isinstance(m, nn.Conv2d) and max(m.stride)>1
+            and set(m.kernel_size)=={1} and m.in_channels//m.groups<16]
+
+# %% ../../nbs/45_vision.learner.ipynb #a77d2de6
+class Layout(ChannelsLast):
+    "Channels-last while a net learns; afterwards as it was, so that it answers as its file will"
+    def after_fit(self): self.learn.model.to(memory_format=torch.contiguous_format)
+
+# %% ../../nbs/45_vision.learner.ipynb #958a55df
+def find_precision(kind, asked=None)->str:
+    "'full' or 'mixed' on devices of this `kind`; raises `DataError` where there is no mixed one"
+    got = asked if asked in ('full','mixed') else 'mixed' if kind=='cuda' else 'full'
+    if got=='full': return got
+    if kind not in ('cuda','cpu'): raise DataError(f"`precision='mixed'` is for CUDA and CPUs, not {kind}")
+    if kind=='cpu' and not has_bf16(): say("this processor has no bfloat16: mixed precision will be slow")
+    return got
+
+# %% ../../nbs/45_vision.learner.ipynb #dcaf2e84
+def count_in(learn, precision=None)->EyeLearner:
+    "Let `learn` train in this precision, channels-last where that is safe; `learn.precision` tells it"
+    kind = torch.device(learn.dls.device).type
+    learn.precision = find_precision(kind, precision)
+    if learn.precision=='mixed': learn.add_cb(MixedPrecision() if kind=='cuda' else CPUMixed())
+    if kind=='cpu' and (odd := cramped(learn.model)):
+        say(f"{odd[0]} takes strides over few channels: the net does not go channels-last, which would crash")
+    elif kind in ('cuda','cpu'): learn.add_cb(Layout())
+    return learn
+
 # %% ../../nbs/45_vision.learner.ipynb #fcccdd3f
 @delegates(vision_learner, but='normalize,pretrained,weights')
 def eye_learner(dls, # from `eye_dls`
                 arch:str='resnet50', # any timm name, or torchvision's for what timm lacks
                 weights='imagenet', # 'imagenet', `None` for a random start, or a file or run folder
-                *, amp:bool=None, # mixed precision (default: on a CUDA device)
+                *, precision:str=None, # of training: 'full' or 'mixed' (default: mixed on CUDA)
                 stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
                 probe=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
                 **kwargs)->EyeLearner:
@@ -328,8 +382,7 @@ def eye_learner(dls, # from `eye_dls`
     learn.config = dict(arch=arch, head=head, weights=start,
                         normalize=dict(zip(('mean','std'), stats)))
     if probe: learn.config['taps'] = learn.model[0].names
-    if amp or (amp is None and torch.device(dls.device).type=='cuda'): learn.to_fp16()
-    return learn
+    return count_in(learn, precision)
 
 # %% ../../nbs/45_vision.learner.ipynb #f7356bbc
 def one_cycle_plan(epochs:int=5, # epochs with all layers in training
@@ -402,7 +455,8 @@ class CheckpointCallback(Callback):
     def before_epoch(self): self.done,self.t0,self.losses = False,time.time(),[]
     def after_batch(self):
         if self.training: self.losses.append(self.learn.loss.detach())
-        if self.training and not getattr(self.learn, 'scaler', None): self.demand_finite(self.learn.loss)
+        scaler = getattr(self.learn, 'scaler', None)
+        if self.training and not (scaler and scaler.is_enabled()): self.demand_finite(self.learn.loss)
     def after_validate(self): self.done = True
     def after_epoch(self):
         if not self.done: return # an epoch skipped on the way back to where we stopped
@@ -464,6 +518,7 @@ def restore(self:CheckpointCallback, learn:Learner):
     if not (self.out and (self.out/'last.safetensors').exists()): return None
     tensors,meta = _load_tensors(self.out/'last.safetensors')
     check_groups(learn, meta)
+    meta['info'] = {k:v for k,v in self.info.items() if k=='precision'} | meta['info'] # earlier versions kept none
     for k in ('plan','seed','info'):
         if json.loads(json.dumps(mine := getattr(self, k))) != meta[k]:
             raise ModelError(f"the checkpoint was begun with another {k} ({meta[k]}), this call has {mine}: "
@@ -556,7 +611,7 @@ def predict_batches(self:EyeLearner, dl)->torch.Tensor:
     "Probabilities [N, classes] by this learner's loss activation, in the order of `dl`, with our progress bar"
     self.model.eval()
     p = next(self.model.parameters())
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(p.device.type, enabled=False): # whatever Ctrl-C left
         batches = progress(dl, 'predicting') if len(dl)>1 else dl
         out = [self.model(b[0].to(p.device, p.dtype)).float().cpu() for b in batches]
     return self.loss_func.activation(torch.cat([o.as_subclass(torch.Tensor) for o in out]))

@@ -173,7 +173,7 @@ def load_model(path, # run folder
                    workers=0, device=device)
     try:
         _demand_shapes(cfg, answer.n_out, shapes)
-        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), amp=False,
+        learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), precision='full',
                             probe=cfg.get('taps'),
                             stats=[cfg['normalize'][k] for k in ('mean','std')], **cfg['head'])
         weights = load_file(path/'model.safetensors')

@@ -93,7 +93,7 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                    balance=o.balance=='sample', workers=o.workers, recipe=recipe, cache=o.cache)
     loss = answer.loss(df[df.split=='train'], o.balance)
     return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss),
-                       probe=o.fit=='readout')
+                       probe=o.fit=='readout', precision=o.precision)
 
 # %% ../../nbs/47_vision.steps.ipynb #8967c1fa
 def _keep(df, out, name):

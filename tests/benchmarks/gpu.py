@@ -49,7 +49,7 @@ def same_batch(dl):
 def throughput(arch, size, df, bs, workers, amp):
     "Images a second of whole training epochs: by the loader, on random tensors, and of the loader alone"
     dls = get_task('oct').dls(df, bs=bs, size=size, workers=workers, device=DEVICE)
-    learn = eye_learner(dls, arch, None, amp=amp)
+    learn = eye_learner(dls, arch, None, precision='mixed' if amp else 'full')
     learn.unfreeze()
     if GPU: torch.cuda.reset_peak_memory_stats()
     n,rates = len(dls.train)*bs,{}
