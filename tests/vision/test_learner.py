@@ -1,8 +1,9 @@
 "Weights from hub, file and run; options of training: with real clients and a stub hub"
-import json, shutil, socket, sys, time
+import json, shutil, socket, subprocess, sys, time
 from functools import cache
 from pathlib import Path
 import huggingface_hub.constants as hc, numpy as np, pandas as pd, pytest, timm, torch, torchvision
+from fastai.callback.core import Callback
 from fastai.data.transforms import Normalize
 from fastai.torch_core import set_seed
 from huggingface_hub import close_session
@@ -12,7 +13,7 @@ from fundus_fastai.core import EyeError, ModelError, read_json, sha256
 from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.model import load_model, save_model
-from fundus_fastai.vision.learner import eye_learner, find_net, find_weights, one_cycle_plan
+from fundus_fastai.vision.learner import eye_learner, find_net, find_precision, find_weights, has_bf16, one_cycle_plan
 from nets import tiny, frame, noise_dls, body_of, same, refused
 
 pytestmark = pytest.mark.newest
@@ -402,3 +403,87 @@ def test_a_rate_that_cannot_be_found():
     learn = untrained()
     with torch.no_grad(): next(learn.model.parameters()).fill_(float('nan'))
     with refused('no rate', '20 batches', '`lr`'): learn.suggest_lr(20)
+
+# precision
+
+def half_learner(precision, **kwargs):
+    return make_learner(frame(), 'oct', TrainOptions(tiny, weights='none', size=32, bs=4, workers=0, precision=precision, **kwargs))
+
+def tensors(learn): return {k:v.clone() for k,v in learn.model.state_dict().items()}
+
+class Seen(Callback):
+    "What kind of numbers the first convolution gives, and how its weights lie, batch by batch"
+    def before_fit(self):
+        self.got,conv = set(),next(m for m in self.model.modules() if isinstance(m, torch.nn.Conv2d))
+        def look(m, x, y): self.got.add((y.dtype, m.weight.dtype, m.weight.is_contiguous(memory_format=torch.channels_last)))
+        self.hook = conv.register_forward_hook(look)
+    def after_fit(self): self.hook.remove()
+
+@pytest.mark.parametrize('precision,kind', [(None,torch.float32), ('full',torch.float32), ('mixed',torch.bfloat16)])
+def test_precision_is_what_it_says_and_answers_are_exact(precision, kind, tmp_path):
+    learn,seen = half_learner(precision),Seen()
+    with learn.no_bar(), learn.no_logging(): learn.fit_eye(one_cycle_plan(1, pretrained=False), cbs=seen)
+    assert seen.got=={(kind, torch.float32, True)}
+    assert all(p.is_contiguous() for p in learn.model.parameters())
+    save_model(learn, tmp_path, 'oct')
+    again,df = load_model(tmp_path),frame()
+    assert torch.equal(*(o.predict_batches(o.dls.test_dl(df, bs=4)) for o in (learn,again)))
+
+@pytest.mark.parametrize('precision', ['full','mixed'])
+def test_a_resumed_run_is_equal_to_the_byte_in_either_precision(precision, tmp_path):
+    opts = TrainOptions(tiny, weights='none', epochs=2, lr=1e-3)
+    class Stop(Callback):
+        order = 99
+        def before_epoch(self):
+            if self.epoch==1: raise KeyboardInterrupt
+    def fit(out, stop=False, resume=False, precision=precision):
+        set_seed(7)
+        learn = half_learner(precision)
+        with learn.added_cbs([Stop()] if stop else []): fit_run(learn, out, opts, resume=resume, info=dict(precision=precision))
+        return learn
+    whole = tensors(fit(tmp_path/'a'))
+    with pytest.raises(KeyboardInterrupt): fit(tmp_path/'b', stop=True)
+    other = dict(full='mixed', mixed='full')[precision]
+    with refused('another info', precision, other): fit(tmp_path/'b', resume=True, precision=other)
+    assert same(tensors(fit(tmp_path/'b', resume=True)), whole)
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
+    "It says nothing of a precision"
+    opts = TrainOptions(tiny, weights='none', epochs=1, lr=1e-3)
+    first = fit_run(half_learner('full'), tmp_path, opts, info=dict(size=32))
+    pd.testing.assert_frame_equal(fit_run(half_learner('full'), tmp_path, opts, resume=True, info=dict(size=32, precision='full')), first)
+
+def test_ctrl_c_inside_a_batch_leaves_no_autocast_behind():
+    learn = half_learner('mixed')
+    class Stop(Callback):
+        def after_pred(self): raise KeyboardInterrupt
+    with learn.no_bar(), learn.no_logging(), pytest.raises(KeyboardInterrupt): learn.fit_eye(one_cycle_plan(1, pretrained=False), cbs=Stop())
+    df,dl = frame(),learn.dls.test_dl(frame(), bs=4)
+    p = learn.predict_batches(dl)
+    with learn.no_bar(), learn.no_logging(): learn.fit_eye(one_cycle_plan(1, lr=1e-9, pretrained=False))
+    assert not torch.is_autocast_enabled('cpu')
+    assert p.dtype==torch.float32 and len(p)==len(df)
+
+@pytest.mark.parametrize('can,yes', [({},False), (dict(avx512_f=True, avx512_bf16=False),False), (dict(avx512_bf16=True),True), (dict(amx_bf16=True),True),
+                                     (dict(architecture='aarch64', bf16=True),True)])
+def test_bfloat16_is_seen_and_not_guessed(can, yes, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: can, raising=False)
+    assert has_bf16() is yes
+    find_precision('cpu', 'mixed')
+    assert ('no bfloat16' in capsys.readouterr().err) is not yes
+
+narrow_code = '''import torch, torch.nn as nn
+from types import SimpleNamespace as S
+from fundus_fastai.vision.learner import count_in
+torch.set_num_threads(1)
+for c in (3,4,8,12):
+    net,cbs = nn.Sequential(nn.Conv2d(c, 64, 1, stride=2, bias=False)),[]
+    count_in(S(dls=S(device='cpu'), model=net, add_cb=cbs.append))
+    for o in cbs: net.to(memory_format=torch.channels_last)
+    for _ in range(8): net(torch.randn(8, c, 128, 128)).sum().backward()
+'''
+
+def test_a_narrow_strided_net_does_not_take_python_with_it():
+    "oneDNN writes past its memory there in channels-last: in another process, for it may die"
+    p = subprocess.run([sys.executable, '-W', 'ignore', '-c', narrow_code], capture_output=True, text=True)
+    assert p.returncode==0 and 'channels-last' in p.stderr, (p.returncode, p.stderr[-300:])
