@@ -171,6 +171,7 @@ def _looks(path, depth=5):
         if any(has_columns(o, cols) for o in named.get(file.lower(), ())): return name
     def begins(pattern, names): return any(re.match(pattern, o) for o in names)
     if 'ddb1_fundusimages' in inside or begins('diaretdb1_image', named): return 'diaretdb1'
+    if begins(r'idrid_\d+_(ma|he|ex|se)\.tif', named): return 'idrid'
     if 'oct2017' in inside or begins(KERMANY_NAME, os.listdir(path)): return 'kermany2018'
     return 'ukb' if begins(UKB_NAME, named) else None
 

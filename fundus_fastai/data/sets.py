@@ -6,11 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/32_data.sets.ipynb #5fdc1ad4
-import os, re, pandas as pd
+import cv2, os, re, numpy as np, pandas as pd
+import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
 from ..core import DataError, few, need, say
 from ..words import as_ages, is_missing, sex_words
+from ..image.read import read_image
+from ..phantom.fundus import LESION_CODES, fundus_truth
 from .read import (as_grades, as_keys, as_texts, find_table, find_files, first_of,
     keyed_images, match_images, no_patient, not_it, once, part_of, read_table, set_frame,
     tell_labels, tell_odd, walk_images, zero_one)
@@ -63,12 +66,28 @@ def read_aptos(root)->pd.DataFrame:
 # %% ../../nbs/32_data.sets.ipynb #0a49efeb
 _idrid_want = 'idrid_labels.csv (id_code, diagnosis) and Imagenes/Imagenes/<id_code>.jpg, or the official grading set'
 
+# %% ../../nbs/32_data.sets.ipynb #22d8779a
+def _idrid_masks(root, masks)->pd.DataFrame:
+    "IDRiD's part with lesions: columns `mask_...`, empty where there is none, and `boxes`"
+    df = keyed_images(root, by=['split'])
+    df = df[df.key.str.fullmatch(r'idrid_\d+') & df.name.str.lower().str.endswith('.jpg')].copy()
+    said = pd.DataFrame({'path':masks, 'split':[part_of(os.path.dirname(o), root) for o in masks]})
+    said[['key','type']] = said.path.map(os.path.basename).str.extract(r'(?i)(IDRiD_\d+)_([A-Z]+)')
+    for k in LESION_CODES:
+        own = said[said.type.str.upper().eq(k)].drop_duplicates(['split','key'])
+        there = {(s,o.lower()):p for s,o,p in zip(own.split, own.key, own.path)}
+        df[f'mask_{k}'] = [there.get(o, '') for o in zip(df.split, df.key)]
+    for o in find_files(root, r'boxes\.csv')[:1]: df['boxes'] = o
+    return set_frame(df.assign(patient=df.split.fillna('')+'/'+df.key), root, alone='IDRiD')
+
 # %% ../../nbs/32_data.sets.ipynb #33373899
 def read_idrid(root)->pd.DataFrame:
-    "Read IDRiD's graded images, mirror or official; raises `DataError` where they are not there"
+    "Read IDRiD's graded images, mirror or official, or its masks; raises `DataError` where they are not there"
     root,rows = os.path.abspath(root),[]
     wanted = 'image name','retinopathy grade','risk of macular edema'
     official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
+    masks = find_files(root, r'IDRiD_\d+_(MA|HE|EX|SE)\.tif')
+    if masks and not official and not find_files(root, r'idrid_labels\.csv'): return _idrid_masks(root, masks)
     for src in official:
         raw,_ = read_table(src)
         image,grade,edema = (first_of(raw.columns, [o]) for o in wanted)
@@ -169,13 +188,95 @@ def read_diaretdb1(root)->pd.DataFrame:
     photos = photos.assign(patient=photos.key, split=photos.key.map(side))
     for k in DIARET_LESIONS:
         masks = df[df.own==k].drop_duplicates('key').set_index('key').path
-        photos[f'mask_{k}'] = photos.key.map(masks).fillna('')
-    xml = pd.Series(find_files(root, r'diaretdb1_image\d{3}_\d\d\.xml'), dtype=object)
+        photos[f'mask_{k}'] = photos.key.map(masks).astype(object).fillna('')
+    xml = pd.Series(find_files(root, r'diaretdb1_image\d{3}_\d\d(_plain)?\.xml'), dtype=object)
+    xml = xml.sort_values(key=lambda o: o.str.contains('_plain.xml', case=False), kind='stable')
+    xml = xml[~xml.str.extract(r'.*(image\d{3}_\d\d)', expand=False).duplicated()] # the same without its heading
     xml = xml.groupby(xml.str.extract(r'.*(image\d{3})', expand=False)).agg(';'.join)
     photos['outlines'] = photos.key.map(xml).astype(object).fillna('')
     bare = photos[[f'mask_{k}' for k in DIARET_LESIONS]+['outlines']].eq('').all(axis=1)
     tell_odd(bare, 'images have no lesions marked by the experts', src=root)
     return set_frame(photos.sort_values('key'), root, alone='DIARETDB1')
+
+# %% ../../nbs/32_data.sets.ipynb #40515905
+_lesion_words = dict(redsmalldots='MA', haemorrhages='HE', hemorrhages='HE', hardexudates='EX',
+                     softexudates='SE', disc='OD')
+
+def read_outlines(path)->pd.DataFrame:
+    "An expert's XML file: type, confidence, shape, points [k,2] (x, y), radii, angle in degrees; raises `DataError`"
+    try: marks = list(ET.parse(path).iter('marking'))
+    except (ET.ParseError, OSError, ValueError) as e:
+        raise DataError(f"{path} is no file of outlines ({e})") from None
+    text,rows = lambda o, k: (o.findtext(k) or '').strip(),[]
+    def numbers(o): return [float(v) for v in re.split(r'[,\s]+', o.text.strip())]
+    for m in marks:
+        word = re.sub('[^a-z]', '', text(m, 'markingtype').lower())
+        try:
+            area = next(o for o in m if o.tag in ('circleregion','ellipseregion','polygonregion'))
+            shape = area.tag.removesuffix('region')
+            points = area.findall('coords2d' if shape=='polygon' else 'centroid/coords2d')
+            points,radii = np.array([numbers(o) for o in points]),[numbers(o)[0] for o in area.findall('radius')]
+            enough = len(points)>2 if shape=='polygon' else len(radii)==1+(shape=='ellipse')
+            if points.shape!=(len(points),2) or not enough: raise ValueError('numbers are missing')
+            rows.append((_lesion_words.get(word, word), text(m, 'confidencelevel'), shape, points, radii,
+                         float(text(area, 'angle') or 0)))
+        except (StopIteration, ValueError, AttributeError, IndexError) as e:
+            raise DataError(f"{path}: an outline of {word or 'no type'} cannot be read ({e})") from None
+    return pd.DataFrame(rows, columns=['type','confidence','shape','points','radii','angle'])
+
+# %% ../../nbs/32_data.sets.ipynb #b969661e
+def draw_outlines(marks:pd.DataFrame, shape:tuple, scale:float=1.)->dict:
+    "Fill outlines on a picture of `shape` (h,w) that is `scale` times as large as theirs: type -> bool [H,W]"
+    res,fine = {},16 # sixteenths of a pixel
+    for o in marks.itertuples():
+        m = res.setdefault(o.type, np.zeros(shape, np.uint8))
+        at = np.round(((o.points+.5)*scale-.5)*fine).astype(int)
+        if o.shape=='polygon': cv2.fillPoly(m, [at], 1, shift=4)
+        else:
+            axes = [max(1, round(r*scale*fine)) for r in (*o.radii, *o.radii)[:2]]
+            cv2.ellipse(m, at[0].tolist(), axes, -o.angle, 0, 360, 1, -1, shift=4)
+    return {k:m>0 for k,m in res.items()}
+
+# %% ../../nbs/32_data.sets.ipynb #57696d24
+def read_boxes(path, image:str, shape:tuple)->dict: # type -> bool [H,W]
+    "Inside of the boxes of one `image` in a table, in pixels; raises `DataError`"
+    df,_ = read_table(path)
+    cols = ['x_centre','y_centre','width','height']
+    lack = [o for o in ('image_id','type',*cols) if o not in df]
+    if lack: raise DataError(f"{path} lacks the columns {few(lack)}")
+    own,res = df[as_keys(df.image_id)==image.lower()],{}
+    for k,*v in own[['type',*cols]].itertuples(index=False):
+        try: middle,half = np.array(v[:2], float)+.5,np.array(v[2:], float)/2
+        except ValueError: raise DataError(f"{path}: a box of {image} is no numbers: {few(v, 4)}") from None
+        (x0,y0),(x1,y1) = (np.round(middle+s*half).astype(int).clip(0) for s in (-1,1))
+        res.setdefault(k, np.zeros(shape, bool))[y0:max(y1, y0+1),x0:max(x1, x0+1)] = True
+    return res
+
+# %% ../../nbs/32_data.sets.ipynb #27c4a63f
+def _gray(path, shape):
+    "A mask's highest channel, of the picture's `shape`; raises `DataError`"
+    m = read_image(path)
+    m = m if m.ndim==2 else m[...,:3].max(2)
+    if m.shape==shape: return m
+    raise DataError(f"{path} has {m.shape[1]}x{m.shape[0]} pixels, its picture {shape[1]}x{shape[0]}")
+
+# %% ../../nbs/32_data.sets.ipynb #9d1cbd57
+def lesion_masks(row)->dict: # type -> bool [H,W], or float32 [H,W]: the share of experts
+    "What is known of lesions in the image of `row`; raises `DataError` where nothing is"
+    row,shape = dict(row),read_image(row['path']).shape[:2]
+    no = np.zeros(shape, bool)
+    if files := [o for o in str(row.get('outlines') or '').split(';') if o]:
+        each = [draw_outlines(read_outlines(o), shape) for o in files]
+        return {k:np.mean([o.get(k, no) for o in each], 0, np.float32) for k in LESION_CODES}
+    gray = {_lesion_words[k]:row.get(f'mask_{k}') for k in DIARET_LESIONS}
+    if any(gray.values()): return {k:_gray(p, shape)/np.float32(255) for k,p in gray.items() if p}
+    tight = {k:row.get(f'mask_{k}') for k in LESION_CODES}
+    if None not in tight.values():
+        return {k:_gray(p, shape)>0 if p else no for k,p in tight.items()}
+    if row.get('boxes'): return read_boxes(row['boxes'], Path(row['path']).stem, shape)
+    if o := fundus_truth(row['path']): return {k:o.masks.get(v, no) for k,v in LESION_CODES.items()}
+    raise DataError(f"nothing is known of lesions in {row['path']}: "
+                    "no outlines, masks or boxes, no phantom's truth")
 
 # %% ../../nbs/32_data.sets.ipynb #37351c96
 _papila_sexes = {'0':'male', '1':'female'}

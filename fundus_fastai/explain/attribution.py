@@ -349,8 +349,8 @@ def evidence(self:Learner, items, # image paths, or a table of them, as for `dls
 def contrast_map(image, # picture [H,W], [H,W,C] or [C,H,W], in bytes or floats
                  field=None, # bool [H,W], where the eye is (default: found in photographs of bytes)
                  *, sigmas:tuple=(1,5) # of the two blurs, in pixels at a shorter side of 256
-                )->np.ndarray: # float32 [H,W], 0 or more, in the picture's unit; 0 outside the field
-    "Local contrast of the green channel: how far two blurs differ; raises `DataError` for other shapes"
+                )->np.ndarray: # float32 [H,W], 0 or more, in the picture's unit
+    "Local contrast of the green channel: how far two blurs differ; raises `DataError`"
     a = channels_last(np.asarray(image))
     if field is None and a.dtype==np.uint8 and a.ndim==3 and a.shape[2]==3: field = field_mask(a)
     g = (a if a.ndim==2 else a[...,1 if a.shape[2]>2 else 0]).astype(np.float32)
@@ -373,7 +373,7 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
                     options=None, # dict: options for each method
                     **kwargs # further arguments of `show_maps`: cols, size, source, ...
                    ): # matplotlib axes, one a method
-    "Draw what several methods say of one image and one class, beside its contrast, which knows no net"
+    "Draw what several methods say of one image and class, beside its contrast, which knows no net"
     x,options = as_images(x),options or {}
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")
     im = x[0] if image is None else image

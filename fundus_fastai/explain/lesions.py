@@ -22,16 +22,16 @@ from .heatmap import map_and_mask
 
 # %% ../../nbs/58_explain.lesions.ipynb #a3c1d9ac
 def where_to_look(shape, field=None, edge:float=.05)->np.ndarray:
-    "Where candidates count, bool [H,W]: in `field`, but not on its rim of `edge` radii; raises `DataError`"
+    "Where candidates count, bool [H,W]: in `field`, without a rim of `edge` radii; raises `DataError`"
     if field is None: return np.ones(shape, bool)
     _,f = map_and_mask(np.zeros(shape), field)
-    if not f.any(): raise DataError("the field is empty: there is no eye in this picture to look for lesions in")
+    if not f.any(): raise DataError("the field is empty: there is no eye in this picture")
     far = cv2.distanceTransform(f.astype(np.uint8), cv2.DIST_L2, 5)
     return f & (far>edge*np.sqrt(f.sum()/np.pi))
 
 # %% ../../nbs/58_explain.lesions.ipynb #acb197e3
 def find_peaks(m, inside, radius:int)->pd.DataFrame:
-    "Places `inside` [H,W] that are above 0 and that nothing within `radius` pixels exceeds; one for a plateau"
+    "Places `inside` [H,W], above 0, that nothing within `radius` pixels exceeds; one a plateau"
     near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2*radius+1,)*2)
     top = inside & (m>0) & (m>=cv2.dilate(m, near))
     _,part = cv2.connectedComponents(top.astype(np.uint8), connectivity=8)
@@ -40,15 +40,20 @@ def find_peaks(m, inside, radius:int)->pd.DataFrame:
     return pd.DataFrame(dict(y=y[one], x=x[one], score=m[y,x][one], area=1))
 
 # %% ../../nbs/58_explain.lesions.ipynb #031b82c3
+def parts_of(part, m)->list:
+    "Flat pixels of each part of `part` [H,W], numbered from 1, that with the highest value of `m` first"
+    at = np.flatnonzero(part)
+    at = at[np.lexsort((-m.flat[at], part.flat[at]))]
+    ends = np.cumsum(np.bincount(part.flat[at])[1:])
+    return np.split(at, ends)[:len(ends)]
+
+# %% ../../nbs/58_explain.lesions.ipynb #5c9f46b5
 def find_components(m, inside, *, above:float, least:int)->pd.DataFrame:
     "What hangs together above a quantile of `m` [H,W], with `least` pixels; scored by its maximum"
     cut = max(0., float(np.quantile(m[inside], above))) if inside.any() else 0.
-    n,part = cv2.connectedComponents((inside&(m>cut)).astype(np.uint8), connectivity=8)
-    at = np.flatnonzero(part)
-    at = at[np.lexsort((-m.flat[at], part.flat[at]))] # by component, its maximum first
-    ends = np.cumsum(np.bincount(part.flat[at], minlength=n)[1:])
-    each = [o for o in np.split(at, ends)[:n-1] if len(o)>=least]
-    y,x = np.unravel_index([o[0] for o in each], m.shape) if each else (np.array([], int),)*2
+    _,part = cv2.connectedComponents((inside&(m>cut)).astype(np.uint8), connectivity=8)
+    each = [o for o in parts_of(part, m) if len(o)>=least]
+    y,x = np.unravel_index(np.array([o[0] for o in each], int), m.shape)
     return pd.DataFrame(dict(y=y, x=x, score=m[y,x], area=[len(o) for o in each], pixels=each))
 
 # %% ../../nbs/58_explain.lesions.ipynb #f6c9bd20
@@ -61,13 +66,14 @@ def detections(map, # [H,W] evidence, above 0 where a lesion is suspected; or a 
                least:int=4, # of components: fewest pixels
                edge:float=.05, # rim of the field to leave out, as a share of its radius
                most:int=200 # keep at most so many, the highest
-              )->pd.DataFrame: # y, x (down, right), score, area in pixels; `pixels` of components, `type` of a dict
+              )->pd.DataFrame: # y, x, score, area in pixels; `pixels` of components, `type` of a dict
     "List the candidates of a map, by falling score; raises `EyeError` and `DataError`"
     one_of(by, ('peaks','components'), 'kind of candidates')
     how = dict(blur=blur, radius=radius, above=above, least=least, edge=edge, most=most)
     if isinstance(map, dict):
         each = [detections(m, field, by, **how).assign(type=k) for k,m in map.items()]
-        df = pd.concat(each).sort_values('score', ascending=False, kind='stable', ignore_index=True)
+        df = pd.concat(each).sort_values('score', ascending=False, kind='stable')
+        df = df.reset_index(drop=True)
         df.attrs['shape'] = each[0].attrs['shape']
         return df
     m,_ = map_and_mask(map, np.ones(np.shape(map), bool))
@@ -80,17 +86,21 @@ def detections(map, # [H,W] evidence, above 0 where a lesion is suspected; or a 
     df.attrs['shape'] = m.shape
     return df
 
+# %% ../../nbs/58_explain.lesions.ipynb #fefd459d
+def needed(level:int)->float:
+    "The share of experts beyond which `level` of four agree, with room for rounding; raises `DataError`"
+    if level in (1,2,3,4): return level/4-.025
+    raise DataError(f"`level` is how many of four experts must agree, 1 to 4, not {level!r}")
+
 # %% ../../nbs/58_explain.lesions.ipynb #fc9e9f88
 def consensus(mask, level:int=3)->np.ndarray:
-    "Where `level` of four experts agree, bool [H,W]: of a mask, bool or shares of experts; raises `DataError`"
-    if level not in (1,2,3,4):
-        raise DataError(f"`level` is how many of four experts must agree, 1 to 4, not {level!r}")
-    a = np.asarray(mask)
-    if a.ndim!=2: raise DataError(f"a mask has two dimensions, height and width, and not the shape {a.shape}")
+    "Where `level` of four experts agree, bool [H,W], by a mask or their shares; raises `DataError`"
+    a,least = np.asarray(mask),needed(level)
+    if a.ndim!=2: raise DataError(f"a mask has two dimensions, and not the shape {a.shape}")
     if a.dtype==bool: return a
     if not (np.isfinite(a).all() and 0<=a.min(initial=0) and a.max(initial=0)<=1):
-        raise DataError("a mask is True or False, or the share of experts who marked a pixel, from 0 to 1")
-    return 4*a>level-.1
+        raise DataError("a mask is True or False, or the share of experts who marked a pixel, 0 to 1")
+    return a>least
 
 # %% ../../nbs/58_explain.lesions.ipynb #e1f8ce4f
 @dataclass(repr=False)
@@ -103,20 +113,29 @@ class LesionHits:
     types:tuple # types that were looked for
 
     @cached_property
-    def order(self): return np.argsort(-self.candidates.score.to_numpy(float), kind='stable') # by falling score
-    def __len__(self): return len(self.patient)
-    def __repr__(self):
-        n = self.lesions.type.value_counts()
-        what = ', '.join(f'{n.get(k, 0)} {k}' for k in self.types)
-        return f"LesionHits({len(self.candidates)} candidates in {len(self)} images; lesions: {what})"
+    def order(self): # by falling score
+        return np.argsort(-self.candidates.score.to_numpy(float), kind='stable')
+
+# %% ../../nbs/58_explain.lesions.ipynb #b1080994
+@patch
+def __len__(self:LesionHits): return len(self.patient)
+
+@patch
+def __repr__(self:LesionHits):
+    n = self.lesions.type.value_counts()
+    what = ', '.join(f'{n.get(k, 0)} {k}' for k in self.types)
+    return f"LesionHits({len(self.candidates)} candidates in {len(self)} images; lesions: {what})"
 
 # %% ../../nbs/58_explain.lesions.ipynb #9cc3beb6
-def hits_of(df, part, reach:float)->tuple:
-    "Numbers of candidates of `df` and of the lesions in `part` [H,W] (from 1) that they hit"
-    if 'pixels' in df:
-        under = [np.setdiff1d(part.flat[o], 0) for o in df.pixels]
-        who = np.repeat(np.arange(len(df)), [len(o) for o in under])
-        return np.stack([who, np.concatenate([*under, np.array([], int)])]).astype(int)
+def overlapped(df, part)->np.ndarray:
+    "Numbers of components of `df` and of the lesions in `part` [H,W] (from 1) that they overlap: [2,k]"
+    under = [np.setdiff1d(part.flat[o], 0) for o in df.pixels]
+    who = np.repeat(np.arange(len(df)), [len(o) for o in under])
+    return np.stack([who, np.concatenate([*under, np.array([], int)])]).astype(int)
+
+# %% ../../nbs/58_explain.lesions.ipynb #9fe49f29
+def reached(df, part, reach:float)->np.ndarray:
+    "Numbers of peaks of `df` and of the nearest lesions in `part` [H,W] (from 1), as far as `reach` pixels: [2,k]"
     at = np.argwhere(part)
     if not len(at) or not len(df): return np.zeros((2,0), int)
     d,i = cKDTree(at).query(df[['y','x']].to_numpy(float), distance_upper_bound=reach+1e-6)
@@ -134,31 +153,37 @@ def image_hits(df, truth, types, *, level:int, grow:float)->tuple:
         if m.shape!=shape:
             raise DataError(f"the map has shape {shape} and the mask of {k} {m.shape}: bring them to one size")
         count,part,stats,_ = cv2.connectedComponentsWithStats(m.astype(np.uint8), connectivity=8)
-        c,hit = hits_of(df, part, max(2., grow*m.shape[1]) if grow else 0.)
+        reach = max(2., grow*m.shape[1]) if grow else 0.
+        c,hit = overlapped(df, part) if 'pixels' in df else reached(df, part, reach)
         links.append(np.stack([c, hit-1+n]))
         rows += [(k, int(a)) for a in stats[1:,cv2.CC_STAT_AREA]]
         n += count-1
     return rows,np.concatenate(links, 1) if links else np.zeros((2,0), int)
 
+# %% ../../nbs/58_explain.lesions.ipynb #3fabaa8a
+def in_order(types)->tuple:
+    "Types of lesions, ours first and in our order"
+    return *(k for k in LESION_CODES if k in types),*sorted({*types}-{*LESION_CODES})
+
 # %% ../../nbs/58_explain.lesions.ipynb #eda7d572
 def match_lesions(dets:list, # tables from `detections`, one an image [n]; with a `type` each hits its own only
-                  truths:list, # dicts, one an image [n]: type -> mask, bool [H,W] or share of experts 0-1
+                  truths:list, # dicts, one an image [n]: type -> bool [H,W], or share of experts 0-1
                   patient=None, # who each image belongs to [n] (default: each image its own patient)
                   *, types=None, # types of lesions to look for (default: all there are)
                   level:int=3, # how many of four experts must agree, 1-4
-                  grow:float=.005 # how far a peak may miss, share of the width (2 pixels at least; 0: not at all)
+                  grow:float=.005 # how far a peak may miss, share of the width (2 pixels at least, or 0)
                  )->LesionHits:
     "Find out which candidate hit which lesion; raises `EyeError` and `DataError`"
-    n,known = len(truths),{k for o in truths for k in o}
+    n = len(truths)
     if not n: raise DataError("no images: there are no lesions to look for")
     patient = np.arange(n) if patient is None else np.asarray(patient)
     if not len(dets)==len(patient)==n:
         raise DataError(f"there are {n} truths, candidates of {len(dets)} images, and patients of {len(patient)}")
-    order = [*(k for k in LESION_CODES if k in known), *sorted(known-{*LESION_CODES})]
-    types = tuple(order if types is None else [one_of(k, [*LESION_CODES, *order], 'type of lesion') for k in types])
+    there = in_order({k for o in truths for k in o})
+    types = there if types is None else tuple(types)
     said = {k for o in dets if 'type' in o for k in o['type'].unique()}
-    for k in said: one_of(k, [*LESION_CODES, *order], 'type of lesion')
-    all_types,lesions,links,at = tuple(dict.fromkeys((*types,*order))),[],[],0
+    for k in (*types,*said): one_of(k, [*LESION_CODES, *there], 'type of lesion')
+    all_types,lesions,links,at = tuple(dict.fromkeys((*types,*there))),[],[],0
     for i,(df,t) in enumerate(zip(dets, truths)):
         rows,pairs = image_hits(df, t, all_types, level=level, grow=grow)
         links.append(pairs+np.array([[at],[len(lesions)]]))
@@ -174,19 +199,21 @@ def match_lesions(dets:list, # tables from `detections`, one an image [n]; with 
 @dataclass
 class Search:
     "What is known of the search for one type: the best candidate on each lesion, and the alarms"
-    best:np.ndarray # [l] score of the best candidate on each lesion, by falling score; -inf where none hit
+    best:np.ndarray # [l] score of the best candidate on each lesion, falling; -inf where none hit
     lesion_image:np.ndarray # [l]
     weight:np.ndarray # [l] of each lesion
     alarms:np.ndarray # [f] scores, falling
     alarm_image:np.ndarray # [f]
     counted:np.ndarray # [n] whether alarms of an image count, 1 or 0
-    def __len__(self): return len(self.counted)
-    reached = property(lambda self: len(self.alarms)/max(1, self.counted.sum())) # alarms an image, of all candidates
+
+# %% ../../nbs/58_explain.lesions.ipynb #4a68474f
+@patch
+def __len__(self:Search): return len(self.counted)
 
 # %% ../../nbs/58_explain.lesions.ipynb #17f51227
 @patch
 def search(self:LesionHits, type:str, strict:bool=False, *, weigh:str='lesions', healthy:bool=False)->Search:
-    "The search for lesions of one type; `weigh` 'lesions' alike or 'images' alike, alarms of `healthy` images alone"
+    "The search for one type; 'lesions' or 'images' weigh alike, alarms of all or `healthy` images count"
     one_of(type, self.types, 'type of lesion')
     one_of(weigh, ('lesions','images'), 'weight')
     c,l,(who,what) = self.candidates,self.lesions,self.links.T
@@ -207,7 +234,7 @@ def search(self:LesionHits, type:str, strict:bool=False, *, weigh:str='lesions',
 
 # %% ../../nbs/58_explain.lesions.ipynb #7be8e9a6
 def froc_curve(found:LesionHits, type:str, **kwargs)->tuple:
-    "False positives an image and sensitivity [k], at each distinct score, falling; options as for `search`"
+    "False positives an image and sensitivity [k] at each distinct score; options as for `search`"
     s = found.search(type, **kwargs)
     if not len(s.best): raise DataError(f"no image has a lesion of type {type}: there is nothing to find")
     t = np.unique(np.r_[s.alarms, s.best[np.isfinite(s.best)]])[::-1]
@@ -217,32 +244,39 @@ def froc_curve(found:LesionHits, type:str, **kwargs)->tuple:
 
 # %% ../../nbs/58_explain.lesions.ipynb #07737b7b
 class Running:
-    "Sums of weights along a sorted list whose items belong to patients `who` [k], for each row of `W` [b,m]"
+    "Sums of weights along a sorted list of items of patients `who` [k], for each row of `W` [b,m]"
     def __init__(self, W, who, w=None):
-        self.W,self.who,self.w,n = W,who,np.ones(len(who)) if w is None else w,len(who)
-        self.size = max(32, int(n**.5))
-        k = -(-n//self.size)
-        each = np.bincount(who*k+np.arange(n)//self.size, self.w, W.shape[1]*k).reshape(W.shape[1], k)
-        self.ends = np.zeros((len(W),k+1))
-        np.cumsum(W@each, 1, out=self.ends[:,1:])
-    def inside(self, block):
-        "Weights of the items of a block [b,q] for each row [b,q,size]; 0 beyond the end"
-        i = block[...,None]*self.size+np.arange(self.size)
-        ok,i = i<len(self.who),np.minimum(i, len(self.who)-1)
-        return self.W[np.arange(len(self.W))[:,None,None],self.who[i]]*self.w[i]*ok
-    def passes(self, limit):
-        "How many items come before the one with which the sum exceeds `limit` [b,q]; all if none does"
-        k,limit = self.ends.shape[1]-1,limit+1e-9
-        block = (self.ends[:,None,1:]<=limit[...,None]).sum(-1)
-        if not k: return block
-        start = np.take_along_axis(self.ends, block, 1)[...,None]
-        j = (start+self.inside(np.minimum(block, k-1)).cumsum(-1)<=limit[...,None]).sum(-1)
-        return np.where(block<k, block*self.size+j, len(self.who))
-    def first(self, n):
-        "Sum of the first `n` [b,q] items"
-        block,rest = np.divmod(n, self.size)
-        part = self.inside(block)*(np.arange(self.size)<rest[...,None]) if len(self.who) else np.zeros((*n.shape,1))
-        return np.take_along_axis(self.ends, block, 1)+part.sum(-1)
+        self.W,self.who,self.w,self.size = W,who,np.ones(len(who)) if w is None else w,max(32, int(len(who)**.5))
+        block,k = np.arange(len(who))//self.size,-(-len(who)//self.size)
+        each = np.bincount(who*k+block, self.w, W.shape[1]*k).reshape(W.shape[1], k)
+        self.ends = np.pad(np.cumsum(W@each, 1), ((0,0),(1,0)))
+
+# %% ../../nbs/58_explain.lesions.ipynb #417527f0
+@patch
+def inside(self:Running, block):
+    "Weights of the items of a block [b,q] for each row: [b,q,size]; 0 beyond the end"
+    i = block[...,None]*self.size+np.arange(self.size)
+    ok,i = i<len(self.who),np.minimum(i, len(self.who)-1)
+    return self.W[np.arange(len(self.W))[:,None,None],self.who[i]]*self.w[i]*ok
+
+# %% ../../nbs/58_explain.lesions.ipynb #a07a81b7
+@patch
+def passes(self:Running, limit):
+    "How many items come before the one with which the sum exceeds `limit` [b,q]"
+    last,limit = self.ends.shape[1]-2,limit[...,None]+1e-9
+    block = (self.ends[:,None,1:]<=limit).sum(-1)
+    if last<0: return block
+    sums = np.take_along_axis(self.ends, block, 1)[...,None]+self.inside(np.minimum(block, last)).cumsum(-1)
+    return np.where(block<=last, block*self.size+(sums<=limit).sum(-1), len(self.who))
+
+# %% ../../nbs/58_explain.lesions.ipynb #ef1a8f39
+@patch
+def first(self:Running, n):
+    "Sum of the first `n` [b,q] items"
+    if not len(self.who): return np.zeros(n.shape)
+    block,rest = np.divmod(n, self.size)
+    part = self.inside(block)*(np.arange(self.size)<rest[...,None])
+    return np.take_along_axis(self.ends, block, 1)+part.sum(-1)
 
 # %% ../../nbs/58_explain.lesions.ipynb #1cb9c091
 CPM = tuple(2.**np.arange(-3, 4)) # false positives an image, 1/8 to 8: Niemeijer et al. 2011
@@ -272,7 +306,8 @@ def froc_row(found, type, at, *, against=None, n_boot:int=1000, seed:int=0, leve
         raise DataError(f"`at` is one or more numbers of false positives an image, above 0, not {at}")
     both = [o.search(type, **kwargs) for o in (found, against) if o is not None]
     s,how = both[0],dict(patient=found.patient, n_boot=n_boot, seed=seed, level=level)
-    res = dict(lesions=len(s.best), images=len(np.unique(s.lesion_image)), reached=s.reached)
+    res = dict(lesions=len(s.best), images=len(np.unique(s.lesion_image)),
+               reached=len(s.alarms)/max(1, s.counted.sum()))
     metric,y,why = partial(sensitivities, at=at),np.arange(len(s)),''
     if not len(s.best): why = f'undefined: no lesion of type {type}'
     elif not s.counted.any(): why = 'undefined: no image without a lesion'
@@ -289,12 +324,20 @@ def froc(found:LesionHits, # from `match_lesions`
          *, against:LesionHits=None, # other candidates for the same lesions: differences are told
          **kwargs # `weigh` and `healthy`; `n_boot`, `seed` and `level` of the intervals
         )->pd.DataFrame: # a row a type: lesions, images, FP reached; an `Estimate` or `Difference` for each figure
-    "Tell the sensitivity by type at false positives per image, with intervals by patient; raises `DataError`"
+    "Sensitivity by type at false positives per image, with intervals by patient; raises `DataError`"
     if not len(found.lesions): raise DataError("no image has a lesion of any type: there is nothing to find")
     o = found if against is None else against
     if not (o.lesions.equals(found.lesions) and list(o.patient)==list(found.patient)):
         raise DataError("the two were not measured on the same images and lesions: a difference would mean nothing")
     return pd.DataFrame({k:froc_row(found, k, at, strict=strict, against=against, **kwargs) for k in found.types}).T
+
+# %% ../../nbs/58_explain.lesions.ipynb #0ec0eadb
+def image_scores(found, type:str, top:int)->np.ndarray:
+    "Mean of the `top` highest scores of each image [n]; what is missing counts as 0"
+    c = found.candidates.iloc[found.order]
+    if 'type' in c: c = c[c.type==type]
+    c = c[c.groupby('image').cumcount()<top]
+    return np.bincount(c.image, c.score.to_numpy(float)/top, minlength=len(found))
 
 # %% ../../nbs/58_explain.lesions.ipynb #2b6ad4f0
 def lesion_auc(found:LesionHits, # from `match_lesions`
@@ -302,11 +345,8 @@ def lesion_auc(found:LesionHits, # from `match_lesions`
                **kwargs # `n_boot`, `seed` and `level` of the intervals
               )->pd.DataFrame: # a row a type: images with it, images without, `auc` as an `Estimate`
     "Tell how well the scores of images tell those with a lesion of each type from the others"
-    c = found.candidates.sort_values('score', ascending=False)
     def one(k):
-        use = c[c.type==k] if 'type' in c else c
-        use = use[use.groupby('image').cumcount()<top]
-        s = np.bincount(use.image, use.score.to_numpy(float)/top, minlength=len(found))
+        s = image_scores(found, k, top)
         y = np.isin(np.arange(len(found)), found.lesions.image[found.lesions.type==k])
         return {'with':int(y.sum()), 'without':int((~y).sum()),
                 'auc':event_estimate(auc, y, s, patient=found.patient, name=k, **kwargs)}
@@ -321,15 +361,17 @@ def plot_froc(found, # `LesionHits`, or a dict of them: name -> hits
               source:str='', # 'phantom' puts the mark
               **kwargs # `strict`, `weigh` and `healthy`, as for `froc`
              ): # the axes
-    "Draw sensitivity against false positives an image with a band by patient, and the CPM in the legend"
+    "Draw sensitivity against false positives an image, with a band by patient and the CPM"
     found = found if isinstance(found, dict) else {'':found}
     q = np.geomspace(*ends, 41)
+    rows = {k:froc_row(o, type, tuple(q), n_boot=n_boot, **kwargs) for k,o in found.items()}
     with drawing(ax, (4.6,3.2), source) as ax:
-        for name,o in found.items():
-            t = froc_row(o, type, tuple(q), n_boot=n_boot, **kwargs)
-            band = np.array([t[f'{v:g} FP'][:3] for v in q])
-            line, = ax.plot(q, band[:,0], lw=1.8, label=f'{name}  CPM {t["CPM"]:.2f}'.strip().replace('$', r'\$'))
-            ax.fill_between(q, band[:,1], band[:,2], alpha=.18, color=line.get_color(), lw=0)
+        for name,t in rows.items():
+            at = [t[f'{v:g} FP'] for v in q]
+            label = f'{name}  CPM {t["CPM"]:.2f}'.strip().replace('$', r'\$')
+            line, = ax.plot(q, [e.value for e in at], lw=1.8, label=label)
+            band = np.array([e[1:3] if e.method.startswith('patient') else (e.value,)*2 for e in at])
+            ax.fill_between(q, *band.T, alpha=.18, color=line.get_color(), lw=0)
         ax.set(xscale='log', xlabel='false positives an image', ylim=(0,1.02),
                ylabel=f"sensitivity ({type}, {t['lesions']} lesions)")
         ticks = [o for o in 2.**np.arange(-6, 8) if ends[0]<=o<=ends[1]]

@@ -10,7 +10,8 @@ import cv2, hashlib, os, numpy as np, pandas as pd
 from dataclasses import dataclass
 from fastcore.xtras import Path # with `mk_write`
 from ..core import DataError, one_of
-from .fundus import FUNDUS_LESIONS as LESIONS, LABELS, phantom_fundus, save_fundus
+from .fundus import (FUNDUS_LESIONS as LESIONS, LABELS, LESION_CODES, fundus_truth,
+                                          phantom_fundus, save_fundus)
 from .oct import draw_all, write_once
 
 # %% ../../nbs/12_phantom.layouts.ipynb #acf56785
@@ -232,6 +233,96 @@ class DiaretDB1(Layout):
         for s,names in df.path.map(os.path.basename).groupby(df.split):
             (out/f'resources/{s}datasets/{s}set.txt').mk_write('\n'.join(names)+'\n')
 
+# %% ../../nbs/12_phantom.layouts.ipynb #16e24c19
+_diaret_xml = dict(MA='Red_small_dots', HE='Haemorrhages', EX='Hard_exudates', SE='Soft_exudates')
+
+# %% ../../nbs/12_phantom.layouts.ipynb #e53a81cb
+def blob_shape(part)->tuple:
+    "Center x, y, half axes and angle (degrees, against the clock) of the ellipse with the moments of `part` [H,W]"
+    m = cv2.moments(part.astype(np.uint8), binaryImage=True)
+    x,y,xx,yy,xy = (m[k]/m['m00'] for k in ('m10','m01','mu20','mu02','mu11'))
+    turn,mid = np.hypot((xx-yy)/2, xy),(xx+yy)/2
+    angle = -np.degrees(.5*np.arctan2(2*xy, xx-yy))
+    return x, y, 2*(mid+turn+1/12)**.5, 2*(max(mid-turn, 0)+1/12)**.5, angle%180
+
+# %% ../../nbs/12_phantom.layouts.ipynb #cf2e1ccb
+def outline(part, rng, expert:int)->str:
+    "What an expert, 1 to 4, draws round a lesion [H,W], as XML: circles, the second ellipses, the fourth polygons"
+    x,y,a,b,angle = blob_shape(part)
+    r = (a*b)**.5
+    x,y = (x,y)+rng.normal(0, .2*r, 2)
+    grow = 1.2*rng.lognormal(0, .2)
+    xy = lambda x, y: f'<coords2d>{x:.0f},{y:.0f}</coords2d>'
+    middle = f'<centroid>{xy(x, y)}</centroid>'
+    radius = lambda k, v: f'<radius direction="{k}">{max(1, v*grow):.0f}</radius>'
+    if expert==2:
+        return f'<ellipseregion>{middle}{radius("x", a)}{radius("y", b)}<angle>{angle:.0f}</angle></ellipseregion>'
+    if expert!=4: return f'<circleregion>{middle}{radius("x", r)}</circleregion>'
+    hull = cv2.convexHull(np.argwhere(part)[:,::-1].astype(np.int32))[:,0]
+    points = (hull-hull.mean(0))*grow+(x,y)+np.sign(hull-hull.mean(0))
+    return f"<polygonregion>{middle}{''.join(xy(*o) for o in [*points, points[0]])}</polygonregion>"
+
+# %% ../../nbs/12_phantom.layouts.ipynb #bc5f6000
+def parted(m)->list:
+    "The parts of a mask, each as a mask"
+    count,parts = cv2.connectedComponents(m.astype(np.uint8))
+    return [parts==i for i in range(1, count)]
+
+# %% ../../nbs/12_phantom.layouts.ipynb #58064e31
+_marking = '<marking>{}<confidencelevel>High</confidencelevel><markingtype>{}</markingtype></marking>'
+
+def outlines(masks, rng, expert:int)->str:
+    "The file of an expert's outlines of the lesions in `masks`"
+    rows = []
+    for k,word in _diaret_xml.items():
+        for part in parted(masks.get(LESION_CODES[k], np.zeros((2,2), bool))):
+            if rng.random()<(.2 if k=='MA' else .05): continue
+            rows.append(_marking.format(outline(part, rng, expert), word))
+    return '\n'.join(['<imgannotooldata><markinglist>', *rows, '</markinglist></imgannotooldata>\n'])
+
+# %% ../../nbs/12_phantom.layouts.ipynb #a14578cd
+class DiaretXML(DiaretDB1):
+    "Version 2.1: photographs, an XML file of outlines for each of four experts, and two lists of both"
+    def plan(self, rng, n, seed):
+        df = super().plan(rng, n, seed)
+        return df.assign(path=[f'ddb1_v02_01/images/diaretdb1_image{i+1:03d}.png' for i in range(len(df))])
+    def beside(self, out, row, o):
+        for k in range(1, 5):
+            f = out/f'ddb1_v02_01/groundtruth/{Path(row.path).stem}_{k:02d}.xml'
+            f.mk_write(outlines(o.masks, np.random.default_rng([row.patient, 11, k]), k))
+    def tables(self, out, df):
+        for s,names in df.path.map(lambda o: Path(o).stem).groupby(df.split):
+            rows = [f'images/{o}.png groundtruth/{o}_{k:02d}.xml' for o in names for k in range(1, 5)]
+            (out/f'ddb1_v02_01/ddb1_v02_01_{s}.txt').mk_write('\n'.join(rows)+'\n')
+
+# %% ../../nbs/12_phantom.layouts.ipynb #db1cdc1c
+class IDRiDMasks(Layout):
+    "`A. Segmentation`: photographs and masks of four lesions in two parts, and `boxes.csv`"
+    folders = dict(MA='1. Microaneurysms', HE='2. Haemorrhages', EX='3. Hard Exudates', SE='4. Soft Exudates')
+    part = lambda self, s: 'a. Training Set' if s=='train' else 'b. Testing Set'
+    def plan(self, rng, n, seed):
+        df = people(rng, n, seed, shares=by_grade(2,10,40,20,9), eyes=1, second=0)
+        df['split'] = ['train' if i%3 else 'test' for i in range(len(df))]
+        at = 'A. Segmentation/1. Original Images/{}/IDRiD_{:02d}.jpg'
+        return df.assign(path=[at.format(self.part(s), i) for i,s in enumerate(df.split, 1)])
+    def beside(self, out, row, o):
+        for k,folder in self.folders.items():
+            if (m := o.masks.get(LESION_CODES[k])) is None: continue
+            top = out/'A. Segmentation/2. All Segmentation Groundtruths'/self.part(row.split)
+            f = top/folder/f'{Path(row.path).stem}_{k}.tif'
+            f.parent.mkdir(parents=True, exist_ok=True)
+            f.write_bytes(cv2.imencode('.tif', m.astype(np.uint8)*255)[1].tobytes())
+    def tables(self, out, df):
+        rows = []
+        for p in df.path:
+            o = fundus_truth(out/p)
+            for k in self.folders:
+                m = o.masks.get(LESION_CODES[k], o.field&False).astype(np.uint8)
+                boxes = cv2.connectedComponentsWithStats(m)[2][1:,:4]
+                rows += [(Path(p).stem, 'HE' if k=='MA' else k, x+w/2-.5, y+h/2-.5, w, h) for x,y,w,h in boxes]
+        cols = ['image_id','type','x_centre','y_centre','width','height']
+        self.csv(pd.DataFrame(rows, columns=cols), out/'boxes.csv')
+
 # %% ../../nbs/12_phantom.layouts.ipynb #1b7fa2f4
 class PAPILA(Layout):
     "`FundusImages/RET<patient>{OD,OS}.jpg`, and a table for each side with a heading in two lines"
@@ -269,7 +360,8 @@ class UKB(Layout):
 
 # %% ../../nbs/12_phantom.layouts.ipynb #66c2d83f
 LAYOUTS = dict(vietai2020=VietAI(), odir5k=ODIR(), messidor2=Messidor2(), rfmid=RFMiD(),
-               papila=PAPILA(), diaretdb1=DiaretDB1(), ukb=UKB(), **GRADED)
+               papila=PAPILA(), diaretdb1=DiaretDB1(), ukb=UKB(), **GRADED,
+               diaretdb1_xml=DiaretXML(), idrid_masks=IDRiDMasks())
 LAYOUT_RECIPE = 2 # raised when the same seed writes another folder
 
 # %% ../../nbs/12_phantom.layouts.ipynb #df429ff5

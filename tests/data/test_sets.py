@@ -1,15 +1,18 @@
 "Fundus sets: every layout, every bad table, ODIR's words, phantoms through the same parsers, cards and competitions"
 import os, re
 from pathlib import Path
-import pandas as pd, pytest
+import numpy as np, pandas as pd, pytest
+from PIL import Image
 from fundus_fastai.core import DataError, DownloadError, LeakError, MissingPackage, read_json
 from fundus_fastai.data.read import read_csv
 from fundus_fastai.data.odir import read_odir
-from fundus_fastai.data.sets import DIARET_LESIONS, VIETAI_LABELS, read_papila
+from fundus_fastai.phantom.fundus import LESION_CODES
+from fundus_fastai.data.sets import DIARET_LESIONS, VIETAI_LABELS, draw_outlines, lesion_masks, read_outlines, read_papila
 from fundus_fastai.data.catalog import cards, guess_card, read_dataset
 from fundus_fastai.data.kaggle import download
 from fundus_fastai.data.load import open_data
 from fundus_fastai.data.splits import check_split
+from fundus_fastai.explain.lesions import consensus
 
 HEAD = 'ID,Patient Age,Patient Sex,Left-Diagnostic Keywords,Right-Diagnostic Keywords,N,D,G,C,A,H,M,O,filename'
 
@@ -321,3 +324,120 @@ def test_competitions_by_their_own_call(nobody, monkeypatch, name):
         assert check(df, name) and df.attrs['source']=='kaggle' and ('api','DownloadDataFiles') in stub.log
         assert stub.bodies[-1]['competitionName']==cards[name].kaggle
         assert read_json(nobody/'data'/name/'PROVENANCE.json')['kind']=='competition'
+
+# --- lesions --------------------
+
+CENTER = '<centroid><coords2d>60,40</coords2d></centroid>'
+def region(shape, radii=(), angle=None, points=(), center=CENTER):
+    rs = ''.join(f'<radius direction="{d}">{r}</radius>' for d,r in zip('xy', radii))
+    more = ''.join(f'<coords2d>{x},{y}</coords2d>' for x,y in points)
+    return f"<{shape}region>{center}{rs}{'' if angle is None else f'<angle>{angle}</angle>'}{more}</{shape}region>"
+def marking(body, word='Haemorrhages'):
+    return (f'<marking>{body}<representativepoint><coords2d>1,1</coords2d></representativepoint>'
+            f'<confidencelevel>High</confidencelevel><markingtype>{word}</markingtype></marking>')
+def outlines_file(path, *marks):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('<?xml version="1.0" standalone="no"?>\n<!DOCTYPE imgannotool SYSTEM "http://nowhere.example/a.dtd">\n'
+                    f'<imgannotooldata><header/><markinglist>{"".join(marks)}</markinglist></imgannotooldata>')
+    return path
+
+@pytest.mark.parametrize('angle,slope', [(30,-1),(150,1),(0,0),(90,0)])
+def test_ellipses_turn_against_the_clock(tmp_path, angle, slope):
+    marks = read_outlines(outlines_file(tmp_path/'a.xml', marking(region('ellipse', (30,8), angle))))
+    m = draw_outlines(marks, (80,120))['HE']
+    y,x = np.nonzero(m)
+    t = np.radians(-angle)
+    yy,xx = np.mgrid[:80,:120]
+    u,v = (xx-60)*np.cos(t)+(yy-40)*np.sin(t),-(xx-60)*np.sin(t)+(yy-40)*np.cos(t)
+    want = (u/30.5)**2+(v/8.5)**2<=1
+    assert 2*(m&want).sum()/(m.sum()+want.sum())>.97
+    assert np.sign(np.corrcoef(x, y)[0,1].round(1))==slope
+
+def test_outlines_of_every_shape_and_word(tmp_path):
+    f = outlines_file(tmp_path/'a.xml', marking(region('circle', (5,)), 'Red_small_dots'), marking(region('circle', (9,)), 'Hard_exudates'),
+        marking(region('polygon', points=[(10,10),(30,10),(30,20),(10,20)]), 'Soft_exudates'), marking(region('circle', (20,)), 'Disc'),
+        marking(region('circle', (2,)), 'IRMA'))
+    marks = read_outlines(f)
+    assert marks.type.tolist()==['MA','EX','SE','OD','irma'] and (marks.confidence=='High').all()
+    m = draw_outlines(marks, (80,120))
+    assert m['SE'][10:21,10:31].all() and m['SE'].sum()==11*21
+    for k,r in (('MA',5),('EX',9)): assert m[k][40,60] and m[k].sum()==pytest.approx(np.pi*(r+.5)**2, rel=.1)
+    half = draw_outlines(marks, (40,60), .5)
+    assert np.abs(np.argwhere(half['EX']).mean(0)-[19.75,29.75]).max()<.3 and half['MA'].sum()==pytest.approx(np.pi*3**2, rel=.2)
+
+@pytest.mark.parametrize('body,why', [('no xml', 'is no file of outlines'), ('<a><marking/></a>', 'outline of no type cannot be read'),
+    ('<a>'+marking(region('circle'))+'</a>', 'numbers are missing'), ('<a>'+marking(region('circle', ('x',)))+'</a>', 'outline of haemorrhages cannot be read'),
+    ('<a>'+marking(region('polygon', points=[(1,2)]))+'</a>', 'numbers are missing'), ('<a>'+marking('<circleregion><centroid><coords2d>3</coords2d></centroid><radius>2</radius></circleregion>')+'</a>', 'numbers are missing')])
+def test_bad_outlines(tmp_path, body, why):
+    (tmp_path/'b.xml').write_text(body)
+    with pytest.raises(DataError, match=why) as e: read_outlines(tmp_path/'b.xml')
+    assert 'b.xml' in str(e.value)
+    with pytest.raises(DataError, match='no file of outlines'): read_outlines(tmp_path/'none.xml')
+
+def picture(path, a):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(a).save(path)
+    return path
+
+def test_version_2_is_the_share_of_experts(tmp_path):
+    top = tmp_path/'ddb1_v02_01'
+    picture(top/'images/diaretdb1_image001.png', np.zeros((80,120,3), np.uint8))
+    for k,rs in enumerate(([9],[9],[9,3],[])):
+        outlines_file(top/f'groundtruth/diaretdb1_image001_0{k+1}.xml', *(marking(region('circle', (r,)), w) for r,w in zip(rs, ('Hard_exudates','Red_small_dots'))))
+    outlines_file(top/'groundtruth/diaretdb1_image001_01_plain.xml', marking(region('circle', (30,))))
+    df = read_dataset('diaretdb1', tmp_path)
+    assert df.outlines[0].count(';')==3 and 'plain' not in df.outlines[0]
+    m = lesion_masks(df.iloc[0])
+    assert set(m)==set(LESION_CODES) and m['EX'][40,60]==.75 and m['MA'][40,60]==.25 and m['EX'].max()==.75 and not m['HE'].any()
+    assert consensus(m['EX'], 3).sum()==consensus(m['EX'], 1).sum()>0==consensus(m['EX'], 4).sum()
+    for f in (top/'groundtruth').glob('*_0?.xml'): f.unlink()
+    assert lesion_masks(read_dataset('diaretdb1', tmp_path).iloc[0])['HE'].max()==1 # where only the plain one is there
+
+def test_version_1_is_gray(tmp_path):
+    picture(tmp_path/'ddb1_fundusimages/image001.png', np.zeros((40,60,3), np.uint8))
+    g = np.zeros((40,60), np.uint8); g[5:9,5:9] = 191; g[20:22,20:22] = 64
+    picture(tmp_path/'ddb1_groundtruth/redsmalldots/image001.png', g)
+    m = lesion_masks(read_dataset('diaretdb1', tmp_path).iloc[0])
+    assert set(m)=={'MA'} and [int(consensus(m['MA'], k).sum()) for k in (1,2,3,4)]==[20,16,16,0]
+    picture(tmp_path/'ddb1_groundtruth/redsmalldots/image001.png', g[:20])
+    with pytest.raises(DataError, match='60x20 pixels, its picture 60x40'): lesion_masks(read_dataset('diaretdb1', tmp_path).iloc[0])
+
+def test_idrid_masks_and_boxes(tmp_path):
+    top = tmp_path/'A. Segmentation'
+    for s in ('a. Training Set','b. Testing Set'): picture(top/f'1. Original Images/{s}/IDRiD_01.jpg', np.zeros((40,60,3), np.uint8))
+    m = np.zeros((40,60,3), np.uint8); m[5:9,5:12,0] = 76 # red
+    picture(top/'2. All Segmentation Groundtruths/a. Training Set/3. Hard Exudates/IDRiD_01_EX.tif', m)
+    picture(top/'2. All Segmentation Groundtruths/a. Training Set/5. Optic Disc/IDRiD_01_OD.tif', m)
+    (tmp_path/'boxes.csv').write_text('image_id,type,x_centre,y_centre,width,height\nIDRiD_01,EX,8,6.5,7,4\nIDRiD_02,HE,8,6,7,4\n')
+    assert guess_card(tmp_path)=='idrid'
+    df = read_dataset('idrid', tmp_path).set_index('split')
+    assert len(df)==2 and df.patient.is_unique
+    train,test = (lesion_masks(df.loc[s]) for s in ('train','test'))
+    assert (train['EX']==(m[...,0]>0)).all() and not train['MA'].any() and set(test)==set(LESION_CODES) and not any(o.any() for o in test.values())
+    box = lesion_masks(dict(path=df.path['train'], boxes=str(tmp_path/'boxes.csv')))
+    assert set(box)=={'EX'} and (box['EX']==(m[...,0]>0)).all()
+    (tmp_path/'boxes.csv').write_text('image_id,type\nIDRiD_01,EX\n')
+    with pytest.raises(DataError, match='lacks the columns x_centre, y_centre'): lesion_masks(dict(path=df.path['train'], boxes=str(tmp_path/'boxes.csv')))
+    (tmp_path/'boxes.csv').write_text('image_id,type,x_centre,y_centre,width,height\nIDRiD_01,EX,8,a,7,4\n')
+    with pytest.raises(DataError, match='is no numbers'): lesion_masks(dict(path=df.path['train'], boxes=str(tmp_path/'boxes.csv')))
+
+def test_nobody_looked(tmp_path):
+    p = picture(tmp_path/'a.png', np.zeros((40,60,3), np.uint8))
+    with pytest.raises(DataError, match='nothing is known of lesions in'): lesion_masks(dict(path=str(p)))
+
+def test_phantoms_are_read_as_the_real_sets_are(tmp_path):
+    from fundus_fastai.phantom.fundus import fundus_truth
+    from fundus_fastai.phantom.layouts import write_layout
+    for name,card in (('diaretdb1_xml','diaretdb1'),('diaretdb1','diaretdb1'),('idrid_masks','idrid')):
+        write_layout(name, tmp_path/name, patients=10, size=192)
+        assert guess_card(tmp_path/name)==card
+        df = read_dataset(card, tmp_path/name)
+        assert len(df)==10 and df.attrs['source']=='phantom'
+        got,missed = dict(two=0, all=0),0
+        for o in df.to_dict('records'):
+            t,m = fundus_truth(o['path']),lesion_masks(o)
+            for k in ('HE','EX'):
+                if (true := t.masks.get(LESION_CODES[k])) is None: continue
+                two = consensus(m[k], 2)
+                got['two'] += (two&true).sum(); got['all'] += true.sum()
+        assert got['two']>.75*got['all']>0, name

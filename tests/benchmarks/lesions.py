@@ -1,0 +1,172 @@
+"""Lesions counted: how fast, and how well do maps find them in real eyes?
+
+python tests/benchmarks/lesions.py speed [--images 10000 --each 200 --resamples 1000]
+python tests/benchmarks/lesions.py eyes DATA [--weights FILE --occlude 28 --resamples 1000]
+
+`speed` takes drawn candidates of four types and tells the seconds of `froc` with its intervals. `eyes` takes a folder with diaretdb1 (regions of
+four experts) and heimed (tight exudates) and compares maps by FROC: the picture's own contrast, which knows no net, noise, and, with the weights of a
+tf_efficientnet_lite0, Grad-CAM, hue gradient and occlusion of that net with a linear layer for referable retinopathy, fitted on the grades of idrid
+(no lesion mask is used). A lesion counts where 3 of 4 experts agree (`--level`); both conventions of false positives are told."""
+import argparse, os
+from pathlib import Path
+from time import perf_counter
+import cv2, numpy as np, pandas as pd
+from fundus_fastai.image.recipe import field_mask, field_of_view
+from fundus_fastai.explain.attribution import contrast_map, evidence
+from fundus_fastai.explain.heatmap import resize_map
+from fundus_fastai.explain.lesions import LesionHits, detections, froc, lesion_auc, match_lesions
+
+TYPES,SIZE = ('MA','HE','EX','SE'),288
+
+
+def many(n, each, seed=0):
+    "Candidates by lot, some of which hit lesions by lot; two images a patient"
+    rng = np.random.default_rng(seed)
+    c = pd.DataFrame(dict(image=np.repeat(np.arange(n), each), score=rng.random(n*each)))
+    k = rng.poisson(np.where(rng.random((n,1))<.4, [6,5,4,1], 0))
+    l = pd.DataFrame(dict(image=np.repeat(np.arange(n), k.sum(1)), type=np.repeat(np.tile(TYPES, n), k.ravel()), area=9))
+    hit = np.flatnonzero(rng.random(len(l))<.7)
+    links = np.stack([l.image.to_numpy()[hit]*each+rng.integers(0, each, len(hit)), hit], 1)
+    c.loc[links[:,0],'score'] += .2
+    return LesionHits(c, l, links, np.arange(n)//2, TYPES)
+
+
+def speed(a):
+    h = many(a.images, a.each)
+    print(h)
+    t = perf_counter()
+    res = froc(h, n_boot=a.resamples)
+    print(f'{perf_counter()-t:.1f} s for four types, {a.resamples} resamples of patients each')
+    print(res.astype(str).to_string())
+
+
+def read(path): return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+def gray(path, shape): return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if isinstance(path, str) and path else np.zeros(shape, np.uint8)
+
+
+def diaretdb1(root):
+    df = pd.read_csv(root/'labels.csv').fillna('')
+    for r in df.to_dict('records'):
+        im = read(root/r['image'])
+        m = {k:gray(r[f'mask_{k}'] and str(root/r[f'mask_{k}']), im.shape[:2]) for k in TYPES}
+        yield im,{k:v.astype(np.float32)/252 for k,v in m.items()},r['image_id']
+
+
+def heimed(root):
+    df = pd.read_csv(root/'labels.csv').fillna('')
+    for r in df.to_dict('records'):
+        im = read(root/r['image'])
+        yield im,dict(EX=gray(r['mask_EX'] and str(root/r['mask_EX']), im.shape[:2])>0),r['patient_guess']
+
+
+def window(im):
+    "The square round the field, as a net sees it: the picture [SIZE,SIZE,3], and where it was cut"
+    f = field_of_view(im)
+    x0,y0,x1,y1 = f.box
+    s = max(x1-x0, y1-y0)
+    cx,cy = (x0+x1)//2,(y0+y1)//2
+    at = cy-s//2,cx-s//2,s
+    big = cv2.copyMakeBorder(im, s, s, s, s, cv2.BORDER_CONSTANT)
+    return cv2.resize(big[at[0]+s:at[0]+2*s,at[1]+s:at[1]+2*s], (SIZE,SIZE), interpolation=cv2.INTER_AREA),at
+
+
+def back(m, at, shape):
+    "A map [SIZE,SIZE] laid where its picture was cut, [H,W]"
+    y,x,s = at
+    big = np.zeros((shape[0]+2*s,shape[1]+2*s), np.float32)
+    big[y+s:y+2*s,x+s:x+2*s] = resize_map(np.asarray(m, np.float32), (s,s))
+    return big[s:s+shape[0],s:s+shape[1]]
+
+
+def tensor(ims):
+    import torch
+    return (torch.from_numpy(np.stack(ims)).permute(0,3,1,2).float()/255-.5)/.5
+
+
+def referable(data, weights):
+    "The net with a linear layer that tells referable retinopathy, fitted on grades alone; its cross-fitted AUC is told"
+    import timm, torch
+    from safetensors.torch import load_file
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    net = timm.create_model('tf_efficientnet_lite0', num_classes=1)
+    kept = {k:v.float() for k,v in load_file(weights).items() if not k.startswith('classifier')}
+    missing = net.load_state_dict(kept, strict=False).missing_keys
+    assert all(o.startswith('classifier') or 'num_batches' in o for o in missing), missing
+    net.eval()
+    df = pd.read_csv(data/'idrid/labels.csv')
+    df = df[pd.to_numeric(df.dr_grade, errors='coerce').notna()]
+    y,feats = (df.dr_grade.astype(int)>=2).to_numpy(),[]
+    with torch.no_grad():
+        for i in range(0, len(df), 16):
+            x = tensor([window(read(data/'idrid'/o))[0] for o in df.image[i:i+16]])
+            feats.append(net.forward_head(net.forward_features(x), pre_logits=True).numpy())
+    f = np.concatenate(feats)
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))
+    p = cross_val_predict(fit, f, y, cv=5, method='predict_proba')[:,1]
+    print(f'referable retinopathy of {len(y)} images of idrid ({y.sum()} are): AUC {roc_auc_score(y, p):.3f}, cross-fitted')
+    scale,line = fit.fit(f, y)
+    with torch.no_grad():
+        net.classifier.weight[0] = torch.from_numpy(line.coef_[0]/scale.scale_).float()
+        net.classifier.bias[0] = float(line.intercept_[0]-(line.coef_[0]*scale.mean_/scale.scale_).sum())
+    return net
+
+
+def ways(a, net):
+    "Name -> function (picture, field) -> map [H,W]"
+    def blind(im, field): return contrast_map(im, field)
+    def noise(im, field): return cv2.GaussianBlur(np.random.default_rng(int(im[::7].sum())).random(im.shape[:2]), (0,0), 3)
+    res = {'noise':noise, 'contrast':blind}
+    def of(method, **kwargs):
+        def ask(im, field):
+            small,at = window(im)
+            m = evidence(net, tensor([small]), method, target=0, norm=(.5,.5), **kwargs).map[0,0].numpy()
+            return back(m.clip(0), at, im.shape[:2])
+        return ask
+    if net is None: return res
+    return res | {'Grad-CAM':of('grad_cam'), 'hue gradient':of('hue_gradient', smooth=1.5),
+                  'occlusion':of('occlusion', window=36, stride=24, progress=False)}
+
+
+def measured(name, eyes, a, net):
+    eyes,tables = list(eyes),{}
+    fields = [field_mask(im) for im,_,_ in eyes]
+    truths,who = [t for _,t,_ in eyes],[p for *_,p in eyes]
+    print(f'\n== {name}: {len(eyes)} images of {len(set(who))} patients')
+    for k,f in ways(a, net).items():
+        if k=='occlusion' and len(eyes)>a.occlude: continue
+        t = perf_counter()
+        dets = [detections(f(im, field), field) for (im,_,_),field in zip(eyes, fields)]
+        t = (perf_counter()-t)/len(eyes)
+        hits = tables[k] = match_lesions(dets, truths, who, level=a.level)
+        for strict in (False,True) if len(hits.types)>1 else (False,):
+            res = froc(hits, strict=strict, n_boot=a.resamples).astype(str)
+            said = f'{k}, {t:.2f} s an image' + (', strict' if strict else '')
+            print(f'\n{said}\n{res.to_string()}', flush=True)
+        print(lesion_auc(hits, top=5, n_boot=a.resamples).astype(str).to_string())
+    for k in tables:
+        if k=='contrast' or 'contrast' not in tables: continue
+        d = froc(tables['contrast'], against=tables[k], n_boot=a.resamples).astype(str)
+        print(f'\ncontrast minus {k}\n{d.to_string()}')
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('what', choices=('speed','eyes'))
+    p.add_argument('data', nargs='?', default=os.environ.get('FUNDUS_TEST_DATA'))
+    p.add_argument('--weights')
+    for k,v in dict(images=10_000, each=200, resamples=1000, level=3, occlude=28).items(): p.add_argument(f'--{k}', type=int, default=v)
+    a = p.parse_args()
+    if a.what=='speed': return speed(a)
+    data = Path(a.data)
+    net = referable(data, a.weights) if a.weights else None
+    measured('diaretdb1', diaretdb1(data/'diaretdb1'), a, net)
+    measured('heimed', heimed(data/'heimed'), a, net)
+
+
+if __name__=='__main__': main()
