@@ -59,6 +59,7 @@ from .run.report import *
 from .run.train import *
 from .run.compare import *
 from .run.benchmark import *
+from .anatomy.landmarks import *
 
 # %% ../nbs/99_all.ipynb #8dd7861b
 _ = fast_memory()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'benchmark', 'compare', 'demo']
+           'explain', 'landmarks', 'benchmark', 'compare', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -243,6 +243,21 @@ def explain(run:str, # run folder
                     force=force, resume=resume)
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
     check_unread(t)
+
+# %% ../nbs/97_commands.ipynb #38f2a8ab
+def landmarks(images:list, # image files or folders
+              *, out:str=None, # CSV file, written as it goes (default: standard output)
+              resume:bool=False, # go on with a file that was begun
+              force:bool=False # replace a file
+             ):
+    "Find disc, cup and fovea of photographs, and whose eye it is: a CSV line each (research use only)"
+    from fundus_fastai.anatomy.landmarks import landmark_table
+    say("research use only, not a medical device")
+    df = landmark_table(images, out or sys.stdout, resume=resume, force=force)
+    none = int((df.reason!='').sum())-df.attrs['unread']
+    if none: say(f"{none} image{'s'*(none>1)} without all landmarks (column reason)")
+    if out: say(f"{len(df)} rows: {out}")
+    check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #339ef0a0
 @takes(UnseenOptions, BenchmarkOptions, but=['lot','n_boot'])

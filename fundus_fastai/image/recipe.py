@@ -239,7 +239,7 @@ def field_mask(field, # a `FieldOfView`, or a picture to find it in
     return _mask(field if isinstance(field, FieldOfView) else field_of_view(field), share)
 
 # %% ../../nbs/15_image.recipe.ipynb #bddabcfc
-def _window(f):
+def field_window(f):
     "x, y, width and height of the window that holds the box of `f`, round its circle's center where it can be"
     x0,y0,x1,y1 = f.box
     s = max(x1-x0, (y1-y0)/f.aspect)
@@ -275,7 +275,7 @@ def _moved(f, x, y, w, h, size):
 # %% ../../nbs/15_image.recipe.ipynb #271d4ac9
 def _cropped(im, f, size=0):
     "The field `f` of `im` as a square, and the field in it"
-    win = _window(f)
+    win = field_window(f)
     size = size or win[2]
     return _resize(_cut(im, *win), size),_moved(f, *win, size)
 

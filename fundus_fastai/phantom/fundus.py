@@ -47,13 +47,17 @@ CAMERAS = {'round':  dict(shape='circle', blur=.5, tint=(1,1,1), noise=1.6),
            'soft':   dict(shape='circle', blur=1.1, tint=(1.03,1.,.8), noise=1.),
            'wide':   dict(shape='clipped', blur=.6, tint=(.95,.98,1.15), noise=2.)}
 
+# %% ../../nbs/11_phantom.fundus.ipynb #0b472def
+VIEWS = {'disc':(MM, 4.3, -.5), 'near':(MM/1.5, 2., -.2), 'near_disc':(MM/1.5, 4.1, -.5)} # mm, middle x, y
+
 # %% ../../nbs/11_phantom.fundus.ipynb #c32bee6f
 def _photo(seed, patient, eye, photo, camera):
     "Draw how a photograph was taken: nothing here may know of a disease"
     rng = np.random.default_rng([seed, patient, 'LR'.index(eye), photo, 11])
     u,n,drawn = rng.uniform,rng.normal,list(CAMERAS)[rng.integers(len(CAMERAS))]
-    return SimpleNamespace(rng=rng, camera=one_of(camera or drawn, CAMERAS, 'camera'),
-        cx=u(.6,2.2), cy=n(0,.35), focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6),
+    mm,x,y = VIEWS.get(camera, (MM,1.4,0.))
+    camera = drawn if camera in VIEWS else one_of(camera or drawn, [*CAMERAS,*VIEWS], 'camera')
+    return SimpleNamespace(rng=rng, camera=camera, mm=mm, cx=u(.6,2.2)+x-1.4, cy=n(0,.35)+y, focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6),
         light=n(0,.45,2), dust=int(rng.integers(4)), mean=np.array([u(120,185),u(58,98),u(22,56)]),
         contrast=u(15,27), dark=u(0,7), bits=u(.45,.9))
 
@@ -63,8 +67,8 @@ def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a
 # %% ../../nbs/11_phantom.fundus.ipynb #dcc4b87d
 class Frame:
     "Geometry of a picture: `size` pixels, `s` of them a millimeter, the fovea at `fx`, `fy`"
-    def __init__(self, size, cx, cy):
-        self.size,self.s = size,size/MM*.96
+    def __init__(self, size, cx, cy, mm=MM):
+        self.size,self.s = size,size/mm*.96
         self.fx,self.fy = size/2-cx*self.s,size/2-cy*self.s
     def px(self, pts):
         "Millimeters to pixels"
@@ -535,7 +539,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
                    grade:int=None, # of diabetic retinopathy, 0-4 (default: 0 without that label, else drawn, 1-4)
                    sex:str=None, # 'female' or 'male' (default: the patient's own)
                    age:float=None, # years (default: the patient's own)
-                   camera:str=None, # name from `CAMERAS` (default: drawn)
+                   camera:str=None, # name from `CAMERAS` (default: drawn), or from `VIEWS`: a drawn one that shows another field
                    size:int=512 # side in pixels
                   )->FundusPhantom:
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
@@ -549,7 +553,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
         grade = int(rng.choice([1,2,3,4], p=[.3,.42,.16,.12])) if 'diabetic retinopathy' in labels else 0
     s,angle = float(np.clip(p.severity+rng.uniform(-.15,.15), .15, 1)),p.angle+rng.normal(0,3)
     haze = float(rng.uniform(.35,1)) if 'opacity' in labels else 0.
-    e = Retina(p, Frame(size, v.cx, v.cy), rng, 'glaucoma' in labels)
+    e = Retina(p, Frame(size, v.cx, v.cy, v.mm), rng, 'glaucoma' in labels)
     truth = e.paint(labels, angle, s, grade=grade)
     inside = camera_field(size, CAMERAS[v.camera]['shape'])
     masks = {k:m&inside for k,m in sorted(e.masks.items()) if (m&inside).any()}

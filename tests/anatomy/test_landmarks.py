@@ -1,0 +1,132 @@
+"Landmarks: where they are on phantoms and on real photographs, and a reason for whatever is no photograph of an eye's back"
+import cv2, numpy as np, pandas as pd, pytest
+from fundus_fastai.anatomy.landmarks import COLUMNS, Landmarks, disc_mask, ellipse_of, landmark_table, landmarks, millimeters
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError
+from fundus_fastai.phantom.fundus import VIEWS, phantom_fundus, save_fundus
+from fundus_fastai.phantom.oct import phantom_oct
+
+cv2.setNumThreads(1)
+KW = dict(keep_default_na=False, na_values={o:'' for o in COLUMNS if o not in ('path','eye','reason')})
+
+def middle(box): return np.array([box[0]+box[2], box[1]+box[3]])/2
+def disc(o): return np.array([o.disc_x, o.disc_y])
+def away(o, truth): return np.hypot(*(disc(o)-middle(truth.disc)))/(truth.disc[3]-truth.disc[1])
+
+@pytest.fixture(scope='module')
+def eyes():
+    "Phantoms without a disease, right and left, and what is found in them"
+    e = [phantom_fundus([], 21, k, eye='RL'[k%2], camera=[None,'near'][k%3==2], size=256) for k in range(1, 25)]
+    return e,[landmarks(o.image) for o in e]
+
+def test_disc_and_side_of_phantoms(eyes):
+    e,found = eyes
+    d = np.array([away(o, t) for t,o in zip(e, found)])
+    assert (d<.5).mean()>=.9, d.round(2)
+    sides = [o.eye==t.eye for t,o in zip(e, found) if o.eye]
+    assert np.mean(sides)>.9 and len(sides)>=20, sides
+
+def test_a_mirror_makes_the_other_eye(eyes):
+    e,found = eyes
+    for t,o in list(zip(e, found))[:6]:
+        m = landmarks(np.ascontiguousarray(t.image[:,::-1]))
+        if not (o.eye and m.eye): continue
+        assert m.eye!=o.eye and abs(m.disc_x-(255-o.disc_x))<3 and abs(m.disc_y-o.disc_y)<3
+
+def test_pixels_are_those_of_the_photograph(eyes):
+    "On a larger canvas, and at twice the size, the landmarks lie where they should"
+    t,o = eyes[0][0],eyes[1][0]
+    wide = cv2.copyMakeBorder(t.image, 30, 10, 50, 20, cv2.BORDER_CONSTANT, value=[int(t.image[0,0,0])]*3)
+    assert np.abs(disc(landmarks(wide))-disc(o)-(50,30)).max()<3
+    twice = cv2.resize(t.image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    assert np.abs(disc(landmarks(twice))-(2*disc(o)+.5)).max()<5
+
+def odd_pictures():
+    "Whatever people pass by mistake"
+    rng = np.random.default_rng(0)
+    e = phantom_fundus([], 3, 5, eye='R', size=256)
+    cat = cv2.resize(rng.integers(0, 255, (9,12,3)).astype(np.uint8), (300,240), interpolation=cv2.INTER_CUBIC)
+    scan = phantom_oct('CNV', 1, size=(200,240)).image
+    x = int(middle(e.disc)[0])
+    return dict(scan=scan, colored=np.stack([scan]*3, -1), cat=cat, noise=rng.integers(0, 255, (90,120,3)).astype(np.uint8), black=e.image*0,
+                white=e.image*0+255, gray=e.image.mean(2).astype(np.uint8), tiny=cat[:16,:16], line=cat[:16], green=e.image[...,[1,0,2]])
+
+@pytest.mark.parametrize('name', odd_pictures())
+def test_no_guess(name):
+    o = landmarks(odd_pictures()[name])
+    assert np.isnan([o.disc_x, o.disc_w, o.fovea_x, o.cup_disc]).all() and not o.eye and o.reason and not disc_mask(o).any()
+    assert millimeters(o)['scale']=='unknown'
+
+def test_an_ellipse_is_found_again():
+    for turn in (-40, -10, 0, 25, 44):
+        m = np.zeros((120,140), np.uint8)
+        cv2.ellipse(m, ((70.,60.),(60.,40.),float(turn)), 1, -1)
+        x,y,w,h,t = ellipse_of(m)
+        assert np.allclose([x,y,w,h], [70,60,60,40], atol=1.5) and (abs(t-turn)<2), (turn, t)
+        assert ((disc_mask(Landmarks(x, y, w, h, t, shape=m.shape))!=(m>0)).sum())<.04*m.sum()
+
+def test_what_follows():
+    o = Landmarks(600, 300, 90, 100, 0, 300, 330, 'R', shape=(700,900))
+    assert abs(o.angle-5.71)<.01 and o.ovality==.9 and abs(o.area-7068.6)<1
+    assert millimeters(o)['scale'].startswith('assumed') and abs(millimeters(o)['distance']-4.75)<1e-9
+    o.mm_per_pixel = .01
+    assert millimeters(o)['scale']=='given' and abs(millimeters(o)['disc_h']-1)<1e-9
+
+@pytest.fixture
+def folder(tmp_path):
+    for k in (1,2): save_fundus(phantom_fundus([], 3, k, size=128), tmp_path/f'{k}.jpg', tmp_path/f'{k}.npz')
+    (tmp_path/'bad.jpg').write_bytes(b'no image')
+    return tmp_path
+
+def test_command(folder, capsys):
+    "A row a file, pixels of the original; a broken file costs its own row and the exit status"
+    out = folder/'marks.csv'
+    assert main(['landmarks', str(folder), '--out', str(out)])==1
+    t = pd.read_csv(out, **KW)
+    assert list(t)==COLUMNS and [o.rsplit('/', 1)[-1] for o in t.path]==['1.jpg','2.jpg','bad.jpg']
+    assert t.disc_x[:2].notna().all() and t.disc_x.isna()[2] and 'is not an image' in t.reason[2]
+    assert str(folder) not in t.reason[2] and 'research use only' in capsys.readouterr().err
+    assert main(['landmarks', str(folder), '--out', str(out)])==1 and '--force' in capsys.readouterr().err
+    assert main(['landmarks', str(folder/'1.jpg')])==0
+    assert capsys.readouterr().out.startswith(','.join(COLUMNS))
+
+def test_goes_on_where_it_was_killed(folder):
+    "A begun table keeps its whole rows, is refused without `resume`, and ends as if nothing had happened"
+    whole = landmark_table([folder], folder/'a.csv')
+    text = (folder/'a.csv').read_text()
+    (folder/'b.csv.part').write_text(text[:text.index('2.jpg')+9])
+    with pytest.raises(DataError, match='resume'): landmark_table([folder], folder/'b.csv')
+    assert len(landmark_table([folder], folder/'b.csv', resume=True))==2
+    assert (folder/'b.csv').read_text()==text and not (folder/'b.csv.part').exists() and len(whole)==3
+    (folder/'c.csv.part').write_text('path,what\nx,y\n')
+    with pytest.raises(DataError, match='no table of landmarks'): landmark_table([folder], folder/'c.csv', resume=True)
+
+def test_other_fields_are_drawn():
+    "What is wider for being nearer, and lies in the middle, is the disc; the views that were there draw as before"
+    o = {k:phantom_fundus([], 3, 5, camera=k, size=192) for k in ('round',*VIEWS)}
+    height = {k:v.disc[3]-v.disc[1] for k,v in o.items()}
+    assert height['near']>1.4*height['round'] and height['near_disc']>1.4*height['disc']
+    for k in ('disc','near_disc'): assert np.abs(middle(o[k].disc)-96).max()<35
+
+# --- real photographs
+
+def real(test_data, name, n):
+    d = pd.read_csv(test_data/name/'labels.csv')
+    return d[d.od_x.notna()].sample(n, random_state=3)
+
+@pytest.mark.parametrize('name', ['idrid','heimed'])
+def test_real_discs(test_data, name):
+    "Within a disc's radius, some 6 % of the width"
+    d = real(test_data, name, 12)
+    e = np.array([np.hypot(*(disc(landmarks(test_data/name/o.image))-(o.od_x,o.od_y)))/o.width for o in d.itertuples()])
+    assert (e<.06).mean()>=.8 and np.nanmedian(e)<.025, e.round(3)
+
+def test_real_sides(test_data):
+    d = pd.read_csv(test_data/'odir5k/full_df.csv').sample(40, random_state=3)
+    said = [(landmarks(test_data/'odir5k/preprocessed_images'/o).eye, 'LR'['right' in o]) for o in d.filename]
+    told = [a==b for a,b in said if a]
+    assert np.mean(told)>=.85 and len(told)>=34, (np.mean(told), len(told))
+
+def test_real_scans_get_none(test_data):
+    d = pd.read_csv(test_data/'oct_dme/labels.csv').sample(6, random_state=0)
+    for o in d.file: assert landmarks(test_data/'oct_dme'/o if '/' in o else test_data/'oct_dme/images'/o).reason
