@@ -57,7 +57,8 @@ def _photo(seed, patient, eye, photo, camera):
     u,n,drawn = rng.uniform,rng.normal,list(CAMERAS)[rng.integers(len(CAMERAS))]
     mm,x,y = VIEWS.get(camera, (MM,1.4,0.))
     camera = drawn if camera in VIEWS else one_of(camera or drawn, [*CAMERAS,*VIEWS], 'camera')
-    return SimpleNamespace(rng=rng, camera=camera, mm=mm, cx=u(.6,2.2)+x-1.4, cy=n(0,.35)+y, focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6),
+    return SimpleNamespace(rng=rng, camera=camera, mm=mm, cx=u(.6,2.2)+x-1.4, cy=n(0,.35)+y,
+        focus=abs(n(0,.35)), glare=u(0,1), vignette=u(.25,.6),
         light=n(0,.45,2), dust=int(rng.integers(4)), mean=np.array([u(120,185),u(58,98),u(22,56)]),
         contrast=u(15,27), dark=u(0,7), bits=u(.45,.9))
 
@@ -539,7 +540,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
                    grade:int=None, # of diabetic retinopathy, 0-4 (default: 0 without that label, else drawn, 1-4)
                    sex:str=None, # 'female' or 'male' (default: the patient's own)
                    age:float=None, # years (default: the patient's own)
-                   camera:str=None, # name from `CAMERAS` (default: drawn), or from `VIEWS`: a drawn one that shows another field
+                   camera:str=None, # name from `CAMERAS` (default: drawn), or from `VIEWS`: a drawn one, another field
                    size:int=512 # side in pixels
                   )->FundusPhantom:
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
