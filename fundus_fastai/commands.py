@@ -121,6 +121,12 @@ def check(data:str, # CSV, folder, or name of the catalog
                         "or train with --skip-broken")
     return c
 
+# %% ../nbs/97_commands.ipynb #3c1e2873
+def check_named(*args, **kwargs):
+    "Refuse data that are not there and columns that they do not have, before torch is imported"
+    from fundus_fastai.run.check import check_named as check
+    check(*args, **kwargs)
+
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)
 def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
@@ -134,6 +140,7 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
+    check_named(data.data, **data.rest)
     from fundus_fastai.run.train import train_run
     out = out or opts.folder(task)
     return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps,
@@ -171,6 +178,7 @@ def evaluate(run:str, # run folder
              **kwargs):
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     data,on = carried(kwargs, UnseenOptions, DeviceOptions)
+    check_named(data.data, **data.rest)
     from fundus_fastai.run.train import evaluate_run
     out = out or Path(run)/'evaluation'
     return shown(out,
@@ -269,6 +277,7 @@ def benchmark(run:str, # run folder
               **kwargs):
     "Try methods of explanation on images with known lesions: trial.csv, trial.json and pictures (research use only)"
     data,opts = carried(dict(kwargs, methods=listed(methods)), UnseenOptions, BenchmarkOptions)
+    check_named(data.data, **data.rest)
     from fundus_fastai.run.benchmark import benchmark_run
     t = benchmark_run(run, data, opts, allow_leak=allow_leak, out=out, force=force)
     print(t)
@@ -292,6 +301,7 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions,
                         CompareOptions)
+    check_named(data.data, **data.rest)
     from fundus_fastai.run.compare import compare_run
     archs,out = archs if archs.strip().lower()=='sixteen' else listed(archs),Path(out or f'runs/compare-{task}')
     c = compare_run(task, archs, data, opts=opts, split=split, allow_leak=allow_leak, out=out,

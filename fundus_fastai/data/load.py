@@ -61,7 +61,7 @@ def _open_auto(card, out, patients, seed):
     return read_dataset(card.name, download(card, out))
 
 # %% ../../nbs/36_data.load.ipynb #fa5156b6
-def _no_options(opts, what):
+def no_options(opts, what):
     "Raise `DataError` if options of a CSV are given for something else"
     flags = ', '.join(f'`{o}`' for o in opts)
     if opts: raise DataError(f"{flags} tells how to read a CSV, and {what}: name the CSV")
@@ -82,12 +82,12 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     if str(name) not in cards or not cards[str(name)].phantom:
         path = Path(name).expanduser()
         if isinstance(name, Path) or path.exists() or os.sep in name or name.endswith('.csv'):
-            if (kind := guess_card(path))!='csv': _no_options(opts, f"{name} is read as {kind}")
+            if (kind := guess_card(path))!='csv': no_options(opts, f"{name} is read as {kind}")
             return _told(read_dataset(kind, path, **opts))
         if name in cards:
             raise DataError(f"{name!r} is a kind of data, not data: name the folder or the CSV itself")
     card = get_card(str(name))
-    _no_options(opts, f"{card.name} is none")
+    no_options(opts, f"{card.name} is none")
     if source=='auto': return _open_auto(card, out, patients, seed)
     if source=='phantom': return _open_phantom(card, out, patients, seed)
     root = download(card, out) if source=='kaggle' else Path(source).expanduser()

@@ -369,6 +369,13 @@ def near_names(names, files, root, *, several)->str:
             some.append(f"{o} is like {inside(stems[k[0]])}")
     return f"; {few(some)}" if some else ''
 
+# %% ../../nbs/30_data.read.ipynb #3f122531
+def _seen_from(src, path)->str:
+    "`path` as somebody says it who has just named the table `src`"
+    here = os.path.dirname(src)
+    if path==here: return 'its folder'
+    return os.path.relpath(path, here) if path.startswith(here+os.sep) else path
+
 # %% ../../nbs/30_data.read.ipynb #3d813db9
 def locate_images(names, src, images=None, *, skip=False)->pd.Series:
     "The images that a table names; raises `DataError` for missing ones, unless they are skipped"
@@ -377,15 +384,15 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
     found = {o:names.str.strip().map(partial(find_image, o)).astype(object) for o in folders}
     best = max(folders, key=lambda o: found[o].count())
     path,hint = found[best],''
-    if best!=folders[0]: say(f"{src}: images are taken from {best}")
+    if best!=folders[0]: say(f"{src}: images are taken from {_seen_from(src, best)}")
     if path.isna().any() and os.path.isdir(folders[0]):
         files = image_files(folders[0], _not_ours)
         known,several = match_names(names[path.isna()], files, src, taken={*path.dropna()})
         path = path.fillna(names.map(known))
         hint = near_names(names[path.isna()], files, folders[0], several=several)
     if (lost := path.isna()).any():
-        text = (f"{src}: {lost.sum()} of {len(lost)} image files are not in {best} "
-                f"(name another folder with `images=DIR`): {few(names[lost], 5)}{hint}")
+        text = (f"{src}: {lost.sum()} of {len(lost)} image files are not in {_seen_from(src, best)}: "
+                f"{few(names[lost], 5)}{hint} (name another folder with `images=DIR`)")
         if not skip: raise DataError(text)
         say(text)
     return path
@@ -438,7 +445,7 @@ def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
     kind = one[list(labels)].astype(str).agg(' '.join, axis=1)
     said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
     error = (f"different labels or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
-             f"correct or remove them: {one.path.iloc[0]} is {said}")
+             f"correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
     bad = df.path.duplicated(keep=False)
     return out(df, bad, 'contradict another of the same file', error=error)
 

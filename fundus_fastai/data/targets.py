@@ -13,10 +13,16 @@ from ..words import (age_of, eye_words, grade_words, normal_words, one_spelling,
                                  sexes_for, word)
 from .read import label_list
 
+# %% ../../nbs/37_data.targets.ipynb #be876aa5
+def _elsewhere(df):
+    "How another label is to be had: a tree has none but the names of its folders"
+    if df.attrs.get('name')!='folder': return "choose the column with `label=COL`"
+    return "the names of its folders are all the labels it has; name a table (CSV) that holds others"
+
 # %% ../../nbs/37_data.targets.ipynb #701ba45b
 def _keep(df, ok, what, some=''):
     "The rows of `df` where `ok`, and a line on how many had `what` missing; raises `DataError` if none is left"
-    if not ok.any(): raise DataError(f"no image has {what}: choose the column with `label=COL`")
+    if not ok.any(): raise DataError(f"no image has {what}: {_elsewhere(df)}")
     if not ok.all(): say(f"{(~ok).sum()} of {len(ok)} images have no {what}{some} and are left out")
     return df[ok].reset_index(drop=True)
 
@@ -29,11 +35,11 @@ def _ready(df, label, of, **attrs):
 # %% ../../nbs/37_data.targets.ipynb #90f2e2fe
 def _column(df, col, label, gradable=False):
     "The rows of `df` that have a value in `col`, or in the column that was asked for, and those values as text"
-    if label and 'label' in df and label not in df:
+    if label and 'label' in df and label not in df and df.attrs.get('name')!='folder':
         s = df.label # of a CSV, whose reader gave it that name
     elif (c := label or col) in df: s = df[c]
     elif 'label' in df and not label: s = df.label
-    else: raise DataError(f"the data has no column {c!r}: choose one with `label=COL`")
+    else: raise DataError(f"the data has no column {c!r}: {_elsewhere(df)}")
     text = s.astype(str).str.strip().where(s.notna())
     ok,odd = ~says_nothing(text, gradable),text[says_nothing(text, gradable) & text.fillna('').ne('')]
     df = _keep(df, ok, col, f" ({few(odd.unique())})" if len(odd) else '')
@@ -44,7 +50,8 @@ def _label_columns(df, label, least=1):
     "The 0/1 columns that `label` names, or all that the data set has; raises `DataError` where there are none"
     have = list(df.attrs.get('labels') or ())
     if not have:
-        raise DataError("the data has no 0/1 label columns: name them with `label=['A', 'B', 'C']`")
+        how = _elsewhere(df).replace('choose the column', 'name them').replace('COL', "['A', 'B', 'C']")
+        raise DataError(f"the data has no 0/1 label columns: {how}")
     names = [one_of(o, have, 'label') for o in label_list(label)] or have
     if len(names)<least:
         raise DataError(f"{least} labels at least are needed: `label=['A', 'B', 'C']` (there are: "
@@ -85,7 +92,7 @@ def normal_target(df, label=None)->pd.DataFrame:
         return _ready(df, np.where(normal, 'normal', 'abnormal'), df.attrs['label'])
     if k==2: return df
     raise DataError("normal or not is asked, and the data has neither a column nor a class 'normal', "
-                    f"but {k} classes: choose a column with `label=COL`")
+                    f"but {k} classes: {_elsewhere(df)}")
 
 # %% ../../nbs/37_data.targets.ipynb #fe9051a0
 def single_target(df, label=None, most:int=4)->pd.DataFrame:
@@ -168,7 +175,7 @@ def grade_target(df, label=None)->pd.DataFrame:
     s = s.replace('PDR', '4') # beside words for the other steps
     if odd := sorted(set(s)-set('01234')):
         raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; the data has "
-                        f"{', '.join(odd[:5])}: choose a column with `label=COL`")
+                        f"{', '.join(odd[:5])}: correct them, or {_elsewhere(df)}")
     return _ready(df, s, 'grade')
 
 # %% ../../nbs/37_data.targets.ipynb #5555c487

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, EyeError, few, fresh_dir, whole_file
-from ..data.read import first_of, read_csv, read_table, readable_rows, usual_columns
-from ..data.load import open_data
+from ..data.catalog import cards, get_card, guess_card
+from ..data.read import (column_roles, first_of, label_columns, read_csv, read_table, readable_rows,
+                                     usual_columns)
+from ..data.load import no_options, open_data
 from ..data.targets import counted
 
 # %% ../../nbs/60_run.check.ipynb #26bb7c49
@@ -61,6 +63,23 @@ def label_of(table)->str:
     raise DataError(f"no column is called {few(usual_labels)}: choose with `label=COL`"
                     f"{f' (perhaps {few(some)})' if some else ''}")
 
+# %% ../../nbs/60_run.check.ipynb #8e825401
+def check_named(data, label=None, images=None, **opts)->None:
+    "Raise `EyeError` where `data` is not there, or has no column of the names in `opts`; nothing else is read"
+    path,name = Path(str(data)).expanduser(),str(data)
+    asked = {k:opts[k] for k in ('path_col','patient','eye','sex','age','camera') if opts.get(k)}
+    if name=='phantom' or name in cards: return
+    if not path.exists(): return guess_card(path) if os.sep in name or name.endswith('.csv') else get_card(name)
+    if (kind := guess_card(path))!='csv':
+        more = dict(images=images, label=label if kind=='folder' else None)
+        given = [k for k,v in {**asked, **more}.items() if v and (k,v)!=('patient','none')]
+        return no_options(given, f"{data} is read as {kind}")
+    asked['path'] = asked.pop('path_col', None)
+    with redirect_stderr(io.StringIO()): # what is said on the way is said again by whoever reads it whole
+        raw,_ = read_table(path)
+        names = label_columns(label, raw.columns)[0] if label else []
+        column_roles(raw, os.path.abspath(path), names, **asked)
+
 # %% ../../nbs/60_run.check.ipynb #c97c2442
 def check_data(data, # a CSV, a folder, or a name of `catalog()`
                label=None, # CSV: label column, or several with commas (default: label, class, ...)
@@ -70,6 +89,7 @@ def check_data(data, # a CSV, a folder, or a name of `catalog()`
     path,heard,df,stopped = Path(str(data)).expanduser(),io.StringIO(),None,False
     with redirect_stderr(heard):
         try:
+            check_named(data, label, **columns)
             if not path.is_file(): df = open_data(data, **columns)
             else: df = read_csv(path, label=label or label_of(path), skip_broken=True, **columns)
             df = readable_rows(df)

@@ -1,4 +1,5 @@
 "Class folders, Kermany's layouts and CSVs: as they come, and as they must not"
+from pathlib import Path
 import os, time
 import pandas as pd, pytest
 from fundus_fastai.core import DataError
@@ -143,7 +144,7 @@ REFUSED = [
     ('path,label\na.png,1\n', "unknown column 'pid'.*`patient=COL`", dict(patient='pid')),
     ('path,label\na.png,1\n', "`eye=COL`", dict(eye='side')),
     ('path,label\na.png,1\n', "`path_col=COL`", dict(path_col='file')),
-    ('path,label\nx.png,1\ny.png,1\na.png,0\n', '2 of 3 image files are not in .*`images=DIR`.*x.png, y.png', {}),
+    ('path,label\nx.png,1\ny.png,1\na.png,0\n', '2 of 3 image files are not in images: x.png, y.png.*`images=DIR`', {}),
     ('path,label\na.png,1\n', '1 of 1 image files', dict(images='/no/such')),
     ('path,label\na.png,\n', "'label' is empty", {}),
     ('path,label\n,1\na.png,0\n', r"1 of 2 rows have no 'path' \(row 2\)", {}),
@@ -151,8 +152,8 @@ REFUSED = [
 
 @pytest.mark.parametrize('text,why,kw', REFUSED)
 def test_csv_refused(shop, text, why, kw):
-    with pytest.raises(DataError, match=why) as e: read_csv(shop(text), **kw)
-    assert 't.csv' in str(e.value)
+    with pytest.raises(DataError, match=why) as e: read_csv(t := shop(text), **kw)
+    assert 't.csv' in str(e.value) and str(e.value).count(str(Path(t).parent))==1, 'its path stands once'
 
 def test_csv_absent(tmp_path):
     with pytest.raises(DataError, match='no.csv does not exist'): read_csv(tmp_path/'no.csv')

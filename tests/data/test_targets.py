@@ -1,7 +1,8 @@
 "Targets: what is understood, what is left out, and what never becomes the other class"
 import pandas as pd, pytest
 from fundus_fastai.core import DataError
-from fundus_fastai.data.targets import age_target, class_target, grade_target, normal_target, sex_target, side_target
+from fundus_fastai.data.targets import (age_target, class_target, grade_target, labels_target, normal_target,
+                                         sex_target, side_target)
 
 def frame(*cells, col='label'): return pd.DataFrame({'path':list(map(str, range(len(cells)))), col:list(cells)})
 
@@ -31,3 +32,17 @@ def test_ages_and_sexes():
     with pytest.raises(DataError, match='1 ages are not between 0 and 120 years: >89'): age_target(frame('61','>89', col='age'))
     assert sex_target(frame('H','M', col='sex')).label.tolist()==['male','female']
     assert sex_target(frame('0','1', col='sex')).label.tolist()==['0','1']
+
+@pytest.mark.parametrize('target', [side_target, labels_target, normal_target, grade_target])
+def test_advice_suits_a_tree(target):
+    "A tree has no columns to choose from"
+    for name,says in (('csv','`label='), ('folder','names of its folders')):
+        (df := frame('a','b','c').assign(eye=None)).attrs['name'] = name
+        with pytest.raises(DataError, match=says) as e: target(df)
+        assert ('`label=' in str(e.value))==(name=='csv')
+
+def test_a_label_of_a_tree_is_not_passed_over():
+    (df := frame('a','b')).attrs['name'] = 'folder'
+    with pytest.raises(DataError, match="no column 'dx': the names of its folders"): class_target(df, 'dx')
+    df.attrs['name'] = 'csv'
+    assert class_target(df, 'dx').label.tolist()==['a','b']

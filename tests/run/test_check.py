@@ -3,7 +3,7 @@ import subprocess, sys
 import pandas as pd, pytest
 from fundus_fastai.core import DataError
 from fundus_fastai.cli import main
-from fundus_fastai.run.check import check_data
+from fundus_fastai.run.check import check_data, check_named
 from made import eyes
 
 @pytest.fixture
@@ -52,3 +52,23 @@ def test_command(clinic, capsys):
 def test_no_torch(clinic):
     src = f"import sys; from fundus_fastai.cli import main; main(['check', {str(clinic/'t.csv')!r}]); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', src], capture_output=True, text=True).stdout.splitlines()[-1]=='False'
+
+@pytest.mark.parametrize('argv,says', [
+    (['train','dr','--data','t.csv','--patient','nonsense'], "unknown column 'nonsense' (there are: File, Diagnosis, MRN, Age); choose with --patient COL"),
+    (['compare','dr','--data','t.csv','--label','no'], 'choose with --label COL'), (['train','dr','--data','no.csv'], 'does not exist'),
+    (['evaluate','run','--data','t.csv','--age','years'], 'choose with --age COL'), (['benchmark','run','--data','kermani2018'], 'did you mean kermany2018'),
+    (['train','disease','--data','.','--label','dx'], '--label tells how to read a CSV'), (['train','dr','--data','.','--images','x'], '--images tells how')])
+def test_wrong_names_are_refused_before_torch(clinic, argv, says):
+    src = f"import sys; from fundus_fastai.cli import main; print(main({argv!r}), 'torch' in sys.modules)"
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', src], capture_output=True, text=True, cwd=clinic)
+    assert r.stdout.split()==['1','False'] and says in r.stderr, r.stderr
+    assert r.stderr.count(str(clinic))<=1
+
+def test_right_names_pass(clinic):
+    check_named(clinic/'t.csv', label='diagnosis', patient='mrn', age='Age', skip_broken=True, patients=80)
+    check_named(clinic/'t.csv', patient='none')
+    check_named(clinic, patient='none')
+    for o in ('phantom','kermany2018'): check_named(o, label='any')
+
+def test_a_folder_has_no_label_to_choose(clinic):
+    assert '`label` tells how to read a CSV' in repr(check_data(clinic, label='dx'))
