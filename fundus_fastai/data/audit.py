@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from fastcore.basics import patch
 from ..core import DataError, few, first_line, progress, say, sha256, whole_file, write_json
 from ..image.read import open_image, pixels, read_image
+from ..image.recipe import disc_side, whole_circle
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
 from ..score.plots import mark
@@ -63,10 +64,12 @@ _out = -128 # marks a pixel outside the mask
 _facts = 'problem width height format mode bytes camera compression mean bright range'.split()
 
 # %% ../../nbs/38_data.audit.ipynb #9174539d
+def _packed(z, m): # detail in eight bits
+    return np.where(m>0, np.clip(np.round(25*z), -127, 127), _out).astype(np.int8)
+
 def _fine(x, m, span):
     "Detail of `x` as int8 [side,side], `_out` outside"
-    z = np.clip(np.round(25*_detail(x, m, span, .8, 3, .5, 3)), -127, 127)
-    return np.where(m>0, z, _out).astype(np.int8)
+    return _packed(_detail(x, m, span, .8, 3, .5, 3), m)
 
 # %% ../../nbs/38_data.audit.ipynb #d228b83d
 def _coarse(x, m, span):
@@ -75,6 +78,18 @@ def _coarse(x, m, span):
     z = cv2.resize(_detail(s/(w+1e-3), w, span, .5, 1.75, .5), (16,16),
                    interpolation=cv2.INTER_AREA).ravel()
     return z/(np.linalg.norm(z)+1e-3)
+
+# %% ../../nbs/38_data.audit.ipynb #28bc4c18
+_ring = np.minimum(24*np.hypot(*np.mgrid[-1:1:side*1j,-1:1:side*1j]), 24).astype(int) # of a field
+
+# %% ../../nbs/38_data.audit.ipynb #5be426f2
+def _round_detail(x):
+    "Detail of the round field `x` without the mean of its rings, int8 [side,side], `_out` outside"
+    m,span = _tissue(x)
+    m[_ring>21] = 0
+    z = _detail(x, m, span, .8, 3, .5)
+    total,n = (np.bincount(_ring.ravel(), o.ravel()) for o in (z*m, m))
+    return _packed(z-(total/(n+1e-3))[_ring], m)
 
 # %% ../../nbs/38_data.audit.ipynb #e8952cc6
 _strips = [(slice(k,k+5),slice(i,i+20)) for k in (0,95) for i in range(0,100,20)]
@@ -95,7 +110,7 @@ def border_colors(rgb):
 
 # %% ../../nbs/38_data.audit.ipynb #17f97333
 def _look(path):
-    "Facts, border, coarse and fine detail of the image at `path`; raises `DataError` without the name"
+    "Facts, border, detail, side of the disc of the file `path`; raises `DataError` without the name"
     with open_image(path) as im:
         q = getattr(im, 'quantization', None) or {}
         facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
@@ -111,20 +126,25 @@ def _look(path):
     g = cv2.blur(light, (5,5))
     facts |= dict(mean=float(light.mean()), bright=float(np.percentile(light, 95)),
                   range=float(g.max()-g.min()))
-    return facts, border_colors(rgb), _coarse(x, m, span), _fine(x, m, span)
+    field = whole_circle(rgb, side)
+    more = (_out, np.nan) if field is None else (_round_detail(field), disc_side(field))
+    return facts, border_colors(rgb), _coarse(x, m, span), _fine(x, m, span), *more
 
 # %% ../../nbs/38_data.audit.ipynb #5ff14411
+def _shelf(n, *shape, dtype=np.int8): # in a file that nobody sees
+    with tempfile.TemporaryFile() as f:
+        return np.memmap(f, dtype, 'w+', shape=(max(n, 1),*shape))
+
 def _look_at_all(paths, workers):
-    "Facts (with the `problem` of what cannot be read), border, coarse and fine detail of all `paths`"
+    "Facts (with the `problem` of what cannot be read), border, detail, side of the disc of `paths`"
     n = len(paths)
-    # a file that nobody sees
-    shelf = np.memmap(tempfile.TemporaryFile(), np.int8, 'w+', shape=(max(n, 1),side,side))
-    border,coarse = np.zeros((n,70), np.float32),np.zeros((n,256), np.float32)
-    res = SimpleNamespace(border=border, coarse=coarse, fine=shelf)
+    def zeros(k): return np.zeros((n,k), np.float32)
+    res = SimpleNamespace(border=zeros(70), coarse=zeros(256), disc=np.full(n, np.nan),
+                          fine=_shelf(n, side, side), round=_shelf(n, side, side))
     def one(i):
-        try: facts,res.border[i],res.coarse[i],res.fine[i] = _look(paths[i])
+        try: facts,res.border[i],res.coarse[i],res.fine[i],res.round[i],res.disc[i] = _look(paths[i])
         except Exception as e: # one strange file is a row of the table, and not the end of an audit
-            res.fine[i] = _out
+            res.fine[i] = res.round[i] = _out
             return dict(problem=str(e) if isinstance(e, DataError)
                         else f"is damaged ({first_line(e)})")
         return facts
@@ -162,7 +182,7 @@ def _block(parts, a, b, size, cut):
     return np.stack([i+a,j+b,f], 1)[ok].astype(np.int32), v[k,f][ok]
 
 # %% ../../nbs/38_data.audit.ipynb #e10c1ea6
-_least = .6 # agreement below which two pictures are never compared
+_least,_alike = .6,.45 # agreement below which two pictures, two fields are never compared
 
 # %% ../../nbs/38_data.audit.ipynb #d2e81e6d
 def _best_agreeing(found, most, cut):
@@ -228,6 +248,70 @@ def _twins(coarse, fine, rows, far=.3, most=1_000_000, workers=2):
     _,first = np.unique(pairs[order,:2], axis=0, return_index=True)
     return pairs[order][first], d[order][first], cut
 
+# %% ../../nbs/38_data.audit.ipynb #cc132251
+_laid = cv2.INTER_LINEAR|cv2.WARP_INVERSE_MAP
+def _open(fine): # detail and its mask as float32, for OpenCV
+    m = fine!=_out
+    return np.where(m, fine, 0).astype(np.float32), m.astype(np.float32)
+
+def _waves(fine):
+    "Waves along the rings of the field `fine`: strengths of coarse ones [256], fine ones [32,48]"
+    z,_ = _open(fine)
+    def along(z, rings, n, k):
+        z = cv2.warpPolar(z, (rings,n), ((side-1)/2,)*2, .92*side/2, cv2.INTER_LINEAR)
+        return np.fft.rfft(z.T)[:,1:k+1]*np.sqrt(np.arange(rings)+.5)[:,None]
+    return np.sqrt(np.abs(along(_blur(z, 3.5), 16, 64, 16))).ravel(), along(_blur(z, 1.8), 32, 128, 48)
+
+# %% ../../nbs/38_data.audit.ipynb #e79cc8e7
+def _turns(a, b, n=256):
+    "How well each of the waves `b` fits `a` [m,32,48] at best, at which turn, and if mirrored"
+    size = np.sqrt((np.abs(a)**2).sum((1,2))*(np.abs(b)**2).sum((1,2)))+1e-6
+    c = np.zeros((2,len(a),n//2+1), complex)
+    c[...,1:49] = (a*b.conj()).sum(1),(a*b).sum(1)
+    v = np.fft.irfft(c, n)*n/2/size[:,None]
+    mirrored = v[1].max(1)>v[0].max(1)
+    v = np.where(mirrored[:,None], v[1], v[0])
+    return v.max(1), v.argmax(1)*2*np.pi/n, mirrored
+
+# %% ../../nbs/38_data.audit.ipynb #14fda1ee
+def _aligned(a, b, turn, mirrored):
+    "Distance of two fields when `b` is turned, and fitted to `a` as well as can be; the turn then"
+    (p,m),(q,w) = _open(a),_open(b)
+    c,s,k = np.cos(turn),np.sin(turn),-1 if mirrored else 1
+    to = np.array([[c,s],[-k*s,k*c]])
+    to,best = np.c_[to, (side-1)/2*(1-to.sum(1))].astype(np.float32),1.
+    fit,shown = partial(cv2.findTransformECC, p, q),m.astype(np.uint8)
+    for smooth,steps in ((0,0),(11,30),(3,15)): # pixels; of ECC
+        try: new = fit(to.copy(), cv2.MOTION_AFFINE, (3,steps,1e-4), shown, smooth)[1] if steps else to
+        except cv2.error: continue # it fits nowhere
+        y,seen = (cv2.warpAffine(o, new, (side,side), flags=_laid) for o in (q,w))
+        d = 1-float(_correlation(a[None], np.where(seen>.99, y, _out)[None])[0])
+        if d<best: best,to = d,new
+        if smooth>3 and best>.5: break # far off: the last step is spared
+    return best, np.arctan2(to[0,1], to[0,0])
+
+# %% ../../nbs/38_data.audit.ipynb #1d95fdd7
+def _turned(fields, rows, far=.3, most=1_000_000, workers=2):
+    "Copies (i, j) of `rows` in any turn, distance, degrees, mirrored; what all agree better than"
+    if len(rows)<2: return np.zeros((0,2), int), *np.zeros((3,0)), _alike
+    strong,waves = np.zeros((len(rows),256), np.float32),_shelf(len(rows), 32, 48, dtype=np.complex64)
+    for k,i in enumerate(rows): strong[k],waves[k] = _waves(fields[i])
+    strong = (strong-strong.mean(0))/(strong.std(0)+1e-6)
+    strong /= np.linalg.norm(strong, axis=1, keepdims=True)+1e-6
+    pairs,_,cut = _candidates(strong, most, _alike if len(rows)>100 else -1.01, workers)
+    pairs = pairs[pairs[:,2]==0,:2] # the search flips, which turns nothing here
+    with ThreadPoolExecutor(workers) as pool:
+        todo = np.array_split(pairs, len(pairs)//2048+1)
+        found = pool.map(lambda o: _turns(waves[o[:,0]], waves[o[:,1]]), todo)
+        v,turn,mirrored = (np.concatenate(o) for o in zip(*found))
+        pairs,turn,mirrored = rows[pairs[v>.38]],turn[v>.38],mirrored[v>.38]
+        one = lambda p, *how: _aligned(fields[p[0]], fields[p[1]], *how)
+        done = progress(pool.map(one, pairs, turn, mirrored), 'turning', total=len(pairs))
+        d,turn = np.array(list(done)).reshape(-1, 2).T
+    turn = np.degrees(np.where(mirrored, np.pi-turn, turn)) # mirrored across, then turned
+    k = d<=far*2/3
+    return pairs[k], d[k], np.rint(turn[k]+180)%360-180, mirrored[k], cut
+
 # %% ../../nbs/38_data.audit.ipynb #507fad40
 def same_bytes(paths, sizes=None, workers:int=2)->list:
     "Positions of files that are the same byte by byte, group by group; raises `DataError` if one is missing"
@@ -272,20 +356,21 @@ def _differ(df, cols, i, j):
     return (known & (a.astype(str).to_numpy()!=b.astype(str).to_numpy())).any(axis=1)
 
 # %% ../../nbs/38_data.audit.ipynb #5219fea2
-def _pair_table(df, cols, i, j, distance, mirrored=None):
+def _pair_table(df, cols, i, j, distance):
     "A row a pair: the two paths, distance, whose they are, where, under which label, and what the pair goes across"
     i,j = np.asarray(i, int),np.asarray(j, int)
     names = 'patients','splits','labels'
     off = [_differ(df, c, i, j) for c in (['patient'], ['split'], cols)]
     t = {'path_a':df.path.to_numpy()[i], 'path_b':df.path.to_numpy()[j],
-         'distance':np.asarray(distance, float)}
+         'distance':np.asarray(distance, float), 'turned':np.full(len(i), np.nan)}
     for k,s in dict(patient=df.patient, split=df.split,
                     label=_label_text(df, cols) if cols else df.split*0).items():
         t[k+'_a'],t[k+'_b'] = s.to_numpy(object)[i],s.to_numpy(object)[j]
     t['across'] = [', '.join(n for n,o in zip(names, off) if o[k]) for k in range(len(i))]
-    t = pd.DataFrame(t).astype({'across':object})
-    if mirrored is not None: t['mirrored'] = np.asarray(mirrored, bool)
-    return t.assign(row_a=i, row_b=j)
+    return pd.DataFrame(t).astype({'across':object}).assign(row_a=i, row_b=j)
+
+def _how(t): # how the pairs `t` differ that only their round fields tell
+    return ['' if np.isnan(v) else f'turned by {v:.0f}°' if v>=3 else 'cropped or padded' for v in t.turned.abs()]
 
 # %% ../../nbs/38_data.audit.ipynb #dd4b7cf4
 def _leaks(df):
@@ -305,6 +390,14 @@ def _split_eyes(df):
     both = both[both.L!=both.R].reset_index()
     both = both.rename(columns={'L':'left','R':'right'})
     return both[['patient','left','right']].rename_axis(columns=None)
+
+# %% ../../nbs/38_data.audit.ipynb #d60edc49
+def _mirrored(df, disc, sure=1.25):
+    "A row for each eye whose disc seems to lie where the other eye has it; how many were asked"
+    right = disc*df.eye.map({'R':1,'L':-1}).to_numpy(float, na_value=np.nan)
+    t = df.loc[right<-sure, ['path','patient','split','eye']].reset_index(drop=True)
+    said = {'R':'named right, the disc seems left', 'L':'named left, the disc seems right'}
+    return t.assign(remark=t.pop('eye').map(said)), int((np.abs(right)>sure).sum())
 
 # %% ../../nbs/38_data.audit.ipynb #a947f1f8
 _trade = '''age amd angio area bscan camera case clinic color control copy cropped data dataset
@@ -423,6 +516,7 @@ class Audit:
     unreadable:pd.DataFrame # path, problem
     blank:pd.DataFrame # path
     dark:pd.DataFrame # path
+    mirrored:pd.DataFrame # path, remark: eyes whose disc lies where the other eye has it
     telling:pd.DataFrame # path, remark: what in its name may tell a person
     shortcuts:pd.DataFrame # kind, label, auc, low, high, told, by, images, patients
     data:pd.DataFrame # the frame, with what was measured on each file
@@ -465,7 +559,8 @@ def _shown(a):
 
 def _files(a):
     "The tables of single files, by their check"
-    return {'unreadable':a.unreadable, 'blank':a.blank, 'dark':a.dark, 'privacy: file names':a.telling}
+    return {'unreadable':a.unreadable, 'blank':a.blank, 'dark':a.dark, 'eyes that look mirrored':a.mirrored,
+            'privacy: file names':a.telling}
 
 def _names(a, n=3):
     "Check -> the first `n` of what it found by name, and how many more"
@@ -521,10 +616,10 @@ def plot_pairs(self:Audit,
     fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained',
                            squeeze=False)
     for ax in axs.flat: ax.axis('off')
-    for (a,b),o in zip(axs.reshape(-1,2), p.itertuples()):
+    for (a,b),o,how in zip(axs.reshape(-1,2), p.itertuples(), _how(p)):
         _thumb(a, o.path_a, os.path.basename(o.path_a))
         _thumb(b, o.path_b, os.path.basename(o.path_b))
-        what = f'distance {o.distance:.2f}' + (f'; across {o.across}' if o.across else '')
+        what = '; '.join(filter(None, (f'distance {o.distance:.2f}', how, o.across and f'across {o.across}')))
         b.text(-.02, -.04, what, transform=b.transAxes, ha='center', va='top', fontsize=7)
     return mark(fig, self.source)
 
@@ -547,7 +642,8 @@ def _findings(a):
     pairs = {'exact duplicate':a.exact_duplicates, 'near duplicate':a.near_duplicates,
              'conflict':a.conflicts}
     for k,t in pairs.items():
-        add(k, t, path_a=t.path_a.map(at), path_b=t.path_b.map(at), distance=t.distance.round(4), remark=t.across,
+        add(k, t, path_a=t.path_a.map(at), path_b=t.path_b.map(at), distance=t.distance.round(4),
+            remark=['; '.join(filter(None, o)) for o in zip(t.across, _how(t))],
             **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')})
     for k,t in _files(a).items():
         add(k, t, path_a=t.path.map(at), patient=t.patient, split=t.split,
@@ -565,8 +661,8 @@ def save(self:Audit, out # folder
     out = Path(out)
     with whole_file(out/'audit.csv') as f:
         _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
-    rows = self.summary.assign(names=self.summary.check.map(_names(self))).fillna('').to_dict('records')
-    for o in rows: o['remark'] = '; '.join(v for v in (o['remark'], o.pop('names')) if v)
+    names,rows = _names(self),self.summary.to_dict('records')
+    for o in rows: o['remark'] = '; '.join(v for v in (o['remark'], names.get(o['check'])) if v)
     write_json(out/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
                shortcuts=self.shortcuts.to_dict('records')))
@@ -591,12 +687,12 @@ def open_frame(data, opts:dict)->pd.DataFrame:
 # %% ../../nbs/38_data.audit.ipynb #2420f277
 def _across(t):
     "How many of the pairs `t` go across what, in words"
-    n = {k:int(t.across.str.contains(k).sum()) for k in ('patients','splits','labels')}
-    return f"{len(t)} pairs" + ''.join(f", {v} across {k}"
-                                       for k,v in n.items() if v) if len(t) else ''
+    said = {f'across {k}':t.across.str.contains(k).sum() for k in ('patients','splits','labels')}
+    said |= {k:sum(o.startswith(k) for o in _how(t)) for k in ('turned','cropped or padded')}
+    return f"{len(t)} pairs" + ''.join(f", {v} {k}" for k,v in said.items() if v) if len(t) else ''
 
 # %% ../../nbs/38_data.audit.ipynb #fb582160
-def _summary(df, t, vague, known=True, asked=True):
+def _summary(df, t, vague, known=True, asked=True, eyes=0):
     "Table of the checks: check, found, of, remark"
     n,who = len(df),df.patient.nunique()
     def twins(p): return len(set(p.row_a)|set(p.row_b))
@@ -613,6 +709,8 @@ def _summary(df, t, vague, known=True, asked=True):
             ('near duplicates', twins(near), n, text(_across(near), vague)),
             ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
     rows += [(k, len(t[k]), n, '') for k in ('unreadable','blank','dark')]
+    rows.append(('eyes that look mirrored', len(t['mirrored']), eyes, 'suspicions, not errors' if eyes
+                 else unless('no photograph of a named eye shows its disc')))
     kinds = t['telling'].remark.str.split(':').str[0].value_counts()
     rows.append(('privacy: file names', kinds.sum(), n, few([f'{v} hold {k}' for k,v in kinds.items()])))
     for kind in ('metadata','border'):
@@ -630,26 +728,27 @@ def _summary(df, t, vague, known=True, asked=True):
 # %% ../../nbs/38_data.audit.ipynb #0e37077f
 def _copies(df, looks, cols, far, most, workers):
     "Tables of exact and of near duplicates, and what to tell about those that could not be compared"
-    paths = df.path.tolist()
-    same = same_bytes(paths, looks.facts.bytes, workers)
+    same = same_bytes(df.path, looks.facts.bytes, workers)
     ij = [p for g in same
           for p in (combinations(g, 2) if len(g)<=30 else [(g[0], o) for o in g[1:]])]
     exact = _pair_table(df, cols, *(zip(*ij) if ij else ([],[])), np.zeros(len(ij)))
     rest = {i for g in same for i in g[1:]} # one of each kind is compared with the others
     rows = np.array([i for i in np.flatnonzero(looks.facts.problem.isna()) if i not in rest], int)
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
-    order = np.argsort(d, kind='stable')
-    p,d = p[order],d[order]
-    flat = 0 # have too little detail to be compared
-    for k in range(0, len(rows), 512):
-        z = looks.fine[rows[k:k+512]].astype(np.float32)
-        m = z!=_out
-        s = m.sum((1,2))
-        e = ((z*m)**2).sum((1,2))/(625*np.maximum(s, 1))
-        flat += int(((s<.02*side*side)|(e<.01)).sum())
+    p,mirrored,turn = p[:,:2],p[:,2],np.full(len(p), np.nan)
+    whole = rows[~np.isnan(looks.disc[rows])]
+    q,e,*how,bound = _turned(looks.round, whole, far, most, workers)
+    new = ~pd.MultiIndex.from_arrays(q.T).isin(pd.MultiIndex.from_arrays(p.T))
+    p,d,turn,mirrored = (np.concatenate([a, b[new]]) for a,b in zip((p,d,turn,mirrored), (q,e,*how)))
+    near = _pair_table(df, cols, *p.T, d).assign(mirrored=mirrored>0, turned=turn)
+    near = near.sort_values('distance', kind='stable', ignore_index=True)
+    own = (looks.fine[rows[k:k+512]] for k in range(0, len(rows), 512))
+    flat = sum(int((_correlation(z, z)<.77).sum()) for z in own) # do not even resemble themselves
     vague = [f"{flat} have too little detail to tell"]*bool(flat)
     if cut>_least: vague.append(f"compared where alike above {cut:.2f}")
-    return exact, _pair_table(df, cols, p[:,0], p[:,1], d, p[:,2]>0), '; '.join(vague)
+    if bound>_alike: vague.append(f"turned ones where alike above {bound:.2f}")
+    if n := len(rows)-len(whole): vague.append(f"turned or cropped ones not sought among {n} without a round field")
+    return exact, near, '; '.join(vague)
 
 # %% ../../nbs/38_data.audit.ipynb #15abe13b
 def audit(data, # frame, name of the catalog, folder or CSV
@@ -669,16 +768,16 @@ def audit(data, # frame, name of the catalog, folder or CSV
     attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
     for c in ('patient','eye','split'):
         df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
-    known = bool(df.patient.notna().any())
-    df.attrs = dict(attrs)
-    folders = {os.path.dirname(os.path.abspath(o)) for o in df.path}
-    df.attrs['root'] = attrs.get('root') or os.path.commonpath(list(folders))
+    known = df.patient.notna().any()
+    folders = [os.path.dirname(os.path.abspath(o)) for o in df.path]
+    df.attrs = attrs | {'root':attrs.get('root') or os.path.commonpath(folders)}
     df['patient'] = df.patient.fillna(relative_paths(df))
     df.attrs.setdefault('source', data_source(df))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers)
     f = looks.facts
     t = dict(leaks=_leaks(df), split_eyes=_split_eyes(df))
+    t['mirrored'],eyes = _mirrored(df, looks.disc)
     t['exact_duplicates'],t['near_duplicates'],vague = _copies(df, looks, cols, far, most, workers)
     p = pd.concat([t['exact_duplicates'], t['near_duplicates']], ignore_index=True)
     t['conflicts'] = p[p.across.str.contains('labels')].reset_index(drop=True)
@@ -688,7 +787,6 @@ def audit(data, # frame, name of the catalog, folder or CSV
                         ('dark', (f.bright<40) & (f.range>4), []), ('telling', own.remark!='', ['remark'])):
         t[k] = own.loc[rows, ['path','patient','split',*more]].reset_index(drop=True)
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
-    full = pd.concat([df, f.drop(columns=[o for o in f if o in df])], axis=1)
-    full.attrs = df.attrs
-    return Audit(_summary(df, t, vague, known, shortcuts), **t, data=full,
+    more = {k:f[k] for k in f if k not in df}
+    return Audit(_summary(df, t, vague, known, shortcuts, eyes), **t, data=df.assign(**more),
                  name=str(df.attrs.get('name', '')), source=df.attrs['source'])

@@ -294,6 +294,37 @@ def square_resize(im, # uint8 [H,W] or [H,W,3]
     "Pad `im` with black to a square and resize it"
     return circle_crop(im, size, _whole(*_uint8(im).shape[:2]))
 
+# %% ../../nbs/15_image.recipe.ipynb #28d17218
+def whole_circle(im, side:int):
+    "The gray `im`, its circle stretched over a square [side,side], float32; None where none is seen"
+    f = field_of_view(im)
+    if f.fit<.4: return None # less than this share of its edge lies on a circle
+    k,g = 2*f.r/(side-1),cv2.cvtColor(im, cv2.COLOR_RGB2GRAY)
+    at = np.array([[k,0,f.cx-f.r],[0,k*f.aspect,f.cy-f.r*f.aspect]])
+    g = cv2.GaussianBlur(g, (0,0), .4*k) if k>1.2 else g
+    return cv2.warpAffine(g.astype(np.float32), at, (side,side),
+                          flags=cv2.INTER_LINEAR|cv2.WARP_INVERSE_MAP)
+
+# %% ../../nbs/15_image.recipe.ipynb #def04eac
+_y,_x = np.mgrid[-1:1:64j,-1:1:64j] # of the circle
+_inside = (np.hypot(_y, _x)<.87).astype(np.float32)
+_right = (np.abs(_y)<.35) & (_x>.2) & (_x<.8) # where the disc of a right eye lies
+_weight = lru_cache(lambda s: cv2.GaussianBlur(_inside, (0,0), s)+1e-3)
+
+# %% ../../nbs/15_image.recipe.ipynb #ff3fb69e
+def disc_side(gray):
+    "How much more the right side of a `whole_circle` looks like a disc than the left; 0 if unsure"
+    x = cv2.resize(gray, (64,64), interpolation=cv2.INTER_AREA)
+    def mean(a, s): return cv2.GaussianBlur(a*_inside, (0,0), s)/_weight(s)
+    thin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5,5))
+    dark = cv2.morphologyEx(x, cv2.MORPH_BLACKHAT, thin)*_inside # thin and dark: vessels
+    if np.percentile(dark[_inside>0], 98)<.05*max(np.ptp(np.percentile(x, (1,97))), 4): return 0.
+    more = []
+    for z in (mean(x, 2.5)-mean(x, 8), mean(dark, 3.5)-dark.sum()/_inside.sum()):
+        z = z/(np.sqrt((z*z*_inside).sum()/_inside.sum())+1e-3)
+        more.append(z[_right].max()-z[_right[:,::-1]].max())
+    return min(more, key=abs) if more[0]*more[1]>0 else 0.
+
 # %% ../../nbs/15_image.recipe.ipynb #a2a3510e
 def _gauss(a, s):
     "Gaussian blur of `a` that sees zeros beyond the border"

@@ -8,6 +8,7 @@ from fundus_fastai.data import audit as A
 from fundus_fastai.data.audit import audit, same_bytes
 from fundus_fastai.data.catalog import read_dataset
 from fundus_fastai.data.splits import check_split, split_patients
+from fundus_fastai.image.recipe import disc_side
 from fundus_fastai.phantom.layouts import write_layout
 from fundus_fastai.phantom.oct import write_kermany
 
@@ -250,8 +251,11 @@ def test_same_bytes(tmp_path):
     assert same_bytes(paths, [3,3,3,5,3,np.nan])==[[0,2],[1,4]] and same_bytes([])==[]
     with pytest.raises(DataError, match='gone'): same_bytes([tmp_path/'gone', paths[0]])
 
-REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.jpg','2365_left.jpg 3047_left.jpg','54_right.jpg 831_right.jpg'}),
-        'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg'}), 'oct_dme':('near',set())}
+REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.jpg','2365_left.jpg 3047_left.jpg','54_right.jpg 831_right.jpg',
+            '719_right.jpg 821_right.jpg','719_left.jpg 821_left.jpg','4105_right.jpg 4484_right.jpg','1309_left.jpg 3078_left.jpg'}),
+        'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg', # and eyes photographed twice at one sitting
+            '1314_OI_f_3.jpg 1314_OI_f_4.jpg','1314_OD_f_1.jpg 1314_OD_f_2.jpg','1227_OD_f_1.jpg 1227_OD_f_2.jpg','1249_OI_f_1.jpg 1249_OI_f_4.jpg','1304_OI_f_1.jpg 1304_OI_f_2.jpg',
+            '0743_OI_f_1.jpg 0981_OI_f_1.jpg','1256_OD_f_1.jpg 1256_OD_f_2.jpg','0619_OD_f_1.jpg 1073_OI_f_1.jpg'}), 'oct_dme':('near',set())}
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', REAL)
@@ -385,3 +389,69 @@ def test_many_unreadable_files_take_few_lines(tmp_path, capsys):
     text = repr(a)+a._repr_html_()+capsys.readouterr().out
     assert text.count('.png')==6 and '0.png, 1.png, 2.png and 4997 more' in text
     assert (a.save(tmp_path/'o')/'audit.json').stat().st_size<5000 and len(pd.read_csv(tmp_path/'o'/'audit.csv'))==5000
+
+TURNS = {'quarter':(lambda im: im.transpose(Image.ROTATE_90), 90, False), 'half':(lambda im: im.transpose(Image.ROTATE_180), 180, False),
+         '10 degrees':(lambda im: im.rotate(-10, resample=Image.BICUBIC), -10, False), 'cropped':(lambda im: im.crop([round(o*k) for o,k in zip(im.size*2, (.08,.08,.92,.92))]), 0, False),
+         'one side cropped':(lambda im: im.crop((0,0,round(.92*im.width),im.height)), 0, False), 'padded':(lambda im: ImageOps.expand(im, (im.width//6,0)), 0, False),
+         'in a square':(lambda im: ImageOps.pad(im.crop((0,20,im.width,im.height-20)), (300,300)), 0, False), 'mirrored':(lambda im: ImageOps.mirror(im).rotate(17), 17, True)}
+
+@pytest.mark.parametrize('name', TURNS)
+@pytest.mark.parametrize('n', [1, 48])
+def test_copies_in_any_turn(sets, tmp_path, name, n):
+    "In a set of few and in a set of many; the turn is told, and nothing is invented"
+    f,turn,mirrored = TURNS[name]
+    df = sets['fundus'][:n]
+    planted = {(df.path[k], str(tmp_path/f'{k}.jpg')) for k in range(min(n, 6))}
+    for p,to in planted: f(Image.open(p).convert('RGB')).save(to, quality=90)
+    a = audit(pd.DataFrame({'path':[*df.path, *(o for _,o in planted)]}), shortcuts=False)
+    assert {(o.path_a,o.path_b) for o in a.pairs().itertuples()}==planted
+    t = a.near_duplicates
+    if name=='half': assert t.turned.isna().all() and t.mirrored.all(), "two flips, which the search without turns finds"
+    elif name!='in a square': assert ((t.turned-turn).abs()<3).all() and (t.mirrored==mirrored).all()
+
+def test_a_turn_is_told(sets, tmp_path):
+    Image.open(sets['fundus'].path[0]).transpose(Image.ROTATE_90).save(tmp_path/'a.png')
+    ImageOps.expand(Image.open(sets['fundus'].path[4]), (50,0)).save(tmp_path/'b.png')
+    a = audit(pd.DataFrame({'path':[sets['fundus'].path[0], sets['fundus'].path[4], str(tmp_path/'a.png'), str(tmp_path/'b.png')], 'patient':['p','q','p','q']}), shortcuts=False)
+    t = pd.read_csv(a.save(tmp_path/'o')/'audit.csv')
+    assert set(t.remark)=={'turned by 90°','cropped or padded'} and '2 pairs, 1 turned, 1 cropped or padded' in repr(a)
+    said = [o.get_text() for ax in a.plot_pairs().axes for o in ax.texts]
+    assert any('turned by 90°' in o for o in said) and any('cropped or padded' in o for o in said)
+
+def test_scans_have_no_round_field(sets):
+    "B-scans are not asked for turns, and that is said"
+    for kind,n in (('oct', len(sets['oct'])), ('fundus', 0)):
+        said = audit(sets[kind], shortcuts=False).summary.set_index('check').remark['near duplicates']
+        assert (f'turned or cropped ones not sought among {n} without a round field' in said)==(n>0)
+
+def test_eyes_that_look_mirrored(sets, tmp_path):
+    "A picture that was mirrored is a suspicion, no error; the rest of the eyes are not; nothing is asked where no eye is named"
+    df = sets['fundus'].copy(); df.attrs = sets['fundus'].attrs
+    assert not len(audit(df, shortcuts=False).mirrored)
+    disc = A._look_at_all(df.path.tolist(), 2).disc
+    some = np.flatnonzero(np.abs(disc)>2)[:3]
+    for k in some:
+        ImageOps.mirror(Image.open(df.path[k])).save(tmp_path/f'{k}.jpg', quality=92)
+        df.loc[k, 'path'] = str(tmp_path/f'{k}.jpg')
+    a = audit(df, shortcuts=False)
+    row = a.summary.set_index('check').loc['eyes that look mirrored']
+    assert set(a.mirrored.path)=={str(tmp_path/f'{k}.jpg') for k in some} and row.found==3<row['of'] and 'suspicions' in row.remark and not a.leaky
+    t = pd.read_csv(a.save(tmp_path/'o')/'audit.csv')
+    side = {'R':'named right, the disc seems left','L':'named left, the disc seems right'}
+    assert t[t.check=='eyes that look mirrored'].remark.tolist()==df.eye[some].map(side).tolist() and 'eyes that look mirrored: '+', '.join(f'{k}.jpg' for k in some) in repr(a)
+    for o in (df.drop(columns='eye'), sets['oct'].assign(eye='R')):
+        row = audit(o, shortcuts=False).summary.set_index('check').loc['eyes that look mirrored']
+        assert row.found==row['of']==0 and row.remark.startswith('not checked')
+
+def test_no_answer_where_nothing_is_seen():
+    "Fog with noise is no eye, and a flat field has no side"
+    for k in range(20):
+        x = np.random.default_rng(k).normal(90, 1, (128,128)).astype(np.float32)
+        t,asked = A._mirrored(pd.DataFrame(dict(path=['a'], patient=['p'], split=None, eye=['R'])), np.array([disc_side(x)]))
+        assert asked==len(t)==0
+    assert disc_side(np.full((128,128), 77, np.float32))==0
+
+@pytest.mark.filterwarnings('error')
+def test_saving_warns_of_nothing(sets, tmp_path):
+    "Of a set in which nothing is found, and of one where something is"
+    for k,df in enumerate((sets['oct'][:4], pd.concat([sets['oct'][:4]]*2))): audit(df, shortcuts=False).save(tmp_path/str(k))
