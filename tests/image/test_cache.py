@@ -127,6 +127,12 @@ def test_an_index_that_is_none(tmp_path, files, text):
     (tmp_path/'c'/'00000.jsonl').write_bytes(text)
     assert truth(opened(tmp_path, files), files)
 
+def test_a_torn_line_costs_nothing_else(tmp_path, files):
+    opened(tmp_path, files[:30])
+    with open(tmp_path/'c'/'00000.jsonl', 'ab') as f: f.write(b'["/x/torn.txt",1')
+    asked = []
+    assert truth(opened(tmp_path, files, counting(asked)), files) and len(asked)<=34
+
 # --- two at once
 
 TWO = """
