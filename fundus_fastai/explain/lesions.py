@@ -22,7 +22,7 @@ from .heatmap import map_and_mask
 
 # %% ../../nbs/58_explain.lesions.ipynb #a3c1d9ac
 def where_to_look(shape, field=None, edge:float=.05)->np.ndarray:
-    "Where candidates count, bool [H,W]: in `field`, without a rim of `edge` radii; raises `DataError`"
+    "Where candidates count, [H,W]: in `field` without its rim of `edge` radii; raises `DataError`"
     if field is None: return np.ones(shape, bool)
     _,f = map_and_mask(np.zeros(shape), field)
     if not f.any(): raise DataError("the field is empty: there is no eye in this picture")
@@ -41,7 +41,7 @@ def find_peaks(m, inside, radius:int)->pd.DataFrame:
 
 # %% ../../nbs/58_explain.lesions.ipynb #031b82c3
 def parts_of(part, m)->list:
-    "Flat pixels of each part of `part` [H,W], numbered from 1, that with the highest value of `m` first"
+    "Flat pixels of each part of `part` [H,W], that with the highest value of `m` first"
     at = np.flatnonzero(part)
     at = at[np.lexsort((-m.flat[at], part.flat[at]))]
     ends = np.cumsum(np.bincount(part.flat[at])[1:])
@@ -66,7 +66,7 @@ def detections(map, # [H,W] evidence, above 0 where a lesion is suspected; or a 
                least:int=4, # of components: fewest pixels
                edge:float=.05, # rim of the field to leave out, as a share of its radius
                most:int=200 # keep at most so many, the highest
-              )->pd.DataFrame: # y, x, score, area in pixels; `pixels` of components, `type` of a dict
+              )->pd.DataFrame: # y, x, score, area in pixels; `pixels` of components, `type`
     "List the candidates of a map, by falling score; raises `EyeError` and `DataError`"
     one_of(by, ('peaks','components'), 'kind of candidates')
     how = dict(blur=blur, radius=radius, above=above, least=least, edge=edge, most=most)
@@ -88,7 +88,7 @@ def detections(map, # [H,W] evidence, above 0 where a lesion is suspected; or a 
 
 # %% ../../nbs/58_explain.lesions.ipynb #fefd459d
 def needed(level:int)->float:
-    "The share of experts beyond which `level` of four agree, with room for rounding; raises `DataError`"
+    "The share of experts beyond which `level` of four agree; raises `DataError`"
     if level in (1,2,3,4): return level/4-.025
     raise DataError(f"`level` is how many of four experts must agree, 1 to 4, not {level!r}")
 
@@ -99,7 +99,7 @@ def consensus(mask, level:int=3)->np.ndarray:
     if a.ndim!=2: raise DataError(f"a mask has two dimensions, and not the shape {a.shape}")
     if a.dtype==bool: return a
     if not (np.isfinite(a).all() and 0<=a.min(initial=0) and a.max(initial=0)<=1):
-        raise DataError("a mask is True or False, or the share of experts who marked a pixel, 0 to 1")
+        raise DataError("a mask is True or False, or a share of experts who marked a pixel, 0 to 1")
     return a>least
 
 # %% ../../nbs/58_explain.lesions.ipynb #e1f8ce4f
@@ -128,14 +128,14 @@ def __repr__(self:LesionHits):
 
 # %% ../../nbs/58_explain.lesions.ipynb #9cc3beb6
 def overlapped(df, part)->np.ndarray:
-    "Numbers of components of `df` and of the lesions in `part` [H,W] (from 1) that they overlap: [2,k]"
+    "Numbers [2,k] of components of `df` and of the lesions in `part` [H,W] that they overlap"
     under = [np.setdiff1d(part.flat[o], 0) for o in df.pixels]
     who = np.repeat(np.arange(len(df)), [len(o) for o in under])
     return np.stack([who, np.concatenate([*under, np.array([], int)])]).astype(int)
 
 # %% ../../nbs/58_explain.lesions.ipynb #9fe49f29
 def reached(df, part, reach:float)->np.ndarray:
-    "Numbers of peaks of `df` and of the nearest lesions in `part` [H,W] (from 1), as far as `reach` pixels: [2,k]"
+    "Numbers [2,k] of peaks of `df` and of the nearest lesions in `part` [H,W] within `reach` pixels"
     at = np.argwhere(part)
     if not len(at) or not len(df): return np.zeros((2,0), int)
     d,i = cKDTree(at).query(df[['y','x']].to_numpy(float), distance_upper_bound=reach+1e-6)
@@ -151,7 +151,8 @@ def image_hits(df, truth, types, *, level:int, grow:float)->tuple:
         m = consensus(truth[k], level)
         shape = df.attrs.get('shape', m.shape)
         if m.shape!=shape:
-            raise DataError(f"the map has shape {shape} and the mask of {k} {m.shape}: bring them to one size")
+            raise DataError(f"the map has shape {shape} and the mask of {k} {m.shape}: "
+                            "bring them to one size")
         count,part,stats,_ = cv2.connectedComponentsWithStats(m.astype(np.uint8), connectivity=8)
         reach = max(2., grow*m.shape[1]) if grow else 0.
         c,hit = overlapped(df, part) if 'pixels' in df else reached(df, part, reach)
@@ -166,12 +167,12 @@ def in_order(types)->tuple:
     return *(k for k in LESION_CODES if k in types),*sorted({*types}-{*LESION_CODES})
 
 # %% ../../nbs/58_explain.lesions.ipynb #eda7d572
-def match_lesions(dets:list, # tables from `detections`, one an image [n]; with a `type` each hits its own only
-                  truths:list, # dicts, one an image [n]: type -> bool [H,W], or share of experts 0-1
-                  patient=None, # who each image belongs to [n] (default: each image its own patient)
+def match_lesions(dets:list, # tables from `detections`, one an image; a `type` hits its own only
+                  truths:list, # dicts, one an image: type -> bool [H,W], or share of experts 0-1
+                  patient=None, # who each image belongs to [n] (default: each is its own patient)
                   *, types=None, # types of lesions to look for (default: all there are)
                   level:int=3, # how many of four experts must agree, 1-4
-                  grow:float=.005 # how far a peak may miss, share of the width (2 pixels at least, or 0)
+                  grow:float=.005 # by which a peak may miss, share of the width (2 pixels at least)
                  )->LesionHits:
     "Find out which candidate hit which lesion; raises `EyeError` and `DataError`"
     n = len(truths)
@@ -213,7 +214,7 @@ def __len__(self:Search): return len(self.counted)
 # %% ../../nbs/58_explain.lesions.ipynb #17f51227
 @patch
 def search(self:LesionHits, type:str, strict:bool=False, *, weigh:str='lesions', healthy:bool=False)->Search:
-    "The search for one type; 'lesions' or 'images' weigh alike, alarms of all or `healthy` images count"
+    "The search for one type; 'lesions' or 'images' weigh alike, all or `healthy` images count"
     one_of(type, self.types, 'type of lesion')
     one_of(weigh, ('lesions','images'), 'weight')
     c,l,(who,what) = self.candidates,self.lesions,self.links.T
@@ -236,7 +237,7 @@ def search(self:LesionHits, type:str, strict:bool=False, *, weigh:str='lesions',
 def froc_curve(found:LesionHits, type:str, **kwargs)->tuple:
     "False positives an image and sensitivity [k] at each distinct score; options as for `search`"
     s = found.search(type, **kwargs)
-    if not len(s.best): raise DataError(f"no image has a lesion of type {type}: there is nothing to find")
+    if not len(s.best): raise DataError(f"no image has a lesion of type {type}: nothing to find")
     t = np.unique(np.r_[s.alarms, s.best[np.isfinite(s.best)]])[::-1]
     fp = np.searchsorted(-s.alarms, -t, 'right')/max(1, s.counted.sum())
     got = np.r_[0, np.cumsum(s.weight)][np.searchsorted(-s.best, -t, 'right')]
@@ -303,7 +304,7 @@ def froc_row(found, type, at, *, against=None, n_boot:int=1000, seed:int=0, leve
     "The row of one type in `froc`"
     at = tuple(np.atleast_1d(at))
     if not at or not all(np.isfinite(o) and o>0 for o in at):
-        raise DataError(f"`at` is one or more numbers of false positives an image, above 0, not {at}")
+        raise DataError(f"`at` is one or more false positives an image, above 0, not {at}")
     both = [o.search(type, **kwargs) for o in (found, against) if o is not None]
     s,how = both[0],dict(patient=found.patient, n_boot=n_boot, seed=seed, level=level)
     res = dict(lesions=len(s.best), images=len(np.unique(s.lesion_image)),
@@ -323,13 +324,15 @@ def froc(found:LesionHits, # from `match_lesions`
          strict:bool=False, # a candidate in a lesion of another type is a false positive
          *, against:LesionHits=None, # other candidates for the same lesions: differences are told
          **kwargs # `weigh` and `healthy`; `n_boot`, `seed` and `level` of the intervals
-        )->pd.DataFrame: # a row a type: lesions, images, FP reached; an `Estimate` or `Difference` for each figure
-    "Sensitivity by type at false positives per image, with intervals by patient; raises `DataError`"
-    if not len(found.lesions): raise DataError("no image has a lesion of any type: there is nothing to find")
+        )->pd.DataFrame: # a row a type: lesions, images, FP reached; `Estimate`s or `Difference`s
+    "Sensitivity by type at false positives an image, with intervals by patient; raises `DataError`"
+    if not len(found.lesions): raise DataError("no image has a lesion of any type: nothing to find")
     o = found if against is None else against
     if not (o.lesions.equals(found.lesions) and list(o.patient)==list(found.patient)):
-        raise DataError("the two were not measured on the same images and lesions: a difference would mean nothing")
-    return pd.DataFrame({k:froc_row(found, k, at, strict=strict, against=against, **kwargs) for k in found.types}).T
+        raise DataError("the two were not measured on the same images and lesions: "
+                        "a difference would mean nothing")
+    kwargs.update(strict=strict, against=against)
+    return pd.DataFrame({k:froc_row(found, k, at, **kwargs) for k in found.types}).T
 
 # %% ../../nbs/58_explain.lesions.ipynb #0ec0eadb
 def image_scores(found, type:str, top:int)->np.ndarray:
@@ -343,7 +346,7 @@ def image_scores(found, type:str, top:int)->np.ndarray:
 def lesion_auc(found:LesionHits, # from `match_lesions`
                top:int=1, # the mean of so many highest candidates is the score of an image
                **kwargs # `n_boot`, `seed` and `level` of the intervals
-              )->pd.DataFrame: # a row a type: images with it, images without, `auc` as an `Estimate`
+              )->pd.DataFrame: # a row a type: images with it and without, `auc` as an `Estimate`
     "Tell how well the scores of images tell those with a lesion of each type from the others"
     def one(k):
         s = image_scores(found, k, top)

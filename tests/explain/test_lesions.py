@@ -1,5 +1,7 @@
 "FROC against a brute-force twin, against MONAI's figures, and in every dull corner"
+import os
 import numpy as np, pandas as pd, pytest
+from PIL import Image
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.score.metrics import Draws
 from fundus_fastai.explain import lesions as L
@@ -87,7 +89,7 @@ def test_few_alarms_are_looked_at_first_and_all_if_need_be():
     "The short list of alarms gives way to the whole one where a resample asks for more"
     rng = np.random.default_rng(1)
     n = 400
-    c = pd.DataFrame(dict(image=np.r_[np.zeros(5000, int), rng.integers(1, n, 20000)], score=np.r_[rng.uniform(.9, 1, 5000), rng.random(20000)]))
+    c = pd.DataFrame(dict(image=np.r_[np.zeros(9000, int), rng.integers(1, n, 20000)], score=np.r_[rng.uniform(.9, 1, 9000), rng.random(20000)]))
     l = pd.DataFrame(dict(image=np.arange(n), type='A', area=1))
     links = np.stack([rng.choice(len(c), n, replace=False), np.arange(n)], 1)
     h = LesionHits(c, l, links, np.arange(n), ('A',))
@@ -314,3 +316,49 @@ def test_plot():
     assert len(ax.lines)==2 and 'CPM' in ax.get_legend().get_texts()[0].get_text() and any('PHANTOM' in o.get_text() for o in ax.texts)
     assert ax.get_xscale()=='log'
     plt.close('all')
+
+# --- real eyes
+
+DATA = os.environ.get('FUNDUS_TEST_DATA')
+real = pytest.mark.skipif(not DATA, reason='FUNDUS_TEST_DATA names no folder')
+
+def region(o):
+    "A row of the folder's table of regions as an outline: its angles, in radians, turn with the clock"
+    v = np.array([float(a) for a in o.coords_in_1500x1152.replace(' ', ',').split(',')])
+    if o.shape=='polygon': return o.type,'',o.shape,v.reshape(-1,2),[],0.
+    return o.type,'',o.shape,v[None,:2],list(v[2:4]),-np.degrees(v[4]) if o.shape=='ellipse' else 0.
+
+@real
+def test_outlines_of_real_eyes_are_drawn_as_their_masks():
+    from fundus_fastai.data.sets import draw_outlines
+    df,n = pd.read_csv(f'{DATA}/diaretdb1/annotations/regions.csv'),0
+    for image,g in list(df.groupby('image_id'))[:8]:
+        each = [draw_outlines(pd.DataFrame([region(o) for o in e.itertuples()], columns=['type','confidence','shape','points','radii','angle']),
+                              (590,768), 768/1500) for _,e in g.groupby('expert')]
+        for k in ('MA','HE','EX','SE'):
+            f = f'{DATA}/diaretdb1/masks/{image}_{k}.png'
+            if not os.path.exists(f): continue
+            ours,theirs = np.sum([e[k] for e in each if k in e], 0),np.array(Image.open(f))/63
+            for level in (1,2):
+                a,b = ours>=level,theirs>level-.5
+                if b.sum()>500: # theirs is the maximum over a reduced pixel: a little wider
+                    assert 2*(a&b).sum()/(a.sum()+b.sum())>.85, (image, k, level)
+                    n += 1
+    assert n>15
+
+@real
+def test_contrast_points_at_exudates_of_real_eyes():
+    from fundus_fastai.image.recipe import field_mask
+    from fundus_fastai.image.read import read_image
+    from fundus_fastai.explain.attribution import contrast_map
+    df = pd.read_csv(f'{DATA}/diaretdb1/labels.csv')
+    ims = [read_image(f'{DATA}/diaretdb1/{o}') for o in df.image]
+    fields = [field_mask(o) for o in ims]
+    mask = lambda o, im: np.array(Image.open(f'{DATA}/diaretdb1/{o}'))/np.float32(252) if isinstance(o, str) else np.zeros(im.shape[:2], bool)
+    truths = [dict(EX=mask(o, im)) for o,im in zip(df.mask_EX, ims)]
+    seen = match_lesions([detections(contrast_map(im, f), f) for im,f in zip(ims, fields)], truths)
+    noise = [np.random.default_rng(i).random(im.shape[:2]) for i,im in enumerate(ims)]
+    blind = match_lesions([detections(m, f, blur=1) for m,f in zip(noise, fields)], truths)
+    assert len(seen.lesions)==79 and len(seen)==28
+    assert froc(seen, 10, against=blind, n_boot=300)['CPM']['EX'].low>0
+    assert .2<froc(seen, 10, n_boot=5)['10 FP']['EX'].value<.35 # a fourth: far from what a net should do
