@@ -44,6 +44,7 @@ from .vision.learner import *
 from .vision.model import *
 from .vision.steps import *
 from .vision.profile import *
+from .vision.answers import *
 from .explain.windows import *
 from .explain.heatmap import *
 from .explain.windowed import *

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'landmarks', 'benchmark', 'compare', 'demo']
+           'explain', 'landmarks', 'export', 'benchmark', 'compare', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -201,7 +201,7 @@ def part(text):
 
 # %% ../nbs/97_commands.ipynb #0e7ca794
 @takes(DeviceOptions)
-def predict(run:str, # run folder
+def predict(run:str, # run folder, or an ONNX file of fundus export
             images:list, # image files or folders
             *, bs:int=64, # images a batch
             out:str=None, # file for the table, .csv or .parquet, written as it goes (default: standard output)
@@ -211,10 +211,11 @@ def predict(run:str, # run folder
             **kwargs):
     "Predict images: a CSV line each, usable or not, with all probabilities and the decision (research use only)"
     on, = carried(kwargs, DeviceOptions)
-    from fundus_fastai.run.train import predict_run
+    if str(run).lower().endswith('.onnx'): from fundus_fastai.ship.onnx import predict_onnx as ask
+    else: from fundus_fastai.run.train import predict_run as ask
     say("research use only, not a medical device")
-    df = predict_run(run, images, on, bs=bs, out=out or sys.stdout, resume=resume, force=force,
-                     shard=part(shard), keep=False)
+    df = ask(run, images, on, bs=bs, out=out or sys.stdout, resume=resume, force=force,
+             shard=part(shard), keep=False)
     told = df.attrs
     if told['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     if n := told['blind']:
@@ -229,7 +230,7 @@ def gather(files:list, # tables that fundus predict --shard wrote
           ):
     "Join the parts of a prediction, once all are there and belong together"
     if not out: raise DataError("name the file for all rows with `out`")
-    from fundus_fastai.run.train import gather_shards
+    from fundus_fastai.vision.answers import gather_shards
     print(f"{len(gather_shards(files, out, force=force))} rows: {out}")
 
 # %% ../nbs/97_commands.ipynb #a94a93b6
@@ -266,6 +267,18 @@ def landmarks(images:list, # image files or folders
     if none: say(f"{none} image{'s'*(none>1)} without all landmarks (column reason)")
     if out: say(f"{len(df)} rows: {out}")
     check_unread(df)
+
+# %% ../nbs/97_commands.ipynb #eddb37a0
+def export(run:str, # run folder
+           *, to:str=None, # ONNX file (default: RUN/model.onnx)
+           fp16:bool=False, # numbers of 16 bits: half the size, answers move in the third digit
+           int8:bool=False, # numbers of 8 bits: a quarter of the size; refused where it costs too much
+           images:str=None, # folder that the run's data were read from (int8 needs it)
+           force:bool=False # replace the file
+          ):
+    "Write the net as one ONNX file, which fundus predict asks without torch; kept only if it answers as the net does"
+    from fundus_fastai.ship.export import export_run
+    print(export_run(run, to, fp16=fp16, int8=int8, images=images, force=force))
 
 # %% ../nbs/97_commands.ipynb #339ef0a0
 @takes(UnseenOptions, BenchmarkOptions, but=['lot','n_boot'])

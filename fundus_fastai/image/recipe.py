@@ -8,6 +8,8 @@ __all__ = ['recipes', 'field_of_view', 'field_mask', 'circle_crop', 'square_resi
 
 # %% ../../nbs/15_image.recipe.ipynb #7655b6c8
 import inspect, math, threading, zlib, cv2, numpy as np
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field as _field, replace
 from functools import cached_property, lru_cache, reduce
 from ..core import DataError, EyeError, one_of, say
@@ -671,3 +673,21 @@ def blank_remark(im)->str:
     "What is doubtful about a scan, an array or an `Eye`, whose pixels are all alike, or `None`"
     a = im.image if isinstance(im, Eye) else np.asarray(im)
     if np.ptp(a)<8: return "is blank: nothing can be seen in it"
+
+# %% ../../nbs/15_image.recipe.ipynb #9a426f3e
+def each_eye(paths, read, remark, *, odd=None, workers:int=4):
+    "Yield an `Eye` a file, as `read` opens it; what is odd, or what `remark` says, goes to `odd(sentence, unreadable)`"
+    def opened(p):
+        try: eye = read(p)
+        except DataError as e: return None,str(e)
+        return eye,remark(eye)
+    def told(eye, why):
+        if eye is None and odd is None: raise DataError(why)
+        if why and odd: odd(why if eye is None else f'{eye.path} {why}', eye is None)
+        return [] if eye is None else [eye]
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque()
+        for p in paths:
+            ahead.append(pool.submit(opened, p))
+            if len(ahead)>2*workers: yield from told(*ahead.popleft().result())
+        while ahead: yield from told(*ahead.popleft().result())

@@ -8,8 +8,7 @@ __all__ = ['find_net', 'find_weights', 'EyeLearner', 'eye_learner', 'one_cycle_p
 # %% ../../nbs/45_vision.learner.ipynb #8911f5cd
 import json, random, re, tempfile, threading, time
 from importlib.util import find_spec
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
@@ -19,7 +18,7 @@ from timm.models import group_parameters
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
-from ..image.recipe import Eye, blank_remark, field_remark
+from ..image.recipe import Eye, blank_remark, each_eye, field_remark
 from .outputs import ClassOutput
 from .probe import solve_probe, linear_probe
 from .data import PILFundus, default_workers, eye_dls
@@ -620,20 +619,8 @@ def predict_batches(self:EyeLearner, dl)->torch.Tensor:
 @patch
 def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
     "Yield an `Eye` a file, opened once; what is odd is told to `odd(sentence, unreadable)`, or raised"
-    def opened(p):
-        try: eye = self.opener.eye(p)
-        except DataError as e: return None,str(e)
-        return eye,(field_remark if self.opener.cls is PILFundus else blank_remark)(eye)
-    def told(eye, why):
-        if eye is None and odd is None: raise DataError(why)
-        if why and odd: odd(why if eye is None else f'{eye.path} {why}', eye is None)
-        return [] if eye is None else [eye]
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque()
-        for p in paths:
-            ahead.append(pool.submit(opened, p))
-            if len(ahead)>2*workers: yield from told(*ahead.popleft().result())
-        while ahead: yield from told(*ahead.popleft().result())
+    remark = field_remark if self.opener.cls is PILFundus else blank_remark
+    return each_eye(paths, self.opener.eye, remark, odd=odd, workers=workers)
 
 # %% ../../nbs/45_vision.learner.ipynb #57334bc5
 @patch

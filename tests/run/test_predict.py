@@ -7,8 +7,10 @@ from attack.images import judge
 from fundus_fastai.core import DataError
 from fundus_fastai.options import DeviceOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run import train
+from fundus_fastai.vision import answers
 from fundus_fastai.cli import main
-from fundus_fastai.run.train import decisions, evaluate_run, predict_run, told_by_names, train_run
+from fundus_fastai.run.train import evaluate_run, predict_run, train_run
+from fundus_fastai.vision.answers import decisions, images_of, told_by_names
 
 HERE = Path(__file__).parent/'old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -76,12 +78,12 @@ def test_the_model_is_named():
 
 def stopped(monkeypatch, after):
     "Ctrl-C after so many batches"
-    left,real = [after],train.predict_files
+    left,real = [after],answers.predict_files
     def f(*args, **kw):
         if not left[0]: raise KeyboardInterrupt
         left[0] -= 1
         return real(*args, **kw)
-    monkeypatch.setattr(train, 'predict_files', f)
+    monkeypatch.setattr(answers, 'predict_files', f)
 
 def test_stopped_and_resumed(tmp_path, monkeypatch):
     predict_run(RUN, SCANS, bs=2, out=tmp_path/'whole.csv')
@@ -120,7 +122,6 @@ def test_to_a_stream():
 # --- images that are named by their folder ---------
 
 def test_what_predict_does_not_read_is_told(tmp_path, capsys):
-    from fundus_fastai.run.train import images_of
     for o in ('a/1.png','a/2.jfif','a/3.heic','a/4.dcm','a/5.dcm','a/6.csv','.ipynb_checkpoints/7.png','@eaDir/8.jpg/x.jpg'):
         (tmp_path/o).parent.mkdir(parents=True, exist_ok=True); (tmp_path/o).touch()
     (tmp_path/'a/loop').symlink_to(tmp_path)
@@ -137,9 +138,9 @@ def test_the_table_is_the_same_for_any_number_of_workers(on, tmp_path, black):
     assert (tmp_path/'t.csv').read_bytes()==(tmp_path/'plain.csv').read_bytes()
 
 def test_workers_open_side_by_side(monkeypatch):
-    from fundus_fastai.vision import learner
-    asked,real = [],learner.ThreadPoolExecutor
-    monkeypatch.setattr(learner, 'ThreadPoolExecutor', lambda n: asked.append(n) or real(n))
+    from fundus_fastai.image import recipe
+    asked,real = [],recipe.ThreadPoolExecutor
+    monkeypatch.setattr(recipe, 'ThreadPoolExecutor', lambda n: asked.append(n) or real(n))
     for n in (None,0,6): predict_run(RUN, SCANS[:1], DeviceOptions(workers=n))
     assert asked==[4,1,6]
 

@@ -7,8 +7,9 @@ from PIL import Image
 from fundus_fastai import core
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
-from fundus_fastai.run import train
-from fundus_fastai.run.train import gather_shards, paced, predict_run
+from fundus_fastai.run.train import predict_run
+from fundus_fastai.vision import answers
+from fundus_fastai.vision.answers import gather_shards, paced
 
 HERE  = Path(__file__).parent/'old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -89,7 +90,7 @@ def test_a_part_is_resumed_as_that_part(tmp_path):
     (['--out','{tmp}/file/t.parquet'], 'cannot be written')])
 def test_what_cannot_be_is_a_sentence(tmp_path, capsys, monkeypatch, argv, says):
     (tmp_path/'file').write_text('mine')
-    monkeypatch.setattr(train, 'need', lambda name: None)
+    monkeypatch.setattr(answers, 'need', lambda name: None)
     argv = [o.replace('{tmp}', str(tmp_path)) for o in argv]
     argv = [f'{argv[0]}={argv[1]}']
     assert main(['predict', RUN, SCANS[0], *argv])==1
@@ -118,12 +119,13 @@ def test_parquet(tmp_path):
 KILLED = """
 import os, signal, sys
 from fundus_fastai.run import train
-real,left = train.predict_files,[int(sys.argv[1])]
+from fundus_fastai.vision import answers
+real,left = answers.predict_files,[int(sys.argv[1])]
 def f(*args, **kwargs):
     left[0] -= 1
     if not left[0]: os.kill(os.getpid(), signal.SIGKILL)
     return real(*args, **kwargs)
-train.predict_files = f
+answers.predict_files = f
 train.predict_run(sys.argv[2], sys.argv[4:], bs=2, out=sys.argv[3], keep=False)
 """
 
@@ -138,7 +140,7 @@ def test_a_kill_loses_one_batch(tmp_path):
     assert pd.read_csv(tmp_path/'t.csv').path.tolist()==list(map(str, SCANS)) and not part.exists()
 
 def test_the_pace_is_said_where_no_bar_is_seen(capsys, monkeypatch):
-    monkeypatch.setattr(train.sys, 'modules', {k:v for k,v in sys.modules.items() if k!='ipykernel'})
+    monkeypatch.setattr(answers.sys, 'modules', {k:v for k,v in sys.modules.items() if k!='ipykernel'})
     assert list(paced([[1,2],[3,4],[5]], 5, every=0))==[[1,2],[3,4],[5]]
     lines = capsys.readouterr().err.splitlines()
     assert len(lines)==3 and lines[1].startswith('4 of 5 images, ') and lines[1].endswith(' left')
