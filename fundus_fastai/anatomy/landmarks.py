@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from ..core import DataError, progress, say
 from ..image.read import read_image
 from ..image.recipe import circle_crop, field_mask, field_of_view, field_remark, field_window
-from ..run.train import RowFile, images_of
+from ..vision.answers import RowFile, images_of
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #74096725
 @dataclass
