@@ -78,7 +78,7 @@ def _about(e, path):
     "`e`, saying that it is about `path`, and as an `OSError` where a library in Rust says \"os error 28\" in words"
     code = getattr(e, 'errno', None) or int((re.findall(r'os error (\d+)', str(e)) or [0])[-1])
     full = 'no room is left there: make room and call again; an earlier file of that name is whole'
-    text = full if code in (errno.ENOSPC, errno.EDQUOT) else os.strerror(code or 0)
+    text = full if code in FULL else os.strerror(code or 0)
     return OSError(code, text, str(path)) if code else e
 
 # %% ../nbs/00_core.ipynb #261647a2

@@ -206,7 +206,7 @@ def groups_of(df, by=None, top:int=8)->dict:
         m = label_matrix(df, by)
         n = m.eq(1).sum().loc[lambda o: o>0]
         if not len(n): raise DataError("no image has any of these labels: nothing to show")
-        return {k:np.flatnonzero(m[k].eq(1)) for k in n.index[n>=n.nlargest(top).min()][:top]}
+        return {k:np.flatnonzero(m[k].eq(1)) for k in n.index[n.index.isin(n.nlargest(top).index)]}
     except DataError:
         if by is not None or not len(df): raise
         return {'all':np.arange(len(df))} # no labels, or none that anybody has set

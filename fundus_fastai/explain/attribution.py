@@ -18,7 +18,7 @@ from fastai.learner import Learner
 from fastai.torch_core import no_random
 from ..core import DataError, ModelError, one_of
 from ..image.recipe import field_mask
-from .heatmap import channels_last, show_maps
+from .heatmap import channels_last, map_scale, show_maps
 from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
     join_maps, mapped_output, net_and_names, occlusion, scores_of, unit_of)
 
@@ -377,18 +377,20 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
     x,options = as_images(x),options or {}
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")
     im = x[0] if image is None else image
-    maps,why = {one_of(m, (*METHODS,'contrast'), 'method'):None for m in methods},{}
+    maps,why,ends = {one_of(m, (*METHODS,'contrast'), 'method'):None for m in methods},{},{}
     def ask(m):
         if m=='contrast': return contrast_map(im, **options.get(m, {}))
-        return evidence(model, x, m, target=target, **options.get(m, {})).map[0,0]
+        e = evidence(model, x, m, target=target, **options.get(m, {}))
+        if m.startswith('occlusion'): ends[m] = map_scale(e.map[0,0], float(e.baseline[0,0])) # an effect on it
+        return e.map[0,0]
     for m in maps:
         try: maps[m] = ask(m)
         except (ModelError,RuntimeError) as e: why[m] = e
     if len(why)==len(maps): raise next(iter(why.values()))
     if why: warnings.warn('no map by '+'; '.join(f'{m}: {e}' for m,e in why.items()))
     titles = [m.replace('_',' ') for m in maps]
-    axs = show_maps([im]*len(maps), list(maps.values()), mask, titles=titles,
-                    **kwargs).flat[:len(maps)]
+    axs = show_maps([im]*len(maps), list(maps.values()), mask,
+                    **dict(titles=titles, scale=[ends.get(m) for m in maps]) | kwargs).flat[:len(maps)]
     for ax,m in zip(axs, maps):
         if m in why: ax.set_title(f"{m.replace('_',' ')}: no map", fontsize=9)
     return axs

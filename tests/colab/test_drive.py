@@ -3,7 +3,7 @@ import errno, os, subprocess, sys, types
 from pathlib import Path
 import pytest
 from fundus_fastai import __version__, colab as C
-from fundus_fastai.core import data_home, fundus_home, whole_file
+from fundus_fastai.core import FULL, data_home, fundus_home, whole_file
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch):
@@ -86,3 +86,9 @@ def test_a_disk_without_modes_and_a_full_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='make room') as e:
         with whole_file(tmp_path/'a.txt') as f: f.write_text('ne'); raise OSError(errno.ENOSPC, 'No space left on device')
     assert e.value.errno==errno.ENOSPC and (tmp_path/'a.txt').read_text()=='old' and len(list(tmp_path.iterdir()))==1
+
+@pytest.mark.parametrize('code', FULL)
+def test_each_error_of_a_full_disk_is_told(tmp_path, code):
+    with pytest.raises(OSError, match='make room') as e:
+        with whole_file(tmp_path/'a.txt'): raise OSError(code, os.strerror(code))
+    assert e.value.errno==code

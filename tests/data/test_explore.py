@@ -125,6 +125,10 @@ def test_many_labels_and_odd_names():
     fig.canvas.draw()
     assert len(groups_of(df, top=5))==5
 
+def test_a_large_group_outranks_earlier_small_ones():
+    df = pd.DataFrame(dict(path=range(9), patient=range(9), label=[*'aabbcc', *'ddd']))
+    assert list(groups_of(df, top=2))==['a','d'] and [len(o) for o in groups_of(df, top=2).values()]==[2,3]
+
 @pytest.mark.parametrize('bits', [[[0]], [[1]], [[0,0]], [[1,1,1,1,1,1,1,1]]*3])
 def test_smallest_tables_can_be_drawn(bits):
     df = table(bits, sex='female', age=50.)

@@ -479,3 +479,12 @@ def test_a_cam_of_nothing_is_said():
         n[4].weight[1] = -1
     with pytest.warns(UserWarning, match='0 everywhere in 2 of 4 maps: nothing at layer'): e = evidence(n, torch.randn(2,3,9,9), 'grad_cam')
     assert e.map[:,0].max()>0 and not e.map[:,1].any()
+
+def test_a_faint_effect_is_painted_faintly_beside_others():
+    "On a logit of 25 full color is .025 at least; a gradient, which is no effect on it, keeps its own scale"
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
+    net[2].weight.data.fill_(1e-3); net[2].bias.data.fill_(25.)
+    axs = compare_methods(net, torch.rand(1,3,32,32), 0, methods=('occlusion','input_gradient'), options=dict(occlusion=dict(window=8, stride=8)))
+    said = [ax.texts[-1].get_text() for ax in axs]
+    assert said[0]=='±0.025' and float(said[1][1:])<1e-4
+    axs[0].figure.clear()

@@ -121,6 +121,8 @@ def test_report_and_card_say_it(tmp_path, capsys):
     page,card = ((tmp_path/'run'/o).read_text() for o in ('report.html','README.md'))
     for text in (said, page, card): assert 'SHORTCUT: the border alone' in text
     assert '<p class="loud"' in page and '**SHORTCUT' in card
+    for o,end in ((page.partition('<p class="loud"')[2], '</b> What'), (card.partition('> **SHORTCUT')[2], '** What')):
+        assert f'within its interval.{end}' in o, 'its first sentence is bold'
     assert {o['what'] for o in read_json(tmp_path/'run/config.json')['shortcuts']}>={'border','contrast'}
     (tmp_path/'run/report.html').unlink()
     remake_report(tmp_path/'run')
