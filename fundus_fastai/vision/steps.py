@@ -161,7 +161,7 @@ def validate(learn:EyeLearner, # a trained net
 # %% ../../nbs/47_vision.steps.ipynb #f62f6be1
 def same_people(df)->np.ndarray:
     "The patient of each row; patients who share a picture byte by byte count as one"
-    who = df.patient.astype(str).to_numpy(object)
+    who = np.array(df.patient.astype(str), dtype=object) # a copy: rows keep their patients
     for g in same_bytes(df.path.tolist()): who[np.isin(who, list(set(who[g])))] = min(who[g])
     return who
 

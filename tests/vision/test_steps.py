@@ -25,6 +25,7 @@ def test_patients_who_share_a_picture_are_held_out_together(tmp_path, monkeypatc
     for i,(_,o) in enumerate(rows): (tmp_path/f'{i}.png').write_bytes(o)
     df = pd.DataFrame([(str(tmp_path/f'{i}.png'), k) for i,(k,_) in enumerate(rows)], columns=['path','patient'])
     assert same_people(df).tolist()==['a','a','a','d','a','a','d']
+    assert df.patient.tolist()==[k for k,_ in rows]
     seen = []
     def crossed(x, asked, who, k): seen.append(list(who)); raise InterruptedError
     monkeypatch.setattr('fundus_fastai.vision.steps.cross_fitted', crossed)
