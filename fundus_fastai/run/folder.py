@@ -58,7 +58,8 @@ run_signs = {'report.html':'fundus_fastai', 'README.md':'Not a medical device',
              'SHA256SUMS':'predictions.csv', 'report.json':'"parts"',
              'metrics.json':'"n_boot"', 'predictions.csv':'path,patient,',
              'validation.csv':'path,patient,',
-             'history.csv':'epoch,', 'audit.json':'"check"', 'model.safetensors':'',
+             'history.csv':'epoch,', 'audit.json':'"check"', 'model.onnx':'fundus_fastai',
+             'model.safetensors':'',
              'config.json':'"library": "fundus_fastai"', 'split.csv':'path,patient,eye,'}
 run_files = tuple(run_signs)
 

@@ -6,6 +6,7 @@ import numpy as np, onnx, pandas as pd, pytest, torch
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.options import TrainOptions
+from fundus_fastai.run.folder import clear_run
 from fundus_fastai.run.train import predict_run
 from fundus_fastai.ship import export as E
 from fundus_fastai.ship.export import export_run
@@ -175,6 +176,13 @@ def test_options_that_do_not_go_together(run, tmp_path):
     with pytest.raises(DataError, match='force=True'): export_run(run, tmp_path/'x.onnx')
     assert (tmp_path/'x.onnx').read_text()=='mine'
     with pytest.raises(DataError, match='pictures of the run are not in'): export_run(run, tmp_path/'y.onnx', images=tmp_path)
+
+def test_a_net_that_is_trained_anew_leaves_no_old_file(run, whole, tmp_path):
+    "A file in the run would answer for a net that is gone"
+    shutil.copytree(run, tmp_path/'run')
+    shutil.copy(whole[0], tmp_path/'run/model.onnx')
+    clear_run(tmp_path/'run')
+    assert not (tmp_path/'run/model.onnx').exists()
 
 def test_the_command(run, tmp_path, old_exporter, capsys):
     assert main(['export', run, '--to', tmp_path/'x.onnx'])==0 and 'x.onnx: ' in capsys.readouterr().out
