@@ -5,16 +5,20 @@
 # %% auto #0
 __all__ = ['landmarks', 'landmark_table']
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #f9a12c02
-import cv2, math, numpy as np, pandas as pd
+# %% ../../nbs/70_anatomy.landmarks.ipynb #96b77fa8
+import cv2, math, numpy as np, pandas as pd, torch
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from safetensors.torch import load_file
+from torch import nn
 from fastcore.basics import patch
 from ..core import DataError, progress, say
 from ..image.read import read_image
 from ..image.recipe import circle_crop, field_mask, field_of_view, field_remark, field_window
 from ..vision.answers import RowFile, images_of
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #74096725
+# %% ../../nbs/70_anatomy.landmarks.ipynb #e5426c26
 @dataclass
 class Landmarks:
     "Where disc, cup and fovea lie in a photograph, in its pixels, and why one of them is missing"
@@ -28,31 +32,31 @@ class Landmarks:
     shape:tuple=(0,0) # height and width of the photograph
     mm_per_pixel:float=None # its scale, where somebody knows it
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #06483bd5
+# %% ../../nbs/70_anatomy.landmarks.ipynb #c85ad7f8
 @patch(as_prop=True)
 def distance(self:Landmarks):
     "From the middle of the disc to the fovea"
     return math.hypot(self.fovea_x-self.disc_x, self.fovea_y-self.disc_y)
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #ad319787
+# %% ../../nbs/70_anatomy.landmarks.ipynb #61425ac8
 @patch(as_prop=True)
 def angle(self:Landmarks):
     "Of the fovea below the level of the disc, in degrees"
     return math.degrees(math.atan2(self.fovea_y-self.disc_y, abs(self.fovea_x-self.disc_x)))
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #aa9a5af4
+# %% ../../nbs/70_anatomy.landmarks.ipynb #5578c02b
 @patch(as_prop=True)
 def area(self:Landmarks):
     "Of the disc"
     return math.pi/4*self.disc_w*self.disc_h
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #9bcb71c1
+# %% ../../nbs/70_anatomy.landmarks.ipynb #050b1d08
 @patch(as_prop=True)
 def ovality(self:Landmarks):
     "The shorter axis of the disc over the longer one"
     return min(self.disc_w, self.disc_h)/max(self.disc_w, self.disc_h)
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #f289ee54
+# %% ../../nbs/70_anatomy.landmarks.ipynb #a4d0a076
 COLUMNS = 'path disc_x disc_y disc_w disc_h fovea_x fovea_y eye cup_disc reason'.split()
 
 @patch
@@ -60,7 +64,7 @@ def row(self:Landmarks):
     "What a table holds of it"
     return {k:getattr(self, k) for k in COLUMNS[1:]}
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #6d642aa5
+# %% ../../nbs/70_anatomy.landmarks.ipynb #3358b98c
 def disc_mask(o # `Landmarks`
              )->np.ndarray: # bool, as large as the photograph
     "Where the disc is"
@@ -69,7 +73,7 @@ def disc_mask(o # `Landmarks`
         cv2.ellipse(m, ((o.disc_x,o.disc_y),(o.disc_w,o.disc_h),o.disc_turn), 1, -1)
     return m>0
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #b454c84c
+# %% ../../nbs/70_anatomy.landmarks.ipynb #25b711b1
 DISTANCE,HEIGHT = 4.75,1.8 # millimeters: disc to fovea, and height of a disc, on average
 
 def millimeters(o # `Landmarks`
@@ -82,7 +86,7 @@ def millimeters(o # `Landmarks`
     return dict(distance=k*o.distance, disc_w=k*o.disc_w, disc_h=k*o.disc_h, area=k*k*o.area,
                 scale=told)
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #665bda01
+# %% ../../nbs/70_anatomy.landmarks.ipynb #a9ffdeaa
 SIDE = 192 # pixels of the square
 
 class Field:
@@ -96,13 +100,21 @@ class Field:
                                 for o in (1, .96))
         for o in (self.whole, self.mask): o[[0,-1]] = o[:,[0,-1]] = False
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #077f05b2
+# %% ../../nbs/70_anatomy.landmarks.ipynb #d1feef5d
 @patch
 def back(self:Field, x, y):
     "A point of the square in the photograph"
     return tuple(map(float, (np.array([x,y])+.5)*self.k-.5+(self.x,self.y)))
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #608be04e
+# %% ../../nbs/70_anatomy.landmarks.ipynb #0d50eacf
+@patch
+def there(self:Field, disc):
+    "An ellipse of the photograph in the square"
+    x,y,w,h,t = disc
+    x,y = ((np.array([x,y])-(self.x,self.y)+.5)/self.k-.5).tolist()
+    return x,y,w/self.k[0],h/self.k[1],t
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #4a22b56b
 @patch
 def filled(self:Field):
     "The square as floats, its field carried on beyond its edge"
@@ -110,7 +122,7 @@ def filled(self:Field):
     w = np.maximum(_blur(m, 12), 1e-3)[...,None]
     return np.where(m[...,None]>0, a, _blur(a*m[...,None], 12)/w)
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #aebb01f5
+# %% ../../nbs/70_anatomy.landmarks.ipynb #027c09c0
 def not_fundus(im, f)->str:
     "Why the picture `im` with the `Field` `f` is none of the back of an eye, or `None`"
     if (remark := field_remark(im)): return remark
@@ -122,11 +134,11 @@ def not_fundus(im, f)->str:
     r,g,b = px.mean(0)
     if r<1.05*max(g, b): return "has colors that no retina has in a plain color photograph"
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #c1088b27
+# %% ../../nbs/70_anatomy.landmarks.ipynb #282b1f84
 def _blur(a, s): return cv2.GaussianBlur(a, (0,0), s)
 def _scaled(a, m): return (a-a[m].mean())/max(float(a[m].std()), 1e-6)
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #1e77d869
+# %% ../../nbs/70_anatomy.landmarks.ipynb #ff799d3a
 def disc_score(f)->np.ndarray:
     "How much each pixel of the square looks like the middle of a disc, in standard deviations; -9 near the edge"
     a,m,r = f.filled(),f.mask,SIDE/16
@@ -137,7 +149,7 @@ def disc_score(f)->np.ndarray:
     score[inner==0] = -9
     return score
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #07e064d8
+# %% ../../nbs/70_anatomy.landmarks.ipynb #8498e712
 def ellipse_of(w)->tuple:
     "Middle, width, height and turn (45 degrees at most) of the ellipse with the moments of the mask `w`"
     y,x = np.nonzero(w)
@@ -149,7 +161,7 @@ def ellipse_of(w)->tuple:
     w,h,t = (long,short,t) if abs(t)<=45 else (short,long,t-math.copysign(90, t))
     return float(x.mean()),float(y.mean()),w,h,t
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #b0e679da
+# %% ../../nbs/70_anatomy.landmarks.ipynb #cd51ae88
 def disc_by_rule(f)->tuple:
     "The disc's ellipse in the square of the `Field` `f`, and its score"
     score,g = disc_score(f),_blur(f.filled()[...,1], 1.5)
@@ -164,46 +176,137 @@ def disc_by_rule(f)->tuple:
     if not (.05*SIDE<min(w, h) and math.hypot(cx-x, cy-y)<.05*SIDE): w,h,t = *[.12*SIDE]*2,0.
     return (x,y,w,h,t),float(score.max())
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #71dafda7
-def fovea_by_rule(f, disc)->tuple:
-    "The fovea in the square of `f`, given the ellipse of the disc: x, y, eye, and how much better it is than the other"
-    a,(cx,cy,*_) = f.filled()[...,1],disc
-    dark = _scaled(_blur(a, SIDE/8)-_blur(a, SIDE/24), f.mask)
-    y,x = np.mgrid[:SIDE,:SIDE]
-    found = {}
-    for eye,side in (('R',-1),('L',1)):
-        dx,dy = (x-cx)*side,y-cy
-        d,t = np.hypot(dx, dy)/SIDE,np.degrees(np.arctan2(dy, dx))
-        ok = (d>.24)&(d<.42)&(t>-6)&(t<18)&f.mask
-        if not ok.any(): continue
-        s = np.where(ok, dark, -9)
-        i,j = np.unravel_index(s.argmax(), s.shape)
-        found[eye] = s[i,j]-12*(cx/SIDE-.5)*side,j,i
-    if not found: return math.nan,math.nan,'',0.
-    best = max(found, key=lambda o: found[o][0])
-    other = min(found.values())[0] if len(found)>1 else -9.
-    return float(found[best][1]),float(found[best][2]),best,float(found[best][0]-other)
-
-# %% ../../nbs/70_anatomy.landmarks.ipynb #ac29cbdc
+# %% ../../nbs/70_anatomy.landmarks.ipynb #c4a347fb
 def cut_off(f, disc)->bool:
     "Does the edge of the field run through the disc?"
     m = np.zeros((SIDE,)*2, np.uint8)
     cv2.circle(m, (round(disc[0]),round(disc[1])), round(.5*max(disc[2:4])), 1, -1)
     return (m>f.whole).sum()>.02*max(1, m.sum())
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #ac1e5132
-LEAST = 3.4 # of the score of a disc by rule
+# %% ../../nbs/70_anatomy.landmarks.ipynb #2e7ec727
+def _conv(a, b, stride=1, dilation=1):
+    return nn.Sequential(nn.Conv2d(a, b, 3, stride, dilation, dilation, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
 
-def rule(f)->tuple:
-    "Disc, fovea and eye in the square of the `Field` `f`, and a reason where one is missing"
-    disc,score = disc_by_rule(f)
-    if score<LEAST: return None,None,'',"shows no disc that stands out"
-    if cut_off(f, disc): return None,None,'',"shows a disc that the edge of the field cuts off"
-    x,y,eye,better = fovea_by_rule(f, disc)
-    if better<.5: return disc,None,'',"shows no fovea that stands out"
-    return disc,(x,y),eye,''
+class LandmarkNet(nn.Module):
+    "`n` maps at a quarter of the input's side, by a net of three widths `w`"
+    def __init__(self, n, w):
+        super().__init__()
+        a,b,c = w
+        self.d1,self.d2 = _conv(3, a, 2),nn.Sequential(_conv(a, b, 2), _conv(b, b))
+        self.d3 = nn.Sequential(_conv(b, c, 2), _conv(c, c))
+        self.d4 = nn.Sequential(_conv(c, c, 2), _conv(c, c, 1, 2), _conv(c, c, 1, 4), _conv(c, c))
+        self.u3,self.c3 = _conv(2*c, c),nn.Conv2d(c, b, 1)
+        self.u2,self.out = _conv(2*b, b),nn.Conv2d(b, n, 1)
+        self.up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=False)
+    def forward(self, x):
+        near = self.d2(self.d1(x))
+        far = self.d3(near)
+        x = self.u3(torch.cat([self.up(self.d4(far)), far], 1))
+        return self.out(self.u2(torch.cat([self.up(self.c3(x)), near], 1)))
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #e1a64dd9
+# %% ../../nbs/70_anatomy.landmarks.ipynb #969a0e0e
+@lru_cache(None)
+def landmark_net(name, n, w):
+    "The net whose weights lie beside this page"
+    net = LandmarkNet(n, w)
+    net.load_state_dict({k:v.float() if v.is_floating_point() else v
+                         for k,v in load_file(files('fundus_fastai')/f'anatomy/{name}.safetensors').items()})
+    return net.eval()
+
+def standard(im)->np.ndarray:
+    "A small RGB picture as the nets see it, [3,H,W]: its colors at one mean and spread"
+    a = im.astype(np.float32)
+    v = a[im.max(2)>24]
+    if len(v)<99: v = a.reshape(-1,3)
+    return np.ascontiguousarray(np.clip((a-v.mean(0))/(v.std(0)+4), -3, 3).transpose(2, 0, 1))
+
+def ask(net, im)->np.ndarray:
+    "The maps of `net` for the small RGB picture `im`"
+    with torch.inference_mode(): return net(torch.from_numpy(standard(im))[None])[0].numpy()
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #c0162764
+def peak(logits)->tuple:
+    "Where the map says the point is, in pixels of the square, and how much of its weight lies there"
+    p = np.exp(logits-logits.max())
+    p /= p.sum()
+    y,x = np.unravel_index(p.argmax(), p.shape)
+    i,j = slice(max(0, y-2), y+3),slice(max(0, x-2), x+3)
+    w = p[i,j]
+    gy,gx = np.mgrid[i.start:i.start+w.shape[0],j.start:j.start+w.shape[1]]
+    k = SIDE/len(p)
+    return ((gx*w).sum()/w.sum()+.5)*k-.5,((gy*w).sum()/w.sum()+.5)*k-.5,float(w.sum())
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #24dbc86b
+WINDOW = 96 # pixels of a window round the disc
+
+def disc_and_cup(window, net=None)->list:
+    "Ellipses of disc and cup in a window of `WINDOW` pixels"
+    maps = [cv2.resize(o, (WINDOW,)*2, interpolation=cv2.INTER_CUBIC)
+            for o in ask(net or landmark_net('cup', 2, (16,32,32)), window)]
+    found = []
+    for m in maps:
+        n,lab,stats,_ = cv2.connectedComponentsWithStats((m>0).astype(np.uint8))
+        found.append(ellipse_of(lab==1+stats[1:,4].argmax()) if n>1 else (math.nan,)*5)
+    return found
+
+def window_at(im, x, y, side)->tuple:
+    "The square of `im` round a point, brought to `WINDOW` pixels, its first pixel, and pixels of `im` in one of it"
+    n = max(8, round(side))
+    x0,y0 = round(x-n/2),round(y-n/2)
+    pad = max(0, -x0, -y0, x0+n-im.shape[1], y0+n-im.shape[0])
+    if pad: im = cv2.copyMakeBorder(im, *(pad,)*4, cv2.BORDER_REPLICATE)
+    part = im[y0+pad:y0+pad+n,x0+pad:x0+pad+n]
+    return cv2.resize(part, (WINDOW,)*2, interpolation=cv2.INTER_AREA if n>WINDOW else cv2.INTER_LINEAR),(x0,y0),n/WINDOW
+
+def cup_disc_ratio(window, net=None)->float:
+    "Height of the cup over that of the disc in a crop that the disc fills"
+    disc,cup = disc_and_cup(cv2.resize(window, (WINDOW,)*2, interpolation=cv2.INTER_AREA), net)
+    return cup[3]/disc[3]
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #a3bbe49c
+def by_net(im, f)->tuple:
+    "Disc and fovea in pixels of `im` by the nets, with how sure they are; the disc's ellipse, its cup over it"
+    maps = ask(landmark_net('landmarks', 3, (16,32,64)), f.image)
+    (x,y,p),(u,v,q) = peak(maps[0]),peak(maps[1])
+    wide = 2*math.sqrt(max((maps[2]>0).sum(), 20)/math.pi)*SIDE/len(maps[2])*float(f.k[0])
+    (x,y),fovea = f.back(x, y),f.back(u, v)
+    disc,ratio = (x,y,wide,wide,0.),math.nan
+    for room in (1.9, 1.35):
+        part,at,k = window_at(im, *disc[:2], room*max(disc[2:4]))
+        (a,b,w,h,t),cup = disc_and_cup(part)
+        if not .5*wide<k*w<2*wide or not .5*wide<k*h<2*wide: break
+        disc,ratio = (at[0]+(a+.5)*k-.5,at[1]+(b+.5)*k-.5,k*w,k*h,t),cup[3]/h
+    return disc,p,ratio,fovea,q
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #dcd3aafb
+def fits(o)->bool:
+    "May the fovea of `o` belong to its disc?"
+    return 1.7<o.distance/max(o.disc_w, o.disc_h)<3.7 and -15<o.angle<25
+
+def near_rule(f, disc)->bool:
+    "Does the rule find the disc where the net has it?"
+    (x,y,*_),score = disc_by_rule(f)
+    a,b,*_ = f.there(disc)
+    return score>LEAST and math.hypot(x-a, y-b)<.06*SIDE
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #e5325b82
+LEAST,SURE,SURE_FOVEA = 3.4,.3,.25 # of the rule's score; shares of a map's weight at its peak
+
+def side_of(f, disc)->str:
+    "The eye by where the disc lies in the field, '' near its middle"
+    off = f.there((*disc[:2],1,1,0))[0]/SIDE-.5
+    return '' if abs(off)<.12 else 'RL'[int(off<0)]
+
+def placed(o, f, fovea, sure)->None:
+    "Put the fovea and the side into `o`, or the reason why it has none"
+    o.fovea_x,o.fovea_y = fovea
+    if sure>=SURE_FOVEA and fits(o): o.eye = 'RL'[o.disc_x<o.fovea_x]
+    else:
+        o.fovea_x = o.fovea_y = math.nan
+        o.reason = "shows no fovea that stands out and fits the disc"
+        o.eye = side_of(f, (o.disc_x,o.disc_y))
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #a352ff67
 def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
               mm_per_pixel:float=None # its scale, where it is known
              )->Landmarks: # NaN and a reason for what cannot be found
@@ -212,14 +315,17 @@ def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
     o,f = Landmarks(shape=im.shape[:2], mm_per_pixel=mm_per_pixel),Field(im)
     o.reason = not_fundus(im, f) or ''
     if o.reason: return o
-    disc,fovea,o.eye,o.reason = rule(f)
-    if disc:
-        (o.disc_x,o.disc_y),k = f.back(*disc[:2]),f.k
-        o.disc_w,o.disc_h,o.disc_turn = float(disc[2]*k[0]),float(disc[3]*k[1]),disc[4]
-    if fovea: o.fovea_x,o.fovea_y = f.back(*fovea)
+    disc,p,ratio,fovea,q = by_net(im, f)
+    if p<SURE and not near_rule(f, disc): o.reason = "shows no disc that stands out"
+    elif cut_off(f, f.there(disc)):
+        o.reason,o.eye = "shows a disc that the edge of the field cuts off",side_of(f, disc)
+    if o.reason: return o
+    o.disc_x,o.disc_y,o.disc_w,o.disc_h,o.disc_turn = map(float, disc)
+    o.cup_disc = float(ratio)
+    placed(o, f, fovea, q)
     return o
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #c09792ee
+# %% ../../nbs/70_anatomy.landmarks.ipynb #9452310b
 def _row(path):
     "The row of a file, and whether it could be read"
     try: return dict(path=path, **landmarks(path).row()),True
@@ -227,23 +333,23 @@ def _row(path):
         say(str(e))
         return dict(path=path, **Landmarks(reason=str(e).removeprefix(f'{path} ')).row()),False
 
-# %% ../../nbs/70_anatomy.landmarks.ipynb #6ed14169
+# %% ../../nbs/70_anatomy.landmarks.ipynb #9699a88b
 def landmark_table(images, # image files or folders
                    out=None, # CSV file, written as it goes (default: none)
                    *, resume:bool=False, # go on with a file that was begun
                    force:bool=False # replace a file
                   )->pd.DataFrame: # path, disc_x, disc_y, disc_w, disc_h, fovea_x, fovea_y, eye, cup_disc, reason
     "The landmarks of many photographs, in pixels of each"
-    files,table = images_of(images),RowFile(out, resume, force)
+    paths,table = images_of(images),RowFile(out, resume, force)
     if table.columns and table.columns!=COLUMNS:
         raise DataError(f"{table.part} is no table of landmarks: pass `force=True`, or another name")
     rows,unread = [],0
-    for o in progress([o for o in files if o not in table.done], 'landmarks'):
+    for o in progress([o for o in paths if o not in table.done], 'landmarks'):
         row,read = _row(o)
         rows.append(row)
         unread += not read
         table.add(pd.DataFrame([row], columns=COLUMNS))
-    if rows and unread==len(files): raise DataError(f"nothing is left: {unread} of {len(files)} images cannot be read")
+    if rows and unread==len(paths): raise DataError(f"nothing is left: {unread} of {len(paths)} images cannot be read")
     table.close()
     df = pd.DataFrame(rows, columns=COLUMNS)
     df.attrs['unread'] = unread

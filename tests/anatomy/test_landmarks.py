@@ -1,4 +1,5 @@
 "Landmarks: where they are on phantoms and on real photographs, and a reason for whatever is no photograph of an eye's back"
+from importlib.resources import files
 import cv2, numpy as np, pandas as pd, pytest
 from fundus_fastai.anatomy.landmarks import COLUMNS, Landmarks, disc_mask, ellipse_of, landmark_table, landmarks, millimeters
 from fundus_fastai.cli import main
@@ -108,6 +109,21 @@ def test_other_fields_are_drawn():
     assert height['near']>1.4*height['round'] and height['near_disc']>1.4*height['disc']
     for k in ('disc','near_disc'): assert np.abs(middle(o[k].disc)-96).max()<35
 
+def test_axes_and_cup_of_phantoms(eyes):
+    "The disc's height within a tenth, the cup over it within .12, the fovea within half a disc, on average"
+    e,found = eyes
+    h = np.array([o.disc_h/(t.disc[3]-t.disc[1]) for t,o in zip(e, found)])
+    c = np.array([o.cup_disc-(t.cup[3]-t.cup[1])/(t.disc[3]-t.disc[1]) for t,o in zip(e, found)])
+    f = np.array([np.hypot(*((o.fovea_x,o.fovea_y)-middle(t.fovea)))/(t.disc[3]-t.disc[1]) for t,o in zip(e, found)])
+    assert abs(np.nanmedian(h)-1)<.1 and np.nanmean(abs(c))<.12 and np.nanmedian(f)<.5, (h, c, f)
+
+def test_the_nets_are_small():
+    "One and a half megabytes in all, with a card beside them that names each"
+    d = files('fundus_fastai')/'anatomy'
+    nets = [o for o in d.iterdir() if o.name.endswith('.safetensors')]
+    assert len(nets)==2 and sum(len(o.read_bytes()) for o in nets)<1.5e6
+    assert all(o.name in (d/'CARD.md').read_text() for o in nets)
+
 # --- real photographs
 
 def real(test_data, name, n):
@@ -117,9 +133,9 @@ def real(test_data, name, n):
 @pytest.mark.parametrize('name', ['idrid','heimed'])
 def test_real_discs(test_data, name):
     "Within a disc's radius, some 6 % of the width"
-    d = real(test_data, name, 12)
+    d = real(test_data, name, 12) # of idrid half has taught the net
     e = np.array([np.hypot(*(disc(landmarks(test_data/name/o.image))-(o.od_x,o.od_y)))/o.width for o in d.itertuples()])
-    assert (e<.06).mean()>=.8 and np.nanmedian(e)<.025, e.round(3)
+    assert (e<.06).mean()>=.9 and np.nanmedian(e)<.0125, e.round(3)
 
 def test_real_sides(test_data):
     d = pd.read_csv(test_data/'odir5k/full_df.csv').sample(40, random_state=3)

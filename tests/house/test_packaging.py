@@ -18,13 +18,14 @@ def packed(tmp_path_factory):
 
 TEMPLATES = {f'fundus_fastai/run/templates/{o}' for o in
              'report.html.j2 macros.html.j2 checklists.html.j2 words.j2 report.css card.md.j2'.split()}
+NETS = {f'fundus_fastai/anatomy/{o}' for o in ('landmarks.safetensors','cup.safetensors','CARD.md')}
 FACTS = {'fundus_fastai/data/catalog.toml','fundus_fastai/data/odir.csv'}
 
 def test_wheel_holds_the_library_and_nothing_else(packed):
     files = {o for o in packed if '.dist-info/' not in o}
     want = {o.replace('.', '/')+'.py' for o in MODULES}
     parents = {p.as_posix()+'/__init__.py' for o in want for p in Path(o).parents if p.name}
-    assert files == want | parents | TEMPLATES | FACTS | {'fundus_fastai/_modidx.py'}
+    assert files == want | parents | TEMPLATES | FACTS | NETS | {'fundus_fastai/_modidx.py'}
 
 # --- no pickle
 
