@@ -185,7 +185,8 @@ def cut_off(f, disc)->bool:
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #2e7ec727
 def _conv(a, b, stride=1, dilation=1):
-    return nn.Sequential(nn.Conv2d(a, b, 3, stride, dilation, dilation, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+    return nn.Sequential(nn.Conv2d(a, b, 3, stride, dilation, dilation, bias=False),
+                         nn.BatchNorm2d(b), nn.ReLU(inplace=True))
 
 class LandmarkNet(nn.Module):
     "`n` maps at a quarter of the input's side, by a net of three widths `w`"
@@ -249,10 +250,10 @@ def disc_and_cup(window, net=None)->list:
         found.append(ellipse_of(lab==1+stats[1:,4].argmax()) if n>1 else (math.nan,)*5)
     return found
 
-def window_at(im, x, y, side)->tuple:
+def window_at(im, at, side)->tuple:
     "The square of `im` round a point, brought to `WINDOW` pixels, its first pixel, and pixels of `im` in one of it"
     n = max(8, round(side))
-    x0,y0 = round(x-n/2),round(y-n/2)
+    x0,y0 = (round(o-n/2) for o in at)
     pad = max(0, -x0, -y0, x0+n-im.shape[1], y0+n-im.shape[0])
     if pad: im = cv2.copyMakeBorder(im, *(pad,)*4, cv2.BORDER_REPLICATE)
     part = im[y0+pad:y0+pad+n,x0+pad:x0+pad+n]
@@ -272,7 +273,7 @@ def by_net(im, f)->tuple:
     (x,y),fovea = f.back(x, y),f.back(u, v)
     disc,ratio = (x,y,wide,wide,0.),math.nan
     for room in (1.9, 1.35):
-        part,at,k = window_at(im, *disc[:2], room*max(disc[2:4]))
+        part,at,k = window_at(im, disc[:2], room*max(disc[2:4]))
         (a,b,w,h,t),cup = disc_and_cup(part)
         if not .5*wide<k*w<2*wide or not .5*wide<k*h<2*wide: break
         disc,ratio = (at[0]+(a+.5)*k-.5,at[1]+(b+.5)*k-.5,k*w,k*h,t),cup[3]/h
