@@ -257,7 +257,8 @@ def window_at(im, at, side)->tuple:
     pad = max(0, -x0, -y0, x0+n-im.shape[1], y0+n-im.shape[0])
     if pad: im = cv2.copyMakeBorder(im, *(pad,)*4, cv2.BORDER_REPLICATE)
     part = im[y0+pad:y0+pad+n,x0+pad:x0+pad+n]
-    return cv2.resize(part, (WINDOW,)*2, interpolation=cv2.INTER_AREA if n>WINDOW else cv2.INTER_LINEAR),(x0,y0),n/WINDOW
+    how = cv2.INTER_AREA if n>WINDOW else cv2.INTER_LINEAR
+    return cv2.resize(part, (WINDOW,)*2, interpolation=how),(x0,y0),n/WINDOW
 
 def cup_disc_ratio(window, net=None)->float:
     "Height of the cup over that of the disc in a crop that the disc fills"
