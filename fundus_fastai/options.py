@@ -80,7 +80,7 @@ class TrainOptions(Options):
     _:KW_ONLY
     weights:str='imagenet' # imagenet, none, or FILE (.safetensors, .npz, .pth, a run folder)
     size:int=None # side of the input in pixels (default: the net's own; 224 for resnet50)
-    fit:str=None # tune (one-cycle training), or readout (linear, of the frozen net; default for sex and age)
+    fit:str=None # auto (default with weights), tune (one cycle), or readout (linear, of the frozen net)
     epochs:int=5 # tune: epochs with all layers in training
     freeze_epochs:int=1 # tune: epochs of the head alone, before
     lr:float|str=None # highest learning rate (default: 2e-3), or find
@@ -97,10 +97,10 @@ class TrainOptions(Options):
     def __post_init__(self):
         super().__post_init__()
         if self.fit=='probe': self.fit = 'readout' # the field's word for it; runs say readout
-        if self.fit: one_of(self.fit, ('tune','readout'), 'way to fit')
+        if self.fit: one_of(self.fit, ('auto','tune','readout'), 'way to fit')
         self.precision = one_of(self.precision or 'auto', ('auto','full','mixed'), 'precision')
         if self.precision=='auto': self.precision = None
-        if self.fit=='readout' and self.balance!='none':
+        if self.fit in ('auto','readout') and self.balance!='none':
             raise DataError(f"`balance={self.balance!r}` is for `fit='tune'`: a readout has none")
         if self.lr in (None,'find'): return
         if not isinstance(self.lr, (int,float)): raise DataError(f"`lr` is to be a number, not {self.lr!r}")
@@ -120,10 +120,10 @@ def agree(self:TrainOptions)->dict:
 
 # %% ../nbs/01_options.ipynb #f6f36f2f
 @patch
-def settled(self:TrainOptions, fit)->TrainOptions:
-    "With a way to `fit`, where none was asked for"
+def settled(self:TrainOptions)->TrainOptions:
+    "With a way to fit, where none was asked for: `auto`, or `tune` where a readout makes no sense"
     o = copy(self)
-    o.fit = o.fit or fit
+    o.fit = o.fit or ('tune' if str(o.weights).lower()=='none' or o.balance!='none' else 'auto')
     return o
 
 # %% ../nbs/01_options.ipynb #52327f9c
@@ -138,14 +138,14 @@ class CompareOptions(TrainOptions):
     freeze_epochs:int=1 # epochs of the head alone, before
     size:int=None # side of the input in pixels (default: each net's own)
     bs:int=32 # images a batch; halved for a net that does not fit into memory
-    fit:str='tune' # tune (one-cycle training), or readout (linear, of the frozen net)
+    fit:str='tune' # tune (one-cycle training), readout (linear, of the frozen net), or auto (both)
     least = TrainOptions.least | dict(bs=2)
 
     def __post_init__(self):
         super().__post_init__()
         if self.minutes is not None and not 0<self.minutes<float('inf'):
             raise DataError(f"`minutes` is to be above 0, not {self.minutes}")
-        if self.fit=='readout' and self.minutes:
+        if self.fit!='tune' and self.minutes:
             raise DataError("`minutes` is for `fit='tune'`: a readout has no epochs")
         seeds = [self.seeds] if isinstance(self.seeds, int) else list(self.seeds)
         if not all(isinstance(o, int) for o in seeds):

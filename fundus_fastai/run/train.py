@@ -60,6 +60,15 @@ def run_info(df, task, opts)->dict:
     "What must be the same where a training is resumed"
     return dict(task=task, data=split_hash(df, labels=['label']), **opts.agree())
 
+# %% ../../nbs/63_run.train.ipynb #0bb51aac
+def kept_words(kept)->str:
+    "Which of a readout and the net tuned from it is kept, and by how much, for the report"
+    def told(o): return ', '.join(f'{k.replace("valid_loss", "loss")} {v:.4g}' for k,v in kept[o].items())
+    why = 'gained by tuning' if kept['kept']=='tuned' else 'did not gain by tuning'
+    return (f"A linear readout of the frozen net came first, then tuning from it. Validation patients {why}: "
+            f"readout {told('readout')}; best epoch of tuning {told('tuned')}. "
+            f"Kept is the {'tuned net' if kept['kept']=='tuned' else 'readout'}.")
+
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'
 CROSSED = ('Once validation had chosen its penalty, the readout was fitted again to all {} other '
@@ -108,9 +117,12 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     operating = choose_operating_points(learn, task, valid, positive=opts.positive)
     if crossed: note += f' {CROSSED.format(len(valid))}'
     if not tested: note += f' {NO_TEST}'
+    kept = getattr(learn, 'kept', None)
+    if kept: note += f' {kept_words(kept)}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe)}
-    if 'taps' in learn.config:
+    if kept: told['kept'] = kept
+    elif 'taps' in learn.config:
         told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
@@ -154,7 +166,7 @@ def train_run(task:str, # name of a task
         return rescore_run(out)
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
-    opts = opts.settled('tune' if str(opts.weights)=='none' else get_task(task).fit)
+    opts = opts.settled()
     s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
                     maps=maps,
                     more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]

@@ -547,12 +547,16 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
             out=None, # folder for checkpoints (default: none are written)
             *, resume:bool=False, # go on from the checkpoint in `out`
             info:dict=None, # anything that must agree when resuming, as a hash of the data
+            to_beat:float=None, # validation loss that the net has already: an epoch is kept only below it
             cbs=None # more callbacks
            )->pd.DataFrame: # history, one row an epoch
     "Train by `plan`, keep the best epoch by validation loss, and load it at the end; resumable after any epoch"
     keep = CheckpointCallback(plan or one_cycle_plan(), seed, out, info)
     if not any(o['epochs']>0 for o in keep.plan): raise DataError("this plan has no epoch: nothing would be learned")
     opt_state,self.opt = (keep.restore(self) if resume else None),None
+    if to_beat is not None and not opt_state:
+        keep.learn = self
+        keep.keep_best(to_beat)
     if opt_state: say(f"going on after epoch {len(keep.rows)} of {sum(o['epochs'] for o in keep.plan)}")
     for i in range(keep.stage, len(keep.plan)):
         st,keep.stage = keep.plan[i],i
@@ -573,6 +577,38 @@ def fit_probe(self:EyeLearner, workers:int=0)->pd.DataFrame:
     t0 = time.time()
     losses = solve_probe(self, workers)
     return pd.DataFrame([dict(stage='readout', epoch=0, **losses, seconds=round(time.time()-t0, 2))])
+
+# %% ../../nbs/45_vision.learner.ipynb #7bbabcc8
+def readout_split(model):
+    "Layer groups of a readout that is tuned: its stages, and its linear layer with the slowest of them"
+    *stages,head = stage_split(nn.Sequential(model[0].body, model[1]))
+    return [[*stages[0], *head], *stages[1:]]
+
+class KeepNorm(Callback):
+    "Batch normalization counts with what it knows, in training too"
+    def before_train(self):
+        for m in self.learn.model.modules():
+            if isinstance(m, bn_types): m.eval()
+
+# %% ../../nbs/45_vision.learner.ipynb #72fab824
+@patch
+def measured(self:EyeLearner)->dict:
+    "Loss and metrics on validation patients, by the names that the history has for them"
+    with self.no_bar(), self.no_logging(): got = self.validate()
+    told = zip(['valid_loss',*self.metrics.attrgot('name')], map(float, got))
+    return {k:v for k,v in told if np.isfinite(v)} # of one class there is no AUC
+
+# %% ../../nbs/45_vision.learner.ipynb #e27ffad6
+@patch
+def tune_readout(self:EyeLearner, fit)->pd.DataFrame:
+    "Tune from the readout by `fit(to_beat, cbs)`, keep the better by validation, and tell both in `self.kept`"
+    self.splitter,own = readout_split,self.measured()
+    hist = fit(own['valid_loss'], [KeepNorm()])
+    best = hist.loc[hist.valid_loss.idxmin(), list(own)].to_dict()
+    won = best['valid_loss']<own['valid_loss']
+    if won: del self.probed # of features that the net has no more
+    self.kept = dict(kept='tuned' if won else 'readout', readout=own, tuned=best)
+    return hist
 
 # %% ../../nbs/45_vision.learner.ipynb #f203114a
 @patch

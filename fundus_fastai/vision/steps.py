@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from functools import partial
 from pathlib import Path
 from fastcore.imports import IN_NOTEBOOK
-from ..core import DataError, read_json, say, whole_file, write_json
+from ..core import DataError, ModelError, read_json, say, whole_file, write_json
 from ..options import TrainOptions
 from ..image.read import check_readable
 from ..image.recipe import field_remark
@@ -92,8 +92,13 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
     dls = task.dls(df, output=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
                    balance=o.balance=='sample', workers=o.workers, recipe=recipe, cache=o.cache)
     loss = answer.loss(df[df.split=='train'], o.balance)
-    return eye_learner(dls, o.arch, o.weights, loss_func=loss, metrics=answer.metrics(loss),
-                       probe=o.fit=='readout', precision=o.precision)
+    make = partial(eye_learner, dls, o.arch, o.weights, loss_func=loss,
+                   metrics=answer.metrics(loss), precision=o.precision)
+    try: return make(probe=o.fit in ('auto','readout'))
+    except ModelError as e:
+        if o.fit!='auto' or 'no repeated blocks' not in str(e): raise
+        say(f"{o.arch} has no repeated blocks to listen to: it is tuned without a readout first")
+        return make()
 
 # %% ../../nbs/47_vision.steps.ipynb #8967c1fa
 def _keep(df, out, name):
@@ -102,18 +107,27 @@ def _keep(df, out, name):
     return df
 
 # %% ../../nbs/47_vision.steps.ipynb #3e7e4e95
-def _tune(learn, out, o, resume, info):
+def _tune(learn, out, o, resume, info, to_beat=None, cbs=()):
     "Train all of `learn`; a rate that was found is part of the plan, and kept for `resume`"
     out,lr = Path(out)/'checkpoints',o.lr or 2e-3
     if lr=='find':
         ask = out/'lr.json'
         lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
         write_json(ask, lr)
-    plan = one_cycle_plan(o.epochs, o.freeze_epochs, float(lr),
-                          pretrained=learn.config.get('weights')!='none')
-    fit = partial(learn.fit_eye, plan, o.seed, out, resume=resume, info=info)
-    if IN_NOTEBOOK: return fit() # with fastai's live table
-    with learn.no_bar(), learn.no_logging(): return fit(cbs=TerminalProgress())
+    again = to_beat is not None # from a readout: no head first, and a tenth of the rate
+    plan = one_cycle_plan(o.epochs, 0 if again else o.freeze_epochs, float(lr)/(10 if again else 1),
+                          pretrained=again or learn.config.get('weights')!='none')
+    fit = partial(learn.fit_eye, plan, o.seed, out, resume=resume, info=info, to_beat=to_beat)
+    if IN_NOTEBOOK: return fit(cbs=cbs) # with fastai's live table
+    with learn.no_bar(), learn.no_logging(): return fit(cbs=[TerminalProgress(), *cbs])
+
+def _both(learn, out, *args):
+    "A readout, and tuning from it; the history of both"
+    first = learn.fit_probe()
+    say(f"  readout: valid_loss {first.valid_loss[0]:.3f}; now the net is tuned from it")
+    hist = learn.tune_readout(lambda to_beat,cbs: _tune(learn, out, *args, to_beat, cbs))
+    first = first.assign(**learn.kept['readout'])
+    return pd.concat([first, hist.assign(stage='tuned', epoch=hist.epoch+1)])[list(hist)].reset_index(drop=True)
 
 # %% ../../nbs/47_vision.steps.ipynb #21ecbb3a
 def fit_run(learn:EyeLearner, # from `make_learner`
@@ -123,7 +137,10 @@ def fit_run(learn:EyeLearner, # from `make_learner`
             info:dict=None # what must agree when resuming
            )->pd.DataFrame: # the history
     "Train with checkpoints in `out/checkpoints`, told a line an epoch or by fastai's table; write `history.csv`"
-    hist = learn.fit_probe() if 'taps' in learn.config else _tune(learn, out, opts or TrainOptions(), resume, info)
+    o = opts or TrainOptions()
+    if 'taps' not in learn.config: hist = _tune(learn, out, o, resume, info)
+    elif o.fit=='auto': hist = _both(learn, out, o, resume, info)
+    else: hist = learn.fit_probe()
     return _keep(hist, out, 'history')
 
 # %% ../../nbs/47_vision.steps.ipynb #9e09587e

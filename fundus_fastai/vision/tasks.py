@@ -29,7 +29,6 @@ class Task:
     size:int=None # side of the input in pixels, where the user says nothing (default: the net's own)
     column:str=None # the column that a CSV is asked for, where the user names none
     recipe:str=None # preprocessing, where the user names none
-    fit:str='tune' # how a net learns it, where the user says nothing: 'tune', or 'readout'
     flip:bool=True # mirroring left and right does not change the answer
     graded:bool=False # the classes are steps of a scale
     unit:str='' # of a number, such as 'years'
@@ -66,11 +65,11 @@ _who = ("Sex and age are asked to learn what the retina shows, not to identify, 
         "The net has seen two sexes as a register notes them.")
 
 add_task(Task('sex', "Is this a woman's or a man's eye?", 'odir5k', sex_target, column='sex',
-              recipe='color', fit='readout', size=300, note=_who))
+              recipe='color', size=300, note=_who))
 add_task(Task('age', 'How old is the owner of this eye, in years?', 'odir5k', age_target, NumberOutput, column='age',
-              unit='years', recipe='color', fit='readout', size=300, note=_who))
+              unit='years', recipe='color', size=300, note=_who))
 add_task(Task('sex_age', 'Whose eye is this: which sex, which age?', 'odir5k', sex_age_target, BothOutput, column='sex',
-              recipe='color', fit='readout', size=300, note=_who));
+              recipe='color', size=300, note=_who));
 
 # %% ../../nbs/43_vision.tasks.ipynb #9651ea43
 add_task(Task('dr', 'How far has diabetic retinopathy come, grade 0 to 4?', 'eyepacs', grade_target, column='grade',

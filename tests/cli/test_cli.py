@@ -211,7 +211,7 @@ def test_earlier_names(fundus, tmp_path):
     a,b = (' '.join(fundus(o,'--help').ok().out.split()) for o in ('benchmark','trial'))
     assert a.replace('fundus benchmark','fundus trial')==b
     fundus('train','oct','--fit','probe','--balance','loss','--out',tmp_path/'r').refused('--balance loss is for --fit tune')
-    fundus('train','oct','--fit','prove','--out',tmp_path/'r').refused('there are: tune, readout')
+    fundus('train','oct','--fit','prove','--out',tmp_path/'r').refused('there are: auto, tune, readout')
 
 @newest
 @pytest.mark.parametrize('argv', [[], ['trian'], ['train'], ['predict','run'], ['train','oct','--epochs','many'],

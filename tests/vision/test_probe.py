@@ -1,12 +1,17 @@
 "The readout of a frozen net: what thresholds are chosen by, and who is met where"
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest, timm, torch
+from fastai.callback.core import Callback
+from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from fundus_fastai.core import read_json
+from fundus_fastai.core import ModelError, read_json
 from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.run.train import train_run
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.metrics import best_threshold
+from fundus_fastai.vision import probe, steps
+from fundus_fastai.vision.learner import KeepNorm, one_cycle_plan, readout_split
 from fundus_fastai.vision.probe import cross_fitted
+from fundus_fastai.vision.steps import load_frame, make_learner, split_frame
 
 def twins(n=60, copies=2, d=300, seed=0):
     "Noise, each person photographed `copies` times, nearly the same: whoever meets one of them knows the other"
@@ -50,3 +55,93 @@ def test_thresholds_of_a_run_are_those_of_validation_csv(tmp_path):
     page = (tmp_path/'r/report.html').read_text()
     assert page.count('each read by a readout that was fitted without its patient')==2
     assert 'chose the penalty, then taught the net too' in page and 'chose epoch' not in page
+
+# readout first, then tuning from it
+
+NET = 'test_efficientnet'
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    "Random weights of the tiny net, as a file: of such a net there is something to read out"
+    torch.manual_seed(0)
+    f = tmp_path_factory.mktemp('weights')/'w.pth'
+    torch.save(timm.create_model(NET).state_dict(), f)
+    return f
+
+def auto(weights, **kwargs): return TrainOptions(NET, weights=weights, size=32, bs=8, workers=0, **{'epochs':2, 'lr':.02, **kwargs})
+def trained(opts, out, task='oct', patients=24, **kwargs): return train_run(task, DataOptions(patients=patients), opts, out=out, maps=0, **kwargs)
+def tensors(run): return load_file(run/'model.safetensors')
+
+def test_tuning_begins_at_the_readouts_score(weights):
+    df = split_frame(load_frame('oct', patients=24))
+    learn = make_learner(df, 'oct', auto(weights, fit='auto'))
+    learn.fit_probe()
+    own = learn.measured()
+    learn.splitter = readout_split
+    groups = learn.splitter(learn.model)
+    assert len(groups)>=5 and {id(p) for o in groups for p in o}=={id(p) for p in learn.model.parameters()}
+    with learn.no_bar(), learn.no_logging():
+        hist = learn.fit_eye(one_cycle_plan(1, 0, 1e-30), to_beat=own['valid_loss'], cbs=KeepNorm())
+    assert hist.valid_loss[0]==pytest.approx(own['valid_loss'], abs=1e-6)
+
+def test_what_does_not_gain_is_the_readout_itself(weights, tmp_path):
+    "A rate at which nothing is learned: the model is, tensor by tensor, that of `fit='readout'`"
+    trained(auto(weights, lr=1e-30), tmp_path/'a')
+    trained(auto(weights, fit='readout'), tmp_path/'b')
+    a,b = tensors(tmp_path/'a'),tensors(tmp_path/'b')
+    assert a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    told = read_json(tmp_path/'a/config.json')['training']
+    assert told['fit']=='auto' and told['kept']['kept']=='readout' and told['epochs']==2
+    assert told['kept']['readout']['valid_loss']<=told['kept']['tuned']['valid_loss']
+    assert 'did not gain by tuning' in (tmp_path/'a/report.html').read_text()
+
+def test_what_gains_is_kept(weights, tmp_path):
+    trained(auto(weights, epochs=4), tmp_path/'a')
+    kept,h = read_json(tmp_path/'a/config.json')['training']['kept'],pd.read_csv(tmp_path/'a/history.csv')
+    assert h.stage.tolist()==['readout']+['tuned']*4 and h.epoch.tolist()==list(range(5))
+    assert kept['kept']=='tuned' and kept['tuned']['valid_loss']==pytest.approx(h.valid_loss.min()) and h.valid_loss.idxmin()>0
+    assert kept['readout']['valid_loss']==pytest.approx(h.valid_loss[0])
+    page = (tmp_path/'a/report.html').read_text()
+    assert 'Kept is the tuned net' in page and f"{kept['readout']['valid_loss']:.4g}" in page
+    v = read_predictions(tmp_path/'a/validation.csv')
+    assert v.patient.nunique()<12 # validation patients alone: the readout is not fitted again
+    net,frozen = tensors(tmp_path/'a'),torch.load(weights)
+    assert not torch.equal(net['0.body.model.conv_stem.weight'], frozen['conv_stem.weight'])
+
+def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(weights, tmp_path, monkeypatch):
+    opts = auto(weights, epochs=3)
+    trained(opts, tmp_path/'a')
+    with monkeypatch.context() as m:
+        m.setattr(steps, 'TerminalProgress', Unplugged)
+        with pytest.raises(KeyboardInterrupt): trained(opts, tmp_path/'b')
+    trained(opts, tmp_path/'b', resume=True)
+    for f in ('model.safetensors','predictions.csv','metrics.json'): assert (tmp_path/'a'/f).read_bytes()==(tmp_path/'b'/f).read_bytes(), f
+    a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns='seconds') for o in 'ab')
+    pd.testing.assert_frame_equal(a, b)
+
+class Unplugged(Callback):
+    order = 70
+    def after_epoch(self):
+        if self.epoch==1: raise KeyboardInterrupt
+
+@pytest.mark.parametrize('task', ['age','diseases','dr','anomaly'])
+def test_every_kind_of_answer(weights, tmp_path, task):
+    trained(auto(weights, epochs=1), tmp_path/'r', task, patients=40)
+    kept = read_json(tmp_path/'r/config.json')['training']['kept']
+    assert kept['kept'] in ('readout','tuned') and np.isfinite(kept['readout']['valid_loss'])
+
+def test_validation_of_one_class(weights, tmp_path):
+    "Of one class there is no AUC: the loss decides, and nothing dies"
+    df = load_frame('oct', patients=24)
+    one = df[df.label=='NORMAL'].patient.unique()[:2]
+    df = df.assign(split=np.where(df.patient.isin(one), 'valid', 'train'))
+    learn = make_learner(df, 'oct', auto(weights, fit='auto', epochs=1))
+    h = steps.fit_run(learn, tmp_path, auto(weights, fit='auto', epochs=1))
+    assert len(h)==2 and not any('auc' in k for k in learn.kept['readout']) and np.isfinite(h.valid_loss).all()
+
+def test_a_net_with_nothing_to_listen_to_is_tuned(weights, tmp_path, monkeypatch, capsys):
+    def none(body, most=8): raise ModelError("this net has no repeated blocks to listen to: choose `fit='tune'`")
+    monkeypatch.setattr(probe, 'find_blocks', none)
+    trained(auto(weights, epochs=1), tmp_path/'r')
+    assert 'tuned without a readout' in capsys.readouterr().err and 'taps' not in read_json(tmp_path/'r/config.json')
+    with pytest.raises(ModelError, match='no repeated blocks'): trained(auto(weights, fit='readout'), tmp_path/'s')
