@@ -121,6 +121,7 @@ def _tune(learn, out, o, resume, info, to_beat=None, cbs=()):
     if IN_NOTEBOOK: return fit(cbs=cbs) # with fastai's live table
     with learn.no_bar(), learn.no_logging(): return fit(cbs=[TerminalProgress(), *cbs])
 
+# %% ../../nbs/47_vision.steps.ipynb #56bab6ad
 def _both(learn, out, *args):
     "A readout, and tuning from it; the history of both"
     first = learn.fit_probe()
