@@ -44,14 +44,18 @@ def weights_of(arch, folder): return next(o for o in sorted(Path(folder).iterdir
 def fit(df, arch, recipe, o):
     "The learner of a net and a recipe, trained"
     kind,_,mult = recipe.partition(':')
-    opts = TrainOptions(arch, weights=o.weights_file, size=o.side, bs=o.bs, workers=0, fit='readout' if kind=='probe' else 'tune', seed=o.seed)
+    opts = TrainOptions(arch, weights=o.weights_file, size=o.side, bs=o.bs, workers=0, fit=dict(probe='readout', auto='auto').get(kind, 'tune'), seed=o.seed)
     torch.manual_seed(o.seed)
     learn = make_learner(df, 'oct', opts)
     if kind=='probe': learn.fit_probe(); return learn
     if kind=='body': learn.splitter = default_split
     learn.model.to(memory_format=torch.channels_last)
-    plan = one_cycle_plan(o.epochs, o.freeze, o.lr, lr_mult=float(mult))
-    with learn.no_bar(), learn.no_logging(): learn.fit_eye(plan, o.seed, cbs=HalfPrecision())
+    plan = one_cycle_plan(o.epochs, 0 if kind=='auto' else o.freeze, o.lr/(10 if kind=='auto' else 1), lr_mult=float(mult))
+    if kind=='auto': learn.fit_probe()
+    with learn.no_bar(), learn.no_logging(), learn.added_cbs(HalfPrecision()):
+        if kind!='auto': learn.fit_eye(plan, o.seed); return learn
+        learn.tune_readout(lambda to_beat,cbs: learn.fit_eye(plan, o.seed, to_beat=to_beat, cbs=cbs))
+    print(f'{arch} {recipe}:', learn.kept, file=sys.stderr)
     return learn
 
 def main():
