@@ -299,7 +299,7 @@ def side_of(f, disc)->str:
     off = f.there((*disc[:2],1,1,0))[0]/SIDE-.5
     return '' if abs(off)<.12 else 'RL'[int(off<0)]
 
-def placed(o, f, fovea, sure)->None:
+def placed(o, f, fovea, *, sure)->None:
     "Put the fovea and the side into `o`, or the reason why it has none"
     o.fovea_x,o.fovea_y = fovea
     if sure>=SURE_FOVEA and fits(o): o.eye = 'RL'[o.disc_x<o.fovea_x]
@@ -324,7 +324,7 @@ def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
     if o.reason: return o
     o.disc_x,o.disc_y,o.disc_w,o.disc_h,o.disc_turn = map(float, disc)
     o.cup_disc = float(ratio)
-    placed(o, f, fovea, q)
+    placed(o, f, fovea, sure=q)
     return o
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #9452310b

@@ -27,7 +27,7 @@ def discs(root, name):
     d = pd.read_csv(root/name/'labels.csv')
     if name!='diaretdb1':
         if name=='idrid': d = d[d.image_id.astype(int)%2==1] # the other half has taught
-    for o in d[d.od_x.notna()].itertuples():
+        for o in d[d.od_x.notna()].itertuples():
             r = (o.od_w+o.od_h)/4 if name=='idrid' else .0625*o.width # heimed gives no size
             yield root/name/o.image,(o.od_x,o.od_y),r,o.width
         return
