@@ -62,6 +62,7 @@ WIDE = {
     'run.positive': 'the positive class in a run',
     'run.predict': 'a table for a clinic',
     'run.provenance': 'what a run keeps of its data',
+    'run.shards': 'many machines and ten thousand files',
     'run.reviewer': 'numbers computed again without our code',
     'run.share': 'what is sent to others',
     'score.inputs': 'what no metric takes',
