@@ -135,7 +135,9 @@ def add_rows(cache, paths, cook)->None:
     known = {o[3]:o[4:] for o in cache.lines.values()}
     def made(path):
         try: head = [path,*stamp(path),sha256(path)]
-        except OSError: cook(path) # it has the better words
+        except OSError:
+            cook(path) # it has the better words
+            raise
         return head,None if head[3] in known else cook(path)
     lot = max(8, min(256, lot_bytes//int(np.prod(cache.shape))))
     with ShardWriter(cache.folder, cache.shape, len(paths)) as out, \

@@ -26,7 +26,7 @@ from ..score.estimate import Estimate, bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
-from .folder import clear_run, drop_checkpoints, run_files, start_run, tell_changed
+from .folder import clear_run, drop_checkpoints, run_files, run_table, start_run, tell_changed
 from ..score.compare import holm, paired_bootstrap
 from .train import check_names, dealt_frame, run_learner, train_frame
 from ..vision.profile import Watch, epochs_that_fit, net_costs, seconds_an_epoch
@@ -150,11 +150,12 @@ def over_seeds(metric:str):
 
 # %% ../../nbs/64_run.compare.ipynb #dd3a64ca
 class _Side:
-    "The predictions of all nets on one side of the split: truth once, answers by net"
-    def __init__(self, kind, metric):
-        self.kind,self.metric,self.first,self.answers = kind,metric,None,{}
+    "The predictions of all nets on one side of the split, the images `paths`: truth once, answers by net"
+    def __init__(self, kind, metric, paths):
+        self.kind,self.metric,self.paths,self.first,self.answers = kind,metric,paths,None,{}
     def add(self, arch, file, cuts):
-        df = read_predictions(file).sort_values('path', kind='stable').reset_index(drop=True)
+        df = read_predictions(file).sort_values('path', kind='stable')
+        df = df[df.path.isin(self.paths)].reset_index(drop=True) # a readout answers for training images, too
         y,p = self.kind.compare(df, self.metric, dict(cuts=cuts))
         if self.first is None: self.first,self.y,self.patient = df,y,df.patient
         elif df.path.tolist()!=self.first.path.tolist() or not np.array_equal(y, self.y):
@@ -260,7 +261,9 @@ def read_comparison(out, # folder of a comparison
     m = _settings(out)
     kind = get_kind(m['kind'])
     metric = check_metric(kind, metric or m.get('metric'))
-    sides = {k:_Side(kind, metric) for k in (('valid','test') if m['tested'] else ('valid',))}
+    split = run_table(Path(out)/'split.csv', ('path','split'), dtype=str, keep_default_na=False)
+    sides = {k:_Side(kind, metric, split.path[split.split==k])
+             for k in (('valid','test') if m['tested'] else ('valid',))}
     runs = pd.DataFrame([_row(out, a, s, sides, kind, metric) for a in m['archs']
                          for s in m['seeds']])
     live = {k:s for k,s in sides.items() if s.answers}

@@ -46,10 +46,11 @@ _starts = dict(auc_='AUC ', f1_='F1 ', average_precision_='average precision ',
                brier_='Brier score ', ece_='ECE ')
 
 def metric_label(key:str)->str:
-    "A metric in words; 'sensitivity_my_class' keeps the second underscore"
+    "A metric in words; 'sensitivity_my_class' keeps the second underscore, and a class that is a number is called one"
     if key in _words: return _words[key]
     start = next((o for o in _starts if key.startswith(o)), None)
-    return _starts[start]+key[len(start):] if start else key.replace('_', ' ', 1)
+    word,_,of = (_starts[start],'',key[len(start):]) if start else key.partition('_')
+    return f"{word.strip()} {'of class ' if of.isdigit() else ''}{of}".strip()
 
 # %% ../../nbs/24_score.scores.ipynb #5cf3e909
 def is_share(key:str)->bool:

@@ -112,6 +112,18 @@ def test_the_same_split_for_all(whole, df):
         for k,f in (('valid','validation.csv'),('test','predictions.csv')):
             assert sorted(read_predictions(o/f).path)==sorted(split.path[split.split==k])
 
+def test_answers_to_other_images_rank_nobody(whole, tmp_path):
+    "A readout's validation.csv holds training images, too: those of the validation side count, and no other"
+    out = copied(whole, tmp_path/'c')
+    f = run_folder(out, TWO[0], 1)/'validation.csv'
+    valid,test = pd.read_csv(f, dtype=dict(path=str, patient=str)),pd.read_csv(f.with_name('predictions.csv'), dtype=dict(path=str, patient=str))
+    split = pd.read_csv(out/'split.csv', dtype=str)
+    more = test.head(9).assign(path=split.path[split.split=='train'].head(9).to_numpy())
+    pd.concat([more, valid]).to_csv(f, index=False)
+    c = read_comparison(out)
+    pd.testing.assert_frame_equal(c.nets, read_comparison(whole[0]).nets)
+    assert c.counts['valid'][0]==len(valid)
+
 def test_seeds_are_averaged_and_trained_apart(whole):
     out,c = whole
     runs = c.runs.set_index(['arch','seed'])

@@ -2,7 +2,7 @@
 import pytest
 from fundus_fastai.core import read_json
 from fundus_fastai.score.kinds import read_predictions
-from fundus_fastai.score.scores import pick, score
+from fundus_fastai.score.scores import metric_label, pick, score
 from made import CLASSES, class_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -35,3 +35,8 @@ def test_text_faces(preds):
     assert 'undefined' in str(one)
     w = pick(s, n=5)
     assert (w.target!=w.predicted).all() and w.p_target.is_monotonic_increasing
+
+def test_a_class_that_is_a_number_is_called_a_class():
+    said = {'sensitivity_1':'sensitivity of class 1', 'auc_0':'AUC of class 0', 'average_precision_12':'average precision of class 12',
+            'f1_stage_2':'F1 stage_2', 'r2':'R²', 'accuracy':'accuracy', 'log_loss':'log loss', 'sensitivity_my_class':'sensitivity my_class'}
+    assert {k:metric_label(k) for k in said}==said
