@@ -15,7 +15,7 @@ from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
 from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
-from ..score.patients import check_scores
+from ..score.patients import told_scores
 from ..vision.tasks import get_task
 from ..vision.learner import find_net, find_weights
 from ..vision.model import load_model, save_model
@@ -234,9 +234,8 @@ def predict_run(run, # run folder
     "Predict images (research use only)"
     check_least(bs=(bs,1))
     on = DeviceOptions.of(on)
-    learn,told = load_model(run, on.device),Path(run)/'metrics.json'
-    points = check_scores(read_json(told), told).get('operating_points') if told.exists() else ()
-    learn.config = learn.config|dict(points=points)
+    learn = load_model(run, on.device)
+    learn.config = learn.config|dict(points=told_scores(run).get('operating_points') or ())
     return answer_table(learn, images, kind_for(learn, learn.config['task']), bs=bs, workers=on.workers, out=out,
                         resume=resume, force=force, shard=shard, keep=keep)
 

@@ -95,6 +95,11 @@ def check_scores(m, path)->dict:
     if odd: raise DataError(f"{path} holds no sound {', '.join(odd)}: delete it, and a report makes it anew")
     return m
 
+def told_scores(run)->dict:
+    "What the metrics.json of `run` tells, checked; nothing where there is none"
+    f = Path(run)/'metrics.json'
+    return check_scores(read_json(f), f) if f.exists() else {}
+
 # %% ../../nbs/26_score.patients.ipynb #ff7f617c
 def rescore(run # folder with metrics.json and predictions.csv, and perhaps validation.csv
            )->Scores:

@@ -10,12 +10,14 @@ import os, warnings, numpy as np, pandas as pd, torch
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from ..core import DataError, ModelError, few, first_line, need, read_json, whole_file
+from ..core import DataError, ModelError, few, first_line, need, whole_file
 from ..image.recipe import Eye
+from ..image.cache import spread
 from ..phantom.fundus import phantom_fundus
 from ..phantom.oct import CLASSES, phantom_oct
 from ..score.calibration import at_bound, temperature
 from ..score.compare import paired_bootstrap
+from ..score.patients import told_scores
 from ..vision.model import load_model
 from ..vision.tasks import get_task
 from ..run.folder import kind_for, split_rows, watched
@@ -67,15 +69,10 @@ def drawn_eyes(image:str, n:int=64)->list:
     else: draw = lambda k: phantom_fundus(seed=64, patient=k+1, size=128)
     return [Eye(draw(k).image, f'phantom {k}') for k in range(n)]
 
-# %% ../../nbs/82_ship.export.ipynb #8a3be350
-def spread_rows(df, n:int):
-    "At most `n` rows of `df`, evenly from its first to its last"
-    return df.iloc[np.unique(np.linspace(0, len(df)-1, min(n, len(df))).round().astype(int))]
-
 # %% ../../nbs/82_ship.export.ipynb #c4e67049
 def side_eyes(learn, rows, images, *, most:int=64)->tuple:
     "At most `most` of the `rows` of split.csv, and their `Eye`s from the folder `images`"
-    some = spread_rows(rows, most)
+    some = rows.iloc[spread(range(len(rows)), most)]
     paths = [Path(images)/o for o in some.path]
     if lost := [o for o in paths if not o.is_file()]:
         raise DataError(f"{len(lost)} of {len(paths)} pictures of the run are not in {images} "
@@ -105,22 +102,20 @@ def check_onnx(path, learn, eyes, *, form:str='fp32')->float:
 # %% ../../nbs/82_ship.export.ipynb #6d228b6c
 def learned_temperature(run):
     "The temperature that validation images chose for a run, or `None` where there is no result"
-    f = Path(run)/'metrics.json'
-    fit = ((read_json(f) if f.exists() else {}).get('calibration') or {}).get('temperature')
+    fit = (told_scores(run).get('calibration') or {}).get('temperature')
     return None if not fit or at_bound(fit['value']) else fit['value']
 
 # %% ../../nbs/82_ship.export.ipynb #4c7261b7
 def notes_of(run, learn, T=None)->dict:
     "What an ONNX file says of itself: all that is needed to ask it, and where it comes from"
     cfg,out,task = learn.config,learn.output,get_task(learn.config['task'])
-    told,op = Path(run)/'metrics.json',cfg.get('operating') or {}
+    op = cfg.get('operating') or {}
     keys = 'task','arch','sha256','size','source','data','operating','library_version'
     columns = list(out.table(np.zeros((1, out.n_out))))
-    points = read_json(told).get('operating_points') if told.exists() else None
     return {k:cfg.get(k) for k in keys} | dict(
         question=task.question, kind=kind_for(learn, task).name, classes=out.names, columns=columns,
         image=task.image, recipe=str(learn.opener.recipe), temperature=T,
-        positive=op.get('positive'), points=points or [], terms=terms_of(cfg))
+        positive=op.get('positive'), points=told_scores(run).get('operating_points') or [], terms=terms_of(cfg))
 
 # %% ../../nbs/82_ship.export.ipynb #f1cab0a8
 def write_graph(path, learn, notes:dict, *, eyes)->tuple:

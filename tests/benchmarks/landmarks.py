@@ -9,18 +9,14 @@ for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.enviro
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
 from fundus_fastai.anatomy.landmarks import landmarks
+from fundus_fastai.score.estimate import patient_bootstrap, wilson_estimate
 
-def share(k, n, z=1.96):
-    "A share with Wilson's interval"
-    p,d = k/n,1+z*z/n
-    m,h = (p+z*z/2/n)/d,z*np.sqrt(p*(1-p)/n+z*z/4/n/n)/d
-    return f'{p:.3f} ({m-h:.3f} to {m+h:.3f})'
+def share(k, n): return str(wilson_estimate(k/n, n))
 
 def median(e):
     "A median with its interval"
-    rng = np.random.default_rng(0)
-    lo,hi = np.percentile([np.median(rng.choice(e, len(e))) for _ in range(1000)], [2.5,97.5])
-    return f'{np.median(e):.4f} ({lo:.4f} to {hi:.4f})'
+    def middle(y, p, w): return np.median(p) if w is None else np.array([np.median(np.repeat(p, o)) for o in np.asarray(w, int)])
+    return f'{patient_bootstrap(middle, e, e, patient=np.arange(len(e))):.4f}'
 
 def discs(root, name):
     "File, true middle, true radius and width of each photograph"
