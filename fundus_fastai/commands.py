@@ -127,6 +127,11 @@ def check_named(*args, **kwargs):
     from fundus_fastai.run.check import check_named as check
     check(*args, **kwargs)
 
+def check_asked(task, opts):
+    "Refuse a task, a recipe and weights that there are not, likewise"
+    from fundus_fastai.run.check import check_asked as check
+    check(task, opts)
+
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)
 def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
@@ -140,6 +145,7 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
+    check_asked(task, opts)
     check_named(data.data, **data.rest)
     from fundus_fastai.run.train import train_run
     out = out or opts.folder(task)
@@ -314,6 +320,7 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions,
                         CompareOptions)
+    check_asked(task, opts)
     check_named(data.data, **data.rest)
     from fundus_fastai.run.compare import compare_run
     archs,out = archs if archs.strip().lower()=='sixteen' else listed(archs),Path(out or f'runs/compare-{task}')

@@ -8,10 +8,11 @@ __all__ = ['DataOptions', 'UnseenOptions', 'TrainOptions', 'CompareOptions', 'De
 # %% ../nbs/01_options.ipynb #fea0f0ad
 import inspect, re
 from copy import copy
+from pathlib import Path
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from fastcore.basics import patch
 from fastcore.docments import docments
-from .core import DataError, one_of
+from .core import DataError, ModelError, one_of
 
 # %% ../nbs/01_options.ipynb #a03a70c3
 class Options:
@@ -64,6 +65,14 @@ class UnseenOptions(DataOptions):
     _:KW_ONLY
     patients:int=None # phantoms: how many patients (default: as in training)
     seed:int=None # phantoms: their seed (default: as in training)
+
+# %% ../nbs/01_options.ipynb #44a07014
+task_names = ['oct','anomaly','disease','diseases','sex','age','sex_age','dr','dr_ordered','laterality']
+
+def existing_weights(path)->Path:
+    "`path` where there is such a file or run folder; raises `ModelError`"
+    if Path(path).exists(): return Path(path)
+    raise ModelError(f"no weights at {path}: pass `weights=FILE`, `weights='imagenet'` or `weights='none'`")
 
 # %% ../nbs/01_options.ipynb #ebc4c5e2
 _of_net = ('arch','weights','size','bs','balance','recipe','fit')

@@ -16,7 +16,7 @@ from .read import label_list
 # %% ../../nbs/37_data.targets.ipynb #be876aa5
 def _elsewhere(df):
     "How another label is to be had: a tree has none but the names of its folders"
-    if df.attrs.get('name')!='folder': return "choose the column with `label=COL`"
+    if df.attrs.get('name') not in ('folder','kermany2018'): return "choose the column with `label=COL`"
     return "the names of its folders are all the labels it has; name a table (CSV) that holds others"
 
 # %% ../../nbs/37_data.targets.ipynb #701ba45b
@@ -35,7 +35,7 @@ def _ready(df, label, of, **attrs):
 # %% ../../nbs/37_data.targets.ipynb #90f2e2fe
 def _column(df, col, label, gradable=False):
     "The rows of `df` that have a value in `col`, or in the column that was asked for, and those values as text"
-    if label and 'label' in df and label not in df and df.attrs.get('name')!='folder':
+    if label and 'label' in df and label not in df and df.attrs.get('name', 'csv')=='csv':
         s = df.label # of a CSV, whose reader gave it that name
     elif (c := label or col) in df: s = df[c]
     elif 'label' in df and not label: s = df.label
@@ -138,7 +138,8 @@ def _words(df, label=None, *, col, words)->pd.DataFrame:
     if (odd := new.isna()).any() and not set(s)<={'0','1'}:
         raise DataError(f"{odd.sum()} values of the column {label or col} are no known {col}: "
                         f"{', '.join(sorted(set(s[odd]))[:5])} (expected "
-                        f"{' or '.join(sorted(set(known.values())))}); correct them, or leave those rows out")
+                        f"{' or '.join(sorted(set(known.values())))}); correct them, or leave those rows out, "
+                        f"or {_elsewhere(df)}")
     return _ready(df, s if odd.any() else new, col)
 
 # %% ../../nbs/37_data.targets.ipynb #0c9a92f2
@@ -153,7 +154,7 @@ def age_target(df, label=None)->pd.DataFrame:
     y = raw.map(age_of).astype(float)
     if not (ok := y.between(0, 120)).all():
         raise DataError(f"{(~ok).sum()} ages are not between 0 and 120 years: "
-                        f"{', '.join(raw[~ok].unique()[:5])}")
+                        f"{', '.join(raw[~ok].unique()[:5])}: correct them, or {_elsewhere(df)}")
     return _ready(df, y, 'age')
 
 # %% ../../nbs/37_data.targets.ipynb #e872faf2

@@ -11,7 +11,9 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, EyeError, few, fresh_dir, whole_file
+from ..core import DataError, EyeError, few, fresh_dir, one_of, whole_file
+from ..options import existing_weights, task_names
+from ..image.recipe import as_recipe
 from ..data.catalog import cards, get_card, guess_card
 from ..data.read import (column_roles, first_of, label_columns, read_csv, read_table, readable_rows,
                                      usual_columns)
@@ -79,6 +81,13 @@ def check_named(data, label=None, images=None, **opts)->None:
         raw,_ = read_table(path)
         names = label_columns(label, raw.columns)[0] if label else []
         column_roles(raw, os.path.abspath(path), names, **asked)
+
+# %% ../../nbs/60_run.check.ipynb #7ce88631
+def check_asked(task, opts)->None:
+    "Raise `EyeError` for a task, a recipe or a file of weights that there is not, as `options` name them"
+    one_of(task, task_names, 'task')
+    if opts.recipe!='none': as_recipe(opts.recipe)
+    if str(opts.weights).lower() not in ('none','imagenet'): existing_weights(opts.weights)
 
 # %% ../../nbs/60_run.check.ipynb #c97c2442
 def check_data(data, # a CSV, a folder, or a name of `catalog()`

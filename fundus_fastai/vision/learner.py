@@ -18,6 +18,7 @@ from timm.models import group_parameters
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
+from ..options import existing_weights
 from ..image.recipe import Eye, blank_remark, each_eye, field_remark
 from .outputs import ClassOutput
 from .probe import solve_probe, linear_probe
@@ -58,17 +59,11 @@ def _open_weights(path):
             return {k:torch.from_numpy(z[k]) for k in z.files}
     return torch.load(path, map_location='cpu', weights_only=True)
 
-# %% ../../nbs/45_vision.learner.ipynb #9e79b5d3
-def _demand(path):
-    "Pass an existing path on"
-    if path.exists(): return path
-    raise ModelError(f"no weights at {path}: pass `weights=FILE`, `weights='imagenet'` or `weights='none'`")
-
 # %% ../../nbs/45_vision.learner.ipynb #93c816f0
 def read_weights(path, cached:bool=False)->dict:
     "Tensors by name, of a file or run folder, of which no code is run; `cached` if it came from the net's own server"
     path = Path(path)
-    if _demand(path).is_dir(): path = _demand(path/'model.safetensors')
+    if existing_weights(path).is_dir(): path = existing_weights(path/'model.safetensors')
     fix = f"; delete {path} to fetch it again, or pass `weights=FILE` or `weights='none'`" if cached else ''
     try: sd = dict(_open_weights(path))
     except Exception as e:
@@ -197,7 +192,7 @@ def find_weights(weights, # 'imagenet', `None` or 'none', or a file
                 ):
     "The file that `weights` means, or `None` for a random start; raises `ModelError` soon where there is none"
     if weights is None or str(weights).lower()=='none': return None
-    if str(weights).lower()!='imagenet': return _demand(Path(weights))
+    if str(weights).lower()!='imagenet': return existing_weights(weights)
     if net.source=='timm': return Path(_hub_file(net))
     return _url_file(net, torchvision.models.get_model_weights(net.arch).DEFAULT.url)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from fastai.vision.all import *
 from ..core import DataError, one_of
+from ..options import task_names
 from .outputs import Output, BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
 from ..data.targets import (age_target, class_target, grade_number_target, grade_steps,
                                         grade_target,
@@ -43,6 +44,7 @@ def add_task(task:Task # the entry
             )->Task: # the same
     "Put `task` into the registry `tasks`"
     tasks[task.name] = task
+    if task.name not in task_names: task_names.append(task.name)
     return task
 
 # %% ../../nbs/43_vision.tasks.ipynb #409e4573

@@ -33,7 +33,7 @@ def test_ages_and_sexes():
     assert sex_target(frame('H','M', col='sex')).label.tolist()==['male','female']
     assert sex_target(frame('0','1', col='sex')).label.tolist()==['0','1']
 
-@pytest.mark.parametrize('target', [side_target, labels_target, normal_target, grade_target])
+@pytest.mark.parametrize('target', [side_target, labels_target, normal_target, grade_target, age_target, sex_target])
 def test_advice_suits_a_tree(target):
     "A tree has no columns to choose from"
     for name,says in (('csv','`label='), ('folder','names of its folders')):
@@ -42,7 +42,8 @@ def test_advice_suits_a_tree(target):
         assert ('`label=' in str(e.value))==(name=='csv')
 
 def test_a_label_of_a_tree_is_not_passed_over():
-    (df := frame('a','b')).attrs['name'] = 'folder'
-    with pytest.raises(DataError, match="no column 'dx': the names of its folders"): class_target(df, 'dx')
+    df = frame('a','b')
+    for df.attrs['name'] in ('folder','kermany2018'):
+        with pytest.raises(DataError, match="no column 'dx': the names of its folders"): class_target(df, 'dx')
     df.attrs['name'] = 'csv'
     assert class_target(df, 'dx').label.tolist()==['a','b']

@@ -57,6 +57,7 @@ def test_no_torch(clinic):
     (['train','dr','--data','t.csv','--patient','nonsense'], "unknown column 'nonsense' (there are: File, Diagnosis, MRN, Age); choose with --patient COL"),
     (['compare','dr','--data','t.csv','--label','no'], 'choose with --label COL'), (['train','dr','--data','no.csv'], 'does not exist'),
     (['evaluate','run','--data','t.csv','--age','years'], 'choose with --age COL'), (['benchmark','run','--data','kermani2018'], 'did you mean kermany2018'),
+    (['train','octt'], 'did you mean oct?'), (['compare','dr','--recipe','colr'], 'did you mean color'), (['train','dr','--weights','no.npz'], 'no weights at no.npz'),
     (['train','disease','--data','.','--label','dx'], '--label tells how to read a CSV'), (['train','dr','--data','.','--images','x'], '--images tells how')])
 def test_wrong_names_are_refused_before_torch(clinic, argv, says):
     src = f"import sys; from fundus_fastai.cli import main; print(main({argv!r}), 'torch' in sys.modules)"
