@@ -61,6 +61,8 @@ class Card:
     kaggle:str=None     # Kaggle's id
     url:str=None        # its page
     license:str=''      # terms, as far as known here
+    spdx:str=''         # the same by its short name, where it is an open license
+    cite:str=''         # what its authors ask to be cited
     gb:float=None       # gigabytes to download
     gb_unpacked:float=None # gigabytes on disk
     note:str=''         # what to watch out for
@@ -200,3 +202,30 @@ def make_phantom(name:str, # a name of `catalog()` that has phantoms
         raise DataError(f"there are no phantoms of {name}, only of {drawn}")
     card.phantom(out, patients=patients, seed=seed)
     return out
+
+# %% ../../nbs/33_data.catalog.ipynb #ae486f87
+PURPOSE = ('Research and teaching only. Not a medical device. Not for inferring sex or age of a '
+           'person without consent. No warranty, and no claim on results.')
+
+# %% ../../nbs/33_data.catalog.ipynb #46ca8612
+def data_terms(config:dict)->dict:
+    "Under which terms the data were given that taught a net, by the `config` of its run"
+    name,told = config.get('data'),config.get('terms')
+    card = cards.get(name) or Card('', 'data of their own')
+    res = {k:getattr(card, k) or '' for k in ('name','title','url','cite','spdx')} | dict(known=True)
+    if config.get('source')=='phantom':
+        said = 'Taught by phantoms, which this library has drawn: they have no terms.'
+        title = f'PHANTOMS in the layout of {name}'
+        return res | dict(title=title, url='', cite='', spdx='apache-2.0', said=said)
+    if told: said = f'Taught by {card.title}. Who published it says of its terms: {told}'
+    elif card.license: said = f'Taught by {card.title} ({name}): {card.license}.'
+    else:
+        said = ('Taught by data whose terms are not recorded: '
+                'ask who gave them before you pass this net on.')
+    return res | dict(said=said, known=bool(told) or card.license[:1] not in ('','?'))
+
+# %% ../../nbs/33_data.catalog.ipynb #85a88ab4
+def terms_of(config:dict)->str:
+    "What the net of a run may be used for, in a few sentences, by the data in its `config`"
+    t = data_terms(config)
+    return ' '.join(filter(None, [t['said'], t['url'], PURPOSE]))

@@ -29,6 +29,7 @@ from ..score.kinds import Kind, get_kind, read_predictions
 from .folder import clear_run, drop_checkpoints, run_files, run_table, start_run, tell_changed
 from ..score.compare import holm, paired_bootstrap
 from .train import check_names, dealt_frame, run_learner, train_frame
+from .report import with_lead
 from ..vision.profile import Watch, epochs_that_fit, net_costs, seconds_an_epoch
 
 # %% ../../nbs/64_run.compare.ipynb #3c0e42ea
@@ -431,7 +432,7 @@ def _why(c, word, arch, folder):
     return (f'> Chosen as **{word}** of {len(c.nets)} nets on the task {c.task}: {rule} ({_names[c.metric]} '
             f'{_ends(r.valid, r.valid_low, r.valid_high)} on {c.counts["valid"][0]} validation images'
             f'{", mean over seeds " + r.seeds if " " in r.seeds else ""}). Copied from `{folder}`; the comparison is '
-            'in `compare.csv` beside this folder.\n\n')
+            'in `compare.csv` beside this folder.')
 
 # %% ../../nbs/64_run.compare.ipynb #7c7cefe1
 def export_net(c:Comparison, word:str, out)->Path:
@@ -442,8 +443,8 @@ def export_net(c:Comparison, word:str, out)->Path:
     if to.exists(): clear_run(to) # or a kill would leave two nets in one folder
     for o in (o for o in run_files if o!='README.md' and (run/o).exists()):
         with whole_file(to/o) as f: shutil.copyfile(run/o, f)
-    card = _why(c, word, arch, run.name) + (run/'README.md').read_text(encoding='utf-8')
-    write_text(to/'README.md', card)
+    card = (run/'README.md').read_text(encoding='utf-8')
+    write_text(to/'README.md', with_lead(card, _why(c, word, arch, run.name)))
     return to
 
 # %% ../../nbs/64_run.compare.ipynb #023c7c9d

@@ -55,6 +55,7 @@ def provenance(df, data)->dict:
 
 # %% ../../nbs/61_run.folder.ipynb #1270388d
 run_signs = {'report.html':'fundus_fastai', 'README.md':'Not a medical device',
+             'TERMS.md':'Not a medical device',
              'SHA256SUMS':'predictions.csv', 'report.json':'"parts"',
              'metrics.json':'"n_boot"', 'predictions.csv':'path,patient,',
              'validation.csv':'path,patient,',

@@ -29,6 +29,7 @@ from ..score.patients import rescore, score_as
 from ..score.calibration import (add_calibration, at_temperature, binary_questions,
                                              points_tables, reliability_table)
 from ..score.subgroups import subgroup_scores
+from ..data.catalog import PURPOSE, data_terms
 from ..data.targets import label_list
 from ..vision.tasks import get_task, tasks
 from ..explain.shortcuts import shortcut_words
@@ -315,37 +316,15 @@ def markdown_text(o):
     from markupsafe import Markup
     if hasattr(o, '__html__'): return o
     text = re.sub(r'\s+', ' ', escape(str(o), quote=False))
-    inert = {'|':r'\|', '[':r'\[', '://':'&#58;//', 'www.':'www&#46;'} # no cell, no link, no picture
-    return Markup(re.sub('|'.join(map(re.escape, inert)), lambda m: inert[m[0]], text))
+    # a character that is spelled out is never markup
+    live = r'[\\`*\[\]|~$@]|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])'
+    return Markup(re.sub(live, lambda m: f'&#{ord(m[0])};', text))
 
 # %% ../../nbs/62_run.report.ipynb #00620064
 def fenced(config):
     "Settings as JSON that ends no fence"
     from markupsafe import Markup
     return Markup(settings(config).replace('```', "'''"))
-
-# %% ../../nbs/62_run.report.ipynb #e0b83dd2
-def installed_versions():
-    "Versions of the packages that matter"
-    return {k:version(k) for k in ('fundus_fastai','fastai','torch','timm','numpy','scikit-learn')}
-
-# %% ../../nbs/62_run.report.ipynb #d3442c58
-@patch
-def card(self:Report)->str:
-    "The model card as Markdown"
-    t,s = self.scores.frame().rename(columns={'method':'interval from'}),self.scores
-    t = t[t.metric.isin(s.told)]
-    for k in ('value','low','high'): t[k] = [f'{v:.3f}' if pd.notna(v) else 'n/a' for v in t[k]]
-    page = templates().overlay(finalize=markdown_text).get_template('card.md.j2')
-    return page.render(report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t,
-                       settings=fenced(self.config), versions=installed_versions(),
-                       shortcut=shortcut_words((self.config or {}).get('shortcuts'), s.metrics))
-
-# %% ../../nbs/62_run.report.ipynb #feee0127
-@delegates(Report)
-def model_card(out, scores:Scores, **kwargs)->Path:
-    "Write the run folder's `README.md`, whole or not at all"
-    return write_text(Path(out)/'README.md', Report(scores, **kwargs).card())
 
 # %% ../../nbs/62_run.report.ipynb #e608bbfa
 def question_of(config:dict)->str:
@@ -356,6 +335,98 @@ def question_of(config:dict)->str:
     if label not in (None,'label'):
         asked += f" Here: the column{'s' if ',' in label else ''} {label}."
     return asked+(f'\n\n{task.note}' if task.note else '')
+
+# %% ../../nbs/62_run.report.ipynb #e0b83dd2
+def installed_versions():
+    "Versions of the packages that matter"
+    return {k:version(k) for k in ('fundus_fastai','fastai','torch','timm','numpy','scikit-learn')}
+
+# %% ../../nbs/62_run.report.ipynb #05760f54
+def first_weights(config)->str:
+    "The weights that a net began with, by name; nothing where they were random"
+    w = config.get('weights') or (config.get('training') or {}).get('weights')
+    return '' if w in (None,'none') else str(w)
+
+# %% ../../nbs/62_run.report.ipynb #4c901830
+def terms_config(report)->dict:
+    "What decides a net's terms: the data that taught it, not those that it is evaluated on"
+    c = report.config or {}
+    source = c.get('taught') or c.get('source') or report.scores.source
+    return dict(data=c.get('data'), terms=c.get('terms'), source=source)
+
+# %% ../../nbs/62_run.report.ipynb #b92ed40f
+def shown_terms(report)->dict:
+    "`data_terms` of a report's net, its link alive"
+    from markupsafe import Markup
+    t = data_terms(terms_config(report))
+    return t|dict(url=Markup(t['url']))
+
+# %% ../../nbs/62_run.report.ipynb #6ea730f8
+_hub_names = dict(auc='roc_auc', qwk='quadratic_weighted_kappa')
+
+def front_matter(report)->str:
+    "What machines read of a model card: license, tags and main results, as YAML"
+    from huggingface_hub import EvalResult, ModelCardData
+    s,terms,numeric = report.scores,data_terms(terms_config(report)),report.scores.kind.numeric
+    config,task = report.config or {},get_task(s.task) if s.task in tasks else None
+    on = data_terms(dict(data=config.get('evaluated') or config.get('data'), source=s.source))
+    kind,more = 'image-classification',f'{s.n_patients} patients'
+    def name(k, e): return f'{metric_label(k)}, {100*s.level:g} % interval {e.span()}, {more}'
+    what = [EvalResult(kind, on['name'] or 'own', on['title'], _hub_names.get(k, k),
+                       round(e.value, 4), dataset_split=s.split, metric_name=name(k, e))
+            for k in s.kind.main if (e := s.metrics.get(k)) and e.value==e.value]
+    tags = ['ophthalmology','retina',*([task.image] if task else []),'not-a-medical-device']
+    other = {} if terms['spdx'] else dict(license_name='terms-of-its-data', license_link='TERMS.md')
+    title = re.sub(r'[^\w .,()+-]', '_', report.title) # some viewers show the block as it is
+    d = ModelCardData(license=terms['spdx'] or 'other', **other, library_name='fundus_fastai',
+                      tags=tags+['phantom']*s.phantom, pipeline_tag=None if numeric else kind,
+                      eval_results=None if numeric else what or None, model_name=title)
+    return f'---\n{d.to_yaml()}\n---\n'
+
+# %% ../../nbs/62_run.report.ipynb #8bb13357
+def terms_page(report)->str:
+    "`TERMS.md`: what the net may be used for, by data set"
+    page = templates().overlay(finalize=markdown_text).get_template('terms.md.j2')
+    return page.render(report=report, s=report.scores, phantom=PHANTOM, purpose=PURPOSE,
+                       terms=shown_terms(report), began=first_weights(report.config or {}))
+
+# %% ../../nbs/62_run.report.ipynb #c283148c
+def with_lead(card:str, lead:str)->str:
+    "The Markdown `lead` on top of a `card`, below what machines read"
+    front = re.match(r'---\n.*?\n---\n', card, re.S)
+    k = front.end() if front else 0
+    return f'{card[:k]}{lead}\n\n{card[k:]}'
+
+# %% ../../nbs/62_run.report.ipynb #d3442c58
+@patch
+def card(self:Report)->str:
+    "The model card as Markdown"
+    s,config = self.scores,self.config or {}
+    t = s.frame().rename(columns={'method':'interval from'})
+    t = t[t.metric.isin(s.told)]
+    for k in ('value','low','high'): t[k] = [f'{v:.3f}' if pd.notna(v) else 'n/a' for v in t[k]]
+    page = templates().overlay(finalize=markdown_text).get_template('card.md.j2')
+    asked = self.question or question_of(config|dict(task=s.task))
+    of = config.get('evaluated') or config.get('data') or 'the data'
+    return front_matter(self) + page.render(
+        report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t, question=asked,
+        terms=shown_terms(self), purpose=PURPOSE, read=config.get('read') or {}, of=of,
+        began=first_weights(config), settings=fenced(config), versions=installed_versions(),
+        shortcut=shortcut_words(config.get('shortcuts'), s.metrics))
+
+# %% ../../nbs/62_run.report.ipynb #feee0127
+@delegates(Report)
+def model_card(out, scores:Scores, **kwargs)->Path:
+    "Write the run folder's `README.md` and `TERMS.md`, each whole or not at all"
+    report = Report(scores, **kwargs)
+    write_text(Path(out)/'TERMS.md', terms_page(report))
+    return write_text(Path(out)/'README.md', report.card())
+
+# %% ../../nbs/62_run.report.ipynb #7b6f7b06
+def kept_splits(kept):
+    "The table of sides that report.json holds, or `None`"
+    t = kept.get('splits')
+    return pd.DataFrame(t['rows'], columns=t['columns']) if t else None
 
 # %% ../../nbs/62_run.report.ipynb #aeba0add
 def _counted(split, s):
@@ -382,8 +453,8 @@ def _write_from(run, s, kept, history=None, date=None):
     "Write report.html from the files of a run; `kept` is what report.json holds"
     run,split,config = Path(run),split_rows(run),kept.get('config') or {}
     if history is None and (run/'history.csv').exists(): history = read_history(run/'history.csv')
-    t = kept.get('splits')
-    splits = pd.DataFrame(t['rows'], columns=t['columns']) if t else _counted(split, s)
+    splits = kept_splits(kept)
+    if splits is None: splits = _counted(split, s)
     audit = read_json(run/'audit.json') if (run/'audit.json').exists() else None
     asked = question_of(config|dict(task=s.task))
     write_report(run, s, question=asked, history=history, config=config, splits=splits, split=split,
@@ -398,7 +469,7 @@ def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=N
     f = write_json(Path(out)/'report.json', kept)
     _write_from(out, scores, read_json(f), history)
     seal(out)
-    model_card(out, scores, config=config)
+    model_card(out, scores, config=config, splits=splits)
 
 # %% ../../nbs/62_run.report.ipynb #aad31dcf
 def _rescored(run):
@@ -520,5 +591,5 @@ def share_run(run, # run folder, or the folder of an evaluation
                                  no_pictures=no_pictures)
     s.save(out) if not key else write_json(out/'metrics.json', s.to_json())
     _write_from(out, s, read_json(write_json(out/'report.json', kept)))
-    model_card(out, s, config=kept.get('config'))
+    model_card(out, s, config=kept.get('config'), splits=kept_splits(kept))
     return s

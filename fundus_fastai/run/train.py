@@ -212,6 +212,7 @@ def evaluate_run(run, # run folder
     if read and read['images']>len(df):
         read = dict(read, why='seen in training, or no usable answer')
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
+              'taught':cfg.get('source'),
               'read':read,
               'label':df.attrs.get('label', 'label'), 'provenance':told,
               'shortcuts':measure_shortcuts(df, learn.output)}

@@ -6,20 +6,4 @@
 __all__ = []
 
 # %% ../../nbs/81_ship.card.ipynb #515c56e3
-from ..data.catalog import cards
-
-# %% ../../nbs/81_ship.card.ipynb #3dbe8518
-PURPOSE = ('Research and teaching only. Not a medical device. Not for inferring sex or age of a '
-           'person without consent. No warranty, and no claim on results.')
-
-# %% ../../nbs/81_ship.card.ipynb #f0acecf6
-def terms_of(config:dict)->str:
-    "What the net of a run may be used for, in a few sentences, by the data in its `config`"
-    name,card = config.get('data'),cards.get(config.get('data'))
-    if config.get('source')=='phantom':
-        said = 'Taught by phantoms, which this library has drawn: they have no terms.'
-    elif card and card.license:
-        said = f'Taught by {card.title} ({name}): {card.license}. {card.url or ""}'.strip()
-    else: said = ('Taught by data whose terms are not recorded: '
-                  'ask who gave them before you pass this net on.')
-    return f'{said} {PURPOSE}'
+from ..data.catalog import terms_of

@@ -11,6 +11,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from ..core import DataError, ModelError, few, first_line, need, whole_file
+from ..data.catalog import terms_of
 from ..image.recipe import Eye
 from ..image.cache import spread
 from ..phantom.fundus import phantom_fundus
@@ -21,7 +22,6 @@ from ..score.patients import told_scores
 from ..vision.model import load_model
 from ..vision.tasks import get_task
 from ..run.folder import kind_for, split_rows, watched
-from .card import terms_of
 from .onnx import OnnxNet, net_picture, write_onnx
 
 # %% ../../nbs/82_ship.export.ipynb #e8276d9e

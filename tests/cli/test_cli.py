@@ -115,7 +115,7 @@ OTHERS = ['--data','phantom','--patients',12,'--seed',5] # other patients
 NET = ['--arch','resnet10t','--weights','none','--size',64,'--bs',16,'--workers',0]
 FAST = [*NET,'--epochs',1,'--maps',0]
 FULL = [*NET,'--epochs',2,'--maps',1]
-RUN_FILES = {'model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv','metrics.json','report.html','report.json','README.md','SHA256SUMS'}
+RUN_FILES = {'model.safetensors','config.json','split.csv','history.csv','validation.csv','predictions.csv','metrics.json','report.html','report.json','README.md','TERMS.md','SHA256SUMS'}
 
 def names(folder): return {o.name for o in Path(folder).iterdir()}
 def digest(folder): return {str(o.relative_to(folder)):hashlib.sha256(o.read_bytes()).hexdigest() for o in Path(folder).rglob('*') if o.is_file()}

@@ -18,6 +18,14 @@ def test_settings_agree():
     marks = PROJECT['tool']['pytest']['ini_options']['markers']
     assert {o.split(':')[0] for o in marks} == {*CFG['tst_flags'].split(), 'newest'}
 
+def test_what_is_to_be_cited():
+    "CITATION.cff has the fields that its schema (1.2.0) demands, and says what the settings say"
+    import yaml
+    c = yaml.safe_load((ROOT/'CITATION.cff').read_text(encoding='utf-8'))
+    assert all(c[k] for k in ('cff-version','message','title','authors')) and all('name' in o or 'family-names' in o for o in c['authors'])
+    assert (c['cff-version'],c['version'],c['license'],c['repository-code'])==('1.2.0',CFG['version'],'Apache-2.0',CFG['git_url'])
+    assert c['keywords']==CFG['keywords'].split() and c['url']==CFG['doc_host']+CFG['doc_baseurl']+'/' and c['title'].startswith(CFG['title'])
+
 def test_no_upper_bounds():
     "Colab must not have to downgrade anything for us"
     assert not re.search(r'<|==|~=', CFG['requirements'])

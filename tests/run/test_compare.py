@@ -137,7 +137,7 @@ def test_the_best_seed_by_validation_is_exported(whole):
     r = c.runs[c.runs.arch==c.most_accurate].sort_values('valid', ascending=False).iloc[0]
     assert (out/'most_accurate'/'model.safetensors').read_bytes()==(out/f'{r.arch}-{r.seed}'/'model.safetensors').read_bytes()
     card = (out/'most_accurate'/'README.md').read_text()
-    assert card.startswith('> Chosen as **most accurate** of 2 nets') and 'mean over seeds 1 2' in card
+    assert card.startswith('---\n') and card.split('\n---\n')[1].startswith('> Chosen as **most accurate** of 2 nets') and 'mean over seeds 1 2' in card
 
 def test_costs(whole):
     out,c = whole

@@ -1,6 +1,6 @@
 "The report of a run folder: made again from its files, honest about what is missing, marked as phantom on every page"
 import io, re, shutil, subprocess
-from html import escape
+from html import unescape
 from html.parser import HTMLParser
 import numpy as np, pandas as pd, pytest
 from jinja2 import UndefinedError
@@ -12,10 +12,10 @@ from fundus_fastai.score.scores import score
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.kinds import get_kind
 from fundus_fastai.run.report import (Report, check_parts, flow_counts, jpeg_bytes, model_card, picture_parts, remake_report,
-                                      rescore_run, templates, write_pages, write_report)
+                                      rescore_run, templates, terms_page, write_pages, write_report)
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.score.calibration import add_calibration
-from made import CLASSES, class_table
+from made import CLASSES, binary, class_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
               pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
@@ -316,7 +316,7 @@ def test_a_name_is_no_markup_in_the_card(preds, name):
     text = card.split('## Settings')[0]
     assert '<' not in re.sub('```.*?```', '', text, flags=re.S) and [len(re.findall('^```', o, re.M)) for o in (card,other)]==[4,4]
     bars = [[len(re.findall(r'(?<!\\)\|', l)) for l in o.splitlines() if l.startswith('|')] for o in (card,other)]
-    assert bars[0]==bars[1] and escape(name, quote=False).replace('|', '\\|') in text
+    assert bars[0]==bars[1] and name in unescape(text)
 
 def test_a_word_that_is_missing_is_an_error():
     "A template that asks for what it is not given fails, and writes no hole"
@@ -341,7 +341,7 @@ def test_markdown_in_a_name_is_inert(name):
     "No link and no remote picture, in the card's prose and tables"
     from fundus_fastai.run.report import markdown_text
     text = str(markdown_text(name))
-    assert not re.search(r'(?<!\\)\[|://|www\.', text)
+    assert not re.search(r'[\[\]`*<>|~\\]|://|www\.', text)
 
 def test_a_temperature_at_the_bound_is_said(run, quick):
     out,_ = run
@@ -355,3 +355,57 @@ def test_a_temperature_at_the_bound_is_said(run, quick):
     assert 'It is no result: the search ended at its bound' in page
     assert 'The temperature 0.050 is no result: the search ended at its bound' in card and 'the bound of the search' in card
     assert read_json(out/'metrics.json')['calibration']['temperature']['at_bound'] is True
+
+# --- the card
+
+LIVE = ['<script>alert(1)</script>', '[x](javascript:alert(1))', '\\[x](javascript:alert(1))', '![x](http://a.b/c.png)', '<javascript:alert(1)>',
+        '`code`', '**b** _i_ ~~s~~', '|a|b|', '# head', '- item', '---\nlicense: mit\ntags: [x]\n---', 'https://a.b www.a.b a@b.c', '&lt;b&gt;', '$$x$$']
+
+def shown(md):
+    "A card's Markdown as tokens: kinds without the texts, and the texts"
+    import mistune
+    tokens = mistune.create_markdown(renderer=None, plugins=['table','url','strikethrough','math'])(md)
+    def walk(o):
+        for t in o: yield t; yield from walk(t.get('children') or [])
+    kinds,texts = [],[]
+    for t in walk(tokens):
+        if t['type']=='text': texts.append(t['raw'])
+        else: kinds.append(t['type'])
+    return [k for k,b in zip(kinds, [None,*kinds]) if (k,b)!=('softbreak','softbreak')],texts
+
+def card_of(name):
+    "Card and terms of a run whose every name is `name`"
+    s = score_as('category', binary(), source='local', task='oct', arch=name, note=name)
+    s.counts['class'] = s.classes[:] = [name, name+'2']
+    splits = pd.DataFrame({'label':[name], 'train':['3 (2)']})
+    config = dict(data='csv', source='local', terms=name, weights=name, evaluated=name, read=dict(images=5, patients=3))
+    r = Report(s, title=name, question=name, config=config, splits=splits, date='2026-01-31')
+    return r.card(),terms_page(r)
+
+def test_the_card_begins_as_the_hub_wants_it():
+    from huggingface_hub import ModelCard
+    card = ModelCard(card_of('wet')[0])
+    d = card.data
+    assert (d.license,d.license_name,d.license_link,d.library_name,d.pipeline_tag)==('other','terms-of-its-data','TERMS.md','fundus_fastai','image-classification')
+    assert [o.metric_type for o in d.eval_results]==['roc_auc','balanced_accuracy','accuracy'] and '95 % interval' in d.eval_results[0].metric_name
+    assert 'Not a medical device' in card.text and 'not-a-medical-device' in d.tags and 'phantom' not in d.tags
+
+@pytest.mark.parametrize('name', LIVE)
+def test_no_name_becomes_markup(name):
+    "Nor does one that holds YAML become a field of the front matter"
+    from huggingface_hub import ModelCard
+    for (plain,live) in zip(card_of('plain'), card_of(name)):
+        a,b = (shown(re.sub(r'```json.*?```', '', o.split('\n---\n', 1)[-1], flags=re.S))[0] for o in (plain,live))
+        assert a==b
+    d,e = (ModelCard(o[0]).data for o in (card_of('plain'),card_of(name)))
+    assert (d.license,d.tags,len(d.eval_results))==(e.license,e.tags,len(e.eval_results)) and re.fullmatch(r'[\w .,()+-]+', e.model_name)
+
+def test_markup_would_be_seen():
+    for o in ('[x](javascript:alert(1))', '**b**', '<b>', 'www.a.b', '~~s~~', '`c`'): assert shown(f'Net: {o}.')[0]!=shown('Net: plain.')[0], o
+
+def test_terms_follow_from_what_taught_the_net():
+    "Not from the phantoms that it was evaluated on"
+    s = score_as('category', binary(), source='phantom', task='dr')
+    r = Report(s, config=dict(data='eyepacs', source='phantom', taught='kaggle', evaluated='csv'))
+    assert 'rules of the competition' in r.card() and 'rules of the competition' in terms_page(r)
+    assert 'license: other' in r.card() and 'license: apache-2.0' in Report(s, config=dict(data='eyepacs')).card()

@@ -22,7 +22,7 @@ def names(run):
 def test_nothing_of_anybody_is_left(run, names, tmp_path):
     share_run(run, tmp_path/'s', pseudonyms=True)
     files = {o.name: re.sub(r'"code": "[^"]*"|base64,[^"]*', '', o.read_text()) for o in (tmp_path/'s').iterdir()}
-    assert set(files)=={'report.html','README.md','report.json','metrics.json','predictions.csv','validation.csv','split.csv','history.csv','audit.json'}
+    assert set(files)=={'report.html','README.md','TERMS.md','report.json','metrics.json','predictions.csv','validation.csv','split.csv','history.csv','audit.json'}
     for f,text in files.items():
         assert not [o for o in names if o in text], f
         assert str(run.parent) not in text
