@@ -310,6 +310,14 @@ def write_report(out, scores:Scores, **kwargs)->Path:
     path = Path(out) if Path(out).suffix.lower()=='.html' else Path(out)/'report.html'
     return write_text(path, Report(scores, **kwargs).html())
 
+# %% ../../nbs/62_run.report.ipynb #c5457b21
+def write_findings(path, title, words, *, tables=(), pictures=(), source='')->Path:
+    "Write a page of sentences, (figure, caption) and (title, table)"
+    told = [picture(f, c, source=='phantom') for f,c in pictures]
+    page = templates().get_template('findings.html.j2')
+    return write_text(path, page.render(title=title, words=words, tables=tables, pictures=told,
+                                        phantom=PHANTOM if source=='phantom' else ''))
+
 # %% ../../nbs/62_run.report.ipynb #fc35b3d0
 def markdown_text(o):
     "Text that breaks out of no cell and no line of Markdown"

@@ -1,0 +1,151 @@
+"Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
+import sys, cv2, numpy as np, pandas as pd, pytest
+from fundus_fastai.anatomy.biomarkers import (FEATURES, biomarkers, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
+                                              icc, missing_by, open_people, with_table)
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError, EyeError
+from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
+
+cv2.setNumThreads(1)
+NULLS = [f'null_{k}' for k in range(40)]
+
+def people(seed, n=60, nulls=40):
+    "Both eyes of phantom patients: the true angle, and features with nothing in them"
+    rng,rows = np.random.default_rng([seed,5]),[]
+    for k in range(1, n+1):
+        p = phantom_patient(seed, k)
+        rows += [dict(patient=str(k), eye=o, sex=p.sex, age=p.age, vessel_angle=p.angle+rng.normal(0,3)) for o in 'LR']
+    noise = np.repeat(rng.normal(0, .9**.5, (n,nulls)), 2, 0)+rng.normal(0, .1**.5, (2*n,nulls))
+    return pd.DataFrame(rows).join(pd.DataFrame(noise, columns=NULLS[:nulls]))
+
+def test_planted_angle_is_found_and_nothing_else():
+    "The page asks a hundred worlds (slow); here are twenty, with fewer nulls"
+    found,held,false = [],[],0
+    for s in range(20):
+        t = feature_effects(people(s, nulls=8), 'sex', ['vessel_angle',*NULLS[:8]]).set_index('feature')
+        o = t.loc['vessel_angle']
+        found.append(o.q<.05 and o.effect>.5)
+        held.append(o.d_low<16<o.d_high)
+        false += (t.q[NULLS[:8]]<.05).sum()
+    assert sum(found)>=18 and sum(held)>=17 and false<=4, (sum(found), sum(held), false)
+
+def test_one_value_a_patient():
+    "A table in which every eye stands there four times says no more than the table itself"
+    df = people(3, 40, nulls=1)
+    a,b = (feature_effects(o, 'sex', ['vessel_angle','null_0']).set_index('feature') for o in (df, pd.concat([df]*4)))
+    assert np.allclose(a[['p','low','high','g']], b[['p','low','high','g']]) and (a.patients==40).all() and (b.eyes==320).all()
+
+def test_age_is_held_fixed():
+    "A feature of age alone differs by sex where the sexes differ in age, and no more once age is fixed"
+    rng = np.random.default_rng(0)
+    sex = np.repeat(['female','male'], 150)
+    age = np.where(sex=='male', 50., 58.)+rng.normal(0, 8, 300)
+    df = pd.DataFrame(dict(patient=np.arange(300), sex=sex, age=age, f=age/10+rng.normal(0, .5, 300)))
+    t = feature_effects(df, 'sex', ['f'], adjust=['age'])
+    assert t.q[0]<1e-4 and t.adj_low[0]<0<t.adj_high[0]
+
+@pytest.mark.parametrize('model', ['gee','mixed'])
+def test_models_that_keep_both_eyes(model):
+    pytest.importorskip('statsmodels')
+    df = people(4, 80, nulls=1)
+    t = feature_effects(df, 'sex', ['vessel_angle','null_0'], adjust=['age'], model=model).set_index('feature')
+    m = feature_effects(df, 'sex', ['vessel_angle','null_0'], adjust=['age']).set_index('feature')
+    assert t.adj_q['vessel_angle']<.001 and abs(t.adjusted['vessel_angle']-m.adjusted['vessel_angle'])<.1
+    width = (t.adj_high-t.adj_low)/(m.adj_high-m.adj_low)
+    assert width.between(.7, 1.4).all(), "an interval of one row an eye is as wide as of one row a patient"
+
+def test_no_statsmodels_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'statsmodels.api', None)
+    with pytest.raises(EyeError, match="statsmodels.*stats"): feature_effects(people(1, 20, 1), 'sex', ['null_0'], model='gee')
+
+def test_numbers():
+    df = people(5, 80, nulls=2).assign(old=lambda d: d.age+np.random.default_rng(0).normal(0, 5, len(d)))
+    t = feature_effects(df, 'age', ['old','null_0','null_1']).set_index('feature')
+    assert t.effect['old']>.8 and t.low['old']<t.effect['old']<t.high['old'] and (t.q[['null_0','null_1']]>.01).all()
+    i = feature_index(df, 'age', ['old','null_0']).set_index('metric').value
+    assert i['r2']>.7 and i['mae']<6
+
+def test_index_is_out_of_fold():
+    "Forty features of noise on sixty people: a model fitted to all of them would tell them apart"
+    i = feature_index(people(6, 80), 'sex', NULLS).set_index('metric')
+    assert i.low['auc']<.5<i.high['auc']
+
+def test_discovery_and_confirmation_share_no_patient():
+    df = people(7, 30, nulls=1)
+    kept = dealt_patients(df, .4, 3)
+    assert not {*df.patient[kept]} & {*df.patient[~kept]} and (kept==dealt_patients(df, .4, 3)).all() and (kept!=dealt_patients(df, .4, 4)).any()
+    split = df.assign(split=np.where(df.patient.astype(int)<10, 'test', 'train'))
+    assert {*df.patient[dealt_patients(split)]}=={str(k) for k in range(1, 10)}
+    split.loc[0,'split'] = 'train'
+    with pytest.raises(DataError, match='both parts'): dealt_patients(split)
+
+def test_bad_questions():
+    df = people(8, 10, nulls=1)
+    with pytest.raises(DataError, match='no column'): groups_of(df, 'camera')
+    with pytest.raises(DataError, match='two groups'): groups_of(df.assign(sex=list('abcd')*5), 'sex')
+    df.loc[0,'sex'] = 'male' if df.sex[1]=='female' else 'female'
+    with pytest.raises(DataError, match='differs between the images of 1'): groups_of(df, 'sex')
+    with pytest.raises(DataError, match='no such column'): feature_effects(people(8, 10, 1), 'sex', ['nothing'])
+
+def test_missing_and_constant_features():
+    df = people(9, 40, nulls=1).assign(same=1., none=np.nan, few=np.nan)
+    df.loc[:3,'few'] = [1.,2.,3.,4.]
+    t = feature_effects(df, 'sex', ['vessel_angle','same','none','few'], adjust=['age']).set_index('feature')
+    assert t.p['same']==1 and t[['effect','p','q','adjusted']].loc[['none','few']].isna().all(axis=None) and t.q['vessel_angle']<.01
+
+def test_smallest_effect_and_correlation_of_eyes():
+    assert detectable(60, 60)<detectable(60, 60, 40)<detectable(20, 20, 40)<=1 and detectable(10**6, 10**6)<.502
+    assert np.isnan(icc([1.,2.,3.], ['a','b','c'])) and icc([1,1,2,2,3,3.], list('aabbcc'))==1
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "Four phantom patients, a black picture and a file that is none, with their table"
+    d,rows = tmp_path_factory.mktemp('photos'),[]
+    for k in range(1, 5):
+        for o in 'LR':
+            e = phantom_fundus([], 8, k, eye=o, camera='round', size=192)
+            save_fundus(e, d/f'{k}_{o}.jpg', d/f'{k}_{o}.npz')
+            rows.append(dict(path=f'{k}_{o}.jpg', MRN=k, gender=e.sex[0], age=round(e.age)))
+    cv2.imwrite(str(d/'black.png'), np.zeros((99,99,3), np.uint8))
+    rows.append(dict(path='black.png', MRN=9, gender='f', age=50))
+    pd.DataFrame(rows).to_csv(d/'people.csv', index=False)
+    return d
+
+def test_what_cannot_be_measured_is_missing(photos):
+    (photos/'none.jpg').write_bytes(b'no image')
+    t = feature_table([photos/'1_L.jpg', photos/'black.png', photos/'none.jpg'])
+    assert t.reason[0]=='' and np.isfinite(t[FEATURES].iloc[0]).sum()>20
+    assert t[FEATURES].iloc[1:].isna().all(axis=None) and (t.reason[1:]!='').all()
+    (photos/'none.jpg').unlink()
+
+def test_command(photos, tmp_path, capsys):
+    run = ['biomarkers', photos/'people.csv', '--by', 'sex', '--confirm', 0, '--patient', 'MRN', '--out', tmp_path/'out']
+    assert main(run)==0
+    got = {o.name for o in (tmp_path/'out').iterdir()}
+    assert got=={'features.csv','effects.csv','effects.png','report.html'}
+    t = pd.read_csv(tmp_path/'out/effects.csv')
+    assert list(t.feature.sort_values())==sorted(FEATURES) and t.patients.max()==4
+    page = (tmp_path/'out/report.html').read_text()
+    assert 'not a medical device' in page.lower() and '<script' not in page and 'http' not in page.replace('http://www.w3.org', '')
+    assert main(run)==1 and 'is not empty' in capsys.readouterr().err
+    at = (tmp_path/'out/features.csv').stat().st_mtime_ns
+    assert main([*run,'--force'])==0 and (tmp_path/'out/features.csv').stat().st_mtime_ns==at, "measured once"
+    assert main(['biomarkers', photos/'people.csv', '--by', 'haircut', '--out', tmp_path/'no'])==1 and 'haircut' in capsys.readouterr().err
+
+def test_lost_eyes_are_told():
+    df = pd.DataFrame(dict(patient=list('abcd'), sex=['f','f','m','m'], distance=[np.nan,1,2,3], reason=['shows no disc','','','']))
+    t = missing_by(df, 'sex', ['f','m'], family=['distance']).set_index('group')
+    assert t['without features'].to_dict()=={'f':1, 'm':0} and t.reason['f']=='shows no disc'
+
+def test_table_of_vessels_is_joined(photos):
+    df = pd.DataFrame(dict(path=[str(photos/'1_L.jpg'), str(photos/'1_R.jpg')], patient='1'))
+    d = with_table(df, pd.DataFrame(dict(path=['x/1_R.jpg'], tortuosity=[.5])))
+    assert d.attrs['more']==['tortuosity'] and np.isnan(d.tortuosity[0]) and d.tortuosity[1]==.5
+    with pytest.raises(DataError, match='nothing'): with_table(df, pd.DataFrame(dict(path=['other.jpg'], t=[.5])))
+
+def test_ready_table_names_its_columns(tmp_path):
+    people(3, 60, nulls=2).rename(columns=dict(patient='MRN', sex='Gender')).to_csv(tmp_path/'t.csv', index=False)
+    df = open_people(tmp_path/'t.csv', 'sex', dict(patient='MRN'), ready=True)
+    assert groups_of(df, 'sex')==['female','male'] and df.patient.nunique()==60
+    t = biomarkers(df, 'sex', tmp_path/'out', ready=True)
+    assert t.attrs['family']==3 and 'c_p' in t
