@@ -415,12 +415,12 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
     write_findings(out/'report.html', f'Features by {by}', words, tables=tables, source=source,
                    pictures=[(fig, 'Effects with 95 % intervals; dark: q < .05.')])
 
-# %% ../../nbs/75_anatomy.biomarkers.ipynb #8c607c09
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #dcfcc4db
 def with_table(df, table)->pd.DataFrame:
     "`df` with the numbers of a table of features, as of `fundus vessels`, joined by file name"
     t = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
     if 'path' not in t: raise DataError(f"{table} has no column path: it is no table of features")
-    new = [o for o in t.select_dtypes('number') if o not in df]
+    new = [o for o in t.select_dtypes(np.number) if o not in df]
     t = t.set_index(t.path.map(lambda o: Path(o).name))[new]
     d = df.join(t[~t.index.duplicated()], on=df.path.map(lambda o: Path(o).name).rename('_name'))
     if not new or d[new].isna().all(axis=None): raise DataError(f"{table} tells nothing of these images")
@@ -440,7 +440,7 @@ def measured(df, out)->pd.DataFrame:
     d.attrs = df.attrs
     return d
 
-# %% ../../nbs/75_anatomy.biomarkers.ipynb #d32a209c
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #d36fc362
 def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a table of features
                by:str='sex', # column: two groups, or a number
                out='biomarkers', # folder
@@ -458,7 +458,7 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
     adjust = [o for o in adjust if o in df and o!=by and df[o].notna().any()]
     if not ready: df = measured(df, out)
     if table is not None: df = with_table(df, table)
-    own = set(df.select_dtypes('number'))-NO_FEATURES-{by,*adjust}
+    own = set(df.select_dtypes(np.number))-NO_FEATURES-{by,*adjust}
     family = list(features or [o for o in df if o in own] if ready else
                   features or [*FEATURES,*df.attrs.get('more', ())])
     how = dict(adjust=adjust, model=model)
