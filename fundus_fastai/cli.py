@@ -100,6 +100,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     say.wording,say.command,out = (lambda o: as_flags(o, kw)),argv,sys.stdout
     if out.isatty(): sys.stdout = _Shown(out)
     try:
+        verbs.check_alone(verb)
         getattr(verbs, verb)(**kw)
         sys.stdout.flush() # a full disk is told now, not when Python ends
     except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`
@@ -112,3 +113,6 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
         return status
     finally: say.wording,say.command,sys.stdout = str,None,out
     return 0
+
+# %% ../nbs/98_cli.ipynb #4f2cf4d9
+if __name__=='__main__' and globals().get('__spec__'): sys.exit(main())

@@ -20,6 +20,7 @@ from ..options import CompareOptions, DataOptions
 from ..data.splits import check_split, save_split, split_hash
 from ..vision.tasks import get_task
 from ..vision.learner import find_net
+from ..vision.steps import fit_run
 from ..score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
                                          mean_abs_error, mean_auc, mean_known)
 from ..score.estimate import Estimate, bootstrap, estimate, known_interval
@@ -69,8 +70,10 @@ def train_net(df, task:str, opts:CompareOptions, *, run, bs:int, allow_leak:bool
     "Train, score and measure one net; what an earlier call left in `run` is gone on with"
     run = Path(run)
     planned,watch = opts.but(**_plan(run, df, task, opts, bs)),Watch()
+    def fit(learn, *args, **kwargs):
+        with learn.added_cbs(watch): return fit_run(learn, *args, **kwargs)
     learn,hist,_ = train_frame(df, task, planned, out=run, resume=True, force=True,
-                               allow_leak=allow_leak, cbs=watch, more=dict(bs_asked=opts.bs))
+                               allow_leak=allow_leak, fit=fit, more=dict(bs_asked=opts.bs))
     cost = net_costs(learn, watch, run/'model.safetensors', bs=planned.bs)
     more = {k:getattr(planned, k) for k in ('arch','seed','bs')} | dict(bs_asked=opts.bs)
     write_json(run/'cost.json', cost|more|dict(minutes=hist.seconds.sum()/60, epochs=len(hist)))

@@ -52,6 +52,7 @@ def run_learner(df, task, opts)->Learner:
     "The untrained `Learner` of a run, the same for the same seed; raises `DataError` for labels that it cannot learn"
     set_seed(opts.seed) # of the first weights
     learn = make_learner(df, task, opts)
+    learn.frame = df
     learn.output.check(df) # a class that stands in the test rows only
     return learn
 
@@ -94,7 +95,7 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
 
 # %% ../../nbs/63_run.train.ipynb #3b146e9b
 def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, allow_leak:bool=False,
-                maps:int=0, cbs=(), more:dict=None)->tuple:
+                maps:int=0, fit=fit_run, more:dict=None)->tuple:
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
     learn = run_learner(df, task, opts)
@@ -107,8 +108,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
-    with learn.added_cbs(cbs):
-        history = fit_run(learn, out, opts, resume=resume, info=run_info(df, task, opts))
+    history = fit(learn, out, opts, resume=resume, info=run_info(df, task, opts))
     if 'shortcuts' not in df.attrs: df.attrs['shortcuts'] = measure_shortcuts(df, learn.output)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
     crossed = hasattr(learn, 'probed') and tested
@@ -120,6 +120,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     if kept: note += f' {kept_words(kept)}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe)}
+    if learn.processes>1: told['processes'] = learn.processes
     if kept: told['kept'] = kept
     elif 'taps' in learn.config:
         told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
@@ -150,7 +151,8 @@ def train_run(task:str, # name of a task
               maps:int=8, # heat maps in the report
               out=None, # run folder (default: runs/TASK-ARCH)
               resume:bool=False, # go on where an earlier call stopped
-              force:bool=False # overwrite an earlier run
+              force:bool=False, # overwrite an earlier run
+              fit=fit_run # how the net is fitted: `fit_run`, or what takes its place
              ): # `Scores`
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     data,opts = DataOptions.of(data),opts or TrainOptions()
@@ -167,7 +169,7 @@ def train_run(task:str, # name of a task
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
     opts = opts.settled()
     s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
-                    maps=maps,
+                    maps=maps, fit=fit,
                     more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]
     drop_checkpoints(out)
     return s

@@ -234,6 +234,9 @@ def _make(dls, net, kwargs):
 class EyeLearner(Learner):
     "A `Learner` that knows what its net answers, how a file is opened for it, its input's side, and how it was made"
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
+    frame = None # what it was made from, where a run made it
+    leads = True # writes files: of several processes that train together the first one alone
+    processes = 1 # so many train together
     @property
     def output(self):
         "What the net answers: an `Output`; with other `DataLoaders`, one of their classes"
@@ -400,7 +403,7 @@ class EpochSeed(Callback):
     def before_epoch(self):
         s = int(np.random.SeedSequence([self.seed, self.stage, self.epoch]).generate_state(1)[0])
         set_seed(s)
-        self.dls.train.rng = random.Random(s)
+        getattr(self.dls.train, 'dl', self.dls.train).rng = random.Random(s) # it may be wrapped, for a part of a batch
 
 # %% ../../nbs/45_vision.learner.ipynb #e7f64629
 def _opt_tensors(opt):
@@ -461,7 +464,7 @@ class CheckpointCallback(Callback):
         self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals,
                               seconds=round(time.time()-self.t0, 2)))
         self.keep_best(vals['valid_loss'])
-        if self.out: self.save(self.epoch+1)
+        if self.out and self.learn.leads: self.save(self.epoch+1)
 
 # %% ../../nbs/45_vision.learner.ipynb #122fadbb
 @patch
@@ -479,9 +482,10 @@ def keep_best(self:CheckpointCallback, loss:float):
     "Remember the weights if `loss`, of this epoch's validation, is the lowest so far"
     best = self.best['valid_loss'] if self.best else np.nan
     if best==best and not loss<best: return
-    self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
-    if self.out: return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
-    self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
+    self.best,net = dict(epoch=len(self.rows)-1, valid_loss=loss),get_model(self.learn.model).state_dict()
+    if not self.learn.leads: return
+    if self.out: return _save_tensors(self.out/'best.safetensors', net, self.best)
+    self.weights = {k:v.detach().cpu().clone() for k,v in net.items()}
 
 # %% ../../nbs/45_vision.learner.ipynb #060ec78d
 @patch
@@ -492,7 +496,7 @@ def save(self:CheckpointCallback, next_epoch:int):
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
                 rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict(),
                 groups=[len(o) for o in self.learn.opt.param_lists])
-    net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
+    net = {'model.'+k:v for k,v in get_model(self.learn.model).state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
 
 # %% ../../nbs/45_vision.learner.ipynb #062fadb4
@@ -562,7 +566,8 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
                                start_epoch=keep.start, cbs=[EpochSeed(seed, i), keep, *L(cbs)])
         if keep.diverged: raise ModelError(keep.diverged)
         opt_state,keep.start = None,0
-    self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
+    if self.leads:
+        self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
     return pd.DataFrame(keep.rows)
 
 # %% ../../nbs/45_vision.learner.ipynb #2d1f1bc9

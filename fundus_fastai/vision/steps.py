@@ -113,7 +113,7 @@ def _tune(learn, out, o, resume, info, to_beat=None, cbs=()):
     if lr=='find':
         ask = out/'lr.json'
         lr = read_json(ask) if resume and ask.exists() else learn.suggest_lr()
-        write_json(ask, lr)
+        if learn.leads: write_json(ask, lr)
     again = to_beat is not None # from a readout: no head first, and a tenth of the rate
     plan = one_cycle_plan(o.epochs, 0 if again else o.freeze_epochs, float(lr)/(10 if again else 1),
                           pretrained=again or learn.config.get('weights')!='none')
@@ -142,7 +142,7 @@ def fit_run(learn:EyeLearner, # from `make_learner`
     if 'taps' not in learn.config: hist = _tune(learn, out, o, resume, info)
     elif o.fit=='auto': hist = _both(learn, out, o, resume, info)
     else: hist = learn.fit_probe()
-    return _keep(hist, out, 'history')
+    return _keep(hist, out, 'history') if learn.leads else hist
 
 # %% ../../nbs/47_vision.steps.ipynb #9e09587e
 def _extras(df):
