@@ -13,8 +13,7 @@ from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
 commands = ('datasets','download','phantom','check','audit','train','evaluate','report','predict',
-            'gather','explain','benchmark','export','compare','landmarks','biomarkers',
-            'demo')
+            'gather','explain','benchmark','export','page','compare','landmarks','demo')
 earlier = ('trial',) # names that are understood and not listed
 
 def add_option(p, # parser of a command
@@ -26,6 +25,7 @@ def add_option(p, # parser of a command
     many,needed = o.anno is list,o.default is inspect.Parameter.empty
     if o.anno is bool: kw['action'] = 'store_true'
     else: kw.update(type=o.anno if o.anno in (int,float) else str, **(dict(nargs='+') if many else {}))
+    if hasattr(o.anno, 'unsaid'): kw.update(type=o.anno, nargs='?', const=o.anno.unsaid)
     if needed: return p.add_argument(name, metavar=name.upper(), **kw)
     if o.anno is not bool: kw['metavar'] = name.upper().split('_')[0]
     p.add_argument('--'+name.replace('_','-'), default=o.default, **kw)

@@ -98,7 +98,9 @@ def _sane(c): return (c[2]>.4)&(c[2]<1.6)&(c[3]>.6)&(c[3]<1.67)
 
 # %% ../../nbs/15_image.recipe.ipynb #6a1962ed
 @lru_cache(256)
-def _draws(n, k): return np.random.default_rng(n).integers(0, n, (96,k))
+def edge_draws(n:int, k:int)->np.ndarray:
+    "96 times `k` of `n` points, the same each time"
+    return np.random.default_rng(n).integers(0, n, (96,k))
 
 # %% ../../nbs/15_image.recipe.ipynb #ca6a156a
 def _refine(x, y, on, tols, oval=False):
@@ -112,7 +114,7 @@ def _refine(x, y, on, tols, oval=False):
 # %% ../../nbs/15_image.recipe.ipynb #498ca0b7
 def _search(x, y, tol, oval):
     "The circle (or oval) that most points lie on, and their share"
-    i = _draws(len(x), 4 if oval else 3)
+    i = edge_draws(len(x), 4 if oval else 3)
     c = _conics(x[i], y[i], oval)
     on = _on(x, y, [o[:,None] for o in c], tol)
     return _refine(x, y, on[(on.sum(1)*_sane(c)).argmax()], [tol]*3, oval)
