@@ -75,3 +75,16 @@ def eyes(root, names):
     for k,n in enumerate(names):
         (f := Path(root)/n).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(k).integers(40, 220, (48,64,3), 'uint8')).save(f)
+
+def mean_model(size=16):
+    "An ONNX graph: p_a is the mean of the picture, p_b the rest"
+    from onnx import TensorProto, helper, numpy_helper
+    def const(k, v, t=np.float32): return numpy_helper.from_array(np.array(v, t), k)
+    nodes = [helper.make_node('Cast', ['image'], ['x'], to=TensorProto.FLOAT), helper.make_node('ReduceMean', ['x','axes'], ['m'], keepdims=0),
+             helper.make_node('Div', ['m','white'], ['a']), helper.make_node('Sub', ['one','a'], ['b']),
+             helper.make_node('Unsqueeze', ['a','last'], ['pa']), helper.make_node('Unsqueeze', ['b','last'], ['pb']),
+             helper.make_node('Concat', ['pa','pb'], ['answer'], axis=1)]
+    graph = helper.make_graph(nodes, 'mean', [helper.make_tensor_value_info('image', TensorProto.UINT8, ['n',size,size,3])],
+        [helper.make_tensor_value_info('answer', TensorProto.FLOAT, ['n',2])],
+        [const('axes', [1,2,3], np.int64), const('last', [1], np.int64), const('white', 255), const('one', 1)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 20)], ir_version=10)

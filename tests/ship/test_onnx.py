@@ -5,21 +5,10 @@ import numpy as np, onnx, pandas as pd, pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from fundus_fastai.core import DataError, ModelError
+from made import mean_model
 from fundus_fastai.ship.onnx import SEAL, OnnxNet, outside_tensors, predict_onnx, read_onnx, sealed, write_onnx
 
 TOLD = dict(kind='category', classes=['a','b'], columns=['p_a','p_b'], image='fundus', size=16, recipe='color', sha256='ab'*32, source='local')
-
-def mean_model():
-    "p_a is the mean of the picture, p_b the rest"
-    def const(k, v, t=np.float32): return numpy_helper.from_array(np.array(v, t), k)
-    nodes = [helper.make_node('Cast', ['image'], ['x'], to=TensorProto.FLOAT), helper.make_node('ReduceMean', ['x','axes'], ['m'], keepdims=0),
-             helper.make_node('Div', ['m','white'], ['a']), helper.make_node('Sub', ['one','a'], ['b']),
-             helper.make_node('Unsqueeze', ['a','last'], ['pa']), helper.make_node('Unsqueeze', ['b','last'], ['pb']),
-             helper.make_node('Concat', ['pa','pb'], ['answer'], axis=1)]
-    graph = helper.make_graph(nodes, 'mean', [helper.make_tensor_value_info('image', TensorProto.UINT8, ['n',16,16,3])],
-        [helper.make_tensor_value_info('answer', TensorProto.FLOAT, ['n',2])],
-        [const('axes', [1,2,3], np.int64), const('last', [1], np.int64), const('white', 255), const('one', 1)])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 20)], ir_version=10)
 
 @pytest.fixture
 def file(tmp_path): return write_onnx(tmp_path/'m.onnx', mean_model(), TOLD)

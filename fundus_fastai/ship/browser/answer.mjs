@@ -76,13 +76,13 @@ export function copy(im, inside, fill, [y, x], window) { // the picture with one
   return d
 }
 
-export function spread(windows, values, size, window, stride) { // from windows to pixels: the mean of those that cover one
+export function spread(windows, values, size, window, stride, inside) { // from windows to pixels of the field: the mean of those that cover one
   const a = starts(size, window, stride), n = new Uint16Array(size), map = new Float32Array(size*size)
   for (const o of a) for (let i=o; i<o+window; i++) n[i]++
   windows.forEach(([y, x], k) => {
     for (let j=y; j<y+window; j++) for (let i=x; i<x+window; i++) map[j*size+i] += values[k]
   })
-  for (let i=0; i<map.length; i++) map[i] /= Math.max(1, n[i%size]*n[(i/size)|0])
+  for (let i=0; i<map.length; i++) map[i] = inside && !inside[i] ? 0 : map[i]/Math.max(1, n[i%size]*n[(i/size)|0])
   return map
 }
 

@@ -47,19 +47,17 @@ function area({w, h, d}, W, H) { // mean of the area that a new pixel covers
 }
 
 function linearTable(from, to) { // the two neighbors of each new pixel and the share of the second
-  const t = []
+  const t = [], inside = s => Math.min(Math.max(s, 0), from-1)
   for (let i=0; i<to; i++) {
-    const p = f((i+.5)*(from/to)-.5)
-    let s = Math.floor(p), q = f(p-s)
-    if (s<0) { s = 0; q = 0 }
-    if (s>=from-1) { s = from-1; q = 0 }
-    t.push([s, Math.min(s+1, from-1), q])
+    const p = f((i+.5)*(from/to)-.5), s = Math.floor(p)
+    t.push([inside(s), inside(s+1), f(p-s)])
   }
   return t
 }
 
 function linear({w, h, d}, W, H) { // between the four nearest pixels, in OpenCV's whole numbers
-  const xs = linearTable(w, W), ys = linearTable(h, H), o = new Uint8Array(W*H*3)
+  const ys = linearTable(h, H), o = new Uint8Array(W*H*3)
+  const xs = linearTable(w, W).map(([a, b, q]) => [a, b, a===b ? 0 : q]) // as OpenCV does, across alone
   const short = q => [even(f(f(1-q)*2048)), even(f(q*2048))]
   const rows = new Map()
   const across = y => {
@@ -501,7 +499,7 @@ const inField = { // of a picture, its field and parameters
 
 export const STEPS = ['crop','square',...Object.keys(plain),...Object.keys(inField)]
 
-export function cook(im, steps, size, draws) { // the picture after all steps, and the field in it, if one was asked for
+function cook(im, steps, size, draws) { // the picture after all steps, and the field in it, if one was asked for
   let v = null
   if (size && !steps.some(o => o.step==='crop' || o.step==='square')) im = cropped(im, whole(im.w, im.h), size)[0]
   for (const {step, ...o} of steps) {
@@ -514,13 +512,19 @@ export function cook(im, steps, size, draws) { // the picture after all steps, a
   return [im, v]
 }
 
-export function netPicture(im, {recipe, size, image}, draws) { // what a net is given, and the field in it
+export function netPicture(im, {recipe, size, image}, draws) { // what a net is given, `size` wide and high
   if (image==='oct') im = luma(im)
-  let v = null
-  if (recipe.length) [im, v] = cook(im, recipe, size, draws)
-  const w = im.w, h = im.h
-  im = pillow(image==='oct' ? luma(im) : im, size, size)
-  return [im, v && v.w===w && v.h===h && w===size && h===size ? v : null]
+  if (recipe.length) im = cook(im, recipe, size, draws)[0]
+  return pillow(image==='oct' ? luma(im) : im, size, size)
+}
+
+export function fieldSeen(im, {recipe, size, image}, draws) { // where the eye is in `netPicture`, 1 or 0; null for a scan
+  if (image==='oct') return null
+  const v = fieldOfView(im, draws), all = whole(im.w, im.h)
+  const [x, y, w, h] = recipe.some(o => o.step==='crop') ? frame(v) : recipe.length ? frame(all) : all.box
+  const kx = size/w, ky = size/h, [x0, y0, x1, y1] = v.box
+  return fieldMask({cx:(v.cx-x+.5)*kx-.5, cy:(v.cy-y+.5)*ky-.5, r:v.r*kx, w:size, h:size, aspect:v.aspect*ky/kx,
+                    box:[(x0-x)*kx, (y0-y)*ky, (x1-x)*kx, (y1-y)*ky].map(even)})
 }
 
 export function remark(im, image, draws) { // why a picture gets no answer, or null

@@ -1,7 +1,7 @@
 // All that takes time, beside the page: opens the net, reads a picture, answers, and covers window after window.
 
 import * as ort from './ort.wasm.min.mjs'
-import {netPicture, fieldMask, remark} from './eye.mjs'
+import {fieldSeen, netPicture, remark} from './eye.mjs'
 import {openPicture} from './picture.mjs'
 import {copy, decide, decisions, scores, spread, windowList} from './answer.mjs'
 
@@ -45,10 +45,9 @@ async function read(file) {
   const whole = await openPicture(file), why = remark(whole, config.image, draws)
   if (me!==job) return
   if (why) throw why
-  const [im, field] = netPicture(whole, config, draws)
+  const im = netPicture(whole, config, draws), inside = fieldSeen(whole, config, draws)
   const [[row], calibrated] = await ask([im.d])
   if (me!==job) return
-  const inside = config.image==='oct' || !field ? null : fieldMask(field)
   eye = {im, inside, row, base:scores(config, row)}
   const shown = calibrated ? calibrated[0] : row
   say('answer', {picture:im.d.slice(), decision:decide(config, row), decisions:decisions(config, row), row, shown,
@@ -66,7 +65,7 @@ async function cover(me, window, stride, stage) { // false where it was stopped
     for (const r of rows) values.push(scores(config, r).map((v, k) => base[k]-v))
     say('progress', {stage, done:Math.min(i+lot, windows.length), of:windows.length})
   }
-  const maps = base.map((_, k) => spread(windows, values.map(o => o[k]), config.size, window, stride))
+  const maps = base.map((_, k) => spread(windows, values.map(o => o[k]), config.size, window, stride, inside))
   say('map', {stage, maps, windows, values, window, stride})
   return true
 }

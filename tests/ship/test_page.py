@@ -1,0 +1,398 @@
+"A page that needs no server: its files, and, in Chromium, that it answers as Python does, explains, and lets nothing out"
+import base64, contextlib, http.server, json, shutil, socket, threading, time, urllib.request, zlib
+import numpy as np, pytest, torch
+from types import SimpleNamespace
+from PIL import Image
+from browser import EXE, Chromium
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError, ModelError
+from fundus_fastai.explain.occlusion import fields_of, occlusion
+from fundus_fastai.image.recipe import Eye, as_recipe, field_of_view, recipe_steps
+from fundus_fastai.phantom.fundus import phantom_fundus
+from fundus_fastai.phantom.oct import CLASSES, phantom_oct
+from fundus_fastai.ship import page as P
+from fundus_fastai.ship.onnx import net_picture, predict_onnx, write_onnx
+from fundus_fastai.ship.page import page_run, page_server
+from fundus_fastai.vision.data import OpenEye
+from made import mean_model
+
+chromium = pytest.mark.skipif(EXE is None, reason="there is no Chromium: apt-get install chromium, or name one by FUNDUS_CHROMIUM")
+SIZE = 56
+POINTS = [dict(question='b', goal='sensitivity', at_least=.9, threshold=.6), dict(question='b', goal='specificity', at_least=.9, threshold=.95)]
+TOLD = dict(kind='category', classes=['a','b'], columns=['p_a','p_b'], image='fundus', size=SIZE, recipe='color', sha256='ab'*32, source='phantom',
+            question='Is this <b>eye</b> dark?', arch='mean', terms='Drawn by us.', library_version='0', points=POINTS, operating=dict(positive='b'), temperature=None)
+
+def net_file(to, **more): return write_onnx(to, mean_model(SIZE), TOLD|more)
+
+@pytest.fixture(scope='module')
+def net(tmp_path_factory): return net_file(tmp_path_factory.mktemp('net')/'m.onnx')
+
+@pytest.fixture(scope='module')
+def folder(net, tmp_path_factory):
+    page_run(net, d := tmp_path_factory.mktemp('page')/'page')
+    return d
+
+@pytest.fixture(scope='module')
+def photo(tmp_path_factory):
+    f = tmp_path_factory.mktemp('photo')/'eye <i>one<i>.png'
+    Image.fromarray(phantom_fundus(seed=5, patient=2, size=333).image).save(f)
+    return f
+
+@contextlib.contextmanager
+def served(folder, port=0):
+    s = page_server(folder, port)
+    threading.Thread(target=s.serve_forever, daemon=True).start()
+    try: yield f'http://127.0.0.1:{s.server_port}/'
+    finally: s.shutdown(); s.server_close()
+
+# --- the folder
+
+def test_files_and_digests(folder):
+    names = {o.name for o in folder.iterdir()}
+    assert names=={'index.html','sw.js','net.json','model.onnx','draws.bin','ort-LICENSE.txt','ort-NOTICES.txt',*P.PLAIN,*P.runtime()['files']}
+    assert 'MIT License' in (folder/'ort-LICENSE.txt').read_text()
+    kept = json.loads((folder/'sw.js').read_text().split('const files = ')[1].split('\n')[0])
+    assert set(kept)=={'./',*names-{'sw.js'}}
+    assert sum(o.stat().st_size for o in P.BROWSER.rglob('*') if o.is_file())<2.5e6 # in the wheel
+
+def test_what_is_put_in_is_text(folder):
+    html = (folder/'index.html').read_text()
+    assert 'Is this &lt;b&gt;eye&lt;/b&gt; dark?' in html and '<b>eye' not in html and 'PHANTOM' in html and 'Not a medical device' in html and 'Drawn by us.' in html
+    assert P.POLICY.replace("'", '&#39;') in html and '<script>' not in html and ' style=' not in html and ' onclick' not in html
+
+def test_a_damaged_runtime(monkeypatch):
+    told = P.runtime()
+    monkeypatch.setattr(P, 'runtime', lambda: told|dict(files=dict.fromkeys(told['files'], 'ab')))
+    with pytest.raises(ModelError, match='damaged'): P.vendored('ort.wasm.min.mjs')
+
+def said_by(capsys, *argv):
+    assert main(list(map(str, argv)))==1
+    text = capsys.readouterr().err.strip()
+    assert '\n' not in text and 'did not foresee' not in text, text
+    return text
+
+def test_bad_input_in_a_sentence(net, folder, tmp_path, capsys):
+    before = {o.name:o.stat().st_mtime_ns for o in folder.iterdir()}
+    assert '--force' in said_by(capsys, 'page', net, '--to', folder)
+    assert before=={o.name:o.stat().st_mtime_ns for o in folder.iterdir()}
+    assert '--to' in said_by(capsys, 'page', net)
+    assert 'is no file' in said_by(capsys, 'page', tmp_path/'gone.onnx', '--to', tmp_path/'a')
+    odd = tmp_path/'odd.onnx'
+    odd.write_bytes(net.read_bytes()[:-90]+b'x'*90)
+    assert 'onnx' in said_by(capsys, 'page', odd, '--to', tmp_path/'a')
+    assert 'noise' in said_by(capsys, 'page', net_file(tmp_path/'n.onnx', recipe='green_noise'), '--to', tmp_path/'a')
+    (other := tmp_path/'other').mkdir()
+    (other/'net.json').write_text('{"mine":1}')
+    assert 'has not written' in said_by(capsys, 'page', net, '--to', other, '--force')
+    assert not (tmp_path/'a').exists()
+
+def test_a_port_in_use_is_told_before_any_work(net, tmp_path, capsys):
+    with socket.create_server(('127.0.0.1', 0)) as s:
+        assert 'in use' in (text := said_by(capsys, 'page', net, '--to', tmp_path/'a', '--serve', s.getsockname()[1])) and '--serve PORT' in text
+    assert not (tmp_path/'a').exists()
+    assert '65535' in said_by(capsys, 'page', net, '--to', tmp_path/'a', '--serve', 70_000)
+
+def test_what_the_server_sends(folder):
+    with served(folder) as url:
+        with urllib.request.urlopen(url+'ort-wasm-simd-threaded.wasm') as r: assert r.headers['Content-Type']=='application/wasm'
+        with urllib.request.urlopen(url+'sw.js') as r:
+            assert r.headers['Content-Type']=='text/javascript' and "frame-ancestors 'none'" in r.headers['Content-Security-Policy']
+        (folder/'sub').mkdir()
+        for o in ('sub/', '%2e%2e/%2e%2e/etc/passwd', '../../etc/passwd'):
+            with pytest.raises(OSError, match='404'): urllib.request.urlopen(url+o)
+        (folder/'sub').rmdir()
+
+# --- in a browser
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    with Chromium(tmp_path_factory.mktemp('chromium')) as b: yield b
+
+@pytest.fixture
+def site(folder):
+    with served(folder) as url: yield url
+
+STATE = "document.getElementById('state')"
+
+def opened(browser, url, **kwargs):
+    p = browser.page(url, **kwargs)
+    p.wait(f"{STATE} && ({STATE}.textContent.startsWith('Ready') || {STATE}.className=='wrong')")
+    return p
+
+def state(p): return p.run(f'{STATE}.textContent')
+
+def read(p, file):
+    "Give a file to the page: what is said, and the probabilities as numbers"
+    p.upload('#file', file)
+    p.wait(f"{STATE}.className=='wrong' || {STATE}.textContent.startsWith('Answered')")
+    if p.run(f"{STATE}.className"): return state(p),None
+    return state(p),dict(p.run("[...document.querySelectorAll('#chances tr')].map(o => [o.cells[0].textContent, o.querySelector('meter').value])"))
+
+def same_answer(said, net, file):
+    t = predict_onnx(net, [file]).iloc[0]
+    assert said[0].endswith(f': {t.prediction}') and all(abs(said[1][c]-t[f'p_{c}'])<1e-5 for c in said[1]), (said, t)
+    return t
+
+# Crop and recipe, in the browser's own JavaScript
+RECIPES = ['color','gray','luma','red','no_green','vgg16','local_average','local_average_gray','graham','contrast','even','square',
+           'local_average:sigma=40','local_average:sigma=3,gray','crop,vgg16:rgb','gray,crop']
+
+def odd_photo(k, rng):
+    "Phantom `k`, with the frame's odd cuts, and a white surround"
+    size = int(rng.choice([128,200,333,512]))
+    im = phantom_fundus(seed=1000, patient=k, size=size).image
+    if k%3==1: im = np.pad(im, ((0,0),(37,60),(0,0)))
+    if k%5==2: im = im[size//10:-(size//9)]
+    if k%7==3: im = np.where(im.max(-1, keepdims=True)<12, 255, im).astype(np.uint8)
+    if k%11==4: im = im[::-1,:int(size*.6)]
+    return np.ascontiguousarray(im)
+
+def crop_gaps(p, url, many):
+    "Largest differences of browser and Python, of pictures and of fields"
+    rng,gaps = np.random.default_rng(0),[]
+    p.run(f"(async () => {{ window.E = await import('{url}eye.mjs'); window.D = new Uint8Array(await (await fetch('{url}draws.bin')).arrayBuffer()) }})()")
+    for k in range(many):
+        scan,size = k%10==9,int(rng.choice([96,224,299]))
+        im = phantom_oct(CLASSES[k%4], 3, k+1, size=(128+k,144+5*k)).image if scan else odd_photo(k, rng)
+        r = as_recipe('' if scan else RECIPES[k%len(RECIPES)])
+        want,rgb = net_picture(Eye(im), r, size, gray=scan).astype(int),np.repeat(im[...,None], 3, -1) if scan else im
+        how = json.dumps(dict(recipe=r.to_json(), size=size, image='oct' if scan else 'fundus'))
+        text = p.run(f"(() => {{ const im = {{w:{im.shape[1]}, h:{im.shape[0]}, d:Uint8Array.from(atob('{b64(rgb)}'), o => o.charCodeAt(0))}}, v = E.fieldOfView(im, D);"
+                     f"const o = E.netPicture(im, {how}, D).d; let s = ''; for (let i=0; i<o.length; i+=9999) s += String.fromCharCode(...o.subarray(i, i+9999)); return JSON.stringify([btoa(s), [v.cx,v.cy,v.r,v.aspect,...v.box]]) }})()")
+        coded,field = json.loads(text)
+        got,f = np.frombuffer(base64.b64decode(coded), np.uint8).reshape(want.shape),field_of_view(rgb)
+        gaps.append((int(np.abs(got-want).max()), float(np.abs(np.subtract(field, [f.cx,f.cy,f.r,f.aspect,*f.box])).max()), str(r), k))
+    return gaps
+
+def b64(a): return base64.b64encode(np.ascontiguousarray(a).tobytes()).decode()
+
+OWN = ('accounts.google.com','clients2.google.com','update.googleapis.com','redirector.gvt1.com','www.google.com','android.clients.google.com',
+       'optimizationguide-pa.googleapis.com','content-autofill.googleapis.com','safebrowsingohttpgateway.googleapis.com') # Chromium's own, of itself
+
+@chromium
+def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder, photo, tmp_path):
+    with Chromium(tmp_path) as b:
+        with served(folder) as url:
+            p = opened(b, url)
+            t = same_answer(read(p, photo), net, photo)
+            rows = p.run("[...document.querySelectorAll('#points tr')].map(o => [o.cells[0].textContent, o.cells[1].textContent])")
+            assert dict(rows)=={k:str(v) for k,v in t[['b at sensitivity 90 %','b at specificity 90 %']].items()}
+            gaps = crop_gaps(p, url, 6)
+            assert max(gaps)[0]<=2 and max(o[1] for o in gaps)<1e-6, sorted(gaps)[-3:]
+            p.run("document.getElementById('go').click()")
+            p.wait(f"{STATE}.textContent.includes('whole')")
+            assert 'evidence' in p.run("document.getElementById('words').textContent")
+            (tmp_path/'a.png').write_text('no picture')
+            assert 'a.png is not a picture' in read(p, tmp_path/'a.png')[0]
+            p.wait("document.getElementById('offline').textContent.includes('works without a network')")
+            assert p.run("document.body.innerHTML.includes('<i>one')") is False
+        p.go(url) # the server is gone
+        p.wait(f"{STATE} && {STATE}.textContent.startsWith('Ready')")
+        same_answer(read(p, photo), net, photo)
+    asked = b.asked()
+    assert url in asked and url+'model.onnx' in asked
+    assert [o for o in asked if not o.startswith((url, *(f'{s}://{h}/' for s in ('http','https') for h in OWN)))]==[]
+
+@chromium
+@pytest.mark.slow
+def test_crop_and_recipe_on_fifty_phantoms(browser, site):
+    gaps = crop_gaps(opened(browser, site), site, 50)
+    assert max(gaps)[0]<=2 and max(o[1] for o in gaps)<1e-6, sorted(gaps)[-3:]
+
+@chromium
+@pytest.mark.slow
+def test_steps_that_a_browser_knows(browser, site):
+    p = opened(browser, site)
+    assert set(p.run(f"import('{site}eye.mjs').then(o => o.STEPS)"))==set(P.IN_BROWSER)==set(recipe_steps)-{'noise','clahe'}
+
+ASK = """(async () => {{
+ const w = new Worker(URL.createObjectURL(new Blob(['import "{url}worker.mjs"'], {{type:'text/javascript'}})), {{type:'module'}})
+ const heard = [], f = document.getElementById('file').files[0] || window.F
+ const until = said => new Promise(done => {{ w.onmessage = e => {{ heard.push(e.data); if (e.data.said===said || e.data.said==='refused') done(e.data) }} }})
+ await until('here'); w.postMessage({{act:'open'}}); await until('ready')
+ w.postMessage({{act:'read', file:window.F}}); const a = await until('answer')
+ w.postMessage({{act:'why'}}); await until('whole')
+ return JSON.stringify([a.row, heard.filter(o => o.said==='map').map(o => [o.stage, o.window, o.stride, o.maps.map(m => [...m])])])
+}})()"""
+
+def seer(recipe):
+    "As much of a learner as `fields_of` looks at"
+    return SimpleNamespace(dls=SimpleNamespace(opener=OpenEye('fundus', recipe)))
+
+class Mean(torch.nn.Module):
+    "What the file computes, as scores: log odds of a and of b"
+    def forward(self, x):
+        p = x.mean((1,2,3))
+        return torch.stack([p.log()-(1-p).log(), (1-p).log()-p.log()], 1)
+
+@chromium
+@pytest.mark.slow
+def test_the_map_is_what_occlusion_gives(browser, site, photo):
+    p = opened(browser, site)
+    coded = b64(np.frombuffer(photo.read_bytes(), np.uint8))
+    p.run(f"window.F = new File([Uint8Array.from(atob('{coded}'), o => o.charCodeAt(0))], 'a.png')")
+    row,maps = json.loads(p.run(ASK.format(url=site)))
+    x = np.array(Image.open(photo))
+    pic = net_picture(Eye(x), as_recipe('color'), SIZE)
+    inside = fields_of(seer('crop'), [x], (SIZE,SIZE))
+    t = torch.tensor(pic.copy()).permute(2,0,1)[None].float()/255
+    assert [(s,w,d) for s,w,d,_ in maps]==[('coarse',16,8),('fine',8,4)]
+    for _,w,d,got in maps:
+        want = occlusion(Mean(), t, w, stride=d, inside=inside, output='logit', progress=False).map[0].numpy().reshape(2, -1)
+        got,both = np.array(got),(want!=0)&(np.array(got)!=0)
+        assert (both!=(want!=0)|(got!=0)).mean()<.02, 'where the eye ends' # a pixel, where its middle lies on the edge
+        gap = np.abs(want-got)[both].max()/np.abs(want).max()
+        assert gap<.05 and np.corrcoef(want[both], got[both])[0,1]>.999, (gap, w)
+
+def png(w, h, bits=8, data=b''):
+    def part(k, d): return len(d).to_bytes(4, 'big')+k+d+zlib.crc32(k+d).to_bytes(4, 'big')
+    head = w.to_bytes(4, 'big')+h.to_bytes(4, 'big')+bytes([bits,2,0,0,0])
+    return b'\x89PNG\r\n\x1a\n'+part(b'IHDR', head)+part(b'IDAT', data)+part(b'IEND', b'')
+
+@chromium
+@pytest.mark.slow
+def test_pictures_that_get_no_answer(browser, site, tmp_path):
+    p,im = opened(browser, site),phantom_fundus(seed=5, patient=2, size=200).image
+    def save(name, raw): (tmp_path/name).write_bytes(raw); return tmp_path/name
+    def drawn(name, a, **kw): Image.fromarray(a).save(tmp_path/name, **kw); return tmp_path/name
+    whole = drawn('whole.jpg', im, quality=95).read_bytes()
+    odd = {save('large.png', png(10_000, 8_000)):'80 megapixels', save('empty.png', b''):'empty', save('deep.png', png(64, 64, 16)):'8 bits',
+           save('cut.jpg', whole[:len(whole)//2]):'breaks off', save('bad.png', png(64, 64, 8, b'nonsense')):'damaged',
+           drawn('small.png', im[:10,:10]):'shows no eye', drawn('black.png', im*0):'no visible field', save('a.tif', b'II*\0'+b'0'*99):'TIFF',
+           drawn('cmyk.jpg', im).rename(tmp_path/'c0.jpg'):'Answered', drawn('clear.png', np.dstack([im,im[...,0]*0])):'transparent'}
+    Image.fromarray(im).convert('CMYK').save(tmp_path/'cmyk.jpg')
+    odd[tmp_path/'cmyk.jpg'] = 'CMYK'
+    for f,why in odd.items():
+        said,numbers = read(p, f)
+        assert why in said and (numbers is None)==(why!='Answered'), (f, said)
+        assert p.run("document.getElementById('answer').hidden")==(numbers is None)
+    assert 'Answered' in read(p, drawn('good.png', im))[0] # and goes on
+
+@chromium
+@pytest.mark.slow
+def test_formats_and_notes_of_cameras(browser, site, net, tmp_path):
+    p,im = opened(browser, site),Image.fromarray(np.ascontiguousarray(phantom_fundus(seed=5, patient=2, size=400).image[:,:300]))
+    exif = Image.Exif()
+    exif[274] = 6
+    alpha = im.convert('RGBA')
+    alpha.putalpha(Image.linear_gradient('L').resize(im.size))
+    for name,o,kw in (('a.png',im,{}), ('turned.jpg',im,dict(exif=exif, quality=95)), ('gray.png',im.convert('L'),{}), ('p.png',im.quantize(64),{}),
+                      ('a.bmp',im,{}), ('a.webp',im,dict(lossless=True)), ('a.gif',im.quantize(64),{}), ('alpha.png',alpha,{})):
+        o.save(f := tmp_path/name, **kw)
+        said,t = read(p, f),predict_onnx(net, [f]).iloc[0]
+        assert said[1] and abs(said[1]['a']-t.p_a)<(1e-5 if name[-3:]!='jpg' and name!='alpha.png' else .01), (name, said, t.p_a)
+
+@chromium
+@pytest.mark.slow
+@pytest.mark.parametrize('before,flag,why', [('delete globalThis.WebAssembly', None, 'no WebAssembly'), ('WebAssembly.validate = () => false', None, 'without SIMD'),
+                                             ('delete globalThis.OffscreenCanvas', None, '2023'), (None, '--js-flags=--jitless', 'WebAssembly')])
+def test_old_browsers(browser, site, before, flag, why, tmp_path):
+    if flag:
+        with Chromium(tmp_path, flag) as b: assert why in state(opened(b, site))
+    else: assert why in state(opened(browser, site, before=before))
+
+@chromium
+@pytest.mark.slow
+def test_nothing_gets_out_of_page_or_worker(browser, site):
+    seen = []
+    class Spy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self): seen.append(self.path); self.send_response(200); self.send_header('Access-Control-Allow-Origin', '*'); self.end_headers()
+        do_POST = do_GET
+        def log_message(self, *args): pass
+    spy = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Spy)
+    threading.Thread(target=spy.serve_forever, daemon=True).start()
+    there = f'http://127.0.0.1:{spy.server_port}/'
+    urllib.request.urlopen(there+'heard')
+    p = opened(browser, site)
+    tries = f"fetch('{there}page').then(() => 'out', () => 'kept')"
+    worker = f"new Promise(done => {{ const w = new Worker(URL.createObjectURL(new Blob(['{tries.replace(chr(39), chr(34))}.then(postMessage)']))); w.onmessage = e => done(e.data) }})"
+    assert p.run(tries)=='kept' and p.run(worker)=='kept'
+    p.run(f"new Image().src = '{there}image'; navigator.sendBeacon('{there}beacon', 'x'); 1")
+    p.run(f"new Promise(done => {{ const f = document.createElement('form'); f.action = '{there}form'; f.method = 'post'; document.body.append(f); f.submit(); setTimeout(() => done(1), 300) }})")
+    time.sleep(.3)
+    spy.shutdown(); spy.server_close()
+    assert seen==['/heard']
+
+@chromium
+@pytest.mark.slow
+def test_a_changed_or_missing_net(browser, folder, tmp_path):
+    for k,(spoil,why) in enumerate(((lambda f: f.write_bytes(f.read_bytes()[:-1]+b'0'), 'not the one'), (lambda f: f.unlink(), 'is missing'))):
+        shutil.copytree(folder, d := tmp_path/str(k))
+        spoil(d/'model.onnx')
+        with served(d) as url: assert why in state(opened(browser, url))
+
+@chromium
+@pytest.mark.slow
+def test_stop_and_another_picture_in_between(browser, site, photo):
+    slow = "const P = Worker.prototype.postMessage; window.sent = []; Worker.prototype.postMessage = function (o) { sent.push(o.act); return P.call(this, o) }"
+    p = opened(browser, site, before=slow)
+    read(p, photo)
+    p.run("document.getElementById('go').click(); document.getElementById('stop').click()")
+    p.wait(f"{STATE}.textContent.startsWith('Stopped')")
+    assert p.run("document.getElementById('stop').disabled && !document.getElementById('go').disabled")
+    p.run("document.getElementById('go').click()")
+    assert 'Answered' in read(p, photo)[0]
+    time.sleep(1)
+    assert p.run("document.getElementById('shown').hidden") and 'Answered' in state(p) # no map of the other picture
+    assert p.run('sent').count('stop')==1
+
+@chromium
+@pytest.mark.slow
+def test_keyboard_alone(browser, site, photo):
+    p,at = opened(browser, site),"document.activeElement.id || document.activeElement.tagName"
+    p.key('Tab')
+    assert p.run(at)=='file'
+    read(p, photo)
+    for _ in range(9):
+        p.key('Tab')
+        if p.run(at)=='go': break
+    p.key('Enter')
+    assert p.run(at)=='stop' or p.run(f"{STATE}.textContent.includes('whole')")
+    p.wait(f"{STATE}.textContent.includes('whole')")
+    p.run("document.getElementById('go').focus()")
+    seen = []
+    for _ in range(6):
+        p.key('Tab')
+        seen.append(p.run(at))
+    assert {'class','strength','print','SUMMARY'}<=set(seen), seen
+
+# What each thing is called, by the browser's own tree for screen readers
+@chromium
+@pytest.mark.slow
+def test_names_for_a_screen_reader(browser, site, photo):
+    p = opened(browser, site)
+    read(p, photo)
+    p.run("document.getElementById('go').click()")
+    p.wait(f"{STATE}.textContent.includes('whole')")
+    p('Accessibility.enable')
+    nodes = [o for o in p('Accessibility.getFullAXTree')['nodes'] if not o.get('ignored')]
+    named = [(o['role']['value'], o.get('name', {}).get('value', '')) for o in nodes]
+    for role in ('button','image','slider','combobox','table','heading','region'):
+        got = [n for r,n in named if r.lower()==role or role=='image' and r in ('img','image')]
+        assert got and all(got), (role, named)
+    assert any('evidence' in n.lower() for r,n in named if r in ('img','image'))
+    assert p.run('document.documentElement.lang')=='en'
+
+@chromium
+@pytest.mark.slow
+@pytest.mark.parametrize('size,dark', [((400,800),False), ((400,800),True), ((1000,900),True)])
+def test_phone_and_dark(browser, site, photo, size, dark):
+    p = opened(browser, site, size=size, dark=dark)
+    read(p, photo)
+    p.run("document.getElementById('go').click()")
+    p.wait(f"{STATE}.textContent.includes('whole')")
+    assert p.run('document.documentElement.scrollWidth')<=size[0]
+    worst = p.run("""(() => { // contrast of each line of text with what is behind it
+      const rgb = s => s.match(/[\\d.]+/g).map(Number)
+      const lum = c => { const [r,g,b] = c.slice(0, 3).map(o => { o /= 255; return o<=.03928 ? o/12.92 : ((o+.055)/1.055)**2.4 }); return .2126*r+.7152*g+.0722*b }
+      let worst = [99, '']
+      for (const e of document.querySelectorAll('p,h1,h2,h3,th,td,label,button:not(:disabled),summary,a,li')) {
+        if (!e.offsetParent || !e.textContent.trim()) continue
+        let b = e; while (b && rgb(getComputedStyle(b).backgroundColor)[3]===0) b = b.parentElement
+        const [x, y] = [lum(rgb(getComputedStyle(e).color)), lum(rgb(getComputedStyle(b || document.body).backgroundColor))].sort((p, q) => q-p)
+        const c = (x+.05)/(y+.05)
+        if (c<worst[0]) worst = [c, e.outerHTML.slice(0, 80)]
+      }
+      return worst })()""")
+    assert worst[0]>4.5, worst
+    assert (p.run("getComputedStyle(document.body).backgroundColor")=='rgb(18, 24, 31)')==dark
