@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'landmarks', 'export', 'page', 'benchmark', 'compare', 'demo']
+           'explain', 'landmarks', 'biomarkers', 'export', 'page', 'benchmark', 'compare', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -127,6 +127,11 @@ def check_named(*args, **kwargs):
     from fundus_fastai.run.check import check_named as check
     check(*args, **kwargs)
 
+def check_asked(task, opts):
+    "Refuse a task, a recipe and weights that there are not, likewise"
+    from fundus_fastai.run.check import check_asked as check
+    check(task, opts)
+
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)
 def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
@@ -140,6 +145,7 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
+    check_asked(task, opts)
     check_named(data.data, **data.rest)
     from fundus_fastai.run.train import train_run
     out = out or opts.folder(task)
@@ -268,6 +274,30 @@ def landmarks(images:list, # image files or folders
     if out: say(f"{len(df)} rows: {out}")
     check_unread(df)
 
+# %% ../nbs/97_commands.ipynb #fdb9a171
+@takes(DataOptions, but=['strict','label','skip_broken'])
+def biomarkers(data:str, # name of the catalog, folder, or CSV; with --ready a CSV of features
+               *, by:str='sex', # column: two groups, or a number such as age
+               features:str=None, # the family that is tested, with commas (default: all that there are)
+               table:str=None, # CSV of more features with a column path, as fundus vessels writes it
+               ready:bool=False, # measure nothing: the numbers in the CSV are the features
+               adjust:str='age', # columns that are held fixed, with commas; or none
+               model:str='mean', # for that: mean (one value a person), gee, or mixed (both eyes)
+               confirm:float=.5, # share of patients kept for confirmation; 0: none
+               out:str='biomarkers', # folder
+               force:bool=False, # replace an earlier result
+               **kwargs):
+    "Measure features of eyes and test which differ between people: tables, a picture, a report (research use only)"
+    from fundus_fastai.anatomy.biomarkers import biomarkers as find, open_people
+    say("research use only, not a medical device")
+    o, = carried(dict(kwargs, data=data), DataOptions)
+    df = open_people(data, by, {k:v for k,v in o.rest.items() if v is not None}, ready=ready)
+    t = find(df, by, out, features=listed(features), table=table, ready=ready, model=model,
+             adjust=[] if adjust=='none' else listed(adjust), confirm=confirm, force=force)
+    print(t.head(12).to_string(index=False, float_format='%.3g'))
+    print(f"\nreport: {Path(out)/'report.html'}")
+    return t
+
 # %% ../nbs/97_commands.ipynb #eddb37a0
 def export(run:str, # run folder
            *, to:str=None, # ONNX file (default: RUN/model.onnx)
@@ -336,6 +366,7 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions,
                         CompareOptions)
+    check_asked(task, opts)
     check_named(data.data, **data.rest)
     from fundus_fastai.run.compare import compare_run
     archs,out = archs if archs.strip().lower()=='sixteen' else listed(archs),Path(out or f'runs/compare-{task}')
