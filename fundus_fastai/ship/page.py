@@ -5,35 +5,39 @@
 # %% auto #0
 __all__ = ['page_run']
 
-# %% ../../nbs/85_ship.page.ipynb #be490ea6
+# %% ../../nbs/85_ship.page.ipynb #2ce2f33f
 import errno, hashlib, json, lzma, numpy as np
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from PIL import Image
 from ..core import DataError, ModelError, few, fresh_dir, whole_file
 from ..image.recipe import Recipe, as_recipe, edge_draws
+from ..phantom.fundus import phantom_fundus
+from ..phantom.oct import phantom_oct
 from ..score.kinds import get_kind
 from .card import terms_of
 from .onnx import read_onnx
 
-# %% ../../nbs/85_ship.page.ipynb #3d40f0c7
+# %% ../../nbs/85_ship.page.ipynb #c0bc6700
 BROWSER = files('fundus_fastai.ship')/'browser'
 
 def runtime()->dict:
     "What is known of the vendored onnxruntime-web: version, license, and a digest for each file"
     return json.loads((BROWSER/'ort/ort.json').read_text())
 
-# %% ../../nbs/85_ship.page.ipynb #c2e4e46f
+# %% ../../nbs/85_ship.page.ipynb #a5d8fcda
 def vendored(name:str)->bytes:
     "A file of onnxruntime-web, unpacked; raises `ModelError` where it is not as its makers gave it out"
     raw,want = lzma.decompress((BROWSER/f'ort/{name}.xz').read_bytes()),runtime()['files'].get(name)
     if want in (None, hashlib.sha256(raw).hexdigest()): return raw
     raise ModelError(f"{name} of this installation is damaged: pip install --force-reinstall fundus_fastai")
 
-# %% ../../nbs/85_ship.page.ipynb #1dfee68f
+# %% ../../nbs/85_ship.page.ipynb #e1bf6326
 IN_BROWSER = ('crop','square','gray','luma','channel','zero','vgg16',
               'local_average','graham','contrast','even')
 
@@ -44,13 +48,13 @@ def check_recipe(recipe:Recipe)->Recipe:
     raise ModelError(f"the recipe of this net has the step {few(odd)}, whose numbers would be others in a "
                      f"browser: train with another, or use `fundus predict`")
 
-# %% ../../nbs/85_ship.page.ipynb #a3b041d0
+# %% ../../nbs/85_ship.page.ipynb #a85e1621
 def draws()->bytes:
     "What `edge_draws` gives for 1 to 160 points, a byte each"
     both = [edge_draws(n, k) for n in range(1, 161) for k in (3,4)]
     return b''.join(o.astype(np.uint8).tobytes() for o in both)
 
-# %% ../../nbs/85_ship.page.ipynb #3c2d61a9
+# %% ../../nbs/85_ship.page.ipynb #873e76c8
 def page_config(notes:dict, raw:bytes)->dict:
     "What a page must know of the net in `raw`, an ONNX file with `notes`"
     kind,op,size = get_kind(notes['kind']),notes.get('operating') or {},notes['size']
@@ -63,12 +67,23 @@ def page_config(notes:dict, raw:bytes)->dict:
                         number='grade' if kind.ordinal else unit or 'answer',
                         model_sha256=hashlib.sha256(raw).hexdigest())
 
-# %% ../../nbs/85_ship.page.ipynb #1e01057b
+# %% ../../nbs/85_ship.page.ipynb #6d792696
+def phantoms(image:str)->dict:
+    "Three drawn pictures for the first try, by file name: scans where `image` is 'oct', else photographs"
+    def png(a):
+        Image.fromarray(a).save(f := BytesIO(), format='PNG', optimize=True)
+        return f.getvalue()
+    if image=='oct': three = [phantom_oct(c, 85, k, size=(192,256)) for k,c in enumerate(('NORMAL','DME','DRUSEN'))]
+    else: three = [phantom_fundus(c, 85, k, size=256)
+                   for k,c in enumerate((['normal'], ['diabetic retinopathy'], ['macular degeneration']))]
+    return {f'phantom-{k}.png':png(o.image) for k,o in enumerate(three, 1)}
+
+# %% ../../nbs/85_ship.page.ipynb #41a9b5ef
 POLICY = ("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
           "connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
           "base-uri 'none'; form-action 'none'")
 
-# %% ../../nbs/85_ship.page.ipynb #3502ea7a
+# %% ../../nbs/85_ship.page.ipynb #3dd280d0
 def render(name:str, **kwargs)->str:
     "The template `name` of the page, filled: what is put in is escaped, what is missing is an error"
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -76,7 +91,7 @@ def render(name:str, **kwargs)->str:
                       undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     return env.get_template(name).render(**kwargs)
 
-# %% ../../nbs/85_ship.page.ipynb #8ca1fb4b
+# %% ../../nbs/85_ship.page.ipynb #c604b7f8
 PLAIN = 'boot.js','page.mjs','worker.mjs','eye.mjs','picture.mjs','answer.mjs','page.css','icon.svg'
 
 def page_files(raw:bytes, notes:dict)->dict:
@@ -85,14 +100,16 @@ def page_files(raw:bytes, notes:dict)->dict:
     res = {o:(BROWSER/o).read_bytes() for o in PLAIN} | {o:vendored(o) for o in ort['files']}
     res |= {'model.onnx':raw, 'draws.bin':draws(), 'ort-NOTICES.txt':vendored('NOTICES.txt'),
             'ort-LICENSE.txt':(BROWSER/'ort/LICENSE.txt').read_bytes()}
+    res |= phantoms(notes['image'])
     res['net.json'] = json.dumps(net, indent=1, ensure_ascii=False).encode()
     res['index.html'] = render('index.html.j2', net=net, ort=ort, policy=POLICY,
-                               phantom=notes.get('source')=='phantom').encode()
+                               phantom=notes.get('source')=='phantom',
+                               phantoms=[o for o in res if o.startswith('phantom-')]).encode()
     sums = ''.join(k+hashlib.sha256(v).hexdigest() for k,v in res.items())
     kept = render('sw.js.j2', digest=hashlib.sha256(sums.encode()).hexdigest()[:16], files=['./',*res])
     return {'sw.js':kept.encode()} | res
 
-# %% ../../nbs/85_ship.page.ipynb #4d94ecb6
+# %% ../../nbs/85_ship.page.ipynb #b316b7c1
 def onnx_of(run)->tuple:
     "Bytes and notes of an ONNX file, or of one that is made of the run folder `run`"
     if str(run).lower().endswith('.onnx'): return read_onnx(run)
@@ -101,7 +118,7 @@ def onnx_of(run)->tuple:
         export_run(run, f := Path(d)/'model.onnx')
         return read_onnx(f)
 
-# %% ../../nbs/85_ship.page.ipynb #b25d3df6
+# %% ../../nbs/85_ship.page.ipynb #2cc2d038
 def page_run(run, # run folder, or an ONNX file of `export_run`
              to, # folder for the page
              *, force:bool=False # replace a page
@@ -117,7 +134,7 @@ def page_run(run, # run folder, or an ONNX file of `export_run`
     mb = sum(map(len, found.values()))/1e6
     return f"{to}: {len(found)} files, {mb:.1f} MB, of which the net has {len(net[0])/1e6:.1f}"
 
-# %% ../../nbs/85_ship.page.ipynb #99aa8f15
+# %% ../../nbs/85_ship.page.ipynb #7fd02989
 class PageHandler(SimpleHTTPRequestHandler):
     "Gives out the files of a page, and says how they may be used"
     protocol_version = 'HTTP/1.1'
@@ -134,7 +151,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     def list_directory(self, path): self.send_error(404)
     def log_message(self, *args): pass
 
-# %% ../../nbs/85_ship.page.ipynb #6a2f94aa
+# %% ../../nbs/85_ship.page.ipynb #3ffc1345
 def page_server(folder, port:int=8000)->ThreadingHTTPServer:
     "A server on this machine alone, for `serve_forever`; raises `DataError` where `port` is not to be had"
     if not 0<=port<65536: raise DataError(f"`serve={port}`: a port is a number from 1 to 65535")

@@ -49,7 +49,7 @@ def served(folder, port=0):
 
 def test_files_and_digests(folder):
     names = {o.name for o in folder.iterdir()}
-    assert names=={'index.html','sw.js','net.json','model.onnx','draws.bin','ort-LICENSE.txt','ort-NOTICES.txt',*P.PLAIN,*P.runtime()['files']}
+    assert names=={'index.html','sw.js','net.json','model.onnx','draws.bin','ort-LICENSE.txt','ort-NOTICES.txt','phantom-1.png','phantom-2.png','phantom-3.png',*P.PLAIN,*P.runtime()['files']}
     assert 'MIT License' in (folder/'ort-LICENSE.txt').read_text()
     kept = json.loads((folder/'sw.js').read_text().split('const files = ')[1].split('\n')[0])
     assert set(kept)=={'./',*names-{'sw.js'}}
@@ -179,6 +179,8 @@ def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder,
             assert dict(rows)=={k:str(v) for k,v in t[['b at sensitivity 90 %','b at specificity 90 %']].items()}
             gaps = crop_gaps(p, url, 6)
             assert max(gaps)[0]<=2 and max(o[1] for o in gaps)<1e-6, sorted(gaps)[-3:]
+            p.run("document.querySelector('.try').click()")
+            p.wait(f"{STATE}.textContent.startsWith('Answered') && document.getElementById('seen').textContent.startsWith('phantom-1')")
             p.run("document.getElementById('go').click()")
             p.wait(f"{STATE}.textContent.includes('whole')")
             assert 'evidence' in p.run("document.getElementById('words').textContent")

@@ -39,6 +39,11 @@ function take(f) {
   ask('read', {file:f})
 }
 
+for (const b of document.querySelectorAll('.try')) b.addEventListener('click', async () => {
+  const r = await fetch(`./${b.dataset.name}`).catch(() => null)
+  if (r && r.ok) take(new File([await r.blob()], b.dataset.name, {type:'image/png'}))
+  else tell(`${b.dataset.name} cannot be fetched: is the server that gave this page still there?`, true)
+})
 $('file').addEventListener('change', e => { take(e.target.files[0]); e.target.value = '' })
 for (const k of ['dragenter','dragover']) addEventListener(k, e => { e.preventDefault(); $('drop').classList.add('over') })
 for (const k of ['dragleave','drop']) addEventListener(k, () => $('drop').classList.remove('over'))
@@ -146,7 +151,7 @@ const heard = {
   ready(o) {
     config = o.config
     ready = true
-    $('file').disabled = false
+    for (const o of [$('file'), ...document.querySelectorAll('.try')]) o.disabled = false
     tell('Ready: choose a picture, or drop one here')
   },
   answer: answered,
