@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['page_run']
 
-# %% ../../nbs/85_ship.page.ipynb #2ce2f33f
+# %% ../../nbs/85_ship.page.ipynb #ecc5b156
 import errno, hashlib, json, lzma, numpy as np
 from contextlib import suppress
 from functools import partial
@@ -23,21 +23,21 @@ from ..score.kinds import get_kind
 from .card import terms_of
 from .onnx import read_onnx
 
-# %% ../../nbs/85_ship.page.ipynb #c0bc6700
+# %% ../../nbs/85_ship.page.ipynb #e5add106
 BROWSER = files('fundus_fastai.ship')/'browser'
 
 def runtime()->dict:
     "What is known of the vendored onnxruntime-web: version, license, and a digest for each file"
     return json.loads((BROWSER/'ort/ort.json').read_text())
 
-# %% ../../nbs/85_ship.page.ipynb #a5d8fcda
+# %% ../../nbs/85_ship.page.ipynb #0d72c7bb
 def vendored(name:str)->bytes:
     "A file of onnxruntime-web, unpacked; raises `ModelError` where it is not as its makers gave it out"
     raw,want = lzma.decompress((BROWSER/f'ort/{name}.xz').read_bytes()),runtime()['files'].get(name)
     if want in (None, hashlib.sha256(raw).hexdigest()): return raw
     raise ModelError(f"{name} of this installation is damaged: pip install --force-reinstall fundus_fastai")
 
-# %% ../../nbs/85_ship.page.ipynb #e1bf6326
+# %% ../../nbs/85_ship.page.ipynb #1953c6c1
 IN_BROWSER = ('crop','square','gray','luma','channel','zero','vgg16',
               'local_average','graham','contrast','even')
 
@@ -48,13 +48,13 @@ def check_recipe(recipe:Recipe)->Recipe:
     raise ModelError(f"the recipe of this net has the step {few(odd)}, whose numbers would be others in a "
                      f"browser: train with another, or use `fundus predict`")
 
-# %% ../../nbs/85_ship.page.ipynb #a85e1621
+# %% ../../nbs/85_ship.page.ipynb #9ebab9e6
 def draws()->bytes:
     "What `edge_draws` gives for 1 to 160 points, a byte each"
     both = [edge_draws(n, k) for n in range(1, 161) for k in (3,4)]
     return b''.join(o.astype(np.uint8).tobytes() for o in both)
 
-# %% ../../nbs/85_ship.page.ipynb #873e76c8
+# %% ../../nbs/85_ship.page.ipynb #91c02467
 def page_config(notes:dict, raw:bytes)->dict:
     "What a page must know of the net in `raw`, an ONNX file with `notes`"
     kind,op,size = get_kind(notes['kind']),notes.get('operating') or {},notes['size']
@@ -67,7 +67,7 @@ def page_config(notes:dict, raw:bytes)->dict:
                         number='grade' if kind.ordinal else unit or 'answer',
                         model_sha256=hashlib.sha256(raw).hexdigest())
 
-# %% ../../nbs/85_ship.page.ipynb #6d792696
+# %% ../../nbs/85_ship.page.ipynb #295bd67d
 def phantoms(image:str)->dict:
     "Three drawn pictures for the first try, by file name: scans where `image` is 'oct', else photographs"
     def png(a):
@@ -78,12 +78,12 @@ def phantoms(image:str)->dict:
                    for k,c in enumerate((['normal'], ['diabetic retinopathy'], ['macular degeneration']))]
     return {f'phantom-{k}.png':png(o.image) for k,o in enumerate(three, 1)}
 
-# %% ../../nbs/85_ship.page.ipynb #41a9b5ef
+# %% ../../nbs/85_ship.page.ipynb #7676dcce
 POLICY = ("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
           "connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
           "base-uri 'none'; form-action 'none'")
 
-# %% ../../nbs/85_ship.page.ipynb #3dd280d0
+# %% ../../nbs/85_ship.page.ipynb #c36213ad
 def render(name:str, **kwargs)->str:
     "The template `name` of the page, filled: what is put in is escaped, what is missing is an error"
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -91,7 +91,7 @@ def render(name:str, **kwargs)->str:
                       undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     return env.get_template(name).render(**kwargs)
 
-# %% ../../nbs/85_ship.page.ipynb #c604b7f8
+# %% ../../nbs/85_ship.page.ipynb #229e0154
 PLAIN = 'boot.js','page.mjs','worker.mjs','eye.mjs','picture.mjs','answer.mjs','page.css','icon.svg'
 
 def page_files(raw:bytes, notes:dict)->dict:
@@ -109,7 +109,7 @@ def page_files(raw:bytes, notes:dict)->dict:
     kept = render('sw.js.j2', digest=hashlib.sha256(sums.encode()).hexdigest()[:16], files=['./',*res])
     return {'sw.js':kept.encode()} | res
 
-# %% ../../nbs/85_ship.page.ipynb #b316b7c1
+# %% ../../nbs/85_ship.page.ipynb #3607b7e4
 def onnx_of(run)->tuple:
     "Bytes and notes of an ONNX file, or of one that is made of the run folder `run`"
     if str(run).lower().endswith('.onnx'): return read_onnx(run)
@@ -118,7 +118,7 @@ def onnx_of(run)->tuple:
         export_run(run, f := Path(d)/'model.onnx')
         return read_onnx(f)
 
-# %% ../../nbs/85_ship.page.ipynb #2cc2d038
+# %% ../../nbs/85_ship.page.ipynb #98aeec58
 def page_run(run, # run folder, or an ONNX file of `export_run`
              to, # folder for the page
              *, force:bool=False # replace a page
@@ -134,7 +134,7 @@ def page_run(run, # run folder, or an ONNX file of `export_run`
     mb = sum(map(len, found.values()))/1e6
     return f"{to}: {len(found)} files, {mb:.1f} MB, of which the net has {len(net[0])/1e6:.1f}"
 
-# %% ../../nbs/85_ship.page.ipynb #7fd02989
+# %% ../../nbs/85_ship.page.ipynb #551cdc80
 class PageHandler(SimpleHTTPRequestHandler):
     "Gives out the files of a page, and says how they may be used"
     protocol_version = 'HTTP/1.1'
@@ -151,7 +151,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     def list_directory(self, path): self.send_error(404)
     def log_message(self, *args): pass
 
-# %% ../../nbs/85_ship.page.ipynb #3ffc1345
+# %% ../../nbs/85_ship.page.ipynb #d7eaeeb6
 def page_server(folder, port:int=8000)->ThreadingHTTPServer:
     "A server on this machine alone, for `serve_forever`; raises `DataError` where `port` is not to be had"
     if not 0<=port<65536: raise DataError(f"`serve={port}`: a port is a number from 1 to 65535")
