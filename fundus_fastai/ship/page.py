@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['page_run']
 
-# %% ../../nbs/85_ship.page.ipynb #ecc5b156
+# %% ../../nbs/85_ship.page.ipynb #affd22f2
 import errno, hashlib, json, lzma, numpy as np
 from contextlib import suppress
 from functools import partial
@@ -23,21 +23,22 @@ from ..score.kinds import get_kind
 from .card import terms_of
 from .onnx import read_onnx
 
-# %% ../../nbs/85_ship.page.ipynb #e5add106
+# %% ../../nbs/85_ship.page.ipynb #bb755d0a
 BROWSER = files('fundus_fastai.ship')/'browser'
 
 def runtime()->dict:
     "What is known of the vendored onnxruntime-web: version, license, and a digest for each file"
     return json.loads((BROWSER/'ort/ort.json').read_text())
 
-# %% ../../nbs/85_ship.page.ipynb #0d72c7bb
+# %% ../../nbs/85_ship.page.ipynb #a556c4f8
 def vendored(name:str)->bytes:
-    "A file of onnxruntime-web, unpacked; raises `ModelError` where it is not as its makers gave it out"
+    "A file of onnxruntime-web, unpacked; raises `ModelError` where it is not its makers'"
     raw,want = lzma.decompress((BROWSER/f'ort/{name}.xz').read_bytes()),runtime()['files'].get(name)
     if want in (None, hashlib.sha256(raw).hexdigest()): return raw
-    raise ModelError(f"{name} of this installation is damaged: pip install --force-reinstall fundus_fastai")
+    raise ModelError(f"{name} of this installation is damaged: "
+                     "pip install --force-reinstall fundus_fastai")
 
-# %% ../../nbs/85_ship.page.ipynb #1953c6c1
+# %% ../../nbs/85_ship.page.ipynb #40e82bf2
 IN_BROWSER = ('crop','square','gray','luma','channel','zero','vgg16',
               'local_average','graham','contrast','even')
 
@@ -45,16 +46,16 @@ def check_recipe(recipe:Recipe)->Recipe:
     "Pass `recipe` on if a browser can follow it; raises `ModelError`"
     odd = [k for k,_ in recipe.steps if k not in IN_BROWSER]
     if not odd: return recipe
-    raise ModelError(f"the recipe of this net has the step {few(odd)}, whose numbers would be others in a "
-                     f"browser: train with another, or use `fundus predict`")
+    raise ModelError(f"the recipe of this net has the step {few(odd)}, whose numbers would be "
+                     f"others in a browser: train with another, or use `fundus predict`")
 
-# %% ../../nbs/85_ship.page.ipynb #9ebab9e6
+# %% ../../nbs/85_ship.page.ipynb #4b62c6a9
 def draws()->bytes:
     "What `edge_draws` gives for 1 to 160 points, a byte each"
     both = [edge_draws(n, k) for n in range(1, 161) for k in (3,4)]
     return b''.join(o.astype(np.uint8).tobytes() for o in both)
 
-# %% ../../nbs/85_ship.page.ipynb #91c02467
+# %% ../../nbs/85_ship.page.ipynb #86015961
 def page_config(notes:dict, raw:bytes)->dict:
     "What a page must know of the net in `raw`, an ONNX file with `notes`"
     kind,op,size = get_kind(notes['kind']),notes.get('operating') or {},notes['size']
@@ -62,40 +63,44 @@ def page_config(notes:dict, raw:bytes)->dict:
     window = max(4, round(size/7))
     told = dict(question='What does this eye show?', arch='a net', classes=[], library_version='',
                 terms=terms_of(notes), temperature=None)
-    return told | notes | dict(recipe=check_recipe(as_recipe(notes['recipe'])).to_json(), operating=op,
-                        unit=unit if kind.numeric else '', window=window, stride=max(1, window//2),
+    recipe = check_recipe(as_recipe(notes['recipe'])).to_json()
+    return told | notes | dict(recipe=recipe, operating=op, window=window,
+                        unit=unit if kind.numeric else '', stride=max(1, window//2),
                         number='grade' if kind.ordinal else unit or 'answer',
                         model_sha256=hashlib.sha256(raw).hexdigest())
 
-# %% ../../nbs/85_ship.page.ipynb #295bd67d
+# %% ../../nbs/85_ship.page.ipynb #9ea838e7
+FINDINGS = ['normal'],['diabetic retinopathy'],['macular degeneration']
+
 def phantoms(image:str)->dict:
-    "Three drawn pictures for the first try, by file name: scans where `image` is 'oct', else photographs"
+    "Three drawn pictures to try, by file name: scans where `image` is 'oct', else photographs"
     def png(a):
         Image.fromarray(a).save(f := BytesIO(), format='PNG', optimize=True)
         return f.getvalue()
-    if image=='oct': three = [phantom_oct(c, 85, k, size=(192,256)) for k,c in enumerate(('NORMAL','DME','DRUSEN'))]
-    else: three = [phantom_fundus(c, 85, k, size=256)
-                   for k,c in enumerate((['normal'], ['diabetic retinopathy'], ['macular degeneration']))]
+    if image=='oct': draw,of = partial(phantom_oct, size=(192,256)),('NORMAL','DME','DRUSEN')
+    else: draw,of = partial(phantom_fundus, size=256),FINDINGS
+    three = [draw(o, 85, k) for k,o in enumerate(of)]
     return {f'phantom-{k}.png':png(o.image) for k,o in enumerate(three, 1)}
 
-# %% ../../nbs/85_ship.page.ipynb #7676dcce
+# %% ../../nbs/85_ship.page.ipynb #02a4cbdf
 POLICY = ("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
           "connect-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
           "base-uri 'none'; form-action 'none'")
 
-# %% ../../nbs/85_ship.page.ipynb #c36213ad
+# %% ../../nbs/85_ship.page.ipynb #b159df85
 def render(name:str, **kwargs)->str:
-    "The template `name` of the page, filled: what is put in is escaped, what is missing is an error"
+    "The template `name`, filled: what is put in is escaped, what is missing is an error"
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    env = Environment(loader=PackageLoader('fundus_fastai.ship', 'browser'), autoescape='html' in name,
-                      undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    env = Environment(loader=PackageLoader('fundus_fastai.ship', 'browser'), trim_blocks=True,
+                      autoescape='html' in name, undefined=StrictUndefined,
+                      keep_trailing_newline=True)
     return env.get_template(name).render(**kwargs)
 
-# %% ../../nbs/85_ship.page.ipynb #229e0154
+# %% ../../nbs/85_ship.page.ipynb #d0bc3b98
 PLAIN = 'boot.js','page.mjs','worker.mjs','eye.mjs','picture.mjs','answer.mjs','page.css','icon.svg'
 
 def page_files(raw:bytes, notes:dict)->dict:
-    "All files of a page, by name, `index.html` last; `raw` is the ONNX file and `notes` are its own"
+    "All files of a page by name, `index.html` last; `raw` is the ONNX file, `notes` are its own"
     net,ort = page_config(notes, raw),runtime()
     res = {o:(BROWSER/o).read_bytes() for o in PLAIN} | {o:vendored(o) for o in ort['files']}
     res |= {'model.onnx':raw, 'draws.bin':draws(), 'ort-NOTICES.txt':vendored('NOTICES.txt'),
@@ -106,10 +111,11 @@ def page_files(raw:bytes, notes:dict)->dict:
                                phantom=notes.get('source')=='phantom',
                                phantoms=[o for o in res if o.startswith('phantom-')]).encode()
     sums = ''.join(k+hashlib.sha256(v).hexdigest() for k,v in res.items())
-    kept = render('sw.js.j2', digest=hashlib.sha256(sums.encode()).hexdigest()[:16], files=['./',*res])
+    digest = hashlib.sha256(sums.encode()).hexdigest()[:16]
+    kept = render('sw.js.j2', digest=digest, files=['./',*res])
     return {'sw.js':kept.encode()} | res
 
-# %% ../../nbs/85_ship.page.ipynb #3607b7e4
+# %% ../../nbs/85_ship.page.ipynb #d8ff86a6
 def onnx_of(run)->tuple:
     "Bytes and notes of an ONNX file, or of one that is made of the run folder `run`"
     if str(run).lower().endswith('.onnx'): return read_onnx(run)
@@ -118,7 +124,7 @@ def onnx_of(run)->tuple:
         export_run(run, f := Path(d)/'model.onnx')
         return read_onnx(f)
 
-# %% ../../nbs/85_ship.page.ipynb #98aeec58
+# %% ../../nbs/85_ship.page.ipynb #49ea1898
 def page_run(run, # run folder, or an ONNX file of `export_run`
              to, # folder for the page
              *, force:bool=False # replace a page
@@ -134,7 +140,7 @@ def page_run(run, # run folder, or an ONNX file of `export_run`
     mb = sum(map(len, found.values()))/1e6
     return f"{to}: {len(found)} files, {mb:.1f} MB, of which the net has {len(net[0])/1e6:.1f}"
 
-# %% ../../nbs/85_ship.page.ipynb #551cdc80
+# %% ../../nbs/85_ship.page.ipynb #04971323
 class PageHandler(SimpleHTTPRequestHandler):
     "Gives out the files of a page, and says how they may be used"
     protocol_version = 'HTTP/1.1'
@@ -151,11 +157,13 @@ class PageHandler(SimpleHTTPRequestHandler):
     def list_directory(self, path): self.send_error(404)
     def log_message(self, *args): pass
 
-# %% ../../nbs/85_ship.page.ipynb #d7eaeeb6
+# %% ../../nbs/85_ship.page.ipynb #e7602a2b
 def page_server(folder, port:int=8000)->ThreadingHTTPServer:
-    "A server on this machine alone, for `serve_forever`; raises `DataError` where `port` is not to be had"
+    "A server on this machine alone, for `serve_forever`; raises `DataError` without `port`"
     if not 0<=port<65536: raise DataError(f"`serve={port}`: a port is a number from 1 to 65535")
-    try: return ThreadingHTTPServer(('127.0.0.1', port), partial(PageHandler, directory=str(folder)))
+    how = partial(PageHandler, directory=str(folder))
+    try: return ThreadingHTTPServer(('127.0.0.1', port), how)
     except OSError as e:
         why = 'is in use' if e.errno==errno.EADDRINUSE else f'cannot be had ({e.strerror})'
-        raise DataError(f"port {port} of this machine {why}: name another with `serve=PORT`") from None
+        text = f"port {port} of this machine {why}: name another with `serve=PORT`"
+        raise DataError(text) from None
