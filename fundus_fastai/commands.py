@@ -132,6 +132,17 @@ def check_asked(task, opts):
     from fundus_fastai.run.check import check_asked as check
     check(task, opts)
 
+# %% ../nbs/97_commands.ipynb #937f3049
+def processes()->int:
+    "How many processes `accelerate launch` or torchrun has started for this command"
+    return int(os.environ.get('WORLD_SIZE') or 1)
+
+def check_alone(verb):
+    "Raise `DataError` where several processes were started for a command that is not shared"
+    if processes()>1 and verb!='train':
+        raise DataError(f"several processes were started, and fundus {verb} is for one (fundus train is shared; "
+                        "fundus predict has `shard`)")
+
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)
 def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
@@ -145,16 +156,19 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
-    check_asked(task, opts)
-    check_named(data.data, **data.rest)
-    from fundus_fastai.run.train import train_run
+    if not int(os.environ.get('RANK') or 0): # of several processes the first one tells
+        check_asked(task, opts)
+        check_named(data.data, **data.rest)
+    if processes()>1: from fundus_fastai.run.distributed import train_together as train_run
+    else: from fundus_fastai.run.train import train_run
     out = out or opts.folder(task)
     return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps,
                                 out=out, resume=resume, force=force))
 
 # %% ../nbs/97_commands.ipynb #1367917e
 def shown(out, s):
-    "Print the scores of a run and where its report is"
+    "Print the scores of a run and where its report is; nothing where another process has them"
+    if s is None: return
     print(s)
     print(f"\nreport: {Path(out)/'report.html'}")
     return s
