@@ -274,20 +274,28 @@ def _turns(a, b, n=256):
     return v.max(1), v.argmax(1)*2*np.pi/n, mirrored
 
 # %% ../../nbs/38_data.audit.ipynb #14fda1ee
+def _fitted(p, q, m, to, size, smooth, steps):
+    "The affine map near `to` that lays `q` over `p` best where `m` shows it, found at `size` pixels (ECC)"
+    k = size/side
+    if k<1: p,q,m = (cv2.resize(o, (size,size), interpolation=cv2.INTER_AREA) for o in (p,q,m))
+    def moved(to, k): return np.c_[to[:,:2], to[:,2]*k+(1-k)/2*(to[:,:2].sum(1)-1)].astype(np.float32)
+    new = cv2.findTransformECC(p, q, moved(to, k), cv2.MOTION_AFFINE, (3,steps,1e-4), m.astype(np.uint8),
+                               smooth)[1]
+    return moved(new, 1/k)
+
 def _aligned(a, b, turn, mirrored):
     "Distance of two fields when `b` is turned, and fitted to `a` as well as can be; the turn then"
     (p,m),(q,w) = _open(a),_open(b)
     c,s,k = np.cos(turn),np.sin(turn),-1 if mirrored else 1
     to = np.array([[c,s],[-k*s,k*c]])
     to,best = np.c_[to, (side-1)/2*(1-to.sum(1))].astype(np.float32),1.
-    fit,shown = partial(cv2.findTransformECC, p, q),m.astype(np.uint8)
-    for smooth,steps in ((0,0),(11,30),(3,15)): # pixels; of ECC
-        try: new = fit(to.copy(), cv2.MOTION_AFFINE, (3,steps,1e-4), shown, smooth)[1] if steps else to
+    for size,smooth,steps in ((side,0,0),(side//2,5,30),(side,3,15)): # pixels, pixels; of ECC
+        try: new = _fitted(p, q, m, to, size, smooth, steps) if steps else to
         except cv2.error: continue # it fits nowhere
         y,seen = (cv2.warpAffine(o, new, (side,side), flags=_laid) for o in (q,w))
         d = 1-float(_correlation(a[None], np.where(seen>.99, y, _out)[None])[0])
         if d<best: best,to = d,new
-        if smooth>3 and best>.5: break # far off: the last step is spared
+        if smooth==5 and best>.5: break # far off: the last step is spared
     return best, np.arctan2(to[0,1], to[0,0])
 
 # %% ../../nbs/38_data.audit.ipynb #1d95fdd7

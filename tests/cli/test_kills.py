@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[1]
 @pytest.mark.skipif(os.name=='nt', reason='signals')
 def test_killed_and_called_again():
     path = os.pathsep.join([str(Path(cli.__file__).parents[1]), str(TESTS)])
-    r = subprocess.run([sys.executable,TESTS/'attack/kills.py','--what','audit','train','--n','3','--seed','5'], capture_output=True,
+    r = subprocess.run([sys.executable,TESTS/'attack/kills.py','--what','audit','train','--n','2','--seed','5'], capture_output=True,
                        text=True, env=os.environ|dict(PYTHONPATH=path, OMP_NUM_THREADS='1', MPLBACKEND='Agg', PYTHONWARNINGS='ignore'))
     assert r.returncode==0 and r.stdout.count(', 0 faults')==2, f'{r.stdout}\n{r.stderr}'
 

@@ -447,7 +447,7 @@ def by_tensor(net, x, layer, k):
 @pytest.fixture(scope='module')
 def probe():
     torch.manual_seed(0)
-    p = linear_probe(nn.Sequential(nn.Sequential(*list(timm.create_model('resnet18').children())[:-2])), 3).eval()
+    p = linear_probe(nn.Sequential(nn.Sequential(*list(timm.create_model('resnet10t').children())[:-2])), 3).eval()
     nn.init.normal_(p[1][1].weight, std=.1)
     return p
 
@@ -459,12 +459,12 @@ def test_grad_cam_of_a_probe_at_every_layer(probe):
         n += 1
         got = evidence(probe, x, 'grad_cam', layer=layer, relu=False).map
         torch.testing.assert_close(got, torch.stack(want, 1), rtol=1e-4, atol=1e-5*float(torch.stack(want).abs().max()))
-    assert n>30
+    assert n>15
 
 def test_a_probe_is_explained_by_default(probe):
     x = torch.randn(1,3,64,64)
     last = last_map(probe, x)
-    assert last=='0.body.7.1' # not the body, whose output is the same and comes too late: the probe listens to the block
+    assert last=='0.body.7.0' # not the body, whose output is the same and comes too late: the probe listens to the block
     got = evidence(probe, x, 'grad_cam', relu=False).map[0]
     torch.testing.assert_close(got, torch.cat([by_tensor(probe, x, last, k) for k in range(3)]), rtol=1e-4, atol=1e-6)
     with warnings.catch_warnings():

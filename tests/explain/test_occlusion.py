@@ -266,11 +266,13 @@ def photos(tmp_path_factory):
     df = pd.DataFrame(dict(path=files, label=['a','b']*9, split=['train']*12+['valid']*6, patient=range(18)))
     return df,[o.field for o in eyes]
 
-@pytest.mark.parametrize('recipe', ['none','color','green','clahe','local_average','graham'])
+def small_net(df, recipe=None):
+    return eye_learner(eye_dls(df, image='fundus', recipe=recipe, size=64, bs=4, workers=0), 'test_resnet', weights='none')
+
+@pytest.mark.parametrize('recipe', [None,'color','green','clahe','local_average','graham'])
 def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
-    df,truth = photos
-    recipe = None if recipe=='none' else recipe
-    learn = eye_learner(eye_dls(df, image='fundus', recipe=recipe, size=64, bs=4, workers=0), 'test_resnet', weights='none')
+    df,truth = photos[0][:9],photos[1]
+    learn = small_net(df, recipe)
     om = learn.occlude(df, 16, 8, inside='field')
     opener = learn.dls.opener
     for i,(path,t) in enumerate(zip(df.path, truth)):
@@ -278,8 +280,14 @@ def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
         m = om.inside[i].numpy()
         assert (m&t).sum()/(m|t).sum()>.93, (recipe, i)
         assert not om.map[i][:,~om.inside[i]].any() and om.map[i][:,om.inside[i]].any()
-    assert torch.equal(learn.evidence(df, 'occlusion', window=16, stride=8, inside='field').map, om.map)
-    own = torch.zeros(18, 64, 64, dtype=bool) # more images than a batch holds, each with a place of its own
+
+def test_a_place_of_its_own_for_each_image(photos):
+    "More images than a batch holds"
+    df = photos[0]
+    learn = small_net(df, 'color')
+    maps = [o.map for o in (learn.occlude(df, 16, 8, inside='field'), learn.evidence(df, 'occlusion', window=16, stride=8, inside='field'))]
+    assert torch.equal(*maps)
+    own = torch.zeros(18, 64, 64, dtype=bool)
     for i in range(18): own[i,16:40,2*i:2*i+24] = True
     om = learn.occlude(df, 16, 8, inside=own)
     x = torch.cat([b[0] for b in learn.dls.test_dl(df)])
