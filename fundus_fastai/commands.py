@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'landmarks', 'biomarkers', 'export', 'page', 'benchmark', 'compare', 'demo']
+           'explain', 'landmarks', 'export', 'benchmark', 'compare', 'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
 from pathlib import Path
 from .core import DataError, LeakError, ModelError, fresh_dir, say
+from .hub import beside
 from .options import (BenchmarkOptions, CompareOptions, DataOptions, DeviceOptions,
                                    TrainOptions, UnseenOptions, carried, takes)
 
@@ -132,17 +133,6 @@ def check_asked(task, opts):
     from fundus_fastai.run.check import check_asked as check
     check(task, opts)
 
-# %% ../nbs/97_commands.ipynb #937f3049
-def processes()->int:
-    "How many processes `accelerate launch` or torchrun has started for this command"
-    return int(os.environ.get('WORLD_SIZE') or 1)
-
-def check_alone(verb):
-    "Raise `DataError` where several processes were started for a command that is not shared"
-    if processes()>1 and verb!='train':
-        raise DataError(f"several processes were started, and fundus {verb} is for one (fundus train is shared; "
-                        "fundus predict has `shard`)")
-
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)
 def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
@@ -156,19 +146,16 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
-    if not int(os.environ.get('RANK') or 0): # of several processes the first one tells
-        check_asked(task, opts)
-        check_named(data.data, **data.rest)
-    if processes()>1: from fundus_fastai.run.distributed import train_together as train_run
-    else: from fundus_fastai.run.train import train_run
+    check_asked(task, opts)
+    check_named(data.data, **data.rest)
+    from fundus_fastai.run.train import train_run
     out = out or opts.folder(task)
     return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps,
                                 out=out, resume=resume, force=force))
 
 # %% ../nbs/97_commands.ipynb #1367917e
 def shown(out, s):
-    "Print the scores of a run and where its report is; nothing where another process has them"
-    if s is None: return
+    "Print the scores of a run and where its report is"
     print(s)
     print(f"\nreport: {Path(out)/'report.html'}")
     return s
@@ -190,7 +177,7 @@ def report(run:str, # run folder, or the folder of an evaluation
 
 # %% ../nbs/97_commands.ipynb #a828abc5
 @takes(UnseenOptions, DeviceOptions)
-def evaluate(run:str, # run folder
+def evaluate(run:str, # run folder, or hf://org/name@commit
              *, maps:int=8, # heat maps in the report
              allow_leak:bool=False, # accept patients that the net was trained on
              out:str=None, # folder (default: RUN/evaluation)
@@ -200,7 +187,7 @@ def evaluate(run:str, # run folder
     data,on = carried(kwargs, UnseenOptions, DeviceOptions)
     check_named(data.data, **data.rest)
     from fundus_fastai.run.train import evaluate_run
-    out = out or Path(run)/'evaluation'
+    out = out or beside(run, 'evaluation')
     return shown(out,
                  evaluate_run(run, data, on, maps=maps, allow_leak=allow_leak, out=out, force=force))
 
@@ -221,7 +208,7 @@ def part(text):
 
 # %% ../nbs/97_commands.ipynb #0e7ca794
 @takes(DeviceOptions)
-def predict(run:str, # run folder, or an ONNX file of fundus export
+def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fundus export
             images:list, # image files or folders
             *, bs:int=64, # images a batch
             out:str=None, # file for the table, .csv or .parquet, written as it goes (default: standard output)
@@ -254,7 +241,7 @@ def gather(files:list, # tables that fundus predict --shard wrote
     print(f"{len(gather_shards(files, out, force=force))} rows: {out}")
 
 # %% ../nbs/97_commands.ipynb #a94a93b6
-def explain(run:str, # run folder
+def explain(run:str, # run folder, or hf://org/name@commit
             images:list, # image files or folders
             *, method:str='occlusion', # occlusion, grad_cam, hue_gradient, integrated_gradients, rise, ...
             window:int=None, # side of the window in pixels of the net's input (default: a seventh; 32 at 224)
@@ -266,7 +253,7 @@ def explain(run:str, # run folder
             resume:bool=False # go on in a folder of maps that were made in the same way
            ):
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
-    fill,out = number(fill, 'fill', ['mean','zero','blur']),Path(out or Path(run)/'maps')
+    fill,out = number(fill, 'fill', ['mean','zero','blur']),Path(out or beside(run, 'maps'))
     from fundus_fastai.run.train import explain_run
     t = explain_run(run, images, method, window=window, stride=stride, fill=fill, bs=bs, out=out,
                     force=force, resume=resume)
@@ -288,32 +275,8 @@ def landmarks(images:list, # image files or folders
     if out: say(f"{len(df)} rows: {out}")
     check_unread(df)
 
-# %% ../nbs/97_commands.ipynb #fdb9a171
-@takes(DataOptions, but=['strict','label','skip_broken'])
-def biomarkers(data:str, # name of the catalog, folder, or CSV; with --ready a CSV of features
-               *, by:str='sex', # column: two groups, or a number such as age
-               features:str=None, # the family that is tested, with commas (default: all that there are)
-               table:str=None, # CSV of more features with a column path, as fundus vessels writes it
-               ready:bool=False, # measure nothing: the numbers in the CSV are the features
-               adjust:str='age', # columns that are held fixed, with commas; or none
-               model:str='mean', # for that: mean (one value a person), gee, or mixed (both eyes)
-               confirm:float=.5, # share of patients kept for confirmation; 0: none
-               out:str='biomarkers', # folder
-               force:bool=False, # replace an earlier result
-               **kwargs):
-    "Measure features of eyes and test which differ between people: tables, a picture, a report (research use only)"
-    from fundus_fastai.anatomy.biomarkers import biomarkers as find, open_people
-    say("research use only, not a medical device")
-    o, = carried(dict(kwargs, data=data), DataOptions)
-    df = open_people(data, by, {k:v for k,v in o.rest.items() if v is not None}, ready=ready)
-    t = find(df, by, out, features=listed(features), table=table, ready=ready, model=model,
-             adjust=[] if adjust=='none' else listed(adjust), confirm=confirm, force=force)
-    print(t.head(12).to_string(index=False, float_format='%.3g'))
-    print(f"\nreport: {Path(out)/'report.html'}")
-    return t
-
 # %% ../nbs/97_commands.ipynb #eddb37a0
-def export(run:str, # run folder
+def export(run:str, # run folder, or hf://org/name@commit
            *, to:str=None, # ONNX file (default: RUN/model.onnx)
            fp16:bool=False, # numbers of 16 bits: half the size, answers move in the third digit
            int8:bool=False, # numbers of 8 bits: a quarter of the size; refused where it costs too much
@@ -323,28 +286,6 @@ def export(run:str, # run folder
     "Write the net as one ONNX file, which fundus predict asks without torch; kept only if it answers as the net does"
     from fundus_fastai.ship.export import export_run
     print(export_run(run, to, fp16=fp16, int8=int8, images=images, force=force))
-
-# %% ../nbs/97_commands.ipynb #36a704da
-class Port(int):
-    "A port of this machine, which may go unsaid"
-    unsaid = 8000
-
-# %% ../nbs/97_commands.ipynb #ca08d363
-def page(run:str, # run folder, or an ONNX file of fundus export
-         *, to:str=None, # folder for the page
-         serve:Port=None, # give it out on this machine when it is written, on this port (8000)
-         force:bool=False # replace a page
-        ):
-    "Write a folder that answers and explains pictures in any browser, which keeps them to itself (research use only)"
-    from fundus_fastai.ship.page import page_run, page_server
-    if not to: raise DataError("name a folder for the page with `to`")
-    server = page_server(to, serve) if serve else None
-    print(page_run(run, to, force=force))
-    if not server: return
-    say(f"http://127.0.0.1:{serve}/ gives it out until you press Ctrl-C")
-    try: server.serve_forever()
-    except KeyboardInterrupt: say("stopped; the page is kept")
-    finally: server.server_close()
 
 # %% ../nbs/97_commands.ipynb #339ef0a0
 @takes(UnseenOptions, BenchmarkOptions, but=['lot','n_boot'])
@@ -360,7 +301,7 @@ def benchmark(run:str, # run folder
     from fundus_fastai.run.benchmark import benchmark_run
     t = benchmark_run(run, data, opts, allow_leak=allow_leak, out=out, force=force)
     print(t)
-    print(f"\ntrial: {Path(out or Path(run)/'trial')/'trial.csv'}")
+    print(f"\ntrial: {Path(out or beside(run, 'trial'))/'trial.csv'}")
     return t
 
 trial = benchmark # the name it had
@@ -395,6 +336,21 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
         raise ModelError(f"{len(c.failed)} of {len(c.runs)} trainings failed ({names}): the "
                          "table says why; --resume tries them again")
     return c
+
+# %% ../nbs/97_commands.ipynb #37b2d22e
+def publish(run:str, # run folder, or the folder of a comparison, whose two picks are published
+            *, to:str=None, # repository on the hub, as org/name
+            accept_terms:bool=False, # you may publish it, and accept the terms of its data
+            terms:str=None, # a sentence on the terms of data that the catalog does not have
+            private:bool=False, # a repository that only you and those you name can see
+            no_onnx:bool=False, # without model.onnx
+            dry_run:bool=False # make and check all, send nothing
+           ):
+    "Publish a net on the Hugging Face hub, with card, numbers, terms, ONNX; nothing of any patient"
+    if not to: raise DataError("name the repository, `to=org/name`")
+    from fundus_fastai.ship.hub import publish_run
+    print(publish_run(run, to, accept_terms=accept_terms, terms=terms, dry_run=dry_run,
+                      private=private, onnx=not no_onnx))
 
 # %% ../nbs/97_commands.ipynb #ec13e03e
 def demo(out:str='fundus_demo', # folder of the run

@@ -14,6 +14,7 @@ from fastai.learner import Learner
 from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, progress,
                                 say, whole_file, write_json)
 from ..options import BenchmarkOptions
+from ..hub import beside
 from ..image.read import read_image
 from ..data.splits import relative_paths
 from ..score.kinds import kind_of
@@ -394,7 +395,7 @@ def benchmark_run(run, data=None, opts:BenchmarkOptions=None, *, allow_leak:bool
     "`benchmark_maps` for a run, from the name of the data on, with its files"
     opts,learn = opts or BenchmarkOptions(),load_model(run)
     method_settings(learn, opts.methods) # a wrong name is noticed before the data is read
-    out = fresh_dir(out or Path(run)/'trial', force, signs)
+    out = fresh_dir(out or beside(run, 'trial'), force, signs)
     t = benchmark_maps(learn, unseen_frame(learn, data), opts, run=run, allow_leak=allow_leak)
     save_benchmark(t, out, force=True)
     return t

@@ -14,6 +14,7 @@ from pathlib import Path
 from fastai.vision.all import Learner
 from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line, fresh_dir,
                                 occupied, one_of, say, sha256, whole_file, write_text)
+from ..hub import local_run
 from ..data.read import tell_odd
 from ..data.splits import digests, relative_paths
 from ..vision.tasks import get_task
@@ -142,6 +143,7 @@ def watched(f):
     "Let a function of a run folder tell what changed there, and name the change where it fails"
     @wraps(f)
     def watching(run, *args, **kwargs):
+        run = local_run(run)
         odd = tell_changed(run)
         try: return f(run, *args, **kwargs)
         except (EyeError, OSError): raise
@@ -216,7 +218,9 @@ def drop_seen_patients(df, # the frame to evaluate on
           )->pd.DataFrame:
     "The rows of `df` that the run has not trained on; raises `LeakError` that names familiar patients"
     if (old := split_rows(run)) is None:
-        raise DataError(f"{run} has no split.csv: nothing tells whom its net has seen in training")
+        if allow_leak: return df
+        raise DataError(f"{run} has no split.csv, as no published net has: nothing tells whom it has "
+                        "seen in training; if it has seen none of these patients, pass `allow_leak=True`")
     mine = relative_paths(df)
     if set(mine)==set(old.path) and not allow_leak:
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)

@@ -13,6 +13,7 @@ from fastai.vision.all import Learner
 from ..core import DataError, fresh_dir, one_of, read_json, say
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
+from ..hub import beside
 from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
 from ..score.patients import told_scores
@@ -198,7 +199,7 @@ def evaluate_run(run, # run folder
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     run,on = Path(run),DeviceOptions.of(on)
     learn = load_model(run, on.device)
-    cfg,out = learn.config,Path(out or run/'evaluation')
+    cfg,out = learn.config,Path(out or beside(run, 'evaluation'))
     if out.resolve()==run.resolve():
         raise DataError(f"{out} is the run itself: name another folder with `out`")
     if (out/'model.safetensors').exists():
@@ -259,7 +260,7 @@ def explain_run(run, # run folder
     one_of(method, METHODS, 'method')
     learn = load_model(run)
     odd = OddFiles(len(files := images_of(images)))
-    out = fresh_dir(out or Path(run)/'maps', force or resume,
+    out = fresh_dir(out or beside(run, 'maps'), force or resume,
                     {'maps.csv':'path,answer,map,overlay'})
     t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs,
                        method=method, resume=resume, odd=odd)

@@ -11,6 +11,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from ..core import DataError, ModelError, few, first_line, need, whole_file
+from ..hub import beside
 from ..data.catalog import terms_of
 from ..image.recipe import Eye
 from ..image.cache import spread
@@ -229,7 +230,7 @@ def export_run(run, # run folder
               )->str: # what was written, and how it compares with the net
     "Write a run's net as one ONNX file, kept only if it answers as the net does"
     need('onnxruntime', extra='onnx')
-    to = Path(to or Path(run)/'model.onnx')
+    to = Path(to or beside(run, 'model.onnx'))
     if to.suffix.lower()!='.onnx': raise DataError(f"{to} is to end in .onnx")
     if fp16 and int8:
         raise DataError("`fp16=True` and `int8=True` are two ways: pass one of them")

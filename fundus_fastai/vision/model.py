@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from .. import __version__
 from ..core import (DataError, EyeError, ModelError, first_line, read_json, say, sha256,
                                 whole_file, write_json)
+from ..hub import local_run
 from .tasks import get_task
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
@@ -161,11 +162,11 @@ def find_device(name=None):
 
 
 # %% ../../nbs/46_vision.model.ipynb #61497ec6
-def load_model(path, # run folder
+def load_model(path, # run folder, or hf://org/name@commit
                device=None # where the model goes, as 'cpu' or 'cuda:1' (default: fastai's)
               )->EyeLearner: # in evaluation mode, its config in `learn.config`
     "Rebuild the `EyeLearner` that `save_model` stored, without pickle; raises `ModelError`"
-    path,device = Path(path),find_device(device)
+    path,device = Path(local_run(path)),find_device(device)
     cfg = read_config(path)
     task,(answer,recipe) = get_task(cfg['task']),_parts(cfg)
     shapes = _check_weights(path/'model.safetensors', cfg)

@@ -68,6 +68,7 @@ WIDE = {
     'score.inputs': 'what no metric takes',
     'score.positive': 'the class that numbers speak of',
     'score.quantities': 'numbers of any unit',
+    'hub.hub': 'a net from the hub, by its name',
     'vision.stages': 'layer groups of any net, and weights of the package index',
     'vision.opens': 'how often a file is opened',
 }

@@ -1,0 +1,59 @@
+"What may leave: made from a list, searched for names, under terms that somebody has accepted"
+import json, shutil
+from pathlib import Path
+import pandas as pd, pytest
+from safetensors.torch import load_file, save_file
+from fundus_fastai.core import DataError, ModelError, read_json, write_json
+from fundus_fastai.data.catalog import cards
+from fundus_fastai.ship.card import agreed_terms, check_nobody, names_in_run, pack_card, people_in, public_config
+
+HERE = Path(__file__).parent.parent/'run/old_run'
+
+@pytest.fixture
+def run(tmp_path): return Path(shutil.copytree(HERE/'run', tmp_path/'run'))
+
+def change(run, **new): write_json(run/'config.json', read_json(run/'config.json')|new)
+
+def reseal(run):
+    "Let config.json know the weights as they are now"
+    from fundus_fastai.core import sha256
+    change(run, sha256=sha256(run/'model.safetensors'))
+
+def test_settings_that_are_not_on_the_list_stay(run):
+    cfg = read_json(run/'config.json')
+    secret = dict(provenance=dict(table='anna_miller.csv', command='fundus train'), label='anna_miller', split_hash='x', anna_miller=1, weights='anna_miller.pth',
+                  data='anna_miller.csv', read=dict(images=3, patients=2, why='anna_miller.png cannot be read'), training=dict(cfg['training'], weights='anna_miller.pth', data='anna_miller'))
+    told = public_config(cfg|secret)
+    assert 'anna_miller' not in json.dumps(told) and told['training']['lr']=='.01' and told['read']==dict(images=3, patients=2)
+
+def test_a_note_on_a_patient_is_found(run, tmp_path):
+    "The list lets notes pass; the search does not"
+    t = pd.read_csv(run/'split.csv', dtype=str)
+    change(run, note=f'Look at {Path(t.path[0]).stem}, it is odd.')
+    cfg = pack_card(run, tmp_path/'p')
+    with pytest.raises(DataError, match='README.md names .* of the run'): check_nobody(tmp_path/'p', names_in_run(run), cfg['classes'])
+    for name in (t.path[0], Path(t.path[0]).name):
+        (tmp_path/'p/README.md').write_text(f'as {name}.')
+        with pytest.raises(DataError, match='names .* of the run'): check_nobody(tmp_path/'p', names_in_run(run))
+
+def test_tensors_and_notes_that_hide_in_the_weights(run, tmp_path):
+    f = run/'model.safetensors'
+    w = load_file(f)
+    save_file(w, f, metadata=dict(patients='anna miller')); reseal(run)
+    with pytest.raises(ModelError, match='notes that this program has not written .patients'): pack_card(run, tmp_path/'p')
+    save_file(w|dict(anna_miller=w[next(iter(w))].clone()), f); reseal(run)
+    with pytest.raises(ModelError): pack_card(run, tmp_path/'p')
+
+def test_words_of_their_own():
+    names = {'p1','0042','anna','a.b/c.png','(x)'}
+    assert people_in('anna-lena p10 10042 a.b/c.pngx', names)==[] and people_in('Anna anna, p1; 0042', names)==['0042','anna','p1'] and people_in('see (x)', names)==['(x)']
+    assert people_in('anna', names, but=['anna'])==[]
+
+@pytest.mark.parametrize('name', [o for o in cards if o not in ('folder','csv')])
+def test_each_data_set_has_terms_to_accept(name):
+    cfg = dict(data=name, source='kaggle')
+    if cards[name].license[:1]=='?':
+        with pytest.raises(DataError, match='terms=TEXT'): agreed_terms(cfg, True)
+        return
+    assert cards[name].license in agreed_terms(cfg, True)
+    with pytest.raises(DataError, match='accept_terms=True'): agreed_terms(cfg)
