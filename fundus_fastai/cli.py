@@ -13,7 +13,8 @@ from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
 commands = ('datasets','download','phantom','check','audit','train','evaluate','report','predict',
-            'gather','explain','benchmark','export','publish','compare','landmarks','demo')
+            'gather','explain','benchmark','export','publish','page','compare','landmarks','biomarkers',
+            'demo')
 earlier = ('trial',) # names that are understood and not listed
 
 def add_option(p, # parser of a command
@@ -25,6 +26,7 @@ def add_option(p, # parser of a command
     many,needed = o.anno is list,o.default is inspect.Parameter.empty
     if o.anno is bool: kw['action'] = 'store_true'
     else: kw.update(type=o.anno if o.anno in (int,float) else str, **(dict(nargs='+') if many else {}))
+    if hasattr(o.anno, 'unsaid'): kw.update(type=o.anno, nargs='?', const=o.anno.unsaid)
     if needed: return p.add_argument(name, metavar=name.upper(), **kw)
     if o.anno is not bool: kw['metavar'] = name.upper().split('_')[0]
     p.add_argument('--'+name.replace('_','-'), default=o.default, **kw)
@@ -99,6 +101,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     say.wording,say.command,out = (lambda o: as_flags(o, kw)),argv,sys.stdout
     if out.isatty(): sys.stdout = _Shown(out)
     try:
+        verbs.check_alone(verb)
         getattr(verbs, verb)(**kw)
         sys.stdout.flush() # a full disk is told now, not when Python ends
     except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`
@@ -111,3 +114,6 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
         return status
     finally: say.wording,say.command,sys.stdout = str,None,out
     return 0
+
+# %% ../nbs/98_cli.ipynb #4f2cf4d9
+if __name__=='__main__' and globals().get('__spec__'): sys.exit(main())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'landmarks', 'export', 'benchmark', 'compare', 'publish', 'demo']
+           'explain', 'landmarks', 'biomarkers', 'export', 'page', 'benchmark', 'compare', 'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -133,6 +133,17 @@ def check_asked(task, opts):
     from fundus_fastai.run.check import check_asked as check
     check(task, opts)
 
+# %% ../nbs/97_commands.ipynb #937f3049
+def processes()->int:
+    "How many processes `accelerate launch` or torchrun has started for this command"
+    return int(os.environ.get('WORLD_SIZE') or 1)
+
+def check_alone(verb):
+    "Raise `DataError` where several processes were started for a command that is not shared"
+    if processes()>1 and verb!='train':
+        raise DataError(f"several processes were started, and fundus {verb} is for one (fundus train is shared; "
+                        "fundus predict has `shard`)")
+
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)
 def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, sex_age, dr, dr_ordered, laterality
@@ -146,16 +157,19 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     lr = number(kwargs.pop('lr', None), 'lr', ['find'])
     data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
-    check_asked(task, opts)
-    check_named(data.data, **data.rest)
-    from fundus_fastai.run.train import train_run
+    if not int(os.environ.get('RANK') or 0): # of several processes the first one tells
+        check_asked(task, opts)
+        check_named(data.data, **data.rest)
+    if processes()>1: from fundus_fastai.run.distributed import train_together as train_run
+    else: from fundus_fastai.run.train import train_run
     out = out or opts.folder(task)
     return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps,
                                 out=out, resume=resume, force=force))
 
 # %% ../nbs/97_commands.ipynb #1367917e
 def shown(out, s):
-    "Print the scores of a run and where its report is"
+    "Print the scores of a run and where its report is; nothing where another process has them"
+    if s is None: return
     print(s)
     print(f"\nreport: {Path(out)/'report.html'}")
     return s
@@ -275,6 +289,30 @@ def landmarks(images:list, # image files or folders
     if out: say(f"{len(df)} rows: {out}")
     check_unread(df)
 
+# %% ../nbs/97_commands.ipynb #fdb9a171
+@takes(DataOptions, but=['strict','label','skip_broken'])
+def biomarkers(data:str, # name of the catalog, folder, or CSV; with --ready a CSV of features
+               *, by:str='sex', # column: two groups, or a number such as age
+               features:str=None, # the family that is tested, with commas (default: all that there are)
+               table:str=None, # CSV of more features with a column path, as fundus vessels writes it
+               ready:bool=False, # measure nothing: the numbers in the CSV are the features
+               adjust:str='age', # columns that are held fixed, with commas; or none
+               model:str='mean', # for that: mean (one value a person), gee, or mixed (both eyes)
+               confirm:float=.5, # share of patients kept for confirmation; 0: none
+               out:str='biomarkers', # folder
+               force:bool=False, # replace an earlier result
+               **kwargs):
+    "Measure features of eyes and test which differ between people: tables, a picture, a report (research use only)"
+    from fundus_fastai.anatomy.biomarkers import biomarkers as find, open_people
+    say("research use only, not a medical device")
+    o, = carried(dict(kwargs, data=data), DataOptions)
+    df = open_people(data, by, {k:v for k,v in o.rest.items() if v is not None}, ready=ready)
+    t = find(df, by, out, features=listed(features), table=table, ready=ready, model=model,
+             adjust=[] if adjust=='none' else listed(adjust), confirm=confirm, force=force)
+    print(t.head(12).to_string(index=False, float_format='%.3g'))
+    print(f"\nreport: {Path(out)/'report.html'}")
+    return t
+
 # %% ../nbs/97_commands.ipynb #eddb37a0
 def export(run:str, # run folder, or hf://org/name@commit
            *, to:str=None, # ONNX file (default: RUN/model.onnx)
@@ -286,6 +324,28 @@ def export(run:str, # run folder, or hf://org/name@commit
     "Write the net as one ONNX file, which fundus predict asks without torch; kept only if it answers as the net does"
     from fundus_fastai.ship.export import export_run
     print(export_run(run, to, fp16=fp16, int8=int8, images=images, force=force))
+
+# %% ../nbs/97_commands.ipynb #36a704da
+class Port(int):
+    "A port of this machine, which may go unsaid"
+    unsaid = 8000
+
+# %% ../nbs/97_commands.ipynb #ca08d363
+def page(run:str, # run folder, or an ONNX file of fundus export
+         *, to:str=None, # folder for the page
+         serve:Port=None, # give it out on this machine when it is written, on this port (8000)
+         force:bool=False # replace a page
+        ):
+    "Write a folder that answers and explains pictures in any browser, which keeps them to itself (research use only)"
+    from fundus_fastai.ship.page import page_run, page_server
+    if not to: raise DataError("name a folder for the page with `to`")
+    server = page_server(to, serve) if serve else None
+    print(page_run(run, to, force=force))
+    if not server: return
+    say(f"http://127.0.0.1:{serve}/ gives it out until you press Ctrl-C")
+    try: server.serve_forever()
+    except KeyboardInterrupt: say("stopped; the page is kept")
+    finally: server.server_close()
 
 # %% ../nbs/97_commands.ipynb #339ef0a0
 @takes(UnseenOptions, BenchmarkOptions, but=['lot','n_boot'])
