@@ -61,6 +61,7 @@ from .run.train import *
 from .run.compare import *
 from .run.benchmark import *
 from .anatomy.landmarks import *
+from .anatomy.lesion_net import *
 
 # %% ../nbs/99_all.ipynb #8dd7861b
 _ = fast_memory()

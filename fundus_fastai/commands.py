@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'landmarks', 'biomarkers', 'export', 'page', 'benchmark', 'compare', 'publish', 'demo']
+           'explain', 'landmarks', 'lesions', 'biomarkers', 'export', 'page', 'benchmark', 'compare', 'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -287,6 +287,21 @@ def landmarks(images:list, # image files or folders
     none = int((df.reason!='').sum())-df.attrs['unread']
     if none: say(f"{none} image{'s'*(none>1)} without all landmarks (column reason)")
     if out: say(f"{len(df)} rows: {out}")
+    check_unread(df)
+
+# %% ../nbs/97_commands.ipynb #8d066d2d
+def lesions(images:list, # image files or folders
+            *, out:str='lesions', # folder for detections.csv, counts.csv and the overlays
+            device:str='cpu', # where the net computes, as torch names it
+            force:bool=False # write into a folder that holds earlier ones
+           ):
+    "Find the lesions of fundus photographs: detections.csv, counts.csv and an overlay each (research use only)"
+    from fundus_fastai.anatomy.lesion_net import lesion_table
+    say("research use only, not a medical device")
+    df = lesion_table(images, out, force=force, device=device)
+    n = df.attrs['counts']
+    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in ('MA','HE','EX','SE'))
+          + f": {Path(out)/'detections.csv'}")
     check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #fdb9a171

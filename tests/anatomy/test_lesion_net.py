@@ -1,0 +1,119 @@
+"The lesion net: where its spots lie, on phantoms and in any frame, and a reason for whatever shows no fundus"
+from importlib.resources import files
+import cv2, numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, SpotNet, apart, color_contrast, curvatures, find_lesions, lesion_table, spot_net
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError
+from fundus_fastai.explain.lesions import match_lesions
+from fundus_fastai.phantom.fundus import LESION_CODES, phantom_fundus, save_fundus
+
+cv2.setNumThreads(1)
+
+@pytest.fixture(scope='module')
+def eyes():
+    "Phantoms with retinopathy, and what is found in them"
+    e = [phantom_fundus(['diabetic retinopathy'], 31, k, grade=3+k%2, eye='RL'[k%2], size=448) for k in range(1, 6)]
+    return e,[find_lesions(o.image) for o in e]
+
+def sensitivity(e, dets, k, fp):
+    "Share of the lesions of type `k` that are found at `fp` false alarms a picture"
+    truth = [{c:o.masks.get(v, np.zeros(o.image.shape[:2], bool)) for c,v in LESION_CODES.items()} for o in e]
+    s = match_lesions(dets, truth).search(k)
+    n = int(fp*len(e))
+    return np.mean(s.best>(s.alarms[n] if n<len(s.alarms) else -np.inf))
+
+@pytest.mark.parametrize('k,least', [('MA',.6), ('HE',.75), ('EX',.8), ('SE',.7)])
+def test_lesions_of_phantoms_are_found(eyes, k, least):
+    assert sensitivity(*eyes, k, 4)>=least
+
+def test_places_beat_chance(eyes):
+    "The same scores at places by lot find next to nothing"
+    e,dets = eyes
+    rng,lot = np.random.default_rng(0),[]
+    for o in dets:
+        lot.append(o.assign(x=rng.permutation(o.x), y=rng.permutation(o.y)))
+        lot[-1].attrs = o.attrs
+    assert sensitivity(e, lot, 'HE', 4)<.35<sensitivity(e, dets, 'HE', 4)
+
+def strong(df): return df[(df.score>.8)&(df.type=='HE')]
+
+def nearest(a, b): return np.array([np.hypot(b.x-x, b.y-y).min() for x,y in zip(a.x, a.y)])
+
+def test_pixels_are_those_of_the_photograph(eyes):
+    "On a larger canvas, mirrored, and at twice the size, spots lie where they should"
+    im,o = eyes[0][0].image,strong(eyes[1][0])
+    wide = cv2.copyMakeBorder(im, 30, 10, 50, 20, cv2.BORDER_CONSTANT, value=[int(im[0,0,0])]*3)
+    w = strong(find_lesions(wide))
+    assert np.median(nearest(o.assign(x=o.x+50, y=o.y+30), w))<1.5
+    m = strong(find_lesions(np.ascontiguousarray(im[:,::-1])))
+    assert np.median(nearest(o.assign(x=im.shape[1]-1-o.x), m))<1.5
+    t = strong(find_lesions(cv2.resize(im, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)))
+    assert np.median(nearest(o.assign(x=2*o.x+.5, y=2*o.y+.5), t))<3
+    assert 1.6<t.radius.median()/o.radius.median()<2.4
+
+def test_frame_there_and_back():
+    o = phantom_fundus([], 4, 2, camera='clipped', size=300)
+    f = LesionFrame(o.image)
+    x,y = f.back(np.array([0,639]), np.array([0,639]))
+    assert abs(x[1]-x[0]-(639*f.k[0]))<1e-9 and f.mask.mean()>.4
+
+def test_a_dot_bends_both_ways_and_a_line_one():
+    a = np.zeros((61,61), np.float32)
+    cv2.circle(a, (15,30), 3, -1., -1)
+    cv2.line(a, (45,0), (45,60), -1., 5)
+    high,low = curvatures(a, 2.)
+    assert low[30,15]>.2 and abs(low[30,45])<.05 and high[30,45]>.2
+
+def test_no_two_spots_within_six_pixels():
+    rng = np.random.default_rng(0)
+    at = rng.integers(0, 60, (200,2))
+    s = rng.random(200)
+    k = apart(at, s, 200)
+    d = np.hypot(*(at[k][:,None]-at[k][None]).transpose(2,0,1))+1e9*np.eye(len(k))
+    assert d.min()>6 and k[0]==s.argmax() and (np.diff(s[k])<=0).all()
+    assert len(apart(at, s, 5))==5
+
+@pytest.mark.parametrize('im', [np.zeros((90,120,3), np.uint8), np.full((64,64,3), 255, np.uint8), np.zeros((80,80), np.uint8),
+                                np.random.default_rng(0).integers(0, 255, (90,120,3)).astype(np.uint8)], ids=['black','white','gray','noise'])
+def test_no_guess(im):
+    df = find_lesions(im)
+    assert len(df)==0 and list(df)==COLUMNS[1:] and df.attrs['reason']
+
+def test_contrast_of_a_flat_picture_is_nothing():
+    x = color_contrast(np.full((640,640,3), 90, np.uint8), np.ones((640,640), bool))
+    assert x.shape==(3,640,640) and np.abs(x).max()<.1
+
+def test_weights_are_small_and_finite():
+    p = files('fundus_fastai')/'anatomy/lesions.safetensors'
+    assert p.stat().st_size<2_000_000 and all(torch.isfinite(o).all() for o in spot_net().state_dict().values())
+    with pytest.raises(DataError, match='device=nowhere'): spot_net('nowhere')
+
+def test_net_of_ones_own():
+    "A net that says no everywhere gives low scores: the weights are asked, not the candidates"
+    net = SpotNet().eval()
+    with torch.no_grad():
+        for o in net.layers.parameters(): o.zero_()
+        net.layers[-1].bias.fill_(-5)
+    o = phantom_fundus(['diabetic retinopathy'], 31, 1, grade=3, size=320)
+    assert find_lesions(o.image, net=net).score.max()<.01
+
+def test_command(tmp_path, capsys):
+    "Same names in two folders, a broken and a black file: rows, counts, overlays, and an exit that tells"
+    o = phantom_fundus(['diabetic retinopathy'], 31, 2, grade=3, size=320)
+    for d in ('a','b'):
+        (tmp_path/d).mkdir()
+        save_fundus(o, tmp_path/d/'eye.jpg', tmp_path/d/'eye.npz')
+    cv2.imwrite(str(tmp_path/'black.png'), o.image*0)
+    (tmp_path/'broken.jpg').write_bytes(b'nothing')
+    args = [str(tmp_path/k) for k in ('a','b','black.png','broken.jpg')]
+    assert main(['lesions', *args, '--out', str(tmp_path/'out')]) and 'broken.jpg' in capsys.readouterr().err
+    df,n = pd.read_csv(tmp_path/'out/detections.csv'),pd.read_csv(tmp_path/'out/counts.csv')
+    assert list(df)==COLUMNS and set(df.path)=={str(tmp_path/d/'eye.jpg') for d in 'ab'} and set(df.type)<={*LESION_CODES}
+    assert df.groupby(['path','type']).size().max()<=200 and df.score.between(0, 1).all() and (df.radius>0).all()
+    assert list(n)==['path',*LESION_CODES,'reason'] and n.reason.notna().sum()==2 and n.HE.notna().sum()==2
+    assert sorted(o.name for o in (tmp_path/'out/overlays').iterdir())==['eye-2.jpg','eye.jpg']
+    over = cv2.imread(str(tmp_path/'out/overlays/eye.jpg'))
+    assert over.shape==(320,320,3) and (over!=cv2.imread(str(tmp_path/'a/eye.jpg'))).any()
+    assert main(['lesions', args[0], '--out', str(tmp_path/'out')])
+    assert '--force' in capsys.readouterr().err
+    assert list(lesion_table([tmp_path/'a'], tmp_path/'out', force=True).path.unique())==[str(tmp_path/'a/eye.jpg')]
