@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from PIL import Image
+from .. import __version__
 from ..core import DataError, ModelError, few, fresh_dir, whole_file
 from ..image.recipe import Recipe, as_recipe, edge_draws
 from ..phantom.fundus import phantom_fundus
@@ -61,7 +62,7 @@ def page_config(notes:dict, raw:bytes)->dict:
     kind,op,size = get_kind(notes['kind']),notes.get('operating') or {},notes['size']
     unit = '' if kind.ordinal else kind.unit('mae', op)
     window = max(4, round(size/7))
-    told = dict(question='What does this eye show?', arch='a net', classes=[], library_version='',
+    told = dict(question='What does this eye show?', arch='a net', classes=[], library_version=__version__,
                 terms=terms_of(notes), temperature=None)
     recipe = check_recipe(as_recipe(notes['recipe'])).to_json()
     return told | notes | dict(recipe=recipe, operating=op, window=window,
@@ -143,7 +144,6 @@ def page_run(run, # run folder, or an ONNX file of `export_run`
 # %% ../../nbs/85_ship.page.ipynb #04971323
 class PageHandler(SimpleHTTPRequestHandler):
     "Gives out the files of a page, and says how they may be used"
-    protocol_version = 'HTTP/1.1'
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         '.wasm':'application/wasm', '.mjs':'text/javascript', '.js':'text/javascript',
         '.onnx':'application/octet-stream', '.svg':'image/svg+xml'}

@@ -1,6 +1,7 @@
 "A page that needs no server: its files, and, in Chromium, that it answers as Python does, explains, and lets nothing out"
 import base64, contextlib, http.server, json, shutil, socket, threading, time, urllib.request, zlib
 import numpy as np, pytest, torch
+from functools import partial
 from types import SimpleNamespace
 from PIL import Image
 from browser import EXE, Chromium
@@ -175,6 +176,7 @@ def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder,
         with served(folder) as url:
             p = opened(b, url)
             t = same_answer(read(p, photo), net, photo)
+            assert p.run("document.querySelector('i')===null && document.getElementById('seen').textContent.includes('<i>one<i>.png')")
             rows = p.run("[...document.querySelectorAll('#points tr')].map(o => [o.cells[0].textContent, o.cells[1].textContent])")
             assert dict(rows)=={k:str(v) for k,v in t[['b at sensitivity 90 %','b at specificity 90 %']].items()}
             gaps = crop_gaps(p, url, 6)
@@ -187,7 +189,6 @@ def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder,
             (tmp_path/'a.png').write_text('no picture')
             assert 'a.png is not a picture' in read(p, tmp_path/'a.png')[0]
             p.wait("document.getElementById('offline').textContent.includes('works without a network')")
-            assert p.run("document.body.innerHTML.includes('<i>one')") is False
         p.go(url) # the server is gone
         p.wait(f"{STATE} && {STATE}.textContent.startsWith('Ready')")
         same_answer(read(p, photo), net, photo)
@@ -282,6 +283,7 @@ def test_formats_and_notes_of_cameras(browser, site, net, tmp_path):
                       ('a.bmp',im,{}), ('a.webp',im,dict(lossless=True)), ('a.gif',im.quantize(64),{}), ('alpha.png',alpha,{})):
         o.save(f := tmp_path/name, **kw)
         said,t = read(p, f),predict_onnx(net, [f]).iloc[0]
+        assert (', 400 by 300 pixels' if name=='turned.jpg' else ', 300 by 400 pixels') in p.run("document.getElementById('seen').textContent"), name
         assert said[1] and abs(said[1]['a']-t.p_a)<(1e-5 if name[-3:]!='jpg' and name!='alpha.png' else .01), (name, said, t.p_a)
 
 @chromium
@@ -295,8 +297,10 @@ def test_old_browsers(browser, site, before, flag, why, tmp_path):
 
 @chromium
 @pytest.mark.slow
-def test_nothing_gets_out_of_page_or_worker(browser, site):
+def test_nothing_gets_out_of_page_or_worker(browser, folder):
     seen = []
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
     class Spy(http.server.BaseHTTPRequestHandler):
         def do_GET(self): seen.append(self.path); self.send_response(200); self.send_header('Access-Control-Allow-Origin', '*'); self.end_headers()
         do_POST = do_GET
@@ -305,14 +309,20 @@ def test_nothing_gets_out_of_page_or_worker(browser, site):
     threading.Thread(target=spy.serve_forever, daemon=True).start()
     there = f'http://127.0.0.1:{spy.server_port}/'
     urllib.request.urlopen(there+'heard')
-    p = opened(browser, site)
+    plain = http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(folder))) # a web space that sends no policy
+    threading.Thread(target=plain.serve_forever, daemon=True).start()
+    p = browser.page()
+    p('Target.setAutoAttach', autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
+    p.go(f'http://127.0.0.1:{plain.server_port}/')
+    p.wait(f"{STATE} && {STATE}.textContent.startsWith('Ready')")
+    worker = next(o['params']['sessionId'] for o in reversed(browser.events) if o['method']=='Target.attachedToTarget' and o['params']['targetInfo']['type']=='worker')
     tries = f"fetch('{there}page').then(() => 'out', () => 'kept')"
-    worker = f"new Promise(done => {{ const w = new Worker(URL.createObjectURL(new Blob(['{tries.replace(chr(39), chr(34))}.then(postMessage)']))); w.onmessage = e => done(e.data) }})"
-    assert p.run(tries)=='kept' and p.run(worker)=='kept'
+    there_too = browser('Runtime.evaluate', worker, expression=tries, awaitPromise=True, returnByValue=True)['result']['value']
+    assert p.run(tries)=='kept' and there_too=='kept'
     p.run(f"new Image().src = '{there}image'; navigator.sendBeacon('{there}beacon', 'x'); 1")
     p.run(f"new Promise(done => {{ const f = document.createElement('form'); f.action = '{there}form'; f.method = 'post'; document.body.append(f); f.submit(); setTimeout(() => done(1), 300) }})")
     time.sleep(.3)
-    spy.shutdown(); spy.server_close()
+    for o in (spy,plain): o.shutdown(); o.server_close()
     assert seen==['/heard']
 
 @chromium
@@ -331,6 +341,8 @@ def test_stop_and_another_picture_in_between(browser, site, photo):
     read(p, photo)
     p.run("document.getElementById('go').click(); document.getElementById('stop').click()")
     p.wait(f"{STATE}.textContent.startsWith('Stopped')")
+    time.sleep(1)
+    assert state(p).startsWith('Stopped')
     assert p.run("document.getElementById('stop').disabled && !document.getElementById('go').disabled")
     p.run("document.getElementById('go').click()")
     assert 'Answered' in read(p, photo)[0]

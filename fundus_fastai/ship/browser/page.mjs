@@ -70,6 +70,7 @@ function answered(o) {
   answer = o
   draw($('picture'), o.picture)
   $('overlay').width = 0
+  $('picture').className = ''
   $('decision').textContent = config.unit ? `${o.decision} ${config.unit}` : o.decision
   const bars = config.columns.filter(c => c.startsWith('p_')).map(c => {
     const bar = document.createElement('meter')
@@ -128,6 +129,7 @@ function paint() {
   }
   $('overlay').width = $('overlay').height = s
   $('overlay').getContext('2d').putImageData(p, 0, 0)
+  $('picture').className = 'gray' // red on a retina would not be seen
   words(k, top)
 }
 
