@@ -1,6 +1,6 @@
 "A page that needs no server: its files, and, in Chromium, that it answers as Python does, explains, and lets nothing out"
 import base64, contextlib, http.server, json, shutil, socket, threading, time, urllib.request, zlib
-import numpy as np, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from functools import partial
 from types import SimpleNamespace
 from PIL import Image
@@ -11,6 +11,7 @@ from fundus_fastai.explain.occlusion import fields_of, occlusion
 from fundus_fastai.image.recipe import Eye, as_recipe, field_of_view, recipe_steps
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import CLASSES, phantom_oct
+from fundus_fastai.score.kinds import get_kind
 from fundus_fastai.ship import page as P
 from fundus_fastai.ship.onnx import net_picture, predict_onnx, write_onnx
 from fundus_fastai.ship.page import page_run, page_server
@@ -207,6 +208,20 @@ def test_crop_and_recipe_on_fifty_phantoms(browser, site):
 def test_steps_that_a_browser_knows(browser, site):
     p = opened(browser, site)
     assert set(p.run(f"import('{site}eye.mjs').then(o => o.STEPS)"))==set(P.IN_BROWSER)==set(recipe_steps)-{'noise','clahe'}
+
+ANSWERS = dict(category=(['p_a','p_b','p_c'], {}), grades=(['p_0','p_1','p_2'], {}), number=(['pred'], dict(digits=2)), ordered=(['pred'], dict(cuts=[.4,1.5,2.7,3.1])),
+               multilabel=(['p_a','p_b'], dict(thresholds=dict(a=.3))), both=(['p_f','p_m','pred_age'], {}))
+
+@chromium
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ANSWERS)
+def test_decides_as_each_kind_of_answer_does(browser, site, kind):
+    columns,op = ANSWERS[kind]
+    t = pd.DataFrame(np.random.default_rng(1).random((40,len(columns)), np.float32)*(4 if columns==['pred'] else 1), columns=columns)
+    want,config = get_kind(kind).decode(t, op).tolist(),json.dumps(dict(kind=kind, columns=columns, operating=op))
+    p = browser.page(site)
+    got = p.run(f"import('{site}answer.mjs').then(o => {t.to_json(orient='records', double_precision=15)}.map(r => o.decide({config}, r)))")
+    assert got==want
 
 ASK = """(async () => {{
  const w = new Worker(URL.createObjectURL(new Blob(['import "{url}worker.mjs"'], {{type:'text/javascript'}})), {{type:'module'}})
