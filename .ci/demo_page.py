@@ -8,11 +8,10 @@ from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.run.train import train_run
 from fundus_fastai.ship.page import page_run
 
-def main(to, patients=200, epochs=8):
+def main(to, patients=160, epochs=12):
     with tempfile.TemporaryDirectory() as d:
-        opts = TrainOptions('resnet10t', weights='none', size=112, bs=16, epochs=epochs, seed=7)
-        data = DataOptions(patients=patients)
-        s = train_run('anomaly', data, opts, maps=0, out=Path(d)/'run')
+        opts = TrainOptions('resnet10t', weights='none', size=128, bs=16, epochs=epochs)
+        s = train_run('oct', DataOptions(patients=patients), opts, maps=0, out=Path(d)/'run')
         print(s.metrics['auc'])
         print(page_run(Path(d)/'run', to, force=True))
         if '--keep' in sys.argv: shutil.copytree(Path(d)/'run', f'{to}-run', dirs_exist_ok=True)

@@ -326,7 +326,7 @@ def test_nothing_gets_out_of_page_or_worker(browser, folder):
     urllib.request.urlopen(there+'heard')
     plain = http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(folder))) # a web space that sends no policy
     threading.Thread(target=plain.serve_forever, daemon=True).start()
-    p = browser.page()
+    p = browser.page(before='delete Navigator.prototype.serviceWorker') # which lets nothing out either
     p('Target.setAutoAttach', autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
     p.go(f'http://127.0.0.1:{plain.server_port}/')
     p.wait(f"{STATE} && {STATE}.textContent.startsWith('Ready')")
