@@ -21,7 +21,7 @@ from ..image.recipe import Recipe, as_recipe, edge_draws
 from ..phantom.fundus import phantom_fundus
 from ..phantom.oct import phantom_oct
 from ..score.kinds import get_kind
-from .card import terms_of
+from ..data.catalog import terms_of
 from .onnx import read_onnx
 
 # %% ../../nbs/85_ship.page.ipynb #bb755d0a
