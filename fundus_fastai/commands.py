@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'landmarks', 'lesions', 'biomarkers', 'export', 'page', 'benchmark', 'compare', 'publish', 'demo']
+           'explain', 'landmarks', 'lesions', 'label', 'atlas', 'biomarkers', 'export', 'page', 'benchmark', 'compare',
+           'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -303,6 +304,40 @@ def lesions(images:list, # image files or folders
     print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in ('MA','HE','EX','SE'))
           + f": {Path(out)/'detections.csv'}")
     check_unread(df)
+
+# %% ../nbs/97_commands.ipynb #a5717916
+def label(images:list, # image files or folders
+          *, out:str='labels.csv', # file for the answers, written as they come; goes on where it was
+          rater:str='', # who labels; each has an order and an end of their own
+          repeats:float=.1, # share of the pictures that come twice, unannounced
+          seed:int=0, # of the order
+          port:int=8777 # of the page
+         ):
+    "Label disc and fovea on a page of this computer, and learn how well you repeat yourself"
+    from fundus_fastai.anatomy.label import label_images
+    t = label_images(images, out, rater, share=repeats, seed=seed, port=port)
+    print(t.to_string(index=False, float_format='%.3f'))
+    print(f"\nanswers: {out}")
+
+# %% ../nbs/97_commands.ipynb #ea5a6a90
+@takes(DataOptions, but=['strict','label','skip_broken'])
+def atlas(run:str, # run folder with maps, a folder of NAME_vessels.png, or the word photographs
+          *, by:str='sex', # column of two groups
+          of:str=None, # class whose map is shown (default: the last)
+          width:int=128, # of the frame in pixels
+          permutations:int=2000, # deals of the groups among people
+          out:str='atlas', # folder
+          force:bool=False, # replace an earlier atlas
+          **kwargs):
+    "Lay maps of eyes over each other and test where two groups of people differ (research use only)"
+    from fundus_fastai.anatomy.atlas import Maps, atlas as compare_maps, people_of
+    say("research use only, not a medical device")
+    o, = carried(kwargs, DataOptions)
+    df = people_of(o.data, by, {k:v for k,v in o.rest.items() if v is not None})
+    res = compare_maps(df, Maps(run, of), by, out, width=width, n_perm=permutations, force=force)
+    print(res.table.head(8).to_string(index=False, float_format='%.3g'))
+    print(f"\nreport: {Path(out)/'report.html'}")
+    return res
 
 # %% ../nbs/97_commands.ipynb #fdb9a171
 @takes(DataOptions, but=['strict','label','skip_broken'])

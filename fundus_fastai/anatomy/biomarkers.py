@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/75_anatomy.biomarkers.ipynb #ee436c88
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #308c8da0
 import cv2, math, numpy as np, pandas as pd
 from pathlib import Path
 from scipy.stats import false_discovery_control, mannwhitneyu, norm, spearmanr, t as student
@@ -18,11 +18,10 @@ from ..score.estimate import patient_bootstrap, threshold_estimates
 from ..score.metrics import auc, mean_abs_error, number_patients, r_squared
 from ..score.plots import BLUE, PALE, drawing, interval
 from ..run.report import drawn, write_findings
-from ..data.audit import open_frame
-from ..data.catalog import guess_card
 from ..data.read import first_of, read_table, usual_columns
 from ..vision.answers import RowFile
 from ..words import as_sexes
+from .atlas import people_of
 from .landmarks import landmarks
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #d8a10924
@@ -481,18 +480,7 @@ def ready_table(path, opts)->pd.DataFrame:
     if names['sex']: df['sex'] = as_sexes(raw[names['sex']].str.strip())
     return df
 
-# %% ../../nbs/75_anatomy.biomarkers.ipynb #9d8ab8e2
-def as_number(s)->pd.Series:
-    "Text as numbers where all of it is, else as it stands"
-    n = pd.to_numeric(s, errors='coerce')
-    return n if n.notna().equals(s.notna()) else s
-
-# %% ../../nbs/75_anatomy.biomarkers.ipynb #7e408465
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #204ac942
 def open_people(data, by, opts, *, ready=False)->pd.DataFrame:
     "The images or, with `ready`, the table of features that `data` names"
-    if ready: return ready_table(data, opts)
-    file = Path(data).expanduser()
-    mine = file.is_file() and guess_card(file)=='csv'
-    df = open_frame(data, opts|(dict(label=by) if mine else {}))
-    if mine and by not in df: df[by] = (as_sexes if by=='sex' else as_number)(df.label)
-    return df
+    return ready_table(data, opts) if ready else people_of(data, by, opts)

@@ -1,0 +1,176 @@
+"Atlas: an eye lies where all eyes lie, a person has one vote, a planted place is found, and what is not there is not claimed"
+import json, shutil
+import cv2, numpy as np, pandas as pd, pytest
+from fundus_fastai.anatomy.atlas import (DISC, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_matrix, frame_pixel,
+                                         frame_shape, frames_of, in_frame, input_matrix, region_table, regions)
+from fundus_fastai.anatomy.landmarks import Landmarks
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError
+from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
+
+cv2.setNumThreads(1)
+
+def truth(e):
+    "Disc and fovea of a phantom, by its truth"
+    (dx,dy,dw,dh),(fx,fy,*_) = (((a+c-1)/2,(b+d-1)/2,c-a,d-b) for a,b,c,d in (e.disc, e.fovea))
+    return Landmarks(dx, dy, dw, dh, 0, fx, fy, e.eye, shape=e.image.shape[:2])
+
+def vessels(e): return np.any(list(e.vessels.values()), 0).astype(np.float32)
+
+def smooth(n, width=48, seed=0, grain=1.5):
+    h,w = frame_shape(width)
+    a = np.random.default_rng(seed).normal(size=(n,h,w)).astype(np.float32)
+    a = np.stack([cv2.GaussianBlur(o, (0,0), grain) for o in a])
+    return a/a.std()
+
+@pytest.mark.parametrize('eye', 'RL')
+@pytest.mark.parametrize('turn', [0, 10, -15])
+def test_fovea_and_disc_lie_where_they_should(eye, turn):
+    "Turned, shifted and scaled, a point of the eye comes to the same place of the frame"
+    side = 1 if eye=='R' else -1
+    def eye_at(scale, dx, dy):
+        a = np.deg2rad(turn)
+        def at(x, y): return 300+dx+scale*(side*x*np.cos(a)-y*np.sin(a)), 250+dy+scale*(side*x*np.sin(a)+y*np.cos(a))
+        return at, frame_matrix(Landmarks(*at(100, -12), 30, 35, 0, *at(0, 0), eye), 128)
+    found = []
+    for scale,dx,dy in ((1,0,0),(2.5,-40,70)):
+        at,m = eye_at(scale, dx, dy)
+        found.append([m@[*at(*p),1] for p in ((100,-12),(0,0),(40,60))])
+    assert np.allclose(found[0], found[1]) and np.allclose(found[0][0], frame_pixel(DISC)) and np.allclose(found[0][1], frame_pixel(0j))
+
+def test_a_mirrored_eye_is_the_same_eye():
+    e = phantom_fundus([], 3, 5, eye='R', camera='round', size=192)
+    o = truth(e)
+    mirrored = Landmarks(191-o.disc_x, o.disc_y, 1, 1, 0, 191-o.fovea_x, o.fovea_y, 'L')
+    a = in_frame(e.image, frame_matrix(o, 64), e.field, width=64)
+    b = in_frame(np.ascontiguousarray(e.image[:,::-1]), frame_matrix(mirrored, 64), np.ascontiguousarray(e.field[:,::-1]), width=64)
+    assert np.isnan(a).any() and np.nanmax(np.abs(a-b))<1
+
+def test_outside_the_field_nothing_was_seen():
+    m = frame_matrix(Landmarks(70, 50, 9, 9, 0, 50, 52, 'R'), 64)
+    inside = np.zeros((100,100), bool)
+    inside[20:80,30:90] = True
+    a = in_frame(np.ones((100,100)), m, inside, width=64)
+    assert np.isnan(a[0,0]) and np.isfinite(a[27,27]) and set(np.unique(a[np.isfinite(a)]))=={1.}
+    assert frame_matrix(Landmarks()) is None and frame_matrix(Landmarks(5, 5, 1, 1, 0, 5, 5, 'R')) is None
+
+@pytest.mark.parametrize('recipe', ['crop','square','channel:red',''])
+def test_where_an_input_lies(recipe):
+    "A point of the photograph, brought to the input by the recipe itself, is where the matrix says"
+    from fundus_fastai.image.recipe import as_recipe
+    e = phantom_fundus([], 3, 5, camera='clipped', size=200)
+    im = cv2.copyMakeBorder(e.image, 10, 30, 25, 5, cv2.BORDER_CONSTANT)
+    x,y = 118,96
+    spot = im.copy()
+    cv2.circle(spot, (x,y), 5, (0,255,255), -1)
+    r = as_recipe(recipe)
+    def seen(o): return r(o, 128) if len(r) else cv2.resize(o, (128,128), interpolation=cv2.INTER_AREA)
+    d = np.abs(seen(spot).astype(float)-seen(im)).sum(-1)
+    d[d<.5*d.max()] = 0
+    gy,gx = np.mgrid[:128,:128]
+    at = (gx*d).sum()/d.sum(),(gy*d).sum()/d.sum()
+    assert np.abs(np.array(at)-input_matrix(im, 128, recipe)@[x,y,1]).max()<.8
+
+def test_matrices_undo_each_other():
+    n = np.array([[2,0,3],[0,4,5.]])
+    assert np.allclose(before(n, n), np.eye(2, 3))
+
+def test_one_vote_a_person():
+    x = np.array([[[1.]],[[3.]],[[9.]],[[np.nan]]], np.float32)
+    a,who = by_person(x, ['a','a','b','b'])
+    assert a.ravel().tolist()==[2,9] and who.tolist()==['a','b']
+
+def test_t_is_students():
+    from scipy.stats import ttest_ind
+    x,y = smooth(20).reshape(20, -1)[:,:50],np.arange(20)<8
+    assert np.allclose(TMaps(x)(y[None].astype(np.float32))[0], ttest_ind(x[y], x[~y]).statistic, atol=1e-3)
+    x[3,::2] = np.nan
+    assert np.allclose(TMaps(x)(y[None].astype(np.float32))[0], ttest_ind(x[y], x[~y], nan_policy='omit').statistic, atol=1e-3)
+
+def test_deals_stay_within_bands():
+    y,band = np.arange(40)%4==0,np.arange(40)//10
+    lots = dealt(y, band, 50, np.random.default_rng(0))
+    for k in range(4): assert (lots[:,band==k].sum(1)==y[band==k].sum()).all()
+    assert len(np.unique(lots, axis=0))>45 and (dealt(y, None, 5, np.random.default_rng(0)).sum(1)==10).all()
+    assert np.bincount(age_bands([*range(20),np.nan])+1).tolist()==[1,5,5,5,5]
+
+def test_planted_place_is_found():
+    "1 mm wide, .8 standard deviations, 60 people a side, in noise with grains of .4 mm: in 19 of 20 draws"
+    y = np.arange(120)<60
+    gy,gx = np.mgrid[:40,:48]
+    spot = .8*np.exp(-((gx-30)**2+(gy-15)**2)/(2*2.7**2)) # 1 mm
+    hits = [cluster_test(smooth(120, seed=k, grain=1)+y[:,None,None]*spot, y, n_perm=99, names='ab') for k in range(20)]
+    right = [len(o.table) and o.table.p[0]<=.05 and o.masks[0][15,30] and o.table['higher in'][0]=='b' for o in hits]
+    assert sum(right)>=19, right
+
+def test_nothing_is_claimed_where_nothing_is():
+    rng,p = np.random.default_rng(1),[]
+    x = smooth(40, seed=5)
+    for k in range(40):
+        t = cluster_test(x, rng.permutation(40)<20, n_perm=99, seed=k).table
+        p.append(t.p.min() if len(t) else 1.)
+    assert np.mean(np.array(p)<=.05)<=.175, p
+
+def test_places_that_few_have_seen_are_not_tested():
+    x,y = smooth(40),np.arange(40)<20
+    x[:38,:,:10] = np.nan
+    r = cluster_test(x, y, n_perm=20)
+    assert np.isnan(r.d[:,:10]).all() and np.isfinite(r.d[:,12:]).all()
+    with pytest.raises(DataError, match='3 people'): cluster_test(x, np.arange(40)<2)
+
+def test_regions_cover_the_frame_once():
+    m = regions(96)
+    assert (sum(o.astype(int) for o in m.values())==1).all() and all(o.any() for o in m.values())
+    t = region_table(np.where(m['center'], 1, 0)[None].astype(np.float32), 96)
+    assert t['share center'][0]==1 and t['mean disc'][0]==0
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "Six phantom patients with vessels, one black picture, and their table"
+    d,rows = tmp_path_factory.mktemp('photos'),[]
+    for k in range(1, 7):
+        for o in 'LR':
+            e = phantom_fundus([], 8, k, eye=o, camera='round', size=192)
+            save_fundus(e, d/f'{k}_{o}.jpg', d/f'{k}_{o}.npz')
+            cv2.imwrite(str(d/f'{k}_{o}_vessels.png'), (255*vessels(e)).astype(np.uint8))
+            rows.append(dict(path=f'{k}_{o}.jpg', patient=k, sex='fm'[k%2], age=30+k))
+    cv2.imwrite(str(d/'black.png'), np.zeros((99,99,3), np.uint8))
+    rows.append(dict(path='black.png', patient=9, sex='f', age=50))
+    pd.DataFrame(rows).to_csv(d/'people.csv', index=False)
+    return d
+
+def test_command(photos, tmp_path, capsys):
+    run = ['atlas', photos, '--data', photos/'people.csv', '--by', 'sex', '--permutations', 50, '--out', tmp_path/'out']
+    assert main(run)==0
+    assert {o.name for o in (tmp_path/'out').iterdir()}=={'atlas.npz','atlas.png','clusters.csv','regions.csv','report.html'}
+    page = (tmp_path/'out/report.html').read_text()
+    assert 'Who is left out' in page and 'not a medical device' in page.lower() and '<script' not in page
+    t = pd.read_csv(tmp_path/'out/regions.csv')
+    assert len(t)==12 and t['mean temporal arcades'].mean()>t['mean center'].mean()
+    with np.load(tmp_path/'out/atlas.npz') as z: assert z['coverage'].shape==frame_shape() and z['coverage'].max()==1
+    assert main(run)==1 and 'is not empty' in capsys.readouterr().err
+    assert main(['atlas', tmp_path, '--data', photos/'people.csv', '--out', tmp_path/'no'])==1 and 'neither maps' in capsys.readouterr().err
+
+def test_maps_of_a_run_lie_where_the_net_looked(photos, tmp_path):
+    "A map that is the input's own green channel comes to lie as the photograph does"
+    from fundus_fastai.image.recipe import circle_crop
+    run = tmp_path/'run'
+    (run/'maps').mkdir(parents=True)
+    old = json.loads((__import__('pathlib').Path(__file__).parents[1]/'run/old_run/run/config.json').read_text())
+    (run/'config.json').write_text(json.dumps(old|dict(recipe='crop', format=2)))
+    path = photos/'1_R.jpg'
+    im = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    m = circle_crop(im, 96)[...,1].astype(np.float32)
+    np.savez(run/'maps/1_R_occlusion.npz', map=np.stack([0*m, m]), classes=np.array(['CNV','NORMAL']), baseline=np.zeros(2), method='occlusion')
+    pd.DataFrame([dict(path=str(path), answer='x', map='1_R_occlusion.npz', overlay='x')]).to_csv(run/'maps/maps.csv', index=False)
+    df = pd.DataFrame(dict(path=[str(path), str(photos/'1_L.jpg')]))
+    (a,b),why = frames_of(df, Maps(run), 64)
+    o = truth(phantom_fundus([], 8, 1, eye='R', camera='round', size=192))
+    c = in_frame(im, frame_matrix(o, 64), width=64)[...,1]
+    assert why==['','has no map'] and np.isnan(b).all() and np.nanmedian(np.abs(a-c))<6 and np.corrcoef(a[~np.isnan(a)], c[~np.isnan(a)])[0,1]>.9
+    assert np.nanmax(frames_of(df[:1], Maps(run, 'CNV'), 64)[0])==0
+
+def test_questions_that_cannot_be(photos):
+    df = pd.DataFrame(dict(path=['x'], patient=['1'], sex=['f']))
+    with pytest.raises(DataError, match='two groups'): atlas(df, Maps('photographs'), 'sex', 'nowhere')
+    with pytest.raises(DataError, match='no column'): atlas(df, Maps('photographs'), 'hair', 'nowhere')

@@ -1,0 +1,219 @@
+"Labels: the order, the answers on the disk, who is let in, and the page itself in Chromium"
+import http.client, json, math, shutil, threading, time
+import numpy as np, pandas as pd, pytest
+from fundus_fastai.anatomy.label import ANSWER, Labels, label_error, label_server, order_of
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError
+from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
+
+DISC,FOVEA = dict(x=60.5, y=40, w=16, h=18, turn=5),dict(x=30, y=44.25)
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    d = tmp_path_factory.mktemp('photos')
+    for k in range(5):
+        o = phantom_fundus([], 4, k, camera='round', size=96)
+        save_fundus(o, d/f'eye_{k}.jpg', d/f'eye_{k}.npz')
+    return d
+
+@pytest.fixture
+def desk(photos, tmp_path):
+    "A running page"
+    server = label_server(Labels([photos], tmp_path/'labels.csv', 'me', share=.2), 0)
+    thread = threading.Thread(target=server.serve_forever, args=(.05,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+def ask(desk, path, body=None, raw=None, **headers):
+    c = http.client.HTTPConnection('127.0.0.1', desk.server_port, timeout=20)
+    data = raw if raw is not None else json.dumps(body) if body is not None else None
+    c.request('POST' if data is not None else 'GET', path, data, headers)
+    r = c.getresponse()
+    text = r.read()
+    return r.status,json.loads(text) if 'json' in r.getheader('Content-Type') else text,r.headers
+
+def mine(desk): return {'X-Token':desk.token}
+def answer(desk, at, disc=DISC, fovea=FOVEA, **headers): return ask(desk, '/answer', dict(at=at, disc=disc, fovea=fovea), **mine(desk)|headers)
+
+# --- order
+
+@pytest.mark.parametrize('n', [1, 2, 3, 9, 10, 40, 200])
+def test_order(n):
+    o = order_of(n, .1, 3)
+    assert sorted(set(o))==[*range(n)] and len(o)==n+round(.1*n) and o==order_of(n, .1, 3)
+    for k in {k for k in o if o.count(k)>1}: assert o.count(k)==2 and o[::-1].index(k)<len(o)-2*n//3, "the second time is late"
+
+def test_repeats_cannot_be_told(desk):
+    "Neither the page nor a picture's address or headers tell a file or a repeat"
+    page = ask(desk, '/')[1].decode()
+    image = ask(desk, '/image/0', **mine(desk))
+    assert 'eye_' not in page and set(ask(desk, '/next', **mine(desk))[1])=={'at','of','done'}
+    assert not any('eye_' in v for v in image[2].values())
+
+# --- answers
+
+def test_answers_are_on_the_disk_before_the_next_picture(desk, photos):
+    work,out = desk.work,desk.work.out
+    for k in range(6):
+        state = answer(desk, k)[1]
+        t = pd.read_csv(out)
+        assert list(t)==ANSWER and len(t)==k+1==state['at'] and t.path[k]==work.path(k)
+    assert state['done'] and t.repeat.sum()==1 and set(t.rater)=={'me'}
+    assert t.disc_x[0]==60.5 and t.fovea_y[0]==44.25 and t.disc_turn[0]==5
+    assert ask(desk, '/image/6', **mine(desk))[0]==404
+
+def test_sent_twice_written_once(desk):
+    answer(desk, 0)
+    assert answer(desk, 0)[1]['at']==1 and len(pd.read_csv(desk.work.out))==1
+    threads = [threading.Thread(target=answer, args=(desk, 1)) for _ in range(6)]
+    for o in threads: o.start()
+    for o in threads: o.join()
+    assert len(pd.read_csv(desk.work.out))==2
+
+def test_what_cannot_be_seen_is_missing(desk):
+    answer(desk, 0, None, FOVEA)
+    t = pd.read_csv(desk.work.out)
+    assert t[['disc_x','disc_h']].isna().all(axis=None) and t.fovea_x[0]==30
+
+@pytest.mark.parametrize('body', [dict(at=3), dict(at=-1), dict(at=True), dict(at='0'), {}, [], 7, dict(at=0, disc=dict(x=1)), dict(at=0, disc=[1,2,3,4]),
+                                  dict(at=0, disc=DISC|dict(w='=cmd()')), dict(at=0, fovea=dict(x=math.inf, y=1)), dict(at=0, fovea=dict(x=True, y=1))])
+def test_odd_answers_write_nothing(desk, body):
+    status,o,_ = ask(desk, '/answer', body, **mine(desk))
+    assert status==400 and o['error'] and not desk.work.out.exists()
+
+def test_it_goes_on_where_it_was(photos, tmp_path):
+    out = tmp_path/'l.csv'
+    work = Labels([photos], out, 'a')
+    work.answer(dict(at=0, disc=DISC, fovea=FOVEA))
+    assert Labels([photos], out, 'a').at==1 and Labels([photos], out, 'b').at==0
+    Labels([photos], out, 'b').answer(dict(at=0, disc=DISC, fovea=None))
+    assert Labels([photos], out, 'a').at==1==Labels([photos], out, 'b').at
+    with pytest.raises(DataError, match='another seed'): Labels([photos], out, 'a', seed=8)
+    (tmp_path/'other.csv').write_text('a,b\n1,2\n')
+    with pytest.raises(DataError, match='something else'): Labels([photos], tmp_path/'other.csv')
+    with pytest.raises(DataError, match='is a folder'): Labels([photos], tmp_path)
+
+# --- who is let in
+
+def test_nobody_else_is_let_in(desk):
+    "Another site's page, a name that points here, no word, a wrong word, a path that leads elsewhere"
+    me = mine(desk)
+    refused = [ask(desk, '/next'), ask(desk, '/next', **{'X-Token':'wrong'}), ask(desk, '/next', **{'X-Token':'\xe9'}),
+               ask(desk, '/', Host='evil.example'), ask(desk, '/next', **me, Host=f'evil.example:{desk.server_port}'),
+               ask(desk, '/answer', dict(at=0, disc=DISC, fovea=FOVEA)), answer(desk, 0, Origin='https://evil.example'),
+               answer(desk, 0, Origin='null'), answer(desk, 0, Origin='http://127.0.0.1:1')]
+    assert [o[0] for o in refused]==[403]*9 and all(o[1]['error'] for o in refused) and not desk.work.out.exists()
+    for path in ('/image/1', '/image/-1', '/image/../../../etc/hostname', '/image/%2e%2e/x', '/etc/hostname', '/labels.csv', '/image/0/../1', '//x'):
+        status,o,_ = ask(desk, path, **me)
+        assert status==404 and 'no such thing' in o['error'], path
+    assert ask(desk, '/image/0', raw='x'*20_000, **me)[0]==400
+    assert answer(desk, 0, Origin=f'http://127.0.0.1:{desk.server_port}')[0]==200
+
+def test_only_this_computer(desk):
+    assert desk.server_address[0]=='127.0.0.1'
+    head = ask(desk, '/')[2]
+    assert "default-src 'none'" in head['Content-Security-Policy'] and head['X-Frame-Options']=='DENY' and not head.get('Access-Control-Allow-Origin')
+
+def test_the_page_asks_nobody_else(desk):
+    page = ask(desk, '/')[1].decode()
+    assert 'http' not in page.replace('127.0.0.1', '') and 'src="' not in page and 'href' not in page and 'not a medical device' in page.lower()
+
+def test_mistakes_are_a_sentence(photos, tmp_path, capsys, desk):
+    for args,says in (([tmp_path/'nothing'], 'nothing'), ([photos, '--port', desk.server_port], 'cannot be used'), ([photos, '--port', 99999], '65535')):
+        assert main(['label', *args, '--out', tmp_path/'x.csv'])==1
+        err = capsys.readouterr().err
+        assert says in err and 'Traceback' not in err
+
+# --- the rater's own error
+
+def test_own_error(tmp_path):
+    rows = [dict(dict.fromkeys(ANSWER, 0), path=f'{k}', disc_x=50+10*r, disc_y=50, disc_w=20, disc_h=20, fovea_x=10, fovea_y=5+4*r, rater='a', repeat=r)
+            for k in range(6) for r in (0,1)]
+    pd.DataFrame(rows, columns=ANSWER).to_csv(tmp_path/'l.csv', index=False)
+    t = label_error(tmp_path/'l.csv').set_index('what')
+    assert t.value['disc, in its diameters']==.5 and np.isclose(t.value['fovea, in disc diameters'], .2) and (t.pictures==6).all()
+    assert label_error(tmp_path/'l.csv').rater.unique().tolist()==['a']
+
+# --- in Chromium
+
+@pytest.fixture
+def browser():
+    "Headless Chromium; tests are skipped where it, its driver or selenium is not there"
+    selenium = pytest.importorskip('selenium', reason="selenium is not installed")
+    from selenium import webdriver
+    where = [shutil.which(o) for o in ('chromium','chromedriver')]
+    if not all(where): pytest.skip("Chromium and its driver are not installed")
+    o = webdriver.ChromeOptions()
+    o.binary_location = where[0]
+    for k in ('--headless=new','--no-sandbox','--disable-gpu','--disable-dev-shm-usage','--window-size=900,800'): o.add_argument(k)
+    o.set_capability('goog:loggingPrefs', {'browser':'ALL'})
+    driver = webdriver.Chrome(options=o, service=webdriver.ChromeService(where[1]))
+    yield driver
+    driver.quit()
+
+def until(f, seconds=30):
+    end = time.time()+seconds
+    while time.time()<end:
+        if f(): return
+        time.sleep(.05)
+    raise AssertionError(f"not within {seconds} s")
+
+def test_page_in_chromium(desk, browser):
+    "Mouse, keys, reload, and the last picture"
+    from selenium.webdriver import ActionChains, Keys
+    work = desk.work
+    def shown(k): until(lambda: browser.execute_script("return document.body.dataset.at")==str(k))
+    def press(*keys):
+        for o in keys: ActionChains(browser).send_keys(o).perform()
+    browser.get(f'http://127.0.0.1:{desk.server_port}/')
+    shown(0)
+    k = browser.execute_script("return k")
+    eye = browser.find_element('id', 'eye')
+    def at(x, y): return round((x+.5)*k-eye.size['width']/2),round((y+.5)*k-eye.size['height']/2)
+    ActionChains(browser).move_to_element_with_offset(eye, *at(50, 40)).click_and_hold().move_to_element_with_offset(eye, *at(70, 40)).release().perform()
+    press(Keys.ENTER)
+    until(lambda: 'fovea' in browser.find_element('id', 'say').text)
+    assert work.at==0, "without a fovea nothing is saved"
+    press('f')
+    ActionChains(browser).move_to_element_with_offset(eye, *at(30, 44)).click().perform()
+    press('h', Keys.ENTER)
+    shown(1)
+    t = pd.read_csv(work.out)
+    assert np.allclose(t[['disc_x','disc_y','disc_w','disc_h','fovea_x','fovea_y']].iloc[0], [60,40,20,21,30,44], atol=.6), t.iloc[0].to_dict()
+    browser.refresh()
+    shown(1)
+    press(Keys.ARROW_RIGHT, 'x', Keys.ARROW_UP, Keys.ENTER) # a disc begun, then not to be seen; a fovea by keys
+    shown(2)
+    t = pd.read_csv(work.out)
+    assert np.isnan(t.disc_x[1]) and np.allclose(t.fovea_y[1], 47)
+    for n in range(2, 6):
+        press('x', 'x', Keys.ENTER)
+        until(lambda: work.at==n+1)
+        if n<5: shown(n+1)
+    until(lambda: 'All 6 are done' in browser.find_element('id', 'count').text)
+    assert len(pd.read_csv(work.out))==6
+    assert not [o for o in browser.get_log('browser') if o['level']=='SEVERE' and 'favicon' not in o['message']]
+
+def test_the_page_ends_with_the_last_picture(photos, tmp_path, capsys):
+    "As the command runs it: it says where it is, takes answers, and tells the rater's error"
+    import socket
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    told = []
+    run = threading.Thread(target=lambda: told.append(main(['label', str(photos), '--port', port, '--out', tmp_path/'l.csv', '--repeats', .2])))
+    run.start()
+    class desk: server_port = port
+    def up():
+        try: return ask(desk, '/')[1].decode()
+        except ConnectionError: return ''
+    until(up)
+    token = up().split('const token = "')[1].split('"')[0]
+    for k in range(6): assert ask(desk, '/answer', dict(at=k, disc=DISC, fovea=FOVEA), **{'X-Token':token})[0]==200
+    run.join(30)
+    assert told==[0] and len(pd.read_csv(tmp_path/'l.csv'))==6
+    said = capsys.readouterr()
+    assert 'disc, in its diameters' in said.out and f'http://127.0.0.1:{port}' in said.err
