@@ -13,8 +13,8 @@ def lines(mod):
 # --- size and width
 
 # What a room may hold; raise it on purpose, after looking for what can go
-SHARE = dict(core=195, options=188, words=105, colab=85, hub=135, phantom=1350, image=912, score=2470, data=2960, vision=1781, explain=2310, run=1994, anatomy=1440,
-             commands=406, cli=99, all=61, ship=715)
+SHARE = dict(core=195, options=188, words=105, colab=85, hub=135, phantom=1350, image=912, score=2470, data=2960, vision=1781, explain=2310, run=1994, anatomy=1430,
+             commands=410, cli=99, all=61, ship=715)
 
 @pytest.mark.parametrize('room', SHARE)
 def test_size(room):
