@@ -54,6 +54,7 @@ from .explain.faithful import *
 from .explain.maps import *
 from .explain.shortcuts import *
 from .explain.lesions import *
+from .explain.sparse import *
 from .run.check import *
 from .run.folder import *
 from .run.report import *

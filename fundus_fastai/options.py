@@ -95,6 +95,7 @@ class TrainOptions(Options):
     lr:float|str=None # highest learning rate (default: 2e-3), or find
     bs:int=32 # images a batch
     balance:str='none' # for rare classes: none, loss, sample, focal, or asymmetric (several labels)
+    maps_trained:bool=False # tune on for heat maps of few pixels, as far as validation patients allow
     recipe:str=None # preprocessing: name or steps, as color, green, crop,clahe; or none (default: the task's)
     positive:str=None # of two classes the one that numbers speak of (default: the one not called normal)
     precision:str=None # tune: full (float32), mixed (16 bits where they do), or auto (mixed on CUDA)
@@ -111,6 +112,8 @@ class TrainOptions(Options):
         if self.precision=='auto': self.precision = None
         if self.fit in ('auto','readout') and self.balance!='none':
             raise DataError(f"`balance={self.balance!r}` is for `fit='tune'`: a readout has none")
+        if self.fit in ('auto','readout') and self.maps_trained:
+            raise DataError("`maps_trained` is for `fit='tune'`: the body of a readout stays as it is")
         if self.lr in (None,'find'): return
         if not isinstance(self.lr, (int,float)): raise DataError(f"`lr` is to be a number, not {self.lr!r}")
         if not 0<self.lr<float('inf'): raise DataError(f"`lr` is to be above 0, not {self.lr}")
@@ -124,15 +127,16 @@ class TrainOptions(Options):
 @patch
 def agree(self:TrainOptions)->dict:
     "What must be the same where a training is resumed; a precision that is left to the machine asks for nothing"
-    names = (*_of_net, 'precision') if self.precision else _of_net
-    return {k:plain(getattr(self, k)) for k in names}
+    more = [k for k in ('precision','maps_trained') if getattr(self, k)] # earlier versions knew none
+    return {k:plain(getattr(self, k)) for k in (*_of_net, *more)}
 
 # %% ../nbs/01_options.ipynb #f6f36f2f
 @patch
 def settled(self:TrainOptions)->TrainOptions:
     "With a way to fit, where none was asked for: `auto`, or `tune` where a readout makes no sense"
     o = copy(self)
-    o.fit = o.fit or ('tune' if str(o.weights).lower()=='none' or o.balance!='none' else 'auto')
+    tuned = str(o.weights).lower()=='none' or o.balance!='none' or o.maps_trained
+    o.fit = o.fit or ('tune' if tuned else 'auto')
     return o
 
 # %% ../nbs/01_options.ipynb #52327f9c

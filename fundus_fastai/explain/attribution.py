@@ -29,7 +29,7 @@ class EvidenceMap(ClassMaps):
     map:torch.Tensor # [N,K,H,W] float32, positive speaks for the class
     baseline:torch.Tensor # [N,K] scores of the images as they are
     classes:list # K names
-    method:str # one of `METHODS`
+    method:str # one of `ALL_METHODS`
     output:str='logit' # what map and baseline are counted in
 
     def __repr__(self):
@@ -292,15 +292,40 @@ def rise(q, x, masks:int=500, *, cells:int=7, share:float=.5, bs:int=64, seed:in
             out.append(torch.einsum('mk,mhw->khw', y-y.mean(0), m[:,0])/(masks*share*(1-share)))
     return torch.stack(out),s
 
+# %% ../../nbs/54_explain.attribution.ipynb #19c3229b
+def head_of_places(net):
+    "The head of `net` that shows what each place adds to its scores, or `None`"
+    return next((m for m in net.modules() if hasattr(m, 'places')), None)
+
+def head_evidence(q, x)->tuple:
+    "What each place adds to the score, as the net's own head says; raises `ModelError`"
+    head,seen = head_of_places(q.net),[]
+    if head is None:
+        raise ModelError("the scores of this net are no sums over places: train one with `head='attention'` or "
+                         "`head='evidence'`, or take another method")
+    def hear(m, i, o):
+        seen.append(m.places(i[0]).detach().requires_grad_())
+        own = seen[0].sum((2,3))
+        return o.detach()+own-own.detach()
+    hook = head.register_forward_hook(hear)
+    try: s = q(x)
+    finally: hook.remove()
+    one = lambda k: (seen[0]*torch.autograd.grad(s[:,k].sum(), seen[0], retain_graph=True)[0]).sum(1)
+    m = torch.stack([one(k) for k in q.wanted(s)], 1).detach()
+    big = F.interpolate(m, x.shape[2:], mode='bilinear', align_corners=False)
+    return big*(m.shape[2]*m.shape[3]/(x.shape[2]*x.shape[3])),s.detach()
+
 # %% ../../nbs/54_explain.attribution.ipynb #4cae08cb
 _methods = {f.__name__:f for f in (occlusion, grad_cam, input_gradient, hue_gradient, integrated_gradients,
                                    gradient_shap, rise)}
-METHODS = tuple(_methods)
+METHODS = tuple(_methods) # for every net
+ALL_METHODS = (*METHODS,'evidence') # the last for nets with a head that shows its places
+_methods['evidence'] = head_evidence
 
 # %% ../../nbs/54_explain.attribution.ipynb #c045de56
 def evidence(model, # an `nn.Module`, or a fastai `Learner`
              x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
-             method:str='occlusion', # one of `METHODS`
+             method:str='occlusion', # one of `ALL_METHODS`
              *, target=None, # class, by number or name, or a list of them (default: all)
              smooth:float=0, # sigma in pixels of a Gaussian over the map
              device=None, # where to work (default: where the net is)
@@ -309,7 +334,7 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
              **kwargs # options of the method
             ): # `OcclusionMap`, or `EvidenceMap` of other methods or where `smooth` is asked for
     "Explain `x` by any method; raises `EyeError`, `DataError` and `ModelError`"
-    ask = _methods[one_of(method, METHODS, 'method')]
+    ask = _methods[one_of(method, ALL_METHODS, 'method')]
     if not callable(output): one_of(output, ('logit','prob'), 'output')
     known = [k for k,p in inspect.signature(ask).parameters.items() if p.default is not p.empty]
     for k in kwargs: one_of(k, [*known,'smooth','device','norm','output'], 'option of this method')
@@ -335,12 +360,12 @@ _evidence = evidence # the method below has the same name
 
 @patch
 def evidence(self:Learner, items, # image paths, or a table of them, as for `dls.test_dl`
-             method:str='occlusion', # one of `METHODS`
+             method:str='occlusion', # one of `ALL_METHODS`
              *, inside=None, # of occlusion: where to cover at all, as for `Learner.occlude`
              **kwargs # further arguments of `evidence`
             ): # `OcclusionMap` or `EvidenceMap`
     "Explain image files as the validation pipeline sees them; raises `EyeError` and `DataError`"
-    one_of(method, METHODS, 'method')
+    one_of(method, ALL_METHODS, 'method')
     more = lambda m: {} if inside is None else dict(inside=m)
     batches = file_batches(self, items, inside)
     return join_maps([_evidence(self, x, method, **kwargs, **more(m)) for x,m in batches])
@@ -367,7 +392,7 @@ _compared = 'occlusion','grad_cam','hue_gradient','integrated_gradients','contra
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
                     x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
                     target, # class, by number or name
-                    *, methods=_compared, # of `METHODS`, or 'contrast'
+                    *, methods=None, # of `ALL_METHODS`, or 'contrast' (default: five, and 'evidence' if the net has it)
                     image=None, # picture to draw them on (default: `x`)
                     mask=None, # truth to outline, bool [H,W]
                     options=None, # dict: options for each method
@@ -377,7 +402,9 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
     x,options = as_images(x),options or {}
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")
     im = x[0] if image is None else image
-    maps,why,ends = {one_of(m, (*METHODS,'contrast'), 'method'):None for m in methods},{},{}
+    own = head_of_places(net_and_names(model)[0])
+    methods = methods or (_compared if own is None else (*_compared,'evidence'))
+    maps,why,ends = {one_of(m, (*ALL_METHODS,'contrast'), 'method'):None for m in methods},{},{}
     def ask(m):
         if m=='contrast': return contrast_map(im, **options.get(m, {}))
         e = evidence(model, x, m, target=target, **options.get(m, {}))

@@ -18,7 +18,7 @@ from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
 from .heatmap import contour, evidence_inside, map_scale, overlay, resize_map, save_overlay
-from .attribution import METHODS
+from .attribution import ALL_METHODS
 from .occlusion import load_map, save_maps
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
@@ -192,12 +192,12 @@ def explain_images(learn:Learner, # a trained net
                    stride:int=None, # step in pixels (default: `map_window`)
                    fill='mean', # 'mean', 'zero', 'blur' or a number
                    bs:int=64, # copies a batch
-                   method:str='occlusion', # one of `METHODS`
+                   method:str='occlusion', # one of `ALL_METHODS`
                    resume:bool=False, # keep maps that lie in `out` and were made in the same way
                    odd=None # told of a file that cannot be read, as by `open_eyes` (default: it is raised)
                   )->pd.DataFrame: # the rows of `maps.csv`
     "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the named class"
-    one_of(method, METHODS, 'method')
+    one_of(method, ALL_METHODS, 'method')
     settings,rows,out = _settings(learn, method, window, stride, fill),[],Path(out)
     todo = [(p, out/f'{s}_{method}.npz') for p,s in zip(paths, unique_stems(paths))]
     try:

@@ -22,7 +22,7 @@ from ..score.scores import WARN, pick
 from ..vision.model import load_model
 from ..vision.steps import predict_rows
 from ..explain.heatmap import overlay, resize_map, to_gray
-from ..explain.attribution import METHODS
+from ..explain.attribution import ALL_METHODS
 from ..explain.occlusion import fields_of
 from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve, difference_to,
     insertion_curve, mean_by_patient, measure_maps, randomization_test)
@@ -34,7 +34,7 @@ from .train import unseen_frame
 def method_settings(learn:Learner, names=None)->dict:
     "Methods and their settings for the nets of `learn`; raises `EyeError` with the nearest name"
     if isinstance(names, dict):
-        for m,_ in names.values(): one_of(m, METHODS, 'method')
+        for m,_ in names.values(): one_of(m, ALL_METHODS, 'method')
         return dict(names)
     side = learn.size
     (w,st),small,blur = map_window(side),max(4, round(.08*side)),dict(smooth=max(1., round(side/64, 1)))
@@ -42,7 +42,7 @@ def method_settings(learn:Learner, names=None)->dict:
     ways = dict(occlusion=dict(window=w, stride=st, **how),
                 occlusion_blur=dict(window=small, stride=small//2, fill='blur', **how), grad_cam={},
                 input_gradient=blur, hue_gradient=blur, integrated_gradients=dict(steps=16),
-                rise=dict(masks=300), gradient_shap=blur)
+                rise=dict(masks=300), gradient_shap=blur, evidence={})
     names = DEFAULT_METHODS if names is None else [names] if isinstance(names, str) else names
     return {o:(o.removesuffix('_blur'), ways[one_of(o, ways, 'method')]) for o in names}
 

@@ -10,19 +10,18 @@ import pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
-from ..core import DataError, fresh_dir, one_of, read_json, say
+from ..core import DataError, fresh_dir, one_of, read_json, say, whole_file
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
-from ..hub import beside
 from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
 from ..score.patients import told_scores
 from ..vision.tasks import get_task
-from ..vision.learner import find_net, find_weights
+from ..vision.learner import TerminalProgress, find_net, find_weights, one_cycle_plan
 from ..vision.model import load_model, save_model
 from ..vision.answers import OddFiles, answer_table, images_of
 from ..vision.steps import fit_run, load_frame, make_learner, refit, split_frame, validate
-from ..explain.attribution import METHODS
+from ..explain.attribution import ALL_METHODS
 from ..explain.maps import explain_images, map_section
 from ..explain.shortcuts import measure_shortcuts, shortcut_words
 from .folder import (check_positive, check_run, choose_operating_points,
@@ -53,7 +52,6 @@ def run_learner(df, task, opts)->Learner:
     "The untrained `Learner` of a run, the same for the same seed; raises `DataError` for labels that it cannot learn"
     set_seed(opts.seed) # of the first weights
     learn = make_learner(df, task, opts)
-    learn.frame = df
     learn.output.check(df) # a class that stands in the test rows only
     return learn
 
@@ -94,9 +92,32 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
                 sections=sections)
     return s
 
+# %% ../../nbs/63_run.train.ipynb #99920db2
+def fit_maps(learn:Learner, out, opts, *, history=None, **kwargs)->pd.DataFrame:
+    "Tune a trained net on for sparse maps; the history of all, in `history.csv` too"
+    out,lr = Path(out),opts.lr or 2e-3
+    if lr=='find': lr = read_json(out/'checkpoints'/'lr.json')
+    plan = one_cycle_plan(opts.epochs, 0, lr/4, pretrained=learn.config.get('weights')!='none')
+    with learn.no_bar(), learn.no_logging():
+        more = learn.fit_sparse(plan, seed=opts.seed, out=out/'checkpoints', cbs=[TerminalProgress()], **kwargs)
+    rows = pd.concat([history, more.assign(epoch=more.index+len(history))], ignore_index=True)
+    with whole_file(out/'history.csv') as f: rows.to_csv(f, index=False)
+    return rows
+
+# %% ../../nbs/63_run.train.ipynb #57eac50d
+def maps_words(sparse)->str:
+    "How sparse its maps could be made, for the report"
+    tried,cost = sparse['tried'],f"{sparse['worth']:g} of AUC (of a number: of its error) on validation patients"
+    if not sparse['nu']:
+        return f"Sparse heat maps were tried and given up: the weakest, nu {tried[0]['nu']:g}, cost more than {cost}."
+    last = next(o for o in tried if o['nu']==sparse['nu'])
+    return (f"The net was tuned on for sparse heat maps (Quellec et al. 2017): nu {last['nu']:g} of "
+            f"{', '.join(format(o['nu'], 'g') for o in tried)} tried is the largest that costs at most {cost}; "
+            f"it cost {last['lost']:.4f}.")
+
 # %% ../../nbs/63_run.train.ipynb #3b146e9b
 def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, allow_leak:bool=False,
-                maps:int=0, fit=fit_run, more:dict=None)->tuple:
+                maps:int=0, cbs=(), more:dict=None)->tuple:
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
     learn = run_learner(df, task, opts)
@@ -109,7 +130,10 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
-    history = fit(learn, out, opts, resume=resume, info=run_info(df, task, opts))
+    with learn.added_cbs(cbs):
+        again = dict(resume=resume, info=run_info(df, task, opts))
+        history = fit_run(learn, out, opts, **again)
+        if opts.maps_trained: history = fit_maps(learn, out, opts, history=history, **again)
     if 'shortcuts' not in df.attrs: df.attrs['shortcuts'] = measure_shortcuts(df, learn.output)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
     crossed = hasattr(learn, 'probed') and tested
@@ -119,9 +143,11 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     if not tested: note += f' {NO_TEST}'
     kept = getattr(learn, 'kept', None)
     if kept: note += f' {kept_words(kept)}'
+    sparse = getattr(learn, 'sparse', None)
+    if sparse: note += f' {maps_words(sparse)}'
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe)}
-    if learn.processes>1: told['processes'] = learn.processes
+    if sparse: told['maps'] = sparse
     if kept: told['kept'] = kept
     elif 'taps' in learn.config:
         told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
@@ -152,8 +178,7 @@ def train_run(task:str, # name of a task
               maps:int=8, # heat maps in the report
               out=None, # run folder (default: runs/TASK-ARCH)
               resume:bool=False, # go on where an earlier call stopped
-              force:bool=False, # overwrite an earlier run
-              fit=fit_run # how the net is fitted: `fit_run`, or what takes its place
+              force:bool=False # overwrite an earlier run
              ): # `Scores`
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     data,opts = DataOptions.of(data),opts or TrainOptions()
@@ -170,7 +195,7 @@ def train_run(task:str, # name of a task
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
     opts = opts.settled()
     s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
-                    maps=maps, fit=fit,
+                    maps=maps,
                     more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]
     drop_checkpoints(out)
     return s
@@ -199,7 +224,7 @@ def evaluate_run(run, # run folder
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     run,on = Path(run),DeviceOptions.of(on)
     learn = load_model(run, on.device)
-    cfg,out = learn.config,Path(out or beside(run, 'evaluation'))
+    cfg,out = learn.config,Path(out or run/'evaluation')
     if out.resolve()==run.resolve():
         raise DataError(f"{out} is the run itself: name another folder with `out`")
     if (out/'model.safetensors').exists():
@@ -215,7 +240,6 @@ def evaluate_run(run, # run folder
     if read and read['images']>len(df):
         read = dict(read, why='seen in training, or no usable answer')
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
-              'taught':cfg.get('source'),
               'read':read,
               'label':df.attrs.get('label', 'label'), 'provenance':told,
               'shortcuts':measure_shortcuts(df, learn.output)}
@@ -247,7 +271,7 @@ def predict_run(run, # run folder
 @watched
 def explain_run(run, # run folder
                 images, # image files or folders
-                method:str='occlusion', # one of `METHODS`
+                method:str='occlusion', # one of `ALL_METHODS`
                 *, window:int=None, # side of the window in pixels of the net's input (default: a seventh; 32 at 224)
                 stride:int=None, # step of the window in pixels (default: half a window)
                 fill='mean', # what covers the image: 'mean', 'zero', 'blur', or a number
@@ -257,10 +281,10 @@ def explain_run(run, # run folder
                 resume:bool=False # go on in a folder of maps that were made in the same way
                )->pd.DataFrame: # as `maps.csv` holds it
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
-    one_of(method, METHODS, 'method')
+    one_of(method, ALL_METHODS, 'method')
     learn = load_model(run)
     odd = OddFiles(len(files := images_of(images)))
-    out = fresh_dir(out or beside(run, 'maps'), force or resume,
+    out = fresh_dir(out or Path(run)/'maps', force or resume,
                     {'maps.csv':'path,answer,map,overlay'})
     t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs,
                        method=method, resume=resume, odd=odd)

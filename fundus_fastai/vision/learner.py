@@ -18,7 +18,6 @@ from timm.models import group_parameters
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
-from ..options import existing_weights
 from ..image.recipe import Eye, blank_remark, each_eye, field_remark
 from .outputs import ClassOutput
 from .probe import solve_probe, linear_probe
@@ -59,11 +58,17 @@ def _open_weights(path):
             return {k:torch.from_numpy(z[k]) for k in z.files}
     return torch.load(path, map_location='cpu', weights_only=True)
 
+# %% ../../nbs/45_vision.learner.ipynb #9e79b5d3
+def _demand(path):
+    "Pass an existing path on"
+    if path.exists(): return path
+    raise ModelError(f"no weights at {path}: pass `weights=FILE`, `weights='imagenet'` or `weights='none'`")
+
 # %% ../../nbs/45_vision.learner.ipynb #93c816f0
 def read_weights(path, cached:bool=False)->dict:
     "Tensors by name, of a file or run folder, of which no code is run; `cached` if it came from the net's own server"
     path = Path(path)
-    if existing_weights(path).is_dir(): path = existing_weights(path/'model.safetensors')
+    if _demand(path).is_dir(): path = _demand(path/'model.safetensors')
     fix = f"; delete {path} to fetch it again, or pass `weights=FILE` or `weights='none'`" if cached else ''
     try: sd = dict(_open_weights(path))
     except Exception as e:
@@ -192,12 +197,12 @@ def find_weights(weights, # 'imagenet', `None` or 'none', or a file
                 ):
     "The file that `weights` means, or `None` for a random start; raises `ModelError` soon where there is none"
     if weights is None or str(weights).lower()=='none': return None
-    if str(weights).lower()!='imagenet': return existing_weights(weights)
+    if str(weights).lower()!='imagenet': return _demand(Path(weights))
     if net.source=='timm': return Path(_hub_file(net))
     return _url_file(net, torchvision.models.get_model_weights(net.arch).DEFAULT.url)
 
 # %% ../../nbs/45_vision.learner.ipynb #626565e1
-_head_args = ('concat_pool','pool','lin_ftrs','ps','first_bn','bn_final','lin_first')
+_head_args = ('concat_pool','pool','lin_ftrs','ps','first_bn','bn_final','lin_first','head','stride')
 
 def _head(pretrained, kwargs):
     "The head's options, the defaults among them written out: what a file says should not depend on who reads it"
@@ -207,8 +212,57 @@ def _head(pretrained, kwargs):
 def blank_net(net:Net, n_out:int, head:dict)->nn.Module:
     "Body and head of `net` on the meta device: names and shapes, without a number in memory"
     make = create_timm_model if net.source=='timm' else create_vision_model
-    with torch.device('meta'): m = make(net.builder, n_out, pretrained=False, **head)
-    return (m[0] if isinstance(m, tuple) else m).eval()
+    usual = {k:v for k,v in head.items() if k not in ('head','stride')}
+    with torch.device('meta'):
+        m = make(net.builder, n_out, pretrained=False, **usual)
+        m = m[0] if isinstance(m, tuple) else m
+        if 'head' in head: m = with_places(m, n_out, **head)
+    return m.eval()
+
+# %% ../../nbs/45_vision.learner.ipynb #7d79e986
+class PlacesBody(nn.Module):
+    "A timm net up to its last map with a place for `stride` pixels or fewer: [N,C,h,w]; raises `DataError`"
+    def __init__(self, model, stride:int=16):
+        super().__init__()
+        fine = [i for i,o in enumerate(model.feature_info) if o['reduction']<=stride]
+        if not fine: raise DataError(f"`stride={stride}`: the finest map of this net has a place for "
+                                     f"{model.feature_info[0]['reduction']} pixels")
+        self.model,self.at,self.width = model,fine[-1],model.feature_info[fine[-1]]['num_chs']
+    def forward(self, x):
+        return self.model.forward_intermediates(x, indices=[self.at], stop_early=True, intermediates_only=True)[0]
+
+# %% ../../nbs/45_vision.learner.ipynb #e5472053
+class EvidenceHead(nn.Module):
+    "Scores that are means of what each place says"
+    def __init__(self, width:int, n_out:int):
+        super().__init__()
+        self.norm,self.say = nn.BatchNorm2d(width),nn.Conv2d(width, n_out, 1)
+    def weigh(self, f): return 1/(f.shape[2]*f.shape[3])
+    def places(self, f):
+        "What each place of `f` adds to each score: [N,n_out,h,w]"
+        f = self.norm(f)
+        return F.conv2d(f, self.say.weight).float()*self.weigh(f)
+    def forward(self, f): return self.places(f).sum((2,3))+self.say.bias
+
+# %% ../../nbs/45_vision.learner.ipynb #41adfcd7
+class AttentionHead(EvidenceHead):
+    "Scores that are means of what each place says, by weights that the net gives its places"
+    def __init__(self, width:int, n_out:int, hidden:int=128):
+        super().__init__(width, n_out)
+        self.look,self.gate,self.mark = nn.Conv2d(width, hidden, 1),nn.Conv2d(width, hidden, 1),nn.Conv2d(hidden, 1, 1)
+    def weigh(self, f):
+        a = self.mark(self.look(f).tanh()*self.gate(f).sigmoid())
+        return a.float().flatten(2).softmax(2).view(a.shape)
+
+# %% ../../nbs/45_vision.learner.ipynb #d073564b
+HEADS = dict(attention=AttentionHead, evidence=EvidenceHead)
+
+def with_places(model, n_out:int, head:str, *, stride:int=16)->nn.Module:
+    "`model` of body and head, with the named head in place of its own; raises `EyeError`"
+    make,own = HEADS[one_of(head, HEADS, 'head')],getattr(model[0], 'model', None)
+    if hasattr(own, 'forward_intermediates'): body = PlacesBody(own, stride)
+    else: body = model[0]
+    return nn.Sequential(body, make(getattr(body, 'width', None) or num_features_model(body), n_out))
 
 # %% ../../nbs/45_vision.learner.ipynb #697ce63a
 def _normalize(dls, stats, arch):
@@ -234,9 +288,6 @@ def _make(dls, net, kwargs):
 class EyeLearner(Learner):
     "A `Learner` that knows what its net answers, how a file is opened for it, its input's side, and how it was made"
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
-    frame = None # what it was made from, where a run made it
-    leads = True # writes files: of several processes that train together the first one alone
-    processes = 1 # so many train together
     @property
     def output(self):
         "What the net answers: an `Output`; with other `DataLoaders`, one of their classes"
@@ -352,16 +403,21 @@ def eye_learner(dls, # from `eye_dls`
                 *, precision:str=None, # of training: 'full' or 'mixed' (default: mixed on CUDA)
                 stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
                 probe=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
+                head:str=None, # 'attention' or 'evidence', whose answer is a sum over places (default: fastai's)
+                stride:int=16, # of such a head: pixels of the input from one of its places to the next, at most
                 **kwargs)->EyeLearner:
     "An `EyeLearner` with the named net, frozen but for its head where weights were given; raises `EyeError`"
     net = find_net(arch)
     path = find_weights(weights, net)
-    head,stats = _head(path, kwargs),stats or (net.mean, net.std)
+    if head and probe: raise DataError(f"`head={head!r}` and `probe` exclude each other: a readout has its own head")
+    usual = {} if head else _head(path, kwargs)
+    told,stats = dict(head=head, stride=stride) if head else usual,stats or (net.mean, net.std)
     start = 'none' if path is None else 'imagenet' if str(weights).lower()=='imagenet' else path.name
     if getattr(dls, 'opener', None) and kwargs.get('n_in', 3)!=3:
         raise DataError(f"`n_in={kwargs['n_in']}`: the batches of eye_dls have three channels, gray scans too")
     if answer := getattr(dls, 'output', None): kwargs = dict(n_out=answer.n_out, loss_func=answer.loss()) | kwargs
-    learn = _make(dls, net, {**kwargs, **head})
+    learn = _make(dls, net, {**kwargs, **usual})
+    if head: learn.model = with_places(learn.model, learn.n_out, **told).to(dls.device)
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
     learn.splitter = kwargs.get('splitter') or stage_split
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
@@ -376,7 +432,7 @@ def eye_learner(dls, # from `eye_dls`
     if path or probe: learn.freeze() # of a readout the body stays as it is
     if learn.opener: _demand_fits(learn, net, probe)
     _normalize(dls, stats, arch)
-    learn.config = dict(arch=arch, head=head, weights=start,
+    learn.config = dict(arch=arch, head=told, weights=start,
                         normalize=dict(zip(('mean','std'), stats)))
     if probe: learn.config['taps'] = learn.model[0].names
     return count_in(learn, precision)
@@ -403,7 +459,7 @@ class EpochSeed(Callback):
     def before_epoch(self):
         s = int(np.random.SeedSequence([self.seed, self.stage, self.epoch]).generate_state(1)[0])
         set_seed(s)
-        getattr(self.dls.train, 'dl', self.dls.train).rng = random.Random(s) # it may be wrapped, for a part of a batch
+        self.dls.train.rng = random.Random(s)
 
 # %% ../../nbs/45_vision.learner.ipynb #e7f64629
 def _opt_tensors(opt):
@@ -460,11 +516,12 @@ class CheckpointCallback(Callback):
         names = ['train_loss','valid_loss',*self.learn.metrics.attrgot('name')]
         vals = dict(zip(names, map(float, self.recorder.final_record)))
         vals['train_loss'] = float(torch.stack(self.losses).mean())
+        vals |= vars(self.learn).pop('noted', {}) # what other callbacks tell of this epoch
         self.demand_finite(vals['valid_loss'])
         self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals,
                               seconds=round(time.time()-self.t0, 2)))
         self.keep_best(vals['valid_loss'])
-        if self.out and self.learn.leads: self.save(self.epoch+1)
+        if self.out: self.save(self.epoch+1)
 
 # %% ../../nbs/45_vision.learner.ipynb #122fadbb
 @patch
@@ -479,13 +536,12 @@ def demand_finite(self:CheckpointCallback, loss):
 # %% ../../nbs/45_vision.learner.ipynb #e49e6502
 @patch
 def keep_best(self:CheckpointCallback, loss:float):
-    "Remember the weights if `loss`, of this epoch's validation, is the lowest so far"
+    "Remember the weights if `loss`, of this epoch's validation, is the lowest so far, or the stage keeps the last"
     best = self.best['valid_loss'] if self.best else np.nan
-    if best==best and not loss<best: return
-    self.best,net = dict(epoch=len(self.rows)-1, valid_loss=loss),get_model(self.learn.model).state_dict()
-    if not self.learn.leads: return
-    if self.out: return _save_tensors(self.out/'best.safetensors', net, self.best)
-    self.weights = {k:v.detach().cpu().clone() for k,v in net.items()}
+    if best==best and not loss<best and self.plan[self.stage].get('keep')!='last': return
+    self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
+    if self.out: return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
+    self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
 
 # %% ../../nbs/45_vision.learner.ipynb #060ec78d
 @patch
@@ -496,7 +552,7 @@ def save(self:CheckpointCallback, next_epoch:int):
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
                 rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict(),
                 groups=[len(o) for o in self.learn.opt.param_lists])
-    net = {'model.'+k:v for k,v in get_model(self.learn.model).state_dict().items()}
+    net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
 
 # %% ../../nbs/45_vision.learner.ipynb #062fadb4
@@ -566,8 +622,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
                                start_epoch=keep.start, cbs=[EpochSeed(seed, i), keep, *L(cbs)])
         if keep.diverged: raise ModelError(keep.diverged)
         opt_state,keep.start = None,0
-    if self.leads:
-        self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
+    self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
     return pd.DataFrame(keep.rows)
 
 # %% ../../nbs/45_vision.learner.ipynb #2d1f1bc9

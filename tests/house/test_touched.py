@@ -57,6 +57,7 @@ WIDE = {
     'colab.drive': 'a Drive that is refused, full or mounted',
     'colab.harness': 'pages as a Colab runs them',
     'data.words': 'the vocabulary in tables',
+    'explain.places': 'heads that show their places, through all rooms',
     'explain.odd_nets': 'nets that make weights anew or write in place',
     'run.old_run': 'a run folder of an earlier version',
     'run.positive': 'the positive class in a run',

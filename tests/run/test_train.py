@@ -1,9 +1,16 @@
 "Training in one call: with pictures that were decoded once it leaves the same run"
+from functools import partialmethod
 from pathlib import Path
 import pandas as pd, pytest
+from fastai.callback.core import Callback
 from fundus_fastai.cli import main
+from fundus_fastai.core import read_json
 from fundus_fastai.image import cache
+from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.vision.data import OpenEye
+from fundus_fastai.vision.learner import EyeLearner
+from fundus_fastai.explain.sparse import SparseMaps
+from fundus_fastai.run.train import dealt_frame, train_frame
 
 @pytest.mark.parametrize('task,more', [('oct', ['--balance','sample']), ('anomaly', [])])
 def test_a_cached_run_is_the_same_run(tmp_path, monkeypatch, task, more):
@@ -25,3 +32,25 @@ def test_a_cached_run_is_the_same_run(tmp_path, monkeypatch, task, more):
     n = len(pd.read_csv(tmp_path/'plain'/'split.csv'))
     assert counts[0]>1.8*n and counts[1]<n+20 and counts[2]<20
     assert len([*(tmp_path/'data'/'cache').iterdir()])==1
+
+class PullThePlug(Callback):
+    "Ctrl-C while the second strength is tried"
+    def after_batch(self):
+        maps = getattr(self.learn, 'sparse_maps', None)
+        if self.training and maps and maps.nu==.003: raise KeyboardInterrupt
+
+def test_trained_maps_are_told_and_resumed_to_the_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(SparseMaps, '__init__', partialmethod(SparseMaps.__init__, engine='difference')) # the faster one here
+    monkeypatch.setattr(EyeLearner, 'fit_sparse', partialmethod(EyeLearner.fit_sparse, nus=(.001,.003), worth=9))
+    opts = TrainOptions('test_resnet', weights='none', size=32, epochs=1, freeze_epochs=0, bs=8, workers=0, maps_trained=True).settled()
+    df = dealt_frame('oct', DataOptions(patients=12))
+    def run(name, **kwargs): return train_frame(df, 'oct', opts, out=tmp_path/name, **kwargs)
+    _,hist,s = run('a')
+    with pytest.raises(KeyboardInterrupt): run('b', cbs=PullThePlug())
+    again = run('b', resume=True)[1]
+    assert again.drop(columns='seconds').equals(hist.drop(columns='seconds')) and hist.stage.tolist()==["all","nu 0.001","nu 0.003"]
+    for f in ('model.safetensors','validation.csv','predictions.csv'): assert (tmp_path/'a'/f).read_bytes()==(tmp_path/'b'/f).read_bytes(), f
+    told = read_json(tmp_path/'a'/'config.json')['training']
+    assert told['maps']['nu']==.003 and [o['nu'] for o in told['maps']['tried']]==[.001,.003] and told['maps_trained']==True and told['fit']=='tune'
+    assert 'nu 0.003 of 0.001, 0.003 tried is the largest' in (tmp_path/'a'/'report.html').read_text() and 'nu 0.003 of' in s.note
+    assert pd.read_csv(tmp_path/'a'/'history.csv').map_size.notna().sum()==2
