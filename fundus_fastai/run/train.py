@@ -115,6 +115,13 @@ def maps_words(sparse)->str:
             f"{', '.join(format(o['nu'], 'g') for o in tried)} tried is the largest that costs at most {cost}; "
             f"it cost {last['lost']:.4f}.")
 
+# %% ../../nbs/63_run.train.ipynb #42a2678a
+def what_came(learn)->tuple:
+    "What was chosen on the way: sentences for the report, and a record"
+    kept,sparse = (getattr(learn, o, None) for o in ('kept','sparse'))
+    words = [kept_words(kept)]*bool(kept)+[maps_words(sparse)]*bool(sparse)
+    return ''.join(f' {o}' for o in words),{k:v for k,v in dict(kept=kept, maps=sparse).items() if v}
+
 # %% ../../nbs/63_run.train.ipynb #3b146e9b
 def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, allow_leak:bool=False,
                 maps:int=0, cbs=(), more:dict=None)->tuple:
@@ -141,15 +148,11 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     operating = choose_operating_points(learn, task, valid, positive=opts.positive)
     if crossed: note += f' {CROSSED.format(len(valid))}'
     if not tested: note += f' {NO_TEST}'
-    kept = getattr(learn, 'kept', None)
-    if kept: note += f' {kept_words(kept)}'
-    sparse = getattr(learn, 'sparse', None)
-    if sparse: note += f' {maps_words(sparse)}'
+    words,chosen = what_came(learn)
+    note += words
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
-            'size':learn.size, 'recipe':str(learn.opener.recipe)}
-    if sparse: told['maps'] = sparse
-    if kept: told['kept'] = kept
-    elif 'taps' in learn.config:
+            'size':learn.size, 'recipe':str(learn.opener.recipe), **chosen}
+    if 'kept' not in chosen and 'taps' in learn.config:
         told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),

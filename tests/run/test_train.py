@@ -9,6 +9,7 @@ from fundus_fastai.image import cache
 from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.vision.data import OpenEye
 from fundus_fastai.vision.learner import EyeLearner
+from fundus_fastai.vision.steps import fit_run
 from fundus_fastai.explain.sparse import SparseMaps
 from fundus_fastai.run.train import dealt_frame, train_frame
 
@@ -46,7 +47,8 @@ def test_trained_maps_are_told_and_resumed_to_the_byte(tmp_path, monkeypatch):
     df = dealt_frame('oct', DataOptions(patients=12))
     def run(name, **kwargs): return train_frame(df, 'oct', opts, out=tmp_path/name, **kwargs)
     _,hist,s = run('a')
-    with pytest.raises(KeyboardInterrupt): run('b', cbs=PullThePlug())
+    def plugged(learn, *args, **kwargs): return fit_run(learn.add_cb(PullThePlug()), *args, **kwargs)
+    with pytest.raises(KeyboardInterrupt): run('b', fit=plugged)
     again = run('b', resume=True)[1]
     assert again.drop(columns='seconds').equals(hist.drop(columns='seconds')) and hist.stage.tolist()==["all","nu 0.001","nu 0.003"]
     for f in ('model.safetensors','validation.csv','predictions.csv'): assert (tmp_path/'a'/f).read_bytes()==(tmp_path/'b'/f).read_bytes(), f
