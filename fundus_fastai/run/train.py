@@ -13,6 +13,7 @@ from fastai.vision.all import Learner
 from ..core import DataError, fresh_dir, one_of, read_json, say, whole_file
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
+from ..hub import beside
 from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
 from ..score.patients import told_scores
@@ -52,6 +53,7 @@ def run_learner(df, task, opts)->Learner:
     "The untrained `Learner` of a run, the same for the same seed; raises `DataError` for labels that it cannot learn"
     set_seed(opts.seed) # of the first weights
     learn = make_learner(df, task, opts)
+    learn.frame = df
     learn.output.check(df) # a class that stands in the test rows only
     return learn
 
@@ -119,12 +121,12 @@ def maps_words(sparse)->str:
 def what_came(learn)->tuple:
     "What was chosen on the way: sentences for the report, and a record"
     kept,sparse = (getattr(learn, o, None) for o in ('kept','sparse'))
-    words = [kept_words(kept)]*bool(kept)+[maps_words(sparse)]*bool(sparse)
+    words = [f(o) for f,o in ((kept_words,kept),(maps_words,sparse)) if o]
     return ''.join(f' {o}' for o in words),{k:v for k,v in dict(kept=kept, maps=sparse).items() if v}
 
 # %% ../../nbs/63_run.train.ipynb #3b146e9b
 def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, allow_leak:bool=False,
-                maps:int=0, cbs=(), more:dict=None)->tuple:
+                maps:int=0, fit=fit_run, more:dict=None)->tuple:
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
     learn = run_learner(df, task, opts)
@@ -137,10 +139,9 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
-    with learn.added_cbs(cbs):
-        again = dict(resume=resume, info=run_info(df, task, opts))
-        history = fit_run(learn, out, opts, **again)
-        if opts.maps_trained: history = fit_maps(learn, out, opts, history=history, **again)
+    again = dict(resume=resume, info=run_info(df, task, opts))
+    history = fit(learn, out, opts, **again)
+    if opts.maps_trained: history = fit_maps(learn, out, opts, history=history, **again)
     if 'shortcuts' not in df.attrs: df.attrs['shortcuts'] = measure_shortcuts(df, learn.output)
     note,tested = split_note(df, allow_leak),(df.split=='test').any()
     crossed = hasattr(learn, 'probed') and tested
@@ -152,6 +153,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     note += words
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe), **chosen}
+    if learn.processes>1: told['processes'] = learn.processes
     if 'kept' not in chosen and 'taps' in learn.config:
         told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
@@ -181,7 +183,8 @@ def train_run(task:str, # name of a task
               maps:int=8, # heat maps in the report
               out=None, # run folder (default: runs/TASK-ARCH)
               resume:bool=False, # go on where an earlier call stopped
-              force:bool=False # overwrite an earlier run
+              force:bool=False, # overwrite an earlier run
+              fit=fit_run # how the net is fitted: `fit_run`, or what takes its place
              ): # `Scores`
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     data,opts = DataOptions.of(data),opts or TrainOptions()
@@ -198,7 +201,7 @@ def train_run(task:str, # name of a task
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
     opts = opts.settled()
     s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
-                    maps=maps,
+                    maps=maps, fit=fit,
                     more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]
     drop_checkpoints(out)
     return s
@@ -227,7 +230,7 @@ def evaluate_run(run, # run folder
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     run,on = Path(run),DeviceOptions.of(on)
     learn = load_model(run, on.device)
-    cfg,out = learn.config,Path(out or run/'evaluation')
+    cfg,out = learn.config,Path(out or beside(run, 'evaluation'))
     if out.resolve()==run.resolve():
         raise DataError(f"{out} is the run itself: name another folder with `out`")
     if (out/'model.safetensors').exists():
@@ -243,6 +246,7 @@ def evaluate_run(run, # run folder
     if read and read['images']>len(df):
         read = dict(read, why='seen in training, or no usable answer')
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
+              'taught':cfg.get('source'),
               'read':read,
               'label':df.attrs.get('label', 'label'), 'provenance':told,
               'shortcuts':measure_shortcuts(df, learn.output)}
@@ -287,7 +291,7 @@ def explain_run(run, # run folder
     one_of(method, ALL_METHODS, 'method')
     learn = load_model(run)
     odd = OddFiles(len(files := images_of(images)))
-    out = fresh_dir(out or Path(run)/'maps', force or resume,
+    out = fresh_dir(out or beside(run, 'maps'), force or resume,
                     {'maps.csv':'path,answer,map,overlay'})
     t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs,
                        method=method, resume=resume, odd=odd)

@@ -18,6 +18,7 @@ from timm.models import group_parameters
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
+from ..options import existing_weights
 from ..image.recipe import Eye, blank_remark, each_eye, field_remark
 from .outputs import ClassOutput
 from .probe import solve_probe, linear_probe
@@ -58,17 +59,11 @@ def _open_weights(path):
             return {k:torch.from_numpy(z[k]) for k in z.files}
     return torch.load(path, map_location='cpu', weights_only=True)
 
-# %% ../../nbs/45_vision.learner.ipynb #9e79b5d3
-def _demand(path):
-    "Pass an existing path on"
-    if path.exists(): return path
-    raise ModelError(f"no weights at {path}: pass `weights=FILE`, `weights='imagenet'` or `weights='none'`")
-
 # %% ../../nbs/45_vision.learner.ipynb #93c816f0
 def read_weights(path, cached:bool=False)->dict:
     "Tensors by name, of a file or run folder, of which no code is run; `cached` if it came from the net's own server"
     path = Path(path)
-    if _demand(path).is_dir(): path = _demand(path/'model.safetensors')
+    if existing_weights(path).is_dir(): path = existing_weights(path/'model.safetensors')
     fix = f"; delete {path} to fetch it again, or pass `weights=FILE` or `weights='none'`" if cached else ''
     try: sd = dict(_open_weights(path))
     except Exception as e:
@@ -197,7 +192,7 @@ def find_weights(weights, # 'imagenet', `None` or 'none', or a file
                 ):
     "The file that `weights` means, or `None` for a random start; raises `ModelError` soon where there is none"
     if weights is None or str(weights).lower()=='none': return None
-    if str(weights).lower()!='imagenet': return _demand(Path(weights))
+    if str(weights).lower()!='imagenet': return existing_weights(weights)
     if net.source=='timm': return Path(_hub_file(net))
     return _url_file(net, torchvision.models.get_model_weights(net.arch).DEFAULT.url)
 
@@ -288,6 +283,9 @@ def _make(dls, net, kwargs):
 class EyeLearner(Learner):
     "A `Learner` that knows what its net answers, how a file is opened for it, its input's side, and how it was made"
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
+    frame = None # what it was made from, where a run made it
+    leads = True # writes files: of several processes that train together the first one alone
+    processes = 1 # so many train together
     @property
     def output(self):
         "What the net answers: an `Output`; with other `DataLoaders`, one of their classes"
@@ -459,7 +457,7 @@ class EpochSeed(Callback):
     def before_epoch(self):
         s = int(np.random.SeedSequence([self.seed, self.stage, self.epoch]).generate_state(1)[0])
         set_seed(s)
-        self.dls.train.rng = random.Random(s)
+        getattr(self.dls.train, 'dl', self.dls.train).rng = random.Random(s) # it may be wrapped, for a part of a batch
 
 # %% ../../nbs/45_vision.learner.ipynb #e7f64629
 def _opt_tensors(opt):
@@ -521,7 +519,7 @@ class CheckpointCallback(Callback):
         self.rows.append(dict(stage=self.plan[self.stage]['name'], epoch=len(self.rows), **vals,
                               seconds=round(time.time()-self.t0, 2)))
         self.keep_best(vals['valid_loss'])
-        if self.out: self.save(self.epoch+1)
+        if self.out and self.learn.leads: self.save(self.epoch+1)
 
 # %% ../../nbs/45_vision.learner.ipynb #122fadbb
 @patch
@@ -539,9 +537,10 @@ def keep_best(self:CheckpointCallback, loss:float):
     "Remember the weights if `loss`, of this epoch's validation, is the lowest so far, or the stage keeps the last"
     best = self.best['valid_loss'] if self.best else np.nan
     if best==best and not loss<best and self.plan[self.stage].get('keep')!='last': return
-    self.best = dict(epoch=len(self.rows)-1, valid_loss=loss)
-    if self.out: return _save_tensors(self.out/'best.safetensors', self.learn.model.state_dict(), self.best)
-    self.weights = {k:v.detach().cpu().clone() for k,v in self.learn.model.state_dict().items()}
+    self.best,net = dict(epoch=len(self.rows)-1, valid_loss=loss),get_model(self.learn.model).state_dict()
+    if not self.learn.leads: return
+    if self.out: return _save_tensors(self.out/'best.safetensors', net, self.best)
+    self.weights = {k:v.detach().cpu().clone() for k,v in net.items()}
 
 # %% ../../nbs/45_vision.learner.ipynb #060ec78d
 @patch
@@ -552,7 +551,7 @@ def save(self:CheckpointCallback, next_epoch:int):
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
                 rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict(),
                 groups=[len(o) for o in self.learn.opt.param_lists])
-    net = {'model.'+k:v for k,v in self.learn.model.state_dict().items()}
+    net = {'model.'+k:v for k,v in get_model(self.learn.model).state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
 
 # %% ../../nbs/45_vision.learner.ipynb #062fadb4
@@ -622,7 +621,8 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
                                start_epoch=keep.start, cbs=[EpochSeed(seed, i), keep, *L(cbs)])
         if keep.diverged: raise ModelError(keep.diverged)
         opt_state,keep.start = None,0
-    self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
+    if self.leads:
+        self.model.load_state_dict(_load_tensors(keep.out/'best.safetensors')[0] if keep.out else keep.weights)
     return pd.DataFrame(keep.rows)
 
 # %% ../../nbs/45_vision.learner.ipynb #2d1f1bc9
