@@ -66,9 +66,12 @@ def run_info(df, task, opts)->dict:
 def kept_words(kept)->str:
     "Which of a readout and the net tuned from it is kept, and by how much, for the report"
     def told(o): return ', '.join(f'{k.replace("valid_loss", "loss")} {v:.4g}' for k,v in kept[o].items())
-    why,what = ('gained','tuned net') if kept['kept']=='tuned' else ('did not gain','readout')
-    return (f"A linear readout of the frozen net came first, then tuning from it. Validation patients {why} by tuning: "
-            f"readout {told('readout')}; best epoch of tuning {told('tuned')}. Kept is the {what}.")
+    won,by = kept['kept']=='tuned',''
+    if 'gain' in kept: by = f" (loss lower by {kept['gain']:.4g}, standard error {kept['se']:.2g})"
+    return (f"A linear readout of the frozen net came first, then tuning from it. Validation patients "
+            f"{'gained' if won else 'did not clearly gain'} by tuning{by}: readout {told('readout')}; "
+            f"best epoch of tuning {told('tuned')}. Kept is the {'tuned net' if won else 'readout'}.")
+
 
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'

@@ -653,17 +653,38 @@ def measured(self:EyeLearner)->dict:
     told = zip(['valid_loss',*self.metrics.attrgot('name')], map(float, got))
     return {k:v for k,v in told if np.isfinite(v)} # of one class there is no AUC
 
+# %% ../../nbs/45_vision.learner.ipynb #8e9c3d9c
+CLEARLY = 1. # standard errors by which the loss of a tuned net is to be below the readout's
+
+@patch
+def losses_by_image(self:EyeLearner)->np.ndarray:
+    "The loss of each validation image"
+    with self.no_bar(), self.no_logging(): z,y = self.get_preds(act=noop)
+    return np.array([float(self.loss_func(z[i:i+1], y[i:i+1])) for i in range(len(z))])
+
+def paired_gain(old, new, patient)->tuple:
+    "How much lower the losses `new` are, on average, and the standard error of that, by patients"
+    d = pd.Series(old-new).groupby(np.asarray(patient, dtype=str)).agg(['sum','size'])
+    gain,m = d['sum'].sum()/d['size'].sum(),len(d)
+    off = d['sum']-gain*d['size']
+    return float(gain),float(np.sqrt(m/max(m-1, 1)*(off**2).sum())/d['size'].sum())
+
+
 # %% ../../nbs/45_vision.learner.ipynb #e27ffad6
 @patch
 def tune_readout(self:EyeLearner, fit)->pd.DataFrame:
     "Tune from the readout by `fit(to_beat, cbs)`, keep the better by validation, and tell both in `self.kept`"
-    self.splitter,own = readout_split,self.measured()
+    self.splitter,own,old = readout_split,self.measured(),self.losses_by_image()
+    first = {k:v.detach().clone() for k,v in self.model.state_dict().items()}
     hist = fit(own['valid_loss'], [KeepNorm()])
     best = hist.loc[hist.valid_loss.idxmin(), list(own)].to_dict()
-    won = best['valid_loss']<own['valid_loss']
+    gain,se = paired_gain(old, self.losses_by_image(), self.dls.valid_ds.items.patient)
+    won = gain>CLEARLY*se
     if won: del self.probed # of features that the net has no more
-    self.kept = dict(kept='tuned' if won else 'readout', readout=own, tuned=best)
+    else: self.model.load_state_dict(first)
+    self.kept = dict(kept='tuned' if won else 'readout', readout=own, tuned=best, gain=gain, se=se)
     return hist
+
 
 # %% ../../nbs/45_vision.learner.ipynb #f203114a
 @patch

@@ -8,10 +8,10 @@ goes on where it was stopped. No picture is kept; features (numbers of the nets'
 five folds, each held back in turn:
   readout    the library's linear readout of the frozen net: the next fold chooses the penalty, the last fit has all but the fold held back
   together   the mean of the readouts of several nets, nothing is chosen
-  kernel     ridge regression on features (+places: 4 x 4 means of the last block) of several nets, averaged over the images of a
-             patient; penalty and width of the kernel are chosen within the other folds
+  kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or two nets,
+             averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
   auto, tune the library's tuning, on pictures of --side pixels, the first --folds folds
-Left eyes are mirrored, so that all lie alike. Words of --only pick rows: the row's task, data, net and recipe are to hold each of them."""
+Left eyes are mirrored, so that all lie alike. Words of --only pick rows: the row's task, data, net and recipe are to hold each of them; | between alternatives."""
 import argparse, sys, tempfile, time, warnings
 from pathlib import Path
 from unittest.mock import patch
@@ -215,7 +215,7 @@ class Table:
         pd.DataFrame([row]).to_csv(self.path, mode='a', header=not self.path.exists(), index=False)
         print(' '.join(f'{row[k]}' for k in ('task','data','net','recipe','per','metric','figure','low','high')), flush=True)
 
-def wanted(words, *what): return all(w in ' '.join(map(str, what)) for w in words)
+def wanted(words, *what): return any(all(w in ' '.join(map(str, what)) for w in ws.split(',')) for ws in words.split('|'))
 
 def ask(o, table, question):
     "All rows of a question"
@@ -224,6 +224,7 @@ def ask(o, table, question):
     for arch in o.archs: plans.append((arch, own_side(arch, gray), 'readout'))
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
     if metric!='mean auc': plans.append(('+'.join(several[:2]), 'own' if gray else 336, 'kernel'))
+    if data=='odir5k' and metric!='mean auc': plans += [('+'.join(a), 336, f'kernel of {k}') for a in (several[:2], *([o] for o in several[:2])) for k in ('blocks','places')]
     if data!='odir5k': plans += [(a, o.side, f'{f}, {o.folds} folds, {o.epochs} epochs') for a in o.archs for f in ('auto','tune')]
     per = ['image','patient'] if task in ('sex','age') else ['image']
     plans = [(a,s,r) for a,s,r in plans if wanted(o.only, task, data, a, r)]
@@ -243,11 +244,11 @@ def ask(o, table, question):
             np.save(str(kept).format(arch), p)
         elif recipe=='together':
             p = np.mean([np.load(str(kept).format(a)) for a in several], 0)
-        elif recipe=='kernel':
+        elif recipe.startswith('kernel'):
             parts = []
-            for a in several[:2]:
+            for a in arch.split('+'):
                 x,place,s = looked(o, df, data, a, own_side(a, gray))
-                parts,extra = [*parts, x, place],extra+s
+                parts,extra = [*parts, *([x] if 'places' not in recipe else []), *([place] if 'blocks' not in recipe else [])],extra+s
             t = time.time()
             one,y1,*parts = by_patient(df, y, *parts) if per[-1]=='patient' else (df, y, *parts)
             p = kernel(o, one, y1, parts)
@@ -255,7 +256,7 @@ def ask(o, table, question):
         minutes = round((time.time()-t+extra)/60, 1)
         for how in per:
             rows,yy,pp = df,y,p
-            if recipe=='kernel':
+            if recipe.startswith('kernel'):
                 if how!=per[-1]: continue
                 rows,yy = (one, y1)
             elif how=='patient': rows,yy,pp = by_patient(df, y, p)
@@ -274,7 +275,7 @@ def main(args=None):
     p.add_argument('--keep', default=str(Path(tempfile.gettempdir())/'fundus-real'))
     for k,v in dict(side=128, folds=2, epochs=3, seed=0, threads=2).items(): p.add_argument(f'--{k}', type=int, default=v)
     o = p.parse_args(args)
-    o.archs,o.only = o.archs.split(','),[w for w in o.only.split(',') if w]
+    o.archs = o.archs.split(',')
     torch.set_num_threads(o.threads); cv2.setNumThreads(1); default_device(False); warnings.simplefilter('ignore')
     Path(o.keep).mkdir(parents=True, exist_ok=True)
     for q in QUESTIONS: ask(o, Table(o.out), q)

@@ -71,6 +71,7 @@ WIDE = {
     'score.quantities': 'numbers of any unit',
     'hub.hub': 'a net from the hub, by its name',
     'vision.stages': 'layer groups of any net, and weights of the package index',
+    'vision.real': 'the table of figures on real eyes',
     'vision.opens': 'how often a file is opened',
 }
 

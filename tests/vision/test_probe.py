@@ -8,7 +8,7 @@ from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.run.train import train_run
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.metrics import best_threshold
-from fundus_fastai.vision import probe, steps
+from fundus_fastai.vision import learner, probe, steps
 from fundus_fastai.vision.learner import KeepNorm, one_cycle_plan, readout_split
 from fundus_fastai.vision.probe import cross_fitted
 from fundus_fastai.vision.steps import load_frame, make_learner, split_frame
@@ -93,9 +93,10 @@ def test_what_does_not_gain_is_the_readout_itself(weights, tmp_path):
     told = read_json(tmp_path/'a/config.json')['training']
     assert told['fit']=='auto' and told['kept']['kept']=='readout' and told['epochs']==2
     assert told['kept']['readout']['valid_loss']<=told['kept']['tuned']['valid_loss']
-    assert 'did not gain by tuning' in (tmp_path/'a/report.html').read_text()
+    assert 'did not clearly gain by tuning' in (tmp_path/'a/report.html').read_text()
 
-def test_what_gains_is_kept(weights, tmp_path):
+def test_what_gains_is_kept(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(learner, 'CLEARLY', 0.) # of six validation patients nothing is clear
     trained(auto(weights, epochs=4), tmp_path/'a')
     kept,h = read_json(tmp_path/'a/config.json')['training']['kept'],pd.read_csv(tmp_path/'a/history.csv')
     assert h.stage.tolist()==['readout']+['tuned']*4 and h.epoch.tolist()==list(range(5))
@@ -108,7 +109,24 @@ def test_what_gains_is_kept(weights, tmp_path):
     net,frozen = tensors(tmp_path/'a'),torch.load(weights)
     assert not torch.equal(net['0.body.model.conv_stem.weight'], frozen['conv_stem.weight'])
 
+def test_a_gain_within_its_error_is_none(weights, tmp_path, monkeypatch):
+    "Epochs below the readout's loss, and yet not clearly: the model is that of `fit='readout'`, resumed or not"
+    monkeypatch.setattr(learner, 'CLEARLY', 1e6)
+    opts = auto(weights, epochs=4)
+    trained(opts, tmp_path/'a')
+    trained(auto(weights, fit='readout'), tmp_path/'b')
+    with monkeypatch.context() as m:
+        m.setattr(steps, 'TerminalProgress', Unplugged)
+        with pytest.raises(KeyboardInterrupt): trained(opts, tmp_path/'c')
+    trained(opts, tmp_path/'c', resume=True)
+    kept = read_json(tmp_path/'a/config.json')['training']['kept']
+    assert kept['kept']=='readout' and 0<kept['gain']<1e6*kept['se'] and kept['tuned']['valid_loss']<kept['readout']['valid_loss']
+    a,b = tensors(tmp_path/'a'),tensors(tmp_path/'b')
+    assert a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    for f in ('model.safetensors','predictions.csv','metrics.json'): assert (tmp_path/'a'/f).read_bytes()==(tmp_path/'c'/f).read_bytes(), f
+
 def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(learner, 'CLEARLY', 0.) # so that the tuned net is kept
     opts = auto(weights, epochs=3)
     trained(opts, tmp_path/'a')
     with monkeypatch.context() as m:
