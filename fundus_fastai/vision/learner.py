@@ -669,7 +669,7 @@ def paired_gain(old, new, patient)->tuple:
     off = d['sum']-gain*d['size']
     return float(gain),float(np.sqrt(m/max(m-1, 1)*(off**2).sum())/d['size'].sum())
 
-def gained(own, best, gain, se)->bool:
+def _gained(own, best, gain, se)->bool:
     "Is the tuned net clearly better: its loss by more than `CLEARLY` standard errors, its AUC, if any, no worse?"
     return gain>CLEARLY*se and not best.get('auc', 1.)<own.get('auc', 0.)
 
@@ -683,7 +683,7 @@ def tune_readout(self:EyeLearner, fit)->pd.DataFrame:
     hist = fit(own['valid_loss'], [KeepNorm()])
     best = hist.loc[hist.valid_loss.idxmin(), list(own)].to_dict()
     gain,se = paired_gain(old, self.losses_by_image(), self.dls.valid_ds.items.patient)
-    won = gained(own, best, gain, se)
+    won = _gained(own, best, gain, se)
     if won: del self.probed # of features that the net has no more
     else: self.model.load_state_dict(first)
     self.kept = dict(kept='tuned' if won else 'readout', readout=own, tuned=best, gain=gain, se=se)

@@ -96,7 +96,7 @@ def test_what_does_not_gain_is_the_readout_itself(weights, tmp_path):
     assert 'did not clearly gain by tuning' in (tmp_path/'a/report.html').read_text()
 
 def test_what_gains_is_kept(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(learner, 'gained', lambda own, best, gain, se: gain>0) # of six patients nothing is clear
+    monkeypatch.setattr(learner, '_gained', lambda own, best, gain, se: gain>0) # of six patients nothing is clear
     trained(auto(weights, epochs=4), tmp_path/'a')
     kept,h = read_json(tmp_path/'a/config.json')['training']['kept'],pd.read_csv(tmp_path/'a/history.csv')
     assert h.stage.tolist()==['readout']+['tuned']*4 and h.epoch.tolist()==list(range(5))
@@ -126,7 +126,7 @@ def test_a_gain_within_its_error_is_none(weights, tmp_path, monkeypatch):
     for f in ('model.safetensors','predictions.csv','metrics.json'): assert (tmp_path/'a'/f).read_bytes()==(tmp_path/'c'/f).read_bytes(), f
 
 def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(learner, 'gained', lambda own, best, gain, se: gain>0) # so that the tuned net is kept
+    monkeypatch.setattr(learner, '_gained', lambda own, best, gain, se: gain>0) # so that the tuned net is kept
     opts = auto(weights, epochs=3)
     trained(opts, tmp_path/'a')
     with monkeypatch.context() as m:
