@@ -1,7 +1,8 @@
 """How fast does a net learn on a CPU, and what does bfloat16 cost? python tests/benchmarks/training.py [speed|accuracy] [--out FILE.json]
 
 speed: a training step of ours (channels-last, in full and in mixed precision) against plain fastai's `vision_learner`, on one ready
-batch of random tensors: one process, interleaved, minima and medians; ratios are what counts. On all cores, or on --threads.
+batch of random tensors: one process, interleaved, minima and medians; ratios are what counts. On all cores, or on --threads;
+--processor counts the processor's seconds, for a busy machine and one thread.
 accuracy: the same seeds trained in full and in mixed precision; the difference of their AUC on unseen patients, the mean over seeds,
 with an interval from resampled patients, and the differences by seed. On phantoms, and on a folder with labels.csv (file, patient_id,
 DME) where --data names one. The long form: --images 709 --epochs 8 --size 224 --seeds 10."""
@@ -16,10 +17,12 @@ from fundus_fastai.vision.learner import has_bf16
 
 NETS = [('resnet50',224), ('inception_v3',299), ('tf_efficientnet_lite0',224)]
 
+clock = time.perf_counter
+
 class Clock(Callback):
     "Seconds of each pass over the training batches"
-    def before_train(self): self.t0 = time.perf_counter()
-    def after_train(self): self.learn.took = time.perf_counter()-self.t0
+    def before_train(self): self.t0 = clock()
+    def after_train(self): self.learn.took = clock()-self.t0
 
 def ready_batches(size, bs):
     "`DataLoaders` that give one batch of random tensors"
@@ -93,8 +96,10 @@ if __name__=='__main__':
     ap.add_argument('what', nargs='?', choices=['speed','accuracy'], default='speed')
     for k,v in dict(rounds=3, bs=16, images=200, epochs=2, size=96, seeds=5, patients=40, threads=os.cpu_count()).items(): ap.add_argument(f'--{k}', type=int, default=v)
     for k,v in dict(arch='squeezenet1_1', weights='', data='', nets='', out='').items(): ap.add_argument(f'--{k}', default=v)
+    ap.add_argument('--processor', action='store_true')
     o = ap.parse_args()
-    res = dict(torch=torch.__version__, cores=os.cpu_count(), bf16=has_bf16(), what=o.what, threads=o.threads, load=[round(x, 1) for x in os.getloadavg()])
+    if o.processor: clock = time.process_time
+    res = dict(torch=torch.__version__, cores=os.cpu_count(), bf16=has_bf16(), what=o.what, threads=o.threads, clock=clock.__name__, load=[round(x, 1) for x in os.getloadavg()])
     if o.what=='speed':
         torch.set_num_threads(o.threads)
         res['rows'] = [speed(a, s, o.bs, o.rounds) for a,s in NETS if a in (o.nets or a)]
