@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_lesions', 'lesion_table']
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #19881988
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #169206f9
 import cv2, numpy as np, pandas as pd, torch
 from collections import Counter
 from functools import lru_cache
@@ -22,7 +22,7 @@ from ..vision.answers import RowFile, images_of
 from ..explain.lesions import find_peaks
 from .landmarks import Field, landmarks, not_fundus
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #c66dc926
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
 SIDE = 640 # pixels of the square
 
 class LesionFrame:
@@ -38,7 +38,7 @@ class LesionFrame:
         "Points of the square in the photograph"
         return (x+.5)*self.k[0]-.5+self.x,(y+.5)*self.k[1]-.5+self.y
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #22d6291e
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #54b7407e
 def around(a, mask, s:float)->np.ndarray:
     "Mean of `a` [H,W,3] within some `s` pixels, of what lies in the mask"
     small = a.shape[1]//4,a.shape[0]//4
@@ -47,7 +47,7 @@ def around(a, mask, s:float)->np.ndarray:
     w = np.maximum(cv2.GaussianBlur(m, (0,0), s/4), 1e-3)[...,None]
     return cv2.resize(cv2.GaussianBlur(b, (0,0), s/4)/w, a.shape[1::-1])
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #c0e82383
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #97e4c3e9
 def color_contrast(im, mask, s:float=28)->np.ndarray:
     "What the net sees of a square picture: each color against its surroundings, [3,H,W], -8 to 8"
     a = np.log(im.astype(np.float32)+12)
@@ -58,14 +58,14 @@ def color_contrast(im, mask, s:float=28)->np.ndarray:
     a = a/np.maximum((high-low)/2, .01).astype(np.float32)
     return np.ascontiguousarray(np.clip(a, -8, 8).transpose(2, 0, 1))
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #13a853b2
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #60ed0d54
 def smooth(a, s:float)->np.ndarray:
     "`a` blurred by a Gaussian; a wide one is made on a quarter of the side"
     if s<8: return cv2.GaussianBlur(a, (0,0), s)
     q = cv2.resize(a, None, fx=.25, fy=.25, interpolation=cv2.INTER_AREA)
     return cv2.resize(cv2.GaussianBlur(q, (0,0), s/4), a.shape[::-1])
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #d2687452
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #826857ba
 def curvatures(a, s:float)->tuple:
     "Higher and lower curvature of `a` at the scale `s`, positive in a dark dot, in units of `a`"
     a = cv2.GaussianBlur(a, (0,0), s)
@@ -73,23 +73,23 @@ def curvatures(a, s:float)->tuple:
     t = np.sqrt(((xx-yy)/2)**2+xy*xy)
     return (xx+yy)/2+t,(xx+yy)/2-t
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #a11597a3
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #bc7e6686
 def strongest(m, inside, *, radius:int, most:int)->np.ndarray:
     "The highest peaks of a map, [n,2]: y and x"
     df = find_peaks(m, inside & (m>.05), radius).nlargest(most, 'score')
     return df[['y','x']].to_numpy(int)
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #affe4eef
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #76344666
 def candidates(p, g, mask)->list:
     "Places that stand out, dark ones of three sizes and bright ones of three, each [n,2]"
     rim = np.ones((9,9), np.uint8)
     inside = cv2.erode(mask.astype(np.uint8), rim, borderValue=0)>0
     low = np.minimum(g, 4)
     wool = smooth(low, 4)-smooth(low, 14)
-    how = ((p['h1b'],3,200), (p['h2.6b'],5,110), (p['h5b'],8,40), (-p['h1a'],3,110), (-p['h2.6a'],5,70), (wool,8,50))
+    how = ((p['h1b'],3,200), (p['h2.6b'],5,110), (p['h5b'],8,40), (-p['h1a'],3,250), (-p['h2.6a'],5,110), (wool,8,50))
     return [strongest(m, inside, radius=r, most=n) for m,r,n in how]
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #f8d6e5b7
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #2cb6fe1e
 @lru_cache(None)
 def line_kernels(n:int, turns:int=12)->list:
     "Short lines through the middle of a square of `n` pixels"
@@ -103,7 +103,7 @@ def line_kernels(n:int, turns:int=12)->list:
         res.append(k/k.sum())
     return res
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #f5f1453e
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #6677055c
 def along_lines(a, n:int)->dict:
     "Lowest, highest and mean of the averages of `a` along short lines"
     low = high = total = None
@@ -114,7 +114,7 @@ def along_lines(a, n:int)->dict:
         total = o if total is None else total+o
     return dict(min=low, max=high, mean=total/len(line_kernels(n)))
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #ac43ec79
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #8fb1646a
 def colors_and_curves(x)->dict:
     "Name -> map: each color at five scales, curvatures at some"
     r,g,b = x
@@ -123,7 +123,7 @@ def colors_and_curves(x)->dict:
         p[f'{n}{s}a'],p[f'{n}{s}b'] = curvatures(c, s)
     return p
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #273c7073
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #5a7a38b0
 def half(a):
     "A map on half its side"
     return cv2.resize(a, None, fx=.5, fy=.5, interpolation=cv2.INTER_AREA)
@@ -142,7 +142,7 @@ def lines_and_spread(p, g)->dict:
         res |= {f'mx{n}':cv2.dilate(a, k), f'mn{n}':cv2.erode(a, k)}
     return res
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #c4274ba5
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #68f2d1c9
 def fortieth(m, at)->float:
     "Value of the map at the 40th of its peaks `at`, which fall"
     return float(m[tuple(at[min(40, len(at)-1)])]) if len(at) else 0.
@@ -156,7 +156,7 @@ def placed_at(at, mask, disc)->np.ndarray:
     rim = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)[y,x]
     return np.stack([np.minimum(d, 5), d<1.15, out, np.minimum(rim, 60)/20], 1)
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #716946cc
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #870d35cc
 SCALES = (1,1.6,2.6,5)
 
 def spot_features(x, mask, disc)->tuple:
@@ -173,7 +173,7 @@ def spot_features(x, mask, disc)->tuple:
     bend = np.abs([p[f'h{s}a'][y,xs]+p[f'h{s}b'][y,xs] for s in SCALES])
     return at,np.concatenate(f, 1).astype(np.float32),2**.5*np.array(SCALES)[bend.argmax(0)]
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #53a82a27
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #6cec38fa
 class SpotNet(nn.Module):
     "Four logits of what is known of a candidate"
     def __init__(self, n:int=54, width:int=64):
@@ -185,7 +185,7 @@ class SpotNet(nn.Module):
     def scaled(self, x): return ((x-self.mean)/self.sd).clamp(-6, 6)
     def forward(self, x): return self.layers(self.scaled(x))
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #3f39fafa
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #1d55ca02
 @lru_cache(None)
 def spot_net(device:str='cpu'):
     "The net whose weights lie beside this page, on a device; raises `DataError` where there is none"
@@ -196,7 +196,7 @@ def spot_net(device:str='cpu'):
     except (RuntimeError,AssertionError) as e:
         raise DataError(f"`device={device}` cannot be used here: {first_line(e)}") from None
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #bca93340
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #8d9b3683
 def apart(at, score, most:int, *, radius:float=6)->list:
     "Numbers of the highest places [n,2], none within `radius` of a higher one"
     order,keep = np.argsort(-score, kind='stable'),[]
@@ -208,9 +208,9 @@ def apart(at, score, most:int, *, radius:float=6)->list:
         free[near[o]] = False
     return keep[:most]
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #ec73e9ad
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #c52d3fb0
 COLUMNS = ['path','x','y','score','type','radius']
-CUTS = dict(MA=.5, HE=.5, EX=.5, SE=.5) # scores from which a lesion is counted
+CUTS = dict(MA=.65, HE=.85, EX=.75, SE=.5) # scores from which a lesion is counted
 
 def judged(im, f, net)->tuple:
     "Candidates of the picture in its `LesionFrame`: y and x [n,2], scores [n,4], radii [n]"
@@ -221,7 +221,14 @@ def judged(im, f, net)->tuple:
         s = net(torch.from_numpy(known).to(net.mean.device)).sigmoid().cpu().numpy()
     return at,s,radius
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #a1a5edc1
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #680242cf
+def with_others(s, most:int=60)->np.ndarray:
+    "Scores [n] of one type at places apart, falling, with odds multiplied by (1 + their sum) / 5"
+    p = np.clip(np.asarray(s, float), 1e-6, 1-1e-6)
+    odds = p/(1-p)*(1+p[:most].sum())/5
+    return odds/(1+odds)
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #1db66c66
 def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file
                  most:int=200, # of each type, the likeliest
                  net=None # a `SpotNet` (default: the one that comes with the library)
@@ -236,13 +243,14 @@ def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file
         all_of = pd.DataFrame(dict(x=x, y=y, radius=radius*f.k.mean()))
         for j,k in enumerate(LESION_CODES):
             keep = apart(at, s[:,j], most) if len(at) else []
-            each.append(all_of.iloc[keep].assign(score=s[keep,j], type=k))
+            score = with_others(s[keep,j]) if k in ('MA','HE') else s[keep,j]
+            each.append(all_of.iloc[keep].assign(score=score, type=k))
     df = pd.concat([pd.DataFrame(columns=COLUMNS[1:]) if not each else pd.concat(each)])
     df = df.sort_values('score', ascending=False, kind='stable', ignore_index=True)[COLUMNS[1:]]
     df.attrs |= dict(reason=reason, shape=im.shape[:2])
     return df
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #3ec58129
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #476da558
 RINGS = dict(MA=(255,255,255), HE=(0,255,255), EX=(0,90,255), SE=(60,255,60)) # RGB
 
 def rings(im, df)->np.ndarray:
@@ -253,12 +261,12 @@ def rings(im, df)->np.ndarray:
         cv2.circle(im, at, r, RINGS[o.type], w, cv2.LINE_AA, 4)
     return im
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #849155e7
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #46d5cfd5
 def counted(df):
     "The lesions of a table that are sure enough to be counted"
     return df[df.score>=df.type.map(CUTS)]
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #7ad265ac
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #028ca3c7
 def overlay_names(paths)->list:
     "A file name for each path, all different"
     seen,names = Counter(),[]
@@ -268,7 +276,7 @@ def overlay_names(paths)->list:
         names.append(f'{o.stem}{f"-{n+1}" if n else ""}.jpg')
     return names
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #5fb8bbeb
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #80965206
 def _asked(path, to, net):
     "The table of a file, its row of counts, and whether it could be read; its overlay is written to the file `to`"
     none = dict(dict.fromkeys(LESION_CODES, None), reason='')
@@ -285,7 +293,7 @@ def _asked(path, to, net):
     n = counted(df).type.value_counts()
     return df.assign(path=path),dict({k:int(n.get(k, 0)) for k in LESION_CODES}, reason=''),True
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #288df668
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #98831e5b
 def lesion_table(images, # image files or folders
                  out=None, # folder for detections.csv, counts.csv and overlays (default: none)
                  *, force:bool=False, # write into a folder that holds earlier ones

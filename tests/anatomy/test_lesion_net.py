@@ -1,7 +1,7 @@
 "The lesion net: where its spots lie, on phantoms and in any frame, and a reason for whatever shows no fundus"
 from importlib.resources import files
 import cv2, numpy as np, pandas as pd, pytest, torch
-from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, SpotNet, apart, color_contrast, curvatures, find_lesions, lesion_table, spot_net
+from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, SpotNet, apart, color_contrast, curvatures, find_lesions, lesion_table, spot_net, with_others
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.explain.lesions import match_lesions
@@ -87,6 +87,12 @@ def test_weights_are_small_and_finite():
     p = files('fundus_fastai')/'anatomy/lesions.safetensors'
     assert p.stat().st_size<2_000_000 and all(torch.isfinite(o).all() for o in spot_net().state_dict().values())
     with pytest.raises(DataError, match='device=nowhere'): spot_net('nowhere')
+
+def test_one_is_likelier_where_there_are_many():
+    s = np.sort(np.random.default_rng(0).random(50))[::-1]
+    a,b = with_others(s),with_others(np.r_[s, s*.9])
+    assert (np.diff(a)<0).all() and (b[:50]>a).all() and 0<a.min() and a.max()<1
+    assert with_others([.7])[0]<.7 and len(with_others([]))==0
 
 def test_net_of_ones_own():
     "A net that says no everywhere gives low scores: the weights are asked, not the candidates"
