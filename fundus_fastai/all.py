@@ -62,6 +62,9 @@ from .run.train import *
 from .run.compare import *
 from .run.benchmark import *
 from .anatomy.landmarks import *
+from .anatomy.vessels import *
+from .anatomy.graph import *
+from .anatomy.measures import *
 from .anatomy.lesion_net import *
 
 # %% ../nbs/99_all.ipynb #8dd7861b

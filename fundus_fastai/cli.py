@@ -13,7 +13,7 @@ from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
 commands = ('datasets','download','phantom','check','audit','train','evaluate','report','predict',
-            'gather','explain','benchmark','export','publish','page','compare','landmarks','label','atlas',
+            'gather','explain','benchmark','export','publish','page','compare','landmarks','label','vessels','atlas',
             'biomarkers','lesions','demo')
 earlier = ('trial',) # names that are understood and not listed
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
-           'explain', 'landmarks', 'lesions', 'label', 'atlas', 'biomarkers', 'export', 'page', 'benchmark', 'compare',
-           'publish', 'demo']
+           'explain', 'landmarks', 'vessels', 'lesions', 'label', 'atlas', 'biomarkers', 'export', 'page', 'benchmark',
+           'compare', 'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -288,6 +288,22 @@ def landmarks(images:list, # image files or folders
     none = int((df.reason!='').sum())-df.attrs['unread']
     if none: say(f"{none} image{'s'*(none>1)} without all landmarks (column reason)")
     if out: say(f"{len(df)} rows: {out}")
+    check_unread(df)
+
+# %% ../nbs/97_commands.ipynb #57a1cf93
+def vessels(images:list, # image files or folders
+            *, out:str='vessels', # for STEM_vessels.png, STEM_av.png (1 artery, 2 vein), features.csv
+            mm_per_pixel:float=None, # scale, if known; without it nothing is in micrometers
+            resume:bool=False, # go on with a folder that was begun
+            force:bool=False # replace the table that is there
+           ):
+    "Find and measure arteries and veins: two PNGs and a CSV line each (research use only)"
+    from fundus_fastai.anatomy.measures import vessel_table
+    say("research use only, not a medical device")
+    df = vessel_table(images, out, mm_per_pixel, resume=resume, force=force)
+    none = int((df.reason!='').sum())-df.attrs['unread']
+    if none: say(f"{none} image{'s'*(none>1)} without all measures (column reason)")
+    say(f"{len(df)} rows: {Path(out)/'features.csv'}")
     check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #8d066d2d

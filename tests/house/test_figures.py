@@ -13,8 +13,8 @@ def lines(mod):
 # --- size and width
 
 # What a room may hold; raise it on purpose, after looking for what can go
-SHARE = dict(core=195, options=192, words=105, colab=85, hub=135, phantom=1350, image=912, score=2470, data=2960, vision=1850, explain=2482, run=2026, anatomy=1430,
-             commands=410, cli=99, all=62, ship=715)
+SHARE = dict(core=195, options=192, words=105, colab=85, hub=135, phantom=1350, image=912, score=2470, data=2960, vision=1850, explain=2482, run=2026, anatomy=1885,
+             commands=425, cli=99, all=65, ship=715)
 
 @pytest.mark.parametrize('room', SHARE)
 def test_size(room):
@@ -148,7 +148,7 @@ def face():
     return names
 
 def test_the_face_can_be_learned():
-    assert 100<len(face())<=175, f"{len(face())} names"
+    assert 100<len(face())<=177, f"{len(face())} names"
 
 def test_the_face_shadows_nothing():
     from fastai.vision import all as fastai

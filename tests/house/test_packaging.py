@@ -18,7 +18,7 @@ def packed(tmp_path_factory):
 
 TEMPLATES = {f'fundus_fastai/run/templates/{o}' for o in
              'report.html.j2 findings.html.j2 label.html.j2 macros.html.j2 checklists.html.j2 words.j2 report.css card.md.j2 terms.md.j2 pair.md.j2'.split()}
-NETS = {f'fundus_fastai/anatomy/{o}' for o in ('landmarks.safetensors','cup.safetensors','lesions.safetensors','CARD.md')}
+NETS = {f'fundus_fastai/anatomy/{o}' for o in ('landmarks.safetensors','cup.safetensors','lesions.safetensors','vessels.safetensors','CARD.md')}
 PAGE = {f'fundus_fastai/ship/browser/{o}' for o in
         'index.html.j2 page.css icon.svg boot.js page.mjs worker.mjs eye.mjs picture.mjs answer.mjs sw.js.j2 ort/ort.json ort/LICENSE.txt ort/NOTICES.txt.xz '
         'ort/ort.wasm.min.mjs.xz ort/ort-wasm-simd-threaded.mjs.xz ort/ort-wasm-simd-threaded.wasm.xz'.split()}

@@ -1,0 +1,56 @@
+"Vessel lines against shapes whose measures are known"
+import cv2, numpy as np, pytest
+from fundus_fastai.anatomy.graph import fractal_dimension, line_curvature, line_turns, line_widths, lines, middling, skeleton, smooth, vessel_graph
+
+def bar(width, turn, side=160, soft=True):
+    y,x = np.mgrid[:side,:side]-side/2+.3
+    t = np.deg2rad(turn)
+    across,along = np.abs(y*np.cos(t)-x*np.sin(t)),np.abs(x*np.cos(t)+y*np.sin(t))
+    return (np.clip(width/2-across+.5, 0, 1) if soft else (across<=width/2))*(along<60.)
+
+@pytest.mark.parametrize('turn', (0, 13, 30, 45, 75, 90))
+def test_widths_of_bars(turn):
+    for w in range(2, 13):
+        m = bar(w, turn)
+        p,d,_ = smooth(max(lines(skeleton(m>.5)), key=len))
+        assert abs(middling(line_widths(p, d, m))-w)<.3, w
+
+@pytest.mark.parametrize('turn', (0, 13, 30, 60))
+def test_widths_of_hard_masks(turn):
+    "Of a mask of true and false, where no edge is between pixels"
+    for w in range(3, 13):
+        g = vessel_graph(bar(w, turn, soft=False))
+        assert abs(g.width[g.length.argmax()]-w)<.3, (w, g.width.round(2).tolist())
+
+def test_a_skeleton_tears_nothing_and_is_thin():
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        m = cv2.GaussianBlur(rng.normal(size=(70,90)), (0,0), 3)>.06
+        s = skeleton(m)
+        n,lab = cv2.connectedComponents(m.astype(np.uint8), connectivity=8)
+        assert not (s&~m).any() and (skeleton(s)==s).all()
+        for k in range(1, n): # a spot of a few pixels may vanish
+            if (lab==k).sum()>30: assert cv2.connectedComponents((s&(lab==k)).astype(np.uint8), connectivity=8)[0]==2
+
+def test_lines_of_a_star_and_of_a_ring():
+    m = np.zeros((140,140), np.uint8)
+    for a in (10, 100, 190, 280): cv2.line(m, (70,70), (70+round(60*np.cos(np.deg2rad(a))),70+round(60*np.sin(np.deg2rad(a)))), 1, 5)
+    assert sorted(len(o)>40 for o in lines(skeleton(m)))==[True]*4
+    ring = cv2.circle(np.zeros((140,140), np.uint8), (70,70), 50, 1, 5)
+    g = vessel_graph(ring)
+    assert len(g)==1 and abs(g.length[0]-2*np.pi*50)<30 and abs(g.curvature[0]**.5-1/50)<.003
+    assert not len(vessel_graph(ring*0)) and not len(vessel_graph(np.eye(8)))
+
+def test_turns_of_waves():
+    def wave(n, a):
+        x = np.linspace(0, 300, 3000)
+        m = np.zeros((120,340), np.uint8)
+        cv2.polylines(m, [np.stack([x+20,60+a*np.sin(2*np.pi*n*x/300)], 1).round().astype(np.int32)], False, 1, 5)
+        p,d,dd = smooth(max(lines(skeleton(m)), key=len))
+        return line_turns(p, line_curvature(d, dd))
+    a = [wave(n, 10) for n in (1, 2, 4)]
+    assert a[0]<a[1]<a[2] and wave(2, 4)<a[1] and wave(0, 0)==0, a
+
+def test_dimension():
+    assert abs(fractal_dimension(np.eye(500))-1)<.05 and abs(fractal_dimension(np.ones((600,600)))-2)<.05
+    assert np.isnan(fractal_dimension(np.zeros((99,99)))) and np.isnan(fractal_dimension(np.ones((9,9))))

@@ -1,0 +1,107 @@
+"Measures of vessels: closed forms, the angles of drawn eyes, and NaN with a reason"
+import cv2, numpy as np, pandas as pd, pytest
+import fundus_fastai.phantom.fundus as phantoms
+from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
+from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, trunk_angles, turned,
+                                            vessel_features, vessel_table)
+from fundus_fastai.anatomy.vessels import Vessels, vessels
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError
+from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
+
+cv2.setNumThreads(1)
+
+def test_knudtson_in_closed_form():
+    for kind,f in (('artery',.88),('vein',.95)):
+        k = f*2**.5
+        assert np.isclose(knudtson([7]*4, kind), 7*k*k) and np.isclose(knudtson([7], kind), 7)
+        a,b,c = f*np.hypot(12, 2),f*np.hypot(10, 4),f*np.hypot(8, 6) # widest with narrowest
+        a,b,c = sorted((a, b, c))
+        assert np.isclose(knudtson([12,10,8,6,4,2], kind), f*np.hypot(*sorted((f*np.hypot(a, c), b))))
+        assert np.isclose(knudtson([24,20,16,12,8,4], kind), 2*knudtson([12,10,8,6,4,2], kind)) # no unit
+
+def test_hubbard_wants_micrometers():
+    for kind in ('artery','vein'):
+        with pytest.raises(DataError, match='mm_per_pixel'): hubbard([5,6], kind)
+        assert np.isclose(hubbard([5,6], kind, .02), hubbard([10,12], kind, .01)) # the same vessels in another camera
+        assert not np.isclose(hubbard([5,6], kind, .02), 2*hubbard([5,6], kind, .01))
+    assert 'crae_hubbard' not in calibers(pd.DataFrame(dict(width=[9.]*8, artery=[1,0]*4)))
+
+def test_crossings_of_a_wheel():
+    y,x = np.mgrid[:301,:301]-150.
+    t = np.deg2rad(np.array([0,45,200]))[:,None,None]
+    m = ((np.abs(y*np.cos(t)-x*np.sin(t))<4.5)&(x*np.cos(t)+y*np.sin(t)>0)).any(0)
+    c = crossings(m, (150,150), 80)
+    assert np.allclose(sorted(turned(c[:,0])), [-160,0,45], atol=1) and np.allclose(c[:,1], 9, atol=1)
+    assert not len(crossings(m*0, (150,150), 80)) and not len(crossings(m*0+1, (150,150), 80))
+
+# --- angles of drawn eyes: the truth is the middle lines that the painter was given
+
+def drawn_eye(monkeypatch, *a, **kw):
+    kept,paint = {},phantoms.Vessels.vessels
+    def spy(self, trees):
+        kept.update(g=self.g, trees=trees, c=self.d.c)
+        return paint(self, trees)
+    with monkeypatch.context() as m:
+        m.setattr(phantoms.Vessels, 'vessels', spy)
+        o = phantom_fundus(*a, **kw)
+    trunks = {k:[kept['g'].px(q) for q,w in t if np.hypot(*(q[0]-kept['c']))<.5] for k,t in kept['trees'].items()}
+    flip = (lambda q: np.stack([o.image.shape[1]-1-q[:,0],q[:,1]], 1)) if o.eye=='L' else lambda q: q
+    return o,{k:[flip(q) for q in t] for k,t in trunks.items()}
+
+def middle(box): return np.array([box[0]+box[2]-1,box[1]+box[3]-1])/2
+
+def true_angles(trunks, at, r, axis):
+    "Where the trunks cross the circles, by their middle lines; NaN where there are not two above and two below"
+    ways = []
+    for q in trunks:
+        d,a = np.hypot(*(q-at).T)[:30],np.rad2deg(np.unwrap(np.arctan2(*(q-at).T[::-1])))[:30]
+        ways.append(float(turned(np.median(np.interp(CIRCLES*r, np.maximum.accumulate(d), a))-axis)))
+    up,down = (sorted(abs(w) for w in ways if s*w>0) for s in (-1,1))
+    if len(up)!=2 or len(down)!=2: return dict(temporal=np.nan, nasal=np.nan)
+    return dict(temporal=up[0]+down[0], nasal=360-up[1]-down[1])
+
+def test_angles_from_true_masks(monkeypatch):
+    e = []
+    for i in range(1, 11):
+        o,trunks = drawn_eye(monkeypatch, [], 77, i, eye='RL'[i%2], size=400)
+        at,r,f = middle(o.disc),(o.disc[2]-o.disc[0]+o.disc[3]-o.disc[1])/4,middle(o.fovea)
+        axis = np.rad2deg(np.arctan2(*(f-at)[::-1]))
+        for k in ('artery','vein'):
+            t,m = true_angles(trunks[k], at, r, axis),trunk_angles(o.vessels[k], at, r, axis=axis)
+            e += [m[s]-t[s] for s in m]
+    e = np.array(e)
+    assert np.nanmean(np.abs(e))<4 and np.nanmedian(np.abs(e))<1 and np.isnan(e).mean()<.25, e.round(1)
+
+# --- whatever people pass
+
+def test_reasons():
+    e = phantom_fundus([], 3, 5, eye='R', size=300)
+    x = int(middle(e.disc)[0])
+    odd = dict(black=e.image*0, gray=e.image.mean(2).astype(np.uint8), noise=np.random.default_rng(0).integers(0, 255, (90,120,3), 'uint8'))
+    for k,im in odd.items():
+        f = vessel_features(vessels(im), landmarks(im))
+        assert f['reason'] and np.isnan([f[o] for o in FEATURES]).all(), k
+    im = np.ascontiguousarray(e.image[:,:x])
+    f = vessel_features(vessels(im), landmarks(im))
+    assert f['reason'] and np.isnan(f['avr']) and np.isnan(f['angle_temporal_vein'])
+
+@pytest.mark.parametrize('disc,word', ((20,'wider'), (200,'narrower')))
+def test_fields_that_we_do_not_know(disc, word):
+    o = Vessels(np.full((536,536), .1, np.float32), np.full((536,536), .5, np.float32), 1., (536,536))
+    f = vessel_features(o, Landmarks(300, 268, disc, disc, 0, 200, 268, 'R', shape=(536,536)))
+    assert word in f['reason'] and np.isnan([f[o] for o in FEATURES]).all()
+    f = vessel_features(o, Landmarks(300, 268, 70, 70, 0, 100, 268, 'R', shape=(536,536))) # a field without a vessel
+    assert f['density']==0 and np.isnan(f['dimension']) and 'fewer than four' in f['reason']
+
+def test_command(tmp_path, capsys):
+    save_fundus(phantom_fundus([], 3, 1, size=200), tmp_path/'1.jpg', tmp_path/'1.npz')
+    (tmp_path/'bad.jpg').write_bytes(b'no image')
+    cv2.imwrite(str(tmp_path/'dark.png'), np.zeros((60,80,3), np.uint8))
+    out = tmp_path/'out'
+    assert main(['vessels',str(tmp_path),'--out',str(out),'--mm-per-pixel','.07'])==1 # one file cannot be read
+    t = pd.read_csv(out/'features.csv')
+    assert list(t)==COLUMNS and len(t)==3 and t.reason.notna().sum()>=2 and {o.name for o in out.iterdir()}=={'1_av.png','1_vessels.png','features.csv'}
+    assert set(np.unique(cv2.imread(str(out/'1_av.png'), -1)))=={0,1,2} and cv2.imread(str(out/'1_vessels.png'), -1).shape==(200,200)
+    assert main(['vessels',str(tmp_path),'--out',str(out)])==1 and '--force' in capsys.readouterr().err
+    with pytest.raises(DataError, match='one name'): vessel_table([tmp_path/'1.jpg',tmp_path/'a/1.png'], out)

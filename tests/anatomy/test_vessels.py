@@ -1,0 +1,60 @@
+"Vessels: maps on phantoms and on real photographs, and a reason for whatever is no color photograph of an eye's back"
+import os
+from pathlib import Path
+import cv2, numpy as np, pytest
+from sklearn.metrics import roc_auc_score
+from fundus_fastai.anatomy.vessels import DIAMETER, Scaled, VesselNet, Vessels, contrast, draw_vessels, vessels
+from fundus_fastai.image.read import read_image
+from fundus_fastai.phantom.fundus import phantom_fundus
+
+cv2.setNumThreads(1)
+
+@pytest.fixture(scope='module')
+def eyes():
+    e = [phantom_fundus([], 23, k, eye='RL'[k%2], size=s) for k,s in ((1,420),(2,560))]
+    return e,[vessels(o.image) for o in e]
+
+def test_maps_of_phantoms(eyes):
+    for e,o in zip(*eyes):
+        v = e.vessels['artery']|e.vessels['vein']
+        assert roc_auc_score(v[e.field], o.full('prob')[e.field])>.95
+        k = (e.vessels['artery']^e.vessels['vein'])&(o.kinds()>0)
+        assert (e.vessels['artery']==(o.kinds()==1))[k].mean()>.65
+        assert not o.full('prob')[~e.field].max()>.5 and o.kinds().shape==e.image.shape[:2]==draw_vessels(o).shape[:2]
+
+def test_one_scale():
+    "A field of any size is brought to one, light and a tint change little"
+    e = phantom_fundus([], 23, 1, size=300)
+    w = Scaled(e.image)
+    assert abs(w.mask.any(0).sum()-DIAMETER*.985)<12 and w.image.shape[:2]==w.mask.shape
+    a,b = (contrast(o, w.mask)[w.mask] for o in (w.image, (w.image*np.array([.8,.6,.7])).astype(np.uint8)))
+    assert np.corrcoef(a[:,1], b[:,1])[0,1]>.95
+
+def test_a_mirror_mirrors(eyes):
+    e,o = eyes[0][0],eyes[1][0]
+    m = vessels(np.ascontiguousarray(e.image[:,::-1]))
+    assert np.corrcoef(m.full('prob')[:,::-1].ravel(), o.full('prob').ravel())[0,1]>.97
+
+def test_real_photographs():
+    root = Path(os.environ.get('FUNDUS_TEST_DATA', ''), 'drive')
+    if not root.is_dir(): pytest.skip("FUNDUS_TEST_DATA names no folder with drive")
+    v,f = (cv2.imread(str(root/k/'25.png'), 0)>0 for k in ('vessels','fov'))
+    assert roc_auc_score(v[f], vessels(read_image(root/'images/25.png')).full('prob')[f])>LEAST
+
+LEAST = .93 # the image is one of those that taught the net
+
+def test_teaching_in_small(tmp_path, monkeypatch):
+    "The program that taught the net draws, teaches and keeps what the library loads"
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]/'benchmarks'))
+    import teach_vessels as t
+    x,y = t.drawn(tmp_path/'p.npz', 1, size=540)
+    assert (t.drawn(tmp_path/'p.npz', 1)[1]==y).all() and set(np.unique(y))>={0,1,2,t.OUTSIDE}
+    p,q = t.patch(x[0].astype(np.float32), y[0], np.random.default_rng(0))
+    assert p.shape==(3,t.SIDE,t.SIDE) and q.shape==p.shape[1:] and np.isfinite(p).all()
+    net = t.train(VesselNet(), lambda rng: t.patch(x[0].astype(np.float32), y[0], rng), .5, seed=0)
+    t.save_file(t.halves(net), tmp_path/'net.safetensors')
+    VesselNet().load_state_dict(t.weights(tmp_path/'net.safetensors'))
+    truth = np.zeros((4,4), np.uint8)
+    truth[0],truth[1] = 1,2
+    o = Vessels((truth>0)*.9, (truth==1)*.8, 1., (4,4))
+    assert t.judged(o, truth)==(1,1,1,1) and t.left_out('fold1')==[1,5,9,13,17] and t.left_out('all')==[]

@@ -1,0 +1,56 @@
+"""How well are vessels found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/vessels.py [NETS]
+
+drive: in the field, by the nets fold0.safetensors to fold3.safetensors of the folder NETS (teach_vessels.py), each on the images that it has not
+seen; left out without NETS or for a fold that is not there. hrf_av: by the net that comes with the library, which has seen none of it;
+its truth is artery, vein or unsure. AUC is of the 8-bit map, F1 at one half, kinds are those of the pixels that are artery or vein
+(all, and those found). Means with 95 % intervals by resampling images. Then seconds a photograph of 768 px on one core."""
+import os, sys, time
+for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ[k] = '1'
+from pathlib import Path
+import cv2, numpy as np, pandas as pd, torch
+from fundus_fastai.anatomy.landmarks import landmarks
+from fundus_fastai.anatomy.measures import vessel_features
+from fundus_fastai.anatomy.vessels import VesselNet, vessels
+from fundus_fastai.image.read import read_image
+from fundus_fastai.phantom.fundus import phantom_fundus
+from teach_vessels import OUTSIDE, drive, gray, judged, left_out, weights
+
+NAMES = 'AUC','F1','kinds','kinds found'
+
+def told(name, rows):
+    "Means and their intervals"
+    a,rng = np.array(rows),np.random.default_rng(0)
+    b = np.array([a[rng.integers(len(a), size=len(a))].mean(0) for _ in range(2000)])
+    lo,hi = np.percentile(b, [2.5,97.5], axis=0)
+    print(f'{name}: n {len(a)}; '+'; '.join(f'{k} {m:.4f} ({l:.4f} to {h:.4f})' for k,m,l,h in zip(NAMES, a.mean(0), lo, hi)), flush=True)
+
+def folds(root, nets):
+    "What each net says of the images that it has not seen"
+    ims,Y = zip(*drive(root))
+    for k in range(4):
+        file = nets/f'fold{k}.safetensors'
+        if not file.exists(): continue
+        net = VesselNet()
+        net.load_state_dict(weights(file))
+        for i in left_out(file.stem): yield judged(vessels(ims[i], net.eval()), Y[i])
+
+def hrf(root):
+    "HRF by the net of the library"
+    for o in pd.read_csv(root/'hrf_av/labels.csv').itertuples():
+        y = np.where(gray(root/'hrf_av'/o.fov)>0, gray(root/'hrf_av'/o.mask_av), OUTSIDE)
+        yield judged(vessels(root/'hrf_av'/o.image), y)
+
+def main(nets=None):
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    root = Path(os.environ['FUNDUS_TEST_DATA'])
+    if nets: told('drive, by folds', list(folds(root, Path(nets))))
+    told('hrf_av', list(hrf(root)))
+    im,t = phantom_fundus([], 3, 5, size=768).image,[]
+    for _ in range(4):
+        a = time.process_time()
+        vessel_features(vessels(im), landmarks(im))
+        t.append(time.process_time()-a)
+    print(f'768 px: {min(t[1:]):.2f} s of processor time with all measures')
+
+if __name__=='__main__': main(*sys.argv[1:2])
