@@ -348,9 +348,9 @@ def atlas(run:str, # run folder with maps, a folder of NAME_vessels.png, or the 
     "Lay maps of eyes over each other and test where two groups of people differ (research use only)"
     from fundus_fastai.anatomy.atlas import Maps, atlas as compare_maps, people_of
     say("research use only, not a medical device")
-    o, = carried(kwargs, DataOptions)
+    maps,(o,) = Maps(run, of),carried(kwargs, DataOptions)
     df = people_of(o.data, by, {k:v for k,v in o.rest.items() if v is not None})
-    res = compare_maps(df, Maps(run, of), by, out, width=width, n_perm=permutations, force=force)
+    res = compare_maps(df, maps, by, out=out, width=width, n_perm=permutations, force=force)
     print(res.table.head(8).to_string(index=False, float_format='%.3g'))
     print(f"\nreport: {Path(out)/'report.html'}")
     return res

@@ -91,7 +91,7 @@ def by_person(stack, patient)->tuple: # [people,h,w], names
     return np.where(n>0, total/np.maximum(n, 1), np.float32(np.nan)),who
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #803c3294
-def dealt(y, strata, n:int, rng)->np.ndarray: # float32 [n,people]
+def dealt(y, strata, n:int, *, rng)->np.ndarray: # float32 [n,people]
     "`n` deals of the labels `y` (bool) among people, within each of `strata`"
     s = number_patients(np.zeros(len(y)) if strata is None else strata)
     lot = np.argsort(s+rng.random((n,len(y))), axis=1)
@@ -160,12 +160,12 @@ def cluster_test(x, y, strata=None, *, n_perm:int=2000, seed:int=0, names=('0','
     ts,cut = TMaps(flat[:,ok]),student.ppf(1-alpha/2, len(y)-2)
     def whole(t): return _spread(t, ok)
     t = whole(ts(y[None].astype(np.float32))[0])
-    labels = dealt(y, strata, n_perm, np.random.default_rng(seed))
+    labels = dealt(y, strata, n_perm, rng=np.random.default_rng(seed))
     lots = (ts(labels[i:i+100]) for i in range(0, n_perm, 100))
     null = np.array([heaviest(whole(o), cut, shape) for lot in lots for o in lot])
     d = np.where(ok, t*(1/y.sum()+1/(~y).sum())**.5, np.nan).reshape(shape)
     found = sorted(clusters(t, cut, shape), key=lambda o: -abs(o[0]))
-    rows = [cluster_row(mass, m, d, null, area=m.sum()/ok.sum(), names=names) for mass,m in found]
+    rows = [cluster_row(mass, m, d, null=null, area=m.sum()/ok.sum(), names=names) for mass,m in found]
     cols = ['higher in','p','area','mass','x','y','d']
     return AtlasTest(pd.DataFrame(rows, columns=cols), t.reshape(shape), d, [m for _,m in found])
 
@@ -176,7 +176,7 @@ def _spread(t, ok):
     return res
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #bf68b187
-def cluster_row(mass, m, d, null, *, area, names)->tuple:
+def cluster_row(mass, m, d, *, null, area, names)->tuple:
     "A cluster as a row: its p counts the deal that was made"
     p = (1+(null>=abs(mass)).sum())/(1+len(null))
     i,j = np.unravel_index(np.nanargmax(np.where(m, np.abs(d), -1)), d.shape)
@@ -325,8 +325,8 @@ def pairs_of(df, by)->tuple: # rows whose group is known, and the two groups
 def atlas(df, # frame of images: path, patient, `by`
           maps, # `Maps`
           by:str='sex', # column of two groups
-          out='atlas', # folder
-          *, width:int=128, # of the frame, in pixels
+          *, out='atlas', # folder
+          width:int=128, # of the frame, in pixels
           n_perm:int=2000, # deals
           force:bool=False # write into a folder that holds an earlier atlas
          )->AtlasTest:

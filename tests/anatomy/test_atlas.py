@@ -89,9 +89,9 @@ def test_t_is_students():
 
 def test_deals_stay_within_bands():
     y,band = np.arange(40)%4==0,np.arange(40)//10
-    lots = dealt(y, band, 50, np.random.default_rng(0))
+    lots = dealt(y, band, 50, rng=np.random.default_rng(0))
     for k in range(4): assert (lots[:,band==k].sum(1)==y[band==k].sum()).all()
-    assert len(np.unique(lots, axis=0))>45 and (dealt(y, None, 5, np.random.default_rng(0)).sum(1)==10).all()
+    assert len(np.unique(lots, axis=0))>45 and (dealt(y, None, 5, rng=np.random.default_rng(0)).sum(1)==10).all()
     assert np.bincount(age_bands([*range(20),np.nan])+1).tolist()==[1,5,5,5,5]
 
 def test_planted_place_is_found():
@@ -172,5 +172,5 @@ def test_maps_of_a_run_lie_where_the_net_looked(photos, tmp_path):
 
 def test_questions_that_cannot_be(photos):
     df = pd.DataFrame(dict(path=['x'], patient=['1'], sex=['f']))
-    with pytest.raises(DataError, match='two groups'): atlas(df, Maps('photographs'), 'sex', 'nowhere')
-    with pytest.raises(DataError, match='no column'): atlas(df, Maps('photographs'), 'hair', 'nowhere')
+    with pytest.raises(DataError, match='two groups'): atlas(df, Maps('photographs'), 'sex', out='nowhere')
+    with pytest.raises(DataError, match='no column'): atlas(df, Maps('photographs'), 'hair', out='nowhere')
