@@ -173,9 +173,6 @@ def eyes(o):
                 both=out_of_fold(np.hstack([mean,mean[fellow],right]), y, patient),
                 blend=out_of_fold(np.hstack([mean,sd,mean[fellow],sd[fellow],right]), y, patient))
     arms['mean of eyes'] = (arms['tta']+arms['tta'][fellow])/2
-    arms['own and a third'] = arms['tta']+arms['tta'][fellow]/3
-    two = np.stack([arms['tta'],arms['tta'][fellow]], 1)
-    arms['stacked'] = out_of_fold(two, y, patient)
     pd.DataFrame(arms).assign(y=y, patient=patient).to_csv(o.out/f'eyes-{o.side}.csv', index=False)
     for k,p in arms.items():
         d = {j:paired_bootstrap(auc, y, (p, arms[j]), patient=patient) for j in ('own','mean of eyes')}

@@ -1,6 +1,7 @@
 "Trained maps: the two engines, what a penalty must not depend on, kill and resume, the choice of nu"
 import numpy as np, pandas as pd, pytest, timm, torch
 from fastai.callback.core import Callback
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, ModelError
@@ -163,6 +164,15 @@ def test_kill_and_resume_to_the_byte(tmp_path):
     assert alike(weights(straight), weights(again)) and a.drop(columns='seconds').equals(b.drop(columns='seconds'))
     one,two = ((tmp_path/k/'best.safetensors').read_bytes() for k in 'ab')
     assert one==two
+
+def test_the_last_epoch_is_kept_where_the_plan_says_so(tmp_path):
+    "Also where validation liked none of them: a loss below 0 is not to be had"
+    start,last,best = learner(),learner(),learner()
+    fit(last, out=tmp_path, to_beat=-1.)
+    fit(best, plan=[dict(PLAN[0], keep='best')], to_beat=-1.)
+    state = load_file(tmp_path/'last.safetensors')
+    assert all(torch.equal(v, state[f'model.{k}']) for k,v in last.model.state_dict().items())
+    assert alike(weights(best), weights(start)) and not alike(weights(last), weights(start))
 
 def choose(learn, nus=(.01,.1), **kwargs):
     with learn.no_bar(), learn.no_logging(): return learn.fit_sparse(PLAN, nus, 1, **kwargs)
