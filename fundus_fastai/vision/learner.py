@@ -659,8 +659,13 @@ CLEARLY = 1. # standard errors by which the loss of a tuned net is to be below t
 @patch
 def losses_by_image(self:EyeLearner)->np.ndarray:
     "The loss of each validation image"
-    with self.no_bar(), self.no_logging(): z,y = self.get_preds(act=noop)
-    return np.array([float(self.loss_func(z[i:i+1], y[i:i+1])) for i in range(len(z))])
+    p,res = next(self.model.parameters()),[]
+    self.model.eval()
+    with torch.inference_mode():
+        for x,y in self.dls.valid:
+            z,y = self.model(x.to(p.device, p.dtype)).float().as_subclass(torch.Tensor),y.to(p.device)
+            res += [float(self.loss_func(z[i:i+1], y[i:i+1])) for i in range(len(z))]
+    return np.array(res)
 
 def paired_gain(old, new, patient)->tuple:
     "How much lower the losses `new` are, on average, and the standard error of that, by patients"
