@@ -94,6 +94,12 @@ def suggest_lr(self:CrewLearner, num_it:int=100):
     "As of `EyeLearner`, by the first process"
     return self.alone(lambda o: EyeLearner.suggest_lr(o, num_it))
 
+# %% ../../nbs/66_run.distributed.ipynb #9b8d72c8
+@patch
+def losses_by_image(self:CrewLearner):
+    "As of `EyeLearner`, by the first process"
+    return self.alone(EyeLearner.losses_by_image)
+
 # %% ../../nbs/66_run.distributed.ipynb #55e9b645
 class Together(DistributedTrainer):
     "fastai's callback over `crew`, with `Share` for its loader"
