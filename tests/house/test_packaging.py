@@ -56,3 +56,20 @@ def test_pickles_sees():
 
 @pytest.mark.parametrize('path', sorted(LIB.rglob('*.py')), ids=lambda o: o.relative_to(LIB).as_posix())
 def test_no_pickle(path): assert list(pickles(ast.parse(path.read_text(encoding='utf-8')))) == []
+
+# --- a release of the nets
+
+@pytest.mark.skipif(not SOURCE, reason="of a source tree")
+def test_release_of_our_nets(tmp_path):
+    "Each net of the wheel, by its card, with the terms of the data that the card names, and digests; one without a card is none"
+    from hashlib import sha256
+    from release_nets import release
+    files = {o.relative_to(tmp_path/'r').as_posix():o.read_bytes() for o in release(LIB, tmp_path/'r')}
+    assert {f'{o.parent.name}/{o.name}' for o in LIB.rglob('*.safetensors')}=={o for o in files if o.endswith('.safetensors')}
+    card,terms = (files[f'anatomy/{o}.md'].decode() for o in ('README','TERMS'))
+    assert card.startswith('---\n') and 'license: apache-2.0' in card and 'Not a medical device' in card and '(idrid)' in terms and 'EyePACS' not in terms
+    told = dict(reversed(o.split('  ')) for o in files['anatomy/SHA256SUMS'].decode().splitlines())
+    assert told=={k.split('/')[1]:sha256(b).hexdigest() for k,b in files.items() if k.startswith('anatomy/') and not k.endswith('SUMS')}
+    shutil.copytree(LIB/'anatomy', tmp_path/'lib/anatomy', ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copy(LIB/'anatomy/cup.safetensors', tmp_path/'lib/anatomy/secret.safetensors')
+    with pytest.raises(SystemExit, match='does not name it'): release(tmp_path/'lib', tmp_path/'s')
