@@ -271,7 +271,8 @@ def small_net(df, recipe=None):
 
 @pytest.mark.parametrize('recipe', [None,'color','green','clahe','local_average','graham'])
 def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
-    df,truth = photos[0][:9],photos[1]
+    few = [*range(6),*range(12,15)]
+    df,truth = photos[0].iloc[few],[photos[1][i] for i in few]
     learn = small_net(df, recipe)
     om = learn.occlude(df, 16, 8, inside='field')
     opener = learn.dls.opener

@@ -401,7 +401,7 @@ def test_no_name_becomes_markup(name):
     assert (d.license,d.tags,len(d.eval_results))==(e.license,e.tags,len(e.eval_results)) and re.fullmatch(r'[\w .,()+-]+', e.model_name)
 
 def test_markup_would_be_seen():
-    for o in ('[x](javascript:alert(1))', '**b**', '<b>', 'www.a.b', '~~s~~', '`c`'): assert shown(f'Net: {o}.')[0]!=shown('Net: plain.')[0], o
+    for o in ('[x](javascript:alert(1))', '**b**', '<b>', 'https://www.a.b', '~~s~~', '`c`'): assert shown(f'Net: {o}.')[0]!=shown('Net: plain.')[0], o
 
 def test_terms_follow_from_what_taught_the_net():
     "Not from the phantoms that it was evaluated on"
