@@ -162,6 +162,7 @@ def fit(self:Crew, learn, out, opts, *, resume:bool=False, info:dict=None):
 @patch
 def lead(self:Crew, learn, out, opts, **kwargs):
     "The first process: call the others to the fit of `learn`"
+    if opts.maps_trained: raise DataError("`maps_trained` is for one process")
     n = int((learn.frame.split=='train').sum())
     if n<self.size*opts.bs:
         raise DataError(f"{n} training images are no batch for {self.size} processes with `bs={opts.bs}` each: "

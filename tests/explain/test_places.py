@@ -15,6 +15,7 @@ def learner(head, dls=None, **kwargs):
     torch.manual_seed(0)
     return eye_learner(dls or noise_dls(), tiny, weights=None, head=head, **kwargs)
 
+@pytest.mark.newest
 @pytest.mark.parametrize('head', ['attention','evidence'])
 def test_train_save_load_and_show(tmp_path, head):
     learn = learner(head)

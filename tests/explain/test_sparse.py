@@ -156,6 +156,7 @@ class PullThePlug(Callback):
     def after_batch(self):
         if self.training and self.epoch==1 and self.learn.sparse_maps.nu==self.nu: raise KeyboardInterrupt
 
+@pytest.mark.newest
 def test_kill_and_resume_to_the_byte(tmp_path):
     straight,broken,again = learner(),learner(),learner()
     a = fit(straight, .1, out=tmp_path/'a')

@@ -94,6 +94,7 @@ def check_same(one, two):
     assert 'epoch 2' in (two.parent/'err0').read_text() and not (two.parent/'err1').read_text()
     return p
 
+@pytest.mark.newest
 def test_two_processes_learn_what_one_does(tmp_path, one):
     assert ended(two(tmp_path, lambda: train(tmp_path/'two', 4)), 60)==[0,0], (tmp_path/'err1').read_text()
     assert len(check_same(one, tmp_path/'two'))%2 # a copy fills the last batch
@@ -134,10 +135,11 @@ def test_who_waits_hears_that_it_is_to_end(tmp_path):
     os.kill(pid, signal.SIGTERM)
     assert ended([pid], 10)==[143] and 'process 1 of 2 ends' in (tmp_path/'err').read_text()
 
-def test_an_error_is_told_once(tmp_path):
+@pytest.mark.parametrize('bs,more,says', [(400, [], 'no batch for 2 processes'), (4, ['--maps-trained'], '--maps-trained is for one process')])
+def test_an_error_is_told_once(tmp_path, bs, more, says):
     "By the first process; the others end as well"
-    assert ended(two(tmp_path, lambda: train(tmp_path/'two', 400)), 60)==[1,0]
-    assert 'no batch for 2 processes' in (tmp_path/'err0').read_text() and not (tmp_path/'err1').read_text()
+    assert ended(two(tmp_path, lambda: train(tmp_path/'two', bs, *more)), 60)==[1,0]
+    assert says in (tmp_path/'err0').read_text() and not (tmp_path/'err1').read_text()
 
 def test_only_training_is_shared(monkeypatch, capsys):
     monkeypatch.setenv('WORLD_SIZE', '2')
