@@ -307,7 +307,7 @@ def whole_circle(im, side:int):
     "The gray `im`, its circle stretched over a square [side,side], float32; None where none is seen"
     f = field_of_view(im)
     if not f.fit and f.found and colored(im): f = replace(f, r=.6*max(f.shape)) # a crop without any rim
-    elif f.fit<.4: return None # less than this share of its edge lies on a circle
+    elif f.fit<(.4 if colored(im) else .8): return None # share of its edge on a circle; a curved scan has some
     k,g = 2*f.r/(side-1),cv2.cvtColor(im, cv2.COLOR_RGB2GRAY)
     at = np.array([[k,0,f.cx-f.r],[0,k*f.aspect,f.cy-f.r*f.aspect]])
     g = cv2.GaussianBlur(g, (0,0), .4*k) if k>1.2 else g

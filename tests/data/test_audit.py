@@ -255,7 +255,7 @@ REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.j
             '719_right.jpg 821_right.jpg','719_left.jpg 821_left.jpg','4105_right.jpg 4484_right.jpg','1309_left.jpg 3078_left.jpg'}),
         'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg', # and eyes photographed twice at one sitting
             '1314_OI_f_3.jpg 1314_OI_f_4.jpg','1314_OD_f_1.jpg 1314_OD_f_2.jpg','1227_OD_f_1.jpg 1227_OD_f_2.jpg','1249_OI_f_1.jpg 1249_OI_f_4.jpg','1304_OI_f_1.jpg 1304_OI_f_2.jpg',
-            '0743_OI_f_1.jpg 0981_OI_f_1.jpg','1256_OD_f_1.jpg 1256_OD_f_2.jpg','0619_OD_f_1.jpg 1073_OI_f_1.jpg'}), 'oct_dme':('near',set())}
+            '0743_OI_f_1.jpg 0981_OI_f_1.jpg','0619_OD_f_1.jpg 1073_OI_f_1.jpg'}), 'oct_dme':('near',set())}
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', REAL)
