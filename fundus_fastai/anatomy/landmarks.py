@@ -91,14 +91,14 @@ SIDE = 192 # pixels of the square
 
 class Field:
     "A photograph's field as a small square `image`, its `mask` and the `whole` of it, and the way back"
-    def __init__(self, im):
+    def __init__(self, im, side=SIDE, shares=(1,.96)):
         self.field = f = field_of_view(im)
         self.x,self.y,w,h = field_window(f)
-        self.k = np.array([w,h])/SIDE
-        self.image = circle_crop(im, SIDE, f)
-        self.whole,self.mask = (circle_crop(field_mask(f, o).view(np.uint8)*255, SIDE, f)>127
-                                for o in (1, .96))
-        for o in (self.whole, self.mask): o[[0,-1]] = o[:,[0,-1]] = False
+        self.k = np.array([w,h])/side
+        self.image = circle_crop(im, side, f)
+        masks = [circle_crop(field_mask(f, o).view(np.uint8)*255, side, f)>127 for o in shares]
+        for o in masks: o[[0,-1]] = o[:,[0,-1]] = False
+        self.whole,self.mask = masks[0],masks[-1]
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #d1feef5d
 @patch

@@ -16,7 +16,6 @@ from scipy.spatial import cKDTree
 from torch import nn
 from ..core import DataError, first_line, fresh_dir, progress, say, whole_file
 from ..image.read import read_image
-from ..image.recipe import circle_crop, field_mask, field_of_view, field_window
 from ..phantom.fundus import LESION_CODES
 from ..vision.answers import RowFile, images_of
 from ..explain.lesions import find_peaks
@@ -25,15 +24,9 @@ from .landmarks import Field, landmarks, not_fundus
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
 SIDE = 640 # pixels of the square
 
-class LesionFrame:
+class LesionFrame(Field):
     "A photograph's field as a square `image`, its `mask` without the rim, and the way back"
-    def __init__(self, im):
-        self.field = f = field_of_view(im)
-        self.x,self.y,w,h = field_window(f)
-        self.k = np.array([w,h])/SIDE
-        self.image = circle_crop(im, SIDE, f)
-        self.mask = circle_crop(field_mask(f, .98).view(np.uint8)*255, SIDE, f)>127
-        self.mask[[0,-1]] = self.mask[:,[0,-1]] = False
+    def __init__(self, im): super().__init__(im, SIDE, (.98,))
     def back(self, x, y):
         "Points of the square in the photograph"
         return (x+.5)*self.k[0]-.5+self.x,(y+.5)*self.k[1]-.5+self.y
