@@ -2,14 +2,16 @@
 
 python tests/benchmarks/lesions.py speed [--images 10000 --each 200 --resamples 1000]
 python tests/benchmarks/lesions.py eyes DATA [--weights FILE --occlude 28 --resamples 1000]
-python tests/benchmarks/lesions.py net DATA [SET ... --resamples 1000]
+python tests/benchmarks/lesions.py net DATA [SET ... --resamples 1000 --keep FOLDER --against FOLDER]
 
 `speed` takes drawn candidates of four types and tells the seconds of `froc` with its intervals. `eyes` takes a folder with diaretdb1 (regions of
 four experts) and heimed (tight exudates) and compares maps by FROC: the picture's own contrast, which knows no net, noise, and, with the weights of a
 tf_efficientnet_lite0, Grad-CAM, hue gradient and occlusion of that net with a linear layer for referable retinopathy, fitted on the grades of idrid
 (no lesion mask is used). `net` counts what the lesion net of the library finds by type in diaretdb1, heimed and idrid (whose boxes miss lesions, so
 that alarms are too many; and the AUC of the sum of its scores for referable retinopathy, without the images that its healthy grounds came from),
-beside the picture's own contrast, which knows no type. A lesion counts where 3 of 4 experts agree (`--level`); both conventions of false positives are told."""
+beside the picture's own contrast, which knows no type; differences are paired by image or patient.
+`--keep` writes what was found, `--against` compares with what an earlier state of the library found and kept, on the same lesions.
+A lesion counts where 3 of 4 experts agree (`--level`); both conventions of false positives are told."""
 import argparse, os
 from pathlib import Path
 from time import perf_counter, process_time
@@ -169,34 +171,61 @@ def idrid(root):
         yield im,m,r['image_id']
 
 
-def by_net(name, data, a):
-    "What the lesion net finds in one set, with intervals; AUC for referable retinopathy on idrid"
-    from sklearn.metrics import roc_auc_score
+def found_by_net(name, data, a):
+    "What the lesion net and the picture's own contrast find in one set, its truths, whose they are, and seconds of one core an image"
     from fundus_fastai.anatomy.lesion_net import find_lesions
-    dets,blind,truths,who,t,own = [],[],[],[],0.,0.
+    dets,blind,truths,who,own = [],[],[],[],0.
     for im,m,p in globals()[name](data/name):
-        start,mine = perf_counter(),process_time()
+        mine = process_time()
         dets.append(find_lesions(im))
-        t,own = t+perf_counter()-start,own+process_time()-mine
+        own += process_time()-mine
         blind.append(detections(contrast_map(im, f), f) if (f := field_mask(im)).any() else dets[-1])
         truths.append({k:consensus(o, a.level) for k,o in m.items()})
         who.append(p)
-    n = len(dets)
-    print(f'\n== {name}: {n} images of {len(set(who))} patients; lesion net, {own/n:.2f} s of one core an image, {t/n:.2f} s by the clock')
-    hits = match_lesions(dets, truths, who)
-    print(froc(hits, n_boot=a.resamples).astype(str).to_string(), flush=True)
-    print('contrast')
-    print(froc(match_lesions(blind, truths, who), n_boot=a.resamples).astype(str).to_string(), flush=True)
-    if name!='idrid': return
+    if a.keep:
+        a.keep.mkdir(parents=True, exist_ok=True)
+        pd.to_pickle(dets, a.keep/f'{name}.pkl')
+    return dets,blind,truths,who,own/len(dets)
+
+
+def referable_rows(data, named, resamples):
+    "AUC of the sum of scores for referable retinopathy in idrid, by half of it, with paired differences to the first of `named`"
+    from sklearn.metrics import roc_auc_score
     df = pd.read_csv(data/'idrid/labels.csv')
-    g = pd.to_numeric(df.dr_grade, errors='coerce')
-    use = (g.notna() & ~((g==0)&(df.image_id.astype(int)%2==0))).to_numpy()
-    s = np.array([sum(o.score[o.type==k].nlargest(60).sum() for k in TYPES) for o in dets])
-    y = (g>=2).to_numpy()[use]
-    b = np.random.default_rng(0).integers(0, len(y), (a.resamples,len(y)))
-    each = [roc_auc_score(y[o], s[use][o]) for o in b]
-    low,high = np.quantile(each, [.025,.975])
-    print(f'referable retinopathy by the sum of scores: AUC {roc_auc_score(y, s[use]):.3f} ({low:.3f} to {high:.3f}), {y.sum()} of {len(y)} images')
+    g,even = pd.to_numeric(df.dr_grade, errors='coerce'),df.image_id.astype(int)%2==0
+    def total(o): return sum(o.score[o.type==k].nlargest(60).sum() for k in TYPES) if 'type' in o else o.score.nlargest(60).sum()
+    sums = {k:np.array([total(o) for o in dets]) for k,dets in named.items()}
+    for half,use in (('odd numbers',~even),('all but the even ones of grade 0',~(even&(g==0)))):
+        use = (use&g.notna()).to_numpy()
+        y = (g>=2).to_numpy()[use]
+        draws = [o for o in np.random.default_rng(0).integers(0, len(y), (resamples,len(y))) if 0<y[o].sum()<len(o)]
+        each = {k:np.array([roc_auc_score(y[o], s[use][o]) for o in draws]) for k,s in sums.items()}
+        print(f'referable retinopathy by the sum of scores, {half}: {y.sum()} of {len(y)} images')
+        for i,(k,v) in enumerate(each.items()):
+            low,high = np.quantile(v, [.025,.975])
+            row = f'  {k}: AUC {roc_auc_score(y, sums[k][use]):.3f} ({low:.3f} to {high:.3f})'
+            first = next(iter(each))
+            if i:
+                low,high = np.quantile(each[first]-v, [.025,.975])
+                d = roc_auc_score(y, sums[first][use])-roc_auc_score(y, sums[k][use])
+                row += f'; {first} minus {k}: {d:+.3f} ({low:+.3f} to {high:+.3f})'
+            print(row, flush=True)
+
+
+def by_net(name, data, a):
+    "What the lesion net finds in one set, with intervals, beside contrast and what was kept before; AUC for referable retinopathy on idrid"
+    dets,blind,truths,who,own = found_by_net(name, data, a)
+    print(f'\n== {name}: {len(dets)} images of {len(set(who))} patients; lesion net, {own:.2f} s of one core an image')
+    named = {'lesion net':dets, 'contrast':blind}
+    if a.against: named['before'] = pd.read_pickle(a.against/f'{name}.pkl')
+    hits = {k:match_lesions(o, truths, who) for k,o in named.items()}
+    for k,o in hits.items():
+        print(k)
+        print(froc(o, n_boot=a.resamples).astype(str).to_string(), flush=True)
+        if k=='lesion net': continue
+        print(f'lesion net minus {k}, paired')
+        print(froc(hits['lesion net'], against=o, n_boot=a.resamples).astype(str).to_string(), flush=True)
+    if name=='idrid': referable_rows(data, named, a.resamples)
 
 
 def main():
@@ -205,6 +234,7 @@ def main():
     p.add_argument('data', nargs='?', default=os.environ.get('FUNDUS_TEST_DATA'))
     p.add_argument('sets', nargs='*', default=[])
     p.add_argument('--weights')
+    for k in ('keep','against'): p.add_argument(f'--{k}', type=Path)
     for k,v in dict(images=10_000, each=200, resamples=1000, level=3, occlude=28).items(): p.add_argument(f'--{k}', type=int, default=v)
     a = p.parse_args()
     if a.what=='speed': return speed(a)
