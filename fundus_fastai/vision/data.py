@@ -172,11 +172,12 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
     block = eye_block(output, **kwargs)
     if workers is None: workers = cached_workers(len(both), device) if cache else default_workers(len(both))
     kw = dict(bs=min(bs,n), num_workers=workers, device=device)
+    block.get_items = lambda _: both # fastai writes its source out, pictures too, where it then says nothing
     if balance:
         w = np.zeros(len(both))
         w[~both._valid] = output.weights(both[~both._valid])
-        dls = block.weighted_dataloaders(both, w, **kw)
-    else: dls = block.dataloaders(both, **kw)
+        dls = block.weighted_dataloaders('a table', w, **kw)
+    else: dls = block.dataloaders('a table', **kw)
     dls.output,dls.opener = output,block.type_tfms[0][0]
     if cache: serve_cached(dls, df, None if cache is True else cache)
     return dls

@@ -1,6 +1,6 @@
 "Pictures and masks on their way into a batch"
-import cv2
-from fundus_fastai.vision.data import OpenEye
+import cv2, pandas as pd, pytest
+from fundus_fastai.vision.data import OpenEye, eye_dls
 from nets import eye
 
 def test_a_mask_is_cropped_as_its_picture():
@@ -14,3 +14,10 @@ def test_large_photographs_are_decoded_small(tmp_path):
     o = OpenEye('fundus', 'color', 224)
     assert min(o.eye(tmp_path/'big.jpg').image.shape[:2])<1000 and o(tmp_path/'big.jpg').size==(224,224)
     assert o.view(tmp_path/'big.jpg').shape[0]>1500
+
+@pytest.mark.parametrize('balance', [False, True])
+def test_pictures_of_a_table_are_not_written_out(monkeypatch, balance):
+    "fastai formats its source before it decides to say nothing: of a table of 40 pictures, for seconds"
+    df = pd.DataFrame(dict(path=[eye(i) for i in range(6)], label=list('ababab'), split=['train']*4+['valid']*2))
+    for o in ('__repr__','__str__'): monkeypatch.setattr(pd.DataFrame, o, lambda self: pytest.fail("the table was written out"))
+    assert len(eye_dls(df, bs=2, workers=0, size=32, balance=balance).train_ds)==4

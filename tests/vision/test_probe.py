@@ -144,7 +144,7 @@ class Unplugged(Callback):
 
 @pytest.mark.parametrize('task', ['age','diseases','dr','anomaly'])
 def test_every_kind_of_answer(weights, tmp_path, task):
-    trained(auto(weights, epochs=1), tmp_path/'r', task, patients=40)
+    trained(auto(weights, epochs=1), tmp_path/'r', task)
     kept = read_json(tmp_path/'r/config.json')['training']['kept']
     assert kept['kept'] in ('readout','tuned') and np.isfinite(kept['readout']['valid_loss'])
 
