@@ -75,6 +75,18 @@ def existing_weights(path)->Path:
     raise ModelError(f"no weights at {path}: pass `weights=FILE`, `weights='imagenet'` or `weights='none'`")
 
 # %% ../nbs/01_options.ipynb #ebc4c5e2
+def _chosen(v, ways, what):
+    "`v`, which is one of `ways`; `None` for the first of them, which is what happens anyway"
+    return None if one_of(v or ways[0], ways, what)==ways[0] else v
+
+def _ways(fit, readout):
+    "The way to fit, and what a readout hears; raises `EyeError`"
+    if fit=='probe': fit = 'readout' # the field's word for it; runs say readout
+    if fit: one_of(fit, ('auto','tune','readout'), 'way to fit')
+    readout = _chosen(readout, ('blocks','places'), 'readout')
+    if readout and fit=='tune': raise DataError("`readout='places'` is for `fit='readout'` or 'auto'")
+    return fit,readout
+
 _of_net = ('arch','weights','size','bs','balance','recipe','fit')
 
 def plain(v):
@@ -90,6 +102,7 @@ class TrainOptions(Options):
     weights:str='imagenet' # imagenet, none, or FILE (.safetensors, .npz, .pth, a run folder)
     size:int=None # side of the input in pixels (default: the net's own; 224 for resnet50)
     fit:str=None # auto (default with weights), tune (one cycle), or readout (linear, of the frozen net)
+    readout:str=None # what it hears: blocks (default), or places (where in the picture, too: for sex and age)
     epochs:int=5 # tune: epochs with all layers in training
     freeze_epochs:int=1 # tune: epochs of the head alone, before
     lr:float|str=None # highest learning rate (default: 2e-3), or find
@@ -106,10 +119,8 @@ class TrainOptions(Options):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.fit=='probe': self.fit = 'readout' # the field's word for it; runs say readout
-        if self.fit: one_of(self.fit, ('auto','tune','readout'), 'way to fit')
-        self.precision = one_of(self.precision or 'auto', ('auto','full','mixed'), 'precision')
-        if self.precision=='auto': self.precision = None
+        self.fit,self.readout = _ways(self.fit, self.readout)
+        self.precision = _chosen(self.precision, ('auto','full','mixed'), 'precision')
         if self.fit in ('auto','readout') and self.balance!='none':
             raise DataError(f"`balance={self.balance!r}` is for `fit='tune'`: a readout has none")
         if self.fit in ('auto','readout') and self.maps_trained:
@@ -127,7 +138,7 @@ class TrainOptions(Options):
 @patch
 def agree(self:TrainOptions)->dict:
     "What must be the same where a training is resumed; a precision that is left to the machine asks for nothing"
-    more = [k for k in ('precision','maps_trained') if getattr(self, k)] # earlier versions knew none
+    more = [k for k in ('precision','maps_trained','readout') if getattr(self, k)] # earlier versions knew none
     return {k:plain(getattr(self, k)) for k in (*_of_net, *more)}
 
 # %% ../nbs/01_options.ipynb #f6f36f2f
@@ -136,8 +147,8 @@ def settled(self:TrainOptions)->TrainOptions:
     "With a way to fit, where none was asked for: `auto`, or `tune` where a readout makes no sense"
     o = copy(self)
     tuned = str(o.weights).lower()=='none' or o.balance!='none' or o.maps_trained
-    o.fit = o.fit or ('tune' if tuned else 'auto')
-    return o
+    o.fit = o.fit or ('readout' if o.readout else 'tune' if tuned else 'auto')
+    return o.but() # what excludes each other is told
 
 # %% ../nbs/01_options.ipynb #52327f9c
 @dataclass

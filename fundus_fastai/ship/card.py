@@ -17,10 +17,10 @@ from ..vision.model import load_model, read_config
 from .onnx import parsed_onnx
 
 # %% ../../nbs/81_ship.card.ipynb #8f85e65d
-_kept = ('format','library','library_version','task','arch','head','taps','normalize','classes',
+_kept = ('format','library','library_version','task','arch','head','taps','places','normalize','classes',
          'size','answer','recipe','positive','sha256','versions','made','source','note',
          'operating','crossed','shortcuts')
-_taught = ('arch','size','bs','balance','recipe','fit','epochs','freeze_epochs','lr','seed',
+_taught = ('arch','size','bs','balance','recipe','fit','readout','epochs','freeze_epochs','lr','seed',
            'minutes','precision','patients')
 
 # %% ../../nbs/81_ship.card.ipynb #1ac7dc89

@@ -401,6 +401,7 @@ def eye_learner(dls, # from `eye_dls`
                 *, precision:str=None, # of training: 'full' or 'mixed' (default: mixed on CUDA)
                 stats=None, # (mean, std) of the normalization (default: what the net's own weights expect)
                 probe=None, # `True` for a linear readout of the net's blocks in place of a head, or the blocks' names
+                places=0, # of a readout: means of the last block in so many places a side (`True`: as many as fit)
                 head:str=None, # 'attention' or 'evidence', whose answer is a sum over places (default: fastai's)
                 stride:int=16, # of such a head: pixels of the input from one of its places to the next, at most
                 **kwargs)->EyeLearner:
@@ -421,8 +422,7 @@ def eye_learner(dls, # from `eye_dls`
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
     if probe:
         n = learn.opener.size or 64
-        names = None if probe is True else probe
-        learn.model = _told(net, n, lambda: linear_probe(learn.model, answer.n_out, names, size=n))
+        learn.model = _told(net, n, lambda: linear_probe(learn.model, answer.n_out, probe, size=n, places=places))
         learn.opt,learn.splitter = None,default_split # fastai's for SqueezeNet, DenseNet, VGG look into the body
     if path and not probe and len(learn.splitter(learn.model))<3:
         say(f"{arch} has no stages: all of its body learns at the rate of a first layer; choose a higher `lr`, "
@@ -431,8 +431,7 @@ def eye_learner(dls, # from `eye_dls`
     if learn.opener: _demand_fits(learn, net, probe)
     _normalize(dls, stats, arch)
     learn.config = dict(arch=arch, head=told, weights=start,
-                        normalize=dict(zip(('mean','std'), stats)))
-    if probe: learn.config['taps'] = learn.model[0].names
+                        normalize=dict(zip(('mean','std'), stats))) | (learn.model[0].told if probe else {})
     return count_in(learn, precision)
 
 # %% ../../nbs/45_vision.learner.ipynb #f7356bbc

@@ -22,7 +22,7 @@ from .outputs import ClassOutput, output_from
 from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
-FORMAT = 2 # of config.json, the highest that is read; 1 is one class an image without a recipe, 2 has both
+FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
 
 # %% ../../nbs/46_vision.model.ipynb #1cdb5b7a
 def _versions():
@@ -32,7 +32,7 @@ def _versions():
 # %% ../../nbs/46_vision.model.ipynb #4280db03
 def _decisive(cfg):
     "What decides the answers of a model, of its config"
-    keys = ('task','arch','head','normalize','taps','classes','answer','recipe','size','positive')
+    keys = ('task','arch','head','normalize','taps','places','classes','answer','recipe','size','positive')
     return {k:cfg[k] for k in keys if k in cfg}
 
 # %% ../../nbs/46_vision.model.ipynb #6c21d98a
@@ -45,10 +45,11 @@ def save_model(learn, # from `eye_learner`
     "Write `model.safetensors` and `config.json`, each whole or not at all; the config goes last"
     out,answer,recipe = Path(out),learn.output,str(learn.opener.recipe if learn.opener else '')
     plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
-    cfg = dict(format=1 if plain else FORMAT, library='fundus_fastai', library_version=__version__,
+    form = 1 if plain else 3 if 'places' in learn.config else 2
+    cfg = dict(format=form, library='fundus_fastai', library_version=__version__,
                task=get_task(task).name,
                **{k:learn.config.get(k) for k in ('arch','head','weights','normalize')})
-    if 'taps' in learn.config: cfg['taps'] = learn.config['taps']
+    cfg.update({k:learn.config[k] for k in ('taps','places') if k in learn.config})
     cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
     if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
     with whole_file(out/'model.safetensors') as f:
@@ -74,6 +75,7 @@ def _unsound(cfg):
     ok['head'] = isinstance(cfg['head'], dict) and set(cfg['head']) <= set(_head_args)
     ok['classes'] = _words(cfg['classes'], 1 if 'answer' in cfg else 2)
     ok['taps'] = cfg.get('taps') is None or _words(cfg['taps'], 1)
+    ok['places'] = type(p := cfg.get('places', 0)) is int and 0<=p<=16 and not (p and not cfg.get('taps'))
     ok['size'] = type(size) is int and 8<=size<=4096
     ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
     return [k for k,v in ok.items() if not v]
@@ -175,7 +177,7 @@ def load_model(path, # run folder, or hf://org/name@commit
     try:
         _demand_shapes(cfg, answer.n_out, shapes)
         learn = eye_learner(dls, cfg['arch'], None, loss_func=answer.loss(), precision='full',
-                            probe=cfg.get('taps'),
+                            probe=cfg.get('taps'), places=cfg.get('places', 0),
                             stats=[cfg['normalize'][k] for k in ('mean','std')], **cfg['head'])
         weights = load_file(path/'model.safetensors')
         learn.model.load_state_dict(weights)

@@ -25,27 +25,38 @@ def find_blocks(body, most:int=8)->list:
     return [names[i] for i in np.unique(np.linspace(0, len(names)-1, most).round().astype(int))]
 
 # %% ../../nbs/44_vision.probe.ipynb #b54dd1b2
+def as_map(y):
+    "What a block put out, as a map [images, channels, height, width]; `None` where it is none"
+    y = y if torch.is_tensor(y) else first(y, torch.is_tensor)
+    if y.ndim!=4: return None
+    return y.permute(0,3,1,2) if y.shape[1]==y.shape[2]!=y.shape[3] else y
 def _by_channel(y):
     "What a block put out, as [images, channels, places]"
+    if (m := as_map(y)) is not None: return m.flatten(2)
     y = y if torch.is_tensor(y) else first(y, torch.is_tensor)
-    if y.ndim==4: return (y.permute(0,3,1,2) if y.shape[1]==y.shape[2]!=y.shape[3] else y).flatten(2)
     return y.transpose(1,2) if y.ndim==3 else y[...,None]
+
 
 # %% ../../nbs/44_vision.probe.ipynb #4936620f
 class BlockFeatures(nn.Module):
-    "A net whose answer is the mean and the standard deviation over the picture of what its blocks `names` put out"
-    def __init__(self, body, names):
+    "A net that answers with mean and spread over the picture of what its blocks `names` put out, and means in `places`"
+    def __init__(self, body, names, places:int=0):
         super().__init__()
-        self.body,self.names,self.seen = body,list(names),{}
+        self.body,self.names,self.places,self.seen = body,list(names),places,{}
         found = dict(body.named_modules())
         for n in self.names:
             if n not in found: raise ModelError(f"the net has no block {n}")
             found[n].register_forward_hook(partial(self._keep, n))
+    @property
+    def told(self): return dict(taps=self.names)|(dict(places=self.places) if self.places else {})
     def _keep(self, name, module, x, y): self.seen[name] = y
     def forward(self, x):
         self.body(x)
-        out = [_by_channel(self.seen.pop(n)).float() for n in self.names]
-        return torch.cat([o.mean(2) for o in out]+[o.std(2, correction=0) for o in out], 1)
+        ys = [self.seen.pop(n) for n in self.names]
+        out = [_by_channel(y).float() for y in ys]
+        where = [place_means(as_map(ys[-1]).float(), self.places)] if self.places else []
+        return torch.cat([*(o.mean(2) for o in out), *(o.std(2, correction=0) for o in out), *where], 1)
+
 
 # %% ../../nbs/44_vision.probe.ipynb #8e0b1310
 class Standardize(nn.Module):
@@ -56,14 +67,44 @@ class Standardize(nn.Module):
         self.register_buffer('sd', torch.ones(n))
     def forward(self, x): return ((x-self.mean)/self.sd).clamp(-5, 5)
 
+# %% ../../nbs/44_vision.probe.ipynb #0f38c695
+def shares(side:int, n:int)->torch.Tensor:
+    "What each of `side` pixels in a row counts in the means of `n` places, which may share a pixel: [n,side]"
+    i,at = torch.arange(n)[:,None],torch.arange(side)
+    m = ((at>=i*side//n)&(at<-(-(i+1)*side//n))).float()
+    return m/m.sum(1, keepdim=True)
+
+def place_means(y, n:int):
+    "The map `y` averaged in `n` x `n` places, [images, channels*n*n]"
+    h,w = (shares(s, n).to(y.device, y.dtype) for s in y.shape[2:])
+    return (h@y@w.T).flatten(1)
+
+
+# %% ../../nbs/44_vision.probe.ipynb #28e19e73
+MOST = 8192 # means in places, at most
+
+def count_places(probe, x, most:int=4)->int:
+    "How many places along a side the last block of `probe` has, seen on the blank picture `x`; raises `ModelError`"
+    probe.body(x)
+    y = as_map([probe.seen.pop(n) for n in probe.names][-1])
+    if y is None:
+        raise ModelError("the blocks of this net put out no map that has places: choose `readout='blocks'`")
+    return max(i for i in range(1, most+1) if i==1 or y.shape[1]*i*i<=MOST and i<=min(y.shape[2:]))
+
+
 # %% ../../nbs/44_vision.probe.ipynb #920f17dc
-def linear_probe(model, n_out:int, names=None, *, size:int=64)->nn.Sequential:
+def linear_probe(model, n_out:int, names=None, *, size:int=64, places=0)->nn.Sequential:
     "The net with its head replaced by a linear readout of its blocks; a blank picture of `size` tells their width"
-    probe = BlockFeatures(model[0], find_blocks(model[0]) if names is None else names)
+    probe = BlockFeatures(model[0], find_blocks(model[0]) if names in (None,True) else names)
     p,was = next(model.parameters()),probe.training
-    with torch.no_grad(): n = probe.eval()(torch.zeros(1, 3, size, size, device=p.device, dtype=p.dtype)).shape[1]
+    blank = torch.zeros(1, 3, size, size, device=p.device, dtype=p.dtype)
+    with torch.no_grad():
+        if places is True: places = count_places(probe.eval(), blank)
+        probe.places = places
+        n = probe.eval()(blank).shape[1]
     probe.train(was)
     return nn.Sequential(probe, nn.Sequential(Standardize(n), nn.Linear(n, n_out)).to(p.device))
+
 
 # %% ../../nbs/44_vision.probe.ipynb #40844369
 def features(probe, dl)->np.ndarray:

@@ -94,7 +94,7 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
     loss = answer.loss(df[df.split=='train'], o.balance)
     make = partial(eye_learner, dls, o.arch, o.weights, loss_func=loss,
                    metrics=answer.metrics(loss), precision=o.precision)
-    try: return make(probe=o.fit in ('auto','readout'))
+    try: return make(probe=o.fit in ('auto','readout'), places=o.readout=='places')
     except ModelError as e:
         if o.fit!='auto' or 'no repeated blocks' not in str(e): raise
         say(f"{o.arch} has no repeated blocks to listen to: it is tuned without a readout first")

@@ -1,15 +1,18 @@
 "The readout of a frozen net: what thresholds are chosen by, and who is met where"
-import numpy as np, pandas as pd, pytest, timm, torch
+from shutil import copytree
+import cv2, numpy as np, pandas as pd, pytest, timm, torch
 from fastai.callback.core import Callback
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from fundus_fastai.core import ModelError, read_json
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError, EyeError, ModelError, read_json, write_json
 from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.run.train import train_run
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.metrics import best_threshold
 from fundus_fastai.vision import learner, probe, steps
 from fundus_fastai.vision.learner import KeepNorm, one_cycle_plan, readout_split
+from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.probe import cross_fitted
 from fundus_fastai.vision.steps import load_frame, make_learner, split_frame
 
@@ -163,3 +166,64 @@ def test_a_net_with_nothing_to_listen_to_is_tuned(weights, tmp_path, monkeypatch
     trained(auto(weights, epochs=1), tmp_path/'r')
     assert 'tuned without a readout' in capsys.readouterr().err and 'taps' not in read_json(tmp_path/'r/config.json')
     with pytest.raises(ModelError, match='no repeated blocks'): trained(auto(weights, fit='readout'), tmp_path/'s')
+
+# --- where in the picture
+
+def patches(n=48):
+    "Noise with a gray patch at the left or at the right: what is to be seen is the same"
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        im,x,y = rng.integers(20, 130, (64,64), np.uint8),8+32*(i%2)+rng.integers(0, 8),rng.integers(8, 40)
+        im[y:y+16,x:x+16] = 140
+        yield dict(path=im, patient=str(i), label='right' if i%2 else 'left', split=('train','train','train','valid','test')[i//2%5])
+
+def hearing(how, **kw): return TrainOptions('test_resnet', weights='none', size=64, fit='readout', readout=how, workers=0, **kw)
+
+def listener(how, df):
+    torch.manual_seed(0)
+    learn = make_learner(df, 'oct', hearing(how))
+    learn.fit_probe()
+    return learn
+
+def test_a_readout_of_places_knows_where(tmp_path):
+    df,at = pd.DataFrame(patches()),{}
+    new = df[df.split!='train'].reset_index(drop=True)
+    for how in ('blocks','places'):
+        learn = listener(how, df)
+        at[how] = roc_auc_score(new.label=='right', learn.predict_frame(new).p_right)
+        cfg = read_json(save_model(learn, tmp_path/how)/'config.json')
+        assert (cfg['format'],cfg.get('places'))==((3,2) if how=='places' else (2,None))
+    assert at['places']>.99 and at['blocks']<.95, at
+
+@pytest.fixture(scope='module')
+def placed(tmp_path_factory):
+    "A run that hears places, of files"
+    d,rows = tmp_path_factory.mktemp('placed'),pd.DataFrame(patches(30))
+    for i,im in enumerate(rows.path): cv2.imwrite(str(d/f'{i}.png'), im)
+    rows.assign(path=[f'{i}.png' for i in range(len(rows))]).drop(columns='split').to_csv(d/'labels.csv', index=False)
+    train_run('oct', DataOptions(str(d/'labels.csv')), hearing('places'), out=d/'run', maps=0)
+    return d
+
+def test_places_are_saved_loaded_and_explained(placed, tmp_path):
+    run,cfg = placed/'run',read_json(placed/'run/config.json')
+    assert cfg['places']==2 and cfg['training']['readout']=='places'
+    assert main(['evaluate', str(run), '--data', str(placed/'labels.csv'), '--out', str(tmp_path/'e')])==0
+    assert read_json(tmp_path/'e/metrics.json')['metrics']['auc']['value']>.95
+    assert main(['predict', str(run), str(placed/'0.png'), str(placed/'1.png'), '--out', str(tmp_path/'p.csv')])==0
+    p = pd.read_csv(tmp_path/'p.csv')
+    assert p.p_left[0]>.5>p.p_left[1]
+    assert main(['explain', str(run), str(placed/'0.png'), '--out', str(tmp_path/'x'), '--method', 'grad_cam'])==0
+    assert len(pd.read_csv(tmp_path/'x/maps.csv'))==1
+
+def test_a_changed_number_of_places_is_noticed(placed, tmp_path):
+    for bad,says in ((3,'different things about places'), (40,'no usable places'), (None,'no usable places')):
+        run = copytree(placed/'run', tmp_path/str(bad))
+        write_json(run/'config.json', read_json(run/'config.json')|dict(places=bad))
+        with pytest.raises(ModelError, match=says): load_model(run)
+
+def test_who_has_no_places_is_told(tmp_path):
+    opts = hearing('places').but(arch='test_vit', size=160)
+    with pytest.raises(ModelError, match="no map that has places: choose `readout='blocks'`"): trained(opts, tmp_path/'r')
+    with pytest.raises(DataError, match="is for `fit='readout'`"): TrainOptions(fit='tune', readout='places')
+    with pytest.raises(EyeError, match='places'): TrainOptions(readout='place')
+    assert TrainOptions(weights='none', readout='places').settled().fit=='readout'
