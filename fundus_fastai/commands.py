@@ -12,7 +12,7 @@ import os, sys
 from pathlib import Path
 from .core import DataError, LeakError, ModelError, fresh_dir, say
 from .hub import beside
-from .options import (BenchmarkOptions, CompareOptions, DataOptions, DeviceOptions,
+from .options import (BenchmarkOptions, CompareOptions, DataOptions, DeviceOptions, MapOptions,
                                    TrainOptions, UnseenOptions, carried, takes)
 
 # %% ../nbs/97_commands.ipynb #08576b4b
@@ -256,23 +256,27 @@ def gather(files:list, # tables that fundus predict --shard wrote
     print(f"{len(gather_shards(files, out, force=force))} rows: {out}")
 
 # %% ../nbs/97_commands.ipynb #a94a93b6
+@takes(MapOptions)
 def explain(run:str, # run folder, or hf://org/name@commit
             images:list, # image files or folders
             *, method:str='occlusion', # occlusion, grad_cam, hue_gradient, integrated_gradients, rise, ...
-            window:int=None, # side of the window in pixels of the net's input (default: a seventh; 32 at 224)
-            stride:int=None, # step of the window in pixels (default: half a window)
-            fill:str='mean', # what covers the image: mean, zero, blur, or a number
-            bs:int=64, # copies a batch
+            only:str=None, # photographs: ask windows at the disc, macula, arcades, beyond, with commas
+            frame:bool=False, # photographs: also lay the maps over each other, with shares by region
             out:str=None, # folder (default: RUN/maps)
             force:bool=False, # write into a folder that holds files
-            resume:bool=False # go on in a folder of maps that were made in the same way
-           ):
+            resume:bool=False, # go on in a folder of maps that were made in the same way
+            **kwargs):
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
-    fill,out = number(fill, 'fill', ['mean','zero','blur']),Path(out or beside(run, 'maps'))
+    (o,),out = carried(kwargs, MapOptions),Path(out or beside(run, 'maps'))
+    o.fill = number(o.fill, 'fill', ['mean','zero','blur'])
     from fundus_fastai.run.train import explain_run
-    t = explain_run(run, images, method, window=window, stride=stride, fill=fill, bs=bs, out=out,
-                    force=force, resume=resume)
+    from fundus_fastai.anatomy.atlas import Places, frame_maps
+    t = explain_run(run, images, method, out=out, force=force, resume=resume,
+                    only=Places(listed(only)) if only else None, **vars(o))
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
+    if frame:
+        print(frame_maps(out, t.attrs['recipe']).to_string(index=False, float_format='%.3f'))
+        print(f"in the retinal frame: {out/'frame.html'}")
     check_unread(t)
 
 # %% ../nbs/97_commands.ipynb #38f2a8ab

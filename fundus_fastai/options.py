@@ -198,6 +198,16 @@ class DeviceOptions(Options):
                             "there are cpu, cuda, cuda:1 and so on, mps")
 
 
+# %% ../nbs/01_options.ipynb #09406726
+@dataclass
+class MapOptions(Options):
+    "How heat maps are made"
+    window:int=None # side of the window in pixels of the net's input (default: a seventh; 32 at 224)
+    _:KW_ONLY
+    stride:int=None # step of the window in pixels (default: half a window)
+    fill:str='mean' # what covers the image: mean, zero, blur, or a number
+    bs:int=64 # copies a batch
+
 # %% ../nbs/01_options.ipynb #2170c16c
 @dataclass
 class BenchmarkOptions(Options):

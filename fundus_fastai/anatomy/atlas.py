@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from scipy.stats import t as student
 from fastcore.basics import patch
-from ..core import DataError, few, fresh_dir, one_of, progress, whole_file
+from ..core import DataError, few, fresh_dir, one_of, progress, say, whole_file
 from ..image.read import read_image
 from ..image.recipe import as_recipe, field_mask, field_of_view, field_window
 from ..data.audit import open_frame
@@ -20,6 +20,7 @@ from ..score.metrics import number_patients, ratio
 from ..score.plots import mark
 from ..explain.occlusion import load_map
 from ..run.report import write_findings
+from ..vision.answers import told_by_names
 from ..vision.model import read_config
 from ..words import as_sexes
 from .landmarks import Landmarks, landmarks
@@ -232,14 +233,16 @@ def against_surroundings(im)->np.ndarray: # float32 [H,W]
 # %% ../../nbs/74_anatomy.atlas.ipynb #2b129d6d
 class Maps:
     "Maps of photographs: of a run, of a folder of vessels, or `photographs`, the eyes themselves"
-    def __init__(self, where, of=None):
+    def __init__(self, where, of=None, recipe=None):
         self.what,self.of,self.recipe,self.files,root = str(where),of,'',{},Path(where)
         if self.what=='photographs': return
         table = next((o for o in (root/'maps/maps.csv', root/'maps.csv') if o.exists()), None)
         if table is not None:
             t = pd.read_csv(table)
             self.files = {Path(p).name:table.parent/o for p,o in zip(t.path, t['map'])}
-            self.recipe = read_config(table.parent.parent).get('recipe', '')
+            self.answers = {Path(p).name:a for p,a in zip(t.path, t.answer)}
+            self.recipe = recipe
+            if recipe is None: self.recipe = read_config(table.parent.parent).get('recipe', '')
         else: self.files = {o.name[:-12]:o for o in root.glob('*_vessels.png')}
         if not self.files:
             raise DataError(f"{where} holds neither maps (fundus explain makes them) nor "
@@ -254,8 +257,9 @@ def of_photo(self:Maps, path, im)->tuple: # picture [H,W], and [2,3]: photograph
     if file is None: return None
     if file.suffix=='.png': return read_image(file, gray=True)/np.float32(255),np.eye(2, 3)
     d = load_map(file)
-    names = d['classes']
-    k = names.index(one_of(self.of or names[-1], names, 'class'))
+    names,of = d['classes'],self.of or d['classes'][-1]
+    if of=='answer': of = str(self.answers[Path(path).name])
+    k = names.index(one_of(of, names, 'class'))
     return d['map'][k],input_matrix(im, d['map'].shape[-1], self.recipe)
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #5dfb4ce5
@@ -284,25 +288,100 @@ REGIONS = ('disc','center','inner ring','outer ring','temporal arcades','beyond'
 MM = 4.75 # millimeters from disc to fovea, assumed
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #0fdb1ff4
-def regions(width:int=128)->dict: # name -> bool [h,width]
-    "Parts of the frame: disc, center and rings of the ETDRS grid, where arcades run, the rest"
-    h,w = frame_shape(width)
-    x,y = np.meshgrid(LEFT+(np.arange(w)+.5)*SPAN/width, TOP+(np.arange(h)+.5)*SPAN/width)
+def regions_at(x, y)->dict: # name -> bool
+    "Parts of the frame at its points `x`, `y`: disc, center and rings of the ETDRS grid, arcades, the rest"
     r,disc = MM*np.hypot(x, y),np.hypot(x-DISC.real, y-DISC.imag)<.24
     grid = [r<.5, (r>=.5)&(r<1.5), (r>=1.5)&(r<3)]
     arcade = (np.abs(np.hypot(x-.05, y)-.95)<.3)&(x<.85)&~disc&(r>=3)
     parts = [disc,*(o&~disc for o in grid),arcade]
     return dict(zip(REGIONS, [*parts, ~np.any(parts, 0)]))
 
+def regions(width:int=128)->dict: # name -> bool [h,width]
+    "Parts of the frame"
+    h,w = frame_shape(width)
+    return regions_at(*np.meshgrid(LEFT+(np.arange(w)+.5)*SPAN/width, TOP+(np.arange(h)+.5)*SPAN/width))
+
 # %% ../../nbs/74_anatomy.atlas.ipynb #3c8d1260
 def region_table(frames, width:int=128)->pd.DataFrame: # a row a frame
-    "What maps hold in each region: means, and the share of their absolute sum"
-    masks = regions(width)
+    "What maps hold in each region: means, the share of their absolute sum, and the share of what was seen"
+    masks,seen = regions(width),~np.isnan(frames)
     a = np.abs(frames)
     total = np.nansum(a, (1,2))
     rows = {f'mean {k}':np.nanmean(np.where(m, frames, np.nan), (1,2)) for k,m in masks.items()}
     rows |= {f'share {k}':ratio(np.nansum(a*m, (1,2)), total) for k,m in masks.items()}
+    rows |= {f'area {k}':(seen&m).sum((1,2))/np.maximum(seen.sum((1,2)), 1) for k,m in masks.items()}
     return pd.DataFrame(rows)
+
+# %% ../../nbs/74_anatomy.atlas.ipynb #7a5956c5
+PLACES = dict(disc=REGIONS[:1], macula=REGIONS[1:4], arcades=REGIONS[4:5], beyond=REGIONS[5:])
+
+class Places:
+    "Tells where places of the retina, by names from `PLACES`, lie in a photograph"
+    def __init__(self, names):
+        self.regions = [r for o in names for r in PLACES[one_of(o, PLACES, 'place')]]
+        self.names = ', '.join(names)
+    def __str__(self): return self.names
+    def __call__(self, eye): # `Eye` -> bool [H,W], or `None`
+        o = landmarks(eye.image)
+        m = frame_matrix(o) if o.eye else None
+        if m is None: return say(f"{eye.path} {o.reason or 'has no frame'}: no map")
+        h,w = eye.image.shape[:2]
+        x,y = np.tensordot(m, np.stack([*np.meshgrid(np.arange(w), np.arange(h)), np.ones((h,w))]), 1)
+        k = SPAN/128
+        parts = regions_at(LEFT+(x+.5)*k, TOP+(y+.5)*k)
+        return np.any([parts[r] for r in self.regions], 0)
+
+# %% ../../nbs/74_anatomy.atlas.ipynb #e1794261
+def evidence_by_region(t, patient)->pd.DataFrame: # a row a region
+    "Shares of the evidence and of the area of `region_table`, one vote a patient"
+    m = t.groupby(np.asarray(patient)).mean().mean()
+    rows = [(k, m[f'share {k}'], m[f'area {k}']) for k in REGIONS]
+    d = pd.DataFrame(rows, columns=['region','evidence','area'])
+    return d.assign(lift=ratio(d.evidence.to_numpy(), d.area.to_numpy()))
+
+# %% ../../nbs/74_anatomy.atlas.ipynb #b8ce354b
+def plot_frames(x, answers, source='')->object:
+    "Mean map of each answer, and the coverage"
+    from matplotlib.figure import Figure
+    names = pd.Series(answers).value_counts().index[:5]
+    axs = (fig := Figure(figsize=(2.8*len(names)+2.8,2.7), layout='constrained')).subplots(1, len(names)+1)
+    means = {k:mean_seen(x[np.asarray(answers)==k]) for k in names}
+    top = np.nanpercentile(np.abs(list(means.values())), 99.5) or 1
+    for ax,(k,o) in zip(axs, means.items()):
+        n = sum(np.asarray(answers)==k)
+        drawn_map(ax, o, f'evidence for {k} ({n})', cmap='RdBu_r', vmin=-top, vmax=top)
+    drawn_map(axs[-1], (~np.isnan(x)).mean(0), 'coverage', cmap='gray', vmin=0, vmax=1)
+    return mark(fig, source)
+
+# %% ../../nbs/74_anatomy.atlas.ipynb #7d43c94b
+def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
+               recipe=None, # of the net (default: that of the run round the folder)
+               *, source:str='', # 'phantom' where it is
+               width:int=128 # of the frame, in pixels
+              )->pd.DataFrame: # evidence by region
+    "Lay a net's maps over each other in the retinal frame; writes frame.html, frame.npz and regions.csv"
+    out,t = Path(folder),pd.read_csv(Path(folder)/'maps.csv')
+    x,why = frames_of(t, Maps(out, 'answer', recipe), width)
+    t = t.assign(reason=why, patient=told_by_names(t.path).patient.fillna(t.path))
+    kept = (t.reason=='').to_numpy()
+    if not kept.any(): raise DataError(f"no map of {out} has a place in the retinal frame: {few(set(why), 3)}")
+    t,x = t[kept].reset_index(drop=True),x[kept]
+    parts = region_table(x, width)
+    with whole_file(out/'regions.csv') as f:
+        t[['path','answer']].join(parts).to_csv(f, index=False, float_format='%.6g')
+    table = evidence_by_region(parts, t.patient)
+    each,who = by_person(x, key := t.patient+'/'+t.answer.astype(str))
+    said = pd.Series(t.answer.astype(str).to_numpy(), key).groupby(level=0).first()[who].tolist()
+    with whole_file(out/'frame.npz') as f:
+        np.savez_compressed(f, coverage=(~np.isnan(x)).mean(0),
+                            **{f'mean_{k}':mean_seen(each[np.asarray(said)==k]) for k in set(said)})
+    words = [f"{len(t)} maps of {t.patient.nunique()} patients lie in one frame, lefts mirrored; {(~kept).sum()} "
+             "have no landmarks and are left out. A mean of maps shows what they share, and no single eye."]
+    fig = plot_frames(each, said, source)
+    write_findings(out/'frame.html', 'Maps in the retinal frame', words, source=source,
+                   tables=[('Evidence by region', table.round(3))],
+                   pictures=[(fig, 'Mean evidence, one vote a patient.')])
+    return table
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #82592fd5
 def age_bands(age, n:int=4)->np.ndarray:

@@ -19,7 +19,7 @@ from ..score.kinds import kind_of
 from ..score.scores import pick
 from .heatmap import contour, evidence_inside, map_scale, overlay, resize_map, save_overlay
 from .attribution import ALL_METHODS
-from .occlusion import load_map, save_maps
+from .occlusion import at_size, load_map, save_maps
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
 def pick_images(preds, # a table of predictions
@@ -136,13 +136,14 @@ def unique_stems(paths)->list:
     return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
 # %% ../../nbs/56_explain.maps.ipynb #fe0eb9a7
-def _settings(learn, method, window, stride, fill):
+def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None, bs=64):
     "What a map depends on besides the image, as `load_map` tells it"
+    if only and method!='occlusion': raise DataError("`only` is for `method='occlusion'`, which has windows")
     w,st = map_window(learn.size)
     how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
     if method!='occlusion': return how
     return dict(window=(ifnone(window, w),)*2, stride=(ifnone(stride, st),)*2, fill=str(fill),
-                where=where_to_cover(learn) or 'everywhere', **how)
+                where=(where_to_cover(learn) or 'everywhere')+(f', {only} only' if only else ''), **how)
 
 # %% ../../nbs/56_explain.maps.ipynb #48a9276b
 def _found(f, settings):
@@ -153,12 +154,15 @@ def _found(f, settings):
     return d if all(d.get(k)==v for k,v in settings.items()) else None
 
 # %% ../../nbs/56_explain.maps.ipynb #b59f91f6
-def _make_maps(learn, eyes, files, settings, fill, bs):
+def _make_maps(learn, eyes, files, settings, places, *, fill='mean', bs=64, **_):
     "Make maps of a few images and write their files; for each file what `load_map` would find"
     method = settings['method']
     if method=='occlusion':
         w,st = settings['window'][0],settings['stride'][0]
         how = dict(inside=where_to_cover(learn), fill=fill, bs=bs, progress=False)
+        if places[0] is not None:
+            masks = [learn.opener.place(m, o) for m,o in zip(places, eyes)]
+            how['only'] = at_size(masks, (learn.size,)*2)
         e = learn.occlude(eyes, w, st, **how)
     else: e = learn.evidence(eyes, method)
     stems = [f.name.removesuffix(f'_{method}.npz') for f in files]
@@ -188,17 +192,15 @@ def _row_of(learn, path, f, d):
 def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
-                   *, window:int=None, # side in pixels of the net's input (default: `map_window`)
-                   stride:int=None, # step in pixels (default: `map_window`)
-                   fill='mean', # 'mean', 'zero', 'blur' or a number
-                   bs:int=64, # copies a batch
-                   method:str='occlusion', # one of `ALL_METHODS`
+                   *, method:str='occlusion', # one of `ALL_METHODS`
                    resume:bool=False, # keep maps that lie in `out` and were made in the same way
-                   odd=None # told of a file that cannot be read, as by `open_eyes` (default: it is raised)
+                   odd=None, # told of a file that cannot be read, as by `open_eyes` (default: it is raised)
+                   only=None, # `Places`: where windows are asked at all (default: anywhere)
+                   **kwargs # options of occlusion: window, stride (default: `map_window`), fill, bs
                   )->pd.DataFrame: # the rows of `maps.csv`
     "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the named class"
     one_of(method, ALL_METHODS, 'method')
-    settings,rows,out = _settings(learn, method, window, stride, fill),[],Path(out)
+    settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
     todo = [(p, out/f'{s}_{method}.npz') for p,s in zip(paths, unique_stems(paths))]
     try:
         with progress(total=len(todo), what='explaining') as bar:
@@ -206,8 +208,12 @@ def explain_images(learn:Learner, # a trained net
                 maps = {f:d for _,f in some if (d := _found(f, settings))} if resume else {}
                 new = [o for o in some if o[1] not in maps]
                 eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
-                new = [(eyes[str(p)],f) for p,f in new if str(p) in eyes]
-                if new: maps |= _make_maps(learn, *map(list, zip(*new)), settings, fill, bs)
+                where = {p:only and only(o) for p,o in eyes.items()}
+                new = [(eyes[p],f,where[p]) for p,f in ((str(p),f) for p,f in new)
+                       if p in eyes and (where[p] is not None or not only)]
+                if new:
+                    some_eyes,files,places = map(list, zip(*new))
+                    maps |= _make_maps(learn, some_eyes, files, settings, places, **kwargs)
                 rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
                 bar.update(len(some))
     finally:

@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from torch import nn
 from torch.nn import functional as F
@@ -24,7 +25,7 @@ from fastai.learner import Learner
 from ..core import DataError, EyeError, ModelError, is_memory, one_of, progress, whole_file
 from ..image.recipe import Eye
 from .windows import (as_pair, as_windows, changed, cover, filled, in_field,
-                                           spread, window_kinds, window_starts)
+                                           middles_in, spread, window_kinds, window_starts)
 from .windowed import Shared, Windowed, dense, fold_batchnorm
 
 # %% ../../nbs/53_explain.occlusion.ipynb #ab362939
@@ -304,6 +305,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               target=None, # class, by number or name, or a list of them (default: all)
               output='logit', # 'logit' (as it comes), 'prob' (softmax; sigmoid of one), or your function
               inside=None, # bool [N,H,W], where to cover at all; 'field': as by `in_field`
+              only=None, # bool [N,H,W], where windows have their middle (default: anywhere)
               bs:int=64, # copies a batch, at most; halved when out of memory
               **kwargs)->OcclusionMap:
     "Cover window after window and measure what every class loses; raises `DataError`, `ModelError`"
@@ -316,6 +318,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
         warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0")
     y = filled(x, fill, window, inside=inside)
     todo = changed(x, y, window, stride=stride)
+    if only is not None: todo &= middles_in(_inside(only, x), size, window, stride=stride)
     bs = as_pair(bs, 'bs')[0]
     boxes,runs,several = _boxes(todo, size, window, stride, bs)
     pick = lambda k: class_indices(target, class_names(vocab, k))
@@ -425,14 +428,19 @@ def unit_of(model, output, classes):
     own = answer.outputs[first:] # numbers, which have a unit
     return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
 
+# %% ../../nbs/53_explain.occlusion.ipynb #c230e0c8
+def at_size(masks, size:tuple)->torch.Tensor:
+    "Masks of any size [H,W] at one size, bool [N,h,w]"
+    masks = [torch.tensor(o).float()[None,None] for o in masks]
+    return torch.cat([F.interpolate(o, tuple(size), mode='area')[:,0]>.5 for o in masks])
+
 # %% ../../nbs/53_explain.occlusion.ipynb #68974237
 def fields_of(learn:Learner, files, size:tuple):
     "Where the eye is in photographs, as the net sees them [N,H,W]; `None` for scans"
     opener = getattr(learn.dls, 'opener', None)
     fields = [opener and opener.field(o) for o in files]
     if any(f is None for f in fields): return None
-    fields = [torch.tensor(f).float()[None,None] for f in fields]
-    return torch.cat([F.interpolate(f, tuple(size), mode='area')[:,0]>.5 for f in fields])
+    return at_size(fields, size)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #67a4f03b
 def _places(learn, eyes, x, inside, i):
@@ -462,6 +470,7 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
             window=32, # side of the window in pixels of the net's input, or (height, width)
             stride=16, # from one window to the next in pixels, or (rows, columns)
             *, inside=None, # bool [N,H,W], where to cover at all; 'field': the eye in a photograph
+            only=None, # bool [N,H,W], where windows have their middle
             **kwargs # further arguments of `occlusion`: fill, target, output, bs, device, ...
            )->OcclusionMap:
     "Map image files as the validation pipeline sees them; raises `DataError` and `ModelError`"
@@ -469,7 +478,11 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
     if not callable(word): one_of(word, ('logit','prob'), 'output')
     kwargs['output'] = mapped_output(self, word)
     batches = file_batches(self, items, inside, bs=16)
-    maps = [occlusion(self, x, window, stride=stride, inside=m, **kwargs) for x,m in batches]
+    if only is not None and len(only)!=len(items):
+        raise DataError(f"only is for {len(only)} images, and there are {len(items)}")
+    asked = repeat(None) if only is None else torch.as_tensor(only).split(16)
+    maps = [occlusion(self, x, window, stride=stride, inside=m, only=o, **kwargs)
+            for (x,m),o in zip(batches, asked)]
     return replace(join_maps(maps), output=unit_of(self, word, maps[0].classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6e50c9f8

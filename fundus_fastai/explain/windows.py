@@ -87,6 +87,12 @@ def changed(x:torch.Tensor, y:torch.Tensor, window:tuple, *, stride:tuple)->np.n
     R,C = map(cover, x.shape[2:], window, stride)
     return R.T @ (x!=y).any(1).cpu().numpy().astype(np.float32) @ C > 0
 
+# %% ../../nbs/50_explain.windows.ipynb #f1b9e261
+def middles_in(only, size:tuple, window:tuple, *, stride:tuple)->np.ndarray:
+    "Tell which windows [N,ny,nx] have their middle in `only` (bool [N,H,W])"
+    r,c = (window_starts(n, w, s)+w//2 for n,w,s in zip(size, window, stride))
+    return np.asarray(only)[:,r[:,None],c]
+
 # %% ../../nbs/50_explain.windows.ipynb #346d4319
 def as_windows(size, window, stride)->tuple:
     "Read window and stride as pairs; raises `DataError` for a window larger than the image"

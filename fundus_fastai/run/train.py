@@ -282,13 +282,11 @@ def predict_run(run, # run folder
 def explain_run(run, # run folder
                 images, # image files or folders
                 method:str='occlusion', # one of `ALL_METHODS`
-                *, window:int=None, # side of the window in pixels of the net's input (default: a seventh; 32 at 224)
-                stride:int=None, # step of the window in pixels (default: half a window)
-                fill='mean', # what covers the image: 'mean', 'zero', 'blur', or a number
-                bs:int=64, # copies a batch
-                out=None, # folder (default: RUN/maps)
+                *, out=None, # folder (default: RUN/maps)
                 force:bool=False, # write into a folder that holds files
-                resume:bool=False # go on in a folder of maps that were made in the same way
+                resume:bool=False, # go on in a folder of maps that were made in the same way
+                only=None, # `Places`: where windows are asked at all (default: anywhere)
+                **kwargs # of `MapOptions`: window, stride, fill, bs
                )->pd.DataFrame: # as `maps.csv` holds it
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
     one_of(method, ALL_METHODS, 'method')
@@ -296,10 +294,9 @@ def explain_run(run, # run folder
     odd = OddFiles(len(files := images_of(images)))
     out = fresh_dir(out or beside(run, 'maps'), force or resume,
                     {'maps.csv':'path,answer,map,overlay'})
-    t = explain_images(learn, files, out, window=window, stride=stride, fill=fill, bs=bs,
-                       method=method, resume=resume, odd=odd)
+    t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
     if not len(t):
         if not any(out.iterdir()): out.rmdir()
         raise odd.nothing()
-    t.attrs['unread'] = odd.unread
+    t.attrs.update(unread=odd.unread, recipe=learn.config.get('recipe') or '')
     return t

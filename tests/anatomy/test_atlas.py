@@ -1,12 +1,18 @@
 "Atlas: an eye lies where all eyes lie, a person has one vote, a planted place is found, and what is not there is not claimed"
 import json, shutil
-import cv2, numpy as np, pandas as pd, pytest
-from fundus_fastai.anatomy.atlas import (DISC, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_matrix, frame_pixel,
-                                         frame_shape, frames_of, in_frame, input_matrix, region_table, regions)
+import cv2, numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
+                                         frame_matrix, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, region_table, regions)
 from fundus_fastai.anatomy.landmarks import Landmarks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
+from fundus_fastai.explain.occlusion import load_map
+from fundus_fastai.image.recipe import Eye
 from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
+from fundus_fastai.vision.data import eye_dls
+from fundus_fastai.vision.learner import eye_learner
+from fundus_fastai.vision.model import save_model
+from nets import tiny
 
 cv2.setNumThreads(1)
 
@@ -174,3 +180,54 @@ def test_questions_that_cannot_be(photos):
     df = pd.DataFrame(dict(path=['x'], patient=['1'], sex=['f']))
     with pytest.raises(DataError, match='two groups'): atlas(df, Maps('photographs'), 'sex', out='nowhere')
     with pytest.raises(DataError, match='no column'): atlas(df, Maps('photographs'), 'hair', out='nowhere')
+
+# --- where a net's evidence lies
+
+def test_places_of_a_photograph():
+    "Back in a photograph, right or left, places lie round the true points, and cover it once"
+    for eye in 'RL':
+        e = phantom_fundus([], 3, 5, eye=eye, camera='round', size=192)
+        o,where = truth(e),{k:Places([k])(Eye(e.image)) for k in PLACES}
+        assert (sum(m.astype(int) for m in where.values())==1).all()
+        for k,x,y in (('disc',o.disc_x,o.disc_y),('macula',o.fovea_x,o.fovea_y)):
+            gy,gx = where[k].nonzero()
+            assert abs(gx.mean()-x)<6 and abs(gy.mean()-y)<6
+    assert (Places(['disc','beyond'])(Eye(e.image))==where['disc']|where['beyond']).all()
+    assert Places(['disc'])(Eye(e.image*0, 'black.png')) is None
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    "A run of an untrained net that reads photographs"
+    torch.manual_seed(0)
+    to,ims = tmp_path_factory.mktemp('run')/'run',[phantom_fundus([], 3, k, size=64).image for k in range(4)]
+    df = pd.DataFrame(dict(path=ims, label=list('ABAB'), split=['train']*2+['valid']*2))
+    learn = eye_learner(eye_dls(df, image='fundus', size=48, bs=2, workers=0, recipe='crop'), tiny, weights=None)
+    save_model(learn, to, 'disease', source='phantom')
+    return to
+
+def test_windows_of_one_place_and_shares_by_region(photos, run, tmp_path, capsys):
+    "Asked at the disc alone, windows have the values that they have among all; maps lie in one frame"
+    files,how = [photos/'1_R.jpg', photos/'2_L.jpg', photos/'black.png'],['--window',8,'--stride',8]
+    assert main(['explain', run, *files[:2], *how, '--frame', '--out', tmp_path/'all'])==0
+    assert 'outer ring' in capsys.readouterr().out
+    main(['explain', run, *files, *how, '--only', 'disc', '--out', tmp_path/'disc'])
+    assert 'no map' in capsys.readouterr().err
+    t = pd.read_csv(tmp_path/'disc/maps.csv')
+    assert len(t)==2
+    for f in t['map']:
+        a,b = (load_map(tmp_path/k/f)['map'] for k in ('disc','all'))
+        some = np.abs(a).sum(0)>0
+        assert 0<some.mean()<.2 and np.allclose(a[:,some], b[:,some], atol=1e-5)
+    shares = pd.read_csv(tmp_path/'all/regions.csv')
+    assert len(shares)==2 and np.allclose(shares.filter(like='share').sum(axis=1), 1, atol=1e-4) and np.allclose(shares.filter(like='area').sum(axis=1), 1, atol=1e-4)
+    page = (tmp_path/'all/frame.html').read_text()
+    assert 'Evidence by region' in page and '<script' not in page
+    assert main(['explain', run, files[0], '--only', 'disk', '--out', tmp_path/'no'])==1 and 'did you mean disc' in capsys.readouterr().err
+    assert main(['explain', run, files[0], '--only', 'disc', '--method', 'grad_cam', '--out', tmp_path/'no'])==1
+    assert '--only' in capsys.readouterr().err
+
+def test_no_frame_without_landmarks(tmp_path):
+    cv2.imwrite(str(tmp_path/'x.png'), np.zeros((60,60,3), np.uint8))
+    np.savez(tmp_path/'x.npz', map=np.zeros((1,8,8)), baseline=np.ones(1), classes=['a'], method='occlusion')
+    pd.DataFrame([dict(path=tmp_path/'x.png', answer='a', map='x.npz')]).to_csv(tmp_path/'maps.csv', index=False)
+    with pytest.raises(DataError, match='no map'): frame_maps(tmp_path, '')
