@@ -143,6 +143,7 @@ def serve_cached(dls, df, within=None)->None:
     shape = (size,size) if gray else (size,size,3)
     cache = open_cache(cache_folder(df.path, about, within), df.path, cook, shape=shape, about=about)
     for dl in dls.loaders:
+        dl.fake_l.num_workers = min(dl.fake_l.num_workers, cached_workers(len(df), dls.device))
         dl.__class__ = CachedWeightedDL if isinstance(dl, WeightedDL) else CachedDL
         dl.serve(cache)
 
@@ -159,7 +160,7 @@ def _sides(df):
 @delegates(eye_block, but='output')
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
-            workers:int=None, # worker processes (default: `default_workers`; none with a cache on a CPU)
+            workers:int=None, # worker processes (default: `default_workers`; with a cache at most one, none on a CPU)
             *, balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `output` is not given
@@ -170,7 +171,7 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
     both,n = _sides(df if label=='label' else df.assign(label=df[label]))
     output = output or ClassOutput.learn(both)
     block = eye_block(output, **kwargs)
-    if workers is None: workers = cached_workers(len(both), device) if cache else default_workers(len(both))
+    if workers is None: workers = default_workers(len(both))
     kw = dict(bs=min(bs,n), num_workers=workers, device=device)
     block.get_items = lambda _: both # fastai writes its source out, pictures too, where it then says nothing
     if balance:

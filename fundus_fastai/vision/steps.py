@@ -6,20 +6,22 @@
 __all__ = ['load_frame', 'split_frame', 'make_learner', 'fit_run', 'predict_rows', 'validate']
 
 # %% ../../nbs/47_vision.steps.ipynb #20c0d432
-import numpy as np, pandas as pd
+import os, time, numpy as np, pandas as pd, torch
 from functools import partial
 from pathlib import Path
 from fastcore.imports import IN_NOTEBOOK
-from ..core import DataError, ModelError, read_json, say, whole_file, write_json
+from ..core import DataError, ModelError, data_home, read_json, say, whole_file, write_json
 from ..options import TrainOptions
 from ..image.read import check_readable
 from ..image.recipe import field_remark
 from ..data.catalog import check_trainable
 from ..data.audit import same_bytes
 from ..data.splits import published_split, read_split, relative_paths, split_patients
+from ..data.kaggle import free_bytes
 from ..data.load import open_data
 from ..data.read import readable_rows
 from ..data.targets import counted, label_list, rarest_label
+from .data import serve_cached, squish
 from .tasks import get_task
 from .probe import cross_fitted, refit_probe
 from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cycle_plan
@@ -79,6 +81,53 @@ def split_frame(df, # the frame
     if by!='rarest': return split_patients(df, **more)
     return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
 
+# %% ../../nbs/47_vision.steps.ipynb #5ca40002
+def median_seconds(f, items)->float:
+    "What `f` takes for one of `items`, the first left out: it warms up"
+    took = []
+    for o in items:
+        t0 = time.perf_counter()
+        f(o)
+        took.append(time.perf_counter()-t0)
+    return float(np.median(took[1:]))
+
+# %% ../../nbs/47_vision.steps.ipynb #5ca40003
+def training_seconds(learn, epochs:int)->tuple:
+    "Seconds that reading adds to `epochs`, and those of the net alone; both by a few pictures, in evaluation"
+    dls,size,was = learn.dls,learn.size,learn.model.training
+    paths,resize = dls.train_ds.items.path,squish(learn.size)
+    some = paths.iloc[np.linspace(0, len(paths)-1, 6).astype(int)]
+    read = median_seconds(lambda o: resize(dls.opener(o), split_idx=1), some)/max(1, dls.train.fake_l.num_workers)
+    x = torch.zeros(8, 3, size, size, device=dls.device)
+    with torch.no_grad(): net = 3*median_seconds(lambda _: learn.model.eval()(x).sum().item(), range(4))/8
+    learn.model.train(was)
+    wait = read if torch.device(dls.device).type=='cpu' else max(0., read-net) # a card learns while others read
+    return wait*len(paths)*epochs, net*len(paths)*epochs
+
+# %% ../../nbs/47_vision.steps.ipynb #5ca40004
+LEAST = 60. # seconds that a cache is to save
+
+def worth_caching(learn, o)->bool:
+    "Whether decoding once saves `LEAST` and a tenth of the training that `o` asks for; says so where it does"
+    files = all(isinstance(p, (str,Path)) for p in learn.dls.train_ds.items.path)
+    if os.environ.get('FUNDUS_CACHE')=='0' or o.fit=='readout' or not files or not learn.opener: return False
+    wait,net = training_seconds(learn, o.epochs+o.freeze_epochs)
+    n = len(learn.dls.train_ds)+len(learn.dls.valid_ds)
+    room = free_bytes(data_home())
+    if wait<max(LEAST, .1*(wait+net)) or 2*n*3*learn.size**2>room: return False
+    say(f"reading would take {wait/60:.0f} of {(wait+net)/60:.0f} minutes: pictures are decoded once "
+        "(FUNDUS_CACHE=0: not)")
+    return True
+
+# %% ../../nbs/47_vision.steps.ipynb #5ca40005
+def _ready(make, o):
+    "A learner with a readout where one is asked for and the net has what to listen to"
+    try: return make(probe=o.fit in ('auto','readout'))
+    except ModelError as e:
+        if o.fit!='auto' or 'no repeated blocks' not in str(e): raise
+        say(f"{o.arch} has no repeated blocks to listen to: it is tuned without a readout first")
+        return make()
+
 # %% ../../nbs/47_vision.steps.ipynb #3b448fa2
 def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                  task, # name of a task
@@ -90,15 +139,13 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
     answer.check_balance(o.balance)
     recipe = task.recipe if o.recipe is None else None if o.recipe=='none' else o.recipe
     dls = task.dls(df, output=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
-                   balance=o.balance=='sample', workers=o.workers, recipe=recipe, cache=o.cache)
+                   balance=o.balance=='sample', workers=o.workers, recipe=recipe, cache=o.cache or False)
     loss = answer.loss(df[df.split=='train'], o.balance)
     make = partial(eye_learner, dls, o.arch, o.weights, loss_func=loss,
                    metrics=answer.metrics(loss), precision=o.precision)
-    try: return make(probe=o.fit in ('auto','readout'), places=o.readout=='places')
-    except ModelError as e:
-        if o.fit!='auto' or 'no repeated blocks' not in str(e): raise
-        say(f"{o.arch} has no repeated blocks to listen to: it is tuned without a readout first")
-        return make()
+    learn = _ready(make, o)
+    if o.cache is None and worth_caching(learn, o): serve_cached(learn.dls, df)
+    return learn
 
 # %% ../../nbs/47_vision.steps.ipynb #8967c1fa
 def _keep(df, out, name):

@@ -1,10 +1,13 @@
 "Steps between a table and a learner"
-import shutil
+import shutil, time
 from types import SimpleNamespace
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from fundus_fastai.data.splits import split_patients
-from fundus_fastai.vision.steps import refit, same_people, split_frame
+from fundus_fastai.options import TrainOptions
+from fundus_fastai.phantom.oct import write_kermany
+from fundus_fastai.vision import steps
+from fundus_fastai.vision.steps import load_frame, make_learner, refit, same_people, split_frame
 
 def test_the_same_file_under_two_patients_ties_them(tmp_path, capsys):
     "Byte-identical files keep their patients on one side; dealt without a look at the files they part on some seeds"
@@ -33,3 +36,48 @@ def test_patients_who_share_a_picture_are_held_out_together(tmp_path, monkeypatc
     learn = SimpleNamespace(dls=SimpleNamespace(train_ds=side(df[:4]), valid_ds=side(df[4:])), probed=(0,0), output=SimpleNamespace(names='xy'))
     with pytest.raises(InterruptedError): refit(learn, df, tmp_path)
     assert seen==[['a','a','a','d','a','a','d']]
+
+# --- decode once, by itself
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+    root = tmp_path_factory.mktemp('scans')/'oct'
+    write_kermany(root, patients=16, seed=1, size=(96,96))
+    return split_frame(load_frame('oct', root))
+
+TINY = dict(weights='none', size=32, bs=8, workers=0, epochs=1, freeze_epochs=0)
+
+@pytest.mark.parametrize('wait,net,free,says', [(100,200,1e12,True), (59,10,1e12,False), (100,1000,1e12,False), (100,200,1e4,False)])
+def test_worth_caching(monkeypatch, capsys, table, wait, net, free, says):
+    "A minute, and a tenth of the training, and room"
+    monkeypatch.setattr(steps, 'training_seconds', lambda *args: (wait,net))
+    monkeypatch.setattr(steps, 'free_bytes', lambda path: free)
+    learn = make_learner(table, 'oct', TrainOptions('test_resnet', **TINY, cache=False))
+    assert steps.worth_caching(learn, TrainOptions('test_resnet', **TINY)) is says
+    assert ('decoded once' in capsys.readouterr().err)==says
+    monkeypatch.setenv('FUNDUS_CACHE', '0')
+    assert steps.worth_caching(learn, TrainOptions('test_resnet', **TINY)) is False
+
+def test_a_cache_by_itself_gives_the_same_batches(monkeypatch, tmp_path, table):
+    monkeypatch.setenv('FUNDUS_DATA', str(tmp_path))
+    def batch(**kw): return make_learner(table, 'oct', TrainOptions('test_resnet', **TINY, **kw)).dls.valid.one_batch()[0]
+    plain = batch()
+    assert not (tmp_path/'cache').exists() # six patients are read in no time
+    monkeypatch.setattr(steps, 'training_seconds', lambda *args: (100,200))
+    assert torch.equal(plain, batch()) and list((tmp_path/'cache').rglob('cache.json'))
+
+def test_pictures_and_readouts_are_not_cached(monkeypatch, table):
+    monkeypatch.setattr(steps, 'training_seconds', lambda *args: (100,200))
+    learn = make_learner(table, 'oct', TrainOptions('test_resnet', **TINY, cache=False))
+    assert steps.worth_caching(learn, TrainOptions('test_resnet', **TINY|dict(weights='imagenet'), fit='readout')) is False
+    monkeypatch.setattr(learn.dls.train_ds, 'items', learn.dls.train_ds.items.assign(path=0))
+    assert steps.worth_caching(learn, TrainOptions('test_resnet', **TINY)) is False
+
+def test_training_seconds(monkeypatch, table):
+    "In proportion to epochs, and reading that takes longer is seen"
+    learn = make_learner(table, 'oct', TrainOptions('test_resnet', **TINY, cache=False))
+    once,opener = steps.training_seconds(learn, 1),learn.dls.opener
+    def slow(path): time.sleep(.05); return opener(path)
+    slow.size = opener.size
+    monkeypatch.setattr(learn.dls, 'opener', slow)
+    assert steps.training_seconds(learn, 10)[0]>10*.05*len(learn.dls.train_ds) and min(once)>0 and learn.model.training
