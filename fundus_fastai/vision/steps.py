@@ -122,7 +122,7 @@ def worth_caching(learn, o)->bool:
 # %% ../../nbs/47_vision.steps.ipynb #5ca40005
 def _ready(make, o):
     "A learner with a readout where one is asked for and the net has what to listen to"
-    try: return make(probe=o.fit in ('auto','readout'))
+    try: return make(probe=o.fit in ('auto','readout'), places=o.readout=='places')
     except ModelError as e:
         if o.fit!='auto' or 'no repeated blocks' not in str(e): raise
         say(f"{o.arch} has no repeated blocks to listen to: it is tuned without a readout first")
