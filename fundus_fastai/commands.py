@@ -221,6 +221,24 @@ def part(text):
         raise DataError(f"`shard={text}` is none: K/N is the K-th of N parts, as 3/16")
     return int(k),int(n)
 
+# %% ../nbs/97_commands.ipynb #b6e8f8a8
+def pooled(by, out, force):
+    "Open the table `out` for answers that are pooled; what writes them there, and says how many"
+    from fundus_fastai.vision.answers import RowFile, pool_answers, pool_ways
+    from fundus_fastai.core import one_of
+    one_of(by, pool_ways, 'way to pool')
+    table = RowFile(out, force=force)
+    def write(df):
+        table.add(t := pool_answers(df, by))
+        table.close()
+        return len(t)
+    return write
+
+def archive(out, force, identified):
+    "The folder `out` for secondary captures"
+    from fundus_fastai.ship.dicom import Captures
+    return Captures(out, force, identified=identified)
+
 # %% ../nbs/97_commands.ipynb #0e7ca794
 @takes(DeviceOptions)
 def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fundus export
@@ -230,15 +248,25 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
             resume:bool=False, # go on with a file that was begun
             force:bool=False, # replace a file
             shard:str=None, # one of several parts, as 3/16: for as many machines, and fundus gather
+            pool:str=None, # a line for each eye or volume instead: the mean of its pictures
+            dicom_out:str=None, # folder for DICOM captures of picture and answer, marked as research
+            identified:bool=False, # they carry patient and study as they are, not as keyed digests
             **kwargs):
     "Predict images: a CSV line each, usable or not, with all probabilities and the decision (research use only)"
     on, = carried(kwargs, DeviceOptions)
     if str(run).lower().endswith('.onnx'): from fundus_fastai.ship.onnx import predict_onnx as ask
     else: from fundus_fastai.run.train import predict_run as ask
     say("research use only, not a medical device")
-    df = ask(run, images, on, bs=bs, out=out or sys.stdout, resume=resume, force=force,
-             shard=part(shard), keep=False)
+    if pool and (resume or shard):
+        raise DataError("`pool` needs all rows at once: without `resume` and `shard`")
+    table = pooled(pool, out or sys.stdout, force) if pool else None
+    captures = archive(dicom_out, force, identified) if dicom_out else None
+    to = None if pool else out or sys.stdout
+    df = ask(run, images, on, bs=bs, out=to, resume=resume, force=force, shard=part(shard),
+             keep=bool(pool or dicom_out))
     told = df.attrs
+    if pool: told['rows'] = table(df)
+    if captures: say(f"{len(captures.write(df))} captures: {dicom_out}")
     if told['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     if n := told['blind']:
         say(f"{n} image{'s'*(n>1)} without an answer: nothing can be seen there (column remark)")

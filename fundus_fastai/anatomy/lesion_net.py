@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from scipy.spatial import cKDTree
 from torch import nn
 from ..core import DataError, first_line, fresh_dir, progress, say, whole_file
+from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..phantom.fundus import LESION_CODES
 from ..vision.answers import RowFile, images_of
@@ -263,10 +264,10 @@ def counted(df):
 def overlay_names(paths)->list:
     "A file name for each path, all different"
     seen,names = Counter(),[]
-    for o in map(Path, paths):
-        n = seen[o.stem.lower()]
-        seen[o.stem.lower()] += 1
-        names.append(f'{o.stem}{f"-{n+1}" if n else ""}.jpg')
+    for o in map(file_stem, paths):
+        n = seen[o.lower()]
+        seen[o.lower()] += 1
+        names.append(f'{o}{f"-{n+1}" if n else ""}.jpg')
     return names
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #80965206

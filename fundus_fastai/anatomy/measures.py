@@ -12,6 +12,7 @@ from .graph import arc, fractal_dimension, line_widths, middling, vessel_graph
 from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
 from ..core import DataError, progress, say
+from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..vision.answers import RowFile, images_of
 
@@ -195,8 +196,8 @@ def vessel_row(path, out, mm_per_pixel=None)->tuple:
         return dict(path=path, **none, reason=str(e).removeprefix(f'{path} ')),False
     o = vessels(im)
     if o.prob is not None:
-        _write(out/f'{Path(path).stem}_vessels.png', np.round(255*o.full('prob')).astype(np.uint8))
-        _write(out/f'{Path(path).stem}_av.png', o.kinds())
+        _write(out/f'{file_stem(path)}_vessels.png', np.round(255*o.full('prob')).astype(np.uint8))
+        _write(out/f'{file_stem(path)}_av.png', o.kinds())
     return dict(path=path, **vessel_features(o, landmarks(im, mm_per_pixel))),True
 
 # %% ../../nbs/76_anatomy.measures.ipynb #3b4cb188

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
 from ..core import DataError, few, first_line, progress, say, sha256, whole_file, write_json
+from ..image.hospital import file_and_frame
 from ..image.read import open_image, pixels, read_image
 from ..image.recipe import disc_side, whole_circle
 from ..score.estimate import newcombe, patient_bootstrap
@@ -114,7 +115,7 @@ def _look(path):
     with open_image(path) as im:
         q = getattr(im, 'quantization', None) or {}
         facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
-                     bytes=os.path.getsize(path), camera='',
+                     bytes=os.path.getsize(file_and_frame(path)[0]), camera='',
                      compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
         rgb = np.array(pixels(im).convert('RGB'))
@@ -324,13 +325,16 @@ def _turned(fields, rows, far=.3, most=1_000_000, workers=2):
 def same_bytes(paths, sizes=None, workers:int=2)->list:
     "Positions of files that are the same byte by byte, group by group; raises `DataError` if one is missing"
     paths = list(paths)
-    try: sizes = [os.path.getsize(p) for p in paths] if sizes is None else sizes
+    try: sizes = [os.path.getsize(file_and_frame(p)[0]) for p in paths] if sizes is None else sizes
     except OSError as e:
         raise DataError(f"{e.filename} cannot be read ({e.strerror or e}): check the path") from e
     s = pd.Series(np.asarray(sizes, float)).dropna()
     rows = s.index[s.duplicated(keep=False)]
+    def digest(path):
+        file,k = file_and_frame(path)
+        return f'{sha256(file)}#{k}'
     with ThreadPoolExecutor(workers) as pool:
-        todo = pool.map(lambda i: sha256(paths[i]), rows)
+        todo = pool.map(lambda i: digest(paths[i]), rows)
         keys = list(progress(todo, 'comparing bytes', total=len(rows)))
     return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys, sort=False) if len(g)>1]
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
                                  is_missing, likeness, one_spelling, says_nothing)
-from ..image.read import check_images, image_files, suffixes, unread_files, walk_files, walk_tree
+from ..image.hospital import file_and_frame, file_facts, frames_of
+from ..image.read import (check_images, image_files, is_picture, suffixes, unread_files,
+                                      walk_files, walk_tree)
 
 # %% ../../nbs/30_data.read.ipynb #cfbea73b
 _not_ours = ['chest_xray']
@@ -138,7 +140,7 @@ def tell_unused(root):
     files,folders,again = walk_tree(root := os.path.normpath(root), _not_ours)
     kinds = [f'{n} {k}' for k,n in unread_files(root, _not_ours).items()]
     full = {os.path.dirname(root)} # folders that hold an image, somewhere below
-    for f in {f for f,o in files if o.lower().endswith(suffixes)}:
+    for f in {f for f,o in files if is_picture(f, o)}:
         while f not in full: full.add(f); f = os.path.dirname(f)
     empty = [o for o in folders if o not in full]
     inside = lambda found: sorted(os.path.relpath(o, root) for o in found)
@@ -156,6 +158,32 @@ def check_classes(df, root):
     if all(re.fullmatch(_people, fold(o)) for o in names) or stems.isin(eye_words).all():
         raise DataError(f"{root} has no class folders, but folders of patients ({few(names)}): "
                         "write a table with the columns file, patient and label")
+
+# %% ../../nbs/30_data.read.ipynb #a9792505
+def spread_volumes(df, root)->tuple:
+    "`df` with a row for each picture of a volume, and what hospitals' files tell of each row"
+    path = df.path.map(frames_of)
+    df = df.assign(path=path).explode('path', ignore_index=True)
+    told = file_facts(df.path).drop_duplicates('path').set_index('path').reindex(df.path)
+    told = told.set_axis(df.index).astype(dict(patient=object, eye=object))
+    whole = told.volume.dropna()
+    told['patient'] = told.patient.fillna(under(whole, root)) if len(whole) else told.patient
+    return df,told
+
+def add_facts(df, told)->pd.DataFrame:
+    "`df` with those columns of `told` that it has not, and that tell anything"
+    names = 'volume','frame','sex','age','camera'
+    new = [o for o in names if o not in df and told[o].notna().any()]
+    return df.join(told[new])
+
+def told_by_files(df, root, src, *, eye, alone)->tuple:
+    "A table's rows with what files tell and it does not; is any image still its own patient?"
+    df,told = spread_volumes(df, root)
+    if not eye: df['eye'] = told.eye
+    if n := alone and told.patient.count():
+        df['patient'] = told.patient.fillna(df.patient)
+        say(f"{src}: patients of {n} images are told by their files")
+    return add_facts(df, told),alone and n<len(df)
 
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
 def patients_beside(df, tables)->pd.Series:
@@ -195,13 +223,13 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     tell_odd(df.label.isna(), 'images lie outside the class folders and are left out', df.name)
     nothing = says_nothing(df.label) & df.label.notna()
     tell_odd(nothing, 'images lie in folders that name no class and are left out', df.label)
-    df = df[df.label.notna() & ~nothing].copy()
-    known = patients_beside(df, tables)
+    df,told = spread_volumes(df[df.label.notna() & ~nothing], root)
+    known = told.patient.fillna(patients_beside(df, tables))
     df['patient'] = known.fillna(named_patients(df[known.isna()], root))
     df['label'] = one_spelling(df.label, 'classes')
     eye = df.name.str.extract(SIDED)[1].str.lower().map(eye_words)
-    df['eye'] = eye.astype(object).where(eye.notna(), None)
-    return set_frame(df, root, None, name='folder')
+    df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
+    return set_frame(add_facts(df, told), root, None, name='folder')
 
 # %% ../../nbs/30_data.read.ipynb #8d2f3829
 def table_text(path)->str:
@@ -326,7 +354,7 @@ def as_texts(s)->pd.Series:
 def find_image(folder, name)->str:
     "Find the image `name` in `folder`"
     p = os.path.normpath(os.path.join(folder, name))
-    if os.path.isfile(p): return p
+    if os.path.isfile(file_and_frame(p)[0]): return p
     found = [] if p.lower().endswith(suffixes) else [p+o for o in suffixes if os.path.isfile(p+o)]
     return found[0] if len(found)==1 else None
 
@@ -529,8 +557,9 @@ def read_csv(path, # CSV with a column of image files and one of labels
     if several: tell_labels(df, names, src)
     df = df.join(other_columns(raw, guess, r, taken=df))
     df = one_row_a_file(df, src, names if several else ['label'], out=out)
+    df,alone = told_by_files(df, root, src, eye=r['eye'], alone=not r['patient'] and patient is None)
     df.attrs.update(name='csv', source='local', root=root, label=','.join(names), rows=len(guess),
-                    left_out=list(out), alone=not r['patient'] and patient is None)
+                    left_out=list(out), alone=alone)
     if several: df.attrs['labels'] = tuple(names)
     return df.reset_index(drop=True)
 

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from ..core import DataError, LeakError, few, say, sha256, whole_file
 from .catalog import check_trainable
 from .read import splits
+from ..image.hospital import file_and_frame
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
 def shared_patients(df)->dict:
@@ -153,10 +154,13 @@ def split_hash(df, root=None, labels=())->str:
 
 # %% ../../nbs/35_data.splits.ipynb #fa0db80b
 def digests(paths)->pd.Series:
-    "SHA-256 of each file, empty where there is none"
+    "SHA-256 of each file, empty where there is none; of a picture in a volume with its number"
+    pairs = [file_and_frame(o) for o in paths]
+    files = list(dict.fromkeys(f for f,_ in pairs))
     with ThreadPoolExecutor(4) as pool:
-        return pd.Series(list(pool.map(lambda p: sha256(p) if os.path.isfile(p) else '', paths)),
-                         dtype=object)
+        known = dict(zip(files, pool.map(lambda p: sha256(p) if os.path.isfile(p) else '', files)))
+    found = [known[f] + (f'#{k}' if k and known[f] else '') for f,k in pairs]
+    return pd.Series(found, dtype=object)
 
 # %% ../../nbs/35_data.splits.ipynb #ea0c6d41
 def save_split(df, # frame with `split`

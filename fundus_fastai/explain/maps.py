@@ -11,6 +11,7 @@ from fastai.vision.all import Learner, ifnone
 from fastcore.basics import chunked
 from pathlib import Path
 from ..core import DataError, one_of, progress, whole_file
+from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
@@ -128,9 +129,9 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
 # %% ../../nbs/56_explain.maps.ipynb #28404367
 def unique_stems(paths)->list:
     "File names without suffix; where two are alike, the folder goes in front, then a number"
-    stems = pd.Series([Path(p).stem for p in paths])
+    stems = pd.Series([file_stem(p) for p in paths])
     twice = stems.duplicated(keep=False)
-    stems[twice] = [f'{Path(p).resolve().parent.name}_{Path(p).stem}'
+    stems[twice] = [f'{Path(p).resolve().parent.name}_{file_stem(p)}'
                     for p,t in zip(paths, twice) if t]
     n = stems.groupby(stems).cumcount()
     return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]

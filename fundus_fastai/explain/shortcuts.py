@@ -10,6 +10,7 @@ import os, cv2, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ..core import progress
+from ..image.hospital import file_and_frame
 from ..image.read import decode_image
 from ..data.audit import border_colors
 from ..score.metrics import auc, mean_known, weighted_mean
@@ -21,7 +22,7 @@ def cheap_looks(path)->dict:
     "What can be known of an image without a look at the retina: name -> numbers"
     im,k = decode_image(path, least=200)
     rgb = im if im.ndim==3 else np.stack([im]*3, -1)
-    (h,w),size = im.shape[:2],os.path.getsize(path)
+    (h,w),size = im.shape[:2],os.path.getsize(file_and_frame(path)[0])
     g = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (100,100), interpolation=cv2.INTER_AREA)
     return dict(border=border_colors(rgb), file=np.log([size, size/(h*w*k*k)]),
                 image=np.log([k*h, k*w]),

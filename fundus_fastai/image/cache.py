@@ -13,6 +13,7 @@ from pathlib import Path
 from fastcore.basics import chunked
 from ..core import (FULL, DataError, data_home, occupied, own, progress, read_json, say,
                                 sha256, write_json)
+from .hospital import file_and_frame
 
 # %% ../../nbs/16_image.cache.ipynb #16003c5e
 layout      = 1     # of the folder; another is refused
@@ -21,7 +22,7 @@ lot_bytes   = 2**26 # pixels that are decoded before they are written
 
 def stamp(path)->list:
     "What tells a changed file without reading it: size and time of change; zeros where it cannot be had"
-    try: s = os.stat(path)
+    try: s = os.stat(file_and_frame(path)[0])
     except OSError: return [0,0]
     return [s.st_size,s.st_mtime_ns]
 

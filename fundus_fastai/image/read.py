@@ -6,13 +6,14 @@
 __all__ = ['read_image', 'image_files']
 
 # %% ../../nbs/14_image.read.ipynb #42a7e132
-import os, warnings, numpy as np, pandas as pd
+import os, re, warnings, numpy as np, pandas as pd
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from ..core import DataError, first_line, progress, say
+from .hospital import file_and_frame, hospital, hospital_kind, hospital_pixels
 
 # %% ../../nbs/14_image.read.ipynb #340e0d8b
 kinds      = dict(JPEG='.jpg .jpeg .jpe .jfif', PNG='.png', TIFF='.tif .tiff', BMP='.bmp',
@@ -20,7 +21,7 @@ kinds      = dict(JPEG='.jpg .jpeg .jpe .jfif', PNG='.png', TIFF='.tif .tiff', B
 for _kind,_needs,_names in (('JPEG2000','jpg_2000','.jp2 .j2k .jpx'), ('AVIF','avif','.avif')):
     if _needs in (*features.codecs,*features.modules) and features.check(_needs): kinds[_kind] = _names
 formats    = tuple(kinds)
-suffixes   = tuple(' '.join(kinds.values()).split())
+suffixes   = (*' '.join(kinds.values()).split(),*hospital)
 min_side   = 16         # pixels
 max_pixels = 64_000_000 # 64 megapixels
 max_scans  = 64         # of a progressive JPEG
@@ -67,9 +68,14 @@ def open_image(path):
     "Open `path` and check its header; raises `DataError` with the reason, without the file's name"
     im = None
     try:
+        odd = hospital_kind(file := file_and_frame(path)[0])
         if os.path.isdir(path): raise DataError("is a folder: name an image in it")
-        if not os.path.getsize(path): raise DataError("is empty (0 bytes): fetch or copy it again")
-        im = Image.open(path, formats=formats)
+        if not os.path.getsize(file if odd else path):
+            raise DataError("is empty (0 bytes): fetch or copy it again")
+        if not odd: im = Image.open(path, formats=formats)
+        else:
+            im = Image.fromarray(hospital_pixels(path, max_pixels))
+            im.format = odd.upper()
         if why := _refusal(im): raise DataError(why)
         return im
     except BaseException as e:
@@ -140,7 +146,7 @@ def decode_image(path, gray:bool=False, least:int=None)->tuple:
     except DataError as e: raise DataError(f"{path} {e}") from None
 
 # %% ../../nbs/14_image.read.ipynb #77c41228
-def read_image(path, # image file: JPEG, PNG, TIFF, BMP, GIF (its first picture), WebP, pixmap, JPEG 2000 or AVIF
+def read_image(path, # JPEG, PNG, TIFF, BMP, GIF (the first picture), WebP, pixmap, JPEG 2000, AVIF, DICOM
                gray:bool=False, # turn color into gray (luma: .299 R + .587 G + .114 B)
                least:int=None # pixels that the shorter side must keep: a larger JPEG is decoded at 1/2, 1/4 or 1/8
               )->np.ndarray: # uint8, [H,W] of a gray file or with `gray`, else [H,W,3]
@@ -219,19 +225,31 @@ def walk_files(root, skip=())->list:
     "Every file below `root` but the system's own; raises `DataError` for a folder that is none, or may not be read"
     return walk_tree(root, skip)[0]
 
+# %% ../../nbs/14_image.read.ipynb #3a74de39
+def is_picture(folder, name:str)->bool:
+    "May the file `name` be a picture that is read here?"
+    return name.lower().endswith(suffixes) or bool(hospital_kind(os.path.join(folder, name)))
+
+def files_of_xml(file)->set:
+    "The files beside a Heidelberg XML that it names as its own"
+    text = Path(file).read_text(encoding='utf-8', errors='replace')
+    names = [o.split('\\')[-1].strip() for o in re.findall(r'<ExamURL>(.*?)</ExamURL>', text, re.S)]
+    return {os.path.join(os.path.dirname(file), o) for o in names}
+
 # %% ../../nbs/14_image.read.ipynb #a448a69f
 def image_files(root, # folder
                 skip=() # names of folders to pass over, beside hidden ones and `__MACOSX`
                )->list: # paths as text, sorted
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
-    return sorted(os.path.join(*o) for o in walk_files(root, skip)
-                  if o[1].lower().endswith(suffixes))
+    found = sorted(os.path.join(*o) for o in walk_files(root, skip) if is_picture(*o))
+    taken = {o for f in found if f.lower().endswith('.xml') for o in files_of_xml(f)}
+    return [o for o in found if o not in taken]
 
 # %% ../../nbs/14_image.read.ipynb #42db3b38
 texts = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz .zip'.split())
 
 def unread_files(root, skip=())->dict:
     "How many files below `root` are of kinds that nothing here reads, by their suffixes, the most first"
-    odd = [os.path.splitext(o)[1].lower() or 'without a suffix' for _,o in walk_files(root, skip)
-           if not o.lower().endswith((*suffixes,*texts))]
+    odd = [os.path.splitext(o)[1].lower() or 'without a suffix' for f,o in walk_files(root, skip)
+           if not o.lower().endswith(texts) and not is_picture(f, o)]
     return dict(Counter(odd).most_common())

@@ -6,7 +6,7 @@
 __all__ = ['rescore_run', 'remake_report', 'share_run']
 
 # %% ../../nbs/62_run.report.ipynb #2eeac274
-import base64, datetime, hmac, io, json, re, secrets, numpy as np, pandas as pd
+import base64, datetime, io, json, re, numpy as np, pandas as pd
 from dataclasses import dataclass
 from fastcore.basics import patch
 from fastcore.meta import delegates
@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 # %% ../../nbs/62_run.report.ipynb #a09c3deb
 from ..core import DataError, few, fresh_dir, read_json, whole_file, write_json, write_text
+from ..image.hospital import file_and_frame, key_in, pseudonym
 from ..image.read import read_image
 from ..score import plots
 from ..score.estimate import Estimate
@@ -535,16 +536,7 @@ def remake_report(run, # run folder, or the folder of an evaluation
 # %% ../../nbs/62_run.report.ipynb #709a29a0
 def pseudonym_key(run)->bytes:
     "The key of the folder that holds `run`: made once, for its owner's eyes only"
-    f = Path(run).resolve().parent/'pseudonyms.key'
-    if not f.exists():
-        with whole_file(f) as g: g.write_text(secrets.token_hex(32))
-        f.chmod(0o600)
-    if len(key := f.read_text().strip())<32: raise DataError(f"{f} is no key: restore it, or delete it to have another")
-    return key.encode()
-
-def pseudonym(text, key:bytes)->str:
-    "A name that tells nothing without the `key`"
-    return hmac.new(key, str(text).encode(), 'sha256').hexdigest()[:16]
+    return key_in(Path(run).resolve().parent/'pseudonyms.key')
 
 # %% ../../nbs/62_run.report.ipynb #21057480
 def hidden(o, names:dict):
@@ -583,7 +575,7 @@ def share_run(run, # run folder, or the folder of an evaluation
         if not (run/f).exists(): continue
         t = pd.read_csv(run/f, dtype=str, keep_default_na=False)
         if key:
-            new = [pseudonym(o, key)+Path(o).suffix for o in t.path]
+            new = [pseudonym(o, key)+Path(file_and_frame(o)[0]).suffix for o in t.path]
             names |= dict(zip(t.path, new)) | dict(zip((Path(o).name for o in t.path), new))
             t = t.drop(columns='sha256', errors='ignore').assign(path=new)
             t['patient'] = [pseudonym(o, key) for o in t.patient]

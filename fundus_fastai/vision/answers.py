@@ -12,8 +12,10 @@ from collections import Counter
 from pathlib import Path
 from fastcore.basics import chunked, patch
 from tqdm import tqdm
-from ..core import DataError, few, first_line, need, progress, say, whole_file
+from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file
+from ..image.hospital import file_and_frame, file_facts, frames_of
 from ..image.read import image_files, unread_files
+from ..score.kinds import get_kind
 from ..data.read import KERMANY_NAME, SIDED
 
 # %% ../../nbs/49_vision.answers.ipynb #c34bc364
@@ -21,7 +23,8 @@ def images_of(images)->list:
     "Image files, folders expanded, with a word on what is not read there; raises `DataError` where there are none"
     for o in filter(os.path.isdir, images):
         if odd := unread_files(o): say(f"{o}: of no kind that we read: {', '.join(f'{v} {k}' for k,v in odd.items())}")
-    files = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]
+    found = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]
+    files = [k for f in found for k in frames_of(f)]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
     return files
 
@@ -44,12 +47,15 @@ class OddFiles:
 
 # %% ../../nbs/49_vision.answers.ipynb #52d69d89
 def told_by_names(files)->pd.DataFrame:
-    "Patient and eye by file names such as 10_left.jpeg, `None` where they do not tell them"
+    "Patient and eye by a hospital's file, or by names such as 10_left.jpeg; else `None`"
     names = pd.Series([Path(o).name for o in files], dtype=object)
     patient,side = (o for _,o in names.str.extract(SIDED).items())
     eye = side.str.lower().map(dict(left='L', os='L', l='L', right='R', od='R', r='R'))
     patient = patient.fillna(names.str.extract(KERMANY_NAME)[1])
-    return pd.DataFrame(dict(path=list(map(str, files)), patient=patient, eye=eye))
+    t = pd.DataFrame(dict(path=list(map(str, files)), patient=patient, eye=eye))
+    if not len(told := file_facts(t.path)): return t
+    told = told.drop_duplicates('path').set_index('path').reindex(t.path).set_axis(t.index)
+    return t.assign(patient=told.patient.fillna(t.patient), eye=told.eye.fillna(t.eye))
 
 # %% ../../nbs/49_vision.answers.ipynb #e5c7d808
 def decisions(answers, points)->dict:
@@ -59,10 +65,18 @@ def decisions(answers, points)->dict:
     def name(o): return f"{o['question']} at {o['goal']} {100*o['at_least']:.0f} %"
     return {name(o): np.where(answers[p]>o['threshold'], 'yes', 'no') for o in points}
 
+# %% ../../nbs/49_vision.answers.ipynb #6a7efd44
+def volume_columns(paths)->pd.DataFrame:
+    "Of each picture of a volume the file and the number, from 1; empty for others"
+    both = [file_and_frame(o) for o in paths]
+    volume,frame = [f if k else None for f,k in both],pd.array([k for _,k in both], 'Int64')
+    return pd.DataFrame(dict(volume=volume, frame=frame))
+
 # %% ../../nbs/49_vision.answers.ipynb #60bf1078
-def predict_files(net, files, odd, *, kind, bs:int=64, workers=None)->pd.DataFrame:
+def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=False)->pd.DataFrame:
     "What `net` says of a few files, a row each; nothing of pictures in which nothing can be seen"
     t = told_by_names(files)
+    if volumes: t = t.join(volume_columns(t.path))
     threads = 4 if workers is None else max(1, workers)
     eyes = {str(o.path):o for o in net.open_eyes(files, odd, threads)}
     lost,doubts = odd.taken()
@@ -189,9 +203,10 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     marks = dict(model=model)
     if shard: marks['shard'] = f'{shard[0]}/{shard[1]} of {len(files)}'
     table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
+    volumes = any(file_and_frame(o)[1] for o in files)
     todo,parts,held,seen = [o for o in mine if o not in table.done],[],[],Counter()
     for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
-        rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers)
+        rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes)
         seen.update(rows=len(rows), usable=int(rows.usable.sum()))
         held.append(rows.assign(**marks))
         if table.columns is None and 'prediction' not in held[-1]: continue # the columns are not known yet
@@ -203,8 +218,35 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     table.close()
     df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=table.columns)
     df.attrs.update(unread=odd.unread, source=net.config.get('source'), rows=len(table.done)+seen['rows'],
-                    blind=seen['rows']-seen['usable']-odd.unread)
+                    blind=seen['rows']-seen['usable']-odd.unread,
+                    kind=kind.name, **{k:net.config.get(k) for k in ('operating','points','task')})
     return df
+
+# %% ../../nbs/49_vision.answers.ipynb #2a5cdbc6
+pool_ways = 'eye','volume'
+
+def pool_keys(df, by:str)->pd.Series:
+    "What each row of answers is pooled to: its `volume`, or its patient's `eye`; else itself"
+    one_of(by, pool_ways, 'way to pool')
+    one = df.volume.fillna(df.path) if 'volume' in df else df.path
+    if by=='volume': return one
+    eye = df.patient.astype(str)+' '+df.eye.astype(str)
+    return eye.where(df.patient.notna() & df.eye.notna(), one)
+
+# %% ../../nbs/49_vision.answers.ipynb #3deb5dbd
+def pool_answers(df, by:str='eye')->pd.DataFrame:
+    "A row for each eye or volume: path, patient, eye, images, usable, prediction, ..."
+    kind,seen = get_kind(df.attrs['kind']),df[df.usable.astype(bool)]
+    if kind.number_beside: raise DataError("answers to two questions at once are not pooled")
+    g = df.assign(path=pool_keys(df, by)).groupby('path', sort=False)
+    t = g.agg(patient=('patient','first'), eye=('eye','first'), images=('usable','size'),
+              usable=('usable','sum'))
+    if not len(seen): return t.reset_index()
+    p = kind.squashed(seen.assign(patient=pool_keys(seen, by))).mean()
+    p[:] = kind.spread(p.to_numpy())
+    said,more = kind.decode(p, df.attrs['operating']),decisions(p, df.attrs['points'])
+    t = t.join(pd.DataFrame({'prediction':said, **p, **more}, p.index))
+    return t.assign(model=df.model.iloc[0]).reset_index()
 
 # %% ../../nbs/49_vision.answers.ipynb #4eb036e6
 def shard_rows(file):

@@ -247,8 +247,8 @@ def test_the_system_s_own_folders_are_passed_over(tree):
 
 def test_what_is_not_read_is_counted_by_suffix(tree):
     assert unread_files(tree)=={}
-    for o in ('b/1.heic','b/2.HEIC','c/3.dcm','4','@eaDir/5.heic','._6.heic','7.csv'): (tree/o).parent.mkdir(exist_ok=True); (tree/o).touch()
-    assert unread_files(tree)=={'.heic':2, '.dcm':1, 'without a suffix':1}
+    for o in ('b/1.heic','b/2.HEIC','c/3.xcf','4','@eaDir/5.heic','._6.heic','7.csv'): (tree/o).parent.mkdir(exist_ok=True); (tree/o).touch()
+    assert unread_files(tree)=={'.heic':2, '.xcf':1, 'without a suffix':1}
 
 def test_a_picture_that_was_decoded_for_its_notes_stays_whole(tmp_path):
     a = np.random.default_rng(0).integers(0, 255, (60,80,3), 'uint8')

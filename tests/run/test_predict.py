@@ -122,11 +122,11 @@ def test_to_a_stream():
 # --- images that are named by their folder ---------
 
 def test_what_predict_does_not_read_is_told(tmp_path, capsys):
-    for o in ('a/1.png','a/2.jfif','a/3.heic','a/4.dcm','a/5.dcm','a/6.csv','.ipynb_checkpoints/7.png','@eaDir/8.jpg/x.jpg'):
+    for o in ('a/1.png','a/2.jfif','a/3.heic','a/4.fda','a/5.fda','a/6.csv','.ipynb_checkpoints/7.png','@eaDir/8.jpg/x.jpg'):
         (tmp_path/o).parent.mkdir(parents=True, exist_ok=True); (tmp_path/o).touch()
     (tmp_path/'a/loop').symlink_to(tmp_path)
     assert [Path(o).name for o in images_of([tmp_path, tmp_path/'b.png'])]==['1.png','2.jfif','b.png']
-    assert capsys.readouterr().err.strip()==f'{tmp_path}: of no kind that we read: 2 .dcm, 1 .heic'
+    assert capsys.readouterr().err.strip()==f'{tmp_path}: of no kind that we read: 2 .fda, 1 .heic'
 
 # --- on which device, by how many
 

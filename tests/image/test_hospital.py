@@ -1,0 +1,302 @@
+"What a clinic has: DICOM of every sort, Heidelberg volumes, damaged ones, and nobody's name"
+import os, shutil, subprocess, sys, time, tracemalloc
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+import dicoms
+from dicoms import Dataset, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, WHO, dicom, scans, write
+from fundus_fastai.core import DataError
+from fundus_fastai.data.audit import audit
+from fundus_fastai.data.read import read_csv, read_folder
+from fundus_fastai.data.splits import digests, split_patients
+from fundus_fastai.image import hospital
+from fundus_fastai.image.hospital import dicom_facts, file_facts, frames_of, patient_digest, years
+from fundus_fastai.image.read import check_images, image_files, read_image, unread_files
+from fundus_fastai.phantom.fundus import phantom_fundus
+
+HEYEX = Path(os.environ.get('FUNDUS_TEST_DATA') or Path(__file__).resolve().parents[3]/'shared/data')/'heyex_fixtures'
+
+@pytest.fixture(autouse=True)
+def key(tmp_path, monkeypatch):
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'key/patients.key'))
+    monkeypatch.delenv('FUNDUS_BURNED', raising=False)
+
+def refused(path, why):
+    with pytest.raises(DataError, match=why) as e: read_image(path)
+    assert str(e.value).startswith(str(path)) and len(str(e.value))<400 and 'Traceback' not in str(e.value)
+
+# --- pixels
+
+@pytest.mark.parametrize('syntax,off', [(None,0), (ImplicitVRLittleEndian,0), (RLELossless,0), (JPEG2000Lossless,0), (JPEGBaseline8Bit,12)])
+def test_transfer_syntaxes_of_photographs_and_volumes(tmp_path, syntax, off):
+    "Gray volumes and color photographs, plain and compressed, come back as they were"
+    kw = dict(syntax=syntax) if syntax else {}
+    gray,rgb = scans(3),phantom_fundus(seed=3, size=96).image[None]
+    v = write(tmp_path/'v.dcm', gray, **kw)
+    found = np.stack([read_image(o) for o in frames_of(v)])
+    assert found.shape==gray.shape and np.abs(found-gray.astype(float)).mean()<=off
+    if syntax==JPEGBaseline8Bit: kw['PhotometricInterpretation'] = 'YBR_FULL'
+    if syntax==JPEG2000Lossless: kw['PhotometricInterpretation'] = 'YBR_RCT'
+    p = write(tmp_path/'p.dcm', rgb, **kw)
+    assert frames_of(p)==[p] and np.abs(read_image(p)-rgb[0].astype(float)).mean()<=off
+    assert read_image(p, gray=True).ndim==2
+
+def test_inverted_windowed_palette_and_few_bits(tmp_path):
+    a = scans(2)
+    deep = a.astype('uint16')*40+400
+    window = dict(WindowCenter=400+40*128, WindowWidth=256*40)
+    files = dict(inverted=write(tmp_path/'1.dcm', 255-a, PhotometricInterpretation='MONOCHROME1'), windowed=write(tmp_path/'2.dcm', deep, **window),
+                 both=write(tmp_path/'3.dcm', 65535-deep, PhotometricInterpretation='MONOCHROME1', WindowCenter=65535-400-40*127, WindowWidth=256*40),
+                 rescaled=write(tmp_path/'4.dcm', deep, RescaleSlope=1/40, RescaleIntercept=-10, WindowCenter=128, WindowWidth=256))
+    for k,f in files.items(): assert np.abs(read_image(f+'#2')-a[1].astype(float)).max()<=1.01, k
+    refused(write(tmp_path/'5.dcm', deep)+'#1', 'names no window')
+    four = write(tmp_path/'6.dcm', a//16, BitsStored=4, HighBit=3)
+    assert read_image(four+'#1').max()==17*(a[0]//16).max()
+    red = dict(zip(('Red','Green','Blue'), np.stack([np.arange(256), 255-np.arange(256), np.zeros(256)]).astype('uint16')))
+    lut = {f'{k}PaletteColorLookupTableData':(v*257).astype('uint16').tobytes() for k,v in red.items()}
+    lut |= {f'{k}PaletteColorLookupTableDescriptor':[256,0,16] for k in red}
+    p = read_image(write(tmp_path/'7.dcm', a[:1], PhotometricInterpretation='PALETTE COLOR', **lut))
+    assert p.shape==(96,128,3) and (p[...,0]==a[0]).all() and (p[...,1]==255-a[0]).all()
+
+def test_frames_have_their_own_window_and_side(tmp_path):
+    "Functional groups of newer files: of each frame, or of all"
+    def group(side, c):
+        g,f,v = Dataset(),Dataset(),Dataset()
+        f.FrameLaterality,v.WindowCenter,v.WindowWidth = side,c,256
+        g.FrameAnatomySequence,g.FrameVOILUTSequence = [f],[v]
+        return g
+    a = scans(2)
+    f = write(tmp_path/'v.dcm', a, PerFrameFunctionalGroupsSequence=[group('R', 128), group('L', 148)], Laterality='')
+    assert (read_image(f+'#1')==a[0]).all() and np.abs(read_image(f+'#2')-np.clip(a[1]-20., 0, 255)).max()<=1
+    assert file_facts(frames_of(f)).eye.tolist()==['R','L']
+    g = write(tmp_path/'w.dcm', a, SharedFunctionalGroupsSequence=[group('R', 128)], Laterality='')
+    assert file_facts(frames_of(g)).eye.tolist()==['R','R']
+
+def test_a_file_of_old_times_without_a_preamble(tmp_path):
+    ds = dicom(a := scans(2), syntax=ImplicitVRLittleEndian)
+    ds.save_as(tmp_path/'old.dcm', implicit_vr=True, little_endian=True)
+    assert (tmp_path/'old.dcm').read_bytes()[128:132]!=b'DICM'
+    assert (read_image(f'{tmp_path}/old.dcm#2')==a[1]).all() and dicom_facts(tmp_path/'old.dcm')['age']==69.5
+
+# --- whose eye
+
+@pytest.mark.parametrize('facts,eye', [({},'L'), (dict(ImageLaterality='R'),'R'), (dict(Laterality='B'),None), (dict(Laterality=''),None),
+                                       (dict(ImageLaterality='U', Laterality='R'),'R')])
+def test_side(tmp_path, facts, eye): assert dicom_facts(write(tmp_path/'a.dcm', scans(1), **facts))['eye']==eye
+
+@pytest.mark.parametrize('facts,age', [({},69.5), (dict(PatientAge='045Y'),45), (dict(PatientAge='018M'),1.5), (dict(PatientBirthDate=''),None),
+                                       (dict(AcquisitionDateTime='20240302101500.000000'),70), (dict(StudyDate='19000101'),None)])
+def test_age(tmp_path, facts, age):
+    found = dicom_facts(write(tmp_path/'a.dcm', scans(1), **facts))['age']
+    assert np.isnan(found) if age is None else found==age
+
+def test_missing_tags_are_missing_values(tmp_path):
+    ds = dicom(scans(1))
+    for k in WHO: delattr(ds, k)
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    f = dicom_facts(tmp_path/'a.dcm')
+    assert f['patient'] is f['eye'] is f['sex'] is f['camera'] is None and np.isnan(f['age'])
+    assert read_image(tmp_path/'a.dcm').shape==(96,128)
+
+def test_patients_are_keyed_digests(tmp_path, monkeypatch):
+    "The same on this computer in any file, another with another key; the key is for its owner alone, and is made once by many"
+    a,b = (dicom_facts(write(tmp_path/o, scans(1)))['patient'] for o in ('a.dcm','b.dcm'))
+    assert a==b==patient_digest('MRN 4711') and a!=patient_digest('MRN 4712') and len(a)==16
+    assert (tmp_path/'key/patients.key').stat().st_mode & 0o777==0o600
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'other'))
+    assert patient_digest('MRN 4711')!=a
+    (tmp_path/'short').write_text('abc')
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'short'))
+    with pytest.raises(DataError, match='is no key'): patient_digest('1')
+    new = tmp_path/'many/k'
+    code = f"from fundus_fastai.image.hospital import key_in; print(key_in({str(new)!r}).decode())"
+    ps = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert len({p.communicate()[0].strip() for p in ps})==1 and [o.name for o in new.parent.iterdir()]==['k']
+
+def test_no_identifier_passes(tmp_path):
+    t = file_facts(frames_of(write(tmp_path/'v.dcm', scans(3)))).to_csv()
+    assert not any(o in t for o in ('Doe','Jane','4711','1954','2023','1.2.3')) and 'female' in t
+
+# --- refusals
+
+def test_a_burned_in_name_is_refused_unless_allowed(tmp_path, monkeypatch):
+    f = write(tmp_path/'a.dcm', scans(1), BurnedInAnnotation='YES')
+    refused(f, 'burned into its picture.*FUNDUS_BURNED=1')
+    monkeypatch.setenv('FUNDUS_BURNED', '1')
+    assert read_image(f).shape==(96,128)
+    assert read_image(write(tmp_path/'b.dcm', scans(1), BurnedInAnnotation='NO')).shape==(96,128)
+
+def test_without_pixels(tmp_path):
+    ds = dicom(scans(1))
+    del ds.PixelData
+    ds.save_as(tmp_path/'empty.dcm', enforce_file_format=True)
+    refused(tmp_path/'empty.dcm', 'damaged, or DICOM that we cannot read')
+    for k in ('Rows','Columns'): delattr(ds, k)
+    ds.SOPClassUID = '1.2.840.10008.5.1.4.1.1.88.33'
+    ds.save_as(tmp_path/'report.dcm', enforce_file_format=True)
+    refused(tmp_path/'report.dcm', r'holds no picture \(Comprehensive SR Storage\)')
+    (tmp_path/'a.dcm').touch()
+    refused(tmp_path/'a.dcm', 'is empty')
+
+def test_a_volume_is_not_one_picture(tmp_path):
+    f = write(tmp_path/'v.dcm', scans(3))
+    refused(f, 'holds 3 pictures: name one of them, as v.dcm#1')
+    for k in (0,4): refused(f'{f}#{k}', 'the file holds 3')
+    refused(tmp_path/'gone.dcm', 'does not exist')
+    refused(f'{tmp_path}/gone.dcm#2', 'does not exist')
+    refused(f'{tmp_path}/gone.png#2', 'does not exist')
+
+def test_damaged_files_are_a_sentence_and_small(tmp_path):
+    "Cut off anywhere, bytes changed, sequences in sequences, a gigabyte declared: no crash, no long wait, no memory"
+    raw = Path(write(tmp_path/'v.dcm', scans(3))).read_bytes()
+    rng,files = np.random.default_rng(0),[]
+    for k,n in enumerate([*rng.integers(1, len(raw)-20, 12),100,140]): files.append((f'cut{k}.dcm', raw[:n]))
+    for k in range(12):
+        b = bytearray(raw)
+        for i in rng.integers(128, 900, 6): b[i] = rng.integers(256)
+        files.append((f'odd{k}.dcm', bytes(b)))
+    deep = Dataset()
+    for _ in range(400):
+        o = Dataset()
+        o.SourceImageSequence = [deep]
+        deep = o
+    ds = dicom(scans(1))
+    ds.SourceImageSequence = [deep]
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(sys, 'setrecursionlimit', sys.setrecursionlimit)
+        sys.setrecursionlimit(20_000)
+        try: ds.save_as(tmp_path/'deep.dcm', enforce_file_format=True)
+        finally: sys.setrecursionlimit(1000)
+    for name,b in files: (tmp_path/name).write_bytes(b)
+    declared = dict(Rows=65535, Columns=65535),dict(NumberOfFrames=10**9),dict(NumberOfFrames=9999),dict(SamplesPerPixel=2),dict(BitsAllocated=64)
+    names = [write(tmp_path/f'declared{k}.dcm', scans(1), **o) for k,o in enumerate(declared)]
+    (tmp_path/'text.dcm').write_text('<html>404</html>'*99)
+    tracemalloc.start()
+    t,n = time.time(),0
+    for f in [*names, *(str(tmp_path/o) for o,_ in files), str(tmp_path/'deep.dcm'), str(tmp_path/'text.dcm')]:
+        for p in frames_of(f)[-2:]:
+            try: read_image(p)
+            except DataError as e: n += str(e).startswith(p)
+        file_facts(frames_of(f)[:1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n>=20 and peak<64e6 and time.time()-t<60, (n, peak)
+    for f in names: refused(frames_of(f)[-1], '.')
+
+def test_what_is_packed_as_a_whole_is_refused(tmp_path):
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+    ds = dicom(scans(1))
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    refused(tmp_path/'a.dcm', 'may unpack to anything')
+
+def test_without_the_packages(tmp_path, monkeypatch):
+    v = write(tmp_path/'v.dcm', scans(2))
+    (tmp_path/'a.vol').write_bytes(b'HSF-OCT-103')
+    for k in ('pydicom','eyepy'): monkeypatch.setitem(sys.modules, k, None)
+    refused(v, r"pip install 'fundus_fastai\[dicom\]'")
+    refused(tmp_path/'a.vol', r"pip install 'fundus_fastai\[oct\]'")
+    assert frames_of(v)==[v] and check_images([v]).problem.str.contains('pydicom is needed').all()
+
+# --- folders, tables, splits
+
+@pytest.fixture
+def clinic(tmp_path):
+    "Four patients, two of them in two volumes; one file without a suffix, one picture that is none of a hospital"
+    for k,(label,who,side) in enumerate([('DME','A','L'), ('DME','A','R'), ('NORMAL','B','L'), ('NORMAL','C','R'), ('DME','D','L')]):
+        (tmp_path/label).mkdir(exist_ok=True)
+        write(tmp_path/label/(f'IM00{k}' if k==3 else f'eye{k}.dcm'), scans(3, label, 10*k), PatientID=who, Laterality=side)
+    shutil.copy(tmp_path/'DME/eye0.dcm', tmp_path/'DICOMDIR')
+    return tmp_path
+
+def test_a_folder_of_volumes(clinic):
+    df = read_folder(clinic)
+    assert len(df)==15 and df.patient.nunique()==4 and set(df.eye)=={'L','R'} and (df.age==69.5).all() and set(df.sex)=={'female'}
+    assert df.groupby('volume').frame.apply(list).map(lambda o: o==[1,2,3]).all() and df.label.value_counts()['DME']==9
+    d = split_patients(df, seed=1)
+    assert d.groupby('patient').split.nunique().max()==1
+    assert not check_images(df.path).shape[0] and read_image(df.path[4]).shape==(96,128)
+
+def test_a_volume_without_a_patient_is_its_own(tmp_path):
+    for k in (1,2): (tmp_path/'DME').mkdir(exist_ok=True); write(tmp_path/f'DME/v{k}.dcm', scans(3), PatientID='')
+    (tmp_path/'NORMAL').mkdir(); write(tmp_path/'NORMAL/v3.dcm', scans(2, 'NORMAL'), PatientID=' ')
+    df = read_folder(tmp_path)
+    assert df.groupby('volume').patient.nunique().eq(1).all() and df.patient.nunique()==3
+
+def test_a_table_of_volumes(clinic, capsys):
+    "A label of a file is one of each of its pictures; one frame may be named; patients come from the files unless the table tells them"
+    pd.DataFrame(dict(file=['DME/eye0.dcm','NORMAL/IM003','DME/eye1.dcm#2'], label=['ill','well','ill'])).to_csv(clinic/'t.csv', index=False)
+    df = read_csv(clinic/'t.csv')
+    assert df.label.tolist()==['ill']*3+['well']*3+['ill'] and df.eye.tolist()==list('LLLRRRR') and df.frame.tolist()==[1,2,3,1,2,3,2]
+    assert df.patient.nunique()==2 and df.patient[0]==df.patient[6]==patient_digest('A') and not df.attrs['alone']
+    assert 'told by their files' in capsys.readouterr().err
+    pd.DataFrame(dict(file=['DME/eye0.dcm','NORMAL/eye2.dcm'], label=['ill','well'], patient=['x','y'], age=[3,4])).to_csv(clinic/'u.csv', index=False)
+    df = read_csv(clinic/'u.csv')
+    assert df.patient.tolist()==['x']*3+['y']*3 and df.age.tolist()==[3]*3+[4]*3
+
+def test_frames_are_not_copies_of_each_other(clinic):
+    d = digests(frames_of(clinic/'DME/eye0.dcm'))
+    assert d.nunique()==3 and d.str.contains('#').all()
+    a = audit(read_folder(clinic), seed=0)
+    assert not len(a.exact_duplicates) and not a.leaky
+    shutil.copy(clinic/'DME/eye0.dcm', clinic/'DME/again.dcm')
+    assert len(audit(read_folder(clinic), seed=0).exact_duplicates)>=3
+
+def test_walking_finds_them_and_counts_the_rest(clinic):
+    (clinic/'x.fda').write_bytes(b'1')
+    (clinic/'IM9').write_bytes(b'no DICOM')
+    names = {os.path.basename(o) for o in image_files(clinic)}
+    assert names=={'eye0.dcm','eye1.dcm','eye2.dcm','IM003','eye4.dcm'} and unread_files(clinic)=={'.fda':1, 'without a suffix':2}
+
+# --- Heidelberg
+
+@pytest.fixture
+def heyex(tmp_path):
+    pytest.importorskip('eyepy', reason="eyepy is not installed: pip install 'fundus_fastai[oct]'")
+    if not HEYEX.is_dir(): pytest.skip("no Heidelberg fixtures: FUNDUS_TEST_DATA names their folder")
+    shutil.copytree(HEYEX, tmp_path/'heyex')
+    return tmp_path/'heyex'
+
+def test_heidelberg_volumes(heyex):
+    "10 B-scans of each; those of the XML are the pictures that lie beside it, and are not counted twice"
+    vol,xml = (str(heyex/o) for o in ('heyex_vol/test_volume.vol','heyex_xml/test_volume/test_dummy.xml'))
+    for f in (vol,xml):
+        t = file_facts(frames_of(f))
+        assert len(t)==10 and set(t.eye)=={'R'} and (t.age==0).all() and set(t.camera)=={'Heidelberg'} and t.patient.nunique()==1
+        assert read_image(t.path[0]).shape==(40,50) and read_image(t.path[0]).dtype==np.uint8
+    files = image_files(heyex)
+    assert vol in files and xml in files and [o for o in files if os.path.basename(o).startswith('B')]==[str(heyex/'heyex_xml/test_volume/B11.tif')] # of no B-scan
+    assert file_facts([xml+'#1']).patient[0]==patient_digest('Study-01') and 'Doe' not in file_facts(frames_of(xml)).to_csv()
+    from PIL import Image
+    beside = [np.array(Image.open(o)) for o in sorted((heyex/'heyex_xml/test_volume').glob('B*.tif'))]
+    assert any((read_image(xml+'#3')==o).all() for o in beside)
+
+def test_damaged_heidelberg_files(heyex):
+    vol,xml = heyex/'heyex_vol/test_volume.vol',heyex/'heyex_xml/test_volume/test_dummy.xml'
+    raw = vol.read_bytes()
+    for n in (20, 2000, len(raw)//2):
+        vol.write_bytes(raw[:n])
+        refused(vol, 'Heidelberg file that we cannot read')
+    text = xml.read_text()
+    xml.write_text(text.replace('<HEDX>', '<!DOCTYPE a [<!ENTITY b "bb">]><HEDX>'))
+    refused(xml, 'entities, or files in other folders')
+    xml.write_text(text.replace('B1.tif</ExamURL>', '../../../secret.tif</ExamURL>'))
+    refused(xml, 'entities, or files in other folders')
+    xml.write_text(text[:len(text)//2])
+    refused(xml, 'Heidelberg file that we cannot read')
+    (heyex/'a.e2e').write_bytes(b'CMDb'+bytes(3000))
+    refused(heyex/'a.e2e', 'Heidelberg file that we cannot read|holds')
+
+def test_e2e_volumes_of_both_eyes_are_one_row_of_pictures(heyex, monkeypatch):
+    "By a reader with eyepy's interface, for no whole file may be passed on"
+    from types import SimpleNamespace as o
+    import eyepy.io.he as he
+    class Reader:
+        def __init__(self, path): pass
+        def __enter__(self): return self
+        def __exit__(self, *_): pass
+        def series(self, side, n): return o(n_bscans=n, laterality=lambda: side, get_volume=lambda: o(data=np.full((n,20,30), ord(side[-1]), np.uint8)))
+        patients = property(lambda self: [o(id=7, studies={0:o(series={0:self.series('OD', 2), 1:self.series('OS', 3), 2:self.series('OS', 0)})})])
+    monkeypatch.setattr(he, 'HeE2eReader', Reader)
+    (heyex/'b.e2e').write_bytes(b'x')
+    t = file_facts(frames_of(heyex/'b.e2e'))
+    assert t.eye.tolist()==['R','R','L','L','L'] and t.patient.nunique()==1 and read_image(t.path[4])[0,0]==ord('S')

@@ -1,0 +1,95 @@
+"From a clinic's file to an answer in its archive: rows, eyes, secondary captures"
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from dicoms import pydicom, scans, write
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError
+from fundus_fastai.image.hospital import frames_of, patient_digest
+from fundus_fastai.image.read import read_image
+from fundus_fastai.ship.dicom import captioned
+
+RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
+
+@pytest.fixture(scope='module')
+def clinic(tmp_path_factory):
+    "Two eyes of one patient, one of another, a broken volume"
+    d = tmp_path_factory.mktemp('clinic')
+    for k,(who,side,n) in enumerate([('A','L',3), ('A','R',2), ('B','L',1)]): write(d/f'eye{k}.dcm', scans(n, seed=9*k), PatientID=who, Laterality=side)
+    (d/'broken.dcm').write_bytes((d/'eye0.dcm').read_bytes()[:900])
+    return d
+
+@pytest.fixture(autouse=True)
+def key(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path_factory.getbasetemp()/'patients.key'))
+
+def test_rows_eyes_and_captures(clinic, tmp_path, capsys):
+    "One call: a row a B-scan with volume and frame, and a capture a file, whose header says what it is and names nobody"
+    files = [clinic/f'eye{k}.dcm' for k in range(3)]
+    assert main(['predict', RUN, *files, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc'])==0
+    t = pd.read_csv(tmp_path/'t.csv', dtype=dict(patient=str))
+    assert t.path.tolist()==[o for f in files for o in frames_of(f)] and t.usable.all()
+    assert t.frame.tolist()[:5]==[1,2,3,1,2] and t.frame.isna()[5] and t.volume[0]==str(files[0])
+    assert t.patient.tolist()==[patient_digest('A')]*5+[patient_digest('B')] and t.eye.tolist()==list('LLLRRL')
+    c = pd.read_csv(tmp_path/'sc/captures.csv')
+    assert c.capture.tolist()==[f'eye{k}_research.dcm' for k in range(3)] and '3 captures' in capsys.readouterr().err
+    src,ds = pydicom.dcmread(files[0]),pydicom.dcmread(tmp_path/'sc/eye0_research.dcm')
+    assert ds.file_meta.MediaStorageSOPClassUID==ds.SOPClassUID=='1.2.840.10008.5.1.4.1.1.7.4' and ds.SOPInstanceUID!=src.SOPInstanceUID
+    assert ds.ImageType==['DERIVED','SECONDARY'] and ds.ContentQualification=='RESEARCH' and ds.Modality=='OT' and ds.ConversionType=='WSD'
+    assert 'RESEARCH ONLY' in ds.DerivationDescription and 'RESEARCH ONLY' in ds.SeriesDescription and t.model[0][:16] in ds.DerivationDescription
+    s, = ds.SourceImageSequence
+    assert s.ReferencedFrameNumber==[1,2,3] and s.ReferencedSOPClassUID==src.SOPClassUID and s.PurposeOfReferenceCodeSequence[0].CodeValue=='121322'
+    assert ds.PatientID==patient_digest('A') and ds.PatientIdentityRemoved=='YES' and ds.Laterality=='L' and ds.PatientBirthDate==''
+    raw = (tmp_path/'sc/eye0_research.dcm').read_bytes()
+    assert not any(o.encode() in raw for o in ('Doe','1954',src.StudyInstanceUID,src.SOPInstanceUID)), "nobody's name, no number of the archive"
+    assert pydicom.dcmread(tmp_path/'sc/eye1_research.dcm').StudyInstanceUID==ds.StudyInstanceUID, "the two eyes of a study stay together"
+    for k,p in enumerate(frames_of(tmp_path/'sc/eye0_research.dcm')):
+        im = read_image(p)
+        assert (im[:384:4,::4,0]==scans(3)[k]).all() and im[384:].max()>200, "the picture is untouched, the words are below it"
+    one = pydicom.dcmread(tmp_path/'sc/eye2_research.dcm')
+    assert one.SOPClassUID=='1.2.840.10008.5.1.4.1.1.7' and 'ReferencedFrameNumber' not in one.SourceImageSequence[0]
+
+def test_identified_captures_go_back_to_the_patient(clinic, tmp_path):
+    f = clinic/'eye1.dcm'
+    assert main(['predict', RUN, f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc', '--identified'])==0
+    src,ds = pydicom.dcmread(f),pydicom.dcmread(tmp_path/'sc/eye1_research.dcm')
+    for k in ('PatientID','PatientName','StudyInstanceUID','StudyDate'): assert ds[k].value==src[k].value
+    assert ds.SourceImageSequence[0].ReferencedSOPInstanceUID==src.SOPInstanceUID and 'PatientIdentityRemoved' not in ds and ds.SeriesInstanceUID!=src.get('SeriesInstanceUID')
+    assert ds.ContentQualification=='RESEARCH'
+
+@pytest.mark.parametrize('by,n', [('eye',3), ('volume',3)])
+def test_answers_are_pooled(clinic, tmp_path, by, n):
+    "A mean in logarithms, computed again without our code"
+    files = [clinic/f'eye{k}.dcm' for k in range(3)]
+    assert main(['predict', RUN, *files, '--out', tmp_path/'rows.csv'])==0
+    assert main(['predict', RUN, *files, '--out', tmp_path/'pool.csv', '--pool', by])==0
+    rows,t = (pd.read_csv(tmp_path/o) for o in ('rows.csv','pool.csv'))
+    assert len(t)==n and t.images.tolist()==[3,2,1] and t.usable.tolist()==[3,2,1] and t.eye.tolist()==['L','R','L']
+    p = rows.filter(like='p_')
+    for k,i in enumerate([slice(0,3),slice(3,5),slice(5,6)]):
+        q = np.exp(np.log(p.iloc[i]).mean())
+        assert np.allclose(t.filter(like='p_').iloc[k], q/q.sum(), atol=1e-5)
+        assert t.prediction[k]==(q/q.sum()).idxmax().removeprefix('p_')
+    assert t.path[0]==(str(files[0]) if by=='volume' else f"{patient_digest('A')} L")
+
+def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
+    f = clinic/'eye0.dcm'
+    (tmp_path/'full').mkdir()
+    (tmp_path/'full/x').touch()
+    for args,says in ((['--pool','person'], 'unknown way to pool'), (['--pool','eye','--resume'], '--pool needs all rows'),
+                      (['--dicom-out',tmp_path/'full'], 'is not empty')):
+        assert main(['predict', RUN, f, '--out', tmp_path/'x.csv', *args])==1
+        err = capsys.readouterr().err
+        assert says in err and 'Traceback' not in err and not (tmp_path/'x.csv').exists()
+    assert main(['predict', RUN, clinic/'broken.dcm', f, '--out', tmp_path/'y.csv', '--dicom-out', tmp_path/'sc'])==1
+    err = capsys.readouterr().err
+    assert 'broken.dcm' in err and 'no capture: ' in err and len(pd.read_csv(tmp_path/'y.csv'))>=4
+    assert pd.read_csv(tmp_path/'sc/captures.csv').capture.tolist()==['eye0_research.dcm']
+    assert main(['predict', RUN, f, '--out', tmp_path/'z.csv', '--dicom-out', tmp_path/'sc', '--force'])==0, "our own folder may be replaced"
+
+def test_explanations_of_a_volume_have_a_file_each(clinic, tmp_path):
+    assert main(['explain', RUN, clinic/'eye0.dcm', '--method', 'grad_cam', '--out', tmp_path/'maps'])==0
+    assert sorted(o.name for o in (tmp_path/'maps').glob('*.png'))==[f'eye0_{k:03}_grad_cam.png' for k in (1,2,3)]
+
+def test_a_caption_is_ascii_and_fits():
+    im = captioned(np.zeros((40,30,3), np.uint8), ['ä'*300, 'b'])
+    assert im.shape[1]==540 and im[:720].max()==0 and im[720:].max()>100 and im[720:,-8:].max()==0
