@@ -168,12 +168,12 @@ def test_demand_trainable():
 # --- as people have them --------------------
 
 def test_what_lies_there_and_is_not_read_is_told(tmp_path, capsys):
-    touch(tmp_path, 'A/1.png', 'B/2.png', 'B/3.nii', 'B/5.nii', 'C/4.dcm', '@eaDir/x.bin', '.ipynb_checkpoints/1.txt', 'notes.txt')
+    touch(tmp_path, 'A/1.png', 'B/2.png', 'B/3.nii', 'B/5.nii', 'C/4.fda', '@eaDir/x.bin', '.ipynb_checkpoints/1.txt', 'notes.txt')
     (tmp_path/'DME').mkdir()
     (tmp_path/'linked').symlink_to(tmp_path/'A')
     assert set(read_folder(tmp_path).label)=={'A','B'}
     err = capsys.readouterr().err
-    for o in ('2 kinds of files that we do not read: 2 .nii, 1 .dcm', '2 folders without images: C, DME', '1 links to where we have been: linked'):
+    for o in ('2 kinds of files that we do not read: 2 .nii, 1 .fda', '2 folders without images: C, DME', '1 links to where we have been: linked'):
         assert f'not used: {o}' in err, err
 
 def test_look_alike_folders_are_one_class(tmp_path, capsys):
