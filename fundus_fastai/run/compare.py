@@ -483,7 +483,7 @@ def check_comparison(out, resume:bool=False, force:bool=False)->Path:
 
 # %% ../../nbs/64_run.compare.ipynb #cc79fa88
 _must_agree = 'epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit','lr',\
-    'precision'
+    'precision','readout'
 
 def _check_same(old, new):
     "Raise `DataError` where a comparison is resumed with other data or another budget"

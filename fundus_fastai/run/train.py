@@ -74,6 +74,7 @@ def kept_words(kept)->str:
 
 
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
+PLACES = 'The readout hears the last block in {0} x {0} places of the picture, too: it may know where.'
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'
 CROSSED = ('Once validation had chosen its penalty, the readout was fitted again to all {} other '
            'images. Thresholds and temperature, if any, were chosen on these, each as read by a '
@@ -125,6 +126,7 @@ def what_came(learn)->tuple:
     "What was chosen on the way: sentences for the report, and a record"
     kept,sparse = (getattr(learn, o, None) for o in ('kept','sparse'))
     words = [f(o) for f,o in ((kept_words,kept),(maps_words,sparse)) if o]
+    if n := learn.config.get('places'): words.append(PLACES.format(n))
     return ''.join(f' {o}' for o in words),{k:v for k,v in dict(kept=kept, maps=sparse).items() if v}
 
 # %% ../../nbs/63_run.train.ipynb #3b146e9b

@@ -71,7 +71,7 @@ class Standardize(nn.Module):
 def shares(side:int, n:int)->torch.Tensor:
     "What each of `side` pixels in a row counts in the means of `n` places, which may share a pixel: [n,side]"
     i,at = torch.arange(n)[:,None],torch.arange(side)
-    m = ((at>=i*side//n)&(at<-(-(i+1)*side//n))).float()
+    m = ((at>=i*side//n)&(at<((i+1)*side+n-1)//n)).float() # below zero, ONNX rounds otherwise
     return m/m.sum(1, keepdim=True)
 
 def place_means(y, n:int):

@@ -7,6 +7,7 @@ what border, file and contrast alone reach, what confounds the set, minutes, see
 goes on where it was stopped. No picture is kept; features (numbers of the nets' blocks) and answers go to --keep. Patients are dealt to
 five folds, each held back in turn:
   readout    the library's linear readout of the frozen net: the next fold chooses the penalty, the last fit has all but the fold held back
+  readout of places: the same, of what is seen in 4 x 4 places of the last block, too (`--readout places`)
   together   the mean of the readouts of several nets, nothing is chosen
   kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or two nets,
              averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
@@ -65,7 +66,8 @@ class Looks(BlockFeatures):
         last = torch.nn.functional.adaptive_avg_pool2d(self.seen[self.names[-1]].float(), 4).flatten(1)
         return torch.cat([*(o.mean(2) for o in out), *(o.std(2, correction=0) for o in out)], 1),last
 
-def opts(o, arch, side, fit): return TrainOptions(arch, weights=str(weights_of(arch, o.weights)), size=side, bs=32, workers=0, fit=fit, seed=o.seed, recipe='none', epochs=o.epochs)
+def opts(o, arch, side, fit, **more):
+    return TrainOptions(arch, weights=str(weights_of(arch, o.weights)), size=side, bs=32, workers=0, fit=fit, seed=o.seed, recipe='none', epochs=o.epochs, **more)
 def weights_of(arch, folder): return next(f for f in sorted(Path(folder).iterdir()) if f.name.startswith(arch+'-'))
 
 def looked(o, df, data, arch, side):
@@ -116,13 +118,13 @@ def answers(learn, test, scores=None):
     cols = [f'p_{n}' for n in (names if learn.output.kind.labels else names[-1:])] if names else ['pred']
     return t[cols].to_numpy(float)
 
-def readout(o, df, task, arch, side, x):
+def readout(o, df, task, arch, side, x, hears=None):
     "What the library's readouts say of each fold that is held back"
     at,res,deal = {p:i for i,p in enumerate(df.path.astype(str))},None,folds(df)
     def known(net, dl): return x[[at[str(p)] for p in dl.items.path]]
     with patch.object(probe, 'features', known):
         for i in range(len(deal)):
-            learn = make_learner(split(df, deal, i), CLASS.get(task, task), opts(o, arch, side, 'readout'))
+            learn = make_learner(split(df, deal, i), CLASS.get(task, task), opts(o, arch, side, 'readout', readout=hears))
             learn.fit_probe()
             refit_probe(learn)
             with torch.no_grad(): z = learn.model[1].cpu()(torch.from_numpy(x[deal[i]]))
@@ -228,6 +230,7 @@ def ask(o, table, question):
     task,data,label,metric = question
     gray,plans,several = data.startswith('oct'),[],o.archs[:3]
     for arch in o.archs: plans.append((arch, own_side(arch, gray), 'readout'))
+    if task in ('sex','age'): plans += [(a, own_side(a, gray), 'readout of places') for a in several[:2]]
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
     if metric!='mean auc': plans.append(('+'.join(several[:2]), 'own' if gray else 336, 'kernel'))
     if data=='odir5k' and metric!='mean auc': plans += [('+'.join(a), 336, f'kernel of {k}') for a in (several[:2], *([o] for o in several[:2])) for k in ('blocks','places')]
@@ -248,6 +251,10 @@ def ask(o, table, question):
             t = time.time() # what was looked at earlier cost its own seconds
             p = readout(o, df, task, arch, side, x)
             np.save(str(kept).format(arch), p)
+        elif recipe=='readout of places':
+            x,place,extra = looked(o, df, data, arch, side)
+            t = time.time()
+            p = readout(o, df, task, arch, side, np.concatenate([x,place], 1), 'places')
         elif recipe=='together':
             if lack := [a for a in several if not Path(str(kept).format(a)).exists()]:
                 print(f"{task}, together: the readout of {', '.join(lack)} comes first", file=sys.stderr); continue

@@ -2,7 +2,8 @@
 
 python tests/benchmarks/real_gpu.py pack DATA WEIGHTS TO       small copies of pictures and weights: TO/r1, TO/r2
 python tests/benchmarks/real_gpu.py work PACK... --out OUT --seconds N [--device cuda] [--lanes A,A,A,B,B] [--few N]
-python tests/benchmarks/real_gpu.py tell OUT                   figures of what came back (see `told`)
+python tests/benchmarks/real_gpu.py tell OUT TO/r2 CSV [KEEP DATA WEIGHTS]   figures of what came back, as rows of CSV;
+                                   KEEP: real.py's folder of features, for sex and age beside its kernel readout
 
 `work` goes through two lists of jobs in processes of its own and ends by itself; each fit is a line of OUT/LANE.jsonl as
 soon as it is there, so what time cuts off is the tail. DATA and WEIGHTS are those of real.py, whose five folds of patients
@@ -461,6 +462,237 @@ def work(o):
             if p.poll() is None: p.kill()
         for p in ps: p.wait()
 
+# --- what came back
+
+def lines(out):
+    "Every fit that ended, a row each"
+    rows_ = [json.loads(l) for f in sorted(out.glob('*.jsonl')) for l in f.read_text().splitlines()]
+    return pd.DataFrame([r for r in rows_ if 'failed' not in r])
+
+def loss_of(z, y): return float(np.mean(np.logaddexp(0, np.where(y, -1, 1)*np.asarray(z))))
+
+def pooled(fits, df, key='test'):
+    "Answers [N,seeds] of all folds that each of the seeds has, from fits with `held` and `seed`; NaN elsewhere"
+    seeds,res = sorted(fits.seed.unique()),None
+    res = np.full((len(df),len(seeds)), np.nan)
+    for f in fits.itertuples(): res[df.fold==f.held,seeds.index(f.seed)] = getattr(f, key)
+    return res
+
+def seeds_auc(y, p, w=None):
+    "The mean AUC of the columns of `p`, one a seed"
+    from fundus_fastai.score.metrics import auc
+    return np.mean([auc(y, p[:,i], w) for i in range(p.shape[1])], axis=0)
+
+def told(y, p, who):
+    "Mean AUC of the seeds with an interval by patients"
+    from fundus_fastai.score.estimate import patient_bootstrap
+    return patient_bootstrap(seeds_auc, y, p, patient=who)
+
+def against(y, p, q, who):
+    "Difference of the mean AUCs of two recipes on the same images, with an interval by patients"
+    from fundus_fastai.score.compare import paired_bootstrap
+    return paired_bootstrap(seeds_auc, y, (p, q), patient=who)
+
+def read_oct(fits, df, name='oct'):
+    "Fits of a set by net and recipe, `auto` and `readout` as a run would give them"
+    a = fits[fits.what.isin(['auto','tune','fastai']) & fits.args.map(lambda v: v[0]==name)].copy()
+    a['arch'],a['held'] = a.args.map(lambda v: v[1]),a.args.map(lambda v: int(v[2]))
+    first = {(r.arch,r.held):r.refit for r in a[a.recipe=='readout'].itertuples()}
+    kept = a.kept.eq('readout')
+    a['tuned'] = a.test
+    a['final'] = [first[r.arch,r.held] if k or r.recipe=='readout' else r.test for r,k in zip(a.itertuples(), kept)]
+    return a
+
+def row(out, df, task, data, arch, side, recipe, e, ok, seconds, seeds, base):
+    card = json.loads((out/'machine.json').read_text())['card']
+    return dict(task=task, data=data, images=int(ok.sum()), patients=df.patient[ok].nunique(), net=arch, weights=arch, side=side, recipe=recipe,
+                metric='auc', per='image', figure=round(float(e.value), 4), low=round(float(e.low), 4), high=round(float(e.high), 4), baselines=base,
+                confounded='by patient numbers, and see contrast and border' if data=='oct_dme' else '', minutes=round(seconds/60, 1), seed=seeds,
+                command=f'tests/benchmarks/real_gpu.py work r1 r2 --out OUT --seconds 450 ({card})')
+
+def tell_oct(out, fits, df, base=''):
+    "A row for each net and recipe, and what is paired"
+    y,who,a,res = df.label.eq('1').to_numpy(),df.patient.to_numpy(),read_oct(fits, df),[]
+    for arch,g in a.groupby('arch', sort=False):
+        parts = {}
+        for recipe,f in g.groupby('recipe', sort=False):
+            p = pooled(f, df, 'final')
+            ok = ~np.isnan(p).any(1)
+            if not ok.any(): continue
+            parts[recipe] = p
+            e = told(y[ok], p[ok], who[ok])
+            res.append(row(out, df, 'oct', 'oct_dme', arch, ARCHS[arch], recipe, e, ok, f.seconds.sum(), ' '.join(map(str, sorted(f.seed.unique()))), base))
+            print(f"{arch:24s} {recipe:24s} {ok.sum():4d} images, seeds {p.shape[1]}: {e.value:.4f} ({e.low:.4f} to {e.high:.4f})  "
+                  f"by seed {[round(float(seeds_auc(y[ok], p[ok,i:i+1])), 4) for i in range(p.shape[1])]}  {f.seconds.mean():.1f} s a fold"
+                  + (f"  kept tuned {f.kept.eq('tuned').mean():.2f}" if recipe.startswith('auto') else ''), flush=True)
+        for one,other in (('tune 0.002:5','fastai fine_tune'),('auto 2e-4:5:kept','fastai fine_tune'),('readout','tune 0.002:5'),('auto 2e-4:5:kept','readout'),('tune 0.002:5','tune 0.002:5 full')):
+            if one not in parts or other not in parts: continue
+            ok = ~np.isnan(parts[one]).any(1) & ~np.isnan(parts[other]).any(1)
+            d = against(y[ok], parts[one][ok], parts[other][ok], who[ok])
+            print(f"   {arch}: {one} - {other}: {d.value:+.4f} ({d.low:+.4f} to {d.high:+.4f}), {ok.sum()} images", flush=True)
+    return res
+
+def tell_search(fits, df, name='oct'):
+    "Each config of `auto`: loss and AUC of validation folds, how often its tuned net is kept, and the pooled test"
+    from fundus_fastai.score.metrics import auc
+    a = read_oct(fits, df, name)
+    a = a[(a.seed==0) & a.recipe.str.startswith('auto')]
+    label = df.label.eq(sorted(df.label.unique())[-1]).to_numpy()
+    for arch,g in a.groupby('arch', sort=False):
+        n = g.groupby('recipe').held.nunique()
+        full = set.intersection(*[set(v) for _,v in g.groupby('recipe').held]) if len(g) else set()
+        g = g[g.held.isin(full)]
+        print(f'{name} {arch}: folds that all have: {sorted(full)}; {n.to_dict()}')
+        if not full: continue
+        lv = g.assign(vl=[loss_of(r.valid, label[df.fold==(r.held+1)%5]) for r in g.itertuples()],
+                      va=[auc(label[df.fold==(r.held+1)%5], np.array(r.valid)) for r in g.itertuples()],
+                      tl=[loss_of(r.test, label[df.fold==r.held]) for r in g.itertuples()])
+        at = np.isin(df.fold, list(full))
+        for recipe,f in lv.groupby('recipe'):
+            t,final = pooled(f, df, 'test')[at,0],pooled(f, df, 'final')[at,0]
+            print(f"   {recipe:18s} valid loss {f.vl.mean():.4f} (readout {f.readout_loss.mean():.4f}) AUC {f.va.mean():.4f}; test loss of tuned {f.tl.mean():.4f}, "
+                  f"AUC of tuned {auc(label[at], t):.4f}, of what is kept {auc(label[at], final):.4f}; kept {int(f.kept.eq('tuned').sum())} of {len(f)}; {f.seconds.mean():.1f} s")
+        best = lv.loc[lv.groupby('held').vl.idxmin()]
+        p = pooled(best, df, 'final')[at,0]
+        print(f"   chosen by validation in each fold: {dict(zip(best.held, best.recipe))}: AUC of what is kept {auc(label[at], p):.4f}", flush=True)
+
+def tell_curves(fits, sets):
+    "Phantoms against ImageNet: AUC at 50, 100, 200 and all patients, and the paired difference"
+    for kind,df in sets.items():
+        y,who = df.label.eq(sorted(df.label.unique())[-1]).to_numpy(),df.patient.to_numpy()
+        c = fits[fits.what.eq('curve') & fits.args.map(lambda v: v[0]==kind)].copy()
+        t = fits[fits.what.eq('curve_tuned') & fits.args.map(lambda v: v[0]==kind)].copy()
+        for part,how in ((c,'readout'),(t,'tuned')):
+            if not len(part): continue
+            part['held'] = part.args.map(lambda v: int(v[2]))
+            for n in (50, 100, 200, 0):
+                ps = {}
+                for body in ('phantom','imagenet'):
+                    f = part[part.recipe.eq(f'curve readout {body} {n}') if how=='readout' else part.args.map(lambda v: v[1]==body and v[3]==str(n))]
+                    if len(f): ps[body] = pooled(f, df)
+                ok = np.logical_and.reduce([~np.isnan(p).any(1) for p in ps.values()]) if len(ps)==2 else np.zeros(len(df), bool)
+                if not ok.any(): continue
+                d = against(y[ok], ps['phantom'][ok], ps['imagenet'][ok], who[ok])
+                e = {k:told(y[ok], p[ok], who[ok]) for k,p in ps.items()}
+                print(f"{kind} {how} n={n or 'all'}: " + ', '.join(f'{k} {v.value:.4f} ({v.low:.4f} to {v.high:.4f})' for k,v in e.items())
+                      + f"; difference {d.value:+.4f} ({d.low:+.4f} to {d.high:+.4f}); {ok.sum()} images, {ps['phantom'].shape[1]} draws", flush=True)
+
+# --- sex and age of people: four nets answer each fold, and what is chosen is chosen within
+
+PAIRS = [(i,j) for i in range(5) for j in range(i+1, 5)]
+
+def pair(i, j): return tuple(sorted((i,j)))
+
+def kernel_answers(keep, data, weights):
+    "Ridge regressions on kernels of real.py's features, each without two folds: config -> pair -> answers; sex and age; patients"
+    from types import SimpleNamespace
+    from real import by_patient, folds, frame, gram, looked
+    o,df = SimpleNamespace(keep=keep, weights=weights, seed=0, epochs=1),frame(data, 'sex', 'odir5k', None)
+    fold = np.zeros(len(df))
+    for i,v in enumerate(folds(df)): fold[v] = i
+    parts = [x for arch in ('squeezenet1_1',LITE0) for x in looked(o, df, 'odir5k', arch, 336)[:2]]
+    asked = np.column_stack([df.label.astype(str)=='male', df.age.where(df.age>1)]).astype(float)
+    one,asked,fold,*parts = by_patient(df, asked, fold[:,None], *parts)
+    k,fold = gram(parts).astype(float),fold[:,0].round()
+    d,res = np.diag(k),{}
+    for name,m in dict(linear=k, rbf=np.exp(-(d[:,None]+d-2*k)/2)).items():
+        for col,task in enumerate(('sex','age')):
+            for p in PAIRS:
+                y,held = asked[:,col],np.flatnonzero(np.isin(fold, p))
+                a = np.flatnonzero(~np.isin(fold, p)&~np.isnan(y))
+                for alpha in (.1, .3, 1., 3., 10.):
+                    at = np.full(len(y), np.nan)
+                    at[held] = m[np.ix_(held, a)]@np.linalg.solve(m[np.ix_(a, a)]+alpha*np.eye(len(a)), y[a]-y[a].mean())+y[a].mean()
+                    res.setdefault((task,name,alpha), {})[p] = at
+    return res,asked,fold,one
+
+def net_answers(fits, df, who):
+    "Means over the eyes of each of `who`: (task, recipe) -> pair -> answers, where all ten nets are there"
+    at,res = pd.Index(who).get_indexer(df.patient),{}
+    for r in fits[fits.what=='sex_age'].itertuples():
+        m = df.fold.isin(r.pair).to_numpy()
+        for task in ('sex','age'):
+            n,s = np.bincount(at[m], minlength=len(who)),np.bincount(at[m], getattr(r, task), minlength=len(who))
+            res.setdefault((task,r.recipe), {})[pair(*r.pair)] = np.where(n>0, s/np.maximum(n, 1), np.nan)
+    return {k:v for k,v in res.items() if len(v)==len(PAIRS)}
+
+def worse(task, y, p):
+    "What a choice makes small"
+    from fundus_fastai.score.metrics import auc
+    ok = ~np.isnan(y)
+    return -auc(y[ok]==1, p[ok]) if task=='sex' else float(np.abs(p-y)[ok].mean())
+
+def nested(task, y, fold, kernels, nets):
+    "The best kernel and the best weights (tenths) of it and the nets, by inner folds; the outer ones are answered by four of each"
+    from itertools import product
+    res,chosen = np.full(len(y), np.nan),[]
+    for i in range(5):
+        others = [j for j in range(5) if j!=i]
+        truth = np.concatenate([y[fold==j] for j in others])
+        def inner(m): return np.concatenate([m[pair(i, j)][fold==j] for j in others])
+        def outer(m): return np.mean([m[pair(i, j)][fold==i] for j in others], 0)
+        some,name = list(nets),[]
+        if kernels:
+            best = min(kernels, key=lambda k: worse(task, truth, inner(kernels[k])))
+            some,name = [kernels[best],*some],[best[1:]]
+        ins,outs = [inner(m) for m in some],[outer(m) for m in some]
+        if task=='sex': # logits and shares on one scale, by what inner folds say
+            at = [(v.mean(), v.std()) for v in ins]
+            ins,outs = ([(v-m)/s for v,(m,s) in zip(vs, at)] for vs in (ins,outs))
+        ways = [w for w in product(range(11), repeat=len(some)) if sum(w)==10]
+        w = min(ways, key=lambda w: worse(task, truth, sum(a*v for a,v in zip(w, ins))/10))
+        res[fold==i] = sum(a*v for a,v in zip(w, outs))/10
+        chosen.append((*name, w))
+    return res,chosen
+
+def tell_people(out, fits, df, keep, data, weights):
+    "Kernel readout, tuned nets, and both: rows of people"
+    from fundus_fastai.score.compare import paired_bootstrap
+    from fundus_fastai.score.estimate import event_estimate, patient_bootstrap
+    from fundus_fastai.score.metrics import auc, mean_abs_error
+    kernels,asked,fold,one = kernel_answers(keep, data, weights)
+    who,res = one.patient.to_numpy(),[]
+    nets = net_answers(fits, df, who)
+    card = json.loads((out/'machine.json').read_text())['card']
+    for col,task in enumerate(('sex','age')):
+        y,mine = asked[:,col],{k[1]:v for k,v in nets.items() if k[0]==task}
+        ks = {k:v for k,v in kernels.items() if k[0]==task}
+        plans = {'kernel':(ks,[]), **{f'net {k}':({},[v]) for k,v in mine.items()}}
+        if mine: plans |= {'nets':({},mine.values()), 'kernel and nets':(ks,mine.values())}
+        got = {}
+        for name,(a,b) in plans.items():
+            got[name],chosen = nested(task, y, fold, a, b)
+            ok = ~np.isnan(y)&~np.isnan(got[name])
+            truth,p = y[ok].round(6),got[name][ok]
+            e = event_estimate(auc, truth.astype(int), p, patient=who[ok]) if task=='sex' else patient_bootstrap(mean_abs_error, truth, p, patient=who[ok])
+            line = f'{task} {name}: {e.value:.4f} ({e.low:.4f} to {e.high:.4f}), {ok.sum()} people; {chosen}'
+            if name!='kernel':
+                q,f = got['kernel'][ok],auc if task=='sex' else mean_abs_error
+                d = paired_bootstrap(f, truth.astype(int) if task=='sex' else truth, (p, q), patient=who[ok])
+                line += f'; less the kernel {d.value:+.4f} ({d.low:+.4f} to {d.high:+.4f})'
+            print(line, flush=True)
+            recipe,_,more = name.partition(' ')
+            two = ['squeezenet1_1',LITE0] if 'kernel' in name else []
+            arch,side = more.split()[:2] if recipe=='net' else ('+'.join(dict.fromkeys([*two, *(k.split()[0] for k in mine if name!='kernel')])),336 if name=='kernel' else 'own')
+            s = fits[fits.what.eq('sex_age')&(fits.recipe.eq(more) if recipe=='net' else name!='kernel')].seconds.sum()
+            res.append(dict(task=task, data='odir5k', images=int(df.patient.isin(who[ok]).sum()), patients=int(ok.sum()), net=arch, weights=arch,
+                            side=side, recipe=f"{name.replace('net '+arch, 'net')}, chosen within", metric='auc' if task=='sex' else 'mae', per='patient', figure=round(float(e.value), 4),
+                            low=round(float(e.low), 4), high=round(float(e.high), 4), baselines='', confounded='', minutes=round(s/60, 1), seed='0',
+                            command=f'tests/benchmarks/real_gpu.py work r1 r2 --out OUT --seconds 450 ({card})'))
+    return res
+
+def tell(out, pack, csv=None, keep=None, data=None, weights=None):
+    fits = lines(out)
+    sets = {k:pd.read_csv(pack/f'{k}.csv', dtype=dict(patient=str, label=str)) for k in SETS}
+    print(fits.groupby('what').agg(fits=('seconds','size'), seconds=('seconds','sum'), last=('at','max')))
+    print(fits[fits.what.isin(['draw','pretrain'])].drop(columns=['test','valid'], errors='ignore')[['recipe','seconds','at']])
+    done = tell_oct(out, fits, sets['oct'])
+    tell_search(fits, sets['oct'])
+    tell_search(fits, sets['idrid'], 'idrid')
+    tell_curves(fits, dict(oct=sets['oct'], fundus=sets['idrid']))
+    if keep: done += tell_people(out, fits, sets['odir'], keep, data, weights)
+    if csv: pd.DataFrame(done).to_csv(csv, mode='a', header=not csv.exists(), index=False)
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('what', choices=['pack','work','lane','tell'])
@@ -471,6 +703,7 @@ def main():
     for k in ('seconds','until','began'): p.add_argument(f'--{k}', type=float, default=time.time())
     o = p.parse_args()
     if o.what=='pack': return pack(*o.where)
+    if o.what=='tell': return tell(*o.where)
     if o.what=='lane':
         o.packed = o.where[0]
         return lane(o)

@@ -109,7 +109,8 @@ def labeled(task, n=12):
 def saved(tmp_path, task='oct', arch='test_resnet', size=64, fit='tune'):
     "A run folder of an untrained net, whose scores are not all alike"
     torch.manual_seed(3)
-    learn = make_learner(labeled(task), task, TrainOptions(arch, weights='none', size=size, bs=4, workers=0, fit=fit))
+    hears = dict(fit='readout', readout='places') if fit=='places' else dict(fit=fit)
+    learn = make_learner(labeled(task), task, TrainOptions(arch, weights='none', size=size, bs=4, workers=0, **hears))
     return save_model(learn, tmp_path/'run', task, source='phantom', data='kermany2018')
 
 def agrees(run):
@@ -123,7 +124,8 @@ def agrees(run):
     return np.abs(numbers(a)-numbers(b)).max()
 
 ZOO = [('test_resnet',64,'tune'), ('test_efficientnet',64,'tune'), ('squeezenet1_1',64,'tune'), ('test_convnext',64,'tune'), ('test_vit',160,'tune'),
-       ('test_vit',160,'readout'), ('test_resnet',64,'readout')]
+       ('test_vit',160,'readout'), ('test_resnet',64,'readout'),
+       ('test_resnet',160,'places')] # 4 x 4 of 5 x 5
 
 @pytest.mark.parametrize('arch,size,fit', ZOO)
 def test_every_family(tmp_path, old_exporter, arch, size, fit): assert agrees(saved(tmp_path, 'oct', arch, size, fit))<1e-4

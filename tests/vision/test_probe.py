@@ -207,6 +207,7 @@ def placed(tmp_path_factory):
 def test_places_are_saved_loaded_and_explained(placed, tmp_path):
     run,cfg = placed/'run',read_json(placed/'run/config.json')
     assert cfg['places']==2 and cfg['training']['readout']=='places'
+    assert 'hears the last block in 2 x 2 places' in (run/'report.html').read_text()
     assert main(['evaluate', str(run), '--data', str(placed/'labels.csv'), '--out', str(tmp_path/'e')])==0
     assert read_json(tmp_path/'e/metrics.json')['metrics']['auc']['value']>.95
     assert main(['predict', str(run), str(placed/'0.png'), str(placed/'1.png'), '--out', str(tmp_path/'p.csv')])==0
