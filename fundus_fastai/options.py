@@ -102,7 +102,7 @@ class TrainOptions(Options):
     weights:str='imagenet' # imagenet, none, or FILE (.safetensors, .npz, .pth, a run folder)
     size:int=None # side of the input in pixels (default: the net's own; 224 for resnet50)
     fit:str=None # auto (default with weights), tune (one cycle), or readout (linear, of the frozen net)
-    readout:str=None # what it hears: blocks (default), or places (where in the picture, too: for sex and age)
+    readout:str=None # what it hears: blocks (default), or places (where in the picture, too: for sex)
     epochs:int=5 # tune: epochs with all layers in training
     freeze_epochs:int=1 # tune: epochs of the head alone, before
     lr:float|str=None # highest learning rate (default: 2e-3), or find
