@@ -99,6 +99,7 @@ def training_seconds(learn, epochs:int)->tuple:
     some = paths.iloc[np.linspace(0, len(paths)-1, 6).astype(int)]
     read = median_seconds(lambda o: resize(dls.opener(o), split_idx=1), some)/max(1, dls.train.fake_l.num_workers)
     x = torch.zeros(8, 3, size, size, device=dls.device)
+    learn.model.to(dls.device) # fastai moves it later
     with torch.no_grad(): net = 3*median_seconds(lambda _: learn.model.eval()(x).sum().item(), range(4))/8
     learn.model.train(was)
     wait = read if torch.device(dls.device).type=='cpu' else max(0., read-net) # a card learns while others read

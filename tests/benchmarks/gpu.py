@@ -46,9 +46,9 @@ def same_batch(dl):
     try: yield
     finally: dl.__class__ = cls
 
-def throughput(arch, size, df, bs, workers, amp):
+def throughput(arch, size, df, bs, workers, amp, cache=False):
     "Images a second of whole training epochs: by the loader, on random tensors, and of the loader alone"
-    dls = get_task('oct').dls(df, bs=bs, size=size, workers=workers, device=DEVICE)
+    dls = get_task('oct').dls(df, bs=bs, size=size, workers=workers, device=DEVICE, cache=cache)
     learn = eye_learner(dls, arch, None, precision='mixed' if amp else 'full')
     learn.unfreeze()
     if GPU: torch.cuda.reset_peak_memory_stats()
@@ -62,7 +62,7 @@ def throughput(arch, size, df, bs, workers, amp):
     def load():
         for b in dls.train: pass
     rates['loader_s'] = n/best(load, 1)[1]
-    return dict(net=arch, size=size, bs=bs, workers=workers, mixed=bool(amp), **{k: round(v, 1) for k,v in rates.items()},
+    return dict(net=arch, size=size, bs=bs, workers=workers, mixed=bool(amp), cache=bool(cache), **{k: round(v, 1) for k,v in rates.items()},
                 share=round(rates['images_s']/rates['tensors_s'], 3),
                 gb=round(torch.cuda.max_memory_allocated()/1e9, 2) if GPU else None)
 
@@ -71,8 +71,8 @@ def training(small, tmp):
     df = split_patients(df, seed=1)
     nets = [('resnet18',64),('resnet34',64)] if small else [('resnet50',224),('inception_v3',299)]
     bs = 8 if small else 64
-    jobs = [(a, s, bs, w, m) for a,s in nets for w,m in ([(0,False)] if small else [(2,True),(8,True),(8,False)])]
-    return [throughput(a, s, df, b, w, m) for a,s,b,w,m in jobs]
+    how = [(0,False,False),(0,False,True)] if small else [(2,True,True),(2,True,False),(8,True,False),(8,False,False)] # workers, mixed, cached
+    return [throughput(a, s, df, bs, w, m, tmp/'cache' if c else False) for a,s in nets for w,m,c in how]
 
 # --- a run, stopped and resumed
 
@@ -114,10 +114,19 @@ def resumed(small, tmp):
 
 # --- occlusion
 
+def settled(arch, size):
+    "A net of random weights whose norms have seen some input: without, activations grow until float16 overflows"
+    torch.manual_seed(0)
+    net = timm.create_model(arch, num_classes=4).to(DEVICE)
+    for m in net.modules():
+        if hasattr(m, 'running_mean'): m.momentum = None
+    with torch.no_grad():
+        for _ in range(4): net(torch.randn(8, 3, size, size, device=DEVICE))
+    return net.eval()
+
 def maps(arch, size, window, stride):
     "Maps on windows against captum and against whole pictures in float32, and what float16 costs"
-    torch.manual_seed(0)
-    net,x = timm.create_model(arch, num_classes=4).eval().to(DEVICE),torch.randn(1, 3, size, size, device=DEVICE)
+    net,x = settled(arch, size),torch.randn(1, 3, size, size, device=DEVICE)
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = 'ieee' # no TF32 for the others either
     a = net,x,window,stride
     mine,t = best(lambda: windows(*a))
@@ -147,12 +156,12 @@ def tried(f, *args):
     print(pd.DataFrame(rows).to_string(index=False) if len(rows)>1 else '\n'.join(f'  {k}: {v}' for k,v in rows[0].items()), flush=True)
     return res
 
-def main(out, small):
+def main(out, small, parts=()):
     if not GPU and not small: sys.exit("no NVIDIA GPU here: SMALL=1 rehearses on the CPU")
     tmp = Path(tempfile.mkdtemp())
     res = dict(rehearsal=small, machine=tried(machine))
     try:
-        for f in (occlusions,training,resumed):
+        for f in (o for o in (occlusions,training,resumed) if not parts or o.__name__ in parts):
             res[f.__name__] = tried(f, small, tmp)
             Path(out).write_text(json.dumps(res, indent=1)+'\n') # what is measured is kept, should time run out
     finally: shutil.rmtree(tmp)
@@ -160,6 +169,6 @@ def main(out, small):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', default='gpu.json'); p.add_argument('--small', action='store_true')
+    p.add_argument('--out', default='gpu.json'); p.add_argument('--parts', nargs='*', default=()); p.add_argument('--small', action='store_true')
     o = p.parse_args()
-    main(o.out, o.small)
+    main(o.out, o.small, o.parts)

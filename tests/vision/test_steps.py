@@ -81,3 +81,10 @@ def test_training_seconds(monkeypatch, table):
     slow.size = opener.size
     monkeypatch.setattr(learn.dls, 'opener', slow)
     assert steps.training_seconds(learn, 10)[0]>10*.05*len(learn.dls.train_ds) and min(once)>0 and learn.model.training
+
+def test_the_net_is_timed_where_the_batches_go(monkeypatch, table):
+    "fastai moves a net to the device of its batches when training begins, and not before"
+    learn = make_learner(table, 'oct', TrainOptions('test_resnet', **TINY, cache=False))
+    learn.dls.device = torch.device('meta') # stands for a card: a net elsewhere would not take its pictures
+    monkeypatch.setattr(steps, 'median_seconds', lambda f, items: 1.)
+    assert steps.training_seconds(learn, 1)[1]>0 and next(learn.model.parameters()).device.type=='meta'
