@@ -1,5 +1,6 @@
 "Occlusion against the double loop, and what it does to nets that misbehave"
 import cv2, numpy as np, pandas as pd, pytest, torch, warnings
+from types import SimpleNamespace
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch import nn
@@ -324,3 +325,25 @@ def test_of_each_image_the_map_of_one_class():
     om = OcclusionMap(v, torch.zeros(2,3), (4,8), (4,4), (4,4), 'mean', ['a','b','c'])
     assert torch.equal(om.of(['c','a']), torch.stack([om.map[0,2], om.map[1,0]])) and torch.equal(om.of('b'), om.map[:,1])
     with pytest.raises(EyeError, match='class'): om.of('d')
+
+@pytest.mark.parametrize('slow', ['windows','whole'])
+def test_a_card_goes_the_way_that_takes_less_time(monkeypatch, slow):
+    "Both ways are tried twice, the rest goes by the faster; the values are those of either"
+    net,x = conv_net(3, 4),torch.randn(2, 3, 40, 40)
+    want = occlusion(net, x, 8, stride=4, bs=8, progress=False).values
+    monkeypatch.setattr(occ, 'timed_on', lambda device: True)
+    went,now = [],[0.]
+    monkeypatch.setattr(occ, 'time', SimpleNamespace(perf_counter=lambda: now[0]))
+    for way in ('windows','whole'):
+        def told(self, boxes, way=way, f=getattr(occ._Ask, way)):
+            went.append(way)
+            now[0] += (2. if way==slow else 1.)*len(boxes)
+            return f(self, boxes)
+        monkeypatch.setattr(occ._Ask, way, told)
+    got = occlusion(net, x, 8, stride=4, bs=8, progress=False).values
+    other = {'windows':'whole', 'whole':'windows'}[slow]
+    assert went[:4]==['windows','windows','whole','whole'] and len(went)>8
+    assert went[4:-1]==[other]*(len(went)-5) and went[-1]=='whole' # one window of whole pictures, for the check
+    assert torch.allclose(got, want, atol=1e-5)
+
+def test_only_a_card_is_timed(): assert not occ.timed_on('cpu') and occ.timed_on('cuda') and occ.timed_on('mps')
