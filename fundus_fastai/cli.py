@@ -14,7 +14,7 @@ from .options import told
 # %% ../nbs/98_cli.ipynb #363c2a8a
 commands = ('datasets','download','phantom','check','audit','train','evaluate','report','predict',
             'gather','explain','benchmark','export','publish','page','compare','landmarks','label','vessels','atlas',
-            'biomarkers','lesions','demo')
+            'biomarkers','lesions','quiz','quiz-results','demo')
 earlier = ('trial',) # names that are understood and not listed
 
 def add_option(p, # parser of a command
@@ -41,7 +41,7 @@ def make_parser()->argparse.ArgumentParser:
     top.add_argument('--version', action='version', version=__version__)
     sub = top.add_subparsers(dest='verb', metavar='VERB', required=True)
     for v in commands+earlier:
-        f = getattr(verbs, v)
+        f = getattr(verbs, v.replace('-', '_'))
         p = sub.add_parser(v, description=f.__doc__, epilog=_epilog,
                            **(dict(help=f.__doc__) if v in commands else {}))
         for k,o in told(f).items(): add_option(p, k, o)
@@ -102,7 +102,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     if out.isatty(): sys.stdout = _Shown(out)
     try:
         verbs.check_alone(verb)
-        getattr(verbs, verb)(**kw)
+        getattr(verbs, verb.replace('-', '_'))(**kw)
         sys.stdout.flush() # a full disk is told now, not when Python ends
     except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`
     except (Exception, KeyboardInterrupt) as e:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
            'explain', 'landmarks', 'vessels', 'lesions', 'label', 'atlas', 'biomarkers', 'export', 'page', 'benchmark',
-           'compare', 'publish', 'demo']
+           'compare', 'quiz', 'quiz_results', 'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -494,6 +494,30 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
         raise ModelError(f"{len(c.failed)} of {len(c.runs)} trainings failed ({names}): the "
                          "table says why; --resume tries them again")
     return c
+
+# %% ../nbs/97_commands.ipynb #819d7711
+def quiz(run:str, # run folder: its net, and the eyes of its test patients
+         *, db:str='quiz.db', # file for the answers; goes on where it was
+         images:str=None, # folder that the run's data were read from (of phantoms: new ones are drawn)
+         n:int=50, # eyes with feedback, and as many without
+         pool:str='random', # random, or confident: the eyes that the net answers right, which flatters it
+         seed:int=0, # which eyes are chosen, and which are common to all
+         port:int=8778 # of the page
+        ):
+    "Play against a net on a page of this computer: some eyes with feedback, then a test (research use only)"
+    from fundus_fastai.quiz.page import serve_quiz
+    serve_quiz(run, db, images=images, n=n, pool=pool, seed=seed, port=port)
+
+def quiz_results(db:str, # file of a quiz
+                 *, out:str='quiz', # folder for answers.csv, people.csv, groups.csv and report.html
+                 force:bool=False # replace earlier results
+                ):
+    "Compare the people of a quiz with each other and with the net: tables and a report (research use only)"
+    from fundus_fastai.quiz.results import quiz_report
+    t = quiz_report(db, out, force=force)
+    print(t.to_string(index=False, float_format='%.3g'))
+    print(f"\nreport: {Path(out)/'report.html'}")
+    return t
 
 # %% ../nbs/97_commands.ipynb #37b2d22e
 def publish(run:str, # run folder, or the folder of a comparison, whose two picks are published

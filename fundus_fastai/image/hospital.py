@@ -28,6 +28,7 @@ def file_stem(path)->str:
 # %% ../../nbs/13_image.hospital.ipynb #eaab1f78
 hospital = {'.dcm':'dicom', '.dicom':'dicom', '.vol':'vol', '.e2e':'e2e'}
 
+# %% ../../nbs/13_image.hospital.ipynb #05c9ce5e
 def hospital_kind(file)->str:
     "'dicom', or Heidelberg's 'vol', 'xml' or 'e2e', by suffix or first bytes; else `None`"
     ext = os.path.splitext(file)[1].lower()
@@ -61,10 +62,12 @@ def pseudonym(text, key:bytes)->str:
     "A name that tells nothing without the `key`"
     return hmac.new(key, str(text).encode(), 'sha256').hexdigest()[:16]
 
+# %% ../../nbs/13_image.hospital.ipynb #16e83b61
 def patient_key()->bytes:
     "The key of this computer, or the one that `FUNDUS_PATIENT_KEY` names"
     return key_in(os.environ.get('FUNDUS_PATIENT_KEY') or fundus_home()/'patients.key')
 
+# %% ../../nbs/13_image.hospital.ipynb #b384891a
 def patient_digest(number)->str:
     "The pseudonym of a patient's `number` on this computer, `None` where there is no number"
     if not (number := str(number or '').strip()): return None
@@ -76,6 +79,7 @@ def as_date(text):
     day = re.sub(r'\D', '', str(text or ''))[:8]
     with suppress(ValueError): return datetime.strptime(day, '%Y%m%d')
 
+# %% ../../nbs/13_image.hospital.ipynb #2449fe08
 def years(said, born=None, at=None)->float:
     "Age in years, as '045Y' says it, or else from `born` to `at`; NaN"
     m = re.fullmatch(r'(\d{1,3})([DWMY])', str(said or '').strip())
@@ -152,6 +156,7 @@ def frames_told(h)->int:
     if not 0<n<=10_000: raise DataError(f"declares {n} pictures: no eye was looked at so often")
     return n
 
+# %% ../../nbs/13_image.hospital.ipynb #62ad0a21
 def refuse_dicom(h, most:int):
     "Raise `DataError` where `h` declares what we do not decode"
     if str(h.get('BurnedInAnnotation')).upper()=='YES' and os.environ.get('FUNDUS_BURNED')!='1':
@@ -204,6 +209,7 @@ def dicom_pixels(file, k:int, most:int)->np.ndarray:
 # %% ../../nbs/13_image.hospital.ipynb #dcba3f08
 decoding = threading.Lock()
 
+# %% ../../nbs/13_image.hospital.ipynb #77aa3046
 def heyex_volume(file)->list:
     "The B-scans of a Heidelberg file, uint8 [H,W] with facts; raises `DataError` without its name"
     with sound('a Heidelberg file'), decoding:
@@ -220,6 +226,7 @@ def _check_xml(file):
     if '<!ENTITY' in text or any('/' in o or o.startswith('.') for o in urls):
         raise DataError("names entities, or files in other folders, as no camera does: leave it out")
 
+# %% ../../nbs/13_image.hospital.ipynb #2675349f
 def _told(data, eye, number, born=None, at=None):
     "B-scans [n,H,W] with what is known of their eye"
     side = dict(OD='R', OS='L', R='R', L='L').get(str(eye).strip('\0 '))
@@ -253,6 +260,7 @@ def frames_in(file)->int:
         with sound('DICOM'): return frames_told(h)
     return len(heyex_volume(file))
 
+# %% ../../nbs/13_image.hospital.ipynb #8d018fdb
 def frames_of(path)->list:
     "A path for each picture in the file `path`; a single one, or an unreadable file, as it is"
     if file_and_frame(path)[1] or not hospital_kind(path): return [str(path)]

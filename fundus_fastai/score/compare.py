@@ -345,7 +345,7 @@ def jaccard(panel:Panel, what:str=None)->pd.DataFrame:
     return pd.DataFrame(m, [*panel.names,'truth'], [*panel.names,'truth'])
 
 # %% ../../nbs/29_score.compare.ipynb #41af7f30
-def _fleiss(y, counts, w=None):
+def fleiss(y, counts, w=None):
     "Fleiss's kappa of `counts` [n,classes]: how many nets gave each class"
     k,w = counts[0].sum(),np.ones(len(counts)) if w is None else w
     seen = ratio(w@((counts**2).sum(1)-k), k*(k-1)*w.sum(-1))
@@ -364,7 +364,7 @@ def agreement(panel:Panel, what:str=None, weights:str='none', **kwargs)->pd.Data
         e = patient_bootstrap(kappa, said[i], said[j], patient=who, **kwargs)
         rows.append([panel.names[i], panel.names[j], *e[:4]])
     counts = np.stack([(said==c).sum(0) for c in range(k)], 1).astype(float)
-    all_nets = patient_bootstrap(_fleiss, said[0], counts, patient=who, **kwargs)
+    all_nets = patient_bootstrap(fleiss, said[0], counts, patient=who, **kwargs)
     rows.append(['all', 'all (Fleiss)', *all_nets[:4]])
     return pd.DataFrame(rows, columns=['a','b',*ESTIMATE])
 

@@ -34,6 +34,7 @@ def captioned(im, lines, least:int=512)->np.ndarray:
 # %% ../../nbs/84_ship.dicom.ipynb #9926ee3d
 RESEARCH = 'RESEARCH ONLY - not a medical device'
 
+# %% ../../nbs/84_ship.dicom.ipynb #0ecf479b
 def caption(r, task:str, phantom:bool=False)->list:
     "Three lines for a row of answers: what it is, what the net says, which net"
     p,said = r.get(f'p_{r.get("prediction")}', np.nan),f"no answer: {r['remark']}"
@@ -49,6 +50,7 @@ def keyed_uid(uid)->str:
 COPIED = '''PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex StudyInstanceUID
             StudyID StudyDate StudyTime AccessionNumber ReferringPhysicianName'''.split()
 
+# %% ../../nbs/84_ship.dicom.ipynb #95ef27d3
 def set_person(ds, file, identified:bool=False)->None:
     "Give the capture `ds` the patient and study of the DICOM `file`, or digests of them"
     h,facts = dicom_header(file),dicom_facts(file)

@@ -55,7 +55,7 @@ def bar(items, heading=None):
         else: yield from bar(o['contents'], o['section'])
 
 def test_sidebar_holds_each_page_once_in_order():
-    "Nine rooms and the lessons are sections of their own; the docs tool is told to leave the file alone"
+    "Ten rooms and the lessons are sections of their own; the docs tool is told to leave the file alone"
     import yaml
     told = list(bar(yaml.safe_load((ROOT/'nbs/sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']))
     pages = [o for _,o in told]
@@ -65,7 +65,7 @@ def test_sidebar_holds_each_page_once_in_order():
     for k,o in told: rooms.setdefault(k, set()).add(o.split('/')[0] if '/' in o else o.split('_')[1].split('.')[0] if '_' in o else o)
     alone = rooms.pop(None)
     assert alone=={'index.ipynb','core','options','words','colab','hub','commands','cli','all'} and rooms.pop('Lessons')=={'lessons'}
-    assert len(rooms)==9 and sorted(map(list, rooms.values()))==[[o] for o in sorted('phantom image score data vision explain run anatomy ship'.split())]
+    assert len(rooms)==10 and sorted(map(list, rooms.values()))==[[o] for o in sorted('phantom image score data vision explain run anatomy ship quiz'.split())]
     assert CFG['custom_sidebar']=='True' and PROJECT['tool']['nbdev']['custom_sidebar']
 
 # --- workflows

@@ -1,0 +1,22 @@
+'use strict'
+// Keys, the time an answer took, and no answer twice. Without this file the page works by mouse and by Tab.
+const $ = o => document.getElementById(o), form = $('form'), sure = $('sure')
+let since = performance.now(), sent = false
+if ($('eye')) $('eye').addEventListener('load', () => { since = performance.now(); document.body.dataset.seen = 'yes' })
+if ($('eye') && $('eye').complete) document.body.dataset.seen = 'yes'
+if (sure) sure.addEventListener('input', () => { $('said').textContent = sure.value })
+if (form) form.addEventListener('submit', e => {
+  if (sent) return e.preventDefault()
+  sent = true
+  if ($('ms')) $('ms').value = Math.round(performance.now()-since)
+})
+addEventListener('pageshow', e => { if (e.persisted) location.reload() }) // the back button shows what is open now
+addEventListener('keydown', e => {
+  if (!form || e.ctrlKey || e.metaKey || e.altKey) return
+  if (e.key === 'Enter') { e.preventDefault(); if (!e.repeat && !sent) form.requestSubmit(); return }
+  if (!sure) return
+  const pick = document.querySelector(`input[data-key="${CSS.escape(e.key)}"]`)
+  if (pick) { pick.checked = true; e.preventDefault() }
+  const way = {ArrowLeft:-1, ArrowRight:1}[e.key]
+  if (way) { e.preventDefault(); way > 0 ? sure.stepUp() : sure.stepDown(); $('said').textContent = sure.value }
+})

@@ -1,0 +1,136 @@
+"The rules: who sees what, each answer once, nothing lost, nobody else let in"
+import json, threading
+from datetime import date, timedelta
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from quizzes import squares
+from fundus_fastai.core import DataError
+from fundus_fastai.quiz import game
+from fundus_fastai.quiz.game import Quiz, dealt_items, open_quiz, pool_of
+
+FORM = dict(consent='yes', role='layman')
+RUN = Path(__file__).parents[1]/'run/old_run/run'
+
+@pytest.fixture
+def quiz(tmp_path):
+    q = squares(tmp_path, 4)
+    yield q
+    q.close()
+
+def play(quiz, who, stop=None, right=True):
+    while not (q := quiz.at(who))['done'] and q['n']!=stop:
+        truth = quiz.items[q['item']]['truth']
+        quiz.answer(who, q|dict(answer=truth if right else next(o for o in quiz.told['classes'] if o!=truth), confidence=90))
+
+@pytest.mark.parametrize('n,names', [(1,'ab'), (5,'ab'), (50,'ab'), (7,'abcd'), (50,'abcd')])
+def test_eyes_are_dealt_evenly_and_never_twice(n, names):
+    truth = list(names)*(4*n)
+    deals = [dealt_items(truth, n, seed=3, own=k) for k in range(6)]
+    assert deals==[dealt_items(truth, n, seed=3, own=k) for k in range(6)]
+    for train,test in deals:
+        assert len(train)==len(test)==n and len({*train,*test})==2*n
+        for o in (train,test): assert np.ptp([sum(truth[i]==c for i in o) for c in names])<=(1 if o is train else 2)
+    common = set.intersection(*(set(o) for _,o in deals))
+    assert len(common)>=min(20, 2*n//5) and not common & set().union(*(set(o) for o,_ in deals))
+
+def test_one_picture_a_patient_and_the_bias_of_the_sure_ones():
+    rng = np.random.default_rng(0)
+    p = rng.random(400)
+    t = pd.DataFrame(dict(path=[f'{i}' for i in range(400)], patient=[f'{i//4}' for i in range(400)], eye='', target=np.where(rng.random(400)<.5, 'a', 'b'), p_a=p, p_b=1-p))
+    pool,sure = pool_of(t),pool_of(t, 'confident')
+    assert len(pool)==100 and not pool.patient.duplicated().any() and .35<(pool.truth==pool.ai).mean()<.65
+    assert (sure.truth==sure.ai).all() and not sure.patient.duplicated().any()
+    with pytest.raises(DataError, match='one class of several'): pool_of(t.rename(columns=dict(p_a='pred')).drop(columns='p_b').assign(target=1., pred=1.))
+
+def test_an_answer_counts_once_even_in_a_crowd(quiz):
+    "Twelve threads send the same, others send late and early ones: each question has one answer, the first"
+    who = quiz.who(quiz.join(FORM))['id']
+    for n in range(8):
+        q,told = quiz.at(who),[]
+        def send(k):
+            try: told.append(quiz.answer(who, q|dict(answer='ill' if k%2 else 'well', confidence=60)))
+            except DataError: told.append(None)
+        ts = [threading.Thread(target=send, args=(k,)) for k in range(12)]
+        for o in ts: o.start()
+        for o in ts: o.join()
+        assert told==[(1,n)]*12
+        with pytest.raises(DataError): quiz.answer(who, q|dict(n=n+2, answer='ill'))
+    assert len(quiz.read('select * from answer'))==8 and quiz.at(who)['done']
+
+def test_many_people_at_once_do_not_meet(quiz):
+    words,errors = [quiz.join(FORM|dict(nick=f'N{k}')) for k in range(6)],[]
+    def run(w):
+        try: play(quiz, quiz.who(w)['id'])
+        except Exception as e: errors.append(e)
+    ts = [threading.Thread(target=run, args=(w,)) for w in words]
+    for o in ts: o.start()
+    for o in ts: o.join()
+    assert not errors and len(quiz.read('select * from answer'))==48 and len(quiz.board())==6 and {o['best'] for o in quiz.board()}=={1}
+
+def test_answers_are_on_the_disk_and_the_quiz_goes_on(quiz):
+    "Read from the file by another, while the first is still open"
+    word = quiz.join(FORM)
+    play(quiz, quiz.who(word)['id'], stop=5)
+    other = Quiz(quiz.file)
+    assert len(other.read('select * from answer'))==5 and other.at(other.who(word)['id'])['n']==5 and other.read('pragma synchronous')[0]['synchronous']==2
+    other.close()
+
+def test_what_is_a_secret_stays_one(quiz):
+    me,you = (quiz.who(quiz.join(FORM))['id'] for _ in range(2))
+    play(quiz, me, stop=6)
+    assert [quiz.told_of(me, 1, k) is not None for k in range(8)]==[True]*4+[False]*4, "the test is not told before it is over"
+    tokens = [o['token'] for o in quiz.read('select * from deal where participant=? order by n', me)]
+    assert [quiz.picture(me, o) is not None for o in tokens]==[True]*4+[False]*2+[True]+[False], "training, and the open one"
+    assert not any(quiz.picture(you, o) for o in tokens)
+    play(quiz, me)
+    assert all(quiz.told_of(me, 1, k) for k in range(8)) and all(quiz.picture(me, o) for o in tokens)
+    assert quiz.told_of(you, 1, 0) is None
+
+def test_rounds_end_where_eyes_end(tmp_path):
+    quiz = squares(tmp_path, 4, items=20)
+    me = quiz.who(quiz.join(FORM))
+    play(quiz, me['id']); quiz.again(me); play(quiz, me['id'])
+    with pytest.raises(DataError, match='are left'): quiz.again(me)
+    assert quiz.at(me['id'])['done'] and quiz.board()[0]['rounds']==2 and len(quiz.read('select distinct item from deal'))==16
+    with pytest.raises(DataError, match='are left'): squares(tmp_path/'..', 40, items=60)
+    quiz.close()
+
+def test_forgotten_is_gone_from_the_file(quiz):
+    word = quiz.join(FORM|dict(nick='Rumpelstilzchen'))
+    play(quiz, quiz.who(word)['id'], stop=3)
+    quiz.forget(quiz.who(word)['id'])
+    raw = b''.join(o.read_bytes() for o in quiz.file.parent.glob('quiz.db*'))
+    assert quiz.who(word) is None and b'Rumpelstilzchen' not in raw and word.encode() not in raw
+
+def test_what_fails_writes_nothing(quiz, monkeypatch):
+    "A disk that is full at the last statement of joining leaves nobody behind"
+    real = game.dealt_items
+    monkeypatch.setattr(game, 'dealt_items', lambda *a, **k: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+    with pytest.raises(OSError): quiz.join(FORM)
+    monkeypatch.setattr(game, 'dealt_items', real)
+    assert not quiz.read('select * from participant') and quiz.who(quiz.join(FORM))
+
+def test_files_that_are_no_quiz(tmp_path, quiz):
+    (tmp_path/'text.db').write_text('x'*5000)
+    with pytest.raises(DataError, match='is no database of a quiz|is not the database'): Quiz(tmp_path/'text.db')
+    quiz.db.execute('pragma user_version=9')
+    with pytest.raises(DataError, match='another version'): Quiz(quiz.file)
+    with pytest.raises(DataError, match='is no file'): Quiz(tmp_path)
+
+def test_a_run_makes_a_quiz_and_goes_on_with_it(tmp_path):
+    "Of a net of phantoms, new eyes are drawn; of other data a folder is needed; another net, and a day that is over, are told"
+    q = open_quiz(RUN, tmp_path/'q.db', n=2)
+    assert q.told['phantom'] and q.told['classes']==['CNV','NORMAL'] and len(q.items)>=4
+    assert all((Path(q.told['root'])/o['path']).is_file() and len(json.loads(o['p']))==2 and o['sha256'] for o in q.items)
+    word = q.join(FORM)
+    q.close()
+    q = open_quiz(RUN, tmp_path/'q.db')
+    assert q.who(word) and q.told['n']==2
+    with q.writing() as do: do("update setting set value=? where key='until'", [json.dumps(str(date.today()-timedelta(1)))])
+    q.close()
+    with pytest.raises(DataError, match='promised to be deleted'): open_quiz(RUN, tmp_path/'q.db')
+    q = squares(tmp_path, 2)
+    q.close()
+    with pytest.raises(DataError, match='another net'): open_quiz(RUN, tmp_path/'quiz.db')
+    with pytest.raises(DataError, match='does not exist'): open_quiz(tmp_path, tmp_path/'z.db')
+    with pytest.raises(DataError, match='none of the pictures'): open_quiz(RUN, tmp_path/'z.db', images=tmp_path)

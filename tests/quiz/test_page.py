@@ -1,0 +1,205 @@
+"The page: what it tells and when, who is let in, and a whole quiz in Chromium"
+import http.client, re, socket, threading, time
+from urllib.parse import urlencode
+import numpy as np, pytest
+from pathlib import Path
+from starlette.testclient import TestClient
+from browser import EXE, Chromium
+from quizzes import Server, field, said, squares
+from fundus_fastai.cli import main
+from fundus_fastai.quiz.game import Quiz
+from fundus_fastai.quiz.page import Desk, quiz_app
+
+FORM = dict(consent='yes', role='layman', nick='Ann')
+RUN = Path(__file__).parents[1]/'run/old_run/run'
+
+@pytest.fixture
+def quiz(tmp_path):
+    q = squares(tmp_path)
+    yield q
+    q.close()
+
+@pytest.fixture
+def ann(quiz):
+    c = TestClient(quiz_app(Desk(quiz)))
+    c.post('/start', data=FORM)
+    return c
+
+def test_nobody_takes_part_without_consent(quiz):
+    c = TestClient(quiz_app(Desk(quiz)))
+    for form in (dict(role='layman'), dict(role='layman', consent='no'), dict(consent='yes'), dict(consent='yes', role='king'), {}):
+        r = c.post('/start', data=form)
+        assert r.status_code==400 and 'quiz' not in r.cookies and 'role="alert"' in r.text
+    assert not quiz.read('select * from participant')
+    for p in ('/play','/told/1/0','/forget'): assert c.get(p, follow_redirects=False).headers['location']=='/'
+    assert c.post('/answer', data=dict(n=0), follow_redirects=False).headers['location']=='/' and c.get('/image/x').status_code==404
+
+def test_the_truth_is_never_in_the_page_before_its_time(ann, quiz):
+    "Neither words nor files nor anything that goes with the truth: the page of an ill eye is that of a well one but for its numbers"
+    pages = {}
+    for k in range(6):
+        r = ann.get('/play')
+        page = r.text
+        item = quiz.items[quiz.at(quiz.read('select id from participant')[0]['id'])['item']]
+        assert not any(o in page+str(r.headers) for o in (item['path'], item['patient'], 'The net', str(quiz.file.parent), 'truth'))
+        plain = re.sub(r'(value|src)="[^"]*"|\d+', '', page)
+        pages.setdefault((k>=3, item['truth']), set()).add(plain)
+        im = ann.get(f"/image/{field(page, 'token')}")
+        assert im.headers['content-type']=='image/png' and im.headers['cache-control']=='no-store' and b'tEXt' not in im.content
+        reply = ann.post('/answer', data=said(page), follow_redirects=False)
+        assert reply.headers['location']==(f'/told/1/{k}' if k<3 else '/play') and not reply.text
+        assert ('You said ill' in ann.get(f'/told/1/{k}').text)==(k<3)
+    for phase in (False,True): assert len(set().union(*(v for (p,_),v in pages.items() if p is phase)))==1
+    end = ann.get('/play').text
+    assert 'of 3 right' in end and 'The net: 3' in end and end.count('/image/')==3
+
+def test_late_early_and_odd_answers(ann, quiz):
+    page = ann.get('/play').text
+    ann.post('/answer', data=said(page, answer='well'))
+    assert 'You said well' in ann.post('/answer', data=said(page, answer='ill')).text
+    now = ann.get('/play').text
+    for odd in (dict(n='2'), dict(n='x'), dict(token='x'), dict(answer='cat'), dict(answer=''), dict(confidence='101'), dict(confidence='-1'), dict(round='7'), dict(n='-1')):
+        r = ann.post('/answer', data=said(now)|odd)
+        assert r.status_code==400 and 'role="alert"' in r.text, odd
+    assert ann.post('/answer', data=said(now)|dict(more='x'*20_000)).status_code==413
+    assert len(quiz.read('select * from answer'))==1
+    assert ann.get('/told/1/1', follow_redirects=False).headers['location']=='/play' and ann.get('/told/9/9', follow_redirects=False).status_code==303
+    for p in ('/x', '/image/../quiz.db', '/templates/quiz.html.j2', '/quiz.db', '/told/a/b'): assert ann.get(p).status_code in (404,303)
+    assert ann.post('/again', follow_redirects=True).status_code==200 and quiz.at(quiz.read('select id from participant')[0]['id'])['round']==1
+
+def test_only_this_computer_and_no_other_site(quiz):
+    c = TestClient(quiz_app(Desk(quiz, 80)), base_url='http://127.0.0.1:80')
+    ok = {'Host':'127.0.0.1:80'}
+    assert c.get('/', headers=ok).status_code==200
+    for h in ({'Host':'evil.example'}, ok|{'Origin':'https://evil.example'}, ok|{'Origin':'null'}, {'Host':'127.0.0.1:81'}):
+        assert c.post('/start', data=FORM, headers=h).status_code==403
+    r = c.post('/start', data=FORM, headers=ok|{'Origin':'http://127.0.0.1:80'}, follow_redirects=False)
+    assert all(o in r.headers['set-cookie'] for o in ('HttpOnly','SameSite=strict')) and "default-src 'none'" in r.headers['content-security-policy']
+    assert len(quiz.read('select * from participant'))==1
+
+def test_what_people_write_is_text_and_a_crowd_is_slowed(quiz):
+    app = quiz_app(Desk(quiz, per_minute=3))
+    for k in range(5):
+        r = TestClient(app).post('/start', data=FORM|dict(nick='<script>alert(1)</script>', years='3'))
+        assert r.status_code==(200 if k<3 else 429)
+    assert len(quiz.read('select * from participant'))==3
+    ann = TestClient(app)
+    who = quiz.read('select * from participant')[0]['id']
+    while not (q := quiz.at(who))['done']: quiz.answer(who, q|dict(answer='ill', confidence=50))
+    page = ann.get('/').text
+    assert '&lt;script&gt;' in page and '<script>alert' not in page and 'class="phantom"' in page
+
+def test_the_page_fetches_nothing_from_elsewhere(ann):
+    for p in ('/', '/play', '/quiz.js', '/quiz.css'): assert not re.search(r'https?://|//[a-z]|@import|url\(', ann.get(p).text.replace('// ', ''))
+
+def test_mistakes_are_a_sentence(quiz, tmp_path, capsys):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0)); s.listen()
+        for args,says in ((['quiz',RUN,'--port',s.getsockname()[1]], 'cannot be used'), (['quiz',RUN,'--port',99999], '65535'), (['quiz',tmp_path], 'does not exist'),
+                          (['quiz-results',quiz.file,'--out',tmp_path/'o'], 'holds no answers yet'), (['quiz-results',tmp_path/'no.db'], 'is no file')):
+            assert main([args[0], args[1], *args[2:], *(['--db',tmp_path/'n.db'] if args[0]=='quiz' else [])])==1
+            err = capsys.readouterr().err
+            assert says in err and 'Traceback' not in err
+    assert not (tmp_path/'o').exists() and not (tmp_path/'n.db').exists()
+
+def test_killed_in_the_middle_nothing_is_lost(tmp_path):
+    "kill -9 while answers come: each that was acknowledged is in the file, and the quiz goes on"
+    squares(tmp_path, 20, items=100).close()
+    done = []
+    with Server(tmp_path/'quiz.db') as s:
+        def ask(method, path, body=None, cookie=''):
+            c = http.client.HTTPConnection('127.0.0.1', s.port, timeout=20)
+            c.request(method, path, body, {'Cookie':cookie, 'Content-Type':'application/x-www-form-urlencoded'})
+            r = c.getresponse()
+            return r.read().decode(),r.headers
+        cookie = ask('POST', '/start', urlencode(FORM))[1]['set-cookie'].split(';')[0]
+        def run():
+            try:
+                for k in range(40):
+                    ask('POST', '/answer', urlencode(said(ask('GET', '/play', cookie=cookie)[0])), cookie)
+                    done.append(k)
+            except (OSError, http.client.HTTPException, TypeError): return # killed
+        t = threading.Thread(target=run)
+        t.start()
+        while len(done)<12: time.sleep(.01)
+        s.kill()
+        t.join()
+    q = Quiz(tmp_path/'quiz.db')
+    kept = q.read('select n from answer order by n')
+    assert len(done)<=len(kept)<=len(done)+1<40 and [o['n'] for o in kept]==list(range(len(kept)))
+    q.close()
+    with Server(tmp_path/'quiz.db') as s: assert f"name=\"n\" value=\"{len(kept)}\"" in ask('GET', '/play', cookie=cookie)[0]
+
+# --- in Chromium
+
+chromium = pytest.mark.skipif(EXE is None, reason="Chromium is not installed")
+
+def begin(page, nick):
+    page.wait("document.body.dataset.view=='start'")
+    page.run(f"document.querySelector('[name=role]').value='layman'; document.querySelector('[name=nick]').value='{nick}'")
+    page.run("document.getElementById('go').click()")
+    assert page.run("document.body.dataset.view")=='start', "without the box nobody goes on"
+    page.run("document.getElementById('consent').click(); document.getElementById('go').click()")
+    page.wait("document.body.dataset.view=='ask'")
+
+def shown(page, n): page.wait(f"document.body.dataset.view=='ask' && document.querySelector('[name=n]').value=='{n}' && document.body.dataset.seen=='yes'")
+
+def press(page, *keys):
+    page.wait("document.readyState=='complete'")
+    for o in keys: page.key(o)
+
+@pytest.mark.slow
+@chromium
+def test_a_whole_quiz_in_chromium(tmp_path):
+    "By keyboard; reload, double click and back; two people at once; the server killed in the middle; nobody else is asked"
+    squares(tmp_path, 4, items=80).close()
+    file,s = tmp_path/'quiz.db',Server(tmp_path/'quiz.db')
+    port = s.port
+    with Chromium(tmp_path/'a') as one, Chromium(tmp_path/'b') as two:
+        ann,bob = (o.page(s.url) for o in (one,two))
+        begin(ann, 'Ann'); begin(bob, 'Bob')
+        shown(ann, 0); shown(bob, 0)
+        press(ann, 'Enter')
+        assert ann.run("document.body.dataset.view")=='ask', "no answer, no next picture"
+        press(ann, '1', 'ArrowRight', 'ArrowRight')
+        assert ann.run("document.querySelector('[name=answer]:checked').value")=='ill' and ann.run("document.getElementById('sure').value")==str(75+10)
+        press(ann, 'Enter')
+        ann.wait("document.body.dataset.view=='told'")
+        assert 'You said ill (85 %)' in ann.run("document.body.innerText")
+        ann.run("location.reload()") # a reload repeats nothing
+        ann.wait("document.body.dataset.view=='told' && document.readyState=='complete'")
+        press(ann, 'Enter'); shown(ann, 1)
+        ann.run("document.querySelector('[data-key=\"2\"]').click(); const b = document.getElementById('go'); b.click(); b.click()") # double click
+        ann.wait("document.body.dataset.view=='told'")
+        press(ann, 'Enter'); shown(ann, 2)
+        ann.run("history.back()"); time.sleep(.5) # back: what is open, or what was told; never an old question to be answered anew
+        ann.go(f'{s.url}/play'); shown(ann, 2)
+        q = Quiz(file)
+        assert [o['answer'] for o in q.read('select a.* from answer a join participant p on p.id=a.participant where nick=? order by n', 'Ann')]==['ill','well']
+        assert not q.read('select a.* from answer a join participant p on p.id=a.participant where nick=?', 'Bob')
+        q.close()
+        s.kill()
+        press(ann, '1', 'Enter'); time.sleep(.5) # nobody is there
+        with Server(file, port) as s:
+            ann.go(f'{s.url}/play'); shown(ann, 2)
+            for page,start in ((ann,2),(bob,0)):
+                page.go(f'{s.url}/play')
+                for n in range(start, 8):
+                    shown(page, n)
+                    press(page, '1' if page is ann else '2', 'Enter')
+                    if n<4:
+                        page.wait("document.body.dataset.view=='told'")
+                        press(page, 'Enter')
+                page.wait("document.body.dataset.view=='done'")
+            text = ann.run("document.body.innerText")
+            assert 'of 4 right' in text and 'The net: 4' in text and 'Bob' not in text and ann.run("document.querySelectorAll('img.small').length")==4
+            assert 'Ann' in bob.run("document.getElementById('board').innerText")
+            ann.run("document.getElementById('again').click()"); shown(ann, 0)
+            bob.run("document.getElementById('delete').click()"); bob.wait("document.body.dataset.view=='sure'")
+            bob.run("document.getElementById('forget').click()"); bob.wait("document.body.dataset.view=='gone'")
+        quiz = Quiz(file)
+        t = quiz.read('select p.nick, a.* from answer a join participant p on p.id=a.participant order by a.n')
+        assert [o['nick'] for o in t]==['Ann']*8 and [o['n'] for o in t]==list(range(8)) and all(0<=o['ms']<60_000 for o in t)
+        quiz.close()
+    own = ('127.0.0.1','clients.google','clients2.google','update.googleapis','accounts.google','redirector.gvt1','www.google','optimizationguide','content-autofill','safebrowsing')
+    for o in (one,two): assert not [u for u in o.asked() if u.startswith('http') and not any(k in u for k in own)]

@@ -1,0 +1,74 @@
+"What answers say: people of known skill, clusters that are clusters, sides that cannot be compared"
+import numpy as np, pandas as pd, pytest
+from scipy import stats
+from quizzes import squares
+from fundus_fastai.cli import main
+from fundus_fastai.quiz.game import Quiz
+pytest.importorskip('statsmodels', reason="statsmodels is not installed: pip install 'fundus_fastai[stats]'")
+from fundus_fastai.quiz.results import (agreement_rows, answer_rows, first_tests, group_table, odds_ratio, person_table, planned_power, quiz_power,
+                                        signal, simulated, sureness)
+
+def test_known_skills_are_told_apart_and_equal_ones_are_not():
+    "Ten and ten people of .85 and .65, nearly always; of one skill, hardly ever"
+    far,same = quiz_power(10, .85, .65, times=15),quiz_power(8, .75, .75, times=25, seed=2)
+    assert far['found']>.8 and planned_power(10, .85, .65)>.95 and same['found']<=.16, (far,same)
+    assert planned_power(4, .85, .7)<planned_power(10, .85, .7)<planned_power(10, .85, .7, n=200) and np.isclose(planned_power(9, .7, .7), .025)
+
+def test_answers_of_a_person_belong_together():
+    "Four people of very different skill in each group: taken one by one their answers prove what the people do not"
+    rng = np.random.default_rng(1)
+    who = np.repeat(np.arange(8), 100)
+    share = np.array([.95,.95,.6,.7, .9,.5,.55,.6])[who]
+    y,x = (rng.random(800)<share)*1,who<4
+    naive = stats.fisher_exact(pd.crosstab(x, y))[1]
+    ours = odds_ratio(y, x, who)
+    assert naive<1e-4 and ours['p']>.05 and ours['low']<1<ours['high'] and ours['people']==8
+    by_person = stats.ttest_ind(*(pd.Series(y).groupby(who).mean()[o] for o in (slice(0,3),slice(4,7)))).pvalue
+    assert by_person>.02, "as a plain test on the eight scores says"
+
+def test_odds_ratio_of_equal_people_is_that_of_the_table():
+    y,x = np.r_[[1]*60,[0]*20,[1]*40,[0]*40],np.repeat([1,0], 80)
+    who = np.r_[np.tile(np.arange(8), 10),np.tile(np.arange(8,16), 10)]
+    assert np.isclose(odds_ratio(y, x, who)['odds_ratio'], 3, rtol=.03)
+    assert odds_ratio(y[:20], x[:20], who[:20])['why'] and np.isnan(odds_ratio(y[:20], x[:20], who[:20])['p'])
+
+def test_learning_is_seen_and_not_where_there_is_none():
+    up,flat = (simulated(dict(expert=(15,.7), layman=(15,.7)), seed=4, learn=k) for k in (2.,0.))
+    for df,there in ((up,True), (flat,False)):
+        g = group_table(df, first_tests(df, 50)).set_index('comparison').loc['ten eyes of training']
+        assert (g.low>1)==there and g.odds_ratio>.9
+
+def test_signal_detection_by_hand():
+    truth = ['a']*50+['b']*50
+    answer = ['a']*40+['b']*10+['b']*45+['a']*5
+    hit,false = 45.5/51,10.5/51
+    assert np.allclose(signal(answer, truth, ['a','b']), [stats.norm.ppf(hit)-stats.norm.ppf(false), -(stats.norm.ppf(hit)+stats.norm.ppf(false))/2])
+
+def test_agreement_and_sureness():
+    t = first_tests(simulated(dict(expert=(4,.9), layman=(4,.6)), seed=1), 50)
+    a = agreement_rows(t).set_index('what')
+    common = t[t.groupby('item').who.transform('nunique')==8]
+    from statsmodels.stats.inter_rater import fleiss_kappa
+    assert a.eyes.iloc[0]==20 and np.isclose(a.value.iloc[0], fleiss_kappa(pd.crosstab(common['item'], common.answer).to_numpy()))
+    s = sureness(t.assign(sure=1., right=1)).set_index('who')
+    assert s.brier['people'].value==0 and s.said['people']==1
+    assert len(person_table(t))==8 and person_table(t).p_holm.ge(person_table(t).p-1e-12).all()
+
+def test_the_report_of_a_quiz(tmp_path, capsys):
+    "First tests alone count; those who stopped are told; the bias of the sure pool is said"
+    quiz,rng = squares(tmp_path, 4, items=100, how='confident'),np.random.default_rng(0)
+    for k in range(6):
+        me = quiz.who(quiz.join(dict(consent='yes', role='optometrist' if k<3 else 'layman', nick=f'Zaphod{k}')))
+        for again in range(2 if k==0 else 1):
+            if again: quiz.again(me)
+            while not (q := quiz.at(me['id']))['done'] and not (k==5 and q['n']==6):
+                truth = quiz.items[q['item']]['truth']
+                quiz.answer(me['id'], q|dict(answer=truth if rng.random()<.8 else dict(ill='well', well='ill')[truth], confidence=80))
+    df = answer_rows(quiz)
+    quiz.close()
+    assert len(df)==8*6+6 and len(first_tests(df, 4))==20 and set(df.group)=={'expert','layman'}
+    assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==0
+    page,out = (tmp_path/'out/report.html').read_text(),capsys.readouterr().out
+    assert '1 of 6 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
+    assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"
+    assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==1 and main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==0
