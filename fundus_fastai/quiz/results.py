@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/93_quiz.results.ipynb #a0f2c729
+# %% ../../nbs/93_quiz.results.ipynb #105a8ba6
 import json, numpy as np, pandas as pd
 from pathlib import Path
 from scipy.special import expit
@@ -18,10 +18,10 @@ from ..score.plots import plot_reliability
 from ..run.report import drawn, write_findings
 from .game import ROLES, Quiz
 
-# %% ../../nbs/93_quiz.results.ipynb #84cadc7d
+# %% ../../nbs/93_quiz.results.ipynb #235c8a2e
 GROUPS = dict(ophthalmologist='expert', optometrist='expert', layman='layman')
 
-# %% ../../nbs/93_quiz.results.ipynb #e2ed8028
+# %% ../../nbs/93_quiz.results.ipynb #4e4b845f
 def answer_rows(quiz)->pd.DataFrame:
     "Every answer of a quiz with who gave it, the truth and the net's answer: a row each"
     people = {o['id']:o for o in quiz.read('select * from participant order by own')}
@@ -37,7 +37,7 @@ def answer_rows(quiz)->pd.DataFrame:
     if not rows: raise DataError(f"{quiz.file} holds no answers yet")
     return pd.DataFrame(rows)
 
-# %% ../../nbs/93_quiz.results.ipynb #420d0402
+# %% ../../nbs/93_quiz.results.ipynb #476707a5
 def first_tests(df, n:int)->pd.DataFrame:
     "The answers of each person's first whole test; raises `DataError` where there is none"
     t = df[(df.phase=='test') & (df['round']==1)]
@@ -45,7 +45,7 @@ def first_tests(df, n:int)->pd.DataFrame:
     if not len(t): raise DataError("nobody has finished a test yet")
     return t.reset_index(drop=True)
 
-# %% ../../nbs/93_quiz.results.ipynb #fdaf455f
+# %% ../../nbs/93_quiz.results.ipynb #86e6dacf
 class Readers:
     "Made-up people and eyes; `spread` and `hard`: how they differ, in logits"
     def __init__(self, n:int=50, seed:int=0, *, spread:float=.4, hard:float=.6, learn:float=0.):
@@ -73,7 +73,7 @@ class Readers:
                                         right=right*1, ai_right=ai*1, sure=sure,
                                         ai_sure=self.ai_sure[some], seconds=3.))
 
-# %% ../../nbs/93_quiz.results.ipynb #dec4e3c8
+# %% ../../nbs/93_quiz.results.ipynb #97687b3b
 def simulated(groups:dict, n:int=50, seed:int=0, **kwargs)->pd.DataFrame:
     "Answers of people whose skill is known: name of a group -> (how many, share right)"
     r,rows,k = Readers(n, seed, **kwargs),[],0
@@ -84,14 +84,14 @@ def simulated(groups:dict, n:int=50, seed:int=0, **kwargs)->pd.DataFrame:
                      for phase,(o,v) in r.person(share).items()]
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/93_quiz.results.ipynb #be3cac82
+# %% ../../nbs/93_quiz.results.ipynb #2355ce30
 def signal(answer, truth, names)->tuple:
     "d' and criterion of answers, the second of `names` being yes; half is added to each count"
     y,a = np.asarray(truth)==names[1],np.asarray(answer)==names[1]
     hit,false = ((a & y).sum()+.5)/(y.sum()+1),((a & ~y).sum()+.5)/((~y).sum()+1)
     return norm.ppf(hit)-norm.ppf(false),-(norm.ppf(hit)+norm.ppf(false))/2
 
-# %% ../../nbs/93_quiz.results.ipynb #3243fc11
+# %% ../../nbs/93_quiz.results.ipynb #233236c4
 def person_table(t)->pd.DataFrame:
     "A row a person: right answers with their interval, d', the net on the same eyes, McNemar's p"
     names,rows = sorted(set(t.truth)),[]
@@ -107,7 +107,7 @@ def person_table(t)->pd.DataFrame:
     res = res.sort_values('right', ascending=False, kind='stable')
     return res.dropna(axis=1, how='all').reset_index(drop=True)
 
-# %% ../../nbs/93_quiz.results.ipynb #a2f5f60d
+# %% ../../nbs/93_quiz.results.ipynb #81186f0b
 def odds_ratio(y, x, who)->dict:
     "Odds ratio of `y` for one unit of `x`, by GEE with clusters `who`; or why there is none"
     y,x,who = np.asarray(y, float),np.asarray(x, float),pd.factorize(np.asarray(who))[0]
@@ -124,10 +124,10 @@ def odds_ratio(y, x, who)->dict:
     ends = np.exp([b,b-far*se,b+far*se])
     return dict(zip(none, [*ends,2*student.sf(abs(b/se), k-2)])) | dict(people=k, why='')
 
-# %% ../../nbs/93_quiz.results.ipynb #4aa9095e
+# %% ../../nbs/93_quiz.results.ipynb #cd59ebc8
 NAMES = dict(expert='experts', layman='laymen', other='others')
 
-# %% ../../nbs/93_quiz.results.ipynb #3f93b650
+# %% ../../nbs/93_quiz.results.ipynb #301b18fb
 def group_table(df, t)->pd.DataFrame:
     "Experts against laymen, people against the net, learning while training: odds ratios"
     ab,train = t[t.group.isin(['expert','layman'])],df[(df.phase=='train') & (df['round']==1)]
@@ -138,7 +138,7 @@ def group_table(df, t)->pd.DataFrame:
     rows['ten eyes of training'] = odds_ratio(train.right, train.n/10, train.who)
     return pd.DataFrame(rows).T.rename_axis('comparison').reset_index()
 
-# %% ../../nbs/93_quiz.results.ipynb #254a237f
+# %% ../../nbs/93_quiz.results.ipynb #ce906e60
 def sureness(t)->pd.DataFrame:
     "Brier score and calibration error of people and net: were they as often right as they said?"
     rows = []
@@ -149,7 +149,7 @@ def sureness(t)->pd.DataFrame:
         rows.append(dict(who=name, answers=len(y), right=y.mean(), said=p.mean(), **(e or both(y, p, None))))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/93_quiz.results.ipynb #2e73fcd2
+# %% ../../nbs/93_quiz.results.ipynb #88163b54
 def agreement_rows(t)->pd.DataFrame:
     "Fleiss' kappa of people on eyes that all have seen, phi of their errors with the net's"
     seen = t.groupby('item').who.nunique()
@@ -166,14 +166,15 @@ def agreement_rows(t)->pd.DataFrame:
     rows.append(('phi of errors, people and net', phi, t['item'].nunique(), people))
     return pd.DataFrame(rows, columns=['what','value','eyes','people'])
 
-# %% ../../nbs/93_quiz.results.ipynb #bf3e35f1
+# %% ../../nbs/93_quiz.results.ipynb #a94b2457
 def planned_power(m:int, a:float, b:float, *, n:int=50, spread:float=.4)->float:
     "Power on paper to tell two groups of `m` people with shares `a` and `b` of `n` answers right"
     var = sum(s*(1-s)/n+(spread*s*(1-s))**2 for s in (a,b))/m
     df,lead = 2*m-2,abs(a-b)/np.sqrt(var)
-    return float(student.sf(student.ppf(.975, df)-lead, df))
+    far = student.ppf(.975, df)
+    return float(student.sf(far-lead, df)+student.cdf(-far-lead, df))
 
-# %% ../../nbs/93_quiz.results.ipynb #36dde4bc
+# %% ../../nbs/93_quiz.results.ipynb #4fab6b4d
 def quiz_power(m:int, a:float, b:float, *, n:int=50, times:int=200, seed:int=0)->dict:
     "How often `times` simulated quizzes tell two groups of `m` people apart, with its interval"
     found = []
@@ -184,7 +185,7 @@ def quiz_power(m:int, a:float, b:float, *, n:int=50, times:int=200, seed:int=0)-
     return dict(people=m, expert=a, layman=b, answers=n, found=e.value, low=e.low, high=e.high,
                 planned=planned_power(m, a, b, n=n))
 
-# %% ../../nbs/93_quiz.results.ipynb #e66a38a3
+# %% ../../nbs/93_quiz.results.ipynb #feccec76
 def result_words(quiz, df, t, *, groups)->list:
     "Sentences"
     n,k = quiz.told['n'],t.who.nunique()
@@ -200,14 +201,14 @@ def result_words(quiz, df, t, *, groups)->list:
     res.append(f"The answers were promised to be deleted on {quiz.told['until']}.")
     return res
 
-# %% ../../nbs/93_quiz.results.ipynb #2ed6d039
+# %% ../../nbs/93_quiz.results.ipynb #01cfbd77
 def sureness_picture(t, source=''):
     "Reliability of people and net"
     both = ('people',t.right,t.sure),('net',t.ai_right,t.ai_sure)
     curves = {k:reliability_table(y.to_numpy(), p.to_numpy(float), bins=6) for k,y,p in both}
     return drawn(plot_reliability, (4.4,4.2), curves, source=source)
 
-# %% ../../nbs/93_quiz.results.ipynb #59e0d1f3
+# %% ../../nbs/93_quiz.results.ipynb #68b55553
 def quiz_report(file, out='quiz', *, force:bool=False)->pd.DataFrame:
     "Write answers.csv, people.csv, groups.csv and report.html of a quiz; the table of people"
     quiz = Quiz(file)

@@ -12,7 +12,7 @@ def test_known_skills_are_told_apart_and_equal_ones_are_not():
     "Ten and ten people of .85 and .65, nearly always; of one skill, hardly ever"
     far,same = quiz_power(10, .85, .65, times=15),quiz_power(8, .75, .75, times=25, seed=2)
     assert far['found']>.8 and planned_power(10, .85, .65)>.95 and same['found']<=.16, (far,same)
-    assert planned_power(4, .85, .7)<planned_power(10, .85, .7)<planned_power(10, .85, .7, n=200) and np.isclose(planned_power(9, .7, .7), .025)
+    assert planned_power(4, .85, .7)<planned_power(10, .85, .7)<planned_power(10, .85, .7, n=200) and np.isclose(planned_power(9, .7, .7), .05)
 
 def test_answers_of_a_person_belong_together():
     "Four people of very different skill in each group: taken one by one their answers prove what the people do not"

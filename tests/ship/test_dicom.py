@@ -93,3 +93,13 @@ def test_explanations_of_a_volume_have_a_file_each(clinic, tmp_path):
 def test_a_caption_is_ascii_and_fits():
     im = captioned(np.zeros((40,30,3), np.uint8), ['ä'*300, 'b'])
     assert im.shape[1]==540 and im[:720].max()==0 and im[720:].max()>100 and im[720:,-8:].max()==0
+
+def test_pooling_by_hand():
+    "Two sure pictures and a dark one of an eye, one without an eye: the mean in logarithms, brought back to a sum of 1"
+    from fundus_fastai.vision.answers import pool_answers
+    t = pd.DataFrame(dict(path=['v#1','v#2','v#3','b'], patient=['7']*3+[None], eye=['L']*3+[None], volume=['v']*3+[None], usable=[True,True,False,True],
+                          p_A=[.9,.6,np.nan,.2], p_B=[.1,.4,np.nan,.8], model='m'))
+    t.attrs.update(kind='category', operating={}, points=None)
+    r = pool_answers(t).set_index('path')
+    odds = (9*1.5)**.5
+    assert np.isclose(r.p_A['7 L'], odds/(1+odds)) and r.usable['7 L']==2 and r.images['7 L']==3 and np.allclose(r.p_A+r.p_B, 1) and r.prediction['b']=='B'
