@@ -14,13 +14,14 @@ from pathlib import Path
 from safetensors.torch import load_file
 from scipy.spatial import cKDTree
 from torch import nn
+from torch.nn import functional as F
 from ..core import DataError, first_line, fresh_dir, progress, say, whole_file
 from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..phantom.fundus import LESION_CODES
 from ..vision.answers import RowFile, images_of
 from ..explain.lesions import find_peaks
-from .landmarks import Field, landmarks, not_fundus
+from .landmarks import Field, not_fundus
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
 SIDE = 640 # pixels of the square
@@ -52,195 +53,84 @@ def color_contrast(im, mask, s:float=28)->np.ndarray:
     a = a/np.maximum((high-low)/2, .01).astype(np.float32)
     return np.ascontiguousarray(np.clip(a, -8, 8).transpose(2, 0, 1))
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #60ed0d54
-def smooth(a, s:float)->np.ndarray:
-    "`a` blurred by a Gaussian; a wide one is made on a quarter of the side"
-    if s<8: return cv2.GaussianBlur(a, (0,0), s)
-    q = cv2.resize(a, None, fx=.25, fy=.25, interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.GaussianBlur(q, (0,0), s/4), a.shape[::-1])
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #25991c2c
+def twice(a, b):
+    "Two convolutions to `b` channels, normalized"
+    each = [(nn.Conv2d(k, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)) for k in (a,b)]
+    return nn.Sequential(*(nn.Sequential(*o) for o in each))
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #826857ba
-def curvatures(a, s:float)->tuple:
-    "Higher and lower curvature of `a` at the scale `s`, positive in a dark dot, in units of `a`"
-    a = cv2.GaussianBlur(a, (0,0), s)
-    xx,yy,xy = (s*s*cv2.Sobel(a, cv2.CV_32F, *o, ksize=3) for o in ((2,0),(0,2),(1,1)))
-    t = np.sqrt(((xx-yy)/2)**2+xy*xy)
-    return (xx+yy)/2+t,(xx+yy)/2-t
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #bc7e6686
-def strongest(m, inside, *, radius:int, most:int)->np.ndarray:
-    "The highest peaks of a map, [n,2]: y and x"
-    df = find_peaks(m, inside & (m>.05), radius).nlargest(most, 'score')
-    return df[['y','x']].to_numpy(int)
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #76344666
-def candidates(p, g, mask)->list:
-    "Places that stand out, dark ones of three sizes and bright ones of three, each [n,2]"
-    rim = np.ones((9,9), np.uint8)
-    inside = cv2.erode(mask.astype(np.uint8), rim, borderValue=0)>0
-    low = np.minimum(g, 4)
-    wool = smooth(low, 4)-smooth(low, 14)
-    how = ((p['h1b'],3,200), (p['h2.6b'],5,110), (p['h5b'],8,40), (-p['h1a'],3,250), (-p['h2.6a'],5,110), (wool,8,50))
-    return [strongest(m, inside, radius=r, most=n) for m,r,n in how]
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #2cb6fe1e
-@lru_cache(None)
-def line_kernels(n:int, turns:int=12)->list:
-    "Short lines through the middle of a square of `n` pixels"
-    res = []
-    for t in np.pi*np.arange(turns)/turns:
-        k,c = np.zeros((4*n,4*n), np.uint8),2*n-.5
-        u,v = (2*n-2)*np.cos(t),(2*n-2)*np.sin(t)
-        ends = [tuple(int(round(float(o))) for o in e) for e in ((c-u,c-v),(c+u,c+v))]
-        cv2.line(k, *ends, 255, 4)
-        k = cv2.resize(k.astype(np.float32), (n,n), interpolation=cv2.INTER_AREA)
-        res.append(k/k.sum())
-    return res
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #6677055c
-def along_lines(a, n:int)->dict:
-    "Lowest, highest and mean of the averages of `a` along short lines"
-    low = high = total = None
-    for k in line_kernels(n):
-        o = cv2.filter2D(a, -1, k)
-        low = o if low is None else np.minimum(low, o)
-        high = o if high is None else np.maximum(high, o)
-        total = o if total is None else total+o
-    return dict(min=low, max=high, mean=total/len(line_kernels(n)))
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #8fb1646a
-def colors_and_curves(x)->dict:
-    "Name -> map: each color at five scales, curvatures at some"
-    r,g,b = x
-    p = {f'{n}{s}':smooth(c, s) for n,c in zip('rgb', x) for s in (1,2,4,8,16)}
-    for n,c,s in (('h',g,1),('h',g,1.6),('h',g,2.6),('h',g,5),('rh',r,1.6),('bh',b,1.6)):
-        p[f'{n}{s}a'],p[f'{n}{s}b'] = curvatures(c, s)
-    return p
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #5a7a38b0
-def half(a):
-    "A map on half its side"
-    return cv2.resize(a, None, fx=.5, fy=.5, interpolation=cv2.INTER_AREA)
-
-def lines_and_spread(p, g)->dict:
-    "Name -> map: averages along lines, spread and extremes round each pixel of green"
-    def full(a): return cv2.resize(a, g.shape[::-1])
-    res,g1,g2 = {},p['g1'],p['g2']
-    for n,a,k in (('a',half(g1),7), ('b',half(smooth(g, 1.5)),11), ('c',half(half(g2)),11)):
-        res |= {f'o{n}{q}':full(o) for q,o in along_lines(a, k).items()}
-    res['sd4'] = np.sqrt(np.maximum(smooth(g*g, 4)-p['g4']**2, 0))
-    far = [full(cv2.GaussianBlur(half(half(o)), (0,0), 3)) for o in (g*g, g)]
-    res['sd12'] = np.sqrt(np.maximum(far[0]-far[1]**2, 0))
-    for n,a,k in (('',g1,13), ('2',g2,31)):
-        k = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k,k))
-        res |= {f'mx{n}':cv2.dilate(a, k), f'mn{n}':cv2.erode(a, k)}
-    return res
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #68f2d1c9
-def fortieth(m, at)->float:
-    "Value of the map at the 40th of its peaks `at`, which fall"
-    return float(m[tuple(at[min(40, len(at)-1)])]) if len(at) else 0.
-
-def placed_at(at, mask, disc)->np.ndarray:
-    "Where the places [n,2] lie: from the disc (its x, y, radius), on it, from the middle, from the rim"
-    y,x = at.T
-    d = np.full(len(at), 4.)
-    if np.isfinite(disc).all(): d = np.hypot(x-disc[0], y-disc[1])/max(disc[2], 1)
-    out = np.hypot(x-SIDE/2, y-SIDE/2)/(SIDE/2)
-    rim = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)[y,x]
-    return np.stack([np.minimum(d, 5), d<1.15, out, np.minimum(rim, 60)/20], 1)
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #870d35cc
-SCALES = (1,1.6,2.6,5)
-
-def spot_features(x, mask, disc)->tuple:
-    "Candidates of what `color_contrast` gave: y and x [n,2], what is known of them [n,54], their radii [n]"
-    x = np.ascontiguousarray(x, np.float32)
-    p,g = colors_and_curves(x),x[1]
-    at = candidates(p, g, mask)
-    kind,y40 = np.repeat(np.arange(6), [len(o) for o in at]),[fortieth(p['h1b'], at[0]),fortieth(-p['h1a'], at[3])]
-    p |= lines_and_spread(p, g)
-    at = np.concatenate(at)
-    y,xs = at.T
-    f = [np.stack([o[y,xs] for o in p.values()], 1), np.eye(6)[kind], placed_at(at, mask, disc),
-         np.tile(y40, (len(at),1))]
-    bend = np.abs([p[f'h{s}a'][y,xs]+p[f'h{s}b'][y,xs] for s in SCALES])
-    return at,np.concatenate(f, 1).astype(np.float32),2**.5*np.array(SCALES)[bend.argmax(0)]
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #6cec38fa
-class SpotNet(nn.Module):
-    "Four logits of what is known of a candidate"
-    def __init__(self, n:int=54, width:int=64):
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #7176990a
+class LesionNet(nn.Module):
+    "Logits of four types, vessels and disc [n,6,H/2,W/2] of a contrast [n,3,H,W], sides in multiples of 16"
+    def __init__(self, w=(16,32,64,96,128)):
         super().__init__()
-        self.register_buffer('mean', torch.zeros(n))
-        self.register_buffer('sd', torch.ones(n))
-        self.layers = nn.Sequential(nn.Linear(n, width), nn.SiLU(), nn.Dropout(.1), nn.Linear(width, width),
-                                    nn.SiLU(), nn.Dropout(.1), nn.Linear(width, len(LESION_CODES)))
-    def scaled(self, x): return ((x-self.mean)/self.sd).clamp(-6, 6)
-    def forward(self, x): return self.layers(self.scaled(x))
+        pairs = [*zip(w, w[1:])]
+        self.down = nn.ModuleList([twice(a, b) for a,b in [(3,w[0]),*pairs]])
+        self.up = nn.ModuleList([twice(a+b, a) for a,b in pairs[1:]])
+        self.whole,self.pool = nn.Linear(w[-1], w[-1]),nn.MaxPool2d(2)
+        self.out = nn.Conv2d(w[1], len(LESION_CODES)+2, 1)
+    def forward(self, x):
+        kept = []
+        for i,d in enumerate(self.down): kept.append(x := d(self.pool(x) if i else x))
+        x = F.relu(x+self.whole(x.mean((2,3)))[:,:,None,None])
+        for u,k in zip(self.up[::-1], kept[-2:0:-1]): x = u(torch.cat([k, F.interpolate(x, scale_factor=2)], 1))
+        return self.out(x)
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #1d55ca02
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #47552dac
 @lru_cache(None)
-def spot_net(device:str='cpu'):
+def lesion_net(device:str='cpu'):
     "The net whose weights lie beside this page, on a device; raises `DataError` where there is none"
-    net = SpotNet()
-    w = load_file(files('fundus_fastai')/'anatomy/lesions.safetensors')
-    net.load_state_dict({k:v.float() for k,v in w.items()})
-    try: return net.to(device).eval()
+    net,w = LesionNet(),load_file(files('fundus_fastai')/'anatomy/lesions.safetensors')
+    net.load_state_dict({k:v.float() if v.is_floating_point() else v for k,v in w.items()})
+    try: return net.to(device, memory_format=torch.channels_last).eval()
     except (RuntimeError,AssertionError) as e:
         raise DataError(f"`device={device}` cannot be used here: {first_line(e)}") from None
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #8d9b3683
-def apart(at, score, most:int, *, radius:float=6)->list:
-    "Numbers of the highest places [n,2], none within `radius` of a higher one"
-    order,keep = np.argsort(-score, kind='stable'),[]
-    near = cKDTree(at).query_ball_point(at, radius)
-    free = np.ones(len(at), bool)
-    for o in order:
-        if not free[o]: continue
-        keep.append(o)
-        free[near[o]] = False
-    return keep[:most]
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #92e6b130
+@torch.inference_mode()
+def lesion_maps(f, net)->np.ndarray:
+    "How likely each type is at each place of a `LesionFrame`, at half its side: [4,320,320]"
+    x = torch.from_numpy(color_contrast(f.image, f.mask))[None].to(next(net.parameters()).device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return net(x)[0,:len(LESION_CODES)].float().sigmoid().cpu().numpy()
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #c52d3fb0
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #ae5c51bf
+def radii(m, df)->np.ndarray:
+    "Radius [n] of each peak of a map"
+    at = np.argwhere(m>.005)
+    d,k = cKDTree(df[['y','x']].to_numpy(float)).query(at, distance_upper_bound=20)
+    at,k = at[np.isfinite(d)],k[np.isfinite(d)]
+    high = m[tuple(at.T)]>=df.score.to_numpy()[k]/2
+    return np.sqrt(np.bincount(k[high], minlength=len(df))/np.pi)
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #d8273f14
+def spots(m, mask, most:int)->pd.DataFrame:
+    "Peaks of a map at half the side of a frame: x, y and radius in pixels of the frame, score"
+    inside = cv2.erode(mask[::2,::2].astype(np.uint8), np.ones((5,5), np.uint8), borderValue=0)>0
+    df = find_peaks(m, inside & (m>.01), 3).nlargest(most, 'score')
+    df = df.assign(radius=2*radii(m, df), x=2*df.x+.5, y=2*df.y+.5)
+    return df[['x','y','score','radius']]
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #28cc368a
 COLUMNS = ['path','x','y','score','type','radius']
-CUTS = dict(MA=.65, HE=.85, EX=.75, SE=.5) # scores from which a lesion is counted
-
-def judged(im, f, net)->tuple:
-    "Candidates of the picture in its `LesionFrame`: y and x [n,2], scores [n,4], radii [n]"
-    o = landmarks(im)
-    disc = (np.array([o.disc_x-f.x, o.disc_y-f.y, .5*max(o.disc_w, o.disc_h)])/(*f.k,f.k[0]))
-    at,known,radius = spot_features(color_contrast(f.image, f.mask), f.mask, disc)
-    with torch.inference_mode():
-        s = net(torch.from_numpy(known).to(net.mean.device)).sigmoid().cpu().numpy()
-    return at,s,radius
-
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #680242cf
-def with_others(s, most:int=60)->np.ndarray:
-    "Scores [n] of one type at places apart, falling, with odds multiplied by (1 + their sum) / 5"
-    p = np.clip(np.asarray(s, float), 1e-6, 1-1e-6)
-    odds = p/(1-p)*(1+p[:most].sum())/5
-    return odds/(1+odds)
+CUTS = dict(MA=.46, HE=.32, EX=.23, SE=.075) # scores from which a lesion is counted
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #1db66c66
 def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file
                  most:int=200, # of each type, the likeliest
-                 net=None # a `SpotNet` (default: the one that comes with the library)
+                 net=None # a `LesionNet` (default: the one that comes with the library)
                 )->pd.DataFrame: # x, y, score, type, radius in pixels; `attrs['reason']`
     "Find the lesions of a photograph, by falling score; none and a reason where it shows no fundus"
     im = np.asarray(im) if hasattr(im, 'shape') else read_image(im)
-    reason,f,each = not_fundus(im, Field(im)) or '',None,[]
+    reason,f,each = not_fundus(im, Field(im)) or '',None,[pd.DataFrame(columns=COLUMNS[1:])]
     if not reason:
         f = LesionFrame(im)
-        at,s,radius = judged(im, f, net or spot_net())
-        x,y = f.back(at[:,1], at[:,0])
-        all_of = pd.DataFrame(dict(x=x, y=y, radius=radius*f.k.mean()))
-        for j,k in enumerate(LESION_CODES):
-            keep = apart(at, s[:,j], most) if len(at) else []
-            score = with_others(s[keep,j]) if k in ('MA','HE') else s[keep,j]
-            each.append(all_of.iloc[keep].assign(score=score, type=k))
-    df = pd.concat([pd.DataFrame(columns=COLUMNS[1:]) if not each else pd.concat(each)])
-    df = df.sort_values('score', ascending=False, kind='stable', ignore_index=True)[COLUMNS[1:]]
+        each = []
+        for k,m in zip(LESION_CODES, lesion_maps(f, net or lesion_net())):
+            o = spots(m, f.mask, most)
+            x,y = f.back(o.x, o.y)
+            each.append(o.assign(x=x, y=y, radius=o.radius*f.k.mean(), type=k)[COLUMNS[1:]])
+    df = pd.concat(each).sort_values('score', ascending=False, kind='stable', ignore_index=True)
     df.attrs |= dict(reason=reason, shape=im.shape[:2])
     return df
 
@@ -294,7 +184,7 @@ def lesion_table(images, # image files or folders
                  device:str='cpu' # where the net computes, as torch names it
                 )->pd.DataFrame: # path, x, y, score, type, radius; `attrs`: 'counts', 'unread'
     "Find the lesions of many photographs, in pixels of each"
-    paths,net = images_of(images),spot_net(device)
+    paths,net = images_of(images),lesion_net(device)
     folder = None if out is None else fresh_dir(out, force, {'detections.csv':','.join(COLUMNS)})
     table = RowFile(folder and folder/'detections.csv', force=True)
     rows,counts,unread = [pd.DataFrame(columns=COLUMNS)],[],0

@@ -1,7 +1,7 @@
 "The lesion net: where its spots lie, on phantoms and in any frame, and a reason for whatever shows no fundus"
 from importlib.resources import files
 import cv2, numpy as np, pandas as pd, pytest, torch
-from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, SpotNet, apart, color_contrast, curvatures, find_lesions, lesion_table, spot_net, with_others
+from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, LesionNet, color_contrast, find_lesions, lesion_maps, lesion_net, lesion_table, spots
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.explain.lesions import match_lesions
@@ -57,21 +57,21 @@ def test_frame_there_and_back():
     x,y = f.back(np.array([0,639]), np.array([0,639]))
     assert abs(x[1]-x[0]-(639*f.k[0]))<1e-9 and f.mask.mean()>.4
 
-def test_a_dot_bends_both_ways_and_a_line_one():
-    a = np.zeros((61,61), np.float32)
-    cv2.circle(a, (15,30), 3, -1., -1)
-    cv2.line(a, (45,0), (45,60), -1., 5)
-    high,low = curvatures(a, 2.)
-    assert low[30,15]>.2 and abs(low[30,45])<.05 and high[30,45]>.2
+def test_spots_of_a_map():
+    "Of two discs the middles, areas and heights are found; a third in the rim of the field, and what is nothing, are not"
+    m,mask = np.zeros((320,320), np.float32),np.zeros((640,640), bool)
+    mask[20:620,20:620] = True
+    for at,r,v in (((100,200),3,1.), ((220,50),9,.6), ((10,160),2,1.)): cv2.circle(m, at, r, v, -1)
+    o = spots(cv2.GaussianBlur(m, (0,0), 2), mask, 9)
+    assert np.allclose(o[['x','y']], [[200.5,400.5],[440.5,100.5]], atol=2) and np.allclose(o.radius, [7,18], rtol=.25)
+    assert o.score.iloc[0]>o.score.iloc[1]>.55
+    assert len(spots(m*0, mask, 9))==0 and len(spots(m, mask, 1))==1
 
 def test_no_two_spots_within_six_pixels():
-    rng = np.random.default_rng(0)
-    at = rng.integers(0, 60, (200,2))
-    s = rng.random(200)
-    k = apart(at, s, 200)
-    d = np.hypot(*(at[k][:,None]-at[k][None]).transpose(2,0,1))+1e9*np.eye(len(k))
-    assert d.min()>6 and k[0]==s.argmax() and (np.diff(s[k])<=0).all()
-    assert len(apart(at, s, 5))==5
+    m = cv2.GaussianBlur(np.random.default_rng(0).random((320,320)).astype(np.float32), (0,0), 1)
+    o = spots(m, np.ones((640,640), bool), 200)
+    d = np.hypot(*(o[['x','y']].to_numpy()[:,None]-o[['x','y']].to_numpy()[None]).transpose(2,0,1))+1e9*np.eye(len(o))
+    assert len(o)==200 and d.min()>6 and (np.diff(o.score)<=0).all()
 
 @pytest.mark.parametrize('im', [np.zeros((90,120,3), np.uint8), np.full((64,64,3), 255, np.uint8), np.zeros((80,80), np.uint8),
                                 np.random.default_rng(0).integers(0, 255, (90,120,3)).astype(np.uint8)], ids=['black','white','gray','noise'])
@@ -85,23 +85,18 @@ def test_contrast_of_a_flat_picture_is_nothing():
 
 def test_weights_are_small_and_finite():
     p = files('fundus_fastai')/'anatomy/lesions.safetensors'
-    assert p.stat().st_size<2_000_000 and all(torch.isfinite(o).all() for o in spot_net().state_dict().values())
-    with pytest.raises(DataError, match='device=nowhere'): spot_net('nowhere')
-
-def test_one_is_likelier_where_there_are_many():
-    s = np.sort(np.random.default_rng(0).random(50))[::-1]
-    a,b = with_others(s),with_others(np.r_[s, s*.9])
-    assert (np.diff(a)<0).all() and (b[:50]>a).all() and 0<a.min() and a.max()<1
-    assert with_others([.7])[0]<.7 and len(with_others([]))==0
+    assert p.stat().st_size<2_000_000 and all(torch.isfinite(o).all() for o in lesion_net().state_dict().values())
+    with pytest.raises(DataError, match='device=nowhere'): lesion_net('nowhere')
 
 def test_net_of_ones_own():
-    "A net that says no everywhere gives low scores: the weights are asked, not the candidates"
-    net = SpotNet().eval()
+    "A net that says no everywhere finds nothing: its weights are asked, and no other's"
+    net = LesionNet().eval()
     with torch.no_grad():
-        for o in net.layers.parameters(): o.zero_()
-        net.layers[-1].bias.fill_(-5)
+        net.out.weight.zero_()
+        net.out.bias.fill_(-5)
     o = phantom_fundus(['diabetic retinopathy'], 31, 1, grade=3, size=320)
-    assert find_lesions(o.image, net=net).score.max()<.01
+    df = find_lesions(o.image, net=net)
+    assert len(df)==0 and list(df)==COLUMNS[1:] and df.attrs['reason']=='' and len(find_lesions(o.image))
 
 def test_command(tmp_path, capsys):
     "Same names in two folders, a broken and a black file: rows, counts, overlays, and an exit that tells"
