@@ -6,7 +6,7 @@
 __all__ = ['vessels']
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #07ec96e5
-import cv2, math, numpy as np, torch
+import cv2, math, numpy as np, torch, torch.nn.functional as F
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -41,35 +41,63 @@ def wide_blur(a, s, k=4):
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #8b71ecc7
 def contrast(im, mask, s=20):
-    "How far each pixel is from the mean round it, in spreads, per channel: [H,W,3], 0 outside"
+    "How far each pixel is from the mean round it, per channel: in spreads there, in one of all"
     m = mask.astype(np.float32)[...,None]
     n = np.maximum(wide_blur(m[...,0], s), 1e-3)[...,None]
     a = im.astype(np.float32)*m
     d = (a-wide_blur(a, s)/n)*m
-    return np.clip(d/(np.sqrt(wide_blur(d*d, s)/n)+2), -5, 5)
+    there,one = np.sqrt(wide_blur(d*d, s)/n),float(np.sqrt((d[...,1]**2).sum()/max(1, mask.sum())))
+    return np.clip(np.concatenate([d/(there+2),d/(one+2)], 2), -5, 5)
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #5db10a5b
-def _conv(a, b):
-    return nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b),
+def _conv(a, b, k=3):
+    return nn.Sequential(nn.Conv2d(a, b, k, padding=k//2, bias=False), nn.BatchNorm2d(b),
                          nn.ReLU(inplace=True))
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #6609fd25
-class VesselNet(nn.Module):
-    "Two maps as large as the input (vessel, artery or vein), whose sides are multiples of 16"
-    def __init__(self, w=(16,32,64,96,128)):
+class _Round(nn.Module):
+    "Adds what is seen `step` pixels round each"
+    def __init__(self, n, step):
+        super().__init__()
+        mid = n//4
+        see = nn.Conv2d(mid, mid, 3, padding=step, dilation=step, bias=False)
+        self.see = nn.Sequential(_conv(n, mid, 1), see, nn.BatchNorm2d(mid), nn.ReLU(inplace=True),
+                                 nn.Conv2d(mid, n, 1, bias=False), nn.BatchNorm2d(n))
+    def forward(self, x): return torch.relu(x+self.see(x))
+
+# %% ../../nbs/71_anatomy.vessels.ipynb #8c8e9d51
+class _UNet(nn.Module):
+    "As many channels as `w` begins with, at the input's size"
+    def __init__(self, n, w, steps=(1,2,4,8,3)):
         super().__init__()
         pairs = [*zip(w, w[1:])]
         self.down = nn.ModuleList([nn.Sequential(_conv(a, b), _conv(b, b))
-                                   for a,b in [(3,w[0]),*pairs]])
+                                   for a,b in [(n,w[0]),*pairs]])
+        self.deep = nn.Sequential(*[_Round(w[-1], s) for s in steps])
         self.up = nn.ModuleList([nn.ConvTranspose2d(b, a, 2, 2) for a,b in pairs])
-        self.join = nn.ModuleList([_conv(2*a, a) for a in w[:-1]])
-        self.out,self.pool = nn.Conv2d(w[0], 2, 1),nn.MaxPool2d(2)
+        self.join,self.pool = nn.ModuleList([_conv(2*a, a) for a in w[:-1]]),nn.MaxPool2d(2)
     def forward(self, x):
         kept = []
         for i,d in enumerate(self.down): kept.append(x := d(self.pool(x) if i else x))
+        x = self.deep(x)
         for u,j,k in zip(self.up[::-1], self.join[::-1], kept[-2::-1]):
             x = j(torch.cat([k,u(x)], 1))
-        return self.out(x)
+        return x
+
+# %% ../../nbs/71_anatomy.vessels.ipynb #0ae4b251
+class VesselNet(nn.Module):
+    "Maps as large as the input (vessel; artery or vein; first guess at it); sides: multiples of 16"
+    def __init__(self, w=(16,32,64,96,128), w2=(24,32,48,64)):
+        super().__init__()
+        self.first,self.out = _UNet(6, w),nn.Conv2d(w[0], 2, 1)
+        self.second,self.kind = _UNet(w[0]+2, w2),nn.Conv2d(w2[0], 1, 1)
+    def forward(self, x):
+        f = self.first(x)
+        v,guess = self.out(f).chunk(2, 1)
+        p,a = v.sigmoid(),guess.sigmoid()
+        seen = self.second(F.avg_pool2d(torch.cat([f,p*a,p*(1-a)], 1), 2))
+        more = F.interpolate(self.kind(seen), scale_factor=2, mode='bilinear')
+        return torch.cat([v,guess+more,guess], 1)
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #5ae62d1f
 @lru_cache(None)
@@ -88,11 +116,11 @@ def ask_vessels(net, x, flips=FLIPS)->np.ndarray:
     "The two maps of `net` for the contrast `x`, as logits [2,H,W]"
     h,w = x.shape[:2]
     t = np.pad(x, ((0,-h%16),(0,-w%16),(0,0))).transpose(2, 0, 1)[None]
-    t,out = torch.from_numpy(np.ascontiguousarray(t)),0
+    t,out = torch.from_numpy(np.ascontiguousarray(t)).to(next(net.parameters()).device),0
     for d in flips:
         o = net(t.flip(d).contiguous(memory_format=torch.channels_last))
-        out = out+o.flip(d)
-    return (out/len(flips))[0,:,:h,:w].numpy()
+        out = out+o[:,:2].flip(d)
+    return (out/len(flips))[0,:,:h,:w].cpu().numpy()
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #ca8aa234
 @dataclass
