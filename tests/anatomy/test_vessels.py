@@ -1,7 +1,7 @@
 "Vessels: maps on phantoms and on real photographs, and a reason for whatever is no color photograph of an eye's back"
 import os
 from pathlib import Path
-import cv2, numpy as np, pytest
+import cv2, numpy as np, pytest, torch
 from sklearn.metrics import roc_auc_score
 from fundus_fastai.anatomy.vessels import DIAMETER, Scaled, VesselNet, Vessels, contrast, draw_vessels, vessels
 from fundus_fastai.image.read import read_image
@@ -44,16 +44,20 @@ def test_real_photographs():
 LEAST = .93 # the image is one of those that taught the net
 
 def test_teaching_in_small(tmp_path, monkeypatch):
-    "The program that taught the net draws, teaches and keeps what the library loads"
+    "The program that taught the net draws, moves, teaches several in turn, and keeps what the library loads"
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]/'benchmarks'))
     import teach_vessels as t
-    x,y = t.drawn(tmp_path/'p.npz', 1, size=540)
-    assert (t.drawn(tmp_path/'p.npz', 1)[1]==y).all() and set(np.unique(y))>={0,1,2,t.OUTSIDE}
-    p,q = t.patch(x[0].astype(np.float32), y[0], np.random.default_rng(0))
-    assert p.shape==(3,t.SIDE,t.SIDE) and q.shape==p.shape[1:] and np.isfinite(p).all()
-    net = t.train(VesselNet(), lambda rng: t.patch(x[0].astype(np.float32), y[0], rng), .5, seed=0)
-    t.save_file(t.halves(net), tmp_path/'net.safetensors')
-    VesselNet().load_state_dict(t.weights(tmp_path/'net.safetensors'))
+    x,y = t.drawn(tmp_path/'p.npz', 1)
+    assert (t.drawn(tmp_path/'p.npz', 1)[1]==y).all() and set(np.unique(y))>={0,1,2,t.OUTSIDE} and x.shape==(1,6,t.CANVAS,t.CANVAS)
+    x,y = torch.from_numpy(x),torch.from_numpy(y)
+    p,q = t.moved(torch.cat([x,(y==1)[:,None].expand_as(x)]), torch.cat([y,y]), 128)
+    assert p.shape==(2,6,128,128) and q.shape==(2,128,128) and torch.isfinite(t.jitter(p)).all()
+    inside = (p[1,0]>.99)|(p[1,0]<.01)
+    assert ((p[1,0]>.5)==(q[1]==1))[inside&(q[1]!=t.OUTSIDE)].all() # labels move as pictures do
+    some = [t.Pupil(k, (x,y), (x,y), keep=torch.tensor([0]), share=s) for k,s in (('fold1',.5),('scratch1',0.))]
+    t.teach(some, .1, tmp_path, size=2, side=64)
+    VesselNet().load_state_dict(t.weights(tmp_path/'scratch1.safetensors'))
+    assert all(o.n for o in some) and not (some[0].net.out.weight==some[1].net.out.weight).all()
     truth = np.zeros((4,4), np.uint8)
     truth[0],truth[1] = 1,2
     o = Vessels((truth>0)*.9, (truth==1)*.8, 1., (4,4))

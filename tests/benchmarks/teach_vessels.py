@@ -246,7 +246,8 @@ def main(out, steps, data, *, seconds=700., device='cpu', phantoms=200, drawn_at
             keep = [i*seen+j for i in range(20) if i not in left_out(name) for j in [0]*(seen//2)+[*range(1, seen)]]
             share = 1. if name=='phantom' else 0. if name.startswith('scratch') else .2
             begin = start and (SHIPPED if start=='shipped' else out/f'{start}.safetensors')
-            pupils.append(Pupil(name, real, PH, keep=torch.tensor(keep, device=device), share=share, start=begin, device=device))
+            pupils.append(Pupil(name, real, PH, keep=torch.tensor(keep, device=device), share=share, start=begin, device=device,
+                                lr=1e-3 if start in (name,'shipped') else 2e-3))
         print(f'{step}: {time.time()-t0:.0f} s after the start', flush=True)
         teach(pupils, left*float(part)/sum(float(o[1]) for o in steps[k:]), out, size=size, side=side)
     sets = dict(drive=pairs, hrf=list(hrf(root)))

@@ -1,7 +1,7 @@
 """How well are vessels found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/vessels.py [NETS]
 
-drive: in the field, by the nets fold0.safetensors to fold3.safetensors of the folder NETS (teach_vessels.py), each on the images that it has not
-seen; left out without NETS or for a fold that is not there. hrf_av: by the net that comes with the library, which has seen none of it;
+drive: in the field, by the tables that teach_vessels.py has left in the folder NETS, or else by its nets fold0 to fold3, each on the images that
+it has not seen; left out without NETS. hrf_av: by the net that comes with the library, which has seen none of it;
 its truth is artery, vein or unsure. AUC is of the 8-bit map, F1 at one half, kinds are those of the pixels that are artery or vein
 (all, and those found). Means with 95 % intervals by resampling images. Then seconds a photograph of 768 px on one core."""
 import os, sys, time
@@ -11,9 +11,8 @@ import cv2, numpy as np, pandas as pd, torch
 from fundus_fastai.anatomy.landmarks import landmarks
 from fundus_fastai.anatomy.measures import vessel_features
 from fundus_fastai.anatomy.vessels import VesselNet, vessels
-from fundus_fastai.image.read import read_image
 from fundus_fastai.phantom.fundus import phantom_fundus
-from teach_vessels import OUTSIDE, drive, gray, judged, left_out, weights
+from teach_vessels import NAMES as COLUMNS, drive, hrf, judged, left_out, weights
 
 NAMES = 'AUC','F1','kinds','kinds found'
 
@@ -34,18 +33,22 @@ def folds(root, nets):
         net.load_state_dict(weights(file))
         for i in left_out(file.stem): yield judged(vessels(ims[i], net.eval()), Y[i])
 
-def hrf(root):
-    "HRF by the net of the library"
-    for o in pd.read_csv(root/'hrf_av/labels.csv').itertuples():
-        y = np.where(gray(root/'hrf_av'/o.fov)>0, gray(root/'hrf_av'/o.mask_av), OUTSIDE)
-        yield judged(vessels(root/'hrf_av'/o.image), y)
+def tables(folder):
+    "What a teaching has kept: means by net and data; folds with phantoms against those without, image by image"
+    t = pd.concat([pd.read_csv(o) for o in sorted(folder.glob('*.csv'))])
+    t['kind'] = t.net.str.rstrip('0123')
+    for (kind,data),d in t.groupby(['kind','data']): told(f'{kind}, {data}', d[[*COLUMNS]].to_numpy())
+    a,b = (t[t.kind==k].set_index('image')[[*COLUMNS]] for k in ('fold','scratch'))
+    both = a.index.intersection(b.index)
+    if len(both): told('fold less scratch, drive', (a.loc[both]-b.loc[both]).to_numpy())
 
 def main(nets=None):
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     root = Path(os.environ['FUNDUS_TEST_DATA'])
-    if nets: told('drive, by folds', list(folds(root, Path(nets))))
-    told('hrf_av', list(hrf(root)))
+    if nets and list(Path(nets).glob('*.csv')): tables(Path(nets))
+    elif nets: told('drive, by folds', list(folds(root, Path(nets))))
+    told('hrf_av', [judged(vessels(im), y) for im,y in hrf(root)])
     im,t = phantom_fundus([], 3, 5, size=768).image,[]
     for _ in range(4):
         a = time.process_time()
