@@ -62,7 +62,7 @@ def measured(root, out, minutes):
     df = df.assign(order=df.patient.map(dict(zip(who, range(len(who)))))).sort_values('order', kind='stable')
     rows = pd.read_csv(out/'angles.csv', dtype={'patient':str}).to_dict('records') if (out/'angles.csv').exists() else []
     done = {o['path'] for o in rows}
-    for o in df[~df.path.isin(done)].itertuples():
+    for o in df[df.path.isin(marks.index)&~df.path.isin(done)].itertuples():
         if time.time()-t0>60*minutes: break
         m = marks.loc[o.path]
         got = window_angles(read_image(o.path), m) if np.isfinite(m.fovea_x) else {}
