@@ -59,10 +59,9 @@ class _Round(nn.Module):
     "Adds what is seen `step` pixels round each"
     def __init__(self, n, step):
         super().__init__()
-        mid = n//4
-        see = nn.Conv2d(mid, mid, 3, padding=step, dilation=step, bias=False)
-        self.see = nn.Sequential(_conv(n, mid, 1), see, nn.BatchNorm2d(mid), nn.ReLU(inplace=True),
-                                 nn.Conv2d(mid, n, 1, bias=False), nn.BatchNorm2d(n))
+        see = nn.Conv2d(n//4, n//4, 3, padding=step, dilation=step, bias=False)
+        self.see = nn.Sequential(_conv(n, n//4, 1), see, nn.BatchNorm2d(n//4), nn.ReLU(inplace=True),
+                                 nn.Conv2d(n//4, n, 1, bias=False), nn.BatchNorm2d(n))
     def forward(self, x): return torch.relu(x+self.see(x))
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #8c8e9d51
@@ -70,19 +69,20 @@ class _UNet(nn.Module):
     "As many channels as `w` begins with, at the input's size"
     def __init__(self, n, w, steps=(1,2,4,8,3)):
         super().__init__()
-        pairs = [*zip(w, w[1:])]
-        self.down = nn.ModuleList([nn.Sequential(_conv(a, b), _conv(b, b))
-                                   for a,b in [(n,w[0]),*pairs]])
-        self.deep = nn.Sequential(*[_Round(w[-1], s) for s in steps])
-        self.up = nn.ModuleList([nn.ConvTranspose2d(b, a, 2, 2) for a,b in pairs])
-        self.join,self.pool = nn.ModuleList([_conv(2*a, a) for a in w[:-1]]),nn.MaxPool2d(2)
-    def forward(self, x):
-        kept = []
-        for i,d in enumerate(self.down): kept.append(x := d(self.pool(x) if i else x))
-        x = self.deep(x)
-        for u,j,k in zip(self.up[::-1], self.join[::-1], kept[-2::-1]):
-            x = j(torch.cat([k,u(x)], 1))
-        return x
+        pairs,up = [*zip(w, w[1:])],nn.ConvTranspose2d
+        self.down = nn.ModuleList([nn.Sequential(_conv(a, b), _conv(b, b)) for a,b in [(n,w[0]),*pairs]])
+        self.deep,self.pool = nn.Sequential(*[_Round(w[-1], s) for s in steps]),nn.MaxPool2d(2)
+        self.up = nn.ModuleList([up(b, a, 2, 2) for a,b in pairs])
+        self.join = nn.ModuleList([_conv(2*a, a) for a in w[:-1]])
+
+# %% ../../nbs/71_anatomy.vessels.ipynb #6255a361
+@patch
+def forward(self:_UNet, x):
+    kept = []
+    for i,d in enumerate(self.down): kept.append(x := d(self.pool(x) if i else x))
+    x = self.deep(x)
+    for u,j,k in zip(self.up[::-1], self.join[::-1], kept[-2::-1]): x = j(torch.cat([k,u(x)], 1))
+    return x
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #0ae4b251
 class VesselNet(nn.Module):
@@ -91,13 +91,15 @@ class VesselNet(nn.Module):
         super().__init__()
         self.first,self.out = _UNet(6, w),nn.Conv2d(w[0], 2, 1)
         self.second,self.kind = _UNet(w[0]+2, w2),nn.Conv2d(w2[0], 1, 1)
-    def forward(self, x):
-        f = self.first(x)
-        v,guess = self.out(f).chunk(2, 1)
-        p,a = v.sigmoid(),guess.sigmoid()
-        seen = self.second(F.avg_pool2d(torch.cat([f,p*a,p*(1-a)], 1), 2))
-        more = F.interpolate(self.kind(seen), scale_factor=2, mode='bilinear')
-        return torch.cat([v,guess+more,guess], 1)
+
+# %% ../../nbs/71_anatomy.vessels.ipynb #30f83d34
+@patch
+def forward(self:VesselNet, x):
+    v,guess = self.out(f := self.first(x)).chunk(2, 1)
+    p,a = v.sigmoid(),guess.sigmoid()
+    seen = self.second(F.avg_pool2d(torch.cat([f,p*a,p*(1-a)], 1), 2))
+    more = F.interpolate(self.kind(seen), scale_factor=2, mode='bilinear')
+    return torch.cat([v,guess+more,guess], 1)
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #5ae62d1f
 @lru_cache(None)
