@@ -78,6 +78,7 @@ class _UNet(nn.Module):
 # %% ../../nbs/71_anatomy.vessels.ipynb #6255a361
 @patch
 def forward(self:_UNet, x):
+    "Down, round, up"
     kept = []
     for i,d in enumerate(self.down): kept.append(x := d(self.pool(x) if i else x))
     x = self.deep(x)
@@ -95,6 +96,7 @@ class VesselNet(nn.Module):
 # %% ../../nbs/71_anatomy.vessels.ipynb #30f83d34
 @patch
 def forward(self:VesselNet, x):
+    "First the vessels and a guess, then the kinds"
     v,guess = self.out(f := self.first(x)).chunk(2, 1)
     p,a = v.sigmoid(),guess.sigmoid()
     seen = self.second(F.avg_pool2d(torch.cat([f,p*a,p*(1-a)], 1), 2))
