@@ -220,4 +220,5 @@ def serve_quiz(run, file='quiz.db', *, port:int=8778, **kwargs)->None:
     say("research use only, not a medical device")
     say(f"http://127.0.0.1:{port}/ (Ctrl-C ends; every answer is kept in {file})")
     try: server.run()
+    except KeyboardInterrupt: say("stopped; every answer is kept")
     finally: quiz.close()
