@@ -128,11 +128,11 @@ def not_fundus(im, f)->str:
     if (remark := field_remark(im)): return remark
     if f.image.ndim==2: return "is gray: landmarks are looked for in color photographs"
     px = f.image[f.mask].astype(np.float32)
-    if not len(px) or np.abs(px.max(1)-px.min(1)).mean()<12:
+    if not len(px) or (px.max(1)-px.min(1)).mean()<.12*px.max(1).mean():
         return "has no color: landmarks are looked for in color photographs"
     if f.field.fit==0: return "shows no round field of a fundus camera"
     r,g,b = px.mean(0)
-    if r<1.05*max(g, b): return "has colors that no retina has in a plain color photograph"
+    if r<max(.7*g, 1.05*b): return "has colors that no retina has in a plain color photograph"
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #282b1f84
 def _blur(a, s): return cv2.GaussianBlur(a, (0,0), s)
@@ -177,11 +177,13 @@ def disc_by_rule(f)->tuple:
     return (x,y,w,h,t),float(score.max())
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #c4a347fb
-def cut_off(f, disc)->bool:
-    "Does the edge of the field run through the disc?"
+TOUCHED,CUT = .02,.15 # shares of a disc beyond the edge
+
+def cut_off(f, disc)->float:
+    "Share of the disc beyond the edge of the field"
     m = np.zeros((SIDE,)*2, np.uint8)
     cv2.circle(m, (round(disc[0]),round(disc[1])), round(.5*max(disc[2:4])), 1, -1)
-    return (m>f.whole).sum()>.02*max(1, m.sum())
+    return (m>f.whole).sum()/max(1, m.sum())
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #2e7ec727
 def _conv(a, b, stride=1, dilation=1):
@@ -207,11 +209,12 @@ class LandmarkNet(nn.Module):
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #969a0e0e
 @lru_cache(None)
-def landmark_net(name, n, w):
+def landmark_net(name):
     "The net whose weights lie beside this page"
-    net = LandmarkNet(n, w)
-    net.load_state_dict({k:v.float() if v.is_floating_point() else v
-                         for k,v in load_file(files('fundus_fastai')/f'anatomy/{name}.safetensors').items()})
+    w = {k:v.float() if v.is_floating_point() else v
+         for k,v in load_file(files('fundus_fastai')/f'anatomy/{name}.safetensors').items()}
+    net = LandmarkNet(len(w['out.bias']), [len(w[k]) for k in ('d1.0.weight','d2.0.0.weight','d3.0.0.weight')])
+    net.load_state_dict(w)
     return net.eval()
 
 def standard(im)->np.ndarray:
@@ -237,13 +240,19 @@ def peak(logits)->tuple:
     k = SIDE/len(p)
     return ((gx*w).sum()/w.sum()+.5)*k-.5,((gy*w).sum()/w.sum()+.5)*k-.5,float(w.sum())
 
+# %% ../../nbs/70_anatomy.landmarks.ipynb #de9a7b69
+def right_odds(maps)->float:
+    "Odds that the disc lies right of the fovea, by all that the two maps say"
+    d,f = (np.exp(o-o.max()).sum(0) for o in maps[:2])
+    return float((d/d.sum()*(f.cumsum()-.5*f)/f.sum()).sum())
+
 # %% ../../nbs/70_anatomy.landmarks.ipynb #24dbc86b
 WINDOW = 96 # pixels of a window round the disc
 
 def disc_and_cup(window, net=None)->list:
     "Ellipses of disc and cup in a window of `WINDOW` pixels"
     maps = [cv2.resize(o, (WINDOW,)*2, interpolation=cv2.INTER_CUBIC)
-            for o in ask(net or landmark_net('cup', 2, (16,32,32)), window)]
+            for o in ask(net or landmark_net('cup'), window)]
     found = []
     for m in maps:
         n,lab,stats,_ = cv2.connectedComponentsWithStats((m>0).astype(np.uint8))
@@ -267,18 +276,18 @@ def cup_disc_ratio(window, net=None)->float:
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a3bbe49c
 def by_net(im, f)->tuple:
-    "Disc and fovea in pixels of `im` by the nets, with how sure they are; the disc's ellipse, its cup over it"
-    maps = ask(landmark_net('landmarks', 3, (16,32,64)), f.image)
+    "Disc (its ellipse) and fovea in pixels of `im` by the nets, with how sure they are; the cup; the odds of a right eye"
+    maps = ask(landmark_net('landmarks'), f.image)
     (x,y,p),(u,v,q) = peak(maps[0]),peak(maps[1])
     wide = 2*math.sqrt(max((maps[2]>0).sum(), 20)/math.pi)*SIDE/len(maps[2])*float(f.k[0])
     (x,y),fovea = f.back(x, y),f.back(u, v)
     disc,ratio = (x,y,wide,wide,0.),math.nan
-    for room in (1.9, 1.35):
+    for room in () if cut_off(f, f.there(disc))>TOUCHED else (1.9, 1.35):
         part,at,k = window_at(im, disc[:2], room*max(disc[2:4]))
         (a,b,w,h,t),cup = disc_and_cup(part)
         if not .5*wide<k*w<2*wide or not .5*wide<k*h<2*wide: break
         disc,ratio = (at[0]+(a+.5)*k-.5,at[1]+(b+.5)*k-.5,k*w,k*h,t),cup[3]/h
-    return disc,p,ratio,fovea,q
+    return disc,p,ratio,fovea,q,right_odds(maps)
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #dcd3aafb
 def fits(o)->bool:
@@ -293,20 +302,20 @@ def near_rule(f, disc)->bool:
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #e5325b82
 LEAST,SURE,SURE_FOVEA = 3.4,.3,.25 # of the rule's score; shares of a map's weight at its peak
+SURE_SIDE = .75 # odds of a side
 
-def side_of(f, disc)->str:
-    "The eye by where the disc lies in the field, '' near its middle"
-    off = f.there((*disc[:2],1,1,0))[0]/SIDE-.5
-    return '' if abs(off)<.12 else 'RL'[int(off<0)]
+def side_of(right)->str:
+    "The eye by the odds of a right one, '' where they say little"
+    return 'R' if right>=SURE_SIDE else 'L' if right<=1-SURE_SIDE else ''
 
-def placed(o, f, fovea, *, sure)->None:
-    "Put the fovea and the side into `o`, or the reason why it has none"
+def placed(o, fovea, *, sure)->None:
+    "Put the fovea into `o`, whose disc and side are known, or the reason why it has none"
     o.fovea_x,o.fovea_y = fovea
-    if sure>=SURE_FOVEA and fits(o): o.eye = 'RL'[o.disc_x<o.fovea_x]
+    side = 'RL'[o.disc_x<o.fovea_x]
+    if sure>=SURE_FOVEA and fits(o) and o.eye in ('',side): o.eye = side
     else:
         o.fovea_x = o.fovea_y = math.nan
         o.reason = "shows no fovea that stands out and fits the disc"
-        o.eye = side_of(f, (o.disc_x,o.disc_y))
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a352ff67
 def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
@@ -317,14 +326,14 @@ def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
     o,f = Landmarks(shape=im.shape[:2], mm_per_pixel=mm_per_pixel),Field(im)
     o.reason = not_fundus(im, f) or ''
     if o.reason: return o
-    disc,p,ratio,fovea,q = by_net(im, f)
+    disc,p,ratio,fovea,q,right = by_net(im, f)
+    o.eye,beyond = side_of(right),cut_off(f, f.there(disc))
     if p<SURE and not near_rule(f, disc): o.reason = "shows no disc that stands out"
-    elif cut_off(f, f.there(disc)):
-        o.reason,o.eye = "shows a disc that the edge of the field cuts off",side_of(f, disc)
+    elif beyond>CUT: o.reason = "shows a disc that the edge of the field cuts off"
     if o.reason: return o
     o.disc_x,o.disc_y,o.disc_w,o.disc_h,o.disc_turn = map(float, disc)
     o.cup_disc = float(ratio)
-    placed(o, f, fovea, sure=q)
+    placed(o, fovea, sure=q)
     return o
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #9452310b

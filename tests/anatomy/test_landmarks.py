@@ -1,6 +1,7 @@
 "Landmarks: where they are on phantoms and on real photographs, and a reason for whatever is no photograph of an eye's back"
 from importlib.resources import files
 import cv2, numpy as np, pandas as pd, pytest
+from fundus_fastai.anatomy import landmarks as L
 from fundus_fastai.anatomy.landmarks import COLUMNS, Landmarks, disc_mask, ellipse_of, landmark_table, landmarks, millimeters
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -33,6 +34,30 @@ def test_a_mirror_makes_the_other_eye(eyes):
         m = landmarks(np.ascontiguousarray(t.image[:,::-1]))
         if not (o.eye and m.eye): continue
         assert m.eye!=o.eye and abs(m.disc_x-(255-o.disc_x))<3 and abs(m.disc_y-o.disc_y)<3
+
+def test_a_side_needs_no_fovea(eyes, monkeypatch):
+    "Where none is sure enough, both maps together still say whose eye it is"
+    monkeypatch.setattr(L, 'SURE_FOVEA', 2)
+    found = [(t.eye, landmarks(t.image)) for t in eyes[0][:8]]
+    assert all(np.isnan(o.fovea_x) and 'no fovea' in o.reason for _,o in found if np.isfinite(o.disc_x))
+    assert np.mean([o.eye==e for e,o in found])>=.75
+
+def test_odds_of_a_side():
+    m = np.full((2,20,20), -9.)
+    m[0,5,12] = m[1,6,4] = 9
+    assert L.right_odds(m)>.95 and L.right_odds(m[:,:,::-1])<.05 and abs(L.right_odds(m*0)-.5)<1e-9
+    assert [L.side_of(o) for o in (.9, .5, .1)]==['R','','L']
+
+def test_a_disc_at_the_edge(eyes):
+    "Touched by the edge it has a middle, a circle and no cup; of half a disc nothing is told"
+    touched,half = [],[]
+    for t,o in [(t, o) for t,o in zip(*eyes) if o.eye==t.eye=='R' and o.cup_disc>0]:
+        a,b = (landmarks(np.ascontiguousarray(t.image[:,:int(o.disc_x+k*o.disc_w)])) for k in (.55,.02))
+        if 'round field' in a.reason: continue
+        assert (a.disc_w==a.disc_h)==(np.isfinite(a.disc_x) and np.isnan(a.cup_disc))
+        touched.append(away(a, t)<.3)
+        half.append(np.isnan(b.disc_x) and b.reason!='')
+    assert len(touched)>=6 and np.mean(touched)>=.7 and np.mean(half)>=.8, (touched, half)
 
 def test_pixels_are_those_of_the_photograph(eyes):
     "On a larger canvas, and at twice the size, the landmarks lie where they should"
@@ -127,21 +152,28 @@ def test_the_nets_are_small():
 # --- real photographs
 
 def real(test_data, name, n):
+    "File and middle of the disc, both in shares of the width"
     d = pd.read_csv(test_data/name/'labels.csv')
+    if name=='diaretdb1':
+        d = d[d.mask_OD.notna()]
+        at = [np.argwhere(cv2.imread(str(test_data/name/o), 0)>=126)[:,::-1] for o in d.mask_OD] # two experts
+        d = d.assign(od_x=[(o.min(0)+o.max(0))[0]/2 for o in at], od_y=[(o.min(0)+o.max(0))[1]/2 for o in at])
     return d[d.od_x.notna()].sample(n, random_state=3)
 
-@pytest.mark.parametrize('name', ['idrid','heimed'])
+@pytest.mark.parametrize('name', ['diaretdb1','idrid','heimed'])
 def test_real_discs(test_data, name):
-    "Within a disc's radius, some 6 % of the width"
-    d = real(test_data, name, 12) # of idrid half has taught the net
+    "Within a disc's radius, some 6 % of the width; the last two sets have taught the net"
+    d = real(test_data, name, 12)
     e = np.array([np.hypot(*(disc(landmarks(test_data/name/o.image))-(o.od_x,o.od_y)))/o.width for o in d.itertuples()])
-    assert (e<.06).mean()>=.9 and np.nanmedian(e)<.0125, e.round(3)
+    assert (e<.06).mean()>=.9 and np.nanmedian(e)<.01, e.round(3)
 
 def test_real_sides(test_data):
-    d = pd.read_csv(test_data/'odir5k/full_df.csv').sample(40, random_state=3)
+    "Of patients with an odd number, who have not taught the net"
+    d = pd.read_csv(test_data/'odir5k/full_df.csv')
+    d = d[d.ID%2==1].sample(40, random_state=3)
     said = [(landmarks(test_data/'odir5k/preprocessed_images'/o).eye, 'LR'['right' in o]) for o in d.filename]
     told = [a==b for a,b in said if a]
-    assert np.mean(told)>=.85 and len(told)>=34, (np.mean(told), len(told))
+    assert np.mean(told)>=.95 and len(told)>=38, (np.mean(told), len(told))
 
 def test_real_scans_get_none(test_data):
     d = pd.read_csv(test_data/'oct_dme/labels.csv').sample(6, random_state=0)

@@ -1,61 +1,115 @@
-"""How well are landmarks found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/landmarks.py [N]
+"""How well are landmarks found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/landmarks.py [N] [NETS] [--csv FILE]
 
-For idrid (the half that has not taught the net), heimed and diaretdb1: share of discs within one disc radius of the true middle, median error as a share of the width, and rows
-without an answer. For odir5k: share of sides that agree with the file's name among those told, and abstentions. N photographs a set
-(0: all). Intervals are 95 %: Wilson's for shares, by resampling for medians. The cup's figure stands in the card:
-crops that taught its net say nothing of it (teach_landmarks.py prints it by folds)."""
+Of what the shipped nets have never seen: diaretdb1 (discs), odir5k's patients with an odd number and fundus_dme (sides). With a folder NETS
+from teach_landmarks.py also idrid, heimed and the crops of drishti_gs_crops, each image read by the nets of the fold that left it out.
+Told are: the share of discs within one disc radius of the true middle, a missing answer counting as a miss; the median error as a share
+of the photograph's width; the share of sides that agree with the file's name among those told, and abstentions; the mean error of the
+cup-to-disc ratio. N photographs a set (0: all). Intervals are 95 %: Wilson's for shares, by resampling (sides: patients) for the rest."""
 import os, sys, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ[k] = '1'
+import argparse
 from pathlib import Path
-import cv2, numpy as np, pandas as pd
-from fundus_fastai.anatomy.landmarks import landmarks
+import cv2, numpy as np, pandas as pd, torch
+from safetensors.torch import load_file
+from fundus_fastai.anatomy import landmarks as L
+from fundus_fastai.image.read import read_image
 from fundus_fastai.score.estimate import patient_bootstrap, wilson_estimate
+
+SHIPPED = L.landmark_net
 
 def share(k, n): return str(wilson_estimate(k/n, n))
 
-def median(e):
-    "A median with its interval"
-    def middle(y, p, w): return np.median(p) if w is None else np.array([np.median(np.repeat(p, o)) for o in np.asarray(w, int)])
-    return f'{patient_bootstrap(middle, e, e, patient=np.arange(len(e))):.4f}'
+def resampled(what, e, who=None):
+    "`what` of numbers with its interval, over images or over `who`"
+    e = np.asarray(e, float)
+    def f(y, p, w): return what(p) if w is None else np.array([what(np.repeat(p, o)) for o in np.asarray(w, int)])
+    return f'{patient_bootstrap(f, e, e, patient=np.arange(len(e)) if who is None else who):.4f}'
+
+def use(nets, fold):
+    "Let the library read with the nets of a fold, `None`: as it ships them"
+    if fold is None:
+        L.landmark_net = SHIPPED
+        return
+    def loaded(name):
+        w = {k:v.float() if v.is_floating_point() else v for k,v in load_file(Path(nets)/f'{name}_{fold}.safetensors').items()}
+        net = L.LandmarkNet(len(w['out.bias']), [len(w[k]) for k in ('d1.0.weight','d2.0.0.weight','d3.0.0.weight')])
+        net.load_state_dict(w)
+        return net.eval()
+    both = {k:loaded(k) for k in ('landmarks','cup')}
+    L.landmark_net = both.__getitem__
 
 def discs(root, name):
-    "File, true middle, true radius and width of each photograph"
+    "File, true middle, true radius, width and fold (`None`: has taught no net) of each photograph"
     d = pd.read_csv(root/name/'labels.csv')
     if name!='diaretdb1':
-        if name=='idrid': d = d[d.image_id.astype(int)%2==1] # the other half has taught
-        for o in d[d.od_x.notna()].itertuples():
+        d = d[d.od_x.notna()]
+        folds = np.arange(len(d))%3 if name=='idrid' else d.patient_guess.str[1:].astype(int)%3 # as teach_landmarks.py deals them
+        for o,fold in zip(d.itertuples(), folds):
             r = (o.od_w+o.od_h)/4 if name=='idrid' else .0625*o.width # heimed gives no size
-            yield root/name/o.image,(o.od_x,o.od_y),r,o.width
+            yield root/name/o.image,(o.od_x,o.od_y),r,o.width,fold
         return
     for o in d[d.mask_OD.notna()].itertuples():
         m = cv2.imread(str(root/name/o.mask_OD), 0)>=126 # two experts
         if not m.any(): continue
         y,x = np.nonzero(m)
-        yield root/name/o.image,((x.min()+x.max())/2,(y.min()+y.max())/2),(np.ptp(x)+np.ptp(y)+2)/4,o.width
+        yield root/name/o.image,((x.min()+x.max())/2,(y.min()+y.max())/2),(np.ptp(x)+np.ptp(y)+2)/4,o.width,None
 
-def main(n=0):
-    cv2.setNumThreads(1)
-    root = Path(os.environ['FUNDUS_TEST_DATA'])
-    def some(rows): return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:n or None]]
-    for name in ('idrid','heimed','diaretdb1'):
-        rows,t,e,near = some(list(discs(root, name))),time.perf_counter(),[],0
-        for path,c,r,w in rows:
-            o = landmarks(path)
+def sides(root, name):
+    "File, patient and eye of each photograph that has taught no net"
+    if name=='odir5k':
+        d = pd.read_csv(root/'odir5k/full_df.csv').sort_values('filename')
+        for o in d[d.ID%2==1].itertuples(): yield root/'odir5k/preprocessed_images'/o.filename,o.ID,'RL'['left' in o.filename]
+    else:
+        for o in pd.read_csv(root/name/'labels.csv').itertuples(): yield root/name/'images'/o.file,o.patient_id,dict(OD='R', OI='L')[o.eye]
+
+def of_discs(name, rows, nets):
+    for fold in sorted({o[-1] for o in rows}, key=str):
+        use(nets, fold)
+        for path,c,r,w,_ in (o for o in rows if o[-1]==fold):
+            o = L.landmarks(path)
             d = np.hypot(o.disc_x-c[0], o.disc_y-c[1])
-            near += d<=r
-            e.append(d/w)
-        e,t = np.array(e),(time.perf_counter()-t)/len(rows)
-        none,e = np.isnan(e).sum(),e[~np.isnan(e)]
-        print(f'{name}: n {len(rows)}; within a radius {share(near, len(rows))}; median error {median(e)} of the width; '
-              f'{none} without an answer; {t:.3f} s a photograph', flush=True)
-    d,t,why = pd.read_csv(root/'odir5k/full_df.csv'),time.perf_counter(),{}
-    files,right,told = some(sorted(d.filename)),0,0
-    for f in files:
-        o = landmarks(root/'odir5k/preprocessed_images'/f)
-        told += bool(o.eye)
-        right += o.eye==('R' if 'right' in f else 'L')
-        if not o.eye: why[o.reason] = why.get(o.reason, 0)+1
-    print(f'odir5k: n {len(files)}; sides right {share(right, told)} of those told; abstentions {share(len(files)-told, len(files))}; '
-          f'{(time.perf_counter()-t)/len(files):.3f} s a photograph; {why}')
+            yield dict(set=name, image=path.name, error=d/w, near=bool(d<=r), reason=o.reason)
 
-if __name__=='__main__': main(*map(int, sys.argv[1:2]))
+def of_sides(name, rows):
+    use(None, None)
+    for path,who,eye in rows:
+        o = L.landmarks(path)
+        yield dict(set=name, image=path.name, patient=who, true=eye, eye=o.eye, reason=o.reason)
+
+def of_crops(root, nets):
+    d = pd.read_csv(root/'drishti_gs_crops/labels.csv')
+    for i,o in enumerate(d.itertuples()):
+        use(nets, i%3)
+        said = L.cup_disc_ratio(read_image(root/'drishti_gs_crops'/o.image))
+        yield dict(set='drishti_gs_crops', image=o.image, said=said, true=o.vcdr, error=abs(said-o.vcdr))
+
+def main(argv=None):
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('n', nargs='?', type=int, default=0)
+    p.add_argument('nets', nargs='?')
+    p.add_argument('--csv', help='a row an image')
+    a = p.parse_args(argv)
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    root,tables = Path(os.environ['FUNDUS_TEST_DATA']),[]
+    def some(rows): return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:a.n or None]]
+    for name in ('diaretdb1',*(('idrid','heimed') if a.nets else ())):
+        rows,t = some(list(discs(root, name))),time.perf_counter()
+        d = pd.DataFrame(of_discs(name, rows, a.nets))
+        t,e = (time.perf_counter()-t)/len(d),d.error.dropna()
+        print(f'{name}: n {len(d)}; within a radius {share(d.near.sum(), len(d))}; median error {resampled(np.median, e)} of the width; '
+              f'{len(d)-len(e)} without an answer; {t:.3f} s a photograph', flush=True)
+        tables.append(d)
+    for name in ('odir5k','fundus_dme'):
+        rows,t = some(list(sides(root, name))),time.perf_counter()
+        d = pd.DataFrame(of_sides(name, rows))
+        t,told = (time.perf_counter()-t)/len(d),d[d.eye!='']
+        print(f'{name}: n {len(d)} of {d.patient.nunique()} patients; sides right {resampled(np.mean, told.eye==told.true, told.patient)} of those told; '
+              f'abstentions {resampled(np.mean, d.eye=="", d.patient)}; {t:.3f} s a photograph; {d[d.eye==""].reason.value_counts().to_dict()}', flush=True)
+        tables.append(d)
+    if a.nets:
+        tables.append(d := pd.DataFrame(of_crops(root, a.nets)))
+        print(f'drishti_gs_crops: n {len(d)}; cup over disc, mean error {resampled(np.mean, d.error)}, median {d.error.median():.3f}')
+    if a.csv: pd.concat(tables).to_csv(a.csv, index=False)
+
+if __name__=='__main__': main()
