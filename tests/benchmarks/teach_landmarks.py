@@ -10,7 +10,7 @@ leave out every third photograph of idrid, patient of heimed and crop; `all` lea
 
 What a real eye teaches: its disc where a box or a middle is known; its side, as the odds that the disc's map lies right of the fovea's; and
 every so often what the mean net finds in it and in its mirror image alike, where it is sure and the side agrees. All is drawn and
-changed on the card. Run for the weights that are shipped (`all`) on 2026-11-27: --seconds 460 or so on one NVIDIA H200 beside three other
+changed on the card. Run for the weights that are shipped (`all`) on 2026-11-27: --seconds 450 or so on one NVIDIA H200 beside three other
 programs, 101 s of drawing, some 200 s and 105 s of training. Writes of each pair landmarks_NAME and cup_NAME.safetensors (half floats), errors_NAME.csv of what was left out, log.txt."""
 import os, sys, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ[k] = '1'
