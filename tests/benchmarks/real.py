@@ -63,7 +63,7 @@ class Looks(BlockFeatures):
     def forward(self, x):
         self.body(x)
         out = [probe._by_channel(self.seen[n]).float() for n in self.names]
-        last = torch.nn.functional.adaptive_avg_pool2d(self.seen[self.names[-1]].float(), 4).flatten(1)
+        last = probe.place_means(probe.as_map(self.seen[self.names[-1]]).float(), self.side)
         return torch.cat([*(o.mean(2) for o in out), *(o.std(2, correction=0) for o in out)], 1),last
 
 def opts(o, arch, side, fit, **more):
@@ -82,7 +82,9 @@ def looked(o, df, data, arch, side):
             two = whole.assign(split=np.resize(['train','valid'], len(whole)), label=np.resize(['a','a','b','b'], len(whole))) # its answers are not asked
             learn = make_learner(two, 'oct' if data.startswith('oct') else 'anomaly', opts(o, arch, side, 'readout'))
             mean,std = (torch.tensor(learn.config['normalize'][k]).view(1, 3, 1, 1) for k in ('mean','std'))
-            net = Looks(learn.model[0].body, learn.model[0].names).eval().to(memory_format=torch.channels_last)
+            net = Looks(learn.model[0].body, learn.model[0].names).eval()
+            net.side = probe.count_places(learn.model[0].eval(), torch.zeros(1, 3, side, side)) # 4, of a large map
+            net.to(memory_format=torch.channels_last)
         out = []
         for j in range(i, min(i+256, len(paths)), 16):
             ims = [picture(p, data.startswith('oct'), side, left[p]) for p in paths[j:min(j+16, i+256)]]

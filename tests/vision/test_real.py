@@ -37,7 +37,10 @@ def test_rows_of_people(there):
     "Age by images and by patients; kernels for patients alone"
     made(there, 'age,readout', 'b.csv')
     t = made(there, 'age,kernel of places', 'b.csv')
-    assert t.per.tolist()==['image','patient']*2+['patient']*3 and t.recipe.iloc[-1]=='kernel of places'
+    assert t.per.tolist()==['image','patient']*4+['patient']*3 and t.recipe.iloc[-1]=='kernel of places'
+    assert t.recipe.tolist()[:8]==['readout']*4+['readout of places']*4 # blocks of two nets, then their places, too
+    blocks,places = (t[t.recipe==o].figure.tolist() for o in ('readout','readout of places'))
+    assert blocks!=places
     assert (t.metric=='mae').all() and t.figure.between(1, 40).all() and t.baselines.str.contains('one guess').all()
     assert {f.suffix for f in (there/'keep').rglob('*') if f.is_file()}=={'.npz','.npy','.pkl'} # no picture is kept
 
