@@ -6,15 +6,15 @@
 __all__ = []
 
 # %% ../../nbs/92_quiz.page.ipynb #44a9b6a0
-import cv2, json, socket, threading, time
+import cv2, json, socket, time
 from collections import deque
-from functools import cache, wraps
+from functools import cache
 from importlib.resources import files
-from pathlib import Path
+from io import BytesIO
+from PIL import Image
 from ..core import DataError, need, say
 from ..image.read import read_image
 from ..score.estimate import wilson
-from ..anatomy.label import as_png
 from .game import ROLES, Quiz, open_quiz
 
 # %% ../../nbs/92_quiz.page.ipynb #0bfb1eb7
@@ -150,7 +150,8 @@ def image(desk, req, form):
     except DataError: return desk.page('error', me, 404, error="The picture cannot be read.")
     k = 1024/max(im.shape[:2])
     if k<1: im = cv2.resize(im, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
-    return Response(as_png(im), media_type='image/png', headers=SAFE)
+    Image.fromarray(im).save(f := BytesIO(), format='PNG', compress_level=1)
+    return Response(f.getvalue(), media_type='image/png', headers=SAFE)
 
 # %% ../../nbs/92_quiz.page.ipynb #5aee7603
 def plain(desk, req, form):

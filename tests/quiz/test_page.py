@@ -5,6 +5,7 @@ import numpy as np, pytest
 from pathlib import Path
 from starlette.testclient import TestClient
 from browser import EXE, Chromium
+from house.shared import loaded
 from quizzes import Server, field, said, squares
 from fundus_fastai.cli import main
 from fundus_fastai.quiz.game import Quiz
@@ -91,6 +92,10 @@ def test_what_people_write_is_text_and_a_crowd_is_slowed(quiz):
 
 def test_the_page_fetches_nothing_from_elsewhere(ann):
     for p in ('/', '/play', '/quiz.js', '/quiz.css'): assert not re.search(r'https?://|//[a-z]|@import|url\(', ann.get(p).text.replace('// ', ''))
+
+def test_the_page_is_up_without_torch():
+    "A quiz that goes on starts in a second or two"
+    assert not loaded('import fundus_fastai.quiz.page') & {'torch','fastai','timm','statsmodels'}
 
 def test_mistakes_are_a_sentence(quiz, tmp_path, capsys):
     with socket.socket() as s:
