@@ -1,6 +1,8 @@
 "Landmarks: where they are on phantoms and on real photographs, and a reason for whatever is no photograph of an eye's back"
+import importlib.util
 from importlib.resources import files
-import cv2, numpy as np, pandas as pd, pytest
+from pathlib import Path
+import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy import landmarks as L
 from fundus_fastai.anatomy.landmarks import COLUMNS, Landmarks, disc_mask, ellipse_of, landmark_table, landmarks, millimeters
 from fundus_fastai.cli import main
@@ -178,3 +180,35 @@ def test_real_sides(test_data):
 def test_real_scans_get_none(test_data):
     d = pd.read_csv(test_data/'oct_dme/labels.csv').sample(6, random_state=0)
     for o in d.file: assert landmarks(test_data/'oct_dme'/o if '/' in o else test_data/'oct_dme/images'/o).reason
+
+# --- how the nets are taught
+
+@pytest.fixture(scope='module')
+def teach():
+    spec = importlib.util.spec_from_file_location('teach_landmarks', Path(__file__).parents[1]/'benchmarks/teach_landmarks.py')
+    m = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(m)
+    return m
+
+def test_lessons_point_at_the_disc(teach):
+    "Turned, enlarged and mirrored, the bright spot of a picture lies where its target map has its peak, on the side that is told"
+    torch.manual_seed(0)
+    im = np.zeros((teach.BIG,)*2+(3,), np.uint8)
+    cv2.circle(im, (140,90), 5, (255,255,255), -1)
+    at = np.array([[140.5,90.5]])/teach.BIG
+    s = teach.Source([im], 'cpu', disc=at, fovea=[[.35,.5]], size=[[.1,.1]], side=[1])
+    A,B,flip = teach.turned(12, torch.linspace(.8, 1.3, 12), 15, s.disc)
+    x = teach.seen(s.x[[0]*12], B, torch.zeros(12, 2), teach.SIDE).mean(1)
+    c = teach.centers(teach.SIDE, x)
+    found = torch.stack([(x.sum(1)*c).sum(1), (x.sum(2)*c).sum(1)], 1)/x.sum((1,2))[:,None]
+    true = torch.einsum('nij,j->ni', A, s.disc[0])
+    assert (found-true).abs().max()<.02 and set(flip.tolist())=={1.,-1.}
+    p,grid = teach.heat(true),teach.centers(teach.Q, x)
+    assert (torch.stack([(p.sum(1)*grid).sum(1), (p.sum(2)*grid).sum(1)], 1)-true).abs().max()<.01
+    maps = torch.log(torch.stack([p, teach.heat(torch.einsum('nij,j->ni', A, s.fovea[0]))], 1)+1e-9)
+    assert ((teach.odds(maps)>.5)==(flip>0)).all()
+
+def test_input_as_the_library_makes_it(teach):
+    x = np.random.default_rng(0).integers(0, 255, (64,64,3)).astype(np.uint8)
+    x[:20] = 0
+    assert np.abs(teach.standard(torch.from_numpy(x.transpose(2, 0, 1)[None]/255.).float())[0].numpy()-L.standard(x)).max()<1e-4
