@@ -29,6 +29,10 @@ def test_one_scale():
     assert abs(w.mask.any(0).sum()-DIAMETER*.985)<12 and w.image.shape[:2]==w.mask.shape
     a,b = (contrast(o, w.mask)[w.mask] for o in (w.image, (w.image*np.array([.8,.6,.7])).astype(np.uint8)))
     assert np.corrcoef(a[:,1], b[:,1])[0,1]>.95
+    gray = np.repeat(w.image[...,1:2], 3, 2)
+    faint = np.dstack([128+.2*(gray[...,0]-128.),*gray.transpose(2, 0, 1)[1:]]) # a channel with a fifth of the contrast
+    s = contrast(faint, w.mask)[w.mask].std(0)
+    assert len(s)==6 and s[0]/s[1]>.5 and s[3]/s[4]<.3 # it stays faint by one spread
 
 def test_a_mirror_mirrors(eyes):
     e,o = eyes[0][0],eyes[1][0]
