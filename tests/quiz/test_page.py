@@ -158,9 +158,9 @@ def press(page, *keys):
 def test_a_whole_quiz_in_chromium(tmp_path):
     "By keyboard; reload, double click and back; two people at once; the server killed in the middle; nobody else is asked"
     squares(tmp_path, 4, items=80).close()
-    file,s = tmp_path/'quiz.db',Server(tmp_path/'quiz.db')
-    port = s.port
-    with Chromium(tmp_path/'a') as one, Chromium(tmp_path/'b') as two:
+    file = tmp_path/'quiz.db'
+    with Server(file) as s, Chromium(tmp_path/'a') as one, Chromium(tmp_path/'b') as two:
+        port = s.port
         ann,bob = (o.page(s.url) for o in (one,two))
         begin(ann, 'Ann'); begin(bob, 'Bob')
         shown(ann, 0); shown(bob, 0)
