@@ -208,11 +208,15 @@ class LandmarkNet(nn.Module):
         return self.out(self.u2(torch.cat([self.up(self.c3(x)), near], 1)))
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #969a0e0e
+def shipped_weights(name)->dict:
+    "The tensors of `name`.safetensors beside these pages: half floats there, float32 here"
+    kept = load_file(files('fundus_fastai')/f'anatomy/{name}.safetensors')
+    return {k:v.float() if v.is_floating_point() else v for k,v in kept.items()}
+
 @lru_cache(None)
 def landmark_net(name):
     "The net whose weights lie beside this page"
-    w = {k:v.float() if v.is_floating_point() else v
-         for k,v in load_file(files('fundus_fastai')/f'anatomy/{name}.safetensors').items()}
+    w = shipped_weights(name)
     net = LandmarkNet(len(w['out.bias']), [len(w[k]) for k in ('d1.0.weight','d2.0.0.weight','d3.0.0.weight')])
     net.load_state_dict(w)
     return net.eval()

@@ -9,9 +9,7 @@ __all__ = ['find_lesions', 'lesion_table']
 import cv2, numpy as np, pandas as pd, torch
 from collections import Counter
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
-from safetensors.torch import load_file
 from scipy.spatial import cKDTree
 from torch import nn
 from torch.nn import functional as F
@@ -21,7 +19,7 @@ from ..image.read import read_image
 from ..phantom.fundus import LESION_CODES
 from ..vision.answers import RowFile, images_of
 from ..explain.lesions import find_peaks
-from .landmarks import Field, not_fundus
+from .landmarks import Field, not_fundus, shipped_weights
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
 SIDE = 640 # pixels of the square
@@ -80,8 +78,8 @@ class LesionNet(nn.Module):
 @lru_cache(None)
 def lesion_net(device:str='cpu'):
     "The net whose weights lie beside this page, on a device; raises `DataError` where there is none"
-    net,w = LesionNet(),load_file(files('fundus_fastai')/'anatomy/lesions.safetensors')
-    net.load_state_dict({k:v.float() if v.is_floating_point() else v for k,v in w.items()})
+    net = LesionNet()
+    net.load_state_dict(shipped_weights('lesions'))
     try: return net.to(device, memory_format=torch.channels_last).eval()
     except (RuntimeError,AssertionError) as e:
         raise DataError(f"`device={device}` cannot be used here: {first_line(e)}") from None

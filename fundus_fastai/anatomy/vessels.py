@@ -9,11 +9,9 @@ __all__ = ['vessels']
 import cv2, math, numpy as np, torch, torch.nn.functional as F
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
-from safetensors.torch import load_file
 from torch import nn
 from fastcore.basics import patch
-from .landmarks import Field, not_fundus
+from .landmarks import Field, not_fundus, shipped_weights
 from ..image.read import read_image
 from ..image.recipe import field_mask, field_of_view
 
@@ -108,8 +106,7 @@ def forward(self:VesselNet, x):
 def vessel_net():
     "The net whose weights lie beside this page"
     net = VesselNet()
-    kept = load_file(files('fundus_fastai')/'anatomy/vessels.safetensors')
-    net.load_state_dict({k:v.float() if v.is_floating_point() else v for k,v in kept.items()})
+    net.load_state_dict(shipped_weights('vessels'))
     return net.eval().to(memory_format=torch.channels_last)
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #e7243517
