@@ -295,7 +295,7 @@ def rise(q, x, masks:int=500, *, cells:int=7, share:float=.5, bs:int=64, seed:in
 # %% ../../nbs/54_explain.attribution.ipynb #19c3229b
 def head_of_places(net):
     "The head of `net` that shows what each place adds to its scores, or `None`"
-    return next((m for m in net.modules() if hasattr(m, 'places')), None)
+    return next((m for m in net.modules() if callable(getattr(m, 'places', None))), None)
 
 def head_evidence(q, x)->tuple:
     "What each place adds to the score, as the net's own head says; raises `ModelError`"

@@ -602,7 +602,7 @@ def change(run, **kw):
     c = json.loads((run/'config.json').read_text()) | kw
     (run/'config.json').write_text(json.dumps({k:v for k,v in c.items() if v is not None}))
 
-@pytest.mark.parametrize('kw,words', [(dict(format=3),['format 3','pip install -U']), (dict(format='2'),['format']), (dict(classes=None),['classes']),
+@pytest.mark.parametrize('kw,words', [(dict(format=4),['format 4','pip install -U']), (dict(format='2'),['format']), (dict(classes=None),['classes']),
     (dict(arch='resnet5O'),['about arch','was changed']), (dict(arch='resnet18'),['about arch','was changed']), (dict(task='sexes'),['sexes']), (dict(classes=['a','b']),['about classes','was changed']),
     (dict(size='big'),['config.json','size']), (dict(normalize={}),['config.json','normalize']), (dict(head=[]),['config.json','head'])],
     ids=lambda o: json.dumps(o) if isinstance(o, dict) else '')
