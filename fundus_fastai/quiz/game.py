@@ -77,8 +77,9 @@ class Quiz:
         self.file,self.lock = Path(file),threading.RLock()
         if not self.file.is_file():
             raise DataError(f"{file} is no file: begin a quiz with `fundus quiz RUN --db FILE`")
+        lite = need('fastlite', 'quiz')
         try:
-            self.db = need('fastlite').database(str(file))
+            self.db = lite.database(str(file))
             names = 'application_id','user_version'
             mark,version = (self.db.q(f'pragma {o}')[0][o] for o in names)
         except Exception as e:

@@ -169,7 +169,7 @@ ROADS = {'/':(start,'GET'), '/start':(start,'POST'), '/play':(play,'GET'), '/ans
 # %% ../../nbs/92_quiz.page.ipynb #bea1bc81
 def quiz_app(desk:Desk):
     "The app: addresses, and who is let in"
-    fh = need('fasthtml.core')
+    fh = need('fasthtml.core', 'quiz')
     async def lost(req, exc): return desk.page('error', status=404, error="There is no such page.")
     app = fh.FastHTML(default_hdrs=False, sess_cls=None, secret_key='none is needed',
                       exception_handlers={404:lost, 405:lost})
@@ -203,7 +203,7 @@ def bound(port:int):
 # %% ../../nbs/92_quiz.page.ipynb #53275daf
 def quiz_server(quiz:Quiz, port:int=8778):
     "The server of the page, ready to `run`, and the port on which it will be"
-    uvicorn,s = need('uvicorn'),bound(port)
+    uvicorn,s = need('uvicorn', 'quiz'),bound(port)
     port = s.getsockname()[1]
     how = dict(log_level='warning', access_log=False, server_header=False)
     server = uvicorn.Server(uvicorn.Config(quiz_app(Desk(quiz, port)), **how))
@@ -214,6 +214,7 @@ def quiz_server(quiz:Quiz, port:int=8778):
 # %% ../../nbs/92_quiz.page.ipynb #f4ac059a
 def serve_quiz(run, file='quiz.db', *, port:int=8778, **kwargs)->None:
     "Open the page of a quiz until it is stopped; `kwargs` as of `open_quiz`"
+    for o in ('fastlite','fasthtml.core','uvicorn'): need(o, 'quiz') # before anything is drawn
     bound(port).close()
     quiz = open_quiz(run, file, **kwargs)
     server,port = quiz_server(quiz, port)

@@ -1,5 +1,5 @@
 "The page: what it tells and when, who is let in, and a whole quiz in Chromium"
-import http.client, re, socket, threading, time
+import http.client, re, socket, sys, threading, time
 from urllib.parse import urlencode
 import numpy as np, pytest
 from pathlib import Path
@@ -8,6 +8,7 @@ from browser import EXE, Chromium
 from house.shared import loaded
 from quizzes import Server, field, said, squares
 from fundus_fastai.cli import main
+from fundus_fastai.core import MissingPackage
 from fundus_fastai.quiz.game import Quiz
 from fundus_fastai.quiz.page import Desk, quiz_app
 
@@ -25,6 +26,16 @@ def ann(quiz):
     c = TestClient(quiz_app(Desk(quiz)))
     c.post('/start', data=FORM)
     return c
+
+@pytest.mark.parametrize('gone', ['fastlite','uvicorn'])
+def test_a_missing_package_is_told_before_anything_is_drawn(monkeypatch, capsys, tmp_path, gone):
+    "A plain install has no fastlite"
+    monkeypatch.setitem(sys.modules, gone, None)
+    monkeypatch.chdir(tmp_path)
+    assert main(['quiz', str(RUN)])==1 and "fundus_fastai[quiz]" in capsys.readouterr().err and not any(tmp_path.iterdir())
+    if gone=='fastlite':
+        (tmp_path/'q.db').write_bytes(b'')
+        with pytest.raises(MissingPackage, match='fastlite'): Quiz(tmp_path/'q.db')
 
 def test_nobody_takes_part_without_consent(quiz):
     c = TestClient(quiz_app(Desk(quiz)))
