@@ -19,8 +19,9 @@ def said(page, **kwargs): return {k:field(page, k) for k in ('round','n','token'
 
 class Server:
     "The page in a process of its own, on the quiz in `file`"
-    code = ("import sys; from fundus_fastai.quiz.game import Quiz; from fundus_fastai.quiz.page import quiz_server; "
-            "s,port = quiz_server(Quiz(sys.argv[1]), int(sys.argv[2])); print(port, flush=True); s.run()")
+    code = ("import sys; from fundus_fastai.local import bound; from fundus_fastai.quiz.game import Quiz; "
+            "from fundus_fastai.quiz.page import Desk, quiz_server; s = bound(int(sys.argv[2])); port = s.getsockname()[1]; "
+            "server = quiz_server(Desk(Quiz(sys.argv[1]), port)); print(port, flush=True); server.run(sockets=[s])")
     def __init__(self, file, port=0):
         self.p = subprocess.Popen([sys.executable, '-c', self.code, str(file), str(port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.port = int(self.p.stdout.readline())

@@ -6,12 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/73_anatomy.label.ipynb #340ac689
-import cv2, json, math, numpy as np, os, pandas as pd, secrets, threading, time
+import json, math, numpy as np, os, pandas as pd, secrets, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, few, say
 from ..image.read import read_image
+from ..local import as_png, binding, safe_headers, stranger
 from ..run.report import templates
 from ..score.estimate import patient_bootstrap
 from ..vision.answers import images_of
@@ -103,26 +104,13 @@ class Desk(BaseHTTPRequestHandler):
         "Does whoever asks know the word?"
         said = self.headers.get('X-Token') or word
         return secrets.compare_digest(said.encode(), self.server.token.encode())
-    def stranger(self):
-        "Why whoever asks is not let in, or `None`"
-        here = {f'{o}:{self.server.server_port}' for o in ('127.0.0.1','localhost')}
-        if self.headers.get('Host') not in here: return "this page is for this computer only"
-        origin = self.headers.get('Origin')
-        if origin and origin.removeprefix('http://') not in here:
-            return "another site's page may not ask here"
+    def stranger(self): return stranger(self.headers, self.server.server_port)
 
 # %% ../../nbs/73_anatomy.label.ipynb #d9a9cc58
 OLD = "this is not the page that was opened: load it again"
 POLICY = ("default-src 'none'; img-src 'self'; connect-src 'self'; script-src 'unsafe-inline'; "
-          "style-src 'unsafe-inline'; frame-ancestors 'none'")
-SAFE = {'X-Content-Type-Options':'nosniff', 'X-Frame-Options':'DENY', 'Cache-Control':'no-store',
-        'Referrer-Policy':'no-referrer', 'Content-Security-Policy':POLICY}
-
-# %% ../../nbs/73_anatomy.label.ipynb #804370b0
-def as_png(im)->bytes:
-    "A gray or RGB picture as a PNG file, without whatever its own file says of a person"
-    bgr = np.ascontiguousarray(im[...,::-1]) if im.ndim==3 else im
-    return cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+          "style-src 'unsafe-inline'")
+SAFE = safe_headers(POLICY)
 
 # %% ../../nbs/73_anatomy.label.ipynb #890d2818
 @patch
@@ -157,10 +145,7 @@ def do_POST(self:Desk):
 # %% ../../nbs/73_anatomy.label.ipynb #64187ba4
 def label_server(work:Labels, port:int=8777)->ThreadingHTTPServer:
     "The server of the page, bound and not yet running; raises `DataError` where the port is taken"
-    try: server = ThreadingHTTPServer(('127.0.0.1', port), Desk)
-    except OSError as e:
-        raise DataError(f"port {port} cannot be used ({e.strerror}): pass another `port`") from None
-    except OverflowError: raise DataError(f"`port={port}` is none: the last is 65535") from None
+    with binding(port): server = ThreadingHTTPServer(('127.0.0.1', port), Desk)
     server.work,server.token,server.daemon_threads = work,secrets.token_urlsafe(24),True
     return server
 

@@ -295,6 +295,7 @@ def checked_items(pool, root)->pd.DataFrame:
 # %% ../../nbs/91_quiz.game.ipynb #0aa8e13a
 def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', seed:int=0)->Quiz:
     "Go on with the quiz in `file`, or begin one with the test patients of the run folder `run`"
+    need('fastlite', 'quiz') # before anything is drawn
     file,run = Path(file),Path(run)
     cfg = read_json(run/'config.json')
     net = (cfg.get('sha256') or '')[:16]

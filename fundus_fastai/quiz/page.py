@@ -6,14 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/92_quiz.page.ipynb #44a9b6a0
-import cv2, json, socket, time
+import cv2, json, time
 from collections import deque
 from functools import cache
 from importlib.resources import files
-from io import BytesIO
-from PIL import Image
 from ..core import DataError, need, say
 from ..image.read import read_image
+from ..local import as_png, bound, safe_headers, stranger
 from ..score.estimate import wilson
 from .game import ROLES, Quiz, open_quiz
 
@@ -26,25 +25,14 @@ def templates():
                        undefined=StrictUndefined)
 
 POLICY = ("default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
-          "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-SAFE = {'X-Content-Type-Options':'nosniff', 'X-Frame-Options':'DENY', 'Cache-Control':'no-store',
-        'Content-Security-Policy':POLICY,
-        'Referrer-Policy':'same-origin'} # without any, a form does not tell its origin
+          "form-action 'self'; base-uri 'none'")
+SAFE = safe_headers(POLICY) | {'Referrer-Policy':'same-origin'} # or a form tells no origin
 PLAIN = {'quiz.css':'text/css', 'quiz.js':'text/javascript'}
-
-# %% ../../nbs/92_quiz.page.ipynb #ed4fa107
-def stranger(req, port:int=None)->str:
-    "Why whoever asks is not let in, or `None`"
-    here = {f'{o}:{port}' for o in ('127.0.0.1','localhost')}
-    if not port: return None
-    if req.headers.get('host') not in here: return "This page is for this computer only."
-    origin = req.headers.get('origin')
-    if origin and origin.removeprefix('http://') not in here: return "Another site's page may not ask here."
 
 # %% ../../nbs/92_quiz.page.ipynb #1b2919da
 class Desk:
     "Answers of the page of `quiz`, on a port (`None`: anybody is let in, for tests)"
-    def __init__(self, quiz:Quiz, port:int=None, per_minute:int=60):
+    def __init__(self, quiz:Quiz=None, port:int=None, per_minute:int=60):
         self.quiz,self.port,self.joined,self.per_minute = quiz,port,deque(),per_minute
     def me(self, req): return self.quiz.who(req.cookies.get('quiz'))
     def page(self, view, me=None, status=200, **kwargs):
@@ -150,8 +138,7 @@ def image(desk, req, form):
     except DataError: return desk.page('error', me, 404, error="The picture cannot be read.")
     k = 1024/max(im.shape[:2])
     if k<1: im = cv2.resize(im, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
-    Image.fromarray(im).save(f := BytesIO(), format='PNG', compress_level=1)
-    return Response(f.getvalue(), media_type='image/png', headers=SAFE)
+    return Response(as_png(im), media_type='image/png', headers=SAFE)
 
 # %% ../../nbs/92_quiz.page.ipynb #5aee7603
 def plain(desk, req, form):
@@ -176,7 +163,8 @@ def quiz_app(desk:Desk):
     def road(f):
         async def handler(req):
             from starlette.concurrency import run_in_threadpool
-            if why := stranger(req, desk.port): return desk.page('error', status=403, error=why)
+            if why := desk.port and stranger(req.headers, desk.port):
+                return desk.page('error', status=403, error=why)
             if int(req.headers.get('content-length') or 0)>9999:
                 return desk.page('error', status=413, error="That is no answer.")
             form = dict(await req.form()) if req.method=='POST' else {}
@@ -186,41 +174,22 @@ def quiz_app(desk:Desk):
     for o in PLAIN: app.router.add_route(f'/{o}', road(plain), methods=['GET'])
     return app
 
-# %% ../../nbs/92_quiz.page.ipynb #0b381971
-def bound(port:int):
-    "A socket on this computer alone; raises `DataError` where the port is taken"
-    s = socket.socket()
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: s.bind(('127.0.0.1', port))
-    except OSError as e: why = e.strerror
-    except OverflowError: why = 'the last is 65535'
-    else:
-        s.listen(64) # whoever comes before the server runs waits
-        return s
-    s.close()
-    raise DataError(f"port {port} cannot be used ({why}): name another with `port`")
-
 # %% ../../nbs/92_quiz.page.ipynb #53275daf
-def quiz_server(quiz:Quiz, port:int=8778):
-    "The server of the page, ready to `run`, and the port on which it will be"
-    uvicorn,s = need('uvicorn', 'quiz'),bound(port)
-    port = s.getsockname()[1]
+def quiz_server(desk:Desk):
+    "The server of the page; its `run` takes `sockets`"
+    uvicorn = need('uvicorn', 'quiz')
     how = dict(log_level='warning', access_log=False, server_header=False)
-    server = uvicorn.Server(uvicorn.Config(quiz_app(Desk(quiz, port)), **how))
-    run = server.run
-    server.run = lambda: run(sockets=[s])
-    return server,port
+    return uvicorn.Server(uvicorn.Config(quiz_app(desk), **how))
 
 # %% ../../nbs/92_quiz.page.ipynb #f4ac059a
 def serve_quiz(run, file='quiz.db', *, port:int=8778, **kwargs)->None:
     "Open the page of a quiz until it is stopped; `kwargs` as of `open_quiz`"
-    for o in ('fastlite','fasthtml.core','uvicorn'): need(o, 'quiz') # before anything is drawn
-    bound(port).close()
-    quiz = open_quiz(run, file, **kwargs)
-    server,port = quiz_server(quiz, port)
-    if quiz.told['phantom']: say("PHANTOM: these eyes are drawn by a program")
-    say("research use only, not a medical device")
-    say(f"http://127.0.0.1:{port}/ (Ctrl-C ends; every answer is kept in {file})")
-    try: server.run()
-    except KeyboardInterrupt: say("stopped; every answer is kept")
-    finally: quiz.close()
+    with bound(port) as s: # what is missing is told before anything is drawn
+        desk = Desk(None, s.getsockname()[1])
+        server,desk.quiz = quiz_server(desk),open_quiz(run, file, **kwargs)
+        if desk.quiz.told['phantom']: say("PHANTOM: these eyes are drawn by a program")
+        say("research use only, not a medical device")
+        say(f"http://127.0.0.1:{desk.port}/ (Ctrl-C ends; every answer is kept in {file})")
+        try: server.run(sockets=[s])
+        except KeyboardInterrupt: say("stopped; every answer is kept")
+        finally: desk.quiz.close()

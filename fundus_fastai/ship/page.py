@@ -6,18 +6,17 @@
 __all__ = ['page_run']
 
 # %% ../../nbs/85_ship.page.ipynb #affd22f2
-import errno, hashlib, json, lzma, numpy as np
+import hashlib, json, lzma, numpy as np
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from PIL import Image
 from .. import __version__
 from ..core import DataError, ModelError, few, fresh_dir, whole_file
 from ..image.recipe import Recipe, as_recipe, edge_draws
+from ..local import as_png, binding, safe_headers
 from ..phantom.fundus import phantom_fundus
 from ..phantom.oct import phantom_oct
 from ..score.kinds import get_kind
@@ -75,13 +74,10 @@ FINDINGS = ['normal'],['diabetic retinopathy'],['macular degeneration']
 
 def phantoms(image:str)->dict:
     "Three drawn pictures to try, by file name: scans where `image` is 'oct', else photographs"
-    def png(a):
-        Image.fromarray(a).save(f := BytesIO(), format='PNG', optimize=True)
-        return f.getvalue()
     if image=='oct': draw,of = partial(phantom_oct, size=(192,256)),('NORMAL','DME','DRUSEN')
     else: draw,of = partial(phantom_fundus, size=256),FINDINGS
     three = [draw(o, 85, k) for k,o in enumerate(of)]
-    return {f'phantom-{k}.png':png(o.image) for k,o in enumerate(three, 1)}
+    return {f'phantom-{k}.png':as_png(o.image, small=True) for k,o in enumerate(three, 1)}
 
 # %% ../../nbs/85_ship.page.ipynb #02a4cbdf
 POLICY = ("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
@@ -148,9 +144,8 @@ class PageHandler(SimpleHTTPRequestHandler):
         '.wasm':'application/wasm', '.mjs':'text/javascript', '.js':'text/javascript',
         '.onnx':'application/octet-stream', '.svg':'image/svg+xml'}
     def end_headers(self):
-        for k,v in {'Content-Security-Policy':f"{POLICY}; frame-ancestors 'none'",
-                    'X-Content-Type-Options':'nosniff', 'Referrer-Policy':'no-referrer',
-                    'Cache-Control':'no-cache'}.items(): self.send_header(k, v)
+        more = safe_headers(POLICY) | {'Cache-Control':'no-cache'} # a service worker may keep it
+        for k,v in more.items(): self.send_header(k, v)
         super().end_headers()
     def handle(self):
         with suppress(ConnectionError): super().handle() # a browser that has left
@@ -160,10 +155,5 @@ class PageHandler(SimpleHTTPRequestHandler):
 # %% ../../nbs/85_ship.page.ipynb #e7602a2b
 def page_server(folder, port:int=8000)->ThreadingHTTPServer:
     "A server on this machine alone, for `serve_forever`; raises `DataError` without `port`"
-    if not 0<=port<65536: raise DataError(f"`serve={port}`: a port is a number from 1 to 65535")
     how = partial(PageHandler, directory=str(folder))
-    try: return ThreadingHTTPServer(('127.0.0.1', port), how)
-    except OSError as e:
-        why = 'is in use' if e.errno==errno.EADDRINUSE else f'cannot be had ({e.strerror})'
-        text = f"port {port} of this machine {why}: name another with `serve=PORT`"
-        raise DataError(text) from None
+    with binding(port, 'serve=PORT'): return ThreadingHTTPServer(('127.0.0.1', port), how)

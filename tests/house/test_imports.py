@@ -53,7 +53,7 @@ def test_notebook_is_named_for_its_module(mod):
 # --- by room
 
 # Room -> the numbers of its pages, in the order in which rooms stand; those without pages yet are kept free
-ROOMS = {'core':range(1), 'options':range(1,2), 'words':range(2,3), 'colab':range(3,4), 'hub':range(4,10),
+ROOMS = {'core':range(1), 'options':range(1,2), 'words':range(2,3), 'colab':range(3,4), 'hub':range(4,5), 'local':range(5,10),
          'phantom':range(10,13), 'image':range(13,20), 'score':range(20,30), 'data':range(30,40),
          'vision':range(40,50), 'explain':range(50,60), 'run':range(60,70), 'anatomy':range(70,80), 'ship':range(80,90),
          'app':range(90,91), 'quiz':range(91,94), 'commands':range(97,98), 'cli':range(98,99), 'all':range(99,100)}
@@ -103,7 +103,7 @@ except SystemExit as e: assert not e.code"""
 
 def test_nothing_authenticates_on_import(): assert 'kaggle' not in loaded('from fundus_fastai.all import *')
 
-BELOW = ['core','options','words','colab','hub','phantom','image','score','data'] # pages that .ci/newest has no need to run
+BELOW = ['core','options','words','colab','hub','local','phantom','image','score','data'] # pages that .ci/newest has no need to run
 
 def outside(tree):
     "Packages of others that `tree` imports"

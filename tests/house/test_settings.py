@@ -64,7 +64,7 @@ def test_sidebar_holds_each_page_once_in_order():
     rooms = {}
     for k,o in told: rooms.setdefault(k, set()).add(o.split('/')[0] if '/' in o else o.split('_')[1].split('.')[0] if '_' in o else o)
     alone = rooms.pop(None)
-    assert alone=={'index.ipynb','core','options','words','colab','hub','commands','cli','all'} and rooms.pop('Lessons')=={'lessons'}
+    assert alone=={'index.ipynb','core','options','words','colab','hub','local','commands','cli','all'} and rooms.pop('Lessons')=={'lessons'}
     assert len(rooms)==10 and sorted(map(list, rooms.values()))==[[o] for o in sorted('phantom image score data vision explain run anatomy ship quiz'.split())]
     assert CFG['custom_sidebar']=='True' and PROJECT['tool']['nbdev']['custom_sidebar']
 
