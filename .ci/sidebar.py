@@ -15,7 +15,7 @@ def section(page):
     m = re.match(r'\d+_(\w+)\.', page)
     return rooms.get(m[1]) if m else None
 
-def order(page): return page!='index.ipynb', not page.startswith('lessons/'), page
+def order(page): return page!='index.ipynb', page!='results.ipynb', not page.startswith('lessons/'), page
 
 def render():
     "The text of sidebar.yml"

@@ -1,10 +1,10 @@
-"""How well are landmarks found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/landmarks.py [N] [NETS] [--csv FILE]
+"""How well are landmarks found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/landmarks.py [N] [NETS] [--csv FILE] [--table real.csv]
 
 Of what the shipped nets have never seen: diaretdb1 (discs), odir5k's patients with an odd number and fundus_dme (sides). With a folder NETS
 from teach_landmarks.py also idrid, heimed and the crops of drishti_gs_crops, each image read by the nets of the fold that left it out.
 Told are: the share of discs within one disc radius of the true middle, a missing answer counting as a miss; the median error as a share
 of the photograph's width; the share of sides that agree with the file's name among those told, and abstentions; the mean error of the
-cup-to-disc ratio. N photographs a set (0: all). Intervals are 95 %: Wilson's for shares, by resampling (sides: patients) for the rest."""
+cup-to-disc ratio. N photographs a set (0: all). `--table` puts the figures into the table of results. Intervals are 95 %: Wilson's for shares, by resampling (sides: patients) for the rest."""
 import os, sys, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ[k] = '1'
 import argparse
@@ -14,16 +14,26 @@ from safetensors.torch import load_file
 from fundus_fastai.anatomy import landmarks as L
 from fundus_fastai.image.read import read_image
 from fundus_fastai.score.estimate import patient_bootstrap, wilson_estimate
+from rows import estimate, put
 
-SHIPPED = L.landmark_net
+SHIPPED,FOLDS = L.landmark_net,('idrid','heimed','drishti_gs_crops')
 
-def share(k, n): return str(wilson_estimate(k/n, n))
+def share(k, n): return wilson_estimate(k/n, n)
 
 def resampled(what, e, who=None):
     "`what` of numbers with its interval, over images or over `who`"
     e = np.asarray(e, float)
     def f(y, p, w): return what(p) if w is None else np.array([what(np.repeat(p, o)) for o in np.asarray(w, int)])
-    return f'{patient_bootstrap(f, e, e, patient=np.arange(len(e)) if who is None else who):.4f}'
+    return patient_bootstrap(f, e, e, patient=np.arange(len(e)) if who is None else who)
+
+def tell(a, d, net, **figures):
+    "Print figures of a set, and put them into the table if there is one"
+    name,n = d.set.iloc[0],len(d)
+    print(f'{name}: n {n}; '+'; '.join(f"{k.replace('_', ' ')} {e:.4f}" for k,e in figures.items()), flush=True)
+    for k,e in figures.items() if a.table else ():
+        put(a.table, task='landmarks', data=name, images=n, patients=d.patient.nunique() if 'patient' in d else '', net=net, weights=f'{net}.safetensors', side=192 if net=='landmarks' else 96,
+            recipe='left out, three folds' if name in FOLDS else 'shipped', metric=k.replace('_', ' '), per='image', **estimate(e), seed=0,
+            command='tests/benchmarks/landmarks.py'+' 0 NETS'*(name in FOLDS))
 
 def use(nets, fold):
     "Let the library read with the nets of a fold, `None`: as it ships them"
@@ -88,6 +98,7 @@ def main(argv=None):
     p.add_argument('n', nargs='?', type=int, default=0)
     p.add_argument('nets', nargs='?')
     p.add_argument('--csv', help='a row an image')
+    p.add_argument('--table', help='the table of results')
     a = p.parse_args(argv)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -97,19 +108,19 @@ def main(argv=None):
         rows,t = some(list(discs(root, name))),time.perf_counter()
         d = pd.DataFrame(of_discs(name, rows, a.nets))
         t,e = (time.perf_counter()-t)/len(d),d.error.dropna()
-        print(f'{name}: n {len(d)}; within a radius {share(d.near.sum(), len(d))}; median error {resampled(np.median, e)} of the width; '
-              f'{len(d)-len(e)} without an answer; {t:.3f} s a photograph', flush=True)
+        tell(a, d, 'landmarks', disc_within_a_radius=share(d.near.sum(), len(d)), median_error_by_width=resampled(np.median, e))
+        print(f'  {len(d)-len(e)} without an answer; {t:.3f} s a photograph', flush=True)
         tables.append(d)
     for name in ('odir5k','fundus_dme'):
         rows,t = some(list(sides(root, name))),time.perf_counter()
         d = pd.DataFrame(of_sides(name, rows))
         t,told = (time.perf_counter()-t)/len(d),d[d.eye!='']
-        print(f'{name}: n {len(d)} of {d.patient.nunique()} patients; sides right {resampled(np.mean, told.eye==told.true, told.patient)} of those told; '
-              f'abstentions {resampled(np.mean, d.eye=="", d.patient)}; {t:.3f} s a photograph; {d[d.eye==""].reason.value_counts().to_dict()}', flush=True)
+        tell(a, d, 'landmarks', side_right_where_told=resampled(np.mean, told.eye==told.true, told.patient), sides_untold=resampled(np.mean, d.eye=='', d.patient))
+        print(f'  {d.patient.nunique()} patients; {t:.3f} s a photograph; {d[d.eye==""].reason.value_counts().to_dict()}', flush=True)
         tables.append(d)
     if a.nets:
         tables.append(d := pd.DataFrame(of_crops(root, a.nets)))
-        print(f'drishti_gs_crops: n {len(d)}; cup over disc, mean error {resampled(np.mean, d.error)}, median {d.error.median():.3f}')
+        tell(a, d, 'cup', mean_error_of_cup_over_disc=resampled(np.mean, d.error))
     if a.csv: pd.concat(tables).to_csv(a.csv, index=False)
 
 if __name__=='__main__': main()

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/lesions.py speed [--images 10000 --each 200 --resamples 1000]
 python tests/benchmarks/lesions.py eyes DATA [--weights FILE --occlude 28 --resamples 1000]
-python tests/benchmarks/lesions.py net DATA [SET ... --resamples 1000 --keep FOLDER --against FOLDER]
+python tests/benchmarks/lesions.py net DATA [SET ... --resamples 1000 --keep FOLDER --against FOLDER --table real.csv]
 
 `speed` takes drawn candidates of four types and tells the seconds of `froc` with its intervals. `eyes` takes a folder with diaretdb1 (regions of
 four experts) and heimed (tight exudates) and compares maps by FROC: the picture's own contrast, which knows no net, noise, and, with the weights of a
@@ -10,7 +10,7 @@ tf_efficientnet_lite0, Grad-CAM, hue gradient and occlusion of that net with a l
 (no lesion mask is used). `net` counts what the lesion net of the library finds by type in diaretdb1, heimed and idrid (whose boxes miss lesions, so
 that alarms are too many; and the AUC of the sum of its scores for referable retinopathy, without the images that its healthy grounds came from),
 beside the picture's own contrast, which knows no type; differences are paired by image or patient.
-`--keep` writes what was found, `--against` compares with what an earlier state of the library found and kept, on the same lesions.
+`--table` puts the figures at 10 false alarms an image into the table of results. `--keep` writes what was found, `--against` compares with what an earlier state of the library found and kept, on the same lesions.
 A lesion counts where 3 of 4 experts agree (`--level`); both conventions of false positives are told."""
 import argparse, os
 from pathlib import Path
@@ -20,6 +20,7 @@ from fundus_fastai.image.recipe import field_mask, field_of_view
 from fundus_fastai.explain.attribution import contrast_map, evidence
 from fundus_fastai.explain.heatmap import resize_map
 from fundus_fastai.explain.lesions import LesionHits, consensus, detections, froc, lesion_auc, match_lesions
+from rows import estimate, put
 
 TYPES,SIZE = ('MA','HE','EX','SE'),288
 
@@ -212,6 +213,15 @@ def referable_rows(data, named, resamples):
             print(row, flush=True)
 
 
+def tabled(table, name, hits, minutes, resamples):
+    "Rows of the table of results: of each type the share hit at 10 false alarms an image, beside that of contrast"
+    net,blind = (froc(hits[k], n_boot=resamples) for k in ('lesion net','contrast'))
+    for k in net.index[net.lesions>0]:
+        put(table, task='lesions', data=name, images=len(hits['lesion net']), patients=len(set(hits['lesion net'].patient)), net='lesion net',
+            weights='lesions.safetensors', side=640, recipe=f'{k}, {net.lesions[k]} lesions', metric='share at 10 FP', per='lesion', **estimate(net['10 FP'][k]),
+            baselines=f"contrast {blind['10 FP'][k].value:.3f}", minutes=round(minutes, 1), seed=0, command=f'tests/benchmarks/lesions.py net ../shared/data {name}')
+
+
 def by_net(name, data, a):
     "What the lesion net finds in one set, with intervals, beside contrast and what was kept before; AUC for referable retinopathy on idrid"
     dets,blind,truths,who,own = found_by_net(name, data, a)
@@ -226,6 +236,7 @@ def by_net(name, data, a):
         print(f'lesion net minus {k}, paired')
         print(froc(hits['lesion net'], against=o, n_boot=a.resamples).astype(str).to_string(), flush=True)
     if name=='idrid': referable_rows(data, named, a.resamples)
+    elif a.table: tabled(a.table, name, hits, own*len(dets)/60, a.resamples)
 
 
 def main():
@@ -234,7 +245,7 @@ def main():
     p.add_argument('data', nargs='?', default=os.environ.get('FUNDUS_TEST_DATA'))
     p.add_argument('sets', nargs='*', default=[])
     p.add_argument('--weights')
-    for k in ('keep','against'): p.add_argument(f'--{k}', type=Path)
+    for k in ('keep','against','table'): p.add_argument(f'--{k}', type=Path)
     for k,v in dict(images=10_000, each=200, resamples=1000, level=3, occlude=28).items(): p.add_argument(f'--{k}', type=int, default=v)
     a = p.parse_args()
     if a.what=='speed': return speed(a)

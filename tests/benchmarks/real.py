@@ -30,6 +30,7 @@ from fundus_fastai.vision.learner import has_bf16
 from fundus_fastai.vision.probe import BlockFeatures, patient_folds, refit_probe
 from fundus_fastai.vision.steps import fit_run, make_learner, same_people
 from fundus_fastai.vision.tasks import get_task
+from rows import KEY, REAL, estimate, has, put
 
 CONFOUNDED = dict(fundus_dme='by blur: see contrast and border', oct_dme='by patient numbers, and see contrast and border') # beside the measured baselines
 NETS = dict(squeezenet1_1=(224,336), tf_efficientnet_lite0=(224,336), tf_efficientnet_lite2=(260,336), inception_v3=(299,299)) # side: own, fundus
@@ -214,20 +215,9 @@ def baselines(o, df, data, y, metric):
     if metric=='mae': said.append(f'one guess {np.abs(y-np.median(y)).mean():.2f}')
     return '; '.join(said)
 
-KEY = ['task','data','net','side','recipe','metric','per','seed']
-
-class Table:
-    "Rows that are appended as they are made"
-    def __init__(self, path): self.path = Path(path)
-    def rows(self): return pd.read_csv(self.path, dtype=str, keep_default_na=False) if self.path.exists() else pd.DataFrame(columns=KEY)
-    def has(self, **key): return bool((self.rows()[list(key)]==pd.Series({k:str(v) for k,v in key.items()})).all(axis=1).any())
-    def add(self, row):
-        pd.DataFrame([row]).to_csv(self.path, mode='a', header=not self.path.exists(), index=False)
-        print(' '.join(f'{row[k]}' for k in ('task','data','net','recipe','per','metric','figure','low','high')), flush=True)
-
 def wanted(words, *what): return any(all(w in ' '.join(map(str, what)) for w in ws.split(',')) for ws in words.split('|'))
 
-def ask(o, table, question):
+def ask(o, question):
     "All rows of a question"
     task,data,label,metric = question
     gray,plans,several = data.startswith('oct'),[],o.archs[:3]
@@ -240,7 +230,7 @@ def ask(o, table, question):
     per = ['image','patient'] if task in ('sex','age') else ['image']
     plans = [(a,s,r) for a,s,r in plans if wanted(o.only, task, data, a, r)]
     key = lambda a, s, r, p: dict(zip(KEY, (task,data,a,s,r,metric,p,o.seed)))
-    plans = [p for p in plans if not table.has(**key(*p, per[-1]))]
+    plans = [p for p in plans if not has(o.out, **key(*p, per[-1]))]
     if not plans or not (Path(o.data)/data).is_dir(): return
     df = frame(o.data, task, data, label)
     y = truth(df, task, metric)
@@ -280,21 +270,21 @@ def ask(o, table, question):
             ok = ~np.isnan(pp[:,0])
             e = measure(metric, yy[ok].round(6), pp[ok], rows.patient.to_numpy()[ok])
             files = ', '.join(weights_of(a, o.weights).name for a in arch.split('+'))
-            table.add(dict(task=task, data=data, images=int(np.isin(df.patient, rows.patient[ok]).sum()), patients=rows.patient[ok].nunique(), net=arch, weights=files, side=side, recipe=recipe, metric=metric, per=how,
-                           figure=round(float(e.value), 4), low=round(float(e.low), 4), high=round(float(e.high), 4), baselines=base, confounded=CONFOUNDED.get(data, ''), minutes=minutes, seed=o.seed,
-                           command=' '.join(['tests/benchmarks/real.py ../shared/data ../shared/weights --only', ','.join([task,data,arch,recipe.partition(',')[0]])])))
+            put(o.out, task=task, data=data, images=int(np.isin(df.patient, rows.patient[ok]).sum()), patients=rows.patient[ok].nunique(), net=arch, weights=files, side=side, recipe=recipe, metric=metric, per=how,
+                           **estimate(e), baselines=base, confounded=CONFOUNDED.get(data, ''), minutes=minutes, seed=o.seed,
+                           command=' '.join(['tests/benchmarks/real.py ../shared/data ../shared/weights --only', ','.join([task,data,arch,recipe.partition(',')[0]])]))
 
 def main(args=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data'); p.add_argument('weights')
     p.add_argument('--only', default='', help='words between commas that a row is to hold')
-    p.add_argument('--archs', default=','.join(NETS)); p.add_argument('--out', default=str(Path(__file__).with_name('real.csv')))
+    p.add_argument('--archs', default=','.join(NETS)); p.add_argument('--out', default=str(REAL))
     p.add_argument('--keep', default=str(Path(tempfile.gettempdir())/'fundus-real'))
     for k,v in dict(side=128, folds=2, epochs=3, seed=0, threads=2).items(): p.add_argument(f'--{k}', type=int, default=v)
     o = p.parse_args(args)
     o.archs = o.archs.split(',')
     torch.set_num_threads(o.threads); cv2.setNumThreads(1); default_device(False); warnings.simplefilter('ignore')
     Path(o.keep).mkdir(parents=True, exist_ok=True)
-    for q in QUESTIONS: ask(o, Table(o.out), q)
+    for q in QUESTIONS: ask(o, q)
 
 if __name__=='__main__': main()

@@ -23,6 +23,7 @@ import argparse, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
 sys.path.insert(0, str(Path(__file__).parent))
+from rows import put
 
 ARCHS = dict(tf_efficientnet_lite0=224, inception_v3=299, squeezenet1_1=224, tf_efficientnet_lite2=260)
 LITE0,PHANTOMS = 'tf_efficientnet_lite0',4000
@@ -697,7 +698,7 @@ def tell(out, pack, csv=None, keep=None, data=None, weights=None):
     tell_search(fits, sets['idrid'], 'idrid')
     tell_curves(fits, dict(oct=sets['oct'], fundus=sets['idrid']))
     if keep: done += tell_people(out, fits, sets['odir'], keep, data, weights)
-    if csv: pd.DataFrame(done).to_csv(csv, mode='a', header=not csv.exists(), index=False)
+    for o in done if csv else (): put(csv, **o)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

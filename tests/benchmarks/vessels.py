@@ -1,27 +1,33 @@
-"""How well are vessels found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/vessels.py [NETS]
+"""How well are vessels found on real photographs? FUNDUS_TEST_DATA=DIR python tests/benchmarks/vessels.py [NETS] [--table real.csv]
 
 drive: in the field, by the tables that teach_vessels.py has left in the folder NETS, or else by its nets fold0 to fold3, each on the images that
 it has not seen; left out without NETS. hrf_av: by the net that comes with the library, which has seen none of it;
 its truth is artery, vein or unsure. AUC is of the 8-bit map, F1 at one half, kinds are those of the pixels that are artery or vein
-(all, and those found). Means with 95 % intervals by resampling images. Then seconds a photograph of 768 px on one core."""
-import os, sys, time
+(all, and those found). Means with 95 % intervals by resampling images. Then seconds a photograph of 768 px on one core.
+`--table` puts the figures into the table of results."""
+import os, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ[k] = '1'
+from argparse import ArgumentParser
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
 from fundus_fastai.anatomy.landmarks import landmarks
 from fundus_fastai.anatomy.measures import vessel_features
 from fundus_fastai.anatomy.vessels import VesselNet, vessels
 from fundus_fastai.phantom.fundus import phantom_fundus
+from rows import put
 from teach_vessels import NAMES as COLUMNS, drive, hrf, judged, left_out, weights
 
 NAMES = 'AUC','F1','kinds','kinds found'
 
-def told(name, rows):
-    "Means and their intervals"
+def told(name, rows, table=None):
+    "Means and their intervals; rows of `table` if `name` is a set of photographs"
     a,rng = np.array(rows),np.random.default_rng(0)
     b = np.array([a[rng.integers(len(a), size=len(a))].mean(0) for _ in range(2000)])
     lo,hi = np.percentile(b, [2.5,97.5], axis=0)
     print(f'{name}: n {len(a)}; '+'; '.join(f'{k} {m:.4f} ({l:.4f} to {h:.4f})' for k,m,l,h in zip(NAMES, a.mean(0), lo, hi)), flush=True)
+    for k,m,l,h in zip(NAMES, a.mean(0), lo, hi) if table else ():
+        put(table, task='vessels', data=name.split(',')[0], images=len(a), net='vessel net', weights='vessels.safetensors', side=536, recipe='shipped' if name=='hrf_av' else 'four folds',
+            metric=k, per='image', figure=round(m, 4), low=round(l, 4), high=round(h, 4), seed=0, command='tests/benchmarks/vessels.py'+' NETS'*(name!='hrf_av'))
 
 def folds(root, nets):
     "What each net says of the images that it has not seen"
@@ -33,22 +39,29 @@ def folds(root, nets):
         net.load_state_dict(weights(file))
         for i in left_out(file.stem): yield judged(vessels(ims[i], net.eval()), Y[i])
 
-def tables(folder):
+def tables(folder, table=None):
     "What a teaching has kept: means by net and data; folds with phantoms against those without, image by image"
     t = pd.concat([pd.read_csv(o) for o in sorted(folder.glob('*.csv'))])
     t['kind'] = t.net.str.rstrip('0123')
-    for (kind,data),d in t.groupby(['kind','data']): told(f'{kind}, {data}', d[[*COLUMNS]].to_numpy())
+    for (kind,data),d in t.groupby(['kind','data']):
+        of = 'drive, by folds' if (kind,data)==('fold','drive') else f'{kind}, {data}'
+        told(of, d[[*COLUMNS]].to_numpy(), table if of.startswith('drive') else None)
     a,b = (t[t.kind==k].set_index('image')[[*COLUMNS]] for k in ('fold','scratch'))
     both = a.index.intersection(b.index)
     if len(both): told('fold less scratch, drive', (a.loc[both]-b.loc[both]).to_numpy())
 
-def main(nets=None):
+def main():
+    p = ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('nets', nargs='?', type=Path)
+    p.add_argument('--table')
+    o = p.parse_args()
+    nets = o.nets
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     root = Path(os.environ['FUNDUS_TEST_DATA'])
-    if nets and list(Path(nets).glob('*.csv')): tables(Path(nets))
-    elif nets: told('drive, by folds', list(folds(root, Path(nets))))
-    told('hrf_av', [judged(vessels(im), y) for im,y in hrf(root)])
+    if nets and list(nets.glob('*.csv')): tables(nets, o.table)
+    elif nets: told('drive, by folds', list(folds(root, nets)), o.table)
+    told('hrf_av', [judged(vessels(im), y) for im,y in hrf(root)], o.table)
     im,t = phantom_fundus([], 3, 5, size=768).image,[]
     for _ in range(4):
         a = time.process_time()
@@ -56,4 +69,4 @@ def main(nets=None):
         t.append(time.process_time()-a)
     print(f'768 px: {min(t[1:]):.2f} s of processor time with all measures')
 
-if __name__=='__main__': main(*sys.argv[1:2])
+if __name__=='__main__': main()

@@ -60,11 +60,11 @@ def test_sidebar_holds_each_page_once_in_order():
     told = list(bar(yaml.safe_load((ROOT/'nbs/sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']))
     pages = [o for _,o in told]
     assert sorted(pages)==sorted(IDS)
-    assert pages[0]=='index.ipynb' and pages[1:]==sorted(pages[1:], key=lambda o: (not o.startswith('lessons/'), o))
+    assert pages[:2]==['index.ipynb','results.ipynb'] and pages[2:]==sorted(pages[2:], key=lambda o: (not o.startswith('lessons/'), o))
     rooms = {}
     for k,o in told: rooms.setdefault(k, set()).add(o.split('/')[0] if '/' in o else o.split('_')[1].split('.')[0] if '_' in o else o)
     alone = rooms.pop(None)
-    assert alone=={'index.ipynb','core','options','words','colab','hub','local','commands','cli','all'} and rooms.pop('Lessons')=={'lessons'}
+    assert alone=={'index.ipynb','results.ipynb','core','options','words','colab','hub','local','commands','cli','all'} and rooms.pop('Lessons')=={'lessons'}
     assert len(rooms)==10 and sorted(map(list, rooms.values()))==[[o] for o in sorted('phantom image score data vision explain run anatomy ship quiz'.split())]
     assert CFG['custom_sidebar']=='True' and PROJECT['tool']['nbdev']['custom_sidebar']
 
