@@ -6,6 +6,13 @@ EXE = os.environ.get('FUNDUS_CHROMIUM') or next(filter(None, map(shutil.which, (
 FLAGS = ('--headless=new','--no-sandbox','--disable-gpu','--disable-dev-shm-usage','--no-first-run','--remote-debugging-pipe',
          '--disable-background-networking','--disable-component-update','--disable-extensions','--mute-audio')
 KEYS = dict(Tab=9, Enter=13, Escape=27, ArrowDown=40, ArrowUp=38, ArrowLeft=37, ArrowRight=39)
+OWN = ('accounts.google.com','clients2.google.com','update.googleapis.com','redirector.gvt1.com','www.google.com','android.clients.google.com',
+       'optimizationguide-pa.googleapis.com','content-autofill.googleapis.com','safebrowsingohttpgateway.googleapis.com') # Chromium's own, of itself
+
+def elsewhere(asked, url):
+    "Of the addresses in a net log, those that are neither below `url` nor what Chromium asks of itself"
+    own = url,*(f'{s}://{h}/' for s in ('http','https') for h in OWN)
+    return sorted(o for o in asked if not o.startswith(own))
 
 class Chromium:
     "A browser with its own profile in the folder `home`"
@@ -97,5 +104,13 @@ class Page:
         root = self('DOM.getDocument')['root']['nodeId']
         node = self('DOM.querySelector', nodeId=root, selector=selector)['nodeId']
         self('DOM.setFileInputFiles', nodeId=node, files=[str(Path(path).resolve())])
-    def shot(self, to, whole=True):
-        Path(to).write_bytes(base64.b64decode(self('Page.captureScreenshot', captureBeyondViewport=whole)['data']))
+    def drop(self, path, at=(300,300)):
+        "Let a file fall on the page, as from a window beside it"
+        for o in ('dragEnter','dragOver','drop'):
+            self('Input.dispatchDragEvent', type=o, x=at[0], y=at[1], data=dict(items=[], files=[str(Path(path).resolve())], dragOperationsMask=1))
+    def paper(self, to):
+        "What the page's printer would be given, as PDF"
+        Path(to).write_bytes(base64.b64decode(self('Page.printToPDF', printBackground=False)['data']))
+    def shot(self, to, whole=True, clip=None):
+        more = dict(clip=dict(zip(('x','y','width','height'), clip), scale=1)) if clip else {}
+        Path(to).write_bytes(base64.b64decode(self('Page.captureScreenshot', captureBeyondViewport=whole, **more)['data']))

@@ -192,7 +192,7 @@ def lesion_table(images, # image files or folders
         unread += not read
         rows += [] if df is None else [df[COLUMNS]]
         table.add(rows[-1] if df is not None else rows[0])
-    if unread==len(paths): raise DataError(f"nothing is left: {unread} of {len(paths)} images cannot be read")
+    if unread==len(paths): raise table.nothing(unread, len(paths))
     table.close()
     counts = pd.DataFrame(counts).astype({k:'Int64' for k in LESION_CODES})
     if folder is not None:

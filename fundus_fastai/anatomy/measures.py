@@ -220,8 +220,7 @@ def vessel_table(images, # image files or folders
         rows.append(row)
         unread += not read
         table.add(pd.DataFrame([row], columns=COLUMNS))
-    if rows and unread==len(paths):
-        raise DataError(f"nothing is left: {unread} of {len(paths)} images cannot be read")
+    if rows and unread==len(paths): raise table.nothing(unread, len(paths))
     table.close()
     df = pd.DataFrame(rows, columns=COLUMNS)
     df.attrs['unread'] = unread

@@ -301,14 +301,14 @@ def square_resize(im, # uint8 [H,W] or [H,W,3]
 # %% ../../nbs/15_image.recipe.ipynb #28d17218
 def colored(im)->bool: # red and blue differ, as they do in a photograph of an eye
     "Tell a photograph in color from a gray scan"
-    return np.abs(np.diff(im[::8,::8,::2].astype(int))).mean()>8
+    return im.ndim==3 and np.abs(np.diff(im[::8,::8,::2].astype(int))).mean()>8
 
 def whole_circle(im, side:int):
     "The gray `im`, its circle stretched over a square [side,side], float32; None where none is seen"
-    f = field_of_view(im)
-    if not f.fit and f.found and colored(im): f = replace(f, r=.6*max(f.shape)) # a crop without any rim
-    elif f.fit<(.4 if colored(im) else .8): return None # share of its edge on a circle; a curved scan has some
-    k,g = 2*f.r/(side-1),cv2.cvtColor(im, cv2.COLOR_RGB2GRAY)
+    f,hue = field_of_view(im),colored(im)
+    if not f.fit and f.found and hue: f = replace(f, r=.6*max(f.shape)) # a crop without any rim
+    elif f.fit<(.4 if hue else .8): return None # share of its edge on a circle; a curved scan has some
+    k,g = 2*f.r/(side-1),im if im.ndim==2 else cv2.cvtColor(im, cv2.COLOR_RGB2GRAY)
     at = np.array([[k,0,f.cx-f.r],[0,k*f.aspect,f.cy-f.r*f.aspect]])
     g = cv2.GaussianBlur(g, (0,0), .4*k) if k>1.2 else g
     return cv2.warpAffine(g.astype(np.float32), at, (side,side),

@@ -199,9 +199,11 @@ def shrink_int8(path, learn, run, *, images, notes:dict)->str:
     write_onnx(path, onnx.load(path), notes|dict(form='-int8'))
     before,after = whole.predict_frame(eyes),OnnxNet(path).predict_frame(eyes)
     key,d = skill_lost(kind, valid, (before,after), op=notes['operating'])
-    said = (f"{key} on {len(valid)} validation images falls by {d.value:.4f} "
-            f"({d.low:.4f} to {d.high:.4f})")
-    if not d.value<=.01:
+    where = f"{key} on {len(valid)} validation images"
+    if np.isnan(d.value):
+        raise ModelError(f"nothing tells what 8 bits cost: {where} is {d.method}; no file is kept")
+    said = f"{where} falls by {d.value:.4f} ({d.estimate.span('.4f') or d.method})"
+    if d.value>.01:
         raise ModelError(f"8 bits cost too much: {said}, and .01 is allowed; no file is kept: "
                          "try `fp16=True`")
     if notes['temperature']: _warm_again(path, kind, valid, after, notes)

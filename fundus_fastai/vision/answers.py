@@ -166,6 +166,13 @@ def close(self:RowFile):
     write_parquet(self.part, self.file)
     self.part.unlink()
 
+# %% ../../nbs/49_vision.answers.ipynb #ef74f22e
+@patch
+def nothing(self:RowFile, unread:int, n:int):
+    "The error that no image could be read; nobody can go on with what was begun, so it goes"
+    if self.part: self.part.unlink(missing_ok=True)
+    return DataError(f"nothing is left: {unread} of {n} images cannot be read")
+
 # %% ../../nbs/49_vision.answers.ipynb #301cc2a1
 def dealt(files, shard=None)->list:
     "The files of the part `shard`, (k, n): each n-th from the k-th on; all without"

@@ -75,12 +75,18 @@ class OpenEye(Transform):
     def view(self, o):
         "The picture as the net sees it, in the file's own resolution"
         eye = Eye.read(o, self.cls is PILOct) if isinstance(o, (str,Path)) else self.eye(o).whole()
-        return self.recipe(eye) if len(self.recipe) else eye.image
+        side = max(eye.image.shape[:2])*self.padded
+        return self.recipe(eye, side) if len(self.recipe) else eye.image
+    @property
+    def padded(self):
+        "Whether a picture is padded to a square: by the recipe, or, where nothing cuts it, on its way to `size`"
+        steps = {k for k,_ in self.recipe.steps}
+        return 'square' in steps or bool(self.size and steps and 'crop' not in steps)
     def place(self, mask, o):
         "`mask` [H,W] of the picture `o`, cut as the recipe cuts it"
         steps,eye = dict(self.recipe.steps),self.eye(o)
         if 'crop' in steps: return circle_crop(mask.astype(np.uint8)*255, field=eye.field) > 127
-        return square_resize(mask.astype(np.uint8)*255) > 127 if 'square' in steps else mask
+        return square_resize(mask.astype(np.uint8)*255) > 127 if self.padded else mask
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
         if self.cls is not PILFundus: return None

@@ -118,6 +118,12 @@ def test_command(folder, capsys):
     assert main(['landmarks', str(folder/'1.jpg')])==0
     assert capsys.readouterr().out.startswith(','.join(COLUMNS))
 
+@pytest.mark.parametrize('command', ['landmarks','vessels','lesions'])
+def test_no_file_is_begun_that_nobody_can_go_on_with(tmp_path, command, capsys):
+    for _ in range(2):
+        assert main([command, str(tmp_path/'nope.jpg'), '--out', str(tmp_path/'a.csv')])==1 and 'nothing is left' in capsys.readouterr().err
+        assert not [o for o in tmp_path.rglob('*') if o.is_file()]
+
 def test_goes_on_where_it_was_killed(folder):
     "A begun table keeps its whole rows, is refused without `resume`, and ends as if nothing had happened"
     whole = landmark_table([folder], folder/'a.csv')

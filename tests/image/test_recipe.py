@@ -245,3 +245,10 @@ def test_real_quality(test_data):
     files = sorted((test_data/'odir5k/preprocessed_images').glob('*'))[::10]
     bad = [not vessel_quality(rgb(o)).good for o in files]
     assert .01<np.mean(bad)<.08 and np.mean([not saturation_quality(rgb(o)).good for o in files])<.02
+
+def test_a_whole_circle_of_a_gray_array_and_one_look_at_the_color(monkeypatch):
+    gray,asked,colored = disc(gray=True),[],P.colored
+    three = np.stack([gray]*3, -1)
+    monkeypatch.setattr(P, 'colored', lambda im: asked.append(1) or colored(im))
+    for o in (gray, three, np.full_like(three, 90)): P.whole_circle(o, 64)
+    assert len(asked)==3 and not colored(gray) and not colored(three) and np.array_equal(P.whole_circle(gray, 64), P.whole_circle(three, 64))

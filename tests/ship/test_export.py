@@ -1,5 +1,5 @@
 "From a run to a file: every kind of net and of answer, checked, shrunk, refused, and asked where there is no torch"
-import io, json, shutil, subprocess, sys
+import io, json, re, shutil, subprocess, sys
 from functools import cache
 from pathlib import Path
 import numpy as np, onnx, pandas as pd, pytest, torch
@@ -7,6 +7,7 @@ from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.run.folder import clear_run
+from fundus_fastai.score.compare import Difference
 from fundus_fastai.run.train import predict_run
 from fundus_fastai.ship import export as E
 from fundus_fastai.ship.export import export_run
@@ -217,6 +218,18 @@ def test_a_quarter_of_the_bits(run, whole, tmp_path, old_exporter, monkeypatch):
     at(.0101)
     with pytest.raises(ModelError, match='8 bits cost too much.*fp16'): export_run(run, tmp_path/'y.onnx', int8=True, images=HERE/'scans')
     assert not (tmp_path/'y.onnx').exists()
+
+@pytest.mark.parametrize('d,says', [((.001,np.nan,np.nan,np.nan,'no interval: no resample has a value'), 'falls by 0.0010 .no interval: no resample has a value.$'),
+                                    ((.001,-.002,.004,.5,'paired patient bootstrap'), r'falls by 0.0010 \(-0.0020 to 0.0040\)$')])
+def test_an_interval_that_does_not_exist_says_why(run, tmp_path, old_exporter, monkeypatch, d, says):
+    monkeypatch.setattr(E, 'skill_lost', lambda *args, **kw: ('auc',Difference(*d)))
+    assert re.search(says, export_run(run, tmp_path/'x.onnx', int8=True, images=HERE/'scans'))
+
+def test_a_loss_that_nobody_can_tell_is_none_that_is_allowed(run, tmp_path, old_exporter, monkeypatch):
+    monkeypatch.setattr(E, 'skill_lost', lambda *args, **kw: ('auc',Difference(*[np.nan]*4, 'undefined')))
+    with pytest.raises(ModelError, match='nothing tells what 8 bits cost: auc on .* validation images is undefined') as e:
+        export_run(run, tmp_path/'x.onnx', int8=True, images=HERE/'scans')
+    assert 'nan' not in str(e.value) and not (tmp_path/'x.onnx').exists()
 
 def test_skill_that_is_lost():
     "Worse answers lose, equal ones do not, whatever the measure"

@@ -1,6 +1,6 @@
 "Pictures and masks on their way into a batch"
-import cv2, pandas as pd, pytest
-from fundus_fastai.vision.data import OpenEye, eye_dls
+import cv2, numpy as np, pandas as pd, pytest
+from fundus_fastai.vision.data import OpenEye, eye_dls, squish
 from nets import eye
 
 def test_a_mask_is_cropped_as_its_picture():
@@ -8,6 +8,18 @@ def test_a_mask_is_cropped_as_its_picture():
     o = OpenEye('fundus', 'color')
     seen,cut = o.view(im),o.place(mask, im)
     assert cut.shape==seen.shape[:2] and ((seen[...,0]>200)==cut).mean()>.995 and cut.any()
+
+@pytest.mark.parametrize('recipe', ['','color','square','channel:green','zero:channel=blue'])
+def test_picture_and_mask_lie_where_the_net_sees_them(recipe):
+    "An uncut picture is padded to a square on its way to the net's size: so are its view, its field and its masks"
+    im = np.pad(eye(0), ((0,0),(60,60),(0,0)))
+    o,mask = OpenEye('fundus', recipe, 64),im[...,1]>140
+    def small(a): return cv2.resize(np.asarray(a, np.float32), (64,64), interpolation=cv2.INTER_AREA)
+    seen = small(squish(64)(o(im)))
+    assert o.view(im).shape[:2]==o.place(mask, im).shape==o.field(im).shape
+    assert np.abs(small(o.view(im))-seen).mean()<3 and (small(o.field(im))>.5)[seen.max(-1)>40].mean()>.9
+    at = (small(o.place(mask, im))>.5)[seen[...,1]>130]
+    assert len(at)>8 and at.mean()>.8
 
 def test_large_photographs_are_decoded_small(tmp_path):
     cv2.imwrite(str(tmp_path/'big.jpg'), cv2.resize(eye(3), (2400,1920))[...,::-1])
