@@ -341,15 +341,18 @@ def vessels(images:list, # image files or folders
 # %% ../nbs/97_commands.ipynb #8d066d2d
 def lesions(images:list, # image files or folders
             *, out:str='lesions', # folder for detections.csv, counts.csv and the overlays
+            run:str=None, # run folder: list the peaks of its own net's maps instead
+            method:str=None, # of these maps: evidence, hue_gradient, occlusion, ... (default: what suits the net)
+            of:str=None, # class of these maps (default: those named as types of lesions, else the last that is ill)
             device:str='cpu', # where the net computes, as torch names it
             force:bool=False # write into a folder that holds earlier ones
            ):
     "Find the lesions of fundus photographs: detections.csv, counts.csv and an overlay each (research use only)"
     from fundus_fastai.anatomy.lesion_net import lesion_table
     say("research use only, not a medical device")
-    df = lesion_table(images, out, force=force, device=device)
+    df = lesion_table(images, out, run=run, method=method, of=of, force=force, device=device)
     n = df.attrs['counts']
-    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in ('MA','HE','EX','SE'))
+    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-1])
           + f": {Path(out)/'detections.csv'}")
     check_unread(df)
 

@@ -13,12 +13,21 @@ from pathlib import Path
 from scipy.spatial import cKDTree
 from torch import nn
 from torch.nn import functional as F
-from ..core import DataError, first_line, fresh_dir, progress, say, whole_file
+from fastcore.basics import patch
+from ..core import DataError, first_line, fresh_dir, one_of, progress, say, whole_file
+from ..words import says_normal
 from ..image.hospital import file_stem
 from ..image.read import read_image
+from ..image.recipe import Eye
 from ..phantom.fundus import LESION_CODES
 from ..vision.answers import RowFile, images_of
-from ..explain.lesions import find_peaks
+from ..vision.data import PILFundus
+from ..vision.model import load_model
+from ..explain.attribution import ALL_METHODS, head_of_places
+from ..explain.lesions import detections, find_peaks
+from ..explain.maps import map_window
+from ..explain.occlusion import at_size
+from .atlas import input_matrix
 from .landmarks import Field, not_fundus, shipped_weights
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
@@ -93,9 +102,9 @@ def lesion_maps(f, net)->np.ndarray:
     return net(x)[0,:len(LESION_CODES)].float().sigmoid().cpu().numpy()
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #ae5c51bf
-def radii(m, df)->np.ndarray:
-    "Radius [n] of each peak of a map"
-    at = np.argwhere(m>.005)
+def radii(m, df, above:float=.005)->np.ndarray:
+    "Radius [n] of each peak of a map, by what is `above` a value"
+    at = np.argwhere(m>above)
     d,k = cKDTree(df[['y','x']].to_numpy(float)).query(at, distance_upper_bound=20)
     at,k = at[np.isfinite(d)],k[np.isfinite(d)]
     high = m[tuple(at.T)]>=df.score.to_numpy()[k]/2
@@ -140,13 +149,80 @@ def rings(im, df)->np.ndarray:
     im,w = np.ascontiguousarray(im).copy(),max(1, round(im.shape[1]/700))
     for o in df.itertuples():
         at,r = (round(16*o.x),round(16*o.y)),round(16*(o.radius+3*w))
-        cv2.circle(im, at, r, RINGS[o.type], w, cv2.LINE_AA, 4)
+        cv2.circle(im, at, r, RINGS.get(o.type, RINGS['MA']), w, cv2.LINE_AA, 4)
     return im
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #46d5cfd5
 def counted(df):
     "The lesions of a table that are sure enough to be counted"
     return df[df.score>=df.type.map(CUTS)]
+
+class Finder:
+    "What the net of the library lists in a photograph, what of it is sure, and its counts"
+    counts = tuple(LESION_CODES)
+    def __init__(self, device='cpu'): self.net = lesion_net(device)
+    def __call__(self, im): return find_lesions(im, net=self.net)
+    def sure(self, df): return counted(df)
+    def row(self, df): return dict.fromkeys(LESION_CODES, 0) | counted(df).type.value_counts().to_dict()
+
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #5e1b00f1
+def best_method(learn)->str:
+    "By which method the places of a net are to be shown"
+    trained = (learn.config.get('training') or {}).get('maps') or {}
+    if head_of_places(learn.model) is not None: return 'evidence'
+    return 'hue_gradient' if trained.get('nu') else 'occlusion'
+
+def type_of(name)->str:
+    "The type of lesion that a class is named after, or nothing"
+    name = str(name).lower().replace(' ', '_').removesuffix('s')
+    return next((k for k,v in LESION_CODES.items() if name in (k.lower(), v)), '')
+
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #a1a0e086
+class RunFinder(Finder):
+    "The same of the maps of a run's own net; they have no cut, and the ten highest are drawn"
+    counts = 'candidates',
+    def __init__(self, run, method=None, of=None, device=None):
+        self.learn = load_model(run, device)
+        self.method,names = method or best_method(self.learn),self.learn.output.outputs
+        one_of(self.method, ALL_METHODS, 'method')
+        if self.learn.opener.cls is not PILFundus:
+            raise DataError(f"`run={run}` reads scans: lesions are sought in photographs")
+        ill = [o for o in names if not says_normal(o)] or names
+        known = [o for o in names if type_of(o)] or ill[-1:]
+        self.classes = [one_of(of, names, 'class')] if of else known
+        types = ', '.join(filter(None, map(type_of, self.classes))) or 'it knows no types of lesions'
+        say(f"maps by {self.method}, for {', '.join(self.classes)}; {types}")
+    def sure(self, df): return df.head(10)
+    def row(self, df): return dict(candidates=len(df))
+
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #d5e477b7
+@patch
+def __call__(self:RunFinder, im)->pd.DataFrame:
+    "The peaks of the maps of a photograph, as `find_lesions` lists them; a score is a map's value"
+    reason,each = not_fundus(im, Field(im)) or '',[pd.DataFrame(columns=COLUMNS[1:])]
+    if not reason:
+        how,eye = {},Eye(im)
+        if self.method=='occlusion': how = dict(zip(('window','stride'), map_window(self.learn.size)))
+        e = self.learn.evidence([eye], self.method, target=self.classes, **how)
+        each = [self.peaks(m.numpy(), eye, type_of(k)) for m,k in zip(e.map[0], e.classes)]
+    df = pd.concat(each).sort_values('score', ascending=False, kind='stable', ignore_index=True)
+    df.attrs |= dict(reason=reason, shape=im.shape[:2])
+    return df
+
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #5c84417c
+@patch
+def peaks(self:RunFinder, m, eye, kind:str)->pd.DataFrame:
+    "The peaks of one map [H,W] in pixels of the photograph"
+    at = input_matrix(eye.image, m.shape[1], self.learn.opener.recipe)
+    df = detections(m, at_size([self.learn.opener.field(eye)], m.shape)[0].numpy())
+    k,b = at[[0,1],[0,1]],at[:,2]
+    r = radii(m, df, 0) if len(df) else df.score
+    return df.assign(x=(df.x-b[0])/k[0], y=(df.y-b[1])/k[1], radius=r/k.mean(), type=kind)[COLUMNS[1:]]
+
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #028ca3c7
 def overlay_names(paths)->list:
@@ -159,42 +235,45 @@ def overlay_names(paths)->list:
     return names
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #80965206
-def _asked(path, to, net):
+def _asked(path, to, find):
     "The table of a file, its row of counts, and whether it could be read; its overlay is written to the file `to`"
-    none = dict(dict.fromkeys(LESION_CODES, None), reason='')
+    none = dict(dict.fromkeys(find.counts, None), reason='')
     try: im = read_image(path)
     except DataError as e:
         say(str(e))
         return None,none|dict(reason=str(e).removeprefix(f'{path} ')),False
-    df = find_lesions(im, net=net)
+    df = find(im)
     if df.attrs['reason']:
         say(f"{path} {df.attrs['reason']}")
         return None,none|dict(reason=df.attrs['reason']),True
     if to is not None:
-        with whole_file(to) as f: cv2.imwrite(str(f), rings(im, counted(df))[...,::-1])
-    n = counted(df).type.value_counts()
-    return df.assign(path=path),dict({k:int(n.get(k, 0)) for k in LESION_CODES}, reason=''),True
+        with whole_file(to) as f: cv2.imwrite(str(f), rings(im, find.sure(df))[...,::-1])
+    return df.assign(path=path),dict(find.row(df), reason=''),True
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #98831e5b
 def lesion_table(images, # image files or folders
                  out=None, # folder for detections.csv, counts.csv and overlays (default: none)
-                 *, force:bool=False, # write into a folder that holds earlier ones
+                 *, run=None, # a run folder: list the peaks of its own net's maps instead
+                 method:str=None, # of these maps, one of `ALL_METHODS` (default: what suits the net)
+                 of:str=None, # class of these maps (default: those named as types, else the last that is ill)
+                 force:bool=False, # write into a folder that holds earlier ones
                  device:str='cpu' # where the net computes, as torch names it
                 )->pd.DataFrame: # path, x, y, score, type, radius; `attrs`: 'counts', 'unread'
     "Find the lesions of many photographs, in pixels of each"
-    paths,net = images_of(images),lesion_net(device)
+    if (method or of) and not run: raise DataError("`method` and `of` are for maps of a `run`")
+    paths,find = images_of(images),RunFinder(run, method, of, device) if run else Finder(device)
     folder = None if out is None else fresh_dir(out, force, {'detections.csv':','.join(COLUMNS)})
     table = RowFile(folder and folder/'detections.csv', force=True)
     rows,counts,unread = [pd.DataFrame(columns=COLUMNS)],[],0
     for path,name in progress(list(zip(paths, overlay_names(paths))), 'lesions'):
-        df,row,read = _asked(path, folder and folder/'overlays'/name, net)
+        df,row,read = _asked(path, folder and folder/'overlays'/name, find)
         counts.append(dict(path=path, **row))
         unread += not read
         rows += [] if df is None else [df[COLUMNS]]
         table.add(rows[-1] if df is not None else rows[0])
     if unread==len(paths): raise table.nothing(unread, len(paths))
     table.close()
-    counts = pd.DataFrame(counts).astype({k:'Int64' for k in LESION_CODES})
+    counts = pd.DataFrame(counts).astype({k:'Int64' for k in find.counts})
     if folder is not None:
         with whole_file(folder/'counts.csv') as f: counts.to_csv(f, index=False)
     df = pd.concat(rows, ignore_index=True)

@@ -1,11 +1,18 @@
 "The lesion net: where its spots lie, on phantoms and in any frame, and a reason for whatever shows no fundus"
+import json
 from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
 import cv2, numpy as np, pandas as pd, pytest, torch
-from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, LesionNet, color_contrast, find_lesions, lesion_maps, lesion_net, lesion_table, spots
+from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, LesionNet, RunFinder, color_contrast, find_lesions, lesion_maps, lesion_net, lesion_table, spots
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.explain.lesions import match_lesions
 from fundus_fastai.phantom.fundus import LESION_CODES, phantom_fundus, save_fundus
+from fundus_fastai.vision.data import eye_dls
+from fundus_fastai.vision.learner import eye_learner
+from fundus_fastai.vision.model import save_model
+from nets import tiny
 
 cv2.setNumThreads(1)
 
@@ -118,3 +125,64 @@ def test_command(tmp_path, capsys):
     assert main(['lesions', args[0], '--out', str(tmp_path/'out')])
     assert '--force' in capsys.readouterr().err
     assert list(lesion_table([tmp_path/'a'], tmp_path/'out', force=True).path.unique())==[str(tmp_path/'a/eye.jpg')]
+
+# --- maps of a run's own net
+
+def saved(to, names='AB', **kwargs):
+    "A run of an untrained net that reads photographs"
+    torch.manual_seed(0)
+    df = pd.DataFrame(dict(path=[phantom_fundus([], 3, k, size=64).image for k in range(4)], label=list(names)*2, split=['train']*2+['valid']*2))
+    learn = eye_learner(eye_dls(df, image='fundus', size=96, bs=2, workers=0, recipe='crop'), tiny, weights=None, **kwargs)
+    save_model(learn, to, 'disease', source='phantom')
+    return to
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory): return saved(tmp_path_factory.mktemp('run')/'run')
+
+def test_peaks_of_a_run_lie_where_the_photograph_has_them(run):
+    "A net that wants yellow points at three yellow spots, on a canvas, in a cut field and at any size"
+    find = RunFinder(run, 'hue_gradient')
+    def yellow(items, *args, **kwargs):
+        x, = (b[0].as_subclass(torch.Tensor) for b in find.learn.dls.test_dl(pd.DataFrame(dict(path=items))))
+        return SimpleNamespace(map=(x[:,1:2]-x[:,2:]-1.5).clamp(min=0), classes=['B'])
+    find.learn.evidence = yellow
+    im = phantom_fundus([], 4, 2, camera='clipped', size=300).image
+    at = np.array([[110,150],[200,120],[170,210]])
+    for x,y in at: cv2.circle(im, (int(x),int(y)), 4, (255,255,0), -1)
+    wide = cv2.copyMakeBorder(im, 30, 10, 50, 20, cv2.BORDER_CONSTANT, value=[int(im[0,0,0])]*3)
+    for a,want in ((im,at), (wide,at+[50,30]), (cv2.resize(im, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC),2*at+.5)):
+        df = find(a)
+        d = np.hypot(*(df[['x','y']].to_numpy()[:,None]-want[None]).transpose(2,0,1))
+        assert len(df)==3 and (d.min(0)<.02*a.shape[1]).all() and (df.type=='').all() and list(df)==COLUMNS[1:]
+        assert (df.radius-4*a.shape[1]/300/(a is wide and 370/300 or 1)).abs().max()<.015*a.shape[1]
+    assert len(find(im*0))==0 and find(im*0).attrs['reason']
+
+@pytest.mark.parametrize('names,head,trained,method,classes,types', [
+    (('B','A'),None,None,'occlusion',['B'],''), (('MA','hard exudate'),None,dict(nu=.01),'hue_gradient',['MA','hard exudate'],'MA, EX'),
+    (('normal','ill'),'evidence',dict(nu=.01),'evidence',['ill'],''), (('A','B'),None,dict(nu=0),'occlusion',['B'],'')])
+def test_what_suits_the_net(tmp_path, capsys, names, head, trained, method, classes, types):
+    "The head's own evidence, then trained maps, then occlusion; classes named as types first, else the last"
+    run = saved(tmp_path/'run', names, **({'head':head} if head else {}))
+    c = json.loads((run/'config.json').read_text())
+    (run/'config.json').write_text(json.dumps(c|dict(training=dict(maps=trained))))
+    find = RunFinder(run)
+    assert (find.method,sorted(find.classes))==(method,sorted(classes))
+    assert (types or 'no types of lesions') in capsys.readouterr().err
+    if head: torch.nn.init.normal_(find.learn.model[1].say.weight) # an evidence head begins with nothing
+    df = find(phantom_fundus(['diabetic retinopathy'], 31, 1, grade=3, size=200).image)
+    assert len(df) and set(df.type)<=set((types or '').split(', ')) and df.groupby('type').size().max()<=200 and (df.score>0).all() and (df.radius>=0).all()
+
+def test_command_with_a_run(run, tmp_path, capsys):
+    o = phantom_fundus(['diabetic retinopathy'], 31, 2, grade=3, size=200)
+    save_fundus(o, tmp_path/'eye.jpg', tmp_path/'eye.npz')
+    cv2.imwrite(str(tmp_path/'black.png'), o.image*0)
+    args = ['lesions', *(str(tmp_path/k) for k in ('eye.jpg','black.png')), '--run', str(run), '--out', str(tmp_path/'out')]
+    assert main([*args, '--of', 'A'])==0 and 'candidates' in (said := capsys.readouterr()).out and 'maps by occlusion, for A' in said.err
+    df,n = pd.read_csv(tmp_path/'out/detections.csv'),pd.read_csv(tmp_path/'out/counts.csv')
+    assert list(df)==COLUMNS and df.type.isna().all() and list(n)==['path','candidates','reason'] and n.candidates.max()==len(df)>0
+    over = cv2.imread(str(tmp_path/'out/overlays/eye.jpg'))
+    assert (over!=cv2.imread(str(tmp_path/'eye.jpg'))).any()
+    for more,word in ((['--of','C'],'class'), (['--method','guess'],'method'), (['--run',str(tmp_path)],'config.json')):
+        assert main([*args, '--force', *more])==1 and word in capsys.readouterr().err
+    assert main([*args[:3], '--of', 'A'])==1 and '--run' in capsys.readouterr().err
+    with pytest.raises(DataError, match='reads scans'): RunFinder(Path(__file__).parents[1]/'run/old_run/run')

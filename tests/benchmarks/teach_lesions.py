@@ -2,6 +2,7 @@
 
 FUNDUS_TEST_DATA=DIR python tests/benchmarks/teach_lesions.py pack DATA.zip
 python tests/benchmarks/teach_lesions.py teach DATA.zip OUT SECONDS [--device cuda]
+python tests/benchmarks/teach_lesions.py more DATA.zip OUT SECONDS [--start FILE --rate 7e-4]
 
 `pack` (three minutes of one core) gathers photographs, recompressed to 13 MB: idrid's with a grade, HRF's healthy ones, DRIVE's, and of odir5k by lot
 210 `normal fundus`, 90 with one other finding and no retinopathy (drusen, dry AMD, glaucoma, epiretinal membrane, ...), 110 with retinopathy;
@@ -14,16 +15,17 @@ pictures and phantoms, with vessels (of the library's net) and discs as further 
 grade (idrid's even half) or keyword (odir5k), labeled by the moving mean of the net itself where it is sure; grade 0 has no lesion, grade 1 dots alone.
 Chosen is the stage that is better by the sum of two figures: mean sensitivity (CPM) on 96 painted pictures whose eyes and layers were left out, and
 the AUC for referable retinopathy of the sum of scores in idrid's odd half. OUT: first, second and last.safetensors, choice.json, loss.csv, held.jpg,
-sums of idrid's odd half. All by the clock: a faster card sees more, and a new training gives other weights. `--small` tries the program on a CPU."""
+sums of idrid's odd half. `more` teaches the net that ships on, by the second stage's pictures, on one core of a CPU (about eight seconds of processor
+time for six pictures); it writes more.safetensors every minute and goes on where it was stopped. All by the clock: a faster card sees more, and a new training gives other weights. `--small` tries the program on a CPU."""
 import argparse, copy, io, json, math, os, sys, time, zipfile
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
 from multiprocessing import TimeoutError as MP_TIMEOUT, get_context
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch, torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 import paint_lesions
-from fundus_fastai.anatomy.landmarks import landmarks
+from fundus_fastai.anatomy.landmarks import landmarks, shipped_weights
 from fundus_fastai.anatomy.lesion_net import SIDE, LesionFrame, LesionNet, find_lesions, spots
 FLIPS = [],[3],[2],[2,3]
 from fundus_fastai.explain.lesions import froc, match_lesions
@@ -51,7 +53,7 @@ def frame(r):
     return np.ascontiguousarray(f.image.transpose(2,0,1)),f.mask,disc
 
 def layer(i):
-    c = paint_lesions.layer(np.random.default_rng([SEED,i]), SIDE)
+    c = paint_lesions.layer(np.random.default_rng([SEED,*np.atleast_1d(i)]), SIDE)
     return 'layer',np.ascontiguousarray(c.im.transpose(2,0,1)).astype(np.float16),c.bits
 
 def phantom(i):
@@ -84,6 +86,11 @@ def kernel(s, n):
 def blur(x, s, n=None):
     "Gaussian of sigma s (a number, or one a picture [B]) of [B,C,H,W]"
     b,c,h,w = x.shape
+    if x.device.type=='cpu': # OpenCV is many times faster there
+        out,s = np.empty(x.shape, np.float32),np.broadcast_to(np.asarray(s, np.float32), b)
+        for o,a,k in zip(out, x.float().numpy(), s):
+            for p,q in zip(o, a): p[:] = cv2.GaussianBlur(q, (0,0), max(.05, float(k)), borderType=cv2.BORDER_REFLECT_101)
+        return torch.from_numpy(out)
     s = torch.as_tensor(s, device=x.device, dtype=torch.float32).expand(b)
     n = n or max(1, math.ceil(3*float(s.max())))
     k = kernel(s, n).repeat_interleave(c, 0)
@@ -322,6 +329,22 @@ def table(hits):
     for k in res: res[k]['cut'] = float(np.r_[hits.search(k).alarms, np.zeros(len(hits)+1)][len(hits)])
     return res
 
+def halves(df):
+    "Of the list: grounds to teach with and those left out, each with chances; ill eyes that teach, with chances; idrid's odd half"
+    own = df.ground.to_numpy()
+    held = own&(np.cumsum(own)%8==0)
+    share = dict(idrid=.52, hrf_av=.13, drive=.08, odir_normal=.17, odir_other=.1)
+    kinds = df['set'].to_numpy()
+    def pick(where):
+        n = pd.Series(kinds[where]).value_counts()
+        c = np.array([share.get(k,0)/n[k] for k in kinds[where]])
+        return np.flatnonzero(where),c/c.sum()
+    even = (kinds=='idrid')&(df.id%2==0).to_numpy()
+    weak = np.flatnonzero((even|(kinds=='odir_ill'))&~held)
+    weak_p = np.where(even[weak], 1., .35)*np.where(df.grade.to_numpy()[weak]>0, 1., .4)
+    odd = np.flatnonzero((kinds=='idrid')&(df.id%2==1).to_numpy())
+    return pick(own&~held),pick(held),(weak,weak_p/weak_p.sum()),odd
+
 def teach(s):
     start = time.time()
     def now(): return time.time()-start
@@ -351,20 +374,8 @@ def teach(s):
     say(f'{len(df)} photographs', df.groupby('set').ground.agg(['size','sum']).to_dict())
     g['vessel'] = vessel_maps(g, device, 128 if s.small else 544)
     say('vessels')
-    own = df.ground.to_numpy()
-    held = own&(np.cumsum(own)%8==0)
-    share = dict(idrid=.52, hrf_av=.13, drive=.08, odir_normal=.17, odir_other=.1)
-    kinds = df['set'].to_numpy()
-    def pick(where):
-        n = pd.Series(kinds[where]).value_counts()
-        c = np.array([share.get(k,0)/n[k] for k in kinds[where]])
-        return np.flatnonzero(where),c/c.sum()
-    train,left = pick(own&~held),pick(held)
-    even = (kinds=='idrid')&(df.id%2==0).to_numpy()
-    weak = np.flatnonzero((even|(kinds=='odir_ill'))&~held)
-    weak_p = np.where(even[weak], 1., .35)*np.where(df.grade.to_numpy()[weak]>0, 1., .4)
-    weak_p = weak_p/weak_p.sum()
-    odd = np.flatnonzero((kinds=='idrid')&(df.id%2==1).to_numpy())
+    train,left,weak,odd = halves(df)
+    weak,weak_p = weak
     t = Teacher(s, g, device)
     # what is left out: eyes and layers
     out = Teacher(s, g, device)
@@ -477,6 +488,90 @@ def teach(s):
     for o in (pool,other): o.terminate()
     say('done')
 
+class Eyes:
+    "Photographs of frames; their vessels are what the net that is taught says of them"
+    def __init__(self, frames, net): self.frames,self.net,self.vessels = frames,net,{}
+    def vessel(self, i):
+        if i not in self.vessels:
+            im,m = (torch.from_numpy(o)[None].float() for o in self.frames[i][:2])
+            with torch.no_grad(), torch.autocast('cpu', torch.bfloat16): v = self.net(color_contrast(im, m[None]))[:,4:5].float().sigmoid()
+            self.vessels[i] = (255*F.interpolate(v, (SIDE,SIDE), mode='bilinear', align_corners=False)[0,0]).byte().numpy()
+        return self.vessels[i]
+    def lot(self, ids, ill):
+        g = zip(*((*self.frames[i],self.vessel(i)) for i in ids))
+        return dict(zip(('image','mask','disc','vessel'), (torch.from_numpy(np.stack(o)) for o in g)), ill=torch.as_tensor(ill[ids]))
+
+class Fresh:
+    "A bank of things drawn for this lot alone"
+    def __init__(self, items): self.items = [torch.from_numpy(np.stack(o)) for o in zip(*items)]
+    def __len__(self): return len(self.items[0])
+
+def more(s):
+    "Teach the net that ships (or --start) on, on a CPU; goes on where it was stopped"
+    s.out.mkdir(parents=True, exist_ok=True)
+    begin(s.data)
+    with zipfile.ZipFile(s.data) as z: df = pd.read_csv(io.BytesIO(z.read('list.csv')))
+    net = LesionNet()
+    net.load_state_dict(load_file(s.start) if s.start else shipped_weights('lesions'))
+    net = net.to(memory_format=torch.channels_last)
+    teacher = copy.deepcopy(net).eval()
+    frames = [frame(r) for r in df.to_dict('records')]
+    df = df[[o is not None for o in frames]].reset_index(drop=True)
+    ema,eyes = copy.deepcopy(teacher),Eyes([o for o in frames if o is not None], teacher)
+    train,_,weak,_ = halves(df)
+    ill,pos = may_have(df.grade.to_numpy()),torch.tensor(POS).view(-1,1,1)
+    opt = torch.optim.AdamW(net.parameters(), lr=s.rate, weight_decay=1e-2)
+    at,step,spent,log,losses = s.out/'state.pt',0,0.,[],[]
+    if at.exists():
+        o = torch.load(at, weights_only=False)
+        for k,v in dict(net=net, ema=ema, opt=opt).items(): v.load_state_dict(o[k])
+        step,spent,log = o['step'],o['spent'],o['log']
+    begun = time.time()-spent
+    def keep():
+        w = {k:v.half() if v.is_floating_point() else v for k,v in ema.state_dict().items()}
+        save_file({k:v.contiguous() for k,v in w.items()}, s.out/'more~')
+        os.replace(s.out/'more~', s.out/'more.safetensors')
+        torch.save(dict(net=net.state_dict(), ema=ema.state_dict(), opt=opt.state_dict(), step=step, spent=time.time()-begun, log=log), s.out/'state~')
+        os.replace(s.out/'state~', at)
+        pd.DataFrame(log, columns=['seconds','lots','loss']).to_csv(s.out/'loss.csv', index=False)
+    saved = time.time()
+    while (x := (time.time()-begun)/s.seconds)<1:
+        b = Bench('cpu', 1_100_000+step)
+        for o in opt.param_groups: o['lr'] = s.rate*(min(1, (x+.005)/.05) if x<.05 else .5*(1+math.cos(math.pi*(x-.05)/.95)))+1e-6
+        def draw(where, n, salt):
+            t = Teacher.__new__(Teacher)
+            t.device,t.g = 'cpu',eyes.lot(b.rng.choice(where[0], n, p=where[1]), ill)
+            t.layers = Fresh([layer((11,step,salt,k))[1:] for k in range(2*n)])
+            return t,np.arange(n)
+        with torch.no_grad():
+            t,ids = draw(train, 4, 0)
+            parts = [t.from_eyes(b, ids)[1:4]]
+            t,ids = draw(weak, 2, 1)
+            parts.append(t.from_eyes(b, ids, teacher)[1:4])
+            if step%3==0:
+                t.phantoms = Fresh([phantom(900_000+step)[1:]])
+                parts.append(t.from_phantoms(b, 1))
+            q,y,w = (torch.cat(o) for o in zip(*parts))
+        net.train()
+        with torch.autocast('cpu', torch.bfloat16): logit = net(q.contiguous(memory_format=torch.channels_last))
+        loss = loss_of(logit.float(), y, w, pos)
+        opt.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 5.)
+        opt.step()
+        step += 1
+        if s.small: print(step, time.time()-begun, float(loss), flush=True)
+        with torch.no_grad():
+            for a,c in zip(ema.state_dict().values(), net.state_dict().values()):
+                if a.is_floating_point(): a.lerp_(c, .02)
+        losses.append(float(loss))
+        if step%20==0:
+            log.append((time.time()-begun, step, float(np.mean(losses))))
+            losses.clear()
+            print(*log[-1], flush=True)
+        if time.time()-saved>60: saved = keep() or time.time()
+    keep()
+
 def pack(s):
     "Photographs and list.csv in one file"
     data,lot,rows = Path(os.environ['FUNDUS_TEST_DATA']),np.random.default_rng(5),[]
@@ -538,10 +633,15 @@ def look(ims, truths, prob, to):
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     subs = p.add_subparsers(dest='what', required=True)
-    for k in ('pack','teach'): subs.add_parser(k).add_argument('data')
+    for k in ('pack','teach','more'): subs.add_parser(k).add_argument('data')
+    for k in ('teach','more'):
+        q = subs.choices[k]
+        q.add_argument('out', type=Path)
+        q.add_argument('seconds', type=float)
+    q.add_argument('--start', type=Path)
+    q.add_argument('--rate', type=float, default=7e-4)
+    q.add_argument('--small', action='store_true')
     q = subs.choices['teach']
-    q.add_argument('out', type=Path)
-    q.add_argument('seconds', type=float)
     q.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     q.add_argument('--small', action='store_true')
     s = p.parse_args()
