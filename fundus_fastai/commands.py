@@ -163,6 +163,7 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
         check_named(data.data, **data.rest)
     if processes()>1: from fundus_fastai.run.distributed import train_together as train_run
     else: from fundus_fastai.run.train import train_run
+    import fundus_fastai.anatomy.atlas # for maps in the retinal frame
     out = out or opts.folder(task)
     return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps,
                                 out=out, resume=resume, force=force))
@@ -202,6 +203,7 @@ def evaluate(run:str, # run folder, or hf://org/name@commit
     data,on = carried(kwargs, UnseenOptions, DeviceOptions)
     check_named(data.data, **data.rest)
     from fundus_fastai.run.train import evaluate_run
+    import fundus_fastai.anatomy.atlas # for maps in the retinal frame
     out = out or beside(run, 'evaluation')
     return shown(out,
                  evaluate_run(run, data, on, maps=maps, allow_leak=allow_leak, out=out, force=force))

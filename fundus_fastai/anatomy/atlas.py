@@ -9,6 +9,7 @@ __all__ = []
 import cv2, math, numpy as np, pandas as pd
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from scipy.stats import t as student
 from fastcore.basics import patch
 from ..core import DataError, few, fresh_dir, one_of, progress, say, whole_file
@@ -18,6 +19,7 @@ from ..data.audit import open_frame
 from ..data.catalog import guess_card
 from ..score.metrics import number_patients, ratio
 from ..score.plots import mark
+from ..explain.maps import BESIDE
 from ..explain.occlusion import load_map
 from ..run.report import write_findings
 from ..vision.answers import told_by_names
@@ -353,6 +355,13 @@ def plot_frames(x, answers, source='')->object:
     drawn_map(axs[-1], (~np.isnan(x)).mean(0), 'coverage', cmap='gray', vmin=0, vmax=1)
     return mark(fig, source)
 
+# %% ../../nbs/74_anatomy.atlas.ipynb #24e2cb5e
+def by_answer(x, t)->tuple: # [n,h,w], names
+    "Means of the frames `x`, one for each person and answer of `t`"
+    each,who = by_person(x, key := t.patient.astype(str)+'/'+t.answer.astype(str))
+    said = pd.Series(t.answer.astype(str).to_numpy(), key).groupby(level=0).first()
+    return each,said[who].tolist()
+
 # %% ../../nbs/74_anatomy.atlas.ipynb #7d43c94b
 def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
                recipe=None, # of the net (default: that of the run round the folder)
@@ -370,8 +379,7 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
     with whole_file(out/'regions.csv') as f:
         t[['path','answer']].join(parts).to_csv(f, index=False, float_format='%.6g')
     table = evidence_by_region(parts, t.patient)
-    each,who = by_person(x, key := t.patient+'/'+t.answer.astype(str))
-    said = pd.Series(t.answer.astype(str).to_numpy(), key).groupby(level=0).first()[who].tolist()
+    each,said = by_answer(x, t)
     with whole_file(out/'frame.npz') as f:
         np.savez_compressed(f, coverage=(~np.isnan(x)).mean(0),
                             **{f'mean_{k}':mean_seen(each[np.asarray(said)==k]) for k in set(said)})
@@ -382,6 +390,23 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
                    tables=[('Evidence by region', table.round(3))],
                    pictures=[(fig, 'Mean evidence, one vote a patient.')])
     return table
+
+# %% ../../nbs/74_anatomy.atlas.ipynb #f139fc19
+def frame_part(learn, t, maps)->tuple: # texts and tables, figures
+    "What a report tells of its maps [n,h,w] in the retinal frame: nothing for fewer than three people"
+    recipe,at = str(learn.opener.recipe or ''),dict(zip(t.path, maps))
+    def placed(path, im): return at[path],input_matrix(im, at[path].shape[-1], recipe)
+    x,why = frames_of(t, SimpleNamespace(of_photo=placed), 128)
+    kept = np.array([not o for o in why])
+    if (n := t.patient[kept].nunique())<3: return [],[]
+    mine = t[kept].reset_index(drop=True)
+    words = (f"{kept.sum()} of these {len(t)} maps, of {n} people, lie in one retinal frame, lefts mirrored; "
+             "the rest have no landmarks. They were chosen for their answers: this is a look at them, and no estimate.")
+    table = evidence_by_region(region_table(x[kept]), mine.patient).round(3)
+    fig = plot_frames(*by_answer(x[kept], mine))
+    return [words, table],[(fig, 'Mean evidence in the retinal frame, one vote a person.')]
+
+BESIDE['frame'] = frame_part
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #82592fd5
 def age_bands(age, n:int=4)->np.ndarray:

@@ -99,6 +99,9 @@ def map_text(rows:pd.DataFrame, om)->str:
                    f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {share} of the positive evidence falls inside "
                    f"it on average. It covers {area} of the {whole}, which is what chance would give.")
 
+# %% ../../nbs/56_explain.maps.ipynb #e7616f18
+BESIDE = {} # what else a report tells of maps of photographs: (learn, images, maps) -> texts and tables, figures
+
 # %% ../../nbs/56_explain.maps.ipynb #3383af43
 def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:int=None)->tuple:
     "(title, content, figures) for the report, and the table: maps of images beside the truth"
@@ -124,7 +127,11 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
         figs.append((fig, r.path if one else f"{r.path}: p({r.target}) = {r.p_true:.2f}"))
     rows = pd.DataFrame(rows)
     if one: rows = rows.drop(columns='p')
-    return ('Where it looks', [map_text(rows, om), rows.dropna(axis=1, how='all')], figs), rows
+    body = [map_text(rows, om), rows.dropna(axis=1, how='all')]
+    for f in BESIDE.values() if where_to_cover(learn) else ():
+        more,drawn = f(learn, pick.assign(path=paths, answer=shown), maps)
+        body,figs = body+more,figs+drawn
+    return ('Where it looks', body, figs), rows
 
 # %% ../../nbs/56_explain.maps.ipynb #28404367
 def unique_stems(paths)->list:

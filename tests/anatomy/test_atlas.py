@@ -2,16 +2,18 @@
 import json, shutil
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
-                                         frame_matrix, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, region_table, regions)
+                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, region_table, regions)
 from fundus_fastai.anatomy.landmarks import Landmarks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
+from fundus_fastai.explain.maps import map_section
 from fundus_fastai.explain.occlusion import load_map
 from fundus_fastai.image.recipe import Eye
 from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
-from fundus_fastai.vision.model import save_model
+from fundus_fastai.vision.model import load_model, save_model
+from fundus_fastai.vision.steps import predict_rows
 from nets import tiny
 
 cv2.setNumThreads(1)
@@ -225,6 +227,18 @@ def test_windows_of_one_place_and_shares_by_region(photos, run, tmp_path, capsys
     assert main(['explain', run, files[0], '--only', 'disk', '--out', tmp_path/'no'])==1 and 'did you mean disc' in capsys.readouterr().err
     assert main(['explain', run, files[0], '--only', 'disc', '--method', 'grad_cam', '--out', tmp_path/'no'])==1
     assert '--only' in capsys.readouterr().err
+
+def test_a_report_lays_its_maps_of_photographs_over_each_other(photos, run):
+    "Shares of the evidence and a mean map beside the maps; nothing for two people, or where all is dark"
+    learn,names = load_model(run, 'cpu'),['1_R.jpg','2_L.jpg','3_R.jpg','3_L.jpg','black.png']
+    df = pd.DataFrame(dict(path=[str(photos/o) for o in names], label=list('ABABA'), patient=list('12339'), split='test'))
+    def section(t): return map_section(learn, predict_rows(learn, t, photos, workers=0), photos, n=9, window=16, stride=16)[0]
+    (_,body,figs),few = section(df),section(df[df.patient!='1'])
+    shares = body[-1].set_index('region')
+    assert '4 of these 5 maps, of 3 people' in body[-2] and abs(shares.evidence.sum()-1)<.01 and shares.area['beyond']>shares.area['disc']>0
+    assert len(figs)==6 and 'retinal frame' in figs[-1][1]
+    assert len(few[1])==2 and len(few[2])==4 # the maps alone
+    assert frame_part(learn, df.assign(path='black.png', answer='A').iloc[:0], [])==([],[])
 
 def test_no_frame_without_landmarks(tmp_path):
     cv2.imwrite(str(tmp_path/'x.png'), np.zeros((60,60,3), np.uint8))

@@ -4,7 +4,9 @@ Of what the shipped nets have never seen: diaretdb1 (discs), odir5k's patients w
 from teach_landmarks.py also idrid, heimed and the crops of drishti_gs_crops, each image read by the nets of the fold that left it out.
 Told are: the share of discs within one disc radius of the true middle, a missing answer counting as a miss; the median error as a share
 of the photograph's width; the share of sides that agree with the file's name among those told, and abstentions; the mean error of the
-cup-to-disc ratio. N photographs a set (0: all). `--table` puts the figures into the table of results. Intervals are 95 %: Wilson's for shares, by resampling (sides: patients) for the rest."""
+cup-to-disc ratio. A check of the fovea, which nobody has marked: how far it is from the middle of the largest circle without a vessel
+(manual vessels of drive and hrf_av, 1.6 to 3.6 disc diameters temporal of the disc), beside a fixed place, 2.5 diameters and 6 degrees
+from the disc. N photographs a set (0: all). `--table` puts the figures into the table of results. Intervals are 95 %: Wilson's for shares, by resampling (sides: patients) for the rest."""
 import os, sys, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ[k] = '1'
 import argparse
@@ -15,6 +17,7 @@ from fundus_fastai.anatomy import landmarks as L
 from fundus_fastai.image.read import read_image
 from fundus_fastai.score.estimate import patient_bootstrap, wilson_estimate
 from rows import estimate, put
+from teach_vessels import drive, hrf
 
 SHIPPED,FOLDS = L.landmark_net,('idrid','heimed','drishti_gs_crops')
 
@@ -93,6 +96,26 @@ def of_crops(root, nets):
         said = L.cup_disc_ratio(read_image(root/'drishti_gs_crops'/o.image))
         yield dict(set='drishti_gs_crops', image=o.image, said=said, true=o.vcdr, error=abs(said-o.vcdr))
 
+def without_vessels(vessels, field, o):
+    "Middle of the largest circle without a vessel where a macula may lie; the fixed place; diameter of the disc"
+    at,d,side = np.array([o.disc_x,o.disc_y]),(o.disc_w+o.disc_h)/2,-1 if o.eye=='R' else 1
+    away = cv2.distanceTransform((~vessels&field).astype(np.uint8), cv2.DIST_L2, 5)
+    y,x = np.indices(vessels.shape)
+    r,a = np.hypot(x-at[0], y-at[1])/d,np.degrees(np.arctan2(y-at[1], side*(x-at[0])))
+    k = np.where((r>1.6)&(r<3.6)&(a>-25)&(a<35), away, -1).argmax()
+    return np.array([k%vessels.shape[1],k//vessels.shape[1]]),at+2.5*d*np.array([side*np.cos(np.pi/30),np.sin(np.pi/30)]),d
+
+def of_foveas(name, rows):
+    for im,y in rows:
+        o = L.landmarks(im)
+        if not np.isfinite(o.fovea_x):
+            yield dict(set=name, reason=o.reason)
+            continue
+        middle,fixed,d = without_vessels((y>0)&(y<255), y<255, o)
+        found = np.array([o.fovea_x,o.fovea_y])
+        yield dict(set=name, error=np.hypot(*(found-middle))/d, fixed=np.hypot(*(fixed-middle))/d,
+                   distance=np.hypot(*(found-[o.disc_x,o.disc_y]))/d)
+
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('n', nargs='?', type=int, default=0)
@@ -117,6 +140,14 @@ def main(argv=None):
         t,told = (time.perf_counter()-t)/len(d),d[d.eye!='']
         tell(a, d, 'landmarks', side_right_where_told=resampled(np.mean, told.eye==told.true, told.patient), sides_untold=resampled(np.mean, d.eye=='', d.patient))
         print(f'  {d.patient.nunique()} patients; {t:.3f} s a photograph; {d[d.eye==""].reason.value_counts().to_dict()}', flush=True)
+        tables.append(d)
+    use(None, None)
+    for name,rows in (('drive',drive(root)),('hrf_av',hrf(root))):
+        d = pd.DataFrame(of_foveas(name, rows))
+        e = d.dropna(subset='error')
+        print(f'{name}: n {len(d)}, with a fovea {len(e)}; from the place without vessels, in disc diameters: median '
+              f'{resampled(np.median, e.error)}, a fixed place {resampled(np.median, e.fixed)}; farther than .5: {(e.error>.5).sum()} and '
+              f'{(e.fixed>.5).sum()}; disc to fovea {e.distance.mean():.2f} (SD {e.distance.std():.2f}) disc diameters', flush=True)
         tables.append(d)
     if a.nets:
         tables.append(d := pd.DataFrame(of_crops(root, a.nets)))
