@@ -7,7 +7,7 @@ from links import notebooks, root
 
 # Room -> what its section is called; the pages of other modules stand between the sections, by number
 rooms = {'phantom':'Phantoms', 'image':'Images', 'score':'Scores', 'data':'Data', 'vision':'Nets', 'explain':'Explanations', 'run':'Runs',
-         'anatomy':'Anatomy', 'ship':'To take along', 'quiz':'Quiz'}
+         'anatomy':'Anatomy', 'ship':'To take along', 'quiz':'Quiz', 'app':'App'}
 
 def section(page):
     "The heading under which `page`, a path relative to nbs, stands, or `None`"

@@ -14,7 +14,7 @@ from .options import told
 # %% ../nbs/98_cli.ipynb #363c2a8a
 commands = ('datasets','download','phantom','check','audit','train','evaluate','report','predict',
             'gather','explain','benchmark','export','publish','page','compare','landmarks','label','vessels','atlas',
-            'biomarkers','lesions','quiz','quiz-results','demo')
+            'biomarkers','lesions','app','quiz','quiz-results','demo')
 earlier = ('trial',) # names that are understood and not listed
 
 def add_option(p, # parser of a command

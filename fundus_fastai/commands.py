@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train', 'report', 'evaluate', 'predict', 'gather',
            'explain', 'landmarks', 'vessels', 'lesions', 'label', 'atlas', 'biomarkers', 'export', 'page', 'benchmark',
-           'compare', 'quiz', 'quiz_results', 'publish', 'demo']
+           'compare', 'quiz', 'quiz_results', 'app', 'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
@@ -523,6 +523,16 @@ def quiz_results(db:str, # file of a quiz
     print(t.to_string(index=False, float_format='%.3g'))
     print(f"\nreport: {Path(out)/'report.html'}")
     return t
+
+# %% ../nbs/97_commands.ipynb #ca4bf083
+def app(run:str, # run folder, or hf://org/name@commit
+        *, port:int=8779, # of the page
+        host:str='127.0.0.1', # who may come: this computer alone, or 0.0.0.0, whoever reaches it
+        share:bool=False # a public address through Gradio's servers, with a password
+       ):
+    "Upload eyes on a page: answers, why, lesions, a report; and POST /predict for programs (research use only)"
+    from fundus_fastai.app.page import serve_app
+    serve_app(run, port=port, host=host, share=share)
 
 # %% ../nbs/97_commands.ipynb #37b2d22e
 def publish(run:str, # run folder, or the folder of a comparison, whose two picks are published

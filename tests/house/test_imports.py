@@ -56,7 +56,7 @@ def test_notebook_is_named_for_its_module(mod):
 ROOMS = {'core':range(1), 'options':range(1,2), 'words':range(2,3), 'colab':range(3,4), 'hub':range(4,5), 'local':range(5,10),
          'phantom':range(10,13), 'image':range(13,20), 'score':range(20,30), 'data':range(30,40),
          'vision':range(40,50), 'explain':range(50,60), 'run':range(60,70), 'anatomy':range(70,80), 'ship':range(80,90),
-         'app':range(90,91), 'quiz':range(91,94), 'commands':range(97,98), 'cli':range(98,99), 'all':range(99,100)}
+         'quiz':range(91,94), 'app':range(94,97), 'commands':range(97,98), 'cli':range(98,99), 'all':range(99,100)}
 ORDER = list(ROOMS)
 
 def room(mod):

@@ -22,6 +22,7 @@ NETS = {f'fundus_fastai/anatomy/{o}' for o in ('landmarks.safetensors','cup.safe
 PAGE = {f'fundus_fastai/ship/browser/{o}' for o in
         'index.html.j2 page.css icon.svg boot.js page.mjs worker.mjs eye.mjs picture.mjs answer.mjs sw.js.j2 ort/ort.json ort/LICENSE.txt ort/NOTICES.txt.xz '
         'ort/ort.wasm.min.mjs.xz ort/ort-wasm-simd-threaded.mjs.xz ort/ort-wasm-simd-threaded.wasm.xz'.split()}
+APP = {f'fundus_fastai/app/templates/{o}' for o in 'answers.html.j2 app.css banner.html.j2 macros.html.j2 report.html.j2 rows.html.j2'.split()}
 QUIZ = {f'fundus_fastai/quiz/templates/{o}' for o in ('quiz.html.j2','quiz.css','quiz.js')}
 FACTS = {'fundus_fastai/data/catalog.toml','fundus_fastai/data/odir.csv','fundus_fastai/run/speed.json'}
 
@@ -29,7 +30,7 @@ def test_wheel_holds_the_library_and_nothing_else(packed):
     files = {o for o in packed if '.dist-info/' not in o}
     want = {o.replace('.', '/')+'.py' for o in MODULES}
     parents = {p.as_posix()+'/__init__.py' for o in want for p in Path(o).parents if p.name}
-    assert files == want | parents | TEMPLATES | FACTS | NETS | PAGE | QUIZ | {'fundus_fastai/_modidx.py'}
+    assert files == want | parents | TEMPLATES | FACTS | NETS | PAGE | QUIZ | APP | {'fundus_fastai/_modidx.py'}
 
 # --- no pickle
 

