@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/95_app.page.ipynb #3470fb80
+# %% ../../nbs/95_app.page.ipynb #ca21a4f4
 import atexit, os, secrets, shutil, tempfile, threading, time
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files
@@ -17,7 +17,7 @@ from ..local import bound, stranger
 from ..ship.page import phantoms
 from .reader import NOTE, Reader, anatomy, render
 
-# %% ../../nbs/95_app.page.ipynb #9426e882
+# %% ../../nbs/95_app.page.ipynb #ba9ea33e
 KEEP = 600 # seconds that an upload lives
 
 def remove_old(folder, keep:float=KEEP)->None:
@@ -28,7 +28,7 @@ def remove_old(folder, keep:float=KEEP)->None:
             elif time.time()-o.stat().st_ctime>keep: o.unlink()
         except OSError: continue # not empty, or gone by itself
 
-# %% ../../nbs/95_app.page.ipynb #4b870be4
+# %% ../../nbs/95_app.page.ipynb #0aaacaae
 @contextmanager
 def own_cache(keep:float=KEEP)->Path:
     "Give Gradio a folder for uploads that is emptied as they grow old, and goes at the end"
@@ -44,7 +44,7 @@ def own_cache(keep:float=KEEP)->Path:
             os.environ.pop('GRADIO_TEMP_DIR')
             if before is not None: os.environ['GRADIO_TEMP_DIR'] = before
 
-# %% ../../nbs/95_app.page.ipynb #27c6fe1b
+# %% ../../nbs/95_app.page.ipynb #8c36e705
 BUDGET = 60 # seconds that a fine map may take
 
 class Acts:
@@ -66,13 +66,13 @@ class Acts:
             raise DataError("this picture has been forgotten: upload it again")
         return kept[k]
 
-# %% ../../nbs/95_app.page.ipynb #7873cb2d
+# %% ../../nbs/95_app.page.ipynb #94ded6f8
 def table(head=(), rows=(), *, said='', error='')->str:
     "A table, a sentence, or why there is neither, as HTML"
     return render('rows.html.j2', head=head, rows=rows, said=said, error=str(error))
 
 @patch
-def why(self:Acts, kept, k, method:str='occlusion', name:str=None):
+def why(self:Acts, kept, k, *, method:str='occlusion', name:str=None):
     "Map and sentence: of occlusion first one with windows twice as large, then the fine one"
     try:
         path,coarse = self.picture(kept, k)['path'],method=='occlusion'
@@ -85,7 +85,7 @@ def why(self:Acts, kept, k, method:str='occlusion', name:str=None):
             yield im,table(said=words)
     except EyeError as e: yield None,table(error=e)
 
-# %% ../../nbs/95_app.page.ipynb #e9fafedc
+# %% ../../nbs/95_app.page.ipynb #6c805f31
 @patch
 def cover(self:Acts, kept, k, at)->tuple:
     "The picture with the window at the pixel `at` framed, and what covering it does"
@@ -104,7 +104,7 @@ def look(self:Acts, kept, k)->tuple:
     except EyeError as e: return None,table(error=f"This picture {e}" if str(e).startswith(('is','shows')) else e)
     return im,table(['','found'], rows)
 
-# %% ../../nbs/95_app.page.ipynb #dcb56dc1
+# %% ../../nbs/95_app.page.ipynb #003f12a8
 @patch
 def save_report(self:Acts, kept, method:str='occlusion'):
     "The file of a report on all pictures that were kept, and a sentence"
@@ -124,11 +124,11 @@ def drawn(self:Acts)->list:
     for k,v in phantoms(self.reader.task.image).items(): (d/k).write_bytes(v)
     return sorted(map(str, d.iterdir()))
 
-# %% ../../nbs/95_app.page.ipynb #080585c8
+# %% ../../nbs/95_app.page.ipynb #aeba6494
 QUIET = dict(api_visibility='private', show_progress='minimal')
 SHOWN = dict(format='png', interactive=False, buttons=['download','fullscreen']) # no button that sends it away
 
-def tab_read(gr, acts, kept, which):
+def tab_read(gr, acts, kept, *, which):
     "Upload and answers"
     with gr.Row():
         with gr.Column(scale=1):
@@ -143,8 +143,8 @@ def tab_read(gr, acts, kept, which):
     for o in (up,one): o.change(read, [up,one], [kept,answers,which], **QUIET)
     phantom.click(acts.drawn, None, up, **QUIET)
 
-# %% ../../nbs/95_app.page.ipynb #b3df8966
-def tab_why(gr, acts, kept, which):
+# %% ../../nbs/95_app.page.ipynb #b2dc88c0
+def tab_why(gr, acts, kept, *, which):
     "Map of a method, and one window that is clicked"
     with gr.Row():
         how = dict(label='Method', choices=acts.reader.methods, value='occlusion')
@@ -160,14 +160,14 @@ def tab_why(gr, acts, kept, which):
     def opened(kept, k):
         try: return acts.reader.view(acts.picture(kept, k)['path']),'',None,''
         except EyeError: return None,'',None,''
-    def why(*args): yield from acts.why(*args)
+    def why(kept, k, method, name): yield from acts.why(kept, k, method=method, name=name)
     which.change(opened, [kept,which], [im,rows,m,words], **QUIET)
     go.click(why, [kept,which,method,name], [m,words], **QUIET)
     for o in (im,m): o.select(clicked, [kept,which], [im,rows], **QUIET)
     return method
 
-# %% ../../nbs/95_app.page.ipynb #28bc3846
-def tab_more(gr, acts, kept, which, *, method):
+# %% ../../nbs/95_app.page.ipynb #240598a3
+def tab_more(gr, acts, kept, *, which, method):
     "Lesions and landmarks, the report, the card"
     if acts.reader.photos:
         with gr.Tab('Lesions and landmarks'):
@@ -183,7 +183,7 @@ def tab_more(gr, acts, kept, which, *, method):
         gr.Markdown(f"Uploads are deleted after {KEEP//60} minutes and shown to nobody. {acts.reader.terms}")
         gr.Markdown(acts.reader.card, elem_id='card')
 
-# %% ../../nbs/95_app.page.ipynb #a36d0005
+# %% ../../nbs/95_app.page.ipynb #3e341e82
 def make_page(reader:Reader):
     "The page of `reader`: Gradio's `Blocks`, not yet launched"
     gr,acts = need('gradio', 'app'),Acts(reader)
@@ -192,12 +192,12 @@ def make_page(reader:Reader):
         gr.Markdown(f'# {reader.task.question}')
         kept = gr.State([], time_to_live=KEEP)
         which = gr.Dropdown(label='Picture', choices=[], interactive=True, elem_id='which')
-        with gr.Tab('Read'): tab_read(gr, acts, kept, which)
-        with gr.Tab('Why'): method = tab_why(gr, acts, kept, which)
-        tab_more(gr, acts, kept, which, method=method)
+        with gr.Tab('Read'): tab_read(gr, acts, kept, which=which)
+        with gr.Tab('Why'): method = tab_why(gr, acts, kept, which=which)
+        tab_more(gr, acts, kept, which=which, method=method)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
-# %% ../../nbs/95_app.page.ipynb #06314bd5
+# %% ../../nbs/95_app.page.ipynb #19e0651c
 MEGABYTES = 64 # of one upload
 SEATS = 16 # who may wait
 
@@ -209,7 +209,7 @@ def refusal(request)->tuple:
     if not h.get('content-type', '').startswith('multipart/form-data'):
         return 400,"Send files as a form: curl -F file=@eye.jpg"
 
-# %% ../../nbs/95_app.page.ipynb #694abf7d
+# %% ../../nbs/95_app.page.ipynb #0ec20b91
 def save_files(uploads, folder)->list:
     "Write uploads into `folder`, each under its own name in a folder of its own"
     paths = []
@@ -225,7 +225,7 @@ def answer_files(reader, uploads)->dict:
     with tempfile.TemporaryDirectory(dir=os.environ.get('GRADIO_TEMP_DIR')) as d:
         return reader.record(reader.answers(save_files(uploads, d)))
 
-# %% ../../nbs/95_app.page.ipynb #6084b548
+# %% ../../nbs/95_app.page.ipynb #cb8fa846
 def predict_call(reader):
     "The answer to POST /predict"
     seats = threading.BoundedSemaphore(SEATS)
@@ -244,7 +244,7 @@ def predict_call(reader):
         finally: seats.release()
     return predict
 
-# %% ../../nbs/95_app.page.ipynb #787122f8
+# %% ../../nbs/95_app.page.ipynb #e0c81b05
 HERE = '127.0.0.1'
 
 class Door:
@@ -256,7 +256,7 @@ class Door:
         why = self.port and scope['type']=='http' and stranger(Headers(scope=scope), self.port)
         await (PlainTextResponse(why, 403) if why else self.app)(scope, receive, send)
 
-# %% ../../nbs/95_app.page.ipynb #08716ebf
+# %% ../../nbs/95_app.page.ipynb #50fa1f80
 def doors(reader, port=None, call=True)->dict:
     "For Gradio's FastAPI: who is let in, and the one call"
     from starlette.middleware import Middleware
@@ -265,12 +265,12 @@ def doors(reader, port=None, call=True)->dict:
     return dict(middleware=[Middleware(Door, port=port)], routes=routes,
                 docs_url=None, redoc_url=None, openapi_url=None)
 
-# %% ../../nbs/95_app.page.ipynb #c261caad
+# %% ../../nbs/95_app.page.ipynb #a2ed7f4c
 def free_port(port:int=0)->int:
     "`port`, or a free one for 0; raises `DataError` where it is taken"
     with bound(port) as s: return s.getsockname()[1]
 
-# %% ../../nbs/95_app.page.ipynb #5225cc18
+# %% ../../nbs/95_app.page.ipynb #835d4feb
 LOOK = dict(font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace'])
 HOW = dict(max_file_size=MEGABYTES*10**6, state_session_capacity=64, ssr_mode=False, show_error=False,
            enable_monitoring=False, mcp_server=False, pwa=False, run_history=False, footer_links=[],
@@ -287,7 +287,12 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
                 app_kwargs=doors(reader, None if far else port, not share), **HOW)
     return page
 
-# %% ../../nbs/95_app.page.ipynb #9963ef5c
+# %% ../../nbs/95_app.page.ipynb #dd14c1c7
+def until_stopped()->None:
+    "Wait for Ctrl-C"
+    try: threading.Event().wait()
+    except KeyboardInterrupt: say("stopped; what was uploaded is deleted")
+
 def serve_app(run, *, port:int=8779, host:str=HERE, share:bool=False)->None:
     "Open the app of a run until it is stopped"
     port,reader = free_port(port),Reader(run)
@@ -299,11 +304,10 @@ def serve_app(run, *, port:int=8779, host:str=HERE, share:bool=False)->None:
         say("research use only, not a medical device")
         say(f"http://127.0.0.1:{port}/ (Ctrl-C ends; uploads are deleted after {KEEP//60} minutes)")
         if share: say(f"{page.share_url or 'no public address could be had'}: user eye, password {auth[1]}")
-        try: threading.Event().wait()
-        except KeyboardInterrupt: say("stopped; what was uploaded is deleted")
-        finally: page.close()
+        try: until_stopped()
+        finally: page.close(verbose=False)
 
-# %% ../../nbs/95_app.page.ipynb #e871c5d3
+# %% ../../nbs/95_app.page.ipynb #bb0ec084
 def show_app(run, port:int=0, *, share:bool=False):
     "Open the app of a run below a cell of a notebook"
     reader,stack = Reader(run),ExitStack()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/94_app.reader.ipynb #cd7bd6a6
+# %% ../../nbs/94_app.reader.ipynb #4bd8ae1b
 import cv2, threading, torch, numpy as np, pandas as pd
 from base64 import b64encode
 from functools import cache
@@ -34,7 +34,7 @@ from ..anatomy.landmarks import landmarks
 from ..anatomy.lesion_net import LESION_CODES, RINGS, counted, find_lesions, rings
 from ..ship.export import learned_temperature
 
-# %% ../../nbs/94_app.reader.ipynb #58266515
+# %% ../../nbs/94_app.reader.ipynb #89a58c70
 MOST = 64 # pictures that are answered at once
 
 class Reader:
@@ -52,7 +52,7 @@ class Reader:
         own = head_of_places(self.learn.model) is not None
         self.methods = [*METHODS,*['evidence']*own]
 
-# %% ../../nbs/94_app.reader.ipynb #1d31efa3
+# %% ../../nbs/94_app.reader.ipynb #ca392fbd
 class Unsaid(OddFiles):
     "Keeps what is odd about a file, and says nothing"
     def __call__(self, text, lost):
@@ -63,7 +63,7 @@ def without_folder(text, path)->str:
     "`text` about the file `path`, without the file"
     return str(text).removeprefix(f'{path} ').replace(str(Path(path).parent)+'/', '')
 
-# %% ../../nbs/94_app.reader.ipynb #51febbf2
+# %% ../../nbs/94_app.reader.ipynb #59ab4c6b
 @patch
 def answers(self:Reader, files)->pd.DataFrame:
     "A row for each picture in `files`, as `predict_run` has it, and a name; raises `DataError` for too many"
@@ -78,7 +78,7 @@ def answers(self:Reader, files)->pd.DataFrame:
                     **{k:self.config.get(k) for k in ('operating','points','task')})
     return df
 
-# %% ../../nbs/94_app.reader.ipynb #7737a86a
+# %% ../../nbs/94_app.reader.ipynb #8a7ce74c
 @patch
 def calibrated(self:Reader, df)->pd.DataFrame:
     "Answers with calibrated probabilities, as they are where the run has no temperature"
@@ -89,7 +89,7 @@ def numbers_of(r, start)->dict:
     return {k.removeprefix(start):float(v) for k,v in r.items()
             if k.startswith(start) and isinstance(v, (float,np.floating)) and np.isfinite(v)}
 
-# %% ../../nbs/94_app.reader.ipynb #c333c826
+# %% ../../nbs/94_app.reader.ipynb #d0b69fb7
 @patch
 def told(self:Reader, df)->list:
     "What there is to tell of each row of `answers`: names, words and numbers that JSON knows"
@@ -105,7 +105,7 @@ def told(self:Reader, df)->list:
         rows.append(o)
     return rows
 
-# %% ../../nbs/94_app.reader.ipynb #c44d6e21
+# %% ../../nbs/94_app.reader.ipynb #43588d2e
 @patch
 def together(self:Reader, df)->dict:
     "What all usable pictures of `df` say as of one person; raises `DataError`"
@@ -116,7 +116,7 @@ def together(self:Reader, df)->dict:
                  usable=True, remark='', patient=None, eye=None)
     return self.told(t)[0]
 
-# %% ../../nbs/94_app.reader.ipynb #6bc610e4
+# %% ../../nbs/94_app.reader.ipynb #7e22a187
 NOTE = 'Research only: not a medical device.'
 
 @patch
@@ -127,7 +127,7 @@ def record(self:Reader, df)->dict:
                 classes=self.names, temperature=self.T, net=dict(arch=cfg['arch'], sha256=cfg['sha256']),
                 library_version=__version__, terms=self.terms, answers=self.told(df))
 
-# %% ../../nbs/94_app.reader.ipynb #e1cdfa3c
+# %% ../../nbs/94_app.reader.ipynb #080fb254
 def fit(im, most:int=900)->np.ndarray:
     "`im` as RGB, its longer side at most `most` pixels"
     k = most/max(im.shape[:2])
@@ -140,7 +140,7 @@ def view(self:Reader, path)->np.ndarray:
     try: return fit(eye_view(self.learn, path))
     except DataError as e: raise DataError(without_folder(e, path)) from None
 
-# %% ../../nbs/94_app.reader.ipynb #dd2f31c8
+# %% ../../nbs/94_app.reader.ipynb #e38d4a1f
 @patch
 def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:bool=False)->tuple:
     "The picture with the map of an output (default: the answer), and a sentence; raises `EyeError`"
@@ -160,13 +160,13 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     return np.asarray(pic), (f"{method.replace('_', ' ')}{windows}: red speaks for {name}, blue against "
                              f"it; full color is {scale:.2g} {e.output}. A map is not proof.")
 
-# %% ../../nbs/94_app.reader.ipynb #03cdbe3a
+# %% ../../nbs/94_app.reader.ipynb #d0760290
 @patch
 def learn_says(self:Reader, e)->str:
     "The output with the highest score of the map `e`, among those that are classes"
     return e.classes[int(e.baseline[0,:len(self.learn.output.names)].argmax())]
 
-# %% ../../nbs/94_app.reader.ipynb #a9eba3bb
+# %% ../../nbs/94_app.reader.ipynb #650a209d
 @patch
 def covered(self:Reader, path, at)->tuple:
     "Cover one window at `at` (x and y, 0-1): the picture with its frame, and the answers before and after"
@@ -184,14 +184,14 @@ def covered(self:Reader, path, at)->tuple:
     cv2.rectangle(im, (b,a), (d-1,c-1), (255,220,0), max(1, im.shape[1]//300))
     return im,self.before_after(t)
 
-# %% ../../nbs/94_app.reader.ipynb #961e9acc
+# %% ../../nbs/94_app.reader.ipynb #488563e8
 @patch
 def before_after(self:Reader, t)->list:
     "Rows of name, number as it is, number with the window covered"
     t = self.calibrated(t.assign(prediction='')).drop(columns=['path','patient','eye','prediction'])
     return [(k.removeprefix('p_').replace('pred', 'answer'), *map(float, v)) for k,v in t.items()]
 
-# %% ../../nbs/94_app.reader.ipynb #0a34a14c
+# %% ../../nbs/94_app.reader.ipynb #2daafa66
 def drawn_landmarks(im, o)->np.ndarray:
     "`im` with the disc's outline and a cross at the fovea, where they were found"
     w,k = max(1, round(im.shape[1]/400)),im.shape[1]//60
@@ -202,7 +202,7 @@ def drawn_landmarks(im, o)->np.ndarray:
         cv2.drawMarker(im, at, (255,220,0), cv2.MARKER_CROSS, 2*k, w)
     return im
 
-# %% ../../nbs/94_app.reader.ipynb #fbbaff14
+# %% ../../nbs/94_app.reader.ipynb #5d577a28
 LESIONS = dict(MA='microaneurysms', HE='hemorrhages', EX='hard exudates', SE='cotton-wool spots')
 
 def anatomy(path, eye:str=None)->tuple:
@@ -219,7 +219,7 @@ def anatomy(path, eye:str=None)->tuple:
     if eye and o.eye and eye!=o.eye: rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
     return drawn_landmarks(rings(im, found), o),rows
 
-# %% ../../nbs/94_app.reader.ipynb #82f9ab09
+# %% ../../nbs/94_app.reader.ipynb #c703a7cd
 @cache
 def templates():
     "The templates of `app/templates`: what is put in is escaped, what is missing is an error"
@@ -236,7 +236,7 @@ def data_uri(im)->str:
     Image.fromarray(im).save(f := BytesIO(), format='JPEG', quality=88)
     return 'data:image/jpeg;base64,'+b64encode(f.getvalue()).decode()
 
-# %% ../../nbs/94_app.reader.ipynb #20b50ac8
+# %% ../../nbs/94_app.reader.ipynb #7610e81f
 @patch
 def report(self:Reader, df, method:str='occlusion')->str:
     "A page of HTML about the rows of `answers`: each usable picture beside its map"

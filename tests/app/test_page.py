@@ -1,0 +1,247 @@
+"The app: its one call asked by clients that are not ours, who is let in, what is kept; and in Chromium: upload, answer, map, report, hostile files"
+import http.client, json, os, shutil, socket, subprocess, sys, tempfile, threading, time, urllib.request, uuid
+import pytest
+from pathlib import Path
+from PIL import Image
+gradio = pytest.importorskip('gradio', reason="gradio is not installed: pip install 'fundus_fastai[app]'")
+import dicoms
+from browser import EXE, Chromium
+from fundus_fastai.app import page as P
+from fundus_fastai.app.reader import NOTE, Reader
+from fundus_fastai.cli import main
+from fundus_fastai.phantom.oct import phantom_oct
+
+RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
+
+class App:
+    "The app in this process, on a port of its own; every address beyond this machine that Python asks for is kept"
+    def __enter__(self):
+        self.asked,real = set(),socket.socket.connect
+        def connect(s, to):
+            if isinstance(to, tuple) and to[0] not in ('127.0.0.1','::1','localhost'): self.asked.add(to)
+            return real(s, to)
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(socket.socket, 'connect', connect)
+        self.own = P.own_cache()
+        self.cache,self.reader,self.port = self.own.__enter__(),Reader(RUN),P.free_port()
+        self.page = P.launch(self.reader, port=self.port)
+        self.url = f'http://127.0.0.1:{self.port}'
+        return self
+    def __exit__(self, *_):
+        self.page.close(verbose=False)
+        self.own.__exit__(None, None, None)
+        self.patch.undo()
+    def files(self): return [o for o in self.cache.rglob('*') if o.is_file()]
+
+@pytest.fixture(scope='module')
+def app():
+    with App() as a: yield a
+    assert not a.asked, "the server has asked somebody outside"
+    assert not a.cache.exists()
+
+@pytest.fixture(scope='module')
+def scan(tmp_path_factory):
+    f = tmp_path_factory.mktemp('scan')/'10_left.png'
+    Image.fromarray(phantom_oct('CNV', seed=1, size=(96,128)).image).save(f)
+    return f
+
+def form(*files):
+    "A form of files, by hand"
+    mark = uuid.uuid4().hex
+    parts = [f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{n}"\r\n\r\n'.encode()+b+b'\r\n' for n,b in files]
+    return b''.join(parts)+f'--{mark}--\r\n'.encode(),{'Content-Type':f'multipart/form-data; boundary={mark}'}
+
+def post(app, body=b'', headers=None, path='/predict', method='POST'):
+    "Status and JSON (or text) of one request of the standard library"
+    c = http.client.HTTPConnection('127.0.0.1', app.port, timeout=60)
+    c.request(method, path, body, headers or {})
+    r = c.getresponse()
+    text = r.read().decode()
+    try: return r.status,json.loads(text)
+    except ValueError: return r.status,text
+
+# --- the one call
+
+def test_one_call_by_the_standard_library(app, scan, tmp_path):
+    "What fundus predict says of the same file, DICOM too; nothing is left"
+    dcm = Path(dicoms.write(tmp_path/'v.dcm', dicoms.scans(2)))
+    body,headers = form((scan.name,scan.read_bytes()), ('v.dcm',dcm.read_bytes()), ('../../a/b.png',b'no picture'))
+    before = app.files()
+    with urllib.request.urlopen(urllib.request.Request(f'{app.url}/predict', body, headers), timeout=60) as r: told = json.load(r)
+    a = told['answers']
+    assert [o['name'] for o in a]==['10_left.png','v.dcm#1','v.dcm#2','b.png'] and [o['usable'] for o in a]==[True]*3+[False]
+    assert (told['note'],told['phantom'],a[0]['patient'],a[0]['eye'],a[1]['eye'])==(NOTE,True,'10','L','L') and 'not an image' in a[3]['remark']
+    df = app.reader.answers([scan])
+    assert a[0]['prediction']==df.prediction[0] and a[0]['p']==pytest.approx({k:df[f'p_{k}'][0] for k in a[0]['p']}, abs=1e-6)
+    assert app.files()==before, "what was sent is gone before the reply"
+
+@pytest.mark.skipif(not shutil.which('curl'), reason="there is no curl")
+def test_the_documented_line(app, scan):
+    out = subprocess.run(['curl', '-sS', '-F', f'file=@{scan}', '-F', f'file=@{scan}', f'{app.url}/predict'], capture_output=True, text=True, timeout=60)
+    assert len(json.loads(out.stdout)['answers'])==2 and not out.stderr
+
+def test_requests_that_are_none(app, scan):
+    body,kind = form((scan.name,scan.read_bytes()))
+    for b,h,status,says in ((b'', {}, 400, 'curl -F'), (body, {'Content-Type':'image/png'}, 400, 'curl -F'), (form()[0], kind, 400, ''),
+                            (iter([body]), kind, 411, 'length'), (b'x', {**kind,'Content-Length':str(65*10**6)}, 413, '64 MB'),
+                            (b'nonsense', kind, 400, '')):
+        got = post(app, b, h)
+        assert got[0]==status and says in str(got[1]), (h, got)
+    assert post(app, method='GET')[0]==405 and post(app, *form(*[(f'{k}.png',b'x') for k in range(17)]))[0]==400
+
+def test_a_crowd_is_told_to_come_again(app, scan, monkeypatch):
+    go,real,res = threading.Event(),app.reader.answers,[]
+    monkeypatch.setattr(app.reader, 'answers', lambda o: go.wait(20) and real(o))
+    body,headers = form((scan.name,scan.read_bytes()))
+    many = [threading.Thread(target=lambda: res.append(post(app, body, headers)[0])) for _ in range(P.SEATS+2)]
+    for o in many: o.start()
+    while len(res)<2: time.sleep(.02)
+    go.set()
+    for o in many: o.join()
+    assert sorted(res)==[200]*P.SEATS+[503]*2
+    assert post(app, body, headers)[0]==200
+
+# --- who is let in
+
+def test_strangers(app, scan):
+    body,headers = form((scan.name,scan.read_bytes()))
+    for path,method in (('/predict','POST'), ('/','GET'), ('/config','GET'), ('/gradio_api/upload','POST')):
+        for h in ({'Host':'evil.example'}, {'Origin':'https://evil.example'}, {'Origin':'null'}): assert post(app, body, headers|h, path, method)[0]==403
+    assert post(app, body, headers|{'Origin':app.url})[0]==200
+
+def test_no_other_door(app, tmp_path):
+    "Files of the machine, other calls, the descriptions of both"
+    secret = tmp_path/'secret.txt'
+    secret.write_text('secret')
+    for p in (f'/gradio_api/file={secret}', f'/gradio_api/file={RUN}/config.json', f'/gradio_api/file={app.cache}/../x', '/docs', '/redoc', '/openapi.json'):
+        assert post(app, path=p, method='GET')[0] in (403,404), p
+    info = post(app, path='/gradio_api/info', method='GET')[1]
+    assert not info['named_endpoints'] and not info['unnamed_endpoints']
+    names = [o['api_name'] for o in post(app, path='/config', method='GET')[1]['dependencies'] if o['api_name']]
+    stolen = json.dumps(dict(data=[[dict(path=str(secret), meta=dict(_type='gradio.FileData'))], False])).encode()
+    for name in names:
+        got = post(app, stolen, {'Content-Type':'application/json'}, f'/gradio_api/call/{name}')
+        if got[0]==200: got = post(app, path=f"/gradio_api/call/{name}/{got[1]['event_id']}", method='GET')
+        assert 'secret' not in str(got).replace('secret.txt', ''), (name, got)
+    raw = form(('big.png', bytes(65*10**6)))
+    assert post(app, *raw, path='/gradio_api/upload')[0]==413
+
+def test_uploads_grow_old(app, scan):
+    "A file in the app's folder goes when it is old, whoever has put it there"
+    body,headers = form((scan.name,scan.read_bytes()))
+    body = body.replace(b'name="file"', b'name="files"')
+    status,paths = post(app, body, headers, '/gradio_api/upload')
+    assert status==200 and Path(paths[0]).is_relative_to(app.cache) and Path(paths[0]).exists()
+    P.remove_old(app.cache, 60); assert Path(paths[0]).exists()
+    kept,html = P.Acts(app.reader).read(paths)
+    P.remove_old(app.cache, -1); assert not app.files()
+    assert 'forgotten' in P.Acts(app.reader).cover(kept, 0, (3,3))[1] and 'forgotten' in P.Acts(app.reader).save_report(kept)[1]
+
+def test_the_folder_of_a_killed_app_goes(tmp_path, monkeypatch):
+    "Its lock goes with it, and the next one sweeps"
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    code = "import os,signal,tempfile; from fundus_fastai.core import neighbor; from pathlib import Path\n" \
+           f"with neighbor(Path('{tmp_path}/fundus_app'), tempfile.mkdtemp) as d: (d/'eye.png').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, '-c', code], check=False)
+    left, = tmp_path.iterdir()
+    assert (left/'eye.png').exists()
+    before = os.environ.get('GRADIO_TEMP_DIR')
+    with P.own_cache() as cache: assert [*tmp_path.iterdir()]==[cache] and os.environ['GRADIO_TEMP_DIR']==str(cache)
+    assert not [*tmp_path.iterdir()] and os.environ.get('GRADIO_TEMP_DIR')==before
+
+# --- the command
+
+def test_mistakes_are_a_sentence(monkeypatch, capsys, tmp_path):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0)); s.listen()
+        for args,says in ((['app',RUN,'--port',s.getsockname()[1]], 'name another with --port'), (['app',RUN,'--port',99999], '65535'),
+                          (['app',tmp_path/'none','--port',0], 'config.json'), (['app',tmp_path,'--port',0], 'config.json')):
+            assert main(args)==1
+            err = capsys.readouterr().err
+            assert says in err and 'Traceback' not in err, err
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    assert main(['app', str(RUN), '--port', '0'])==1 and "fundus_fastai[app]" in capsys.readouterr().err
+
+def test_the_command_says_where_and_ends_by_ctrl_c(monkeypatch, capsys):
+    "With share a password guards the page, and the call is not there"
+    told = {}
+    class Page:
+        share_url = None
+        def close(self, verbose): told['closed'] = 'waited' in told
+    def launch(reader, **kw):
+        told.update(kw, cache=os.environ['GRADIO_TEMP_DIR'])
+        return Page()
+    monkeypatch.setattr(P, 'launch', launch)
+    monkeypatch.setattr(P, 'until_stopped', lambda: told.update(waited=True))
+    assert main(['app', str(RUN), '--port', '0', '--share'])==0
+    err = capsys.readouterr().err
+    assert f"127.0.0.1:{told['port']}" in err and 'not a medical device' in err and 'PHANTOM' in err and told['auth'][1] in err and 'no public address' in err
+    assert told['closed'] and not Path(told['cache']).exists()
+    assert not P.doors(None, call=False)['routes']
+
+def test_in_colab_it_stands_below_the_cell(monkeypatch):
+    "No public address; the frame is made by Colab's own proxy"
+    import gradio.utils
+    shown = []
+    monkeypatch.setitem(sys.modules, 'google.colab', type(sys)('google.colab'))
+    monkeypatch.setattr(gradio.utils, 'colab_check', lambda: True)
+    monkeypatch.setattr('IPython.display.display', lambda o, **kw: shown.append(o.data))
+    page = P.show_app(RUN)
+    try:
+        assert page.share_url is None and not page.share and len(shown)==1 and f'{page.server_port}' in shown[0] and 'google.colab.kernel' in shown[0]
+        c = http.client.HTTPConnection('127.0.0.1', page.server_port)
+        c.request('GET', '/', headers={'Host':'x-colab.googleusercontent.com'})
+        assert c.getresponse().status==200
+    finally: page.close(verbose=False)
+
+# --- in Chromium
+
+chromium = pytest.mark.skipif(EXE is None, reason="there is no Chromium: apt-get install chromium, or name one by FUNDUS_CHROMIUM")
+OWN = ('127.0.0.1','clients.google','clients2.google','update.googleapis','accounts.google','redirector.gvt1','www.google','optimizationguide','content-autofill','safebrowsing')
+
+def text(page, what): return page.run(f"document.querySelector('{what}').innerText")
+def tab(page, name): page.run(f"[...document.querySelectorAll('button[role=tab]')].find(o => o.innerText=='{name}').click()")
+def press(page, what): page.run(f"document.querySelector('{what}').click()")
+def answered(page, n): page.wait(f"document.querySelector('#answers [data-answers]')?.dataset.answers=='{n}'")
+def picked(page, name): page.wait(f"document.querySelector('#which input')?.value.includes('{name}')")
+
+def upload(page, *files):
+    "Choose files where the page takes them, after those that are there have been taken away"
+    if page.run("!!document.querySelector('#up [aria-label=Clear]')"):
+        press(page, '#up [aria-label=Clear]')
+        page.wait("!document.querySelector('#answers [data-answers]')")
+    page.wait("!!document.querySelector('#up input[type=file]')")
+    root = page('DOM.getDocument')['root']['nodeId']
+    node = page('DOM.querySelector', nodeId=root, selector='#up input[type=file]')['nodeId']
+    page('DOM.setFileInputFiles', nodeId=node, files=[str(o) for o in files])
+
+def click_at(page, what, x, y):
+    "Press the mouse at shares of an element's sides"
+    left,top,w,h = page.run(f"(r => [r.x,r.y,r.width,r.height])(document.querySelector('{what}').getBoundingClientRect())")
+    for o in ('mousePressed','mouseReleased'): page('Input.dispatchMouseEvent', type=o, x=left+x*w, y=top+y*h, button='left', clickCount=1)
+
+@chromium
+def test_upload_answer_map_window_and_report(app, scan, tmp_path):
+    "And nobody else is asked, by the server or by the browser"
+    with Chromium(tmp_path) as browser:
+        page = browser.page(app.url, size=(1200,1000))
+        page.wait("!!document.querySelector('#up input[type=file]')")
+        assert 'not a medical device' in text(page, '#banner') and 'PHANTOM' in text(page, '#banner')
+        upload(page, scan)
+        answered(page, 1)
+        said = app.reader.answers([scan]).prediction[0]
+        assert said in text(page, '#answers .said') and text(page, '#answers').count('%')>=2
+        picked(page, scan.name)
+        tab(page, 'Why')
+        page.wait("document.querySelector('#eye img')?.complete")
+        press(page, '#why')
+        page.wait("!!document.querySelector('#map img') && document.querySelector('#words').innerText.includes('windows of 5 pixels')")
+        click_at(page, '#eye img', .5, .5)
+        page.wait("document.querySelector('#rows').innerText.includes('window covered')")
+        tab(page, 'Report')
+        press(page, '#make')
+        link = page.wait("document.querySelector('#report a[href*=fundus_report]')?.href")
+        with urllib.request.urlopen(link) as r: html,how = r.read().decode(),r.headers['content-disposition']
+        assert 'attachment' in how and html.count('<img')==2 and 'PHANTOM' in html and scan.name in html
+        thrown = [o for o in browser.events if o.get('method')=='Runtime.exceptionThrown']
+    assert not [u for u in browser.asked() if u.startswith('http') and not any(k in u for k in OWN)] and not thrown

@@ -1,0 +1,140 @@
+"What is told of an upload: every kind of answer, hostile files, one window that is covered; and nothing in a log"
+import json, zlib
+import numpy as np, pytest, torch
+from pathlib import Path
+from PIL import Image
+import dicoms
+from nets import frame
+from fundus_fastai.app.reader import MOST, NOTE, Reader, anatomy, fit, without_folder
+from fundus_fastai.core import DataError, EyeError
+from fundus_fastai.options import TrainOptions
+from fundus_fastai.phantom.fundus import phantom_fundus
+from fundus_fastai.phantom.oct import phantom_oct
+from fundus_fastai.score.calibration import at_temperature
+from fundus_fastai.vision.model import save_model
+from fundus_fastai.vision.steps import make_learner
+
+RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
+NAME = 'x <img src=1 onerror=alert(1)> ${alert(1)} 10_left.png'
+
+def labeled(task, n=12):
+    df,k = frame(n),np.arange(n)
+    df.attrs.update(source='phantom', name='x', root='.')
+    if task=='age': return df.assign(label=40.+5*k)
+    if task=='sex_age': return df.assign(label=np.where(k%2, 'female', 'male'), age=40.+5*k)
+    if task=='dr': return df.assign(label=(k%5).astype(str), split=np.where(k<8, 'train', 'valid'))
+    if task!='diseases': return df
+    df = df.assign(drusen=k%2, haze=k//2%2, label='drusen')
+    df.attrs.update(labels=['drusen','haze'], label='drusen, haze')
+    return df
+
+def run_of(to, task):
+    "A run folder of an untrained net of photographs"
+    torch.manual_seed(3)
+    learn = make_learner(labeled(task), task, TrainOptions('test_resnet', weights='none', size=64, bs=4, workers=0))
+    return save_model(learn, to/task, task, source='odir', data='odir5k')
+
+@pytest.fixture(scope='module')
+def reader(): return Reader(RUN)
+
+@pytest.fixture(scope='module')
+def eyes(tmp_path_factory):
+    "A scan, and a photograph whose name is hostile"
+    d = tmp_path_factory.mktemp('eyes')
+    Image.fromarray(phantom_oct('DME', seed=1, size=(96,128)).image).save(d/'scan.png')
+    Image.fromarray(phantom_fundus(['diabetic retinopathy'], 3, 2, size=400).image).save(d/NAME.replace('/', ''))
+    return d
+
+def hostile(d):
+    "Files that are no eyes: name -> a word of the reason"
+    Image.fromarray(phantom_oct('DME', seed=1, size=(96,128)).image).save(d/'whole.png')
+    (d/'cut.png').write_bytes((d/'whole.png').read_bytes()[:-900])
+    (d/'text.png').write_text('I am a text')
+    (d/'drawing.svg').write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
+    (d/'empty.jpg').write_bytes(b'')
+    raw = bytes.fromhex('89504e470d0a1a0a')
+    for k,v in ((b'IHDR', (10_000).to_bytes(4, 'big')+(8000).to_bytes(4, 'big')+bytes([8,2,0,0,0])), (b'IDAT', zlib.compress(b'x')), (b'IEND', b'')):
+        raw += len(v).to_bytes(4, 'big')+k+v+zlib.crc32(k+v).to_bytes(4, 'big')
+    (d/'huge.png').write_bytes(raw) # 80 megapixels in a hundred bytes
+    dicoms.write(d/'named.dcm', dicoms.scans(1), BurnedInAnnotation='YES')
+    (d/'half.dcm').write_bytes((d/'named.dcm').read_bytes()[:300])
+    return {'cut.png':'breaks off', 'text.png':'is not an image', 'drawing.svg':'is not an image', 'empty.jpg':'is empty', 'huge.png':'64 megapixels',
+            'named.dcm':'burned into', 'half.dcm':''}
+
+def test_hostile_files_are_rows_with_a_reason(reader, tmp_path, capsys):
+    why = hostile(tmp_path)
+    df = reader.answers([*(tmp_path/o for o in why), tmp_path/'whole.png'])
+    told = reader.told(df)
+    assert [o['usable'] for o in told]==[False]*len(why)+[True]
+    for o,(name,word) in zip(told, why.items()): assert o['name']==name and word in o['remark'] and o['remark'] and 'prediction' not in o
+    assert str(tmp_path) not in json.dumps(reader.record(df)) and 'Doe' not in json.dumps(told)
+    assert not ''.join(capsys.readouterr()), "no name of an upload stands in a log"
+    nothing = reader.answers([tmp_path/'text.png'])
+    assert reader.told(nothing)[0]['usable'] is False
+    with pytest.raises(DataError, match='no picture here'): reader.together(nothing)
+
+def test_a_volume_is_its_scans_and_a_patient_a_digest(reader, tmp_path):
+    f = dicoms.write(tmp_path/'v.dcm', dicoms.scans(3))
+    told = reader.told(reader.answers([f]))
+    assert [o['name'] for o in told]==[f'v.dcm#{k}' for k in (1,2,3)] and {o['eye'] for o in told}=={'L'}
+    assert all(o['usable'] for o in told) and '4711' not in str(told) and len({o['patient'] for o in told})==1
+    with pytest.raises(DataError, match=f'{MOST+1} pictures are too many'): reader.answers([dicoms.write(tmp_path/'w.dcm', dicoms.scans(1).repeat(MOST+1, 0))])
+    im,words = reader.explain(f'{f}#2')
+    assert im.ndim==3 and 'A map is not proof' in words
+
+@pytest.mark.parametrize('task', ['oct','age','sex_age','dr','diseases'])
+def test_every_kind_of_answer(task, tmp_path, eyes):
+    r = Reader(run_of(tmp_path, task))
+    f = eyes/('scan.png' if task=='oct' else NAME)
+    df = r.answers([f,f])
+    o = r.told(df)[0]
+    assert o['prediction']==df.prediction[0] and o['name']==f.name and not r.phantom
+    assert ('value' in o)==(task in ('age','sex_age')) and ('p' in o)==(task!='age')
+    json.dumps(r.record(df), allow_nan=False)
+    for m in r.methods[:2]: assert r.explain(f, m, name=r.names[-1])[0].dtype==np.uint8
+    im,rows = r.covered(f, (.5,.5))
+    assert all(np.isfinite(o[1:]).all() for o in rows) and im.shape==r.view(f).shape
+    p = {**o.get('p', {}), **({'answer':o['value']} if task=='age' else {})}
+    assert all(abs(dict((k,v) for k,v,_ in rows)[k]-v)<1e-4 for k,v in p.items())
+    if task=='sex_age':
+        with pytest.raises(DataError, match='two questions'): r.together(df)
+    else: assert r.together(df)['prediction']==o['prediction']
+    html = r.report(df[:1])
+    assert '<img src=1' not in html and NOTE in html and 'PHANTOM' not in html
+
+def test_a_covered_window_is_that_of_the_map(tmp_path, eyes):
+    "Of a photograph, too, where only the eye is covered"
+    r = Reader(run_of(tmp_path, 'dr'))
+    w,st = 9,4
+    om = r.learn.occlude([eyes/NAME], w, st, inside='field', output='prob', progress=False)
+    for i,j in ((0,0),(6,7),(13,3)): # windows of the map, by their middles
+        rows = r.covered(eyes/NAME, ((j*st+w/2)/64,(i*st+w/2)/64))[1]
+        assert np.allclose([a-b for _,a,b in rows], om.values[0,:,i,j], atol=1e-4)
+    assert np.abs(om.values.numpy()).max()>1e-4 # there is something to compare
+    for at in ((-3,0),(1,1),(9,9)): r.covered(eyes/NAME, at) # a click at the edge
+
+def test_calibrated_as_validation_patients_say(reader, eyes, monkeypatch):
+    df = reader.answers([eyes/'scan.png'])
+    assert reader.T is None and reader.told(df)[0]['calibrated'] is None # its temperature is at the end of the range: no result
+    monkeypatch.setattr(reader, 'T', 3.)
+    o,want = reader.told(df)[0],at_temperature(df, 3., 'category')
+    assert o['calibrated']=={k:want[f'p_{k}'][0] for k in o['p']}!=o['p'] and o['prediction']==df.prediction[0]
+    assert dict((k,v) for k,v,_ in reader.covered(eyes/'scan.png', (.5,.5))[1])==pytest.approx(o['calibrated'], abs=1e-4)
+
+def test_lesions_landmarks_and_whose_eye(eyes, tmp_path):
+    im,rows = anatomy(eyes/NAME)
+    rows = dict(rows)
+    assert rows['eye'] in 'LR' and rows['landmarks']=='found' and sum(int(rows[k]) for k in ('microaneurysms','hemorrhages','hard exudates','cotton-wool spots'))>0
+    other = dict(L='R', R='L')[rows['eye']]
+    assert dict(anatomy(eyes/NAME, other)[1])['careful']==f"its file says {other}, and the disc lies as in {rows['eye']}"
+    for o,says in ((eyes/'scan.png','is gray'), (tmp_path/'gone.png','does not exist')):
+        with pytest.raises(DataError, match=f'^{says}'): anatomy(o)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300,300,3), np.uint8)).save(tmp_path/'noise.png')
+    with pytest.raises(DataError): anatomy(tmp_path/'noise.png')
+
+def test_pictures_are_made_small_and_paths_left_out():
+    assert fit(np.zeros((100,2000), np.uint8)).shape==(45,900,3) and fit(np.zeros((10,20,3), np.uint8)).shape==(10,20,3)
+    assert without_folder('/a/b/c.png is small', '/a/b/c.png')=='is small' and without_folder('see /a/b/d', '/a/b/c.png')=='see d'
+
+def test_a_run_that_is_none(tmp_path):
+    with pytest.raises(EyeError): Reader(tmp_path)
