@@ -16,7 +16,7 @@ from ..image.read import read_image
 from ..image.recipe import field_mask, field_of_view
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #2245cc26
-DIAMETER = 536 # pixels from edge to edge of the field at the net's scale
+DIAMETER = 640 # pixels from edge to edge of the field at the net's scale
 
 class Scaled:
     "`im` at the net's scale: `image`, `mask` of its field, `k` times the size of `im`"
@@ -110,7 +110,8 @@ def vessel_net():
     return net.eval().to(memory_format=torch.channels_last)
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #e7243517
-FLIPS = [],[3],[2],[2,3] # axes to mirror
+FLIPS = [],[3] # axes to mirror
+LEAN = .6 # toward vessel, in logits
 
 @torch.inference_mode()
 def ask_vessels(net, x, flips=FLIPS)->np.ndarray:
@@ -121,7 +122,8 @@ def ask_vessels(net, x, flips=FLIPS)->np.ndarray:
     for d in flips:
         o = net(t.flip(d).contiguous(memory_format=torch.channels_last))
         out = out+o[:,:2].flip(d)
-    return (out/len(flips))[0,:,:h,:w].cpu().numpy()
+    v,a = (out/len(flips))[0,:,:h,:w].cpu().numpy()
+    return np.stack([v+LEAN, a])
 
 # %% ../../nbs/71_anatomy.vessels.ipynb #ca8aa234
 @dataclass

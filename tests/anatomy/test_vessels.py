@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from sklearn.metrics import roc_auc_score
-from fundus_fastai.anatomy.vessels import DIAMETER, Scaled, VesselNet, Vessels, contrast, draw_vessels, vessels
+from fundus_fastai.anatomy.vessels import DIAMETER, LEAN, Scaled, VesselNet, Vessels, ask_vessels, contrast, draw_vessels, vessels
 from fundus_fastai.image.read import read_image
 from fundus_fastai.phantom.fundus import phantom_fundus
 
@@ -38,6 +38,16 @@ def test_a_mirror_mirrors(eyes):
     e,o = eyes[0][0],eyes[1][0]
     m = vessels(np.ascontiguousarray(e.image[:,::-1]))
     assert np.corrcoef(m.full('prob')[:,::-1].ravel(), o.full('prob').ravel())[0,1]>.97
+
+class Echo(torch.nn.Conv2d):
+    "Says what it is shown, the first channel thrice"
+    def __init__(self): super().__init__(6, 3, 1)
+    def forward(self, x): return x[:,:1].repeat(1, 3, 1, 1)*torch.arange(x.shape[3])
+
+def test_both_ways_and_a_lean():
+    "The answers for a picture and its mirror image are averaged, and lean toward vessels; kinds do not lean"
+    v,a = ask_vessels(Echo(), np.ones((20,32,6), np.float32))
+    assert v.shape==(20,32) and np.allclose(a, 15.5) and np.allclose(v, 15.5+LEAN) and LEAN>0
 
 def test_real_photographs():
     root = Path(os.environ.get('FUNDUS_TEST_DATA', ''), 'drive')

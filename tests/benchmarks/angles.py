@@ -2,8 +2,8 @@
 FUNDUS_TEST_DATA=DIR python tests/benchmarks/angles.py OUT [MINUTES]
 
 phantoms: 30 drawn eyes of 560 px that taught nothing; the angles that the library finds (its own landmarks, its own maps) against the middle
-lines that the painter was given. odir5k: photographs with disc and fovea, patients in an order by lot, for MINUTES (10); of each a window round
-the disc at the net's scale, asked once, which takes a tenth of the time. OUT/marks.csv holds the landmarks, OUT/angles.csv a row an eye (both kept for the next call);
+lines that the painter was given. odir5k: photographs with disc and fovea, by the library's landmarks, patients in an order by lot, for MINUTES (10); of each a window round
+the disc at the net's scale, asked once, which takes a tenth of the time. OUT/angles.csv holds a row an eye (kept for the next call);
 OUT/odir_angles.csv, which page 75 reads, has effects only: no picture and no patient. Women and men are compared by one value a person, with age
 held fixed, over the family of all six angles; `both` is the angle between the widest vessels of either kind."""
 import os, sys, time
@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]/'anatomy'))
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy.biomarkers import feature_effects
-from fundus_fastai.anatomy.landmarks import landmark_table, landmarks
+from fundus_fastai.anatomy.landmarks import landmarks
 from fundus_fastai.anatomy.measures import KINDS, axis_of, trunk_angles, vessel_features
 from fundus_fastai.anatomy.vessels import FLIPS, Scaled, along, ask_vessels, contrast, sigmoid, vessel_net, vessels
 from fundus_fastai.data.catalog import read_dataset
@@ -56,16 +56,14 @@ def phantoms(n=30):
 def measured(root, out, minutes):
     "Angles of photographs of odir5k, a row an eye"
     df,t0 = read_dataset('odir5k', root),time.time()
-    if not (out/'marks.csv').exists(): landmark_table(df.path, out/'marks.csv', resume=True)
-    marks = pd.read_csv(out/'marks.csv', keep_default_na=False, na_values=['']).set_index('path')
     who = df.patient.drop_duplicates().sample(frac=1, random_state=0)
     df = df.assign(order=df.patient.map(dict(zip(who, range(len(who)))))).sort_values('order', kind='stable')
     rows = pd.read_csv(out/'angles.csv', dtype={'patient':str}).to_dict('records') if (out/'angles.csv').exists() else []
     done = {o['path'] for o in rows}
-    for o in df[df.path.isin(marks.index)&~df.path.isin(done)].itertuples():
+    for o in df[~df.path.isin(done)].itertuples():
         if time.time()-t0>60*minutes: break
-        m = marks.loc[o.path]
-        got = window_angles(read_image(o.path), m) if np.isfinite(m.fovea_x) else {}
+        m = landmarks(im := read_image(o.path))
+        got = window_angles(im, m) if np.isfinite(m.fovea_x) else {}
         rows.append(dict(path=o.path, patient=o.patient, eye=m.eye, sex=o.sex, age=o.age, reason=m.reason, **got))
     t = pd.DataFrame(rows)
     t.to_csv(out/'angles.csv', index=False, float_format='%.3f')

@@ -28,7 +28,7 @@ from fundus_fastai.phantom.fundus import phantom_fundus
 
 SHIPPED = files('fundus_fastai')/'anatomy/vessels.safetensors'
 OUTSIDE = 255 # label of what does not count; 0 none, 1 artery, 2 vein, 3 vessel of either kind
-CANVAS = 592 # side of the square in which pictures lie
+CANVAS = 704 # side of the square in which pictures lie
 
 # ---- pictures
 
@@ -58,7 +58,7 @@ def laid(im, y):
     x[:,:h,:v],t[:h,:v] = a[:,:h,:v],b[:h,:v]
     return x,t
 
-def draw(i, size=556, seed=9):
+def draw(i, size=664, seed=9):
     "Phantom `i`, three of four through another camera"
     cv2.setNumThreads(1)
     o = phantom_fundus([] if i%2 else None, seed, i+1, eye='RL'[i//2%2], camera=[None,None,None,'disc','near'][i%5], size=size)
@@ -235,7 +235,7 @@ def main(out, steps, data, *, seconds=700., device='cpu', phantoms=200, drawn_at
     steps = [(o.split(':')+[''])[:3] for o in steps]
     names = [o for names,_,_ in steps for o in names.split('+')]
     pairs,real,PH = list(drive(root)),None,None
-    last = seconds*.86 if most is None else seconds*.7 # the rest is for the figures
+    last = max(seconds*.86, seconds-150) if most is None else seconds*.7 # the rest is for the figures
     for k,(step,part,start) in enumerate(steps):
         if PH is None and not all(o.startswith('scratch') for o in step.split('+')):
             PH = [torch.from_numpy(o).to(device) for o in drawn(Path(drawn_at or out/'phantoms.npz'), phantoms, workers)]
