@@ -507,11 +507,12 @@ def quiz(run:str, # run folder: its net, and the eyes of its test patients
          n:int=50, # eyes with feedback, and as many without
          pool:str='random', # random, or confident: the eyes that the net answers right, which flatters it
          seed:int=0, # which eyes are chosen, and which are common to all
+         maps:bool=False, # show where the net looked beside what it said, once an answer is written
          port:int=8778 # of the page
         ):
     "Play against a net on a page of this computer: some eyes with feedback, then a test (research use only)"
     from fundus_fastai.quiz.page import serve_quiz
-    serve_quiz(run, db, images=images, n=n, pool=pool, seed=seed, port=port)
+    serve_quiz(run, db, images=images, n=n, pool=pool, seed=seed, maps=maps, port=port)
 
 def quiz_results(db:str, # file of a quiz
                  *, out:str='quiz', # folder for answers.csv, people.csv, groups.csv and report.html

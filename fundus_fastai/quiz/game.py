@@ -13,10 +13,10 @@ from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, need, one_of, read_json, say
 from ..options import UnseenOptions
-from ..score.kinds import get_kind, kind_of, read_predictions
+from ..score.kinds import GRADES, get_kind, kind_of, read_predictions, referral
 
 # %% ../../nbs/91_quiz.game.ipynb #227baf32
-def pool_of(preds, how:str='random', seed:int=0)->pd.DataFrame:
+def pool_of(preds, how:str='random', seed:int=0, *, cut:float=.5)->pd.DataFrame:
     "A row a patient, at random or the surest that is right: path, patient, truth, ai, p"
     one_of(how, ('random','confident'), 'pool')
     if not get_kind(kind_of(preds)).classes:
@@ -24,12 +24,28 @@ def pool_of(preds, how:str='random', seed:int=0)->pd.DataFrame:
     names = sorted(o.removeprefix('p_') for o in preds if o.startswith('p_'))
     if not 2<=len(names)<=9: raise DataError(f"a quiz has 2 to 9 classes, and here are {len(names)}")
     p = preds[[f'p_{o}' for o in names]].to_numpy(float)
-    ai = np.array(names)[p.argmax(1)]
-    t = preds[['path','patient']].assign(truth=preds.target.astype(str), ai=ai, top=p.max(1),
-                                         p=p.round(6).tolist())
+    k = (p[:,1]>cut)*1 if len(names)==2 else p.argmax(1)
+    told = dict(truth=preds.target.astype(str), ai=np.array(names)[k], p=p.round(6).tolist())
+    t = preds[['path','patient']].assign(**told, top=p[np.arange(len(p)),k])
     t = t[t.truth.isin(names)].sample(frac=1, random_state=seed)
     if how=='confident': t = t[t.truth==t.ai].sort_values('top', ascending=False, kind='stable')
     return t.drop_duplicates('patient').drop(columns='top').reset_index(drop=True)
+
+# %% ../../nbs/91_quiz.game.ipynb #2a26c269
+REFER = 'Does this eye have diabetic retinopathy of grade 2 or more, which is to be referred?'
+
+def as_referral(preds, op=None)->tuple:
+    "Grades as the question whom to refer and the net's threshold; other tables, and `None`"
+    at = (op or {}).get('threshold')
+    if 'pred' in preds or at is None or not GRADES.settle(preds, op): return preds,None
+    y,s = referral(preds)
+    told = dict(target=np.where(y, 'yes','no'), p_no=1-s, p_yes=s)
+    return preds[['path','patient']].assign(**told),at
+
+def net_sure(item, classes)->float:
+    "What the net gave to its own answer, of an item of a quiz with `classes`"
+    p = json.loads(item['p'])
+    return p[classes.index(item['ai'])] if len(p)==len(classes) else max(p)
 
 # %% ../../nbs/91_quiz.game.ipynb #ecf3d8fb
 def drawn_by_class(truth, n:int, rng, *, but=())->list:
@@ -216,14 +232,20 @@ def told_of(self:Quiz, who, r, n):
 
 # %% ../../nbs/91_quiz.game.ipynb #d0272135
 @patch
+def known(self:Quiz, who, token):
+    "What `who` may know of the question that `token` names; `None` while it is secret, or another's"
+    rows = self.read('select round, n from deal where participant=? and token=?', who, token)
+    return self.told_of(who, rows[0]['round'], rows[0]['n']) if rows else None
+
+@patch
+def path(self:Quiz, item): return Path(self.told['root'])/item['path']
+
+@patch
 def picture(self:Quiz, who, token):
     "The file of the picture that `token` names, if `who` may see it now, else `None`"
-    rows = self.read('select * from deal where participant=? and token=?', who, token)
-    if not rows: return None
-    q,o = self.at(who),rows[0]
-    here = (o['round'],o['n'])==(q['round'],q['n'])
-    if not here and not self.told_of(who, o['round'], o['n']): return None
-    return Path(self.told['root'])/self.items[o['item']]['path']
+    q,o = self.at(who),self.known(who, token)
+    if token==q.get('token'): o = self.items[q['item']]
+    return self.path(o) if o else None
 
 # %% ../../nbs/91_quiz.game.ipynb #95450217
 @patch
@@ -293,7 +315,8 @@ def checked_items(pool, root)->pd.DataFrame:
     return pool.assign(sha256=digests(path).to_numpy())[~bad].reset_index(drop=True)
 
 # %% ../../nbs/91_quiz.game.ipynb #0aa8e13a
-def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', seed:int=0)->Quiz:
+def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', seed:int=0,
+              maps:bool=False)->Quiz:
     "Go on with the quiz in `file`, or begin one with the test patients of the run folder `run`"
     need('fastlite', 'quiz') # before anything is drawn
     file,run = Path(file),Path(run)
@@ -308,10 +331,15 @@ def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', 
                             "delete it, or name another with `db`")
         return quiz
     phantom = cfg.get('source')=='phantom'
-    if phantom and not images: preds,images = phantom_predictions(run, 4*n, seed+1000)
+    op = cfg.get('operating') or {}
+    few_ill = 'threshold' in op and '2' in cfg.get('classes', ()) # one in five is to be referred
+    if phantom and not images: preds,images = phantom_predictions(run, (4+6*few_ill)*n, seed+1000)
     else: preds = read_predictions(run/'predictions.csv')
     if not images:
         raise DataError("name the folder where predictions.csv finds its pictures with `images=DIR`")
-    items,ask = checked_items(pool_of(preds, pool, seed), images),QUESTIONS.get(cfg['task'])
-    return make_quiz(file, items, n=n, seed=seed, root=str(Path(images).resolve()), net=net, how=pool,
-                     task=cfg['task'], question=ask or 'What does this eye show?', phantom=phantom)
+    preds,cut = as_referral(preds, op)
+    items = checked_items(pool_of(preds, pool, seed, cut=.5 if cut is None else cut), images)
+    ask = QUESTIONS.get(cfg['task'], 'What does this eye show?') if cut is None else REFER
+    told = dict(task=cfg['task'], question=ask, phantom=phantom, cut=cut, maps=maps)
+    root = str(Path(images).resolve())
+    return make_quiz(file, items, n=n, seed=seed, root=root, net=net, how=pool, **told)

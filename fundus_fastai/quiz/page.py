@@ -6,15 +6,17 @@
 __all__ = []
 
 # %% ../../nbs/92_quiz.page.ipynb #44a9b6a0
-import cv2, json, time
+import cv2, threading, time
 from collections import deque
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
-from ..core import DataError, need, say
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from ..core import DataError, EyeError, need, say
 from ..image.read import read_image
 from ..local import as_png, bound, safe_headers, stranger
 from ..score.estimate import wilson
-from .game import ROLES, Quiz, open_quiz
+from .game import ROLES, Quiz, net_sure, open_quiz
 
 # %% ../../nbs/92_quiz.page.ipynb #0bfb1eb7
 @cache
@@ -29,16 +31,26 @@ POLICY = ("default-src 'none'; img-src 'self'; script-src 'self'; style-src 'sel
 SAFE = safe_headers(POLICY) | {'Referrer-Policy':'same-origin'} # or a form tells no origin
 PLAIN = {'quiz.css':'text/css', 'quiz.js':'text/javascript'}
 
+# %% ../../nbs/92_quiz.page.ipynb #90179eb3
+def first_letters(classes)->list:
+    "The first letter of each class as a key, or nothing where two begin alike"
+    res = [o[0].lower() for o in classes]
+    return res if len(set(res))==len(res) and all(o.isalpha() for o in res) else []
+
 # %% ../../nbs/92_quiz.page.ipynb #1b2919da
 class Desk:
     "Answers of the page of `quiz`, on a port (`None`: anybody is let in, for tests)"
     def __init__(self, quiz:Quiz=None, port:int=None, per_minute:int=60):
         self.quiz,self.port,self.joined,self.per_minute = quiz,port,deque(),per_minute
+        self.maps = None # or `Maps`
+    def sure(self, o): return round(100*net_sure(o, self.quiz.told['classes']))
     def me(self, req): return self.quiz.who(req.cookies.get('quiz'))
     def page(self, view, me=None, status=200, **kwargs):
         "The page with one `view`"
         from starlette.responses import HTMLResponse
-        kw = dict(view=view, told=self.quiz.told, roles=ROLES, known=bool(me), error='')
+        told = self.quiz.told
+        kw = dict(view=view, told=told, roles=ROLES, known=bool(me), error='', maps=bool(self.maps))
+        kw['letters'] = first_letters(told['classes'])
         kw['board'] = self.quiz.board() if view in ('start','done') else []
         return HTMLResponse(templates().get_template('quiz.html.j2').render(**kw | kwargs), status, SAFE)
     def go(self, to, cookie=None):
@@ -80,7 +92,7 @@ def done(desk, me, error=''):
     tokens = quiz.read('select n, token from deal where participant=? and round=? and n>=? order by n',
                        me['id'], r, n)
     rows = [quiz.told_of(me['id'], r, o['n'])|o for o in tokens]
-    for o in rows: o['top'] = round(100*max(json.loads(o['p'])))
+    for o in rows: o['top'] = desk.sure(o)
     low,high = (round(100*o) for o in wilson(s['right']/s['of'], s['of']))
     return desk.page('done', me, s=s, rows=rows, low=low, high=high, error=error,
                      chance=round(100/len(quiz.told['classes'])))
@@ -107,7 +119,7 @@ def told(desk, req, form):
     if not o: return desk.go('/play')
     row, = desk.quiz.read('select token from deal where participant=? and round=? and n=?',
                           me['id'], r, n)
-    return desk.page('told', me, o=o, token=row['token'], top=round(100*max(json.loads(o['p']))))
+    return desk.page('told', me, o=o, token=row['token'], top=desk.sure(o))
 
 # %% ../../nbs/92_quiz.page.ipynb #adc5500a
 def again(desk, req, form):
@@ -140,6 +152,31 @@ def image(desk, req, form):
     if k<1: im = cv2.resize(im, None, fx=k, fy=k, interpolation=cv2.INTER_AREA)
     return Response(as_png(im), media_type='image/png', headers=SAFE)
 
+# %% ../../nbs/92_quiz.page.ipynb #fc5869e9
+class Maps:
+    "Where the net of the run folder `run` looked, as PNG files, made one at a time"
+    def __init__(self, run):
+        self.run,self.lock,self.png = run,threading.Lock(),lru_cache(64)(self.made)
+    @cached_property
+    def learn(self):
+        from fundus_fastai.vision.model import load_model
+        return load_model(self.run, 'cpu')
+    def made(self, path):
+        from fundus_fastai.explain.maps import explain_images
+        with self.lock, TemporaryDirectory() as d:
+            explain_images(self.learn, [path], d)
+            return next(Path(d).glob('*.png')).read_bytes()
+
+# %% ../../nbs/92_quiz.page.ipynb #8679eccb
+def looked(desk, req, form):
+    "Where the net looked in the picture that the address names, if its answer is written"
+    from starlette.responses import Response
+    me = desk.me(req)
+    o = me and desk.maps and desk.quiz.known(me['id'], req.url.path.split('/')[-1])
+    if not o: return desk.page('error', me, 404, error="There is no such map.")
+    try: return Response(desk.maps.png(desk.quiz.path(o)), media_type='image/png', headers=SAFE)
+    except EyeError: return desk.page('error', me, 404, error="The map cannot be made.")
+
 # %% ../../nbs/92_quiz.page.ipynb #5aee7603
 def plain(desk, req, form):
     "Style sheet and script"
@@ -151,7 +188,7 @@ def plain(desk, req, form):
 # %% ../../nbs/92_quiz.page.ipynb #17c24032
 ROADS = {'/':(start,'GET'), '/start':(start,'POST'), '/play':(play,'GET'), '/answer':(answer,'POST'),
          '/told/{r:int}/{n:int}':(told,'GET'), '/again':(again,'POST'),
-         '/forget':(forget,'GET POST'), '/image/{token}':(image,'GET')}
+         '/forget':(forget,'GET POST'), '/image/{token}':(image,'GET'), '/map/{token}':(looked,'GET')}
 
 # %% ../../nbs/92_quiz.page.ipynb #bea1bc81
 def quiz_app(desk:Desk):
@@ -187,6 +224,7 @@ def serve_quiz(run, file='quiz.db', *, port:int=8778, **kwargs)->None:
     with bound(port) as s: # what is missing is told before anything is drawn
         desk = Desk(None, s.getsockname()[1])
         server,desk.quiz = quiz_server(desk),open_quiz(run, file, **kwargs)
+        if desk.quiz.told.get('maps'): desk.maps = Maps(run)
         if desk.quiz.told['phantom']: say("PHANTOM: these eyes are drawn by a program")
         say("research use only, not a medical device")
         say(f"http://127.0.0.1:{desk.port}/ (Ctrl-C ends; every answer is kept in {file})")

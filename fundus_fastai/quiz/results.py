@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/93_quiz.results.ipynb #105a8ba6
-import json, numpy as np, pandas as pd
+import numpy as np, pandas as pd
 from pathlib import Path
 from scipy.special import expit
 from scipy.stats import norm, t as student
@@ -16,7 +16,7 @@ from ..score.compare import fleiss, holm, mcnemar
 from ..score.estimate import patient_bootstrap, wilson_estimate
 from ..score.plots import plot_reliability
 from ..run.report import drawn, write_findings
-from .game import ROLES, Quiz
+from .game import ROLES, Quiz, net_sure
 
 # %% ../../nbs/93_quiz.results.ipynb #235c8a2e
 GROUPS = dict(ophthalmologist='expert', optometrist='expert', layman='layman')
@@ -32,7 +32,7 @@ def answer_rows(quiz)->pd.DataFrame:
         told = dict(who=names[who['id']], role=who['role'], group=GROUPS.get(who['role'], 'other'))
         told |= {k:a[k] for k in ('round','n','phase','item','answer')} | {k:o[k] for k in ('truth','ai')}
         rows.append(told | dict(right=int(a['answer']==o['truth']), ai_right=int(o['ai']==o['truth']),
-                                sure=a['confidence']/100, ai_sure=max(json.loads(o['p'])),
+                                sure=a['confidence']/100, ai_sure=net_sure(o, quiz.told['classes']),
                                 seconds=a['ms']/1000))
     if not rows: raise DataError(f"{quiz.file} holds no answers yet")
     return pd.DataFrame(rows)
@@ -198,6 +198,10 @@ def result_words(quiz, df, t, *, groups)->list:
         res.append(f"{left} of {left+k} people have not finished their test and are left out.")
     if quiz.told['how']=='confident':
         res.append("The eyes are those that the net answers right: no comparison with it means anything.")
+    if (cut := quiz.told.get('cut')) is not None:
+        res.append(f"The net says yes from {cut:.0%} on, which was chosen on its validation patients.")
+    if quiz.told.get('maps'):
+        res.append("In training people were shown where the net looked: it has been their teacher.")
     res.append(f"The answers were promised to be deleted on {quiz.told['until']}.")
     return res
 

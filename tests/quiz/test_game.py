@@ -3,6 +3,7 @@ import json, threading
 from datetime import date, timedelta
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
+from PIL import Image
 from quizzes import squares
 from fundus_fastai.core import DataError
 from fundus_fastai.quiz import game
@@ -134,3 +135,28 @@ def test_a_run_makes_a_quiz_and_goes_on_with_it(tmp_path):
     with pytest.raises(DataError, match='another net'): open_quiz(RUN, tmp_path/'quiz.db')
     with pytest.raises(DataError, match='does not exist'): open_quiz(tmp_path, tmp_path/'z.db')
     with pytest.raises(DataError, match='none of the pictures'): open_quiz(RUN, tmp_path/'z.db', images=tmp_path)
+
+def graded_run(d, threshold=.3, n=60):
+    "A run folder of a net of grades, whose eyes are gray squares"
+    rng = np.random.default_rng(0)
+    p,y = rng.dirichlet(np.ones(5), n).round(4),rng.integers(0, 5, n)
+    for i in range(n): Image.fromarray(rng.integers(0, 255, (24,24), 'uint8')).save(d/f'{i}.png')
+    t = pd.DataFrame(dict(path=[f'{i}.png' for i in range(n)], patient=[f'{i}' for i in range(n)], eye='', target=y.astype(str)))
+    t.assign(**{f'p_{k}':p[:,k] for k in range(5)}).to_csv(d/'predictions.csv', index=False)
+    (d/'config.json').write_text(json.dumps(dict(task='dr', classes=[*'01234'], operating=dict(threshold=threshold), sha256='0'*64)))
+    return y,p
+
+def test_grades_are_asked_as_whom_to_refer(tmp_path):
+    "Yes or no, with the net's own threshold, and as sure as it is of its own answer"
+    y,p = graded_run(tmp_path)
+    q = open_quiz(tmp_path, tmp_path/'q.db', images=tmp_path, n=4, maps=True)
+    assert q.told['classes']==['no','yes'] and 'referred' in q.told['question'] and q.told['cut']==.3 and q.told['maps'] and not q.told['phantom']
+    for o in q.items:
+        k,yes = int(o['path'].split('.')[0]),p[int(o['path'].split('.')[0]),2:].sum()
+        assert (o['truth'],o['ai'])==('yes' if y[k]>=2 else 'no', 'yes' if yes>.3 else 'no')
+        assert np.isclose(game.net_sure(o, q.told['classes']), yes if yes>.3 else 1-yes, atol=1e-3)
+    assert any(o['ai']=='yes' and game.net_sure(o, q.told['classes'])<.5 for o in q.items)
+    who = q.who(q.join(FORM))['id']
+    play(q, who)
+    assert q.scored(who, 1)['right']==4
+    q.close()

@@ -3,14 +3,16 @@ import http.client, re, socket, sys, threading, time
 from urllib.parse import urlencode
 import numpy as np, pytest
 from pathlib import Path
+from PIL import Image
 from starlette.testclient import TestClient
 from browser import EXE, Chromium
 from house.shared import loaded
 from quizzes import Server, field, said, squares
 from fundus_fastai.cli import main
-from fundus_fastai.core import MissingPackage
+from fundus_fastai.core import EyeError, MissingPackage
+from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.quiz.game import Quiz
-from fundus_fastai.quiz.page import Desk, quiz_app
+from fundus_fastai.quiz.page import Desk, Maps, quiz_app
 
 FORM = dict(consent='yes', role='layman', nick='Ann')
 RUN = Path(__file__).parents[1]/'run/old_run/run'
@@ -64,6 +66,50 @@ def test_the_truth_is_never_in_the_page_before_its_time(ann, quiz):
     for phase in (False,True): assert len(set().union(*(v for (p,_),v in pages.items() if p is phase)))==1
     end = ann.get('/play').text
     assert 'of 3 right' in end and 'The net: 3' in end and end.count('/image/')==3
+
+class Looked:
+    "In place of `Maps`: a map at once"
+    def png(self, path): return b'\x89PNG '+path.name.encode()
+
+def test_a_map_is_shown_after_the_answer_alone(quiz):
+    "Beside what the net said in training, of the test when it is over; never before, never to somebody else, never unasked"
+    desk = Desk(quiz)
+    desk.maps = Looked()
+    ann,bob,app = TestClient(quiz_app(desk)),TestClient(quiz_app(desk)),TestClient(quiz_app(Desk(quiz)))
+    for c in (ann,bob): c.post('/start', data=FORM)
+    tokens = []
+    for k in range(6):
+        page = ann.get('/play').text
+        tokens.append(field(page, 'token'))
+        assert '/map/' not in page and ann.get(f'/map/{tokens[k]}').status_code==404
+        told = ann.post('/answer', data=said(page)).text
+        assert (f'src="/map/{tokens[k]}"' in told)==(k<3)
+        assert [ann.get(f'/map/{o}').status_code for o in tokens]==([200]*min(k+1, 3)+[404]*(k-2) if k<5 else [200]*6), k
+    end = ann.get('/play').text
+    assert all(f'href="/map/{o}"' in end for o in tokens[3:])
+    r = ann.get(f'/map/{tokens[0]}')
+    assert r.headers['content-type']=='image/png' and r.headers['cache-control']=='no-store' and 'MRN' not in str(r.headers)
+    assert all(bob.get(f'/map/{o}').status_code==404 for o in tokens) and bob.get('/map/x').status_code==404
+    app.cookies = ann.cookies
+    assert app.get(f'/map/{tokens[0]}').status_code==404 and '/map/' not in app.get('/play').text, "a quiz without maps"
+
+def test_where_the_net_looked(tmp_path):
+    "A map of the run's own net, and a file that it cannot read"
+    Image.fromarray(phantom_oct('CNV', size=(64,64)).image).save(tmp_path/'a.png')
+    (tmp_path/'b.png').write_bytes(b'no picture')
+    maps = Maps(RUN)
+    assert maps.png(tmp_path/'a.png')[:4]==b'\x89PNG' and maps.png.cache_info().currsize==1
+    with pytest.raises(EyeError): maps.png(tmp_path/'b.png')
+
+def test_first_letters_are_keys_where_no_two_are_alike(tmp_path):
+    for names,keys in ((('no','yes'), 'ny'), (('DME','DRUSEN'), ''), (('1','2'), '')):
+        d = tmp_path/names[0]
+        d.mkdir()
+        quiz = squares(d, names=names)
+        c = TestClient(quiz_app(Desk(quiz)))
+        c.post('/start', data=FORM)
+        assert re.findall('data-letter="(.)"', c.get('/play').text)==list(keys)
+        quiz.close()
 
 def test_late_early_and_odd_answers(ann, quiz):
     page = ann.get('/play').text

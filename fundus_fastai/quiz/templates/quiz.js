@@ -15,7 +15,7 @@ addEventListener('keydown', e => {
   if (!form || e.ctrlKey || e.metaKey || e.altKey) return
   if (e.key === 'Enter') { e.preventDefault(); if (!e.repeat && !sent) form.requestSubmit(); return }
   if (!sure) return
-  const pick = document.querySelector(`input[data-key="${CSS.escape(e.key)}"]`)
+  const pick = document.querySelector(['key','letter'].map(o => `input[data-${o}="${CSS.escape(e.key.toLowerCase())}"]`).join())
   if (pick) { pick.checked = true; e.preventDefault() }
   const way = {ArrowLeft:-1, ArrowRight:1}[e.key]
   if (way) { e.preventDefault(); way > 0 ? sure.stepUp() : sure.stepDown(); $('said').textContent = sure.value }
