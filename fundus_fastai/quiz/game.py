@@ -238,7 +238,9 @@ def known(self:Quiz, who, token):
     return self.told_of(who, rows[0]['round'], rows[0]['n']) if rows else None
 
 @patch
-def path(self:Quiz, item): return Path(self.told['root'])/item['path']
+def path(self:Quiz, item):
+    "Where the picture of an item lies"
+    return Path(self.told['root'])/item['path']
 
 @patch
 def picture(self:Quiz, who, token):
