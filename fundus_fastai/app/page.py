@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/95_app.page.ipynb #ca21a4f4
+# %% ../../nbs/95_app.page.ipynb #4a271882
 import atexit, os, secrets, shutil, tempfile, threading, time
+from asyncio import wrap_future
 from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -15,9 +16,9 @@ from ..core import DataError, EyeError, need, neighbor, say
 from ..colab import in_colab
 from ..local import bound, stranger
 from ..ship.page import phantoms
-from .reader import NOTE, Reader, anatomy, render
+from .reader import NOTE, Reader, render
 
-# %% ../../nbs/95_app.page.ipynb #ba9ea33e
+# %% ../../nbs/95_app.page.ipynb #dd8635c6
 KEEP = 600 # seconds that an upload lives
 
 def remove_old(folder, keep:float=KEEP)->None:
@@ -28,11 +29,14 @@ def remove_old(folder, keep:float=KEEP)->None:
             elif time.time()-o.stat().st_ctime>keep: o.unlink()
         except OSError: continue # not empty, or gone by itself
 
-# %% ../../nbs/95_app.page.ipynb #0aaacaae
+# %% ../../nbs/95_app.page.ipynb #ca5a1c9e
 @contextmanager
 def own_cache(keep:float=KEEP)->Path:
     "Give Gradio a folder for uploads that is emptied as they grow old, and goes at the end"
     before,ended = os.environ.get('GRADIO_TEMP_DIR'),threading.Event()
+    if before and Path(before).name.startswith('.fundus_app-') and Path(before).exists():
+        yield Path(before) # of another app in this process
+        return
     with neighbor(Path(tempfile.gettempdir())/'fundus_app', tempfile.mkdtemp) as folder:
         def tidy():
             while not ended.wait(min(30, keep/2)): remove_old(folder, keep)
@@ -41,10 +45,10 @@ def own_cache(keep:float=KEEP)->Path:
         try: yield folder
         finally:
             ended.set()
-            os.environ.pop('GRADIO_TEMP_DIR')
+            os.environ.pop('GRADIO_TEMP_DIR', None)
             if before is not None: os.environ['GRADIO_TEMP_DIR'] = before
 
-# %% ../../nbs/95_app.page.ipynb #8c36e705
+# %% ../../nbs/95_app.page.ipynb #2500a5e7
 BUDGET = 60 # seconds that a fine map may take
 
 class Acts:
@@ -66,7 +70,7 @@ class Acts:
             raise DataError("this picture has been forgotten: upload it again")
         return kept[k]
 
-# %% ../../nbs/95_app.page.ipynb #94ded6f8
+# %% ../../nbs/95_app.page.ipynb #3db4badc
 def table(head=(), rows=(), *, said='', error='')->str:
     "A table, a sentence, or why there is neither, as HTML"
     return render('rows.html.j2', head=head, rows=rows, said=said, error=str(error))
@@ -85,7 +89,7 @@ def why(self:Acts, kept, k, *, method:str='occlusion', name:str=None):
             yield im,table(said=words)
     except EyeError as e: yield None,table(error=e)
 
-# %% ../../nbs/95_app.page.ipynb #6c805f31
+# %% ../../nbs/95_app.page.ipynb #edcb8700
 @patch
 def cover(self:Acts, kept, k, at)->tuple:
     "The picture with the window at the pixel `at` framed, and what covering it does"
@@ -100,11 +104,11 @@ def cover(self:Acts, kept, k, at)->tuple:
 @patch
 def look(self:Acts, kept, k)->tuple:
     "Lesions and landmarks"
-    try: im,rows = anatomy((o := self.picture(kept, k))['path'], o['eye'])
+    try: im,rows = self.reader.anatomy((o := self.picture(kept, k))['path'], o['eye'])
     except EyeError as e: return None,table(error=f"This picture {e}" if str(e).startswith(('is','shows')) else e)
     return im,table(['','found'], rows)
 
-# %% ../../nbs/95_app.page.ipynb #003f12a8
+# %% ../../nbs/95_app.page.ipynb #7665f9cd
 @patch
 def save_report(self:Acts, kept, method:str='occlusion'):
     "The file of a report on all pictures that were kept, and a sentence"
@@ -124,7 +128,7 @@ def drawn(self:Acts)->list:
     for k,v in phantoms(self.reader.task.image).items(): (d/k).write_bytes(v)
     return sorted(map(str, d.iterdir()))
 
-# %% ../../nbs/95_app.page.ipynb #aeba6494
+# %% ../../nbs/95_app.page.ipynb #76686d1e
 QUIET = dict(api_visibility='private', show_progress='minimal')
 SHOWN = dict(format='png', interactive=False, buttons=['download','fullscreen']) # no button that sends it away
 
@@ -143,7 +147,7 @@ def tab_read(gr, acts, kept, *, which):
     for o in (up,one): o.change(read, [up,one], [kept,answers,which], **QUIET)
     phantom.click(acts.drawn, None, up, **QUIET)
 
-# %% ../../nbs/95_app.page.ipynb #b2dc88c0
+# %% ../../nbs/95_app.page.ipynb #d50eef22
 def tab_why(gr, acts, kept, *, which):
     "Map of a method, and one window that is clicked"
     with gr.Row():
@@ -166,7 +170,7 @@ def tab_why(gr, acts, kept, *, which):
     for o in (im,m): o.select(clicked, [kept,which], [im,rows], **QUIET)
     return method
 
-# %% ../../nbs/95_app.page.ipynb #240598a3
+# %% ../../nbs/95_app.page.ipynb #b8c1084c
 def tab_more(gr, acts, kept, *, which, method):
     "Lesions and landmarks, the report, the card"
     if acts.reader.photos:
@@ -183,7 +187,7 @@ def tab_more(gr, acts, kept, *, which, method):
         gr.Markdown(f"Uploads are deleted after {KEEP//60} minutes and shown to nobody. {acts.reader.terms}")
         gr.Markdown(acts.reader.card, elem_id='card')
 
-# %% ../../nbs/95_app.page.ipynb #3e341e82
+# %% ../../nbs/95_app.page.ipynb #77ab2781
 def make_page(reader:Reader):
     "The page of `reader`: Gradio's `Blocks`, not yet launched"
     gr,acts = need('gradio', 'app'),Acts(reader)
@@ -197,9 +201,9 @@ def make_page(reader:Reader):
         tab_more(gr, acts, kept, which=which, method=method)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
-# %% ../../nbs/95_app.page.ipynb #19e0651c
+# %% ../../nbs/95_app.page.ipynb #ea59010e
 MEGABYTES = 64 # of one upload
-SEATS = 16 # who may wait
+SEATS = 32 # who may wait
 
 def refusal(request)->tuple:
     "Status and sentence for a request that is not let in, or `None`"
@@ -209,7 +213,7 @@ def refusal(request)->tuple:
     if not h.get('content-type', '').startswith('multipart/form-data'):
         return 400,"Send files as a form: curl -F file=@eye.jpg"
 
-# %% ../../nbs/95_app.page.ipynb #0ec20b91
+# %% ../../nbs/95_app.page.ipynb #763ee546
 def save_files(uploads, folder)->list:
     "Write uploads into `folder`, each under its own name in a folder of its own"
     paths = []
@@ -225,12 +229,11 @@ def answer_files(reader, uploads)->dict:
     with tempfile.TemporaryDirectory(dir=os.environ.get('GRADIO_TEMP_DIR')) as d:
         return reader.record(reader.answers(save_files(uploads, d)))
 
-# %% ../../nbs/95_app.page.ipynb #cb8fa846
+# %% ../../nbs/95_app.page.ipynb #e30d8c9f
 def predict_call(reader):
     "The answer to POST /predict"
     seats = threading.BoundedSemaphore(SEATS)
     async def predict(request):
-        from starlette.concurrency import run_in_threadpool
         from starlette.responses import JSONResponse
         def no(status, why): return JSONResponse(dict(error=why, note=NOTE), status)
         if bad := refusal(request): return no(*bad)
@@ -239,12 +242,12 @@ def predict_call(reader):
             async with request.form(max_files=16, max_fields=16) as form:
                 sent = [o for _,o in form.multi_items() if hasattr(o, 'filename')]
                 if not sent: return no(400, "There is no file: curl -F file=@eye.jpg")
-                return JSONResponse(await run_in_threadpool(answer_files, reader, sent))
+                return JSONResponse(await wrap_future(reader.pool.submit(answer_files, reader, sent)))
         except DataError as e: return no(400, str(e))
         finally: seats.release()
     return predict
 
-# %% ../../nbs/95_app.page.ipynb #e0c81b05
+# %% ../../nbs/95_app.page.ipynb #da037911
 HERE = '127.0.0.1'
 
 class Door:
@@ -256,7 +259,7 @@ class Door:
         why = self.port and scope['type']=='http' and stranger(Headers(scope=scope), self.port)
         await (PlainTextResponse(why, 403) if why else self.app)(scope, receive, send)
 
-# %% ../../nbs/95_app.page.ipynb #50fa1f80
+# %% ../../nbs/95_app.page.ipynb #e81e2f39
 def doors(reader, port=None, call=True)->dict:
     "For Gradio's FastAPI: who is let in, and the one call"
     from starlette.middleware import Middleware
@@ -265,12 +268,12 @@ def doors(reader, port=None, call=True)->dict:
     return dict(middleware=[Middleware(Door, port=port)], routes=routes,
                 docs_url=None, redoc_url=None, openapi_url=None)
 
-# %% ../../nbs/95_app.page.ipynb #a2ed7f4c
+# %% ../../nbs/95_app.page.ipynb #fdfb6af6
 def free_port(port:int=0)->int:
     "`port`, or a free one for 0; raises `DataError` where it is taken"
     with bound(port) as s: return s.getsockname()[1]
 
-# %% ../../nbs/95_app.page.ipynb #835d4feb
+# %% ../../nbs/95_app.page.ipynb #83892851
 LOOK = dict(font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace'])
 HOW = dict(max_file_size=MEGABYTES*10**6, state_session_capacity=64, ssr_mode=False, show_error=False,
            enable_monitoring=False, mcp_server=False, pwa=False, run_history=False, footer_links=[],
@@ -287,7 +290,7 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
                 app_kwargs=doors(reader, None if far else port, not share), **HOW)
     return page
 
-# %% ../../nbs/95_app.page.ipynb #dd14c1c7
+# %% ../../nbs/95_app.page.ipynb #210366b7
 def until_stopped()->None:
     "Wait for Ctrl-C"
     try: threading.Event().wait()
@@ -307,7 +310,7 @@ def serve_app(run, *, port:int=8779, host:str=HERE, share:bool=False)->None:
         try: until_stopped()
         finally: page.close(verbose=False)
 
-# %% ../../nbs/95_app.page.ipynb #bb0ec084
+# %% ../../nbs/95_app.page.ipynb #4ba5f865
 def show_app(run, port:int=0, *, share:bool=False):
     "Open the app of a run below a cell of a notebook"
     reader,stack = Reader(run),ExitStack()

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/94_app.reader.ipynb #4bd8ae1b
+# %% ../../nbs/94_app.reader.ipynb #40ea712d
 import cv2, threading, torch, numpy as np, pandas as pd
 from base64 import b64encode
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, wraps
 from io import BytesIO
 from pathlib import Path
 from PIL import Image
@@ -34,9 +35,18 @@ from ..anatomy.landmarks import landmarks
 from ..anatomy.lesion_net import LESION_CODES, RINGS, counted, find_lesions, rings
 from ..ship.export import learned_temperature
 
-# %% ../../nbs/94_app.reader.ipynb #89a58c70
+# %% ../../nbs/94_app.reader.ipynb #4c179efd
 MOST = 64 # pictures that are answered at once
 
+def alone(f):
+    "Let a method of `Reader` work in the reader's own thread, after what came before"
+    @wraps(f)
+    def waits(self, *args, **kwargs):
+        if threading.get_ident()==self.ident: return f(self, *args, **kwargs)
+        return self.pool.submit(f, self, *args, **kwargs).result()
+    return waits
+
+# %% ../../nbs/94_app.reader.ipynb #ca6d463f
 class Reader:
     "A run that is asked about files by one caller at a time"
     def __init__(self, run, device=None):
@@ -44,7 +54,8 @@ class Reader:
         self.learn,told = load_model(run, device),told_scores(run)
         self.config = self.learn.config = self.learn.config|dict(points=told.get('operating_points') or ())
         self.task,self.kind = get_task(self.config['task']),kind_for(self.learn, self.config['task'])
-        self.T,self.lock = learned_temperature(run),threading.RLock()
+        self.T,self.pool = learned_temperature(run),ThreadPoolExecutor(1)
+        self.ident = self.pool.submit(threading.get_ident).result()
         self.phantom,self.photos = self.config.get('source')=='phantom',self.task.image=='fundus'
         self.names = list(self.learn.output.outputs)
         self.terms,card = terms_of(self.config),Path(run)/'README.md'
@@ -52,7 +63,7 @@ class Reader:
         own = head_of_places(self.learn.model) is not None
         self.methods = [*METHODS,*['evidence']*own]
 
-# %% ../../nbs/94_app.reader.ipynb #ca392fbd
+# %% ../../nbs/94_app.reader.ipynb #ab8b88d7
 class Unsaid(OddFiles):
     "Keeps what is odd about a file, and says nothing"
     def __call__(self, text, lost):
@@ -63,22 +74,22 @@ def without_folder(text, path)->str:
     "`text` about the file `path`, without the file"
     return str(text).removeprefix(f'{path} ').replace(str(Path(path).parent)+'/', '')
 
-# %% ../../nbs/94_app.reader.ipynb #59ab4c6b
+# %% ../../nbs/94_app.reader.ipynb #7f83f8db
 @patch
+@alone
 def answers(self:Reader, files)->pd.DataFrame:
     "A row for each picture in `files`, as `predict_run` has it, and a name; raises `DataError` for too many"
     paths = [k for o in files for k in frames_of(o)]
     if len(paths)>MOST:
         raise DataError(f"{len(paths)} pictures are too many at once: {MOST} are answered")
-    with self.lock:
-        df = predict_files(self.learn, paths, Unsaid(len(paths)), kind=self.kind, bs=16, volumes=True)
+    df = predict_files(self.learn, paths, Unsaid(len(paths)), kind=self.kind, bs=16, volumes=True)
     df['remark'] = [without_folder(r, p) for r,p in zip(df.remark, df.path)]
     df = df.assign(name=[Path(o).name for o in df.path], model=self.config['sha256'][:16])
     df.attrs.update(kind=self.kind.name, source=self.config.get('source'),
                     **{k:self.config.get(k) for k in ('operating','points','task')})
     return df
 
-# %% ../../nbs/94_app.reader.ipynb #8a7ce74c
+# %% ../../nbs/94_app.reader.ipynb #c31cdf59
 @patch
 def calibrated(self:Reader, df)->pd.DataFrame:
     "Answers with calibrated probabilities, as they are where the run has no temperature"
@@ -89,7 +100,7 @@ def numbers_of(r, start)->dict:
     return {k.removeprefix(start):float(v) for k,v in r.items()
             if k.startswith(start) and isinstance(v, (float,np.floating)) and np.isfinite(v)}
 
-# %% ../../nbs/94_app.reader.ipynb #d0b69fb7
+# %% ../../nbs/94_app.reader.ipynb #1b86ce28
 @patch
 def told(self:Reader, df)->list:
     "What there is to tell of each row of `answers`: names, words and numbers that JSON knows"
@@ -105,7 +116,7 @@ def told(self:Reader, df)->list:
         rows.append(o)
     return rows
 
-# %% ../../nbs/94_app.reader.ipynb #43588d2e
+# %% ../../nbs/94_app.reader.ipynb #63e1f7fc
 @patch
 def together(self:Reader, df)->dict:
     "What all usable pictures of `df` say as of one person; raises `DataError`"
@@ -116,7 +127,7 @@ def together(self:Reader, df)->dict:
                  usable=True, remark='', patient=None, eye=None)
     return self.told(t)[0]
 
-# %% ../../nbs/94_app.reader.ipynb #7e22a187
+# %% ../../nbs/94_app.reader.ipynb #1a94300c
 NOTE = 'Research only: not a medical device.'
 
 @patch
@@ -127,7 +138,7 @@ def record(self:Reader, df)->dict:
                 classes=self.names, temperature=self.T, net=dict(arch=cfg['arch'], sha256=cfg['sha256']),
                 library_version=__version__, terms=self.terms, answers=self.told(df))
 
-# %% ../../nbs/94_app.reader.ipynb #080fb254
+# %% ../../nbs/94_app.reader.ipynb #e92fe25d
 def fit(im, most:int=900)->np.ndarray:
     "`im` as RGB, its longer side at most `most` pixels"
     k = most/max(im.shape[:2])
@@ -135,22 +146,22 @@ def fit(im, most:int=900)->np.ndarray:
     return im if im.ndim==3 else np.stack([im]*3, -1)
 
 @patch
+@alone
 def view(self:Reader, path)->np.ndarray:
     "The picture at `path` as the net sees it, to be shown; raises `DataError`"
     try: return fit(eye_view(self.learn, path))
     except DataError as e: raise DataError(without_folder(e, path)) from None
 
-# %% ../../nbs/94_app.reader.ipynb #e38d4a1f
+# %% ../../nbs/94_app.reader.ipynb #ab0ff893
 @patch
+@alone
 def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:bool=False)->tuple:
     "The picture with the map of an output (default: the answer), and a sentence; raises `EyeError`"
     one_of(method, self.methods, 'method')
     w,st = (o*(1+coarse) for o in map_window(self.learn.size))
-    with self.lock:
-        im = self.view(path)
-        how = dict(inside=where_to_cover(self.learn), progress=False)
-        if method=='occlusion': e = self.learn.occlude([path], w, st, **how)
-        else: e = self.learn.evidence([path], method)
+    im,how = self.view(path),dict(inside=where_to_cover(self.learn), progress=False)
+    if method=='occlusion': e = self.learn.occlude([path], w, st, **how)
+    else: e = self.learn.evidence([path], method)
     name = one_of(name or self.learn_says(e), e.classes, 'class')
     k = e.classes.index(name)
     m,score = e.map[0,k].numpy(),float(e.baseline[0,k]) if method=='occlusion' else None
@@ -160,38 +171,38 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     return np.asarray(pic), (f"{method.replace('_', ' ')}{windows}: red speaks for {name}, blue against "
                              f"it; full color is {scale:.2g} {e.output}. A map is not proof.")
 
-# %% ../../nbs/94_app.reader.ipynb #d0760290
+# %% ../../nbs/94_app.reader.ipynb #f1b919a2
 @patch
 def learn_says(self:Reader, e)->str:
     "The output with the highest score of the map `e`, among those that are classes"
     return e.classes[int(e.baseline[0,:len(self.learn.output.names)].argmax())]
 
-# %% ../../nbs/94_app.reader.ipynb #650a209d
+# %% ../../nbs/94_app.reader.ipynb #4ae7ba0f
 @patch
+@alone
 def covered(self:Reader, path, at)->tuple:
     "Cover one window at `at` (x and y, 0-1): the picture with its frame, and the answers before and after"
-    with self.lock:
-        im,(x,inside) = self.view(path).copy(),next(file_batches(self.learn, [path], where_to_cover(self.learn)))
-        size,w = np.array(x.shape[2:]),map_window(self.learn.size)[0]
-        i,j = np.clip(np.round(np.array(at[::-1])*size-w/2), 0, size-w).astype(int)
-        y,z = filled(x, 'mean', (w,w), inside=inside),x.clone()
-        z[...,i:i+w,j:j+w] = y[...,i:i+w,j:j+w]
-        with eval_mode(self.learn.model) as dev:
-            s = scores_of(self.learn.model, torch.cat([x,z]).to(dev), lambda o: o).cpu()
-        t = self.learn.predict_frame([path]*2, scores=s)
+    im,(x,inside) = self.view(path).copy(),next(file_batches(self.learn, [path], where_to_cover(self.learn)))
+    size,w = np.array(x.shape[2:]),map_window(self.learn.size)[0]
+    i,j = np.clip(np.round(np.array(at[::-1])*size-w/2), 0, size-w).astype(int)
+    y,z = filled(x, 'mean', (w,w), inside=inside),x.clone()
+    z[...,i:i+w,j:j+w] = y[...,i:i+w,j:j+w]
+    with eval_mode(self.learn.model) as dev:
+        s = scores_of(self.learn.model, torch.cat([x,z]).to(dev), lambda o: o).cpu()
+    t = self.learn.predict_frame([path]*2, scores=s)
     k = np.array(im.shape[:2])/size
     (a,b),(c,d) = (np.round(np.array(o)*k).astype(int).tolist() for o in ((i,j),(i+w,j+w)))
     cv2.rectangle(im, (b,a), (d-1,c-1), (255,220,0), max(1, im.shape[1]//300))
     return im,self.before_after(t)
 
-# %% ../../nbs/94_app.reader.ipynb #488563e8
+# %% ../../nbs/94_app.reader.ipynb #b7d45928
 @patch
 def before_after(self:Reader, t)->list:
     "Rows of name, number as it is, number with the window covered"
     t = self.calibrated(t.assign(prediction='')).drop(columns=['path','patient','eye','prediction'])
     return [(k.removeprefix('p_').replace('pred', 'answer'), *map(float, v)) for k,v in t.items()]
 
-# %% ../../nbs/94_app.reader.ipynb #2daafa66
+# %% ../../nbs/94_app.reader.ipynb #8ac98214
 def drawn_landmarks(im, o)->np.ndarray:
     "`im` with the disc's outline and a cross at the fovea, where they were found"
     w,k = max(1, round(im.shape[1]/400)),im.shape[1]//60
@@ -202,10 +213,12 @@ def drawn_landmarks(im, o)->np.ndarray:
         cv2.drawMarker(im, at, (255,220,0), cv2.MARKER_CROSS, 2*k, w)
     return im
 
-# %% ../../nbs/94_app.reader.ipynb #5d577a28
+# %% ../../nbs/94_app.reader.ipynb #623f3a37
 LESIONS = dict(MA='microaneurysms', HE='hemorrhages', EX='hard exudates', SE='cotton-wool spots')
 
-def anatomy(path, eye:str=None)->tuple:
+@patch
+@alone
+def anatomy(self:Reader, path, eye:str=None)->tuple:
     "A photograph with landmarks and lesions drawn in, and rows of what was found; raises `DataError`"
     try: im = read_image(path)
     except DataError as e: raise DataError(without_folder(e, path)) from None
@@ -219,7 +232,7 @@ def anatomy(path, eye:str=None)->tuple:
     if eye and o.eye and eye!=o.eye: rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
     return drawn_landmarks(rings(im, found), o),rows
 
-# %% ../../nbs/94_app.reader.ipynb #c703a7cd
+# %% ../../nbs/94_app.reader.ipynb #70a286f4
 @cache
 def templates():
     "The templates of `app/templates`: what is put in is escaped, what is missing is an error"
@@ -236,7 +249,7 @@ def data_uri(im)->str:
     Image.fromarray(im).save(f := BytesIO(), format='JPEG', quality=88)
     return 'data:image/jpeg;base64,'+b64encode(f.getvalue()).decode()
 
-# %% ../../nbs/94_app.reader.ipynb #7610e81f
+# %% ../../nbs/94_app.reader.ipynb #a102b65b
 @patch
 def report(self:Reader, df, method:str='occlusion')->str:
     "A page of HTML about the rows of `answers`: each usable picture beside its map"

@@ -5,16 +5,17 @@ from pathlib import Path
 from PIL import Image
 gradio = pytest.importorskip('gradio', reason="gradio is not installed: pip install 'fundus_fastai[app]'")
 import dicoms
+from apps import NAME, RUN, hostile, run_of
 from browser import EXE, Chromium
 from fundus_fastai.app import page as P
 from fundus_fastai.app.reader import NOTE, Reader
 from fundus_fastai.cli import main
+from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import phantom_oct
-
-RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
 
 class App:
     "The app in this process, on a port of its own; every address beyond this machine that Python asks for is kept"
+    def __init__(self, run=RUN): self.run = run
     def __enter__(self):
         self.asked,real = set(),socket.socket.connect
         def connect(s, to):
@@ -23,7 +24,7 @@ class App:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(socket.socket, 'connect', connect)
         self.own = P.own_cache()
-        self.cache,self.reader,self.port = self.own.__enter__(),Reader(RUN),P.free_port()
+        self.cache,self.reader,self.port = self.own.__enter__(),Reader(self.run),P.free_port()
         self.page = P.launch(self.reader, port=self.port)
         self.url = f'http://127.0.0.1:{self.port}'
         return self
@@ -145,9 +146,9 @@ def test_the_folder_of_a_killed_app_goes(tmp_path, monkeypatch):
     subprocess.run([sys.executable, '-c', code], check=False)
     left, = tmp_path.iterdir()
     assert (left/'eye.png').exists()
-    before = os.environ.get('GRADIO_TEMP_DIR')
+    monkeypatch.delenv('GRADIO_TEMP_DIR', raising=False)
     with P.own_cache() as cache: assert [*tmp_path.iterdir()]==[cache] and os.environ['GRADIO_TEMP_DIR']==str(cache)
-    assert not [*tmp_path.iterdir()] and os.environ.get('GRADIO_TEMP_DIR')==before
+    assert not [*tmp_path.iterdir()] and 'GRADIO_TEMP_DIR' not in os.environ
 
 # --- the command
 
@@ -165,6 +166,7 @@ def test_mistakes_are_a_sentence(monkeypatch, capsys, tmp_path):
 def test_the_command_says_where_and_ends_by_ctrl_c(monkeypatch, capsys):
     "With share a password guards the page, and the call is not there"
     told = {}
+    monkeypatch.delenv('GRADIO_TEMP_DIR', raising=False) # of the app above
     class Page:
         share_url = None
         def close(self, verbose): told['closed'] = 'waited' in told
@@ -245,3 +247,37 @@ def test_upload_answer_map_window_and_report(app, scan, tmp_path):
         assert 'attachment' in how and html.count('<img')==2 and 'PHANTOM' in html and scan.name in html
         thrown = [o for o in browser.events if o.get('method')=='Runtime.exceptionThrown']
     assert not [u for u in browser.asked() if u.startswith('http') and not any(k in u for k in OWN)] and not thrown
+
+@pytest.mark.slow
+@chromium
+def test_hostile_files_both_eyes_lesions_and_many_visitors(tmp_path):
+    "Of a net of photographs"
+    why = hostile(tmp_path)
+    names = [NAME.replace('/', ''),'10_right.png']
+    for k,o in enumerate(names): Image.fromarray(phantom_fundus(['diabetic retinopathy'], 3, 2, size=400).image[:,::1-2*k]).save(tmp_path/o)
+    with App(run_of(tmp_path, 'dr')) as app, Chromium(tmp_path/'a') as one, Chromium(tmp_path/'b') as two:
+        ann,bob = (o.page(app.url, size=(1200,1000)) for o in (one,two))
+        for o in (ann,bob): o.wait("!!document.querySelector('#up input[type=file]')")
+        assert 'PHANTOM' not in text(ann, '#banner')
+        upload(ann, *(tmp_path/o for o in why))
+        answered(ann, len(why))
+        said = text(ann, '#answers')
+        assert said.count('No answer:')==len(why) and all(o in said for o in why.values()) and str(app.cache) not in said
+        upload(ann, *(tmp_path/o for o in names))
+        answered(ann, 2)
+        assert 'onerror=alert(1)' in text(ann, '#answers') and not ann.run("document.querySelectorAll('#answers img').length")
+        press(ann, '#one input')
+        answered(ann, 3)
+        assert 'one person, 2 pictures, eyes: R and L' in text(ann, '#answers')
+        tab(ann, 'Lesions and landmarks')
+        press(ann, '#look')
+        ann.wait("!!document.querySelector('#found img') && document.querySelector('#what').innerText.includes('hemorrhages')")
+        tab(bob, 'Why') # who has sent nothing sees nothing of another
+        press(bob, '#why')
+        bob.wait("document.querySelector('#words').innerText.includes('upload a picture first')")
+        assert not bob.run("!!document.querySelector('#map img')") and names[1] not in bob.run("document.body.innerText")
+        tab(ann, 'Read')
+        press(ann, '#try')
+        answered(ann, 4)
+        thrown = [e for o in (one,two) for e in o.events if e.get('method')=='Runtime.exceptionThrown']
+    assert not thrown and not app.asked and not app.cache.exists()

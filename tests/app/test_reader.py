@@ -1,38 +1,15 @@
 "What is told of an upload: every kind of answer, hostile files, one window that is covered; and nothing in a log"
-import json, zlib
-import numpy as np, pytest, torch
-from pathlib import Path
+import json, threading
+import numpy as np, pytest
+from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 import dicoms
-from nets import frame
-from fundus_fastai.app.reader import MOST, NOTE, Reader, anatomy, fit, without_folder
+from apps import NAME, RUN, hostile, run_of
+from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, without_folder
 from fundus_fastai.core import DataError, EyeError
-from fundus_fastai.options import TrainOptions
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.score.calibration import at_temperature
-from fundus_fastai.vision.model import save_model
-from fundus_fastai.vision.steps import make_learner
-
-RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
-NAME = 'x <img src=1 onerror=alert(1)> ${alert(1)} 10_left.png'
-
-def labeled(task, n=12):
-    df,k = frame(n),np.arange(n)
-    df.attrs.update(source='phantom', name='x', root='.')
-    if task=='age': return df.assign(label=40.+5*k)
-    if task=='sex_age': return df.assign(label=np.where(k%2, 'female', 'male'), age=40.+5*k)
-    if task=='dr': return df.assign(label=(k%5).astype(str), split=np.where(k<8, 'train', 'valid'))
-    if task!='diseases': return df
-    df = df.assign(drusen=k%2, haze=k//2%2, label='drusen')
-    df.attrs.update(labels=['drusen','haze'], label='drusen, haze')
-    return df
-
-def run_of(to, task):
-    "A run folder of an untrained net of photographs"
-    torch.manual_seed(3)
-    learn = make_learner(labeled(task), task, TrainOptions('test_resnet', weights='none', size=64, bs=4, workers=0))
-    return save_model(learn, to/task, task, source='odir', data='odir5k')
 
 @pytest.fixture(scope='module')
 def reader(): return Reader(RUN)
@@ -44,22 +21,6 @@ def eyes(tmp_path_factory):
     Image.fromarray(phantom_oct('DME', seed=1, size=(96,128)).image).save(d/'scan.png')
     Image.fromarray(phantom_fundus(['diabetic retinopathy'], 3, 2, size=400).image).save(d/NAME.replace('/', ''))
     return d
-
-def hostile(d):
-    "Files that are no eyes: name -> a word of the reason"
-    Image.fromarray(phantom_oct('DME', seed=1, size=(96,128)).image).save(d/'whole.png')
-    (d/'cut.png').write_bytes((d/'whole.png').read_bytes()[:-900])
-    (d/'text.png').write_text('I am a text')
-    (d/'drawing.svg').write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
-    (d/'empty.jpg').write_bytes(b'')
-    raw = bytes.fromhex('89504e470d0a1a0a')
-    for k,v in ((b'IHDR', (10_000).to_bytes(4, 'big')+(8000).to_bytes(4, 'big')+bytes([8,2,0,0,0])), (b'IDAT', zlib.compress(b'x')), (b'IEND', b'')):
-        raw += len(v).to_bytes(4, 'big')+k+v+zlib.crc32(k+v).to_bytes(4, 'big')
-    (d/'huge.png').write_bytes(raw) # 80 megapixels in a hundred bytes
-    dicoms.write(d/'named.dcm', dicoms.scans(1), BurnedInAnnotation='YES')
-    (d/'half.dcm').write_bytes((d/'named.dcm').read_bytes()[:300])
-    return {'cut.png':'breaks off', 'text.png':'is not an image', 'drawing.svg':'is not an image', 'empty.jpg':'is empty', 'huge.png':'64 megapixels',
-            'named.dcm':'burned into', 'half.dcm':''}
 
 def test_hostile_files_are_rows_with_a_reason(reader, tmp_path, capsys):
     why = hostile(tmp_path)
@@ -121,16 +82,16 @@ def test_calibrated_as_validation_patients_say(reader, eyes, monkeypatch):
     assert o['calibrated']=={k:want[f'p_{k}'][0] for k in o['p']}!=o['p'] and o['prediction']==df.prediction[0]
     assert dict((k,v) for k,v,_ in reader.covered(eyes/'scan.png', (.5,.5))[1])==pytest.approx(o['calibrated'], abs=1e-4)
 
-def test_lesions_landmarks_and_whose_eye(eyes, tmp_path):
-    im,rows = anatomy(eyes/NAME)
+def test_lesions_landmarks_and_whose_eye(reader, eyes, tmp_path):
+    im,rows = reader.anatomy(eyes/NAME)
     rows = dict(rows)
     assert rows['eye'] in 'LR' and rows['landmarks']=='found' and sum(int(rows[k]) for k in ('microaneurysms','hemorrhages','hard exudates','cotton-wool spots'))>0
     other = dict(L='R', R='L')[rows['eye']]
-    assert dict(anatomy(eyes/NAME, other)[1])['careful']==f"its file says {other}, and the disc lies as in {rows['eye']}"
+    assert dict(reader.anatomy(eyes/NAME, other)[1])['careful']==f"its file says {other}, and the disc lies as in {rows['eye']}"
     for o,says in ((eyes/'scan.png','is gray'), (tmp_path/'gone.png','does not exist')):
-        with pytest.raises(DataError, match=f'^{says}'): anatomy(o)
+        with pytest.raises(DataError, match=f'^{says}'): reader.anatomy(o)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300,300,3), np.uint8)).save(tmp_path/'noise.png')
-    with pytest.raises(DataError): anatomy(tmp_path/'noise.png')
+    with pytest.raises(DataError): reader.anatomy(tmp_path/'noise.png')
 
 def test_pictures_are_made_small_and_paths_left_out():
     assert fit(np.zeros((100,2000), np.uint8)).shape==(45,900,3) and fit(np.zeros((10,20,3), np.uint8)).shape==(10,20,3)
@@ -138,3 +99,12 @@ def test_pictures_are_made_small_and_paths_left_out():
 
 def test_a_run_that_is_none(tmp_path):
     with pytest.raises(EyeError): Reader(tmp_path)
+
+def test_all_is_computed_in_one_thread(reader, eyes, monkeypatch):
+    "Whoever asks: so memory does not grow with the threads of a server"
+    seen,real = set(),reader.learn.predict_frame
+    monkeypatch.setattr(reader.learn, 'predict_frame', lambda *a, **kw: (seen.add(threading.get_ident()), real(*a, **kw))[1])
+    with ThreadPoolExecutor(6) as pool: a = [*pool.map(lambda k: reader.answers([eyes/'scan.png']).prediction[0], range(12))]
+    reader.report(reader.answers([eyes/'scan.png']))
+    assert seen=={reader.ident}!={threading.get_ident()} and len(set(a))==1
+    with pytest.raises(DataError): reader.view(eyes/'gone.png') # what goes wrong there is told here
