@@ -9,6 +9,7 @@ __all__ = []
 import os, re, signal, sys, threading, torch
 import torch.distributed as dist
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from datetime import timedelta
 from fastai.distributed import DistributedDL, DistributedTrainer
 from fastai.torch_core import to_detach
@@ -168,7 +169,8 @@ def lead(self:Crew, learn, out, opts, **kwargs):
         raise DataError(f"{n} training images are no batch for {self.size} processes with `bs={opts.bs}` each: "
                         "pass a smaller `bs`, or take fewer processes")
     self.called = True
-    self.told((learn.frame, out, opts, kwargs))
+    cached = getattr(learn.dls.train, 'cache', None) is not None # each would time it for itself
+    self.told((learn.frame, out, replace(opts, cache=cached), kwargs))
     return self.fit(learn, out, opts, **kwargs)
 
 # %% ../../nbs/66_run.distributed.ipynb #1c1041e7

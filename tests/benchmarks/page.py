@@ -4,7 +4,7 @@ Each RUN is a run folder; the --nets beside them have random weights and phantom
   files   MB and milliseconds a picture, as ONNX of 32, 16 and 8 bits, on one thread, the quickest of five that take turns
   pages   in Chromium without a window: seconds until the page is ready, from a dropped file to its answer, until the coarse and until the whole map,
           each of --rounds opened pages; the largest difference of a probability from the Learner's; what was asked for beside the page's own files
-With --out both go to the part `given` of that file, with the day, the browser and what else ran (the machine's load) beside them. No picture but phantoms."""
+With --out they go to the part `given` of that file, with the day, the versions, and the machine's load beside them. No picture but phantoms."""
 import argparse, json, os, sys, tempfile, threading, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
 from datetime import date
@@ -30,6 +30,10 @@ addEventListener('DOMContentLoaded', () => {
   at('state', () => said.push([performance.now()/1000, document.getElementById('state').textContent]), {childList:true, characterData:true, subtree:true})
   at('bar', () => { const [stage, , , n] = document.getElementById('bar').title.split(/[ :]+/); windows[stage] = Number(n) }, {attributeFilter:['title']})
 })"""
+
+def load():
+    "How many programs wanted a core in the last minute"
+    return round(os.getloadavg()[0])
 
 def untaught(name, to):
     "A run folder of a net with random weights"
@@ -68,7 +72,7 @@ def weighed(run, to):
     x,y,nets = np.zeros((1,side,side,3), np.uint8),torch.zeros(1, 3, side, side),{k:OnnxNet(f) for k,f in made.items()}
     with torch.no_grad(): own,*ms = quickest([lambda: learn.model(y), *(lambda o=o: o.ask(x) for o in nets.values())])
     mb = {k:f.stat().st_size/1e6 for k,f in made.items()}
-    return dict(net=learn.config['arch'], size=side, mb=mb, torch_ms=own, ms=dict(zip(nets, ms)))
+    return dict(net=learn.config['arch'], size=side, load=load(), mb=mb, torch_ms=own, ms=dict(zip(nets, ms)))
 
 def waited(p, said, since=0., seconds=600):
     "When, after `since`, the page first said something with `said` in it"
@@ -112,13 +116,13 @@ def looked_at(run, to, rounds, shot):
             n = p.run('windows')
             if shot:
                 p.look((640,900))
-                top,end = p.run("[document.querySelector('header'), document.getElementById('why')].map((o, i) => { const r = o.getBoundingClientRect(); return scrollY+[r.top, r.bottom][i] })")
-                p.shot(shot, clip=(0,top,640,end-top+12))
-                Image.open(shot).convert('RGB').quantize(64, dither=Image.Dither.NONE).save(shot, optimize=True)
+                end = p.run("document.getElementById('why').getBoundingClientRect().bottom+scrollY")
+                p.shot(shot, clip=(0,0,640,end+12))
+                Image.open(shot).convert('RGB').quantize(256, dither=Image.Dither.NONE).save(shot, optimize=True)
         asked = b.asked()
     server.shutdown()
     server.server_close()
-    return dict(net=cfg['arch'], size=cfg['size'], windows=n, image='oct' if gray else 'photograph', pixels=list(im.shape[:2]), mb=f.stat().st_size/1e6,
+    return dict(net=cfg['arch'], size=cfg['size'], load=load(), windows=n, image='oct' if gray else 'photograph', pixels=list(im.shape[:2]), mb=f.stat().st_size/1e6,
                 page_mb=sum(o.stat().st_size for o in folder.iterdir())/1e6, off=off, browser=version,
                 seconds={k:[round(o[k], 2) for o in rows] for k in rows[0]}, elsewhere=elsewhere(asked, url))
 
@@ -132,7 +136,7 @@ def main():
     p.add_argument('--out')
     o = p.parse_args()
     torch.set_num_threads(1)
-    res = dict(date=str(date.today()), cores=os.cpu_count(), threads=1, load=round(os.getloadavg()[0], 1), torch=torch.__version__, onnxruntime=onnxruntime.__version__)
+    res = dict(date=str(date.today()), cores=os.cpu_count(), threads=1, torch=torch.__version__, onnxruntime=onnxruntime.__version__)
     with tempfile.TemporaryDirectory() as d:
         nets = [*o.runs, *(untaught(k, Path(d)) for k in o.nets)]
         for part,f in dict(files=lambda run: weighed(run, Path(d)), pages=lambda run: looked_at(run, Path(d), o.rounds, o.shot if run==nets[0] else None)).items():
@@ -141,6 +145,8 @@ def main():
             for run in nets:
                 res[part].append(f(run))
                 print(part, json.dumps(res[part][-1]), flush=True)
-    if o.out: write_json(o.out, (read_json(o.out) if Path(o.out).exists() else {})|dict(given=res))
+    if not o.out: return
+    old = read_json(o.out) if Path(o.out).exists() else {}
+    write_json(o.out, old|dict(given=old.get('given', {})|res))
 
 if __name__=='__main__': main()

@@ -5,6 +5,7 @@ import numpy as np, pandas as pd, pytest, torch
 import torch.distributed as dist
 from fundus_fastai.cli import main
 from fundus_fastai.core import read_json, say
+from fundus_fastai.options import TrainOptions
 from fundus_fastai.run import distributed
 from fundus_fastai.run.distributed import Together
 from fundus_fastai.vision import data, learner, steps
@@ -140,6 +141,16 @@ def test_an_error_is_told_once(tmp_path, bs, more, says):
     "By the first process; the others end as well"
     assert ended(two(tmp_path, lambda: train(tmp_path/'two', bs, *more)), 60)==[1,0]
     assert says in (tmp_path/'err0').read_text() and not (tmp_path/'err1').read_text()
+
+@pytest.mark.parametrize('cached', [False, True])
+def test_the_first_decides_about_the_cache(cached, monkeypatch):
+    "Each would time its own reading, and one might decode what the other opens"
+    crew,said = object.__new__(distributed.Crew),[]
+    crew.rank,crew.size = 0,2
+    monkeypatch.setattr(distributed.Crew, 'told', lambda self, word=None: said.append(word))
+    monkeypatch.setattr(distributed.Crew, 'fit', lambda self, learn, out, opts, **kw: opts)
+    learn = SimpleNamespace(frame=pd.DataFrame(dict(split=['train']*9)), dls=SimpleNamespace(train=SimpleNamespace(cache='a cache' if cached else None)))
+    assert crew.lead(learn, 'out', TrainOptions('test_resnet', bs=2)).cache is None and said[0][2].cache is cached
 
 def test_only_training_is_shared(monkeypatch, capsys):
     monkeypatch.setenv('WORLD_SIZE', '2')

@@ -361,7 +361,7 @@ def test_stop_and_another_picture_in_between(browser, site, photo):
     p.run("document.getElementById('go').click(); document.getElementById('stop').click()")
     p.wait(f"{STATE}.textContent.startsWith('Stopped')")
     time.sleep(1)
-    assert state(p).startsWith('Stopped')
+    assert state(p).startswith('Stopped')
     assert p.run("document.getElementById('stop').disabled && !document.getElementById('go').disabled")
     p.run("document.getElementById('go').click()")
     assert 'Answered' in read(p, photo)[0]
