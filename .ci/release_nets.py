@@ -54,7 +54,7 @@ def release(lib, to):
             check_net(f, card)
             out.mkdir(exist_ok=True)
             shutil.copy(f, out/f.name)
-        title = card.splitlines()[0].lstrip('# ')
+        title = f'the nets of fundus_fastai.{folder.name}'
         said = '**Not a medical device.** Taught by phantoms; what of real eyes was used besides stands below.'
         write_text(out/'README.md', front(f'fundus_fastai {folder.name}')+card.replace('\n', f'\n\n{said}\n', 1))
         write_text(out/'TERMS.md', terms_page(title, card))

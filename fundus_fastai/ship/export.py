@@ -130,6 +130,7 @@ def write_graph(path, learn, notes:dict, *, eyes)->tuple:
             write(net, x, str(path), outputs=outputs)
             write_onnx(path, onnx.load(path), notes|dict(exporter=name))
             return name,check_onnx(path, learn, eyes)
+        except OSError: raise # the disk's fault, not the net's
         except Exception as e: why.append(f'{name}: {first_line(e)}')
     raise ModelError(f"{notes['arch']} cannot be written as ONNX, no file is kept "
                      f"({'; '.join(why)})")

@@ -21,6 +21,7 @@ from ..phantom.fundus import phantom_fundus
 from ..phantom.oct import phantom_oct
 from ..score.kinds import get_kind
 from ..data.catalog import terms_of
+from ..data.kaggle import free_bytes
 from .onnx import read_onnx
 
 # %% ../../nbs/85_ship.page.ipynb #bb755d0a
@@ -128,14 +129,18 @@ def page_run(run, # run folder, or an ONNX file of `export_run`
             )->str: # what was written
     "Write a folder of files that answers and explains pictures in a browser (research use only)"
     to = fresh_dir(to, force, {'net.json':'fundus_fastai'})
-    try: found = page_files(*(net := onnx_of(run)))
+    try:
+        found = page_files(*(net := onnx_of(run)))
+        size,free = sum(map(len, found.values()))/1e6,free_bytes(to)/1e6
+        if size>free:
+            raise DataError(f"the page ({size:.0f} MB) does not fit on the disk of {to}, where "
+                            f"{free:.0f} MB are free: make room, or name another folder")
     except Exception:
         if not any(to.iterdir()): to.rmdir()
         raise
     for k,v in found.items():
         with whole_file(to/k) as f: f.write_bytes(v)
-    mb = sum(map(len, found.values()))/1e6
-    return f"{to}: {len(found)} files, {mb:.1f} MB, of which the net has {len(net[0])/1e6:.1f}"
+    return f"{to}: {len(found)} files, {size:.1f} MB, of which the net has {len(net[0])/1e6:.1f}"
 
 # %% ../../nbs/85_ship.page.ipynb #04971323
 class PageHandler(SimpleHTTPRequestHandler):

@@ -1,5 +1,5 @@
 "From a run to a file: every kind of net and of answer, checked, shrunk, refused, and asked where there is no torch"
-import io, json, re, shutil, subprocess, sys
+import errno, io, json, re, shutil, subprocess, sys
 from functools import cache
 from pathlib import Path
 import numpy as np, onnx, pandas as pd, pytest, torch
@@ -170,6 +170,13 @@ def test_so_it_has_where_the_first_one_lies(tmp_path, monkeypatch):
 def test_answers_that_are_none_are_no_answers(tmp_path, monkeypatch, old_exporter):
     monkeypatch.setattr(E, 'largest_difference', lambda *args: float('nan'))
     with pytest.raises(ModelError, match='no file is kept'): export_run(saved(tmp_path))
+
+def test_a_full_disk_is_not_the_net_s_fault(tmp_path, monkeypatch, capsys):
+    def full(*args, **kw): raise OSError(errno.ENOSPC, 'No space left on device', str(tmp_path/'x.onnx'))
+    monkeypatch.setattr(E, 'exporters', dict(torchscript=full))
+    run = saved(tmp_path)
+    assert main(['export', run, '--to', tmp_path/'x.onnx'])==1
+    assert 'no space left on the device' in capsys.readouterr().err and not (tmp_path/'x.onnx').exists()
 
 def test_options_that_do_not_go_together(run, tmp_path):
     for kw,says in ((dict(int8=True), 'images=DIR'), (dict(fp16=True, int8=True), 'pass one of them')):

@@ -89,6 +89,13 @@ def test_bad_input_in_a_sentence(net, folder, tmp_path, capsys):
     assert 'has not written' in said_by(capsys, 'page', net, '--to', other, '--force')
     assert not (tmp_path/'a').exists()
 
+def test_a_full_disk_is_told_before_a_byte_is_written(net, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(P, 'free_bytes', lambda path: 9_000_000, raising=False)
+    shutil.copytree(folder, old := tmp_path/'old')
+    for to,more in ((tmp_path/'a',[]), (old,['--force'])):
+        assert 'does not fit' in (text := said_by(capsys, 'page', net, '--to', to, *more)) and '9 MB are free' in text
+    assert not (tmp_path/'a').exists() and {o.name:o.read_bytes() for o in old.iterdir()}=={o.name:o.read_bytes() for o in folder.iterdir()}
+
 def test_a_port_in_use_is_told_before_any_work(net, tmp_path, capsys):
     with socket.create_server(('127.0.0.1', 0)) as s:
         assert 'in use' in (text := said_by(capsys, 'page', net, '--to', tmp_path/'a', '--serve', s.getsockname()[1])) and '--serve PORT' in text
