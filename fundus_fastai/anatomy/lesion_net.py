@@ -98,11 +98,12 @@ def lesion_net(device:str='cpu'):
 def lesion_maps(f, net)->np.ndarray:
     "How likely each type is at each place of a `LesionFrame`, at half its side: [4,320,320]"
     x = torch.from_numpy(color_contrast(f.image, f.mask))[None].to(next(net.parameters()).device)
-    x = x.contiguous(memory_format=torch.channels_last)
-    return net(x)[0,:len(LESION_CODES)].float().sigmoid().cpu().numpy()
+    x = torch.cat([x, x.flip(3)]).contiguous(memory_format=torch.channels_last)
+    a,b = net(x)[:,:len(LESION_CODES)].float()
+    return ((a+b.flip(2))/2).sigmoid().cpu().numpy()
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #ae5c51bf
-def radii(m, df, above:float=.005)->np.ndarray:
+def radii(m, df, above:float)->np.ndarray:
     "Radius [n] of each peak of a map, by what is `above` a value"
     at = np.argwhere(m>above)
     d,k = cKDTree(df[['y','x']].to_numpy(float)).query(at, distance_upper_bound=20)
@@ -114,13 +115,13 @@ def radii(m, df, above:float=.005)->np.ndarray:
 def spots(m, mask, most:int)->pd.DataFrame:
     "Peaks of a map at half the side of a frame: x, y and radius in pixels of the frame, score"
     inside = cv2.erode(mask[::2,::2].astype(np.uint8), np.ones((5,5), np.uint8), borderValue=0)>0
-    df = find_peaks(m, inside & (m>.01), 3).nlargest(most, 'score')
-    df = df.assign(radius=2*radii(m, df), x=2*df.x+.5, y=2*df.y+.5)
+    df = find_peaks(m, inside & (m>.001), 2).nlargest(most, 'score')
+    df = df.assign(radius=2*radii(m, df, .0005), x=2*df.x+.5, y=2*df.y+.5)
     return df[['x','y','score','radius']]
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #28cc368a
 COLUMNS = ['path','x','y','score','type','radius']
-CUTS = dict(MA=.46, HE=.32, EX=.23, SE=.075) # scores from which a lesion is counted
+CUTS = dict(MA=.5, HE=.29, EX=.16, SE=.07) # scores from which a lesion is counted
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #1db66c66
 def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file
@@ -204,9 +205,9 @@ def __call__(self:RunFinder, im)->pd.DataFrame:
     "The peaks of the maps of a photograph, as `find_lesions` lists them; a score is a map's value"
     reason,each = not_fundus(im, Field(im)) or '',[pd.DataFrame(columns=COLUMNS[1:])]
     if not reason:
-        how,eye = {},Eye(im)
-        if self.method=='occlusion': how = dict(zip(('window','stride'), map_window(self.learn.size)))
-        e = self.learn.evidence([eye], self.method, target=self.classes, **how)
+        how,eye = dict(target=self.classes),Eye(im)
+        if self.method!='occlusion': e = self.learn.evidence([eye], self.method, **how)
+        else: e = self.learn.occlude([eye], *map_window(self.learn.size), inside='field', progress=False, **how)
         each = [self.peaks(m.numpy(), eye, type_of(k)) for m,k in zip(e.map[0], e.classes)]
     df = pd.concat(each).sort_values('score', ascending=False, kind='stable', ignore_index=True)
     df.attrs |= dict(reason=reason, shape=im.shape[:2])
