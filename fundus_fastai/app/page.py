@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/95_app.page.ipynb #4a271882
-import atexit, os, secrets, shutil, tempfile, threading, time
+# %% ../../nbs/95_app.page.ipynb #42842ae1
+import atexit, os, secrets, shutil, signal, tempfile, threading, time
 from asyncio import wrap_future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from fastcore.basics import patch
@@ -18,7 +18,7 @@ from ..local import bound, stranger
 from ..ship.page import phantoms
 from .reader import NOTE, Reader, render
 
-# %% ../../nbs/95_app.page.ipynb #dd8635c6
+# %% ../../nbs/95_app.page.ipynb #93d9aa9b
 KEEP = 600 # seconds that an upload lives
 
 def remove_old(folder, keep:float=KEEP)->None:
@@ -29,7 +29,7 @@ def remove_old(folder, keep:float=KEEP)->None:
             elif time.time()-o.stat().st_ctime>keep: o.unlink()
         except OSError: continue # not empty, or gone by itself
 
-# %% ../../nbs/95_app.page.ipynb #ca5a1c9e
+# %% ../../nbs/95_app.page.ipynb #73ba9c28
 @contextmanager
 def own_cache(keep:float=KEEP)->Path:
     "Give Gradio a folder for uploads that is emptied as they grow old, and goes at the end"
@@ -48,7 +48,7 @@ def own_cache(keep:float=KEEP)->Path:
             os.environ.pop('GRADIO_TEMP_DIR', None)
             if before is not None: os.environ['GRADIO_TEMP_DIR'] = before
 
-# %% ../../nbs/95_app.page.ipynb #2500a5e7
+# %% ../../nbs/95_app.page.ipynb #f6ba1773
 BUDGET = 60 # seconds that a fine map may take
 
 class Acts:
@@ -70,7 +70,7 @@ class Acts:
             raise DataError("this picture has been forgotten: upload it again")
         return kept[k]
 
-# %% ../../nbs/95_app.page.ipynb #3db4badc
+# %% ../../nbs/95_app.page.ipynb #c467c69d
 def table(head=(), rows=(), *, said='', error='')->str:
     "A table, a sentence, or why there is neither, as HTML"
     return render('rows.html.j2', head=head, rows=rows, said=said, error=str(error))
@@ -89,7 +89,7 @@ def why(self:Acts, kept, k, *, method:str='occlusion', name:str=None):
             yield im,table(said=words)
     except EyeError as e: yield None,table(error=e)
 
-# %% ../../nbs/95_app.page.ipynb #edcb8700
+# %% ../../nbs/95_app.page.ipynb #fb32d706
 @patch
 def cover(self:Acts, kept, k, at)->tuple:
     "The picture with the window at the pixel `at` framed, and what covering it does"
@@ -108,7 +108,7 @@ def look(self:Acts, kept, k)->tuple:
     except EyeError as e: return None,table(error=f"This picture {e}" if str(e).startswith(('is','shows')) else e)
     return im,table(['','found'], rows)
 
-# %% ../../nbs/95_app.page.ipynb #7665f9cd
+# %% ../../nbs/95_app.page.ipynb #a81b9c4d
 @patch
 def save_report(self:Acts, kept, method:str='occlusion'):
     "The file of a report on all pictures that were kept, and a sentence"
@@ -128,7 +128,7 @@ def drawn(self:Acts)->list:
     for k,v in phantoms(self.reader.task.image).items(): (d/k).write_bytes(v)
     return sorted(map(str, d.iterdir()))
 
-# %% ../../nbs/95_app.page.ipynb #76686d1e
+# %% ../../nbs/95_app.page.ipynb #3c7704d3
 QUIET = dict(api_visibility='private', show_progress='minimal')
 SHOWN = dict(format='png', interactive=False, buttons=['download','fullscreen']) # no button that sends it away
 
@@ -147,7 +147,7 @@ def tab_read(gr, acts, kept, *, which):
     for o in (up,one): o.change(read, [up,one], [kept,answers,which], **QUIET)
     phantom.click(acts.drawn, None, up, **QUIET)
 
-# %% ../../nbs/95_app.page.ipynb #d50eef22
+# %% ../../nbs/95_app.page.ipynb #c0b094fb
 def tab_why(gr, acts, kept, *, which):
     "Map of a method, and one window that is clicked"
     with gr.Row():
@@ -170,7 +170,7 @@ def tab_why(gr, acts, kept, *, which):
     for o in (im,m): o.select(clicked, [kept,which], [im,rows], **QUIET)
     return method
 
-# %% ../../nbs/95_app.page.ipynb #b8c1084c
+# %% ../../nbs/95_app.page.ipynb #392e0f5f
 def tab_more(gr, acts, kept, *, which, method):
     "Lesions and landmarks, the report, the card"
     if acts.reader.photos:
@@ -187,7 +187,7 @@ def tab_more(gr, acts, kept, *, which, method):
         gr.Markdown(f"Uploads are deleted after {KEEP//60} minutes and shown to nobody. {acts.reader.terms}")
         gr.Markdown(acts.reader.card, elem_id='card')
 
-# %% ../../nbs/95_app.page.ipynb #77ab2781
+# %% ../../nbs/95_app.page.ipynb #5285ca56
 def make_page(reader:Reader):
     "The page of `reader`: Gradio's `Blocks`, not yet launched"
     gr,acts = need('gradio', 'app'),Acts(reader)
@@ -201,7 +201,7 @@ def make_page(reader:Reader):
         tab_more(gr, acts, kept, which=which, method=method)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
-# %% ../../nbs/95_app.page.ipynb #ea59010e
+# %% ../../nbs/95_app.page.ipynb #f2caddf3
 MEGABYTES = 64 # of one upload
 SEATS = 32 # who may wait
 
@@ -213,7 +213,7 @@ def refusal(request)->tuple:
     if not h.get('content-type', '').startswith('multipart/form-data'):
         return 400,"Send files as a form: curl -F file=@eye.jpg"
 
-# %% ../../nbs/95_app.page.ipynb #763ee546
+# %% ../../nbs/95_app.page.ipynb #2e39b392
 def save_files(uploads, folder)->list:
     "Write uploads into `folder`, each under its own name in a folder of its own"
     paths = []
@@ -229,7 +229,7 @@ def answer_files(reader, uploads)->dict:
     with tempfile.TemporaryDirectory(dir=os.environ.get('GRADIO_TEMP_DIR')) as d:
         return reader.record(reader.answers(save_files(uploads, d)))
 
-# %% ../../nbs/95_app.page.ipynb #e30d8c9f
+# %% ../../nbs/95_app.page.ipynb #2d858917
 def predict_call(reader):
     "The answer to POST /predict"
     seats = threading.BoundedSemaphore(SEATS)
@@ -247,7 +247,7 @@ def predict_call(reader):
         finally: seats.release()
     return predict
 
-# %% ../../nbs/95_app.page.ipynb #da037911
+# %% ../../nbs/95_app.page.ipynb #6e65fd01
 HERE = '127.0.0.1'
 
 class Door:
@@ -259,7 +259,7 @@ class Door:
         why = self.port and scope['type']=='http' and stranger(Headers(scope=scope), self.port)
         await (PlainTextResponse(why, 403) if why else self.app)(scope, receive, send)
 
-# %% ../../nbs/95_app.page.ipynb #e81e2f39
+# %% ../../nbs/95_app.page.ipynb #56844192
 def doors(reader, port=None, call=True)->dict:
     "For Gradio's FastAPI: who is let in, and the one call"
     from starlette.middleware import Middleware
@@ -268,18 +268,19 @@ def doors(reader, port=None, call=True)->dict:
     return dict(middleware=[Middleware(Door, port=port)], routes=routes,
                 docs_url=None, redoc_url=None, openapi_url=None)
 
-# %% ../../nbs/95_app.page.ipynb #fdfb6af6
+# %% ../../nbs/95_app.page.ipynb #911a3f41
 def free_port(port:int=0)->int:
     "`port`, or a free one for 0; raises `DataError` where it is taken"
     with bound(port) as s: return s.getsockname()[1]
 
-# %% ../../nbs/95_app.page.ipynb #83892851
+# %% ../../nbs/95_app.page.ipynb #c395c880
 LOOK = dict(font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace'])
 HOW = dict(max_file_size=MEGABYTES*10**6, state_session_capacity=64, ssr_mode=False, show_error=False,
            enable_monitoring=False, mcp_server=False, pwa=False, run_history=False, footer_links=[],
            allowed_paths=[], quiet=True, inbrowser=False, prevent_thread_lock=True)
 
-def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inline:bool=False):
+def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inline:bool=False,
+           call:bool=True):
     "Give the page of `reader` out; returns it at once"
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     page = make_page(reader)
@@ -287,12 +288,13 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
     css = (files('fundus_fastai.app')/'templates/app.css').read_text(encoding='utf-8')
     page.launch(server_name=host, server_port=port, share=share, inline=inline, auth=auth, css=css,
                 theme=need('gradio.themes').Base(**LOOK),
-                app_kwargs=doors(reader, None if far else port, not share), **HOW)
+                app_kwargs=doors(reader, None if far else port, call and not share), **HOW)
     return page
 
-# %% ../../nbs/95_app.page.ipynb #210366b7
+# %% ../../nbs/95_app.page.ipynb #e580b86e
 def until_stopped()->None:
-    "Wait for Ctrl-C"
+    "Wait for Ctrl-C, or a service manager's SIGTERM, after which uploads are deleted just so"
+    with suppress(ValueError): signal.signal(signal.SIGTERM, signal.default_int_handler) # not in a thread
     try: threading.Event().wait()
     except KeyboardInterrupt: say("stopped; what was uploaded is deleted")
 
@@ -310,7 +312,7 @@ def serve_app(run, *, port:int=8779, host:str=HERE, share:bool=False)->None:
         try: until_stopped()
         finally: page.close(verbose=False)
 
-# %% ../../nbs/95_app.page.ipynb #4ba5f865
+# %% ../../nbs/95_app.page.ipynb #3eb8fbe2
 def show_app(run, port:int=0, *, share:bool=False):
     "Open the app of a run below a cell of a notebook"
     reader,stack = Reader(run),ExitStack()

@@ -1,5 +1,5 @@
 "The app: its one call asked by clients that are not ours, who is let in, what is kept; and in Chromium: upload, answer, map, report, hostile files"
-import http.client, json, os, shutil, socket, subprocess, sys, tempfile, threading, time, urllib.request, uuid
+import http.client, json, os, shutil, signal, socket, subprocess, sys, tempfile, threading, time, urllib.request, uuid
 import pytest
 from pathlib import Path
 from PIL import Image
@@ -138,6 +138,15 @@ def test_uploads_grow_old(app, scan):
     P.remove_old(app.cache, -1); assert not app.files()
     assert 'forgotten' in P.Acts(app.reader).cover(kept, 0, (3,3))[1] and 'forgotten' in P.Acts(app.reader).save_report(kept)[1]
 
+def test_they_are_looked_after_by_themselves(monkeypatch):
+    monkeypatch.delenv('GRADIO_TEMP_DIR', raising=False)
+    with P.own_cache(.1) as cache, P.own_cache() as same:
+        (cache/'eye.png').write_text('x')
+        end = time.time()+20
+        while (cache/'eye.png').exists() and time.time()<end: time.sleep(.05)
+        assert same==cache and not (cache/'eye.png').exists()
+    assert not cache.exists()
+
 def test_the_folder_of_a_killed_app_goes(tmp_path, monkeypatch):
     "Its lock goes with it, and the next one sweeps"
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
@@ -179,7 +188,26 @@ def test_the_command_says_where_and_ends_by_ctrl_c(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert f"127.0.0.1:{told['port']}" in err and 'not a medical device' in err and 'PHANTOM' in err and told['auth'][1] in err and 'no public address' in err
     assert told['closed'] and not Path(told['cache']).exists()
-    assert not P.doors(None, call=False)['routes']
+
+def test_a_service_manager_ends_it_as_ctrl_c_does(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        threading.Timer(.2, os.kill, (os.getpid(),signal.SIGTERM)).start()
+        P.until_stopped()
+    finally: signal.signal(signal.SIGTERM, before)
+    assert 'what was uploaded is deleted' in capsys.readouterr().err
+
+def test_with_a_password_nobody_gets_in_without(scan):
+    "As for a public address; the call for programs is not there"
+    port = P.free_port()
+    page = P.launch(Reader(RUN), port=port, auth=('eye','word'), call=False)
+    try:
+        app = type('A', (), dict(port=port))
+        body,headers = form((scan.name,scan.read_bytes()))
+        assert [post(app, path=o, method='GET')[0] for o in ('/config','/gradio_api/info')]==[401,401]
+        assert post(app, body.replace(b'name="file"', b'name="files"'), headers, '/gradio_api/upload')[0]==401
+        assert post(app, body, headers)[0] in (404,405)
+    finally: page.close(verbose=False)
 
 def test_in_colab_it_stands_below_the_cell(monkeypatch):
     "No public address; the frame is made by Colab's own proxy"
@@ -238,6 +266,7 @@ def test_upload_answer_map_window_and_report(app, scan, tmp_path):
         page.wait("document.querySelector('#eye img')?.complete")
         press(page, '#why')
         page.wait("!!document.querySelector('#map img') && document.querySelector('#words').innerText.includes('windows of 5 pixels')")
+        assert not page.run("document.querySelectorAll('[aria-label*=Share]').length") # no button that sends it away
         click_at(page, '#eye img', .5, .5)
         page.wait("document.querySelector('#rows').innerText.includes('window covered')")
         tab(page, 'Report')
