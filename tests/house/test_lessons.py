@@ -1,0 +1,60 @@
+"The form of the course: a question, what it takes, exercises with answers, and what a reader is shown"
+import ast, re
+import pytest
+from house.shared import NBS, cells, plain, source
+
+LESSONS = [o for o in NBS if o.parent.name=='lessons']
+by_lesson = pytest.mark.parametrize('nb', LESSONS, ids=lambda o: o.stem[:2])
+
+def prose(nb): return '\n\n'.join(source(o) for o in cells(nb) if o['cell_type']=='markdown')
+
+def test_the_lessons_are_found(): assert len(LESSONS)>=13
+
+@by_lesson
+def test_a_title_is_a_question(nb): assert re.match(r'# [^\n]+\?\n', source(cells(nb)[0]))
+
+@by_lesson
+def test_what_it_takes_stands_at_the_top(nb):
+    i = next(i for i,o in enumerate(cells(nb)) if source(o).startswith('**What this page takes.**'))
+    above = [source(o) for o in cells(nb)[:i] if o['cell_type']=='code']
+    assert all('#| hide' in o or re.match('(from|import) ', o) for o in above) # nothing is shown before
+    assert re.search(r'minutes?\b', source(cells(nb)[i]))
+
+@by_lesson
+def test_small_is_said_in_one_place(nb):
+    src = '\n'.join(source(o) for o in cells(nb) if o['cell_type']=='code')
+    assert len(re.findall(r'\bquick\s*=[^=]', src)) == src.count('IN_TEST') <= 1
+
+FOLDED = re.compile(r'<details>\s*<summary>Answers?</summary>\n\n(.*?)\n</details>', re.S)
+
+def exercises(text):
+    "How many exercises `text` has, and how many answers are folded away: one below each, or all of them, numbered, in one place"
+    numbered = [len(re.findall(r'^\d+\. ', o, re.M)) for o in FOLDED.findall(text)]
+    return len(re.findall(r'^(?:\d+\.|\*) ', FOLDED.sub('', text), re.M)),sum(max(1, n) for n in numbered)
+
+@by_lesson
+def test_exercises_have_folded_answers(nb):
+    asked,told = exercises(prose(nb).partition('## Your turn')[2])
+    assert asked==told>=2
+
+@by_lesson
+def test_research_use_only(nb): assert '**Research use only.**' in prose(nb)
+
+SILENT = re.compile(r'^(test_\w+|assert|.*\b(rmtree|close|race|update|set_num_threads|set_matplotlib_formats|exit)$)')
+
+def shows(src):
+    "Does the cell `src` end in a value for the reader?"
+    if re.search(r'^#\|\s*(hide|cuda|net)\b', src, re.M) or src.rstrip().endswith(';'): return False
+    body = ast.parse(plain(src)).body
+    last = body[-1] if body else None
+    if not isinstance(last, ast.Expr): return False
+    return not (isinstance(last.value, ast.Call) and SILENT.match(ast.unparse(last.value.func)))
+
+def test_shows_sees():
+    assert shows('a = 1\na') and shows('#| slow\nf(3)') and shows('df.head()')
+    assert not any(map(shows, ('a = 1', '#| hide\na', 'test_eq(a, 1)', 'a.set(x=1);', 'shutil.rmtree(tmp)', '')))
+
+@by_lesson
+def test_what_is_shown_is_saved(nb):
+    "A lesson is read before it is run: a value or a picture that was lost leaves the prose alone"
+    assert [source(o)[:80] for o in cells(nb) if o['cell_type']=='code' and shows(source(o)) and not o['outputs']] == []
