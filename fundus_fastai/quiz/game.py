@@ -42,6 +42,7 @@ def as_referral(preds, op=None)->tuple:
     told = dict(target=np.where(y, 'yes','no'), p_no=1-s, p_yes=s)
     return preds[['path','patient']].assign(**told),at
 
+# %% ../../nbs/91_quiz.game.ipynb #3b66b35f
 def net_sure(item, classes)->float:
     "What the net gave to its own answer, of an item of a quiz with `classes`"
     p = json.loads(item['p'])
@@ -237,11 +238,13 @@ def known(self:Quiz, who, token):
     rows = self.read('select round, n from deal where participant=? and token=?', who, token)
     return self.told_of(who, rows[0]['round'], rows[0]['n']) if rows else None
 
+# %% ../../nbs/91_quiz.game.ipynb #cdfac547
 @patch
 def path(self:Quiz, item):
     "Where the picture of an item lies"
     return Path(self.told['root'])/item['path']
 
+# %% ../../nbs/91_quiz.game.ipynb #c0f9a6e7
 @patch
 def picture(self:Quiz, who, token):
     "The file of the picture that `token` names, if `who` may see it now, else `None`"

@@ -26,6 +26,7 @@ def templates():
     return Environment(loader=PackageLoader('fundus_fastai.quiz'), autoescape=True, trim_blocks=True,
                        undefined=StrictUndefined)
 
+# %% ../../nbs/92_quiz.page.ipynb #185af6b5
 POLICY = ("default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
           "form-action 'self'; base-uri 'none'")
 SAFE = safe_headers(POLICY) | {'Referrer-Policy':'same-origin'} # or a form tells no origin

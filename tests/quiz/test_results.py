@@ -56,7 +56,7 @@ def test_agreement_and_sureness():
 
 def test_the_report_of_a_quiz(tmp_path, capsys):
     "First tests alone count; those who stopped are told; the bias of the sure pool is said"
-    quiz,rng = squares(tmp_path, 4, items=100, how='confident'),np.random.default_rng(0)
+    quiz,rng = squares(tmp_path, 4, items=100, how='confident', maps=True, cut=.3),np.random.default_rng(0)
     for k in range(6):
         me = quiz.who(quiz.join(dict(consent='yes', role='optometrist' if k<3 else 'layman', nick=f'Zaphod{k}')))
         for again in range(2 if k==0 else 1):
@@ -70,5 +70,6 @@ def test_the_report_of_a_quiz(tmp_path, capsys):
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==0
     page,out = (tmp_path/'out/report.html').read_text(),capsys.readouterr().out
     assert '1 of 6 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
+    assert 'shown where the net looked' in page and 'says yes from 30% on' in page
     assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==1 and main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==0
