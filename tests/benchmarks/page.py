@@ -1,7 +1,7 @@
 """What a net weighs and takes that is given away: python tests/benchmarks/page.py [RUN...] [--nets ARCH:SIDE...] [--only files,pages] [--shot PNG] [--out speed.json]
 
 Each RUN is a run folder; the --nets beside them have random weights and phantom photographs, for what they know changes no second. A row a net:
-  files   MB and milliseconds a picture, as ONNX of 32, 16 and 8 bits, on one thread, the quickest of five that take turns
+  files   MB and milliseconds a picture, as ONNX of 32, 16 and 8 bits, on one thread, the quickest of 25 that take turns
   pages   in Chromium without a window: seconds until the page is ready, from a dropped file to its answer, until the coarse and until the whole map,
           each of --rounds opened pages; the largest difference of a probability from the Learner's; what was asked for beside the page's own files
 With --out they go to the part `given` of that file, with the day, the versions, and the machine's load beside them. No picture but phantoms."""
@@ -43,7 +43,7 @@ def untaught(name, to):
     learn = make_learner(df, 'anomaly', TrainOptions(arch, weights='none', size=int(side), bs=4, workers=0))
     return save_model(learn, to/name.replace(':', '-'), 'anomaly', source='phantom', data='odir5k')
 
-def quickest(fs, rounds=5):
+def quickest(fs, rounds=25):
     "Milliseconds of each, the quickest of those that take turns"
     best = [np.inf]*len(fs)
     for _ in range(rounds+1):
