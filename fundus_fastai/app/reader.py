@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/94_app.reader.ipynb #40ea712d
+# %% ../../nbs/94_app.reader.ipynb #503595d3
 import cv2, threading, torch, numpy as np, pandas as pd
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ from ..anatomy.landmarks import landmarks
 from ..anatomy.lesion_net import LESION_CODES, RINGS, counted, find_lesions, rings
 from ..ship.export import learned_temperature
 
-# %% ../../nbs/94_app.reader.ipynb #4c179efd
+# %% ../../nbs/94_app.reader.ipynb #7a32ba3d
 MOST = 64 # pictures that are answered at once
 
 def alone(f):
@@ -46,7 +46,7 @@ def alone(f):
         return self.pool.submit(f, self, *args, **kwargs).result()
     return waits
 
-# %% ../../nbs/94_app.reader.ipynb #ca6d463f
+# %% ../../nbs/94_app.reader.ipynb #61600210
 class Reader:
     "A run that is asked about files by one caller at a time"
     def __init__(self, run, device=None):
@@ -63,7 +63,7 @@ class Reader:
         own = head_of_places(self.learn.model) is not None
         self.methods = [*METHODS,*['evidence']*own]
 
-# %% ../../nbs/94_app.reader.ipynb #ab8b88d7
+# %% ../../nbs/94_app.reader.ipynb #0382786c
 class Unsaid(OddFiles):
     "Keeps what is odd about a file, and says nothing"
     def __call__(self, text, lost):
@@ -74,7 +74,7 @@ def without_folder(text, path)->str:
     "`text` about the file `path`, without the file"
     return str(text).removeprefix(f'{path} ').replace(str(Path(path).parent)+'/', '')
 
-# %% ../../nbs/94_app.reader.ipynb #7f83f8db
+# %% ../../nbs/94_app.reader.ipynb #8e6ca9dd
 @patch
 @alone
 def answers(self:Reader, files)->pd.DataFrame:
@@ -89,7 +89,7 @@ def answers(self:Reader, files)->pd.DataFrame:
                     **{k:self.config.get(k) for k in ('operating','points','task')})
     return df
 
-# %% ../../nbs/94_app.reader.ipynb #c31cdf59
+# %% ../../nbs/94_app.reader.ipynb #6a2e94da
 @patch
 def calibrated(self:Reader, df)->pd.DataFrame:
     "Answers with calibrated probabilities, as they are where the run has no temperature"
@@ -100,7 +100,7 @@ def numbers_of(r, start)->dict:
     return {k.removeprefix(start):float(v) for k,v in r.items()
             if k.startswith(start) and isinstance(v, (float,np.floating)) and np.isfinite(v)}
 
-# %% ../../nbs/94_app.reader.ipynb #1b86ce28
+# %% ../../nbs/94_app.reader.ipynb #1d51dce8
 @patch
 def told(self:Reader, df)->list:
     "What there is to tell of each row of `answers`: names, words and numbers that JSON knows"
@@ -116,7 +116,7 @@ def told(self:Reader, df)->list:
         rows.append(o)
     return rows
 
-# %% ../../nbs/94_app.reader.ipynb #63e1f7fc
+# %% ../../nbs/94_app.reader.ipynb #1f6f32d3
 @patch
 def together(self:Reader, df)->dict:
     "What all usable pictures of `df` say as of one person; raises `DataError`"
@@ -127,7 +127,7 @@ def together(self:Reader, df)->dict:
                  usable=True, remark='', patient=None, eye=None)
     return self.told(t)[0]
 
-# %% ../../nbs/94_app.reader.ipynb #1a94300c
+# %% ../../nbs/94_app.reader.ipynb #4367ed6b
 NOTE = 'Research only: not a medical device.'
 
 @patch
@@ -138,7 +138,7 @@ def record(self:Reader, df)->dict:
                 classes=self.names, temperature=self.T, net=dict(arch=cfg['arch'], sha256=cfg['sha256']),
                 library_version=__version__, terms=self.terms, answers=self.told(df))
 
-# %% ../../nbs/94_app.reader.ipynb #e92fe25d
+# %% ../../nbs/94_app.reader.ipynb #89462a0d
 def fit(im, most:int=900)->np.ndarray:
     "`im` as RGB, its longer side at most `most` pixels"
     k = most/max(im.shape[:2])
@@ -152,7 +152,7 @@ def view(self:Reader, path)->np.ndarray:
     try: return fit(eye_view(self.learn, path))
     except DataError as e: raise DataError(without_folder(e, path)) from None
 
-# %% ../../nbs/94_app.reader.ipynb #ab0ff893
+# %% ../../nbs/94_app.reader.ipynb #6fc44b95
 @patch
 @alone
 def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:bool=False)->tuple:
@@ -171,13 +171,13 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     return np.asarray(pic), (f"{method.replace('_', ' ')}{windows}: red speaks for {name}, blue against "
                              f"it; full color is {scale:.2g} {e.output}. A map is not proof.")
 
-# %% ../../nbs/94_app.reader.ipynb #f1b919a2
+# %% ../../nbs/94_app.reader.ipynb #9280475d
 @patch
 def learn_says(self:Reader, e)->str:
     "The output with the highest score of the map `e`, among those that are classes"
     return e.classes[int(e.baseline[0,:len(self.learn.output.names)].argmax())]
 
-# %% ../../nbs/94_app.reader.ipynb #4ae7ba0f
+# %% ../../nbs/94_app.reader.ipynb #d7d1ad48
 @patch
 @alone
 def covered(self:Reader, path, at)->tuple:
@@ -195,14 +195,14 @@ def covered(self:Reader, path, at)->tuple:
     cv2.rectangle(im, (b,a), (d-1,c-1), (255,220,0), max(1, im.shape[1]//300))
     return im,self.before_after(t)
 
-# %% ../../nbs/94_app.reader.ipynb #b7d45928
+# %% ../../nbs/94_app.reader.ipynb #302ff615
 @patch
 def before_after(self:Reader, t)->list:
     "Rows of name, number as it is, number with the window covered"
     t = self.calibrated(t.assign(prediction='')).drop(columns=['path','patient','eye','prediction'])
     return [(k.removeprefix('p_').replace('pred', 'answer'), *map(float, v)) for k,v in t.items()]
 
-# %% ../../nbs/94_app.reader.ipynb #8ac98214
+# %% ../../nbs/94_app.reader.ipynb #f711e1bf
 def drawn_landmarks(im, o)->np.ndarray:
     "`im` with the disc's outline and a cross at the fovea, where they were found"
     w,k = max(1, round(im.shape[1]/400)),im.shape[1]//60
@@ -213,7 +213,7 @@ def drawn_landmarks(im, o)->np.ndarray:
         cv2.drawMarker(im, at, (255,220,0), cv2.MARKER_CROSS, 2*k, w)
     return im
 
-# %% ../../nbs/94_app.reader.ipynb #623f3a37
+# %% ../../nbs/94_app.reader.ipynb #7097cb23
 LESIONS = dict(MA='microaneurysms', HE='hemorrhages', EX='hard exudates', SE='cotton-wool spots')
 
 @patch
@@ -229,10 +229,10 @@ def anatomy(self:Reader, path, eye:str=None)->tuple:
     n = (found := counted(df)).type.value_counts()
     rows = [('eye', o.eye or 'not told'), ('cup to disc', f'{o.cup_disc:.2f}'), ('landmarks', o.reason or 'found')]
     rows += [(LESIONS[k], str(int(n.get(k, 0)))) for k in LESION_CODES]
-    if eye and o.eye and eye!=o.eye: rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
+    if eye in ('L','R') and o.eye and eye!=o.eye: rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
     return drawn_landmarks(rings(im, found), o),rows
 
-# %% ../../nbs/94_app.reader.ipynb #70a286f4
+# %% ../../nbs/94_app.reader.ipynb #095a93a2
 @cache
 def templates():
     "The templates of `app/templates`: what is put in is escaped, what is missing is an error"
@@ -249,7 +249,7 @@ def data_uri(im)->str:
     Image.fromarray(im).save(f := BytesIO(), format='JPEG', quality=88)
     return 'data:image/jpeg;base64,'+b64encode(f.getvalue()).decode()
 
-# %% ../../nbs/94_app.reader.ipynb #a102b65b
+# %% ../../nbs/94_app.reader.ipynb #0b4a8fcb
 @patch
 def report(self:Reader, df, method:str='occlusion')->str:
     "A page of HTML about the rows of `answers`: each usable picture beside its map"

@@ -68,10 +68,9 @@ def test_a_covered_window_is_that_of_the_map(tmp_path, eyes):
     r = Reader(run_of(tmp_path, 'dr'))
     w,st = 9,4
     om = r.learn.occlude([eyes/NAME], w, st, inside='field', output='prob', progress=False)
-    for i,j in ((0,0),(6,7),(13,3)): # windows of the map, by their middles
+    for i,j in ((3,5),(6,7),(8,4)): # windows of the map, by their middles
         rows = r.covered(eyes/NAME, ((j*st+w/2)/64,(i*st+w/2)/64))[1]
-        assert np.allclose([a-b for _,a,b in rows], om.values[0,:,i,j], atol=1e-4)
-    assert np.abs(om.values.numpy()).max()>1e-4 # there is something to compare
+        assert np.allclose([a-b for _,a,b in rows], om.values[0,:,i,j], rtol=0, atol=1e-6) and om.values[0,:,i,j].abs().max()>5e-5
     for at in ((-3,0),(1,1),(9,9)): r.covered(eyes/NAME, at) # a click at the edge
 
 def test_calibrated_as_validation_patients_say(reader, eyes, monkeypatch):
@@ -88,6 +87,7 @@ def test_lesions_landmarks_and_whose_eye(reader, eyes, tmp_path):
     assert rows['eye'] in 'LR' and rows['landmarks']=='found' and sum(int(rows[k]) for k in ('microaneurysms','hemorrhages','hard exudates','cotton-wool spots'))>0
     other = dict(L='R', R='L')[rows['eye']]
     assert dict(reader.anatomy(eyes/NAME, other)[1])['careful']==f"its file says {other}, and the disc lies as in {rows['eye']}"
+    for o in (rows['eye'], None, float('nan')): assert 'careful' not in dict(reader.anatomy(eyes/NAME, o)[1]) # a name that tells no side
     for o,says in ((eyes/'scan.png','is gray'), (tmp_path/'gone.png','does not exist')):
         with pytest.raises(DataError, match=f'^{says}'): reader.anatomy(o)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300,300,3), np.uint8)).save(tmp_path/'noise.png')
