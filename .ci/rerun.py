@@ -96,7 +96,7 @@ def differences(old, new, within=0.):
 def rerun(nb, folder, save=None):
     "A copy of `nb`, executed in `folder`; the error that ended it, if any"
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
     new = nbformat.from_dict(nb)
     for c in new.cells:
         if c.cell_type=='code': c.outputs = []
@@ -105,7 +105,7 @@ def rerun(nb, folder, save=None):
     client = NotebookClient(new, timeout=None, kernel_name='python3', resources={'metadata':{'path':str(folder)}},
                             on_cell_executed=kept)
     try: client.execute()
-    except CellExecutionError as e: return new,str(e).strip().splitlines()[-1]
+    except (CellExecutionError, DeadKernelError) as e: return new,str(e).strip().splitlines()[-1]
     finally: kept()
     return new,''
 
