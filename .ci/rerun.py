@@ -2,7 +2,7 @@
 
 Without a number all lessons run, one after the other, each in its folder, as a reader would run them. Compared is what a reader
 reads: printed lines and shown values, tables by their words, and how many pictures a cell draws. Not compared is what changes from
-one machine or day to the next: what goes to stderr and bars of progress, a number with a unit of time or speed or in a column
+one machine or day to the next: what goes to stderr, bars and live tables of progress, banners, a number with a unit of time or speed or in a column
 (or a table) that is headed by one, paths, addresses in memory, dates. `--within .05` lets numbers differ by so much of the larger one, where
 words are the same: another processor adds in another order. `--save DIR` writes the lessons as they came out, after each cell.
 
@@ -63,6 +63,7 @@ def said(outputs):
     lines,pictures = [],0
     for o in outputs:
         data = o.get('data', {})
+        if 'fastprogress' in data.get('text/html', '') or data.get('text/plain')=='<IPython.core.display.HTML object>': continue
         pictures += any(k.startswith('image/') for k in data)
         if o['output_type']=='error': lines.append(f"{o['ename']}: {o['evalue']}")
         if o['output_type']=='stream' and o['name']=='stdout' and '\r' not in o['text']: lines += o['text'].splitlines()

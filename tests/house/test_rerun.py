@@ -21,6 +21,7 @@ def changed(a, b, **kw): return list(differences(lesson(a), lesson(b), **kw))
     (printed('in /tmp/ab12/run at 0xffe1, 2026-01-02'), printed('in /tmp/zz/other at 0x01, 2027-11-30')),
     (printed('epoch 1 of 3\r'), printed('epoch 3 of 3\r')),
     (printed('a warning', 'stderr'), printed('another', 'stderr')),
+    (new_output('display_data', {'text/html':'<div class="fastprogress">3</div>', 'text/plain':'3'}), []),
     (shown(pd.DataFrame(dict(auc=[.7], seconds=[3]))), shown(pd.DataFrame(dict(auc=[.7], seconds=[5])))),
     (shown(pd.DataFrame(dict(a=[3.])).rename_axis('ms an image')), shown(pd.DataFrame(dict(a=[4.])).rename_axis('ms an image'))),
     (new_output('display_data', {'image/png':'AAAA'}), new_output('display_data', {'image/jpeg':'BBBB'}))])
