@@ -23,6 +23,11 @@ class App:
             return real(s, to)
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(socket.socket, 'connect', connect)
+        find = socket.getaddrinfo
+        def named(host, *args, **kwargs):
+            if host not in ('127.0.0.1','::1','localhost',None): self.asked.add(host)
+            return find(host, *args, **kwargs)
+        self.patch.setattr(socket, 'getaddrinfo', named)
         self.own = P.own_cache()
         self.cache,self.reader,self.port = self.own.__enter__(),Reader(self.run),P.free_port()
         self.page = P.launch(self.reader, port=self.port)
