@@ -153,7 +153,8 @@ def tab_why(gr, acts, kept, *, which):
     with gr.Row():
         how = dict(label='Method', choices=acts.reader.methods, value='occlusion')
         method = gr.Dropdown(**how, elem_id='method')
-        name = gr.Dropdown(label='Evidence for', choices=[('the answer',''),*acts.reader.names], value='', elem_id='name')
+        names = [('the answer',''),*acts.reader.names]
+        name = gr.Dropdown(label='Evidence for', choices=names, value='', elem_id='name')
         go = gr.Button('Show why', variant='primary', elem_id='why')
     with gr.Row():
         im = gr.Image(label='Click to cover a window', elem_id='eye', **SHOWN)

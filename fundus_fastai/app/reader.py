@@ -229,7 +229,8 @@ def anatomy(self:Reader, path, eye:str=None)->tuple:
     n = (found := counted(df)).type.value_counts()
     rows = [('eye', o.eye or 'not told'), ('cup to disc', f'{o.cup_disc:.2f}'), ('landmarks', o.reason or 'found')]
     rows += [(LESIONS[k], str(int(n.get(k, 0)))) for k in LESION_CODES]
-    if eye in ('L','R') and o.eye and eye!=o.eye: rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
+    if eye in ('L','R') and o.eye and eye!=o.eye:
+        rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
     return drawn_landmarks(rings(im, found), o),rows
 
 # %% ../../nbs/94_app.reader.ipynb #095a93a2
