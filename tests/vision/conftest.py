@@ -36,7 +36,7 @@ def worker(hub, tmp_path_factory):
                          stderr=(home/'log').open('w'))
     w = Worker(p, home/'log')
     yield w
-    p.stdin.close(); p.wait(20); p.stdout.close()
+    p.stdin.close(); p.wait(60); p.stdout.close()
 
 @pytest.fixture(scope='module')
 def inception(tmp_path_factory):
