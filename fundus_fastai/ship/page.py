@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from .. import __version__
 from ..core import DataError, ModelError, few, fresh_dir, whole_file
 from ..image.recipe import Recipe, as_recipe, edge_draws
-from ..local import as_png, binding, safe_headers
+from ..local import as_png, binding, safe_headers, stranger
 from ..phantom.fundus import phantom_fundus
 from ..phantom.oct import phantom_oct
 from ..score.kinds import get_kind
@@ -154,6 +154,9 @@ class PageHandler(SimpleHTTPRequestHandler):
         super().end_headers()
     def handle(self):
         with suppress(ConnectionError): super().handle() # a browser that has left
+    def send_head(self):
+        why = stranger(self.headers, self.server.server_port)
+        return self.send_error(403, why) if why else super().send_head()
     def list_directory(self, path): self.send_error(404)
     def log_message(self, *args): pass
 

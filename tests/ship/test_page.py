@@ -48,6 +48,19 @@ def served(folder, port=0):
     try: yield f'http://127.0.0.1:{s.server_port}/'
     finally: s.shutdown(); s.server_close()
 
+def test_the_server_answers_this_computer_alone(folder):
+    "Not another name of it, nor another site's page; both names that a person types"
+    def asked(at, **headers):
+        c = http.client.HTTPConnection('127.0.0.1', int(at.split(':')[2].strip('/')))
+        try:
+            c.request('GET', '/net.json', headers=headers)
+            return c.getresponse().status
+        finally: c.close()
+    with served(folder) as at:
+        here = at.removeprefix('http://').strip('/')
+        assert asked(at, Host=here)==asked(at, Host=here.replace('127.0.0.1', 'localhost'))==asked(at, Host=here, Origin=at.strip('/'))==200
+        assert asked(at, Host='evil.example')==asked(at, Host=here, Origin='http://evil.example')==403
+
 # --- the folder
 
 def test_files_and_digests(folder):
