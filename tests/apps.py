@@ -1,10 +1,10 @@
 "What the app is asked about: nets without training, and files that are no eyes"
 import zlib
-import numpy as np, torch
+import torch
 from pathlib import Path
 from PIL import Image
 import dicoms
-from nets import frame
+from nets import labeled
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.vision.model import save_model
@@ -12,17 +12,6 @@ from fundus_fastai.vision.steps import make_learner
 
 RUN = Path(__file__).parent/'run/old_run/run' # a small net of phantom scans
 NAME = 'x <img src=1 onerror=alert(1)> ${alert(1)} 10_left.png'
-
-def labeled(task, n=12):
-    df,k = frame(n),np.arange(n)
-    df.attrs.update(source='phantom', name='x', root='.')
-    if task=='age': return df.assign(label=40.+5*k)
-    if task=='sex_age': return df.assign(label=np.where(k%2, 'female', 'male'), age=40.+5*k)
-    if task=='dr': return df.assign(label=(k%5).astype(str), split=np.where(k<8, 'train', 'valid'))
-    if task!='diseases': return df
-    df = df.assign(drusen=k%2, haze=k//2%2, label='drusen')
-    df.attrs.update(labels=['drusen','haze'], label='drusen, haze')
-    return df
 
 def run_of(to, task):
     "A run folder of an untrained net of photographs"

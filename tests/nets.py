@@ -86,3 +86,16 @@ def eye(i, side='R', size=96):
     cv2.circle(im, (size//2+12,size//2), size//2-4, (90+i%8*15,60,30+i%5*10), -1)
     cv2.circle(im, (size//2+12+(20 if side=='R' else -20),size//2), 7, (255,230,160), -1)
     return im
+
+def labeled(task, n=12):
+    "`frame` with the labels that `task` asks for"
+    df,k = frame(n),np.arange(n)
+    df.attrs.update(source='phantom', name='x', root='.')
+    if task=='age': return df.assign(label=40.+5*k)
+    if task=='sex_age': return df.assign(label=np.where(k%2, 'female', 'male'), age=40.+5*k)
+    if task=='dr': return df.assign(label=(k%5).astype(str), split=np.where(k<8, 'train', 'valid'))
+    if task=='dr_ordered': return df.assign(label=(k%5).astype(float))
+    if task!='diseases': return df
+    df = df.assign(drusen=k%2, haze=k//2%2, label='drusen')
+    df.attrs.update(labels=['drusen','haze'], label='drusen, haze')
+    return df

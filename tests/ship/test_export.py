@@ -14,7 +14,7 @@ from fundus_fastai.ship.export import export_run
 from fundus_fastai.ship.onnx import OnnxNet, predict_onnx, read_onnx
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.steps import make_learner
-from nets import frame
+from nets import labeled
 
 HERE = Path(__file__).parent.parent/'run/old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -94,18 +94,6 @@ def test_without_torch(run, whole, tmp_path, capsys):
     assert 'PHANTOM' in res.stderr and 'research use only' in res.stderr
 
 # --- the zoo
-
-def labeled(task, n=12):
-    df,k = frame(n),np.arange(n)
-    df.attrs.update(source='phantom', name='x', root='.')
-    if task=='age': return df.assign(label=40.+5*k)
-    if task=='sex_age': return df.assign(label=np.where(k%2, 'female', 'male'), age=40.+5*k)
-    if task=='dr': return df.assign(label=(k%5).astype(str), split=np.where(k<8, 'train', 'valid'))
-    if task=='dr_ordered': return df.assign(label=(k%5).astype(float))
-    if task!='diseases': return df
-    df = df.assign(drusen=k%2, haze=k//2%2, label='drusen')
-    df.attrs.update(labels=['drusen','haze'], label='drusen, haze')
-    return df
 
 def saved(tmp_path, task='oct', arch='test_resnet', size=64, fit='tune'):
     "A run folder of an untrained net, whose scores are not all alike"
