@@ -290,6 +290,17 @@ def loss_of(logit, y, w, pos):
     dice = 1-(2*(p*y)[:,:4].sum((0,2,3))+20)/(p[:,:4].sum((0,2,3))+part+20)
     return (each[:4]*25).sum()+each[4:].sum()+.3*dice.sum()
 
+def learn_from(net, opt, q, y, w, pos, device):
+    "One step on pictures `q`, their maps `y` and weights `w`; the loss before it"
+    net.train()
+    with torch.autocast(device, torch.bfloat16): logit = net(q.contiguous(memory_format=torch.channels_last))
+    loss = loss_of(logit.float(), y, w, pos)
+    opt.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(net.parameters(), 5.)
+    opt.step()
+    return loss
+
 # ---- figures of choice
 
 def peaks(prob, mask):
@@ -444,13 +455,7 @@ def teach(s):
                 parts = [t.from_eyes(b, b.rng.choice(train[0], n, p=train[1]))[1:4], t.from_phantoms(b, s.phantoms)]
                 if stage: parts.append(t.from_eyes(b, b.rng.choice(weak, s.ill, p=weak_p), teacher)[1:4])
                 q,y,w = (torch.cat(o) for o in zip(*parts))
-            net.train()
-            with torch.autocast(device, torch.bfloat16): logit = net(q.contiguous(memory_format=torch.channels_last))
-            loss = loss_of(logit.float(), y, w, pos)
-            opt.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.)
-            opt.step()
+            loss = learn_from(net, opt, q, y, w, pos, device)
             steps += 1
             with torch.no_grad():
                 r = min(.995, 1-1/(steps+1))
@@ -552,13 +557,7 @@ def more(s):
                 t.phantoms = Fresh([phantom(900_000+step)[1:]])
                 parts.append(t.from_phantoms(b, 1))
             q,y,w = (torch.cat(o) for o in zip(*parts))
-        net.train()
-        with torch.autocast('cpu', torch.bfloat16): logit = net(q.contiguous(memory_format=torch.channels_last))
-        loss = loss_of(logit.float(), y, w, pos)
-        opt.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 5.)
-        opt.step()
+        loss = learn_from(net, opt, q, y, w, pos, 'cpu')
         step += 1
         if s.small: print(step, time.time()-begun, float(loss), flush=True)
         with torch.no_grad():
