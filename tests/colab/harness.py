@@ -154,7 +154,9 @@ def went_on(machine, kept):
         if file.exists(): now = pd.read_csv(file).to_dict('records')
         elif last.exists(): now = rows_of(last)
         else: yield f'{run} was on Drive with {len(rows)} epochs and did not end'; continue
-        whole = len(now)>=len(rows) and all(k in a and same(a[k], v) for a,b in zip(now, rows) for k,v in b.items())
+        if now and now[0].get('stage')=='readout': now = now[1:] # no epoch of the net, but the first of the history
+        named = ('stage','epoch') # which a history with a readout tells in its own way
+        whole = len(now)>=len(rows) and all(k in a and same(a[k], v) for a,b in zip(now, rows) for k,v in b.items() if k not in named)
         if not whole: yield f'{run} had {len(rows)} epochs on Drive, and was trained anew'
 
 def run_page(path, machine, *, killing=True, full=False, on=False, log=print):
