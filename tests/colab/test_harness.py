@@ -6,6 +6,7 @@ from colab import harness
 from colab.harness import checkpoints, final, keep, report, row, run_page, went_on
 from colab.machine import TOKEN, Machine, Nets
 from colab.small import small
+from fundus_fastai import __version__
 
 FIRST = """#| hide
 ! [ -e /content ] && pip install -Uqq git+https://github.com/x/y"""
@@ -56,7 +57,7 @@ def test_a_page_is_killed_and_goes_on(run, machine, tmp_path):
     said = texts(res)
     assert machine.pip[-1]=='install -Uqq git+https://github.com/x/y'
     assert f'{TOKEN} {machine.content}' in said[1] and 'Mounted at' in said[1]
-    assert said[2].strip().endswith('0.1.0') and '12 images at' in said[3]
+    assert said[2].strip().endswith(__version__) and '12 images at' in said[3]
     assert final(res)[3].flags=='net' and machine.shop.asked_for[-1]==('DownloadDataFiles','aptos2019')
     n = len(res.kept['runs/a'])
     assert n in (1,2) and f'goes on after {n} epochs' in said[5] and res.notes[0]==f'killed in cell 5; {n} epochs on Drive were kept'
