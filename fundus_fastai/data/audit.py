@@ -22,7 +22,7 @@ from ..image.read import open_image, pixels, read_image
 from ..image.recipe import disc_side, whole_circle
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
-from ..score.plots import mark
+from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
 from .read import walk_images
@@ -625,7 +625,7 @@ def plot_pairs(self:Audit,
     p = p.assign(ok=p.across.eq('')).sort_values('ok', kind='stable')[:n]
     if not len(p): raise DataError("there are no pairs to show")
     rows = -(-len(p)//2)
-    fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=64, layout='constrained',
+    fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=DPI, layout='constrained',
                            squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for (a,b),o,how in zip(axs.reshape(-1,2), p.itertuples(), _how(p)):

@@ -16,7 +16,7 @@ from PIL import Image
 from ..core import DataError, progress
 from ..image.read import read_image
 from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, square_resize
-from ..score.plots import BLUE, PALE, mark
+from ..score.plots import BLUE, DPI, PALE, mark
 
 # %% ../../nbs/39_data.explore.ipynb #d12139b8
 def check_columns(df, *cols):
@@ -92,7 +92,7 @@ def label_counts(df:pd.DataFrame, labels=None)->pd.DataFrame:
 # %% ../../nbs/39_data.explore.ipynb #53337bb4
 def _figure(w, h, *args, **kwargs):
     import matplotlib.pyplot as plt
-    return plt.subplots(*args, figsize=(w,h), dpi=72, layout='constrained', **kwargs)
+    return plt.subplots(*args, figsize=(w,h), dpi=DPI, layout='constrained', **kwargs)
 
 # %% ../../nbs/39_data.explore.ipynb #f843ab3b
 def _clean(ax, *sides):
@@ -143,7 +143,7 @@ def plot_combinations(df:pd.DataFrame, # a frame
     images = label_counts(df, labels).images
     images = images[images.index.isin({o for k,_ in shown for o in k})]
     w,h = [1.1,.36*max(len(ns), 4)],[1.9,.26*max(len(images), 2)+.1]
-    fig = plt.figure(figsize=(2.8+w[1], sum(h)+.3), dpi=72, layout='constrained')
+    fig = plt.figure(figsize=(2.8+w[1], sum(h)+.3), dpi=DPI, layout='constrained')
     g = fig.add_gridspec(2, 2, width_ratios=w, height_ratios=h)
     fig.get_layout_engine().set(hspace=0, wspace=0, h_pad=.03, w_pad=.03)
     bars = fig.add_subplot(g[0,1])

@@ -121,7 +121,7 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
                 way:str='deletion' # for the label
                ): # matplotlib axes
     "Draw deletion or insertion curves of several methods, with their areas"
-    if ax is None: ax = plt.subplots(figsize=(4,2.8), dpi=72)[1]
+    if ax is None: ax = plt.subplots(figsize=(4,2.8))[1]
     for k,cs in curves.items():
         cs = cs if isinstance(cs, list) else [cs]
         p = np.mean([c[1] for c in cs], 0)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from fastcore.meta import delegates
 from ..core import DataError, whole_file
-from ..score.plots import mark
+from ..score.plots import DPI, mark
 
 # %% ../../nbs/51_explain.heatmap.ipynb #bec5e4d9
 def signed_cmap(alpha:float=.7)->LinearSegmentedColormap:
@@ -98,7 +98,7 @@ def overlay(image, # picture, any form that `to_gray` takes; `None`: the map alo
            )->Axes:
     "Draw `image` in gray, `map` over it: red speaks for, blue against; raises `DataError`"
     s,alone = scale or map_scale(map),image is None
-    if ax is None: ax = plt.subplots(figsize=(5,3.5), dpi=60)[1]
+    if ax is None: ax = plt.subplots(figsize=(5,3.5), dpi=DPI)[1]
     g = _flat(map) if alone else to_gray(image)
     if not alone: ax.imshow(g, cmap='gray', vmin=0, vmax=1)
     m = resize_map(map, g.shape)

@@ -336,7 +336,7 @@ def plot_benchmark(t:MapBenchmark, name:str='all'):
     df = t.by_class(name)
     cols = min(3, df.shape[1])
     rows = -(-df.shape[1]//cols)
-    fig,axs = plt.subplots(rows, cols, figsize=(3.1*cols,(.24*len(df)+.7)*rows), dpi=72,
+    fig,axs = plt.subplots(rows, cols, figsize=(3.1*cols,(.24*len(df)+.7)*rows),
                            layout='constrained', squeeze=False, sharey=True)
     for ax in axs.flat[df.shape[1]:]: ax.axis('off')
     for ax,k in zip(axs.flat, df): _one_measure(ax, df[k], list(df.index), k)
@@ -350,7 +350,7 @@ def plot_benchmark_maps(t:MapBenchmark, k:int=1, methods=None):
                or [m for m in t.maps if m not in ('uniform','center')]]
     some = t.used.groupby('class', sort=False).head(k).index
     fig,axs = plt.subplots(len(some), len(methods), figsize=(1.5*len(methods),1.65*len(some)+.2),
-                           dpi=72, layout='constrained', squeeze=False)
+                           layout='constrained', squeeze=False)
     for row,i in zip(axs, some):
         for ax,m in zip(row, methods):
             overlay(t.images[i], t.maps[m][i], ax=ax, mask=t.truth[i], bar=False)

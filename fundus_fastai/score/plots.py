@@ -16,14 +16,16 @@ from .scores import WARN, Scores, metric_label, pick
 
 # %% ../../nbs/25_score.plots.ipynb #ae6f1b00
 BLUE,PALE,RED,GRAY = '#1d4e89','#8fb4dd','#b5432a','#bbb'
-STYLE = {'legend.frameon':False, 'legend.fontsize':8, 'legend.title_fontsize':8, 'axes.titlesize':9}
+DPI = 110 # 7 to 8 inches fill the text of a page, and 10 points are as large as its letters
+STYLE = {'figure.dpi':DPI, 'savefig.dpi':DPI, 'font.size':10, 'axes.titlesize':10, 'legend.frameon':False,
+         'legend.fontsize':9, 'legend.title_fontsize':9}
 
 @contextmanager
 def drawing(ax, size, source:str='', *, off=('top','right'), y:float=1.01):
     "Draw in the style of the house, and mark what shows phantoms"
     import matplotlib.pyplot as plt
     with plt.rc_context(STYLE):
-        if ax is None: ax = plt.subplots(figsize=size, dpi=72, layout='constrained')[1]
+        if ax is None: ax = plt.subplots(figsize=size, layout='constrained')[1]
         yield ax
         for o in off: ax.spines[o].set_visible(False)
         mark(ax, source, y)
@@ -144,7 +146,7 @@ def plot_most_wrong(preds, # `Scores` or a table of predictions
     import matplotlib.pyplot as plt
     df = pick(preds, n=n)
     rows = max(1, -(-len(df)//cols))
-    fig,axs = plt.subplots(rows, cols, figsize=(2.2*cols,2.4*rows), dpi=72, squeeze=False,
+    fig,axs = plt.subplots(rows, cols, figsize=(2.2*cols,2.4*rows), dpi=DPI, squeeze=False,
                            layout='constrained')
     for ax in axs.flat: ax.axis('off')
     for ax,r in zip(axs.flat, df.itertuples()):
