@@ -29,16 +29,18 @@ def badge(nb, cfg):
 
 def install(cfg):
     "The hidden cell that installs us in Colab, or ends the run with a sentence, and does nothing elsewhere"
+    # A process a page is asked for only where there is something to install; a plain import would have the docs build run the cell
     url,log = f"https://github.com/{cfg['user']}/{cfg['repo']}",'/content/log'
     return f"""#| hide
-! [ -e /content ] && echo "Installing {cfg['lib_name']} beside Colab's torch: a minute or two, no restart"
-! [ -e /content ] && (pip install -Uq git+{url} >{log} 2>&1 || exit 3)
-if _exit_code==3: raise SystemExit("{cfg['lib_name']} is not installed: {log} says why; then run this cell again")"""
+if __import__('os').path.exists('/content'):
+    print("Installing {cfg['lib_name']} beside Colab's torch: a minute or two, no restart", flush=True)
+    !pip install -Uq git+{url} >{log} 2>&1
+    if _exit_code: raise SystemExit("{cfg['lib_name']} is not installed: {log} says why; then run this cell again")"""
 
 def cell_text(src, nb, cfg):
     "What the cell with text `src` should say"
     if re.fullmatch(r'\[!\[Open in Colab\]\(\S+\)\]\(\S+\)\s*', src): return badge(nb, cfg)
-    if re.fullmatch(r'#\|\s*hide\n!.*/content.*pip install.*git\+\S+.*', src, re.S): return install(cfg)
+    if re.fullmatch(r'#\|\s*hide\n.*/content.*pip install.*git\+\S+.*', src, re.S): return install(cfg)
     return prose(src, cfg)
 
 @cache
