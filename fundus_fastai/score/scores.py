@@ -124,6 +124,10 @@ class Scores:
         other = [c for c in self.classes if self.positive and c!=self.positive]
         twice = [f'{k}_{c}' for c in other for k in ('sensitivity','specificity')]
         return {k:e for k,e in self.metrics.items() if k not in twice}
+    @property
+    def ways(self):
+        "Metrics by what answered: one image, and all images of a patient in each way of combining them"
+        return {'one image':self.metrics, **{k:v['metrics'] for k,v in (self.by_patient or {}).items()}}
 
 # %% ../../nbs/24_score.scores.ipynb #6d7c89b2
 @patch
