@@ -99,12 +99,20 @@ def check_fetched(folder, ref, told:dict)->None:
 # %% ../nbs/04_hub.ipynb #36e8de8f
 _pickles = '.bin','.pt','.pth','.pkl','.ckpt','.joblib','.h5'
 
+def _whole(files)->list:
+    "The folders among `files` that hold a run"
+    top = {o.rpartition('/')[0] for o in files}
+    return sorted(t for t in top if all(f'{t}/{o}' in files for o in HUB_FILES[:2]+HUB_FILES[-1:]))
+
 def _listed(info, ref)->dict:
     "File of a run -> what the hub says of it; raises `ModelError` where it is none"
     top = ref.part and ref.part+'/'
     found = {o.rfilename.removeprefix(top):o for o in info.siblings if o.rfilename.startswith(top)}
     files = {k:o for k,o in found.items() if k in HUB_FILES}
     if lost := [o for o in HUB_FILES[:2]+HUB_FILES[-1:] if o not in files]:
+        if nets := _whole([o.rfilename for o in info.siblings]):
+            raise ModelError(f"{ref} is no net, but holds some: "
+                             f"ask for {' or '.join(str(ref._replace(part=o)) for o in nets)}")
         pickles = [o for o in found if o.endswith(_pickles)]
         more = f"; {few(pickles)} could run code, and is not opened" if pickles else ''
         raise ModelError(f"{ref} lacks {few(lost)}: it is no run that fundus publish wrote{more}")

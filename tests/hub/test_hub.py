@@ -61,7 +61,9 @@ def test_a_part_of_a_pair(hub, pack):
     sha = hub.add('eyes/pair', {f'{o}/{k}':b for o in ('light','most_accurate') for k,b in pack.items()}|{'README.md':b'x'})
     d = local_run(f'hf://eyes/pair@{sha}/light')
     assert {o.name:o.read_bytes() for o in d.iterdir()}==pack
-    with pytest.raises(ModelError, match='lacks config.json'): local_run(f'hf://eyes/pair@{sha}')
+    for part in ('','/dark'):
+        with pytest.raises(ModelError, match=f'is no net, but holds some: ask for hf://eyes/pair@{sha}/light or hf://eyes/pair@{sha}/most_accurate$'):
+            local_run(f'hf://eyes/pair@{sha}{part}')
 
 @pytest.mark.parametrize('kind,deed,says', [
     ('info',401,'no such model|does not know'), ('info',403,'does not let you'), ('info',404,'no such model'), ('info',500,r'an error \(500\)'), ('info','drop','cannot be reached'),
