@@ -58,3 +58,17 @@ def test_shows_sees():
 def test_what_is_shown_is_saved(nb):
     "A lesson is read before it is run: a value or a picture that was lost leaves the prose alone"
     assert [source(o)[:80] for o in cells(nb) if o['cell_type']=='code' and shows(source(o)) and not o['outputs']] == []
+
+def only_tests(src):
+    "Is the cell `src` made of tests alone?"
+    def test(o): return isinstance(o, ast.Assert) or isinstance(o, ast.Expr) and ast.unparse(o.value).startswith('test_')
+    body = ast.parse(plain(src)).body
+    return bool(body) and all(map(test, body))
+
+def test_only_tests_sees():
+    assert only_tests('test_eq(a, 1)\nassert a') and not any(map(only_tests, ('a = 1\nassert a', 'a', '# a')))
+
+@by_lesson
+def test_tests_are_hidden(nb):
+    "What holds the page is not what it tells"
+    assert [s[:80] for o in cells(nb) if o['cell_type']=='code' and only_tests(s := source(o)) and '#| hide' not in s] == []
