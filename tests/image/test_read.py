@@ -8,6 +8,7 @@ from fundus_fastai.core import DataError
 from fundus_fastai.image.read import (check_images, check_readable, formats, image_files, load_pixels, max_scans, open_image,
                                       read_image, unread_files, walk_tree)
 
+pytestmark = pytest.mark.newest # Pillow's newest release, which the others of the lane do not ask
 rng  = np.random.default_rng(0)
 gray = rng.integers(0, 256, (48,64), dtype=np.uint8)
 rgb  = rng.integers(0, 256, (48,64,3), dtype=np.uint8)
