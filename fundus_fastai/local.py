@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/05_local.ipynb #989f8cac
 import errno, socket
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from .core import DataError
 
@@ -58,3 +59,12 @@ def as_png(im, small:bool=False)->bytes: # quick to make, or small
     how = dict(optimize=True) if small else dict(compress_level=1)
     Image.fromarray(im).save(f := BytesIO(), format='PNG', **how)
     return f.getvalue()
+
+# %% ../nbs/05_local.ipynb #daae978f
+@cache
+def room_templates(room:str, folder:str='templates', **kwargs):
+    "The templates of a room: what is put in is escaped, what is missing is an error; settings of jinja2"
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    how = dict(autoescape=True, trim_blocks=True, undefined=StrictUndefined) | kwargs
+    return Environment(loader=PackageLoader(f'fundus_fastai.{room}', folder), **how)
+

@@ -158,13 +158,17 @@ def counted(df):
     "The lesions of a table that are sure enough to be counted"
     return df[df.score>=df.type.map(CUTS)]
 
+def lesion_counts(df)->dict:
+    "How many lesions of each type are counted"
+    return dict.fromkeys(LESION_CODES, 0) | counted(df).type.value_counts().to_dict()
+
 class Finder:
     "What the net of the library lists in a photograph, what of it is sure, and its counts"
     counts = tuple(LESION_CODES)
     def __init__(self, device='cpu'): self.net = lesion_net(device)
     def __call__(self, im): return find_lesions(im, net=self.net)
     def sure(self, df): return counted(df)
-    def row(self, df): return dict.fromkeys(LESION_CODES, 0) | counted(df).type.value_counts().to_dict()
+    def row(self, df): return lesion_counts(df)
 
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #5e1b00f1

@@ -205,6 +205,7 @@ def make_page(reader:Reader):
 # %% ../../nbs/95_app.page.ipynb #f2caddf3
 MEGABYTES = 64 # of one upload
 SEATS = 32 # who may wait
+BUSY = "Too many are waiting: ask again in a second."
 
 def refusal(request)->tuple:
     "Status and sentence for a request that is not let in, or `None`"
@@ -236,9 +237,9 @@ def predict_call(reader):
     seats = threading.BoundedSemaphore(SEATS)
     async def predict(request):
         from starlette.responses import JSONResponse
-        def no(status, why): return JSONResponse(dict(error=why, note=NOTE), status)
+        def no(status, why, **headers): return JSONResponse(dict(error=why, note=NOTE), status, headers)
         if bad := refusal(request): return no(*bad)
-        if not seats.acquire(blocking=False): return no(503, "Too many are waiting: ask again in a second.")
+        if not seats.acquire(blocking=False): return no(503, BUSY, **{'Retry-After':'1'})
         try:
             async with request.form(max_files=16, max_fields=16) as form:
                 sent = [o for _,o in form.multi_items() if hasattr(o, 'filename')]

@@ -7,16 +7,15 @@ __all__ = []
 
 # %% ../../nbs/94_app.reader.ipynb #503595d3
 import cv2, threading, torch, numpy as np, pandas as pd
-from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, wraps
-from io import BytesIO
+from functools import wraps
 from pathlib import Path
 from PIL import Image
 from fastcore.basics import patch
 from .. import __version__
 from ..core import DataError, EyeError, one_of
 from ..hub import local_run
+from ..local import room_templates
 from ..image.hospital import frames_of
 from ..image.read import read_image
 from ..score.calibration import at_temperature
@@ -31,8 +30,9 @@ from ..explain.maps import eye_view, map_window, where_to_cover
 from ..explain.occlusion import eval_mode, file_batches, scores_of
 from ..explain.windows import filled
 from ..run.folder import kind_for, tell_changed
+from ..run.report import cell, picture
 from ..anatomy.landmarks import landmarks
-from ..anatomy.lesion_net import LESION_CODES, RINGS, counted, find_lesions, rings
+from ..anatomy.lesion_net import RINGS, counted, find_lesions, lesion_counts, rings
 from ..ship.export import learned_temperature
 
 # %% ../../nbs/94_app.reader.ipynb #7a32ba3d
@@ -226,29 +226,17 @@ def anatomy(self:Reader, path, eye:str=None)->tuple:
     im = fit(im, 1600)
     o,df = landmarks(im),find_lesions(im)
     if o.reason and df.attrs['reason']: raise DataError(o.reason)
-    n = (found := counted(df)).type.value_counts()
-    rows = [('eye', o.eye or 'not told'), ('cup to disc', f'{o.cup_disc:.2f}'), ('landmarks', o.reason or 'found')]
-    rows += [(LESIONS[k], str(int(n.get(k, 0)))) for k in LESION_CODES]
+    rows = [('eye', o.eye or 'not told'), ('cup to disc', cell(o.cup_disc) or 'not told'),
+            ('landmarks', o.reason or 'found')]
+    rows += [(LESIONS[k], str(v)) for k,v in lesion_counts(df).items()]
     if eye in ('L','R') and o.eye and eye!=o.eye:
         rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
-    return drawn_landmarks(rings(im, found), o),rows
+    return drawn_landmarks(rings(im, counted(df)), o),rows
 
 # %% ../../nbs/94_app.reader.ipynb #095a93a2
-@cache
-def templates():
-    "The templates of `app/templates`: what is put in is escaped, what is missing is an error"
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    return Environment(loader=PackageLoader('fundus_fastai.app'), autoescape=True, trim_blocks=True,
-                       undefined=StrictUndefined)
-
 def render(name:str, **kwargs)->str:
-    "The template `name`, filled"
-    return templates().get_template(name).render(**kwargs)
-
-def data_uri(im)->str:
-    "A picture as part of a page"
-    Image.fromarray(im).save(f := BytesIO(), format='JPEG', quality=88)
-    return 'data:image/jpeg;base64,'+b64encode(f.getvalue()).decode()
+    "The template `name` of the app, filled"
+    return room_templates('app').get_template(name).render(**kwargs)
 
 # %% ../../nbs/94_app.reader.ipynb #0b4a8fcb
 @patch
@@ -258,7 +246,7 @@ def report(self:Reader, df, method:str='occlusion')->str:
     for path,o in zip(df.path, told):
         if not o['usable']: continue
         im,words = self.explain(path, method)
-        o |= dict(picture=data_uri(fit(self.view(path), 500)), map=data_uri(fit(im, 500)), words=words)
+        o |= dict(picture=picture(self.view(path)), map=picture(im), words=words)
     net = f"{self.config['arch']}, {self.config['sha256'][:16]}, fundus_fastai {__version__}"
     return render('report.html.j2', note=NOTE, phantom=self.phantom, question=self.task.question,
                   terms=self.terms, net=net, answers=told)

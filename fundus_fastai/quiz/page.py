@@ -8,23 +8,15 @@ __all__ = []
 # %% ../../nbs/92_quiz.page.ipynb #44a9b6a0
 import cv2, threading, time
 from collections import deque
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from ..core import DataError, EyeError, need, say
 from ..image.read import read_image
-from ..local import as_png, bound, safe_headers, stranger
+from ..local import as_png, bound, room_templates, safe_headers, stranger
 from ..score.estimate import wilson
 from .game import ROLES, Quiz, net_sure, open_quiz
-
-# %% ../../nbs/92_quiz.page.ipynb #0bfb1eb7
-@cache
-def templates():
-    "The templates of `quiz/templates`: what is put in is escaped, what is missing is an error"
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    return Environment(loader=PackageLoader('fundus_fastai.quiz'), autoescape=True, trim_blocks=True,
-                       undefined=StrictUndefined)
 
 # %% ../../nbs/92_quiz.page.ipynb #185af6b5
 POLICY = ("default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
@@ -53,7 +45,8 @@ class Desk:
         kw = dict(view=view, told=told, roles=ROLES, known=bool(me), error='', maps=bool(self.maps))
         kw['letters'] = first_letters(told['classes'])
         kw['board'] = self.quiz.board() if view in ('start','done') else []
-        return HTMLResponse(templates().get_template('quiz.html.j2').render(**kw | kwargs), status, SAFE)
+        page = room_templates('quiz').get_template('quiz.html.j2')
+        return HTMLResponse(page.render(**kw | kwargs), status, SAFE)
     def go(self, to, cookie=None):
         "Lead on to another address"
         from starlette.responses import RedirectResponse

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 # %% ../../nbs/62_run.report.ipynb #a09c3deb
 from ..core import DataError, few, fresh_dir, read_json, whole_file, write_json, write_text
+from ..local import room_templates
 from ..image.hospital import file_and_frame, key_in, pseudonym
 from ..image.read import read_image
 from ..score import plots
@@ -56,11 +57,8 @@ def paragraphs(text)->list:
 # %% ../../nbs/62_run.report.ipynb #e81ea77c
 @cache
 def templates():
-    "The templates of `run/templates`: what is put in is escaped, what is missing is an error"
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    env = Environment(loader=PackageLoader('fundus_fastai.run'), autoescape=True,
-                      undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-                      keep_trailing_newline=True)
+    "The templates of reports and cards, with filters of their own"
+    env = room_templates('run', lstrip_blocks=True, keep_trailing_newline=True)
     env.filters |= dict(cell=cell, label=metric_label, settings=settings, paragraphs=paragraphs)
     env.filters['one_line'] = lambda o: type(o)(' ').join(o.split())
     return env

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from .. import __version__
 from ..core import DataError, ModelError, few, fresh_dir, whole_file
 from ..image.recipe import Recipe, as_recipe, edge_draws
-from ..local import as_png, binding, safe_headers, stranger
+from ..local import as_png, binding, room_templates, safe_headers, stranger
 from ..phantom.fundus import phantom_fundus
 from ..phantom.oct import phantom_oct
 from ..score.kinds import get_kind
@@ -87,11 +87,8 @@ POLICY = ("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 
 
 # %% ../../nbs/85_ship.page.ipynb #b159df85
 def render(name:str, **kwargs)->str:
-    "The template `name`, filled: what is put in is escaped, what is missing is an error"
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    env = Environment(loader=PackageLoader('fundus_fastai.ship', 'browser'), trim_blocks=True,
-                      autoescape='html' in name, undefined=StrictUndefined,
-                      keep_trailing_newline=True)
+    "The template `name` of the page, filled"
+    env = room_templates('ship', 'browser', autoescape='html' in name, keep_trailing_newline=True)
     return env.get_template(name).render(**kwargs)
 
 # %% ../../nbs/85_ship.page.ipynb #d0bc3b98

@@ -4,6 +4,7 @@
 
 Nine of ten requests are POST /predict with a phantom; each tenth is what a browser does: load the page, upload, read, and each
 fortieth of all asks for a map. All go out when their time has come, whether or not those before have been answered.
+Who is told to come again in a second (503) does so, and is counted; the seconds told are from the first try on.
 The server is a process of its own on this machine, and so shares its cores with this program.
 """
 import argparse, contextlib, json, subprocess, sys, tempfile, threading, time, uuid
@@ -50,7 +51,7 @@ class Client:
         self.http,self.files = httpx.Client(base_url=url, timeout=300, limits=httpx.Limits(max_connections=64)),list(phantoms(image).items())
         deps = self.http.get('/config').json()['dependencies']
         self.read,self.why = (next(o['id'] for o in deps if o['api_name']==k) for k in ('read','why'))
-        self.done,self.lock = [],threading.Lock()
+        self.done,self.again,self.lock = [],0,threading.Lock()
     def predict(self, k):
         name,raw = self.files[k%3]
         r = self.http.post('/predict', files=dict(file=(name,raw)))
@@ -69,15 +70,22 @@ class Client:
     def browse(self, k, why=False):
         name,raw = self.files[k%3]
         self.http.get('/').raise_for_status()
-        path = self.http.post('/gradio_api/upload', files=dict(files=(name,raw))).json()[0]
+        path = self.http.post('/gradio_api/upload', files=dict(files=(name,raw))).raise_for_status().json()[0]
         session = uuid.uuid4().hex[:11]
         shown = self.act(session, self.read, [[dict(path=path, orig_name=name, meta=dict(_type='gradio.FileData'))], False])
         if '%' not in str(shown): raise ValueError(str(shown)[:300])
         if why and 'url' not in str(self.act(session, self.why, [None,0,'occlusion',''])): raise ValueError("no map")
+    def until_served(self, f, *args):
+        while True:
+            try: return f(*args)
+            except httpx.HTTPStatusError as e:
+                if e.response.status_code!=503: raise
+            with self.lock: self.again += 1
+            time.sleep(1)
     def ask(self, k):
         what = 'map' if k%40==39 else 'page' if k%10==9 else 'predict'
         t,bad = time.time(),''
-        try: self.predict(k) if what=='predict' else self.browse(k, what=='map')
+        try: self.until_served(self.predict, k) if what=='predict' else self.until_served(self.browse, k, what=='map')
         except Exception as e: bad = f'{type(e).__name__}: {e}'[:200]
         with self.lock: self.done.append((what,time.time()-t,bad))
 
@@ -90,7 +98,7 @@ def main(minutes, rate, run, keep):
             if any(o[2] for o in c.done): raise SystemExit(str(c.done))
             c.done.clear()
             mb,n = lambda: p.memory_info().rss/1e6,round(60*minutes*rate)
-            print(f'{"minute":>6} {"asked":>6} {"errors":>6} {"MB":>6}  load {psutil.getloadavg()[0]:.1f}', flush=True)
+            print(f'{"minute":>6} {"asked":>6} {"done":>6} {"again":>6} {"errors":>6} {"MB":>6} {"load":>5}', flush=True)
             first,t0,rows = mb(),time.time(),[]
             with ThreadPoolExecutor(64) as pool:
                 for k in range(n):
@@ -98,9 +106,10 @@ def main(minutes, rate, run, keep):
                     pool.submit(c.ask, k)
                     if k%round(60*rate)==0:
                         rows.append(mb())
-                        print(f'{k/rate/60:6.0f} {k:6} {sum(bool(o[2]) for o in c.done):6} {rows[-1]:6.0f}', flush=True)
+                        bad = sum(bool(o[2]) for o in c.done)
+                        print(f'{k/rate/60:6.0f} {k:6} {len(c.done):6} {c.again:6} {bad:6} {rows[-1]:6.0f} {psutil.getloadavg()[0]:5.1f}', flush=True)
             took = time.time()-t0
-            print(f'\n{n} requests in {took:.0f} s, {sum(bool(o[2]) for o in c.done)} errors; memory {first:.0f} MB before, {mb():.0f} MB after, load {psutil.getloadavg()[0]:.1f}')
+            print(f'\n{n} requests in {took:.0f} s, {sum(bool(o[2]) for o in c.done)} errors, told to come again {c.again} times; memory {first:.0f} MB before, {mb():.0f} MB after, load {psutil.getloadavg()[0]:.1f}')
             for what in ('predict','page','map'):
                 s = [o[1] for o in c.done if o[0]==what]
                 if s: print(f'{what:8} n {len(s):5}  median {np.median(s):6.2f} s  95 % {np.quantile(s, .95):6.2f} s  longest {max(s):6.2f} s')
