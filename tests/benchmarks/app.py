@@ -4,7 +4,7 @@
 
 Nine of ten requests are POST /predict with a phantom; each tenth is what a browser does: load the page, upload, read, and each
 fortieth of all asks for a map. All go out when their time has come, whether or not those before have been answered.
-Who is told to come again in a second (503) does so, and is counted; the seconds told are from the first try on.
+Who is told to come again (503) does so, each time a second later, and is counted; the seconds told are from the first try on.
 The server is a process of its own on this machine, and so shares its cores with this program.
 """
 import argparse, contextlib, json, subprocess, sys, tempfile, threading, time, uuid
@@ -76,12 +76,12 @@ class Client:
         if '%' not in str(shown): raise ValueError(str(shown)[:300])
         if why and 'url' not in str(self.act(session, self.why, [None,0,'occlusion',''])): raise ValueError("no map")
     def until_served(self, f, *args):
-        while True:
+        for tries in range(1000):
             try: return f(*args)
             except httpx.HTTPStatusError as e:
                 if e.response.status_code!=503: raise
             with self.lock: self.again += 1
-            time.sleep(1)
+            time.sleep(min(10, 1+tries))
     def ask(self, k):
         what = 'map' if k%40==39 else 'page' if k%10==9 else 'predict'
         t,bad = time.time(),''

@@ -1,5 +1,5 @@
 "A page that needs no server: its files, and, in Chromium, that it answers as Python does, explains, and lets nothing out"
-import base64, contextlib, http.server, json, shutil, socket, subprocess, sys, threading, time, urllib.request, zlib
+import base64, contextlib, http.server, json, re, shutil, socket, subprocess, sys, threading, time, urllib.request, zlib
 import numpy as np, pandas as pd, pytest, torch
 from functools import partial
 from pathlib import Path
@@ -408,6 +408,20 @@ def test_keyboard_alone(browser, site, photo):
         p.key('Tab')
         seen.append(p.run(at))
     assert {'class','strength','print','SUMMARY'}<=set(seen), seen
+
+@chromium
+@pytest.mark.slow
+def test_the_print_is_one_sheet(browser, photo, tmp_path):
+    "Of letter size, and of A4, with as much as a net has to say"
+    page_run(net_file(tmp_path/'m.onnx', question=' '.join(['Is this eye dark?']*6), terms=' '.join(['Drawn by us.']*30), points=POINTS*2), tmp_path/'page')
+    with served(tmp_path/'page') as url:
+        p = opened(browser, url)
+        read(p, photo)
+        p.run("document.getElementById('go').click()")
+        p.wait(f"{STATE}.textContent.includes('whole')")
+        for w,h in ((8.5,11),(8.27,11.69)):
+            pdf = base64.b64decode(p('Page.printToPDF', printBackground=False, paperWidth=w, paperHeight=h)['data'])
+            assert len(re.findall(rb'/Type /Page\b', pdf))==1, (w, h)
 
 # What each thing is called, by the browser's own tree for screen readers
 @chromium
