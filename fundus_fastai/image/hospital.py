@@ -195,6 +195,18 @@ def as_bytes(a, h, k:int)->np.ndarray:
     if h.PhotometricInterpretation=='MONOCHROME1': a = 255.-a
     return np.rint(a).astype(np.uint8)
 
+# %% ../../nbs/13_image.hospital.ipynb #6e8b428e
+def check_decoder(h):
+    "Raise `DataError` where what unpacks the pixels is not installed"
+    from pydicom.pixels import get_decoder
+    uid = h.file_meta.get('TransferSyntaxUID')
+    try: fits = not (uid and uid.is_encapsulated) or get_decoder(uid).is_available
+    except NotImplementedError: fits = False
+    if fits: return
+    raise DataError(f"is compressed as {uid.name}, and no decoder for it is installed: "
+                    "pip install python-gdcm, or save it in another transfer syntax")
+
+
 # %% ../../nbs/13_image.hospital.ipynb #54db91f6
 def dicom_pixels(file, k:int, most:int)->np.ndarray:
     "Frame `k` of a DICOM file, uint8 [H,W] or [H,W,3]; raises `DataError` without the file's name"
@@ -203,6 +215,7 @@ def dicom_pixels(file, k:int, most:int)->np.ndarray:
         from pydicom import dcmread
         from pydicom.pixels import pixel_array
         src = file if h.preamble else dcmread(file, force=True)
+        check_decoder(h)
         if not h.preamble: src.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2'
         return as_bytes(pixel_array(src, index=k-1), h, k)
 

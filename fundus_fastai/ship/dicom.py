@@ -109,7 +109,9 @@ def capture(file, rows, *, task:str, phantom:bool=False, identified:bool=False):
     ds.Modality,ds.ConversionType = 'OT','WSD'
     ds.BurnedInAnnotation = h.get('BurnedInAnnotation') or 'NO'
     ds.LossyImageCompression = h.get('LossyImageCompression') or '00'
-    ds.Laterality = dicom_facts(file)['eye'] or ''
+    for k in ('LossyImageCompressionRatio','LossyImageCompressionMethod'):
+        if k in h: setattr(ds, k, h[k].value)
+    ds.Laterality,ds.PatientOrientation = dicom_facts(file)['eye'] or '',''
     ds.Manufacturer = ds.SecondaryCaptureDeviceManufacturer = 'fundus_fastai'
     ds.SoftwareVersions = ds.SecondaryCaptureDeviceSoftwareVersions = __version__
     ds.ContentDate,ds.ContentTime = now.strftime('%Y%m%d'),now.strftime('%H%M%S')

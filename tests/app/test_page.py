@@ -28,6 +28,7 @@ class App:
             if host not in ('127.0.0.1','::1','localhost',None): self.asked.add(host)
             return find(host, *args, **kwargs)
         self.patch.setattr(socket, 'getaddrinfo', named)
+        self.patch.delenv('GRADIO_TEMP_DIR', raising=False) # or this one shares the folder of another that is open
         self.own = P.own_cache()
         self.cache,self.reader,self.port = self.own.__enter__(),Reader(self.run),P.free_port()
         self.page = P.launch(self.reader, port=self.port)

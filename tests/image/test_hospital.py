@@ -40,6 +40,25 @@ def test_transfer_syntaxes_of_photographs_and_volumes(tmp_path, syntax, off):
     assert frames_of(p)==[p] and np.abs(read_image(p)-rgb[0].astype(float)).mean()<=off
     assert read_image(p, gray=True).ndim==2
 
+def test_compressed_as_archives_do(tmp_path):
+    "JPEG Lossless and JPEG-LS need GDCM; a compression that nothing here unpacks is named, and the file not called damaged"
+    for k in ('HTJ2KLossless','MPEG2MPML'):
+        ds = dicom(scans(1), syntax=JPEGBaseline8Bit)
+        ds.file_meta.TransferSyntaxUID = getattr(dicoms.pydicom.uid, k)
+        ds.save_as(tmp_path/f'{k}.dcm', enforce_file_format=True)
+        refused(tmp_path/f'{k}.dcm', 'is compressed as .*no decoder for it is installed: pip install')
+    gdcm = pytest.importorskip('gdcm', reason="GDCM is not installed: pip install 'fundus_fastai[dicom]'")
+    for k in ('JPEGLosslessProcess14_1','JPEGLSLossless'):
+        r,c,w = gdcm.ImageReader(),gdcm.ImageChangeTransferSyntax(),gdcm.ImageWriter()
+        r.SetFileName(write(tmp_path/'plain.dcm', scans(3)))
+        assert r.Read()
+        c.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, k)))
+        c.SetInput(r.GetImage())
+        assert c.Change()
+        w.SetFile(r.GetFile()); w.SetImage(c.GetOutput()); w.SetFileName(str(tmp_path/f'{k}.dcm'))
+        assert w.Write()
+        assert (np.stack([read_image(o) for o in frames_of(tmp_path/f'{k}.dcm')])==scans(3)).all()
+
 def test_inverted_windowed_palette_and_few_bits(tmp_path):
     a = scans(2)
     deep = a.astype('uint16')*40+400

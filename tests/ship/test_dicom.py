@@ -1,6 +1,8 @@
 "From a clinic's file to an answer in its archive: rows, eyes, secondary captures"
+import shutil, subprocess
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
+import dicoms
 from dicoms import pydicom, scans, write
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -55,6 +57,18 @@ def test_identified_captures_go_back_to_the_patient(clinic, tmp_path):
     for k in ('PatientID','PatientName','StudyInstanceUID','StudyDate'): assert ds[k].value==src[k].value
     assert ds.SourceImageSequence[0].ReferencedSOPInstanceUID==src.SOPInstanceUID and 'PatientIdentityRemoved' not in ds and ds.SeriesInstanceUID!=src.get('SeriesInstanceUID')
     assert ds.ContentQualification=='RESEARCH'
+
+def test_what_the_standard_requires(clinic, tmp_path):
+    "Present, even where it is empty; and a validator that is not ours, where it is installed, finds no error"
+    f = write(tmp_path/'lossy.dcm', scans(2), syntax=dicoms.JPEGBaseline8Bit, LossyImageCompression='01', LossyImageCompressionRatio=8., LossyImageCompressionMethod='ISO_10918_1')
+    assert main(['predict', RUN, clinic/'eye0.dcm', clinic/'eye2.dcm', f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc'])==0
+    made = [pydicom.dcmread(o) for o in sorted((tmp_path/'sc').glob('*.dcm'))]
+    needed = 'PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber PatientOrientation InstanceNumber'
+    assert len(made)==3 and all(k in o for o in made for k in needed.split())
+    assert (made[2].LossyImageCompression,made[2].LossyImageCompressionRatio,made[2].LossyImageCompressionMethod)==('01',8,'ISO_10918_1')
+    if exe := shutil.which('dciodvfy'):
+        said = [subprocess.run([exe, o], capture_output=True, text=True) for o in (tmp_path/'sc').glob('*.dcm')]
+        assert not [k for o in said for k in (o.stdout+o.stderr).splitlines() if k.startswith('Error')]
 
 @pytest.mark.parametrize('by,n', [('eye',3), ('volume',3)])
 def test_answers_are_pooled(clinic, tmp_path, by, n):
