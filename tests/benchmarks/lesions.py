@@ -69,15 +69,15 @@ def heimed(root):
         yield im,dict(EX=gray(r['mask_EX'] and str(root/r['mask_EX']), im.shape[:2])>0),r['patient_guess']
 
 
-def window(im):
-    "The square round the field, as a net sees it: the picture [SIZE,SIZE,3], and where it was cut"
+def window(im, side=SIZE):
+    "The square round the field, as a net sees it: the picture [side,side,3], and where it was cut"
     f = field_of_view(im)
     x0,y0,x1,y1 = f.box
     s = max(x1-x0, y1-y0)
     cx,cy = (x0+x1)//2,(y0+y1)//2
     at = cy-s//2,cx-s//2,s
     big = cv2.copyMakeBorder(im, s, s, s, s, cv2.BORDER_CONSTANT)
-    return cv2.resize(big[at[0]+s:at[0]+2*s,at[1]+s:at[1]+2*s], (SIZE,SIZE), interpolation=cv2.INTER_AREA),at
+    return cv2.resize(big[at[0]+s:at[0]+2*s,at[1]+s:at[1]+2*s], (side,side), interpolation=cv2.INTER_AREA),at
 
 
 def back(m, at, shape):
@@ -93,8 +93,8 @@ def tensor(ims):
     return (torch.from_numpy(np.stack(ims)).permute(0,3,1,2).float()/255-.5)/.5
 
 
-def referable(data, weights):
-    "The net with a linear layer that tells referable retinopathy, fitted on grades alone; its cross-fitted AUC is told"
+def linear_net(weights, pictures, y, name, side=SIZE):
+    "Lite0 with a linear layer that tells `y` [n] of `pictures`, fitted on these alone; its cross-fitted AUC is told"
     import timm, torch
     from safetensors.torch import load_file
     from sklearn.linear_model import LogisticRegression
@@ -107,22 +107,27 @@ def referable(data, weights):
     missing = net.load_state_dict(kept, strict=False).missing_keys
     assert all(o.startswith('classifier') or 'num_batches' in o for o in missing), missing
     net.eval()
-    df = pd.read_csv(data/'idrid/labels.csv')
-    df = df[pd.to_numeric(df.dr_grade, errors='coerce').notna()]
-    y,feats = (df.dr_grade.astype(int)>=2).to_numpy(),[]
+    pictures,feats = iter(pictures),[]
     with torch.no_grad():
-        for i in range(0, len(df), 16):
-            x = tensor([window(read(data/'idrid'/o))[0] for o in df.image[i:i+16]])
-            feats.append(net.forward_head(net.forward_features(x), pre_logits=True).numpy())
+        while some := [window(im, side)[0] for im in islice(pictures, 16)]:
+            feats.append(net.forward_head(net.forward_features(tensor(some)), pre_logits=True).numpy())
     f = np.concatenate(feats)
     fit = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))
     p = cross_val_predict(fit, f, y, cv=5, method='predict_proba')[:,1]
-    print(f'referable retinopathy of {len(y)} images of idrid ({y.sum()} are): AUC {roc_auc_score(y, p):.3f}, cross-fitted')
+    print(f'{len(y)} images of {name} ({y.sum()} ill): AUC {roc_auc_score(y, p):.3f}, cross-fitted')
     scale,line = fit.fit(f, y)
     with torch.no_grad():
         net.classifier.weight[0] = torch.from_numpy(line.coef_[0]/scale.scale_).float()
         net.classifier.bias[0] = float(line.intercept_[0]-(line.coef_[0]*scale.mean_/scale.scale_).sum())
     return net
+
+
+def referable(data, weights, side=SIZE):
+    "The net with a linear layer that tells referable retinopathy, fitted on the grades of idrid"
+    df = pd.read_csv(data/'idrid/labels.csv')
+    df = df[pd.to_numeric(df.dr_grade, errors='coerce').notna()]
+    y = (df.dr_grade.astype(int)>=2).to_numpy()
+    return linear_net(weights, (read(data/'idrid'/o) for o in df.image), y, 'idrid', side)
 
 
 def ways(a, net):
