@@ -4,7 +4,7 @@ python tests/benchmarks/maps.py windows DATA WEIGHTS [SET ... --keep FOLDER --ev
 python tests/benchmarks/maps.py teach DATA WEIGHTS [NET ... --keep FOLDER]
 python tests/benchmarks/maps.py types DATA WEIGHTS [SET ... --keep FOLDER --table real.csv]
 
-`windows` holds the default of occlusion up to version 0.1 (a window of a seventh of the side, filled with the mean) against lesson 07's (.08 of the
+`windows` holds the default of occlusion (a window of a seventh of the side, filled with the mean) against lesson 07's (.08 of the
 side, filled with a blurred copy), and `--between` against the two between them: the small window with the mean, the large one with the blur. Windows
 overlap by half; in photographs only the field is covered. Sets: diaretdb1 (28; regions where 3 of 4 experts agree), heimed (exudates outlined to the
 pixel; each third image of the table, `--every 3`, since time was short), eyes (phantoms with diabetic retinopathy) and scans (phantom OCT with a
@@ -20,7 +20,8 @@ epoch, one tells the AUC; an epoch of the head and one of all layers (`base`), a
 (`sparse`; nu .003, each third batch, from the first on); with the head that shows its places one and two (`evidence`; `attention` when asked). One
 seed each: ../shared/MAPS.md saw two seeds of one way differ by .4, so no way is called better than another here.
 `types` counts by type what maps of these nets and of the linear one find in eyes: sensitivity at 10 false alarms an image (generous: a candidate in a
-lesion of another type is none). Run `windows` for the same set first: its occlusion is taken over.
+lesion of another type is none). Grad-CAM and hue
+gradient are of `plain`, where it is missing of `base`; occlusion is of the linear net, taken over from `windows`, which runs before.
 `--keep` keeps tables (candidates and measures, no picture) and nets, so that a stopped run goes on; `--every 3` asks each third image."""
 import argparse, tempfile, warnings
 from itertools import islice
@@ -205,15 +206,14 @@ def of_types(name, a):
     "What each map finds in a set, by type: rows of the table"
     from fundus_fastai.explain.attribution import contrast_map, evidence
     dls,_ = dealt(a)
-    linear,nets = referable(a.data, a.weights, SIDE),{k:learner(dls, k, a) for k in ('plain','sparse','evidence','attention') if (a.keep/f'{k}.pth').exists()}
-    def of(net, method, target, **how):
-        norm = {} if target else dict(norm=(.5,.5))
-        return lambda small: evidence(net, tensor([small]), method, target=target, **norm, **how).map[0,0].numpy().clip(0)
+    nets = {k:learner(dls, k, a) for k in ('base','plain','sparse','evidence','attention') if (a.keep/f'{k}.pth').exists()}
+    tuned = nets.get('plain', nets['base'])
+    def of(net, method, target='yes', **how):
+        return lambda small: evidence(net, tensor([small]), method, target=target, **how).map[0,0].numpy().clip(0)
     hue = dict(smooth=1.5)
-    ways = {'Grad-CAM, linear layer':of(linear, 'grad_cam', 0), 'hue gradient, linear layer':of(linear, 'hue_gradient', 0, **hue),
-            'Grad-CAM, tuned net':of(nets['plain'], 'grad_cam', 'yes'), 'hue gradient, tuned net':of(nets['plain'], 'hue_gradient', 'yes', **hue),
-            'hue gradient, trained maps':of(nets['sparse'], 'hue_gradient', 'yes', **hue),
-            **{f'{k} head':of(nets[k], 'evidence', 'yes') for k in ('evidence','attention') if k in nets}}
+    ways = {'Grad-CAM':of(tuned, 'grad_cam'), 'hue gradient':of(tuned, 'hue_gradient', **hue),
+            'trained maps':of(nets['sparse'], 'hue_gradient', **hue),
+            **{f'{k} head':of(nets[k], 'evidence') for k in ('evidence','attention') if k in nets}}
     dets,took,truths,who = {k:[] for k in ['contrast',*ways]},dict.fromkeys(['contrast',*ways], 0.),[],[]
     for im,masks,p in islice(getattr(lesions, name)(a.data/name), 0, None, a.every):
         field = field_mask(im)
@@ -228,7 +228,7 @@ def of_types(name, a):
     if (kept := a.keep/f'windows-{name}.pkl').exists():
         res = pd.read_pickle(kept)
         for k in res[0][0]:
-            dets[f'occlusion, {k}, linear layer'],took[f'occlusion, {k}, linear layer'] = [o[0][k][0] for o in res],sum(o[0][k][2] for o in res)
+            dets[f'occlusion, {k}'],took[f'occlusion, {k}'] = [o[0][k][0] for o in res],sum(o[0][k][2] for o in res)
     print(f'\n== {name}: {len(who)} images of {len(set(who))} patients')
     hits = {k:match_lesions(o, truths, who) for k,o in dets.items()}
     for k,o in hits.items():
