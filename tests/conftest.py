@@ -6,6 +6,7 @@ import pytest
 os.environ['MPLBACKEND'] = 'Agg'
 os.environ.setdefault('OMP_NUM_THREADS', '1') # test files run side by side, one a core
 for k in [k for k in os.environ if k.startswith('KAGGLE_')]: del os.environ[k]
+os.fsync = lambda fd: None # no test pulls the plug, and a disk takes long
 
 def pytest_addoption(parser):
     parser.addoption('--flags', default='', help="marked tests to run as well, e.g. 'slow net'")
@@ -49,6 +50,12 @@ def test_weights():
     if path is None and (data := _folder('FUNDUS_TEST_DATA')): path = data.parent/'weights'
     if path and path.is_dir(): return path
     pytest.skip("neither FUNDUS_TEST_WEIGHTS nor FUNDUS_TEST_DATA/../weights is there")
+
+@pytest.fixture
+def light(monkeypatch):
+    "No report is drawn: for runs whose report nobody reads"
+    from fundus_fastai.run.report import Report
+    monkeypatch.setattr(Report, 'html', lambda self: '<html>fundus_fastai</html>')
 
 @pytest.fixture(scope='module')
 def drawn(tmp_path_factory):

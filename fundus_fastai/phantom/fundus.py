@@ -63,7 +63,7 @@ def _photo(seed, patient, eye, photo, camera):
         contrast=u(15,27), dark=u(0,7), bits=u(.45,.9))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #aacff111
-def _fix(px): return np.round(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
+def _fix(px): return np.rint(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
 
 # %% ../../nbs/11_phantom.fundus.ipynb #dcc4b87d
 class Frame:
@@ -83,15 +83,16 @@ class Frame:
         im = np.zeros((self.size,)*2, np.uint8)
         for pts,w in tree:
             px,wp = self.px(pts),w*self.s*share
-            if (px.max(0)<0).any() or (px.min(0)>self.size).any(): continue
-            if wp.mean()>=1.1:
+            (x1,y1),(x0,y0),mean = px.max(0),px.min(0),wp.mean()
+            if min(x1, y1)<0 or max(x0, y0)>self.size: continue
+            if mean>=1.1:
                 d = np.gradient(px, axis=0)
                 d /= np.maximum(np.hypot(d[:,0], d[:,1]), 1e-6)[:,None]
                 side = np.stack([-d[:,1],d[:,0]], 1)*np.maximum(wp,.9)[:,None]/2
                 cv2.fillPoly(im, [_fix(np.concatenate([px+side, (px-side)[::-1]]))], 255,
                              cv2.LINE_AA, 4)
             else:
-                cv2.polylines(im, [_fix(px)], False, int(np.clip(232*wp.mean(), 70, 255)), 1,
+                cv2.polylines(im, [_fix(px)], False, int(min(max(232*mean, 70), 255)), 1,
                               cv2.LINE_AA, 4)
         return im.astype(np.float32)/255
 
@@ -203,14 +204,14 @@ def _path(rng, at, head, length, bend, tortuosity, step=.14):
     i = np.arange(n)
     noise = [np.interp(i/k, np.arange(n//k+3), rng.normal(0, 1, n//k+3)) for k in (6,14)]
     h = head + bend(i*step) + tortuosity*(.11*noise[0]+.12*noise[1])
-    return np.concatenate([[at], at+np.cumsum(np.stack([np.cos(h),np.sin(h)], 1)*step, 0)]), h
+    return np.concatenate([[at], at+np.cumsum(np.array([np.cos(h),np.sin(h)]).T*step, 0)]), h
 
 # %% ../../nbs/11_phantom.fundus.ipynb #088db1b2
 def _grow(rng, tree, pts, heads, w0, w1, depth, p):
     "Add a vessel of width `w0` to `w1` to `tree`, and its branches"
     width = np.linspace(w0, w1, len(pts))
     tree.append((pts,width))
-    i,side = rng.integers(5,12),rng.choice([-1,1])
+    i,side = rng.integers(5,12),2*rng.integers(2)-1
     while depth and i<len(pts)-6:
         w = width[i]*rng.uniform(.45,.75)
         if w>.012:
@@ -219,8 +220,8 @@ def _grow(rng, tree, pts, heads, w0, w1, depth, p):
             length = rng.uniform(1.6,4.2)*(w/.06)**.6 + .5
             k = rng.normal(0,.1)-side*rng.uniform(.05,.3)
             q,h = _path(rng, pts[i], head, length, lambda t: k*t, p.tortuosity)
-            stop = np.flatnonzero(np.hypot(q[:,0], q[:,1])<.42) # the fovea has no vessels
-            q = q[:max(3,stop[0])] if len(stop) else q
+            stop = np.hypot(q[:,0], q[:,1])<.42 # the fovea has no vessels
+            if stop.any(): q = q[:max(3,stop.argmax())]
             _grow(rng, tree, q, h, w, max(.012, .45*w), depth-1, p)
         i += int(rng.uniform(8,18))
         side = -side if rng.random()<.8 else side

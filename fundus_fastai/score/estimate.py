@@ -161,8 +161,9 @@ def newcombe(a:float, m:int, n:int, *, level:float=.95)->tuple:
 # %% ../../nbs/21_score.estimate.ipynb #d63531e0
 def _patients_by_class(y, patient, k):
     "Count the patients on either side of each class"
-    t = pd.crosstab(np.asarray(patient).astype(str), np.asarray(y))
-    t = t.reindex(columns=range(k), fill_value=0).to_numpy()
+    who = number_patients(patient)
+    t = np.zeros((who.max()+1,k), int)
+    np.add.at(t, (who,np.asarray(y)), 1)
     return (t>0).sum(0),(t.sum(1,keepdims=True)>t).sum(0),len(t)
 
 # %% ../../nbs/21_score.estimate.ipynb #b219f80e

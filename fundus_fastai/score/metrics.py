@@ -287,10 +287,12 @@ def number_patients(patient)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #382aedc7
 def draw_counts(m:int, n_boot:int, seed:int, *, b:int):
     "How often each of `m` patients is drawn in each of `n_boot` resamples, in whole numbers"
-    rng = np.random.default_rng(seed)
+    rng,some = np.random.default_rng(seed),max(1, 2**16//m) # resamples counted at once
     for i in range(0, n_boot, b):
         c = np.empty((min(b, n_boot-i),m), np.uint16 if m<2**16 else np.int32)
-        for row in c: row[:] = np.bincount(rng.integers(m, size=m), minlength=m)
+        for rows in (c[j:j+some] for j in range(0, len(c), some)):
+            drawn = rng.integers(m, size=rows.shape) + m*np.arange(len(rows))[:,None]
+            rows[:] = np.bincount(drawn.ravel(), minlength=rows.size).reshape(rows.shape)
         yield c
 
 # %% ../../nbs/20_score.metrics.ipynb #c7933be2

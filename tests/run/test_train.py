@@ -14,7 +14,7 @@ from fundus_fastai.explain.sparse import SparseMaps
 from fundus_fastai.run.train import dealt_frame, train_frame
 
 @pytest.mark.parametrize('task,more', [('oct', ['--balance','sample']), ('anomaly', [])])
-def test_a_cached_run_is_the_same_run(tmp_path, monkeypatch, task, more):
+def test_a_cached_run_is_the_same_run(tmp_path, monkeypatch, light, task, more):
     "Scans and photographs: history, validation and predictions to the byte; the second cached run decodes next to nothing"
     monkeypatch.setenv('FUNDUS_DATA', str(tmp_path/'data'))
     words = ['train', task, '--arch', 'test_resnet', '--weights', 'none', '--size', '32', '--epochs', '2', '--bs', '8', '--patients', '14',

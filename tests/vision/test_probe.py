@@ -75,6 +75,13 @@ def auto(weights, **kwargs): return TrainOptions(NET, weights=weights, size=32, 
 def trained(opts, out, task='oct', patients=24, **kwargs): return train_run(task, DataOptions(patients=patients), opts, out=out, maps=0, **kwargs)
 def tensors(run): return load_file(run/'model.safetensors')
 
+@pytest.fixture(scope='module')
+def read_out(weights, tmp_path_factory):
+    "A run of the readout alone"
+    out = tmp_path_factory.mktemp('readout')/'r'
+    trained(auto(weights, fit='readout'), out)
+    return out
+
 def test_tuning_begins_at_the_readouts_score(weights):
     df = split_frame(load_frame('oct', patients=24))
     learn = make_learner(df, 'oct', auto(weights, fit='auto'))
@@ -87,11 +94,10 @@ def test_tuning_begins_at_the_readouts_score(weights):
         hist = learn.fit_eye(one_cycle_plan(1, 0, 1e-30), to_beat=own['valid_loss'], cbs=KeepNorm())
     assert hist.valid_loss[0]==pytest.approx(own['valid_loss'], abs=1e-6)
 
-def test_what_does_not_gain_is_the_readout_itself(weights, tmp_path):
+def test_what_does_not_gain_is_the_readout_itself(weights, read_out, tmp_path):
     "A rate at which nothing is learned: the model is, tensor by tensor, that of `fit='readout'`"
     trained(auto(weights, lr=1e-30), tmp_path/'a')
-    trained(auto(weights, fit='readout'), tmp_path/'b')
-    a,b = tensors(tmp_path/'a'),tensors(tmp_path/'b')
+    a,b = tensors(tmp_path/'a'),tensors(read_out)
     assert a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     told = read_json(tmp_path/'a/config.json')['training']
     assert told['fit']=='auto' and told['kept']['kept']=='readout' and told['epochs']==2
@@ -112,23 +118,22 @@ def test_what_gains_is_kept(weights, tmp_path, monkeypatch):
     net,frozen = tensors(tmp_path/'a'),torch.load(weights)
     assert not torch.equal(net['0.body.model.conv_stem.weight'], frozen['conv_stem.weight'])
 
-def test_a_gain_within_its_error_is_none(weights, tmp_path, monkeypatch):
+def test_a_gain_within_its_error_is_none(weights, read_out, tmp_path, monkeypatch, light):
     "Epochs below the readout's loss, and yet not clearly: the model is that of `fit='readout'`, resumed or not"
     monkeypatch.setattr(learner, 'CLEARLY', 1e6)
     opts = auto(weights, epochs=4)
     trained(opts, tmp_path/'a')
-    trained(auto(weights, fit='readout'), tmp_path/'b')
     with monkeypatch.context() as m:
         m.setattr(steps, 'TerminalProgress', Unplugged)
         with pytest.raises(KeyboardInterrupt): trained(opts, tmp_path/'c')
     trained(opts, tmp_path/'c', resume=True)
     kept = read_json(tmp_path/'a/config.json')['training']['kept']
     assert kept['kept']=='readout' and 0<kept['gain']<1e6*kept['se'] and kept['tuned']['valid_loss']<kept['readout']['valid_loss']
-    a,b = tensors(tmp_path/'a'),tensors(tmp_path/'b')
+    a,b = tensors(tmp_path/'a'),tensors(read_out)
     assert a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     for f in ('model.safetensors','predictions.csv','metrics.json'): assert (tmp_path/'a'/f).read_bytes()==(tmp_path/'c'/f).read_bytes(), f
 
-def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(weights, tmp_path, monkeypatch):
+def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(weights, tmp_path, monkeypatch, light):
     monkeypatch.setattr(learner, '_gained', lambda own, best, gain, se: gain>0) # so that the tuned net is kept
     opts = auto(weights, epochs=3)
     trained(opts, tmp_path/'a')
@@ -146,7 +151,7 @@ class Unplugged(Callback):
         if self.epoch==1: raise KeyboardInterrupt
 
 @pytest.mark.parametrize('task', ['age','diseases','dr','anomaly'])
-def test_every_kind_of_answer(weights, tmp_path, task):
+def test_every_kind_of_answer(weights, tmp_path, task, light):
     trained(auto(weights, epochs=1), tmp_path/'r', task)
     kept = read_json(tmp_path/'r/config.json')['training']['kept']
     assert kept['kept'] in ('readout','tuned') and np.isfinite(kept['readout']['valid_loss'])
@@ -160,7 +165,7 @@ def test_validation_of_one_class(weights, tmp_path):
     h = steps.fit_run(learn, tmp_path, auto(weights, fit='auto', epochs=1))
     assert len(h)==2 and not any('auc' in k for k in learn.kept['readout']) and np.isfinite(h.valid_loss).all()
 
-def test_a_net_with_nothing_to_listen_to_is_tuned(weights, tmp_path, monkeypatch, capsys):
+def test_a_net_with_nothing_to_listen_to_is_tuned(weights, tmp_path, monkeypatch, capsys, light):
     def none(body, most=8): raise ModelError("this net has no repeated blocks to listen to: choose `fit='tune'`")
     monkeypatch.setattr(probe, 'find_blocks', none)
     trained(auto(weights, epochs=1), tmp_path/'r')
