@@ -65,6 +65,10 @@ def _photo(seed, patient, eye, photo, camera):
 # %% ../../nbs/11_phantom.fundus.ipynb #aacff111
 def _fix(px): return np.rint(px*16).astype(np.int32) # OpenCV's sixteenths of a pixel
 
+def _channels(im, color=(1,1,1)):
+    "Pairs of a channel of `im` and its part of `color`: one at a time is four times as fast as all by broadcasting"
+    return zip((im[...,i] for i in range(3)), np.array(color, np.float32))
+
 # %% ../../nbs/11_phantom.fundus.ipynb #dcc4b87d
 class Frame:
     "Geometry of a picture: `size` pixels, `s` of them a millimeter, the fovea at `fx`, `fy`"
@@ -129,8 +133,11 @@ class Ground:
         small = np.stack([1+a*low+b*tess for a,b in ((.05,.8),(.06,1),(.08,1.2))],
                          -1).astype(np.float32)
         self.im = cv2.resize(small, (self.g.size,)*2, interpolation=cv2.INTER_CUBIC)
-        self.im *= (1+.02*_cloud(rng, self.g.size, 2.2))[...,None]
-        self.im *= BASE*np.array([1-.05*p.pigment,1-.07*p.pigment,1-.05*p.pigment], np.float32)
+        tone = BASE*np.array([1-.05*p.pigment,1-.07*p.pigment,1-.05*p.pigment], np.float32)
+        grain = 1+.02*_cloud(rng, self.g.size, 2.2)
+        for o,k in _channels(self.im, tone):
+            o *= grain
+            o *= k
 
 # %% ../../nbs/11_phantom.fundus.ipynb #ec3cc027
 BASE = np.array([168., 78., 36.], np.float32)
@@ -153,7 +160,8 @@ class Macula(Ground):
         for c,(a,b) in enumerate([(.10,.10),(.20,.22),(.30,.25)]):
             self.im[...,c] *= 1-np.float32(self.p.macula)*(a*wide+b*pit)
         ring = np.exp(-((np.sqrt(r2)-.95)/.12)**2)*np.clip(.3-self.y, 0, 1)*8
-        self.im += ((ring+45*np.exp(r2*np.float32(-1/(2*.045**2))))*np.float32(self.p.sheen))[...,None]
+        spark = (ring+45*np.exp(r2*np.float32(-1/(2*.045**2))))*np.float32(self.p.sheen)
+        for o,_ in _channels(self.im): o += spark
     def fibers(self):
         "Paint fine rays of nerve fibers above and below the disc"
         c = self.d.c
@@ -163,7 +171,7 @@ class Macula(Ground):
         k = cv2.GaussianBlur(self.rng.standard_normal((1,2048)).astype(np.float32), (0,0), 1.5)[0]*2
         w = np.exp((.8-r)/1.6)*(dy/np.maximum(r,.1))**2*(r>.7)
         light = w*(4+3.2*self.p.sheen)*(k[(a*(2047/(2*np.pi+1e-5))).astype(int)]+.8)
-        self.im[near] += light[...,None]*np.array([.7,1.,.8], np.float32)
+        for o,k in _channels(self.im[near], (.7,1.,.8)): o += light*k
 
 # %% ../../nbs/11_phantom.fundus.ipynb #3a65b043
 def _ellipse(x, y, c, rx, ry, turn, soft):
@@ -252,12 +260,12 @@ class Vessels(Disc):
         "Paint the vessels of `vessel_trees`; gives their masks by kind"
         cover = {k:self.g.cover(trees[k]) for k in ('vein','artery')}
         soft = cv2.GaussianBlur(np.maximum(*cover.values()), (0,0), 1.1)
-        self.im *= 1-soft[...,None]*np.array([.02,.05,.04], np.float32)
+        for o,k in _channels(self.im, (.02,.05,.04)): o *= 1-soft*k
         for k,color in (('vein',(.17,.40,.30)), ('artery',(.07,.29,.26))):
-            self.im *= 1-cover[k][...,None]*np.array(color, np.float32)
+            for o,c in _channels(self.im, color): o *= 1-cover[k]*c
         reflex = self.g.cover([o for o in trees['artery'] if o[1].mean()>.05], .3)
         reflex = reflex*cv2.GaussianBlur(cover['artery'], (0,0), .7)
-        self.im += reflex[...,None]*np.array([26,20,12], np.float32)
+        for o,k in _channels(self.im, (26,20,12)): o += reflex*k
         return {k:cover[k]>.35 for k in ('artery','vein')}
 
 # %% ../../nbs/11_phantom.fundus.ipynb #d22e368a
@@ -284,9 +292,10 @@ class Brush(Vessels):
         self.masks[name] = self.masks.get(name, False)|(m>96)
         a = m.astype(np.float32)/255
         if soft: a = cv2.GaussianBlur(a, (0,0), max(.3, soft*self.g.s))
-        a,c = a[...,None]*strength,np.array(color[1], np.float32)
-        if color[0]=='mul': self.im *= 1-a*(1-c)
-        else: self.im += .75*a*(c-self.im)
+        a = a*strength
+        for o,c in _channels(self.im, color[1]):
+            if color[0]=='mul': o *= 1-a*(1-c)
+            else: o += .75*a*(c-o)
     def spots(self, n, lo, hi, *, c=(0,0)):
         "`n` points between `lo` and `hi` from `c`"
         r,t = np.sqrt(self.rng.uniform(lo**2, hi**2, n)),self.rng.uniform(0, 2*np.pi, n)
@@ -350,7 +359,7 @@ class MoreLesions(Lesions):
             pts,_ = _path(r, q+r.normal(0,.2,2), r.uniform(0,6.3), r.uniform(.3,.9),
                           lambda t: k*t, 6., .05)
             cv2.polylines(m, [_fix(self.g.px(pts))], False, 200, 1, cv2.LINE_AA, 4)
-        self.im *= 1-(m/np.float32(255))[...,None]*np.array([.25,.55,.5], np.float32)
+        for o,k in _channels(self.im, (.25,.55,.5)): o *= 1-m/np.float32(255)*k
         self.masks['neovascularization'] = cv2.morphologyEx((m>60).astype(np.uint8),
                                                             cv2.MORPH_CLOSE, np.ones((5,5)))>0
         if r.random()<.5:
@@ -448,22 +457,28 @@ def shoot(im, v, haze:float)->np.ndarray:
     for _ in range(v.dust):
         c = rng.uniform(-.7,.7,2)
         light = light-.1*np.exp(-((x-c[0])**2+(y-c[1])**2)/.00025)
-    im = im*light[...,None].astype(np.float32)
+    im,light = im.copy(),light.astype(np.float32)
+    for o,_ in _channels(im): o *= light
     if v.glare<.22:
         a = rng.uniform(0, 2*np.pi)
         d2 = (x-np.cos(a))**2+(y-np.sin(a))**2
-        im = im+(np.exp(-d2/.05)*rng.uniform(25,70))[...,None].astype(np.float32)*np.array([.8,1,.9], np.float32)
-    return cv2.GaussianBlur(im, (0,0), max((cam['blur']+v.focus)*n/512, .3))*np.array(cam['tint'], np.float32)
+        reflex = (np.exp(-d2/.05)*rng.uniform(25,70)).astype(np.float32)
+        for o,k in _channels(im, (.8,1,.9)): o += reflex*k
+    im = cv2.GaussianBlur(im, (0,0), max((cam['blur']+v.focus)*n/512, .3))
+    for o,k in _channels(im, cam['tint']): o *= k
+    return im
 
 # %% ../../nbs/11_phantom.fundus.ipynb #7344d4bb
 def develop(im, v, field)->np.ndarray:
     "Bring color and contrast within `field` to those of the photograph, and black around it"
     mean,sd = cv2.meanStdDev(im, mask=field.astype(np.uint8))
-    gain = v.contrast/cv2.meanStdDev(im.mean(2), mask=field.astype(np.uint8))[1].item()
-    out = (im-mean[:,0].astype(np.float32))*(np.float32(gain)*np.array([1.25,.95,.7], np.float32))
-    noise = v.rng.standard_normal(im.shape[:2], dtype=np.float32)[...,None]
-    out += v.mean.astype(np.float32)+noise*CAMERAS[v.camera]['noise']
-    out = np.clip(out, 0, 255).astype(np.uint8)
+    gray = (im[...,0]+im[...,1]+im[...,2])/3
+    gain = np.float32(v.contrast/cv2.meanStdDev(gray, mask=field.astype(np.uint8))[1].item())
+    noise = v.rng.standard_normal(im.shape[:2], dtype=np.float32)*CAMERAS[v.camera]['noise']
+    out = np.empty(im.shape, np.uint8)
+    for i,(o,k) in enumerate(_channels(im, (1.25,.95,.7))):
+        c = (o-np.float32(mean[i,0]))*(gain*k)+(np.float32(v.mean[i])+noise)
+        out[...,i] = np.clip(c, 0, 255)
     out[~field] = int(v.dark)
     return out
 

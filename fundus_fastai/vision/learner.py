@@ -41,15 +41,16 @@ class Net:
 def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', 'squeezenet1_1', ...
             )->Net:
     "Look `arch` up in timm, then in torchvision; raises `EyeError` with the nearest names"
-    arch,tagged = str(arch),timm.list_models(pretrained=True)
-    if timm.is_model(arch) and ('.' not in arch or arch in tagged):
+    arch = str(arch)
+    def tagged(): return timm.list_models(pretrained=True) # sorts all names anew: only where it is asked
+    if timm.is_model(arch) and ('.' not in arch or arch in tagged()):
         cfg = timm.get_pretrained_cfg(arch, allow_unregistered=True)
         size = cfg.input_size[-1] if cfg and cfg.input_size else 224
         mean,std = (cfg.mean,cfg.std) if cfg else imagenet_stats
         return Net(arch, 'timm', size, tuple(mean), tuple(std))
     tv = torchvision.models.list_models(module=torchvision.models)
     if arch in tv: return Net(arch, 'torchvision', 224, *map(tuple, imagenet_stats))
-    one_of(arch, sorted({*timm.list_models(), *tagged, *tv}), 'net')
+    one_of(arch, sorted({*timm.list_models(), *tagged(), *tv}), 'net')
 
 # %% ../../nbs/45_vision.learner.ipynb #89d98d8f
 def _open_weights(path):
