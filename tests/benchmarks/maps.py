@@ -14,14 +14,15 @@ of 40 others.
 Each map is asked for the score of the disease. Measures: CPM of all lesions together (FROC, 1/8 to 8 false alarms an image), share of the evidence
 inside, precision of the pixels (not in diaretdb1, whose regions are drawn round groups) and pointing; differences are paired, intervals by patient.
 The rule, written down before the first figure: the lesson's window becomes the default if in each of the four sets its difference to the default is
-above 0 with its whole interval in CPM, share or precision, and below 0 with its whole interval in none of the four measures.
+above 0 with its whole interval in CPM, share or precision, and below 0 with its whole interval in none of the four measures. Asked so far: eyes (won)
+and diaretdb1 (not shown), which decided.
 `teach` trains Lite0 at 224 pixels on the referable retinopathy of idrid, image labels alone: three of five folds of patients teach, one chooses the
 epoch, one tells the AUC; an epoch of the head and one of all layers (`base`), and from there one more without (`plain`) and with SparseMaps
 (`sparse`; nu .003, each third batch, from the first on); with the head that shows its places one and two (`evidence`; `attention` when asked). One
 seed each: ../shared/MAPS.md saw two seeds of one way differ by .4, so no way is called better than another here.
 `types` counts by type what maps of these nets and of the linear one find in eyes: sensitivity at 10 false alarms an image (generous: a candidate in a
-lesion of another type is none). Grad-CAM and hue
-gradient are of `plain`, where it is missing of `base`; occlusion is of the linear net, taken over from `windows`, which runs before.
+lesion of another type is none). Grad-CAM and hue gradient are of `plain`, where it is missing of `base`; occlusion is of the linear net, taken over
+from `windows`, which runs before.
 `--keep` keeps tables (candidates and measures, no picture) and nets, so that a stopped run goes on; `--every 3` asks each third image."""
 import argparse, tempfile, warnings
 from itertools import islice
