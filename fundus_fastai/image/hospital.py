@@ -42,19 +42,25 @@ def hospital_kind(file)->str:
     return 'dicom' if head[128:132]==b'DICM' else None
 
 # %% ../../nbs/13_image.hospital.ipynb #bb5b2d04
+def new_key(f):
+    "Write a key into `f`, which another process may do at the same time"
+    f.parent.mkdir(parents=True, exist_ok=True)
+    tmp = f.with_name(f'.{f.name}-{secrets.token_hex(4)}')
+    tmp.touch(0o600)
+    tmp.write_text(secrets.token_hex(32))
+    with suppress(OSError): os.link(tmp, f) # another may have been faster
+    if f.exists(): tmp.unlink()
+    else: os.replace(tmp, f) # a disk without links
+
 def key_in(file)->bytes:
     "The key in `file`, made once, for its owner's eyes only; raises `DataError` where it is none"
-    f = Path(file)
-    if not f.exists():
-        f.parent.mkdir(parents=True, exist_ok=True)
-        tmp = f.with_name(f'.{f.name}-{secrets.token_hex(4)}')
-        tmp.touch(0o600)
-        tmp.write_text(secrets.token_hex(32))
-        with suppress(OSError): os.link(tmp, f) # another process may have been faster
-        if f.exists(): tmp.unlink()
-        else: os.replace(tmp, f) # a disk without links
-    if len(key := f.read_text().strip())<32:
-        raise DataError(f"{f} is no key: restore it, or delete it to have another")
+    try:
+        if not (f := Path(file)).exists(): new_key(f)
+        key = f.read_text().strip()
+    except OSError as e:
+        raise DataError(f"{f}, the key by which patients are called, cannot be kept "
+                        f"({e.strerror}): give it a place that can be written") from None
+    if len(key)<32: raise DataError(f"{f} is no key: restore it, or delete it to have another")
     return key.encode()
 
 # %% ../../nbs/13_image.hospital.ipynb #c7ce9de6
@@ -299,6 +305,7 @@ def file_facts(paths)->pd.DataFrame:
     for path in map(str, paths):
         file,k = file_and_frame(path)
         if not (kind := hospital_kind(file)): continue
+        if not rows: patient_key() # without which no patient is told from another
         facts,i = {},(k or 1)-1
         with suppress(DataError, IndexError): # whoever opens it is told
             facts = dicom_facts(file, i+1) if kind=='dicom' else heyex_volume(file)[i][1]

@@ -131,6 +131,13 @@ def test_patients_are_keyed_digests(tmp_path, monkeypatch):
     ps = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert len({p.communicate()[0].strip() for p in ps})==1 and [o.name for o in new.parent.iterdir()]==['k']
 
+def test_a_key_that_cannot_be_kept_is_told(tmp_path, monkeypatch):
+    "As in a container whose disk is read-only; without it all patients would be nobody, and a split would leak"
+    (tmp_path/'full').write_text('')
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'full/patients.key'))
+    with pytest.raises(DataError, match='patients.key, the key .* cannot be kept .*can be written'): file_facts([write(tmp_path/'a.dcm', scans(1))])
+    assert file_facts(['scan.png']).empty
+
 def test_no_identifier_passes(tmp_path):
     t = file_facts(frames_of(write(tmp_path/'v.dcm', scans(3)))).to_csv()
     assert not any(o in t for o in ('Doe','Jane','4711','1954','2023','1.2.3')) and 'female' in t
