@@ -130,16 +130,17 @@ def drawn(self:Acts)->list:
 
 # %% ../../nbs/95_app.page.ipynb #3c7704d3
 QUIET = dict(api_visibility='private', show_progress='minimal')
+NARROW = 280 # of a column: what has less room goes below, as on a phone
 SHOWN = dict(format='png', interactive=False, buttons=['download','fullscreen']) # no button that sends it away
 
 def tab_read(gr, acts, kept, *, which):
     "Upload and answers"
     with gr.Row():
-        with gr.Column(scale=1):
+        with gr.Column(min_width=NARROW):
             up = gr.File(label='Eyes: photographs, scans, DICOM', file_count='multiple', elem_id='up', height=180)
             one = gr.Checkbox(label='They are one person\'s', elem_id='one')
             phantom = gr.Button('Try three phantoms', elem_id='try')
-        answers = gr.HTML(elem_id='answers')
+        with gr.Column(min_width=NARROW): answers = gr.HTML(elem_id='answers')
     def read(uploads, one):
         k,html = acts.read(uploads, one)
         choices = [(f"{i+1}. {o['name']}", i) for i,o in enumerate(k)]
@@ -160,7 +161,8 @@ def tab_why(gr, acts, kept, *, which):
         im = gr.Image(label='Click to cover a window', elem_id='eye', **SHOWN)
         m = gr.Image(label='Map', elem_id='map', **SHOWN)
     with gr.Row():
-        rows,words = gr.HTML(elem_id='rows'),gr.HTML(elem_id='words')
+        with gr.Column(min_width=NARROW): rows = gr.HTML(elem_id='rows')
+        with gr.Column(min_width=NARROW): words = gr.HTML(elem_id='words')
     def clicked(kept, k, event:gr.SelectData): return acts.cover(kept, k, event.index)
     def opened(kept, k):
         try: return acts.reader.view(acts.picture(kept, k)['path']),'',None,''

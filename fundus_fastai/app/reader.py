@@ -30,7 +30,7 @@ from ..explain.maps import eye_view, map_window, where_to_cover
 from ..explain.occlusion import eval_mode, file_batches, scores_of
 from ..explain.windows import filled
 from ..run.folder import kind_for, tell_changed
-from ..run.report import cell, picture
+from ..run.report import picture
 from ..anatomy.landmarks import landmarks
 from ..anatomy.lesion_net import RINGS, counted, find_lesions, lesion_counts, rings
 from ..ship.export import learned_temperature
@@ -226,7 +226,7 @@ def anatomy(self:Reader, path, eye:str=None)->tuple:
     im = fit(im, 1600)
     o,df = landmarks(im),find_lesions(im)
     if o.reason and df.attrs['reason']: raise DataError(o.reason)
-    rows = [('eye', o.eye or 'not told'), ('cup to disc', cell(o.cup_disc) or 'not told'),
+    rows = [('eye', o.eye or 'not told'), ('cup to disc', f'{o.cup_disc:.2f}'.replace('nan', 'not told')),
             ('landmarks', o.reason or 'found')]
     rows += [(LESIONS[k], str(v)) for k,v in lesion_counts(df).items()]
     if eye in ('L','R') and o.eye and eye!=o.eye:
