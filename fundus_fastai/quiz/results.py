@@ -194,6 +194,8 @@ def result_words(quiz, df, t, *, groups)->list:
     for o in groups.itertuples():
         found = f'odds ratio {o.odds_ratio:.2f} ({o.low:.2f} to {o.high:.2f}), p = {o.p:.3g}'
         res.append(f"{o.comparison}: {f'no estimate, {o.why}' if o.why else found}.")
+    res.append("Odds ratios are by GEE, a cluster for each person; p of a person against the net on the "
+               "same eyes is McNemar's exact one, p_holm for all of them.")
     if left := df.who.nunique()-k:
         res.append(f"{left} of {left+k} people have not finished their test and are left out.")
     if quiz.told['how']=='confident':
