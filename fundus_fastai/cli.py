@@ -35,7 +35,8 @@ def add_option(p, # parser of a command
 _about = "Retinal deep learning on fastai: fundus photographs and OCT B-scans."
 _epilog = "Research use only: nothing this program prints is a medical finding."
 
-def make_parser()->argparse.ArgumentParser:
+def make_parser(only:str=None # the verb whose options are read (default: each verb's)
+               )->argparse.ArgumentParser:
     "The parser of `fundus` with a sub-parser a verb"
     top = argparse.ArgumentParser('fundus', description=_about, epilog=_epilog)
     top.add_argument('--version', action='version', version=__version__)
@@ -44,7 +45,8 @@ def make_parser()->argparse.ArgumentParser:
         f = getattr(verbs, v.replace('-', '_'))
         p = sub.add_parser(v, description=f.__doc__, epilog=_epilog,
                            **(dict(help=f.__doc__) if v in commands else {}))
-        for k,o in told(f).items(): add_option(p, k, o)
+        if only in (None,v):
+            for k,o in told(f).items(): add_option(p, k, o)
         p.add_argument('--debug', action='store_true', help='show the traceback of an error')
     return top
 
@@ -91,7 +93,8 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
         )->int: # exit status: 0, 1 an error, 2 wrong usage, 130 stopped
     "Run `fundus`"
     argv = sys.argv[1:] if argv is None else list(map(str, argv))
-    try: kw = vars(make_parser().parse_args(argv))
+    asked = next((o for o in argv if not o.startswith('-')), '') # reading what each verb takes is slow
+    try: kw = vars(make_parser(asked).parse_args(argv))
     except KeyboardInterrupt:
         say("fundus: stopped before it had begun")
         return 130

@@ -14,9 +14,11 @@ newest = pytest.mark.newest # what the newest fastcore and fastai could break; t
 
 def forker():
     "Read a job a line, fork, run `fundus` in the child; answer its pid, then its exit status"
-    import resource, torch
-    import fundus_fastai.run.folder, fundus_fastai.vision.model # the slow part
+    import gc, resource, torch
+    import fundus_fastai.all, sklearn.linear_model, sklearn.pipeline # the slow part: no child does it again,
     from fundus_fastai.cli import main
+    gc.collect()
+    gc.freeze() # nor walks through what it made
     for line in sys.stdin:
         if not (pid := os.fork()): child(json.loads(line), main, resource, torch)
         print(pid, flush=True)

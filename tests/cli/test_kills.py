@@ -20,9 +20,18 @@ def test_killed_and_called_again():
 def test_ctrl_c_at_any_time_is_a_sentence(monkeypatch, capsys, at):
     "Also before the verb is known"
     def stop(): raise KeyboardInterrupt
-    monkeypatch.setattr(cli if at=='make_parser' else cli.verbs, at, stop)
+    if at=='datasets': monkeypatch.setattr(cli.verbs, at, stop)
+    else: monkeypatch.setattr(cli, at, lambda only: stop())
     assert cli.main(['datasets'])==130
     assert 'stopped' in capsys.readouterr().err
+
+def test_one_verbs_options_are_read(monkeypatch):
+    "Those of all take longer than the rest of a start"
+    read = []
+    monkeypatch.setattr(cli, 'told', lambda f: read.append(f.__name__) or {})
+    for words in (['--help'],['datasets','--nosuch'],['nosuch']):
+        with pytest.raises(SystemExit): cli.main(words)
+    assert read==['datasets']
 
 def test_an_audit_of_which_a_kill_left_the_table(tmp_path):
     "It is ours, and made again; the table of somebody else is not"
