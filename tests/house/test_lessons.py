@@ -1,7 +1,7 @@
 "The form of the course: a question, what it takes, exercises with answers, and what a reader is shown"
 import ast, re
 import pytest
-from house.shared import NBS, cells, plain, source
+from house.shared import NBS, ROOT, cells, plain, source
 
 LESSONS = [o for o in NBS if o.parent.name=='lessons']
 by_lesson = pytest.mark.parametrize('nb', LESSONS, ids=lambda o: o.stem[:2])
@@ -72,3 +72,16 @@ def test_only_tests_sees():
 def test_tests_are_hidden(nb):
     "What holds the page is not what it tells"
     assert [s[:80] for o in cells(nb) if o['cell_type']=='code' and only_tests(s := source(o)) and '#| hide' not in s] == []
+
+TOLD = re.compile(r'\bif not quick:|\bquick or ')
+
+def test_told_sees(): assert TOLD.search('assert quick or a>1') and TOLD.search('if not quick: # as told\n    test_eq(a, 1)') and not TOLD.search('8 if quick else 24')
+
+@by_lesson
+def test_a_readers_net_may_learn_otherwise(nb):
+    "What the text says of trained nets is held where lessons are rerun (FUNDUS_RERUN), and does not end a reader's *Run all*"
+    assert [s[:80] for o in cells(nb) if '#| hide' in (s := source(o)) and o['cell_type']=='code' and re.search(r'\bassert\b|\btest_\w+\(', s) and TOLD.search(s)] == []
+
+def test_the_rerun_holds_it():
+    assert "os.environ['FUNDUS_RERUN'] = " in (ROOT/'.ci/rerun.py').read_text()
+    assert sum("'FUNDUS_RERUN'" in o.read_text() for o in LESSONS)>9
