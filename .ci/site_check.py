@@ -27,7 +27,7 @@ class Site:
     "The pages below `top`, by path"
     def __init__(self, top):
         cfg,self.top = settings(),Path(top)
-        self.host = f"{cfg['doc_host']}{cfg['doc_baseurl']}/".replace('//', '/').replace(':/', '://')
+        self.host = f"{cfg['doc_host']}{cfg['doc_baseurl']}/"
         self.texts = {o.relative_to(top).as_posix():o.read_text(encoding='utf-8') for o in sorted(self.top.rglob('*.html'))}
         self.pages = {k:Page(v) for k,v in self.texts.items()}
     def target(self, page, link):
