@@ -104,7 +104,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     say.wording,say.command,out = (lambda o: as_flags(o, kw)),argv,sys.stdout
     if out.isatty(): sys.stdout = _Shown(out)
     try:
-        verbs.check_alone(verb)
+        verbs.check_first(verb, **kw)
         getattr(verbs, verb.replace('-', '_'))(**kw)
         sys.stdout.flush() # a full disk is told now, not when Python ends
     except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`

@@ -10,7 +10,7 @@ __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train'
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
 from pathlib import Path
-from .core import DataError, LeakError, ModelError, fresh_dir, say
+from .core import DataError, LeakError, ModelError, config_file, fresh_dir, say
 from .hub import beside
 from .options import (BenchmarkOptions, CompareOptions, DataOptions, DeviceOptions, MapOptions,
                                    TrainOptions, UnseenOptions, carried, takes)
@@ -139,11 +139,13 @@ def processes()->int:
     "How many processes `accelerate launch` or torchrun has started for this command"
     return int(os.environ.get('WORLD_SIZE') or 1)
 
-def check_alone(verb):
-    "Raise `DataError` where several processes were started for a command that is not shared"
+ask_a_net = ('predict','explain','evaluate','benchmark','export','page','app')
+def check_first(verb, run=None, **_):
+    "Raise before anything slow is imported: for a command that is not shared by processes, or a `run` without a net"
     if processes()>1 and verb!='train':
         raise DataError(f"several processes were started, and fundus {verb} is for one (fundus train is shared; "
                         "fundus predict has `shard`)")
+    if verb in ask_a_net and not str(run).startswith('hf:') and Path(run).suffix.lower()!='.onnx': config_file(run)
 
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)

@@ -187,6 +187,13 @@ def read_json(path # file to read
     except (ValueError, RecursionError) as e: # too many digits, brackets in brackets
         raise DataError(f"{path} is not valid JSON ({e})") from None
 
+# %% ../nbs/00_core.ipynb #073a904f
+def config_file(run)->Path:
+    "`config.json` of the run folder `run`; raises `ModelError` where no training has ended"
+    file = Path(run)/'config.json'
+    if not file.exists(): raise ModelError(f"{run} holds no finished model: config.json is missing")
+    return file
+
 # %% ../nbs/00_core.ipynb #fd0a1338
 def sha256(path, chunk:int=1<<20)->str:
     "Digest of a file's content, read in chunks"

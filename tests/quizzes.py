@@ -10,7 +10,7 @@ def squares(d, n=3, items=60, names=('ill','well'), **kwargs):
     truth = [names[i%len(names)] for i in range(items)]
     for i,o in enumerate(truth): Image.fromarray((rng.integers(0, 60, (40,60))+60*names.index(o)).astype('uint8')).save(d/f'MRN{i}.png')
     p = [[.9 if o==k else .1 for k in names] for o in truth]
-    t = pd.DataFrame(dict(path=[f'MRN{i}.png' for i in range(items)], sha256='', patient=[f'x{i}' for i in range(items)], truth=truth, ai=truth, p=p))
+    t = pd.DataFrame(dict(path=[f'MRN{i}.png' for i in range(items)], sha256='', patient=[f'PID{i}' for i in range(items)], truth=truth, ai=truth, p=p))
     told = dict(root=str(d), task='anomaly', question='Is this eye normal?', phantom=True, how='random', net='')
     return make_quiz(d/'quiz.db', t, n=n, **(told|kwargs))
 

@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from .. import __version__
-from ..core import (DataError, EyeError, ModelError, first_line, read_json, say, sha256,
+from ..core import (DataError, EyeError, ModelError, config_file, first_line, read_json, say, sha256,
                                 whole_file, write_json)
 from ..hub import local_run
 from .tasks import get_task
@@ -84,8 +84,7 @@ def _unsound(cfg):
 def read_config(path # run folder
                )->dict:
     "Read and check `config.json`; raises `ModelError` that says what is wrong"
-    file = Path(path)/'config.json'
-    if not file.exists(): raise ModelError(f"{path} holds no finished model: config.json is missing")
+    file = config_file(path)
     cfg = read_json(file)
     if not isinstance(cfg, dict): raise ModelError(f"{file} does not describe a model")
     lost = [k for k in ('format','task','arch','head','classes','size','normalize','sha256')

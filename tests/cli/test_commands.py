@@ -8,8 +8,6 @@ from fundus_fastai.vision.model import load_model
 from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run.train import evaluate_run, train_run
 
-pytestmark = pytest.mark.newest
-
 def test_kermany_samples(test_data):
     "Patients and classes come from the names; the file without a class is left out or named, not guessed"
     df = read_dataset('kermany2018', test_data/'kermany_samples')

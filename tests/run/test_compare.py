@@ -1,11 +1,13 @@
 "Many nets side by side: one split, one budget, picks by validation, and nothing lost when one fails or somebody stops"
 import errno, shutil
+from functools import partial
 from pathlib import Path
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
 from matplotlib.text import Text
 from fundus_fastai.run import compare as C, report, train as T
 from fundus_fastai.run.compare import (SIXTEEN, Comparison, compare_nets, pick_nets,
                                        plot_comparison, read_comparison, run_folder, _apart)
+from fundus_fastai.vision import profile
 from fundus_fastai.vision.profile import net_facts
 from fundus_fastai.options import CompareOptions
 from fundus_fastai.core import DataError, EyeError, LeakError, read_json, write_json
@@ -36,6 +38,7 @@ def light():
         return drawn[0]
     with pytest.MonkeyPatch.context() as m:
         m.setattr(report.Report, 'html', html)
+        m.setattr(profile, 'images_a_second', partial(profile.images_a_second, seconds=.01)) # no test reads how fast a net is
         yield
 
 @pytest.fixture(scope='module')

@@ -276,6 +276,15 @@ def test_no_hub_within_ten_seconds(black_hole, monkeypatch, tmp_path):
     with refused(tiny, 'hub.test', 'weights=FILE', "weights='none'"): find_weights('imagenet', find_net(tiny))
     assert time.time()-t<10
 
+def test_a_closed_door_is_no_hub(monkeypatch, tmp_path):
+    "Nobody listens at the port: said at once, and what to do instead"
+    with socket.socket() as closed: closed.bind(('127.0.0.1',0)); port = closed.getsockname()[1]
+    move_hub(monkeypatch, f'http://127.0.0.1:{port}', tmp_path)
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    t = time.time()
+    with refused(tiny, '127.0.0.1', 'weights=FILE', "weights='none'"): find_weights('imagenet', find_net(tiny))
+    assert time.time()-t<10
+
 def test_hub_behind_a_proxy(hub, files, monkeypatch, tmp_path):
     "Hospitals let nobody out but through a proxy: the hub is not to be called unreachable then"
     move_hub(monkeypatch, 'http://hub.invalid', tmp_path)
