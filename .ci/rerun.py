@@ -4,7 +4,8 @@ Without a number all lessons run, one after the other, each in its folder, as a 
 reads: printed lines and shown values, tables by their words, and how many pictures a cell draws. Not compared is what changes from
 one machine or day to the next: what goes to stderr, bars and live tables of progress, banners, a number with a unit of time or speed or in a column
 (or a table) that is headed by one, paths, addresses in memory, dates. `--within .05` lets numbers differ by so much of the larger one, where
-words are the same: another processor adds in another order. `--save DIR` writes the lessons as they came out, after each cell.
+words are the same: another processor adds in another order. `--save DIR` writes the lessons as they came out, after each cell; called
+again it takes those that lie there whole, with the same cells, and runs the others.
 
 Hidden cells that hold what the text says of trained nets do so here alone (`FUNDUS_RERUN`): on a reader's machine a net learns
 otherwise, and *Run all* is to go on. It exits 1 where a lesson differs or fails.
@@ -106,10 +107,18 @@ def rerun(nb, folder, save=None):
         if save: nbformat.write(new, save)
     client = NotebookClient(new, timeout=None, kernel_name='python3', resources={'metadata':{'path':str(folder)}},
                             on_cell_executed=kept)
-    try: client.execute()
+    try:
+        client.execute()
+        new.metadata['rerun'] = 'whole'
     except (CellExecutionError, DeadKernelError) as e: return new,str(e).strip().splitlines()[-1]
     finally: kept()
     return new,''
+
+def whole(nb, save):
+    "What an earlier call has left of `nb` in the file `save`, if it came to its end and `nb` has the same cells"
+    if not save or not save.exists(): return None
+    new = nbformat.read(save, as_version=4)
+    if new.metadata.get('rerun')=='whole' and [o.source for o in new.cells]==[o.source for o in nb.cells]: return new
 
 def told(name, nb, new, error, within):
     "Print what differs; whether anything does"
@@ -132,8 +141,9 @@ def main():
     changed = []
     for f in sorted(LESSONS.glob('*.ipynb')):
         if args.lessons and not f.name.startswith(tuple(args.lessons)): continue
-        t,nb = time.time(),nbformat.read(f, as_version=4)
-        new,error = rerun(nb, LESSONS, args.save/f.name if args.save else None)
+        t,nb,save = time.time(),nbformat.read(f, as_version=4),args.save and args.save/f.name
+        if new := whole(nb, save): print(f'{f.stem}, as it lies in {args.save}', flush=True)
+        new,error = (new,'') if new else rerun(nb, LESSONS, save)
         print(f'{f.stem}, {(time.time()-t)/60:.1f} minutes', flush=True)
         if told(f.stem, nb, new, error, args.within): changed.append(f.name[:2])
     print('differ: '+', '.join(changed) if changed else 'all say what is saved')

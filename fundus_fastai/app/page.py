@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, EyeError, need, neighbor, say
+from ..core import DataError, EyeError, first_line, need, neighbor, say
 from ..colab import in_colab
 from ..local import bound, stranger
 from ..ship.page import phantoms
@@ -238,6 +238,7 @@ def predict_call(reader):
     "The answer to POST /predict"
     seats = threading.BoundedSemaphore(SEATS)
     async def predict(request):
+        from starlette.exceptions import HTTPException
         from starlette.responses import JSONResponse
         def no(status, why, **headers): return JSONResponse(dict(error=why, note=NOTE), status, headers)
         if bad := refusal(request): return no(*bad)
@@ -248,6 +249,10 @@ def predict_call(reader):
                 if not sent: return no(400, "There is no file: curl -F file=@eye.jpg")
                 return JSONResponse(await wrap_future(reader.pool.submit(answer_files, reader, sent)))
         except DataError as e: return no(400, str(e))
+        except HTTPException: raise # a form that is none
+        except Exception as e:
+            say(f"/predict: {type(e).__name__}: {first_line(e)}")
+            return no(500, "An error that we did not foresee: it is told where the app runs.")
         finally: seats.release()
     return predict
 

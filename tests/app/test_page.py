@@ -108,6 +108,17 @@ def test_a_crowd_is_told_to_come_again(app, scan, monkeypatch):
     assert sorted(res)==[200]*P.SEATS+[503]*2
     assert post(app, body, headers)[0]==200
 
+def test_an_error_that_nobody_foresaw(app, scan, monkeypatch, capsys):
+    "Told where the app runs; the caller gets JSON, too, without names of our files, and the next one an answer"
+    def broken(o): raise RuntimeError(f'/srv/clinic/{len(o)}.db is locked')
+    body,headers = form((scan.name,scan.read_bytes()))
+    with monkeypatch.context() as m:
+        m.setattr(app.reader, 'answers', broken)
+        status,said = post(app, body, headers)
+    assert status==500 and 'foresee' in said['error'] and said['note']==NOTE and 'clinic' not in str(said)
+    assert '/srv/clinic/1.db is locked' in capsys.readouterr().err
+    assert post(app, body, headers)[0]==200
+
 # --- who is let in
 
 def test_strangers(app, scan):

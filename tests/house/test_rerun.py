@@ -1,8 +1,9 @@
 "A lesson run anew is held against what is saved: what changes by itself is passed over, what a reader reads is not"
-import pandas as pd, pytest
+import nbformat, pandas as pd, pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from house import shared # puts .ci on the path
-from rerun import alike, differences, said
+import rerun
+from rerun import alike, differences, said, whole
 
 def shown(o):
     "An output that shows `o` as a notebook does"
@@ -52,3 +53,12 @@ def test_a_table_with_two_rows_of_names_keeps_its_columns_apart():
 def test_another_lesson_is_refused():
     with pytest.raises(ValueError, match='cell 1'): list(differences(lesson(shown(1)), new_notebook(cells=[
         new_markdown_cell('# Is it?'), new_code_cell('other()')])))
+
+def test_what_came_to_its_end_is_not_run_again(tmp_path):
+    "And what did not, or has other cells since, is"
+    f,nb,ill = tmp_path/'01.ipynb',new_notebook(cells=[new_code_cell('1+1')]),new_notebook(cells=[new_code_cell('1/0')])
+    assert whole(nb, f) is None and whole(nb, None) is None
+    new,error = rerun.rerun(nb, tmp_path, f)
+    assert not error and whole(nb, f).cells[0].outputs==new.cells[0].outputs!=[] and 'rerun' not in nb.metadata
+    assert whole(ill, f) is None
+    assert 'ZeroDivisionError' in rerun.rerun(ill, tmp_path, f)[1] and f.exists() and whole(ill, f) is None

@@ -13,6 +13,8 @@ def clinic(tmp_path):
     rows = ['File,Diagnosis,MRN,Age', 'E0.JPG,DME,1,61', 'e1.jpg,dme,1.0,>89', 'e2.jpg,normal,2,50', 'e3.jpg,?,2,50', 'e4.jpg,normal,,70', 'e5.jpg,DME,3,70',
             'e55.jpg,DME,x4,70']
     (tmp_path/'t.csv').write_text('\n'.join(rows))
+    (tmp_path/'run').mkdir()
+    (tmp_path/'run/config.json').write_text('{}') # a run, as far as is asked before torch
     return tmp_path
 
 def test_all_is_told_at_once(clinic):

@@ -118,6 +118,13 @@ def test_what_gains_is_kept(weights, tmp_path, monkeypatch):
     net,frozen = tensors(tmp_path/'a'),torch.load(weights)
     assert not torch.equal(net['0.body.model.conv_stem.weight'], frozen['conv_stem.weight'])
 
+def test_clearly_means_standard_errors(monkeypatch):
+    "By `CLEARLY` of them, and never at the price of the AUC"
+    own,best = dict(auc=.9),dict(auc=.9)
+    assert learner._gained(own, best, 1.1, 1.) and not learner._gained(own, best, .9, 1.) and not learner._gained(own, dict(auc=.8), 9., 1.)
+    monkeypatch.setattr(learner, 'CLEARLY', 2.)
+    assert not learner._gained(own, best, 1.1, 1.) and learner._gained(own, best, 2.1, 1.)
+
 def test_a_gain_within_its_error_is_none(weights, read_out, tmp_path, monkeypatch, light):
     "Epochs below the readout's loss, and yet not clearly: the model is that of `fit='readout'`, resumed or not"
     monkeypatch.setattr(learner, 'CLEARLY', 1e6)
