@@ -217,9 +217,9 @@ def plot_atlas(x, y, res, *, names=('0','1'), what:str='mean', source:str=''):
     top = np.nanpercentile(np.abs(means), 99.5)
     how = dict(cmap='RdBu_r', vmin=-top) if np.nanmin(means)<0 else dict(vmin=0)
     for ax,o,s,n in zip(axs, means, names, ((~y).sum(), y.sum())):
-        drawn_map(ax, o, f'{what}: {s} ({n})', vmax=top, **how)
+        drawn_map(ax, o, f'{what}\n{s} ({n})', vmax=top, **how)
     k = np.nanmax(np.abs(res.d)) or 1
-    drawn_map(axs[2], res.d, f'difference in SD ({names[1]} above)', cmap='RdBu_r', vmin=-k, vmax=k)
+    drawn_map(axs[2], res.d, f'difference in SD\n({names[1]} above)', cmap='RdBu_r', vmin=-k, vmax=k)
     for m,p in zip(res.masks, res.table.p):
         if p<.05: axs[2].contour(m, [.5], colors='k', linewidths=1.2)
     drawn_map(axs[3], seen, 'coverage', cmap='gray', vmin=0, vmax=1)
