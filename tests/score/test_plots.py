@@ -1,5 +1,7 @@
 "Figures of odd tables"
 import numpy as np, pandas as pd, pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 from fundus_fastai.score.plots import plot_history
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -9,3 +11,11 @@ def test_history_of_nothing_and_one_epoch():
     from matplotlib.figure import Figure
     for h in [pd.DataFrame(dict(epoch=[0], train_loss=[1.], valid_loss=[np.nan])), pd.DataFrame(dict(epoch=[0]))]:
         plot_history(h, ax=Figure().subplots()), plot_history(h, 'metrics', ax=Figure().subplots())
+
+def test_a_notebook_shows_what_is_drawn_after_our_first_picture(monkeypatch):
+    "The first picture loads the notebook's backend, which must not go with the style that the picture was drawn in"
+    monkeypatch.delenv('MPLBACKEND', raising=False)
+    ours = "from fundus_fastai.score.plots import drawing\nwith drawing(None, (2,2)) as ax: ax.plot([1,2])"
+    nb = new_notebook(cells=[new_code_cell(o) for o in (ours, "import matplotlib.pyplot as plt\nplt.plot([2,1]);", ours)])
+    NotebookClient(nb, timeout=120, kernel_name='python3').execute()
+    assert [['image/png' in o.get('data', {}) for o in c.outputs if o.output_type=='display_data'] for c in nb.cells]==[[True]]*3
