@@ -24,7 +24,7 @@ STYLE = {'figure.dpi':DPI, 'savefig.dpi':DPI, 'font.size':10, 'axes.titlesize':1
 def drawing(ax, size, source:str='', *, off=('top','right'), y:float=1.01):
     "Draw in the style of the house, and mark what shows phantoms"
     import matplotlib.pyplot as plt
-    plt.switch_backend(plt.get_backend()) # a notebook's, loaded first below, would end with the style, and show nothing more
+    plt.switch_backend(plt.get_backend()) # loaded below, a notebook's would end with the style
     with plt.rc_context(STYLE):
         if ax is None: ax = plt.subplots(figsize=size, layout='constrained')[1]
         yield ax
