@@ -142,8 +142,8 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
         if pictures: top.imshow(ims[i], cmap='gray')
         s = ends[i] or map_scale(m)
         overlay(ims[i], m, ax, scale=s, mask=masks[i], bar=False, region=region)
-        ax.text(.99, .01, f'±{s:.2g}', size=7, color='black' if ims[i] is None else 'white',
-                transform=ax.transAxes, ha='right', va='bottom')
+        ax.text(.99, .01, f'±{s:.2g}', size=7, transform=ax.transAxes, ha='right', va='bottom',
+                bbox=dict(fc='white', ec='none', alpha=.7, pad=1)) # on dark tissue and a scan's white margin alike
         top.set_title(titles[i], fontsize=9)
     mark(axs[-1,-1], source, -.12)
     return axs
