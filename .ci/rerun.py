@@ -142,9 +142,9 @@ def main():
     for f in sorted(LESSONS.glob('*.ipynb')):
         if args.lessons and not f.name.startswith(tuple(args.lessons)): continue
         t,nb,save = time.time(),nbformat.read(f, as_version=4),args.save and args.save/f.name
-        if new := whole(nb, save): print(f'{f.stem}, as it lies in {args.save}', flush=True)
-        new,error = (new,'') if new else rerun(nb, LESSONS, save)
-        print(f'{f.stem}, {(time.time()-t)/60:.1f} minutes', flush=True)
+        done = whole(nb, save)
+        new,error = (done,'') if done else rerun(nb, LESSONS, save)
+        print(f"{f.stem}, {'as it lies there' if done else f'{(time.time()-t)/60:.1f} minutes'}", flush=True)
         if told(f.stem, nb, new, error, args.within): changed.append(f.name[:2])
     print('differ: '+', '.join(changed) if changed else 'all say what is saved')
     return int(bool(changed))
