@@ -9,6 +9,7 @@ __all__ = ['EyeError', 'DataError', 'LeakError', 'ModelError', 'DownloadError', 
 # %% ../nbs/00_core.ipynb #7a67e4b7
 import ctypes, errno, hashlib, importlib, json, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tqdm import tqdm
 
@@ -92,16 +93,14 @@ def own(path, wait:bool=False):
     except OSError: os.close(fd)
     else: return fd
 
-_swept = set()
-
+@cache # once a process for each name
 def sweep(path, old:float=86_400):
-    "Remove what killed programs left beside `path`, once a process for each name; without locks, after `old` seconds"
-    if path in _swept: return
-    _swept.add(path)
+    "Remove what killed programs left beside `path`; without locks, after `old` seconds"
     ours = re.compile(re.escape(f'.{path.stem}-')+r'[a-z0-9_]{8}'+re.escape(path.suffix))
     for o in [o for o in path.parent.iterdir() if ours.fullmatch(o.name)]:
         lock = own(o)
-        if lock is None and time.time()-o.lstat().st_mtime<old: continue
+        with suppress(FileNotFoundError): # its writer has just given it its name
+            if lock is None and time.time()-o.lstat().st_mtime<old: continue
         if o.is_dir(): shutil.rmtree(o, ignore_errors=True)
         else: o.unlink(missing_ok=True)
         if lock is not None: os.close(lock)

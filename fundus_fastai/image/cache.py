@@ -202,7 +202,7 @@ def open_cache(folder, # where it lies, or will lie
     folder,about = Path(folder),dict(about, layout=layout, shape=list(shape))
     folder.mkdir(parents=True, exist_ok=True)
     told = folder/'cache.json'
-    if not told.exists() and occupied(folder):
+    if occupied(folder) and not told.exists(): # in this order: another process may be filling it
         raise DataError(f"{folder} holds files that are no cache: name another folder")
     if not told.exists(): write_json(told, about)
     if (old := read_json(told))!=about:

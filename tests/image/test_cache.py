@@ -164,6 +164,16 @@ def test_two_builders_at_once(tmp_path, files, how):
     if how=='locked': assert sorted(int(o) for o,_ in told)==[4,60] and any('waiting' in e for _,e in told)
     assert truth(opened(tmp_path, files), files)
 
+def test_another_begins_while_we_look(tmp_path, files, monkeypatch):
+    "Two that start in the same moment: the folder fills between our two looks at it"
+    occupied = C.occupied
+    def late(folder):
+        monkeypatch.setattr(C, 'occupied', occupied)
+        opened(tmp_path, files[:9])
+        return occupied(folder)
+    monkeypatch.setattr(C, 'occupied', late)
+    assert truth(opened(tmp_path, files), files)
+
 # --- what cannot be
 
 def test_no_room_is_said_first(tmp_path, files, monkeypatch):
