@@ -139,13 +139,13 @@ def processes()->int:
     "How many processes `accelerate launch` or torchrun has started for this command"
     return int(os.environ.get('WORLD_SIZE') or 1)
 
-ask_a_net = ('predict','explain','evaluate','benchmark','export','page','app')
+ask_a_net = ('predict','explain','evaluate','benchmark','export','page','app','quiz','lesions')
 def check_first(verb, run=None, **_):
     "Raise before anything slow is imported: for a command that is not shared by processes, or a `run` without a net"
     if processes()>1 and verb!='train':
-        raise DataError(f"several processes were started, and fundus {verb} is for one (fundus train is shared; "
-                        "fundus predict has `shard`)")
-    if verb in ask_a_net and not str(run).startswith('hf:') and Path(run).suffix.lower()!='.onnx': config_file(run)
+        raise DataError(f"several processes were started, fundus {verb} is for one (predict has `shard`)")
+    local = run is not None and not str(run).startswith('hf:') and Path(run).suffix.lower()!='.onnx'
+    if local and verb in ask_a_net: config_file(run)
 
 # %% ../nbs/97_commands.ipynb #09626ab5
 @takes(DataOptions, TrainOptions)

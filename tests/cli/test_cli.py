@@ -199,12 +199,12 @@ def test_help_imports_nothing_heavy(env, argv):
     seen = imported(env, argv)
     assert 'fundus_fastai.cli' in seen and not [o for o in seen if o.split('.')[0] in HEAVY] and len(seen)<400, seen
 
-@pytest.mark.parametrize('verb', 'predict explain evaluate benchmark export page app'.split())
+@pytest.mark.parametrize('verb', 'predict explain evaluate benchmark export page app quiz lesions'.split())
 def test_a_run_that_is_none_is_refused_before_anything_heavy(env, fundus, verb):
     "Who mistypes a folder waits for no torch; the process itself is asked once"
-    more = ['x.png'] if verb in ('predict','explain') else []
-    fundus(verb, 'nowhere', *more).refused('nowhere holds no finished model')
-    if verb=='predict': assert not [o for o in imported(env, [verb,'nowhere',*more]) if o.split('.')[0] in HEAVY]
+    argv = [verb,'x.png','--run','nowhere'] if verb=='lesions' else [verb,'nowhere',*['x.png']*(verb in ('predict','explain'))]
+    fundus(*argv).refused('nowhere holds no finished model')
+    if verb in ('predict','lesions'): assert not [o for o in imported(env, argv) if o.split('.')[0] in HEAVY]
 
 @newest
 @pytest.mark.parametrize('verb', VERBS)

@@ -157,7 +157,7 @@ def test_the_page_is_up_without_torch():
 def test_mistakes_are_a_sentence(quiz, tmp_path, capsys):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0)); s.listen()
-        for args,says in ((['quiz',RUN,'--port',s.getsockname()[1]], 'cannot be used'), (['quiz',RUN,'--port',99999], '65535'), (['quiz',tmp_path], 'does not exist'),
+        for args,says in ((['quiz',RUN,'--port',s.getsockname()[1]], 'cannot be used'), (['quiz',RUN,'--port',99999], '65535'), (['quiz',tmp_path], 'no finished model'),
                           (['quiz-results',quiz.file,'--out',tmp_path/'o'], 'holds no answers yet'), (['quiz-results',tmp_path/'no.db'], 'is no file')):
             assert main([args[0], args[1], *args[2:], *(['--db',tmp_path/'n.db'] if args[0]=='quiz' else [])])==1
             err = capsys.readouterr().err
