@@ -270,6 +270,9 @@ def sooner(self:_Ask, boxes):
     self.took[way] = t+time.perf_counter()-t0,n+len(boxes)
     return s
 
+# %% ../../nbs/53_explain.occlusion.ipynb #fee89422
+few_jobs = 16 # windows and pictures in a call that are sooner asked as whole pictures
+
 # %% ../../nbs/53_explain.occlusion.ipynb #99d6560b
 def _measure(ask, boxes, sizes, pick, device=None, progress:bool=True, half:bool=False):
     "Let `ask` score `boxes`: [J,K], without gradients; `pick` may object to the number of classes"
@@ -280,6 +283,7 @@ def _measure(ask, boxes, sizes, pick, device=None, progress:bool=True, half:bool
             return s.cpu()
         return in_batches(some, sizes, progress)
     with eval_mode(ask.net, device, half) as ask.dev:
+        if len(boxes)<few_jobs: return all_by(ask.whole)
         try:
             s = all_by(ask.sooner if timed_on(ask.dev) else ask.windows)
             ask.check(boxes, s, 1e-2 if half else 1e-4)

@@ -9,11 +9,11 @@ five folds, each held back in turn:
   readout    the library's linear readout of the frozen net: the next fold chooses the penalty, the last fit has all but the fold held back
   readout of places: the same, of what is seen in 4 x 4 places of the last block, too (`--readout places`)
   together   the mean of the readouts of several nets, nothing is chosen
-  kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or two nets,
+  kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or more nets,
              averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
   auto, tune the library's tuning, on pictures of --side pixels, the first --folds folds
 Left eyes are mirrored, so that all lie alike. Words of --only pick rows: the row's task, data, net and recipe are to hold each of them; | between alternatives."""
-import argparse, sys, tempfile, time, warnings
+import argparse, tempfile, time, warnings
 from pathlib import Path
 from unittest.mock import patch
 import cv2, numpy as np, pandas as pd, torch
@@ -224,7 +224,7 @@ def ask(o, question):
     for arch in o.archs: plans.append((arch, own_side(arch, gray), 'readout'))
     if task in ('sex','age'): plans += [(a, own_side(a, gray), 'readout of places') for a in several[:2]]
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
-    if metric!='mean auc': plans.append(('+'.join(several[:2]), 'own' if gray else 336, 'kernel'))
+    if metric!='mean auc': plans += [('+'.join(a), 'own' if gray or a==o.archs else 336, 'kernel') for a in (several[:2], o.archs)]
     if data=='odir5k' and metric!='mean auc': plans += [('+'.join(a), 336, f'kernel of {k}') for a in (several[:2], *([o] for o in several[:2])) for k in ('blocks','places')]
     if data!='odir5k': plans += [(a, o.side, f'{f}, {o.folds} folds, {o.epochs} epochs') for a in o.archs for f in ('auto','tune')]
     per = ['image','patient'] if task in ('sex','age') else ['image']
@@ -248,8 +248,10 @@ def ask(o, question):
             t = time.time()
             p = readout(o, df, task, arch, side, np.concatenate([x,place], 1), 'places')
         elif recipe=='together':
-            if lack := [a for a in several if not Path(str(kept).format(a)).exists()]:
-                print(f"{task}, together: the readout of {', '.join(lack)} comes first", file=sys.stderr); continue
+            for a in several: # whose rows may be older than what is kept
+                if Path(str(kept).format(a)).exists(): continue
+                x = looked(o, df, data, a, own_side(a, gray))[0]
+                np.save(str(kept).format(a), readout(o, df, task, a, own_side(a, gray), x))
             p = np.mean([np.load(str(kept).format(a)) for a in several], 0)
         elif recipe.startswith('kernel'):
             parts = []

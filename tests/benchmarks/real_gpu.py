@@ -1,12 +1,13 @@
 """The rows of real.csv that two CPU cores cannot make, on one graphics card.
 
 python tests/benchmarks/real_gpu.py pack DATA WEIGHTS TO       small copies of pictures and weights: TO/r1, TO/r2
-python tests/benchmarks/real_gpu.py work PACK... --out OUT --seconds N [--device cuda] [--lanes A,A,A,B,B] [--few N]
+python tests/benchmarks/real_gpu.py work PACK... --out OUT --seconds N [--device cuda] [--lanes A,A,A,B,B] [--only WORDS] [--seeds N] [--few N]
 python tests/benchmarks/real_gpu.py tell OUT TO/r2 CSV [KEEP DATA WEIGHTS]   figures of what came back, as rows of CSV;
                                    KEEP: real.py's folder of features, for sex and age beside its kernel readout
 
 `work` goes through two lists of jobs in processes of its own and ends by itself; each fit is a line of OUT/LANE.jsonl as
-soon as it is there, so what time cuts off is the tail. DATA and WEIGHTS are those of real.py, whose five folds of patients
+soon as it is there, so what time cuts off is the tail. Words of --only pick jobs: a job's name and arguments are to hold each
+of them; | between alternatives. DATA and WEIGHTS are those of real.py, whose five folds of patients
 are dealt here too: one is held back, the next validates, three teach (auto's readout learns from four in the end, as in a run).
 List A asks the recipe, by the library's own functions: `oct` on oct_dme, pictures kept ready (`cache`), mixed precision.
   fastai:  fastai's vision_learner and fine_tune(5), its layer groups, its last epoch
@@ -108,13 +109,18 @@ def answers(learn, df):
             out.append((z[:,1]-z[:,0]).cpu())
     return [round(float(v), 3) for v in torch.cat(out)]
 
+def halved(o, arch):
+    "`mixed` where it is faster: on a card, and for large convolutions on a processor with bfloat16"
+    from fundus_fastai.vision.learner import has_bf16
+    return 'mixed' if o.device=='cuda' or arch.startswith('inception') and has_bf16() else 'full'
+
 def sides(learn, df): return dict(valid=answers(learn, df[df.split=='valid']), test=answers(learn, df[df.split=='test']))
 
 def options(o, arch, fit, side=None):
     from fundus_fastai.options import TrainOptions
     file = arch if '-' in arch else f'{arch}-'
     return TrainOptions(arch.partition('-')[0], weights=str(o.tmp/f'{file}.safetensors'), size=side or ARCHS[arch], bs=32, workers=0,
-                        fit=fit, recipe='none', cache=True)
+                        fit=fit, recipe='none', cache=True, precision=halved(o, arch))
 
 def made(o, df, name, arch, fit, side=None):
     from fundus_fastai.vision.steps import make_learner
@@ -162,8 +168,8 @@ def tune(o, say, name, arch, held, seeds, precision='mixed', df=None, side=None,
     for seed in seeds:
         t = time.time()
         torch.manual_seed(seed)
-        opts = options(o, arch, 'tune', side).but(precision=precision)
-        if precision=='mixed': opts.precision = 'mixed' if o.device=='cuda' else None
+        opts = options(o, arch, 'tune', side)
+        if precision=='full': opts = opts.but(precision='full')
         learn = make_learner(df, 'oct' if name=='oct' else 'anomaly', opts)
         with learn.no_bar(), learn.no_logging(): hist = learn.fit_eye(one_cycle_plan(o.epochs or epochs, 1, lr), seed)
         say(recipe=f'tune {lr:g}:{epochs}' + (' full' if precision=='full' else ''), seed=seed, seconds=time.time()-t,
@@ -295,7 +301,7 @@ def draw(o, say, kind):
     from fundus_fastai.phantom.fundus import FUNDUS_LESIONS, LABELS as NAMES, phantom_fundus
     from fundus_fastai.phantom.oct import LESIONS, phantom_oct
     t,ims,ys = time.time(),[],[]
-    n,limit = (24 if o.few else PHANTOMS if kind=='oct' else PHANTOMS*3//4),(60 if kind=='oct' else 110)
+    n,limit = (24 if o.few else PHANTOMS if kind=='oct' else PHANTOMS*3//4),(60 if kind=='oct' else 110)*(1 if o.device=='cuda' else 5)
     for i in range(n):
         if time.time()-t>limit: break
         if kind=='oct':
@@ -382,8 +388,8 @@ def curve_tuned(o, say, kind, body, held, n):
 
 # --- the lists
 
-def jobs():
-    "Name, function, arguments, and a file that is to be there first; by worth"
+def jobs(seeds=3):
+    "Function and arguments, by worth"
     now,others = '2e-4:5:kept',['5e-4:5:kept','1e-3:5:kept','1e-4:5:kept','5e-4:10:kept','2e-4:5:learned','5e-4:5:learned']
     a,b = [],[]
     def recipe(arch, seeds):
@@ -392,12 +398,12 @@ def jobs():
             a.append((tune, ('oct', arch, h, seeds)))
             a.append((fastai, ('oct', arch, h, seeds)))
     def search(arch): a.extend((auto, ('oct', arch, h, others, [0])) for h in range(5))
-    recipe(LITE0, [0,1,2])
-    recipe('inception_v3', [0,1,2])
+    recipe(LITE0, [*range(seeds)])
+    recipe('inception_v3', [*range(seeds)])
     search(LITE0)
     search('inception_v3')
-    recipe('squeezenet1_1', [0,1,2])
-    recipe('tf_efficientnet_lite2', [0,1,2])
+    recipe('squeezenet1_1', [*range(seeds)])
+    recipe('tf_efficientnet_lite2', [*range(seeds)])
     search('squeezenet1_1')
     search('tf_efficientnet_lite2')
     a.extend((tune, ('oct', LITE0, h, [0,1,2,3,4], 'full')) for h in range(5))
@@ -422,14 +428,15 @@ def waits(o, f, args):
 
 def lane(o):
     "Do jobs of a list, then those of the other, until time is up; a line for each fit"
-    torch.set_num_threads(2)
+    torch.set_num_threads(2 if o.device=='cuda' else 1)
     cv2.setNumThreads(1)
     warnings.simplefilter('ignore')
     if o.device=='cpu':
         from fastai.torch_core import default_device
         default_device(False)
-    lists,own = jobs(),o.lane[0]
-    todo = [(k, i, *j) for k in (own, *set(lists)-{own}) for i,j in enumerate(lists[k])]
+    from real import wanted
+    lists,own = jobs(o.seeds),o.lane[0]
+    todo = [(k, i, f, args) for k in (own, *set(lists)-{own}) for i,(f,args) in enumerate(lists[k]) if wanted(o.only, f.__name__, *args)]
     out = open(o.out/f'{o.lane}.jsonl', 'a')
     while todo and time.time()<o.until-8:
         for k,i,f,args in todo:
@@ -458,7 +465,7 @@ def work(o):
         (o.out/'machine.json').write_text(json.dumps(dict(card=card, torch=torch.__version__, cores=os.cpu_count(), unpacked=round(time.time()-o.began, 1))))
         env = os.environ|dict(FUNDUS_DATA=f'{tmp}/home', OMP_NUM_THREADS='2')
         call = [sys.executable, '-W', 'ignore', __file__, 'lane', str(packed), '--out', str(o.out), '--tmp', tmp, '--until', str(o.began+o.seconds-6),
-                '--began', str(o.began), '--device', o.device, '--few', str(o.few), '--epochs', str(o.epochs)]
+                '--began', str(o.began), '--device', o.device, '--few', str(o.few), '--epochs', str(o.epochs), '--seeds', str(o.seeds), '--only', o.only]
         ps = [subprocess.Popen([*call, '--lane', f'{k}{i}'], env=env, stdout=subprocess.DEVNULL, stderr=open(o.out/f'{k}{i}.log', 'w')) for i,k in enumerate(o.lanes.split(','))]
         while any(p.poll() is None for p in ps) and time.time()<o.began+o.seconds-4: time.sleep(.5)
         for p in ps:
@@ -705,7 +712,7 @@ def main():
     p.add_argument('what', choices=['pack','work','lane','tell'])
     p.add_argument('where', nargs='*', type=Path)
     p.add_argument('--out', type=Path); p.add_argument('--tmp', type=Path); p.add_argument('--lane', default='A0')
-    p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu'); p.add_argument('--lanes', default='A,A,A,B,B')
+    p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu'); p.add_argument('--lanes', default='A,A,A,B,B'); p.add_argument('--only', default=''); p.add_argument('--seeds', type=int, default=3)
     for k in ('few','epochs'): p.add_argument(f'--{k}', type=int, default=0)
     for k in ('seconds','until','began'): p.add_argument(f'--{k}', type=float, default=time.time())
     o = p.parse_args()

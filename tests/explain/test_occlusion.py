@@ -346,4 +346,19 @@ def test_a_card_goes_the_way_that_takes_less_time(monkeypatch, slow):
     assert went[4:-1]==[other]*(len(went)-5) and went[-1]=='whole' # one window of whole pictures, for the check
     assert torch.allclose(got, want, atol=1e-5)
 
+@pytest.mark.parametrize('images,way', [(1,'whole'),(2,'windows')])
+def test_few_windows_are_asked_as_whole_pictures(monkeypatch, images, way):
+    "Nine windows a picture, and the picture; the values are those of windows"
+    net,x,went = conv_net(3, 4),torch.randn(images, 3, 40, 40),[]
+    want = occlusion(net, x, 16, stride=12, progress=False).values
+    monkeypatch.setattr(occ, 'few_jobs', 16)
+    for k in ('windows','whole'):
+        def told(self, boxes, k=k, f=getattr(occ._Ask, k)):
+            went.append((k,len(boxes)))
+            return f(self, boxes)
+        monkeypatch.setattr(occ._Ask, k, told)
+    got = occlusion(net, x, 16, stride=12, progress=False).values
+    assert {k for k,n in went if n>1}=={way} and sum(n for k,n in went if k==way)==10*images
+    assert torch.allclose(got, want, atol=1e-5)
+
 def test_only_a_card_is_timed(): assert not occ.timed_on('cpu') and occ.timed_on('cuda') and occ.timed_on('mps')
