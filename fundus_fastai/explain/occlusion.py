@@ -221,8 +221,8 @@ class _Ask:
         self.net,self.x,self.y,self.window,self.output,self.dev = net,x,y,window,output,'cpu'
         self.plain,self.several,self.n,self.took,self.turn = None,several,None,{},0
     def whole(self, boxes):
-        return scores_of(self.net, _copies(self.x, self.y, boxes, self.window, self.dev),
-                         self.output)
+        x = _copies(self.x, self.y, boxes, self.window, self.dev)
+        return scores_of(self.net, x, self.output)
     def windows(self, boxes):
         try: return self.one(boxes)
         except Exception as e:
@@ -335,8 +335,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
     inside = _inside(inside, x)
     seen = np.prod([cover(*o).any(1).mean() for o in zip(size, window, stride)])
-    if seen<1:
-        warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0")
+    if seen<1: warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0")
     y = filled(x, fill, window, inside=inside)
     todo = changed(x, y, window, stride=stride)
     if only is not None: todo &= middles_in(_inside(only, x), size, window, stride=stride)

@@ -34,10 +34,9 @@ def regress(x, y, new, *, number:bool=False)->np.ndarray:
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    if number:
-        m = make_pipeline(StandardScaler(), RidgeCV(10.**np.arange(-1, 4))).fit(x, y[:,0])
-        return m.predict(new)[:,None]
-    fit = lambda t: make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x, t)
+    scaled = lambda m: make_pipeline(StandardScaler(), m)
+    if number: return scaled(RidgeCV(10.**np.arange(-1, 4))).fit(x, y[:,0]).predict(new)[:,None]
+    fit = lambda t: scaled(LogisticRegression(max_iter=2000)).fit(x, t)
     return np.stack([fit(t).predict_proba(new)[:,1] if 0<t.sum()<len(t) else np.full(len(new), .5) for t in y.T], 1)
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #459b8562

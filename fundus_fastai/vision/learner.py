@@ -21,7 +21,7 @@ from ..core import DataError, EyeError, ModelError, first_line, one_of, progress
 from ..options import existing_weights
 from ..image.recipe import Eye, blank_remark, each_eye, field_remark
 from .outputs import ClassOutput
-from .probe import solve_probe, linear_probe
+from .probe import laid_out, linear_probe, solve_probe
 from .data import PILFundus, default_workers, eye_dls
 
 # %% ../../nbs/45_vision.learner.ipynb #1900e77b
@@ -663,7 +663,7 @@ def losses_by_image(self:EyeLearner)->np.ndarray:
     self.model.eval()
     with torch.inference_mode():
         for x,y in self.dls.valid:
-            z,y = self.model(x.to(p.device, p.dtype)).float().as_subclass(torch.Tensor),y.to(p.device)
+            z,y = self.model(laid_out(x.to(p.device, p.dtype))).float().as_subclass(torch.Tensor),y.to(p.device)
             res += [float(self.loss_func(z[i:i+1], y[i:i+1])) for i in range(len(z))]
     return np.array(res)
 
@@ -733,7 +733,7 @@ def predict_batches(self:EyeLearner, dl)->torch.Tensor:
     p = next(self.model.parameters())
     with torch.inference_mode(), torch.autocast(p.device.type, enabled=False): # whatever Ctrl-C left
         batches = progress(dl, 'predicting') if len(dl)>1 else dl
-        out = [self.model(b[0].to(p.device, p.dtype)).float().cpu() for b in batches]
+        out = [self.model(laid_out(b[0].to(p.device, p.dtype))).float().cpu() for b in batches]
     return self.loss_func.activation(torch.cat([o.as_subclass(torch.Tensor) for o in out]))
 
 # %% ../../nbs/45_vision.learner.ipynb #249170da

@@ -106,16 +106,19 @@ def linear_probe(model, n_out:int, names=None, *, size:int=64, places=0)->nn.Seq
     return nn.Sequential(probe, nn.Sequential(Standardize(n), nn.Linear(n, n_out)).to(p.device))
 
 
+# %% ../../nbs/44_vision.probe.ipynb #2dd76f71
+def laid_out(x):
+    "Pictures [N,C,H,W] on a processor with their channels last in memory; anything else as it is"
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim==4 and x.device.type=='cpu' else x
+
 # %% ../../nbs/44_vision.probe.ipynb #40844369
 def features(probe, dl)->np.ndarray:
     "What `probe` (`BlockFeatures`, or any net that gives [N,D]) says of every image of `dl`, float32 [N,D]"
     p = next(probe.parameters())
     probe.eval()
     with torch.inference_mode():
-        xs = (b[0].to(p.device, p.dtype).as_subclass(torch.Tensor)
-              for b in progress(dl, 'listening'))
-        out = [probe(x).float().cpu() for x in xs]
-    return torch.cat(out).numpy()
+        xs = (b[0].to(p.device, p.dtype).as_subclass(torch.Tensor) for b in progress(dl, 'listening'))
+        return torch.cat([probe(laid_out(x)).float().cpu() for x in xs]).numpy()
 
 # %% ../../nbs/44_vision.probe.ipynb #e80c9efd
 penalties = tuple(10.**np.arange(-5, 0.1, .5)) # of a logistic regression, C times the number of features
