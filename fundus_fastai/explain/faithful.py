@@ -128,7 +128,7 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
         ax.plot(cs[0][0], p, label=f'{k}: {np.trapezoid(p, cs[0][0]):.2f}')
     what = 'taken away' if way=='deletion' else 'put back'
     ax.set(xlabel=f'share of pixels {what}', ylabel='probability', ylim=(-.03, 1.03))
-    ax.legend(fontsize=8, title='area', title_fontsize=8)
+    ax.legend(title='area', ncols=2, loc='upper center', bbox_to_anchor=(.5,-.2), frameon=False, fontsize=8)
     ax.spines[['top','right']].set_visible(False)
     return ax
 
