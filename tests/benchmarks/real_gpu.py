@@ -17,9 +17,10 @@ trained without two of five folds, which it answers: so each fold has answers of
 fold that it did not see either, for choices within. And phantoms as pretraining: a Lite0 that learned lesions of drawn scans
 or eyes beside ImageNet's, as a readout and tuned, of 50, 100, 200 and all patients.
 
-Run once, on 27 November 2026, on one NVIDIA H200 that four other programs used too (torch 2.11, CUDA 13, Python 3.12, 400
-seconds): of the lists, list A came to the end of Lite0's recipe, list B to six of Lite0's ten nets for sex and age. The
-rest has been rehearsed, and not been run."""
+Run on 27 November 2026 on one NVIDIA H200 that four other programs used too (torch 2.11, CUDA 13, Python 3.12, 400 seconds):
+of the lists, list A came to the end of Lite0's recipe, list B to six of Lite0's ten nets for sex and age. And on 28 November on
+two cores of a processor, with --seeds 1: SqueezeNet's recipe, InceptionV3's without plain fastai (of `tune` two folds), and
+phantoms as pretraining (77 minutes) with the readouts. The rest has been rehearsed, and not been run."""
 import argparse, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
@@ -519,7 +520,12 @@ def row(out, df, task, data, arch, side, recipe, e, ok, seconds, seeds, base):
     return dict(task=task, data=data, images=int(ok.sum()), patients=df.patient[ok].nunique(), net=arch, weights=arch, side=side, recipe=recipe,
                 metric='auc', per='image', figure=round(float(e.value), 4), low=round(float(e.low), 4), high=round(float(e.high), 4), baselines=base,
                 confounded='by patient numbers, and see contrast and border' if data=='oct_dme' else '', minutes=round(seconds/60, 1), seed=seeds,
-                command=f'tests/benchmarks/real_gpu.py work r1 r2 --out OUT --seconds 450 ({card})')
+                command=asked(card))
+
+def asked(card):
+    "The call that made a row"
+    how = '--device cpu --lanes A,B --seeds 1 (two cores)' if card=='CPU' else f'--seconds 450 ({card})'
+    return f'tests/benchmarks/real_gpu.py work r1 r2 --out OUT {how}'
 
 SAID = {'readout':'readout, same copies', 'fastai fine_tune':'fastai fine_tune(5)', 'tune 0.002:5':'tune, 5 epochs', 'auto 2e-4:5:kept':'auto, 5 epochs'}
 
@@ -569,8 +575,9 @@ def tell_search(fits, df, name='oct'):
         p = pooled(best, df, 'final')[at,0]
         print(f"   chosen by validation in each fold: {dict(zip(best.held, best.recipe))}: AUC of what is kept {auc(label[at], p):.4f}", flush=True)
 
-def tell_curves(fits, sets):
-    "Phantoms against ImageNet: AUC at 50, 100, 200 and all patients, and the paired difference"
+def tell_curves(out, fits, sets):
+    "Phantoms against ImageNet: AUC at 50, 100, 200 and all patients, and the paired difference; rows of both"
+    res = []
     for kind,df in sets.items():
         y,who = df.label.eq(sorted(df.label.unique())[-1]).to_numpy(),df.patient.to_numpy()
         c = fits[fits.what.eq('curve') & fits.args.map(lambda v: v[0]==kind)].copy()
@@ -589,6 +596,12 @@ def tell_curves(fits, sets):
                 e = {k:told(y[ok], p[ok], who[ok]) for k,p in ps.items()}
                 print(f"{kind} {how} n={n or 'all'}: " + ', '.join(f'{k} {v.value:.4f} ({v.low:.4f} to {v.high:.4f})' for k,v in e.items())
                       + f"; difference {d.value:+.4f} ({d.low:+.4f} to {d.high:+.4f}); {ok.sum()} images, {ps['phantom'].shape[1]} draws", flush=True)
+                seeds,data = ' '.join(map(str, range(ps['phantom'].shape[1]))),dict(oct='oct_dme', fundus='idrid')[kind]
+                for body,v in (*e.items(), ('phantom less imagenet',d)):
+                    said = f"{how}, {body} body, {n or 'all'} {'patients' if kind=='oct' else 'photographs'}"
+                    one = row(out, df, 'pretraining', data, LITE0, 224, said, v, ok, part.seconds.sum(), seeds, '')
+                    res.append(one|dict(metric='auc, difference') if v is d else one)
+    return res
 
 # --- sex and age of people: four nets answer each fold, and what is chosen is chosen within
 
@@ -692,7 +705,7 @@ def tell_people(out, fits, df, keep, data, weights):
             res.append(dict(task=task, data='odir5k', images=int(df.patient.isin(who[ok]).sum()), patients=int(ok.sum()), net=arch, weights=arch,
                             side=side, recipe=name.replace(f'net {arch}', 'tuned') if recipe=='net' else f'{name}, chosen within', metric='auc' if task=='sex' else 'mae', per='patient', figure=round(float(e.value), 4),
                             low=round(float(e.low), 4), high=round(float(e.high), 4), baselines='', confounded='', minutes=round(s/60, 1), seed='0',
-                            command=f'tests/benchmarks/real_gpu.py work r1 r2 --out OUT --seconds 450 ({card})'))
+                            command=asked(card)))
     return res
 
 def tell(out, pack, csv=None, keep=None, data=None, weights=None):
@@ -700,10 +713,11 @@ def tell(out, pack, csv=None, keep=None, data=None, weights=None):
     sets = {k:pd.read_csv(pack/f'{k}.csv', dtype=dict(patient=str, label=str)) for k in SETS}
     print(fits.groupby('what').agg(fits=('seconds','size'), seconds=('seconds','sum'), last=('at','max')))
     print(fits[fits.what.isin(['draw','pretrain'])].drop(columns=['test','valid'], errors='ignore')[['recipe','seconds','at']])
-    done = tell_oct(out, fits, sets['oct'])
+    known = pd.read_csv(csv) if csv else pd.DataFrame(dict(data=[], baselines=[]))
+    done = tell_oct(out, fits, sets['oct'], next(iter(known[known.data=='oct_dme'].baselines.dropna()), ''))
     tell_search(fits, sets['oct'])
     tell_search(fits, sets['idrid'], 'idrid')
-    tell_curves(fits, dict(oct=sets['oct'], fundus=sets['idrid']))
+    done += tell_curves(out, fits, dict(oct=sets['oct'], fundus=sets['idrid']))
     if keep: done += tell_people(out, fits, sets['odir'], keep, data, weights)
     for o in done if csv else (): put(csv, **o)
 
