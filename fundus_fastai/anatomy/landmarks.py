@@ -103,8 +103,8 @@ class Field:
 # %% ../../nbs/70_anatomy.landmarks.ipynb #d1feef5d
 @patch
 def back(self:Field, x, y):
-    "A point of the square in the photograph"
-    return tuple(map(float, (np.array([x,y])+.5)*self.k-.5+(self.x,self.y)))
+    "A point of the square, or several, in the photograph"
+    return (x+.5)*self.k[0]-.5+self.x,(y+.5)*self.k[1]-.5+self.y
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #0d50eacf
 @patch
@@ -284,7 +284,7 @@ def by_net(im, f)->tuple:
     maps = ask(landmark_net('landmarks'), f.image)
     (x,y,p),(u,v,q) = peak(maps[0]),peak(maps[1])
     wide = 2*math.sqrt(max((maps[2]>0).sum(), 20)/math.pi)*SIDE/len(maps[2])*float(f.k[0])
-    (x,y),fovea = f.back(x, y),f.back(u, v)
+    (x,y),fovea = (tuple(map(float, f.back(*o))) for o in ((x,y),(u,v)))
     disc,ratio = (x,y,wide,wide,0.),math.nan
     for room in () if cut_off(f, f.there(disc))>TOUCHED else (1.9, 1.35):
         part,at,k = window_at(im, disc[:2], room*max(disc[2:4]))

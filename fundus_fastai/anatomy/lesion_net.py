@@ -36,9 +36,6 @@ SIDE = 640 # pixels of the square
 class LesionFrame(Field):
     "A photograph's field as a square `image`, its `mask` without the rim, and the way back"
     def __init__(self, im): super().__init__(im, SIDE, (.98,))
-    def back(self, x, y):
-        "Points of the square in the photograph"
-        return (x+.5)*self.k[0]-.5+self.x,(y+.5)*self.k[1]-.5+self.y
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #54b7407e
 def around(a, mask, s:float)->np.ndarray:

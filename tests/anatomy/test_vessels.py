@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from sklearn.metrics import roc_auc_score
-from fundus_fastai.anatomy.vessels import DIAMETER, LEAN, Scaled, VesselNet, Vessels, ask_vessels, contrast, draw_vessels, vessels
+from fundus_fastai.anatomy.vessels import DIAMETER, LEAN, Scaled, VesselNet, Vessels, ask_vessels, by_lines, contrast, draw_vessels, vessels
 from fundus_fastai.image.read import read_image
 from fundus_fastai.phantom.fundus import phantom_fundus
 
@@ -26,13 +26,29 @@ def test_one_scale():
     "A field of any size is brought to one, light and a tint change little"
     e = phantom_fundus([], 23, 1, size=300)
     w = Scaled(e.image)
-    assert abs(w.mask.any(0).sum()-DIAMETER*.985)<12 and w.image.shape[:2]==w.mask.shape
+    assert abs(w.mask.any(0).sum()-DIAMETER)<12 and w.image.shape[:2]==w.mask.shape and (w.near>=w.mask).all()
     a,b = (contrast(o, w.mask)[w.mask] for o in (w.image, (w.image*np.array([.8,.6,.7])).astype(np.uint8)))
     assert np.corrcoef(a[:,1], b[:,1])[0,1]>.95
     gray = np.repeat(w.image[...,1:2], 3, 2)
     faint = np.dstack([128+.2*(gray[...,0]-128.),*gray.transpose(2, 0, 1)[1:]]) # a channel with a fifth of the contrast
     s = contrast(faint, w.mask)[w.mask].std(0)
     assert len(s)==6 and s[0]/s[1]>.5 and s[3]/s[4]<.3 # it stays faint by one spread
+
+def test_the_rim_is_answered(eyes):
+    "Vessels are told apart up to the field's edge, where a fiftieth of its radius is left"
+    for e,o in zip(*eyes):
+        inner = cv2.erode(np.pad(e.field, 1).astype(np.uint8), np.ones((3,3)), iterations=round(len(e.field)*.01))[1:-1,1:-1]>0
+        rim,v = e.field&~inner,e.vessels['artery']|e.vessels['vein']
+        assert rim.mean()>.02 and roc_auc_score(v[rim], o.full('prob')[rim])>.85
+
+def test_a_line_is_of_one_kind():
+    "A stretch that differs is outvoted by its line; another line keeps its kind, what is far from all lines its answer"
+    p,a = np.zeros((80,120)),np.full((80,120), -1.)
+    p[19:22,5:115] = p[59:62,5:115] = 1
+    a[:40],a[:40,50:65],a[29:52] = 2.,-3.,.5
+    b = by_lines(a, p)
+    assert (a[20,52:63]<0).all() and (b[20,8:112]>0).all() and (b[60,8:112]<0).all() and abs(b[40,60]-.5)<.1
+    assert np.allclose(by_lines(a*0+1, p*0), 1)
 
 def test_a_mirror_mirrors(eyes):
     e,o = eyes[0][0],eyes[1][0]
@@ -63,6 +79,12 @@ def test_teaching_in_small(tmp_path, monkeypatch):
     import teach_vessels as t
     x,y = t.drawn(tmp_path/'p.npz', 1)
     assert (t.drawn(tmp_path/'p.npz', 1)[1]==y).all() and set(np.unique(y))>={0,1,2,t.OUTSIDE} and x.shape==(1,6,t.CANVAS,t.CANVAS)
+    e,spot = phantom_fundus([], 23, 1, size=540),np.zeros((540,540), np.uint8)
+    cv2.circle(spot, (215,300), 83, 2, -1)
+    lab,k = t.laid(e.image, spot)[1],Scaled(e.image).image.shape[0]/540
+    for i,c in zip(np.nonzero(lab==2), (300,215)): assert k>1.1 and abs(i.mean()-(k*(c+.5)-.5))<.15 # labels lie where the picture does
+    black = np.where(e.field, spot, t.OUTSIDE).astype(np.uint8)
+    assert (t.laid(e.image, black)[1][:660,:660]==0).sum()>(lab==0).sum()-9 and (lab==t.OUTSIDE).any() # beside the field there is none
     x,y = torch.from_numpy(x),torch.from_numpy(y)
     p,q = t.moved(torch.cat([x,(y==1)[:,None].expand_as(x)]), torch.cat([y,y]), 128)
     assert p.shape==(2,6,128,128) and q.shape==(2,128,128) and torch.isfinite(t.jitter(p)).all()

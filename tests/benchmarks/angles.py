@@ -11,10 +11,11 @@ for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.enviro
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]/'anatomy'))
 import cv2, numpy as np, pandas as pd, pytest, torch
+from scipy.special import expit
 from fundus_fastai.anatomy.biomarkers import feature_effects
 from fundus_fastai.anatomy.landmarks import landmarks
 from fundus_fastai.anatomy.measures import KINDS, axis_of, trunk_angles, vessel_features
-from fundus_fastai.anatomy.vessels import FLIPS, Scaled, along, ask_vessels, contrast, sigmoid, vessel_net, vessels
+from fundus_fastai.anatomy.vessels import FLIPS, Scaled, ask_vessels, by_lines, contrast, vessel_net, vessels
 from fundus_fastai.data.catalog import read_dataset
 from fundus_fastai.image.read import read_image
 from test_measures import drawn_eye, middle, true_angles
@@ -30,8 +31,8 @@ def window_angles(im, mark):
     part = np.s_[lo[1]:hi[1],lo[0]:hi[0]]
     if not w.mask[part].any(): return none
     v,a = ask_vessels(vessel_net(), contrast(w.image, w.mask)[part], FLIPS[:1])
-    p = (sigmoid(v)*w.mask[part]).astype(np.float32)
-    artery = sigmoid(along(a, p))>.5
+    p = expit(v)*w.near[part]
+    artery = by_lines(a, p)>0
     maps = dict(artery=p*artery, vein=p*~artery, both=p)
     return none|{f'{s}_{k}':x for k,m in maps.items() for s,x in trunk_angles(m, at-lo, r, axis=axis_of(mark)).items()}
 

@@ -49,10 +49,10 @@ def other(im, rng):
     return cv2.imdecode(cv2.imencode('.jpg', a, [cv2.IMWRITE_JPEG_QUALITY,int(rng.integers(50, 98))])[1], 1)
 
 def laid(im, y):
-    "Contrast and labels of a photograph on the canvas, at the net's scale; channels first"
+    "Contrast and labels of a photograph on the canvas, at the net's scale; channels first. Close round the field there is no vessel"
     w = Scaled(im)
-    y = cv2.resize(y, w.mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    a,b = contrast(w.image, w.mask).astype(np.float16).transpose(2, 0, 1),np.where(w.mask, y, OUTSIDE).astype(np.uint8)
+    y = cv2.resize(y, w.mask.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    a,b = contrast(w.image, w.mask).astype(np.float16).transpose(2, 0, 1),np.where(w.near, np.where(y==OUTSIDE, 0, y), OUTSIDE).astype(np.uint8)
     h,v = (min(CANVAS, o) for o in b.shape)
     x,t = np.zeros((6,CANVAS,CANVAS), np.float16),np.full((CANVAS,CANVAS), OUTSIDE, np.uint8)
     x[:,:h,:v],t[:h,:v] = a[:,:h,:v],b[:h,:v]
@@ -162,7 +162,7 @@ class Pupil:
             i = self.keep[torch.randint(len(self.keep), (size-n,), device=self.device)]
             got.append([o[i] for o in self.real])
         x,y = moved(*(torch.cat(o) for o in zip(*got)), side)
-        return jitter(x)*(y!=OUTSIDE)[:,None],y
+        return jitter(x)*(x!=0).any(1, keepdim=True),y # beyond the field the net sees nothing, there as elsewhere
     def step(self, s, size=12, side=448):
         "One lot, at the share `s` of the time"
         for g in self.opt.param_groups: g['lr'] = self.lr*min(1, s/.05+.02)*.5*(1+np.cos(np.pi*min(1, s)))+1e-6

@@ -14,7 +14,9 @@ PAGES = {'01_can_a_net_read_an_oct': { # the real scans, which `quick` would not
              "large = dict(weights='imagenet', epochs=4, bs=64)":"large = dict(weights='imagenet', epochs=2, bs=16, size=80)"},
          '09_which_net_is_best': { # two of the sixteen nets, for seconds
              'torch.cuda.is_available() and not quick':'True', 'patients=2000':'patients=48', 'minutes=10':'minutes=.05',
-             'size=224':'size=64', "compare_nets(eyes, 'sex', SIXTEEN,":"compare_nets(eyes, 'sex', SIXTEEN[:2],"}}
+             'size=224':'size=64', "compare_nets(eyes, 'sex', SIXTEEN,":"compare_nets(eyes, 'sex', SIXTEEN[:2],"},
+         '64_run.compare': {'patients=2000':'patients=48', 'CompareOptions(minutes=10)':'CompareOptions(minutes=.05, size=64)',
+                            "'oct', SIXTEEN,":"'oct', SIXTEEN[:2],"}}
 
 def small(name, nb):
     "Make the page `name` small, in place; what was done in a sentence, and complaints about what the page no longer says"

@@ -159,6 +159,13 @@ def test_pages_about_missing_credentials_run_where_there_is_a_secret(machine, na
     res = run_page(harness.find_pages([name])[0], machine, killing=False, log=lambda o: None)
     assert res.faults==[] and {c.state for c in final(res)}=={'ran'}
 
+def test_tables_of_the_repository(run):
+    "What a page asks GitHub for is this repository's, by pandas too"
+    web = 'https://raw.githubusercontent.com/fundus-fastai/fundus_fastai/main/tests/benchmarks/published.csv'
+    page = run(f"import pandas as pd\nprint(len(pd.read_csv('{web}')))", f"pd.read_csv('{web[:-4]}_of_none.csv')", killing=False)
+    assert texts(page)[0]==f"{len(pd.read_csv(harness.ROOT/'tests/benchmarks/published.csv'))}\n"
+    assert [c.state for c in final(page)]==['ran','failed']
+
 def test_pages_are_made_small(monkeypatch):
     "A lesson is quick, the GPU is believed in, and a text that a page no longer has is told"
     cells = "quick = 'IN_TEST' in os.environ # True: small\nreal = torch.cuda.is_available()", 'epochs=4'

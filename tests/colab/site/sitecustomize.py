@@ -2,9 +2,11 @@
 
 The harness has no right to make `/content`, and no network: COLAB_PLACES is JSON, a dict of texts and what stands for them.
 The room on the disk is a Colab's too: what is free on the machine that tests must not decide whether a page runs.
+Files of our repository that a page asks GitHub for are those that lie here.
 """
-import json, os, shutil, sys
+import json, os, shutil, sys, urllib.request
 from importlib.machinery import PathFinder, SourceFileLoader
+from pathlib import Path
 
 PLACES = json.loads(os.environ.get('COLAB_PLACES', '{}'))
 
@@ -30,6 +32,15 @@ def colab_disk(path, usage=shutil.disk_usage):
     if os.stat(path).st_dev!=os.stat(runtime).st_dev: return usage(path)
     return usage(path)._replace(total=108*10**9, used=37*10**9, free=71*10**9)
 
+RAW,ROOT = 'https://raw.githubusercontent.com/fundus-fastai/fundus_fastai/main/',Path(__file__).parents[3]
+
+def github(url, *args, ask=urllib.request.urlopen, **kwargs):
+    "What is asked of the repository on GitHub comes from this one, all else from where it is"
+    address = getattr(url, 'full_url', url)
+    if address.startswith(RAW): url = (ROOT/address.removeprefix(RAW)).as_uri()
+    return ask(url, *args, **kwargs)
+
 if PLACES:
+    urllib.request.urlopen = github
     sys.meta_path.insert(0, Finder)
     shutil.disk_usage = colab_disk
