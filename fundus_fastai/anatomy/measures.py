@@ -71,7 +71,7 @@ def calibers(w, mm_per_pixel=None)->dict:
     return out
 
 # %% ../../nbs/76_anatomy.measures.ipynb #16f72053
-CIRCLES = np.linspace(1.5, 2.5, 9) # radii of the disc
+CIRCLES,ALIKE = np.linspace(1.5, 2.5, 9),.9 # radii of the disc; share of the widest from which a second may be it
 
 # %% ../../nbs/76_anatomy.measures.ipynb #3afb0130
 def crossings(a, at, r)->np.ndarray:
@@ -109,13 +109,14 @@ def followed(found, far:float=9.)->list:
 
 # %% ../../nbs/76_anatomy.measures.ipynb #9f7d4ea9
 def trunk_angles(a, at, r, *, axis)->dict:
-    "Degrees between the widest vessels of `a` above and below, temporal and nasal, or NaN"
+    "Degrees between the widest vessels of `a` above and below, temporal and nasal, or NaN where it is not clear which"
     ways = followed([crossings(a, at, r*k) for k in CIRCLES])
     ways = [(float(np.median(turned(w[:,0]-axis))),w[:,1].sum())
             for w in ways if len(w)>len(CIRCLES)/2]
     def widest(lo, hi, sign):
-        mine = [o for o in ways if lo<sign*o[0]<hi]
-        return abs(max(mine, key=lambda o: o[1], default=(np.nan,0))[0])
+        mine = sorted((o[1],o[0]) for o in ways if lo<sign*o[0]<hi)
+        clear = mine and (len(mine)<2 or mine[-2][0]<ALIKE*mine[-1][0])
+        return abs(mine[-1][1]) if clear else np.nan
     temporal,nasal = (sum(widest(*o, s) for s in (1,-1)) for o in ((15,95),(95,170)))
     return dict(temporal=float(temporal), nasal=float(360-nasal))
 

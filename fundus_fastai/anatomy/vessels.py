@@ -19,13 +19,13 @@ from ..image.read import read_image
 from ..image.recipe import field_mask, field_of_view
 
 # %% ../../nbs/72_anatomy.vessels.ipynb #2245cc26
-DIAMETER = 640 # pixels from edge to edge of the field at the net's scale
+DIAMETER = 704 # pixels from edge to edge of the field at the net's scale
 
 class Scaled:
     "`im` at the net's scale, `k` times as large: `image`, `mask` of its field, and `near`, a little more"
-    def __init__(self, im):
+    def __init__(self, im, diameter=DIAMETER):
         f = field_of_view(im)
-        k = DIAMETER/(2*f.r)
+        k = diameter/(2*f.r)
         self.k = k = 1. if abs(k-1)<.03 else k
         h,w = (max(1, round(o*k)) for o in im.shape[:2])
         how = cv2.INTER_AREA if k<1 else cv2.INTER_CUBIC
@@ -113,8 +113,8 @@ def vessel_net():
     return net.eval().to(memory_format=torch.channels_last)
 
 # %% ../../nbs/72_anatomy.vessels.ipynb #e7243517
-FLIPS = [],[3] # axes to mirror
-LEAN = .6 # toward vessel, in logits
+FLIPS = [],[3],[2],[2,3] # axes to mirror
+LEAN,DARK = .6,.3 # toward vessel, in logits: for all pixels, and for each spread that one is darker in green
 
 @torch.inference_mode()
 def ask_vessels(net, x, flips=FLIPS)->np.ndarray:
@@ -126,7 +126,7 @@ def ask_vessels(net, x, flips=FLIPS)->np.ndarray:
         o = net(t.flip(d).contiguous(memory_format=torch.channels_last))
         out = out+o[:,:2].flip(d)
     v,a = (out/len(flips))[0,:,:h,:w].cpu().numpy()
-    return np.stack([v+LEAN, a])
+    return np.stack([v+LEAN-DARK*x[...,4], a])
 
 # %% ../../nbs/72_anatomy.vessels.ipynb #ca8aa234
 @dataclass

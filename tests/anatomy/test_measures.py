@@ -73,6 +73,16 @@ def test_angles_from_true_masks(monkeypatch):
     e = np.array(e)
     assert np.nanmean(np.abs(e))<4 and np.nanmedian(np.abs(e))<1 and np.isnan(e).mean()<.25, e.round(1)
 
+def test_no_angle_of_two_that_are_alike():
+    "Two vessels above, as wide as each other: which is the trunk is not known; one of them narrower: the wider is"
+    def temporal(wide):
+        a = np.zeros((400,400), np.uint8)
+        for deg,w in ((30,11),(60,wide),(-40,11)):
+            end = (200+180*np.array([np.cos(np.deg2rad(deg)), np.sin(np.deg2rad(deg))])).round().astype(int)
+            cv2.line(a, (200,200), tuple(map(int, end)), 1, w)
+        return trunk_angles(a, (200,200), 60, axis=0)['temporal']
+    assert np.isnan(temporal(11)) and abs(temporal(5)-70)<1 and abs(temporal(19)-100)<1
+
 # --- whatever people pass
 
 def test_reasons():
@@ -86,7 +96,7 @@ def test_reasons():
     f = vessel_features(vessels(im), landmarks(im))
     assert f['reason'] and np.isnan(f['avr']) and np.isnan(f['angle_temporal_vein'])
 
-@pytest.mark.parametrize('disc,word', ((20,'wider'), (200,'narrower')))
+@pytest.mark.parametrize('disc,word', ((20,'wider'), (240,'narrower')))
 def test_fields_that_we_do_not_know(disc, word):
     o = Vessels(np.full((536,536), .1, np.float32), np.full((536,536), .5, np.float32), 1., (536,536))
     f = vessel_features(o, Landmarks(300, 268, disc, disc, 0, 200, 268, 'R', shape=(536,536)))

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from sklearn.metrics import roc_auc_score
-from fundus_fastai.anatomy.vessels import DIAMETER, LEAN, Scaled, VesselNet, Vessels, ask_vessels, by_lines, contrast, draw_vessels, vessels
+from fundus_fastai.anatomy.vessels import DARK, DIAMETER, LEAN, Scaled, VesselNet, Vessels, ask_vessels, by_lines, contrast, draw_vessels, vessels
 from fundus_fastai.image.read import read_image
 from fundus_fastai.phantom.fundus import phantom_fundus
 
@@ -56,14 +56,17 @@ def test_a_mirror_mirrors(eyes):
     assert np.corrcoef(m.full('prob')[:,::-1].ravel(), o.full('prob').ravel())[0,1]>.97
 
 class Echo(torch.nn.Conv2d):
-    "Says what it is shown, the first channel thrice"
+    "Says where it is asked: row and column, added, thrice"
     def __init__(self): super().__init__(6, 3, 1)
-    def forward(self, x): return x[:,:1].repeat(1, 3, 1, 1)*torch.arange(x.shape[3])
+    def forward(self, x): return x[:,:1].repeat(1, 3, 1, 1)*(torch.arange(x.shape[3])+torch.arange(x.shape[2])[:,None])
 
-def test_both_ways_and_a_lean():
-    "The answers for a picture and its mirror image are averaged, and lean toward vessels; kinds do not lean"
-    v,a = ask_vessels(Echo(), np.ones((20,32,6), np.float32))
-    assert v.shape==(20,32) and np.allclose(a, 15.5) and np.allclose(v, 15.5+LEAN) and LEAN>0
+def test_all_mirrors_and_a_lean():
+    "The answers for a picture and its mirror images are averaged, and lean toward vessels, more so where it is dark; kinds do not lean"
+    x = np.ones((32,48,6), np.float32)
+    x[:8,:,4] = -2
+    v,a = ask_vessels(Echo(), x)
+    assert v.shape==(32,48) and np.allclose(a, 39) and LEAN>0 and DARK>0
+    assert np.allclose(v[8:], 39+LEAN-DARK) and np.allclose(v[:8], 39+LEAN+2*DARK)
 
 def test_real_photographs():
     root = Path(os.environ.get('FUNDUS_TEST_DATA', ''), 'drive')
@@ -81,7 +84,7 @@ def test_teaching_in_small(tmp_path, monkeypatch):
     assert (t.drawn(tmp_path/'p.npz', 1)[1]==y).all() and set(np.unique(y))>={0,1,2,t.OUTSIDE} and x.shape==(1,6,t.CANVAS,t.CANVAS)
     e,spot = phantom_fundus([], 23, 1, size=540),np.zeros((540,540), np.uint8)
     cv2.circle(spot, (215,300), 83, 2, -1)
-    lab,k = t.laid(e.image, spot)[1],Scaled(e.image).image.shape[0]/540
+    lab,k = t.laid(e.image, spot)[1],Scaled(e.image, t.TAUGHT).image.shape[0]/540
     for i,c in zip(np.nonzero(lab==2), (300,215)): assert k>1.1 and abs(i.mean()-(k*(c+.5)-.5))<.15 # labels lie where the picture does
     black = np.where(e.field, spot, t.OUTSIDE).astype(np.uint8)
     assert (t.laid(e.image, black)[1][:660,:660]==0).sum()>(lab==0).sum()-9 and (lab==t.OUTSIDE).any() # beside the field there is none

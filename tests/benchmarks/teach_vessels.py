@@ -28,7 +28,7 @@ from fundus_fastai.phantom.fundus import phantom_fundus
 
 SHIPPED = files('fundus_fastai')/'anatomy/vessels.safetensors'
 OUTSIDE = 255 # label of what does not count; 0 none, 1 artery, 2 vein, 3 vessel of either kind
-CANVAS = 704 # side of the square in which pictures lie
+CANVAS,TAUGHT = 704,640 # side of the square in which pictures lie, and of the fields there
 
 # ---- pictures
 
@@ -50,7 +50,7 @@ def other(im, rng):
 
 def laid(im, y):
     "Contrast and labels of a photograph on the canvas, at the net's scale; channels first. Close round the field there is no vessel"
-    w = Scaled(im)
+    w = Scaled(im, TAUGHT)
     y = cv2.resize(y, w.mask.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     a,b = contrast(w.image, w.mask).astype(np.float16).transpose(2, 0, 1),np.where(w.near, np.where(y==OUTSIDE, 0, y), OUTSIDE).astype(np.uint8)
     h,v = (min(CANVAS, o) for o in b.shape)
