@@ -63,6 +63,8 @@ def test_frame_there_and_back():
     f = LesionFrame(o.image)
     x,y = f.back(np.array([0,639]), np.array([0,639]))
     assert abs(x[1]-x[0]-(639*f.k[0]))<1e-9 and f.mask.mean()>.4
+    f = LesionFrame(cv2.resize(phantom_fundus([], 4, 2, camera='round', size=300).image, (300,230))) # squeezed: two scales
+    assert abs(f.k[1]/f.k[0]-1)>.1 and np.allclose(f.there((*f.back(50., 600.), 9, 9, 0))[:2], (50,600))
 
 def test_a_mirrored_eye_has_mirrored_maps():
     "It is asked both ways, so it says the same of both (the spread of the contrast is taken at other pixels)"

@@ -74,7 +74,7 @@ def test_real_photographs():
     v,f = (cv2.imread(str(root/k/'25.png'), 0)>0 for k in ('vessels','fov'))
     assert roc_auc_score(v[f], vessels(read_image(root/'images/25.png')).full('prob')[f])>LEAST
 
-LEAST = .93 # the image is one of those that taught the net
+LEAST = .96 # the image is one of those that taught the net; without the rim it would be .953
 
 def test_teaching_in_small(tmp_path, monkeypatch):
     "The program that taught the net draws, moves, teaches several in turn, and keeps what the library loads"

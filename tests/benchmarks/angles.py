@@ -3,7 +3,7 @@ FUNDUS_TEST_DATA=DIR python tests/benchmarks/angles.py OUT [MINUTES]
 
 phantoms: 30 drawn eyes of 560 px that taught nothing; the angles that the library finds (its own landmarks, its own maps) against the middle
 lines that the painter was given. odir5k: photographs with disc and fovea, by the library's landmarks, patients in an order by lot, for MINUTES (10); of each a window round
-the disc at the net's scale, asked once, which takes a tenth of the time. OUT/angles.csv holds a row an eye (kept for the next call);
+the disc at the net's scale, asked once, not four times and whole, which takes a small part of the time. OUT/angles.csv holds a row an eye (kept for the next call);
 OUT/odir_angles.csv, which page 75 reads, has effects only: no picture and no patient. Women and men are compared by one value a person, with age
 held fixed, over the family of all six angles; `both` is the angle between the widest vessels of either kind."""
 import os, sys, time

@@ -49,7 +49,7 @@ def other(im, rng):
     return cv2.imdecode(cv2.imencode('.jpg', a, [cv2.IMWRITE_JPEG_QUALITY,int(rng.integers(50, 98))])[1], 1)
 
 def laid(im, y):
-    "Contrast and labels of a photograph on the canvas, at the net's scale; channels first. Close round the field there is no vessel"
+    "Contrast and labels of a photograph on the canvas, at the scale of teaching; channels first. Close round the field there is no vessel"
     w = Scaled(im, TAUGHT)
     y = cv2.resize(y, w.mask.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     a,b = contrast(w.image, w.mask).astype(np.float16).transpose(2, 0, 1),np.where(w.near, np.where(y==OUTSIDE, 0, y), OUTSIDE).astype(np.uint8)

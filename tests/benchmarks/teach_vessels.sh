@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The call that taught the shipped net of vessels, in two processes on one card: bash tests/benchmarks/teach_vessels.sh OUT SECONDS DATA
+# The call that taught the shipped net of vessels at first (CARD.md tells what came after), in two processes on one card: bash tests/benchmarks/teach_vessels.sh OUT SECONDS DATA
 # The first draws phantoms, learns them, and goes on to the four folds; the second does the folds without phantoms and then all.
 # Called with SMALL=1 it rehearses on a CPU; those weights are of no use.
 set -uo pipefail
