@@ -57,7 +57,7 @@ def packed(root):
     for i,o in enumerate(pd.read_csv(root/'drishti_gs_crops/labels.csv').itertuples()):
         for kind,file in (('crop',o.image),('mask',o.mask)):
             im = cv2.resize(cv2.imread(str(root/'drishti_gs_crops'/file), int(kind=='crop')), (192,192),
-                            interpolation=cv2.INTER_AREA if kind=='crop' else cv2.INTER_NEAREST)
+                            interpolation=cv2.INTER_AREA if kind=='crop' else cv2.INTER_NEAREST_EXACT)
             yield encoded(im[...,::-1], 95) if kind=='crop' else cv2.imencode('.png', im)[1].tobytes(),(kind,o.image_id,i%3,*[np.nan]*4)
     d = pd.read_csv(root/'odir5k/full_df.csv')
     for o in d[d.ID%2==0].itertuples():
