@@ -2,7 +2,8 @@
 
 FUNDUS_TEST_DATA=DIR python tests/benchmarks/teach_lesions.py pack DATA.zip
 python tests/benchmarks/teach_lesions.py teach DATA.zip OUT SECONDS [--device cuda]
-python tests/benchmarks/teach_lesions.py more DATA.zip OUT SECONDS [--start FILE --rate 7e-4]
+python tests/benchmarks/teach_lesions.py more DATA.zip OUT SECONDS [--start FILE --rate 7e-4 --seed 0]
+python tests/benchmarks/teach_lesions.py judge DATA.zip shipped FILE... [--pictures 96]
 
 `pack` (three minutes of one core) gathers photographs, recompressed to 13 MB: idrid's with a grade, HRF's healthy ones, DRIVE's, and of odir5k by lot
 210 `normal fundus`, 90 with one other finding and no retinopathy (drusen, dry AMD, glaucoma, epiretinal membrane, ...), 110 with retinopathy;
@@ -11,12 +12,13 @@ real lesion is in it.
 
 `teach` wants a card. Four processes paint lesions, and what is none, on empty layers (paint_lesions.py) and draw phantoms; the card lays layers over
 grounds, each turned and scaled anew, and photographs them again: haze, light, color, blur, noise, compression. First stage (.62 of the time): these
-pictures and phantoms, with vessels (of the library's net) and discs as further outputs. Second stage: besides, photographs with retinopathy by their
+pictures and phantoms, with vessels (as the net that ships says) and discs as further outputs. Second stage: besides, photographs with retinopathy by their
 grade (idrid's even half) or keyword (odir5k), labeled by the moving mean of the net itself where it is sure; grade 0 has no lesion, grade 1 dots alone.
 Chosen is the stage that is better by the sum of two figures: mean sensitivity (CPM) on 96 painted pictures whose eyes and layers were left out, and
 the AUC for referable retinopathy of the sum of scores in idrid's odd half. OUT: first, second and last.safetensors, choice.json, loss.csv, held.jpg,
 sums of idrid's odd half. `more` teaches the net that ships on, by the second stage's pictures, on one core of a CPU (about eight seconds of processor
-time for six pictures); it writes more.safetensors every minute and goes on where it was stopped. All by the clock: a faster card sees more, and a new training gives other weights. `--small` tries the program on a CPU."""
+time for six pictures); it writes more.safetensors every minute and goes on where it was stopped. `judge` prints the figures of choice for files of weights,
+on pictures painted for it (A+B: the mean of the weights of A and B). All by the clock: a faster card sees more, and a new training gives other weights. `--small` tries the program on a CPU."""
 import argparse, copy, io, json, math, os, sys, time, zipfile
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
 from multiprocessing import TimeoutError as MP_TIMEOUT, get_context
@@ -301,6 +303,13 @@ def learn_from(net, opt, q, y, w, pos, device):
     opt.step()
     return loss
 
+@torch.no_grad()
+def vessel_maps(net, im, mask):
+    "What a net for lesions says of vessels, 0-255 uint8 [n,H,W]"
+    q = color_contrast(im.float(), mask[:,None].float())
+    with torch.autocast(q.device.type, torch.bfloat16): v = net(q)[:,4:5].float().sigmoid()
+    return (255*F.interpolate(v, (SIDE,SIDE), mode='bilinear', align_corners=False)[:,0]).byte()
+
 # ---- figures of choice
 
 def peaks(prob, mask):
@@ -356,6 +365,41 @@ def halves(df):
     odd = np.flatnonzero((kinds=='idrid')&(df.id%2==1).to_numpy())
     return pick(own&~held),pick(held),(weak,weak_p/weak_p.sum()),odd
 
+def clear(d, gone):
+    "Candidates without those where nothing is asked"
+    d = d.drop(index=d.index[gone[d.y.round().astype(int).clip(0,SIDE-1), d.x.round().astype(int).clip(0,SIDE-1)]]).reset_index(drop=True)
+    d.attrs['shape'] = (SIDE,SIDE)
+    return d
+
+class Held:
+    "What chooses: painted pictures of eyes and layers left out (a `Teacher` with `ids` to draw from), and idrid's odd half"
+    def __init__(self, out, pick, n, lot=8):
+        b = Bench(out.device, 99)
+        lots = [out.from_eyes(b, b.rng.choice(pick[0], lot, p=pick[1])) for _ in range(n//lot)]
+        im,self.q,bits,gone,mask = (torch.cat([o[i] for o in lots]) for i in (0,1,4,5,6))
+        self.im = im.byte().permute(0,2,3,1).contiguous().cpu().numpy()
+        self.gone,self.mask = (o[:,0].bool().cpu().numpy() for o in (gone,mask))
+        self.truths = [{k:o[i]&~g for i,k in enumerate(TYPES)} for o,g in zip(bits.bool().cpu().numpy(), self.gone)]
+    def real(self, images, masks, grade):
+        "Photographs with a grade; here the AUC for referable retinopathy is asked"
+        self.odd_mask,self.odd_y = masks[:,None].float(),grade>=2
+        self.odd_q = torch.cat([color_contrast(images[i:i+16].float(), self.odd_mask[i:i+16]) for i in range(0, len(images), 16)])
+        return self
+    def told(self, each):
+        "Sensitivities of candidates, and their mean"
+        res = table(match_lesions([clear(o, g) for o,g in zip(each, self.gone)], self.truths, types=TYPES))
+        return res|dict(CPM=float(np.nanmean([res[k]['CPM'] for k in TYPES])))
+    def figures(self, net):
+        "By painted pictures, read once and in four mirrors, and by grades; the sums of the latter"
+        net.eval()
+        to = self.q.device.type
+        maps = dict(plain=FLIPS[:1], flips=FLIPS)
+        maps = {k:ask(net, self.q, to, flips=f).cpu().numpy() for k,f in maps.items()}
+        res = {k:self.told([peaks(o, m) for o,m in zip(v, self.mask)]) for k,v in maps.items()}
+        sums = image_sums(ask(net, self.odd_q, to), self.odd_mask)
+        each,total = {k:auc(self.odd_y, sums[:,i]) for i,k in enumerate(TYPES)},sums.sum(1)
+        return dict(painted=res, referable=auc(self.odd_y, total), interval=bounds(self.odd_y, total), referable_by_type=each),sums
+
 def teach(s):
     start = time.time()
     def now(): return time.time()-start
@@ -383,7 +427,9 @@ def teach(s):
     g = dict(image=torch.stack([torch.from_numpy(o[0]) for o in got]).to(device), mask=torch.stack([torch.from_numpy(o[1]) for o in got]).to(device),
              disc=torch.stack([torch.from_numpy(o[2]) for o in got]).to(device), ill=torch.as_tensor(may_have(df.grade.to_numpy()), device=device))
     say(f'{len(df)} photographs', df.groupby('set').ground.agg(['size','sum']).to_dict())
-    g['vessel'] = vessel_maps(g, device, 128 if s.small else 544)
+    shown = LesionNet().to(device, memory_format=torch.channels_last).eval()
+    shown.load_state_dict(shipped_weights('lesions'))
+    g['vessel'] = torch.cat([vessel_maps(shown, g['image'][i:i+16], g['mask'][i:i+16]) for i in range(0, len(df), 16)])
     say('vessels')
     train,left,weak,odd = halves(df)
     weak,weak_p = weak
@@ -395,35 +441,10 @@ def teach(s):
             o.fill(results, 1, wait=20)
             if now()>.5*s.seconds: raise SystemExit('the painters are too slow')
     wait_for(out, 96 if not s.small else 3)
-    b = Bench(device, 99)
-    lots = [out.from_eyes(b, b.rng.choice(left[0], 8 if not s.small else 2, p=left[1])) for _ in range(s.held//8 if not s.small else 2)]
-    kept = [torch.cat([o[i] for o in lots]) for i in (0,1,4,5,6)]
+    held = Held(out, left, s.held, 8 if not s.small else 2).real(g['image'][odd], g['mask'][odd], df.grade.to_numpy()[odd])
     del out
-    held_im,held_q = kept[0].byte().permute(0,2,3,1).contiguous().cpu().numpy(),kept[1]
-    held_bits,held_gone,held_mask = kept[2].bool().cpu().numpy(),kept[3][:,0].bool().cpu().numpy(),kept[4][:,0].bool().cpu().numpy()
-    truths = [{k:o[i]&~gone for i,k in enumerate(TYPES)} for o,gone in zip(held_bits, held_gone)]
-    del lots, kept
-    odd_mask = g['mask'][odd][:,None].float()
-    odd_q = torch.cat([color_contrast(g['image'][odd[i:i+16]].float(), odd_mask[i:i+16]) for i in range(0, len(odd), 16)])
-    odd_y = (df.grade.to_numpy()[odd]>=2)
-    say(f'left out: {len(held_q)} painted pictures, {len(odd)} of idrid, {odd_y.sum()} referable')
-    def clear(d, gone):
-        d = d.drop(index=d.index[gone[d.y.round().astype(int).clip(0,SIDE-1), d.x.round().astype(int).clip(0,SIDE-1)]]).reset_index(drop=True)
-        d.attrs['shape'] = (SIDE,SIDE)
-        return d
-    def figures(net):
-        net.eval()
-        prob,mean = (ask(net, held_q, device, flips=f).cpu().numpy() for f in (FLIPS[:1],FLIPS))
-        res = {}
-        for name,maps in dict(plain=prob, flips=mean).items():
-            d = [clear(peaks(o, m), gone) for o,m,gone in zip(maps, held_mask, held_gone)]
-            res[name] = table(match_lesions(d, truths, types=TYPES))
-            res[name]['CPM'] = float(np.nanmean([res[name][k]['CPM'] for k in TYPES]))
-        sums = image_sums(ask(net, odd_q, device), odd_mask)
-        each = {k:auc(odd_y, sums[:,i]) for i,k in enumerate(TYPES)}
-        total = sums.sum(1)
-        return dict(painted=res, referable=auc(odd_y, total), interval=bounds(odd_y, total), referable_by_type=each),sums
-    known = other.map_async(shipped, list(held_im), chunksize=2)
+    say(f'left out: {len(held.q)} painted pictures, {len(odd)} of idrid, {held.odd_y.sum()} referable')
+    known = other.map_async(shipped, list(held.im), chunksize=2)
     wait_for(t, 120 if not s.small else 4, 1 if s.small else 8)
     say(f'{len(t.layers)} layers, {len(t.phantoms)} phantoms')
     ema,pos = copy.deepcopy(net).eval(),torch.tensor(POS, device=device).view(-1,1,1)
@@ -437,7 +458,7 @@ def teach(s):
     report,saved = {},now()
     def note(name, net):
         save(net, name)
-        f,sums = figures(net)
+        f,sums = held.figures(net)
         report[name] = dict(f, steps=steps, seconds=now())
         pd.DataFrame(dict(id=df.id[odd], grade=df.grade[odd], **{k:sums[:,i] for i,k in enumerate(TYPES)})).to_csv(s.out/f'idrid_odd_{name}.csv', index=False)
         (s.out/'choice~').write_text(json.dumps(report, indent=1))
@@ -481,15 +502,12 @@ def teach(s):
     (s.out/'choice.json').write_text(json.dumps(report, indent=1))
     pd.DataFrame(log, columns=['seconds','lots','stage','loss']).to_csv(s.out/'loss.csv', index=False)
     say('chosen', best, report['form'])
-    d = [clear(o, gone) for o,gone in zip(known.get(60), held_gone)]
-    hits = match_lesions(d, truths, types=TYPES)
-    report['shipped'] = table(hits)
-    report['shipped']['CPM'] = float(np.nanmean([report['shipped'][k]['CPM'] for k in TYPES]))
-    report['held'] = dict(pictures=len(held_q), seconds=now(), device=torch.cuda.get_device_name() if device=='cuda' else 'cpu', **{k:int(sum(cv2.connectedComponents(o[k].astype(np.uint8))[0]-1 for o in truths)) for k in TYPES})
+    report['shipped'] = held.told(known.get(60))
+    report['held'] = dict(pictures=len(held.q), seconds=now(), device=torch.cuda.get_device_name() if device=='cuda' else 'cpu', **{k:int(sum(cv2.connectedComponents(o[k].astype(np.uint8))[0]-1 for o in held.truths)) for k in TYPES})
     (s.out/'choice~').write_text(json.dumps(report, indent=1))
     os.replace(s.out/'choice~', s.out/'choice.json')
     say('shipped', report['shipped'])
-    look(held_im, truths, ask(ema, held_q[:6], device).cpu().numpy(), s.out/'held.jpg')
+    look(held.im, held.truths, ask(ema, held.q[:6], device).cpu().numpy(), s.out/'held.jpg')
     for o in (pool,other): o.terminate()
     say('done')
 
@@ -498,9 +516,8 @@ class Eyes:
     def __init__(self, frames, net): self.frames,self.net,self.vessels = frames,net,{}
     def vessel(self, i):
         if i not in self.vessels:
-            im,m = (torch.from_numpy(o)[None].float() for o in self.frames[i][:2])
-            with torch.no_grad(), torch.autocast('cpu', torch.bfloat16): v = self.net(color_contrast(im, m[None]))[:,4:5].float().sigmoid()
-            self.vessels[i] = (255*F.interpolate(v, (SIDE,SIDE), mode='bilinear', align_corners=False)[0,0]).byte().numpy()
+            im,m = (torch.from_numpy(o)[None] for o in self.frames[i][:2])
+            self.vessels[i] = vessel_maps(self.net, im, m)[0].numpy()
         return self.vessels[i]
     def lot(self, ids, ill):
         g = zip(*((*self.frames[i],self.vessel(i)) for i in ids))
@@ -541,12 +558,12 @@ def more(s):
         pd.DataFrame(log, columns=['seconds','lots','loss']).to_csv(s.out/'loss.csv', index=False)
     saved = time.time()
     while (x := (time.time()-begun)/s.seconds)<1:
-        b = Bench('cpu', 1_100_000+step)
+        b = Bench('cpu', 1_100_000+step+10**7*s.seed)
         for o in opt.param_groups: o['lr'] = s.rate*(min(1, (x+.005)/.05) if x<.05 else .5*(1+math.cos(math.pi*(x-.05)/.95)))+1e-6
         def draw(where, n, salt):
             t = Teacher.__new__(Teacher)
             t.device,t.g = 'cpu',eyes.lot(b.rng.choice(where[0], n, p=where[1]), ill)
-            t.layers = Fresh([layer((11,step,salt,k))[1:] for k in range(2*n)])
+            t.layers = Fresh([layer((11,step,salt,k,s.seed)[:4+(s.seed>0)])[1:] for k in range(2*n)])
             return t,np.arange(n)
         with torch.no_grad():
             t,ids = draw(train, 4, 0)
@@ -554,7 +571,7 @@ def more(s):
             t,ids = draw(weak, 2, 1)
             parts.append(t.from_eyes(b, ids, teacher)[1:4])
             if step%3==0:
-                t.phantoms = Fresh([phantom(900_000+step)[1:]])
+                t.phantoms = Fresh([phantom(900_000+step+10**6*s.seed)[1:]])
                 parts.append(t.from_phantoms(b, 1))
             q,y,w = (torch.cat(o) for o in zip(*parts))
         loss = learn_from(net, opt, q, y, w, pos, 'cpu')
@@ -570,6 +587,34 @@ def more(s):
             print(*log[-1], flush=True)
         if time.time()-saved>60: saved = keep() or time.time()
     keep()
+
+def judge(s):
+    "The figures of choice for files of weights (`shipped` for those of the library; A+B is the mean of two), on a CPU"
+    begin(s.data)
+    with zipfile.ZipFile(s.data) as z: df = pd.read_csv(io.BytesIO(z.read('list.csv')))
+    df = df[(df['set']=='idrid')|df.ground].reset_index(drop=True)
+    frames = [frame(r) for r in df.to_dict('records')]
+    df,frames = df[[o is not None for o in frames]].reset_index(drop=True),[o for o in frames if o is not None]
+    _,left,_,odd = halves(df)
+    net = LesionNet().to(memory_format=torch.channels_last)
+    net.load_state_dict(shipped_weights('lesions'))
+    eyes,lot = Eyes(frames, net.eval()),8 if not s.small else 2
+    class Out(Teacher):
+        def __init__(self): self.device,self.k = 'cpu',0
+        def from_eyes(self, b, ids):
+            self.g,self.k = eyes.lot(ids, may_have(df.grade.to_numpy())),self.k+1
+            self.layers = Fresh([layer((13,self.k,j))[1:] for j in range(2*len(ids))])
+            return super().from_eyes(b, np.arange(len(ids)))
+    with torch.no_grad(): held = Held(Out(), left, s.pictures, lot)
+    if s.small: odd = odd[::12]
+    held.real(*(torch.from_numpy(np.stack([frames[i][k] for i in odd])) for k in (0,1)), df.grade.to_numpy()[odd])
+    rows = []
+    for name in s.files:
+        each = [shipped_weights('lesions') if o=='shipped' else load_file(o) for o in name.split('+')]
+        net.load_state_dict({k:sum(o[k].float() for o in each)/len(each) for k in each[0]})
+        f,_ = held.figures(net)
+        rows += [dict(net=name, read=how, CPM=t['CPM'], referable=f['referable'], **{f'{k} {c}':t[k][c] for k in TYPES for c in ('CPM','10 FP')}) for how,t in f['painted'].items()]
+        print(pd.DataFrame(rows[-2:]).round(4).to_string(), f['interval'], flush=True)
 
 def pack(s):
     "Photographs and list.csv in one file"
@@ -599,24 +644,6 @@ def pack(s):
             table.append((name, kind, i, grade, ground, *((l.disc_x,l.disc_y,.5*max(l.disc_w, l.disc_h)) if l else (np.nan,)*3)))
         z.writestr('list.csv', pd.DataFrame(table, columns='name set id grade ground x y r'.split()).to_csv(index=False))
 
-def vessel_maps(g, device, n=544):
-    "Vessels of all squares by the library's net, uint8 [n,H,W]"
-    from fundus_fastai.anatomy.vessels import vessel_net
-    net,out = vessel_net().to(device),[]
-    for i in range(0, len(g['image']), 16):
-        x,m = (F.interpolate(o.float(), (n,n), mode='bilinear', antialias=True, align_corners=False) for o in (g['image'][i:i+16], g['mask'][i:i+16][:,None]))
-        m = (m>.99).float()
-        c = m/wide(m, 20).clamp(min=1e-3)
-        d = (x*m-wide(x*m, 20)/wide(m, 20).clamp(min=1e-3))*m
-        c = (d/((wide(d*d, 20)/wide(m, 20).clamp(min=1e-3)).clamp(min=0).sqrt()+2)).clamp(-5,5)
-        with torch.no_grad(): p = net(c.contiguous(memory_format=torch.channels_last))[:,:1].sigmoid()*m
-        out.append((255*F.interpolate(p.float(), (SIDE,SIDE), mode='bilinear', align_corners=False)[:,0]).byte())
-    return torch.cat(out)
-
-def wide(x, s):
-    h = x.shape[-2:]
-    return F.interpolate(blur(F.avg_pool2d(x, 4), s/4, 15), h, mode='bilinear', align_corners=False)
-
 def look(ims, truths, prob, to):
     "The first pictures left out, with the outlines of what was painted, and beside them what the net says"
     color = dict(MA=(255,255,255), HE=(0,255,255), EX=(0,90,255), SE=(60,255,60))
@@ -632,16 +659,21 @@ def look(ims, truths, prob, to):
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     subs = p.add_subparsers(dest='what', required=True)
-    for k in ('pack','teach','more'): subs.add_parser(k).add_argument('data')
+    for k in ('pack','teach','more','judge'): subs.add_parser(k).add_argument('data')
     for k in ('teach','more'):
         q = subs.choices[k]
         q.add_argument('out', type=Path)
         q.add_argument('seconds', type=float)
     q.add_argument('--start', type=Path)
     q.add_argument('--rate', type=float, default=7e-4)
+    q.add_argument('--seed', type=int, default=0)
     q.add_argument('--small', action='store_true')
     q = subs.choices['teach']
     q.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    q.add_argument('--small', action='store_true')
+    q = subs.choices['judge']
+    q.add_argument('files', nargs='+')
+    q.add_argument('--pictures', type=int, default=96)
     q.add_argument('--small', action='store_true')
     s = p.parse_args()
     globals()[s.what](s)
