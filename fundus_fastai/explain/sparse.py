@@ -108,10 +108,13 @@ def settle(self:SparseMaps, x, y):
 # %% ../../nbs/59_explain.sparse.ipynb #7a8438e5
 @patch
 def before_fit(self:SparseMaps):
-    "Raise `DataError` for a learner of another make, and for a readout"
+    "Raise `DataError` for a learner of another make, and for a readout; say which epoch the stage will keep"
     if not hasattr(self.learn, 'output'): raise DataError("`SparseMaps` is for a learner of `eye_learner`")
     if 'taps' in (self.learn.config or {}):
         raise DataError("the body of a readout stays as it is, and so do its maps: train with `fit='tune'`")
+    keep = getattr(self.learn, 'checkpoint', None)
+    if self.nu and keep and keep.plan[keep.stage].get('keep')!='last' and keep.stage==len(keep.plan)-1:
+        say("  the best epoch is kept, maybe one from before maps cost: `keep='last'` in the last stage keeps the last")
 
 @patch
 def before_epoch(self:SparseMaps):

@@ -97,6 +97,12 @@ def test_only_the_last_stage_pays():
     h = fit(learner(), .1, plan)
     assert h.nu[0]==0<h.nu[1]
 
+@pytest.mark.parametrize('keep,nu,said', [('best',.1,1),('last',.1,0),('best',0,0)])
+def test_it_says_that_an_epoch_from_before_may_be_kept(keep, nu, said, capsys):
+    first = dict(one_cycle_plan(1, pretrained=False)[0], name='first')
+    fit(learner(), nu, [first,dict(PLAN[0], keep=keep)])
+    assert capsys.readouterr().err.count("`keep='last'`")==said
+
 def test_every_second_batch_pays_for_two():
     seen = []
     class Look(Callback):
