@@ -11,6 +11,8 @@ five folds, each held back in turn:
   together   the mean of the readouts of several nets, nothing is chosen
   kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or more nets,
              averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
+  support vectors: support vector regression (a number) or classification on a Gaussian kernel of the same: the mean of the five ways (width,
+             penalty, with places or without) that are best within the other folds
   auto, tune the library's tuning, on pictures of --side pixels, the first --folds folds
 Left eyes are mirrored, so that all lie alike. Words of --only pick rows: the row's task, data, net and recipe are to hold each of them; | between alternatives."""
 import argparse, tempfile, time, warnings
@@ -160,6 +162,37 @@ def kernel(o, df, asked, parts):
         res[held] = fit(ks[best[0]], rest, held, best[1])
     return res
 
+def vectors(o, df, asked, blocks, places, number):
+    "Support vectors on a Gaussian kernel: the mean of five ways (width, penalty, with places or without), the best within the other folds: [N,1]"
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC, SVR
+    y,deal,res,ks = asked[:,0].astype(float),folds(df),np.zeros(asked.shape),{}
+    for seen,parts in dict(blocks=blocks, both=[*blocks, *places]).items():
+        k = gram(parts).astype(float)
+        d = np.diag(k)
+        ks |= {(seen,s):np.exp(-(d[:,None]+d-2*k)/s) for s in (1, 2, 4)}
+    def fit(how, a, b):
+        k,C,eps = ks[how[0]],*how[1:]
+        if not number: return SVC(C=C, kernel='precomputed').fit(k[np.ix_(a, a)], y[a]).decision_function(k[np.ix_(b, a)])
+        m = np.median(y[a])
+        return SVR(C=C, epsilon=eps, kernel='precomputed').fit(k[np.ix_(a, a)], y[a]-m).predict(k[np.ix_(b, a)])+m
+    ways = [(k,C,eps) for k in ks for C in ((10,20,30,50) if number else (.3,1,3,10)) for eps in ((.5,1,2) if number else (0,))]
+    for held in deal:
+        rest = np.setdiff1d(np.arange(len(df)), held)
+        inner = [np.intersect1d(v, rest) for v in deal if v is not held]
+        def unseen(how): return map(np.concatenate, zip(*[(y[v],fit(how, np.setdiff1d(rest, v), v)) for v in inner]))
+        def loss(how):
+            t,p = unseen(how)
+            return np.abs(t-p).mean() if number else -auc(t==1, p)
+        best = sorted(ways, key=loss)[:5]
+        print('  chosen:', *best, flush=True)
+        for how in best:
+            t,p = unseen(how)
+            z = fit(how, rest, held)
+            if not number: z = LogisticRegression(C=1e6).fit(p[:,None], t==1).predict_proba(z[:,None])[:,1] # Platt: margins of different machines on one scale
+            res[held,0] += z/len(best)
+    return res
+
 def tuned(o, df, task, arch, fit, gray):
     "What the library's tuned nets say of the first folds, `NaN` for the rest"
     res,deal = None,folds(df)
@@ -225,6 +258,7 @@ def ask(o, question):
     if task in ('sex','age'): plans += [(a, own_side(a, gray), 'readout of places') for a in several[:2]]
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
     if metric!='mean auc': plans += [('+'.join(a), 'own' if gray or a==o.archs else 336, 'kernel') for a in (several[:2], o.archs)]
+    if metric in ('auc','mae'): plans.append(('+'.join(o.archs), 'own' if gray or len(o.archs)>1 else own_side(o.archs[0], gray), 'support vectors'))
     if data=='odir5k' and metric!='mean auc': plans += [('+'.join(a), 336, f'kernel of {k}') for a in (several[:2], *([o] for o in several[:2])) for k in ('blocks','places')]
     if data!='odir5k': plans += [(a, o.side, f'{f}, {o.folds} folds, {o.epochs} epochs') for a in o.archs for f in ('auto','tune')]
     per = ['image','patient'] if task in ('sex','age') else ['image']
@@ -253,19 +287,19 @@ def ask(o, question):
                 x = looked(o, df, data, a, own_side(a, gray))[0]
                 np.save(str(kept).format(a), readout(o, df, task, a, own_side(a, gray), x))
             p = np.mean([np.load(str(kept).format(a)) for a in several], 0)
-        elif recipe.startswith('kernel'):
+        elif recipe.startswith(('kernel','support')):
             parts = []
             for a in arch.split('+'):
                 x,place,s = looked(o, df, data, a, own_side(a, gray))
                 parts,extra = [*parts, *([x] if 'places' not in recipe else []), *([place] if 'blocks' not in recipe else [])],extra+s
             t = time.time()
             one,y1,*parts = by_patient(df, y, *parts) if per[-1]=='patient' else (df, y, *parts)
-            p = kernel(o, one, y1, parts)
+            p = kernel(o, one, y1, parts) if recipe!='support vectors' else vectors(o, one, y1, parts[::2], parts[1::2], metric=='mae')
         else: p = tuned(o, df, task, arch, recipe.partition(',')[0], gray)
         minutes = round((time.time()-t+extra)/60, 1)
         for how in per:
             rows,yy,pp = df,y,p
-            if recipe.startswith('kernel'):
+            if recipe.startswith(('kernel','support')):
                 if how!=per[-1]: continue
                 rows,yy = (one, y1)
             elif how=='patient': rows,yy,pp = by_patient(df, y, p)
