@@ -111,6 +111,7 @@ class LesionHits:
     links:np.ndarray # [k,2]: number of the candidate, number of the lesion
     patient:np.ndarray # [n] who each image belongs to
     types:tuple # types that were looked for
+    disputed:np.ndarray=None # bool [candidates]: lies in what some experts marked, but too few
 
     @cached_property
     def order(self): # by falling score
@@ -144,8 +145,8 @@ def reached(df, part, reach:float)->np.ndarray:
 
 # %% ../../nbs/58_explain.lesions.ipynb #f0acf83e
 def image_hits(df, truth, types, *, level:int, grow:float)->tuple:
-    "Lesions of one image (type, area) and the links of its candidates; raises `DataError`"
-    rows,links,n = [],[],0
+    "Lesions of one image (type, area), the links of its candidates, and those in dispute; raises `DataError`"
+    rows,links,n,doubt = [],[],0,np.zeros(len(df), bool)
     for k in types:
         if k not in truth: continue
         m = consensus(truth[k], level)
@@ -155,11 +156,13 @@ def image_hits(df, truth, types, *, level:int, grow:float)->tuple:
                             "bring them to one size")
         count,part,stats,_ = cv2.connectedComponentsWithStats(m.astype(np.uint8), connectivity=8)
         reach = max(2., grow*m.shape[1]) if grow else 0.
-        c,hit = overlapped(df, part) if 'pixels' in df else reached(df, part, reach)
+        def under(part): return overlapped(df, part) if 'pixels' in df else reached(df, part, reach)
+        c,hit = under(part)
         links.append(np.stack([c, hit-1+n]))
+        doubt[under((np.asarray(truth[k])>0)&~m)[0]] = True
         rows += [(k, int(a)) for a in stats[1:,cv2.CC_STAT_AREA]]
         n += count-1
-    return rows,np.concatenate(links, 1) if links else np.zeros((2,0), int)
+    return rows,np.concatenate(links, 1) if links else np.zeros((2,0), int),doubt
 
 # %% ../../nbs/58_explain.lesions.ipynb #3fabaa8a
 def in_order(types)->tuple:
@@ -184,9 +187,10 @@ def match_lesions(dets:list, # tables from `detections`, one an image; a `type` 
     types = there if types is None else tuple(types)
     said = {k for o in dets if 'type' in o for k in o['type'].unique()}
     for k in (*types,*said): one_of(k, [*LESION_CODES, *there], 'type of lesion')
-    all_types,lesions,links,at = tuple(dict.fromkeys((*types,*there))),[],[],0
+    all_types,lesions,links,disputed,at = tuple(dict.fromkeys((*types,*there))),[],[],[],0
     for i,(df,t) in enumerate(zip(dets, truths)):
-        rows,pairs = image_hits(df, t, all_types, level=level, grow=grow)
+        rows,pairs,doubt = image_hits(df, t, all_types, level=level, grow=grow)
+        disputed.append(doubt)
         links.append(pairs+np.array([[at],[len(lesions)]]))
         lesions += [(i, *r) for r in rows]
         at += len(df)
@@ -194,7 +198,7 @@ def match_lesions(dets:list, # tables from `detections`, one an image; a `type` 
     cand = pd.concat([o[cols] for o in dets], ignore_index=True)
     cand['image'] = np.repeat(np.arange(n), [len(o) for o in dets])
     lesions = pd.DataFrame(lesions, columns=['image','type','area']).astype(dict(image=int, area=int))
-    return LesionHits(cand, lesions, np.concatenate(links, 1).T, patient, types)
+    return LesionHits(cand, lesions, np.concatenate(links, 1).T, patient, types, np.concatenate(disputed))
 
 # %% ../../nbs/58_explain.lesions.ipynb #961e32e5
 @dataclass
@@ -213,8 +217,9 @@ def __len__(self:Search): return len(self.counted)
 
 # %% ../../nbs/58_explain.lesions.ipynb #17f51227
 @patch
-def search(self:LesionHits, type:str, strict:bool=False, *, weigh:str='lesions', healthy:bool=False)->Search:
-    "The search for one type; 'lesions' or 'images' weigh alike, all or `healthy` images count"
+def search(self:LesionHits, type:str, strict:bool=False, *, weigh:str='lesions', healthy:bool=False,
+           spare:bool=False)->Search:
+    "The search for one type; 'lesions' or 'images' weigh alike, `healthy` images or all; `spare`: disputes count not"
     one_of(type, self.types, 'type of lesion')
     one_of(weigh, ('lesions','images'), 'weight')
     c,l,(who,what) = self.candidates,self.lesions,self.links.T
@@ -224,6 +229,7 @@ def search(self:LesionHits, type:str, strict:bool=False, *, weigh:str='lesions',
     right = ours[what] & use[who]
     np.maximum.at(best, what[right], score[who[right]])
     hit[who if not strict else who[right]] = True
+    if spare and self.disputed is not None: hit |= self.disputed
     ill = np.bincount(l.image, minlength=len(self))
     counted = (ill==0 if healthy else np.ones(len(self), bool)).astype(float)
     alarm = use & ~hit & (counted[c.image.to_numpy()]>0)
@@ -323,7 +329,7 @@ def froc(found:LesionHits, # from `match_lesions`
          at:tuple=(1,4,10), # false positives an image
          strict:bool=False, # a candidate in a lesion of another type is a false positive
          *, against:LesionHits=None, # other candidates for the same lesions: differences are told
-         **kwargs # `weigh` and `healthy`; `n_boot`, `seed` and `level` of the intervals
+         **kwargs # `weigh`, `healthy` and `spare`; `n_boot`, `seed` and `level` of the intervals
         )->pd.DataFrame: # a row a type: lesions, images, FP reached; `Estimate`s or `Difference`s
     "Sensitivity by type at false positives an image, with intervals by patient; raises `DataError`"
     if not len(found.lesions): raise DataError("no image has a lesion of any type: nothing to find")

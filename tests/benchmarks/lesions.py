@@ -12,7 +12,7 @@ that alarms are too many; and the AUC of the sum of its scores for referable ret
 beside the picture's own contrast, which knows no type; differences are paired by image or patient.
 `--table` puts the figures at 10 false alarms an image into the table of results. `--every 5` asks each fifth image alone, `--keep` writes what was
 found, `--against` compares with what an earlier state of the library found and kept, on the same lesions.
-A lesion counts where 3 of 4 experts agree (`--level`); both conventions of false positives are told."""
+A lesion counts where 3 of 4 experts agree (`--level`); where some do, but too few, candidates are alarms, and then are not (`spare`)."""
 import argparse, os
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ import cv2, numpy as np, pandas as pd
 from fundus_fastai.image.recipe import field_mask, field_of_view
 from fundus_fastai.explain.attribution import contrast_map, evidence
 from fundus_fastai.explain.heatmap import resize_map
-from fundus_fastai.explain.lesions import LesionHits, consensus, detections, froc, lesion_auc, match_lesions
+from fundus_fastai.explain.lesions import LesionHits, detections, froc, lesion_auc, match_lesions
 from rows import estimate, put
 
 TYPES,SIZE = ('MA','HE','EX','SE'),288
@@ -188,7 +188,7 @@ def found_by_net(name, data, a):
         dets.append(find_lesions(im))
         own += process_time()-mine
         blind.append(detections(contrast_map(im, f), f) if (f := field_mask(im)).any() else dets[-1])
-        truths.append({k:consensus(o, a.level) for k,o in m.items()})
+        truths.append(m)
         who.append(p)
     if a.keep:
         a.keep.mkdir(parents=True, exist_ok=True)
@@ -220,13 +220,28 @@ def referable_rows(data, named, resamples, every=1):
             print(row, flush=True)
 
 
-def tabled(table, name, hits, minutes, resamples):
+def tabled(table, name, hits, minutes, resamples, **kwargs):
     "Rows of the table of results: of each type the share hit at 10 false alarms an image, beside that of contrast"
-    net,blind = (froc(hits[k], n_boot=resamples) for k in ('lesion net','contrast'))
+    net,blind = (froc(hits[k], n_boot=resamples, **kwargs) for k in ('lesion net','contrast'))
     for k in net.index[net.lesions>0]:
-        put(table, task='lesions', data=name, images=len(hits['lesion net']), patients=len(set(hits['lesion net'].patient)), net='lesion net',
+        put(table, task='lesions, disputes spared' if kwargs else 'lesions', data=name, images=len(hits['lesion net']), patients=len(set(hits['lesion net'].patient)), net='lesion net',
             weights='lesions.safetensors', side=640, recipe=f'{k}, {net.lesions[k]} lesions', metric='share at 10 FP', per='lesion', **estimate(net['10 FP'][k]),
             baselines=f"contrast {blind['10 FP'][k].value:.3f}", minutes=round(minutes, 1), seed=0, command=f'tests/benchmarks/lesions.py net ../shared/data {name}')
+
+
+def disputes(hits, truths, dets, a):
+    "Where the alarms are that `froc` counts: what some experts marked, too few; and the figures when these are spared"
+    n = len(hits)
+    for k in TYPES:
+        s = hits.search(k)
+        cut = s.alarms[min(10*n, len(s.alarms)-1)]
+        mine = (hits.candidates.type==k).to_numpy()&(hits.candidates.score>cut).to_numpy()
+        mine[hits.links[:,0]] = False
+        own = np.concatenate([match_lesions([d], [{k:t[k]}], level=a.level).disputed for d,t in zip(dets, truths)])
+        print(f'{k}: {mine.sum()} alarms at 10 an image; {(mine&own).sum()} where too few experts say {k}, '
+              f'{(mine&hits.disputed&~own).sum()} where some say another type, {(mine&~hits.disputed).sum()} where nobody marked anything')
+    print('lesion net, what too few experts marked spared')
+    print(froc(hits, n_boot=a.resamples, spare=True).astype(str).to_string(), flush=True)
 
 
 def by_net(name, data, a):
@@ -235,15 +250,18 @@ def by_net(name, data, a):
     print(f'\n== {name}: {len(dets)} images of {len(set(who))} patients; lesion net, {own:.2f} s of one core an image')
     named = {'lesion net':dets, 'contrast':blind}
     if a.against: named['before'] = pd.read_pickle(a.against/f'{name}.pkl')
-    hits = {k:match_lesions(o, truths, who) for k,o in named.items()}
+    hits = {k:match_lesions(o, truths, who, level=a.level) for k,o in named.items()}
     for k,o in hits.items():
         print(k)
         print(froc(o, n_boot=a.resamples).astype(str).to_string(), flush=True)
         if k=='lesion net': continue
         print(f'lesion net minus {k}, paired')
         print(froc(hits['lesion net'], against=o, n_boot=a.resamples).astype(str).to_string(), flush=True)
+    if hits['lesion net'].disputed.any(): disputes(hits['lesion net'], truths, dets, a)
     if name=='idrid': referable_rows(data, named, a.resamples, a.every)
-    elif a.table: tabled(a.table, name, hits, own*len(dets)/60, a.resamples)
+    elif a.table:
+        tabled(a.table, name, hits, own*len(dets)/60, a.resamples)
+        if hits['lesion net'].disputed.any(): tabled(a.table, name, hits, own*len(dets)/60, a.resamples, spare=True)
 
 
 def main():

@@ -24,9 +24,9 @@ def case(seed, n=None, typed=False):
     c = pd.DataFrame(cand, columns=['image','score','type']).astype(dict(image=int, score=float))
     if not typed: c = c.drop(columns='type')
     l = pd.DataFrame(les, columns=['image','type','area']).astype(dict(image=int, area=int))
-    return LesionHits(c, l, np.array(links, int).reshape(-1,2), rng.integers(0, 4, n), ('A','B'))
+    return LesionHits(c, l, np.array(links, int).reshape(-1,2), rng.integers(0, 4, n), ('A','B'), rng.random(len(c))<.3)
 
-def brute(h, k, t, strict, weigh, healthy):
+def brute(h, k, t, strict, weigh, healthy, spare):
     "False positives an image and sensitivity for lesions of the type `k` at the threshold `t`, by counting"
     typed = 'type' in h.candidates
     ill = set(h.lesions.image)
@@ -35,7 +35,7 @@ def brute(h, k, t, strict, weigh, healthy):
     for c,r in h.candidates.iterrows():
         if r.score<t or (typed and r.type!=k) or r.image not in images: continue
         hit = [h.lesions.type[l] for a,l in h.links if a==c]
-        fp += not (k in hit if strict else hit)
+        fp += not ((k in hit if strict else hit) or (spare and h.disputed[c]))
     per = {}
     for l,r in h.lesions.iterrows():
         if r.type!=k: continue
@@ -47,7 +47,7 @@ def brute(h, k, t, strict, weigh, healthy):
 def test_twin(part):
     for seed in range(20*part, 20*part+20):
         h,rng = case(seed, typed=seed%2),np.random.default_rng(seed)
-        o = dict(strict=bool(rng.integers(2)), weigh=['lesions','images'][rng.integers(2)], healthy=bool(rng.integers(2)))
+        o = dict(strict=bool(rng.integers(2)), weigh=['lesions','images'][rng.integers(2)], healthy=bool(rng.integers(2)), spare=bool(rng.integers(2)))
         for k in 'AB':
             if not (h.lesions.type==k).any(): continue
             s = h.search(k, **o)
@@ -207,6 +207,20 @@ def test_conventions():
     t = match_lesions([table([60,80,5],[60,100,5],[.9,.5,.7], type=['MA','MA','EX'])], blobs()[:1])
     assert t.search('EX').best.tolist()==[-np.inf] and t.search('MA', strict=True).alarms.tolist()==[.9]
     assert t.search('EX').alarms.tolist()==[.7]==t.search('EX', strict=True).alarms.tolist()
+
+def test_where_experts_disagree_nobody_is_blamed():
+    "Marked by two of four as exudate: an alarm of any type there at level 3, none where it is spared; a lesion at level 2"
+    share = np.zeros((120,160)); share[disk(30,40,5)] = .5; share[disk(80,100,5)] = 1
+    t = [table([30,80,5],[40,100,5],[.9,.8,.7], type=['MA','EX','MA'])]
+    h = match_lesions(t, [dict(EX=share, MA=disk(5,140))])
+    assert h.search('MA').alarms.tolist()==[.9,.7] and h.search('MA', spare=True).alarms.tolist()==[.7]
+    assert h.search('MA', True, spare=True).alarms.tolist()==[.7] and len(h.search('EX', spare=True).best)==1
+    assert froc(h, n_boot=9, spare=True).loc['MA','reached']==1<froc(h, n_boot=9).loc['MA','reached']
+    assert len(match_lesions(t, [dict(EX=share, MA=disk(5,140))], level=2).search('EX').best)==2
+    solid = match_lesions(t, [dict(EX=share>.6, MA=disk(5,140))]) # one mask, no experts: nothing is in dispute
+    assert not solid.disputed.any()
+    parts = match_lesions([detections((share>0)*1., by='components', above=.5)], [dict(EX=share)])
+    assert parts.disputed.tolist()==[True,False] or parts.disputed.tolist()==[False,True]
 
 def test_levels_of_agreement():
     share = np.zeros((120,160))
