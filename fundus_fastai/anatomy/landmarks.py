@@ -13,7 +13,7 @@ from importlib.resources import files
 from safetensors.torch import load_file
 from torch import nn
 from fastcore.basics import patch
-from ..core import DataError, progress, say
+from ..core import DataError, say
 from ..image.read import read_image
 from ..image.recipe import circle_crop, field_mask, field_of_view, field_remark, field_window
 from ..vision.answers import RowFile, images_of
@@ -358,14 +358,4 @@ def landmark_table(images, # image files or folders
     paths,table = images_of(images),RowFile(out, resume, force)
     if table.columns and table.columns!=COLUMNS:
         raise DataError(f"{table.part} is no table of landmarks: pass `force=True`, or another name")
-    rows,unread = [],0
-    for o in progress([o for o in paths if o not in table.done], 'landmarks'):
-        row,read = _row(o)
-        rows.append(row)
-        unread += not read
-        table.add(pd.DataFrame([row], columns=COLUMNS))
-    if rows and unread==len(paths): raise table.nothing(unread, len(paths))
-    table.close()
-    df = pd.DataFrame(rows, columns=COLUMNS)
-    df.attrs['unread'] = unread
-    return df
+    return table.one_by_one(paths, _row, COLUMNS, what='landmarks')

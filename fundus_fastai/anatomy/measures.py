@@ -7,11 +7,12 @@ __all__ = ['vessel_table']
 
 # %% ../../nbs/76_anatomy.measures.ipynb #565862f5
 import cv2, math, numpy as np, pandas as pd
+from functools import partial
 from pathlib import Path
 from .graph import arc, fractal_dimension, line_widths, middling, vessel_graph
 from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
-from ..core import DataError, progress, say
+from ..core import DataError, say
 from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..vision.answers import RowFile, images_of
@@ -215,14 +216,6 @@ def vessel_table(images, # image files or folders
         twice = names[names.duplicated()].iloc[0]
         raise DataError(f"two images are called {twice}: their maps would have one name")
     out.mkdir(parents=True, exist_ok=True)
-    table,rows,unread = RowFile(out/'features.csv', resume, force),[],0
-    for o in progress([o for o in paths if o not in table.done], 'vessels'):
-        row,read = vessel_row(o, out, mm_per_pixel)
-        rows.append(row)
-        unread += not read
-        table.add(pd.DataFrame([row], columns=COLUMNS))
-    if rows and unread==len(paths): raise table.nothing(unread, len(paths))
-    table.close()
-    df = pd.DataFrame(rows, columns=COLUMNS)
-    df.attrs['unread'] = unread
-    return df
+    table = RowFile(out/'features.csv', resume, force)
+    return table.one_by_one(paths, partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel), COLUMNS,
+                            what='vessels')

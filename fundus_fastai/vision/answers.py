@@ -173,6 +173,22 @@ def nothing(self:RowFile, unread:int, n:int):
     if self.part: self.part.unlink(missing_ok=True)
     return DataError(f"nothing is left: {unread} of {n} images cannot be read")
 
+# %% ../../nbs/49_vision.answers.ipynb #22f7af26
+@patch
+def one_by_one(self:RowFile, paths, row, columns, *, what:str)->pd.DataFrame:
+    "Add what `row` tells of each file (a dict, and whether it could be read); raises `DataError` where none could"
+    rows,unread = [],0
+    for o in progress([o for o in paths if o not in self.done], what):
+        told,read = row(o)
+        rows.append(told)
+        unread += not read
+        self.add(pd.DataFrame([told], columns=columns))
+    if rows and unread==len(paths): raise self.nothing(unread, len(paths))
+    self.close()
+    df = pd.DataFrame(rows, columns=columns)
+    df.attrs['unread'] = unread
+    return df
+
 # %% ../../nbs/49_vision.answers.ipynb #301cc2a1
 def dealt(files, shard=None)->list:
     "The files of the part `shard`, (k, n): each n-th from the k-th on; all without"
