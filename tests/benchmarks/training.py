@@ -2,7 +2,8 @@
 
 speed: a training step of ours (channels-last, in full and in mixed precision) against plain fastai's `vision_learner`, on one ready
 batch of random tensors: one process, interleaved, minima and medians; ratios are what counts. On all cores, or on --threads;
---processor counts the processor's seconds, for a busy machine and one thread.
+--processor counts the processor's seconds, for a busy machine and one thread; --compiled adds mixed precision after `torch.compile`,
+and the seconds of its first step.
 accuracy: the same seeds trained in full and in mixed precision; the difference of their AUC on unseen patients, the mean over seeds,
 with an interval from resampled patients, and the differences by seed. On phantoms, and on a folder with labels.csv (file, patient_id,
 DME) where --data names one. The long form: --images 709 --epochs 8 --size 224 --seeds 10."""
@@ -39,10 +40,13 @@ def step(learn):
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4, cbs=Clock())
     return learn.took
 
-def speed(arch, size, bs=16, rounds=3):
+def speed(arch, size, bs=16, rounds=3, compiled=False):
     "Seconds of a step, and how many times as fast as plain fastai"
     learns = dict(fastai=vision_learner(ready_batches(size, bs), find_net(arch).builder, pretrained=False, normalize=False))
     for p in ('full','mixed'): learns[p] = eye_learner(ready_batches(size, bs), arch, None, precision=p)
+    if compiled:
+        learns['compiled'] = eye_learner(ready_batches(size, bs), arch, None, precision='mixed')
+        learns['compiled'].model.compile()
     took = {k:[] for k in learns}
     for o in learns.values(): o.unfreeze()
     for _ in range(rounds+1):
@@ -51,8 +55,9 @@ def speed(arch, size, bs=16, rounds=3):
     row = dict(net=arch, size=size, bs=bs, seconds={k:round(float(v), 3) for k,v in least.items()},
                times={k:round(least['fastai']/least[k], 2) for k in least if k!='fastai'},
                times_of_medians={k:round(float(middle['fastai']/middle[k]), 2) for k in least if k!='fastai'})
+    if compiled: row['first_step'] = round(took['compiled'][0], 1)
     print(f"{arch:24s} {size}: full {row['times']['full']} x, mixed {row['times']['mixed']} x plain fastai "
-          f"(medians {row['times_of_medians']['full']}, {row['times_of_medians']['mixed']})", flush=True)
+          f"(medians {row['times_of_medians']['full']}, {row['times_of_medians']['mixed']})"+(f", compiled {row['times']['compiled']} x after a first step of {row['first_step']} s" if compiled else ''), flush=True)
     return row
 
 def real(folder, n):
@@ -96,13 +101,13 @@ if __name__=='__main__':
     ap.add_argument('what', nargs='?', choices=['speed','accuracy'], default='speed')
     for k,v in dict(rounds=3, bs=16, images=200, epochs=2, size=96, seeds=5, patients=40, threads=os.cpu_count()).items(): ap.add_argument(f'--{k}', type=int, default=v)
     for k,v in dict(arch='squeezenet1_1', weights='', data='', nets='', out='').items(): ap.add_argument(f'--{k}', default=v)
-    ap.add_argument('--processor', action='store_true')
+    for k in ('processor','compiled'): ap.add_argument(f'--{k}', action='store_true')
     o = ap.parse_args()
     if o.processor: clock = time.process_time
     res = dict(torch=torch.__version__, cores=os.cpu_count(), bf16=has_bf16(), what=o.what, threads=o.threads, clock=clock.__name__, load=[round(x, 1) for x in os.getloadavg()])
     if o.what=='speed':
         torch.set_num_threads(o.threads)
-        res['rows'] = [speed(a, s, o.bs, o.rounds) for a,s in NETS if a in (o.nets or a)]
+        res['rows'] = [speed(a, s, o.bs, o.rounds, o.compiled) for a,s in NETS if a in (o.nets or a)]
     else:
         with tempfile.TemporaryDirectory() as tmp:
             res['rows'] = [] if not o.data else [accuracy(Path(o.data).name, real(o.data, o.images), o)]
