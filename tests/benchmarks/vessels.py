@@ -27,7 +27,7 @@ def told(name, rows, table=None):
     lo,hi = np.percentile(b, [2.5,97.5], axis=0)
     print(f'{name}: n {len(a)}; '+'; '.join(f'{k} {m:.4f} ({l:.4f} to {h:.4f})' for k,m,l,h in zip(NAMES, a.mean(0), lo, hi)), flush=True)
     for k,m,l,h in zip(NAMES, a.mean(0), lo, hi) if table else ():
-        put(table, task='vessels', data=name.split(',')[0], images=len(a), net='vessel net', weights='vessels.safetensors', side=DIAMETER, recipe='shipped' if name=='hrf_av' else 'left out of the teaching',
+        put(table, task='vessels', data=name.split(',')[0], images=len(a), net='vessel net', weights='vessels.safetensors' if name=='hrf_av' else 'NETS', side=DIAMETER, recipe='shipped' if name=='hrf_av' else 'left out of the teaching',
             metric=k, per='image', figure=round(m, 4), low=round(l, 4), high=round(h, 4), seed=0, command='tests/benchmarks/vessels.py'+' NETS'*(name!='hrf_av'))
 
 def folds(root, nets):
