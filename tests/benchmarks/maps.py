@@ -233,20 +233,20 @@ def of_types(name, a):
         for k in res[0][0]:
             dets[f'occlusion, {k}'],took[f'occlusion, {k}'] = [o[0][k][0] for o in res],sum(o[0][k][2] for o in res)
     print(f'\n== {name}: {len(who)} images of {len(set(who))} patients')
-    hits,told = {k:match_lesions(o, truths, who) for k,o in dets.items()},{}
+    hits,shares = {k:match_lesions(o, truths, who) for k,o in dets.items()},{}
     for k,o in hits.items():
         f,t = froc(o, n_boot=a.resamples),took[k]/len(who)
         print(f"{k}, {t:.1f} s: "+'; '.join(f"{i} {r['10 FP']}" for i,r in f.iterrows()), flush=True)
         if k!='contrast':
             d = froc(o, against=hits['contrast'], n_boot=a.resamples)
             print('    minus contrast: '+'; '.join(f"{i} {r['10 FP']}" for i,r in d.iterrows()), flush=True)
-        told |= {(k,i,r.lesions):r['10 FP'].value for i,r in f.iterrows()}
+        shares |= {(k,i,r.lesions):r['10 FP'].value for i,r in f.iterrows()}
         for i,r in f.iterrows():
             if not a.table: break
             put(a.table, task='maps', data=name, images=len(who), patients=len(set(who)), net='tf_efficientnet_lite0' if k!='contrast' else 'none',
                 weights=Path(a.weights).name if k!='contrast' else '', side=SIDE, recipe=f'{i}, {r.lesions} lesions: {k}', metric='share at 10 FP',
                 per='lesion', **estimate(r['10 FP']), minutes=round(took[k]/60, 3), seed=a.seed, command=f'tests/benchmarks/maps.py types ../shared/data WEIGHTS {name}')
-    return told
+    return shares
 
 
 def of_seeds(a):

@@ -147,12 +147,16 @@ def gram(parts):
         ks.append(k/np.diag(k).mean())
     return np.mean(ks, 0)
 
+def gaussian(k, width):
+    "The Gaussian kernel of the distances that a linear kernel [N,N] holds"
+    d = np.diag(k)
+    return np.exp(-(d[:,None]+d-2*k)/width)
+
 def kernel(o, df, asked, parts):
     "Ridge regression on kernels; penalty and width are chosen in folds within the others: answers [N,k]"
     from sklearn.kernel_ridge import KernelRidge
     k,y,deal = gram(parts),asked.astype(float),folds(df)
-    d,res = np.diag(k),np.zeros(asked.shape)
-    ks = {'linear':k, 'rbf':np.exp(-(d[:,None]+d-2*k)/2)}
+    res,ks = np.zeros(asked.shape),dict(linear=k, rbf=gaussian(k, 2))
     def fit(k, a, b, alpha): return KernelRidge(alpha=alpha, kernel='precomputed').fit(k[np.ix_(a, a)], y[a]-y[a].mean(0)).predict(k[np.ix_(b, a)])+y[a].mean(0)
     for held in deal:
         rest = np.setdiff1d(np.arange(len(df)), held)
@@ -169,8 +173,7 @@ def vectors(o, df, asked, blocks, places, number):
     y,deal,res,ks = asked[:,0].astype(float),folds(df),np.zeros(asked.shape),{}
     for seen,parts in dict(blocks=blocks, both=[*blocks, *places]).items():
         k = gram(parts).astype(float)
-        d = np.diag(k)
-        ks |= {(seen,s):np.exp(-(d[:,None]+d-2*k)/s) for s in (1, 2, 4)}
+        ks |= {(seen,s):gaussian(k, s) for s in (1, 2, 4)}
     def fit(how, a, b):
         k,C,eps = ks[how[0]],*how[1:]
         if not number: return SVC(C=C, kernel='precomputed').fit(k[np.ix_(a, a)], y[a]).decision_function(k[np.ix_(b, a)])
@@ -187,9 +190,10 @@ def vectors(o, df, asked, blocks, places, number):
         best = sorted(ways, key=loss)[:5]
         print('  chosen:', *best, flush=True)
         for how in best:
-            t,p = unseen(how)
             z = fit(how, rest, held)
-            if not number: z = LogisticRegression(C=1e6).fit(p[:,None], t==1).predict_proba(z[:,None])[:,1] # Platt: margins of different machines on one scale
+            if not number: # Platt: margins of different machines on one scale
+                t,p = unseen(how)
+                z = LogisticRegression(C=1e6).fit(p[:,None], t==1).predict_proba(z[:,None])[:,1]
             res[held,0] += z/len(best)
     return res
 

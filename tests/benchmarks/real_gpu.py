@@ -612,7 +612,7 @@ def pair(i, j): return tuple(sorted((i,j)))
 def kernel_answers(keep, data, weights):
     "Ridge regressions on kernels of real.py's features, each without two folds: config -> pair -> answers; sex and age; patients"
     from types import SimpleNamespace
-    from real import by_patient, folds, frame, gram, looked
+    from real import by_patient, folds, frame, gaussian, gram, looked
     o,df = SimpleNamespace(keep=keep, weights=weights, seed=0, epochs=1),frame(data, 'sex', 'odir5k', None)
     fold = np.zeros(len(df))
     for i,v in enumerate(folds(df)): fold[v] = i
@@ -620,8 +620,8 @@ def kernel_answers(keep, data, weights):
     asked = np.column_stack([df.label.astype(str)=='male', df.age.where(df.age>1)]).astype(float)
     one,asked,fold,*parts = by_patient(df, asked, fold[:,None], *parts)
     k,fold = gram(parts).astype(float),fold[:,0].round()
-    d,res = np.diag(k),{}
-    for name,m in dict(linear=k, rbf=np.exp(-(d[:,None]+d-2*k)/2)).items():
+    res = {}
+    for name,m in dict(linear=k, rbf=gaussian(k, 2)).items():
         for col,task in enumerate(('sex','age')):
             for p in PAIRS:
                 y,held = asked[:,col],np.flatnonzero(np.isin(fold, p))
