@@ -29,7 +29,7 @@ def column_key(name)->str:
 # %% ../nbs/02_words.ipynb #7382e350
 def likeness(text)->str:
     "What look-alikes share: folded, without `.0` at the end and zeros in front of a number"
-    return re.sub(r'(?<!\d)0+(?=\d)', '', re.sub(r'\.0+$', '', fold(text)))
+    return re.sub(r'(?<!\d)(?<!\d[.,])0+(?=\d)', '', re.sub(r'\.0+$', '', fold(text)))
 
 # %% ../nbs/02_words.ipynb #43f2ff31
 def one_spelling(s, what:str)->pd.Series:

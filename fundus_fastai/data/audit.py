@@ -26,7 +26,7 @@ from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
 from .read import walk_images
-from .splits import relative_paths
+from .splits import check_ids, relative_paths
 from ..words import eye_words, fold, normal_words
 
 # %% ../../nbs/38_data.audit.ipynb #af258a5d
@@ -780,6 +780,7 @@ def audit(data, # frame, name of the catalog, folder or CSV
     attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
     for c in ('patient','eye','split'):
         df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
+    check_ids(df)
     known = df.patient.notna().any()
     folders = [os.path.dirname(os.path.abspath(o)) for o in df.path]
     df.attrs = attrs | {'root':attrs.get('root') or os.path.commonpath(folders)}

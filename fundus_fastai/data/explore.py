@@ -56,7 +56,7 @@ def as_classes(s)->pd.Categorical:
     if s.name=='age': s = pd.to_numeric(s, errors='coerce')//10*10
     values = sorted(s.dropna().unique(), key=lambda v: (isinstance(v, str), v))
     name = lambda v: f'{v:g}' if isinstance(v, (float,np.floating)) else str(v)
-    if s.name=='grade': name = 'grade {:g}'.format
+    if s.name=='grade': name = lambda v: f'grade {v:g}' if isinstance(v, (int,float,np.number)) else str(v)
     if s.name=='age': name = lambda v: f'{v:.0f} to {v+9:.0f}'
     return pd.Categorical(s.map(name, na_action='ignore'), list(map(name, values)))
 

@@ -188,13 +188,21 @@ def told_by_files(df, root, src, *, eye, alone)->tuple:
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
 def patients_beside(df, tables)->pd.Series:
     "Patients of images by a table that lies beside them; says which is used, and which is not"
-    key = lambda s: s.map(lambda o: file_keys(o)[1])
+    own = df.path.map(lambda o: file_and_frame(o)[0])
     for t in tables:
         try: raw,_ = read_table(t)
         except DataError: continue
         file,who = (first_of(raw.columns, usual_columns[k]) for k in ('path','patient'))
         if not (file and who): continue
-        found = key(df.name).map(dict(zip(key(raw[file]), as_texts(raw[who]))))
+        d = raw[~is_missing(raw[file]) & ~says_nothing(raw[who])]
+        at = d[file].str.strip().map(partial(find_image, t.parent)).astype(object)
+        known,several = match_names(d[file][at.isna()], [*own.unique()], str(t), taken={*at.dropna()})
+        d = pd.DataFrame(dict(at=at.fillna(d[file].map(known)), who=patient_column(d[who], t)))
+        d = d[d['at'].isin(own)].drop_duplicates()
+        if len(odd := d[d['at'].duplicated()]):
+            raise DataError(f"{t} tells two patients of {few(odd['at'])}: correct it, or take it away")
+        if several: say(f"{t}: {few(several)} may be one of several images, and tells no patient")
+        found = own.map(dict(zip(d['at'], d.who))).astype(object)
         if found.notna().any():
             say(f"{t} tells the patients of {found.count()} of {len(df)} images (column {who!r})")
             return found
@@ -366,11 +374,20 @@ def file_keys(name)->tuple:
     stem = stem if suffix[1:].isalpha() else parts[-1]
     return parts[-1],stem,likeness(stem),parts[-2::-1]
 
+# %% ../../nbs/30_data.read.ipynb #3f122531
+def _seen_from(src, path)->str:
+    "`path` as somebody says it who has just named the table `src`"
+    here = os.path.dirname(src)
+    if path==here: return 'its folder'
+    return os.path.relpath(path, here) if path.startswith(here+os.sep) else path
+
 # %% ../../nbs/30_data.read.ipynb #f172a512
 def match_names(names, files, src, *, taken=frozenset())->tuple:
     "Name -> the one of `files` that it must mean, and name -> files where several may be meant"
     keys,known,several = {f:file_keys(f) for f in files},{},{}
     agree = lambda a, b: len(os.path.commonprefix([a, b]))
+    here = {v[3][0] for v in keys.values() if v[3]}
+    def may(o, f, n): return n==len(o) if f in taken else n or not o or o[0] not in here
     for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
         by,new = {},{}
         for f in files:
@@ -378,11 +395,12 @@ def match_names(names, files, src, *, taken=frozenset())->tuple:
         for o in names.unique():
             if o in known or o in several or not (mine := file_keys(o))[0]: continue
             near = {f:agree(mine[3], keys[f][3]) for f in by.get(mine[k], ())}
+            near = {f:v for f,v in near.items() if may(mine[3], f, v)}
             best = [f for f,v in near.items() if v==max(near.values())]
             if len(best)==1: new[o] = best[0]
             elif best: several[o] = best
         known,taken = known|new,taken|set(new.values())
-        told = [f'{o} is {os.path.basename(f)}' for o,f in new.items()]
+        told = [f'{o} is {_seen_from(src, f)}' for o,f in new.items()]
         if told: say(f"{src}: {len(told)} files are written otherwise there ({how}): {few(told)}")
     return known,several
 
@@ -396,13 +414,6 @@ def near_names(names, files, root, *, several)->str:
         elif len(some)<3 and (k := difflib.get_close_matches(file_keys(o)[1], stems, 1, .8)):
             some.append(f"{o} is like {inside(stems[k[0]])}")
     return f"; {few(some)}" if some else ''
-
-# %% ../../nbs/30_data.read.ipynb #3f122531
-def _seen_from(src, path)->str:
-    "`path` as somebody says it who has just named the table `src`"
-    here = os.path.dirname(src)
-    if path==here: return 'its folder'
-    return os.path.relpath(path, here) if path.startswith(here+os.sep) else path
 
 # %% ../../nbs/30_data.read.ipynb #3d813db9
 def locate_images(names, src, images=None, *, skip=False)->pd.Series:
@@ -465,14 +476,16 @@ def tell_labels(df, names, src):
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
 def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict"
-    twice = df.duplicated(['path',*labels,'patient'])
+    more = [o for o in ('eye','split') if df[o].notna().any()]
+    df = df.assign(**{o:df[o].fillna(df.groupby('path')[o].transform('first')) for o in more})
+    twice = df.duplicated(['path',*labels,'patient',*more])
     tell_odd(twice, 'rows repeat others and are left out', src=src)
     df = df[~twice]
     if (clash := df[df.path.duplicated(keep=False)]).empty: return df
     one = clash[clash.path==clash.path.iloc[0]]
-    kind = one[list(labels)].astype(str).agg(' '.join, axis=1)
+    kind = one[[*labels, *more]].fillna('').astype(str).agg(' '.join, axis=1)
     said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
-    error = (f"different labels or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
+    error = (f"different {', '.join(['labels', *(o+'s' for o in more)])} or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
              f"correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
     bad = df.path.duplicated(keep=False)
     return out(df, bad, 'contradict another of the same file', error=error)

@@ -18,6 +18,16 @@ from .read import splits
 from ..image.hospital import file_and_frame
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
+def check_ids(df):
+    "Raise `DataError` where one patient is a number in some rows and text in others, which no split could hold together"
+    words,numbers = set(),set()
+    for o in df.patient.dropna().unique():
+        if isinstance(o, str): words.add(o)
+        else: numbers.add(str(int(o)) if isinstance(o, float) and o.is_integer() else str(o))
+    if not (both := sorted(words & numbers)): return
+    raise DataError(f"patient {few(both)} is a number in some rows and text in others: read that column as text in "
+                    "all of them (`pd.read_csv(..., dtype={'patient': str})`)")
+
 def shared_patients(df)->dict:
     "Patients who occur on two sides of a split: (side, side) -> sorted patients"
     who = {k:set(g.patient) for k,g in df[['patient','split']].dropna().groupby('split')}
@@ -30,6 +40,7 @@ def check_split(df # frame with `patient` and `split`
     "Pass `df` on if no patient is on two sides; raises `LeakError` that names them otherwise"
     if 'split' not in df:
         raise DataError("the table has no column 'split': split_patients makes one")
+    check_ids(df)
     if odd := set(df.split.dropna()) - set(splits):
         raise DataError(f"unknown split {few(sorted(map(str, odd)))}: expected {', '.join(splits)}")
     leaks = [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
@@ -89,6 +100,7 @@ def _demand_splittable(df, shares, by):
         raise DataError(f"no column {by!r} to split by (there are: {', '.join(map(str, df.columns))})")
     if n := df.patient.isna().sum():
         raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
+    check_ids(df)
     if min(shares.values())<0 or sum(shares.values())>=1:
         raise DataError(f"valid and test are shares of the patients and must leave some to train: {shares}")
     check_trainable(df, by)

@@ -9,9 +9,9 @@ __all__ = []
 import numpy as np, pandas as pd
 from functools import partial
 from ..core import DataError, few, one_of, say
-from ..words import (age_of, eye_words, grade_words, normal_words, one_spelling, says_nothing,
+from ..words import (age_of, column_key, eye_words, grade_words, normal_words, one_spelling, says_nothing,
                                  sexes_for, word)
-from .read import label_list
+from .read import first_of, label_list
 
 # %% ../../nbs/37_data.targets.ipynb #be876aa5
 def _elsewhere(df):
@@ -35,9 +35,11 @@ def _ready(df, label, of, **attrs):
 # %% ../../nbs/37_data.targets.ipynb #90f2e2fe
 def _column(df, col, label, gradable=False):
     "The rows of `df` that have a value in `col`, or in the column that was asked for, and those values as text"
-    if label and 'label' in df and label not in df and df.attrs.get('name', 'csv')=='csv':
+    c,read = label or col,'label' in df and df.attrs.get('name')=='csv' and df.attrs.get('label')
+    if c not in df and label: c = first_of(df, [label]) or label
+    if c not in df and read and column_key(c)==column_key(read):
         s = df.label # of a CSV, whose reader gave it that name
-    elif (c := label or col) in df: s = df[c]
+    elif c in df: s = df[c]
     elif 'label' in df and not label: s = df.label
     else: raise DataError(f"the data has no column {c!r}: {_elsewhere(df)}")
     text = s.astype(str).str.strip().where(s.notna())

@@ -10,6 +10,7 @@ import hashlib, json, os, shutil, zlib, numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from functools import lru_cache
 from fastcore.basics import chunked
 from ..core import (FULL, DataError, data_home, occupied, own, progress, read_json, say,
                                 sha256, write_json)
@@ -133,9 +134,10 @@ def alone(folder):
 # %% ../../nbs/16_image.cache.ipynb #b228f93a
 def add_rows(cache, paths, cook)->None:
     "Append a row for each of `paths`, made by `cook(path)`; content that is held already is not decoded again"
-    known = {o[3]:o[4:] for o in cache.lines.values()}
+    known,digest = {o[3]:o[4:] for o in cache.lines.values()},lru_cache(64)(sha256)
     def made(path):
-        try: head = [path,*stamp(path),sha256(path)]
+        file,k = file_and_frame(path)
+        try: head = [path,*stamp(path),digest(file)+(f'#{k}' if k else '')]
         except OSError:
             cook(path) # it has the better words
             raise

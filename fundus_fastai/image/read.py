@@ -35,6 +35,7 @@ _modes = ('1','L','LA','P','PA','RGB','RGBA','YCbCr')
 def _is_deep(im):
     "Has `im` more than 8 bits a channel?"
     modes = [im.mode, *(str(o[3]) for o in getattr(im, 'tile', []))]
+    if im.format=='PPM' and any(isinstance(o[3], tuple) and o[3][1]>255 for o in im.tile): return True
     return im.mode in ('I','F') or any(';16' in o for o in modes)
 
 # %% ../../nbs/14_image.read.ipynb #d4b71e34
@@ -242,6 +243,9 @@ def image_files(root, # folder
                )->list: # paths as text, sorted
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
     found = sorted(os.path.join(*o) for o in walk_files(root, skip) if is_picture(*o))
+    if odd := [o for o in found if o.encode(errors='ignore').decode()!=o]:
+        raise DataError(f"{root}: {len(odd)} file names are not UTF-8, as {os.fsencode(odd[0]).decode('latin-1')}: "
+                        "rename them (`convmv -r -f cp1252 -t utf-8 --notest DIR`)")
     taken = {o for f in found if f.lower().endswith('.xml') for o in files_of_xml(f)}
     return [o for o in found if o not in taken]
 

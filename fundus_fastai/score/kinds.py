@@ -544,7 +544,7 @@ class Grades(Scale, Category):
     def questions(self, df, op=None):
         return {f'grade {REFERABLE} and above': referral(df)} if _five_steps(df) else Category.questions(self, df, op)
     def truth(self, df):
-        names = class_names(df)
+        names = sorted(class_names(df)) # whatever the order of the columns
         step = df.target.map({c:i for i,c in enumerate(names)})
         return step.groupby(df.patient).max().map(dict(enumerate(names))).to_frame('target')
 

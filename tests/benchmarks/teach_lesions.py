@@ -29,11 +29,10 @@ from torch import nn
 import paint_lesions
 from fundus_fastai.anatomy.landmarks import landmarks, shipped_weights
 from fundus_fastai.anatomy.lesion_net import SIDE, LesionFrame, LesionNet, find_lesions, spots
-FLIPS = [],[3],[2],[2,3]
 from fundus_fastai.explain.lesions import froc, match_lesions
 from fundus_fastai.phantom.fundus import LESION_CODES, phantom_fundus
 
-TYPES,SEED = tuple(LESION_CODES),3
+TYPES,SEED,FLIPS = tuple(LESION_CODES),3,([],[3],[2],[2,3])
 ODIR = [('odir_normal',('normal fundus',),210,0), # set, keywords of which one is the eye's only one, images, grade
         ('odir_other',('drusen','dry age-related macular degeneration','glaucoma','epiretinal membrane','macular epiretinal membrane',
                        'myelinated nerve fibers','lens dust，normal fundus','normal fundus，lens dust','vitreous degeneration','tessellated fundus'),90,0),
@@ -79,6 +78,13 @@ def begin(data):
     torch.set_num_threads(1)
 
 # ---- on the card
+
+def spread(x, n):
+    "The greatest within squares of `n` (odd) pixels round each of [B,C,H,W]"
+    if x.device.type!='cpu': return F.max_pool2d(x, n, 1, n//2)
+    out = np.empty(x.shape, np.float32) # OpenCV is many times faster there
+    for o,a in zip(out.reshape(-1, *x.shape[2:]), x.contiguous().float().numpy().reshape(-1, *x.shape[2:])): cv2.dilate(a, np.ones((n,n), np.uint8), o)
+    return torch.from_numpy(out)
 
 def kernel(s, n):
     t = torch.arange(-n, n+1, device=s.device, dtype=torch.float32)
@@ -200,9 +206,9 @@ class Bank:
 def seen(q, y, mask):
     "Targets [B,4] of painted lesions at the full side, and where nothing is asked: those that cannot be seen"
     d = blur(q[:,1:2], 1.2, 4)-blur(q[:,1:2], 5., 15)
-    dark,bright = ((F.max_pool2d(s*d, 9, 1, 4)>=.8).float() for s in (-1,1))
+    dark,bright = ((spread(s*d, 9)>=.8).float() for s in (-1,1))
     there = torch.cat([dark,dark,bright,bright], 1)
-    gone = F.max_pool2d((y*(1-there)).amax(1, keepdim=True), 5, 1, 2)
+    gone = spread((y*(1-there)).amax(1, keepdim=True), 5)
     return y*there,gone
 
 class Teacher:
@@ -236,7 +242,7 @@ class Teacher:
             ill = g['ill'][j].view(-1,4,1,1)
             real = (p>.6).float()*ill
             doubt = ((p>.05)&(p<=.6)).float()*ill
-            doubt = (F.max_pool2d(torch.maximum(doubt,real), 3, 1, 1)-real)*ill
+            doubt = (spread(torch.maximum(doubt,real), 3)-real)*ill
         depth,bits = torch.zeros(n,4,SIDE,SIDE, device=self.device),torch.zeros(n,4,SIDE,SIDE, device=self.device)
         for p in (.88,.3): # one layer, at times two
             use = b.yes(n, p).float()
@@ -245,7 +251,7 @@ class Teacher:
             d,t = self.layers.items
             depth = depth+use*F.grid_sample(d[k].float(), grid, align_corners=False)
             bits = torch.maximum(bits, use*(F.grid_sample(unpack(t[k]), grid, align_corners=False)>.5).float())
-        near = F.max_pool2d(F.max_pool2d(disc[...,::2,::2], 21, 1, 10), 3, 1, 1)
+        near = spread(disc[...,::2,::2], 23)
         near = F.interpolate(near, scale_factor=2)
         depth,bits = depth*(1-near*(bits[:,2:].amax(1, keepdim=True))),torch.cat([bits[:,:2], bits[:,2:]*(1-near)], 1)
         strong = torch.exp(b.u(n,-.25,.3))
@@ -254,7 +260,7 @@ class Teacher:
         q = color_contrast(im, mask)
         y,gone = seen(q, bits*mask, mask)
         onto = bits[:,:1]*(vessel>.4).float() # a dot on a vessel is not seen
-        gone = torch.maximum(gone, F.max_pool2d(onto, 5, 1, 2))
+        gone = torch.maximum(gone, spread(onto, 5))
         y = F.max_pool2d(y, 2)
         w = F.max_pool2d(mask, 2)*(1-F.max_pool2d(gone, 2)*(1-y))
         w = w.expand(-1,4,-1,-1)*(1-doubt*(1-y))
@@ -328,8 +334,8 @@ def ask(net, q, device, lot=16, flips=([],)):
 
 def image_sums(p, mask):
     "Sums of the 60 highest peaks by type [n,4]"
-    p = blur(p, .7, 3)*F.max_pool2d(mask[...,::2,::2], 1)
-    top = (p==F.max_pool2d(p, 7, 1, 3))&(p>.01)
+    p = blur(p, .7, 3)*mask[...,::2,::2]
+    top = (p==spread(p, 7))&(p>.01)
     return (p*top).flatten(2).topk(60).values.sum(2).cpu().numpy()
 
 def auc(y, s):
@@ -390,10 +396,10 @@ class Held:
         res = table(match_lesions([clear(o, g) for o,g in zip(each, self.gone)], self.truths, types=TYPES))
         return res|dict(CPM=float(np.nanmean([res[k]['CPM'] for k in TYPES])))
     def figures(self, net):
-        "By painted pictures, read once and in four mirrors, and by grades; the sums of the latter"
+        "By painted pictures, read once, with the mirror image as the library does, and in four, and by grades; the sums of the latter"
         net.eval()
         to = self.q.device.type
-        maps = dict(plain=FLIPS[:1], flips=FLIPS)
+        maps = dict(plain=FLIPS[:1], mirror=FLIPS[:2], flips=FLIPS)
         maps = {k:ask(net, self.q, to, flips=f).cpu().numpy() for k,f in maps.items()}
         res = {k:self.told([peaks(o, m) for o,m in zip(v, self.mask)]) for k,v in maps.items()}
         sums = image_sums(ask(net, self.odd_q, to), self.odd_mask)
@@ -613,8 +619,8 @@ def judge(s):
         each = [shipped_weights('lesions') if o=='shipped' else load_file(o) for o in name.split('+')]
         net.load_state_dict({k:sum(o[k].float() for o in each)/len(each) for k in each[0]})
         f,_ = held.figures(net)
-        rows += [dict(net=name, read=how, CPM=t['CPM'], referable=f['referable'], **{f'{k} {c}':t[k][c] for k in TYPES for c in ('CPM','10 FP')}) for how,t in f['painted'].items()]
-        print(pd.DataFrame(rows[-2:]).round(4).to_string(), f['interval'], flush=True)
+        rows += [dict(net=name, read=how, CPM=t['CPM'], referable=f['referable'], **{f'{k} {c}':t[k][c] for k in TYPES for c in ('CPM','10 FP','cut')}) for how,t in f['painted'].items()]
+        print(pd.DataFrame(rows[-len(f['painted']):]).round(4).to_string(), f['interval'], flush=True)
 
 def pack(s):
     "Photographs and list.csv in one file"

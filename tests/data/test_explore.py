@@ -49,6 +49,11 @@ def test_counts_agree_with_counting_by_hand(bits, seed):
     pd.testing.assert_frame_equal(label_combinations(mixed).sort_index(), combos.sort_index())
     pd.testing.assert_frame_equal(label_counts(mixed).sort_index(), counts.sort_index())
 
+def test_grades_in_words_and_numbers():
+    df = pd.DataFrame(dict(path=list('abc'), patient=list('pqr'), grade=['NPDR','0','NPDR']))
+    assert label_counts(df, 'grade').images.to_dict()=={'0':1, 'NPDR':2}
+    assert label_counts(df.assign(grade=[2,0,2.]), 'grade').images.to_dict()=={'grade 0':1, 'grade 2':2}
+
 def test_any_index_and_integer_type():
     df = table([[0,1],[1,1],[1,0],[0,0]], patients=list('ppqq'))
     want = label_combinations(df)

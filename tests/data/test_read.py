@@ -202,6 +202,19 @@ def test_a_table_beside_a_tree(tmp_path, capsys):
     df = read_csv(tmp_path/'OCTDL_labels.csv', label='disease')
     assert len(df)==8 and df.patient.nunique()==4 and all(map(os.path.isfile, df.path))
 
+def test_a_table_beside_a_tree_of_equal_names(tmp_path, capsys):
+    "A name is looked for with its folder; where that does not decide, it tells nobody's patient"
+    touch(tmp_path, *(f'{c}/{k}.png' for c in ('AMD','NO') for k in ('000','001')))
+    rows = ['AMD/000.png,P001', 'AMD/001.png,p1', 'NO/000.png,Q7', 'NO/001.png,unknown']
+    (tmp_path/'t.csv').write_text('\n'.join(['file,patient',*rows]))
+    df = read_folder(tmp_path).set_index('path').rename(lambda p: os.path.relpath(p, tmp_path))
+    assert df.patient.to_dict()=={'AMD/000.png':'P001', 'AMD/001.png':'P001', 'NO/000.png':'Q7', 'NO/001.png':'NO/001.png'}
+    (tmp_path/'t.csv').write_text('file,patient\n000.png,P1\nAMD/001.png,P2\n')
+    df,err = read_folder(tmp_path).set_index('path').rename(lambda p: os.path.relpath(p, tmp_path)),capsys.readouterr().err
+    assert df.patient['AMD/001.png']=='P2' and df.patient['AMD/000.png']=='AMD/000.png' and '000.png may be one of several' in err
+    (tmp_path/'t.csv').write_text('file,patient\nAMD/001.png,P1\nAMD/001.png,P2\n')
+    with pytest.raises(DataError, match='tells two patients of'): read_folder(tmp_path)
+
 WRITTEN = {'a.JPG':'x/a.jpg', 'a':'x/a.jpg', 'a.jpeg':'x/a.jpg', 'C:\\\\scans\\\\x\\\\a.jpg':'x/a.jpg', '/home/anna/x/a.jpg':'x/a.jpg',
     '7.png':'x/007.png', 'é.png':'x/e\u0301.png', 'y/b.png':'y/b.png', 'z/x/b.png':'x/b.png'}
 
@@ -211,6 +224,35 @@ def test_files_written_otherwise(tmp_path, name, capsys):
     (tmp_path/'t.csv').write_text(f'file,label\n{name},1\n', encoding='utf-8')
     assert read_csv(tmp_path/'t.csv').path.tolist()==[str(tmp_path/WRITTEN[name])]
     assert ('written otherwise' in capsys.readouterr().err)==(name!='y/b.png')
+
+TAKEN = {'the other folder':(['A/img1.png','A/img2.png','B/img2.png'], ['A/img2.png','B/img1.png','B/img2.png'], 'B/img1.png'),
+    'the other eye':(['right/001.png','left/002.png'], ['left/001.png','right/001.png','left/002.png'], 'left/001.png'),
+    'the other eye alone':(['right/001.png'], ['left/001.png','right/001.png'], 'left/001.png'),
+    'a mask':(['images/001.png','masks/003.tif'], ['images/001.png','images/003.png'], 'images/003.png')}
+@pytest.mark.parametrize('kind', TAKEN)
+def test_a_missing_file_is_not_replaced(tmp_path, kind):
+    "by one that another row names, or by one of another folder where its own is there"
+    files,names,lost = TAKEN[kind]
+    touch(tmp_path, *files)
+    (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{o},{k%2}' for k,o in enumerate(names))]))
+    with pytest.raises(DataError, match=f'1 of {len(names)} image files are not in its folder: {lost}'): read_csv(tmp_path/'t.csv')
+
+@pytest.mark.parametrize('col,a,b', [('eye','L','R'), ('split','train','test')])
+def test_rows_of_a_file_may_not_contradict(tmp_path, col, a, b):
+    "in eye or side; what one leaves empty is filled in"
+    touch(tmp_path, '0.png', '1.png')
+    def read(*rows):
+        (tmp_path/'t.csv').write_text('\n'.join([f'file,label,patient,{col}', *rows]))
+        return read_csv(tmp_path/'t.csv')
+    with pytest.raises(DataError, match=f'0.png is X {a} .patient p. and X {b} .patient p.'): read(f'0.png,X,p,{a}', f'0.png,X,p,{b}', f'1.png,Y,q,{a}')
+    df = read('0.png,X,p,', f'0.png,X,p,{b}', f'1.png,Y,q,{a}')
+    assert df[col].tolist()==[b,a]
+
+def test_names_that_are_not_utf8(tmp_path):
+    touch(tmp_path, 'AMD/a.png', 'NO/b.png')
+    try: os.rename(bytes(tmp_path/'AMD/a.png'), bytes(tmp_path/'AMD')+b'/M\xfcller.png')
+    except OSError: pytest.skip('this disk has only UTF-8 names')
+    with pytest.raises(DataError, match='1 file names are not UTF-8, as .*/Müller.png: rename'): read_folder(tmp_path)
 
 def test_files_that_may_be_several(tmp_path):
     touch(tmp_path, 'x0.tif', 'x0.png', 'a/b.png', 'c/b.png', 'image_12.png')

@@ -3,6 +3,7 @@ import shutil
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from fundus_fastai.core import DataError, LeakError, sha256
+from fundus_fastai.data.audit import audit
 from fundus_fastai.data.splits import (check_split, patient_strata, published_split, read_split,
                                        save_split, split_hash, split_patients)
 from fundus_fastai.run.folder import drop_seen_patients
@@ -124,3 +125,11 @@ def test_copies_are_known_by_their_bytes(tmp_path, capsys):
         drop_seen_patients(other, tmp_path/'run')
     assert 'byte by byte, pictures that the net has seen' in capsys.readouterr().err
     assert len(drop_seen_patients(other[(s.split=='test').to_numpy()], tmp_path/'run'))==(s.split=='test').sum()
+
+@pytest.mark.parametrize('one,other', [(7,'7'), (7.,'7'), (12345678,'12345678')])
+def test_a_patient_has_one_name(one, other):
+    "A number in one table and text in the other would be two people"
+    df = pd.DataFrame(dict(path=list('abcdef'), patient=[one,8,9,other,'A1','A2'], label=list('xyxyxy'), split=['train']*3+['test']*3))
+    for ask in (check_split, split_patients, audit):
+        with pytest.raises(DataError, match=f'patient {other} is a number in some rows and text in others'): ask(df)
+    assert check_split(df.assign(patient=[one,8,9,'B1','A1','A2'])) is not None

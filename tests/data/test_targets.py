@@ -1,6 +1,8 @@
 "Targets: what is understood, what is left out, and what never becomes the other class"
 import pandas as pd, pytest
+from PIL import Image
 from fundus_fastai.core import DataError
+from fundus_fastai.data.read import read_csv
 from fundus_fastai.data.targets import (age_target, class_target, grade_target, labels_target, normal_target,
                                          sex_target, side_target)
 
@@ -21,11 +23,20 @@ def test_look_alike_classes_are_one(capsys):
 @pytest.mark.parametrize('cells,want', [('No_DR Mild Moderate Severe Proliferate_DR', '01234'), ('0 1.0 2', '012'), ('Normal PDR mild', '041')])
 def test_grades(cells, want): assert grade_target(frame(*cells.split())).label.tolist()==list(want)
 
+def test_a_column_is_the_one_that_was_asked_for(tmp_path):
+    "however it is written; one that is not there is an error, and no other stands for it"
+    for k in range(3): Image.new('RGB', (64,64)).save(tmp_path/f'{k}.png')
+    (tmp_path/'t.csv').write_text('file,dx,Glaucoma\n0.png,AMD,yes\n1.png,normal,no\n2.png,AMD,no\n')
+    df = read_csv(tmp_path/'t.csv', label='dx')
+    assert class_target(df, 'glaucoma').label.tolist()==['yes','no','no']
+    for name in ('dx','DX',None): assert class_target(df, name).label.tolist()==['AMD','normal','AMD']
+    with pytest.raises(DataError, match="the data has no column 'typo'"): class_target(df, 'typo')
+
 def test_coarse_grades_stay(): assert grade_target(frame('No DR','NPDR','pdr','?')).label.tolist()==['0','NPDR','PDR']
 
 def test_eyes_in_words():
-    assert side_target(frame('Left','RIGHT','od','OI'), 'side').label.tolist()==['left','right','right','left']
-    with pytest.raises(DataError, match='1 values of the column side are no known eye: both'): side_target(frame('Left','both'), 'side')
+    assert side_target(frame('Left','RIGHT','od','OI', col='side'), 'side').label.tolist()==['left','right','right','left']
+    with pytest.raises(DataError, match='1 values of the column side are no known eye: both'): side_target(frame('Left','both', col='side'), 'side')
 
 def test_ages_and_sexes():
     assert age_target(frame('061Y','50,5','unknown', col='age')).label.tolist()==[61,50.5]
@@ -45,5 +56,5 @@ def test_a_label_of_a_tree_is_not_passed_over():
     df = frame('a','b')
     for df.attrs['name'] in ('folder','kermany2018'):
         with pytest.raises(DataError, match="no column 'dx': the names of its folders"): class_target(df, 'dx')
-    df.attrs['name'] = 'csv'
+    df.attrs.update(name='csv', label='dx')
     assert class_target(df, 'dx').label.tolist()==['a','b']

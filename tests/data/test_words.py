@@ -8,7 +8,7 @@ from fundus_fastai.words import (age_of, as_ages, as_sexes, by_words, column_key
     ('é', unicodedata.normalize('NFD', 'é')), ('Ä', unicodedata.normalize('NFD', 'ä')), ('0','00')])
 def test_look_alikes(a, b): assert likeness(a)==likeness(b)
 
-@pytest.mark.parametrize('a,b', [('7','70'), ('1.1','1.10'), ('a1','a11'), ('dry','wet'), ('0','')])
+@pytest.mark.parametrize('a,b', [('7','70'), ('1.1','1.10'), ('a1','a11'), ('dry','wet'), ('0',''), ('0.05','0.5'), ('60.05','60.5'), ('0,05','0,5'), ('1.02','1.2')])
 def test_what_does_not_look_alike(a, b): assert likeness(a)!=likeness(b)
 
 def test_the_commonest_spelling_stays_and_is_told(capsys):

@@ -4,6 +4,9 @@ from pathlib import Path
 import numpy as np, pytest
 from fundus_fastai.core import DataError
 from fundus_fastai.image import cache as C
+from fundus_fastai.image.hospital import frames_of
+from fundus_fastai.image.read import read_image
+from dicoms import write
 
 SHAPE = (4,6)
 ABOUT = dict(recipe='', size=4)
@@ -32,6 +35,18 @@ def test_a_row_is_what_the_file_gives(tmp_path, files):
     assert cache.places([*files,'other.txt']) is None and cache.places([np.zeros(SHAPE)]) is None
     assert truth(pickle.loads(pickle.dumps(cache)), files) # to another process goes the name
     assert len(pickle.dumps(cache))<1000
+
+def test_frames_of_a_volume(tmp_path):
+    "Each has its own row, and a volume that holds another is made anew"
+    def scan(v): return np.stack([np.full((40,40), k*v, np.uint8) for k in range(1, 4)])
+    f = tmp_path/'v.dcm'
+    def filled(v):
+        names = frames_of(write(f, scan(v)))
+        cache = C.open_cache(tmp_path/'c', names, lambda p: read_image(p)[:4,:6], shape=SHAPE, about=ABOUT)
+        return cache.take(cache.places(names))[:,0,0].tolist()
+    assert filled(20)==[20,40,60]==filled(20)
+    os.utime(write(f, scan(30)), (5,5))
+    assert filled(30)==[30,60,90]
 
 def test_only_what_changed_is_decoded(tmp_path, files, capsys):
     opened(tmp_path, files)

@@ -34,6 +34,7 @@ BAD = {
     'bomb.png':      (png(30000,30000), '64 megapixels'),
     'small_bomb.png':(png(8001,8000), '64 megapixels'),
     'deep.png':      (encode(deep, 'PNG'), 'intensity window'),
+    'deep.ppm':      (b'P6\n20 20\n4095\n'+bytes(2400), 'intensity window'),
     'deep.tiff':     (encode(deep, 'TIFF'), 'intensity window'),
     'deep_rgb.png':  (png(20,20,16,2,(b'\0'+bytes(120))*20), 'intensity window'),
     'deep_rgba.png': (png(20,20,16,6,(b'\0'+bytes(160))*20), 'intensity window'),

@@ -13,6 +13,10 @@ def test_both_eyes_are_averaged_in_logits():
     num = pd.DataFrame(dict(path=['a','b'], patient=['1','1'], eye=['L','R'], target=[50.,50.], pred=[40.,70.]))
     assert combine_eyes(num).pred[0]==55
 
+def test_the_worse_eye_counts_whatever_the_order_of_columns():
+    df = pd.DataFrame(dict(path=list('ab'), patient=['1','1'], eye=['L','R'], target=['0','3'], p_0=[.9,.1], p_1=[.05,.1], p_2=[.03,.1], p_3=[.02,.7]))
+    assert combine_eyes(df, 'grades').target[0]=='3'==combine_eyes(df[df.columns[::-1]], 'grades').target[0]
+
 def test_both_eyes_of_sex_and_age():
     "Sex and age of a patient are each what they would be alone"
     ages,rng = numbers_table(),np.random.default_rng(0)

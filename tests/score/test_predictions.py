@@ -33,6 +33,7 @@ def test_bad_tables(preds, change, words, tmp_path):
 
 def test_bad_files(tmp_path, preds):
     with pytest.raises(DataError, match='does not exist'): read_predictions(tmp_path/'no.csv')
+    with pytest.raises(DataError, match='cannot be read .Is a directory.: name a predictions.csv'): read_predictions(tmp_path)
     for name,b in [('empty.csv',b''), ('bin.csv',b'\x00\xff\xfe\x81\x82'), ('one.csv',b'hello\n')]:
         (tmp_path/name).write_bytes(b)
         with pytest.raises(DataError, match=name): read_predictions(tmp_path/name)
