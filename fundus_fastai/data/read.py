@@ -485,7 +485,8 @@ def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
     one = clash[clash.path==clash.path.iloc[0]]
     kind = one[[*labels, *more]].fillna('').astype(str).agg(' '.join, axis=1)
     said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
-    error = (f"different {', '.join(['labels', *(o+'s' for o in more)])} or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
+    what = ', '.join(['labels', *(o+'s' for o in more)])
+    error = (f"different {what} or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
              f"correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
     bad = df.path.duplicated(keep=False)
     return out(df, bad, 'contradict another of the same file', error=error)

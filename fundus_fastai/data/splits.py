@@ -18,13 +18,15 @@ from .read import splits
 from ..image.hospital import file_and_frame
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
+def patient_names(s)->pd.Series:
+    "Patients as text, whole numbers without `.0`"
+    return s.map(lambda o: str(int(o)) if isinstance(o, float) and o.is_integer() else str(o)).astype(object)
+
 def check_ids(df):
-    "Raise `DataError` where one patient is a number in some rows and text in others, which no split could hold together"
-    words,numbers = set(),set()
-    for o in df.patient.dropna().unique():
-        if isinstance(o, str): words.add(o)
-        else: numbers.add(str(int(o)) if isinstance(o, float) and o.is_integer() else str(o))
-    if not (both := sorted(words & numbers)): return
+    "Raise `DataError` where one patient is a number in some rows and text in others, which no split holds together"
+    ids = df.patient.dropna().drop_duplicates()
+    words,names = ids.map(lambda o: isinstance(o, str)).astype(bool),patient_names(ids)
+    if not (both := sorted({*names[words]} & {*names[~words]})): return
     raise DataError(f"patient {few(both)} is a number in some rows and text in others: read that column as text in "
                     "all of them (`pd.read_csv(..., dtype={'patient': str})`)")
 

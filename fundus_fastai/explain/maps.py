@@ -15,6 +15,7 @@ from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
+from ..data.splits import digests
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
@@ -155,14 +156,14 @@ def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None
 
 # %% ../../nbs/56_explain.maps.ipynb #48a9276b
 def _found(f, settings):
-    "A finished map that was made with `settings`, or `None`"
+    "A finished map that was made with `settings`, of the same picture, or `None`"
     if not (f.exists() and f.with_suffix('.png').exists()): return None
     try: d = load_map(f)
     except DataError: return None
     return d if all(d.get(k)==v for k,v in settings.items()) else None
 
 # %% ../../nbs/56_explain.maps.ipynb #b59f91f6
-def _make_maps(learn, eyes, files, settings, places, *, fill='mean', bs=64, **_):
+def _make_maps(learn, eyes, files, settings, places, pictures, *, fill='mean', bs=64, **_):
     "Make maps of a few images and write their files; for each file what `load_map` would find"
     method = settings['method']
     if method=='occlusion':
@@ -175,7 +176,7 @@ def _make_maps(learn, eyes, files, settings, places, *, fill='mean', bs=64, **_)
     else: e = learn.evidence(eyes, method)
     stems = [f.name.removesuffix(f'_{method}.npz') for f in files]
     more = {k:settings[k] for k in ('net','where') if k in settings}
-    save_maps(e, stems, files[0].parent, method=method, **more)
+    save_maps(e, stems, files[0].parent, method=method, pictures=pictures, **more)
     made = {f: dict(settings, map=m.numpy(), baseline=b.numpy(), classes=e.classes)
             for f,m,b in zip(files, e.map, e.baseline)}
     for eye,(f,d) in zip(eyes, made.items()):
@@ -213,7 +214,8 @@ def explain_images(learn:Learner, # a trained net
     try:
         with progress(total=len(todo), what='explaining') as bar:
             for some in chunked(todo, 16):
-                maps = {f:d for _,f in some if (d := _found(f, settings))} if resume else {}
+                mark = dict(zip((f for _,f in some), digests([p for p,_ in some])))
+                maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
                 new = [o for o in some if o[1] not in maps]
                 eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
                 where = {p:only and only(o) for p,o in eyes.items()}
@@ -221,7 +223,7 @@ def explain_images(learn:Learner, # a trained net
                        if p in eyes and (where[p] is not None or not only)]
                 if new:
                     some_eyes,files,places = map(list, zip(*new))
-                    maps |= _make_maps(learn, some_eyes, files, settings, places, **kwargs)
+                    maps |= _make_maps(learn, some_eyes, files, settings, places, [mark[f] for f in files], **kwargs)
                 rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
                 bar.update(len(some))
     finally:

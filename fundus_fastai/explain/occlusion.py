@@ -498,6 +498,7 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
     if not callable(word): one_of(word, ('logit','prob'), 'output')
     kwargs['output'] = mapped_output(self, word)
     batches = file_batches(self, items, inside, bs=16)
+    if isinstance(items, (str,Path)): items = [items]
     if only is not None and len(only)!=len(items):
         raise DataError(f"only is for {len(only)} images, and there are {len(items)}")
     asked = repeat(None) if only is None else torch.as_tensor(only).split(16)
@@ -506,8 +507,8 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
     return replace(join_maps(maps), output=unit_of(self, word, maps[0].classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6e50c9f8
-def save_maps(omap, stems, out, *, method:str='occlusion', **more)->list:
-    "Write `<stem>_<method>.npz` for each image, with `more` facts; raises `DataError` for repeated stems"
+def save_maps(omap, stems, out, *, method:str='occlusion', pictures=None, **more)->list:
+    "Write `<stem>_<method>.npz` for each image, with `more` facts and the digests `pictures`; raises `DataError`"
     stems = [str(o) for o in stems]
     if len(stems)!=len(omap): raise DataError(f"{len(stems)} stems for {len(omap)} maps")
     if twice := [s for s,n in Counter(stems).items() if n>1]:
@@ -519,6 +520,7 @@ def save_maps(omap, stems, out, *, method:str='occlusion', **more)->list:
     paths,inside = [Path(out)/f'{s}_{method}.npz' for s in stems],getattr(omap, 'inside', None)
     for i,(p,m,b) in enumerate(zip(paths, omap.map, omap.baseline)):
         own = {} if inside is None else dict(inside=inside[i].numpy())
+        if pictures is not None: own['picture'] = pictures[i]
         with whole_file(p) as f:
             np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **own, **meta)
     return paths
@@ -529,7 +531,7 @@ def load_map(path # an `.npz` that `save_maps` wrote
     "Read one map; raises `DataError` that names the file where it is missing or not a map"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}
-        d |= {k:d[k].tolist() for k in ('classes','fill','output','method','net','where') if k in d}
+        d |= {k:d[k].tolist() for k in ('classes','fill','output','method','net','where','picture') if k in d}
         d |= {k:tuple(d[k].tolist()) for k in ('window','stride') if k in d}
         return {k:d[k] for k in ('map','baseline','classes')}|d
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None

@@ -16,7 +16,7 @@ from ..core import DataError, EyeError, one_of, say
 from .read import decode_image
 
 # %% ../../nbs/15_image.recipe.ipynb #98982fd6
-def _uint8(im):
+def check_uint8(im)->np.ndarray:
     "`im`, if it is a picture that this page works on; raises `DataError` otherwise"
     im = np.asarray(im)
     if im.dtype!=np.uint8:
@@ -204,7 +204,7 @@ def field_of_view(im, # uint8 [H,W] or [H,W,3]
                   side:int=128 # the picture is halved for the search while its longer side stays at this or above
                  )->FieldOfView: # `found` is False where there is nothing to see
     "Find the camera's circle in `im`, on a reduced copy"
-    (h,w),(s,k) = _uint8(im).shape[:2],_small(im, side)
+    (h,w),(s,k) = check_uint8(im).shape[:2],_small(im, side)
     g = _glow(s)
     lo,noise,rise = _ground(g)
     if rise<12 or g.max()-int(g.min())<12: return _whole(h, w, found=False)
@@ -289,14 +289,14 @@ def circle_crop(im, # uint8 [H,W] or [H,W,3]
                 field:FieldOfView=None # where the eye is, if that is known
                )->np.ndarray: # a square picture, uint8
     "Cut the field out of `im` as a square: clipped parts black, stretched eyes round"
-    return _cropped(_uint8(im), field or field_of_view(im), size)[0]
+    return _cropped(check_uint8(im), field or field_of_view(im), size)[0]
 
 # %% ../../nbs/15_image.recipe.ipynb #6889b28b
 def square_resize(im, # uint8 [H,W] or [H,W,3]
                   size:int=0 # side of the result in pixels; 0: the longer side
                  )->np.ndarray: # a square picture, uint8
     "Pad `im` with black to a square and resize it"
-    return circle_crop(im, size, _whole(*_uint8(im).shape[:2]))
+    return circle_crop(im, size, _whole(*check_uint8(im).shape[:2]))
 
 # %% ../../nbs/15_image.recipe.ipynb #28d17218
 def colored(im)->bool: # red and blue differ, as they do in a photograph of an eye
@@ -396,18 +396,18 @@ def local_average(im, # uint8 [H,W] or [H,W,3]
                   field:FieldOfView=None # where the eye is, if that is known
                  )->np.ndarray: # uint8, 128 where there is no difference and outside
     "Subtract the local average within the field: `gain*im - gain*blur(im) + 128`"
-    return _subtract(_uint8(im), field or field_of_view(im), sigma*max(np.shape(im)[:2])/512, gain,
+    return _subtract(check_uint8(im), field or field_of_view(im), sigma*max(np.shape(im)[:2])/512, gain,
                      share)
 
 # %% ../../nbs/15_image.recipe.ipynb #daceb2d1
 def graham(im, gain:float=4., share:float=.9, *, field:FieldOfView=None)->np.ndarray:
     "Subtract the average within a thirtieth of the field's radius, of which `share` is kept"
-    f = field or field_of_view(_uint8(im))
-    return _subtract(_uint8(im), f, min(f.r, max(f.shape)/2)/30, gain, share)
+    f = field or field_of_view(check_uint8(im))
+    return _subtract(check_uint8(im), f, min(f.r, max(f.shape)/2)/30, gain, share)
 
 # %% ../../nbs/15_image.recipe.ipynb #2b044313
 def _triple(g): return cv2.merge([g,g,g])
-def _rgb(im): return _triple(im) if _uint8(im).ndim==2 else _uint8(im)
+def _rgb(im): return _triple(im) if check_uint8(im).ndim==2 else check_uint8(im)
 
 # %% ../../nbs/15_image.recipe.ipynb #5556f95f
 def mean_gray(im)->np.ndarray:
@@ -501,7 +501,7 @@ def saturation_quality(im, most:float=.88)->Quality:
 # %% ../../nbs/15_image.recipe.ipynb #40e5738d
 def vessel_quality(im, least:float=.04, field:FieldOfView=None)->Quality:
     "Do vessels stand out? Their depth in the green channel, times the share of the field that is well lit"
-    f = field or field_of_view(_uint8(im))
+    f = field or field_of_view(check_uint8(im))
     if not f.found: return Quality(0., False)
     im,f = _cropped(im, f, 256)
     g,m = (im if im.ndim==2 else cv2.extractChannel(im, 1)).astype(np.float32),_mask(f, .9)
@@ -603,7 +603,7 @@ def _tell_once(msg):
 # %% ../../nbs/15_image.recipe.ipynb #4c77bf5c
 def _cook(steps, eye, size):
     "Run `steps` on the `Eye`, brought to `size` pixels by its crop, or else at first"
-    im,f = _uint8(eye.image),None
+    im,f = check_uint8(eye.image),None
     if size and not {'crop','square'} & {k for k,_ in steps}: im = square_resize(im, size)
     for name,params in steps:
         params,wants = dict(params),_params(name)[1]

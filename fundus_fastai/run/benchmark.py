@@ -16,7 +16,7 @@ from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, pr
 from ..options import BenchmarkOptions
 from ..hub import beside
 from ..image.read import read_image
-from ..data.splits import relative_paths
+from ..data.splits import patient_names, relative_paths
 from ..score.kinds import kind_of
 from ..score.scores import WARN, pick
 from ..vision.model import load_model
@@ -100,7 +100,7 @@ def check_unseen(learn:Learner, df, run=None, *, allow_leak:bool=False)->pd.Data
     if 'patient' not in getattr(train, 'columns', ()):
         if 'split' in df: return df
         raise DataError("nobody says whom this net has learned from: pass `run`, its folder, or `allow_leak=True`")
-    if known := sorted(set(train.patient) & set(df.patient)):
+    if known := sorted(set(patient_names(train.patient)) & set(patient_names(df.patient))):
         raise LeakError(f"the net has learned from {len(known)} of these patients: {few(known, 10)}; "
                         "leave them out")
     return df

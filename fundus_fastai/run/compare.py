@@ -483,7 +483,7 @@ def check_comparison(out, resume:bool=False, force:bool=False)->Path:
 
 # %% ../../nbs/64_run.compare.ipynb #cc79fa88
 _must_agree = 'epochs','minutes','freeze_epochs','weights','size','bs','balance','recipe','fit','lr',\
-    'precision','readout'
+    'precision','readout','maps_trained'
 
 def _check_same(old, new):
     "Raise `DataError` where a comparison is resumed with other data or another budget"
@@ -491,7 +491,7 @@ def _check_same(old, new):
         was,now = [f"{o['task']}, {o['data']}, {o['n']} images" for o in (old,new)]
         raise DataError(f"the comparison was begun with other data ({was}) than this call has ({now}): "
                         "resume with the same data and split, or start again with `force=True`")
-    odd = [k for k in _must_agree if old.get(k)!=new.get(k)]
+    odd = [k for k in _must_agree if (old.get(k) or None)!=(new.get(k) or None)] # one may be older than an option
     was,now = [', '.join(f"{k} {o.get(k)}" for k in odd) for o in (old,new)]
     if odd: raise DataError(f"the comparison was begun with {was}, and this call has {now}: "
                             "resume with the options of the first call, or start again with `force=True`")

@@ -16,7 +16,7 @@ from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line,
                                 occupied, one_of, say, sha256, whole_file, write_text)
 from ..hub import local_run
 from ..data.read import tell_odd
-from ..data.splits import digests, relative_paths
+from ..data.splits import digests, patient_names, relative_paths
 from ..vision.tasks import get_task
 from ..vision.model import load_model
 from ..vision.steps import predict_rows
@@ -82,9 +82,10 @@ def check_run(out, resume:bool=False, force:bool=False)->Path:
 def drop_checkpoints(out)->None:
     "Remove the checkpoints that a training left in the folder `out`, and their folder if nothing else is in it"
     folder = Path(out)/'checkpoints'
-    for o in ('best','last','lr'):
-        for f in (*folder.glob(f'{o}.*'), *folder.glob(f'.{o}-*')): f.unlink()
-    if folder.is_dir() and not any(folder.iterdir()): folder.rmdir()
+    for d in (*folder.glob('nu-*'), folder): # those of sparse maps first
+        for o in ('best','last','lr'):
+            for f in (*d.glob(f'{o}.*'), *d.glob(f'.{o}-*')): f.unlink()
+        if d.is_dir() and not any(d.iterdir()): d.rmdir()
 
 def clear_run(out, more=())->None:
     "Remove the files of the run in `out`, those of `more` first; raises `DataError` where one is not ours"
@@ -229,14 +230,14 @@ def drop_seen_patients(df, # the frame to evaluate on
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
-    same = df.patient.isin(seen.patient) | mine.isin(seen.path)
+    same = patient_names(df.patient).isin(seen.patient) | mine.isin(seen.path) # a split.csv is text
     if (old.patient==old.path).all() or (df.patient==mine).all():
         same |= same_names(mine, seen.path)
     if 'sha256' in seen: # copies under other names
         copy = digests(df.path).isin(seen.sha256.dropna()).to_numpy()
         tell_odd(copy & ~same, 'images are, byte by byte, pictures that the net has seen in training', df.path)
         same |= copy
-    known = sorted(set(df.patient[same]))
+    known = sorted(set(patient_names(df.patient[same])))
     if known and not allow_leak:
         raise LeakError(f"{len(known)} patients of this data were trained on: {few(known, 10)}; "
                         "leave them out, or pass `allow_leak=True` if these are other people with the same numbers")

@@ -10,7 +10,7 @@ import pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
-from ..core import DataError, fresh_dir, one_of, read_json, say, whole_file
+from ..core import DataError, fresh_dir, one_of, read_json, say, sha256, whole_file
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
 from ..hub import beside
@@ -25,6 +25,7 @@ from ..vision.steps import fit_run, load_frame, make_learner, refit, split_frame
 from ..explain.attribution import ALL_METHODS
 from ..explain.maps import explain_images, map_section
 from ..explain.shortcuts import measure_shortcuts, shortcut_words
+from ..explain import sparse # fit_sparse
 from .folder import (check_positive, check_run, choose_operating_points,
                                       drop_checkpoints,
                                       drop_seen_patients, finished, kind_for, provenance, score_run,
@@ -179,6 +180,20 @@ def other_options(run, opts)->str:
            if v is not None and k in ran and ran[k]!=v and k not in ('weights','recipe')]
     return f" (of {'; '.join(odd)}: `force=True` trains anew)" if odd else ''
 
+# %% ../../nbs/63_run.train.ipynb #0b1cf489
+def demand_same(run, task, data)->None:
+    "Raise `DataError` where a finished run is of another task, or was made from other data than `data` says"
+    c,f = read_json(Path(run)/'config.json'),Path(str(data.data)).expanduser()
+    was,now = c.get('provenance') or {},dict(table=f.name if f.exists() else str(data.data))
+    if f.is_file(): now['sha256'] = sha256(f)
+    was = dict(was, task=c.get('task'), patients=(c.get('training') or {}).get('patients'))
+    now |= dict(task=get_task(task).name, patients=data.patients)
+    odd = [k for k,v in now.items() if was.get(k) is not None and was[k]!=v]
+    if not odd: return
+    said = ' and '.join(f'{k} {str(was[k])[:12]}, not {str(now[k])[:12]}' for k in odd)
+    raise DataError(f"{run} is finished, with {said}: name another folder with `out`, or begin again with `force=True`")
+
+
 # %% ../../nbs/63_run.train.ipynb #e8cb60bc
 def train_run(task:str, # name of a task
               data=None, # `DataOptions`, or the first of them: a name, a folder or a CSV (default: phantoms)
@@ -199,6 +214,7 @@ def train_run(task:str, # name of a task
     check_names(task, opts)
     out = check_run(out or opts.folder(task), resume, force)
     if resume and finished(out):
+        demand_same(out, task, data)
         drop_checkpoints(out) # a kill may have left them
         say(f"{out} is finished; here are its results{other_options(out, opts)}")
         return rescore_run(out)

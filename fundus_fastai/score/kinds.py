@@ -84,7 +84,7 @@ def by_patient(self:Kind, df, blend=None)->pd.DataFrame:
 @patch
 def squashed(self:Kind, df):
     "Answers in a form that may be averaged"
-    _,cols = self.columns(self.names(df))
+    _,cols = self.columns(self.names(df) or class_names(df)) # answers alone have no truth to name labels by
     return pd.DataFrame(self.squash(df[cols].to_numpy(float)),
                         columns=cols).groupby(df.patient.to_numpy())
 

@@ -224,7 +224,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     files = images_of(images)
     mine,model = dealt(files, shard),net.config['sha256'][:16]+net.config.get('form', '')
     marks = dict(model=model)
-    if shard: marks['shard'] = f'{shard[0]}/{shard[1]} of {len(files)}'
+    if shard: marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}'
     table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
     volumes = any(file_and_frame(o)[1] for o in files)
     todo,parts,held,seen = [o for o in mine if o not in table.done],[],[],Counter()

@@ -12,7 +12,7 @@ from fastai.callback.data import WeightedDL
 from ..core import DataError
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
-from ..image.recipe import Eye, as_recipe, circle_crop, field_mask, square_resize
+from ..image.recipe import Eye, as_recipe, check_uint8, circle_crop, field_mask, square_resize
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
@@ -70,7 +70,7 @@ class OpenEye(Transform):
     def encodes(self, o):
         if isinstance(o, (str,Path,np.ndarray,Eye)):
             eye = self.eye(o)
-            o = self.recipe(eye, self.size) if len(self.recipe) else eye.image
+            o = self.recipe(eye, self.size) if len(self.recipe) else check_uint8(eye.image)
         return self.cls.create(o)
     def view(self, o):
         "The picture as the net sees it, in the file's own resolution"

@@ -126,6 +126,17 @@ def test_copies_are_known_by_their_bytes(tmp_path, capsys):
     assert 'byte by byte, pictures that the net has seen' in capsys.readouterr().err
     assert len(drop_seen_patients(other[(s.split=='test').to_numpy()], tmp_path/'run'))==(s.split=='test').sum()
 
+@pytest.mark.parametrize('of', [int,float,str])
+def test_familiar_patients_are_known_by_number_or_text(tmp_path, of):
+    "A split.csv is read as text, another table maybe not"
+    df = pd.DataFrame(dict(path=[str(tmp_path/f'{k}.png') for k in range(9)], patient=list(map(str, range(9))), label=['a','b','b']*3))
+    df.attrs['root'] = str(tmp_path)
+    s = split_patients(df)
+    save_split(s, tmp_path/'split.csv')
+    other = df.assign(path=[str(tmp_path/f'x{k}.png') for k in range(9)], patient=[of(k) for k in range(9)])
+    with pytest.raises(LeakError, match=f"{(s.split!='test').sum()} patients of this data were trained on: {s.patient[s.split!='test'].iloc[0]}"):
+        drop_seen_patients(other, tmp_path)
+
 @pytest.mark.parametrize('one,other', [(7,'7'), (7.,'7'), (12345678,'12345678')])
 def test_a_patient_has_one_name(one, other):
     "A number in one table and text in the other would be two people"

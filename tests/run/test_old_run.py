@@ -45,6 +45,19 @@ def test_it_explains(run, tmp_path):
     t = explain_run(run, [next(SCANS.rglob('*.jpeg'))], window=8, stride=8, out=tmp_path/'maps')
     assert len(t) and {o.suffix for o in (tmp_path/'maps').iterdir()}=={'.csv','.npz','.png'}
 
+def test_a_map_is_kept_for_its_own_picture(run, tmp_path):
+    "not for one of the same name, of another patient, or one that was written over it"
+    scans = sorted(SCANS.rglob('*.jpeg'))[:2]
+    for k,o in enumerate(scans):
+        (tmp_path/f'p{k}').mkdir()
+        shutil.copy(o, tmp_path/f'p{k}'/'OD.jpeg')
+    def asked(k, **kwargs): return explain_run(run, [tmp_path/f'p{k}'/'OD.jpeg'], window=8, stride=8, **kwargs)
+    def scores(t): return t.filter(like='score_').to_numpy()
+    a,b = (asked(k, out=tmp_path/f'm{k}') for k in (0,1))
+    first = (tmp_path/'m0'/a['map'][0]).stat().st_mtime_ns
+    assert (scores(asked(0, out=tmp_path/'m0', resume=True))==scores(a)).all() and (tmp_path/'m0'/a['map'][0]).stat().st_mtime_ns==first
+    assert (scores(a)!=scores(b)).any() and np.allclose(scores(asked(1, out=tmp_path/'m0', resume=True)), scores(b))
+
 def test_it_reports_again(run):
     before = HERE/'run'
     remake_report(run)

@@ -1,17 +1,19 @@
 "Training in one call: with pictures that were decoded once it leaves the same run"
 from functools import partialmethod
 from pathlib import Path
+import subprocess, sys
 import pandas as pd, pytest
 from fastai.callback.core import Callback
 from fundus_fastai.cli import main
-from fundus_fastai.core import read_json
+from fundus_fastai.core import DataError, read_json
 from fundus_fastai.image import cache
 from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.vision.data import OpenEye
 from fundus_fastai.vision.learner import EyeLearner
 from fundus_fastai.vision.steps import fit_run
 from fundus_fastai.explain.sparse import SparseMaps
-from fundus_fastai.run.train import dealt_frame, train_frame
+from fundus_fastai.run.folder import drop_checkpoints
+from fundus_fastai.run.train import dealt_frame, train_frame, train_run
 
 @pytest.mark.parametrize('task,more', [('oct', ['--balance','sample']), ('anomaly', [])])
 def test_a_cached_run_is_the_same_run(tmp_path, monkeypatch, light, task, more):
@@ -56,3 +58,26 @@ def test_trained_maps_are_told_and_resumed_to_the_byte(tmp_path, monkeypatch):
     assert told['maps']['nu']==.003 and [o['nu'] for o in told['maps']['tried']]==[.001,.003] and told['maps_trained']==True and told['fit']=='tune'
     assert 'nu 0.003 of 0.001, 0.003 tried is the largest' in (tmp_path/'a'/'report.html').read_text() and 'nu 0.003 of' in s.note
     assert pd.read_csv(tmp_path/'a'/'history.csv').map_size.notna().sum()==2
+    assert [*(tmp_path/'a'/'checkpoints').rglob('last.*')]
+    drop_checkpoints(tmp_path/'a') # or a later run would go on with those
+    assert not (tmp_path/'a'/'checkpoints').exists()
+
+def test_training_knows_sparse_maps_by_itself():
+    "In a process of its own: the method is another page's"
+    ask = 'import fundus_fastai.run.train; from fundus_fastai.vision.learner import EyeLearner; EyeLearner.fit_sparse'
+    assert subprocess.run([sys.executable, '-W', 'ignore', '-c', ask], capture_output=True).returncode==0
+
+def test_a_finished_run_answers_for_itself_alone(tmp_path, light):
+    "Another task, other phantoms or a changed table are not met with its scores"
+    def run(task='oct', data=None, **kwargs): return train_run(task, data or DataOptions(patients=12), opts, out=tmp_path/'run', maps=0, **kwargs)
+    opts = TrainOptions('test_resnet', weights='none', size=32, epochs=1, freeze_epochs=0, bs=8, workers=0)
+    first = run()
+    assert run(resume=True).metrics['accuracy'].value==first.metrics['accuracy'].value
+    with pytest.raises(DataError, match='finished, with task oct, not laterality'): run('laterality', resume=True)
+    with pytest.raises(DataError, match='with patients 12, not 30'): run(data=DataOptions(patients=30), resume=True)
+    df = dealt_frame('oct', DataOptions(patients=12))
+    df[['path','label','patient','split']].to_csv(tmp_path/'t.csv', index=False)
+    with pytest.raises(DataError, match='with table phantom, not t.csv'): run(data=DataOptions(tmp_path/'t.csv'), resume=True)
+    run(data=DataOptions(tmp_path/'t.csv'), force=True)
+    df[['path','label','patient','split']][1:].to_csv(tmp_path/'t.csv', index=False)
+    with pytest.raises(DataError, match='with sha256 .*, not '): run(data=DataOptions(tmp_path/'t.csv'), resume=True)

@@ -1,5 +1,6 @@
 "Pictures and masks on their way into a batch"
 import cv2, numpy as np, pandas as pd, pytest
+from fundus_fastai.core import DataError
 from fundus_fastai.vision.data import OpenEye, eye_dls, squish
 from nets import eye
 
@@ -20,6 +21,15 @@ def test_picture_and_mask_lie_where_the_net_sees_them(recipe):
     assert np.abs(small(o.view(im))-seen).mean()<3 and (small(o.field(im))>.5)[seen.max(-1)>40].mean()>.9
     at = (small(o.place(mask, im))>.5)[seen[...,1]>130]
     assert len(at)>8 and at.mean()>.8
+
+@pytest.mark.parametrize('kind', ['oct','fundus'])
+@pytest.mark.parametrize('recipe', ['','square'])
+def test_arrays_are_of_eight_bits(kind, recipe):
+    "Shares and sixteen bits would be black or white pictures, and answers of nothing"
+    im = eye(0)[...,0] if kind=='oct' else eye(0)
+    assert np.asarray(OpenEye(kind, recipe, 64)(im)).std()>5
+    for bad in (im/255., im.astype(np.uint16)*257):
+        with pytest.raises(DataError, match='turn it into uint8, 0 to 255, first'): OpenEye(kind, recipe, 64)(bad)
 
 def test_large_photographs_are_decoded_small(tmp_path):
     cv2.imwrite(str(tmp_path/'big.jpg'), cv2.resize(eye(3), (2400,1920))[...,::-1])
