@@ -205,13 +205,20 @@ def _head(pretrained, kwargs):
     return dict(lin_ftrs=None if pretrained else [], ps=.5 if pretrained else .1) | filter_keys(kwargs, in_(_head_args))
 
 # %% ../../nbs/45_vision.learner.ipynb #c7f394ec
+def channels_first(body, x, y): return y.permute(0,3,1,2) if y.ndim==4 else y
+
+def turned(m):
+    "`m`, whose body hands its last map on as the head takes it, where timm has the channels last, as of Swin"
+    if getattr(getattr(m[0], 'model', None), 'output_fmt', '')=='NHWC': m[0].register_forward_hook(channels_first)
+    return m
+
 def blank_net(net:Net, n_out:int, head:dict)->nn.Module:
     "Body and head of `net` on the meta device: names and shapes, without a number in memory"
     make = create_timm_model if net.source=='timm' else create_vision_model
     usual = {k:v for k,v in head.items() if k not in ('head','stride')}
     with torch.device('meta'):
         m = make(net.builder, n_out, pretrained=False, **usual)
-        m = m[0] if isinstance(m, tuple) else m
+        m = turned(m[0] if isinstance(m, tuple) else m)
         if 'head' in head: m = with_places(m, n_out, **head)
     return m.eval()
 
@@ -417,6 +424,7 @@ def eye_learner(dls, # from `eye_dls`
         raise DataError(f"`n_in={kwargs['n_in']}`: the batches of eye_dls have three channels, gray scans too")
     if answer := getattr(dls, 'output', None): kwargs = dict(n_out=answer.n_out, loss_func=answer.loss()) | kwargs
     learn = _make(dls, net, {**kwargs, **usual})
+    turned(learn.model)
     if head: learn.model = with_places(learn.model, learn.n_out, **told).to(dls.device)
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
     learn.splitter = kwargs.get('splitter') or stage_split

@@ -7,16 +7,27 @@ __all__ = []
 
 # %% ../../nbs/44_vision.probe.ipynb #0ec6c117
 import warnings, numpy as np, torch
+from collections import Counter
 from functools import partial
 from fastcore.basics import first
 from torch import nn
 from ..core import ModelError, progress
 
 # %% ../../nbs/44_vision.probe.ipynb #9abefab7
-def find_blocks(body, most:int=8)->list:
-    "Names of the repeated blocks of `body`; raises `ModelError` where nothing repeats"
+def blocks_seen(body, x)->set:
+    "Names of the modules of `body` that put out something for each picture of `x`, and once"
+    n,hooks = Counter(),[]
+    def keep(name, m, _, y): n[name] += 1 if len(first([y] if torch.is_tensor(y) else y, torch.is_tensor))==len(x) else 9
+    for k,m in body.named_modules(): hooks.append(m.register_forward_hook(partial(keep, k)))
+    body(x)
+    for h in hooks: h.remove()
+    return {k for k,v in n.items() if v==1}
+
+def find_blocks(body, most:int=8, seen=None)->list:
+    "Names of the repeated blocks of `body`, of those `seen` alone; raises `ModelError` where nothing repeats"
     kinds = {}
     for name,m in body.named_modules():
+        if seen is not None and name not in seen: continue
         if any(True for _ in m.children()) and not isinstance(m, (nn.Sequential,nn.ModuleList)):
             kinds.setdefault(type(m), []).append((name, sum(p.numel() for p in m.parameters())))
     kinds = [v for v in kinds.values() if len(v)>1]
@@ -95,10 +106,11 @@ def count_places(probe, x, most:int=4)->int:
 # %% ../../nbs/44_vision.probe.ipynb #920f17dc
 def linear_probe(model, n_out:int, names=None, *, size:int=64, places=0)->nn.Sequential:
     "The net with its head replaced by a linear readout of its blocks; a blank picture of `size` tells their width"
-    probe = BlockFeatures(model[0], find_blocks(model[0]) if names in (None,True) else names)
-    p,was = next(model.parameters()),probe.training
+    p,was = next(model.parameters()),model[0].training
     blank = torch.zeros(1, 3, size, size, device=p.device, dtype=p.dtype)
     with torch.no_grad():
+        if names in (None,True): names = find_blocks(model[0], seen=blocks_seen(model[0].eval(), blank))
+        probe = BlockFeatures(model[0], names)
         if places is True: places = count_places(probe.eval(), blank)
         probe.places = places
         n = probe.eval()(blank).shape[1]

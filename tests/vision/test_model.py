@@ -4,6 +4,8 @@ import numpy as np, pytest
 from safetensors.torch import load_file
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
+from fundus_fastai.explain import attribution
+from fundus_fastai.image.recipe import Eye
 from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.learner import eye_learner, one_cycle_plan
@@ -34,6 +36,17 @@ def test_round_trip_in_a_fresh_process(worker, images, tmp_path, request, arch):
     assert np.array_equal(np.array(got['p'], dtype=np.float32), want.filter(like='p_').to_numpy())
     assert got['unpickled']==[], "loading unpickled something"
     assert len(want.filter(like='p_').drop_duplicates())==3, "predictions do not depend on the image"
+
+@pytest.mark.parametrize('arch,how', [('mambaout_femto',{}), ('mambaout_femto',dict(probe=True)), ('efficientvit_b0',dict(probe=True))])
+def test_maps_with_channels_last_and_blocks_that_do_not_run(tmp_path, arch, how):
+    "Families whose body hands its map on as Swin does, or has parts that only its own head would call: fitted, saved, loaded, explained"
+    learn = eye_learner(noise_dls(64), arch, weights=None, **how)
+    with learn.no_bar(), learn.no_logging(): learn.fit_probe() if how else learn.fit(1)
+    save_model(learn, tmp_path/'run', source='phantom')
+    items = frame(3, seed=9)
+    want,again = (o.predict_frame(items).filter(like='p_').to_numpy() for o in (learn, load_model(tmp_path/'run')))
+    assert np.abs(want-again).max()<1e-6 and len(np.unique(want.round(6), axis=0))==3
+    if not how: assert learn.evidence([Eye(items.path[0])], 'grad_cam').map.std()>0
 
 def test_no_pickle_in_a_run_folder(inception, tmp_path):
     "Checkpoints included, every file is safetensors, JSON or CSV, and none can be unpickled, plain or zipped"

@@ -2,6 +2,7 @@
 from shutil import copytree
 import cv2, numpy as np, pandas as pd, pytest, timm, torch
 from fastai.callback.core import Callback
+from torch import nn
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from fundus_fastai.cli import main
@@ -173,7 +174,7 @@ def test_validation_of_one_class(weights, tmp_path):
     assert len(h)==2 and not any('auc' in k for k in learn.kept['readout']) and np.isfinite(h.valid_loss).all()
 
 def test_a_net_with_nothing_to_listen_to_is_tuned(weights, tmp_path, monkeypatch, capsys, light):
-    def none(body, most=8): raise ModelError("this net has no repeated blocks to listen to: choose `fit='tune'`")
+    def none(*_, **__): raise ModelError("this net has no repeated blocks to listen to: choose `fit='tune'`")
     monkeypatch.setattr(probe, 'find_blocks', none)
     trained(auto(weights, epochs=1), tmp_path/'r')
     assert 'tuned without a readout' in capsys.readouterr().err and 'taps' not in read_json(tmp_path/'r/config.json')
@@ -240,3 +241,22 @@ def test_who_has_no_places_is_told(tmp_path):
     with pytest.raises(DataError, match="is for `fit='readout'`"): TrainOptions(fit='tune', readout='places')
     with pytest.raises(EyeError, match='places'): TrainOptions(readout='place')
     assert TrainOptions(weights='none', readout='places').settled().fit=='readout'
+
+class Odd(nn.Module):
+    "Blocks of one kind: two that run, one that does not, one that runs twice, one that cuts pictures into pieces"
+    def __init__(self):
+        super().__init__()
+        self.a,self.b,self.idle,self.twice,self.cut = (self.Block(1 if k<4 else 2) for k in range(5))
+    class Block(nn.Module):
+        def __init__(self, n):
+            super().__init__()
+            self.conv,self.n = nn.Conv2d(3, 3, 1),n
+        def forward(self, x): return torch.cat([self.conv(x)]*self.n)
+    def forward(self, x):
+        self.cut(x)
+        return self.twice(self.twice(self.b(self.a(x))))
+
+def test_only_blocks_that_see_each_picture_once_are_listened_to():
+    m = nn.Sequential(Odd(), nn.Identity())
+    assert probe.linear_probe(m, 2, size=8)[0].names==['a','b']
+    assert len(probe.find_blocks(m[0]))==5 and not any(o._forward_hooks for k,o in m[0].named_modules() if k not in ('a','b'))
