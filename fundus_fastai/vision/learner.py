@@ -205,11 +205,11 @@ def _head(pretrained, kwargs):
     return dict(lin_ftrs=None if pretrained else [], ps=.5 if pretrained else .1) | filter_keys(kwargs, in_(_head_args))
 
 # %% ../../nbs/45_vision.learner.ipynb #c7f394ec
-def channels_first(body, x, y): return y.permute(0,3,1,2) if y.ndim==4 else y
+def _channels_first(body, x, y): return y.permute(0,3,1,2) if y.ndim==4 else y
 
 def turned(m):
     "`m`, whose body hands its last map on as the head takes it, where timm has the channels last, as of Swin"
-    if getattr(getattr(m[0], 'model', None), 'output_fmt', '')=='NHWC': m[0].register_forward_hook(channels_first)
+    if getattr(getattr(m[0], 'model', None), 'output_fmt', '')=='NHWC': m[0].register_forward_hook(_channels_first)
     return m
 
 def blank_net(net:Net, n_out:int, head:dict)->nn.Module:

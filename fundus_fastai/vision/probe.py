@@ -16,9 +16,11 @@ from ..core import ModelError, progress
 # %% ../../nbs/44_vision.probe.ipynb #9abefab7
 def blocks_seen(body, x)->set:
     "Names of the modules of `body` that put out something for each picture of `x`, and once"
-    n,hooks = Counter(),[]
-    def keep(name, m, _, y): n[name] += 1 if len(first([y] if torch.is_tensor(y) else y, torch.is_tensor))==len(x) else 9
-    for k,m in body.named_modules(): hooks.append(m.register_forward_hook(partial(keep, k)))
+    n = Counter()
+    def keep(name, m, _, y):
+        y = first([y] if torch.is_tensor(y) else y, torch.is_tensor)
+        n[name] += 1 if len(y)==len(x) else 9
+    hooks = [m.register_forward_hook(partial(keep, k)) for k,m in body.named_modules()]
     body(x)
     for h in hooks: h.remove()
     return {k for k,v in n.items() if v==1}
