@@ -261,8 +261,8 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     if str(run).lower().endswith('.onnx'): from fundus_fastai.ship.onnx import predict_onnx as ask
     else: from fundus_fastai.run.train import predict_run as ask
     say("research use only, not a medical device")
-    if pool and (resume or shard):
-        raise DataError("`pool` needs all rows at once: without `resume` and `shard`")
+    if pool and (resume or shard): raise DataError("`pool` needs all rows at once: without `resume` and `shard`")
+    if dicom_out and resume: raise DataError("`dicom_out` needs all rows at once: without `resume`")
     table = pooled(pool, out or sys.stdout, force) if pool else None
     captures = archive(dicom_out, force, identified) if dicom_out else None
     to = None if pool else out or sys.stdout

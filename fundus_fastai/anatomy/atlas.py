@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from scipy.stats import t as student
 from fastcore.basics import patch
 from ..core import DataError, few, fresh_dir, one_of, progress, say, whole_file
+from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..image.recipe import as_recipe, field_mask, field_of_view, field_window
 from ..data.audit import open_frame
@@ -232,35 +233,60 @@ def against_surroundings(im)->np.ndarray: # float32 [H,W]
     s = im.shape[1]/20
     return g-cv2.GaussianBlur(g*m, (0,0), s)/np.maximum(cv2.GaussianBlur(m, (0,0), s), 1e-3)
 
+# %% ../../nbs/74_anatomy.atlas.ipynb #8d666a2a
+def same_files(paths, own)->dict:
+    "Which of the files `own` each of `paths` is: the same path; or of moved ones the only one among both that ends so"
+    paths,own = (list(dict.fromkeys(map(str, o))) for o in (paths, own))
+    there,res = {Path(o).absolute():o for o in own},{}
+    res = {p:there[k] for p in paths if (k := Path(p).absolute()) in there}
+    ends = {o:(Path(o).stem, *Path(o).absolute().parts[-2::-1]) for o in (*paths, *own)}
+    alike = any(len({ends[o][0] for o in s})<len(s) for s in (paths, own)) # then a name alone tells nobody
+    for n in (4,3,2) if alike else (4,3,2,1):
+        a,b = (pd.Series({o:ends[o][:n] for o in s if o not in known}, dtype=object)
+               for s,known in ((paths, res), (own, {*res.values()})))
+        one = {k:o for o,k in b[~b.duplicated(keep=False)].items()}
+        new = {p:one[k] for p,k in a[~a.duplicated(keep=False)].items() if k in one}
+        if new: say(f"{len(new)} files lie elsewhere now: {few([f'{p} is {o}' for p,o in new.items()], 1)}")
+        res |= new
+    return res
+
+
 # %% ../../nbs/74_anatomy.atlas.ipynb #2b129d6d
 class Maps:
     "Maps of photographs: of a run, of a folder of vessels, or `photographs`, the eyes themselves"
     def __init__(self, where, of=None, recipe=None):
-        self.what,self.of,self.recipe,self.files,root = str(where),of,'',{},Path(where)
+        self.what,self.of,self.recipe,self.files,self.same,root = str(where),of,'',{},{},Path(where)
         if self.what=='photographs': return
         table = next((o for o in (root/'maps/maps.csv', root/'maps.csv') if o.exists()), None)
         if table is not None:
             t = pd.read_csv(table)
-            self.files = {Path(p).name:table.parent/o for p,o in zip(t.path, t['map'])}
-            self.answers = {Path(p).name:a for p,a in zip(t.path, t.answer)}
+            self.files = {str(p):table.parent/o for p,o in zip(t.path, t['map'])}
+            self.answers = {str(p):a for p,a in zip(t.path, t.answer)}
             self.recipe = recipe
             if recipe is None: self.recipe = read_config(table.parent.parent).get('recipe', '')
-        else: self.files = {o.name[:-12]:o for o in root.glob('*_vessels.png')}
+        else: # a name is there once, and its table knows of which photograph
+            t,maps = root/'features.csv',{o.name[:-12]:o for o in root.glob('*_vessels.png')}
+            known = {file_stem(p):p for p in pd.read_csv(t).path} if t.exists() else {}
+            self.files = {str(known.get(k, k)):o for k,o in maps.items()}
         if not self.files:
             raise DataError(f"{where} holds neither maps (fundus explain makes them) nor "
                             "NAME_vessels.png; for the eyes themselves say photographs")
+    def settle(self, paths):
+        "Find the photographs `paths` among those that there are maps of"
+        self.same = same_files(paths, self.files)
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #da1b4969
 @patch
 def of_photo(self:Maps, path, im)->tuple: # picture [H,W], and [2,3]: photograph to picture; or None
     "The map of a photograph"
     if self.what=='photographs': return against_surroundings(im),np.eye(2, 3)
-    file = self.files.get(Path(path).name) or self.files.get(Path(path).stem)
-    if file is None: return None
+    if not self.same: self.settle([path])
+    if (own := self.same.get(str(path))) is None: return None
+    file = self.files[own]
     if file.suffix=='.png': return read_image(file, gray=True)/np.float32(255),np.eye(2, 3)
     d = load_map(file)
     names,of = d['classes'],self.of or d['classes'][-1]
-    if of=='answer': of = str(self.answers[Path(path).name])
+    if of=='answer': of = str(self.answers[own])
     k = names.index(one_of(of, names, 'class'))
     return d['map'][k],input_matrix(im, d['map'].shape[-1], self.recipe)
 
@@ -268,6 +294,7 @@ def of_photo(self:Maps, path, im)->tuple: # picture [H,W], and [2,3]: photograph
 def frames_of(df, maps, width:int=128)->tuple: # float32 [n,h,width], and why a row has none
     "The maps of the images of `df` in the frame"
     frames,why = np.full((len(df),*frame_shape(width)), np.nan, np.float32),[]
+    if isinstance(maps, Maps): maps.settle(df.path)
     for k,path in enumerate(progress(list(df.path), 'atlas')):
         why.append('')
         try: im = read_image(path)

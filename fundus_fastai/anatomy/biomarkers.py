@@ -21,7 +21,7 @@ from ..run.report import drawn, write_findings
 from ..data.read import first_of, read_table, usual_columns
 from ..vision.answers import RowFile
 from ..words import as_sexes
-from .atlas import people_of
+from .atlas import people_of, same_files
 from .landmarks import landmarks
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #d8a10924
@@ -183,7 +183,7 @@ def sides(df, by, groups)->np.ndarray:
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #90f17ca5
 def columns_of(df, names)->np.ndarray:
     "Confounders as floats [n,k]; of words, a column of 0 and 1 for each but the first"
-    cols = [pd.get_dummies(df[o], drop_first=True).to_numpy(float) if df[o].dtype==object
+    cols = [pd.get_dummies(df[o], drop_first=True).to_numpy(float) if not pd.api.types.is_numeric_dtype(df[o])
             else df[[o]].to_numpy(float) for o in names]
     return np.concatenate([np.empty((len(df),0)), *cols], 1)
 
@@ -416,12 +416,13 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #dcfcc4db
 def with_table(df, table)->pd.DataFrame:
-    "`df` with the numbers of a table of features, as of `fundus vessels`, joined by file name"
+    "`df` with the numbers of a table of features, as of `fundus vessels`, joined by file; raises `DataError`"
     t = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
     if 'path' not in t: raise DataError(f"{table} has no column path: it is no table of features")
     new = [o for o in t.select_dtypes(np.number) if o not in df]
-    t = t.set_index(t.path.map(lambda o: Path(o).name))[new]
-    d = df.join(t[~t.index.duplicated()], on=df.path.map(lambda o: Path(o).name).rename('_name'))
+    if (twice := t.path[t.path.duplicated()]).any(): raise DataError(f"{table} has two rows of {few(twice)}")
+    own = df.path.astype(str).map(same_files(df.path, t.path)).astype(object).rename('_own')
+    d = df.join(t.set_index('path')[new], on=own)
     if not new or d[new].isna().all(axis=None): raise DataError(f"{table} tells nothing of these images")
     d.attrs = dict(df.attrs, more=new)
     return d

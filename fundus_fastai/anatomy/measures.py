@@ -159,9 +159,8 @@ def axis_of(mark)->float:
     return {'R':180.,'L':0.}.get(mark.eye, math.nan)
 
 # %% ../../nbs/76_anatomy.measures.ipynb #29a2133f
-def shares(prob, maps)->dict:
-    "Share of the field that is vessel, artery, vein, and the fractal dimension"
-    field = np.pi/4*DIAMETER**2
+def shares(prob, maps, field:float)->dict:
+    "Share of the `field`, so many pixels, that is vessel, artery, vein, and the fractal dimension"
     return dict(density=(prob>.5).sum()/field, dimension=fractal_dimension(prob>.5),
                 **{f'density_{k}':(m>.5).sum()/field for k,m in maps.items()})
 
@@ -171,7 +170,7 @@ def vessel_features(o, mark)->dict:
     out,why = dict.fromkeys(FEATURES, math.nan),mark.reason or odd_field(o, mark)
     if o.prob is None or 'field far' in why: return out|dict(reason=why)
     maps = dict(zip(KINDS, (o.prob*(o.artery>.5),o.prob*(o.artery<=.5))))
-    out |= shares(o.prob, maps)
+    out |= shares(o.prob, maps, o.field)
     if not np.isfinite(mark.disc_x): return out|dict(reason=why)
     at,r = (np.array([mark.disc_x,mark.disc_y])+.5)*o.k-.5,(mark.disc_w+mark.disc_h)/4*o.k
     g,axis = vessel_graph(o.prob, o.artery),axis_of(mark)

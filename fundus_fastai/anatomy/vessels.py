@@ -137,6 +137,7 @@ class Vessels:
     k:float=1.
     shape:tuple=(0,0)
     reason:str=''
+    field:float=math.nan # so many pixels of the map show the field
 
 # %% ../../nbs/72_anatomy.vessels.ipynb #904069aa
 @patch
@@ -171,7 +172,7 @@ def vessels(im, # RGB photograph, uint8 [H,W,3], or its file
     if o.reason: return o
     w = Scaled(im)
     v,a = ask_vessels(net or vessel_net(), contrast(w.image, w.mask))
-    o.k,o.prob = w.k,expit(v)*w.near
+    o.k,o.field,o.prob = w.k,float(w.mask.sum()),expit(v)*w.near
     o.artery = expit(by_lines(a, o.prob))
     return o
 

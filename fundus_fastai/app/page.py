@@ -218,11 +218,16 @@ def refusal(request)->tuple:
         return 400,"Send files as a form: curl -F file=@eye.jpg"
 
 # %% ../../nbs/95_app.page.ipynb #2e39b392
+def short_name(text)->str:
+    "The file name in `text` without folders, at most 120 bytes, its end kept"
+    name = Path(text.replace('\\', '/')).name.replace('\0', '').strip('. ')
+    return name.encode(errors='replace')[-120:].decode(errors='ignore') or 'eye'
+
 def save_files(uploads, folder)->list:
     "Write uploads into `folder`, each under its own name in a folder of its own"
     paths = []
     for k,o in enumerate(uploads):
-        name = Path(o.filename.replace('\\', '/')).name.replace('\0', '')[-120:] or 'eye'
+        name = short_name(o.filename)
         paths.append(Path(folder)/str(k)/name)
         paths[-1].parent.mkdir()
         with paths[-1].open('wb') as f: shutil.copyfileobj(o.file, f)
@@ -251,7 +256,7 @@ def predict_call(reader):
         except DataError as e: return no(400, str(e))
         except HTTPException: raise # a form that is none
         except Exception as e:
-            say(f"/predict: {type(e).__name__}: {first_line(e)}")
+            say(f"/predict: {type(e).__name__}: {e.strerror if isinstance(e, OSError) else first_line(e)}") # no name
             return no(500, "An error that we did not foresee: it is told where the app runs.")
         finally: seats.release()
     return predict
@@ -293,6 +298,7 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
     "Give the page of `reader` out; returns it at once"
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     page = make_page(reader)
+    host = HERE if host=='localhost' else host
     far = share or host!=HERE or in_colab()
     css = (files('fundus_fastai.app')/'templates/app.css').read_text(encoding='utf-8')
     page.launch(server_name=host, server_port=port, share=share, inline=inline, auth=auth, css=css,

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from pathlib import Path
 from PIL import Image
-from fastcore.basics import patch
+from fastcore.basics import chunked, patch
 from .. import __version__
 from ..core import DataError, EyeError, one_of
 from ..hub import local_run
@@ -82,7 +82,9 @@ def answers(self:Reader, files)->pd.DataFrame:
     paths = [k for o in files for k in frames_of(o)]
     if len(paths)>MOST:
         raise DataError(f"{len(paths)} pictures are too many at once: {MOST} are answered")
-    df = predict_files(self.learn, paths, Unsaid(len(paths)), kind=self.kind, bs=16, volumes=True)
+    odd = Unsaid(len(paths)) # a few at a time: each is held at its full size
+    df = pd.concat([predict_files(self.learn, o, odd, kind=self.kind, bs=4, volumes=True) for o in chunked(paths, 4)],
+                   ignore_index=True)
     df['remark'] = [without_folder(r, p) for r,p in zip(df.remark, df.path)]
     df = df.assign(name=[Path(o).name for o in df.path], model=self.config['sha256'][:16])
     df.attrs.update(kind=self.kind.name, source=self.config.get('source'),

@@ -54,6 +54,7 @@ COPIED = '''PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex 
 def set_person(ds, file, identified:bool=False)->None:
     "Give the capture `ds` the patient and study of the DICOM `file`, or digests of them"
     h,facts = dicom_header(file),dicom_facts(file)
+    ds.SpecificCharacterSet = 'ISO_IR 192' # names in any letters
     for k in COPIED: setattr(ds, k, h.get(k) or '' if identified else '')
     ds.StudyInstanceUID = ds.StudyInstanceUID or keyed_uid(h.SOPInstanceUID)
     if identified: return
@@ -61,7 +62,7 @@ def set_person(ds, file, identified:bool=False)->None:
     ds.StudyInstanceUID = keyed_uid(h.get('StudyInstanceUID') or h.SOPInstanceUID)
     ds.PatientSex = h.get('PatientSex') or ''
     if facts['age']==facts['age']: ds.PatientAge = f"{int(facts['age']):03}Y"
-    ds.PatientIdentityRemoved = 'YES'
+    ds.PatientIdentityRemoved = 'NO' if str(h.get('BurnedInAnnotation')).upper()=='YES' else 'YES' # those pixels tell
     ds.DeidentificationMethod = 'keyed digests of patient and UIDs (fundus_fastai)'
 
 # %% ../../nbs/84_ship.dicom.ipynb #a474d775
@@ -82,6 +83,11 @@ def set_derivation(ds, file, frames, *, task:str, net:str, identified:bool=False
                                 f"(question {task}, net {net}, fundus_fastai {__version__})")
 
 # %% ../../nbs/84_ship.dicom.ipynb #a0a50550
+def one_height(ims)->list:
+    "Pictures of one width as high as the highest, black below"
+    h = max(len(o) for o in ims)
+    return [np.pad(o, ((0,h-len(o)),(0,0),(0,0))) for o in ims]
+
 def set_pixels(ds, ims)->None:
     "Make `ds` a secondary capture of the RGB pictures `ims`, all of one size"
     ds.SOPClassUID = '1.2.840.10008.5.1.4.1.1.7.4' if len(ims)>1 else '1.2.840.10008.5.1.4.1.1.7'
@@ -97,17 +103,18 @@ def set_pixels(ds, ims)->None:
 # %% ../../nbs/84_ship.dicom.ipynb #b3162817
 def capture(file, rows, *, task:str, phantom:bool=False, identified:bool=False):
     "A secondary capture of `file`, a frame for each of the `rows` of answers: a pydicom dataset"
-    uid,now = need('pydicom.uid', 'dicom'),datetime.now()
+    uid,now,h = need('pydicom.uid', 'dicom'),datetime.now(),dicom_header(file)
+    if lack := [k for k in ('SOPClassUID','SOPInstanceUID') if not h.get(k)]:
+        raise DataError(f"{file} has no {few(lack)}: nothing could say what its capture was made from")
     ds = need('pydicom').Dataset()
     ds.file_meta = need('pydicom.dataset').FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     set_person(ds, file, identified)
     frames = [file_and_frame(o['path'])[1] for o in rows]
     set_derivation(ds, file, frames, task=task, net=rows[0]['model'][:16], identified=identified)
-    set_pixels(ds, [captioned(read_image(o['path']), caption(o, task, phantom)) for o in rows])
-    h = dicom_header(file)
+    set_pixels(ds, one_height([captioned(read_image(o['path']), caption(o, task, phantom)) for o in rows]))
     ds.Modality,ds.ConversionType = 'OT','WSD'
-    ds.BurnedInAnnotation = h.get('BurnedInAnnotation') or 'NO'
+    if h.get('BurnedInAnnotation'): ds.BurnedInAnnotation = h.BurnedInAnnotation
     ds.LossyImageCompression = h.get('LossyImageCompression') or '00'
     for k in ('LossyImageCompressionRatio','LossyImageCompressionMethod'):
         if k in h: setattr(ds, k, h[k].value)
@@ -125,6 +132,9 @@ class Captures:
     def __init__(self, out, force:bool=False, *, identified:bool=False):
         need('pydicom', 'dicom')
         self.out,self.identified = fresh_dir(out, force, {'captures.csv':'capture,path'}),identified
+    def names(self, files)->list:
+        "What the captures of `files` are called: as these are, or a digest of it, since a name may be a person's"
+        return unique_stems(files) if self.identified else [pseudonym(f, patient_key()) for f in files]
     def write(self, df)->pd.DataFrame:
         "Write a capture for each DICOM file of a table of answers; file and path of each"
         files,told = {},[]
@@ -133,7 +143,7 @@ class Captures:
         if other: say(f"no capture of what is no DICOM file: {few(other)}")
         dicom = {f:o for f,o in files.items() if f not in other}
         how = dict(task=df.attrs['task'], phantom=df.attrs['source']=='phantom', identified=self.identified)
-        for name,(f,rows) in zip(unique_stems(dicom), dicom.items()):
+        for name,(f,rows) in zip(self.names(dicom), dicom.items()):
             try: ds = capture(f, rows, **how)
             except DataError as e: say(f"no capture: {e}")
             else:

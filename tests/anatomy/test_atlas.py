@@ -2,7 +2,7 @@
 import json, shutil
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
-                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, region_table, regions)
+                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, region_table, regions, same_files)
 from fundus_fastai.anatomy.landmarks import Landmarks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -177,6 +177,19 @@ def test_maps_of_a_run_lie_where_the_net_looked(photos, tmp_path):
     c = in_frame(im, frame_matrix(o, 64), width=64)[...,1]
     assert why==['','has no map'] and np.isnan(b).all() and np.nanmedian(np.abs(a-c))<6 and np.corrcoef(a[~np.isnan(a)], c[~np.isnan(a)])[0,1]>.9
     assert np.nanmax(frames_of(df[:1], Maps(run, 'CNV'), 64)[0])==0
+
+def test_whose_file_it_is(tmp_path, capsys):
+    "The same path; a moved one by its folders; by its name alone where names tell people apart"
+    def there(top, *names): return [f'{top}/{o}' for o in names]
+    four = 'P0/OD.png','P0/OS.png','P7/OD.png','P7/OS.png'
+    a,b = there('/old/eyes', *four),there('/new', *four)
+    assert same_files(a, a)==dict(zip(a, a)) and capsys.readouterr().err==''
+    assert same_files(a, b)==dict(zip(a, b)) and '4 files lie elsewhere now' in capsys.readouterr().err
+    assert same_files(a, b[2:])==dict(zip(a[2:], b[2:])) and same_files(a, there('/new/X', 'OD.png','OS.png'))=={}
+    assert same_files(a, ['/x/P0/OD.png','/y/P0/OD.png'])=={} # which of the two?
+    names = '1_R.jpg','1_L.jpg','2_R.jpg'
+    assert same_files(there('/old', *names), there('/new', *names[1:]))==dict(zip(there('/old', *names[1:]), there('/new', *names[1:])))
+    assert same_files(['/x/a_R.png'], ['a_R'])=={'/x/a_R.png':'a_R'} # maps of vessels are called after their photograph
 
 def test_questions_that_cannot_be(photos):
     df = pd.DataFrame(dict(path=['x'], patient=['1'], sex=['f']))

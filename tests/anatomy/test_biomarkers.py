@@ -1,7 +1,7 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import sys, cv2, numpy as np, pandas as pd, pytest
 from fundus_fastai.anatomy.biomarkers import (FEATURES, biomarkers, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
-                                              icc, missing_by, open_people, with_table)
+                                              columns_of, icc, missing_by, open_people, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -142,6 +142,19 @@ def test_table_of_vessels_is_joined(photos):
     d = with_table(df, pd.DataFrame(dict(path=['x/1_R.jpg'], tortuosity=[.5])))
     assert d.attrs['more']==['tortuosity'] and np.isnan(d.tortuosity[0]) and d.tortuosity[1]==.5
     with pytest.raises(DataError, match='nothing'): with_table(df, pd.DataFrame(dict(path=['other.jpg'], t=[.5])))
+
+def test_a_table_of_equal_names_is_joined_by_folder():
+    "One folder a patient, as hospitals have it: nobody gets another's numbers"
+    paths = [f'/eyes/P{k}/OD.png' for k in range(4)]
+    t = pd.DataFrame(dict(path=paths[::-1], cup=[.4,.3,.2,.1]))
+    assert with_table(pd.DataFrame(dict(path=paths)), t).cup.tolist()==[.1,.2,.3,.4]
+    assert with_table(pd.DataFrame(dict(path=paths)), t[:1]).cup.isna().tolist()==[True]*3+[False]
+    with pytest.raises(DataError, match='has two rows of /eyes/P3/OD.png'): with_table(pd.DataFrame(dict(path=paths)), pd.concat([t, t[:1]]))
+
+def test_words_may_be_confounders():
+    df = pd.DataFrame(dict(site=['A','B','C','A'], age=[1.,2,3,4]))
+    for d in (df, df.astype(dict(site=object)), df.astype(dict(site='category'))):
+        assert columns_of(d, ['site','age']).tolist()==[[0,0,1],[1,0,2],[0,1,3],[0,0,4]]
 
 def test_ready_table_names_its_columns(tmp_path):
     people(3, 60, nulls=2).rename(columns=dict(patient='MRN', sex='Gender')).to_csv(tmp_path/'t.csv', index=False)

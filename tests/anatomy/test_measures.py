@@ -7,6 +7,7 @@ from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers
 from fundus_fastai.anatomy.vessels import Vessels, vessels
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
+from fundus_fastai.image.recipe import field_mask
 from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
 
 cv2.setNumThreads(1)
@@ -98,11 +99,21 @@ def test_reasons():
 
 @pytest.mark.parametrize('disc,word', ((20,'wider'), (240,'narrower')))
 def test_fields_that_we_do_not_know(disc, word):
-    o = Vessels(np.full((536,536), .1, np.float32), np.full((536,536), .5, np.float32), 1., (536,536))
+    o = Vessels(np.full((536,536), .1, np.float32), np.full((536,536), .5, np.float32), 1., (536,536), field=200_000.)
     f = vessel_features(o, Landmarks(300, 268, disc, disc, 0, 200, 268, 'R', shape=(536,536)))
     assert word in f['reason'] and np.isnan([f[o] for o in FEATURES]).all()
     f = vessel_features(o, Landmarks(300, 268, 70, 70, 0, 100, 268, 'R', shape=(536,536))) # a field without a vessel
     assert f['density']==0 and np.isnan(f['dimension']) and 'fewer than four' in f['reason']
+
+@pytest.mark.parametrize('cut', (0,.12,.2))
+def test_density_is_of_the_field_that_is_seen(cut):
+    "Many cameras cut it above and below"
+    im = phantom_fundus([], 3, 4, size=640).image
+    n = round(cut*len(im))
+    o = vessels(np.ascontiguousarray(im[n:len(im)-n]))
+    f = vessel_features(o, Landmarks(0, 0, 70, 70, 0, 0, 0, 'R', shape=o.shape))
+    share = (o.full('prob')>.5)[field_mask(im[n:len(im)-n])].mean()
+    assert abs(f['density']/share-1)<.03
 
 def test_command(tmp_path, capsys):
     save_fundus(phantom_fundus([], 3, 1, size=200), tmp_path/'1.jpg', tmp_path/'1.npz')

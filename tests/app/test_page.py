@@ -127,6 +127,33 @@ def test_strangers(app, scan):
         for h in ({'Host':'evil.example'}, {'Origin':'https://evil.example'}, {'Origin':'null'}): assert post(app, body, headers|h, path, method)[0]==403
     assert post(app, body, headers|{'Origin':app.url})[0]==200
 
+def test_localhost_has_the_same_door(scan):
+    port = P.free_port()
+    page = P.launch(Reader(RUN), port=port, host='localhost')
+    try:
+        app = type('A', (), dict(port=port))
+        body,headers = form((scan.name,scan.read_bytes()))
+        assert post(app, body, headers)[0]==200
+        for path,method in (('/predict','POST'), ('/','GET')):
+            assert post(app, body, headers|{'Host':f'evil.com:{port}','Origin':f'http://evil.com:{port}'}, path, method)[0]==403
+    finally: page.close(verbose=False)
+
+def test_names_that_a_disk_does_not_take(app, scan, capsys):
+    "Too long in bytes, or a folder: answered, and no name is written into the log"
+    for name in ('患者山田太郎'*20+'.png', '..', '.', '', 'a/../..', '\\..'):
+        body,headers = form((name,scan.read_bytes()))
+        status,said = post(app, body, headers)
+        assert status in (200,400) and '山田' not in capsys.readouterr().err, name
+    assert P.short_name('患'*99+'.png').endswith('患.png') and len(P.short_name('患'*99+'.png').encode())<=120
+    assert [P.short_name(o) for o in ('..','a/..','x\\eye.png','')]==['eye','eye','eye.png','eye']
+
+def test_many_pictures_are_opened_a_few_at_a_time(app, scan, monkeypatch):
+    from fundus_fastai.app import reader as R
+    many,real = [],R.predict_files
+    monkeypatch.setattr(R, 'predict_files', lambda net, files, *args, **kwargs: many.append(len(files)) or real(net, files, *args, **kwargs))
+    df = app.reader.answers([scan]*10)
+    assert many==[4,4,2] and len(df)==10 and df.prediction.nunique()==1 and df.index.tolist()==list(range(10))
+
 def test_no_other_door(app, tmp_path):
     "Files of the machine, other calls, the descriptions of both"
     secret = tmp_path/'secret.txt'

@@ -58,7 +58,7 @@ def true_maps(im, y):
     w = Scaled(im)
     def scaled(m): return cv2.resize(m.astype(np.float32), w.mask.shape[::-1], interpolation=cv2.INTER_AREA)*w.mask
     a,v = scaled(y==1),scaled(y==2)
-    return Vessels(scaled((y>0)&(y<4)), a/np.maximum(a+v, 1e-3), w.k, y.shape)
+    return Vessels(scaled((y>0)&(y<4)), a/np.maximum(a+v, 1e-3), w.k, y.shape, field=float(w.mask.sum()))
 
 def compared(rows):
     "How far measures by maps are from those by masks"

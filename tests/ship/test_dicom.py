@@ -33,21 +33,23 @@ def test_rows_eyes_and_captures(clinic, tmp_path, capsys):
     assert t.frame.tolist()[:5]==[1,2,3,1,2] and t.frame.isna()[5] and t.volume[0]==str(files[0])
     assert t.patient.tolist()==[patient_digest('A')]*5+[patient_digest('B')] and t.eye.tolist()==list('LLLRRL')
     c = pd.read_csv(tmp_path/'sc/captures.csv')
-    assert c.capture.tolist()==[f'eye{k}_research.dcm' for k in range(3)] and '3 captures' in capsys.readouterr().err
-    src,ds = pydicom.dcmread(files[0]),pydicom.dcmread(tmp_path/'sc/eye0_research.dcm')
+    assert c.path.tolist()==list(map(str, files)) and '3 captures' in capsys.readouterr().err
+    made = [tmp_path/'sc'/o for o in c.capture]
+    assert not any('eye' in o or src in o for o in c.capture for src in [pydicom.dcmread(f).SOPInstanceUID for f in files]), "a file's name may be a person's"
+    src,ds = pydicom.dcmread(files[0]),pydicom.dcmread(made[0])
     assert ds.file_meta.MediaStorageSOPClassUID==ds.SOPClassUID=='1.2.840.10008.5.1.4.1.1.7.4' and ds.SOPInstanceUID!=src.SOPInstanceUID
     assert ds.ImageType==['DERIVED','SECONDARY'] and ds.ContentQualification=='RESEARCH' and ds.Modality=='OT' and ds.ConversionType=='WSD'
     assert 'RESEARCH ONLY' in ds.DerivationDescription and 'RESEARCH ONLY' in ds.SeriesDescription and t.model[0][:16] in ds.DerivationDescription
     s, = ds.SourceImageSequence
     assert s.ReferencedFrameNumber==[1,2,3] and s.ReferencedSOPClassUID==src.SOPClassUID and s.PurposeOfReferenceCodeSequence[0].CodeValue=='121322'
     assert ds.PatientID==patient_digest('A') and ds.PatientIdentityRemoved=='YES' and ds.Laterality=='L' and ds.PatientBirthDate==''
-    raw = (tmp_path/'sc/eye0_research.dcm').read_bytes()
-    assert not any(o.encode() in raw for o in ('Doe','1954',src.StudyInstanceUID,src.SOPInstanceUID)), "nobody's name, no number of the archive"
-    assert pydicom.dcmread(tmp_path/'sc/eye1_research.dcm').StudyInstanceUID==ds.StudyInstanceUID, "the two eyes of a study stay together"
-    for k,p in enumerate(frames_of(tmp_path/'sc/eye0_research.dcm')):
+    raw = made[0].read_bytes()
+    assert not any(o.encode() in raw for o in ('Doe','19540302',src.StudyInstanceUID,src.SOPInstanceUID)), "nobody's name, no number of the archive"
+    assert pydicom.dcmread(made[1]).StudyInstanceUID==ds.StudyInstanceUID, "the two eyes of a study stay together"
+    for k,p in enumerate(frames_of(made[0])):
         im = read_image(p)
         assert (im[:384:4,::4,0]==scans(3)[k]).all() and im[384:].max()>200, "the picture is untouched, the words are below it"
-    one = pydicom.dcmread(tmp_path/'sc/eye2_research.dcm')
+    one = pydicom.dcmread(made[2])
     assert one.SOPClassUID=='1.2.840.10008.5.1.4.1.1.7' and 'ReferencedFrameNumber' not in one.SourceImageSequence[0]
 
 def test_identified_captures_go_back_to_the_patient(clinic, tmp_path):
@@ -58,11 +60,39 @@ def test_identified_captures_go_back_to_the_patient(clinic, tmp_path):
     assert ds.SourceImageSequence[0].ReferencedSOPInstanceUID==src.SOPInstanceUID and 'PatientIdentityRemoved' not in ds and ds.SeriesInstanceUID!=src.get('SeriesInstanceUID')
     assert ds.ContentQualification=='RESEARCH'
 
+@pytest.mark.parametrize('name', ['山田^太郎','Müller^Jürgen'])
+def test_names_in_any_letters_go_back_as_they_are(tmp_path, name):
+    f = write(tmp_path/'a.dcm', scans(1), PatientName=name, SpecificCharacterSet='ISO_IR 192')
+    assert main(['predict', RUN, f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc', '--identified'])==0
+    assert pydicom.dcmread(tmp_path/'sc/a_research.dcm').PatientName==name
+
+def test_frames_of_other_words_and_files_without_a_number(tmp_path, capsys):
+    "A frame that gets no answer has a longer line below; a file that nothing can be referred to has no capture, and the next one has"
+    v = scans(2)
+    v[1] = 0
+    bad = write(tmp_path/'bad.dcm', scans(1))
+    ds = pydicom.dcmread(bad)
+    del ds.SOPClassUID, ds.SOPInstanceUID
+    ds.save_as(bad)
+    f = write(tmp_path/'v.dcm', v)
+    assert main(['predict', RUN, bad, f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc'])==0
+    assert 'bad.dcm has no SOPClassUID, SOPInstanceUID' in capsys.readouterr().err
+    c = pd.read_csv(tmp_path/'sc/captures.csv')
+    assert c.path.tolist()==[str(f)] and pydicom.dcmread(tmp_path/'sc'/c.capture[0]).NumberOfFrames==2
+
+@pytest.mark.parametrize('said,removed', [('YES','NO'), ('NO','YES'), (None,'YES')])
+def test_pixels_that_tell_a_name_are_not_called_free_of_it(tmp_path, monkeypatch, said, removed):
+    monkeypatch.setenv('FUNDUS_BURNED', '1')
+    f = write(tmp_path/'a.dcm', scans(1), **({'BurnedInAnnotation':said} if said else {}))
+    assert main(['predict', RUN, f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc'])==0
+    ds = pydicom.dcmread(next((tmp_path/'sc').glob('*.dcm')))
+    assert ds.PatientIdentityRemoved==removed and ds.get('BurnedInAnnotation')==said
+
 def test_what_the_standard_requires(clinic, tmp_path):
     "Present, even where it is empty; and a validator that is not ours, where it is installed, finds no error"
     f = write(tmp_path/'lossy.dcm', scans(2), syntax=dicoms.JPEGBaseline8Bit, LossyImageCompression='01', LossyImageCompressionRatio=8., LossyImageCompressionMethod='ISO_10918_1')
     assert main(['predict', RUN, clinic/'eye0.dcm', clinic/'eye2.dcm', f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc'])==0
-    made = [pydicom.dcmread(o) for o in sorted((tmp_path/'sc').glob('*.dcm'))]
+    made = [pydicom.dcmread(tmp_path/'sc'/o) for o in pd.read_csv(tmp_path/'sc/captures.csv').capture]
     needed = 'PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber PatientOrientation InstanceNumber'
     assert len(made)==3 and all(k in o for o in made for k in needed.split())
     assert (made[2].LossyImageCompression,made[2].LossyImageCompressionRatio,made[2].LossyImageCompressionMethod)==('01',8,'ISO_10918_1')
@@ -89,7 +119,7 @@ def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
     f = clinic/'eye0.dcm'
     (tmp_path/'full').mkdir()
     (tmp_path/'full/x').touch()
-    for args,says in ((['--pool','person'], 'unknown way to pool'), (['--pool','eye','--resume'], '--pool needs all rows'),
+    for args,says in ((['--pool','person'], 'unknown way to pool'), (['--pool','eye','--resume'], '--pool needs all rows'), (['--dicom-out',tmp_path/'sc0','--resume'], '--dicom-out needs all rows'),
                       (['--dicom-out',tmp_path/'full'], 'is not empty')):
         assert main(['predict', RUN, f, '--out', tmp_path/'x.csv', *args])==1
         err = capsys.readouterr().err
@@ -97,7 +127,7 @@ def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
     assert main(['predict', RUN, clinic/'broken.dcm', f, '--out', tmp_path/'y.csv', '--dicom-out', tmp_path/'sc'])==1
     err = capsys.readouterr().err
     assert 'broken.dcm' in err and 'no capture: ' in err and len(pd.read_csv(tmp_path/'y.csv'))>=4
-    assert pd.read_csv(tmp_path/'sc/captures.csv').capture.tolist()==['eye0_research.dcm']
+    assert pd.read_csv(tmp_path/'sc/captures.csv').path.tolist()==[str(f)]
     assert main(['predict', RUN, f, '--out', tmp_path/'z.csv', '--dicom-out', tmp_path/'sc', '--force'])==0, "our own folder may be replaced"
 
 def test_explanations_of_a_volume_have_a_file_each(clinic, tmp_path):
