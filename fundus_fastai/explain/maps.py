@@ -202,7 +202,7 @@ def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
                    *, method:str='occlusion', # one of `ALL_METHODS`
-                   resume:bool=False, # keep maps that lie in `out` and were made in the same way
+                   resume:bool=False, # keep maps that lie in `out` and were made in the same way, of the same pictures
                    odd=None, # told of a file that cannot be read, as by `open_eyes` (default: it is raised)
                    only=None, # `Places`: where windows are asked at all (default: anywhere)
                    **kwargs # options of occlusion: window, stride (default: `map_window`), fill, bs
