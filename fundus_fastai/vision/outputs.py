@@ -81,11 +81,13 @@ def _scale(df):
     return float(y.mean()), float(y.std(ddof=0)) or 1.
 
 # %% ../../nbs/41_vision.outputs.ipynb #69d93429
+def _label_text(r): return str(r.label) # 0 and 1 are classes, too
+
 class ClassOutput(Output):
     "One of several classes"
     kind,balances = CATEGORY,('none','loss','sample','focal')
     def block(self): return CategoryBlock(vocab=self.names, sort=False)
-    def target(self): return ColReader('label')
+    def target(self): return _label_text
     def loss(self, df=None, balance:str='none'):
         "Cross entropy, weighted by inverse class frequency in `df`, or focal"
         if balance=='focal': return FocalLossFlat(gamma=2.)

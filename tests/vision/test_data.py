@@ -22,6 +22,12 @@ def test_picture_and_mask_lie_where_the_net_sees_them(recipe):
     at = (small(o.place(mask, im))>.5)[seen[...,1]>130]
     assert len(at)>8 and at.mean()>.8
 
+@pytest.mark.parametrize('labels,names', [([0,1],['0','1']), ([False,True],['False','True']), ([1.,2.],['1.0','2.0'])])
+def test_numbers_may_be_classes(labels, names):
+    df = pd.DataFrame(dict(path=[eye(k) for k in range(8)], label=labels*4, split=['train']*4+['valid']*4))
+    dls = eye_dls(df, image='fundus', size=32, bs=4, workers=0)
+    assert list(dls.vocab)==names==dls.output.names and dls.valid.one_batch()[1].tolist()==[0,1,0,1]
+
 @pytest.mark.parametrize('kind', ['oct','fundus'])
 @pytest.mark.parametrize('recipe', ['','square'])
 def test_arrays_are_of_eight_bits(kind, recipe):
