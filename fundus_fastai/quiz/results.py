@@ -158,7 +158,9 @@ def agreement_rows(t)->pd.DataFrame:
     if len(common)>1 and people>1:
         counts = pd.crosstab(d['item'], d.answer).to_numpy(float)
         rows.append(('kappa of all people (Fleiss)', fleiss(None, counts), len(common), people))
-        voted = d.groupby('item').right.mean()>.5
+        says = d.groupby(['item','answer']).right.agg(['size','first']).reset_index('answer')
+        most = says['size']==says.groupby('item')['size'].transform('max')
+        voted = says[most].groupby('item')['first'].agg(lambda o: len(o)==1 and bool(o.iloc[0])) # no vote of two
         rows.append(('right by the vote of all people', voted.mean(), len(common), people))
         rows.append(('right by the net', d.groupby('item').ai_right.first().mean(), len(common), 1))
     vary = np.ptp(t.right) and np.ptp(t.ai_right)

@@ -16,7 +16,7 @@ from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, pr
 from ..options import BenchmarkOptions
 from ..hub import beside
 from ..image.read import read_image
-from ..data.splits import patient_names, relative_paths
+from ..data.splits import patient_names, relative_paths, split_hash
 from ..score.kinds import kind_of
 from ..score.scores import WARN, pick
 from ..vision.model import load_model
@@ -91,14 +91,20 @@ def _fitted(t, size):
     return m if m.any() else resize_map(t*1., (size,size))>0
 
 # %% ../../nbs/65_run.benchmark.ipynb #89165820
+def _own_split(learn, df)->bool:
+    "Are the sides of `df` those by which the net was trained?"
+    try: return split_hash(df)==(getattr(learn, 'config', None) or {}).get('split_hash')
+    except DataError: return False # of pictures without a folder
+
 def check_unseen(learn:Learner, df, run=None, *, allow_leak:bool=False)->pd.DataFrame:
     "The rows of `df` that may judge the net; raises `LeakError` that names familiar patients, and `DataError`"
     if run is not None: return drop_seen_patients(df, run, allow_leak)
+    dealt = 'split' in df and _own_split(learn, df)
     if 'split' in df and (df.split=='test').any(): df = df[df.split=='test'].reset_index(drop=True)
     train = getattr(learn.dls.train_ds, 'items', None)
     if allow_leak: return df
     if 'patient' not in getattr(train, 'columns', ()):
-        if 'split' in df: return df
+        if dealt: return df
         raise DataError("nobody says whom this net has learned from: pass `run`, its folder, or `allow_leak=True`")
     if known := sorted(set(patient_names(train.patient)) & set(patient_names(df.patient))):
         raise LeakError(f"the net has learned from {len(known)} of these patients: {few(known, 10)}; "

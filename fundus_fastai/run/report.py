@@ -569,6 +569,9 @@ def share_run(run, # run folder, or the folder of an evaluation
     if Path(out).resolve()==run.resolve(): raise DataError(f"{out} is the run itself: name another folder with `out`")
     out = fresh_dir(out, force, run_signs)
     key,names = pseudonym_key(run) if pseudonyms else None,{}
+    for f in ('SHA256SUMS','split.csv','validation.csv','predictions.csv'): (out/f).unlink(missing_ok=True)
+    kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
+    kept['parts'] = _fresh_parts(s, kept.get('parts'), None) # or pictures would stand under words about others
     for f in ('split.csv','validation.csv','predictions.csv'):
         if not (run/f).exists(): continue
         t = pd.read_csv(run/f, dtype=str, keep_default_na=False)
@@ -584,7 +587,6 @@ def share_run(run, # run folder, or the folder of an evaluation
         elif f=='audit.json' and key:
             write_json(out/f, audit_rows(read_json(run/f)).assign(remark='').to_dict('records'))
         else: write_text(out/f, (run/f).read_text(encoding='utf-8'))
-    kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
     kept['parts'] = shared_parts(s, check_parts(kept.get('parts') or []), names,
                                  no_pictures=no_pictures)
     s.save(out) if not key else write_json(out/'metrics.json', s.to_json())

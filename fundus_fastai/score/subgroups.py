@@ -8,6 +8,7 @@ __all__ = ['subgroup_scores']
 # %% ../../nbs/28_score.subgroups.ipynb #535d9eb5
 import numpy as np, pandas as pd
 from functools import partial
+from ..core import DataError
 from .estimate import ESTIMATE, bootstrap, estimate, known_interval, no_estimate
 from .predictions import label_names
 from .scores import Scores
@@ -114,6 +115,17 @@ def _gaps(by, masks, value, drawn, metrics, level):
     return res
 
 # %% ../../nbs/28_score.subgroups.ipynb #63dc892b
+def _group_of(preds, g, by)->pd.Series:
+    "The group of each image: of a dict or series by path, else by index or in order; raises `DataError`"
+    known = pd.Series(g, dtype=object) if isinstance(g, (dict,pd.Series)) else None
+    if known is not None and preds.path.isin(known.index).all() and known.index.is_unique:
+        return preds.path.map(known).astype(object)
+    if known is not None and set(known.index)==set(preds.index): return known.reindex(preds.index)
+    if len(g)!=len(preds) or isinstance(g, dict):
+        raise DataError(f"groups of {by!r} are {len(g)}, and there are {len(preds)} images: give one for each, "
+                        "in their order, or a dict or series by path")
+    return pd.Series(np.asarray(g, object), preds.index)
+
 def subgroup_scores(scores:Scores, # of any kind
                     groups:dict=None, # what the groups are of -> group of each image (default: `group_columns`)
                     least:int=10 # patients in a group that is to be scored
@@ -122,7 +134,7 @@ def subgroup_scores(scores:Scores, # of any kind
     groups = group_columns(scores.preds) if groups is None else groups
     rows,gaps = [],[]
     for by,g in groups.items():
-        a,b = _one_cut(scores, by, pd.Series(np.asarray(g, object), scores.preds.index), least)
+        a,b = _one_cut(scores, by, _group_of(scores.preds, g, by), least)
         rows += a
         gaps += b
     return (pd.DataFrame(rows, columns=['by','group','images','patients','metric',*ESTIMATE]),

@@ -54,6 +54,13 @@ def test_agreement_and_sureness():
     assert s.brier['people'].value==0 and s.said['people']==1
     assert len(person_table(t))==8 and person_table(t).p_holm.ge(person_table(t).p-1e-12).all()
 
+def test_a_vote_is_the_most_frequent_answer():
+    "of any number of classes; of two as frequent it is none"
+    def table(answers): return pd.DataFrame([dict(who=str(k), item=i, answer=a, right=int(a=='a'), ai_right=1)
+                                             for i in range(4) for k,a in enumerate(answers)])
+    def vote(answers): return agreement_rows(table(answers)).set_index('what').value['right by the vote of all people']
+    assert [vote(o) for o in ('aabcd','abbcd','aabb','aaab')]==[1,0,0,1]
+
 def test_the_report_of_a_quiz(tmp_path, capsys):
     "First tests alone count; those who stopped are told; the bias of the sure pool is said"
     quiz,rng = squares(tmp_path, 4, items=100, how='confident', maps=True, cut=.3),np.random.default_rng(0)

@@ -7,7 +7,7 @@ from torch import nn
 from fundus_fastai.options import BenchmarkOptions, TrainOptions
 from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.data.catalog import make_phantom
-from fundus_fastai.data.splits import save_split
+from fundus_fastai.data.splits import save_split, split_hash
 from fundus_fastai.run import benchmark as trial
 from fundus_fastai.score.scores import pick
 from fundus_fastai.explain.faithful import BASELINE_MAPS
@@ -102,6 +102,9 @@ def test_familiar_patients_are_refused(oct, tmp_path):
     assert len(check_unseen(learn, df.assign(split='test'), allow_leak=True))==len(df)
     blank = SimpleNamespace(dls=SimpleNamespace(train_ds=SimpleNamespace(items=df[['path']])))
     with pytest.raises(DataError, match='pass `run`, its folder'): check_unseen(blank, df.drop(columns='split'))
+    with pytest.raises(DataError, match='pass `run`, its folder'): check_unseen(blank, df) # sides of a data set are not those of a net
+    blank.config = dict(split_hash=split_hash(df, root))
+    df.attrs['root'] = str(root)
     assert len(check_unseen(blank, df))==(df.split=='test').sum()
 
 def test_it_says_phantom_and_what_was_used(oct, t):

@@ -53,15 +53,32 @@ def test_pictures_go_only_where_they_may(run, tmp_path, pseudonyms):
     scan = dict(kind='scan', type='jpeg', code='AAAA', caption='x')
     other = Path(shutil.copytree(run, tmp_path/'run'))
     kept = read_json(other/'report.json')
-    wrong = len(kept['parts'][0]['figures']) or sum(len(o['rows']) for o in kept['parts'][0]['body'] if isinstance(o, dict))
+    first = kept['parts'][0]
+    said = [o['caption'] for o in first['figures']] or [r[0] for o in first['body'] if isinstance(o, dict) for r in o['rows']]
+    wrong = len(said)
     name = pd.read_csv(other/'predictions.csv').path[0]
-    kept['parts'] = [dict(title='Most wrong', body=['Look here.'], figures=[scan]*wrong),
+    kept['parts'] = [dict(title='Most wrong', body=['Look here.'], figures=[dict(scan, caption=o) for o in said]),
                      dict(title='Where it looks', body=[], figures=[dict(scan, caption=f'{name}: p = .9')])]
     (other/'report.json').write_text(json.dumps(kept))
     share_run(other, tmp_path/'with', pseudonyms=pseudonyms)
     share_run(other, tmp_path/'without', pseudonyms=pseudonyms, no_pictures=True)
     assert (pictures(tmp_path/'with'),pictures(tmp_path/'without'))==(wrong+1,0)
     assert (name in (tmp_path/'with/report.html').read_text())==(not pseudonyms)
+
+    kept['parts'][0]['figures'][0]['caption'] = 'of an image whose label was corrected'
+    (other/'report.json').write_text(json.dumps(kept))
+    share_run(other, tmp_path/'odd', pseudonyms=pseudonyms)
+    assert pictures(tmp_path/'odd')==1, "no picture stands under words about another"
+
+def test_nothing_of_an_earlier_share_stays(run, tmp_path):
+    "Names of a share for the house do not go out with one for others"
+    ev = Path(shutil.copytree(run, tmp_path/'evaluation'))
+    (ev/'split.csv').unlink()
+    share_run(run, tmp_path/'send')
+    name = pd.read_csv(run/'predictions.csv', dtype=str).patient[0]
+    assert name in (tmp_path/'send/split.csv').read_text()
+    share_run(ev, tmp_path/'send', pseudonyms=True, force=True)
+    assert not (tmp_path/'send/split.csv').exists() and not any(f',{name},' in o.read_text() for o in (tmp_path/'send').glob('*.csv'))
 
 def test_the_run_itself_and_others_files_stay(run, tmp_path):
     with pytest.raises(DataError, match='the run itself'): share_run(run, run, force=True)

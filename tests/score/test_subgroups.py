@@ -1,6 +1,7 @@
 "Groups against scikit-learn, gaps against paired resamples"
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
+from fundus_fastai.core import DataError
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
@@ -18,6 +19,19 @@ def test_groups_like_sklearn():
         for g,o in d.groupby(col):
             assert t.value[by,g,'auc']==pytest.approx(skm.roc_auc_score(o.target, o.p_yes))
             assert t.images[by,g,'auc']==len(o) and t.patients[by,g,'auc']==o.patient.nunique()
+
+def test_groups_are_those_of_the_images_that_they_name():
+    "By path or index, whatever the order; in order where nothing is named; one for each"
+    d = people().drop(columns=['sex','eye','age'])
+    d['path'] = [f'{k}.png' for k in range(len(d))]
+    site = pd.Series(np.where(np.arange(len(d))%3, 'A', 'B'), d.index)
+    s = score(d, n_boot=20)
+    want = subgroup_scores(s, {'site':site.to_numpy()})[0].value.to_numpy()
+    mixed = d.assign(site=site).sample(frac=1, random_state=1)
+    for g in (mixed.site, mixed.set_index('path').site, dict(zip(mixed.path, mixed.site)), site.tolist()):
+        assert np.array_equal(subgroup_scores(s, {'site':g})[0].value.to_numpy(), want, equal_nan=True)
+    for bad in (site[:9], site.tolist()[1:], {'other.png':'A'}):
+        with pytest.raises(DataError, match='give one for each'): subgroup_scores(s, {'site':bad})
 
 def test_gap_interval_is_of_paired_resamples():
     "A gap between two halves of the same answers is zero in every resample"
