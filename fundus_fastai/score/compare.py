@@ -217,14 +217,13 @@ class Panel:
 
 # %% ../../nbs/29_score.compare.ipynb #3760cf50
 def _load(net, file):
-    "The table of a net, and the thresholds of its run"
-    def cuts(operating): return (operating or {}).get('thresholds', {})
-    if isinstance(net, pd.DataFrame): return check_predictions(net),{}
-    if isinstance(net, Scores): return check_predictions(net.preds),cuts(net.operating)
+    "The table of a net, and what its run has chosen; `None` where nobody knows"
+    if isinstance(net, pd.DataFrame): return check_predictions(net),None
+    if isinstance(net, Scores): return check_predictions(net.preds),net.operating
     path = Path(net)
-    if not path.is_dir(): return read_predictions(path),{}
+    if not path.is_dir(): return read_predictions(path),None
     m = path/'metrics.json'
-    return read_predictions(path/file),cuts(read_json(m).get('operating') if m.exists() else None)
+    return read_predictions(path/file),read_json(m).get('operating') or {} if m.exists() else None
 
 # %% ../../nbs/29_score.compare.ipynb #3760c001
 def _as_dict(nets):
@@ -252,6 +251,15 @@ def _match(name, t, first, base, cols):
     return t
 
 # %% ../../nbs/29_score.compare.ipynb #df0acd35
+def _same_positive(kind, base, ops):
+    "What the runs, each with its choices `ops`, call positive; raises `DataError` where they differ"
+    if not ops: return kind.settle(base, None)
+    each = {k:kind.settle(base, o) for k,o in ops.items()}
+    said = {k:o['positive'] for k,o in each.items()}
+    if len({*said.values()})==1: return next(iter(each.values()))
+    raise DataError(f"positive is not the same class for each: {few([f'{k} {v}' for k,v in said.items()])}; "
+                    "give their tables (predictions.csv) in place of the runs")
+
 def read_panel(nets, file:str='predictions.csv', source:str='')->Panel:
     "Read the predictions of several nets and match them by path; raises `DataError` that names what does not match"
     loaded = {k: _load(v, file) for k,v in _as_dict(nets).items()}
@@ -267,11 +275,12 @@ def read_panel(nets, file:str='predictions.csv', source:str='')->Panel:
         if (has := names_of(t))!=names:
             raise DataError(f"{k} has the classes {few(has, 20, count=True)}, "
                             f"{first} has {few(names, 20, count=True)}")
-    if len(names)==2 and kind.classes: names = kind.names(base, kind.settle(base, None)) # the positive one last
+    ops = {k:o for k,(_,o) in loaded.items() if o is not None}
+    if len(names)==2 and kind.classes: names = kind.names(base, _same_positive(kind, base, ops)) # it is last
     cols,answer = kind.columns(names)
     keep = ['path','patient','eye',*cols,*answer]
     tables = {k: _match(k, t, first, base, cols)[keep] for k,t in tables.items()}
-    return Panel(tables, kind, names, {k:t for k,(_,t) in loaded.items() if t}, source)
+    return Panel(tables, kind, names, {k:o['thresholds'] for k,o in ops.items() if o.get('thresholds')}, source)
 
 # %% ../../nbs/29_score.compare.ipynb #898c2660
 _LEVEL = ['images','patients','right','low','high','method']
@@ -381,6 +390,7 @@ def ensemble(panel:Panel, how:str='probability')->pd.DataFrame:
 def score_panel(panel:Panel, how:str='probability', valid:Panel=None, **kwargs)->dict:
     "Score each net and the ensemble"
     tables,ops = panel.tables | {'ensemble':ensemble(panel, how)},{}
+    if panel.two: ops = {k:dict(positive=panel.classes[-1]) for k in tables}
     if panel.kind.labels:
         ops = {k:dict(thresholds=t) for k,t in panel.thresholds.items()}
         if valid is not None: ops['ensemble'] = panel.kind.choose(ensemble(valid, how))

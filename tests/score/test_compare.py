@@ -12,7 +12,9 @@ from fundus_fastai.score.compare import (panel_numbers, agreement, agreement_lev
 from fundus_fastai.score.plots import plot_bland_altman, plot_consistency, plot_jaccard, plot_panel
 from fundus_fastai.score.metrics import auc, average_precision, class_metrics
 from fundus_fastai.score.estimate import bootstrap
+from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.scores import score
+from made import binary
 
 pytestmark = [pytest.mark.filterwarnings('error'), pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
 
@@ -277,6 +279,14 @@ def test_bad_tables_are_named(change, words, tmp_path):
     for k,t in nets.items(): t.to_csv(tmp_path/f'{k}.csv', index=False)
     with pytest.raises(DataError, match=words): read_panel([tmp_path/f'{k}.csv' for k in nets])
 
+
+def test_a_panel_means_by_positive_what_its_runs_mean():
+    d = binary(120, seed=0)
+    no,yes = (score_as('category', d, dict(positive=k), n_boot=20) for k in ('no','yes'))
+    p = read_panel(dict(a=no, b=no))
+    assert p.classes==['yes','no'] and score_panel(p, n_boot=20)['a'].metrics['average_precision'].value==no.metrics['average_precision'].value
+    assert read_panel(dict(a=d, b=d)).classes==['no','yes'] and read_panel(dict(a=d, b=no)).classes==['yes','no']
+    with pytest.raises(DataError, match='positive is not the same class for each: a no, b yes'): read_panel(dict(a=no, b=yes))
 
 def test_bad_panels():
     with pytest.raises(DataError, match='two nets at least'): read_panel({'a':table(0)})
