@@ -237,7 +237,7 @@ def against_surroundings(im)->np.ndarray: # float32 [H,W]
 def same_files(paths, own)->dict:
     "Which of the files `own` each of `paths` is: the same path; or of moved ones the only one among both that ends so"
     paths,own = (list(dict.fromkeys(map(str, o))) for o in (paths, own))
-    there,res = {Path(o).absolute():o for o in own},{}
+    there = {Path(o).absolute():o for o in own}
     res = {p:there[k] for p in paths if (k := Path(p).absolute()) in there}
     ends = {o:(Path(o).stem, *Path(o).absolute().parts[-2::-1]) for o in (*paths, *own)}
     alike = any(len({ends[o][0] for o in s})<len(s) for s in (paths, own)) # then a name alone tells nobody
@@ -249,7 +249,6 @@ def same_files(paths, own)->dict:
         if new: say(f"{len(new)} files lie elsewhere now: {few([f'{p} is {o}' for p,o in new.items()], 1)}")
         res |= new
     return res
-
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #2b129d6d
 class Maps:
