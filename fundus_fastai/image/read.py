@@ -32,8 +32,15 @@ _deep  = "has more than 8 bits a channel: convert it to 8 bits yourself, so that
 _modes = ('1','L','LA','P','PA','RGB','RGBA','YCbCr')
 
 # %% ../../nbs/14_image.read.ipynb #2f8fa4e1
+def _bits_2000(path):
+    "Bits a channel of a JPEG 2000, by its SIZ marker (ISO/IEC 15444-1, A.5.1)"
+    with open(path, 'rb') as f: head = f.read(2**16)
+    k = head.find(b'\xff\x4f\xff\x51')
+    return (head[k+42]&127)+1 if 0<=k<len(head)-42 else 8
+
 def _is_deep(im):
     "Has `im` more than 8 bits a channel?"
+    if im.format=='JPEG2000' and _bits_2000(im.filename)>8: return True # Pillow would bring them down
     modes = [im.mode, *(str(o[3]) for o in getattr(im, 'tile', []))]
     if im.format=='PPM' and any(isinstance(o[3], tuple) and o[3][1]>255 for o in im.tile): return True
     return im.mode in ('I','F') or any(';16' in o for o in modes)

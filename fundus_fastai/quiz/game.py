@@ -319,6 +319,21 @@ def checked_items(pool, root)->pd.DataFrame:
     if bad.any(): say(f"{bad.sum()} pictures cannot be read and are left out")
     return pool.assign(sha256=digests(path).to_numpy())[~bad].reset_index(drop=True)
 
+# %% ../../nbs/91_quiz.game.ipynb #b59c6b1d
+def go_on(file, net, asked)->Quiz:
+    "The quiz in `file`, as it was begun; what of `asked` does not count any more is told; raises `DataError`"
+    quiz = Quiz(file)
+    told = quiz.told
+    if told['net']!=net:
+        raise DataError(f"{file} is a quiz with another net: name another file with `db`")
+    if told['until']<str(date.today()):
+        raise DataError(f"{file} was promised to be deleted on {told['until']}: "
+                        "delete it, or name another with `db`")
+    kept = told | dict(pool=told['how'], images=told['root'])
+    other = [f'{k}={kept[k]}' for k,v in asked.items() if v is not None and kept.get(k, v)!=v]
+    if other: say(f"{file} goes on as it was begun, with {', '.join(other)}: to begin anew, name another file with `db`")
+    return quiz
+
 # %% ../../nbs/91_quiz.game.ipynb #0aa8e13a
 def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', seed:int=0,
               maps:bool=False)->Quiz:
@@ -328,13 +343,8 @@ def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', 
     cfg = read_json(run/'config.json')
     net = (cfg.get('sha256') or '')[:16]
     if file.exists():
-        quiz = Quiz(file)
-        if quiz.told['net']!=net:
-            raise DataError(f"{file} is a quiz with another net: name another file with `db`")
-        if quiz.told['until']<str(date.today()):
-            raise DataError(f"{file} was promised to be deleted on {quiz.told['until']}: "
-                            "delete it, or name another with `db`")
-        return quiz
+        asked = dict(n=n, pool=pool, seed=seed, maps=maps, images=images and str(Path(images).resolve()))
+        return go_on(file, net, asked)
     phantom = cfg.get('source')=='phantom'
     op = cfg.get('operating') or {}
     few_ill = 'threshold' in op and '2' in cfg.get('classes', ()) # one in five is to be referred

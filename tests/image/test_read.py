@@ -1,6 +1,6 @@
 "Reading pictures: every format and mode, every damage; and the walker of trees: what it passes over, and what not"
 import io, os, struct, zlib
-import numpy as np, pandas as pd, pytest
+import cv2, numpy as np, pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from attack.images import attack
@@ -177,6 +177,14 @@ def test_the_field_s_other_suffixes(tmp_path, fmt, names):
     assert [os.path.splitext(o)[1][1:] for o in image_files(tmp_path)]==sorted(names.split())
     for o in image_files(tmp_path): assert read_image(o).shape[:2]==gray.shape
     assert not len(check_images(image_files(tmp_path)))
+
+def test_a_jpeg_2000_of_sixteen_bits_in_color_is_refused(tmp_path):
+    "Pillow brings it down to eight without a word, gray ones aside"
+    if 'JPEG2000' not in formats: pytest.skip('this Pillow reads no JPEG 2000')
+    for name,a in dict(gray=gray, rgb=rgb).items():
+        for bits in (8,16): cv2.imwrite(str(tmp_path/f'{name}{bits}.jp2'), a.astype(f'uint{bits}')*(1 if bits==8 else 257))
+        assert read_image(tmp_path/f'{name}8.jp2').shape==a.shape
+        with pytest.raises(DataError, match=f'{name}16.jp2 has more than 8 bits a channel'): read_image(tmp_path/f'{name}16.jp2')
 
 @pytest.mark.filterwarnings('ignore')
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

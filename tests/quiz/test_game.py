@@ -119,14 +119,18 @@ def test_files_that_are_no_quiz(tmp_path, quiz):
     with pytest.raises(DataError, match='another version'): Quiz(quiz.file)
     with pytest.raises(DataError, match='is no file'): Quiz(tmp_path)
 
-def test_a_run_makes_a_quiz_and_goes_on_with_it(tmp_path):
+def test_a_run_makes_a_quiz_and_goes_on_with_it(tmp_path, capsys):
     "Of a net of phantoms, new eyes are drawn; of other data a folder is needed; another net, and a day that is over, are told"
     q = open_quiz(RUN, tmp_path/'q.db', n=2)
     assert q.told['phantom'] and q.told['classes']==['CNV','NORMAL'] and len(q.items)>=4
     assert all((Path(q.told['root'])/o['path']).is_file() and len(json.loads(o['p']))==2 and o['sha256'] for o in q.items)
     word = q.join(FORM)
     q.close()
-    q = open_quiz(RUN, tmp_path/'q.db')
+    open_quiz(RUN, tmp_path/'q.db', n=2).close()
+    assert 'goes on' not in capsys.readouterr().err
+    q = open_quiz(RUN, tmp_path/'q.db', images=tmp_path, pool='confident')
+    told = capsys.readouterr().err
+    assert all(o in told for o in ('n=2', 'pool=random', f"images={q.told['root']}", 'name another file')) and 'seed=' not in told
     assert q.who(word) and q.told['n']==2
     with q.writing() as do: do("update setting set value=? where key='until'", [json.dumps(str(date.today()-timedelta(1)))])
     q.close()
