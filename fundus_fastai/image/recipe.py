@@ -8,6 +8,7 @@ __all__ = ['recipes', 'field_of_view', 'field_mask', 'circle_crop', 'square_resi
 
 # %% ../../nbs/15_image.recipe.ipynb #7655b6c8
 import inspect, math, threading, zlib, cv2, numpy as np
+from numpy.polynomial import legendre
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field as _field, replace
@@ -262,7 +263,8 @@ def _cut(im, x, y, w, h):
 
 # %% ../../nbs/15_image.recipe.ipynb #94d212d5
 def _resize(im, size):
-    "`im` at `size`x`size` pixels, area-averaged where it shrinks"
+    "`im` at `size`x`size` pixels, area-averaged where it shrinks; of size 0: as it is"
+    if not size: return im
     while min(im.shape[:2])>=2*size: im = _halve(im) # exact area averages, and fast
     if im.shape[:2]==(size,size): return np.ascontiguousarray(im)
     return cv2.resize(im, (size,size), interpolation=cv2.INTER_AREA if max(im.shape[:2])>size else cv2.INTER_LINEAR)
@@ -485,6 +487,98 @@ def even_contrast(im, mean:float=128., sd:float=40., *, field:FieldOfView=None)-
     "Bring each channel to the same mean and standard deviation within the field"
     return _curve(im, field, lambda v: (np.arange(256)-v.mean())/max(v.std(), 1)*sd+mean)
 
+# %% ../../nbs/15_image.recipe.ipynb #914c0209
+def _white(g):
+    "What is white and touches the edge of the gray scan `g`: where scans were aligned, nothing was seen"
+    white = cv2.morphologyEx((g>=250).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5,5), np.uint8))
+    of = cv2.connectedComponents(white)[1]
+    edge = {*of[0], *of[-1], *of[:,0], *of[:,-1]} - {0}
+    return cv2.dilate(np.isin(of, [*edge]).astype(np.uint8), np.ones((7,7), np.uint8))>0
+
+# %% ../../nbs/15_image.recipe.ipynb #dd4c7e82
+def _small_scan(im, low=20.):
+    "A scan as floats [256,128], smoothed, its white corners as dark as its `low` percentile; that level, and the corners"
+    g = check_uint8(im) if im.ndim==2 else cv2.extractChannel(check_uint8(im), 1)
+    white = _white(g)
+    dark = float(np.percentile(g[~white], low)) if not white.all() else 0.
+    small = cv2.resize(np.where(white, np.float32(dark), g), (128,256), interpolation=cv2.INTER_AREA)
+    return cv2.GaussianBlur(small, (0,0), sigmaX=1.5, sigmaY=3),dark,white
+
+# %% ../../nbs/15_image.recipe.ipynb #691a443e
+def level_scan(im, low:float=20., high:float=99.5, sigma:float=1.)->np.ndarray:
+    "Bring two percentiles of a B-scan to 10 and 240; white corners become dark. `sigma`: smoothing in 256ths of the height"
+    small,_,white = _small_scan(im)
+    a,b = np.percentile(small, [low,high])
+    g = cv2.GaussianBlur(im.astype(np.float32), (0,0), sigma*im.shape[0]/256)
+    out = ((g-a)*(230/max(b-a, 8))+10).clip(0,255).round().astype(np.uint8)
+    out[white] = 10
+    return out
+
+# %% ../../nbs/15_image.recipe.ipynb #ff82d769
+_told = set()
+def _tell_once(msg):
+    "Say `msg`, but only the first time in this process"
+    if msg not in _told: say(msg)
+    _told.add(msg)
+
+# %% ../../nbs/15_image.recipe.ipynb #00e00ecc
+def _best_way(v, most=4, price=.08):
+    "The row of each column on the way through `v` [H,W] that gathers most, where steps of up to `most` rows are paid"
+    steps,(h,w) = np.arange(-most, most+1),v.shape
+    best,came = v[:,0],np.zeros((w,h), int)
+    for x in range(1, w):
+        far = np.pad(best, most, constant_values=-np.inf)
+        each = np.lib.stride_tricks.sliding_window_view(far, h)-price*steps[:,None]**2
+        came[x] = each.argmax(0)
+        best = each.max(0)+v[:,x]
+        came[x] = steps[came[x]]
+    way = [int(best.argmax())]
+    for x in range(w-1, 0, -1): way.append(way[-1]+came[x,way[-1]])
+    return np.array(way[::-1])
+
+# %% ../../nbs/15_image.recipe.ipynb #9b0e071e
+def retina_line(im)->np.ndarray: # float [W], or `None` where no retina is seen
+    "Where the pigment epithelium of a B-scan runs, as a smooth curve: a row for each column"
+    g,dark,_ = _small_scan(im)
+    a = (g-dark).clip(0)
+    if np.percentile(a, 99)<8: return None
+    above = a.cumsum(0)/np.maximum(a.sum(0), 1e-6)
+    v = a*(above/.3).clip(0,1)
+    v /= 1.1*v.max(0)+1e-6
+    y,x = _best_way(v),np.linspace(-1, 1, v.shape[1])
+    f = _stiff(x, y, np.sqrt(v[y,np.arange(len(y))]))
+    return (legendre.legval(np.linspace(-1, 1, im.shape[1]), f)+.5)*im.shape[0]/len(g)-.5
+
+# %% ../../nbs/15_image.recipe.ipynb #41959998
+def _stiff(x, y, weight, price=3., rounds=6):
+    "The Legendre coefficients of a curve through most of the points"
+    terms,keep = legendre.legvander(x, 4),1.
+    for _ in range(rounds):
+        w = weight*keep
+        a = np.r_[w[:,None]*terms, price*np.eye(5)[3:]]
+        f = np.linalg.lstsq(a, np.r_[w*y, 0, 0], rcond=None)[0]
+        off = y-terms@f
+        s = max(3, 1.5*np.median(np.abs(off)))
+        keep = 1/(1+(off/np.where(off<0, s, 2*s))**2)
+    return f
+
+# %% ../../nbs/15_image.recipe.ipynb #affbc9d7
+def _along(im, line, above, below, fill=0):
+    "The strip of `im` from `above` to `below` the `line`, in shares of the height, with `fill` outside"
+    h,w = im.shape[:2]
+    rows = np.arange(-round(above*h), round(below*h)+1, dtype=np.float32)[:,None]+line.astype(np.float32)
+    cols = np.broadcast_to(np.arange(w, dtype=np.float32), rows.shape)
+    return cv2.remap(im, rows*0+cols, rows, cv2.INTER_LINEAR, borderValue=(fill,)*3)
+
+# %% ../../nbs/15_image.recipe.ipynb #39692b7c
+def flatten_scan(im, above:float=.5, below:float=.15)->np.ndarray:
+    "A B-scan bent so that its pigment epithelium lies flat, and cut to a strip, in shares of the height; where none is seen, as it is"
+    line = retina_line(check_uint8(im))
+    if line is None:
+        _tell_once("no retina is seen in a scan: it goes on as it is")
+        return im
+    return _along(im, line, above, below, float(np.percentile(im, 20)))
+
 # %% ../../nbs/15_image.recipe.ipynb #5c21bd70
 @dataclass(frozen=True)
 class Quality:
@@ -518,14 +612,15 @@ def quality(im # uint8 [H,W] or [H,W,3]
     return {'saturation':saturation_quality(im), 'vessels':vessel_quality(im)}
 
 # %% ../../nbs/15_image.recipe.ipynb #a38bba0d
+shaping = {'crop','square','flatten'} # steps that bring a picture to size
 recipe_steps = dict(crop=circle_crop, square=square_resize, local_average=local_average,
     graham=graham, gray=mean_gray, luma=luma_gray, channel=one_channel, noise=channel_noise,
     zero=channel_zero, vgg16=vgg16_means, clahe=clahe, contrast=stretch_contrast,
-    even=even_contrast)
+    even=even_contrast, level=level_scan, flatten=flatten_scan)
 
 # %% ../../nbs/15_image.recipe.ipynb #0938f3ef
 _limits = dict(size=(0,8192), sigma=(.5,300), gain=(.1,100), share=(.1,1), sd=(0,128), mean=(0,255),
-               clip=(.1,100), tiles=(1,64), low=(0,49), high=(51,100))
+               clip=(.1,100), tiles=(1,64), low=(0,49), high=(51,100), above=(.05,1), below=(.05,1))
 _words  = dict(channel=_channels, order=('bgr','rgb'), on=('lab','green'))
 
 # %% ../../nbs/15_image.recipe.ipynb #bbda32e5
@@ -593,18 +688,11 @@ class Eye:
     def __repr__(self):
         return f"Eye({self.path or 'an array'}, {'x'.join(map(str, self.image.shape))})"
 
-# %% ../../nbs/15_image.recipe.ipynb #ff82d769
-_told = set()
-def _tell_once(msg):
-    "Say `msg`, but only the first time in this process"
-    if msg not in _told: say(msg)
-    _told.add(msg)
-
 # %% ../../nbs/15_image.recipe.ipynb #4c77bf5c
 def _cook(steps, eye, size):
     "Run `steps` on the `Eye`, brought to `size` pixels by its crop, or else at first"
     im,f = check_uint8(eye.image),None
-    if size and not {'crop','square'} & {k for k,_ in steps}: im = square_resize(im, size)
+    if size and not shaping & {*dict(steps)}: im = square_resize(im, size)
     for name,params in steps:
         params,wants = dict(params),_params(name)[1]
         if name=='square': im,f = square_resize(im, params['size'] or size),None; continue
@@ -612,9 +700,18 @@ def _cook(steps, eye, size):
         if wants and not f.found:
             _tell_once("a picture shows no visible field: it goes on resized, and uncropped")
         if name=='crop': im,f = _cropped(im, f, params['size'] or size)
+        elif name=='flatten': im = _resize(flatten_scan(im, **params), size)
         elif not wants: im = recipe_steps[name](im, **params)
         elif f.found: im = recipe_steps[name](im, **params, field=f)
     return im
+
+# %% ../../nbs/15_image.recipe.ipynb #db1c9d01
+def flatten_mask(mask, eye, recipe)->np.ndarray:
+    "`mask` [H,W] of a scan, an `Eye`, bent as the step `flatten` of the `recipe` bends the scan"
+    k = [o for o,_ in recipe.steps].index('flatten')
+    line = retina_line(_cook(recipe.steps[:k], eye, 0))
+    if line is None: return mask
+    return _along(mask.astype(np.uint8)*255, line, **dict(recipe.steps[k][1]))>127
 
 # %% ../../nbs/15_image.recipe.ipynb #c05abcf0
 recipes = {} # by name; they are written down below
@@ -657,7 +754,7 @@ recipes.update({k:Recipe.parse(v) for k,v in {
     'blue_noise':'crop,noise:blue', 'no_red':'crop,zero:red', 'no_green':'crop,zero:green', 'no_blue':'crop,zero:blue',
     'vgg16':'crop,vgg16', 'local_average':'crop,local_average', 'local_average_gray':'crop,local_average,gray',
     'graham':'crop,graham', 'clahe':'crop,clahe', 'clahe_green':'crop,clahe:on=green', 'contrast':'crop,contrast',
-    'even':'crop,even'}.items()})
+    'even':'crop,even', 'retina':'level,flatten'}.items()})
 
 # %% ../../nbs/15_image.recipe.ipynb #a462874d
 def as_recipe(x=None # `None` (do nothing), the name of a preset, the text of a recipe, its JSON, or a `Recipe`

@@ -12,7 +12,7 @@ from fastai.callback.data import WeightedDL
 from ..core import DataError
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
-from ..image.recipe import Eye, as_recipe, check_uint8, circle_crop, field_mask, square_resize
+from ..image.recipe import Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping, square_resize
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
@@ -81,11 +81,12 @@ class OpenEye(Transform):
     def padded(self):
         "Whether a picture is padded to a square: by the recipe, or, where nothing cuts it, on its way to `size`"
         steps = {k for k,_ in self.recipe.steps}
-        return 'square' in steps or bool(self.size and steps and 'crop' not in steps)
+        return 'square' in steps or bool(self.size and steps and not shaping & steps)
     def place(self, mask, o):
         "`mask` [H,W] of the picture `o`, cut as the recipe cuts it"
         steps,eye = dict(self.recipe.steps),self.eye(o)
         if 'crop' in steps: return circle_crop(mask.astype(np.uint8)*255, field=eye.field) > 127
+        if 'flatten' in steps: return flatten_mask(mask, eye, self.recipe)
         return square_resize(mask.astype(np.uint8)*255) > 127 if self.padded else mask
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"

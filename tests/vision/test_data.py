@@ -1,6 +1,9 @@
 "Pictures and masks on their way into a batch"
 import cv2, numpy as np, pandas as pd, pytest
+from PIL import Image
 from fundus_fastai.core import DataError
+from fundus_fastai.image.recipe import level_scan
+from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.vision.data import OpenEye, eye_dls, squish
 from nets import eye
 
@@ -49,3 +52,15 @@ def test_pictures_of_a_table_are_not_written_out(monkeypatch, balance):
     df = pd.DataFrame(dict(path=[eye(i) for i in range(6)], label=list('ababab'), split=['train']*4+['valid']*2))
     for o in ('__repr__','__str__'): monkeypatch.setattr(pd.DataFrame, o, lambda self: pytest.fail("the table was written out"))
     assert len(eye_dls(df, bs=2, workers=0, size=32, balance=balance).train_ds)==4
+
+def test_the_truth_of_a_scan_is_bent_with_it(tmp_path):
+    "What a mask marks is the same tissue after the recipe `retina`, and has the shape of the picture that maps are drawn on"
+    o = phantom_oct('DME', 3, 8)
+    o_path = str(tmp_path/'scan.png')
+    Image.fromarray(o.image).save(o_path)
+    opener = OpenEye('oct', 'retina', 128)
+    view,mask = opener.view(o_path),opener.place(o.mask, o_path)
+    assert view.shape==mask.shape==(323,512) and np.asarray(opener(o_path)).shape==(128,128) and not opener.padded
+    assert .8<mask.sum()/o.mask.sum()<1.2
+    leveled = level_scan(o.image).astype(float)
+    assert abs(view[mask].mean()-leveled[o.mask].mean())<6 < abs(view[~mask].mean()-leveled[o.mask].mean())
