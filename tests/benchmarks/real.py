@@ -8,6 +8,7 @@ goes on where it was stopped. No picture is kept; features (numbers of the nets'
 five folds, each held back in turn:
   readout    the library's linear readout of the frozen net: the next fold chooses the penalty, the last fit has all but the fold held back
   readout of places: the same, of what is seen in 4 x 4 places of the last block, too (`--readout places`)
+  readout, retina: of scans that were leveled and laid flat (`--recipe retina`)
   together   the mean of the readouts of several nets, nothing is chosen
   kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or more nets,
              averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
@@ -24,7 +25,7 @@ from fundus_fastai.options import TrainOptions
 from fundus_fastai.data.load import open_data
 from fundus_fastai.explain.shortcuts import cheap_answer, cheap_looks, mean_of_aucs
 from fundus_fastai.image.read import read_image
-from fundus_fastai.image.recipe import circle_crop, field_of_view
+from fundus_fastai.image.recipe import Eye, circle_crop, field_of_view, recipes
 from fundus_fastai.score.estimate import event_estimate, patient_bootstrap
 from fundus_fastai.score.metrics import auc, grade_kappa, mean_abs_error
 from fundus_fastai.vision import probe
@@ -73,9 +74,13 @@ def opts(o, arch, side, fit, **more):
     return TrainOptions(arch, weights=str(weights_of(arch, o.weights)), size=side, bs=32, workers=0, fit=fit, seed=o.seed, recipe='none', epochs=o.epochs, **more)
 def weights_of(arch, folder): return next(f for f in sorted(Path(folder).iterdir()) if f.name.startswith(arch+'-'))
 
-def looked(o, df, data, arch, side):
+def flat(path, side):
+    "What a net sees of a scan by the recipe `retina`: uint8 [side,side,3]"
+    return np.ascontiguousarray(np.repeat(recipes['retina'](Eye.read(path, gray=True), side)[...,None], 3, 2))
+
+def looked(o, df, data, arch, side, recipe=''):
     "Features and places of all images of a set: [N,D], [N,P], and seconds; kept in parts, so that a stopped run goes on"
-    whole,kept,net,t = df.attrs['whole'],Path(o.keep)/f'{data}-{arch}-{side}',None,time.time()
+    whole,kept,net,t = df.attrs['whole'],Path(o.keep)/f'{data}-{arch}-{side}{recipe and "-"+recipe}',None,time.time()
     kept.mkdir(parents=True, exist_ok=True)
     paths,left = sorted(whole.path.astype(str)),dict(zip(whole.path.astype(str), whole.eye.eq('L')))
     for i in range(0, len(paths), 256):
@@ -90,7 +95,7 @@ def looked(o, df, data, arch, side):
             net.to(memory_format=torch.channels_last)
         out = []
         for j in range(i, min(i+256, len(paths)), 16):
-            ims = [picture(p, data.startswith('oct'), side, left[p]) for p in paths[j:min(j+16, i+256)]]
+            ims = [flat(p, side) if recipe else picture(p, data.startswith('oct'), side, left[p]) for p in paths[j:min(j+16, i+256)]]
             x = torch.from_numpy(np.stack(ims)).permute(0, 3, 1, 2).float()/255
             with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=has_bf16()):
                 out.append([v.half().numpy() for v in net(((x-mean)/std).contiguous(memory_format=torch.channels_last))])
@@ -259,6 +264,7 @@ def ask(o, question):
     task,data,label,metric = question
     gray,plans,several = data.startswith('oct'),[],o.archs[:3]
     for arch in o.archs: plans.append((arch, own_side(arch, gray), 'readout'))
+    if gray: plans += [(a, own_side(a, gray), 'readout, retina') for a in o.archs]
     if task in ('sex','age'): plans += [(a, own_side(a, gray), 'readout of places') for a in several[:2]]
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
     if metric!='mean auc': plans += [('+'.join(a), 'own' if gray or a==o.archs else 336, 'kernel') for a in (several[:2], o.archs)]
@@ -276,11 +282,12 @@ def ask(o, question):
     for arch,side,recipe in plans:
         t,extra = time.time(),0
         kept = Path(o.keep)/f'answers-{task}-{data}-{{}}.npy'
-        if recipe=='readout':
-            x,_,extra = looked(o, df, data, arch, side)
+        if recipe in ('readout','readout, retina'):
+            laid = recipe.partition(', ')[2]
+            x,_,extra = looked(o, df, data, arch, side, laid)
             t = time.time() # what was looked at earlier cost its own seconds
             p = readout(o, df, task, arch, side, x)
-            np.save(str(kept).format(arch), p)
+            np.save(str(kept).format(arch+(laid and '-'+laid)), p)
         elif recipe=='readout of places':
             x,place,extra = looked(o, df, data, arch, side)
             t = time.time()
