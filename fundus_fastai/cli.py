@@ -8,7 +8,7 @@ __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main
 # %% ../nbs/98_cli.ipynb #ee1b387c
 import argparse, errno, inspect, os, re, sys, warnings
 from . import __version__, commands as verbs
-from .core import FULL, EyeError, fast_memory, printable, say
+from .core import FULL, EyeError, EyeWarning, fast_memory, printable, say
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
@@ -84,6 +84,13 @@ class _Shown:
     def write(self, text): return self._out.write(printable(text))
     def __getattr__(self, k): return getattr(self._out, k)
 
+# %% ../nbs/98_cli.ipynb #f48f215d
+def hear_warnings():
+    "Say our own warnings as sentences; libraries warn of much that is none of the user's business"
+    warnings.filterwarnings('ignore')
+    warnings.filterwarnings('always', category=EyeWarning)
+    warnings.showwarning = lambda message, *where, **kwargs: say(str(message))
+
 # %% ../nbs/98_cli.ipynb #570d9673
 def _leave_stdout():
     "What could not be written goes nowhere, or Python would try again at its end"
@@ -100,7 +107,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
         return 130
     verb,debug = kw.pop('verb'),kw.pop('debug')
     fast_memory()
-    if not debug: warnings.filterwarnings('ignore') # libraries warn; we say what matters ourselves
+    if not debug: hear_warnings()
     say.wording,say.command,out = (lambda o: as_flags(o, kw)),argv,sys.stdout
     if out.isatty(): sys.stdout = _Shown(out)
     try:

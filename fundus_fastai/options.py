@@ -109,7 +109,7 @@ class TrainOptions(Options):
     bs:int=32 # images a batch
     balance:str='none' # for rare classes: none, loss, sample, focal, or asymmetric (several labels)
     maps_trained:bool=False # tune on for heat maps of few pixels, as far as validation patients allow
-    recipe:str=None # preprocessing: name or steps, as color, green, crop,clahe; or none (default: the task's)
+    recipe:str=None # preprocessing: name or steps, as color, green, retina, crop,clahe; or none (default: the task's)
     positive:str=None # of two classes the one that numbers speak of (default: the one not called normal)
     precision:str=None # tune: full (float32), mixed (16 bits where they do), or auto (mixed on CUDA)
     seed:int=42 # split, training and phantoms follow from it

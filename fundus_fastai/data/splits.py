@@ -201,7 +201,7 @@ def read_split(path, # CSV of `save_split`
               )->pd.DataFrame: # copy of `df` with the frozen `split`
     "Lay a frozen split over `df`; raises `DataError` where they disagree, `LeakError` if it leaks"
     try: s = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError: raise DataError(f"{path} does not exist: save_split makes one") from None
+    except FileNotFoundError: raise DataError(f"{path} does not exist: name the split.csv of a run") from None
     except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
         raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
@@ -229,10 +229,10 @@ def published_split(df, # frame whose data set brings a split
                    )->pd.DataFrame: # `df` itself
     "Use the data set's own split; raises `LeakError` if patients are on two sides, unless `allow_leak`"
     if 'split' not in df or df.split.isna().any():
-        raise DataError("this data set brings no split of its own for every image: use split_patients")
+        raise DataError("this data set brings no split of its own for every image: use `split='patients'`")
     try: check_split(df)
     except LeakError as e:
         if not allow_leak:
-            raise LeakError(f"the published split leaks: {e}; use split_patients, or allow_leak") from None
+            raise LeakError(f"the published split leaks: {e}; use `split='patients'`, or `allow_leak=True`") from None
         say(f"the published split leaks, and is used as asked: {e}")
     return df

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from fastai.torch_core import no_random
-from ..core import DataError, ModelError, one_of
+from ..core import DataError, EyeWarning, ModelError, one_of
 from ..image.recipe import field_mask
 from .heatmap import channels_last, map_scale, show_maps
 from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
@@ -267,7 +267,7 @@ def grad_cam(q, x, layer:str=None, *, relu:bool=True, bs:int=32)->tuple:
     m = F.interpolate(torch.cat(maps), x.shape[2:], mode='bilinear', align_corners=False)
     if none := int((m.flatten(2)==0).all(2).sum()):
         warnings.warn(f"Grad-CAM is 0 everywhere in {none} of {m.shape[0]*m.shape[1]} maps: nothing at layer {layer!r} "
-                      "speaks for the class (relu=False shows what speaks against it)")
+                      "speaks for the class (relu=False shows what speaks against it)", EyeWarning)
     return m,torch.cat(scores)
 
 # %% ../../nbs/54_explain.attribution.ipynb #1efdd805
@@ -414,7 +414,7 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
         try: maps[m] = ask(m)
         except (ModelError,RuntimeError) as e: why[m] = e
     if len(why)==len(maps): raise next(iter(why.values()))
-    if why: warnings.warn('no map by '+'; '.join(f'{m}: {e}' for m,e in why.items()))
+    if why: warnings.warn('no map by '+'; '.join(f'{m}: {e}' for m,e in why.items()), EyeWarning)
     titles = [m.replace('_',' ') for m in maps]
     axs = show_maps([im]*len(maps), list(maps.values()), mask,
                     **dict(titles=titles, scale=[ends.get(m) for m in maps]) | kwargs).flat[:len(maps)]

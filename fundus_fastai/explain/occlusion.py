@@ -22,7 +22,7 @@ from zlib import crc32
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from fastai.learner import Learner
-from ..core import DataError, EyeError, ModelError, is_memory, one_of, progress, whole_file
+from ..core import DataError, EyeError, EyeWarning, ModelError, is_memory, one_of, progress, whole_file
 from ..image.recipe import Eye
 from .windows import (as_pair, as_windows, changed, cover, filled, in_field,
                                            middles_in, spread, window_kinds, window_starts)
@@ -290,7 +290,7 @@ def _measure(ask, boxes, sizes, pick, device=None, progress:bool=True, half:bool
             return s
         except Exception as e: why,ask.run = f'{type(e).__name__}: {e}',None
         s = all_by(ask.whole) # a fault of the net's own shows here as well
-        warnings.warn(f"this net cannot be computed on windows ({why}): whole pictures, slower")
+        warnings.warn(f"this net cannot be computed on windows ({why}): whole pictures, slower", EyeWarning)
         return s
 
 # %% ../../nbs/53_explain.occlusion.ipynb #72b6d2bd
@@ -335,7 +335,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
     inside = _inside(inside, x)
     seen = np.prod([cover(*o).any(1).mean() for o in zip(size, window, stride)])
-    if seen<1: warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0")
+    if seen<1: warnings.warn(f"{1-seen:.0%} of the pixels lie under no window, their values are 0", EyeWarning)
     y = filled(x, fill, window, inside=inside)
     todo = changed(x, y, window, stride=stride)
     if only is not None: todo &= middles_in(_inside(only, x), size, window, stride=stride)

@@ -497,7 +497,7 @@ def _white(g):
 
 # %% ../../nbs/15_image.recipe.ipynb #dd4c7e82
 def _small_scan(im, low=20.):
-    "A scan as floats [256,128], smoothed, its white corners as dark as its `low` percentile; that level, and the corners"
+    "A scan as floats [256,128], smoothed, white corners as dark as its `low` percentile; that level; the corners"
     g = check_uint8(im) if im.ndim==2 else cv2.extractChannel(check_uint8(im), 1)
     white = _white(g)
     dark = float(np.percentile(g[~white], low)) if not white.all() else 0.
@@ -505,8 +505,10 @@ def _small_scan(im, low=20.):
     return cv2.GaussianBlur(small, (0,0), sigmaX=1.5, sigmaY=3),dark,white
 
 # %% ../../nbs/15_image.recipe.ipynb #691a443e
-def level_scan(im, low:float=20., high:float=99.5, sigma:float=1.)->np.ndarray:
-    "Bring two percentiles of a B-scan to 10 and 240; white corners become dark. `sigma`: smoothing in 256ths of the height"
+def level_scan(im, low:float=20., high:float=99.5, *, # percentiles that become 10 and 240
+               sigma:float=1. # of the smoothing, in 256ths of the height
+              )->np.ndarray:
+    "Level the gray of a B-scan; white corners become dark"
     small,_,white = _small_scan(im)
     a,b = np.percentile(small, [low,high])
     g = cv2.GaussianBlur(im.astype(np.float32), (0,0), sigma*im.shape[0]/256)
@@ -571,8 +573,8 @@ def _along(im, line, above, below, fill=0):
     return cv2.remap(im, rows*0+cols, rows, cv2.INTER_LINEAR, borderValue=(fill,)*3)
 
 # %% ../../nbs/15_image.recipe.ipynb #39692b7c
-def flatten_scan(im, above:float=.5, below:float=.15)->np.ndarray:
-    "A B-scan bent so that its pigment epithelium lies flat, and cut to a strip, in shares of the height; where none is seen, as it is"
+def flatten_scan(im, above:float=.5, below:float=.15)->np.ndarray: # shares of the height that are kept
+    "A B-scan bent so that its pigment epithelium lies flat, cut to a strip round it; where none is seen, as it is"
     line = retina_line(check_uint8(im))
     if line is None:
         _tell_once("no retina is seen in a scan: it goes on as it is")

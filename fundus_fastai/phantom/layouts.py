@@ -389,9 +389,9 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
     "Write drawn eyes as the data set `name` has them; raises `DataError` if `out` holds something else"
     layout = LAYOUTS[one_of(name, LAYOUTS, 'layout')]
     if not 8<=patients<=9_999:
-        raise DataError(f"patients={patients}: between 8 and 9999 are needed")
-    if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
-    if not 64<=size<=4096: raise DataError(f"size={size}: the longer side has 64 to 4096 pixels")
+        raise DataError(f"`patients={patients}`: between 8 and 9999 are needed")
+    if seed<0: raise DataError(f"`seed={seed}`: a seed is zero or more")
+    if not 64<=size<=4096: raise DataError(f"`size={size}`: the longer side has 64 to 4096 pixels")
     want = dict(source='phantom', name=name, patients=patients, seed=seed, size=size,
                 recipe=LAYOUT_RECIPE)
     def draw(tmp):

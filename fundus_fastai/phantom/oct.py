@@ -535,9 +535,9 @@ def write_once(out, want:dict, draw:callable)->pd.DataFrame:
 def _check(patients, seed, scans, shares):
     "Refuse numbers that make no data set"
     if not 8<=patients<=10_000:
-        raise DataError(f"patients={patients}: between 8 and 10000 are needed, "
+        raise DataError(f"`patients={patients}`: between 8 and 10000 are needed, "
                         "two of each class at least")
-    if seed<0: raise DataError(f"seed={seed}: a seed is zero or more")
+    if seed<0: raise DataError(f"`seed={seed}`: a seed is zero or more")
     if not 2<=scans[0]<=scans[1]:
         raise DataError(f"scans={scans}: give the least (2 or more) and "
                         "the most scans of a patient")

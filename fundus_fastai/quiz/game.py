@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, need, one_of, read_json, say
+from ..core import DataError, few, need, one_of, read_json, say
 from ..options import UnseenOptions
 from ..score.kinds import GRADES, get_kind, kind_of, read_predictions, referral
 
@@ -331,7 +331,7 @@ def go_on(file, net, asked)->Quiz:
                         "delete it, or name another with `db`")
     kept = told | dict(pool=told['how'], images=told['root'])
     other = [f'{k}={kept[k]}' for k,v in asked.items() if v is not None and kept.get(k, v)!=v]
-    if other: say(f"{file} goes on as it was begun, with {', '.join(other)}: to begin anew, name another file with `db`")
+    if other: say(f"{file} goes on as it was begun, with {few(other, 9)}: to begin anew, name another file with `db`")
     return quiz
 
 # %% ../../nbs/91_quiz.game.ipynb #0aa8e13a

@@ -12,7 +12,8 @@ from fastai.callback.data import WeightedDL
 from ..core import DataError
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
-from ..image.recipe import Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping, square_resize
+from ..image.recipe import (Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping,
+                                        square_resize)
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a

@@ -516,6 +516,8 @@ class CheckpointCallback(Callback):
         if self.training: self.losses.append(self.learn.loss.detach())
         scaler = getattr(self.learn, 'scaler', None)
         if self.training and not (scaler and scaler.is_enabled()): self.demand_finite(self.learn.loss)
+    def after_loss(self):
+        if not self.training: self.demand_finite(self.learn.loss) # before a metric blames the images
     def after_validate(self): self.done = True
     def after_epoch(self):
         if not self.done: return # an epoch skipped on the way back to where we stopped
@@ -613,7 +615,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
             cbs=None # more callbacks
            )->pd.DataFrame: # history, one row an epoch
     "Train by `plan`, keep the best epoch by validation loss, and load it at the end; resumable after any epoch"
-    keep = CheckpointCallback(plan or one_cycle_plan(), seed, out, info)
+    keep = CheckpointCallback(one_cycle_plan() if plan is None else plan, seed, out, info)
     if not any(o['epochs']>0 for o in keep.plan): raise DataError("this plan has no epoch: nothing would be learned")
     opt_state,self.opt = (keep.restore(self) if resume else None),None
     if to_beat is not None and not opt_state:

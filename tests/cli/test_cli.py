@@ -1,10 +1,12 @@
 "The command line as a person meets it: what each verb leaves behind, and one clear sentence for each mistake"
-import ctypes, hashlib, io, json, os, platform, random, re, shutil, signal, socket, struct, subprocess, sys, time, zlib
+import ctypes, hashlib, io, json, os, platform, random, re, shutil, signal, socket, struct, subprocess, sys, time, warnings, zlib
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 import fundus_fastai
+from fundus_fastai.cli import hear_warnings
+from fundus_fastai.core import EyeWarning
 from fundus_fastai.data.load import open_data
 
 newest = pytest.mark.newest # what the newest fastcore and fastai could break; the rest would say the same twice
@@ -235,6 +237,18 @@ def test_wrong_usage(fundus, argv):
     assert r.status==2 and r.err.startswith('usage: ') and not r.out and 'Traceback' not in r.err, r
 
 @newest
+def test_what_we_warn_of_is_said_and_what_libraries_do_is_not(capsys):
+    with warnings.catch_warnings():
+        hear_warnings()
+        warnings.warn('half of the map was never asked', EyeWarning)
+        warnings.warn('torch has something to say')
+    assert capsys.readouterr().err=='half of the map was never asked\n'
+
+def test_the_package_is_a_program(env):
+    "As `accelerate launch -m fundus_fastai` wants it"
+    said = subprocess.run([sys.executable, '-m', 'fundus_fastai', '--version'], env=env, capture_output=True, text=True)
+    assert (said.returncode, said.stdout.strip())==(0, fundus_fastai.__version__)
+
 def test_version(fundus): assert fundus('--version').ok().out.strip()==fundus_fastai.__version__
 
 def test_datasets(fundus):

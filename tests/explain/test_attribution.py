@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional as F
-from fundus_fastai.core import DataError, EyeError, ModelError
+from fundus_fastai.core import DataError, EyeError, EyeWarning, ModelError
 from fundus_fastai.explain import attribution
 from fundus_fastai.vision.probe import linear_probe
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
@@ -421,7 +421,7 @@ def test_a_method_that_cannot_answer_stops_no_other(monkeypatch):
     "A gap with the reason; only where none answers is it an error"
     flat,x = nn.Sequential(nn.Flatten(), nn.Linear(192,2)),torch.randn(1,3,8,8)
     o = dict(options=dict(occlusion=dict(window=4, stride=4)))
-    with pytest.warns(UserWarning, match='no map by grad_cam: .*nothing to look at'):
+    with pytest.warns(EyeWarning, match='no map by grad_cam: .*nothing to look at'):
         axs = compare_methods(flat, x, 1, methods=('grad_cam','occlusion'), **o)
     assert [a.get_title() for a in axs]==['grad cam: no map','occlusion'] and [len(a.images) for a in axs]==[0,2]
     with pytest.raises(ModelError, match='nothing to look at'): compare_methods(flat, x, 1, methods=('grad_cam',))
@@ -477,7 +477,7 @@ def test_a_cam_of_nothing_is_said():
     with torch.no_grad():
         n[4].weight[0] = 1
         n[4].weight[1] = -1
-    with pytest.warns(UserWarning, match='0 everywhere in 2 of 4 maps: nothing at layer'): e = evidence(n, torch.randn(2,3,9,9), 'grad_cam')
+    with pytest.warns(EyeWarning, match='0 everywhere in 2 of 4 maps: nothing at layer'): e = evidence(n, torch.randn(2,3,9,9), 'grad_cam')
     assert e.map[:,0].max()>0 and not e.map[:,1].any()
 
 def test_a_faint_effect_is_painted_faintly_beside_others():

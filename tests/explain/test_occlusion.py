@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch import nn
 from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, Resize, vision_learner
-from fundus_fastai.core import DataError, EyeError, ModelError
+from fundus_fastai.core import DataError, EyeError, EyeWarning, ModelError
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.heatmap import evidence_inside
 from fundus_fastai.explain import attribution, windows # attribution gives learners `evidence`
@@ -148,7 +148,7 @@ def test_one_hot_is_not_taken_for_classes(target):
     with pytest.raises(DataError, match='one-hot|is not one of 0 to 2'): occlusion(conv_net(1,3), torch.randn(1,1,12,12), 5, stride=4, target=target)
 
 def test_pixels_under_no_window_are_told():
-    with pytest.warns(UserWarning, match='61% of the pixels lie under no window'): occlusion(conv_net(1,2), torch.randn(1,1,16,16), 2, stride=4, fill=0)
+    with pytest.warns(EyeWarning, match='61% of the pixels lie under no window'): occlusion(conv_net(1,2), torch.randn(1,1,16,16), 2, stride=4, fill=0)
     with warnings.catch_warnings():
         warnings.filterwarnings('error', message='.*under no window')
         occlusion(conv_net(1,2), torch.randn(1,1,16,16), 4, stride=4, fill=0, progress=False)

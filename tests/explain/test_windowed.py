@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from fundus_fastai.core import ModelError
+from fundus_fastai.core import EyeWarning, ModelError
 from fundus_fastai.explain import occlusion as occ, windowed as win
 from fundus_fastai.explain.occlusion import occlusion
 from fundus_fastai.explain.windowed import Shared, Windowed, dense, fold_batchnorm
@@ -174,7 +174,7 @@ def maps(net, x, fast, **kw):
     if not fast: occ._on_windows = lambda *a: 1/0
     try:
         if fast: return occlusion(net, x, progress=False, **kw)
-        with pytest.warns(UserWarning, match='cannot be computed on windows'): return occlusion(net, x, progress=False, **kw)
+        with pytest.warns(EyeWarning, match='cannot be computed on windows'): return occlusion(net, x, progress=False, **kw)
     finally: occ._on_windows = was
 
 @pytest.mark.filterwarnings('error:.*cannot be computed on windows') # nor fallen back to whole pictures
@@ -202,7 +202,7 @@ def test_a_net_that_takes_no_windows_gets_pictures():
             if type(x) is not torch.Tensor: raise TypeError('no tensor')
             return self.c(x).relu().mean((2,3))
     net.__class__ = Strict
-    with pytest.warns(UserWarning, match='no tensor.*whole pictures, slower'): c = maps(net, x, True, window=5, stride=5)
+    with pytest.warns(EyeWarning, match='no tensor.*whole pictures, slower'): c = maps(net, x, True, window=5, stride=5)
     assert torch.allclose(c.values, b.values, atol=1e-6)
     net.__class__ = Stubborn
     with pytest.raises(ModelError, match='cannot be computed on windows'): occ.plan(net, 20, 5, stride=5)

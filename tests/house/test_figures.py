@@ -13,8 +13,8 @@ def lines(mod):
 # --- size and width
 
 # What a room may hold; raise it on purpose, after looking for what can go
-SHARE = dict(core=197, options=208, words=105, colab=85, hub=138, local=53, phantom=1365, image=1266, score=2495, data=3032, vision=2000, explain=2540, run=2046, anatomy=1956,
-             commands=488, cli=100, all=65, ship=842, quiz=684, app=500)
+SHARE = dict(core=200, options=208, words=105, colab=85, hub=138, local=53, phantom=1365, image=1268, score=2495, data=3032, vision=2002, explain=2540, run=2046, anatomy=1956,
+             commands=488, cli=106, all=66, ship=842, quiz=684, app=500)
 
 @pytest.mark.parametrize('room', SHARE)
 def test_size(room):
@@ -148,7 +148,7 @@ def face():
     return names
 
 def test_the_face_can_be_learned():
-    assert 100<len(face())<=178, f"{len(face())} names"
+    assert 100<len(face())<=181, f"{len(face())} names"
 
 def test_the_face_shadows_nothing():
     from fastai.vision import all as fastai

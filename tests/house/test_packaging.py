@@ -30,7 +30,7 @@ def test_wheel_holds_the_library_and_nothing_else(packed):
     files = {o for o in packed if '.dist-info/' not in o}
     want = {o.replace('.', '/')+'.py' for o in MODULES}
     parents = {p.as_posix()+'/__init__.py' for o in want for p in Path(o).parents if p.name}
-    assert files == want | parents | TEMPLATES | FACTS | NETS | PAGE | QUIZ | APP | {'fundus_fastai/_modidx.py'}
+    assert files == want | parents | TEMPLATES | FACTS | NETS | PAGE | QUIZ | APP | {'fundus_fastai/_modidx.py','fundus_fastai/__main__.py'}
 
 # --- no pickle
 

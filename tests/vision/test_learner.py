@@ -9,7 +9,7 @@ from fastai.torch_core import set_seed
 from huggingface_hub import close_session
 from safetensors.torch import save_file
 from fundus_fastai.options import TrainOptions
-from fundus_fastai.core import EyeError, ModelError, read_json, sha256
+from fundus_fastai.core import DataError, EyeError, ModelError, read_json, sha256
 from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.model import load_model, save_model
@@ -399,8 +399,26 @@ def test_diverged_training_stops_and_names_the_rate(lr, tmp_path):
         learn.fit_eye(plan, out=tmp_path)
     assert len(learn.recorder.values)<=1, "it went on for epochs"
 
+class Spoil(Callback):
+    "Weights that are no numbers once an epoch's training is over"
+    def before_validate(self):
+        for p in self.model.parameters(): p.data.fill_(float('nan'))
+
+def demanding(p, y):
+    "As the AUC: it refuses scores that are no numbers"
+    if torch.isnan(p).any(): raise DataError("leave these images out")
+    return 0.
+
+def test_training_that_diverges_in_its_last_step_does_not_blame_the_images(tmp_path):
+    learn = untrained()
+    learn.metrics = demanding
+    learn.add_cb(Spoil())
+    with learn.no_bar(), learn.no_logging(), refused('loss is not a number in epoch 1', 'diverged', '`lr`'):
+        learn.fit_eye(one_cycle_plan(2, pretrained=False), out=tmp_path)
+
 def test_a_plan_without_an_epoch_and_a_net_of_doubles():
-    with pytest.raises(EyeError, match='no epoch'): untrained().fit_eye(one_cycle_plan(0, 0))
+    for plan in (one_cycle_plan(0, 0), []):
+        with pytest.raises(EyeError, match='no epoch'): untrained().fit_eye(plan)
     learn = untrained()
     want = learn.predict_frame(frame(3)).p_A
     learn.model.double()
