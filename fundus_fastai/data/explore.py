@@ -275,6 +275,7 @@ def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
     rows = -(-len(names)//cols)
     fig,axs = _figure(2.2*cols, 1.6*rows, rows, cols, squeeze=False, sharex=True, sharey=True)
     for ax in axs.flat[len(names):]: ax.axis('off')
+    for ax in axs.flat[len(names)-cols:len(names)]: ax.tick_params(labelbottom=True) # the lowest of a column
     high = 1.25*np.sort(hist.iloc[:,1:-1].to_numpy(), axis=None)[-3]
     for ax,k in zip(axs.flat, names):
         own = hist.xs(k, level='group')
@@ -283,6 +284,8 @@ def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
             ax.fill_between(v.index, v, color=color, alpha=.28, lw=0)
             ax.plot(v.index, v, color=color, lw=1)
             if len(names)>1: ax.plot(mean.columns, mean.loc[c], color=color, lw=.8, ls=(0,(3,2)))
+            x,ha = (v.idxmax()+8,'left') if v.idxmax()<128 else (v.idxmax()-8,'right')
+            if v.max()>high: ax.text(x, high, f'↑ {v.max():.2f}', ha=ha, va='top', fontsize=7, color=color)
         n = own.index.get_level_values('images')[0]
         ax.set_title(f'{k}\n{_count(n, "patient")}', fontsize=8, parse_math=False)
         _clean(ax, 'left').set(yticks=[], ylim=(0,high), xticks=(0,128,255))

@@ -374,7 +374,7 @@ def plot_froc(found, # `LesionHits`, or a dict of them: name -> hits
     found = found if isinstance(found, dict) else {'':found}
     q = np.geomspace(*ends, 41)
     rows = {k:froc_row(o, type, tuple(q), n_boot=n_boot, **kwargs) for k,o in found.items()}
-    with drawing(ax, (4.6,3.2), source) as ax:
+    with drawing(ax, (4.6,2.9+.2*len(rows)), source) as ax:
         for name,t in rows.items():
             at = [t[f'{v:g} FP'] for v in q]
             label = f'{name}  CPM {t["CPM"]:.2f}'.strip().replace('$', r'\$')
@@ -386,5 +386,5 @@ def plot_froc(found, # `LesionHits`, or a dict of them: name -> hits
         ticks = [o for o in 2.**np.arange(-6, 8) if ends[0]<=o<=ends[1]]
         ax.set_xticks(ticks, [f'{o:g}' for o in ticks])
         ax.minorticks_off()
-        ax.legend(loc='upper left')
+        ax.legend(loc='upper left', bbox_to_anchor=(0,-.18)) # below: curves come as high as 1
     return ax

@@ -295,7 +295,7 @@ def plot_subgroups(table, # from `subgroup_scores`: groups and metrics
 def plot_consistency(table, what:str, ax=None, *, source:str=''):
     "Draw the levels: how many images, what they are, and how often the majority is right"
     t = table
-    with drawing(ax, (1.6+.8*len(t),2.9), source) as ax:
+    with drawing(ax, (1.6+.8*len(t),3.2), source) as ax:
         ax.bar(t.votes, t.true, color=BLUE, label=f'{what} in truth', width=.75)
         ax.bar(t.votes, t.images-t.true, bottom=t.true, color='#b9c9dc', label='not', width=.75)
         for r in t.itertuples():
@@ -303,8 +303,8 @@ def plot_consistency(table, what:str, ax=None, *, source:str=''):
             ax.text(r.votes, r.images, text, ha='center', va='bottom', fontsize=8)
         says = f'how many of {t.votes.max()} nets say {what}'
         ax.set(xlabel=says, ylabel='images', ylim=(0, 1.25*t.images.max()))
-        ax.set_title('right, where the majority answers', loc='left')
-        ax.legend(loc='lower right', bbox_to_anchor=(1,1), ncols=2)
+        ax.legend(title='above the bars: right, where the majority answers', ncols=2,
+                  loc='upper center', bbox_to_anchor=(.5,-.2))
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #f7d7b60c

@@ -11,6 +11,7 @@ from fundus_fastai.data.splits import check_split, split_patients
 from fundus_fastai.image.recipe import disc_side
 from fundus_fastai.phantom.layouts import write_layout
 from fundus_fastai.phantom.oct import write_kermany
+from house.shared import ROOT
 
 @pytest.fixture(scope='module')
 def sets(tmp_path_factory):
@@ -256,6 +257,14 @@ REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.j
         'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg', # and eyes photographed twice at one sitting
             '1314_OI_f_3.jpg 1314_OI_f_4.jpg','1314_OD_f_1.jpg 1314_OD_f_2.jpg','1227_OD_f_1.jpg 1227_OD_f_2.jpg','1249_OI_f_1.jpg 1249_OI_f_4.jpg','1304_OI_f_1.jpg 1304_OI_f_2.jpg',
             '0743_OI_f_1.jpg 0981_OI_f_1.jpg','0619_OD_f_1.jpg 1073_OI_f_1.jpg'}), 'oct_dme':('near',set())}
+
+@pytest.mark.parametrize('name,title', [('odir5k','ODIR-5K, photographs'), ('fundus_dme','DME, photographs')])
+def test_the_lesson_tells_what_was_found(name, title):
+    "Its table has the pairs that people have looked at"
+    row = next(o for o in (ROOT/'nbs'/'lessons'/'08_did_the_patient_leak.ipynb').read_text(encoding='utf-8').splitlines() if title in o)
+    pairs = [o.split() for o in REAL[name][1]]
+    other = sum(a.split('_')[0]!=b.split('_')[0] for a,b in pairs)
+    assert f"{len(pairs)} pairs, {'all' if other==len(pairs) else other} across patients" in row
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', REAL)

@@ -198,6 +198,19 @@ def test_histograms_tell_the_classes(drawn):
     assert h.xs(('B','red'), level=('group','channel')).iloc[0].idxmax()>=216
     with warnings.catch_warnings(): warnings.simplefilter('error'); plot_color_histograms(h)
 
+def test_a_peak_that_is_cut_off_says_how_high_it_is():
+    "Six groups: one has a peak that would flatten the others, and four columns end in a panel with numbers below"
+    v,rows = np.full(64, .01),{}
+    for k in 'ABCDEF':
+        for i,c in enumerate(('red','green','blue')):
+            o = v.copy(); o[[50,30,10][i]] = .15; rows[k,c,9] = o
+    rows['C','blue',9][10] = .37
+    h = pd.DataFrame(rows, np.arange(64)*4).T.rename_axis(['group','channel','images'])
+    fig = plot_color_histograms(h); fig.canvas.draw()
+    assert [[t.get_text() for t in ax.texts] for ax in fig.axes[:6]]==[[],[],['↑ 0.37'],[],[],[]]
+    shown = [any(t.label1.get_visible() for t in ax.xaxis.get_major_ticks()) for ax in fig.axes[:6]]
+    assert shown==[False,False,True,True,True,True]
+
 def test_mirrored_discs_coincide(drawn):
     e = mean_eye(drawn, 'eye', n=10, size=80)
     assert e['L'].mirrored==e['L'].images>=9 and e['R'].mirrored==0

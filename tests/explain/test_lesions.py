@@ -329,6 +329,8 @@ def test_plot():
     ax = plot_froc({'a net':match_lesions(a, truths), 'noise':match_lesions(hundred()[0], truths)}, 'MA', n_boot=20, source='phantom')
     assert len(ax.lines)==2 and 'CPM' in ax.get_legend().get_texts()[0].get_text() and any('PHANTOM' in o.get_text() for o in ax.texts)
     assert ax.get_xscale()=='log'
+    ax.figure.canvas.draw() # a perfect map's curve runs along the top: the legend stands below
+    assert ax.get_legend().get_window_extent().y1<ax.xaxis.label.get_window_extent().y0
     plt.close('all')
 
 # --- real eyes

@@ -186,6 +186,16 @@ def test_an_audit_is_told(run, quick):
         remake_report(out)
         assert 'near copies &lt;b&gt;' in page(out) and 'No audit' not in page(out)
 
+def test_shortcuts_that_were_measured_are_not_denied(run, quick):
+    out,_ = run
+    assert 'labels and shortcuts were not looked for' in page(out)
+    found = dict(what='border', auc=.7, low=.6, high=.8, guess=.5, crossed=False)
+    kept = read_json(out/'report.json')
+    write_json(out/'report.json', kept|dict(config=kept['config']|dict(shortcuts=[found])))
+    remake_report(out)
+    assert 'from the border alone' in page(out) and 'labels and shortcuts were not' not in page(out)
+    assert 'other shortcuts than the cheap ones under Results were not looked for' in page(out)
+
 def test_a_leak_is_counted_from_the_split(run, quick):
     out,_ = run
     d = pd.read_csv(out/'split.csv', dtype=str)

@@ -390,6 +390,15 @@ def test_two_images_of_one_patient_and_one_class_only():
     assert panel_differences(q, n_boot=20).set_index('metric').method['auc_CNV']=='undefined: one class only'
 
 
+def test_the_legend_of_levels_stands_on_nothing():
+    from matplotlib.figure import Figure
+    p = read_panel(many(['female','male']), source='phantom')
+    ax = Figure((4,2.8), layout='constrained').subplots()
+    plot_consistency(consistency(p, 'male'), 'male', ax, source=p.source)
+    ax.figure.canvas.draw()
+    said = [t.get_window_extent() for t in (*ax.texts, ax.title, ax.xaxis.label) if t.get_text()]
+    assert not ax.get_legend().get_window_extent().count_overlaps(said)
+
 def test_figures_say_phantom():
     from matplotlib.figure import Figure
     p = read_panel(many(['female','male']), source='phantom')
