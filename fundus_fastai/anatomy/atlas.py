@@ -167,7 +167,8 @@ def cluster_test(x, y, strata=None, *, n_perm:int=2000, seed:int=0, names=('0','
     labels = dealt(y, strata, n_perm, rng=np.random.default_rng(seed))
     lots = (ts(labels[i:i+100]) for i in range(0, n_perm, 100))
     null = np.array([heaviest(whole(o), cut, shape) for lot in lots for o in lot])
-    d = np.where(ok, t*(1/y.sum()+1/(~y).sum())**.5, np.nan).reshape(shape)
+    each = sum(1/np.maximum((~np.isnan(flat[o])).sum(0), 1) for o in (y, ~y)) # who was seen at a place
+    d = np.where(ok, t*each**.5, np.nan).reshape(shape)
     found = sorted(clusters(t, cut, shape), key=lambda o: -abs(o[0]))
     rows = [cluster_row(mass, m, d, null=null, area=m.sum()/ok.sum(), names=names) for mass,m in found]
     cols = ['higher in','p','area','mass','x','y','d']

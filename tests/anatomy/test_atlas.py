@@ -126,6 +126,15 @@ def test_places_that_few_have_seen_are_not_tested():
     assert np.isnan(r.d[:,:10]).all() and np.isfinite(r.d[:,12:]).all()
     with pytest.raises(DataError, match='3 people'): cluster_test(x, np.arange(40)<2)
 
+def test_d_is_cohens_where_not_everybody_was_seen():
+    x,y = smooth(60),np.arange(60)%2==1
+    x[y] += .5
+    x[:36,:,24:] = np.nan
+    a,b = x[~y],x[y]
+    m,n = ((~np.isnan(o)).sum(0) for o in (a, b))
+    sd = np.sqrt(((m-1)*np.nanvar(a, 0, ddof=1)+(n-1)*np.nanvar(b, 0, ddof=1))/(m+n-2))
+    assert np.allclose(cluster_test(x, y, n_perm=20).d, (np.nanmean(b, 0)-np.nanmean(a, 0))/sd, atol=1e-3)
+
 def test_regions_cover_the_frame_once():
     m = regions(96)
     assert (sum(o.astype(int) for o in m.values())==1).all() and all(o.any() for o in m.values())
