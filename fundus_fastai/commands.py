@@ -13,7 +13,7 @@ from pathlib import Path
 from .core import DataError, LeakError, ModelError, config_file, fresh_dir, say
 from .hub import beside
 from .options import (BenchmarkOptions, CompareOptions, DataOptions, DeviceOptions, MapOptions,
-                                   TrainOptions, UnseenOptions, carried, takes)
+                                   TrainOptions, UnseenOptions, carried, check_least, takes)
 
 # %% ../nbs/97_commands.ipynb #08576b4b
 class Typed(float):
@@ -387,6 +387,8 @@ def atlas(run:str, # run folder with maps, a folder of NAME_vessels.png, or the 
     "Lay maps of eyes over each other and test where two groups of people differ (research use only)"
     from fundus_fastai.anatomy.atlas import Maps, atlas as compare_maps, people_of
     say("research use only, not a medical device")
+    check_least(permutations=(permutations,20), width=(width,32))
+    if width>1024: raise DataError(f"`width` is to be at most 1024, not {width}")
     maps,(o,) = Maps(run, of),carried(kwargs, DataOptions)
     df = people_of(o.data, by, {k:v for k,v in o.rest.items() if v is not None})
     res = compare_maps(df, maps, by, out=out, width=width, n_perm=permutations, force=force)
@@ -401,7 +403,7 @@ def biomarkers(data:str, # name of the catalog, folder, or CSV; with --ready a C
                features:str=None, # the family that is tested, with commas (default: all that there are)
                table:str=None, # CSV of more features with a column path, as fundus vessels writes it
                ready:bool=False, # measure nothing: the numbers in the CSV are the features
-               adjust:str='age', # columns that are held fixed, with commas; or none
+               adjust:str=None, # columns that are held fixed, with commas (default: age, where it is known); or none
                model:str='mean', # for that: mean (one value a person), gee, or mixed (both eyes)
                confirm:float=.5, # share of patients kept for confirmation; 0: none
                out:str='biomarkers', # folder

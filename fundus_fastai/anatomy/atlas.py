@@ -167,7 +167,8 @@ def cluster_test(x, y, strata=None, *, n_perm:int=2000, seed:int=0, names=('0','
     labels = dealt(y, strata, n_perm, rng=np.random.default_rng(seed))
     lots = (ts(labels[i:i+100]) for i in range(0, n_perm, 100))
     null = np.array([heaviest(whole(o), cut, shape) for lot in lots for o in lot])
-    d = np.where(ok, t*(1/y.sum()+1/(~y).sum())**.5, np.nan).reshape(shape)
+    each = sum(1/np.maximum((~np.isnan(flat[o])).sum(0), 1) for o in (y, ~y)) # who was seen at a place
+    d = np.where(ok, t*each**.5, np.nan).reshape(shape)
     found = sorted(clusters(t, cut, shape), key=lambda o: -abs(o[0]))
     rows = [cluster_row(mass, m, d, null=null, area=m.sum()/ok.sum(), names=names) for mass,m in found]
     cols = ['higher in','p','area','mass','x','y','d']
@@ -234,11 +235,12 @@ def against_surroundings(im)->np.ndarray: # float32 [H,W]
     return g-cv2.GaussianBlur(g*m, (0,0), s)/np.maximum(cv2.GaussianBlur(m, (0,0), s), 1e-3)
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #8d666a2a
-def same_files(paths, own)->dict:
-    "Which of the files `own` each of `paths` is: the same path; or of moved ones the only one among both that ends so"
+def same_files(paths, own, moved:bool=True)->dict:
+    "Which of the files `own` each of `paths` is: the same path; or, `moved`, the only one among both that ends so"
     paths,own = (list(dict.fromkeys(map(str, o))) for o in (paths, own))
     there = {Path(o).absolute():o for o in own}
     res = {p:there[k] for p in paths if (k := Path(p).absolute()) in there}
+    if not moved: return res
     ends = {o:(Path(o).stem, *Path(o).absolute().parts[-2::-1]) for o in (*paths, *own)}
     alike = any(len({ends[o][0] for o in s})<len(s) for s in (paths, own)) # then a name alone tells nobody
     for n in (4,3,2) if alike else (4,3,2,1):
@@ -249,6 +251,14 @@ def same_files(paths, own)->dict:
         if new: say(f"{len(new)} files lie elsewhere now: {few([f'{p} is {o}' for p,o in new.items()], 1)}")
         res |= new
     return res
+
+# %% ../../nbs/74_anatomy.atlas.ipynb #9af3a107
+def recipe_of(maps)->str:
+    "How the run round the folder `maps` opens images; raises `DataError` where there is none"
+    run = Path(maps).absolute().parent
+    if (run/'config.json').exists(): return read_config(run).get('recipe', '')
+    raise DataError(f"{maps} holds maps, but lies in no run folder, which tells how its net opens images: "
+                    "make them with `fundus explain RUN`, without `out`")
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #2b129d6d
 class Maps:
@@ -262,7 +272,7 @@ class Maps:
             self.files = {str(p):table.parent/o for p,o in zip(t.path, t['map'])}
             self.answers = {str(p):a for p,a in zip(t.path, t.answer)}
             self.recipe = recipe
-            if recipe is None: self.recipe = read_config(table.parent.parent).get('recipe', '')
+            if recipe is None: self.recipe = recipe_of(table.parent)
         else: # a name is there once, and its table knows of which photograph
             t,maps = root/'features.csv',{o.name[:-12]:o for o in root.glob('*_vessels.png')}
             known = {file_stem(p):p for p in pd.read_csv(t).path} if t.exists() else {}
@@ -438,6 +448,7 @@ BESIDE['frame'] = frame_part
 def age_bands(age, n:int=4)->np.ndarray:
     "Bands with about as many people in each; the unknown are one of their own"
     age = pd.Series(np.asarray(age, float))
+    if age.notna().sum()<n: return np.where(age.isna(), -1, 0)
     return pd.qcut(age.rank(method='first'), n, labels=False).fillna(-1).astype(int).to_numpy()
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #04a00028
@@ -506,6 +517,7 @@ def as_number(s)->pd.Series:
 # %% ../../nbs/74_anatomy.atlas.ipynb #00e90b5e
 def people_of(data, by, opts)->pd.DataFrame:
     "The frame of images that `data` names; of a CSV, `by` may be any of its columns"
+    if str(data)=='phantom': return open_frame('odir5k', opts|dict(source='phantom')) # photographs, with people
     file = Path(data).expanduser()
     mine = file.is_file() and guess_card(file)=='csv'
     df = open_frame(data, opts|(dict(label=by) if mine else {}))

@@ -162,9 +162,11 @@ def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #6f015d21
 def groups_of(df, by)->list: # two names, or none where `by` is a number
-    "The groups of `by`; raises `DataError` for others than two or a number, or two in one person"
+    "The groups of `by`; raises `DataError` for others than two or a number, two in one person, or rows of nobody"
     if by not in df: raise DataError(f"`by={by}` is no column; there are {few(df.columns, 20)}")
     known = df[df[by].notna()]
+    if lost := known.patient.isna().sum():
+        raise DataError(f"patient is missing in {lost} of {len(known)} rows: fill them in, or leave those rows out")
     names = sorted(known[by].unique(), key=str)
     if pd.api.types.is_numeric_dtype(known[by]) and len(names)>2: return []
     if len(names)!=2:
@@ -224,21 +226,35 @@ def fdr(p)->np.ndarray:
     if ok.any(): q[ok] = false_discovery_control(p[ok])
     return q
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #6b3e22c3
+def family_of(df, by, adjust, features=None)->list:
+    "The features to test: those named, or all there are, but `by` and what is held fixed; raises `DataError`"
+    names = list(features or [o for o in FEATURES if o in df])
+    if odd := [o for o in (*names,*adjust) if o not in df]:
+        raise DataError(f"no such column: {few(odd)}; there are {few(df.columns, 20)}")
+    names = [o for o in dict.fromkeys(names) if o not in (by,*adjust)]
+    if not names: raise DataError("there is no feature to test: name some with `features`")
+    check_features(df, names)
+    return names
+
+def check_features(df, names)->None:
+    "Raise `DataError` where one of `names` is no number"
+    words = [o for o in names if not pd.api.types.is_numeric_dtype(df[o])]
+    if words: raise DataError(f"{few(words)} is no number, and a feature is one: leave it out of `features`")
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3c17f540
 def feature_effects(df, # a row an image: patient, `by`, features, and what is held fixed
                     by:str='sex', # column: two groups, or a number
                     features=None, # the declared family (default: all of `FEATURES` that `df` has)
                     *, adjust=(), # columns that are held fixed, as ('age',)
-                    model:str='mean' # for that: 'mean' (one value a person), 'gee', 'mixed'
+                    model:str='mean', # for that: 'mean' (one value a person), 'gee', 'mixed'
+                    groups:list=None # as from `groups_of` (default: those of `df`)
                    )->pd.DataFrame: # a row a feature, by p; `attrs` tell how
     "Which features differ, by how much, and what is left of it when all are counted"
     one_of(model, MODELS, 'model')
-    groups,features = groups_of(df, by),list(features or [o for o in FEATURES if o in df])
+    groups = groups_of(df, by) if groups is None else groups
     adjust = [o for o in adjust if o!=by]
-    if odd := [o for o in (*features,*adjust) if o not in df]:
-        raise DataError(f"no such column: {few(odd)}; there are {few(df.columns, 20)}")
-    if not features: raise DataError("there is no feature to test: name some with `features`")
-    df = df[df[by].notna()]
+    features,df = family_of(df, by, adjust, features),df[df[by].notna()]
     how = dict(by=by, groups=groups, adjust=adjust, model=model)
     people = each_patient(df, features, [by,*adjust])
     rows = [one_effect(df, people, f, **how) for f in features]
@@ -291,8 +307,8 @@ def feature_index(df, # as for `feature_effects`
                   seed:int=0 # of the folds
                  )->pd.DataFrame: # a row a model and metric; `attrs['gain']`: of AUC
     "How well features tell `by` of people they have not seen: confounders alone, features, both"
-    groups,features = groups_of(df, by),list(features or [o for o in FEATURES if o in df])
-    adjust = [o for o in adjust if o!=by]
+    groups,adjust = groups_of(df, by),[o for o in adjust if o!=by]
+    features = family_of(df, by, adjust, features)
     t = each_patient(df[df[by].notna()], features, [by,*adjust]).dropna(subset=adjust)
     y,c = sides(t, by, groups),columns_of(t, adjust)
     least = 2*min((y>0).sum(), (y==0).sum()) if groups else len(t)
@@ -320,14 +336,24 @@ def dealt_patients(df, share:float=.5, seed:int=0)->np.ndarray: # bool [n]
     return df.patient.isin([who[o] for o in lot]).to_numpy()
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #dba20b59
+def kept_apart(df, by, groups, *, share:float=.5, seed:int=0)->np.ndarray: # bool [n]
+    "As `dealt_patients`; raises `DataError` where a part has too few patients to tell anything"
+    if not 0<share<1: raise DataError(f"`confirm` is a share of the patients from 0 to below 1, not {share}")
+    kept,least = dealt_patients(df, share, seed),3 if groups else 10
+    for name,m in ({f'{by} {g}':df[by]==g for g in groups} or {by:df[by].notna()}).items():
+        if (n := min(df.patient[m&k].nunique() for k in (kept, ~kept)))<least:
+            raise DataError(f"one part has {n} patients with {name}, and {least} are needed: pass `confirm=0` to keep none")
+    return kept
+
 def confirmed(df, by, features, *, share:float=.5, seed:int=0, **kwargs)->pd.DataFrame:
     "`feature_effects` of some people; what is found there is tested in the others (columns `c_`)"
-    kept = dealt_patients(df, share, seed)
-    t = feature_effects(df[~kept], by, features, **kwargs)
+    groups = groups_of(df, by) # of all: a half may show less
+    kept = kept_apart(df, by, groups, share=share, seed=seed)
+    t = feature_effects(df[~kept], by, features, groups=groups, **kwargs)
     of = 'adj_q' if t.attrs['adjust'] else 'q'
     found = t.feature[t[of]<.05].tolist()
     if not found: return t
-    c = feature_effects(df[kept], by, found, **kwargs).set_index('feature')
+    c = feature_effects(df[kept], by, found, groups=groups, **kwargs).set_index('feature')
     value,p = ('adjusted','adj_p') if t.attrs['adjust'] else ('effect','p')
     null = .5 if t.attrs['groups'] and value=='effect' else 0
     c['c_p'] = holm(c[p])
@@ -417,13 +443,16 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #dcfcc4db
 def with_table(df, table)->pd.DataFrame:
     "`df` with the numbers of a table of features, as of `fundus vessels`, joined by file; raises `DataError`"
-    t = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
-    if 'path' not in t: raise DataError(f"{table} has no column path: it is no table of features")
+    ready,phantom = isinstance(table, pd.DataFrame),df.attrs.get('source')=='phantom'
+    t,name = table if ready else read_table(table)[1],'the table' if ready else table
+    if 'path' not in t: raise DataError(f"{name} has no column path: it is no table of features")
     new = [o for o in t.select_dtypes(np.number) if o not in df]
-    if (twice := t.path[t.path.duplicated()]).any(): raise DataError(f"{table} has two rows of {few(twice)}")
-    own = df.path.astype(str).map(same_files(df.path, t.path)).astype(object).rename('_own')
+    if (twice := t.path[t.path.duplicated()]).any(): raise DataError(f"{name} has two rows of {few(twice)}")
+    own = df.path.astype(str).map(same_files(df.path, t.path, moved=not phantom)).astype(object).rename('_own')
     d = df.join(t.set_index('path')[new], on=own)
-    if not new or d[new].isna().all(axis=None): raise DataError(f"{table} tells nothing of these images")
+    if not new or d[new].isna().all(axis=None):
+        raise DataError(f"{name} tells nothing of these images"
+                        +"; they are phantoms, of which it must name the very files"*phantom)
     d.attrs = dict(df.attrs, more=new)
     return d
 
@@ -436,9 +465,25 @@ def measured(df, out)->pd.DataFrame:
     file = out/'features.csv'
     if not file.exists() or set(pd.read_csv(file).path)!=set(map(str, df.path)):
         feature_table(df.path, file, resume=True, force=file.exists())
-    d = df.drop(columns='eye', errors='ignore').merge(pd.read_csv(file), on='path')
+    d = df.drop(columns=['eye','reason',*FEATURES], errors='ignore').merge(pd.read_csv(file), on='path')
     d.attrs = df.attrs
     return d
+
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #d0fda668
+def asked_of(df, by, features, *, ready, adjust, model)->list: # columns held fixed
+    "Check before anything is measured what is asked of `df`; raises `DataError`"
+    one_of(model, MODELS, 'model')
+    new,named = () if ready else FEATURES,list(features or ())
+    if twice := [o for o in (by, *(adjust or ())) if o in df and o in new]:
+        raise DataError(f"your column {few(twice)} has the name of a feature that is measured: rename it")
+    for k,names in dict(features=named, adjust=adjust or ()).items():
+        if odd := [o for o in names if o not in df and o not in new]:
+            raise DataError(f"`{k}={','.join(odd)}` is no column; there are {few([*df,*new], 20)}")
+    check_features(df, [o for o in named if o not in new])
+    known = [o for o in ('age',) if adjust is None and o in df and o not in named and df[o].notna().any()]
+    if lost := [o for o in adjust or () if o in df and df[o].isna().all()]:
+        raise DataError(f"`adjust={lost[0]}` is known of nobody: leave it out")
+    return [o for o in (known if adjust is None else adjust) if o!=by]
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #d36fc362
 def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a table of features
@@ -447,20 +492,20 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
                *, features=None, # the declared family (default: all that there are)
                table=None, # CSV of more features, with a column path
                ready:bool=False, # measure nothing: the numbers of `df` are the features
-               adjust=('age',), # columns that are held fixed, where `df` has them
+               adjust=None, # columns that are held fixed (default: age, where it is known)
                model:str='mean', # for that: 'mean', 'gee', 'mixed'
                confirm:float=.5, # share of the patients kept for confirmation; 0: none
                force:bool=False # replace an earlier result
               )->pd.DataFrame: # as from `feature_effects`
     "Measure, test, confirm; writes features.csv, effects.csv, index.csv, effects.png, report.html"
     groups,source = groups_of(df, by),df.attrs.get('source', '')
-    out = fresh_dir(out, force, {'effects.csv':'feature,'})
-    adjust = [o for o in adjust if o in df and o!=by and df[o].notna().any()]
-    if not ready: df = measured(df, out)
+    if confirm: kept_apart(df, by, groups, share=confirm)
     if table is not None: df = with_table(df, table)
-    own = set(df.select_dtypes(np.number))-NO_FEATURES-{by,*adjust}
-    family = list(features or [o for o in df if o in own] if ready else
-                  features or [*FEATURES,*df.attrs.get('more', ())])
+    adjust = asked_of(df, by, features, ready=ready, adjust=adjust, model=model)
+    out = fresh_dir(out, force, {'effects.csv':'feature,'})
+    if not ready: df = measured(df, out)
+    own = [o for o in df.select_dtypes(np.number) if o not in NO_FEATURES]
+    family = family_of(df, by, adjust, features or (own if ready else [*FEATURES,*df.attrs.get('more', ())]))
     how = dict(adjust=adjust, model=model)
     if confirm: t = confirmed(df, by, family, share=confirm, **how)
     else: t = feature_effects(df, by, family, **how)

@@ -239,7 +239,7 @@ def difference_to(rows:pd.DataFrame, # from `measure_maps`
                   *, patient, # one an image [N]
                   measure:str='share', # which column
                   n_boot:int=1000 # resamples
-                 )->Estimate: # of the difference, above 0 where `method` is the better
+                 )->Estimate: # of the difference; the better `method` is above 0, with 'deletion' and 'broken' below
     "Difference of two methods on the same images, with an interval by patient; raises `EyeError`"
     names = list(rows.method.unique())
     def of(o): return rows[rows.method==one_of(o, names, 'method')].set_index('image')[measure]

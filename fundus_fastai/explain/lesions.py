@@ -293,7 +293,8 @@ def sensitivities(y, s:Search, w=None, *, at=(1,4,10))->dict:
     W,who = (np.ones((1,len(s))),np.arange(len(s))) if w is None else (w.counts.astype(float),w.who)
     def total(image, v): return W@np.bincount(who[image], v, W.shape[1])
     q = np.array([*at, *CPM])
-    limit = total(np.arange(len(s)), s.counted)[:,None]*q
+    images = total(np.arange(len(s)), s.counted)[:,None]
+    limit = images*q
     some = slice(None, int(1.5*q.max()*len(s))+1000) # more are seldom needed
     for part in (some, slice(None)):
         alarms = s.alarms[part]
@@ -302,6 +303,7 @@ def sensitivities(y, s:Search, w=None, *, at=(1,4,10))->dict:
     cut = np.r_[alarms, -np.inf][j]
     n = np.searchsorted(-s.best, -cut, 'left')
     got = ratio(Running(W, who[s.lesion_image], s.weight).first(n), total(s.lesion_image, s.weight)[:,None])
+    got = np.where(images>0, got, np.nan) # without an image that counts nothing is known
     res = {f'{o:g} FP':got[:,i] for i,o in enumerate(at)} | {'CPM':got[:,len(at):].mean(1)}
     return {k:v[0] for k,v in res.items()} if w is None else res
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from scipy.special import expit
 from scipy.stats import norm, t as student
 from ..core import DataError, fresh_dir, need, whole_file
-from ..score.calibration import brier, ece, reliability_table
+from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
-from ..score.estimate import patient_bootstrap, wilson_estimate
+from ..score.estimate import bootstrap, estimate, wilson_estimate
 from ..score.plots import plot_reliability
 from ..run.report import drawn, write_findings
 from .game import ROLES, Quiz, net_sure
@@ -114,8 +114,11 @@ def odds_ratio(y, x, who)->dict:
     k,none = len(set(who)),dict.fromkeys(('odds_ratio','low','high','p'), np.nan)
     if k<4: return none|dict(people=k, why='fewer than four people')
     sides = [y[x==v] for v in set(x)] if len(set(x))==2 else [y]
-    if np.ptp(x)==0 or any(np.ptp(o)==0 for o in sides):
-        return none|dict(people=k, why='all answers of a side are alike')
+    if np.ptp(x)==0: return none|dict(people=k, why='all answers are of one side')
+    if any(np.ptp(o)==0 for o in sides): return none|dict(people=k, why='all answers of a side are alike')
+    each = [x[who==o] for o in range(k)]
+    if len(sides)==2 and not any(map(np.ptp, each)) and min(np.unique([o[0] for o in each], return_counts=True)[1])<3:
+        return none|dict(people=k, why='fewer than three people on a side')
     sm = need('statsmodels.api', 'stats')
     order = np.argsort(who, kind='stable')
     m = sm.GEE(y[order], np.c_[np.ones(len(x)),x][order], who[order], family=sm.families.Binomial(),
@@ -144,9 +147,13 @@ def sureness(t)->pd.DataFrame:
     rows = []
     for name,y,p in (('people',t.right,t.sure), ('net',t.ai_right,t.ai_sure)):
         y,p = y.to_numpy(),p.to_numpy(float)
-        def both(y, p, w): return dict(brier=brier(y, p, w), ece=ece(y, p, w, bins=6))
-        e = patient_bootstrap(both, y, p, patient=t.who.to_numpy()) if t.who.nunique()>1 else {}
-        rows.append(dict(who=name, answers=len(y), right=y.mean(), said=p.mean(), **(e or both(y, p, None))))
+        def both(y, p, w=None): return dict(brier=brier(y, p, w), ece=ece(y, p, w, bins=6))
+        told = both(y, p)
+        if t.who.nunique()>1:
+            drawn = bootstrap(both, y, p, patient=t.who.to_numpy())
+            told = {k:f(told[k], drawn[k]) for k,f in dict(brier=estimate, ece=reflected).items()}
+        rows.append(dict(who=name, answers=len(y), right=y.mean(), said=p.mean(), **told,
+                         ece_by_chance=ece_by_chance(p, 6)))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/93_quiz.results.ipynb #88163b54
@@ -213,7 +220,7 @@ def result_words(quiz, df, t, *, groups)->list:
 def sureness_picture(t, source=''):
     "Reliability of people and net"
     both = ('people',t.right,t.sure),('net',t.ai_right,t.ai_sure)
-    curves = {k:reliability_table(y.to_numpy(), p.to_numpy(float), bins=6) for k,y,p in both}
+    curves = {k:reliability_table(y.to_numpy(), p.to_numpy(float), t.who, bins=6) for k,y,p in both}
     return drawn(plot_reliability, (4.4,4.2), curves, source=source)
 
 # %% ../../nbs/93_quiz.results.ipynb #68b55553
@@ -227,7 +234,7 @@ def quiz_report(file, out='quiz', *, force:bool=False)->pd.DataFrame:
     people,groups = person_table(t),group_table(df, t)
     for name,o in dict(answers=df, people=people, groups=groups).items():
         with whole_file(out/f'{name}.csv') as f: o.to_csv(f, index=False, float_format='%.6g')
-    train = df[df.phase=='train']
+    train = df[(df.phase=='train') & (df['round']==1)]
     curve = train.right.groupby(train.n//10*10+10).agg(['mean','size']).reset_index()
     tables = {'People':people, 'Comparisons':groups, 'How sure, and how often right':sureness(t),
               'Agreement':agreement_rows(t),

@@ -22,7 +22,7 @@ from ..vision.tasks import get_task
 from ..vision.learner import find_net
 from ..vision.steps import fit_run
 from ..score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
-                                         mean_abs_error, mean_auc, mean_known)
+                                         mean_abs_error, mean_auc)
 from ..score.estimate import Estimate, bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
@@ -138,8 +138,9 @@ def _run_all(out, df, task, opts, archs, allow_leak):
 # %% ../../nbs/64_run.compare.ipynb #8666afb0
 def _mean_auc(y, p, w=None):
     "AUC of two classes; of more, or of several labels, their mean"
-    if y.ndim>1: return mean_known([auc(y[:,i], p[:,i], w) for i in range(y.shape[1])])
-    return mean_auc(y, p, w)
+    if y.ndim==1: return mean_auc(y, p, w)
+    both = [i for i,t in enumerate(y.T) if 0<t.sum()<len(t)] or [0] # the others cannot be scored
+    return np.mean([auc(y[:,i], p[:,i], w) for i in both], axis=0)
 
 # %% ../../nbs/64_run.compare.ipynb #8666a003
 _scores = dict(auc=_mean_auc, accuracy=accuracy, balanced_accuracy=balanced_accuracy,

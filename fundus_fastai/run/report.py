@@ -162,8 +162,9 @@ def subgroups_of(s:Scores)->dict:
     gaps = [dict(by=r.by, metric=metric_label(r.metric), highest=r.highest, lowest=r.lowest,
                  gap=words(r.gap, r)) for r in gaps.itertuples()]
     k = s.kind.main[0]
+    whole = s.metrics.get(k) if not s.kind.labels else None # groups share some of the labels only
     fig = drawn(plots.plot_subgroups, (4.6,.8+.3*(t.metric==k).sum()), t, k,
-                overall=s.metrics[k].value if k in s.metrics else None, source=s.source)
+                overall=whole.value if whole else None, source=s.source)
     return dict(picture=picture(fig, phantom=s.phantom), table=pd.DataFrame(rows),
                 gaps=pd.DataFrame(gaps) if gaps else None)
 

@@ -17,7 +17,7 @@ from ..core import DataError, few, one_of, read_json
 from .metrics import as_sides, cohen_kappa, confusion, number_patients, ratio
 from .estimate import (ESTIMATE, Estimate, bootstrap, newcombe, no_estimate,
                                           patient_bootstrap, wilson_estimate)
-from .kinds import Kind, check_predictions, kind_of, read_predictions
+from .kinds import Kind, check_predictions, kind_of, read_predictions, step_key
 from .scores import Scores
 from .patients import combine_eyes, score_as
 
@@ -104,15 +104,20 @@ def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
     return Estimate(v, max(0., low), min(1., high), _how(patient))
 
 # %% ../../nbs/29_score.compare.ipynb #8ac98c84
-def _compare(value, values, level):
-    "A `Difference` from its values on resamples"
+_least = 5 # patients: of fewer there are too few resamples that differ
+
+def _compare(value, values, level, *, people):
+    "A `Difference` from its values on resamples of so many `people`"
     value,kept = float(value),values[~np.isnan(values)]
     if np.isnan(value): return _no_difference('undefined')
+    if people<_least:
+        return _no_difference(f"no interval: {'one patient' if people==1 else f'{people} patients'}", value)
     if not len(kept): return _no_difference('no interval: no resample has a value', value)
     if np.ptp(kept)<1e-12:
         return _no_difference('no interval: all resamples agree', value,
                               1. if abs(value)<1e-12 else np.nan)
     p = min(1., 2*(1+min((kept<=1e-12).sum(), (kept>=-1e-12).sum()))/(len(kept)+1))
+    p = max(p, 2**(1-people)) # as of signs: so many heads in a row
     low,high = np.quantile(kept, [(1-level)/2, (1+level)/2])
     lost = f', {len(values)-len(kept)} of {len(values)} resamples left out' if len(kept)<len(values) else ''
     return Difference(value, float(low), float(high), float(p), 'paired patient bootstrap'+lost)
@@ -133,8 +138,9 @@ def paired_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of t
     value = [metric(y, p, None) for p in pair]
     boot = dict(patient=patient, n_boot=n_boot, seed=seed) # one seed: the same patients
     drawn = [bootstrap(metric, y, p, **boot) for p in pair]
-    if not isinstance(value[0], dict): return _compare(value[0]-value[1], drawn[0]-drawn[1], level)
-    return {k: _compare(value[0][k]-value[1][k], drawn[0][k]-drawn[1][k], level) for k in value[0]}
+    told = partial(_compare, level=level, people=len(set(map(str, patient))))
+    if not isinstance(value[0], dict): return told(value[0]-value[1], drawn[0]-drawn[1])
+    return {k: told(value[0][k]-value[1][k], drawn[0][k]-drawn[1][k]) for k in value[0]}
 
 # %% ../../nbs/29_score.compare.ipynb #553b2a10
 def _coin_p(lead, mid):
@@ -267,7 +273,7 @@ def read_panel(nets, file:str='predictions.csv', source:str='')->Panel:
     tables = {k: t for k,(t,_) in loaded.items()}
     first,base = next(iter(tables.items()))
     kind = kind_of(base).alone
-    def names_of(t): return [] if kind.numeric else sorted(kind.names(t))
+    def names_of(t): return [] if kind.numeric else sorted(kind.names(t), key=step_key)
     names = names_of(base)
     for k,t in tables.items():
         if (other := kind_of(t).alone) is not kind:

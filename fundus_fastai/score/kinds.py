@@ -13,7 +13,7 @@ from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import says_normal
 from .metrics import (accuracy, as_weights, auc, average_precision,
-    best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc, mean_known,
+    best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc,
     quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
 from .predictions import (as_floats, check_labels, check_numbers, check_probabilities, class_arrays,
@@ -101,11 +101,15 @@ def positive_of(names)->str:
     return (ill if len(ill)==1 else sorted(names))[-1]
 
 # %% ../../nbs/23_score.kinds.ipynb #0bcb5454
+def step_key(c)->tuple:
+    "To sort names of classes by: numbers in their order, then words"
+    return (0,int(c),c) if c.isdecimal() else (1,0,c)
+
 class Classes(Kind):
     "What tables of classes have in common"
     def check(self, df, name='predictions', classes=None):
         "Put the table in order; raises `DataError` that names what is wrong, and where"
-        has = sorted(class_names(df))
+        has = sorted(class_names(df), key=step_key)
         if {'path','patient','target'}<=set(df) and len(has)<2:
             raise DataError(f"{name}: needs a probability column p_<class> for each of at least two classes")
         if classes is not None and set(map(str,classes))!=set(has):
@@ -202,7 +206,7 @@ def _label_metrics(y, p, w=None, *, names, thresholds=None):
                        f1=f1(t, hit, w),
                        sensitivity=ratio(ww@(t&hit), ww@t), specificity=ratio(ww@(~t&~hit), ww@~t))
     both = [c for c,t in zip(names, y.T) if 0<(t>0).sum()<len(y)] # the others cannot be scored
-    macro = {k: mean_known([each[c][k] for c in both]) if both else auc(t&False, p[:,0], w)
+    macro = {k: np.mean([each[c][k] for c in both], axis=0) if both else auc(t&False, p[:,0], w)
              for k in ('auc','average_precision','f1')}
     return macro | {f'{k}_{c}':v for c in names for k,v in each[c].items()}
 
@@ -531,6 +535,7 @@ class Grades(Scale, Category):
     chosen,figures,halfway = ('threshold',),('plot_confusion','plot_referral'),.5
     sentences = dict(chosen=_likeliest+' The threshold of referral was chosen on validation images.')
     graded = property(lambda self: self)
+    def names(self, df, op=None): return sorted(class_names(df), key=step_key)
     def steps(self, y, p, *, names=None, op=None): return y,p,_referred(y, p, names)
     def compare(self, df, metric, op=None):
         y,p = class_arrays(df)
@@ -544,7 +549,7 @@ class Grades(Scale, Category):
     def questions(self, df, op=None):
         return {f'grade {REFERABLE} and above': referral(df)} if _five_steps(df) else Category.questions(self, df, op)
     def truth(self, df):
-        names = sorted(class_names(df)) # whatever the order of the columns
+        names = self.names(df) # whatever the order of the columns
         step = df.target.map({c:i for i,c in enumerate(names)})
         return step.groupby(df.patient).max().map(dict(enumerate(names))).to_frame('target')
 

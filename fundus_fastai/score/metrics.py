@@ -6,7 +6,7 @@
 __all__ = ['confusion', 'auc', 'average_precision', 'quadratic_kappa', 'best_threshold', 'patient_weights']
 
 # %% ../../nbs/20_score.metrics.ipynb #73f21cfe
-import numpy as np
+import numpy as np, pandas as pd
 from functools import cached_property
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from ..core import DataError, few, one_of
@@ -281,8 +281,10 @@ def threshold_metrics(y, s, w=None, *, threshold:float=.5)->dict:
 
 # %% ../../nbs/20_score.metrics.ipynb #1e77ee7f
 def number_patients(patient)->np.ndarray:
-    "Patients as numbers from 0"
-    return np.unique(np.asarray(patient).astype(str), return_inverse=True)[1]
+    "Patients as numbers from 0; raises `DataError` where one is missing"
+    who = np.asarray(patient)
+    if lost := pd.isna(who).sum(): raise DataError(f"patient is missing in {lost} of {len(who)} rows: fill them in")
+    return np.unique(who.astype(str), return_inverse=True)[1]
 
 # %% ../../nbs/20_score.metrics.ipynb #382aedc7
 def draw_counts(m:int, n_boot:int, seed:int, *, b:int):

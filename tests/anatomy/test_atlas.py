@@ -2,7 +2,7 @@
 import json, shutil
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
-                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, region_table, regions, same_files)
+                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, people_of, region_table, regions, same_files)
 from fundus_fastai.anatomy.landmarks import Landmarks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -101,6 +101,7 @@ def test_deals_stay_within_bands():
     for k in range(4): assert (lots[:,band==k].sum(1)==y[band==k].sum()).all()
     assert len(np.unique(lots, axis=0))>45 and (dealt(y, None, 5, rng=np.random.default_rng(0)).sum(1)==10).all()
     assert np.bincount(age_bands([*range(20),np.nan])+1).tolist()==[1,5,5,5,5]
+    assert age_bands([50,*[np.nan]*3]).tolist()==[0,-1,-1,-1] and age_bands([50,60,70]).tolist()==[0]*3
 
 def test_planted_place_is_found():
     "1 mm wide, .8 standard deviations, 60 people a side, in noise with grains of .4 mm: in 19 of 20 draws"
@@ -125,6 +126,15 @@ def test_places_that_few_have_seen_are_not_tested():
     r = cluster_test(x, y, n_perm=20)
     assert np.isnan(r.d[:,:10]).all() and np.isfinite(r.d[:,12:]).all()
     with pytest.raises(DataError, match='3 people'): cluster_test(x, np.arange(40)<2)
+
+def test_d_is_cohens_where_not_everybody_was_seen():
+    x,y = smooth(60),np.arange(60)%2==1
+    x[y] += .5
+    x[:36,:,24:] = np.nan
+    a,b = x[~y],x[y]
+    m,n = ((~np.isnan(o)).sum(0) for o in (a, b))
+    sd = np.sqrt(((m-1)*np.nanvar(a, 0, ddof=1)+(n-1)*np.nanvar(b, 0, ddof=1))/(m+n-2))
+    assert np.allclose(cluster_test(x, y, n_perm=20).d, (np.nanmean(b, 0)-np.nanmean(a, 0))/sd, atol=1e-3)
 
 def test_regions_cover_the_frame_once():
     m = regions(96)
@@ -190,6 +200,25 @@ def test_whose_file_it_is(tmp_path, capsys):
     names = '1_R.jpg','1_L.jpg','2_R.jpg'
     assert same_files(there('/old', *names), there('/new', *names[1:]))==dict(zip(there('/old', *names[1:]), there('/new', *names[1:])))
     assert same_files(['/x/a_R.png'], ['a_R'])=={'/x/a_R.png':'a_R'} # maps of vessels are called after their photograph
+
+@pytest.mark.parametrize('more,why', [(('--permutations',-5), '--permutations is to be at least 20'), (('--permutations',0), 'at least 20'), (('--width',0), '--width is to be at least 32'),
+                                      (('--width',2), 'at least 32'), (('--width',999999), '--width is to be at most 1024')])
+def test_numbers_out_of_reach(photos, tmp_path, capsys, more, why):
+    assert main(['atlas', photos, '--data', photos/'people.csv', '--out', tmp_path/'out', *more])==1
+    assert why in capsys.readouterr().err and not (tmp_path/'out').exists()
+
+def test_maps_of_no_run(tmp_path):
+    "Maps in a folder of their own do not tell how their net opens images"
+    pd.DataFrame([dict(path='1.jpg', answer='x', map='1.npz')]).to_csv(tmp_path/'maps.csv', index=False)
+    with pytest.raises(DataError, match=f'{tmp_path.name} holds maps, but lies in no run folder.*without `out`'): Maps(tmp_path)
+    assert Maps(tmp_path, recipe='crop').recipe=='crop'
+
+def test_phantom_people_are_photographs(monkeypatch):
+    "Phantoms in the layout of a set that has people, and photographs"
+    got = {}
+    monkeypatch.setattr('fundus_fastai.anatomy.atlas.open_frame', lambda name, opts: got.update(opts, name=name))
+    people_of('phantom', 'sex', dict(patients=9))
+    assert got==dict(name='odir5k', source='phantom', patients=9)
 
 def test_questions_that_cannot_be(photos):
     df = pd.DataFrame(dict(path=['x'], patient=['1'], sex=['f']))

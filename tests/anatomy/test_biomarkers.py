@@ -1,6 +1,6 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import sys, cv2, numpy as np, pandas as pd, pytest
-from fundus_fastai.anatomy.biomarkers import (FEATURES, biomarkers, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
+from fundus_fastai.anatomy.biomarkers import (FEATURES, biomarkers, confirmed, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
                                               columns_of, icc, missing_by, open_people, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
@@ -162,3 +162,68 @@ def test_ready_table_names_its_columns(tmp_path):
     assert groups_of(df, 'sex')==['female','male'] and df.patient.nunique()==60
     t = biomarkers(df, 'sex', tmp_path/'out', ready=True)
     assert t.attrs['family']==3 and 'c_p' in t
+
+@pytest.mark.parametrize('model', ['mean','gee','mixed'])
+def test_rows_of_nobody_are_refused(model, tmp_path):
+    "They are neither lost in silence nor one person"
+    df = people(3, 40, nulls=1)
+    df.loc[:29,'patient'] = np.nan
+    with pytest.raises(DataError, match='patient is missing in 30 of 80 rows'): feature_effects(df, 'sex', ['null_0'], model=model)
+    with pytest.raises(DataError, match='30 of 80'): icc(df.null_0, df.patient)
+    df.to_csv(tmp_path/'t.csv', index=False)
+    with pytest.raises(DataError, match='30 of 80'): biomarkers(open_people(tmp_path/'t.csv', 'sex', {}, ready=True), 'sex', tmp_path/'out', ready=True)
+    assert not (tmp_path/'out').exists()
+
+def test_a_half_that_shows_less_asks_the_same():
+    "Three stages, of which one half shows two: a correlation is confirmed by a correlation; who lacks a group is told"
+    rng,stage = np.random.default_rng(1),np.r_[np.zeros(100),np.ones(98),2,2]
+    df = pd.DataFrame(dict(patient=[f'p{k}' for k in range(200)], stage=stage, f=stage+rng.normal(0, 1, 200)))
+    seen = set()
+    for seed in range(12):
+        kept,t = dealt_patients(df, .5, seed),confirmed(df, 'stage', ['f'], seed=seed)
+        seen |= {df.stage[o].nunique() for o in (kept, ~kept)}
+        assert t.attrs['groups']==[] and .1<t.effect[0]<.8 and .1<t.c_effect[0]<.8
+    assert seen=={2,3}
+    rare = df.assign(ill=np.where(df.index<5, 'yes', 'no'))
+    with pytest.raises(DataError, match='ill yes, and 3 are needed: pass `confirm=0`'): confirmed(rare, 'ill', ['f'])
+    with pytest.raises(DataError, match='ill yes'): confirmed(rare.assign(split=np.where(df.index<100, 'test', 'train')), 'ill', ['f'])
+
+def test_what_is_asked_may_overlap(tmp_path):
+    "`by` and what is held fixed are no features; a word is none; a slip is told, and the default alone falls away"
+    df = people(3, 60, nulls=2).rename(columns=dict(null_0='area', null_1='angle')).assign(camera='x')
+    def asked(by='sex', **kw): return biomarkers(df, by, tmp_path/'out', ready=True, confirm=0, force=True, **kw)
+    t = asked(features=['area','angle'], adjust=['area'])
+    assert t.feature.tolist()==['angle'] and t.attrs['adjust']==['area']
+    assert asked('age', features=['age','area']).feature.tolist()==['area']
+    t = asked(features=['age','area'])
+    assert sorted(t.feature)==['age','area'] and t.attrs['adjust']==[] and asked(features=['area']).attrs['adjust']==['age']
+    assert feature_effects(df, 'sex', adjust=('area',)).feature.tolist()==['angle'] and len(feature_index(df, 'sex', adjust=('area',)))==6
+    (tmp_path/'new').mkdir()
+    for kw,why in [(dict(adjust=['agee']), '`adjust=agee` is no column; there are patient'), (dict(features=['area','camera']), 'camera is no number'),
+                   (dict(features=['nosuch']), '`features=nosuch` is no column'), (dict(model='x'), 'model')]:
+        with pytest.raises(EyeError, match=why): biomarkers(df, 'sex', tmp_path/'new', ready=True, confirm=0, **kw)
+    with pytest.raises(DataError, match='known of nobody'): biomarkers(df.assign(age=np.nan), 'sex', tmp_path/'new', ready=True, adjust=['age'], confirm=0)
+    assert asked(features=['area'], adjust=None).attrs['adjust']==['age'] and not [*(tmp_path/'new').iterdir()]
+
+@pytest.mark.parametrize('more,why', [(dict(confirm=2), 'share of the patients'), (dict(confirm=1), 'share'), (dict(confirm=np.nan), 'share'), (dict(confirm=-1), 'share'),
+                                      (dict(model='x', confirm=0), 'model'), (dict(table='nosuch.csv', confirm=0), 'nosuch.csv'), (dict(features=['nosuch'], confirm=0), 'nosuch')])
+def test_what_cannot_be_is_refused_before_anything_is_measured(photos, tmp_path, monkeypatch, more, why):
+    monkeypatch.setattr('fundus_fastai.anatomy.biomarkers.feature_table', None)
+    df = open_people(photos/'people.csv', 'sex', dict(patient='MRN'))
+    with pytest.raises((EyeError,OSError), match=why): biomarkers(df, 'sex', tmp_path/'out', **more)
+    assert not (tmp_path/'out').exists()
+
+def test_columns_called_as_features_are(photos, tmp_path):
+    "are measured anew; the question itself may not be called so"
+    df = open_people(photos/'people.csv', 'sex', dict(patient='MRN')).assign(area=99.+np.arange(9), reason='own')
+    t = biomarkers(df, 'sex', tmp_path/'out', confirm=0)
+    assert 0<t.set_index('feature').mean_female['area']<9
+    with pytest.raises(DataError, match='your column area has the name'): biomarkers(df.drop_duplicates('patient'), 'area', tmp_path/'no', confirm=0)
+    with pytest.raises(DataError, match='your column area has the name'): biomarkers(df, 'sex', tmp_path/'no', confirm=0, adjust=['area'])
+
+def test_phantoms_get_no_numbers_of_namesakes(photos):
+    "Files of one name lie in many folders: of phantoms the very same alone count"
+    df = pd.DataFrame(dict(path=[str(photos/'1_L.jpg'), str(photos/'1_R.jpg')], patient='1'))
+    df.attrs['source'] = 'phantom'
+    with pytest.raises(DataError, match='they are phantoms'): with_table(df, pd.DataFrame(dict(path=['x/1_R.jpg'], tortuosity=[.5])))
+    assert with_table(df, pd.DataFrame(dict(path=df.path, tortuosity=[.5,.6]))).tortuosity.tolist()==[.5,.6]

@@ -129,6 +129,11 @@ def test_mistakes_are_a_sentence(photos, tmp_path, capsys, desk):
 
 # --- the rater's own error
 
+@pytest.mark.parametrize('repeats', ['nan','5','-1'])
+def test_repeats_are_a_share(photos, tmp_path, capsys, repeats):
+    assert main(['label', photos, '--out', tmp_path/'t.csv', '--repeats', repeats])==1
+    assert '--repeats is a share of the pictures' in capsys.readouterr().err
+
 def test_own_error(tmp_path):
     rows = [dict(dict.fromkeys(ANSWER, 0), path=f'{k}', disc_x=50+10*r, disc_y=50, disc_w=20, disc_h=20, fovea_x=10, fovea_y=5+4*r, rater='a', repeat=r)
             for k in range(6) for r in (0,1)]

@@ -282,6 +282,15 @@ def test_a_figure_that_nothing_varies_has_a_formula_interval():
     e = froc(h, n_boot=20)['1 FP']['MA']
     assert e.value==1 and e.low<.5 and e.method.startswith('Wilson')
 
+def test_a_resample_without_a_healthy_eye_tells_nothing():
+    "Two healthy eyes of twelve: where neither is drawn, no rate of alarms is known, and not all is found"
+    rng = np.random.default_rng(0)
+    truths = [{} if i<2 else dict(MA=disk(30,40)) for i in range(12)]
+    h = match_lesions([table(np.r_[rng.integers(0, 120, 20),30], np.r_[rng.integers(0, 160, 20),40], rng.random(21)) for _ in truths], truths)
+    e = froc(h, healthy=True, n_boot=300)['1 FP']['MA']
+    n = int(e.method.split(', ')[1].split()[0])
+    assert 10<n<60 and e.high<1 and e.method==f'patient bootstrap, {n} of 300 resamples left out'
+
 def test_a_type_without_lesions_and_no_healthy_image():
     h = match_lesions([table([30],[40],[1])], [dict(MA=disk(30,40))], types=['MA','SE'])
     t = froc(h, n_boot=5)

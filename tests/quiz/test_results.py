@@ -6,7 +6,8 @@ from fundus_fastai.cli import main
 from fundus_fastai.quiz.game import Quiz
 pytest.importorskip('statsmodels', reason="statsmodels is not installed: pip install 'fundus_fastai[stats]'")
 from fundus_fastai.quiz.results import (agreement_rows, answer_rows, first_tests, group_table, odds_ratio, person_table, planned_power, quiz_power,
-                                        signal, simulated, sureness)
+                                        signal, simulated, sureness, sureness_picture)
+from fundus_fastai.quiz import results
 
 def test_known_skills_are_told_apart_and_equal_ones_are_not():
     "Ten and ten people of .85 and .65, nearly always; of one skill, hardly ever"
@@ -32,6 +33,13 @@ def test_odds_ratio_of_equal_people_is_that_of_the_table():
     assert np.isclose(odds_ratio(y, x, who)['odds_ratio'], 3, rtol=.03)
     assert odds_ratio(y[:20], x[:20], who[:20])['why'] and np.isnan(odds_ratio(y[:20], x[:20], who[:20])['p'])
 
+def test_one_expert_is_no_group():
+    "An odds ratio of people needs three on either side, and some on both"
+    for n,why in ((0,'all answers are of one side'), (1,'fewer than three people on a side'), (2,'fewer than three people on a side'), (3,'')):
+        df = simulated(dict(expert=(n,.75), layman=(9-n,.75)), seed=3)
+        o = group_table(df, first_tests(df, 50)).set_index('comparison')
+        assert o.why['experts against laymen']==why and np.isnan(o.p['experts against laymen'])==bool(why) and not o.why['people against the net']
+
 def test_learning_is_seen_and_not_where_there_is_none():
     up,flat = (simulated(dict(expert=(15,.7), layman=(15,.7)), seed=4, learn=k) for k in (2.,0.))
     for df,there in ((up,True), (flat,False)):
@@ -54,6 +62,21 @@ def test_agreement_and_sureness():
     assert s.brier['people'].value==0 and s.said['people']==1
     assert len(person_table(t))==8 and person_table(t).p_holm.ge(person_table(t).p-1e-12).all()
 
+def test_people_who_are_as_sure_as_they_may_be():
+    "Their calibration error lies inside its interval, beside what chance alone makes of it; a band of a curve is by people"
+    for k in range(4):
+        t,rng = first_tests(simulated(dict(layman=(20,.75)), seed=k), 50),np.random.default_rng(k)
+        sure = rng.uniform(.5, 1, len(t))
+        s = sureness(t.assign(sure=sure, right=(rng.random(len(t))<sure)*1)).set_index('who')
+        e = s.ece['people']
+        assert e.low<=e.value<=e.high and e.method.endswith('reflected') and 0<s.ece_by_chance['people']<.03
+        assert s.brier['people'].low<s.brier['people'].value<s.brier['people'].high
+    seen = {}
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(results, 'drawn', lambda f, size, curves, **k: seen.update(curves))
+        sureness_picture(t)
+    assert (seen['people'].patients<=20).all() and (seen['people'].images>20).any()
+
 def test_a_vote_is_the_most_frequent_answer():
     "of any number of classes; of two as frequent it is none"
     def table(answers): return pd.DataFrame([dict(who=str(k), item=i, answer=a, right=int(a=='a'), ai_right=1)
@@ -61,8 +84,8 @@ def test_a_vote_is_the_most_frequent_answer():
     def vote(answers): return agreement_rows(table(answers)).set_index('what').value['right by the vote of all people']
     assert [vote(o) for o in ('aabcd','abbcd','aabb','aaab')]==[1,0,0,1]
 
-def test_the_report_of_a_quiz(tmp_path, capsys):
-    "First tests alone count; those who stopped are told; the bias of the sure pool is said"
+def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
+    "First tests and first training alone count; those who stopped are told; the bias of the sure pool is said"
     quiz,rng = squares(tmp_path, 4, items=100, how='confident', maps=True, cut=.3),np.random.default_rng(0)
     for k in range(6):
         me = quiz.who(quiz.join(dict(consent='yes', role='optometrist' if k<3 else 'layman', nick=f'Zaphod{k}')))
@@ -73,9 +96,12 @@ def test_the_report_of_a_quiz(tmp_path, capsys):
                 quiz.answer(me['id'], q|dict(answer=truth if rng.random()<.8 else dict(ill='well', well='ill')[truth], confidence=80))
     df = answer_rows(quiz)
     quiz.close()
+    told,write = {},results.write_findings
+    monkeypatch.setattr(results, 'write_findings', lambda *args, **k: write(*args, **k|dict(tables=told.setdefault('tables', list(k['tables'])))))
     assert len(df)==8*6+6 and len(first_tests(df, 4))==20 and set(df.group)=={'expert','layman'}
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==0
     page,out = (tmp_path/'out/report.html').read_text(),capsys.readouterr().out
+    assert dict(told['tables'])['Training, by ten eyes'].answers.sum()==6*4<(df.phase=='train').sum()
     assert '1 of 6 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
     assert 'by GEE' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
     assert 'shown where the net looked' in page and 'says yes from 30% on' in page

@@ -204,6 +204,16 @@ def test_the_light_one_lies_within_one_standard_error():
     assert pick_nets(t.assign(valid=[5.,4,3,9], valid_se=1.), 'mae')==('c','b')
     assert pick_nets(t.assign(valid_se=np.nan))==('d','d')
 
+def test_a_mean_auc_is_always_over_the_same_labels():
+    "A resample that lacks a label has none: what scatters would else be which labels are in it"
+    rng = np.random.default_rng(0)
+    y = np.c_[rng.random(60)<.4, np.arange(60)<1, np.zeros(60)]
+    p,w = rng.random((60,3)),np.ones((2,60))
+    w[1,0] = 0
+    v = C._mean_auc(y, p, w)
+    assert v[0]==C._mean_auc(y, p)==pytest.approx(np.mean([C.auc(y[:,i], p[:,i]) for i in (0,1)])) and np.isnan(v[1])
+    assert np.isnan(C._mean_auc(y*0, p, w)).all()
+
 def test_holm_counts_all_nets(whole, tmp_path, df):
     "Three nets against the best: the least p is tripled"
     out = copied(whole, tmp_path/'c')

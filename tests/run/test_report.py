@@ -11,6 +11,7 @@ from fundus_fastai.score.estimate import Estimate
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.kinds import get_kind
+from fundus_fastai.run import report
 from fundus_fastai.run.report import (Report, check_parts, flow_counts, jpeg_bytes, model_card, picture_parts, remake_report,
                                       rescore_run, templates, terms_page, write_pages, write_report)
 from fundus_fastai.core import DataError, read_json, write_json
@@ -226,6 +227,15 @@ def test_a_note_on_absent_labels_stands_once(tmp_path):
         again = rescore_run(tmp_path)
         assert again.note==s.note and again.note.startswith('A note.') and again.note.count('one side only')==1
         again.save(tmp_path)
+
+def test_a_line_through_groups_is_of_the_same_quantity(monkeypatch):
+    "Groups are compared by the labels that all of them have: the mean over all labels is no line for them"
+    seen = []
+    monkeypatch.setattr(report, 'drawn', lambda f, size, *args, overall, **k: seen.append(overall))
+    monkeypatch.setattr(report, 'picture', lambda *args, **k: '')
+    scores = [score_as(k, answers(k), n_boot=20) for k in ('multilabel','category')]
+    for s in scores: report.subgroups_of(s)
+    assert seen==[None, scores[1].metrics['auc'].value]
 
 def test_real_data_bear_no_mark(run, quick):
     out,_ = run

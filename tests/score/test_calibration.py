@@ -4,13 +4,14 @@ from scipy.special import expit, logit, softmax
 from sklearn import metrics as skm
 from sklearn.calibration import calibration_curve
 from fundus_fastai.score.calibration import (add_calibration, at_temperature, binary_questions,
-                                             brier, calibrated, calibration_slope, ece,
+                                             brier, calibrated, calibration_slope, ece, _newton, _pct,
                                              ece_by_chance, log_loss, predictive_values,
                                              reliability_table, temperature, threshold_points)
 from fundus_fastai.core import DataError
 from fundus_fastai.score.scores import score
-from fundus_fastai.score.metrics import best_threshold
-from fundus_fastai.score.estimate import patient_bootstrap
+from fundus_fastai.score import calibration
+from fundus_fastai.score.metrics import Draws, best_threshold, draw_counts
+from fundus_fastai.score.estimate import Estimate, patient_bootstrap
 from made import binary
 
 def three(n=3000, factor=1., seed=0):
@@ -200,6 +201,37 @@ def test_questions_of_every_kind():
     lab = d[['path','patient','eye']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes)
     m = add_calibration(score(lab, n_boot=20), lab).metrics
     assert m['brier'].value==pytest.approx(brier(*ys(d)))
+
+def test_validation_without_a_high_grade_chooses_no_referral():
+    point = binary(40)[['path','patient','eye']]
+    point = point.assign(target=[float(i%5) for i in range(len(point))], pred=[float(i%4) for i in range(len(point))])
+    s = add_calibration(score(point, 'ordered', n_boot=20), point[point.target<2])
+    assert s.points==[]
+
+def test_a_share_below_one_is_never_100_percent():
+    e = Estimate(.99996, .9987, .999999, '')
+    assert _pct(e)=='99.99 (99.87 to 99.99)' and _pct(e._replace(value=1., low=.95, high=1.))=='100 (95 to 100)'
+    assert _pct(Estimate(.996, .99, 1., ''))=='99.6 (99.0 to 100.0)' and _pct(Estimate(.904, .8, .994, ''))=='90 (80 to 99)'
+
+@pytest.mark.parametrize('free', [True,False])
+def test_slopes_of_draws_are_those_of_each_row(free):
+    "Draws, that are made a table once, and rows of weights one by one"
+    rng,who = np.random.default_rng(0),np.arange(200)//2
+    s = rng.random(200)
+    y = (rng.random(200)<s)*1.
+    c = next(draw_counts(100, 20, 0, b=20))
+    many = np.stack(_newton(logit(s), y, Draws(c, who, {}), free))
+    each = [_newton(logit(s), y, o, free) for o in c[:,who].astype(float)]
+    assert np.allclose(many.T, each, rtol=0, atol=1e-12)
+
+def test_a_slope_is_found_in_few_steps():
+    "What made a thousand resamples of four thousand images last minutes"
+    calls,own = [],calibration.expit
+    s = np.random.default_rng(0).random(300)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(calibration, 'expit', lambda o: calls.append(1) or own(o))
+        calibration_slope((np.random.default_rng(1).random(300)<s)*1., s)
+    assert len(calls)<20
 
 @pytest.mark.parametrize('seed', range(3))
 def test_slopes_of_answers_that_are_far_too_sure(seed):

@@ -10,7 +10,7 @@ from fundus_fastai.score.compare import (panel_numbers, agreement, agreement_lev
     paired_bootstrap, panel_differences, panel_table, _placements, read_panel, says,
     score_panel)
 from fundus_fastai.score.plots import plot_bland_altman, plot_consistency, plot_jaccard, plot_panel
-from fundus_fastai.score.metrics import auc, average_precision, class_metrics
+from fundus_fastai.score.metrics import auc, average_precision, class_metrics, mean_abs_error
 from fundus_fastai.score.estimate import bootstrap
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.scores import score
@@ -154,11 +154,20 @@ def test_paired_bootstrap_by_hand():
 
 
 def test_lost_resamples_are_said():
-    y,(a,b),who = np.arange(12)<3,np.random.default_rng(0).random((2,12)),np.arange(12)//3
+    y,(a,b),who = np.arange(15)<3,np.random.default_rng(0).random((2,15)),np.arange(15)//3
     d = paired_bootstrap(auc, y, (a,b), patient=who, n_boot=200)
     lost = int(np.isnan(bootstrap(auc, y, a, patient=who, n_boot=200)).sum())
     assert lost and d.method.endswith(f'{lost} of 200 resamples left out')
 
+
+@pytest.mark.parametrize('k', [1,2,4,5,6])
+def test_a_handful_of_patients_proves_nothing(k):
+    "One net better in every patient: k of them are k coins, and below five there is neither p nor interval"
+    y,who = np.zeros(4*k),np.repeat(np.arange(k), 4)
+    d = paired_bootstrap(mean_abs_error, y, (y+1+who,y+.1), patient=who, n_boot=200)
+    assert d.value>0
+    if k<5: assert np.isnan([d.low,d.high,d.p]).all() and d.method==f"no interval: {'one patient' if k==1 else f'{k} patients'}"
+    else: assert d.low>0 and d.p==2**(1-k)
 
 # McNemar
 def test_mcnemar_like_statsmodels():

@@ -97,3 +97,22 @@ def test_label_without_a_case():
     df = labels_table().assign(target_cupping=0)
     m = score(df, **fast).metrics
     assert np.isnan(m['auc_cupping'].value) and m['auc_haze'].value>.5
+
+def test_a_mean_over_labels_is_always_over_the_same():
+    "A resample without the one patient who has a label is left out, and told: it has no mean over all"
+    df = labels_table()
+    df['target_cupping'] = (df.patient=='0').astype(int)
+    m = score(df, n_boot=200).metrics
+    lost = int(m['auc_cupping'].method.split(', ')[1].split()[0])
+    assert lost>40 and all(m[k].method==f'patient bootstrap, {lost} of 200 resamples left out' for k in ('auc','average_precision'))
+
+def test_ten_grades_are_in_their_order():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 12, 300)
+    g = np.clip(y+rng.integers(-1, 2, 300), 0, 11)
+    df = pd.DataFrame(dict(path=[f'{i}' for i in range(300)], patient=[f'{i//2}' for i in range(300)], target=[str(i+1) for i in y]))
+    df = df.join(pd.DataFrame(np.where(np.arange(12)==g[:,None], .89, .01), columns=[f'p_{i+1}' for i in range(12)]))
+    s = score(df[sorted(df)], 'grades', **fast)
+    assert s.classes==[str(i+1) for i in range(12)] and np.isclose(s.metrics['qwk'].value, skm.cohen_kappa_score(y, g, weights='quadratic'))
+    worse = get_kind('grades').truth(s.preds).target.astype(int)
+    assert worse.equals(df.target.astype(int).groupby(df.patient).max())
