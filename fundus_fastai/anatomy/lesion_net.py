@@ -118,7 +118,7 @@ def spots(m, mask, most:int)->pd.DataFrame:
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #28cc368a
 COLUMNS = ['path','x','y','score','type','radius']
-CUTS = dict(MA=.62, HE=.59, EX=.24, SE=.08) # scores from which a lesion is counted
+CUTS = dict(MA=.74, HE=.68, EX=.35, SE=.07) # scores from which a lesion is counted
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #1db66c66
 def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file

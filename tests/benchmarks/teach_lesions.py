@@ -18,7 +18,7 @@ Chosen is the stage that is better by the sum of two figures: mean sensitivity (
 the AUC for referable retinopathy of the sum of scores in idrid's odd half. OUT: first, second and last.safetensors, choice.json, loss.csv, held.jpg,
 sums of idrid's odd half. `more` teaches the net that ships on, by the second stage's pictures, on one core of a CPU (about four seconds of processor
 time for six pictures); it writes more.safetensors every minute and goes on where it was stopped. `judge` prints the figures of choice for files of weights,
-on pictures painted for it (A+B+C: the mean of their weights, as the file that ships is of three: the first, and two taught on; CARD.md). All by the clock: a faster card sees more, and a new training gives other weights. `--small` tries the program on a CPU."""
+on pictures painted for it (A+B+C: the mean of their weights, as the file that ships is: of the first and two taught on, and of that mean and two taught on from it; CARD.md). All by the clock: a faster card sees more, and a new training gives other weights. `--small` tries the program on a CPU."""
 import argparse, copy, io, json, math, os, sys, time, zipfile
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
 from multiprocessing import TimeoutError as MP_TIMEOUT, get_context
