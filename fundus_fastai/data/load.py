@@ -79,8 +79,10 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     if str(name)=='phantom': name,source = 'kermany2018','phantom'
     if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'):
         name,source = source,'auto'
-    if str(name) not in cards or not cards[str(name)].phantom:
-        path = Path(name).expanduser()
+    path = Path(name).expanduser()
+    lies = source=='auto' and str(name) in cards and path.is_dir()
+    if lies: say(f"{name}: the folder of that name that lies here is read")
+    if lies or str(name) not in cards or not cards[str(name)].phantom:
         if isinstance(name, Path) or path.exists() or os.sep in name or name.endswith('.csv'):
             if (kind := guess_card(path))!='csv': no_options(opts, f"{name} is read as {kind}")
             return _told(read_dataset(kind, path, **opts))
@@ -98,10 +100,19 @@ def ask_download(name:str # name of a card
                 )->bool: # the real data are here, or are wanted
     "Ask at the screen whether `name` is to be downloaded; no question where that is clear"
     card = get_card(name)
-    if is_here(card, data_home()/card.name) or kept_archive(card): return True
+    if Path(name).is_dir() or is_here(card, data_home()/card.name) or kept_archive(card): return True
     try: credentials()
     except DownloadError as e:
         say(f"No real data here: {e}.")
         return False
     return agreed(f"{card.title}: download {card.gb:g} GB, {card.gb_unpacked:g} GB unpacked, "
                   f"under Kaggle's terms ({card.license})?")
+
+# %% ../../nbs/36_data.load.ipynb #0375d144
+def refuse_download(name)->None:
+    "Raise `DataError` where `open_data(name)` would fetch what is not here"
+    card = cards.get(str(name))
+    if card is None or not card.kaggle or Path(name).is_dir() or is_here(card, data_home()/card.name): return
+    try: kept_archive(card) or credentials()
+    except DownloadError: return # phantoms, with a banner
+    raise DataError(f"{name} is not here, and nothing is fetched for a look: `fundus download {name}`, or name its folder")

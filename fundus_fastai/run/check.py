@@ -17,7 +17,7 @@ from ..image.recipe import as_recipe
 from ..data.catalog import cards, get_card, guess_card
 from ..data.read import (column_roles, first_of, label_columns, read_csv, read_table, readable_rows,
                                      usual_columns)
-from ..data.load import no_options, open_data
+from ..data.load import no_options, open_data, refuse_download
 from ..data.targets import counted
 
 # %% ../../nbs/60_run.check.ipynb #26bb7c49
@@ -70,7 +70,7 @@ def check_named(data, label=None, images=None, **opts)->None:
     "Raise `EyeError` where `data` is not there, or has no column of the names in `opts`; nothing else is read"
     path,name = Path(str(data)).expanduser(),str(data)
     asked = {k:opts[k] for k in ('path_col','patient','eye','sex','age','camera') if opts.get(k)}
-    if name=='phantom' or name in cards: return
+    if name=='phantom' or name in cards and not path.is_dir(): return
     if not path.exists(): return guess_card(path) if os.sep in name or name.endswith('.csv') else get_card(name)
     if (kind := guess_card(path))!='csv':
         more = dict(images=images, label=label if kind=='folder' else None)
@@ -99,6 +99,7 @@ def check_data(data, # a CSV, a folder, or a name of `catalog()`
     with redirect_stderr(heard):
         try:
             check_named(data, label, **columns)
+            refuse_download(data)
             if not path.is_file(): df = open_data(data, **columns)
             else: df = read_csv(path, label=label or label_of(path), skip_broken=True, **columns)
             df = readable_rows(df)

@@ -5,6 +5,7 @@ from fundus_fastai.image.read import check_images
 from fundus_fastai.data import load as opened
 from fundus_fastai.data.splits import check_split, split_patients
 from fundus_fastai.data.load import open_data
+from fundus_fastai.run.check import check_data, check_named
 from made import touch
 
 def test_auto_without_credentials_draws_with_a_banner(nobody, capsys):
@@ -58,6 +59,23 @@ def test_asking(nobody, monkeypatch, capsys):
 def test_phantoms_go_where_pictures_go(nobody, monkeypatch):
     monkeypatch.setenv('FUNDUS_DATA', str(nobody/'runtime'))
     assert str(nobody/'runtime'/'phantoms') in open_data('phantom', patients=8).path[0] and not (nobody/'data').exists()
+
+def test_a_folder_that_bears_the_name_of_a_set_is_read(nobody, monkeypatch, capsys):
+    "Not phantoms: whoever has the set beside them names it as lessons do"
+    (nobody/'work').mkdir()
+    monkeypatch.chdir(nobody/'work')
+    touch(nobody/'work', 'kermany2018/OCT2017/train/CNV/CNV-1-1.jpeg', 'kermany2018/OCT2017/train/NORMAL/NORMAL-2-1.jpeg')
+    df = open_data('kermany2018')
+    said = capsys.readouterr().err
+    assert df.attrs['source']=='local' and len(df)==2 and 'PHANTOM' not in said and 'lies here is read' in said
+    assert opened.ask_download('kermany2018') and check_named('kermany2018') is None
+    assert open_data('kermany2018', 'phantom', patients=8).attrs['source']=='phantom'
+
+def test_a_look_fetches_nothing(nobody, monkeypatch):
+    monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_x')
+    monkeypatch.setattr(opened, 'download', lambda *a, **k: pytest.fail('it fetched'))
+    said = str(check_data('kermany2018'))
+    assert 'is not here' in said and 'fundus download kermany2018' in said
 
 def test_open_paths(nobody):
     touch(nobody/'mine', 'A/1.png', 'B/2.png')
