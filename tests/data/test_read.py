@@ -4,7 +4,7 @@ import os, time
 import pandas as pd, pytest
 from fundus_fastai.core import DataError
 from fundus_fastai.image.read import check_images, read_image
-from fundus_fastai.data.read import read_csv, read_folder, read_kermany
+from fundus_fastai.data.read import read_csv, read_folder, read_kermany, read_table
 from fundus_fastai.data.catalog import check_trainable
 from made import touch
 
@@ -291,6 +291,27 @@ def test_columns_for_subgroups_are_read_at_once(shop, capsys):
 def test_first_lines_and_numbered_rows(shop, text, enc):
     df = read_csv(shop(text, enc=enc))
     assert df.columns.tolist()==['path','patient','eye','split','label'] and len(df)==2
+
+@pytest.mark.parametrize('text, label', [('path;label (DR, none)\na.png;0\nb.png;1\n', 'label (DR, none)'), ('path;age, years;DR, y/n\na.png;61,5;0\nb.png;62;1\n', 'DR, y/n'),
+                                         ('"path";"label";"note"\na.png;0;"one, two,\nthree"\nb.png;1;""\n', 'label'), ('path\tlabel, or none\na.png\t0\nb.png\t1\n', 'label, or none')])
+def test_the_separator_is_what_cuts_all_lines_alike(shop, text, label):
+    raw,_ = read_table(shop(text))
+    assert raw[label].tolist()==['0','1'] and raw.path.tolist()==['a.png','b.png']
+
+def test_a_column_without_a_heading_is_kept_unless_it_numbers_rows(shop, capsys):
+    df = read_csv(shop(',path,label\nP1,a.png,0\nP2,b.png,1\n'), patient='column 1')
+    assert df.patient.tolist()==['P1','P2'] and "without a heading is called column 1" in capsys.readouterr().err
+    df = read_csv(shop('path,label,\na.png,0,\nb.png,1,\n'))
+    assert 'without a heading' not in capsys.readouterr().err and not [o for o in df if o.startswith(('column','Unnamed'))]
+
+def test_headings_that_differ_in_a_blank(shop):
+    for text in ('path,label,note,note \na.png,0,1,2\n', 'path,label,label \na.png,0,1\n'):
+        with pytest.raises(DataError, match='heading (note|label) more than once: rename one'): read_csv(shop(text))
+
+def test_one_person_under_two_spellings_in_class_folders(tmp_path, capsys):
+    touch(tmp_path, 'A/007_OD.png', 'A/7_OS.png', 'A/8_OD.png', 'B/08_OS.png')
+    df = read_folder(tmp_path)
+    assert df.patient.nunique()==2 and 'patients' in capsys.readouterr().err
 
 def test_windows_1252(shop, tmp_path):
     touch(tmp_path, 'O\u2019N.png')
