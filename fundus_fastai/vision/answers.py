@@ -78,11 +78,13 @@ def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=Fal
     t = told_by_names(files)
     if volumes: t = t.join(volume_columns(t.path))
     threads = 4 if workers is None else max(1, workers)
-    eyes = {str(o.path):o for o in net.open_eyes(files, odd, threads)}
-    lost,doubts = odd.taken()
-    gone = [o for o in t.path if o not in eyes]
-    why = dict(zip(gone, lost)) | {p:d[len(p)+1:] for d in doubts
-                                   for p in eyes if d.startswith(f'{p} ')}
+    eyes,why,lost = {},{},[]
+    for o in net.open_eyes(files, odd, threads): # what is odd about an eye is told just before it comes
+        more,doubts = odd.taken()
+        eyes[path := str(o.path)] = o
+        why |= {path:d.removeprefix(f'{path} ') for d in doubts}
+        lost += more
+    why |= zip([o for o in t.path if o not in eyes], lost+odd.taken()[0])
     t['usable'],t['remark'] = ~t.path.isin(list(why)),[why.get(o, '') for o in t.path]
     seen = [eyes[o] for o in t.path[t.usable]]
     if not seen: return t
@@ -116,6 +118,15 @@ def read_answers(file, **kwargs):
     types = answer_types(pd.read_csv(file, nrows=0))
     return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[''], **kwargs)
 
+# %% ../../nbs/49_vision.answers.ipynb #77f4f577
+OTHER_TABLES = '.xlsx','.xls','.ods','.json','.jsonl','.feather','.arrow','.pkl','.pickle','.h5','.html'
+
+def is_parquet(file)->bool:
+    "Is the table `file` parquet by its name, or CSV? raises `DataError` for another kind"
+    end = Path(file).suffix.lower()
+    if end not in OTHER_TABLES: return end=='.parquet'
+    raise DataError(f"{file} would be CSV under the name of another kind: name a .csv or .parquet file with `out`")
+
 # %% ../../nbs/49_vision.answers.ipynb #58d6a732
 def write_parquet(csv, to)->None:
     "Write the table of answers in the file `csv` as parquet, a part at a time"
@@ -133,7 +144,7 @@ class RowFile:
         self.to,self.file,self.part,self.columns,self.done = out,None,None,None,set()
         if out is None or hasattr(out, 'write'): return
         self.file,self.part = Path(out),Path(f'{out}.part')
-        if self.file.suffix=='.parquet': need('pyarrow')
+        if is_parquet(self.file): need('pyarrow')
         if self.file.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
         if self.file.exists() and not force:
             raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
@@ -162,7 +173,7 @@ def add(self:RowFile, rows):
 def close(self:RowFile):
     "Give the file its name"
     if not self.file: return
-    if self.file.suffix!='.parquet': return os.replace(self.part, self.file)
+    if not is_parquet(self.file): return os.replace(self.part, self.file)
     write_parquet(self.part, self.file)
     self.part.unlink()
 
@@ -274,9 +285,8 @@ def pool_answers(df, by:str='eye')->pd.DataFrame:
 # %% ../../nbs/49_vision.answers.ipynb #4eb036e6
 def shard_rows(file):
     "The table in `file` with its part `k` of `n`, how many files there were, and `at`, the place in the part"
-    file = Path(file)
-    if file.suffix=='.parquet': need('pyarrow')
-    try: df = pd.read_parquet(file) if file.suffix=='.parquet' else read_answers(file)
+    if parquet := is_parquet(file): need('pyarrow')
+    try: df = pd.read_parquet(file) if parquet else read_answers(file)
     except (OSError, ValueError) as e: raise DataError(f"{file} is no table of answers ({first_line(e)})") from None
     told = df['shard'].astype(str).str.extract(r'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)$') if 'shard' in df else None
     if told is None or told.isna().any(axis=None) or not {'path','model'}<={*df}:
