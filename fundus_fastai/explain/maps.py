@@ -11,11 +11,11 @@ from fastai.vision.all import Learner, ifnone
 from fastcore.basics import chunked
 from pathlib import Path
 from ..core import DataError, first_line, one_of, progress, whole_file
-from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
 from ..data.splits import digests
+from ..vision.answers import unique_stems
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
@@ -133,16 +133,6 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
         more,drawn = f(learn, pick.assign(path=paths, answer=shown), maps)
         body,figs = body+more,figs+drawn
     return ('Where it looks', body, figs), rows
-
-# %% ../../nbs/56_explain.maps.ipynb #28404367
-def unique_stems(paths)->list:
-    "File names without suffix; where two are alike, the folder goes in front, then a number"
-    stems = pd.Series([file_stem(p) for p in paths])
-    twice = stems.duplicated(keep=False)
-    stems[twice] = [f'{Path(p).resolve().parent.name}_{file_stem(p)}'
-                    for p,t in zip(paths, twice) if t]
-    n = stems.groupby(stems).cumcount()
-    return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
 # %% ../../nbs/56_explain.maps.ipynb #fe0eb9a7
 def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None, bs=64):

@@ -14,7 +14,7 @@ from ..core import DataError, few, fresh_dir, need, say, whole_file
 from ..image.hospital import (dicom_facts, dicom_header, file_and_frame, hospital_kind,
                                           patient_digest, patient_key, pseudonym)
 from ..image.read import read_image
-from ..explain.maps import unique_stems
+from ..vision.answers import unique_stems
 
 # %% ../../nbs/84_ship.dicom.ipynb #a1de8261
 def captioned(im, lines, least:int=512)->np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import chunked, patch
 from tqdm import tqdm
 from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file
-from ..image.hospital import file_and_frame, file_facts, frames_of
+from ..image.hospital import file_and_frame, file_facts, file_stem, frames_of
 from ..image.read import image_files, unread_files
 from ..score.kinds import get_kind
 from ..data.read import KERMANY_NAME, SIDED
@@ -44,6 +44,16 @@ class OddFiles:
     def nothing(self):
         "The error where no file is left"
         return DataError(f"nothing is left: {self.unread} of {self.n} images cannot be read")
+
+# %% ../../nbs/49_vision.answers.ipynb #20765318
+def unique_stems(paths)->list:
+    "File names without suffix; where two are alike, the folder goes in front, then a number"
+    stems = pd.Series([file_stem(p) for p in paths])
+    twice = stems.duplicated(keep=False)
+    stems[twice] = [f'{Path(p).resolve().parent.name}_{file_stem(p)}'
+                    for p,t in zip(paths, twice) if t]
+    n = stems.groupby(stems).cumcount()
+    return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
 # %% ../../nbs/49_vision.answers.ipynb #52d69d89
 def told_by_names(files)->pd.DataFrame:
@@ -141,7 +151,7 @@ def write_parquet(csv, to)->None:
 class RowFile:
     "A table that grows: at `out`, a file or a stream, made as `marks` say; `done`: the paths that stand there already"
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None):
-        self.to,self.file,self.part,self.columns,self.done = out,None,None,None,set()
+        self.to,self.file,self.part,self.columns,self.done = out,None,None,None,{}
         if out is None or hasattr(out, 'write'): return
         self.file,self.part = Path(out),Path(f'{out}.part')
         if is_parquet(self.file): need('pyarrow')
@@ -155,7 +165,7 @@ class RowFile:
                           usecols=[o for o in ('path','model','shard') if o in self.columns])
         odd = [k for k in ('model','shard') if {*old.get(k, ())}!={*filter(None, [(marks or {}).get(k)])}]
         if odd: raise DataError(f"{self.part} was begun with another {odd[0]}: pass `force=True`")
-        self.done = set(old.path)
+        self.done = dict.fromkeys(old.path) # in their order
 
 # %% ../../nbs/49_vision.answers.ipynb #6a0ae843
 @patch
