@@ -151,7 +151,7 @@ def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
     (tmp_path/'full').mkdir()
     (tmp_path/'full/x').touch()
     for args,says in ((['--pool','person'], 'unknown way to pool'), (['--pool','eye','--resume'], '--pool needs all rows'), (['--dicom-out',tmp_path/'sc0','--resume'], '--dicom-out needs all rows'),
-                      (['--dicom-out',tmp_path/'full'], 'is not empty')):
+                      (['--identified'], 'name their folder with --dicom-out'), (['--dicom-out',tmp_path/'full'], 'is not empty')):
         assert main(['predict', RUN, f, '--out', tmp_path/'x.csv', *args])==1
         err = capsys.readouterr().err
         assert says in err and 'Traceback' not in err and not (tmp_path/'x.csv').exists()
