@@ -67,8 +67,8 @@ def as_flags(text, # a sentence
 def _sentence(e, options=()):
     "What to tell the person about `e`, naming flags that the verb has among its `options`, and the exit status"
     if isinstance(e, KeyboardInterrupt):
-        more = ' (--resume goes on)' if 'resume' in options else '; begin again with --force' if 'force' in options else ''
-        return f"stopped; finished work is kept{more}", 130
+        more = dict(resume=' (--resume goes on)', force='; begin again with --force')
+        return "stopped; finished work is kept"+next((v for k,v in more.items() if k in options), ''), 130
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in FULL:
         where = f" for {e.filename}" if e.filename else ''

@@ -152,6 +152,7 @@ def _opened(f):
     try: return load_map(f)
     except DataError: return None
 
+# %% ../../nbs/56_explain.maps.ipynb #a8160561
 def _found(f, settings):
     "A finished map that was made with `settings`, of the same picture, or `None`"
     if not (f.exists() and f.with_suffix('.png').exists()): return None
@@ -173,7 +174,7 @@ def kept_maps(out, settings)->dict:
     return {os.path.abspath(o['path']):o for o in rows}
 
 # %% ../../nbs/56_explain.maps.ipynb #b6550854
-def map_files(paths, out, method:str, kept:dict)->dict:
+def map_files(paths, out, kept:dict, *, method:str)->dict:
     "By path where its map goes: to the file that it has in `kept`, or one that no other picture has"
     end,own = f'_{method}.npz',{os.path.abspath(p):p for p in paths} # once, by whatever name
     files,used = {},{o['map'] for o in kept.values()}
@@ -235,7 +236,7 @@ def explain_images(learn:Learner, # a trained net
     one_of(method, ALL_METHODS, 'method')
     settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
     kept = kept_maps(out, settings) if resume else {}
-    todo = list(map_files(paths, out, method, kept).items())
+    todo = list(map_files(paths, out, kept, method=method).items())
     try:
         with progress(total=len(todo), what='explaining') as bar:
             for some in chunked(todo, 16):

@@ -41,6 +41,7 @@ def numbered(said:str, classes)->str:
     if said.isascii() or not at: return said
     return f"class {' + '.join(at)} of {len(classes)}, named in the header"
 
+# %% ../../nbs/84_ship.dicom.ipynb #42d6a8ce
 def answer_text(r, plain:bool=False)->str:
     "What the net says in a row of answers; `plain`: in letters that a picture can hold"
     if not r['usable']: return f"no answer: {r['remark']}"
@@ -49,11 +50,13 @@ def answer_text(r, plain:bool=False)->str:
     return said + ('' if pd.isna(p) else f' (p {p:.2f})') + ''.join(
         f', {k[5:]} {v:.1f}' for k,v in r.items() if k.startswith('pred_'))
 
+# %% ../../nbs/84_ship.dicom.ipynb #073c0143
 def caption(r, task:str, phantom:bool=False)->list:
     "Three lines for a row of answers: what it is, what the net says, which net"
     net = f"fundus_fastai {__version__}, net {r['model'][:16]}"
     return [RESEARCH, f'{task}: {answer_text(r, True)}', net+', of PHANTOMS'*phantom]
 
+# %% ../../nbs/84_ship.dicom.ipynb #f8dbdd5d
 def comments(rows, task:str)->str:
     "The answers for the header, a line a picture, as far as its 10,240 letters go"
     lines = [f'{k}: {answer_text(o)}' if len(rows)>1 else answer_text(o) for k,o in enumerate(rows, 1)]
