@@ -237,23 +237,21 @@ def explain_images(learn:Learner, # a trained net
     settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
     kept = kept_maps(out, settings) if resume else {}
     todo = list(map_files(paths, out, kept, method=method).items())
-    try:
-        with progress(total=len(todo), what='explaining') as bar:
-            for some in chunked(todo, 16):
-                mark = dict(zip((f for _,f in some), digests([p for p,_ in some])))
-                maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
-                new = [o for o in some if o[1] not in maps]
-                eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
-                where = {p:only and only(o) for p,o in eyes.items()}
-                new = [(eyes[p],f,where[p]) for p,f in ((str(p),f) for p,f in new)
-                       if p in eyes and (where[p] is not None or not only)]
-                if new:
-                    some_eyes,files,places = map(list, zip(*new))
-                    maps |= _make_maps(learn, some_eyes, files, settings, places, [mark[f] for f in files], **kwargs)
-                rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
-                for p,_ in some: kept.pop(os.path.abspath(p), None)
-                bar.update(len(some))
-    finally:
-        if rows:
-            with whole_file(out/'maps.csv') as f: pd.DataFrame([*kept.values(), *rows]).to_csv(f, index=False)
+    with progress(total=len(todo), what='explaining') as bar:
+        for some in chunked(todo, 16):
+            mark = dict(zip((f for _,f in some), digests([p for p,_ in some])))
+            maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
+            new = [o for o in some if o[1] not in maps]
+            eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
+            where = {p:only and only(o) for p,o in eyes.items()}
+            new = [(eyes[p],f,where[p]) for p,f in ((str(p),f) for p,f in new)
+                   if p in eyes and (where[p] is not None or not only)]
+            if new:
+                some_eyes,files,places = map(list, zip(*new))
+                maps |= _make_maps(learn, some_eyes, files, settings, places, [mark[f] for f in files], **kwargs)
+            rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
+            for p,_ in some: kept.pop(os.path.abspath(p), None)
+            if rows:
+                with whole_file(out/'maps.csv') as f: pd.DataFrame([*kept.values(), *rows]).to_csv(f, index=False)
+            bar.update(len(some))
     return pd.DataFrame(rows)
