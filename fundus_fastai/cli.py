@@ -64,17 +64,19 @@ def as_flags(text, # a sentence
     return re.sub(r'`([a-z]\w*)(?:=([^`]+))?`', flag, str(text))
 
 # %% ../nbs/98_cli.ipynb #7215a09b
-def _sentence(e):
-    "What to tell the person about `e`, and the exit status"
+def _sentence(e, options=()):
+    "What to tell the person about `e`, naming flags that the verb has among its `options`, and the exit status"
     if isinstance(e, KeyboardInterrupt):
-        return "stopped; finished work is kept (--resume goes on)", 130
+        more = dict(resume=' (--resume goes on)', force='; begin again with --force')
+        return "stopped; finished work is kept"+next((v for k,v in more.items() if k in options), ''), 130
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in FULL:
         where = f" for {e.filename}" if e.filename else ''
         return f"no space left on the device{where}: free some, or name another folder; no half file was kept", 1
     if isinstance(e, OSError) and e.filename: return f"{e.strerror}: {e.filename}", 1
     if 'out of memory' in str(e).lower():
-        return "the device is out of memory: pass a smaller --bs or --size", 1
+        less = ' or '.join(f'--{o}' for o in ('bs','size') if o in options)
+        return "the device is out of memory"+f": pass a smaller {less}"*bool(less), 1
     return f"an error that we did not foresee ({type(e).__name__}: {str(e)[:300]}); with --debug it shows where", 1
 
 # %% ../nbs/98_cli.ipynb #ca0842d7
@@ -117,7 +119,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`
     except (Exception, KeyboardInterrupt) as e:
         if debug: raise
-        text,status = _sentence(e)
+        text,status = _sentence(e, kw)
         say(f"fundus {verb}: {text}")
         try: sys.stdout.flush()
         except OSError: _leave_stdout()

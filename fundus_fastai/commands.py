@@ -263,6 +263,7 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     say("research use only, not a medical device")
     if pool and (resume or shard): raise DataError("`pool` needs all rows at once: without `resume` and `shard`")
     if dicom_out and resume: raise DataError("`dicom_out` needs all rows at once: without `resume`")
+    if identified and not dicom_out: raise DataError("`identified` is for captures: name their folder with `dicom_out`")
     table = pooled(pool, out or sys.stdout, force) if pool else None
     captures = archive(dicom_out, force, identified) if dicom_out else None
     to = None if pool else out or sys.stdout
@@ -440,16 +441,16 @@ class Port(int):
 # %% ../nbs/97_commands.ipynb #ca08d363
 def page(run:str, # run folder, or an ONNX file of fundus export
          *, to:str=None, # folder for the page
-         serve:Port=None, # give it out on this machine when it is written, on this port (8000)
+         serve:Port=None, # give it out on this machine when it is written, on this port (8000; 0: a free one)
          force:bool=False # replace a page
         ):
     "Write a folder that answers and explains pictures in any browser, which keeps them to itself (research use only)"
     from fundus_fastai.ship.page import page_run, page_server
     if not to: raise DataError("name a folder for the page with `to`")
-    server = page_server(to, serve) if serve else None
+    server = None if serve is None else page_server(to, serve)
     print(page_run(run, to, force=force))
     if not server: return
-    say(f"http://127.0.0.1:{serve}/ gives it out until you press Ctrl-C")
+    say(f"http://127.0.0.1:{server.server_port}/ gives it out until you press Ctrl-C")
     try: server.serve_forever()
     except KeyboardInterrupt: say("stopped; the page is kept")
     finally: server.server_close()

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from scipy.stats import t as student
 from fastcore.basics import patch
 from ..core import DataError, few, fresh_dir, one_of, progress, say, whole_file
-from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..image.recipe import as_recipe, field_mask, field_of_view, field_window
 from ..data.audit import open_frame
@@ -23,7 +22,7 @@ from ..score.plots import mark
 from ..explain.maps import BESIDE
 from ..explain.occlusion import load_map
 from ..run.report import write_findings
-from ..vision.answers import told_by_names
+from ..vision.answers import told_by_names, unique_stems
 from ..vision.model import read_config
 from ..words import as_sexes
 from .landmarks import Landmarks, landmarks
@@ -275,7 +274,8 @@ class Maps:
             if recipe is None: self.recipe = recipe_of(table.parent)
         else: # a name is there once, and its table knows of which photograph
             t,maps = root/'features.csv',{o.name[:-12]:o for o in root.glob('*_vessels.png')}
-            known = {file_stem(p):p for p in pd.read_csv(t).path} if t.exists() else {}
+            paths = list(dict.fromkeys(pd.read_csv(t).path)) if t.exists() else []
+            known = dict(zip(unique_stems(paths), paths))
             self.files = {str(known.get(k, k)):o for k,o in maps.items()}
         if not self.files:
             raise DataError(f"{where} holds neither maps (fundus explain makes them) nor "

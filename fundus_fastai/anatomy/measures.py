@@ -13,9 +13,8 @@ from .graph import arc, fractal_dimension, line_widths, middling, vessel_graph
 from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
 from ..core import DataError, say
-from ..image.hospital import file_stem
 from ..image.read import read_image
-from ..vision.answers import RowFile, images_of
+from ..vision.answers import RowFile, images_of, unique_stems
 
 # %% ../../nbs/76_anatomy.measures.ipynb #f05e99f4
 FACTOR = dict(artery=.88, vein=.95)
@@ -188,8 +187,8 @@ def _write(path, a):
     if not cv2.imwrite(str(path), a): raise DataError(f"{path} cannot be written")
 
 # %% ../../nbs/76_anatomy.measures.ipynb #4bd8dbd4
-def vessel_row(path, out, mm_per_pixel=None)->tuple:
-    "Write the maps of a file into `out`; gives its row, and whether it could be read"
+def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
+    "Write the maps of a file into `out`, by its name in `names`; gives its row, and whether it could be read"
     try: im = read_image(path)
     except DataError as e:
         say(str(e))
@@ -197,8 +196,8 @@ def vessel_row(path, out, mm_per_pixel=None)->tuple:
         return dict(path=path, **none, reason=str(e).removeprefix(f'{path} ')),False
     o = vessels(im)
     if o.prob is not None:
-        _write(out/f'{file_stem(path)}_vessels.png', np.round(255*o.full('prob')).astype(np.uint8))
-        _write(out/f'{file_stem(path)}_av.png', o.kinds())
+        _write(out/f'{names[path]}_vessels.png', np.round(255*o.full('prob')).astype(np.uint8))
+        _write(out/f'{names[path]}_av.png', o.kinds())
     return dict(path=path, **vessel_features(o, landmarks(im, mm_per_pixel))),True
 
 # %% ../../nbs/76_anatomy.measures.ipynb #3b4cb188
@@ -210,11 +209,11 @@ def vessel_table(images, # image files or folders
                 )->pd.DataFrame: # path, the measures, reason
     "Write maps of vessels, arteries and veins of many photographs, and a table of their measures"
     paths,out = images_of(images),Path(out)
-    names = pd.Series([Path(o).stem for o in dict.fromkeys(paths)])
-    if names.duplicated().any():
-        twice = names[names.duplicated()].iloc[0]
-        raise DataError(f"two images are called {twice}: their maps would have one name")
+    if mm_per_pixel is not None and not .0005<=mm_per_pixel<=.2:
+        raise DataError(f"`mm_per_pixel` is to be millimeters a pixel, as 0.006, not {mm_per_pixel:g}")
+    if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
     table = RowFile(out/'features.csv', resume, force)
-    return table.one_by_one(paths, partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel), COLUMNS,
-                            what='vessels')
+    every = list(dict.fromkeys([*table.done, *paths]))
+    row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=dict(zip(every, unique_stems(every))))
+    return table.one_by_one(paths, row, COLUMNS, what='vessels')

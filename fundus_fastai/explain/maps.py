@@ -6,16 +6,16 @@
 __all__ = ['pick_images', 'map_window', 'eye_view', 'truth_mask', 'explain_images']
 
 # %% ../../nbs/56_explain.maps.ipynb #485ba49a
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
+import matplotlib.pyplot as plt, numpy as np, os, pandas as pd, torch
 from fastai.vision.all import Learner, ifnone
 from fastcore.basics import chunked
 from pathlib import Path
-from ..core import DataError, one_of, progress, whole_file
-from ..image.hospital import file_stem
+from ..core import DataError, first_line, one_of, progress, whole_file
 from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
 from ..data.splits import digests
+from ..vision.answers import unique_stems
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
@@ -134,33 +134,58 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
         body,figs = body+more,figs+drawn
     return ('Where it looks', body, figs), rows
 
-# %% ../../nbs/56_explain.maps.ipynb #28404367
-def unique_stems(paths)->list:
-    "File names without suffix; where two are alike, the folder goes in front, then a number"
-    stems = pd.Series([file_stem(p) for p in paths])
-    twice = stems.duplicated(keep=False)
-    stems[twice] = [f'{Path(p).resolve().parent.name}_{file_stem(p)}'
-                    for p,t in zip(paths, twice) if t]
-    n = stems.groupby(stems).cumcount()
-    return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
-
 # %% ../../nbs/56_explain.maps.ipynb #fe0eb9a7
 def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None, bs=64):
     "What a map depends on besides the image, as `load_map` tells it"
     if only and method!='occlusion': raise DataError("`only` is for `method='occlusion'`, which has windows")
-    w,st = map_window(learn.size)
+    w = ifnone(window, map_window(learn.size)[0])
+    st = ifnone(stride, max(1, w//2))
+    if st>w: raise DataError(f"a `stride` of {st} leaves pixels between windows of {w} unasked: choose at most {w}")
     how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
     if method!='occlusion': return how
-    return dict(window=(ifnone(window, w),)*2, stride=(ifnone(stride, st),)*2, fill=str(fill),
+    return dict(window=(w,w), stride=(st,st), fill=str(fill),
                 where=(where_to_cover(learn) or 'everywhere')+(f', {only} only' if only else ''), **how)
 
 # %% ../../nbs/56_explain.maps.ipynb #48a9276b
+def _opened(f):
+    "The map in the file `f`, or `None`"
+    try: return load_map(f)
+    except DataError: return None
+
+# %% ../../nbs/56_explain.maps.ipynb #a8160561
 def _found(f, settings):
     "A finished map that was made with `settings`, of the same picture, or `None`"
     if not (f.exists() and f.with_suffix('.png').exists()): return None
-    try: d = load_map(f)
-    except DataError: return None
-    return d if all(d.get(k)==v for k,v in settings.items()) else None
+    d = _opened(f)
+    return d if d and all(d.get(k)==v for k,v in settings.items()) else None
+
+# %% ../../nbs/56_explain.maps.ipynb #c7cf8660
+def kept_maps(out, settings)->dict:
+    "By path the rows of an earlier `maps.csv` whose maps are there; raises `DataError` if they were made otherwise"
+    if not (file := out/'maps.csv').exists(): return {}
+    try: df = pd.read_csv(file, dtype=str, keep_default_na=False) # numbers stay as they were written
+    except ValueError as e: raise DataError(f"{file} is no table of maps ({first_line(e)})") from None
+    if not {'path','map'}<={*df}: raise DataError(f"{file} is no table of maps: name another folder with `out`")
+    rows = df[df['map'].isin([f.name for f in out.iterdir()])].to_dict('records')
+    made = next(filter(None, (_opened(out/o['map']) for o in rows)), settings)
+    if odd := [k for k,v in settings.items() if made.get(k)!=v]:
+        raise DataError(f"{out} was begun with {odd[0]} {made.get(odd[0])}, not {settings[odd[0]]}: "
+                        "go on as it was begun, or name another folder with `out`")
+    return {os.path.abspath(o['path']):o for o in rows}
+
+# %% ../../nbs/56_explain.maps.ipynb #b6550854
+def map_files(paths, out, kept:dict, *, method:str)->dict:
+    "By path where its map goes: to the file that it has in `kept`, or one that no other picture has"
+    end,own = f'_{method}.npz',{os.path.abspath(p):p for p in paths} # once, by whatever name
+    files,used = {},{o['map'] for o in kept.values()}
+    both = [*own, *(p for p in kept if p not in own)]
+    for p,stem in zip(both[:len(own)], unique_stems(both)):
+        if p in kept: files[own[p]] = out/kept[p]['map']; continue
+        k,name = 1,stem+end
+        while name in used: k,name = k+1,f'{stem}_{k+1}{end}'
+        used.add(name)
+        files[own[p]] = out/name
+    return files
 
 # %% ../../nbs/56_explain.maps.ipynb #b59f91f6
 def _make_maps(learn, eyes, files, settings, places, pictures, *, fill='mean', bs=64, **_):
@@ -202,31 +227,31 @@ def explain_images(learn:Learner, # a trained net
                    paths, # image files
                    out, # folder
                    *, method:str='occlusion', # one of `ALL_METHODS`
-                   resume:bool=False, # keep maps that lie in `out` and were made in the same way, of the same pictures
+                   resume:bool=False, # go on in a folder: keep its maps, and those of the same pictures as they are
                    odd=None, # told of a file that cannot be read, as by `open_eyes` (default: it is raised)
                    only=None, # `Places`: where windows are asked at all (default: anywhere)
-                   **kwargs # options of occlusion: window, stride (default: `map_window`), fill, bs
-                  )->pd.DataFrame: # the rows of `maps.csv`
+                   **kwargs # options of occlusion: window (default: `map_window`), stride (half of it), fill, bs
+                  )->pd.DataFrame: # of these images the rows of `maps.csv`
     "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the named class"
     one_of(method, ALL_METHODS, 'method')
     settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
-    todo = [(p, out/f'{s}_{method}.npz') for p,s in zip(paths, unique_stems(paths))]
-    try:
-        with progress(total=len(todo), what='explaining') as bar:
-            for some in chunked(todo, 16):
-                mark = dict(zip((f for _,f in some), digests([p for p,_ in some])))
-                maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
-                new = [o for o in some if o[1] not in maps]
-                eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
-                where = {p:only and only(o) for p,o in eyes.items()}
-                new = [(eyes[p],f,where[p]) for p,f in ((str(p),f) for p,f in new)
-                       if p in eyes and (where[p] is not None or not only)]
-                if new:
-                    some_eyes,files,places = map(list, zip(*new))
-                    maps |= _make_maps(learn, some_eyes, files, settings, places, [mark[f] for f in files], **kwargs)
-                rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
-                bar.update(len(some))
-    finally:
-        if rows:
-            with whole_file(out/'maps.csv') as f: pd.DataFrame(rows).to_csv(f, index=False)
+    kept = kept_maps(out, settings) if resume else {}
+    todo = list(map_files(paths, out, kept, method=method).items())
+    with progress(total=len(todo), what='explaining') as bar:
+        for some in chunked(todo, 16):
+            mark = dict(zip((f for _,f in some), digests([p for p,_ in some])))
+            maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
+            new = [o for o in some if o[1] not in maps]
+            eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
+            where = {p:only and only(o) for p,o in eyes.items()}
+            new = [(eyes[p],f,where[p]) for p,f in ((str(p),f) for p,f in new)
+                   if p in eyes and (where[p] is not None or not only)]
+            if new:
+                some_eyes,files,places = map(list, zip(*new))
+                maps |= _make_maps(learn, some_eyes, files, settings, places, [mark[f] for f in files], **kwargs)
+            rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
+            for p,_ in some: kept.pop(os.path.abspath(p), None)
+            if rows:
+                with whole_file(out/'maps.csv') as f: pd.DataFrame([*kept.values(), *rows]).to_csv(f, index=False)
+            bar.update(len(some))
     return pd.DataFrame(rows)

@@ -113,7 +113,8 @@ def patients_of_both(y, who)->list:
 _named = dict(border='the border alone', file="the file's size", image="the image's size",
               contrast='plain contrast')
 _reached = dict(auc='logistic regression {} reaches an AUC of {}; the net reaches {}.',
-                mae='ridge regression {} has a mean error of {}, one guess for all {}; the net has {}.')
+                mae='ridge regression {} has a mean error of {}, one guess for all (the median '
+                    'of training) {}; the net has {}.')
 
 def words_of(key, found, net)->dict:
     "What was `found` in the metric `key` beside what the `net` has, an `Estimate`"

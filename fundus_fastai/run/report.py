@@ -506,7 +506,9 @@ def rescore_run(run # run folder, or the folder of an evaluation
 
 # %% ../../nbs/62_run.report.ipynb #60e455f4
 def _fresh_parts(s, parts, root):
-    "The kept parts, with the most wrong images as the predictions have them now"
+    "The kept parts, with the most wrong images as the predictions have them now; raises `DataError`"
+    if root and not any((Path(root)/file_and_frame(p)[0]).exists() for p in s.preds.path):
+        raise DataError(f"none of the pictures is in {root}: name the folder of the run's data with `images=DIR`")
     new = wrong_part(s, root and (lambda p: read_image(Path(root)/p)))
     if root or not parts: return [new, *(parts or [])[1:]]
     said = [o['caption'] for o in check_parts(parts)[0]['figures']]

@@ -14,14 +14,14 @@ from ..core import DataError, few, fresh_dir, need, say, whole_file
 from ..image.hospital import (dicom_facts, dicom_header, file_and_frame, hospital_kind,
                                           patient_digest, patient_key, pseudonym)
 from ..image.read import read_image
-from ..explain.maps import unique_stems
+from ..vision.answers import unique_stems
 
 # %% ../../nbs/84_ship.dicom.ipynb #a1de8261
 def captioned(im, lines, least:int=512)->np.ndarray:
     "`im` as RGB, at least `least` wide, above a black strip with the lines of text"
     k = max(1, math.ceil(least/im.shape[1]))
     rgb = np.repeat(np.repeat(im if im.ndim==3 else np.stack([im]*3, -1), k, 0), k, 1)
-    lines = [o.encode('ascii', 'replace').decode() for o in lines]
+    lines = [o.encode('ascii', 'backslashreplace').decode() for o in lines] # all that the font has
     font,wide = cv2.FONT_HERSHEY_SIMPLEX,rgb.shape[1]
     size = min(wide/900, *(.94*wide/max(1, cv2.getTextSize(o, font, 1, 1)[0][0]) for o in lines))
     step = round(40*size)
@@ -35,12 +35,33 @@ def captioned(im, lines, least:int=512)->np.ndarray:
 RESEARCH = 'RESEARCH ONLY - not a medical device'
 
 # %% ../../nbs/84_ship.dicom.ipynb #0ecf479b
+def numbered(said:str, classes)->str:
+    "The answer `said`, of letters that the picture's font lacks by the number of its class"
+    at = [str(classes.index(o)+1) for o in said.split(' + ') if o in classes]
+    if said.isascii() or not at: return said
+    return f"class {' + '.join(at)} of {len(classes)}, named in the header"
+
+# %% ../../nbs/84_ship.dicom.ipynb #42d6a8ce
+def answer_text(r, plain:bool=False)->str:
+    "What the net says in a row of answers; `plain`: in letters that a picture can hold"
+    if not r['usable']: return f"no answer: {r['remark']}"
+    said,p = r['prediction'],r.get(f'p_{r["prediction"]}', np.nan)
+    if plain: said = numbered(said, [k[2:] for k in r if k.startswith('p_')])
+    return said + ('' if pd.isna(p) else f' (p {p:.2f})') + ''.join(
+        f', {k[5:]} {v:.1f}' for k,v in r.items() if k.startswith('pred_'))
+
+# %% ../../nbs/84_ship.dicom.ipynb #073c0143
 def caption(r, task:str, phantom:bool=False)->list:
     "Three lines for a row of answers: what it is, what the net says, which net"
-    p,said = r.get(f'p_{r.get("prediction")}', np.nan),f"no answer: {r['remark']}"
-    if r['usable']: said = r['prediction'] + ('' if pd.isna(p) else f' (p {p:.2f})')
     net = f"fundus_fastai {__version__}, net {r['model'][:16]}"
-    return [RESEARCH, f'{task}: {said}', net+', of PHANTOMS'*phantom]
+    return [RESEARCH, f'{task}: {answer_text(r, True)}', net+', of PHANTOMS'*phantom]
+
+# %% ../../nbs/84_ship.dicom.ipynb #f8dbdd5d
+def comments(rows, task:str)->str:
+    "The answers for the header, a line a picture, as far as its 10,240 letters go"
+    lines = [f'{k}: {answer_text(o)}' if len(rows)>1 else answer_text(o) for k,o in enumerate(rows, 1)]
+    text = '\r\n'.join([RESEARCH, f'question {task}', *lines])
+    return text if len(text)<=10240 else text[:10200]+' ... (the others: below their pictures)'
 
 # %% ../../nbs/84_ship.dicom.ipynb #49ea5ffe
 def keyed_uid(uid)->str:
@@ -62,7 +83,7 @@ def set_person(ds, file, identified:bool=False)->None:
     ds.StudyInstanceUID = keyed_uid(h.get('StudyInstanceUID') or h.SOPInstanceUID)
     ds.PatientSex = h.get('PatientSex') or ''
     if facts['age']==facts['age']: ds.PatientAge = f"{int(facts['age']):03}Y"
-    ds.PatientIdentityRemoved = 'NO' if str(h.get('BurnedInAnnotation')).upper()=='YES' else 'YES' # those pixels tell
+    ds.PatientIdentityRemoved = 'NO' if ds.get('BurnedInAnnotation')=='YES' else 'YES' # those pixels tell
     ds.DeidentificationMethod = 'keyed digests of patient and UIDs (fundus_fastai)'
 
 # %% ../../nbs/84_ship.dicom.ipynb #a474d775
@@ -78,7 +99,6 @@ def set_derivation(ds, file, frames, *, task:str, net:str, identified:bool=False
     ds.ImageType,ds.ContentQualification = ['DERIVED','SECONDARY'],'RESEARCH'
     ds.SourceImageSequence = [item]
     ds.SeriesDescription = f'RESEARCH ONLY fundus_fastai {task}'[:64]
-    ds.ImageComments = RESEARCH
     ds.DerivationDescription = (f"{RESEARCH}: the source's pictures, and below each what a net says "
                                 f"(question {task}, net {net}, fundus_fastai {__version__})")
 
@@ -109,12 +129,13 @@ def capture(file, rows, *, task:str, phantom:bool=False, identified:bool=False):
     ds = need('pydicom').Dataset()
     ds.file_meta = need('pydicom.dataset').FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    burned = str(h.get('BurnedInAnnotation') or 'YES'*(len(rows)>1)).upper() # of a volume it must be said
+    if burned: ds.BurnedInAnnotation = 'NO' if burned=='NO' else 'YES'
     set_person(ds, file, identified)
     frames = [file_and_frame(o['path'])[1] for o in rows]
     set_derivation(ds, file, frames, task=task, net=rows[0]['model'][:16], identified=identified)
     set_pixels(ds, one_height([captioned(read_image(o['path']), caption(o, task, phantom)) for o in rows]))
-    ds.Modality,ds.ConversionType = 'OT','WSD'
-    if h.get('BurnedInAnnotation'): ds.BurnedInAnnotation = h.BurnedInAnnotation
+    ds.Modality,ds.ConversionType,ds.ImageComments = 'OT','WSD',comments(rows, task)
     ds.LossyImageCompression = h.get('LossyImageCompression') or '00'
     for k in ('LossyImageCompressionRatio','LossyImageCompressionMethod'):
         if k in h: setattr(ds, k, h[k].value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import chunked, patch
 from tqdm import tqdm
 from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file
-from ..image.hospital import file_and_frame, file_facts, frames_of
+from ..image.hospital import file_and_frame, file_facts, file_stem, frames_of
 from ..image.read import image_files, unread_files
 from ..score.kinds import get_kind
 from ..data.read import KERMANY_NAME, SIDED
@@ -44,6 +44,16 @@ class OddFiles:
     def nothing(self):
         "The error where no file is left"
         return DataError(f"nothing is left: {self.unread} of {self.n} images cannot be read")
+
+# %% ../../nbs/49_vision.answers.ipynb #20765318
+def unique_stems(paths)->list:
+    "File names without suffix; where two are alike, the folder goes in front, then a number"
+    stems = pd.Series([file_stem(p) for p in paths])
+    twice = stems.duplicated(keep=False)
+    stems[twice] = [f'{Path(p).resolve().parent.name}_{file_stem(p)}'
+                    for p,t in zip(paths, twice) if t]
+    n = stems.groupby(stems).cumcount()
+    return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
 
 # %% ../../nbs/49_vision.answers.ipynb #52d69d89
 def told_by_names(files)->pd.DataFrame:
@@ -78,11 +88,13 @@ def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=Fal
     t = told_by_names(files)
     if volumes: t = t.join(volume_columns(t.path))
     threads = 4 if workers is None else max(1, workers)
-    eyes = {str(o.path):o for o in net.open_eyes(files, odd, threads)}
-    lost,doubts = odd.taken()
-    gone = [o for o in t.path if o not in eyes]
-    why = dict(zip(gone, lost)) | {p:d[len(p)+1:] for d in doubts
-                                   for p in eyes if d.startswith(f'{p} ')}
+    eyes,why,lost = {},{},[]
+    for o in net.open_eyes(files, odd, threads): # what is odd about an eye is told just before it comes
+        more,doubts = odd.taken()
+        eyes[path := str(o.path)] = o
+        why |= {path:d.removeprefix(f'{path} ') for d in doubts}
+        lost += more
+    why |= zip([o for o in t.path if o not in eyes], lost+odd.taken()[0])
     t['usable'],t['remark'] = ~t.path.isin(list(why)),[why.get(o, '') for o in t.path]
     seen = [eyes[o] for o in t.path[t.usable]]
     if not seen: return t
@@ -116,6 +128,15 @@ def read_answers(file, **kwargs):
     types = answer_types(pd.read_csv(file, nrows=0))
     return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[''], **kwargs)
 
+# %% ../../nbs/49_vision.answers.ipynb #77f4f577
+OTHER_TABLES = '.xlsx','.xls','.ods','.json','.jsonl','.feather','.arrow','.pkl','.pickle','.h5','.html'
+
+def is_parquet(file)->bool:
+    "Is the table `file` parquet by its name, or CSV? raises `DataError` for another kind"
+    end = Path(file).suffix.lower()
+    if end not in OTHER_TABLES: return end=='.parquet'
+    raise DataError(f"{file} would be CSV under the name of another kind: name a .csv or .parquet file with `out`")
+
 # %% ../../nbs/49_vision.answers.ipynb #58d6a732
 def write_parquet(csv, to)->None:
     "Write the table of answers in the file `csv` as parquet, a part at a time"
@@ -130,10 +151,10 @@ def write_parquet(csv, to)->None:
 class RowFile:
     "A table that grows: at `out`, a file or a stream, made as `marks` say; `done`: the paths that stand there already"
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None):
-        self.to,self.file,self.part,self.columns,self.done = out,None,None,None,set()
+        self.to,self.file,self.part,self.columns,self.done = out,None,None,None,{}
         if out is None or hasattr(out, 'write'): return
         self.file,self.part = Path(out),Path(f'{out}.part')
-        if self.file.suffix=='.parquet': need('pyarrow')
+        if is_parquet(self.file): need('pyarrow')
         if self.file.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
         if self.file.exists() and not force:
             raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
@@ -144,7 +165,7 @@ class RowFile:
                           usecols=[o for o in ('path','model','shard') if o in self.columns])
         odd = [k for k in ('model','shard') if {*old.get(k, ())}!={*filter(None, [(marks or {}).get(k)])}]
         if odd: raise DataError(f"{self.part} was begun with another {odd[0]}: pass `force=True`")
-        self.done = set(old.path)
+        self.done = dict.fromkeys(old.path) # in their order
 
 # %% ../../nbs/49_vision.answers.ipynb #6a0ae843
 @patch
@@ -162,7 +183,7 @@ def add(self:RowFile, rows):
 def close(self:RowFile):
     "Give the file its name"
     if not self.file: return
-    if self.file.suffix!='.parquet': return os.replace(self.part, self.file)
+    if not is_parquet(self.file): return os.replace(self.part, self.file)
     write_parquet(self.part, self.file)
     self.part.unlink()
 
@@ -274,9 +295,8 @@ def pool_answers(df, by:str='eye')->pd.DataFrame:
 # %% ../../nbs/49_vision.answers.ipynb #4eb036e6
 def shard_rows(file):
     "The table in `file` with its part `k` of `n`, how many files there were, and `at`, the place in the part"
-    file = Path(file)
-    if file.suffix=='.parquet': need('pyarrow')
-    try: df = pd.read_parquet(file) if file.suffix=='.parquet' else read_answers(file)
+    if parquet := is_parquet(file): need('pyarrow')
+    try: df = pd.read_parquet(file) if parquet else read_answers(file)
     except (OSError, ValueError) as e: raise DataError(f"{file} is no table of answers ({first_line(e)})") from None
     told = df['shard'].astype(str).str.extract(r'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)$') if 'shard' in df else None
     if told is None or told.isna().any(axis=None) or not {'path','model'}<={*df}:

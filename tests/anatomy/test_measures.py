@@ -2,6 +2,7 @@
 import cv2, numpy as np, pandas as pd, pytest
 import fundus_fastai.phantom.fundus as phantoms
 from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
+from fundus_fastai.anatomy.atlas import Maps
 from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, trunk_angles, turned,
                                             vessel_features, vessel_table)
 from fundus_fastai.anatomy.vessels import Vessels, vessels
@@ -125,4 +126,22 @@ def test_command(tmp_path, capsys):
     assert list(t)==COLUMNS and len(t)==3 and t.reason.notna().sum()>=2 and {o.name for o in out.iterdir()}=={'1_av.png','1_vessels.png','features.csv'}
     assert set(np.unique(cv2.imread(str(out/'1_av.png'), -1)))=={0,1,2} and cv2.imread(str(out/'1_vessels.png'), -1).shape==(200,200)
     assert main(['vessels',str(tmp_path),'--out',str(out)])==1 and '--force' in capsys.readouterr().err
-    with pytest.raises(DataError, match='one name'): vessel_table([tmp_path/'1.jpg',tmp_path/'a/1.png'], out)
+
+def test_each_patient_a_folder(tmp_path, capsys):
+    "`OD.jpg` is there for each: the folder's name goes in front, and the atlas knows of which photograph a map is"
+    for k in (1,2):
+        (tmp_path/f'eyes/P{k}').mkdir(parents=True)
+        save_fundus(phantom_fundus([], 3, k, size=200), tmp_path/f'eyes/P{k}/OD.jpg', tmp_path/f'{k}.npz')
+    assert main(['vessels',tmp_path/'eyes','--out',tmp_path/'out'])==0
+    t = pd.read_csv(tmp_path/'out/features.csv')
+    names = {f'P{k}_OD_{o}.png' for k in (1,2) for o in ('vessels','av')}
+    assert {o.name for o in (tmp_path/'out').iterdir()}=={'features.csv',*names}
+    assert {k:o.name for k,o in Maps(tmp_path/'out').files.items()}=={p:f'P{k}_OD_vessels.png' for k,p in enumerate(t.path, 1)}
+
+@pytest.mark.parametrize('args,says', [*((['--mm-per-pixel',o], 'millimeters a pixel, as 0.006') for o in ('0','-0.01','nan','1e9','6')),
+                                       (['--out','1.jpg'], 'is a file: name a folder with --out')], ids=str)
+def test_what_cannot_be_measured_by(tmp_path, monkeypatch, capsys, args, says):
+    monkeypatch.chdir(tmp_path)
+    save_fundus(phantom_fundus([], 3, 1, size=200), '1.jpg', '1.npz')
+    assert main(['vessels','1.jpg','--out','out',*args])==1 and says in capsys.readouterr().err
+    assert not (tmp_path/'out').exists()

@@ -32,3 +32,16 @@ def test_tables_and_errors(terminal, monkeypatch, capsys):
     monkeypatch.setattr(commands, 'datasets', fails)
     assert cli.main(['datasets'])==1 and sys.stdout is out
     assert SHOWN in capsys.readouterr().err
+
+@pytest.mark.parametrize('verb,argv,more', [('datasets',[],''), ('predict',['run','x.png'],' (--resume goes on)'), ('lesions',['x.png'],'; begin again with --force'),
+                                            ('quiz-results',['x.db'],'; begin again with --force'), ('landmarks',['x.png'],' (--resume goes on)')])
+def test_what_was_stopped_names_no_flag_that_the_verb_lacks(monkeypatch, capsys, verb, argv, more):
+    def stopped(*_, **__): raise KeyboardInterrupt
+    monkeypatch.setattr(commands, 'check_first', stopped)
+    assert cli.main([verb,*argv])==130 and capsys.readouterr().err==f'fundus {verb}: stopped; finished work is kept{more}\n'
+
+@pytest.mark.parametrize('verb,argv,more', [('predict',['run','x.png'],': pass a smaller --bs'), ('train',['oct','--data','x'],': pass a smaller --bs or --size'), ('lesions',['x.png'],'')])
+def test_a_full_device_names_no_flag_that_the_verb_lacks(monkeypatch, capsys, verb, argv, more):
+    def full(*_, **__): raise RuntimeError('CUDA out of memory')
+    monkeypatch.setattr(commands, 'check_first', full)
+    assert cli.main([verb,*argv])==1 and capsys.readouterr().err==f'fundus {verb}: the device is out of memory{more}\n'

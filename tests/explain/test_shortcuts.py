@@ -93,7 +93,7 @@ def test_loud_for_a_number(mae, guess, loud):
     "Within the net's interval, and better than one guess for all"
     found = [dict(what='border', mae=mae, low=mae-1, high=mae+1, guess=guess), dict(what='file', mae=9., low=8., high=10., guess=guess)]
     said = shortcut_words(found, dict(mae=Estimate(5., 4., 6., '', 'years')))
-    assert said['loud']==loud and re.search(rf'mean error of {mae:.3f} years .*border.*9.000 years .*file.*one guess for all {guess:.3f}', said['text'])
+    assert said['loud']==loud and re.search(rf'mean error of {mae:.3f} years .*border.*9.000 years .*file.*one guess for all \(the median of training\) {guess:.3f}', said['text'])
     assert 'the net has 5.000 years (4.000 to 6.000)' in said['text']
 
 def test_one_side_only_is_no_question(tmp_path):

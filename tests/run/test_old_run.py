@@ -3,6 +3,7 @@ import json, shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.core import DataError, read_json
+from fundus_fastai.explain.occlusion import load_map
 from fundus_fastai.options import TrainOptions, UnseenOptions
 from fundus_fastai.run.report import remake_report
 from fundus_fastai.run.train import evaluate_run, explain_run, predict_run, train_run
@@ -57,6 +58,44 @@ def test_a_map_is_kept_for_its_own_picture(run, tmp_path):
     first = (tmp_path/'m0'/a['map'][0]).stat().st_mtime_ns
     assert (scores(asked(0, out=tmp_path/'m0', resume=True))==scores(a)).all() and (tmp_path/'m0'/a['map'][0]).stat().st_mtime_ns==first
     assert (scores(a)!=scores(b)).any() and np.allclose(scores(asked(1, out=tmp_path/'m0', resume=True)), scores(b))
+
+def test_a_folder_of_maps_keeps_what_it_held(run, tmp_path):
+    "its files, names and rows, whoever is asked next; and it holds maps that were made in one way"
+    scans = sorted(SCANS.rglob('*.jpeg'))[:4]
+    eyes = [tmp_path/f'p{k}'/'OD.jpeg' for k in range(4)]
+    for o,eye in zip(scans, eyes): eye.parent.mkdir(); shutil.copy(o, eye)
+    def asked(*k, out=tmp_path/'m', **kw): return explain_run(run, [eyes[i] for i in k], out=out, **(dict(window=8, stride=8)|kw))
+    def held(out=tmp_path/'m'): return pd.read_csv(out/'maps.csv').set_index('path')
+    def files(out=tmp_path/'m'): return {f.name:f.read_bytes() for f in out.iterdir() if f.suffix!='.csv'}
+    first = asked(0)
+    kept = files()
+    assert first['map'].tolist()==['OD_occlusion.npz'] and len(asked(1, resume=True))==1
+    assert held().index.tolist()==[str(o) for o in eyes[:2]] and held()['map'].tolist()==['OD_occlusion.npz','p1_OD_occlusion.npz']
+    assert files().items()>kept.items() and held().filter(like='score_').iloc[0].tolist()==first.filter(like='score_').iloc[0].tolist()
+    whole = files()
+    asked(0, resume=True) # one of two
+    assert files()==whole and len(held())==2
+    asked(3, 1, 2, resume=True)
+    assert files().items()>whole.items() and sorted(held().index)==[str(o) for o in eyes] and held()['map'].is_unique
+    everything = files(),(tmp_path/'m'/'maps.csv').read_text()
+    for how,word in ((dict(window=16), 'window'), (dict(stride=4), 'stride'), (dict(fill='zero'), 'fill'), (dict(method='grad_cam'), 'method')):
+        how = how if word!='method' else how|dict(window=None, stride=None)
+        with pytest.raises(DataError, match=f'was begun with {word}'): asked(0, resume=True, **how)
+    assert (files(),(tmp_path/'m'/'maps.csv').read_text())==everything
+
+def test_two_of_one_name_and_folder_are_told_apart(run, tmp_path):
+    for o,to in zip(sorted(SCANS.rglob('*.jpeg')), ['a/p/OD.jpeg','b/p/OD.jpeg','c/p/OD.jpeg']):
+        (tmp_path/to).parent.mkdir(parents=True)
+        shutil.copy(o, tmp_path/to)
+        explain_run(run, [tmp_path/to], method='grad_cam', out=tmp_path/'m', resume=True)
+    names = pd.read_csv(tmp_path/'m'/'maps.csv')['map'].tolist()
+    assert names==['OD_grad_cam.npz','p_OD_grad_cam.npz','p_OD_2_grad_cam.npz'] and all((tmp_path/'m'/o).exists() for o in names)
+
+def test_no_pixel_lies_between_windows(run, tmp_path):
+    scan = next(SCANS.rglob('*.jpeg'))
+    with pytest.raises(DataError, match='`stride` of 16 leaves .* choose at most 8'): explain_run(run, [scan], window=8, stride=16, out=tmp_path/'no')
+    assert explain_run(run, [scan], window=4, out=tmp_path/'maps').stride[0]==2 # by itself it is half a window
+    assert (load_map(next((tmp_path/'maps').glob('*.npz')))['map']!=0).any(0).all()
 
 def test_it_reports_again(run):
     before = HERE/'run'

@@ -37,6 +37,13 @@ def test_a_remark_is_never_nan(black, tmp_path):
     t = pd.read_csv(tmp_path/'t.csv', dtype=str, keep_default_na=False)
     assert not (t=='nan').any(axis=None) and t.remark[0]==''
 
+def test_a_file_is_judged_by_itself_and_not_by_one_whose_name_begins_alike(black, tmp_path):
+    for k,o in enumerate([SCANS[0],black]): Image.open(o).save(tmp_path/['P7.png','P7.png (2).png'][k])
+    for bs in (1,64):
+        t = predict_run(RUN, [tmp_path/'P7.png',tmp_path/'gone.png',tmp_path/'P7.png (2).png',black], bs=bs)
+        assert t.usable.tolist()==[True,False,False,False] and t.remark[0]=='' and 'gone' in t.remark[1]
+        assert t.remark[2]==t.remark[3] and t.remark[2].startswith('is blank')
+
 def test_only_black(black, tmp_path):
     t = predict_run(RUN, [black], out=tmp_path/'t.csv')
     assert len(t)==1 and not t.usable[0] and len(pd.read_csv(tmp_path/'t.csv'))==1
@@ -113,6 +120,17 @@ def test_a_file_is_not_written_over(tmp_path):
         with pytest.raises(DataError, match='force'): predict_run(RUN, SCANS[:1], out=tmp_path/'t.csv', **kw)
     assert (tmp_path/'t.csv').read_text()=='mine'
     assert len(predict_run(RUN, SCANS[:1], out=tmp_path/'t.csv', force=True))==len(pd.read_csv(tmp_path/'t.csv'))==1
+
+@pytest.mark.parametrize('name', ['t.xlsx','t.XLS','t.json','t.feather'])
+def test_a_table_of_another_kind_is_refused(tmp_path, name, capsys):
+    for verb in (['predict',RUN],['landmarks']):
+        assert main([*verb, SCANS[0], '--out', tmp_path/name])==1 and not list(tmp_path.iterdir())
+        assert 'name a .csv or .parquet file with --out' in capsys.readouterr().err
+
+def test_a_table_is_parquet_in_any_case(tmp_path):
+    pytest.importorskip('pyarrow')
+    for o in ('t.PARQUET','t.CSV','t'): predict_run(RUN, SCANS[:1], out=tmp_path/o)
+    assert pd.read_parquet(tmp_path/'t.PARQUET').path.tolist()==pd.read_csv(tmp_path/'t.CSV').path.tolist()==pd.read_csv(tmp_path/'t').path.tolist()
 
 def test_to_a_stream():
     f = io.StringIO()

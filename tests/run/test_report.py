@@ -7,6 +7,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 from scipy.special import expit, softmax
 from sklearn import metrics as skm
+from fundus_fastai.cli import main
 from fundus_fastai.score.estimate import Estimate
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.patients import score_as
@@ -168,6 +169,17 @@ def test_what_cannot_be_remade(run, tmp_path):
         with pytest.raises(DataError, match=says): remake_report(tmp_path/f)
     for f in ('metrics.json','config.json'): (out/f).unlink()
     with pytest.raises(DataError, match='neither metrics.json nor config.json'): remake_report(out)
+
+def test_a_folder_without_any_of_the_pictures_is_refused(run, quick, tmp_path, capsys):
+    "Those that were kept stay, and a folder that has them is taken"
+    out,_ = run
+    before,kept = page(out),(out/'report.json').read_bytes()
+    (tmp_path/'empty').mkdir()
+    for o in ('empty','nosuch'):
+        assert main(['report',str(out),'--images',str(tmp_path/o)])==1
+        assert f"none of the pictures is in {tmp_path/o}: name the folder of the run's data with --images DIR" in capsys.readouterr().err
+    assert (page(out),(out/'report.json').read_bytes())==(before,kept)
+    assert main(['report',str(out),'--images',str(tmp_path/'images')])==0
 
 @pytest.mark.parametrize('name,text,says', [('split.csv','a,b\n1,2\n','no column path'), ('report.json','{"parts":[{"title":1}]}','damaged'),
     ('report.json','[]','damaged'), ('report.json','{','not valid JSON'), ('audit.json','{"a":1}','no list of checks'),

@@ -8,7 +8,7 @@ from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.image.hospital import frames_of, patient_digest
 from fundus_fastai.image.read import read_image
-from fundus_fastai.ship.dicom import captioned
+from fundus_fastai.ship.dicom import caption, capture, captioned
 
 RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
 
@@ -16,7 +16,7 @@ RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
 def clinic(tmp_path_factory):
     "Two eyes of one patient, one of another, a broken volume"
     d = tmp_path_factory.mktemp('clinic')
-    for k,(who,side,n) in enumerate([('A','L',3), ('A','R',2), ('B','L',1)]): write(d/f'eye{k}.dcm', scans(n, seed=9*k), PatientID=who, Laterality=side)
+    for k,(who,side,n) in enumerate([('A','L',3), ('A','R',2), ('B','L',1)]): write(d/f'eye{k}.dcm', scans(n, seed=9*k), PatientID=who, Laterality=side, BurnedInAnnotation='NO')
     (d/'broken.dcm').write_bytes((d/'eye0.dcm').read_bytes()[:900])
     return d
 
@@ -88,6 +88,37 @@ def test_pixels_that_tell_a_name_are_not_called_free_of_it(tmp_path, monkeypatch
     ds = pydicom.dcmread(next((tmp_path/'sc').glob('*.dcm')))
     assert ds.PatientIdentityRemoved==removed and ds.get('BurnedInAnnotation')==said
 
+@pytest.mark.parametrize('said,burned,removed', [('YES','YES','NO'), ('NO','NO','YES'), (None,'YES','NO')])
+def test_a_volume_says_whether_its_pixels_tell_a_name(tmp_path, monkeypatch, said, burned, removed):
+    "The standard asks for it; where the source is silent nobody knows"
+    monkeypatch.setenv('FUNDUS_BURNED', '1')
+    f = write(tmp_path/'a.dcm', scans(2), **({'BurnedInAnnotation':said} if said else {}))
+    assert main(['predict', RUN, f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc'])==0
+    ds = pydicom.dcmread(made := next((tmp_path/'sc').glob('*.dcm')))
+    assert (ds.BurnedInAnnotation,ds.PatientIdentityRemoved)==(burned,removed)
+    if exe := shutil.which('dciodvfy'):
+        told = subprocess.run([exe, made], capture_output=True, text=True)
+        assert not [k for k in (told.stdout+told.stderr).splitlines() if k.startswith('Error')]
+
+@pytest.mark.parametrize('n', [1,2])
+@pytest.mark.parametrize('said,more,picture,header', [
+    ('病变', {'p_正常':.2,'p_病变':.8}, 'class 2 of 2, named in the header (p 0.80)', '病变 (p 0.80)'),
+    ('正常 + 糖', {'p_正常':.7,'p_病变':.1,'p_糖':.6}, 'class 1 + 3 of 3, named in the header', '正常 + 糖'),
+    ('mäßig', {'p_keine':.1,'p_mäßig':.9}, 'class 2 of 2, named in the header (p 0.90)', 'mäßig (p 0.90)'),
+    ('male', {'p_female':.28,'p_male':.72,'pred_age':59.98}, 'male (p 0.72), age 60.0', 'male (p 0.72), age 60.0'),
+    ('59.7', {'pred':59.69}, '59.7', '59.7')])
+def test_a_capture_holds_the_answer_in_any_letters(tmp_path, said, more, picture, header, n):
+    f = write(tmp_path/'a.dcm', scans(n))
+    rows = [dict(path=o, usable=True, remark='', prediction=said, model='f3ab'*4)|more for o in frames_of(f)]
+    assert caption(rows[0], 'x')[1]==f'x: {picture}'
+    capture(f, rows, task='x').save_as(tmp_path/'b.dcm', enforce_file_format=True)
+    told = pydicom.dcmread(tmp_path/'b.dcm').ImageComments.splitlines()
+    assert told[0].startswith('RESEARCH ONLY') and told[1:]==['question x', *([header] if n==1 else [f'1: {header}', f'2: {header}'])]
+
+def test_letters_that_no_font_has_stay_distinguishable():
+    a,b = (captioned(np.zeros((40,512,3), np.uint8), [o]) for o in ('正常','病变'))
+    assert a.shape!=b.shape or (a!=b).any()
+
 def test_what_the_standard_requires(clinic, tmp_path):
     "Present, even where it is empty; and a validator that is not ours, where it is installed, finds no error"
     f = write(tmp_path/'lossy.dcm', scans(2), syntax=dicoms.JPEGBaseline8Bit, LossyImageCompression='01', LossyImageCompressionRatio=8., LossyImageCompressionMethod='ISO_10918_1')
@@ -120,7 +151,7 @@ def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
     (tmp_path/'full').mkdir()
     (tmp_path/'full/x').touch()
     for args,says in ((['--pool','person'], 'unknown way to pool'), (['--pool','eye','--resume'], '--pool needs all rows'), (['--dicom-out',tmp_path/'sc0','--resume'], '--dicom-out needs all rows'),
-                      (['--dicom-out',tmp_path/'full'], 'is not empty')):
+                      (['--identified'], 'name their folder with --dicom-out'), (['--dicom-out',tmp_path/'full'], 'is not empty')):
         assert main(['predict', RUN, f, '--out', tmp_path/'x.csv', *args])==1
         err = capsys.readouterr().err
         assert says in err and 'Traceback' not in err and not (tmp_path/'x.csv').exists()

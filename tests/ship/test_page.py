@@ -115,6 +115,14 @@ def test_a_port_in_use_is_told_before_any_work(net, tmp_path, capsys):
     assert not (tmp_path/'a').exists()
     assert '65535' in said_by(capsys, 'page', net, '--to', tmp_path/'a', '--serve', 70_000)
 
+def test_a_free_port_is_named(net, tmp_path, capsys, monkeypatch):
+    class Stopped(P.ThreadingHTTPServer):
+        def serve_forever(self): raise KeyboardInterrupt
+    monkeypatch.setattr(P, 'ThreadingHTTPServer', Stopped)
+    assert main(['page',str(net),'--to',str(tmp_path/'a'),'--serve','0'])==0
+    said = capsys.readouterr().err
+    assert int(re.search(r'http://127.0.0.1:(\d+)/ gives it out', said)[1])>1023 and 'stopped; the page is kept' in said
+
 def test_what_the_server_sends(folder):
     with served(folder) as url:
         with urllib.request.urlopen(url+'ort-wasm-simd-threaded.wasm') as r: assert r.headers['Content-Type']=='application/wasm'
