@@ -227,7 +227,7 @@ def fdr(p)->np.ndarray:
     return q
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #6b3e22c3
-def family_of(df, by, adjust, features=None)->list:
+def family_of(df, by, adjust, *, features=None)->list:
     "The features to test: those named, or all there are, but `by` and what is held fixed; raises `DataError`"
     names = list(features or [o for o in FEATURES if o in df])
     if odd := [o for o in (*names,*adjust) if o not in df]:
@@ -254,7 +254,7 @@ def feature_effects(df, # a row an image: patient, `by`, features, and what is h
     one_of(model, MODELS, 'model')
     groups = groups_of(df, by) if groups is None else groups
     adjust = [o for o in adjust if o!=by]
-    features,df = family_of(df, by, adjust, features),df[df[by].notna()]
+    features,df = family_of(df, by, adjust, features=features),df[df[by].notna()]
     how = dict(by=by, groups=groups, adjust=adjust, model=model)
     people = each_patient(df, features, [by,*adjust])
     rows = [one_effect(df, people, f, **how) for f in features]
@@ -308,7 +308,7 @@ def feature_index(df, # as for `feature_effects`
                  )->pd.DataFrame: # a row a model and metric; `attrs['gain']`: of AUC
     "How well features tell `by` of people they have not seen: confounders alone, features, both"
     groups,adjust = groups_of(df, by),[o for o in adjust if o!=by]
-    features = family_of(df, by, adjust, features)
+    features = family_of(df, by, adjust, features=features)
     t = each_patient(df[df[by].notna()], features, [by,*adjust]).dropna(subset=adjust)
     y,c = sides(t, by, groups),columns_of(t, adjust)
     least = 2*min((y>0).sum(), (y==0).sum()) if groups else len(t)
@@ -342,7 +342,8 @@ def kept_apart(df, by, groups, *, share:float=.5, seed:int=0)->np.ndarray: # boo
     kept,least = dealt_patients(df, share, seed),3 if groups else 10
     for name,m in ({f'{by} {g}':df[by]==g for g in groups} or {by:df[by].notna()}).items():
         if (n := min(df.patient[m&k].nunique() for k in (kept, ~kept)))<least:
-            raise DataError(f"one part has {n} patients with {name}, and {least} are needed: pass `confirm=0` to keep none")
+            raise DataError(f"one part has {n} patients with {name}, and {least} are needed: "
+                            "pass `confirm=0` to keep none")
     return kept
 
 def confirmed(df, by, features, *, share:float=.5, seed:int=0, **kwargs)->pd.DataFrame:
@@ -505,7 +506,8 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
     out = fresh_dir(out, force, {'effects.csv':'feature,'})
     if not ready: df = measured(df, out)
     own = [o for o in df.select_dtypes(np.number) if o not in NO_FEATURES]
-    family = family_of(df, by, adjust, features or (own if ready else [*FEATURES,*df.attrs.get('more', ())]))
+    every = own if ready else [*FEATURES,*df.attrs.get('more', ())]
+    family = family_of(df, by, adjust, features=features or every)
     how = dict(adjust=adjust, model=model)
     if confirm: t = confirmed(df, by, family, share=confirm, **how)
     else: t = feature_effects(df, by, family, **how)
