@@ -100,7 +100,9 @@ def normal_target(df, label=None)->pd.DataFrame:
 def single_target(df, label=None, most:int=4)->pd.DataFrame:
     "Images with exactly one label, among the `most` frequent of such; a class column is taken as it is"
     if not df.attrs.get('labels'): return class_target(df, label)
-    y = df[names := _label_columns(df, None, 2)].fillna(0).astype(int)
+    names = _label_columns(df, None, 2)
+    df = _keep(df, df[names].notna().all(axis=1), f"finding on {' and '.join(names[:3])}")
+    y = df[names].astype(int)
     one = (n := y.sum(axis=1))==1
     kind = y[one].idxmax(axis=1)
     wanted = [one_of(o, names, 'label') for o in label_list(label)] or [*kind.value_counts().index[:most]]

@@ -64,8 +64,8 @@ def test_any_index_and_integer_type():
 def test_unknown_is_not_no():
     df = table([[0,0],[1,0],[0,0]]).astype({'A':'Int64','B':'Int64'})
     df.loc[0, ['A','B']] = pd.NA; df.loc[2, 'B'] = pd.NA; df.attrs['labels'] = ['A','B']
-    assert label_counts(df).images.to_dict() == {'A':1, 'B':0, 'none of these':1, 'missing':1}
-    assert label_combinations(df).images.to_dict() == {'missing':1, 'A':1, 'none of these':1}
+    assert label_counts(df).images.to_dict() == {'A':1, 'B':0, 'missing':2} # of the third row B is not told
+    assert label_combinations(df).images.to_dict() == {'missing':2, 'A':1}
     assert label_matrix(df).isna().sum().tolist() == [1,2]
 
 def test_labels_are_found_without_attrs():

@@ -4,7 +4,7 @@ from PIL import Image
 from fundus_fastai.core import DataError
 from fundus_fastai.data.read import read_csv
 from fundus_fastai.data.targets import (age_target, class_target, grade_target, labels_target, normal_target,
-                                         sex_target, side_target)
+                                         sex_target, side_target, single_target)
 
 def frame(*cells, col='label'): return pd.DataFrame({'path':list(map(str, range(len(cells)))), col:list(cells)})
 
@@ -58,3 +58,11 @@ def test_a_label_of_a_tree_is_not_passed_over():
         with pytest.raises(DataError, match="no column 'dx': the names of its folders"): class_target(df, 'dx')
     df.attrs.update(name='csv', label='dx')
     assert class_target(df, 'dx').label.tolist()==['a','b']
+
+def test_a_label_that_is_not_told_is_none_that_is_absent(capsys):
+    "Who has one label for sure and another that nobody looked at has not exactly one"
+    df = pd.DataFrame(dict(path=list('abcd'), patient=list('abcd'), DR=[1,1,0,1], AMD=[0,None,1,0]))
+    df.attrs = dict(labels=('DR','AMD'), source='local', name='csv')
+    got = single_target(df)
+    assert got.path.tolist()==['a','c','d'] and got.label.tolist()==['DR','AMD','DR']
+    assert '1 of 4' in capsys.readouterr().err
