@@ -93,7 +93,7 @@ def audit(data:str, # name of the catalog, folder, or CSV
     df = open_frame(data, dict(source=source, seed=seed, **columns))
     if run: df = read_split(Path(run)/'split.csv', df, df.attrs['root'], allow_leak=True)
     a = look(df, seed=seed)
-    print(a)
+    print(say.wording(str(a)))
     if out or run: print(f"\naudit: {a.save(out or run)/'audit.csv'}")
     if run and not out:
         from fundus_fastai.run.folder import read_seal, seal

@@ -25,7 +25,7 @@ from ..score.metrics import auc
 from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
-from .read import walk_images
+from .read import SIDED, part_of, walk_images
 from .splits import check_ids, relative_paths
 from ..words import eye_words, fold, normal_words
 
@@ -589,7 +589,7 @@ def _names(a, n=3):
 def _lines(a):
     "A line for each check that found something, and where the rest is"
     lines = [f'{k}: {v}' for k,v in _names(a).items()]
-    return lines and [*lines, "all by name: `save(out)` writes audit.csv (`out`)"]
+    return lines and [*lines, "all by name: audit.csv (`out`)"]
 
 # %% ../../nbs/38_data.audit.ipynb #fff258ee
 @patch
@@ -691,8 +691,12 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     except DataError as e:
         if not os.path.isdir(os.path.expanduser(str(data))) or 'class folder' not in str(e): raise
     root = os.path.abspath(os.path.expanduser(str(data)))
-    say(f"{root} has no class folders: its pictures are audited without patients and labels")
-    df = walk_images(root)[['path']]
+    say(f"{root} has no class folders: its pictures are audited without labels")
+    df = walk_images(root)
+    parts,who = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),df.name.str.extract(SIDED)[0]
+    if parts.nunique()>1: df['split'] = parts
+    if who.notna().all(): df['patient'] = who
+    df = df[[o for o in ('path','patient','split') if o in df]]
     df.attrs.update(name=os.path.basename(root), root=root)
     return df
 

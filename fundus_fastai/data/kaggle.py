@@ -190,6 +190,7 @@ def _from_file(f):
     except UnicodeDecodeError: return {}, f"{f} is no text"
     if not s: return {}, f"{f} is empty"
     if f.suffix != '.json':
+        if s[0]=='{': return {}, f"{f} holds JSON, not a token: save it as kaggle.json"
         if not re.fullmatch('[!-~]+', s): return {}, f"{f} holds more than a token"
         return {'KAGGLE_API_TOKEN':s}, ''
     try: o = json.loads(s)
@@ -218,16 +219,28 @@ def _in_files(*names, told:list=None):
         if wrong and told is not None and wrong not in told: told.append(wrong)
 
 
+# %% ../../nbs/34_data.kaggle.ipynb #0ba4086b
+def _in_environment(told):
+    "Credentials of the environment without blanks around them; what is wrong with one, or lacks its other half, goes to `told`"
+    given = {k:os.environ.get(k, '').strip('\ufeff \t\r\n') for k in ('KAGGLE_API_TOKEN',*_PAIR)}
+    odd = [k for k,v in given.items() if v and not re.fullmatch('[!-~]+', v)]
+    told += [f"{k} holds characters that none has: copy it anew" for k in odd]
+    given = {k:v for k,v in given.items() if v and k not in odd}
+    for a,b in (_PAIR,_PAIR[::-1]):
+        if a in given and b not in given and b not in odd: told.append(f"{a} is set, and {b} is not")
+    return given
+
+def _changed(given, *names): return {k:given[k] for k in names if given[k]!=os.environ[k]}
+
 # %% ../../nbs/34_data.kaggle.ipynb #73494fe0
 def credentials()->tuple: # (where they were found, environment variables for the client)
     "Find Kaggle credentials in the environment, files or Colab's secrets; `DownloadError` says how to get some"
     env,told = os.environ,[]
     if o := _secrets(): return "Colab's Secrets", o # newer than what `on_drive` has copied
-    if token := env.get('KAGGLE_API_TOKEN'):
-        clean = token.strip('\ufeff \t\r\n')
-        return 'KAGGLE_API_TOKEN', {} if clean==token else {'KAGGLE_API_TOKEN':clean}
+    given = _in_environment(told)
+    if 'KAGGLE_API_TOKEN' in given: return 'KAGGLE_API_TOKEN', _changed(given, 'KAGGLE_API_TOKEN')
     if o := _in_files('access_token', 'access_token.txt', told=told): return o
-    if all(env.get(k) for k in _PAIR): return ' and '.join(_PAIR), {}
+    if all(k in given for k in _PAIR): return ' and '.join(_PAIR), _changed(given, *_PAIR)
     if o := _in_files('kaggle.json', told=told): return o
     oauth = Path('~/.kaggle/credentials.json').expanduser()
     if oauth.exists(): return str(oauth), {}  # of `kaggle auth login`
@@ -456,6 +469,13 @@ def is_here(card, out)->bool:
     o = read_json(out/'PROVENANCE.json') if (out/'PROVENANCE.json').is_file() else {}
     return (o.get('source'),o.get('kaggle')) == ('kaggle',card.kaggle) # an id tells the kind
 
+# %% ../../nbs/34_data.kaggle.ipynb #292120a3
+def check_complete(card, out):
+    "Raise `DownloadError` if files are gone from the folder that a download of `card` has made"
+    n = read_json(out/'PROVENANCE.json').get('files') or 0
+    lost = n+1-sum(len(o) for *_,o in os.walk(out)) # it is one more
+    if lost>0: raise DownloadError(f"{out} lacks {lost} of {n} files: `force=True` fetches {card.name} again")
+
 # %% ../../nbs/34_data.kaggle.ipynb #92d38541
 def _check_place(card, out, force):
     "Raise `DownloadError` if `out` cannot become the folder of `card`"
@@ -581,6 +601,7 @@ def download(card, # a `Card` of the catalog, or its name
     out = Path(out or data_home()/card.name).expanduser().resolve()
     with disk_errors(out.parent):
         if is_here(card, out) and not force:
+            check_complete(card, out)
             say(f"{card.name} is in {out} (`force=True` fetches it again)")
             return out
         _check_place(card, out, force)

@@ -464,3 +464,16 @@ def test_no_answer_where_nothing_is_seen():
 def test_saving_warns_of_nothing(sets, tmp_path):
     "Of a set in which nothing is found, and of one where something is"
     for k,df in enumerate((sets['oct'][:4], pd.concat([sets['oct'][:4]]*2))): audit(df, shortcuts=False).save(tmp_path/str(k))
+
+def test_pictures_in_train_and_test_without_classes(sets, tmp_path, capsys):
+    "The folders tell the split, and names such as 7_left whose eyes they are"
+    own = sets['fundus'].path.tolist()[:6]
+    for side,names in dict(train=('1_left','2_left','3_right'), test=('1_right','4_left','5_left')).items():
+        (tmp_path/side).mkdir()
+        for k,n in enumerate(names): shutil.copy(own[k if side=='train' or k<2 else 3], tmp_path/side/f'{n}.jpg')
+    a = audit(A.open_frame(str(tmp_path), {}), shortcuts=False)
+    assert a.leaky and set(a.leaks.patient)=={'1'} and 'without labels' in capsys.readouterr().err
+    assert a.exact_duplicates.shape[0]==2
+    for o in tmp_path.rglob('*_*.jpg'): o.rename(o.with_name(f'picture{o.stem[0]}{o.stem[-1]}.jpg'))
+    b = audit(A.open_frame(str(tmp_path), {}), shortcuts=False)
+    assert b.leaky and not len(b.leaks) # a picture on both sides, of nobody who is known

@@ -652,3 +652,26 @@ def test_a_token_with_a_mark_in_the_environment(stub, to, monkeypatch):
     monkeypatch.setenv('KAGGLE_API_TOKEN', '\ufeff'+TOKEN+'\n')
     get()
     assert stub.auth[-1]==f'Bearer {TOKEN}'
+
+# ---- what the environment tells
+
+def test_a_pair_of_the_environment_is_cleaned(nobody, monkeypatch):
+    monkeypatch.setenv('KAGGLE_USERNAME', ' ada'); monkeypatch.setenv('KAGGLE_KEY', 'abc\n')
+    assert K.credentials()==('KAGGLE_USERNAME and KAGGLE_KEY', {'KAGGLE_USERNAME':'ada', 'KAGGLE_KEY':'abc'})
+
+@pytest.mark.parametrize('env, words', [(dict(KAGGLE_USERNAME='ada'), 'KAGGLE_USERNAME is set, and KAGGLE_KEY is not'), (dict(KAGGLE_API_TOKEN='KGAT_\u2192'), 'KAGGLE_API_TOKEN holds characters'),
+                                        (dict(KAGGLE_USERNAME='ada', KAGGLE_KEY='schl\u00fcssel'), 'KAGGLE_KEY holds characters'), (dict(KAGGLE_API_TOKEN='  '), 'no Kaggle credentials')])
+def test_half_or_spoiled_credentials_are_named(nobody, monkeypatch, env, words):
+    for k,v in env.items(): monkeypatch.setenv(k, v)
+    with pytest.raises(DownloadError, match=words): K.credentials()
+
+def test_json_in_the_place_of_a_token_is_told(nobody):
+    (nobody/'.kaggle').mkdir()
+    (nobody/'.kaggle/access_token').write_text('{"username":"ada","key":"k"}')
+    with pytest.raises(DownloadError, match='access_token holds JSON, not a token: save it as kaggle.json'): K.credentials()
+
+def test_a_download_whose_files_are_gone_is_not_called_there(stub, token, to, capsys):
+    get(); whole(to)
+    next(o for o in to.rglob('*') if o.is_file() and o.name!='PROVENANCE.json').unlink()
+    with pytest.raises(DownloadError, match='lacks 1 of .* files: `force=True` fetches'): get()
+    get(force=True); whole(to)
