@@ -23,7 +23,7 @@ def test_a_run_keeps_and_tells_its_positive_class(tmp_path):
 def test_a_class_may_be_named(tmp_path, monkeypatch):
     assert trained(tmp_path/'r', positive='normal').positive=='normal'
     assert read_json(tmp_path/'r'/'metrics.json')['operating']==dict(positive='normal')
-    monkeypatch.setattr('fundus_fastai.vision.steps.serve_cached', lambda *args: pytest.fail("decoded before the question was looked at"))
+    monkeypatch.setattr('fundus_fastai.vision.data.open_cache', lambda *args, **kwargs: pytest.fail("decoded before the question was looked at"))
     with pytest.raises(EyeError, match='abnormal'): trained(tmp_path/'w', positive='abnorml', cache=True)
     with pytest.raises(DataError, match='two classes'): trained(tmp_path/'v', 'oct', positive='CNV')
     assert not (tmp_path/'w').exists() and not (tmp_path/'v').exists() # refused before training

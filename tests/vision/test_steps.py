@@ -92,5 +92,5 @@ def test_the_net_is_timed_where_the_batches_go(monkeypatch, table):
 
 @pytest.mark.parametrize('how,why', [(dict(bs=1), 'bs=1'), (dict(arch='test_vit', size=100), 'cannot read pictures of 100 pixels')])
 def test_nothing_is_decoded_for_a_net_that_cannot_be(monkeypatch, table, how, why):
-    monkeypatch.setattr(steps, 'serve_cached', lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr('fundus_fastai.vision.data.open_cache', lambda *args, **kwargs: pytest.fail("decoded"))
     with pytest.raises(EyeError, match=why): make_learner(table, 'oct', TrainOptions(**(dict(arch='test_resnet', cache=True)|TINY|how)))
