@@ -20,7 +20,7 @@ from ..core import DataError, EyeWarning, ModelError, one_of
 from ..image.recipe import field_mask
 from .heatmap import channels_last, map_scale, show_maps
 from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
-    join_maps, mapped_output, net_and_names, occlusion, scores_of, unit_of)
+    join_maps, mapped_output, net_and_names, occlusion, scores_of, unit_of, windows_at)
 
 # %% ../../nbs/54_explain.attribution.ipynb #4293074e
 @dataclass(repr=False, eq=False)
@@ -362,13 +362,15 @@ _evidence = evidence # the method below has the same name
 def evidence(self:Learner, items, # image paths, or a table of them, as for `dls.test_dl`
              method:str='occlusion', # one of `ALL_METHODS`
              *, inside=None, # of occlusion: where to cover at all, as for `Learner.occlude`
+             only=None, # of occlusion: where windows have their middle, as for `Learner.occlude`
              **kwargs # further arguments of `evidence`
             ): # `OcclusionMap` or `EvidenceMap`
     "Explain image files as the validation pipeline sees them; raises `EyeError` and `DataError`"
     one_of(method, ALL_METHODS, 'method')
-    more = lambda m: {} if inside is None else dict(inside=m)
-    batches = file_batches(self, items, inside)
-    return join_maps([_evidence(self, x, method, **kwargs, **more(m)) for x,m in batches])
+    def more(**masks): return {k:m for k,m in masks.items() if m is not None}
+    bs = self.dls.valid.bs
+    batches = zip(file_batches(self, items, inside, bs=bs), windows_at(self, items, only, bs))
+    return join_maps([_evidence(self, x, method, **kwargs, **more(inside=m, only=o)) for (x,m),o in batches])
 
 # %% ../../nbs/54_explain.attribution.ipynb #735510f5
 def contrast_map(image, # picture [H,W], [H,W,C] or [C,H,W], in bytes or floats

@@ -26,6 +26,7 @@ from ..core import DataError, EyeError, EyeWarning, ModelError, is_memory, one_o
 from ..image.recipe import Eye
 from .windows import (as_pair, as_windows, changed, cover, filled, in_field,
                                            middles_in, spread, window_kinds, window_starts)
+from ..vision.data import as_items
 from .windowed import Shared, Windowed, dense, fold_batchnorm
 
 # %% ../../nbs/53_explain.occlusion.ipynb #ab362939
@@ -94,6 +95,8 @@ def eval_mode(net:nn.Module, device=None, half:bool=False)->torch.device:
     "Put `net` in eval mode and full precision, and all as it was afterwards; raises `ModelError`"
     modes = [(m,m.training) for m in net.modules()]
     home = next((p.device for p in [*net.parameters(), *net.buffers()]), None)
+    if kind := next((p.dtype for p in net.parameters() if p.is_floating_point() and p.dtype!=torch.float32), None):
+        raise ModelError(f"this net counts in {kind}, its pictures in torch.float32: explain it after model.float()")
     device = torch.device(device or home or 'cpu')
     try:
         net.eval()
@@ -421,14 +424,6 @@ def plan(model, # an `nn.Module`, or a fastai `Learner`
     df.attrs = dict(work=work/(one*n), gain=one*n/work, windows=n-1)
     return df
 
-# %% ../../nbs/53_explain.occlusion.ipynb #5f9960fb
-def _items(dls, items):
-    "Bring `items` to the form that `dls` was made from: a table with `path` where that was a table"
-    if isinstance(items, (str,Path)): items = [items]
-    table = isinstance(getattr(getattr(dls, 'valid_ds', None), 'items', None), pd.DataFrame)
-    if not table or isinstance(items, pd.DataFrame): return items
-    return pd.DataFrame({'path': [o if isinstance(o, Eye) else str(o) for o in items]})
-
 # %% ../../nbs/53_explain.occlusion.ipynb #6ea2a137
 def mapped_output(model, output):
     "What turns the raw outputs of `model` into what is mapped"
@@ -465,24 +460,33 @@ def fields_of(learn:Learner, files, size:tuple):
 # %% ../../nbs/53_explain.occlusion.ipynb #67a4f03b
 def _places(learn, eyes, x, inside, i):
     "`inside` for the images `x` [N,C,H,W], made of the files `eyes`, the `i`-th and on"
-    if inside is not None and not isinstance(inside, str): return inside[i:i+len(x)]
+    if isinstance(inside, torch.Tensor): return inside[i:i+len(x)]
     if inside!='field' or not hasattr(learn.dls, 'opener'): return inside
     return fields_of(learn, eyes['path'] if isinstance(eyes, pd.DataFrame) else eyes, x.shape[2:])
 
 # %% ../../nbs/53_explain.occlusion.ipynb #f5cf9d74
+def _for_each(masks, n:int, what:str):
+    "`masks` as [N,H,W], one for each of `n` images; a word, or `None`, as it is; raises `DataError`"
+    if masks is None or isinstance(masks, str): return masks
+    masks = torch.as_tensor(masks)
+    masks = masks[None] if masks.ndim==2 else masks
+    if len(masks)!=n: raise DataError(f"{what} is for {len(masks)} images, and there are {n}")
+    return masks
+
 def file_batches(learn, items, inside, **kwargs):
     "Go through image files as the validation pipeline sees them; raises `DataError`"
-    items,i = _items(learn.dls, items),0
+    items,i = as_items(learn.dls, items),0
     if not len(items): raise DataError("no images to explain")
-    if inside is not None and not isinstance(inside, str):
-        inside = torch.as_tensor(inside)
-        inside = inside[None] if inside.ndim==2 else inside
-        if len(inside)!=len(items):
-            raise DataError(f"inside is for {len(inside)} images, and there are {len(items)}")
+    inside = _for_each(inside, len(items), 'inside')
     for b in learn.dls.test_dl(items, **kwargs):
         x = b[0] if isinstance(b, (tuple,list)) else b
         yield x,_places(learn, items[i:i+len(x)], x, inside, i)
         i += len(x)
+
+def windows_at(learn, items, only, bs:int):
+    "`only` for each batch of `bs` images; `None` for each where it is `None`"
+    if only is None: return repeat(None)
+    return _for_each(only, len(as_items(learn.dls, items)), 'only').split(bs)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #5e7f9858
 @patch
@@ -497,13 +501,9 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
     word = kwargs.pop('output', 'logit')
     if not callable(word): one_of(word, ('logit','prob'), 'output')
     kwargs['output'] = mapped_output(self, word)
-    batches = file_batches(self, items, inside, bs=16)
-    if isinstance(items, (str,Path)): items = [items]
-    if only is not None and len(only)!=len(items):
-        raise DataError(f"only is for {len(only)} images, and there are {len(items)}")
-    asked = repeat(None) if only is None else torch.as_tensor(only).split(16)
+    places = windows_at(self, items, only, 16)
     maps = [occlusion(self, x, window, stride=stride, inside=m, only=o, **kwargs)
-            for (x,m),o in zip(batches, asked)]
+            for (x,m),o in zip(file_batches(self, items, inside, bs=16), places)]
     return replace(join_maps(maps), output=unit_of(self, word, maps[0].classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6e50c9f8

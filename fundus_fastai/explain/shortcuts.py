@@ -43,7 +43,7 @@ def regress(x, y, new, *, number:bool=False)->np.ndarray:
 def asked_of(df, output)->dict:
     "What is asked, as columns [n,k]: classes or labels, 0 and 1, under 'auc', a number under 'mae'"
     kind,res = output.kind,{}
-    if kind.labels: res['auc'] = df[list(output.names)].to_numpy(int)
+    if kind.labels: res['auc'] = df[output.asked(df)].to_numpy(int)
     elif kind.classes:
         res['auc'] = (df.label.astype(str).to_numpy()[:,None]==np.array(output.names, str)).astype(int)
     if kind.numeric or kind.number_beside:

@@ -98,10 +98,11 @@ class PixelCache:
         if lost: say(f"{self.folder}: {', '.join(sorted(shards))} {why}: {len(lost)} pictures are made anew")
         for k in lost: del self.lines[k]
     def places(self, paths)->np.ndarray:
-        "Shard and row of each of `paths`, int [N,2]; `None` where one of them is no file that is held here"
+        "Shard and row of each of `paths`, int [N,2]; `None` where one of them is no file, or not held as it is now"
         number = {k:i for i,k in enumerate(self.names)}
         found = [self.lines.get(os.path.abspath(o)) if isinstance(o, (str,Path)) else None for o in paths]
-        return None if None in found else np.array([(number[o[4]],o[5]) for o in found]).reshape(-1,2)
+        if any(o is None or stamp(o[0])!=o[1:3] for o in found): return None
+        return np.array([(number[o[4]],o[5]) for o in found]).reshape(-1,2)
     def take(self, places)->np.ndarray:
         "The pixels at `places`, uint8 [N,*shape]"
         out = np.empty((len(places),*self.shape), np.uint8)

@@ -166,10 +166,10 @@ def kind_for(learn:Learner, task)->Kind:
     return get_task(task).kind if task else learn.output.kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a
-def check_positive(learn:Learner, task, positive=None)->None:
-    "Raise an error unless `positive` is one of the two classes of a net"
+def check_positive(output, task, positive=None)->None:
+    "Raise an error unless `positive` is one of the two classes of the `output` of a net"
     if positive is None: return
-    names = learn.output.names if 'positive' in kind_for(learn, task).chosen else []
+    names = output.names if 'positive' in get_task(task).kind.chosen else []
     if len(names)!=2: raise DataError(f"`positive={positive!r}` is for nets that tell two classes apart")
     one_of(positive, names, 'class')
 

@@ -10,12 +10,13 @@ import pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
-from ..core import DataError, fresh_dir, one_of, read_json, say, sha256, whole_file
+from ..core import DataError, few, fresh_dir, one_of, read_json, say, sha256, whole_file
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
 from ..hub import beside
 from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
+from ..data.targets import label_list
 from ..score.patients import told_scores
 from ..vision.tasks import get_task
 from ..vision.learner import TerminalProgress, find_net, find_weights, one_cycle_plan
@@ -135,9 +136,9 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
                 maps:int=0, fit=fit_run, more:dict=None)->tuple:
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
     out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
+    check_positive(get_task(task).output(df), task, opts.positive)
     learn = run_learner(df, task, opts)
     opts = opts.but(precision=learn.precision) # of this machine: part of the record
-    check_positive(learn, task, opts.positive)
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if not (resume and split.exists()):
@@ -177,18 +178,28 @@ def other_options(run, opts)->str:
     "A clause on how a finished run was trained, where that is not as `opts` say; of what the data decide, nothing"
     ran = read_json(Path(run)/'config.json').get('training', {})
     odd = [f'{k} {ran[k]}, not {v}' for k,v in opts.record().items()
-           if v is not None and k in ran and ran[k]!=v and k not in ('weights','recipe')]
+           if v is not None and k in ran and ran[k]!=(Path(v).name if k=='weights' else v) and k!='recipe']
     return f" (of {'; '.join(odd)}: `force=True` trains anew)" if odd else ''
 
 # %% ../../nbs/63_run.train.ipynb #0b1cf489
-def demand_same(run, task, data)->None:
-    "Raise `DataError` where a finished run is of another task, or was made from other data than `data` says"
+def asked(data, opts, split)->dict:
+    "What a call names of all that decides the question of a run, its net and its sides"
+    said = lambda o: str(o).lower()!='imagenet' or None # the default, which may not have been typed
+    return dict(label=data.label and ', '.join(label_list(data.label)), positive=opts.positive,
+                recipe=opts.recipe and str(as_recipe(None if opts.recipe=='none' else opts.recipe)),
+                weights=said(opts.weights) and (Path(opts.weights).name if opts.weights else 'none'),
+                split=sha256(split) if Path(split).is_file() else split if split!='patients' else None)
+
+def demand_same(run, task, data, opts, split='patients')->None:
+    "Raise `DataError` where a finished run is of another task, or was made otherwise than the call says"
     c,f = read_json(Path(run)/'config.json'),Path(str(data.data)).expanduser()
     was,now = c.get('provenance') or {},dict(table=f.name if f.exists() else str(data.data))
     if f.is_file(): now['sha256'] = sha256(f)
-    was = dict(was, task=c.get('task'), patients=(c.get('training') or {}).get('patients'))
-    now |= dict(task=get_task(task).name, patients=data.patients)
-    odd = [k for k,v in now.items() if was.get(k) is not None and was[k]!=v]
+    t,usual = c.get('training') or {},None if get_task(task).column else c.get('label') # a column has one name of ours
+    was = dict(was, task=c.get('task'), positive=(c.get('operating') or {}).get('positive'),
+               label=t.get('label') or usual, **{k:t.get(k) for k in ('patients','recipe','weights','split')})
+    now |= dict(task=get_task(task).name, patients=data.patients) | asked(data, opts, split)
+    odd = [k for k,v in now.items() if None not in (v, was.get(k)) and was[k]!=v]
     if not odd: return
     said = ' and '.join(f'{k} {str(was[k])[:12]}, not {str(now[k])[:12]}' for k in odd)
     raise DataError(f"{run} is finished, with {said}: name another folder with `out`, or begin again with `force=True`")
@@ -214,16 +225,16 @@ def train_run(task:str, # name of a task
     check_names(task, opts)
     out = check_run(out or opts.folder(task), resume, force)
     if resume and finished(out):
-        demand_same(out, task, data)
+        demand_same(out, task, data, opts, split)
         drop_checkpoints(out) # a kill may have left them
         say(f"{out} is finished; here are its results{other_options(out, opts)}")
         return rescore_run(out)
     how = out/'split.csv' if resume and (out/'split.csv').exists() else split
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
-    opts = opts.settled()
-    s = train_frame(df, task, opts, out=out, resume=resume, force=force, allow_leak=allow_leak,
-                    maps=maps, fit=fit,
-                    more=dict(patients=data.patients) if df.attrs['source']=='phantom' else None)[2]
+    named = {k:v for k,v in asked(data, opts, split).items() if v and k in ('label','split')}
+    if df.attrs['source']=='phantom': named['patients'] = data.patients
+    s = train_frame(df, task, opts.settled(), out=out, resume=resume, force=force, allow_leak=allow_leak,
+                    maps=maps, fit=fit, more=named)[2]
     drop_checkpoints(out)
     return s
 
@@ -237,6 +248,12 @@ def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
                     **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
     df.attrs['provenance'] = provenance(df, o.data)
     return df
+
+# %% ../../nbs/63_run.train.ipynb #5ee97739
+def left_words(learn, df)->str:
+    "A sentence on labels that the net answers and `df` does not ask for"
+    left = [o for o in learn.output.columns if o not in learn.output.asked(df)]
+    return f" The net answers {few(left, 20)} as well, which was not asked of these images." if left else ''
 
 # %% ../../nbs/63_run.train.ipynb #46ef7982
 @watched
@@ -260,7 +277,7 @@ def evaluate_run(run, # run folder
     df = unseen_frame(learn, data)
     df = drop_seen_patients(df, run, allow_leak).assign(split='test')
     learn.output.check(df)
-    note = split_note(df, allow_leak)
+    note = split_note(df, allow_leak)+left_words(learn, df)
     if 'phantom'==cfg.get('source')!=df.attrs['source']:
         note += ' The net has learned from phantoms only.'
     read,told = df.attrs.get('read'),df.attrs.get('provenance')

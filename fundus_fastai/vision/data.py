@@ -9,7 +9,7 @@ __all__ = ['PILFundus', 'eye_dls']
 import os, shutil, numpy as np, pandas as pd, torch
 from fastai.vision.all import *
 from fastai.callback.data import WeightedDL
-from ..core import DataError
+from ..core import DataError, few
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
 from ..image.recipe import (Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping,
@@ -60,19 +60,22 @@ def default_workers(n:int)->int:
 
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
 class OpenEye(Transform):
-    "Open a path (or take an array, or an `Eye`) as a picture of `image` kind, through `recipe`, which crops to `size`"
+    "Open a path (or take a picture, or an `Eye`) as a picture of `image` kind, through `recipe`, which crops to `size`"
     def __init__(self, image:str='oct', recipe=None, size:int=0):
         self.cls = dict(oct=PILOct, fundus=PILFundus)[image]
         self.recipe,self.size = as_recipe(recipe),size or 0
     def eye(self, o):
         "`o` as an `Eye`: a file is read, a large JPEG no larger than needed"
         if isinstance(o, (str,Path)): return Eye.read(o, self.cls is PILOct, 2*self.size or None)
-        return o if isinstance(o, Eye) else Eye(o)
+        if isinstance(o, Eye): return o
+        if isinstance(o, Image.Image): o = o.convert(self.cls._open_args['mode']) # it may not be loaded yet
+        return Eye(np.asarray(self.cls.create(o) if isinstance(o, torch.Tensor) else o))
     def encodes(self, o):
-        if isinstance(o, (str,Path,np.ndarray,Eye)):
-            eye = self.eye(o)
-            o = self.recipe(eye, self.size) if len(self.recipe) else check_uint8(eye.image)
-        return self.cls.create(o)
+        if getattr(o, 'cooked', False): return o
+        eye = self.eye(o)
+        o = self.cls.create(self.recipe(eye, self.size) if len(self.recipe) else check_uint8(eye.image))
+        o.cooked = True # what went this way does not go it again
+        return o
     def view(self, o):
         "The picture as the net sees it, in the file's own resolution"
         eye = Eye.read(o, self.cls is PILOct) if isinstance(o, (str,Path)) else self.eye(o).whole()
@@ -92,8 +95,7 @@ class OpenEye(Transform):
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
         if self.cls is not PILFundus: return None
-        if not isinstance(o, (str,Path,np.ndarray,Eye)):
-            return field_mask(np.asarray(o)) # as `encodes` takes it
+        if getattr(o, 'cooked', False): return field_mask(np.asarray(o)) # as `encodes` takes it
         eye = self.eye(o)
         return self.place(field_mask(eye.field), eye)
     def __repr__(self):
@@ -110,6 +112,27 @@ def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(eye, output.block()), get_x=ColReader('path'), get_y=output.target(),
                      splitter=ColSplitter('_valid'), item_tfms=squish(size), batch_tfms=tfms)
+
+# %% ../../nbs/42_vision.data.ipynb #2720e9ff
+class EyeLoaders(DataLoaders):
+    "`DataLoaders` that know the `output` of their net and the `opener` of its files, with data or without"
+    output = opener = None
+    def know(self, output, opener):
+        self.output,self.opener = output,opener
+        return self
+    def new_empty(self): return super().new_empty().know(self.output, self.opener)
+
+def as_items(dls, items):
+    "`items` (files, pictures, or a table of them) in the form `dls` was made from: a table with `path`, or a list"
+    if isinstance(items, (str,Path,Eye)): items = [items]
+    mine = getattr(getattr(dls, 'valid_ds', None), 'items', None)
+    if table := isinstance(dls, EyeLoaders) or isinstance(mine, pd.DataFrame): kind,to = Path,str
+    else: kind,to = str,Path
+    if isinstance(items, pd.DataFrame):
+        if table: return items
+        items = items.path
+    items = [to(o) if isinstance(o, kind) else o for o in items]
+    return pd.DataFrame({'path':items}) if table else items
 
 # %% ../../nbs/42_vision.data.ipynb #88c31f88
 class CachedDL(TfmdDL):
@@ -156,13 +179,18 @@ def serve_cached(dls, df, within=None)->None:
         dl.serve(cache)
 
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
-def _sides(df):
-    "Training and validation rows, marked, and how many are for training"
+def _sides(df, cols):
+    "Training and validation rows, marked, and how many are for training; in `cols` stands what is to be learned"
+    if lost := [c for c in ('path','split',*cols) if c not in df]:
+        raise DataError(f"the table has no column {few(lost)}: it has {few(map(str, df.columns), 20)}")
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
     both['_valid'] = both.split=='valid'
     n = int((~both._valid).sum())
-    if 1<n<len(both): return both, n
-    raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
+    if not 1<n<len(both):
+        raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
+    if gaps := int(both[cols].isna().any(axis=1).sum()):
+        raise DataError(f"{gaps} of {len(both)} training and validation images have no {few(cols)}: leave those out")
+    return both, n
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
 @delegates(eye_block, but='output')
@@ -176,7 +204,8 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
             cache=False, # decode each image of `df` once: `True`, or the folder in which caches lie
             **kwargs)->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
-    both,n = _sides(df if label=='label' else df.assign(label=df[label]))
+    both,n = _sides(df, output.columns if output and label=='label' else [label])
+    if label!='label': both = both.assign(label=both[label])
     output = output or ClassOutput.learn(both)
     block = eye_block(output, **kwargs)
     if workers is None: workers = default_workers(len(both))
@@ -187,6 +216,7 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
         w[~both._valid] = output.weights(both[~both._valid])
         dls = block.weighted_dataloaders('a table', w, **kw)
     else: dls = block.dataloaders('a table', **kw)
-    dls.output,dls.opener = output,block.type_tfms[0][0]
+    dls.__class__ = EyeLoaders
+    dls.know(output, block.type_tfms[0][0])
     if cache: serve_cached(dls, df, None if cache is True else cache)
     return dls

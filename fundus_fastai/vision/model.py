@@ -12,14 +12,15 @@ from fastai.vision.all import *
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from .. import __version__
-from ..core import (DataError, EyeError, ModelError, config_file, first_line, read_json, say, sha256,
+from ..core import (DataError, EyeError, ModelError, config_file, few, first_line, read_json, say, sha256,
                                 whole_file, write_json)
 from ..hub import local_run
 from .tasks import get_task
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
-from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net
+from .data import as_items
+from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net, normalize_by
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
@@ -34,6 +35,37 @@ def _decisive(cfg):
     "What decides the answers of a model, of its config"
     keys = ('task','arch','head','normalize','taps','places','classes','answer','recipe','size','positive')
     return {k:cfg[k] for k in keys if k in cfg}
+
+# %% ../../nbs/46_vision.model.ipynb #6a851bc4
+def same_batch(learn, cfg)->bool:
+    "Whether the `DataLoaders` of `learn` make of their own files what those of a loaded model will make of them"
+    items = getattr(learn.dls.valid_ds, 'items', ())
+    files = list(items.get('path', ()) if isinstance(items, pd.DataFrame) else items)[:4]
+    if not files or not all(isinstance(o, (str,Path)) for o in files): return False
+    dls = get_task(cfg['task']).dls(_stand_in(learn.output), output=learn.output, recipe=None, size=cfg['size'], bs=2,
+                                    workers=0, device=learn.dls.device)
+    normalize_by(dls, cfg['normalize'].values(), cfg['arch'])
+    a,b = (o.test_dl(as_items(o, files), num_workers=0).one_batch()[0] for o in (learn.dls, dls))
+    return a.shape==b.shape and torch.allclose(*(o.as_subclass(torch.Tensor) for o in (a,b)), atol=.1)
+
+# %% ../../nbs/46_vision.model.ipynb #13a76b92
+KEEP = "`learn.export(FILE)` keeps any learner, and load_learner(FILE) reads it"
+
+def demand_told(learn, cfg, weights)->None:
+    "Raise `ModelError` unless a model that is loaded by `cfg` will answer as `learn` does"
+    if odd := learn.config.get('untold'):
+        raise ModelError(f"this net was made with {few(odd)}, for which config.json has no word: {KEEP}")
+    ours,chance = learn.output.loss(),torch.Generator().manual_seed(0)
+    z = torch.randn(4, learn.output.n_out, generator=chance)
+    if not torch.allclose(learn.loss_func.activation(z), ours.activation(z)):
+        raise ModelError(f"{type(learn.loss_func).__name__} reads the scores of this net otherwise than "
+                         f"{type(ours).__name__}, which a loaded model has: name the `output` in eye_dls and leave `loss_func` out; or {KEEP}")
+    try: _demand_shapes(cfg, learn.output.n_out, {k:list(v.shape) for k,v in weights.items()})
+    except ValueError as e:
+        raise ModelError(f"this is not the net that {cfg['arch']} and its head make ({e}): {KEEP}") from None
+    if not learn.opener and not same_batch(learn, cfg):
+        raise ModelError("these DataLoaders are not of eye_dls, and their files do not show that they open a picture as "
+                         f"the task {cfg['task']} does, squeezed to {cfg['size']} pixels a side: take eye_dls; or {KEEP}")
 
 # %% ../../nbs/46_vision.model.ipynb #6c21d98a
 def save_model(learn, # from `eye_learner`
@@ -52,10 +84,10 @@ def save_model(learn, # from `eye_learner`
     cfg.update({k:learn.config[k] for k in ('taps','places') if k in learn.config})
     cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
     if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
+    weights = {k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}
+    demand_told(learn, cfg, weights)
     with whole_file(out/'model.safetensors') as f:
-        f.write_bytes(save({k:v.detach().cpu().contiguous().clone()
-                            for k,v in learn.model.state_dict().items()},
-                           metadata={'fundus':json.dumps(_decisive(cfg|more))}))
+        f.write_bytes(save(weights, metadata={'fundus':json.dumps(_decisive(cfg|more))}))
     cfg['sha256'] = sha256(out/'model.safetensors')
     write_json(out/'config.json',
                {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})

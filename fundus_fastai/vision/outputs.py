@@ -11,7 +11,8 @@ from fastai.data.block import CategoryBlock, MultiCategoryBlock, RegressionBlock
 from fastai.data.transforms import ColReader
 from fastai.losses import CrossEntropyLossFlat, FocalLossFlat
 from fastai.metrics import accuracy
-from ..core import DataError, ModelError, one_of
+from ..core import DataError, ModelError, few, one_of
+from ..data.targets import check_binary
 from ..score.kinds import BOTH, CATEGORY, MULTILABEL, NUMBER, ORDERED
 from .losses import ClassAndNumber, LabelLoss, ScaledLoss, auc_metric, mae_metric
 
@@ -51,6 +52,9 @@ class Output:
     def outputs(self): return self.names # names of the net's outputs, in order
     @property
     def n_out(self): return len(self.outputs)
+    @property
+    def columns(self): return ['label'] # of a table, in which the truth stands
+    def asked(self, df): return self.columns # those of them that `df` asks for
     def check_balance(self, balance):
         if one_of(balance, balances, 'way to balance') in self.balances: return balance
         raise DataError(f"`balance={balance}` does not suit {self.kind} answers: choose {' or '.join(self.balances)}")
@@ -102,10 +106,18 @@ class LabelsOutput(Output):
     @classmethod
     def learn(cls, df, names=None): return cls(names or df.attrs['labels'])
     def block(self): return MultiCategoryBlock(encoded=True, vocab=self.names)
+    @property
+    def columns(self): return self.names
+    def asked(self, df): return [o for o in self.names if o in df.attrs.get('labels', ())] or self.names
     def target(self): return ColReader(self.names)
     def check(self, df):
-        if lost := [o for o in self.names if o not in df]:
+        names = self.asked(df)
+        if lost := [o for o in names if o not in df]:
             raise DataError(f"the data has no column for the labels {', '.join(lost)}, which the net was asked")
+        check_binary(df, names)
+        if gaps := [f'{o} in {k}' for k,o in df[names].isna().sum().items() if o]:
+            raise DataError(f"of {len(df)} images some do not say whether a label is there ({few(gaps, 20)}): leave "
+                            "these rows out, or the label")
     def loss(self, df=None, balance:str='none'):
         "Binary cross entropy by label, with weighted positives, focal or asymmetric"
         if balance in ('focal','asymmetric'): return LabelLoss(balance)
@@ -114,7 +126,7 @@ class LabelsOutput(Output):
         return LabelLoss(weight=np.clip((len(df)-n)/np.maximum(n, 1), 1/20, 20))
     def metrics(self, loss): return [auc_metric()]
     def weights(self, df): return label_weights(df[self.names])
-    def truth(self, df): return df[self.names].astype(int).add_prefix('target_')
+    def truth(self, df): return df[self.asked(df)].astype(int).add_prefix('target_')
 
 # %% ../../nbs/41_vision.outputs.ipynb #d8f71612
 class NumberOutput(Output):
@@ -148,6 +160,8 @@ class BothOutput(Output):
         return cls(super().learn(df, names).names, *_scale(df.assign(label=df.age)))
     @property
     def outputs(self): return [*self.names, 'age']
+    @property
+    def columns(self): return ['label','age']
     def block(self): return RegressionBlock(n_out=2)
     def target(self): return _Pair(self.names)
     def loss(self, df=None, balance:str='none'):

@@ -140,12 +140,12 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
     answer.check_balance(o.balance)
     recipe = task.recipe if o.recipe is None else None if o.recipe=='none' else o.recipe
     dls = task.dls(df, output=answer, size=o.size or task.size or find_net(o.arch).size, bs=o.bs,
-                   balance=o.balance=='sample', workers=o.workers, recipe=recipe, cache=o.cache or False)
+                   balance=o.balance=='sample', workers=o.workers, recipe=recipe)
     loss = answer.loss(df[df.split=='train'], o.balance)
     make = partial(eye_learner, dls, o.arch, o.weights, loss_func=loss,
                    metrics=answer.metrics(loss), precision=o.precision)
     learn = _ready(make, o)
-    if o.cache is None and worth_caching(learn, o): serve_cached(learn.dls, df)
+    if o.cache or o.cache is None and worth_caching(learn, o): serve_cached(learn.dls, df) # now that all else is well
     return learn
 
 # %% ../../nbs/47_vision.steps.ipynb #8967c1fa

@@ -296,6 +296,14 @@ def test_a_place_of_its_own_for_each_image(photos):
     assert torch.equal(om.inside, own) and om.map.any() and not torch.equal(om.values, learn.occlude(df, 16, 8).values)
     torch.testing.assert_close(om.values, occlusion(learn, x, 16, stride=8, inside=own).values, atol=1e-5, rtol=0)
     with pytest.raises(DataError, match='17 images, and there are 18'): learn.occlude(df, 16, 8, inside=own[:17])
+    maps = [learn.occlude(df, 16, 8, only=own), learn.evidence(df, 'occlusion', window=16, stride=8, only=own)]
+    assert torch.equal(*(o.values for o in maps)) and not torch.equal(maps[0].values, learn.occlude(df, 16, 8).values)
+
+def test_a_net_of_half_precision_is_told(photos):
+    learn = small_net(photos[0])
+    learn.model.half()
+    for f in (lambda: learn.occlude(photos[0], 16, 8), lambda: learn.evidence(photos[0], 'grad_cam')):
+        with pytest.raises(ModelError, match='float16, .* explain it after model.float'): f()
 
 @newest
 def test_items_of_any_kind(photos):

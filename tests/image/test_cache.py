@@ -36,6 +36,12 @@ def test_a_row_is_what_the_file_gives(tmp_path, files):
     assert truth(pickle.loads(pickle.dumps(cache)), files) # to another process goes the name
     assert len(pickle.dumps(cache))<1000
 
+def test_a_file_that_changed_since_is_not_answered_as_it_was(tmp_path, files):
+    cache = opened(tmp_path, files)
+    Path(files[7]).write_text('200')
+    assert cache.places(files) is None and cache.places(files[:7]) is not None
+    assert truth(opened(tmp_path, files), files)
+
 def test_frames_of_a_volume(tmp_path):
     "Each has its own row, and a volume that holds another is made anew"
     def scan(v): return np.stack([np.full((40,40), k*v, np.uint8) for k in range(1, 4)])

@@ -20,10 +20,11 @@ def test_a_run_keeps_and_tells_its_positive_class(tmp_path):
     e = evaluate_run(tmp_path/'r', maps=0, out=tmp_path/'e')
     assert e.positive=='abnormal' and 'Positive is' not in e.note
 
-def test_a_class_may_be_named(tmp_path):
+def test_a_class_may_be_named(tmp_path, monkeypatch):
     assert trained(tmp_path/'r', positive='normal').positive=='normal'
     assert read_json(tmp_path/'r'/'metrics.json')['operating']==dict(positive='normal')
-    with pytest.raises(EyeError, match='abnormal'): trained(tmp_path/'w', positive='abnorml')
+    monkeypatch.setattr('fundus_fastai.vision.data.open_cache', lambda *args, **kwargs: pytest.fail("decoded before the question was looked at"))
+    with pytest.raises(EyeError, match='abnormal'): trained(tmp_path/'w', positive='abnorml', cache=True)
     with pytest.raises(DataError, match='two classes'): trained(tmp_path/'v', 'oct', positive='CNV')
     assert not (tmp_path/'w').exists() and not (tmp_path/'v').exists() # refused before training
 

@@ -5,7 +5,7 @@ import subprocess, sys
 import pandas as pd, pytest
 from fastai.callback.core import Callback
 from fundus_fastai.cli import main
-from fundus_fastai.core import DataError, read_json
+from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.image import cache
 from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.vision.data import OpenEye
@@ -13,7 +13,7 @@ from fundus_fastai.vision.learner import EyeLearner
 from fundus_fastai.vision.steps import fit_run
 from fundus_fastai.explain.sparse import SparseMaps
 from fundus_fastai.run.folder import drop_checkpoints
-from fundus_fastai.run.train import dealt_frame, train_frame, train_run
+from fundus_fastai.run.train import dealt_frame, demand_same, train_frame, train_run
 
 @pytest.mark.parametrize('task,more', [('oct', ['--balance','sample']), ('anomaly', [])])
 def test_a_cached_run_is_the_same_run(tmp_path, monkeypatch, light, task, more):
@@ -81,3 +81,14 @@ def test_a_finished_run_answers_for_itself_alone(tmp_path, light):
     run(data=DataOptions(tmp_path/'t.csv'), force=True)
     df[['path','label','patient','split']][1:].to_csv(tmp_path/'t.csv', index=False)
     with pytest.raises(DataError, match='with sha256 .*, not '): run(data=DataOptions(tmp_path/'t.csv'), resume=True)
+
+@pytest.mark.parametrize('again,why', [(dict(label='two'), 'label label, not two'), (dict(recipe='green'), 'recipe crop, not crop,channel'),
+    (dict(positive='female'), 'positive b, not female'), (dict(weights='x.npz'), 'weights none, not x.npz'), (dict(split='published'), 'split own, not published')])
+def test_a_finished_run_answers_what_it_was_asked(tmp_path, again, why):
+    "What the call leaves to its default is no objection; what it names is"
+    write_json(tmp_path/'config.json', dict(task='anomaly', label='label', operating=dict(positive='b'), provenance=dict(table='t'),
+                                            training=dict(recipe='crop', weights='none', split='own')))
+    def resumed(label=None, split='patients', **kwargs):
+        demand_same(tmp_path, 'anomaly', DataOptions('t', label=label), TrainOptions('test_resnet', **kwargs), split)
+    for how in ({}, dict(label='label'), dict(recipe='color', positive='b', weights='none'), dict(split='own')): resumed(**how)
+    with pytest.raises(DataError, match=why): resumed(**again)

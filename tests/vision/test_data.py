@@ -5,6 +5,7 @@ from fundus_fastai.core import DataError
 from fundus_fastai.image.recipe import level_scan
 from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.vision.data import OpenEye, eye_dls, squish
+from fundus_fastai.vision.outputs import LabelsOutput, NumberOutput
 from nets import eye
 
 def test_a_mask_is_cropped_as_its_picture():
@@ -64,3 +65,30 @@ def test_the_truth_of_a_scan_is_bent_with_it(tmp_path):
     assert .8<mask.sum()/o.mask.sum()<1.2
     leveled = level_scan(o.image).astype(float)
     assert abs(view[mask].mean()-leveled[o.mask].mean())<6 < abs(view[~mask].mean()-leveled[o.mask].mean())
+
+@pytest.mark.parametrize('kind', ['oct','fundus'])
+def test_a_picture_goes_through_the_recipe_as_its_file_does(tmp_path, kind):
+    Image.fromarray(eye(1)).save(tmp_path/'a.png')
+    o = OpenEye(kind, 'square' if kind=='oct' else 'color', 64)
+    want = np.asarray(o(tmp_path/'a.png'))
+    for im in (Image.open(tmp_path/'a.png'), o.cls.create(tmp_path/'a.png')):
+        assert np.abs(np.asarray(o(im)).astype(int)-want).max()<3 # of shades of gray, which Pillow rounds otherwise
+    assert np.array_equal(np.asarray(o(o(tmp_path/'a.png'))), want)
+
+def flawed(**kwargs):
+    df = pd.DataFrame(dict(path=[eye(k) for k in range(8)], label=list('ab')*4, age=40., split=['train']*4+['valid']*3+['test'], A=[0,1]*4, B=[1,0]*4))
+    return df.assign(**kwargs)
+
+flaws = dict(split=(flawed().drop(columns='split'), {}, 'no column split: it has path, label, age, A, B'),
+             path=(flawed().drop(columns='path'), {}, 'no column path'), typo=(flawed(), dict(label='dx'), 'no column dx'),
+             label=(flawed().drop(columns='label'), {}, 'no column label'), gap=(flawed(label=[None,*'bababab']), {}, '1 of 7 .* have no label: leave'),
+             age=(flawed(label=[np.nan]*2+[40.]*6), dict(output=NumberOutput(['age'])), '2 of 7 .* have no label'),
+             labels=(flawed(B=[1,0]*3+[np.nan]*2), dict(output=LabelsOutput(['A','B'])), '1 of 7 .* have no A, B'))
+
+@pytest.mark.parametrize('flaw', flaws)
+def test_a_table_with_a_gap_is_told_by_its_column(flaw):
+    df,how,why = flaws[flaw]
+    with pytest.raises(DataError, match=why): eye_dls(df, image='fundus', size=32, bs=4, workers=0, **how)
+
+def test_a_gap_among_the_test_rows_is_no_matter():
+    assert len(eye_dls(flawed(label=[*'bababab',None]), image='fundus', size=32, bs=4, workers=0).valid_ds)==3

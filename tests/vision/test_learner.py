@@ -6,6 +6,8 @@ import huggingface_hub.constants as hc, numpy as np, pandas as pd, pytest, timm,
 from fastai.callback.core import Callback
 from fastai.data.transforms import Normalize
 from fastai.torch_core import set_seed
+from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, RegressionBlock, Resize, get_image_files
+from PIL import Image
 from huggingface_hub import close_session
 from safetensors.torch import save_file
 from fundus_fastai.options import TrainOptions
@@ -424,6 +426,25 @@ def test_a_plan_without_an_epoch_and_a_net_of_doubles():
     learn.model.double()
     assert np.allclose(learn.predict_frame(frame(3)).p_A, want, atol=1e-4)
     with refused('torch.float64', 'learn.model.float'): learn.fit_eye(one_cycle_plan(1, pretrained=False))
+
+def test_losses_and_loaders_that_name_no_answer():
+    with refused('has no `activation`'): eye_learner(noise_dls(), tiny, None, loss_func=torch.nn.CrossEntropyLoss())
+    files = frame().assign(path=[Image.fromarray(o) for o in frame().path], age=40.)
+    ages = DataBlock((ImageBlock,RegressionBlock), get_x=ColReader('path'), get_y=ColReader('age'), item_tfms=Resize(32))
+    learn = eye_learner(ages.dataloaders(files, bs=2, num_workers=0), tiny, None)
+    with refused('name no classes', 'NumberOutput'): learn.predict_frame(files)
+
+def test_loaders_made_from_files_answer_lists_and_tables(tmp_path):
+    "As they are mapped, so they are asked"
+    df = frame()
+    for i,o in enumerate(df.path): Image.fromarray(o).save(tmp_path/f'{i}.png')
+    df['path'] = [str(tmp_path/f'{i}.png') for i in range(12)]
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=get_image_files, get_y=lambda p: 'ab'[int(p.stem)%2], item_tfms=Resize(32))
+    learn = eye_learner(block.dataloaders(tmp_path, bs=2, num_workers=0), tiny, None)
+    maps,want = learn.occlude(list(df.path), 16, 16),learn.predict_frame(list(df.path))
+    assert np.allclose(maps.baseline.softmax(1), want[['p_a','p_b']], atol=1e-5) and len(want.p_a.round(6).unique())==12
+    assert np.array_equal(learn.predict_frame(df)[['p_a','p_b']], want[['p_a','p_b']])
+    assert torch.equal(learn.occlude(df, 16, 16).baseline, maps.baseline)
 
 def test_a_rate_that_cannot_be_found():
     with pytest.raises(EyeError, match='`num_it=1`'): untrained().suggest_lr(1)

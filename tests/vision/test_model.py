@@ -1,15 +1,20 @@
 "Saving and loading: in a fresh process, without pickle, from whatever config and weights"
 import os, shutil
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest, torch
+from fastai.vision.all import (CategoryBlock, ColReader, ColSplitter, DataBlock, ImageBlock, MSELossFlat, MultiCategoryBlock, PILImage, Path, Resize,
+                               load_learner)
+from PIL import Image
 from safetensors.torch import load_file
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
 from fundus_fastai.explain import attribution
 from fundus_fastai.image.recipe import Eye
 from fundus_fastai.vision.steps import fit_run, make_learner
+from fundus_fastai.vision.data import PILFundus, eye_dls
 from fundus_fastai.vision.model import load_model, save_model
+from fundus_fastai.vision.outputs import NumberOutput
 from fundus_fastai.vision.learner import eye_learner, one_cycle_plan
-from nets import tiny, frame, noise_dls, body_of, same, refused
+from nets import tiny, eye, frame, noise_dls, body_of, same, refused
 
 pytestmark = pytest.mark.newest
 
@@ -21,7 +26,6 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory):
-    from PIL import Image
     d = tmp_path_factory.mktemp('images')
     for i,a in enumerate(frame(3, side=90, seed=9).path): Image.fromarray(a).save(d/f'{i}.png')
     return sorted(map(str, d.iterdir()))
@@ -164,3 +168,71 @@ def test_a_config_of_brackets(run, tmp_path):
     for text in ('['*100_000, '{"a":'*100_000, '{"size": '+'9'*10_000+'}'):
         (tmp_path/'run/config.json').write_text(text)
         with pytest.raises(EyeError, match='config.json'): load_model(tmp_path/'run')
+
+# what two files cannot say
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "A table of made-up eyes in files, wider than high"
+    d = tmp_path_factory.mktemp('photos')
+    for i in range(8): Image.fromarray(eye(i)).save(d/f'{i}.png')
+    return pd.DataFrame(dict(path=[str(d/f'{i}.png') for i in range(8)], patient=range(8), eye='L', label=list('ab')*4, age=40.+np.arange(8),
+                             split=['train']*4+['valid']*4, late=[False]*4+[True]*4, marks=['a','b','a b','']*2))
+
+def own_dls(df, fit=Resize(48, method='squish'), block=CategoryBlock, **kwargs):
+    "`DataLoaders` as a user of fastai makes them"
+    read = ColReader('label', **kwargs) if not kwargs else ColReader('marks', **kwargs)
+    db = DataBlock((ImageBlock,block), get_x=ColReader('path'), get_y=read, splitter=ColSplitter('late'), item_tfms=fit)
+    return db.dataloaders(df, bs=2, num_workers=0)
+
+def aged(df):
+    ages = NumberOutput.learn(df.assign(label=df.age))
+    return eye_dls(df.assign(label=df.age), output=ages, image='fundus', size=48, bs=2, workers=0)
+
+other_answers = dict(
+    loss=(lambda df: eye_learner(aged(df), tiny, None, loss_func=MSELossFlat()), 'reads the scores of this net otherwise than ScaledLoss'),
+    range=(lambda df: eye_learner(aged(df), tiny, None, y_range=(-.5,.5)), 'made with y_range'),
+    head=(lambda df: eye_learner(own_dls(df), tiny, None, custom_head=torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+                                                                                         torch.nn.Linear(64, 2))), 'made with custom_head'),
+    several=(lambda df: eye_learner(own_dls(df, block=MultiCategoryBlock, label_delim=' '), tiny, None), 'reads the scores of this net otherwise'),
+    cut=(lambda df: eye_learner(own_dls(df, Resize(48)), tiny, None), 'squeezed to 48 pixels'),
+    wide=(lambda df: eye_learner(own_dls(df, Resize((32,48), method='squish')), tiny, None), 'squeezed to 48 pixels'))
+
+@pytest.mark.parametrize('how', other_answers)
+def test_a_learner_that_would_come_back_as_another_is_not_saved(photos, tmp_path, how):
+    make,why = other_answers[how]
+    with refused(why, 'learn.export'): save_model(make(photos), tmp_path/'run', 'age' if how in ('loss','range') else 'anomaly')
+    assert not (tmp_path/'run').exists()
+
+def test_another_net_is_not_saved_under_this_name(photos, tmp_path):
+    learn = eye_learner(own_dls(photos), tiny, None)
+    learn.model = torch.nn.Sequential(learn.model, torch.nn.Identity())
+    with refused('not the net that test_resnet'): save_model(learn, tmp_path/'run', 'anomaly')
+
+def test_own_loaders_that_open_files_as_we_do_are_saved(photos, tmp_path):
+    learn = eye_learner(own_dls(photos), tiny, None)
+    again = load_model(save_model(learn, tmp_path/'run', 'anomaly'))
+    a,b = (o.predict_frame(photos).filter(like='p_').to_numpy() for o in (learn, again))
+    assert np.abs(a-b).max()<1e-6 and len(np.unique(a.round(6), axis=0))>4
+
+def test_one_picture_in_every_form(photos, tmp_path):
+    "A trained and a loaded learner answer a path, an array, a picture and a row alike, and cook none of them twice"
+    learn = eye_learner(eye_dls(photos, image='fundus', recipe='color', size=48, bs=2, workers=0), tiny, None)
+    again,file = load_model(save_model(learn, tmp_path/'run', 'disease')),photos.path[1]
+    forms = [file, Path(file), np.asarray(Image.open(file)), Image.open(file), PILImage.create(file), PILFundus.create(file), Eye.read(file),
+             photos.iloc[1], learn.opener(file)]
+    want = learn.predict_frame(photos).filter(like='p_').to_numpy()[1]
+    for o in (learn, again):
+        with o.no_bar(): got = [o.predict(f) for f in forms]
+        assert all(np.abs(g[2].numpy()-want).max()<1e-6 and g[0]==again.dls.vocab[want.argmax()] for g in got)
+        assert np.abs(o.predict_frame(forms[2:7]).filter(like='p_').to_numpy()-want).max()<1e-6
+
+def test_an_exported_learner_knows_what_it_answers_and_how_it_opens(photos, tmp_path):
+    learn = eye_learner(eye_dls(photos, image='fundus', recipe='color', size=48, bs=2, workers=0, cache=tmp_path/'c'), tiny, None)
+    learn.export(tmp_path/'all.pkl')
+    again,few = load_learner(tmp_path/'all.pkl'),list(photos.path[:3])
+    assert (again.size,again.output.names,str(again.opener.recipe))==(48,['a','b'],'crop')
+    assert again.predict_frame(photos).equals(learn.predict_frame(photos)) and len(list(again.open_eyes(few)))==3
+    a,b = (o.occlude(few, 16, 8, inside='field') for o in (learn, again))
+    assert torch.equal(a.values, b.values) and torch.equal(a.inside, b.inside) and not a.inside.all()
+    assert load_model(save_model(again, tmp_path/'run', 'disease')).predict_frame(photos).equals(learn.predict_frame(photos))

@@ -3,6 +3,7 @@ import shutil, time
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
+from fundus_fastai.core import EyeError
 from fundus_fastai.data.splits import split_patients
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.phantom.oct import write_kermany
@@ -88,3 +89,8 @@ def test_the_net_is_timed_where_the_batches_go(monkeypatch, table):
     learn.dls.device = torch.device('meta') # stands for a card: a net elsewhere would not take its pictures
     monkeypatch.setattr(steps, 'median_seconds', lambda f, items: 1.)
     assert steps.training_seconds(learn, 1)[1]>0 and next(learn.model.parameters()).device.type=='meta'
+
+@pytest.mark.parametrize('how,why', [(dict(bs=1), 'bs=1'), (dict(arch='test_vit', size=100), 'cannot read pictures of 100 pixels')])
+def test_nothing_is_decoded_for_a_net_that_cannot_be(monkeypatch, table, how, why):
+    monkeypatch.setattr('fundus_fastai.vision.data.open_cache', lambda *args, **kwargs: pytest.fail("decoded"))
+    with pytest.raises(EyeError, match=why): make_learner(table, 'oct', TrainOptions(**(dict(arch='test_resnet', cache=True)|TINY|how)))
