@@ -221,7 +221,7 @@ def _in_files(*names, told:list=None):
 
 # %% ../../nbs/34_data.kaggle.ipynb #0ba4086b
 def _in_environment(told):
-    "Credentials of the environment without blanks around them; what is wrong with one, or lacks its other half, goes to `told`"
+    "Credentials of the environment, cleaned; which is spoiled, or lacks its other half, goes to `told`"
     given = {k:os.environ.get(k, '').strip('\ufeff \t\r\n') for k in ('KAGGLE_API_TOKEN',*_PAIR)}
     odd = [k for k,v in given.items() if v and not re.fullmatch('[!-~]+', v)]
     told += [f"{k} holds characters that none has: copy it anew" for k in odd]
@@ -230,6 +230,7 @@ def _in_environment(told):
         if a in given and b not in given and b not in odd: told.append(f"{a} is set, and {b} is not")
     return given
 
+# %% ../../nbs/34_data.kaggle.ipynb #c79b5146
 def _changed(given, *names): return {k:given[k] for k in names if given[k]!=os.environ[k]}
 
 # %% ../../nbs/34_data.kaggle.ipynb #73494fe0
@@ -474,7 +475,8 @@ def check_complete(card, out):
     "Raise `DownloadError` if files are gone from the folder that a download of `card` has made"
     n = read_json(out/'PROVENANCE.json').get('files') or 0
     lost = n+1-sum(len(o) for *_,o in os.walk(out)) # it is one more
-    if lost>0: raise DownloadError(f"{out} lacks {lost} of {n} files: `force=True` fetches {card.name} again")
+    if lost>0:
+        raise DownloadError(f"{out} lacks {lost} of {n} files: `force=True` fetches {card.name} again")
 
 # %% ../../nbs/34_data.kaggle.ipynb #92d38541
 def _check_place(card, out, force):

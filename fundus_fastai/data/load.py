@@ -112,7 +112,9 @@ def ask_download(name:str # name of a card
 def refuse_download(name)->None:
     "Raise `DataError` where `open_data(name)` would fetch what is not here"
     card = cards.get(str(name))
-    if card is None or not card.kaggle or Path(name).is_dir() or is_here(card, data_home()/card.name): return
+    if card is None or not card.kaggle or Path(name).is_dir(): return
+    if is_here(card, data_home()/card.name): return
     try: kept_archive(card) or credentials()
     except DownloadError: return # phantoms, with a banner
-    raise DataError(f"{name} is not here, and nothing is fetched for a look: `fundus download {name}`, or name its folder")
+    raise DataError(f"{name} is not here, and nothing is fetched for a look: `fundus download {name}`, "
+                    "or name its folder")

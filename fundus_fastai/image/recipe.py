@@ -489,7 +489,7 @@ def even_contrast(im, mean:float=128., sd:float=40., *, field:FieldOfView=None)-
 
 # %% ../../nbs/15_image.recipe.ipynb #914c0209
 def _white(g):
-    "What is white and touches the edge of the gray scan `g`: where scans were aligned, nothing was seen"
+    "What is white and touches the edge of the gray scan `g`: nothing was seen there"
     white = cv2.morphologyEx((g>=250).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5,5), np.uint8))
     of = cv2.connectedComponents(white)[1]
     edge = {*of[0], *of[-1], *of[:,0], *of[:,-1]} - {0}
@@ -497,7 +497,7 @@ def _white(g):
 
 # %% ../../nbs/15_image.recipe.ipynb #dd4c7e82
 def _small_scan(im, low=20.):
-    "A scan as floats [256,128], smoothed, white corners as dark as its `low` percentile; that level; the corners"
+    "A scan as floats [256,128], smoothed, corners as dark as its `low` percentile; that level; the corners"
     g = check_uint8(im) if im.ndim==2 else cv2.extractChannel(check_uint8(im), 1)
     white = _white(g)
     dark = float(np.percentile(g[~white], low)) if not white.all() else 0.
@@ -525,7 +525,7 @@ def _tell_once(msg):
 
 # %% ../../nbs/15_image.recipe.ipynb #00e00ecc
 def _best_way(v, most=4, price=.08):
-    "The row of each column on the way through `v` [H,W] that gathers most, where steps of up to `most` rows are paid"
+    "The row of each column on the way through `v` [H,W] that gathers most; steps up or down are paid"
     steps,(h,w) = np.arange(-most, most+1),v.shape
     best,came = v[:,0],np.zeros((w,h), int)
     for x in range(1, w):
@@ -568,13 +568,14 @@ def _stiff(x, y, weight, price=3., rounds=6):
 def _along(im, line, above, below, fill=0):
     "The strip of `im` from `above` to `below` the `line`, in shares of the height, with `fill` outside"
     h,w = im.shape[:2]
-    rows = np.arange(-round(above*h), round(below*h)+1, dtype=np.float32)[:,None]+line.astype(np.float32)
+    rows = np.arange(-round(above*h), round(below*h)+1)[:,None]+line
+    rows = rows.astype(np.float32)
     cols = np.broadcast_to(np.arange(w, dtype=np.float32), rows.shape)
     return cv2.remap(im, rows*0+cols, rows, cv2.INTER_LINEAR, borderValue=(fill,)*3)
 
 # %% ../../nbs/15_image.recipe.ipynb #39692b7c
 def flatten_scan(im, above:float=.5, below:float=.15)->np.ndarray: # shares of the height that are kept
-    "A B-scan bent so that its pigment epithelium lies flat, cut to a strip round it; where none is seen, as it is"
+    "A B-scan bent so that its pigment epithelium lies flat, cut to a strip; where none is seen, as it is"
     line = retina_line(check_uint8(im))
     if line is None:
         _tell_once("no retina is seen in a scan: it goes on as it is")

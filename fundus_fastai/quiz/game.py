@@ -331,7 +331,8 @@ def go_on(file, net, asked)->Quiz:
                         "delete it, or name another with `db`")
     kept = told | dict(pool=told['how'], images=told['root'])
     other = [f'{k}={kept[k]}' for k,v in asked.items() if v is not None and kept.get(k, v)!=v]
-    if other: say(f"{file} goes on as it was begun, with {few(other, 9)}: to begin anew, name another file with `db`")
+    if other:
+        say(f"{file} goes on as it was begun, with {few(other, 9)}: to begin anew, name another with `db`")
     return quiz
 
 # %% ../../nbs/91_quiz.game.ipynb #0aa8e13a
