@@ -369,7 +369,7 @@ def evidence(self:Learner, items, # image paths, or a table of them, as for `dls
     one_of(method, ALL_METHODS, 'method')
     def more(**masks): return {k:m for k,m in masks.items() if m is not None}
     bs = self.dls.valid.bs
-    batches = zip(file_batches(self, items, inside, bs=bs), windows_at(self, items, only, bs))
+    batches = zip(file_batches(self, items, inside, bs=bs), windows_at(self, items, only, bs=bs))
     return join_maps([_evidence(self, x, method, **kwargs, **more(inside=m, only=o)) for (x,m),o in batches])
 
 # %% ../../nbs/54_explain.attribution.ipynb #735510f5

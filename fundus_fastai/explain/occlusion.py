@@ -473,6 +473,7 @@ def _for_each(masks, n:int, what:str):
     if len(masks)!=n: raise DataError(f"{what} is for {len(masks)} images, and there are {n}")
     return masks
 
+# %% ../../nbs/53_explain.occlusion.ipynb #42c9de77
 def file_batches(learn, items, inside, **kwargs):
     "Go through image files as the validation pipeline sees them; raises `DataError`"
     items,i = as_items(learn.dls, items),0
@@ -483,7 +484,8 @@ def file_batches(learn, items, inside, **kwargs):
         yield x,_places(learn, items[i:i+len(x)], x, inside, i)
         i += len(x)
 
-def windows_at(learn, items, only, bs:int):
+# %% ../../nbs/53_explain.occlusion.ipynb #dddb9800
+def windows_at(learn, items, only, *, bs:int):
     "`only` for each batch of `bs` images; `None` for each where it is `None`"
     if only is None: return repeat(None)
     return _for_each(only, len(as_items(learn.dls, items)), 'only').split(bs)
@@ -501,7 +503,7 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
     word = kwargs.pop('output', 'logit')
     if not callable(word): one_of(word, ('logit','prob'), 'output')
     kwargs['output'] = mapped_output(self, word)
-    places = windows_at(self, items, only, 16)
+    places = windows_at(self, items, only, bs=16)
     maps = [occlusion(self, x, window, stride=stride, inside=m, only=o, **kwargs)
             for (x,m),o in zip(file_batches(self, items, inside, bs=16), places)]
     return replace(join_maps(maps), output=unit_of(self, word, maps[0].classes))

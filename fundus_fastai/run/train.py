@@ -190,7 +190,8 @@ def asked(data, opts, split)->dict:
                 weights=said(opts.weights) and (Path(opts.weights).name if opts.weights else 'none'),
                 split=sha256(split) if Path(split).is_file() else split if split!='patients' else None)
 
-def demand_same(run, task, data, opts, split='patients')->None:
+# %% ../../nbs/63_run.train.ipynb #163137b4
+def demand_same(run, task, data, *, opts, split='patients')->None:
     "Raise `DataError` where a finished run is of another task, or was made otherwise than the call says"
     c,f = read_json(Path(run)/'config.json'),Path(str(data.data)).expanduser()
     was,now = c.get('provenance') or {},dict(table=f.name if f.exists() else str(data.data))
@@ -225,7 +226,7 @@ def train_run(task:str, # name of a task
     check_names(task, opts)
     out = check_run(out or opts.folder(task), resume, force)
     if resume and finished(out):
-        demand_same(out, task, data, opts, split)
+        demand_same(out, task, data, opts=opts, split=split)
         drop_checkpoints(out) # a kill may have left them
         say(f"{out} is finished; here are its results{other_options(out, opts)}")
         return rescore_run(out)

@@ -67,9 +67,8 @@ class OpenEye(Transform):
     def eye(self, o):
         "`o` as an `Eye`: a file is read, a large JPEG no larger than needed"
         if isinstance(o, (str,Path)): return Eye.read(o, self.cls is PILOct, 2*self.size or None)
-        if isinstance(o, Eye): return o
         if isinstance(o, Image.Image): o = o.convert(self.cls._open_args['mode']) # it may not be loaded yet
-        return Eye(np.asarray(self.cls.create(o) if isinstance(o, torch.Tensor) else o))
+        return o if isinstance(o, Eye) else Eye(np.asarray(self.cls.create(o) if isinstance(o, torch.Tensor) else o))
     def encodes(self, o):
         if getattr(o, 'cooked', False): return o
         eye = self.eye(o)
@@ -122,6 +121,7 @@ class EyeLoaders(DataLoaders):
         return self
     def new_empty(self): return super().new_empty().know(self.output, self.opener)
 
+# %% ../../nbs/42_vision.data.ipynb #15b87190
 def as_items(dls, items):
     "`items` (files, pictures, or a table of them) in the form `dls` was made from: a table with `path`, or a list"
     if isinstance(items, (str,Path,Eye)): items = [items]

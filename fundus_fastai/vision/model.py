@@ -36,6 +36,18 @@ def _decisive(cfg):
     keys = ('task','arch','head','normalize','taps','places','classes','answer','recipe','size','positive')
     return {k:cfg[k] for k in keys if k in cfg}
 
+# %% ../../nbs/46_vision.model.ipynb #fd2cb101
+def _demand_shapes(cfg, n_out, shapes):
+    "Raise `ValueError` unless the tensors of the net that `cfg` names have these `shapes`"
+    net,body = blank_net(find_net(cfg['arch']), n_out,
+                         cfg['head']),'0.body.' if 'taps' in cfg else '0.'
+    want = {body+k.removeprefix('0.'):list(v.shape)
+            for k,v in net.state_dict().items() if k[0]=='0'}
+    if 'taps' not in cfg: want |= {k:list(v.shape) for k,v in net.state_dict().items() if k[0]!='0'}
+    if bad := [k for k in want if shapes.get(k)!=want[k]]+[k for k in shapes if k not in want
+                                                           and k.startswith('0.')]:
+        raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
+
 # %% ../../nbs/46_vision.model.ipynb #6a851bc4
 def same_batch(learn, cfg)->bool:
     "Whether the `DataLoaders` of `learn` make of their own files what those of a loaded model will make of them"
@@ -51,21 +63,23 @@ def same_batch(learn, cfg)->bool:
 # %% ../../nbs/46_vision.model.ipynb #13a76b92
 KEEP = "`learn.export(FILE)` keeps any learner, and load_learner(FILE) reads it"
 
+# %% ../../nbs/46_vision.model.ipynb #6d28f673
 def demand_told(learn, cfg, weights)->None:
     "Raise `ModelError` unless a model that is loaded by `cfg` will answer as `learn` does"
-    if odd := learn.config.get('untold'):
-        raise ModelError(f"this net was made with {few(odd)}, for which config.json has no word: {KEEP}")
+    if learn.untold:
+        raise ModelError(f"this net was made with {few(learn.untold)}, for which config.json has no word: {KEEP}")
     ours,chance = learn.output.loss(),torch.Generator().manual_seed(0)
     z = torch.randn(4, learn.output.n_out, generator=chance)
     if not torch.allclose(learn.loss_func.activation(z), ours.activation(z)):
         raise ModelError(f"{type(learn.loss_func).__name__} reads the scores of this net otherwise than "
-                         f"{type(ours).__name__}, which a loaded model has: name the `output` in eye_dls and leave `loss_func` out; or {KEEP}")
+                         f"{type(ours).__name__}, which a loaded model has: name the `output` in eye_dls, and no "
+                         f"`loss_func`; or {KEEP}")
     try: _demand_shapes(cfg, learn.output.n_out, {k:list(v.shape) for k,v in weights.items()})
     except ValueError as e:
         raise ModelError(f"this is not the net that {cfg['arch']} and its head make ({e}): {KEEP}") from None
     if not learn.opener and not same_batch(learn, cfg):
-        raise ModelError("these DataLoaders are not of eye_dls, and their files do not show that they open a picture as "
-                         f"the task {cfg['task']} does, squeezed to {cfg['size']} pixels a side: take eye_dls; or {KEEP}")
+        raise ModelError("these DataLoaders are not of eye_dls, and their files do not show that they open a picture "
+                         f"as task {cfg['task']} does, squeezed to {cfg['size']} pixels: take eye_dls; or {KEEP}")
 
 # %% ../../nbs/46_vision.model.ipynb #6c21d98a
 def save_model(learn, # from `eye_learner`
@@ -74,7 +88,7 @@ def save_model(learn, # from `eye_learner`
                *, size:int=None, # side of the input in pixels (default: the learner's)
                **more # anything else to note: source, data, split hash, options
               )->Path: # the folder
-    "Write `model.safetensors` and `config.json`, each whole or not at all; the config goes last"
+    "Write `model.safetensors` and, last, `config.json`; raises `ModelError` for a learner that these cannot bring back"
     out,answer,recipe = Path(out),learn.output,str(learn.opener.recipe if learn.opener else '')
     plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
     form = 1 if plain else 3 if 'places' in learn.config else 2
@@ -171,18 +185,6 @@ def _parts(cfg):
     answer = output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
     try: return answer,as_recipe(cfg.get('recipe'))
     except EyeError as e: raise ModelError(f"config.json names a recipe that this version cannot follow: {e}") from None
-
-# %% ../../nbs/46_vision.model.ipynb #fd2cb101
-def _demand_shapes(cfg, n_out, shapes):
-    "Raise `ValueError` unless the tensors of the net that `cfg` names have these `shapes`"
-    net,body = blank_net(find_net(cfg['arch']), n_out,
-                         cfg['head']),'0.body.' if 'taps' in cfg else '0.'
-    want = {body+k.removeprefix('0.'):list(v.shape)
-            for k,v in net.state_dict().items() if k[0]=='0'}
-    if 'taps' not in cfg: want |= {k:list(v.shape) for k,v in net.state_dict().items() if k[0]!='0'}
-    if bad := [k for k in want if shapes.get(k)!=want[k]]+[k for k in shapes if k not in want
-                                                           and k.startswith('0.')]:
-        raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
 
 # %% ../../nbs/46_vision.model.ipynb #8e319e94
 def find_device(name=None):

@@ -89,6 +89,6 @@ def test_a_finished_run_answers_what_it_was_asked(tmp_path, again, why):
     write_json(tmp_path/'config.json', dict(task='anomaly', label='label', operating=dict(positive='b'), provenance=dict(table='t'),
                                             training=dict(recipe='crop', weights='none', split='own')))
     def resumed(label=None, split='patients', **kwargs):
-        demand_same(tmp_path, 'anomaly', DataOptions('t', label=label), TrainOptions('test_resnet', **kwargs), split)
+        demand_same(tmp_path, 'anomaly', DataOptions('t', label=label), opts=TrainOptions('test_resnet', **kwargs), split=split)
     for how in ({}, dict(label='label'), dict(recipe='color', positive='b', weights='none'), dict(split='own')): resumed(**how)
     with pytest.raises(DataError, match=why): resumed(**again)
