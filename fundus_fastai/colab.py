@@ -35,6 +35,7 @@ def sized(path)->str:
     n = sum(o.stat().st_size for o in files)
     return f'{n/1e9:.1f} GB' if n>=1e9 else f'{n/1e6:.1f} MB'
 
+# %% ../nbs/03_colab.ipynb #3c86ca83
 def kept(home)->str:
     "What lies in the folder `home` from earlier runtimes: archives and runs, with their sizes"
     home = Path(home)

@@ -190,7 +190,8 @@ def report(run:str, # run folder, or the folder of an evaluation
     from fundus_fastai.run.report import remake_report, share_run
     if out: return shown(out, share_run(run, out, pseudonyms=pseudonyms, no_pictures=no_pictures,
                                         force=force))
-    if pseudonyms or no_pictures: raise DataError("what is to be sent needs a folder of its own: name it with `out`")
+    if pseudonyms or no_pictures:
+        raise DataError("what is to be sent needs a folder of its own: name it with `out`")
     return shown(run, remake_report(run, images))
 
 # %% ../nbs/97_commands.ipynb #a828abc5

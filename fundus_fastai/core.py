@@ -221,6 +221,7 @@ def occupied(path)->bool:
     odd = re.compile(r'\..+-[a-z0-9_]{8}(\.\w+)?')
     return not all(odd.fullmatch(o.name) for o in Path(path).iterdir())
 
+# %% ../nbs/00_core.ipynb #d823f184
 def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
     "Make the folder `path`; raises `DataError` if it holds files, with `force` if it holds others'"
     path = Path(path)

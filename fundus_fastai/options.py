@@ -84,7 +84,8 @@ def _ways(fit, readout):
     if fit=='probe': fit = 'readout' # the field's word for it; runs say readout
     if fit: one_of(fit, ('auto','tune','readout'), 'way to fit')
     readout = _chosen(readout, ('blocks','places'), 'readout')
-    if readout and fit=='tune': raise DataError("`readout='places'` is for `fit='readout'` or 'auto'")
+    if readout and fit=='tune':
+        raise DataError("`readout='places'` is for `fit='readout'` or 'auto'")
     return fit,readout
 
 _of_net = ('arch','weights','size','bs','balance','recipe','fit')

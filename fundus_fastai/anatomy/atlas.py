@@ -334,6 +334,7 @@ def regions_at(x, y)->dict: # name -> bool
     parts = [disc,*(o&~disc for o in grid),arcade]
     return dict(zip(REGIONS, [*parts, ~np.any(parts, 0)]))
 
+# %% ../../nbs/74_anatomy.atlas.ipynb #9295c563
 def regions(width:int=128)->dict: # name -> bool [h,width]
     "Parts of the frame"
     h,w = frame_shape(width)
@@ -409,7 +410,8 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
     x,why = frames_of(t, Maps(out, 'answer', recipe), width)
     t = t.assign(reason=why, patient=told_by_names(t.path).patient.fillna(t.path))
     kept = (t.reason=='').to_numpy()
-    if not kept.any(): raise DataError(f"no map of {out} has a place in the retinal frame: {few(set(why), 3)}")
+    if not kept.any():
+        raise DataError(f"no map of {out} has a place in the retinal frame: {few(set(why), 3)}")
     t,x = t[kept].reset_index(drop=True),x[kept]
     parts = region_table(x, width)
     with whole_file(out/'regions.csv') as f:
@@ -457,7 +459,8 @@ def pairs_of(df, by)->tuple: # rows whose group is known, and the two groups
     if by not in df: raise DataError(f"`by={by}` is no column; there are {few(df.columns, 20)}")
     d = df[df[by].notna()].reset_index(drop=True)
     names = sorted(d[by].unique(), key=str)
-    if len(names)!=2: raise DataError(f"`by={by}` is to be two groups, and is {few(names, count=True)}")
+    if len(names)!=2:
+        raise DataError(f"`by={by}` is to be two groups, and is {few(names, count=True)}")
     odd = d.groupby('patient')[by].nunique()>1
     if odd.any(): raise DataError(f"{by} differs between the images of {odd.sum()} patients")
     return d.assign(patient=d.patient.astype(str)),names

@@ -329,7 +329,8 @@ def dealt_patients(df, share:float=.5, seed:int=0)->np.ndarray: # bool [n]
     if 'split' in df and (df.split=='test').any():
         kept = df.split=='test'
         both = set(df.patient[kept]) & set(df.patient[~kept])
-        if both: raise DataError(f"{len(both)} patients are in both parts of the split: {few(both)}")
+        if both:
+            raise DataError(f"{len(both)} patients are in both parts of the split: {few(both)}")
         return kept.to_numpy()
     who = sorted(df.patient.unique(), key=str)
     lot = np.random.default_rng(seed).permutation(len(who))[:round(share*len(who))]
@@ -338,7 +339,8 @@ def dealt_patients(df, share:float=.5, seed:int=0)->np.ndarray: # bool [n]
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #dba20b59
 def kept_apart(df, by, groups, *, share:float=.5, seed:int=0)->np.ndarray: # bool [n]
     "As `dealt_patients`; raises `DataError` where a part has too few patients to tell anything"
-    if not 0<share<1: raise DataError(f"`confirm` is a share of the patients from 0 to below 1, not {share}")
+    if not 0<share<1:
+        raise DataError(f"`confirm` is a share of the patients from 0 to below 1, not {share}")
     kept,least = dealt_patients(df, share, seed),3 if groups else 10
     for name,m in ({f'{by} {g}':df[by]==g for g in groups} or {by:df[by].notna()}).items():
         if (n := min(df.patient[m&k].nunique() for k in (kept, ~kept)))<least:
@@ -448,7 +450,8 @@ def with_table(df, table)->pd.DataFrame:
     t,name = table if ready else read_table(table)[1],'the table' if ready else table
     if 'path' not in t: raise DataError(f"{name} has no column path: it is no table of features")
     new = [o for o in t.select_dtypes(np.number) if o not in df]
-    if (twice := t.path[t.path.duplicated()]).any(): raise DataError(f"{name} has two rows of {few(twice)}")
+    if (twice := t.path[t.path.duplicated()]).any():
+        raise DataError(f"{name} has two rows of {few(twice)}")
     own = df.path.astype(str).map(same_files(df.path, t.path, moved=not phantom)).astype(object).rename('_own')
     d = df.join(t.set_index('path')[new], on=own)
     if not new or d[new].isna().all(axis=None):
@@ -523,7 +526,8 @@ def ready_table(path, opts)->pd.DataFrame:
     raw,df = read_table(path)
     names = {k:first_of(df, [opts[k]] if opts.get(k) else usual_columns[k])
              for k in ('patient','eye','sex','age')}
-    if not names['patient']: raise DataError(f"{path} tells no patients: name their column with `patient`")
+    if not names['patient']:
+        raise DataError(f"{path} tells no patients: name their column with `patient`")
     df = df.rename(columns={v:k for k,v in names.items() if v})
     if names['sex']: df['sex'] = as_sexes(raw[names['sex']].str.strip())
     return df

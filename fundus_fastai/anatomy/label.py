@@ -45,7 +45,8 @@ class Labels:
         self.files,self.out,self.rater,self.at = images_of(images),Path(out),rater,0
         if odd := [o for o in self.files if not Path(o).is_file()]:
             raise DataError(f"{few(odd)} cannot be found")
-        if not 0<=share<=1: raise DataError(f"`repeats` is a share of the pictures from 0 to 1, not {share}")
+        if not 0<=share<=1:
+            raise DataError(f"`repeats` is a share of the pictures from 0 to 1, not {share}")
         self.order = order_of(len(self.files), share, seed)
         self.since,self.lock = time.time(),threading.Lock()
         if self.out.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")

@@ -211,7 +211,8 @@ def vessel_table(images, # image files or folders
     paths,out = images_of(images),Path(out)
     if mm_per_pixel is not None and not .0005<=mm_per_pixel<=.2:
         raise DataError(f"`mm_per_pixel` is to be millimeters a pixel, as 0.006, not {mm_per_pixel:g}")
-    if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder with `out`")
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file: name a folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
     table = RowFile(out/'features.csv', resume, force)
     every = list(dict.fromkeys([*table.done, *paths]))

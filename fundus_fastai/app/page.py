@@ -65,7 +65,8 @@ class Acts:
         return kept,render('answers.html.j2', answers=told, error='')
     def picture(self, kept, k):
         "One of the pictures that were kept"
-        if not kept or not isinstance(k, int) or not 0<=k<len(kept): raise DataError("upload a picture first")
+        if not kept or not isinstance(k, int) or not 0<=k<len(kept):
+            raise DataError("upload a picture first")
         if not os.path.exists(kept[k]['path'].split('#')[0]):
             raise DataError("this picture has been forgotten: upload it again")
         return kept[k]

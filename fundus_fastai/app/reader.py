@@ -224,7 +224,8 @@ def anatomy(self:Reader, path, eye:str=None)->tuple:
     "A photograph with landmarks and lesions drawn in, and rows of what was found; raises `DataError`"
     try: im = read_image(path)
     except DataError as e: raise DataError(without_folder(e, path)) from None
-    if im.ndim<3: raise DataError("is gray: landmarks and lesions are looked for in color photographs")
+    if im.ndim<3:
+        raise DataError("is gray: landmarks and lesions are looked for in color photographs")
     im = fit(im, 1600)
     o,df = landmarks(im),find_lesions(im)
     if o.reason and df.attrs['reason']: raise DataError(o.reason)

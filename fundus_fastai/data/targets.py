@@ -109,7 +109,8 @@ def single_target(df, label=None, most:int=4)->pd.DataFrame:
     keep = kind.isin(wanted)
     say(f"{(n>1).sum()} images with several labels, {(n==0).sum()} with none and {(~keep).sum()} of "
         f"other labels are left out; {keep.sum()} tell {', '.join(wanted)} apart")
-    if not keep.any(): raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
+    if not keep.any():
+        raise DataError(f"no image has exactly one of the labels {', '.join(wanted)}")
     return _ready(df[one][keep].reset_index(drop=True), kind[keep].to_numpy(), ', '.join(wanted))
 
 # %% ../../nbs/37_data.targets.ipynb #31e4d982

@@ -137,7 +137,8 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
 # %% ../../nbs/56_explain.maps.ipynb #fe0eb9a7
 def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None, bs=64):
     "What a map depends on besides the image, as `load_map` tells it"
-    if only and method!='occlusion': raise DataError("`only` is for `method='occlusion'`, which has windows")
+    if only and method!='occlusion':
+        raise DataError("`only` is for `method='occlusion'`, which has windows")
     w = ifnone(window, map_window(learn.size)[0])
     st = ifnone(stride, max(1, w//2))
     if st>w: raise DataError(f"a `stride` of {st} leaves pixels between windows of {w} unasked: choose at most {w}")
@@ -165,7 +166,8 @@ def kept_maps(out, settings)->dict:
     if not (file := out/'maps.csv').exists(): return {}
     try: df = pd.read_csv(file, dtype=str, keep_default_na=False) # numbers stay as they were written
     except ValueError as e: raise DataError(f"{file} is no table of maps ({first_line(e)})") from None
-    if not {'path','map'}<={*df}: raise DataError(f"{file} is no table of maps: name another folder with `out`")
+    if not {'path','map'}<={*df}:
+        raise DataError(f"{file} is no table of maps: name another folder with `out`")
     rows = df[df['map'].isin([f.name for f in out.iterdir()])].to_dict('records')
     made = next(filter(None, (_opened(out/o['map']) for o in rows)), settings)
     if odd := [k for k,v in settings.items() if made.get(k)!=v]:

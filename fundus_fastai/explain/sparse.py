@@ -109,7 +109,8 @@ def settle(self:SparseMaps, x, y):
 @patch
 def before_fit(self:SparseMaps):
     "Raise `DataError` for a learner of another make, and for a readout; say which epoch the stage will keep"
-    if not hasattr(self.learn, 'output'): raise DataError("`SparseMaps` is for a learner of `eye_learner`")
+    if not hasattr(self.learn, 'output'):
+        raise DataError("`SparseMaps` is for a learner of `eye_learner`")
     if 'taps' in (self.learn.config or {}):
         raise DataError("the body of a readout stays as it is, and so do its maps: train with `fit='tune'`")
     keep = getattr(self.learn, 'checkpoint', None)

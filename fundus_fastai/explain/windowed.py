@@ -136,6 +136,7 @@ def _fresh(o):
     if o.seen!=o.memory.now():
         raise ModelError("a view was written into, and what it is a view of is used")
 
+# %% ../../nbs/52_explain.windowed.ipynb #83184488
 def _copied(o):
     "The tensor that `o` stands for, put together"
     if o.axes==(2,3) and o.base.ndim==4: return torch.cat([_all(o), o.base])
@@ -304,6 +305,7 @@ def _batch_norm(f, o, running_mean, running_var, weight=None, bias=None, trainin
         raise ModelError("the net is in training mode: call net.eval() before")
     return _each(o, lambda t: F.batch_norm(t, running_mean, running_var, weight, bias, False, 0., eps))
 
+# %% ../../nbs/52_explain.windowed.ipynb #e1040513
 @_op('dropout','dropout2d','feature_dropout','alpha_dropout', any_order=True)
 def _dropout(f, o, p=.5, training=True, inplace=False):
     if training: raise ModelError("the net is in training mode: call net.eval() before")

@@ -38,6 +38,7 @@ def _bits_2000(path):
     k = head.find(b'\xff\x4f\xff\x51')
     return (head[k+42]&127)+1 if 0<=k<len(head)-42 else 8
 
+# %% ../../nbs/14_image.read.ipynb #fbea61d4
 def _is_deep(im):
     "Has `im` more than 8 bits a channel?"
     if im.format=='JPEG2000' and _bits_2000(im.filename)>8: return True # Pillow would bring them down

@@ -22,7 +22,8 @@ def pool_of(preds, how:str='random', seed:int=0, *, cut:float=.5)->pd.DataFrame:
     if not get_kind(kind_of(preds)).classes:
         raise DataError("a quiz asks for one class of several, which this net does not")
     names = sorted(o.removeprefix('p_') for o in preds if o.startswith('p_'))
-    if not 2<=len(names)<=9: raise DataError(f"a quiz has 2 to 9 classes, and here are {len(names)}")
+    if not 2<=len(names)<=9:
+        raise DataError(f"a quiz has 2 to 9 classes, and here are {len(names)}")
     p = preds[[f'p_{o}' for o in names]].to_numpy(float)
     k = (p[:,1]>cut)*1 if len(names)==2 else p.argmax(1)
     told = dict(truth=preds.target.astype(str), ai=np.array(names)[k], p=p.round(6).tolist())

@@ -44,6 +44,7 @@ def typed_command()->str:
              if '--out' not in (k,o) and o not in ('--resume','--force') and not o.startswith('--out=')]
     return shlex.join(['fundus', *map(last, words)])
 
+# %% ../../nbs/61_run.folder.ipynb #41e24bd7
 def provenance(df, data)->dict:
     "Where the rows of `df` come from: table, digest, rows read and left out with reasons, command"
     f,left,rows = Path(str(data)).expanduser(),df.attrs.get('left_out', ()),df.attrs.get('rows')
@@ -170,9 +171,11 @@ def check_positive(output, task, positive=None)->None:
     "Raise an error unless `positive` is one of the two classes of the `output` of a net"
     if positive is None: return
     names = output.names if 'positive' in get_task(task).kind.chosen else []
-    if len(names)!=2: raise DataError(f"`positive={positive!r}` is for nets that tell two classes apart")
+    if len(names)!=2:
+        raise DataError(f"`positive={positive!r}` is for nets that tell two classes apart")
     one_of(positive, names, 'class')
 
+# %% ../../nbs/61_run.folder.ipynb #102e665b
 def choose_operating_points(learn:Learner, task, valid, *, positive=None)->dict:
     "Choose thresholds or cut points on the validation images, and of two classes the positive one"
     op = kind_for(learn, task).choose(valid)
@@ -200,6 +203,7 @@ def run_table(f, cols, so='', **how):
     if lost := sorted({*cols}-set(df)): raise DataError(f"{f} has no column {', '.join(lost)}{so}")
     return df
 
+# %% ../../nbs/61_run.folder.ipynb #1c1dcdc0
 def split_rows(run):
     "The rows of split.csv as text, or `None` if there is none"
     f = Path(run)/'split.csv'

@@ -30,7 +30,8 @@ def _sound(y, p):
             raise DataError(f"{bad.sum()} of {len(p)} rows do not sum to one")
         if not np.isin(y, np.arange(p.shape[1])).all():
             raise DataError(f"classes are to be 0 to {p.shape[1]-1}")
-    elif y.shape!=p.shape: raise DataError(f"truth is {y.shape} and answers are {p.shape}: the shapes do not fit")
+    elif y.shape!=p.shape:
+        raise DataError(f"truth is {y.shape} and answers are {p.shape}: the shapes do not fit")
     elif not np.isin(y, [0,1]).all(): raise DataError("the truth of an event is to be 0 or 1")
     return (y if y.ndim==1 and p.ndim==2 else y.astype(float)),p
 

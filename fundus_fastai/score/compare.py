@@ -181,7 +181,8 @@ def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Differenc
         raise DataError(f"truth, answers and patients have {len(y)}, {len(a)}, {len(b)} and {len(who)} rows")
     if len({all(isinstance(v, str) for v in o) for o in (y.tolist(),a.tolist(),b.tolist())})>1:
         raise DataError("truth and answers are text here and numbers there: nothing would agree")
-    if lost := sum(int(pd.isna(o).sum()) for o in (y,a,b)): raise DataError(f"{lost} classes are missing")
+    if lost := sum(int(pd.isna(o).sum()) for o in (y,a,b)):
+        raise DataError(f"{lost} classes are missing")
     gain = (a==y)*1-(b==y)*1
     lead,size = np.bincount(who, gain),np.bincount(who)
     p,kind = _coin_p(lead.round(), mid),'mid-p' if mid else 'exact'

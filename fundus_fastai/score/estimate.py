@@ -18,7 +18,8 @@ from .metrics import (Draws, class_metrics, confusion, draw_counts,
 def _check_drawn(y, patient, n_boot):
     "Raise `DataError` where nothing can be drawn"
     if not len(y): raise DataError("no images: there is nothing to score")
-    if len(patient)!=len(y): raise DataError(f"there are {len(y)} images, and patients of {len(patient)}")
+    if len(patient)!=len(y):
+        raise DataError(f"there are {len(y)} images, and patients of {len(patient)}")
     if n_boot<1: raise DataError(f"`n_boot` is to be at least 1, not {n_boot}")
 
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
@@ -95,7 +96,8 @@ _SAME = 'no interval: all resamples agree'
 # %% ../../nbs/21_score.estimate.ipynb #fadcf27e
 def check_level(level:float)->None:
     "Raise `DataError` unless `level` is a share"
-    if not 0<level<1: raise DataError(f"`level` is a share between 0 and 1, such as .95, not {level}")
+    if not 0<level<1:
+        raise DataError(f"`level` is a share between 0 and 1, such as .95, not {level}")
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
 def estimate(value, values, level:float=.95)->Estimate:
@@ -136,7 +138,8 @@ def _z(level):
 def wilson(p:float, n:float, level:float=.95)->tuple:
     "Wilson's score interval (low, high) for a proportion `p` that was seen in `n`"
     z2 = _z(level)**2
-    if n<0 or not 0<=p<=1: raise DataError(f"a proportion is a share from 0 to 1 of 0 or more, not {p} of {n}")
+    if n<0 or not 0<=p<=1:
+        raise DataError(f"a proportion is a share from 0 to 1 of 0 or more, not {p} of {n}")
     if n==0: return np.nan,np.nan # nothing was seen
     mid,half = p + z2/(2*n),(z2*(p*(1-p)/n + z2/(4*n*n)))**.5
     low,high = (mid-half)/(1+z2/n),(mid+half)/(1+z2/n)

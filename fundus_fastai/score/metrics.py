@@ -32,6 +32,7 @@ def as_classes(y, k:int)->np.ndarray:
         raise DataError(f"classes are to be numbers from 0 to {k-1} in a row, and are {what}")
     return y.astype(int)
 
+# %% ../../nbs/20_score.metrics.ipynb #60532975
 def as_numbers(*arrays)->list:
     "Arrays of numbers, as many in each; raises `DataError` for others"
     arrays = [np.asarray(o, float) for o in arrays]
@@ -49,7 +50,8 @@ def confusion(y, # true classes [n], 0 to k-1
              )->np.ndarray: # counts [...,k,k], truth down, prediction across
     "Count images by true and predicted class"
     y,pred = as_classes(y, k),as_classes(pred, k)
-    if len(y)!=len(pred): raise DataError(f"there are {len(y)} true and {len(pred)} predicted classes")
+    if len(y)!=len(pred):
+        raise DataError(f"there are {len(y)} true and {len(pred)} predicted classes")
     w,cell = as_weights(w, len(y)),np.eye(k*k)[y*k + pred]
     return (w@cell).reshape(*w.shape[:-1], k, k)
 
@@ -181,7 +183,8 @@ def class_metrics(y, p, w=None, *, classes=None)->dict:
 def f1(y, hit, w=None)->np.ndarray:
     "F1 of one label, in truth and answer bool [n]; NaN where nothing is positive in either"
     y,hit = as_sides(y, hit)
-    if not np.isin(hit, [0,1]).all(): raise DataError("an answer is to be 0 or 1: cut the scores at a threshold")
+    if not np.isin(hit, [0,1]).all():
+        raise DataError("an answer is to be 0 or 1: cut the scores at a threshold")
     w = as_weights(w, len(y))
     return ratio(2*w@(y*hit), w@y + w@hit)
 
@@ -257,7 +260,8 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
     if isinstance(by, str): one_of(by, _goals, 'goal')
     elif len(by)!=2 or by[0] not in ('sensitivity','specificity') or not 0<=by[1]<=1:
         raise DataError(f"a goal is ('sensitivity', .9) or ('specificity', .9), a share from 0 to 1, not {by!r}")
-    if np.isinf(s).any(): raise DataError(f"{np.isinf(s).sum()} scores are infinite: no threshold lies between them")
+    if np.isinf(s).any():
+        raise DataError(f"{np.isinf(s).sum()} scores are infinite: no threshold lies between them")
     if y.all() or not y.any(): return default
     t,tp,fn,fp,tn = _cases(y, s)
     if by in _goals: good = _goals[by](tp, fn, fp, tn)
@@ -283,7 +287,8 @@ def threshold_metrics(y, s, w=None, *, threshold:float=.5)->dict:
 def number_patients(patient)->np.ndarray:
     "Patients as numbers from 0; raises `DataError` where one is missing"
     who = np.asarray(patient)
-    if lost := pd.isna(who).sum(): raise DataError(f"patient is missing in {lost} of {len(who)} rows: fill them in")
+    if lost := pd.isna(who).sum():
+        raise DataError(f"patient is missing in {lost} of {len(who)} rows: fill them in")
     return np.unique(who.astype(str), return_inverse=True)[1]
 
 # %% ../../nbs/20_score.metrics.ipynb #382aedc7

@@ -95,6 +95,7 @@ def check_scores(m, path)->dict:
     if odd: raise DataError(f"{path} holds no sound {', '.join(odd)}: delete it, and a report makes it anew")
     return m
 
+# %% ../../nbs/26_score.patients.ipynb #f54c2c9c
 def told_scores(run)->dict:
     "What the metrics.json of `run` tells, checked; nothing where there is none"
     f = Path(run)/'metrics.json'

@@ -64,6 +64,7 @@ def _share_text(v, low, high):
     "A share and its interval, in percent"
     return f'{100*v:.0f} %' + ('' if np.isnan(low) else f'\n{100*low:.0f} to {100*high:.0f}')
 
+# %% ../../nbs/25_score.plots.ipynb #dde88229
 def _heat(ax, m, texts, light, *, rows, cols, low=0, aspect=None, **kwargs):
     "Draw a matrix in blues with a text in each cell, white where it is dark"
     ax.imshow(m, cmap='Blues', vmin=low, vmax=1, aspect=aspect)

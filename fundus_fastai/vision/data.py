@@ -169,7 +169,8 @@ def serve_cached(dls, df, within=None)->None:
     resize,gray = squish(size),opener.cls is PILOct
     def cook(path): return np.asarray(resize(opener(path), split_idx=1))
     odd = [o for o in df.path if not isinstance(o, (str,Path))]
-    if odd: raise DataError("`cache` is for image files, and this table holds pictures: leave it out")
+    if odd:
+        raise DataError("`cache` is for image files, and this table holds pictures: leave it out")
     about = dict(gray=gray, recipe=opener.recipe.to_json(), size=size)
     shape = (size,size) if gray else (size,size,3)
     cache = open_cache(cache_folder(df.path, about, within), df.path, cook, shape=shape, about=about)

@@ -337,6 +337,7 @@ def _told(net, size, f):
         raise ModelError(f"{net.arch} cannot read pictures of {size} pixels ({first_line(e)}): "
                          f"its own `size` is {net.size}; choose that, or a net that takes any") from None
 
+# %% ../../nbs/45_vision.learner.ipynb #0581a1ad
 def _demand_fits(learn, net, probe=False):
     "Raise `EyeError` unless `learn` can read a blank picture, and learn from its batches"
     model,p = learn.model,next(learn.model.parameters())
@@ -407,7 +408,8 @@ def find_precision(kind, asked=None)->str:
     "'full' or 'mixed' on devices of this `kind`; raises `DataError` where there is no mixed one"
     got = asked if asked in ('full','mixed') else 'mixed' if kind=='cuda' else 'full'
     if got=='full': return got
-    if kind not in ('cuda','cpu'): raise DataError(f"`precision='mixed'` is for CUDA and CPUs, not {kind}")
+    if kind not in ('cuda','cpu'):
+        raise DataError(f"`precision='mixed'` is for CUDA and CPUs, not {kind}")
     if kind=='cpu' and not has_bf16(): say("this processor has no bfloat16: mixed precision will be slow")
     return got
 
@@ -637,7 +639,8 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
            )->pd.DataFrame: # history, one row an epoch
     "Train by `plan`, keep the best epoch by validation loss, and load it at the end; resumable after any epoch"
     keep = CheckpointCallback(one_cycle_plan() if plan is None else plan, seed, out, info)
-    if not any(o['epochs']>0 for o in keep.plan): raise DataError("this plan has no epoch: nothing would be learned")
+    if not any(o['epochs']>0 for o in keep.plan):
+        raise DataError("this plan has no epoch: nothing would be learned")
     opt_state,self.opt = (keep.restore(self) if resume else None),None
     if to_beat is not None and not opt_state:
         keep.learn = self

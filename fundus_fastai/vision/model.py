@@ -139,7 +139,8 @@ def read_config(path # run folder
     if type(cfg['format']) is not int or cfg['format']>FORMAT:
         raise ModelError(f"{file} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
                          f"format {FORMAT}: pip install -U fundus_fastai")
-    if bad := _unsound(cfg): raise ModelError(f"{file} has no usable {', '.join(bad)}: it was changed or damaged")
+    if bad := _unsound(cfg):
+        raise ModelError(f"{file} has no usable {', '.join(bad)}: it was changed or damaged")
     return cfg
 
 # %% ../../nbs/46_vision.model.ipynb #a67994df

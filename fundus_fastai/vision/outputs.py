@@ -75,7 +75,8 @@ def output_from(d:dict)->Output:
     ok = ok and d['names'] and all(isinstance(o, str) for o in d['names']) and len(set(d['names']))==len(d['names'])
     ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9
                     for k in ('center','spread')) and d['spread']>0
-    if not ok: raise ModelError("config.json describes no answer that we know: it was changed or damaged")
+    if not ok:
+        raise ModelError("config.json describes no answer that we know: it was changed or damaged")
     return output_types[d['kind']](d['names'], d['center'], d['spread'])
 
 # %% ../../nbs/41_vision.outputs.ipynb #1a7f05f2
@@ -137,7 +138,8 @@ class NumberOutput(Output):
     def block(self): return RegressionBlock(n_out=1)
     def target(self): return ColReader('label')
     def check(self, df):
-        if not pd.api.types.is_numeric_dtype(df.label): raise DataError("the label is to be a number")
+        if not pd.api.types.is_numeric_dtype(df.label):
+            raise DataError("the label is to be a number")
     def loss(self, df=None, balance:str='none'): return ScaledLoss(self.center, self.spread, self._loss)
     def metrics(self, loss): return [mae_metric(loss)]
     def weights(self, df):

@@ -33,7 +33,8 @@ def find_blocks(body, most:int=8, seen=None)->list:
         if any(True for _ in m.children()) and not isinstance(m, (nn.Sequential,nn.ModuleList)):
             kinds.setdefault(type(m), []).append((name, sum(p.numel() for p in m.parameters())))
     kinds = [v for v in kinds.values() if len(v)>1]
-    if not kinds: raise ModelError("this net has no repeated blocks to listen to: choose `fit='tune'`")
+    if not kinds:
+        raise ModelError("this net has no repeated blocks to listen to: choose `fit='tune'`")
     names = [o for o,_ in max(kinds, key=lambda v: sum(n for _,n in v))]
     return [names[i] for i in np.unique(np.linspace(0, len(names)-1, most).round().astype(int))]
 
@@ -43,6 +44,8 @@ def as_map(y):
     y = y if torch.is_tensor(y) else first(y, torch.is_tensor)
     if y.ndim!=4: return None
     return y.permute(0,3,1,2) if y.shape[1]==y.shape[2]!=y.shape[3] else y
+
+# %% ../../nbs/44_vision.probe.ipynb #1c4f50cf
 def _by_channel(y):
     "What a block put out, as [images, channels, places]"
     if (m := as_map(y)) is not None: return m.flatten(2)
