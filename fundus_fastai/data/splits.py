@@ -221,7 +221,9 @@ def read_split(path, # CSV of `save_split`
         raise DataError(f"{path} and the data disagree on the patient of {len(other)} of {len(df)} images: "
                         f"{few(sorted(other))}; make a new split")
     df = df.assign(split=rel.map(s.split))
-    return df if allow_leak else check_split(df)
+    if not allow_leak: return check_split(df)
+    df.attrs['leak'] = True # asked for, as `eye_dls` is to know
+    return df
 
 # %% ../../nbs/35_data.splits.ipynb #d6925c92
 def published_split(df, # frame whose data set brings a split
@@ -235,4 +237,5 @@ def published_split(df, # frame whose data set brings a split
         if not allow_leak:
             raise LeakError(f"the published split leaks: {e}; use `split='patients'`, or `allow_leak=True`") from None
         say(f"the published split leaks, and is used as asked: {e}")
+        df.attrs['leak'] = True
     return df

@@ -13,7 +13,7 @@ from ..core import progress
 from ..image.hospital import file_and_frame
 from ..image.read import decode_image
 from ..data.audit import border_colors
-from ..score.metrics import auc, mean_known, weighted_mean
+from ..score.metrics import auc, weighted_mean
 from ..score.estimate import Estimate, newcombe, patient_bootstrap
 from ..vision.probe import patient_folds
 
@@ -53,8 +53,9 @@ def asked_of(df, output)->dict:
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #19ebff5a
 def mean_of_aucs(y, p, w=None):
-    "The mean AUC of the columns that have two sides"
-    return mean_known([auc(y[:,i]==1, p[:,i], w) for i in range(y.shape[1])])
+    "The mean AUC of the columns that have two sides; NaN where the weights `w` leave one of them with one"
+    both = [i for i,t in enumerate(y.T) if 0<(t==1).sum()<len(y)]
+    return np.mean([auc(y[:,i]==1, p[:,i], w) for i in both], axis=0) if both else np.nan
 
 def mean_error(y, p, w=None):
     "The mean absolute error"

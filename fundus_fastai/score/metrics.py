@@ -211,11 +211,6 @@ def quadratic_kappa(cm # confusion counts [...,k,k] of grades in order
     return cohen_kappa(cm, 'quadratic')
 
 # %% ../../nbs/20_score.metrics.ipynb #e3ed9d3d
-def mean_known(a)->np.ndarray:
-    "Mean over the first axis without NaN, and NaN where there is nothing else"
-    a = np.asarray(a, float)
-    return ratio(np.nansum(a, 0), (~np.isnan(a)).sum(0))
-
 def accuracy(y, p, w=None)->np.ndarray:
     "Share of images whose likeliest class is right"
     return weighted_mean(p.argmax(1)==y, w)

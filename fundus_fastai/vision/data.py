@@ -12,6 +12,7 @@ from fastai.callback.data import WeightedDL
 from ..core import DataError, few
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
+from ..data.splits import check_split
 from ..image.recipe import (Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping,
                                         square_resize)
 from .outputs import ClassOutput
@@ -186,6 +187,7 @@ def _sides(df, cols):
         raise DataError(f"the table has no column {few(lost)}: it has {few(map(str, df.columns), 20)}")
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
     both['_valid'] = both.split=='valid'
+    if 'patient' in both and not df.attrs.get('leak'): check_split(both)
     n = int((~both._valid).sum())
     if not 1<n<len(both):
         raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")

@@ -88,6 +88,7 @@ def looked(o, df, data, arch, side, recipe=''):
         if f.exists(): continue
         if net is None:
             two = whole.assign(split=np.resize(['train','valid'], len(whole)), label=np.resize(['a','a','b','b'], len(whole))) # its answers are not asked
+            two.attrs['leak'] = True
             learn = make_learner(two, 'oct' if data.startswith('oct') else 'anomaly', opts(o, arch, side, 'readout'))
             mean,std = (torch.tensor(learn.config['normalize'][k]).view(1, 3, 1, 1) for k in ('mean','std'))
             net = Looks(learn.model[0].body, learn.model[0].names).eval()

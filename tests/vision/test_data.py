@@ -1,12 +1,12 @@
 "Pictures and masks on their way into a batch"
 import cv2, numpy as np, pandas as pd, pytest
 from PIL import Image
-from fundus_fastai.core import DataError
+from fundus_fastai.core import DataError, LeakError
 from fundus_fastai.image.recipe import level_scan
 from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.vision.data import OpenEye, eye_dls, squish
 from fundus_fastai.vision.outputs import LabelsOutput, NumberOutput
-from nets import eye
+from nets import eye, frame
 
 def test_a_mask_is_cropped_as_its_picture():
     im = eye(0); mask = im[...,0]>200
@@ -53,6 +53,13 @@ def test_pictures_of_a_table_are_not_written_out(monkeypatch, balance):
     df = pd.DataFrame(dict(path=[eye(i) for i in range(6)], label=list('ababab'), split=['train']*4+['valid']*2))
     for o in ('__repr__','__str__'): monkeypatch.setattr(pd.DataFrame, o, lambda self: pytest.fail("the table was written out"))
     assert len(eye_dls(df, bs=2, workers=0, size=32, balance=balance).train_ds)==4
+
+def test_a_split_that_leaks_is_no_loaders(capsys):
+    "Unless whoever read the split has asked for it"
+    df = frame(8).assign(patient=[f'p{i//2}' for i in range(8)], split=['train','valid']*4)
+    with pytest.raises(LeakError, match='p0, p1, p2, p3'): eye_dls(df, size=32, workers=0)
+    df.attrs['leak'] = True
+    assert len(eye_dls(df, size=32, workers=0).train_ds)==4
 
 def test_the_truth_of_a_scan_is_bent_with_it(tmp_path):
     "What a mask marks is the same tissue after the recipe `retina`, and has the shape of the picture that maps are drawn on"
