@@ -78,11 +78,20 @@ def tell_odd(bad, what:str, names=None, *, src:str=''):
     some = '' if names is None else f": {few(names[bad])}"
     if bad.any(): say(f"{src}{': '*bool(src)}{bad.sum()} of {len(bad)} {what}{some}")
 
+# %% ../../nbs/30_data.read.ipynb #c79bc296
+def taken_from(df, again, cols, root)->str:
+    "A clause on the folders of images that stand there more than once, and those of the images left out"
+    kept = df[~again].merge(df[again][cols].drop_duplicates(), on=cols).folder.unique()
+    left = [o for o in df[again].folder.unique() if o not in kept]
+    inside = lambda each: few([os.path.relpath(o, root) for o in each])
+    return f", as they are in {inside(kept)}, not in {inside(left)}" if left else ''
+
+
 # %% ../../nbs/30_data.read.ipynb #616a5062
 def once(df, cols, root, *, what='{} images stand there more than once and are counted once'):
     "Each of `cols` once; says how many repeat others"
     again = df.duplicated(cols)
-    if again.any(): say(f"{root}: {what.format(again.sum())}")
+    if again.any(): say(f"{root}: {what.format(again.sum())}{taken_from(df, again, cols, root)}")
     return df[~again]
 
 # %% ../../nbs/30_data.read.ipynb #2df0a33f
@@ -115,6 +124,7 @@ def read_kermany(root)->pd.DataFrame:
     differ = inside.notna() & named.notna() & (inside!=named)
     tell_odd(differ, "scans are named for another class than their folder's, which is believed",
              df.name)
+    if inside.notna().any(): odd |= inside.isna() # what lies beside the class folders, as maps and masks
     df = once(df[~odd], ['split','label','name'], root,
               what='the tree stands there more than once; {} repeated files are counted once')
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='kermany2018')
@@ -409,12 +419,15 @@ def match_names(names, files, src, *, taken=frozenset())->tuple:
     here = {v[3][0] for v in keys.values() if v[3]}
     def may(o, f, n): return n==len(o) if f in taken else n or not o or o[0] not in here
     for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
-        by,new = {},{}
+        by,new = {},{} # by name alone, and by name and nearest folder
         for f in files:
-            if k<2 or f not in taken: by.setdefault(keys[f][k], []).append(f)
+            key,above = keys[f][k],keys[f][3]
+            if k<2 or f not in taken:
+                for o in (key,*([(key,above[0])] if above else [])): by.setdefault(o, []).append(f)
         for o in names.unique():
             if o in known or o in several or not (mine := file_keys(o))[0]: continue
-            near = {f:agree(mine[3], keys[f][3]) for f in by.get(mine[k], ())}
+            some = mine[3] and by.get((mine[k],mine[3][0])) or by.get(mine[k], ())
+            near = {f:agree(mine[3], keys[f][3]) for f in some}
             near = {f:v for f,v in near.items() if may(mine[3], f, v)}
             best = [f for f,v in near.items() if v==max(near.values())]
             if len(best)==1: new[o] = best[0]
@@ -429,7 +442,7 @@ def near_names(names, files, root, *, several)->str:
     "A clause on what `names` may have meant"
     inside = lambda f: os.path.relpath(f, root)
     stems,some = {file_keys(f)[1]:f for f in files[:20_000]},[]
-    for o in names:
+    for o in [*(k for k in names if k in several), *[k for k in names if k not in several][:20]]: # alike is slow
         if o in several: some.append(f"{o} may be {' or '.join(map(inside, several[o][:3]))}")
         elif len(some)<3 and (k := difflib.get_close_matches(file_keys(o)[1], stems, 1, .8)):
             some.append(f"{o} is like {inside(stems[k[0]])}")
@@ -627,7 +640,8 @@ def part_of(folder, root)->str:
 def keyed_images(root, prefer='', by=())->pd.DataFrame:
     "The images under `root`, each key once"
     df = walk_images(root)
-    df = df.sort_values('folder', key=lambda o: ~o.str.contains(prefer, case=False), kind='stable')
+    own = {o:bool(re.search(prefer, os.path.relpath(o, root), re.I)) for o in df.folder.unique()}
+    df = df.sort_values('folder', key=lambda o: ~o.map(own), kind='stable')
     df['key'] = as_keys(df.name)
     df['split'] = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}).astype(object)
     return once(df, ['key',*by], root).reset_index(drop=True)

@@ -6,17 +6,17 @@
 __all__ = []
 
 # %% ../../nbs/32_data.sets.ipynb #5fdc1ad4
-import cv2, os, re, numpy as np, pandas as pd
+import cv2, io, os, re, numpy as np, pandas as pd
 import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
 from ..core import DataError, few, need, say
 from ..words import as_ages, is_missing, sex_words
-from ..image.read import read_image
+from ..image.read import read_image, suffixes
 from ..phantom.fundus import LESION_CODES, fundus_truth
 from .read import (as_grades, as_keys, as_texts, find_table, find_files, first_of,
-    keyed_images, match_images, no_patient, not_it, once, part_of, read_table, set_frame,
-    tell_labels, tell_odd, walk_images, zero_one)
+    keyed_images, match_images, no_patient, not_it, once, part_of, read_table, separator, set_frame,
+    table_text, tell_labels, tell_odd, walk_images, zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
 VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
@@ -29,7 +29,7 @@ def read_vietai(root)->pd.DataFrame:
                          ('filename',*VIETAI_LABELS), what='the VietAI set',
                          want='train.csv (filename, opacity, ..., normal) and train/train/<name>.jpg')
     rows = zero_one(raw, VIETAI_LABELS, src).assign(key=as_keys(raw.filename))
-    df = match_images(rows, keyed_images(root), src)
+    df = match_images(rows, keyed_images(root, r'\btrain'), src)
     tell_labels(df, VIETAI_LABELS, src)
     return set_frame(df.assign(patient=df.key), root, VIETAI_LABELS, alone='the VietAI set')
 
@@ -49,7 +49,7 @@ def read_eyepacs(root)->pd.DataFrame:
     src,rows = graded(r'trainLabels\.csv')
     for o in find_files(root, r'(retinopathy_solution|testLabels)\.csv')[:1]:
         rows = pd.concat([rows, graded(re.escape(os.path.basename(o)))[1]])
-    df = match_images(rows, keyed_images(root), src)
+    df = match_images(rows, keyed_images(root, r'\b(train|test)'), src)
     who = df.key.str.extract(r'^(\d+)_(left|right)$')
     tell_odd(who[0].isna(), no_patient, df.key)
     return set_frame(df.assign(patient=who[0].fillna(df.key), eye=who[1].map({'left':'L','right':'R'})), root)
@@ -60,7 +60,7 @@ def read_aptos(root)->pd.DataFrame:
     root,what = os.path.abspath(root),'the APTOS set'
     src,rows = _graded(root, r'train\.csv', 'id_code', 'diagnosis', what=what,
                        want='train.csv (id_code, diagnosis) and train_images/<id_code>.png')
-    df = match_images(rows, keyed_images(root), src)
+    df = match_images(rows, keyed_images(root, r'(train|val|test)_images'), src)
     return set_frame(df.assign(patient=df.key), root, alone='the APTOS set')
 
 # %% ../../nbs/32_data.sets.ipynb #0a49efeb
@@ -73,10 +73,14 @@ def _idrid_masks(root, masks)->pd.DataFrame:
     df = df[df.key.str.fullmatch(r'idrid_\d+') & df.name.str.lower().str.endswith('.jpg')].copy()
     said = pd.DataFrame({'path':masks, 'split':[part_of(os.path.dirname(o), root) for o in masks]})
     said[['key','type']] = said.path.map(os.path.basename).str.extract(r'(?i)(IDRiD_\d+)_([A-Z]+)')
-    for k in LESION_CODES:
-        own = said[said.type.str.upper().eq(k)].drop_duplicates(['split','key'])
-        there = {(s,o.lower()):p for s,o,p in zip(own.split, own.key, own.path)}
-        df[f'mask_{k}'] = [there.get(o, '') for o in zip(df.split, df.key)]
+    said['key'],on = said.key.str.lower(),['key'] if df.key.is_unique else ['split','key']
+    cols = [f'mask_{k}' for k in LESION_CODES]
+    for k,col in zip(LESION_CODES, cols):
+        own = said[said.type.str.upper().eq(k)].drop_duplicates(on).set_index(on).path
+        df[col] = pd.Series(df.set_index(on).index.map(own), df.index, dtype=object).fillna('')
+    tell_odd(~said.key.isin(df.key), 'masks are of no image', said.path.map(os.path.basename), src=root)
+    tell_odd(bare := df[cols].eq('').all(axis=1), 'images have no mask: nothing is known of their lesions', df.key, src=root)
+    df[cols] = df[cols].astype(object).mask(bare, None)
     for o in find_files(root, r'boxes\.csv')[:1]: df['boxes'] = o
     return set_frame(df.assign(patient=df.split.fillna('')+'/'+df.key), root, alone='IDRiD')
 
@@ -98,12 +102,12 @@ def read_idrid(root)->pd.DataFrame:
         if edema: part['edema_risk'] = as_grades(raw[edema], src, top=2)
         rows.append(part.assign(split='test' if 'testing' in src.lower() else 'train'))
     if official:
-        rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, by=['split'])
+        rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, 'original images', by=['split'])
         df = match_images(rows, images, official[0], on=['split','key'])
     else:
         src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', what='IDRiD',
                            want=_idrid_want)
-        df = match_images(rows, keyed_images(root), src)
+        df = match_images(rows, keyed_images(root, 'imagenes'), src)
     df['patient'] = df.split+'/'+df.key if official else df.key
     return set_frame(df, root, alone='IDRiD')
 
@@ -128,11 +132,14 @@ def read_messidor2(root)->pd.DataFrame:
     paired = find_files(root, r'messidor[-_]?2([-_ ]?pairs)?\.csv')[:1]
     for o in paired: # left image first
         raw,_ = read_table(o)
+        if any(c.lower().endswith(suffixes) for c in raw):
+            raise DataError(f"{o} has no heading: put `left;right` before its first pair")
         who = [f'pair{i+1:03d}' for i in range(len(raw))]
         sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]), 'patient':who, 'eye':e})
                  for k,e in enumerate('LR')]
         rows = rows.merge(pd.concat(sides).drop_duplicates('key'), on='key', how='left')
-    df = match_images(rows, keyed_images(root), src)
+    df = match_images(rows, keyed_images(root, r'\bimages'), src)
+    if paired: tell_odd(df.patient.isna(), no_patient, df.key, src=paired[0])
     df['patient'] = df.patient.fillna(df.key) if paired else df.key
     tell_odd(df.quality.ne(''), 'images are ungradable and have no grade', df.key, src=src)
     return set_frame(df.assign(split=None), root, ('macular edema',) if edema else (),
@@ -162,8 +169,8 @@ def read_rfmid(root)->pd.DataFrame:
     labels = ['normal', *(o for o in parts[0] if o not in ('Disease_Risk','normal','key','split'))]
     if odd := [o for p in parts for o in labels if o not in p]:
         raise DataError(f"{root}: a part lacks {few(odd)}")
-    df = match_images(pd.concat(parts, ignore_index=True), keyed_images(root, by=['split']),
-                      root, on=['split','key'])
+    images = keyed_images(root, r'[\\/](training|evaluation|validation|test(ing)?)$', by=['split'])
+    df = match_images(pd.concat(parts, ignore_index=True), images, root, on=['split','key'])
     tell_labels(df, labels, root)
     return set_frame(df.assign(patient=df.split+'/'+df.key), root, labels, alone='RFMiD')
 
@@ -237,6 +244,21 @@ def draw_outlines(marks:pd.DataFrame, shape:tuple, scale:float=1.)->dict:
             cv2.ellipse(m, at[0].tolist(), axes, -o.angle, 0, 360, 1, -1, shift=4)
     return {k:m>0 for k,m in res.items()}
 
+# %% ../../nbs/32_data.sets.ipynb #1c1690c3
+def outline_scale(path, shape)->float:
+    "How many times larger a picture of DIARETDB1 is than the one that its experts saw"
+    drawn_on = 1152,1500
+    own = re.fullmatch(r'(?i)diaretdb1_image\d+\.\w+', Path(path).name)
+    alike = abs(shape[0]/drawn_on[0]-shape[1]/drawn_on[1])<.003
+    return shape[1]/drawn_on[1] if own and alike and not fundus_truth(path) else 1. # a phantom's are of its own size
+
+# %% ../../nbs/32_data.sets.ipynb #58f04567
+def inside_of(marks, shape, scale, path)->pd.DataFrame:
+    "Pass outlines on that lie in the picture; raises `DataError` where a middle does not"
+    out = [o.type for o in marks.itertuples() if (o.points.mean(0)*scale>shape[::-1]).any()]
+    if not out: return marks
+    raise DataError(f"{path} has {shape[1]} x {shape[0]} pixels, and outlines lie beyond: take it as published")
+
 # %% ../../nbs/32_data.sets.ipynb #57696d24
 def read_boxes(path, image:str, shape:tuple)->dict: # type -> bool [H,W]
     "Inside of the boxes of one `image` in a table, in pixels; raises `DataError`"
@@ -266,12 +288,13 @@ def lesion_masks(row)->dict: # type -> bool [H,W], or float32 [H,W]: the share o
     row,shape = dict(row),read_image(row['path']).shape[:2]
     no = np.zeros(shape, bool)
     if files := [o for o in str(row.get('outlines') or '').split(';') if o]:
-        each = [draw_outlines(read_outlines(o), shape) for o in files]
+        k,marks = outline_scale(row['path'], shape),[read_outlines(o) for o in files]
+        each = [draw_outlines(inside_of(o, shape, k, row['path']), shape, k) for o in marks]
         return {k:np.mean([o.get(k, no) for o in each], 0, np.float32) for k in LESION_CODES}
     gray = {_lesion_words[k]:row.get(f'mask_{k}') for k in DIARET_LESIONS}
     if any(gray.values()): return {k:_gray(p, shape)/np.float32(255) for k,p in gray.items() if p}
     tight = {k:row.get(f'mask_{k}') for k in LESION_CODES}
-    if None not in tight.values():
+    if not any(pd.isna(o) for o in tight.values()):
         return {k:_gray(p, shape)>0 if p else no for k,p in tight.items()}
     if row.get('boxes'): return read_boxes(row['boxes'], Path(row['path']).stem, shape)
     if o := fundus_truth(row['path']): return {k:o.masks.get(v, no) for k,v in LESION_CODES.items()}
@@ -288,7 +311,9 @@ def _papila_eye(path, eye):
     if path.lower().endswith('.xlsx'):
         need('openpyxl')
         cells = pd.read_excel(path, header=None, dtype=str).fillna('').astype(str)
-    else: cells = read_table(path)[0].T.reset_index().T.reset_index(drop=True).astype(str)
+    else:
+        text = table_text(path)
+        cells = pd.read_csv(io.StringIO(text), header=None, dtype=str, sep=separator(text)).fillna('')
     head = cells.apply(lambda r: r.str.strip().str.lower().eq('age').any(), axis=1)
     if not head.any():
         raise DataError(f"{path} has no column Age: expected ID, Age, Gender, Diagnosis, ...")

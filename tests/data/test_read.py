@@ -4,6 +4,7 @@ import os, time
 import pandas as pd, pytest
 from fundus_fastai.core import DataError
 from fundus_fastai.image.read import check_images, read_image
+from fundus_fastai.data import read as data_read
 from fundus_fastai.data.read import read_csv, read_folder, read_kermany, read_table
 from fundus_fastai.data.catalog import check_trainable
 from made import touch
@@ -312,6 +313,18 @@ def test_one_person_under_two_spellings_in_class_folders(tmp_path, capsys):
     touch(tmp_path, 'A/007_OD.png', 'A/7_OS.png', 'A/8_OD.png', 'B/08_OS.png')
     df = read_folder(tmp_path)
     assert df.patient.nunique()==2 and 'patients' in capsys.readouterr().err
+
+def test_maps_beside_class_folders_are_no_scans(tmp_path):
+    touch(tmp_path, *(f'OCT2017/{s}' for s in SCANS), 'OCT2017/maps/CNV-11-1.png', 'OCT2017/maps/DME-99-1.png')
+    assert rows(read_kermany(tmp_path))==WANT
+
+def test_lost_names_are_compared_a_few_times(shop, monkeypatch):
+    "Each comparison looks at every file: with thousands of lost names that took minutes"
+    asked = []
+    monkeypatch.setattr(data_read.difflib, 'get_close_matches', lambda *a: asked.append(a) or [])
+    with pytest.raises(DataError, match='image files are not in its folder'):
+        read_csv(shop('path,label\n'+''.join(f'{k:012x}.png,{k%2}\n' for k in range(300))))
+    assert 0<len(asked)<=20
 
 def test_windows_1252(shop, tmp_path):
     touch(tmp_path, 'O\u2019N.png')

@@ -413,13 +413,55 @@ def test_idrid_masks_and_boxes(tmp_path):
     df = read_dataset('idrid', tmp_path).set_index('split')
     assert len(df)==2 and df.patient.is_unique
     train,test = (lesion_masks(df.loc[s]) for s in ('train','test'))
-    assert (train['EX']==(m[...,0]>0)).all() and not train['MA'].any() and set(test)==set(LESION_CODES) and not any(o.any() for o in test.values())
+    assert (train['EX']==(m[...,0]>0)).all() and not train['MA'].any() and set(test)=={'EX'} # by its box: it has no mask
     box = lesion_masks(dict(path=df.path['train'], boxes=str(tmp_path/'boxes.csv')))
     assert set(box)=={'EX'} and (box['EX']==(m[...,0]>0)).all()
     (tmp_path/'boxes.csv').write_text('image_id,type\nIDRiD_01,EX\n')
     with pytest.raises(DataError, match='lacks the columns x_centre, y_centre'): lesion_masks(dict(path=df.path['train'], boxes=str(tmp_path/'boxes.csv')))
     (tmp_path/'boxes.csv').write_text('image_id,type,x_centre,y_centre,width,height\nIDRiD_01,EX,8,a,7,4\n')
     with pytest.raises(DataError, match='is no numbers'): lesion_masks(dict(path=df.path['train'], boxes=str(tmp_path/'boxes.csv')))
+
+def test_masks_that_are_not_there_are_no_masks_without_lesions(tmp_path, capsys):
+    "Of an image without any mask nothing is known; where pictures tell no part and masks do, they meet by name"
+    for k in (1,55): picture(tmp_path/f'images/IDRiD_{k:02d}.jpg', np.zeros((40,60,3), np.uint8))
+    m = np.zeros((40,60), np.uint8); m[5:9,5:12] = 255
+    picture(tmp_path/'masks/train/IDRiD_01_MA.tif', m)
+    picture(tmp_path/'masks/test/IDRiD_99_EX.tif', m)
+    df = read_dataset('idrid', tmp_path).set_index('path', drop=False)
+    told = capsys.readouterr().err
+    assert '1 of 2 masks are of no image: IDRiD_99_EX.tif' in told and '1 of 2 images have no mask: nothing is known' in told
+    one,other = (lesion_masks(df.iloc[k]) if k==0 else df.iloc[k] for k in (0,1))
+    assert one['MA'].sum()==28 and not one['EX'].any()
+    with pytest.raises(DataError, match='nothing is known of lesions'): lesion_masks(other)
+
+def test_outlines_of_a_smaller_picture(tmp_path):
+    "Those of DIARETDB1 are in pixels of 1500 by 1152; elsewhere they must lie in the picture"
+    def centered(w, h):
+        d = tmp_path/f'{w}'
+        picture(d/'ddb1_v02_01/images/diaretdb1_image001.png', np.zeros((h,w,3), np.uint8))
+        outlines_file(d/'ddb1_v02_01/groundtruth/diaretdb1_image001_01.xml', marking(region('circle', (90,), center=CENTER.replace('60,40', '800,600')), 'Hard_exudates'))
+        return lesion_masks(read_dataset('diaretdb1', d).iloc[0])['EX']
+    for w,h in ((1500,1152), (1000,768), (768,590)):
+        y,x = (o.mean() for o in np.nonzero(centered(w, h)))
+        assert abs(x/w-800.5/1500)<.003 and abs(y/h-600.5/1152)<.003
+    with pytest.raises(DataError, match='400 x 300 pixels, and outlines lie beyond'): centered(400, 300)
+
+def test_the_photographs_are_read_and_not_what_was_made_of_them(tmp_path, capsys):
+    for d in ('train_images','gradcam','masks'):
+        for k in 'ab': picture(tmp_path/f'{d}/{k*12}.png', np.zeros((8,8,3), np.uint8))
+    (tmp_path/'train.csv').write_text('id_code,diagnosis\naaaaaaaaaaaa,0\nbbbbbbbbbbbb,2\n')
+    df = read_dataset('aptos2019', tmp_path)
+    assert df.path.str.contains('train_images').all() and 'as they are in train_images, not in gradcam, masks' in capsys.readouterr().err
+
+def test_pairs_without_a_heading_or_partner(tmp_path, capsys):
+    for k in ('aL','aR','bL','bR'): picture(tmp_path/f'IMAGES/{k}.png', np.zeros((8,8,3), np.uint8))
+    (tmp_path/'messidor_data.csv').write_text('image_id,adjudicated_dr_grade\n'+''.join(f'{k}.png,1\n' for k in ('aL','aR','bL','bR')))
+    pairs = tmp_path/'messidor-2.csv'
+    pairs.write_text('left;right\naL.png;aR.png\nb_L.png;b_R.png\n')
+    df = read_dataset('messidor2', tmp_path)
+    assert df.patient.nunique()==3 and '2 of 4 images do not tell their patient' in capsys.readouterr().err
+    pairs.write_text('aL.png;aR.png\nbL.png;bR.png\n')
+    with pytest.raises(DataError, match='has no heading: put `left;right`'): read_dataset('messidor2', tmp_path)
 
 def test_nobody_looked(tmp_path):
     p = picture(tmp_path/'a.png', np.zeros((40,60,3), np.uint8))
