@@ -79,7 +79,7 @@ def tell_odd(bad, what:str, names=None, *, src:str=''):
     if bad.any(): say(f"{src}{': '*bool(src)}{bad.sum()} of {len(bad)} {what}{some}")
 
 # %% ../../nbs/30_data.read.ipynb #c79bc296
-def taken_from(df, again, cols, root)->str:
+def taken_from(df, again, cols, *, root)->str:
     "A clause on the folders of images that stand there more than once, and those of the images left out"
     kept = df[~again].merge(df[again][cols].drop_duplicates(), on=cols).folder.unique()
     left = [o for o in df[again].folder.unique() if o not in kept]
@@ -91,7 +91,7 @@ def taken_from(df, again, cols, root)->str:
 def once(df, cols, root, *, what='{} images stand there more than once and are counted once'):
     "Each of `cols` once; says how many repeat others"
     again = df.duplicated(cols)
-    if again.any(): say(f"{root}: {what.format(again.sum())}{taken_from(df, again, cols, root)}")
+    if again.any(): say(f"{root}: {what.format(again.sum())}{taken_from(df, again, cols, root=root)}")
     return df[~again]
 
 # %% ../../nbs/30_data.read.ipynb #2df0a33f

@@ -79,7 +79,8 @@ def _idrid_masks(root, masks)->pd.DataFrame:
         own = said[said.type.str.upper().eq(k)].drop_duplicates(on).set_index(on).path
         df[col] = pd.Series(df.set_index(on).index.map(own), df.index, dtype=object).fillna('')
     tell_odd(~said.key.isin(df.key), 'masks are of no image', said.path.map(os.path.basename), src=root)
-    tell_odd(bare := df[cols].eq('').all(axis=1), 'images have no mask: nothing is known of their lesions', df.key, src=root)
+    bare = df[cols].eq('').all(axis=1)
+    tell_odd(bare, 'images have no mask: nothing is known of their lesions', df.key, src=root)
     df[cols] = df[cols].astype(object).mask(bare, None)
     for o in find_files(root, r'boxes\.csv')[:1]: df['boxes'] = o
     return set_frame(df.assign(patient=df.split.fillna('')+'/'+df.key), root, alone='IDRiD')
@@ -253,7 +254,7 @@ def outline_scale(path, shape)->float:
     return shape[1]/drawn_on[1] if own and alike and not fundus_truth(path) else 1. # a phantom's are of its own size
 
 # %% ../../nbs/32_data.sets.ipynb #58f04567
-def inside_of(marks, shape, scale, path)->pd.DataFrame:
+def inside_of(marks, shape, scale, *, path)->pd.DataFrame:
     "Pass outlines on that lie in the picture; raises `DataError` where a middle does not"
     out = [o.type for o in marks.itertuples() if (o.points.mean(0)*scale>shape[::-1]).any()]
     if not out: return marks
@@ -289,7 +290,7 @@ def lesion_masks(row)->dict: # type -> bool [H,W], or float32 [H,W]: the share o
     no = np.zeros(shape, bool)
     if files := [o for o in str(row.get('outlines') or '').split(';') if o]:
         k,marks = outline_scale(row['path'], shape),[read_outlines(o) for o in files]
-        each = [draw_outlines(inside_of(o, shape, k, row['path']), shape, k) for o in marks]
+        each = [draw_outlines(inside_of(o, shape, k, path=row['path']), shape, k) for o in marks]
         return {k:np.mean([o.get(k, no) for o in each], 0, np.float32) for k in LESION_CODES}
     gray = {_lesion_words[k]:row.get(f'mask_{k}') for k in DIARET_LESIONS}
     if any(gray.values()): return {k:_gray(p, shape)/np.float32(255) for k,p in gray.items() if p}
