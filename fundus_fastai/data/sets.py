@@ -297,8 +297,8 @@ def lesion_masks(row)->dict: # type -> bool [H,W], or float32 [H,W]: the share o
     tight = {k:row.get(f'mask_{k}') for k in LESION_CODES}
     if not any(pd.isna(o) for o in tight.values()):
         return {k:_gray(p, shape)>0 if p else no for k,p in tight.items()}
-    if row.get('boxes'): return read_boxes(row['boxes'], Path(row['path']).stem, shape)
     if o := fundus_truth(row['path']): return {k:o.masks.get(v, no) for k,v in LESION_CODES.items()}
+    if row.get('boxes'): return read_boxes(row['boxes'], Path(row['path']).stem, shape)
     raise DataError(f"nothing is known of lesions in {row['path']}: "
                     "no outlines, masks or boxes, no phantom's truth")
 
