@@ -326,3 +326,17 @@ def test_e2e_volumes_of_both_eyes_are_one_row_of_pictures(heyex, monkeypatch):
     (heyex/'b.e2e').write_bytes(b'x')
     t = file_facts(frames_of(heyex/'b.e2e'))
     assert t.eye.tolist()==['R','R','L','L','L'] and t.patient.nunique()==1 and read_image(t.path[4])[0,0]==ord('S')
+
+def test_a_table_may_name_scans_by_their_uid(tmp_path, capsys):
+    "As archives do: labels.csv beside files whose names say nothing; patients and eyes are told by the files"
+    rows = []
+    for k in range(4):
+        ds = dicom(scans(1, seed=k), PatientID=f'P{k//2}', Laterality='LR'[k%2])
+        ds.save_as(tmp_path/(f'IM{k:04d}' if k<2 else f'i{k}.dcm'), enforce_file_format=True)
+        rows.append((ds.SOPInstanceUID, 'DME' if k%2 else 'NORMAL'))
+    pd.DataFrame(rows, columns=['SOPInstanceUID','label']).to_csv(tmp_path/'labels.csv', index=False)
+    df = read_csv(tmp_path/'labels.csv')
+    assert [Path(o).name for o in df.path]==['IM0000','IM0001','i2.dcm','i3.dcm'] and df.label.tolist()==['NORMAL','DME']*2
+    assert df.eye.tolist()==['L','R']*2 and df.patient.nunique()==2
+    pd.DataFrame([*rows[:3], ('1.2.3.4.5.6','DME')], columns=['SOPInstanceUID','label']).to_csv(tmp_path/'labels.csv', index=False)
+    with pytest.raises(DataError, match='1 of 4 image files are not in its folder: 1.2.3.4.5.6'): read_csv(tmp_path/'labels.csv')
