@@ -244,7 +244,9 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     tell_odd(nothing, 'images lie in folders that name no class and are left out', df.label)
     df,told = spread_volumes(df[df.label.notna() & ~nothing], root)
     known = told.patient.fillna(patients_beside(df, tables))
-    df['patient'] = one_spelling(known.fillna(named_patients(df[known.isna()], root)), 'patients')
+    df['patient'] = known.fillna(named_patients(df[known.isna()], root))
+    own = df.patient.isin({*under(df.path, root), *under(told.volume.dropna(), root)}) # places are no spellings
+    df['patient'] = one_spelling(df.patient.mask(own), 'patients').fillna(df.patient)
     df['label'] = one_spelling(df.label, 'classes')
     eye = df.name.str.extract(SIDED)[1].str.lower().map(eye_words)
     df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
@@ -585,6 +587,13 @@ def usable_rows(raw, r, out, *, several)->pd.DataFrame:
     raw = out.filled(raw, r['path'])
     return out.filled(raw, r['patient'], says_nothing) if r['patient'] else raw
 
+# %% ../../nbs/30_data.read.ipynb #57ca5423
+def blanks_as_no(y, src)->pd.DataFrame:
+    "Labels with 0 for blanks where all of them hold 1 and blanks alone, as many write them; which is said"
+    if len(y.columns)<2 or y.eq(0).fillna(False).any(axis=None) or y.notna().all(axis=None): return y
+    say(f"{src}: {few(y.columns)} hold 1 and blanks alone: a blank is read as 0")
+    return y.fillna(0).astype('int64')
+
 # %% ../../nbs/30_data.read.ipynb #a534a137
 def read_csv(path, # CSV with a column of image files and one of labels
              images=None, # folder of the images; default: the CSV's, or `images` beside it
@@ -613,7 +622,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
     df['eye'] = by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None
     df['split'] = by_words(raw[r['split']], split_words, 'split') if r['split'] else None
     names = r['label']
-    if several: df = df.join(zero_one(raw, names, src))
+    if several: df = df.join(blanks_as_no(zero_one(raw, names, src), src))
     else: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
     if several: tell_labels(df, names, src)
     df = df.join(other_columns(raw, guess, r, taken=df))

@@ -326,6 +326,11 @@ def test_lost_names_are_compared_a_few_times(shop, monkeypatch):
         read_csv(shop('path,label\n'+''.join(f'{k:012x}.png,{k%2}\n' for k in range(300))))
     assert 0<len(asked)<=20
 
+def test_places_of_images_are_no_spellings(tmp_path):
+    "Files that tell no patient are each their own, however alike their names are"
+    touch(tmp_path, 'A/x1.png', 'A/x01.png', 'B/X1.png')
+    assert read_folder(tmp_path).patient.nunique()==3
+
 def test_windows_1252(shop, tmp_path):
     touch(tmp_path, 'O\u2019N.png')
     assert len(read_csv(shop('path,label\nO\u2019N.png,0\n', enc='cp1252')))==1

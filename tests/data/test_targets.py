@@ -66,3 +66,15 @@ def test_a_label_that_is_not_told_is_none_that_is_absent(capsys):
     got = single_target(df)
     assert got.path.tolist()==['a','c','d'] and got.label.tolist()==['DR','AMD','DR']
     assert '1 of 4' in capsys.readouterr().err
+
+def test_labels_of_1_and_blanks_alone(tmp_path, capsys):
+    "Many write them so: a blank is a no, where no 0 stands beside it"
+    for k in range(4): Image.new('RGB', (64,64)).save(tmp_path/f'{k}.png')
+    def labels(*cells):
+        (tmp_path/'t.csv').write_text('file,DR,AMD\n'+''.join(f'{i}.png,{o}\n' for i,o in enumerate(cells)))
+        df = single_target(read_csv(tmp_path/'t.csv', label='DR,AMD'))
+        return dict(zip(df.path.str[-5], df.label)),capsys.readouterr().err
+    found,err = labels('1,','1,0','0,1',',1')
+    assert found=={'1':'DR','2':'AMD'} and '2 of 4 images have no finding on DR and AMD and are left out' in err
+    found,err = labels('1,','1,1',',1','1,')
+    assert found=={'0':'DR','2':'AMD','3':'DR'} and 'DR, AMD hold 1 and blanks alone: a blank is read as 0' in err
