@@ -130,7 +130,7 @@ def test_a_run_makes_a_quiz_and_goes_on_with_it(tmp_path, capsys):
     assert 'goes on' not in capsys.readouterr().err
     q = open_quiz(RUN, tmp_path/'q.db', images=tmp_path, pool='confident')
     told = capsys.readouterr().err
-    assert all(o in told for o in ('n=2', 'pool=random', f"images={q.told['root']}", 'name another file')) and 'seed=' not in told
+    assert all(o in told for o in ('n=2', 'pool=random', f"images={q.told['root']}", 'name another with')) and 'seed=' not in told
     assert q.who(word) and q.told['n']==2
     with q.writing() as do: do("update setting set value=? where key='until'", [json.dumps(str(date.today()-timedelta(1)))])
     q.close()
