@@ -27,7 +27,7 @@ from .catalog import data_source
 from .load import open_data
 from .read import SIDED, part_of, walk_images
 from .splits import check_ids, relative_paths
-from ..words import eye_words, fold, normal_words
+from ..words import eye_words, fold, normal_words, one_spelling
 
 # %% ../../nbs/38_data.audit.ipynb #af258a5d
 side = 128 # pixels that pictures are compared at
@@ -693,10 +693,11 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     root = os.path.abspath(os.path.expanduser(str(data)))
     say(f"{root} has no class folders: its pictures are audited without labels")
     df = walk_images(root)
-    parts,who = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),df.name.str.extract(SIDED)[0]
+    parts,who = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),df.name.str.extract(SIDED)
     if parts.nunique()>1: df['split'] = parts
-    if who.notna().all(): df['patient'] = who
-    df = df[[o for o in ('path','patient','split') if o in df]]
+    if who[0].notna().all():
+        df['patient'],df['eye'] = one_spelling(who[0], 'patients'),who[1].str.lower().map(eye_words)
+    df = df[[o for o in ('path','patient','eye','split') if o in df]]
     df.attrs.update(name=os.path.basename(root), root=root)
     return df
 

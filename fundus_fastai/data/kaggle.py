@@ -196,9 +196,10 @@ def _from_file(f):
     try: o = json.loads(s)
     except ValueError as e: return {}, f"{f} is not JSON ({e})"
     pair = [o.get(k) for k in ('username','key')] if isinstance(o, dict) else []
-    if pair and all(o and isinstance(o, str) for o in pair):
-        return dict(zip(_PAIR, map(str.strip, pair))), ''
-    return {}, f'{f} lacks "username" or "key"'
+    pair = [o.strip() for o in pair if isinstance(o, str) and o.strip()]
+    if len(pair)<2: return {}, f'{f} lacks "username" or "key"'
+    if re.search('[^!-~]', ''.join(pair)): return {}, f"{f} holds more than a name and a key"
+    return dict(zip(_PAIR, pair)), ''
 
 
 # %% ../../nbs/34_data.kaggle.ipynb #5e1a4b15
@@ -222,9 +223,10 @@ def _in_files(*names, told:list=None):
 # %% ../../nbs/34_data.kaggle.ipynb #0ba4086b
 def _in_environment(told):
     "Credentials of the environment, cleaned; which is spoiled, or lacks its other half, goes to `told`"
-    given = {k:os.environ.get(k, '').strip('\ufeff \t\r\n') for k in ('KAGGLE_API_TOKEN',*_PAIR)}
-    odd = [k for k,v in given.items() if v and not re.fullmatch('[!-~]+', v)]
-    told += [f"{k} holds characters that none has: copy it anew" for k in odd]
+    given = {k:os.environ.get(k, '').strip('\ufeff \t\r\n"\'') for k in ('KAGGLE_API_TOKEN',*_PAIR)}
+    odd = [k for k,v in given.items() if v and (v[0]=='{' or not re.fullmatch('[!-~]+', v))]
+    what = {True:'JSON: save it as kaggle.json', False:'characters that none has: copy it anew'}
+    told += [f"{k} holds {what[given[k][0]=='{']}" for k in odd]
     given = {k:v for k,v in given.items() if v and k not in odd}
     for a,b in (_PAIR,_PAIR[::-1]):
         if a in given and b not in given and b not in odd: told.append(f"{a} is set, and {b} is not")
@@ -240,12 +242,13 @@ def credentials()->tuple: # (where they were found, environment variables for th
     if o := _secrets(): return "Colab's Secrets", o # newer than what `on_drive` has copied
     given = _in_environment(told)
     if 'KAGGLE_API_TOKEN' in given: return 'KAGGLE_API_TOKEN', _changed(given, 'KAGGLE_API_TOKEN')
-    if o := _in_files('access_token', 'access_token.txt', told=told): return o
-    if all(k in given for k in _PAIR): return ' and '.join(_PAIR), _changed(given, *_PAIR)
-    if o := _in_files('kaggle.json', told=told): return o
+    off = dict.fromkeys({'KAGGLE_API_TOKEN'} & {*env}) # one that is blank, or spoiled
+    if o := _in_files('access_token', 'access_token.txt', told=told): return o[0], off|o[1]
+    if all(k in given for k in _PAIR): return ' and '.join(_PAIR), off|_changed(given, *_PAIR)
+    if o := _in_files('kaggle.json', told=told): return o[0], off|o[1]
     oauth = Path('~/.kaggle/credentials.json').expanduser()
-    if oauth.exists(): return str(oauth), {}  # of `kaggle auth login`
-    if env.get('KAGGLE_API_V1_TOKEN'): return 'KAGGLE_API_V1_TOKEN', {}  # in a Kaggle notebook
+    if oauth.exists(): return str(oauth), off  # of `kaggle auth login`
+    if env.get('KAGGLE_API_V1_TOKEN'): return 'KAGGLE_API_V1_TOKEN', off  # in a Kaggle notebook
     raise DownloadError('; '.join([*told, NO_CREDENTIALS]))
 
 # %% ../../nbs/34_data.kaggle.ipynb #6637a7ee

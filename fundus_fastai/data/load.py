@@ -66,6 +66,11 @@ def no_options(opts, what):
     flags = ', '.join(f'`{o}`' for o in opts)
     if opts: raise DataError(f"{flags} tells how to read a CSV, and {what}: name the CSV")
 
+# %% ../../nbs/36_data.load.ipynb #cd0ca497
+def lies_here(name)->bool:
+    "Whether a folder `name` lies here, and is not empty"
+    return os.path.isdir(name) and len(os.listdir(name))>0
+
 # %% ../../nbs/36_data.load.ipynb #69e2a80e
 def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of kermany2018)
               source='auto', # 'auto', 'kaggle', 'phantom', or the folder where the data set lies
@@ -80,7 +85,7 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     if str(name) in ('csv','folder') and source not in ('auto','kaggle','phantom'):
         name,source = source,'auto'
     path = Path(name).expanduser()
-    lies = source=='auto' and str(name) in cards and path.is_dir()
+    lies = source=='auto' and str(name) in cards and lies_here(path)
     if lies: say(f"{name}: the folder of that name that lies here is read")
     if lies or str(name) not in cards or not cards[str(name)].phantom:
         if isinstance(name, Path) or path.exists() or os.sep in name or name.endswith('.csv'):
@@ -100,7 +105,7 @@ def ask_download(name:str # name of a card
                 )->bool: # the real data are here, or are wanted
     "Ask at the screen whether `name` is to be downloaded; no question where that is clear"
     card = get_card(name)
-    if Path(name).is_dir() or is_here(card, data_home()/card.name) or kept_archive(card): return True
+    if lies_here(name) or is_here(card, data_home()/card.name) or kept_archive(card): return True
     try: credentials()
     except DownloadError as e:
         say(f"No real data here: {e}.")
@@ -112,7 +117,7 @@ def ask_download(name:str # name of a card
 def refuse_download(name)->None:
     "Raise `DataError` where `open_data(name)` would fetch what is not here"
     card = cards.get(str(name))
-    if card is None or not card.kaggle or Path(name).is_dir(): return
+    if card is None or not card.kaggle or lies_here(name): return
     if is_here(card, data_home()/card.name): return
     try: kept_archive(card) or credentials()
     except DownloadError: return # phantoms, with a banner

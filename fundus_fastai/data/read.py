@@ -57,7 +57,7 @@ def set_frame(df, root, labels=(), *, alone=None, **attrs)->pd.DataFrame:
     for o in ('eye','split'): df[o] = df[o] if o in df else None
     known = [o for o in ('label','grade','sex','age') if o in df]
     first = ['path','patient','eye','split',*(labels or ()),*known]
-    df = df[first + [o for o in df if o not in (*first,'key','name','folder')]].reset_index(drop=True)
+    df = df[first + [o for o in df if o not in (*first,'key','name','folder','own')]].reset_index(drop=True)
     df.attrs.update(source='local', root=str(root), **attrs)
     if labels is not None: df.attrs['labels'] = tuple(labels)
     return df
@@ -117,15 +117,15 @@ def read_kermany(root)->pd.DataFrame:
     place = df.folder.map({o:folder_place(o) for o in df.folder.unique()})
     inside,df['split'] = place.str[0].astype(object),place.str[1].astype(object)
     named = df.name.str.extract(rf"(?i)^({'|'.join(KERMANY_CLASSES)})\b", expand=False).str.upper()
-    df['label'] = inside.fillna(named)
+    df['label'] = inside if inside.notna().any() else named
     if (odd := df.label.isna()).all():
         raise DataError(f"{root} holds no Kermany scans: "
                         "expected .../train/CNV/CNV-<patient>-<n>.jpeg and the like")
-    tell_odd(odd, 'images tell no class, neither by name nor by folder, and are left out', df.name)
+    where = 'lie outside the class folders' if inside.any() else 'tell no class by their name'
+    tell_odd(odd, f'images {where} and are left out', df.name) # as maps and masks
     differ = inside.notna() & named.notna() & (inside!=named)
     tell_odd(differ, "scans are named for another class than their folder's, which is believed",
              df.name)
-    if inside.notna().any(): odd |= inside.isna() # what lies beside the class folders, as maps and masks
     df = once(df[~odd], ['split','label','name'], root,
               what='the tree stands there more than once; {} repeated files are counted once')
     return set_frame(df.assign(patient=named_patients(df, root)), root, None, name='kermany2018')
@@ -297,13 +297,14 @@ def read_table(path)->tuple:
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     if not len(raw): raise DataError(f"{path} has column names but no rows")
     raw.columns = guess.columns = [str(o).strip() for o in raw.columns]
-    if len(twice := raw.columns[raw.columns.duplicated()]):
-        raise DataError(f"{path} has the heading {few(twice)} more than once: rename one")
     bare = [o for o in raw if o.startswith('Unnamed: ')]
     numbered = [o for o in bare if numbers_rows(raw[o])]
     names = {o:f'column {raw.columns.get_loc(o)+1}' for o in bare if o not in numbered}
     if names: say(f"{path}: a column without a heading is called {few(names.values())}")
-    return tuple(o.drop(columns=numbered).rename(columns=names) for o in (raw,guess))
+    raw,guess = (o.drop(columns=numbered).rename(columns=names) for o in (raw,guess))
+    if len(twice := raw.columns[raw.columns.duplicated()]):
+        raise DataError(f"{path} has the heading {few(twice)} more than once: rename one")
+    return raw,guess
 
 # %% ../../nbs/30_data.read.ipynb #4fec3889
 usual_columns = {k:v.split() for k,v in dict(
@@ -661,10 +662,10 @@ def part_of(folder, root)->str:
 
 # %% ../../nbs/30_data.read.ipynb #3b28a770
 def keyed_images(root, prefer='', by=())->pd.DataFrame:
-    "The images under `root`, each key once"
+    "The images under `root`, each key once, from a folder that is called `prefer` where there is one"
     df = walk_images(root)
-    own = {o:bool(re.search(prefer, os.path.relpath(o, root), re.I)) for o in df.folder.unique()}
-    df = df.sort_values('folder', key=lambda o: ~o.map(own), kind='stable')
+    own = df.folder.map(os.path.basename).str.strip().str.fullmatch(prefer, case=False)
+    df = pd.concat([df[own], df[~own]]).assign(own=own)
     df['key'] = as_keys(df.name)
     df['split'] = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}).astype(object)
     return once(df, ['key',*by], root).reset_index(drop=True)
@@ -709,7 +710,11 @@ def match_images(rows, images, src, *, on=('key',))->pd.DataFrame:
     tell_odd(lost, 'rows have no image and are left out', df.key, src=src)
     bare = ~images.set_index(on).index.isin(rows.set_index(on).index)
     tell_odd(bare, 'images have no row and are left out', images.name, src=src)
-    return df[~lost].reset_index(drop=True)
+    df = df[~lost].reset_index(drop=True)
+    odd = ~df.own.astype(bool)
+    what = 'images lie in another folder than the rest, and may be no photographs'
+    if not odd.all(): tell_odd(odd, what, df.path, src=src)
+    return df
 
 # %% ../../nbs/30_data.read.ipynb #468d23ab
 def as_grades(s, src, top:int=4)->pd.Series:

@@ -29,7 +29,7 @@ def read_vietai(root)->pd.DataFrame:
                          ('filename',*VIETAI_LABELS), what='the VietAI set',
                          want='train.csv (filename, opacity, ..., normal) and train/train/<name>.jpg')
     rows = zero_one(raw, VIETAI_LABELS, src).assign(key=as_keys(raw.filename))
-    df = match_images(rows, keyed_images(root, r'\btrain'), src)
+    df = match_images(rows, keyed_images(root, 'train'), src)
     tell_labels(df, VIETAI_LABELS, src)
     return set_frame(df.assign(patient=df.key), root, VIETAI_LABELS, alone='the VietAI set')
 
@@ -49,7 +49,7 @@ def read_eyepacs(root)->pd.DataFrame:
     src,rows = graded(r'trainLabels\.csv')
     for o in find_files(root, r'(retinopathy_solution|testLabels)\.csv')[:1]:
         rows = pd.concat([rows, graded(re.escape(os.path.basename(o)))[1]])
-    df = match_images(rows, keyed_images(root, r'\b(train|test)'), src)
+    df = match_images(rows, keyed_images(root, 'train|test'), src)
     who = df.key.str.extract(r'^(\d+)_(left|right)$')
     tell_odd(who[0].isna(), no_patient, df.key)
     return set_frame(df.assign(patient=who[0].fillna(df.key), eye=who[1].map({'left':'L','right':'R'})), root)
@@ -60,16 +60,17 @@ def read_aptos(root)->pd.DataFrame:
     root,what = os.path.abspath(root),'the APTOS set'
     src,rows = _graded(root, r'train\.csv', 'id_code', 'diagnosis', what=what,
                        want='train.csv (id_code, diagnosis) and train_images/<id_code>.png')
-    df = match_images(rows, keyed_images(root, r'(train|val|test)_images'), src)
+    df = match_images(rows, keyed_images(root, '(train|val|test)_images'), src)
     return set_frame(df.assign(patient=df.key), root, alone='the APTOS set')
 
 # %% ../../nbs/32_data.sets.ipynb #0a49efeb
 _idrid_want = 'idrid_labels.csv (id_code, diagnosis) and Imagenes/Imagenes/<id_code>.jpg, or the official grading set'
+_idrid_folders = r'imagenes|images|[ab]\. (training|testing) set'
 
 # %% ../../nbs/32_data.sets.ipynb #22d8779a
 def _idrid_masks(root, masks)->pd.DataFrame:
     "IDRiD's part with lesions: columns `mask_...`, empty where there is none, and `boxes`"
-    df = keyed_images(root, by=['split'])
+    df = keyed_images(root, _idrid_folders, by=['split'])
     df = df[df.key.str.fullmatch(r'idrid_\d+') & df.name.str.lower().str.endswith('.jpg')].copy()
     said = pd.DataFrame({'path':masks, 'split':[part_of(os.path.dirname(o), root) for o in masks]})
     said[['key','type']] = said.path.map(os.path.basename).str.extract(r'(?i)(IDRiD_\d+)_([A-Z]+)')
@@ -103,12 +104,12 @@ def read_idrid(root)->pd.DataFrame:
         if edema: part['edema_risk'] = as_grades(raw[edema], src, top=2)
         rows.append(part.assign(split='test' if 'testing' in src.lower() else 'train'))
     if official:
-        rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, 'original images', by=['split'])
+        rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, _idrid_folders, by=['split'])
         df = match_images(rows, images, official[0], on=['split','key'])
     else:
         src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', what='IDRiD',
                            want=_idrid_want)
-        df = match_images(rows, keyed_images(root, 'imagenes'), src)
+        df = match_images(rows, keyed_images(root, _idrid_folders), src)
     df['patient'] = df.split+'/'+df.key if official else df.key
     return set_frame(df, root, alone='IDRiD')
 
@@ -139,7 +140,7 @@ def read_messidor2(root)->pd.DataFrame:
         sides = [pd.DataFrame({'key':as_keys(raw.iloc[:,k]), 'patient':who, 'eye':e})
                  for k,e in enumerate('LR')]
         rows = rows.merge(pd.concat(sides).drop_duplicates('key'), on='key', how='left')
-    df = match_images(rows, keyed_images(root, r'\bimages'), src)
+    df = match_images(rows, keyed_images(root, 'images|preprocess'), src)
     if paired: tell_odd(df.patient.isna(), no_patient, df.key, src=paired[0])
     df['patient'] = df.patient.fillna(df.key) if paired else df.key
     tell_odd(df.quality.ne(''), 'images are ungradable and have no grade', df.key, src=src)
@@ -170,7 +171,7 @@ def read_rfmid(root)->pd.DataFrame:
     labels = ['normal', *(o for o in parts[0] if o not in ('Disease_Risk','normal','key','split'))]
     if odd := [o for p in parts for o in labels if o not in p]:
         raise DataError(f"{root}: a part lacks {few(odd)}")
-    images = keyed_images(root, r'[\\/](training|evaluation|validation|test(ing)?)$', by=['split'])
+    images = keyed_images(root, 'training|validation|test(ing)?', by=['split'])
     df = match_images(pd.concat(parts, ignore_index=True), images, root, on=['split','key'])
     tell_labels(df, labels, root)
     return set_frame(df.assign(patient=df.split+'/'+df.key), root, labels, alone='RFMiD')
@@ -271,6 +272,9 @@ def read_boxes(path, image:str, shape:tuple)->dict: # type -> bool [H,W]
     for k,*v in own[['type',*cols]].itertuples(index=False):
         try: middle,half = np.array(v[:2], float)+.5,np.array(v[2:], float)/2
         except ValueError: raise DataError(f"{path}: a box of {image} is no numbers: {few(v, 4)}") from None
+        if (middle>shape[::-1]).any():
+            raise DataError(f"{path}: a box of {image} lies beyond its picture of {shape[1]} x "
+                            f"{shape[0]} pixels: take it as published")
         (x0,y0),(x1,y1) = (np.round(middle+s*half).astype(int).clip(0) for s in (-1,1))
         res.setdefault(k, np.zeros(shape, bool))[y0:max(y1, y0+1),x0:max(x1, x0+1)] = True
     return res

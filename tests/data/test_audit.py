@@ -465,6 +465,13 @@ def test_saving_warns_of_nothing(sets, tmp_path):
     "Of a set in which nothing is found, and of one where something is"
     for k,df in enumerate((sets['oct'][:4], pd.concat([sets['oct'][:4]]*2))): audit(df, shortcuts=False).save(tmp_path/str(k))
 
+def test_one_person_under_two_spellings_in_train_and_test(tmp_path):
+    for o in ('train/007_left.png','test/7_OD.png'):
+        (tmp_path/o).parent.mkdir()
+        Image.fromarray(np.random.default_rng(len(o)).integers(0, 255, (64,64,3), np.uint8)).save(tmp_path/o)
+    a = audit(tmp_path, shortcuts=False)
+    assert a.leaky and len(a.leaks.patient.unique())==1 and set(a.data.eye)=={'L','R'}
+
 def test_pictures_in_train_and_test_without_classes(sets, tmp_path, capsys):
     "The folders tell the split, and names such as 7_left whose eyes they are"
     own = sets['fundus'].path.tolist()[:6]

@@ -665,7 +665,27 @@ def test_half_or_spoiled_credentials_are_named(nobody, monkeypatch, env, words):
     for k,v in env.items(): monkeypatch.setenv(k, v)
     with pytest.raises(DownloadError, match=words): K.credentials()
 
+@pytest.mark.parametrize('token', ['  ', 'KGAT_\u2192', '{"username":"ada","key":"k"}'])
+def test_a_spoiled_token_does_not_stand_in_the_way(stub, to, nobody, monkeypatch, token):
+    monkeypatch.setenv('KAGGLE_API_TOKEN', token)
+    json_pair(nobody, monkeypatch)
+    get()
+    assert stub.auth[-1]==basic('ada','k')
+
+@pytest.mark.parametrize('text,words', [('{"username":"ada","key":"<your key>"}', 'kaggle.json holds more than a name and a key'), ('{"username":"ada","key":" "}', 'kaggle.json lacks "username" or "key"')])
+def test_no_key_in_kaggle_json(nobody, text, words):
+    (nobody/'.kaggle').mkdir(); (nobody/'.kaggle/kaggle.json').write_text(text)
+    with pytest.raises(DownloadError, match=words): K.credentials()
+
+def test_quotes_round_a_token(stub, to, monkeypatch):
+    monkeypatch.setenv('KAGGLE_API_TOKEN', f'"{TOKEN}"')
+    get()
+    assert stub.auth[-1]==f'Bearer {TOKEN}'
+
 def test_json_in_the_place_of_a_token_is_told(nobody):
+    with pytest.MonkeyPatch.context() as mp:
+        mp.setenv('KAGGLE_API_TOKEN', '{"username":"ada","key":"k"}')
+        with pytest.raises(DownloadError, match='KAGGLE_API_TOKEN holds JSON: save it as kaggle.json'): K.credentials()
     (nobody/'.kaggle').mkdir()
     (nobody/'.kaggle/access_token').write_text('{"username":"ada","key":"k"}')
     with pytest.raises(DownloadError, match='access_token holds JSON, not a token: save it as kaggle.json'): K.credentials()

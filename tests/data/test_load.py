@@ -71,6 +71,14 @@ def test_a_folder_that_bears_the_name_of_a_set_is_read(nobody, monkeypatch, caps
     assert opened.ask_download('kermany2018') and check_named('kermany2018') is None
     assert open_data('kermany2018', 'phantom', patients=8).attrs['source']=='phantom'
 
+def test_an_empty_folder_here_is_none(nobody, monkeypatch):
+    (nobody/'work/kermany2018').mkdir(parents=True)
+    monkeypatch.chdir(nobody/'work')
+    assert open_data('kermany2018', patients=8).attrs['source']=='phantom' and not opened.ask_download('kermany2018')
+    monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_x')
+    monkeypatch.setattr(opened, 'download', lambda *a, **k: pytest.fail('it fetched'))
+    assert 'is not here' in str(check_data('kermany2018'))
+
 def test_a_look_fetches_nothing(nobody, monkeypatch):
     monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_x')
     monkeypatch.setattr(opened, 'download', lambda *a, **k: pytest.fail('it fetched'))

@@ -42,7 +42,7 @@ def test_kermany_names_and_folders(tmp_path, capsys):
     assert df.label.to_dict()=={'CNV-1-1.JPG':'CNV','cnv-2-1.png':'CNV','DME-3-1.jpeg':'CNV','odd name.jpeg':'DME'}
     assert df.patient['odd name.jpeg']=='train/DME/odd name.jpeg' and df.patient['cnv-2-1.png']=='2'
     err = capsys.readouterr().err
-    for o in ('1 of 4 images do not tell', 'named for another class', '1 of 5 images tell no class', 'odd.jpeg'):
+    for o in ('1 of 4 images do not tell', 'named for another class', '1 of 5 images lie outside the class folders', 'odd.jpeg'):
         assert o in err
 
 def test_kermany_nothing_there(tmp_path):
@@ -306,17 +306,17 @@ def test_a_column_without_a_heading_is_kept_unless_it_numbers_rows(shop, capsys)
     assert 'without a heading' not in capsys.readouterr().err and not [o for o in df if o.startswith(('column','Unnamed'))]
 
 def test_headings_that_differ_in_a_blank(shop):
-    for text in ('path,label,note,note \na.png,0,1,2\n', 'path,label,label \na.png,0,1\n'):
-        with pytest.raises(DataError, match='heading (note|label) more than once: rename one'): read_csv(shop(text))
+    for text in ('path,label,note,note \na.png,0,1,2\n', 'path,label,label \na.png,0,1\n', 'path,label,,column 3\na.png,0,x,y\nb.png,0,x,y\n'):
+        with pytest.raises(DataError, match='heading (note|label|column 3) more than once: rename one'): read_csv(shop(text))
 
 def test_one_person_under_two_spellings_in_class_folders(tmp_path, capsys):
     touch(tmp_path, 'A/007_OD.png', 'A/7_OS.png', 'A/8_OD.png', 'B/08_OS.png')
     df = read_folder(tmp_path)
     assert df.patient.nunique()==2 and 'patients' in capsys.readouterr().err
 
-def test_maps_beside_class_folders_are_no_scans(tmp_path):
+def test_maps_beside_class_folders_are_no_scans(tmp_path, capsys):
     touch(tmp_path, *(f'OCT2017/{s}' for s in SCANS), 'OCT2017/maps/CNV-11-1.png', 'OCT2017/maps/DME-99-1.png')
-    assert rows(read_kermany(tmp_path))==WANT
+    assert rows(read_kermany(tmp_path))==WANT and '2 of 7 images lie outside the class folders' in capsys.readouterr().err
 
 def test_lost_names_are_compared_a_few_times(shop, monkeypatch):
     "Each comparison looks at every file: with thousands of lost names that took minutes"

@@ -453,6 +453,29 @@ def test_the_photographs_are_read_and_not_what_was_made_of_them(tmp_path, capsys
     df = read_dataset('aptos2019', tmp_path)
     assert df.path.str.contains('train_images').all() and 'as they are in train_images, not in gradcam, masks' in capsys.readouterr().err
 
+MAPS = {'vietai2020':'train/gradcam', 'eyepacs':'train/maps', 'aptos2019':'aug_train_images', 'messidor2':'CLAHE images', 'idrid':'Amaps', 'rfmid':'Maps'}
+
+@pytest.mark.parametrize('name', MAPS)
+def test_folders_are_known_by_their_whole_name(tmp_path, name, capsys):
+    "not by a part of it, nor by that of a folder above"
+    images = [o.replace('train/', 'train/train/').replace('train/train/train/', 'train/train/') for o in SETS[name][1]]
+    write(tmp_path, name)
+    for a,b in zip(SETS[name][1], images):
+        (tmp_path/b).parent.mkdir(parents=True, exist_ok=True); (tmp_path/a).rename(tmp_path/b)
+        f = ((tmp_path/b).parent.parent if name=='rfmid' else tmp_path)/MAPS[name]/Path(a).name
+        f.parent.mkdir(parents=True, exist_ok=True); f.touch()
+    assert {os.path.relpath(o, tmp_path) for o in read_dataset(name, tmp_path).path}=={*images}
+
+def test_a_map_in_the_place_of_a_photograph_is_told(tmp_path, capsys):
+    (write(tmp_path, 'aptos2019')/'train_images/bb02.png').rename(tmp_path/'bb02.png')
+    assert len(read_dataset('aptos2019', tmp_path))==2
+    assert f'1 of 2 images lie in another folder than the rest, and may be no photographs: {tmp_path}/bb02.png' in capsys.readouterr().err
+
+def test_boxes_of_another_size(tmp_path):
+    p = picture(tmp_path/'IDRiD_01.jpg', np.zeros((40,60,3), np.uint8))
+    (tmp_path/'boxes.csv').write_text('image_id,type,x_centre,y_centre,width,height\nIDRiD_01,EX,808,6.5,7,4\n')
+    with pytest.raises(DataError, match='a box of IDRiD_01 lies beyond its picture of 60 x 40'): lesion_masks(dict(path=str(p), boxes=str(tmp_path/'boxes.csv')))
+
 def test_pairs_without_a_heading_or_partner(tmp_path, capsys):
     for k in ('aL','aR','bL','bR'): picture(tmp_path/f'IMAGES/{k}.png', np.zeros((8,8,3), np.uint8))
     (tmp_path/'messidor_data.csv').write_text('image_id,adjudicated_dr_grade\n'+''.join(f'{k}.png,1\n' for k in ('aL','aR','bL','bR')))
