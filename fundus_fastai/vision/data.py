@@ -6,10 +6,10 @@
 __all__ = ['PILFundus', 'eye_dls']
 
 # %% ../../nbs/42_vision.data.ipynb #687acf73
-import os, shutil, numpy as np, pandas as pd, torch
+import os, shutil, warnings, numpy as np, pandas as pd, torch
 from fastai.vision.all import *
 from fastai.callback.data import WeightedDL
-from ..core import DataError, few
+from ..core import DataError, EyeWarning, few
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
 from ..data.splits import check_split
@@ -180,6 +180,13 @@ def serve_cached(dls, df, within=None)->None:
         dl.__class__ = CachedWeightedDL if isinstance(dl, WeightedDL) else CachedDL
         dl.serve(cache)
 
+# %% ../../nbs/42_vision.data.ipynb #45a56c7c
+def warn_of_leaks(df):
+    "Warn, by name, of patients on both sides"
+    try: check_split(df)
+    except DataError as e:
+        warnings.warn(f"{e}; what is measured on one side flatters: `split_patients(df)` deals anew", EyeWarning)
+
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
 def _sides(df, cols):
     "Training and validation rows, marked, and how many are for training; in `cols` stands what is to be learned"
@@ -187,7 +194,7 @@ def _sides(df, cols):
         raise DataError(f"the table has no column {few(lost)}: it has {few(map(str, df.columns), 20)}")
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
     both['_valid'] = both.split=='valid'
-    if 'patient' in both and not df.attrs.get('leak'): check_split(both)
+    if 'patient' in both and not df.attrs.get('leak'): warn_of_leaks(both)
     n = int((~both._valid).sum())
     if not 1<n<len(both):
         raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
