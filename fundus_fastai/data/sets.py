@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/32_data.sets.ipynb #5fdc1ad4
-import cv2, io, os, re, numpy as np, pandas as pd
+import csv, cv2, io, os, re, numpy as np, pandas as pd
 import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
@@ -318,7 +318,8 @@ def _papila_eye(path, eye):
         cells = pd.read_excel(path, header=None, dtype=str).fillna('').astype(str)
     else:
         text = table_text(path)
-        cells = pd.read_csv(io.StringIO(text), header=None, dtype=str, sep=separator(text)).fillna('')
+        rows = csv.reader(io.StringIO(text), delimiter=separator(text)) # of any lengths
+        cells = pd.DataFrame([o for o in rows if o]).fillna('')
     head = cells.apply(lambda r: r.str.strip().str.lower().eq('age').any(), axis=1)
     if not head.any():
         raise DataError(f"{path} has no column Age: expected ID, Age, Gender, Diagnosis, ...")

@@ -7,7 +7,7 @@ from fundus_fastai.core import DataError, DownloadError, LeakError, MissingPacka
 from fundus_fastai.data.read import read_csv
 from fundus_fastai.data.odir import read_odir
 from fundus_fastai.phantom.fundus import LESION_CODES
-from fundus_fastai.data.sets import DIARET_LESIONS, VIETAI_LABELS, draw_outlines, lesion_masks, read_outlines, read_papila
+from fundus_fastai.data.sets import _papila_eye, DIARET_LESIONS, VIETAI_LABELS, draw_outlines, lesion_masks, read_outlines, read_papila
 from fundus_fastai.data.catalog import cards, guess_card, read_dataset
 from fundus_fastai.data.kaggle import download
 from fundus_fastai.data.load import open_data
@@ -485,6 +485,13 @@ def test_pairs_without_a_heading_or_partner(tmp_path, capsys):
     assert df.patient.nunique()==3 and '2 of 4 images do not tell their patient' in capsys.readouterr().err
     pairs.write_text('aL.png;aR.png\nbL.png;bR.png\n')
     with pytest.raises(DataError, match='has no heading: put `left;right`'): read_dataset('messidor2', tmp_path)
+
+@pytest.mark.parametrize('head', ['ID,Age,Gender,Diagnosis', ',Age,Gender,Diagnosis', 'Clinical data\n,Age,Gender,Diagnosis\nID,,,', '"Clinical, data"\nID,Age,Gender,Diagnosis'])
+def test_papila_s_headings_as_they_are_saved(tmp_path, head):
+    "A first cell without a word, and lines above of another length, take nobody's number away"
+    f = tmp_path/'patient_data_od.csv'
+    f.write_text(f'{head}\n#002,47,0,2\n#004,61,1,0\n')
+    assert _papila_eye(str(f), 'R')[['patient','age','sex','label']].values.tolist()==[['002',47,'male','suspect'],['004',61,'female','healthy']]
 
 def test_nobody_looked(tmp_path):
     p = picture(tmp_path/'a.png', np.zeros((40,60,3), np.uint8))
