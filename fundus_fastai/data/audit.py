@@ -25,7 +25,7 @@ from ..score.metrics import auc
 from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
-from .read import SIDED, part_of, walk_images
+from .read import SIDED, named_eyes, part_of, walk_images
 from .splits import check_ids, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
@@ -693,10 +693,9 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     root = os.path.abspath(os.path.expanduser(str(data)))
     say(f"{root} has no class folders: its pictures are audited without labels")
     df = walk_images(root)
-    parts,who = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),df.name.str.extract(SIDED)
+    parts,who = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),df.name.str.extract(SIDED)[0]
     if parts.nunique()>1: df['split'] = parts
-    if who[0].notna().all():
-        df['patient'],df['eye'] = one_spelling(who[0], 'patients'),who[1].str.lower().map(eye_words)
+    if who.notna().all(): df['patient'],df['eye'] = one_spelling(who, 'patients'),named_eyes(df.name)
     df = df[[o for o in ('path','patient','eye','split') if o in df]]
     df.attrs.update(name=os.path.basename(root), root=root)
     return df

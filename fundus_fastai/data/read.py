@@ -110,6 +110,11 @@ def named_patients(df, root)->pd.Series:
     tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
+# %% ../../nbs/30_data.read.ipynb #d0125a4e
+def named_eyes(names)->pd.Series:
+    "Eyes by names as 10_left, missing where they tell none"
+    return names.str.extract(SIDED)[1].str.lower().map(eye_words)
+
 # %% ../../nbs/30_data.read.ipynb #b0b7fead
 def read_kermany(root)->pd.DataFrame:
     "Read Kermany's OCT scans in any known layout; raises `DataError` where there are none"
@@ -248,7 +253,7 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     own = df.patient.isin({*under(df.path, root), *under(told.volume.dropna(), root)}) # places are no spellings
     df['patient'] = one_spelling(df.patient.mask(own), 'patients').fillna(df.patient)
     df['label'] = one_spelling(df.label, 'classes')
-    eye = df.name.str.extract(SIDED)[1].str.lower().map(eye_words)
+    eye = named_eyes(df.name)
     df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
     return set_frame(add_facts(df, told), root, None, name='folder')
 

@@ -496,11 +496,11 @@ def _white(g):
     return cv2.dilate(np.isin(of, [*edge]).astype(np.uint8), np.ones((7,7), np.uint8))>0
 
 # %% ../../nbs/15_image.recipe.ipynb #dd4c7e82
-def _small_scan(im, low=20.):
-    "A scan as floats [256,128], smoothed, corners as dark as its `low` percentile; that level; the corners"
+def _small_scan(im):
+    "A scan as floats [256,128], smoothed, its corners as dark as a fifth of it is; that level; the corners"
     g = check_uint8(im) if im.ndim==2 else cv2.extractChannel(check_uint8(im), 1)
     white = _white(g)
-    dark = float(np.percentile(g[~white], low)) if not white.all() else 0.
+    dark = float(np.percentile(g[~white], 20)) if not white.all() else 0.
     small = cv2.resize(np.where(white, np.float32(dark), g), (128,256), interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(small, (0,0), sigmaX=1.5, sigmaY=3),dark,white
 
@@ -531,9 +531,7 @@ def _best_way(v, most=4, price=.08):
     for x in range(1, w):
         far = np.pad(best, most, constant_values=-np.inf)
         each = np.lib.stride_tricks.sliding_window_view(far, h)-price*steps[:,None]**2
-        came[x] = each.argmax(0)
-        best = each.max(0)+v[:,x]
-        came[x] = steps[came[x]]
+        came[x],best = steps[each.argmax(0)],each.max(0)+v[:,x]
     way = [int(best.argmax())]
     for x in range(w-1, 0, -1): way.append(way[-1]+came[x,way[-1]])
     return np.array(way[::-1])
@@ -569,9 +567,8 @@ def _along(im, line, above, below, fill=0):
     "The strip of `im` from `above` to `below` the `line`, in shares of the height, with `fill` outside"
     h,w = im.shape[:2]
     rows = np.arange(-round(above*h), round(below*h)+1)[:,None]+line
-    rows = rows.astype(np.float32)
-    cols = np.broadcast_to(np.arange(w, dtype=np.float32), rows.shape)
-    return cv2.remap(im, rows*0+cols, rows, cv2.INTER_LINEAR, borderValue=(fill,)*3)
+    cols = np.tile(np.arange(w, dtype=np.float32), (len(rows),1))
+    return cv2.remap(im, cols, rows.astype(np.float32), cv2.INTER_LINEAR, borderValue=(fill,)*3)
 
 # %% ../../nbs/15_image.recipe.ipynb #39692b7c
 def flatten_scan(im, above:float=.5, below:float=.15)->np.ndarray: # shares of the height that are kept
