@@ -57,12 +57,14 @@ def ovality(self:Landmarks):
     return min(self.disc_w, self.disc_h)/max(self.disc_w, self.disc_h)
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a4d0a076
-COLUMNS = 'path disc_x disc_y disc_w disc_h fovea_x fovea_y eye cup_disc reason'.split()
+COLUMNS = ('path disc_x disc_y disc_w disc_h disc_turn fovea_x fovea_y eye '
+           'distance angle area ovality cup_disc reason').split()
 
 @patch
 def row(self:Landmarks):
     "What a table holds of it"
-    return {k:getattr(self, k) for k in COLUMNS[1:]}
+    turn = self.disc_turn if np.isfinite(self.disc_w) else math.nan
+    return {k:getattr(self, k) for k in COLUMNS[1:]} | dict(disc_turn=turn)
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #3358b98c
 def disc_mask(o # `Landmarks`
@@ -353,8 +355,8 @@ def landmark_table(images, # image files or folders
                    out=None, # CSV file, written as it goes (default: none)
                    *, resume:bool=False, # go on with a file that was begun
                    force:bool=False # replace a file
-                  )->pd.DataFrame: # path, disc_x, disc_y, disc_w, disc_h, fovea_x, fovea_y, eye, cup_disc, reason
-    "The landmarks of many photographs, in pixels of each"
+                  )->pd.DataFrame: # path, the columns of `Landmarks.row`, with `reason` last
+    "The landmarks of many photographs, and what is measured between them, in pixels and degrees of each"
     paths,table = images_of(images),RowFile(out, resume, force)
     if table.columns and table.columns!=COLUMNS:
         raise DataError(f"{table.part} is no table of landmarks: pass `force=True`, or another name")

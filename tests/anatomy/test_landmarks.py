@@ -113,6 +113,10 @@ def test_command(folder, capsys):
     t = pd.read_csv(out, **KW)
     assert list(t)==COLUMNS and [o.rsplit('/', 1)[-1] for o in t.path]==['1.jpg','2.jpg','bad.jpg']
     assert t.disc_x[:2].notna().all() and t.disc_x.isna()[2] and 'is not an image' in t.reason[2]
+    far = np.hypot(t.disc_x-t.fovea_x, t.disc_y-t.fovea_y)
+    assert np.allclose(t.distance[:2], far[:2]) and np.allclose(t.area[:2], np.pi/4*(t.disc_w*t.disc_h)[:2])
+    assert t.ovality[:2].between(.5, 1).all() and t.angle[:2].between(-15, 25).all() and t.disc_turn[:2].notna().all()
+    assert t.loc[2,COLUMNS[1:-1]].drop('eye').isna().all()
     assert str(folder) not in t.reason[2] and 'research use only' in capsys.readouterr().err
     assert main(['landmarks', str(folder), '--out', str(out)])==1 and '--force' in capsys.readouterr().err
     assert main(['landmarks', str(folder/'1.jpg')])==0
