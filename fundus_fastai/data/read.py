@@ -126,7 +126,8 @@ def read_kermany(root)->pd.DataFrame:
     if (odd := df.label.isna()).all():
         raise DataError(f"{root} holds no Kermany scans: "
                         "expected .../train/CNV/CNV-<patient>-<n>.jpeg and the like")
-    where = 'lie outside the class folders' if inside.any() else 'tell no class by their name'
+    odd |= df.split.isna() & df.split.notna().any()
+    where = 'lie outside the folders of splits and classes' if inside.any() else 'tell no class by their name'
     tell_odd(odd, f'images {where} and are left out', df.name) # as maps and masks
     differ = inside.notna() & named.notna() & (inside!=named)
     tell_odd(differ, "scans are named for another class than their folder's, which is believed",
@@ -167,13 +168,16 @@ def tell_unused(root):
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
 _people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+'
+_sides = r'(train|training|val|valid|validation|test|testing)([ _-]*(images?|imgs?|set|data|photos?))*'
 
 def check_classes(df, root):
-    "Raise `DataError` where the folders are patients, by their names or by those of their files"
+    "Raise `DataError` where the folders are patients, by names of theirs or their files, or sides of a split"
     names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
-    if all(re.fullmatch(_people, fold(o)) for o in names) or stems.isin(eye_words).all():
-        raise DataError(f"{root} has no class folders, but folders of patients ({few(names)}): "
-                        "write a table with the columns file, patient and label")
+    all_are = lambda kind: all(re.fullmatch(kind, fold(o)) for o in names)
+    people = all_are(_people) or stems.isin(eye_words).all()
+    if people or all_are(_sides):
+        raise DataError(f"{root} has no class folders, but {'folders of patients' if people else 'sides of a split'} "
+                        f"({few(names)}): write a table with the columns file, patient and label")
 
 # %% ../../nbs/30_data.read.ipynb #a9792505
 def spread_volumes(df, root)->tuple:

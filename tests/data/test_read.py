@@ -42,7 +42,7 @@ def test_kermany_names_and_folders(tmp_path, capsys):
     assert df.label.to_dict()=={'CNV-1-1.JPG':'CNV','cnv-2-1.png':'CNV','DME-3-1.jpeg':'CNV','odd name.jpeg':'DME'}
     assert df.patient['odd name.jpeg']=='train/DME/odd name.jpeg' and df.patient['cnv-2-1.png']=='2'
     err = capsys.readouterr().err
-    for o in ('1 of 4 images do not tell', 'named for another class', '1 of 5 images lie outside the class folders', 'odd.jpeg'):
+    for o in ('1 of 4 images do not tell', 'named for another class', '1 of 5 images lie outside the folders of splits and classes', 'odd.jpeg'):
         assert o in err
 
 def test_kermany_nothing_there(tmp_path):
@@ -187,6 +187,12 @@ def test_folders_of_patients_are_refused(tmp_path):
     for root,files in {'a':['patient01/x.jpg','patient02/x.jpg'], 'b':['anna/OD.jpg','anna/OS.jpg','otto/OD.jpg']}.items():
         with pytest.raises(DataError, match='no class folders, but folders of patients'): read_folder(touch(tmp_path/root, *files))
 
+def test_sides_of_a_split_are_no_classes(tmp_path):
+    for root,names in {'a':('train_images','test_images'), 'b':('Training Set','Validation Set'), 'c':('train images',)}.items():
+        files = [f'{o}/{k}.png' for o in names for k in range(2)]
+        with pytest.raises(DataError, match='no class folders, but sides of a split'): read_folder(touch(tmp_path/root, *files))
+    assert set(read_folder(touch(tmp_path/'d', 'test_images/1.png', 'drusen/2.png')).label)=={'test_images','drusen'}
+
 def test_names_tell_patient_and_eye(tmp_path):
     touch(tmp_path, 'normal/10_left.jpeg', 'ill/10_right.jpeg', 'ill/A7-OD.png', 'ill/IMG-left.png')
     df = read_folder(tmp_path).set_index('path').rename(os.path.basename)
@@ -315,8 +321,8 @@ def test_one_person_under_two_spellings_in_class_folders(tmp_path, capsys):
     assert df.patient.nunique()==2 and 'patients' in capsys.readouterr().err
 
 def test_maps_beside_class_folders_are_no_scans(tmp_path, capsys):
-    touch(tmp_path, *(f'OCT2017/{s}' for s in SCANS), 'OCT2017/maps/CNV-11-1.png', 'OCT2017/maps/DME-99-1.png')
-    assert rows(read_kermany(tmp_path))==WANT and '2 of 7 images lie outside the class folders' in capsys.readouterr().err
+    touch(tmp_path, *(f'OCT2017/{s}' for s in SCANS), 'OCT2017/maps/CNV-11-1.png', 'OCT2017/maps/DME-99-1.png', 'OCT2017/overlays/CNV/CNV-11-1.png')
+    assert rows(read_kermany(tmp_path))==WANT and '3 of 8 images lie outside the folders of splits and classes' in capsys.readouterr().err
 
 def test_lost_names_are_compared_a_few_times(shop, monkeypatch):
     "Each comparison looks at every file: with thousands of lost names that took minutes"
