@@ -9,6 +9,7 @@ __all__ = []
 import cv2, math, numpy as np, pandas as pd
 from pathlib import Path
 from scipy.stats import false_discovery_control, mannwhitneyu, norm, spearmanr, t as student
+from .. import __version__
 from ..core import DataError, few, fresh_dir, need, one_of, progress, say, whole_file
 from ..image.read import read_image
 from ..image.recipe import field_mask
@@ -19,7 +20,8 @@ from ..score.metrics import auc, mean_abs_error, number_patients, r_squared
 from ..score.plots import BLUE, PALE, drawing, interval
 from ..run.report import drawn, write_findings
 from ..data.read import first_of, read_table, usual_columns
-from ..vision.answers import RowFile
+from ..data.splits import digests
+from ..vision.answers import RowFile, whole_rows
 from ..words import as_sexes
 from .atlas import people_of, same_files
 from .landmarks import landmarks
@@ -65,20 +67,32 @@ def eye_features(im)->dict: # `FEATURES`, `eye` ('R', 'L') and `reason`, why som
         res |= {f'{n}_{k}':float(v) for n,v in zip(COLORS, (rgb[0]/max(rgb.sum(), 1e-6),*rgb))}
     return res
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #7f0c3a61
+def pictures_of(paths)->dict: # path -> the version that measures, and the digest of the file
+    "What numbers of these photographs depend on"
+    return {str(p):f'{__version__} {d[:16]}' for p,d in zip(paths, digests(paths))}
+
+def pictures_in(file)->dict: # as from `pictures_of`
+    "What the photographs in a table of features were when they were measured"
+    if not file.exists(): return {}
+    t = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return dict(zip(t.get('path', ()), t.get('picture', ())))
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #34ec803a
 def feature_table(images, # image files
                   out=None, # CSV file, written as it goes (default: none)
                   *, resume:bool=False, # go on with a file that was begun
                   force:bool=False # replace a file
-                 )->pd.DataFrame: # path, the features, eye, reason
+                 )->pd.DataFrame: # path, the features, eye, reason, picture (see `pictures_of`)
     "Measure many photographs, a row each"
-    names,table,rows = ['path',*FEATURES,'eye','reason'],RowFile(out, resume, force),[]
+    names,table,rows = ['path',*FEATURES,'eye','reason','picture'],RowFile(out, resume, force),[]
     if table.columns and table.columns!=names:
         raise DataError(f"{table.part} holds something else: pass `force=True`, or another name")
-    for p in progress([o for o in images if str(o) not in table.done], 'measuring'):
+    now = pictures_of([o for o in images if str(o) not in table.done])
+    for p in progress(list(now), 'measuring'):
         try: row = eye_features(read_image(p))
         except DataError as e: row = dict(dict.fromkeys(FEATURES, math.nan), eye='', reason=str(e))
-        rows.append(dict(path=str(p), **row))
+        rows.append(dict(path=p, **row, picture=now[p]))
         table.add(pd.DataFrame(rows[-1:], columns=names))
     table.close()
     return pd.DataFrame(rows, columns=names)
@@ -465,11 +479,15 @@ NO_FEATURES = {'patient','path','eye','age','sex','split','label','grade','reaso
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #8673b7d9
 def measured(df, out)->pd.DataFrame:
-    "`df` with the features of its images, from out/features.csv where that is of these images"
-    file = out/'features.csv'
-    if not file.exists() or set(pd.read_csv(file).path)!=set(map(str, df.path)):
-        feature_table(df.path, file, resume=True, force=file.exists())
-    d = df.drop(columns=['eye','reason',*FEATURES], errors='ignore').merge(pd.read_csv(file), on='path')
+    "`df` with the features of its images, from out/features.csv where that is of these very images"
+    file,part,now = out/'features.csv',out/'features.csv.part',pictures_of(df.path)
+    if pictures_in(file)!=now:
+        begun = pictures_in(part) if whole_rows(part) else {}
+        go_on = begun and begun.items()<=now.items()
+        if go_on: file.unlink(missing_ok=True)
+        feature_table(list(now), file, resume=True, force=not go_on)
+    own = pd.read_csv(file).drop(columns='picture')
+    d = df.drop(columns=['eye','reason',*FEATURES], errors='ignore').merge(own, on='path')
     d.attrs = df.attrs
     return d
 

@@ -1,7 +1,7 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import sys, cv2, numpy as np, pandas as pd, pytest
 from fundus_fastai.anatomy.biomarkers import (FEATURES, biomarkers, confirmed, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
-                                              columns_of, icc, missing_by, open_people, with_table)
+                                              columns_of, icc, measured, missing_by, open_people, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -131,6 +131,36 @@ def test_command(photos, tmp_path, capsys):
     at = (tmp_path/'out/features.csv').stat().st_mtime_ns
     assert main([*run,'--force'])==0 and (tmp_path/'out/features.csv').stat().st_mtime_ns==at, "measured once"
     assert main(['biomarkers', photos/'people.csv', '--by', 'haircut', '--out', tmp_path/'no'])==1 and 'haircut' in capsys.readouterr().err
+
+def test_features_belong_to_the_very_pictures(tmp_path, monkeypatch):
+    "A photograph that changed is measured anew, as after an update; a stopped run goes on, but not with another's numbers"
+    import fundus_fastai.anatomy.biomarkers as room
+    paths,seen = [tmp_path/f'{k}.png' for k in range(3)],[]
+    def fill(level):
+        for k,p in enumerate(paths): cv2.imwrite(str(p), np.full((64,64,3), level+k, np.uint8))
+    def look(im):
+        if len(seen)==stop: raise KeyboardInterrupt
+        seen.append(im)
+        return dict(dict.fromkeys(FEATURES, 0.), red_T=float(im.mean()), eye='R', reason='')
+    def told(): return [round(o) for o in measured(pd.DataFrame(dict(path=list(map(str, paths)), patient='1')), tmp_path).red_T]
+    monkeypatch.setattr(room, 'eye_features', look)
+    stop = None
+    fill(100)
+    assert told()==told()==[100,101,102] and len(seen)==3
+    fill(50)
+    stop = 5 # two of three
+    with pytest.raises(KeyboardInterrupt): told()
+    stop = None
+    assert told()==[50,51,52] and len(seen)==6
+    fill(20)
+    stop = 8
+    with pytest.raises(KeyboardInterrupt): told()
+    fill(10)
+    stop = None
+    assert told()==[10,11,12] and len(seen)==11
+    monkeypatch.setattr(room, '__version__', 'next')
+    assert told()==[10,11,12] and len(seen)==14
+    assert not (tmp_path/'features.csv.part').exists()
 
 def test_lost_eyes_are_told():
     df = pd.DataFrame(dict(patient=list('abcd'), sex=['f','f','m','m'], distance=[np.nan,1,2,3], reason=['shows no disc','','','']))
