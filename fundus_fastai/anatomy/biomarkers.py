@@ -457,13 +457,23 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
     write_findings(out/'report.html', f'Features by {by}', words, tables=tables, source=source,
                    pictures=[(fig, 'Effects with 95 % intervals; dark: q < .05.')])
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #3be0d59c
+def unlike_ours(names, features, table)->list:
+    "Those of the columns `names` that are not called as what is measured; raises `DataError` where such are asked for"
+    if not (ours := [o for o in names if o in FEATURES]): return names
+    text = f"{table} has {few(ours)}, which we measure ourselves and call so: to test those of the table, rename them"
+    if len(ours)==len(names) or {*ours} & {*(features or ())}: raise DataError(text)
+    say(f"{text}; they are left out")
+    return [o for o in names if o not in ours]
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #dcfcc4db
-def with_table(df, table)->pd.DataFrame:
+def with_table(df, table, features=None, *, ready=False)->pd.DataFrame:
     "`df` with the numbers of a table of features, as of `fundus vessels`, joined by file; raises `DataError`"
-    ready,phantom = isinstance(table, pd.DataFrame),df.attrs.get('source')=='phantom'
-    t,name = table if ready else read_table(table)[1],'the table' if ready else table
+    made,phantom = isinstance(table, pd.DataFrame),df.attrs.get('source')=='phantom'
+    t,name = table if made else read_table(table)[1],'the table' if made else table
     if 'path' not in t: raise DataError(f"{name} has no column path: it is no table of features")
     new = [o for o in t.select_dtypes(np.number) if o not in df]
+    if not ready: new = unlike_ours(new, features, name)
     if (twice := t.path[t.path.duplicated()]).any():
         raise DataError(f"{name} has two rows of {few(twice)}")
     own = df.path.astype(str).map(same_files(df.path, t.path, moved=not phantom)).astype(object).rename('_own')
@@ -522,7 +532,7 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
     "Measure, test, confirm; writes features.csv, effects.csv, index.csv, effects.png, report.html"
     groups,source = groups_of(df, by),df.attrs.get('source', '')
     if confirm: kept_apart(df, by, groups, share=confirm)
-    if table is not None: df = with_table(df, table)
+    if table is not None: df = with_table(df, table, features, ready=ready)
     adjust = asked_of(df, by, features, ready=ready, adjust=adjust, model=model)
     out = fresh_dir(out, force, {'effects.csv':'feature,'})
     if not ready: df = measured(df, out)

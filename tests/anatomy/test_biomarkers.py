@@ -251,6 +251,15 @@ def test_columns_called_as_features_are(photos, tmp_path):
     with pytest.raises(DataError, match='your column area has the name'): biomarkers(df.drop_duplicates('patient'), 'area', tmp_path/'no', confirm=0)
     with pytest.raises(DataError, match='your column area has the name'): biomarkers(df, 'sex', tmp_path/'no', confirm=0, adjust=['area'])
 
+def test_a_table_with_the_names_of_our_features(capsys):
+    "Its numbers are not taken for ours, nor ours for its"
+    df = pd.DataFrame(dict(path=['1_L.jpg','1_R.jpg'], patient='1'))
+    t = df.assign(distance=[1.,2.], tortuosity=[.5,.6]).drop(columns='patient')
+    assert with_table(df, t).attrs['more']==['tortuosity'] and 'has distance, which we measure' in capsys.readouterr().err
+    assert with_table(df, t, ['distance'], ready=True).distance.tolist()==[1,2]
+    for o,asked in ((t, ['distance','tortuosity']), (t.drop(columns='tortuosity'), None)):
+        with pytest.raises(DataError, match='the table has distance, .* rename'): with_table(df, o, asked)
+
 def test_phantoms_get_no_numbers_of_namesakes(photos):
     "Files of one name lie in many folders: of phantoms the very same alone count"
     df = pd.DataFrame(dict(path=[str(photos/'1_L.jpg'), str(photos/'1_R.jpg')], patient='1'))
