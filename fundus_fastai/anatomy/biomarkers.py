@@ -42,10 +42,10 @@ def places(o)->tuple: # name -> x, y, and the circles' radius, in pixels of the 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #66e73045
 def color_at(im, inside, at, *, r)->np.ndarray: # R, G, B
     "Mean color of `im` in the circle of radius `r` round `at`; NaN where 1/4 of it is outside"
-    m = np.zeros(inside.shape, np.uint8)
-    cv2.circle(m, tuple(round(float(o)*16) for o in at), round(r*16), 1, -1, shift=4)
-    n = int(m.sum())
-    m &= inside
+    p = math.ceil(2*r) # room for what lies outside the picture
+    m = np.zeros(np.add(inside.shape, 2*p), np.uint8)
+    cv2.circle(m, tuple(round(float(o+p)*16) for o in at), round(r*16), 1, -1, shift=4)
+    n,m = int(m.sum()),m[p:-p,p:-p]&inside
     return np.array(cv2.mean(im, m)[:3]) if n and m.sum()>=.75*n else np.full(3, np.nan)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #1810ca72
@@ -58,9 +58,12 @@ def eye_features(im)->dict: # `FEATURES`, `eye` ('R', 'L') and `reason`, why som
     "Measure one photograph, uint8 [H,W,3]"
     o = landmarks(im)
     res = dict.fromkeys(FEATURES, math.nan)
-    res |= dict(ovality=o.ovality, cup_disc=o.cup_disc, eye=o.eye, reason=o.reason)
+    outline = np.isfinite(o.cup_disc) # else the disc is a mere circle
+    if outline: res |= dict(ovality=o.ovality, cup_disc=o.cup_disc)
+    res |= dict(eye=o.eye, reason=o.reason)
     if not np.isfinite(o.fovea_x): return res
-    res |= dict(distance=o.distance/o.disc_h, angle=o.angle, area=o.area/o.distance**2)
+    res['angle'] = o.angle
+    if outline: res |= dict(distance=o.distance/o.disc_h, area=o.area/o.distance**2)
     (at,r),inside = places(o),field_mask(im, .97).astype(np.uint8)
     for k,c in at.items():
         rgb = color_at(im, inside, c, r=r)
@@ -461,7 +464,7 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
 def unlike_ours(names, features, table)->list:
     "Those of the columns `names` that are not called as what is measured; raises `DataError` where such are asked for"
     if not (ours := [o for o in names if o in FEATURES]): return names
-    text = f"{table} has {few(ours)}, which we measure ourselves and call so: to test those of the table, rename them"
+    text = f"{table} has {few(ours, 9)}, which we measure ourselves and call so: to test those of the table, rename them"
     if len(ours)==len(names) or {*ours} & {*(features or ())}: raise DataError(text)
     say(f"{text}; they are left out")
     return [o for o in names if o not in ours]

@@ -1,7 +1,8 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import sys, cv2, numpy as np, pandas as pd, pytest
-from fundus_fastai.anatomy.biomarkers import (FEATURES, biomarkers, confirmed, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
-                                              columns_of, icc, measured, missing_by, open_people, with_table)
+from dataclasses import replace
+from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
+                                              color_at, columns_of, eye_features, icc, measured, missing_by, open_people, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -131,6 +132,24 @@ def test_command(photos, tmp_path, capsys):
     at = (tmp_path/'out/features.csv').stat().st_mtime_ns
     assert main([*run,'--force'])==0 and (tmp_path/'out/features.csv').stat().st_mtime_ns==at, "measured once"
     assert main(['biomarkers', photos/'people.csv', '--by', 'haircut', '--out', tmp_path/'no'])==1 and 'haircut' in capsys.readouterr().err
+
+@pytest.mark.parametrize('r', [1.2, 2, 3.7, 15])
+def test_no_color_of_what_the_picture_does_not_show(r):
+    "A circle over the edge is counted whole; one inside, however small, has its color"
+    im,inside = np.full((80,90,3), 50, np.uint8),np.ones((80,90), np.uint8)
+    def seen(x, y=40.3): return np.isfinite(color_at(im, inside, (x,y), r=r)).all()
+    assert all(seen(o) for o in (r+.5, 45, 88.5-r)) and not any(seen(o) for o in (-3*r, -r, -.3*r-.6, 89.6+.3*r, 90+3*r))
+    assert seen(45, r+.5) and not seen(45, -.3*r-.6) and not seen(-500, -500)
+
+def test_a_disc_without_outline_has_no_shape(monkeypatch):
+    "A mere circle stands where it touches the edge: neither its area nor anything in its heights is measured"
+    import fundus_fastai.anatomy.biomarkers as room
+    o = room.landmarks((im := phantom_fundus([], 8, 1, eye='R', camera='round', size=192).image))
+    a = eye_features(im)
+    monkeypatch.setattr(room, 'landmarks', lambda im: replace(o, cup_disc=np.nan, disc_w=o.disc_h))
+    b = eye_features(im)
+    assert [k for k in SHAPE if np.isnan(b[k])]==['distance','area','ovality','cup_disc'] and not any(np.isnan(a[k]) for k in SHAPE)
+    assert b['angle']==a['angle'] and np.isfinite(b['red_T'])
 
 def test_features_belong_to_the_very_pictures(tmp_path, monkeypatch):
     "A photograph that changed is measured anew, as after an update; a stopped run goes on, but not with another's numbers"
