@@ -125,7 +125,7 @@ def two_groups(v, y)->dict:
     g = (1-3/(4*(m+n-2)-1))*d/sd if sd>0 else math.nan
     e = delong_interval(y, v)
     return dict(effect=e.value, low=e.low, high=e.high,
-                p=float(mannwhitneyu(b, a, method='asymptotic').pvalue) if sd>0 else 1.,
+                p=float(mannwhitneyu(b, a, method='asymptotic').pvalue) if np.ptp(v)>0 else 1.,
                 difference=d, d_low=d-half, d_high=d+half, g=g)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #c04e82fd
@@ -137,6 +137,18 @@ def with_number(v, y)->dict:
     low,high = np.tanh(np.arctanh(np.clip(rho, -.999999, .999999))+np.array([-half,half]))
     return dict(effect=float(rho), low=float(low), high=float(high), p=float(p))
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #c41d70be
+def adds_rank(x)->list: # numbers of columns
+    "Columns of `x` [n,k] that neither are constant nor follow from those before them"
+    base,kept = np.full((len(x),1), max(len(x), 1)**-.5),[]
+    for k,c in enumerate(x.T):
+        rest = c-base@(base.T@c)
+        rest -= base@(base.T@rest)
+        if (size := np.linalg.norm(rest))<=1e-9*np.linalg.norm(c): continue
+        kept.append(k)
+        base = np.column_stack([base, rest/size])
+    return kept
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #2e37b556
 def estimable(x, v)->bool:
     "Can effects of the columns of `x` on `v` be told apart?"
@@ -145,7 +157,7 @@ def estimable(x, v)->bool:
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #a366de7d
 def held_fixed(v, y, others)->tuple: # coefficient of `y`, low, high, p
     "Linear effect of `y` on the values `v`, in standard deviations, with `others` [n,k] held fixed"
-    x = np.column_stack([np.ones(len(v)), y, others])
+    x = np.column_stack([np.ones(len(v)), y, others[:,adds_rank(others)]])
     if len(v)<x.shape[1]+5 or not estimable(x, v): return (math.nan,)*4
     v,inverse = (v-v.mean())/v.std(ddof=1),np.linalg.inv(x.T@x)
     beta = inverse@x.T@v
@@ -162,7 +174,7 @@ MODELS = ('mean','gee','mixed')
 def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
     "The same with a row an eye, by statsmodels"
     sm = need('statsmodels.api', 'stats')
-    x = np.column_stack([np.ones(len(v)), y, others])
+    x = np.column_stack([np.ones(len(v)), y, others[:,adds_rank(others)]])
     if not estimable(x, v): return (math.nan,)*4
     v,who = (v-v.mean())/v.std(ddof=1),number_patients(patient)
     try:
@@ -252,12 +264,19 @@ def family_of(df, by, adjust, *, features=None)->list:
     names = [o for o in dict.fromkeys(names) if o not in (by,*adjust)]
     if not names: raise DataError("there is no feature to test: name some with `features`")
     check_features(df, names)
+    check_finite(df, (by,*names,*adjust))
     return names
 
 def check_features(df, names)->None:
     "Raise `DataError` where one of `names` is no number"
     words = [o for o in names if not pd.api.types.is_numeric_dtype(df[o])]
     if words: raise DataError(f"{few(words)} is no number, and a feature is one: leave it out of `features`")
+
+def check_finite(df, names)->None:
+    "Raise `DataError` where a number in the columns `names` is infinite"
+    for k,o in df[[o for o in names if o in df]].select_dtypes(np.number).items():
+        if m := np.isinf(o).sum():
+            raise DataError(f"{k} is infinite in {m} rows: leave these cells empty")
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3c17f540
 def feature_effects(df, # a row an image: patient, `by`, features, and what is held fixed
@@ -274,13 +293,17 @@ def feature_effects(df, # a row an image: patient, `by`, features, and what is h
     features,df = family_of(df, by, adjust, features=features),df[df[by].notna()]
     how = dict(by=by, groups=groups, adjust=adjust, model=model)
     people = each_patient(df, features, [by,*adjust])
+    known,idle = people.dropna(subset=adjust),[]
+    for k,o in enumerate(adjust):
+        a,b = (adds_rank(columns_of(known, adjust[:j])) for j in (k, k+1))
+        if len(known) and a==b: idle.append(o)
     rows = [one_effect(df, people, f, **how) for f in features]
     names = dict.fromkeys(k for o in rows for k in (*o,'effect','low','high','p'))
     t = pd.DataFrame(rows).reindex(columns=list(names))
     t.insert(list(t).index('p')+1, 'q', fdr(t.p))
     if 'adj_p' in t: t['adj_q'] = fdr(t.adj_p)
     t = t.sort_values('p', kind='stable', ignore_index=True)
-    t.attrs = dict(how, family=len(features))
+    t.attrs = dict(how, family=len(features), idle=idle)
     return t
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #02b4182a
@@ -428,7 +451,11 @@ def effect_words(t, by)->list:
     res = [f"{n} of {k} features {how} {by} (q < .05 over all {k}: 5 % of such claims are false)."]
     if 'adj_q' in t:
         fixed = ', '.join(t.attrs['adjust']) or 'nothing'
-        res.append(f"With {fixed} held fixed (model: {t.attrs['model']}): {(t.adj_q<.05).sum()}.")
+        lost = f"; for {n} it could not be estimated" if (n := t.adj_p.isna().sum()) else ''
+        res.append(f"With {fixed} held fixed (model: {t.attrs['model']}): {(t.adj_q<.05).sum()}{lost}.")
+        if idle := t.attrs['idle']:
+            res.append(f"Holding {', '.join(idle)} fixed changes nothing: "
+                       "it is the same in everybody, or follows from what else is held fixed.")
     if groups:
         m,n = (int(t[f'n_{o}'].max()) for o in groups)
         one,all_of = detectable(m, n),detectable(m, n, k)
@@ -436,7 +463,7 @@ def effect_words(t, by)->list:
                    f"stands alone, one of {all_of:.3f} to the strictest of {k}. "
                    "Smaller differences may be there.")
     if 'c_p' in t:
-        found,sure = t.c_p.notna().sum(),t.c_confirmed.eq(True).sum()
+        found,sure = t.c_confirmed.notna().sum(),t.c_confirmed.eq(True).sum()
         res.append(f"{found} were found in one part of the patients, {sure} confirmed in the other.")
     return res
 
@@ -515,6 +542,7 @@ def asked_of(df, by, features, *, ready, adjust, model)->list: # columns held fi
         if odd := [o for o in names if o not in df and o not in new]:
             raise DataError(f"`{k}={','.join(odd)}` is no column; there are {few([*df,*new], 20)}")
     check_features(df, [o for o in named if o not in new])
+    check_finite(df, (by,*named,*(adjust or ()),*df.attrs.get('more', ())))
     known = [o for o in ('age',) if adjust is None and o in df and o not in named and df[o].notna().any()]
     if lost := [o for o in adjust or () if o in df and df[o].isna().all()]:
         raise DataError(f"`adjust={lost[0]}` is known of nobody: leave it out")

@@ -2,7 +2,7 @@
 import sys, cv2, numpy as np, pandas as pd, pytest
 from dataclasses import replace
 from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
-                                              color_at, columns_of, eye_features, icc, measured, missing_by, open_people, with_table)
+                                              color_at, columns_of, effect_words, eye_features, icc, measured, missing_by, open_people, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -44,6 +44,38 @@ def test_age_is_held_fixed():
     df = pd.DataFrame(dict(patient=np.arange(300), sex=sex, age=age, f=age/10+rng.normal(0, .5, 300)))
     t = feature_effects(df, 'sex', ['f'], adjust=['age'])
     assert t.q[0]<1e-4 and t.adj_low[0]<0<t.adj_high[0]
+
+def sixty(**more):
+    "A noise, the same with a step between the sexes, and a width that tells them apart without fail"
+    rng,male = np.random.default_rng(1),np.arange(60)%2
+    noise = rng.normal(size=60)
+    return pd.DataFrame(dict(patient=[f'p{k}' for k in range(60)], sex=np.where(male, 'male', 'female'), age=rng.normal(60, 9, 60),
+                             width=1000.*(1+male), noise=noise, step=noise+3*male, **more))
+
+def test_a_feature_that_separates_is_no_chance():
+    t = feature_effects(sixty(), 'sex', ['width','noise']).set_index('feature')
+    assert t.effect['width']==1 and t.q['width']<1e-12 and t.p['noise']>.05
+
+@pytest.mark.parametrize('model', ['mean','mixed'])
+def test_a_confounder_that_tells_nothing_takes_nothing_away(model):
+    "Constant, or the age once more: the effect is that with age alone; what tells the sex itself leaves none, and the report says so"
+    if model!='mean': pytest.importorskip('statsmodels')
+    df = sixty(c=.1, site='A').assign(months=lambda d: 12*d.age, boy=lambda d: d.sex=='male')
+    def asked(*adjust): return feature_effects(df, 'sex', ['step','noise'], adjust=adjust, model=model)
+    one,all_of,none = asked('age'),asked('c','age','months','site'),asked('age','boy')
+    assert np.allclose(one[['adjusted','adj_p']], all_of[['adjusted','adj_p']], rtol=1e-6) and one.adj_q[0]<1e-10
+    assert (one.attrs['idle'], all_of.attrs['idle'])==([], ['c','months','site'])
+    assert 'Holding c, months, site fixed changes nothing' in ' '.join(effect_words(all_of, 'sex'))
+    assert none.adjusted.isna().all() and '0; for 2 it could not be estimated' in effect_words(none, 'sex')[1]
+
+@pytest.mark.parametrize('column', ['noise','age'])
+def test_infinite_numbers_are_refused(column, tmp_path):
+    df = sixty()
+    df.loc[[3,5],column] = np.inf
+    with pytest.raises(DataError, match=f'{column} is infinite in 2 rows'): feature_effects(df, 'sex', ['step','noise'], adjust=['age'])
+    with pytest.raises(DataError, match=f'{column} is infinite in 2 rows'):
+        biomarkers(df, 'sex', tmp_path/'out', features=['step','noise'], ready=True, confirm=0, adjust=['age'])
+    assert not (tmp_path/'out').exists()
 
 @pytest.mark.parametrize('model', ['gee','mixed'])
 def test_models_that_keep_both_eyes(model):
