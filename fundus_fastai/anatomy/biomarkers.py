@@ -276,7 +276,7 @@ def check_finite(df, names)->None:
     "Raise `DataError` where a number in the columns `names` is infinite"
     for k,o in df[[o for o in names if o in df]].select_dtypes(np.number).items():
         if m := np.isinf(o).sum():
-            raise DataError(f"{k} is infinite in {m} rows: leave these cells empty")
+            raise DataError(f"{k} is infinite in {m} of {len(df)} rows: leave these cells empty")
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3c17f540
 def feature_effects(df, # a row an image: patient, `by`, features, and what is held fixed

@@ -72,8 +72,8 @@ def test_a_confounder_that_tells_nothing_takes_nothing_away(model):
 def test_infinite_numbers_are_refused(column, tmp_path):
     df = sixty()
     df.loc[[3,5],column] = np.inf
-    with pytest.raises(DataError, match=f'{column} is infinite in 2 rows'): feature_effects(df, 'sex', ['step','noise'], adjust=['age'])
-    with pytest.raises(DataError, match=f'{column} is infinite in 2 rows'):
+    with pytest.raises(DataError, match=f'{column} is infinite in 2 of 60 rows'): feature_effects(df, 'sex', ['step','noise'], adjust=['age'])
+    with pytest.raises(DataError, match=f'{column} is infinite in 2 of 60 rows'):
         biomarkers(df, 'sex', tmp_path/'out', features=['step','noise'], ready=True, confirm=0, adjust=['age'])
     assert not (tmp_path/'out').exists()
 
