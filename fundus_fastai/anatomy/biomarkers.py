@@ -293,10 +293,9 @@ def feature_effects(df, # a row an image: patient, `by`, features, and what is h
     features,df = family_of(df, by, adjust, features=features),df[df[by].notna()]
     how = dict(by=by, groups=groups, adjust=adjust, model=model)
     people = each_patient(df, features, [by,*adjust])
-    known,idle = people.dropna(subset=adjust),[]
-    for k,o in enumerate(adjust):
-        a,b = (adds_rank(columns_of(known, adjust[:j])) for j in (k, k+1))
-        if len(known) and a==b: idle.append(o)
+    known = people.dropna(subset=adjust)
+    ranks = [len(adds_rank(columns_of(known, adjust[:k]))) for k in range(len(adjust)+1)]
+    idle = [o for o,a,b in zip(adjust, ranks, ranks[1:]) if a==b and len(known)]
     rows = [one_effect(df, people, f, **how) for f in features]
     names = dict.fromkeys(k for o in rows for k in (*o,'effect','low','high','p'))
     t = pd.DataFrame(rows).reindex(columns=list(names))
@@ -450,9 +449,9 @@ def effect_words(t, by)->list:
     how = 'differ by' if groups else 'go with'
     res = [f"{n} of {k} features {how} {by} (q < .05 over all {k}: 5 % of such claims are false)."]
     if 'adj_q' in t:
-        fixed = ', '.join(t.attrs['adjust']) or 'nothing'
+        fixed,sure = ', '.join(t.attrs['adjust']) or 'nothing',(t.adj_q<.05).sum()
         lost = f"; for {n} it could not be estimated" if (n := t.adj_p.isna().sum()) else ''
-        res.append(f"With {fixed} held fixed (model: {t.attrs['model']}): {(t.adj_q<.05).sum()}{lost}.")
+        res.append(f"With {fixed} held fixed (model: {t.attrs['model']}): {sure}{lost}.")
         if idle := t.attrs['idle']:
             res.append(f"Holding {', '.join(idle)} fixed changes nothing: "
                        "it is the same in everybody, or follows from what else is held fixed.")
@@ -489,9 +488,9 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3be0d59c
 def unlike_ours(names, features, table)->list:
-    "Those of the columns `names` that are not called as what is measured; raises `DataError` where such are asked for"
+    "Columns `names` but those called as ours; raises `DataError` where these are asked for"
     if not (ours := [o for o in names if o in FEATURES]): return names
-    text = f"{table} has {few(ours, 9)}, which we measure ourselves and call so: to test those of the table, rename them"
+    text = f"{table} has {few(ours, 9)}, as we call what we measure: to test the table's, rename them"
     if len(ours)==len(names) or {*ours} & {*(features or ())}: raise DataError(text)
     say(f"{text}; they are left out")
     return [o for o in names if o not in ours]

@@ -306,7 +306,7 @@ def test_a_table_with_the_names_of_our_features(capsys):
     "Its numbers are not taken for ours, nor ours for its"
     df = pd.DataFrame(dict(path=['1_L.jpg','1_R.jpg'], patient='1'))
     t = df.assign(distance=[1.,2.], tortuosity=[.5,.6]).drop(columns='patient')
-    assert with_table(df, t).attrs['more']==['tortuosity'] and 'has distance, which we measure' in capsys.readouterr().err
+    assert with_table(df, t).attrs['more']==['tortuosity'] and 'has distance, as we call what we measure' in capsys.readouterr().err
     assert with_table(df, t, ['distance'], ready=True).distance.tolist()==[1,2]
     for o,asked in ((t, ['distance','tortuosity']), (t.drop(columns='tortuosity'), None)):
         with pytest.raises(DataError, match='the table has distance, .* rename'): with_table(df, o, asked)
