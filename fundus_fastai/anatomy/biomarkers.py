@@ -91,7 +91,7 @@ def feature_table(images, # image files
     names,table,rows = ['path',*FEATURES,'eye','reason','picture'],RowFile(out, resume, force),[]
     if table.columns and table.columns!=names:
         raise DataError(f"{table.part} holds something else: pass `force=True`, or another name")
-    now = pictures_of([o for o in images if str(o) not in table.done])
+    now = pictures_of(table.left(images))
     for p in progress(list(now), 'measuring'):
         try: row = eye_features(read_image(p))
         except DataError as e: row = dict(dict.fromkeys(FEATURES, math.nan), eye='', reason=str(e))
