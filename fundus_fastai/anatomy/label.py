@@ -33,8 +33,9 @@ ANSWER = ('path disc_x disc_y disc_w disc_h disc_turn fovea_x fovea_y rater repe
 
 def read_answers(file)->pd.DataFrame:
     "The table of answers: paths and raters as they are written, '01' and 'NA' too"
-    numbers = {k:'' for k in ANSWER if k not in ('path','rater')}
-    return pd.read_csv(file, dtype=dict(rater=str, path=str), keep_default_na=False, na_values=numbers)
+    text = dict(path=str, rater=str)
+    blank = {k:'' for k in ANSWER if k not in text}
+    return pd.read_csv(file, dtype=text, keep_default_na=False, na_values=blank)
 
 # %% ../../nbs/73_anatomy.label.ipynb #2f51352c
 def number_of(o, names)->list:

@@ -85,7 +85,8 @@ def millimeters(o # `Landmarks`
     "Lengths in millimeters, and the area of the disc in square millimeters"
     k,told = o.mm_per_pixel,'given'
     if k is None: k,told = DISTANCE/o.distance,f'assumed: {DISTANCE} mm from disc to fovea'
-    if not np.isfinite(k) and o.outlined: k,told = HEIGHT/o.disc_h,f'assumed: a disc {HEIGHT} mm high'
+    if not np.isfinite(k) and o.outlined:
+        k,told = HEIGHT/o.disc_h,f'assumed: a disc {HEIGHT} mm high'
     if not np.isfinite(k): k,told = math.nan,'unknown'
     return dict(distance=k*o.distance, disc_w=k*o.disc_w, disc_h=k*o.disc_h, area=k*k*o.area,
                 scale=told)

@@ -188,7 +188,7 @@ def _write(path, a):
 
 # %% ../../nbs/76_anatomy.measures.ipynb #9b8defd2
 def map_names(paths, table)->dict:
-    "What the maps of `paths` are called: no two alike, and those in a `table` that was begun as they are there"
+    "Names for the maps of `paths`, no two alike; a `table` that was begun keeps its own"
     every = list(dict.fromkeys([*table.done, *paths]))
     names = dict(zip(every, unique_stems(every)))
     if 'map' not in (table.columns or ()): return names

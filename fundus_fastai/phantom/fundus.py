@@ -543,7 +543,7 @@ class Retina(Diseases):
         if grade: self.retinopathy(grade, s)
         if 'retinal vascular occlusion' in labels: self.occlusion(s)
         if 'glaucoma' in labels: self.masks['cupping'] = cup
-        c,r = self.g.px([0,0])+.5,.75*self.g.s # the foveal pit is about 1.5 mm wide; a pixel's middle is half within
+        c,r = self.g.px([0,0])+.5,.75*self.g.s # the foveal pit is about 1.5 mm wide
         return dict(vessels=vessels, disc=_box(disc), cup=_box(cup),
                     fovea=tuple(round(o) for o in (*(c-r), *(c+r))))
 
@@ -557,7 +557,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
                    sex:str=None, # 'female' or 'male' (default: the patient's own)
                    age:float=None, # years (default: the patient's own)
                    camera:str=None, # name from `CAMERAS` (default: drawn), or from `VIEWS`: a drawn one, another field
-                   size:int=512 # side in pixels; below 256 the truth lacks thin vessels, below 160 most arteries
+                   size:int=512 # side in pixels; below 160 the truth lacks most arteries
                   )->FundusPhantom:
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     if size<64: raise DataError(f"size={size} is too small for an eye: use at least 64 pixels")

@@ -388,7 +388,7 @@ def check_size(h:int, w:int)->None:
     if min(h,w)<64:
         raise DataError(f"size {(h,w)} is too small for a retina: use at least 64 pixels a side")
     if w>WIDEST*h:
-        raise DataError(f"size {(h,w)} is too wide for a retina: use at most {int(WIDEST*h)} columns for {h} rows")
+        raise DataError(f"size {(h,w)} is too wide: use at most {int(WIDEST*h)} columns")
 
 # %% ../../nbs/10_phantom.oct.ipynb #4534054a
 def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
@@ -396,7 +396,7 @@ def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
                 patient:int=1, # the same patient has the same anatomy in every scan
                 *, scan:int=1, # number of the scan, from 1
                 severity:float=None, # 0 (mild) to 1 (gross); drawn for the patient if `None`
-                size:tuple=(496,512) # height and width in pixels; 496 rows are 1.9 mm, and 1.8 heights the most width
+                size:tuple=(496,512) # pixels: height, and width up to 1.8 heights; 496 rows are 1.9 mm
                )->OctPhantom:
     "Draw an OCT B-scan and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     one_of(label, CLASSES, 'class')
