@@ -274,14 +274,21 @@ def with_places(model, n_out:int, head:str, *, stride:int=16)->nn.Module:
     return nn.Sequential(body, make(getattr(body, 'width', None) or num_features_model(body), n_out))
 
 # %% ../../nbs/45_vision.learner.ipynb #697ce63a
+def norms_of(dl):
+    "The normalizations of the batches of `dl`"
+    return dl.after_batch.fs.filter(risinstance(Normalize))
+
+def normalized(dl, stats)->bool:
+    "Whether batches of `dl` are normalized once, and by `stats`"
+    old,new = norms_of(dl),Normalize.from_stats(*stats, cuda=False)
+    return len(old)==1 and all(torch.allclose(getattr(old[0], k).cpu(), getattr(new, k)) for k in ('mean','std'))
+
 def normalize_by(dls, stats, arch):
     "Let batches of `dls` be normalized by `stats`; raises `DataError` if they are by others"
-    new,old = Normalize.from_stats(*stats, cuda=False),dls.after_batch.fs.filter(risinstance(Normalize))
-    if not old:
-        dls.add_tfms([new], 'after_batch')
+    if not norms_of(dls):
+        dls.add_tfms([Normalize.from_stats(*stats, cuda=False)], 'after_batch')
         dls.to(dls.device) # the new transform too, wherever the batches go
-    elif not all(torch.allclose(getattr(o, k).cpu(), getattr(new, k)) for o in old
-                 for k in ('mean','std')):
+    elif not normalized(dls, stats):
         raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
 
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
@@ -312,6 +319,14 @@ class EyeLearner(Learner):
         if own or names is not None: return own or ClassOutput(names)
         raise ModelError("these DataLoaders name no classes: for a number make them with "
                          "eye_dls(df, output=NumberOutput.learn(df))")
+    @property
+    def dls(self):
+        "Its `DataLoaders`; others that take their place are normalized as the net expects"
+        return self.__dict__['dls']
+    @dls.setter
+    def dls(self, dls):
+        if self.config: normalize_by(dls, self.config['normalize'].values(), self.config['arch'])
+        self.__dict__['dls'] = dls
     @property
     def opener(self):
         "The `OpenEye` that reads a file for the net; `None` with `DataLoaders` of another make"

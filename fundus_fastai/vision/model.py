@@ -20,7 +20,7 @@ from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
 from .data import as_items
-from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net, normalize_by
+from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net, normalize_by, normalized
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
@@ -77,6 +77,9 @@ def demand_told(learn, cfg, weights)->None:
     try: _demand_shapes(cfg, learn.output.n_out, {k:list(v.shape) for k,v in weights.items()})
     except ValueError as e:
         raise ModelError(f"this is not the net that {cfg['arch']} and its head make ({e}): {KEEP}") from None
+    if not normalized(learn.dls.valid, cfg['normalize'].values()):
+        raise ModelError(f"the batches of this learner are not normalized as {cfg['arch']} was told: make it new ones "
+                         "with eye_dls")
     if not learn.opener and not same_batch(learn, cfg):
         raise ModelError("these DataLoaders are not of eye_dls, and their files do not show that they open a picture "
                          f"as task {cfg['task']} does, squeezed to {cfg['size']} pixels: take eye_dls; or {KEEP}")

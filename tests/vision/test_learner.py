@@ -168,6 +168,21 @@ def test_one_set_of_dataloaders_for_two_nets():
     (m,s), = stats_of(dls)
     assert np.allclose(m, learn.config['normalize']['mean']) and np.allclose(s, learn.config['normalize']['std'])
 
+def test_other_dataloaders_are_normalized_as_the_first(tmp_path):
+    "Another batch size or side, in training and of a loaded model: the net sees what it saw, and comes back from its files as it was"
+    learn = eye_learner(noise_dls(64), tiny, weights=None)
+    was,loss = learn.predict_frame(frame(3)),learn.measured()
+    learn.dls = noise_dls(64)
+    assert learn.predict_frame(frame(3)).equals(was) and learn.measured()==loss and np.allclose(stats_of(learn.dls.valid), [([.5]*3, [.5]*3)])
+    again = load_model(save_model(learn, tmp_path/'run'))
+    again.dls = noise_dls(64)
+    assert again.predict_frame(frame(3)).equals(was) and again.measured()==loss
+    other = noise_dls(64)
+    eye_learner(other, 'resnet10t', weights=None)
+    with pytest.raises(DataError, match='normalized for another net'): learn.dls = other
+    learn.dls.valid.after_batch.fs.pop()
+    with refused('not normalized as'): save_model(learn, tmp_path/'run')
+
 def test_resnet50_from_scratch():
     learn = eye_learner(noise_dls(64, classes='ABCD'), weights=None)
     assert learn.config['arch']=='resnet50' and learn.config['weights']=='none'
