@@ -304,6 +304,16 @@ def _make(dls, net, kwargs):
     raise ModelError("`loss_func` has no `activation`, which makes answers of scores: take fastai's "
                      "(CrossEntropyLossFlat()), or leave it out")
 
+# %% ../../nbs/45_vision.learner.ipynb #a976bbd6
+STAND_IN = '_stand_in' # column that marks a table without data
+
+def demand_data(dl):
+    "Raise `ModelError` where the images of `dl` only stand in for data that a loaded model does not have"
+    items = getattr(getattr(dl, 'dataset', None), 'items', None)
+    if not isinstance(items, pd.DataFrame) or STAND_IN not in items: return
+    raise ModelError("this model came without data: give it some by `learn.dls = eye_dls(...)`, or ask it about "
+                     "`dl=learn.dls.test_dl(df, with_labels=True)`")
+
 # %% ../../nbs/45_vision.learner.ipynb #4e83c9b8
 class EyeLearner(Learner):
     "A `Learner` that knows what its net answers, how a file is opened for it, its input's side, and how it was made"
@@ -342,6 +352,14 @@ class EyeLearner(Learner):
         "Decoded answer, class or number, and probabilities of one file, picture, or row of a table"
         if self.opener and not isinstance(item, pd.Series): item = as_items(self.dls, [item]).iloc[0]
         return super().predict(item, rm_type_tfms, with_input)
+    @delegates(Learner.fit)
+    def fit(self, *args, **kwargs):
+        "Train as fastai does; raises `ModelError` where there is no data"
+        demand_data(self.dls.train)
+        super().fit(*args, **kwargs)
+    def all_batches(self):
+        demand_data(self.dl)
+        super().all_batches()
 
 # %% ../../nbs/45_vision.learner.ipynb #3fd83051
 def _told(net, size, f):
@@ -678,6 +696,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
 @patch
 def fit_probe(self:EyeLearner, workers:int=0)->pd.DataFrame:
     "Fit the linear readout of a learner that was made with `probe=True`; validation chooses the penalty"
+    demand_data(self.dls.train)
     t0 = time.time()
     losses = solve_probe(self, workers)
     return pd.DataFrame([dict(stage='readout', epoch=0, **losses, seconds=round(time.time()-t0, 2))])

@@ -20,7 +20,8 @@ from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
 from .data import as_items
-from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net, normalize_by, normalized
+from .learner import (EyeLearner, STAND_IN, _head_args, blank_net, eye_learner, find_net, normalize_by,
+                                           normalized)
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
@@ -180,7 +181,7 @@ def _stand_in(answer):
     numbers = answer.kind.numeric
     label = [answer.center]*n if numbers else list(answer.names) + answer.names[:1]*(n-len(answer.names))
     df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n,
-                           age=answer.center))
+                           age=answer.center, **{STAND_IN:True}))
     return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind.labels else df
 
 # %% ../../nbs/46_vision.model.ipynb #6adeafe8

@@ -1,8 +1,8 @@
 "Saving and loading: in a fresh process, without pickle, from whatever config and weights"
 import os, shutil
 import numpy as np, pandas as pd, pytest, torch
-from fastai.vision.all import (CategoryBlock, ColReader, ColSplitter, DataBlock, ImageBlock, MSELossFlat, MultiCategoryBlock, PILImage, Path, Resize,
-                               load_learner)
+from fastai.vision.all import (CategoryBlock, ClassificationInterpretation, ColReader, ColSplitter, DataBlock, ImageBlock, MSELossFlat,
+                               MultiCategoryBlock, PILImage, Path, Resize, load_learner)
 from PIL import Image
 from safetensors.torch import load_file
 from fundus_fastai.options import TrainOptions
@@ -51,6 +51,21 @@ def test_maps_with_channels_last_and_blocks_that_do_not_run(tmp_path, arch, how)
     want,again = (o.predict_frame(items).filter(like='p_').to_numpy() for o in (learn, load_model(tmp_path/'run')))
     assert np.abs(want-again).max()<1e-6 and len(np.unique(want.round(6), axis=0))==3
     if not how: assert learn.evidence([Eye(items.path[0])], 'grad_cam').map.std()>0
+
+def test_a_loaded_model_has_no_data_to_train_or_measure_on(run):
+    "Whatever fastai would do with the stand-ins is refused, until there are images"
+    learn,data = load_model(run),noise_dls(64)
+    deeds = [learn.validate, learn.get_preds, lambda: learn.fine_tune(1), learn.fit_eye, learn.lr_find,
+             lambda: ClassificationInterpretation.from_learner(learn)]
+    before = {k:v.clone() for k,v in learn.model.state_dict().items()}
+    for do in deeds:
+        with learn.no_bar(), refused('came without data', 'learn.dls = eye_dls'): do()
+    assert same(before, learn.model.state_dict())
+    with learn.no_bar(), learn.no_logging():
+        got = learn.validate(dl=learn.dls.test_dl(data.valid_ds.items, with_labels=True))
+        learn.dls = data
+        assert learn.validate()==got and len(learn.get_preds()[0])==4
+        learn.fit(1)
 
 def test_no_pickle_in_a_run_folder(inception, tmp_path):
     "Checkpoints included, every file is safetensors, JSON or CSV, and none can be unpickled, plain or zipped"
