@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
 from ..options import existing_weights
 from ..image.recipe import Eye, blank_remark, each_eye, field_remark
+from .losses import InUnits, ScaledLoss
 from .outputs import ClassOutput
 from .probe import laid_out, linear_probe, solve_probe
 from .data import PILFundus, as_items, default_workers, eye_dls
@@ -338,6 +339,15 @@ class EyeLearner(Learner):
         if self.config: normalize_by(dls, self.config['normalize'].values(), self.config['arch'])
         self.__dict__['dls'] = dls
     @property
+    def metrics(self):
+        "What is told of validation, of a quantity in its own unit"
+        return self._metrics
+    @metrics.setter
+    def metrics(self, fs):
+        self._metrics = L(mk_metric(o) for o in L(fs))
+        if not isinstance(self.loss_func, ScaledLoss): return
+        self._metrics = L(o if isinstance(o, InUnits) else InUnits(o, self.loss_func) for o in self._metrics)
+    @property
     def opener(self):
         "The `OpenEye` that reads a file for the net; `None` with `DataLoaders` of another make"
         return getattr(self.dls, 'opener', None)
@@ -483,6 +493,7 @@ def eye_learner(dls, # from `eye_dls`
     turned(learn.model)
     if head: learn.model = with_places(learn.model, learn.n_out, **told).to(dls.device)
     learn.__class__ = EyeLearner # `vision_learner` has no argument for it
+    learn.metrics = learn.metrics
     learn.splitter = kwargs.get('splitter') or stage_split
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
     if probe:

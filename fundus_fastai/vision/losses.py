@@ -9,6 +9,7 @@ __all__ = []
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
+from fastai.learner import Metric
 from fastai.metrics import AccumMetric
 from timm.loss import AsymmetricLossMultiLabel
 from torchvision.ops import sigmoid_focal_loss
@@ -87,7 +88,20 @@ def auc_metric()->AccumMetric:
     return AccumMetric(f, flatten=False, name='auc')
 
 # %% ../../nbs/40_vision.losses.ipynb #4c8efee4
-def mae_metric(loss)->AccumMetric:
+class InUnits(Metric):
+    "`metric` of a quantity in its own unit: it is shown what a net's raw outputs mean to `loss`"
+    def __init__(self, metric, loss): self.metric,self.loss = metric,loss
+    def reset(self): self.metric.reset()
+    def accumulate(self, learn):
+        raw,learn.pred = learn.pred,self.loss.activation(learn.pred)
+        try: self.metric.accumulate(learn)
+        finally: learn.pred = raw
+    @property
+    def value(self): return self.metric.value
+    @property
+    def name(self): return self.metric.name
+
+def mae_metric(loss)->InUnits:
     "Mean absolute error of validation, in the unit of the quantity (the last output, the last column of the target)"
-    def mae(x, y): return (loss.activation(x)[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
-    return AccumMetric(mae, flatten=False, name='mae')
+    def mae(x, y): return (x[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
+    return InUnits(AccumMetric(mae, flatten=False, name='mae'), loss)

@@ -19,7 +19,7 @@ from .tasks import get_task
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
-from .data import as_items
+from .data import PILOct, as_items
 from .learner import (EyeLearner, STAND_IN, _head_args, blank_net, eye_learner, find_net, normalize_by,
                                            normalized)
 
@@ -64,9 +64,19 @@ def same_batch(learn, cfg)->bool:
 # %% ../../nbs/46_vision.model.ipynb #13a76b92
 KEEP = "`learn.export(FILE)` keeps any learner, and load_learner(FILE) reads it"
 
+# %% ../../nbs/46_vision.model.ipynb #7e52f218
+def demand_task(learn, task)->None:
+    "Raise `ModelError` unless `task` asks for what `learn` answers, of images as `learn` opens them"
+    image = 'oct' if learn.opener and learn.opener.cls is PILOct else 'fundus' if learn.opener else task.image
+    mine,asked = (image,learn.output.kind.name),(task.image,task.output_type.kind.name)
+    if mine!=asked:
+        raise ModelError(f"this net reads {mine[0]} images and answers of kind {mine[1]}, task {task.name} {asked[0]} "
+                         f"and {asked[1]}: name the `task` that it was trained for, or a new one by `add_task`")
+
 # %% ../../nbs/46_vision.model.ipynb #6d28f673
 def demand_told(learn, cfg, weights)->None:
     "Raise `ModelError` unless a model that is loaded by `cfg` will answer as `learn` does"
+    demand_task(learn, get_task(cfg['task']))
     if learn.untold:
         raise ModelError(f"this net was made with {few(learn.untold)}, for which config.json has no word: {KEEP}")
     ours,chance = learn.output.loss(),torch.Generator().manual_seed(0)
