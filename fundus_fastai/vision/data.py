@@ -60,6 +60,12 @@ def default_workers(n:int)->int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
 
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
+def _bytes(t):
+    "The tensor `t`, if it holds a picture of bytes; raises `DataError`, as for what has been through the pipeline"
+    if t.dtype==torch.uint8: return t
+    raise DataError(f"a tensor of {t.dtype} is no picture of bytes (one of a batch is normalized): give the file, or "
+                    "uint8, 0 to 255")
+
 class OpenEye(Transform):
     "Open a path (or take a picture, or an `Eye`) as a picture of `image` kind, through `recipe`, which crops to `size`"
     def __init__(self, image:str='oct', recipe=None, size:int=0):
@@ -69,7 +75,10 @@ class OpenEye(Transform):
         "`o` as an `Eye`: a file is read, a large JPEG no larger than needed"
         if isinstance(o, (str,Path)): return Eye.read(o, self.cls is PILOct, 2*self.size or None)
         if isinstance(o, Image.Image): o = o.convert(self.cls._open_args['mode']) # it may not be loaded yet
-        return o if isinstance(o, Eye) else Eye(np.asarray(self.cls.create(o) if isinstance(o, torch.Tensor) else o))
+        elif isinstance(o, torch.Tensor): o = self.cls.create(_bytes(o))
+        elif not isinstance(o, (Eye,np.ndarray)):
+            raise DataError(f"one file or picture is expected, not {type(o).__name__}: `predict_frame` takes several")
+        return o if isinstance(o, Eye) else Eye(np.asarray(o))
     def encodes(self, o):
         if getattr(o, 'cooked', False): return o
         eye = self.eye(o)
@@ -121,6 +130,11 @@ class EyeLoaders(DataLoaders):
         self.output,self.opener = output,opener
         return self
     def new_empty(self): return super().new_empty().know(self.output, self.opener)
+    @delegates(DataLoaders.test_dl)
+    def test_dl(self, test_items, *args, **kwargs):
+        "Batches of files, of pictures, or of the rows of a table, by the validation pipeline"
+        rows = isinstance(test_items, pd.DataFrame) or isinstance(first(test_items), pd.Series)
+        return super().test_dl(test_items if rows else as_items(self, test_items), *args, **kwargs)
 
 # %% ../../nbs/42_vision.data.ipynb #15b87190
 def as_items(dls, items):

@@ -825,7 +825,7 @@ def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
 # %% ../../nbs/45_vision.learner.ipynb #57334bc5
 @patch
 def predict_frame(self:EyeLearner,
-                  items, # frame with a `path` column, or a list of paths, of pictures, or of `Eye`s from `open_eyes`
+                  items, # frame with a `path` column, or a list (or column) of paths, pictures, or `Eye`s from `open_eyes`
                   label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
                   bs:int=64, # images a batch
                   *, workers:int=None, # loader processes (default: `default_workers`)
@@ -833,6 +833,7 @@ def predict_frame(self:EyeLearner,
                  )->pd.DataFrame: # path, patient, eye, target..., p_<class>... or pred
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
     df = items
+    if isinstance(items, pd.Series): items = items.tolist()
     if not isinstance(items, pd.DataFrame):
         df = pd.DataFrame({'path': [str(o) if isinstance(o, Path) else o for o in L(items)]})
     df = df.reset_index(drop=True)

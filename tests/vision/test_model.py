@@ -2,11 +2,11 @@
 import os, shutil
 import numpy as np, pandas as pd, pytest, torch
 from fastai.vision.all import (CategoryBlock, ClassificationInterpretation, ColReader, ColSplitter, DataBlock, ImageBlock, MSELossFlat,
-                               MultiCategoryBlock, PILImage, Path, Resize, load_learner)
+                               MultiCategoryBlock, PILImage, Path, Resize, get_image_files, load_learner)
 from PIL import Image
 from safetensors.torch import load_file
 from fundus_fastai.options import TrainOptions
-from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
+from fundus_fastai.core import DataError, EyeError, ModelError, read_json, sha256, write_json
 from fundus_fastai.explain import attribution
 from fundus_fastai.image.recipe import Eye
 from fundus_fastai.vision.steps import fit_run, make_learner
@@ -249,6 +249,20 @@ def test_one_picture_in_every_form(photos, tmp_path):
         with o.no_bar(): got = [o.predict(f) for f in forms]
         assert all(np.abs(g[2].numpy()-want).max()<1e-6 and g[0]==again.dls.vocab[want.argmax()] for g in got)
         assert np.abs(o.predict_frame(forms[2:7]).filter(like='p_').to_numpy()-want).max()<1e-6
+
+def test_files_and_what_is_none(photos):
+    "Lists and columns of files go in as tables do; what is no picture of bytes is named, and gets no answer"
+    learn = eye_learner(eye_dls(photos, image='fundus', recipe='color', size=48, bs=2, workers=0), tiny, None)
+    want,file = learn.predict_frame(photos).filter(like='p_'),photos.path[0]
+    assert learn.predict_frame(photos.path).filter(like='p_').equals(want)
+    with learn.no_bar():
+        for o in (photos, photos.path, photos.path.tolist(), get_image_files(Path(file).parent).sorted(), [Image.open(f) for f in photos.path]):
+            assert np.abs(learn.get_preds(dl=learn.dls.test_dl(o))[0].numpy()-want.to_numpy()).max()<1e-6
+        shown = learn.dls.valid.one_batch()[0]
+        for o in (shown[0], shown, torch.rand(3, 48, 48), torch.zeros(48, 48, 3, dtype=torch.int64)):
+            with pytest.raises(DataError, match=f'tensor of {o.dtype}.*give the file'): learn.predict(o)
+        for o in ([file, file], Path(file).read_bytes(), None):
+            with pytest.raises(DataError, match=f'not {type(o).__name__}: `predict_frame` takes several'): learn.predict(o)
 
 def test_an_exported_learner_knows_what_it_answers_and_how_it_opens(photos, tmp_path):
     learn = eye_learner(eye_dls(photos, image='fundus', recipe='color', size=48, bs=2, workers=0, cache=tmp_path/'c'), tiny, None)
