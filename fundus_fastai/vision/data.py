@@ -12,6 +12,7 @@ from fastai.callback.data import WeightedDL
 from ..core import DataError, EyeWarning, few
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
+from ..data.catalog import cards
 from ..data.splits import check_split
 from ..image.recipe import (Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping,
                                         square_resize)
@@ -59,13 +60,19 @@ def default_workers(n:int)->int:
     if n<500 or not shm.exists() or shutil.disk_usage(shm).free < 512*2**20: return 0
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
 
-# %% ../../nbs/42_vision.data.ipynb #e196db4d
-def _bytes(t):
-    "The tensor `t`, if it holds a picture of bytes; raises `DataError`, as for what has been through the pipeline"
-    if t.dtype==torch.uint8: return t
-    raise DataError(f"a tensor of {t.dtype} is no picture of bytes (one of a batch is normalized): give the file, or "
-                    "uint8, 0 to 255")
+# %% ../../nbs/42_vision.data.ipynb #4cca8968
+def _pixels(o, cls):
+    "The array, tensor or PIL image `o` as pixels; raises `DataError` for what is no picture of bytes"
+    if isinstance(o, np.ndarray): return o
+    if isinstance(o, Image.Image): return np.asarray(o.convert(cls._open_args['mode'])) # it may not be loaded yet
+    if not isinstance(o, torch.Tensor):
+        raise DataError(f"one file or picture is expected, not {type(o).__name__}: `predict_frame` takes several")
+    if o.dtype!=torch.uint8:
+        raise DataError(f"a tensor of {o.dtype} is no picture of bytes (one of a batch is normalized): give the file, "
+                        "or uint8, 0 to 255")
+    return np.asarray(cls.create(o))
 
+# %% ../../nbs/42_vision.data.ipynb #e196db4d
 class OpenEye(Transform):
     "Open a path (or take a picture, or an `Eye`) as a picture of `image` kind, through `recipe`, which crops to `size`"
     def __init__(self, image:str='oct', recipe=None, size:int=0):
@@ -74,11 +81,7 @@ class OpenEye(Transform):
     def eye(self, o):
         "`o` as an `Eye`: a file is read, a large JPEG no larger than needed"
         if isinstance(o, (str,Path)): return Eye.read(o, self.cls is PILOct, 2*self.size or None)
-        if isinstance(o, Image.Image): o = o.convert(self.cls._open_args['mode']) # it may not be loaded yet
-        elif isinstance(o, torch.Tensor): o = self.cls.create(_bytes(o))
-        elif not isinstance(o, (Eye,np.ndarray)):
-            raise DataError(f"one file or picture is expected, not {type(o).__name__}: `predict_frame` takes several")
-        return o if isinstance(o, Eye) else Eye(np.asarray(o))
+        return o if isinstance(o, Eye) else Eye(_pixels(o, self.cls))
     def encodes(self, o):
         if getattr(o, 'cooked', False): return o
         eye = self.eye(o)
@@ -217,11 +220,27 @@ def _sides(df, cols):
     return both, n
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
-@delegates(eye_block, but='output')
+def in_color(o)->bool:
+    "Whether `o` is a file that holds colors, as a photograph does; a scan may hold a colored mark"
+    im = read_image(o, least=64) if isinstance(o, (str,Path)) else np.zeros((1,1))
+    return im.ndim==3 and float(np.ptp(im, axis=2).mean())>8
+
+def image_kind(df)->str:
+    "'oct' or 'fundus' by the card of the data; without one 'oct', with a warning where the first file is in color"
+    card,file = cards.get(df.attrs.get('name')),df.path.iloc[0]
+    if card and card.task: return 'oct' if card.task=='oct' else 'fundus'
+    if in_color(file):
+        warnings.warn(f"{file} is in color, and is read in gray as a scan: say `image='fundus'` for photographs, else "
+                      "`image='oct'`", EyeWarning)
+    return 'oct'
+
+# %% ../../nbs/42_vision.data.ipynb #d0798348
+@delegates(eye_block, but='output,image')
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
             workers:int=None, # worker processes (default: `default_workers`; with a cache at most one, none on a CPU)
-            *, balance:bool=False, # draw training images so that rare classes are seen as often as common ones
+            *, image:str=None, # 'oct' or 'fundus' (default: by the card of the data set; else 'oct')
+            balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `output` is not given
             output=None, # an `Output` (default: one of the classes in the label column)
@@ -231,7 +250,7 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
     both,n = _sides(df, output.columns if output and label=='label' else [label])
     if label!='label': both = both.assign(label=both[label])
     output = output or ClassOutput.learn(both)
-    block = eye_block(output, **kwargs)
+    block = eye_block(output, image or image_kind(both[~both._valid]), **kwargs)
     if workers is None: workers = default_workers(len(both))
     kw = dict(bs=min(bs,n), num_workers=workers, device=device)
     block.get_items = lambda _: both # fastai writes its source out, pictures too, where it then says nothing

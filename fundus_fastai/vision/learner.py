@@ -292,19 +292,6 @@ def normalize_by(dls, stats, arch):
     elif not normalized(dls, stats):
         raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
 
-# %% ../../nbs/45_vision.learner.ipynb #e8cedf93
-def _make(dls, net, kwargs):
-    "fastai's learner for `net`; torchvision nets that its cut does not suit are named, and losses that end in scores"
-    try: learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
-    except Exception as e:
-        if net.source=='timm': raise
-        raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({first_line(e)}): "
-                         "take a net of timm") from None
-    learn.untold = untold(kwargs)
-    if hasattr(learn.loss_func, 'activation'): return learn
-    raise ModelError("`loss_func` has no `activation`, which makes answers of scores: take fastai's "
-                     "(CrossEntropyLossFlat()), or leave it out")
-
 # %% ../../nbs/45_vision.learner.ipynb #a976bbd6
 STAND_IN = '_stand_in' # column that marks a table without data
 
@@ -315,10 +302,34 @@ def demand_data(dl):
     raise ModelError("this model came without data: give it some by `learn.dls = eye_dls(...)`, or ask it about "
                      "`dl=learn.dls.test_dl(df, with_labels=True)`")
 
-# %% ../../nbs/45_vision.learner.ipynb #4e83c9b8
-class EyeLearner(Learner):
-    "A `Learner` that knows what its net answers, how a file is opened for it, its input's side, and how it was made"
+# %% ../../nbs/45_vision.learner.ipynb #4ba4bed1
+class CarefulLearner(Learner):
+    "A `Learner` that normalizes whatever `DataLoaders` it is given, tells metrics in their unit, and demands data"
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
+    @property
+    def dls(self): return self.__dict__['dls']
+    @dls.setter
+    def dls(self, dls):
+        if self.config: normalize_by(dls, self.config['normalize'].values(), self.config['arch'])
+        self.__dict__['dls'] = dls
+    @property
+    def metrics(self): return self._metrics
+    @metrics.setter
+    def metrics(self, fs):
+        self._metrics = L(mk_metric(o) for o in L(fs))
+        if not isinstance(self.loss_func, ScaledLoss): return
+        self._metrics = L(o if isinstance(o, InUnits) else InUnits(o, self.loss_func) for o in self._metrics)
+    @delegates(Learner.fit)
+    def fit(self, *args, **kwargs):
+        demand_data(self.dls.train)
+        super().fit(*args, **kwargs)
+    def all_batches(self):
+        demand_data(self.dl)
+        super().all_batches()
+
+# %% ../../nbs/45_vision.learner.ipynb #4e83c9b8
+class EyeLearner(CarefulLearner):
+    "A `Learner` that knows what its net answers, how a file is opened for it, its input's side, and how it was made"
     untold = () # options of its net for which `config` has no word
     frame = None # what it was made from, where a run made it
     leads = True # writes files: of several processes that train together the first one alone
@@ -330,23 +341,6 @@ class EyeLearner(Learner):
         if own or names is not None: return own or ClassOutput(names)
         raise ModelError("these DataLoaders name no classes: for a number make them with "
                          "eye_dls(df, output=NumberOutput.learn(df))")
-    @property
-    def dls(self):
-        "Its `DataLoaders`; others that take their place are normalized as the net expects"
-        return self.__dict__['dls']
-    @dls.setter
-    def dls(self, dls):
-        if self.config: normalize_by(dls, self.config['normalize'].values(), self.config['arch'])
-        self.__dict__['dls'] = dls
-    @property
-    def metrics(self):
-        "What is told of validation, of a quantity in its own unit"
-        return self._metrics
-    @metrics.setter
-    def metrics(self, fs):
-        self._metrics = L(mk_metric(o) for o in L(fs))
-        if not isinstance(self.loss_func, ScaledLoss): return
-        self._metrics = L(o if isinstance(o, InUnits) else InUnits(o, self.loss_func) for o in self._metrics)
     @property
     def opener(self):
         "The `OpenEye` that reads a file for the net; `None` with `DataLoaders` of another make"
@@ -362,14 +356,20 @@ class EyeLearner(Learner):
         "Decoded answer, class or number, and probabilities of one file, picture, or row of a table"
         if self.opener and not isinstance(item, pd.Series): item = as_items(self.dls, [item]).iloc[0]
         return super().predict(item, rm_type_tfms, with_input)
-    @delegates(Learner.fit)
-    def fit(self, *args, **kwargs):
-        "Train as fastai does; raises `ModelError` where there is no data"
-        demand_data(self.dls.train)
-        super().fit(*args, **kwargs)
-    def all_batches(self):
-        demand_data(self.dl)
-        super().all_batches()
+
+# %% ../../nbs/45_vision.learner.ipynb #e8cedf93
+def _make(dls, net, kwargs):
+    "fastai's learner for `net`; torchvision nets that its cut does not suit are named, and losses that end in scores"
+    try: learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
+    except Exception as e:
+        if net.source=='timm': raise
+        raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({first_line(e)}): "
+                         "take a net of timm") from None
+    learn.__class__ = EyeLearner # `vision_learner` has no argument for it
+    learn.metrics,learn.untold = learn.metrics,untold(kwargs)
+    if hasattr(learn.loss_func, 'activation'): return learn
+    raise ModelError("`loss_func` has no `activation`, which makes answers of scores: take fastai's "
+                     "(CrossEntropyLossFlat()), or leave it out")
 
 # %% ../../nbs/45_vision.learner.ipynb #3fd83051
 def _told(net, size, f):
@@ -492,8 +492,6 @@ def eye_learner(dls, # from `eye_dls`
     learn = _make(dls, net, {**kwargs, **usual})
     turned(learn.model)
     if head: learn.model = with_places(learn.model, learn.n_out, **told).to(dls.device)
-    learn.__class__ = EyeLearner # `vision_learner` has no argument for it
-    learn.metrics = learn.metrics
     learn.splitter = kwargs.get('splitter') or stage_split
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
     if probe:
@@ -825,7 +823,7 @@ def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
 # %% ../../nbs/45_vision.learner.ipynb #57334bc5
 @patch
 def predict_frame(self:EyeLearner,
-                  items, # frame with a `path` column, or a list (or column) of paths, pictures, or `Eye`s from `open_eyes`
+                  items, # frame with a `path` column, or a list or column of paths, pictures, `Eye`s from `open_eyes`
                   label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
                   bs:int=64, # images a batch
                   *, workers:int=None, # loader processes (default: `default_workers`)

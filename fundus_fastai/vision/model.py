@@ -20,8 +20,8 @@ from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
 from .data import PILOct, as_items
-from .learner import (EyeLearner, STAND_IN, _head_args, blank_net, eye_learner, find_net, normalize_by,
-                                           normalized)
+from .learner import (EyeLearner, STAND_IN, _head_args, blank_net, eye_learner, find_net,
+                                          normalize_by, normalized)
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
