@@ -19,6 +19,13 @@ def test_fastai_may_ask_for_the_loss_of_each_image(task):
     assert each.shape==(4,) and float(each.mean())==pytest.approx(whole, rel=1e-4)
     assert worst.tolist()==pytest.approx(sorted(each.tolist())[:1:-1], rel=1e-4) and learn.loss_func.reduction=='mean'
 
+def test_a_pair_is_told_by_the_name_of_its_class():
+    "By `predict`, and by what is shown of a batch"
+    learn = asked('sex_age')
+    with learn.no_bar(): (name,age),_,p = learn.predict(labeled('sex_age').path[0])
+    assert name==learn.output.names[int(p[:2].argmax())] and age==pytest.approx(float(p[2]), abs=.06)
+    assert [o[1] for o in learn.dls.valid.decode_batch(learn.dls.valid.one_batch())]==[('male',80.), ('female',85.), ('male',90.)]
+
 def test_mixed_pairs_of_class_and_number_are_mixed_as_losses():
     "A class of .6 is no class: the losses of both are weighed instead"
     learn = asked('sex_age')
