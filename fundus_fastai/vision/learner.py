@@ -362,6 +362,8 @@ def _make(dls, net, kwargs):
     "fastai's learner for `net`; torchvision nets that its cut does not suit are named, and losses that end in scores"
     try: learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
     except Exception as e:
+        if odd := re.search(r"unexpected keyword argument '(\w+)'", str(e)):
+            raise ModelError(f"neither eye_learner nor {net.arch} has an option `{odd[1]}`") from None
         if net.source=='timm': raise
         raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({first_line(e)}): "
                          "take a net of timm") from None

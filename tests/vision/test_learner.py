@@ -209,6 +209,10 @@ def test_resnet50_from_scratch():
 def test_unknown_net(arch):
     with pytest.raises(EyeError, match='net'): eye_learner(noise_dls(64), arch, weights=None)
 
+@pytest.mark.parametrize('arch', [tiny,'squeezenet1_1'])
+def test_an_option_that_nobody_knows_is_named(arch):
+    with refused(f'neither eye_learner nor {arch} has an option `opt_fun`'): eye_learner(noise_dls(64), arch, None, opt_fun=print)
+
 def test_rare_classes_weigh_more():
     df = frame(40, classes='AAAAAAAAAB')
     df.loc[df.split=='valid', 'label'] = 'B' # not to be counted
