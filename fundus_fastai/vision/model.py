@@ -67,11 +67,14 @@ KEEP = "`learn.export(FILE)` keeps any learner, and load_learner(FILE) reads it"
 # %% ../../nbs/46_vision.model.ipynb #7e52f218
 def demand_task(learn, task)->None:
     "Raise `ModelError` unless `task` asks for what `learn` answers, of images as `learn` opens them"
+    reads = dict(oct='scans', fundus='photographs')
+    fix = "name the `task` that it was trained for, or a new one by `add_task`"
     image = 'oct' if learn.opener and learn.opener.cls is PILOct else 'fundus' if learn.opener else task.image
-    mine,asked = (image,learn.output.kind.name),(task.image,task.output_type.kind.name)
+    if image!=task.image:
+        raise ModelError(f"this net reads {reads[image]}, and task {task.name} {reads[task.image]}: {fix}")
+    mine,asked = learn.output.kind.name,task.output_type.kind.name
     if mine!=asked:
-        raise ModelError(f"this net reads {mine[0]} images and answers of kind {mine[1]}, task {task.name} {asked[0]} "
-                         f"and {asked[1]}: name the `task` that it was trained for, or a new one by `add_task`")
+        raise ModelError(f"this net gives answers of kind {mine}, and task {task.name} of kind {asked}: {fix}")
 
 # %% ../../nbs/46_vision.model.ipynb #6d28f673
 def demand_told(learn, cfg, weights)->None:

@@ -222,9 +222,9 @@ def test_a_learner_that_would_come_back_as_another_is_not_saved(photos, tmp_path
 def test_a_net_is_not_saved_under_a_task_that_asks_otherwise(photos, tmp_path):
     "Photographs would come back as scans, and years be scored as a class"
     learn = eye_learner(eye_dls(photos, image='fundus', size=48, bs=2, workers=0), tiny, None)
-    with refused('reads fundus images', 'task oct oct', 'name the `task`'): save_model(learn, tmp_path/'run')
-    with refused('kind category', 'task age fundus and number'): save_model(learn, tmp_path/'run', 'age')
-    with refused('kind number', 'task disease fundus and category'): save_model(eye_learner(aged(photos), tiny, None), tmp_path/'run', 'disease')
+    with refused('reads photographs, and task oct scans: name the `task`'): save_model(learn, tmp_path/'run')
+    with refused('of kind category, and task age of kind number'): save_model(learn, tmp_path/'run', 'age')
+    with refused('of kind number, and task disease of kind category'): save_model(eye_learner(aged(photos), tiny, None), tmp_path/'run', 'disease')
     assert not (tmp_path/'run').exists()
 
 def test_another_net_is_not_saved_under_this_name(photos, tmp_path):
