@@ -62,14 +62,15 @@ def default_workers(n:int)->int:
 
 # %% ../../nbs/42_vision.data.ipynb #4cca8968
 def _pixels(o, cls):
-    "The array, tensor or PIL image `o` as pixels; raises `DataError` for what is no picture of bytes"
+    "The array, tensor or PIL image `o` as pixels; raises `DataError` for what is none of bytes"
     if isinstance(o, np.ndarray): return o
     if isinstance(o, Image.Image): return np.asarray(o.convert(cls._open_args['mode'])) # it may not be loaded yet
     if not isinstance(o, torch.Tensor):
-        raise DataError(f"one file or picture is expected, not {type(o).__name__}: `predict_frame` takes several")
+        raise DataError(f"one file or picture is expected, not {type(o).__name__}: "
+                        "`predict_frame` takes several")
     if o.dtype!=torch.uint8:
-        raise DataError(f"a tensor of {o.dtype} is no picture of bytes (one of a batch is normalized): give the file, "
-                        "or uint8, 0 to 255")
+        raise DataError(f"a tensor of {o.dtype} is no picture of bytes (one of a batch is "
+                        "normalized): give the file, or uint8, 0 to 255")
     return np.asarray(cls.create(o))
 
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
@@ -226,12 +227,12 @@ def in_color(o)->bool:
     return im.ndim==3 and float(np.ptp(im, axis=2).mean())>8
 
 def image_kind(df)->str:
-    "'oct' or 'fundus' by the card of the data; without one 'oct', with a warning where the first file is in color"
+    "'oct' or 'fundus' by the card of `df`; without one 'oct', and a warning if the first is in color"
     card,file = cards.get(df.attrs.get('name')),df.path.iloc[0]
     if card and card.task: return 'oct' if card.task=='oct' else 'fundus'
     if in_color(file):
-        warnings.warn(f"{file} is in color, and is read in gray as a scan: say `image='fundus'` for photographs, else "
-                      "`image='oct'`", EyeWarning)
+        warnings.warn(f"{file} is in color, and is read in gray as a scan: say `image='fundus'` "
+                      "for photographs, else `image='oct'`", EyeWarning)
     return 'oct'
 
 # %% ../../nbs/42_vision.data.ipynb #d0798348
@@ -239,7 +240,7 @@ def image_kind(df)->str:
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
             workers:int=None, # worker processes (default: `default_workers`; with a cache at most one, none on a CPU)
-            *, image:str=None, # 'oct' or 'fundus' (default: by the card of the data set; else 'oct')
+            *, image:str=None, # 'oct' or 'fundus' (default: by the data's card; else 'oct')
             balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `output` is not given

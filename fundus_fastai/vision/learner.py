@@ -282,7 +282,8 @@ def norms_of(dl):
 def normalized(dl, stats)->bool:
     "Whether batches of `dl` are normalized once, and by `stats`"
     old,new = norms_of(dl),Normalize.from_stats(*stats, cuda=False)
-    return len(old)==1 and all(torch.allclose(getattr(old[0], k).cpu(), getattr(new, k)) for k in ('mean','std'))
+    return len(old)==1 and all(torch.allclose(getattr(old[0], k).cpu(), getattr(new, k))
+                               for k in ('mean','std'))
 
 def normalize_by(dls, stats, arch):
     "Let batches of `dls` be normalized by `stats`; raises `DataError` if they are by others"
@@ -296,15 +297,15 @@ def normalize_by(dls, stats, arch):
 STAND_IN = '_stand_in' # column that marks a table without data
 
 def demand_data(dl):
-    "Raise `ModelError` where the images of `dl` only stand in for data that a loaded model does not have"
+    "Raise `ModelError` where the images of `dl` stand in for data that a loaded model lacks"
     items = getattr(getattr(dl, 'dataset', None), 'items', None)
     if not isinstance(items, pd.DataFrame) or STAND_IN not in items: return
-    raise ModelError("this model came without data: give it some by `learn.dls = eye_dls(...)`, or ask it about "
-                     "`dl=learn.dls.test_dl(df, with_labels=True)`")
+    raise ModelError("this model came without data: give it some by `learn.dls = eye_dls(...)`, or "
+                     "ask it about `dl=learn.dls.test_dl(df, with_labels=True)`")
 
 # %% ../../nbs/45_vision.learner.ipynb #4ba4bed1
 class CarefulLearner(Learner):
-    "A `Learner` that normalizes whatever `DataLoaders` it is given, tells metrics in their unit, and demands data"
+    "A `Learner` that normalizes other `DataLoaders`, tells metrics in their unit, demands data"
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
     @property
     def dls(self): return self.__dict__['dls']
@@ -318,7 +319,8 @@ class CarefulLearner(Learner):
     def metrics(self, fs):
         self._metrics = L(mk_metric(o) for o in L(fs))
         if not isinstance(self.loss_func, ScaledLoss): return
-        self._metrics = L(o if isinstance(o, InUnits) else InUnits(o, self.loss_func) for o in self._metrics)
+        self._metrics = L(o if isinstance(o, InUnits) else InUnits(o, self.loss_func)
+                          for o in self._metrics)
     @delegates(Learner.fit)
     def fit(self, *args, **kwargs):
         demand_data(self.dls.train)

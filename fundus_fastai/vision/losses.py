@@ -37,7 +37,8 @@ class LabelLoss(nn.Module):
     def decodes(self, x): return x>.5
 
 # %% ../../nbs/40_vision.losses.ipynb #be1a6c0b
-def _plain(x, y, weight=None): return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight, reduction='none')
+def _plain(x, y, weight=None):
+    return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight, reduction='none')
 
 def _focal(x, y, weight=None): return sigmoid_focal_loss(x, y, alpha=-1, gamma=2)
 
@@ -55,7 +56,8 @@ class ScaledLoss(nn.Module):
         self.center,self.spread,self.kind = float(center),float(spread),one_of(kind, tuple(_number_losses), 'loss')
     def forward(self, x, y):
         x,y = _bare(x, y)
-        return _number_losses[self.kind](x.flatten(), self.units(y).flatten(), reduction=self.reduction)
+        loss = _number_losses[self.kind]
+        return loss(x.flatten(), self.units(y).flatten(), reduction=self.reduction)
     def units(self, y): return (y-self.center)/self.spread
     def activation(self, x): return x*self.spread + self.center
     def decodes(self, x): return x

@@ -66,7 +66,7 @@ KEEP = "`learn.export(FILE)` keeps any learner, and load_learner(FILE) reads it"
 
 # %% ../../nbs/46_vision.model.ipynb #7e52f218
 def demand_task(learn, task)->None:
-    "Raise `ModelError` unless `task` asks for what `learn` answers, of images as `learn` opens them"
+    "Raise `ModelError` unless `task` asks what `learn` answers, of images as `learn` opens them"
     reads = dict(oct='scans', fundus='photographs')
     fix = "name the `task` that it was trained for, or a new one by `add_task`"
     image = 'oct' if learn.opener and learn.opener.cls is PILOct else 'fundus' if learn.opener else task.image
@@ -74,7 +74,8 @@ def demand_task(learn, task)->None:
         raise ModelError(f"this net reads {reads[image]}, and task {task.name} {reads[task.image]}: {fix}")
     mine,asked = learn.output.kind.name,task.output_type.kind.name
     if mine!=asked:
-        raise ModelError(f"this net gives answers of kind {mine}, and task {task.name} of kind {asked}: {fix}")
+        raise ModelError(f"this net gives answers of kind {mine}, and task {task.name} of kind "
+                         f"{asked}: {fix}")
 
 # %% ../../nbs/46_vision.model.ipynb #6d28f673
 def demand_told(learn, cfg, weights)->None:
@@ -92,8 +93,8 @@ def demand_told(learn, cfg, weights)->None:
     except ValueError as e:
         raise ModelError(f"this is not the net that {cfg['arch']} and its head make ({e}): {KEEP}") from None
     if not normalized(learn.dls.valid, cfg['normalize'].values()):
-        raise ModelError(f"the batches of this learner are not normalized as {cfg['arch']} was told: make it new ones "
-                         "with eye_dls")
+        raise ModelError(f"the batches of this learner are not normalized as {cfg['arch']} was "
+                         "told: make it new ones with eye_dls")
     if not learn.opener and not same_batch(learn, cfg):
         raise ModelError("these DataLoaders are not of eye_dls, and their files do not show that they open a picture "
                          f"as task {cfg['task']} does, squeezed to {cfg['size']} pixels: take eye_dls; or {KEEP}")
