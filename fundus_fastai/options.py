@@ -53,6 +53,13 @@ class DataOptions(Options):
     patients:int=80 # phantoms: how many patients
     strict:bool=False # stop at photographs in which no eye can be seen
 
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.data, (str,Path)): return
+        raise DataError("the images of a run are read from a name of the catalog, a folder or a CSV, "
+                        f"not a {type(self.data).__name__}: name a file (of a table, "
+                        "`df.to_csv('my.csv', index=False)`), or train on a frame by "
+                        "make_learner(df, task)")
     @property
     def rest(self):
         "All but the first"

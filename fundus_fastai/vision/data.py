@@ -12,6 +12,7 @@ from fastai.callback.data import WeightedDL
 from ..core import DataError, EyeWarning, few
 from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
+from ..data.catalog import cards
 from ..data.splits import check_split
 from ..image.recipe import (Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping,
                                         square_resize)
@@ -59,6 +60,19 @@ def default_workers(n:int)->int:
     if n<500 or not shm.exists() or shutil.disk_usage(shm).free < 512*2**20: return 0
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
 
+# %% ../../nbs/42_vision.data.ipynb #4cca8968
+def _pixels(o, cls):
+    "The array, tensor or PIL image `o` as pixels; raises `DataError` for what is none of bytes"
+    if isinstance(o, np.ndarray): return o
+    if isinstance(o, Image.Image): return np.asarray(o.convert(cls._open_args['mode'])) # it may not be loaded yet
+    if not isinstance(o, torch.Tensor):
+        raise DataError(f"one file or picture is expected, not {type(o).__name__}: "
+                        "`predict_frame` takes several")
+    if o.dtype!=torch.uint8:
+        raise DataError(f"a tensor of {o.dtype} is no picture of bytes (one of a batch is "
+                        "normalized): give the file, or uint8, 0 to 255")
+    return np.asarray(cls.create(o))
+
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
 class OpenEye(Transform):
     "Open a path (or take a picture, or an `Eye`) as a picture of `image` kind, through `recipe`, which crops to `size`"
@@ -68,8 +82,7 @@ class OpenEye(Transform):
     def eye(self, o):
         "`o` as an `Eye`: a file is read, a large JPEG no larger than needed"
         if isinstance(o, (str,Path)): return Eye.read(o, self.cls is PILOct, 2*self.size or None)
-        if isinstance(o, Image.Image): o = o.convert(self.cls._open_args['mode']) # it may not be loaded yet
-        return o if isinstance(o, Eye) else Eye(np.asarray(self.cls.create(o) if isinstance(o, torch.Tensor) else o))
+        return o if isinstance(o, Eye) else Eye(_pixels(o, self.cls))
     def encodes(self, o):
         if getattr(o, 'cooked', False): return o
         eye = self.eye(o)
@@ -121,6 +134,11 @@ class EyeLoaders(DataLoaders):
         self.output,self.opener = output,opener
         return self
     def new_empty(self): return super().new_empty().know(self.output, self.opener)
+    @delegates(DataLoaders.test_dl)
+    def test_dl(self, test_items, *args, **kwargs):
+        "Batches of files, of pictures, or of the rows of a table, by the validation pipeline"
+        rows = isinstance(test_items, pd.DataFrame) or isinstance(first(test_items), pd.Series)
+        return super().test_dl(test_items if rows else as_items(self, test_items), *args, **kwargs)
 
 # %% ../../nbs/42_vision.data.ipynb #15b87190
 def as_items(dls, items):
@@ -203,11 +221,27 @@ def _sides(df, cols):
     return both, n
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
-@delegates(eye_block, but='output')
+def in_color(o)->bool:
+    "Whether `o` is a file that holds colors, as a photograph does; a scan may hold a colored mark"
+    im = read_image(o, least=64) if isinstance(o, (str,Path)) else np.zeros((1,1))
+    return im.ndim==3 and float(np.ptp(im, axis=2).mean())>8
+
+def image_kind(df)->str:
+    "'oct' or 'fundus' by the card of `df`; without one 'oct', and a warning if the first is in color"
+    card,file = cards.get(df.attrs.get('name')),df.path.iloc[0]
+    if card and card.task: return 'oct' if card.task=='oct' else 'fundus'
+    if in_color(file):
+        warnings.warn(f"{file} is in color, and is read in gray as a scan: say `image='fundus'` "
+                      "for photographs, else `image='oct'`", EyeWarning)
+    return 'oct'
+
+# %% ../../nbs/42_vision.data.ipynb #d0798348
+@delegates(eye_block, but='output,image')
 def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the label column
             bs:int=32, # images a batch
             workers:int=None, # worker processes (default: `default_workers`; with a cache at most one, none on a CPU)
-            *, balance:bool=False, # draw training images so that rare classes are seen as often as common ones
+            *, image:str=None, # 'oct' or 'fundus' (default: by the data's card; else 'oct')
+            balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
             label:str='label', # label column, where `output` is not given
             output=None, # an `Output` (default: one of the classes in the label column)
@@ -217,7 +251,7 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
     both,n = _sides(df, output.columns if output and label=='label' else [label])
     if label!='label': both = both.assign(label=both[label])
     output = output or ClassOutput.learn(both)
-    block = eye_block(output, **kwargs)
+    block = eye_block(output, image or image_kind(both[~both._valid]), **kwargs)
     if workers is None: workers = default_workers(len(both))
     kw = dict(bs=min(bs,n), num_workers=workers, device=device)
     block.get_items = lambda _: both # fastai writes its source out, pictures too, where it then says nothing

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
 from ..options import existing_weights
 from ..image.recipe import Eye, blank_remark, each_eye, field_remark
+from .losses import InUnits, ScaledLoss
 from .outputs import ClassOutput
 from .probe import laid_out, linear_probe, solve_probe
 from .data import PILFundus, as_items, default_workers, eye_dls
@@ -274,33 +275,63 @@ def with_places(model, n_out:int, head:str, *, stride:int=16)->nn.Module:
     return nn.Sequential(body, make(getattr(body, 'width', None) or num_features_model(body), n_out))
 
 # %% ../../nbs/45_vision.learner.ipynb #697ce63a
+def norms_of(dl):
+    "The normalizations of the batches of `dl`"
+    return dl.after_batch.fs.filter(risinstance(Normalize))
+
+def normalized(dl, stats)->bool:
+    "Whether batches of `dl` are normalized once, and by `stats`"
+    old,new = norms_of(dl),Normalize.from_stats(*stats, cuda=False)
+    return len(old)==1 and all(torch.allclose(getattr(old[0], k).cpu(), getattr(new, k))
+                               for k in ('mean','std'))
+
 def normalize_by(dls, stats, arch):
     "Let batches of `dls` be normalized by `stats`; raises `DataError` if they are by others"
-    new,old = Normalize.from_stats(*stats, cuda=False),dls.after_batch.fs.filter(risinstance(Normalize))
-    if not old:
-        dls.add_tfms([new], 'after_batch')
+    if not norms_of(dls):
+        dls.add_tfms([Normalize.from_stats(*stats, cuda=False)], 'after_batch')
         dls.to(dls.device) # the new transform too, wherever the batches go
-    elif not all(torch.allclose(getattr(o, k).cpu(), getattr(new, k)) for o in old
-                 for k in ('mean','std')):
+    elif not normalized(dls, stats):
         raise DataError(f"these DataLoaders are normalized for another net than {arch}: make new ones with eye_dls")
 
-# %% ../../nbs/45_vision.learner.ipynb #e8cedf93
-def _make(dls, net, kwargs):
-    "fastai's learner for `net`; torchvision nets that its cut does not suit are named, and losses that end in scores"
-    try: learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
-    except Exception as e:
-        if net.source=='timm': raise
-        raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({first_line(e)}): "
-                         "take a net of timm") from None
-    learn.untold = untold(kwargs)
-    if hasattr(learn.loss_func, 'activation'): return learn
-    raise ModelError("`loss_func` has no `activation`, which makes answers of scores: take fastai's "
-                     "(CrossEntropyLossFlat()), or leave it out")
+# %% ../../nbs/45_vision.learner.ipynb #a976bbd6
+STAND_IN = '_stand_in' # column that marks a table without data
+
+def demand_data(dl):
+    "Raise `ModelError` where the images of `dl` stand in for data that a loaded model lacks"
+    items = getattr(getattr(dl, 'dataset', None), 'items', None)
+    if not isinstance(items, pd.DataFrame) or STAND_IN not in items: return
+    raise ModelError("this model came without data: give it some by `learn.dls = eye_dls(...)`, or "
+                     "ask it about `dl=learn.dls.test_dl(df, with_labels=True)`")
+
+# %% ../../nbs/45_vision.learner.ipynb #4ba4bed1
+class CarefulLearner(Learner):
+    "A `Learner` that normalizes other `DataLoaders`, tells metrics in their unit, demands data"
+    config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
+    @property
+    def dls(self): return self.__dict__['dls']
+    @dls.setter
+    def dls(self, dls):
+        if self.config: normalize_by(dls, self.config['normalize'].values(), self.config['arch'])
+        self.__dict__['dls'] = dls
+    @property
+    def metrics(self): return self._metrics
+    @metrics.setter
+    def metrics(self, fs):
+        self._metrics = L(mk_metric(o) for o in L(fs))
+        if not isinstance(self.loss_func, ScaledLoss): return
+        self._metrics = L(o if isinstance(o, InUnits) else InUnits(o, self.loss_func)
+                          for o in self._metrics)
+    @delegates(Learner.fit)
+    def fit(self, *args, **kwargs):
+        demand_data(self.dls.train)
+        super().fit(*args, **kwargs)
+    def all_batches(self):
+        demand_data(self.dl)
+        super().all_batches()
 
 # %% ../../nbs/45_vision.learner.ipynb #4e83c9b8
-class EyeLearner(Learner):
+class EyeLearner(CarefulLearner):
     "A `Learner` that knows what its net answers, how a file is opened for it, its input's side, and how it was made"
-    config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
     untold = () # options of its net for which `config` has no word
     frame = None # what it was made from, where a run made it
     leads = True # writes files: of several processes that train together the first one alone
@@ -327,6 +358,22 @@ class EyeLearner(Learner):
         "Decoded answer, class or number, and probabilities of one file, picture, or row of a table"
         if self.opener and not isinstance(item, pd.Series): item = as_items(self.dls, [item]).iloc[0]
         return super().predict(item, rm_type_tfms, with_input)
+
+# %% ../../nbs/45_vision.learner.ipynb #e8cedf93
+def _make(dls, net, kwargs):
+    "fastai's learner for `net`; torchvision nets that its cut does not suit are named, and losses that end in scores"
+    try: learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
+    except Exception as e:
+        if odd := re.search(r"unexpected keyword argument '(\w+)'", str(e)):
+            raise ModelError(f"neither eye_learner nor {net.arch} has an option `{odd[1]}`") from None
+        if net.source=='timm': raise
+        raise ModelError(f"{net.arch} of torchvision cannot be cut into body and head ({first_line(e)}): "
+                         "take a net of timm") from None
+    learn.__class__ = EyeLearner # `vision_learner` has no argument for it
+    learn.metrics,learn.untold = learn.metrics,untold(kwargs)
+    if hasattr(learn.loss_func, 'activation'): return learn
+    raise ModelError("`loss_func` has no `activation`, which makes answers of scores: take fastai's "
+                     "(CrossEntropyLossFlat()), or leave it out")
 
 # %% ../../nbs/45_vision.learner.ipynb #3fd83051
 def _told(net, size, f):
@@ -449,7 +496,6 @@ def eye_learner(dls, # from `eye_dls`
     learn = _make(dls, net, {**kwargs, **usual})
     turned(learn.model)
     if head: learn.model = with_places(learn.model, learn.n_out, **told).to(dls.device)
-    learn.__class__ = EyeLearner # `vision_learner` has no argument for it
     learn.splitter = kwargs.get('splitter') or stage_split
     if path: load_body(learn.model, read_weights(path, start=='imagenet'), net, name=path.name)
     if probe:
@@ -663,6 +709,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
 @patch
 def fit_probe(self:EyeLearner, workers:int=0)->pd.DataFrame:
     "Fit the linear readout of a learner that was made with `probe=True`; validation chooses the penalty"
+    demand_data(self.dls.train)
     t0 = time.time()
     losses = solve_probe(self, workers)
     return pd.DataFrame([dict(stage='readout', epoch=0, **losses, seconds=round(time.time()-t0, 2))])
@@ -780,7 +827,7 @@ def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
 # %% ../../nbs/45_vision.learner.ipynb #57334bc5
 @patch
 def predict_frame(self:EyeLearner,
-                  items, # frame with a `path` column, or a list of paths, of pictures, or of `Eye`s from `open_eyes`
+                  items, # frame with a `path` column, or a list or column of paths, pictures, `Eye`s from `open_eyes`
                   label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
                   bs:int=64, # images a batch
                   *, workers:int=None, # loader processes (default: `default_workers`)
@@ -788,6 +835,7 @@ def predict_frame(self:EyeLearner,
                  )->pd.DataFrame: # path, patient, eye, target..., p_<class>... or pred
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
     df = items
+    if isinstance(items, pd.Series): items = items.tolist()
     if not isinstance(items, pd.DataFrame):
         df = pd.DataFrame({'path': [str(o) if isinstance(o, Path) else o for o in L(items)]})
     df = df.reset_index(drop=True)

@@ -9,6 +9,7 @@ __all__ = []
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
+from fastai.learner import Metric
 from fastai.metrics import AccumMetric
 from timm.loss import AsymmetricLossMultiLabel
 from torchvision.ops import sigmoid_focal_loss
@@ -24,33 +25,39 @@ def _maybe(w): return None if w is None else torch.as_tensor(w, dtype=torch.floa
 # %% ../../nbs/40_vision.losses.ipynb #b43f4599
 class LabelLoss(nn.Module):
     "Mean over labels of a binary loss each, with activation and decoding of independent labels"
+    reduction = 'mean' # 'none': one value an image
     def __init__(self, kind:str='plain', weight=None):
         super().__init__()
         self.kind = one_of(kind, tuple(_label_losses), 'loss')
         self.register_buffer('weight', _maybe(weight))
-    def forward(self, x, y): return _label_losses[self.kind](*_bare(x, y), self.weight)
+    def forward(self, x, y):
+        each = _label_losses[self.kind](*_bare(x, y), self.weight)
+        return each.mean() if self.reduction=='mean' else each.mean(1)
     def activation(self, x): return torch.sigmoid(x)
     def decodes(self, x): return x>.5
 
 # %% ../../nbs/40_vision.losses.ipynb #be1a6c0b
-def _plain(x, y, weight=None): return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight)
+def _plain(x, y, weight=None):
+    return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight, reduction='none')
 
-def _focal(x, y, weight=None): return sigmoid_focal_loss(x, y, alpha=-1, gamma=2, reduction='mean')
+def _focal(x, y, weight=None): return sigmoid_focal_loss(x, y, alpha=-1, gamma=2)
 
 def _asymmetric(x, y, weight=None):
-    return AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=1, clip=.05)(x, y)/x.shape[-1] # timm sums over labels
+    return AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=1, clip=.05, reduction='none')(x, y)
 
 _label_losses = dict(plain=_plain, focal=_focal, asymmetric=_asymmetric)
 
 # %% ../../nbs/40_vision.losses.ipynb #fd3f340f
 class ScaledLoss(nn.Module):
     "A regression loss in units of `spread` around `center`; its activation gives the quantity back in its own unit"
+    reduction = 'mean'
     def __init__(self, center:float=0., spread:float=1., kind:str='l1'):
         super().__init__()
         self.center,self.spread,self.kind = float(center),float(spread),one_of(kind, tuple(_number_losses), 'loss')
     def forward(self, x, y):
         x,y = _bare(x, y)
-        return _number_losses[self.kind](x.flatten(), self.units(y).flatten())
+        loss = _number_losses[self.kind]
+        return loss(x.flatten(), self.units(y).flatten(), reduction=self.reduction)
     def units(self, y): return (y-self.center)/self.spread
     def activation(self, x): return x*self.spread + self.center
     def decodes(self, x): return x
@@ -60,13 +67,15 @@ _number_losses = dict(l1=F.l1_loss, huber=F.smooth_l1_loss, l2=F.mse_loss)
 # %% ../../nbs/40_vision.losses.ipynb #0fd2984f
 class ClassAndNumber(nn.Module):
     "Cross entropy of all outputs but the last, plus `ScaledLoss` of the last; targets are [N,2]: class, number"
+    reduction,y_int = 'mean',True # so that MixUp mixes losses, not the numbers of classes
     def __init__(self, center:float=0., spread:float=1., weight=None):
         super().__init__()
         self.number = ScaledLoss(center, spread)
         self.register_buffer('weight', _maybe(weight))
     def forward(self, x, y):
         x,y = _bare(x, y)
-        one = F.cross_entropy(x[:,:-1], y[:,0].long(), weight=self.weight)
+        one = F.cross_entropy(x[:,:-1], y[:,0].long(), weight=self.weight, reduction=self.reduction)
+        self.number.reduction = self.reduction
         return one + self.number(x[:,-1], y[:,1])
     def activation(self, x): return torch.cat([x[:,:-1].softmax(1), self.number.activation(x[:,-1:])], 1)
     def decodes(self, x): return torch.stack([x[:,:-1].argmax(1).float(), x[:,-1]], 1)
@@ -87,7 +96,20 @@ def auc_metric()->AccumMetric:
     return AccumMetric(f, flatten=False, name='auc')
 
 # %% ../../nbs/40_vision.losses.ipynb #4c8efee4
-def mae_metric(loss)->AccumMetric:
+class InUnits(Metric):
+    "`metric` of a quantity in its own unit: it is shown what a net's raw outputs mean to `loss`"
+    def __init__(self, metric, loss): self.metric,self.loss = metric,loss
+    def reset(self): self.metric.reset()
+    def accumulate(self, learn):
+        raw,learn.pred = learn.pred,self.loss.activation(learn.pred)
+        try: self.metric.accumulate(learn)
+        finally: learn.pred = raw
+    @property
+    def value(self): return self.metric.value
+    @property
+    def name(self): return self.metric.name
+
+def mae_metric(loss)->InUnits:
     "Mean absolute error of validation, in the unit of the quantity (the last output, the last column of the target)"
-    def mae(x, y): return (loss.activation(x)[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
-    return AccumMetric(mae, flatten=False, name='mae')
+    def mae(x, y): return (x[...,-1] - (y[...,-1] if y.ndim>1 else y)).abs().mean().item()
+    return InUnits(AccumMetric(mae, flatten=False, name='mae'), loss)

@@ -19,8 +19,9 @@ from .tasks import get_task
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
-from .data import as_items
-from .learner import EyeLearner, _head_args, blank_net, eye_learner, find_net, normalize_by
+from .data import PILOct, as_items
+from .learner import (EyeLearner, STAND_IN, _head_args, blank_net, eye_learner, find_net,
+                                          normalize_by, normalized)
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
@@ -63,9 +64,23 @@ def same_batch(learn, cfg)->bool:
 # %% ../../nbs/46_vision.model.ipynb #13a76b92
 KEEP = "`learn.export(FILE)` keeps any learner, and load_learner(FILE) reads it"
 
+# %% ../../nbs/46_vision.model.ipynb #7e52f218
+def demand_task(learn, task)->None:
+    "Raise `ModelError` unless `task` asks what `learn` answers, of images as `learn` opens them"
+    reads = dict(oct='scans', fundus='photographs')
+    fix = "name the `task` that it was trained for, or a new one by `add_task`"
+    image = 'oct' if learn.opener and learn.opener.cls is PILOct else 'fundus' if learn.opener else task.image
+    if image!=task.image:
+        raise ModelError(f"this net reads {reads[image]}, and task {task.name} {reads[task.image]}: {fix}")
+    mine,asked = learn.output.kind.name,task.output_type.kind.name
+    if mine!=asked:
+        raise ModelError(f"this net gives answers of kind {mine}, and task {task.name} of kind "
+                         f"{asked}: {fix}")
+
 # %% ../../nbs/46_vision.model.ipynb #6d28f673
 def demand_told(learn, cfg, weights)->None:
     "Raise `ModelError` unless a model that is loaded by `cfg` will answer as `learn` does"
+    demand_task(learn, get_task(cfg['task']))
     if learn.untold:
         raise ModelError(f"this net was made with {few(learn.untold)}, for which config.json has no word: {KEEP}")
     ours,chance = learn.output.loss(),torch.Generator().manual_seed(0)
@@ -77,6 +92,9 @@ def demand_told(learn, cfg, weights)->None:
     try: _demand_shapes(cfg, learn.output.n_out, {k:list(v.shape) for k,v in weights.items()})
     except ValueError as e:
         raise ModelError(f"this is not the net that {cfg['arch']} and its head make ({e}): {KEEP}") from None
+    if not normalized(learn.dls.valid, cfg['normalize'].values()):
+        raise ModelError(f"the batches of this learner are not normalized as {cfg['arch']} was "
+                         "told: make it new ones with eye_dls")
     if not learn.opener and not same_batch(learn, cfg):
         raise ModelError("these DataLoaders are not of eye_dls, and their files do not show that they open a picture "
                          f"as task {cfg['task']} does, squeezed to {cfg['size']} pixels: take eye_dls; or {KEEP}")
@@ -177,7 +195,7 @@ def _stand_in(answer):
     numbers = answer.kind.numeric
     label = [answer.center]*n if numbers else list(answer.names) + answer.names[:1]*(n-len(answer.names))
     df = pd.DataFrame(dict(path=[blank]*2*n, label=label*2, split=['train']*n+['valid']*n,
-                           age=answer.center))
+                           age=answer.center, **{STAND_IN:True}))
     return df.assign(**dict.fromkeys(answer.names, 0)) if answer.kind.labels else df
 
 # %% ../../nbs/46_vision.model.ipynb #6adeafe8

@@ -7,10 +7,11 @@ __all__ = ['balances', 'Output', 'ClassOutput', 'LabelsOutput', 'NumberOutput', 
 
 # %% ../../nbs/41_vision.outputs.ipynb #a40ac66f
 import numpy as np, pandas as pd, torch
-from fastai.data.block import CategoryBlock, MultiCategoryBlock, RegressionBlock
-from fastai.data.transforms import ColReader
+from fastai.data.block import CategoryBlock, MultiCategoryBlock, RegressionBlock, TransformBlock
+from fastai.data.transforms import ColReader, RegressionSetup
 from fastai.losses import CrossEntropyLossFlat, FocalLossFlat
 from fastai.metrics import accuracy
+from fastai.torch_core import TitledTuple
 from ..core import DataError, ModelError, few, one_of
 from ..data.targets import check_binary
 from ..score.kinds import BOTH, CATEGORY, MULTILABEL, NUMBER, ORDERED
@@ -164,7 +165,7 @@ class BothOutput(Output):
     def outputs(self): return [*self.names, 'age']
     @property
     def columns(self): return ['label','age']
-    def block(self): return RegressionBlock(n_out=2)
+    def block(self): return TransformBlock(type_tfms=_PairTold(self.names))
     def target(self): return _Pair(self.names)
     def loss(self, df=None, balance:str='none'):
         return ClassAndNumber(self.center, self.spread,
@@ -180,3 +181,10 @@ class _Pair:
     "Read class number and age from a row; an object, so that loader processes can be given it"
     def __init__(self, names): self.names = names
     def __call__(self, row): return [float(self.names.index(str(row.label))), float(row.age)]
+
+class _PairTold(RegressionSetup):
+    "A pair of numbers to the net, class and number to whoever looks"
+    def __init__(self, names):
+        super().__init__(2)
+        self.names = names
+    def decodes(self, o): return TitledTuple((self.names[int(o[0])], round(float(o[1]), 1)))

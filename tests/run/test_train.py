@@ -8,7 +8,7 @@ from fastai.callback.core import Callback
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.image import cache
-from fundus_fastai.options import DataOptions, TrainOptions
+from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.vision.data import OpenEye
 from fundus_fastai.vision.learner import EyeLearner
 from fundus_fastai.vision.steps import fit_run
@@ -120,3 +120,8 @@ def test_a_finished_run_answers_what_it_was_asked(tmp_path, again, why):
         demand_same(tmp_path, 'anomaly', DataOptions('t', label=label), opts=TrainOptions('test_resnet', **kwargs), split=split)
     for how in ({}, dict(label='label'), dict(recipe='color', positive='b', weights='none'), dict(split='own')): resumed(**how)
     with pytest.raises(DataError, match=why): resumed(**again)
+
+def test_a_frame_is_no_source_of_a_run():
+    "A run reads its images again, from a place that it can name"
+    for way in (DataOptions, UnseenOptions.of, lambda df: train_run('sex', df)):
+        with pytest.raises(DataError, match=r"not a DataFrame: name a file .*to_csv\('my.csv', index=False\)"): way(pd.DataFrame(dict(path=['a.png'])))

@@ -62,6 +62,24 @@ def test_a_split_that_leaks_is_told(recwarn):
     recwarn.clear()
     assert len(eye_dls(df, size=32, workers=0).train_ds)==4 and not [o for o in recwarn if issubclass(o.category, EyeWarning)]
 
+def test_photographs_are_not_read_as_scans_in_silence(tmp_path, recwarn):
+    "The card of a data set knows its images; of a folder, colors are told, and neither a colored mark nor a kind that was named"
+    df = frame(6)
+    def opened(ims, name, **how):
+        for k,im in enumerate(ims): Image.fromarray(im).save(tmp_path/f'{k}.png')
+        t = df.assign(path=[str(tmp_path/f'{k}.png') for k in range(6)])
+        t.attrs['name'] = name
+        recwarn.clear()
+        dls = eye_dls(t, size=32, workers=0, **how)
+        return dls.opener.cls.__name__, [str(o.message) for o in recwarn if issubclass(o.category, EyeWarning)]
+    photos,scans = [eye(k) for k in range(6)],[np.dstack([o]*3) for o in df.path]
+    for o in scans: o[:3,:3] = 0,255,0
+    assert opened(photos, 'odir5k')==('PILFundus',[]) and opened(photos, 'kermany2018')==('PILOct',[])
+    kind,(told,) = opened(photos, 'folder')
+    assert kind=='PILOct' and "0.png is in color" in told and "image='fundus'" in told
+    assert opened(scans, 'folder')==('PILOct',[]) and opened(photos, 'folder', image='oct')==('PILOct',[])
+    assert opened(photos, 'csv', image='fundus')==('PILFundus',[])
+
 def test_the_truth_of_a_scan_is_bent_with_it(tmp_path):
     "What a mask marks is the same tissue after the recipe `retina`, and has the shape of the picture that maps are drawn on"
     o = phantom_oct('DME', 3, 8)

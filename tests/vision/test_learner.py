@@ -5,6 +5,7 @@ from pathlib import Path
 import huggingface_hub.constants as hc, numpy as np, pandas as pd, pytest, timm, torch, torchvision
 from fastai.callback.core import Callback
 from fastai.data.transforms import Normalize
+from fastai.metrics import R2Score, mae, rmse
 from fastai.torch_core import set_seed
 from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, RegressionBlock, Resize, get_image_files
 from PIL import Image
@@ -15,8 +16,10 @@ from fundus_fastai.core import DataError, EyeError, ModelError, read_json, sha25
 from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.model import load_model, save_model
+from fundus_fastai.vision.losses import mae_metric
+from fundus_fastai.vision.outputs import NumberOutput
 from fundus_fastai.vision.learner import eye_learner, find_net, find_precision, find_weights, has_bf16, one_cycle_plan
-from nets import tiny, frame, noise_dls, body_of, same, refused
+from nets import tiny, frame, labeled, noise_dls, body_of, same, refused
 
 pytestmark = pytest.mark.newest
 
@@ -168,6 +171,34 @@ def test_one_set_of_dataloaders_for_two_nets():
     (m,s), = stats_of(dls)
     assert np.allclose(m, learn.config['normalize']['mean']) and np.allclose(s, learn.config['normalize']['std'])
 
+def test_other_dataloaders_are_normalized_as_the_first(tmp_path):
+    "Another batch size or side, in training and of a loaded model: the net sees what it saw, and comes back from its files as it was"
+    learn = eye_learner(noise_dls(64), tiny, weights=None)
+    def answers(o): return [*o.predict_frame(frame(3)).p_A, *o.measured().values()]
+    was = answers(learn)
+    learn.dls = noise_dls(64)
+    assert answers(learn)==pytest.approx(was) and np.allclose(stats_of(learn.dls.valid), [([.5]*3, [.5]*3)])
+    again = load_model(save_model(learn, tmp_path/'run'))
+    again.dls = noise_dls(64)
+    assert answers(again)==pytest.approx(was)
+    other = noise_dls(64)
+    eye_learner(other, 'resnet10t', weights=None)
+    with pytest.raises(DataError, match='normalized for another net'): learn.dls = other
+    learn.dls.valid.after_batch.fs.pop()
+    with refused('not normalized as'): save_model(learn, tmp_path/'run')
+
+def test_metrics_of_fastai_are_in_the_unit_of_the_quantity():
+    "However they are given, and beside ours; the raw outputs stay what the loss reads"
+    df = labeled('age')
+    dls = eye_dls(df, output=NumberOutput.learn(df), size=32, bs=3, workers=0)
+    learn = eye_learner(dls, tiny, None, metrics=[mae, rmse, R2Score(), mae_metric(dls.output.loss())])
+    learn.metrics = [*learn.metrics, mae]
+    with learn.no_bar(), learn.no_logging(): got,(p,y) = [*learn.validate()],learn.get_preds()
+    p = p[:,0]
+    off,ss = float((p-y).abs().mean()),float(((p-y)**2).sum())
+    assert got[1:]==pytest.approx([off, (ss/len(y))**.5, 1-ss/float(((y-y.mean())**2).sum()), off, off], rel=1e-4) and off<60
+    assert list(learn.metrics.attrgot('name'))==['mae','_rmse','r2_score','mae','mae'] and got[0]==pytest.approx(off/dls.output.spread, rel=1e-4)
+
 def test_resnet50_from_scratch():
     learn = eye_learner(noise_dls(64, classes='ABCD'), weights=None)
     assert learn.config['arch']=='resnet50' and learn.config['weights']=='none'
@@ -177,6 +208,10 @@ def test_resnet50_from_scratch():
 @pytest.mark.parametrize('arch', ['resnet5O','resnet10t.nonsense','',3,'../resnet10t'])
 def test_unknown_net(arch):
     with pytest.raises(EyeError, match='net'): eye_learner(noise_dls(64), arch, weights=None)
+
+@pytest.mark.parametrize('arch', [tiny,'squeezenet1_1'])
+def test_an_option_that_nobody_knows_is_named(arch):
+    with refused(f'neither eye_learner nor {arch} has an option `opt_fun`'): eye_learner(noise_dls(64), arch, None, opt_fun=print)
 
 def test_rare_classes_weigh_more():
     df = frame(40, classes='AAAAAAAAAB')

@@ -1,12 +1,12 @@
 "Saving and loading: in a fresh process, without pickle, from whatever config and weights"
 import os, shutil
 import numpy as np, pandas as pd, pytest, torch
-from fastai.vision.all import (CategoryBlock, ColReader, ColSplitter, DataBlock, ImageBlock, MSELossFlat, MultiCategoryBlock, PILImage, Path, Resize,
-                               load_learner)
+from fastai.vision.all import (CategoryBlock, ClassificationInterpretation, ColReader, ColSplitter, DataBlock, ImageBlock, MSELossFlat,
+                               MultiCategoryBlock, PILImage, Path, Resize, get_image_files, load_learner)
 from PIL import Image
 from safetensors.torch import load_file
 from fundus_fastai.options import TrainOptions
-from fundus_fastai.core import EyeError, ModelError, read_json, sha256, write_json
+from fundus_fastai.core import DataError, EyeError, ModelError, read_json, sha256, write_json
 from fundus_fastai.explain import attribution
 from fundus_fastai.image.recipe import Eye
 from fundus_fastai.vision.steps import fit_run, make_learner
@@ -51,6 +51,21 @@ def test_maps_with_channels_last_and_blocks_that_do_not_run(tmp_path, arch, how)
     want,again = (o.predict_frame(items).filter(like='p_').to_numpy() for o in (learn, load_model(tmp_path/'run')))
     assert np.abs(want-again).max()<1e-6 and len(np.unique(want.round(6), axis=0))==3
     if not how: assert learn.evidence([Eye(items.path[0])], 'grad_cam').map.std()>0
+
+def test_a_loaded_model_has_no_data_to_train_or_measure_on(run):
+    "Whatever fastai would do with the stand-ins is refused, until there are images"
+    learn,data = load_model(run),noise_dls(64)
+    deeds = [learn.validate, learn.get_preds, lambda: learn.fine_tune(1), learn.fit_eye, learn.lr_find,
+             lambda: ClassificationInterpretation.from_learner(learn)]
+    before = {k:v.clone() for k,v in learn.model.state_dict().items()}
+    for do in deeds:
+        with learn.no_bar(), refused('came without data', 'learn.dls = eye_dls'): do()
+    assert same(before, learn.model.state_dict())
+    with learn.no_bar(), learn.no_logging():
+        got = learn.validate(dl=learn.dls.test_dl(data.valid_ds.items, with_labels=True))
+        learn.dls = data
+        assert [*learn.validate()]==pytest.approx([*got]) and len(learn.get_preds()[0])==4
+        learn.fit(1)
 
 def test_no_pickle_in_a_run_folder(inception, tmp_path):
     "Checkpoints included, every file is safetensors, JSON or CSV, and none can be unpickled, plain or zipped"
@@ -204,6 +219,14 @@ def test_a_learner_that_would_come_back_as_another_is_not_saved(photos, tmp_path
     with refused(why, 'learn.export'): save_model(make(photos), tmp_path/'run', 'age' if how in ('loss','range') else 'anomaly')
     assert not (tmp_path/'run').exists()
 
+def test_a_net_is_not_saved_under_a_task_that_asks_otherwise(photos, tmp_path):
+    "Photographs would come back as scans, and years be scored as a class"
+    learn = eye_learner(eye_dls(photos, image='fundus', size=48, bs=2, workers=0), tiny, None)
+    with refused('reads photographs, and task oct scans: name the `task`'): save_model(learn, tmp_path/'run')
+    with refused('of kind category, and task age of kind number'): save_model(learn, tmp_path/'run', 'age')
+    with refused('of kind number, and task disease of kind category'): save_model(eye_learner(aged(photos), tiny, None), tmp_path/'run', 'disease')
+    assert not (tmp_path/'run').exists()
+
 def test_another_net_is_not_saved_under_this_name(photos, tmp_path):
     learn = eye_learner(own_dls(photos), tiny, None)
     learn.model = torch.nn.Sequential(learn.model, torch.nn.Identity())
@@ -226,6 +249,20 @@ def test_one_picture_in_every_form(photos, tmp_path):
         with o.no_bar(): got = [o.predict(f) for f in forms]
         assert all(np.abs(g[2].numpy()-want).max()<1e-6 and g[0]==again.dls.vocab[want.argmax()] for g in got)
         assert np.abs(o.predict_frame(forms[2:7]).filter(like='p_').to_numpy()-want).max()<1e-6
+
+def test_files_and_what_is_none(photos):
+    "Lists and columns of files go in as tables do; what is no picture of bytes is named, and gets no answer"
+    learn = eye_learner(eye_dls(photos, image='fundus', recipe='color', size=48, bs=2, workers=0), tiny, None)
+    want,file = learn.predict_frame(photos).filter(like='p_'),photos.path[0]
+    assert learn.predict_frame(photos.path).filter(like='p_').equals(want)
+    with learn.no_bar():
+        for o in (photos, photos.path, photos.path.tolist(), get_image_files(Path(file).parent).sorted(), [Image.open(f) for f in photos.path]):
+            assert np.abs(learn.get_preds(dl=learn.dls.test_dl(o))[0].numpy()-want.to_numpy()).max()<1e-6
+        shown = learn.dls.valid.one_batch()[0]
+        for o in (shown[0], shown, torch.rand(3, 48, 48), torch.zeros(48, 48, 3, dtype=torch.int64)):
+            with pytest.raises(DataError, match=f'tensor of {o.dtype}.*give the file'): learn.predict(o)
+        for o in ([file, file], Path(file).read_bytes(), None):
+            with pytest.raises(DataError, match=f'not {type(o).__name__}: `predict_frame` takes several'): learn.predict(o)
 
 def test_an_exported_learner_knows_what_it_answers_and_how_it_opens(photos, tmp_path):
     learn = eye_learner(eye_dls(photos, image='fundus', recipe='color', size=48, bs=2, workers=0, cache=tmp_path/'c'), tiny, None)

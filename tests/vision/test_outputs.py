@@ -1,7 +1,44 @@
 "Outputs: weights of rare labels, odd configs"
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
+from fastai.vision.all import Interpretation, MixUp
+from fundus_fastai.vision.learner import eye_learner
+from fundus_fastai.vision.tasks import get_task
 from fundus_fastai.vision.outputs import LabelsOutput, output_from, label_weights
 from fundus_fastai.core import DataError, ModelError
+from nets import labeled, tiny
+
+def asked(task): return eye_learner(get_task(task).dls(labeled(task), size=32, bs=3, workers=0), tiny, None)
+
+@pytest.mark.parametrize('task', ['disease','diseases','age','sex_age','dr_ordered'])
+def test_fastai_may_ask_for_the_loss_of_each_image(task):
+    "Their mean is the loss, and the worst images can be found"
+    learn = asked(task)
+    with learn.no_bar(), learn.no_logging():
+        each,whole = learn.get_preds(with_loss=True)[2],learn.validate()[0]
+        worst,_ = Interpretation.from_learner(learn).top_losses(2)
+    assert each.shape==(4,) and float(each.mean())==pytest.approx(whole, rel=1e-4)
+    assert worst.tolist()==pytest.approx(sorted(each.tolist())[:1:-1], rel=1e-4) and learn.loss_func.reduction=='mean'
+
+def test_a_pair_is_told_by_the_name_of_its_class():
+    "By `predict`, and by what is shown of a batch"
+    learn = asked('sex_age')
+    with learn.no_bar(): (name,age),_,p = learn.predict(labeled('sex_age').path[0])
+    assert name==learn.output.names[int(p[:2].argmax())] and age==pytest.approx(float(p[2]), abs=.06)
+    assert [o[1] for o in learn.dls.valid.decode_batch(learn.dls.valid.one_batch())]==[('male',80.), ('female',85.), ('male',90.)]
+
+def test_mixed_pairs_of_class_and_number_are_mixed_as_losses():
+    "A class of .6 is no class: the losses of both are weighed instead"
+    learn = asked('sex_age')
+    mix,y,other = MixUp(.4),torch.tensor([[0,40.],[1,60.]]),torch.tensor([[1,60.],[0,40.]])
+    mix.learn = learn
+    mix.before_train()
+    z,learn.training = torch.randn(2, 3),True
+    mix.yb1,mix.lam = (other,),torch.tensor([.25,.5])
+    def loss(i, y): return mix.old_lf(z[i:i+1], y[i:i+1])
+    want = sum(float(torch.lerp(loss(i, other), loss(i, y), mix.lam[i])) for i in range(2))/2
+    assert float(learn.loss_func(z, y))==pytest.approx(want, rel=1e-5)
+    mix.after_train()
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=MixUp(.4))
 
 def test_weight_of_an_image_is_that_of_its_rarest_label():
     y = np.zeros((100,3), int); y[:60,0] = 1; y[:5,1] = 1; y[60:80,2] = 1 # 20 have none
