@@ -86,8 +86,8 @@ def readable(table, # frame or series with estimates among its values
     "Write estimates with their intervals, and nothing where there is nothing"
     def text(v):
         if isinstance(v, tuple): return 'n/a' if np.isnan(v.value) else str(v)
-        if not isinstance(v, float): return '' if v is None else str(v)
-        return '' if np.isnan(v) else f'{v:.{digits}g}'
+        if pd.api.types.is_scalar(v) and pd.isna(v): return ''
+        return f'{v:.{digits}g}' if isinstance(v, float) else str(v)
     return table.map(text)
 
 # %% ../../nbs/21_score.estimate.ipynb #05f43533

@@ -1,11 +1,11 @@
 "Intervals against simulation: draws of patients, perfect nets, and what is undefined"
 import re
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from scipy.stats import binomtest
 from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1, matthews,
     mean_abs_error, patient_weights, r_squared, threshold_metrics)
-from fundus_fastai.score.estimate import (TOO_FEW, bootstrap, class_estimates, confusion_estimates, event_estimate, newcombe, patient_bootstrap,
+from fundus_fastai.score.estimate import (TOO_FEW, bootstrap, class_estimates, confusion_estimates, event_estimate, newcombe, patient_bootstrap, readable,
     threshold_estimates, wilson)
 from made import CLASSES, micro, simulate
 
@@ -169,6 +169,11 @@ def test_mcc_and_f1_at_the_ends():
     assert class_estimates(y[:2], np.eye(4)[y[:2]], CLASSES, patient=who[:2])['mcc'].method=='undefined: one class only'
     lost = class_estimates(y[y!=2], np.eye(4)[y[y!=2]], CLASSES, patient=who[y!=2])
     assert lost['f1'].method=='undefined: no image of DRUSEN' and lost['mcc'].value==1
+
+def test_a_table_shows_nothing_where_nothing_is():
+    for kind,want in (('Int64','1'), ('Float64','1'), ('string','1'), (float,'1'), (object,'1')):
+        v = pd.Series(['1',None] if kind=='string' else [1,None], dtype=kind)
+        assert readable(v.to_frame())[0].tolist()==readable(v).tolist()==[want,''], kind
 
 def test_a_threshold_from_validation():
     (vy,vp,_),(y,p,who) = simulate(seed=1, k=2),simulate(seed=2, k=2)
