@@ -459,7 +459,8 @@ def known_of(df, by)->pd.DataFrame:
     if by not in df: raise DataError(f"`by={by}` is no column; there are {few(df.columns, 20)}")
     known = df[df[by].notna()]
     if lost := known.patient.isna().sum():
-        raise DataError(f"patient is missing in {lost} of {len(known)} rows: fill them in, or leave those rows out")
+        raise DataError(f"patient is missing in {lost} of {len(known)} rows: fill them in, "
+                        "or leave those rows out")
     return known
 
 def pairs_of(df, by)->tuple: # rows whose group is known, and the two groups

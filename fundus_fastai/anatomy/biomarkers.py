@@ -188,10 +188,10 @@ def columns_of(df, names)->np.ndarray:
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #9478e89c
 def each_patient(df, names, keep)->pd.DataFrame:
-    "A row a person: the mean of `names` and of numbers in `keep` over the images, of words the first that is known"
+    "A row a person: means of `names` and of numbers in `keep`, of words the first known"
     g = df.groupby('patient', sort=True)
     t = g[list(names)].mean().join(g[list(keep)].first())
-    for o in df[list(keep)].select_dtypes('number'): # where all are alike, that very number
+    for o in df[list(keep)].select_dtypes(np.number): # where all are alike, that very one
         t[o] = t[o].astype(float).where(g[o].nunique()<2, g[o].mean())
     return t.reset_index()
 

@@ -323,7 +323,8 @@ def froc_row(found, type, at, *, against=None, n_boot:int=1000, seed:int=0, leve
     if why: return res | dict.fromkeys([*(f'{o:g} FP' for o in at), 'CPM'], no_estimate(why))
     m = len(set(np.asarray(found.patient)[s.lesion_image]))
     def known(e): # Wilson's where nothing varies, or few have a lesion; none where few are healthy
-        return e if e.bounded or e.method==TOO_FEW and m>=LEAST else wilson_estimate(e.value, m, level)
+        if e.bounded or e.method==TOO_FEW and m>=LEAST: return e
+        return wilson_estimate(e.value, m, level)
     if against is None: return res | {k:known(e) for k,e in patient_bootstrap(metric, y, s, **how).items()}
     return res | paired_bootstrap(metric, y, both, **how)
 

@@ -96,7 +96,7 @@ def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
 
 # %% ../../nbs/29_score.compare.ipynb #2773030f
 def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
-    "Estimate one AUC with DeLong's interval, cut at 0 and 1; Newcombe's at the ceiling, and of few patients"
+    "Estimate one AUC with DeLong's interval, cut at 0 and 1; Newcombe's at 1, and of few patients"
     y,s = as_sides(y, s, patient=patient)
     if y.all() or not y.any(): return no_estimate('undefined: one class only')
     (v,),c = _auc_covariance(y, [s], patient)

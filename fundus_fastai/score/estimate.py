@@ -107,7 +107,7 @@ def check_level(level:float)->None:
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
 def estimate(value, values, level:float=.95, *, people:int=1000)->Estimate:
-    "Percentile interval of `values` on resamples of `people`; none where they are all the same, or too many missing"
+    "Percentile interval of `values`, of draws of `people`; none if all are alike or many missing"
     check_level(level)
     kept = values[~np.isnan(values)]
     if np.isnan(value): return no_estimate('undefined')
@@ -253,7 +253,8 @@ def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->p
     v,drawn = shares(y, p, None),bootstrap(shares, y, p, patient=patient, **kwargs)
     n,rows,people = confusion(y, said, k),[],len(set(map(str, patient)))
     for i,j in np.ndindex(k, k):
-        e = known_interval(f'sensitivity_{names[i]}', estimate(v[i,j], drawn[:,i,j], level, people=people), y,
-                           patient=patient, names=names, level=level)
+        e = estimate(v[i,j], drawn[:,i,j], level, people=people)
+        e = known_interval(f'sensitivity_{names[i]}', e, y, patient=patient, names=names,
+                           level=level)
         rows.append([names[i], names[j], int(n[i,j]), *e[:4]])
     return pd.DataFrame(rows, columns=['target','predicted','images',*ESTIMATE])

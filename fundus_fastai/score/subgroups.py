@@ -91,7 +91,8 @@ def _one_cut(s, by, group, least):
             who = s.preds.patient[masks[g]]
             est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
     metrics = f(y, p, None)
-    return _rows(by, n, est, metrics, s.preds, group, least),_gaps(by, masks, value, drawn, metrics, told)
+    gaps = _gaps(by, masks, value, drawn, metrics, told)
+    return _rows(by, n, est, metrics, s.preds, group, least),gaps
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
 def _rows(by, n, est, metrics, df, group, least):

@@ -114,7 +114,7 @@ def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
     page,out = (tmp_path/'out/report.html').read_text(),capsys.readouterr().out
     assert dict(told['tables'])['Training, by ten eyes'].answers.sum()==6*4<(df.phase=='train').sum()
     assert '1 of 6 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
-    assert 'by GEE' in page and 'against the net for each eye' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
+    assert 'by GEE' in page and 'against the net for each eye too' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
     assert 'shown where the net looked' in page and 'says yes from 30% on' in page
     assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==1 and main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==0
