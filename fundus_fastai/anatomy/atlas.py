@@ -228,9 +228,9 @@ def plot_atlas(x, y, res, *, names=('0','1'), what:str='mean', source:str=''):
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #e0eb9061
 def against_surroundings(im)->np.ndarray: # float32 [H,W]
-    "The green channel, less its mean over a twentieth of the picture's width"
+    "The green channel, less its mean over a twentieth of the field's width"
     g,m = im[...,1].astype(np.float32),field_mask(im, .97).astype(np.float32)
-    s = im.shape[1]/20
+    s = field_of_view(im).r/10
     return g-cv2.GaussianBlur(g*m, (0,0), s)/np.maximum(cv2.GaussianBlur(m, (0,0), s), 1e-3)
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #8d666a2a
@@ -272,11 +272,13 @@ class Maps:
             self.answers = {str(p):a for p,a in zip(t.path, t.answer)}
             self.recipe = recipe
             if recipe is None: self.recipe = recipe_of(table.parent)
-        else: # a name is there once, and its table knows of which photograph
-            t,maps = root/'features.csv',{o.name[:-12]:o for o in root.glob('*_vessels.png')}
-            paths = list(dict.fromkeys(pd.read_csv(t).path)) if t.exists() else []
-            known = dict(zip(unique_stems(paths), paths))
-            self.files = {str(known.get(k, k)):o for k,o in maps.items()}
+        else: # the table knows of which photograph each is; in an older one the names tell
+            file = root/'features.csv'
+            t = pd.read_csv(file, dtype=str) if file.exists() else pd.DataFrame(columns=['path'])
+            t = t.drop_duplicates('path')
+            names = t['map'] if 'map' in t else [f'{o}_vessels.png' for o in unique_stems(t.path)]
+            known = dict(zip(names, t.path))
+            self.files = {known.get(o.name, o.name[:-12]):o for o in root.glob('*_vessels.png')}
         if not self.files:
             raise DataError(f"{where} holds neither maps (fundus explain makes them) nor "
                             "NAME_vessels.png; for the eyes themselves say photographs")
@@ -310,11 +312,11 @@ def frames_of(df, maps, width:int=128)->tuple: # float32 [n,h,width], and why a 
         except DataError as e:
             why[-1] = str(e)
             continue
-        got = maps.of_photo(path, im)
         o = landmarks(im)
         m = frame_matrix(o, width) if o.eye else None
-        if got is None or m is None:
-            why[-1] = "has no map" if got is None else o.reason
+        got = None if m is None else maps.of_photo(path, im)
+        if got is None:
+            why[-1] = o.reason if m is None else "has no map"
             continue
         pic,n = got
         seen = cv2.warpAffine(field_mask(im, .97).astype(np.float32), n, pic.shape[::-1])>.5

@@ -9,6 +9,7 @@ __all__ = []
 import cv2, math, numpy as np, pandas as pd
 from pathlib import Path
 from scipy.stats import false_discovery_control, mannwhitneyu, norm, spearmanr, t as student
+from .. import __version__
 from ..core import DataError, few, fresh_dir, need, one_of, progress, say, whole_file
 from ..image.read import read_image
 from ..image.recipe import field_mask
@@ -19,7 +20,8 @@ from ..score.metrics import auc, mean_abs_error, number_patients, r_squared
 from ..score.plots import BLUE, PALE, drawing, interval
 from ..run.report import drawn, write_findings
 from ..data.read import first_of, read_table, usual_columns
-from ..vision.answers import RowFile
+from ..data.splits import digests
+from ..vision.answers import RowFile, whole_rows
 from ..words import as_sexes
 from .atlas import known_of, people_of, same_files
 from .landmarks import landmarks
@@ -40,10 +42,10 @@ def places(o)->tuple: # name -> x, y, and the circles' radius, in pixels of the 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #66e73045
 def color_at(im, inside, at, *, r)->np.ndarray: # R, G, B
     "Mean color of `im` in the circle of radius `r` round `at`; NaN where 1/4 of it is outside"
-    m = np.zeros(inside.shape, np.uint8)
-    cv2.circle(m, tuple(round(float(o)*16) for o in at), round(r*16), 1, -1, shift=4)
-    n = int(m.sum())
-    m &= inside
+    p = math.ceil(2*r) # room for what lies outside the picture
+    m = np.zeros(np.add(inside.shape, 2*p), np.uint8)
+    cv2.circle(m, tuple(round(float(o+p)*16) for o in at), round(r*16), 1, -1, shift=4)
+    n,m = int(m.sum()),m[p:-p,p:-p]&inside
     return np.array(cv2.mean(im, m)[:3]) if n and m.sum()>=.75*n else np.full(3, np.nan)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #1810ca72
@@ -56,29 +58,44 @@ def eye_features(im)->dict: # `FEATURES`, `eye` ('R', 'L') and `reason`, why som
     "Measure one photograph, uint8 [H,W,3]"
     o = landmarks(im)
     res = dict.fromkeys(FEATURES, math.nan)
-    res |= dict(ovality=o.ovality, cup_disc=o.cup_disc, eye=o.eye, reason=o.reason)
+    outline = np.isfinite(o.cup_disc) # else the disc is a mere circle
+    if outline: res |= dict(ovality=o.ovality, cup_disc=o.cup_disc)
+    res |= dict(eye=o.eye, reason=o.reason)
     if not np.isfinite(o.fovea_x): return res
-    res |= dict(distance=o.distance/o.disc_h, angle=o.angle, area=o.area/o.distance**2)
+    res['angle'] = o.angle
+    if outline: res |= dict(distance=o.distance/o.disc_h, area=o.area/o.distance**2)
     (at,r),inside = places(o),field_mask(im, .97).astype(np.uint8)
     for k,c in at.items():
         rgb = color_at(im, inside, c, r=r)
         res |= {f'{n}_{k}':float(v) for n,v in zip(COLORS, (rgb[0]/max(rgb.sum(), 1e-6),*rgb))}
     return res
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #7f0c3a61
+def pictures_of(paths)->dict: # path -> the version that measures, and the digest of the file
+    "What numbers of these photographs depend on"
+    return {str(p):f'{__version__} {d[:16]}' for p,d in zip(paths, digests(paths))}
+
+def pictures_in(file)->dict: # as from `pictures_of`
+    "What the photographs in a table of features were when they were measured"
+    if not file.exists(): return {}
+    t = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return dict(zip(t.get('path', ()), t.get('picture', ())))
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #34ec803a
 def feature_table(images, # image files
                   out=None, # CSV file, written as it goes (default: none)
                   *, resume:bool=False, # go on with a file that was begun
                   force:bool=False # replace a file
-                 )->pd.DataFrame: # path, the features, eye, reason
+                 )->pd.DataFrame: # path, the features, eye, reason, picture (see `pictures_of`)
     "Measure many photographs, a row each"
-    names,table,rows = ['path',*FEATURES,'eye','reason'],RowFile(out, resume, force),[]
+    names,table,rows = ['path',*FEATURES,'eye','reason','picture'],RowFile(out, resume, force),[]
     if table.columns and table.columns!=names:
         raise DataError(f"{table.part} holds something else: pass `force=True`, or another name")
-    for p in progress([o for o in images if str(o) not in table.done], 'measuring'):
+    now = pictures_of(table.left(images))
+    for p in progress(list(now), 'measuring'):
         try: row = eye_features(read_image(p))
         except DataError as e: row = dict(dict.fromkeys(FEATURES, math.nan), eye='', reason=str(e))
-        rows.append(dict(path=str(p), **row))
+        rows.append(dict(path=p, **row, picture=now[p]))
         table.add(pd.DataFrame(rows[-1:], columns=names))
     table.close()
     return pd.DataFrame(rows, columns=names)
@@ -108,7 +125,7 @@ def two_groups(v, y)->dict:
     g = (1-3/(4*(m+n-2)-1))*d/sd if sd>0 else math.nan
     e = delong_interval(y, v)
     return dict(effect=e.value, low=e.low, high=e.high,
-                p=float(mannwhitneyu(b, a, method='asymptotic').pvalue) if sd>0 else 1.,
+                p=float(mannwhitneyu(b, a, method='asymptotic').pvalue) if np.ptp(v)>0 else 1.,
                 difference=d, d_low=d-half, d_high=d+half, g=g)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #c04e82fd
@@ -120,6 +137,18 @@ def with_number(v, y)->dict:
     low,high = np.tanh(np.arctanh(np.clip(rho, -.999999, .999999))+np.array([-half,half]))
     return dict(effect=float(rho), low=float(low), high=float(high), p=float(p))
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #c41d70be
+def adds_rank(x)->list: # numbers of columns
+    "Columns of `x` [n,k] that neither are constant nor follow from those before them"
+    base,kept = np.full((len(x),1), max(len(x), 1)**-.5),[]
+    for k,c in enumerate(x.T):
+        rest = c-base@(base.T@c)
+        rest -= base@(base.T@rest)
+        if (size := np.linalg.norm(rest))<=1e-9*np.linalg.norm(c): continue
+        kept.append(k)
+        base = np.column_stack([base, rest/size])
+    return kept
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #2e37b556
 def estimable(x, v)->bool:
     "Can effects of the columns of `x` on `v` be told apart?"
@@ -128,7 +157,7 @@ def estimable(x, v)->bool:
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #a366de7d
 def held_fixed(v, y, others)->tuple: # coefficient of `y`, low, high, p
     "Linear effect of `y` on the values `v`, in standard deviations, with `others` [n,k] held fixed"
-    x = np.column_stack([np.ones(len(v)), y, others])
+    x = np.column_stack([np.ones(len(v)), y, others[:,adds_rank(others)]])
     if len(v)<x.shape[1]+5 or not estimable(x, v): return (math.nan,)*4
     v,inverse = (v-v.mean())/v.std(ddof=1),np.linalg.inv(x.T@x)
     beta = inverse@x.T@v
@@ -145,7 +174,7 @@ MODELS = ('mean','gee','mixed')
 def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
     "The same with a row an eye, by statsmodels"
     sm = need('statsmodels.api', 'stats')
-    x = np.column_stack([np.ones(len(v)), y, others])
+    x = np.column_stack([np.ones(len(v)), y, others[:,adds_rank(others)]])
     if not estimable(x, v): return (math.nan,)*4
     v,who = (v-v.mean())/v.std(ddof=1),number_patients(patient)
     try:
@@ -235,12 +264,19 @@ def family_of(df, by, adjust, *, features=None)->list:
     names = [o for o in dict.fromkeys(names) if o not in (by,*adjust)]
     if not names: raise DataError("there is no feature to test: name some with `features`")
     check_features(df, names)
+    check_finite(df, (by,*names,*adjust))
     return names
 
 def check_features(df, names)->None:
     "Raise `DataError` where one of `names` is no number"
     words = [o for o in names if not pd.api.types.is_numeric_dtype(df[o])]
     if words: raise DataError(f"{few(words)} is no number, and a feature is one: leave it out of `features`")
+
+def check_finite(df, names)->None:
+    "Raise `DataError` where a number in the columns `names` is infinite"
+    for k,o in df[[o for o in names if o in df]].select_dtypes(np.number).items():
+        if m := np.isinf(o).sum():
+            raise DataError(f"{k} is infinite in {m} of {len(df)} rows: leave these cells empty")
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3c17f540
 def feature_effects(df, # a row an image: patient, `by`, features, and what is held fixed
@@ -257,13 +293,16 @@ def feature_effects(df, # a row an image: patient, `by`, features, and what is h
     features,df = family_of(df, by, adjust, features=features),df[df[by].notna()]
     how = dict(by=by, groups=groups, adjust=adjust, model=model)
     people = each_patient(df, features, [by,*adjust])
+    known = people.dropna(subset=adjust)
+    ranks = [len(adds_rank(columns_of(known, adjust[:k]))) for k in range(len(adjust)+1)]
+    idle = [o for o,a,b in zip(adjust, ranks, ranks[1:]) if a==b and len(known)]
     rows = [one_effect(df, people, f, **how) for f in features]
     names = dict.fromkeys(k for o in rows for k in (*o,'effect','low','high','p'))
     t = pd.DataFrame(rows).reindex(columns=list(names))
     t.insert(list(t).index('p')+1, 'q', fdr(t.p))
     if 'adj_p' in t: t['adj_q'] = fdr(t.adj_p)
     t = t.sort_values('p', kind='stable', ignore_index=True)
-    t.attrs = dict(how, family=len(features))
+    t.attrs = dict(how, family=len(features), idle=idle)
     return t
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #02b4182a
@@ -410,8 +449,12 @@ def effect_words(t, by)->list:
     how = 'differ by' if groups else 'go with'
     res = [f"{n} of {k} features {how} {by} (q < .05 over all {k}: 5 % of such claims are false)."]
     if 'adj_q' in t:
-        fixed = ', '.join(t.attrs['adjust']) or 'nothing'
-        res.append(f"With {fixed} held fixed (model: {t.attrs['model']}): {(t.adj_q<.05).sum()}.")
+        fixed,sure = ', '.join(t.attrs['adjust']) or 'nothing',(t.adj_q<.05).sum()
+        lost = f"; for {n} it could not be estimated" if (n := t.adj_p.isna().sum()) else ''
+        res.append(f"With {fixed} held fixed (model: {t.attrs['model']}): {sure}{lost}.")
+        if idle := t.attrs['idle']:
+            res.append(f"Holding {', '.join(idle)} fixed changes nothing: "
+                       "it is the same in everybody, or follows from what else is held fixed.")
     if groups:
         m,n = (int(t[f'n_{o}'].max()) for o in groups)
         one,all_of = detectable(m, n),detectable(m, n, k)
@@ -419,7 +462,7 @@ def effect_words(t, by)->list:
                    f"stands alone, one of {all_of:.3f} to the strictest of {k}. "
                    "Smaller differences may be there.")
     if 'c_p' in t:
-        found,sure = t.c_p.notna().sum(),t.c_confirmed.eq(True).sum()
+        found,sure = t.c_confirmed.notna().sum(),t.c_confirmed.eq(True).sum()
         res.append(f"{found} were found in one part of the patients, {sure} confirmed in the other.")
     return res
 
@@ -443,13 +486,23 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
     write_findings(out/'report.html', f'Features by {by}', words, tables=tables, source=source,
                    pictures=[(fig, 'Effects with 95 % intervals; dark: q < .05.')])
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #3be0d59c
+def unlike_ours(names, features, table)->list:
+    "Columns `names` but those called as ours; raises `DataError` where these are asked for"
+    if not (ours := [o for o in names if o in FEATURES]): return names
+    text = f"{table} has {few(ours, 9)}, as we call what we measure: to test the table's, rename them"
+    if len(ours)==len(names) or {*ours} & {*(features or ())}: raise DataError(text)
+    say(f"{text}; they are left out")
+    return [o for o in names if o not in ours]
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #dcfcc4db
-def with_table(df, table)->pd.DataFrame:
+def with_table(df, table, features=None, *, ready=False)->pd.DataFrame:
     "`df` with the numbers of a table of features, as of `fundus vessels`, joined by file; raises `DataError`"
-    ready,phantom = isinstance(table, pd.DataFrame),df.attrs.get('source')=='phantom'
-    t,name = table if ready else read_table(table)[1],'the table' if ready else table
+    made,phantom = isinstance(table, pd.DataFrame),df.attrs.get('source')=='phantom'
+    t,name = table if made else read_table(table)[1],'the table' if made else table
     if 'path' not in t: raise DataError(f"{name} has no column path: it is no table of features")
     new = [o for o in t.select_dtypes(np.number) if o not in df]
+    if not ready: new = unlike_ours(new, features, name)
     if (twice := t.path[t.path.duplicated()]).any():
         raise DataError(f"{name} has two rows of {few(twice)}")
     own = df.path.astype(str).map(same_files(df.path, t.path, moved=not phantom)).astype(object).rename('_own')
@@ -465,11 +518,15 @@ NO_FEATURES = {'patient','path','eye','age','sex','split','label','grade','reaso
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #8673b7d9
 def measured(df, out)->pd.DataFrame:
-    "`df` with the features of its images, from out/features.csv where that is of these images"
-    file = out/'features.csv'
-    if not file.exists() or set(pd.read_csv(file).path)!=set(map(str, df.path)):
-        feature_table(df.path, file, resume=True, force=file.exists())
-    d = df.drop(columns=['eye','reason',*FEATURES], errors='ignore').merge(pd.read_csv(file), on='path')
+    "`df` with the features of its images, from out/features.csv where that is of these very images"
+    file,part,now = out/'features.csv',out/'features.csv.part',pictures_of(df.path)
+    if pictures_in(file)!=now:
+        begun = pictures_in(part) if whole_rows(part) else {}
+        go_on = begun and begun.items()<=now.items()
+        if go_on: file.unlink(missing_ok=True)
+        feature_table(list(now), file, resume=True, force=not go_on)
+    own = pd.read_csv(file).drop(columns='picture')
+    d = df.drop(columns=['eye','reason',*FEATURES], errors='ignore').merge(own, on='path')
     d.attrs = df.attrs
     return d
 
@@ -484,6 +541,7 @@ def asked_of(df, by, features, *, ready, adjust, model)->list: # columns held fi
         if odd := [o for o in names if o not in df and o not in new]:
             raise DataError(f"`{k}={','.join(odd)}` is no column; there are {few([*df,*new], 20)}")
     check_features(df, [o for o in named if o not in new])
+    check_finite(df, (by,*named,*(adjust or ()),*df.attrs.get('more', ())))
     known = [o for o in ('age',) if adjust is None and o in df and o not in named and df[o].notna().any()]
     if lost := [o for o in adjust or () if o in df and df[o].isna().all()]:
         raise DataError(f"`adjust={lost[0]}` is known of nobody: leave it out")
@@ -506,7 +564,7 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
     if several := (df.groupby('patient')[by].nunique()>1).sum():
         say(f"{several} patients have several values of {by}: their mean counts")
     if confirm: kept_apart(df, by, groups, share=confirm)
-    if table is not None: df = with_table(df, table)
+    if table is not None: df = with_table(df, table, features, ready=ready)
     adjust = asked_of(df, by, features, ready=ready, adjust=adjust, model=model)
     out = fresh_dir(out, force, {'effects.csv':'feature,'})
     if not ready: df = measured(df, out)

@@ -22,12 +22,20 @@ def order_of(n:int, share:float=.1, seed:int=0)->list: # numbers of pictures, so
     "The order in which `n` pictures are shown, `share` of them twice"
     rng = np.random.default_rng(seed)
     first = rng.permutation(n).tolist()
-    again = rng.permutation(first[:max(1, 2*n//3)])[:round(share*n)].tolist()
-    tail = first[2*n//3:]+again
-    return first[:2*n//3]+[tail[k] for k in rng.permutation(len(tail))] if again else first
+    many = round(share*n)
+    early = max(2*n//3, many) # so many come before any comes again
+    again = rng.permutation(first[:early])[:many].tolist()
+    tail = first[early:]+again
+    return first[:early]+[tail[k] for k in rng.permutation(len(tail))] if again else first
 
 # %% ../../nbs/73_anatomy.label.ipynb #6c58b03f
 ANSWER = ('path disc_x disc_y disc_w disc_h disc_turn fovea_x fovea_y rater repeat at seconds').split()
+
+def read_answers(file)->pd.DataFrame:
+    "The table of answers: paths and raters as they are written, '01' and 'NA' too"
+    text = dict(path=str, rater=str)
+    blank = {k:'' for k in ANSWER if k not in text}
+    return pd.read_csv(file, dtype=text, keep_default_na=False, na_values=blank)
 
 # %% ../../nbs/73_anatomy.label.ipynb #2f51352c
 def number_of(o, names)->list:
@@ -51,7 +59,7 @@ class Labels:
         self.since,self.lock = time.time(),threading.Lock()
         if self.out.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
         if not self.out.exists(): return
-        t = pd.read_csv(self.out, dtype=dict(rater=str, path=str), keep_default_na=False)
+        t = read_answers(self.out)
         if list(t)!=ANSWER: raise DataError(f"{out} holds something else: choose another `out`")
         self.at = int((t.rater==rater).sum())
         told = t.path[t.rater==rater].tolist()
@@ -154,8 +162,8 @@ def label_server(work:Labels, port:int=8777)->ThreadingHTTPServer:
 # %% ../../nbs/73_anatomy.label.ipynb #d9a3badd
 def label_error(file)->pd.DataFrame: # rater, what, value, low, high, pictures
     "How well each rater repeats, from the pictures that came twice"
-    t,rows = pd.read_csv(file),[]
-    for rater,d in t.groupby(t.rater.fillna('').astype(str)):
+    t,rows = read_answers(file),[]
+    for rater,d in t.groupby('rater'):
         a,b = (d[d.repeat==k].drop_duplicates('path').set_index('path') for k in (0,1))
         a = a.loc[a.index.intersection(b.index)]
         b = b.loc[a.index]

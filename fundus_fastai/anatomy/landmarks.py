@@ -31,6 +31,7 @@ class Landmarks:
     reason:str='' # why something is missing
     shape:tuple=(0,0) # height and width of the photograph
     mm_per_pixel:float=None # its scale, where somebody knows it
+    outlined:bool=True # False where a circle stands in for the disc's outline
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #c85ad7f8
 @patch(as_prop=True)
@@ -47,13 +48,14 @@ def angle(self:Landmarks):
 # %% ../../nbs/70_anatomy.landmarks.ipynb #5578c02b
 @patch(as_prop=True)
 def area(self:Landmarks):
-    "Of the disc"
-    return math.pi/4*self.disc_w*self.disc_h
+    "Of the disc, NaN without an outline"
+    return math.pi/4*self.disc_w*self.disc_h if self.outlined else math.nan
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #050b1d08
 @patch(as_prop=True)
 def ovality(self:Landmarks):
-    "The shorter axis of the disc over the longer one"
+    "The shorter axis of the disc over the longer one, NaN without an outline"
+    if not self.outlined: return math.nan
     return min(self.disc_w, self.disc_h)/max(self.disc_w, self.disc_h)
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a4d0a076
@@ -63,7 +65,7 @@ COLUMNS = ('path disc_x disc_y disc_w disc_h disc_turn fovea_x fovea_y eye '
 @patch
 def row(self:Landmarks):
     "What a table holds of it"
-    turn = self.disc_turn if np.isfinite(self.disc_w) else math.nan
+    turn = self.disc_turn if self.outlined and np.isfinite(self.disc_w) else math.nan
     return {k:getattr(self, k) for k in COLUMNS[1:]} | dict(disc_turn=turn)
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #3358b98c
@@ -83,7 +85,8 @@ def millimeters(o # `Landmarks`
     "Lengths in millimeters, and the area of the disc in square millimeters"
     k,told = o.mm_per_pixel,'given'
     if k is None: k,told = DISTANCE/o.distance,f'assumed: {DISTANCE} mm from disc to fovea'
-    if not np.isfinite(k): k,told = HEIGHT/o.disc_h,f'assumed: a disc {HEIGHT} mm high'
+    if not np.isfinite(k) and o.outlined:
+        k,told = HEIGHT/o.disc_h,f'assumed: a disc {HEIGHT} mm high'
     if not np.isfinite(k): k,told = math.nan,'unknown'
     return dict(distance=k*o.distance, disc_w=k*o.disc_w, disc_h=k*o.disc_h, area=k*k*o.area,
                 scale=told)
@@ -287,7 +290,7 @@ def by_net(im, f)->tuple:
     (x,y,p),(u,v,q) = peak(maps[0]),peak(maps[1])
     wide = 2*math.sqrt(max((maps[2]>0).sum(), 20)/math.pi)*SIDE/len(maps[2])*float(f.k[0])
     (x,y),fovea = (tuple(map(float, f.back(*o))) for o in ((x,y),(u,v)))
-    disc,ratio = (x,y,wide,wide,0.),math.nan
+    disc,ratio = (x,y,wide,wide,math.nan),math.nan
     for room in () if cut_off(f, f.there(disc))>TOUCHED else (1.9, 1.35):
         part,at,k = window_at(im, disc[:2], room*max(disc[2:4]))
         (a,b,w,h,t),cup = disc_and_cup(part)
@@ -338,6 +341,7 @@ def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
     elif beyond>CUT: o.reason = "shows a disc that the edge of the field cuts off"
     if o.reason: return o
     o.disc_x,o.disc_y,o.disc_w,o.disc_h,o.disc_turn = map(float, disc)
+    if math.isnan(o.disc_turn): o.outlined,o.disc_turn = False,0.
     o.cup_disc = float(ratio)
     placed(o, fovea, sure=q)
     return o

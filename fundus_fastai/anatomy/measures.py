@@ -127,7 +127,7 @@ FEATURES = [*('density','dimension'),*(f'density_{k}' for k in KINDS),
             *(f'{b}_{k}' for b in BENT for k in KINDS),*(f'width_{k}' for k in KINDS),
             'vessels','crae','crve','avr','crae_hubbard','crve_hubbard',
             *(f'angle_{s}_{k}' for s in ('temporal','nasal') for k in KINDS)]
-COLUMNS = ['path',*FEATURES,'reason']
+COLUMNS = ['path',*FEATURES,'map','reason']
 
 # %% ../../nbs/76_anatomy.measures.ipynb #b30c3396
 def crookedness(g, r)->dict:
@@ -186,6 +186,18 @@ def _write(path, a):
     "A PNG, or an error that names it"
     if not cv2.imwrite(str(path), a): raise DataError(f"{path} cannot be written")
 
+# %% ../../nbs/76_anatomy.measures.ipynb #9b8defd2
+def map_names(paths, table)->dict:
+    "Names for the maps of `paths`, no two alike; a `table` that was begun keeps its own"
+    every = list(dict.fromkeys([*table.done, *paths]))
+    names = dict(zip(every, unique_stems(every)))
+    if 'map' not in (table.columns or ()): return names
+    t = pd.read_csv(table.part, dtype=str, usecols=['path','map']).dropna()
+    kept = dict(zip(t.path, t['map'].str.removesuffix('_vessels.png')))
+    for o in paths:
+        while o not in kept and names[o] in kept.values(): names[o] += '_'
+    return names|kept
+
 # %% ../../nbs/76_anatomy.measures.ipynb #4bd8dbd4
 def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
     "Write the maps of a file into `out`, by its name in `names`; gives its row, and whether it could be read"
@@ -194,11 +206,12 @@ def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
         say(str(e))
         none = dict.fromkeys(FEATURES, math.nan)
         return dict(path=path, **none, reason=str(e).removeprefix(f'{path} ')),False
-    o = vessels(im)
+    row,o = dict(path=path),vessels(im)
     if o.prob is not None:
-        _write(out/f'{names[path]}_vessels.png', np.round(255*o.full('prob')).astype(np.uint8))
+        row['map'] = f'{names[path]}_vessels.png'
+        _write(out/row['map'], np.round(255*o.full('prob')).astype(np.uint8))
         _write(out/f'{names[path]}_av.png', o.kinds())
-    return dict(path=path, **vessel_features(o, landmarks(im, mm_per_pixel))),True
+    return row|vessel_features(o, landmarks(im, mm_per_pixel)),True
 
 # %% ../../nbs/76_anatomy.measures.ipynb #3b4cb188
 def vessel_table(images, # image files or folders
@@ -206,7 +219,7 @@ def vessel_table(images, # image files or folders
                  mm_per_pixel:float=None, # scale of the photographs, where it is known
                  *, resume:bool=False, # go on with a folder that was begun
                  force:bool=False # replace files that are there
-                )->pd.DataFrame: # path, the measures, reason
+                )->pd.DataFrame: # path, the measures, map, reason
     "Write maps of vessels, arteries and veins of many photographs, and a table of their measures"
     paths,out = images_of(images),Path(out)
     if mm_per_pixel is not None and not .0005<=mm_per_pixel<=.2:
@@ -215,6 +228,5 @@ def vessel_table(images, # image files or folders
         raise DataError(f"{out} is a file: name a folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
     table = RowFile(out/'features.csv', resume, force)
-    every = list(dict.fromkeys([*table.done, *paths]))
-    row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=dict(zip(every, unique_stems(every))))
+    row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=map_names(paths, table))
     return table.one_by_one(paths, row, COLUMNS, what='vessels')

@@ -143,6 +143,9 @@ def split_patients(df, # frame
         dealt = _deal(strata, shares, np.random.default_rng([seed,k]))
         res = df.assign(split=who.patient.map(dealt))
         if not (lacking := _lacking(res, by, sides)): break
+    if lost := [o for o in sides if o not in set(res.split)]:
+        raise DataError(f"{len(strata)} patients of {strata.nunique()} classes leave none for {' and '.join(lost)}: a "
+                        f"class of at least {len(sides)} patients is needed; add some, or deal them in a `split.csv`")
     for c,o in lacking.items():
         say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
     rare = [str(c) for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
@@ -175,6 +178,13 @@ def digests(paths)->pd.Series:
         known = dict(zip(files, pool.map(lambda p: sha256(p) if os.path.isfile(p) else '', files)))
     found = [known[f] + (f'#{k}' if k and known[f] else '') for f,k in pairs]
     return pd.Series(found, dtype=object)
+
+# %% ../../nbs/35_data.splits.ipynb #78cf7635
+def other_pictures(rows, root)->list:
+    "Of the `rows` of a split.csv, as text, those whose pictures under `root` are not the ones that were dealt"
+    if 'sha256' not in rows: return []
+    now = digests([os.path.join(root, o) for o in rows.path])
+    return [p for p,was,o in zip(rows.path, rows.sha256, now) if was not in ('',o)]
 
 # %% ../../nbs/35_data.splits.ipynb #ea0c6d41
 def save_split(df, # frame with `split`

@@ -543,9 +543,9 @@ class Retina(Diseases):
         if grade: self.retinopathy(grade, s)
         if 'retinal vascular occlusion' in labels: self.occlusion(s)
         if 'glaucoma' in labels: self.masks['cupping'] = cup
-        c,r = self.g.px([0,0]),.75*self.g.s # the foveal pit is about 1.5 mm wide
+        c,r = self.g.px([0,0])+.5,.75*self.g.s # the foveal pit is about 1.5 mm wide
         return dict(vessels=vessels, disc=_box(disc), cup=_box(cup),
-                    fovea=tuple(int(o) for o in (*(c-r), *(c+r))))
+                    fovea=tuple(round(o) for o in (*(c-r), *(c+r))))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #0b933e8b
 def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
@@ -557,7 +557,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
                    sex:str=None, # 'female' or 'male' (default: the patient's own)
                    age:float=None, # years (default: the patient's own)
                    camera:str=None, # name from `CAMERAS` (default: drawn), or from `VIEWS`: a drawn one, another field
-                   size:int=512 # side in pixels
+                   size:int=512 # side in pixels; below 160 the truth lacks most arteries
                   )->FundusPhantom:
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     if size<64: raise DataError(f"size={size} is too small for an eye: use at least 64 pixels")
@@ -574,6 +574,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
     truth = e.paint(labels, angle, s, grade=grade)
     inside = camera_field(size, CAMERAS[v.camera]['shape'])
     masks = {k:m&inside for k,m in sorted(e.masks.items()) if (m&inside).any()}
+    truth['vessels'] = {k:m&inside for k,m in truth['vessels'].items()}
     im = develop(shoot(e.im, v, haze), v, inside)
     o = FundusPhantom(im, {k:int(k in labels) for k in LABELS}, grade, masks, field=inside,
                       angles=dict(artery=angle, vein=angle-8), haze=haze, sex=p.sex, age=p.age,

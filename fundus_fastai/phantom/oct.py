@@ -380,19 +380,28 @@ def _eye(label, p, v, seed, patient, scan, severity, size):
     if label!='NORMAL': DRAW[label](rng, e, s)
     return e,s
 
+# %% ../../nbs/10_phantom.oct.ipynb #1a4e41dc
+WIDEST = 1.8 # width over height
+
+def check_size(h:int, w:int)->None:
+    "Refuse a picture that holds no retina"
+    if min(h,w)<64:
+        raise DataError(f"size {(h,w)} is too small for a retina: use at least 64 pixels a side")
+    if w>WIDEST*h:
+        raise DataError(f"size {(h,w)} is too wide: use at most {int(WIDEST*h)} columns")
+
 # %% ../../nbs/10_phantom.oct.ipynb #4534054a
 def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
                 seed:int=0, # another seed is another world of patients
                 patient:int=1, # the same patient has the same anatomy in every scan
                 *, scan:int=1, # number of the scan, from 1
                 severity:float=None, # 0 (mild) to 1 (gross); drawn for the patient if `None`
-                size:tuple=(496,512) # height and width in pixels; 496 rows are 1.9 mm
+                size:tuple=(496,512) # pixels: height, and width up to 1.8 heights; 496 rows are 1.9 mm
                )->OctPhantom:
-    "Draw an OCT B-scan and its truth, the same for the same arguments; raises `DataError` below 64 pixels"
+    "Draw an OCT B-scan and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     one_of(label, CLASSES, 'class')
+    check_size(*size)
     h,w = size
-    if min(h,w)<64:
-        raise DataError(f"size {size} is too small for a retina: use at least 64 pixels a side")
     if severity is not None and not 0<=severity<=1:
         raise DataError(f"severity={severity}: it lies between 0 and 1")
     p,v = _patient(seed, patient),_visit(seed, patient, scan)
@@ -569,6 +578,7 @@ def write_kermany(out, # folder to make; reused if it holds just this
     "Write phantoms in the layout of Kermany's data set; raises `DataError` if `out` holds something else"
     shares = dict(leak=leak, mixed=mixed, wide=wide)
     _check(patients, seed, scans, shares)
+    check_size(size[0], size[1]*3//2 if wide else size[1]) # the widest that may come
     want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
                 scans=list(scans), **shares, size=list(size), recipe=RECIPE)
     def draw(tmp):

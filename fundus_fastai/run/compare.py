@@ -27,7 +27,7 @@ from ..score.estimate import Estimate, bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
-from .folder import clear_run, drop_checkpoints, run_files, run_table, start_run, tell_changed
+from .folder import clear_run, demand_pictures, drop_checkpoints, run_files, run_table, start_run, tell_changed
 from ..score.compare import holm, paired_bootstrap
 from .train import check_names, dealt_frame, run_learner, train_frame
 from .report import with_lead
@@ -505,8 +505,8 @@ def _begin(out, df, settings, allow_leak, resume):
         if resume: _check_same(old, settings)
         else: _clear(out, old)
     write_json(out/'comparison.json', settings) # first: it tells what the folder is
-    if not resume or not (out/'split.csv').exists():
-        save_split(df, out/'split.csv', allow_leak=allow_leak)
+    if resume and (out/'split.csv').exists(): demand_pictures(out, df.attrs['root'], most=0)
+    else: save_split(df, out/'split.csv', allow_leak=allow_leak)
 
 # %% ../../nbs/64_run.compare.ipynb #6da44001
 def _with_earlier(out, archs, seeds):

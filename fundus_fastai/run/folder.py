@@ -15,8 +15,11 @@ from fastai.vision.all import Learner
 from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line, fresh_dir,
                                 occupied, one_of, say, sha256, whole_file, write_text)
 from ..hub import local_run
+from ..words import likeness
+from ..image.cache import spread
+from ..image.hospital import file_and_frame, patient_digest
 from ..data.read import tell_odd
-from ..data.splits import digests, patient_names, relative_paths
+from ..data.splits import digests, other_pictures, patient_names, relative_paths
 from ..vision.tasks import get_task
 from ..vision.model import load_model
 from ..vision.steps import predict_rows
@@ -209,12 +212,46 @@ def split_rows(run):
     f = Path(run)/'split.csv'
     return run_table(f, ('path','patient','split'), dtype=str, keep_default_na=False) if f.exists() else None
 
+# %% ../../nbs/61_run.folder.ipynb #fa9a1d41
+def demand_pictures(run, root, most:int=16)->None:
+    "Raise `DataError` where the pictures under `root`, `most` of them at most, are not those that `run` was begun with"
+    if (rows := split_rows(run)) is None: return
+    rows = rows.iloc[spread(range(len(rows)), most or len(rows))]
+    if not (odd := other_pictures(rows, root)): return
+    raise DataError(f"{len(odd)} of {len(rows)} pictures in {root} are not those that {run} was begun with ({few(odd)}): "
+                    "bring them back, name another folder with `out`, or begin again with `force=True`")
+
+# %% ../../nbs/61_run.folder.ipynb #18cd88db
+def data_root(root, paths)->Path:
+    "Where relative `paths` start: in `root`, or above it where each begins with `root`'s own name"
+    def holds(at): return any((at/file_and_frame(o)[0]).is_file() for o in paths)
+    root,up = Path(root),Path(root).resolve().parent
+    named = {o.split('/')[0] for o in paths}=={Path(root).resolve().name}
+    return up if named and not holds(root) and holds(up) else root
+
 # %% ../../nbs/61_run.folder.ipynb #416cb84e
 def same_names(a:pd.Series, b:pd.Series)->pd.Series:
     "Is the path in `a` the end of one in `b`, or the other way round? Bare file names do not count"
     def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
     full,parts = set(b),set().union(*map(ends, b))
     return a.map(lambda p: ('/' in p and p in parts) or bool(ends(p) & full)).astype(bool)
+
+# %% ../../nbs/61_run.folder.ipynb #6d15312e
+def same_people(a:pd.Series, b:pd.Series)->pd.Series:
+    "Which patients of `a` are among those of `b`: look-alikes are one, and a keyed digest is its number's"
+    a,b = patient_names(a),patient_names(b) # a split.csv is text
+    same = a.map(likeness).isin({*b.map(likeness)})
+    if pd.concat([a,b]).str.fullmatch('[0-9a-f]{16}').any(): # as hospitals' files tell them
+        same |= a.isin({*b.map(patient_digest)}) | a.map(patient_digest).isin({*b})
+    return same
+
+def own_data(df, mine, old, now)->bool:
+    "Is `df` what a run has dealt: the same names, and the same patients or bytes?"
+    if {*mine}!={*old.path}: return False
+    was = old.set_index('path').reindex(mine)
+    if now is not None and (now.to_numpy()==was.sha256.to_numpy()).any(): return True
+    people = patient_names(df.patient).map(likeness).to_numpy()==was.patient.map(likeness).to_numpy()
+    return bool(people.all()) and not (now is not None and (df.patient==mine).all())
 
 # %% ../../nbs/61_run.folder.ipynb #052bcda3
 def drop_seen_patients(df, # the frame to evaluate on
@@ -226,19 +263,19 @@ def drop_seen_patients(df, # the frame to evaluate on
         if allow_leak: return df
         raise DataError(f"{run} has no split.csv, as no published net has: nothing tells whom it has "
                         "seen in training; if it has seen none of these patients, pass `allow_leak=True`")
-    mine = relative_paths(df)
-    if set(mine)==set(old.path) and not allow_leak:
+    mine,now = relative_paths(df),digests(df.path).set_axis(df.index) if 'sha256' in old else None
+    if not allow_leak and own_data(df, mine, old, now):
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)
         if not len(keep):
             raise DataError("this is the data of the run's training, and no part was kept for testing")
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
-    same = patient_names(df.patient).isin(seen.patient) | mine.isin(seen.path) # a split.csv is text
-    if (old.patient==old.path).all() or (df.patient==mine).all():
-        same |= same_names(mine, seen.path)
-    if 'sha256' in seen: # copies under other names
-        copy = digests(df.path).isin(seen.sha256.dropna()).to_numpy()
+    same,alone = same_people(df.patient, seen.patient),(old.patient==old.path).all() or (df.patient==mine).all()
+    if alone or now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
+    if alone: same |= same_names(mine, seen.path)
+    if now is not None: # copies under other names
+        copy = now.isin({*seen.sha256}-{''})
         tell_odd(copy & ~same, 'images are, byte by byte, pictures that the net has seen in training', df.path)
         same |= copy
     known = sorted(set(patient_names(df.patient[same])))

@@ -35,7 +35,7 @@ from ..data.catalog import PURPOSE, data_terms
 from ..data.targets import label_list
 from ..vision.tasks import get_task, tasks
 from ..explain.shortcuts import shortcut_words
-from .folder import (changed, read_seal, run_signs, run_table, seal, split_rows, validation,
+from .folder import (changed, data_root, read_seal, run_signs, run_table, seal, split_rows, validation,
                                       watched)
 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
@@ -507,9 +507,10 @@ def rescore_run(run # run folder, or the folder of an evaluation
 # %% ../../nbs/62_run.report.ipynb #60e455f4
 def _fresh_parts(s, parts, root):
     "The kept parts, with the most wrong images as the predictions have them now; raises `DataError`"
-    if root and not any((Path(root)/file_and_frame(p)[0]).exists() for p in s.preds.path):
+    root = root and data_root(root, s.preds.path)
+    if root and not any((root/file_and_frame(p)[0]).exists() for p in s.preds.path):
         raise DataError(f"none of the pictures is in {root}: name the folder of the run's data with `images=DIR`")
-    new = wrong_part(s, root and (lambda p: read_image(Path(root)/p)))
+    new = wrong_part(s, root and (lambda p: read_image(root/p)))
     if root or not parts: return [new, *(parts or [])[1:]]
     said = [o['caption'] for o in check_parts(parts)[0]['figures']]
     rows = [r[0] for o in new['body'] if isinstance(o, dict) for r in o['rows']]

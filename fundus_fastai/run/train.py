@@ -14,6 +14,7 @@ from ..core import DataError, few, fresh_dir, one_of, read_json, say, sha256, wh
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
 from ..hub import beside
+from ..words import likeness
 from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
 from ..data.targets import label_list
@@ -27,7 +28,7 @@ from ..explain.attribution import ALL_METHODS
 from ..explain.maps import explain_images, map_section
 from ..explain.shortcuts import measure_shortcuts, shortcut_words
 from ..explain import sparse # fit_sparse
-from .folder import (check_positive, check_run, choose_operating_points,
+from .folder import (check_positive, check_run, choose_operating_points, demand_pictures,
                                       drop_checkpoints,
                                       drop_seen_patients, finished, kind_for, provenance, score_run,
                                       split_note, start_run, validation, watched)
@@ -146,6 +147,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
+    else: demand_pictures(out, df.attrs['root'], most=0)
     again = dict(resume=resume, info=run_info(df, task, opts))
     history = fit(learn, out, opts, **again)
     if opts.maps_trained: history = fit_maps(learn, out, opts, history=history, **again)
@@ -201,10 +203,9 @@ def demand_same(run, task, data, *, opts, split='patients')->None:
                label=t.get('label') or usual, **{k:t.get(k) for k in ('patients','recipe','weights','split')})
     now |= dict(task=get_task(task).name, patients=data.patients) | asked(data, opts, split)
     odd = [k for k,v in now.items() if None not in (v, was.get(k)) and was[k]!=v]
-    if not odd: return
+    if not odd: return demand_pictures(run, f if f.is_dir() else data.images or f.parent) if f.exists() else None
     said = ' and '.join(f'{k} {str(was[k])[:12]}, not {str(now[k])[:12]}' for k in odd)
     raise DataError(f"{run} is finished, with {said}: name another folder with `out`, or begin again with `force=True`")
-
 
 # %% ../../nbs/63_run.train.ipynb #e8cb60bc
 def train_run(task:str, # name of a task
@@ -239,16 +240,27 @@ def train_run(task:str, # name of a task
     drop_checkpoints(out)
     return s
 
+# %% ../../nbs/63_run.train.ipynb #55b48786
+def as_it_knows(df, output)->pd.DataFrame:
+    "Classes under the names that the net has for them, where spelling alone differs, which is said"
+    if output.columns!=['label'] or not (names := output.names): return df
+    same = {likeness(o):o for o in names}
+    new = {o:same[likeness(o)] for o in df.label.astype(str).unique() if o not in names and likeness(o) in same}
+    if not new: return df
+    say(f"classes that the net spells otherwise: {few([f'{k!r} as {v!r}' for k,v in new.items()], 5)}")
+    return df.assign(label=df.label.astype(str).replace(new))
+
 # %% ../../nbs/63_run.train.ipynb #f10cd3ac
 def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     "Data for a trained net; phantoms as in its training where nothing else is said"
     o,old = UnseenOptions.of(data),learn.config.get('training', {})
     usual = {k: old.get(k, getattr(c, k))
              for k,c in dict(patients=DataOptions, seed=TrainOptions).items()}
+    if learn.output.kind.labels and o.label: usual['label'] = label_list(o.label) # one of several is one of 0 and 1
     df = load_frame(learn.config['task'], o.data,
-                    **o.rest|{k:v for k,v in usual.items() if o.rest.get(k) is None})
+                    **o.rest|{k:v for k,v in usual.items() if k=='label' or o.rest.get(k) is None})
     df.attrs['provenance'] = provenance(df, o.data)
-    return df
+    return as_it_knows(df, learn.output)
 
 # %% ../../nbs/63_run.train.ipynb #5ee97739
 def left_words(learn, df)->str:

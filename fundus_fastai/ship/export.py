@@ -13,6 +13,7 @@ from pathlib import Path
 from ..core import DataError, ModelError, few, first_line, need, whole_file
 from ..hub import beside
 from ..data.catalog import terms_of
+from ..image.hospital import file_and_frame
 from ..image.recipe import Eye
 from ..image.cache import spread
 from ..phantom.fundus import phantom_fundus
@@ -22,7 +23,7 @@ from ..score.compare import paired_bootstrap
 from ..score.patients import told_scores
 from ..vision.model import load_model
 from ..vision.tasks import get_task
-from ..run.folder import kind_for, split_rows, watched
+from ..run.folder import data_root, kind_for, split_rows, watched
 from .onnx import OnnxNet, net_picture, write_onnx
 
 # %% ../../nbs/82_ship.export.ipynb #e8276d9e
@@ -70,12 +71,20 @@ def drawn_eyes(image:str, n:int=64)->list:
     else: draw = lambda k: phantom_fundus(seed=64, patient=k+1, size=128)
     return [Eye(draw(k).image, f'phantom {k}') for k in range(n)]
 
+# %% ../../nbs/82_ship.export.ipynb #aeb7674d
+def own_rows(run, side)->pd.DataFrame:
+    "The rows of split.csv on a `side`; raises `DataError` where a run, as a published one, has none"
+    if (t := split_rows(run)) is not None: return t[t.split==side]
+    raise DataError(f"{run} has no split.csv, as no published net has: nothing tells which pictures were its own; "
+                    "export without `images`, or from the run that was published")
+
 # %% ../../nbs/82_ship.export.ipynb #c4e67049
 def side_eyes(learn, rows, images, *, most:int=64)->tuple:
     "At most `most` of the `rows` of split.csv, and their `Eye`s from the folder `images`"
     some = rows.iloc[spread(range(len(rows)), most)]
-    paths = [Path(images)/o for o in some.path]
-    if lost := [o for o in paths if not o.is_file()]:
+    root = data_root(images, some.path)
+    paths = [root/o for o in some.path]
+    if lost := [o for o in paths if not os.path.isfile(file_and_frame(o)[0])]:
         raise DataError(f"{len(lost)} of {len(paths)} pictures of the run are not in {images} "
                         f"({few(lost, 1)}): name the folder of its data with `images=DIR`")
     return some,list(learn.open_eyes(paths))
@@ -187,14 +196,13 @@ def skill_lost(kind, truth, pair, *, op=None)->tuple:
 # %% ../../nbs/82_ship.export.ipynb #1750b7ae
 def shrink_int8(path, learn, run, *, images, notes:dict)->str:
     "Make the file in `path` one of 8 bits, if it stays good enough; a sentence on what it lost"
-    onnx,split,f = need('onnx', extra='onnx'),split_rows(run),Path(run)/'validation.csv'
-    if split is None or not f.exists():
-        raise DataError(f"{run} keeps no validation.csv: nothing tells what 8 bits would cost")
+    onnx,f = need('onnx', extra='onnx'),Path(run)/'validation.csv'
+    if not f.exists(): raise DataError(f"{run} keeps no validation.csv: nothing tells what 8 bits would cost")
     whole,kind = OnnxNet(path),kind_for(learn, notes['task'])
     kept = kind.check(pd.read_csv(f, dtype=dict(path=str, patient=str)), f.name)
-    kept = kept[kept.path.isin(split.path[split.split=='valid'])]
+    kept = kept[kept.path.isin(own_rows(run, 'valid').path)]
     valid,eyes = side_eyes(learn, kept, images, most=512)
-    _,taught = side_eyes(learn, split[split.split=='train'], images, most=96)
+    _,taught = side_eyes(learn, own_rows(run, 'train'), images, most=96)
     def picture(o): return net_picture(o, whole.recipe, notes['size'], gray=whole.gray)
     to_int8(path, np.stack(list(map(picture, taught))))
     write_onnx(path, onnx.load(path), notes|dict(form='-int8'))
@@ -243,8 +251,7 @@ def export_run(run, # run folder
         raise DataError(f"{to} exists: pass `force=True` to replace it, or another name")
     learn = load_model(run, 'cpu')
     notes,more = notes_of(run, learn, learned_temperature(run)),''
-    if images: eyes = side_eyes(learn, split_rows(run).query("split=='valid'"), images)[1]
-    else: eyes = drawn_eyes(notes['image'])
+    eyes = side_eyes(learn, own_rows(run, 'valid'), images)[1] if images else drawn_eyes(notes['image'])
     with whole_file(to) as f:
         how,off = write_graph(f, learn, notes, eyes=eyes)
         if fp16: off = shrink_fp16(f, learn, notes|dict(exporter=how), eyes=eyes)

@@ -6,7 +6,7 @@
 __all__ = ['gather_shards']
 
 # %% ../../nbs/49_vision.answers.ipynb #f2492e65
-import mmap, os, sys, time
+import hashlib, mmap, os, sys, time
 import numpy as np, pandas as pd
 from collections import Counter
 from pathlib import Path
@@ -151,21 +151,44 @@ def write_parquet(csv, to)->None:
 class RowFile:
     "A table that grows: at `out`, a file or a stream, made as `marks` say; `done`: the paths that stand there already"
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None):
-        self.to,self.file,self.part,self.columns,self.done = out,None,None,None,{}
+        self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
         if out is None or hasattr(out, 'write'): return
         self.file,self.part = Path(out),Path(f'{out}.part')
         if is_parquet(self.file): need('pyarrow')
         if self.file.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
-        if self.file.exists() and not force:
-            raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
-        if not whole_rows(self.part, force): return self.part.unlink()
+        self.whole = self.file.exists() and not force
+        if self.whole and not resume: raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
+        if not self.whole and not whole_rows(self.part, force): return self.part.unlink()
         if not resume: raise DataError(f"{self.part} was begun: pass `resume=True` to go on with it, or `force=True`")
-        self.columns = list(pd.read_csv(self.part, nrows=0))
-        old = pd.read_csv(self.part, dtype=str, keep_default_na=False,
-                          usecols=[o for o in ('path','model','shard') if o in self.columns])
-        odd = [k for k in ('model','shard') if {*old.get(k, ())}!={*filter(None, [(marks or {}).get(k)])}]
-        if odd: raise DataError(f"{self.part} was begun with another {odd[0]}: pass `force=True`")
-        self.done = dict.fromkeys(old.path) # in their order
+        self.take_over(marks or {})
+
+# %% ../../nbs/49_vision.answers.ipynb #eaa284d4
+def table_columns(file)->list:
+    "Names of the columns of a table of answers"
+    return need('pyarrow.parquet').read_schema(file).names if is_parquet(file) else list(pd.read_csv(file, nrows=0))
+
+@patch
+def take_over(self:RowFile, marks:dict):
+    "Read what stands there already; raises `DataError` where it was made otherwise"
+    f = self.file if self.whole else self.part
+    self.columns = table_columns(f)
+    cols = [o for o in ('path','model','shard') if o in self.columns]
+    if is_parquet(f): old = pd.read_parquet(f, columns=cols).astype(str)
+    else: old = pd.read_csv(f, dtype=str, keep_default_na=False, usecols=cols)
+    odd = [k for k in ('model','shard') if {*old.get(k, ())}!={*filter(None, [marks.get(k)])}]
+    if odd: raise DataError(f"{f} was begun with another {odd[0]}: pass `force=True`")
+    self.done = dict.fromkeys(old.get('path', ())) # in their order
+
+# %% ../../nbs/49_vision.answers.ipynb #5d153b2d
+@patch
+def left(self:RowFile, files)->list:
+    "Those of `files` that have no row yet; raises `DataError` where the table is finished without them"
+    todo = [o for o in files if str(o) not in self.done]
+    if self.whole and todo:
+        raise DataError(f"{self.file} is finished, without {len(todo)} of these images ({few(todo, 2)}): "
+                        "pass `force=True` to replace it, or another name")
+    if self.whole: say(f"{self.file} is finished")
+    return todo
 
 # %% ../../nbs/49_vision.answers.ipynb #6a0ae843
 @patch
@@ -182,7 +205,7 @@ def add(self:RowFile, rows):
 @patch
 def close(self:RowFile):
     "Give the file its name"
-    if not self.file: return
+    if not self.file or self.whole: return
     if not is_parquet(self.file): return os.replace(self.part, self.file)
     write_parquet(self.part, self.file)
     self.part.unlink()
@@ -199,7 +222,7 @@ def nothing(self:RowFile, unread:int, n:int):
 def one_by_one(self:RowFile, paths, row, columns, *, what:str)->pd.DataFrame:
     "Add what `row` tells of each file (a dict, and whether it could be read); raises `DataError` where none could"
     rows,unread = [],0
-    for o in progress([o for o in paths if o not in self.done], what):
+    for o in progress(self.left(paths), what):
         told,read = row(o)
         rows.append(told)
         unread += not read
@@ -217,6 +240,13 @@ def dealt(files, shard=None)->list:
     k,n = shard
     if not 1<=k<=n: raise DataError(f"`shard={k}/{n}` is none: K/N is the K-th of N parts, as 3/16")
     return list(dict.fromkeys(files))[k-1::n]
+
+# %% ../../nbs/49_vision.answers.ipynb #ab0dea31
+def list_digest(files)->str:
+    "What tells a list of files from others, wherever the folder lies that holds them"
+    files = sorted({os.path.abspath(o) for o in files})
+    at = len(os.path.commonpath([os.path.dirname(o) for o in files]))
+    return hashlib.sha256('\n'.join(o[at:] for o in files).encode()).hexdigest()[:8]
 
 # %% ../../nbs/49_vision.answers.ipynb #a5986373
 def ordered(tables, marks):
@@ -245,10 +275,10 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     files = images_of(images)
     mine,model = dealt(files, shard),net.config['sha256'][:16]+net.config.get('form', '')
     marks = dict(model=model)
-    if shard: marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}'
+    if shard: marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}, {list_digest(files)}'
     table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
     volumes = any(file_and_frame(o)[1] for o in files)
-    todo,parts,held,seen = [o for o in mine if o not in table.done],[],[],Counter()
+    todo,parts,held,seen = table.left(mine),[],[],Counter()
     for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
         rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes)
         seen.update(rows=len(rows), usable=int(rows.usable.sum()))
@@ -298,10 +328,11 @@ def shard_rows(file):
     if parquet := is_parquet(file): need('pyarrow')
     try: df = pd.read_parquet(file) if parquet else read_answers(file)
     except (OSError, ValueError) as e: raise DataError(f"{file} is no table of answers ({first_line(e)})") from None
-    told = df['shard'].astype(str).str.extract(r'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)$') if 'shard' in df else None
+    mark = r'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)(?P<files>, \w+)?$' # the last since 0.2
+    told = df['shard'].astype(str).str.extract(mark).fillna(dict(files='')) if 'shard' in df else None
     if told is None or told.isna().any(axis=None) or not {'path','model'}<={*df}:
         raise DataError(f"{file} is no part that `fundus predict --shard` wrote")
-    return df.join(told.astype(int)).assign(at=range(len(df)))
+    return df.join(told.astype(dict(k=int, n=int, total=int))).assign(at=range(len(df)))
 
 # %% ../../nbs/49_vision.answers.ipynb #2262395f
 def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or .parquet
@@ -311,7 +342,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     "Join the parts of a prediction; raises `DataError` where one is missing, or they do not belong together"
     parts = sorted(map(shard_rows, files), key=lambda o: -o.shape[1]) # those without an answer last
     df = pd.concat(parts, ignore_index=True)
-    for c,what in dict(model="models", n="ways to deal", total="numbers of files").items():
+    for c,what in dict(model="models", n="ways to deal", total="numbers of files", files="lists of files").items():
         if (k := df[c].nunique())!=1:
             raise DataError(f"these parts are of {k} {what} ({few(df[c].unique())}), or empty")
     if len(twice := df.path[df.path.duplicated()]):
@@ -321,7 +352,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     short = {k:v for k,v in (pd.Series(want)-df.k.value_counts().reindex(want, fill_value=0)).items() if v}
     if short: raise DataError(f"{sum(short.values())} of {total} images are missing, of the parts "
                               f"{few([f'{k}/{n}' for k in short], 9)}: make them, or go on with them by `resume=True`")
-    df = df.sort_values(['at','k']).drop(columns=['k','n','total','at','shard'])
+    df = df.sort_values(['at','k']).drop(columns=['k','n','total','files','at','shard'])
     table = RowFile(out, force=force)
     table.add(df)
     table.close()

@@ -62,7 +62,7 @@ class Output:
     def check(self, df):
         if new := sorted(set(df.label.astype(str))-set(self.names)):
             raise DataError(f"the data has labels that the net does not know: {', '.join(new[:10])} "
-                            f"(it knows {', '.join(self.names)})")
+                            f"(it knows {', '.join(self.names)}): correct them, or leave those rows out")
     def weights(self, df): return class_weights(y := df.label.astype(str)).reindex(y).to_numpy()
     def truth(self, df): return pd.DataFrame({'target': df.label.astype(str)})
     def table(self, p): return pd.DataFrame(p, columns=[f'p_{c}' for c in self.names])

@@ -188,6 +188,16 @@ def test_maps_of_a_run_lie_where_the_net_looked(photos, tmp_path):
     assert why==['','has no map'] and np.isnan(b).all() and np.nanmedian(np.abs(a-c))<6 and np.corrcoef(a[~np.isnan(a)], c[~np.isnan(a)])[0,1]>.9
     assert np.nanmax(frames_of(df[:1], Maps(run, 'CNV'), 64)[0])==0
 
+def test_photographs_are_asked_by_their_field(photos, tmp_path):
+    "A black margin changes nothing of the frame; a gray picture among them has a reason and ends nothing"
+    im = cv2.imread(str(photos/'1_R.jpg'))
+    odd = dict(plain=im, wide=cv2.copyMakeBorder(im, 0, 0, 80, 80, cv2.BORDER_CONSTANT), gray=cv2.cvtColor(im, cv2.COLOR_BGR2GRAY))
+    for k,o in odd.items(): cv2.imwrite(str(tmp_path/f'{k}.png'), o)
+    x,why = frames_of(pd.DataFrame(dict(path=[str(tmp_path/f'{k}.png') for k in odd])), Maps('photographs'), 64)
+    assert why[:2]==['',''] and why[2].startswith('is gray') and np.isnan(x[2]).all()
+    ok = ~np.isnan(x[:2]).any(0)
+    assert abs(x[1][ok].std()/x[0][ok].std()-1)<.03
+
 def test_whose_file_it_is(tmp_path, capsys):
     "The same path; a moved one by its folders; by its name alone where names tell people apart"
     def there(top, *names): return [f'{top}/{o}' for o in names]

@@ -1,7 +1,8 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import sys, cv2, numpy as np, pandas as pd, pytest
-from fundus_fastai.anatomy.biomarkers import (FEATURES, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
-                                              columns_of, icc, missing_by, open_people, with_table)
+from dataclasses import replace
+from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
+                                              color_at, columns_of, effect_words, eye_features, icc, measured, missing_by, open_people, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -43,6 +44,38 @@ def test_age_is_held_fixed():
     df = pd.DataFrame(dict(patient=np.arange(300), sex=sex, age=age, f=age/10+rng.normal(0, .5, 300)))
     t = feature_effects(df, 'sex', ['f'], adjust=['age'])
     assert t.q[0]<1e-4 and t.adj_low[0]<0<t.adj_high[0]
+
+def sixty(**more):
+    "A noise, the same with a step between the sexes, and a width that tells them apart without fail"
+    rng,male = np.random.default_rng(1),np.arange(60)%2
+    noise = rng.normal(size=60)
+    return pd.DataFrame(dict(patient=[f'p{k}' for k in range(60)], sex=np.where(male, 'male', 'female'), age=rng.normal(60, 9, 60),
+                             width=1000.*(1+male), noise=noise, step=noise+3*male, **more))
+
+def test_a_feature_that_separates_is_no_chance():
+    t = feature_effects(sixty(), 'sex', ['width','noise']).set_index('feature')
+    assert t.effect['width']==1 and t.q['width']<1e-12 and t.p['noise']>.05
+
+@pytest.mark.parametrize('model', ['mean','mixed'])
+def test_a_confounder_that_tells_nothing_takes_nothing_away(model):
+    "Constant, or the age once more: the effect is that with age alone; what tells the sex itself leaves none, and the report says so"
+    if model!='mean': pytest.importorskip('statsmodels')
+    df = sixty(c=.1, site='A').assign(months=lambda d: 12*d.age, boy=lambda d: d.sex=='male')
+    def asked(*adjust): return feature_effects(df, 'sex', ['step','noise'], adjust=adjust, model=model)
+    one,all_of,none = asked('age'),asked('c','age','months','site'),asked('age','boy')
+    assert np.allclose(one[['adjusted','adj_p']], all_of[['adjusted','adj_p']], rtol=1e-6) and one.adj_q[0]<1e-10
+    assert (one.attrs['idle'], all_of.attrs['idle'])==([], ['c','months','site'])
+    assert 'Holding c, months, site fixed changes nothing' in ' '.join(effect_words(all_of, 'sex'))
+    assert none.adjusted.isna().all() and '0; for 2 it could not be estimated' in effect_words(none, 'sex')[1]
+
+@pytest.mark.parametrize('column', ['noise','age'])
+def test_infinite_numbers_are_refused(column, tmp_path):
+    df = sixty()
+    df.loc[[3,5],column] = np.inf
+    with pytest.raises(DataError, match=f'{column} is infinite in 2 of 60 rows'): feature_effects(df, 'sex', ['step','noise'], adjust=['age'])
+    with pytest.raises(DataError, match=f'{column} is infinite in 2 of 60 rows'):
+        biomarkers(df, 'sex', tmp_path/'out', features=['step','noise'], ready=True, confirm=0, adjust=['age'])
+    assert not (tmp_path/'out').exists()
 
 @pytest.mark.parametrize('model', ['gee','mixed'])
 def test_models_that_keep_both_eyes(model):
@@ -145,6 +178,54 @@ def test_command(photos, tmp_path, capsys):
     assert main([*run,'--force'])==0 and (tmp_path/'out/features.csv').stat().st_mtime_ns==at, "measured once"
     assert main(['biomarkers', photos/'people.csv', '--by', 'haircut', '--out', tmp_path/'no'])==1 and 'haircut' in capsys.readouterr().err
 
+@pytest.mark.parametrize('r', [1.2, 2, 3.7, 15])
+def test_no_color_of_what_the_picture_does_not_show(r):
+    "A circle over the edge is counted whole; one inside, however small, has its color"
+    im,inside = np.full((80,90,3), 50, np.uint8),np.ones((80,90), np.uint8)
+    def seen(x, y=40.3): return np.isfinite(color_at(im, inside, (x,y), r=r)).all()
+    assert all(seen(o) for o in (r+.5, 45, 88.5-r)) and not any(seen(o) for o in (-3*r, -r, -.3*r-.6, 89.6+.3*r, 90+3*r))
+    assert seen(45, r+.5) and not seen(45, -.3*r-.6) and not seen(-500, -500)
+
+def test_a_disc_without_outline_has_no_shape(monkeypatch):
+    "A mere circle stands where it touches the edge: neither its area nor anything in its heights is measured"
+    import fundus_fastai.anatomy.biomarkers as room
+    o = room.landmarks((im := phantom_fundus([], 8, 1, eye='R', camera='round', size=192).image))
+    a = eye_features(im)
+    monkeypatch.setattr(room, 'landmarks', lambda im: replace(o, cup_disc=np.nan, disc_w=o.disc_h))
+    b = eye_features(im)
+    assert [k for k in SHAPE if np.isnan(b[k])]==['distance','area','ovality','cup_disc'] and not any(np.isnan(a[k]) for k in SHAPE)
+    assert b['angle']==a['angle'] and np.isfinite(b['red_T'])
+
+def test_features_belong_to_the_very_pictures(tmp_path, monkeypatch):
+    "A photograph that changed is measured anew, as after an update; a stopped run goes on, but not with another's numbers"
+    import fundus_fastai.anatomy.biomarkers as room
+    paths,seen = [tmp_path/f'{k}.png' for k in range(3)],[]
+    def fill(level):
+        for k,p in enumerate(paths): cv2.imwrite(str(p), np.full((64,64,3), level+k, np.uint8))
+    def look(im):
+        if len(seen)==stop: raise KeyboardInterrupt
+        seen.append(im)
+        return dict(dict.fromkeys(FEATURES, 0.), red_T=float(im.mean()), eye='R', reason='')
+    def told(): return [round(o) for o in measured(pd.DataFrame(dict(path=list(map(str, paths)), patient='1')), tmp_path).red_T]
+    monkeypatch.setattr(room, 'eye_features', look)
+    stop = None
+    fill(100)
+    assert told()==told()==[100,101,102] and len(seen)==3
+    fill(50)
+    stop = 5 # two of three
+    with pytest.raises(KeyboardInterrupt): told()
+    stop = None
+    assert told()==[50,51,52] and len(seen)==6
+    fill(20)
+    stop = 8
+    with pytest.raises(KeyboardInterrupt): told()
+    fill(10)
+    stop = None
+    assert told()==[10,11,12] and len(seen)==11
+    monkeypatch.setattr(room, '__version__', 'next')
+    assert told()==[10,11,12] and len(seen)==14
+    assert not (tmp_path/'features.csv.part').exists()
+
 def test_lost_eyes_are_told():
     df = pd.DataFrame(dict(patient=list('abcd'), sex=['f','f','m','m'], distance=[np.nan,1,2,3], reason=['shows no disc','','','']))
     t = missing_by(df, 'sex', ['f','m'], family=['distance']).set_index('group')
@@ -233,6 +314,15 @@ def test_columns_called_as_features_are(photos, tmp_path):
     assert 0<t.set_index('feature').mean_female['area']<9
     with pytest.raises(DataError, match='your column area has the name'): biomarkers(df.drop_duplicates('patient'), 'area', tmp_path/'no', confirm=0)
     with pytest.raises(DataError, match='your column area has the name'): biomarkers(df, 'sex', tmp_path/'no', confirm=0, adjust=['area'])
+
+def test_a_table_with_the_names_of_our_features(capsys):
+    "Its numbers are not taken for ours, nor ours for its"
+    df = pd.DataFrame(dict(path=['1_L.jpg','1_R.jpg'], patient='1'))
+    t = df.assign(distance=[1.,2.], tortuosity=[.5,.6]).drop(columns='patient')
+    assert with_table(df, t).attrs['more']==['tortuosity'] and 'has distance, as we call what we measure' in capsys.readouterr().err
+    assert with_table(df, t, ['distance'], ready=True).distance.tolist()==[1,2]
+    for o,asked in ((t, ['distance','tortuosity']), (t.drop(columns='tortuosity'), None)):
+        with pytest.raises(DataError, match='the table has distance, .* rename'): with_table(df, o, asked)
 
 def test_phantoms_get_no_numbers_of_namesakes(photos):
     "Files of one name lie in many folders: of phantoms the very same alone count"

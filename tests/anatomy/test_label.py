@@ -46,6 +46,12 @@ def test_order(n):
     assert sorted(set(o))==[*range(n)] and len(o)==n+round(.1*n) and o==order_of(n, .1, 3)
     for k in {k for k in o if o.count(k)>1}: assert o.count(k)==2 and o[::-1].index(k)<len(o)-2*n//3, "the second time is late"
 
+@pytest.mark.parametrize('n,share', [(10,.5),(10,2/3),(10,.9),(10,1),(3,1),(1,1),(40,.8)])
+def test_as_many_come_twice_as_were_asked_for(n, share):
+    o = order_of(n, share, 3)
+    assert sorted(set(o))==[*range(n)] and len(o)==n+round(share*n) and max(map(o.count, o))<=2
+    assert all(o[::-1].index(k)<len(o)-2*n//3 for k in o if o.count(k)>1)
+
 def test_repeats_cannot_be_told(desk):
     "Neither the page nor a picture's address or headers tell a file or a repeat"
     page = ask(desk, '/')[1].decode()
@@ -141,6 +147,18 @@ def test_own_error(tmp_path):
     t = label_error(tmp_path/'l.csv').set_index('what')
     assert t.value['disc, in its diameters']==.5 and np.isclose(t.value['fovea, in disc diameters'], .2) and (t.pictures==6).all()
     assert label_error(tmp_path/'l.csv').rater.unique().tolist()==['a']
+
+def test_raters_are_told_apart_as_they_are_written(tmp_path, photos):
+    "'1' and '01' are two, 'NA' and '' are raters as well; a disc that was not marked is no number"
+    for rater,off in (('1',0),('01',5),('NA',1),('',3)):
+        work = Labels([photos], tmp_path/'l.csv', rater, share=1)
+        while not work.state['done']:
+            x = 50+off*(work.at>=len(work.files))
+            work.answer(dict(at=work.at, disc=None if work.order[work.at]==0 else dict(DISC, x=x), fovea=FOVEA))
+    t = label_error(tmp_path/'l.csv')
+    assert sorted(t.rater.unique())==['','01','1','NA'] and (t.groupby('rater').pictures.max()==len(work.files)-1).all()
+    t = t[t.what=='disc, in its diameters'].set_index('rater').value
+    assert t['1']==0<t['NA']<t['']<t['01']
 
 # --- in Chromium
 

@@ -56,10 +56,22 @@ def test_a_disc_at_the_edge(eyes):
     for t,o in [(t, o) for t,o in zip(*eyes) if o.eye==t.eye=='R' and o.cup_disc>0]:
         a,b = (landmarks(np.ascontiguousarray(t.image[:,:int(o.disc_x+k*o.disc_w)])) for k in (.55,.02))
         if 'round field' in a.reason: continue
-        assert (a.disc_w==a.disc_h)==(np.isfinite(a.disc_x) and np.isnan(a.cup_disc))
+        assert (a.disc_w==a.disc_h)==(np.isfinite(a.disc_x) and np.isnan(a.cup_disc))==(not a.outlined)
+        assert a.outlined or np.isnan([a.ovality, a.area, a.row()['disc_turn']]).all() and disc_mask(a).any()
         touched.append(away(a, t)<.3)
         half.append(np.isnan(b.disc_x) and b.reason!='')
     assert len(touched)>=6 and np.mean(touched)>=.7 and np.mean(half)>=.8, (touched, half)
+
+def test_an_outline_that_is_not_believed(eyes, monkeypatch):
+    "A window's answer that is far too small leaves the first net's circle, which is no measure, and no scale"
+    t,o = eyes[0][0],eyes[1][0]
+    assert o.outlined and 0<o.ovality<1 and o.area>0
+    monkeypatch.setattr(L, 'disc_and_cup', lambda part: [(48.,48.,9.,8.,0.),(48.,48.,5.,4.,0.)])
+    a = landmarks(t.image)
+    assert not a.outlined and a.disc_w==a.disc_h>0 and a.disc_turn==0 and a.reason==o.reason and disc_mask(a).any()
+    assert np.isnan([a.ovality, a.area, a.cup_disc, a.row()['disc_turn'], millimeters(a)['area']]).all()
+    a.fovea_x = np.nan
+    assert millimeters(a)['scale']=='unknown'
 
 def test_pixels_are_those_of_the_photograph(eyes):
     "On a larger canvas, and at twice the size, the landmarks lie where they should"

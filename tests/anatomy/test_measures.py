@@ -1,9 +1,10 @@
 "Measures of vessels: closed forms, the angles of drawn eyes, and NaN with a reason"
 import cv2, numpy as np, pandas as pd, pytest
+from types import SimpleNamespace
 import fundus_fastai.phantom.fundus as phantoms
 from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
-from fundus_fastai.anatomy.atlas import Maps
-from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, trunk_angles, turned,
+from fundus_fastai.anatomy.atlas import Maps, same_files
+from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, map_names, trunk_angles, turned,
                                             vessel_features, vessel_table)
 from fundus_fastai.anatomy.vessels import Vessels, vessels
 from fundus_fastai.cli import main
@@ -137,6 +138,32 @@ def test_each_patient_a_folder(tmp_path, capsys):
     names = {f'P{k}_OD_{o}.png' for k in (1,2) for o in ('vessels','av')}
     assert {o.name for o in (tmp_path/'out').iterdir()}=={'features.csv',*names}
     assert {k:o.name for k,o in Maps(tmp_path/'out').files.items()}=={p:f'P{k}_OD_vessels.png' for k,p in enumerate(t.path, 1)}
+
+def test_maps_keep_their_names_when_a_run_goes_on(tmp_path):
+    "A second `OD.jpg` takes a name of its own, and the atlas finds both; so it does in a table from before `map`"
+    for k in 'ab':
+        (tmp_path/k).mkdir()
+        save_fundus(phantom_fundus([], 3, 1+(k=='b'), size=200), tmp_path/k/'OD.jpg', tmp_path/f'{k}.npz')
+    out,eyes = tmp_path/'out',[str(tmp_path/k/'OD.jpg') for k in 'ab']
+    def begun(): (out/'features.csv').rename(out/'features.csv.part')
+    def found(): return [o and Maps(out).files[o].name for o in same_files(eyes, Maps(out).files).values()]
+    vessel_table([tmp_path/'a'], out)
+    first = (out/'OD_vessels.png').read_bytes()
+    begun()
+    vessel_table(eyes, out, resume=True)
+    assert pd.read_csv(out/'features.csv')['map'].tolist()==found()==['OD_vessels.png','b_OD_vessels.png']
+    assert (out/'OD_vessels.png').read_bytes()==first and {o.stem for o in out.glob('*_av.png')}=={'OD_av','b_OD_av'}
+    vessel_table(eyes, out, force=True)
+    pd.read_csv(out/'features.csv').drop(columns='map').to_csv(out/'features.csv', index=False)
+    assert found()==['a_OD_vessels.png','b_OD_vessels.png']
+
+def test_no_map_is_written_over_another(tmp_path):
+    "A new photograph's folder and name may spell an old one's name"
+    done = dict.fromkeys(['/p/x_y.jpg'])
+    pd.DataFrame(dict(path=[*done], map='x_y_vessels.png')).to_csv(tmp_path/'part', index=False)
+    table = SimpleNamespace(done=done, part=tmp_path/'part', columns=['path','map'])
+    names = map_names(['/z/x_y.jpg','/x/y.jpg','/w/y.jpg'], table)
+    assert names['/p/x_y.jpg']=='x_y' and len({*names.values()})==4
 
 @pytest.mark.parametrize('args,says', [*((['--mm-per-pixel',o], 'millimeters a pixel, as 0.006') for o in ('0','-0.01','nan','1e9','6')),
                                        (['--out','1.jpg'], 'is a file: name a folder with --out')], ids=str)

@@ -16,7 +16,7 @@ def main(out):
     out,t0 = Path(out),time.time()
     out.mkdir(parents=True, exist_ok=True)
     df,rows = measured(read_dataset('odir5k', Path(os.environ['FUNDUS_TEST_DATA'])/'odir5k'), out),[]
-    print(f'{len(df)} photographs measured after {time.time()-t0:.0f} s; {df.distance.isna().sum()} without a fovea', flush=True)
+    print(f'{len(df)} photographs measured after {time.time()-t0:.0f} s; {df.angle.isna().sum()} without a fovea, {df.area.isna().sum()} without that or the outline of the disc', flush=True)
     for by,fixed in (('sex','age'), ('age','sex')):
         everybody = feature_effects(df, by, FEATURES, adjust=[fixed])
         t = biomarkers(df.drop(columns=[*FEATURES,'reason']).assign(**df[FEATURES]), by, out/by, features=FEATURES, ready=True,
@@ -25,7 +25,7 @@ def main(out):
         print(by, index.to_string(), index.attrs, f'{time.time()-t0:.0f} s', sep='\n', flush=True)
         rows += [everybody.assign(by=by, part='all'), t.assign(by=by, part='halves'),
                  index.assign(by=by, part='index', feature=index.model+' '+index.metric).rename(columns=dict(value='effect'))]
-        gone = df.assign(lost=df.distance.isna()).groupby('sex').lost.agg(['sum','size'])
+        gone = df.assign(lost=df.angle.isna()).groupby('sex').lost.agg(['sum','size'])
         print(gone.to_string())
     table = pd.concat(rows)
     table[[o for o in KEPT if o in table]].to_csv(out/'odir_biomarkers.csv', index=False, float_format='%.4g')

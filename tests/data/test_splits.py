@@ -1,11 +1,13 @@
 "Properties of splits, their files, and what is refused"
 import shutil
+from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from fundus_fastai.core import DataError, LeakError, sha256
 from fundus_fastai.data.audit import audit
-from fundus_fastai.data.splits import (check_split, patient_strata, published_split, read_split,
+from fundus_fastai.data.splits import (check_split, other_pictures, patient_strata, published_split, read_split,
                                        save_split, split_hash, split_patients)
+from fundus_fastai.image.hospital import patient_digest
 from fundus_fastai.run.folder import drop_seen_patients
 from made import eyes
 
@@ -25,8 +27,12 @@ def test_split_properties(df, seed, shares):
     if df.label.nunique()<2:
         with pytest.raises(DataError): split_patients(df, valid, test, seed=seed)
         return
-    s = split_patients(df, valid, test, seed=seed)
     sides = ['train'] + ['valid']*(valid>0) + ['test']*(test>0)
+    try: s = split_patients(df, valid, test, seed=seed)
+    except DataError as e:
+        assert 'leave none for' in str(e) and patient_strata(df).value_counts().max()<len(sides)
+        return
+    assert set(s.split)==set(sides)
     assert (s.groupby('patient').split.nunique()==1).all() and set(s.split) <= set(sides)
     assert s.drop(columns='split').equals(df)
     assert set(s[s.split=='train'].label)==set(df.label)
@@ -37,6 +43,21 @@ def test_split_properties(df, seed, shares):
         if len(g)>=len(sides): assert set(s[s.patient.isin(g.index)].split)==set(sides)
     again = split_patients(df.sample(frac=1, random_state=seed), valid, test, seed=seed).sort_index()
     assert again.split.equals(s.split)
+
+def test_no_side_is_left_empty():
+    "Four patients of two classes went to training whole, and training then asked for images"
+    df = pd.DataFrame([(f'/{i}.png', f'p{i}', 'ab'[i%2]) for i in range(4)], columns=['path','patient','label'])
+    with pytest.raises(DataError, match='4 patients of 2 classes leave none for test and valid: a class of at least 3 patients'): split_patients(df)
+    assert set(split_patients(df, .3, 0).split)=={'train','valid'}
+
+def test_other_pictures_under_the_same_names(tmp_path):
+    for k in range(4): (tmp_path/f'{k}.png').write_bytes(b'%d'%k)
+    df = pd.DataFrame([(str(tmp_path/f'{k}.png'), f'p{k}', 'train') for k in range(4)], columns=['path','patient','split'])
+    rows = pd.read_csv(save_split(df, tmp_path/'split.csv', tmp_path), dtype=str, keep_default_na=False)
+    assert other_pictures(rows, tmp_path)==[] and other_pictures(rows.drop(columns='sha256'), tmp_path)==[]
+    (tmp_path/'2.png').write_bytes(b'other')
+    (tmp_path/'3.png').unlink()
+    assert other_pictures(rows, tmp_path)==['2.png','3.png']
 
 def test_every_class_on_each_side():
     r = np.random.default_rng(1)
@@ -136,6 +157,42 @@ def test_familiar_patients_are_known_by_number_or_text(tmp_path, of):
     other = df.assign(path=[str(tmp_path/f'x{k}.png') for k in range(9)], patient=[of(k) for k in range(9)])
     with pytest.raises(LeakError, match=f"{(s.split!='test').sum()} patients of this data were trained on: {s.patient[s.split!='test'].iloc[0]}"):
         drop_seen_patients(other, tmp_path)
+
+def two_clinics(root):
+    "Two sets of pictures under the same names, all of their people and bytes different"
+    res = []
+    for k,clinic in enumerate(('here','there')):
+        (root/clinic).mkdir()
+        df = pd.DataFrame(dict(path=[str(root/clinic/f'img_{i}.png') for i in range(12)], patient=[f'{clinic}{i}' for i in range(12)], label=['a','b']*6))
+        for i,o in enumerate(df.path): Path(o).write_bytes(b'%d %d' % (k,i))
+        df.attrs['root'] = str(root/clinic)
+        res.append(df)
+    return res
+
+def test_another_clinic_with_the_same_file_names(tmp_path, capsys):
+    "Most of it was taken for the training data and dropped"
+    df,other = two_clinics(tmp_path)
+    s = split_patients(df)
+    save_split(s, tmp_path/'split.csv')
+    assert len(drop_seen_patients(other, tmp_path))==12 and len(drop_seen_patients(other[:9], tmp_path))==9
+    assert len(drop_seen_patients(df, tmp_path))==(s.split=='test').sum() and "data of the run's training" in capsys.readouterr().err
+    again = df.assign(patient=[f'p{k}' for k in range(12)]) # other names of people, the same bytes
+    again.attrs = df.attrs
+    assert len(drop_seen_patients(again, tmp_path))==(s.split=='test').sum()
+    alone = other.assign(patient=[f'img_{k}.png' for k in range(12)]) # where no patient is told, a name is all there is
+    alone.attrs = other.attrs
+    with pytest.raises(LeakError): drop_seen_patients(alone, tmp_path)
+
+def test_familiar_patients_are_known_without_zeros_and_as_digests(tmp_path):
+    df,other = two_clinics(tmp_path)
+    s = split_patients(df.assign(patient=[f'{k:05}' for k in range(12)]))
+    save_split(s, tmp_path/'split.csv')
+    seen = (s.split!='test').to_numpy()
+    for who in ([str(k) for k in range(12)], [patient_digest(f'{k:05}') for k in range(12)]):
+        t = other.assign(patient=who, path=other.path.str.replace('img', 'new'))
+        t.attrs = other.attrs
+        with pytest.raises(LeakError, match=f'{seen.sum()} patients of this data were trained on'): drop_seen_patients(t, tmp_path)
+        assert len(drop_seen_patients(t[~seen], tmp_path))==(~seen).sum()
 
 @pytest.mark.parametrize('one,other', [(7,'7'), (7.,'7'), (12345678,'12345678')])
 def test_a_patient_has_one_name(one, other):

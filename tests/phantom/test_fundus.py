@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from fundus_fastai.core import EyeError
 from fundus_fastai.image.read import read_image
-from fundus_fastai.phantom.fundus import (CAMERAS, FUNDUS_LESIONS, LABELS, encode_fundus, fundus_truth, phantom_fundus,
+from fundus_fastai.phantom.fundus import (CAMERAS, FUNDUS_LESIONS, LABELS, Frame, _photo, encode_fundus, fundus_truth, phantom_fundus,
                                           phantom_patient, save_fundus)
 from fundus_fastai.phantom.layouts import write_layout
 
@@ -113,6 +113,18 @@ def test_two_eyes_of_a_patient():
         r,l = (phantom_fundus(['normal'], seed=3, patient=k, eye=e, size=160) for e in 'RL')
         assert r.disc[0]>r.fovea[0] and l.disc[0]<l.fovea[0] and (r.sex,r.age)==(l.sex,l.age)
         assert abs(r.angles['artery']-l.angles['artery'])<20 and (r.image!=l.image[:,::-1]).any()
+
+@pytest.mark.parametrize('eye', 'RL')
+@pytest.mark.parametrize('view', [None,'near_disc'])
+def test_truth_lies_where_it_is_painted(eye, view):
+    "The middle of the fovea's box is the fovea, in either eye; no vessel runs beyond the field"
+    off = []
+    for k in range(1, 17):
+        o,v = phantom_fundus(['normal'], 0, k, eye=eye, size=96, camera=view),_photo(0, k, eye, 1, view)
+        g,(x0,y0,x1,y1) = Frame(96, v.cx, v.cy, v.mm),o.fovea
+        off.append(((x0+x1-1)/2-(g.fx if eye=='R' else 95-g.fx), (y0+y1-1)/2-g.fy))
+        assert not any((m&~o.field).any() for m in o.vessels.values())
+    assert np.abs(off).max()<=.51 and np.abs(np.mean(off, 0)).max()<.25, np.mean(off, 0)
 
 def test_sex_and_age_leave_traces():
     "The arcades of women meet at a smaller angle; the traits themselves are drawn once a patient"

@@ -20,7 +20,7 @@ def test_no_global_random_state():
     assert (np.random.get_state()[1]==state).all()
 
 @pytest.mark.parametrize('label', CLASSES)
-@pytest.mark.parametrize('size', [small, (124,192), (200,160)])
+@pytest.mark.parametrize('size', [small, (124,192), (124,223), (200,160)])
 def test_truth(label, size):
     for patient in range(12):
         for severity in (None, 0., 1.):
@@ -54,6 +54,13 @@ def test_patients_and_seeds_differ():
 def test_only_the_lesion_differs():
     a,b = (phantom_oct(c, patient=3, severity=.2) for c in ('NORMAL','DRUSEN'))
     assert a.eye==b.eye and np.abs(a.layers['bruch']-b.layers['bruch']).max()<1
+
+def test_a_set_of_scans_that_are_too_wide(tmp_path):
+    "Some patients' scans are half as wide again: told before anything is drawn"
+    with pytest.raises(DataError, match='too wide'): write_kermany(tmp_path/'k', 8, size=(64,112))
+    assert not any(tmp_path.iterdir())
+    df = write_kermany(tmp_path/'k', 8, size=(64,112), wide=0, scans=(2,2))
+    assert ((df[LESIONS].sum(axis=1)>0)==(df.label!='NORMAL')).all()
 
 def test_write_reuse_refuse(tmp_path):
     to = tmp_path/'k'; df = write_kermany(to, **tiny)
@@ -105,4 +112,6 @@ def test_bad_arguments(tmp_path):
     for bad in (dict(patients=7), dict(patients=10_001), dict(seed=-1), dict(scans=(1,2)), dict(scans=(4,3)), dict(leak=-.1), dict(wide=2)):
         with pytest.raises(DataError): write_kermany(tmp_path/'k', **bad)
     with pytest.raises(DataError, match='64'): phantom_oct(size=(63,512))
+    for size in ((124,224),(496,1536),(64,1000),(124,1024)):
+        with pytest.raises(DataError, match='too wide.*at most'): phantom_oct('CNV', size=size)
     with pytest.raises(EyeError, match='did you mean'): phantom_oct('DRUSE')

@@ -114,6 +114,19 @@ def test_not_resumed_with_another_model(tmp_path, monkeypatch):
     part.write_text(part.read_text().replace(model, '0'*16))
     with pytest.raises(DataError, match='another model'): predict_run(RUN, SCANS, out=tmp_path/'t.csv', resume=True)
 
+@pytest.mark.parametrize('name', ['t.csv','t.parquet'])
+def test_a_finished_table_is_finished(tmp_path, capsys, name):
+    "A job that is queued again goes on; with more images, or another model, it is told"
+    if name=='t.parquet': pytest.importorskip('pyarrow')
+    out = tmp_path/name
+    predict_run(RUN, SCANS[:2], out=out)
+    was = out.read_bytes()
+    again = predict_run(RUN, SCANS[:2], out=out, resume=True)
+    assert len(again)==0 and again.attrs['rows']==2 and 'is finished' in capsys.readouterr().err
+    with pytest.raises(DataError, match='finished, without 1 of these images'): predict_run(RUN, SCANS[:3], out=out, resume=True)
+    with pytest.raises(DataError, match='another shard'): predict_run(RUN, SCANS[:2], out=out, resume=True, shard=(1,1))
+    assert out.read_bytes()==was and not [*tmp_path.glob('*.part')]
+
 def test_a_file_is_not_written_over(tmp_path):
     (tmp_path/'t.csv').write_text('mine')
     for kw in ({}, dict(resume=True)):

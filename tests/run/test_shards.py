@@ -1,5 +1,5 @@
 "Ten thousand files: parts for many machines, parquet, a kill, and what is said along the way"
-import os, signal, subprocess, sys
+import os, shutil, signal, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd, pytest
@@ -60,6 +60,10 @@ def test_what_does_not_belong_together(tmp_path):
     with pytest.raises(DataError, match='2 numbers of files'): # a folder that grew
         predict_run(RUN, SCANS[:-1], out=tmp_path/'less.csv', shard=(3,3))
         gather_shards([a,b,tmp_path/'less.csv'], out)
+    with pytest.raises(DataError, match='2 lists of files'): # as many, of another folder
+        for o in SCANS: shutil.copy(o, tmp_path/f'other_{Path(o).name}')
+        predict_run(RUN, sorted(map(str, tmp_path.glob('other_*'))), out=tmp_path/'other.csv', shard=(3,3))
+        gather_shards([a,b,tmp_path/'other.csv'], out)
     text = b.read_text()
     model = pd.read_csv(b).model[0]
     b.write_text(text.replace(model, '0'*16))

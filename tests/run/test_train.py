@@ -1,8 +1,9 @@
 "Training in one call: with pictures that were decoded once it leaves the same run"
 from functools import partialmethod
 from pathlib import Path
-import subprocess, sys
-import pandas as pd, pytest
+from types import SimpleNamespace
+import shutil, subprocess, sys
+import cv2, pandas as pd, pytest
 from fastai.callback.core import Callback
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, read_json, write_json
@@ -13,7 +14,8 @@ from fundus_fastai.vision.learner import EyeLearner
 from fundus_fastai.vision.steps import fit_run
 from fundus_fastai.explain.sparse import SparseMaps
 from fundus_fastai.run.folder import drop_checkpoints
-from fundus_fastai.run.train import dealt_frame, demand_same, train_frame, train_run
+from fundus_fastai.data.catalog import make_phantom
+from fundus_fastai.run.train import as_it_knows, dealt_frame, demand_same, train_frame, train_run
 
 @pytest.mark.parametrize('task,more', [('oct', ['--balance','sample']), ('anomaly', [])])
 def test_a_cached_run_is_the_same_run(tmp_path, monkeypatch, light, task, more):
@@ -81,6 +83,32 @@ def test_a_finished_run_answers_for_itself_alone(tmp_path, light):
     run(data=DataOptions(tmp_path/'t.csv'), force=True)
     df[['path','label','patient','split']][1:].to_csv(tmp_path/'t.csv', index=False)
     with pytest.raises(DataError, match='with sha256 .*, not '): run(data=DataOptions(tmp_path/'t.csv'), resume=True)
+
+def swapped(folder):
+    "Other pictures under the same names"
+    for f in folder.rglob('*.j*g'): f.write_bytes(cv2.imencode('.jpg', 255-cv2.imread(str(f)))[1].tobytes())
+
+def test_pictures_that_changed_are_no_picture_of_the_run(tmp_path, light):
+    "Under the names of a run that was begun, or is finished: a net would learn from others than its split.csv vouches for"
+    make_phantom('kermany2018', tmp_path/'k', patients=12)
+    opts = TrainOptions('test_resnet', weights='none', size=32, epochs=1, freeze_epochs=0, bs=8, workers=0)
+    def run(**kwargs): return train_run('oct', DataOptions(tmp_path/'k'), opts, out=tmp_path/'run', maps=0, **kwargs)
+    def plugged(learn, *args, **kwargs): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run(fit=plugged)
+    shutil.copytree(tmp_path/'k', tmp_path/'kept')
+    swapped(tmp_path/'k')
+    with pytest.raises(DataError, match=r'pictures in .*k are not those that .*run was begun with'): run(resume=True)
+    shutil.rmtree(tmp_path/'k'); shutil.copytree(tmp_path/'kept', tmp_path/'k')
+    first = run(resume=True)
+    assert run(resume=True).metrics['accuracy'].value==first.metrics['accuracy'].value
+    swapped(tmp_path/'k')
+    with pytest.raises(DataError, match=r'16 of 16 pictures in .*k are not those'): run(resume=True)
+
+def test_classes_that_another_hospital_spells_otherwise(tmp_path, capsys):
+    df = pd.DataFrame(dict(path=['a','b','c'], label=['Gesund','amd','DR']))
+    out = SimpleNamespace(columns=['label'], names=['gesund','AMD','DR'])
+    assert as_it_knows(df, out).label.tolist()==['gesund','AMD','DR'] and "'Gesund' as 'gesund'" in capsys.readouterr().err
+    assert as_it_knows(df[2:], out) is not None and not capsys.readouterr().err
 
 @pytest.mark.parametrize('again,why', [(dict(label='two'), 'label label, not two'), (dict(recipe='green'), 'recipe crop, not crop,channel'),
     (dict(positive='female'), 'positive b, not female'), (dict(weights='x.npz'), 'weights none, not x.npz'), (dict(split='published'), 'split own, not published')])

@@ -1,6 +1,7 @@
 "From a run to a file: every kind of net and of answer, checked, shrunk, refused, and asked where there is no torch"
 import errno, io, json, re, shutil, subprocess, sys
 from functools import cache
+from types import SimpleNamespace
 from pathlib import Path
 import numpy as np, onnx, pandas as pd, pytest, torch
 from fundus_fastai.cli import main
@@ -174,6 +175,21 @@ def test_options_that_do_not_go_together(run, tmp_path):
     with pytest.raises(DataError, match='force=True'): export_run(run, tmp_path/'x.onnx')
     assert (tmp_path/'x.onnx').read_text()=='mine'
     with pytest.raises(DataError, match='pictures of the run are not in'): export_run(run, tmp_path/'y.onnx', images=tmp_path)
+
+def test_a_published_net_has_no_pictures_of_its_own(run, tmp_path):
+    shutil.copytree(run, tmp_path/'run')
+    for o in ('split.csv','SHA256SUMS'): (tmp_path/'run'/o).unlink(missing_ok=True)
+    with pytest.raises(DataError, match='no split.csv, as no published net has'): export_run(tmp_path/'run', tmp_path/'y.onnx', images=HERE/'scans')
+
+def test_pictures_of_a_run_are_found(tmp_path):
+    "Frames of volumes, and paths that begin with the folder that is named"
+    rows = pd.DataFrame(dict(path=['scans/a.dcm#1','scans/a.dcm#2']))
+    (tmp_path/'scans').mkdir()
+    (tmp_path/'scans/a.dcm').write_bytes(b'x')
+    for root in (tmp_path, tmp_path/'scans'):
+        asked = []
+        assert len(E.side_eyes(SimpleNamespace(open_eyes=lambda o: asked.extend(o) or []), rows, root)[0])==2
+        assert [str(o) for o in asked]==[str(tmp_path/o) for o in rows.path]
 
 def test_a_net_that_is_trained_anew_leaves_no_old_file(run, whole, tmp_path):
     "A file in the run would answer for a net that is gone"
