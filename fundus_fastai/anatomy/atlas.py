@@ -456,10 +456,18 @@ def age_bands(age, n:int=4)->np.ndarray:
     return pd.qcut(age.rank(method='first'), n, labels=False).fillna(-1).astype(int).to_numpy()
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #04a00028
+def known_of(df, by)->pd.DataFrame:
+    "The rows whose `by` is known; raises `DataError` where it is no column, or rows are of nobody"
+    if by not in df: raise DataError(f"`by={by}` is no column; there are {few(df.columns, 20)}")
+    known = df[df[by].notna()]
+    if lost := known.patient.isna().sum():
+        raise DataError(f"patient is missing in {lost} of {len(known)} rows: fill them in, "
+                        "or leave those rows out")
+    return known
+
 def pairs_of(df, by)->tuple: # rows whose group is known, and the two groups
     "Check that `by` names two groups; raises `DataError`"
-    if by not in df: raise DataError(f"`by={by}` is no column; there are {few(df.columns, 20)}")
-    d = df[df[by].notna()].reset_index(drop=True)
+    d = known_of(df, by).reset_index(drop=True)
     names = sorted(d[by].unique(), key=str)
     if len(names)!=2:
         raise DataError(f"`by={by}` is to be two groups, and is {few(names, count=True)}")

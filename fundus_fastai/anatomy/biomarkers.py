@@ -23,7 +23,7 @@ from ..data.read import first_of, read_table, usual_columns
 from ..data.splits import digests
 from ..vision.answers import RowFile, whole_rows
 from ..words import as_sexes
-from .atlas import people_of, same_files
+from .atlas import known_of, people_of, same_files
 from .landmarks import landmarks
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #d8a10924
@@ -192,10 +192,7 @@ def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #6f015d21
 def groups_of(df, by)->list: # two names, or none where `by` is a number
     "The groups of `by`; raises `DataError` for others than two or a number, two in one person, or rows of nobody"
-    if by not in df: raise DataError(f"`by={by}` is no column; there are {few(df.columns, 20)}")
-    known = df[df[by].notna()]
-    if lost := known.patient.isna().sum():
-        raise DataError(f"patient is missing in {lost} of {len(known)} rows: fill them in, or leave those rows out")
+    known = known_of(df, by)
     names = sorted(known[by].unique(), key=str)
     if pd.api.types.is_numeric_dtype(known[by]) and len(names)>2: return []
     if len(names)!=2:
@@ -220,9 +217,12 @@ def columns_of(df, names)->np.ndarray:
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #9478e89c
 def each_patient(df, names, keep)->pd.DataFrame:
-    "A row a person: the mean of `names` over the images, and the first of `keep` that is known"
+    "A row a person: means of `names` and of numbers in `keep`, of words the first known"
     g = df.groupby('patient', sort=True)
-    return g[list(names)].mean().join(g[list(keep)].first()).reset_index()
+    t = g[list(names)].mean().join(g[list(keep)].first())
+    for o in df[list(keep)].select_dtypes(np.number): # where all are alike, that very one
+        t[o] = t[o].astype(float).where(g[o].nunique()<2, g[o].mean())
+    return t.reset_index()
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #39d451a8
 def one_effect(d, t, f, *, by, groups, adjust, model)->dict:
@@ -561,6 +561,8 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
               )->pd.DataFrame: # as from `feature_effects`
     "Measure, test, confirm; writes features.csv, effects.csv, index.csv, effects.png, report.html"
     groups,source = groups_of(df, by),df.attrs.get('source', '')
+    if several := (df.groupby('patient')[by].nunique()>1).sum():
+        say(f"{several} patients have several values of {by}: their mean counts")
     if confirm: kept_apart(df, by, groups, share=confirm)
     if table is not None: df = with_table(df, table, features, ready=ready)
     adjust = asked_of(df, by, features, ready=ready, adjust=adjust, model=model)

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from fastcore.basics import patch
 from ..core import DataError, one_of
 from ..score.metrics import auc, ratio
-from ..score.estimate import (event_estimate, no_estimate, patient_bootstrap,
+from ..score.estimate import (LEAST, TOO_FEW, event_estimate, no_estimate, patient_bootstrap,
                                           wilson_estimate)
 from ..score.compare import paired_bootstrap
 from ..score.plots import drawing
@@ -322,7 +322,9 @@ def froc_row(found, type, at, *, against=None, n_boot:int=1000, seed:int=0, leve
     elif not s.counted.any(): why = 'undefined: no image without a lesion'
     if why: return res | dict.fromkeys([*(f'{o:g} FP' for o in at), 'CPM'], no_estimate(why))
     m = len(set(np.asarray(found.patient)[s.lesion_image]))
-    def known(e): return e if e.bounded else wilson_estimate(e.value, m, level) # nothing varies
+    def known(e): # Wilson's where nothing varies, or few have a lesion; none where few are healthy
+        if e.bounded or e.method==TOO_FEW and m>=LEAST: return e
+        return wilson_estimate(e.value, m, level)
     if against is None: return res | {k:known(e) for k,e in patient_bootstrap(metric, y, s, **how).items()}
     return res | paired_bootstrap(metric, y, both, **how)
 

@@ -108,12 +108,22 @@ def person_table(t)->pd.DataFrame:
     return res.dropna(axis=1, how='all').reset_index(drop=True)
 
 # %% ../../nbs/93_quiz.results.ipynb #81186f0b
-def odds_ratio(y, x, who)->dict:
-    "Odds ratio of `y` for one unit of `x`, by GEE with clusters `who`; or why there is none"
+def of_eyes(m, who, eye)->float:
+    "What eyes add to the slope's variance in the GEE `m`: clusters of eyes, less of both"
+    x,mu = m.model.exog,m.fittedvalues
+    score,bread = x*(m.model.endog-mu)[:,None],np.linalg.inv(x.T@(x*(mu*(1-mu))[:,None]))
+    def part(by):
+        total = pd.DataFrame(score@bread).groupby(by).sum()[1]
+        return (total**2).sum()*len(total)/(len(total)-1)
+    return max(0, part(eye)-part([who,eye]))
+
+def odds_ratio(y, x, who, *, eye=None)->dict:
+    "Odds ratio of `y` for one unit of `x`, by GEE with clusters `who`, `eye`; or why there is none"
     y,x,who = np.asarray(y, float),np.asarray(x, float),pd.factorize(np.asarray(who))[0]
     k,none = len(set(who)),dict.fromkeys(('odds_ratio','low','high','p'), np.nan)
     if k<4: return none|dict(people=k, why='fewer than four people')
     sides = [y[x==v] for v in set(x)] if len(set(x))==2 else [y]
+    if eye is not None and len(set(eye))<4: return none|dict(people=k, why='fewer than four eyes')
     if np.ptp(x)==0: return none|dict(people=k, why='all answers are of one side')
     if any(np.ptp(o)==0 for o in sides): return none|dict(people=k, why='all answers of a side are alike')
     each = [x[who==o] for o in range(k)]
@@ -123,7 +133,9 @@ def odds_ratio(y, x, who)->dict:
     order = np.argsort(who, kind='stable')
     m = sm.GEE(y[order], np.c_[np.ones(len(x)),x][order], who[order], family=sm.families.Binomial(),
                cov_struct=sm.cov_struct.Exchangeable()).fit(cov_type='bias_reduced')
-    b,se,far = m.params[1],m.bse[1],student.ppf(.975, k-2)
+    b,var,far = m.params[1],m.bse[1]**2,student.ppf(.975, k-2)
+    if eye is not None: var += of_eyes(m, who[order], np.asarray(eye)[order])
+    se = var**.5
     ends = np.exp([b,b-far*se,b+far*se])
     return dict(zip(none, [*ends,2*student.sf(abs(b/se), k-2)])) | dict(people=k, why='')
 
@@ -136,8 +148,9 @@ def group_table(df, t)->pd.DataFrame:
     ab,train = t[t.group.isin(['expert','layman'])],df[(df.phase=='train') & (df['round']==1)]
     rows = {'experts against laymen':odds_ratio(ab.right, ab.group=='expert', ab.who)}
     for k,d in [('people',t),*(t.groupby('group') if t.group.nunique()>1 else ())]:
-        both = np.r_[d.right,d.ai_right],np.repeat([1,0], len(d)),np.r_[d.who,d.who]
-        rows[f'{NAMES.get(k, k)} against the net'] = odds_ratio(*both)
+        right,side = np.r_[d.right,d.ai_right],np.repeat([1,0], len(d))
+        who,eye = (np.r_[d[o],d[o]] for o in ('who','item'))
+        rows[f'{NAMES.get(k, k)} against the net'] = odds_ratio(right, side, who, eye=eye)
     rows['ten eyes of training'] = odds_ratio(train.right, train.n/10, train.who)
     return pd.DataFrame(rows).T.rename_axis('comparison').reset_index()
 
@@ -203,8 +216,8 @@ def result_words(quiz, df, t, *, groups)->list:
     for o in groups.itertuples():
         found = f'odds ratio {o.odds_ratio:.2f} ({o.low:.2f} to {o.high:.2f}), p = {o.p:.3g}'
         res.append(f"{o.comparison}: {f'no estimate, {o.why}' if o.why else found}.")
-    res.append("Odds ratios are by GEE, a cluster for each person; p of a person against the net on the "
-               "same eyes is McNemar's exact one, p_holm for all of them.")
+    res.append("Odds ratios are by GEE, a cluster for each person, against the net for each eye too; "
+               "p of a person against the net is McNemar's exact one, p_holm for all of them.")
     if left := df.who.nunique()-k:
         res.append(f"{left} of {left+k} people have not finished their test and are left out.")
     if quiz.told['how']=='confident':

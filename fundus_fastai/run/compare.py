@@ -174,7 +174,7 @@ class _Side:
         f,p = over_seeds(self.metric),self.stack(arch)
         names = [c[2:] for c in self.first if c.startswith('p_')]
         drawn = bootstrap(f, self.y, p, patient=self.patient, n_boot=n_boot)
-        e,metric = estimate(float(f(self.y, p)), drawn),self.metric
+        e,metric = estimate(float(f(self.y, p)), drawn, people=self.patient.nunique()),self.metric
         if names and metric in ('auc','accuracy','balanced_accuracy') and not self.kind.labels:
             e = known_interval(metric, e, self.y, patient=self.patient, names=names)
         return e, float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan

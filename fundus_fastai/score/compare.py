@@ -15,8 +15,8 @@ from scipy.stats import binom, norm, rankdata, t as student
 from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
 from .metrics import as_sides, cohen_kappa, confusion, number_patients, ratio
-from .estimate import (ESTIMATE, Estimate, bootstrap, newcombe, no_estimate,
-                                          patient_bootstrap, wilson_estimate)
+from .estimate import (ESTIMATE, LEAST, TOO_FEW, Estimate, bootstrap, newcombe, no_estimate,
+                                          patient_bootstrap, too_few, wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions, step_key
 from .scores import Scores
 from .patients import combine_eyes, score_as
@@ -50,16 +50,23 @@ def _placements(y, s):
     return v
 
 # %% ../../nbs/29_score.compare.ipynb #476f8445
+def _who(y, patient): return np.arange(len(y)) if patient is None else number_patients(patient)
+
+def _on_sides(y, patient=None):
+    "How many patients have positive and negative images"
+    who = _who(y, patient)
+    return [len(np.unique(who[o])) for o in (y,~y)]
+
 def _auc_covariance(y, scores, patient=None):
     "AUCs of several nets and how they go together"
     v = np.stack([_placements(y, s) for s in scores])
     aucs = v[:,y].mean(1)
     d = v-aucs[:,None]
-    who = np.arange(len(y)) if patient is None else number_patients(patient)
+    who = _who(y, patient)
     def total(side): return np.stack([np.bincount(who, o*side, who.max()+1) for o in d])/side.sum()
     def spare(c): return c/(c-1) if c>1 else np.nan
     x,z = total(y),total(~y)
-    i,j = [len(np.unique(who[o])) for o in (y,~y)]
+    i,j = _on_sides(y, patient)
     both = x@z.T*spare(who.max()+1)
     return aucs, x@x.T*spare(i) + z@z.T*spare(j) + both + both.T
 
@@ -80,7 +87,7 @@ def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
     if y.all() or not y.any(): return _no_difference('undefined: one class only')
     (one,two),c = _auc_covariance(y, [a,b], patient)
     d,var = float(one-two),c[0,0]+c[1,1]-2*c[0,1]
-    if np.isnan(var): return _no_difference('no interval: one patient on a side', d)
+    if min(_on_sides(y, patient))<LEAST: return _no_difference(TOO_FEW, d)
     if var<1e-15:
         same = abs(d)<1e-12
         return _no_difference('no interval: nothing scatters', d, 1. if same else np.nan)
@@ -89,30 +96,26 @@ def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
 
 # %% ../../nbs/29_score.compare.ipynb #2773030f
 def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
-    "Estimate one AUC with DeLong's interval, cut at 0 and 1, and Newcombe's at the ceiling"
+    "Estimate one AUC with DeLong's interval, cut at 0 and 1; Newcombe's at 1, and of few patients"
     y,s = as_sides(y, s, patient=patient)
     if y.all() or not y.any(): return no_estimate('undefined: one class only')
     (v,),c = _auc_covariance(y, [s], patient)
     v,var = float(v),c[0,0]
-    if np.isnan(var): return no_estimate('no interval: one patient on a side', v)
-    if var<1e-15:
-        who = np.arange(len(y)) if patient is None else number_patients(patient)
-        m,n = (len(np.unique(who[o])) for o in (y,~y))
+    m,n = _on_sides(y, patient)
+    if var<1e-15 or min(m, n)<LEAST:
         what = 'images' if patient is None else 'patients'
         return Estimate(v, *newcombe(v, m, n, level=level), f"Newcombe ({m} v {n} {what})")
     low,high = _interval(v, var, level)
     return Estimate(v, max(0., low), min(1., high), _how(patient))
 
 # %% ../../nbs/29_score.compare.ipynb #8ac98c84
-_least = 5 # patients: of fewer there are too few resamples that differ
-
 def _compare(value, values, level, *, people):
     "A `Difference` from its values on resamples of so many `people`"
     value,kept = float(value),values[~np.isnan(values)]
     if np.isnan(value): return _no_difference('undefined')
-    if people<_least:
+    if people<LEAST:
         return _no_difference(f"no interval: {'one patient' if people==1 else f'{people} patients'}", value)
-    if not len(kept): return _no_difference('no interval: no resample has a value', value)
+    if too_few(values, people): return _no_difference(TOO_FEW, value)
     if np.ptp(kept)<1e-12:
         return _no_difference('no interval: all resamples agree', value,
                               1. if abs(value)<1e-12 else np.nan)
@@ -176,7 +179,7 @@ def _bonett_price(more, less, n, level):
 def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Difference:
     "Compare the accuracies of the answers `a` and `b` [n] of two nets; `y`: the true classes [n]"
     y,a,b = map(np.asarray, (y,a,b))
-    who = np.arange(len(y)) if patient is None else number_patients(patient)
+    who = _who(y, patient)
     if len({len(o) for o in (y,a,b,who)})>1 or not len(y):
         raise DataError(f"truth, answers and patients have {len(y)}, {len(a)}, {len(b)} and {len(who)} rows")
     if len({all(isinstance(v, str) for v in o) for o in (y.tolist(),a.tolist(),b.tolist())})>1:

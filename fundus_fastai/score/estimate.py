@@ -86,12 +86,18 @@ def readable(table, # frame or series with estimates among its values
     "Write estimates with their intervals, and nothing where there is nothing"
     def text(v):
         if isinstance(v, tuple): return 'n/a' if np.isnan(v.value) else str(v)
-        if not isinstance(v, float): return '' if v is None else str(v)
-        return '' if np.isnan(v) else f'{v:.{digits}g}'
+        if pd.api.types.is_scalar(v) and pd.isna(v): return ''
+        return f'{v:.{digits}g}' if isinstance(v, float) else str(v)
     return table.map(text)
 
 # %% ../../nbs/21_score.estimate.ipynb #05f43533
 _SAME = 'no interval: all resamples agree'
+TOO_FEW = 'no interval: too few patients of a class'
+LEAST = 5 # patients: of fewer there are too few resamples that differ
+
+def too_few(values, people:int)->bool:
+    "Are more resamples without a value than where `LEAST` of the `people` have a class?"
+    return np.isnan(values).mean()>max(0, 1-(LEAST-.5)/people)**people
 
 # %% ../../nbs/21_score.estimate.ipynb #fadcf27e
 def check_level(level:float)->None:
@@ -100,12 +106,13 @@ def check_level(level:float)->None:
         raise DataError(f"`level` is a share between 0 and 1, such as .95, not {level}")
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
-def estimate(value, values, level:float=.95)->Estimate:
-    "Percentile interval of `values`; none where they are all the same or all missing"
+def estimate(value, values, level:float=.95, *, people:int=1000)->Estimate:
+    "Percentile interval of `values`, of draws of `people`; none if all are alike or many missing"
     check_level(level)
     kept = values[~np.isnan(values)]
     if np.isnan(value): return no_estimate('undefined')
-    if not len(kept) or np.ptp(kept)<1e-12: return no_estimate(_SAME, float(value))
+    if too_few(values, people): return no_estimate(TOO_FEW, float(value))
+    if np.ptp(kept)<1e-12: return no_estimate(_SAME, float(value))
     low,high = np.quantile(kept, [(1-level)/2, (1+level)/2])
     if high-low<1e-12: return no_estimate(_SAME, float(value))
     lost = len(values)-len(kept)
@@ -125,8 +132,9 @@ def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of 
     _check_drawn(y, patient, n_boot)
     value = metric(y, p, None)
     values = bootstrap(metric, y, p, patient=patient, n_boot=n_boot, seed=seed)
-    if not isinstance(value, dict): return estimate(value, values, level)
-    return {k: estimate(value[k], values[k], level) for k in value}
+    told = partial(estimate, level=level, people=len(set(map(str, patient))))
+    if not isinstance(value, dict): return told(value, values)
+    return {k: told(value[k], values[k]) for k in value}
 
 # %% ../../nbs/21_score.estimate.ipynb #6f79921c
 def _z(level):
@@ -180,8 +188,8 @@ def _wilson_n(key, inn, out, N, names):
     return {'sensitivity':inn, 'specificity':out}[kind][names.index(c)] if c in names else N
 
 # %% ../../nbs/21_score.estimate.ipynb #47e5ebb2
-def _auc_ceiling(a, inn, out, level):
-    "Interval of an AUC, or of a mean of AUCs, that no resample changes"
+def _auc_formula(a, inn, out, level):
+    "Interval of an AUC, or of a mean of AUCs, from numbers of patients alone"
     if len(inn)==2: inn,out = inn[1:],out[1:]
     low,high = np.mean([newcombe(a, m, n, level=level) for m,n in zip(inn,out)], axis=0)
     how = f'{inn[0]} v {out[0]} patients' if len(inn)==1 else f'{inn.min()}+ patients a class'
@@ -196,7 +204,7 @@ def _formula_interval(key, e, y, *, patient, names, level=0.95):
         why = 'one class only' if len(absent)==len(names)-1 else f"no image of {', '.join(absent)}"
         return e._replace(method=f'undefined: {why}')
     if N==1: return e._replace(method='no interval: one patient')
-    if key=='auc': return _auc_ceiling(e.value, inn, out, level)
+    if key=='auc': return _auc_formula(e.value, inn, out, level)
     if key=='mcc' and e.value<1: return e
     if key=='average_precision' and absent: return e._replace(method='no interval: one class only')
     return wilson_estimate(e.value, _wilson_n(key, inn, out, N, names), level)
@@ -243,9 +251,10 @@ def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->p
         n = confusion(y, said, k, w=w)
         return ratio(n, n.sum(-1, keepdims=True))
     v,drawn = shares(y, p, None),bootstrap(shares, y, p, patient=patient, **kwargs)
-    n,rows = confusion(y, said, k),[]
+    n,rows,people = confusion(y, said, k),[],len(set(map(str, patient)))
     for i,j in np.ndindex(k, k):
-        e = known_interval(f'sensitivity_{names[i]}', estimate(v[i,j], drawn[:,i,j], level), y,
-                           patient=patient, names=names, level=level)
+        e = estimate(v[i,j], drawn[:,i,j], level, people=people)
+        e = known_interval(f'sensitivity_{names[i]}', e, y, patient=patient, names=names,
+                           level=level)
         rows.append([names[i], names[j], int(n[i,j]), *e[:4]])
     return pd.DataFrame(rows, columns=['target','predicted','images',*ESTIMATE])

@@ -82,7 +82,8 @@ def _one_cut(s, by, group, least):
     measure,drawn = partial(_by_group, f=f, masks=masks),{}
     value = measure(y, p, None)
     if masks: drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot, seed=s.seed)
-    est = {k: estimate(v, drawn[k], s.level) for k,v in value.items()}
+    told = partial(estimate, level=s.level, people=s.n_patients)
+    est = {k: told(v, drawn[k]) for k,v in value.items()}
     for (g,k),e in est.items():
         basis = s.kind.basis(k, y[masks[g]], names) if k in ('auc','accuracy') else None
         if basis:
@@ -90,7 +91,8 @@ def _one_cut(s, by, group, least):
             who = s.preds.patient[masks[g]]
             est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
     metrics = f(y, p, None)
-    return _rows(by, n, est, metrics, s.preds, group, least),_gaps(by, masks, value, drawn, metrics, s.level)
+    gaps = _gaps(by, masks, value, drawn, metrics, told)
+    return _rows(by, n, est, metrics, s.preds, group, least),gaps
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
 def _rows(by, n, est, metrics, df, group, least):
@@ -103,14 +105,14 @@ def _rows(by, n, est, metrics, df, group, least):
     return rows + [[*who, k, *no_estimate('not known')[:4]] for k in metrics]
 
 # %% ../../nbs/28_score.subgroups.ipynb #f5d0aef3
-def _gaps(by, masks, value, drawn, metrics, level):
+def _gaps(by, masks, value, drawn, metrics, told):
     "The largest difference between groups, by metric"
     res = []
     for k in metrics:
         v = {g:float(value[g,k]) for g in masks if not np.isnan(value[g,k])}
         if len(v)<2: continue
         hi,lo = max(v, key=v.get),min(v, key=v.get)
-        e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], level)
+        e = told(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k])
         res.append([by, k, str(hi), str(lo), len(v), *e[:4]])
     return res
 

@@ -234,6 +234,8 @@ def test_questions_that_cannot_be(photos):
     df = pd.DataFrame(dict(path=['x'], patient=['1'], sex=['f']))
     with pytest.raises(DataError, match='two groups'): atlas(df, Maps('photographs'), 'sex', out='nowhere')
     with pytest.raises(DataError, match='no column'): atlas(df, Maps('photographs'), 'hair', out='nowhere')
+    df = pd.DataFrame(dict(path=list('wxyz'), patient=['1',None,'2',np.nan], sex=list('fmfm')))
+    with pytest.raises(DataError, match='patient is missing in 2 of 4 rows'): atlas(df, Maps('photographs'), 'sex', out='nowhere')
 
 # --- where a net's evidence lies
 

@@ -1,7 +1,7 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import sys, cv2, numpy as np, pandas as pd, pytest
 from dataclasses import replace
-from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, feature_effects, feature_index, feature_table, groups_of,
+from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
                                               color_at, columns_of, effect_words, eye_features, icc, measured, missing_by, open_people, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
@@ -119,6 +119,19 @@ def test_bad_questions():
     df.loc[0,'sex'] = 'male' if df.sex[1]=='female' else 'female'
     with pytest.raises(DataError, match='differs between the images of 1'): groups_of(df, 'sex')
     with pytest.raises(DataError, match='no such column'): feature_effects(people(8, 10, 1), 'sex', ['nothing'])
+
+@pytest.mark.parametrize('kind', ['float64','Int64'])
+def test_two_visits_in_any_order(kind):
+    "A person's number is the mean over the images, as features are; what is the same in all of them stays that very number"
+    rng,true = np.random.default_rng(0),np.random.default_rng(1).normal(50, 10, 60)
+    df = pd.DataFrame(dict(patient=np.tile(np.arange(60), 2).astype(str), hba1c=np.r_[true,true+rng.normal(15, 8, 60)].round(), site=.1,
+                           age=np.tile(rng.integers(20, 90, 60), 2)*1., width=np.tile(true, 2)+rng.normal(0, 10, 120))).astype(dict(hba1c=kind))
+    one,two = (feature_effects(d, 'hba1c', ['width'], adjust=['age']) for d in (df, df[::-1]))
+    assert one.equals(two) and one.patients[0]==60
+    mean = df.groupby('patient')[['hba1c','width']].mean().astype(float)
+    assert one.effect[0]==pytest.approx(mean.corr('spearman').iloc[0,1])
+    t = each_patient(pd.concat([df, df]), ['width'], ['site','age'])
+    assert (t.site==.1).all() and set(t.age)<=set(df.age)
 
 def test_missing_and_constant_features():
     df = people(9, 40, nulls=1).assign(same=1., none=np.nan, few=np.nan)

@@ -3,6 +3,7 @@ import os
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from fundus_fastai.core import DataError, EyeError
+from fundus_fastai.score.estimate import TOO_FEW
 from fundus_fastai.score.metrics import Draws
 from fundus_fastai.explain import lesions as L
 from fundus_fastai.explain.lesions import CPM, LesionHits, detections, froc, froc_curve, lesion_auc, match_lesions, plot_froc, sensitivities
@@ -283,13 +284,15 @@ def test_a_figure_that_nothing_varies_has_a_formula_interval():
     assert e.value==1 and e.low<.5 and e.method.startswith('Wilson')
 
 def test_a_resample_without_a_healthy_eye_tells_nothing():
-    "Two healthy eyes of twelve: where neither is drawn, no rate of alarms is known, and not all is found"
+    "Where no healthy eye of five in thirty is drawn, no rate of alarms is known, and not all is found; of two there is no interval"
     rng = np.random.default_rng(0)
-    truths = [{} if i<2 else dict(MA=disk(30,40)) for i in range(12)]
+    truths = [{} if i<5 else dict(MA=disk(30,40)) for i in range(30)]
     h = match_lesions([table(np.r_[rng.integers(0, 120, 20),30], np.r_[rng.integers(0, 160, 20),40], rng.random(21)) for _ in truths], truths)
-    e = froc(h, healthy=True, n_boot=300)['1 FP']['MA']
+    e = froc(h, healthy=True)['1 FP']['MA']
     n = int(e.method.split(', ')[1].split()[0])
-    assert 10<n<60 and e.high<1 and e.method==f'patient bootstrap, {n} of 300 resamples left out'
+    assert 0<n<9 and e.high<1 and e.method==f'patient bootstrap, {n} of 1000 resamples left out'
+    h = match_lesions([table([30],[40],[1])]*12, [{}]*2+truths[-10:])
+    assert froc(h, healthy=True, n_boot=300)['1 FP']['MA'].method==TOO_FEW
 
 def test_a_type_without_lesions_and_no_healthy_image():
     h = match_lesions([table([30],[40],[1])], [dict(MA=disk(30,40))], types=['MA','SE'])

@@ -33,6 +33,17 @@ def test_odds_ratio_of_equal_people_is_that_of_the_table():
     assert np.isclose(odds_ratio(y, x, who)['odds_ratio'], 3, rtol=.03)
     assert odds_ratio(y[:20], x[:20], who[:20])['why'] and np.isnan(odds_ratio(y[:20], x[:20], who[:20])['p'])
 
+def test_the_net_answers_an_eye_once():
+    "Twenty people as good as the net on eyes that many share: more people make no winner, since the net's answers are the same ones again"
+    found,alone = [],[]
+    for k in range(40):
+        t = first_tests(simulated(dict(layman=(20,.815)), seed=k), 50)
+        both = np.r_[t.right,t.ai_right],np.repeat([1,0], len(t)),np.r_[t.who,t.who]
+        found.append(group_table(t, t).set_index('comparison').p['people against the net']<.05)
+        alone.append(odds_ratio(*both)['p']<.05)
+    assert sum(found)<=4 and sum(alone)>=8, (sum(found),sum(alone))
+    assert odds_ratio(*both, eye=np.arange(2*len(t))%3)['why']=='fewer than four eyes'
+
 def test_one_expert_is_no_group():
     "An odds ratio of people needs three on either side, and some on both"
     for n,why in ((0,'all answers are of one side'), (1,'fewer than three people on a side'), (2,'fewer than three people on a side'), (3,'')):
@@ -103,7 +114,7 @@ def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
     page,out = (tmp_path/'out/report.html').read_text(),capsys.readouterr().out
     assert dict(told['tables'])['Training, by ten eyes'].answers.sum()==6*4<(df.phase=='train').sum()
     assert '1 of 6 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
-    assert 'by GEE' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
+    assert 'by GEE' in page and 'against the net for each eye too' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
     assert 'shown where the net looked' in page and 'says yes from 30% on' in page
     assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==1 and main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==0

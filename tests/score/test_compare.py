@@ -11,7 +11,7 @@ from fundus_fastai.score.compare import (panel_numbers, agreement, agreement_lev
     score_panel)
 from fundus_fastai.score.plots import plot_bland_altman, plot_consistency, plot_jaccard, plot_panel
 from fundus_fastai.score.metrics import auc, average_precision, class_metrics, mean_abs_error
-from fundus_fastai.score.estimate import bootstrap
+from fundus_fastai.score.estimate import TOO_FEW, bootstrap
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.scores import score
 from made import binary
@@ -122,9 +122,9 @@ def test_what_cannot_be_told():
     assert delong(y, 3*a+1, a).p==1 # the same order is the same AUC
     assert np.isnan(delong(y|True, a, b).p) and delong(y|True, a, b).method=='undefined: one class only'
     two = np.where(y, 'x', 'y')
-    assert delong(y, a, b, patient=two).method=='no interval: one patient on a side' and np.isnan(delong(y, a, b, patient=two).p)
+    assert delong(y, a, b, patient=two).method==TOO_FEW and np.isnan(delong(y, a, b, patient=two).p)
     assert delong_interval(y, y*1., who).method.startswith('Newcombe') and delong_interval(y, y*1., who).low<.97
-    assert delong_interval(y, a, two).method=='no interval: one patient on a side'
+    assert delong_interval(y, a, two).method=='Newcombe (1 v 1 patients)'
     perfect = delong(y, y*1., np.zeros(len(y))) # all right, and all the same
     assert perfect.value==.5 and np.isnan(perfect.p)
     assert mcnemar(y, y, y, patient=who)[3:]==(1., 'no interval: all patients agree')
@@ -154,10 +154,23 @@ def test_paired_bootstrap_by_hand():
 
 
 def test_lost_resamples_are_said():
-    y,(a,b),who = np.arange(15)<3,np.random.default_rng(0).random((2,15)),np.arange(15)//3
-    d = paired_bootstrap(auc, y, (a,b), patient=who, n_boot=200)
-    lost = int(np.isnan(bootstrap(auc, y, a, patient=who, n_boot=200)).sum())
-    assert lost and d.method.endswith(f'{lost} of 200 resamples left out')
+    y,(a,b),who = np.arange(300)<15,np.random.default_rng(0).random((2,300)),np.arange(300)//3
+    d = paired_bootstrap(auc, y, (a,b), patient=who)
+    lost = int(np.isnan(bootstrap(auc, y, a, patient=who)).sum())
+    assert lost and d.method.endswith(f'{lost} of 1000 resamples left out')
+
+
+@pytest.mark.parametrize('ill', [1,2,3])
+def test_few_who_are_ill_prove_nothing_among_many_who_are_not(ill):
+    "One ill patient is always the same one, however many healthy ones there are: no p, whatever the metric"
+    rng,who = np.random.default_rng(ill),np.repeat(np.arange(43), 2)
+    y = (who<ill)*1
+    a,b = (np.stack([-s,s], 1) for s in y*[[1.],[.2]]+rng.normal(size=(2,86)))
+    told = paired_bootstrap(class_metrics, y, (a,b), patient=who)
+    for k in ('auc','average_precision','balanced_accuracy','f1','mcc','sensitivity_1'):
+        assert told[k].method==TOO_FEW and np.isnan(told[k].p) and told[k].value==class_metrics(y, a)[k]-class_metrics(y, b)[k]
+    assert not np.isnan(told['accuracy'].p) and not np.isnan(told['specificity_1'].p)
+    for side in (y, 1-y): assert delong(side, a[:,1], b[:,1], patient=who).method==TOO_FEW
 
 
 @pytest.mark.parametrize('k', [1,2,4,5,6])

@@ -1,11 +1,11 @@
 "Intervals against simulation: draws of patients, perfect nets, and what is undefined"
 import re
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from scipy.stats import binomtest
 from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1, matthews,
     mean_abs_error, patient_weights, r_squared, threshold_metrics)
-from fundus_fastai.score.estimate import (bootstrap, class_estimates, confusion_estimates, event_estimate, newcombe, patient_bootstrap,
+from fundus_fastai.score.estimate import (TOO_FEW, bootstrap, class_estimates, confusion_estimates, event_estimate, newcombe, patient_bootstrap, readable,
     threshold_estimates, wilson)
 from made import CLASSES, micro, simulate
 
@@ -74,10 +74,26 @@ def test_one_patient_one_class():
     assert e['specificity_DME'].method=='patient bootstrap' and np.isnan(e['specificity_CNV'].value)
 
 def test_lost_resamples_are_counted():
-    y,p,who = simulate(8, 3)
+    y,p,who = simulate(24, 3)
     how = class_estimates(y, p, CLASSES, patient=who)['auc'].method
     lost = int(re.search(r'(\d+) of 1000', how)[1])
     assert lost==np.isnan(bootstrap(class_metrics, y, p, patient=who)['auc']).sum()>0
+
+def test_few_of_a_class_have_an_interval_by_formula():
+    "One to three ill people among forty: their own resamples would hold the truth in a third to eight tenths of studies"
+    truth,held = .7602,0 # of two normals 1 apart
+    for i in range(60):
+        rng,m = np.random.default_rng(i),1+i%3
+        y = np.arange(m+40)<m
+        e = event_estimate(auc, y, rng.normal(size=m+40)+y, patient=np.arange(m+40), n_boot=300)
+        assert e.method==f'Newcombe ({m} v 40 patients)' and e[1:3]==newcombe(e.value, m, 40)
+        held += e.low<=truth<=e.high
+    assert held>=54
+    y,p,who = simulate(44, 2, k=2)
+    y = (who<2)*1
+    e = class_estimates(y, p, ['a','b'], patient=who)
+    assert {e[k].method for k in ('average_precision','sensitivity_b')}=={'Wilson (2 patients)'} and e['mcc'].method==TOO_FEW
+    assert e['accuracy'].method=='patient bootstrap'
 
 def test_confusion_cells_and_class_aucs():
     y,p,who = simulate()
@@ -153,6 +169,11 @@ def test_mcc_and_f1_at_the_ends():
     assert class_estimates(y[:2], np.eye(4)[y[:2]], CLASSES, patient=who[:2])['mcc'].method=='undefined: one class only'
     lost = class_estimates(y[y!=2], np.eye(4)[y[y!=2]], CLASSES, patient=who[y!=2])
     assert lost['f1'].method=='undefined: no image of DRUSEN' and lost['mcc'].value==1
+
+def test_a_table_shows_nothing_where_nothing_is():
+    for kind,want in (('Int64','1'), ('Float64','1'), ('string','1'), (float,'1'), (object,'1')):
+        v = pd.Series(['1',None] if kind=='string' else [1,None], dtype=kind)
+        assert readable(v.to_frame())[0].tolist()==readable(v).tolist()==[want,''], kind
 
 def test_a_threshold_from_validation():
     (vy,vp,_),(y,p,who) = simulate(seed=1, k=2),simulate(seed=2, k=2)

@@ -2,6 +2,7 @@
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
+from fundus_fastai.score.estimate import TOO_FEW
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.kinds import (choose_cuts, choose_thresholds, cut_points, error_by_band, fill_cuts, get_kind)
 from fundus_fastai.score.scores import score
@@ -99,12 +100,14 @@ def test_label_without_a_case():
     assert np.isnan(m['auc_cupping'].value) and m['auc_haze'].value>.5
 
 def test_a_mean_over_labels_is_always_over_the_same():
-    "A resample without the one patient who has a label is left out, and told: it has no mean over all"
+    "A resample without the patients who have a label is left out, and told: it has no mean over all; of one patient there is none"
     df = labels_table()
-    df['target_cupping'] = (df.patient=='0').astype(int)
-    m = score(df, n_boot=200).metrics
+    df['target_cupping'] = df.patient.astype(int).lt(6).astype(int)
+    m = score(df).metrics
     lost = int(m['auc_cupping'].method.split(', ')[1].split()[0])
-    assert lost>40 and all(m[k].method==f'patient bootstrap, {lost} of 200 resamples left out' for k in ('auc','average_precision'))
+    assert lost and all(m[k].method==f'patient bootstrap, {lost} of 1000 resamples left out' for k in ('auc','average_precision'))
+    m = score(df.assign(target_cupping=(df.patient=='0').astype(int)), **fast).metrics
+    assert m['auc'].method==TOO_FEW and m['auc_cupping'].method.startswith('Newcombe (1 v ')
 
 def test_ten_grades_are_in_their_order():
     rng = np.random.default_rng(0)

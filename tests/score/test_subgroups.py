@@ -2,6 +2,7 @@
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
+from fundus_fastai.score.estimate import TOO_FEW
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
@@ -48,6 +49,18 @@ def test_gap_covers_nothing_where_there_is_nothing():
         g = subgroup_scores(score(d, n_boot=100), {'sex':d.sex})[1].set_index('metric').loc['accuracy']
         hit += g.low<=0
     assert hit>=50 # one side of the interval counts: the gap is never negative
+
+def test_one_ill_woman_makes_no_gap():
+    "Twenty women of whom one is ill, eighty men of whom thirty are: her AUC has an interval by formula, the gap has none"
+    rng,who = np.random.default_rng(0),np.arange(100)
+    ill = (who==0)|(who>=20)&(who<50)
+    p = 1/(1+np.exp(-rng.normal(size=100)-ill))
+    d = pd.DataFrame(dict(path=who.astype(str), patient=who.astype(str), eye=None, target=np.where(ill, 'yes', 'no'), p_no=1-p, p_yes=p))
+    t,gaps = subgroup_scores(score(d), {'sex':np.where(who<20, 'f', 'm')})
+    how = t.set_index(['group','metric']).method
+    assert how['f','auc']=='Newcombe (1 v 19 patients)' and how['m','auc']=='patient bootstrap'
+    gaps = gaps.set_index('metric')
+    assert gaps.method['auc']==TOO_FEW and np.isnan(gaps.low['auc']) and gaps.gap['auc']>0 and gaps.low['accuracy']==gaps.low['accuracy']
 
 def test_small_and_one_sided_groups_have_no_number():
     d = people(60)

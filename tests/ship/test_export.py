@@ -230,7 +230,7 @@ def test_a_quarter_of_the_bits(run, whole, tmp_path, old_exporter, monkeypatch):
     with pytest.raises(ModelError, match='8 bits cost too much.*fp16'): export_run(run, tmp_path/'y.onnx', int8=True, images=HERE/'scans')
     assert not (tmp_path/'y.onnx').exists()
 
-@pytest.mark.parametrize('d,says', [((.001,np.nan,np.nan,np.nan,'no interval: no resample has a value'), 'falls by 0.0010 .no interval: no resample has a value.$'),
+@pytest.mark.parametrize('d,says', [((.001,np.nan,np.nan,np.nan,'no interval: too few patients of a class'), 'falls by 0.0010 .no interval: too few patients of a class.$'),
                                     ((.001,-.002,.004,.5,'paired patient bootstrap'), r'falls by 0.0010 \(-0.0020 to 0.0040\)$')])
 def test_an_interval_that_does_not_exist_says_why(run, tmp_path, old_exporter, monkeypatch, d, says):
     monkeypatch.setattr(E, 'skill_lost', lambda *args, **kw: ('auc',Difference(*d)))
