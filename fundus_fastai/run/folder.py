@@ -245,9 +245,9 @@ def same_people(a:pd.Series, b:pd.Series)->pd.Series:
         same |= a.isin({*b.map(patient_digest)}) | a.map(patient_digest).isin({*b})
     return same
 
-def own_data(df, mine, old, now)->bool:
+def own_data(df, old, now)->bool:
     "Is `df` what a run has dealt: the same names, and the same patients or bytes?"
-    if {*mine}!={*old.path}: return False
+    if {*(mine := relative_paths(df))}!={*old.path}: return False
     was = old.set_index('path').reindex(mine)
     if now is not None and (now.to_numpy()==was.sha256.to_numpy()).any(): return True
     people = patient_names(df.patient).map(likeness).to_numpy()==was.patient.map(likeness).to_numpy()
@@ -264,7 +264,7 @@ def drop_seen_patients(df, # the frame to evaluate on
         raise DataError(f"{run} has no split.csv, as no published net has: nothing tells whom it has "
                         "seen in training; if it has seen none of these patients, pass `allow_leak=True`")
     mine,now = relative_paths(df),digests(df.path).set_axis(df.index) if 'sha256' in old else None
-    if not allow_leak and own_data(df, mine, old, now):
+    if not allow_leak and own_data(df, old, now):
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)
         if not len(keep):
             raise DataError("this is the data of the run's training, and no part was kept for testing")
