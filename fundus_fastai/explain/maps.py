@@ -12,6 +12,7 @@ from fastcore.basics import chunked
 from pathlib import Path
 from scipy.special import expit, logit
 from ..core import DataError, first_line, one_of, progress, whole_file
+from ..options import check_least
 from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
@@ -139,10 +140,13 @@ def map_section(learn:Learner, preds, root, *, n:int=8, op:dict=None, window:int
 # %% ../../nbs/56_explain.maps.ipynb #fe0eb9a7
 def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None, bs=64):
     "What a map depends on besides the image, as `load_map` tells it"
-    if only and method!='occlusion':
-        raise DataError("`only` is for `method='occlusion'`, which has windows")
+    own = dict(only=only, window=window, stride=stride, fill=None if fill=='mean' else fill, bs=None if bs==64 else bs)
+    given = [f'`{k}`' for k,v in own.items() if v is not None]
+    if given and method!='occlusion':
+        raise DataError(f"{' and '.join(given)} {'is' if len(given)<2 else 'are'} for `method='occlusion'`, which has windows")
     w = ifnone(window, map_window(learn.size)[0])
     st = ifnone(stride, max(1, w//2))
+    check_least(window=(w,1), stride=(st,1), bs=(bs,1))
     if st>w: raise DataError(f"a `stride` of {st} leaves pixels between windows of {w} unasked: choose at most {w}")
     how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
     if method!='occlusion': return how

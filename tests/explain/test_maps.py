@@ -1,5 +1,6 @@
 "What a folder of maps tells: the answer as `predict` gives it, and which output is drawn"
 import cv2, numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.core import DataError
 from fundus_fastai.explain.maps import explain_images, pick_images
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
@@ -38,3 +39,11 @@ def test_a_report_reads_labels_at_their_thresholds():
     t = pd.DataFrame(dict(path=['1','2'], patient=['1','2'], eye=None, target_a=[1,1], p_a=[.3,.1], target_b=[0,0], p_b=[.2,.6]))
     assert sorted(pick_images(t).guess)==['not a','not a']
     assert dict(pick_images(t, op=dict(thresholds=dict(a=.2)))[['path','guess']].to_numpy())=={'1':'a','2':'not a'}
+
+@pytest.mark.parametrize('how,words', [(dict(method='hue_gradient', window=20), '`window` is for `method=.occlusion'), (dict(method='rise', fill='blur', bs=3), '`fill` and `bs` are for'),
+                                       (dict(window=0), '`window` is to be at least 1, not 0'), (dict(stride=0), '`stride` is to be at least 1'),
+                                       (dict(bs=0), '`bs` is to be at least 1, not 0'), (dict(window=8, stride=9), 'choose at most 8')], ids=str)
+def test_what_cannot_be_done_is_refused(how, words, tmp_path):
+    learn,paths = learner(ClassOutput(['a','b']), tmp_path)
+    with pytest.raises(DataError, match=words): explain_images(learn, paths, tmp_path/'maps', **how)
+    assert not (tmp_path/'maps').exists()
