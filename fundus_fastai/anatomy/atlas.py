@@ -261,7 +261,7 @@ def recipe_of(maps)->str:
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #5d2c60af
 def map_rows(file)->pd.DataFrame:
-    "The rows of the table of maps `file`; `of` names the output that each shows (once tables told its name as `answer`)"
+    "The rows of the table of maps `file`; `of` names the output that each shows (older tables call it `answer`)"
     t = pd.read_csv(file, dtype=dict(path=str, answer=str, of=str))
     return t.assign(of=t.of.fillna(t.answer) if 'of' in t else t.answer)
 

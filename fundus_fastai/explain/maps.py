@@ -141,9 +141,9 @@ def map_section(learn:Learner, preds, root, *, n:int=8, op:dict=None, window:int
 def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None, bs=64):
     "What a map depends on besides the image, as `load_map` tells it"
     own = dict(only=only, window=window, stride=stride, fill=None if fill=='mean' else fill, bs=None if bs==64 else bs)
-    given = [f'`{k}`' for k,v in own.items() if v is not None]
-    if given and method!='occlusion':
-        raise DataError(f"{' and '.join(given)} {'is' if len(given)<2 else 'are'} for `method='occlusion'`, which has windows")
+    given = [f'`{k}`' for k,v in own.items() if v is not None and method!='occlusion']
+    verb = 'are' if given[1:] else 'is'
+    if given: raise DataError(f"{' and '.join(given)} {verb} for `method='occlusion'`, which has windows")
     w = ifnone(window, map_window(learn.size)[0])
     st = ifnone(stride, max(1, w//2))
     check_least(window=(w,1), stride=(st,1), bs=(bs,1))
