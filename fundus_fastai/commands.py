@@ -358,7 +358,7 @@ def lesions(images:list, # image files or folders
     say("research use only, not a medical device")
     df = lesion_table(images, out, run=run, method=method, of=of, force=force, device=device)
     n = df.attrs['counts']
-    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-1])
+    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-2])
           + f": {Path(out)/'detections.csv'}")
     check_unread(df)
 

@@ -259,6 +259,12 @@ def recipe_of(maps)->str:
     raise DataError(f"{maps} holds maps, but lies in no run folder, which tells how its net opens images: "
                     "make them with `fundus explain RUN`, without `out`")
 
+# %% ../../nbs/74_anatomy.atlas.ipynb #5d2c60af
+def map_rows(file)->pd.DataFrame:
+    "The rows of the table of maps `file`; `of` names the output that each shows (older tables call it `answer`)"
+    t = pd.read_csv(file, dtype=dict(path=str, answer=str, of=str))
+    return t.assign(of=t.of.fillna(t.answer) if 'of' in t else t.answer)
+
 # %% ../../nbs/74_anatomy.atlas.ipynb #2b129d6d
 class Maps:
     "Maps of photographs: of a run, of a folder of vessels, or `photographs`, the eyes themselves"
@@ -267,9 +273,9 @@ class Maps:
         if self.what=='photographs': return
         table = next((o for o in (root/'maps/maps.csv', root/'maps.csv') if o.exists()), None)
         if table is not None:
-            t = pd.read_csv(table)
-            self.files = {str(p):table.parent/o for p,o in zip(t.path, t['map'])}
-            self.answers = {str(p):a for p,a in zip(t.path, t.answer)}
+            t = map_rows(table)
+            self.files = {p:table.parent/o for p,o in zip(t.path, t['map'])}
+            self.drawn = dict(zip(t.path, t.of))
             self.recipe = recipe
             if recipe is None: self.recipe = recipe_of(table.parent)
         else: # the table knows of which photograph each is; in an older one the names tell
@@ -297,7 +303,7 @@ def of_photo(self:Maps, path, im)->tuple: # picture [H,W], and [2,3]: photograph
     if file.suffix=='.png': return read_image(file, gray=True)/np.float32(255),np.eye(2, 3)
     d = load_map(file)
     names,of = d['classes'],self.of or d['classes'][-1]
-    if of=='answer': of = str(self.answers[own])
+    if of=='answer': of = self.drawn[own]
     k = names.index(one_of(of, names, 'class'))
     return d['map'][k],input_matrix(im, d['map'].shape[-1], self.recipe)
 
@@ -397,8 +403,8 @@ def plot_frames(x, answers, source='')->object:
 # %% ../../nbs/74_anatomy.atlas.ipynb #24e2cb5e
 def by_answer(x, t)->tuple: # [n,h,w], names
     "Means of the frames `x`, one for each person and answer of `t`"
-    each,who = by_person(x, key := t.patient.astype(str)+'/'+t.answer.astype(str))
-    said = pd.Series(t.answer.astype(str).to_numpy(), key).groupby(level=0).first()
+    each,who = by_person(x, key := t.patient.astype(str)+'/'+t.of)
+    said = pd.Series(t.of.to_numpy(), key).groupby(level=0).first()
     return each,said[who].tolist()
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #7d43c94b
@@ -408,7 +414,7 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
                width:int=128 # of the frame, in pixels
               )->pd.DataFrame: # evidence by region
     "Lay a net's maps over each other in the retinal frame; writes frame.html, frame.npz and regions.csv"
-    out,t = Path(folder),pd.read_csv(Path(folder)/'maps.csv')
+    out,t = Path(folder),map_rows(Path(folder)/'maps.csv')
     x,why = frames_of(t, Maps(out, 'answer', recipe), width)
     t = t.assign(reason=why, patient=told_by_names(t.path).patient.fillna(t.path))
     kept = (t.reason=='').to_numpy()
@@ -417,7 +423,7 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
     t,x = t[kept].reset_index(drop=True),x[kept]
     parts = region_table(x, width)
     with whole_file(out/'regions.csv') as f:
-        t[['path','answer']].join(parts).to_csv(f, index=False, float_format='%.6g')
+        t[['path','answer','of']].join(parts).to_csv(f, index=False, float_format='%.6g')
     table = evidence_by_region(parts, t.patient)
     each,said = by_answer(x, t)
     with whole_file(out/'frame.npz') as f:

@@ -7,7 +7,6 @@ __all__ = ['find_lesions', 'lesion_table']
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #169206f9
 import cv2, numpy as np, pandas as pd, torch
-from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from scipy.spatial import cKDTree
@@ -16,11 +15,10 @@ from torch.nn import functional as F
 from fastcore.basics import patch
 from ..core import DataError, first_line, fresh_dir, one_of, progress, say, whole_file
 from ..words import says_normal
-from ..image.hospital import file_stem
 from ..image.read import read_image
 from ..image.recipe import Eye
 from ..phantom.fundus import LESION_CODES
-from ..vision.answers import RowFile, images_of
+from ..vision.answers import RowFile, images_of, unique_stems
 from ..vision.data import PILFundus
 from ..vision.model import load_model
 from ..explain.attribution import ALL_METHODS, head_of_places
@@ -226,20 +224,10 @@ def peaks(self:RunFinder, m, eye, kind:str)->pd.DataFrame:
     return df.assign(x=(df.x-b[0])/k[0], y=(df.y-b[1])/k[1], radius=r/k.mean(), type=kind)[COLUMNS[1:]]
 
 
-# %% ../../nbs/78_anatomy.lesion_net.ipynb #028ca3c7
-def overlay_names(paths)->list:
-    "A file name for each path, all different"
-    seen,names = Counter(),[]
-    for o in map(file_stem, paths):
-        n = seen[o.lower()]
-        seen[o.lower()] += 1
-        names.append(f'{o}{f"-{n+1}" if n else ""}.jpg')
-    return names
-
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #80965206
 def _asked(path, to, find):
     "The table of a file, its row of counts, and whether it could be read; its overlay is written to the file `to`"
-    none = dict(dict.fromkeys(find.counts, None), reason='')
+    none = dict(dict.fromkeys(find.counts, None), overlay='', reason='')
     try: im = read_image(path)
     except DataError as e:
         say(str(e))
@@ -250,7 +238,8 @@ def _asked(path, to, find):
         return None,none|dict(reason=df.attrs['reason']),True
     if to is not None:
         with whole_file(to) as f: cv2.imwrite(str(f), rings(im, find.sure(df))[...,::-1])
-    return df.assign(path=path),dict(find.row(df), reason=''),True
+    there = '' if to is None else f'{to.parent.name}/{to.name}'
+    return df.assign(path=path),dict(find.row(df), overlay=there, reason=''),True
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #98831e5b
 def lesion_table(images, # image files or folders
@@ -267,8 +256,8 @@ def lesion_table(images, # image files or folders
     folder = None if out is None else fresh_dir(out, force, {'detections.csv':','.join(COLUMNS)})
     table = RowFile(folder and folder/'detections.csv', force=True)
     rows,counts,unread = [pd.DataFrame(columns=COLUMNS)],[],0
-    for path,name in progress(list(zip(paths, overlay_names(paths))), 'lesions'):
-        df,row,read = _asked(path, folder and folder/'overlays'/name, find)
+    for path,name in progress(list(zip(paths, unique_stems(paths))), 'lesions'):
+        df,row,read = _asked(path, folder and folder/'overlays'/f'{name}.jpg', find)
         counts.append(dict(path=path, **row))
         unread += not read
         rows += [] if df is None else [df[COLUMNS]]

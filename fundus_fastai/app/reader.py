@@ -26,7 +26,7 @@ from ..vision.model import load_model
 from ..vision.tasks import get_task
 from ..explain.attribution import METHODS, head_of_places
 from ..explain.heatmap import blend, legend, map_scale
-from ..explain.maps import eye_view, map_window, where_to_cover
+from ..explain.maps import eye_view, map_window, said_by, where_to_cover
 from ..explain.occlusion import eval_mode, file_batches, scores_of
 from ..explain.windows import filled
 from ..run.folder import kind_for, tell_changed
@@ -164,7 +164,7 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     im,how = self.view(path),dict(inside=where_to_cover(self.learn), progress=False)
     if method=='occlusion': e = self.learn.occlude([path], w, st, **how)
     else: e = self.learn.evidence([path], method)
-    name = one_of(name or self.learn_says(e), e.classes, 'class')
+    name = one_of(name or said_by(self.learn, e.baseline[0])[1], e.classes, 'class')
     k = e.classes.index(name)
     m,score = e.map[0,k].numpy(),float(e.baseline[0,k]) if method=='occlusion' else None
     scale = map_scale(m, score)
@@ -172,12 +172,6 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     windows = f" (windows of {w} pixels of the net's input, {st} apart)" if method=='occlusion' else ''
     return np.asarray(pic), (f"{method.replace('_', ' ')}{windows}: red speaks for {name}, blue against "
                              f"it; full color is {scale:.2g} {e.output}. A map is not proof.")
-
-# %% ../../nbs/94_app.reader.ipynb #9280475d
-@patch
-def learn_says(self:Reader, e)->str:
-    "The output with the highest score of the map `e`, among those that are classes"
-    return e.classes[int(e.baseline[0,:len(self.learn.output.names)].argmax())]
 
 # %% ../../nbs/94_app.reader.ipynb #d7d1ad48
 @patch

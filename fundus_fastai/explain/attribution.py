@@ -301,8 +301,8 @@ def head_evidence(q, x)->tuple:
     "What each place adds to the score, as the net's own head says; raises `ModelError`"
     head,seen = head_of_places(q.net),[]
     if head is None:
-        raise ModelError("the scores of this net are no sums over places: train one with `head='attention'` or "
-                         "`head='evidence'`, or take another method")
+        raise ModelError("the scores of this net are no sums over places: train one in Python by "
+                         "`eye_learner(dls, head='evidence')`, or take another method")
     def hear(m, i, o):
         seen.append(m.places(i[0]).detach().requires_grad_())
         own = seen[0].sum((2,3))

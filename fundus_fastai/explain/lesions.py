@@ -30,14 +30,31 @@ def where_to_look(shape, field=None, edge:float=.05)->np.ndarray:
     return f & (far>edge*np.sqrt(f.sum()/np.pi))
 
 # %% ../../nbs/58_explain.lesions.ipynb #acb197e3
+def middles(part, m)->tuple:
+    "Row and column of each part of `part` [H,W]: of its highest pixels in `m` that nearest its middle"
+    y,x = np.nonzero(part)
+    k = part[y,x]-1
+    n = np.bincount(k)
+    off = sum((o-(np.bincount(k, o)/n)[k])**2 for o in (y,x))
+    one = np.lexsort((off, -m[y,x], k))[np.cumsum(n)-n]
+    return y[one],x[one]
+
+# %% ../../nbs/58_explain.lesions.ipynb #dd3000d4
+def far_apart(y, x, radius:float)->np.ndarray:
+    "Which of some places to keep, bool [n], so that no two lie within `radius`; the first of each such pair stays"
+    near = cKDTree(np.column_stack([y, x])).query_pairs(radius, output_type='ndarray') if len(y) else ()
+    keep = np.ones(len(y), bool)
+    for a,b in sorted(map(tuple, near)): keep[b] &= not keep[a]
+    return keep
+
+# %% ../../nbs/58_explain.lesions.ipynb #768de24c
 def find_peaks(m, inside, radius:int)->pd.DataFrame:
-    "Places `inside` [H,W], above 0, that nothing within `radius` pixels exceeds; one a plateau"
+    "Places `inside` [H,W], above 0, that nothing within `radius` pixels exceeds; one a plateau, and of equals near by"
     near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2*radius+1,)*2)
     top = inside & (m>0) & (m>=cv2.dilate(m, near))
-    _,part = cv2.connectedComponents(top.astype(np.uint8), connectivity=8)
-    y,x = np.nonzero(top)
-    one = np.unique(part[y,x], return_index=True)[1]
-    return pd.DataFrame(dict(y=y[one], x=x[one], score=m[y,x][one], area=1))
+    y,x = middles(cv2.connectedComponents(top.astype(np.uint8), connectivity=8)[1], m)
+    keep = far_apart(y, x, radius)
+    return pd.DataFrame(dict(y=y, x=x, score=m[y,x], area=1))[keep].reset_index(drop=True)
 
 # %% ../../nbs/58_explain.lesions.ipynb #031b82c3
 def parts_of(part, m)->list:

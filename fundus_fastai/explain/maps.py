@@ -10,7 +10,9 @@ import matplotlib.pyplot as plt, numpy as np, os, pandas as pd, torch
 from fastai.vision.all import Learner, ifnone
 from fastcore.basics import chunked
 from pathlib import Path
+from scipy.special import expit, logit
 from ..core import DataError, first_line, one_of, progress, whole_file
+from ..options import check_least
 from ..image.read import read_image
 from ..phantom.oct import oct_truth
 from ..phantom.fundus import fundus_truth
@@ -25,10 +27,11 @@ from .occlusion import at_size, load_map, save_maps
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
 def pick_images(preds, # a table of predictions
-                n:int=8 # at most this many
+                n:int=8, # at most this many
+                op:dict=None # what validation images chose, as `config.json` tells it
                )->pd.DataFrame: # rows as from `Kind.reads`
     "The surest right image of each class, then the most wrong ones, then more sure ones"
-    df = kind_of(preds).reads(preds)
+    df = kind_of(preds).reads(preds, op)
     right,wrong = pick(df, 'confident', 0),pick(df, 'wrong', max(1, n//2))
     first = right.drop_duplicates('group').sort_values('group')
     more = right.drop(first.index, errors='ignore').drop_duplicates('patient')
@@ -104,9 +107,9 @@ def map_text(rows:pd.DataFrame, om)->str:
 BESIDE = {} # what else a report tells of maps of photographs: (learn, images, maps) -> texts and tables, figures
 
 # %% ../../nbs/56_explain.maps.ipynb #3383af43
-def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:int=None)->tuple:
+def map_section(learn:Learner, preds, root, *, n:int=8, op:dict=None, window:int=None, stride:int=None)->tuple:
     "(title, content, figures) for the report, and the table: maps of images beside the truth"
-    pick = pick_images(preds, n)
+    pick = pick_images(preds, n, op)
     paths = [str(Path(root)/p) for p in pick.path]
     w,st = map_window(learn.size)
     om = learn.occlude(paths, ifnone(window, w), ifnone(stride, st), inside=where_to_cover(learn))
@@ -130,17 +133,20 @@ def map_section(learn:Learner, preds, root, *, n:int=8, window:int=None, stride:
     if one: rows = rows.drop(columns='p')
     body = [map_text(rows, om), rows.dropna(axis=1, how='all')]
     for f in BESIDE.values() if where_to_cover(learn) else ():
-        more,drawn = f(learn, pick.assign(path=paths, answer=shown), maps)
+        more,drawn = f(learn, pick.assign(path=paths, of=shown), maps)
         body,figs = body+more,figs+drawn
     return ('Where it looks', body, figs), rows
 
 # %% ../../nbs/56_explain.maps.ipynb #fe0eb9a7
 def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None, bs=64):
     "What a map depends on besides the image, as `load_map` tells it"
-    if only and method!='occlusion':
-        raise DataError("`only` is for `method='occlusion'`, which has windows")
+    own = dict(only=only, window=window, stride=stride, fill=None if fill=='mean' else fill, bs=None if bs==64 else bs)
+    given = [f'`{k}`' for k,v in own.items() if v is not None and method!='occlusion']
+    verb = 'are' if given[1:] else 'is'
+    if given: raise DataError(f"{' and '.join(given)} {verb} for `method='occlusion'`, which has windows")
     w = ifnone(window, map_window(learn.size)[0])
     st = ifnone(stride, max(1, w//2))
+    check_least(window=(w,1), stride=(st,1), bs=(bs,1))
     if st>w: raise DataError(f"a `stride` of {st} leaves pixels between windows of {w} unasked: choose at most {w}")
     how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
     if method!='occlusion': return how
@@ -207,21 +213,26 @@ def _make_maps(learn, eyes, files, settings, places, pictures, *, fill='mean', b
     made = {f: dict(settings, map=m.numpy(), baseline=b.numpy(), classes=e.classes)
             for f,m,b in zip(files, e.map, e.baseline)}
     for eye,(f,d) in zip(eyes, made.items()):
-        k = _named_class(learn, d)
+        k = d['classes'].index(said_by(learn, d['baseline'])[1])
         m,score = d['map'][k],float(d['baseline'][k]) if method=='occlusion' else None
         save_overlay(f.with_suffix('.png'), eye_view(learn, eye), m, scale=map_scale(m, score),
                      unit=getattr(e, 'output', ''))
     return made
 
 # %% ../../nbs/56_explain.maps.ipynb #d946bd1f
-def _named_class(learn, d): return int(np.argmax(d['baseline'][:len(learn.output.names)]))
+def said_by(learn, scores)->tuple: # answer, output
+    "What `predict` answers by the scores [K] of a picture, and the output that lies furthest above its threshold"
+    op,out,s = (getattr(learn, 'config', None) or {}).get('operating') or {},learn.output,np.asarray(scores, float)
+    cut = [(op.get('thresholds') or {}).get(c, .5) for c in out.names]
+    lead = s[:len(cut)]-logit(np.clip(cut, 1e-6, 1-1e-6))
+    told = out.table((expit(s) if out.kind.labels else s)[None])
+    return out.kind.decode(told, op)[0],out.names[lead.argmax()]
 
 # %% ../../nbs/56_explain.maps.ipynb #f4fa9e1b
 def _row_of(learn, path, f, d):
     "The row of `maps.csv` about the map `d` in the file `f`"
-    more = {k:d[k][0] for k in ('window','stride') if k in d}
-    return dict(path=str(path), answer=d['classes'][_named_class(learn, d)], map=f.name,
-                overlay=f.with_suffix('.png').name, **more,
+    (answer,of),more = said_by(learn, d['baseline']),{k:d[k][0] for k in ('window','stride') if k in d}
+    return dict(path=str(path), answer=answer, map=f.name, overlay=f.with_suffix('.png').name, of=of, **more,
                 **{f'score_{c}': float(b) for c,b in zip(d['classes'], d['baseline'])})
 
 # %% ../../nbs/56_explain.maps.ipynb #f4e7f63d
@@ -234,7 +245,7 @@ def explain_images(learn:Learner, # a trained net
                    only=None, # `Places`: where windows are asked at all (default: anywhere)
                    **kwargs # options of occlusion: window (default: `map_window`), stride (half of it), fill, bs
                   )->pd.DataFrame: # of these images the rows of `maps.csv`
-    "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the named class"
+    "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the output that the column `of` names"
     one_of(method, ALL_METHODS, 'method')
     settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
     kept = kept_maps(out, settings) if resume else {}

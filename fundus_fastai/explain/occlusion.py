@@ -23,6 +23,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from fastai.learner import Learner
 from ..core import DataError, EyeError, EyeWarning, ModelError, is_memory, one_of, progress, whole_file
+from ..options import check_least
 from ..image.recipe import Eye
 from .windows import (as_pair, as_windows, changed, cover, filled, in_field,
                                            middles_in, spread, window_kinds, window_starts)
@@ -342,7 +343,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     y = filled(x, fill, window, inside=inside)
     todo = changed(x, y, window, stride=stride)
     if only is not None: todo &= middles_in(_inside(only, x), size, window, stride=stride)
-    bs = as_pair(bs, 'bs')[0]
+    check_least(bs=(bs,1))
     boxes,runs,several = _boxes(todo, size, window, stride, bs)
     pick = lambda k: class_indices(target, class_names(vocab, k))
     s = _measure(_Ask(net, x, y, window, output, several), boxes, _cut(runs, bs), pick, **kwargs)
@@ -403,7 +404,8 @@ def plan(model, # an `nn.Module`, or a fastai `Learner`
         )->pd.DataFrame: # a row an operation; `attrs`: work (share of whole pictures), gain, windows
     "Tell what `occlusion` will compute of each operation, without computing; raises `ModelError`"
     (net,_),size = net_and_names(model),as_pair(size, 'size')
-    (window,stride),bs = as_windows(size, window, stride),as_pair(bs, 'bs')[0]
+    window,stride = as_windows(size, window, stride)
+    check_least(bs=(bs,1))
     im = torch.empty(1, channels, *size, device='meta')
     todo = np.ones([1]+[len(window_starts(*o)) for o in zip(size, window, stride)], bool)
     boxes,runs,_ = _boxes(todo, size, window, stride)

@@ -71,7 +71,7 @@ class Windowed(torch.Tensor):
         self.base,self.reg,self.y,self.x = base,reg,np.asarray(y),np.asarray(x)
         self.run,self.full = run or Shared(),full
         self.of,self.axes = np.zeros(len(reg), int) if of is None else np.asarray(of),axes
-        self.memory,self.seen,self.norm,self.cut = Memory(),0,None,None
+        self.memory,self.seen,self.folded,self.cut = Memory(),0,None,None
     def like(self, base, reg, y=None, x=None, axes=None): # of the same pictures
         y,x = self.y if y is None else y,self.x if x is None else x
         return Windowed(base, reg, y, x, self.run, None, self.of, axes or self.axes)
@@ -593,8 +593,8 @@ def _check(func, name, args, kwargs, some):
         if own and first.seen==last.seen-1: first.seen = last.seen # x[i] *= 2 ends as x[i] = x[i]
     for w in some:
         _fresh(w)
-        own = name=='batch_norm' and w is first and len(args)>1 and w.norm is args[1]
-        if w.norm is not None and not own:
+        own = name=='batch_norm' and w is first and len(args)>1 and w.folded is args[1]
+        if w.folded is not None and not own:
             raise ModelError("a convolution is not always followed by its batch norm")
 
 # %% ../../nbs/52_explain.windowed.ipynb #3db6fdd9
@@ -620,8 +620,8 @@ def _run(func, args, kwargs):
         f = _plain(func) if ours else func
         run,name = some[0].run,_name(f)
         _check(func, name, args, kwargs, some)
-        if ours and first.norm is not None: # the convolution did its work
-            first.norm = None
+        if ours and first.folded is not None: # the convolution did its work
+            first.folded = None
             return first
         if name=='conv2d' and len(args)>1 and id(args[1]) in run.lighter:
             _,*light,norm = run.lighter[id(args[1])]
@@ -631,6 +631,6 @@ def _run(func, args, kwargs):
         if run.note: run.note(func.__name__, res)
         if ours and inside: return _write(first, res)
         if isinstance(res, Windowed):
-            res.norm,res.cut = norm,repr(args[1]) if name=='__getitem__' else None
+            res.folded,res.cut = norm,repr(args[1]) if name=='__getitem__' else None
         if ours and of is not None: _bind(res, first, of, name)
         return res

@@ -706,12 +706,18 @@ def _cook(steps, eye, size):
     return im
 
 # %% ../../nbs/15_image.recipe.ipynb #db1c9d01
-def flatten_mask(mask, eye, recipe)->np.ndarray:
-    "`mask` [H,W] of a scan, an `Eye`, bent as the step `flatten` of the `recipe` bends the scan"
-    k = [o for o,_ in recipe.steps].index('flatten')
-    line = retina_line(_cook(recipe.steps[:k], eye, 0))
-    if line is None: return mask
-    return _along(mask.astype(np.uint8)*255, line, **dict(recipe.steps[k][1]))>127
+def place_mask(mask, eye, steps, size=0)->np.ndarray:
+    "`mask` [H,W] of the picture of an `Eye`, brought to shape as `steps` bring that, one after the other"
+    m,at = mask.astype(np.uint8)*255,[k for k,(name,_) in enumerate(steps) if name in shaping]
+    if size and not at: m = square_resize(m, size)
+    for k in at:
+        (name,params),first = steps[k],k==at[0]
+        params = dict(params)
+        seen = _cook(steps[:k], eye, 0 if first else size) if name!='square' else None
+        if name=='square': m = square_resize(m, params['size'] or size)
+        elif name=='crop': m = circle_crop(m, params['size'] or size, eye.field if first else field_of_view(seen))
+        else: m = _resize(m if (line := retina_line(seen)) is None else _along(m, line, **params), size)
+    return m>127
 
 # %% ../../nbs/15_image.recipe.ipynb #c05abcf0
 recipes = {} # by name; they are written down below

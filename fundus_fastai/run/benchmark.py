@@ -115,7 +115,8 @@ def check_unseen(learn:Learner, df, run=None, *, allow_leak:bool=False)->pd.Data
 def _asked(learn, df, root):
     "One row an image, as from `Kind.reads`, with its class, its answer and the output to explain"
     preds,outs = predict_rows(learn, df, root),learn.output.outputs
-    read = kind_of(preds).reads(preds).drop_duplicates('path')
+    op = (getattr(learn, 'config', None) or {}).get('operating')
+    read = kind_of(preds).reads(preds, op).drop_duplicates('path')
     output = read.output.where(read.output.isin(outs), outs[0])
     named = output if kind_of(preds).numeric else read.target
     return read.assign(path=[str(Path(root)/p) for p in read.path], answer=read.guess,

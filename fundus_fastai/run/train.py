@@ -96,7 +96,7 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
     short = shortcut_words(config.get('shortcuts'), s.metrics)
     if short: say(('\n' if short['loud'] else '')+short['text'])
     if maps: say(f"occluding up to {maps} images")
-    sections = [map_section(learn, s.preds, df.attrs['root'], n=maps)[0]] if maps else []
+    sections = [map_section(learn, s.preds, df.attrs['root'], n=maps, op=s.operating)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config=config, history=history, splits=split_table(df),
                 sections=sections)
     return s

@@ -128,7 +128,7 @@ class Classes(Kind):
         if set(class_names(df))!={'normal','abnormal'}: return None
         healthy = both.apply(lambda o: (o=='normal').all())
         return healthy.map({True:'normal', False:'abnormal'}).to_frame('target')
-    def reads(self, df):
+    def reads(self, df, op=None):
         "What is true and what was answered, image by image"
         p = _answers_table(df)
         guess,(y,_) = p.idxmax(axis=1),class_arrays(df)
@@ -224,12 +224,12 @@ class LabelTables(Kind):
         df = start_table(df, name)
         check_labels(type_extras(df), label_names(df), name)
         return df
-    def reads(self, df):
+    def reads(self, df, op=None):
         "What is true and what was answered, for every label that an image truly has"
-        rows = []
+        rows,cuts = [],(op or {}).get('thresholds') or {}
         for c in label_names(df):
             d = df[df[f'target_{c}']==1]
-            seen = d[f'p_{c}']>=.5
+            seen = d[f'p_{c}']>cuts.get(c, .5)
             rows.append(d.assign(target=c, guess=np.where(seen, c, f'not {c}'), p_true=d[f'p_{c}'],
                                  right=seen, output=c, group=c))
         return pd.concat(rows)
@@ -344,7 +344,7 @@ def error_by_band(preds, # path, patient, target, pred
 # %% ../../nbs/23_score.kinds.ipynb #0a95bb6d
 class Numbers(Kind):
     "What tables of a number have in common"
-    def reads(self, df):
+    def reads(self, df, op=None):
         "What is true and what was answered, image by image"
         off = (df.pred-df.target).abs()
         told = f'{{:.{digits_of(df.target)}f}}'.format

@@ -228,7 +228,7 @@ def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind
     df = getattr(preds, 'preds', preds)
     kind = None if 'right' in df else getattr(preds, 'kind', None) or kind_of(df)
     if kind and by=='wrong': return kind.worst(kind.check(df), n or len(df))
-    d = kind.reads(df) if kind else df
+    d = kind.reads(df, getattr(preds, 'operating', None)) if kind else df
     if by=='random': d = d.sample(frac=1, random_state=seed)
     else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong', kind='stable')
     if per is not None:

@@ -47,13 +47,18 @@ class OddFiles:
 
 # %% ../../nbs/49_vision.answers.ipynb #20765318
 def unique_stems(paths)->list:
-    "File names without suffix; where two are alike, the folder goes in front, then a number"
-    stems = pd.Series([file_stem(p) for p in paths])
-    twice = stems.duplicated(keep=False)
+    "File names without suffix; where two are alike (disks may not tell case), the folder goes in front, then a number"
+    stems = pd.Series([file_stem(p) for p in paths], dtype=object)
+    twice = stems.str.lower().duplicated(keep=False)
     stems[twice] = [f'{Path(p).resolve().parent.name}_{file_stem(p)}'
                     for p,t in zip(paths, twice) if t]
-    n = stems.groupby(stems).cumcount()
-    return [o if not k else f'{o}_{k+1}' for o,k in zip(stems, n)]
+    low = stems.str.lower()
+    taken,k = {*low},dict.fromkeys(low, 2)
+    for i in low.index[low.duplicated()]:
+        while (name := f'{stems[i]}_{k[low[i]]}').lower() in taken: k[low[i]] += 1
+        taken.add(name.lower())
+        stems[i] = name
+    return stems.tolist()
 
 # %% ../../nbs/49_vision.answers.ipynb #52d69d89
 def told_by_names(files)->pd.DataFrame:

@@ -14,8 +14,7 @@ from ..image.cache import cache_folder, open_cache
 from ..image.read import read_image
 from ..data.catalog import cards
 from ..data.splits import check_split
-from ..image.recipe import (Eye, as_recipe, check_uint8, circle_crop, field_mask, flatten_mask, shaping,
-                                        square_resize)
+from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, place_mask, shaping
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
@@ -101,10 +100,7 @@ class OpenEye(Transform):
         return 'square' in steps or bool(self.size and steps and not shaping & steps)
     def place(self, mask, o):
         "`mask` [H,W] of the picture `o`, cut as the recipe cuts it"
-        steps,eye = dict(self.recipe.steps),self.eye(o)
-        if 'crop' in steps: return circle_crop(mask.astype(np.uint8)*255, field=eye.field) > 127
-        if 'flatten' in steps: return flatten_mask(mask, eye, self.recipe)
-        return square_resize(mask.astype(np.uint8)*255) > 127 if self.padded else mask
+        return place_mask(mask, self.eye(o), self.recipe.steps, max(mask.shape)*self.padded)
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
         if self.cls is not PILFundus: return None

@@ -127,13 +127,23 @@ def test_command(tmp_path, capsys):
     df,n = pd.read_csv(tmp_path/'out/detections.csv'),pd.read_csv(tmp_path/'out/counts.csv')
     assert list(df)==COLUMNS and set(df.path)=={str(tmp_path/d/'eye.jpg') for d in 'ab'} and set(df.type)<={*LESION_CODES}
     assert df.groupby(['path','type']).size().max()<=200 and df.score.between(0, 1).all() and (df.radius>0).all()
-    assert list(n)==['path',*LESION_CODES,'reason'] and n.reason.notna().sum()==2 and n.HE.notna().sum()==2
-    assert sorted(o.name for o in (tmp_path/'out/overlays').iterdir())==['eye-2.jpg','eye.jpg']
-    over = cv2.imread(str(tmp_path/'out/overlays/eye.jpg'))
+    assert list(n)==['path',*LESION_CODES,'overlay','reason'] and n.reason.notna().sum()==2 and n.HE.notna().sum()==2
+    assert sorted(o.name for o in (tmp_path/'out/overlays').iterdir())==['a_eye.jpg','b_eye.jpg']
+    assert n.overlay.fillna('').tolist()==['overlays/a_eye.jpg','overlays/b_eye.jpg','','']
+    over = cv2.imread(str(tmp_path/'out'/n.overlay[0]))
     assert over.shape==(320,320,3) and (over!=cv2.imread(str(tmp_path/'a/eye.jpg'))).any()
     assert main(['lesions', args[0], '--out', str(tmp_path/'out')])
     assert '--force' in capsys.readouterr().err
     assert list(lesion_table([tmp_path/'a'], tmp_path/'out', force=True).path.unique())==[str(tmp_path/'a/eye.jpg')]
+
+def test_no_eye_overwrites_another(tmp_path):
+    "OD of two patients, and a third whose own name is what the second might be called"
+    for k,name in enumerate(('p1/OD.jpg','p2/OD.jpg','p3/OD-2.jpg','p4/p1_OD.png','p4/od.jpg')):
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path/name), phantom_fundus([], 31, k, size=200).image[...,::-1])
+    n = lesion_table([tmp_path], tmp_path/'out').attrs['counts']
+    there = {f'overlays/{o.name}' for o in (tmp_path/'out/overlays').iterdir()}
+    assert {*n.overlay[n.reason=='']}==there and len(there)==5 and n.overlay.str.lower().is_unique
 
 # --- maps of a run's own net
 
@@ -188,7 +198,7 @@ def test_command_with_a_run(run, tmp_path, capsys):
     args = ['lesions', *(str(tmp_path/k) for k in ('eye.jpg','black.png')), '--run', str(run), '--out', str(tmp_path/'out')]
     assert main([*args, '--of', 'A'])==0 and 'candidates' in (said := capsys.readouterr()).out and 'maps by occlusion, for A' in said.err
     df,n = pd.read_csv(tmp_path/'out/detections.csv'),pd.read_csv(tmp_path/'out/counts.csv')
-    assert list(df)==COLUMNS and df.type.isna().all() and list(n)==['path','candidates','reason'] and n.candidates.max()==len(df)>0
+    assert list(df)==COLUMNS and df.type.isna().all() and list(n)==['path','candidates','overlay','reason'] and n.candidates.max()==len(df)>0
     over = cv2.imread(str(tmp_path/'out/overlays/eye.jpg'))
     assert (over!=cv2.imread(str(tmp_path/'eye.jpg'))).any()
     for more,word in ((['--of','C'],'class'), (['--method','guess'],'method'), (['--run',str(tmp_path)],'config.json')):

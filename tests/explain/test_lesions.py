@@ -243,6 +243,37 @@ def test_peaks_keep_their_distance_and_leave_the_rim():
     slope = np.tile(np.linspace(0, 1, 200), (200,1)) # highest beyond the rim: nothing inside is a peak
     assert len(detections(slope, field))==0
 
+def test_a_plateau_is_told_by_its_middle():
+    "As in maps by occlusion, flat in cells of a stride: no peak lies to one side of what it shows"
+    rng = np.random.default_rng(0)
+    off = []
+    for _ in range(40):
+        m,(y,x),(h,w) = np.zeros((120,160)),rng.integers(10, 90, 2),rng.integers(1, 16, 2)
+        m[y:y+h,x:x+w] = 1
+        d = detections(m, blur=0, edge=0)
+        assert len(d)==1
+        off.append((d.y[0]-y-(h-1)/2, d.x[0]-x-(w-1)/2))
+    assert np.abs(off).max()<=.5
+    ring = np.where(disk(60,80,20)&~disk(60,80,15), 1., 0)
+    d = detections(ring, blur=0, radius=.001)
+    assert ring[d.y[0],d.x[0]]==1 # the middle of a ring is no peak
+
+def test_of_equal_peaks_near_by_one_is_kept():
+    m = np.zeros((256,256))
+    m[100,100] = m[100,103] = m[100,106] = m[100,112] = 1
+    d = detections(m, blur=0, radius=.02) # 5 pixels
+    assert d[['y','x']].to_numpy().tolist()==[[100,100],[100,106],[100,112]]
+    for seed in range(5):
+        m = np.random.default_rng(seed).integers(0, 4, (90,120))
+        p = detections(m, blur=0, radius=.03, most=9999)[['y','x']].to_numpy(float)
+        far = np.hypot(*(p[:,None]-p[None]).T)
+        assert far[far>0].min()>4 and len(p)>9
+
+def test_corners_of_pixels_that_touch_are_told_by_the_higher():
+    m = np.zeros((40,60))
+    m[10,10],m[11,11] = 1,2
+    assert detections(m, blur=0)[['y','x','score']].to_numpy().tolist()==[[11,11,2]]
+
 # --- intervals, differences, images
 
 def hundred(seed=0, skill=0.):

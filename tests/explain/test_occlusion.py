@@ -226,7 +226,7 @@ def test_nan_under_one_window_only():
 
 @pytest.mark.parametrize('kw,msg', [(dict(window=9), 'window of 9x9 px does not fit an image of 8x10 px: .* at most 8'),
                                     (dict(window=(8,11)), '8x11'), (dict(window=0), 'at least 1'), (dict(stride=0), 'at least 1'),
-                                    (dict(window=2.5), 'whole number'), (dict(bs=0), 'bs'), (dict(fill='men'), 'did you mean mean'),
+                                    (dict(window=2.5), 'whole number'), (dict(bs=0), '`bs` is to be at least 1, not 0'), (dict(fill='men'), 'did you mean mean'),
                                     (dict(fill=[1,2]), '3 channels'), (dict(output='logits'), 'did you mean logit'),
                                     (dict(target=2), '0 to 1'), (dict(target=-1), '0 to 1'), (dict(target='x'), 'unknown class')])
 def test_arguments_that_cannot_be(kw, msg):

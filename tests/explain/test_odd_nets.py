@@ -4,6 +4,7 @@ import pytest, timm, torch
 from torch import nn
 from attack.nets import CONVS, WRITES, odd_net, wrong
 from fundus_fastai.explain.occlusion import occlusion
+from fundus_fastai.explain.windowed import Windowed
 
 @pytest.mark.parametrize('conv', CONVS)
 def test_weights_made_in_each_pass(conv):
@@ -57,3 +58,19 @@ def test_all_windows_are_done_again(lies):
         z[:,:,3:8,6:11] = x.mean((1,2,3))[:,None,None,None]
         assert torch.allclose(om.baseline, whole, atol=1e-6)
         assert torch.allclose(om.values[:,:,1,2], whole-net(z), atol=1e-6)
+
+def test_a_net_that_asks_for_norms_stays_on_windows():
+    "ConvNeXt V2 calls `x.norm`: nothing of our own may hide what a tensor can do"
+    torch.manual_seed(0)
+    net = timm.create_model('convnextv2_atto', num_classes=2).eval()
+    for o in net.modules():
+        if hasattr(o, 'wb_shape'): nn.init.normal_(o.weight); nn.init.normal_(o.bias)
+    x = torch.randn(1,3,64,64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message='.*cannot be computed on windows')
+        om = occlusion(net, x, 16, stride=16, fill=0, progress=False)
+    z = x.clone()
+    z[...,16:32,32:48] = 0
+    with torch.no_grad(): assert torch.allclose(om.values[0,:,1,2], (net(x)-net(z))[0], atol=1e-4*float(net(x).abs().max()))
+    w = Windowed(x, x[:,:,:8,:8], [0], [0])
+    assert not [o for o in vars(w) if hasattr(torch.Tensor, o)]

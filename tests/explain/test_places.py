@@ -1,5 +1,6 @@
 "Heads that show their places: trained, saved and loaded like any, and their map is the answer taken apart"
 import numpy as np, pytest, torch
+from fundus_fastai.cli import as_flags
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.vision.learner import EvidenceHead, PlacesBody, blank_net, eye_learner, find_net, one_cycle_plan
 from fundus_fastai.vision.model import load_model, save_model
@@ -52,7 +53,8 @@ def test_nothing_stays_behind_and_other_nets_say_so():
     x = learn.dls.one_batch()[0][:1]
     evidence(learn, x, 'evidence')
     assert not any(m._forward_hooks for m in learn.model.modules()) and all(p.grad is None for p in learn.model.parameters())
-    with pytest.raises(ModelError, match='no sums over places'): evidence(eye_learner(noise_dls(), tiny, None), x, 'evidence')
+    with pytest.raises(ModelError, match='no sums over places') as e: evidence(eye_learner(noise_dls(), tiny, None), x, 'evidence')
+    assert 'head=' in (said := as_flags(e.value)) and '--head' not in said # which `fundus train` does not have
     with pytest.raises(EyeError, match='did you mean evidence'): evidence(learn, x, 'evidense')
 
 def test_compared_beside_the_others():

@@ -10,7 +10,7 @@ from fundus_fastai.run import train
 from fundus_fastai.vision import answers
 from fundus_fastai.cli import main
 from fundus_fastai.run.train import evaluate_run, predict_run, train_run
-from fundus_fastai.vision.answers import decisions, images_of, told_by_names
+from fundus_fastai.vision.answers import decisions, images_of, told_by_names, unique_stems
 
 HERE = Path(__file__).parent/'old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -31,6 +31,14 @@ def test_every_file_has_its_row_in_order(black, tmp_path):
         assert (t.remark[[0,4]]=='').all() and t.attrs['unread']==2
         said = t.drop(columns=['path','patient','eye','usable','remark','model'])
         assert said[~t.usable].isna().all(axis=None) and said[t.usable].notna().all(axis=None)
+
+@pytest.mark.parametrize('paths', [['p/a.jpg','p/a.png','q/p_a_2.jpg'], ['p/A.jpg','q/a.jpg','r/q_a.jpg'], ['p/a.jpg','P/a.jpg','p/A.png'],
+                                   ['a_2/b.png','a/2_b.png','a/b.png','a/b.jpg'], ['a/b.png']*3, []])
+def test_files_made_of_two_eyes_have_two_names(paths):
+    "Also on disks that do not tell case, and beside an eye whose own name is what another might be called"
+    stems = unique_stems(paths)
+    assert len({o.lower() for o in stems})==len(paths)
+    assert all(Path(p).stem.lower() in o.lower() for p,o in zip(paths, stems))
 
 def test_a_remark_is_never_nan(black, tmp_path):
     predict_run(RUN, [SCANS[0],black], out=tmp_path/'t.csv')

@@ -2,6 +2,7 @@
 import cv2, numpy as np, pandas as pd, pytest
 from PIL import Image
 from fundus_fastai.core import DataError, EyeWarning
+from fundus_fastai.image import recipe as recipes_room
 from fundus_fastai.image.recipe import level_scan
 from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.vision.data import OpenEye, eye_dls, squish
@@ -91,6 +92,19 @@ def test_the_truth_of_a_scan_is_bent_with_it(tmp_path):
     assert .8<mask.sum()/o.mask.sum()<1.2
     leveled = level_scan(o.image).astype(float)
     assert abs(view[mask].mean()-leveled[o.mask].mean())<6 < abs(view[~mask].mean()-leveled[o.mask].mean())
+
+@pytest.mark.parametrize('recipe', ['level,flatten,square','square,flatten','level,square,flatten','flatten','square','square:size=300,flatten'])
+@pytest.mark.parametrize('cols', [(0,512),(60,360)], ids=['wide','high'])
+def test_a_mask_takes_the_steps_of_a_recipe_in_their_order(recipe, cols, monkeypatch):
+    "What changes where the mask's pixels alone are brighter; a made line, which does not hang on brightness"
+    monkeypatch.setattr(recipes_room, 'retina_line', lambda im: (.6+.08*np.sin(np.linspace(0, 6, im.shape[1])))*im.shape[0])
+    o = phantom_oct('DME', 3, 8)
+    im,mask = (np.ascontiguousarray(a[:,slice(*cols)]) for a in (o.image,o.mask))
+    opener = OpenEye('oct', recipe, 96)
+    there,view,lit = opener.place(mask, im),opener.view(im//2),opener.view(cv2.add(im//2, 60*mask.astype(np.uint8)))
+    assert view.shape[:2]==there.shape and there.any()
+    seen = lit.astype(int)-view>30
+    assert (seen&there).sum()/(seen|there).sum()>.8
 
 @pytest.mark.parametrize('kind', ['oct','fundus'])
 def test_a_picture_goes_through_the_recipe_as_its_file_does(tmp_path, kind):
