@@ -164,8 +164,9 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     im,how = self.view(path),dict(inside=where_to_cover(self.learn), progress=False)
     if method=='occlusion': e = self.learn.occlude([path], w, st, **how)
     else: e = self.learn.evidence([path], method)
-    name = one_of(name or self.learn_says(e), e.classes, 'class')
-    k = e.classes.index(name)
+    likeliest,answered = self.learn_says(e)
+    k = e.classes.index(one_of(name or likeliest, e.classes, 'class'))
+    name = e.classes[k]+' (likeliest, not answered)'*(not name and not answered)
     m,score = e.map[0,k].numpy(),float(e.baseline[0,k]) if method=='occlusion' else None
     scale = map_scale(m, score)
     pic = legend(Image.fromarray(blend(im, m, scale=scale)), f'±{scale:.2g} {e.output}'.strip())
@@ -175,9 +176,12 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
 
 # %% ../../nbs/94_app.reader.ipynb #9280475d
 @patch
-def learn_says(self:Reader, e)->str:
-    "The output with the highest score of the map `e`, among those that are classes"
-    return e.classes[int(e.baseline[0,:len(self.learn.output.names)].argmax())]
+def learn_says(self:Reader, e)->tuple:
+    "The likeliest class that the net answers to the map `e`, or that there is; is it answered? of labels none may be"
+    s = e.baseline[0,:len(self.learn.output.names)]
+    at = (self.config.get('operating') or {}).get('thresholds') or {}
+    hit = torch.tensor([not self.kind.labels or p>at.get(c, .5) for c,p in zip(e.classes, s.sigmoid().tolist())])
+    return e.classes[int(torch.where(hit|~hit.any(), s, -torch.inf).argmax())],bool(hit.any())
 
 # %% ../../nbs/94_app.reader.ipynb #d7d1ad48
 @patch
