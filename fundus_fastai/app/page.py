@@ -50,6 +50,7 @@ def own_cache(keep:float=KEEP)->Path:
 
 # %% ../../nbs/95_app.page.ipynb #f6ba1773
 BUDGET = 60 # seconds that a fine map may take
+FORGOTTEN = "what was uploaded has been forgotten: upload it again"
 
 class Acts:
     "What the page of `reader` does"
@@ -57,9 +58,8 @@ class Acts:
     def read(self, uploads, one:bool=False)->tuple:
         "The pictures that can be asked further, and the answers as HTML"
         if not uploads: return [],''
-        if not any(map(os.path.exists, uploads)):
-            return [],render('answers.html.j2', answers=[], error="these pictures have been forgotten: upload them again")
         try:
+            if not any(map(os.path.exists, uploads)): raise DataError(FORGOTTEN)
             df = self.reader.answers(uploads)
             told = ([self.reader.together(df)] if one else [])+self.reader.told(df)
         except DataError as e: return [],render('answers.html.j2', answers=[], error=str(e))
@@ -69,7 +69,7 @@ class Acts:
         "Of the pictures that were kept the one whose path is `k`"
         o = next((o for o in kept or () if o['path']==k), None)
         if not o: raise DataError("upload a picture first")
-        if not os.path.exists(k.split('#')[0]): raise DataError("this picture has been forgotten: upload it again")
+        if not os.path.exists(k.split('#')[0]): raise DataError(FORGOTTEN)
         return o
 
 # %% ../../nbs/95_app.page.ipynb #c467c69d
@@ -157,7 +157,7 @@ def cleared(changed, out)->None:
     changed(None, None, out, js=f'() => Array({len(out)}).fill(null)', **QUIET)
 
 def while_chosen(results, now, k):
-    "Of the `results` about the picture `k` those that are there while it is chosen; the others are not made"
+    "Of `results` about the picture `k` those that come while it is chosen; others are not made"
     results = iter(results)
     while now.get('k')==k and (o := next(results, None)) and now.get('k')==k: yield o
 
@@ -180,7 +180,8 @@ def tab_why(gr, acts, kept, *, which, now):
     def opened(kept, k):
         try: return acts.reader.view(acts.picture(kept, k)['path'])
         except EyeError: return None
-    def why(kept, k, now, method, name): yield from while_chosen(acts.why(kept, k, method=method, name=name), now, k)
+    def why(kept, k, now, method, name):
+        yield from while_chosen(acts.why(kept, k, method=method, name=name), now, k)
     cleared(which.change, [im,rows,m,words])
     which.change(opened, [kept,which], im, **QUIET)
     go.click(why, [kept,which,now,method,name], [m,words], trigger_mode='always_last', **QUIET)
@@ -215,8 +216,9 @@ def make_page(reader:Reader):
         gr.HTML(render('banner.html.j2', note=NOTE, phantom=reader.phantom), elem_id='banner')
         gr.Markdown(f'# {reader.task.question}')
         kept = gr.State([]) # paths: the page that shows them outlives the files
-        which,now = gr.Dropdown(label='Picture', choices=[], interactive=True, elem_id='which'),gr.State({})
-        which.change(lambda now, k: now.update(k=k), [now,which], queue=False, **QUIET) # heard while others are served
+        which = gr.Dropdown(label='Picture', choices=[], interactive=True, elem_id='which')
+        now = gr.State({}) # which picture is chosen, known while others are served
+        which.change(lambda now, k: now.update(k=k), [now,which], queue=False, **QUIET)
         with gr.Tab('Read'): tab_read(gr, acts, kept, which=which)
         with gr.Tab('Why'): method = tab_why(gr, acts, kept, which=which, now=now)
         tab_more(gr, acts, kept, which=which, now=now, method=method)

@@ -177,10 +177,11 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
 # %% ../../nbs/94_app.reader.ipynb #9280475d
 @patch
 def learn_says(self:Reader, e)->tuple:
-    "The likeliest class that the net answers to the map `e`, or that there is; is it answered? of labels none may be"
+    "The likeliest class of `e` that is answered, and `True`, or the likeliest, and `False`"
     s = e.baseline[0,:len(self.learn.output.names)]
     at = (self.config.get('operating') or {}).get('thresholds') or {}
-    hit = torch.tensor([not self.kind.labels or p>at.get(c, .5) for c,p in zip(e.classes, s.sigmoid().tolist())])
+    p = s.sigmoid().tolist()
+    hit = torch.tensor([not self.kind.labels or o>at.get(c, .5) for c,o in zip(e.classes, p)])
     return e.classes[int(torch.where(hit|~hit.any(), s, -torch.inf).argmax())],bool(hit.any())
 
 # %% ../../nbs/94_app.reader.ipynb #d7d1ad48

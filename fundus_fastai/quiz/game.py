@@ -67,16 +67,18 @@ def drawn_by_class(truth, n:int, rng, *, but=())->list:
     return rng.permutation(res).tolist()
 
 # %% ../../nbs/91_quiz.game.ipynb #777e8027
-def anchors_of(n:int)->int: return min(20, 2*n//5) # of `n` eyes of a test, how many are common to all
+def common_of(n:int)->int:
+    "How many of the `n` eyes of a test everybody gets"
+    return min(20, 2*n//5)
 
 def most_dealt(n:int, k:int)->int:
     "How many eyes of one of `k` classes a person may be dealt in a first round"
-    return sum(-(-o//k) for o in (anchors_of(n), n, n-anchors_of(n)))
+    return sum(-(-o//k) for o in (common_of(n), n, n-common_of(n)))
 
 def dealt_items(truth, n:int, *, seed:int, own:int, seen=())->tuple:
     "Items of training and test for the person `own` in the quiz `seed`; later, none of `seen`"
     rng,common = np.random.default_rng([seed,own]),np.random.default_rng(seed)
-    anchors = [] if seen else drawn_by_class(truth, anchors_of(n), common)
+    anchors = [] if seen else drawn_by_class(truth, common_of(n), common)
     train = drawn_by_class(truth, n, rng, but=[*seen,*anchors])
     rest = drawn_by_class(truth, n-len(anchors), rng, but=[*seen,*train,*anchors])
     return train,rng.permutation([*anchors,*rest]).tolist()
@@ -141,8 +143,10 @@ def make_quiz(file, pool, *, n:int=50, seed:int=0, days:int=DAYS, **told)->Quiz:
     "Begin a quiz of `pool` in the new `file`; `told`: root, task, question, phantom, how, net"
     file = Path(file)
     each = pool.truth.value_counts()
-    if (has := each.min())<(most := most_dealt(n, len(each))): # or chance would decide who is let in
-        raise DataError(f"{has} eyes of {each.idxmin()} are there, and a person may need {most}: ask for fewer with `n`")
+    most = most_dealt(n, len(each))
+    if each.min()<most: # chance would decide who is let in
+        raise DataError(f"{each.min()} eyes of {each.idxmin()} are there, and a person may need {most}: "
+                        "ask for fewer with `n`")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f'.{file.name}-{secrets.token_hex(4)}')
     told = told | dict(n=n, seed=seed, id=secrets.token_hex(4), classes=sorted(set(pool.truth)),
@@ -359,7 +363,7 @@ def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', 
         asked = dict(n=n, pool=pool, seed=seed, maps=maps, images=images and str(Path(images).resolve()))
         return go_on(file, net, asked)
     if n<1: raise DataError(f"`n={n}`: ask for one eye at least")
-    if 'answer' in cfg: check_asked(cfg['answer']['kind']) # a run of an earlier version says it by its columns alone
+    if 'answer' in cfg: check_asked(cfg['answer']['kind']) # earlier runs tell it by columns
     phantom = cfg.get('source')=='phantom'
     op,classes = cfg.get('operating') or {},cfg.get('classes', ())
     few_ill = 'threshold' in op and '2' in classes # one in five is to be referred

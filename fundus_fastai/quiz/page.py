@@ -38,7 +38,7 @@ class Desk:
         self.maps = None # or `Maps`
     def sure(self, o): return round(100*net_sure(o, self.quiz.told['classes']))
     @property
-    def cookie(self): return 'quiz'+self.quiz.told.get('id', '') # browsers know no ports; earlier quizzes have no id
+    def cookie(self): return 'quiz'+self.quiz.told.get('id', '') # earlier quizzes have no id
     def me(self, req): return self.quiz.who(req.cookies.get(self.cookie))
     def page(self, view, me=None, status=200, **kwargs):
         "The page with one `view`"
@@ -49,11 +49,12 @@ class Desk:
         kw['board'] = self.quiz.board() if view in ('start','done') else []
         page = room_templates('quiz').get_template('quiz.html.j2')
         return HTMLResponse(page.render(**kw | kwargs), status, SAFE)
-    def go(self, to, cookie=None):
+    def go(self, to, word=None):
         "Lead on to another address"
         from starlette.responses import RedirectResponse
         r = RedirectResponse(to, 303, SAFE)
-        if cookie: r.set_cookie(self.cookie, cookie, max_age=400*86_400, httponly=True, samesite='strict')
+        how = dict(max_age=400*86_400, httponly=True, samesite='strict')
+        if word: r.set_cookie(self.cookie, word, **how)
         return r
 
 # %% ../../nbs/92_quiz.page.ipynb #57f394e6
