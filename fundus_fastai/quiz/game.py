@@ -369,7 +369,7 @@ def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', 
     few_ill = 'threshold' in op and '2' in classes # one in five is to be referred
     k = 2 if few_ill else max(2, len(classes))
     if phantom and not images:
-        preds,images = phantom_predictions(run, 8+(2+3*few_ill)*k*most_dealt(n, k), seed+1000)
+        preds,images = phantom_predictions(run, 24+(2+3*few_ill)*k*most_dealt(n, k), seed+1000)
     else: preds = read_predictions(run/'predictions.csv')
     if not images:
         raise DataError("name the folder where predictions.csv finds its pictures with `images=DIR`")
