@@ -218,7 +218,8 @@ def make_page(reader:Reader):
         kept = gr.State([]) # paths: the page that shows them outlives the files
         which = gr.Dropdown(label='Picture', choices=[], interactive=True, elem_id='which')
         now = gr.State({}) # which picture is chosen, known while others are served
-        which.change(lambda now, k: now.update(k=k), [now,which], queue=False, **QUIET)
+        def choose(now, k): now['k'] = k
+        which.change(choose, [now,which], queue=False, **QUIET)
         with gr.Tab('Read'): tab_read(gr, acts, kept, which=which)
         with gr.Tab('Why'): method = tab_why(gr, acts, kept, which=which, now=now)
         tab_more(gr, acts, kept, which=which, now=now, method=method)
