@@ -50,6 +50,7 @@ def own_cache(keep:float=KEEP)->Path:
 
 # %% ../../nbs/95_app.page.ipynb #f6ba1773
 BUDGET = 60 # seconds that a fine map may take
+FORGOTTEN = "what was uploaded has been forgotten: upload it again"
 
 class Acts:
     "What the page of `reader` does"
@@ -58,18 +59,18 @@ class Acts:
         "The pictures that can be asked further, and the answers as HTML"
         if not uploads: return [],''
         try:
+            if not any(map(os.path.exists, uploads)): raise DataError(FORGOTTEN)
             df = self.reader.answers(uploads)
             told = ([self.reader.together(df)] if one else [])+self.reader.told(df)
         except DataError as e: return [],render('answers.html.j2', answers=[], error=str(e))
         kept = df.loc[df.usable, ['path','name','eye']].to_dict('records')
         return kept,render('answers.html.j2', answers=told, error='')
     def picture(self, kept, k):
-        "One of the pictures that were kept"
-        if not kept or not isinstance(k, int) or not 0<=k<len(kept):
-            raise DataError("upload a picture first")
-        if not os.path.exists(kept[k]['path'].split('#')[0]):
-            raise DataError("this picture has been forgotten: upload it again")
-        return kept[k]
+        "Of the pictures that were kept the one whose path is `k`"
+        o = next((o for o in kept or () if o['path']==k), None)
+        if not o: raise DataError("upload a picture first")
+        if not os.path.exists(k.split('#')[0]): raise DataError(FORGOTTEN)
+        return o
 
 # %% ../../nbs/95_app.page.ipynb #c467c69d
 def table(head=(), rows=(), *, said='', error='')->str:
@@ -80,14 +81,15 @@ def table(head=(), rows=(), *, said='', error='')->str:
 def why(self:Acts, kept, k, *, method:str='occlusion', name:str=None):
     "Map and sentence: of occlusion first one with windows twice as large, then the fine one"
     try:
-        path,coarse = self.picture(kept, k)['path'],method=='occlusion'
+        of,coarse = self.picture(kept, k)['name'],method=='occlusion'
         t = time.time()
-        if coarse: yield (now := self.reader.explain(path, name=name, coarse=True))[0],table(said=now[1])
+        if coarse:
+            im,words = self.reader.explain(k, name=name, coarse=True)
+            yield im,table(said=f'{of}: {words}')
         if coarse and (took := 4*(time.time()-t))>BUDGET:
-            yield now[0],table(said=f"{now[1]} A finer one would take {took:.0f} seconds: fundus explain makes it.")
-        else:
-            im,words = self.reader.explain(path, method, name=name)
-            yield im,table(said=words)
+            words += f" A finer one would take {took:.0f} seconds: fundus explain makes it."
+        else: im,words = self.reader.explain(k, method, name=name)
+        yield im,table(said=f'{of}: {words}')
     except EyeError as e: yield None,table(error=e)
 
 # %% ../../nbs/95_app.page.ipynb #fb32d706
@@ -95,26 +97,26 @@ def why(self:Acts, kept, k, *, method:str='occlusion', name:str=None):
 def cover(self:Acts, kept, k, at)->tuple:
     "The picture with the window at the pixel `at` framed, and what covering it does"
     try:
-        path = self.picture(kept, k)['path']
-        h,w = self.reader.view(path).shape[:2]
-        im,rows = self.reader.covered(path, (at[0]/w,at[1]/h))
+        of = self.picture(kept, k)['name']
+        h,w = self.reader.view(k).shape[:2]
+        im,rows = self.reader.covered(k, (at[0]/w,at[1]/h))
     except EyeError as e: return None,table(error=e)
     rows = [(o,f'{a:.3f}',f'{b:.3f}',f'{b-a:+.3f}') for o,a,b in rows]
-    return im,table(['','as it is','window covered','change'], rows)
+    return im,table([of,'as it is','window covered','change'], rows)
 
 @patch
 def look(self:Acts, kept, k)->tuple:
     "Lesions and landmarks"
-    try: im,rows = self.reader.anatomy((o := self.picture(kept, k))['path'], o['eye'])
+    try: im,rows = self.reader.anatomy(k, (o := self.picture(kept, k))['eye'])
     except EyeError as e: return None,table(error=f"This picture {e}" if str(e).startswith(('is','shows')) else e)
-    return im,table(['','found'], rows)
+    return im,table([o['name'],'found'], rows)
 
 # %% ../../nbs/95_app.page.ipynb #a81b9c4d
 @patch
 def save_report(self:Acts, kept, method:str='occlusion'):
     "The file of a report on all pictures that were kept, and a sentence"
     try:
-        paths = [self.picture(kept, k)['path'] for k in range(max(1, len(kept)))]
+        paths = [self.picture(kept, k)['path'] for k in [o['path'] for o in kept] or [None]]
         html = self.reader.report(self.reader.answers(paths[:8]), method)
     except EyeError as e: return None,table(error=e)
     to = Path(tempfile.mkdtemp(dir=os.environ.get('GRADIO_TEMP_DIR')))/'fundus_report.html'
@@ -144,13 +146,22 @@ def tab_read(gr, acts, kept, *, which):
         with gr.Column(min_width=NARROW): answers = gr.HTML(elem_id='answers')
     def read(uploads, one):
         k,html = acts.read(uploads, one)
-        choices = [(f"{i+1}. {o['name']}", i) for i,o in enumerate(k)]
-        return k,html,gr.update(choices=choices, value=0 if k else None)
+        choices = [(f"{i}. {o['name']}", o['path']) for i,o in enumerate(k, 1)]
+        return k,html,gr.update(choices=choices, value=k[0]['path'] if k else None)
     for o in (up,one): o.change(read, [up,one], [kept,answers,which], **QUIET)
     phantom.click(acts.drawn, None, up, **QUIET)
 
 # %% ../../nbs/95_app.page.ipynb #c0b094fb
-def tab_why(gr, acts, kept, *, which):
+def cleared(changed, out)->None:
+    "Empty `out` in the browser as soon as something is `changed`"
+    changed(None, None, out, js=f'() => Array({len(out)}).fill(null)', **QUIET)
+
+def while_chosen(results, now, k):
+    "Of `results` about the picture `k` those that come while it is chosen; others are not made"
+    results = iter(results)
+    while now.get('k')==k and (o := next(results, None)) and now.get('k')==k: yield o
+
+def tab_why(gr, acts, kept, *, which, now):
     "Map of a method, and one window that is clicked"
     with gr.Row():
         how = dict(label='Method', choices=acts.reader.methods, value='occlusion')
@@ -164,28 +175,34 @@ def tab_why(gr, acts, kept, *, which):
     with gr.Row():
         with gr.Column(min_width=NARROW): rows = gr.HTML(elem_id='rows')
         with gr.Column(min_width=NARROW): words = gr.HTML(elem_id='words')
-    def clicked(kept, k, event:gr.SelectData): return acts.cover(kept, k, event.index)
+    def clicked(kept, k, now, event:gr.SelectData):
+        yield from while_chosen(map(acts.cover, [kept], [k], [event.index]), now, k)
     def opened(kept, k):
-        try: return acts.reader.view(acts.picture(kept, k)['path']),'',None,''
-        except EyeError: return None,'',None,''
-    def why(kept, k, method, name): yield from acts.why(kept, k, method=method, name=name)
-    which.change(opened, [kept,which], [im,rows,m,words], **QUIET)
-    go.click(why, [kept,which,method,name], [m,words], **QUIET)
-    for o in (im,m): o.select(clicked, [kept,which], [im,rows], **QUIET)
+        try: return acts.reader.view(acts.picture(kept, k)['path'])
+        except EyeError: return None
+    def why(kept, k, now, method, name):
+        yield from while_chosen(acts.why(kept, k, method=method, name=name), now, k)
+    cleared(which.change, [im,rows,m,words])
+    which.change(opened, [kept,which], im, **QUIET)
+    go.click(why, [kept,which,now,method,name], [m,words], trigger_mode='always_last', **QUIET)
+    for o in (im,m): o.select(clicked, [kept,which,now], [im,rows], **QUIET)
     return method
 
 # %% ../../nbs/95_app.page.ipynb #392e0f5f
-def tab_more(gr, acts, kept, *, which, method):
+def tab_more(gr, acts, kept, *, which, now, method):
     "Lesions and landmarks, the report, the card"
     if acts.reader.photos:
         with gr.Tab('Lesions and landmarks'):
             go = gr.Button('Look for them', elem_id='look')
             im = gr.Image(label='Found', elem_id='found', **SHOWN)
             rows = gr.HTML(elem_id='what')
-            go.click(acts.look, [kept,which], [im,rows], **QUIET)
+            def look(kept, k, now): yield from while_chosen(map(acts.look, [kept], [k]), now, k)
+            cleared(which.change, [im,rows])
+            go.click(look, [kept,which,now], [im,rows], trigger_mode='always_last', **QUIET)
     with gr.Tab('Report'):
         make = gr.Button('Make a report of these eyes', elem_id='make')
         file,said = gr.File(label='Report', interactive=False, elem_id='report'),gr.HTML(elem_id='said')
+        cleared(kept.change, [file,said])
         make.click(acts.save_report, [kept,method], [file,said], **QUIET)
     with gr.Tab('The net'):
         gr.Markdown(f"Uploads are deleted after {KEEP//60} minutes and shown to nobody. {acts.reader.terms}")
@@ -198,11 +215,14 @@ def make_page(reader:Reader):
     with gr.Blocks(title=f'fundus: {reader.task.question}', analytics_enabled=False) as page:
         gr.HTML(render('banner.html.j2', note=NOTE, phantom=reader.phantom), elem_id='banner')
         gr.Markdown(f'# {reader.task.question}')
-        kept = gr.State([], time_to_live=KEEP)
+        kept = gr.State([]) # paths: the page that shows them outlives the files
         which = gr.Dropdown(label='Picture', choices=[], interactive=True, elem_id='which')
+        now = gr.State({}) # which picture is chosen, known while others are served
+        def choose(now, k): now['k'] = k
+        which.change(choose, [now,which], queue=False, **QUIET)
         with gr.Tab('Read'): tab_read(gr, acts, kept, which=which)
-        with gr.Tab('Why'): method = tab_why(gr, acts, kept, which=which)
-        tab_more(gr, acts, kept, which=which, method=method)
+        with gr.Tab('Why'): method = tab_why(gr, acts, kept, which=which, now=now)
+        tab_more(gr, acts, kept, which=which, now=now, method=method)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
 # %% ../../nbs/95_app.page.ipynb #f2caddf3

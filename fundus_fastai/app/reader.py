@@ -164,8 +164,9 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     im,how = self.view(path),dict(inside=where_to_cover(self.learn), progress=False)
     if method=='occlusion': e = self.learn.occlude([path], w, st, **how)
     else: e = self.learn.evidence([path], method)
-    name = one_of(name or said_by(self.learn, e.baseline[0])[1], e.classes, 'class')
-    k = e.classes.index(name)
+    answer,likeliest = said_by(self.learn, e.baseline[0])
+    k = e.classes.index(one_of(name or likeliest, e.classes, 'class'))
+    name = e.classes[k]+' (likeliest, not answered)'*(not name and answer==NONE)
     m,score = e.map[0,k].numpy(),float(e.baseline[0,k]) if method=='occlusion' else None
     scale = map_scale(m, score)
     pic = legend(Image.fromarray(blend(im, m, scale=scale)), f'±{scale:.2g} {e.output}'.strip())

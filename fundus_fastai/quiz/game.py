@@ -16,11 +16,15 @@ from ..options import UnseenOptions
 from ..score.kinds import GRADES, get_kind, kind_of, read_predictions, referral
 
 # %% ../../nbs/91_quiz.game.ipynb #227baf32
+def check_asked(kind)->None:
+    "Raises `DataError` for a net whose answer is no class of several"
+    if not get_kind(kind).classes:
+        raise DataError("a quiz asks for one class of several, which this net does not")
+
 def pool_of(preds, how:str='random', seed:int=0, *, cut:float=.5)->pd.DataFrame:
     "A row a patient, at random or the surest that is right: path, patient, truth, ai, p"
     one_of(how, ('random','confident'), 'pool')
-    if not get_kind(kind_of(preds)).classes:
-        raise DataError("a quiz asks for one class of several, which this net does not")
+    check_asked(kind_of(preds))
     names = sorted(o.removeprefix('p_') for o in preds if o.startswith('p_'))
     if not 2<=len(names)<=9:
         raise DataError(f"a quiz has 2 to 9 classes, and here are {len(names)}")
@@ -63,10 +67,18 @@ def drawn_by_class(truth, n:int, rng, *, but=())->list:
     return rng.permutation(res).tolist()
 
 # %% ../../nbs/91_quiz.game.ipynb #777e8027
+def common_of(n:int)->int:
+    "How many of the `n` eyes of a test everybody gets"
+    return min(20, 2*n//5)
+
+def most_dealt(n:int, k:int)->int:
+    "How many eyes of one of `k` classes a person may be dealt in a first round"
+    return sum(-(-o//k) for o in (common_of(n), n, n-common_of(n)))
+
 def dealt_items(truth, n:int, *, seed:int, own:int, seen=())->tuple:
     "Items of training and test for the person `own` in the quiz `seed`; later, none of `seen`"
     rng,common = np.random.default_rng([seed,own]),np.random.default_rng(seed)
-    anchors = [] if seen else drawn_by_class(truth, min(20, 2*n//5), common)
+    anchors = [] if seen else drawn_by_class(truth, common_of(n), common)
     train = drawn_by_class(truth, n, rng, but=[*seen,*anchors])
     rest = drawn_by_class(truth, n-len(anchors), rng, but=[*seen,*train,*anchors])
     return train,rng.permutation([*anchors,*rest]).tolist()
@@ -130,11 +142,14 @@ class Quiz:
 def make_quiz(file, pool, *, n:int=50, seed:int=0, days:int=DAYS, **told)->Quiz:
     "Begin a quiz of `pool` in the new `file`; `told`: root, task, question, phantom, how, net"
     file = Path(file)
-    if n<1: raise DataError(f"`n={n}`: ask for one eye at least")
-    dealt_items(pool.truth.tolist(), n, seed=seed, own=0) # are there enough?
+    each = pool.truth.value_counts()
+    most = most_dealt(n, len(each))
+    if each.min()<most: # chance would decide who is let in
+        raise DataError(f"{each.min()} eyes of {each.idxmin()} are there, and a person may need {most}: "
+                        "ask for fewer with `n`")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f'.{file.name}-{secrets.token_hex(4)}')
-    told = told | dict(n=n, seed=seed, classes=sorted(set(pool.truth)),
+    told = told | dict(n=n, seed=seed, id=secrets.token_hex(4), classes=sorted(set(pool.truth)),
                        until=str(date.today()+timedelta(days)))
     con = sqlite3.connect(part)
     with con:
@@ -347,10 +362,14 @@ def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', 
     if file.exists():
         asked = dict(n=n, pool=pool, seed=seed, maps=maps, images=images and str(Path(images).resolve()))
         return go_on(file, net, asked)
+    if n<1: raise DataError(f"`n={n}`: ask for one eye at least")
+    if 'answer' in cfg: check_asked(cfg['answer']['kind']) # earlier runs tell it by columns
     phantom = cfg.get('source')=='phantom'
-    op = cfg.get('operating') or {}
-    few_ill = 'threshold' in op and '2' in cfg.get('classes', ()) # one in five is to be referred
-    if phantom and not images: preds,images = phantom_predictions(run, (4+6*few_ill)*n, seed+1000)
+    op,classes = cfg.get('operating') or {},cfg.get('classes', ())
+    few_ill = 'threshold' in op and '2' in classes # one in five is to be referred
+    k = 2 if few_ill else max(2, len(classes))
+    if phantom and not images:
+        preds,images = phantom_predictions(run, 24+(2+3*few_ill)*k*most_dealt(n, k), seed+1000)
     else: preds = read_predictions(run/'predictions.csv')
     if not images:
         raise DataError("name the folder where predictions.csv finds its pictures with `images=DIR`")

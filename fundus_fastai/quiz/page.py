@@ -37,7 +37,9 @@ class Desk:
         self.quiz,self.port,self.joined,self.per_minute = quiz,port,deque(),per_minute
         self.maps = None # or `Maps`
     def sure(self, o): return round(100*net_sure(o, self.quiz.told['classes']))
-    def me(self, req): return self.quiz.who(req.cookies.get('quiz'))
+    @property
+    def cookie(self): return 'quiz'+self.quiz.told.get('id', '') # earlier quizzes have no id
+    def me(self, req): return self.quiz.who(req.cookies.get(self.cookie))
     def page(self, view, me=None, status=200, **kwargs):
         "The page with one `view`"
         from starlette.responses import HTMLResponse
@@ -47,11 +49,12 @@ class Desk:
         kw['board'] = self.quiz.board() if view in ('start','done') else []
         page = room_templates('quiz').get_template('quiz.html.j2')
         return HTMLResponse(page.render(**kw | kwargs), status, SAFE)
-    def go(self, to, cookie=None):
+    def go(self, to, word=None):
         "Lead on to another address"
         from starlette.responses import RedirectResponse
         r = RedirectResponse(to, 303, SAFE)
-        if cookie: r.set_cookie('quiz', cookie, max_age=400*86_400, httponly=True, samesite='strict')
+        how = dict(max_age=400*86_400, httponly=True, samesite='strict')
+        if word: r.set_cookie(self.cookie, word, **how)
         return r
 
 # %% ../../nbs/92_quiz.page.ipynb #57f394e6
@@ -130,8 +133,14 @@ def forget(desk, req, form):
     if req.method=='GET' or not me: return desk.page('sure', me) if me else desk.go('/')
     desk.quiz.forget(me['id'])
     gone = desk.page('gone')
-    gone.delete_cookie('quiz')
+    gone.delete_cookie(desk.cookie)
     return gone
+
+def leave(desk, req, form):
+    "Let somebody else begin in this browser; what is written stays"
+    r = desk.go('/')
+    r.delete_cookie(desk.cookie)
+    return r
 
 # %% ../../nbs/92_quiz.page.ipynb #69f88513
 def image(desk, req, form):
@@ -182,7 +191,8 @@ def plain(desk, req, form):
 # %% ../../nbs/92_quiz.page.ipynb #17c24032
 ROADS = {'/':(start,'GET'), '/start':(start,'POST'), '/play':(play,'GET'), '/answer':(answer,'POST'),
          '/told/{r:int}/{n:int}':(told,'GET'), '/again':(again,'POST'),
-         '/forget':(forget,'GET POST'), '/image/{token}':(image,'GET'), '/map/{token}':(looked,'GET')}
+         '/forget':(forget,'GET POST'), '/leave':(leave,'POST'),
+         '/image/{token}':(image,'GET'), '/map/{token}':(looked,'GET')}
 
 # %% ../../nbs/92_quiz.page.ipynb #bea1bc81
 def quiz_app(desk:Desk):

@@ -311,7 +311,7 @@ def _by_question(preds, kind, T, s):
 def at_temperature(preds, T:float, kind=None)->pd.DataFrame:
     "The table with calibrated probabilities"
     kind = get_kind(kind or kind_of(preds))
-    _,cols = kind.columns(kind.names(preds))
+    cols = [c for c in preds if c.startswith('p_')]
     p = calibrated(preds[cols].to_numpy(float), T, labels=kind.labels)
     return preds.assign(**dict(zip(cols, p.T)))
 

@@ -178,9 +178,14 @@ def test_uploads_grow_old(app, scan):
     status,paths = post(app, body, headers, '/gradio_api/upload')
     assert status==200 and Path(paths[0]).is_relative_to(app.cache) and Path(paths[0]).exists()
     P.remove_old(app.cache, 60); assert Path(paths[0]).exists()
-    kept,html = P.Acts(app.reader).read(paths)
+    acts = P.Acts(app.reader)
+    kept,html = acts.read(paths)
+    k = kept[0]['path']
     P.remove_old(app.cache, -1); assert not app.files()
-    assert 'forgotten' in P.Acts(app.reader).cover(kept, 0, (3,3))[1] and 'forgotten' in P.Acts(app.reader).save_report(kept)[1]
+    assert 'forgotten' in acts.cover(kept, k, (3,3))[1] and 'forgotten' in acts.save_report(kept)[1] and 'forgotten' in acts.read(paths, one=True)[1]
+    assert 'upload a picture first' in acts.cover([], k, (3,3))[1] and 'upload a picture first' in acts.cover(kept, str(scan), (3,3))[1]
+    states = [o for o in app.page.blocks.values() if isinstance(o, gradio.State)]
+    assert [o.time_to_live for o in states]==[float('inf')]*2, "what the page shows is known for as long as it is open"
 
 def test_they_are_looked_after_by_themselves(monkeypatch):
     monkeypatch.delenv('GRADIO_TEMP_DIR', raising=False)
@@ -320,6 +325,70 @@ def test_upload_answer_map_window_and_report(app, scan, tmp_path):
         assert 'attachment' in how and html.count('<img')==2 and 'PHANTOM' in html and scan.name in html
         thrown = [o for o in browser.events if o.get('method')=='Runtime.exceptionThrown']
     assert not [u for u in browser.asked() if u.startswith('http') and not any(k in u for k in OWN)] and not thrown
+
+def pick(page, name):
+    "Choose another picture"
+    page.run("(o => { o.focus(); o.dispatchEvent(new MouseEvent('mousedown', {bubbles:true})) })(document.querySelector('#which input'))")
+    page.wait("document.querySelectorAll('[role=option]').length")
+    page.run(f"[...document.querySelectorAll('[role=option]')].find(o => o.innerText.includes('{name}')).dispatchEvent(new MouseEvent('mousedown', {{bubbles:true}}))")
+    picked(page, name)
+
+@pytest.mark.slow
+@chromium
+def test_nothing_of_one_picture_stands_beside_another(tmp_path):
+    "Another is chosen, one is taken away, or the map is still being made; and the report goes with its eyes"
+    names = ['Anna.png','Bert.png','Carl.png']
+    for k,o in enumerate(names): Image.fromarray(phantom_fundus(['diabetic retinopathy'], 3, k, size=300).image).save(tmp_path/o)
+    with App(run_of(tmp_path, 'dr')) as app, Chromium(tmp_path/'a') as browser:
+        page = browser.page(app.url, size=(1200,1000))
+        upload(page, *(tmp_path/o for o in names))
+        answered(page, 3); picked(page, 'Anna')
+        tab(page, 'Why')
+        anna = page.wait("document.querySelector('#eye img')?.src")
+        press(page, '#why')
+        page.wait("document.querySelector('#map img') && document.querySelector('#words').innerText.includes('Anna.png: occlusion')")
+        tab(page, 'Report')
+        press(page, '#make')
+        page.wait("!!document.querySelector('#report a[href*=fundus_report]')")
+        tab(page, 'Lesions and landmarks')
+        press(page, '#look')
+        page.wait("document.querySelector('#found img') && document.querySelector('#what').innerText.includes('Anna.png')")
+        pick(page, 'Bert')
+        page.wait("!document.querySelector('#found img') && !document.querySelector('#what').innerText")
+        tab(page, 'Why')
+        page.wait("!document.querySelector('#map img') && !document.querySelector('#words').innerText")
+        page.wait(f"document.querySelector('#eye img') && document.querySelector('#eye img').src!='{anna}'")
+        tab(page, 'Report')
+        assert page.run("!!document.querySelector('#report a[href*=fundus_report]')"), "it is of all three"
+        tab(page, 'Why')
+        go = threading.Event()
+        app.reader.pool.submit(go.wait, 60) # somebody else's work
+        press(page, '#why')
+        time.sleep(1)
+        pick(page, 'Carl')
+        page.wait("!document.querySelector('#eye img')", 5)
+        go.set()
+        page.wait("!!document.querySelector('#eye img')")
+        time.sleep(3)
+        assert not page.run("!!document.querySelector('#map img')") and not text(page, '#words') and 'Error' not in page.run("document.body.innerText")
+        pick(page, 'Anna')
+        page.wait("!!document.querySelector('#eye img')")
+        press(page, '#why')
+        page.wait("document.querySelector('#words').innerText.includes('Anna.png: occlusion')")
+        tab(page, 'Read')
+        page.run("[...document.querySelectorAll('#up button')].find(o => /remove/i.test(o.getAttribute('aria-label') || '')).click()")
+        answered(page, 2); picked(page, 'Bert')
+        tab(page, 'Why')
+        page.wait(f"document.querySelector('#eye img') && document.querySelector('#eye img').src!='{anna}'")
+        assert not page.run("!!document.querySelector('#map img')") and not text(page, '#words')
+        P.remove_old(app.cache, -1)
+        press(page, '#why')
+        page.wait("document.querySelector('#words').innerText.includes('forgotten')")
+        tab(page, 'Report')
+        page.wait("!document.querySelector('#report a[href*=fundus_report]')")
+        tab(page, 'Read')
+        press(page, '#one input')
+        page.wait("document.querySelector('#answers').innerText.includes('forgotten')")
 
 @pytest.mark.slow
 @chromium

@@ -81,6 +81,21 @@ def test_calibrated_as_validation_patients_say(reader, eyes, monkeypatch):
     assert o['calibrated']=={k:want[f'p_{k}'][0] for k in o['p']}!=o['p'] and o['prediction']==df.prediction[0]
     assert dict((k,v) for k,v,_ in reader.covered(eyes/'scan.png', (.5,.5))[1])==pytest.approx(o['calibrated'], abs=1e-4)
 
+def test_labels_are_calibrated_and_the_map_is_of_one_that_is_answered(tmp_path, eyes):
+    "The likeliest label above its threshold; where none is, the likeliest, and that is told"
+    r = Reader(run_of(tmp_path, 'diseases'))
+    r.T = 3.
+    o,names = r.told(r.answers([eyes/NAME]))[0],r.names
+    assert o['calibrated']==pytest.approx({k:1/(1+(1/v-1)**(1/3)) for k,v in o['p'].items()})
+    rows = r.covered(eyes/NAME, (.5,.5))[1]
+    assert {k:a for k,a,_ in rows}==pytest.approx(o['calibrated'], abs=1e-4)
+    first,*_,last = sorted(names, key=lambda k: -o['p'][k])
+    for at,label,answered in ((dict.fromkeys(names, 1.), first, False), (dict.fromkeys(names, 1.)|{last:0.}, last, True), (dict.fromkeys(names, 0.), first, True)):
+        r.config['operating'] = dict(thresholds=at)
+        assert f"speaks for {label}{'' if answered else ' (likeliest, not answered)'}, blue" in r.explain(eyes/NAME, 'grad_cam')[1]
+    r.config['operating'] = {}
+    assert f'speaks for {last}, blue' in r.explain(eyes/NAME, 'grad_cam', name=last)[1], "whoever asks for a label is told of that"
+
 def test_lesions_landmarks_and_whose_eye(reader, eyes, tmp_path):
     im,rows = reader.anatomy(eyes/NAME)
     rows = dict(rows)

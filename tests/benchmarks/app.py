@@ -50,7 +50,7 @@ class Client:
     def __init__(self, url, image='oct'):
         self.http,self.files = httpx.Client(base_url=url, timeout=300, limits=httpx.Limits(max_connections=64)),list(phantoms(image).items())
         deps = self.http.get('/config').json()['dependencies']
-        self.read,self.why = (next(o['id'] for o in deps if o['api_name']==k) for k in ('read','why'))
+        self.read,self.why,self.choose = (next(o['id'] for o in deps if o['api_name']==k) for k in ('read','why','choose'))
         self.done,self.again,self.lock = [],0,threading.Lock()
     def predict(self, k):
         name,raw = self.files[k%3]
@@ -74,7 +74,10 @@ class Client:
         session = uuid.uuid4().hex[:11]
         shown = self.act(session, self.read, [[dict(path=path, orig_name=name, meta=dict(_type='gradio.FileData'))], False])
         if '%' not in str(shown): raise ValueError(str(shown)[:300])
-        if why and 'url' not in str(self.act(session, self.why, [None,0,'occlusion',''])): raise ValueError("no map")
+        if not why: return
+        k = shown[2]['value'] # of the menu of pictures
+        self.http.post('/gradio_api/run/predict', json=dict(fn_index=self.choose, session_hash=session, data=[None,k])).raise_for_status()
+        if 'url' not in str(self.act(session, self.why, [None,k,None,'occlusion',''])): raise ValueError("no map")
     def until_served(self, f, *args):
         for tries in range(1000):
             try: return f(*args)

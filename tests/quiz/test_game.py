@@ -94,8 +94,41 @@ def test_rounds_end_where_eyes_end(tmp_path):
     play(quiz, me['id']); quiz.again(me); play(quiz, me['id'])
     with pytest.raises(DataError, match='are left'): quiz.again(me)
     assert quiz.at(me['id'])['done'] and quiz.board()[0]['rounds']==2 and len(quiz.read('select distinct item from deal'))==16
-    with pytest.raises(DataError, match='are left'): squares(tmp_path/'..', 40, items=60)
+    with pytest.raises(DataError, match='a person may need 40: ask for fewer'): squares(tmp_path/'..', 40, items=60)
+    with pytest.raises(DataError, match='3 eyes of well are there, and a person may need 4'): squares(tmp_path/'..', 3, items=7)
     quiz.close()
+
+@pytest.mark.parametrize('n,k', [(1,2), (3,2), (4,3), (7,3), (11,4), (50,2)])
+def test_whoever_comes_is_let_in(n, k):
+    "With one eye of a class less than a quiz begins with, chance turns somebody away"
+    most = game.most_dealt(n, k)
+    def let_in(least):
+        truth,res = ['a']*least+[o for o in 'bcd'[:k-1] for _ in range(3*most)],[]
+        for own in range(60):
+            try: dealt_items(truth, n, seed=own%3, own=own)
+            except DataError: res.append(False)
+            else: res.append(True)
+        return res
+    assert all(let_in(most)) and (n%k==0 or not all(let_in(most-1)))
+
+def test_what_no_quiz_can_ask_is_told_before_anything_is_drawn(tmp_path, monkeypatch):
+    "And few eyes are drawn from as many patients as phantoms need"
+    drawn = []
+    def predictions(run, patients, seed):
+        drawn.append(patients)
+        raise DataError('drawn')
+    monkeypatch.setattr(game, 'phantom_predictions', predictions)
+    def begin(kind, n=2, **more):
+        (tmp_path/'config.json').write_text(json.dumps(dict(task='age', source='phantom', classes=['a','b'], answer=dict(kind=kind))|more))
+        return open_quiz(tmp_path, tmp_path/'q.db', n=n)
+    for kind in ('number','multilabel','ordered'):
+        with pytest.raises(DataError, match='one class of several'): begin(kind)
+    for n in (0,-1):
+        with pytest.raises(DataError, match=f'n={n}.*one eye at least'): begin('category', n)
+    assert not drawn
+    for n in (1,3,50):
+        with pytest.raises(DataError, match='drawn'): begin('category', n)
+    assert drawn[0]>=8 and drawn[1]>=4*game.most_dealt(3, 2) and drawn[2]>=200
 
 def test_forgotten_is_gone_from_the_file(quiz):
     word = quiz.join(FORM|dict(nick='Rumpelstilzchen'))

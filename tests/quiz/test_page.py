@@ -43,7 +43,7 @@ def test_nobody_takes_part_without_consent(quiz):
     c = TestClient(quiz_app(Desk(quiz)))
     for form in (dict(role='layman'), dict(role='layman', consent='no'), dict(consent='yes'), dict(consent='yes', role='king'), {}):
         r = c.post('/start', data=form)
-        assert r.status_code==400 and 'quiz' not in r.cookies and 'role="alert"' in r.text
+        assert r.status_code==400 and not r.cookies and 'role="alert"' in r.text
     assert not quiz.read('select * from participant')
     for p in ('/play','/told/1/0','/forget'): assert c.get(p, follow_redirects=False).headers['location']=='/'
     assert c.post('/answer', data=dict(n=0), follow_redirects=False).headers['location']=='/' and c.get('/image/x').status_code==404
@@ -110,6 +110,35 @@ def test_first_letters_are_keys_where_no_two_are_alike(tmp_path):
         c.post('/start', data=FORM)
         assert re.findall('data-letter="(.)"', c.get('/play').text)==list(keys)
         quiz.close()
+
+def test_two_quizzes_in_one_browser_and_somebody_else(quiz, tmp_path):
+    "Cookies know no ports: each quiz has one of its own, and an earlier one keeps its own name; the next person begins, and nobody's answers go"
+    (tmp_path/'b').mkdir(); (tmp_path/'c').mkdir()
+    other,old = squares(tmp_path/'b'),squares(tmp_path/'c')
+    del old.told['id']
+    every = ann,*more = [TestClient(quiz_app(Desk(o))) for o in (quiz,other,old)]
+    for c in every:
+        c.post('/start', data=FORM)
+        for o in every: o.cookies.update(c.cookies)
+    assert len(ann.cookies)==3 and 'quiz' in ann.cookies
+    for c in every: assert c.get('/play', follow_redirects=False).status_code==200
+    while not (q := quiz.at(quiz.read('select id from participant')[0]['id']))['done']: ann.post('/answer', data=said(ann.get('/play').text))
+    assert 'action="/leave"' in ann.get('/play').text and 'action="/leave"' not in more[0].get('/play').text
+    assert 'data-view="start"' in ann.post('/leave').text and 'data-view="start"' in ann.get('/play').text
+    ann.post('/start', data=FORM|dict(nick='Bob'))
+    assert len(quiz.read('select * from answer'))==6 and [o['nick'] for o in quiz.read('select * from participant')]==['Ann','Bob']
+    assert more[0].get('/play', follow_redirects=False).status_code==200
+    for o in (other,old): o.close()
+
+@pytest.mark.parametrize('k', range(2, 10))
+def test_everybody_can_be_sure(tmp_path, k):
+    "The slider ends at 100 %, and begins at a guess"
+    quiz = squares(tmp_path, names='abcdefghi'[:k], items=60)
+    c = TestClient(quiz_app(Desk(quiz)))
+    c.post('/start', data=FORM)
+    low,high,step = (int(re.search(f' {o}="(\\d+)"', c.get('/play').text.split('id="sure"')[1])[1]) for o in ('min','max','step'))
+    assert low==round(100/k) and high==100 and (high-low)%step==0
+    quiz.close()
 
 def test_late_early_and_odd_answers(ann, quiz):
     page = ann.get('/play').text

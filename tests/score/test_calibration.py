@@ -156,6 +156,10 @@ def test_scores_hold_it_and_keep_their_keys():
     one = add_calibration(score(test, n_boot=20), valid.assign(target='yes'))
     assert 'temperature' not in one.metrics and not one.points
 
+def test_labels_of_answers_that_know_no_truth_are_calibrated():
+    t = at_temperature(pd.DataFrame(dict(path=['a'], p_x=[.4], p_y=[.1])), 5., 'multilabel')
+    assert t.iloc[0,1:].tolist()==pytest.approx((1/(1+np.exp(-np.log([.4/.6,.1/.9])/5))).tolist()) and t.path[0]=='a'
+
 @pytest.mark.parametrize('order', range(3))
 def test_order_of_rows_and_columns(order):
     d,v = binary(60, 2., seed=2),binary(60, 2., seed=1)

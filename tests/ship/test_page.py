@@ -399,6 +399,61 @@ def test_stop_and_another_picture_in_between(browser, site, photo):
 
 @chromium
 @pytest.mark.slow
+def test_an_answer_that_comes_late_is_of_no_other_picture(browser, site, photo, tmp_path):
+    "A damaged file is chosen while the answer to the first is on its way"
+    late = """const D = Object.getOwnPropertyDescriptor(Worker.prototype, 'onmessage')
+      Object.defineProperty(Worker.prototype, 'onmessage', {set(f) { D.set.call(this, e => {
+        if (e.data.said!=='answer') return f(e)
+        window.onWay = true
+        window.come = () => f(e) }) }})"""
+    p = opened(browser, site, before=late)
+    (tmp_path/'cut.png').write_bytes(photo.read_bytes()[:9000])
+    p.upload('#file', photo)
+    p.wait('window.onWay')
+    p.upload('#file', tmp_path/'cut.png')
+    p.wait(f"{STATE}.className=='wrong'")
+    p.run('come()')
+    assert state(p).startswith('cut.png breaks off') and p.run("['answer','why','paper'].every(o => document.getElementById(o).hidden)")
+
+@chromium
+@pytest.mark.slow
+def test_another_net_at_the_same_address(photo, tmp_path):
+    "Is shown by the next tab, though the first is still open; that one keeps its answer, and is told"
+    def write(question): page_run(net_file(tmp_path/'m.onnx', question=question), tmp_path/'page', force=True)
+    write('Is this eye dark?')
+    with Chromium(tmp_path/'c') as b:
+        with served(tmp_path/'page') as url:
+            old = opened(b, url)
+            old.wait("document.getElementById('offline').textContent.includes('works without a network')")
+            old.go(url) # what the browser has kept
+            old.wait(f"navigator.serviceWorker.controller && {STATE} && {STATE}.textContent.startsWith('Ready')")
+            read(old, photo)
+            time.sleep(1) # a server tells a file's time in seconds
+            write('Is this eye bright?')
+            new = b.page(url)
+            new.wait(f"document.title.startsWith('Is this eye bright') && {STATE}.textContent.startsWith('Ready')")
+            old.wait(f"{STATE}.textContent.includes('gives out another page')")
+            assert old.run("document.title.startsWith('Is this eye dark') && !document.getElementById('answer').hidden")
+        new.go(url) # without a server
+        new.wait(f"document.title.startsWith('Is this eye bright') && {STATE}.textContent.startsWith('Ready')")
+
+@chromium
+@pytest.mark.slow
+@pytest.mark.parametrize('a,b,said,shown', [(0.,0.,'a + b','b'), (0.,1.,'a','a'), (1.,1.,'none','b')])
+def test_the_map_is_of_a_label_that_the_net_answers(browser, photo, tmp_path, a, b, said, shown):
+    "The likeliest of them, or of all where none is answered, which is told; thresholds of `a` and `b`"
+    page_run(net_file(tmp_path/'m.onnx', kind='multilabel', points=[], operating=dict(thresholds=dict(a=a, b=b))), tmp_path/'page')
+    with served(tmp_path/'page') as url:
+        p = opened(browser, url)
+        assert read(p, photo)[0].endswith(f': {said}')
+        p.run("document.getElementById('go').click()")
+        p.wait(f"{STATE}.textContent.includes('whole')")
+        assert p.run("document.getElementById('class').selectedOptions[0].textContent")==shown
+        words = p.wait("document.getElementById('words').textContent")
+        assert words.startswith('b is the likeliest, not answered.')==(said=='none') and 'vidence' in words
+
+@chromium
+@pytest.mark.slow
 def test_keyboard_alone(browser, site, photo):
     p,at = opened(browser, site),"document.activeElement.id || document.activeElement.tagName"
     p.key('Tab')

@@ -18,5 +18,5 @@ addEventListener('keydown', e => {
   const pick = document.querySelector(['key','letter'].map(o => `input[data-${o}="${CSS.escape(e.key.toLowerCase())}"]`).join())
   if (pick) { pick.checked = true; e.preventDefault() }
   const way = {ArrowLeft:-1, ArrowRight:1}[e.key]
-  if (way) { e.preventDefault(); way > 0 ? sure.stepUp() : sure.stepDown(); $('said').textContent = sure.value }
+  if (way) { e.preventDefault(); way > 0 ? sure.stepUp(5) : sure.stepDown(5); $('said').textContent = sure.value }
 })

@@ -2,18 +2,27 @@
 
 const chances = config => config.columns.filter(o => o.startsWith('p_'))
 
+function over(config, row) { // of several labels, those above their thresholds
+  const at = (config.operating || {}).thresholds || {}
+  return chances(config).filter(c => row[c]>(at[c.slice(2)] ?? .5))
+}
+
+const highest = (row, names) => names.reduce((a, b) => row[b]>row[a] ? b : a)
+
 export function decide(config, row) { // the answer in a word, from a row of numbers by column
   const op = config.operating || {}, ps = chances(config)
-  if (config.kind==='multilabel') {
-    const hit = ps.filter(c => row[c]>((op.thresholds || {})[c.slice(2)] ?? .5)).map(c => c.slice(2))
-    return hit.join(' + ') || 'none'
-  }
-  if (ps.length) return ps.reduce((a, b) => row[b]>row[a] ? b : a).slice(2)
+  if (config.kind==='multilabel') return over(config, row).map(c => c.slice(2)).join(' + ') || 'none'
+  if (ps.length) return highest(row, ps).slice(2)
   if (config.kind==='ordered') {
     const cuts = op.cuts && op.cuts.length ? op.cuts : [.5,1.5,2.5,3.5]
     return String(cuts.filter(o => o<row.pred).length)
   }
   return row.pred.toFixed(op.digits ?? 1)
+}
+
+export function foremost(config, row) { // the column that a map is of, unless another is chosen: the likeliest of those answered
+  const ps = chances(config), hit = config.kind==='multilabel' ? over(config, row) : []
+  return ps.length ? highest(row, hit.length ? hit : ps) : config.columns[0]
 }
 
 export function decisions(config, row) { // yes or no at each operating point, where one class answers the question

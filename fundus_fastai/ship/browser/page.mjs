@@ -5,13 +5,13 @@ const url = new URL('./worker.mjs', import.meta.url).href
 // A worker from a blob is bound by this page's policy, wherever it is served from; one from a file would not be
 const worker = new Worker(URL.createObjectURL(new Blob([`import ${JSON.stringify(url)}`], {type:'text/javascript'})), {type:'module'})
 
-let config, answer, map, file, ready = false
+let config, answer, map, file, ready = false, asked = 0
 
 function tell(text, wrong=false) {
   $('state').textContent = text
   $('state').className = wrong ? 'wrong' : ''
 }
-const ask = (act, more={}) => worker.postMessage({act, ...more})
+const ask = (act, more={}) => worker.postMessage({act, n:++asked, ...more})
 const show = (id, on=true) => { $(id).hidden = !on }
 const seconds = ms => `${(ms/1000).toFixed(ms<9950 ? 1 : 0)} s`
 const row = (...cells) => {
@@ -86,8 +86,7 @@ function answered(o) {
   show('decided', o.decisions.length>0)
   $('seen').textContent = `${file.name}, ${o.size[0]} by ${o.size[1]} pixels, seen by the net as ${config.size} by ${config.size}`
   $('class').replaceChildren(...config.columns.map((c, k) => new Option(label(c), k)))
-  const said = config.columns.indexOf(`p_${o.decision}`)
-  $('class').value = Math.max(0, said)
+  $('class').value = config.columns.indexOf(o.foremost)
   $('when').textContent = new Date().toLocaleString()
   show('answer')
   show('why')
@@ -141,6 +140,7 @@ async function words(k, top) { // what the map shows, for those who do not see i
   if (best>0) said.push(`Most evidence for ${name}: ${at(best)}, ${best.toFixed(2)} ${unit} are lost where it is covered.`)
   if (worst<0) said.push(`Most evidence against it: ${at(worst)}, ${(-worst).toFixed(2)}.`)
   if (!said.length) said.push(`No window changes what the net says of ${name}.`)
+  if (config.kind==='multilabel' && answer.decision==='none' && config.columns[k]===answer.foremost) said.unshift(`${name} is the likeliest, not answered.`)
   $('words').textContent = said.join(' ')
   $('picture').setAttribute('aria-label', `The picture as the net sees it. ${$('words').textContent}`)
   $('scale').textContent = `Strongest color: ${top.toFixed(2)} ${unit}. Windows of ${map.window} pixels, every ${map.stride}.`
@@ -171,12 +171,16 @@ const heard = {
     tell(o.act==='read' ? `${file.name} ${o.why}` : `This ${o.act==='open' ? 'page' : 'map'} ${o.act==='open' ? 'could not begin: ' : ''}${o.why}`, true)
   },
 }
-worker.onmessage = ({data}) => heard[data.said](data)
+worker.onmessage = ({data}) => { if (data.n===asked) heard[data.said](data) } // what was asked before the last act is of another picture
 worker.onerror = e => tell(`This page could not begin (${e.message || 'its program was not loaded'}): load it again.`, true)
 
 $('print').addEventListener('click', () => print())
 
 if ('serviceWorker' in navigator) {
+  if (navigator.serviceWorker.controller) navigator.serviceWorker.addEventListener('controllerchange', () => { // another page is served here now
+    if (file) tell('This address gives out another page by now: load it again to see that one.', true)
+    else location.reload()
+  })
   navigator.serviceWorker.register('./sw.js', {scope:'./'}).then(() => navigator.serviceWorker.ready)
     .then(() => { $('offline').textContent = 'This browser has kept the page: it works without a network.' })
     .catch(() => { $('offline').textContent = 'This browser does not keep the page: it needs its server the next time.' })

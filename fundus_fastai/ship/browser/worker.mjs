@@ -3,11 +3,11 @@
 import * as ort from './ort.wasm.min.mjs'
 import {fieldSeen, netPicture, remark} from './eye.mjs'
 import {openPicture} from './picture.mjs'
-import {copy, decide, decisions, scores, spread, windowList} from './answer.mjs'
+import {copy, decide, decisions, foremost, scores, spread, windowList} from './answer.mjs'
 
-const say = (said, more={}, give=[]) => postMessage({said, ...more}, give)
+const say = (said, n, more={}) => postMessage({said, n, ...more}) // `n` is that of the act
 const here = name => new URL(name, import.meta.url).href
-let config, draws, session, eye, job = 0
+let config, draws, session, eye, job
 
 async function fetched(name) {
   let r
@@ -16,7 +16,7 @@ async function fetched(name) {
   return r.arrayBuffer()
 }
 
-async function open() {
+async function open({n}) {
   config = JSON.parse(new TextDecoder().decode(await fetched('net.json')))
   const raw = await fetched('model.onnx')
   if (crypto.subtle) { // only where the page is trusted: https, or this machine
@@ -28,7 +28,7 @@ async function open() {
   ort.env.wasm.numThreads = 1
   ort.env.wasm.wasmPaths = {mjs:here('ort-wasm-simd-threaded.mjs'), wasm:here('ort-wasm-simd-threaded.wasm')}
   session = await ort.InferenceSession.create(raw, {executionProviders:['wasm'], logSeverityLevel:3})
-  say('ready', {config})
+  say('ready', n, {config})
 }
 
 async function ask(pictures) { // rows of numbers by column, one a picture, and the calibrated ones
@@ -39,8 +39,8 @@ async function ask(pictures) { // rows of numbers by column, one a picture, and 
   return [rows(out.answer), out.calibrated ? rows(out.calibrated) : null]
 }
 
-async function read(file) {
-  const me = ++job, t = performance.now()
+async function read({file, n:me}) {
+  const t = performance.now()
   eye = null
   const whole = await openPicture(file), why = remark(whole, config.image, draws)
   if (me!==job) return
@@ -50,8 +50,8 @@ async function read(file) {
   if (me!==job) return
   eye = {im, inside, row, base:scores(config, row)}
   const shown = calibrated ? calibrated[0] : row
-  say('answer', {picture:im.d.slice(), decision:decide(config, row), decisions:decisions(config, row), row, shown,
-                 calibrated:Boolean(calibrated), size:[whole.w, whole.h], ms:performance.now()-t})
+  say('answer', me, {picture:im.d.slice(), decision:decide(config, row), decisions:decisions(config, row), foremost:foremost(config, row),
+                     row, shown, calibrated:Boolean(calibrated), size:[whole.w, whole.h], ms:performance.now()-t})
 }
 
 async function cover(me, window, stride, stage) { // false where it was stopped
@@ -63,27 +63,28 @@ async function cover(me, window, stride, stage) { // false where it was stopped
     await new Promise(done => setTimeout(done)) // so that a stop is heard
     if (me!==job) return false
     for (const r of rows) values.push(scores(config, r).map((v, k) => base[k]-v))
-    say('progress', {stage, done:Math.min(i+lot, windows.length), of:windows.length})
+    say('progress', me, {stage, done:Math.min(i+lot, windows.length), of:windows.length})
   }
   const maps = base.map((_, k) => spread(windows, values.map(o => o[k]), config.size, window, stride, inside))
-  say('map', {stage, maps, windows, values, window, stride})
+  say('map', me, {stage, maps, windows, values, window, stride})
   return true
 }
 
-async function why() {
-  const me = ++job, t = performance.now(), w = config.window, s = config.stride
+async function why({n:me}) {
+  const t = performance.now(), w = config.window, s = config.stride
   const size = config.size, big = o => Math.min(2*o, size)
   const whole = await cover(me, big(w), big(s), 'coarse') && await cover(me, w, s, 'fine')
-  if (whole) say('whole', {ms:performance.now()-t})
+  if (whole) say('whole', me, {ms:performance.now()-t})
 }
 
-const acts = {open, read:o => read(o.file), why, stop() { job++; say('stopped') }}
+const acts = {open, read, why, stop({n}) { say('stopped', n) }}
 
 onmessage = async ({data}) => {
+  job = data.n
   try { await acts[data.act](data) }
   catch (e) {
     const text = typeof e==='string' ? e : `could not be done by this browser (${String(e && e.message || e).slice(0, 200)})`
-    say('refused', {act:data.act, why:text})
+    say('refused', data.n, {act:data.act, why:text})
   }
 }
-say('here')
+say('here', 0)
