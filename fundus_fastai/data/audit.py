@@ -25,7 +25,7 @@ from ..score.metrics import auc
 from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
-from .read import SIDED, named_eyes, part_of, walk_images
+from .read import DATE, by_name, part_of, shared_names, tell_undated, walk_images
 from .splits import check_ids, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
@@ -421,8 +421,7 @@ _trade = '''age amd angio area bscan camera case clinic color control copy cropp
     whatsapp zeiss'''.split()
 _identifier = re.compile(r'[0-2](\.\d+){4,}|2\.25\.\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
                          r'|(?<![^\W_])(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{12,}(?![^\W_])', re.I)
-_day = re.compile(r'(?<!\d)((19|20)\d\d([-_.]?)(0\d|1[0-2])\3([0-2]\d|3[01])'
-                  r'|([0-2]\d|3[01])([-_.]?)(0\d|1[0-2])\7(19|20)\d\d)(?!\d)')
+_day = re.compile(DATE+r'(?!\d)')
 
 # %% ../../nbs/38_data.audit.ipynb #b3332863
 def telling_names(files, known=())->pd.Series:
@@ -680,6 +679,12 @@ def save(self:Audit, out # folder
                shortcuts=self.shortcuts.to_dict('records')))
     return out
 
+# %% ../../nbs/38_data.audit.ipynb #c95cceaa
+def below_split(folder, root)->str:
+    "Where `folder` lies below `root`, without the folders that tell a split"
+    parts = Path(folder).relative_to(root).parts
+    return '/'.join(o for o in parts if not part_of(Path(root)/o, root))
+
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
 def open_frame(data, opts:dict)->pd.DataFrame:
     "The frame that `data` means; of a folder without classes its pictures"
@@ -693,9 +698,14 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     root = os.path.abspath(os.path.expanduser(str(data)))
     say(f"{root} has no class folders: its pictures are audited without labels")
     df = walk_images(root)
-    parts,who = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),df.name.str.extract(SIDED)[0]
+    parts = df.folder.map({o:part_of(o, root) for o in df.folder.unique()})
     if parts.nunique()>1: df['split'] = parts
-    if who.notna().all(): df['patient'],df['eye'] = one_spelling(who, 'patients'),named_eyes(df.name)
+    who,df['eye'] = by_name(df.name)
+    shared = who.isin(shared_names(df.folder.map({o:below_split(o, root) for o in df.folder.unique()})+'/'+df.name))
+    if shared.any(): say(f"equal names in several folders tell no patient: {few(df.name[shared])}")
+    elif who.notna().all():
+        tell_undated(df.name, who)
+        df['patient'] = one_spelling(who, 'patients')
     df = df[[o for o in ('path','patient','eye','split') if o in df]]
     df.attrs.update(name=os.path.basename(root), root=root)
     return df

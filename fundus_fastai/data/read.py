@@ -101,19 +101,47 @@ def under(path, root)->pd.Series:
     return path.map(lambda p: os.path.relpath(p, root).replace(os.sep, '/'))
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
-no_patient = 'images do not tell their patient, and each is taken as its own'
 SIDED = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
+_month,_day = r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[01])'
+DATE = rf'(?<!\d)(?:(?:19|20)\d\d(?P<a>[-_.]?){_month}(?P=a){_day}|{_day}(?P<b>[-_.]?){_month}(?P=b)(?:19|20)\d\d)'
+TIME = r'(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d'
+
+def undated(name:str)->str:
+    "A file's name without dates of exams, and without their times where digits are left"
+    stem,suffix = os.path.splitext(name)
+    short,bare = (re.sub(rf'[ _.-]*{DATE}({o}{TIME})?(?!\d)', '', stem).lstrip(' _.-')
+                  for o in ('[T _-]?',''))
+    return (short if re.search(r'\d', short) else bare)+suffix
+
+# %% ../../nbs/30_data.read.ipynb #ca7fc5f0
+def by_name(names)->tuple: # patients, eyes
+    "Patients by names as Kermany's, 10_left or 10_20210305_OD, and eyes, missing where they tell none"
+    bare,whole = (o.str.extract(SIDED) for o in (names.map(undated).astype(object), names))
+    eye = bare[1].fillna(whole[1]).str.lower().map(eye_words)
+    return names.str.extract(KERMANY_NAME)[1].fillna(bare[0]),eye
+
+def tell_undated(names, patient):
+    "Say how patients are read from names with dates"
+    cut = patient.notna() & (names.map(undated)!=names)
+    if cut.any(): say(f"patients are read from names, without dates: {few(patient[cut]+' of '+names[cut])}")
+
+# %% ../../nbs/30_data.read.ipynb #94d7b707
+no_patient = 'images do not tell their patient, and each is taken as its own'
 
 def named_patients(df, root)->pd.Series:
-    "Patients by names as Kermany's or 10_left; else the image's place under `root`, which is said"
-    patient = df.name.str.extract(KERMANY_NAME)[1].fillna(df.name.str.extract(SIDED)[0])
+    "Patients by names; else the image's place under `root`, which is said"
+    tell_undated(df.name, patient := by_name(df.name)[0])
     tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
 # %% ../../nbs/30_data.read.ipynb #d0125a4e
-def named_eyes(names)->pd.Series:
-    "Eyes by names as 10_left, missing where they tell none"
-    return names.str.extract(SIDED)[1].str.lower().map(eye_words)
+def shared_names(paths)->set: # of patients
+    "Whom equal names tell in several folders, as 1/visit1_OD.png and 2/visit1_OD.png: they may be anybody"
+    t = pd.DataFrame([os.path.split(o) for o in map(str, paths)], columns=['folder','name'], dtype=object)
+    who,eye = by_name(t.name)
+    t['folder'] = t.folder.map({o:os.path.abspath(o) for o in t.folder.unique()})
+    t['name'] = t.name.map(lambda o: fold(os.path.splitext(o)[0]))
+    return {*who[eye.notna() & (t.groupby('name').folder.transform('nunique')>1)].dropna()}
 
 # %% ../../nbs/30_data.read.ipynb #b0b7fead
 def read_kermany(root)->pd.DataFrame:
@@ -167,7 +195,7 @@ def tell_unused(root):
         if found: say(f"{root}: not used: {len(found)} {what}: {few(found)}")
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
-_people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+'
+_people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+|0\d\d+|\d{5,}'
 _sides = r'(train|training|val|valid|validation|test|testing)([ _-]*(images?|imgs?|set|data|photos?))*'
 
 def check_classes(df, root):
@@ -257,7 +285,9 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     own = df.patient.isin({*under(df.path, root), *under(told.volume.dropna(), root)}) # places are no spellings
     df['patient'] = one_spelling(df.patient.mask(own), 'patients').fillna(df.patient)
     df['label'] = one_spelling(df.label, 'classes')
-    eye = named_eyes(df.name)
+    who,eye = by_name(df.name)
+    tell_odd(known.isna() & who.isin(shared_names(df.path)), "images have names that stand in several "
+             "folders, and are taken as one patient's (write a table if they are not)", df.name)
     df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
     return set_frame(add_facts(df, told), root, None, name='folder')
 

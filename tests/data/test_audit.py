@@ -472,6 +472,14 @@ def test_one_person_under_two_spellings_in_train_and_test(tmp_path):
     a = audit(tmp_path, shortcuts=False)
     assert a.leaky and len(a.leaks.patient.unique())==1 and set(a.data.eye)=={'L','R'}
 
+@pytest.mark.parametrize('name,leaky,said', [('00001_{}_OD.png',True,'without dates: 00001 of 00001_'), ('{}/visit1_OD.png',False,'equal names in several folders tell no patient: visit1_OD.png')])
+def test_names_with_dates_and_equal_names_in_folders_of_patients(tmp_path, name, leaky, said, capsys):
+    for k,o in enumerate((f"train/{name.format('20210301')}", f"test/{name.format('20230510')}")):
+        (tmp_path/o).parent.mkdir(parents=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 255, (64,64,3), np.uint8)).save(tmp_path/o)
+    a = audit(tmp_path, shortcuts=False)
+    assert a.leaky==leaky and said in capsys.readouterr().err and set(a.data.eye)=={'R'} and a.data.patient.nunique()==2-leaky
+
 def test_pictures_in_train_and_test_without_classes(sets, tmp_path, capsys):
     "The folders tell the split, and names such as 7_left whose eyes they are"
     own = sets['fundus'].path.tolist()[:6]

@@ -184,7 +184,7 @@ def test_look_alike_folders_are_one_class(tmp_path, capsys):
     assert "'drusen' (3) as 'Drusen'" in err and '3 of 15 images lie in folders that name no class' in err
 
 def test_folders_of_patients_are_refused(tmp_path):
-    for root,files in {'a':['patient01/x.jpg','patient02/x.jpg'], 'b':['anna/OD.jpg','anna/OS.jpg','otto/OD.jpg']}.items():
+    for root,files in {'a':['patient01/x.jpg','patient02/x.jpg'], 'b':['anna/OD.jpg','anna/OS.jpg','otto/OD.jpg'], 'c':['00001/visit1_OD.jpg','00012/visit1_OD.jpg']}.items():
         with pytest.raises(DataError, match='no class folders, but folders of patients'): read_folder(touch(tmp_path/root, *files))
 
 def test_sides_of_a_split_are_no_classes(tmp_path):
@@ -198,6 +198,21 @@ def test_names_tell_patient_and_eye(tmp_path):
     df = read_folder(tmp_path).set_index('path').rename(os.path.basename)
     assert df.patient.to_dict()=={'10_left.jpeg':'10', '10_right.jpeg':'10', 'A7-OD.png':'A7', 'IMG-left.png':'ill/IMG-left.png'}
     assert df.eye.to_dict()=={'10_left.jpeg':'L', '10_right.jpeg':'R', 'A7-OD.png':'R', 'IMG-left.png':None}
+
+def test_dates_of_exams_do_not_make_people(tmp_path, capsys):
+    "One person at two visits is one, in whatever way the day is written; a day and an eye are nobody"
+    touch(tmp_path, 'DR/00005_20210305_OD.png', 'normal/00005_20230514_OD.png', 'DR/2021-03-06_7_OS.png', 'normal/7_OD_06.03.2023.png',
+          'DR/20210305_OD.png', 'normal/20210305_OD.png', 'normal/20210305_OS.png', 'DR/12345678_OD.png')
+    df = read_folder(tmp_path).set_index('path').rename(os.path.basename)
+    at = [f'{o}/20210305_OD.png' for o in ('DR','normal')]
+    assert sorted(df.patient)==sorted(['00005']*2+['7']*2+[*at, 'normal/20210305_OS.png', '12345678'])
+    assert df.eye.tolist()==['L' if 'OS' in o else 'R' for o in df.index]
+    err = capsys.readouterr().err
+    assert 'patients are read from names, without dates: 00005 of 00005_20210305_OD.png, 7 of 2021-03-06_7_OS.png' in err and '3 of 8 images do not tell' in err
+
+def test_names_that_stand_in_two_class_folders_are_one_patient_and_told(tmp_path, capsys):
+    df = read_folder(touch(tmp_path, 'DR/1_OD.png', 'normal/1_OD.png', 'normal/2_OD.png', 'DR/2_OS.png'))
+    assert sorted(df.patient)==[*'1122'] and "2 of 4 images have names that stand in several folders" in capsys.readouterr().err
 
 def test_a_table_beside_a_tree(tmp_path, capsys):
     touch(tmp_path, *(f'{c}/{c.lower()}_{k}_{j}.jpg' for c in ('AMD','NO') for k in range(2) for j in (1,2)))
