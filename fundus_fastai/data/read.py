@@ -244,7 +244,8 @@ def patients_beside(df, tables)->pd.Series:
         if not (file and who): continue
         d = raw[~is_missing(raw[file]) & ~says_nothing(raw[who])]
         at = d[file].str.strip().map(partial(find_image, t.parent)).astype(object)
-        known,several = match_names(d[file][at.isna()], [*own.unique()], str(t), taken={*at.dropna()})
+        known,several = match_names(d[file][at.isna()], [*own.unique()], str(t),
+                                    root=t.parent, taken={*at.dropna()})
         d = pd.DataFrame(dict(at=at.fillna(d[file].map(known)), who=patient_column(d[who], t)))
         d = d[d['at'].isin(own)].drop_duplicates()
         if len(odd := d[d['at'].duplicated()]):
@@ -441,11 +442,11 @@ def find_image(folder, name)->str:
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
 def file_keys(name)->tuple:
-    "A file's name, stem, stem without zeros in front, and folders, the nearest first"
+    "A file's name, stem, stem without zeros in front, and folders, the nearest first, by likeness and as they are"
     parts = [o for o in fold(name).replace('\\', '/').split('/') if o not in ('','.','..')] or ['']
     stem,suffix = os.path.splitext(parts[-1])
     stem = stem if suffix[1:].isalpha() else parts[-1]
-    return parts[-1],stem,likeness(stem),parts[-2::-1]
+    return parts[-1],stem,likeness(stem),[likeness(o) for o in parts[-2::-1]],parts[-2::-1]
 
 # %% ../../nbs/30_data.read.ipynb #3f122531
 def _seen_from(src, path)->str:
@@ -455,12 +456,23 @@ def _seen_from(src, path)->str:
     return os.path.relpath(path, here) if path.startswith(here+os.sep) else path
 
 # %% ../../nbs/30_data.read.ipynb #f172a512
-def match_names(names, files, src, *, taken=frozenset())->tuple:
+def places_agree(row, file, *, here, wraps)->tuple: # of keys
+    "How many folders, the nearest first, are alike in both, and how many equal; `None` where others contradict"
+    equal = lambda k: len(os.path.commonprefix([row[k], file[k]]))
+    a,b,n = row[3],file[3],equal(3)
+    if not n and a and a[0] in here: return None
+    if n<min(len(a), len(b)): # the next folders differ: fine where they are but ways to the data
+        way,eye = n>=len(b)-wraps,row[1] in eye_words # an eye in another folder is another's
+        numbers = all(re.search(r'\d', o[n]) for o in (a,b))
+        if not way and n or eye and not n or numbers and (eye or not way): return None
+    return n,equal(4)
+
+# %% ../../nbs/30_data.read.ipynb #e9c24896
+def match_names(names, files, src, *, root, taken=frozenset())->tuple:
     "Name -> the one of `files` that it must mean, and name -> files where several may be meant"
-    keys,known,several = {f:file_keys(f) for f in files},{},{}
-    agree = lambda a, b: len(os.path.commonprefix([a, b]))
+    keys,known,several = {f:file_keys(os.path.relpath(f, root)) for f in files},{},{}
     here = {v[3][0] for v in keys.values() if v[3]}
-    def may(o, f, n): return n==len(o) if f in taken else n or not o or o[0] not in here
+    wraps = len(os.path.commonprefix([v[3][::-1] for v in keys.values()])) # folders round all
     for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
         by,new = {},{} # by name alone, and by name and nearest folder
         for f in files:
@@ -470,8 +482,8 @@ def match_names(names, files, src, *, taken=frozenset())->tuple:
         for o in names.unique():
             if o in known or o in several or not (mine := file_keys(o))[0]: continue
             some = mine[3] and by.get((mine[k],mine[3][0])) or by.get(mine[k], ())
-            near = {f:agree(mine[3], keys[f][3]) for f in some}
-            near = {f:v for f,v in near.items() if may(mine[3], f, v)}
+            near = {f:places_agree(mine, keys[f], here=here, wraps=wraps) for f in some}
+            near = {f:v for f,v in near.items() if v and (f not in taken or v[1]==len(mine[3]))}
             best = [f for f,v in near.items() if v==max(near.values())]
             if len(best)==1: new[o] = best[0]
             elif best: several[o] = best
@@ -515,7 +527,8 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
         files = image_files(folders[0], _not_ours)
         if names[path.isna()].str.strip().str.fullmatch(UID).all():
             path = path.fillna(names.str.strip().map(instances(files)))
-        known,several = match_names(names[path.isna()], files, src, taken={*path.dropna()})
+        known,several = match_names(names[path.isna()], files, src, root=folders[0],
+                                    taken={*path.dropna()})
         path = path.fillna(names.map(known))
         hint = near_names(names[path.isna()], files, folders[0], several=several)
     if (lost := path.isna()).any():

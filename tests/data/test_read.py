@@ -250,7 +250,12 @@ def test_files_written_otherwise(tmp_path, name, capsys):
 TAKEN = {'the other folder':(['A/img1.png','A/img2.png','B/img2.png'], ['A/img2.png','B/img1.png','B/img2.png'], 'B/img1.png'),
     'the other eye':(['right/001.png','left/002.png'], ['left/001.png','right/001.png','left/002.png'], 'left/001.png'),
     'the other eye alone':(['right/001.png'], ['left/001.png','right/001.png'], 'left/001.png'),
-    'a mask':(['images/001.png','masks/003.tif'], ['images/001.png','images/003.png'], 'images/003.png')}
+    'a mask':(['images/001.png','masks/003.tif'], ['images/001.png','images/003.png'], 'images/003.png'),
+    'another person of a day':(['00005/2021-03-05/OD.png','00006/2021-03-06/OD.png'], ['00077/2021-03-05/OD.png','00006/2021-03-06/OD.png'], '00077/2021-03-05/OD.png'),
+    'another person of a year, alone':(['a/p12/2021/OD.png'], ['b/p99/2021/OD.png'], 'b/p99/2021/OD.png'),
+    'the only person there':(['Export/0012/OD.png'], ['13/OD.png'], '13/OD.png'),
+    'another name':(['Export/eva/OD.png'], ['anna/OD.png'], 'anna/OD.png'),
+    'the person left over':(['Export/0011/OD.png','Export/0012/OD.png'], ['Export/0011/OD.png','13/OD.png'], '13/OD.png')}
 @pytest.mark.parametrize('kind', TAKEN)
 def test_a_missing_file_is_not_replaced(tmp_path, kind):
     "by one that another row names, or by one of another folder where its own is there"
@@ -258,6 +263,17 @@ def test_a_missing_file_is_not_replaced(tmp_path, kind):
     touch(tmp_path, *files)
     (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{o},{k%2}' for k,o in enumerate(names))]))
     with pytest.raises(DataError, match=f'1 of {len(names)} image files are not in its folder: {lost}'): read_csv(tmp_path/'t.csv')
+
+PLACES = {'zeros that a spreadsheet cut':(['Export/0012/OD.png','Export/0013/OD.png'], ['12/OD.png','13/OD.png']),
+    'another computer':(['0012/OD.png','0013/OD.png'], ['D:\\export\\0012\\OD.png','D:\\export\\0013\\OD.png']),
+    'another computer and a folder round all':(['images/0012/1/OD.png','images/0013/1/OD.png'], ['/data/export/0012/1/OD.png','/data/export/13/1/od.PNG']),
+    'an unknown folder':(['new/a1.png','new/sub/b1.png'], ['old/a1.png','old/b1.png'])}
+@pytest.mark.parametrize('kind', PLACES)
+def test_folders_written_otherwise(tmp_path, kind):
+    files,names = PLACES[kind]
+    touch(tmp_path, *files)
+    (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{o},{k%2}' for k,o in enumerate(names))]))
+    assert read_csv(tmp_path/'t.csv').path.tolist()==[str(tmp_path/o) for o in files]
 
 @pytest.mark.parametrize('col,a,b', [('eye','L','R'), ('split','train','test')])
 def test_rows_of_a_file_may_not_contradict(tmp_path, col, a, b):
