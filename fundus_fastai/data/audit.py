@@ -435,7 +435,7 @@ def telling_names(files, known=())->pd.Series:
     def told(o, words):
         for a,b in zip(words, words[1:]):
             if person(a) and person(b) and fold(a)!=fold(b): return f'perhaps a name: {a} {b}'
-        if day := _day.search(o): return f'a date: {day[0]}'
+        if day := _day.search(o): return f"a date{' in a folder'*('/' in o[day.end():])}: {day[0]}"
         long = [d for d in re.findall(r'\d{6,}', o) if d[0]!='0' and int(d)>2*len(files)]
         return f'a long number: {long[0]}' if long else ''
     return pd.Series(map(told, files, words), dtype=object)
@@ -559,7 +559,8 @@ def groups(self:Audit)->pd.Series: # a number for each row of `data`
 def _heading(a):
     "Where the data is from, its name and its size"
     drawn = 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
-    size = f"{len(a.data):,} images of {a.data.patient.nunique():,} patients"
+    n,k = len(a.data),a.data.patient.nunique()
+    size = f"{n:,} image{'s'*(n!=1)} of {k:,} patient{'s'*(k!=1)}"
     return drawn + (a.name or 'data'), size
 
 # %% ../../nbs/38_data.audit.ipynb #29fc95c0
@@ -574,15 +575,17 @@ def _files(a):
             'privacy: file names':a.telling}
 
 def _names(a, n=3):
-    "Check -> the first `n` of what it found by name, and how many more"
-    def name(t, o): return t['path_'+o].map(os.path.basename)
+    "Check -> the first `n` of what it found by name, if only one is called so, else by place; and how many more"
+    place,own = relative_paths(a.data),a.data.path.map(os.path.basename)
+    at,place = (dict(zip(a.data.path, o)) for o in (place.where(own.duplicated(keep=False), own), place))
+    def name(t, o): return t['path_'+o].map(at)
     def label(t, o): return name(t, o)+' ('+t['label_'+o].astype(str)+')'
     found = {'patients on two sides':a.leaks.patient.drop_duplicates(),
              'eyes of a patient on two sides':a.split_eyes.patient}
     pairs = {'byte-identical':(a.exact_duplicates, name), 'near duplicates':(a.near_duplicates, name),
              'same image, other label':(a.conflicts, label)}
     found |= {k:f(t, 'a')+' = '+f(t, 'b') for k,(t,f) in pairs.items()}
-    found |= {k:t.path.map(os.path.basename) for k,t in _files(a).items()}
+    found |= {k:t.path.map(place if 'privacy' in k else at) for k,t in _files(a).items()}
     return {k:few(v, n, count=True) for k,v in found.items() if len(v)}
 
 def _lines(a):

@@ -351,6 +351,13 @@ def test_names_that_tell(name, what):
     said = A.telling_names([name]).iloc[0]
     assert what in said if what else not said
 
+def test_what_is_found_is_named_so_that_it_can_be_told_apart(tmp_path):
+    "OS.png of several folders by its place; a date by the folder that holds it"
+    for o in ('1/OS.png','2/OS.png','2021-03-05/p.png'): (tmp_path/o).parent.mkdir(); Image.fromarray(np.zeros((64,64,3), np.uint8)).save(tmp_path/o)
+    a = audit(pd.DataFrame(dict(path=[str(o) for o in sorted(tmp_path.rglob('*.png'))], patient='p')), shortcuts=False)
+    assert 'blank: 1/OS.png, 2/OS.png, p.png' in repr(a) and 'privacy: file names: 2021-03-05/p.png' in repr(a) and '3 images of 1 patient\n' in repr(a)
+    assert a.telling.remark.tolist()==['a date in a folder: 2021-03-05']
+
 def test_names_that_tell_nothing():
     harmless = ['10_left.jpeg','IMG_0001.JPG','DSC01234.jpg','000123.png','Right Eye Fundus.tif','OD_Macula.jpg','Normal Fundus 3.png',
         '1.2.840.113619.2.5.1762583153.215519.978957063.78.jpg','2.25.338984938493849384938493.png','d41d8cd98f00b204e9800998ecf8427e.png',
