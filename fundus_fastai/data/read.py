@@ -210,10 +210,10 @@ def check_classes(df, root):
 # %% ../../nbs/30_data.read.ipynb #a9792505
 def spread_volumes(df, root)->tuple:
     "`df` with a row for each picture of a volume, and what hospitals' files tell of each row"
-    path = df.path.map(frames_of)
-    df = df.assign(path=path).explode('path', ignore_index=True)
+    df = df.assign(path=df.path.map(frames_of)).explode('path')
+    row,df = df.index,df.reset_index(drop=True)
     told = file_facts(df.path).drop_duplicates('path').set_index('path').reindex(df.path)
-    told = told.set_axis(df.index).astype(dict(patient=object, eye=object))
+    told = told.set_axis(df.index).astype(dict(patient=object, eye=object)).assign(row=row)
     whole = told.volume.dropna()
     told['patient'] = told.patient.fillna(under(whole, root)) if len(whole) else told.patient
     return df,told
@@ -224,14 +224,15 @@ def add_facts(df, told)->pd.DataFrame:
     new = [o for o in names if o not in df and told[o].notna().any()]
     return df.join(told[new])
 
-def told_by_files(df, root, src, *, eye, alone)->tuple:
+def told_by_files(df, root, src, raw, roles, *, alone)->tuple:
     "A table's rows with what files tell and it does not; is any image still its own patient?"
     df,told = spread_volumes(df, root)
-    if not eye: df['eye'] = told.eye
+    if not roles['eye']: df['eye'] = told.eye
     if n := alone and told.patient.count():
         df['patient'] = told.patient.fillna(df.patient)
         say(f"{src}: patients of {n} images are told by their files")
-    return add_facts(df, told),alone and n<len(df)
+    if alone := alone and n<len(df): tell_alone(raw, src, roles, other='other '*bool(n))
+    return add_facts(df, told).set_axis(told.row),alone
 
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
 def patients_beside(df, tables)->pd.Series:
@@ -375,13 +376,14 @@ def likely_patients(raw)->str:
 _parts = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
               camera='cameras')
 
-def tell_roles(raw, src, roles, *, asked, alone):
-    "Say which columns are read as what, where that was not asked for, and that none tells patients"
-    if not roles['patient'] and not alone:
-        used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
-        rest = raw.drop(columns=used)
-        say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`"
-            f"{likely_patients(rest)})")
+def tell_alone(raw, src, roles, *, other=''):
+    "Say that no column tells patients, and which may"
+    used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
+    say(f"{src}: no patient column; each {other}image is taken as its own patient (`patient=COL`"
+        f"{likely_patients(raw.drop(columns=used))})")
+
+def tell_roles(src, roles, asked):
+    "Say which columns are read as what, where that was not asked for"
     for k,what in _parts.items():
         if roles[k] and roles[k]!=asked.get(k) and column_key(roles[k])!=k:
             say(f"{src}: {what} are read from the column {roles[k]!r}")
@@ -403,7 +405,7 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
         option = {'path':'path_col'}.get(k, k)
         try: v is None or v is names or one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
-    tell_roles(raw, src, r, asked=asked, alone=alone)
+    tell_roles(src, r, asked)
     return r
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
@@ -411,12 +413,12 @@ class LeftOut(list):
     "Rows that cannot be used: (row of the table, file, why); an error, unless they may be skipped"
     def __init__(self, src, files, skip=False): self.src,self.files,self.skip = src,files,skip
 
-    def __call__(self, df, bad, why, *, error=None, names=None):
+    def __call__(self, df, bad, why, *, error=None, names=None, what='rows'):
         "`df` without the `bad` rows; raises `DataError(error)`, if there is one, unless they are skipped"
         if not bad.any(): return df
         if error and not self.skip: raise DataError(f"{self.src}: {error}")
-        tell_odd(bad, f'rows {why} and are left out', names, src=self.src)
-        self += [(int(i)+2, str(self.files[i]), why) for i in df.index[bad]]
+        tell_odd(bad, f'{what} {why} and are left out', names, src=self.src)
+        self += [(int(i)+2, str(self.files[i]), why) for i in df.index[bad].unique()]
         if bad.all(): raise DataError(f"{self.src}: no row is left")
         return df[~bad]
 
@@ -550,6 +552,10 @@ def label_columns(label, cols)->tuple:
     several = not isinstance(label, str) or (',' in label and label not in cols)
     return label_list(label) if several else [label], several
 
+def asks_files(label, cols)->bool:
+    "Whether `label` is what a table has no column of, but hospitals' files may tell"
+    return label in ('sex','age','eye') and not first_of(cols, usual_columns[label])
+
 # %% ../../nbs/30_data.read.ipynb #8d382343
 def whole_numbers(s, src, top:int, *, what:str)->pd.Series:
     "Whole numbers of a column; raises `DataError` with other values and their rows"
@@ -576,22 +582,22 @@ def tell_labels(df, names, src):
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
-def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
+def one_row_a_file(df, src, labels, *, out, what='rows')->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict"
     more = [o for o in ('eye','split') if df[o].notna().any()]
     df = df.assign(**{o:df[o].fillna(df.groupby('path')[o].transform('first')) for o in more})
     twice = df.duplicated(['path',*labels,'patient',*more])
-    tell_odd(twice, 'rows repeat others and are left out', src=src)
+    tell_odd(twice, f'{what} repeat others and are left out', src=src)
     df = df[~twice]
     if (clash := df[df.path.duplicated(keep=False)]).empty: return df
     one = clash[clash.path==clash.path.iloc[0]]
-    kind = one[[*labels, *more]].fillna('').astype(str).agg(' '.join, axis=1)
-    said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
-    what = ', '.join(['labels', *(o+'s' for o in more)])
-    error = (f"different {what} or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
+    kind = one[[*labels, *more, 'patient']].fillna('').astype(str).to_numpy()
+    said = ' and '.join(f"{' '.join(o[:-1])} (patient {o[-1]})" for o in kind)
+    kinds = ', '.join(['labels', *(o+'s' for o in more)])
+    error = (f"different {kinds} or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
              f"correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
     bad = df.path.duplicated(keep=False)
-    return out(df, bad, 'contradict another of the same file', error=error)
+    return out(df, bad, 'contradict another of the same file', error=error, what=what)
 
 # %% ../../nbs/30_data.read.ipynb #186bc2f9
 extras = 'sex','age','camera'
@@ -624,9 +630,9 @@ def patient_column(s, src)->pd.Series:
     return s
 
 # %% ../../nbs/30_data.read.ipynb #d7171463
-def usable_rows(raw, r, out, *, several)->pd.DataFrame:
-    "The rows that have a label, a file name and a patient; says, or raises, what the others lack"
-    names,what = r['label'],' or '.join(map(repr, r['label']))
+def labelled_rows(raw, names, out, *, several)->pd.DataFrame:
+    "The rows that have a label in the columns `names`; says what the others lack"
+    what = ' or '.join(map(repr, names))
     bare = raw[names].apply(is_missing).all(axis=1)
     if bare.all():
         raise DataError(f"{out.src}: the column {what} is empty; choose with `label=COL`")
@@ -634,9 +640,13 @@ def usable_rows(raw, r, out, *, several)->pd.DataFrame:
     if several and out.skip:
         fine = raw[names].apply(lambda s: is_missing(s) | s.str.fullmatch(r' *[01](\.0*)? *'))
         raw = out(raw, ~fine.all(axis=1), f'hold other values than 0 and 1 in {what}')
-    if not several:
-        text = raw[names[0]]
-        raw = out(raw, says_nothing(text), f'say nothing in {what}', names=text)
+    if several: return raw
+    text = raw[names[0]]
+    return out(raw, says_nothing(text), f'say nothing in {what}', names=text)
+
+def usable_rows(raw, r, out, *, several)->pd.DataFrame:
+    "The rows that have a label, if columns tell it, a file name and a patient; says, or raises, what others lack"
+    if r['label']: raw = labelled_rows(raw, r['label'], out, several=several)
     raw = out.filled(raw, r['path'])
     return out.filled(raw, r['patient'], says_nothing) if r['patient'] else raw
 
@@ -660,12 +670,13 @@ def read_csv(path, # CSV with a column of image files and one of labels
     if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(odd)}")
     src = os.path.abspath(path)
     raw,guess = read_table(src)
-    names,several = label_columns(label, raw.columns)
+    told = asks_files(label, raw.columns)
+    names,several = ([],False) if told else label_columns(label, raw.columns)
     if several and (own := {'path','patient','eye','split'} & set(names)):
         raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame "
                         "is: rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
-    out = LeftOut(src, raw[r['path']], skip_broken)
+    out,whole = LeftOut(src, raw[r['path']], skip_broken),raw
     raw = usable_rows(raw, r, out, several=several)
     path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
     raw = out(raw, path.isna(), 'have no image file')
@@ -676,12 +687,16 @@ def read_csv(path, # CSV with a column of image files and one of labels
     df['split'] = by_words(raw[r['split']], split_words, 'split') if r['split'] else None
     names = r['label']
     if several: df = df.join(blanks_as_no(zero_one(raw, names, src), src))
-    else: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
+    elif names: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
     if several: tell_labels(df, names, src)
-    df = df.join(other_columns(raw, guess, r, taken=df))
-    df = one_row_a_file(df, src, names if several else ['label'], out=out)
-    df,alone = told_by_files(df, root, src, eye=r['eye'], alone=not r['patient'] and patient is None)
-    df.attrs.update(name='csv', source='local', root=root, label=','.join(names), rows=len(guess),
+    df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*told]))
+    labels = ['label'] if names and not several else names
+    df = one_row_a_file(df, src, labels, out=out)
+    df,alone = told_by_files(df, root, src, whole, r, alone=not r['patient'] and patient is None)
+    df = one_row_a_file(df, src, labels, out=out, what='pictures')
+    if told and (label not in df or df[label].isna().all()): # then it is an error
+        column_roles(raw, src, [label], path=path_col, patient=patient, **columns)
+    df.attrs.update(name='csv', source='local', root=root, label=','.join(names) or label, rows=len(guess),
                     left_out=list(out), alone=alone)
     if several: df.attrs['labels'] = tuple(names)
     return df.reset_index(drop=True)
