@@ -575,9 +575,10 @@ def _files(a):
             'privacy: file names':a.telling}
 
 def _names(a, n=3):
-    "Check -> the first `n` of what it found by name, if only one is called so, else by place; and how many more"
+    "Check -> the first `n` of what it found, by place if several are called so, and how many more"
     place,own = relative_paths(a.data),a.data.path.map(os.path.basename)
-    at,place = (dict(zip(a.data.path, o)) for o in (place.where(own.duplicated(keep=False), own), place))
+    one = own.where(~own.duplicated(keep=False), place)
+    at,place = (dict(zip(a.data.path, o)) for o in (one, place))
     def name(t, o): return t['path_'+o].map(at)
     def label(t, o): return name(t, o)+' ('+t['label_'+o].astype(str)+')'
     found = {'patients on two sides':a.leaks.patient.drop_duplicates(),
@@ -701,10 +702,11 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     root = os.path.abspath(os.path.expanduser(str(data)))
     say(f"{root} has no class folders: its pictures are audited without labels")
     df = walk_images(root)
-    parts = df.folder.map({o:part_of(o, root) for o in df.folder.unique()})
+    parts,below = (df.folder.map({o:f(o, root) for o in df.folder.unique()})
+                   for f in (part_of,below_split))
     if parts.nunique()>1: df['split'] = parts
     who,df['eye'] = by_name(df.name)
-    shared = who.isin(shared_names(df.folder.map({o:below_split(o, root) for o in df.folder.unique()})+'/'+df.name))
+    shared = who.isin(shared_names(below+'/'+df.name))
     if shared.any(): say(f"equal names in several folders tell no patient: {few(df.name[shared])}")
     elif who.notna().all():
         tell_undated(df.name, who)

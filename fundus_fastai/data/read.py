@@ -102,8 +102,9 @@ def under(path, root)->pd.Series:
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
 SIDED = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
-_month,_day = r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[01])'
-DATE = rf'(?<!\d)(?:(?:19|20)\d\d(?P<a>[-_.]?){_month}(?P=a){_day}|{_day}(?P<b>[-_.]?){_month}(?P=b)(?:19|20)\d\d)'
+_year,_month,_day = r'(?:19|20)\d\d',r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[01])'
+DATE = (rf'(?<!\d)(?:{_year}(?P<a>[-_.]?){_month}(?P=a){_day}'
+        rf'|{_day}(?P<b>[-_.]?){_month}(?P=b){_year})')
 TIME = r'(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d'
 
 def undated(name:str)->str:
@@ -115,7 +116,7 @@ def undated(name:str)->str:
 
 # %% ../../nbs/30_data.read.ipynb #ca7fc5f0
 def by_name(names)->tuple: # patients, eyes
-    "Patients by names as Kermany's, 10_left or 10_20210305_OD, and eyes, missing where they tell none"
+    "Patients and eyes by names as Kermany's, 10_left or 10_20210305_OD, missing where none are"
     bare,whole = (o.str.extract(SIDED) for o in (names.map(undated).astype(object), names))
     eye = bare[1].fillna(whole[1]).str.lower().map(eye_words)
     return names.str.extract(KERMANY_NAME)[1].fillna(bare[0]),eye
@@ -123,7 +124,8 @@ def by_name(names)->tuple: # patients, eyes
 def tell_undated(names, patient):
     "Say how patients are read from names with dates"
     cut = patient.notna() & (names.map(undated)!=names)
-    if cut.any(): say(f"patients are read from names, without dates: {few(patient[cut]+' of '+names[cut])}")
+    said = few(patient[cut]+' of '+names[cut])
+    if cut.any(): say(f"patients are read from names, without dates: {said}")
 
 # %% ../../nbs/30_data.read.ipynb #94d7b707
 no_patient = 'images do not tell their patient, and each is taken as its own'
@@ -136,8 +138,9 @@ def named_patients(df, root)->pd.Series:
 
 # %% ../../nbs/30_data.read.ipynb #d0125a4e
 def shared_names(paths)->set: # of patients
-    "Whom equal names tell in several folders, as 1/visit1_OD.png and 2/visit1_OD.png: they may be anybody"
-    t = pd.DataFrame([os.path.split(o) for o in map(str, paths)], columns=['folder','name'], dtype=object)
+    "Whom equal names tell in several folders, as 1/visit1_OD.png and 2/visit1_OD.png do"
+    cut = [os.path.split(o) for o in map(str, paths)]
+    t = pd.DataFrame(cut, columns=['folder','name'], dtype=object)
     who,eye = by_name(t.name)
     t['folder'] = t.folder.map({o:os.path.abspath(o) for o in t.folder.unique()})
     t['name'] = t.name.map(lambda o: fold(os.path.splitext(o)[0]))
@@ -224,7 +227,7 @@ def add_facts(df, told)->pd.DataFrame:
     new = [o for o in names if o not in df and told[o].notna().any()]
     return df.join(told[new])
 
-def told_by_files(df, root, src, raw, roles, *, alone)->tuple:
+def told_by_files(df, root, src, *, raw, roles, alone)->tuple:
     "A table's rows with what files tell and it does not; is any image still its own patient?"
     df,told = spread_volumes(df, root)
     if not roles['eye']: df['eye'] = told.eye
@@ -288,8 +291,9 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     df['patient'] = one_spelling(df.patient.mask(own), 'patients').fillna(df.patient)
     df['label'] = one_spelling(df.label, 'classes')
     who,eye = by_name(df.name)
-    tell_odd(known.isna() & who.isin(shared_names(df.path)), "images have names that stand in several "
-             "folders, and are taken as one patient's (write a table if they are not)", df.name)
+    shared = known.isna() & who.isin(shared_names(df.path))
+    tell_odd(shared, "images have names that stand in several folders, and are taken as one "
+             "patient's (write a table if they are not)", df.name)
     df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
     return set_frame(add_facts(df, told), root, None, name='folder')
 
@@ -444,7 +448,7 @@ def find_image(folder, name)->str:
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
 def file_keys(name)->tuple:
-    "A file's name, stem, stem without zeros in front, and folders, the nearest first, by likeness and as they are"
+    "A file's name, stem, stem by likeness, folders by likeness, the nearest first, and folders"
     parts = [o for o in fold(name).replace('\\', '/').split('/') if o not in ('','.','..')] or ['']
     stem,suffix = os.path.splitext(parts[-1])
     stem = stem if suffix[1:].isalpha() else parts[-1]
@@ -459,7 +463,7 @@ def _seen_from(src, path)->str:
 
 # %% ../../nbs/30_data.read.ipynb #f172a512
 def places_agree(row, file, *, here, wraps)->tuple: # of keys
-    "How many folders, the nearest first, are alike in both, and how many equal; `None` where others contradict"
+    "How many of the nearest folders are alike, and how many equal; `None` where they contradict"
     equal = lambda k: len(os.path.commonprefix([row[k], file[k]]))
     a,b,n = row[3],file[3],equal(3)
     if not n and a and a[0] in here: return None
@@ -594,8 +598,8 @@ def one_row_a_file(df, src, labels, *, out, what='rows')->pd.DataFrame:
     kind = one[[*labels, *more, 'patient']].fillna('').astype(str).to_numpy()
     said = ' and '.join(f"{' '.join(o[:-1])} (patient {o[-1]})" for o in kind)
     kinds = ', '.join(['labels', *(o+'s' for o in more)])
-    error = (f"different {kinds} or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
-             f"correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
+    error = (f"different {kinds} or patients for {clash.path.nunique()} of {df.path.nunique()} "
+             f"files; correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
     bad = df.path.duplicated(keep=False)
     return out(df, bad, 'contradict another of the same file', error=error, what=what)
 
@@ -645,7 +649,7 @@ def labelled_rows(raw, names, out, *, several)->pd.DataFrame:
     return out(raw, says_nothing(text), f'say nothing in {what}', names=text)
 
 def usable_rows(raw, r, out, *, several)->pd.DataFrame:
-    "The rows that have a label, if columns tell it, a file name and a patient; says, or raises, what others lack"
+    "The rows that have a label, a file name and a patient; says, or raises, what the others lack"
     if r['label']: raw = labelled_rows(raw, r['label'], out, several=several)
     raw = out.filled(raw, r['path'])
     return out.filled(raw, r['patient'], says_nothing) if r['patient'] else raw
@@ -656,6 +660,14 @@ def blanks_as_no(y, src)->pd.DataFrame:
     if len(y.columns)<2 or y.eq(0).fillna(False).any(axis=None) or y.notna().all(axis=None): return y
     say(f"{src}: {few(y.columns)} hold 1 and blanks alone: a blank is read as 0")
     return y.fillna(0).astype('int64')
+
+def with_labels(df, raw, names, *, src, several)->pd.DataFrame:
+    "`df` with the labels of its rows: columns of 0 and 1, or one of classes"
+    if several:
+        df = df.join(blanks_as_no(zero_one(raw, names, src), src))
+        tell_labels(df, names, src)
+    elif names: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
+    return df
 
 # %% ../../nbs/30_data.read.ipynb #a534a137
 def read_csv(path, # CSV with a column of image files and one of labels
@@ -685,19 +697,17 @@ def read_csv(path, # CSV with a column of image files and one of labels
     df['patient'] = patient_column(raw[r['patient']], src) if r['patient'] else under(df.path, root)
     df['eye'] = by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None
     df['split'] = by_words(raw[r['split']], split_words, 'split') if r['split'] else None
-    names = r['label']
-    if several: df = df.join(blanks_as_no(zero_one(raw, names, src), src))
-    elif names: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
-    if several: tell_labels(df, names, src)
+    df = with_labels(df, raw, names := r['label'], src=src, several=several)
     df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*told]))
     labels = ['label'] if names and not several else names
     df = one_row_a_file(df, src, labels, out=out)
-    df,alone = told_by_files(df, root, src, whole, r, alone=not r['patient'] and patient is None)
+    df,alone = told_by_files(df, root, src, raw=whole, roles=r,
+                             alone=not r['patient'] and patient is None)
     df = one_row_a_file(df, src, labels, out=out, what='pictures')
     if told and (label not in df or df[label].isna().all()): # then it is an error
         column_roles(raw, src, [label], path=path_col, patient=patient, **columns)
-    df.attrs.update(name='csv', source='local', root=root, label=','.join(names) or label, rows=len(guess),
-                    left_out=list(out), alone=alone)
+    df.attrs.update(name='csv', source='local', root=root, label=','.join(names) or label,
+                    rows=len(guess), left_out=list(out), alone=alone)
     if several: df.attrs['labels'] = tuple(names)
     return df.reset_index(drop=True)
 

@@ -80,7 +80,8 @@ def check_named(data, label=None, images=None, **opts)->None:
     asked['path'] = asked.pop('path_col', None)
     with redirect_stderr(io.StringIO()): # what is said on the way is said again by whoever reads it whole
         raw,_ = read_table(path)
-        names = [] if not label or asks_files(label, raw.columns) else label_columns(label, raw.columns)[0]
+        own = label and not asks_files(label, raw.columns)
+        names = label_columns(label, raw.columns)[0] if own else []
         column_roles(raw, os.path.abspath(path), names, **asked)
 
 # %% ../../nbs/60_run.check.ipynb #7ce88631

@@ -57,7 +57,7 @@ def unique_stems(paths)->list:
 
 # %% ../../nbs/49_vision.answers.ipynb #52d69d89
 def told_by_names(files, shared=None)->pd.DataFrame:
-    "Patient and eye by a hospital's file, or by names such as 10_left.jpeg, but for patients `shared` by folders"
+    "Patient and eye by a hospital's file, or by names such as 10_left.jpeg not `shared` by folders"
     patient,eye = by_name(pd.Series([Path(o).name for o in files], dtype=object))
     patient = patient.mask(patient.isin(shared_names(files) if shared is None else shared))
     t = pd.DataFrame(dict(path=list(map(str, files)), patient=patient, eye=eye))
@@ -81,7 +81,8 @@ def volume_columns(paths)->pd.DataFrame:
     return pd.DataFrame(dict(volume=volume, frame=frame))
 
 # %% ../../nbs/49_vision.answers.ipynb #60bf1078
-def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=False, shared=None)->pd.DataFrame:
+def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=False,
+                  shared=None)->pd.DataFrame:
     "What `net` says of a few files, a row each; nothing of pictures in which nothing can be seen"
     t = told_by_names(files, shared)
     if volumes: t = t.join(volume_columns(t.path))
