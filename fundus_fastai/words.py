@@ -49,8 +49,8 @@ def _listed(text): return {o.strip() for o in text.split(',')}
 _blank = {''} | _listed('nan, na, n/a, #n/a, #na, null, <na>, nat')
 _nothing = _blank | _listed('''?, ??, ???, unknown, unk, missing, not known, not available,
     not recorded, not reported, not specified, no data, tbd, to do, todo, pending, nil, undefined,
-    #value!, #ref!, #name?, #div/0!, unbekannt, keine angabe, inconnu, desconocido, sconosciuto,
-    new folder, neuer ordner, untitled folder''')
+    #value!, #ref!, #name?, #div/0!, unbekannt, keine angabe, ka, k a, inconnu, desconocido,
+    sconosciuto, new folder, neuer ordner, untitled folder''')
 _unread = _listed('''x, ungradable, ungradeable, not gradable, not gradeable, ungraded, poor quality,
     bad quality, low quality, bad image, poor image, unusable, artifact, artefact, blurred, blurry,
     no view, rejected, reject, excluded, exclude, uncertain, unclear''')

@@ -166,7 +166,7 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     else: e = self.learn.evidence([path], method)
     answer,likeliest = said_by(self.learn, e.baseline[0])
     k = e.classes.index(one_of(name or likeliest, e.classes, 'class'))
-    name = e.classes[k]+' (likeliest, not answered)'*(not name and answer==NONE)
+    name = e.classes[k]+' (likeliest, not answered)'*(not name and self.kind.labels and answer=='none')
     m,score = e.map[0,k].numpy(),float(e.baseline[0,k]) if method=='occlusion' else None
     scale = map_scale(m, score)
     pic = legend(Image.fromarray(blend(im, m, scale=scale)), f'±{scale:.2g} {e.output}'.strip())

@@ -25,7 +25,7 @@ from ..score.metrics import auc
 from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
-from .read import SIDED, named_eyes, part_of, walk_images
+from .read import DATE, by_name, part_of, shared_names, tell_undated, walk_images
 from .splits import check_ids, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
@@ -421,8 +421,7 @@ _trade = '''age amd angio area bscan camera case clinic color control copy cropp
     whatsapp zeiss'''.split()
 _identifier = re.compile(r'[0-2](\.\d+){4,}|2\.25\.\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
                          r'|(?<![^\W_])(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{12,}(?![^\W_])', re.I)
-_day = re.compile(r'(?<!\d)((19|20)\d\d([-_.]?)(0\d|1[0-2])\3([0-2]\d|3[01])'
-                  r'|([0-2]\d|3[01])([-_.]?)(0\d|1[0-2])\7(19|20)\d\d)(?!\d)')
+_day = re.compile(DATE+r'(?!\d)')
 
 # %% ../../nbs/38_data.audit.ipynb #b3332863
 def telling_names(files, known=())->pd.Series:
@@ -436,7 +435,7 @@ def telling_names(files, known=())->pd.Series:
     def told(o, words):
         for a,b in zip(words, words[1:]):
             if person(a) and person(b) and fold(a)!=fold(b): return f'perhaps a name: {a} {b}'
-        if day := _day.search(o): return f'a date: {day[0]}'
+        if day := _day.search(o): return f"a date{' in a folder'*('/' in o[day.end():])}: {day[0]}"
         long = [d for d in re.findall(r'\d{6,}', o) if d[0]!='0' and int(d)>2*len(files)]
         return f'a long number: {long[0]}' if long else ''
     return pd.Series(map(told, files, words), dtype=object)
@@ -560,7 +559,8 @@ def groups(self:Audit)->pd.Series: # a number for each row of `data`
 def _heading(a):
     "Where the data is from, its name and its size"
     drawn = 'PHANTOM DATA: drawn, not photographed. ' if a.source=='phantom' else ''
-    size = f"{len(a.data):,} images of {a.data.patient.nunique():,} patients"
+    n,k = len(a.data),a.data.patient.nunique()
+    size = f"{n:,} image{'s'*(n!=1)} of {k:,} patient{'s'*(k!=1)}"
     return drawn + (a.name or 'data'), size
 
 # %% ../../nbs/38_data.audit.ipynb #29fc95c0
@@ -575,15 +575,18 @@ def _files(a):
             'privacy: file names':a.telling}
 
 def _names(a, n=3):
-    "Check -> the first `n` of what it found by name, and how many more"
-    def name(t, o): return t['path_'+o].map(os.path.basename)
+    "Check -> the first `n` of what it found, by place if several are called so, and how many more"
+    place,own = relative_paths(a.data),a.data.path.map(os.path.basename)
+    one = own.where(~own.duplicated(keep=False), place)
+    at,place = (dict(zip(a.data.path, o)) for o in (one, place))
+    def name(t, o): return t['path_'+o].map(at)
     def label(t, o): return name(t, o)+' ('+t['label_'+o].astype(str)+')'
     found = {'patients on two sides':a.leaks.patient.drop_duplicates(),
              'eyes of a patient on two sides':a.split_eyes.patient}
     pairs = {'byte-identical':(a.exact_duplicates, name), 'near duplicates':(a.near_duplicates, name),
              'same image, other label':(a.conflicts, label)}
     found |= {k:f(t, 'a')+' = '+f(t, 'b') for k,(t,f) in pairs.items()}
-    found |= {k:t.path.map(os.path.basename) for k,t in _files(a).items()}
+    found |= {k:t.path.map(place if 'privacy' in k else at) for k,t in _files(a).items()}
     return {k:few(v, n, count=True) for k,v in found.items() if len(v)}
 
 def _lines(a):
@@ -680,6 +683,12 @@ def save(self:Audit, out # folder
                shortcuts=self.shortcuts.to_dict('records')))
     return out
 
+# %% ../../nbs/38_data.audit.ipynb #c95cceaa
+def below_split(folder, root)->str:
+    "Where `folder` lies below `root`, without the folders that tell a split"
+    parts = Path(folder).relative_to(root).parts
+    return '/'.join(o for o in parts if not part_of(Path(root)/o, root))
+
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
 def open_frame(data, opts:dict)->pd.DataFrame:
     "The frame that `data` means; of a folder without classes its pictures"
@@ -693,9 +702,15 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     root = os.path.abspath(os.path.expanduser(str(data)))
     say(f"{root} has no class folders: its pictures are audited without labels")
     df = walk_images(root)
-    parts,who = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}),df.name.str.extract(SIDED)[0]
+    parts,below = (df.folder.map({o:f(o, root) for o in df.folder.unique()})
+                   for f in (part_of,below_split))
     if parts.nunique()>1: df['split'] = parts
-    if who.notna().all(): df['patient'],df['eye'] = one_spelling(who, 'patients'),named_eyes(df.name)
+    who,df['eye'] = by_name(df.name)
+    shared = who.isin(shared_names(below+'/'+df.name))
+    if shared.any(): say(f"equal names in several folders tell no patient: {few(df.name[shared])}")
+    elif who.notna().all():
+        tell_undated(df.name, who)
+        df['patient'] = one_spelling(who, 'patients')
     df = df[[o for o in ('path','patient','eye','split') if o in df]]
     df.attrs.update(name=os.path.basename(root), root=root)
     return df

@@ -101,19 +101,50 @@ def under(path, root)->pd.Series:
     return path.map(lambda p: os.path.relpath(p, root).replace(os.sep, '/'))
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
-no_patient = 'images do not tell their patient, and each is taken as its own'
 SIDED = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
+_year,_month,_day = r'(?:19|20)\d\d',r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[01])'
+DATE = (rf'(?<!\d)(?:{_year}(?P<a>[-_.]?){_month}(?P=a){_day}'
+        rf'|{_day}(?P<b>[-_.]?){_month}(?P=b){_year})')
+TIME = r'(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d'
+
+def undated(name:str)->str:
+    "A file's name without dates of exams, and without their times where digits are left"
+    stem,suffix = os.path.splitext(name)
+    short,bare = (re.sub(rf'[ _.-]*{DATE}({o}{TIME})?(?!\d)', '', stem).lstrip(' _.-')
+                  for o in ('[T _-]?',''))
+    return (short if re.search(r'\d', short) else bare)+suffix
+
+# %% ../../nbs/30_data.read.ipynb #ca7fc5f0
+def by_name(names)->tuple: # patients, eyes
+    "Patients and eyes by names as Kermany's, 10_left or 10_20210305_OD, missing where none are"
+    bare,whole = (o.str.extract(SIDED) for o in (names.map(undated).astype(object), names))
+    eye = bare[1].fillna(whole[1]).str.lower().map(eye_words)
+    return names.str.extract(KERMANY_NAME)[1].fillna(bare[0]),eye
+
+def tell_undated(names, patient):
+    "Say how patients are read from names with dates"
+    cut = patient.notna() & (names.map(undated)!=names)
+    said = few(patient[cut]+' of '+names[cut])
+    if cut.any(): say(f"patients are read from names, without dates: {said}")
+
+# %% ../../nbs/30_data.read.ipynb #94d7b707
+no_patient = 'images do not tell their patient, and each is taken as its own'
 
 def named_patients(df, root)->pd.Series:
-    "Patients by names as Kermany's or 10_left; else the image's place under `root`, which is said"
-    patient = df.name.str.extract(KERMANY_NAME)[1].fillna(df.name.str.extract(SIDED)[0])
+    "Patients by names; else the image's place under `root`, which is said"
+    tell_undated(df.name, patient := by_name(df.name)[0])
     tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
 # %% ../../nbs/30_data.read.ipynb #d0125a4e
-def named_eyes(names)->pd.Series:
-    "Eyes by names as 10_left, missing where they tell none"
-    return names.str.extract(SIDED)[1].str.lower().map(eye_words)
+def shared_names(paths)->set: # of patients
+    "Whom equal names tell in several folders, as 1/visit1_OD.png and 2/visit1_OD.png do"
+    cut = [os.path.split(o) for o in map(str, paths)]
+    t = pd.DataFrame(cut, columns=['folder','name'], dtype=object)
+    who,eye = by_name(t.name)
+    t['folder'] = t.folder.map({o:os.path.abspath(o) for o in t.folder.unique()})
+    t['name'] = t.name.map(lambda o: fold(os.path.splitext(o)[0]))
+    return {*who[eye.notna() & (t.groupby('name').folder.transform('nunique')>1)].dropna()}
 
 # %% ../../nbs/30_data.read.ipynb #b0b7fead
 def read_kermany(root)->pd.DataFrame:
@@ -167,7 +198,7 @@ def tell_unused(root):
         if found: say(f"{root}: not used: {len(found)} {what}: {few(found)}")
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
-_people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+'
+_people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+|0\d\d+|\d{5,}'
 _sides = r'(train|training|val|valid|validation|test|testing)([ _-]*(images?|imgs?|set|data|photos?))*'
 
 def check_classes(df, root):
@@ -182,10 +213,10 @@ def check_classes(df, root):
 # %% ../../nbs/30_data.read.ipynb #a9792505
 def spread_volumes(df, root)->tuple:
     "`df` with a row for each picture of a volume, and what hospitals' files tell of each row"
-    path = df.path.map(frames_of)
-    df = df.assign(path=path).explode('path', ignore_index=True)
+    df = df.assign(path=df.path.map(frames_of)).explode('path')
+    row,df = df.index,df.reset_index(drop=True)
     told = file_facts(df.path).drop_duplicates('path').set_index('path').reindex(df.path)
-    told = told.set_axis(df.index).astype(dict(patient=object, eye=object))
+    told = told.set_axis(df.index).astype(dict(patient=object, eye=object)).assign(row=row)
     whole = told.volume.dropna()
     told['patient'] = told.patient.fillna(under(whole, root)) if len(whole) else told.patient
     return df,told
@@ -196,14 +227,15 @@ def add_facts(df, told)->pd.DataFrame:
     new = [o for o in names if o not in df and told[o].notna().any()]
     return df.join(told[new])
 
-def told_by_files(df, root, src, *, eye, alone)->tuple:
+def told_by_files(df, root, src, *, raw, roles, alone)->tuple:
     "A table's rows with what files tell and it does not; is any image still its own patient?"
     df,told = spread_volumes(df, root)
-    if not eye: df['eye'] = told.eye
+    if not roles['eye']: df['eye'] = told.eye
     if n := alone and told.patient.count():
         df['patient'] = told.patient.fillna(df.patient)
         say(f"{src}: patients of {n} images are told by their files")
-    return add_facts(df, told),alone and n<len(df)
+    if alone := alone and n<len(df): tell_alone(raw, src, roles, other='other '*bool(n))
+    return add_facts(df, told).set_axis(told.row),alone
 
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
 def patients_beside(df, tables)->pd.Series:
@@ -216,7 +248,8 @@ def patients_beside(df, tables)->pd.Series:
         if not (file and who): continue
         d = raw[~is_missing(raw[file]) & ~says_nothing(raw[who])]
         at = d[file].str.strip().map(partial(find_image, t.parent)).astype(object)
-        known,several = match_names(d[file][at.isna()], [*own.unique()], str(t), taken={*at.dropna()})
+        known,several = match_names(d[file][at.isna()], [*own.unique()], str(t),
+                                    root=t.parent, taken={*at.dropna()})
         d = pd.DataFrame(dict(at=at.fillna(d[file].map(known)), who=patient_column(d[who], t)))
         d = d[d['at'].isin(own)].drop_duplicates()
         if len(odd := d[d['at'].duplicated()]):
@@ -257,7 +290,10 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     own = df.patient.isin({*under(df.path, root), *under(told.volume.dropna(), root)}) # places are no spellings
     df['patient'] = one_spelling(df.patient.mask(own), 'patients').fillna(df.patient)
     df['label'] = one_spelling(df.label, 'classes')
-    eye = named_eyes(df.name)
+    who,eye = by_name(df.name)
+    shared = known.isna() & who.isin(shared_names(df.path))
+    tell_odd(shared, "images have names that stand in several folders, and are taken as one "
+             "patient's (write a table if they are not)", df.name)
     df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
     return set_frame(add_facts(df, told), root, None, name='folder')
 
@@ -344,13 +380,14 @@ def likely_patients(raw)->str:
 _parts = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
               camera='cameras')
 
-def tell_roles(raw, src, roles, *, asked, alone):
-    "Say which columns are read as what, where that was not asked for, and that none tells patients"
-    if not roles['patient'] and not alone:
-        used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
-        rest = raw.drop(columns=used)
-        say(f"{src}: no patient column; each image is taken as its own patient (`patient=COL`"
-            f"{likely_patients(rest)})")
+def tell_alone(raw, src, roles, *, other=''):
+    "Say that no column tells patients, and which may"
+    used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
+    say(f"{src}: no patient column; each {other}image is taken as its own patient (`patient=COL`"
+        f"{likely_patients(raw.drop(columns=used))})")
+
+def tell_roles(src, roles, asked):
+    "Say which columns are read as what, where that was not asked for"
     for k,what in _parts.items():
         if roles[k] and roles[k]!=asked.get(k) and column_key(roles[k])!=k:
             say(f"{src}: {what} are read from the column {roles[k]!r}")
@@ -372,7 +409,7 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
         option = {'path':'path_col'}.get(k, k)
         try: v is None or v is names or one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
-    tell_roles(raw, src, r, asked=asked, alone=alone)
+    tell_roles(src, r, asked)
     return r
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
@@ -380,12 +417,12 @@ class LeftOut(list):
     "Rows that cannot be used: (row of the table, file, why); an error, unless they may be skipped"
     def __init__(self, src, files, skip=False): self.src,self.files,self.skip = src,files,skip
 
-    def __call__(self, df, bad, why, *, error=None, names=None):
+    def __call__(self, df, bad, why, *, error=None, names=None, what='rows'):
         "`df` without the `bad` rows; raises `DataError(error)`, if there is one, unless they are skipped"
         if not bad.any(): return df
         if error and not self.skip: raise DataError(f"{self.src}: {error}")
-        tell_odd(bad, f'rows {why} and are left out', names, src=self.src)
-        self += [(int(i)+2, str(self.files[i]), why) for i in df.index[bad]]
+        tell_odd(bad, f'{what} {why} and are left out', names, src=self.src)
+        self += [(int(i)+2, str(self.files[i]), why) for i in df.index[bad].unique()]
         if bad.all(): raise DataError(f"{self.src}: no row is left")
         return df[~bad]
 
@@ -411,11 +448,11 @@ def find_image(folder, name)->str:
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
 def file_keys(name)->tuple:
-    "A file's name, stem, stem without zeros in front, and folders, the nearest first"
+    "A file's name, stem, stem by likeness, folders by likeness, the nearest first, and folders"
     parts = [o for o in fold(name).replace('\\', '/').split('/') if o not in ('','.','..')] or ['']
     stem,suffix = os.path.splitext(parts[-1])
     stem = stem if suffix[1:].isalpha() else parts[-1]
-    return parts[-1],stem,likeness(stem),parts[-2::-1]
+    return parts[-1],stem,likeness(stem),[likeness(o) for o in parts[-2::-1]],parts[-2::-1]
 
 # %% ../../nbs/30_data.read.ipynb #3f122531
 def _seen_from(src, path)->str:
@@ -425,12 +462,23 @@ def _seen_from(src, path)->str:
     return os.path.relpath(path, here) if path.startswith(here+os.sep) else path
 
 # %% ../../nbs/30_data.read.ipynb #f172a512
-def match_names(names, files, src, *, taken=frozenset())->tuple:
+def places_agree(row, file, *, here, wraps)->tuple: # of keys
+    "How many of the nearest folders are alike, and how many equal; `None` where they contradict"
+    equal = lambda k: len(os.path.commonprefix([row[k], file[k]]))
+    a,b,n = row[3],file[3],equal(3)
+    if not n and a and a[0] in here: return None
+    if n<min(len(a), len(b)): # the next folders differ: fine where they are but ways to the data
+        way,eye = n>=len(b)-wraps,row[1] in eye_words # an eye in another folder is another's
+        numbers = all(re.search(r'\d', o[n]) for o in (a,b))
+        if not way and n or eye and not n or numbers and (eye or not way): return None
+    return n,equal(4)
+
+# %% ../../nbs/30_data.read.ipynb #e9c24896
+def match_names(names, files, src, *, root, taken=frozenset())->tuple:
     "Name -> the one of `files` that it must mean, and name -> files where several may be meant"
-    keys,known,several = {f:file_keys(f) for f in files},{},{}
-    agree = lambda a, b: len(os.path.commonprefix([a, b]))
+    keys,known,several = {f:file_keys(os.path.relpath(f, root)) for f in files},{},{}
     here = {v[3][0] for v in keys.values() if v[3]}
-    def may(o, f, n): return n==len(o) if f in taken else n or not o or o[0] not in here
+    wraps = len(os.path.commonprefix([v[3][::-1] for v in keys.values()])) # folders round all
     for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
         by,new = {},{} # by name alone, and by name and nearest folder
         for f in files:
@@ -440,8 +488,8 @@ def match_names(names, files, src, *, taken=frozenset())->tuple:
         for o in names.unique():
             if o in known or o in several or not (mine := file_keys(o))[0]: continue
             some = mine[3] and by.get((mine[k],mine[3][0])) or by.get(mine[k], ())
-            near = {f:agree(mine[3], keys[f][3]) for f in some}
-            near = {f:v for f,v in near.items() if may(mine[3], f, v)}
+            near = {f:places_agree(mine, keys[f], here=here, wraps=wraps) for f in some}
+            near = {f:v for f,v in near.items() if v and (f not in taken or v[1]==len(mine[3]))}
             best = [f for f,v in near.items() if v==max(near.values())]
             if len(best)==1: new[o] = best[0]
             elif best: several[o] = best
@@ -485,7 +533,8 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
         files = image_files(folders[0], _not_ours)
         if names[path.isna()].str.strip().str.fullmatch(UID).all():
             path = path.fillna(names.str.strip().map(instances(files)))
-        known,several = match_names(names[path.isna()], files, src, taken={*path.dropna()})
+        known,several = match_names(names[path.isna()], files, src, root=folders[0],
+                                    taken={*path.dropna()})
         path = path.fillna(names.map(known))
         hint = near_names(names[path.isna()], files, folders[0], several=several)
     if (lost := path.isna()).any():
@@ -506,6 +555,10 @@ def label_columns(label, cols)->tuple:
     "The label columns that `label` names, and whether they are several of 0 and 1"
     several = not isinstance(label, str) or (',' in label and label not in cols)
     return label_list(label) if several else [label], several
+
+def asks_files(label, cols)->bool:
+    "Whether `label` is what a table has no column of, but hospitals' files may tell"
+    return label in ('sex','age','eye') and not first_of(cols, usual_columns[label])
 
 # %% ../../nbs/30_data.read.ipynb #8d382343
 def whole_numbers(s, src, top:int, *, what:str)->pd.Series:
@@ -533,22 +586,22 @@ def tell_labels(df, names, src):
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
 # %% ../../nbs/30_data.read.ipynb #f5ff35d5
-def one_row_a_file(df, src, labels, *, out)->pd.DataFrame:
+def one_row_a_file(df, src, labels, *, out, what='rows')->pd.DataFrame:
     "Leave out rows that repeat others; raises `DataError` where two of one file contradict"
     more = [o for o in ('eye','split') if df[o].notna().any()]
     df = df.assign(**{o:df[o].fillna(df.groupby('path')[o].transform('first')) for o in more})
     twice = df.duplicated(['path',*labels,'patient',*more])
-    tell_odd(twice, 'rows repeat others and are left out', src=src)
+    tell_odd(twice, f'{what} repeat others and are left out', src=src)
     df = df[~twice]
     if (clash := df[df.path.duplicated(keep=False)]).empty: return df
     one = clash[clash.path==clash.path.iloc[0]]
-    kind = one[[*labels, *more]].fillna('').astype(str).agg(' '.join, axis=1)
-    said = ' and '.join(f'{k} (patient {p})' for k,p in zip(kind, one.patient))
-    what = ', '.join(['labels', *(o+'s' for o in more)])
-    error = (f"different {what} or patients for {clash.path.nunique()} of {df.path.nunique()} files; "
-             f"correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
+    kind = one[[*labels, *more, 'patient']].fillna('').astype(str).to_numpy()
+    said = ' and '.join(f"{' '.join(o[:-1])} (patient {o[-1]})" for o in kind)
+    kinds = ', '.join(['labels', *(o+'s' for o in more)])
+    error = (f"different {kinds} or patients for {clash.path.nunique()} of {df.path.nunique()} "
+             f"files; correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
     bad = df.path.duplicated(keep=False)
-    return out(df, bad, 'contradict another of the same file', error=error)
+    return out(df, bad, 'contradict another of the same file', error=error, what=what)
 
 # %% ../../nbs/30_data.read.ipynb #186bc2f9
 extras = 'sex','age','camera'
@@ -581,9 +634,9 @@ def patient_column(s, src)->pd.Series:
     return s
 
 # %% ../../nbs/30_data.read.ipynb #d7171463
-def usable_rows(raw, r, out, *, several)->pd.DataFrame:
-    "The rows that have a label, a file name and a patient; says, or raises, what the others lack"
-    names,what = r['label'],' or '.join(map(repr, r['label']))
+def labelled_rows(raw, names, out, *, several)->pd.DataFrame:
+    "The rows that have a label in the columns `names`; says what the others lack"
+    what = ' or '.join(map(repr, names))
     bare = raw[names].apply(is_missing).all(axis=1)
     if bare.all():
         raise DataError(f"{out.src}: the column {what} is empty; choose with `label=COL`")
@@ -591,9 +644,13 @@ def usable_rows(raw, r, out, *, several)->pd.DataFrame:
     if several and out.skip:
         fine = raw[names].apply(lambda s: is_missing(s) | s.str.fullmatch(r' *[01](\.0*)? *'))
         raw = out(raw, ~fine.all(axis=1), f'hold other values than 0 and 1 in {what}')
-    if not several:
-        text = raw[names[0]]
-        raw = out(raw, says_nothing(text), f'say nothing in {what}', names=text)
+    if several: return raw
+    text = raw[names[0]]
+    return out(raw, says_nothing(text), f'say nothing in {what}', names=text)
+
+def usable_rows(raw, r, out, *, several)->pd.DataFrame:
+    "The rows that have a label, a file name and a patient; says, or raises, what the others lack"
+    if r['label']: raw = labelled_rows(raw, r['label'], out, several=several)
     raw = out.filled(raw, r['path'])
     return out.filled(raw, r['patient'], says_nothing) if r['patient'] else raw
 
@@ -603,6 +660,14 @@ def blanks_as_no(y, src)->pd.DataFrame:
     if len(y.columns)<2 or y.eq(0).fillna(False).any(axis=None) or y.notna().all(axis=None): return y
     say(f"{src}: {few(y.columns)} hold 1 and blanks alone: a blank is read as 0")
     return y.fillna(0).astype('int64')
+
+def with_labels(df, raw, names, *, src, several)->pd.DataFrame:
+    "`df` with the labels of its rows: columns of 0 and 1, or one of classes"
+    if several:
+        df = df.join(blanks_as_no(zero_one(raw, names, src), src))
+        tell_labels(df, names, src)
+    elif names: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
+    return df
 
 # %% ../../nbs/30_data.read.ipynb #a534a137
 def read_csv(path, # CSV with a column of image files and one of labels
@@ -617,12 +682,13 @@ def read_csv(path, # CSV with a column of image files and one of labels
     if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(odd)}")
     src = os.path.abspath(path)
     raw,guess = read_table(src)
-    names,several = label_columns(label, raw.columns)
+    told = asks_files(label, raw.columns)
+    names,several = ([],False) if told else label_columns(label, raw.columns)
     if several and (own := {'path','patient','eye','split'} & set(names)):
         raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame "
                         "is: rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
-    out = LeftOut(src, raw[r['path']], skip_broken)
+    out,whole = LeftOut(src, raw[r['path']], skip_broken),raw
     raw = usable_rows(raw, r, out, several=several)
     path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
     raw = out(raw, path.isna(), 'have no image file')
@@ -631,15 +697,17 @@ def read_csv(path, # CSV with a column of image files and one of labels
     df['patient'] = patient_column(raw[r['patient']], src) if r['patient'] else under(df.path, root)
     df['eye'] = by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None
     df['split'] = by_words(raw[r['split']], split_words, 'split') if r['split'] else None
-    names = r['label']
-    if several: df = df.join(blanks_as_no(zero_one(raw, names, src), src))
-    else: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
-    if several: tell_labels(df, names, src)
-    df = df.join(other_columns(raw, guess, r, taken=df))
-    df = one_row_a_file(df, src, names if several else ['label'], out=out)
-    df,alone = told_by_files(df, root, src, eye=r['eye'], alone=not r['patient'] and patient is None)
-    df.attrs.update(name='csv', source='local', root=root, label=','.join(names), rows=len(guess),
-                    left_out=list(out), alone=alone)
+    df = with_labels(df, raw, names := r['label'], src=src, several=several)
+    df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*told]))
+    labels = ['label'] if names and not several else names
+    df = one_row_a_file(df, src, labels, out=out)
+    df,alone = told_by_files(df, root, src, raw=whole, roles=r,
+                             alone=not r['patient'] and patient is None)
+    df = one_row_a_file(df, src, labels, out=out, what='pictures')
+    if told and (label not in df or df[label].isna().all()): # then it is an error
+        column_roles(raw, src, [label], path=path_col, patient=patient, **columns)
+    df.attrs.update(name='csv', source='local', root=root, label=','.join(names) or label,
+                    rows=len(guess), left_out=list(out), alone=alone)
     if several: df.attrs['labels'] = tuple(names)
     return df.reset_index(drop=True)
 

@@ -15,8 +15,8 @@ from ..core import DataError, EyeError, few, fresh_dir, one_of, whole_file
 from ..options import existing_weights, task_names
 from ..image.recipe import as_recipe
 from ..data.catalog import cards, get_card, guess_card
-from ..data.read import (column_roles, first_of, label_columns, read_csv, read_table, readable_rows,
-                                     usual_columns)
+from ..data.read import (asks_files, column_roles, first_of, label_columns, read_csv, read_table,
+                                     readable_rows, usual_columns)
 from ..data.load import no_options, open_data, refuse_download
 from ..data.targets import counted
 
@@ -42,8 +42,9 @@ def __repr__(self:Check):
     why = self.left_out.why.value_counts()
     reasons = few([f'{n} {k}' for k,n in why.items()], 9)
     if len(why): lines.append(f"{why.sum()} rows cannot be used: {reasons}")
-    who = '' if self.frame.attrs.get('alone') else f" of {self.frame.patient.nunique()} patients"
-    lines.append(f"{len(self.frame)} images{who} can be used{classes_in(self.frame)}")
+    n,k = len(self.frame),self.frame.patient.nunique()
+    who = '' if self.frame.attrs.get('alone') else f" of {k} patient{'s'*(k!=1)}"
+    lines.append(f"{n} image{'s'*(n!=1)}{who} can be used{classes_in(self.frame)}")
     return '\n'.join(lines)
 
 # %% ../../nbs/60_run.check.ipynb #181bfbeb
@@ -79,7 +80,8 @@ def check_named(data, label=None, images=None, **opts)->None:
     asked['path'] = asked.pop('path_col', None)
     with redirect_stderr(io.StringIO()): # what is said on the way is said again by whoever reads it whole
         raw,_ = read_table(path)
-        names = label_columns(label, raw.columns)[0] if label else []
+        own = label and not asks_files(label, raw.columns)
+        names = label_columns(label, raw.columns)[0] if own else []
         column_roles(raw, os.path.abspath(path), names, **asked)
 
 # %% ../../nbs/60_run.check.ipynb #7ce88631

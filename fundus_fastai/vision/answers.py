@@ -16,7 +16,7 @@ from ..core import DataError, few, first_line, need, one_of, progress, say, whol
 from ..image.hospital import file_and_frame, file_facts, file_stem, frames_of
 from ..image.read import image_files, unread_files
 from ..score.kinds import get_kind
-from ..data.read import KERMANY_NAME, SIDED
+from ..data.read import by_name, shared_names
 
 # %% ../../nbs/49_vision.answers.ipynb #c34bc364
 def images_of(images)->list:
@@ -61,12 +61,10 @@ def unique_stems(paths)->list:
     return stems.tolist()
 
 # %% ../../nbs/49_vision.answers.ipynb #52d69d89
-def told_by_names(files)->pd.DataFrame:
-    "Patient and eye by a hospital's file, or by names such as 10_left.jpeg; else `None`"
-    names = pd.Series([Path(o).name for o in files], dtype=object)
-    patient,side = (o for _,o in names.str.extract(SIDED).items())
-    eye = side.str.lower().map(dict(left='L', os='L', l='L', right='R', od='R', r='R'))
-    patient = patient.fillna(names.str.extract(KERMANY_NAME)[1])
+def told_by_names(files, shared=None)->pd.DataFrame:
+    "Patient and eye by a hospital's file, or by names such as 10_left.jpeg not `shared` by folders"
+    patient,eye = by_name(pd.Series([Path(o).name for o in files], dtype=object))
+    patient = patient.mask(patient.isin(shared_names(files) if shared is None else shared))
     t = pd.DataFrame(dict(path=list(map(str, files)), patient=patient, eye=eye))
     if not len(told := file_facts(t.path)): return t
     told = told.drop_duplicates('path').set_index('path').reindex(t.path).set_axis(t.index)
@@ -88,9 +86,10 @@ def volume_columns(paths)->pd.DataFrame:
     return pd.DataFrame(dict(volume=volume, frame=frame))
 
 # %% ../../nbs/49_vision.answers.ipynb #60bf1078
-def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=False)->pd.DataFrame:
+def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=False,
+                  shared=None)->pd.DataFrame:
     "What `net` says of a few files, a row each; nothing of pictures in which nothing can be seen"
-    t = told_by_names(files)
+    t = told_by_names(files, shared)
     if volumes: t = t.join(volume_columns(t.path))
     threads = 4 if workers is None else max(1, workers)
     eyes,why,lost = {},{},[]
@@ -282,10 +281,11 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     marks = dict(model=model)
     if shard: marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}, {list_digest(files)}'
     table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
-    volumes = any(file_and_frame(o)[1] for o in files)
+    volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
     todo,parts,held,seen = table.left(mine),[],[],Counter()
     for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
-        rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes)
+        rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes,
+                             shared=shared)
         seen.update(rows=len(rows), usable=int(rows.usable.sum()))
         held.append(rows.assign(**marks))
         if table.columns is None and 'prediction' not in held[-1]: continue # the columns are not known yet
@@ -310,6 +310,9 @@ def pool_keys(df, by:str)->pd.Series:
     one = df.volume.fillna(df.path) if 'volume' in df else df.path
     if by=='volume': return one
     eye = df.patient.astype(str)+' '+df.eye.astype(str)
+    folder,name = df.path.map(os.path.dirname),df.path.map(os.path.basename).astype(object)
+    folder = folder.where(by_name(name)[0]==df.patient, '') # a file's own word holds in any folder
+    eye = eye.where(folder.groupby(eye).transform('nunique')<2, folder+os.sep+eye)
     return eye.where(df.patient.notna() & df.eye.notna(), one)
 
 # %% ../../nbs/49_vision.answers.ipynb #3deb5dbd
@@ -317,11 +320,12 @@ def pool_answers(df, by:str='eye')->pd.DataFrame:
     "A row for each eye or volume: path, patient, eye, images, usable, prediction, ..."
     kind,seen = get_kind(df.attrs['kind']),df[df.usable.astype(bool)]
     if kind.number_beside: raise DataError("answers to two questions at once are not pooled")
-    g = df.assign(path=pool_keys(df, by)).groupby('path', sort=False)
+    key = pool_keys(df, by)
+    g = df.assign(path=key).groupby('path', sort=False)
     t = g.agg(patient=('patient','first'), eye=('eye','first'), images=('usable','size'),
               usable=('usable','sum'))
     if not len(seen): return t.reset_index()
-    p = kind.squashed(seen.assign(patient=pool_keys(seen, by))).mean()
+    p = kind.squashed(seen.assign(patient=key[seen.index])).mean()
     p[:] = kind.spread(p.to_numpy())
     said,more = kind.decode(p, df.attrs['operating']),decisions(p, df.attrs['points'])
     t = t.join(pd.DataFrame({'prediction':said, **p, **more}, p.index))

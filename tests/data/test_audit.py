@@ -351,6 +351,13 @@ def test_names_that_tell(name, what):
     said = A.telling_names([name]).iloc[0]
     assert what in said if what else not said
 
+def test_what_is_found_is_named_so_that_it_can_be_told_apart(tmp_path):
+    "OS.png of several folders by its place; a date by the folder that holds it"
+    for o in ('1/OS.png','2/OS.png','2021-03-05/p.png'): (tmp_path/o).parent.mkdir(); Image.fromarray(np.zeros((64,64,3), np.uint8)).save(tmp_path/o)
+    a = audit(pd.DataFrame(dict(path=[str(o) for o in sorted(tmp_path.rglob('*.png'))], patient='p')), shortcuts=False)
+    assert 'blank: 1/OS.png, 2/OS.png, p.png' in repr(a) and 'privacy: file names: 2021-03-05/p.png' in repr(a) and '3 images of 1 patient\n' in repr(a)
+    assert a.telling.remark.tolist()==['a date in a folder: 2021-03-05']
+
 def test_names_that_tell_nothing():
     harmless = ['10_left.jpeg','IMG_0001.JPG','DSC01234.jpg','000123.png','Right Eye Fundus.tif','OD_Macula.jpg','Normal Fundus 3.png',
         '1.2.840.113619.2.5.1762583153.215519.978957063.78.jpg','2.25.338984938493849384938493.png','d41d8cd98f00b204e9800998ecf8427e.png',
@@ -471,6 +478,14 @@ def test_one_person_under_two_spellings_in_train_and_test(tmp_path):
         Image.fromarray(np.random.default_rng(len(o)).integers(0, 255, (64,64,3), np.uint8)).save(tmp_path/o)
     a = audit(tmp_path, shortcuts=False)
     assert a.leaky and len(a.leaks.patient.unique())==1 and set(a.data.eye)=={'L','R'}
+
+@pytest.mark.parametrize('name,leaky,said', [('00001_{}_OD.png',True,'without dates: 00001 of 00001_'), ('{}/visit1_OD.png',False,'equal names in several folders tell no patient: visit1_OD.png')])
+def test_names_with_dates_and_equal_names_in_folders_of_patients(tmp_path, name, leaky, said, capsys):
+    for k,o in enumerate((f"train/{name.format('20210301')}", f"test/{name.format('20230510')}")):
+        (tmp_path/o).parent.mkdir(parents=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 255, (64,64,3), np.uint8)).save(tmp_path/o)
+    a = audit(tmp_path, shortcuts=False)
+    assert a.leaky==leaky and said in capsys.readouterr().err and set(a.data.eye)=={'R'} and a.data.patient.nunique()==2-leaky
 
 def test_pictures_in_train_and_test_without_classes(sets, tmp_path, capsys):
     "The folders tell the split, and names such as 7_left whose eyes they are"

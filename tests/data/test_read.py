@@ -184,7 +184,7 @@ def test_look_alike_folders_are_one_class(tmp_path, capsys):
     assert "'drusen' (3) as 'Drusen'" in err and '3 of 15 images lie in folders that name no class' in err
 
 def test_folders_of_patients_are_refused(tmp_path):
-    for root,files in {'a':['patient01/x.jpg','patient02/x.jpg'], 'b':['anna/OD.jpg','anna/OS.jpg','otto/OD.jpg']}.items():
+    for root,files in {'a':['patient01/x.jpg','patient02/x.jpg'], 'b':['anna/OD.jpg','anna/OS.jpg','otto/OD.jpg'], 'c':['00001/visit1_OD.jpg','00012/visit1_OD.jpg']}.items():
         with pytest.raises(DataError, match='no class folders, but folders of patients'): read_folder(touch(tmp_path/root, *files))
 
 def test_sides_of_a_split_are_no_classes(tmp_path):
@@ -198,6 +198,21 @@ def test_names_tell_patient_and_eye(tmp_path):
     df = read_folder(tmp_path).set_index('path').rename(os.path.basename)
     assert df.patient.to_dict()=={'10_left.jpeg':'10', '10_right.jpeg':'10', 'A7-OD.png':'A7', 'IMG-left.png':'ill/IMG-left.png'}
     assert df.eye.to_dict()=={'10_left.jpeg':'L', '10_right.jpeg':'R', 'A7-OD.png':'R', 'IMG-left.png':None}
+
+def test_dates_of_exams_do_not_make_people(tmp_path, capsys):
+    "One person at two visits is one, in whatever way the day is written; a day and an eye are nobody"
+    touch(tmp_path, 'DR/00005_20210305_OD.png', 'normal/00005_20230514_OD.png', 'DR/2021-03-06_7_OS.png', 'normal/7_OD_06.03.2023.png',
+          'DR/20210305_OD.png', 'normal/20210305_OD.png', 'normal/20210305_OS.png', 'DR/12345678_OD.png')
+    df = read_folder(tmp_path).set_index('path').rename(os.path.basename)
+    at = [f'{o}/20210305_OD.png' for o in ('DR','normal')]
+    assert sorted(df.patient)==sorted(['00005']*2+['7']*2+[*at, 'normal/20210305_OS.png', '12345678'])
+    assert df.eye.tolist()==['L' if 'OS' in o else 'R' for o in df.index]
+    err = capsys.readouterr().err
+    assert 'patients are read from names, without dates: 00005 of 00005_20210305_OD.png, 7 of 2021-03-06_7_OS.png' in err and '3 of 8 images do not tell' in err
+
+def test_names_that_stand_in_two_class_folders_are_one_patient_and_told(tmp_path, capsys):
+    df = read_folder(touch(tmp_path, 'DR/1_OD.png', 'normal/1_OD.png', 'normal/2_OD.png', 'DR/2_OS.png'))
+    assert sorted(df.patient)==[*'1122'] and "2 of 4 images have names that stand in several folders" in capsys.readouterr().err
 
 def test_a_table_beside_a_tree(tmp_path, capsys):
     touch(tmp_path, *(f'{c}/{c.lower()}_{k}_{j}.jpg' for c in ('AMD','NO') for k in range(2) for j in (1,2)))
@@ -235,7 +250,12 @@ def test_files_written_otherwise(tmp_path, name, capsys):
 TAKEN = {'the other folder':(['A/img1.png','A/img2.png','B/img2.png'], ['A/img2.png','B/img1.png','B/img2.png'], 'B/img1.png'),
     'the other eye':(['right/001.png','left/002.png'], ['left/001.png','right/001.png','left/002.png'], 'left/001.png'),
     'the other eye alone':(['right/001.png'], ['left/001.png','right/001.png'], 'left/001.png'),
-    'a mask':(['images/001.png','masks/003.tif'], ['images/001.png','images/003.png'], 'images/003.png')}
+    'a mask':(['images/001.png','masks/003.tif'], ['images/001.png','images/003.png'], 'images/003.png'),
+    'another person of a day':(['00005/2021-03-05/OD.png','00006/2021-03-06/OD.png'], ['00077/2021-03-05/OD.png','00006/2021-03-06/OD.png'], '00077/2021-03-05/OD.png'),
+    'another person of a year, alone':(['a/p12/2021/OD.png'], ['b/p99/2021/OD.png'], 'b/p99/2021/OD.png'),
+    'the only person there':(['Export/0012/OD.png'], ['13/OD.png'], '13/OD.png'),
+    'another name':(['Export/eva/OD.png'], ['anna/OD.png'], 'anna/OD.png'),
+    'the person left over':(['Export/0011/OD.png','Export/0012/OD.png'], ['Export/0011/OD.png','13/OD.png'], '13/OD.png')}
 @pytest.mark.parametrize('kind', TAKEN)
 def test_a_missing_file_is_not_replaced(tmp_path, kind):
     "by one that another row names, or by one of another folder where its own is there"
@@ -243,6 +263,17 @@ def test_a_missing_file_is_not_replaced(tmp_path, kind):
     touch(tmp_path, *files)
     (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{o},{k%2}' for k,o in enumerate(names))]))
     with pytest.raises(DataError, match=f'1 of {len(names)} image files are not in its folder: {lost}'): read_csv(tmp_path/'t.csv')
+
+PLACES = {'zeros that a spreadsheet cut':(['Export/0012/OD.png','Export/0013/OD.png'], ['12/OD.png','13/OD.png']),
+    'another computer':(['0012/OD.png','0013/OD.png'], ['D:\\export\\0012\\OD.png','D:\\export\\0013\\OD.png']),
+    'another computer and a folder round all':(['images/0012/1/OD.png','images/0013/1/OD.png'], ['/data/export/0012/1/OD.png','/data/export/13/1/od.PNG']),
+    'an unknown folder':(['new/a1.png','new/sub/b1.png'], ['old/a1.png','old/b1.png'])}
+@pytest.mark.parametrize('kind', PLACES)
+def test_folders_written_otherwise(tmp_path, kind):
+    files,names = PLACES[kind]
+    touch(tmp_path, *files)
+    (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{o},{k%2}' for k,o in enumerate(names))]))
+    assert read_csv(tmp_path/'t.csv').path.tolist()==[str(tmp_path/o) for o in files]
 
 @pytest.mark.parametrize('col,a,b', [('eye','L','R'), ('split','train','test')])
 def test_rows_of_a_file_may_not_contradict(tmp_path, col, a, b):

@@ -18,7 +18,7 @@ def test_the_commonest_spelling_stays_and_is_told(capsys):
     assert one_spelling(s[2:], 'classes').tolist()[:2]==['CNV','DME'] and capsys.readouterr().err==''
 
 def test_nothing_is_said():
-    s = pd.Series(['','?','-','--','.','#N/A','n.a.','Unknown','MISSING','TBD','New folder','None','AMD','x',None])
+    s = pd.Series(['','?','-','--','.','#N/A','n.a.','k.A.','k. A.','Unknown','MISSING','TBD','New folder','None','AMD','x',None])
     assert s[~says_nothing(s)].tolist()==['None','AMD','x']
     assert says_nothing(pd.Series(['x','poor quality','Ungradable']), gradable=True).all()
 

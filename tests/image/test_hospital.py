@@ -2,6 +2,7 @@
 import os, shutil, subprocess, sys, time, tracemalloc
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
+from PIL import Image
 import dicoms
 from dicoms import Dataset, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, WHO, dicom, scans, write
 from fundus_fastai.core import DataError
@@ -12,6 +13,8 @@ from fundus_fastai.image import hospital
 from fundus_fastai.image.hospital import dicom_facts, file_facts, frames_of, patient_digest, years
 from fundus_fastai.image.read import check_images, image_files, read_image, unread_files
 from fundus_fastai.phantom.fundus import phantom_fundus
+from fundus_fastai.run.check import check_data
+from fundus_fastai.vision.steps import load_frame
 
 HEYEX = Path(os.environ.get('FUNDUS_TEST_DATA') or Path(__file__).resolve().parents[3]/'shared/data')/'heyex_fixtures'
 
@@ -259,6 +262,29 @@ def test_a_table_of_volumes(clinic, capsys):
     df = read_csv(clinic/'u.csv')
     assert df.patient.tolist()==['x']*3+['y']*3 and df.age.tolist()==[3]*3+[4]*3
 
+def test_a_row_of_a_volume_and_one_of_its_pictures(clinic, capsys):
+    "may not contradict; what is said twice is counted once"
+    def table(*rows): (clinic/'t.csv').write_text('\n'.join(['file,label', *rows, 'NORMAL/eye2.dcm,well'])); return clinic/'t.csv'
+    t = table('DME/eye0.dcm,ill', 'DME/eye0.dcm#2,well')
+    with pytest.raises(DataError, match=r'different labels.* for 1 of 6 files.*eye0.dcm#2 is ill L .patient \w+. and well L'): read_csv(t)
+    df = read_csv(t, skip_broken=True)
+    assert len(df)==5 and [o[:2] for o in df.attrs['left_out']]==[(2,'DME/eye0.dcm'), (3,'DME/eye0.dcm#2')] and '2 of 7 pictures contradict' in capsys.readouterr().err
+    assert len(read_csv(table('DME/eye0.dcm,ill', 'DME/eye0.dcm#2,ill')))==6 and '1 of 7 pictures repeat others' in capsys.readouterr().err
+
+def test_what_files_tell_needs_no_column(clinic, capsys):
+    "Sex, age and eye may be learned from a table that has none of them; a table of patients is told once"
+    (clinic/'t.csv').write_text('file,label\nDME/eye0.dcm,ill\nNORMAL/IM003,well\n')
+    for task,said in dict(age={69.5}, sex={'female'}, laterality={'left','right'}).items(): assert set(load_frame(task, str(clinic/'t.csv')).label)==said
+    err = capsys.readouterr().err
+    assert 'told by their files' in err and 'its own patient' not in err
+    assert set(read_csv(clinic/'t.csv', label='age').label_csv)=={'ill','well'} and "can be used" in repr(check_data(clinic/'t.csv', 'age'))
+    Image.fromarray(scans(1)[0]).save(clinic/'a.png')
+    (clinic/'t.csv').write_text('file,label\nDME/eye0.dcm,ill\na.png,well\n')
+    read_csv(clinic/'t.csv')
+    assert 'each other image is taken as its own patient' in capsys.readouterr().err
+    (clinic/'t.csv').write_text('file,label\na.png,well\n')
+    with pytest.raises(DataError, match="unknown column 'age'.*`label=COL`"): load_frame('age', str(clinic/'t.csv'))
+
 def test_frames_are_not_copies_of_each_other(clinic):
     d = digests(frames_of(clinic/'DME/eye0.dcm'))
     assert d.nunique()==3 and d.str.contains('#').all()
@@ -292,7 +318,6 @@ def test_heidelberg_volumes(heyex):
     files = image_files(heyex)
     assert vol in files and xml in files and [o for o in files if os.path.basename(o).startswith('B')]==[str(heyex/'heyex_xml/test_volume/B11.tif')] # of no B-scan
     assert file_facts([xml+'#1']).patient[0]==patient_digest('Study-01') and 'Doe' not in file_facts(frames_of(xml)).to_csv()
-    from PIL import Image
     beside = [np.array(Image.open(o)) for o in sorted((heyex/'heyex_xml/test_volume').glob('B*.tif'))]
     assert any((read_image(xml+'#3')==o).all() for o in beside)
 

@@ -10,7 +10,7 @@ from fundus_fastai.run import train
 from fundus_fastai.vision import answers
 from fundus_fastai.cli import main
 from fundus_fastai.run.train import evaluate_run, predict_run, train_run
-from fundus_fastai.vision.answers import decisions, images_of, told_by_names, unique_stems
+from fundus_fastai.vision.answers import decisions, images_of, pool_answers, told_by_names, unique_stems
 
 HERE = Path(__file__).parent/'old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -72,6 +72,17 @@ def test_a_black_photograph_gets_no_answer(tmp_path, light):
 def test_names_tell_patient_and_eye():
     t = told_by_names(['10_left.jpeg','x/P3-OD.png','a9 os.tif','CNV-123-4.jpeg','retina.png'])
     assert t.eye.fillna('').tolist()==['L','R','L','',''] and t.patient.fillna('').tolist()==['10','P3','a9','123','']
+
+def test_equal_names_of_several_folders_are_nobody_and_no_eye_spans_folders(tmp_path):
+    names = 'A/visit1_OD.png','A/visit1_OS.png','B/visit1_OD.png','B/7_20210305_OS.png','B/7_20210305_OS_b.png','A/7_OS.png'
+    for k,o in enumerate(names): (tmp_path/o).parent.mkdir(exist_ok=True); Image.open(SCANS[k]).save(tmp_path/o)
+    one,t = (predict_run(RUN, [tmp_path/o for o in names], bs=bs) for bs in (1,64))
+    assert one.patient.fillna('').tolist()==t.patient.fillna('').tolist()==['','','','7','','7'] and t.eye.fillna('').tolist()==[*'RLRL','','L']
+    assert len(pool_answers(t))==6
+    together = pool_answers(t.assign(patient='digest', eye='L')) # as hospitals' files tell it
+    assert together.path.tolist()==['digest L'] and together.images.tolist()==[6]
+    u = t[3:5].assign(path=[str(tmp_path/'B'/o) for o in ('7_OS.png','7_20210305_OS.png')], patient='7', eye='L')
+    assert pool_answers(u).path.tolist()==['7 L']
 
 def test_the_decision_is_that_of_the_threshold():
     t = predict_run(RUN, SCANS)
