@@ -158,7 +158,8 @@ def read_kermany(root)->pd.DataFrame:
         raise DataError(f"{root} holds no Kermany scans: "
                         "expected .../train/CNV/CNV-<patient>-<n>.jpeg and the like")
     odd |= df.split.isna() & df.split.notna().any()
-    where = 'lie outside the folders of splits and classes' if inside.any() else 'tell no class by their name'
+    where = 'tell no class by their name'
+    if inside.any(): where = 'lie outside the folders of splits and classes'
     tell_odd(odd, f'images {where} and are left out', df.name) # as maps and masks
     differ = inside.notna() & named.notna() & (inside!=named)
     tell_odd(differ, "scans are named for another class than their folder's, which is believed",
@@ -202,13 +203,14 @@ _people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+|0\d\d+|\d
 _sides = r'(train|training|val|valid|validation|test|testing)([ _-]*(images?|imgs?|set|data|photos?))*'
 
 def check_classes(df, root):
-    "Raise `DataError` where the folders are patients, by names of theirs or their files, or sides of a split"
+    "Raise `DataError` where folders are patients, by their names or files, or sides of a split"
     names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
     all_are = lambda kind: all(re.fullmatch(kind, fold(o)) for o in names)
     people = all_are(_people) or stems.isin(eye_words).all()
     if people or all_are(_sides):
-        raise DataError(f"{root} has no class folders, but {'folders of patients' if people else 'sides of a split'} "
-                        f"({few(names)}): write a table with the columns file, patient and label")
+        what = 'folders of patients' if people else 'sides of a split'
+        raise DataError(f"{root} has no class folders, but {what} ({few(names)}): "
+                        "write a table with the columns file, patient and label")
 
 # %% ../../nbs/30_data.read.ipynb #a9792505
 def spread_volumes(df, root)->tuple:

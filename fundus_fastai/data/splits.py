@@ -144,8 +144,9 @@ def split_patients(df, # frame
         res = df.assign(split=who.patient.map(dealt))
         if not (lacking := _lacking(res, by, sides)): break
     if lost := [o for o in sides if o not in set(res.split)]:
-        raise DataError(f"{len(strata)} patients of {strata.nunique()} classes leave none for {' and '.join(lost)}: a "
-                        f"class of at least {len(sides)} patients is needed; add some, or deal them in a `split.csv`")
+        raise DataError(f"{len(strata)} patients of {strata.nunique()} classes leave none for "
+                        f"{' and '.join(lost)}: a class of at least {len(sides)} patients is needed; "
+                        "add some, or deal them in a `split.csv`")
     for c,o in lacking.items():
         say(f"{by} {c} has no patient in {' and '.join(o)}: they could not be dealt out better")
     rare = [str(c) for c,g in df.groupby(by) if g.patient.nunique()<len(sides)]
@@ -181,7 +182,7 @@ def digests(paths)->pd.Series:
 
 # %% ../../nbs/35_data.splits.ipynb #78cf7635
 def other_pictures(rows, root)->list:
-    "Of the `rows` of a split.csv, as text, those whose pictures under `root` are not the ones that were dealt"
+    "Of the `rows` of a split.csv, as text, those whose pictures under `root` are others by now"
     if 'sha256' not in rows: return []
     now = digests([os.path.join(root, o) for o in rows.path])
     return [p for p,was,o in zip(rows.path, rows.sha256, now) if was not in ('',o)]

@@ -706,7 +706,7 @@ def _cook(steps, eye, size):
     return im
 
 # %% ../../nbs/15_image.recipe.ipynb #db1c9d01
-def place_mask(mask, eye, steps, size=0)->np.ndarray:
+def place_mask(mask, eye, steps, *, size=0)->np.ndarray:
     "`mask` [H,W] of the picture of an `Eye`, brought to shape as `steps` bring that, one after the other"
     m,at = mask.astype(np.uint8)*255,[k for k,(name,_) in enumerate(steps) if name in shaping]
     if size and not at: m = square_resize(m, size)

@@ -214,12 +214,13 @@ def split_rows(run):
 
 # %% ../../nbs/61_run.folder.ipynb #fa9a1d41
 def demand_pictures(run, root, most:int=16)->None:
-    "Raise `DataError` where the pictures under `root`, `most` of them at most, are not those that `run` was begun with"
+    "Raise `DataError` where pictures under `root`, of `most` that are looked at, are others than those of `run`"
     if (rows := split_rows(run)) is None: return
     rows = rows.iloc[spread(range(len(rows)), most or len(rows))]
     if not (odd := other_pictures(rows, root)): return
-    raise DataError(f"{len(odd)} of {len(rows)} pictures in {root} are not those that {run} was begun with ({few(odd)}): "
-                    "bring them back, name another folder with `out`, or begin again with `force=True`")
+    raise DataError(f"{len(odd)} of {len(rows)} pictures in {root} are not those that {run} was begun "
+                    f"with ({few(odd)}): bring them back, name another folder with `out`, or begin "
+                    "again with `force=True`")
 
 # %% ../../nbs/61_run.folder.ipynb #18cd88db
 def data_root(root, paths)->Path:
@@ -238,7 +239,7 @@ def same_names(a:pd.Series, b:pd.Series)->pd.Series:
 
 # %% ../../nbs/61_run.folder.ipynb #6d15312e
 def same_people(a:pd.Series, b:pd.Series)->pd.Series:
-    "Which patients of `a` are among those of `b`: look-alikes are one, and a keyed digest is its number's"
+    "Which patients of `a` are in `b`: look-alikes are one, and a keyed digest is its number's"
     a,b = patient_names(a),patient_names(b) # a split.csv is text
     same = a.map(likeness).isin({*b.map(likeness)})
     if pd.concat([a,b]).str.fullmatch('[0-9a-f]{16}').any(): # as hospitals' files tell them
@@ -247,11 +248,12 @@ def same_people(a:pd.Series, b:pd.Series)->pd.Series:
 
 def own_data(df, old, now)->bool:
     "Is `df` what a run has dealt: the same names, and the same patients or bytes?"
-    if {*(mine := relative_paths(df))}!={*old.path}: return False
-    was = old.set_index('path').reindex(mine)
+    at = relative_paths(df)
+    if {*at}!={*old.path}: return False
+    was = old.set_index('path').reindex(at)
     if now is not None and (now.to_numpy()==was.sha256.to_numpy()).any(): return True
-    people = patient_names(df.patient).map(likeness).to_numpy()==was.patient.map(likeness).to_numpy()
-    return bool(people.all()) and not (now is not None and (df.patient==mine).all())
+    mine,his = (patient_names(o.patient).map(likeness) for o in (df,was))
+    return bool((mine.to_numpy()==his.to_numpy()).all()) and (now is None or (df.patient!=at).any())
 
 # %% ../../nbs/61_run.folder.ipynb #052bcda3
 def drop_seen_patients(df, # the frame to evaluate on
@@ -271,7 +273,8 @@ def drop_seen_patients(df, # the frame to evaluate on
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
-    same,alone = same_people(df.patient, seen.patient),(old.patient==old.path).all() or (df.patient==mine).all()
+    alone = (old.patient==old.path).all() or (df.patient==mine).all()
+    same = same_people(df.patient, seen.patient)
     if alone or now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
     if alone: same |= same_names(mine, seen.path)
     if now is not None: # copies under other names

@@ -203,7 +203,8 @@ def demand_same(run, task, data, *, opts, split='patients')->None:
                label=t.get('label') or usual, **{k:t.get(k) for k in ('patients','recipe','weights','split')})
     now |= dict(task=get_task(task).name, patients=data.patients) | asked(data, opts, split)
     odd = [k for k,v in now.items() if None not in (v, was.get(k)) and was[k]!=v]
-    if not odd: return demand_pictures(run, f if f.is_dir() else data.images or f.parent) if f.exists() else None
+    if not odd and f.exists(): demand_pictures(run, f if f.is_dir() else data.images or f.parent)
+    if not odd: return
     said = ' and '.join(f'{k} {str(was[k])[:12]}, not {str(now[k])[:12]}' for k in odd)
     raise DataError(f"{run} is finished, with {said}: name another folder with `out`, or begin again with `force=True`")
 
@@ -245,9 +246,11 @@ def as_it_knows(df, output)->pd.DataFrame:
     "Classes under the names that the net has for them, where spelling alone differs, which is said"
     if output.columns!=['label'] or not (names := output.names): return df
     same = {likeness(o):o for o in names}
-    new = {o:same[likeness(o)] for o in df.label.astype(str).unique() if o not in names and likeness(o) in same}
-    if not new: return df
-    say(f"classes that the net spells otherwise: {few([f'{k!r} as {v!r}' for k,v in new.items()], 5)}")
+    odd = [o for o in df.label.astype(str).unique() if o not in names and likeness(o) in same]
+    if not odd: return df
+    new = {o:same[likeness(o)] for o in odd}
+    told = [f'{k!r} as {v!r}' for k,v in new.items()]
+    say(f"classes that the net spells otherwise: {few(told, 5)}")
     return df.assign(label=df.label.astype(str).replace(new))
 
 # %% ../../nbs/63_run.train.ipynb #f10cd3ac
@@ -256,7 +259,7 @@ def unseen_frame(learn:Learner, data=None)->pd.DataFrame:
     o,old = UnseenOptions.of(data),learn.config.get('training', {})
     usual = {k: old.get(k, getattr(c, k))
              for k,c in dict(patients=DataOptions, seed=TrainOptions).items()}
-    if learn.output.kind.labels and o.label: usual['label'] = label_list(o.label) # one of several is one of 0 and 1
+    if learn.output.kind.labels and o.label: usual['label'] = label_list(o.label) # of 0 and 1
     df = load_frame(learn.config['task'], o.data,
                     **o.rest|{k:v for k,v in usual.items() if k=='label' or o.rest.get(k) is None})
     df.attrs['provenance'] = provenance(df, o.data)

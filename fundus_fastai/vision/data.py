@@ -100,7 +100,7 @@ class OpenEye(Transform):
         return 'square' in steps or bool(self.size and steps and not shaping & steps)
     def place(self, mask, o):
         "`mask` [H,W] of the picture `o`, cut as the recipe cuts it"
-        return place_mask(mask, self.eye(o), self.recipe.steps, max(mask.shape)*self.padded)
+        return place_mask(mask, self.eye(o), self.recipe.steps, size=max(mask.shape)*self.padded)
     def field(self, o):
         "Where the eye is in the picture as the net sees it, bool [H,W]; `None` for a scan, which has no surround"
         if self.cls is not PILFundus: return None
