@@ -27,7 +27,8 @@ from ..score.estimate import Estimate, bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
-from .folder import clear_run, demand_pictures, drop_checkpoints, run_files, run_table, start_run, tell_changed
+from .folder import (clear_run, demand_pictures, drop_checkpoints, run_files, run_table,
+                                      start_run, tell_changed)
 from ..score.compare import holm, paired_bootstrap
 from .train import check_names, dealt_frame, run_learner, train_frame
 from .report import with_lead

@@ -132,6 +132,15 @@ def what_came(learn)->tuple:
     if n := learn.config.get('places'): words.append(PLACES.format(n))
     return ''.join(f' {o}' for o in words),{k:v for k,v in dict(kept=kept, maps=sparse).items() if v}
 
+# %% ../../nbs/63_run.train.ipynb #49d2c3b4
+def demand_dealt(out, df)->None:
+    "Raise `DataError` where the run begun in `out` has dealt other images, or dealt them otherwise"
+    split,root = out/'split.csv',df.attrs['root']
+    if read_split(split, df, root, allow_leak=True).split.tolist()!=df.split.tolist():
+        raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
+                        "`force=True`")
+    demand_pictures(out, root, most=0)
+
 # %% ../../nbs/63_run.train.ipynb #3b146e9b
 def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, allow_leak:bool=False,
                 maps:int=0, fit=fit_run, more:dict=None)->tuple:
@@ -142,12 +151,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     opts = opts.but(precision=learn.precision) # of this machine: part of the record
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
-    if not (resume and split.exists()):
-        save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
-    elif read_split(split, df, df.attrs['root'], allow_leak=True).split.tolist()!=df.split.tolist():
-        raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
-                        "`force=True`")
-    else: demand_pictures(out, df.attrs['root'], most=0)
+    if resume and split.exists(): demand_dealt(out, df)
+    else: save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     again = dict(resume=resume, info=run_info(df, task, opts))
     history = fit(learn, out, opts, **again)
     if opts.maps_trained: history = fit_maps(learn, out, opts, history=history, **again)

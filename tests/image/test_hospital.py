@@ -241,7 +241,7 @@ def test_a_folder_of_volumes(clinic):
     df = read_folder(clinic)
     assert len(df)==15 and df.patient.nunique()==4 and set(df.eye)=={'L','R'} and (df.age==69.5).all() and set(df.sex)=={'female'}
     assert df.groupby('volume').frame.apply(list).map(lambda o: o==[1,2,3]).all() and df.label.value_counts()['DME']==9
-    d = split_patients(df, seed=1)
+    d = split_patients(df, .3, 0, seed=1)
     assert d.groupby('patient').split.nunique().max()==1
     assert not check_images(df.path).shape[0] and read_image(df.path[4]).shape==(96,128)
 
