@@ -31,19 +31,22 @@ class LabelLoss(nn.Module):
         self.kind = one_of(kind, tuple(_label_losses), 'loss')
         self.register_buffer('weight', _maybe(weight))
     def forward(self, x, y):
-        each = _label_losses[self.kind](*_bare(x, y), self.weight)
-        return each.mean() if self.reduction=='mean' else each.mean(1)
+        loss = _label_losses[self.kind](*_bare(x, y), self.weight, reduction=self.reduction)
+        return loss if self.reduction=='mean' else loss.mean(1)
     def activation(self, x): return torch.sigmoid(x)
     def decodes(self, x): return x>.5
 
 # %% ../../nbs/40_vision.losses.ipynb #be1a6c0b
-def _plain(x, y, weight=None):
-    return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight, reduction='none')
+def _plain(x, y, weight=None, *, reduction):
+    return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight, reduction=reduction)
 
-def _focal(x, y, weight=None): return sigmoid_focal_loss(x, y, alpha=-1, gamma=2)
+def _focal(x, y, weight=None, *, reduction):
+    return sigmoid_focal_loss(x, y, alpha=-1, gamma=2, reduction=reduction)
 
-def _asymmetric(x, y, weight=None):
-    return AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=1, clip=.05, reduction='none')(x, y)
+def _asymmetric(x, y, weight=None, *, reduction): # timm's mean is over images alone
+    mean = reduction=='mean'
+    loss = AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=1, clip=.05, reduction='batchmean' if mean else 'none')
+    return loss(x, y)/(x.shape[-1] if mean else 1)
 
 _label_losses = dict(plain=_plain, focal=_focal, asymmetric=_asymmetric)
 
