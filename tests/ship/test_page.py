@@ -190,7 +190,7 @@ def crop_gaps(p, url, many):
     p.run(f"(async () => {{ window.E = await import('{url}eye.mjs'); window.D = new Uint8Array(await (await fetch('{url}draws.bin')).arrayBuffer()) }})()")
     for k in range(many):
         scan,size = k%10==9,int(rng.choice([96,224,299]))
-        im = phantom_oct(CLASSES[k%4], 3, k+1, size=(128+k,144+5*k)).image if scan else odd_photo(k, rng)
+        im = phantom_oct(CLASSES[k%4], 3, k+1, size=(128+k,144+2*k)).image if scan else odd_photo(k, rng)
         r = as_recipe('' if scan else RECIPES[k%len(RECIPES)])
         want,rgb = net_picture(Eye(im), r, size, gray=scan).astype(int),np.repeat(im[...,None], 3, -1) if scan else im
         how = json.dumps(dict(recipe=r.to_json(), size=size, image='oct' if scan else 'fundus'))
