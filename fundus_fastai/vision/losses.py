@@ -37,13 +37,13 @@ class LabelLoss(nn.Module):
     def decodes(self, x): return x>.5
 
 # %% ../../nbs/40_vision.losses.ipynb #be1a6c0b
-def _plain(x, y, weight=None, *, reduction):
+def _plain(x, y, weight=None, *, reduction='none'):
     return F.binary_cross_entropy_with_logits(x, y, pos_weight=weight, reduction=reduction)
 
-def _focal(x, y, weight=None, *, reduction):
+def _focal(x, y, weight=None, *, reduction='none'):
     return sigmoid_focal_loss(x, y, alpha=-1, gamma=2, reduction=reduction)
 
-def _asymmetric(x, y, weight=None, *, reduction): # timm's mean is over images alone
+def _asymmetric(x, y, weight=None, *, reduction='none'): # timm's mean is over images alone
     mean = reduction=='mean'
     loss = AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=1, clip=.05, reduction='batchmean' if mean else 'none')
     return loss(x, y)/(x.shape[-1] if mean else 1)
