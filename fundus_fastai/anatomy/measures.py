@@ -192,7 +192,7 @@ def map_names(paths, table)->dict:
     every = list(dict.fromkeys([*table.done, *paths]))
     names = dict(zip(every, unique_stems(every)))
     if 'map' not in (table.columns or ()): return names
-    t = pd.read_csv(table.part, dtype=str, usecols=['path','map']).dropna()
+    t = pd.read_csv(table.stands, dtype=str, usecols=['path','map']).dropna()
     kept = dict(zip(t.path, t['map'].str.removesuffix('_vessels.png')))
     for o in paths:
         while o not in kept and names[o] in kept.values(): names[o] += '_'

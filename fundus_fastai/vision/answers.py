@@ -174,7 +174,7 @@ def table_columns(file)->list:
 @patch
 def take_over(self:RowFile, marks:dict):
     "Read what stands there already; raises `DataError` where it was made otherwise"
-    f = self.file if self.whole else self.part
+    self.stands = f = self.file if self.whole else self.part
     self.columns = table_columns(f)
     cols = [o for o in ('path','model','shard') if o in self.columns]
     if is_parquet(f): old = pd.read_parquet(f, columns=cols).astype(str)

@@ -153,6 +153,7 @@ def test_maps_keep_their_names_when_a_run_goes_on(tmp_path):
     vessel_table(eyes, out, resume=True)
     assert pd.read_csv(out/'features.csv')['map'].tolist()==found()==['OD_vessels.png','b_OD_vessels.png']
     assert (out/'OD_vessels.png').read_bytes()==first and {o.stem for o in out.glob('*_av.png')}=={'OD_av','b_OD_av'}
+    assert len(vessel_table(eyes, out, resume=True))==0 # a finished folder is gone on with, and nothing is left to do
     vessel_table(eyes, out, force=True)
     pd.read_csv(out/'features.csv').drop(columns='map').to_csv(out/'features.csv', index=False)
     assert found()==['a_OD_vessels.png','b_OD_vessels.png']
@@ -161,7 +162,7 @@ def test_no_map_is_written_over_another(tmp_path):
     "A new photograph's folder and name may spell an old one's name"
     done = dict.fromkeys(['/p/x_y.jpg'])
     pd.DataFrame(dict(path=[*done], map='x_y_vessels.png')).to_csv(tmp_path/'part', index=False)
-    table = SimpleNamespace(done=done, part=tmp_path/'part', columns=['path','map'])
+    table = SimpleNamespace(done=done, stands=tmp_path/'part', columns=['path','map'])
     names = map_names(['/z/x_y.jpg','/x/y.jpg','/w/y.jpg'], table)
     assert names['/p/x_y.jpg']=='x_y' and len({*names.values()})==4
 
