@@ -90,7 +90,7 @@ def feature_table(images, # image files
     "Measure many photographs, a row each"
     names,table,rows = ['path',*FEATURES,'eye','reason','picture'],RowFile(out, resume, force),[]
     if table.columns and table.columns!=names:
-        raise DataError(f"{table.part} holds something else: pass `force=True`, or another name")
+        raise DataError(f"{table.stands} holds something else: pass `force=True`, or another name")
     now = pictures_of(table.left(images))
     for p in progress(list(now), 'measuring'):
         try: row = eye_features(read_image(p))

@@ -363,5 +363,5 @@ def landmark_table(images, # image files or folders
     "The landmarks of many photographs, and what is measured between them, in pixels and degrees of each"
     paths,table = images_of(images),RowFile(out, resume, force)
     if table.columns and table.columns!=COLUMNS:
-        raise DataError(f"{table.part} is no table of landmarks: pass `force=True`, or another name")
+        raise DataError(f"{table.stands} is no table of landmarks: pass `force=True`, or another name")
     return table.one_by_one(paths, _row, COLUMNS, what='landmarks')
