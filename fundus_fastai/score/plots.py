@@ -200,7 +200,7 @@ def plot_numbers(scores:Scores, # of a number
     "Draw answers against truth"
     df = scores.preds
     ends = [min(df.target.min(), df.pred.min()),max(df.target.max(), df.pred.max())]
-    with drawing(ax, (4,3.8), scores.source, y=.02) as ax:
+    with drawing(ax, (4,3.8), scores.source, y=1.09) as ax:
         ax.plot(ends, ends, color=GRAY, lw=1, ls='--', zorder=0)
         ax.scatter(df.target, df.pred, s=9, color=BLUE, alpha=.35, lw=0)
         title = f"mean absolute error {scores.metrics['mae'].number(f'.{digits_of(df.target)}f')}"
@@ -228,7 +228,7 @@ def plot_agreement(scores:Scores, # of a number
                    ax=None # matplotlib axes to draw on
                   ): # the axes
     "Draw the difference of answer and truth against their mean (Bland and Altman)"
-    with drawing(ax, (4.4,3), scores.source, y=.02) as ax:
+    with drawing(ax, (4.4,3), scores.source) as ax:
         differences(ax, scores.preds.pred, scores.preds.target)
     return ax
 
@@ -255,6 +255,15 @@ def plot_referral(scores:Scores, # of grades
 # %% ../../nbs/25_score.plots.ipynb #98dbc5eb
 _tones = (RED,BLUE,'#2e7d32','#6a4c93')
 
+def _counts(ax, t):
+    "The number of images above each dot, but where it would stand on the one before"
+    last = np.full(2, -9.)
+    for r in t.itertuples():
+        at = np.array([r.probability,r.high])
+        if (abs(at-last)<(.05,.05)).all(): continue
+        ax.annotate(r.images, last := at, (0,2), textcoords='offset points', ha='center',
+                    fontsize=6.5, color='#5b6b7c')
+
 def plot_reliability(curves:dict, # name -> table as from `reliability_table`
                      ax=None, # matplotlib axes to draw on
                      source:str='' # 'phantom' puts the mark
@@ -267,9 +276,7 @@ def plot_reliability(curves:dict, # name -> table as from `reliability_table`
             ax.errorbar(t.probability, t.share, off, fmt='o-', ms=4, lw=1.4, elinewidth=.9,
                         capsize=2, alpha=.9,
                         color=_tones[i%len(_tones)], label=name.replace('$', r'\$'))
-            for r in t.itertuples() if i==0 else ():
-                ax.annotate(r.images, (r.probability,r.high), (0,2), textcoords='offset points',
-                            ha='center', fontsize=6.5, color='#5b6b7c')
+            if i==0: _counts(ax, t)
         ax.set(xlabel='probability', ylabel='share that came true', xlim=(-.03,1.03),
                ylim=(-.03,1.09), aspect='equal')
         ax.legend(loc='upper left')
