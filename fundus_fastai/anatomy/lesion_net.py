@@ -29,11 +29,11 @@ from .atlas import input_matrix
 from .landmarks import Field, not_fundus, shipped_weights
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
-SIDE = 640 # pixels of the square
+SIDE,FINE = 640,768 # pixels of the square, and of a second look at it
 
 class LesionFrame(Field):
     "A photograph's field as a square `image`, its `mask` without the rim, and the way back"
-    def __init__(self, im): super().__init__(im, SIDE, (.98,))
+    def __init__(self, im, side=SIDE): super().__init__(im, side, (.98,))
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #54b7407e
 def around(a, mask, s:float)->np.ndarray:
@@ -45,10 +45,10 @@ def around(a, mask, s:float)->np.ndarray:
     return cv2.resize(cv2.GaussianBlur(b, (0,0), s/4)/w, a.shape[1::-1])
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #97e4c3e9
-def color_contrast(im, mask, s:float=28)->np.ndarray:
+def color_contrast(im, mask)->np.ndarray:
     "What the net sees of a square picture: each color against its surroundings, [3,H,W], -8 to 8"
     a = np.log(im.astype(np.float32)+12)
-    a = (a-around(a, mask, s))*mask[...,None]
+    a = (a-around(a, mask, 28*len(im)/SIDE))*mask[...,None]
     v = a[::2,::2][mask[::2,::2]]
     if len(v)<99: v = a.reshape(-1,3)
     low,high = np.percentile(v, [16,84], axis=0)
@@ -89,13 +89,22 @@ def lesion_net(device:str='cpu'):
         raise DataError(f"`device={device}` cannot be used here: {first_line(e)}") from None
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #92e6b130
-@torch.inference_mode()
-def lesion_maps(f, net)->np.ndarray:
-    "How likely each type is at each place of a `LesionFrame`, at half its side: [4,320,320]"
+def lesion_logits(f, net, ways)->torch.Tensor:
+    "Logits of six maps at half the side of a frame, [1,6,h,w], the mean of `ways` to flip it"
     x = torch.from_numpy(color_contrast(f.image, f.mask))[None].to(next(net.parameters()).device)
-    x = torch.cat([x, x.flip(3)]).contiguous(memory_format=torch.channels_last)
-    a,b = net(x)[:,:len(LESION_CODES)].float()
-    return ((a+b.flip(2))/2).sigmoid().cpu().numpy()
+    x = torch.cat([x.flip(o) for o in ways]).contiguous(memory_format=torch.channels_last)
+    each = [y.flip(o) for y,o in zip(net(x).float().split(1), ways)]
+    return sum(each)/len(each)
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #055fcd0e
+@torch.inference_mode()
+def lesion_maps(f, fine, net)->np.ndarray:
+    "How likely each type is at each place of two `LesionFrame`s, at half the first one's side: [4,320,320]"
+    a,b = lesion_logits(f, net, ([],[3])),lesion_logits(fine, net, ([3],))
+    both = (a+F.interpolate(b, a.shape[2:], mode='bilinear'))/2
+    dots,rest,vessels = a[:,:1],both[:,1:len(LESION_CODES)],F.softplus(both[:,len(LESION_CODES):-1])
+    a = torch.cat([dots-vessels,rest[:,:1]-vessels,rest[:,1:]], 1)
+    return a[0].sigmoid().cpu().numpy()
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #ae5c51bf
 def radii(m, df, above:float)->np.ndarray:
@@ -116,7 +125,7 @@ def spots(m, mask, most:int)->pd.DataFrame:
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #28cc368a
 COLUMNS = ['path','x','y','score','type','radius']
-CUTS = dict(MA=.74, HE=.68, EX=.35, SE=.07) # scores from which a lesion is counted
+CUTS = dict(MA=.71, HE=.63, EX=.29, SE=.09) # scores from which a lesion is counted
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #1db66c66
 def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file
@@ -129,7 +138,8 @@ def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file
     if not reason:
         f = LesionFrame(im)
         each = []
-        for k,m in zip(LESION_CODES, lesion_maps(f, net or lesion_net())):
+        maps = lesion_maps(f, LesionFrame(im, FINE), net or lesion_net())
+        for k,m in zip(LESION_CODES, maps):
             o = spots(m, f.mask, most)
             x,y = f.back(o.x, o.y)
             each.append(o.assign(x=x, y=y, radius=o.radius*f.k.mean(), type=k)[COLUMNS[1:]])

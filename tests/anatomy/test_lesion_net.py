@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 import cv2, numpy as np, pandas as pd, pytest, torch
-from fundus_fastai.anatomy.lesion_net import COLUMNS, LesionFrame, LesionNet, RunFinder, color_contrast, find_lesions, lesion_maps, lesion_net, lesion_table, spots
+from fundus_fastai.anatomy.lesion_net import COLUMNS, FINE, SIDE, LesionFrame, LesionNet, RunFinder, color_contrast, find_lesions, lesion_maps, lesion_net, lesion_table, spots
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.explain.lesions import match_lesions
@@ -68,10 +68,31 @@ def test_frame_there_and_back():
 
 def test_a_mirrored_eye_has_mirrored_maps():
     "It is asked both ways, so it says the same of both (the spread of the contrast is taken at other pixels)"
-    f = LesionFrame(phantom_fundus(['diabetic retinopathy'], 31, 3, grade=3, size=300).image)
-    g = SimpleNamespace(image=f.image[:,::-1], mask=f.mask[:,::-1])
-    a,b = (lesion_maps(o, lesion_net()) for o in (f,g))
-    assert a.max()>.8 and np.abs(a-b[:,:,::-1]).max()<.05
+    im = phantom_fundus(['diabetic retinopathy'], 31, 3, grade=3, size=300).image
+    f,fine = (LesionFrame(im, o) for o in (SIDE,FINE))
+    g,mirrored = (SimpleNamespace(image=o.image[:,::-1], mask=o.mask[:,::-1]) for o in (f,fine))
+    a,b = lesion_maps(f, fine, lesion_net()),lesion_maps(g, mirrored, lesion_net())
+    assert a.max()>.8 and np.abs(a[0]-b[0,:,::-1]).max()<.05
+    assert all(np.corrcoef(x.ravel(), y[:,::-1].ravel())[0,1]>.95 for x,y in zip(a, b))
+
+class Drawn(torch.nn.Module):
+    "A net whose logits are those of a map drawn in the left upper corner, of all types and of vessels"
+    def __init__(self, vessels): super().__init__(); self.vessels = torch.nn.Parameter(torch.tensor(float(vessels)))
+    def forward(self, x):
+        out = torch.full((len(x),6,x.shape[2]//2,x.shape[3]//2), -9.)
+        out[:,:4,:out.shape[2]//4,:out.shape[3]//4] = 2.
+        out[:,4] = self.vessels
+        return out
+
+def test_what_lies_on_vessels_is_less_likely_blood():
+    "A net that knows no mirror: its own corner and the mirrored one, by their shares; blood falls by the vessel"
+    im = phantom_fundus([], 31, 3, camera='round', size=300).image
+    f,fine = (LesionFrame(im, o) for o in (SIDE,FINE))
+    off,on = (torch.logit(torch.from_numpy(lesion_maps(f, fine, Drawn(v)))) for v in (-30,3.))
+    assert np.allclose(off[0,[9,9],[9,-9]], [-3.5,-3.5], atol=.01), 'microaneurysms: the small square, both ways'
+    assert np.allclose(off[1:,9,9], (-3.5-9)/2, atol=.01) and np.allclose(off[1:,9,-9], (-3.5+2)/2, atol=.01)
+    less = np.log1p(np.exp(3.))
+    assert np.allclose(off[:2]-on[:2], less, atol=.05) and np.allclose(off[2:], on[2:], atol=.01)
 
 def test_spots_of_a_map():
     "Of two discs the middles, areas and heights are found; a third in the rim of the field, and what is nothing, are not"

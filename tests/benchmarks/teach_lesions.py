@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 import paint_lesions
 from fundus_fastai.anatomy.landmarks import landmarks, shipped_weights
-from fundus_fastai.anatomy.lesion_net import SIDE, LesionFrame, LesionNet, find_lesions, spots
+from fundus_fastai.anatomy.lesion_net import FINE, SIDE, LesionFrame, LesionNet, find_lesions, spots
 from fundus_fastai.explain.lesions import froc, match_lesions
 from fundus_fastai.phantom.fundus import LESION_CODES, phantom_fundus
 
@@ -332,6 +332,19 @@ def ask(net, q, device, lot=16, flips=([],)):
         out.append(torch.stack(each).mean(0).sigmoid())
     return torch.cat(out)
 
+def as_library(net, q, fine, device, lot=8):
+    "As `lesion_maps` reads, for batches of contrasts of both sizes"
+    out = []
+    for i in range(0, len(q), lot):
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            a = torch.stack([net(q[i:i+lot].flip(d)).float().flip(d) for d in FLIPS[:2]]).mean(0)
+            b = net(fine[i:i+lot].flip(3)).float().flip(3)
+        both = (a+F.interpolate(b, a.shape[2:], mode='bilinear'))/2
+        a = torch.cat([a[:,:1],both[:,1:4]], 1)
+        a[:,:2] -= F.softplus(both[:,4:5])
+        out.append(a.sigmoid())
+    return torch.cat(out)
+
 def image_sums(p, mask):
     "Sums of the 60 highest peaks by type [n,4]"
     p = blur(p, .7, 3)*mask[...,::2,::2]
@@ -384,6 +397,9 @@ class Held:
         lots = [out.from_eyes(b, b.rng.choice(pick[0], lot, p=pick[1])) for _ in range(n//lot)]
         im,self.q,bits,gone,mask = (torch.cat([o[i] for o in lots]) for i in (0,1,4,5,6))
         self.im = im.byte().permute(0,2,3,1).contiguous().cpu().numpy()
+        large = [F.interpolate(o.float(), (FINE,FINE), mode='bicubic').clamp(0, 255) for o in im.split(8)]
+        inside = [F.interpolate(o.float(), (FINE,FINE), mode='nearest-exact') for o in mask.split(8)]
+        self.fine = torch.cat([color_contrast(a, b, 28*FINE/SIDE) for a,b in zip(large, inside)])
         self.gone,self.mask = (o[:,0].bool().cpu().numpy() for o in (gone,mask))
         self.truths = [{k:o[i]&~g for i,k in enumerate(TYPES)} for o,g in zip(bits.bool().cpu().numpy(), self.gone)]
     def real(self, images, masks, grade):
@@ -396,11 +412,12 @@ class Held:
         res = table(match_lesions([clear(o, g) for o,g in zip(each, self.gone)], self.truths, types=TYPES))
         return res|dict(CPM=float(np.nanmean([res[k]['CPM'] for k in TYPES])))
     def figures(self, net):
-        "By painted pictures, read once, with the mirror image as the library does, and in four, and by grades; the sums of the latter"
+        "By painted pictures, read once, with the mirror image, in four, and as the library does; by grades; the sums of the latter"
         net.eval()
         to = self.q.device.type
         maps = dict(plain=FLIPS[:1], mirror=FLIPS[:2], flips=FLIPS)
         maps = {k:ask(net, self.q, to, flips=f).cpu().numpy() for k,f in maps.items()}
+        maps['library'] = as_library(net, self.q, self.fine, to).cpu().numpy()
         res = {k:self.told([peaks(o, m) for o,m in zip(v, self.mask)]) for k,v in maps.items()}
         sums = image_sums(ask(net, self.odd_q, to), self.odd_mask)
         each,total = {k:auc(self.odd_y, sums[:,i]) for i,k in enumerate(TYPES)},sums.sum(1)
