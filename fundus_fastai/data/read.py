@@ -384,9 +384,6 @@ def likely_patients(raw)->str:
     return f"; perhaps {' or '.join(found[:3])}" if found else ''
 
 # %% ../../nbs/30_data.read.ipynb #93da1240
-_parts = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
-              camera='cameras')
-
 def without_roles(raw, roles)->pd.DataFrame:
     "The columns of a table that play no part"
     used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
@@ -397,13 +394,10 @@ def tell_alone(raw, src, roles, *, other=''):
     say(f"{src}: no patient column; each {other}image is taken as its own patient (`patient=COL`"
         f"{likely_patients(without_roles(raw, roles))})")
 
-def tell_roles(src, roles, asked):
-    "Say which columns are read as what, where that was not asked for"
-    for k,what in _parts.items():
-        if roles[k] and roles[k]!=asked.get(k) and column_key(roles[k])!=k:
-            say(f"{src}: {what} are read from the column {roles[k]!r}")
-
 # %% ../../nbs/30_data.read.ipynb #d18cc3f9
+_told_roles = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
+                   camera='cameras')
+
 def column_roles(raw, src:str, label:list, **asked)->dict:
     "Find out which column plays which part; raises `DataError` that names the option to choose by"
     cols = list(raw.columns)
@@ -419,7 +413,9 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
         option = 'path_col' if k=='path' else k
         try: one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
-    tell_roles(src, r, asked)
+    for k,what in _told_roles.items():
+        if r[k] and r[k]!=asked.get(k) and column_key(r[k])!=k:
+            say(f"{src}: {what} are read from the column {r[k]!r}")
     return r | {'label':names}
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
@@ -498,8 +494,7 @@ def match_names(names, files, src, *, root, taken=frozenset())->tuple:
         for f in files:
             if k==2 and f in taken: continue
             key,above = keys[f][k],keys[f].folders_alike
-            by.setdefault(key, []).append(f)
-            if above: by.setdefault((key,above[0]), []).append(f)
+            for o in (key, (key,*above[:1])): by.setdefault(o, []).append(f)
         for o in names.unique():
             if o in known or o in several: continue
             mine = file_keys(o)
@@ -627,21 +622,17 @@ def one_row_a_file(df, src, labels, *, out, what='rows')->pd.DataFrame:
 # %% ../../nbs/30_data.read.ipynb #186bc2f9
 extras = 'sex','age','camera'
 
-def is_years(s)->bool:
-    "Whether a column holds numbers alone, all of them possible ages"
-    return pd.api.types.is_numeric_dtype(s) and s.dropna().between(0, 120).all()
-
 def other_columns(raw, guess, roles, *, taken)->pd.DataFrame:
     "What else a table has: columns of subgroups read by their words, the rest as they are"
     names = roles['label']
     guess = guess.loc[raw.index]
     rest = without_roles(guess, roles).rename(columns=lambda c: f'{c}_csv' if c in taken or c in extras else c)
     for k,c in [(k, roles[k]) for k in extras if roles[k] not in (None, *names)]:
-        text = raw[c].str.strip()
+        text,guessed = raw[c].str.strip(),guess[c]
+        years = pd.api.types.is_numeric_dtype(guessed) and guessed.dropna().between(0, 120).all()
         if k=='camera': rest[k] = text.astype(object).where(~is_missing(text), None)
         elif k=='sex': rest[k] = as_sexes(text)
-        elif is_years(guess[c]): rest[k] = guess[c]
-        else: rest[k] = as_ages(text)
+        else: rest[k] = guessed if years else as_ages(text)
     for c in {'width','height'} & {*rest}:
         given,rest[c] = rest[c],pd.to_numeric(rest[c], errors='coerce')
         odd = given.notna() & rest[c].isna()
