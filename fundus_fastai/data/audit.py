@@ -119,7 +119,7 @@ def _look(path):
     with open_image(path) as im:
         q = getattr(im, 'quantization', None) or {}
         facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
-                     bytes=os.path.getsize(file_and_frame(path)[0]), camera='',
+                     bytes=os.path.getsize(file_and_frame(path)[0]),
                      compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
         rgb = np.array(pixels(im).convert('RGB'))
@@ -796,6 +796,23 @@ def _copies(df, looks, cols, far, most, workers):
     if n := len(rows)-len(whole): vague.append(f"turned or cropped ones not sought among {n} without a round field")
     return exact, near, _said(*vague)
 
+# %% ../../nbs/38_data.audit.ipynb #9af241eb
+def _whole_frame(df):
+    "A copy of `df` with patient, eye, side and root, and whether patients are known; raises `DataError` without pictures"
+    if 'path' not in df:
+        raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
+    if not len(df): raise DataError("the frame has no rows: nothing to audit")
+    attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
+    for c in ('patient','eye','split'):
+        df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
+    check_ids(df)
+    known = df.patient.notna().any()
+    folders = [os.path.dirname(os.path.abspath(o)) for o in df.path]
+    df.attrs = attrs | {'root':attrs.get('root') or os.path.commonpath(folders)}
+    df.attrs.setdefault('source', data_source(df))
+    df['patient'] = df.patient.fillna(relative_paths(df))
+    return df, known
+
 # %% ../../nbs/38_data.audit.ipynb #15abe13b
 def audit(data, # frame, name of the catalog, folder or CSV
           labels=None, # column of classes, or 0/1 columns, that are to be learned; default: the frame's own
@@ -807,32 +824,20 @@ def audit(data, # frame, name of the catalog, folder or CSV
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
     "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
-    df = open_frame(data, opts)
-    if 'path' not in df:
-        raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
-    if not len(df): raise DataError("the frame has no rows: nothing to audit")
-    attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
-    for c in ('patient','eye','split'):
-        df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
-    check_ids(df)
-    known = df.patient.notna().any()
-    folders = [os.path.dirname(os.path.abspath(o)) for o in df.path]
-    df.attrs = attrs | {'root':attrs.get('root') or os.path.commonpath(folders)}
-    df['patient'] = df.patient.fillna(relative_paths(df))
-    df.attrs.setdefault('source', data_source(df))
+    df,known = _whole_frame(open_frame(data, opts))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers)
-    f = looks.facts
     t = dict(leaks=_leaks(df), split_eyes=_split_eyes(df))
     t['mirrored'],eyes = _mirrored(df, looks.disc)
     t['exact_duplicates'],t['near_duplicates'],vague = _copies(df, looks, cols, far, most, workers)
     p = pd.concat([t['exact_duplicates'], t['near_duplicates']], ignore_index=True)
     t['conflicts'] = p[p.across.str.contains('labels')].reset_index(drop=True)
     words = {str(o) for c in (*cols, 'split') for o in (c, *df[c].dropna().unique())}
+    f = looks.facts
     own = df.assign(problem=f.problem, remark=telling_names(relative_paths(df), words))
-    for k,rows,more in (('unreadable', f.problem.notna(), ['problem']), ('blank', f.range<=4, []),
-                        ('dark', (f.bright<40) & (f.range>4), []), ('telling', own.remark!='', ['remark'])):
-        t[k] = own.loc[rows, ['path','patient','split',*more]].reset_index(drop=True)
+    def files(bad, *more): return own.loc[bad, ['path','patient','split',*more]].reset_index(drop=True)
+    t |= dict(unreadable=files(f.problem.notna(), 'problem'), blank=files(f.range<=4),
+              dark=files((f.bright<40) & (f.range>4)), telling=files(own.remark!='', 'remark'))
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
     more = {k:f[k] for k in f if k not in df}
     return Audit(_summary(df, t, vague, known, shortcuts, eyes), **t, data=df.assign(**more),
