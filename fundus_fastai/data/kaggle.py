@@ -167,7 +167,6 @@ def locked(out, pause:float=.2):
         told = True
         time.sleep(pause)
 
-
 # %% ../../nbs/34_data.kaggle.ipynb #708444c8
 _PAIR = 'KAGGLE_USERNAME','KAGGLE_KEY'
 NO_CREDENTIALS = (
@@ -201,7 +200,6 @@ def _from_file(f):
     if re.search('[^!-~]', ''.join(pair)): return {}, f"{f} holds more than a name and a key"
     return dict(zip(_PAIR, pair)), ''
 
-
 # %% ../../nbs/34_data.kaggle.ipynb #5e1a4b15
 def _secrets():
     "Kaggle's part of a Colab notebook's Secrets, as environment variables"
@@ -218,7 +216,6 @@ def _in_files(*names, told:list=None):
         found,wrong = _from_file(f)
         if found: return str(f), found
         if wrong and told is not None and wrong not in told: told.append(wrong)
-
 
 # %% ../../nbs/34_data.kaggle.ipynb #0ba4086b
 def _in_environment(told):
@@ -352,12 +349,16 @@ def _note(part):
     return part.with_name(part.name+'.json')
 
 # %% ../../nbs/34_data.kaggle.ipynb #a66b1e2c
+def _size(part):
+    "Bytes of `part` that have come"
+    return part.stat().st_size if part.exists() else 0
+
 def _have(part, mark):
     "Bytes in `part` that are the beginning of the file that `mark` identifies"
-    if not (part.exists() and mark['size'] and (mark['etag'] or mark['modified'])): return 0
+    have = _size(part)
+    if not (have and mark['size'] and (mark['etag'] or mark['modified'])): return 0
     try: same = read_json(_note(part))==mark
     except EyeError: return 0
-    have = part.stat().st_size
     return have if same and have<=mark['size'] else 0
 
 # %% ../../nbs/34_data.kaggle.ipynb #1b37efa4
@@ -405,8 +406,7 @@ def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float
     "Download what `ask()` streams to `part`, resuming what is there of the same `tag`; raises `DownloadError`"
     import requests
     part,k,first = Path(part),0,True
-    size = lambda: part.stat().st_size if part.exists() else 0
-    most = size()
+    most = _size(part)
     while True:
         try:
             r = ask()
@@ -416,11 +416,11 @@ def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float
                                  "call again to continue where it stopped") from e
             return part
         except RetryLater as e:
-            k = 0 if size()>most else k+1
+            k = 0 if _size(part)>most else k+1
             wait = min(pause*2**k, 30) if e.wait is None else e.wait
             if k>=tries or wait>patience or (e.offline and first): raise
             say(f"{str(e).partition(':')[0]}; trying again in {wait:.0f} s")
-            most,first = max(most, size()),False
+            most,first = max(most, _size(part)),False
             time.sleep(wait)
 
 # %% ../../nbs/34_data.kaggle.ipynb #0f5645f1
@@ -544,9 +544,10 @@ def _from_archive(card, out, part, tries=3, pause=1.):
             unpack(part, out, note)
             _drop(part)
             return True
-        say(f"{kept} cannot be read whole ({why}); "
-            + (f"trying again in {pause*2**k:.0f} s" if k<tries-1 else "it is downloaded again"))
-        if k<tries-1: time.sleep(pause*2**k)
+        last,wait = k==tries-1,pause*2**k
+        then = "it is downloaded again" if last else f"trying again in {wait:.0f} s"
+        say(f"{kept} cannot be read whole ({why}); {then}")
+        if not last: time.sleep(wait)
     _drop(part)
     return False
 
@@ -583,14 +584,13 @@ def _bring(card, out, force, **kwargs):
     elif _from_archive(card, out, part): return
     where,env = credentials()
     gb,tree = card.gb or 0, card.gb_unpacked or 0
-    left = part.stat().st_size/1e9 if part.exists() else 0
+    left = _size(part)/1e9
     free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
     here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
     say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk "
         f"for a moment; {free/1e9:.1f} GB are free at {out.parent}")
     with _environ(**env), kaggle_client(card, where) as client:
         _get(client, card, out, part, where, **kwargs)
-
 
 # %% ../../nbs/34_data.kaggle.ipynb #d1ee6da6
 def download(card, # a `Card` of the catalog, or its name

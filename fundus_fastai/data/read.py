@@ -626,7 +626,8 @@ def other_columns(raw, guess, roles, *, taken)->pd.DataFrame:
     "What else a table has: columns of subgroups read by their words, the rest as they are"
     names = roles['label']
     guess = guess.loc[raw.index]
-    rest = without_roles(guess, roles).rename(columns=lambda c: f'{c}_csv' if c in taken or c in extras else c)
+    rest = without_roles(guess, roles)
+    rest = rest.rename(columns=lambda c: f'{c}_csv' if c in taken or c in extras else c)
     for k,c in [(k, roles[k]) for k in extras if roles[k] not in (None, *names)]:
         text,guessed = raw[c].str.strip(),guess[c]
         years = pd.api.types.is_numeric_dtype(guessed) and guessed.dropna().between(0, 120).all()
