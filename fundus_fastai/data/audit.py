@@ -656,7 +656,7 @@ def _findings(a):
     def both(x, y):
         return np.where(x.astype(str)==y.astype(str), x.astype(str),
                         x.astype(str)+' | '+y.astype(str))
-    parts = [pd.DataFrame(columns=cols)]
+    parts = []
     def add(check, t, **kw):
         if len(t): parts.append(pd.DataFrame({'check':check, **kw}, index=t.index))
     t = a.leaks
@@ -676,7 +676,8 @@ def _findings(a):
     t = a.shortcuts[a.shortcuts.told.astype(bool)]
     add('shortcut: '+t.kind, t, label=t.label,
         remark=[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()])
-    return pd.concat([o for o in parts if len(o)] or parts, ignore_index=True).reindex(columns=cols)
+    if not parts: return pd.DataFrame(columns=cols)
+    return pd.concat(parts, ignore_index=True).reindex(columns=cols)
 
 # %% ../../nbs/38_data.audit.ipynb #4c7b8da2
 @patch
@@ -753,22 +754,23 @@ def _summary(df, t, vague, known, asked, eyes):
     both = int(df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum())
     no_split = '' if df.split.notna().any() else 'no split'
     alone = '' if known else 'no patients are known: each image counts as its own'
-    no_both = '' if both else 'no patient has both eyes'
-    no_disc = '' if eyes else 'no photograph of a named eye shows its disc'
+    no_sides = _not_checked(no_split, alone)
+    no_eyes = _not_checked(no_split, '' if both else 'no patient has both eyes')
+    no_disc = _not_checked('' if eyes else 'no photograph of a named eye shows its disc')
     def twins(p): return len(set(p.row_a)|set(p.row_b))
     exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
     kinds = t['telling'].remark.str.split(':').str[0].value_counts()
-    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, _not_checked(no_split, alone)),
-            ('eyes of a patient on two sides', len(t['split_eyes']), both, _not_checked(no_split, no_both)),
+    hold = few([f'{v} hold {k}' for k,v in kinds.items()])
+    readable = n-len(t['unreadable'])
+    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, no_sides),
+            ('eyes of a patient on two sides', len(t['split_eyes']), both, no_eyes),
             ('byte-identical', twins(exact), n, _across(exact)),
             ('near duplicates', twins(near), n, _said(_across(near), vague)),
             ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else ''),
             *((k, len(t[k]), n, '') for k in ('unreadable','blank','dark')),
-            ('eyes that look mirrored', len(t['mirrored']), eyes,
-             _not_checked(no_disc) or 'suspicions, not errors'),
-            ('privacy: file names', kinds.sum(), n, few([f'{v} hold {k}' for k,v in kinds.items()])),
-            *(_shortcut_row(t['shortcuts'], k, n-len(t['unreadable']), asked)
-              for k in ('metadata','border'))]
+            ('eyes that look mirrored', len(t['mirrored']), eyes, no_disc or 'suspicions, not errors'),
+            ('privacy: file names', kinds.sum(), n, hold),
+            *(_shortcut_row(t['shortcuts'], k, readable, asked) for k in ('metadata','border'))]
     return pd.DataFrame(rows, columns=['check','found','of','remark'])
 
 # %% ../../nbs/38_data.audit.ipynb #0e37077f
@@ -798,7 +800,7 @@ def _copies(df, looks, cols, far, most, workers):
 
 # %% ../../nbs/38_data.audit.ipynb #9af241eb
 def _whole_frame(df):
-    "A copy of `df` with patient, eye, side and root, and whether patients are known; raises `DataError` without pictures"
+    "A copy of `df` that lacks no column, and whether patients are known; raises `DataError` without pictures"
     if 'path' not in df:
         raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
     if not len(df): raise DataError("the frame has no rows: nothing to audit")
@@ -835,7 +837,8 @@ def audit(data, # frame, name of the catalog, folder or CSV
     words = {str(o) for c in (*cols, 'split') for o in (c, *df[c].dropna().unique())}
     f = looks.facts
     own = df.assign(problem=f.problem, remark=telling_names(relative_paths(df), words))
-    def files(bad, *more): return own.loc[bad, ['path','patient','split',*more]].reset_index(drop=True)
+    who = ['path','patient','split']
+    def files(bad, *more): return own.loc[bad, [*who,*more]].reset_index(drop=True)
     t |= dict(unreadable=files(f.problem.notna(), 'problem'), blank=files(f.range<=4),
               dark=files((f.bright<40) & (f.range>4)), telling=files(own.remark!='', 'remark'))
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)

@@ -699,29 +699,30 @@ def read_csv(path, # CSV with a column of image files and one of labels
     if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(odd)}")
     src = os.path.abspath(path)
     raw,guess = read_table(src)
-    told = asks_files(label, raw.columns)
-    names,several = ([],False) if told else label_columns(label, raw.columns)
+    of_files = asks_files(label, raw.columns)
+    names,several = ([],False) if of_files else label_columns(label, raw.columns)
     if several and (own := {'path','patient','eye','split'} & set(names)):
         raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame "
                         "is: rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
-    out,whole = LeftOut(src, raw[r['path']], skip_broken),raw
+    whole,names = raw,r['label']
+    out = LeftOut(src, raw[r['path']], skip_broken)
     raw = usable_rows(raw, r, out, several=several)
-    path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
+    path = locate_images(raw[r['path']], src, images, skip=skip_broken)
     raw = out(raw, path.isna(), 'have no image file')
-    df = pd.DataFrame({'path':path[raw.index]})
+    df,root = pd.DataFrame({'path':path[raw.index]}),os.path.dirname(src)
     if images and not df.path.str.startswith(root+os.sep).all(): root = os.path.abspath(images)
     df['patient'] = patient_column(raw[r['patient']], src) if r['patient'] else under(df.path, root)
     df['eye'] = by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None
     df['split'] = by_words(raw[r['split']], split_words, 'split') if r['split'] else None
-    df = with_labels(df, raw, names := r['label'], src=src, several=several)
-    df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*told]))
+    df = with_labels(df, raw, names, src=src, several=several)
+    df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*of_files]))
     labels = ['label'] if names and not several else names
     df = one_row_a_file(df, src, labels, out=out)
     df,alone = told_by_files(df, root, src, raw=whole, roles=r,
                              alone=not r['patient'] and patient is None)
     df = one_row_a_file(df, src, labels, out=out, what='pictures')
-    if told and (label not in df or df[label].isna().all()): # then it is an error
+    if of_files and (label not in df or df[label].isna().all()): # then it is an error
         column_roles(raw, src, [label], path=path_col, patient=patient, **columns)
     df.attrs.update(name='csv', source='local', root=root, label=','.join(names) or label,
                     rows=len(guess), left_out=list(out), alone=alone)
