@@ -53,8 +53,7 @@ def _tissue(x):
 def _blur(a, s, up=None):
     return cv2.GaussianBlur(a, (0,0), s, sigmaY=up or s, borderType=cv2.BORDER_REFLECT)
 
-def _inside(a, m, *s):
-    "The blur of `a`, which is 0 outside the mask `m`, over the mask alone"
+def _inside(a, m, *s): # over the mask `m` alone, outside which `a` is 0
     return _blur(a, *s)/(_blur(m, *s)+1e-3)
 
 # %% ../../nbs/38_data.audit.ipynb #6cee5726
@@ -128,9 +127,8 @@ def _look(path):
     x = _small(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     m,span = _tissue(x)
     light = np.round(x)
-    g = cv2.blur(light, (5,5))
     facts |= dict(mean=float(light.mean()), bright=float(np.percentile(light, 95)),
-                  range=float(g.max()-g.min()))
+                  range=float(np.ptp(cv2.blur(light, (5,5)))))
     field = whole_circle(rgb, side)
     more = (_out, np.nan) if field is None else (_round_detail(field), disc_side(field))
     return facts, border_colors(rgb), _coarse(x, m, span), _fine(x, m, span), *more
@@ -367,8 +365,7 @@ def _label_text(df, cols):
 def _differ(df, cols, i, j):
     "Whether rows `i` and `j` differ in any of `cols` that both know"
     a,b = (df[cols].iloc[k].reset_index(drop=True) for k in (i,j))
-    known = (a.notna()&b.notna()).to_numpy(bool)
-    return (known & (a.astype(str).to_numpy()!=b.astype(str).to_numpy())).any(axis=1)
+    return (a.notna() & b.notna() & a.astype(str).ne(b.astype(str))).any(axis=1).to_numpy(bool)
 
 # %% ../../nbs/38_data.audit.ipynb #5219fea2
 def _pair_table(df, cols, i, j, distance):
@@ -383,9 +380,7 @@ def _pair_table(df, cols, i, j, distance):
     t['across'] = [', '.join(n for n,o in zip(names, off) if o[k]) for k in range(len(i))]
     return pd.DataFrame(t).astype({'across':object}).assign(row_a=i, row_b=j)
 
-def _said(*parts):
-    "Those of `parts` that say something, as one text"
-    return '; '.join(filter(None, parts))
+def _said(*parts): return '; '.join(filter(None, parts)) # those that say anything
 
 def _how(t): # how the pairs `t` differ that only their round fields tell
     return ['' if np.isnan(v) else f'turned by {v:.0f}°' if v>=3 else 'cropped or padded' for v in t.turned.abs()]
@@ -470,8 +465,8 @@ def _guess(x, ys, patient, seed, k=5):
     t = t.iloc[np.random.default_rng(seed).permutation(len(t))].sort_values(list(t), kind='stable')
     p,fold = np.zeros(ys.shape),pd.Series(np.arange(len(t))%k, t.index).loc[patient].to_numpy()
     for f in range(k):
-        opts = dict(min_samples_leaf=5, max_features='sqrt', random_state=seed)
-        net = RandomForestClassifier(100, **opts)
+        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt',
+                                     random_state=seed)
         net.fit(x[fold!=f], ys[fold!=f] if ys.shape[1]>1 else ys[fold!=f,0])
         probs = net.predict_proba(x[fold==f])
         probs = probs if ys.shape[1]>1 else [probs]
@@ -488,12 +483,6 @@ def _interval(y, p, patient, level, seed):
     return (e.value, *newcombe(e.value, *n, level=level))
 
 # %% ../../nbs/38_data.audit.ipynb #29e422ed
-def _some_patients(who, rows, most, seed):
-    "At most `most` of the `rows`, drawn patient by patient"
-    ids = pd.unique(who[rows])
-    order = pd.Series(np.random.default_rng(seed).permutation(len(ids)), ids)
-    return np.sort(rows[np.argsort(order.loc[who[rows]].to_numpy(), kind='stable')][:most])
-
 def _codes(facts):
     "What files tell of themselves, in numbers"
     codes = facts[['width','height','bytes','compression']].astype(float)
@@ -508,7 +497,10 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
     for y in res.values(): known = known & ~np.isnan(y)
     if not res or known.sum()<30: return pd.DataFrame(columns=out)
     who = df.patient.astype(str).to_numpy()
-    r = _some_patients(who, np.flatnonzero(known), most, seed)
+    rows = np.flatnonzero(known)
+    person = pd.factorize(who[rows])[0]
+    order = np.random.default_rng(seed).permutation(person.max()+1)[person] # whole patients
+    r = np.sort(rows[np.argsort(order, kind='stable')][:most])
     ys = {k:y[r].astype(int) for k,y in res.items()}
     ys = {k:y for k,y in ys.items() if 0<y.sum()<len(y)}
     y,level,rows = np.stack(list(ys.values()), 1),1-.05/(2*len(ys)+2),[]
@@ -619,13 +611,6 @@ def _repr_html_(self:Audit):
     table = _shown(self).to_html(index=False, border=0)
     return f'<p><b>{name}</b>: {size}. {verdict}</p>{table}{names}'
 
-# %% ../../nbs/38_data.audit.ipynb #6d6be0b6
-def _thumb(ax, path, text):
-    ax.axis('off')
-    ax.set_title(text, fontsize=7, parse_math=False)
-    try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
-    except DataError: ax.text(.5, .5, 'unreadable', ha='center')
-
 # %% ../../nbs/38_data.audit.ipynb #64e68535
 @patch
 def plot_pairs(self:Audit,
@@ -642,8 +627,10 @@ def plot_pairs(self:Audit,
                            squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for (a,b),o,how in zip(axs.reshape(-1,2), p.itertuples(), _how(p)):
-        _thumb(a, o.path_a, os.path.basename(o.path_a))
-        _thumb(b, o.path_b, os.path.basename(o.path_b))
+        for ax,path in ((a,o.path_a),(b,o.path_b)):
+            ax.set_title(os.path.basename(path), fontsize=7, parse_math=False)
+            try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
+            except DataError: ax.text(.5, .5, 'unreadable', ha='center')
         what = _said(f'distance {o.distance:.2f}', how, o.across and f'across {o.across}')
         b.text(-.02, -.04, what, transform=b.transAxes, ha='center', va='top', fontsize=7)
     return mark(fig, self.source)
@@ -676,8 +663,7 @@ def _findings(a):
     t = a.shortcuts[a.shortcuts.told.astype(bool)]
     add('shortcut: '+t.kind, t, label=t.label,
         remark=[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()])
-    if not parts: return pd.DataFrame(columns=cols)
-    return pd.concat(parts, ignore_index=True).reindex(columns=cols)
+    return pd.concat(parts or [pd.DataFrame()], ignore_index=True).reindex(columns=cols)
 
 # %% ../../nbs/38_data.audit.ipynb #4c7b8da2
 @patch
@@ -694,12 +680,6 @@ def save(self:Audit, out # folder
                shortcuts=self.shortcuts.to_dict('records')))
     return out
 
-# %% ../../nbs/38_data.audit.ipynb #c95cceaa
-def below_split(folder, root)->str:
-    "Where `folder` lies below `root`, without the folders that tell a split"
-    parts = Path(folder).relative_to(root).parts
-    return '/'.join(o for o in parts if not part_of(Path(root)/o, root))
-
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
 def open_frame(data, opts:dict)->pd.DataFrame:
     "The frame that `data` means; of a folder without classes its pictures"
@@ -713,10 +693,12 @@ def open_frame(data, opts:dict)->pd.DataFrame:
         if not os.path.isdir(root) or 'class folder' not in str(e): raise
     say(f"{root} has no class folders: its pictures are audited without labels")
     df = walk_images(root)
-    parts,below = (by_folder(df, partial(f, root=root)) for f in (part_of,below_split))
-    if parts.nunique()>1: df['split'] = parts
+    def below(folder): # without the folders that tell a split
+        return '/'.join(o for o in Path(folder).relative_to(root).parts if not part_of(o, ''))
+    sides = by_folder(df, partial(part_of, root=root))
+    if sides.nunique()>1: df['split'] = sides
     who,df['eye'] = by_name(df.name)
-    shared = who.isin(shared_names(below+'/'+df.name))
+    shared = who.isin(shared_names(by_folder(df, below)+'/'+df.name))
     if shared.any(): say(f"equal names in several folders tell no patient: {few(df.name[shared])}")
     elif who.notna().all():
         tell_undated(df.name, who)
@@ -760,7 +742,6 @@ def _summary(df, t, vague, known, asked, eyes):
     def twins(p): return len(set(p.row_a)|set(p.row_b))
     exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
     kinds = t['telling'].remark.str.split(':').str[0].value_counts()
-    hold = few([f'{v} hold {k}' for k,v in kinds.items()])
     readable = n-len(t['unreadable'])
     rows = [('patients on two sides', len(set(t['leaks'].patient)), who, no_sides),
             ('eyes of a patient on two sides', len(t['split_eyes']), both, no_eyes),
@@ -769,7 +750,7 @@ def _summary(df, t, vague, known, asked, eyes):
             ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else ''),
             *((k, len(t[k]), n, '') for k in ('unreadable','blank','dark')),
             ('eyes that look mirrored', len(t['mirrored']), eyes, no_disc or 'suspicions, not errors'),
-            ('privacy: file names', kinds.sum(), n, hold),
+            ('privacy: file names', kinds.sum(), n, few(f'{v} hold {k}' for k,v in kinds.items())),
             *(_shortcut_row(t['shortcuts'], k, readable, asked) for k in ('metadata','border'))]
     return pd.DataFrame(rows, columns=['check','found','of','remark'])
 
@@ -842,6 +823,6 @@ def audit(data, # frame, name of the catalog, folder or CSV
     t |= dict(unreadable=files(f.problem.notna(), 'problem'), blank=files(f.range<=4),
               dark=files((f.bright<40) & (f.range>4)), telling=files(own.remark!='', 'remark'))
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
-    more = {k:f[k] for k in f if k not in df}
-    return Audit(_summary(df, t, vague, known, shortcuts, eyes), **t, data=df.assign(**more),
+    return Audit(_summary(df, t, vague, known, shortcuts, eyes), **t,
+                 data=df.assign(**f.drop(columns=[*df], errors='ignore')),
                  name=str(df.attrs.get('name', '')), source=df.attrs['source'])

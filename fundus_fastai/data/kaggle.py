@@ -349,23 +349,18 @@ def _note(part):
     return part.with_name(part.name+'.json')
 
 # %% ../../nbs/34_data.kaggle.ipynb #a66b1e2c
-def _size(part):
-    "Bytes of `part` that have come"
-    return part.stat().st_size if part.exists() else 0
-
 def _have(part, mark):
     "Bytes in `part` that are the beginning of the file that `mark` identifies"
-    have = _size(part)
-    if not (have and mark['size'] and (mark['etag'] or mark['modified'])): return 0
+    if not (part.exists() and mark['size'] and (mark['etag'] or mark['modified'])): return 0
     try: same = read_json(_note(part))==mark
     except EyeError: return 0
+    have = part.stat().st_size
     return have if same and have<=mark['size'] else 0
 
 # %% ../../nbs/34_data.kaggle.ipynb #1b37efa4
 def _drop(part):
     "Forget a partial file"
-    part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
+    for o in (part, _note(part)): o.unlink(missing_ok=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #514afc04
 TIMEOUT = (20,60)  # seconds to connect, and between two pieces
@@ -406,7 +401,8 @@ def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float
     "Download what `ask()` streams to `part`, resuming what is there of the same `tag`; raises `DownloadError`"
     import requests
     part,k,first = Path(part),0,True
-    most = _size(part)
+    size = lambda: part.stat().st_size if part.exists() else 0
+    most = size()
     while True:
         try:
             r = ask()
@@ -416,11 +412,11 @@ def fetch(ask, part, tag:str='', *, tries:int=10, pause:float=1., patience:float
                                  "call again to continue where it stopped") from e
             return part
         except RetryLater as e:
-            k = 0 if _size(part)>most else k+1
+            k = 0 if size()>most else k+1
             wait = min(pause*2**k, 30) if e.wait is None else e.wait
             if k>=tries or wait>patience or (e.offline and first): raise
             say(f"{str(e).partition(':')[0]}; trying again in {wait:.0f} s")
-            most,first = max(most, _size(part)),False
+            most,first = max(most, size()),False
             time.sleep(wait)
 
 # %% ../../nbs/34_data.kaggle.ipynb #0f5645f1
@@ -544,10 +540,9 @@ def _from_archive(card, out, part, tries=3, pause=1.):
             unpack(part, out, note)
             _drop(part)
             return True
-        last,wait = k==tries-1,pause*2**k
-        then = "it is downloaded again" if last else f"trying again in {wait:.0f} s"
-        say(f"{kept} cannot be read whole ({why}); {then}")
-        if not last: time.sleep(wait)
+        say(f"{kept} cannot be read whole ({why}); "
+            + (f"trying again in {pause*2**k:.0f} s" if k<tries-1 else "it is downloaded again"))
+        if k<tries-1: time.sleep(pause*2**k)
     _drop(part)
     return False
 
@@ -584,7 +579,7 @@ def _bring(card, out, force, **kwargs):
     elif _from_archive(card, out, part): return
     where,env = credentials()
     gb,tree = card.gb or 0, card.gb_unpacked or 0
-    left = _size(part)/1e9
+    left = part.stat().st_size/1e9 if part.exists() else 0
     free = check_disk(out, max(0, gb+tree-left)*1e9, card.name)
     here = f" ({left:.1f} GB of it are here)" if left>.05 else ''
     say(f"{card.name}: {gb:.1f} GB to download{here}, {tree:.1f} GB unpacked, both on the disk "
