@@ -25,7 +25,7 @@ from ..score.metrics import auc
 from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
-from .read import DATE, by_name, part_of, shared_names, tell_undated, walk_images
+from .read import DATE, by_folder, by_name, part_of, shared_names, tell_undated, walk_images
 from .splits import check_ids, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
@@ -53,12 +53,15 @@ def _tissue(x):
 def _blur(a, s, up=None):
     return cv2.GaussianBlur(a, (0,0), s, sigmaY=up or s, borderType=cv2.BORDER_REFLECT)
 
+def _inside(a, m, *s): # over the mask `m` alone, outside which `a` is 0
+    return _blur(a, *s)/(_blur(m, *s)+1e-3)
+
 # %% ../../nbs/38_data.audit.ipynb #6cee5726
 def _detail(x, m, span, near, far, floor, along=0):
     "What `x` has between the scales `near` and `far` (pixels), even in contrast, 0 outside the mask `m`"
-    z = (_blur(x*m, near)/(_blur(m, near)+1e-3) - _blur(x*m, far)/(_blur(m, far)+1e-3))*m
-    if along: z = (z - _blur(z, along, .3)/(_blur(m, along, .3)+1e-3))*m
-    return z/(np.sqrt(_blur(z*z, 2*far)/(_blur(m, 2*far)+1e-3)) + .02*span + floor)
+    z = (_inside(x*m, m, near) - _inside(x*m, m, far))*m
+    if along: z = (z - _inside(z, m, along, .3))*m
+    return z/(np.sqrt(_inside(z*z, m, 2*far)) + .02*span + floor)
 
 # %% ../../nbs/38_data.audit.ipynb #19432205
 _out = -128 # marks a pixel outside the mask
@@ -115,7 +118,7 @@ def _look(path):
     with open_image(path) as im:
         q = getattr(im, 'quantization', None) or {}
         facts = dict(width=im.width, height=im.height, format=im.format, mode=im.mode,
-                     bytes=os.path.getsize(file_and_frame(path)[0]), camera='',
+                     bytes=os.path.getsize(file_and_frame(path)[0]),
                      compression=float(sum(q[0]))/64 if 0 in q else -1.)
         im.draft('RGB' if im.mode!='L' else 'L', (192,192))
         rgb = np.array(pixels(im).convert('RGB'))
@@ -124,9 +127,8 @@ def _look(path):
     x = _small(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     m,span = _tissue(x)
     light = np.round(x)
-    g = cv2.blur(light, (5,5))
     facts |= dict(mean=float(light.mean()), bright=float(np.percentile(light, 95)),
-                  range=float(g.max()-g.min()))
+                  range=float(np.ptp(cv2.blur(light, (5,5)))))
     field = whole_circle(rgb, side)
     more = (_out, np.nan) if field is None else (_round_detail(field), disc_side(field))
     return facts, border_colors(rgb), _coarse(x, m, span), _fine(x, m, span), *more
@@ -339,7 +341,7 @@ def same_bytes(paths, sizes=None, workers:int=2)->list:
     return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys, sort=False) if len(g)>1]
 
 # %% ../../nbs/38_data.audit.ipynb #0b0d31ae
-def _labels_of(df, labels=None):
+def _labels_of(df, labels):
     "The columns that hold what is to be learned"
     if labels is not None:
         cols = [labels] if isinstance(labels, str) else list(labels)
@@ -362,10 +364,8 @@ def _label_text(df, cols):
 # %% ../../nbs/38_data.audit.ipynb #c29eb90a
 def _differ(df, cols, i, j):
     "Whether rows `i` and `j` differ in any of `cols` that both know"
-    if not cols: return np.zeros(len(i), bool)
-    a,b = df[cols].iloc[i].reset_index(drop=True),df[cols].iloc[j].reset_index(drop=True)
-    known = (a.notna()&b.notna()).to_numpy()
-    return (known & (a.astype(str).to_numpy()!=b.astype(str).to_numpy())).any(axis=1)
+    a,b = (df[cols].iloc[k].reset_index(drop=True) for k in (i,j))
+    return (a.notna() & b.notna() & a.astype(str).ne(b.astype(str))).any(axis=1).to_numpy(bool)
 
 # %% ../../nbs/38_data.audit.ipynb #5219fea2
 def _pair_table(df, cols, i, j, distance):
@@ -375,11 +375,12 @@ def _pair_table(df, cols, i, j, distance):
     off = [_differ(df, c, i, j) for c in (['patient'], ['split'], cols)]
     t = {'path_a':df.path.to_numpy()[i], 'path_b':df.path.to_numpy()[j],
          'distance':np.asarray(distance, float), 'turned':np.full(len(i), np.nan)}
-    for k,s in dict(patient=df.patient, split=df.split,
-                    label=_label_text(df, cols) if cols else df.split*0).items():
+    for k,s in dict(patient=df.patient, split=df.split, label=_label_text(df, cols)).items():
         t[k+'_a'],t[k+'_b'] = s.to_numpy(object)[i],s.to_numpy(object)[j]
     t['across'] = [', '.join(n for n,o in zip(names, off) if o[k]) for k in range(len(i))]
     return pd.DataFrame(t).astype({'across':object}).assign(row_a=i, row_b=j)
+
+def _said(*parts): return '; '.join(filter(None, parts)) # those that say anything
 
 def _how(t): # how the pairs `t` differ that only their round fields tell
     return ['' if np.isnan(v) else f'turned by {v:.0f}°' if v>=3 else 'cropped or padded' for v in t.turned.abs()]
@@ -397,11 +398,8 @@ def _split_eyes(df):
     "A row for each patient whose left eye is on another side than the right: which eye is where"
     d = df.dropna(subset=['split','eye'])
     sides = d.groupby(['patient','eye']).split.agg(lambda s: ', '.join(sorted(set(s)))).unstack()
-    if not {'L','R'} <= set(sides): return pd.DataFrame(columns=['patient','left','right'])
-    both = sides.dropna(subset=['L','R'])
-    both = both[both.L!=both.R].reset_index()
-    both = both.rename(columns={'L':'left','R':'right'})
-    return both[['patient','left','right']].rename_axis(columns=None)
+    both = sides.reindex(columns=['L','R']).dropna().astype(object)
+    return both[both.L!=both.R].set_axis(['left','right'], axis=1).reset_index()
 
 # %% ../../nbs/38_data.audit.ipynb #d60edc49
 def _mirrored(df, disc, sure=1.25):
@@ -467,8 +465,8 @@ def _guess(x, ys, patient, seed, k=5):
     t = t.iloc[np.random.default_rng(seed).permutation(len(t))].sort_values(list(t), kind='stable')
     p,fold = np.zeros(ys.shape),pd.Series(np.arange(len(t))%k, t.index).loc[patient].to_numpy()
     for f in range(k):
-        opts = dict(min_samples_leaf=5, max_features='sqrt', random_state=seed)
-        net = RandomForestClassifier(100, **opts)
+        net = RandomForestClassifier(100, min_samples_leaf=5, max_features='sqrt',
+                                     random_state=seed)
         net.fit(x[fold!=f], ys[fold!=f] if ys.shape[1]>1 else ys[fold!=f,0])
         probs = net.predict_proba(x[fold==f])
         probs = probs if ys.shape[1]>1 else [probs]
@@ -485,6 +483,13 @@ def _interval(y, p, patient, level, seed):
     return (e.value, *newcombe(e.value, *n, level=level))
 
 # %% ../../nbs/38_data.audit.ipynb #29e422ed
+def _codes(facts):
+    "What files tell of themselves, in numbers"
+    codes = facts[['width','height','bytes','compression']].astype(float)
+    codes['bytes a pixel'] = codes.bytes/(codes.width*codes.height)
+    for c in ('format','mode','camera'): codes[c] = pd.factorize(facts[c].fillna(''), sort=True)[0]
+    return codes.fillna(-1)
+
 def _shortcuts(df, looks, cols, seed=0, most=8000):
     "What metadata and border know about each label: AUC on unseen patients, `told` if a wider interval is above .5"
     res,known = _questions(df, cols),looks.facts.problem.isna().to_numpy()
@@ -492,19 +497,16 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
     for y in res.values(): known = known & ~np.isnan(y)
     if not res or known.sum()<30: return pd.DataFrame(columns=out)
     who = df.patient.astype(str).to_numpy()
-    ids,rows = pd.unique(who[known]),np.flatnonzero(known)
-    order = pd.Series(np.random.default_rng(seed).permutation(len(ids)), ids)
-    # whole patients
-    r = np.sort(rows[np.argsort(order.loc[who[rows]].to_numpy(), kind='stable')][:most])
+    rows = np.flatnonzero(known)
+    person = pd.factorize(who[rows])[0]
+    order = np.random.default_rng(seed).permutation(person.max()+1)[person] # whole patients
+    r = np.sort(rows[np.argsort(order, kind='stable')][:most])
     ys = {k:y[r].astype(int) for k,y in res.items()}
     ys = {k:y for k,y in ys.items() if 0<y.sum()<len(y)}
     y,level,rows = np.stack(list(ys.values()), 1),1-.05/(2*len(ys)+2),[]
     tests = [(k, [i]) for i,k in enumerate(ys)] + [('all', list(range(len(ys))))]*(len(ys)>1)
-    facts = looks.facts.iloc[r]
-    codes = facts[['width','height','bytes','compression']].astype(float)
-    codes['bytes a pixel'] = codes.bytes/(codes.width*codes.height)
-    for c in ('format','mode','camera'): codes[c] = pd.factorize(facts[c].fillna(''), sort=True)[0]
-    for kind,x in (('metadata', codes.fillna(-1).to_numpy()), ('border', looks.border[r])):
+    codes = _codes(looks.facts.iloc[r])
+    for kind,x in (('metadata', codes.to_numpy()), ('border', looks.border[r])):
         p = _guess(x, y, who[r], seed)
         for k,i in tests:
             a,b = (_interval(y[:,i], p[:,i], who[r], o, seed) for o in (.95, level))
@@ -609,13 +611,6 @@ def _repr_html_(self:Audit):
     table = _shown(self).to_html(index=False, border=0)
     return f'<p><b>{name}</b>: {size}. {verdict}</p>{table}{names}'
 
-# %% ../../nbs/38_data.audit.ipynb #6d6be0b6
-def _thumb(ax, path, text):
-    ax.axis('off')
-    ax.set_title(text, fontsize=7, parse_math=False)
-    try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
-    except DataError: ax.text(.5, .5, 'unreadable', ha='center')
-
 # %% ../../nbs/38_data.audit.ipynb #64e68535
 @patch
 def plot_pairs(self:Audit,
@@ -632,9 +627,11 @@ def plot_pairs(self:Audit,
                            squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for (a,b),o,how in zip(axs.reshape(-1,2), p.itertuples(), _how(p)):
-        _thumb(a, o.path_a, os.path.basename(o.path_a))
-        _thumb(b, o.path_b, os.path.basename(o.path_b))
-        what = '; '.join(filter(None, (f'distance {o.distance:.2f}', how, o.across and f'across {o.across}')))
+        for ax,path in ((a,o.path_a),(b,o.path_b)):
+            ax.set_title(os.path.basename(path), fontsize=7, parse_math=False)
+            try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
+            except DataError: ax.text(.5, .5, 'unreadable', ha='center')
+        what = _said(f'distance {o.distance:.2f}', how, o.across and f'across {o.across}')
         b.text(-.02, -.04, what, transform=b.transAxes, ha='center', va='top', fontsize=7)
     return mark(fig, self.source)
 
@@ -646,7 +643,7 @@ def _findings(a):
     def both(x, y):
         return np.where(x.astype(str)==y.astype(str), x.astype(str),
                         x.astype(str)+' | '+y.astype(str))
-    parts = [pd.DataFrame(columns=cols)]
+    parts = []
     def add(check, t, **kw):
         if len(t): parts.append(pd.DataFrame({'check':check, **kw}, index=t.index))
     t = a.leaks
@@ -658,7 +655,7 @@ def _findings(a):
              'conflict':a.conflicts}
     for k,t in pairs.items():
         add(k, t, path_a=t.path_a.map(at), path_b=t.path_b.map(at), distance=t.distance.round(4),
-            remark=['; '.join(filter(None, o)) for o in zip(t.across, _how(t))],
+            remark=list(map(_said, t.across, _how(t))),
             **{c:both(t[c+'_a'], t[c+'_b']) for c in ('patient','split','label')})
     for k,t in _files(a).items():
         add(k, t, path_a=t.path.map(at), patient=t.patient, split=t.split,
@@ -666,7 +663,7 @@ def _findings(a):
     t = a.shortcuts[a.shortcuts.told.astype(bool)]
     add('shortcut: '+t.kind, t, label=t.label,
         remark=[f'AUC {o.auc:.3f} ({o.low:.3f} to {o.high:.3f})' for o in t.itertuples()])
-    return pd.concat([o for o in parts if len(o)] or parts, ignore_index=True).reindex(columns=cols)
+    return pd.concat(parts or [pd.DataFrame()], ignore_index=True).reindex(columns=cols)
 
 # %% ../../nbs/38_data.audit.ipynb #4c7b8da2
 @patch
@@ -677,17 +674,11 @@ def save(self:Audit, out # folder
     with whole_file(out/'audit.csv') as f:
         _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     names,rows = _names(self),self.summary.to_dict('records')
-    for o in rows: o['remark'] = '; '.join(v for v in (o['remark'], names.get(o['check'])) if v)
+    for o in rows: o['remark'] = _said(o['remark'], names.get(o['check']))
     write_json(out/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
                shortcuts=self.shortcuts.to_dict('records')))
     return out
-
-# %% ../../nbs/38_data.audit.ipynb #c95cceaa
-def below_split(folder, root)->str:
-    "Where `folder` lies below `root`, without the folders that tell a split"
-    parts = Path(folder).relative_to(root).parts
-    return '/'.join(o for o in parts if not part_of(Path(root)/o, root))
 
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
 def open_frame(data, opts:dict)->pd.DataFrame:
@@ -696,17 +687,18 @@ def open_frame(data, opts:dict)->pd.DataFrame:
         if not opts: return data
         raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, "
                         "not a frame")
+    root = os.path.abspath(os.path.expanduser(str(data)))
     try: return open_data(data, **opts)
     except DataError as e:
-        if not os.path.isdir(os.path.expanduser(str(data))) or 'class folder' not in str(e): raise
-    root = os.path.abspath(os.path.expanduser(str(data)))
+        if not os.path.isdir(root) or 'class folder' not in str(e): raise
     say(f"{root} has no class folders: its pictures are audited without labels")
     df = walk_images(root)
-    parts,below = (df.folder.map({o:f(o, root) for o in df.folder.unique()})
-                   for f in (part_of,below_split))
-    if parts.nunique()>1: df['split'] = parts
+    def below(folder): # without the folders that tell a split
+        return '/'.join(o for o in Path(folder).relative_to(root).parts if not part_of(o, ''))
+    sides = by_folder(df, partial(part_of, root=root))
+    if sides.nunique()>1: df['split'] = sides
     who,df['eye'] = by_name(df.name)
-    shared = who.isin(shared_names(below+'/'+df.name))
+    shared = who.isin(shared_names(by_folder(df, below)+'/'+df.name))
     if shared.any(): say(f"equal names in several folders tell no patient: {few(df.name[shared])}")
     elif who.notna().all():
         tell_undated(df.name, who)
@@ -723,37 +715,43 @@ def _across(t):
     return f"{len(t)} pairs" + ''.join(f", {v} {k}" for k,v in said.items() if v) if len(t) else ''
 
 # %% ../../nbs/38_data.audit.ipynb #fb582160
-def _summary(df, t, vague, known=True, asked=True, eyes=0):
+def _not_checked(*why): return f"not checked: {_said(*why)}" if any(why) else ''
+
+def _shortcut_row(found, kind, readable, asked):
+    "The row of the summary for the shortcuts of one `kind`"
+    s = found[found.kind==kind]
+    if len(s):
+        o = s.sort_values('auc').iloc[-1]
+        by = f", mostly by {o.by}" if o.by else ''
+        said = f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}{by}"
+    elif not asked: said = _not_checked('not asked for')
+    elif readable<30: said = _not_checked('fewer than 30 images that can be read')
+    else: said = _not_checked('no label that five patients have and five have not')
+    return f'shortcut: {kind}', int(s.told.astype(bool).sum()), len(s), said
+
+# %% ../../nbs/38_data.audit.ipynb #7377d13d
+def _summary(df, t, vague, known, asked, eyes):
     "Table of the checks: check, found, of, remark"
     n,who = len(df),df.patient.nunique()
-    def twins(p): return len(set(p.row_a)|set(p.row_b))
-    no = '' if df.split.notna().any() else 'no split'
-    alone = '' if known else 'no patients are known: each image counts as its own'
-    def unless(*why): return f"not checked: {text(*why)}" if text(*why) else ''
     both = int(df.dropna(subset=['eye']).groupby('patient').eye.nunique().gt(1).sum())
+    no_split = '' if df.split.notna().any() else 'no split'
+    alone = '' if known else 'no patients are known: each image counts as its own'
+    no_sides = _not_checked(no_split, alone)
+    no_eyes = _not_checked(no_split, '' if both else 'no patient has both eyes')
+    no_disc = _not_checked('' if eyes else 'no photograph of a named eye shows its disc')
+    def twins(p): return len(set(p.row_a)|set(p.row_b))
     exact,near,odd = (t[k] for k in ('exact_duplicates','near_duplicates','conflicts'))
-    def text(*parts): return '; '.join(o for o in parts if o)
-    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, unless(no, alone)),
-            ('eyes of a patient on two sides', len(t['split_eyes']), both,
-             unless(no, '' if both else 'no patient has both eyes')),
-            ('byte-identical', twins(exact), n, _across(exact)),
-            ('near duplicates', twins(near), n, text(_across(near), vague)),
-            ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else '')]
-    rows += [(k, len(t[k]), n, '') for k in ('unreadable','blank','dark')]
-    rows.append(('eyes that look mirrored', len(t['mirrored']), eyes, 'suspicions, not errors' if eyes
-                 else unless('no photograph of a named eye shows its disc')))
     kinds = t['telling'].remark.str.split(':').str[0].value_counts()
-    rows.append(('privacy: file names', kinds.sum(), n, few([f'{v} hold {k}' for k,v in kinds.items()])))
-    for kind in ('metadata','border'):
-        s = t['shortcuts'][t['shortcuts'].kind==kind]
-        said = 'no label that five patients have and five have not'
-        if n-len(t['unreadable'])<30: said = 'fewer than 30 images that can be read'
-        said = f"not checked: {said if asked else 'not asked for'}"
-        if len(s):
-            o = s.sort_values('auc').iloc[-1]
-            by = f", mostly by {o.by}" if o.by else ''
-            said = f"highest AUC {o.auc:.2f} ({o.low:.2f} to {o.high:.2f}) for {o.label}{by}"
-        rows.append((f'shortcut: {kind}', int(s.told.astype(bool).sum()), len(s), said))
+    readable = n-len(t['unreadable'])
+    rows = [('patients on two sides', len(set(t['leaks'].patient)), who, no_sides),
+            ('eyes of a patient on two sides', len(t['split_eyes']), both, no_eyes),
+            ('byte-identical', twins(exact), n, _across(exact)),
+            ('near duplicates', twins(near), n, _said(_across(near), vague)),
+            ('same image, other label', twins(odd), n, f"{len(odd)} pairs" if len(odd) else ''),
+            *((k, len(t[k]), n, '') for k in ('unreadable','blank','dark')),
+            ('eyes that look mirrored', len(t['mirrored']), eyes, no_disc or 'suspicions, not errors'),
+            ('privacy: file names', kinds.sum(), n, few(f'{v} hold {k}' for k,v in kinds.items())),
+            *(_shortcut_row(t['shortcuts'], k, readable, asked) for k in ('metadata','border'))]
     return pd.DataFrame(rows, columns=['check','found','of','remark'])
 
 # %% ../../nbs/38_data.audit.ipynb #0e37077f
@@ -762,7 +760,7 @@ def _copies(df, looks, cols, far, most, workers):
     same = same_bytes(df.path, looks.facts.bytes, workers)
     ij = [p for g in same
           for p in (combinations(g, 2) if len(g)<=30 else [(g[0], o) for o in g[1:]])]
-    exact = _pair_table(df, cols, *(zip(*ij) if ij else ([],[])), np.zeros(len(ij)))
+    exact = _pair_table(df, cols, *np.array(ij, int).reshape(-1, 2).T, np.zeros(len(ij)))
     rest = {i for g in same for i in g[1:]} # one of each kind is compared with the others
     rows = np.array([i for i in np.flatnonzero(looks.facts.problem.isna()) if i not in rest], int)
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
@@ -779,7 +777,24 @@ def _copies(df, looks, cols, far, most, workers):
     if cut>_least: vague.append(f"compared where alike above {cut:.2f}")
     if bound>_alike: vague.append(f"turned ones where alike above {bound:.2f}")
     if n := len(rows)-len(whole): vague.append(f"turned or cropped ones not sought among {n} without a round field")
-    return exact, near, '; '.join(vague)
+    return exact, near, _said(*vague)
+
+# %% ../../nbs/38_data.audit.ipynb #9af241eb
+def _whole_frame(df):
+    "A copy of `df` that lacks no column, and whether patients are known; raises `DataError` without pictures"
+    if 'path' not in df:
+        raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
+    if not len(df): raise DataError("the frame has no rows: nothing to audit")
+    attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
+    for c in ('patient','eye','split'):
+        df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
+    check_ids(df)
+    known = df.patient.notna().any()
+    folders = [os.path.dirname(os.path.abspath(o)) for o in df.path]
+    df.attrs = attrs | {'root':attrs.get('root') or os.path.commonpath(folders)}
+    df.attrs.setdefault('source', data_source(df))
+    df['patient'] = df.patient.fillna(relative_paths(df))
+    return df, known
 
 # %% ../../nbs/38_data.audit.ipynb #15abe13b
 def audit(data, # frame, name of the catalog, folder or CSV
@@ -792,33 +807,22 @@ def audit(data, # frame, name of the catalog, folder or CSV
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
     "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
-    df = open_frame(data, opts)
-    if 'path' not in df:
-        raise DataError(f"the frame has no column 'path' (there are: {', '.join(map(str, df))})")
-    if not len(df): raise DataError("the frame has no rows: nothing to audit")
-    attrs,df = df.attrs,df.reset_index(drop=True).assign(path=df.path.astype(str).to_numpy())
-    for c in ('patient','eye','split'):
-        df[c] = df[c].astype(object).where(df[c].notna(), None) if c in df else None
-    check_ids(df)
-    known = df.patient.notna().any()
-    folders = [os.path.dirname(os.path.abspath(o)) for o in df.path]
-    df.attrs = attrs | {'root':attrs.get('root') or os.path.commonpath(folders)}
-    df['patient'] = df.patient.fillna(relative_paths(df))
-    df.attrs.setdefault('source', data_source(df))
+    df,known = _whole_frame(open_frame(data, opts))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers)
-    f = looks.facts
     t = dict(leaks=_leaks(df), split_eyes=_split_eyes(df))
     t['mirrored'],eyes = _mirrored(df, looks.disc)
     t['exact_duplicates'],t['near_duplicates'],vague = _copies(df, looks, cols, far, most, workers)
     p = pd.concat([t['exact_duplicates'], t['near_duplicates']], ignore_index=True)
     t['conflicts'] = p[p.across.str.contains('labels')].reset_index(drop=True)
     words = {str(o) for c in (*cols, 'split') for o in (c, *df[c].dropna().unique())}
+    f = looks.facts
     own = df.assign(problem=f.problem, remark=telling_names(relative_paths(df), words))
-    for k,rows,more in (('unreadable', f.problem.notna(), ['problem']), ('blank', f.range<=4, []),
-                        ('dark', (f.bright<40) & (f.range>4), []), ('telling', own.remark!='', ['remark'])):
-        t[k] = own.loc[rows, ['path','patient','split',*more]].reset_index(drop=True)
+    who = ['path','patient','split']
+    def files(bad, *more): return own.loc[bad, [*who,*more]].reset_index(drop=True)
+    t |= dict(unreadable=files(f.problem.notna(), 'problem'), blank=files(f.range<=4),
+              dark=files((f.bright<40) & (f.range>4)), telling=files(own.remark!='', 'remark'))
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
-    more = {k:f[k] for k in f if k not in df}
-    return Audit(_summary(df, t, vague, known, shortcuts, eyes), **t, data=df.assign(**more),
+    return Audit(_summary(df, t, vague, known, shortcuts, eyes), **t,
+                 data=df.assign(**f.drop(columns=[*df], errors='ignore')),
                  name=str(df.attrs.get('name', '')), source=df.attrs['source'])

@@ -167,7 +167,6 @@ def locked(out, pause:float=.2):
         told = True
         time.sleep(pause)
 
-
 # %% ../../nbs/34_data.kaggle.ipynb #708444c8
 _PAIR = 'KAGGLE_USERNAME','KAGGLE_KEY'
 NO_CREDENTIALS = (
@@ -201,7 +200,6 @@ def _from_file(f):
     if re.search('[^!-~]', ''.join(pair)): return {}, f"{f} holds more than a name and a key"
     return dict(zip(_PAIR, pair)), ''
 
-
 # %% ../../nbs/34_data.kaggle.ipynb #5e1a4b15
 def _secrets():
     "Kaggle's part of a Colab notebook's Secrets, as environment variables"
@@ -218,7 +216,6 @@ def _in_files(*names, told:list=None):
         found,wrong = _from_file(f)
         if found: return str(f), found
         if wrong and told is not None and wrong not in told: told.append(wrong)
-
 
 # %% ../../nbs/34_data.kaggle.ipynb #0ba4086b
 def _in_environment(told):
@@ -363,8 +360,7 @@ def _have(part, mark):
 # %% ../../nbs/34_data.kaggle.ipynb #1b37efa4
 def _drop(part):
     "Forget a partial file"
-    part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
+    for o in (part, _note(part)): o.unlink(missing_ok=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #514afc04
 TIMEOUT = (20,60)  # seconds to connect, and between two pieces
@@ -590,7 +586,6 @@ def _bring(card, out, force, **kwargs):
         f"for a moment; {free/1e9:.1f} GB are free at {out.parent}")
     with _environ(**env), kaggle_client(card, where) as client:
         _get(client, card, out, part, where, **kwargs)
-
 
 # %% ../../nbs/34_data.kaggle.ipynb #d1ee6da6
 def download(card, # a `Card` of the catalog, or its name

@@ -7,6 +7,7 @@ __all__ = ['read_folder', 'read_csv']
 
 # %% ../../nbs/30_data.read.ipynb #b7029086
 import csv, difflib, io, os, re, pandas as pd
+from collections import namedtuple
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ def _packed(root):
     return f"; still packed there: {few(found)} (7z x {found[0]} unpacks it, with all its pieces)"
 
 # %% ../../nbs/30_data.read.ipynb #3bb9370d
-def walk_images(root)->pd.DataFrame:
+def walk_images(root)->pd.DataFrame: # path, its folder and name
     "Find the images under `root`; raises `DataError` if there is none"
     found = [(*os.path.split(o), o) for o in image_files(root, _not_ours)]
     if not found:
@@ -44,6 +45,11 @@ def walk_images(root)->pd.DataFrame:
                         f"and is it unpacked?{_packed(root)}")
     found.sort(key=lambda o: (o[0].count(os.sep), o[:2]))
     return pd.DataFrame(found, columns=['folder','name','path'])
+
+# %% ../../nbs/30_data.read.ipynb #fd8473fe
+def by_folder(df, tells)->pd.Series:
+    "What the function `tells` says of each row's folder, each folder asked once"
+    return df.folder.map({o:tells(o) for o in df.folder.unique()})
 
 # %% ../../nbs/30_data.read.ipynb #7e9c2dcf
 splits = ('train','valid','test')
@@ -79,20 +85,16 @@ def tell_odd(bad, what:str, names=None, *, src:str=''):
     some = '' if names is None else f": {few(names[bad])}"
     if bad.any(): say(f"{src}{': '*bool(src)}{bad.sum()} of {len(bad)} {what}{some}")
 
-# %% ../../nbs/30_data.read.ipynb #c79bc296
-def taken_from(df, again, cols, *, root)->str:
-    "A clause on the folders of images that stand there more than once, and those of the images left out"
-    kept = df[~again].merge(df[again][cols].drop_duplicates(), on=cols).folder.unique()
-    left = [o for o in df[again].folder.unique() if o not in kept]
-    inside = lambda each: few([os.path.relpath(o, root) for o in each])
-    return f", as they are in {inside(kept)}, not in {inside(left)}" if left else ''
-
-
 # %% ../../nbs/30_data.read.ipynb #616a5062
 def once(df, cols, root, *, what='{} images stand there more than once and are counted once'):
-    "Each of `cols` once; says how many repeat others"
+    "Each of `cols` once; says how many repeat others, and which folders they are taken from"
     again = df.duplicated(cols)
-    if again.any(): say(f"{root}: {what.format(again.sum())}{taken_from(df, again, cols, root=root)}")
+    if not again.any(): return df
+    kept = df[~again].merge(df[again][cols].drop_duplicates(), on=cols).folder.unique()
+    left = [o for o in df[again].folder.unique() if o not in kept]
+    inside = lambda folders: few([os.path.relpath(o, root) for o in folders])
+    taken = f", as they are in {inside(kept)}, not in {inside(left)}" if left else ''
+    say(f"{root}: {what.format(again.sum())}{taken}")
     return df[~again]
 
 # %% ../../nbs/30_data.read.ipynb #2df0a33f
@@ -132,7 +134,8 @@ no_patient = 'images do not tell their patient, and each is taken as its own'
 
 def named_patients(df, root)->pd.Series:
     "Patients by names; else the image's place under `root`, which is said"
-    tell_undated(df.name, patient := by_name(df.name)[0])
+    patient = by_name(df.name)[0]
+    tell_undated(df.name, patient)
     tell_odd(own := patient.isna(), no_patient, df.name)
     return patient.where(~own, under(df.path, root)) if own.any() else patient
 
@@ -142,7 +145,7 @@ def shared_names(paths)->set: # of patients
     cut = [os.path.split(o) for o in map(str, paths)]
     t = pd.DataFrame(cut, columns=['folder','name'], dtype=object)
     who,eye = by_name(t.name)
-    t['folder'] = t.folder.map({o:os.path.abspath(o) for o in t.folder.unique()})
+    t['folder'] = by_folder(t, os.path.abspath)
     t['name'] = t.name.map(lambda o: fold(os.path.splitext(o)[0]))
     return {*who[eye.notna() & (t.groupby('name').folder.transform('nunique')>1)].dropna()}
 
@@ -150,7 +153,7 @@ def shared_names(paths)->set: # of patients
 def read_kermany(root)->pd.DataFrame:
     "Read Kermany's OCT scans in any known layout; raises `DataError` where there are none"
     df = walk_images(root := os.path.abspath(root))
-    place = df.folder.map({o:folder_place(o) for o in df.folder.unique()})
+    place = by_folder(df, folder_place)
     inside,df['split'] = place.str[0].astype(object),place.str[1].astype(object)
     named = df.name.str.extract(rf"(?i)^({'|'.join(KERMANY_CLASSES)})\b", expand=False).str.upper()
     df['label'] = inside if inside.notna().any() else named
@@ -158,8 +161,8 @@ def read_kermany(root)->pd.DataFrame:
         raise DataError(f"{root} holds no Kermany scans: "
                         "expected .../train/CNV/CNV-<patient>-<n>.jpeg and the like")
     odd |= df.split.isna() & df.split.notna().any()
-    where = 'tell no class by their name'
-    if inside.any(): where = 'lie outside the folders of splits and classes'
+    outside = 'lie outside the folders of splits and classes'
+    where = outside if inside.any() else 'tell no class by their name'
     tell_odd(odd, f'images {where} and are left out', df.name) # as maps and masks
     differ = inside.notna() & named.notna() & (inside!=named)
     tell_odd(differ, "scans are named for another class than their folder's, which is believed",
@@ -219,15 +222,13 @@ def spread_volumes(df, root)->tuple:
     row,df = df.index,df.reset_index(drop=True)
     told = file_facts(df.path).drop_duplicates('path').set_index('path').reindex(df.path)
     told = told.set_axis(df.index).astype(dict(patient=object, eye=object)).assign(row=row)
-    whole = told.volume.dropna()
-    told['patient'] = told.patient.fillna(under(whole, root)) if len(whole) else told.patient
+    told['patient'] = told.patient.fillna(under(told.volume.dropna(), root))
     return df,told
 
 def add_facts(df, told)->pd.DataFrame:
     "`df` with those columns of `told` that it has not, and that tell anything"
-    names = 'volume','frame','sex','age','camera'
-    new = [o for o in names if o not in df and told[o].notna().any()]
-    return df.join(told[new])
+    names = [o for o in ('volume','frame','sex','age','camera') if o not in df]
+    return df.join(told[names].dropna(axis=1, how='all'))
 
 def told_by_files(df, root, src, *, raw, roles, alone)->tuple:
     "A table's rows with what files tell and it does not; is any image still its own patient?"
@@ -252,12 +253,12 @@ def patients_beside(df, tables)->pd.Series:
         at = d[file].str.strip().map(partial(find_image, t.parent)).astype(object)
         known,several = match_names(d[file][at.isna()], [*own.unique()], str(t),
                                     root=t.parent, taken={*at.dropna()})
-        d = pd.DataFrame(dict(at=at.fillna(d[file].map(known)), who=patient_column(d[who], t)))
-        d = d[d['at'].isin(own)].drop_duplicates()
-        if len(odd := d[d['at'].duplicated()]):
-            raise DataError(f"{t} tells two patients of {few(odd['at'])}: correct it, or take it away")
+        d = pd.DataFrame(dict(file=at.fillna(d[file].map(known)), who=patient_column(d[who], t)))
+        d = d[d.file.isin(own)].drop_duplicates()
+        if len(odd := d[d.file.duplicated()]):
+            raise DataError(f"{t} tells two patients of {few(odd.file)}: correct it, or take it away")
         if several: say(f"{t}: {few(several)} may be one of several images, and tells no patient")
-        found = own.map(dict(zip(d['at'], d.who))).astype(object)
+        found = own.map(dict(zip(d.file, d.who))).astype(object)
         if found.notna().any():
             say(f"{t} tells the patients of {found.count()} of {len(df)} images (column {who!r})")
             return found
@@ -271,7 +272,7 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     df = walk_images(root := os.path.abspath(root))
     parts = {o:Path(o).relative_to(root).parts for o in df.folder.unique()}
     k = class_level(list(parts.values()))
-    found = df.folder.map({o:split_class(p[k:]) for o,p in parts.items()})
+    found = by_folder(df, lambda o: split_class(parts[o][k:]))
     df['split'],df['label'] = found.str[0],found.str[1].astype(object)
     tables = sorted(Path(root).glob('*.csv'))
     hint = "expected CLASS/image or train/CLASS/image"
@@ -370,49 +371,43 @@ def first_of(cols, names)->str:
     known = {column_key(o):o for o in reversed(list(cols))}
     return next((known[k] for k in map(column_key, names) if k in known), None)
 
-# %% ../../nbs/30_data.read.ipynb #92cae77c
-def likely_patients(raw)->str:
-    "A clause on the columns that may tell patients: those whose values repeat, but are many"
+# %% ../../nbs/30_data.read.ipynb #93da1240
+def _used(roles): # columns of a table
+    return {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
+
+def tell_alone(raw, src, roles, *, other=''):
+    "Say that no column tells patients, and which may: those whose values repeat, but are many"
+    raw = raw.drop(columns=_used(roles))
     n,rows = raw.nunique(),len(raw)
     found = [f"{o!r} ({n[o]} values in {rows} rows)" for o in raw
              if max(1, rows/12)<n[o]<rows and not raw[o].str.contains(r'[.,]\d').any()]
-    return f"; perhaps {' or '.join(found[:3])}" if found else ''
-
-# %% ../../nbs/30_data.read.ipynb #93da1240
-_parts = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
-              camera='cameras')
-
-def tell_alone(raw, src, roles, *, other=''):
-    "Say that no column tells patients, and which may"
-    used = {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
-    say(f"{src}: no patient column; each {other}image is taken as its own patient (`patient=COL`"
-        f"{likely_patients(raw.drop(columns=used))})")
-
-def tell_roles(src, roles, asked):
-    "Say which columns are read as what, where that was not asked for"
-    for k,what in _parts.items():
-        if roles[k] and roles[k]!=asked.get(k) and column_key(roles[k])!=k:
-            say(f"{src}: {what} are read from the column {roles[k]!r}")
+    perhaps = f"; perhaps {' or '.join(found[:3])}" if found else ''
+    say(f"{src}: no patient column; each {other}image is taken as its own patient "
+        f"(`patient=COL`{perhaps})")
 
 # %% ../../nbs/30_data.read.ipynb #d18cc3f9
+_told_roles = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
+                   camera='cameras')
+
 def column_roles(raw, src:str, label:list, **asked)->dict:
     "Find out which column plays which part; raises `DataError` that names the option to choose by"
     cols = list(raw.columns)
-    alone = fold(asked.get('patient') or '')=='none' and 'none' not in cols
-    find = lambda o, usual=(): o if o in cols else first_of(cols, [o, *usual] if o else usual) or o
-    r = {k:find(asked[k]) if asked.get(k) else find(None, v) for k,v in usual_columns.items()}
-    if alone: r['patient'] = None
+    def find(o, usual=()): return o if not o or o in cols else first_of(cols, [o, *usual]) or o
+    r = {k:find(asked[k]) if asked.get(k) else first_of(cols, v) for k,v in usual_columns.items()}
+    if fold(asked.get('patient') or '')=='none' and 'none' not in cols: r['patient'] = None
     if r['path'] is None:
         raise DataError(f"{src}: no column is called {', '.join(usual_columns['path'][:7])}; "
                         f"choose with `path_col=COL` (there are: {', '.join(cols)})")
-    usual = usual_columns.get
-    names = r['label'] = [r[o] if asked.get(o) else find(o, usual(o, ())) for o in label]
-    for k,v in [*r.items(), *(('label',o) for o in names)]:
-        option = {'path':'path_col'}.get(k, k)
-        try: v is None or v is names or one_of(v, cols, 'column')
+    names = [r[o] if asked.get(o) else find(o, usual_columns.get(o, ())) for o in label]
+    found = [(k,v) for k,v in r.items() if v is not None] + [('label',o) for o in names]
+    for k,v in found:
+        option = 'path_col' if k=='path' else k
+        try: one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
-    tell_roles(src, r, asked)
-    return r
+    for k,what in _told_roles.items():
+        if r[k] and r[k]!=asked.get(k) and column_key(r[k])!=k:
+            say(f"{src}: {what} are read from the column {r[k]!r}")
+    return r | {'label':names}
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
 class LeftOut(list):
@@ -449,12 +444,15 @@ def find_image(folder, name)->str:
     return found[0] if len(found)==1 else None
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
-def file_keys(name)->tuple:
-    "A file's name, stem, stem by likeness, folders by likeness, the nearest first, and folders"
+FileKeys = namedtuple('FileKeys', 'name stem alike above folders')
+
+def file_keys(name)->FileKeys:
+    "A file's name, stem and folders, the nearest first, and by likeness, `alike` and `above`"
     parts = [o for o in fold(name).replace('\\', '/').split('/') if o not in ('','.','..')] or ['']
     stem,suffix = os.path.splitext(parts[-1])
     stem = stem if suffix[1:].isalpha() else parts[-1]
-    return parts[-1],stem,likeness(stem),[likeness(o) for o in parts[-2::-1]],parts[-2::-1]
+    folders = parts[-2::-1]
+    return FileKeys(parts[-1], stem, likeness(stem), [likeness(o) for o in folders], folders)
 
 # %% ../../nbs/30_data.read.ipynb #3f122531
 def _seen_from(src, path)->str:
@@ -466,32 +464,32 @@ def _seen_from(src, path)->str:
 # %% ../../nbs/30_data.read.ipynb #f172a512
 def places_agree(row, file, *, here, wraps)->tuple: # of keys
     "How many of the nearest folders are alike, and how many equal; `None` where they contradict"
-    equal = lambda k: len(os.path.commonprefix([row[k], file[k]]))
-    a,b,n = row[3],file[3],equal(3)
+    a,b = row.above,file.above
+    n = len(os.path.commonprefix([a, b]))
     if not n and a and a[0] in here: return None
     if n<min(len(a), len(b)): # the next folders differ: fine where they are but ways to the data
-        way,eye = n>=len(b)-wraps,row[1] in eye_words # an eye in another folder is another's
+        way,eye = n>=len(b)-wraps,row.stem in eye_words # an eye in another folder is another's
         numbers = all(re.search(r'\d', o[n]) for o in (a,b))
         if not way and n or eye and not n or numbers and (eye or not way): return None
-    return n,equal(4)
+    return n,len(os.path.commonprefix([row.folders, file.folders]))
 
 # %% ../../nbs/30_data.read.ipynb #e9c24896
 def match_names(names, files, src, *, root, taken=frozenset())->tuple:
     "Name -> the one of `files` that it must mean, and name -> files where several may be meant"
     keys,known,several = {f:file_keys(os.path.relpath(f, root)) for f in files},{},{}
-    here = {v[3][0] for v in keys.values() if v[3]}
-    wraps = len(os.path.commonprefix([v[3][::-1] for v in keys.values()])) # folders round all
+    here = {v.above[0] for v in keys.values() if v.above}
+    wraps = len(os.path.commonprefix([v.above[::-1] for v in keys.values()])) # folders round all
     for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
         by,new = {},{} # by name alone, and by name and nearest folder
         for f in files:
-            key,above = keys[f][k],keys[f][3]
-            if k<2 or f not in taken:
-                for o in (key,*([(key,above[0])] if above else [])): by.setdefault(o, []).append(f)
+            if k==2 and f in taken: continue
+            key,above = keys[f][k],keys[f].above
+            for o in (key, (key,*above[:1])): by.setdefault(o, []).append(f)
         for o in names.unique():
-            if o in known or o in several or not (mine := file_keys(o))[0]: continue
-            some = mine[3] and by.get((mine[k],mine[3][0])) or by.get(mine[k], ())
+            if o in known or o in several or not (mine := file_keys(o)).name: continue
+            some = mine.above and by.get((mine[k],mine.above[0])) or by.get(mine[k], ())
             near = {f:places_agree(mine, keys[f], here=here, wraps=wraps) for f in some}
-            near = {f:v for f,v in near.items() if v and (f not in taken or v[1]==len(mine[3]))}
+            near = {f:v for f,v in near.items() if v and (f not in taken or v[1]==len(mine.above))}
             best = [f for f,v in near.items() if v==max(near.values())]
             if len(best)==1: new[o] = best[0]
             elif best: several[o] = best
@@ -504,11 +502,11 @@ def match_names(names, files, src, *, root, taken=frozenset())->tuple:
 def near_names(names, files, root, *, several)->str:
     "A clause on what `names` may have meant"
     inside = lambda f: os.path.relpath(f, root)
-    stems,some = {file_keys(f)[1]:f for f in files[:20_000]},[]
-    for o in [*(k for k in names if k in several), *[k for k in names if k not in several][:20]]: # alike is slow
-        if o in several: some.append(f"{o} may be {' or '.join(map(inside, several[o][:3]))}")
-        elif len(some)<3 and (k := difflib.get_close_matches(file_keys(o)[1], stems, 1, .8)):
-            some.append(f"{o} is like {inside(stems[k[0]])}")
+    some = [f"{o} may be {' or '.join(map(inside, several[o][:3]))}" for o in names if o in several]
+    stems = {file_keys(f).stem:f for f in files[:20_000]}
+    for o in [k for k in names if k not in several][:20]: # alike is slow
+        near = len(some)<3 and difflib.get_close_matches(file_keys(o).stem, stems, 1, .8)
+        if near: some.append(f"{o} is like {inside(stems[near[0]])}")
     return f"; {few(some)}" if some else ''
 
 # %% ../../nbs/30_data.read.ipynb #85e4c701
@@ -527,14 +525,15 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
     "The images that a table names; raises `DataError` for missing ones, unless they are skipped"
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
-    found = {o:names.str.strip().map(partial(find_image, o)).astype(object) for o in folders}
+    bare = names.str.strip()
+    found = {o:bare.map(partial(find_image, o)).astype(object) for o in folders}
     best = max(folders, key=lambda o: found[o].count())
     path,hint = found[best],''
     if best!=folders[0]: say(f"{src}: images are taken from {_seen_from(src, best)}")
     if path.isna().any() and os.path.isdir(folders[0]):
         files = image_files(folders[0], _not_ours)
-        if names[path.isna()].str.strip().str.fullmatch(UID).all():
-            path = path.fillna(names.str.strip().map(instances(files)))
+        if bare[path.isna()].str.fullmatch(UID).all():
+            path = path.fillna(bare.map(instances(files)))
         known,several = match_names(names[path.isna()], files, src, root=folders[0],
                                     taken={*path.dropna()})
         path = path.fillna(names.map(known))
@@ -595,14 +594,14 @@ def one_row_a_file(df, src, labels, *, out, what='rows')->pd.DataFrame:
     twice = df.duplicated(['path',*labels,'patient',*more])
     tell_odd(twice, f'{what} repeat others and are left out', src=src)
     df = df[~twice]
-    if (clash := df[df.path.duplicated(keep=False)]).empty: return df
+    if not (bad := df.path.duplicated(keep=False)).any(): return df
+    clash = df[bad]
     one = clash[clash.path==clash.path.iloc[0]]
     kind = one[[*labels, *more, 'patient']].fillna('').astype(str).to_numpy()
     said = ' and '.join(f"{' '.join(o[:-1])} (patient {o[-1]})" for o in kind)
     kinds = ', '.join(['labels', *(o+'s' for o in more)])
     error = (f"different {kinds} or patients for {clash.path.nunique()} of {df.path.nunique()} "
              f"files; correct or remove them: {_seen_from(src, one.path.iloc[0])} is {said}")
-    bad = df.path.duplicated(keep=False)
     return out(df, bad, 'contradict another of the same file', error=error, what=what)
 
 # %% ../../nbs/30_data.read.ipynb #186bc2f9
@@ -611,14 +610,14 @@ extras = 'sex','age','camera'
 def other_columns(raw, guess, roles, *, taken)->pd.DataFrame:
     "What else a table has: columns of subgroups read by their words, the rest as they are"
     names = roles['label']
-    used = {*names, *(o for k,o in roles.items() if o and k!='label')}
-    rest = guess.loc[raw.index].drop(columns=used)
+    rest = guess.loc[raw.index].drop(columns=_used(roles))
     rest = rest.rename(columns=lambda c: f'{c}_csv' if c in taken or c in extras else c)
     for k,c in [(k, roles[k]) for k in extras if roles[k] not in (None, *names)]:
-        text,g = raw[c].str.strip(),guess[c].loc[raw.index]
-        fine = pd.api.types.is_numeric_dtype(g) and g.dropna().between(0, 120).all()
+        text,guessed = raw[c].str.strip(),guess[c].loc[raw.index]
+        years = pd.api.types.is_numeric_dtype(guessed) and guessed.dropna().between(0, 120).all()
         if k=='camera': rest[k] = text.astype(object).where(~is_missing(text), None)
-        else: rest[k] = as_sexes(text) if k=='sex' else g if fine else as_ages(text)
+        elif k=='sex': rest[k] = as_sexes(text)
+        else: rest[k] = guessed if years else as_ages(text)
     for c in {'width','height'} & {*rest}:
         given,rest[c] = rest[c],pd.to_numeric(rest[c], errors='coerce')
         odd = given.notna() & rest[c].isna()
@@ -684,29 +683,29 @@ def read_csv(path, # CSV with a column of image files and one of labels
     if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(odd)}")
     src = os.path.abspath(path)
     raw,guess = read_table(src)
-    told = asks_files(label, raw.columns)
-    names,several = ([],False) if told else label_columns(label, raw.columns)
+    of_files = asks_files(label, raw.columns)
+    names,several = ([],False) if of_files else label_columns(label, raw.columns)
     if several and (own := {'path','patient','eye','split'} & set(names)):
         raise DataError(f"{src}: a label may not be called {min(own)!r}, as a column of every frame "
                         "is: rename it")
     r = column_roles(raw, src, names, path=path_col, patient=patient, **columns)
-    out,whole = LeftOut(src, raw[r['path']], skip_broken),raw
+    out,whole,names = LeftOut(src, raw[r['path']], skip_broken),raw,r['label']
     raw = usable_rows(raw, r, out, several=several)
-    path,root = locate_images(raw[r['path']], src, images, skip=skip_broken),os.path.dirname(src)
+    path = locate_images(raw[r['path']], src, images, skip=skip_broken)
     raw = out(raw, path.isna(), 'have no image file')
-    df = pd.DataFrame({'path':path[raw.index]})
+    df,root = pd.DataFrame({'path':path[raw.index]}),os.path.dirname(src)
     if images and not df.path.str.startswith(root+os.sep).all(): root = os.path.abspath(images)
     df['patient'] = patient_column(raw[r['patient']], src) if r['patient'] else under(df.path, root)
     df['eye'] = by_words(raw[r['eye']], eye_words, 'eye') if r['eye'] else None
     df['split'] = by_words(raw[r['split']], split_words, 'split') if r['split'] else None
-    df = with_labels(df, raw, names := r['label'], src=src, several=several)
-    df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*told]))
+    df = with_labels(df, raw, names, src=src, several=several)
+    df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*of_files]))
     labels = ['label'] if names and not several else names
     df = one_row_a_file(df, src, labels, out=out)
     df,alone = told_by_files(df, root, src, raw=whole, roles=r,
                              alone=not r['patient'] and patient is None)
     df = one_row_a_file(df, src, labels, out=out, what='pictures')
-    if told and (label not in df or df[label].isna().all()): # then it is an error
+    if of_files and (label not in df or df[label].isna().all()): # then it is an error
         column_roles(raw, src, [label], path=path_col, patient=patient, **columns)
     df.attrs.update(name='csv', source='local', root=root, label=','.join(names) or label,
                     rows=len(guess), left_out=list(out), alone=alone)
@@ -746,7 +745,7 @@ def keyed_images(root, prefer='', by=())->pd.DataFrame:
     own = df.folder.map(os.path.basename).str.strip().str.fullmatch(prefer, case=False)
     df = pd.concat([df[own], df[~own]]).assign(own=own)
     df['key'] = as_keys(df.name)
-    df['split'] = df.folder.map({o:part_of(o, root) for o in df.folder.unique()}).astype(object)
+    df['split'] = by_folder(df, partial(part_of, root=root)).astype(object)
     return once(df, ['key',*by], root).reset_index(drop=True)
 
 # %% ../../nbs/30_data.read.ipynb #a5e026cb

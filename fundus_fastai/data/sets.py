@@ -14,9 +14,9 @@ from ..core import DataError, few, need, say
 from ..words import as_ages, is_missing, sex_words
 from ..image.read import read_image, suffixes
 from ..phantom.fundus import LESION_CODES, fundus_truth
-from .read import (as_grades, as_keys, as_texts, find_table, find_files, first_of,
-    keyed_images, match_images, no_patient, not_it, once, part_of, read_table, separator, set_frame,
-    table_text, tell_labels, tell_odd, walk_images, zero_one)
+from .read import (as_grades, as_keys, as_texts, by_folder, find_table, find_files,
+    first_of, keyed_images, match_images, no_patient, not_it, once, part_of, read_table, separator,
+    set_frame, table_text, tell_labels, tell_odd, walk_images, zero_one)
 
 # %% ../../nbs/32_data.sets.ipynb #361787a2
 VIETAI_LABELS = ('opacity','diabetic retinopathy','glaucoma','macular edema','macular degeneration',
@@ -360,7 +360,7 @@ def read_ukb(root)->pd.DataFrame:
         raise not_it(root, 'a UK Biobank folder', '<person>_{21015,21016}_<visit>_<n>.png')
     tell_odd(odd, 'images are not named as in UK Biobank and are left out', df.name)
     df['eye'] = df.eye.map({'21015':'L','21016':'R'})
-    df['split'] = df.folder.map({o:part_of(o, root) for o in df.folder.unique()})
+    df['split'] = by_folder(df, partial(part_of, root=root))
     df['sex'] = df.folder.map(lambda o: sex_words.get(os.path.basename(o).strip().lower()))
     df = df[~odd]
     tell_odd(df.sex.isna(),
