@@ -86,8 +86,11 @@ def detections(map, # [H,W] evidence, above 0 where a lesion is suspected; or a 
               )->pd.DataFrame: # y, x, score, area in pixels; `pixels` of components, `type`
     "List the candidates of a map, by falling score; raises `EyeError` and `DataError`"
     one_of(by, ('peaks','components'), 'kind of candidates')
+    if not 0<=above<=1: raise DataError(f"`above={above}`: a quantile is a number from 0 to 1")
+    if not radius>=0: raise DataError(f"`radius={radius}`: a distance is not negative")
     how = dict(blur=blur, radius=radius, above=above, least=least, edge=edge, most=most)
     if isinstance(map, dict):
+        if not map: raise DataError("there are no maps: give a type of lesion for each")
         each = [detections(m, field, by, **how).assign(type=k) for k,m in map.items()]
         df = pd.concat(each).sort_values('score', ascending=False, kind='stable')
         df = df.reset_index(drop=True)

@@ -239,7 +239,8 @@ class _Ask:
         if (n := int(group[0])*g)!=self.n:
             self.n,self.im = n,self.x[n:n+g].to(self.dev)
             if self.plain is None:
-                out,self.lighter = fold_batchnorm(self.net, self.im[:1])
+                one = self.im[:1].clone() # a net may work in place
+                out,self.lighter = fold_batchnorm(self.net, one)
                 self.plain = scores_of(lambda x: out, self.im[:1], self.output).cpu()
             self.run = Shared([*self.net.parameters(), *self.net.buffers(), self.im], self.lighter)
         boxes = boxes-torch.tensor([n,0,0])

@@ -53,6 +53,23 @@ def naive(net, x, window, stride, fill):
     return values,total/count.clip(1),base
 
 
+class InPlace(nn.Module):
+    "A net that works in place on what it gets, as it normalizes or as it begins"
+    def __init__(self, how, net): super().__init__(); self.how,self.net = how,net
+    def forward(self, x): return self.net(x.sub_(.45).div_(.22) if self.how=='normalizes' else x.relu_())
+
+@pytest.mark.parametrize('how', ['normalizes', 'begins'])
+def test_a_net_that_writes_on_its_input(how):
+    "Each picture's map is right, no fallback is needed, and the pictures stay as they were"
+    net,x = InPlace(how, conv_net(3, 2)).eval(),torch.randn(2, 3, 32, 32)
+    mine = x.clone()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', EyeWarning)
+        o = occlusion(net, mine, 8, stride=8, progress=False)
+    values,_,base = naive(lambda z: net(z.clone()), x, (8,8), (8,8), 'mean')
+    assert torch.equal(mine, x) and torch.allclose(torch.as_tensor(o.baseline), base, atol=1e-5)
+    assert torch.allclose(o.values, values, atol=1e-5)
+
 @st.composite
 def cases(draw):
     "Images, window and stride of any fit, and a fill"
