@@ -49,6 +49,9 @@ def need(name:str, extra:str=None):
         how = f"pip install 'fundus_fastai[{extra}]'" if extra else f"pip install {name}"
         raise MissingPackage(f"{name} is needed for this and cannot be imported ({e}): {how}") from None
 
+# %% ../nbs/00_core.ipynb #df0510fb
+for k in ('ORT_DISABLE_TELEMETRY','HF_HUB_DISABLE_TELEMETRY'): os.environ.setdefault(k, '1')
+
 # %% ../nbs/00_core.ipynb #31ec0128
 def first_line(e, n:int=120)->str:
     "The first line of an exception's text that says why, or its kind where it has none"
