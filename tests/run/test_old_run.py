@@ -47,6 +47,11 @@ def test_it_explains(run, tmp_path):
     t = explain_run(run, [next(SCANS.rglob('*.jpeg'))], window=8, stride=8, out=tmp_path/'maps')
     assert len(t) and {o.suffix for o in (tmp_path/'maps').iterdir()}=={'.csv','.npz','.png'}
 
+def test_forced_maps_give_way_to_the_new(run, tmp_path):
+    a,b = sorted(SCANS.rglob('*.jpeg'))[:2]
+    for o in (a,b): t = explain_run(run, [o], 'grad_cam', out=tmp_path/'m', force=True)
+    assert {o.name for o in (tmp_path/'m').iterdir()}=={'maps.csv',t['map'][0],t.overlay[0]}
+
 def test_a_map_is_kept_for_its_own_picture(run, tmp_path):
     "not for one of the same name, of another patient, or one that was written over it"
     scans = sorted(SCANS.rglob('*.jpeg'))[:2]
