@@ -177,7 +177,7 @@ def join(self:Quiz, said)->str:
         raise DataError("Nobody takes part without having agreed: tick the box, or leave the page.")
     if said.get('role') not in ROLES: raise DataError("Say what you are.")
     years = str(said.get('years') or '0')
-    if not years.isdecimal() or int(years)>80:
+    if not years.isdecimal() or len(years)>2 or int(years)>80:
         raise DataError("Years of experience are a number from 0 to 80.")
     nick = ' '.join(str(said.get('nick') or '').split())[:24]
     color = said.get('color') if said.get('color') in ('yes','no') else ''
