@@ -350,10 +350,11 @@ def explain_run(run, # run folder
     odd = OddFiles(len(files := images_of(images)))
     out = fresh_dir(out or beside(run, 'maps'), force or resume,
                     {'maps.csv':'path,answer,map,overlay'})
-    with replacing(out/'maps.csv', 'map', 'overlay'):
-        t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
-    if not len(t):
+    try:
+        with replacing(out/'maps.csv', 'map', 'overlay'):
+            t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
+    finally: # as where an option is refused
         if not any(out.iterdir()): out.rmdir()
-        raise odd.nothing()
+    if not len(t): raise odd.nothing()
     t.attrs.update(unread=odd.unread, recipe=learn.config.get('recipe') or '')
     return t
