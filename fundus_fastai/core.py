@@ -237,7 +237,7 @@ def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
 
 # %% ../nbs/00_core.ipynb #3e725b5f
 def files_of(table, *columns)->dict:
-    "The files in the folder of the CSV file `table` that its `columns` name, by name as disks know it that tell no case"
+    "The files beside the CSV file `table` that its `columns` name, by their names in lower case"
     table,here = Path(table),Path(table).resolve().parent
     if not table.is_file(): return {}
     with table.open(newline='', encoding='utf-8', errors='replace') as f:

@@ -266,7 +266,8 @@ def lesion_table(images, # image files or folders
     table.close()
     counts = pd.DataFrame(counts).astype({k:'Int64' for k in find.counts})
     if folder is not None:
-        with replacing(folder/'counts.csv', 'overlay'), whole_file(folder/'counts.csv') as f: counts.to_csv(f, index=False)
+        to = folder/'counts.csv'
+        with replacing(to, 'overlay'), whole_file(to) as f: counts.to_csv(f, index=False)
     df = pd.concat(rows, ignore_index=True)
     df.attrs |= dict(counts=counts, unread=unread)
     return df

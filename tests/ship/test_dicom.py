@@ -169,6 +169,15 @@ def test_forced_captures_give_way_to_the_new(clinic, tmp_path):
     asked(1, '--identified')
     assert sorted(o.name for o in (tmp_path/'sc').iterdir())==['captures.csv','eye1_research.dcm','own.dcm']
 
+def test_each_shard_has_captures_and_a_table_of_its_own(clinic, tmp_path):
+    "The same folder is named on all machines, and none forgets what another has written"
+    files = [clinic/f'eye{k}.dcm' for k in range(3)]
+    for k in (1,2): assert main(['predict', RUN, *files, '--shard', f'{k}/2', '--out', tmp_path/f't{k}.csv', '--dicom-out', tmp_path/'sc'])==0
+    tables = [pd.read_csv(tmp_path/f'sc/{k}of2/captures.csv') for k in (1,2)]
+    assert all((tmp_path/f'sc/{k}of2'/o).is_file() for k,t in enumerate(tables, 1) for o in t.capture)
+    assert sorted({*pd.concat(tables).path})==list(map(str, files))
+    assert main(['predict', RUN, *files, '--shard', '2/2', '--out', tmp_path/'t2.csv', '--dicom-out', tmp_path/'sc'])==1
+
 def test_explanations_of_a_volume_have_a_file_each(clinic, tmp_path):
     assert main(['explain', RUN, clinic/'eye0.dcm', '--method', 'grad_cam', '--out', tmp_path/'maps'])==0
     assert sorted(o.name for o in (tmp_path/'maps').glob('*.png'))==[f'eye0_{k:03}_grad_cam.png' for k in (1,2,3)]
