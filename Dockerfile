@@ -22,6 +22,7 @@ RUN pip install --no-cache-dir "$(echo /dist/*.whl)[${EXTRAS}]" && fundus --vers
 RUN useradd --create-home --uid 10001 fundus
 USER fundus
 ENV FUNDUS_HOME=/home/fundus/.fundus_fastai MPLCONFIGDIR=/tmp/matplotlib PYTHONUNBUFFERED=1
+ENV ORT_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False
 WORKDIR /work
 EXPOSE 8779
 STOPSIGNAL SIGINT

@@ -4,11 +4,12 @@
 
 They are kept packed by xz (2.2 of 14.3 MB), with their digests; notices are those of the onnxruntime that is installed.
 """
-import base64, hashlib, json, lzma, sys, tarfile
+import base64, hashlib, json, lzma, os, sys, tarfile
 from importlib.resources import files
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent/'fundus_fastai/ship/browser/ort'
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1') # `files` imports the package
 NAMES = 'ort.wasm.min.mjs','ort-wasm-simd-threaded.mjs','ort-wasm-simd-threaded.wasm'
 
 def main(tgz):

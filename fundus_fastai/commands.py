@@ -239,9 +239,10 @@ def pooled(by, out, force):
         return len(t)
     return write
 
-def archive(out, force, identified):
-    "The folder `out` for secondary captures"
+def archive(out, force, *, identified, shard=None):
+    "The folder `out` for secondary captures, or the one in it of the part `shard`"
     from fundus_fastai.ship.dicom import Captures
+    if shard: out = Path(out)/'{}of{}'.format(*part(shard))
     return Captures(out, force, identified=identified)
 
 # %% ../nbs/97_commands.ipynb #0e7ca794
@@ -266,13 +267,13 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     if dicom_out and resume: raise DataError("`dicom_out` needs all rows at once: without `resume`")
     if identified and not dicom_out: raise DataError("`identified` is for captures: name their folder with `dicom_out`")
     table = pooled(pool, out or sys.stdout, force) if pool else None
-    captures = archive(dicom_out, force, identified) if dicom_out else None
+    captures = archive(dicom_out, force, identified=identified, shard=shard) if dicom_out else None
     to = None if pool else out or sys.stdout
     df = ask(run, images, on, bs=bs, out=to, resume=resume, force=force, shard=part(shard),
              keep=bool(pool or dicom_out))
     told = df.attrs
     if pool: told['rows'] = table(df)
-    if captures: say(f"{len(captures.write(df))} captures: {dicom_out}")
+    if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
     if told['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     if n := told['blind']:
         say(f"{n} image{'s'*(n>1)} without an answer: nothing can be seen there (column remark)")

@@ -7,7 +7,7 @@ __all__ = ['EyeError', 'DataError', 'LeakError', 'ModelError', 'DownloadError', 
            'read_json', 'say', 'fast_memory']
 
 # %% ../nbs/00_core.ipynb #7a67e4b7
-import ctypes, errno, hashlib, importlib, json, os, re, shutil, sys, tempfile, time
+import csv, ctypes, errno, hashlib, importlib, json, os, re, shutil, sys, tempfile, time
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -48,6 +48,9 @@ def need(name:str, extra:str=None):
     except ImportError as e:
         how = f"pip install 'fundus_fastai[{extra}]'" if extra else f"pip install {name}"
         raise MissingPackage(f"{name} is needed for this and cannot be imported ({e}): {how}") from None
+
+# %% ../nbs/00_core.ipynb #df0510fb
+for k in ('ORT_DISABLE_TELEMETRY','HF_HUB_DISABLE_TELEMETRY'): os.environ.setdefault(k, '1')
 
 # %% ../nbs/00_core.ipynb #31ec0128
 def first_line(e, n:int=120)->str:
@@ -231,6 +234,25 @@ def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
                         "or pass `force=True` to overwrite it")
     path.mkdir(parents=True, exist_ok=True)
     return check_ours(path, signs or {})
+
+# %% ../nbs/00_core.ipynb #3e725b5f
+def files_of(table, *columns)->dict:
+    "The files beside the CSV file `table` that its `columns` name, by their names in lower case"
+    table,here = Path(table),Path(table).resolve().parent
+    if not table.is_file(): return {}
+    with table.open(newline='', encoding='utf-8', errors='replace') as f:
+        names = {o.get(k) for o in csv.DictReader(f) for k in columns}
+    there = {k.lower():here/k for k in names if k}
+    return {k:o for k,o in there.items() if o.is_file() and here in o.resolve().parents}
+
+@contextmanager
+def replacing(table, *columns):
+    "Within, `table` is written anew; afterwards the files that its `columns` do not name any more are gone"
+    old = files_of(table, *columns)
+    yield
+    new = files_of(table, *columns)
+    for k,o in old.items():
+        if k not in new: o.unlink()
 
 # %% ../nbs/00_core.ipynb #4f1e3a13
 _obeyed = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')

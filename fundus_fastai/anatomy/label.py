@@ -146,7 +146,7 @@ def do_POST(self:Desk):
     if why := self.stranger(): return self.refuse(why)
     if not self.known(): return self.refuse(OLD)
     n = self.headers.get('Content-Length', '')
-    if self.path!='/answer' or not n.isdecimal() or int(n)>9999:
+    if self.path!='/answer' or not n.isdecimal() or len(n)>4:
         return self.refuse("that is no answer", 400)
     try: self.send(self.server.work.answer(json.loads(self.rfile.read(int(n)))))
     except (DataError, ValueError) as e: self.refuse(str(e), 400)

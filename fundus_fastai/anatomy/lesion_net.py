@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
-from ..core import DataError, first_line, fresh_dir, one_of, progress, say, whole_file
+from ..core import DataError, first_line, fresh_dir, one_of, progress, replacing, say, whole_file
 from ..words import says_normal
 from ..image.read import read_image
 from ..image.recipe import Eye
@@ -276,7 +276,8 @@ def lesion_table(images, # image files or folders
     table.close()
     counts = pd.DataFrame(counts).astype({k:'Int64' for k in find.counts})
     if folder is not None:
-        with whole_file(folder/'counts.csv') as f: counts.to_csv(f, index=False)
+        to = folder/'counts.csv'
+        with replacing(to, 'overlay'), whole_file(to) as f: counts.to_csv(f, index=False)
     df = pd.concat(rows, ignore_index=True)
     df.attrs |= dict(counts=counts, unread=unread)
     return df

@@ -21,6 +21,7 @@ from ..image.read import read_image
 from ..score.calibration import at_temperature
 from ..score.patients import told_scores
 from ..data.catalog import terms_of
+from ..data.read import shared_names
 from ..vision.answers import OddFiles, pool_answers, predict_files
 from ..vision.model import load_model
 from ..vision.tasks import get_task
@@ -82,9 +83,9 @@ def answers(self:Reader, files)->pd.DataFrame:
     paths = [k for o in files for k in frames_of(o)]
     if len(paths)>MOST:
         raise DataError(f"{len(paths)} pictures are too many at once: {MOST} are answered")
-    odd = Unsaid(len(paths)) # a few at a time: each is held at its full size
-    df = pd.concat([predict_files(self.learn, o, odd, kind=self.kind, bs=4, volumes=True) for o in chunked(paths, 4)],
-                   ignore_index=True)
+    odd,how = Unsaid(len(paths)),dict(kind=self.kind, bs=4, volumes=True, shared=shared_names(paths))
+    some = chunked(paths, 4) # a few at a time: each is held at its full size
+    df = pd.concat([predict_files(self.learn, o, odd, **how) for o in some], ignore_index=True)
     df['remark'] = [without_folder(r, p) for r,p in zip(df.remark, df.path)]
     df = df.assign(name=[Path(o).name for o in df.path], model=self.config['sha256'][:16])
     df.attrs.update(kind=self.kind.name, source=self.config.get('source'),

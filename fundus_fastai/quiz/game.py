@@ -177,7 +177,7 @@ def join(self:Quiz, said)->str:
         raise DataError("Nobody takes part without having agreed: tick the box, or leave the page.")
     if said.get('role') not in ROLES: raise DataError("Say what you are.")
     years = str(said.get('years') or '0')
-    if not years.isdecimal() or int(years)>80:
+    if not years.isdecimal() or len(years)>2 or int(years)>80:
         raise DataError("Years of experience are a number from 0 to 80.")
     nick = ' '.join(str(said.get('nick') or '').split())[:24]
     color = said.get('color') if said.get('color') in ('yes','no') else ''
@@ -345,7 +345,7 @@ def go_on(file, net, asked)->Quiz:
     if told['until']<str(date.today()):
         raise DataError(f"{file} was promised to be deleted on {told['until']}: "
                         "delete it, or name another with `db`")
-    kept = told | dict(pool=told['how'], images=told['root'])
+    kept = dict(images=told['root']) | told | dict(pool=told['how'])
     other = [f'{k}={kept[k]}' for k,v in asked.items() if v is not None and kept.get(k, v)!=v]
     if other:
         say(f"{file} goes on as it was begun, with {few(other, 9)}: to begin anew, name another with `db`")
@@ -374,8 +374,9 @@ def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', 
     if not images:
         raise DataError("name the folder where predictions.csv finds its pictures with `images=DIR`")
     preds,cut = as_referral(preds, op)
-    items = checked_items(pool_of(preds, pool, seed, cut=.5 if cut is None else cut), images)
+    from fundus_fastai.run.folder import data_root
+    root,images = (str(Path(o).resolve()) for o in (data_root(images, preds.path),images))
+    items = checked_items(pool_of(preds, pool, seed, cut=.5 if cut is None else cut), root)
     ask = QUESTIONS.get(cfg['task'], 'What does this eye show?') if cut is None else REFER
-    told = dict(task=cfg['task'], question=ask, phantom=phantom, cut=cut, maps=maps)
-    root = str(Path(images).resolve())
+    told = dict(task=cfg['task'], question=ask, phantom=phantom, cut=cut, maps=maps, images=images)
     return make_quiz(file, items, n=n, seed=seed, root=root, net=net, how=pool, **told)

@@ -111,7 +111,10 @@ def answer(desk, req, form):
 def told(desk, req, form):
     "What a training question was"
     if not (me := desk.me(req)): return desk.go('/')
-    r,n = (int(o) for o in req.url.path.split('/')[2:])
+    at = req.url.path.split('/')[2:]
+    if not all(o.isdecimal() and len(o)<9 for o in at):
+        return desk.page('error', me, 404, error="There is no such page.")
+    r,n = map(int, at)
     o = desk.quiz.told_of(me['id'], r, n) if n<desk.quiz.told['n'] else None
     if not o: return desk.go('/play')
     row, = desk.quiz.read('select token from deal where participant=? and round=? and n=?',
@@ -190,7 +193,7 @@ def plain(desk, req, form):
 
 # %% ../../nbs/92_quiz.page.ipynb #17c24032
 ROADS = {'/':(start,'GET'), '/start':(start,'POST'), '/play':(play,'GET'), '/answer':(answer,'POST'),
-         '/told/{r:int}/{n:int}':(told,'GET'), '/again':(again,'POST'),
+         '/told/{r}/{n}':(told,'GET'), '/again':(again,'POST'),
          '/forget':(forget,'GET POST'), '/leave':(leave,'POST'),
          '/image/{token}':(image,'GET'), '/map/{token}':(looked,'GET')}
 

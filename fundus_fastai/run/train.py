@@ -10,7 +10,7 @@ import pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
-from ..core import DataError, few, fresh_dir, one_of, read_json, say, sha256, whole_file
+from ..core import DataError, few, fresh_dir, one_of, read_json, replacing, say, sha256, whole_file
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
 from ..hub import beside
@@ -350,9 +350,11 @@ def explain_run(run, # run folder
     odd = OddFiles(len(files := images_of(images)))
     out = fresh_dir(out or beside(run, 'maps'), force or resume,
                     {'maps.csv':'path,answer,map,overlay'})
-    t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
-    if not len(t):
+    try:
+        with replacing(out/'maps.csv', 'map', 'overlay'):
+            t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
+    finally: # as where an option is refused
         if not any(out.iterdir()): out.rmdir()
-        raise odd.nothing()
+    if not len(t): raise odd.nothing()
     t.attrs.update(unread=odd.unread, recipe=learn.config.get('recipe') or '')
     return t

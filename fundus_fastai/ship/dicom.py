@@ -10,7 +10,7 @@ import cv2, math, numpy as np, pandas as pd
 from datetime import datetime
 from pathlib import Path
 from .. import __version__
-from ..core import DataError, few, fresh_dir, need, say, whole_file
+from ..core import DataError, few, fresh_dir, need, replacing, say, whole_file
 from ..image.hospital import (dicom_facts, dicom_header, file_and_frame, hospital_kind,
                                           patient_digest, patient_key, pseudonym)
 from ..image.read import read_image
@@ -164,12 +164,14 @@ class Captures:
         if other: say(f"no capture of what is no DICOM file: {few(other)}")
         dicom = {f:o for f,o in files.items() if f not in other}
         how = dict(task=df.attrs['task'], phantom=df.attrs['source']=='phantom', identified=self.identified)
-        for name,(f,rows) in zip(self.names(dicom), dicom.items()):
-            try: ds = capture(f, rows, **how)
-            except DataError as e: say(f"no capture: {e}")
-            else:
-                told.append((f'{name}_research.dcm',f))
-                with whole_file(self.out/told[-1][0]) as g: ds.save_as(g, enforce_file_format=True)
-        t = pd.DataFrame(told, columns=['capture','path'])
-        with whole_file(self.out/'captures.csv') as g: t.to_csv(g, index=False)
+        table = self.out/'captures.csv'
+        with replacing(table, 'capture'):
+            for name,(f,rows) in zip(self.names(dicom), dicom.items()):
+                try: ds = capture(f, rows, **how)
+                except DataError as e: say(f"no capture: {e}")
+                else:
+                    told.append((f'{name}_research.dcm',f))
+                    with whole_file(self.out/told[-1][0]) as g: ds.save_as(g, enforce_file_format=True)
+            t = pd.DataFrame(told, columns=['capture','path'])
+            with whole_file(table) as g: t.to_csv(g, index=False)
         return t

@@ -156,6 +156,7 @@ def test_command(tmp_path, capsys):
     assert main(['lesions', args[0], '--out', str(tmp_path/'out')])
     assert '--force' in capsys.readouterr().err
     assert list(lesion_table([tmp_path/'a'], tmp_path/'out', force=True).path.unique())==[str(tmp_path/'a/eye.jpg')]
+    assert [o.name for o in (tmp_path/'out/overlays').iterdir()]==['eye.jpg'], "overlays of the table before are gone"
 
 def test_no_eye_overwrites_another(tmp_path):
     "OD of two patients, and a third whose own name is what the second might be called"

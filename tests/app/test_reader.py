@@ -1,5 +1,5 @@
 "What is told of an upload: every kind of answer, hostile files, one window that is covered; and nothing in a log"
-import json, threading
+import json, shutil, threading
 import numpy as np, pytest
 from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
@@ -42,6 +42,13 @@ def test_a_volume_is_its_scans_and_a_patient_a_digest(reader, tmp_path):
     with pytest.raises(DataError, match=f'{MOST+1} pictures are too many'): reader.answers([dicoms.write(tmp_path/'w.dcm', dicoms.scans(1).repeat(MOST+1, 0))])
     im,words = reader.explain(f'{f}#2')
     assert im.ndim==3 and 'A map is not proof' in words
+
+def test_whose_an_upload_is_does_not_depend_on_its_place(reader, eyes, tmp_path):
+    "Five uploads of one name may be five people's: they are answered four at a time"
+    files = [tmp_path/str(k)/'visit1_OD.png' for k in range(5)]
+    for f in files: f.parent.mkdir(); shutil.copy(eyes/'scan.png', f)
+    told = reader.told(reader.answers(files))
+    assert len(told)==5 and not any('patient' in o for o in told) and {o['eye'] for o in told}=={'R'}
 
 @pytest.mark.parametrize('task', ['oct','age','sex_age','dr','diseases'])
 def test_every_kind_of_answer(task, tmp_path, eyes):

@@ -9,7 +9,7 @@ import argparse, json, os, sys, tempfile, threading, time
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS'): os.environ.setdefault(k, '1')
 from datetime import date
 from pathlib import Path
-import numpy as np, onnxruntime, torch
+import numpy as np, torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from browser import Chromium, elsewhere
 from nets import frame
@@ -23,6 +23,7 @@ from fundus_fastai.ship.onnx import OnnxNet, read_onnx, write_onnx
 from fundus_fastai.ship.page import page_run, page_server
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.steps import make_learner
+import onnxruntime # after ours, which keep it from reporting to its makers
 
 LOOK = """window.said = []; window.windows = {}
 const at = (id, act, what) => new MutationObserver(act).observe(document.getElementById(id), what)

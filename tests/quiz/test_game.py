@@ -199,6 +199,17 @@ def test_grades_are_asked_as_whom_to_refer(tmp_path):
     assert q.scored(who, 1)['right']==4
     q.close()
 
+def test_the_folder_that_the_run_was_trained_with_is_one(tmp_path, capsys):
+    "Its names may begin with the folder's own; asked again, it is still the same folder"
+    (tmp_path/'imgs').mkdir()
+    graded_run(tmp_path/'imgs')
+    t = pd.read_csv(tmp_path/'imgs/predictions.csv')
+    t.assign(path='imgs/'+t.path).to_csv(tmp_path/'imgs/predictions.csv', index=False)
+    for _ in range(2):
+        q = open_quiz(tmp_path/'imgs', tmp_path/'q.db', images=tmp_path/'imgs', n=4)
+        assert all(q.path(o).is_file() for o in q.items) and 'goes on' not in capsys.readouterr().err
+        q.close()
+
 # --- the game of lesson 14
 
 PARTS = 'def drawn(k)', 'def simulated_reader(', 'def asked(', 'def play('

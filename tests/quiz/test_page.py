@@ -151,6 +151,10 @@ def test_late_early_and_odd_answers(ann, quiz):
     assert ann.post('/answer', data=said(now)|dict(more='x'*20_000)).status_code==413
     assert len(quiz.read('select * from answer'))==1
     assert ann.get('/told/1/1', follow_redirects=False).headers['location']=='/play' and ann.get('/told/9/9', follow_redirects=False).status_code==303
+    for n in ('9'*20, '9'*5000):
+        for p in (f'/told/{n}/1', f'/told/1/{n}'): assert ann.get(p).status_code==404, "no database holds such a number"
+        assert ann.post('/answer', data=said(now)|dict(round=n)).status_code==400
+        assert TestClient(ann.app).post('/start', data=FORM|dict(years=n)).status_code==400
     for p in ('/x', '/image/../quiz.db', '/templates/quiz.html.j2', '/quiz.db', '/told/a/b'): assert ann.get(p).status_code in (404,303)
     assert ann.post('/again', follow_redirects=True).status_code==200 and quiz.at(quiz.read('select id from participant')[0]['id'])['round']==1
 

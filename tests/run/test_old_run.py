@@ -47,6 +47,11 @@ def test_it_explains(run, tmp_path):
     t = explain_run(run, [next(SCANS.rglob('*.jpeg'))], window=8, stride=8, out=tmp_path/'maps')
     assert len(t) and {o.suffix for o in (tmp_path/'maps').iterdir()}=={'.csv','.npz','.png'}
 
+def test_forced_maps_give_way_to_the_new(run, tmp_path):
+    a,b = sorted(SCANS.rglob('*.jpeg'))[:2]
+    for o in (a,b): t = explain_run(run, [o], 'grad_cam', out=tmp_path/'m', force=True)
+    assert {o.name for o in (tmp_path/'m').iterdir()}=={'maps.csv',t['map'][0],t.overlay[0]}
+
 def test_a_map_is_kept_for_its_own_picture(run, tmp_path):
     "not for one of the same name, of another patient, or one that was written over it"
     scans = sorted(SCANS.rglob('*.jpeg'))[:2]
@@ -95,6 +100,7 @@ def test_two_of_one_name_and_folder_are_told_apart(run, tmp_path):
 def test_no_pixel_lies_between_windows(run, tmp_path):
     scan = next(SCANS.rglob('*.jpeg'))
     with pytest.raises(DataError, match='`stride` of 16 leaves .* choose at most 8'): explain_run(run, [scan], window=8, stride=16, out=tmp_path/'no')
+    assert not (tmp_path/'no').exists()
     assert explain_run(run, [scan], window=4, out=tmp_path/'maps').stride[0]==2 # by itself it is half a window
     assert (load_map(next((tmp_path/'maps').glob('*.npz')))['map']!=0).any(0).all()
 

@@ -161,6 +161,23 @@ def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
     assert pd.read_csv(tmp_path/'sc/captures.csv').path.tolist()==[str(f)]
     assert main(['predict', RUN, f, '--out', tmp_path/'z.csv', '--dicom-out', tmp_path/'sc', '--force'])==0, "our own folder may be replaced"
 
+def test_forced_captures_give_way_to_the_new(clinic, tmp_path):
+    "What the old table lists goes, a file of somebody else's stays"
+    def asked(k, *more): assert main(['predict', RUN, clinic/f'eye{k}.dcm', '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc', '--force', *more])==0
+    asked(0)
+    shutil.copy(clinic/'eye2.dcm', tmp_path/'sc/own.dcm')
+    asked(1, '--identified')
+    assert sorted(o.name for o in (tmp_path/'sc').iterdir())==['captures.csv','eye1_research.dcm','own.dcm']
+
+def test_each_shard_has_captures_and_a_table_of_its_own(clinic, tmp_path):
+    "The same folder is named on all machines, and none forgets what another has written"
+    files = [clinic/f'eye{k}.dcm' for k in range(3)]
+    for k in (1,2): assert main(['predict', RUN, *files, '--shard', f'{k}/2', '--out', tmp_path/f't{k}.csv', '--dicom-out', tmp_path/'sc'])==0
+    tables = [pd.read_csv(tmp_path/f'sc/{k}of2/captures.csv') for k in (1,2)]
+    assert all((tmp_path/f'sc/{k}of2'/o).is_file() for k,t in enumerate(tables, 1) for o in t.capture)
+    assert sorted({*pd.concat(tables).path})==list(map(str, files))
+    assert main(['predict', RUN, *files, '--shard', '2/2', '--out', tmp_path/'t2.csv', '--dicom-out', tmp_path/'sc'])==1
+
 def test_explanations_of_a_volume_have_a_file_each(clinic, tmp_path):
     assert main(['explain', RUN, clinic/'eye0.dcm', '--method', 'grad_cam', '--out', tmp_path/'maps'])==0
     assert sorted(o.name for o in (tmp_path/'maps').glob('*.png'))==[f'eye0_{k:03}_grad_cam.png' for k in (1,2,3)]

@@ -1,5 +1,5 @@
 "The file on its own: what is refused, and that a machine without torch can ask it"
-import json
+import json, os, subprocess, sys
 from pathlib import Path
 import numpy as np, onnx, pandas as pd, pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -84,6 +84,16 @@ def test_what_onnxruntime_cannot_run(tmp_path):
     m = mean_model()
     m.graph.node[0].op_type = 'Fortune'
     with pytest.raises(ModelError, match='cannot be run by onnxruntime'): OnnxNet(write_onnx(tmp_path/'x.onnx', m, TOLD))
+
+def test_nobody_is_told_that_it_ran(file, tmp_path):
+    "In a home of its own, with nothing set by whoever calls: a report would leave the machine's number"
+    home = tmp_path/'home'
+    home.mkdir()
+    Image.new('RGB', (16,16)).save(tmp_path/'eye.png')
+    env = {k:v for k,v in os.environ.items() if not ('TELEMETRY' in k or k.startswith('XDG_'))} | dict(HOME=str(home), FUNDUS_HOME=str(tmp_path/'f'))
+    said = subprocess.run([sys.executable, '-m', 'fundus_fastai.cli', 'predict', str(file), str(tmp_path/'eye.png')], env=env, capture_output=True, text=True)
+    assert said.returncode==0 and 'eye.png' in said.stdout, said.stderr
+    assert [o for o in home.rglob('*') if o.is_file()]==[]
 
 # --- what it says
 
