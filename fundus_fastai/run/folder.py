@@ -15,7 +15,7 @@ from fastai.vision.all import Learner
 from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line, fresh_dir,
                                 occupied, one_of, say, sha256, whole_file, write_text)
 from ..hub import local_run
-from ..words import likeness
+from ..words import fold, likeness
 from ..image.cache import spread
 from ..image.hospital import file_and_frame, patient_digest
 from ..data.read import tell_odd
@@ -231,11 +231,20 @@ def data_root(root, paths)->Path:
     return up if named and not holds(root) and holds(up) else root
 
 # %% ../../nbs/61_run.folder.ipynb #416cb84e
+def bare_path(path)->str:
+    "`path` as it is compared: folded, without its suffix, of a frame with its number"
+    return re.sub(r'\.[a-z]\w*(?=(#\d+)?$)', '', fold(path))
+
 def same_names(a:pd.Series, b:pd.Series)->pd.Series:
-    "Is the path in `a` the end of one in `b`, or the other way round? Bare file names do not count"
+    "Is the path in `a` one in `b`, or the end of one, or the other way round? Bare file names are no ends"
     def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
-    full,parts = set(b),set().union(*map(ends, b))
-    return a.map(lambda p: ('/' in p and p in parts) or bool(ends(p) & full)).astype(bool)
+    a,full = a.map(bare_path),{*b.map(bare_path)}
+    parts = set().union(*map(ends, full))
+    return a.map(lambda p: p in full or ('/' in p and p in parts) or bool(ends(p) & full)).astype(bool)
+
+def unnamed(who:pd.Series, path:pd.Series)->pd.Series:
+    "Which patients are told by nobody: `who` is but the place of the picture, or of its volume"
+    return (who==path) | (who==path.str.replace(r'#\d+$', '', regex=True))
 
 # %% ../../nbs/61_run.folder.ipynb #6d15312e
 def same_people(a:pd.Series, b:pd.Series)->pd.Series:
@@ -273,10 +282,9 @@ def drop_seen_patients(df, # the frame to evaluate on
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
-    alone = (old.patient==old.path).all() or (df.patient==mine).all()
-    same = same_people(df.patient, seen.patient)
-    if alone or now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
-    if alone: same |= same_names(mine, seen.path)
+    same = same_people(df.patient, seen.patient) | same_names(mine, seen.path[unnamed(seen.patient, seen.path)])
+    same |= unnamed(df.patient, mine) & same_names(mine, seen.path)
+    if now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
     if now is not None: # copies under other names
         copy = now.isin({*seen.sha256}-{''})
         tell_odd(copy & ~same, 'images are, byte by byte, pictures that the net has seen in training', df.path)

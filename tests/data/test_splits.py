@@ -183,6 +183,24 @@ def test_another_clinic_with_the_same_file_names(tmp_path, capsys):
     alone.attrs = other.attrs
     with pytest.raises(LeakError): drop_seen_patients(alone, tmp_path)
 
+@pytest.mark.parametrize('told', [0,6])
+def test_pictures_saved_anew_are_still_the_same_eyes(tmp_path, told):
+    "JPEG became PNG, capitals small: names and bytes were others, and nobody was familiar; also where some patients are told"
+    df = two_clinics(tmp_path)[0]
+    paths = [f'{tmp_path}/here/{"ab"[k%2]}/Eye{k}.JPG' for k in range(12)]
+    df = df.assign(path=paths, patient=[f'{"ab"[k%2]}/Eye{k}.JPG' if k>=told else f'p{k}' for k in range(12)])
+    df.attrs['root'] = str(tmp_path/'here')
+    s = split_patients(df)
+    save_split(s, tmp_path/'split.csv')
+    new = df.path.str.lower().str.replace('jpg', 'png').str.replace(str(tmp_path/'here').lower(), str(tmp_path/'there'))
+    other = df.assign(path=new, patient=[o[len(str(tmp_path/'there'))+1:] for o in new])
+    other.attrs['root'] = str(tmp_path/'there')
+    seen = (s.split!='test').to_numpy()
+    with pytest.raises(LeakError, match=f'{seen.sum()} patients of this data were trained on'): drop_seen_patients(other, tmp_path)
+    rest = other[~seen].copy()
+    rest.attrs['root'] = str(tmp_path)
+    assert len(drop_seen_patients(rest, tmp_path))==(~seen).sum()
+
 def test_familiar_patients_are_known_without_zeros_and_as_digests(tmp_path):
     df,other = two_clinics(tmp_path)
     s = split_patients(df.assign(patient=[f'{k:05}' for k in range(12)]))
