@@ -13,7 +13,8 @@ from pathlib import Path
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
                                  is_missing, likeness, one_spelling, says_nothing)
-from ..image.hospital import dicom_header, file_and_frame, file_facts, frames_of, hospital_kind
+from ..image.hospital import (dicom_header, file_and_frame, file_facts, frames_of, hospital_kind,
+                                          sure_issuers)
 from ..image.read import (check_images, image_files, is_picture, suffixes, unread_files,
                                       walk_files, walk_tree)
 
@@ -219,8 +220,8 @@ def spread_volumes(df, root)->tuple:
     row,df = df.index,df.reset_index(drop=True)
     told = file_facts(df.path).drop_duplicates('path').set_index('path').reindex(df.path)
     told = told.set_axis(df.index).astype(dict(patient=object, eye=object)).assign(row=row)
-    whole = told.volume.dropna()
-    told['patient'] = told.patient.fillna(under(whole, root)) if len(whole) else told.patient
+    whole,told['patient'] = told.volume.dropna(),sure_issuers(told.patient)
+    if len(whole): told['patient'] = told.patient.fillna(under(whole, root))
     return df,told
 
 def add_facts(df, told)->pd.DataFrame:

@@ -17,7 +17,7 @@ from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line,
 from ..hub import local_run
 from ..words import fold, likeness
 from ..image.cache import spread
-from ..image.hospital import file_and_frame, patient_digest
+from ..image.hospital import called, check_key, digest_parts, file_and_frame
 from ..data.read import tell_odd
 from ..data.splits import digests, other_pictures, patient_names, relative_paths
 from ..vision.tasks import get_task
@@ -248,12 +248,16 @@ def unnamed(who:pd.Series, path:pd.Series)->pd.Series:
 
 # %% ../../nbs/61_run.folder.ipynb #6d15312e
 def same_people(a:pd.Series, b:pd.Series)->pd.Series:
-    "Which patients of `a` are in `b`: look-alikes are one, and a keyed digest is its number's"
+    "Which patients of `a` are in `b`: look-alikes are one, a digest is its number's, of any issuer if one tells none"
     a,b = patient_names(a),patient_names(b) # a split.csv is text
     same = a.map(likeness).isin({*b.map(likeness)})
-    if pd.concat([a,b]).str.fullmatch('[0-9a-f]{16}').any(): # as hospitals' files tell them
-        same |= a.isin({*b.map(patient_digest)}) | a.map(patient_digest).isin({*b})
-    return same
+    if not pd.concat([a,b]).map(digest_parts).notna().any(): return same
+    known = [called(o) for o in b.unique()]
+    every,bare = set().union(*(o for o,_ in known)),set().union(*(o for o,issued in known if not issued))
+    def familiar(who):
+        names,issued = called(who)
+        return bool(names & (bare if issued else every))
+    return same | a.map({o:familiar(o) for o in a.unique()}).astype(bool)
 
 def own_data(df, old, now)->bool:
     "Is `df` what a run has dealt: the same names, and the same patients or bytes?"
@@ -282,6 +286,8 @@ def drop_seen_patients(df, # the frame to evaluate on
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
+    if not (allow_leak or unnamed(df.patient, mine).all()):
+        check_key(seen.get('key', ()), run, "; or pass `allow_leak=True` if it has seen none of these patients")
     same = same_people(df.patient, seen.patient) | same_names(mine, seen.path[unnamed(seen.patient, seen.path)])
     same |= unnamed(df.patient, mine) & same_names(mine, seen.path)
     if now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
