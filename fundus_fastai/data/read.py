@@ -756,10 +756,14 @@ def not_it(root, what:str, want:str)->DataError:
     return DataError(f"{root} is not {what}: expected {want}{_packed(root)}")
 
 # %% ../../nbs/30_data.read.ipynb #d72682ed
+def first_columns(path)->set:
+    "The columns that the first line of a table names, in small letters"
+    with open(path, 'rb') as f: first = f.readline().decode('utf-8-sig', 'replace').lower()
+    return {o.strip(' "\r\n') for o in re.split(r'[,;\t]', first)}
+
 def has_columns(path, cols)->bool:
     "Whether the first line of the table names all of `cols`"
-    with open(path, 'rb') as f: first = f.readline().decode('utf-8-sig', 'replace').lower()
-    return {o.lower() for o in cols} <= {o.strip(' "\r\n') for o in re.split(r'[,;\t]', first)}
+    return {o.lower() for o in cols} <= first_columns(path)
 
 # %% ../../nbs/30_data.read.ipynb #5917e900
 def find_table(root, pattern:str, cols, *, what:str, want:str)->tuple:
