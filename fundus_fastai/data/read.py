@@ -29,9 +29,11 @@ def find_files(root, pattern:str)->list:
     return sorted(found, key=lambda o: (o.count(os.sep), o))
 
 # %% ../../nbs/30_data.read.ipynb #28a2c1e3
+PACKED = r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?'
+
 def _packed(root):
     "A clause about archives under `root` that nobody has unpacked yet, or nothing"
-    files = find_files(root, r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?')
+    files = find_files(root, PACKED)
     if not files: return ''
     found = [os.path.relpath(o, root) for o in files]
     return f"; still packed there: {few(found)} (7z x {found[0]} unpacks it, with all its pieces)"
@@ -301,8 +303,16 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     return set_frame(add_facts(df, told), root, None, name='folder')
 
 # %% ../../nbs/30_data.read.ipynb #8d2f3829
+def check_table(path):
+    "Raise `DataError` where the file `path` is by its name an archive or an image"
+    if re.fullmatch(PACKED, str(path), re.I | re.S):
+        raise DataError(f"{path} is an archive: unpack it, and name its folder or the table in it")
+    if is_picture(*os.path.split(path)):
+        raise DataError(f"{path} is an image: name its folder, or a table that lists images")
+
 def table_text(path)->str:
     "The text of a CSV: UTF-8 or marked UTF-16, else Windows-1252; raises `DataError` if it is none"
+    if os.path.isfile(path): check_table(path)
     try: raw = Path(path).read_bytes()
     except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
     except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
