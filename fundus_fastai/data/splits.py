@@ -229,7 +229,8 @@ def read_split(path, # CSV of `save_split`
     if gone := set(s.index)-set(rel):
         raise DataError(f"{len(gone)} of {len(s)} images in {path} are not in the data: "
                         f"{few(sorted(gone))}; restore them")
-    was,now = rel.map(s.patient) if 'patient' in s else df.patient.astype(str),df.patient.astype(str)
+    now = df.patient.astype(str)
+    was = rel.map(s.patient) if 'patient' in s else now
     def same(a, b): return a==b or digest_parts(a) and a in called(b)[0] # of an earlier version
     if other := [p for p,a,b in zip(rel, was, now) if not same(a, b)]:
         check_key(s.get('key', ()), path)

@@ -78,7 +78,7 @@ def patient_key()->bytes:
 older = {} # digest -> those of earlier versions, which took a number as it was written
 
 def patient_digest(number, issuer=None)->str:
-    "The pseudonym of a patient's `number`, and of its `issuer`, on this computer; `None` without a number"
+    "The pseudonym of a patient's `number` and its `issuer` on this computer; `None` without a number"
     if not (number := str(number or '').strip()): return None
     who = pseudonym(likeness(number), key := patient_key())
     if (was := pseudonym(number, key))!=who: older.setdefault(who, set()).add(was)
@@ -86,12 +86,12 @@ def patient_digest(number, issuer=None)->str:
     return f'{who}-{pseudonym(issuer, key)[:4]}' if issuer else who
 
 def digest_parts(name)->tuple:
-    "Number and issuer in a digest of `patient_digest`, the issuer `None` if it has none; `None` for another name"
+    "Number and issuer (or `None`) in a name that `patient_digest` gave; `None` for another name"
     m = re.fullmatch('([0-9a-f]{16})(-[0-9a-f]{4})?', str(name))
     return m and m.groups()
 
 def called(who)->tuple:
-    "By which digests of a number the patient `who` may go, now and in earlier versions; and is an issuer told?"
+    "By which digests `who` may go, without issuer, in any version; and is an issuer told?"
     number,issuer = digest_parts(who) or (patient_digest(who), None)
     return {number, *older.get(number, ())},issuer is not None
 
@@ -101,10 +101,10 @@ def key_mark()->str:
     return pseudonym('which key', patient_key())[:8]
 
 def check_key(marks, src, so=''):
-    "Raise `DataError`, which ends with `so`, where the `marks` of `src` are of another key than this computer's"
+    "Raise `DataError`, which ends with `so`, where the `marks` of `src` are of another key"
     if not (told := {*marks}-{''}) or told=={key_mark()}: return
-    raise DataError(f"{src}: its patients were called by another key than this computer's: bring the patients.key "
-                    f"of the computer that made it, or name it by `FUNDUS_PATIENT_KEY`{so}")
+    raise DataError(f"{src}: its patients were called by another key than this computer's: bring "
+                    f"that computer's patients.key, or name it by `FUNDUS_PATIENT_KEY`{so}")
 
 # %% ../../nbs/13_image.hospital.ipynb #97430ec4
 def as_date(text):
@@ -174,7 +174,8 @@ def dicom_facts(file, k:int=1)->dict:
     sides = [o for o in (side,h.get('ImageLaterality'),h.get('Laterality')) if o in ('L','R')]
     days = [h.get(o) for o in ('AcquisitionDateTime','AcquisitionDate','ContentDate','StudyDate')]
     camera = [str(h.get(o) or '').strip() for o in ('Manufacturer','ManufacturerModelName')]
-    return dict(patient=patient_digest(h.get('PatientID'), h.get('IssuerOfPatientID')), eye=sides[0] if sides else None,
+    who = patient_digest(h.get('PatientID'), h.get('IssuerOfPatientID'))
+    return dict(patient=who, eye=sides[0] if sides else None,
                 sex=dict(F='female', M='male').get(h.get('PatientSex')),
                 age=years(h.get('PatientAge'), h.get('PatientBirthDate'), next(filter(None, days), None)),
                 camera=' '.join(filter(None, camera)) or None)
@@ -327,7 +328,7 @@ def hospital_pixels(path, most:int)->np.ndarray:
 
 # %% ../../nbs/13_image.hospital.ipynb #372461e2
 def sure_issuers(patient)->pd.Series: # of digests
-    "`patient` without issuers where a number stands without one too: rather one person than one on two sides"
+    "`patient` without issuer where its number stands without one too: rather one than two"
     number = patient.str[:16]
     return patient.where(~number.isin({*number[patient.str.len()==16]}), number)
 

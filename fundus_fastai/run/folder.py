@@ -236,11 +236,11 @@ def bare_path(path)->str:
     return re.sub(r'\.[a-z]\w*(?=(#\d+)?$)', '', fold(path))
 
 def same_names(a:pd.Series, b:pd.Series)->pd.Series:
-    "Is the path in `a` one in `b`, or the end of one, or the other way round? Bare file names are no ends"
+    "Is the path in `a` one in `b`, or the end of one, or the reverse? A bare file name is no end"
     def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
     a,full = a.map(bare_path),{*b.map(bare_path)}
     parts = set().union(*map(ends, full))
-    return a.map(lambda p: p in full or ('/' in p and p in parts) or bool(ends(p) & full)).astype(bool)
+    return a.map(lambda p: p in full or '/' in p and p in parts or bool(ends(p) & full)).astype(bool)
 
 def unnamed(who:pd.Series, path:pd.Series)->pd.Series:
     "Which patients are told by nobody: `who` is but the place of the picture, or of its volume"
@@ -248,15 +248,15 @@ def unnamed(who:pd.Series, path:pd.Series)->pd.Series:
 
 # %% ../../nbs/61_run.folder.ipynb #6d15312e
 def same_people(a:pd.Series, b:pd.Series)->pd.Series:
-    "Which patients of `a` are in `b`: look-alikes are one, a digest is its number's, of any issuer if one tells none"
+    "Which patients of `a` are in `b`: look-alikes are, and digests of their number, if issuers agree"
     a,b = patient_names(a),patient_names(b) # a split.csv is text
     same = a.map(likeness).isin({*b.map(likeness)})
     if not pd.concat([a,b]).map(digest_parts).notna().any(): return same
     known = [called(o) for o in b.unique()]
-    every,bare = set().union(*(o for o,_ in known)),set().union(*(o for o,issued in known if not issued))
+    bare,issued = (set().union(*(o for o,told in known if told==k)) for k in (False,True))
     def familiar(who):
-        names,issued = called(who)
-        return bool(names & (bare if issued else every))
+        names,told = called(who)
+        return bool(names & (bare if told else bare|issued))
     return same | a.map({o:familiar(o) for o in a.unique()}).astype(bool)
 
 def own_data(df, old, now)->bool:
@@ -287,8 +287,9 @@ def drop_seen_patients(df, # the frame to evaluate on
         return keep
     seen = old[old.split!='test']
     if not (allow_leak or unnamed(df.patient, mine).all()):
-        check_key(seen.get('key', ()), run, "; or pass `allow_leak=True` if it has seen none of these patients")
-    same = same_people(df.patient, seen.patient) | same_names(mine, seen.path[unnamed(seen.patient, seen.path)])
+        check_key(seen.get('key', ()), run, "; pass `allow_leak=True` if it has seen none of these")
+    alone = seen.path[unnamed(seen.patient, seen.path)]
+    same = same_people(df.patient, seen.patient) | same_names(mine, alone)
     same |= unnamed(df.patient, mine) & same_names(mine, seen.path)
     if now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
     if now is not None: # copies under other names

@@ -172,7 +172,7 @@ def table_columns(file)->list:
     "Names of the columns of a table of answers"
     return need('pyarrow.parquet').read_schema(file).names if is_parquet(file) else list(pd.read_csv(file, nrows=0))
 
-KEY = ', key ' # in the mark of a part: what follows tells by which key patients are called, as far as files tell them
+KEY = ', key ' # in the mark of a part: what follows tells by which key files' patients are called
 
 @patch
 def take_over(self:RowFile, marks:dict):
@@ -362,8 +362,8 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
         if (k := df[c].nunique())!=1:
             raise DataError(f"these parts are of {k} {what} ({few(df[c].unique())}), or empty")
     if len({*df.key}-{''})>1:
-        raise DataError("these parts call their patients by several keys: predict all of them anew with one "
-                        "patients.key, which `FUNDUS_PATIENT_KEY` names on each computer")
+        raise DataError("these parts call patients by several keys: predict them anew with one patients.key, "
+                        "which `FUNDUS_PATIENT_KEY` names on each computer")
     if len(twice := df.path[df.path.duplicated()]):
         raise DataError(f"{len(twice)} images stand in two parts: {few(twice)}; name each part once")
     n,total = int(df.n[0]),int(df.total[0])

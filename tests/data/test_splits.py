@@ -251,7 +251,7 @@ def test_digests_of_another_key_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'two.key'))
     assert set(pd.read_csv(tmp_path/'split.csv', dtype=str).key.str.len())=={8}
     for who in ([patient_digest(f'A{k:05}') for k in range(12)], [f'A{k:05}' for k in range(12)]):
-        with pytest.raises(DataError, match='another key .*bring the patients.key .*FUNDUS_PATIENT_KEY.*allow_leak=True'): judged(other, who, tmp_path)
+        with pytest.raises(DataError, match="another key .*bring that computer's patients.key.*FUNDUS_PATIENT_KEY.*allow_leak=True"): judged(other, who, tmp_path)
         assert len(judged(other, who, tmp_path, allow_leak=True))==12
     with pytest.raises(DataError, match='split.csv: its patients were called by another key'):
         read_split(tmp_path/'split.csv', s.assign(patient=[patient_digest(f'A{k:05}') for k in range(12)]), tmp_path/'here')
