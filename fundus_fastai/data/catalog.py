@@ -13,7 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, data_home, few, one_of, read_json
-from .read import KERMANY_NAME, has_columns, read_csv, read_folder, read_kermany
+from .read import (KERMANY_CLASSES, KERMANY_NAME, first_columns, first_of, has_columns, read_csv,
+                                     read_folder, read_kermany, usual_columns)
 from .odir import read_odir
 from .sets import (UKB_NAME, read_aptos, read_diaretdb1, read_eyepacs, read_idrid,
     read_messidor2, read_papila, read_rfmid, read_ukb, read_vietai)
@@ -159,22 +160,29 @@ _marks = [('full_df.csv', ('Left-Diagnostic Keywords',), 'odir5k'),
     ('patient_data_od.xlsx', (), 'papila'), ('patient_data_od.csv', (), 'papila')]
 
 # %% ../../nbs/33_data.catalog.ipynb #2afd5827
-def _looks(path, depth=5):
+def _is_set(table, cols):
+    "Has `table` the columns `cols` of a public set, and none of patients, as a clinic's own?"
+    return has_columns(table, cols) and not first_of(first_columns(table), usual_columns['patient'])
+
+def _looks(path, depth=6):
     "The card whose files lie down to `depth` levels under `path`, or `None`"
-    files,inside,named = [],{path.name.strip().lower()},{}
+    files,inside,named,others = [],{path.name.strip().lower()},{},False
     for top,dirs,names in os.walk(path):
         dirs[:] = sorted(o for o in dirs if o!='__MACOSX' and o[0]!='.')
         files += [os.path.join(top, o) for o in names if o[0]!='.']
         inside |= {o.strip().lower() for o in dirs}
+        classes = {o.strip().upper() for o in dirs}
+        others |= 0<len(classes-{*KERMANY_CLASSES})<len(classes)
         if os.path.relpath(top, path).count(os.sep)>=depth-2 and top!=str(path): dirs[:] = []
     for o in sorted(files, key=lambda o: (o.count(os.sep), o)):
         named.setdefault(os.path.basename(o).strip().lower(), []).append(o)
     for file,cols,name in _marks:
-        if any(has_columns(o, cols) for o in named.get(file.lower(), ())): return name
+        if any(_is_set(o, cols) for o in named.get(file.lower(), ())): return name
     def begins(pattern, names): return any(re.match(pattern, o) for o in names)
     if 'ddb1_fundusimages' in inside or begins('diaretdb1_image', named): return 'diaretdb1'
     if begins(r'idrid_\d+_(ma|he|ex|se)\.tif', named): return 'idrid'
-    if 'oct2017' in inside or begins(KERMANY_NAME, os.listdir(path)): return 'kermany2018'
+    scans = begins(KERMANY_NAME, named if 'oct2017' in inside else os.listdir(path))
+    if scans and not others: return 'kermany2018'
     return 'ukb' if begins(UKB_NAME, named) else None
 
 # %% ../../nbs/33_data.catalog.ipynb #70aabb0c

@@ -14,7 +14,8 @@ from pathlib import Path
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
                                  is_missing, likeness, one_spelling, says_nothing)
-from ..image.hospital import dicom_header, file_and_frame, file_facts, frames_of, hospital_kind
+from ..image.hospital import (dicom_header, file_and_frame, file_facts, frames_of, hospital_kind,
+                                          sure_issuers)
 from ..image.read import (check_images, image_files, is_picture, suffixes, unread_files,
                                       walk_files, walk_tree)
 
@@ -29,9 +30,11 @@ def find_files(root, pattern:str)->list:
     return sorted(found, key=lambda o: (o.count(os.sep), o))
 
 # %% ../../nbs/30_data.read.ipynb #28a2c1e3
+PACKED = r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?'
+
 def _packed(root):
     "A clause about archives under `root` that nobody has unpacked yet, or nothing"
-    files = find_files(root, r'.*\.(zip|7z|rar|tar|tgz|tar\.gz)(\.\d{3})?')
+    files = find_files(root, PACKED)
     if not files: return ''
     found = [os.path.relpath(o, root) for o in files]
     return f"; still packed there: {few(found)} (7z x {found[0]} unpacks it, with all its pieces)"
@@ -222,7 +225,8 @@ def spread_volumes(df, root)->tuple:
     row,df = df.index,df.reset_index(drop=True)
     told = file_facts(df.path).drop_duplicates('path').set_index('path').reindex(df.path)
     told = told.set_axis(df.index).astype(dict(patient=object, eye=object)).assign(row=row)
-    told['patient'] = told.patient.fillna(under(told.volume.dropna(), root))
+    whole,told['patient'] = told.volume.dropna(),sure_issuers(told.patient)
+    told['patient'] = told.patient.fillna(under(whole, root))
     return df,told
 
 def add_facts(df, told)->pd.DataFrame:
@@ -301,8 +305,16 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     return set_frame(add_facts(df, told), root, None, name='folder')
 
 # %% ../../nbs/30_data.read.ipynb #8d2f3829
+def check_table(path):
+    "Raise `DataError` where the file `path` is by its name an archive or an image"
+    if re.fullmatch(PACKED, str(path), re.I | re.S):
+        raise DataError(f"{path} is an archive: unpack it, and name its folder or the table in it")
+    if is_picture(*os.path.split(path)):
+        raise DataError(f"{path} is an image: name its folder, or a table that lists images")
+
 def table_text(path)->str:
     "The text of a CSV: UTF-8 or marked UTF-16, else Windows-1252; raises `DataError` if it is none"
+    if os.path.isfile(path): check_table(path)
     try: raw = Path(path).read_bytes()
     except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
     except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
@@ -754,10 +766,14 @@ def not_it(root, what:str, want:str)->DataError:
     return DataError(f"{root} is not {what}: expected {want}{_packed(root)}")
 
 # %% ../../nbs/30_data.read.ipynb #d72682ed
+def first_columns(path)->set:
+    "The columns that the first line of a table names, in small letters"
+    with open(path, 'rb') as f: first = f.readline().decode('utf-8-sig', 'replace').lower()
+    return {o.strip(' "\r\n') for o in re.split(r'[,;\t]', first)}
+
 def has_columns(path, cols)->bool:
     "Whether the first line of the table names all of `cols`"
-    with open(path, 'rb') as f: first = f.readline().decode('utf-8-sig', 'replace').lower()
-    return {o.lower() for o in cols} <= {o.strip(' "\r\n') for o in re.split(r'[,;\t]', first)}
+    return {o.lower() for o in cols} <= first_columns(path)
 
 # %% ../../nbs/30_data.read.ipynb #5917e900
 def find_table(root, pattern:str, cols, *, what:str, want:str)->tuple:

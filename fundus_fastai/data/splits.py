@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from ..core import DataError, LeakError, few, say, sha256, whole_file
 from .catalog import check_trainable
 from .read import splits
-from ..image.hospital import file_and_frame
+from ..image.hospital import called, check_key, digest_parts, file_and_frame, key_mark
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
 def patient_names(s)->pd.Series:
@@ -200,6 +200,8 @@ def save_split(df, # frame with `split`
     d = df.assign(path=relative_paths(df, root)).reindex(columns=cols)
     known = digests(df.path)
     if known.any(): d['sha256'] = known.to_numpy()
+    called = patient_names(d.patient).map(digest_parts).notna()
+    if called.any(): d['key'] = called.map({True:key_mark(), False:''})
     with whole_file(path) as f:
         d.sort_values('path').to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     return Path(path)
@@ -227,8 +229,11 @@ def read_split(path, # CSV of `save_split`
     if gone := set(s.index)-set(rel):
         raise DataError(f"{len(gone)} of {len(s)} images in {path} are not in the data: "
                         f"{few(sorted(gone))}; restore them")
-    other = rel[rel.map(s.patient)!=df.patient.astype(str)] if 'patient' in s else []
-    if len(other):
+    now = df.patient.astype(str)
+    was = rel.map(s.patient) if 'patient' in s else now
+    def same(a, b): return a==b or digest_parts(a) and a in called(b)[0] # of an earlier version
+    if other := [p for p,a,b in zip(rel, was, now) if not same(a, b)]:
+        check_key(s.get('key', ()), path)
         raise DataError(f"{path} and the data disagree on the patient of {len(other)} of {len(df)} images: "
                         f"{few(sorted(other))}; make a new split")
     df = df.assign(split=rel.map(s.split))

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from ..core import DataError, EyeError, first_line, fundus_home, need
+from ..words import likeness
 
 # %% ../../nbs/13_image.hospital.ipynb #daa1e0ad
 def file_and_frame(path)->tuple:
@@ -74,10 +75,36 @@ def patient_key()->bytes:
     return key_in(os.environ.get('FUNDUS_PATIENT_KEY') or fundus_home()/'patients.key')
 
 # %% ../../nbs/13_image.hospital.ipynb #b384891a
-def patient_digest(number)->str:
-    "The pseudonym of a patient's `number` on this computer, `None` where there is no number"
+older = {} # digest -> those of earlier versions, which took a number as it was written
+
+def patient_digest(number, issuer=None)->str:
+    "The pseudonym of a patient's `number` and its `issuer` on this computer; `None` without a number"
     if not (number := str(number or '').strip()): return None
-    return pseudonym(number, patient_key())
+    who = pseudonym(likeness(number), key := patient_key())
+    if (was := pseudonym(number, key))!=who: older.setdefault(who, set()).add(was)
+    issuer = likeness(issuer or '')
+    return f'{who}-{pseudonym(issuer, key)[:4]}' if issuer else who
+
+def digest_parts(name)->tuple:
+    "Number and issuer (or `None`) in a name that `patient_digest` gave; `None` for another name"
+    m = re.fullmatch('([0-9a-f]{16})(-[0-9a-f]{4})?', str(name))
+    return m and m.groups()
+
+def called(who)->tuple:
+    "By which digests `who` may go, without issuer, in any version; and is an issuer told?"
+    number,issuer = digest_parts(who) or (patient_digest(who), None)
+    return {number, *older.get(number, ())},issuer is not None
+
+# %% ../../nbs/13_image.hospital.ipynb #68bdafaf
+def key_mark()->str:
+    "What tells the key of this computer from another"
+    return pseudonym('which key', patient_key())[:8]
+
+def check_key(marks, src, so=''):
+    "Raise `DataError`, which ends with `so`, where the `marks` of `src` are of another key"
+    if not (told := {*marks}-{''}) or told=={key_mark()}: return
+    raise DataError(f"{src}: its patients were called by another key than this computer's: bring "
+                    f"that computer's patients.key, or name it by `FUNDUS_PATIENT_KEY`{so}")
 
 # %% ../../nbs/13_image.hospital.ipynb #97430ec4
 def as_date(text):
@@ -147,7 +174,8 @@ def dicom_facts(file, k:int=1)->dict:
     sides = [o for o in (side,h.get('ImageLaterality'),h.get('Laterality')) if o in ('L','R')]
     days = [h.get(o) for o in ('AcquisitionDateTime','AcquisitionDate','ContentDate','StudyDate')]
     camera = [str(h.get(o) or '').strip() for o in ('Manufacturer','ManufacturerModelName')]
-    return dict(patient=patient_digest(h.get('PatientID')), eye=sides[0] if sides else None,
+    who = patient_digest(h.get('PatientID'), h.get('IssuerOfPatientID'))
+    return dict(patient=who, eye=sides[0] if sides else None,
                 sex=dict(F='female', M='male').get(h.get('PatientSex')),
                 age=years(h.get('PatientAge'), h.get('PatientBirthDate'), next(filter(None, days), None)),
                 camera=' '.join(filter(None, camera)) or None)
@@ -299,6 +327,11 @@ def hospital_pixels(path, most:int)->np.ndarray:
     return heyex_volume(file)[k-1][0]
 
 # %% ../../nbs/13_image.hospital.ipynb #372461e2
+def sure_issuers(patient)->pd.Series: # of digests
+    "`patient` without issuer where its number stands without one too: rather one than two"
+    number = patient.str[:16]
+    return patient.where(~number.isin({*number[patient.str.len()==16]}), number)
+
 def file_facts(paths)->pd.DataFrame:
     "A row for each of `paths` in a hospital's file: volume, frame, patient, eye, sex, age, camera"
     cols,rows = ['path','volume','frame','patient','eye','sex','age','camera'],[]

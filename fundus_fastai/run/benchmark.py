@@ -27,7 +27,7 @@ from ..explain.occlusion import fields_of
 from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve, difference_to,
     insertion_curve, mean_by_patient, measure_maps, randomization_test)
 from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
-from .folder import drop_seen_patients
+from .folder import drop_seen_patients, same_people
 from .train import unseen_frame
 
 # %% ../../nbs/65_run.benchmark.ipynb #9ed53ba1
@@ -106,7 +106,7 @@ def check_unseen(learn:Learner, df, run=None, *, allow_leak:bool=False)->pd.Data
     if 'patient' not in getattr(train, 'columns', ()):
         if dealt: return df
         raise DataError("nobody says whom this net has learned from: pass `run`, its folder, or `allow_leak=True`")
-    if known := sorted(set(patient_names(train.patient)) & set(patient_names(df.patient))):
+    if known := sorted({*patient_names(df.patient[same_people(df.patient, train.patient)])}):
         raise LeakError(f"the net has learned from {len(known)} of these patients: {few(known, 10)}; "
                         "leave them out")
     return df

@@ -15,9 +15,9 @@ from fastai.vision.all import Learner
 from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line, fresh_dir,
                                 occupied, one_of, say, sha256, whole_file, write_text)
 from ..hub import local_run
-from ..words import likeness
+from ..words import fold, likeness
 from ..image.cache import spread
-from ..image.hospital import file_and_frame, patient_digest
+from ..image.hospital import called, check_key, digest_parts, file_and_frame
 from ..data.read import tell_odd
 from ..data.splits import digests, other_pictures, patient_names, relative_paths
 from ..vision.tasks import get_task
@@ -231,20 +231,33 @@ def data_root(root, paths)->Path:
     return up if named and not holds(root) and holds(up) else root
 
 # %% ../../nbs/61_run.folder.ipynb #416cb84e
+def bare_path(path)->str:
+    "`path` as it is compared: folded, without its suffix, of a frame with its number"
+    return re.sub(r'\.[a-z]\w*(?=(#\d+)?$)', '', fold(path))
+
 def same_names(a:pd.Series, b:pd.Series)->pd.Series:
-    "Is the path in `a` the end of one in `b`, or the other way round? Bare file names do not count"
+    "Is the path in `a` one in `b`, or the end of one, or the reverse? A bare file name is no end"
     def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
-    full,parts = set(b),set().union(*map(ends, b))
-    return a.map(lambda p: ('/' in p and p in parts) or bool(ends(p) & full)).astype(bool)
+    a,full = a.map(bare_path),{*b.map(bare_path)}
+    parts = set().union(*map(ends, full))
+    return a.map(lambda p: p in full or '/' in p and p in parts or bool(ends(p) & full)).astype(bool)
+
+def unnamed(who:pd.Series, path:pd.Series)->pd.Series:
+    "Which patients are told by nobody: `who` is but the place of the picture, or of its volume"
+    return (who==path) | (who==path.str.replace(r'#\d+$', '', regex=True))
 
 # %% ../../nbs/61_run.folder.ipynb #6d15312e
 def same_people(a:pd.Series, b:pd.Series)->pd.Series:
-    "Which patients of `a` are in `b`: look-alikes are one, and a keyed digest is its number's"
+    "Which patients of `a` are in `b`: look-alikes are, and digests of their number, if issuers agree"
     a,b = patient_names(a),patient_names(b) # a split.csv is text
     same = a.map(likeness).isin({*b.map(likeness)})
-    if pd.concat([a,b]).str.fullmatch('[0-9a-f]{16}').any(): # as hospitals' files tell them
-        same |= a.isin({*b.map(patient_digest)}) | a.map(patient_digest).isin({*b})
-    return same
+    if not pd.concat([a,b]).map(digest_parts).notna().any(): return same
+    known = [called(o) for o in b.unique()]
+    bare,issued = (set().union(*(o for o,told in known if told==k)) for k in (False,True))
+    def familiar(who):
+        names,told = called(who)
+        return bool(names & (bare if told else bare|issued))
+    return same | a.map({o:familiar(o) for o in a.unique()}).astype(bool)
 
 def own_data(df, old, now)->bool:
     "Is `df` what a run has dealt: the same names, and the same patients or bytes?"
@@ -273,10 +286,12 @@ def drop_seen_patients(df, # the frame to evaluate on
         say(f"this is the data of the run's training: evaluating its {keep.patient.nunique()} test patients")
         return keep
     seen = old[old.split!='test']
-    alone = (old.patient==old.path).all() or (df.patient==mine).all()
-    same = same_people(df.patient, seen.patient)
-    if alone or now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
-    if alone: same |= same_names(mine, seen.path)
+    if not (allow_leak or unnamed(df.patient, mine).all()):
+        check_key(seen.get('key', ()), run, "; pass `allow_leak=True` if it has seen none of these")
+    alone = seen.path[unnamed(seen.patient, seen.path)]
+    same = same_people(df.patient, seen.patient) | same_names(mine, alone)
+    same |= unnamed(df.patient, mine) & same_names(mine, seen.path)
+    if now is None: same |= mine.isin(seen.path) # else bytes tell whether it is the same picture
     if now is not None: # copies under other names
         copy = now.isin({*seen.sha256}-{''})
         tell_odd(copy & ~same, 'images are, byte by byte, pictures that the net has seen in training', df.path)

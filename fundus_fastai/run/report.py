@@ -582,7 +582,7 @@ def share_run(run, # run folder, or the folder of an evaluation
         if key:
             new = [pseudonym(o, key)+Path(file_and_frame(o)[0]).suffix for o in t.path]
             names |= dict(zip(t.path, new)) | dict(zip((Path(o).name for o in t.path), new))
-            t = t.drop(columns='sha256', errors='ignore').assign(path=new)
+            t = t.drop(columns=['sha256','key'], errors='ignore').assign(path=new)
             t['patient'] = [pseudonym(o, key) for o in t.patient]
             if f=='predictions.csv': s.preds = s.preds.assign(path=new, patient=t.patient.to_numpy())
         with whole_file(out/f) as g: t.to_csv(g, index=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import __version__
 from ..core import DataError, few, fresh_dir, need, replacing, say, whole_file
 from ..image.hospital import (dicom_facts, dicom_header, file_and_frame, hospital_kind,
-                                          patient_digest, patient_key, pseudonym)
+                                          patient_key, pseudonym)
 from ..image.read import read_image
 from ..vision.answers import unique_stems
 
@@ -79,8 +79,9 @@ def set_person(ds, file, identified:bool=False)->None:
     for k in COPIED: setattr(ds, k, h.get(k) or '' if identified else '')
     ds.StudyInstanceUID = ds.StudyInstanceUID or keyed_uid(h.SOPInstanceUID)
     if identified: return
-    ds.PatientID = ds.PatientName = patient_digest(h.get('PatientID')) or 'unknown'
-    ds.StudyInstanceUID = keyed_uid(h.get('StudyInstanceUID') or h.SOPInstanceUID)
+    study = h.get('StudyInstanceUID') or h.SOPInstanceUID
+    ds.PatientID = ds.PatientName = facts['patient'] or pseudonym(study, patient_key())
+    ds.StudyInstanceUID = keyed_uid(study)
     ds.PatientSex = h.get('PatientSex') or ''
     if facts['age']==facts['age']: ds.PatientAge = f"{int(facts['age']):03}Y"
     ds.PatientIdentityRemoved = 'NO' if ds.get('BurnedInAnnotation')=='YES' else 'YES' # those pixels tell

@@ -13,7 +13,8 @@ from pathlib import Path
 from fastcore.basics import chunked, patch
 from tqdm import tqdm
 from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file
-from ..image.hospital import file_and_frame, file_facts, file_stem, frames_of
+from ..image.hospital import (check_key, file_and_frame, file_facts, file_stem, frames_of,
+                                          hospital_kind, key_mark)
 from ..image.read import image_files, unread_files
 from ..score.kinds import get_kind
 from ..data.read import by_name, shared_names
@@ -171,6 +172,8 @@ def table_columns(file)->list:
     "Names of the columns of a table of answers"
     return need('pyarrow.parquet').read_schema(file).names if is_parquet(file) else list(pd.read_csv(file, nrows=0))
 
+KEY = ', key ' # in the mark of a part: what follows tells by which key files' patients are called
+
 @patch
 def take_over(self:RowFile, marks:dict):
     "Read what stands there already; raises `DataError` where it was made otherwise"
@@ -179,7 +182,9 @@ def take_over(self:RowFile, marks:dict):
     cols = [o for o in ('path','model','shard') if o in self.columns]
     if is_parquet(f): old = pd.read_parquet(f, columns=cols).astype(str)
     else: old = pd.read_csv(f, dtype=str, keep_default_na=False, usecols=cols)
-    odd = [k for k in ('model','shard') if {*old.get(k, ())}!={*filter(None, [marks.get(k)])}]
+    check_key({o.partition(KEY)[2] for o in old.get('shard', ())}, f)
+    def bare(marks): return {o.partition(KEY)[0] for o in marks if o}
+    odd = [k for k in ('model','shard') if bare(old.get(k, ()))!=bare([marks.get(k)])]
     if odd: raise DataError(f"{f} was begun with another {odd[0]}: pass `force=True`")
     self.done = dict.fromkeys(old.get('path', ())) # in their order
 
@@ -279,7 +284,9 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     files = images_of(images)
     mine,model = dealt(files, shard),net.config['sha256'][:16]+net.config.get('form', '')
     marks = dict(model=model)
-    if shard: marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}, {list_digest(files)}'
+    if shard:
+        key = KEY+key_mark() if any(hospital_kind(file_and_frame(o)[0]) for o in mine) else ''
+        marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}, {list_digest(files)}{key}'
     table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
     volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
     todo,parts,held,seen = table.left(mine),[],[],Counter()
@@ -337,8 +344,8 @@ def shard_rows(file):
     if parquet := is_parquet(file): need('pyarrow')
     try: df = pd.read_parquet(file) if parquet else read_answers(file)
     except (OSError, ValueError) as e: raise DataError(f"{file} is no table of answers ({first_line(e)})") from None
-    mark = r'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)(?P<files>, \w+)?$' # the last since 0.2
-    told = df['shard'].astype(str).str.extract(mark).fillna(dict(files='')) if 'shard' in df else None
+    mark = rf'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)(?P<files>, \w+)?(?:{KEY}(?P<key>\w+))?$' # files since 0.2
+    told = df['shard'].astype(str).str.extract(mark).fillna(dict(files='', key='')) if 'shard' in df else None
     if told is None or told.isna().any(axis=None) or not {'path','model'}<={*df}:
         raise DataError(f"{file} is no part that `fundus predict --shard` wrote")
     return df.join(told.astype(dict(k=int, n=int, total=int))).assign(at=range(len(df)))
@@ -354,6 +361,9 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     for c,what in dict(model="models", n="ways to deal", total="numbers of files", files="lists of files").items():
         if (k := df[c].nunique())!=1:
             raise DataError(f"these parts are of {k} {what} ({few(df[c].unique())}), or empty")
+    if len({*df.key}-{''})>1:
+        raise DataError("these parts call patients by several keys: predict them anew with one patients.key, "
+                        "which `FUNDUS_PATIENT_KEY` names on each computer")
     if len(twice := df.path[df.path.duplicated()]):
         raise DataError(f"{len(twice)} images stand in two parts: {few(twice)}; name each part once")
     n,total = int(df.n[0]),int(df.total[0])
@@ -361,7 +371,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     short = {k:v for k,v in (pd.Series(want)-df.k.value_counts().reindex(want, fill_value=0)).items() if v}
     if short: raise DataError(f"{sum(short.values())} of {total} images are missing, of the parts "
                               f"{few([f'{k}/{n}' for k in short], 9)}: make them, or go on with them by `resume=True`")
-    df = df.sort_values(['at','k']).drop(columns=['k','n','total','files','at','shard'])
+    df = df.sort_values(['at','k']).drop(columns=['k','n','total','files','key','at','shard'])
     table = RowFile(out, force=force)
     table.add(df)
     table.close()

@@ -156,6 +156,13 @@ def test_csv_refused(shop, text, why, kw):
     with pytest.raises(DataError, match=why) as e: read_csv(t := shop(text), **kw)
     assert 't.csv' in str(e.value) and str(e.value).count(str(Path(t).parent))==1, 'its path stands once'
 
+@pytest.mark.parametrize('name,why', [('OCTID.zip','is an archive: unpack it'), ('x.tar.gz','is an archive'), ('X.7Z.001','is an archive'),
+                                      ('eye.JPG','is an image: name its folder'), ('eye.dcm','is an image')])
+def test_an_archive_or_an_image_is_no_table(tmp_path, name, why):
+    "It was told to be exported as CSV"
+    (tmp_path/name).write_bytes(b'PK\0')
+    with pytest.raises(DataError, match=f'{name} {why}'): read_csv(tmp_path/name)
+
 def test_csv_absent(tmp_path):
     with pytest.raises(DataError, match='no.csv does not exist'): read_csv(tmp_path/'no.csv')
     with pytest.raises(DataError, match='cannot be read'): read_csv(tmp_path)

@@ -7,7 +7,7 @@ from fundus_fastai.core import DataError, LeakError, sha256
 from fundus_fastai.data.audit import audit
 from fundus_fastai.data.splits import (check_split, other_pictures, patient_strata, published_split, read_split,
                                        save_split, split_hash, split_patients)
-from fundus_fastai.image.hospital import patient_digest
+from fundus_fastai.image.hospital import patient_digest, patient_key, pseudonym
 from fundus_fastai.run.folder import drop_seen_patients
 from made import eyes
 
@@ -183,6 +183,24 @@ def test_another_clinic_with_the_same_file_names(tmp_path, capsys):
     alone.attrs = other.attrs
     with pytest.raises(LeakError): drop_seen_patients(alone, tmp_path)
 
+@pytest.mark.parametrize('told', [0,6])
+def test_pictures_saved_anew_are_still_the_same_eyes(tmp_path, told):
+    "JPEG became PNG, capitals small: names and bytes were others, and nobody was familiar; also where some patients are told"
+    df = two_clinics(tmp_path)[0]
+    paths = [f'{tmp_path}/here/{"ab"[k%2]}/Eye{k}.JPG' for k in range(12)]
+    df = df.assign(path=paths, patient=[f'{"ab"[k%2]}/Eye{k}.JPG' if k>=told else f'p{k}' for k in range(12)])
+    df.attrs['root'] = str(tmp_path/'here')
+    s = split_patients(df)
+    save_split(s, tmp_path/'split.csv')
+    new = df.path.str.lower().str.replace('jpg', 'png').str.replace(str(tmp_path/'here').lower(), str(tmp_path/'there'))
+    other = df.assign(path=new, patient=[o[len(str(tmp_path/'there'))+1:] for o in new])
+    other.attrs['root'] = str(tmp_path/'there')
+    seen = (s.split!='test').to_numpy()
+    with pytest.raises(LeakError, match=f'{seen.sum()} patients of this data were trained on'): drop_seen_patients(other, tmp_path)
+    rest = other[~seen].copy()
+    rest.attrs['root'] = str(tmp_path)
+    assert len(drop_seen_patients(rest, tmp_path))==(~seen).sum()
+
 def test_familiar_patients_are_known_without_zeros_and_as_digests(tmp_path):
     df,other = two_clinics(tmp_path)
     s = split_patients(df.assign(patient=[f'{k:05}' for k in range(12)]))
@@ -193,6 +211,54 @@ def test_familiar_patients_are_known_without_zeros_and_as_digests(tmp_path):
         t.attrs = other.attrs
         with pytest.raises(LeakError, match=f'{seen.sum()} patients of this data were trained on'): drop_seen_patients(t, tmp_path)
         assert len(drop_seen_patients(t[~seen], tmp_path))==(~seen).sum()
+
+def dealt_digests(tmp_path, digest):
+    "Two clinics of other pictures and names of files, the first dealt under the digests of 12 numbers"
+    df,other = two_clinics(tmp_path)
+    s = split_patients(df.assign(patient=[digest(f'A{k:05}') for k in range(12)]))
+    save_split(s, tmp_path/'split.csv')
+    return s,other.assign(path=other.path.str.replace('img', 'new')),(s.split!='test').to_numpy()
+
+def judged(other, who, run, **kwargs):
+    t = other.assign(patient=who)
+    t.attrs = other.attrs
+    return drop_seen_patients(t, run, **kwargs)
+
+@pytest.mark.parametrize('mine,his', [(None,None), (None,'A'), ('A',None), ('A','A')])
+def test_digests_of_one_issuer_or_none_are_the_same_people(tmp_path, mine, his):
+    "A table tells no issuer, and a number may have lost its zeros; two issuers have two people"
+    s,other,seen = dealt_digests(tmp_path, lambda o: patient_digest(o, his))
+    for who in ([patient_digest(f'a{k}', mine) for k in range(12)], [f'A{k:03}' for k in range(12)]):
+        with pytest.raises(LeakError, match=f'{seen.sum()} patients of this data were trained on'): judged(other, who, tmp_path)
+    if his: assert len(judged(other, [patient_digest(f'A{k}', 'B') for k in range(12)], tmp_path))==12
+
+def test_digests_of_earlier_versions_are_still_known(tmp_path):
+    "They were of the number as it was written, and no key was told"
+    s,other,seen = dealt_digests(tmp_path, lambda o: pseudonym(o, patient_key()))
+    t = pd.read_csv(tmp_path/'split.csv', dtype=str)
+    t.drop(columns='key').to_csv(tmp_path/'split.csv', index=False)
+    for who in ([patient_digest(f'A{k:05}', issuer) for k in range(12)] for issuer in (None,'A')):
+        with pytest.raises(LeakError, match=f'{seen.sum()} patients of this data were trained on'): judged(other, who, tmp_path)
+        again = s.assign(patient=who)
+        assert read_split(tmp_path/'split.csv', again, tmp_path/'here').split.tolist()==s.split.tolist()
+    with pytest.raises(DataError, match='disagree on the patient of 12'):
+        read_split(tmp_path/'split.csv', s.assign(patient=[patient_digest(f'C{k:05}') for k in range(12)]), tmp_path/'here')
+
+def test_digests_of_another_key_are_refused(tmp_path, monkeypatch):
+    "The same patients went for strangers on another computer, and the report said that none had been seen"
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'one.key'))
+    s,other,seen = dealt_digests(tmp_path, patient_digest)
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'two.key'))
+    assert set(pd.read_csv(tmp_path/'split.csv', dtype=str).key.str.len())=={8}
+    for who in ([patient_digest(f'A{k:05}') for k in range(12)], [f'A{k:05}' for k in range(12)]):
+        with pytest.raises(DataError, match="another key .*bring that computer's patients.key.*FUNDUS_PATIENT_KEY.*allow_leak=True"): judged(other, who, tmp_path)
+        assert len(judged(other, who, tmp_path, allow_leak=True))==12
+    with pytest.raises(DataError, match='split.csv: its patients were called by another key'):
+        read_split(tmp_path/'split.csv', s.assign(patient=[patient_digest(f'A{k:05}') for k in range(12)]), tmp_path/'here')
+    assert len(judged(other, [Path(o).name for o in other.path], tmp_path))==12, 'nobody is told: names are compared'
+    assert len(drop_seen_patients(s, tmp_path))==(~seen).sum(), 'the data of the run, by its bytes'
+    monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'one.key'))
+    with pytest.raises(LeakError): judged(other, s.patient.tolist(), tmp_path)
 
 @pytest.mark.parametrize('one,other', [(7,'7'), (7.,'7'), (12345678,'12345678')])
 def test_a_patient_has_one_name(one, other):

@@ -134,6 +134,21 @@ def test_patients_are_keyed_digests(tmp_path, monkeypatch):
     ps = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert len({p.communicate()[0].strip() for p in ps})==1 and [o.name for o in new.parent.iterdir()]==['k']
 
+def test_a_number_without_its_zeros_is_the_same_patient(tmp_path):
+    "As in tables; two devices of a clinic may write it otherwise"
+    a,b,c = (dicom_facts(write(tmp_path/'a.dcm', scans(1), PatientID=o))['patient'] for o in ('A 0007',' a 7','A 70'))
+    assert a==b!=c
+
+def test_one_number_of_two_issuers_is_two_patients(tmp_path):
+    "unless it stands somewhere without an issuer, where nobody can tell, and one person on two sides would be worse"
+    for k,(who,issuer) in enumerate([('1','North'), ('1','South'), ('1','NORTH'), ('2','North'), ('2','')]):
+        (tmp_path/'DME').mkdir(exist_ok=True)
+        write(tmp_path/f'DME/{k}.dcm', scans(1), PatientID=who, IssuerOfPatientID=issuer)
+    (tmp_path/'NORMAL').mkdir()
+    write(tmp_path/'NORMAL/5.dcm', scans(1, 'NORMAL'), PatientID='')
+    df = read_folder(tmp_path).sort_values('path').patient.tolist()
+    assert len(set(df))==4 and df[0]==df[2]!=df[1] and df[3]==df[4]==patient_digest('2') and 'North' not in str(df)
+
 def test_a_key_that_cannot_be_kept_is_told(tmp_path, monkeypatch):
     "As in a container whose disk is read-only; without it all patients would be nobody, and a split would leak"
     (tmp_path/'full').write_text('')

@@ -99,6 +99,8 @@ def test_familiar_patients_are_refused(oct, tmp_path):
     keep = check_unseen(learn, df.drop(columns='split'), tmp_path)
     assert set(keep.patient)==set(df[df.split=='test'].patient)
     with pytest.raises(LeakError, match='were trained on'): check_unseen(learn, df[df.split!='test'].copy(), tmp_path)
+    alike = df[df.split=='train'].drop(columns='split').assign(patient=lambda o: ' '+o.patient.astype(str).str.upper())
+    with pytest.raises(LeakError, match='has learned from'): check_unseen(learn, alike)
     assert len(check_unseen(learn, df.assign(split='test'), allow_leak=True))==len(df)
     blank = SimpleNamespace(dls=SimpleNamespace(train_ds=SimpleNamespace(items=df[['path']])))
     with pytest.raises(DataError, match='pass `run`, its folder'): check_unseen(blank, df.drop(columns='split'))

@@ -1,5 +1,5 @@
 "Ten thousand files: parts for many machines, parquet, a kill, and what is said along the way"
-import os, shutil, signal, subprocess, sys
+import os, re, shutil, signal, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd, pytest
@@ -84,6 +84,27 @@ def test_a_part_is_resumed_as_that_part(tmp_path):
         with pytest.raises(DataError, match='another shard'): predict_run(RUN, SCANS, out=out, resume=True, shard=other)
     predict_run(RUN, SCANS, out=out, resume=True, shard=(1,2))
     assert len(pd.read_csv(out))==len(SCANS[::2])
+
+def test_parts_of_two_keys_do_not_belong_together(tmp_path, monkeypatch):
+    "Each patient stood there as two; parts of earlier versions, and of no hospital's file, tell no key and still go"
+    dicoms = pytest.importorskip('dicoms')
+    def key(name): monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/f'{name}.key'))
+    files = [dicoms.write(tmp_path/f'{k}.dcm', dicoms.scans(1, seed=k), PatientID='A') for k in range(4)]
+    key('one')
+    a,b = parts_of(tmp_path, 2, files)
+    assert gather_shards([a,b], tmp_path/'all.csv').patient.nunique()==1
+    key('two')
+    os.replace(b, f'{b}.part')
+    with pytest.raises(DataError, match='2.csv.part: its patients were called by another key .*FUNDUS_PATIENT_KEY'):
+        predict_run(RUN, files, out=b, resume=True, shard=(2,2))
+    predict_run(RUN, files, out=b, force=True, shard=(2,2))
+    with pytest.raises(DataError, match='by several keys.*FUNDUS_PATIENT_KEY'): gather_shards([a,b], tmp_path/'two.csv')
+    a.write_text(re.sub(', key [0-9a-f]{8}', '', a.read_text()))
+    assert len(gather_shards([a,b], tmp_path/'two.csv'))==4
+    key('one')
+    os.replace(a, f'{a}.part')
+    predict_run(RUN, files, out=a, resume=True, shard=(1,2))
+    assert 'key' not in {*pd.read_csv(tmp_path/'two.csv')}
 
 # --- the file
 

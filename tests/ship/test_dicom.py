@@ -52,6 +52,21 @@ def test_rows_eyes_and_captures(clinic, tmp_path, capsys):
     one = pydicom.dcmread(made[2])
     assert one.SOPClassUID=='1.2.840.10008.5.1.4.1.1.7' and 'ReferencedFrameNumber' not in one.SourceImageSequence[0]
 
+def test_captures_of_nobody_are_of_one_study(tmp_path):
+    "Files without a number were all one patient's, called unknown, in an archive"
+    who = {}
+    for k,study in enumerate(['1.2.3.4','1.2.3.4','1.2.3.5','','']):
+        row = dict(path=write(tmp_path/f'{k}.dcm', scans(1), PatientID='', StudyInstanceUID=study), prediction='DME', p_DME=.9, usable=True, remark='', model='0'*16)
+        ds = capture(row['path'], [row], task='oct')
+        assert ds.PatientID==ds.PatientName and len(ds.PatientID)==16
+        who[k] = ds.PatientID
+    assert who[0]==who[1] and len(set(who.values()))==4
+
+def test_a_capture_keeps_issuers_apart(tmp_path):
+    facts = [write(tmp_path/f'{o}.dcm', scans(1), IssuerOfPatientID=o) for o in 'AB']
+    row = dict(prediction='DME', p_DME=.9, usable=True, remark='', model='0'*16)
+    assert len({capture(f, [row|dict(path=f)], task='oct').PatientID for f in facts})==2
+
 def test_identified_captures_go_back_to_the_patient(clinic, tmp_path):
     f = clinic/'eye1.dcm'
     assert main(['predict', RUN, f, '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc', '--identified'])==0
