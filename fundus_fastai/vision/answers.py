@@ -200,7 +200,7 @@ class RowFile:
         self.lock = None
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
-        self.part = Path(f'{self.file}.part')
+        self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
         if is_parquet(self.file): need('pyarrow')
         if self.file.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
         self.whole = self.file.exists() and not force
@@ -224,7 +224,8 @@ def release(self:RowFile):
     "Let others write; a part in which nothing stands goes"
     if not self.lock: return
     with suppress(OSError):
-        if not self.part.stat().st_size: self.part.unlink()
+        if not self.part.stat().st_size:
+            for o in (self.place,self.part): o.unlink(missing_ok=True)
     self.lock = self.lock.close()
 
 # %% ../../nbs/49_vision.answers.ipynb #eaa284d4
@@ -247,6 +248,16 @@ def take_over(self:RowFile, marks:dict):
     if odd: raise DataError(f"{f} was begun with another {odd[0]}: pass `force=True`")
     self.done = dict.fromkeys(old.get('path', ())) # in their order
 
+# %% ../../nbs/49_vision.answers.ipynb #88957ce6
+@patch
+def same_place(self:RowFile, files):
+    "Keep beside the part where the call was made, if `files` depend on it; raises `DataError` where it was elsewhere"
+    if all(map(os.path.isabs, files)): return
+    if self.done and self.place.exists() and (was := self.place.read_text(encoding='utf-8'))!=os.getcwd():
+        raise DataError(f"{self.part} was begun in {was}, where these names mean other files: call from there, "
+                        "or pass `force=True`")
+    self.place.write_text(os.getcwd(), encoding='utf-8')
+
 # %% ../../nbs/49_vision.answers.ipynb #5d153b2d
 @patch
 def left(self:RowFile, files)->list:
@@ -255,6 +266,7 @@ def left(self:RowFile, files)->list:
     if not self.whole and (other := self.done.keys()-set(map(str, files))):
         raise DataError(f"{self.part} was begun with other images ({few(sorted(other), 2)}): "
                         "name those too, or pass `force=True`")
+    if self.part and not self.whole: self.same_place(files)
     if self.whole and todo:
         raise DataError(f"{self.file} is finished, without {len(todo)} of these images ({few(todo, 2)}): "
                         "pass `force=True` to replace it, or another name")
@@ -281,13 +293,14 @@ def close(self:RowFile):
         write_parquet(self.part, self.file)
         self.part.unlink()
     else: os.replace(self.part, self.file)
+    self.place.unlink(missing_ok=True)
     if self.lock: self.lock = self.lock.close()
 
 # %% ../../nbs/49_vision.answers.ipynb #ef74f22e
 @patch
 def nothing(self:RowFile, unread:int, n:int):
     "The error that no image could be read; nobody can go on with what was begun, so it goes"
-    if self.part: self.part.unlink(missing_ok=True)
+    for o in (self.place,self.part) if self.part else (): o.unlink(missing_ok=True)
     if self.lock: self.lock = self.lock.close()
     return DataError(f"nothing is left: {unread} of {n} images cannot be read")
 

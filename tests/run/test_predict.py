@@ -154,6 +154,22 @@ def test_a_table_of_other_images_is_not_resumed(tmp_path, monkeypatch):
     with pytest.raises(DataError, match='begun with other images'): predict_run(RUN, SCANS[1:], out=tmp_path/'t.csv', resume=True)
     assert part.read_bytes()==was and len(predict_run(RUN, SCANS, out=tmp_path/'t.csv', resume=True))==len(SCANS)-2
 
+def test_names_that_mean_other_files_elsewhere(tmp_path, monkeypatch):
+    "The folders of two sites have the same names inside"
+    for site in 'ab':
+        (tmp_path/site).mkdir()
+        for k in (1,2): (tmp_path/site/f'{k}.jpeg').write_bytes(SCANS[k].read_bytes())
+    monkeypatch.chdir(tmp_path/'a')
+    with monkeypatch.context() as m:
+        stopped(m, 1)
+        with pytest.raises(KeyboardInterrupt): predict_run(RUN, ['1.jpeg','2.jpeg'], bs=1, out=tmp_path/'t.csv')
+    monkeypatch.chdir(tmp_path/'b')
+    with pytest.raises(DataError, match='was begun in .*a, where these names mean other files'):
+        predict_run(RUN, ['1.jpeg','2.jpeg'], out=tmp_path/'t.csv', resume=True)
+    monkeypatch.chdir(tmp_path/'a')
+    assert len(predict_run(RUN, ['1.jpeg','2.jpeg'], out=tmp_path/'t.csv', resume=True))==1
+    assert {o.name for o in tmp_path.iterdir()}=={'a','b','t.csv'}
+
 def test_nobody_resumes_what_cannot_be(tmp_path, monkeypatch, capsys):
     begun(tmp_path/'t.csv', 1, monkeypatch)
     assert main(['predict', RUN, *SCANS, '--out', tmp_path/'t.csv', '--pool', 'eye'])==1
