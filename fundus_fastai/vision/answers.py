@@ -447,7 +447,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     if short: raise DataError(f"{sum(short.values())} of {total} images are missing, of the parts "
                               f"{few([f'{k}/{n}' for k in short], 9)}: make them, or go on with them by `resume=True`")
     df = df.sort_values(['at','k']).drop(columns=['k','n','total','files','at','shard'])
-    table = RowFile(out, force=force)
+    table = RowFile(out, None, force)
     table.add(df)
     table.close()
     return df.reset_index(drop=True)
