@@ -17,6 +17,10 @@ commands = ('datasets','download','phantom','check','audit','train','evaluate','
             'biomarkers','lesions','app','quiz','quiz-results','demo')
 earlier = ('trial',) # names that are understood and not listed
 
+def _at_home(text:str)->str:
+    "`text`, with a leading `~/` as the shell has it, which leaves `--out=~/x` as it is"
+    return os.path.expanduser(text) if text.startswith('~/') else text
+
 def add_option(p, # parser of a command
                name:str, # parameter of its function
                o # its docment, annotation and default
@@ -25,7 +29,7 @@ def add_option(p, # parser of a command
     kw = dict(help=(o.docment or '').replace('%', '%%'))
     many,needed = o.anno is list,o.default is inspect.Parameter.empty
     if o.anno is bool: kw['action'] = 'store_true'
-    else: kw.update(type=o.anno if o.anno in (int,float) else str, **(dict(nargs='+') if many else {}))
+    else: kw.update(type=o.anno if o.anno in (int,float) else _at_home, **(dict(nargs='+') if many else {}))
     if hasattr(o.anno, 'unsaid'): kw.update(type=o.anno, nargs='?', const=o.anno.unsaid)
     if needed: return p.add_argument(name, metavar=name.upper(), **kw)
     if o.anno is not bool: kw['metavar'] = name.upper().split('_')[0]
@@ -64,15 +68,22 @@ def as_flags(text, # a sentence
     return re.sub(r'`([a-z]\w*)(?:=([^`]+))?`', flag, str(text))
 
 # %% ../nbs/98_cli.ipynb #7215a09b
-def _sentence(e, options=()):
+def _goes_on(verb, options)->bool:
+    "Whether what `verb` has done stands in a file with which `--resume` goes on"
+    if 'resume' not in options or options.get('pool') or options.get('dicom_out'): return False
+    return bool(options.get('out')) or verb not in ('predict','landmarks')
+
+def _sentence(e, options=(), on=False):
     "What to tell the person about `e`, naming flags that the verb has among its `options`, and the exit status"
     if isinstance(e, KeyboardInterrupt):
-        more = dict(resume=' (--resume goes on)', force='; begin again with --force')
-        return "stopped; finished work is kept"+next((v for k,v in more.items() if k in options), ''), 130
+        if 'resume' in options and not on: return "stopped", 130
+        more = ' (--resume goes on)' if on else '; begin again with --force' if 'force' in options else ''
+        return "stopped; finished work is kept"+more, 130
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in FULL:
         where = f" for {e.filename}" if e.filename else ''
-        return f"no space left on the device{where}: free some, or name another folder; no half file was kept", 1
+        kept = 'finished work is kept (--resume goes on)' if on else 'no half file was kept'
+        return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
     if isinstance(e, OSError) and e.filename: return f"{e.strerror}: {e.filename}", 1
     if 'out of memory' in str(e).lower():
         less = ' or '.join(f'--{o}' for o in ('bs','size') if o in options)
@@ -111,6 +122,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     fast_memory()
     if not debug: hear_warnings()
     say.wording,say.command,out = (lambda o: as_flags(o, kw)),argv,sys.stdout
+    if getattr(out, 'errors', None)=='strict': out.reconfigure(errors='backslashreplace') # PYTHONIOENCODING=ascii
     if out.isatty(): sys.stdout = _Shown(out)
     try:
         verbs.check_first(verb, **kw)
@@ -119,7 +131,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`
     except (Exception, KeyboardInterrupt) as e:
         if debug: raise
-        text,status = _sentence(e, kw)
+        text,status = _sentence(e, kw, _goes_on(verb, kw))
         say(f"fundus {verb}: {text}")
         try: sys.stdout.flush()
         except OSError: _leave_stdout()

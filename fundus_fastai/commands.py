@@ -232,7 +232,7 @@ def pooled(by, out, force):
     from fundus_fastai.vision.answers import RowFile, pool_answers, pool_ways
     from fundus_fastai.core import one_of
     one_of(by, pool_ways, 'way to pool')
-    table = RowFile(out, force=force)
+    table = RowFile(out, None, force)
     def write(df):
         table.add(t := pool_answers(df, by))
         table.close()
@@ -269,7 +269,7 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     table = pooled(pool, out or sys.stdout, force) if pool else None
     captures = archive(dicom_out, force, identified=identified, shard=shard) if dicom_out else None
     to = None if pool else out or sys.stdout
-    df = ask(run, images, on, bs=bs, out=to, resume=resume, force=force, shard=part(shard),
+    df = ask(run, images, on, bs=bs, out=to, resume=None if dicom_out else resume, force=force, shard=part(shard),
              keep=bool(pool or dicom_out))
     told = df.attrs
     if pool: told['rows'] = table(df)

@@ -70,15 +70,22 @@ def is_memory(e)->bool:
 # %% ../nbs/00_core.ipynb #fbfaf1cb
 FULL = errno.ENOSPC,getattr(errno, 'EDQUOT', -1),errno.EFBIG # no room: disk, quota, largest file
 
+# %% ../nbs/00_core.ipynb #81d96fa9
+def folder_of(name:str, other)->Path:
+    "The folder that the environment's `name` says, or `other`; raises `DataError` where its `~` is nobody's"
+    try: return Path(os.environ.get(name) or other).expanduser()
+    except RuntimeError:
+        raise DataError(f"{name}={os.environ.get(name)}: there is no such home, write the whole path") from None
+
 # %% ../nbs/00_core.ipynb #7e06634e
 def fundus_home()->Path: # folder for data sets and phantoms
     "The folder of all downloads: the environment's `FUNDUS_HOME`, or `~/.fundus_fastai`"
-    return Path(os.environ.get('FUNDUS_HOME') or '~/.fundus_fastai').expanduser()
+    return folder_of('FUNDUS_HOME', '~/.fundus_fastai')
 
 # %% ../nbs/00_core.ipynb #6d440bd5
 def data_home()->Path:
     "Where data sets and phantoms are unpacked: the environment's `FUNDUS_DATA`, or `fundus_home()`"
-    return Path(os.environ.get('FUNDUS_DATA') or fundus_home()).expanduser()
+    return folder_of('FUNDUS_DATA', None) if os.environ.get('FUNDUS_DATA') else fundus_home()
 
 # %% ../nbs/00_core.ipynb #894916b9
 def _about(e, path):
@@ -130,11 +137,19 @@ def neighbor(path, make)->Path:
         else: tmp.unlink(missing_ok=True)
         if lock is not None: os.close(lock)
 
+# %% ../nbs/00_core.ipynb #113b86cd
+def written_to(path)->Path:
+    "The file that `path` means, links followed; raises `DataError` where it is a device or a pipe"
+    path = Path(os.path.realpath(path) if os.path.islink(path) else path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path} is no file that can be replaced: name another, or none where standard output will do")
+    return path
+
 # %% ../nbs/00_core.ipynb #8bb3b3fe
 @contextmanager
 def whole_file(path)->Path:
     "Give a neighbor of `path` to write to, and rename it to `path` if all went well"
-    path = Path(path)
+    path = written_to(path)
     with neighbor(path, tempfile.mkstemp) as tmp:
         try:
             yield tmp

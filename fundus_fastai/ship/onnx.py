@@ -6,7 +6,7 @@
 __all__ = ['predict_onnx']
 
 # %% ../../nbs/80_ship.onnx.ipynb #7427a165
-import hashlib, json, os, numpy as np, pandas as pd
+import hashlib, json, os, re, numpy as np, pandas as pd
 from pathlib import Path
 from fastcore.basics import chunked, patch
 from PIL import Image
@@ -108,7 +108,8 @@ class OnnxNet:
         self.kind,self.recipe = get_kind(self.config['kind']),as_recipe(self.config['recipe'])
         how = ort.SessionOptions()
         how.log_severity_level = 3 # errors alone
-        how.intra_op_num_threads = int(os.environ.get('OMP_NUM_THREADS') or 0)
+        threads = re.match(r'\s*(\d*)', os.environ.get('OMP_NUM_THREADS', ''))[1] # of 4,2 the first
+        how.intra_op_num_threads = int(threads or 0)
         try: self.session = ort.InferenceSession(raw, how, providers=['CPUExecutionProvider'])
         except Exception as e: # of many kinds, all of which mean: it cannot be run
             raise ModelError(f"{path} cannot be run by onnxruntime {ort.__version__} "

@@ -9,13 +9,14 @@ __all__ = ['gather_shards']
 import hashlib, mmap, os, sys, time
 import numpy as np, pandas as pd
 from collections import Counter
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from fastcore.basics import chunked, patch
 from tqdm import tqdm
-from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file
+from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file, written_to
 from ..image.hospital import (check_key, file_and_frame, file_facts, file_stem, frames_of,
                                           hospital_kind, key_mark)
-from ..image.read import image_files, unread_files
+from ..image.read import check_names, image_files, unread_files
 from ..score.kinds import get_kind
 from ..data.read import by_name, shared_names
 
@@ -25,6 +26,7 @@ def images_of(images)->list:
     for o in filter(os.path.isdir, images):
         if odd := unread_files(o): say(f"{o}: of no kind that we read: {', '.join(f'{v} {k}' for k,v in odd.items())}")
     found = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]
+    check_names(found, 'images')
     files = [k for f in found for k in frames_of(f)]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
     return files
@@ -109,13 +111,25 @@ def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=Fal
     return t.join(pd.DataFrame({'prediction':said, **p, **more}).set_index(t.index[t.usable]))
 
 # %% ../../nbs/49_vision.answers.ipynb #454ee1f9
+def rows_end(text)->int:
+    "Where the last whole row of the CSV `text` ends, line breaks in quotes passed over; 0 where there is only a head"
+    end = text.rfind(b'\n')+1
+    quotes = sum(text[o:min(o+2**20, end)].count(b'"') for o in range(0, end, 2**20))
+    while quotes%2: # in a quoted name
+        cut = text.rfind(b'\n', 0, end-1)+1
+        quotes -= text[cut:end].count(b'"')
+        end = cut
+    return end if text.find(b'\n')+1<end else 0
+
 def whole_rows(part, anew:bool=False)->int:
     "Cut `part` after its last whole row; its bytes then; raises `DataError` where it cannot be written"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open('wb' if anew else 'ab+') as f:
+        with part.open('ab+') as f:
+            if anew: f.truncate(0)
+            f.seek(0, os.SEEK_END)
             if not f.tell(): return 0
-            with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as text: end = text.rfind(b'\n')+1
+            with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as text: end = rows_end(text)
             f.truncate(end)
             return end
     except OSError as e:
@@ -152,20 +166,68 @@ def write_parquet(csv, to)->None:
          read_answers(csv, chunksize=10_000) as parts:
         for o in parts: out.write_table(pa.Table.from_pandas(o, schema, preserve_index=False))
 
+# %% ../../nbs/49_vision.answers.ipynb #215c32bf
+def held(part):
+    "Lock the file `part` until it is closed; `None` where nothing can be locked; raises `DataError` where it is taken"
+    try: import fcntl
+    except ImportError: return None # Windows
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        f = part.open('ab')
+    except OSError: return None # `whole_rows` tells why
+    try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError: ours = False
+    except OSError: return f.close() # a disk without locks
+    else: ours = part.exists() and os.path.samestat(os.fstat(f.fileno()), part.stat()) # else just finished
+    if ours: return f
+    f.close()
+    raise DataError(f"another program is writing {part}: wait for its end, or name another file with `out`")
+
+# %% ../../nbs/49_vision.answers.ipynb #a275fe3b
+@contextmanager
+def released(table):
+    "Let `table` go where an error comes, with its part where that is empty"
+    try: yield table
+    except BaseException:
+        table.release()
+        raise
+
 # %% ../../nbs/49_vision.answers.ipynb #109855a1
 class RowFile:
     "A table that grows: at `out`, a file or a stream, made as `marks` say; `done`: the paths that stand there already"
+    # with `resume=None` nobody can go on with it
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
+        self.lock = None
         if out is None or hasattr(out, 'write'): return
-        self.file,self.part = Path(out),Path(f'{out}.part')
+        self.file = written_to(out)
+        self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
         if is_parquet(self.file): need('pyarrow')
         if self.file.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
         self.whole = self.file.exists() and not force
         if self.whole and not resume: raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
-        if not self.whole and not whole_rows(self.part, force): return self.part.unlink()
-        if not resume: raise DataError(f"{self.part} was begun: pass `resume=True` to go on with it, or `force=True`")
-        self.take_over(marks or {})
+        with released(self): self.begin(resume, force, marks or {})
+    def __del__(self): self.release()
+
+# %% ../../nbs/49_vision.answers.ipynb #f89d6b51
+@patch
+def begin(self:RowFile, resume, force, marks:dict):
+    "Lock the part, and read what stands there; raises `DataError` where one may not go on with it"
+    if self.whole: return self.take_over(marks)
+    self.lock = held(self.part)
+    if not whole_rows(self.part, force): return
+    how = "`resume=True` to go on with it, or " if resume is not None else ''
+    if not resume: raise DataError(f"{self.part} was begun: pass {how}`force=True`")
+    self.take_over(marks)
+
+@patch
+def release(self:RowFile):
+    "Let others write; a part in which nothing stands goes"
+    if not self.lock: return
+    with suppress(OSError):
+        if not self.part.stat().st_size:
+            for o in (self.place,self.part): o.unlink(missing_ok=True)
+    self.lock = self.lock.close()
 
 # %% ../../nbs/49_vision.answers.ipynb #eaa284d4
 def table_columns(file)->list:
@@ -178,21 +240,38 @@ KEY = ', key ' # in the mark of a part: what follows tells by which key files' p
 def take_over(self:RowFile, marks:dict):
     "Read what stands there already; raises `DataError` where it was made otherwise"
     self.stands = f = self.file if self.whole else self.part
-    self.columns = table_columns(f)
-    cols = [o for o in ('path','model','shard') if o in self.columns]
-    if is_parquet(f): old = pd.read_parquet(f, columns=cols).astype(str)
-    else: old = pd.read_csv(f, dtype=str, keep_default_na=False, usecols=cols)
+    try:
+        self.columns = table_columns(f)
+        cols = [o for o in ('path','model','shard') if o in self.columns]
+        if is_parquet(f): old = pd.read_parquet(f, columns=cols).astype(str)
+        else: old = pd.read_csv(f, dtype=str, keep_default_na=False, usecols=cols)
+    except ValueError as e: # pandas' and arrow's
+        raise DataError(f"{f} is no table ({first_line(e)}): pass `force=True`, or another name") from None
     check_key({o.partition(KEY)[2] for o in old.get('shard', ())}, f)
     def bare(marks): return {o.partition(KEY)[0] for o in marks if o}
     odd = [k for k in ('model','shard') if bare(old.get(k, ()))!=bare([marks.get(k)])]
     if odd: raise DataError(f"{f} was begun with another {odd[0]}: pass `force=True`")
     self.done = dict.fromkeys(old.get('path', ())) # in their order
 
+# %% ../../nbs/49_vision.answers.ipynb #88957ce6
+@patch
+def same_place(self:RowFile, files):
+    "Keep beside the part where the call was made, if `files` depend on it; raises `DataError` where it was elsewhere"
+    if all(map(os.path.isabs, files)): return
+    if self.done and self.place.exists() and (was := self.place.read_text(encoding='utf-8'))!=os.getcwd():
+        raise DataError(f"{self.part} was begun in {was}, where these names mean other files: call from there, "
+                        "or pass `force=True`")
+    self.place.write_text(os.getcwd(), encoding='utf-8')
+
 # %% ../../nbs/49_vision.answers.ipynb #5d153b2d
 @patch
 def left(self:RowFile, files)->list:
-    "Those of `files` that have no row yet; raises `DataError` where the table is finished without them"
+    "Those of `files` that have no row yet; raises `DataError` where others have, or it is finished without them"
     todo = [o for o in files if str(o) not in self.done]
+    if not self.whole and (other := self.done.keys()-set(map(str, files))):
+        raise DataError(f"{self.part} was begun with other images ({few(sorted(other), 2)}): "
+                        "name those too, or pass `force=True`")
+    if self.part and not self.whole: self.same_place(files)
     if self.whole and todo:
         raise DataError(f"{self.file} is finished, without {len(todo)} of these images ({few(todo, 2)}): "
                         "pass `force=True` to replace it, or another name")
@@ -215,15 +294,19 @@ def add(self:RowFile, rows):
 def close(self:RowFile):
     "Give the file its name"
     if not self.file or self.whole: return
-    if not is_parquet(self.file): return os.replace(self.part, self.file)
-    write_parquet(self.part, self.file)
-    self.part.unlink()
+    if is_parquet(self.file):
+        write_parquet(self.part, self.file)
+        self.part.unlink()
+    else: os.replace(self.part, self.file)
+    self.place.unlink(missing_ok=True)
+    if self.lock: self.lock = self.lock.close()
 
 # %% ../../nbs/49_vision.answers.ipynb #ef74f22e
 @patch
 def nothing(self:RowFile, unread:int, n:int):
     "The error that no image could be read; nobody can go on with what was begun, so it goes"
-    if self.part: self.part.unlink(missing_ok=True)
+    for o in (self.place,self.part) if self.part else (): o.unlink(missing_ok=True)
+    if self.lock: self.lock = self.lock.close()
     return DataError(f"nothing is left: {unread} of {n} images cannot be read")
 
 # %% ../../nbs/49_vision.answers.ipynb #22f7af26
@@ -231,11 +314,12 @@ def nothing(self:RowFile, unread:int, n:int):
 def one_by_one(self:RowFile, paths, row, columns, *, what:str)->pd.DataFrame:
     "Add what `row` tells of each file (a dict, and whether it could be read); raises `DataError` where none could"
     rows,unread = [],0
-    for o in progress(self.left(paths), what):
-        told,read = row(o)
-        rows.append(told)
-        unread += not read
-        self.add(pd.DataFrame([told], columns=columns))
+    with released(self):
+        for o in progress(self.left(paths), what):
+            told,read = row(o)
+            rows.append(told)
+            unread += not read
+            self.add(pd.DataFrame([told], columns=columns))
     if rows and unread==len(paths): raise self.nothing(unread, len(paths))
     self.close()
     df = pd.DataFrame(rows, columns=columns)
@@ -288,20 +372,21 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
         key = KEY+key_mark() if any(hospital_kind(file_and_frame(o)[0]) for o in mine) else ''
         marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}, {list_digest(files)}{key}'
     table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
-    volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
-    todo,parts,held,seen = table.left(mine),[],[],Counter()
-    for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
-        rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes,
-                             shared=shared)
-        seen.update(rows=len(rows), usable=int(rows.usable.sum()))
-        held.append(rows.assign(**marks))
-        if table.columns is None and 'prediction' not in held[-1]: continue # the columns are not known yet
-        table.add(rows := ordered(held, marks))
-        if keep: parts.append(rows)
-        held = []
-    if not shard and not table.done and odd.unread==len(mine): raise odd.nothing()
-    if held or table.columns is None: table.add(rows := ordered(held, marks)); parts.append(rows)
-    table.close()
+    with released(table):
+        volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
+        todo,parts,held,seen = table.left(mine),[],[],Counter()
+        for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
+            rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes,
+                                 shared=shared)
+            seen.update(rows=len(rows), usable=int(rows.usable.sum()))
+            held.append(rows.assign(**marks))
+            if table.columns is None and 'prediction' not in held[-1]: continue # the columns are not known yet
+            table.add(rows := ordered(held, marks))
+            if keep: parts.append(rows)
+            held = []
+        if not shard and not table.done and odd.unread==len(mine): raise table.nothing(odd.unread, len(mine))
+        if held or table.columns is None: table.add(rows := ordered(held, marks)); parts.append(rows)
+        table.close()
     df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=table.columns)
     df.attrs.update(unread=odd.unread, source=net.config.get('source'), rows=len(table.done)+seen['rows'],
                     blind=seen['rows']-seen['usable']-odd.unread,
@@ -372,7 +457,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     if short: raise DataError(f"{sum(short.values())} of {total} images are missing, of the parts "
                               f"{few([f'{k}/{n}' for k in short], 9)}: make them, or go on with them by `resume=True`")
     df = df.sort_values(['at','k']).drop(columns=['k','n','total','files','key','at','shard'])
-    table = RowFile(out, force=force)
+    table = RowFile(out, None, force)
     table.add(df)
     table.close()
     return df.reset_index(drop=True)

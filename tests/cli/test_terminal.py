@@ -33,12 +33,36 @@ def test_tables_and_errors(terminal, monkeypatch, capsys):
     assert cli.main(['datasets'])==1 and sys.stdout is out
     assert SHOWN in capsys.readouterr().err
 
-@pytest.mark.parametrize('verb,argv,more', [('datasets',[],''), ('predict',['run','x.png'],' (--resume goes on)'), ('lesions',['x.png'],'; begin again with --force'),
-                                            ('quiz-results',['x.db'],'; begin again with --force'), ('landmarks',['x.png'],' (--resume goes on)')])
+@pytest.mark.parametrize('verb,argv,more', [('datasets',[],''), ('predict',['run','x.png','--out','x.csv'],' (--resume goes on)'), ('lesions',['x.png'],'; begin again with --force'),
+                                            ('quiz-results',['x.db'],'; begin again with --force'), ('landmarks',['x.png','--out','x.csv'],' (--resume goes on)')])
 def test_what_was_stopped_names_no_flag_that_the_verb_lacks(monkeypatch, capsys, verb, argv, more):
     def stopped(*_, **__): raise KeyboardInterrupt
     monkeypatch.setattr(commands, 'check_first', stopped)
     assert cli.main([verb,*argv])==130 and capsys.readouterr().err==f'fundus {verb}: stopped; finished work is kept{more}\n'
+
+@pytest.mark.parametrize('argv', [[], ['--pool','eye','--out','x.csv']])
+def test_what_was_stopped_and_stands_in_no_file_is_not_resumed(monkeypatch, capsys, argv):
+    def stopped(*_, **__): raise KeyboardInterrupt
+    monkeypatch.setattr(commands, 'check_first', stopped)
+    assert cli.main(['predict','run','x.png',*argv])==130 and capsys.readouterr().err=='fundus predict: stopped\n'
+
+@pytest.mark.parametrize('argv,kept', [(['--out','x.csv'],'finished work is kept (--resume goes on)'), ([],'no half file was kept')])
+def test_a_full_disk_tells_what_is_kept(monkeypatch, capsys, argv, kept):
+    def full(*_, **__): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(commands, 'check_first', full)
+    assert cli.main(['predict','run','x.png',*argv])==1 and capsys.readouterr().err.endswith(f'; {kept}\n')
+
+def test_home_is_understood_where_the_shell_passes_it_on(monkeypatch, tmp_path):
+    "As `--out=~/x` in cron or YAML"
+    monkeypatch.setenv('HOME', str(tmp_path))
+    kw = vars(cli.make_parser('predict').parse_args(['predict','~/run','~/a.png','b~/c.png','--out=~/t.csv']))
+    assert kw['run']==f'{tmp_path}/run' and kw['images']==[f'{tmp_path}/a.png','b~/c.png'] and kw['out']==f'{tmp_path}/t.csv'
+
+def test_a_screen_without_the_letter_shows_its_number(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+    monkeypatch.setattr(sys, 'stdout', out)
+    monkeypatch.setattr(commands, 'datasets', lambda: print('Müller'))
+    assert cli.main(['datasets'])==0 and out.buffer.getvalue()==b'M\\xfcller\n'
 
 @pytest.mark.parametrize('verb,argv,more', [('predict',['run','x.png'],': pass a smaller --bs'), ('train',['oct','--data','x'],': pass a smaller --bs or --size'), ('lesions',['x.png'],'')])
 def test_a_full_device_names_no_flag_that_the_verb_lacks(monkeypatch, capsys, verb, argv, more):

@@ -129,6 +129,11 @@ def test_patients_are_keyed_digests(tmp_path, monkeypatch):
     (tmp_path/'short').write_text('abc')
     monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'short'))
     with pytest.raises(DataError, match='is no key'): patient_digest('1')
+    (tmp_path/'short').write_bytes(b'\xff\xd8'*99)
+    with pytest.raises(DataError, match='is no key but another file'): patient_digest('1')
+    monkeypatch.delenv('FUNDUS_PATIENT_KEY')
+    monkeypatch.setenv('FUNDUS_HOME', '~nobodyx/y')
+    with pytest.raises(DataError, match='FUNDUS_HOME=~nobodyx/y'): patient_digest('1')
     new = tmp_path/'many/k'
     code = f"from fundus_fastai.image.hospital import key_in; print(key_in({str(new)!r}).decode())"
     ps = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(3)]

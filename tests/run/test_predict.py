@@ -1,10 +1,10 @@
 "The table for a clinic: a row each file, no answer where nothing can be seen, written as it goes"
-import io, json
+import io, json, os
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from attack.images import judge
-from fundus_fastai.core import DataError
+from fundus_fastai.core import DataError, write_json
 from fundus_fastai.options import DataOptions, DeviceOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run import train
 from fundus_fastai.vision import answers
@@ -132,6 +132,73 @@ def test_not_resumed_with_another_model(tmp_path, monkeypatch):
     model = pd.read_csv(part).model[0]
     part.write_text(part.read_text().replace(model, '0'*16))
     with pytest.raises(DataError, match='another model'): predict_run(RUN, SCANS, out=tmp_path/'t.csv', resume=True)
+
+def test_one_table_has_one_writer(tmp_path):
+    fcntl = pytest.importorskip('fcntl')
+    with (tmp_path/'t.csv.part').open('w') as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for kw in ({}, dict(resume=True), dict(force=True)):
+            with pytest.raises(DataError, match='another program is writing'): predict_run(RUN, SCANS[:1], out=tmp_path/'t.csv', **kw)
+    assert (tmp_path/'t.csv.part').exists() and len(predict_run(RUN, SCANS[:1], out=tmp_path/'t.csv'))==1
+
+def begun(to, rows, monkeypatch):
+    "A table of `rows` times two scans that was stopped"
+    stopped(monkeypatch, rows)
+    with pytest.raises(KeyboardInterrupt): predict_run(RUN, SCANS, bs=2, out=to)
+    monkeypatch.undo()
+    return Path(f'{to}.part')
+
+def test_a_table_of_other_images_is_not_resumed(tmp_path, monkeypatch):
+    part = begun(tmp_path/'t.csv', 1, monkeypatch)
+    was = part.read_bytes()
+    with pytest.raises(DataError, match='begun with other images'): predict_run(RUN, SCANS[1:], out=tmp_path/'t.csv', resume=True)
+    assert part.read_bytes()==was and len(predict_run(RUN, SCANS, out=tmp_path/'t.csv', resume=True))==len(SCANS)-2
+
+def test_names_that_mean_other_files_elsewhere(tmp_path, monkeypatch):
+    "The folders of two sites have the same names inside"
+    for site in 'ab':
+        (tmp_path/site).mkdir()
+        for k in (1,2): (tmp_path/site/f'{k}.jpeg').write_bytes(SCANS[k].read_bytes())
+    monkeypatch.chdir(tmp_path/'a')
+    with monkeypatch.context() as m:
+        stopped(m, 1)
+        with pytest.raises(KeyboardInterrupt): predict_run(RUN, ['1.jpeg','2.jpeg'], bs=1, out=tmp_path/'t.csv')
+    monkeypatch.chdir(tmp_path/'b')
+    with pytest.raises(DataError, match='was begun in .*a, where these names mean other files'):
+        predict_run(RUN, ['1.jpeg','2.jpeg'], out=tmp_path/'t.csv', resume=True)
+    monkeypatch.chdir(tmp_path/'a')
+    assert len(predict_run(RUN, ['1.jpeg','2.jpeg'], out=tmp_path/'t.csv', resume=True))==1
+    assert {o.name for o in tmp_path.iterdir()}=={'a','b','t.csv'}
+
+def test_nobody_resumes_what_cannot_be(tmp_path, monkeypatch, capsys):
+    begun(tmp_path/'t.csv', 1, monkeypatch)
+    assert main(['predict', RUN, *SCANS, '--out', tmp_path/'t.csv', '--pool', 'eye'])==1
+    assert 'was begun: pass --force\n' in capsys.readouterr().err
+
+def test_a_row_torn_within_a_name_is_made_again(tmp_path, monkeypatch):
+    "A name may hold a line break; a head alone is no row"
+    part = begun(tmp_path/'t.csv', 1, monkeypatch)
+    whole = part.read_text()
+    for torn in (whole+'"a\n', whole+'"a\nb\nc'):
+        part.write_text(torn)
+        assert answers.whole_rows(part)==len(whole) and part.read_text()==whole
+    part.write_text(whole[:whole.index('\n')+1])
+    assert len(predict_run(RUN, SCANS, out=tmp_path/'t.csv', resume=True))==len(SCANS)==len(pd.read_csv(tmp_path/'t.csv'))
+
+def test_links_are_followed_and_pipes_refused(tmp_path):
+    (tmp_path/'disk').mkdir()
+    (tmp_path/'t.csv').symlink_to('disk/t.csv')
+    for kw in ({}, dict(force=True)):
+        predict_run(RUN, SCANS[:1], out=tmp_path/'t.csv', **kw)
+        assert (tmp_path/'t.csv').is_symlink() and len(pd.read_csv(tmp_path/'disk'/'t.csv'))==1
+    os.mkfifo(tmp_path/'p.csv')
+    for kw in ({}, dict(force=True)):
+        with pytest.raises(DataError, match='is no file'): predict_run(RUN, SCANS[:1], out=tmp_path/'p.csv', **kw)
+    with pytest.raises(DataError, match='is no file'): write_json(tmp_path/'p.csv', {})
+    assert (tmp_path/'p.csv').is_fifo()
+
+def test_names_that_are_not_utf8_are_told_for_files_too():
+    with pytest.raises(DataError, match='convmv'): images_of([os.fsdecode(b'lat/M\xfcller.png')])
 
 @pytest.mark.parametrize('name', ['t.csv','t.parquet'])
 def test_a_finished_table_is_finished(tmp_path, capsys, name):

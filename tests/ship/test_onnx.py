@@ -18,6 +18,12 @@ def refused(path, *words):
     said = str(e.value)
     assert '\n' not in said and all(o in said for o in [str(path), *words]), said
 
+@pytest.mark.parametrize('n', ['4,2',' 1','','many'])
+def test_any_number_of_threads_is_understood(file, monkeypatch, n):
+    "OpenMP takes a list, a number for each level"
+    monkeypatch.setenv('OMP_NUM_THREADS', n)
+    assert OnnxNet(file).session
+
 # --- what is refused
 
 def test_any_changed_byte_is_noticed(file):
