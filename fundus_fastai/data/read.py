@@ -344,7 +344,9 @@ def read_table(path)->tuple:
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     if not len(raw): raise DataError(f"{path} has column names but no rows")
-    raw.columns = guess.columns = [str(o).strip() for o in raw.columns]
+    head = read(io.StringIO(text), header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    raw.columns = guess.columns = [c if c.startswith('Unnamed: ') else o.strip() # pandas renames what repeats
+                                   for o,c in zip(head, raw.columns)]
     bare = [o for o in raw if o.startswith('Unnamed: ')]
     numbered = [o for o in bare if numbers_rows(raw[o])]
     names = {o:f'column {raw.columns.get_loc(o)+1}' for o in bare if o not in numbered}
@@ -404,6 +406,10 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
         option = 'path_col' if k=='path' else k
         try: one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
+        same = [o for o in cols if column_key(o)==column_key(v)]
+        if len(same)>1 and v not in (asked.get(k), *label):
+            raise DataError(f"{src}: {few(map(repr, same))} have one name but for its spelling; choose with "
+                            f"`{option}=COL`")
     for k,what in _told_roles.items():
         if r[k] and r[k]!=asked.get(k) and column_key(r[k])!=k:
             say(f"{src}: {what} are read from the column {r[k]!r}")

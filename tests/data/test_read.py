@@ -342,6 +342,20 @@ def test_a_column_without_a_heading_is_kept_unless_it_numbers_rows(shop, capsys)
     df = read_csv(shop('path,label,\na.png,0,\nb.png,1,\n'))
     assert 'without a heading' not in capsys.readouterr().err and not [o for o in df if o.startswith(('column','Unnamed'))]
 
+def test_headings_that_stand_twice_are_refused(shop):
+    "as they are written: pandas would call the second patient.1"
+    for sep in ',;\t':
+        with pytest.raises(DataError, match='heading patient more than once: rename one'): read_csv(shop(f'path,patient,label,patient\na.png,0,x,P0\n'.replace(',', sep)))
+    with pytest.raises(DataError, match='heading image, grade more than once'): read_csv(shop('patient,image,grade,image,grade\n1,a.png,1,b.png,0\n'), label='grade')
+    assert read_csv(shop(',Unnamed: 0,path,label,label.1\n0,0,a.png,x,y\n1,1,b.png,x,y\n'))['label.1'].tolist()==['y','y']
+
+def test_columns_of_one_name_in_two_spellings_are_asked_about(shop):
+    t = shop('path,label,Patient ID,patient_id\na.png,0,1,P0\nb.png,1,2,P0\n')
+    with pytest.raises(DataError, match="'Patient ID', 'patient_id' have one name .*`patient=COL`"): read_csv(t)
+    assert set(read_csv(t, patient='patient_id').patient)=={'P0'}
+    with pytest.raises(DataError, match="'LABEL', 'Label' have one name .*`label=COL`"): read_csv(shop('path,LABEL,Label\na.png,0,1\n'))
+    assert read_csv(shop('path,label,Label\na.png,0,1\n')).label.tolist()==['0']
+
 def test_headings_that_differ_in_a_blank(shop):
     for text in ('path,label,note,note \na.png,0,1,2\n', 'path,label,label \na.png,0,1\n', 'path,label,,column 3\na.png,0,x,y\nb.png,0,x,y\n'):
         with pytest.raises(DataError, match='heading (note|label|column 3) more than once: rename one'): read_csv(shop(text))
