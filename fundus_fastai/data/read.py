@@ -108,13 +108,14 @@ _year,_month,_day = r'(?:19|20)\d\d',r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[0
 DATE = (rf'(?<!\d)(?:{_year}(?P<a>[-_.]?){_month}(?P=a){_day}'
         rf'|{_day}(?P<b>[-_.]?){_month}(?P=b){_year})')
 TIME = r'(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d'
+VISIT = r'(?i)^(.*\d.*?)[ _-]+(?:visit|exam|fu|v|t)[ _-]?\d{1,2}(?=(?:[ _-]+(?:left|right|od|os|l|r))?$)'
 
 def undated(name:str)->str:
-    "A file's name without dates of exams, and without their times where digits are left"
+    "A file's name without dates of exams, and without their times and numbers where digits are left"
     stem,suffix = os.path.splitext(name)
     short,bare = (re.sub(rf'[ _.-]*{DATE}({o}{TIME})?(?!\d)', '', stem).lstrip(' _.-')
                   for o in ('[T _-]?',''))
-    return (short if re.search(r'\d', short) else bare)+suffix
+    return re.sub(VISIT, r'\1', short if re.search(r'\d', short) else bare)+suffix
 
 # %% ../../nbs/30_data.read.ipynb #ca7fc5f0
 def by_name(names)->tuple: # patients, eyes
@@ -124,10 +125,12 @@ def by_name(names)->tuple: # patients, eyes
     return names.str.extract(KERMANY_NAME)[1].fillna(bare[0]),eye
 
 def tell_undated(names, patient):
-    "Say how patients are read from names with dates"
+    "Say how patients are read from names with dates, visits, or numbers that may be visits"
     cut = patient.notna() & (names.map(undated)!=names)
-    said = few(patient[cut]+' of '+names[cut])
-    if cut.any(): say(f"patients are read from names, without dates: {said}")
+    first = patient.str.extract(r'^(.*\d)[ _-]+\d{1,2}$')[0]
+    counted = patient.groupby(first).transform('nunique')>1
+    for o,how in ((cut, 'without dates and visits'), (counted, 'whole (write a table if their ends are visits)')):
+        if o.any(): say(f"patients are read from names, {how}: {few(patient[o]+' of '+names[o])}")
 
 # %% ../../nbs/30_data.read.ipynb #94d7b707
 no_patient = 'images do not tell their patient, and each is taken as its own'

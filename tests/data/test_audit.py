@@ -479,7 +479,7 @@ def test_one_person_under_two_spellings_in_train_and_test(tmp_path):
     a = audit(tmp_path, shortcuts=False)
     assert a.leaky and len(a.leaks.patient.unique())==1 and set(a.data.eye)=={'L','R'}
 
-@pytest.mark.parametrize('name,leaky,said', [('00001_{}_OD.png',True,'without dates: 00001 of 00001_'), ('{}/visit1_OD.png',False,'equal names in several folders tell no patient: visit1_OD.png')])
+@pytest.mark.parametrize('name,leaky,said', [('00001_{}_OD.png',True,'without dates and visits: 00001 of 00001_'), ('{}/visit1_OD.png',False,'equal names in several folders tell no patient: visit1_OD.png')])
 def test_names_with_dates_and_equal_names_in_folders_of_patients(tmp_path, name, leaky, said, capsys):
     for k,o in enumerate((f"train/{name.format('20210301')}", f"test/{name.format('20230510')}")):
         (tmp_path/o).parent.mkdir(parents=True)

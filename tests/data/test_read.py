@@ -208,7 +208,16 @@ def test_dates_of_exams_do_not_make_people(tmp_path, capsys):
     assert sorted(df.patient)==sorted(['00005']*2+['7']*2+[*at, 'normal/20210305_OS.png', '12345678'])
     assert df.eye.tolist()==['L' if 'OS' in o else 'R' for o in df.index]
     err = capsys.readouterr().err
-    assert 'patients are read from names, without dates: 00005 of 00005_20210305_OD.png, 7 of 2021-03-06_7_OS.png' in err and '3 of 8 images do not tell' in err
+    assert 'patients are read from names, without dates and visits: 00005 of 00005_20210305_OD.png, 7 of 2021-03-06_7_OS.png' in err and '3 of 8 images do not tell' in err
+
+def test_visits_do_not_make_people(tmp_path, capsys):
+    "A number that may be a visit's is told, and not cut"
+    touch(tmp_path, *(f'DR/P00{k}_V{v}_OD.png' for k in (1,2) for v in (1,2)), 'normal/P001_OS_visit 3.png', 'normal/V7_OD.png', 'normal/A1_fu2_L.png')
+    df = read_folder(tmp_path)
+    assert sorted(df.patient)==['A1']+['P001']*3+['P002']*2+['V7'] and df.eye.notna().all()
+    assert 'without dates and visits: P001 of P001_V1_OD.png' in (err := capsys.readouterr().err) and 'whole' not in err
+    df = read_folder(touch(tmp_path/'b', *(f'b/{p}_{v}_OD.png' for p in (70012,70013) for v in (1,2)), 'a/1_2_OD.png'))
+    assert df.patient.nunique()==5 and 'names, whole (write a table if their ends are visits): 70012_1 of 70012_1_OD.png' in (err := capsys.readouterr().err) and ' 1_2 ' not in err
 
 def test_names_that_stand_in_two_class_folders_are_one_patient_and_told(tmp_path, capsys):
     df = read_folder(touch(tmp_path, 'DR/1_OD.png', 'normal/1_OD.png', 'normal/2_OD.png', 'DR/2_OS.png'))
