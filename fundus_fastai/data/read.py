@@ -206,17 +206,22 @@ def tell_unused(root):
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
 _people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+|0\d\d+|\d{5,}'
-_sides = r'(train|training|val|valid|validation|test|testing)([ _-]*(images?|imgs?|set|data|photos?))*'
+_sides = (r'([a-z]\. ?)?(train|training|val|valid|validation|test|testing)'
+          r'([ _-]*(images?|imgs?|set|data|photos?))*')
+_parts = (r'(\d\. ?)?(all )?(images|originals?|original images|fundus images|fov|vessels?|manual ?\d?|(1st|2nd) manual'
+          r'|masks?( \w+)?|(\w+ )?ground ?truths?|segmentations?|annotations?)')
 
-def check_classes(df, root):
-    "Raise `DataError` where folders are patients, by their names or files, or sides of a split"
+def check_classes(df, root, tables=()):
+    "Raise `DataError` where folders are patients, by their names or files, sides of a split, or images and masks"
     names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
-    all_are = lambda kind: all(re.fullmatch(kind, fold(o)) for o in names)
-    people = all_are(_people) or stems.isin(eye_words).all()
-    if people or all_are(_sides):
-        what = 'folders of patients' if people else 'sides of a split'
-        raise DataError(f"{root} has no class folders, but {what} ({few(names)}): "
-                        "write a table with the columns file, patient and label")
+    are = lambda kind: [bool(re.fullmatch(kind, re.sub(r'[ _-]+', ' ', fold(o)))) for o in names]
+    what = ''
+    if any(are(_parts)): what = 'photographs, masks and the like'
+    if all(are(_sides)): what = 'sides of a split'
+    if all(are(_people)) or stems.isin(eye_words).all(): what = 'folders of patients'
+    to_do = f"name the table that lies there: {tables[0]}" if tables else (
+            "write a table with the columns file, patient and label")
+    if what: raise DataError(f"{root} has no class folders, but {what} ({few(names)}): {to_do}")
 
 # %% ../../nbs/30_data.read.ipynb #a9792505
 def spread_volumes(df, root)->tuple:
@@ -277,15 +282,16 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     k = class_level(list(parts.values()))
     found = by_folder(df, lambda o: split_class(parts[o][k:]))
     df['split'],df['label'] = found.str[0],found.str[1].astype(object)
-    tables = sorted(Path(root).glob('*.csv'))
+    tables = [o for o in Path(root).iterdir() if o.suffix.lower() in ('.csv','.tsv') and o.name[0]!='.']
+    tables.sort(key=lambda o: ('label' not in o.name.lower(), o))
     hint = "expected CLASS/image or train/CLASS/image"
     if tables: hint += f", or name the table that lies there: {tables[0]}"
     deep = df[df.label.str.contains('/', na=False)]
     if df.label.isna().all(): raise DataError(f"{root} has no class folders: {hint}")
-    if len(deep): raise DataError(f"{deep.path.iloc[0]} lies too deep under {root}: {hint}")
+    if len(deep): raise DataError(f"{root} has no class folders, as {deep.path.iloc[0]} lies too deep: {hint}")
     if tables and df.label.nunique()==1:
         raise DataError(f"{root} has only one class folder, {df.label.max()}: {hint}")
-    check_classes(df, root)
+    check_classes(df, root, tables)
     tell_unused(root)
     tell_odd(df.label.isna(), 'images lie outside the class folders and are left out', df.name)
     nothing = says_nothing(df.label) & df.label.notna()

@@ -188,10 +188,21 @@ def test_folders_of_patients_are_refused(tmp_path):
         with pytest.raises(DataError, match='no class folders, but folders of patients'): read_folder(touch(tmp_path/root, *files))
 
 def test_sides_of_a_split_are_no_classes(tmp_path):
-    for root,names in {'a':('train_images','test_images'), 'b':('Training Set','Validation Set'), 'c':('train images',)}.items():
+    for root,names in {'a':('train_images','test_images'), 'b':('Training Set','Validation Set'), 'c':('train images',), 'd':('a. Training Set','b. Testing Set')}.items():
         files = [f'{o}/{k}.png' for o in names for k in range(2)]
         with pytest.raises(DataError, match='no class folders, but sides of a split'): read_folder(touch(tmp_path/root, *files))
-    assert set(read_folder(touch(tmp_path/'d', 'test_images/1.png', 'drusen/2.png')).label)=={'test_images','drusen'}
+    assert set(read_folder(touch(tmp_path/'e', 'test_images/1.png', 'drusen/2.png')).label)=={'test_images','drusen'}
+
+PARTS = dict(heimed=('images','masks'), hrf=('images','manual1','mask'), drive=('training/images','training/1st_manual','test/images','test/mask'),
+    hrf_av=('images','fov','masks_av'), fives=('train/Original','train/Ground truth','test/Original'), idrid=('2. All Segmentation Groundtruths','1. Original Images'))
+@pytest.mark.parametrize('kind', PARTS)
+def test_masks_are_no_classes(tmp_path, kind):
+    files = [f'{o}/{k}.png' for o in PARTS[kind] for k in range(2)]
+    with pytest.raises(DataError, match='no class folders, but photographs, masks and the like .*write a table'): read_folder(touch(tmp_path, *files))
+
+def test_the_table_beside_masks_is_named(tmp_path):
+    touch(tmp_path, 'images/1.png', 'masks/1.png', 'boxes.csv', '._labels.csv', 'labels.csv')
+    with pytest.raises(DataError, match='name the table that lies there: .*/labels.csv$'): read_folder(tmp_path)
 
 def test_names_tell_patient_and_eye(tmp_path):
     touch(tmp_path, 'normal/10_left.jpeg', 'ill/10_right.jpeg', 'ill/A7-OD.png', 'ill/IMG-left.png')
@@ -232,6 +243,12 @@ def test_a_table_beside_a_tree(tmp_path, capsys):
     assert read_folder(tmp_path).patient.nunique()==4 and "tells the patients of 8 of 8 images" in capsys.readouterr().err
     df = read_csv(tmp_path/'OCTDL_labels.csv', label='disease')
     assert len(df)==8 and df.patient.nunique()==4 and all(map(os.path.isfile, df.path))
+
+@pytest.mark.parametrize('name,sep', [('PATIENTS.CSV',','), ('patients.tsv','\t')])
+def test_a_table_beside_a_tree_in_capitals_or_with_tabs(tmp_path, name, sep):
+    touch(tmp_path, 'AMD/1.png', 'AMD/2.png', 'NO/3.png')
+    (tmp_path/name).write_text('file,patient\n1.png,P1\n2.png,P1\n3.png,P2\n'.replace(',', sep))
+    assert read_folder(tmp_path).patient.tolist()==['P1','P1','P2']
 
 def test_a_table_beside_a_tree_of_equal_names(tmp_path, capsys):
     "A name is looked for with its folder; where that does not decide, it tells nobody's patient"
