@@ -238,6 +238,18 @@ def add_facts(df, told)->pd.DataFrame:
     names = [o for o in ('volume','frame','sex','age','camera') if o not in df]
     return df.join(told[names].dropna(axis=1, how='all'))
 
+def people_by_name(df, src, eyes:bool)->bool:
+    "Whether the names of a table's images tell all their patients; they, and with `eyes` these, are then put in `df`"
+    names = df.path.map(lambda o: os.path.basename(file_and_frame(o)[0]))
+    who,eye = by_name(names)
+    if who.isna().any() or shared_names(df.path): return False
+    df['patient'] = one_spelling(who, f'{src}: patients')
+    if eyes: df['eye'] = eye.astype(object).where(eye.notna(), None)
+    say(f"{src}: no patient column; patients are read from file names: {few(who+' of '+names)} "
+        "(`patient='none'` takes each image as its own)")
+    tell_undated(names, who)
+    return True
+
 def told_by_files(df, root, src, *, raw, roles, alone)->tuple:
     "A table's rows with what files tell and it does not; is any image still its own patient?"
     df,told = spread_volumes(df, root)
@@ -245,8 +257,16 @@ def told_by_files(df, root, src, *, raw, roles, alone)->tuple:
     if n := alone and told.patient.count():
         df['patient'] = told.patient.fillna(df.patient)
         say(f"{src}: patients of {n} images are told by their files")
+    elif alone: alone = not people_by_name(df, src, not roles['eye'])
     if alone := alone and n<len(df): tell_alone(raw, src, roles, other='other '*bool(n))
     return add_facts(df, told).set_axis(told.row),alone
+
+def tell_pairs(paths, src):
+    "Say that patients are not asked for, though the names of the files tell several images of one"
+    who = by_name(paths.map(os.path.basename))[0]
+    if who.duplicated().any() and who.notna().all() and not shared_names(paths):
+        say(f"{src}: each image is taken as its own patient, as asked, though names look like pairs of eyes, or "
+            f"visits ({few(paths[who.duplicated(keep=False)].map(os.path.basename))}): they may fall on both sides")
 
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
 def patients_beside(df, tables)->pd.Series:
@@ -717,6 +737,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
     df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*of_files]))
     labels = ['label'] if names and not several else names
     df = one_row_a_file(df, src, labels, out=out)
+    if not r['patient'] and patient is not None: tell_pairs(df.path, src)
     df,alone = told_by_files(df, root, src, raw=whole, roles=r,
                              alone=not r['patient'] and patient is None)
     df = one_row_a_file(df, src, labels, out=out, what='pictures')

@@ -335,6 +335,24 @@ def test_likely_patients_are_named(shop, capsys):
     assert not read_csv(shop('path,label\na.png,0\nb.png,1\n'), patient='none').attrs['alone']
     assert 'no patient column' not in capsys.readouterr().err
 
+def test_names_tell_the_patients_of_a_table(tmp_path, capsys):
+    "as they do those of class folders, if all do and no column does"
+    files = [f'{k}_{o}' for k in (10,11) for o in ('left','right')]
+    touch(tmp_path, *(f'{o}.png' for o in files), 'x.png')
+    def read(names, cols='', **kw):
+        (tmp_path/'t.csv').write_text('\n'.join([f'file,label{cols}', *(f'{o},{k%2}' for k,o in enumerate(names))]))
+        return read_csv(tmp_path/'t.csv', **kw), capsys.readouterr().err
+    df,err = read(files)
+    assert df.patient.tolist()==['10','10','11','11'] and df.eye.tolist()==['L','R']*2 and not df.attrs['alone']
+    assert 'patients are read from file names: 10 of 10_left.png' in err
+    df,err = read(files, patient='none')
+    assert df.patient.nunique()==4 and 'though names look like pairs of eyes, or visits (10_left.png, 10_right.png, ' in err
+    df,err = read([*files,'x'])
+    assert df.patient.nunique()==5 and df.attrs['alone'] and 'no patient column; each image is taken as its own' in err
+    assert 'look like pairs' not in read(files[::2], patient='none')[1] and 'look like pairs' not in read([*files,'x'], patient='none')[1]
+    touch(tmp_path, '1/v1_OD.png', '2/v1_OD.png')
+    assert read(['1/v1_OD','2/v1_OD'])[0].patient.nunique()==2
+
 def test_look_alike_patients_are_one(shop, capsys):
     df = read_csv(shop('path,label,patient\na.png,0,007\nb.png,1,7\nc.png,1,7.0\nd.png,1,A7\n'))
     assert df.patient.nunique()==2 and 'patients that differ in spelling alone' in capsys.readouterr().err
