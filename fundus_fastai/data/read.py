@@ -9,7 +9,7 @@ __all__ = ['read_folder', 'read_csv']
 import csv, difflib, io, os, re, pandas as pd
 from collections import namedtuple
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
@@ -278,7 +278,7 @@ def patients_beside(df, tables)->pd.Series:
         file,who = (first_of(raw.columns, usual_columns[k]) for k in ('path','patient'))
         if not (file and who): continue
         d = raw[~is_missing(raw[file]) & ~says_nothing(raw[who])]
-        at = d[file].str.strip().map(partial(find_image, t.parent)).astype(object)
+        at = find_images(t.parent, d[file].str.strip())
         known,several = match_names(d[file][at.isna()], [*own.unique()], str(t),
                                     root=t.parent, taken={*at.dropna()})
         d = pd.DataFrame(dict(file=at.fillna(d[file].map(known)), who=patient_column(d[who], t)))
@@ -471,12 +471,22 @@ def as_texts(s)->pd.Series:
     return s.str.replace(r'\.0*$', '', regex=True) if s.str.fullmatch(r'-?\d+(\.0*)?').all() else s
 
 # %% ../../nbs/30_data.read.ipynb #cfe26333
-def find_image(folder, name)->str:
-    "Find the image `name` in `folder`"
-    p = os.path.normpath(os.path.join(folder, name))
-    if os.path.isfile(file_and_frame(p)[0]): return p
-    found = [] if p.lower().endswith(suffixes) else [p+o for o in suffixes if os.path.isfile(p+o)]
-    return found[0] if len(found)==1 else None
+def names_in(folder)->set:
+    "What lies in `folder`, nothing where it cannot be read"
+    with suppress(OSError, ValueError): return {*os.listdir(folder)}
+    return set()
+
+def find_images(folder, names)->pd.Series:
+    "Find the images `names` in `folder`; each folder is listed once for those without suffix"
+    inside = cache(names_in)
+    def find(name):
+        p = os.path.normpath(os.path.join(folder, name))
+        if os.path.isfile(file_and_frame(p)[0]): return p
+        if p.lower().endswith(suffixes): return None
+        top,own = os.path.split(p)
+        found = [p+o for o in suffixes if own+o in inside(top) and os.path.isfile(p+o)]
+        return found[0] if len(found)==1 else None
+    return names.map(find).astype(object)
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
 FileKeys = namedtuple('FileKeys', 'name stem alike above folders')
@@ -561,7 +571,7 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
     bare = names.str.strip()
-    found = {o:bare.map(partial(find_image, o)).astype(object) for o in folders}
+    found = {o:find_images(o, bare) for o in folders}
     best = max(folders, key=lambda o: found[o].count())
     path,hint = found[best],''
     if best!=folders[0]: say(f"{src}: images are taken from {_seen_from(src, best)}")

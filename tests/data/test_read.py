@@ -318,6 +318,14 @@ def test_names_that_are_not_utf8(tmp_path):
     except OSError: pytest.skip('this disk has only UTF-8 names')
     with pytest.raises(DataError, match='1 file names are not UTF-8, as .*/Müller.png: rename'): read_folder(tmp_path)
 
+def test_names_without_suffix_list_a_folder_once(tmp_path, monkeypatch):
+    touch(tmp_path, *(f'images/{k}.png' for k in range(40)))
+    (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{k},{k%2}' for k in range(40))]))
+    asked,real = [],os.path.isfile
+    monkeypatch.setattr(os.path, 'isfile', lambda p: asked.append(p) or real(p))
+    assert read_csv(tmp_path/'t.csv').path.tolist()==[str(tmp_path/f'images/{k}.png') for k in range(40)]
+    assert len(asked)<10*40, 'as many as 44 suffixes were looked for one by one'
+
 def test_files_that_may_be_several(tmp_path):
     touch(tmp_path, 'x0.tif', 'x0.png', 'a/b.png', 'c/b.png', 'image_12.png')
     for name,why in {'x0':r'x0 may be x0\.png or x0\.tif', 'b.png':'b.png may be a/b.png or c/b.png', 'imagee_12':'imagee_12 is like image_12.png'}.items():
