@@ -335,7 +335,8 @@ def same_bytes(paths, sizes=None, workers:int=2)->list:
     pairs = [file_and_frame(paths[i]) for i in rows]
     files = list(dict.fromkeys(f for f,_ in pairs)) # a volume is read once
     with ThreadPoolExecutor(workers) as pool:
-        known = dict(zip(files, progress(pool.map(sha256, files), 'comparing bytes', total=len(files))))
+        read = progress(pool.map(sha256, files), 'comparing bytes', total=len(files))
+        known = dict(zip(files, read))
     keys = [f'{known[f]}#{k}' for f,k in pairs]
     return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys, sort=False) if len(g)>1]
 
@@ -688,7 +689,7 @@ def open_frame(data, opts:dict)->pd.DataFrame:
         raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, "
                         "not a frame")
     root = os.path.abspath(os.path.expanduser(str(data)))
-    if not os.path.isfile(root): opts = {k:v for k,v in opts.items() if k!='skip_broken'} # an audit tells them
+    if not os.path.isfile(root): opts = {k:v for k,v in opts.items() if k!='skip_broken'} # all are told
     try: return open_data(data, **opts)
     except DataError as e:
         if not os.path.isdir(root) or 'class folder' not in str(e): raise

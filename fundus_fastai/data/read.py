@@ -108,10 +108,10 @@ _year,_month,_day = r'(?:19|20)\d\d',r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[0
 DATE = (rf'(?<!\d)(?:{_year}(?P<a>[-_.]?){_month}(?P=a){_day}'
         rf'|{_day}(?P<b>[-_.]?){_month}(?P=b){_year})')
 TIME = r'(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d'
-VISIT = r'(?i)^(.*\d.*?)[ _-]+(?:visit|exam|fu|v|t)[ _-]?\d{1,2}(?=(?:[ _-]+(?:left|right|od|os|l|r))?$)'
+VISIT = r'(?i)^(.*\d.*?)[ _-]+(?:visit|exam|fu|v|t)[ _-]?\d{1,2}(?=([ _-]+(left|right|od|os|l|r))?$)'
 
 def undated(name:str)->str:
-    "A file's name without dates of exams, and without their times and numbers where digits are left"
+    "A file's name without dates of exams, and their times and numbers where digits are left"
     stem,suffix = os.path.splitext(name)
     short,bare = (re.sub(rf'[ _.-]*{DATE}({o}{TIME})?(?!\d)', '', stem).lstrip(' _.-')
                   for o in ('[T _-]?',''))
@@ -129,7 +129,8 @@ def tell_undated(names, patient):
     cut = patient.notna() & (names.map(undated)!=names)
     first = patient.str.extract(r'^(.*\d)[ _-]+\d{1,2}$')[0]
     counted = patient.groupby(first).transform('nunique')>1
-    for o,how in ((cut, 'without dates and visits'), (counted, 'whole (write a table if their ends are visits)')):
+    whole = 'whole (write a table if their ends are visits)'
+    for o,how in ((cut, 'without dates and visits'), (counted, whole)):
         if o.any(): say(f"patients are read from names, {how}: {few(patient[o]+' of '+names[o])}")
 
 # %% ../../nbs/30_data.read.ipynb #94d7b707
@@ -208,19 +209,19 @@ def tell_unused(root):
 _people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+|0\d\d+|\d{5,}'
 _sides = (r'([a-z]\. ?)?(train|training|val|valid|validation|test|testing)'
           r'([ _-]*(images?|imgs?|set|data|photos?))*')
-_parts = (r'(\d\. ?)?(all )?(images|originals?|original images|fundus images|fov|vessels?|manual ?\d?|(1st|2nd) manual'
+_parts = (r'(\d\. ?)?(all )?((original |fundus )?images|originals?|fov|vessels?|manual ?\d?|\d\w\w manual'
           r'|masks?( \w+)?|(\w+ )?ground ?truths?|segmentations?|annotations?)')
 
 def check_classes(df, root, tables=()):
-    "Raise `DataError` where folders are patients, by their names or files, sides of a split, or images and masks"
+    "Raise `DataError` where folders are patients, by names or files, sides of a split, or images and masks"
     names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
     are = lambda kind: [bool(re.fullmatch(kind, re.sub(r'[ _-]+', ' ', fold(o)))) for o in names]
     what = ''
     if any(are(_parts)): what = 'photographs, masks and the like'
     if all(are(_sides)): what = 'sides of a split'
     if all(are(_people)) or stems.isin(eye_words).all(): what = 'folders of patients'
-    to_do = f"name the table that lies there: {tables[0]}" if tables else (
-            "write a table with the columns file, patient and label")
+    to_do = f"name the table that lies there: {tables[0]}" if tables else \
+        "write a table with the columns file, patient and label"
     if what: raise DataError(f"{root} has no class folders, but {what} ({few(names)}): {to_do}")
 
 # %% ../../nbs/30_data.read.ipynb #a9792505
@@ -238,35 +239,35 @@ def add_facts(df, told)->pd.DataFrame:
     names = [o for o in ('volume','frame','sex','age','camera') if o not in df]
     return df.join(told[names].dropna(axis=1, how='all'))
 
-def people_by_name(df, src, eyes:bool)->bool:
-    "Whether the names of a table's images tell all their patients; they, and with `eyes` these, are then put in `df`"
+def people_by_name(df, src, roles, *, alone)->bool:
+    "Whether file names tell the patients of all of `df`, who are put there; with `alone` pairs are only told"
     names = df.path.map(lambda o: os.path.basename(file_and_frame(o)[0]))
     who,eye = by_name(names)
     if who.isna().any() or shared_names(df.path): return False
+    if alone:
+        pairs = names[~names.duplicated() & who.isin(who[~names.duplicated() & who.duplicated()])]
+        if len(pairs): say(f"{src}: each image is taken as its own patient, as asked, though names look "
+                           f"like pairs of eyes, or visits ({few(pairs)}): they may fall on both sides")
+        return False
     df['patient'] = one_spelling(who, f'{src}: patients')
-    if eyes: df['eye'] = eye.astype(object).where(eye.notna(), None)
+    if not roles['eye']: df['eye'] = eye.astype(object).where(eye.notna(), None)
     say(f"{src}: no patient column; patients are read from file names: {few(who+' of '+names)} "
         "(`patient='none'` takes each image as its own)")
     tell_undated(names, who)
     return True
 
-def told_by_files(df, root, src, *, raw, roles, alone)->tuple:
+def told_by_files(df, root, src, *, raw, roles, asked)->tuple:
     "A table's rows with what files tell and it does not; is any image still its own patient?"
     df,told = spread_volumes(df, root)
+    alone = not roles['patient'] and asked is None
     if not roles['eye']: df['eye'] = told.eye
     if n := alone and told.patient.count():
         df['patient'] = told.patient.fillna(df.patient)
         say(f"{src}: patients of {n} images are told by their files")
-    elif alone: alone = not people_by_name(df, src, not roles['eye'])
+    elif not roles['patient']:
+        alone = not people_by_name(df, src, roles, alone=not alone) and alone
     if alone := alone and n<len(df): tell_alone(raw, src, roles, other='other '*bool(n))
     return add_facts(df, told).set_axis(told.row),alone
-
-def tell_pairs(paths, src):
-    "Say that patients are not asked for, though the names of the files tell several images of one"
-    who = by_name(paths.map(os.path.basename))[0]
-    if who.duplicated().any() and who.notna().all() and not shared_names(paths):
-        say(f"{src}: each image is taken as its own patient, as asked, though names look like pairs of eyes, or "
-            f"visits ({few(paths[who.duplicated(keep=False)].map(os.path.basename))}): they may fall on both sides")
 
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
 def patients_beside(df, tables)->pd.Series:
@@ -374,8 +375,8 @@ def read_table(path)->tuple:
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     if not len(raw): raise DataError(f"{path} has column names but no rows")
     head = read(io.StringIO(text), header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-    raw.columns = guess.columns = [c if c.startswith('Unnamed: ') else o.strip() # pandas renames what repeats
-                                   for o,c in zip(head, raw.columns)]
+    raw.columns = guess.columns = [c if c.startswith('Unnamed: ') else o.strip()
+                                   for o,c in zip(head, raw.columns)] # pandas renames what repeats
     bare = [o for o in raw if o.startswith('Unnamed: ')]
     numbered = [o for o in bare if numbers_rows(raw[o])]
     names = {o:f'column {raw.columns.get_loc(o)+1}' for o in bare if o not in numbered}
@@ -437,8 +438,8 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
         same = [o for o in cols if column_key(o)==column_key(v)]
         if len(same)>1 and v not in (asked.get(k), *label):
-            raise DataError(f"{src}: {few(map(repr, same))} have one name but for its spelling; choose with "
-                            f"`{option}=COL`")
+            raise DataError(f"{src}: {few(map(repr, same))} have one name but for its spelling; "
+                            f"choose with `{option}=COL`")
     for k,what in _told_roles.items():
         if r[k] and r[k]!=asked.get(k) and column_key(r[k])!=k:
             say(f"{src}: {what} are read from the column {r[k]!r}")
@@ -747,9 +748,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
     df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*of_files]))
     labels = ['label'] if names and not several else names
     df = one_row_a_file(df, src, labels, out=out)
-    if not r['patient'] and patient is not None: tell_pairs(df.path, src)
-    df,alone = told_by_files(df, root, src, raw=whole, roles=r,
-                             alone=not r['patient'] and patient is None)
+    df,alone = told_by_files(df, root, src, raw=whole, roles=r, asked=patient)
     df = one_row_a_file(df, src, labels, out=out, what='pictures')
     if of_files and (label not in df or df[label].isna().all()): # then it is an error
         column_roles(raw, src, [label], path=path_col, patient=patient, **columns)
