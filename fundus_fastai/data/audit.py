@@ -332,12 +332,12 @@ def same_bytes(paths, sizes=None, workers:int=2)->list:
         raise DataError(f"{e.filename} cannot be read ({e.strerror or e}): check the path") from e
     s = pd.Series(np.asarray(sizes, float)).dropna()
     rows = s.index[s.duplicated(keep=False)]
-    def digest(path):
-        file,k = file_and_frame(path)
-        return f'{sha256(file)}#{k}'
+    pairs = [file_and_frame(paths[i]) for i in rows]
+    files = list(dict.fromkeys(f for f,_ in pairs)) # a volume is read once
     with ThreadPoolExecutor(workers) as pool:
-        todo = pool.map(lambda i: digest(paths[i]), rows)
-        keys = list(progress(todo, 'comparing bytes', total=len(rows)))
+        read = progress(pool.map(sha256, files), 'comparing bytes', total=len(files))
+        known = dict(zip(files, read))
+    keys = [f'{known[f]}#{k}' for f,k in pairs]
     return [list(g) for _,g in pd.Series(rows, dtype=int).groupby(keys, sort=False) if len(g)>1]
 
 # %% ../../nbs/38_data.audit.ipynb #0b0d31ae
@@ -503,6 +503,7 @@ def _shortcuts(df, looks, cols, seed=0, most=8000):
     r = np.sort(rows[np.argsort(order, kind='stable')][:most])
     ys = {k:y[r].astype(int) for k,y in res.items()}
     ys = {k:y for k,y in ys.items() if 0<y.sum()<len(y)}
+    if not ys: return pd.DataFrame(columns=out)
     y,level,rows = np.stack(list(ys.values()), 1),1-.05/(2*len(ys)+2),[]
     tests = [(k, [i]) for i,k in enumerate(ys)] + [('all', list(range(len(ys))))]*(len(ys)>1)
     codes = _codes(looks.facts.iloc[r])
@@ -640,9 +641,9 @@ def _findings(a):
     "Rows of `audit.csv`"
     cols = ['check','path_a','path_b','patient','split','label','distance','remark']
     at = dict(zip(a.data.path, relative_paths(a.data)))
-    def both(x, y):
-        return np.where(x.astype(str)==y.astype(str), x.astype(str),
-                        x.astype(str)+' | '+y.astype(str))
+    def both(x, y): # what only one side knows is kept
+        told = [['?' if pd.isna(o) else str(o) for o in p] for p in zip(x, y)]
+        return [' | '.join(dict.fromkeys(o)) if any(v!='?' for v in o) else '' for o in told]
     parts = []
     def add(check, t, **kw):
         if len(t): parts.append(pd.DataFrame({'check':check, **kw}, index=t.index))
@@ -688,6 +689,7 @@ def open_frame(data, opts:dict)->pd.DataFrame:
         raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, "
                         "not a frame")
     root = os.path.abspath(os.path.expanduser(str(data)))
+    if not os.path.isfile(root): opts = {k:v for k,v in opts.items() if k!='skip_broken'} # all are told
     try: return open_data(data, **opts)
     except DataError as e:
         if not os.path.isdir(root) or 'class folder' not in str(e): raise

@@ -128,7 +128,10 @@ def disk_errors(path):
     "Turn a full, read-only or forbidden disk into a `DownloadError` with its remedy"
     try: yield
     except OSError as e:
-        if e.errno in FULL:
+        if e.errno==errno.EFBIG:
+            why = (f"a file is too large for the disk at {path}, as 4 GB are for FAT32: name a folder "
+                   "on another disk (`out`, FUNDUS_HOME)")
+        elif e.errno in FULL:
             why = (f"no space left at {path} ({free_bytes(path)/1e9:.1f} GB free): make room and call "
                    "again (what was downloaded is kept), or name a folder on another disk "
                    "(`out`, FUNDUS_HOME)")

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core import DataError, DownloadError, EyeError, data_home, say
 from ..colab import agreed
 from .catalog import cards, get_card, guess_card, make_phantom, read_dataset
-from .kaggle import credentials, download, is_here, kept_archive
+from .kaggle import check_complete, credentials, download, is_here, kept_archive
 
 # %% ../../nbs/36_data.load.ipynb #f699ed27
 def _box(text):
@@ -53,7 +53,9 @@ def _open_auto(card, out, patients, seed):
                              f" The real data ({card.license}) cannot be "
                              "downloaded: name the folder where they lie.")
     root = Path(out or data_home()/card.name)
-    if is_here(card, root): return read_dataset(card.name, root)
+    if is_here(card, root):
+        check_complete(card, root)
+        return read_dataset(card.name, root)
     try: kept_archive(card) or credentials()
     except DownloadError as e:
         if card.phantom: return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")

@@ -9,7 +9,7 @@ __all__ = ['read_folder', 'read_csv']
 import csv, difflib, io, os, re, pandas as pd
 from collections import namedtuple
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
@@ -111,13 +111,14 @@ _year,_month,_day = r'(?:19|20)\d\d',r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[0
 DATE = (rf'(?<!\d)(?:{_year}(?P<a>[-_.]?){_month}(?P=a){_day}'
         rf'|{_day}(?P<b>[-_.]?){_month}(?P=b){_year})')
 TIME = r'(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d'
+VISIT = r'(?i)^(.*\d.*?)[ _-]+(?:visit|exam|fu|v|t)[ _-]?\d{1,2}(?=([ _-]+(left|right|od|os|l|r))?$)'
 
 def undated(name:str)->str:
-    "A file's name without dates of exams, and without their times where digits are left"
+    "A file's name without dates of exams, and their times and numbers where digits are left"
     stem,suffix = os.path.splitext(name)
     short,bare = (re.sub(rf'[ _.-]*{DATE}({o}{TIME})?(?!\d)', '', stem).lstrip(' _.-')
                   for o in ('[T _-]?',''))
-    return (short if re.search(r'\d', short) else bare)+suffix
+    return re.sub(VISIT, r'\1', short if re.search(r'\d', short) else bare)+suffix
 
 # %% ../../nbs/30_data.read.ipynb #ca7fc5f0
 def by_name(names)->tuple: # patients, eyes
@@ -127,10 +128,13 @@ def by_name(names)->tuple: # patients, eyes
     return names.str.extract(KERMANY_NAME)[1].fillna(bare[0]),eye
 
 def tell_undated(names, patient):
-    "Say how patients are read from names with dates"
+    "Say how patients are read from names with dates, visits, or numbers that may be visits"
     cut = patient.notna() & (names.map(undated)!=names)
-    said = few(patient[cut]+' of '+names[cut])
-    if cut.any(): say(f"patients are read from names, without dates: {said}")
+    first = patient.str.extract(r'^(.*\d)[ _-]+\d{1,2}$')[0]
+    counted = patient.groupby(first).transform('nunique')>1
+    whole = 'whole (write a table if their ends are visits)'
+    for o,how in ((cut, 'without dates and visits'), (counted, whole)):
+        if o.any(): say(f"patients are read from names, {how}: {few(patient[o]+' of '+names[o])}")
 
 # %% ../../nbs/30_data.read.ipynb #94d7b707
 no_patient = 'images do not tell their patient, and each is taken as its own'
@@ -206,17 +210,22 @@ def tell_unused(root):
 
 # %% ../../nbs/30_data.read.ipynb #a59dda1b
 _people = r'(patient|pat|subject|subj|person|case|pid|mrn|id)[ _-]*\d+|0\d\d+|\d{5,}'
-_sides = r'(train|training|val|valid|validation|test|testing)([ _-]*(images?|imgs?|set|data|photos?))*'
+_sides = (r'([a-z]\. ?)?(train|training|val|valid|validation|test|testing)'
+          r'([ _-]*(images?|imgs?|set|data|photos?))*')
+_parts = (r'(\d\. ?)?(all )?((original |fundus )?images|originals?|fov|vessels?|manual ?\d?|\d\w\w manual'
+          r'|masks?( \w+)?|(\w+ )?ground ?truths?|segmentations?|annotations?)')
 
-def check_classes(df, root):
-    "Raise `DataError` where folders are patients, by their names or files, or sides of a split"
+def check_classes(df, root, tables=()):
+    "Raise `DataError` where folders are patients, by names or files, sides of a split, or images and masks"
     names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
-    all_are = lambda kind: all(re.fullmatch(kind, fold(o)) for o in names)
-    people = all_are(_people) or stems.isin(eye_words).all()
-    if people or all_are(_sides):
-        what = 'folders of patients' if people else 'sides of a split'
-        raise DataError(f"{root} has no class folders, but {what} ({few(names)}): "
-                        "write a table with the columns file, patient and label")
+    are = lambda kind: [bool(re.fullmatch(kind, re.sub(r'[ _-]+', ' ', fold(o)))) for o in names]
+    what = ''
+    if any(are(_parts)): what = 'photographs, masks and the like'
+    if all(are(_sides)): what = 'sides of a split'
+    if all(are(_people)) or stems.isin(eye_words).all(): what = 'folders of patients'
+    to_do = f"name the table that lies there: {tables[0]}" if tables else \
+        "write a table with the columns file, patient and label"
+    if what: raise DataError(f"{root} has no class folders, but {what} ({few(names)}): {to_do}")
 
 # %% ../../nbs/30_data.read.ipynb #a9792505
 def spread_volumes(df, root)->tuple:
@@ -234,13 +243,33 @@ def add_facts(df, told)->pd.DataFrame:
     names = [o for o in ('volume','frame','sex','age','camera') if o not in df]
     return df.join(told[names].dropna(axis=1, how='all'))
 
-def told_by_files(df, root, src, *, raw, roles, alone)->tuple:
+def people_by_name(df, src, roles, *, alone)->bool:
+    "Whether file names tell the patients of all of `df`, who are put there; with `alone` pairs are only told"
+    names = df.path.map(lambda o: os.path.basename(file_and_frame(o)[0]))
+    who,eye = by_name(names)
+    if who.isna().any() or shared_names(df.path): return False
+    if alone:
+        pairs = names[~names.duplicated() & who.isin(who[~names.duplicated() & who.duplicated()])]
+        if len(pairs): say(f"{src}: each image is taken as its own patient, as asked, though names look "
+                           f"like pairs of eyes, or visits ({few(pairs)}): they may fall on both sides")
+        return False
+    df['patient'] = one_spelling(who, f'{src}: patients')
+    if not roles['eye']: df['eye'] = eye.astype(object).where(eye.notna(), None)
+    say(f"{src}: no patient column; patients are read from file names: {few(who+' of '+names)} "
+        "(`patient='none'` takes each image as its own)")
+    tell_undated(names, who)
+    return True
+
+def told_by_files(df, root, src, *, raw, roles, asked)->tuple:
     "A table's rows with what files tell and it does not; is any image still its own patient?"
     df,told = spread_volumes(df, root)
+    alone = not roles['patient'] and asked is None
     if not roles['eye']: df['eye'] = told.eye
     if n := alone and told.patient.count():
         df['patient'] = told.patient.fillna(df.patient)
         say(f"{src}: patients of {n} images are told by their files")
+    elif not roles['patient']:
+        alone = not people_by_name(df, src, roles, alone=not alone) and alone
     if alone := alone and n<len(df): tell_alone(raw, src, roles, other='other '*bool(n))
     return add_facts(df, told).set_axis(told.row),alone
 
@@ -254,7 +283,7 @@ def patients_beside(df, tables)->pd.Series:
         file,who = (first_of(raw.columns, usual_columns[k]) for k in ('path','patient'))
         if not (file and who): continue
         d = raw[~is_missing(raw[file]) & ~says_nothing(raw[who])]
-        at = d[file].str.strip().map(partial(find_image, t.parent)).astype(object)
+        at = find_images(t.parent, d[file].str.strip())
         known,several = match_names(d[file][at.isna()], [*own.unique()], str(t),
                                     root=t.parent, taken={*at.dropna()})
         d = pd.DataFrame(dict(file=at.fillna(d[file].map(known)), who=patient_column(d[who], t)))
@@ -278,15 +307,16 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     k = class_level(list(parts.values()))
     found = by_folder(df, lambda o: split_class(parts[o][k:]))
     df['split'],df['label'] = found.str[0],found.str[1].astype(object)
-    tables = sorted(Path(root).glob('*.csv'))
+    tables = [o for o in Path(root).iterdir() if o.suffix.lower() in ('.csv','.tsv') and o.name[0]!='.']
+    tables.sort(key=lambda o: ('label' not in o.name.lower(), o))
     hint = "expected CLASS/image or train/CLASS/image"
     if tables: hint += f", or name the table that lies there: {tables[0]}"
     deep = df[df.label.str.contains('/', na=False)]
     if df.label.isna().all(): raise DataError(f"{root} has no class folders: {hint}")
-    if len(deep): raise DataError(f"{deep.path.iloc[0]} lies too deep under {root}: {hint}")
+    if len(deep): raise DataError(f"{root} has no class folders, as {deep.path.iloc[0]} lies too deep: {hint}")
     if tables and df.label.nunique()==1:
         raise DataError(f"{root} has only one class folder, {df.label.max()}: {hint}")
-    check_classes(df, root)
+    check_classes(df, root, tables)
     tell_unused(root)
     tell_odd(df.label.isna(), 'images lie outside the class folders and are left out', df.name)
     nothing = says_nothing(df.label) & df.label.notna()
@@ -356,7 +386,9 @@ def read_table(path)->tuple:
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     if not len(raw): raise DataError(f"{path} has column names but no rows")
-    raw.columns = guess.columns = [str(o).strip() for o in raw.columns]
+    head = read(io.StringIO(text), header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    raw.columns = guess.columns = [c if c.startswith('Unnamed: ') else o.strip()
+                                   for o,c in zip(head, raw.columns)] # pandas renames what repeats
     bare = [o for o in raw if o.startswith('Unnamed: ')]
     numbered = [o for o in bare if numbers_rows(raw[o])]
     names = {o:f'column {raw.columns.get_loc(o)+1}' for o in bare if o not in numbered}
@@ -416,6 +448,10 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
         option = 'path_col' if k=='path' else k
         try: one_of(v, cols, 'column')
         except EyeError as e: raise DataError(f"{src}: {e}; choose with `{option}=COL`") from None
+        same = [o for o in cols if column_key(o)==column_key(v)]
+        if len(same)>1 and v not in (asked.get(k), *label):
+            raise DataError(f"{src}: {few(map(repr, same))} have one name but for its spelling; "
+                            f"choose with `{option}=COL`")
     for k,what in _told_roles.items():
         if r[k] and r[k]!=asked.get(k) and column_key(r[k])!=k:
             say(f"{src}: {what} are read from the column {r[k]!r}")
@@ -448,12 +484,22 @@ def as_texts(s)->pd.Series:
     return s.str.replace(r'\.0*$', '', regex=True) if s.str.fullmatch(r'-?\d+(\.0*)?').all() else s
 
 # %% ../../nbs/30_data.read.ipynb #cfe26333
-def find_image(folder, name)->str:
-    "Find the image `name` in `folder`"
-    p = os.path.normpath(os.path.join(folder, name))
-    if os.path.isfile(file_and_frame(p)[0]): return p
-    found = [] if p.lower().endswith(suffixes) else [p+o for o in suffixes if os.path.isfile(p+o)]
-    return found[0] if len(found)==1 else None
+def names_in(folder)->set:
+    "What lies in `folder`, nothing where it cannot be read"
+    with suppress(OSError, ValueError): return {*os.listdir(folder)}
+    return set()
+
+def find_images(folder, names)->pd.Series:
+    "Find the images `names` in `folder`; each folder is listed once for those without suffix"
+    inside = cache(names_in)
+    def find(name):
+        p = os.path.normpath(os.path.join(folder, name))
+        if os.path.isfile(file_and_frame(p)[0]): return p
+        if p.lower().endswith(suffixes): return None
+        top,own = os.path.split(p)
+        found = [p+o for o in suffixes if own+o in inside(top) and os.path.isfile(p+o)]
+        return found[0] if len(found)==1 else None
+    return names.map(find).astype(object)
 
 # %% ../../nbs/30_data.read.ipynb #01c4002e
 FileKeys = namedtuple('FileKeys', 'name stem alike above folders')
@@ -538,7 +584,7 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
     here = os.path.dirname(src)
     folders = [os.path.abspath(images)] if images else [here, os.path.join(here, 'images')]
     bare = names.str.strip()
-    found = {o:bare.map(partial(find_image, o)).astype(object) for o in folders}
+    found = {o:find_images(o, bare) for o in folders}
     best = max(folders, key=lambda o: found[o].count())
     path,hint = found[best],''
     if best!=folders[0]: say(f"{src}: images are taken from {_seen_from(src, best)}")
@@ -714,8 +760,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
     df = df.join(other_columns(raw, guess, r, taken=[*df, *['label']*of_files]))
     labels = ['label'] if names and not several else names
     df = one_row_a_file(df, src, labels, out=out)
-    df,alone = told_by_files(df, root, src, raw=whole, roles=r,
-                             alone=not r['patient'] and patient is None)
+    df,alone = told_by_files(df, root, src, raw=whole, roles=r, asked=patient)
     df = one_row_a_file(df, src, labels, out=out, what='pictures')
     if of_files and (label not in df or df[label].isna().all()): # then it is an error
         column_roles(raw, src, [label], path=path_col, patient=patient, **columns)

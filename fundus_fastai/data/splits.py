@@ -255,3 +255,13 @@ def published_split(df, # frame whose data set brings a split
         say(f"the published split leaks, and is used as asked: {e}")
         df.attrs['leak'] = True
     return df
+
+# %% ../../nbs/35_data.splits.ipynb #09076927
+def with_valid(df, deal=split_patients)->pd.DataFrame:
+    "`df` with patients of 'train' dealt to 'valid' by `deal`, and told, where its split has none"
+    train = df.split.eq('train')
+    if 'valid' in set(df.split) or not train.any(): return df
+    new = deal(df[train], test=0)
+    n,of = new.patient[new.split=='valid'].nunique(),new.patient.nunique()
+    say(f"the published split has no validation side: {n} of its {of} training patients are dealt to one")
+    return df.assign(split=df.split.mask(train, new.split))

@@ -16,7 +16,7 @@ from ..image.read import check_readable
 from ..image.recipe import field_remark
 from ..data.catalog import check_trainable
 from ..data.audit import same_bytes
-from ..data.splits import published_split, read_split, relative_paths, split_patients
+from ..data.splits import published_split, read_split, relative_paths, split_patients, with_valid
 from ..data.kaggle import free_bytes
 from ..data.load import open_data
 from ..data.read import readable_rows
@@ -73,13 +73,15 @@ def split_frame(df, # the frame
                 by:str='label' # column to spread over the sides, or 'rarest' label of several
                )->pd.DataFrame: # with `split`
     "Split `df` by patients, as published, or as frozen in a file; raises `LeakError` that names patients"
-    if how=='published': return published_split(df, allow_leak)
+    def deal(df, **kwargs):
+        more = dict(seed=seed, by=by, groups=_tied(df)) | kwargs
+        if by!='rarest': return split_patients(df, **more)
+        return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
+    if how=='published': return with_valid(published_split(df, allow_leak), deal)
     if how!='patients': return read_split(how, df, df.attrs['root'], allow_leak=allow_leak)
     if 'split' in df and df.split.notna().all():
         say("patients are split anew (`split='published'` takes the data's own split)")
-    more = dict(seed=seed, by=by, groups=_tied(df))
-    if by!='rarest': return split_patients(df, **more)
-    return split_patients(df.assign(rarest=rarest_label(df)), **more).drop(columns=by)
+    return deal(df)
 
 # %% ../../nbs/47_vision.steps.ipynb #5ca40002
 def median_seconds(f, items)->float:

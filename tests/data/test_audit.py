@@ -252,6 +252,31 @@ def test_same_bytes(tmp_path):
     assert same_bytes(paths, [3,3,3,5,3,np.nan])==[[0,2],[1,4]] and same_bytes([])==[]
     with pytest.raises(DataError, match='gone'): same_bytes([tmp_path/'gone', paths[0]])
 
+def test_a_volume_is_read_once(tmp_path, monkeypatch):
+    for n in 'ab': (tmp_path/f'{n}.e2e').write_bytes(b'one')
+    paths,asked,real = [f'{tmp_path}/{n}.e2e::{k}' for n in 'ab' for k in range(3)],[],A.sha256
+    monkeypatch.setattr(A, 'sha256', lambda p: asked.append(p) or real(p))
+    monkeypatch.setattr(A, 'file_and_frame', lambda p: (p.split('::')[0], int(p.split('::')[1])))
+    assert same_bytes(paths)==[[0,3],[1,4],[2,5]] and len(asked)==2
+
+def test_labels_whose_known_rows_are_of_one_class(sets):
+    "are asked nothing: no crash"
+    df = pd.concat([sets['fundus'][:16]]*3, ignore_index=True).assign(patient=[f'p{k}' for k in range(48)])
+    df['a'],df['b'] = [1.]*6+[np.nan]*6+[0]*36,[np.nan]*6+[1.]*6+[0]*36
+    assert not len(audit(df, labels=['a','b']).shortcuts)
+
+def test_what_one_of_a_pair_knows_is_written(sets, tmp_path):
+    p = sets['oct'].path[0]
+    df = pd.DataFrame(dict(path=[p, shutil.copy(p, tmp_path/'copy.jpg')], patient=['x','y'], split=['train',None], label=['CNV',None]))
+    o = pd.read_csv(audit(df, shortcuts=False).save(tmp_path/'o')/'audit.csv').iloc[0]
+    assert (o.check,o.patient,o.split,o.label)==('exact duplicate','x | y','train | ?','CNV | ?')
+
+def test_deep_trees_and_broken_files_are_audited_without_a_word_of_labels(sets, tmp_path, capsys):
+    for k in range(4): (f := tmp_path/f'100{k//2}/2021-01-0{k%2+1}/OD.jpg').parent.mkdir(parents=True); shutil.copy(sets['fundus'].path[k], f)
+    (tmp_path/'1000/2021-01-01/OS.jpg').write_bytes(b'broken')
+    a = audit(tmp_path, shortcuts=False, skip_broken=True)
+    assert (len(a.data),len(a.unreadable))==(5,1) and 'without labels' in capsys.readouterr().err
+
 REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.jpg','2365_left.jpg 3047_left.jpg','54_right.jpg 831_right.jpg',
             '719_right.jpg 821_right.jpg','719_left.jpg 821_left.jpg','4105_right.jpg 4484_right.jpg','1309_left.jpg 3078_left.jpg'}),
         'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg', # and eyes photographed twice at one sitting
@@ -479,7 +504,7 @@ def test_one_person_under_two_spellings_in_train_and_test(tmp_path):
     a = audit(tmp_path, shortcuts=False)
     assert a.leaky and len(a.leaks.patient.unique())==1 and set(a.data.eye)=={'L','R'}
 
-@pytest.mark.parametrize('name,leaky,said', [('00001_{}_OD.png',True,'without dates: 00001 of 00001_'), ('{}/visit1_OD.png',False,'equal names in several folders tell no patient: visit1_OD.png')])
+@pytest.mark.parametrize('name,leaky,said', [('00001_{}_OD.png',True,'without dates and visits: 00001 of 00001_'), ('{}/visit1_OD.png',False,'equal names in several folders tell no patient: visit1_OD.png')])
 def test_names_with_dates_and_equal_names_in_folders_of_patients(tmp_path, name, leaky, said, capsys):
     for k,o in enumerate((f"train/{name.format('20210301')}", f"test/{name.format('20230510')}")):
         (tmp_path/o).parent.mkdir(parents=True)

@@ -460,6 +460,9 @@ def test_a_slow_drive_is_waited_for(stub, runtimes, tmp_path, monkeypatch, capsy
     second = runtimes(2); get(); err = capsys.readouterr().err
     whole(second); assert waits==[1,2] and stub.log==[] and 'Input/output error' in err and 'not connected' in err
 
+def test_a_file_too_large_for_a_disk_is_not_a_full_disk(tmp_path):
+    with pytest.raises(DownloadError, match='too large for the disk at .*FAT32'), K.disk_errors(tmp_path): raise OSError(errno.EFBIG, 'File too large')
+
 def test_a_full_drive_loses_nothing(stub, runtimes, tmp_path, monkeypatch, capsys):
     def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
     with monkeypatch.context() as m:

@@ -34,6 +34,11 @@ def test_auto_uses_a_finished_download(nobody, capsys):
         'kind':'dataset'})
     assert open_data('kermany2018').attrs['source']=='kaggle' and 'PHANTOM' not in capsys.readouterr().err
 
+def test_auto_reads_no_download_with_lost_files(nobody):
+    r = touch(nobody/'data/kermany2018', 'OCT2017/train/CNV/CNV-1-1.jpeg')
+    write_json(r/'PROVENANCE.json', dict(source='kaggle', name='kermany2018', kaggle='paultimothymooney/kermany2018', kind='dataset', files=2))
+    with pytest.raises(DownloadError, match='lacks 1 of 2 files: `force=True` fetches kermany2018 again'): open_data('kermany2018')
+
 def test_a_kept_archive_needs_no_credentials(nobody, monkeypatch, capsys):
     from stub_kaggle import make_zip
     from fundus_fastai.core import sha256

@@ -195,10 +195,21 @@ def test_folders_of_patients_are_refused(tmp_path):
         with pytest.raises(DataError, match='no class folders, but folders of patients'): read_folder(touch(tmp_path/root, *files))
 
 def test_sides_of_a_split_are_no_classes(tmp_path):
-    for root,names in {'a':('train_images','test_images'), 'b':('Training Set','Validation Set'), 'c':('train images',)}.items():
+    for root,names in {'a':('train_images','test_images'), 'b':('Training Set','Validation Set'), 'c':('train images',), 'd':('a. Training Set','b. Testing Set')}.items():
         files = [f'{o}/{k}.png' for o in names for k in range(2)]
         with pytest.raises(DataError, match='no class folders, but sides of a split'): read_folder(touch(tmp_path/root, *files))
-    assert set(read_folder(touch(tmp_path/'d', 'test_images/1.png', 'drusen/2.png')).label)=={'test_images','drusen'}
+    assert set(read_folder(touch(tmp_path/'e', 'test_images/1.png', 'drusen/2.png')).label)=={'test_images','drusen'}
+
+PARTS = dict(heimed=('images','masks'), hrf=('images','manual1','mask'), drive=('training/images','training/1st_manual','test/images','test/mask'),
+    hrf_av=('images','fov','masks_av'), fives=('train/Original','train/Ground truth','test/Original'), idrid=('2. All Segmentation Groundtruths','1. Original Images'))
+@pytest.mark.parametrize('kind', PARTS)
+def test_masks_are_no_classes(tmp_path, kind):
+    files = [f'{o}/{k}.png' for o in PARTS[kind] for k in range(2)]
+    with pytest.raises(DataError, match='no class folders, but photographs, masks and the like .*write a table'): read_folder(touch(tmp_path, *files))
+
+def test_the_table_beside_masks_is_named(tmp_path):
+    touch(tmp_path, 'images/1.png', 'masks/1.png', 'boxes.csv', '._labels.csv', 'labels.csv')
+    with pytest.raises(DataError, match='name the table that lies there: .*/labels.csv$'): read_folder(tmp_path)
 
 def test_names_tell_patient_and_eye(tmp_path):
     touch(tmp_path, 'normal/10_left.jpeg', 'ill/10_right.jpeg', 'ill/A7-OD.png', 'ill/IMG-left.png')
@@ -215,7 +226,16 @@ def test_dates_of_exams_do_not_make_people(tmp_path, capsys):
     assert sorted(df.patient)==sorted(['00005']*2+['7']*2+[*at, 'normal/20210305_OS.png', '12345678'])
     assert df.eye.tolist()==['L' if 'OS' in o else 'R' for o in df.index]
     err = capsys.readouterr().err
-    assert 'patients are read from names, without dates: 00005 of 00005_20210305_OD.png, 7 of 2021-03-06_7_OS.png' in err and '3 of 8 images do not tell' in err
+    assert 'patients are read from names, without dates and visits: 00005 of 00005_20210305_OD.png, 7 of 2021-03-06_7_OS.png' in err and '3 of 8 images do not tell' in err
+
+def test_visits_do_not_make_people(tmp_path, capsys):
+    "A number that may be a visit's is told, and not cut"
+    touch(tmp_path, *(f'DR/P00{k}_V{v}_OD.png' for k in (1,2) for v in (1,2)), 'normal/P001_OS_visit 3.png', 'normal/V7_OD.png', 'normal/A1_fu2_L.png')
+    df = read_folder(tmp_path)
+    assert sorted(df.patient)==['A1']+['P001']*3+['P002']*2+['V7'] and df.eye.notna().all()
+    assert 'without dates and visits: P001 of P001_V1_OD.png' in (err := capsys.readouterr().err) and 'whole' not in err
+    df = read_folder(touch(tmp_path/'b', *(f'b/{p}_{v}_OD.png' for p in (70012,70013) for v in (1,2)), 'a/1_2_OD.png'))
+    assert df.patient.nunique()==5 and 'names, whole (write a table if their ends are visits): 70012_1 of 70012_1_OD.png' in (err := capsys.readouterr().err) and ' 1_2 ' not in err
 
 def test_names_that_stand_in_two_class_folders_are_one_patient_and_told(tmp_path, capsys):
     df = read_folder(touch(tmp_path, 'DR/1_OD.png', 'normal/1_OD.png', 'normal/2_OD.png', 'DR/2_OS.png'))
@@ -230,6 +250,12 @@ def test_a_table_beside_a_tree(tmp_path, capsys):
     assert read_folder(tmp_path).patient.nunique()==4 and "tells the patients of 8 of 8 images" in capsys.readouterr().err
     df = read_csv(tmp_path/'OCTDL_labels.csv', label='disease')
     assert len(df)==8 and df.patient.nunique()==4 and all(map(os.path.isfile, df.path))
+
+@pytest.mark.parametrize('name,sep', [('PATIENTS.CSV',','), ('patients.tsv','\t')])
+def test_a_table_beside_a_tree_in_capitals_or_with_tabs(tmp_path, name, sep):
+    touch(tmp_path, 'AMD/1.png', 'AMD/2.png', 'NO/3.png')
+    (tmp_path/name).write_text('file,patient\n1.png,P1\n2.png,P1\n3.png,P2\n'.replace(',', sep))
+    assert read_folder(tmp_path).patient.tolist()==['P1','P1','P2']
 
 def test_a_table_beside_a_tree_of_equal_names(tmp_path, capsys):
     "A name is looked for with its folder; where that does not decide, it tells nobody's patient"
@@ -299,6 +325,14 @@ def test_names_that_are_not_utf8(tmp_path):
     except OSError: pytest.skip('this disk has only UTF-8 names')
     with pytest.raises(DataError, match='1 file names are not UTF-8, as .*/Müller.png: rename'): read_folder(tmp_path)
 
+def test_names_without_suffix_list_a_folder_once(tmp_path, monkeypatch):
+    touch(tmp_path, *(f'images/{k}.png' for k in range(40)))
+    (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{k},{k%2}' for k in range(40))]))
+    asked,real = [],os.path.isfile
+    monkeypatch.setattr(os.path, 'isfile', lambda p: asked.append(p) or real(p))
+    assert read_csv(tmp_path/'t.csv').path.tolist()==[str(tmp_path/f'images/{k}.png') for k in range(40)]
+    assert len(asked)<10*40, 'as many as 44 suffixes were looked for one by one'
+
 def test_files_that_may_be_several(tmp_path):
     touch(tmp_path, 'x0.tif', 'x0.png', 'a/b.png', 'c/b.png', 'image_12.png')
     for name,why in {'x0':r'x0 may be x0\.png or x0\.tif', 'b.png':'b.png may be a/b.png or c/b.png', 'imagee_12':'imagee_12 is like image_12.png'}.items():
@@ -315,6 +349,24 @@ def test_likely_patients_are_named(shop, capsys):
     assert "perhaps 'code' (2 values in 3 rows)" in capsys.readouterr().err
     assert not read_csv(shop('path,label\na.png,0\nb.png,1\n'), patient='none').attrs['alone']
     assert 'no patient column' not in capsys.readouterr().err
+
+def test_names_tell_the_patients_of_a_table(tmp_path, capsys):
+    "as they do those of class folders, if all do and no column does"
+    files = [f'{k}_{o}' for k in (10,11) for o in ('left','right')]
+    touch(tmp_path, *(f'{o}.png' for o in files), 'x.png')
+    def read(names, cols='', **kw):
+        (tmp_path/'t.csv').write_text('\n'.join([f'file,label{cols}', *(f'{o},{k%2}' for k,o in enumerate(names))]))
+        return read_csv(tmp_path/'t.csv', **kw), capsys.readouterr().err
+    df,err = read(files)
+    assert df.patient.tolist()==['10','10','11','11'] and df.eye.tolist()==['L','R']*2 and not df.attrs['alone']
+    assert 'patients are read from file names: 10 of 10_left.png' in err
+    df,err = read(files, patient='none')
+    assert df.patient.nunique()==4 and 'though names look like pairs of eyes, or visits (10_left.png, 10_right.png, ' in err
+    df,err = read([*files,'x'])
+    assert df.patient.nunique()==5 and df.attrs['alone'] and 'no patient column; each image is taken as its own' in err
+    assert 'look like pairs' not in read(files[::2], patient='none')[1] and 'look like pairs' not in read([*files,'x'], patient='none')[1]
+    touch(tmp_path, '1/v1_OD.png', '2/v1_OD.png')
+    assert read(['1/v1_OD','2/v1_OD'])[0].patient.nunique()==2
 
 def test_look_alike_patients_are_one(shop, capsys):
     df = read_csv(shop('path,label,patient\na.png,0,007\nb.png,1,7\nc.png,1,7.0\nd.png,1,A7\n'))
@@ -348,6 +400,20 @@ def test_a_column_without_a_heading_is_kept_unless_it_numbers_rows(shop, capsys)
     assert df.patient.tolist()==['P1','P2'] and "without a heading is called column 1" in capsys.readouterr().err
     df = read_csv(shop('path,label,\na.png,0,\nb.png,1,\n'))
     assert 'without a heading' not in capsys.readouterr().err and not [o for o in df if o.startswith(('column','Unnamed'))]
+
+def test_headings_that_stand_twice_are_refused(shop):
+    "as they are written: pandas would call the second patient.1"
+    for sep in ',;\t':
+        with pytest.raises(DataError, match='heading patient more than once: rename one'): read_csv(shop(f'path,patient,label,patient\na.png,0,x,P0\n'.replace(',', sep)))
+    with pytest.raises(DataError, match='heading image, grade more than once'): read_csv(shop('patient,image,grade,image,grade\n1,a.png,1,b.png,0\n'), label='grade')
+    assert read_csv(shop(',Unnamed: 0,path,label,label.1\n0,0,a.png,x,y\n1,1,b.png,x,y\n'))['label.1'].tolist()==['y','y']
+
+def test_columns_of_one_name_in_two_spellings_are_asked_about(shop):
+    t = shop('path,label,Patient ID,patient_id\na.png,0,1,P0\nb.png,1,2,P0\n')
+    with pytest.raises(DataError, match="'Patient ID', 'patient_id' have one name .*`patient=COL`"): read_csv(t)
+    assert set(read_csv(t, patient='patient_id').patient)=={'P0'}
+    with pytest.raises(DataError, match="'LABEL', 'Label' have one name .*`label=COL`"): read_csv(shop('path,LABEL,Label\na.png,0,1\n'))
+    assert read_csv(shop('path,label,Label\na.png,0,1\n')).label.tolist()==['0']
 
 def test_headings_that_differ_in_a_blank(shop):
     for text in ('path,label,note,note \na.png,0,1,2\n', 'path,label,label \na.png,0,1\n', 'path,label,,column 3\na.png,0,x,y\nb.png,0,x,y\n'):

@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from fundus_fastai.core import DataError, LeakError, sha256
 from fundus_fastai.data.audit import audit
 from fundus_fastai.data.splits import (check_split, other_pictures, patient_strata, published_split, read_split,
-                                       save_split, split_hash, split_patients)
+                                       save_split, split_hash, split_patients, with_valid)
 from fundus_fastai.image.hospital import patient_digest, patient_key, pseudonym
 from fundus_fastai.run.folder import drop_seen_patients
 from made import eyes
@@ -127,6 +127,14 @@ def test_published(clinic):
     with pytest.raises(LeakError, match='published split leaks: 20 patients'): published_split(leaky)
     assert published_split(leaky, allow_leak=True) is leaky
     with pytest.raises(DataError, match='brings no split'): published_split(clinic)
+
+def test_a_published_split_without_valid_gets_one_from_its_train_side(clinic, capsys):
+    "by patients, and said; the test side stays"
+    two = clinic.assign(split=clinic.patient.isin(['p1','p2']).map({True:'test', False:'train'}))
+    two.attrs['leak'] = True
+    df = check_split(with_valid(published_split(two)))
+    assert set(df.split)=={'train','valid','test'} and (df.split=='test').equals(two.split=='test') and df.attrs['leak']
+    assert 'has no validation side: ' in capsys.readouterr().err and with_valid(df) is df
 
 def test_copies_are_known_by_their_bytes(tmp_path, capsys):
     eyes(tmp_path, [f'a/{k}.png' for k in range(12)])

@@ -22,6 +22,11 @@ def test_the_same_file_under_two_patients_ties_them(tmp_path, capsys):
     assert parted(split_patients) and not parted(split_frame)
     assert 'the same: 1; their 2 patients are kept' in capsys.readouterr().err
 
+def test_a_published_split_of_train_and_test_can_be_learned(table):
+    two = table.assign(split=table.split.replace('valid', 'train'))
+    s = split_frame(two, 'published')
+    assert set(s.split)=={'train','valid','test'} and (s.split=='test').equals(two.split=='test') and s.attrs['root']==table.attrs['root']
+
 def test_patients_who_share_a_picture_are_held_out_together(tmp_path, monkeypatch):
     "Also by way of a third; their own names stay in what is written"
     bits = dict(a=b'1', b=b'1', c=b'22', d=b'333')
