@@ -99,7 +99,7 @@ def lesion_logits(f, net, ways)->torch.Tensor:
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #055fcd0e
 @torch.inference_mode()
 def lesion_maps(f, fine, net)->np.ndarray:
-    "How likely each type is at each place of two `LesionFrame`s, at half the first one's side: [4,320,320]"
+    "How likely each type is at each place of a `LesionFrame` and a finer one: [4,320,320]"
     a,b = lesion_logits(f, net, ([],[3])),lesion_logits(fine, net, ([3],))
     both = (a+F.interpolate(b, a.shape[2:], mode='bilinear'))/2
     dots,rest,vessels = a[:,:1],both[:,1:len(LESION_CODES)],F.softplus(both[:,len(LESION_CODES):-1])

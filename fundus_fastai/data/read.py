@@ -216,7 +216,7 @@ _parts = (r'(\d\. ?)?(all )?((original |fundus )?images|originals?|fov|vessels?|
           r'|masks?( \w+)?|(\w+ )?ground ?truths?|segmentations?|annotations?)')
 
 def check_classes(df, root, tables=()):
-    "Raise `DataError` where folders are patients, by names or files, sides of a split, or images and masks"
+    "Raise `DataError` where folders are patients, sides of a split, or images and masks"
     names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
     are = lambda kind: [bool(re.fullmatch(kind, re.sub(r'[ _-]+', ' ', fold(o)))) for o in names]
     what = ''
@@ -243,15 +243,16 @@ def add_facts(df, told)->pd.DataFrame:
     names = [o for o in ('volume','frame','sex','age','camera') if o not in df]
     return df.join(told[names].dropna(axis=1, how='all'))
 
+# %% ../../nbs/30_data.read.ipynb #c206a928
 def people_by_name(df, src, roles, *, alone)->bool:
-    "Whether file names tell the patients of all of `df`, who are put there; with `alone` pairs are only told"
+    "Do file names tell the patients of all of `df`? They are put there, or with `alone` only told"
     names = df.path.map(lambda o: os.path.basename(file_and_frame(o)[0]))
     who,eye = by_name(names)
     if who.isna().any() or shared_names(df.path): return False
     if alone:
         pairs = names[~names.duplicated() & who.isin(who[~names.duplicated() & who.duplicated()])]
-        if len(pairs): say(f"{src}: each image is taken as its own patient, as asked, though names look "
-                           f"like pairs of eyes, or visits ({few(pairs)}): they may fall on both sides")
+        how = f"{src}: each image is taken as its own patient, as asked, though names look like pairs "
+        if len(pairs): say(f"{how}of eyes, or visits ({few(pairs)}): they may fall on both sides")
         return False
     df['patient'] = one_spelling(who, f'{src}: patients')
     if not roles['eye']: df['eye'] = eye.astype(object).where(eye.notna(), None)

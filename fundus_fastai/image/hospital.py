@@ -61,7 +61,8 @@ def key_in(file)->bytes:
     except OSError as e:
         raise DataError(f"{f}, the key by which patients are called, cannot be kept "
                         f"({e.strerror}): give it a place that can be written") from None
-    except UnicodeDecodeError: raise DataError(f"{f} is no key but another file: name the right one") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{f} is no key but another file: name the right one") from None
     if len(key)<32: raise DataError(f"{f} is no key: restore it, or delete it to have another")
     return key.encode()
 

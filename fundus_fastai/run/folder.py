@@ -248,7 +248,7 @@ def unnamed(who:pd.Series, path:pd.Series)->pd.Series:
 
 # %% ../../nbs/61_run.folder.ipynb #6d15312e
 def same_people(a:pd.Series, b:pd.Series)->pd.Series:
-    "Which patients of `a` are in `b`: look-alikes are, and digests of their number, if issuers agree"
+    "Which patients of `a` are in `b`: look-alikes are, and digests of their number"
     a,b = patient_names(a),patient_names(b) # a split.csv is text
     same = a.map(likeness).isin({*b.map(likeness)})
     if not pd.concat([a,b]).map(digest_parts).notna().any(): return same

@@ -112,7 +112,7 @@ def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=Fal
 
 # %% ../../nbs/49_vision.answers.ipynb #454ee1f9
 def rows_end(text)->int:
-    "Where the last whole row of the CSV `text` ends, line breaks in quotes passed over; 0 where there is only a head"
+    "Where the last whole row of the CSV `text` ends, breaks in quotes passed over; 0 after a head"
     end = text.rfind(b'\n')+1
     quotes = sum(text[o:min(o+2**20, end)].count(b'"') for o in range(0, end, 2**20))
     while quotes%2: # in a quoted name
@@ -168,7 +168,7 @@ def write_parquet(csv, to)->None:
 
 # %% ../../nbs/49_vision.answers.ipynb #215c32bf
 def held(part):
-    "Lock the file `part` until it is closed; `None` where nothing can be locked; raises `DataError` where it is taken"
+    "Lock the file `part` until it is closed, where that can be; raises `DataError` if it is taken"
     try: import fcntl
     except ImportError: return None # Windows
     try:
@@ -181,7 +181,7 @@ def held(part):
     else: ours = part.exists() and os.path.samestat(os.fstat(f.fileno()), part.stat()) # else just finished
     if ours: return f
     f.close()
-    raise DataError(f"another program is writing {part}: wait for its end, or name another file with `out`")
+    raise DataError(f"another program is writing {part}: wait for its end, or name another `out`")
 
 # %% ../../nbs/49_vision.answers.ipynb #a275fe3b
 @contextmanager
@@ -256,7 +256,7 @@ def take_over(self:RowFile, marks:dict):
 # %% ../../nbs/49_vision.answers.ipynb #88957ce6
 @patch
 def same_place(self:RowFile, files):
-    "Keep beside the part where the call was made, if `files` depend on it; raises `DataError` where it was elsewhere"
+    "Keep where the call was made, if `files` depend on it; raises `DataError` if it was elsewhere"
     if all(map(os.path.isabs, files)): return
     if self.done and self.place.exists() and (was := self.place.read_text(encoding='utf-8'))!=os.getcwd():
         raise DataError(f"{self.part} was begun in {was}, where these names mean other files: call from there, "
@@ -266,7 +266,7 @@ def same_place(self:RowFile, files):
 # %% ../../nbs/49_vision.answers.ipynb #5d153b2d
 @patch
 def left(self:RowFile, files)->list:
-    "Those of `files` that have no row yet; raises `DataError` where others have, or it is finished without them"
+    "Those of `files` without a row; raises `DataError` where others have one, or all is finished"
     todo = [o for o in files if str(o) not in self.done]
     if not self.whole and (other := self.done.keys()-set(map(str, files))):
         raise DataError(f"{self.part} was begun with other images ({few(sorted(other), 2)}): "
