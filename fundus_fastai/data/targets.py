@@ -62,7 +62,7 @@ def _label_columns(df, label, least=1):
     return names
 
 # %% ../../nbs/37_data.targets.ipynb #73c7c7fb
-def _shown(o): return repr(o) if o in ('0','1') else str(o) # which as words look like what they are not
+def _shown(o): return repr(o) if o in ('0','1') else str(o) # as words they look like numbers
 
 def check_binary(df, names):
     "Raise `DataError` that names the column and its values where one holds anything but 0 and 1"

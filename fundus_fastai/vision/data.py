@@ -62,8 +62,9 @@ def default_workers(n:int)->int:
 
 # %% ../../nbs/42_vision.data.ipynb #4cca8968
 def _of_pil(im, mode):
-    "A PIL image as pixels of `mode`, upright, as its file would be read; raises `DataError` for more than 8 bits"
-    if im.mode in ('I','F') or ';16' in im.mode: raise DataError(f"the picture, of Pillow's mode {im.mode}, {_deep}")
+    "A PIL image, upright, as pixels of `mode`; raises `DataError` for more than 8 bits"
+    if im.mode in ('I','F') or ';16' in im.mode:
+        raise DataError(f"the picture, of Pillow's mode {im.mode}, {_deep}")
     return np.asarray(ImageOps.exif_transpose(im).convert(mode)) # it may not be loaded yet
 
 def _pixels(o, cls):
@@ -77,7 +78,7 @@ def _pixels(o, cls):
         raise DataError(f"a tensor of {o.dtype} is no picture of bytes (one of a batch is "
                         "normalized): give the file, or uint8, 0 to 255")
     o = o.as_subclass(torch.Tensor).cpu()
-    if o.ndim==3 and len(o) in (1,3) and o.shape[-1] not in (1,3): o = o.permute(1,2,0) # torchvision has channels first
+    if o.ndim==3 and len(o) in (1,3) and o.shape[-1] not in (1,3): o = o.permute(1,2,0) # torchvision's
     return np.asarray(cls.create(o.squeeze(-1).numpy()))
 
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
@@ -134,12 +135,13 @@ def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool
 def demand_full(df, cols)->None:
     "Raise `DataError` where `df` lacks one of `cols`, or some of its rows do"
     if lost := [o for o in cols if o not in df]:
-        raise DataError(f"the table has no column {few(lost)}: it has {few(map(str, df.columns), 20)}")
+        has = few(map(str, df.columns), 20)
+        raise DataError(f"the table has no column {few(lost)}: it has {has}")
     if gaps := int(df[cols].isna().any(axis=1).sum()):
         raise DataError(f"{gaps} of {len(df)} images have no {few(cols)}: leave those out")
 
 def with_truth(df, output, label:str='label')->pd.DataFrame:
-    "`df` with its column `label` under that name, if it holds all that `output` (default: one class) asks for"
+    "`df` with its `label` under that name, if it holds all that `output` (default: a class) asks for"
     demand_full(df, [label if o=='label' else o for o in (output.columns if output else ['label'])])
     if label in df: df = df.assign(label=df[label])
     if output: output.check(df)
@@ -147,7 +149,7 @@ def with_truth(df, output, label:str='label')->pd.DataFrame:
 
 # %% ../../nbs/42_vision.data.ipynb #2720e9ff
 class EyeLoaders(DataLoaders):
-    "`DataLoaders` that know the `output` of their net, the `opener` of its files and the column of their `label`"
+    "`DataLoaders` that know, with data or without, their net's `output`, the `opener`, the `label` column"
     output,opener,label = None,None,'label'
     def know(self, output, opener, label='label'):
         self.output,self.opener,self.label = output,opener,label
@@ -155,10 +157,10 @@ class EyeLoaders(DataLoaders):
     def new_empty(self): return super().new_empty().know(self.output, self.opener, self.label)
     @delegates(DataLoaders.test_dl)
     def test_dl(self, test_items, rm_type_tfms=None, with_labels=False, **kwargs):
-        "Batches of files, of pictures, or of the rows of a table, by the validation pipeline; raises `DataError`"
+        "Batches of files, pictures, or rows of a table by the validation pipeline; raises `DataError`"
         rows = isinstance(test_items, pd.DataFrame) or isinstance(first(test_items), pd.Series)
         if not rows: test_items = as_items(self, test_items)
-        if not len(test_items): raise DataError("there are no images: name a file, or give a table that has rows")
+        if not len(test_items): raise DataError("there are no images: give a file, or a table with rows")
         if with_labels and isinstance(test_items, pd.DataFrame):
             test_items = with_truth(test_items, self.output, self.label)
         return super().test_dl(test_items, rm_type_tfms, with_labels, **kwargs)
@@ -229,18 +231,18 @@ def warn_of_leaks(df):
         warnings.warn(f"{e}; what is measured on one side flatters: `split_patients(df)` deals anew", EyeWarning)
 
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
-def _sides(df):
-    "Training and validation rows, marked, and how many are for training"
+def _sides(df, output, label):
+    "Training and validation rows, marked, that have what `output` asks for; how many train"
     if 'split' not in df: demand_full(df, ['split'])
     check_names(df)
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
-    both['_valid'] = both.split=='valid'
     if 'patient' in both and not df.attrs.get('leak'): warn_of_leaks(both)
-    n = int((~both._valid).sum())
+    n = int((both.split=='train').sum())
     if not 1<n<len(both):
         raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
     demand_full(both, ['path'])
-    return both, n
+    both = with_truth(both, output, label)
+    return both.assign(_valid=both.split=='valid'), n
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
 def in_color(o)->bool:
@@ -270,8 +272,7 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
             cache=False, # decode each image of `df` once: `True`, or the folder in which caches lie
             **kwargs)->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
-    both,n = _sides(df)
-    both = with_truth(both, output, label)
+    both,n = _sides(df, output, label)
     output = output or ClassOutput.learn(both)
     block = eye_block(output, image or image_kind(both[~both._valid]), **kwargs)
     if workers is None: workers = default_workers(len(both))

@@ -297,36 +297,37 @@ def normalize_by(dls, stats, arch):
 STAND_IN = '_stand_in' # column that marks a table without data
 
 def same_again(learn)->str:
-    "The call that makes `DataLoaders` of other images for what `learn` was taught, with images opened as it opens them"
+    "The call that makes other `DataLoaders` for what `learn` answers, of images opened as it does"
     call = 'eye_dls(df, output=learn.output'
     if not learn.opener: return call+')'
     image = 'fundus' if learn.opener.cls is PILFundus else 'oct'
     return call+f", image='{image}', recipe=learn.opener.recipe, size=learn.size)"
 
 def demand_data(learn, dl):
-    "Raise `ModelError` where the images of `dl` stand in for data that the loaded model `learn` lacks"
+    "Raise `ModelError` where the images of `dl` stand in for data that the loaded `learn` lacks"
     items = getattr(getattr(dl, 'dataset', None), 'items', None)
     if not isinstance(items, pd.DataFrame) or STAND_IN not in items: return
-    raise ModelError(f"this model came without data: give it some by `learn.dls = {same_again(learn)}`, or "
-                     "ask it about `dl=learn.dls.test_dl(df, with_labels=True)`")
+    raise ModelError("this model came without data: give it some by `learn.dls = "
+                     f"{same_again(learn)}`, or ask it about `dl=learn.dls.test_dl(df, with_labels=True)`")
 
 def answer_of(dls):
-    "The `Output` that `dls` are for: their own, or one of their classes; `None` where they name none"
+    "The `Output` that `dls` are for, their own or one of their classes; `None` if they name none"
     own,names = (getattr(dls, o, None) for o in ('output','vocab'))
     return own or (ClassOutput(names) if names is not None else None)
 
 def demand_same(learn, dls)->None:
-    "Raise `DataError` unless `dls` ask what `learn` was taught, of images that they open as it does"
+    "Raise `DataError` unless `dls` ask what `learn` answers, of images that they open as it does"
     answers = learn.taught or answer_of(learn.dls),answer_of(dls)
     openers = learn.opener,getattr(dls, 'opener', None)
     for does,(mine,new) in {'answers':answers, 'opens files by':openers}.items():
         if not (mine and new) or str(mine)==str(new): continue
-        raise DataError(f"this learner {does} {mine}, and these DataLoaders are for {new}: make them with "
-                        f"{same_again(learn)}, or for another question a new net, eye_learner(dls, arch, weights=RUN)")
+        raise DataError(f"this learner {does} {mine}, and these DataLoaders are for {new}: make them "
+                        f"with {same_again(learn)}, or for another question a new net, "
+                        "eye_learner(dls, arch, weights=RUN)")
 
 # %% ../../nbs/45_vision.learner.ipynb #4ba4bed1
 class CarefulLearner(Learner):
-    "A `Learner` that checks and normalizes other `DataLoaders`, tells metrics in their unit, demands data"
+    "A `Learner` that checks other `DataLoaders`, tells metrics in their unit, demands data"
     taught = None # the `Output` of the first `DataLoaders`, once others took their place
     fitting = False # in `fit`
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
@@ -366,7 +367,7 @@ class EyeLearner(CarefulLearner):
     processes = 1 # so many train together
     @property
     def output(self):
-        "What the net answers: an `Output`; with `DataLoaders` of another make, one of their classes"
+        "What the net answers: an `Output`; with `DataLoaders` of another make, of their classes"
         if answer := self.taught or answer_of(self.dls): return answer
         raise ModelError("these DataLoaders name no classes: for a number make them with "
                          "eye_dls(df, output=NumberOutput.learn(df))")
@@ -390,11 +391,13 @@ class EyeLearner(CarefulLearner):
 def _words(o): return ', '.join(f'{v:.1f}' if isinstance(v, float) else str(v) for v in tuplify(o))
 
 @dispatch
-def show_results(x:TensorImage, y:Tensor, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None,
-                 **kwargs):
+def show_results(x:TensorImage, y:Tensor, samples, outs, ctxs=None, max_n=10, nrows=None,
+                 ncols=None, figsize=None, **kwargs):
     "Pictures, each with the truth and what was said"
-    if ctxs is None: ctxs = get_grid(min(len(samples), max_n), nrows=nrows, ncols=ncols, figsize=figsize)
-    for (im,true),(said,*_),c in zip(samples, outs, ctxs): im.show(ctx=c, title=f'{_words(true)}\n{_words(said)}', **kwargs)
+    shape = dict(nrows=nrows, ncols=ncols, figsize=figsize)
+    if ctxs is None: ctxs = get_grid(min(len(samples), max_n), **shape)
+    for (im,true),(said,*_),c in zip(samples, outs, ctxs):
+        im.show(ctx=c, title=f'{_words(true)}\n{_words(said)}', **kwargs)
     return ctxs
 
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
@@ -456,7 +459,7 @@ def stage_split(model):
 
 # %% ../../nbs/45_vision.learner.ipynb #58a86872
 class FitMixed(MixedPrecision):
-    "fastai's mixed precision, in a fit alone: who validates or predicts outside of one gets all digits"
+    "fastai's mixed precision, in a fit alone: whoever predicts outside of one gets all digits"
     name,inside = 'mixed_precision',False # a batch, up to its loss
     def before_fit(self):
         self.after_loss() # where Ctrl-C came
@@ -519,10 +522,10 @@ def count_in(learn, precision=None)->EyeLearner:
 
 # %% ../../nbs/45_vision.learner.ipynb #ab1bb51c
 def in_units(kwargs)->dict:
-    "`kwargs` of `vision_learner`, a `y_range` among them in the units in which its loss has the net speak"
+    "`kwargs` of `vision_learner`, a `y_range` among them in the units of its loss"
     loss,ends = kwargs.get('loss_func'),kwargs.get('y_range')
     if ends and isinstance(loss, ClassAndNumber):
-        raise DataError("`y_range` would bound the scores of the classes as well as the number: leave it out")
+        raise DataError("`y_range` would bound the scores of the classes, too: leave it out")
     if not ends or not isinstance(loss, ScaledLoss): return kwargs
     return kwargs | dict(y_range=[loss.units(o) for o in ends])
 

@@ -136,8 +136,9 @@ def save_model(learn, # from `eye_learner`
     cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
     if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
     if bad := _unsound(json.loads(json.dumps({**cfg, **more, 'sha256':''}, default=str))):
-        raise ModelError(f"no model would be loaded that has {few([f'{k}={cfg.get(k)!r}' for k in bad])}: `size` is "
-                         "8 to 4096, and classes are two or more, each of its own name")
+        odd = few([f'{k}={cfg.get(k)!r}' for k in bad])
+        raise ModelError(f"no model would be loaded that has {odd}: `size` is 8 to 4096, and classes "
+                         "are two or more, each of its own name")
     weights = {k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}
     demand_told(learn, cfg, weights)
     with whole_file(out/'model.safetensors') as f:

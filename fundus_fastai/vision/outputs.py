@@ -41,8 +41,9 @@ output_types = {} # name of the kind -> its `Output`
 def _column(df, name='label'):
     "The column of the truth; raises `DataError` where there is none"
     if name in df: return df[name]
-    raise DataError(f"the table has no column {name!r} to learn an answer from: it has "
-                    f"{few(map(str, df.columns), 20)}; a task's frame has one, else df.assign({name}=df[COLUMN])")
+    has = few(map(str, df.columns), 20)
+    raise DataError(f"the table has no column {name!r} to learn an answer from: it has {has}; "
+                    f"a task's frame has one, else df.assign({name}=df[COLUMN])")
 
 # %% ../../nbs/41_vision.outputs.ipynb #7a292748
 class Output:
@@ -92,8 +93,9 @@ def _numeric(y):
     "The column `y`, if it holds numbers, of whatever type; raises `DataError`"
     y = y.infer_objects()
     if pd.api.types.is_numeric_dtype(y): return y
-    raise DataError(f"the label is to be a number, and holds {few(map(repr, y.dropna().unique()))}: "
-                    "pd.to_numeric(df[COLUMN]) turns text into numbers")
+    words = few(map(repr, y.dropna().unique()))
+    raise DataError(f"the label is to be a number, and holds {words}: pd.to_numeric(df[COLUMN]) "
+                    "turns text into numbers")
 
 def _scale(df):
     "Mean and spread of the number `label` over the training rows"
@@ -123,8 +125,8 @@ class LabelsOutput(Output):
     @classmethod
     def learn(cls, df, names=None):
         if names := names or df.attrs.get('labels'): return cls(names)
-        raise DataError("the table does not say which of its columns are labels: name them, as in LabelsOutput(['A', "
-                        "'B']) or df.attrs['labels'] = ['A', 'B']")
+        raise DataError("the table does not say which of its columns are labels: name them, as in "
+                        "LabelsOutput(['A', 'B']) or df.attrs['labels'] = ['A', 'B']")
     def block(self): return MultiCategoryBlock(encoded=True, vocab=self.names)
     @property
     def columns(self): return self.names
