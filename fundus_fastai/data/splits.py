@@ -36,6 +36,12 @@ def shared_patients(df)->dict:
     pairs = combinations([o for o in splits if o in who], 2)
     return {(a,b):sorted(both) for a,b in pairs if (both := who[a]&who[b])}
 
+# %% ../../nbs/35_data.splits.ipynb #9ebda3b4
+def check_names(df):
+    "Raise `DataError` where `split` holds a name that is none"
+    if odd := set(df.split.dropna()) - set(splits):
+        raise DataError(f"unknown split {few(sorted(map(str, odd)))}: expected {', '.join(splits)}")
+
 # %% ../../nbs/35_data.splits.ipynb #5bdbefd5
 def check_split(df # frame with `patient` and `split`
                )->pd.DataFrame: # `df` itself
@@ -43,8 +49,7 @@ def check_split(df # frame with `patient` and `split`
     if 'split' not in df:
         raise DataError("the table has no column 'split': split_patients makes one")
     check_ids(df)
-    if odd := set(df.split.dropna()) - set(splits):
-        raise DataError(f"unknown split {few(sorted(map(str, odd)))}: expected {', '.join(splits)}")
+    check_names(df)
     leaks = [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
              f"{few(sorted(map(str, v)), 10)}" for (a,b),v in shared_patients(df).items()]
     if leaks: raise LeakError('; '.join(leaks))

@@ -62,10 +62,12 @@ def _label_columns(df, label, least=1):
     return names
 
 # %% ../../nbs/37_data.targets.ipynb #73c7c7fb
+def _shown(o): return repr(o) if o in ('0','1') else str(o) # as words they look like numbers
+
 def check_binary(df, names):
     "Raise `DataError` that names the column and its values where one holds anything but 0 and 1"
     for c in names:
-        if odd := sorted(set(map(str, df.loc[df[c].notna() & ~df[c].isin([0,1]), c]))):
+        if odd := sorted(set(map(_shown, df.loc[df[c].notna() & ~df[c].isin([0,1]), c]))):
             raise DataError(f"the label column {c!r} is to hold 0 and 1, "
                             f"and holds {', '.join(odd[:5])} as well")
 

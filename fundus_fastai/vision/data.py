@@ -9,11 +9,12 @@ __all__ = ['PILFundus', 'eye_dls']
 import os, shutil, warnings, numpy as np, pandas as pd, torch
 from fastai.vision.all import *
 from fastai.callback.data import WeightedDL
+from PIL import ImageOps
 from ..core import DataError, EyeWarning, few
 from ..image.cache import cache_folder, open_cache
-from ..image.read import read_image
+from ..image.read import _deep, read_image
 from ..data.catalog import cards
-from ..data.splits import check_split
+from ..data.splits import check_names, check_split
 from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, place_mask, shaping
 from .outputs import ClassOutput
 
@@ -60,17 +61,25 @@ def default_workers(n:int)->int:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count())
 
 # %% ../../nbs/42_vision.data.ipynb #4cca8968
+def _of_pil(im, mode):
+    "A PIL image, upright, as pixels of `mode`; raises `DataError` for more than 8 bits"
+    if im.mode in ('I','F') or ';16' in im.mode:
+        raise DataError(f"the picture, of Pillow's mode {im.mode}, {_deep}")
+    return np.asarray(ImageOps.exif_transpose(im).convert(mode)) # it may not be loaded yet
+
 def _pixels(o, cls):
     "The array, tensor or PIL image `o` as pixels; raises `DataError` for what is none of bytes"
     if isinstance(o, np.ndarray): return o
-    if isinstance(o, Image.Image): return np.asarray(o.convert(cls._open_args['mode'])) # it may not be loaded yet
+    if isinstance(o, Image.Image): return _of_pil(o, cls._open_args['mode'])
     if not isinstance(o, torch.Tensor):
         raise DataError(f"one file or picture is expected, not {type(o).__name__}: "
                         "`predict_frame` takes several")
     if o.dtype!=torch.uint8:
         raise DataError(f"a tensor of {o.dtype} is no picture of bytes (one of a batch is "
                         "normalized): give the file, or uint8, 0 to 255")
-    return np.asarray(cls.create(o))
+    o = o.as_subclass(torch.Tensor).cpu()
+    if o.ndim==3 and len(o) in (1,3) and o.shape[-1] not in (1,3): o = o.permute(1,2,0) # torchvision's
+    return np.asarray(cls.create(o.squeeze(-1).numpy()))
 
 # %% ../../nbs/42_vision.data.ipynb #e196db4d
 class OpenEye(Transform):
@@ -122,19 +131,39 @@ def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool
     return DataBlock(blocks=(eye, output.block()), get_x=ColReader('path'), get_y=output.target(),
                      splitter=ColSplitter('_valid'), item_tfms=squish(size), batch_tfms=tfms)
 
+# %% ../../nbs/42_vision.data.ipynb #2bfe555d
+def demand_full(df, cols)->None:
+    "Raise `DataError` where `df` lacks one of `cols`, or some of its rows do"
+    if lost := [o for o in cols if o not in df]:
+        has = few(map(str, df.columns), 20)
+        raise DataError(f"the table has no column {few(lost)}: it has {has}")
+    if gaps := int(df[cols].isna().any(axis=1).sum()):
+        raise DataError(f"{gaps} of {len(df)} images have no {few(cols)}: leave those out")
+
+def with_truth(df, output, label:str='label')->pd.DataFrame:
+    "`df` with its `label` under that name, if it holds all that `output` (default: a class) asks for"
+    demand_full(df, [label if o=='label' else o for o in (output.columns if output else ['label'])])
+    if label in df: df = df.assign(label=df[label])
+    if output: output.check(df)
+    return df
+
 # %% ../../nbs/42_vision.data.ipynb #2720e9ff
 class EyeLoaders(DataLoaders):
-    "`DataLoaders` that know the `output` of their net and the `opener` of its files, with data or without"
-    output = opener = None
-    def know(self, output, opener):
-        self.output,self.opener = output,opener
+    "`DataLoaders` that know, with data or without, their net's `output`, the `opener`, the `label` column"
+    output,opener,label = None,None,'label'
+    def know(self, output, opener, label='label'):
+        self.output,self.opener,self.label = output,opener,label
         return self
-    def new_empty(self): return super().new_empty().know(self.output, self.opener)
+    def new_empty(self): return super().new_empty().know(self.output, self.opener, self.label)
     @delegates(DataLoaders.test_dl)
-    def test_dl(self, test_items, *args, **kwargs):
-        "Batches of files, of pictures, or of the rows of a table, by the validation pipeline"
+    def test_dl(self, test_items, rm_type_tfms=None, with_labels=False, **kwargs):
+        "Batches of files, pictures, or rows of a table by the validation pipeline; raises `DataError`"
         rows = isinstance(test_items, pd.DataFrame) or isinstance(first(test_items), pd.Series)
-        return super().test_dl(test_items if rows else as_items(self, test_items), *args, **kwargs)
+        if not rows: test_items = as_items(self, test_items)
+        if not len(test_items): raise DataError("there are no images: give a file, or a table with rows")
+        if with_labels and isinstance(test_items, pd.DataFrame):
+            test_items = with_truth(test_items, self.output, self.label)
+        return super().test_dl(test_items, rm_type_tfms, with_labels, **kwargs)
 
 # %% ../../nbs/42_vision.data.ipynb #15b87190
 def as_items(dls, items):
@@ -202,19 +231,18 @@ def warn_of_leaks(df):
         warnings.warn(f"{e}; what is measured on one side flatters: `split_patients(df)` deals anew", EyeWarning)
 
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
-def _sides(df, cols):
-    "Training and validation rows, marked, and how many are for training; in `cols` stands what is to be learned"
-    if lost := [c for c in ('path','split',*cols) if c not in df]:
-        raise DataError(f"the table has no column {few(lost)}: it has {few(map(str, df.columns), 20)}")
+def _sides(df, output, label):
+    "Training and validation rows, marked, that have what `output` asks for; how many train"
+    if 'split' not in df: demand_full(df, ['split'])
+    check_names(df)
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
-    both['_valid'] = both.split=='valid'
     if 'patient' in both and not df.attrs.get('leak'): warn_of_leaks(both)
-    n = int((~both._valid).sum())
+    n = int((both.split=='train').sum())
     if not 1<n<len(both):
         raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
-    if gaps := int(both[cols].isna().any(axis=1).sum()):
-        raise DataError(f"{gaps} of {len(both)} training and validation images have no {few(cols)}: leave those out")
-    return both, n
+    demand_full(both, ['path'])
+    both = with_truth(both, output, label)
+    return both.assign(_valid=both.split=='valid'), n
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
 def in_color(o)->bool:
@@ -239,13 +267,12 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
             *, image:str=None, # 'oct' or 'fundus' (default: by the data's card; else 'oct')
             balance:bool=False, # draw training images so that rare classes are seen as often as common ones
             device=None, # where batches go (default: fastai's)
-            label:str='label', # label column, where `output` is not given
+            label:str='label', # column of the label: the class, or the number of an `output`
             output=None, # an `Output` (default: one of the classes in the label column)
             cache=False, # decode each image of `df` once: `True`, or the folder in which caches lie
             **kwargs)->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
-    both,n = _sides(df, output.columns if output and label=='label' else [label])
-    if label!='label': both = both.assign(label=both[label])
+    both,n = _sides(df, output, label)
     output = output or ClassOutput.learn(both)
     block = eye_block(output, image or image_kind(both[~both._valid]), **kwargs)
     if workers is None: workers = default_workers(len(both))
@@ -257,6 +284,6 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
         dls = block.weighted_dataloaders('a table', w, **kw)
     else: dls = block.dataloaders('a table', **kw)
     dls.__class__ = EyeLoaders
-    dls.know(output, block.type_tfms[0][0])
+    dls.know(output, block.type_tfms[0][0], label)
     if cache: serve_cached(dls, df, None if cache is True else cache)
     return dls

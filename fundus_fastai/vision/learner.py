@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, first_line, one_of, progress, say, sha256, whole_file
 from ..options import existing_weights
 from ..image.recipe import Eye, blank_remark, each_eye, field_remark
-from .losses import InUnits, ScaledLoss
+from .losses import ClassAndNumber, InUnits, ScaledLoss
 from .outputs import ClassOutput
 from .probe import laid_out, linear_probe, solve_probe
 from .data import PILFundus, as_items, default_workers, eye_dls
@@ -296,22 +296,49 @@ def normalize_by(dls, stats, arch):
 # %% ../../nbs/45_vision.learner.ipynb #a976bbd6
 STAND_IN = '_stand_in' # column that marks a table without data
 
-def demand_data(dl):
-    "Raise `ModelError` where the images of `dl` stand in for data that a loaded model lacks"
+def same_again(learn)->str:
+    "The call that makes other `DataLoaders` for what `learn` answers, of images opened as it does"
+    call = 'eye_dls(df, output=learn.output'
+    if not learn.opener: return call+')'
+    image = 'fundus' if learn.opener.cls is PILFundus else 'oct'
+    return call+f", image='{image}', recipe=learn.opener.recipe, size=learn.size)"
+
+def demand_data(learn, dl):
+    "Raise `ModelError` where the images of `dl` stand in for data that the loaded `learn` lacks"
     items = getattr(getattr(dl, 'dataset', None), 'items', None)
     if not isinstance(items, pd.DataFrame) or STAND_IN not in items: return
-    raise ModelError("this model came without data: give it some by `learn.dls = eye_dls(...)`, or "
-                     "ask it about `dl=learn.dls.test_dl(df, with_labels=True)`")
+    raise ModelError("this model came without data: give it some by `learn.dls = "
+                     f"{same_again(learn)}`, or ask it about `dl=learn.dls.test_dl(df, with_labels=True)`")
+
+def answer_of(dls):
+    "The `Output` that `dls` are for, their own or one of their classes; `None` if they name none"
+    own,names = (getattr(dls, o, None) for o in ('output','vocab'))
+    return own or (ClassOutput(names) if names is not None else None)
+
+def demand_same(learn, dls)->None:
+    "Raise `DataError` unless `dls` ask what `learn` answers, of images that they open as it does"
+    answers = learn.taught or answer_of(learn.dls),answer_of(dls)
+    openers = learn.opener,getattr(dls, 'opener', None)
+    for does,(mine,new) in {'answers':answers, 'opens files by':openers}.items():
+        if not (mine and new) or str(mine)==str(new): continue
+        raise DataError(f"this learner {does} {mine}, and these DataLoaders are for {new}: make them "
+                        f"with {same_again(learn)}, or for another question a new net, "
+                        "eye_learner(dls, arch, weights=RUN)")
 
 # %% ../../nbs/45_vision.learner.ipynb #4ba4bed1
 class CarefulLearner(Learner):
-    "A `Learner` that normalizes other `DataLoaders`, tells metrics in their unit, demands data"
+    "A `Learner` that checks other `DataLoaders`, tells metrics in their unit, demands data"
+    taught = None # the `Output` of the first `DataLoaders`, once others took their place
+    fitting = False # in `fit`
     config = None # arch, head, weights, normalization; of a loaded model all of `config.json`
     @property
     def dls(self): return self.__dict__['dls']
     @dls.setter
     def dls(self, dls):
-        if self.config: normalize_by(dls, self.config['normalize'].values(), self.config['arch'])
+        if self.config:
+            demand_same(self, dls)
+            normalize_by(dls, self.config['normalize'].values(), self.config['arch'])
+            self.taught = self.taught or answer_of(self.dls)
         self.__dict__['dls'] = dls
     @property
     def metrics(self): return self._metrics
@@ -323,10 +350,12 @@ class CarefulLearner(Learner):
                           for o in self._metrics)
     @delegates(Learner.fit)
     def fit(self, *args, **kwargs):
-        demand_data(self.dls.train)
-        super().fit(*args, **kwargs)
+        demand_data(self, self.dls.train)
+        self.fitting = True
+        try: super().fit(*args, **kwargs)
+        finally: self.fitting = False
     def all_batches(self):
-        demand_data(self.dl)
+        demand_data(self, self.dl)
         super().all_batches()
 
 # %% ../../nbs/45_vision.learner.ipynb #4e83c9b8
@@ -338,9 +367,8 @@ class EyeLearner(CarefulLearner):
     processes = 1 # so many train together
     @property
     def output(self):
-        "What the net answers: an `Output`; with other `DataLoaders`, one of their classes"
-        own,names = (getattr(self.dls, o, None) for o in ('output','vocab'))
-        if own or names is not None: return own or ClassOutput(names)
+        "What the net answers: an `Output`; with `DataLoaders` of another make, of their classes"
+        if answer := self.taught or answer_of(self.dls): return answer
         raise ModelError("these DataLoaders name no classes: for a number make them with "
                          "eye_dls(df, output=NumberOutput.learn(df))")
     @property
@@ -358,6 +386,19 @@ class EyeLearner(CarefulLearner):
         "Decoded answer, class or number, and probabilities of one file, picture, or row of a table"
         if self.opener and not isinstance(item, pd.Series): item = as_items(self.dls, [item]).iloc[0]
         return super().predict(item, rm_type_tfms, with_input)
+
+# %% ../../nbs/45_vision.learner.ipynb #9d0f1101
+def _words(o): return ', '.join(f'{v:.1f}' if isinstance(v, float) else str(v) for v in tuplify(o))
+
+@dispatch
+def show_results(x:TensorImage, y:Tensor, samples, outs, ctxs=None, max_n=10, nrows=None,
+                 ncols=None, figsize=None, **kwargs):
+    "Pictures, each with the truth and what was said"
+    shape = dict(nrows=nrows, ncols=ncols, figsize=figsize)
+    if ctxs is None: ctxs = get_grid(min(len(samples), max_n), **shape)
+    for (im,true),(said,*_),c in zip(samples, outs, ctxs):
+        im.show(ctx=c, title=f'{_words(true)}\n{_words(said)}', **kwargs)
+    return ctxs
 
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
 def _make(dls, net, kwargs):
@@ -417,20 +458,28 @@ def stage_split(model):
     return [*([own[k] for k in o] for o in named.values()), params(model[1])]
 
 # %% ../../nbs/45_vision.learner.ipynb #58a86872
-class CPUMixed(MixedPrecision):
-    "fastai's mixed precision on a CPU: bfloat16, for which nothing need be scaled"
-    inside = False # a batch, up to its loss
-    def __init__(self): super().__init__(AMPMode.BF16)
+class FitMixed(MixedPrecision):
+    "fastai's mixed precision, in a fit alone: whoever predicts outside of one gets all digits"
+    name,inside = 'mixed_precision',False # a batch, up to its loss
     def before_fit(self):
-        if self.inside: self.after_loss() # where Ctrl-C came
-        self.autocast,self.scales = torch.autocast('cpu', torch.bfloat16),L()
-        self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
+        self.after_loss() # where Ctrl-C came
+        super().before_fit()
     def before_batch(self):
+        if not self.learn.fitting: return
         super().before_batch()
         self.inside = True
     def after_loss(self):
-        super().after_loss()
+        if self.inside: super().after_loss()
         self.inside = False
+
+class CPUMixed(FitMixed):
+    "The same on a CPU: bfloat16, for which nothing need be scaled"
+    name = 'cpu_mixed'
+    def __init__(self): super().__init__(AMPMode.BF16)
+    def before_fit(self):
+        self.after_loss()
+        self.autocast,self.scales = torch.autocast('cpu', torch.bfloat16),L()
+        self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
     def after_fit(self): self.learn.scaler = None
 
 # %% ../../nbs/45_vision.learner.ipynb #9a1ca572
@@ -465,11 +514,20 @@ def count_in(learn, precision=None)->EyeLearner:
     "Let `learn` train in this precision, channels-last where that is safe; `learn.precision` tells it"
     kind = torch.device(learn.dls.device).type
     learn.precision = find_precision(kind, precision)
-    if learn.precision=='mixed': learn.add_cb(MixedPrecision() if kind=='cuda' else CPUMixed())
+    if learn.precision=='mixed': learn.add_cb(FitMixed() if kind=='cuda' else CPUMixed())
     if kind=='cpu' and (odd := cramped(learn.model)):
         say(f"{odd[0]} takes strides over few channels: the net does not go channels-last, which would crash")
     elif kind in ('cuda','cpu'): learn.add_cb(Layout())
     return learn
+
+# %% ../../nbs/45_vision.learner.ipynb #ab1bb51c
+def in_units(kwargs)->dict:
+    "`kwargs` of `vision_learner`, a `y_range` among them in the units of its loss"
+    loss,ends = kwargs.get('loss_func'),kwargs.get('y_range')
+    if ends and isinstance(loss, ClassAndNumber):
+        raise DataError("`y_range` would bound the scores of the classes, too: leave it out")
+    if not ends or not isinstance(loss, ScaledLoss): return kwargs
+    return kwargs | dict(y_range=[loss.units(o) for o in ends])
 
 # %% ../../nbs/45_vision.learner.ipynb #fcccdd3f
 @delegates(vision_learner, but='normalize,pretrained,weights')
@@ -493,7 +551,7 @@ def eye_learner(dls, # from `eye_dls`
     if getattr(dls, 'opener', None) and kwargs.get('n_in', 3)!=3:
         raise DataError(f"`n_in={kwargs['n_in']}`: the batches of eye_dls have three channels, gray scans too")
     if answer := getattr(dls, 'output', None): kwargs = dict(n_out=answer.n_out, loss_func=answer.loss()) | kwargs
-    learn = _make(dls, net, {**kwargs, **usual})
+    learn = _make(dls, net, {**in_units(kwargs), **usual})
     turned(learn.model)
     if head: learn.model = with_places(learn.model, learn.n_out, **told).to(dls.device)
     learn.splitter = kwargs.get('splitter') or stage_split
@@ -709,7 +767,7 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
 @patch
 def fit_probe(self:EyeLearner, workers:int=0)->pd.DataFrame:
     "Fit the linear readout of a learner that was made with `probe=True`; validation chooses the penalty"
-    demand_data(self.dls.train)
+    demand_data(self, self.dls.train)
     t0 = time.time()
     losses = solve_probe(self, workers)
     return pd.DataFrame([dict(stage='readout', epoch=0, **losses, seconds=round(time.time()-t0, 2))])
@@ -835,7 +893,8 @@ def predict_frame(self:EyeLearner,
                  )->pd.DataFrame: # path, patient, eye, target..., p_<class>... or pred
     "Predict each image of `items` through the validation pipeline; one row an image, in the order given"
     df = items
-    if isinstance(items, pd.Series): items = items.tolist()
+    if isinstance(items, pd.Series) or isinstance(items, np.ndarray) and items.dtype.kind in 'OU':
+        items = items.tolist()
     if not isinstance(items, pd.DataFrame):
         df = pd.DataFrame({'path': [str(o) if isinstance(o, Path) else o for o in L(items)]})
     df = df.reset_index(drop=True)

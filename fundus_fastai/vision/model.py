@@ -99,32 +99,6 @@ def demand_told(learn, cfg, weights)->None:
         raise ModelError("these DataLoaders are not of eye_dls, and their files do not show that they open a picture "
                          f"as task {cfg['task']} does, squeezed to {cfg['size']} pixels: take eye_dls; or {KEEP}")
 
-# %% ../../nbs/46_vision.model.ipynb #6c21d98a
-def save_model(learn, # from `eye_learner`
-               out, # folder
-               task:str='oct', # name of the task
-               *, size:int=None, # side of the input in pixels (default: the learner's)
-               **more # anything else to note: source, data, split hash, options
-              )->Path: # the folder
-    "Write `model.safetensors` and, last, `config.json`; raises `ModelError` for a learner that these cannot bring back"
-    out,answer,recipe = Path(out),learn.output,str(learn.opener.recipe if learn.opener else '')
-    plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
-    form = 1 if plain else 3 if 'places' in learn.config else 2
-    cfg = dict(format=form, library='fundus_fastai', library_version=__version__,
-               task=get_task(task).name,
-               **{k:learn.config.get(k) for k in ('arch','head','weights','normalize')})
-    cfg.update({k:learn.config[k] for k in ('taps','places') if k in learn.config})
-    cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
-    if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
-    weights = {k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}
-    demand_told(learn, cfg, weights)
-    with whole_file(out/'model.safetensors') as f:
-        f.write_bytes(save(weights, metadata={'fundus':json.dumps(_decisive(cfg|more))}))
-    cfg['sha256'] = sha256(out/'model.safetensors')
-    write_json(out/'config.json',
-               {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
-    return out
-
 # %% ../../nbs/46_vision.model.ipynb #de573015
 def _numbers(o, least):
     return isinstance(o, list) and len(o)==3 and all(type(v) in (int,float) and least<=v<1e6
@@ -143,6 +117,36 @@ def _unsound(cfg):
     ok['size'] = type(size) is int and 8<=size<=4096
     ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
     return [k for k,v in ok.items() if not v]
+
+# %% ../../nbs/46_vision.model.ipynb #6c21d98a
+def save_model(learn, # from `eye_learner`
+               out, # folder
+               task:str='oct', # name of the task
+               *, size:int=None, # side of the input in pixels (default: the learner's)
+               **more # anything else to note: source, data, split hash, options
+              )->Path: # the folder
+    "Write `model.safetensors` and, last, `config.json`; raises `ModelError` for a learner that these cannot bring back"
+    out,answer,recipe = Path(out),learn.output,str(learn.opener.recipe if learn.opener else '')
+    plain = answer.kind is CATEGORY and not recipe and 'taps' not in learn.config
+    form = 1 if plain else 3 if 'places' in learn.config else 2
+    cfg = dict(format=form, library='fundus_fastai', library_version=__version__,
+               task=get_task(task).name,
+               **{k:learn.config.get(k) for k in ('arch','head','weights','normalize')})
+    cfg.update({k:learn.config[k] for k in ('taps','places') if k in learn.config})
+    cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
+    if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
+    if bad := _unsound(json.loads(json.dumps({**cfg, **more, 'sha256':''}, default=str))):
+        odd = few([f'{k}={cfg.get(k)!r}' for k in bad])
+        raise ModelError(f"no model would be loaded that has {odd}: `size` is 8 to 4096, and classes "
+                         "are two or more, each of its own name")
+    weights = {k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}
+    demand_told(learn, cfg, weights)
+    with whole_file(out/'model.safetensors') as f:
+        f.write_bytes(save(weights, metadata={'fundus':json.dumps(_decisive(cfg|more))}))
+    cfg['sha256'] = sha256(out/'model.safetensors')
+    write_json(out/'config.json',
+               {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})
+    return out
 
 # %% ../../nbs/46_vision.model.ipynb #baaaa265
 def read_config(path # run folder

@@ -37,6 +37,14 @@ balances = ('none','loss','sample','focal','asymmetric')
 # %% ../../nbs/41_vision.outputs.ipynb #ca23f416
 output_types = {} # name of the kind -> its `Output`
 
+# %% ../../nbs/41_vision.outputs.ipynb #1b185637
+def _column(df, name='label'):
+    "The column of the truth; raises `DataError` where there is none"
+    if name in df: return df[name]
+    has = few(map(str, df.columns), 20)
+    raise DataError(f"the table has no column {name!r} to learn an answer from: it has {has}; "
+                    f"a task's frame has one, else df.assign({name}=df[COLUMN])")
+
 # %% ../../nbs/41_vision.outputs.ipynb #7a292748
 class Output:
     "What a net answers; one subclass for each kind, and what most of them share"
@@ -48,7 +56,7 @@ class Output:
     @classmethod
     def learn(cls, df, names=None):
         "The answer that fits the frame `df`; `names` are the classes, where they are not to be read from it"
-        return cls(names or sorted(df.label.astype(str).unique()))
+        return cls(names or sorted(_column(df).astype(str).unique()))
     @property
     def outputs(self): return self.names # names of the net's outputs, in order
     @property
@@ -81,9 +89,18 @@ def output_from(d:dict)->Output:
     return output_types[d['kind']](d['names'], d['center'], d['spread'])
 
 # %% ../../nbs/41_vision.outputs.ipynb #1a7f05f2
+def _numeric(y):
+    "The column `y`, if it holds numbers, of whatever type; raises `DataError`"
+    y = y.infer_objects()
+    if pd.api.types.is_numeric_dtype(y): return y
+    words = few(map(repr, y.dropna().unique()))
+    raise DataError(f"the label is to be a number, and holds {words}: pd.to_numeric(df[COLUMN]) "
+                    "turns text into numbers")
+
 def _scale(df):
     "Mean and spread of the number `label` over the training rows"
-    y = df.label[df.split=='train'] if 'split' in df and (df.split=='train').any() else df.label
+    y = _numeric(_column(df))
+    if 'split' in df and (df.split=='train').any(): y = y[df.split=='train']
     return float(y.mean()), float(y.std(ddof=0)) or 1.
 
 # %% ../../nbs/41_vision.outputs.ipynb #69d93429
@@ -106,7 +123,10 @@ class LabelsOutput(Output):
     "Any number of labels, each with a probability of its own"
     kind,balances = MULTILABEL,balances
     @classmethod
-    def learn(cls, df, names=None): return cls(names or df.attrs['labels'])
+    def learn(cls, df, names=None):
+        if names := names or df.attrs.get('labels'): return cls(names)
+        raise DataError("the table does not say which of its columns are labels: name them, as in "
+                        "LabelsOutput(['A', 'B']) or df.attrs['labels'] = ['A', 'B']")
     def block(self): return MultiCategoryBlock(encoded=True, vocab=self.names)
     @property
     def columns(self): return self.names
@@ -138,9 +158,7 @@ class NumberOutput(Output):
     def learn(cls, df, names=None): return cls(names or [cls._name], *_scale(df))
     def block(self): return RegressionBlock(n_out=1)
     def target(self): return ColReader('label')
-    def check(self, df):
-        if not pd.api.types.is_numeric_dtype(df.label):
-            raise DataError("the label is to be a number")
+    def check(self, df): _numeric(df.label)
     def loss(self, df=None, balance:str='none'): return ScaledLoss(self.center, self.spread, self._loss)
     def metrics(self, loss): return [mae_metric(loss)]
     def weights(self, df):
@@ -160,7 +178,7 @@ class BothOutput(Output):
     kind,balances = BOTH,('none','loss','sample')
     @classmethod
     def learn(cls, df, names=None):
-        return cls(super().learn(df, names).names, *_scale(df.assign(label=df.age)))
+        return cls(super().learn(df, names).names, *_scale(df.assign(label=_column(df, 'age'))))
     @property
     def outputs(self): return [*self.names, 'age']
     @property

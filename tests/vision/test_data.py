@@ -1,12 +1,12 @@
 "Pictures and masks on their way into a batch"
-import cv2, numpy as np, pandas as pd, pytest
+import cv2, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from fundus_fastai.core import DataError, EyeWarning
 from fundus_fastai.image import recipe as recipes_room
 from fundus_fastai.image.recipe import level_scan
 from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.vision.data import OpenEye, eye_dls, squish
-from fundus_fastai.vision.outputs import LabelsOutput, NumberOutput
+from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput
 from nets import eye, frame
 
 def test_a_mask_is_cropped_as_its_picture():
@@ -123,7 +123,14 @@ flaws = dict(split=(flawed().drop(columns='split'), {}, 'no column split: it has
              path=(flawed().drop(columns='path'), {}, 'no column path'), typo=(flawed(), dict(label='dx'), 'no column dx'),
              label=(flawed().drop(columns='label'), {}, 'no column label'), gap=(flawed(label=[None,*'bababab']), {}, '1 of 7 .* have no label: leave'),
              age=(flawed(label=[np.nan]*2+[40.]*6), dict(output=NumberOutput(['age'])), '2 of 7 .* have no label'),
-             labels=(flawed(B=[1,0]*3+[np.nan]*2), dict(output=LabelsOutput(['A','B'])), '1 of 7 .* have no A, B'))
+             labels=(flawed(B=[1,0]*3+[np.nan]*2), dict(output=LabelsOutput(['A','B'])), '1 of 7 .* have no A, B'),
+             beside=(flawed(dx=list('ab')*4, age=[np.nan]+[40.]*7), dict(label='dx', output=BothOutput('ab')), '1 of 7 .* have no dx, age'),
+             file=(flawed(path=[None]+[eye(k) for k in range(7)]), {}, '1 of 7 images have no path'),
+             uncertain=(flawed(B=[1,0]*3+[-1]*2), dict(output=LabelsOutput(['A','B'])), "'B' is to hold 0 and 1, and holds -1"),
+             words=(flawed(B=list('01')*4), dict(output=LabelsOutput(['A','B'])), "'B' is to hold 0 and 1, and holds '0', '1'"),
+             classes=(flawed(), dict(output=ClassOutput(['a','c'])), 'does not know: b'),
+             number=(flawed(), dict(output=NumberOutput(['age'])), "is to be a number, and holds 'a', 'b'"),
+             side=(flawed(split=['train']*4+['val']*4), {}, 'unknown split val: expected train'))
 
 @pytest.mark.parametrize('flaw', flaws)
 def test_a_table_with_a_gap_is_told_by_its_column(flaw):
@@ -132,3 +139,36 @@ def test_a_table_with_a_gap_is_told_by_its_column(flaw):
 
 def test_a_gap_among_the_test_rows_is_no_matter():
     assert len(eye_dls(flawed(label=[*'bababab',None]), image='fundus', size=32, bs=4, workers=0).valid_ds)==3
+
+def test_numbers_of_any_type_are_numbers():
+    df = flawed(label=pd.Series(range(40, 48), dtype=object))
+    assert eye_dls(df, output=NumberOutput.learn(df), image='fundus', size=32, bs=4, workers=0).valid.one_batch()[1].tolist()==[44,45,46]
+
+def test_the_truth_is_read_from_the_column_that_was_learned():
+    "A table may have a `label` of another meaning beside it; what is not there, or not known, is told"
+    df = flawed(dx=list('baabbaab'))
+    dls = eye_dls(df, label='dx', image='fundus', size=32, bs=4, workers=0)
+    for o in (dls, dls.new_empty()): assert o.label=='dx'
+    assert dls.test_dl(df, with_labels=True).one_batch()[1].tolist()==[1,0,0,1]
+    assert dls.test_dl(df.drop(columns='label'), with_labels=True).one_batch()[1].tolist()==[1,0,0,1]
+    for bad,why in ((df.drop(columns='dx'), 'no column dx'), (df.assign(dx='c'), 'does not know: c'), (df.assign(dx=None), '8 of 8 images have no dx')):
+        with pytest.raises(DataError, match=why): dls.test_dl(bad, with_labels=True)
+    for none in ([], df[:0]):
+        with pytest.raises(DataError, match='there are no images'): dls.test_dl(none)
+
+@pytest.mark.parametrize('mode', ['I;16','I','F'])
+def test_pictures_of_pillow_are_of_eight_bits(mode):
+    im = Image.fromarray(eye(0)[...,0].astype(np.uint16)*257)
+    with pytest.raises(DataError, match=f'mode {mode}, has more than 8 bits a channel: convert'): OpenEye('fundus')(im if mode=='I;16' else im.convert(mode))
+
+def test_a_picture_lies_as_its_file(tmp_path):
+    "Cameras turn it by a note in the file; torchvision has the channels first"
+    note,im = Image.Exif(),eye(1)[:,:70]
+    note[0x0112] = 6
+    Image.fromarray(im).save(tmp_path/'a.png', exif=note)
+    o = OpenEye('fundus')
+    want = np.asarray(o(tmp_path/'a.png'))
+    assert want.shape==(70,im.shape[0],3) and np.array_equal(np.asarray(o(Image.open(tmp_path/'a.png'))), want)
+    t = torch.from_numpy(im)
+    for x in (t, t.permute(2,0,1)): assert np.array_equal(np.asarray(o(x)), im)
+    for x in (t[...,:1], t[None,...,0], t[...,0]): assert np.array_equal(np.asarray(o(x))[...,2], im[...,0])

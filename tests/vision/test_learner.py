@@ -17,7 +17,7 @@ from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.losses import mae_metric
-from fundus_fastai.vision.outputs import NumberOutput
+from fundus_fastai.vision.outputs import BothOutput, ClassOutput, NumberOutput
 from fundus_fastai.vision.learner import eye_learner, find_net, find_precision, find_weights, has_bf16, one_cycle_plan
 from nets import tiny, frame, labeled, noise_dls, body_of, same, refused
 
@@ -186,6 +186,44 @@ def test_other_dataloaders_are_normalized_as_the_first(tmp_path):
     with pytest.raises(DataError, match='normalized for another net'): learn.dls = other
     learn.dls.valid.after_batch.fs.pop()
     with refused('not normalized as'): save_model(learn, tmp_path/'run')
+
+others = dict(names=(dict(classes='BC'), {}, 'answers category: A, B, and .* category: B, C'), fewer=(dict(classes='A'), {}, 'category: A:'),
+              recipe=({}, dict(recipe='square'), 'as it is.*, and .*square'), image=({}, dict(image='fundus'), 'PILOct.*, and .*PILFundus'),
+              number=({}, dict(output=NumberOutput(['age'])), 'answers category: A, B, and .* number: age'))
+
+@pytest.mark.parametrize('how', others)
+def test_other_dataloaders_do_not_rename_what_a_net_says(how, tmp_path):
+    "Of other classes or pictures they are refused; the call that is named makes such as fit, of fewer classes and another size as well"
+    classes,kwargs,why = others[how]
+    learn = eye_learner(noise_dls(64), tiny, None)
+    learn = learn if how=='recipe' else load_model(save_model(learn, tmp_path))
+    df,was = frame(**classes),learn.dls
+    if how=='number': df = df.assign(label=1.)
+    with pytest.raises(DataError, match=why+'.*make them with eye_dls.df, output=learn.output, image=.oct., recipe=learn.opener.recipe, size=learn.size'):
+        learn.dls = eye_dls(df, size=64, bs=4, workers=0, **kwargs)
+    assert learn.dls is was and learn.output.names==['A','B']
+    few = frame(classes='B')
+    for size in (learn.size,32):
+        learn.dls = eye_dls(few, output=learn.output, image='oct', recipe=learn.opener.recipe, size=size, bs=4, workers=0)
+        assert list(learn.dls.vocab)==['A','B'] and learn.get_preds()[1].tolist()==[1]*4
+
+def test_a_number_keeps_the_scale_that_it_was_taught(tmp_path):
+    df = labeled('age')
+    def dls(df): return eye_dls(df, output=NumberOutput.learn(df), image='fundus', size=32, bs=3, workers=0)
+    learn = eye_learner(dls(df), tiny, None)
+    was,scale = learn.predict_frame(df),learn.output.to_json()
+    learn.dls = dls(df.assign(label=df.label+30))
+    assert learn.predict_frame(df).equals(was) and learn.output.to_json()==scale
+    assert load_model(save_model(learn, tmp_path, 'age')).predict_frame(df).equals(was)
+
+def test_the_range_of_a_number_is_in_its_unit():
+    df = labeled('age')
+    learn = eye_learner(eye_dls(df, output=NumberOutput.learn(df), size=32, bs=3, workers=0), tiny, None, y_range=(20,90))
+    with torch.no_grad(): learn.model[-1][-2].weight.mul_(1e6)
+    got = learn.predict_frame(df).pred
+    assert got.min()>=19.999 and got.max()<=90.001 and set(got.round())<={20,90}
+    both = eye_dls(df.assign(label='a', age=df.label), output=BothOutput('ab'), size=32, bs=3, workers=0)
+    with pytest.raises(DataError, match='y_range. would bound the scores of the classes'): eye_learner(both, tiny, None, y_range=(0,100))
 
 def test_metrics_of_fastai_are_in_the_unit_of_the_quantity():
     "However they are given, and beside ours; the raw outputs stay what the loss reads"
@@ -511,6 +549,8 @@ def test_precision_is_what_it_says_and_answers_are_exact(precision, kind, tmp_pa
     save_model(learn, tmp_path, 'oct')
     again,df = load_model(tmp_path),frame()
     assert torch.equal(*(o.predict_batches(o.dls.test_dl(df, bs=4)) for o in (learn,again)))
+    with learn.no_bar(), learn.no_logging():
+        assert torch.equal(learn.get_preds(dl=learn.dls.test_dl(df, bs=4))[0], learn.predict_batches(learn.dls.test_dl(df, bs=4)))
 
 @pytest.mark.parametrize('precision', ['full','mixed'])
 def test_a_resumed_run_is_equal_to_the_byte_in_either_precision(precision, tmp_path):
@@ -543,6 +583,7 @@ def test_ctrl_c_inside_a_batch_leaves_no_autocast_behind():
     with learn.no_bar(), learn.no_logging(), pytest.raises(KeyboardInterrupt): learn.fit_eye(one_cycle_plan(1, pretrained=False), cbs=Stop())
     df,dl = frame(),learn.dls.test_dl(frame(), bs=4)
     p = learn.predict_batches(dl)
+    with learn.no_bar(): assert torch.equal(learn.get_preds(dl=dl)[0], p)
     with learn.no_bar(), learn.no_logging(): learn.fit_eye(one_cycle_plan(1, lr=1e-9, pretrained=False))
     assert not torch.is_autocast_enabled('cpu')
     assert p.dtype==torch.float32 and len(p)==len(df)

@@ -58,8 +58,9 @@ def test_a_loaded_model_has_no_data_to_train_or_measure_on(run):
     deeds = [learn.validate, learn.get_preds, lambda: learn.fine_tune(1), learn.fit_eye, learn.lr_find,
              lambda: ClassificationInterpretation.from_learner(learn)]
     before = {k:v.clone() for k,v in learn.model.state_dict().items()}
+    call = 'learn.dls = eye_dls.df, output=learn.output, image=.oct., recipe=learn.opener.recipe, size=learn.size.`'
     for do in deeds:
-        with learn.no_bar(), refused('came without data', 'learn.dls = eye_dls'): do()
+        with learn.no_bar(), refused('came without data', call): do()
     assert same(before, learn.model.state_dict())
     with learn.no_bar(), learn.no_logging():
         got = learn.validate(dl=learn.dls.test_dl(data.valid_ds.items, with_labels=True))
@@ -227,6 +228,11 @@ def test_a_net_is_not_saved_under_a_task_that_asks_otherwise(photos, tmp_path):
     with refused('of kind number, and task disease of kind category'): save_model(eye_learner(aged(photos), tiny, None), tmp_path/'run', 'disease')
     assert not (tmp_path/'run').exists()
 
+def test_what_would_not_be_read_is_not_written(photos, tmp_path):
+    learn = eye_learner(eye_dls(photos, image='fundus', size=48, bs=2, workers=0), tiny, None)
+    with refused('size=5', '8 to 4096'): save_model(learn, tmp_path/'run', 'disease', size=5)
+    assert not (tmp_path/'run').exists()
+
 def test_another_net_is_not_saved_under_this_name(photos, tmp_path):
     learn = eye_learner(own_dls(photos), tiny, None)
     learn.model = torch.nn.Sequential(learn.model, torch.nn.Identity())
@@ -256,6 +262,7 @@ def test_files_and_what_is_none(photos):
     want,file = learn.predict_frame(photos).filter(like='p_'),photos.path[0]
     assert learn.predict_frame(photos.path).filter(like='p_').equals(want)
     with learn.no_bar():
+        for o in (photos.path.to_numpy(), photos.path.to_numpy(str)): assert learn.predict_frame(o).filter(like='p_').equals(want)
         for o in (photos, photos.path, photos.path.tolist(), get_image_files(Path(file).parent).sorted(), [Image.open(f) for f in photos.path]):
             assert np.abs(learn.get_preds(dl=learn.dls.test_dl(o))[0].numpy()-want.to_numpy()).max()<1e-6
         shown = learn.dls.valid.one_batch()[0]

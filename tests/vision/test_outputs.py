@@ -1,9 +1,9 @@
 "Outputs: weights of rare labels, odd configs"
-import numpy as np, pandas as pd, pytest, torch
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, torch
 from fastai.vision.all import Interpretation, MixUp
 from fundus_fastai.vision.learner import eye_learner
 from fundus_fastai.vision.tasks import get_task
-from fundus_fastai.vision.outputs import LabelsOutput, output_from, label_weights
+from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput, output_from, label_weights
 from fundus_fastai.core import DataError, ModelError
 from nets import labeled, tiny
 
@@ -61,3 +61,22 @@ def test_gaps_and_words_in_a_label_are_named_and_labels_left_out_are_not_asked()
         o = LabelsOutput([*names])
         o.check(df)
         assert o.truth(df).columns.tolist()==['target_D','target_O'] and o.asked(df)==['D','O']
+
+def test_tables_that_hold_nothing_to_learn_from_are_told():
+    df = pd.DataFrame(dict(path=['a','b'], sex=['f','m']))
+    for make,why in ((LabelsOutput,"LabelsOutput\\(\\['A', 'B'\\]\\)"), (NumberOutput,"no column 'label' .* has path, sex"), (BothOutput,"no column 'label'"),
+                     (ClassOutput,"no column 'label'")):
+        with pytest.raises(DataError, match=why): make.learn(df)
+    with pytest.raises(DataError, match="no column 'age'"): BothOutput.learn(df.assign(label=df.sex))
+    with pytest.raises(DataError, match="is to be a number, and holds 'f', 'm'"): NumberOutput.learn(df.assign(label=df.sex))
+
+@pytest.mark.parametrize('task,truth', [('age', {'80.0','85.0','90.0','95.0'}), ('sex_age', {'male, 80.0','female, 85.0','male, 90.0','female, 95.0'}),
+                                        ('disease', {'A','B'}), ('diseases', {'','drusen','haze','drusen;haze'})])
+def test_results_of_every_kind_are_shown(task, truth):
+    "A number and a pair too, for which fastai's own has no way"
+    learn = asked(task)
+    with learn.no_bar(): learn.show_results(max_n=3)
+    titles = [o.get_title().split('\n') for o in plt.gcf().axes if o.get_title()]
+    plt.close('all')
+    assert titles and {o[0] for o in titles}<=truth
+    if 'age' in task: assert all(float(o[1].split()[-1])<100 for o in titles)
