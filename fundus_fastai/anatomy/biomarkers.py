@@ -499,7 +499,8 @@ def effect_words(t, by)->list:
         found,sure = t.c_confirmed.notna().sum(),t.c_confirmed.eq(True).sum()
         res.append(f"{found} were found in one part of the patients, {sure} confirmed in the other.")
     elif kept := t.attrs.get('kept'):
-        res.append(f"{kept} patients were kept for confirmation; nothing was found to confirm "
+        fixed = f"with {', '.join(o)} held fixed " if (o := t.attrs['adjust']) else ''
+        res.append(f"{kept} patients were kept for confirmation; {fixed}nothing was found to confirm "
                    "(`confirm=0` uses all).")
     return res
 

@@ -186,6 +186,8 @@ def test_patients_kept_in_vain_are_told(tmp_path):
     t = biomarkers(df, 'sex', tmp_path/'out', ready=True)
     assert 'c_p' not in t and t.attrs['kept']==30 and t.patients[0]==30
     assert '30 patients were kept for confirmation; nothing was found to confirm (`confirm=0` uses all)' in (tmp_path/'out/report.html').read_text()
+    t = confirmed(sixty().assign(age=lambda d: d.width), 'sex', ['step'], adjust=['age'])
+    assert t.q[0]<.05 and effect_words(t, 'sex')[-1].startswith('30 patients were kept for confirmation; with age held fixed nothing')
     t = biomarkers(df, 'sex', tmp_path/'all', ready=True, confirm=0)
     assert t.patients[0]==60 and 'kept for' not in (tmp_path/'all/report.html').read_text()
 
