@@ -230,8 +230,7 @@ def same_patients(df, names)->pd.DataFrame:
     df,g = df.copy(),df.groupby('patient')
     for o in names:
         one = df.patient.astype(object).map(g[o].first()[g[o].nunique()==1])
-        gap = df[o].isna()&one.notna()
-        if gap.any(): df.loc[gap,o] = one[gap]
+        df[o] = df[o].fillna(one)
     return df
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #39d451a8
@@ -253,11 +252,10 @@ def adjusted(d, f, by, *, groups, adjust, model)->dict:
     d = d.dropna(subset=list(adjust))
     y,v,x = sides(d, by, groups),d[f].to_numpy(float),columns_of(d, adjust)
     if not groups and len(y): y = (y-y.mean())/max(y.std(), 1e-9)
+    n = dict(adj_patients=d.patient.nunique()) # who lacks none of `adjust`
     if model=='mean': e = held_fixed(v, y, x)
-    else: e = of_both_eyes(v, y, x, patient=d.patient, model=model)
-    counts = dict(adj_patients=d.patient.nunique(), adj_eyes=len(d)) # who lacks none of `adjust`
-    if model=='mean': del counts['adj_eyes']
-    return dict(zip(('adjusted','adj_low','adj_high','adj_p'), e), **counts)
+    else: e,n['adj_eyes'] = of_both_eyes(v, y, x, patient=d.patient, model=model),len(d)
+    return dict(zip(('adjusted','adj_low','adj_high','adj_p'), e), **n)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #ab93ff54
 def fdr(p)->np.ndarray:
@@ -330,6 +328,7 @@ def shows_apart(m, n, family=1, *, alpha=.05)->bool:
     if min(m, n)<3: return False
     return mannwhitneyu(np.arange(m), m+np.arange(n), method='asymptotic').pvalue<alpha/family
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #62232e86
 def power_words(m, n, family)->str:
     "What `m` and `n` patients show, to a test that stands alone and to the strictest of a `family`"
     who,strict = f"{m} and {n} patients",f"to the strictest of {family}"
@@ -500,8 +499,8 @@ def effect_words(t, by)->list:
         res.append(f"{found} were found in one part of the patients, {sure} confirmed in the other.")
     elif kept := t.attrs.get('kept'):
         fixed = f"with {', '.join(o)} held fixed " if (o := t.attrs['adjust']) else ''
-        res.append(f"{kept} patients were kept for confirmation; {fixed}nothing was found to confirm "
-                   "(`confirm=0` uses all).")
+        res.append(f"{kept} patients were kept for confirmation; {fixed}nothing was found "
+                   "to confirm (`confirm=0` uses all).")
     return res
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #5868fccd
