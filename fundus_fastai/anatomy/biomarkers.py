@@ -471,11 +471,9 @@ def missing_by(df, by, groups, *, family)->pd.DataFrame:
     "How many images lack most features of the `family`, by group, and the most frequent reason"
     lost = df[family].isna().mean(axis=1)>.5
     df = same_patients(df, [by]).assign(lost=lost, reason=df.reason if 'reason' in df else '')
-    known = df[by].notna()
-    parts = {g:df[df[by]==g] for g in groups} or dict(all=df[known])
-    if not known.all(): parts['not known'] = df[~known]
+    parts = {g:df[df[by]==g] for g in groups} or dict(all=df[df[by].notna()])
     rows = [[g, len(d), d.patient.nunique(), int(d.lost.sum()), frequent(d.reason[d.lost])]
-            for g,d in parts.items()]
+            for g,d in (parts|{'not known':df[df[by].isna()]}).items() if len(d)]
     return pd.DataFrame(rows, columns=['group','images','patients','without features','reason'])
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3bada869
