@@ -224,6 +224,15 @@ def each_patient(df, names, keep)->pd.DataFrame:
         t[o] = t[o].astype(float).where(g[o].nunique()<2, g[o].mean())
     return t.reset_index()
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #b0e4de6f
+def same_patients(df, names)->pd.DataFrame:
+    "`df` with empty cells of `names` filled where the patient's other rows know one value alone"
+    df,g = df.copy(),df.groupby('patient')
+    for o in names:
+        one = df.patient.astype(object).map(g[o].first()[g[o].nunique()==1])
+        df[o] = df[o].fillna(one)
+    return df
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #39d451a8
 def one_effect(d, t, f, *, by, groups, adjust, model)->dict:
     "Everything about one feature, of eyes `d` and of people `t`"
@@ -243,9 +252,10 @@ def adjusted(d, f, by, *, groups, adjust, model)->dict:
     d = d.dropna(subset=list(adjust))
     y,v,x = sides(d, by, groups),d[f].to_numpy(float),columns_of(d, adjust)
     if not groups and len(y): y = (y-y.mean())/max(y.std(), 1e-9)
+    n = dict(adj_patients=d.patient.nunique()) # who lacks none of `adjust`
     if model=='mean': e = held_fixed(v, y, x)
-    else: e = of_both_eyes(v, y, x, patient=d.patient, model=model)
-    return dict(zip(('adjusted','adj_low','adj_high','adj_p'), e))
+    else: e,n['adj_eyes'] = of_both_eyes(v, y, x, patient=d.patient, model=model),len(d)
+    return dict(zip(('adjusted','adj_low','adj_high','adj_p'), e), **n)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #ab93ff54
 def fdr(p)->np.ndarray:
@@ -290,7 +300,8 @@ def feature_effects(df, # a row an image: patient, `by`, features, and what is h
     one_of(model, MODELS, 'model')
     groups = groups_of(df, by) if groups is None else groups
     adjust = [o for o in adjust if o!=by]
-    features,df = family_of(df, by, adjust, features=features),df[df[by].notna()]
+    features,df = family_of(df, by, adjust, features=features),same_patients(df, [by,*adjust])
+    df = df[df[by].notna()]
     how = dict(by=by, groups=groups, adjust=adjust, model=model)
     people = each_patient(df, features, [by,*adjust])
     known = people.dropna(subset=adjust)
@@ -310,6 +321,26 @@ def detectable(m:int, n:int, family:int=1, *, power:float=.8, alpha:float=.05)->
     "The smallest AUC that `m` and `n` people show with `power` in one of `family` tests"
     z = norm.ppf(1-alpha/family/2)+norm.ppf(power)
     return min(1., .5+z*((m+n+1)/(12*m*n))**.5)
+
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #16e81d6e
+def shows_apart(m, n, family=1, *, alpha=.05)->bool:
+    "Would the rank test of `two_groups` show `m` and `n` people that are wholly apart?"
+    if min(m, n)<3: return False
+    return mannwhitneyu(np.arange(m), m+np.arange(n), method='asymptotic').pvalue<alpha/family
+
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #62232e86
+def power_words(m, n, family)->str:
+    "What `m` and `n` patients show, to a test that stands alone and to the strictest of a `family`"
+    who,strict = f"{m} and {n} patients",f"to the strictest of {family}"
+    if not shows_apart(m, n):
+        return f"{who} are too few: even groups that are wholly apart would not show."
+    one,least = (detectable(m, n, k) for k in (1,family))
+    near = "only groups nearly wholly apart would show"
+    alone = f"Four times in five, {who} show an AUC of {one:.3f}" if one<1 else f"Of {who}, {near}"
+    if least<1: more = f", one of {least:.3f} {strict}"
+    else: more = f"; {strict}, " + (near if shows_apart(m, n, family) else
+                                   "even groups that are wholly apart would not show")
+    return f"{alone} to a test that stands alone{more}. Smaller differences may be there."
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #6afb44f2
 def out_of_fold(x, y, groups, *, seed=0)->np.ndarray: # probability of the second group, or number
@@ -348,6 +379,7 @@ def feature_index(df, # as for `feature_effects`
     "How well features tell `by` of people they have not seen: confounders alone, features, both"
     groups,adjust = groups_of(df, by),[o for o in adjust if o!=by]
     features = family_of(df, by, adjust, features=features)
+    df = same_patients(df, [by])
     t = each_patient(df[df[by].notna()], features, [by,*adjust]).dropna(subset=adjust)
     y,c = sides(t, by, groups),columns_of(t, adjust)
     least = 2*min((y>0).sum(), (y==0).sum()) if groups else len(t)
@@ -392,6 +424,7 @@ def confirmed(df, by, features, *, share:float=.5, seed:int=0, **kwargs)->pd.Dat
     groups = groups_of(df, by) # of all: a half may show less
     kept = kept_apart(df, by, groups, share=share, seed=seed)
     t = feature_effects(df[~kept], by, features, groups=groups, **kwargs)
+    t.attrs['kept'] = df.patient[kept&df[by].notna()].nunique()
     of = 'adj_q' if t.attrs['adjust'] else 'q'
     found = t.feature[t[of]<.05].tolist()
     if not found: return t
@@ -437,9 +470,10 @@ def frequent(reasons)->str:
 def missing_by(df, by, groups, *, family)->pd.DataFrame:
     "How many images lack most features of the `family`, by group, and the most frequent reason"
     lost = df[family].isna().mean(axis=1)>.5
-    df = df.assign(lost=lost, reason=df.reason if 'reason' in df else '')
+    df = same_patients(df, [by]).assign(lost=lost, reason=df.reason if 'reason' in df else '')
+    parts = {g:df[df[by]==g] for g in groups} or dict(all=df[df[by].notna()])
     rows = [[g, len(d), d.patient.nunique(), int(d.lost.sum()), frequent(d.reason[d.lost])]
-            for g,d in df.groupby(df[by] if groups else pd.Series('all', df.index))]
+            for g,d in (parts|{'not known':df[df[by].isna()]}).items() if len(d)]
     return pd.DataFrame(rows, columns=['group','images','patients','without features','reason'])
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3bada869
@@ -457,18 +491,19 @@ def effect_words(t, by)->list:
                        "it is the same in everybody, or follows from what else is held fixed.")
     if groups:
         m,n = (int(t[f'n_{o}'].max()) for o in groups)
-        one,all_of = detectable(m, n),detectable(m, n, k)
-        res.append(f"Four times in five, {m} and {n} patients show an AUC of {one:.3f} to a test that "
-                   f"stands alone, one of {all_of:.3f} to the strictest of {k}. "
-                   "Smaller differences may be there.")
+        res.append(power_words(m, n, k))
     if 'c_p' in t:
         found,sure = t.c_confirmed.notna().sum(),t.c_confirmed.eq(True).sum()
         res.append(f"{found} were found in one part of the patients, {sure} confirmed in the other.")
+    elif kept := t.attrs.get('kept'):
+        fixed = f"with {', '.join(o)} held fixed " if (o := t.attrs['adjust']) else ''
+        res.append(f"{kept} patients were kept for confirmation; {fixed}nothing was found "
+                   "to confirm (`confirm=0` uses all).")
     return res
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #5868fccd
-SHOWN = ('feature patients effect low high p q g adjusted adj_low adj_high adj_q icc '
-         'c_patients c_effect c_low c_high c_p c_confirmed').split()
+SHOWN = ('feature patients effect low high p q g adjusted adj_low adj_high adj_q '
+         'adj_patients adj_eyes icc c_patients c_effect c_low c_high c_p c_confirmed').split()
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3d4006db
 def tell_effects(out, by, t, *, index, lost, source='')->None:

@@ -1,8 +1,8 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
-import sys, cv2, numpy as np, pandas as pd, pytest
+import re, sys, cv2, numpy as np, pandas as pd, pytest
 from dataclasses import replace
 from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
-                                              color_at, columns_of, effect_words, eye_features, icc, measured, missing_by, open_people, with_table)
+                                              color_at, columns_of, effect_words, eye_features, icc, measured, missing_by, open_people, power_words, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -87,6 +87,34 @@ def test_models_that_keep_both_eyes(model):
     width = (t.adj_high-t.adj_low)/(m.adj_high-m.adj_low)
     assert width.between(.85, 1.2).all(), "an interval of one row an eye is as wide as of one row a patient"
 
+@pytest.mark.parametrize('model', ['gee','mixed'])
+def test_an_age_on_one_row_is_the_patients(model):
+    "It holds for both eyes; where nobody knows it, or two rows know two, the row tells how many eyes were computed on"
+    pytest.importorskip('statsmodels')
+    def asked(d): return feature_effects(d, 'sex', ['vessel_angle'], adjust=['age'], model=model).iloc[0]
+    full = people(4, 40, nulls=0)
+    once,lost = full.copy(),full.copy()
+    once.loc[1::2,'age'] = lost.loc[:9,'age'] = np.nan
+    a,b,c = map(asked, (full, once, lost))
+    assert b.equals(a) and (a.adj_patients,a.adj_eyes)==(40,80) and (c.patients,c.eyes,c.adj_patients,c.adj_eyes)==(40,80,35,70)
+    two = pd.concat([full, full.assign(age=full.age+2), full.assign(age=np.nan)])
+    assert (asked(two).eyes, asked(two).adj_eyes)==(240,160)
+
+@pytest.mark.parametrize('kind', ['object','category'])
+def test_a_sex_on_one_row_is_the_patients(kind):
+    "No eye vanishes; who is missing counts those of whom nobody knows it"
+    full = people(4, 60, nulls=0).astype(dict(sex=kind))
+    once = full.copy()
+    once.loc[1::2,'sex'] = None
+    one,two = (feature_effects(d, 'sex', ['vessel_angle']) for d in (full, once))
+    assert one.equals(two) and two.eyes[0]==120 and once.sex.isna().sum()==60
+    assert feature_index(full, 'sex', ['vessel_angle']).equals(feature_index(once, 'sex', ['vessel_angle']))
+    once.loc[:5,'sex'] = None
+    t = missing_by(once, 'sex', groups_of(once, 'sex'), family=['vessel_angle']).set_index('group')
+    assert list(t.index)==['female','male','not known'] and t.images.sum()==120 and t.loc['not known',['images','patients']].tolist()==[6,3]
+    full.loc[:3,'age'] = np.nan
+    assert missing_by(full, 'age', [], family=['vessel_angle']).set_index('group').images.to_dict()=={'all':116, 'not known':4}
+
 def test_no_statsmodels_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, 'statsmodels.api', None)
     with pytest.raises(EyeError, match="statsmodels.*stats"): feature_effects(people(1, 20, 1), 'sex', ['null_0'], model='gee')
@@ -142,6 +170,26 @@ def test_missing_and_constant_features():
 def test_smallest_effect_and_correlation_of_eyes():
     assert detectable(60, 60)<detectable(60, 60, 40)<detectable(20, 20, 40)<=1 and detectable(10**6, 10**6)<.502
     assert np.isnan(icc([1.,2.,3.], ['a','b','c'])) and icc([1,1,2,2,3,3.], list('aabbcc'))==1
+
+@pytest.mark.parametrize('m,n,family,said', [(3, 3, 1, '3 and 3 patients are too few: even groups that are wholly apart'), (0, 9, 1, 'too few'),
+                                             (4, 4, 1, 'Of 4 and 4 patients, only groups nearly wholly apart would show to a test that stands alone; to the strictest of 1, only'),
+                                             (8, 8, 1000, 'show an AUC of .* alone; to the strictest of 1000, even groups that are wholly apart would not'),
+                                             (8, 8, 41, 'AUC of 0.*; to the strictest of 41, only groups nearly'), (60, 60, 41, 'AUC of 0.648 .*, one of 0.716 to the')])
+def test_few_patients_show_little(m, n, family, said):
+    "No sentence says what no test of so few could tell: the rank test of groups wholly apart is the bound"
+    words = power_words(m, n, family)
+    assert re.search(said, words) and '1.000' not in words
+
+def test_patients_kept_in_vain_are_told(tmp_path):
+    "Where nothing is found, the report says who was held back; with nobody held back, nothing"
+    df = sixty().drop(columns=['width','step','age'])
+    t = biomarkers(df, 'sex', tmp_path/'out', ready=True)
+    assert 'c_p' not in t and t.attrs['kept']==30 and t.patients[0]==30
+    assert '30 patients were kept for confirmation; nothing was found to confirm (`confirm=0` uses all)' in (tmp_path/'out/report.html').read_text()
+    t = confirmed(sixty().assign(age=lambda d: d.width), 'sex', ['step'], adjust=['age'])
+    assert t.q[0]<.05 and effect_words(t, 'sex')[-1].startswith('30 patients were kept for confirmation; with age held fixed nothing')
+    t = biomarkers(df, 'sex', tmp_path/'all', ready=True, confirm=0)
+    assert t.patients[0]==60 and 'kept for' not in (tmp_path/'all/report.html').read_text()
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
