@@ -260,6 +260,7 @@ def files_of(table, *columns)->dict:
     there = {k.lower():here/k for k in names if k}
     return {k:o for k,o in there.items() if o.is_file() and here in o.resolve().parents}
 
+# %% ../nbs/00_core.ipynb #9c0e16af
 @contextmanager
 def replacing(table, *columns):
     "Within, `table` is written anew; afterwards the files that its `columns` do not name any more are gone"

@@ -167,6 +167,7 @@ def lesion_counts(df)->dict:
     "How many lesions of each type are counted"
     return dict.fromkeys(LESION_CODES, 0) | counted(df).type.value_counts().to_dict()
 
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #fa9096d1
 class Finder:
     "What the net of the library lists in a photograph, what of it is sure, and its counts"
     counts = tuple(LESION_CODES)
@@ -174,7 +175,6 @@ class Finder:
     def __call__(self, im): return find_lesions(im, net=self.net)
     def sure(self, df): return counted(df)
     def row(self, df): return lesion_counts(df)
-
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #5e1b00f1
 def best_method(learn)->str:

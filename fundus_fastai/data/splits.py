@@ -30,6 +30,7 @@ def check_ids(df):
     raise DataError(f"patient {few(both)} is a number in some rows and text in others: read that column as text in "
                     "all of them (`pd.read_csv(..., dtype={'patient': str})`)")
 
+# %% ../../nbs/35_data.splits.ipynb #d80c8b2d
 def shared_patients(df)->dict:
     "Patients who occur on two sides of a split: (side, side) -> sorted patients"
     who = {k:set(g.patient) for k,g in df[['patient','split']].dropna().groupby('split')}

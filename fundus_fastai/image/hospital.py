@@ -87,6 +87,7 @@ def patient_digest(number, issuer=None)->str:
     issuer = likeness(issuer or '')
     return f'{who}-{pseudonym(issuer, key)[:4]}' if issuer else who
 
+# %% ../../nbs/13_image.hospital.ipynb #9e9f0110
 def digest_parts(name)->tuple:
     "Number and issuer (or `None`) in a name that `patient_digest` gave; `None` for another name"
     m = re.fullmatch('([0-9a-f]{16})(-[0-9a-f]{4})?', str(name))

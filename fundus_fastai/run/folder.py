@@ -91,6 +91,7 @@ def drop_checkpoints(out)->None:
             for f in (*d.glob(f'{o}.*'), *d.glob(f'.{o}-*')): f.unlink()
         if d.is_dir() and not any(d.iterdir()): d.rmdir()
 
+# %% ../../nbs/61_run.folder.ipynb #49f697aa
 def clear_run(out, more=())->None:
     "Remove the files of the run in `out`, those of `more` first; raises `DataError` where one is not ours"
     out = check_run(out, force=True)
@@ -98,6 +99,7 @@ def clear_run(out, more=())->None:
     drop_checkpoints(out)
     (out/'split.csv').unlink(missing_ok=True)
 
+# %% ../../nbs/61_run.folder.ipynb #c63fec6e
 def start_run(out, resume:bool=False, force:bool=False)->Path:
     "Make the folder of a run, or reuse it as `check_run` allows; with `force` an earlier run's files are removed"
     out = check_run(out, resume, force)

@@ -140,6 +140,7 @@ def demand_full(df, cols)->None:
     if gaps := int(df[cols].isna().any(axis=1).sum()):
         raise DataError(f"{gaps} of {len(df)} images have no {few(cols)}: leave those out")
 
+# %% ../../nbs/42_vision.data.ipynb #45c86ab6
 def with_truth(df, output, label:str='label')->pd.DataFrame:
     "`df` with its `label` under that name, if it holds all that `output` (default: a class) asks for"
     demand_full(df, [label if o=='label' else o for o in (output.columns if output else ['label'])])
