@@ -101,6 +101,9 @@ def test_no_pixel_lies_between_windows(run, tmp_path):
     scan = next(SCANS.rglob('*.jpeg'))
     with pytest.raises(DataError, match='`stride` of 16 leaves .* choose at most 8'): explain_run(run, [scan], window=8, stride=16, out=tmp_path/'no')
     assert not (tmp_path/'no').exists()
+    (tmp_path/'mine').mkdir()
+    with pytest.raises(DataError, match='choose at most 8'): explain_run(run, [scan], window=8, stride=16, out=tmp_path/'mine')
+    assert (tmp_path/'mine').exists(), 'what was there before is not ours to take away'
     assert explain_run(run, [scan], window=4, out=tmp_path/'maps').stride[0]==2 # by itself it is half a window
     assert (load_map(next((tmp_path/'maps').glob('*.npz')))['map']!=0).any(0).all()
 
