@@ -19,7 +19,7 @@ or eyes beside ImageNet's, as a readout and tuned, of 50, 100, 200 and all patie
 
 Run on 27 November 2026 on one NVIDIA H200 that four other programs used too (torch 2.11, CUDA 13, Python 3.12, 400 seconds):
 of the lists, list A came to the end of Lite0's recipe, list B to six of Lite0's ten nets for sex and age. And on 28 November on
-two cores of a processor, with --seeds 1: SqueezeNet's recipe, InceptionV3's without plain fastai (of `tune` two folds), and
+two cores of a processor, with --seeds 1: SqueezeNet's recipe, InceptionV3's (plain fastai on three folds of five, `tune` on four), and
 phantoms as pretraining (77 minutes) with the readouts. The rest has been rehearsed, and not been run."""
 import argparse, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
