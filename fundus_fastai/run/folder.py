@@ -28,7 +28,7 @@ from ..score.patients import score_as
 from ..score.calibration import add_calibration
 
 # %% ../../nbs/61_run.folder.ipynb #28404367
-LEAKY = 'Patients may stand on both sides of this split (--allow-leak): expect the numbers to flatter.'
+LEAKY = 'Patients scored here may have been seen in training (--allow-leak): if so, the numbers flatter.'
 
 # %% ../../nbs/61_run.folder.ipynb #d15db1bb
 def split_note(df, allow_leak:bool=False)->str:
