@@ -96,15 +96,20 @@ def lesion_logits(f, net, ways)->torch.Tensor:
     each = [y.flip(o) for y,o in zip(net(x).float().split(1), ways)]
     return sum(each)/len(each)
 
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #f9c7a232
+def blend_looks(a, b)->torch.Tensor:
+    "How likely each type is, [n,4,h,w], by the logits of six maps `a` and finer ones `b`"
+    both = (a+F.interpolate(b, a.shape[2:], mode='bilinear'))/2
+    vessels = F.softplus(both[:,len(LESION_CODES):-1])
+    dots,blots,pale = a[:,:1]-vessels,both[:,1:2]-vessels,both[:,2:len(LESION_CODES)]
+    return torch.cat([dots,blots,pale], 1).sigmoid()
+
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #055fcd0e
 @torch.inference_mode()
 def lesion_maps(f, fine, net)->np.ndarray:
     "How likely each type is at each place of a `LesionFrame` and a finer one: [4,320,320]"
     a,b = lesion_logits(f, net, ([],[3])),lesion_logits(fine, net, ([3],))
-    both = (a+F.interpolate(b, a.shape[2:], mode='bilinear'))/2
-    dots,rest,vessels = a[:,:1],both[:,1:len(LESION_CODES)],F.softplus(both[:,len(LESION_CODES):-1])
-    a = torch.cat([dots-vessels,rest[:,:1]-vessels,rest[:,1:]], 1)
-    return a[0].sigmoid().cpu().numpy()
+    return blend_looks(a, b)[0].cpu().numpy()
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #ae5c51bf
 def radii(m, df, above:float)->np.ndarray:

@@ -250,7 +250,8 @@ def people_by_name(df, src, roles, *, alone)->bool:
     who,eye = by_name(names)
     if who.isna().any() or shared_names(df.path): return False
     if alone:
-        pairs = names[~names.duplicated() & who.isin(who[~names.duplicated() & who.duplicated()])]
+        first = ~names.duplicated()
+        pairs = names[first & who.isin(who[first & who.duplicated()])]
         how = f"{src}: each image is taken as its own patient, as asked, though names look like pairs "
         if len(pairs): say(f"{how}of eyes, or visits ({few(pairs)}): they may fall on both sides")
         return False

@@ -38,7 +38,7 @@ def shared_patients(df)->dict:
     return {(a,b):sorted(both) for a,b in pairs if (both := who[a]&who[b])}
 
 # %% ../../nbs/35_data.splits.ipynb #9ebda3b4
-def check_names(df):
+def check_split_names(df):
     "Raise `DataError` where `split` holds a name that is none"
     if odd := set(df.split.dropna()) - set(splits):
         raise DataError(f"unknown split {few(sorted(map(str, odd)))}: expected {', '.join(splits)}")
@@ -50,7 +50,7 @@ def check_split(df # frame with `patient` and `split`
     if 'split' not in df:
         raise DataError("the table has no column 'split': split_patients makes one")
     check_ids(df)
-    check_names(df)
+    check_split_names(df)
     leaks = [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
              f"{few(sorted(map(str, v)), 10)}" for (a,b),v in shared_patients(df).items()]
     if leaks: raise LeakError('; '.join(leaks))
@@ -206,8 +206,8 @@ def save_split(df, # frame with `split`
     d = df.assign(path=relative_paths(df, root)).reindex(columns=cols)
     known = digests(df.path)
     if known.any(): d['sha256'] = known.to_numpy()
-    called = patient_names(d.patient).map(digest_parts).notna()
-    if called.any(): d['key'] = called.map({True:key_mark(), False:''})
+    keyed = patient_names(d.patient).map(digest_parts).notna()
+    if keyed.any(): d['key'] = keyed.map({True:key_mark(), False:''})
     with whole_file(path) as f:
         d.sort_values('path').to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     return Path(path)

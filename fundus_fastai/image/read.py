@@ -246,7 +246,7 @@ def files_of_xml(file)->set:
     return {os.path.join(os.path.dirname(file), o) for o in names}
 
 # %% ../../nbs/14_image.read.ipynb #77fdfb35
-def check_names(files, where)->None:
+def check_utf8(files, where)->None:
     "Raises `DataError` if names of `files` are not UTF-8"
     if odd := [o for o in files if o.encode(errors='ignore').decode()!=o]:
         raise DataError(f"{where}: {len(odd)} file names are not UTF-8, as {os.fsencode(odd[0]).decode('latin-1')}: "
@@ -258,7 +258,7 @@ def image_files(root, # folder
                )->list: # paths as text, sorted
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
     found = sorted(os.path.join(*o) for o in walk_files(root, skip) if is_picture(*o))
-    check_names(found, root)
+    check_utf8(found, root)
     taken = {o for f in found if f.lower().endswith('.xml') for o in files_of_xml(f)}
     return [o for o in found if o not in taken]
 

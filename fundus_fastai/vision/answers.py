@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file, written_to
 from ..image.hospital import (check_key, file_and_frame, file_facts, file_stem, frames_of,
                                           hospital_kind, key_mark)
-from ..image.read import check_names, image_files, unread_files
+from ..image.read import check_utf8, image_files, unread_files
 from ..score.kinds import get_kind
 from ..data.read import by_name, shared_names
 
@@ -26,7 +26,7 @@ def images_of(images)->list:
     for o in filter(os.path.isdir, images):
         if odd := unread_files(o): say(f"{o}: of no kind that we read: {', '.join(f'{v} {k}' for k,v in odd.items())}")
     found = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]
-    check_names(found, 'images')
+    check_utf8(found, 'images')
     files = [k for f in found for k in frames_of(f)]
     if not files: raise DataError(f"no images in {', '.join(map(str, images))}")
     return files

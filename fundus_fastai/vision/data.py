@@ -14,7 +14,7 @@ from ..core import DataError, EyeWarning, few
 from ..image.cache import cache_folder, open_cache
 from ..image.read import _deep, read_image
 from ..data.catalog import cards
-from ..data.splits import check_names, check_split
+from ..data.splits import check_split_names, check_split
 from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, place_mask, shaping
 from .outputs import ClassOutput
 
@@ -235,7 +235,7 @@ def warn_of_leaks(df):
 def _sides(df, output, label):
     "Training and validation rows, marked, that have what `output` asks for; how many train"
     if 'split' not in df: demand_full(df, ['split'])
-    check_names(df)
+    check_split_names(df)
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
     if 'patient' in both and not df.attrs.get('leak'): warn_of_leaks(both)
     n = int((both.split=='train').sum())

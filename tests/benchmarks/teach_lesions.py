@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 import paint_lesions
 from fundus_fastai.anatomy.landmarks import landmarks, shipped_weights
-from fundus_fastai.anatomy.lesion_net import FINE, SIDE, LesionFrame, LesionNet, find_lesions, spots
+from fundus_fastai.anatomy.lesion_net import FINE, SIDE, LesionFrame, LesionNet, blend_looks, find_lesions, spots
 from fundus_fastai.explain.lesions import froc, match_lesions
 from fundus_fastai.phantom.fundus import LESION_CODES, phantom_fundus
 
@@ -339,10 +339,7 @@ def as_library(net, q, fine, device, lot=8):
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):
             a = torch.stack([net(q[i:i+lot].flip(d)).float().flip(d) for d in FLIPS[:2]]).mean(0)
             b = net(fine[i:i+lot].flip(3)).float().flip(3)
-        both = (a+F.interpolate(b, a.shape[2:], mode='bilinear'))/2
-        a = torch.cat([a[:,:1],both[:,1:4]], 1)
-        a[:,:2] -= F.softplus(both[:,4:5])
-        out.append(a.sigmoid())
+        out.append(blend_looks(a, b))
     return torch.cat(out)
 
 def image_sums(p, mask):
