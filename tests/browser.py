@@ -14,15 +14,19 @@ def elsewhere(asked, url):
     own = url,*(f'{s}://{h}/' for s in ('http','https') for h in OWN)
     return sorted(o for o in asked if not o.startswith(own))
 
+SMALL = ('unshare','-rm','bash','-c','mkdir -p "$0" && mount -t tmpfs -o size=1G tmpfs "$0" && exec "$@"')
+
+def small_disks(): return shutil.which('unshare') and not subprocess.run([*SMALL[:-1],'mount -t tmpfs tmpfs /tmp'], capture_output=True).returncode
+
 class Chromium:
-    "A browser with its own profile in the folder `home`"
-    def __init__(self, home, *flags):
+    "A browser with its own profile in the folder `home`; `small`: on a disk of 1 GB"
+    def __init__(self, home, *flags, small=False):
         self.home,self.n,self.lock = Path(home),0,threading.Lock()
         r,w = os.pipe(),os.pipe()
         give,take = (fcntl.fcntl(o, fcntl.F_DUPFD, 30) for o in (r[0],w[1]))
         for o in (give,take): os.set_inheritable(o, True)
         args = [*FLAGS, f'--user-data-dir={home}/profile', f'--log-net-log={home}/net.json', *flags, 'about:blank']
-        self.process = subprocess.Popen(['bash', '-c', f'exec "$0" "$@" 3<&{give} 4>&{take}', EXE, *args],
+        self.process = subprocess.Popen([*((*SMALL, f'{home}/profile') if small else ()), 'bash', '-c', f'exec "$0" "$@" 3<&{give} 4>&{take}', EXE, *args],
                                         pass_fds=(give,take), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                         env=os.environ|dict(HOME=str(home)))
         for o in (give,take,r[0],w[1]): os.close(o)

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from PIL import Image
-from browser import EXE, Chromium, elsewhere
+from browser import EXE, Chromium, elsewhere, small_disks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.explain.occlusion import fields_of, occlusion
@@ -228,6 +228,20 @@ def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder,
     asked = b.asked()
     assert url in asked and url+'model.onnx' in asked
     assert elsewhere(asked, url)==[]
+
+@chromium
+@pytest.mark.skipif(not small_disks(), reason="this machine lets a test mount nothing")
+def test_a_page_is_kept_where_the_disk_is_nearly_full(folder, tmp_path):
+    "There a browser keeps no large file as it arrives (the runtime's 13 MB), and takes it whole"
+    with Chromium(tmp_path, small=True) as b, served(folder) as url:
+        opened(b, url).wait("document.getElementById('offline').textContent.includes('works without a network')", 20)
+
+@chromium
+def test_a_page_that_cannot_be_kept_says_so(folder, tmp_path):
+    shutil.copytree(folder, tmp_path/'page')
+    (tmp_path/'page'/'phantom-3.png').unlink()
+    with Chromium(tmp_path) as b, served(tmp_path/'page') as url:
+        opened(b, url).wait("document.getElementById('offline').textContent.includes('does not keep the page')", 20)
 
 @chromium
 @pytest.mark.slow

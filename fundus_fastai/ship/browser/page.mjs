@@ -176,12 +176,20 @@ worker.onerror = e => tell(`This page could not begin (${e.message || 'its progr
 
 $('print').addEventListener('click', () => print())
 
+function kept(at) { // when the worker has every file; `ready` alone waits for ever where it could not have them, as on a full disk
+  const w = at.installing
+  return at.active || !w ? navigator.serviceWorker.ready : new Promise((yes, no) => w.addEventListener('statechange', () => {
+    if (w.state==='activated') yes()
+    else if (w.state==='redundant') no(new Error('not every file was kept'))
+  }))
+}
+
 if ('serviceWorker' in navigator) {
   if (navigator.serviceWorker.controller) navigator.serviceWorker.addEventListener('controllerchange', () => { // another page is served here now
     if (file) tell('This address gives out another page by now: load it again to see that one.', true)
     else location.reload()
   })
-  navigator.serviceWorker.register('./sw.js', {scope:'./'}).then(() => navigator.serviceWorker.ready)
+  navigator.serviceWorker.register('./sw.js', {scope:'./'}).then(kept)
     .then(() => { $('offline').textContent = 'This browser has kept the page: it works without a network.' })
     .catch(() => { $('offline').textContent = 'This browser does not keep the page: it needs its server the next time.' })
 }
