@@ -10,6 +10,7 @@ import inspect, re
 from copy import copy
 from pathlib import Path
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
+from numbers import Integral, Real
 from fastcore.basics import patch
 from fastcore.docments import docments
 from .core import DataError, ModelError, one_of
@@ -18,7 +19,11 @@ from .core import DataError, ModelError, one_of
 class Options:
     "Options that belong together, as fields of a dataclass with a default and a comment"
     least = {} # name -> the least number that it may be
-    def __post_init__(self): check_least(**{k:(getattr(self, k), v) for k,v in self.least.items()})
+    def __post_init__(self):
+        said = {k:getattr(self, k) for k in self.least}
+        said = {k:v for k,v in said.items() if v is not None or getattr(type(self), k) is not None}
+        check_least(**{k:(v, self.least[k]) for k,v in said.items()})
+        vars(self).update({k:int(v) for k,v in said.items()}) # numpy's become Python's
 
     @classmethod
     def of(cls, x): # options, the value of the first one, or `None` for the defaults
@@ -31,9 +36,16 @@ class Options:
 
 # %% ../nbs/01_options.ipynb #9176fda4
 def check_least(**numbers)->None:
-    "Raise `DataError` for a number below the least it may be"
+    "Raise `DataError` for what is no whole number, or below the least it may be"
     for k,(v,least) in numbers.items():
-        if v is not None and v<least: raise DataError(f"`{k}` is to be at least {least}, not {v}")
+        if not isinstance(v, Integral): raise DataError(f"`{k}` is to be a whole number, not {v!r}")
+        if v<least: raise DataError(f"`{k}` is to be at least {least}, not {v}")
+
+def check_positive(**numbers)->None:
+    "Raise `DataError` for what is no number above 0"
+    for k,v in numbers.items():
+        if not isinstance(v, Real): raise DataError(f"`{k}` is to be a number, not {v!r}")
+        if not 0<v<float('inf'): raise DataError(f"`{k}` is to be above 0, not {v}")
 
 # %% ../nbs/01_options.ipynb #57296d00
 @dataclass
@@ -134,8 +146,8 @@ class TrainOptions(Options):
         if self.fit in ('auto','readout') and self.maps_trained:
             raise DataError("`maps_trained` is for `fit='tune'`: the body of a readout stays as it is")
         if self.lr in (None,'find'): return
-        if not isinstance(self.lr, (int,float)): raise DataError(f"`lr` is to be a number, not {self.lr!r}")
-        if not 0<self.lr<float('inf'): raise DataError(f"`lr` is to be above 0, not {self.lr}")
+        check_positive(lr=self.lr)
+        self.lr = float(self.lr)
 
     def folder(self, task): return f'runs/{task}-{self.arch}' # where a run lies that names no folder
     def record(self):
@@ -175,8 +187,7 @@ class CompareOptions(TrainOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.minutes is not None and not 0<self.minutes<float('inf'):
-            raise DataError(f"`minutes` is to be above 0, not {self.minutes}")
+        if self.minutes is not None: check_positive(minutes=self.minutes)
         if self.fit!='tune' and self.minutes:
             raise DataError("`minutes` is for `fit='tune'`: a readout has no epochs")
         seeds = [self.seeds] if isinstance(self.seeds, int) else list(self.seeds)
@@ -201,10 +212,10 @@ class DeviceOptions(Options):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.device is not None: self.device = str(self.device) # torch's own, too
         if not re.fullmatch(r'cpu|mps|cuda(:\d+)?', self.device or 'cpu'):
             raise DataError(f"`device={self.device!r}` is no device: "
                             "there are cpu, cuda, cuda:1 and so on, mps")
-
 
 # %% ../nbs/01_options.ipynb #09406726
 @dataclass
