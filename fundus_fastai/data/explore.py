@@ -139,7 +139,7 @@ def upset_dots(ax, names:list, combos:list):
 def plot_combinations(df:pd.DataFrame, # a frame
                       labels=None, # a column of classes, or a list of 0/1 columns; default: the frame's own
                       top:int=15 # at most this many combinations; the others are counted as one
-                     ): # the figure
+                     )->object: # the figure
     "Draw an upset plot: images by combination of labels, the commonest first"
     import matplotlib.pyplot as plt
     found = [(k or ('none of these',), len(w)) for k,w in label_sets(df, labels)]
@@ -178,7 +178,7 @@ def plot_combinations(df:pd.DataFrame, # a frame
 def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
                  width:float=5, # years of a band
                  ax=None # matplotlib axes to draw on
-                ): # the axes
+                )->object: # the axes
     "Draw patients by age and sex, each once; patients without either are told in the title"
     check_columns(df, 'patient', 'sex', 'age')
     t = df.groupby('patient', sort=False)[['sex','age']].first()
@@ -273,7 +273,7 @@ def color_histograms(df:pd.DataFrame, # a frame
 
 # %% ../../nbs/39_data.explore.ipynb #f64272d9
 def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
-                         ): # the figure
+                         )->object: # the figure
     "Draw the histograms of the three channels, a panel a group; dashed: the mean of all groups"
     names,mean = list(hist.index.unique('group')),hist.groupby('channel').mean()
     cols = min(len(names), 4)
@@ -321,7 +321,7 @@ def plot_montage(df:pd.DataFrame, # a frame
                  seed:int=0, # same seed, same images
                  workers:int=2, # threads
                  ax=None # matplotlib axes to draw on
-                ): # the axes
+                )->object: # the axes
     "Show images of each group, a row a group, every image of another patient"
     check_columns(df, 'path', 'patient')
     recipe,groups = as_recipe(recipe),groups_of(df, by, top)
@@ -381,7 +381,7 @@ def mean_eye(df:pd.DataFrame, # a frame
 
 # %% ../../nbs/39_data.explore.ipynb #402db0a6
 def plot_mean_eye(eyes:dict # from `mean_eye`
-                 ): # the figure
+                 )->object: # the figure
     "Show mean (above) and standard deviation (below: bright where the images differ) of each group"
     fig,axs = _figure(1.5*len(eyes)+.5, 3.4, 2, len(eyes), squeeze=False)
     high = max(1, *(np.percentile(o.std.mean(-1), 99.5) for o in eyes.values()))

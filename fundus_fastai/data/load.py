@@ -6,7 +6,7 @@
 __all__ = ['open_data', 'ask_download']
 
 # %% ../../nbs/36_data.load.ipynb #9fac64ff
-import html, os, sys
+import html, os, sys, pandas as pd
 from pathlib import Path
 from ..core import DataError, DownloadError, EyeError, data_home, say
 from ..colab import agreed
@@ -80,7 +80,7 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
               *, patients:int=80, # how many phantom patients
               seed:int=0, # of the phantoms
               **csv # options of `read_csv`: images, path_col, label, patient, eye, sex, skip_broken, ...
-             ): # the frame; `attrs` tell `name`, `source` ('kaggle', 'phantom' or 'local') and `root`
+             )->pd.DataFrame: # `attrs` tell `name`, `root`, `source` ('kaggle', 'phantom', 'local')
     "Open a data set; raises `DownloadError`, `DataError` or `EyeError`, and shows a banner where the eyes are phantoms"
     opts = {k:v for k,v in csv.items() if v not in (None,False) and (k,v)!=('label','label')}
     if str(name)=='phantom': name,source = 'kermany2018','phantom'

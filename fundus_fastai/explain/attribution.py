@@ -332,7 +332,7 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
              norm=None, # (mean,std) [C] of the normalization (default: the learner's or ImageNet's)
              output='logit', # 'logit' (for numbers: their unit), 'prob', or a function of raw outputs
              **kwargs # options of the method
-            ): # `OcclusionMap`, or `EvidenceMap` of other methods or where `smooth` is asked for
+            )->ClassMaps: # `OcclusionMap`, or `EvidenceMap` of other methods and with `smooth`
     "Explain `x` by any method; raises `EyeError`, `DataError` and `ModelError`"
     ask = _methods[one_of(method, ALL_METHODS, 'method')]
     if not callable(output): one_of(output, ('logit','prob'), 'output')
@@ -364,7 +364,7 @@ def evidence(self:Learner, items, # image paths, or a table of them, as for `dls
              *, inside=None, # of occlusion: where to cover at all, as for `Learner.occlude`
              only=None, # of occlusion: where windows have their middle, as for `Learner.occlude`
              **kwargs # further arguments of `evidence`
-            ): # `OcclusionMap` or `EvidenceMap`
+            )->ClassMaps: # `OcclusionMap` or `EvidenceMap`
     "Explain image files as the validation pipeline sees them; raises `EyeError` and `DataError`"
     one_of(method, ALL_METHODS, 'method')
     def more(**masks): return {k:m for k,m in masks.items() if m is not None}
@@ -399,7 +399,7 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
                     mask=None, # truth to outline, bool [H,W]
                     options=None, # dict: options for each method
                     **kwargs # further arguments of `show_maps`: cols, size, source, ...
-                   ): # matplotlib axes, one a method
+                   )->np.ndarray: # matplotlib axes, one a method
     "Draw what several methods say of one image and class, beside its contrast, which knows no net"
     x,options = as_images(x),options or {}
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")

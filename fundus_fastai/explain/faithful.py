@@ -119,7 +119,7 @@ def curve_area(curve)->float:
 def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
                 ax=None, # where to draw (default: a new figure)
                 way:str='deletion' # for the label
-               ): # matplotlib axes
+               )->plt.Axes: # matplotlib axes
     "Draw deletion or insertion curves of several methods, with their areas"
     if ax is None: ax = plt.subplots(figsize=(4,2.8))[1]
     for k,cs in curves.items():

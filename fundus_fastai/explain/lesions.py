@@ -393,7 +393,7 @@ def plot_froc(found, # `LesionHits`, or a dict of them: name -> hits
               n_boot:int=300, # resamples for the band
               source:str='', # 'phantom' puts the mark
               **kwargs # `strict`, `weigh` and `healthy`, as for `froc`
-             ): # the axes
+             )->object: # the axes
     "Draw sensitivity against false positives an image, with a band by patient and the CPM"
     found = found if isinstance(found, dict) else {'':found}
     q = np.geomspace(*ends, 41)

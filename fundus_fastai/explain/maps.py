@@ -61,7 +61,7 @@ def where_to_cover(learn:Learner):
 # %% ../../nbs/56_explain.maps.ipynb #1f7ad02a
 def truth_mask(learn:Learner, # a net
                path # image file
-              ): # bool [H,W] in the picture as the net sees it, or `None`
+              )->np.ndarray: # bool [H,W] in the picture as the net sees it, or `None`
     "The lesion mask beside a phantom, or `None` where there is no truth or no lesion"
     opener,truth = getattr(learn.dls, 'opener', None),fundus_truth if where_to_cover(learn) else oct_truth
     if (t := truth(path)) is None or not t.mask.any(): return None

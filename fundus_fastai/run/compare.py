@@ -396,7 +396,7 @@ def _points(ax, t, side):
 def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
                     side:str=None, # 'test' or 'valid' (default: what is reported)
                     ax=None # matplotlib axes to draw on
-                   ): # the axes
+                   )->plt.Axes: # the axes
     "Draw the score of each net with its interval against the size of its file"
     side = side or c.side
     t = c.nets.dropna(subset=[side]) if side in c.nets else c.nets.head(0)

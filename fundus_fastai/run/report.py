@@ -500,7 +500,7 @@ def _rescored(run):
 
 @watched
 def rescore_run(run # run folder, or the folder of an evaluation
-               ): # `Scores`, with calibration and operating points
+               )->Scores: # `Scores`, with calibration and operating points
     "Score a run again from `predictions.csv`, and from `validation.csv` where it is there"
     return _rescored(Path(run))
 
@@ -521,7 +521,7 @@ def _fresh_parts(s, parts, root):
 def remake_report(run, # run folder, or the folder of an evaluation
                   root=None, # the data's folder, for the most wrong images (default: those kept)
                   date:str=None # today if missing
-                 ): # `Scores`
+                 )->Scores: # `Scores`
     "Make `metrics.json` and `report.html` again from the files of a run"
     run,sound = Path(run),read_seal(run) and not changed(run)
     s = _rescored(run)
@@ -567,7 +567,7 @@ def share_run(run, # run folder, or the folder of an evaluation
               *, pseudonyms:bool=False, # call patients and files by keyed digests; the key stays beside the run
               no_pictures:bool=False, # leave images and maps out
               force:bool=False # replace what was written there before
-             ): # `Scores`
+             )->Scores: # `Scores`
     "Write report, card and tables of a run for others, without the model"
     run,s = Path(run),_rescored(Path(run))
     if Path(out).resolve()==run.resolve(): raise DataError(f"{out} is the run itself: name another folder with `out`")

@@ -19,6 +19,7 @@ from ..image.recipe import as_recipe
 from ..data.splits import read_split, save_split, split_hash
 from ..data.targets import label_list
 from ..score.patients import told_scores
+from ..score.scores import Scores
 from ..vision.tasks import get_task
 from ..vision.learner import TerminalProgress, find_net, find_weights, one_cycle_plan
 from ..vision.model import load_model, save_model
@@ -224,7 +225,7 @@ def train_run(task:str, # name of a task
               resume:bool=False, # go on where an earlier call stopped
               force:bool=False, # overwrite an earlier run
               fit=fit_run # how the net is fitted: `fit_run`, or what takes its place
-             ): # `Scores`
+             )->Scores: # `Scores`
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
     data,opts = DataOptions.of(data),opts or TrainOptions()
     check_least(maps=(maps,0))
@@ -285,7 +286,7 @@ def evaluate_run(run, # run folder
                  allow_leak:bool=False, # accept patients that the net was trained on
                  out=None, # folder (default: RUN/evaluation)
                  force:bool=False # overwrite an earlier evaluation
-                ): # `Scores`
+                )->Scores: # `Scores`
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     run,on = Path(run),DeviceOptions.of(on)
     learn = load_model(run, on.device)

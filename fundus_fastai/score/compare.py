@@ -133,7 +133,7 @@ def paired_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of t
                      n_boot:int=1000, # resamples
                      seed:int=0, # same seed, same resamples
                      level:float=.95 # coverage asked for
-                    ): # `Difference`, or dict of them
+                    )->Difference|dict: # `Difference`, or dict of them
     "Compare two nets on the same resamples of patients; raises `DataError` where lengths differ"
     a,b = pair
     if len({len(y),len(a),len(b),len(patient)})>1:

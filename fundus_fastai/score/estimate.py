@@ -30,7 +30,7 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
               n_boot:int=1000, # resamples
               seed:int=0, # same seed, same resamples
               block:int=4_000_000 # weights held at once
-             ): # array [n_boot,...], or dict of them
+             )->np.ndarray|dict: # array [n_boot,...], or dict of them
     "Values of `metric` on `n_boot` resamples of patients"
     _check_drawn(y, patient, n_boot)
     who,memo = number_patients(patient),{}
@@ -82,7 +82,7 @@ ESTIMATE = ['value','low','high','method'] # columns of a table with an estimate
 # %% ../../nbs/21_score.estimate.ipynb #08b4547a
 def readable(table, # frame or series with estimates among its values
              digits:int=3 # of other numbers
-            ): # the same as text
+            )->pd.DataFrame|pd.Series: # the same as text
     "Write estimates with their intervals, and nothing where there is nothing"
     def text(v):
         if isinstance(v, tuple): return 'n/a' if np.isnan(v.value) else str(v)
@@ -127,7 +127,7 @@ def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of 
                       n_boot:int=1000, # resamples
                       seed:int=0, # same seed, same resamples
                       level:float=.95 # coverage asked for
-                     ): # `Estimate`, or dict of them
+                     )->Estimate|dict: # `Estimate`, or dict of them
     "Estimate `metric` with a percentile interval from resampled patients"
     _check_drawn(y, patient, n_boot)
     value = metric(y, p, None)

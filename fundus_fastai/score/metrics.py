@@ -7,6 +7,7 @@ __all__ = ['confusion', 'auc', 'average_precision', 'quadratic_kappa', 'best_thr
 
 # %% ../../nbs/20_score.metrics.ipynb #73f21cfe
 import numpy as np, pandas as pd
+from collections.abc import Iterator
 from functools import cached_property
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from ..core import DataError, few, one_of
@@ -302,7 +303,7 @@ def patient_weights(patient, # who each image belongs to [n]
                     n_boot:int=1000, # resamples
                     seed:int=0, # same seed, same resamples
                     *, block:int=4_000_000 # weights held at once
-                   ): # yields arrays [b, images]
+                   )->Iterator: # yields arrays [b, images]
     "Go through `n_boot` resamples of patients: how often each image counts in each"
     who = number_patients(patient)
     for c in draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who))):

@@ -77,7 +77,7 @@ def _heat(ax, m, texts, light, *, rows, cols, low=0, aspect=None, **kwargs):
 # %% ../../nbs/25_score.plots.ipynb #c94112db
 def plot_confusion(scores:Scores, # as from `score`
                    ax=None # matplotlib axes to draw on
-                  ): # the axes
+                  )->object: # the axes
     "Draw the confusion matrix: share of each row with its interval, and the count of images"
     k = len(scores.classes)
     with drawing(ax, (1.3+.95*k, .9+.85*k), scores.source, off=()) as ax:
@@ -113,7 +113,7 @@ def _square(ax, x, y, title):
 def plot_roc(scores:Scores, # as from `score`
              ax=None, # matplotlib axes to draw on
              questions:dict=None # name -> (truth bool [n], score [n]) (default: those of the kind)
-            ): # the axes
+            )->object: # the axes
     "Draw the ROC curve of each class against the rest, with its AUC and interval"
     from sklearn.metrics import roc_curve
     with drawing(ax, (4.4,5), scores.source) as ax:
@@ -143,7 +143,7 @@ def plot_most_wrong(preds, # `Scores` or a table of predictions
                     read, # function of a path that gives an image array [H,W] or [H,W,3]
                     n:int=9, # at most this many
                     *, cols:int=3 # pictures in a row
-                   ): # array of axes
+                   )->np.ndarray: # array of axes
     "Show the most wrong images with truth, answer and probability"
     import matplotlib.pyplot as plt
     df = pick(preds, n=n)
@@ -163,7 +163,7 @@ def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss a
                  what:str='loss', # 'loss' or 'metrics'
                  ax=None, # matplotlib axes to draw on
                  *, source:str='' # 'phantom' puts the mark
-                ): # the axes
+                )->object: # the axes
     "Draw losses, or metrics, by epoch"
     losses = ['train_loss','valid_loss']
     other = [*losses,'epoch','time','seconds','lr','phase']
@@ -196,7 +196,7 @@ def plot_label_scores(scores:Scores, ax=None, what:str='auc'):
 # %% ../../nbs/25_score.plots.ipynb #ef93ce43
 def plot_numbers(scores:Scores, # of a number
                  ax=None # matplotlib axes to draw on
-                ): # the axes
+                )->object: # the axes
     "Draw answers against truth"
     df = scores.preds
     ends = [min(df.target.min(), df.pred.min()),max(df.target.max(), df.pred.max())]
@@ -226,7 +226,7 @@ def differences(ax, a, b, *, limits=None, names=('answer','truth')):
 # %% ../../nbs/25_score.plots.ipynb #eedb6641
 def plot_agreement(scores:Scores, # of a number
                    ax=None # matplotlib axes to draw on
-                  ): # the axes
+                  )->object: # the axes
     "Draw the difference of answer and truth against their mean (Bland and Altman)"
     with drawing(ax, (4.4,3), scores.source) as ax:
         differences(ax, scores.preds.pred, scores.preds.target)
@@ -235,7 +235,7 @@ def plot_agreement(scores:Scores, # of a number
 # %% ../../nbs/25_score.plots.ipynb #3fe4044a
 def plot_referral(scores:Scores, # of grades
                   ax=None # matplotlib axes to draw on
-                 ): # the axes
+                 )->object: # the axes
     "Draw the ROC curve of referral and the operating point"
     from sklearn.metrics import roc_curve
     (y,s),m = referral(scores.preds),scores.metrics
@@ -267,7 +267,7 @@ def _counts(ax, t):
 def plot_reliability(curves:dict, # name -> table as from `reliability_table`
                      ax=None, # matplotlib axes to draw on
                      source:str='' # 'phantom' puts the mark
-                    ): # the axes
+                    )->object: # the axes
     "Draw share against probability, with intervals, and the number of images at the first curve's dots"
     with drawing(ax, (4.4,4.2), source) as ax:
         ax.plot([0,1], [0,1], color=GRAY, lw=.8, ls='--', zorder=0)
@@ -288,7 +288,7 @@ def plot_subgroups(table, # from `subgroup_scores`: groups and metrics
                    ax=None, # matplotlib axes to draw on
                    *, overall:float=None, # of all images: a dashed line
                    source:str='' # 'phantom' puts the mark
-                  ): # the axes
+                  )->object: # the axes
     "Draw a metric of each group with its interval and numbers"
     t = table[table.metric==metric].iloc[::-1].reset_index(drop=True)
     with drawing(ax, (5,.7+.28*len(t)), source, off=('top','right','left')) as ax:

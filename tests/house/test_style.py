@@ -64,12 +64,15 @@ def docless(src):
         if not ast.get_docstring(n): yield f'{n.name}: no doc string'
         if isinstance(n, ast.ClassDef) or (offered is not None and n.name not in offered): continue
         yield from (f'{n.name}: parameter {o} has no comment' for o in bare(n, marks))
+        end = n.body[0].lineno-1
+        if n.returns is None and n.lineno<end and end in marks: yield f'{n.name}: docments pass over what it returns: it has no type'
 
 def test_docless_sees():
     good = 'def f(a, # rows\n      b=1, # columns\n      **kwargs\n     ):\n    "Do"'
     assert list(docless(good)) == [] and list(docless('def _f(a): pass')) == []
     assert list(docless('def f(a, b # both\n     ): "Do"')) == ['f: parameter b has no comment']
     assert list(docless('def f(a): pass')) == ['f: no doc string', 'f: parameter a has no comment']
+    assert list(docless('def f(a # rows\n     ): # the axes\n    "Do"')) == ['f: docments pass over what it returns: it has no type']
     assert list(docless("__all__ = ['f']\ndef f(a): 'Do'\ndef g(a): 'Do'")) == ['f: parameter a has no comment']
     assert list(docless("__all__ = []\ndef g(a): pass")) == ['g: no doc string']
 
