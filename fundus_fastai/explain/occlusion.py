@@ -279,7 +279,11 @@ def sooner(self:_Ask, boxes):
 few_jobs = 16 # windows and pictures in a call that are sooner asked as whole pictures
 
 # %% ../../nbs/53_explain.occlusion.ipynb #99d6560b
-def _measure(ask, boxes, sizes, pick, device=None, progress:bool=True, half:bool=False):
+def _measure(ask, boxes, sizes, pick,
+             device=None, # where to work (default: where the net is)
+             progress:bool=True, # show a bar
+             half:bool=False # float16, on a graphics card
+            ):
     "Let `ask` score `boxes`: [J,K], without gradients; `pick` may object to the number of classes"
     def all_by(how):
         def some(i, j):

@@ -124,7 +124,13 @@ def squish(size):
     "The transform that brings a picture to `size` pixels"
     return Resize(size, method='squish')
 
-def eye_block(output, image:str='oct', size:int=224, *, aug:bool=True, flip:bool=True, recipe=None)->DataBlock:
+def eye_block(output, # an `Output`
+              image:str='oct', # 'oct' or 'fundus'
+              size:int=224, # side of the input in pixels
+              *, aug:bool=True, # turn, zoom and brighten training images a little, anew each time
+              flip:bool=True, # mirror training images left and right, too
+              recipe=None # what `as_recipe` takes, done to each picture first
+             )->DataBlock:
     "`DataBlock` of 'oct' or 'fundus' images: open, squish to a square, augment, three channels"
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)

@@ -73,6 +73,7 @@ WIDE = {
     'vision.stages': 'layer groups of any net, and weights of the package index',
     'vision.real': 'the table of figures on real eyes',
     'vision.opens': 'how often a file is opened',
+    'cli.options': 'what carriers of options refuse and take',
 }
 
 def test_every_test_file_is_named_for_a_module():
