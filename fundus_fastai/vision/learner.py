@@ -744,10 +744,10 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
     if not any(o['epochs']>0 for o in keep.plan):
         raise DataError("this plan has no epoch: nothing would be learned")
     opt_state,self.opt = (keep.restore(self) if resume else None),None
-    if to_beat is not None and not opt_state:
+    if opt_state: say(f"going on after epoch {len(keep.rows)} of {sum(o['epochs'] for o in keep.plan)}")
+    elif to_beat is not None:
         keep.learn = self
         keep.keep_best(to_beat)
-    if opt_state: say(f"going on after epoch {len(keep.rows)} of {sum(o['epochs'] for o in keep.plan)}")
     for i in range(keep.stage, len(keep.plan)):
         st,keep.stage = keep.plan[i],i
         _prepare(self, st, opt_state)

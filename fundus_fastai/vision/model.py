@@ -40,14 +40,12 @@ def _decisive(cfg):
 # %% ../../nbs/46_vision.model.ipynb #fd2cb101
 def _demand_shapes(cfg, n_out, shapes):
     "Raise `ValueError` unless the tensors of the net that `cfg` names have these `shapes`"
-    net,body = blank_net(find_net(cfg['arch']), n_out,
-                         cfg['head']),'0.body.' if 'taps' in cfg else '0.'
-    want = {body+k.removeprefix('0.'):list(v.shape)
-            for k,v in net.state_dict().items() if k[0]=='0'}
-    if 'taps' not in cfg: want |= {k:list(v.shape) for k,v in net.state_dict().items() if k[0]!='0'}
-    if bad := [k for k in want if shapes.get(k)!=want[k]]+[k for k in shapes if k not in want
-                                                           and k.startswith('0.')]:
-        raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
+    net = blank_net(find_net(cfg['arch']), n_out, cfg['head'])
+    want = {k:list(v.shape) for k,v in net.state_dict().items()}
+    if 'taps' in cfg: want = {f'0.body{k[1:]}':v for k,v in want.items() if k[0]=='0'} # under another head
+    bad = [k for k in want if shapes.get(k)!=want[k]]
+    bad += [k for k in shapes if k not in want and k.startswith('0.')]
+    if bad: raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
 
 # %% ../../nbs/46_vision.model.ipynb #6a851bc4
 def same_batch(learn, cfg)->bool:
