@@ -10,7 +10,7 @@ import csv, cv2, io, os, re, numpy as np, pandas as pd
 import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
-from ..core import DataError, few, need, say
+from ..core import DataError, few, need
 from ..words import as_ages, is_missing, sex_words
 from ..image.read import read_image, suffixes
 from ..phantom.fundus import LESION_CODES, fundus_truth

@@ -209,7 +209,7 @@ class Comparison:
     failed = property(lambda self: self.runs[self.runs.error!=''])
 
 # %% ../../nbs/64_run.compare.ipynb #13aba3c3
-def _row(out, arch, seed, sides, kind, metric):
+def _row(out, arch, seed, sides):
     "One run: its scores on either side, what it cost, or why it is not there"
     run = run_folder(out, arch, seed)
     bad = read_json(run/'error.json')['error'] if (run/'error.json').exists() else 'not trained yet'
@@ -270,8 +270,7 @@ def read_comparison(out, # folder of a comparison
     split = run_table(Path(out)/'split.csv', ('path','split'), dtype=str, keep_default_na=False)
     sides = {k:_Side(kind, metric, split.path[split.split==k])
              for k in (('valid','test') if m['tested'] else ('valid',))}
-    runs = pd.DataFrame([_row(out, a, s, sides, kind, metric) for a in m['archs']
-                         for s in m['seeds']])
+    runs = pd.DataFrame([_row(out, a, s, sides) for a in m['archs'] for s in m['seeds']])
     live = {k:s for k,s in sides.items() if s.answers}
     nets = pd.DataFrame([_net_row(a, runs[runs.arch==a], live, n_boot) for a in m['archs']])
     best,light = pick_nets(nets, metric) if live else (None,None)
