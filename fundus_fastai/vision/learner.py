@@ -629,18 +629,18 @@ def _load_tensors(path):
 class CheckpointCallback(Callback):
     "Keep history and best weights; with a folder, also a checkpoint after each epoch"
     order = 60 # after `MixedPrecision`, which makes the scaler that may want its state back
+    scaler = property(lambda self: getattr(self.learn, 'scaler', None))
     def __init__(self, plan:list, seed:int, out=None, info:dict=None):
         self.plan,self.seed,self.out,self.info = plan,seed,out and Path(out),info or {}
         self.rows,self.best,self.stage,self.start,self.scaler_state,self.diverged = [],None,0,0,None,None
     def before_fit(self):
-        scaler,state,self.scaler_state = getattr(self.learn, 'scaler', None),self.scaler_state,None
-        if scaler and state: scaler.load_state_dict(state)
+        state,self.scaler_state = self.scaler_state,None
+        if self.scaler and state: self.scaler.load_state_dict(state)
     def before_epoch(self): self.done,self.t0,self.losses = False,time.time(),[]
     def after_batch(self):
         if not self.training: return
         self.losses.append(self.learn.loss.detach())
-        scaler = getattr(self.learn, 'scaler', None)
-        if not (scaler and scaler.is_enabled()): self.demand_finite(self.learn.loss)
+        if not (self.scaler and self.scaler.is_enabled()): self.demand_finite(self.learn.loss)
     def after_loss(self):
         if not self.training: self.demand_finite(self.learn.loss) # before a metric blames the images
     def after_validate(self): self.done = True
@@ -682,9 +682,8 @@ def keep_best(self:CheckpointCallback, loss:float):
 def save(self:CheckpointCallback, next_epoch:int):
     "Write `last.safetensors`: model, optimizer, history and plan; `next_epoch` of this stage is to begin with"
     opt,plain = _opt_tensors(self.learn.opt)
-    scaler = getattr(self.learn, 'scaler', None)
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
-                rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict(),
+                rows=self.rows, best=self.best, opt=plain, scaler=self.scaler and self.scaler.state_dict(),
                 groups=[len(o) for o in self.learn.opt.param_lists])
     net = {'model.'+k:v for k,v in get_model(self.learn.model).state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
