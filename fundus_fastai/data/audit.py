@@ -26,7 +26,7 @@ from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
 from .read import DATE, by_folder, by_name, part_of, shared_names, tell_undated, walk_images
-from .splits import check_ids, relative_paths, tied
+from .splits import check_ids, joined, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
 # %% ../../nbs/38_data.audit.ipynb #af258a5d
@@ -553,7 +553,7 @@ def pairs(self:Audit)->pd.DataFrame: # exact ones first, then by distance
 def groups(self:Audit)->pd.Series: # a number for each row of `data`
     "Number images so that copies, and copies of copies, have the same number: `groups` of `split_patients`"
     p = self.pairs()
-    group = tied(p.row_a.astype(int), p.row_b.astype(int), len(self.data))
+    group = joined(p.row_a.astype(int), p.row_b.astype(int), len(self.data))
     return pd.Series(group, self.data.index, name='group')
 
 # %% ../../nbs/38_data.audit.ipynb #b9c6c0ce

@@ -117,7 +117,7 @@ def _demand_splittable(df, shares, by):
         raise DataError(f"{n} patients are too few for {', '.join(sides)}: one each is least")
 
 # %% ../../nbs/35_data.splits.ipynb #3b7e90aa
-def tied(a, b, n:int)->np.ndarray:
+def joined(a, b, n:int)->np.ndarray:
     "A number for each of `n` things, the same for those that pairs of `a` and `b` tie together"
     m = coo_matrix((np.ones(len(a)), (a, b)), (n,n))
     return connected_components(m, directed=False)[1]
@@ -132,7 +132,7 @@ def _units(df, groups=None):
     who,names = pd.factorize(df.patient)
     k = pd.factorize(np.asarray(g, object))[0]
     tie,n = k>=0,len(names)
-    part = tied(who[tie], n+k[tie], n+k.max()+1)[:n]
+    part = joined(who[tie], n+k[tie], n+k.max()+1)[:n]
     first = pd.Series(names).groupby(part).transform('min').to_numpy()
     return pd.Series(first[who], df.index)
 
