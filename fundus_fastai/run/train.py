@@ -146,7 +146,7 @@ def demand_dealt(split, df)->None:
     demand_pictures(split.parent, root, most=0)
 
 # %% ../../nbs/63_run.train.ipynb #6f0b4c3e
-def training_record(learn, opts, more, chosen)->dict:
+def training_record(learn, opts, *, more, chosen)->dict:
     "How a net was trained, for `config.json`: as asked, `more`, and what was `chosen` on the way"
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe), **chosen}
@@ -180,7 +180,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
                   split_hash=split_hash(df), note=note+words, operating=operating,
-                  training=training_record(learn, opts, more, chosen), crossed=crossed,
+                  training=training_record(learn, opts, more=more, chosen=chosen), crossed=crossed,
                   shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'))
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
