@@ -8,7 +8,7 @@ __all__ = ['pick_images', 'map_window', 'eye_view', 'truth_mask', 'explain_image
 # %% ../../nbs/56_explain.maps.ipynb #485ba49a
 import matplotlib.pyplot as plt, numpy as np, os, pandas as pd, torch
 from fastai.vision.all import Learner, ifnone
-from fastcore.basics import chunked
+from fastcore.basics import chunked, listify
 from pathlib import Path
 from scipy.special import expit, logit
 from ..core import DataError, first_line, one_of, progress, whole_file
@@ -237,7 +237,7 @@ def _row_of(learn, path, f, d):
 
 # %% ../../nbs/56_explain.maps.ipynb #f4e7f63d
 def explain_images(learn:Learner, # a trained net
-                   paths, # image files
+                   paths, # image files, or one
                    out, # folder
                    *, method:str='occlusion', # one of `ALL_METHODS`
                    resume:bool=False, # go on in a folder: keep its maps, and those of the same pictures as they are
@@ -248,7 +248,7 @@ def explain_images(learn:Learner, # a trained net
     "Write `<stem>_<method>.png`, `.npz` and `maps.csv`; the overlay is of the output that the column `of` names"
     one_of(method, ALL_METHODS, 'method')
     settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
-    kept = kept_maps(out, settings) if resume else {}
+    paths,kept = listify(paths),kept_maps(out, settings) if resume else {}
     todo = list(map_files(paths, out, kept, method=method).items())
     with progress(total=len(todo), what='explaining') as bar:
         for some in chunked(todo, 16):

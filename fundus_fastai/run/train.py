@@ -234,7 +234,7 @@ def train_run(task:str, # name of a task
               fit=fit_run # how the net is fitted: `fit_run`, or what takes its place
              )->Scores: # `Scores`
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
-    data,opts = DataOptions.of(data),opts or TrainOptions()
+    data,opts = DataOptions.of(data),TrainOptions.of(opts)
     check_least(maps=(maps,0))
     if resume and force:
         raise DataError("`resume=True` goes on with a run and `force=True` starts it again: pass one of them")

@@ -11,7 +11,7 @@ import numpy as np, pandas as pd
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from fastcore.basics import chunked, patch
+from fastcore.basics import chunked, listify, patch
 from tqdm import tqdm
 from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file, written_to
 from ..image.hospital import (check_key, file_and_frame, file_facts, file_stem, frames_of,
@@ -22,7 +22,8 @@ from ..data.read import by_name, shared_names
 
 # %% ../../nbs/49_vision.answers.ipynb #c34bc364
 def images_of(images)->list:
-    "Image files, folders expanded, with a word on what is not read there; raises `DataError` where there are none"
+    "Image files of one name or many, folders expanded, with a word on what is not read there; raises `DataError` where there are none"
+    images = listify(images)
     for o in filter(os.path.isdir, images):
         if odd := unread_files(o): say(f"{o}: of no kind that we read: {', '.join(f'{v} {k}' for k,v in odd.items())}")
     found = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]

@@ -136,7 +136,7 @@ def make_learner(df, # with `split`, and the target as `load_frame` leaves it
                  opts:TrainOptions=None # net, weights, input, batch, balance, recipe, way to fit
                 )->EyeLearner:
     "The `EyeLearner` of a task over the training and validation rows of `df`"
-    task,o = get_task(task),opts or TrainOptions()
+    task,o = get_task(task),TrainOptions.of(opts)
     answer = task.output(df)
     answer.check_balance(o.balance)
     recipe = task.recipe if o.recipe is None else None if o.recipe=='none' else o.recipe
@@ -187,7 +187,7 @@ def fit_run(learn:EyeLearner, # from `make_learner`
             info:dict=None # what must agree when resuming
            )->pd.DataFrame: # the history
     "Train with checkpoints in `out/checkpoints`, told a line an epoch or by fastai's table; write `history.csv`"
-    o = opts or TrainOptions()
+    o = TrainOptions.of(opts)
     if 'taps' not in learn.config: hist = _tune(learn, out, o, resume, info)
     elif o.fit=='auto': hist = _both(learn, out, o, resume, info)
     else: hist = learn.fit_probe()

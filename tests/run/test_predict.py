@@ -10,7 +10,9 @@ from fundus_fastai.run import train
 from fundus_fastai.vision import answers
 from fundus_fastai.cli import main
 from fundus_fastai.run.train import evaluate_run, predict_run, train_run
+from fundus_fastai.explain.maps import explain_images
 from fundus_fastai.vision.answers import decisions, images_of, pool_answers, told_by_names, unique_stems
+from fundus_fastai.vision.model import load_model
 
 HERE = Path(__file__).parent/'old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -237,6 +239,14 @@ def test_to_a_stream():
     assert len(pd.read_csv(io.StringIO(f.getvalue())))==3
 
 # --- images that are named by their folder ---------
+
+def test_one_name_is_one_image(tmp_path, monkeypatch):
+    "And not its letters, of which `.` is a folder and `/` the disk"
+    monkeypatch.chdir(SCANS[0].parent)
+    name = SCANS[0].name
+    assert images_of(name)==images_of(Path(name))==images_of([name])==images_of(o for o in [name])==[name]
+    assert predict_run(RUN, name, out=tmp_path/'t.csv').path.tolist()==[name]
+    assert explain_images(load_model(RUN), name, tmp_path/'maps').path.tolist()==[name]
 
 def test_what_predict_does_not_read_is_told(tmp_path, capsys):
     for o in ('a/1.png','a/2.jfif','a/3.heic','a/4.fda','a/5.fda','a/6.csv','.ipynb_checkpoints/7.png','@eaDir/8.jpg/x.jpg'):
