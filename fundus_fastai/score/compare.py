@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
 from .metrics import as_sides, cohen_kappa, confusion, number_patients, ratio
 from .estimate import (ESTIMATE, LEAST, TOO_FEW, Estimate, bootstrap, newcombe, no_estimate,
-                                          patient_bootstrap, too_few, wilson_estimate)
+                                          patient_bootstrap, so_few, too_few, wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions, step_key
 from .scores import Scores
 from .patients import combine_eyes, score_as
@@ -114,8 +114,7 @@ def _compare(value, values, level, *, people):
     "A `Difference` from its values on resamples of so many `people`"
     value,kept = float(value),values[~np.isnan(values)]
     if np.isnan(value): return _no_difference('undefined')
-    if people<LEAST:
-        return _no_difference(f"no interval: {'one patient' if people==1 else f'{people} patients'}", value)
+    if people<LEAST: return _no_difference(so_few(people), value)
     if too_few(values, people): return _no_difference(TOO_FEW, value)
     if np.ptp(kept)<1e-12:
         return _no_difference('no interval: all resamples agree', value,
