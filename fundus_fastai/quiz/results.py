@@ -13,7 +13,7 @@ from scipy.stats import norm, t as student
 from ..core import DataError, fresh_dir, need, whole_file
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
-from ..score.estimate import bootstrap, estimate, wilson_estimate
+from ..score.estimate import LEAST, bootstrap, estimate, wilson_estimate
 from ..score.plots import plot_reliability
 from ..run.report import drawn, write_findings
 from .game import ROLES, Quiz, net_sure
@@ -162,7 +162,7 @@ def sureness(t)->pd.DataFrame:
         y,p = y.to_numpy(),p.to_numpy(float)
         def both(y, p, w=None): return dict(brier=brier(y, p, w), ece=ece(y, p, w, bins=6))
         told = both(y, p)
-        if t.who.nunique()>1:
+        if t.who.nunique()>=LEAST:
             drawn = bootstrap(both, y, p, patient=t.who.to_numpy())
             told = {k:f(told[k], drawn[k]) for k,f in dict(brier=estimate, ece=reflected).items()}
         rows.append(dict(who=name, answers=len(y), right=y.mean(), said=p.mean(), **told,

@@ -14,7 +14,7 @@ from pathlib import Path
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullLocator
 from scipy.optimize import isotonic_regression
-from ..core import (FULL, DataError, check_ours, first_line, is_memory, occupied, read_json, say,
+from ..core import (FULL, DataError, check_ours, few, first_line, is_memory, occupied, read_json, say,
                                 whole_file, write_json, write_text)
 from ..options import CompareOptions, DataOptions
 from ..data.splits import check_split, save_split, split_hash
@@ -274,7 +274,7 @@ def read_comparison(out, # folder of a comparison
     live = {k:s for k,s in sides.items() if s.answers}
     nets = pd.DataFrame([_net_row(a, runs[runs.arch==a], live, n_boot) for a in m['archs']])
     best,light = pick_nets(nets, metric) if live else (None,None)
-    if live: nets = _differences(nets, best, list(live.values())[-1], n_boot)
+    if best: nets = _differences(nets, best, list(live.values())[-1], n_boot)
     nets['picked'] = [' and '.join(w for w,o in (('most accurate',best),('light',light)) if o==a)
                       for a in nets.arch]
     counts = {k:(len(s.first), s.patient.nunique()) for k,s in live.items()}
@@ -336,7 +336,9 @@ def _told(c):
     "What was compared, and how it was chosen, in sentences"
     n = ' and '.join(f'{i} {k} images of {p} patients' for k,(i,p) in c.counts.items())
     what = f"{c.task}: {len(c.nets)} nets, {n or 'none trained yet'}. Intervals (95 %) and differences by patients."
-    if not c.most_accurate: return [what]
+    if not c.most_accurate:
+        none = "By this metric validation ranks no net: it shows too few classes. Nothing was picked."
+        return [what, none] if c.counts else [what]
     rule = (f"By validation, {c.most_accurate} is the most accurate, and {c.light} the light one: the smallest file "
             "within one standard error of the best.")
     tested = "There was no test side: these patients chose, and the numbers flatter."
@@ -522,14 +524,18 @@ def _clear(out, old):
     for o in _signs: (out/o).unlink(missing_ok=True)
 
 # %% ../../nbs/64_run.compare.ipynb #abc7f001
-def _check_frame(df, task, allow_leak):
-    "Raise `DataError` before anything is trained if the frame cannot be learned from"
+def _check_frame(df, task, allow_leak, metric):
+    "Raise `DataError` before anything is trained if the frame cannot be learned from, or `metric` chooses nothing"
     if 'split' not in df:
         raise DataError("the frame has no column split: deal its patients with split_frame first")
     if not allow_leak: check_split(df)
     get_task(task).output(df)
     if not (df.split=='valid').any():
         raise DataError("there are no validation images, and nothing else may choose a net")
+    if get_task(task).kind.classes and metric in ('auc','balanced_accuracy'):
+        lost = sorted({*df.label.map(str)}-{*df.label[df.split=='valid'].map(str)})
+        if lost: raise DataError(f"validation shows no image of {few(lost)}, and {_names[metric]} chooses no net "
+                                 "without: deal the patients anew, or compare by `metric='accuracy'`")
 
 # %% ../../nbs/64_run.compare.ipynb #ba69a824
 def check_options(task, archs, opts:CompareOptions, *, out, resume=False, force=False)->tuple:
@@ -555,7 +561,7 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
     if resume:
         archs,seeds = _with_earlier(out, archs, opts.seeds)
         opts = opts.but(seeds=seeds)
-    _check_frame(df, task, allow_leak)
+    _check_frame(df, task, allow_leak, metric)
     t = get_task(task)
     settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric,
                     **{k:opts.record().get(k) for k in _must_agree}, data=str(df.attrs['name']),

@@ -89,9 +89,9 @@ def ece_by_chance(p, bins:int=15, *, n:int=200, seed:int=0)->float:
     return float(np.mean([np.abs(((rng.random(len(s))<s)-s)@cell).sum()/len(s) for _ in range(n)]))
 
 # %% ../../nbs/27_score.calibration.ipynb #69a3083c
-def reflected(value, values, level=.95)->Estimate:
+def reflected(value, values, level=.95, **kwargs)->Estimate:
     "Basic bootstrap interval of what cannot be negative"
-    e = estimate(value, values, level)
+    e = estimate(value, values, level, **kwargs)
     if np.isnan(e.low): return e
     low,high = max(0., 2*e.value-e.high),max(e.value, 2*e.value-e.low) # the value itself stays inside
     return e._replace(low=low, high=high, method=e.method+', reflected')
@@ -148,13 +148,15 @@ def _loss_at(y, p, t):
 _range = np.log([.05, 20])
 
 def _grid_temperature(y, p, w, points=121):
-    "The best temperature of each row of weights: on a grid, and between its points by a parabola"
+    "The best temperature of each row of weights, on a grid and by a parabola between its points; NaN for one class"
     at = np.linspace(*_range, points)
     loss = w@np.stack([_loss_at(y, p, t) for t in np.exp(at)], 1)
     i = np.clip(loss.argmin(-1), 1, points-2)
     a,b,c = (np.take_along_axis(loss, (i+k)[...,None], -1)[...,0] for k in (-1,0,1))
     step = np.clip(ratio((a-c)/2, a-2*b+c), -1, 1)
-    return np.exp(at[i]+np.nan_to_num(step)*(at[1]-at[0]))
+    res,flat = np.exp(at[i]+np.nan_to_num(step)*(at[1]-at[0])),y.reshape(len(y), -1)
+    alike = [w@(flat!=v).sum(1)==0 for v in np.unique(flat)] # rows that drew one class only
+    return np.where(np.any(alike, 0), np.nan, res)
 
 # %% ../../nbs/27_score.calibration.ipynb #873f8a89
 def temperature(y, p, w=None):
@@ -283,7 +285,8 @@ def _proper(y, p, patient, s):
     def scores(y, p, w=None): return {f.__name__: f(y, p, w) for f in (brier, ece, log_loss)}
     value,values = scores(y, p),bootstrap(scores, y, p, patient=patient, n_boot=s.n_boot,
                                           seed=s.seed)
-    res = {k: (reflected if k=='ece' else estimate)(value[k], values[k], s.level) for k in value}
+    told = dict(level=s.level, people=patient.nunique())
+    res = {k: (reflected if k=='ece' else estimate)(value[k], values[k], **told) for k in value}
     chance = np.mean([ece_by_chance(o) for o in p.T]) if y.shape==p.shape else ece_by_chance(p)
     return res | dict(ece_by_chance=float(chance))
 
@@ -293,8 +296,9 @@ def _fitted(y, p, patient, s):
     try: value = temperature(y, p)
     except DataError: return None
     values = bootstrap(temperature, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
-    return dict(estimate=estimate(value, values, s.level), images=len(y),
-                patients=patient.nunique(), at_bound=at_bound(value))
+    people = patient.nunique()
+    return dict(estimate=estimate(value, values, s.level, people=people), images=len(y),
+                patients=people, at_bound=at_bound(value))
 
 # %% ../../nbs/27_score.calibration.ipynb #fb01da77
 def _by_question(preds, kind, T, s):
@@ -339,6 +343,7 @@ def _add_proper(s, y, p, valid):
         T = fit['estimate'].value
         cal |= dict(temperature=fit, after=_proper(y, calibrated(p, T, s.kind.labels), who, s))
         how = f"validation ({fit['patients']} patients)"
+        if not fit['estimate'].bounded: how += f", {fit['estimate'].method}"
         if fit['at_bound']: how += ', no result: at the bound of the search'
         s.metrics['temperature'] = fit['estimate']._replace(method=how)
     s.calibration = cal | dict(questions=_by_question(s.preds, s.kind, T, s))

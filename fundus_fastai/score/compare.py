@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from scipy.special import expit, logit
 from scipy.stats import binom, norm, rankdata, t as student
 from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
 from .metrics import as_sides, cohen_kappa, confusion, number_patients, ratio
 from .estimate import (ESTIMATE, LEAST, TOO_FEW, Estimate, bootstrap, newcombe, no_estimate,
-                                          patient_bootstrap, too_few, wilson_estimate)
+                                          patient_bootstrap, so_few, too_few, wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions, step_key
 from .scores import Scores
 from .patients import combine_eyes, score_as
@@ -96,7 +97,7 @@ def delong(y, a, b, *, patient=None, level:float=.95)->Difference:
 
 # %% ../../nbs/29_score.compare.ipynb #2773030f
 def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
-    "Estimate one AUC with DeLong's interval, cut at 0 and 1; Newcombe's at 1, and of few patients"
+    "Estimate one AUC with DeLong's interval, made of its logit; Newcombe's at 1, and of few patients"
     y,s = as_sides(y, s, patient=patient)
     if y.all() or not y.any(): return no_estimate('undefined: one class only')
     (v,),c = _auc_covariance(y, [s], patient)
@@ -105,23 +106,25 @@ def delong_interval(y, s, patient=None, *, level:float=.95)->Estimate:
     if var<1e-15 or min(m, n)<LEAST:
         what = 'images' if patient is None else 'patients'
         return Estimate(v, *newcombe(v, m, n, level=level), f"Newcombe ({m} v {n} {what})")
-    low,high = _interval(v, var, level)
-    return Estimate(v, max(0., low), min(1., high), _how(patient))
+    low,high = expit(_interval(logit(v), var/(v*(1-v))**2, level))
+    return Estimate(v, float(low), float(high), _how(patient))
 
 # %% ../../nbs/29_score.compare.ipynb #8ac98c84
 def _compare(value, values, level, *, people):
     "A `Difference` from its values on resamples of so many `people`"
     value,kept = float(value),values[~np.isnan(values)]
     if np.isnan(value): return _no_difference('undefined')
-    if people<LEAST:
-        return _no_difference(f"no interval: {'one patient' if people==1 else f'{people} patients'}", value)
+    if people<LEAST: return _no_difference(so_few(people), value)
     if too_few(values, people): return _no_difference(TOO_FEW, value)
     if np.ptp(kept)<1e-12:
         return _no_difference('no interval: all resamples agree', value,
                               1. if abs(value)<1e-12 else np.nan)
     p = min(1., 2*(1+min((kept<=1e-12).sum(), (kept>=-1e-12).sum()))/(len(kept)+1))
+    wide,df = (people/(people-1))**.5,people-1 # draws of n scatter by so much less than studies do
+    p = 2*student.sf(norm.isf(p/2)/wide, df)
     p = max(p, 2**(1-people)) # as of signs: so many heads in a row
-    low,high = np.quantile(kept, [(1-level)/2, (1+level)/2])
+    tail = norm.sf(wide*student.ppf((1+level)/2, df))
+    low,high = np.quantile(kept, [tail, 1-tail])
     lost = f', {len(values)-len(kept)} of {len(values)} resamples left out' if len(kept)<len(values) else ''
     return Difference(value, float(low), float(high), float(p), 'paired patient bootstrap'+lost)
 

@@ -99,6 +99,10 @@ def too_few(values, people:int)->bool:
     "Are more resamples without a value than where `LEAST` of the `people` have a class?"
     return np.isnan(values).mean()>max(0, 1-(LEAST-.5)/people)**people
 
+def so_few(people:int)->str:
+    "Why `people` of a number below `LEAST` give no interval"
+    return f"no interval: {'one patient' if people==1 else f'{people} patients'}"
+
 # %% ../../nbs/21_score.estimate.ipynb #fadcf27e
 def check_level(level:float)->None:
     "Raise `DataError` unless `level` is a share"
@@ -107,10 +111,11 @@ def check_level(level:float)->None:
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
 def estimate(value, values, level:float=.95, *, people:int=1000)->Estimate:
-    "Percentile interval of `values`, of draws of `people`; none if all are alike or many missing"
+    "Percentile interval of `values`, of draws of `people`; none of few people, or if all are alike or many missing"
     check_level(level)
     kept = values[~np.isnan(values)]
     if np.isnan(value): return no_estimate('undefined')
+    if people<LEAST: return no_estimate(so_few(people), float(value))
     if too_few(values, people): return no_estimate(TOO_FEW, float(value))
     if np.ptp(kept)<1e-12: return no_estimate(_SAME, float(value))
     low,high = np.quantile(kept, [(1-level)/2, (1+level)/2])

@@ -39,7 +39,8 @@ def _teach(kind, x, y, cols):
         return lambda x: m.predict(x)[:,None]
     if kind.classes:
         m = fitted(LogisticRegression(C=.1), x, y.iloc[:,0])
-        return lambda x: m.predict_log_proba(x)
+        order = [list(m.classes_).index(c[2:]) for c in cols] # as text, grade 10 comes before 2
+        return lambda x: m.predict_log_proba(x)[:,order]
     ms = [fitted(LogisticRegression(C=.1), _own(x, c), y[o]) for c,o in zip(cols, y)]
     return lambda x: np.stack([m.decision_function(_own(x, c)) for m,c in zip(ms, cols)], 1)
 

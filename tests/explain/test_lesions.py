@@ -293,7 +293,7 @@ def test_intervals_and_differences():
     t,u,d = froc(x, n_boot=300),froc(y, n_boot=300),froc(x, against=y, n_boot=300)
     for c in ('1 FP','4 FP','CPM'):
         assert t[c]['MA'].low<t[c]['MA'].value<t[c]['MA'].high and d[c]['MA'].value==pytest.approx(t[c]['MA'].value-u[c]['MA'].value)
-    assert d['CPM']['MA'].low>0 and d['CPM']['MA'].p<.01 and froc(x, against=x, n_boot=50)['CPM']['MA'].p==1
+    assert d['CPM']['MA'].low>0 and d['CPM']['MA'].p<.02 and froc(x, against=x, n_boot=50)['CPM']['MA'].p==1
     wide = froc(match_lesions(a, truths, np.arange(60)//20), n_boot=300)['1 FP']['MA']
     assert wide.value==t['1 FP']['MA'].value and wide[:3]!=t['1 FP']['MA'][:3]
     assert froc(x, n_boot=300).equals(t) and not froc(x, n_boot=300, seed=1).equals(t)

@@ -261,3 +261,23 @@ def test_a_temperature_at_the_bound_is_no_result():
     assert s.calibration['temperature']['at_bound'] and 'no result: at the bound' in s.metrics['temperature'].method
     s = add_calibration(score(test, n_boot=20), valid)
     assert not s.calibration['temperature']['at_bound'] and 'bound' not in s.metrics['temperature'].method
+
+
+def test_a_temperature_of_few_who_are_ill_has_no_interval():
+    "Draws of one class ran to the bound of the search, .05, and made it the lower end"
+    rng,who = np.random.default_rng(0),np.repeat(np.arange(30), 2)
+    def told(ill, people=30):
+        y = (who<ill)[who<people]*1
+        p = expit(2*(rng.normal(size=len(y))+np.where(y, 1, -1.5)))
+        t = pd.DataFrame(dict(path=[f'{i}.png' for i in range(len(y))], patient=[f'p{o}' for o in who[who<people]],
+                              target=np.where(y, 'ill', 'normal'), p_ill=p, p_normal=1-p))
+        return add_calibration(score(t, n_boot=200), t)
+    few = told(2).metrics['temperature']
+    assert few.value>0 and not few.bounded and 'too few patients of a class' in few.method
+    enough = told(12).metrics['temperature']
+    assert .06<enough.low<enough.value<enough.high
+    three = told(1, 3)
+    assert all(not three.metrics[k].bounded for k in ('brier','ece','temperature'))
+    y = np.array([0,0,1])
+    T = calibration.temperature(y, np.array([.2,.4,.7]), np.array([[1.,1,1],[2,1,0],[0,0,3]]))
+    assert np.isnan(T).tolist()==[False,True,True]

@@ -33,3 +33,17 @@ def test_both_eyes_of_sex_and_age():
 
 def test_a_blend_needs_patients():
     assert fit_blend(numbers_table(40)) is None and fit_blend(numbers_table(200)) is not None
+
+
+def test_a_blend_knows_grades_by_name():
+    "As text 10 comes before 2: of eleven grades the blend had given the answers of one to another"
+    names,rng = [str(i) for i in range(11)],np.random.default_rng(0)
+    def eyes(people):
+        who = np.repeat(np.arange(people), 2)
+        y = (np.arange(people)%11)[who]
+        z = 4*np.eye(11)[y]+rng.normal(size=(len(who),11))
+        p = np.exp(z)/np.exp(z).sum(1, keepdims=True)
+        t = pd.DataFrame(dict(path=[f'{i}.png' for i in range(len(who))], patient=[f'p{o}' for o in who], target=y.astype(str)))
+        return t.assign(**{f'p_{c}':p[:,i] for i,c in enumerate(names)})
+    s = score_as('grades', eyes(110), valid=eyes(330), n_boot=20)
+    assert s.ways['blend learned on validation']['accuracy'].value>.95
