@@ -91,6 +91,12 @@ def millimeters(o # `Landmarks`
     return dict(distance=k*o.distance, disc_w=k*o.disc_w, disc_h=k*o.disc_h, area=k*k*o.area,
                 scale=told)
 
+# %% ../../nbs/70_anatomy.landmarks.ipynb #cf0829d8
+def on_black(im, f)->np.ndarray:
+    "`im`, black beyond its `FieldOfView` `f` where its corners are white: nets know eyes on black"
+    if im[[0,0,-1,-1],[0,-1,0,-1]].min()<=245: return im
+    return cv2.copyTo(im, field_mask(f, .98).view(np.uint8))
+
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a9ffdeaa
 SIDE = 192 # pixels of the square
 
@@ -100,7 +106,7 @@ class Field:
         self.field = f = field_of_view(im)
         self.x,self.y,w,h = field_window(f)
         self.k = np.array([w,h])/side
-        self.image = circle_crop(im, side, f)
+        self.image = circle_crop(on_black(im, f), side, f)
         masks = [circle_crop(field_mask(f, o).view(np.uint8)*255, side, f)>127 for o in shares]
         for o in masks: o[[0,-1]] = o[:,[0,-1]] = False
         self.whole,self.mask = masks[0],masks[-1]
@@ -118,6 +124,13 @@ def there(self:Field, disc):
     x,y,w,h,t = disc
     x,y = ((np.array([x,y])-(self.x,self.y)+.5)/self.k-.5).tolist()
     return x,y,w/self.k[0],h/self.k[1],t
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #17a62fcf
+@patch
+def shows(self:Field, x, y)->bool:
+    "Does the field show this point of the photograph?"
+    i,j = (math.floor(o+.5) for o in self.there((x,y,0,0,0))[1::-1])
+    return 0<=min(i, j) and max(i, j)<len(self.whole) and bool(self.whole[i,j])
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #4a22b56b
 @patch
@@ -335,7 +348,7 @@ def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
     o,f = Landmarks(shape=im.shape[:2], mm_per_pixel=mm_per_pixel),Field(im)
     o.reason = not_fundus(im, f) or ''
     if o.reason: return o
-    disc,p,ratio,fovea,q,right = by_net(im, f)
+    disc,p,ratio,fovea,q,right = by_net(on_black(im, f.field), f)
     o.eye,beyond = side_of(right),cut_off(f, f.there(disc))
     if p<SURE and not near_rule(f, disc): o.reason = "shows no disc that stands out"
     elif beyond>CUT: o.reason = "shows a disc that the edge of the field cuts off"
@@ -343,7 +356,7 @@ def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
     o.disc_x,o.disc_y,o.disc_w,o.disc_h,o.disc_turn = map(float, disc)
     if math.isnan(o.disc_turn): o.outlined,o.disc_turn = False,0.
     o.cup_disc = float(ratio)
-    placed(o, fovea, sure=q)
+    placed(o, fovea, sure=q*f.shows(*fovea))
     return o
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #9452310b
