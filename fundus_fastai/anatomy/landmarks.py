@@ -6,7 +6,7 @@
 __all__ = ['landmarks', 'landmark_table']
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #96b77fa8
-import cv2, math, numpy as np, pandas as pd, torch
+import cv2, math, numpy as np, os, pandas as pd, torch
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -139,6 +139,11 @@ def filled(self:Field):
     a,m = self.image.astype(np.float32),self.mask.astype(np.float32)
     w = np.maximum(_blur(m, 12), 1e-3)[...,None]
     return np.where(m[...,None]>0, a, _blur(a*m[...,None], 12)/w)
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #c9d13352
+def as_pixels(im)->np.ndarray:
+    "The pixels of an array, of a picture in memory (Pillow's and fastai's), or of a file"
+    return read_image(im) if isinstance(im, (str,os.PathLike)) else np.asarray(im)
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #027c09c0
 def not_fundus(im, f)->str:
@@ -340,11 +345,11 @@ def placed(o, fovea, *, sure)->None:
         o.reason = "shows no fovea that stands out and fits the disc"
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a352ff67
-def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
+def landmarks(im, # RGB photograph: uint8 [H,W,3], a Pillow image, or a file
               mm_per_pixel:float=None # its scale, where it is known
              )->Landmarks: # NaN and a reason for what cannot be found
     "Find disc, cup and fovea of a photograph, and whose eye it is"
-    im = np.asarray(im) if hasattr(im, 'shape') else read_image(im)
+    im = as_pixels(im)
     o,f = Landmarks(shape=im.shape[:2], mm_per_pixel=mm_per_pixel),Field(im)
     o.reason = not_fundus(im, f) or ''
     if o.reason: return o

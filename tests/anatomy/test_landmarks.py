@@ -2,9 +2,13 @@
 import importlib.util
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 import cv2, numpy as np, pandas as pd, pytest, torch
+from PIL import Image
 from fundus_fastai.anatomy import landmarks as L
 from fundus_fastai.anatomy.landmarks import COLUMNS, Landmarks, disc_mask, ellipse_of, landmark_table, landmarks, millimeters
+from fundus_fastai.anatomy.lesion_net import find_lesions
+from fundus_fastai.anatomy.vessels import vessels
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.image.read import read_image
@@ -117,6 +121,15 @@ def test_no_guess(name):
     o = landmarks(odd_pictures()[name])
     assert np.isnan([o.disc_x, o.disc_w, o.fovea_x, o.cup_disc]).all() and not o.eye and o.reason and not disc_mask(o).any()
     assert millimeters(o)['scale']=='unknown'
+
+def test_a_picture_in_memory(eyes, tmp_path, monkeypatch):
+    "Pillow's was 'damaged' unless fastai's vision, which gives it a `shape`, had been imported"
+    monkeypatch.delattr(Image.Image, 'shape', raising=False)
+    im,file = eyes[0][0].image,tmp_path/'eye.png'
+    Image.fromarray(im).save(file)
+    with Image.open(file) as o: assert landmarks(o).row()==landmarks(file).row()==eyes[1][0].row()
+    for f in (landmarks, vessels, lambda o: SimpleNamespace(reason=find_lesions(o).attrs['reason'])):
+        assert 'is gray' in f(Image.fromarray(im).convert('L')).reason
 
 def test_an_ellipse_is_found_again():
     for turn in (-40, -10, 0, 25, 44):
