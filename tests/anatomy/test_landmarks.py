@@ -19,7 +19,7 @@ from fundus_fastai.phantom.oct import phantom_oct
 cv2.setNumThreads(1)
 KW = dict(keep_default_na=False, na_values={o:'' for o in COLUMNS if o not in ('path','eye','reason')})
 
-def middle(box): return np.array([box[0]+box[2], box[1]+box[3]])/2
+def middle(box): return np.array([box[0]+box[2]-1, box[1]+box[3]-1])/2
 def disc(o): return np.array([o.disc_x, o.disc_y])
 def away(o, truth): return np.hypot(*(disc(o)-middle(truth.disc)))/(truth.disc[3]-truth.disc[1])
 
