@@ -6,7 +6,7 @@
 __all__ = ['landmarks', 'landmark_table']
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #96b77fa8
-import cv2, math, numpy as np, pandas as pd, torch
+import cv2, math, numpy as np, os, pandas as pd, torch
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -91,6 +91,12 @@ def millimeters(o # `Landmarks`
     return dict(distance=k*o.distance, disc_w=k*o.disc_w, disc_h=k*o.disc_h, area=k*k*o.area,
                 scale=told)
 
+# %% ../../nbs/70_anatomy.landmarks.ipynb #cf0829d8
+def on_black(im, f)->np.ndarray:
+    "`im`, black beyond its `FieldOfView` `f` where its corners are white: nets know eyes on black"
+    if im[[0,0,-1,-1],[0,-1,0,-1]].min()<=245: return im
+    return cv2.copyTo(im, field_mask(f, .98).view(np.uint8))
+
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a9ffdeaa
 SIDE = 192 # pixels of the square
 
@@ -100,7 +106,7 @@ class Field:
         self.field = f = field_of_view(im)
         self.x,self.y,w,h = field_window(f)
         self.k = np.array([w,h])/side
-        self.image = circle_crop(im, side, f)
+        self.image = circle_crop(on_black(im, f), side, f)
         masks = [circle_crop(field_mask(f, o).view(np.uint8)*255, side, f)>127 for o in shares]
         for o in masks: o[[0,-1]] = o[:,[0,-1]] = False
         self.whole,self.mask = masks[0],masks[-1]
@@ -119,6 +125,13 @@ def there(self:Field, disc):
     x,y = ((np.array([x,y])-(self.x,self.y)+.5)/self.k-.5).tolist()
     return x,y,w/self.k[0],h/self.k[1],t
 
+# %% ../../nbs/70_anatomy.landmarks.ipynb #17a62fcf
+@patch
+def shows(self:Field, x, y)->bool:
+    "Does the field show this point of the photograph?"
+    i,j = (math.floor(o+.5) for o in self.there((x,y,0,0,0))[1::-1])
+    return 0<=min(i, j) and max(i, j)<len(self.whole) and bool(self.whole[i,j])
+
 # %% ../../nbs/70_anatomy.landmarks.ipynb #4a22b56b
 @patch
 def filled(self:Field):
@@ -126,6 +139,11 @@ def filled(self:Field):
     a,m = self.image.astype(np.float32),self.mask.astype(np.float32)
     w = np.maximum(_blur(m, 12), 1e-3)[...,None]
     return np.where(m[...,None]>0, a, _blur(a*m[...,None], 12)/w)
+
+# %% ../../nbs/70_anatomy.landmarks.ipynb #c9d13352
+def as_pixels(im)->np.ndarray:
+    "The pixels of an array, of a picture in memory (Pillow's and fastai's), or of a file"
+    return read_image(im) if isinstance(im, (str,os.PathLike)) else np.asarray(im)
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #027c09c0
 def not_fundus(im, f)->str:
@@ -327,15 +345,15 @@ def placed(o, fovea, *, sure)->None:
         o.reason = "shows no fovea that stands out and fits the disc"
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #a352ff67
-def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
+def landmarks(im, # RGB photograph: uint8 [H,W,3], a Pillow image, or a file
               mm_per_pixel:float=None # its scale, where it is known
              )->Landmarks: # NaN and a reason for what cannot be found
     "Find disc, cup and fovea of a photograph, and whose eye it is"
-    im = np.asarray(im) if hasattr(im, 'shape') else read_image(im)
+    im = as_pixels(im)
     o,f = Landmarks(shape=im.shape[:2], mm_per_pixel=mm_per_pixel),Field(im)
     o.reason = not_fundus(im, f) or ''
     if o.reason: return o
-    disc,p,ratio,fovea,q,right = by_net(im, f)
+    disc,p,ratio,fovea,q,right = by_net(on_black(im, f.field), f)
     o.eye,beyond = side_of(right),cut_off(f, f.there(disc))
     if p<SURE and not near_rule(f, disc): o.reason = "shows no disc that stands out"
     elif beyond>CUT: o.reason = "shows a disc that the edge of the field cuts off"
@@ -343,7 +361,7 @@ def landmarks(im, # RGB photograph, uint8 [H,W,3], or its file
     o.disc_x,o.disc_y,o.disc_w,o.disc_h,o.disc_turn = map(float, disc)
     if math.isnan(o.disc_turn): o.outlined,o.disc_turn = False,0.
     o.cup_disc = float(ratio)
-    placed(o, fovea, sure=q)
+    placed(o, fovea, sure=q*f.shows(*fovea))
     return o
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #9452310b

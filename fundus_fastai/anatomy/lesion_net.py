@@ -26,7 +26,7 @@ from ..explain.lesions import detections, find_peaks
 from ..explain.maps import map_window
 from ..explain.occlusion import at_size
 from .atlas import input_matrix
-from .landmarks import Field, not_fundus, shipped_weights
+from .landmarks import Field, as_pixels, not_fundus, shipped_weights
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
 SIDE,FINE = 640,768 # pixels of the square, and of a second look at it
@@ -133,12 +133,12 @@ COLUMNS = ['path','x','y','score','type','radius']
 CUTS = dict(MA=.71, HE=.63, EX=.29, SE=.09) # scores from which a lesion is counted
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #1db66c66
-def find_lesions(im, # RGB photograph, uint8 [H,W,3], or its file
+def find_lesions(im, # RGB photograph: uint8 [H,W,3], a Pillow image, or a file
                  most:int=200, # of each type, the likeliest
                  net=None # a `LesionNet` (default: the one that comes with the library)
                 )->pd.DataFrame: # x, y, score, type, radius in pixels; `attrs['reason']`
     "Find the lesions of a photograph, by falling score; none and a reason where it shows no fundus"
-    im = np.asarray(im) if hasattr(im, 'shape') else read_image(im)
+    im = as_pixels(im)
     reason,f,each = not_fundus(im, Field(im)) or '',None,[pd.DataFrame(columns=COLUMNS[1:])]
     if not reason:
         f = LesionFrame(im)

@@ -7,12 +7,13 @@ __all__ = ['vessel_table']
 
 # %% ../../nbs/76_anatomy.measures.ipynb #565862f5
 import cv2, math, numpy as np, pandas as pd
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from .graph import arc, fractal_dimension, line_widths, middling, vessel_graph
 from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
-from ..core import DataError, say
+from ..core import DataError, files_of, say
 from ..image.read import read_image
 from ..vision.answers import RowFile, images_of, unique_stems
 
@@ -213,12 +214,23 @@ def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
         _write(out/f'{names[path]}_av.png', o.kinds())
     return row|vessel_features(o, landmarks(im, mm_per_pixel)),True
 
+# %% ../../nbs/76_anatomy.measures.ipynb #e800978f
+@contextmanager
+def replacing_maps(out):
+    "Within, the table in `out` is written; then maps that only an earlier one named are gone"
+    tables = [out/f'features.csv{o}' for o in ('.part','')]
+    old = {k:v for o in tables for k,v in files_of(o, 'map').items()}
+    yield
+    for k in old.keys()-files_of(tables[1], 'map').keys():
+        for o in ('vessels','av'):
+            old[k].with_name(old[k].name.replace('_vessels.png', f'_{o}.png')).unlink(missing_ok=True)
+
 # %% ../../nbs/76_anatomy.measures.ipynb #3b4cb188
 def vessel_table(images, # image files or folders
                  out, # folder for the maps and `features.csv`
                  mm_per_pixel:float=None, # scale of the photographs, where it is known
                  *, resume:bool=False, # go on with a folder that was begun
-                 force:bool=False # replace files that are there
+                 force:bool=False # replace the table and maps of an earlier call
                 )->pd.DataFrame: # path, the measures, map, reason
     "Write maps of vessels, arteries and veins of many photographs, and a table of their measures"
     paths,out = images_of(images),Path(out)
@@ -227,6 +239,7 @@ def vessel_table(images, # image files or folders
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: name a folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
-    table = RowFile(out/'features.csv', resume, force)
-    row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=map_names(paths, table))
-    return table.one_by_one(paths, row, COLUMNS, what='vessels')
+    with replacing_maps(out):
+        table = RowFile(out/'features.csv', resume, force)
+        row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=map_names(paths, table))
+        return table.one_by_one(paths, row, COLUMNS, what='vessels')

@@ -14,8 +14,7 @@ from scipy.special import expit
 from torch import nn
 from fastcore.basics import patch
 from .graph import line_pieces, skeleton
-from .landmarks import Field, not_fundus, shipped_weights
-from ..image.read import read_image
+from .landmarks import Field, as_pixels, not_fundus, shipped_weights
 from ..image.recipe import field_mask, field_of_view
 
 # %% ../../nbs/72_anatomy.vessels.ipynb #2245cc26
@@ -163,11 +162,11 @@ def by_lines(a, p, *, share=.8, reach=6):
     return np.where(d<reach, share*m[y,x]+(1-share)*a, a)
 
 # %% ../../nbs/72_anatomy.vessels.ipynb #6d724e33
-def vessels(im, # RGB photograph, uint8 [H,W,3], or its file
+def vessels(im, # RGB photograph: uint8 [H,W,3], a Pillow image, or a file
             net=None # a `VesselNet` (default: the one that comes with the library)
            )->Vessels: # without maps, and with a reason, where it is no color photograph of an eye
     "Find the vessels of a photograph, and which are arteries"
-    im = np.asarray(im) if hasattr(im, 'shape') else read_image(im)
+    im = as_pixels(im)
     o = Vessels(shape=im.shape[:2], reason=not_fundus(im, Field(im)) or '')
     if o.reason: return o
     w = Scaled(im)

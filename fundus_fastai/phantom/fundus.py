@@ -493,7 +493,7 @@ class FundusPhantom:
     grade:int = 0 # of diabetic retinopathy, 0 to 4
     masks:dict = field(default_factory=dict) # lesion -> bool [H,W], only those present
     vessels:dict = field(default_factory=dict) # 'artery', 'vein' -> bool [H,W]
-    disc:tuple = () # box x0, y0, x1, y1 in pixels
+    disc:tuple = () # box x0, y0, x1, y1 in pixels; x1 and y1 just outside
     cup:tuple = () # likewise
     fovea:tuple = () # likewise
     angles:dict = field(default_factory=dict) # 'artery', 'vein' -> degrees between the temporal arcades

@@ -337,7 +337,7 @@ class OctPhantom:
     image:np.ndarray # uint8 [H,W]
     label:str # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
     masks:dict = field(default_factory=dict) # lesion type -> bool [H,W], only those present
-    layers:dict = field(default_factory=dict) # boundary -> float32 [W] rows, top to bottom
+    layers:dict = field(default_factory=dict) # boundary -> float32 [W]: pixels below the picture's upper edge
     patient:int = 0 # number of the patient
     eye:str = 'R' # 'L' or 'R'
     severity:float = 0. # 0 (none) to 1 (gross)

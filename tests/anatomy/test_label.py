@@ -1,6 +1,8 @@
 "Labels: the order, the answers on the disk, who is let in, and the page itself in Chromium"
 import http.client, json, math, shutil, threading, time
 import numpy as np, pandas as pd, pytest
+from browser import EXE, Chromium
+from fundus_fastai.anatomy import label
 from fundus_fastai.anatomy.label import ANSWER, Labels, label_error, label_server, order_of
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -220,6 +222,32 @@ def test_page_in_chromium(desk, browser):
     until(lambda: 'All 6 are done' in browser.find_element('id', 'count').text)
     assert len(pd.read_csv(work.out))==6
     assert not [o for o in browser.get_log('browser') if o['level']=='SEVERE' and 'favicon' not in o['message']]
+
+@pytest.mark.skipif(not EXE, reason="Chromium is not installed")
+def test_nothing_can_be_marked_before_its_picture_is_there(desk, tmp_path, monkeypatch):
+    "While the next photograph is on its way, or cannot be read, the last one is gone, and keys mark nothing"
+    go,read = threading.Event(),label.read_image
+    def slow(path):
+        if desk.work.at: go.wait(20)
+        if desk.work.at>1: raise DataError('broken')
+        return read(path)
+    monkeypatch.setattr(label, 'read_image', slow)
+    with Chromium(tmp_path) as b:
+        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
+        def press(*keys):
+            for o in keys: p.key(o)
+        p.wait("document.body.dataset.at=='0'")
+        press('x', 'x', 'Enter')
+        p.wait("$('count').textContent.startsWith('2 of')")
+        press('ArrowLeft')
+        assert p.run("[cv.width,cv.height,disc]")==[1,1,None]
+        go.set()
+        p.wait("document.body.dataset.at=='1' && cv.width>1")
+        press('x', 'x', 'Enter')
+        p.wait("$('say').textContent.includes('cannot be shown')")
+        assert p.run("[cv.width,disc]")==[1,None]
+        press('x', 'x', 'Enter')
+        until(lambda: desk.work.at==3)
 
 def test_the_page_ends_with_the_last_picture(photos, tmp_path, capsys):
     "As the command runs it: it says where it is, takes answers, and tells the rater's error"

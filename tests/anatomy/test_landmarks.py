@@ -2,18 +2,24 @@
 import importlib.util
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 import cv2, numpy as np, pandas as pd, pytest, torch
+from PIL import Image
 from fundus_fastai.anatomy import landmarks as L
 from fundus_fastai.anatomy.landmarks import COLUMNS, Landmarks, disc_mask, ellipse_of, landmark_table, landmarks, millimeters
+from fundus_fastai.anatomy.lesion_net import find_lesions
+from fundus_fastai.anatomy.vessels import vessels
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
+from fundus_fastai.image.read import read_image
+from fundus_fastai.image.recipe import field_mask
 from fundus_fastai.phantom.fundus import VIEWS, phantom_fundus, save_fundus
 from fundus_fastai.phantom.oct import phantom_oct
 
 cv2.setNumThreads(1)
 KW = dict(keep_default_na=False, na_values={o:'' for o in COLUMNS if o not in ('path','eye','reason')})
 
-def middle(box): return np.array([box[0]+box[2], box[1]+box[3]])/2
+def middle(box): return np.array([box[0]+box[2]-1, box[1]+box[3]-1])/2
 def disc(o): return np.array([o.disc_x, o.disc_y])
 def away(o, truth): return np.hypot(*(disc(o)-middle(truth.disc)))/(truth.disc[3]-truth.disc[1])
 
@@ -81,6 +87,25 @@ def test_pixels_are_those_of_the_photograph(eyes):
     twice = cv2.resize(t.image, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     assert np.abs(disc(landmarks(twice))-(2*disc(o)+.5)).max()<5
 
+def test_a_fovea_beyond_the_picture_is_none(eyes):
+    "Cut between disc and fovea, a photograph has a disc, and says that it shows no fovea"
+    found = []
+    for t,o in [(t, o) for t,o in zip(*eyes) if o.eye=='R' and np.isfinite(o.fovea_x)]:
+        a = landmarks(np.ascontiguousarray(t.image[:,round(.7*o.fovea_x+.3*o.disc_x):]))
+        if np.isfinite(a.disc_x): found.append(a)
+    none = ['no fovea' in a.reason and np.isnan([a.fovea_x, a.angle, a.distance]).all() for a in found]
+    assert len(none)>=6 and np.mean(none)>=.85 and all(a.fovea_x>=0 for a,b in zip(found, none) if not b), none
+
+def on_paper(im):
+    "The photograph as it is printed: white round its field"
+    a = np.where(field_mask(im)[...,None], im, np.uint8(255))
+    return np.pad(a, ((20,20),(20,20),(0,0)), constant_values=255)
+
+def test_a_white_surround_becomes_black(eyes):
+    t,o = eyes[0][0],eyes[1][0]
+    f,a = L.Field(on_paper(t.image)),landmarks(on_paper(t.image))
+    assert f.image[[0,0,-1,-1],[0,-1,0,-1]].max()==0 and np.abs(disc(a)-disc(o)-20).max()<2 and a.eye==o.eye
+
 def odd_pictures():
     "Whatever people pass by mistake"
     rng = np.random.default_rng(0)
@@ -96,6 +121,15 @@ def test_no_guess(name):
     o = landmarks(odd_pictures()[name])
     assert np.isnan([o.disc_x, o.disc_w, o.fovea_x, o.cup_disc]).all() and not o.eye and o.reason and not disc_mask(o).any()
     assert millimeters(o)['scale']=='unknown'
+
+def test_a_picture_in_memory(eyes, tmp_path, monkeypatch):
+    "Pillow's was 'damaged' unless fastai's vision, which gives it a `shape`, had been imported"
+    monkeypatch.delattr(Image.Image, 'shape', raising=False)
+    im,file = eyes[0][0].image,tmp_path/'eye.png'
+    Image.fromarray(im).save(file)
+    with Image.open(file) as o: assert landmarks(o).row()==landmarks(file).row()==eyes[1][0].row()
+    for f in (landmarks, vessels, lambda o: SimpleNamespace(reason=find_lesions(o).attrs['reason'])):
+        assert 'is gray' in f(Image.fromarray(im).convert('L')).reason
 
 def test_an_ellipse_is_found_again():
     for turn in (-40, -10, 0, 25, 44):
@@ -174,6 +208,14 @@ def test_the_nets_are_small():
     assert all(o.name in (d/'CARD.md').read_text() for o in nets.values())
 
 # --- real photographs
+
+def test_a_white_surround_moves_no_fovea(test_data):
+    "Of these three it had moved the fovea by .16 to 1.04 widths of the disc"
+    for p in sorted((test_data/'diaretdb1/images').iterdir()):
+        if p.stem not in ('image014','image027','image042'): continue
+        im = read_image(p)
+        o,a = landmarks(im),landmarks(on_paper(im))
+        assert np.hypot(a.fovea_x-o.fovea_x-20, a.fovea_y-o.fovea_y-20)<.1*o.disc_w
 
 def real(test_data, name, n):
     "File and middle of the disc, both in shares of the width"

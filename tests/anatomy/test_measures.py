@@ -2,6 +2,7 @@
 import cv2, numpy as np, pandas as pd, pytest
 from types import SimpleNamespace
 import fundus_fastai.phantom.fundus as phantoms
+from fundus_fastai.anatomy import measures
 from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
 from fundus_fastai.anatomy.atlas import Maps, same_files
 from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, map_names, trunk_angles, turned,
@@ -155,8 +156,29 @@ def test_maps_keep_their_names_when_a_run_goes_on(tmp_path):
     assert (out/'OD_vessels.png').read_bytes()==first and {o.stem for o in out.glob('*_av.png')}=={'OD_av','b_OD_av'}
     assert len(vessel_table(eyes, out, resume=True))==0 # a finished folder is gone on with, and nothing is left to do
     vessel_table(eyes, out, force=True)
+    kinds = {f'{k}_OD_{o}.png' for k in 'ab' for o in ('vessels','av')}
+    assert {o.name for o in out.iterdir()}=={'features.csv',*kinds} # those of the first table are gone
     pd.read_csv(out/'features.csv').drop(columns='map').to_csv(out/'features.csv', index=False)
     assert found()==['a_OD_vessels.png','b_OD_vessels.png']
+
+def test_force_leaves_no_map_of_an_earlier_table(tmp_path, monkeypatch):
+    "Neither of a finished table nor of one that was begun; where nothing can be read all stays"
+    for k in 'abc': save_fundus(phantom_fundus([], 3, 1, size=64), tmp_path/f'{k}.jpg', tmp_path/f'{k}.npz')
+    (tmp_path/'bad.jpg').write_bytes(b'no image')
+    def found(im): return Vessels(np.ones(im.shape[:2], np.float32), np.ones(im.shape[:2], np.float32), shape=im.shape[:2])
+    monkeypatch.setattr(measures, 'vessels', found)
+    monkeypatch.setattr(measures, 'vessel_features', lambda *_: {})
+    out = tmp_path/'out'
+    def maps(): return ''.join(sorted(o.name.removesuffix('_av.png') for o in out.glob('*_av.png')))
+    vessel_table([tmp_path/'a.jpg',tmp_path/'b.jpg'], out)
+    (out/'mine_av.png').write_bytes(b'')
+    with pytest.raises(DataError, match='nothing is left'): vessel_table([tmp_path/'bad.jpg'], out, force=True)
+    assert maps()=='abmine'
+    vessel_table([tmp_path/'b.jpg'], out, force=True)
+    assert maps()=='bmine' and not (out/'a_vessels.png').exists()
+    (out/'features.csv').rename(out/'features.csv.part')
+    vessel_table([tmp_path/'c.jpg'], out, force=True)
+    assert maps()=='cmine' and len(list(out.iterdir()))==4
 
 def test_no_map_is_written_over_another(tmp_path):
     "A new photograph's folder and name may spell an old one's name"
