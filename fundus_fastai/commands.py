@@ -40,6 +40,12 @@ def whole_numbers(text):
     try: return listed(text, int)
     except ValueError: raise DataError(f"seeds are to be whole numbers with commas, as 42,43, not {text!r}") from None
 
+# %% ../nbs/97_commands.ipynb #5d2f08c1
+def data_options(kwargs, but=())->tuple:
+    "Where the data are by `kwargs`, and the other options that have a value, without `but`"
+    o, = carried(kwargs, DataOptions)
+    return o.data,{k:v for k,v in o.rest.items() if v is not None and k not in but}
+
 # %% ../nbs/97_commands.ipynb #e166e943
 def datasets():
     "Show the catalog of data sets as a table"
@@ -88,8 +94,7 @@ def audit(data:str, # name of the catalog, folder, or CSV
     if run and not out and (Path(run)/'audit.json').exists() and not force:
         raise DataError(f"{run} holds an audit: pass --force to make it again")
     if out: fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':'check,path_a,'})
-    o, = carried(dict(kwargs, data=data, label=label), DataOptions)
-    columns = {k:v for k,v in o.rest.items() if v is not None and k!='strict'}
+    columns = data_options(dict(kwargs, data=data, label=label), but=['strict'])[1]
     df = open_frame(data, dict(source=source, seed=seed, **columns))
     if run: df = read_split(Path(run)/'split.csv', df, df.attrs['root'], allow_leak=True)
     a = look(df, seed=seed)
@@ -111,9 +116,7 @@ def check(data:str, # CSV, folder, or name of the catalog
           **kwargs):
     "Tell everything that is wrong with a table or a folder, in seconds; exit status 1 where rows cannot be used"
     from fundus_fastai.run.check import check_data
-    o, = carried(dict(kwargs, data=data), DataOptions)
-    more = {k:v
-            for k,v in o.rest.items() if v is not None and k not in ('strict','skip_broken','patients')}
+    more = data_options(dict(kwargs, data=data), but=['strict','skip_broken','patients'])[1]
     c = check_data(data, **more)
     print(say.wording(str(c)))
     if out: print(f"\ncleaned: {c.save(out, force)/'cleaned.csv'}")
@@ -124,15 +127,11 @@ def check(data:str, # CSV, folder, or name of the catalog
     return c
 
 # %% ../nbs/97_commands.ipynb #3c1e2873
-def check_named(*args, **kwargs):
-    "Refuse data that are not there and columns that they do not have, before torch is imported"
-    from fundus_fastai.run.check import check_named as check
-    check(*args, **kwargs)
-
-def check_asked(task, opts):
-    "Refuse a task, a recipe and weights that there are not, likewise"
-    from fundus_fastai.run.check import check_asked as check
-    check(task, opts)
+def check_told(data, *asked):
+    "Before torch is imported, refuse data, columns, a task, weights that there are not"
+    from fundus_fastai.run.check import check_asked, check_named
+    if asked: check_asked(*asked)
+    check_named(data.data, **data.rest)
 
 # %% ../nbs/97_commands.ipynb #937f3049
 def processes()->int:
@@ -158,24 +157,22 @@ def train(task:str, # the question: oct, anomaly, disease, diseases, sex, age, s
           force:bool=False, # overwrite an earlier run
           **kwargs):
     "Train a net, score it on unseen patients, and leave a run folder with report and model card"
-    lr = number(kwargs.pop('lr', None), 'lr', ['find'])
-    data,opts = carried(dict(kwargs, lr=lr), DataOptions, TrainOptions)
-    if not int(os.environ.get('RANK') or 0): # of several processes the first one tells
-        check_asked(task, opts)
-        check_named(data.data, **data.rest)
+    kwargs['lr'] = number(kwargs.get('lr'), 'lr', ['find'])
+    data,opts = carried(kwargs, DataOptions, TrainOptions)
+    if not int(os.environ.get('RANK') or 0): check_told(data, task, opts) # the first process tells
     if processes()>1: from fundus_fastai.run.distributed import train_together as train_run
     else: from fundus_fastai.run.train import train_run
     import fundus_fastai.anatomy.atlas # for maps in the retinal frame
     out = out or opts.folder(task)
-    return shown(out, train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps,
-                                out=out, resume=resume, force=force))
+    return shown(train_run(task, data, opts, split=split, allow_leak=allow_leak, maps=maps, out=out,
+                           resume=resume, force=force), out)
 
 # %% ../nbs/97_commands.ipynb #1367917e
-def shown(out, s):
-    "Print the scores of a run and where its report is; nothing where another process has them"
+def shown(s, out, file='report.html', table=None):
+    "Print `s` or `table`, and where its `file` is; nothing where another process has it"
     if s is None: return
-    print(s)
-    print(f"\nreport: {Path(out)/'report.html'}")
+    print(s if table is None else table.to_string(index=False, float_format='%.3g'))
+    print(f"\n{Path(file).stem}: {Path(out)/file}")
     return s
 
 # %% ../nbs/97_commands.ipynb #3a71a129
@@ -188,11 +185,11 @@ def report(run:str, # run folder, or the folder of an evaluation
           ):
     "Make metrics.json and report.html of a run again from its files, or a folder to send to others"
     from fundus_fastai.run.report import remake_report, share_run
-    if out: return shown(out, share_run(run, out, pseudonyms=pseudonyms, no_pictures=no_pictures,
-                                        force=force))
-    if pseudonyms or no_pictures:
+    hide = dict(pseudonyms=pseudonyms, no_pictures=no_pictures)
+    if out: return shown(share_run(run, out, **hide, force=force), out)
+    if any(hide.values()):
         raise DataError("what is to be sent needs a folder of its own: name it with `out`")
-    return shown(run, remake_report(run, images))
+    return shown(remake_report(run, images), run)
 
 # %% ../nbs/97_commands.ipynb #a828abc5
 @takes(UnseenOptions, DeviceOptions)
@@ -204,18 +201,25 @@ def evaluate(run:str, # run folder, or hf://org/name@commit
              **kwargs):
     "Score a run on data it has not seen: predictions.csv, metrics.json and report.html"
     data,on = carried(kwargs, UnseenOptions, DeviceOptions)
-    check_named(data.data, **data.rest)
+    check_told(data)
     from fundus_fastai.run.train import evaluate_run
     import fundus_fastai.anatomy.atlas # for maps in the retinal frame
     out = out or beside(run, 'evaluation')
-    return shown(out,
-                 evaluate_run(run, data, on, maps=maps, allow_leak=allow_leak, out=out, force=force))
+    s = evaluate_run(run, data, on, maps=maps, allow_leak=allow_leak, out=out, force=force)
+    return shown(s, out)
 
 # %% ../nbs/97_commands.ipynb #f5038dab
 def check_unread(df):
     "Raise `DataError` at the end where images were left out"
     if n := df.attrs['unread']:
         raise DataError(f"{n} image{'s'*(n>1)} could not be read and had to be left out (named above)")
+
+def tell_rows(df, file, what):
+    "Say how many rows stand in `file`, if any, and how many lack `what`; raises as `check_unread`"
+    none = int((df.reason!='').sum())-df.attrs['unread']
+    if none: say(f"{none} image{'s'*(none>1)} without all {what} (column reason)")
+    if file: say(f"{len(df)} rows: {file}")
+    check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #f8b88508
 def part(text):
@@ -266,18 +270,17 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     if pool and (resume or shard): raise DataError("`pool` needs all rows at once: without `resume` and `shard`")
     if dicom_out and resume: raise DataError("`dicom_out` needs all rows at once: without `resume`")
     if identified and not dicom_out: raise DataError("`identified` is for captures: name their folder with `dicom_out`")
-    table = pooled(pool, out or sys.stdout, force) if pool else None
+    to = out or sys.stdout
+    table = pooled(pool, to, force) if pool else None
     captures = archive(dicom_out, force, identified=identified, shard=shard) if dicom_out else None
-    to = None if pool else out or sys.stdout
-    df = ask(run, images, on, bs=bs, out=to, resume=None if dicom_out else resume, force=force, shard=part(shard),
-             keep=bool(pool or dicom_out))
-    told = df.attrs
-    if pool: told['rows'] = table(df)
+    df = ask(run, images, on, bs=bs, out=None if pool else to, force=force, shard=part(shard),
+             resume=None if dicom_out else resume, keep=bool(pool or dicom_out))
+    rows = table(df) if pool else df.attrs['rows']
     if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
-    if told['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
-    if n := told['blind']:
+    if df.attrs['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
+    if n := df.attrs['blind']:
         say(f"{n} image{'s'*(n>1)} without an answer: nothing can be seen there (column remark)")
-    if out: say(f"{told['rows']} rows: {out}")
+    if out: say(f"{rows} rows: {out}")
     check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #1073deed
@@ -324,10 +327,7 @@ def landmarks(images:list, # image files or folders
     from fundus_fastai.anatomy.landmarks import landmark_table
     say("research use only, not a medical device")
     df = landmark_table(images, out or sys.stdout, resume=resume, force=force)
-    none = int((df.reason!='').sum())-df.attrs['unread']
-    if none: say(f"{none} image{'s'*(none>1)} without all landmarks (column reason)")
-    if out: say(f"{len(df)} rows: {out}")
-    check_unread(df)
+    tell_rows(df, out, 'landmarks')
 
 # %% ../nbs/97_commands.ipynb #57a1cf93
 def vessels(images:list, # image files or folders
@@ -340,10 +340,7 @@ def vessels(images:list, # image files or folders
     from fundus_fastai.anatomy.measures import vessel_table
     say("research use only, not a medical device")
     df = vessel_table(images, out, mm_per_pixel, resume=resume, force=force)
-    none = int((df.reason!='').sum())-df.attrs['unread']
-    if none: say(f"{none} image{'s'*(none>1)} without all measures (column reason)")
-    say(f"{len(df)} rows: {Path(out)/'features.csv'}")
-    check_unread(df)
+    tell_rows(df, Path(out)/'features.csv', 'measures')
 
 # %% ../nbs/97_commands.ipynb #8d066d2d
 def lesions(images:list, # image files or folders
@@ -392,12 +389,10 @@ def atlas(run:str, # run folder with maps, a folder of NAME_vessels.png, or the 
     say("research use only, not a medical device")
     check_least(permutations=(permutations,20), width=(width,32))
     if width>1024: raise DataError(f"`width` is to be at most 1024, not {width}")
-    maps,(o,) = Maps(run, of),carried(kwargs, DataOptions)
-    df = people_of(o.data, by, {k:v for k,v in o.rest.items() if v is not None})
+    maps,(data,columns) = Maps(run, of),data_options(kwargs)
+    df = people_of(data, by, columns)
     res = compare_maps(df, maps, by, out=out, width=width, n_perm=permutations, force=force)
-    print(res.table.head(8).to_string(index=False, float_format='%.3g'))
-    print(f"\nreport: {Path(out)/'report.html'}")
-    return res
+    return shown(res, out, table=res.table.head(8))
 
 # %% ../nbs/97_commands.ipynb #fdb9a171
 @takes(DataOptions, but=['strict','label','skip_broken'])
@@ -415,13 +410,10 @@ def biomarkers(data:str, # name of the catalog, folder, or CSV; with --ready a C
     "Measure features of eyes and test which differ between people: tables, a picture, a report (research use only)"
     from fundus_fastai.anatomy.biomarkers import biomarkers as find, open_people
     say("research use only, not a medical device")
-    o, = carried(dict(kwargs, data=data), DataOptions)
-    df = open_people(data, by, {k:v for k,v in o.rest.items() if v is not None}, ready=ready)
+    df = open_people(data, by, data_options(dict(kwargs, data=data))[1], ready=ready)
     t = find(df, by, out, features=listed(features), table=table, ready=ready, model=model,
              adjust=[] if adjust=='none' else listed(adjust), confirm=confirm, force=force)
-    print(t.head(12).to_string(index=False, float_format='%.3g'))
-    print(f"\nreport: {Path(out)/'report.html'}")
-    return t
+    return shown(t, out, table=t.head(12))
 
 # %% ../nbs/97_commands.ipynb #eddb37a0
 def export(run:str, # run folder, or hf://org/name@commit
@@ -467,12 +459,10 @@ def benchmark(run:str, # run folder
               **kwargs):
     "Try methods of explanation on images with known lesions: trial.csv, trial.json and pictures (research use only)"
     data,opts = carried(dict(kwargs, methods=listed(methods)), UnseenOptions, BenchmarkOptions)
-    check_named(data.data, **data.rest)
+    check_told(data)
     from fundus_fastai.run.benchmark import benchmark_run
     t = benchmark_run(run, data, opts, allow_leak=allow_leak, out=out, force=force)
-    print(t)
-    print(f"\ntrial: {Path(out or beside(run, 'trial'))/'trial.csv'}")
-    return t
+    return shown(t, out or beside(run, 'trial'), 'trial.csv')
 
 trial = benchmark # the name it had
 
@@ -488,11 +478,9 @@ def compare(task:str, # the question: oct, anomaly, disease, diseases, sex, age,
             force:bool=False, # start an earlier comparison again
             **kwargs):
     "Train several nets with one budget on one split; a table with intervals, sizes and speeds, and two picks"
-    lr = number(kwargs.pop('lr', None), 'lr', ['find'])
-    data,opts = carried(dict(kwargs, lr=lr, seeds=whole_numbers(seeds)), DataOptions,
-                        CompareOptions)
-    check_asked(task, opts)
-    check_named(data.data, **data.rest)
+    kwargs |= dict(lr=number(kwargs.get('lr'), 'lr', ['find']), seeds=whole_numbers(seeds))
+    data,opts = carried(kwargs, DataOptions, CompareOptions)
+    check_told(data, task, opts)
     from fundus_fastai.run.compare import compare_run
     archs,out = archs if archs.strip().lower()=='sixteen' else listed(archs),Path(out or f'runs/compare-{task}')
     c = compare_run(task, archs, data, opts=opts, split=split, allow_leak=allow_leak, out=out,
@@ -528,9 +516,7 @@ def quiz_results(db:str, # file of a quiz
     "Compare the people of a quiz with each other and with the net: tables and a report (research use only)"
     from fundus_fastai.quiz.results import quiz_report
     t = quiz_report(db, out, force=force)
-    print(t.to_string(index=False, float_format='%.3g'))
-    print(f"\nreport: {Path(out)/'report.html'}")
-    return t
+    return shown(t, out, table=t)
 
 # %% ../nbs/97_commands.ipynb #ca4bf083
 def app(run:str, # run folder, or hf://org/name@commit

@@ -26,7 +26,7 @@ from ..score.plots import DPI, mark
 from .catalog import data_source
 from .load import open_data
 from .read import DATE, by_folder, by_name, part_of, shared_names, tell_undated, walk_images
-from .splits import check_ids, relative_paths
+from .splits import check_ids, joined, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
 # %% ../../nbs/38_data.audit.ipynb #af258a5d
@@ -552,11 +552,9 @@ def pairs(self:Audit)->pd.DataFrame: # exact ones first, then by distance
 @patch
 def groups(self:Audit)->pd.Series: # a number for each row of `data`
     "Number images so that copies, and copies of copies, have the same number: `groups` of `split_patients`"
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    p,n = self.pairs(),len(self.data)
-    graph = coo_matrix((np.ones(len(p)), (p.row_a.astype(int), p.row_b.astype(int))), (n,n))
-    return pd.Series(connected_components(graph, directed=False)[1], self.data.index, name='group')
+    p = self.pairs()
+    group = joined(p.row_a.astype(int), p.row_b.astype(int), len(self.data))
+    return pd.Series(group, self.data.index, name='group')
 
 # %% ../../nbs/38_data.audit.ipynb #b9c6c0ce
 def _heading(a):

@@ -539,15 +539,13 @@ def _from_archive(card, out, part, tries=3, pause=1.):
         except OSError as e:
             if e.errno in FULL: raise # this disk, not the archive's
             why = e.strerror or str(e)
-        if not why:
-            unpack(part, out, note)
-            _drop(part)
-            return True
+        if not why: break
         say(f"{kept} cannot be read whole ({why}); "
             + (f"trying again in {pause*2**k:.0f} s" if k<tries-1 else "it is downloaded again"))
         if k<tries-1: time.sleep(pause*2**k)
+    if not why: unpack(part, out, note)
     _drop(part)
-    return False
+    return not why
 
 # %% ../../nbs/34_data.kaggle.ipynb #c2b62260
 def _get(client, card, out, part, where, **kwargs):

@@ -49,17 +49,14 @@ def _open_phantom(card, out, patients, seed, why=''):
 def _open_auto(card, out, patients, seed):
     "The download if it is here or can be had, else phantoms with a banner; an error while fetching stays an error"
     if not card.kaggle:
-        return _open_phantom(card, out, patients, seed,
-                             f" The real data ({card.license}) cannot be "
-                             "downloaded: name the folder where they lie.")
+        why = f" The real data ({card.license}) cannot be downloaded: name the folder where they lie."
+        return _open_phantom(card, out, patients, seed, why)
     root = Path(out or data_home()/card.name)
     if is_here(card, root):
         check_complete(card, root)
         return read_dataset(card.name, root)
     try: kept_archive(card) or credentials()
-    except DownloadError as e:
-        if card.phantom: return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")
-        raise
+    except DownloadError as e: return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")
     return read_dataset(card.name, download(card, out))
 
 # %% ../../nbs/36_data.load.ipynb #fa5156b6

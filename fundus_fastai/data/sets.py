@@ -10,7 +10,7 @@ import csv, cv2, io, os, re, numpy as np, pandas as pd
 import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
-from ..core import DataError, few, need, say
+from ..core import DataError, few, need
 from ..words import as_ages, is_missing, sex_words
 from ..image.read import read_image, suffixes
 from ..phantom.fundus import LESION_CODES, fundus_truth
@@ -86,15 +86,11 @@ def _idrid_masks(root, masks)->pd.DataFrame:
     for o in find_files(root, r'boxes\.csv')[:1]: df['boxes'] = o
     return set_frame(df.assign(patient=df.split.fillna('')+'/'+df.key), root, alone='IDRiD')
 
-# %% ../../nbs/32_data.sets.ipynb #33373899
-def read_idrid(root)->pd.DataFrame:
-    "Read IDRiD's graded images, mirror or official, or its masks; raises `DataError` where they are not there"
-    root,rows = os.path.abspath(root),[]
-    wanted = 'image name','retinopathy grade','risk of macular edema'
-    official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
-    masks = find_files(root, r'IDRiD_\d+_(MA|HE|EX|SE)\.tif')
-    if masks and not official and not find_files(root, r'idrid_labels\.csv'): return _idrid_masks(root, masks)
-    for src in official:
+# %% ../../nbs/32_data.sets.ipynb #8c1f6d52
+def _idrid_official(root, tables)->pd.DataFrame:
+    "IDRiD's graded images by its two official tables, in which both sides count their images from 1"
+    rows,wanted = [],('image name','retinopathy grade','risk of macular edema')
+    for src in tables:
         raw,_ = read_table(src)
         image,grade,edema = (first_of(raw.columns, [o]) for o in wanted)
         if None in (image,grade):
@@ -103,15 +99,22 @@ def read_idrid(root)->pd.DataFrame:
         part = pd.DataFrame({'key':as_keys(raw[image]), 'grade':as_grades(raw[grade], src)})
         if edema: part['edema_risk'] = as_grades(raw[edema], src, top=2)
         rows.append(part.assign(split='test' if 'testing' in src.lower() else 'train'))
-    if official:
-        rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, _idrid_folders, by=['split'])
-        df = match_images(rows, images, official[0], on=['split','key'])
-    else:
-        src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', what='IDRiD',
-                           want=_idrid_want)
-        df = match_images(rows, keyed_images(root, _idrid_folders), src)
-    df['patient'] = df.split+'/'+df.key if official else df.key
-    return set_frame(df, root, alone='IDRiD')
+    rows,images = pd.concat(rows, ignore_index=True),keyed_images(root, _idrid_folders, by=['split'])
+    df = match_images(rows, images, tables[0], on=['split','key'])
+    return set_frame(df.assign(patient=df.split+'/'+df.key), root, alone='IDRiD')
+
+# %% ../../nbs/32_data.sets.ipynb #33373899
+def read_idrid(root)->pd.DataFrame:
+    "Read IDRiD's graded images, mirror or official, or its masks; raises `DataError` where they are not there"
+    root = os.path.abspath(root)
+    official = find_files(root, r'.*IDRiD_Disease[ _]Grading_(Training|Testing)[ _]Labels\.csv')
+    if official: return _idrid_official(root, official)
+    masks = find_files(root, r'IDRiD_\d+_(MA|HE|EX|SE)\.tif')
+    if masks and not find_files(root, r'idrid_labels\.csv'): return _idrid_masks(root, masks)
+    src,rows = _graded(root, r'idrid_labels\.csv', 'id_code', 'diagnosis', what='IDRiD',
+                       want=_idrid_want)
+    df = match_images(rows, keyed_images(root, _idrid_folders), src)
+    return set_frame(df.assign(patient=df.key), root, alone='IDRiD')
 
 # %% ../../nbs/32_data.sets.ipynb #2c304de2
 _messidor_want = ("messidor_data.csv (image_id, adjudicated_dr_grade, adjudicated_dme, "

@@ -116,6 +116,12 @@ def _demand_splittable(df, shares, by):
     if (n := df.patient.nunique())<len(sides):
         raise DataError(f"{n} patients are too few for {', '.join(sides)}: one each is least")
 
+# %% ../../nbs/35_data.splits.ipynb #3b7e90aa
+def joined(a, b, n:int)->np.ndarray:
+    "A number for each of `n` things, the same for those that pairs of `a` and `b` tie together"
+    m = coo_matrix((np.ones(len(a)), (a, b)), (n,n))
+    return connected_components(m, directed=False)[1]
+
 # %% ../../nbs/35_data.splits.ipynb #6c6286f3
 def _units(df, groups=None):
     "For each row the first of all patients who are tied to its own by `groups`, a column or a value for each row"
@@ -126,8 +132,7 @@ def _units(df, groups=None):
     who,names = pd.factorize(df.patient)
     k = pd.factorize(np.asarray(g, object))[0]
     tie,n = k>=0,len(names)
-    m = coo_matrix((np.ones(tie.sum()), (who[tie], n+k[tie])), (n+k.max()+1,)*2)
-    part = connected_components(m, directed=False)[1][:n]
+    part = joined(who[tie], n+k[tie], n+k.max()+1)[:n]
     first = pd.Series(names).groupby(part).transform('min').to_numpy()
     return pd.Series(first[who], df.index)
 

@@ -43,9 +43,10 @@ def _column(df, col, label, gradable=False):
     elif 'label' in df and not label: s = df.label
     else: raise DataError(f"the data has no column {c!r}: {_elsewhere(df)}")
     text = s.astype(str).str.strip().where(s.notna())
-    ok,odd = ~says_nothing(text, gradable),text[says_nothing(text, gradable) & text.fillna('').ne('')]
-    df = _keep(df, ok, col, f" ({few(odd.unique())})" if len(odd) else '')
-    return df,text[ok].reset_index(drop=True)
+    nothing = says_nothing(text, gradable)
+    odd = text[nothing & text.fillna('').ne('')]
+    df = _keep(df, ~nothing, col, f" ({few(odd.unique())})" if len(odd) else '')
+    return df,text[~nothing].reset_index(drop=True)
 
 # %% ../../nbs/37_data.targets.ipynb #28eedc3a
 def _label_columns(df, label, least=1):

@@ -24,13 +24,13 @@ from ..vision.steps import fit_run
 from ..score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
                                          mean_abs_error, mean_auc)
 from ..score.estimate import Estimate, bootstrap, estimate, known_interval
-from ..score.scores import loud_html, loud_lines
+from ..score.scores import loud_html, loud_lines, metric_label
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
 from .folder import (clear_run, demand_pictures, drop_checkpoints, run_files, run_table,
                                       start_run, tell_changed)
 from ..score.compare import holm, paired_bootstrap
-from .train import check_names, dealt_frame, run_learner, train_frame
+from .train import begun_split, check_names, dealt_frame, run_learner, train_frame
 from .report import with_lead
 from ..vision.profile import Watch, epochs_that_fit, net_costs, seconds_an_epoch
 
@@ -209,7 +209,7 @@ class Comparison:
     failed = property(lambda self: self.runs[self.runs.error!=''])
 
 # %% ../../nbs/64_run.compare.ipynb #13aba3c3
-def _row(out, arch, seed, sides, kind, metric):
+def _row(out, arch, seed, sides):
     "One run: its scores on either side, what it cost, or why it is not there"
     run = run_folder(out, arch, seed)
     bad = read_json(run/'error.json')['error'] if (run/'error.json').exists() else 'not trained yet'
@@ -270,8 +270,7 @@ def read_comparison(out, # folder of a comparison
     split = run_table(Path(out)/'split.csv', ('path','split'), dtype=str, keep_default_na=False)
     sides = {k:_Side(kind, metric, split.path[split.split==k])
              for k in (('valid','test') if m['tested'] else ('valid',))}
-    runs = pd.DataFrame([_row(out, a, s, sides, kind, metric) for a in m['archs']
-                         for s in m['seeds']])
+    runs = pd.DataFrame([_row(out, a, s, sides) for a in m['archs'] for s in m['seeds']])
     live = {k:s for k,s in sides.items() if s.answers}
     nets = pd.DataFrame([_net_row(a, runs[runs.arch==a], live, n_boot) for a in m['archs']])
     best,light = pick_nets(nets, metric) if live else (None,None)
@@ -292,9 +291,6 @@ def _settings(out):
     return read_json(f)
 
 # %% ../../nbs/64_run.compare.ipynb #ff7cd617
-_names = dict(auc='AUC', accuracy='accuracy', balanced_accuracy='balanced accuracy',
-              qwk='quadratic kappa', mae='mean absolute error')
-
 def _ends(v, low, high, sign=''):
     "A value with its interval as text"
     return '' if pd.isna(v) else format(Estimate(v, low, high, ''), f'{sign}.3f')
@@ -302,8 +298,8 @@ def _ends(v, low, high, sign=''):
 # %% ../../nbs/64_run.compare.ipynb #ff7cd001
 def _big(x):
     "A large number with a prefix"
-    k = next((i for i,t in ((9,1e9),(6,1e6),(3,1e3)) if x>=t), 0)
-    return f"{x/10**k:.3g}{ {9:' G',6:' M',3:' k',0:''}[k] }"
+    unit,sign = next((o for o in ((1e9,' G'),(1e6,' M'),(1e3,' k')) if x>=o[0]), (1,''))
+    return f'{x/unit:.3g}{sign}'
 
 # %% ../../nbs/64_run.compare.ipynb #ff7cd002
 def _p(p): return '<0.001' if p<.001 else f'{p:.3f}'
@@ -321,7 +317,7 @@ def _shown(c):
     rows,words = [],('error','seeds','memory_of','device','picked')
     for r in c.nets.fillna(dict.fromkeys(words, '')).to_dict('records'):
         def g(k): return r.get(k, np.nan)
-        score = {f'{k}: {_names[c.metric]}': _ends(*[g(k+o) for o in ('','_low','_high')])
+        score = {f'{k}: {metric_label(c.metric)}': _ends(*[g(k+o) for o in ('','_low','_high')])
                  for k in c.counts}
         if len(r['seeds'].split())>1:
             score['by seed'] = f"{g(c.side+'_seed_min'):.3f} to {g(c.side+'_seed_max'):.3f}"
@@ -405,7 +401,7 @@ def plot_comparison(c:Comparison, # from `compare_nets` or `read_comparison`
         labels = list(_points(ax, t, side))
         n = c.counts.get(side, (0,0))
         less = ' (less is better)' if c.metric=='mae' else ''
-        ax.set(xlabel='size of the model file, MB', ylabel=f'{_names[c.metric]}{less}, {side}')
+        ax.set(xlabel='size of the model file, MB', ylabel=f'{metric_label(c.metric)}{less}, {side}')
         title = f'{c.task}: {n[0]} {side} images of {n[1]} patients, 95 % intervals'
         ax.set_title(title, fontsize=8, loc='left')
         ax.grid(axis='y', lw=.4, color='#e3e7ec')
@@ -434,7 +430,7 @@ def _why(c, word, arch, folder):
     r = c.nets.set_index('arch').loc[arch]
     rule = ('the best mean score on validation' if word=='most accurate' else
             'the smallest file whose validation score is within one standard error of the best')
-    return (f'> Chosen as **{word}** of {len(c.nets)} nets on the task {c.task}: {rule} ({_names[c.metric]} '
+    return (f'> Chosen as **{word}** of {len(c.nets)} nets on the task {c.task}: {rule} ({metric_label(c.metric)} '
             f'{_ends(r.valid, r.valid_low, r.valid_high)} on {c.counts["valid"][0]} validation images'
             f'{", mean over seeds " + r.seeds if " " in r.seeds else ""}). Copied from `{folder}`; the comparison is '
             'in `compare.csv` beside this folder.')
@@ -506,7 +502,7 @@ def _begin(out, df, settings, allow_leak, resume):
         if resume: _check_same(old, settings)
         else: _clear(out, old)
     write_json(out/'comparison.json', settings) # first: it tells what the folder is
-    if resume and (out/'split.csv').exists(): demand_pictures(out, df.attrs['root'], most=0)
+    if begun_split(out, resume): demand_pictures(out, df.attrs['root'], most=0)
     else: save_split(df, out/'split.csv', allow_leak=allow_leak)
 
 # %% ../../nbs/64_run.compare.ipynb #6da44001
@@ -583,7 +579,7 @@ def compare_run(task:str, archs='sixteen', data=None, *, opts:CompareOptions=Non
     "`compare_nets` from the name of the data on; the first seed deals the split"
     opts,out = opts or CompareOptions(),Path(out or f'runs/compare-{task}')
     check_options(task, archs, opts, out=out, resume=resume, force=force)
-    how = out/'split.csv' if resume and (out/'split.csv').exists() else split
+    how = begun_split(out, resume) or split
     df = dealt_frame(task, DataOptions.of(data), how, seed=opts.seeds[0], allow_leak=allow_leak)
     return compare_nets(df, task, archs, opts=opts, out=out, allow_leak=allow_leak, resume=resume,
                         force=force)

@@ -93,8 +93,8 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
     meta = {k:config[k] for k in ('task','source','arch')} | dict(split=side, note=note.strip())
     s = score_run(learn, df[df.split==side].reset_index(drop=True), df.attrs['root'], out=out,
                   workers=workers, operating=config.get('operating') or {}, valid=valid, **meta)
-    short = shortcut_words(config.get('shortcuts'), s.metrics)
-    if short: say(('\n' if short['loud'] else '')+short['text'])
+    if short := shortcut_words(config.get('shortcuts'), s.metrics):
+        say('\n'*bool(short['loud'])+short['text'])
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], n=maps, op=s.operating)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config=config, history=history, splits=split_table(df),
@@ -133,25 +133,38 @@ def what_came(learn)->tuple:
     return ''.join(f' {o}' for o in words),{k:v for k,v in dict(kept=kept, maps=sparse).items() if v}
 
 # %% ../../nbs/63_run.train.ipynb #49d2c3b4
-def demand_dealt(out, df)->None:
-    "Raise `DataError` where the run begun in `out` has dealt other images, or dealt them otherwise"
-    split,root = out/'split.csv',df.attrs['root']
+def begun_split(out, resume:bool)->Path:
+    "The `split.csv` of the run in `out` that is gone on with; `None` where there is none"
+    return split if resume and (split := Path(out)/'split.csv').exists() else None
+
+def demand_dealt(split, df)->None:
+    "Raise `DataError` where `split`, of the run begun, is of other images or deals `df` otherwise"
+    root = df.attrs['root']
     if read_split(split, df, root, allow_leak=True).split.tolist()!=df.split.tolist():
         raise DataError(f"{split} deals these images otherwise: go on with that split, or begin again with "
                         "`force=True`")
-    demand_pictures(out, root, most=0)
+    demand_pictures(split.parent, root, most=0)
+
+# %% ../../nbs/63_run.train.ipynb #6f0b4c3e
+def training_record(learn, opts, *, more, chosen)->dict:
+    "How a net was trained, for `config.json`: as asked, `more`, and what was `chosen` on the way"
+    told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
+            'size':learn.size, 'recipe':str(learn.opener.recipe), **chosen}
+    if learn.processes>1: told['processes'] = learn.processes
+    if 'kept' in chosen or 'taps' not in learn.config: return told
+    return {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
 
 # %% ../../nbs/63_run.train.ipynb #3b146e9b
 def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, allow_leak:bool=False,
                 maps:int=0, fit=fit_run, more:dict=None)->tuple:
     "Train on a frame and leave a finished run, but for its checkpoints: whoever needs them no more removes them"
-    out,split,train = Path(out),Path(out)/'split.csv',df[df.split=='train']
+    out,train = Path(out),df[df.split=='train']
     check_positive(get_task(task).output(df), task, opts.positive)
     learn = run_learner(df, task, opts)
     opts = opts.but(precision=learn.precision) # of this machine: part of the record
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
-    if resume and split.exists(): demand_dealt(out, df)
+    if split := begun_split(out, resume): demand_dealt(split, df)
     else: save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     again = dict(resume=resume, info=run_info(df, task, opts))
     history = fit(learn, out, opts, **again)
@@ -164,16 +177,10 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     if crossed: note += f' {CROSSED.format(len(valid))}'
     if not tested: note += f' {NO_TEST}'
     words,chosen = what_came(learn)
-    note += words
-    told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
-            'size':learn.size, 'recipe':str(learn.opener.recipe), **chosen}
-    if learn.processes>1: told['processes'] = learn.processes
-    if 'kept' not in chosen and 'taps' in learn.config:
-        told = {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
     config = dict(source=df.attrs['source'], data=df.attrs['name'],
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
-                  split_hash=split_hash(df), note=note, operating=operating, training=told,
-                  crossed=crossed,
+                  split_hash=split_hash(df), note=note+words, operating=operating,
+                  training=training_record(learn, opts, more=more, chosen=chosen), crossed=crossed,
                   shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'))
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
@@ -191,10 +198,10 @@ def other_options(run, opts)->str:
 # %% ../../nbs/63_run.train.ipynb #0b1cf489
 def asked(data, opts, split)->dict:
     "What a call names of all that decides the question of a run, its net and its sides"
-    said = lambda o: str(o).lower()!='imagenet' or None # the default, which may not have been typed
+    usual = str(opts.weights).lower()=='imagenet' # the default, which may not have been typed
     return dict(label=data.label and ', '.join(label_list(data.label)), positive=opts.positive,
                 recipe=opts.recipe and str(as_recipe(None if opts.recipe=='none' else opts.recipe)),
-                weights=said(opts.weights) and (Path(opts.weights).name if opts.weights else 'none'),
+                weights=None if usual else Path(opts.weights).name if opts.weights else 'none',
                 split=sha256(split) if Path(split).is_file() else split if split!='patients' else None)
 
 # %% ../../nbs/63_run.train.ipynb #163137b4
@@ -237,7 +244,7 @@ def train_run(task:str, # name of a task
         drop_checkpoints(out) # a kill may have left them
         say(f"{out} is finished; here are its results{other_options(out, opts)}")
         return rescore_run(out)
-    how = out/'split.csv' if resume and (out/'split.csv').exists() else split
+    how = begun_split(out, resume) or split
     df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
     named = {k:v for k,v in asked(data, opts, split).items() if v and k in ('label','split')}
     if df.attrs['source']=='phantom': named['patients'] = data.patients
@@ -295,23 +302,20 @@ def evaluate_run(run, # run folder
     if (out/'model.safetensors').exists():
         raise DataError(f"{out} holds a model: name another folder with `out`")
     check_run(out, force=force)
-    df = unseen_frame(learn, data)
-    df = drop_seen_patients(df, run, allow_leak).assign(split='test')
+    df = drop_seen_patients(unseen_frame(learn, data), run, allow_leak).assign(split='test')
     learn.output.check(df)
     note = split_note(df, allow_leak)+left_words(learn, df)
     if 'phantom'==cfg.get('source')!=df.attrs['source']:
         note += ' The net has learned from phantoms only.'
-    read,told = df.attrs.get('read'),df.attrs.get('provenance')
-    if read and read['images']>len(df):
-        read = dict(read, why='seen in training, or no usable answer')
+    read = df.attrs.get('read')
+    why = 'seen in training, or no usable answer'
+    if read and read['images']>len(df): read = dict(read, why=why)
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
-              'taught':cfg.get('source'),
-              'read':read,
-              'label':df.attrs.get('label', 'label'), 'provenance':told,
+              'taught':cfg.get('source'), 'read':read, 'label':df.attrs.get('label', 'label'),
+              'provenance':df.attrs.get('provenance'),
               'shortcuts':measure_shortcuts(df, learn.output)}
-    out = start_run(out, force=force)
-    return publish_run(out, learn, df, config=config, maps=maps, workers=on.workers,
-                       valid=validation(run))
+    return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps,
+                       workers=on.workers, valid=validation(run))
 
 # %% ../../nbs/63_run.train.ipynb #d2fa50ac
 @watched

@@ -341,6 +341,12 @@ def list_digest(files)->str:
     at = len(os.path.commonpath([os.path.dirname(o) for o in files]))
     return hashlib.sha256('\n'.join(o[at:] for o in files).encode()).hexdigest()[:8]
 
+def shard_mark(shard, files)->str:
+    "What rows of the part `shard` say of it: which of how many, of what `files`, and whose key calls patients"
+    mine = {file_and_frame(o)[0] for o in dealt(files, shard)}
+    key = KEY+key_mark() if any(map(hospital_kind, mine)) else ''
+    return f'{shard[0]}/{shard[1]} of {len(set(files))}, {list_digest(files)}{key}'
+
 # %% ../../nbs/49_vision.answers.ipynb #a5986373
 def ordered(tables, marks):
     "`tables` as one, the columns of `marks` last"
@@ -368,24 +374,24 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     files = images_of(images)
     mine,model = dealt(files, shard),net.config['sha256'][:16]+net.config.get('form', '')
     marks = dict(model=model)
-    if shard:
-        key = KEY+key_mark() if any(hospital_kind(file_and_frame(o)[0]) for o in mine) else ''
-        marks['shard'] = f'{shard[0]}/{shard[1]} of {len(set(files))}, {list_digest(files)}{key}'
+    if shard: marks['shard'] = shard_mark(shard, files)
     table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
     with released(table):
         volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
-        todo,parts,held,seen = table.left(mine),[],[],Counter()
+        todo,parts,waiting,seen = table.left(mine),[],[],Counter()
         for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
             rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes,
                                  shared=shared)
             seen.update(rows=len(rows), usable=int(rows.usable.sum()))
-            held.append(rows.assign(**marks))
-            if table.columns is None and 'prediction' not in held[-1]: continue # the columns are not known yet
-            table.add(rows := ordered(held, marks))
+            waiting.append(rows.assign(**marks))
+            if table.columns is None and 'prediction' not in rows: continue # the columns are not known yet
+            table.add(rows := ordered(waiting, marks))
             if keep: parts.append(rows)
-            held = []
+            waiting = []
         if not shard and not table.done and odd.unread==len(mine): raise table.nothing(odd.unread, len(mine))
-        if held or table.columns is None: table.add(rows := ordered(held, marks)); parts.append(rows)
+        if waiting or table.columns is None:
+            table.add(rows := ordered(waiting, marks))
+            parts.append(rows)
         table.close()
     df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=table.columns)
     df.attrs.update(unread=odd.unread, source=net.config.get('source'), rows=len(table.done)+seen['rows'],

@@ -213,8 +213,7 @@ def serve_cached(dls, df, within=None)->None:
     opener,size = dls.opener,dls.opener.size
     resize,gray = squish(size),opener.cls is PILOct
     def cook(path): return np.asarray(resize(opener(path), split_idx=1))
-    odd = [o for o in df.path if not isinstance(o, (str,Path))]
-    if odd:
+    if not all(isinstance(o, (str,Path)) for o in df.path):
         raise DataError("`cache` is for image files, and this table holds pictures: leave it out")
     about = dict(gray=gray, recipe=opener.recipe.to_json(), size=size)
     shape = (size,size) if gray else (size,size,3)

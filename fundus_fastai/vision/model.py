@@ -10,18 +10,18 @@ import datetime as dt, json, platform
 import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from .. import __version__
 from ..core import (DataError, EyeError, ModelError, config_file, few, first_line, read_json, say, sha256,
-                                whole_file, write_json)
+                                write_json)
 from ..hub import local_run
 from .tasks import get_task
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
 from .data import PILOct, as_items
-from .learner import (EyeLearner, STAND_IN, _head_args, blank_net, eye_learner, find_net,
-                                          normalize_by, normalized)
+from .learner import (EyeLearner, STAND_IN, _head_args, _save_tensors, blank_net, eye_learner,
+                                          find_net, normalize_by, normalized)
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
@@ -40,14 +40,12 @@ def _decisive(cfg):
 # %% ../../nbs/46_vision.model.ipynb #fd2cb101
 def _demand_shapes(cfg, n_out, shapes):
     "Raise `ValueError` unless the tensors of the net that `cfg` names have these `shapes`"
-    net,body = blank_net(find_net(cfg['arch']), n_out,
-                         cfg['head']),'0.body.' if 'taps' in cfg else '0.'
-    want = {body+k.removeprefix('0.'):list(v.shape)
-            for k,v in net.state_dict().items() if k[0]=='0'}
-    if 'taps' not in cfg: want |= {k:list(v.shape) for k,v in net.state_dict().items() if k[0]!='0'}
-    if bad := [k for k in want if shapes.get(k)!=want[k]]+[k for k in shapes if k not in want
-                                                           and k.startswith('0.')]:
-        raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
+    net = blank_net(find_net(cfg['arch']), n_out, cfg['head'])
+    want = {k:list(v.shape) for k,v in net.state_dict().items()}
+    if 'taps' in cfg: want = {f'0.body{k[1:]}':v for k,v in want.items() if k[0]=='0'} # under another head
+    bad = [k for k in want if shapes.get(k)!=want[k]]
+    bad += [k for k in shapes if k not in want and k.startswith('0.')]
+    if bad: raise ValueError(f"{len(bad)} of {len(want)} tensors are missing or of another shape, {bad[0]} the first")
 
 # %% ../../nbs/46_vision.model.ipynb #6a851bc4
 def same_batch(learn, cfg)->bool:
@@ -78,7 +76,7 @@ def demand_task(learn, task)->None:
                          f"{asked}: {fix}")
 
 # %% ../../nbs/46_vision.model.ipynb #6d28f673
-def demand_told(learn, cfg, weights)->None:
+def demand_told(learn, cfg)->None:
     "Raise `ModelError` unless a model that is loaded by `cfg` will answer as `learn` does"
     demand_task(learn, get_task(cfg['task']))
     if learn.untold:
@@ -89,7 +87,8 @@ def demand_told(learn, cfg, weights)->None:
         raise ModelError(f"{type(learn.loss_func).__name__} reads the scores of this net otherwise than "
                          f"{type(ours).__name__}, which a loaded model has: name the `output` in eye_dls, and no "
                          f"`loss_func`; or {KEEP}")
-    try: _demand_shapes(cfg, learn.output.n_out, {k:list(v.shape) for k,v in weights.items()})
+    shapes = {k:list(v.shape) for k,v in learn.model.state_dict().items()}
+    try: _demand_shapes(cfg, learn.output.n_out, shapes)
     except ValueError as e:
         raise ModelError(f"this is not the net that {cfg['arch']} and its head make ({e}): {KEEP}") from None
     if not normalized(learn.dls.valid, cfg['normalize'].values()):
@@ -139,10 +138,8 @@ def save_model(learn, # from `eye_learner`
         odd = few([f'{k}={cfg.get(k)!r}' for k in bad])
         raise ModelError(f"no model would be loaded that has {odd}: `size` is 8 to 4096, and classes "
                          "are two or more, each of its own name")
-    weights = {k:v.detach().cpu().contiguous().clone() for k,v in learn.model.state_dict().items()}
-    demand_told(learn, cfg, weights)
-    with whole_file(out/'model.safetensors') as f:
-        f.write_bytes(save(weights, metadata={'fundus':json.dumps(_decisive(cfg|more))}))
+    demand_told(learn, cfg)
+    _save_tensors(out/'model.safetensors', learn.model.state_dict(), _decisive(cfg|more))
     cfg['sha256'] = sha256(out/'model.safetensors')
     write_json(out/'config.json',
                {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})

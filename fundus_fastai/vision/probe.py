@@ -14,12 +14,15 @@ from torch import nn
 from ..core import ModelError, progress
 
 # %% ../../nbs/44_vision.probe.ipynb #9abefab7
+def tensor_of(y):
+    "What a module put out, or the first tensor of several things"
+    return y if torch.is_tensor(y) else first(y, torch.is_tensor)
+
 def blocks_seen(body, x)->set:
     "Names of the modules of `body` that put out something for each picture of `x`, and once"
     n = Counter()
     def keep(name, m, _, y):
-        y = first([y] if torch.is_tensor(y) else y, torch.is_tensor)
-        n[name] += 1 if len(y)==len(x) else 9
+        n[name] += 1 if len(tensor_of(y))==len(x) else 9
     hooks = [m.register_forward_hook(partial(keep, k)) for k,m in body.named_modules()]
     body(x)
     for h in hooks: h.remove()
@@ -41,7 +44,7 @@ def find_blocks(body, most:int=8, seen=None)->list:
 # %% ../../nbs/44_vision.probe.ipynb #b54dd1b2
 def as_map(y):
     "What a block put out, as a map [images, channels, height, width]; `None` where it is none"
-    y = y if torch.is_tensor(y) else first(y, torch.is_tensor)
+    y = tensor_of(y)
     if y.ndim!=4: return None
     return y.permute(0,3,1,2) if y.shape[1]==y.shape[2]!=y.shape[3] else y
 
@@ -49,7 +52,7 @@ def as_map(y):
 def _by_channel(y):
     "What a block put out, as [images, channels, places]"
     if (m := as_map(y)) is not None: return m.flatten(2)
-    y = y if torch.is_tensor(y) else first(y, torch.is_tensor)
+    y = tensor_of(y)
     return y.transpose(1,2) if y.ndim==3 else y[...,None]
 
 

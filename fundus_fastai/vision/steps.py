@@ -115,9 +115,8 @@ def worth_caching(learn, o)->bool:
     files = all(isinstance(p, (str,Path)) for p in learn.dls.train_ds.items.path)
     if os.environ.get('FUNDUS_CACHE')=='0' or o.fit=='readout' or not files or not learn.opener: return False
     wait,net = training_seconds(learn, o.epochs+o.freeze_epochs)
-    n = len(learn.dls.train_ds)+len(learn.dls.valid_ds)
-    room = free_bytes(data_home())
-    if wait<max(LEAST, .1*(wait+net)) or 2*n*3*learn.size**2>room: return False
+    size = 3*learn.size**2*(len(learn.dls.train_ds)+len(learn.dls.valid_ds))
+    if wait<max(LEAST, .1*(wait+net)) or 2*size>free_bytes(data_home()): return False
     say(f"reading would take {wait/60:.0f} of {(wait+net)/60:.0f} minutes: pictures are decoded once "
         "(FUNDUS_CACHE=0: not)")
     return True

@@ -12,8 +12,7 @@ from fastai.vision.all import *
 from ..core import DataError, one_of
 from ..options import task_names
 from .outputs import Output, BothOutput, ClassOutput, LabelsOutput, NumberOutput, OrderedOutput
-from ..data.targets import (age_target, class_target, grade_number_target, grade_steps,
-                                        grade_target,
+from ..data.targets import (age_target, class_target, grade_number_target, grade_steps, grade_target,
     labels_target, normal_target, sex_age_target, sex_target, side_target, single_target)
 from .data import eye_dls
 
