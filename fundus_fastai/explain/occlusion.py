@@ -415,7 +415,7 @@ def plan(model, # an `nn.Module`, or a fastai `Learner`
     todo = np.ones([1]+[len(window_starts(*o)) for o in zip(size, window, stride)], bool)
     boxes,runs,_ = _boxes(todo, size, window, stride)
     try:
-        twin = {k:v.to('meta') for k,v in [*net.named_parameters(), *net.named_buffers()]}
+        twin = {k:v.detach().to('meta') for k,v in [*net.named_parameters(), *net.named_buffers()]}
         call = lambda x: functional_call(net, twin, (x,))
         with eval_mode(net), FlopCounterMode(display=False) as c:
             lighter,notes,one = fold_batchnorm(call, im)[1],_Notes(c),c.get_total_flops()

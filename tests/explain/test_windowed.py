@@ -266,6 +266,13 @@ def test_work_is_saved(size, window, stride, most):
     assert p.attrs['work']<=most and p.attrs['gain']==pytest.approx(1/p.attrs['work'])
     assert not p.whole.iloc[0] and p.whole.iloc[-2]
 
+def test_a_plan_of_a_net_that_hands_its_token_on():
+    "CaiT gives its class token to a block: that has windows, and the plan is to say so"
+    kw = dict(num_classes=2, img_size=32, depth=1, depth_token_only=1, embed_dim=16, num_heads=2)
+    net = timm.create_model('cait_xxs24_224', **kw)
+    assert occ.plan(net, 32, 16, stride=16).attrs['windows']==4
+    maps(net, torch.randn(1,3,32,32), True, window=16, stride=16)
+
 class Counted(TorchDispatchMode):
     "How many operations reach the device, views left out"
     n = 0
