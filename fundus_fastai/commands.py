@@ -9,6 +9,7 @@ __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train'
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
+from contextlib import nullcontext
 from pathlib import Path
 from .core import DataError, LeakError, ModelError, config_file, fresh_dir, say
 from .hub import beside
@@ -240,7 +241,8 @@ def pooled(by, out, force):
     return write
 
 def archive(out, force, *, identified, shard=None):
-    "The folder `out` for secondary captures, or the one in it of the part `shard`"
+    "The folder `out` for secondary captures, or the one in it of the part `shard`; gone again if nothing is written"
+    if not out: return nullcontext()
     from fundus_fastai.ship.dicom import Captures
     if shard: out = Path(out)/'{}of{}'.format(*part(shard))
     return Captures(out, force, identified=identified)
@@ -267,13 +269,12 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     if dicom_out and resume: raise DataError("`dicom_out` needs all rows at once: without `resume`")
     if identified and not dicom_out: raise DataError("`identified` is for captures: name their folder with `dicom_out`")
     table = pooled(pool, out or sys.stdout, force) if pool else None
-    captures = archive(dicom_out, force, identified=identified, shard=shard) if dicom_out else None
-    to = None if pool else out or sys.stdout
-    df = ask(run, images, on, bs=bs, out=to, resume=None if dicom_out else resume, force=force, shard=part(shard),
-             keep=bool(pool or dicom_out))
-    told = df.attrs
-    if pool: told['rows'] = table(df)
-    if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
+    with archive(dicom_out, force, identified=identified, shard=shard) as captures:
+        df = ask(run, images, on, bs=bs, out=None if pool else out or sys.stdout, force=force,
+                 resume=None if dicom_out else resume, shard=part(shard), keep=bool(pool or dicom_out))
+        told = df.attrs
+        if pool: told['rows'] = table(df)
+        if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
     if told['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     if n := told['blind']:
         say(f"{n} image{'s'*(n>1)} without an answer: nothing can be seen there (column remark)")
