@@ -108,6 +108,9 @@ class Quiz:
         if not self.file.is_file():
             raise DataError(f"{file} is no file: begin a quiz with `fundus quiz RUN --db FILE`")
         lite = need('fastlite', 'quiz')
+        with self.file.open('rb') as f:
+            if f.read(15) not in (b'', b'SQLite format 3'):
+                raise DataError(f"{file} is no database of a quiz: name another file")
         try:
             self.db = lite.database(str(file))
             names = 'application_id','user_version'
@@ -116,10 +119,10 @@ class Quiz:
             if isinstance(e, DataError): raise
             raise DataError(f"{file} is no database of a quiz ({type(e).__name__})") from None
         if mark!=OURS:
-            raise DataError(f"{file} is not the database of a quiz: name another file with `db`")
+            raise DataError(f"{file} is not the database of a quiz: name another file")
         if version!=FORMAT:
             raise DataError(f"{file} was made by another version (format {version}, not {FORMAT}): "
-                            "name another with `db`")
+                            "name another")
         self.db.execute('pragma synchronous=full; pragma busy_timeout=5000')
         self.told = {o['key']:json.loads(o['value']) for o in self.db.q('select * from setting')}
         self.items = self.db.q('select * from item order by id')
