@@ -9,7 +9,7 @@ five folds, each held back in turn:
   readout    the library's linear readout of the frozen net: the next fold chooses the penalty, the last fit has all but the fold held back
   readout of places: the same, of what is seen in 4 x 4 places of the last block, too (`--readout places`)
   readout, retina: of scans that were leveled and laid flat (`--recipe retina`)
-  together   the mean of the readouts of several nets, nothing is chosen
+  together   the mean of the readouts of several nets, nothing is chosen; `together, retina too`: of all nets, each asked of plain and of flat scans
   kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or more nets,
              averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
   support vectors: support vector regression (a number) or classification on a Gaussian kernel of the same: the mean of the five ways (width,
@@ -268,6 +268,7 @@ def ask(o, question):
     if gray: plans += [(a, own_side(a, gray), 'readout, retina') for a in o.archs]
     if task in ('sex','age'): plans += [(a, own_side(a, gray), 'readout of places') for a in several[:2]]
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
+    if gray: plans.append(('+'.join(o.archs), 'own', 'together, retina too'))
     if metric!='mean auc': plans += [('+'.join(a), 'own' if gray or a==o.archs else 336, 'kernel') for a in (several[:2], o.archs)]
     if metric in ('auc','mae'): plans.append(('+'.join(o.archs), 'own' if gray or len(o.archs)>1 else own_side(o.archs[0], gray), 'support vectors'))
     if data=='odir5k' and metric!='mean auc': plans += [('+'.join(a), 336, f'kernel of {k}') for a in (several[:2], *([o] for o in several[:2])) for k in ('blocks','places')]
@@ -293,12 +294,14 @@ def ask(o, question):
             x,place,extra = looked(o, df, data, arch, side)
             t = time.time()
             p = readout(o, df, task, arch, side, np.concatenate([x,place], 1), 'places')
-        elif recipe=='together':
-            for a in several: # whose rows may be older than what is kept
-                if Path(str(kept).format(a)).exists(): continue
-                x = looked(o, df, data, a, own_side(a, gray))[0]
-                np.save(str(kept).format(a), readout(o, df, task, a, own_side(a, gray), x))
-            p = np.mean([np.load(str(kept).format(a)) for a in several], 0)
+        elif recipe.startswith('together'):
+            asked = [(a,'') for a in several] if recipe=='together' else [(a,laid) for a in o.archs for laid in ('','retina')]
+            names = [str(kept).format(a+(laid and '-'+laid)) for a,laid in asked]
+            for (a,laid),f in zip(asked, names): # whose rows may be older than what is kept
+                if Path(f).exists(): continue
+                x = looked(o, df, data, a, own_side(a, gray), laid)[0]
+                np.save(f, readout(o, df, task, a, own_side(a, gray), x))
+            p = np.mean([np.load(f) for f in names], 0)
         elif recipe.startswith(('kernel','support')):
             parts = []
             for a in arch.split('+'):

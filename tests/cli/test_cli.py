@@ -5,7 +5,7 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 import fundus_fastai
-from fundus_fastai.cli import hear_warnings
+from fundus_fastai.cli import hear_warnings, main
 from fundus_fastai.core import EyeWarning
 from fundus_fastai.data.load import open_data
 
