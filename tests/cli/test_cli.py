@@ -764,7 +764,7 @@ def test_folders_that_may_not_be_read_are_not_passed_over(fundus, run, scans, lo
 
 def test_a_folder_that_nobody_may_write_is_told_with_a_remedy(monkeypatch, capsys):
     "It said 'Permission denied: runs/maps' and no more"
-    def barred(*args, **kwargs): raise PermissionError(13, 'Permission denied', 'runs/maps')
+    def barred(): raise PermissionError(13, 'Permission denied', 'runs/maps')
     monkeypatch.setattr('fundus_fastai.commands.datasets', barred)
     assert main(['datasets'])==1
     assert 'Permission denied: runs/maps (name another, or ask its owner' in capsys.readouterr().err
