@@ -84,7 +84,10 @@ def _sentence(e, options=(), on=False):
         where = f" for {e.filename}" if e.filename else ''
         kept = 'finished work is kept (--resume goes on)' if on else 'no half file was kept'
         return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
-    if isinstance(e, OSError) and e.filename: return f"{e.strerror}: {e.filename}", 1
+    if isinstance(e, OSError) and e.filename:
+        barred = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        more = " (name another, or ask its owner for the right to it)" if barred else ''
+        return f"{e.strerror}: {e.filename}{more}", 1
     if 'out of memory' in str(e).lower():
         less = ' or '.join(f'--{o}' for o in ('bs','size') if o in options)
         return "the device is out of memory"+f": pass a smaller {less}"*bool(less), 1

@@ -9,6 +9,7 @@ __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train'
 
 # %% ../nbs/97_commands.ipynb #192a0453
 import os, sys
+from contextlib import nullcontext
 from pathlib import Path
 from .core import DataError, LeakError, ModelError, config_file, fresh_dir, say
 from .hub import beside
@@ -244,7 +245,8 @@ def pooled(by, out, force):
     return write
 
 def archive(out, force, *, identified, shard=None):
-    "The folder `out` for secondary captures, or the one in it of the part `shard`"
+    "The folder `out` for secondary captures, or the one in it of the part `shard`; gone again if nothing is written"
+    if not out: return nullcontext()
     from fundus_fastai.ship.dicom import Captures
     if shard: out = Path(out)/'{}of{}'.format(*part(shard))
     return Captures(out, force, identified=identified)
@@ -272,11 +274,11 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     if identified and not dicom_out: raise DataError("`identified` is for captures: name their folder with `dicom_out`")
     to = out or sys.stdout
     table = pooled(pool, to, force) if pool else None
-    captures = archive(dicom_out, force, identified=identified, shard=shard) if dicom_out else None
-    df = ask(run, images, on, bs=bs, out=None if pool else to, force=force, shard=part(shard),
-             resume=None if dicom_out else resume, keep=bool(pool or dicom_out))
-    rows = table(df) if pool else df.attrs['rows']
-    if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
+    with archive(dicom_out, force, identified=identified, shard=shard) as captures:
+        df = ask(run, images, on, bs=bs, out=None if pool else to, force=force, shard=part(shard),
+                 resume=None if dicom_out else resume, keep=bool(pool or dicom_out))
+        rows = table(df) if pool else df.attrs['rows']
+        if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
     if df.attrs['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     if n := df.attrs['blind']:
         say(f"{n} image{'s'*(n>1)} without an answer: nothing can be seen there (column remark)")

@@ -108,10 +108,10 @@ class Page:
         root = self('DOM.getDocument')['root']['nodeId']
         node = self('DOM.querySelector', nodeId=root, selector=selector)['nodeId']
         self('DOM.setFileInputFiles', nodeId=node, files=[str(Path(path).resolve())])
-    def drop(self, path, at=(300,300)):
-        "Let a file fall on the page, as from a window beside it"
-        for o in ('dragEnter','dragOver','drop'):
-            self('Input.dispatchDragEvent', type=o, x=at[0], y=at[1], data=dict(items=[], files=[str(Path(path).resolve())], dragOperationsMask=1))
+    def drop(self, *paths, at=(300,300)):
+        "Let files fall on the page, as from a window beside it"
+        for k in ('dragEnter','dragOver','drop'):
+            self('Input.dispatchDragEvent', type=k, x=at[0], y=at[1], data=dict(items=[], files=[str(Path(o).resolve()) for o in paths], dragOperationsMask=1))
     def paper(self, to):
         "What the page's printer would be given, as PDF"
         Path(to).write_bytes(base64.b64decode(self('Page.printToPDF', printBackground=False)['data']))

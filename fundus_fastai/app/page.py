@@ -61,10 +61,12 @@ class Acts:
         try:
             if not any(map(os.path.exists, uploads)): raise DataError(FORGOTTEN)
             df = self.reader.answers(uploads)
-            told = ([self.reader.together(df)] if one else [])+self.reader.told(df)
         except DataError as e: return [],render('answers.html.j2', answers=[], error=str(e))
+        told,error = self.reader.told(df),''
+        try: told = [self.reader.together(df)]*one+told
+        except DataError as e: error = str(e)*one
         kept = df.loc[df.usable, ['path','name','eye']].to_dict('records')
-        return kept,render('answers.html.j2', answers=told, error='')
+        return kept,render('answers.html.j2', answers=told, error=error)
     def picture(self, kept, k):
         "Of the pictures that were kept the one whose path is `k`"
         o = next((o for o in kept or () if o['path']==k), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 from fastcore.basics import chunked, patch
 from .. import __version__
-from ..core import DataError, EyeError, one_of
+from ..core import DataError, EyeError, few, one_of
 from ..hub import local_run
 from ..local import room_templates
 from ..image.hospital import frames_of
@@ -124,9 +124,14 @@ def told(self:Reader, df)->list:
 def together(self:Reader, df)->dict:
     "What all usable pictures of `df` say as of one person; raises `DataError`"
     if not (n := int(df.usable.sum())): raise DataError("no picture here can be used")
+    if len(who := df.patient[df.usable].dropna().unique())>1:
+        raise DataError(f"these are of {len(who)} people, as their files or names say ({few(who)}): "
+                        "take away those of others, or the tick; each is answered by itself")
     t = pool_answers(df.assign(patient='one', eye='person'), 'eye')
-    sides = [k for k in ('R','L') if (df.eye[df.usable]==k).any()]
-    t = t.assign(name=f"one person, {n} picture{'s'*(n>1)}, eyes: {' and '.join(sides) or 'not told'}",
+    sides = df.eye[df.usable & df.eye.isin(['L','R'])]
+    eyes = ' and '.join(sorted(set(sides), reverse=True)) or 'not told'
+    if 0<len(sides)<n: eyes += f', {n-len(sides)} not told'
+    t = t.assign(name=f"one person, {n} picture{'s'*(n>1)}, eyes: {eyes}",
                  usable=True, remark='', patient=None, eye=None)
     return self.told(t)[0]
 
@@ -212,7 +217,8 @@ def drawn_landmarks(im, o)->np.ndarray:
     return im
 
 # %% ../../nbs/94_app.reader.ipynb #7097cb23
-LESIONS = dict(MA='microaneurysms', HE='hemorrhages', EX='hard exudates', SE='cotton-wool spots')
+LESIONS = dict(MA='microaneurysms (white rings)', HE='hemorrhages (cyan rings)',
+               EX='hard exudates (blue rings)', SE='cotton-wool spots (green rings)')
 
 @patch
 @alone
@@ -230,7 +236,7 @@ def anatomy(self:Reader, path, eye:str=None)->tuple:
     rows += [(LESIONS[k], str(v)) for k,v in lesion_counts(df).items()]
     if eye in ('L','R') and o.eye and eye!=o.eye:
         rows.append(('careful', f'its file says {eye}, and the disc lies as in {o.eye}'))
-    return drawn_landmarks(rings(im, counted(df)), o),rows
+    return rings(drawn_landmarks(im, o), counted(df)),rows # an exudate at the fovea lies upon its cross
 
 # %% ../../nbs/94_app.reader.ipynb #095a93a2
 def render(name:str, **kwargs)->str:

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/91_quiz.game.ipynb #0bd899e9
 import hashlib, json, secrets, sqlite3, threading, time, uuid, numpy as np, pandas as pd
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from fastcore.basics import patch
@@ -108,6 +108,9 @@ class Quiz:
         if not self.file.is_file():
             raise DataError(f"{file} is no file: begin a quiz with `fundus quiz RUN --db FILE`")
         lite = need('fastlite', 'quiz')
+        with self.file.open('rb') as f:
+            if f.read(15) not in (b'', b'SQLite format 3'):
+                raise DataError(f"{file} is no database of a quiz: name another file")
         try:
             self.db = lite.database(str(file))
             names = 'application_id','user_version'
@@ -116,10 +119,10 @@ class Quiz:
             if isinstance(e, DataError): raise
             raise DataError(f"{file} is no database of a quiz ({type(e).__name__})") from None
         if mark!=OURS:
-            raise DataError(f"{file} is not the database of a quiz: name another file with `db`")
+            raise DataError(f"{file} is not the database of a quiz: name another file")
         if version!=FORMAT:
             raise DataError(f"{file} was made by another version (format {version}, not {FORMAT}): "
-                            "name another with `db`")
+                            "name another")
         self.db.execute('pragma synchronous=full; pragma busy_timeout=5000')
         self.told = {o['key']:json.loads(o['value']) for o in self.db.q('select * from setting')}
         self.items = self.db.q('select * from item order by id')
@@ -151,17 +154,18 @@ def make_quiz(file, pool, *, n:int=50, seed:int=0, days:int=DAYS, **told)->Quiz:
     part = file.with_name(f'.{file.name}-{secrets.token_hex(4)}')
     told = told | dict(n=n, seed=seed, id=secrets.token_hex(4), classes=sorted(set(pool.truth)),
                        until=str(date.today()+timedelta(days)))
-    con = sqlite3.connect(part)
-    with con:
-        con.executescript(f'pragma application_id={OURS}; pragma user_version={FORMAT};{SCHEMA}')
-        rows = [(k,json.dumps(v)) for k,v in told.items()]
-        con.executemany('insert into setting values(?,?)', rows)
-        rows = [(i,r.path,r.sha256,r.patient,r.truth,r.ai,json.dumps(r.p))
-                for i,r in enumerate(pool.itertuples())]
-        con.executemany('insert into item values(?,?,?,?,?,?,?)', rows)
-    con.close()
-    if file.exists(): part.unlink()
-    else: part.rename(file)
+    settings = [(k,json.dumps(v)) for k,v in told.items()]
+    items = [(i,r.path,r.sha256,r.patient,r.truth,r.ai,json.dumps(r.p))
+             for i,r in enumerate(pool.itertuples())]
+    try:
+        with closing(sqlite3.connect(part)) as con, con:
+            con.executescript(f'pragma application_id={OURS}; pragma user_version={FORMAT};{SCHEMA}')
+            con.executemany('insert into setting values(?,?)', settings)
+            con.executemany('insert into item values(?,?,?,?,?,?,?)', items)
+        if not file.exists(): part.rename(file)
+    except sqlite3.OperationalError as e: # no room, or no right
+        raise DataError(f"{file} cannot be written ({e}): make room, or name another file with `db`") from None
+    finally: part.unlink(missing_ok=True)
     return Quiz(file)
 
 # %% ../../nbs/91_quiz.game.ipynb #78286223

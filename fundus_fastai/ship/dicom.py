@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/84_ship.dicom.ipynb #cbde21e6
 import cv2, math, numpy as np, pandas as pd
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from .. import __version__
@@ -153,7 +154,13 @@ class Captures:
     "A folder for secondary captures; with `identified` they carry patient and study as they are"
     def __init__(self, out, force:bool=False, *, identified:bool=False):
         need('pydicom', 'dicom')
+        self.made = [o for o in (Path(out),*Path(out).parents) if not o.exists()]
         self.out,self.identified = fresh_dir(out, force, {'captures.csv':'capture,path'}),identified
+    def __enter__(self): return self
+    def __exit__(self, *args):
+        "Of the folders that were made those go in which nothing stands"
+        with suppress(OSError):
+            for o in self.made: o.rmdir()
     def names(self, files)->list:
         "What the captures of `files` are called: as these are, or a digest of it, since a name may be a person's"
         return unique_stems(files) if self.identified else [pseudonym(f, patient_key()) for f in files]

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 import dicoms
 from apps import NAME, RUN, hostile, run_of
+from fundus_fastai.app.page import Acts
 from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, without_folder
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus
@@ -33,6 +34,20 @@ def test_hostile_files_are_rows_with_a_reason(reader, tmp_path, capsys):
     nothing = reader.answers([tmp_path/'text.png'])
     assert reader.told(nothing)[0]['usable'] is False
     with pytest.raises(DataError, match='no picture here'): reader.together(nothing)
+
+def test_two_patients_are_no_one_person(reader, tmp_path):
+    "Files of two patients, ticked as one person's, were joined as R and L of one; what each says is told all the same"
+    files = [dicoms.write(tmp_path/f'{k}.dcm', dicoms.scans(1, seed=k), PatientID='AAB'[k], Laterality='RLL'[k]) for k in range(3)]
+    with pytest.raises(DataError, match='of 2 people, as their files or names say'): reader.together(reader.answers(files))
+    kept,html = Acts(reader).read(list(map(str, files)), one=True)
+    assert len(kept)==3 and 'data-answers="3"' in html and 'of 2 people' in html and 'one person' not in html
+    assert reader.together(reader.answers(files[:2]))['name']=='one person, 2 pictures, eyes: R and L'
+    Image.fromarray(dicoms.scans(1)[0]).save(tmp_path/'scan.png')
+    df = reader.answers([files[0],tmp_path/'scan.png'])
+    assert reader.together(df)['name']=='one person, 2 pictures, eyes: R, 1 not told', "which side the other is nobody knows"
+    (tmp_path/'text.png').write_text('I am a text')
+    html = Acts(reader).read([str(tmp_path/'text.png')], one=True)[1]
+    assert 'is not an image' in html and 'no picture here' in html, "the reasons were lost"
 
 def test_a_volume_is_its_scans_and_a_patient_a_digest(reader, tmp_path):
     f = dicoms.write(tmp_path/'v.dcm', dicoms.scans(3))
@@ -106,7 +121,7 @@ def test_labels_are_calibrated_and_the_map_is_of_one_that_is_answered(tmp_path, 
 def test_lesions_landmarks_and_whose_eye(reader, eyes, tmp_path):
     im,rows = reader.anatomy(eyes/NAME)
     rows = dict(rows)
-    assert rows['eye'] in 'LR' and rows['landmarks']=='found' and sum(int(rows[k]) for k in ('microaneurysms','hemorrhages','hard exudates','cotton-wool spots'))>0
+    assert rows['eye'] in 'LR' and rows['landmarks']=='found' and sum(int(v) for k,v in rows.items() if 'rings' in k)>0
     other = dict(L='R', R='L')[rows['eye']]
     assert dict(reader.anatomy(eyes/NAME, other)[1])['careful']==f"its file says {other}, and the disc lies as in {rows['eye']}"
     for o in (rows['eye'], None, float('nan')): assert 'careful' not in dict(reader.anatomy(eyes/NAME, o)[1]) # a name that tells no side

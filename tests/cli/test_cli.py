@@ -5,7 +5,7 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 import fundus_fastai
-from fundus_fastai.cli import hear_warnings
+from fundus_fastai.cli import hear_warnings, main
 from fundus_fastai.core import EyeWarning
 from fundus_fastai.data.load import open_data
 
@@ -761,3 +761,10 @@ def test_folders_that_may_not_be_read_are_not_passed_over(fundus, run, scans, lo
         r = fundus('predict',run,tmp_path/'tree',plain_user=True)
         assert r.status==1 and 'DME' in r.err, r
     finally: (tmp_path/'tree'/'DME').chmod(0o755)
+
+def test_a_folder_that_nobody_may_write_is_told_with_a_remedy(monkeypatch, capsys):
+    "It said 'Permission denied: runs/maps' and no more"
+    def barred(): raise PermissionError(13, 'Permission denied', 'runs/maps')
+    monkeypatch.setattr('fundus_fastai.commands.datasets', barred)
+    assert main(['datasets'])==1
+    assert 'Permission denied: runs/maps (name another, or ask its owner' in capsys.readouterr().err

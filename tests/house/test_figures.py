@@ -14,7 +14,7 @@ def lines(mod):
 
 # What a room may hold; raise it on purpose, after looking for what can go
 SHARE = dict(core=228, options=224, words=101, colab=73, hub=138, local=52, phantom=1371, image=1303, score=2546, data=3322, vision=2451, explain=2599, run=2132, anatomy=2154,
-             commands=477, cli=117, all=66, ship=860, quiz=733, app=511)
+             commands=479, cli=120, all=66, ship=867, quiz=737, app=519)
 
 @pytest.mark.parametrize('room', SHARE)
 def test_size(room):

@@ -6,6 +6,7 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from house.shared import ROOT, code
 from quizzes import squares
+from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.quiz import game
 from fundus_fastai.quiz.game import Quiz, dealt_items, open_quiz, pool_of
@@ -145,9 +146,21 @@ def test_what_fails_writes_nothing(quiz, monkeypatch):
     monkeypatch.setattr(game, 'dealt_items', real)
     assert not quiz.read('select * from participant') and quiz.who(quiz.join(FORM))
 
-def test_files_that_are_no_quiz(tmp_path, quiz):
+def test_a_disk_without_room_is_told_and_nothing_is_left(tmp_path, monkeypatch):
+    "It was an error that nobody foresaw, and a hidden file of half a quiz stayed"
+    monkeypatch.setattr(game, 'SCHEMA', 'pragma max_page_count=3;'+game.SCHEMA) # SQLite's own word for a full disk
+    with pytest.raises(DataError, match='cannot be written .*full.*make room'): squares(tmp_path)
+    assert not [o for o in tmp_path.iterdir() if 'quiz.db' in o.name]
+
+def test_files_that_are_no_quiz(tmp_path, quiz, capsys, caplog):
     (tmp_path/'text.db').write_text('x'*5000)
     with pytest.raises(DataError, match='is no database of a quiz|is not the database'): Quiz(tmp_path/'text.db')
+    (tmp_path/'none.db').touch()
+    for o in ('text.db','none.db'):
+        assert main(['quiz-results', tmp_path/o])==1
+        err = capsys.readouterr().err
+        assert 'name another file' in err and '--db' not in err, "which is no option there"
+    assert not caplog.records, "a line of SQLite's own stood before the sentence"
     quiz.db.execute('pragma user_version=9')
     with pytest.raises(DataError, match='another version'): Quiz(quiz.file)
     with pytest.raises(DataError, match='is no file'): Quiz(tmp_path)

@@ -245,6 +245,28 @@ def press(page, *keys):
 
 @pytest.mark.slow
 @chromium
+def test_a_link_is_followed_by_keyboard(tmp_path):
+    "Enter on *Delete my data* saved the answer that was chosen, and nobody could delete by keyboard"
+    squares(tmp_path, 2, items=40, names=('Proliferative_diabetic_retinopathy','well')).close()
+    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
+        p = one.page(s.url, size=(320,700))
+        begin(p, 'Ann'); shown(p, 0)
+        press(p, '1')
+        p.run("document.getElementById('delete').focus()")
+        press(p, 'Enter')
+        p.wait("document.body.dataset.view=='sure'")
+        p.go(f'{s.url}/play'); shown(p, 0)
+        for n in range(4):
+            shown(p, n)
+            press(p, '2', 'Enter')
+            if n<2:
+                p.wait("document.body.dataset.view=='told'")
+                press(p, 'Enter')
+        p.wait("document.body.dataset.view=='done'")
+        assert p.run("document.documentElement.scrollWidth")<=320, "the table of a phone was wider than it"
+
+@pytest.mark.slow
+@chromium
 def test_a_whole_quiz_in_chromium(tmp_path):
     "By keyboard; reload, double click and back; two people at once; the server killed in the middle; nobody else is asked"
     squares(tmp_path, 4, items=80).close()

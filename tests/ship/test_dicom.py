@@ -176,6 +176,15 @@ def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
     assert pd.read_csv(tmp_path/'sc/captures.csv').path.tolist()==[str(f)]
     assert main(['predict', RUN, f, '--out', tmp_path/'z.csv', '--dicom-out', tmp_path/'sc', '--force'])==0, "our own folder may be replaced"
 
+def test_a_refused_call_leaves_no_folder(clinic, tmp_path, capsys):
+    "An empty folder for captures was left where the table stood there already or no image could be read"
+    (tmp_path/'t.csv').touch()
+    (tmp_path/'own').mkdir()
+    for f,out,sc in (('eye0.dcm','t.csv','sc'), ('none.dcm','u.csv','deep/sc'), ('eye0.dcm','t.csv','own')):
+        assert main(['predict', RUN, clinic/f, '--out', tmp_path/out, '--dicom-out', tmp_path/sc])==1
+    assert main(['predict', RUN, clinic/'eye0.dcm', '--shard', '1/2', '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'parts'])==1
+    assert {o.name for o in tmp_path.iterdir()}=={'t.csv','own'}, "what the caller made stays"
+
 def test_forced_captures_give_way_to_the_new(clinic, tmp_path):
     "What the old table lists goes, a file of somebody else's stays"
     def asked(k, *more): assert main(['predict', RUN, clinic/f'eye{k}.dcm', '--out', tmp_path/'t.csv', '--dicom-out', tmp_path/'sc', '--force', *more])==0

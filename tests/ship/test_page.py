@@ -413,6 +413,17 @@ def test_stop_and_another_picture_in_between(browser, site, photo):
 
 @chromium
 @pytest.mark.slow
+def test_two_pictures_dropped_at_once(browser, site, photo, tmp_path):
+    "Both eyes, dragged together: one of them was answered, and nothing said of the other"
+    p = opened(browser, site)
+    p.drop(photo, shutil.copy(photo, tmp_path/'other.png'))
+    p.wait(f"{STATE}.className=='wrong'")
+    assert '2 files' in state(p) and 'one is answered at a time' in state(p) and p.run("document.getElementById('answer').hidden")
+    p.drop(photo)
+    p.wait(f"{STATE}.textContent.startsWith('Answered')")
+
+@chromium
+@pytest.mark.slow
 def test_an_answer_that_comes_late_is_of_no_other_picture(browser, site, photo, tmp_path):
     "A damaged file is chosen while the answer to the first is on its way"
     late = """const D = Object.getOwnPropertyDescriptor(Worker.prototype, 'onmessage')

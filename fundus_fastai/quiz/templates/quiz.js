@@ -13,6 +13,7 @@ if (form) form.addEventListener('submit', e => {
 addEventListener('pageshow', e => { if (e.persisted) location.reload() }) // the back button shows what is open now
 addEventListener('keydown', e => {
   if (!form || e.ctrlKey || e.metaKey || e.altKey) return
+  if (e.key === 'Enter' && e.target.closest('a')) return // a link is followed
   if (e.key === 'Enter') { e.preventDefault(); if (!e.repeat && !sent) form.requestSubmit(); return }
   if (!sure) return
   const pick = document.querySelector(['key','letter'].map(o => `input[data-${o}="${CSS.escape(e.key.toLowerCase())}"]`).join())

@@ -49,7 +49,9 @@ for (const k of ['dragenter','dragover']) addEventListener(k, e => { e.preventDe
 for (const k of ['dragleave','drop']) addEventListener(k, () => $('drop').classList.remove('over'))
 addEventListener('drop', e => {
   e.preventDefault()
-  if (e.dataTransfer.files.length) take(e.dataTransfer.files[0])
+  const f = e.dataTransfer.files
+  if (f.length>1) tell(`${f.length} files were dropped, and one is answered at a time: drop one`, true)
+  else if (f.length) take(f[0])
 })
 
 function draw(canvas, bytes) {
