@@ -15,7 +15,6 @@ from ..image.read import decode_image
 from ..data.audit import border_colors
 from ..score.metrics import auc, weighted_mean
 from ..score.estimate import Estimate, newcombe, patient_bootstrap
-from ..vision.probe import patient_folds
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #366f05fe
 def cheap_looks(path)->dict:
@@ -65,6 +64,7 @@ def mean_error(y, p, w=None):
 # %% ../../nbs/57_explain.shortcuts.ipynb #4f747750
 def cheap_answer(x, y, new, *, patient, number:bool)->np.ndarray:
     "What a regression on the looks `x` says of the rows `new`; of each fold of patients where all rows are new"
+    from fundus_fastai.vision.probe import patient_folds # torch comes with it
     x,fit = np.asarray(x),partial(regress, number=number)
     if not new.all(): return fit(x[~new], y[~new], x[new])
     res = np.zeros(y.shape)

@@ -11,7 +11,6 @@ import pandas as pd
 from collections import Counter
 from functools import wraps
 from pathlib import Path
-from fastai.vision.all import Learner
 from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line, fresh_dir,
                                 occupied, one_of, say, sha256, whole_file, write_text)
 from ..hub import local_run
@@ -20,9 +19,6 @@ from ..image.cache import spread
 from ..image.hospital import called, check_key, digest_parts, file_and_frame
 from ..data.read import tell_odd
 from ..data.splits import digests, other_pictures, patient_names, relative_paths
-from ..vision.tasks import get_task
-from ..vision.model import load_model
-from ..vision.steps import predict_rows
 from ..score.kinds import Kind, fill_cuts, read_predictions
 from ..score.patients import score_as
 from ..score.calibration import add_calibration
@@ -112,6 +108,7 @@ def finished(out)->bool:
     "Does the folder `out` hold a whole run, with a model that loads?"
     pages = 'config.json','predictions.csv','metrics.json','report.html','README.md'
     if not all((Path(out)/f).exists() for f in pages): return False
+    from fundus_fastai.vision.model import load_model
     try: load_model(out)
     except EyeError as e: say(f"{out} looks finished, but its model cannot be used ({e}): it is trained again")
     else: return True
@@ -167,30 +164,36 @@ def validation(run):
     return read_predictions(f) if f.exists() else None
 
 # %% ../../nbs/61_run.folder.ipynb #f63177cd
-def kind_for(learn:Learner, task)->Kind:
+def task_of(name):
+    "`get_task`, asked in late: who reads the tables of a run waits for no net"
+    from fundus_fastai.vision.tasks import get_task
+    return get_task(name)
+
+def kind_for(learn, task)->Kind:
     "The kind of scores for the answers of `learn`: classes that are steps of a scale are grades"
-    return get_task(task).kind if task else learn.output.kind
+    return task_of(task).kind if task else learn.output.kind
 
 # %% ../../nbs/61_run.folder.ipynb #de79489a
 def check_positive(output, task, positive=None)->None:
     "Raise an error unless `positive` is one of the two classes of the `output` of a net"
     if positive is None: return
-    names = output.names if 'positive' in get_task(task).kind.chosen else []
+    names = output.names if 'positive' in task_of(task).kind.chosen else []
     if len(names)!=2:
         raise DataError(f"`positive={positive!r}` is for nets that tell two classes apart")
     one_of(positive, names, 'class')
 
 # %% ../../nbs/61_run.folder.ipynb #102e665b
-def choose_operating_points(learn:Learner, task, valid, *, positive=None)->dict:
+def choose_operating_points(learn, task, valid, *, positive=None)->dict:
     "Choose thresholds or cut points on the validation images, and of two classes the positive one"
     op = kind_for(learn, task).choose(valid)
-    if 'unit' in op and task: op['unit'] = get_task(task).unit
+    if 'unit' in op and task: op['unit'] = task_of(task).unit
     if 'cuts' in op: op['cuts'] = fill_cuts(op['cuts'], int(learn.dls.train_ds.items.label.max()))
     return op | ({} if positive is None else dict(positive=positive))
 
 # %% ../../nbs/61_run.folder.ipynb #16bd20ac
-def score_run(learn:Learner, df, root, *, out=None, workers=None, operating=None, valid=None, **meta):
+def score_run(learn, df, root, *, out=None, workers=None, operating=None, valid=None, **meta):
     "Predict and score the rows of `df` by what `valid` has chosen; `out` keeps what scores them again"
+    from fundus_fastai.vision.steps import predict_rows
     preds = predict_rows(learn, df, root, workers=workers)
     s = add_calibration(score_as(kind_for(learn, meta.get('task')), preds, operating, valid=valid, **meta), valid)
     if not out: return s

@@ -33,10 +33,9 @@ from ..score.calibration import (add_calibration, at_temperature, binary_questio
 from ..score.subgroups import subgroup_scores
 from ..data.catalog import PURPOSE, data_terms
 from ..data.targets import label_list
-from ..vision.tasks import get_task, tasks
 from ..explain.shortcuts import shortcut_words
-from .folder import (changed, data_root, read_seal, run_signs, run_table, seal, split_rows, validation,
-                                      watched)
+from .folder import (changed, data_root, read_seal, run_signs, run_table, seal, split_rows, task_of,
+                                      validation, watched)
 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
 def cell(o)->str:
@@ -335,10 +334,15 @@ def fenced(config):
     return Markup(settings(config).replace('```', "'''"))
 
 # %% ../../nbs/62_run.report.ipynb #e608bbfa
+def known_task(name):
+    "The task called `name`, or `None`"
+    from fundus_fastai.vision.tasks import tasks
+    return tasks.get(name)
+
 def question_of(config:dict)->str:
     "What was asked, in words; nothing if the task is none of ours"
-    if config.get('task') not in tasks: return ''
-    task,label = tasks[config['task']],config.get('label')
+    task,label = known_task(config.get('task')),config.get('label')
+    if not task: return ''
     asked = task.question
     if label not in (None,'label'):
         asked += f" Here: the column{'s' if ',' in label else ''} {label}."
@@ -376,7 +380,7 @@ def front_matter(report)->str:
     "What machines read of a model card: license, tags and main results, as YAML"
     from huggingface_hub import EvalResult, ModelCardData
     s,terms,numeric = report.scores,data_terms(terms_config(report)),report.scores.kind.numeric
-    config,task = report.config or {},get_task(s.task) if s.task in tasks else None
+    config,task = report.config or {},known_task(s.task)
     on = data_terms(dict(data=config.get('evaluated') or config.get('data'), source=s.source))
     kind,more = 'image-classification',f'{s.n_patients} patients'
     def name(k, e): return f'{metric_label(k)}, {100*s.level:g} % interval {e.span()}, {more}'
@@ -464,16 +468,18 @@ def _write_from(run, s, kept, history=None, date=None):
     splits = kept_splits(kept)
     if splits is None: splits = _counted(split, s)
     audit = read_json(run/'audit.json') if (run/'audit.json').exists() else None
-    asked = question_of(config|dict(task=s.task))
+    asked = kept.get('question')
+    if not isinstance(asked, str): asked = question_of(config|dict(task=s.task)) # of older runs
     write_report(run, s, question=asked, history=history, config=config, splits=splits, split=split,
                  audit=audit, parts=kept.get('parts'), date=date)
 
 # %% ../../nbs/62_run.report.ipynb #037eea1c
 def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=None, sections=()):
     "Write `report.html`, `README.md`, and `report.json`, what else the report needs"
-    get_task(config['task'])
+    task_of(config['task'])
     parts = picture_parts(scores, sections, lambda p: read_image(Path(root)/p))
-    kept = dict(config=config, splits=None if splits is None else plain_table(splits), parts=parts)
+    kept = dict(config=config, question=question_of(config|dict(task=scores.task)),
+                splits=None if splits is None else plain_table(splits), parts=parts)
     f = write_json(Path(out)/'report.json', kept)
     _write_from(out, scores, read_json(f), history)
     seal(out)
@@ -491,7 +497,7 @@ def _rescored(run):
         raise DataError(f"{run} has neither metrics.json nor config.json: name the folder of a run")
     c,split = read_json(run/'config.json'),split_rows(run)
     kind = get_kind(c.get('answer', {}).get('kind', CATEGORY))
-    if c.get('task') in tasks and tasks[c['task']].graded: kind = kind.graded
+    if (task := known_task(c.get('task'))) and task.graded: kind = kind.graded
     side = 'test' if split is None or (split.split=='test').any() else 'valid'
     told = {k: c.get(k) or '' for k in ('task','source','arch','note')}
     test = read_predictions(run/'predictions.csv')

@@ -1,5 +1,5 @@
 "The report of a run folder: made again from its files, honest about what is missing, marked as phantom on every page"
-import io, re, shutil, subprocess
+import io, re, shutil, subprocess, sys
 from html import unescape
 from html.parser import HTMLParser
 import numpy as np, pandas as pd, pytest
@@ -13,6 +13,7 @@ from fundus_fastai.score.scores import score
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.kinds import get_kind
 from fundus_fastai.run import report
+import fundus_fastai.vision.tasks # late in the library, and its libraries warn of each other
 from fundus_fastai.run.report import (Report, check_parts, flow_counts, jpeg_bytes, model_card, picture_parts, remake_report,
                                       rescore_run, templates, terms_page, write_pages, write_report)
 from fundus_fastai.core import DataError, read_json, write_json
@@ -162,6 +163,25 @@ def test_a_file_is_missing(run, quick, lost, gone):
     remake_report(out)
     left = sections(page(out))
     assert gone not in left and set(ALL)-{gone}<=set(left)
+
+def test_a_report_waits_for_no_net(run):
+    "What reads tables, and pages that only borrow a template, import neither torch nor fastai"
+    out,_ = run
+    code = ("import sys; import fundus_fastai.quiz.results, fundus_fastai.anatomy.label; from fundus_fastai.cli import main; "
+            "status = main(['report',sys.argv[1]]); print(status, [o for o in ('torch','fastai','timm') if o in sys.modules])")
+    r = subprocess.run([sys.executable,'-W','ignore','-c',code,str(out)], capture_output=True, text=True)
+    assert r.stdout.endswith('\n0 []\n'), (r.stdout[-300:], r.stderr[-300:])
+
+def test_the_question_is_kept(run, quick):
+    "Runs of before have none in report.json: it is asked of the task, as it is where the file was spoiled"
+    out,_ = run
+    remake_report(out)
+    before,kept = page(out),read_json(out/'report.json')
+    assert kept['question'] and kept['question'].split('?')[0] in before
+    for old in ({}, dict(question=7)):
+        write_json(out/'report.json', {k:v for k,v in kept.items() if k!='question'}|old)
+        remake_report(out)
+        assert undated(page(out))==undated(before)
 
 def test_what_cannot_be_remade(run, tmp_path):
     out,_ = run
