@@ -534,7 +534,7 @@ def _check_frame(df, task, allow_leak, metric):
         raise DataError("there are no validation images, and nothing else may choose a net")
     if get_task(task).kind.classes and metric in ('auc','balanced_accuracy'):
         lost = sorted({*df.label.map(str)}-{*df.label[df.split=='valid'].map(str)})
-        if lost: raise DataError(f"validation shows no image of {few(lost)}, and {_names[metric]} chooses no net "
+        if lost: raise DataError(f"validation shows no image of {few(lost)}, and {metric} chooses no net "
                                  "without: deal the patients anew, or compare by `metric='accuracy'`")
 
 # %% ../../nbs/64_run.compare.ipynb #ba69a824
