@@ -23,8 +23,7 @@ from ..vision.data import PILFundus
 from ..vision.model import load_model
 from ..explain.attribution import ALL_METHODS, head_of_places
 from ..explain.lesions import detections, find_peaks
-from ..explain.maps import map_window
-from ..explain.occlusion import at_size
+from ..explain.occlusion import at_size, map_window
 from .atlas import input_matrix
 from .landmarks import Field, as_pixels, not_fundus, shipped_weights
 

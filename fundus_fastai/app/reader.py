@@ -27,8 +27,8 @@ from ..vision.model import load_model
 from ..vision.tasks import get_task
 from ..explain.attribution import METHODS, head_of_places
 from ..explain.heatmap import blend, legend, map_scale
-from ..explain.maps import eye_view, map_window, said_by, where_to_cover
-from ..explain.occlusion import eval_mode, file_batches, scores_of
+from ..explain.maps import eye_view, said_by, where_to_cover
+from ..explain.occlusion import eval_mode, file_batches, map_window, scores_of
 from ..explain.windows import filled
 from ..run.folder import kind_for, tell_changed
 from ..run.report import picture

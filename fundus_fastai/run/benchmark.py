@@ -23,10 +23,10 @@ from ..vision.model import load_model
 from ..vision.steps import predict_rows
 from ..explain.heatmap import overlay, resize_map, to_gray
 from ..explain.attribution import ALL_METHODS
-from ..explain.occlusion import fields_of
+from ..explain.occlusion import fields_of, map_window
 from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve, difference_to,
     insertion_curve, mean_by_patient, measure_maps, randomization_test)
-from ..explain.maps import eye_view, map_window, truth_mask, where_to_cover
+from ..explain.maps import eye_view, truth_mask, where_to_cover
 from .folder import drop_seen_patients, same_people
 from .train import unseen_frame
 

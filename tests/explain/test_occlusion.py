@@ -300,6 +300,13 @@ def test_field_of_a_photograph_is_covered_and_nothing_else(photos, recipe):
         assert (m&t).sum()/(m|t).sum()>.93, (recipe, i)
         assert not om.map[i][:,~om.inside[i]].any() and om.map[i][:,om.inside[i]].any()
 
+def test_windows_go_with_the_size_of_the_net(photos):
+    "A window of 32 pixels was half of this net's picture"
+    learn,df = small_net(photos[0]),photos[0][:2]
+    for given,want in ({}, (9,4)),(dict(window=16), (16,8)),(dict(window=(16,6)), ((16,6),(8,3))),(dict(stride=16), (9,16)):
+        om = learn.occlude(df, progress=False, **given)
+        assert torch.equal(om.map, learn.occlude(df, *want, progress=False).map), given
+
 def test_a_place_of_its_own_for_each_image(photos):
     "More images than a batch holds"
     df = photos[0]
