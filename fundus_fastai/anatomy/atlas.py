@@ -446,8 +446,9 @@ def frame_part(learn, t, maps)->tuple: # texts and tables, figures
     kept = np.array([not o for o in why])
     if (n := t.patient[kept].nunique())<3: return [],[]
     mine = t[kept].reset_index(drop=True)
-    words = (f"{kept.sum()} of these {len(t)} maps, of {n} people, lie in one retinal frame, lefts mirrored; "
-             "the rest have no landmarks. They were chosen for their answers: this is a look at them, and no estimate.")
+    rest = '' if kept.all() else '; the rest have no landmarks'
+    words = (f"{kept.sum()} of these {len(t)} maps, of {n} people, lie in one retinal frame, lefts mirrored{rest}. "
+             "They were chosen for their answers: this is a look at them, and no estimate.")
     table = evidence_by_region(region_table(x[kept]), mine.patient).round(3)
     fig = plot_frames(*by_answer(x[kept], mine))
     return [words, table],[(fig, 'Mean evidence in the retinal frame, one vote a person.')]

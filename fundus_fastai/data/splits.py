@@ -104,8 +104,8 @@ def _lacking(df, by, sides):
 # %% ../../nbs/35_data.splits.ipynb #5e0a31b1
 def _demand_splittable(df, shares, by):
     "Raise `DataError` if `df` cannot be split so"
-    if by not in df:
-        raise DataError(f"no column {by!r} to split by (there are: {', '.join(map(str, df.columns))})")
+    if lost := next((o for o in (by,'patient') if o not in df), None):
+        raise DataError(f"no column {lost!r} to split by (there are: {', '.join(map(str, df.columns))})")
     if n := df.patient.isna().sum():
         raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
     check_ids(df)

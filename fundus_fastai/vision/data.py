@@ -10,7 +10,8 @@ import os, shutil, warnings, numpy as np, pandas as pd, torch
 from fastai.vision.all import *
 from fastai.callback.data import WeightedDL
 from PIL import ImageOps
-from ..core import DataError, EyeWarning, few
+from ..core import DataError, EyeWarning, few, one_of
+from ..options import check_least
 from ..image.cache import cache_folder, open_cache
 from ..image.read import _deep, read_image
 from ..data.catalog import cards
@@ -132,6 +133,8 @@ def eye_block(output, # an `Output`
               recipe=None # what `as_recipe` takes, done to each picture first
              )->DataBlock:
     "`DataBlock` of 'oct' or 'fundus' images: open, squish to a square, augment, three channels"
+    one_of(image, ('oct','fundus'), 'image')
+    check_least(size=(size,1))
     tfms = [*(eye_tfms(image, flip) if aug else []), GrayToRGB()]
     eye = TransformBlock(type_tfms=OpenEye(image, recipe, size), batch_tfms=IntToFloatTensor)
     return DataBlock(blocks=(eye, output.block()), get_x=ColReader('path'), get_y=output.target(),
@@ -278,6 +281,7 @@ def eye_dls(df, # frame with `path`, `split` ('train', 'valid', 'test') and the 
             cache=False, # decode each image of `df` once: `True`, or the folder in which caches lie
             **kwargs)->DataLoaders:
     "Training and validation `DataLoaders` from `df`; raises `DataError` where one of the sides is empty"
+    check_least(bs=(bs,1))
     both,n = _sides(df, output, label)
     output = output or ClassOutput.learn(both)
     block = eye_block(output, image or image_kind(both[~both._valid]), **kwargs)

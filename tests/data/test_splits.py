@@ -80,7 +80,8 @@ def test_numbers_are_binned():
     (pd.DataFrame({'patient':['a','a'], 'label':['x','y']}), {}, 'one patient'), (pd.DataFrame({'patient':['a',None,
         'c'], 'label':['x','y','y']}), {}, '1 of 3 rows have no patient'),
     (pd.DataFrame({'patient':list('abcd'), 'label':list('xyxy')}), dict(valid=.6, test=.4), 'must leave some'),
-        (pd.DataFrame({'patient':list('abcd'), 'label':list('xyxy')}), dict(by='sex'), "no column 'sex'")])
+        (pd.DataFrame({'patient':list('abcd'), 'label':list('xyxy')}), dict(by='sex'), "no column 'sex'"),
+    (pd.DataFrame({'label':list('xyxy')}), {}, "no column 'patient'")])
 def test_split_refused(df, kw, why):
     with pytest.raises(DataError, match=why): split_patients(df, **kw)
 

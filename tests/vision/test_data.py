@@ -1,7 +1,7 @@
 "Pictures and masks on their way into a batch"
 import cv2, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
-from fundus_fastai.core import DataError, EyeWarning
+from fundus_fastai.core import DataError, EyeError, EyeWarning
 from fundus_fastai.image import recipe as recipes_room
 from fundus_fastai.image.recipe import level_scan
 from fundus_fastai.phantom.oct import phantom_oct
@@ -136,6 +136,10 @@ flaws = dict(split=(flawed().drop(columns='split'), {}, 'no column split: it has
 def test_a_table_with_a_gap_is_told_by_its_column(flaw):
     df,how,why = flaws[flaw]
     with pytest.raises(DataError, match=why): eye_dls(df, image='fundus', size=32, bs=4, workers=0, **how)
+
+@pytest.mark.parametrize('how,why', [(dict(image='ct'), "unknown image 'ct'"), (dict(bs=0), 'bs.* at least 1'), (dict(size=0), 'size.* at least 1')])
+def test_options_of_loaders_are_told_by_name(how, why):
+    with pytest.raises(EyeError, match=why): eye_dls(flawed(), **(dict(image='fundus', size=32, bs=4, workers=0)|how))
 
 def test_a_gap_among_the_test_rows_is_no_matter():
     assert len(eye_dls(flawed(label=[*'bababab',None]), image='fundus', size=32, bs=4, workers=0).valid_ds)==3

@@ -215,6 +215,8 @@ def test_a_number_keeps_the_scale_that_it_was_taught(tmp_path):
     learn.dls = dls(df.assign(label=df.label+30))
     assert learn.predict_frame(df).equals(was) and learn.output.to_json()==scale
     assert load_model(save_model(learn, tmp_path, 'age')).predict_frame(df).equals(was)
+    with pytest.raises(DataError, match="no column 'dx'"): learn.predict_frame(df, label='dx')
+    with pytest.raises(DataError, match='bs.* at least 1'): learn.predict_frame(df, bs=0)
 
 def test_the_range_of_a_number_is_in_its_unit():
     df = labeled('age')
