@@ -183,6 +183,17 @@ def dicom_facts(file, k:int=1)->dict:
                 age=years(h.get('PatientAge'), h.get('PatientBirthDate'), next(filter(None, days), None)),
                 camera=' '.join(filter(None, camera)) or None)
 
+# %% ../../nbs/13_image.hospital.ipynb #0cc50783
+_kinds = {'1.2.840.10008.5.1.4.1.1.77.1.5.1':'fundus', # photographs of 8 bits, of 16, tomographies
+          '1.2.840.10008.5.1.4.1.1.77.1.5.2':'fundus', '1.2.840.10008.5.1.4.1.1.77.1.5.4':'oct'}
+
+def image_told(path)->str:
+    "'oct' or 'fundus', where a hospital's file says which of them it holds; else `None`"
+    file,_ = file_and_frame(path)
+    kind = hospital_kind(file)
+    if kind!='dicom': return 'oct' if kind else None
+    return _kinds.get(str(dicom_header(file).get('SOPClassUID')))
+
 # %% ../../nbs/13_image.hospital.ipynb #99c81074
 def frames_told(h)->int:
     "How many pictures `h` declares; raises `DataError` for none, and for more than 10,000"

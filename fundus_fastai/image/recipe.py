@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field as _field, replace
 from functools import cached_property, lru_cache, reduce
 from ..core import DataError, EyeError, one_of, say
+from .hospital import image_told
 from .read import decode_image
 
 # %% ../../nbs/15_image.recipe.ipynb #98982fd6
@@ -783,6 +784,16 @@ def blank_remark(im)->str:
     "What is doubtful about a scan, an array or an `Eye`, whose pixels are all alike, or `None`"
     a = im.image if isinstance(im, Eye) else np.asarray(im)
     if np.ptp(a)<8: return "is blank: nothing can be seen in it"
+
+# %% ../../nbs/15_image.recipe.ipynb #1d0f80fe
+def eye_remark(scans:bool):
+    "What is doubtful about an `Eye` for a net of `scans`, or of photographs: by its file's header, or by its pixels"
+    look,mine,other = (blank_remark,'oct','a photograph') if scans else (field_remark,'fundus','an OCT scan')
+    def remark(eye):
+        told = eye.path and image_told(eye.path)
+        if not told or told==mine: return look(eye)
+        return f"is {other} by its header, and this net knows {'scans' if scans else 'photographs'}"
+    return remark
 
 # %% ../../nbs/15_image.recipe.ipynb #9a426f3e
 def each_eye(paths, read, remark, *, odd=None, workers:int=4):

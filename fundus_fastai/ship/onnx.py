@@ -12,7 +12,7 @@ from fastcore.basics import chunked, patch
 from PIL import Image
 from ..core import DataError, EyeError, ModelError, few, first_line, need
 from ..options import DeviceOptions, check_least
-from ..image.recipe import Eye, as_recipe, blank_remark, each_eye, field_remark
+from ..image.recipe import Eye, as_recipe, each_eye, eye_remark
 from ..score.kinds import get_kind
 from ..vision.answers import answer_table
 
@@ -122,8 +122,7 @@ class OnnxNet:
 def open_eyes(self:OnnxNet, paths, odd=None, workers:int=4):
     "Yield an `Eye` a file; what is odd is told to `odd(sentence, unreadable)`, or raised"
     def read(p): return Eye.read(p, self.gray, 2*self.config['size'])
-    remark = blank_remark if self.gray else field_remark
-    return each_eye(paths, read, remark, odd=odd, workers=workers)
+    return each_eye(paths, read, eye_remark(self.gray), odd=odd, workers=workers)
 
 # %% ../../nbs/80_ship.onnx.ipynb #4201b8e2
 @patch

@@ -19,7 +19,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
 from ..core import DataError, EyeError, ModelError, few, first_line, one_of, progress, say, sha256, whole_file
 from ..options import check_least, existing_weights
-from ..image.recipe import Eye, blank_remark, each_eye, field_remark
+from ..image.recipe import Eye, each_eye, eye_remark
 from .losses import ClassAndNumber, InUnits, ScaledLoss
 from .outputs import ClassOutput
 from .probe import laid_out, linear_probe, solve_probe
@@ -876,7 +876,7 @@ def predict_batches(self:EyeLearner, dl)->torch.Tensor:
 @patch
 def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
     "Yield an `Eye` a file, opened once; what is odd is told to `odd(sentence, unreadable)`, or raised"
-    remark = field_remark if self.opener.cls is PILFundus else blank_remark
+    remark = eye_remark(self.opener.cls is not PILFundus)
     return each_eye(paths, self.opener.eye, remark, odd=odd, workers=workers)
 
 # %% ../../nbs/45_vision.learner.ipynb #57334bc5

@@ -8,6 +8,9 @@ from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.image.hospital import frames_of, patient_digest
 from fundus_fastai.image.read import read_image
+from fundus_fastai.image.recipe import Eye, eye_remark
+from fundus_fastai.phantom.fundus import phantom_fundus
+from fundus_fastai.run.train import predict_run
 from fundus_fastai.ship.dicom import caption, capture, captioned
 
 RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
@@ -219,3 +222,11 @@ def test_pooling_by_hand():
     r = pool_answers(t).set_index('path')
     odds = (9*1.5)**.5
     assert np.isclose(r.p_A['7 L'], odds/(1+odds)) and r.usable['7 L']==2 and r.images['7 L']==3 and np.allclose(r.p_A+r.p_B, 1) and r.prediction['b']=='B'
+
+def test_a_net_is_not_asked_of_the_other_kind_of_picture(tmp_path, capsys):
+    "A photograph, as its header says, has no answer of a net of scans; nor the other way round"
+    f = [write(tmp_path/'photo.dcm', phantom_fundus(seed=1, size=128).image[None]), write(tmp_path/'scan.dcm', scans(1))]
+    t = predict_run(RUN, f)
+    assert t.usable.tolist()==[False,True] and t.remark[0].endswith('is a photograph by its header, and this net knows scans')
+    scan = Eye.read(f[1])
+    assert eye_remark(False)(scan)=='is an OCT scan by its header, and this net knows photographs' and eye_remark(False)(Eye(scan.image))!=eye_remark(False)(scan)
