@@ -22,7 +22,7 @@ from ..data.read import by_name, shared_names
 
 # %% ../../nbs/49_vision.answers.ipynb #c34bc364
 def images_of(images)->list:
-    "Image files of one name or many, folders expanded, with a word on what is not read there; raises `DataError` where there are none"
+    "Image files of one name or many, folders expanded, with a word on what is not read; raises `DataError` for none"
     images = listify(images)
     for o in filter(os.path.isdir, images):
         if odd := unread_files(o): say(f"{o}: of no kind that we read: {', '.join(f'{v} {k}' for k,v in odd.items())}")

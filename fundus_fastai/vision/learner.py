@@ -17,7 +17,8 @@ from fastai.vision.all import *
 from timm.models import group_parameters
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
-from ..core import DataError, EyeError, ModelError, few, first_line, one_of, progress, say, sha256, whole_file
+from ..core import (DataError, EyeError, ModelError, few, first_line, one_of, progress, say, sha256,
+                                whole_file)
 from ..options import check_least, existing_weights
 from ..image.recipe import Eye, each_eye, eye_remark
 from .losses import ClassAndNumber, InUnits, ScaledLoss
@@ -896,7 +897,8 @@ def predict_frame(self:EyeLearner,
         df = pd.DataFrame({'path': [str(o) if isinstance(o, Path) else o for o in L(items)]})
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
-    if label and label not in df: raise DataError(f"the images have no column {label!r}: they have {few(map(str, df), 20)}")
+    if label and label not in df:
+        raise DataError(f"the images have no column {label!r}: they have {few(map(str, df), 20)}")
     check_least(bs=(bs,1))
     workers = default_workers(len(df)) if workers is None else workers
     if scores is not None: p = self.loss_func.activation(torch.as_tensor(scores, dtype=torch.float32))
