@@ -147,7 +147,7 @@ class TrainOptions(Options):
             raise DataError("`maps_trained` is for `fit='tune'`: the body of a readout stays as it is")
         if self.lr in (None,'find'): return
         check_positive(lr=self.lr)
-        self.lr = float(self.lr)
+        if not isinstance(self.lr, float): self.lr = float(self.lr) # one that was typed keeps its text
 
     def folder(self, task): return f'runs/{task}-{self.arch}' # where a run lies that names no folder
     def record(self):
