@@ -610,7 +610,7 @@ def _load_opt(opt, tensors, plain, device):
     opt.load_state_dict(dict(state=state, hypers=plain['hypers']))
 
 # %% ../../nbs/45_vision.learner.ipynb #fd44eea7
-def _save_tensors(path, tensors, meta):
+def save_tensors(path, tensors, meta):
     "Write tensors and a JSON header as one safetensors file, whole or not at all"
     tensors = {k:v.detach().cpu().contiguous().clone() for k,v in tensors.items()}
     raw = save(tensors, metadata={'fundus': json.dumps(meta)}) # itself it would leave files when killed
@@ -618,7 +618,7 @@ def _save_tensors(path, tensors, meta):
 
 # %% ../../nbs/45_vision.learner.ipynb #aa6d1318
 def _load_tensors(path):
-    "Read what `_save_tensors` wrote; raises `ModelError`"
+    "Read what `save_tensors` wrote; raises `ModelError`"
     try:
         with safe_open(path, 'pt') as f:
             return {k:f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {})['fundus'])
@@ -675,7 +675,7 @@ def keep_best(self:CheckpointCallback, loss:float):
     if best==best and not loss<best and self.plan[self.stage].get('keep')!='last': return
     self.best,net = dict(epoch=len(self.rows)-1, valid_loss=loss),get_model(self.learn.model).state_dict()
     if not self.learn.leads: return
-    if self.out: return _save_tensors(self.out/'best.safetensors', net, self.best)
+    if self.out: return save_tensors(self.out/'best.safetensors', net, self.best)
     self.weights = {k:v.detach().cpu().clone() for k,v in net.items()}
 
 # %% ../../nbs/45_vision.learner.ipynb #060ec78d
@@ -687,7 +687,7 @@ def save(self:CheckpointCallback, next_epoch:int):
                 rows=self.rows, best=self.best, opt=plain, scaler=self.scaler and self.scaler.state_dict(),
                 groups=[len(o) for o in self.learn.opt.param_lists])
     net = {'model.'+k:v for k,v in get_model(self.learn.model).state_dict().items()}
-    _save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
+    save_tensors(self.out/'last.safetensors', {**net, **opt}, meta)
 
 # %% ../../nbs/45_vision.learner.ipynb #062fadb4
 def check_groups(learn, meta):

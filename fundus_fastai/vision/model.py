@@ -20,8 +20,8 @@ from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
 from .data import PILOct, as_items
-from .learner import (EyeLearner, STAND_IN, _head_args, _save_tensors, blank_net, eye_learner,
-                                          find_net, normalize_by, normalized)
+from .learner import (EyeLearner, STAND_IN, _head_args, blank_net, eye_learner, find_net,
+                                          normalize_by, normalized, save_tensors)
 
 # %% ../../nbs/46_vision.model.ipynb #422b3de1
 FORMAT = 3 # of config.json, the highest that is read; 1: one class an image, no recipe; 2 has both; 3: places
@@ -139,7 +139,7 @@ def save_model(learn, # from `eye_learner`
         raise ModelError(f"no model would be loaded that has {odd}: `size` is 8 to 4096, and classes "
                          "are two or more, each of its own name")
     demand_told(learn, cfg)
-    _save_tensors(out/'model.safetensors', learn.model.state_dict(), _decisive(cfg|more))
+    save_tensors(out/'model.safetensors', learn.model.state_dict(), _decisive(cfg|more))
     cfg['sha256'] = sha256(out/'model.safetensors')
     write_json(out/'config.json',
                {**cfg, 'versions':_versions(), 'made':dt.date.today().isoformat(), **more})

@@ -395,7 +395,7 @@ def test_nothing_of_one_picture_stands_beside_another(tmp_path):
 def test_hostile_files_both_eyes_lesions_and_many_visitors(tmp_path):
     "Of a net of photographs"
     why = hostile(tmp_path)
-    names = [NAME.replace('/', ''),'10_right.png']
+    names = [o := NAME.replace('/', ''), o.replace('left', 'right')]
     for k,o in enumerate(names): Image.fromarray(phantom_fundus(['diabetic retinopathy'], 3, 2, size=400).image[:,::1-2*k]).save(tmp_path/o)
     with App(run_of(tmp_path, 'dr')) as app, Chromium(tmp_path/'a') as one, Chromium(tmp_path/'b') as two:
         ann,bob = (o.page(app.url, size=(1200,1000)) for o in (one,two))

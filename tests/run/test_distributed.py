@@ -76,7 +76,7 @@ def plain():
         m.setattr(steps, 'eye_learner', still)
         m.setattr('fundus_fastai.run.train.measure_shortcuts', lambda *args: None)
         m.setattr('fundus_fastai.run.train.publish_run', lambda *args, **kwargs: None)
-        for where,name in [(learner,'_save_tensors'), (steps,'_keep')]: m.setattr(where, name, told(getattr(where, name)))
+        for where,name in [(learner,'save_tensors'), (steps,'_keep')]: m.setattr(where, name, told(getattr(where, name)))
         m.setattr(EyeLearner, 'suggest_lr', lambda *args: say('looking for a rate') or 1e-3)
         yield
 

@@ -9,7 +9,7 @@ from fundus_fastai.run import folder, report
 from fundus_fastai.run.compare import check_comparison, _clear
 from fundus_fastai.run.folder import check_run, clear_run, finished, run_files, start_run
 from fundus_fastai.run.report import remake_report, rescore_run, share_run
-from fundus_fastai.vision.learner import _save_tensors
+from fundus_fastai.vision.learner import save_tensors
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.run.train import evaluate_run, explain_run, predict_run, train_run
 
@@ -167,7 +167,7 @@ def test_weights_leave_no_file_of_their_library(tmp_path, monkeypatch):
     seen,write = [],Path.write_bytes
     monkeypatch.setattr(Path, 'write_bytes', lambda self, b: (seen.append(sorted(o.name for o in self.parent.iterdir())), write(self, b))[1])
     save_model(load_model(OLD/'run', 'cpu'), tmp_path, 'oct')
-    _save_tensors(tmp_path/'last.safetensors', dict(a=torch.zeros(3)), {})
+    save_tensors(tmp_path/'last.safetensors', dict(a=torch.zeros(3)), {})
     assert len(seen)==2 and all(re.fullmatch(r'\.(model|last)-[a-z0-9_]{8}\.safetensors', o[0]) for o in seen)
 
 def test_checkpoints_of_a_finished_run_go(run):

@@ -55,7 +55,7 @@ def test_a_checkpoint_of_other_groups_is_refused(before, tmp_path):
     if before:
         tensors,meta = L._load_tensors(tmp_path/'last.safetensors')
         del meta['groups'] # it did not write them
-        L._save_tensors(tmp_path/'last.safetensors', tensors, meta)
+        L.save_tensors(tmp_path/'last.safetensors', tensors, meta)
     with refused('2 layer groups', '(6)', 'force=True'): learner().fit_eye(plan, out=tmp_path, resume=True)
     assert len(learner(splitter=default_split).fit_eye(plan, out=tmp_path, resume=True))==2
 
