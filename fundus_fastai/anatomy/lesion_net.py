@@ -23,7 +23,7 @@ from ..vision.data import PILFundus
 from ..vision.model import load_model
 from ..explain.attribution import ALL_METHODS, head_of_places
 from ..explain.lesions import detections, find_peaks
-from ..explain.occlusion import at_size, map_window
+from ..explain.occlusion import at_size
 from .atlas import input_matrix
 from .landmarks import Field, as_pixels, not_fundus, shipped_weights
 
@@ -220,7 +220,7 @@ def __call__(self:RunFinder, im)->pd.DataFrame:
     if not reason:
         how,eye = dict(target=self.classes),Eye(im)
         if self.method!='occlusion': e = self.learn.evidence([eye], self.method, **how)
-        else: e = self.learn.occlude([eye], *map_window(self.learn.size), inside='field', progress=False, **how)
+        else: e = self.learn.occlude([eye], inside='field', progress=False, **how)
         each = [self.peaks(m.numpy(), eye, type_of(k)) for m,k in zip(e.map[0], e.classes)]
     df = pd.concat(each).sort_values('score', ascending=False, kind='stable', ignore_index=True)
     df.attrs |= dict(reason=reason, shape=im.shape[:2])

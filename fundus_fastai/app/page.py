@@ -63,8 +63,8 @@ class Acts:
             df = self.reader.answers(uploads)
         except DataError as e: return [],render('answers.html.j2', answers=[], error=str(e))
         told,error = self.reader.told(df),''
-        try: told = [self.reader.together(df)]*one+told
-        except DataError as e: error = str(e)*one
+        try: told = [self.reader.together(df),*told] if one else told
+        except DataError as e: error = str(e)
         kept = df.loc[df.usable, ['path','name','eye']].to_dict('records')
         return kept,render('answers.html.j2', answers=told, error=error)
     def picture(self, kept, k):
