@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 import numpy as np, pandas as pd, timm, torch, torchvision
 from fastai.vision.all import *
 from timm.models import group_parameters
+from torch.overrides import TorchFunctionMode
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
 from ..core import (DataError, EyeError, ModelError, few, first_line, one_of, progress, say, sha256,
@@ -470,13 +471,57 @@ class FitMixed(MixedPrecision):
         if self.inside: super().after_loss()
         self.inside = False
 
+
+# %% ../../nbs/45_vision.learner.ipynb #b07d90a0
+class Depthwise(torch.autograd.Function):
+    "A depthwise convolution in bfloat16 with a fast way back: `how` is stride, padding, dilation, two of each"
+    @staticmethod
+    def forward(ctx, x, w, *how):
+        ctx.save_for_backward(x, w)
+        ctx.how = how
+        return torch.conv2d(x, w, None, *how, len(w))
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,w),(s,p,d) = ctx.saved_tensors,ctx.how
+        need,pad = ctx.needs_input_grad,[b*(k-1)-a for k,a,b in zip(w.shape[2:], p, d)]
+        turns = need[0] and max(s)==1 and min(pad)>=0
+        f32 = [o.float() for o in (g,x,w)]
+        dx,dw,_ = torch.ops.aten.convolution_backward(*f32, None, s, p, d, False, [0,0], len(w),
+                                                      [need[0] and not turns, need[1], False])
+        if turns: dx = torch.conv2d(g, w.flip(2, 3), None, 1, pad, d, len(w))
+        return *(o if o is None else o.to(x.dtype) for o in (dx,dw)),None,None,None
+
+# %% ../../nbs/45_vision.learner.ipynb #00277898
+def _conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    "`torch.conv2d`, by `Depthwise` where autocast learns one filter a channel"
+    deep = groups>1 and groups==input.shape[1]==len(weight) and not isinstance(padding, str)
+    if not deep or not torch.is_grad_enabled() or not torch.is_autocast_enabled('cpu'):
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    how = [tuplify(o, match=weight.shape[2:]) for o in (stride,padding,dilation)]
+    res = Depthwise.apply(input.bfloat16(), weight.bfloat16(), *how)
+    return res if bias is None else res+bias.to(res.dtype)[:,None,None]
+
+class Autocast(TorchFunctionMode):
+    "bfloat16 on a CPU, as torch casts, but for depthwise convolutions"
+    def __torch_function__(self, f, types, args=(), kwargs=None):
+        return (_conv2d if f is torch.conv2d else f)(*args, **(kwargs or {}))
+    def __enter__(self):
+        self.cast = torch.autocast('cpu', torch.bfloat16)
+        self.cast.__enter__()
+        return super().__enter__()
+    def __exit__(self, *e):
+        super().__exit__(*e)
+        self.cast.__exit__(*e)
+
+# %% ../../nbs/45_vision.learner.ipynb #a8554187
 class CPUMixed(FitMixed):
     "The same on a CPU: bfloat16, for which nothing need be scaled"
     name = 'cpu_mixed'
     def __init__(self): super().__init__(AMPMode.BF16)
     def before_fit(self):
         self.after_loss()
-        self.autocast,self.scales = torch.autocast('cpu', torch.bfloat16),L()
+        self.autocast,self.scales = Autocast(),L()
         self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
     def after_fit(self): self.learn.scaler = None
 

@@ -11,6 +11,7 @@ from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, R
 from PIL import Image
 from huggingface_hub import close_session
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.core import DataError, EyeError, ModelError, read_json, sha256
 from fundus_fastai.vision.steps import fit_run, make_learner
@@ -589,6 +590,23 @@ def test_ctrl_c_inside_a_batch_leaves_no_autocast_behind():
     with learn.no_bar(), learn.no_logging(): learn.fit_eye(one_cycle_plan(1, lr=1e-9, pretrained=False))
     assert not torch.is_autocast_enabled('cpu')
     assert p.dtype==torch.float32 and len(p)==len(df)
+
+class Backward(TorchDispatchMode):
+    "The kinds of numbers of the ways back through depthwise convolutions"
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        if f is torch.ops.aten.convolution_backward.default and args[9]>1: self.seen.append(args[0].dtype)
+        return f(*args, **(kwargs or {}))
+
+def test_mixed_precision_goes_back_through_depthwise_convolutions_in_float32():
+    "Where oneDNN has no fast kernel in bfloat16"
+    learn = eye_learner(eye_dls(frame(), size=32, bs=4, workers=0, device='cpu'), 'tf_efficientnet_lite0', None, precision='mixed')
+    depthwise = [m for m in learn.model.modules() if isinstance(m, torch.nn.Conv2d) and m.groups>1]
+    with learn.no_bar(), learn.no_logging(), Backward() as seen: learn.fit_eye(one_cycle_plan(1, lr=1e-3, pretrained=False))
+    assert {*seen.seen}=={torch.float32} and len(seen.seen)%len(depthwise)==0
+    assert all(torch.isfinite(p).all() for p in learn.model.parameters())
 
 @pytest.mark.parametrize('can,yes', [({},False), (dict(avx512_f=True, avx512_bf16=False),False), (dict(avx512_bf16=True),True), (dict(amx_bf16=True),True),
                                      (dict(architecture='aarch64', bf16=True),True)])
