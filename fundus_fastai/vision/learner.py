@@ -471,7 +471,6 @@ class FitMixed(MixedPrecision):
         if self.inside: super().after_loss()
         self.inside = False
 
-
 # %% ../../nbs/45_vision.learner.ipynb #b07d90a0
 class Depthwise(torch.autograd.Function):
     "A depthwise convolution in bfloat16 with a fast way back: `how` is stride, padding, dilation, two of each"
