@@ -155,6 +155,14 @@ def _groups(net, stages):
     cuts = np.unique(np.r_[0, cuts]).astype(int)
     return [layers[a:b] for a,b in zip(cuts, cuts[1:])]
 
+# %% ../../nbs/55_explain.faithful.ipynb #ce587dbc
+def each_part(within, x)->list:
+    "What counts of each image of `x`, bool [H,W]; raises `DataError`"
+    if within is None: return [...]*len(x)
+    if np.shape(within)==(len(x),*x.shape[2:]): return list(np.asarray(within, bool))
+    raise DataError(f"`within` has the shape {np.shape(within)}, and the images {tuple(x.shape)}")
+
+
 # %% ../../nbs/55_explain.faithful.ipynb #288c6a11
 def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays as it is
                        x, # images [N,C,H,W], normalized as the net sees them
@@ -175,9 +183,7 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
         kwargs['output'] = mapped_output(model, kwargs.get('output', 'logit'))
     def ours(n, x, k): return the_one(evidence(n, x, method, target=k, **kwargs).map.unbind(1))
     ask = method if callable(method) else ours
-    part = [...]*len(x) if within is None else np.asarray(within, bool)
-    if within is not None and part.shape!=(len(x),*x.shape[2:]):
-        raise DataError(f"`within` has the shape {part.shape}, and the images are {len(x)} of {tuple(x.shape[2:])}")
+    part = each_part(within, x)
     def alike(a, b): # Spearman's, 0 where a map is constant
         return 0. if not a.size or np.ptp(a)==0 or np.ptp(b)==0 else float(spearmanr(a.ravel(), b.ravel()).statistic)
     twin,n = copy.deepcopy(net),0
