@@ -9,6 +9,7 @@ __all__ = ['evidence', 'compare_methods']
 import cv2, inspect, numpy as np, torch, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from torch import nn
 from torch.nn import functional as F
 from scipy.ndimage import gaussian_filter
@@ -17,6 +18,7 @@ from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from fastai.torch_core import no_random
 from ..core import DataError, EyeWarning, ModelError, one_of
+from ..options import check_least, check_positive
 from ..image.recipe import field_mask
 from .heatmap import channels_last, map_scale, show_maps
 from .occlusion import (ClassMaps, as_images, class_indices, class_names, eval_mode, file_batches,
@@ -80,9 +82,11 @@ def norm_of(model, channels:int, norm=None)->tuple:
     own = next(((f.mean,f.std) for f in getattr(fs, 'fs', []) if isinstance(f, Normalize)), None)
     imagenet = ([.485,.456,.406],[.229,.224,.225]) if channels==3 else (.449,.226)
     if norm is None: norm = own or ((0,1) if isinstance(model, Learner) else imagenet)
-    try: return tuple(torch.as_tensor(o).float().flatten().cpu().expand(channels) for o in norm)
+    try: mean,std = (torch.as_tensor(o).float().flatten().cpu().expand(channels) for o in norm)
     except (TypeError,ValueError,RuntimeError):
         raise DataError(f"norm is (mean,std), with one number for each of {channels} channels, not {norm!r}") from None
+    if (std>0).all() and (mean/std).isfinite().all(): return mean,std
+    raise DataError(f"norm is (mean,std): finite, and each standard deviation above 0, not {norm!r}")
 
 # %% ../../nbs/54_explain.attribution.ipynb #df655d0a
 def hue_gradient(q, x)->tuple:
@@ -111,7 +115,7 @@ def integrated_gradients(q, x, steps:int=32, *, bs:int=16)->tuple:
 def gradient_shap(q, x, samples:int=16, *, sigma:float=.1, seed:int=0)->tuple:
     "Gradients at random places on ways from zero, with noise (Lundberg and Lee 2017)"
     zero = torch.zeros_like(x[:1]).to(q.dev)
-    return _by_captum('GradientShap', q, x, seed, baselines=zero, n_samples=samples, stdevs=sigma)
+    return _by_captum('GradientShap', q, x, seed, baselines=zero, n_samples=samples, stdevs=float(sigma))
 
 # %% ../../nbs/54_explain.attribution.ipynb #4d83a610
 _surely = nn.Conv2d,nn.BatchNorm2d,nn.MaxPool2d,nn.AvgPool2d,nn.AdaptiveAvgPool2d # puts out [N,C,h,w]
@@ -193,6 +197,27 @@ def asks(self:Look, s, m, o)->bool:
     g = torch.autograd.grad(s, o, retain_graph=True, allow_unused=True)[0]
     return g is not None and bool(self.as_map(g).any())
 
+# %% ../../nbs/54_explain.attribution.ipynb #2ab4bb4c
+@patch
+def passed_by(self:Look, o)->bool:
+    "Does a way lead from the picture to the scores past the output `o`?"
+    todo,seen = [self.scores.grad_fn],{None,o.grad_fn}
+    while todo:
+        if (f := todo.pop()) in seen: continue
+        if not f.next_functions: return True # the picture
+        seen.add(f)
+        todo += [g for g,_ in f.next_functions]
+    return False
+
+@patch
+def joined(self:Look, i:int)->int:
+    "The last output up to the `i`-th, of maps of its size, past which no way leads; else `i`"
+    maps = {k:self.as_map(o) for k,(_,_,o) in enumerate(self.rows[:i+1]) if o.ndim==4}
+    if i not in maps: return i # tokens: what is not read leads past all of them
+    same = [k for k,m in maps.items() if m is not None and m.shape[2:]==maps[i].shape[2:]]
+    return next((k for k in same[::-1] if not self.passed_by(self.rows[k][2])), i)
+
+
 # %% ../../nbs/54_explain.attribution.ipynb #a0559c31
 @patch
 def last(self:Look)->str:
@@ -208,6 +233,7 @@ def last(self:Look)->str:
     if dark>=len(found): # most of the net comes after, has places, and cannot be read
         raise ModelError(f"no map can be read from the later layers of this net (the last is that of layer "
                          f"{self.rows[i][0]!r}): take method='occlusion' or 'rise'")
+    i = self.joined(i)
     heard = (r for r in self.rows[:i] if r[2] is self.rows[i][2] and r[1]._forward_hooks) # by a probe
     return next(heard, self.rows[i])[0]
 
@@ -322,6 +348,18 @@ METHODS = tuple(_methods) # for every net
 ALL_METHODS = (*METHODS,'evidence') # the last for nets with a head that shows its places
 _methods['evidence'] = head_evidence
 
+# %% ../../nbs/54_explain.attribution.ipynb #552ec2db
+_least = dict(steps=1, samples=1, masks=2, cells=1, bs=1, seed=0)
+
+def check_numbers(kwargs:dict):
+    "Raise `DataError` for options of a method that are no number, or one that it cannot count with"
+    check_least(**{k:(kwargs[k],n) for k,n in _least.items() if k in kwargs})
+    for k in ('smooth','sigma'):
+        if not (isinstance(v := kwargs.get(k, 0), Real) and 0<=v<float('inf')):
+            raise DataError(f"{k} is a sigma, 0 or above, not {v!r}")
+    check_positive(share=(share := kwargs.get('share', .5)))
+    if share>=1: raise DataError(f"`share` of a mask is to be below 1, not {share}")
+
 # %% ../../nbs/54_explain.attribution.ipynb #c045de56
 def evidence(model, # an `nn.Module`, or a fastai `Learner`
              x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
@@ -338,7 +376,7 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
     if not callable(output): one_of(output, ('logit','prob'), 'output')
     known = [k for k,p in inspect.signature(ask).parameters.items() if p.default is not p.empty]
     for k in kwargs: one_of(k, [*known,'smooth','device','norm','output'], 'option of this method')
-    if smooth<0: raise DataError(f"smooth is a sigma in pixels, 0 or above, not {smooth}")
+    check_numbers(dict(kwargs, smooth=smooth))
     x,read = as_images(x),mapped_output(model, output)
     if method=='occlusion': e = occlusion(model, x, target=target, device=device, output=read, **kwargs)
     else:

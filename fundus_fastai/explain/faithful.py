@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from fastcore.meta import delegates
 from ..core import DataError, ModelError, one_of
+from ..options import check_least
 from .windows import filled
 from .heatmap import evidence_inside, map_and_mask, resize_map, to_gray
 from .attribution import contrast_map, evidence, norm_of
@@ -72,6 +73,13 @@ def pixel_order(map, seed:int)->np.ndarray:
     m = np.asarray(map, np.float32).ravel()
     return np.lexsort((np.random.default_rng(seed).random(m.size), -m))
 
+# %% ../../nbs/55_explain.faithful.ipynb #6f3d78a7
+def the_one(classes):
+    "The only one of `classes`; raises `DataError`"
+    if len(classes)==1: return classes[0]
+    raise DataError(f"one class is followed, not {len(classes)}: name it by `target`")
+
+
 # %% ../../nbs/55_explain.faithful.ipynb #841f166e
 def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
                    x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
@@ -85,9 +93,11 @@ def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
                    back:bool=False # put pixels back instead
                   )->tuple: # shares of pixels gone [steps+1], probabilities [steps+1]
     "Take away pixels, the most important first, and follow the probability; raises `DataError`"
-    (net,vocab),x = net_and_names(model),as_images(x)
-    if len(x)!=1 or tuple(np.shape(map))!=tuple(x.shape[2:]):
-        raise DataError(f"one image and its map are needed, not {tuple(x.shape)} and {np.shape(map)}")
+    check_least(steps=(steps,1), bs=(bs,1), seed=(seed,0))
+    (net,vocab),x,map = net_and_names(model),as_images(x),np.asarray(map, np.float32)
+    if len(x)!=1 or map.shape!=tuple(x.shape[2:]):
+        raise DataError(f"one image and its map are needed, not {tuple(x.shape)} and {map.shape}")
+    if np.isnan(map).any(): raise DataError("the map holds NaN, which has no place in an order of pixels")
     empty = filled(x, fill, [max(2, s//4) for s in x.shape[2:]])
     first,last = (empty,x) if back else (x,empty)
     read,rank = mapped_output(model, 'prob'),np.empty(np.size(map), np.int64)
@@ -97,7 +107,7 @@ def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
     with eval_mode(net, device) as dev:
         z = torch.where(torch.from_numpy(done).to(dev), last.to(dev), first.to(dev))
         p = torch.cat([scores_of(net, o, read) for o in z.split(bs)]).cpu()
-    k = class_indices(target, class_names(vocab, p.shape[1]))[0]
+    k = the_one(class_indices(target, class_names(vocab, p.shape[1])))
     return np.linspace(0, 1, steps+1),p[:,k].numpy()
 
 # %% ../../nbs/55_explain.faithful.ipynb #a10c0275
@@ -122,12 +132,15 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
                )->plt.Axes: # matplotlib axes
     "Draw deletion or insertion curves of several methods, with their areas"
     if ax is None: ax = plt.subplots(figsize=(4,2.8))[1]
+    shares = True
     for k,cs in curves.items():
         cs = cs if isinstance(cs, list) else [cs]
         p = np.mean([c[1] for c in cs], 0)
+        shares &= bool(0<=np.min(p) and np.max(p)<=1)
         ax.plot(cs[0][0], p, label=f'{k}: {np.trapezoid(p, cs[0][0]):.2f}')
     what = 'taken away' if way=='deletion' else 'put back'
-    ax.set(xlabel=f'share of pixels {what}', ylabel='probability', ylim=(-.03, 1.03))
+    ax.set(xlabel=f'share of pixels {what}', ylabel='probability' if shares else 'answer')
+    if shares: ax.set_ylim(-.03, 1.03)
     ax.legend(title='area', ncols=2, loc='upper center', bbox_to_anchor=(.5,-.2), frameon=False, fontsize=8)
     ax.spines[['top','right']].set_visible(False)
     return ax
@@ -142,6 +155,14 @@ def _groups(net, stages):
     cuts = np.unique(np.r_[0, cuts]).astype(int)
     return [layers[a:b] for a,b in zip(cuts, cuts[1:])]
 
+# %% ../../nbs/55_explain.faithful.ipynb #ce587dbc
+def each_part(within, x)->list:
+    "What counts of each image of `x`, bool [H,W]; raises `DataError`"
+    if within is None: return [...]*len(x)
+    if np.shape(within)==(len(x),*x.shape[2:]): return list(np.asarray(within, bool))
+    raise DataError(f"`within` has the shape {np.shape(within)}, and the images {tuple(x.shape)}")
+
+
 # %% ../../nbs/55_explain.faithful.ipynb #288c6a11
 def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays as it is
                        x, # images [N,C,H,W], normalized as the net sees them
@@ -154,16 +175,17 @@ def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays 
                        **kwargs # options of the method
                       )->pd.DataFrame: # stage, layers, rank correlation of signed and absolute values
     "Break the net from the answer back and compare maps with the first; raises `ModelError`"
+    check_least(stages=(stages,1))
     (net,vocab),x = net_and_names(model),as_images(x)
     if isinstance(target, str) and vocab is not None: target = class_indices(target, vocab)[0]
     if not callable(method): # the twin knows no learner
         kwargs = {'norm':norm_of(model, x.shape[1]), **kwargs}
         kwargs['output'] = mapped_output(model, kwargs.get('output', 'logit'))
-    def ours(n, x, k): return evidence(n, x, method, target=k, **kwargs).map[:,0]
+    def ours(n, x, k): return the_one(evidence(n, x, method, target=k, **kwargs).map.unbind(1))
     ask = method if callable(method) else ours
-    part = [...]*len(x) if within is None else [np.asarray(o) for o in within]
+    part = each_part(within, x)
     def alike(a, b): # Spearman's, 0 where a map is constant
-        return 0. if np.ptp(a)==0 or np.ptp(b)==0 else float(spearmanr(a.ravel(), b.ravel()).statistic)
+        return 0. if not a.size or np.ptp(a)==0 or np.ptp(b)==0 else float(spearmanr(a.ravel(), b.ravel()).statistic)
     twin,n = copy.deepcopy(net),0
     groups,maps = _groups(twin, stages),[np.asarray(ask(twin, x, target))]
     each,rows = [[1.]*len(x)],[dict(stage='trained', layers=0, signed=1., absolute=1.)]

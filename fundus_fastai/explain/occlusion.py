@@ -189,6 +189,7 @@ def class_indices(target, classes)->list:
         if not 0<=i<len(names): raise DataError(f"class {t!r} is not one of 0 to {len(names)-1}")
         return i
     found = [at(t) for t in ([target] if isinstance(target, str) or np.ndim(target)==0 else target)]
+    if not found: raise DataError("target is an empty list: name a class, or leave it out for all")
     if len(set(found))==len(found): return found
     raise DataError(f"target {target!r} has a class twice: it lists classes, by name or number, and is not one-hot")
 

@@ -352,7 +352,9 @@ class CarefulLearner(Learner):
         demand_data(self, self.dls.train)
         self.fitting = True
         try: super().fit(*args, **kwargs)
-        finally: self.fitting = False
+        finally:
+            self.fitting = False
+            for cb in self.cbs.filter(risinstance(FitMixed)): cb.after_loss() # where Ctrl-C came
     def all_batches(self):
         demand_data(self, self.dl)
         super().all_batches()
@@ -460,9 +462,6 @@ def stage_split(model):
 class FitMixed(MixedPrecision):
     "fastai's mixed precision, in a fit alone: whoever predicts outside of one gets all digits"
     name,inside = 'mixed_precision',False # a batch, up to its loss
-    def before_fit(self):
-        self.after_loss() # where Ctrl-C came
-        super().before_fit()
     def before_batch(self):
         if not self.learn.fitting: return
         super().before_batch()
@@ -519,7 +518,6 @@ class CPUMixed(FitMixed):
     name = 'cpu_mixed'
     def __init__(self): super().__init__(AMPMode.BF16)
     def before_fit(self):
-        self.after_loss()
         self.autocast,self.scales = Autocast(),L()
         self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
     def after_fit(self): self.learn.scaler = None

@@ -150,10 +150,27 @@ def test_bad_input():
     with pytest.raises(DataError, match='smooth is a sigma'): evidence(n, x, 'input_gradient', smooth=-1)
     with pytest.raises(DataError, match='each of 3 channels'): evidence(n, x, 'hue_gradient', norm=([.5]*2,[.5]*2))
     with pytest.raises(DataError, match='each of 3 channels'): evidence(n, x, 'hue_gradient', norm=.5)
+    with pytest.raises(DataError, match='deviation above 0'): evidence(n, x, 'hue_gradient', norm=(.5,0))
+    with pytest.raises(DataError, match='empty list'): evidence(n, x, 'grad_cam', target=[])
     with pytest.raises(DataError, match='NaN'): evidence(n, x*np.nan, 'grad_cam')
     with pytest.raises(DataError, match='class 3'): evidence(n, x, 'grad_cam', target=3)
     with pytest.raises(ModelError, match='no gradient'): evidence(nn.Sequential(Stops()), x, 'input_gradient')
     with pytest.raises(ModelError, match='nothing to look at'): last_map(nn.Sequential(nn.Flatten(), nn.Linear(3*64*64, 2)), x)
+
+@pytest.mark.parametrize('method, wrong', [('rise',dict(masks=0)), ('rise',dict(masks=1)), ('rise',dict(masks=2.5)), ('rise',dict(cells=0)),
+    ('rise',dict(share=0)), ('rise',dict(share=1)), ('rise',dict(share='x')), ('rise',dict(bs=0)), ('rise',dict(seed=-1)), ('grad_cam',dict(bs=0)),
+    ('integrated_gradients',dict(steps=0)), ('gradient_shap',dict(samples=0)), ('gradient_shap',dict(sigma=-.1)), ('rise',dict(smooth=float('nan'))), ('rise',dict(smooth='x'))])
+def test_numbers_that_no_method_can_count_with(method, wrong):
+    "Some were a map of NaN, infinite values or zeros, without a word"
+    with pytest.raises(DataError, match=next(iter(wrong))): evidence(net(), torch.zeros(1,3,64,64), method, **wrong)
+
+def test_without_noise():
+    assert evidence(net(), torch.ones(1,3,32,32), 'gradient_shap', sigma=0, samples=1).map.isfinite().all()
+
+@pytest.mark.parametrize('arch, side, layer', [('inception_v3',96,'Mixed_6e'), ('resnet50',32,'layer3'), ('resnet50',64,'layer4')])
+def test_where_branches_are_all_that_is_left_the_map_before_them_is_read(arch, side, layer):
+    "A block that ends in one place is no map; one of its branches is none of the whole net"
+    assert last_map(net(arch), torch.randn(1,3,side,side))==layer
 
 def test_without_captum_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'captum.attr', None); monkeypatch.setitem(sys.modules, 'captum', None)

@@ -4,7 +4,8 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from fundus_fastai.core import DataError, EyeError, ModelError
 from fundus_fastai.explain.faithful import (BASELINE_MAPS, difference_to, center_map, curve_area, deletion_curve, edge_map, faithful_table,
-    insertion_curve, mask_average_precision, mean_by_patient, measure_maps, overlap, pointing_game, randomization_test, uniform_map)
+    insertion_curve, mask_average_precision, mean_by_patient, measure_maps, overlap, plot_curves, pointing_game, randomization_test,
+    uniform_map)
 
 newest = pytest.mark.newest # what goes through a Learner
 
@@ -112,6 +113,11 @@ def test_bad_input():
     with pytest.raises(DataError, match='1 maps of a for 2 masks'): measure_maps(dict(a=[disc*1.]), [disc,disc])
     with pytest.raises(EyeError, match='did you mean good'): difference_to(measure_maps(dict(good=[disc*1.]), [disc]), 'god', 'good', patient=[1])
     with pytest.raises(DataError, match='one image and its map'): deletion_curve(Sees(), torch.zeros(2,1,40,50), disc, target=0)
+    n,im,nan = small(),torch.zeros(1,1,40,50),np.full((40,50), np.nan)
+    for how,said in ((dict(steps=0),'steps'), (dict(bs=0),'bs'), (dict(target=[0,1]),'one class'), (dict(target=None),'one class'), (dict(map=nan),'NaN')):
+        with pytest.raises(DataError, match=said): deletion_curve(n, im, **dict(map=disc, target=0)|how)
+    for how,said in ((dict(stages=0),'stages'), (dict(target=None),'one class'), (dict(within=disc),'shape'), (dict(within=[disc,disc]),'shape')):
+        with pytest.raises(DataError, match=said): randomization_test(n, im, 'input_gradient', **dict(target=0)|how)
     with pytest.raises(ModelError, match='begin anew'): randomization_test(nn.Flatten(), torch.zeros(1,1,4,4), 'rise', target=0)
     assert mean_by_patient([.1,.3], ['a','a']).method=='no interval: one patient'
 
@@ -132,6 +138,17 @@ def learner(answer, k):
     dls.output = answer
     net = small(); net[-1] = nn.Linear(6, k)
     return Learner(dls, net.eval(), loss_func=answer.loss())
+
+def test_a_map_may_be_a_tensor_as_evidence_gives_it():
+    m = torch.rand(40,50)
+    a,b = (deletion_curve(small(), torch.ones(1,1,40,50), o, target=0, steps=3) for o in (m,m.numpy()))
+    assert np.array_equal(a[1], b[1])
+
+@pytest.mark.parametrize('answers, seen, word', [([.2,.9],(-.03,1.03),'probability'), ([61.,55.],(54,62),'answer')])
+def test_the_curve_of_an_age_is_in_the_picture(answers, seen, word):
+    ax = plot_curves(dict(a=(np.array([0.,1.]), np.array(answers))))
+    low,high = ax.get_ylim()
+    assert seen[0]<=low<min(answers) and max(answers)<high<=seen[1] and ax.get_ylabel()==word
 
 @newest
 def test_curves_follow_the_answer_of_the_learner():

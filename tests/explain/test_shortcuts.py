@@ -96,6 +96,15 @@ def test_loud_for_a_number(mae, guess, loud):
     assert said['loud']==loud and re.search(rf'mean error of {mae:.3f} years .*border.*9.000 years .*file.*one guess for all \(the median of training\) {guess:.3f}', said['text'])
     assert 'the net has 5.000 years (4.000 to 6.000)' in said['text']
 
+@pytest.mark.parametrize('key', ['mae','auc'])
+def test_what_has_no_interval_is_read_back_from_json(key):
+    "Of few patients there is none: a run's training had ended in an error that nobody foresaw, at its report"
+    found = [dict(what='border', low=np.nan, high=np.nan, guess=9., **{key:.7}), dict(what='file', low=np.nan, high=np.nan, guess=9., **{key:np.nan})]
+    stored = [{k:None if v!=v else v for k,v in o.items()} for o in found]
+    net = {key:Estimate(.6, np.nan, np.nan, '')}
+    assert shortcut_words(stored, net)==shortcut_words(found, net) and '0.700 from the border alone' in shortcut_words(stored, net)['text']
+    assert shortcut_words(stored[1:], net) is None
+
 def test_one_side_only_is_no_question(tmp_path):
     df = pictures(tmp_path/'p')
     assert measure_shortcuts(df.assign(split=np.where(df.label=='ill', 'train', 'test')), ClassOutput(['ill','well']))==[]
