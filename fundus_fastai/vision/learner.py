@@ -479,27 +479,30 @@ class Depthwise(torch.autograd.Function):
         ctx.how = how
         return torch.conv2d(x, w, None, *how, len(w))
 
-    @staticmethod
-    def backward(ctx, g):
-        (x,w),(s,p,d) = ctx.saved_tensors,ctx.how
-        need,pad = ctx.needs_input_grad,[b*(k-1)-a for k,a,b in zip(w.shape[2:], p, d)]
-        turns = need[0] and max(s)==1 and min(pad)>=0
-        f32 = [o.float() for o in (g,x,w)]
-        dx,dw,_ = torch.ops.aten.convolution_backward(*f32, None, s, p, d, False, [0,0], len(w),
-                                                      [need[0] and not turns, need[1], False])
-        if turns: dx = torch.conv2d(g, w.flip(2, 3), None, 1, pad, d, len(w))
-        return *(o if o is None else o.to(x.dtype) for o in (dx,dw)),None,None,None
+# %% ../../nbs/45_vision.learner.ipynb #c36b8651
+@patch
+def backward(self:Depthwise, g):
+    "Gradients of input and weights; torch calls it with what `forward` kept"
+    (x,w),(s,p,d) = self.saved_tensors,self.how
+    need,pad = self.needs_input_grad,[b*(k-1)-a for k,a,b in zip(w.shape[2:], p, d)]
+    turns = need[0] and max(s)==1 and min(pad)>=0
+    f32 = [o.float() for o in (g,x,w)]
+    dx,dw,_ = torch.ops.aten.convolution_backward(*f32, None, s, p, d, False, [0,0], len(w),
+                                                  [need[0] and not turns, need[1], False])
+    if turns: dx = torch.conv2d(g, w.flip(2, 3), None, 1, pad, d, len(w))
+    return *(o if o is None else o.to(x.dtype) for o in (dx,dw)),None,None,None
 
 # %% ../../nbs/45_vision.learner.ipynb #00277898
 def _conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     "`torch.conv2d`, by `Depthwise` where autocast learns one filter a channel"
-    deep = groups>1 and groups==input.shape[1]==len(weight) and not isinstance(padding, str)
+    deep = input.ndim==4 and 1<groups==input.shape[1]==len(weight) and not isinstance(padding, str)
     if not deep or not torch.is_grad_enabled() or not torch.is_autocast_enabled('cpu'):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     how = [tuplify(o, match=weight.shape[2:]) for o in (stride,padding,dilation)]
     res = Depthwise.apply(input.bfloat16(), weight.bfloat16(), *how)
     return res if bias is None else res+bias.to(res.dtype)[:,None,None]
 
+# %% ../../nbs/45_vision.learner.ipynb #db16fef5
 class Autocast(TorchFunctionMode):
     "bfloat16 on a CPU, as torch casts, but for depthwise convolutions"
     def __torch_function__(self, f, types, args=(), kwargs=None):
