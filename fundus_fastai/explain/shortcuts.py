@@ -119,7 +119,8 @@ _reached = dict(auc='logistic regression {} reaches an AUC of {}; the net reache
 
 def words_of(key, found, net)->dict:
     "What was `found` in the metric `key` beside what the `net` has, an `Estimate`"
-    found = sorted((o for o in found if key in o), key=lambda o: o[key], reverse=key=='auc')
+    found = [{k: np.nan if v is None else v for k,v in o.items()} for o in found if key in o] # as JSON has it
+    found = sorted(found, key=lambda o: o[key], reverse=key=='auc')
     if not found or net is None or net.value!=net.value: return None
     def told(o): return f"{Estimate(o[key], o['low'], o['high'], '', net.unit):.3f} from {_named[o['what']]}"
     best,(low,high) = found[0],(net.low,net.high) if net.bounded else (net.value,net.value)
