@@ -6,7 +6,7 @@
 __all__ = ['train_run', 'evaluate_run', 'predict_run', 'explain_run']
 
 # %% ../../nbs/63_run.train.ipynb #39ff3fd7
-import pandas as pd
+import numpy as np, pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
@@ -70,7 +70,9 @@ def kept_words(kept)->str:
     "Which of a readout and the net tuned from it is kept, and by how much, for the report"
     def told(o): return ', '.join(f'{k.replace("valid_loss", "loss")} {v:.4g}' for k,v in kept[o].items())
     won,by = kept['kept']=='tuned',''
-    if 'gain' in kept: by = f" (loss lower by {kept['gain']:.4g}, standard error {kept['se']:.2g})"
+    if kept.get('gain'): by = f" (loss lower by {kept['gain']:.4g}, standard error {kept['se']:.2g})"
+    if 'gain' in kept and np.isnan(kept['se']): by = ' (one patient tells nothing of others)'
+    elif kept.get('gain')==0: by = ' (no epoch had a lower loss)'
     return (f"A linear readout of the frozen net came first, then tuning from it. Validation patients "
             f"{'gained' if won else 'did not clearly gain'} by tuning{by}: readout {told('readout')}; "
             f"best epoch of tuning {told('tuned')}. Kept is the {'tuned net' if won else 'readout'}.")

@@ -854,7 +854,8 @@ def paired_gain(old, new, patient)->tuple:
     d = pd.Series(old-new).groupby(np.asarray(patient, dtype=str)).agg(['sum','size'])
     gain,m = d['sum'].sum()/d['size'].sum(),len(d)
     off = d['sum']-gain*d['size']
-    return float(gain),float(np.sqrt(m/max(m-1, 1)*(off**2).sum())/d['size'].sum())
+    if m<2: return float(gain),np.nan # one patient tells nothing of others
+    return float(gain),float(np.sqrt(m/(m-1)*(off**2).sum())/d['size'].sum())
 
 def _gained(own, best, gain, se)->bool:
     "Is the tuned net clearly better: its loss by more than `CLEARLY` standard errors, its AUC, if any, no worse?"
