@@ -108,6 +108,7 @@ def own(path, wait:bool=False, taken=None):
         return taken if isinstance(e, BlockingIOError) else None
     return fd
 
+# %% ../nbs/00_core.ipynb #1d19578b
 def disown(lock)->None:
     "Give back what `own` has locked, from children that were forked meanwhile, too"
     if lock is None: return
@@ -115,6 +116,7 @@ def disown(lock)->None:
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
 
+# %% ../nbs/00_core.ipynb #182e799e
 @cache # once a process for each name
 def sweep(path, old:float=86_400):
     "Remove what killed programs left beside `path`; without locks, after `old` seconds"

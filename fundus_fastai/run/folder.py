@@ -153,6 +153,7 @@ def changed(run)->list:
     files = {Path(run)/k:v for k,v in read_seal(run).items()}
     return [f.name for f,v in files.items() if not (f.is_file() and sha256(f)==v)]
 
+# %% ../../nbs/61_run.folder.ipynb #daee78dd
 def tell_changed(run)->list:
     "Say which files of `run` are not as they were written, and return them"
     if odd := changed(run):
@@ -160,6 +161,7 @@ def tell_changed(run)->list:
             "what follows is of the folder as it is now")
     return odd
 
+# %% ../../nbs/61_run.folder.ipynb #23f454ed
 def watched(f):
     "Let a function of a run folder tell what changed there, and name the change where it fails"
     @wraps(f)
