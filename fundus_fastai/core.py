@@ -96,16 +96,27 @@ def _about(e, path):
     return OSError(code, text, str(path)) if code else e
 
 # %% ../nbs/00_core.ipynb #261647a2
-def own(path, wait:bool=False):
-    "Lock the file or folder `path`: a descriptor to close; `None` where another has it, or nothing can be locked"
+def own(path, wait:bool=False, taken=None):
+    "Lock `path`: a descriptor to close; `taken` where another has it, `None` where nothing can be locked"
     try:
         import fcntl # not on Windows
         fd = os.open(path, os.O_RDONLY)
     except (ImportError, OSError): return None
     try: fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError: os.close(fd)
-    else: return fd
+    except OSError as e:
+        os.close(fd)
+        return taken if isinstance(e, BlockingIOError) else None
+    return fd
 
+# %% ../nbs/00_core.ipynb #1d19578b
+def disown(lock)->None:
+    "Give back what `own` has locked, from children that were forked meanwhile, too"
+    if lock is None: return
+    import fcntl
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
+
+# %% ../nbs/00_core.ipynb #182e799e
 @cache # once a process for each name
 def sweep(path, old:float=86_400):
     "Remove what killed programs left beside `path`; without locks, after `old` seconds"

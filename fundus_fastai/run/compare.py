@@ -27,8 +27,8 @@ from ..score.estimate import Estimate, bootstrap, estimate, known_interval
 from ..score.scores import loud_html, loud_lines, metric_label
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
-from .folder import (clear_run, demand_pictures, drop_checkpoints, run_files, run_table,
-                                      start_run, tell_changed)
+from .folder import (clear_run, demand_pictures, drop_checkpoints, only_writer, run_files,
+                                      run_table, start_run, tell_changed)
 from ..score.compare import holm, paired_bootstrap
 from .train import begun_split, check_names, dealt_frame, run_learner, train_frame
 from .report import with_lead
@@ -568,15 +568,16 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
                     source=df.attrs['source'], n=len(df), split_hash=split_hash(df),
                     data_hash=split_hash(df, labels=['label']),
                     tested=bool((df.split=='test').any()))
-    _begin(out, df, settings, allow_leak, resume)
-    try: _run_all(out, df, settings['task'], opts, archs, allow_leak)
-    except KeyboardInterrupt:
-        done = [_finished(run_folder(out, a, s)) for a in archs for s in opts.seeds]
-        say(f"\nstopped: {sum(done)} of {len(done)} runs in {out} are finished and kept; "
-            "the same call with `resume=True` goes on")
-        raise
-    c = read_comparison(out)
-    save_comparison(c, out)
+    with only_writer(out):
+        _begin(out, df, settings, allow_leak, resume)
+        try: _run_all(out, df, settings['task'], opts, archs, allow_leak)
+        except KeyboardInterrupt:
+            done = [_finished(run_folder(out, a, s)) for a in archs for s in opts.seeds]
+            say(f"\nstopped: {sum(done)} of {len(done)} runs in {out} are finished and kept; "
+                "the same call with `resume=True` goes on")
+            raise
+        c = read_comparison(out)
+        save_comparison(c, out)
     return c
 
 # %% ../../nbs/64_run.compare.ipynb #7e41ab07

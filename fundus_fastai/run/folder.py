@@ -6,13 +6,14 @@
 __all__ = ['drop_seen_patients']
 
 # %% ../../nbs/61_run.folder.ipynb #485ba49a
-import re, shlex
+import re, shlex, time
 import pandas as pd
 from collections import Counter
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from ..core import (DataError, EyeError, LeakError, check_ours, few, first_line, fresh_dir,
-                                occupied, one_of, say, sha256, whole_file, write_text)
+from ..core import (DataError, EyeError, LeakError, check_ours, disown, few, first_line,
+                                fresh_dir, occupied, one_of, own, say, sha256, whole_file, write_text)
 from ..hub import local_run
 from ..words import fold, likeness
 from ..image.cache import spread
@@ -103,6 +104,22 @@ def start_run(out, resume:bool=False, force:bool=False)->Path:
     if not (resume and (out/'split.csv').exists()): clear_run(out)
     return out
 
+# %% ../../nbs/61_run.folder.ipynb #87c39789
+@contextmanager
+def only_writer(out, patience:float=8):
+    "Hold the folder `out` against other trainings; raises `DataError` where one has it for `patience` seconds more"
+    made,end = not (out := Path(out)).exists(),time.monotonic()+patience
+    out.mkdir(parents=True, exist_ok=True)
+    while (lock := own(out, taken=-1))==-1:
+        if time.monotonic()>end:
+            raise DataError(f"another program is training in {out}: wait for its end, or name "
+                            "another folder with `out`")
+        time.sleep(.2)
+    try: yield
+    finally:
+        disown(lock)
+        with suppress(OSError): made and out.rmdir() # where nothing came of it
+
 # %% ../../nbs/61_run.folder.ipynb #a6187141
 def finished(out)->bool:
     "Does the folder `out` hold a whole run, with a model that loads?"
@@ -136,6 +153,7 @@ def changed(run)->list:
     files = {Path(run)/k:v for k,v in read_seal(run).items()}
     return [f.name for f,v in files.items() if not (f.is_file() and sha256(f)==v)]
 
+# %% ../../nbs/61_run.folder.ipynb #daee78dd
 def tell_changed(run)->list:
     "Say which files of `run` are not as they were written, and return them"
     if odd := changed(run):
@@ -143,6 +161,7 @@ def tell_changed(run)->list:
             "what follows is of the folder as it is now")
     return odd
 
+# %% ../../nbs/61_run.folder.ipynb #23f454ed
 def watched(f):
     "Let a function of a run folder tell what changed there, and name the change where it fails"
     @wraps(f)

@@ -195,13 +195,15 @@ def shared_patients(split)->dict:
 def split_table(df)->pd.DataFrame:
     "Images (and patients) by label and split: each of several labels, bands of numbers, and all"
     labels,by = label_list(df.attrs.get('label')),df.label
-    order = sorted(by.astype(str).unique())
+    number = pd.api.types.is_numeric_dtype(by) and not pd.api.types.is_bool_dtype(by)
+    text = by.map('{:g}'.format) if number else by.astype(str)
+    order = sorted(text.unique(), key=float if number else str)
     if len(labels)>1 and set(labels)<=set(df) and df[labels].isin([0,1]).all(axis=None):
         parts,order = [df[df[o]==1].assign(label=o) for o in labels],sorted(labels)
-    elif pd.api.types.is_numeric_dtype(by) and by.nunique()>10:
+    elif number and by.nunique()>10:
         of,order = number_bands(by)
         parts = [df.assign(label=of)]
-    else: parts = [df.assign(label=by.astype(str))]
+    else: parts = [df.assign(label=text)]
     g = pd.concat([*parts, df.assign(label='all')]).groupby(['label','split'], sort=False)
     n = g.agg(images=('path','size'), patients=('patient','nunique')).reset_index()
     n['n'] = n.images.astype(str)+' ('+n.patients.astype(str)+')'
@@ -383,7 +385,9 @@ def front_matter(report)->str:
     config,task = report.config or {},known_task(s.task)
     on = data_terms(dict(data=config.get('evaluated') or config.get('data'), source=s.source))
     kind,more = 'image-classification',f'{s.n_patients} patients'
-    def name(k, e): return f'{metric_label(k)}, {100*s.level:g} % interval {e.span()}, {more}'
+    def name(k, e):
+        span = f'{100*s.level:g} % interval {e.span()}' if e.bounded else 'no interval'
+        return f"{metric_label(k)}{e.unit and ' in '+e.unit}, {span}, {more}"
     what = [EvalResult(kind, on['name'] or 'own', on['title'], _hub_names.get(k, k),
                        round(e.value, 4), dataset_split=s.split, metric_name=name(k, e))
             for k in s.kind.main if (e := s.metrics.get(k)) and e.value==e.value]

@@ -6,7 +6,7 @@
 __all__ = ['train_run', 'evaluate_run', 'predict_run', 'explain_run']
 
 # %% ../../nbs/63_run.train.ipynb #39ff3fd7
-import pandas as pd
+import numpy as np, pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
@@ -30,9 +30,8 @@ from ..explain.maps import explain_images, map_section
 from ..explain.shortcuts import measure_shortcuts, shortcut_words
 from ..explain import sparse # fit_sparse
 from .folder import (check_positive, check_run, choose_operating_points, demand_pictures,
-                                      drop_checkpoints,
-                                      drop_seen_patients, finished, kind_for, provenance, score_run,
-                                      split_note, start_run, validation, watched)
+                                      drop_checkpoints, drop_seen_patients, finished, kind_for,
+                                      only_writer, provenance, score_run, split_note, start_run, validation, watched)
 from .report import rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
@@ -71,7 +70,9 @@ def kept_words(kept)->str:
     "Which of a readout and the net tuned from it is kept, and by how much, for the report"
     def told(o): return ', '.join(f'{k.replace("valid_loss", "loss")} {v:.4g}' for k,v in kept[o].items())
     won,by = kept['kept']=='tuned',''
-    if 'gain' in kept: by = f" (loss lower by {kept['gain']:.4g}, standard error {kept['se']:.2g})"
+    if kept.get('gain'): by = f" (loss lower by {kept['gain']:.4g}, standard error {kept['se']:.2g})"
+    if 'gain' in kept and np.isnan(kept['se']): by = ' (one patient tells nothing of others)'
+    elif kept.get('gain')==0: by = ' (no epoch had a lower loss)'
     return (f"A linear readout of the frozen net came first, then tuning from it. Validation patients "
             f"{'gained' if won else 'did not clearly gain'} by tuning{by}: readout {told('readout')}; "
             f"best epoch of tuning {told('tuned')}. Kept is the {'tuned net' if won else 'readout'}.")
@@ -240,19 +241,20 @@ def train_run(task:str, # name of a task
         raise DataError("`resume=True` goes on with a run and `force=True` starts it again: pass one of them")
     check_names(task, opts)
     out = check_run(out or opts.folder(task), resume, force)
-    if resume and finished(out):
-        demand_same(out, task, data, opts=opts, split=split)
-        drop_checkpoints(out) # a kill may have left them
-        say(f"{out} is finished; here are its results{other_options(out, opts)}")
-        return rescore_run(out)
-    how = begun_split(out, resume) or split
-    df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
-    named = {k:v for k,v in asked(data, opts, split).items() if v and k in ('label','split')}
-    if df.attrs['source']=='phantom': named['patients'] = data.patients
-    s = train_frame(df, task, opts.settled(), out=out, resume=resume, force=force, allow_leak=allow_leak,
-                    maps=maps, fit=fit, more=named)[2]
-    drop_checkpoints(out)
-    return s
+    with only_writer(out):
+        if resume and finished(out):
+            demand_same(out, task, data, opts=opts, split=split)
+            drop_checkpoints(out) # a kill may have left them
+            say(f"{out} is finished; here are its results{other_options(out, opts)}")
+            return rescore_run(out)
+        how = begun_split(out, resume) or split
+        df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
+        named = {k:v for k,v in asked(data, opts, split).items() if v and k in ('label','split')}
+        if df.attrs['source']=='phantom': named['patients'] = data.patients
+        s = train_frame(df, task, opts.settled(), out=out, resume=resume, force=force,
+                        allow_leak=allow_leak, maps=maps, fit=fit, more=named)[2]
+        drop_checkpoints(out)
+        return s
 
 # %% ../../nbs/63_run.train.ipynb #55b48786
 def as_it_knows(df, output)->pd.DataFrame:

@@ -849,17 +849,19 @@ def losses_by_image(self:EyeLearner)->np.ndarray:
             res += [float(self.loss_func(z[i:i+1], y[i:i+1])) for i in range(len(z))]
     return np.array(res)
 
+# %% ../../nbs/45_vision.learner.ipynb #f1b67d7f
 def paired_gain(old, new, patient)->tuple:
     "How much lower the losses `new` are, on average, and the standard error of that, by patients"
     d = pd.Series(old-new).groupby(np.asarray(patient, dtype=str)).agg(['sum','size'])
     gain,m = d['sum'].sum()/d['size'].sum(),len(d)
     off = d['sum']-gain*d['size']
-    return float(gain),float(np.sqrt(m/max(m-1, 1)*(off**2).sum())/d['size'].sum())
+    if m<2: return float(gain),np.nan # one patient tells nothing of others
+    return float(gain),float(np.sqrt(m/(m-1)*(off**2).sum())/d['size'].sum())
 
+# %% ../../nbs/45_vision.learner.ipynb #c32f4752
 def _gained(own, best, gain, se)->bool:
     "Is the tuned net clearly better: its loss by more than `CLEARLY` standard errors, its AUC, if any, no worse?"
     return gain>CLEARLY*se and not best.get('auc', 1.)<own.get('auc', 0.)
-
 
 # %% ../../nbs/45_vision.learner.ipynb #e27ffad6
 @patch

@@ -104,11 +104,24 @@ def _numbers(o, least):
                                                      for v in o)
 def _words(o, least): return isinstance(o, list) and all(isinstance(v, str) for v in o) and len(set(o))==len(o)>=least
 
+# %% ../../nbs/46_vision.model.ipynb #72dcc6ba
+def _chosen(op):
+    "May `op` be what a kind's `choose` left: numbers, in a row or by name, a class and a unit?"
+    if not isinstance(op, dict): return op is None
+    words = [op.get(k) or '' for k in ('positive','unit')]
+    rest = [v for k,v in op.items() if k not in ('positive','unit')]
+    flat = [o for v in rest for o in (v.values() if isinstance(v, dict) else listify(v))]
+    return all(isinstance(o, str) for o in words) and {*map(type, flat)}<={int,float,type(None)}
+
 # %% ../../nbs/46_vision.model.ipynb #40650606
+_noted = dict(training=dict, read=dict, source=str, note=str, data=str, terms=str, weights=str)
+
 def _unsound(cfg):
     "Names of the fields of `cfg` that cannot be"
     n,size = cfg['normalize'],cfg['size']
     ok = {k:isinstance(cfg.get(k, ''), str) for k in ('task','arch','sha256','recipe')}
+    ok |= {k:isinstance(cfg.get(k), (v,type(None))) for k,v in _noted.items()}
+    ok['operating'] = _chosen(cfg.get('operating'))
     ok['head'] = isinstance(cfg['head'], dict) and set(cfg['head']) <= set(_head_args)
     ok['classes'] = _words(cfg['classes'], 1 if 'answer' in cfg else 2)
     ok['taps'] = cfg.get('taps') is None or _words(cfg['taps'], 1)
@@ -135,7 +148,7 @@ def save_model(learn, # from `eye_learner`
     cfg.update(classes=answer.names, size=int(size or learn.size), sha256=None)
     if not plain: cfg.update(answer=answer.to_json(), recipe=recipe)
     if bad := _unsound(json.loads(json.dumps({**cfg, **more, 'sha256':''}, default=str))):
-        odd = few([f'{k}={cfg.get(k)!r}' for k in bad])
+        odd = few([f'{k}={(cfg|more).get(k)!r}' for k in bad])
         raise ModelError(f"no model would be loaded that has {odd}: `size` is 8 to 4096, and classes "
                          "are two or more, each of its own name")
     demand_told(learn, cfg)

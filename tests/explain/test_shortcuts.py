@@ -122,6 +122,12 @@ def test_loud_where_it_comes_within_the_interval(best, loud):
 
 def test_a_net_without_an_interval(): assert shortcut_words([dict(what='file', auc=.99, low=.9, high=1.)], dict(auc=Estimate(.98, np.nan, np.nan, '')))['loud']
 
+def test_what_few_patients_leave_without_an_interval_is_read_again():
+    "JSON has no NaN: the report of an age of four patients broke off once it was written"
+    net = dict(mae=Estimate(5., np.nan, np.nan, 'no interval: 4 patients', 'years'))
+    found = [dict(what='border', mae=4., low=None, high=None, guess=6.)]
+    assert shortcut_words(found, net)==shortcut_words([found[0]|dict(low=np.nan, high=np.nan)], net)
+
 def test_report_and_card_say_it(tmp_path, capsys):
     df = pictures(tmp_path/'p', frame=(4,9), n=120)
     df.drop(columns='split').to_csv(tmp_path/'t.csv', index=False)

@@ -442,6 +442,18 @@ def test_the_card_begins_as_the_hub_wants_it():
     assert [o.metric_type for o in d.eval_results]==['roc_auc','balanced_accuracy','accuracy'] and '95 % interval' in d.eval_results[0].metric_name
     assert 'Not a medical device' in card.text and 'not-a-medical-device' in d.tags and 'phantom' not in d.tags
 
+def test_the_front_matter_tells_units_and_where_there_is_no_interval():
+    "It had said: mean absolute error, 95 % interval , 2 patients"
+    from huggingface_hub import ModelCard
+    s = score_as('both', answers('both', 4), source='local', task='sex_age', arch='net')
+    names = [o.metric_name for o in ModelCard(Report(s, config=dict(data='csv', source='local')).card()).data.eval_results]
+    assert 'mean absolute error in years, no interval, 2 patients' in names and not [o for o in names if 'interval ,' in o]
+
+def test_sides_of_grades_are_counted_in_their_order():
+    df = pd.DataFrame(dict(path=list('abcd'), patient=list('abcd'), label=[10.,2.,0.,2.], split=['train','train','valid','train']))
+    assert report.split_table(df).label.tolist()==['0','2','10','all']
+    assert report.split_table(df.assign(label=list('baab'))).label.tolist()==['a','b','all']
+
 @pytest.mark.parametrize('name', LIVE)
 def test_no_name_becomes_markup(name):
     "Nor does one that holds YAML become a field of the front matter"

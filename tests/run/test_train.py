@@ -1,19 +1,20 @@
 "Training in one call: with pictures that were decoded once it leaves the same run"
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from types import SimpleNamespace
-import shutil, subprocess, sys
+import os, shutil, signal, subprocess, sys, time
 import cv2, pandas as pd, pytest
 from fastai.callback.core import Callback
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.image import cache
-from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
+from fundus_fastai.options import CompareOptions, DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.vision.data import OpenEye
 from fundus_fastai.vision.learner import EyeLearner
 from fundus_fastai.vision.steps import fit_run
 from fundus_fastai.explain.sparse import SparseMaps
-from fundus_fastai.run.folder import drop_checkpoints
+from fundus_fastai.run import compare, train
+from fundus_fastai.run.folder import drop_checkpoints, only_writer
 from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.run.train import as_it_knows, dealt_frame, demand_same, train_frame, train_run
 
@@ -87,6 +88,31 @@ def test_a_finished_run_answers_for_itself_alone(tmp_path, light):
 def swapped(folder):
     "Other pictures under the same names"
     for f in folder.rglob('*.j*g'): f.write_bytes(cv2.imencode('.jpg', 255-cv2.imread(str(f)))[1].tobytes())
+
+@pytest.mark.skipif(os.name=='nt', reason='no locks of folders')
+def test_one_folder_is_trained_into_by_one(tmp_path, monkeypatch):
+    "Two left the net of one beside the split of the other, and it was scored on patients it had been taught by"
+    monkeypatch.setattr(train, 'only_writer', partial(only_writer, patience=0))
+    monkeypatch.setattr(compare, 'only_writer', partial(only_writer, patience=0))
+    run,data,net = tmp_path/'run',DataOptions(patients=24),TrainOptions('test_resnet', weights='none', size=32)
+    with only_writer(run):
+        for how in ({},dict(force=True),dict(resume=True)):
+            with pytest.raises(DataError, match='another program is training in .*run'): train_run('oct', data, net, out=run, **how)
+        assert not [*run.iterdir()]
+    with only_writer(tmp_path/'nets'), pytest.raises(DataError, match='another program is training'):
+        compare.compare_run('oct', ['test_resnet'], data, opts=CompareOptions(weights='none', size=32, epochs=1), out=tmp_path/'nets')
+    assert not run.exists()
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no forks')
+def test_loaders_that_outlive_a_training_hold_nothing(tmp_path):
+    "As after Ctrl-C in a notebook, whose traceback keeps them"
+    with only_writer(tmp_path/'run'):
+        if not (pid := os.fork()): time.sleep(60); os._exit(0)
+    try:
+        with only_writer(tmp_path/'run', patience=0): pass
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 def test_pictures_that_changed_are_no_picture_of_the_run(tmp_path, light):
     "Under the names of a run that was begun, or is finished: a net would learn from others than its split.csv vouches for"

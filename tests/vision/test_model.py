@@ -91,7 +91,10 @@ bad_configs = dict(later=dict(format=9), later_fraction=dict(format=2.5), later_
     head_other=dict(head={'lin_ftrs':[7], 'ps':.3}), one_channel=dict(normalize={'mean':[.5],'std':[.5]}), no_std=dict(normalize={'mean':[.5]*3}),
     zero_std=dict(normalize={'mean':[.5]*3, 'std':[0,1,1]}), normalize_number=dict(normalize=3),
     normalize_text=dict(normalize={'mean':list('abc'), 'std':[1]*3}), no_net=dict(arch='../../x'), number_net=dict(arch=3),
-    other_net=dict(arch='resnet18'), no_task=dict(task='nope'), list_task=dict(task=['oct']), no_digest=dict(sha256=None))
+    other_net=dict(arch='resnet18'), no_task=dict(task='nope'), list_task=dict(task=['oct']), no_digest=dict(sha256=None),
+    told_text=dict(training='x'), read_list=dict(read=[]), source_list=dict(source=['phantom']), note_number=dict(note=3), data_number=dict(data=3),
+    chosen_text=dict(operating='positive'), no_positive=dict(operating={'positive':3}), guess_text=dict(operating={'guess':'x'}),
+    threshold_text=dict(operating={'thresholds':{'A':'a'}}), cut_text=dict(operating={'cuts':[.5,'x']}))
 
 @pytest.mark.parametrize('name', bad_configs)
 def test_config_that_cannot_be(run, tmp_path, name):

@@ -260,3 +260,9 @@ def test_only_blocks_that_see_each_picture_once_are_listened_to():
     m = nn.Sequential(Odd(), nn.Identity())
     assert probe.linear_probe(m, 2, size=8)[0].names==['a','b']
     assert len(probe.find_blocks(m[0]))==5 and not any(o._forward_hooks for k,o in m[0].named_modules() if k not in ('a','b'))
+
+def test_one_patient_is_no_clear_gain():
+    "Its standard error had been 0, and a tuned net was kept for the smallest gain"
+    from fundus_fastai.vision.learner import CLEARLY, paired_gain
+    gain,se = paired_gain(np.array([.9,.8]), np.array([.8,.7]), ['a','a'])
+    assert gain==pytest.approx(.1) and np.isnan(se) and not gain>CLEARLY*se
