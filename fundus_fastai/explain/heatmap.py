@@ -203,3 +203,6 @@ def evidence_inside(map, # [H,W] signed evidence
     p,area = m.clip(0).astype(float),float(t.mean())
     share = float(p[t].sum()/p.sum()) if p.any() else np.nan
     return dict(share=share, area=area, lift=share/area if area else np.nan)
+
+# %% ../../nbs/51_explain.heatmap.ipynb #dab14c01
+BESIDE = {} # what else a report tells of maps of photographs: (learn, images, maps) -> texts and tables, figures
