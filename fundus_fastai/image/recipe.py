@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field as _field, replace
 from functools import cached_property, lru_cache, reduce
 from ..core import DataError, EyeError, one_of, say
+from ..options import check_least
 from .hospital import image_told
 from .read import decode_image
 
@@ -323,6 +324,7 @@ def circle_crop(im, # uint8 [H,W] or [H,W,3]
                 field:FieldOfView=None # where the eye is, if that is known
                )->np.ndarray: # a square picture, uint8
     "Cut the field out of `im` as a square: clipped parts black, stretched eyes round"
+    check_least(size=(size,0))
     return _cropped(check_uint8(im), field or field_of_view(im), size)[0]
 
 # %% ../../nbs/15_image.recipe.ipynb #6889b28b

@@ -278,3 +278,8 @@ def test_a_whole_circle_of_a_gray_array_and_one_look_at_the_color(monkeypatch):
     monkeypatch.setattr(P, 'colored', lambda im: asked.append(1) or colored(im))
     for o in (gray, three, np.full_like(three, 90)): P.whole_circle(o, 64)
     assert len(asked)==3 and not colored(gray) and not colored(three) and np.array_equal(P.whole_circle(gray, 64), P.whole_circle(three, 64))
+
+@pytest.mark.parametrize('size', [-5, 'a', 2.5, None])
+def test_a_size_that_is_none_is_told(size):
+    for f in (circle_crop, P.square_resize):
+        with pytest.raises(EyeError, match='`size`'): f(disc(), size)
