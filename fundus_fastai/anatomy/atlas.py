@@ -19,11 +19,9 @@ from ..data.audit import open_frame
 from ..data.catalog import guess_card
 from ..score.metrics import number_patients, ratio
 from ..score.plots import mark
-from ..explain.maps import BESIDE
-from ..explain.occlusion import load_map
+from ..explain.heatmap import BESIDE
 from ..run.report import write_findings
 from ..vision.answers import told_by_names, unique_stems
-from ..vision.model import read_config
 from ..words import as_sexes
 from .landmarks import Landmarks, landmarks
 
@@ -254,6 +252,7 @@ def same_files(paths, own, moved:bool=True)->dict:
 # %% ../../nbs/74_anatomy.atlas.ipynb #9af3a107
 def recipe_of(maps)->str:
     "How the run round the folder `maps` opens images; raises `DataError` where there is none"
+    from fundus_fastai.vision.model import read_config # brings fastai
     run = Path(maps).absolute().parent
     if (run/'config.json').exists(): return read_config(run).get('recipe', '')
     raise DataError(f"{maps} holds maps, but lies in no run folder, which tells how its net opens images: "
@@ -301,6 +300,7 @@ def of_photo(self:Maps, path, im)->tuple: # picture [H,W], and [2,3]: photograph
     if (own := self.same.get(str(path))) is None: return None
     file = self.files[own]
     if file.suffix=='.png': return read_image(file, gray=True)/np.float32(255),np.eye(2, 3)
+    from fundus_fastai.explain.occlusion import load_map # brings fastai
     d = load_map(file)
     names,of = d['classes'],self.of or d['classes'][-1]
     if of=='answer': of = self.drawn[own]

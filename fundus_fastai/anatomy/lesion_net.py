@@ -19,11 +19,7 @@ from ..image.read import read_image
 from ..image.recipe import Eye
 from ..phantom.fundus import LESION_CODES
 from ..vision.answers import RowFile, images_of, unique_stems
-from ..vision.data import PILFundus
-from ..vision.model import load_model
-from ..explain.attribution import ALL_METHODS, head_of_places
 from ..explain.lesions import detections, find_peaks
-from ..explain.occlusion import at_size
 from .atlas import input_matrix
 from .landmarks import Field, as_pixels, not_fundus, shipped_weights
 
@@ -183,6 +179,7 @@ class Finder:
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #5e1b00f1
 def best_method(learn)->str:
     "By which method the places of a net are to be shown"
+    from fundus_fastai.explain.attribution import head_of_places # brings fastai
     trained = (learn.config.get('training') or {}).get('maps') or {}
     if head_of_places(learn.model) is not None: return 'evidence'
     return 'hue_gradient' if trained.get('nu') else 'occlusion'
@@ -198,6 +195,9 @@ class RunFinder(Finder):
     "The same of the maps of a run's own net; they have no cut, and the ten highest are drawn"
     counts = 'candidates',
     def __init__(self, run, method=None, of=None, device=None):
+        from fundus_fastai.explain.attribution import ALL_METHODS
+        from fundus_fastai.vision.data import PILFundus
+        from fundus_fastai.vision.model import load_model
         self.learn = load_model(run, device)
         self.method,names = method or best_method(self.learn),self.learn.output.outputs
         one_of(self.method, ALL_METHODS, 'method')
@@ -231,6 +231,7 @@ def __call__(self:RunFinder, im)->pd.DataFrame:
 @patch
 def peaks(self:RunFinder, m, eye, kind:str)->pd.DataFrame:
     "The peaks of one map [H,W] in pixels of the photograph"
+    from fundus_fastai.explain.occlusion import at_size
     at = input_matrix(eye.image, m.shape[1], self.learn.opener.recipe)
     df = detections(m, at_size([self.learn.opener.field(eye)], m.shape)[0].numpy())
     k,b = at[[0,1],[0,1]],at[:,2]

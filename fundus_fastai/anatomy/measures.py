@@ -10,7 +10,7 @@ import cv2, math, numpy as np, pandas as pd
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from .graph import arc, fractal_dimension, line_widths, middling, vessel_graph
+from .graph import fractal_dimension, line_widths, middling, vessel_graph
 from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
 from ..core import DataError, files_of, say

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from PIL import Image
 from ..core import DataError, progress
+from ..options import check_least
 from ..image.read import read_image
 from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, square_resize
 from ..score.plots import BLUE, DPI, PALE, mark
@@ -324,6 +325,7 @@ def plot_montage(df:pd.DataFrame, # a frame
                 )->object: # the axes
     "Show images of each group, a row a group, every image of another patient"
     check_columns(df, 'path', 'patient')
+    check_least(n=(n,1), top=(top,1))
     recipe,groups = as_recipe(recipe),groups_of(df, by, top)
     picked = {k:one_a_patient(df, i, n, seed=seed) for k,i in groups.items()}
     every = [(k,j,i) for k,o in enumerate(picked.values()) for j,i in enumerate(o)]

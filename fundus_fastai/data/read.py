@@ -405,10 +405,12 @@ usual_columns = {k:v.split() for k,v in dict(
     path='''path file filename image image_path img id_code image_name image_id image_file
             file_path img_name sopinstanceuid sop_instance_uid''',
     patient='''patient patient_id subject subject_id pid mrn participant participant_id person
-               person_id patient_number patient_no patient_name patient_code eid''',
-    eye='eye laterality eye_side eye_laterality side', split='split',
-    sex='sex gender patient_sex patient_gender',
-    age='age patient_age age_years age_at_exam age_at_examination',
+               person_id patient_number patient_no patient_name patient_code eid patienten_id
+               patientennummer paciente paziente''',
+    eye='''eye laterality eye_side eye_laterality side auge seite lateralität œil oeil latéralité
+           ojo lateralidad occhio lateralità''', split='split',
+    sex='sex gender patient_sex patient_gender geschlecht sexe sexo sesso',
+    age='age patient_age age_years age_at_exam age_at_examination alter âge edad età',
     camera='camera device camera_model camera_type scanner').items()}
 
 # %% ../../nbs/30_data.read.ipynb #952c357c

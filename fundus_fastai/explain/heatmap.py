@@ -62,6 +62,8 @@ def resize_map(map, # [H,W] floats, or bool for a mask
                size # (height, width) to bring it to
               )->np.ndarray: # float32, or bool for a mask
     "Fit `map` to pictures of `size`; raises `DataError` where `map` is not two-dimensional"
+    if np.shape(size)!=(2,) or min(size)<1:
+        raise DataError(f"`size` is height and width in pixels, as (224,224), not {size}")
     a,(h,w) = np.asarray(map),size
     m = _flat(a)
     if a.dtype==bool:
@@ -203,3 +205,6 @@ def evidence_inside(map, # [H,W] signed evidence
     p,area = m.clip(0).astype(float),float(t.mean())
     share = float(p[t].sum()/p.sum()) if p.any() else np.nan
     return dict(share=share, area=area, lift=share/area if area else np.nan)
+
+# %% ../../nbs/51_explain.heatmap.ipynb #dab14c01
+BESIDE = {} # what else a report tells of maps of photographs: (learn, images, maps) -> texts and tables, figures

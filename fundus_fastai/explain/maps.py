@@ -21,7 +21,8 @@ from ..vision.answers import unique_stems
 from ..vision.data import PILFundus
 from ..score.kinds import kind_of
 from ..score.scores import pick
-from .heatmap import contour, evidence_inside, map_scale, overlay, resize_map, save_overlay
+from .heatmap import (BESIDE, contour, evidence_inside, map_scale, overlay, resize_map,
+                                            save_overlay)
 from .attribution import ALL_METHODS
 from .occlusion import at_size, load_map, map_window, save_maps
 
@@ -95,9 +96,6 @@ def map_text(rows:pd.DataFrame, om)->str:
     return text + ("\n\nYellow outlines the lesion's true extent, which is known for phantoms. "
                    f"In {len(t)} image{'s'*(len(t)>1)} with a lesion, {share} of the positive evidence falls inside "
                    f"it on average. It covers {area} of the {whole}, which is what chance would give.")
-
-# %% ../../nbs/56_explain.maps.ipynb #e7616f18
-BESIDE = {} # what else a report tells of maps of photographs: (learn, images, maps) -> texts and tables, figures
 
 # %% ../../nbs/56_explain.maps.ipynb #3383af43
 def map_section(learn:Learner, preds, root, *, n:int=8, op:dict=None, window:int=None, stride:int=None)->tuple:

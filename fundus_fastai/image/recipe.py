@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field as _field, replace
 from functools import cached_property, lru_cache, reduce
 from ..core import DataError, EyeError, one_of, say
+from ..options import check_least
 from .hospital import image_told
 from .read import decode_image
 
@@ -168,12 +169,13 @@ class FieldOfView:
     aspect:float=1. # height over width of the circle, in a picture that was stretched
     found:bool=True # is there anything to see?
     fit:float=_field(default=0., compare=False) # share of the edge that lies on the circle; 0: no circle
+    inner:tuple=None # x0, y0, x1, y1 inside a light frame round the picture, where it has one
     def enlarged(self, k, shape):
         "The same field in a picture that is `k` times as large and has this `shape`"
-        (x0,y0,x1,y1),(h,w) = self.box,shape[:2]
-        box = (x0*k,y0*k,min(x1*k,w),min(y1*k,h))
-        return replace(self, cx=(self.cx+.5)*k-.5, cy=(self.cy+.5)*k-.5, r=self.r*k, box=box,
-                       shape=(h,w))
+        h,w = shape[:2]
+        def box(o): return o and (o[0]*k,o[1]*k,min(o[2]*k,w),min(o[3]*k,h))
+        return replace(self, cx=(self.cx+.5)*k-.5, cy=(self.cy+.5)*k-.5, r=self.r*k, box=box(self.box),
+                       shape=(h,w), inner=box(self.inner))
 
 # %% ../../nbs/15_image.recipe.ipynb #1a41c9e1
 def _whole(h, w, found=True):
@@ -201,12 +203,10 @@ def _located(fg, q, c, k, h, w):
     y0,y1 = max(y0*k, round(cy-r*a), 0),min(h if y1==H else y1*k, round(cy+r*a)+1, h)
     return FieldOfView(cx, cy, r, (x0,y0,max(x1,x0+1),max(y1,y0+1)), (h,w), a, fit=q)
 
-# %% ../../nbs/15_image.recipe.ipynb #b0efc8c1
-def field_of_view(im, # uint8 [H,W] or [H,W,3]
-                  side:int=128 # the picture is halved for the search while its longer side stays at this or above
-                 )->FieldOfView: # `found` is False where there is nothing to see
-    "Find the camera's circle in `im`, on a reduced copy"
-    (h,w),(s,k) = check_uint8(im).shape[:2],_small(im, side)
+# %% ../../nbs/15_image.recipe.ipynb #1e6986ed
+def _sought(im, side):
+    "The field of `im`, which has no frame"
+    (h,w),(s,k) = im.shape[:2],_small(im, side)
     g = _glow(s)
     lo,noise,rise = _ground(g)
     if rise<12 or g.max()-int(g.min())<12: return _whole(h, w, found=False)
@@ -219,6 +219,38 @@ def field_of_view(im, # uint8 [H,W] or [H,W,3]
         if q>.85: break
     q,c,fg = best
     return _whole(h, w) if fg is None else _located(fg, q, c, k, h, w)
+
+# %% ../../nbs/15_image.recipe.ipynb #1c0f2196
+def _frame_rows(a):
+    "How many rows of a light, even frame `a` begins with, with two that blend into it, and how light they are"
+    h,w = a.shape[:2]
+    a,n,light = a[:h//8+2,w//8:w-w//8],0,0.
+    def row(k): return a[k].reshape(a.shape[1], -1).max(1)
+    while n<h//8:
+        lo,hi = int(row(n).min()),int(row(n).max())
+        if lo<=24 or hi-lo>48: break
+        n,light = n+1,max(light, row(n).mean())
+    return (n+2,light) if 0<n<h//8 and np.abs(row(n+1)-light).mean()>20 else (0,255)
+
+# %% ../../nbs/15_image.recipe.ipynb #024b90f4
+def _unframed(im):
+    "The box x0, y0, x1, y1 inside a light frame round `im`, or `None`"
+    (h,w),t = im.shape[:2],im.swapaxes(0,1)
+    (l,u,r,d),light = zip(*map(_frame_rows, (t,im,t[::-1],im[::-1])))
+    dark = any((l,u,r,d)) and 2*max(o.mean() for o in _corners(im[u:h-d,l:w-r]))<min(light)
+    return (l,u,w-r,h-d) if dark else None
+
+# %% ../../nbs/15_image.recipe.ipynb #b0efc8c1
+def field_of_view(im, # uint8 [H,W] or [H,W,3]
+                  side:int=128 # the picture is halved for the search while its longer side stays at this or above
+                 )->FieldOfView: # `found` is False where there is nothing to see
+    "Find the camera's circle in `im`, on a reduced copy, inside a light frame if there is one"
+    inner = _unframed(im := check_uint8(im))
+    if inner is None: return _sought(im, side)
+    x0,y0,x1,y1 = inner
+    f = _sought(im[y0:y1,x0:x1], side)
+    box = f.box[0]+x0,f.box[1]+y0,f.box[2]+x0,f.box[3]+y0
+    return replace(f, cx=f.cx+x0, cy=f.cy+y0, box=box, shape=im.shape[:2], inner=inner)
 
 # %% ../../nbs/15_image.recipe.ipynb #b5522840
 @lru_cache(32)
@@ -254,10 +286,10 @@ def field_window(f):
     return at(f.cx, x0, x1, w),at(f.cy, y0, y1, h),w,h
 
 # %% ../../nbs/15_image.recipe.ipynb #7b745527
-def _cut(im, x, y, w, h):
-    "The window at `x`, `y`, black where it reaches over the picture's edge"
-    H,W = im.shape[:2]
-    x0,y0,x1,y1 = max(x,0),max(y,0),min(x+w,W),min(y+h,H)
+def _cut(im, x, y, w, h, inner=None):
+    "The window at `x`, `y`, black where it reaches over the picture's edge, or the frame's"
+    a,b,c,d = inner or (0,0,*im.shape[1::-1])
+    x0,y0,x1,y1 = max(x,a),max(y,b),min(x+w,c),min(y+h,d)
     part = im[y0:y1,x0:x1]
     if part.shape[:2]==(h,w): return part
     return cv2.copyMakeBorder(part, y0-y, y+h-y1, x0-x, x+w-x1, cv2.BORDER_CONSTANT, value=0)
@@ -284,7 +316,7 @@ def _cropped(im, f, size=0):
     "The field `f` of `im` as a square, and the field in it"
     win = field_window(f)
     size = size or win[2]
-    return _resize(_cut(im, *win), size),_moved(f, *win, size)
+    return _resize(_cut(im, *win, f.inner), size),_moved(f, *win, size)
 
 # %% ../../nbs/15_image.recipe.ipynb #586ba3c6
 def circle_crop(im, # uint8 [H,W] or [H,W,3]
@@ -292,6 +324,7 @@ def circle_crop(im, # uint8 [H,W] or [H,W,3]
                 field:FieldOfView=None # where the eye is, if that is known
                )->np.ndarray: # a square picture, uint8
     "Cut the field out of `im` as a square: clipped parts black, stretched eyes round"
+    check_least(size=(size,0))
     return _cropped(check_uint8(im), field or field_of_view(im), size)[0]
 
 # %% ../../nbs/15_image.recipe.ipynb #6889b28b

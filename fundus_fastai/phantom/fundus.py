@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from ..core import DataError, one_of
+from ..options import check_least, check_positive
 from .oct import read_truth
 
 # %% ../../nbs/11_phantom.fundus.ipynb #3e5b5b9f
@@ -29,6 +30,8 @@ def phantom_patient(seed:int=0, # another seed is another world of patients
                     *, age:float=None # years (default: drawn, 18 to 90)
                    )->SimpleNamespace: # sex, age, angle (degrees), pigment, tortuosity, ...
     "Draw a person: what both eyes share, the same for the same arguments"
+    check_least(seed=(seed,0), patient=(patient,0))
+    if age is not None: check_positive(age=age)
     rng = np.random.default_rng([seed, patient, 0, 7])
     drawn,years = ('female','male')[rng.integers(2)],float(np.clip(rng.normal(58,13), 18, 90))
     sex,age = one_of(sex or drawn, ANGLE, 'sex'),years if age is None else float(age)

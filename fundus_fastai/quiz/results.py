@@ -16,7 +16,7 @@ from ..score.compare import fleiss, holm, mcnemar
 from ..score.estimate import LEAST, bootstrap, estimate, wilson_estimate
 from ..score.plots import plot_reliability
 from ..run.report import drawn, write_findings
-from .game import ROLES, Quiz, net_sure
+from .game import Quiz, net_sure
 
 # %% ../../nbs/93_quiz.results.ipynb #235c8a2e
 GROUPS = dict(ophthalmologist='expert', optometrist='expert', layman='layman')

@@ -332,6 +332,8 @@ def error_by_band(preds, # path, patient, target, pred
                  )->pd.DataFrame: # a row a band: images, patients, error, bias
     "Mean absolute and mean error (answer minus truth) by band of the truth, with intervals by patients"
     def both(y, p, w): return dict(error=mean_abs_error(y, p, w), bias=bias(y, p, w))
+    if not {'target','pred'} <= {*preds}:
+        raise DataError("a table of numbers has columns target and pred: bands are of its truth")
     (of,bands),digits,rows = number_bands(preds.target, step),digits_of(preds.target),[]
     for band in bands:
         d = preds[of==band]

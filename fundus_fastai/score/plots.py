@@ -9,6 +9,7 @@ __all__ = ['plot_confusion', 'plot_roc', 'plot_most_wrong', 'plot_history', 'plo
 # %% ../../nbs/25_score.plots.ipynb #666ccfa8
 import numpy as np, pandas as pd
 from contextlib import contextmanager
+from ..core import DataError
 from .estimate import event_estimate
 from .kinds import digits_of, referral
 from .metrics import auc, average_precision
@@ -193,12 +194,18 @@ def plot_label_scores(scores:Scores, ax=None, what:str='auc'):
         ax.set(xlim=(left,1.02), xlabel=what.replace('_',' ').replace('auc','AUC'))
     return ax
 
+# %% ../../nbs/25_score.plots.ipynb #8c9673f2
+def _numbers_of(scores):
+    "The predictions of `scores`, if they are numbers beside their truth"
+    if {'target','pred'} <= {*scores.preds}: return scores.preds
+    raise DataError("these scores are not of a number: this picture wants the columns target and pred")
+
 # %% ../../nbs/25_score.plots.ipynb #ef93ce43
 def plot_numbers(scores:Scores, # of a number
                  ax=None # matplotlib axes to draw on
                 )->object: # the axes
     "Draw answers against truth"
-    df = scores.preds
+    df = _numbers_of(scores)
     ends = [min(df.target.min(), df.pred.min()),max(df.target.max(), df.pred.max())]
     with drawing(ax, (4,3.8), scores.source, y=1.09) as ax:
         ax.plot(ends, ends, color=GRAY, lw=1, ls='--', zorder=0)
@@ -229,7 +236,7 @@ def plot_agreement(scores:Scores, # of a number
                   )->object: # the axes
     "Draw the difference of answer and truth against their mean (Bland and Altman)"
     with drawing(ax, (4.4,3), scores.source) as ax:
-        differences(ax, scores.preds.pred, scores.preds.target)
+        differences(ax, (df := _numbers_of(scores)).pred, df.target)
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #3fe4044a

@@ -9,9 +9,8 @@ __all__ = []
 import json, re, pandas as pd
 from pathlib import Path
 from safetensors import safe_open
-from ..core import DataError, ModelError, few, read_json, sha256, write_json, write_text
+from ..core import DataError, ModelError, few, read_json, sha256, write_json
 from ..data.catalog import cards, data_terms, terms_of
-from ..run.folder import split_rows
 from ..run.report import kept_splits, model_card, question_of, rescore_run
 from ..vision.model import load_model, read_config
 from .onnx import parsed_onnx

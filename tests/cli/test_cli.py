@@ -208,6 +208,17 @@ def test_a_run_that_is_none_is_refused_before_anything_heavy(env, fundus, verb):
     fundus(*argv).refused('nowhere holds no finished model')
     if verb in ('predict','lesions'): assert not [o for o in imported(env, argv) if o.split('.')[0] in HEAVY]
 
+@pytest.mark.parametrize('argv', [['lesions','{}/0.png'], ['atlas','photographs','--data','{}/t.csv','--permutations','20','--width','48'],
+                                  ['biomarkers','{}/t.csv']], ids=lambda o: o[0])
+def test_anatomy_without_a_run_waits_for_no_fastai(env, argv, tmp_path):
+    "Which takes five seconds, and is there for a run and its maps"
+    from fundus_fastai.phantom.fundus import phantom_fundus
+    for k in range(24): Image.fromarray(phantom_fundus(seed=5, patient=k, size=160).image).save(tmp_path/f'{k}.png')
+    rows = [dict(path=f'{k}.png', patient=f'p{k}', sex='FM'[k%2], age=40+k, eye='L', split='train') for k in range(24)]
+    pd.DataFrame(rows).to_csv(tmp_path/'t.csv', index=False)
+    seen = imported(env, [o.format(tmp_path) for o in argv]+['--out',str(tmp_path/'out')])
+    assert list((tmp_path/'out').glob('*.csv')) and 'torch' in seen and 'fastai' not in seen and 'timm' not in seen
+
 @newest
 @pytest.mark.parametrize('verb', VERBS)
 def test_help(fundus, verb):

@@ -449,6 +449,13 @@ def test_labels_that_cannot_be(shop):
     with pytest.raises(DataError, match="a label may not be called 'eye'"): read_csv(shop('path,eye,AMD\na.png,1,0\n'), label='eye,AMD')
     assert read_csv(shop('path,DR,AMD\na.png,1,0\n'), label='DR,DR').attrs['labels']==('DR',)
 
+@pytest.mark.parametrize('names, cells', [('Auge,Geschlecht,Alter,Patientennummer', 'rechts,Frau'), ('Œil,Sexe,Âge,patient', 'droit,femme'),
+                                          ('ojo,sexo,edad,paciente', 'derecho,mujer'), ('occhio,sesso,età,paziente', 'destro,femmina')])
+def test_columns_in_other_tongues(shop, names, cells):
+    "Cells in these tongues were read before their headings were"
+    t = read_csv(shop(f'path,label,{names}\na.png,x,{cells},61,p\nb.png,y,{cells},72,q\n'))
+    assert [*t.eye, *t.sex, *t.age, *t.patient]==['R','R','female','female',61,72,'p','q']
+
 def test_broken_rows_are_skipped_where_asked(shop, capsys):
     t = shop('path,label,patient\na.png,0,p\nno.png,1,q\nb.png,?,r\nc.png,1,\nd.png,1,s\nd.png,0,s\n')
     with pytest.raises(DataError): read_csv(t)

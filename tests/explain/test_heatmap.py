@@ -77,3 +77,8 @@ def test_maps_side_by_side_say_their_scales():
     assert [o.images[1].norm.vmax for o in axs]==pytest.approx([.025,1e-5,1e-5])
     assert [o.texts[0].get_text() for o in axs]==['±0.025','±1e-05','±1e-05']
     with pytest.raises(DataError, match='1 scales'): show_maps(im, [m,m], scale=[1.])
+
+@pytest.mark.parametrize('size', [64, (0,8), (-4,8), (8,8,3)])
+def test_a_size_of_one_number_is_told(size):
+    from fundus_fastai.explain.heatmap import resize_map
+    with pytest.raises(DataError, match='height and width'): resize_map(np.zeros((8,8)), size)

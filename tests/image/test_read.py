@@ -44,6 +44,8 @@ BAD = {
     'cmyk.tiff':     (encode(rgb, 'TIFF', 'CMYK'), 'convert it to RGB'),
     'lab.tiff':      (encode(rgb, 'TIFF', 'LAB'), 'convert it to RGB'),
     'pages.tiff':    (encode(gray, 'TIFF', save_all=True, append_images=[Image.fromarray(gray)]), '2 pages'),
+    **{f'moves.{k.lower()}':(encode(gray, k, save_all=True, append_images=[Image.fromarray(255-gray)]), 'is animated')
+       for k in ('GIF','WEBP','PNG')},
     'cut.jpeg':      (encode(gray, 'JPEG')[:-200], 'fetch or copy it again'),
     'cut.png':       (encode(rgb, 'PNG')[:-2000], 'fetch or copy it again'),
     'cut.tiff':      (encode(rgb, 'TIFF')[:-2000], 'again'),

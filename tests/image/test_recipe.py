@@ -67,6 +67,32 @@ def test_blank_pages_are_not_found():
     for v in (0, 128, 255): assert not field_of_view(np.full((200,300,3), v, np.uint8)).found
     assert field_remark(disc()) is None and 'no visible field' in field_remark(disc(light=5))
 
+@pytest.mark.parametrize('gray', [True, False])
+@pytest.mark.parametrize('level', [255, 200, 128, 60])
+@pytest.mark.parametrize('width', [1, 4, 10, 30])
+def test_a_light_frame_hides_no_field(width, level, gray):
+    "As in a screenshot or the scan of a print; also on one side alone, and after JPEG"
+    im = disc(h=620, w=700, cx=350, cy=310, r=290, bars=.1, gray=gray)
+    bare = field_of_view(im)
+    for t,l in ((width,width), (0,width), (width//2,width)):
+        framed = cv2.copyMakeBorder(im, t, width, l, width, cv2.BORDER_CONSTANT, value=(level,)*3)
+        for o in (framed, cv2.imdecode(cv2.imencode('.jpg', framed)[1], -1)):
+            f = field_of_view(o)
+            assert f.shape==o.shape[:2] and f.fit>.5
+            assert abs(f.cx-l-bare.cx)<4 and abs(f.cy-t-bare.cy)<4 and abs(f.r-bare.r)<4, (f,bare)
+    cut = im[60:-60] # clipped by the frame itself: black takes the place of what is missing
+    framed = cv2.copyMakeBorder(cut, width, width, width, width, cv2.BORDER_CONSTANT, value=(level,)*3)
+    crop,bare = circle_crop(framed, 200),circle_crop(cut, 200)
+    assert not crop[[0,-1]].any() and np.abs(crop[30:-30]-bare[30:-30].astype(float)).mean()<6
+
+def test_what_is_no_frame_stays():
+    "An eye alone, on paper, and without its rim; and a frame round nothing"
+    im = disc()
+    paper = np.where(field_mask(field_of_view(im))[...,None], im, 255).astype(np.uint8)
+    for o in (im, paper, im[80:220,120:280]): assert P._unframed(o) is None and field_of_view(o).inner is None
+    blank = cv2.copyMakeBorder(np.zeros((200,300,3), np.uint8), 9, 9, 9, 9, cv2.BORDER_CONSTANT, value=(255,)*3)
+    assert not field_of_view(blank).found
+
 def test_bars_inside_the_frame_are_not_field():
     f = field_of_view(disc(bars=.25))
     assert f.aspect==1 and abs(f.r-130)<3
@@ -252,3 +278,8 @@ def test_a_whole_circle_of_a_gray_array_and_one_look_at_the_color(monkeypatch):
     monkeypatch.setattr(P, 'colored', lambda im: asked.append(1) or colored(im))
     for o in (gray, three, np.full_like(three, 90)): P.whole_circle(o, 64)
     assert len(asked)==3 and not colored(gray) and not colored(three) and np.array_equal(P.whole_circle(gray, 64), P.whole_circle(three, 64))
+
+@pytest.mark.parametrize('size', [-5, 'a', 2.5, None])
+def test_a_size_that_is_none_is_told(size):
+    for f in (circle_crop, P.square_resize):
+        with pytest.raises(EyeError, match='`size`'): f(disc(), size)

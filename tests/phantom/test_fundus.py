@@ -165,3 +165,7 @@ def test_wrong_wishes_are_named():
                     (dict(labels=['glaucoma'], grade=2),"needs the label"), (dict(camera='zoom'),'camera'), (dict(size=20),'too small'),
                     (dict(eye='X'),'eye'), (dict(labels=['diabetic retinopathy'], grade=7),'0 to 4')):
         with pytest.raises(EyeError, match=said): phantom_fundus(**kw)
+
+@pytest.mark.parametrize('wish', [dict(age=-3), dict(age='old'), dict(seed=-1), dict(patient=-1)])
+def test_wrong_numbers_are_named(wish):
+    with pytest.raises(EyeError, match=f'`{next(iter(wish))}`'): phantom_fundus(**wish)

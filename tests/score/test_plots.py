@@ -19,3 +19,14 @@ def test_a_notebook_shows_what_is_drawn_after_our_first_picture(monkeypatch):
     nb = new_notebook(cells=[new_code_cell(o) for o in (ours, "import matplotlib.pyplot as plt\nplt.plot([2,1]);", ours)])
     NotebookClient(nb, timeout=120, kernel_name='python3').execute()
     assert [['image/png' in o.get('data', {}) for o in c.outputs if o.output_type=='display_data'] for c in nb.cells]==[[True]]*3
+
+def test_pictures_of_numbers_refuse_other_answers():
+    "As the scores of a class and a number, or of classes"
+    from types import SimpleNamespace
+    from fundus_fastai.core import EyeError
+    from fundus_fastai.score.kinds import error_by_band
+    from fundus_fastai.score.plots import plot_agreement, plot_numbers
+    both = pd.DataFrame(dict(path=['a','b'], patient=['p','q'], sex=['f','m'], p_f=[.2,.6], age=[50.,60.], pred_age=[51.,66.]))
+    for f in (plot_numbers, plot_agreement):
+        with pytest.raises(EyeError, match='not of a number'): f(SimpleNamespace(preds=both, source=''))
+    with pytest.raises(EyeError, match='columns target and pred'): error_by_band(both)

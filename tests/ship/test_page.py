@@ -182,6 +182,7 @@ def odd_photo(k, rng):
     if k%5==2: im = im[size//10:-(size//9)]
     if k%7==3: im = np.where(im.max(-1, keepdims=True)<12, 255, im).astype(np.uint8)
     if k%11==4: im = im[::-1,:int(size*.6)]
+    if k%6==5: im = np.pad(im, ((7,7),(7,7),(0,0)), constant_values=230)
     return np.ascontiguousarray(im)
 
 def crop_gaps(p, url, many):

@@ -129,12 +129,12 @@ export function luma({w, h, d}) { // Pillow's gray, in all three channels
 
 // --- where the eye is
 
-function* corners({w, h, d}) {
+function* corners({w, h, d}, c=1) { // of c channels
   const n = Math.max(2, Math.floor(Math.max(w, h)/24))
   for (const top of [true, false]) for (const left of [true, false]) {
     const v = []
     for (let y=top?0:Math.max(0, h-n); y<(top?Math.min(n, h):h); y++)
-      for (let x=left?0:Math.max(0, w-n); x<(left?Math.min(n, w):w); x++) v.push(d[y*w+x])
+      for (let x=c*(left?0:Math.max(0, w-n)); x<c*(left?Math.min(n, w):w); x++) v.push(d[y*w*c+x])
     yield v
   }
 }
@@ -319,7 +319,7 @@ function located(lit, q, c, k, w, h) {
   return {cx, cy, r, box:[x0, y0, Math.max(x1, x0+1), Math.max(y1, y0+1)], w, h, aspect:a, found:true, fit:q}
 }
 
-export function fieldOfView(im, draws, side=128) {
+function sought(im, draws, side) { // the field of a picture that has no frame
   const {w, h} = im
   let s = im, k = 1
   while (Math.max(s.w, s.h)>=2*side && Math.min(s.w, s.h)>=32) { s = halve(s); k *= 2 }
@@ -336,6 +336,34 @@ export function fieldOfView(im, draws, side=128) {
     if (q>.85) break
   }
   return best[2] ? located(best[2], best[0], best[1], k, w, h) : whole(w, h)
+}
+
+function frameRows(d, w, h, at) { // rows of a light, even frame, with two that blend into it, and how light they are
+  const m = Math.floor(w/8), most = Math.floor(h/8) // `at(x, y)` is the place of a pixel
+  const row = y => Array.from({length:w-2*m}, (_, x) => 3*at(x+m, y)).map(i => Math.max(d[i], d[i+1], d[i+2]))
+  let n = 0, light = 0
+  for (; n<most; n++) {
+    const [lo, hi] = row(n).reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [255, 0])
+    if (lo<=24 || hi-lo>48) break
+    light = Math.max(light, mean(row(n)))
+  }
+  return n>0 && n<most && mean(row(n+1).map(v => Math.abs(v-light)))>20 ? [n+2, light] : [0, 255]
+}
+
+function unframed({w, h, d}) { // x0, y0, x1, y1 inside a light frame, or null
+  const sides = [frameRows(d, h, w, (y, x) => y*w+x), frameRows(d, w, h, (x, y) => y*w+x),
+                 frameRows(d, h, w, (y, x) => y*w+w-1-x), frameRows(d, w, h, (x, y) => (h-1-y)*w+x)]
+  const [l, u, r, b] = sides.map(o => o[0]), light = Math.min(...sides.map(o => o[1]))
+  if (!(l+u+r+b)) return null
+  const dark = [...corners(cut({w, h, d}, l, u, w-l-r, h-u-b), 3)].every(c => 2*mean(c)<light)
+  return dark ? [l, u, w-r, h-b] : null
+}
+
+export function fieldOfView(im, draws, side=128) {
+  const inner = unframed(im)
+  if (!inner) return sought(im, draws, side)
+  const [x, y, x1, y1] = inner, v = sought(cut(im, x, y, x1-x, y1-y), draws, side), b = v.box
+  return {...v, cx:v.cx+x, cy:v.cy+y, box:[b[0]+x, b[1]+y, b[2]+x, b[3]+y], w:im.w, h:im.h, inner}
 }
 
 export function fieldMask(v, share=1) { // 1 inside the visible field
@@ -359,9 +387,9 @@ function frame(v) { // x, y, width and height of the window that holds the field
   return [at(v.cx, x0, x1, w), at(v.cy, y0, y1, h), w, h]
 }
 
-function cut({w, h, d}, X, Y, W, H) { // black where it reaches over the edge
-  const o = new Uint8Array(W*H*3), a = Math.max(X, 0), b = Math.min(X+W, w)
-  for (let y=Math.max(Y, 0); y<Math.min(Y+H, h); y++)
+function cut({w, h, d}, X, Y, W, H, inner=[0, 0, w, h]) { // black where it reaches over the edge, or the frame's
+  const [x0, y0, x1, y1] = inner, o = new Uint8Array(W*H*3), a = Math.max(X, x0), b = Math.min(X+W, x1)
+  for (let y=Math.max(Y, y0); y<Math.min(Y+H, y1); y++)
     o.set(d.subarray((y*w+a)*3, (y*w+b)*3), ((y-Y)*W+a-X)*3)
   return {w:W, h:H, d:o}
 }
@@ -377,7 +405,7 @@ function moved(v, [x, y, w, h], size) {
 function cropped(im, v, size) {
   const win = frame(v)
   size = size || win[2]
-  return [resize(cut(im, ...win), size), moved(v, win, size)]
+  return [resize(cut(im, ...win, v.inner), size), moved(v, win, size)]
 }
 
 // --- the steps of a recipe
