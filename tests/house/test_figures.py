@@ -13,8 +13,8 @@ def lines(mod):
 # --- size and width
 
 # What a room may hold; raise it on purpose, after looking for what can go
-SHARE = dict(core=228, options=224, words=101, colab=73, hub=138, local=52, phantom=1371, image=1320, score=2546, data=3322, vision=2459, explain=2601, run=2139, anatomy=2154,
-             commands=479, cli=120, all=66, ship=866, quiz=737, app=519)
+SHARE = dict(core=236, options=224, words=101, colab=73, hub=138, local=52, phantom=1374, image=1349, score=2553, data=3326, vision=2506, explain=2653, run=2161, anatomy=2155,
+             commands=479, cli=120, all=66, ship=865, quiz=737, app=519)
 
 @pytest.mark.parametrize('room', SHARE)
 def test_size(room):
