@@ -67,4 +67,3 @@ def room_templates(room:str, folder:str='templates', **kwargs):
     from jinja2 import Environment, PackageLoader, StrictUndefined
     how = dict(autoescape=True, trim_blocks=True, undefined=StrictUndefined) | kwargs
     return Environment(loader=PackageLoader(f'fundus_fastai.{room}', folder), **how)
-

@@ -189,7 +189,6 @@ def type_of(name)->str:
     name = str(name).lower().replace(' ', '_').removesuffix('s')
     return next((k for k,v in LESION_CODES.items() if name in (k.lower(), v)), '')
 
-
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #a1a0e086
 class RunFinder(Finder):
     "The same of the maps of a run's own net; they have no cut, and the ten highest are drawn"
@@ -211,7 +210,6 @@ class RunFinder(Finder):
     def sure(self, df): return df.head(10)
     def row(self, df): return dict(candidates=len(df))
 
-
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #d5e477b7
 @patch
 def __call__(self:RunFinder, im)->pd.DataFrame:
@@ -226,7 +224,6 @@ def __call__(self:RunFinder, im)->pd.DataFrame:
     df.attrs |= dict(reason=reason, shape=im.shape[:2])
     return df
 
-
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #5c84417c
 @patch
 def peaks(self:RunFinder, m, eye, kind:str)->pd.DataFrame:
@@ -237,7 +234,6 @@ def peaks(self:RunFinder, m, eye, kind:str)->pd.DataFrame:
     k,b = at[[0,1],[0,1]],at[:,2]
     r = radii(m, df, 0) if len(df) else df.score
     return df.assign(x=(df.x-b[0])/k[0], y=(df.y-b[1])/k[1], radius=r/k.mean(), type=kind)[COLUMNS[1:]]
-
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #80965206
 def _asked(path, to, find):

@@ -217,7 +217,6 @@ def joined(self:Look, i:int)->int:
     same = [k for k,m in maps.items() if m is not None and m.shape[2:]==maps[i].shape[2:]]
     return next((k for k in same[::-1] if not self.passed_by(self.rows[k][2])), i)
 
-
 # %% ../../nbs/54_explain.attribution.ipynb #a0559c31
 @patch
 def last(self:Look)->str:

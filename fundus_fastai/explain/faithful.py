@@ -79,7 +79,6 @@ def the_one(classes):
     if len(classes)==1: return classes[0]
     raise DataError(f"one class is followed, not {len(classes)}: name it by `target`")
 
-
 # %% ../../nbs/55_explain.faithful.ipynb #841f166e
 def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
                    x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
@@ -161,7 +160,6 @@ def each_part(within, x)->list:
     if within is None: return [...]*len(x)
     if np.shape(within)==(len(x),*x.shape[2:]): return list(np.asarray(within, bool))
     raise DataError(f"`within` has the shape {np.shape(within)}, and the images {tuple(x.shape)}")
-
 
 # %% ../../nbs/55_explain.faithful.ipynb #288c6a11
 def randomization_test(model, # an `nn.Module`, or a fastai `Learner`; it stays as it is

@@ -176,7 +176,6 @@ def legend(im, text:str):
     d.text((left+long+8, top+2), text, 'white', font)
     return im
 
-
 # %% ../../nbs/51_explain.heatmap.ipynb #c38fb0c4
 @delegates(blend)
 def save_overlay(path, image, map, *, scale:float=None, unit:str='', **kwargs)->Path:
@@ -187,7 +186,6 @@ def save_overlay(path, image, map, *, scale:float=None, unit:str='', **kwargs)->
     im = legend(im, f'±{scale:.2g} {unit}'.strip())
     with whole_file(path) as f: im.save(f, format='PNG', pnginfo=info)
     return Path(path)
-
 
 # %% ../../nbs/51_explain.heatmap.ipynb #cff5fcde
 def map_and_mask(map, mask)->tuple:

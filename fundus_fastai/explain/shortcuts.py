@@ -49,7 +49,6 @@ def asked_of(df, output)->dict:
         res['mae'] = (df.age if kind.number_beside else df.label).to_numpy(float)[:,None]
     return res
 
-
 # %% ../../nbs/57_explain.shortcuts.ipynb #19ebff5a
 def mean_of_aucs(y, p, w=None):
     "The mean AUC of the columns that have two sides; NaN where the weights `w` leave one of them with one"
@@ -59,7 +58,6 @@ def mean_of_aucs(y, p, w=None):
 def mean_error(y, p, w=None):
     "The mean absolute error"
     return weighted_mean(np.abs(y-p)[:,0], w)
-
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #4f747750
 def cheap_answer(x, y, new, *, patient, number:bool)->np.ndarray:
@@ -71,7 +69,6 @@ def cheap_answer(x, y, new, *, patient, number:bool)->np.ndarray:
     sides = np.zeros(len(y)) if number else y[:,y.sum(0).argmin()]
     for a,b in patient_folds(sides, patient): res[b] = fit(x[a], y[a], x[b])
     return res
-
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #56b8d2bc
 def worth(x, y, rows, *, new, key, seed:int=0)->dict:
@@ -85,7 +82,6 @@ def worth(x, y, rows, *, new, key, seed:int=0)->dict:
     res = {key:float(e.value), 'low':float(ends[0]), 'high':float(ends[1])}
     if number: res['guess'] = float(np.abs(t-np.median(y if new.all() else y[~new])).mean())
     return res
-
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #4d4a7b28
 def measure_shortcuts(df, output, *, seed:int=0, most:int=3000, least:int=10)->list:
@@ -103,7 +99,6 @@ def measure_shortcuts(df, output, *, seed:int=0, most:int=3000, least:int=10)->l
     told = {k:x for k,x in looks.items() if np.ptp(x, axis=0).any()} # not the same for all
     return [dict(what=k, **worth(x, y, rows, new=new, key=key, seed=seed), crossed=bool(new.all()))
             for key,y in asked.items() for k,x in told.items()]
-
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #16bb331c
 def patients_of_both(y, who)->list:
@@ -131,7 +126,6 @@ def words_of(key, found, net)->dict:
     near = best[key]<=high and best['high']<best['guess'] if guess else best[key]>=low
     return dict(near=near, best=_named[best['what']], text=f'Without a look at the retina, {text}')
 
-
 # %% ../../nbs/57_explain.shortcuts.ipynb #e7ceae52
 def shortcut_words(found, metrics)->dict:
     "What was `found` beside the `metrics` of a net: a text, and whether it is to be loud; `None` for nothing"
@@ -140,4 +134,3 @@ def shortcut_words(found, metrics)->dict:
     loud = [f"SHORTCUT: {o['best']} tells the answer as well as the net does, within its interval. "
             "What the net has learned need not be the disease." for o in said if o['near']]
     return dict(text=' '.join([*loud[:1], *(o['text'] for o in said)]), loud=bool(loud)) if said else None
-

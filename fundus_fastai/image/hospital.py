@@ -254,7 +254,6 @@ def check_decoder(h):
     raise DataError(f"is compressed as {uid.name}, and no decoder for it is installed: "
                     "pip install python-gdcm, or save it in another transfer syntax")
 
-
 # %% ../../nbs/13_image.hospital.ipynb #54db91f6
 def dicom_pixels(file, k:int, most:int)->np.ndarray:
     "Frame `k` of a DICOM file, uint8 [H,W] or [H,W,3]; raises `DataError` without the file's name"

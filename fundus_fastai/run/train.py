@@ -77,7 +77,6 @@ def kept_words(kept)->str:
             f"{'gained' if won else 'did not clearly gain'} by tuning{by}: readout {told('readout')}; "
             f"best epoch of tuning {told('tuned')}. Kept is the {'tuned net' if won else 'readout'}.")
 
-
 # %% ../../nbs/63_run.train.ipynb #b123c3ed
 PLACES = 'The readout hears the last block in {0} x {0} places of the picture, too: it may know where.'
 NO_TEST = 'There was no test side: these patients chose the best epoch, and the numbers flatter.'

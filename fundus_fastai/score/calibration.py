@@ -174,7 +174,6 @@ def at_bound(T)->bool:
     "Is `T` an end of the range in which a temperature is looked for, and so no result?"
     return bool(np.abs(np.log(T)-_range).min()<.01)
 
-
 # %% ../../nbs/27_score.calibration.ipynb #cbf8a025
 def reliability_table(y, # did it happen? 0/1 [n]
                       s, # its probability [n]

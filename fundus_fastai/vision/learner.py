@@ -878,7 +878,6 @@ def tune_readout(self:EyeLearner, fit)->pd.DataFrame:
     self.kept = dict(kept='tuned' if won else 'readout', readout=own, tuned=best, gain=gain, se=se)
     return hist
 
-
 # %% ../../nbs/45_vision.learner.ipynb #f203114a
 @patch
 def suggest_lr(self:EyeLearner, num_it:int=100)->float:

@@ -228,7 +228,6 @@ def find_device(name=None):
     if name in have or f'{name}:0' in have: return torch.device(name)
     raise DataError(f"`device={name!r}` is not in this machine: it has {', '.join(have)}")
 
-
 # %% ../../nbs/46_vision.model.ipynb #61497ec6
 def load_model(path, # run folder, or hf://org/name@commit
                device=None # where the model goes, as 'cpu' or 'cuda:1' (default: fastai's)

@@ -55,7 +55,6 @@ def _by_channel(y):
     y = tensor_of(y)
     return y.transpose(1,2) if y.ndim==3 else y[...,None]
 
-
 # %% ../../nbs/44_vision.probe.ipynb #4936620f
 class BlockFeatures(nn.Module):
     "A net that answers with mean and spread over the picture of what its blocks `names` put out, and means in `places`"
@@ -75,7 +74,6 @@ class BlockFeatures(nn.Module):
         out = [_by_channel(y).float() for y in ys]
         where = [place_means(as_map(ys[-1]).float(), self.places)] if self.places else []
         return torch.cat([*(o.mean(2) for o in out), *(o.std(2, correction=0) for o in out), *where], 1)
-
 
 # %% ../../nbs/44_vision.probe.ipynb #8e0b1310
 class Standardize(nn.Module):
@@ -98,7 +96,6 @@ def place_means(y, n:int):
     h,w = (shares(s, n).to(y.device, y.dtype) for s in y.shape[2:])
     return (h@y@w.T).flatten(1)
 
-
 # %% ../../nbs/44_vision.probe.ipynb #28e19e73
 MOST = 8192 # means in places, at most
 
@@ -109,7 +106,6 @@ def count_places(probe, x, most:int=4)->int:
     if y is None:
         raise ModelError("the blocks of this net put out no map that has places: choose `readout='blocks'`")
     return max(i for i in range(1, most+1) if i==1 or y.shape[1]*i*i<=MOST and i<=min(y.shape[2:]))
-
 
 # %% ../../nbs/44_vision.probe.ipynb #920f17dc
 def linear_probe(model, n_out:int, names=None, *, size:int=64, places=0)->nn.Sequential:
@@ -124,7 +120,6 @@ def linear_probe(model, n_out:int, names=None, *, size:int=64, places=0)->nn.Seq
         n = probe.eval()(blank).shape[1]
     probe.train(was)
     return nn.Sequential(probe, nn.Sequential(Standardize(n), nn.Linear(n, n_out)).to(p.device))
-
 
 # %% ../../nbs/44_vision.probe.ipynb #2dd76f71
 def laid_out(x):
@@ -225,7 +220,6 @@ def _solved(x, asked, k):
     "Weights [n,D] and intercepts [n] for all that is asked, by the penalties that were chosen"
     return [np.concatenate(o) for o in zip(*[_hows[how][0](x, y, t, k) for how,y,t in asked])]
 
-
 # %% ../../nbs/44_vision.probe.ipynb #ecb53c6e
 def patient_folds(y, patient, folds:int=5)->list:
     "Rows to fit on and rows to hold out, with the classes `y` spread and each patient in one fold"
@@ -234,7 +228,6 @@ def patient_folds(y, patient, folds:int=5)->list:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # fewer of a class than folds: some folds are without
         return list(StratifiedGroupKFold(n, shuffle=True, random_state=0).split(y, y, patient))
-
 
 # %% ../../nbs/44_vision.probe.ipynb #b4d9f5bb
 def cross_fitted(x, asked, patient, *, k:int=1, folds:int=5)->np.ndarray:
@@ -247,7 +240,6 @@ def cross_fitted(x, asked, patient, *, k:int=1, folds:int=5)->np.ndarray:
     for (w,b),(_,held) in zip(parts, deal): res[held] = x[held]@w.T+b
     return res
 
-
 # %% ../../nbs/44_vision.probe.ipynb #8f4c02e3
 def refit_probe(learn)->int:
     "Fit the readout again to training and validation images, with the penalty that was chosen; says to how many"
@@ -255,7 +247,6 @@ def refit_probe(learn)->int:
     _set(learn, [_solved(x, asked, len(learn.output.names))])
     del learn.probed
     return len(x)
-
 
 # %% ../../nbs/44_vision.probe.ipynb #f41524ed
 def _loss(learn, x, df):

@@ -243,4 +243,3 @@ def refit(learn:EyeLearner, # whose readout `fit_run` has solved
     scores = cross_fitted(*learn.probed, same_people(rows), k=len(learn.output.names))
     refit_probe(learn)
     return _keep(predict_rows(learn, rows, df.attrs['root'], scores=scores), out, 'validation')
-
