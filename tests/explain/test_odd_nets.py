@@ -43,7 +43,7 @@ class Sometimes(nn.Module):
         if type(x) is not torch.Tensor:
             self.n += 1
             if self.n>2 and not self.lies: raise TypeError('no more')
-            if self.lies: return self.c(x).mean((2,3))*torch.tensor([1.]*(len(x)-1)+[1-1e-3]).flip(0)[:,None]
+            if self.lies: return self.c(x).mean((2,3))+1e-3
         return self.c(x).mean((2,3))
 
 @pytest.mark.parametrize('lies', [False,True])

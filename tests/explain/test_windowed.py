@@ -229,7 +229,7 @@ def shaken(arch, **kw):
 def test_folded_norms(arch):
     net,x = shaken(arch),torch.randn(2,3,96,96)
     a,b = (maps(net, x, f, window=24, stride=24) for f in (True,False))
-    assert (a.values-b.values).abs().max()<1e-5*b.baseline.abs().max() and b.values.abs().max()>1e-4
+    assert (a.values-b.values).abs().max()<3e-5*b.baseline.abs().max() and b.values.abs().max()>1e-4
     found = fold_batchnorm(net, x[:1])[1]
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
     assert .45*norms < sum(o[3] is not None for o in found.values()) <= norms # DenseNet's own come before convolutions
