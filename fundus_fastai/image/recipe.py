@@ -227,9 +227,9 @@ def _frame_rows(a):
     a,n,light = a[:h//8+2,w//8:w-w//8],0,0.
     def row(k): return a[k].reshape(a.shape[1], -1).max(1)
     while n<h//8:
-        lo,hi = int(row(n).min()),int(row(n).max())
-        if lo<=24 or hi-lo>48: break
-        n,light = n+1,max(light, row(n).mean())
+        v = row(n)
+        if v.min()<=24 or np.ptp(v)>48: break
+        n,light = n+1,max(light, v.mean())
     return (n+2,light) if 0<n<h//8 and np.abs(row(n+1)-light).mean()>20 else (0,255)
 
 # %% ../../nbs/15_image.recipe.ipynb #024b90f4

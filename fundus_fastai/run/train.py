@@ -69,10 +69,11 @@ def run_info(df, task, opts)->dict:
 def kept_words(kept)->str:
     "Which of a readout and the net tuned from it is kept, and by how much, for the report"
     def told(o): return ', '.join(f'{k.replace("valid_loss", "loss")} {v:.4g}' for k,v in kept[o].items())
-    won,by = kept['kept']=='tuned',''
-    if kept.get('gain'): by = f" (loss lower by {kept['gain']:.4g}, standard error {kept['se']:.2g})"
-    if 'gain' in kept and np.isnan(kept['se']): by = ' (one patient tells nothing of others)'
-    elif kept.get('gain')==0: by = ' (no epoch had a lower loss)'
+    won,(gain,se) = kept['kept']=='tuned',(kept.get(o) for o in ('gain','se'))
+    if gain is None: by = ''
+    elif np.isnan(se): by = ' (one patient tells nothing of others)'
+    elif gain==0: by = ' (no epoch had a lower loss)'
+    else: by = f" (loss lower by {gain:.4g}, standard error {se:.2g})"
     return (f"A linear readout of the frozen net came first, then tuning from it. Validation patients "
             f"{'gained' if won else 'did not clearly gain'} by tuning{by}: readout {told('readout')}; "
             f"best epoch of tuning {told('tuned')}. Kept is the {'tuned net' if won else 'readout'}.")

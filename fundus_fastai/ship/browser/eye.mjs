@@ -343,9 +343,9 @@ function frameRows(d, w, h, at) { // rows of a light, even frame, with two that 
   const row = y => Array.from({length:w-2*m}, (_, x) => 3*at(x+m, y)).map(i => Math.max(d[i], d[i+1], d[i+2]))
   let n = 0, light = 0
   for (; n<most; n++) {
-    const [lo, hi] = row(n).reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [255, 0])
+    const r = row(n), [lo, hi] = r.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [255, 0])
     if (lo<=24 || hi-lo>48) break
-    light = Math.max(light, mean(row(n)))
+    light = Math.max(light, mean(r))
   }
   return n>0 && n<most && mean(row(n+1).map(v => Math.abs(v-light)))>20 ? [n+2, light] : [0, 255]
 }
