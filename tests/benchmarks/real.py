@@ -9,6 +9,7 @@ five folds, each held back in turn:
   readout    the library's linear readout of the frozen net: the next fold chooses the penalty, the last fit has all but the fold held back
   readout of places: the same, of what is seen in 4 x 4 places of the last block, too (`--readout places`)
   readout, retina: of scans that were leveled and laid flat (`--recipe retina`)
+  readout, mirrored: of what is seen in a picture and in its mirror image, on the average: does a second look help?
   together   the mean of the readouts of several nets, nothing is chosen; `together, retina too`: of all nets, each asked of plain and of flat scans
   kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or more nets,
              averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
@@ -96,7 +97,8 @@ def looked(o, df, data, arch, side, recipe=''):
             net.to(memory_format=torch.channels_last)
         out = []
         for j in range(i, min(i+256, len(paths)), 16):
-            ims = [flat(p, side) if recipe else picture(p, data.startswith('oct'), side, left[p]) for p in paths[j:min(j+16, i+256)]]
+            ims = [flat(p, side) if recipe=='retina' else picture(p, data.startswith('oct'), side, left[p]) for p in paths[j:min(j+16, i+256)]]
+            if recipe=='mirrored': ims = [np.ascontiguousarray(im[:,::-1]) for im in ims]
             x = torch.from_numpy(np.stack(ims)).permute(0, 3, 1, 2).float()/255
             with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=has_bf16()):
                 out.append([v.half().numpy() for v in net(((x-mean)/std).contiguous(memory_format=torch.channels_last))])
@@ -266,6 +268,7 @@ def ask(o, question):
     gray,plans,several = data.startswith('oct'),[],o.archs[:3]
     for arch in o.archs: plans.append((arch, own_side(arch, gray), 'readout'))
     if gray: plans += [(a, own_side(a, gray), 'readout, retina') for a in o.archs]
+    if data!='odir5k': plans += [(a, own_side(a, gray), 'readout, mirrored') for a in o.archs]
     if task in ('sex','age'): plans += [(a, own_side(a, gray), 'readout of places') for a in several[:2]]
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
     if gray: plans.append(('+'.join(o.archs), 'own', 'together, retina too'))
@@ -284,9 +287,12 @@ def ask(o, question):
     for arch,side,recipe in plans:
         t,extra = time.time(),0
         kept = Path(o.keep)/f'answers-{task}-{data}-{{}}.npy'
-        if recipe in ('readout','readout, retina'):
+        if recipe in ('readout','readout, retina','readout, mirrored'):
             laid = recipe.partition(', ')[2]
             x,_,extra = looked(o, df, data, arch, side, laid)
+            if laid=='mirrored':
+                straight,_,more = looked(o, df, data, arch, side)
+                x,extra = (x+straight)/2,extra+more
             t = time.time() # what was looked at earlier cost its own seconds
             p = readout(o, df, task, arch, side, x)
             np.save(str(kept).format(arch+(laid and '-'+laid)), p)
