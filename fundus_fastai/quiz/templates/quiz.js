@@ -8,6 +8,7 @@ if (sure) sure.addEventListener('input', () => { $('said').textContent = sure.va
 if (form) form.addEventListener('submit', e => {
   if (sent) return e.preventDefault()
   sent = true
+  setTimeout(() => { sent = false }, 2000) // whoever stops a slow page may press again: the server counts an answer once
   if ($('ms')) $('ms').value = Math.round(performance.now()-since)
 })
 addEventListener('pageshow', e => { if (e.persisted) location.reload() }) // the back button shows what is open now
