@@ -270,6 +270,26 @@ def test_a_link_is_followed_by_keyboard(tmp_path):
 
 @pytest.mark.slow
 @chromium
+def test_nobody_answers_a_picture_that_is_not_shown(tmp_path):
+    "Its file went after the quiz was begun: the answer had counted"
+    squares(tmp_path, 2, items=40).close()
+    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
+        p = one.page(s.url)
+        begin(p, 'Ann'); shown(p, 0)
+        for o in tmp_path.glob('MRN*.png'): o.rename(o.with_suffix('.gone'))
+        p.go(f'{s.url}/play')
+        p.wait("(document.getElementById('eye') || {}).alt?.includes('cannot be shown') || ''")
+        press(p, '1', 'Enter')
+        p.run("document.getElementById('go').click()")
+        time.sleep(1)
+        assert p.run("document.body.dataset.view")=='ask'
+        for o in tmp_path.glob('MRN*.gone'): o.rename(o.with_suffix('.png'))
+        p.go(f'{s.url}/play'); shown(p, 0)
+        press(p, '1', 'Enter')
+        p.wait("document.body.dataset.view=='told'")
+
+@pytest.mark.slow
+@chromium
 def test_names_for_a_screen_reader_and_a_page_that_was_stopped(tmp_path):
     "Classes belong to their question; whoever stops a slow page presses Save once more"
     squares(tmp_path, 2, items=40).close()

@@ -3,7 +3,12 @@
 const $ = o => document.getElementById(o), form = $('form'), sure = $('sure')
 let since = performance.now(), sent = false
 if ($('eye')) $('eye').addEventListener('load', () => { since = performance.now(); document.body.dataset.seen = 'yes' })
-if ($('eye') && $('eye').complete) document.body.dataset.seen = 'yes'
+if ($('eye') && $('eye').complete) $('eye').naturalWidth ? document.body.dataset.seen = 'yes' : lost()
+if ($('eye')) $('eye').addEventListener('error', lost)
+function lost() { // whoever sees nothing does not guess: the answer would count
+  $('eye').alt = 'This picture cannot be shown: load the page again, or tell whoever runs this quiz.'
+  if (sure) sent = true
+}
 if (sure) sure.addEventListener('input', () => { $('said').textContent = sure.value })
 if (form) form.addEventListener('submit', e => {
   if (sent) return e.preventDefault()
