@@ -256,7 +256,7 @@ def test_a_link_is_followed_by_keyboard(tmp_path):
         press(p, 'Enter')
         p.wait("document.body.dataset.view=='sure'")
         p.go(f'{s.url}/play'); shown(p, 0)
-        def wide(): return p.run("document.documentElement.scrollWidth")
+        def wide(): return p.wait("document.readyState=='complete' && document.documentElement.scrollWidth") # with its style
         for n in range(4):
             shown(p, n)
             assert wide()<=320, "a class of one long word"
