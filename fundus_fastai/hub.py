@@ -65,7 +65,10 @@ def hub_trouble(e, repo:str, doing:str)->EyeError:
     elif no_net or type(e).__module__.startswith(('httpx','requests')):
         why = (f"cannot be reached ({first_line(e)}): "
                "check the network, or HF_ENDPOINT and HF_HUB_OFFLINE")
-    else: why = f"broke off ({type(e).__name__}: {first_line(e)}): call again"
+    elif isinstance(e, errors.HFValidationError):
+        why = f"takes no such name ({first_line(e).rstrip('.')}): write another"
+    else: why = (f"gave no answer that can be read ({type(e).__name__}: {first_line(e)}): a login page "
+                 "or a proxy may stand between; if not, call again")
     return DownloadError(f"{doing} {repo}: {host} {why}")
 
 # %% ../nbs/04_hub.ipynb #b9f3daf6
@@ -107,10 +110,11 @@ def _whole(files)->list:
 def _listed(info, ref)->dict:
     "File of a run -> what the hub says of it; raises `ModelError` where it is none"
     top = ref.part and ref.part+'/'
-    found = {o.rfilename.removeprefix(top):o for o in info.siblings if o.rfilename.startswith(top)}
+    all_files = info.siblings or []
+    found = {o.rfilename.removeprefix(top):o for o in all_files if o.rfilename.startswith(top)}
     files = {k:o for k,o in found.items() if k in HUB_FILES}
     if lost := [o for o in HUB_FILES[:2]+HUB_FILES[-1:] if o not in files]:
-        if nets := _whole([o.rfilename for o in info.siblings]):
+        if nets := _whole([o.rfilename for o in all_files]):
             raise ModelError(f"{ref} is no net, but holds some: "
                              f"ask for {' or '.join(str(ref._replace(part=o)) for o in nets)}")
         pickles = [o for o in found if o.endswith(_pickles)]
@@ -132,7 +136,7 @@ def fetch_run(ref:HubRef)->Path:
     api = need('huggingface_hub').HfApi(endpoint=hub_endpoint())
     with hub_errors(ref.repo, 'fetching'):
         info = api.model_info(ref.repo, revision=ref.revision or 'main', files_metadata=True, timeout=10)
-    files,pinned = _listed(info, ref),ref._replace(revision=info.sha)
+    files,pinned = _listed(info, ref),ref._replace(revision=info.sha or '')
     if not pinned.pinned:
         raise DownloadError(f"{ref}: {hub_endpoint()} does not say which commit that is")
     if ref!=pinned: say(f"{ref} is {pinned} today: write that name to ask the same net tomorrow")

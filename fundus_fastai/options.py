@@ -240,7 +240,7 @@ class BenchmarkOptions(Options):
     broken:int=6 # images for which the net is broken with random weights; 0 leaves that out
     lot:int=0 # seed of the lot that draws images, and of random weights
     n_boot:int=1000 # resamples of patients
-    least = dict(n=0, steps=0, broken=0)
+    least = dict(n=0, steps=0, broken=0, lot=0)
 
 # %% ../nbs/01_options.ipynb #59c406ca
 def takes(*carriers, but=()):

@@ -312,6 +312,7 @@ def free_port(port:int=0)->int:
 
 # %% ../../nbs/95_app.page.ipynb #c395c880
 LOOK = dict(font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace'])
+DARKER = dict(button_primary_background_fill='*primary_600', button_primary_background_fill_hover='*primary_700')
 HOW = dict(max_file_size=MEGABYTES*10**6, state_session_capacity=64, ssr_mode=False, show_error=False,
            enable_monitoring=False, mcp_server=False, pwa=False, run_history=False, footer_links=[],
            allowed_paths=[], quiet=True, inbrowser=False, prevent_thread_lock=True)
@@ -325,7 +326,7 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
     far = share or host!=HERE or in_colab()
     css = (files('fundus_fastai.app')/'templates/app.css').read_text(encoding='utf-8')
     page.launch(server_name=host, server_port=port, share=share, inline=inline, auth=auth, css=css,
-                theme=need('gradio.themes').Base(**LOOK),
+                theme=need('gradio.themes').Base(**LOOK).set(**DARKER),
                 app_kwargs=doors(reader, None if far else port, call and not share), **HOW)
     return page
 

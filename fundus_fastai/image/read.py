@@ -157,7 +157,7 @@ def decode_image(path, gray:bool=False, least:int=None)->tuple:
     except DataError as e: raise DataError(f"{path} {e}") from None
 
 # %% ../../nbs/14_image.read.ipynb #77c41228
-def read_image(path, # JPEG, PNG, TIFF, BMP, GIF (the first picture), WebP, pixmap, JPEG 2000, AVIF, DICOM
+def read_image(path, # JPEG, PNG, TIFF, BMP, GIF, WebP, pixmap, JPEG 2000, AVIF, DICOM
                gray:bool=False, # turn color into gray (luma: .299 R + .587 G + .114 B)
                least:int=None # pixels that the shorter side must keep: a larger JPEG is decoded at 1/2, 1/4 or 1/8
               )->np.ndarray: # uint8, [H,W] of a gray file or with `gray`, else [H,W,3]

@@ -248,7 +248,8 @@ def quiz_report(file, out='quiz', *, force:bool=False)->pd.DataFrame:
     for name,o in dict(answers=df, people=people, groups=groups).items():
         with whole_file(out/f'{name}.csv') as f: o.to_csv(f, index=False, float_format='%.6g')
     train = df[(df.phase=='train') & (df['round']==1)]
-    curve = train.right.groupby(train.n//10*10+10).agg(['mean','size']).reset_index()
+    upto = (train.n//10*10+10).clip(upper=told['n'])
+    curve = train.right.groupby(upto).agg(['mean','size']).reset_index()
     tables = {'People':people, 'Comparisons':groups, 'How sure, and how often right':sureness(t),
               'Agreement':agreement_rows(t),
               'Training, by ten eyes':curve.set_axis(['up to eye','right','answers'], axis=1)}

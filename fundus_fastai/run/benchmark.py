@@ -33,9 +33,13 @@ from .train import unseen_frame
 # %% ../../nbs/65_run.benchmark.ipynb #9ed53ba1
 def method_settings(learn:Learner, names=None)->dict:
     "Methods and their settings for the nets of `learn`; raises `EyeError` with the nearest name"
+    if names is not None and not len(names): raise DataError("name one method at least")
     if isinstance(names, dict):
-        for m,_ in names.values(): one_of(m, ALL_METHODS, 'method')
-        return dict(names)
+        if taken := [k for k in names if k in BASELINE_MAPS]:
+            raise DataError(f"{few(taken)} is what a map that knows nothing is called: give yours another name")
+        ways = {k:(o, {}) if isinstance(o, str) else o for k,o in names.items()}
+        for m,_ in ways.values(): one_of(m, ALL_METHODS, 'method')
+        return ways
     side = learn.size
     (w,st),small,blur = map_window(side),max(4, round(.08*side)),dict(smooth=max(1., round(side/64, 1)))
     how = dict(progress=False, inside=where_to_cover(learn))

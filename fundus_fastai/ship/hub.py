@@ -155,6 +155,7 @@ def publish_run(run, # run folder, or the folder of a comparison, whose two pick
     word,run = r'[A-Za-z0-9][\w.-]*',Path(run)
     if not re.fullmatch(f'{word}/{word}', str(to), re.A):
         raise DataError(f"{to!r} is no repository: name it as org/name, with `to`")
+    with hub_errors(to, 'publishing to'): need('huggingface_hub').utils.validate_repo_id(str(to))
     pair = (run/'comparison.json').exists()
     first = run/'most_accurate' if pair else run
     said = agreed_terms(public_config(read_config(first)), accept_terms or dry_run, terms)

@@ -95,7 +95,7 @@ def render(name:str, **kwargs)->str:
 PLAIN = 'boot.js','page.mjs','worker.mjs','eye.mjs','picture.mjs','answer.mjs','page.css','icon.svg'
 
 def page_files(raw:bytes, notes:dict)->dict:
-    "All files of a page by name, `index.html` last; `raw` is the ONNX file, `notes` are its own"
+    "All files of a page by name, in the order to write them; `raw` is the ONNX file, `notes` are its own"
     net,ort = page_config(notes, raw),runtime()
     res = {o:(BROWSER/o).read_bytes() for o in PLAIN} | {o:vendored(o) for o in ort['files']}
     res |= {'model.onnx':raw, 'draws.bin':draws(), 'ort-NOTICES.txt':vendored('NOTICES.txt'),
@@ -108,7 +108,7 @@ def page_files(raw:bytes, notes:dict)->dict:
     sums = ''.join(k+hashlib.sha256(v).hexdigest() for k,v in res.items())
     digest = hashlib.sha256(sums.encode()).hexdigest()[:16]
     kept = render('sw.js.j2', digest=digest, files=['./',*res])
-    return {'sw.js':kept.encode()} | res
+    return res | {'sw.js':kept.encode()} # last: by it a browser knows that the others are new
 
 # %% ../../nbs/85_ship.page.ipynb #d8ff86a6
 def onnx_of(run)->tuple:

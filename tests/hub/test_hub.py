@@ -6,6 +6,7 @@ from fundus_fastai import hub as H
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, DownloadError, ModelError
 from fundus_fastai.hub import HubRef, fetch_run, hub_folder, local_run, read_ref
+import stub_models
 from stub_models import ModelHub
 
 HERE = Path(__file__).parent.parent/'run/old_run'
@@ -76,6 +77,18 @@ def test_trouble(hub, ref, kind, deed, says):
     assert 'eyes/oct' in str(e.value) and '\n' not in str(e.value) and left()==[]
     hub.deeds.clear()
     assert local_run(str(ref)).is_dir()
+
+@pytest.mark.parametrize('told,says', [(b'<html>Please sign in</html>','a login page or a proxy may stand between'), (b'{"id":"eyes/oct","sha":"'+b'0'*40+b'"}','lacks config.json'),
+                                       (b'{"id":"eyes/oct","siblings":[{"rfilename":"config.json"},{"rfilename":"model.safetensors"},{"rfilename":"SHA256SUMS"}]}','does not say which commit')])
+def test_what_is_no_answer_of_a_hub(hub, ref, told, says, monkeypatch):
+    "A clinic's login page, an answer without files (which was a TypeError), one without a commit (another)"
+    monkeypatch.setattr(stub_models.Handler, 'info', lambda self, hub, raw, name, rev=None: self._send(200, told, Content_Type='text/html'))
+    with pytest.raises((DownloadError,ModelError), match=says): local_run(f'hf://{ref.repo}')
+    assert left()==[]
+
+def test_a_name_that_the_hub_does_not_take(hub):
+    "Was told to be asked again"
+    with pytest.raises(DownloadError, match="takes no such name .*'eyes/oct.git'.: write another"): local_run('hf://eyes/oct.git')
 
 def test_other_weights_than_the_config_was_written_for(hub, pack):
     "All digests agree with each other, but the config's with its weights"

@@ -256,14 +256,59 @@ def test_a_link_is_followed_by_keyboard(tmp_path):
         press(p, 'Enter')
         p.wait("document.body.dataset.view=='sure'")
         p.go(f'{s.url}/play'); shown(p, 0)
+        def wide(): return p.wait("document.readyState=='complete' && document.documentElement.scrollWidth") # with its style
         for n in range(4):
             shown(p, n)
+            assert wide()<=320, "a class of one long word"
             press(p, '2', 'Enter')
             if n<2:
                 p.wait("document.body.dataset.view=='told'")
+                assert wide()<=320, "the title of a phone was wider than it"
                 press(p, 'Enter')
         p.wait("document.body.dataset.view=='done'")
-        assert p.run("document.documentElement.scrollWidth")<=320, "the table of a phone was wider than it"
+        assert wide()<=320, "the table of a phone was wider than it"
+
+@pytest.mark.slow
+@chromium
+def test_nobody_answers_a_picture_that_is_not_shown(tmp_path):
+    "Its file went after the quiz was begun: the answer had counted"
+    squares(tmp_path, 2, items=40).close()
+    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
+        p = one.page(s.url)
+        begin(p, 'Ann'); shown(p, 0)
+        for o in tmp_path.glob('MRN*.png'): o.rename(o.with_suffix('.gone'))
+        p.go(f'{s.url}/play')
+        p.wait("(document.getElementById('eye') || {}).alt?.includes('cannot be shown') || ''")
+        press(p, '1', 'Enter')
+        p.run("document.getElementById('go').click()")
+        time.sleep(1)
+        assert p.run("document.body.dataset.view")=='ask'
+        for o in tmp_path.glob('MRN*.gone'): o.rename(o.with_suffix('.png'))
+        p.go(f'{s.url}/play'); shown(p, 0)
+        press(p, '1', 'Enter')
+        p.wait("document.body.dataset.view=='told'")
+
+@pytest.mark.slow
+@chromium
+def test_names_for_a_screen_reader_and_a_page_that_was_stopped(tmp_path):
+    "Classes belong to their question; whoever stops a slow page presses Save once more"
+    squares(tmp_path, 2, items=40).close()
+    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
+        p = one.page(s.url)
+        begin(p, 'Ann'); shown(p, 0)
+        p('Accessibility.enable')
+        named = {o['role']['value']:o.get('name', {}).get('value') for o in p('Accessibility.getFullAXTree')['nodes'] if 'role' in o}
+        assert named['radiogroup']=='Is this eye normal?' and named['progressbar']=='Eyes answered'
+        how = dict(offline=False, downloadThroughput=-1, uploadThroughput=-1)
+        p('Network.emulateNetworkConditions', latency=5000, **how)
+        press(p, '1', 'Enter')
+        time.sleep(.5)
+        p('Page.stopLoading')
+        p('Network.emulateNetworkConditions', latency=0, **how)
+        time.sleep(2)
+        press(p, 'Enter')
+        p.wait("document.body.dataset.view=='told'", 10)
+        assert 'You said ill' in p.run("document.body.innerText")
 
 @pytest.mark.slow
 @chromium

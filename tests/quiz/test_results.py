@@ -112,7 +112,8 @@ def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
     assert len(df)==8*6+6 and len(first_tests(df, 4))==20 and set(df.group)=={'expert','layman'}
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==0
     page,out = (tmp_path/'out/report.html').read_text(),capsys.readouterr().out
-    assert dict(told['tables'])['Training, by ten eyes'].answers.sum()==6*4<(df.phase=='train').sum()
+    train = dict(told['tables'])['Training, by ten eyes']
+    assert train.answers.sum()==6*4<(df.phase=='train').sum() and train['up to eye'].tolist()==[4], "of four, and not of ten"
     assert '1 of 6 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
     assert 'by GEE' in page and 'against the net for each eye too' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
     assert 'shown where the net looked' in page and 'says yes from 30% on' in page

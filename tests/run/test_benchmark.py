@@ -222,6 +222,15 @@ def test_what_cannot_be_had_is_left_out_and_said(oct, monkeypatch, capsys):
     with pytest.raises(EyeError, match='did you mean grad_cam'): benchmark_maps(learn, df, BenchmarkOptions(methods=['gradcam']))
     with pytest.raises(EyeError, match='unknown method'): method_settings(learn, dict(mine=('no', {})))
 
+@pytest.mark.parametrize('names,says', [((),'name one method'), ({},'name one method'), (dict(center=('occlusion', {})),'knows nothing is called')])
+def test_names_that_say_nothing(oct, names, says):
+    "A map called as one that knows nothing was shown as that one"
+    with pytest.raises(DataError, match=says): method_settings(oct[0], names)
+
+def test_a_method_of_ones_own_name_needs_no_options(oct): assert method_settings(oct[0], dict(mine='grad_cam'))==dict(mine=('grad_cam', {}))
+def test_a_lot_is_from_zero_on():
+    with pytest.raises(DataError, match='`lot` is to be at least 0'): BenchmarkOptions(lot=-1)
+
 def test_the_difference_pairs_images():
     "Images differ far more than methods do: only a paired difference sees which is the better"
     rng = np.random.default_rng(0)

@@ -112,6 +112,13 @@ def test_a_dry_run_sends_nothing(hub, run, packed):
     said = publish_run(run, 'eyes/oct', dry_run=True, onnx=False)
     assert hub.sent==[] and all(o in said for o in SENT) and 'nothing was sent' in said
 
+@pytest.mark.parametrize('to', ['eyes/oct.git','eyes/oct--x','eyes/oct-','eyes/'+'a'*100])
+def test_a_name_that_the_hub_does_not_take(hub, run, to):
+    "Is told before anything is packed, in a dry run, too"
+    for dry in (True,False):
+        with pytest.raises(DownloadError, match='takes no such name'): publish(run, to, dry_run=dry)
+    assert hub.sent==[]
+
 def test_again_and_what_is_left_over_goes(hub, run, packed):
     "An ONNX file of another net would answer for this one"
     hub.add('eyes/oct', {'model.onnx':b'of another', 'config.json':b'{}', 'light/README.md':b'x'})

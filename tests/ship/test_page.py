@@ -9,6 +9,7 @@ from browser import EXE, Chromium, elsewhere, small_disks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.explain.occlusion import fields_of, occlusion
+from fundus_fastai.image.read import read_image
 from fundus_fastai.image.recipe import Eye, as_recipe, field_of_view, recipe_steps
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import CLASSES, phantom_oct
@@ -108,6 +109,18 @@ def test_a_full_disk_is_told_before_a_byte_is_written(net, folder, tmp_path, cap
     for to,more in ((tmp_path/'a',[]), (old,['--force'])):
         assert 'does not fit' in (text := said_by(capsys, 'page', net, '--to', to, *more)) and '9 MB are free' in text
     assert not (tmp_path/'a').exists() and {o.name:o.read_bytes() for o in old.iterdir()}=={o.name:o.read_bytes() for o in folder.iterdir()}
+
+def test_a_page_that_was_stopped_half_way_is_no_new_one(net, tmp_path, monkeypatch):
+    "A browser keeps what stands beside the `sw.js` that it finds: it is written when all others are"
+    page_run(net, to := tmp_path/'page')
+    before,real,names = (to/'sw.js').read_bytes(),P.whole_file,[]
+    def stopped(path):
+        names.append(path.name)
+        if path.name=='sw.js': raise KeyboardInterrupt
+        return real(path)
+    monkeypatch.setattr(P, 'whole_file', stopped)
+    with pytest.raises(KeyboardInterrupt): page_run(net_file(tmp_path/'n.onnx', question='Another?'), to, force=True)
+    assert (to/'sw.js').read_bytes()==before and {*names}=={o.name for o in to.iterdir()} and 'Another?' in (to/'index.html').read_text()
 
 def test_a_port_in_use_is_told_before_any_work(net, tmp_path, capsys):
     with socket.create_server(('127.0.0.1', 0)) as s:
@@ -332,6 +345,34 @@ def test_pictures_that_get_no_answer(browser, site, tmp_path):
         assert why in said and (numbers is None)==(why!='Answered'), (f, said)
         assert p.run("document.getElementById('answer').hidden")==(numbers is None)
     assert 'Answered' in read(p, drawn('good.png', im))[0] # and goes on
+
+@chromium
+@pytest.mark.slow
+def test_an_animation_gets_no_answer_as_in_python(browser, site, net, tmp_path):
+    "Of GIF, WebP and PNG; one that holds a single picture does; a turned WebP is told, since browsers do not turn it"
+    p,im = opened(browser, site),Image.fromarray(phantom_fundus(seed=5, patient=2, size=200).image)
+    two,exif = dict(save_all=True, append_images=[im.rotate(9)]),Image.Exif()
+    for o,kw,why in [*((o, two, 'is animated') for o in ('gif','webp','png')), ('gif',dict(comment=b'\x2c\x21'*300),None), ('webp',dict(save_all=True),None),
+                     ('png',dict(save_all=True),None), ('webp',dict(exif=exif),None)]:
+        im.save(f := tmp_path/f'a.{o}', **kw)
+        said = read(p, f)[0]
+        if why:
+            assert why in said, (o, said)
+            with pytest.raises(DataError, match=why): read_image(f)
+        else: assert 'Answered' in said and read_image(f).shape, (o, kw, said)
+    exif[274] = 6
+    im.save(tmp_path/'turned.webp', exif=exif)
+    assert 'save it upright' in read(p, tmp_path/'turned.webp')[0]
+
+@chromium
+@pytest.mark.slow
+def test_bitmaps_of_os2(browser, site, tmp_path):
+    "Whose header is short, read as any other it told of millions of megapixels"
+    p,a = opened(browser, site),phantom_fundus(seed=5, patient=2, size=332).image
+    raw = a[::-1,:,::-1].tobytes()
+    head = b''.join(o.to_bytes(k, 'little') for o,k in ((26+len(raw),4), (0,4), (26,4), (12,4), (332,2), (332,2), (1,2), (24,2)))
+    (tmp_path/'a.bmp').write_bytes(b'BM'+head+raw)
+    assert 'Answered' in read(p, tmp_path/'a.bmp')[0] and (read_image(tmp_path/'a.bmp')==a).all()
 
 @chromium
 @pytest.mark.slow

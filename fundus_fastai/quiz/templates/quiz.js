@@ -3,11 +3,17 @@
 const $ = o => document.getElementById(o), form = $('form'), sure = $('sure')
 let since = performance.now(), sent = false
 if ($('eye')) $('eye').addEventListener('load', () => { since = performance.now(); document.body.dataset.seen = 'yes' })
-if ($('eye') && $('eye').complete) document.body.dataset.seen = 'yes'
+if ($('eye') && $('eye').complete) $('eye').naturalWidth ? document.body.dataset.seen = 'yes' : lost()
+if ($('eye')) $('eye').addEventListener('error', lost)
+function lost() { // whoever sees nothing does not guess: the answer would count
+  $('eye').alt = 'This picture cannot be shown: load the page again, or tell whoever runs this quiz.'
+  if (sure) sent = true
+}
 if (sure) sure.addEventListener('input', () => { $('said').textContent = sure.value })
 if (form) form.addEventListener('submit', e => {
   if (sent) return e.preventDefault()
   sent = true
+  setTimeout(() => { sent = false }, 2000) // whoever stops a slow page may press again: the server counts an answer once
   if ($('ms')) $('ms').value = Math.round(performance.now()-since)
 })
 addEventListener('pageshow', e => { if (e.persisted) location.reload() }) // the back button shows what is open now

@@ -16,15 +16,61 @@ function jpegFrame(b) { // width, height, bits and channels, from the first fram
   return null
 }
 
+function* chunks(v, png) { // those of a PNG, else of a WebP: name, first byte, length
+  for (let i=png ? 8 : 12; i+8<=v.byteLength;) {
+    const [at, size] = png ? [i+4, i] : [i, i+4], n = v.getUint32(size, !png)
+    yield {name:String.fromCharCode(...[0,1,2,3].map(k => v.getUint8(at+k))), at:i+8, n}
+    i += png ? n+12 : n+n%2+8
+  }
+}
+
+function pngFrame(v) { // an animation tells how many pictures it has
+  const res = {w:v.getUint32(16), h:v.getUint32(20), whole:false, pictures:1}
+  for (const o of chunks(v, true)) {
+    if (o.name==='acTL') res.pictures = v.getUint32(o.at)
+    if (o.name==='IEND') res.whole = true
+  }
+  return res
+}
+
 function webpFrame(b, v) {
-  const kind = String.fromCharCode(...b.subarray(12, 16))
-  if (kind==='VP8X') return {w:1+(v.getUint32(24, true)&0xffffff), h:1+(v.getUint32(27, true)&0xffffff)}
+  const kind = String.fromCharCode(...b.subarray(12, 16)), more = {pictures:0, turned:false}
+  for (const o of chunks(v, false)) {
+    if (o.name==='ANMF') more.pictures++
+    if (o.name==='EXIF') more.turned = turned(v, o.at)
+  }
+  if (kind==='VP8X') return {w:1+(v.getUint32(24, true)&0xffffff), h:1+(v.getUint32(27, true)&0xffffff), ...more}
   if (kind==='VP8L') { const n = v.getUint32(21, true); return {w:1+(n&0x3fff), h:1+(n>>>14&0x3fff)} }
   return {w:v.getUint16(26, true)&0x3fff, h:v.getUint16(28, true)&0x3fff}
 }
 
-function ending(b, marks) { // do these bytes stand anywhere, the last place first?
-  for (let i=b.length-marks.length; i>=0; i--) if (marks.every((o, k) => b[i+k]===o)) return true
+function turned(v, at) { // does the EXIF note there ask to turn or mirror the picture?
+  if (v.getUint32(at)===0x45786966) at += 6
+  const little = v.getUint16(at)===0x4949, top = at+v.getUint32(at+4, little)
+  for (let i=top+2, n=v.getUint16(top, little); n>0; i+=12, n--)
+    if (v.getUint16(i, little)===0x112) return v.getUint16(i+8, little)>1 && v.getUint16(i+8, little)<9
+  return false
+}
+
+function gifPictures(b) { // from block to block, as far as the second one
+  const table = o => o&128 ? 6<<(o&7) : 0
+  let n = 0
+  for (let i=13+table(b[10]); n<2 && (b[i]===0x21 || b[i]===0x2c);) {
+    if (b[i]===0x2c) n++
+    i += b[i]===0x2c ? 11+table(b[i+9]) : 2
+    while (b[i]) i += b[i]+1
+    i++
+  }
+  return n
+}
+
+function bmpFrame(v) { // the short header is OS/2's
+  if (v.getUint32(14, true)===12) return {w:v.getUint16(18, true), h:v.getUint16(20, true)}
+  return {w:Math.abs(v.getInt32(18, true)), h:Math.abs(v.getInt32(22, true))}
+}
+
+function ends(b) { // does a JPEG's end stand anywhere, the last place first?
+  for (let i=b.length-2; i>=0; i--) if (b[i]===255 && b[i+1]===0xd9) return true
   return false
 }
 
@@ -35,20 +81,20 @@ export function header(b) { // kind, width and height, or why the file is refuse
     if (!b.length) return {why:'is empty (0 bytes): fetch or copy it again'}
     if (starts(0x89,0x50,0x4e,0x47,13,10,26,10)) {
       if (b[24]>8) return {why:'has more than 8 bits a channel: convert it to 8 bits yourself, so that the intensity window is your choice'}
-      if (!ending(b, [0x49,0x45,0x4e,0x44])) return {why:'breaks off: fetch or copy it again'}
-      return {kind:'PNG', w:v.getUint32(16), h:v.getUint32(20)}
+      const f = pngFrame(v)
+      return f.whole ? {kind:'PNG', ...f} : {why:'breaks off: fetch or copy it again'}
     }
     if (starts(255,0xd8,255)) {
       const f = jpegFrame(b)
       if (!f) return {why:'is a damaged JPEG: fetch or copy it again'}
       if (f.channels===4) return {why:'is CMYK, made for print: convert it to RGB, with the color profile it was made with'}
       if (f.bits>8) return {why:'has more than 8 bits a channel: convert it to 8 bits yourself'}
-      if (!ending(b, [255,0xd9])) return {why:'breaks off: fetch or copy it again'}
+      if (!ends(b)) return {why:'breaks off: fetch or copy it again'}
       return {kind:'JPEG', ...f}
     }
     if (starts(0x52,0x49,0x46,0x46) && b[8]===0x57 && b[9]===0x45) return {kind:'WebP', ...webpFrame(b, v)}
-    if (starts(0x47,0x49,0x46,0x38)) return {kind:'GIF', w:v.getUint16(6, true), h:v.getUint16(8, true)}
-    if (starts(0x42,0x4d)) return {kind:'BMP', w:Math.abs(v.getInt32(18, true)), h:Math.abs(v.getInt32(22, true))}
+    if (starts(0x47,0x49,0x46,0x38)) return {kind:'GIF', w:v.getUint16(6, true), h:v.getUint16(8, true), pictures:gifPictures(b)}
+    if (starts(0x42,0x4d)) return {kind:'BMP', ...bmpFrame(v)}
     if (starts(0x49,0x49,42,0) || starts(0x4d,0x4d,0,42)) return {why:`is a TIFF, which browsers do not read: save it as PNG`}
     return none
   } catch { return none }
@@ -60,6 +106,8 @@ export async function openPicture(blob) { // {w, h, d}, upright and on black; th
   if (f.why) throw f.why
   if (f.w*f.h>MOST) throw `would unpack to ${Math.round(f.w*f.h/1e6)} megapixels, and at most 64 are read: make it smaller`
   if (Math.min(f.w, f.h)<LEAST) throw `is ${f.w}x${f.h} pixels, and a side under ${LEAST} shows no eye`
+  if (f.pictures>1) throw 'is animated, and only its first picture would be seen: save each as a file'
+  if (f.turned) throw 'is to be turned by a note in it, which browsers do not follow in a WebP: save it upright'
   let bitmap
   try {
     bitmap = await createImageBitmap(blob, {colorSpaceConversion:'none', premultiplyAlpha:'none',
