@@ -288,7 +288,9 @@ def add(self:RowFile, rows):
     text = rows.reindex(columns=self.columns).to_csv(index=False, header=head,
                                                      float_format='%.6g')
     if self.file is None: return self.to.write(text)
-    with self.part.open('a', encoding='utf-8', newline='') as f: f.write(text)
+    try:
+        with self.part.open('a', encoding='utf-8', newline='') as f: f.write(text)
+    except OSError as e: raise OSError(e.errno, e.strerror, str(self.part)) from None
 
 # %% ../../nbs/49_vision.answers.ipynb #09c86018
 @patch
@@ -324,7 +326,7 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str)->pd.DataFrame:
     if rows and unread==len(paths): raise self.nothing(unread, len(paths))
     self.close()
     df = pd.DataFrame(rows, columns=columns)
-    df.attrs['unread'] = unread
+    df.attrs.update(unread=unread, rows=len(self.done)+len(rows))
     return df
 
 # %% ../../nbs/49_vision.answers.ipynb #301cc2a1
