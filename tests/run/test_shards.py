@@ -206,3 +206,14 @@ def test_rows_of_an_earlier_call_are_counted(tmp_path):
     with pytest.raises(KeyboardInterrupt): table('d')
     t = table(resume=True)
     assert len(t)==2 and t.attrs['rows']==5==table(resume=True).attrs['rows']
+
+def test_parts_of_other_columns_do_not_belong_together(tmp_path):
+    "As of copies of a run of which one was reported anew: cells were left empty, and nobody was told"
+    a,b,c = parts_of(tmp_path)
+    t = pd.read_csv(b)
+    t.assign(more='yes').to_csv(b, index=False)
+    with pytest.raises(DataError, match='not all of these parts have more: predict them anew'): gather_shards([a,b,c], tmp_path/'all.csv')
+    t.assign(model=None).to_csv(b, index=False)
+    with pytest.raises(DataError, match='2 models'): gather_shards([a,b,c], tmp_path/'all.csv')
+    t.to_csv(b, index=False)
+    assert len(gather_shards([a,b,c], tmp_path/'all.csv'))==len(SCANS)
