@@ -219,7 +219,7 @@ def tell_rows(df, file, what):
     "Say how many rows stand in `file`, if any, and how many lack `what`; raises as `check_unread`"
     none = int((df.reason!='').sum())-df.attrs['unread']
     if none: say(f"{none} image{'s'*(none>1)} without all {what} (column reason)")
-    if file: say(f"{len(df)} rows: {file}")
+    if file: say(f"{df.attrs['rows']} rows: {file}")
     check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #f8b88508

@@ -248,7 +248,7 @@ def _asked(path, to, find):
         say(f"{path} {df.attrs['reason']}")
         return None,none|dict(reason=df.attrs['reason']),True
     if to is not None:
-        with whole_file(to) as f: cv2.imwrite(str(f), rings(im, find.sure(df))[...,::-1])
+        with whole_file(to) as f: f.write_bytes(cv2.imencode('.jpg', rings(im, find.sure(df))[...,::-1])[1])
     there = '' if to is None else f'{to.parent.name}/{to.name}'
     return df.assign(path=path),dict(find.row(df), overlay=there, reason=''),True
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from .graph import fractal_dimension, line_widths, middling, vessel_graph
 from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
-from ..core import DataError, files_of, say
+from ..core import DataError, files_of, say, whole_file
 from ..image.read import read_image
 from ..vision.answers import RowFile, images_of, unique_stems
 
@@ -184,8 +184,8 @@ def vessel_features(o, mark)->dict:
 
 # %% ../../nbs/76_anatomy.measures.ipynb #2bbaa49f
 def _write(path, a):
-    "A PNG, or an error that names it"
-    if not cv2.imwrite(str(path), a): raise DataError(f"{path} cannot be written")
+    "A PNG, whole or not at all"
+    with whole_file(path) as f: f.write_bytes(cv2.imencode('.png', a)[1])
 
 # %% ../../nbs/76_anatomy.measures.ipynb #9b8defd2
 def map_names(paths, table)->dict:

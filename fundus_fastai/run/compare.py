@@ -285,10 +285,15 @@ def read_comparison(out, # folder of a comparison
 
 # %% ../../nbs/64_run.compare.ipynb #d5f20c78
 def _settings(out):
-    "What was compared; raises `DataError` where `out` holds no comparison"
+    "What was compared; raises `DataError` where `out` holds no comparison, or its file was damaged"
     f = Path(out)/'comparison.json'
     if not f.exists(): raise DataError(f"{out} holds no comparison: comparison.json is missing")
-    return read_json(f)
+    m,kinds = read_json(f),dict.fromkeys(('task','kind','source','data','data_hash'), str)
+    kinds |= dict(archs=list, seeds=list, n=int, tested=bool)
+    odd = [k for k,v in kinds.items() if not (isinstance(m, dict) and isinstance(m.get(k), v))]
+    if odd: raise DataError(f"{f} has no usable {few(odd, 9)}: it was changed or damaged; "
+                            "name another folder with `out`")
+    return m
 
 # %% ../../nbs/64_run.compare.ipynb #ff7cd617
 def _ends(v, low, high, sign=''):

@@ -107,12 +107,12 @@ def start_run(out, resume:bool=False, force:bool=False)->Path:
 # %% ../../nbs/61_run.folder.ipynb #87c39789
 @contextmanager
 def only_writer(out, patience:float=8):
-    "Hold the folder `out` against other trainings; raises `DataError` where one has it for `patience` seconds more"
+    "Hold the folder `out` against other programs; raises `DataError` where one has it for `patience` seconds more"
     made,end = not (out := Path(out)).exists(),time.monotonic()+patience
-    out.mkdir(parents=True, exist_ok=True)
+    fresh_dir(out, force=True)
     while (lock := own(out, taken=-1))==-1:
         if time.monotonic()>end:
-            raise DataError(f"another program is training in {out}: wait for its end, or name "
+            raise DataError(f"another program is writing into {out}: wait for its end, or name "
                             "another folder with `out`")
         time.sleep(.2)
     try: yield
@@ -171,9 +171,11 @@ def watched(f):
         try: return f(run, *args, **kwargs)
         except (EyeError, OSError): raise
         except Exception as e:
-            if not odd: raise
-            raise DataError(f"{run} cannot be used, since {few(odd, 9)} changed after it had been written "
-                            f"({type(e).__name__}: {first_line(e)}): copy the folder again from its source") from e
+            if not odd and read_seal(run): raise
+            why = (f"since {few(odd, 9)} changed after it had been written" if odd else
+                   "and nothing tells whether it is as it was written (it has no SHA256SUMS)")
+            raise DataError(f"{run} cannot be used, {why} ({type(e).__name__}: {first_line(e)}): "
+                            "copy the folder again from its source") from e
     return watching
 
 # %% ../../nbs/61_run.folder.ipynb #517508fe

@@ -355,13 +355,10 @@ def explain_run(run, # run folder
     one_of(method, ALL_METHODS, 'method')
     learn = load_model(run)
     odd = OddFiles(len(files := images_of(images)))
-    made = not (out := Path(out or beside(run, 'maps'))).exists()
-    fresh_dir(out, force or resume, {'maps.csv':'path,answer,map,overlay'})
-    try:
+    with only_writer(out := Path(out or beside(run, 'maps'))):
+        fresh_dir(out, force or resume, {'maps.csv':'path,answer,map,overlay'})
         with replacing(out/'maps.csv', 'map', 'overlay'):
             t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
-    finally: # as where an option is refused
-        if made and not any(out.iterdir()): out.rmdir()
     if not len(t): raise odd.nothing()
     t.attrs.update(unread=odd.unread, recipe=learn.config.get('recipe') or '')
     return t

@@ -288,7 +288,9 @@ def add(self:RowFile, rows):
     text = rows.reindex(columns=self.columns).to_csv(index=False, header=head,
                                                      float_format='%.6g')
     if self.file is None: return self.to.write(text)
-    with self.part.open('a', encoding='utf-8', newline='') as f: f.write(text)
+    try:
+        with self.part.open('a', encoding='utf-8', newline='') as f: f.write(text)
+    except OSError as e: raise OSError(e.errno, e.strerror, str(self.part)) from None
 
 # %% ../../nbs/49_vision.answers.ipynb #09c86018
 @patch
@@ -324,7 +326,7 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str)->pd.DataFrame:
     if rows and unread==len(paths): raise self.nothing(unread, len(paths))
     self.close()
     df = pd.DataFrame(rows, columns=columns)
-    df.attrs['unread'] = unread
+    df.attrs.update(unread=unread, rows=len(self.done)+len(rows))
     return df
 
 # %% ../../nbs/49_vision.answers.ipynb #301cc2a1
@@ -451,8 +453,11 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     parts = sorted(map(shard_rows, files), key=lambda o: -o.shape[1]) # those without an answer last
     df = pd.concat(parts, ignore_index=True)
     for c,what in dict(model="models", n="ways to deal", total="numbers of files", files="lists of files").items():
-        if (k := df[c].nunique())!=1:
+        if (k := df[c].nunique(dropna=False))!=1:
             raise DataError(f"these parts are of {k} {what} ({few(df[c].unique())}), or empty")
+    said = [{*o} for o in parts if 'prediction' in o] # those without an answer have fewer columns
+    if odd := set().union(*said)-set.intersection(*said or [set()]):
+        raise DataError(f"not all of these parts have {few(sorted(odd))}: predict them anew with copies of one run")
     if len({*df.key}-{''})>1:
         raise DataError("these parts call patients by several keys: predict them anew with one patients.key, "
                         "which `FUNDUS_PATIENT_KEY` names on each computer")

@@ -1,5 +1,5 @@
 "The lesion net: where its spots lie, on phantoms and in any frame, and a reason for whatever shows no fundus"
-import json
+import errno, json
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,3 +227,11 @@ def test_command_with_a_run(run, tmp_path, capsys):
         assert main([*args, '--force', *more])==1 and word in capsys.readouterr().err
     assert main([*args[:3], '--of', 'A'])==1 and '--run' in capsys.readouterr().err
     with pytest.raises(DataError, match='reads scans'): RunFinder(Path(__file__).parents[1]/'run/old_run/run')
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    "It said that there is no such file or directory"
+    def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    cv2.imwrite(str(tmp_path/'a.png'), phantom_fundus([], 31, 0, size=200).image[...,::-1])
+    with pytest.raises(OSError, match='no room is left there') as e: lesion_table([tmp_path/'a.png'], tmp_path/'out')
+    assert e.value.filename==str(tmp_path/'out/overlays/a.jpg')

@@ -1,5 +1,6 @@
 "Measures of vessels: closed forms, the angles of drawn eyes, and NaN with a reason"
-import cv2, numpy as np, pandas as pd, pytest
+import cv2, errno, numpy as np, pandas as pd, pytest
+from pathlib import Path
 from types import SimpleNamespace
 import fundus_fastai.phantom.fundus as phantoms
 from fundus_fastai.anatomy import measures
@@ -195,3 +196,10 @@ def test_what_cannot_be_measured_by(tmp_path, monkeypatch, capsys, args, says):
     save_fundus(phantom_fundus([], 3, 1, size=200), '1.jpg', '1.npz')
     assert main(['vessels','1.jpg','--out','out',*args])==1 and says in capsys.readouterr().err
     assert not (tmp_path/'out').exists()
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    "It said that the file cannot be written, and not why"
+    def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    with pytest.raises(OSError, match='no room is left there') as e: measures._write(tmp_path/'a.png', np.zeros((9,9), np.uint8))
+    assert e.value.filename==str(tmp_path/'a.png') and not [*tmp_path.iterdir()]

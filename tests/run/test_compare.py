@@ -501,3 +501,10 @@ def test_a_validation_side_of_one_class_picks_nothing(df, quick, tmp_path):
         t.assign(target=t.target.iloc[0]).to_csv(f, index=False)
     c = read_comparison(tmp_path/'c', n_boot=20)
     assert c.most_accurate is None and 'Nothing was picked' in str(c) and c._repr_html_()
+
+@pytest.mark.parametrize('odd,says', [(dict(archs=None), 'archs'), (dict(n='x', tested=None), 'n, tested'), ([], 'task, kind')])
+def test_a_damaged_comparison_is_a_sentence(tmp_path, odd, says):
+    "It was an error that nobody had foreseen"
+    m = dict(task='oct', kind='category', source='phantom', data='x', data_hash='0', archs=['a'], seeds=[1], n=9, tested=True)
+    write_json(tmp_path/'comparison.json', m|odd if odd else odd)
+    with pytest.raises(DataError, match=f'comparison.json has no usable {says}'): read_comparison(tmp_path)

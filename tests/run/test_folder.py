@@ -3,7 +3,7 @@ import hashlib, json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
 from fundus_fastai import core
-from fundus_fastai.core import DataError
+from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.run import folder, report
 from fundus_fastai.run.compare import check_comparison, _clear
@@ -257,3 +257,11 @@ def test_attacked_runs(sealed_run, monkeypatch):
     monkeypatch.setattr(report, 'png_bytes', coarse)
     found,faults = attack(sealed_run, OLD/'scans', 12, 5, allow_leak=True)
     assert not faults and sum(found.values())>12
+
+def test_where_nothing_is_sealed_a_hand_edited_file_is_a_sentence(tmp_path):
+    "As in folders of earlier versions, and those that were made for others"
+    run = shutil.copytree(OLD/'run', tmp_path/'run')
+    kept = read_json(run/'report.json')
+    for odd in (kept|dict(splits=3), kept|dict(config=dict(shortcuts=[3]))):
+        write_json(run/'report.json', odd)
+        with pytest.raises(DataError, match='has no SHA256SUMS.*copy the folder again'): remake_report(run)

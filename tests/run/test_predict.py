@@ -1,5 +1,6 @@
 "The table for a clinic: a row each file, no answer where nothing can be seen, written as it goes"
 import io, json, os
+from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
@@ -9,7 +10,8 @@ from fundus_fastai.options import DataOptions, DeviceOptions, TrainOptions, Unse
 from fundus_fastai.run import train
 from fundus_fastai.vision import answers
 from fundus_fastai.cli import main
-from fundus_fastai.run.train import evaluate_run, predict_run, train_run
+from fundus_fastai.run.folder import only_writer
+from fundus_fastai.run.train import evaluate_run, explain_run, predict_run, train_run
 from fundus_fastai.explain.maps import explain_images
 from fundus_fastai.vision.answers import decisions, images_of, pool_answers, told_by_names, unique_stems
 from fundus_fastai.vision.model import load_model
@@ -294,3 +296,12 @@ def test_damaged_files_are_judged_as_the_check_judges_them(tmp_path):
     "`tests/attack/images.py --run` tries thousands"
     found = judge(RUN, 4, 60, tmp_path)
     assert found['answered']>5 and found['unreadable']>20 and found.total()==60
+
+@pytest.mark.skipif(os.name=='nt', reason='no locks of folders')
+def test_one_folder_of_maps_is_written_by_one(tmp_path, monkeypatch):
+    "Two at once left forty maps, and a table of twenty-one"
+    monkeypatch.setattr(train, 'only_writer', partial(only_writer, patience=0))
+    with only_writer(tmp_path/'maps'):
+        with pytest.raises(DataError, match='another program is writing into .*maps'): explain_run(RUN, SCANS[:1], out=tmp_path/'maps', resume=True)
+    (tmp_path/'file').write_text('mine')
+    with pytest.raises(DataError, match='file is a file: name a folder'): explain_run(RUN, SCANS[:1], out=tmp_path/'file')

@@ -185,3 +185,35 @@ def test_the_command(tmp_path, capsys):
     assert main(['gather', tmp_path/'1.csv', tmp_path/'2.csv', '--out', tmp_path/'all.csv'])==1
     assert '--force' in capsys.readouterr().err
     assert main(['gather', tmp_path/'1.csv'])==1 and '--out' in capsys.readouterr().err
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='no device that is always full')
+def test_a_full_disk_is_named(tmp_path, capsys):
+    "It said that no space was left, and not where"
+    (tmp_path/'t.csv.part').symlink_to('/dev/full')
+    assert main(['predict', RUN, SCANS[0], '--out', tmp_path/'t.csv'])==1
+    err = capsys.readouterr().err
+    assert f'no space left on the device for {tmp_path/"t.csv.part"}: free some' in err and '(--resume goes on)' in err
+
+def test_rows_of_an_earlier_call_are_counted(tmp_path):
+    "Gone on with, a table of seven was told of as of five"
+    def row(stop):
+        def f(path):
+            if path==stop: raise KeyboardInterrupt
+            return dict(path=path, reason=''),True
+        return f
+    def table(stop=None, resume=False):
+        return answers.RowFile(tmp_path/'t.csv', resume).one_by_one(list('abcde'), row(stop), ['path','reason'], what='rows')
+    with pytest.raises(KeyboardInterrupt): table('d')
+    t = table(resume=True)
+    assert len(t)==2 and t.attrs['rows']==5==table(resume=True).attrs['rows']
+
+def test_parts_of_other_columns_do_not_belong_together(tmp_path):
+    "As of copies of a run of which one was reported anew: cells were left empty, and nobody was told"
+    a,b,c = parts_of(tmp_path)
+    t = pd.read_csv(b)
+    t.assign(more='yes').to_csv(b, index=False)
+    with pytest.raises(DataError, match='not all of these parts have more: predict them anew'): gather_shards([a,b,c], tmp_path/'all.csv')
+    t.assign(model=None).to_csv(b, index=False)
+    with pytest.raises(DataError, match='2 models'): gather_shards([a,b,c], tmp_path/'all.csv')
+    t.to_csv(b, index=False)
+    assert len(gather_shards([a,b,c], tmp_path/'all.csv'))==len(SCANS)

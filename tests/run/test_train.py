@@ -97,9 +97,9 @@ def test_one_folder_is_trained_into_by_one(tmp_path, monkeypatch):
     run,data,net = tmp_path/'run',DataOptions(patients=24),TrainOptions('test_resnet', weights='none', size=32)
     with only_writer(run):
         for how in ({},dict(force=True),dict(resume=True)):
-            with pytest.raises(DataError, match='another program is training in .*run'): train_run('oct', data, net, out=run, **how)
+            with pytest.raises(DataError, match='another program is writing into .*run'): train_run('oct', data, net, out=run, **how)
         assert not [*run.iterdir()]
-    with only_writer(tmp_path/'nets'), pytest.raises(DataError, match='another program is training'):
+    with only_writer(tmp_path/'nets'), pytest.raises(DataError, match='another program is writing'):
         compare.compare_run('oct', ['test_resnet'], data, opts=CompareOptions(weights='none', size=32, epochs=1), out=tmp_path/'nets')
     assert not run.exists()
 
