@@ -143,7 +143,7 @@ ask_a_net = ('predict','explain','evaluate','benchmark','export','page','app','q
 def check_first(verb, run=None, **_):
     "Raise before anything slow is imported: for a command that is not shared by processes, or a `run` without a net"
     if processes()>1 and verb!='train':
-        raise DataError(f"several processes were started, fundus {verb} is for one (predict has `shard`)")
+        raise DataError(f"several processes were started, fundus {verb} is for one (predict, explain and lesions have `shard`)")
     local = run is not None and not str(run).startswith('hf:') and Path(run).suffix.lower()!='.onnx'
     if local and verb in ask_a_net: config_file(run)
 
@@ -231,6 +231,13 @@ def part(text):
         raise DataError(f"`shard={text}` is none: K/N is the K-th of N parts, as 3/16")
     return int(k),int(n)
 
+def own_part(images, out, shard):
+    "The files of the part `shard` and its own folder in `out`; without, both as they are"
+    if shard is None: return images,Path(out)
+    from fundus_fastai.vision.answers import dealt, images_of
+    k,n = part(shard)
+    return dealt(images_of(images), (k,n)),Path(out)/f'{k}of{n}'
+
 # %% ../nbs/97_commands.ipynb #b6e8f8a8
 def pooled(by, out, force):
     "Open the table `out` for answers that are pooled; what writes them there, and says how many"
@@ -305,9 +312,10 @@ def explain(run:str, # run folder, or hf://org/name@commit
             out:str=None, # folder (default: RUN/maps)
             force:bool=False, # write into a folder that holds files
             resume:bool=False, # go on in a folder of maps that were made in the same way
+            shard:str=None, # one of several parts, as 3/16: for as many machines, into a folder OUT/3of16
             **kwargs):
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
-    (o,),out = carried(kwargs, MapOptions),Path(out or beside(run, 'maps'))
+    (o,),(images,out) = carried(kwargs, MapOptions),own_part(images, out or beside(run, 'maps'), shard)
     o.fill = number(o.fill, 'fill', ['mean','zero','blur'])
     from fundus_fastai.run.train import explain_run
     from fundus_fastai.anatomy.atlas import Places, frame_maps
@@ -351,15 +359,18 @@ def lesions(images:list, # image files or folders
             method:str=None, # of these maps: evidence, hue_gradient, occlusion, ... (default: what suits the net)
             of:str=None, # class of these maps (default: those named as types of lesions, else the last that is ill)
             device:str='cpu', # where the net computes, as torch names it
+            resume:bool=False, # go on in a folder that was begun
+            shard:str=None, # one of several parts, as 3/16: for as many machines, into a folder OUT/3of16
             force:bool=False # write into a folder that holds earlier ones
            ):
     "Find the lesions of fundus photographs: detections.csv, counts.csv and an overlay each (research use only)"
     from fundus_fastai.anatomy.lesion_net import lesion_table
     say("research use only, not a medical device")
-    df = lesion_table(images, out, run=run, method=method, of=of, force=force, device=device)
+    images,out = own_part(images, out, shard)
+    df = lesion_table(images, out, run=run, method=method, of=of, resume=resume, force=force, device=device, keep=False)
     n = df.attrs['counts']
-    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-2])
-          + f": {Path(out)/'detections.csv'}")
+    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-3])
+          + f": {out/'detections.csv'}")
     check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #a5717916

@@ -8,17 +8,18 @@ __all__ = ['find_lesions', 'lesion_table']
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #169206f9
 import cv2, numpy as np, pandas as pd, torch
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from scipy.spatial import cKDTree
 from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
-from ..core import DataError, first_line, fresh_dir, one_of, progress, replacing, say, whole_file
+from ..core import DataError, first_line, fresh_dir, one_of, replacing, say, sha256, whole_file
 from ..words import says_normal
 from ..image.read import read_image
 from ..image.recipe import Eye
 from ..phantom.fundus import LESION_CODES
-from ..vision.answers import RowFile, images_of, unique_stems
+from ..vision.answers import RowFile, images_of, released, whole_rows
 from ..explain.lesions import detections, find_peaks
 from .atlas import input_matrix
 from .landmarks import Field, as_pixels, not_fundus, shipped_weights
@@ -161,7 +162,7 @@ def rings(im, df)->np.ndarray:
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #46d5cfd5
 def counted(df):
     "The lesions of a table that are sure enough to be counted"
-    return df[df.score>=df.type.map(CUTS)]
+    return df[df.score>=df.type.map(CUTS).astype(float)]
 
 def lesion_counts(df)->dict:
     "How many lesions of each type are counted"
@@ -172,6 +173,8 @@ class Finder:
     "What the net of the library lists in a photograph, what of it is sure, and its counts"
     counts = tuple(LESION_CODES)
     def __init__(self, device='cpu'): self.net = lesion_net(device)
+    @property
+    def model(self): return sha256(files('fundus_fastai')/'anatomy/lesions.safetensors')[:16]
     def __call__(self, im): return find_lesions(im, net=self.net)
     def sure(self, df): return counted(df)
     def row(self, df): return lesion_counts(df)
@@ -207,6 +210,8 @@ class RunFinder(Finder):
         self.classes = [one_of(of, names, 'class')] if of else known
         types = ', '.join(filter(None, map(type_of, self.classes))) or 'it knows no types of lesions'
         say(f"maps by {self.method}, for {', '.join(self.classes)}; {types}")
+    @property
+    def model(self): return ' '.join([self.learn.config['sha256'][:16], self.method, *self.classes])
     def sure(self, df): return df.head(10)
     def row(self, df): return dict(candidates=len(df))
 
@@ -252,33 +257,64 @@ def _asked(path, to, find):
     there = '' if to is None else f'{to.parent.name}/{to.name}'
     return df.assign(path=path),dict(find.row(df), overlay=there, reason=''),True
 
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #8549c632
+TEXT = 'path','type','overlay','reason','model'
+def _read(file, whole=()):
+    "A table of candidates or counts, whose columns `whole` are whole numbers"
+    none = {k:[''] for k in whole}
+    return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str)|dict.fromkeys(whole, 'Int64'), keep_default_na=False, na_values=none)
+
+def _candidates(file, done):
+    "The growing table `file` of candidates, with rows of the photographs that are `done` alone; raises `DataError`"
+    if not done: return RowFile(file, force=True)
+    part = Path(f'{file}.part')
+    if not part.exists():
+        if not file.exists(): raise DataError(f"{file} is gone: begin again with `force=True`")
+        return RowFile(file, resume=True)
+    if whole_rows(part): # the last photograph's may stand there without its row of counts
+        old = _read(part)
+        with whole_file(part) as f: old[old.path.isin(done)].to_csv(f, index=False, float_format='%.6g')
+    file.unlink(missing_ok=True) # of an earlier call, which `force` replaces
+    return RowFile(file, resume=True)
+
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #7f89c11b
+def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
+    "What `find` tells of each file, written into `folder`: first the candidates of a photograph, then its counts"
+    def at(name): return folder and folder/name
+    table,rows = RowFile(at('counts.csv'), resume, force, marks=dict(model=find.model)),[pd.DataFrame(columns=COLUMNS)]
+    with released(table):
+        names = table.names(paths, 'overlay', '.jpg')
+        spots = _candidates(at('detections.csv'), table.done)
+    def row(path):
+        df,told,read = _asked(path, at(f'overlays/{names[path]}.jpg'), find)
+        if read: spots.add(df := rows[0] if df is None else df[COLUMNS])
+        if read and keep: rows.append(df)
+        return dict(told, path=path, model=find.model),read
+    with released(spots): counts = table.one_by_one(paths, row, ['path',*find.counts,'overlay','reason','model'], what='lesions')
+    if spots.columns is None: spots.add(rows[0])
+    spots.close()
+    df,counted = pd.concat(rows, ignore_index=True),counts.astype(dict.fromkeys(find.counts, 'Int64'))
+    if table.done: counted = _read(table.file, find.counts)
+    if table.done and keep: df = _read(spots.file)
+    df.attrs |= dict(counts=counted, unread=counts.attrs['unread'])
+    return df
+
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #98831e5b
 def lesion_table(images, # image files or folders
                  out=None, # folder for detections.csv, counts.csv and overlays (default: none)
                  *, run=None, # a run folder: list the peaks of its own net's maps instead
                  method:str=None, # of these maps, one of `ALL_METHODS` (default: what suits the net)
                  of:str=None, # class of these maps (default: those named as types, else the last that is ill)
+                 resume:bool=False, # go on in a folder that was begun
                  force:bool=False, # write into a folder that holds earlier ones
-                 device:str='cpu' # where the net computes, as torch names it
+                 device:str='cpu', # where the net computes, as torch names it
+                 keep:bool=True # give the rows back, too; without, memory stays as it is however many files there are
                 )->pd.DataFrame: # path, x, y, score, type, radius; `attrs`: 'counts', 'unread'
     "Find the lesions of many photographs, in pixels of each"
     if (method or of) and not run: raise DataError("`method` and `of` are for maps of a `run`")
     paths,find = images_of(images),RunFinder(run, method, of, device) if run else Finder(device)
-    folder = None if out is None else fresh_dir(out, force, {'detections.csv':','.join(COLUMNS)})
-    table = RowFile(folder and folder/'detections.csv', force=True)
-    rows,counts,unread = [pd.DataFrame(columns=COLUMNS)],[],0
-    for path,name in progress(list(zip(paths, unique_stems(paths))), 'lesions'):
-        df,row,read = _asked(path, folder and folder/'overlays'/f'{name}.jpg', find)
-        counts.append(dict(path=path, **row))
-        unread += not read
-        rows += [] if df is None else [df[COLUMNS]]
-        table.add(rows[-1] if df is not None else rows[0])
-    if unread==len(paths): raise table.nothing(unread, len(paths))
-    table.close()
-    counts = pd.DataFrame(counts).astype({k:'Int64' for k in find.counts})
-    if folder is not None:
-        to = folder/'counts.csv'
-        with replacing(to, 'overlay'), whole_file(to) as f: counts.to_csv(f, index=False)
-    df = pd.concat(rows, ignore_index=True)
-    df.attrs |= dict(counts=counts, unread=unread)
-    return df
+    if out is None: return _listed(paths, find, keep=keep)
+    begun = (Path(out)/'counts.csv.part').exists() # its table tells how to go on
+    folder = fresh_dir(out, force or resume or begun, {'detections.csv':','.join(COLUMNS)})
+    with replacing(folder/'counts.csv', 'overlay'):
+        return _listed(paths, find, folder, resume=resume, force=force, keep=keep)

@@ -15,7 +15,7 @@ from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
 from ..core import DataError, files_of, say, whole_file
 from ..image.read import read_image
-from ..vision.answers import RowFile, images_of, unique_stems
+from ..vision.answers import RowFile, images_of
 
 # %% ../../nbs/76_anatomy.measures.ipynb #f05e99f4
 FACTOR = dict(artery=.88, vein=.95)
@@ -187,18 +187,6 @@ def _write(path, a):
     "A PNG, whole or not at all"
     with whole_file(path) as f: f.write_bytes(cv2.imencode('.png', a)[1])
 
-# %% ../../nbs/76_anatomy.measures.ipynb #9b8defd2
-def map_names(paths, table)->dict:
-    "Names for the maps of `paths`, no two alike; a `table` that was begun keeps its own"
-    every = list(dict.fromkeys([*table.done, *paths]))
-    names = dict(zip(every, unique_stems(every)))
-    if 'map' not in (table.columns or ()): return names
-    t = pd.read_csv(table.stands, dtype=str, usecols=['path','map']).dropna()
-    kept = dict(zip(t.path, t['map'].str.removesuffix('_vessels.png')))
-    for o in paths:
-        while o not in kept and names[o] in kept.values(): names[o] += '_'
-    return names|kept
-
 # %% ../../nbs/76_anatomy.measures.ipynb #4bd8dbd4
 def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
     "Write the maps of a file into `out`, by its name in `names`; gives its row, and whether it could be read"
@@ -241,5 +229,5 @@ def vessel_table(images, # image files or folders
     out.mkdir(parents=True, exist_ok=True)
     with replacing_maps(out):
         table = RowFile(out/'features.csv', resume, force)
-        row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=map_names(paths, table))
+        row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=table.names(paths, 'map', '_vessels.png'))
         return table.one_by_one(paths, row, COLUMNS, what='vessels')

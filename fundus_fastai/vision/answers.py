@@ -279,6 +279,19 @@ def left(self:RowFile, files)->list:
     if self.whole: say(f"{self.file} is finished")
     return todo
 
+# %% ../../nbs/49_vision.answers.ipynb #1f1f33c2
+@patch
+def names(self:RowFile, paths, column:str, end:str)->dict:
+    "Names for what is written of each of `paths`, no two alike; files that stand in `column` keep theirs, less `end`"
+    every = list(dict.fromkeys([*self.done, *paths]))
+    names = dict(zip(every, unique_stems(every)))
+    if column not in (self.columns or ()): return names
+    t = pd.read_csv(self.stands, dtype=str, usecols=['path',column]).dropna()
+    kept = {p:Path(o).name.removesuffix(end) for p,o in zip(t.path, t[column])}
+    for o in paths:
+        while o not in kept and names[o] in kept.values(): names[o] += '_'
+    return names|kept
+
 # %% ../../nbs/49_vision.answers.ipynb #6a0ae843
 @patch
 def add(self:RowFile, rows):

@@ -1,14 +1,16 @@
 "The lesion net: where its spots lie, on phantoms and in any frame, and a reason for whatever shows no fundus"
-import errno, json
+import errno, json, shutil
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 import cv2, numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.anatomy import lesion_net as page
 from fundus_fastai.anatomy.lesion_net import COLUMNS, FINE, SIDE, LesionFrame, LesionNet, RunFinder, color_contrast, find_lesions, lesion_maps, lesion_net, lesion_table, spots
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.explain.lesions import match_lesions
 from fundus_fastai.phantom.fundus import LESION_CODES, phantom_fundus, save_fundus
+from fundus_fastai.vision.answers import RowFile
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
 from fundus_fastai.vision.model import save_model
@@ -148,7 +150,7 @@ def test_command(tmp_path, capsys):
     df,n = pd.read_csv(tmp_path/'out/detections.csv'),pd.read_csv(tmp_path/'out/counts.csv')
     assert list(df)==COLUMNS and set(df.path)=={str(tmp_path/d/'eye.jpg') for d in 'ab'} and set(df.type)<={*LESION_CODES}
     assert df.groupby(['path','type']).size().max()<=200 and df.score.between(0, 1).all() and (df.radius>0).all()
-    assert list(n)==['path',*LESION_CODES,'overlay','reason'] and n.reason.notna().sum()==2 and n.HE.notna().sum()==2
+    assert list(n)==['path',*LESION_CODES,'overlay','reason','model'] and n.reason.notna().sum()==2 and n.HE.notna().sum()==2
     assert sorted(o.name for o in (tmp_path/'out/overlays').iterdir())==['a_eye.jpg','b_eye.jpg']
     assert n.overlay.fillna('').tolist()==['overlays/a_eye.jpg','overlays/b_eye.jpg','','']
     over = cv2.imread(str(tmp_path/'out'/n.overlay[0]))
@@ -166,6 +168,88 @@ def test_no_eye_overwrites_another(tmp_path):
     n = lesion_table([tmp_path], tmp_path/'out').attrs['counts']
     there = {f'overlays/{o.name}' for o in (tmp_path/'out/overlays').iterdir()}
     assert {*n.overlay[n.reason=='']}==there and len(there)==5 and n.overlay.str.lower().is_unique
+
+# --- stopped and resumed
+
+class Guess(page.Finder):
+    "Spots by lot, of a picture's own color: none of every third"
+    model,asked = 'guess',[]
+    def __init__(self, device='cpu'): pass
+    def __call__(self, im):
+        self.asked.append(k := int(im[0,0,0]))
+        rng = np.random.default_rng(k)
+        df = pd.DataFrame(rng.random((k%3*2, 4)), columns=['x','y','score','radius']).assign(type='MA')[COLUMNS[1:]]
+        df.attrs |= dict(reason='is black' if k==4 else '', shape=im.shape[:2])
+        return df
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    "Six pictures of which the fourth is black, and one that cannot be read, asked by `Guess`"
+    monkeypatch.setattr(page, 'Finder', Guess)
+    for k in range(1, 7): cv2.imwrite(str(tmp_path/f'{k}.png'), np.full((20,20,3), k, np.uint8))
+    (tmp_path/'0.png').write_bytes(b'nothing')
+    Guess.asked.clear()
+    return sorted(map(str, tmp_path.glob('*.png')))
+
+def left_in(folder): return {str(o.relative_to(folder)):o.read_bytes() for o in folder.rglob('*') if o.is_file()}
+
+class Killed(BaseException): "What a kill does: nothing is tidied up"
+
+@pytest.mark.parametrize('of,point', [*(('rows of '+f,k) for f in ('detections.csv','counts.csv') for k in (0,1,3,5)), *(('end of '+f,0) for f in ('detections.csv','counts.csv'))])
+def test_killed_and_resumed_to_the_byte(photographs, tmp_path, monkeypatch, of, point):
+    want = lesion_table(photographs, tmp_path/'whole')
+    what,_,file = of.partition(' of ')
+    name,n = dict(rows='add', end='close')[what],[0]
+    plain = getattr(RowFile, name)
+    def dying(self, *args):
+        n[0] += self.file.name==file
+        if self.file.name==file and n[0]>point: raise Killed
+        return plain(self, *args)
+    with monkeypatch.context() as m:
+        m.setattr(RowFile, name, dying)
+        m.setattr(RowFile, 'release', lambda self: self.lock and setattr(self, 'lock', self.lock.close()))
+        with pytest.raises(Killed): lesion_table(photographs, tmp_path/'out')
+    Guess.asked.clear()
+    t = lesion_table(photographs, tmp_path/'out', resume=True)
+    assert left_in(tmp_path/'out')==left_in(tmp_path/'whole')
+    assert len(Guess.asked)==(0 if what=='end' else 6-max(0, point-(file=='counts.csv')))
+    pd.testing.assert_frame_equal(t, want, rtol=1e-5, check_dtype=False)
+    pd.testing.assert_frame_equal(t.attrs['counts'], want.attrs['counts'], check_dtype=False)
+
+def test_going_on_is_with_the_same(photographs, tmp_path, monkeypatch, capsys):
+    "Another net, a table without its rows, what is finished, and an earlier call that `force` began to replace"
+    out = tmp_path/'out'
+    lesion_table(photographs[:3], out)
+    first = left_in(out)
+    assert len(lesion_table(photographs[:3], out, resume=True))==len(pd.read_csv(out/'detections.csv')) and 'is finished' in capsys.readouterr().err
+    with pytest.raises(DataError, match='is finished, without 4'): lesion_table(photographs, out, resume=True)
+    def stop(self, im, n=[0]):
+        n[0] += 1
+        if n[0]==4: raise KeyboardInterrupt
+        return plain(self, im)
+    plain = Guess.__call__
+    with monkeypatch.context() as m:
+        m.setattr(Guess, '__call__', stop)
+        with pytest.raises(KeyboardInterrupt): lesion_table(photographs, out, force=True)
+    assert {k:v for k,v in left_in(out).items() if k in first}==first, "what was there stays until the end"
+    for o in ('detections.csv','counts.csv'): (out/o).unlink()
+    with pytest.raises(DataError, match='begun: pass `resume=True`'): lesion_table(photographs, out)
+    with monkeypatch.context() as m:
+        m.setattr(Guess, 'model', 'another')
+        with pytest.raises(DataError, match='with another model'): lesion_table(photographs, out, resume=True)
+    shutil.copytree(out, tmp_path/'less')
+    (tmp_path/'less/detections.csv.part').unlink()
+    with pytest.raises(DataError, match='detections.csv is gone: begin again'): lesion_table(photographs, tmp_path/'less', resume=True)
+    for o,how in ((out,True),(tmp_path/'whole',False)): lesion_table(photographs, o, resume=how, keep=False)
+    assert left_in(out)==left_in(tmp_path/'whole')
+
+def test_parts_make_the_whole(photographs, tmp_path, capsys):
+    assert main(['lesions', *photographs, '--out', str(tmp_path/'whole')])==1
+    for k in (1,2): assert main(['lesions', *photographs, '--out', str(tmp_path/'out'), '--shard', f'{k}/2'])==2-k
+    whole,parts = pd.read_csv(tmp_path/'whole/detections.csv'),[pd.read_csv(tmp_path/f'out/{k}of2/detections.csv') for k in (1,2)]
+    assert parts[0].path.nunique() and parts[1].path.nunique()
+    assert sorted(map(tuple, pd.concat(parts).to_numpy()))==sorted(map(tuple, whole.to_numpy()))
+    assert main(['lesions', *photographs, '--out', str(tmp_path/'out'), '--shard', '3/2'])==1 and 'is none' in capsys.readouterr().err
 
 # --- maps of a run's own net
 
@@ -220,7 +304,7 @@ def test_command_with_a_run(run, tmp_path, capsys):
     args = ['lesions', *(str(tmp_path/k) for k in ('eye.jpg','black.png')), '--run', str(run), '--out', str(tmp_path/'out')]
     assert main([*args, '--of', 'A'])==0 and 'candidates' in (said := capsys.readouterr()).out and 'maps by occlusion, for A' in said.err
     df,n = pd.read_csv(tmp_path/'out/detections.csv'),pd.read_csv(tmp_path/'out/counts.csv')
-    assert list(df)==COLUMNS and df.type.isna().all() and list(n)==['path','candidates','overlay','reason'] and n.candidates.max()==len(df)>0
+    assert list(df)==COLUMNS and df.type.isna().all() and list(n)==['path','candidates','overlay','reason','model'] and n.candidates.max()==len(df)>0
     over = cv2.imread(str(tmp_path/'out/overlays/eye.jpg'))
     assert (over!=cv2.imread(str(tmp_path/'eye.jpg'))).any()
     for more,word in ((['--of','C'],'class'), (['--method','guess'],'method'), (['--run',str(tmp_path)],'config.json')):

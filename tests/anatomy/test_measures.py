@@ -6,13 +6,14 @@ import fundus_fastai.phantom.fundus as phantoms
 from fundus_fastai.anatomy import measures
 from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
 from fundus_fastai.anatomy.atlas import Maps, same_files
-from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, map_names, trunk_angles, turned,
+from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, trunk_angles, turned,
                                             vessel_features, vessel_table)
 from fundus_fastai.anatomy.vessels import Vessels, vessels
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.image.recipe import field_mask
 from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
+from fundus_fastai.vision.answers import RowFile
 
 cv2.setNumThreads(1)
 
@@ -186,7 +187,7 @@ def test_no_map_is_written_over_another(tmp_path):
     done = dict.fromkeys(['/p/x_y.jpg'])
     pd.DataFrame(dict(path=[*done], map='x_y_vessels.png')).to_csv(tmp_path/'part', index=False)
     table = SimpleNamespace(done=done, stands=tmp_path/'part', columns=['path','map'])
-    names = map_names(['/z/x_y.jpg','/x/y.jpg','/w/y.jpg'], table)
+    names = RowFile.names(table, ['/z/x_y.jpg','/x/y.jpg','/w/y.jpg'], 'map', '_vessels.png')
     assert names['/p/x_y.jpg']=='x_y' and len({*names.values()})==4
 
 @pytest.mark.parametrize('args,says', [*((['--mm-per-pixel',o], 'millimeters a pixel, as 0.006') for o in ('0','-0.01','nan','1e9','6')),

@@ -615,6 +615,8 @@ def test_explain(fundus, run, scans, tmp_path):
     before = digest(tmp_path/'m')
     fundus('explain',run,scans[0],'--out',tmp_path/'m').refused('--force', tmp_path/'m')
     assert digest(tmp_path/'m')==before
+    r = fundus('explain',run,scans[0],scans[7],'--shard','2/2','--window',32,'--stride',32,'--out',tmp_path/'s').ok()
+    assert pd.read_csv(tmp_path/'s/2of2/maps.csv').path.tolist()==[str(scans[7])] and str(tmp_path/'s/2of2/maps.csv') in r.out
 
 def test_explain_leaves_bad_images_out(fundus, run, scans, bad, tmp_path):
     r = fundus('explain',run,*sorted(bad.iterdir()),scans[0],'--window',32,'--stride',32,'--out',tmp_path/'m').refused(f'{len(BAD)} images')
