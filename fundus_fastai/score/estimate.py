@@ -201,9 +201,8 @@ def _auc_formula(a, inn, out, level):
     return Estimate(a, float(low), float(high), f'Newcombe ({how})')
 
 # %% ../../nbs/21_score.estimate.ipynb #98303c5c
-def _formula_interval(key, e, y, *, patient, names, level=0.95):
+def _formula_interval(key, e, inn, out, N, *, names, level=0.95):
     "Interval for an estimate where resampling gave none, or the reason why there is none"
-    inn,out,N = _patients_by_class(y, patient, len(names))
     absent = [c for c,m in zip(names,inn) if not m]
     if np.isnan(e.value):
         why = 'one class only' if len(absent)==len(names)-1 else f"no image of {', '.join(absent)}"
@@ -215,9 +214,11 @@ def _formula_interval(key, e, y, *, patient, names, level=0.95):
     return wilson_estimate(e.value, _wilson_n(key, inn, out, N, names), level)
 
 # %% ../../nbs/21_score.estimate.ipynb #9248e7ff
-def known_interval(key:str, e:Estimate, y, **kwargs)->Estimate:
+def known_interval(key:str, e:Estimate, y, *, patient, names, level:float=.95)->Estimate:
     "`e`, with an interval by formula where it has none"
-    return e if e.bounded else _formula_interval(key, e, y, **kwargs)
+    if e.bounded: return e
+    people = _patients_by_class(y, patient, len(names))
+    return _formula_interval(key, e, *people, names=names, level=level)
 
 # %% ../../nbs/21_score.estimate.ipynb #eba95b54
 def class_estimates(y, p, classes, *, patient, n_boot:int=1000, seed:int=0, level:float=.95)->dict:
@@ -256,10 +257,10 @@ def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->p
         n = confusion(y, said, k, w=w)
         return ratio(n, n.sum(-1, keepdims=True))
     v,drawn = shares(y, p, None),bootstrap(shares, y, p, patient=patient, **kwargs)
-    n,rows,people = confusion(y, said, k),[],len(set(map(str, patient)))
+    n,rows,people = confusion(y, said, k),[],_patients_by_class(y, patient, k)
     for i,j in np.ndindex(k, k):
-        e = estimate(v[i,j], drawn[:,i,j], level, people=people)
-        e = known_interval(f'sensitivity_{names[i]}', e, y, patient=patient, names=names,
-                           level=level)
+        e = estimate(v[i,j], drawn[:,i,j], level, people=people[2])
+        if not e.bounded:
+            e = _formula_interval(f'sensitivity_{names[i]}', e, *people, names=names, level=level)
         rows.append([names[i], names[j], int(n[i,j]), *e[:4]])
     return pd.DataFrame(rows, columns=['target','predicted','images',*ESTIMATE])

@@ -10,6 +10,7 @@ import numpy as np, pandas as pd
 from collections.abc import Iterator
 from functools import cached_property
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from scipy.sparse import csr_array, issparse
 from ..core import DataError, few, one_of
 
 # %% ../../nbs/20_score.metrics.ipynb #16c81501
@@ -53,8 +54,10 @@ def confusion(y, # true classes [n], 0 to k-1
     y,pred = as_classes(y, k),as_classes(pred, k)
     if len(y)!=len(pred):
         raise DataError(f"there are {len(y)} true and {len(pred)} predicted classes")
-    w,cell = as_weights(w, len(y)),np.eye(k*k)[y*k + pred]
-    return (w@cell).reshape(*w.shape[:-1], k, k)
+    w,n = as_weights(w, len(y)),len(y)
+    cell = csr_array((np.ones(n), y*k + pred, np.arange(n+1)), (n,k*k)) # a 1 a row
+    each = w@cell if w.ndim<3 else w.reshape(-1, n)@cell
+    return each.reshape(*w.shape[:-1], k, k)
 
 # %% ../../nbs/20_score.metrics.ipynb #ebf8b14e
 def ratio(a, b)->np.ndarray:
@@ -313,7 +316,7 @@ def patient_weights(patient, # who each image belongs to [n]
 class Draws(NDArrayOperatorsMixin):
     "Weights [b,n] of images, held as counts [b,m] of patients"
     def __init__(self, counts, who, memo):
-        self.counts,self.who,self.memo,self.shape = counts,who,memo,(len(counts),len(who))
+        self.counts,self.who,self.memo,self.shape,self.ndim = counts,who,memo,(len(counts),len(who)),2
     def __array__(self, dtype=None, copy=None):
         return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
@@ -327,7 +330,10 @@ class Draws(NDArrayOperatorsMixin):
     @cached_property
     def floats(self): return self.counts.astype(float)
     def __matmul__(self, v):
-        v,m = np.asarray(v, float),self.counts.shape[1]
+        m = self.counts.shape[1]
+        if issparse(v): # of one number a row
+            return self.floats@csr_array((v.data, (self.who,v.indices)), (m,v.shape[1]))
+        v = np.asarray(v, float)
         total = [np.bincount(self.who, o, m) for o in v.reshape(len(v), -1).T]
         return (self.floats@np.stack(total, 1)).reshape(len(self), *v.shape[1:])
     def sum(self, axis=None, **kw):
