@@ -17,12 +17,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
 from ..core import DataError, few, first_line, progress, say, sha256, whole_file, write_json
+from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
 from ..image.read import open_image, pixels, read_image
 from ..image.recipe import disc_side, whole_circle
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
 from ..score.plots import DPI, mark
+from ..score.predictions import as_table
 from .catalog import data_source
 from .load import open_data
 from .read import DATE, by_folder, by_name, part_of, shared_names, tell_undated, walk_images
@@ -686,6 +688,7 @@ def open_frame(data, opts:dict)->pd.DataFrame:
         if not opts: return data
         raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, "
                         "not a frame")
+    if not isinstance(data, (str,os.PathLike)): as_table(data, 'audit')
     root = os.path.abspath(os.path.expanduser(str(data)))
     if not os.path.isfile(root): opts = {k:v for k,v in opts.items() if k!='skip_broken'} # all are told
     try: return open_data(data, **opts)
@@ -807,6 +810,8 @@ def audit(data, # frame, name of the catalog, folder or CSV
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
     "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
+    check_least(most=(most,0), workers=(workers,1), seed=(seed,0))
+    check_positive(far=far)
     df,known = _whole_frame(open_frame(data, opts))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers)

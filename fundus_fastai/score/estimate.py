@@ -8,19 +8,21 @@ __all__ = ['bootstrap', 'Estimate', 'readable', 'patient_bootstrap']
 # %% ../../nbs/21_score.estimate.ipynb #053e0789
 import numpy as np, pandas as pd
 from functools import partial
+from numbers import Real
 from statistics import NormalDist
 from typing import NamedTuple
 from ..core import DataError
+from ..options import check_least
 from .metrics import (Draws, class_metrics, confusion, draw_counts,
                                          number_patients, ratio, threshold_metrics)
 
 # %% ../../nbs/21_score.estimate.ipynb #33f12cf0
-def _check_drawn(y, patient, n_boot):
+def _check_drawn(y, patient, n_boot, seed=0):
     "Raise `DataError` where nothing can be drawn"
-    if not len(y): raise DataError("no images: there is nothing to score")
+    if not np.ndim(y) or not len(y): raise DataError("no images: there is nothing to score")
     if len(patient)!=len(y):
         raise DataError(f"there are {len(y)} images, and patients of {len(patient)}")
-    if n_boot<1: raise DataError(f"`n_boot` is to be at least 1, not {n_boot}")
+    check_least(n_boot=(n_boot,1), seed=(seed,0))
 
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
 def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; `w` [b,n] can be used as an array
@@ -32,7 +34,7 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
               block:int=4_000_000 # weights held at once
              )->np.ndarray|dict: # array [n_boot,...], or dict of them
     "Values of `metric` on `n_boot` resamples of patients"
-    _check_drawn(y, patient, n_boot)
+    _check_drawn(y, patient, n_boot, seed)
     who,memo = number_patients(patient),{}
     drawn = draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who)))
     parts = [metric(y, p, Draws(c, who, memo)) for c in drawn]
@@ -106,7 +108,7 @@ def so_few(people:int)->str:
 # %% ../../nbs/21_score.estimate.ipynb #fadcf27e
 def check_level(level:float)->None:
     "Raise `DataError` unless `level` is a share"
-    if not 0<level<1:
+    if not (isinstance(level, Real) and 0<level<1):
         raise DataError(f"`level` is a share between 0 and 1, such as .95, not {level}")
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
