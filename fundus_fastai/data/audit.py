@@ -304,8 +304,8 @@ def _aligned(a, b, turn, mirrored):
     return best, np.arctan2(to[0,1], to[0,0])
 
 # %% ../../nbs/38_data.audit.ipynb #1d95fdd7
-def _turned(fields, rows, far=.3, most=1_000_000, workers=2):
-    "Copies (i, j) of `rows` in any turn, distance, degrees, mirrored; what all agree better than"
+def _turned(fields, rows, far=.3, most=1_000_000, workers=2, *, but=()):
+    "Copies (i, j) of `rows` in any turn, `but` those pairs; distance, degrees, mirrored; what all agree better than"
     if len(rows)<2: return np.zeros((0,2), int), *np.zeros((3,0)), _alike
     strong,waves = np.zeros((len(rows),256), np.float32),_shelf(len(rows), 32, 48, dtype=np.complex64)
     for k,i in enumerate(rows): strong[k],waves[k] = _waves(fields[i])
@@ -313,6 +313,8 @@ def _turned(fields, rows, far=.3, most=1_000_000, workers=2):
     strong /= np.linalg.norm(strong, axis=1, keepdims=True)+1e-6
     pairs,_,cut = _candidates(strong, most, _alike if len(rows)>100 else -1.01, workers)
     pairs = pairs[pairs[:,2]==0,:2] # the search flips, which turns nothing here
+    key = np.array([1<<32,1]) # a pair as one number
+    pairs = pairs[~np.isin(rows[pairs]@key, np.reshape(but, (-1,2)).astype(int)@key)]
     with ThreadPoolExecutor(workers) as pool:
         todo = np.array_split(pairs, len(pairs)//2048+1)
         found = pool.map(lambda o: _turns(waves[o[:,0]], waves[o[:,1]]), todo)
@@ -769,9 +771,8 @@ def _copies(df, looks, cols, far, most, workers):
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
     p,mirrored,turn = p[:,:2],p[:,2],np.full(len(p), np.nan)
     whole = rows[~np.isnan(looks.disc[rows])]
-    q,e,*how,bound = _turned(looks.round, whole, far, most, workers)
-    new = ~pd.MultiIndex.from_arrays(q.T).isin(pd.MultiIndex.from_arrays(p.T))
-    p,d,turn,mirrored = (np.concatenate([a, b[new]]) for a,b in zip((p,d,turn,mirrored), (q,e,*how)))
+    q,e,*how,bound = _turned(looks.round, whole, far, most, workers, but=p)
+    p,d,turn,mirrored = (np.concatenate(o) for o in zip((p,d,turn,mirrored), (q,e,*how)))
     near = _pair_table(df, cols, *p.T, d).assign(mirrored=mirrored>0, turned=turn)
     near = near.sort_values('distance', kind='stable', ignore_index=True)
     own = (looks.fine[rows[k:k+512]] for k in range(0, len(rows), 512))
