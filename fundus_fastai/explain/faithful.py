@@ -268,7 +268,7 @@ def difference_to(rows:pd.DataFrame, # from `measure_maps`
                  )->Estimate: # of the difference; the better `method` is above 0, with 'deletion' and 'broken' below
     "Difference of two methods on the same images, with an interval by patient; raises `EyeError`"
     names = list(as_table(rows, 'rows', 'method', 'image').method.unique())
-    one_of(measure, rows.select_dtypes('number').columns.drop('image'), 'measure')
+    one_of(measure, rows.select_dtypes(np.number).columns.drop('image'), 'measure')
     def of(o): return rows[rows.method==one_of(o, names, 'method')].set_index('image')[measure]
     d = of(method)-of(other)
     return mean_by_patient(d, np.asarray(patient)[d.index], n_boot=n_boot)

@@ -231,10 +231,8 @@ class Panel:
 # %% ../../nbs/29_score.compare.ipynb #3760cf50
 def _load(net, file):
     "The table of a net, and what its run has chosen; `None` where nobody knows"
-    if isinstance(net, pd.DataFrame): return check_predictions(net),None
+    if not isinstance(net, (str,Path,Scores)): return check_predictions(net),None
     if isinstance(net, Scores): return check_predictions(net.preds),net.operating
-    if not isinstance(net, (str,Path)):
-        raise DataError(f"a net is a run, a file, a table or `Scores`, not a {type(net).__name__}")
     path = Path(net)
     if not path.is_dir(): return read_predictions(path),None
     m = path/'metrics.json'

@@ -16,7 +16,8 @@ from .metrics import (accuracy, as_classes, as_numbers, as_weights, auc, average
     best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc,
     quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
-from .predictions import (as_floats, as_table, check_labels, check_numbers, check_probabilities, class_arrays,
+from .predictions import (as_floats, as_table, check_labels,
+    check_numbers, check_probabilities, class_arrays,
     class_names, label_arrays, label_names, read_table, start_table, type_extras)
 
 # %% ../../nbs/23_score.kinds.ipynb #2ac87663

@@ -27,18 +27,20 @@ def as_weights(w, n:int)->np.ndarray:
         raise DataError(f"there are {n} images, and weights of shape {w.shape}")
     return w
 
-# %% ../../nbs/20_score.metrics.ipynb #c05cb0d1
+# %% ../../nbs/20_score.metrics.ipynb #bbc9116c
 def all_known(y, what:str)->np.ndarray:
     "`y` as an array; raises `DataError` where one of it is pandas' NA or None"
     y = np.asarray(y)
     if y.dtype==object and (lost := pd.isna(y).sum()): raise DataError(f"{lost} of {y.size} {what} are missing")
     return y
 
+# %% ../../nbs/20_score.metrics.ipynb #63e169a5
 def as_reals(a)->np.ndarray:
     "`a` as floats; raises `DataError` for words"
     try: return np.asarray(a, float)
     except (TypeError, ValueError) as e: raise DataError(f"numbers are wanted ({e})") from None
 
+# %% ../../nbs/20_score.metrics.ipynb #c05cb0d1
 def as_classes(y, k:int)->np.ndarray:
     "Classes as whole numbers; raises `DataError` for what is none of 0 to `k`-1"
     y = all_known(y, 'classes')
@@ -155,13 +157,13 @@ def matthews(cm)->np.ndarray:
     t,p = n**2-(row**2).sum(-1),n**2-(col**2).sum(-1)
     return np.where((t>0)&(p<=0), 0., ratio(cov, np.sqrt(t*p)))[()]
 
-# %% ../../nbs/20_score.metrics.ipynb #3022705b
+# %% ../../nbs/20_score.metrics.ipynb #b774570c
 _distance = dict(none=lambda d: d!=0, linear=np.abs, quadratic=np.square)
 
+# %% ../../nbs/20_score.metrics.ipynb #3022705b
 def cohen_kappa(cm, weights:str='none')->np.ndarray:
     "Agreement beyond chance; NaN where all is one class"
-    cm = np.asarray(cm)
-    if cm.ndim<2 or cm.shape[-1]!=cm.shape[-2]:
+    if (cm := np.asarray(cm)).ndim<2 or cm.shape[-1]!=cm.shape[-2]:
         raise DataError(f"counts are to be [k,k], as from `confusion`, and have the shape {cm.shape}")
     k = np.arange(cm.shape[-1])
     d = _distance[one_of(weights, _distance, 'weights')](k[:,None]-k).astype(float)
@@ -218,9 +220,8 @@ def mean_abs_error(y, p, w=None)->np.ndarray:
 def r_squared(y, p, w=None)->np.ndarray:
     "Share of the variance that is explained; NaN where `y` does not vary"
     y,p = as_numbers(y, p)
-    w = as_weights(w, len(y))
-    off,n,least = y-p,w.sum(-1),(1e-14*np.abs(y).max(initial=0))**2 # of rounding, in any unit
-    y = y-y.mean()
+    n,least = (w := as_weights(w, len(y))).sum(-1),(1e-14*np.abs(y).max(initial=0))**2 # of rounding, in any unit
+    off,y = y-p,y-y.mean()
     square = w@y**2
     var = square - ratio((w@y)**2, n)
     return 1 - ratio(w@off**2, np.where((var<=1e-12*square)|(square<=n*least), 0, var))

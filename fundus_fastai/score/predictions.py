@@ -56,7 +56,7 @@ def start_table(preds, name:str, texts=('path','patient'), *, numbers=())->pd.Da
     if twice: raise DataError(f"{name}: column {few(twice, count=True)} occurs twice")
     if not len(preds): raise DataError(f"{name}: no rows")
     df = preds.rename(columns=str).reset_index(drop=True)
-    df = df.astype({c:object for c in df.select_dtypes('category')}) # which keep what is no more in them
+    df = df.astype({c:object for c in df if isinstance(df[c].dtype, pd.CategoricalDtype)})
     if 'eye' not in df: df['eye'] = None
     for c in texts:
         df[c] = df[c].where(df[c].isna(), df[c].astype(str))

@@ -130,7 +130,7 @@ NA = pd.array([True,None], dtype='boolean')
     (lambda: pick(numbers_table().assign(pred='x'), 'random'), 'pred is not a number'),
     (lambda: choose_thresholds(labels_table().drop(columns=[o for o in labels_table() if o.startswith('p_')])), 'a label needs'), (lambda: error_by_band(numbers_table()[:0]), 'no rows'),
     (lambda: error_by_band(numbers_table().assign(target=np.nan)), 'target is not a number'),
-    (lambda: read_panel([cls,cls]), 'nets are runs'), (lambda: read_panel(None), 'nets are runs'), (lambda: read_panel(dict(a=cls, b=5)), 'not a int'),
+    (lambda: read_panel([cls,cls]), 'nets are runs'), (lambda: read_panel(None), 'nets are runs'), (lambda: read_panel(dict(a=cls, b=5)), 'a int'),
     (lambda: subgroup_scores(cls), 'scores are wanted'), (lambda: subgroup_scores(score(cls, n_boot=2), 'sex'), 'groups are a dict'),
     *[(lambda f=f: f(cls), 'scores are wanted') for f in (plot_roc, plot_pr, plot_confusion, plot_numbers, plot_agreement, plot_referral)],
     (lambda: plot_confusion(score(labels_table(), n_boot=2)), 'no confusion matrix'), (lambda: plot_referral(score(cls, n_boot=2)), 'referral'),
