@@ -179,7 +179,7 @@ def relative_paths(df, root=None)->pd.Series:
     "Paths of `df` as seen from the data's folder; raises `DataError` where that is not known"
     if (root := root or df.attrs.get('root')) is None:
         raise DataError("relative paths need a root: pass the data's folder as root")
-    as_table(df, 'the frame', 'path', 'patient')
+    as_table(df, 'the frame', 'path')
     if n := df['path'].map(lambda o: not isinstance(o, (str,os.PathLike))).sum():
         raise DataError(f"{n} of {len(df)} rows have no path: fill them in, or leave those rows out")
     cut = df['path'].astype(object).map(os.path.split) # folders are few
@@ -243,7 +243,7 @@ def read_split(path, # CSV of `save_split`
     except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
         raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
-    s,rel = s.set_index('path'),relative_paths(df, root)
+    s,rel = s.set_index('path'),relative_paths(as_table(df, 'the frame', 'path', 'patient'), root)
     if len(twice := s.index[s.index.duplicated()]):
         raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
     for file,side in s.split[~s.split.isin(splits)].items():

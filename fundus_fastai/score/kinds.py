@@ -337,7 +337,8 @@ def error_by_band(preds, # path, patient, target, pred
     def both(y, p, w): return dict(error=mean_abs_error(y, p, w), bias=bias(y, p, w))
     if not {'target','pred'} <= {*as_table(preds)}:
         raise DataError("a table of numbers has columns target and pred: bands are of its truth")
-    preds = NUMBER.check(preds)
+    preds = start_table(preds, 'predictions')
+    check_numbers(preds, ['target','pred'], 'predictions')
     (of,bands),digits,rows = number_bands(preds.target, step),digits_of(preds.target),[]
     for band in bands:
         d = preds[of==band]
