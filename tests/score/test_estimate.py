@@ -208,7 +208,7 @@ def test_draws_of_a_handful_are_no_interval(people):
     else: assert e.low<e.value<e.high
 
 def test_patients_of_a_confusion_matrix_are_counted_once(monkeypatch):
-    "As often as there are cells without an interval, it had taken hours of 300 classes"
+    "They had been counted anew for each cell without an interval"
     from fundus_fastai.score import estimate
     asked,count = [],estimate._patients_by_class
     monkeypatch.setattr(estimate, '_patients_by_class', lambda *args: asked.append(1) or count(*args))
