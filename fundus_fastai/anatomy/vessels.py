@@ -150,7 +150,7 @@ def full(self:Vessels, name):
 @patch
 def kinds(self:Vessels):
     "0 none, 1 artery, 2 vein: uint8, at the photograph's size"
-    return np.where(self.full('prob')>.5, np.where(self.full('artery')>.5, 1, 2), 0).astype(np.uint8)
+    return (self.full('prob')>.5)*(2-(self.full('artery')>.5)).astype(np.uint8)
 
 # %% ../../nbs/72_anatomy.vessels.ipynb #117abd3d
 def by_lines(a, p, *, share=.8, reach=6):
@@ -178,7 +178,8 @@ def vessels(im, # RGB photograph: uint8 [H,W,3], a Pillow image, or a file
 # %% ../../nbs/72_anatomy.vessels.ipynb #cce072ab
 def draw_vessels(o, im=None)->np.ndarray:
     "What was found, on the photograph `im` or on black, RGB: arteries red, veins blue"
-    k,p = o.kinds(),o.full('prob')[...,None]
-    color = np.array([[0,0,0],[235,60,50],[60,100,235]])[k]
-    base = np.zeros((*o.shape,3)) if im is None else im
-    return np.where(k[...,None]>0, (1-p)*base+p*color, base).astype(np.uint8)
+    out,k = np.zeros((*o.shape,3), np.uint8) if im is None else np.array(im),o.kinds()
+    m = k>0 # few pixels of a large photograph
+    p,color = o.full('prob')[m][:,None],np.array([[235,60,50],[60,100,235]])[k[m]-1]
+    out[m] = (1-p)*out[m]+p*color
+    return out.astype(np.uint8)

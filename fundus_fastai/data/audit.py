@@ -17,12 +17,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
 from ..core import DataError, few, first_line, progress, say, sha256, whole_file, write_json
+from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
 from ..image.read import open_image, pixels, read_image
 from ..image.recipe import disc_side, whole_circle
 from ..score.estimate import newcombe, patient_bootstrap
 from ..score.metrics import auc
 from ..score.plots import DPI, mark
+from ..score.predictions import as_table
 from .catalog import data_source
 from .load import open_data
 from .read import DATE, by_folder, by_name, part_of, shared_names, tell_undated, walk_images
@@ -302,8 +304,8 @@ def _aligned(a, b, turn, mirrored):
     return best, np.arctan2(to[0,1], to[0,0])
 
 # %% ../../nbs/38_data.audit.ipynb #1d95fdd7
-def _turned(fields, rows, far=.3, most=1_000_000, workers=2):
-    "Copies (i, j) of `rows` in any turn, distance, degrees, mirrored; what all agree better than"
+def _turned(fields, rows, far=.3, most=1_000_000, workers=2, *, but=()):
+    "Copies (i, j) of `rows` in any turn, `but` those pairs; distance, degrees, mirrored; what all agree better than"
     if len(rows)<2: return np.zeros((0,2), int), *np.zeros((3,0)), _alike
     strong,waves = np.zeros((len(rows),256), np.float32),_shelf(len(rows), 32, 48, dtype=np.complex64)
     for k,i in enumerate(rows): strong[k],waves[k] = _waves(fields[i])
@@ -311,6 +313,8 @@ def _turned(fields, rows, far=.3, most=1_000_000, workers=2):
     strong /= np.linalg.norm(strong, axis=1, keepdims=True)+1e-6
     pairs,_,cut = _candidates(strong, most, _alike if len(rows)>100 else -1.01, workers)
     pairs = pairs[pairs[:,2]==0,:2] # the search flips, which turns nothing here
+    key = np.array([1<<32,1]) # a pair as one number
+    pairs = pairs[~np.isin(rows[pairs]@key, np.reshape(but, (-1,2)).astype(int)@key)]
     with ThreadPoolExecutor(workers) as pool:
         todo = np.array_split(pairs, len(pairs)//2048+1)
         found = pool.map(lambda o: _turns(waves[o[:,0]], waves[o[:,1]]), todo)
@@ -686,6 +690,7 @@ def open_frame(data, opts:dict)->pd.DataFrame:
         if not opts: return data
         raise DataError(f"{', '.join(opts)}: options of open_data go with a name, folder or CSV, "
                         "not a frame")
+    if not isinstance(data, (str,os.PathLike)): as_table(data, 'audit')
     root = os.path.abspath(os.path.expanduser(str(data)))
     if not os.path.isfile(root): opts = {k:v for k,v in opts.items() if k!='skip_broken'} # all are told
     try: return open_data(data, **opts)
@@ -766,9 +771,8 @@ def _copies(df, looks, cols, far, most, workers):
     p,d,cut = _twins(looks.coarse, looks.fine, rows, far, most, workers)
     p,mirrored,turn = p[:,:2],p[:,2],np.full(len(p), np.nan)
     whole = rows[~np.isnan(looks.disc[rows])]
-    q,e,*how,bound = _turned(looks.round, whole, far, most, workers)
-    new = ~pd.MultiIndex.from_arrays(q.T).isin(pd.MultiIndex.from_arrays(p.T))
-    p,d,turn,mirrored = (np.concatenate([a, b[new]]) for a,b in zip((p,d,turn,mirrored), (q,e,*how)))
+    q,e,*how,bound = _turned(looks.round, whole, far, most, workers, but=p)
+    p,d,turn,mirrored = (np.concatenate(o) for o in zip((p,d,turn,mirrored), (q,e,*how)))
     near = _pair_table(df, cols, *p.T, d).assign(mirrored=mirrored>0, turned=turn)
     near = near.sort_values('distance', kind='stable', ignore_index=True)
     own = (looks.fine[rows[k:k+512]] for k in range(0, len(rows), 512))
@@ -807,6 +811,8 @@ def audit(data, # frame, name of the catalog, folder or CSV
           **opts # options of `open_data`: source, images, path_col, label, patient, eye, split, ...
          )->Audit:
     "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
+    check_least(most=(most,0), workers=(workers,1), seed=(seed,0))
+    check_positive(far=far)
     df,known = _whole_frame(open_frame(data, opts))
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers)

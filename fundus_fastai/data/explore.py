@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from PIL import Image
 from ..core import DataError, progress
-from ..options import check_least
+from ..options import check_least, check_positive
 from ..image.read import read_image
 from ..image.recipe import as_recipe, circle_crop, field_mask, field_of_view, square_resize
+from ..score.predictions import as_table
 from ..score.plots import BLUE, DPI, PALE, mark
 
 # %% ../../nbs/39_data.explore.ipynb #d12139b8
 def check_columns(df, *cols):
     "Raise `DataError` if `df` has no rows, or lacks one of `cols`"
-    if lack := ', '.join(o for o in cols if o not in df):
+    if lack := ', '.join(str(o) for o in cols if o not in as_table(df, 'the frame')):
         raise DataError(f"the frame has no column {lack} (there are: {', '.join(map(str, df))})")
     if not len(df): raise DataError("the frame has no rows: nothing to explore")
 
@@ -120,8 +121,12 @@ def label_combinations(df:pd.DataFrame, # a frame
                        labels=None # a column of classes, or a list of 0/1 columns; default: the frame's own
                       )->pd.DataFrame: # index: combination; columns: labels (how many), images, patients, share
     "Count images and patients of each combination of labels that occurs, the commonest first"
-    rows = [(' + '.join(k) or 'none of these', 0 if k==('missing',) else len(k), len(w),
-             df.patient.iloc[w].nunique(), len(w)/len(df)) for k,w in label_sets(df, labels)]
+    found = label_sets(df, labels)
+    which = np.empty(len(df), int) # combination of each row
+    for i,(_,w) in enumerate(found): which[w] = i
+    who = df.patient.groupby(which).nunique()
+    rows = [(' + '.join(k) or 'none of these', 0 if k==('missing',) else len(k), len(w), who[i],
+             len(w)/len(df)) for i,(k,w) in enumerate(found)]
     return pd.DataFrame(rows, columns=['combination','labels','images','patients','share']).set_index('combination')
 
 # %% ../../nbs/39_data.explore.ipynb #971f4ecc
@@ -143,6 +148,7 @@ def plot_combinations(df:pd.DataFrame, # a frame
                      )->object: # the figure
     "Draw an upset plot: images by combination of labels, the commonest first"
     import matplotlib.pyplot as plt
+    check_least(top=(top,1))
     found = [(k or ('none of these',), len(w)) for k,w in label_sets(df, labels)]
     shown,rest = found[:top],[n for _,n in found[top:]]
     ns = [n for _,n in shown]+[sum(rest)]*(len(rest)>0)
@@ -182,6 +188,7 @@ def plot_pyramid(df:pd.DataFrame, # a frame with sex and age
                 )->object: # the axes
     "Draw patients by age and sex, each once; patients without either are told in the title"
     check_columns(df, 'patient', 'sex', 'age')
+    check_positive(width=width)
     t = df.groupby('patient', sort=False)[['sex','age']].first()
     every,age = len(t),pd.to_numeric(t.age, errors='coerce')
     t = t.assign(age=age.astype(float))[age.notna() & t.sex.isin(['female','male'])]
@@ -244,6 +251,7 @@ def one_a_patient(df, where, n:int, *, seed:int)->np.ndarray:
 def sampled(df, f, n:int, *, by=None, top:int=8, seed:int=0, workers:int=2)->dict:
     "Call `f` for some images of each group; those that cannot be read are left out, if not all"
     check_columns(df, 'path', 'patient')
+    check_least(n=(n,1), top=(top,1), seed=(seed,0), workers=(workers,0))
     picked = {k:one_a_patient(df, i, n, seed=seed) for k,i in groups_of(df, by, top).items()}
     every = list(dict.fromkeys(np.concatenate(list(picked.values()))))
     found = dict(zip(every, each(f, every, 'reading images', workers=workers)))
@@ -265,6 +273,7 @@ def color_histograms(df:pd.DataFrame, # a frame
     def histogram(i):
         px = field_pixels(df.path.iloc[i], least)[1].astype(int)*bins//256
         return np.stack([np.bincount(px[:,c], minlength=bins)/len(px) for c in range(3)])
+    check_least(bins=(bins,1))
     got = sampled(df, histogram, n, by=by, top=top, seed=seed, workers=workers)
     rows = {(k,c,len(h)):v for k,(_,h) in got.items()
             for c,v in zip(('red','green','blue'), np.mean(h, axis=0))}
@@ -276,6 +285,8 @@ def color_histograms(df:pd.DataFrame, # a frame
 def plot_color_histograms(hist:pd.DataFrame # from `color_histograms`
                          )->object: # the figure
     "Draw the histograms of the three channels, a panel a group; dashed: the mean of all groups"
+    if not isinstance(hist, pd.DataFrame) or hist.index.names!=['group','channel','images']:
+        raise DataError("histograms are drawn from the table that `color_histograms` makes")
     names,mean = list(hist.index.unique('group')),hist.groupby('channel').mean()
     cols = min(len(names), 4)
     rows = -(-len(names)//cols)
@@ -325,7 +336,7 @@ def plot_montage(df:pd.DataFrame, # a frame
                 )->object: # the axes
     "Show images of each group, a row a group, every image of another patient"
     check_columns(df, 'path', 'patient')
-    check_least(n=(n,1), top=(top,1))
+    check_least(n=(n,1), top=(top,1), size=(size,1), seed=(seed,0), workers=(workers,0))
     recipe,groups = as_recipe(recipe),groups_of(df, by, top)
     picked = {k:one_a_patient(df, i, n, seed=seed) for k,i in groups.items()}
     every = [(k,j,i) for k,o in enumerate(picked.values()) for j,i in enumerate(o)]
@@ -385,6 +396,8 @@ def mean_eye(df:pd.DataFrame, # a frame
 def plot_mean_eye(eyes:dict # from `mean_eye`
                  )->object: # the figure
     "Show mean (above) and standard deviation (below: bright where the images differ) of each group"
+    if not isinstance(eyes, dict) or not all(isinstance(o, MeanEye) for o in eyes.values()) or not eyes:
+        raise DataError("a dict of mean eyes is drawn, one a group at least: `mean_eye` makes it")
     fig,axs = _figure(1.5*len(eyes)+.5, 3.4, 2, len(eyes), squeeze=False)
     high = max(1, *(np.percentile(o.std.mean(-1), 99.5) for o in eyes.values()))
     for (a,b),(k,o) in zip(axs.T, eyes.items()):
@@ -405,6 +418,7 @@ def explore(df:pd.DataFrame, # a frame
             workers:int=2 # threads
            )->dict: # name -> figure
     "Draw every figure of this page that the columns of `df` allow, and show none of them twice"
+    check_columns(df, 'path', 'patient')
     opts,figs = dict(by=by, seed=seed, workers=workers),{}
     with suppress(DataError): figs['combinations'] = plot_combinations(df) # where there are labels
     if {'sex','age'} <= set(df): figs['pyramid'] = plot_pyramid(df).figure

@@ -9,12 +9,15 @@ __all__ = ['check_split', 'split_patients', 'save_split', 'read_split', 'publish
 import hashlib, os, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
+from numbers import Real
 from pathlib import Path
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from ..core import DataError, LeakError, few, say, sha256, whole_file
 from .catalog import check_trainable
 from .read import splits
+from ..options import check_least
+from ..score.predictions import as_table
 from ..image.hospital import called, check_key, digest_parts, file_and_frame, key_mark
 
 # %% ../../nbs/35_data.splits.ipynb #b0b37908
@@ -47,8 +50,9 @@ def check_split_names(df):
 def check_split(df # frame with `patient` and `split`
                )->pd.DataFrame: # `df` itself
     "Pass `df` on if no patient is on two sides; raises `LeakError` that names them otherwise"
-    if 'split' not in df:
+    if 'split' not in as_table(df, 'the frame'):
         raise DataError("the table has no column 'split': split_patients makes one")
+    as_table(df, 'the frame', 'patient')
     check_ids(df)
     check_split_names(df)
     leaks = [f"{len(v)} patient{'s occur' if len(v)>1 else ' occurs'} in both {a} and {b}: "
@@ -57,14 +61,17 @@ def check_split(df # frame with `patient` and `split`
     return df
 
 # %% ../../nbs/35_data.splits.ipynb #78437a94
-def _is_number(s): return pd.api.types.is_numeric_dtype(s) and s.nunique()>10
+def _is_number(s)->bool:
+    "Is a column a quantity, as an age? Up to ten different ones of 0, 1, ... 10 are classes, as grades are"
+    classes = s.nunique()<=10 and s.dropna().isin(range(11)).all()
+    return pd.api.types.is_numeric_dtype(s) and not classes
 
 # %% ../../nbs/35_data.splits.ipynb #8c53318e
 def patient_strata(df, by:str='label')->pd.Series:
     "Each patient's rarest `by`, or for numbers the bin, one of five, of the patient's mean"
     if _is_number(df[by]):
         mean = df.groupby('patient')[by].mean()
-        return pd.qcut(mean.rank(method='first'), max(1, min(5, len(mean)//3)),
+        return pd.qcut(mean.rank(method='first'), max(1, min(5, len(mean)//5)),
                        labels=False).astype(str).sort_index()
     kind = df[by].astype(object).where(df[by].notna(), 'missing').astype(str)
     d = pd.DataFrame({'patient':df.patient, 'kind':kind}).drop_duplicates()
@@ -104,12 +111,13 @@ def _lacking(df, by, sides):
 # %% ../../nbs/35_data.splits.ipynb #5e0a31b1
 def _demand_splittable(df, shares, by):
     "Raise `DataError` if `df` cannot be split so"
-    if lost := next((o for o in (by,'patient') if o not in df), None):
-        raise DataError(f"no column {lost!r} to split by (there are: {', '.join(map(str, df.columns))})")
+    lack = [o for o in (by,'patient') if str(o) not in as_table(df, 'the frame')]
+    if lack:
+        raise DataError(f"no column {lack[0]!r} to split by (there are: {', '.join(map(str, df.columns))})")
     if n := df.patient.isna().sum():
         raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
     check_ids(df)
-    if min(shares.values())<0 or sum(shares.values())>=1:
+    if not all(isinstance(o, Real) and o>=0 for o in shares.values()) or sum(shares.values())>=1:
         raise DataError(f"valid and test are shares of the patients and must leave some to train: {shares}")
     check_trainable(df, by)
     sides = ['train', *(k for k,v in shares.items() if v)]
@@ -127,9 +135,9 @@ def _units(df, groups=None):
     "For each row the first of all patients who are tied to its own by `groups`, a column or a value for each row"
     if groups is None: return df.patient
     g = df[groups] if isinstance(groups, str) and groups in df else groups
-    if isinstance(g, str) or len(g)!=len(df):
+    if isinstance(g, str) or np.shape(g)!=(len(df),):
         raise DataError(f"groups is a column of the table or a value for each of its {len(df)} rows")
-    who,names = pd.factorize(df.patient)
+    who,names = pd.factorize(df.patient.astype(object)) # a categorical has no least
     k = pd.factorize(np.asarray(g, object))[0]
     tie,n = k>=0,len(names)
     part = joined(who[tie], n+k[tie], n+k.max()+1)[:n]
@@ -145,6 +153,7 @@ def split_patients(df, # frame
                    groups=None # column, or value for each row: patients who share one stay on one side
                   )->pd.DataFrame: # copy of `df` with `split`: 'train', 'valid' or 'test'
     "Split `df` so that no patient is on two sides and every class on each; raises `DataError` if it is too small"
+    check_least(seed=(seed,0))
     _demand_splittable(df, shares := {'test':test, 'valid':valid}, by)
     who = df.assign(patient=_units(df, groups))
     if groups is not None: _demand_splittable(who, shares, by)
@@ -170,7 +179,10 @@ def relative_paths(df, root=None)->pd.Series:
     "Paths of `df` as seen from the data's folder; raises `DataError` where that is not known"
     if (root := root or df.attrs.get('root')) is None:
         raise DataError("relative paths need a root: pass the data's folder as root")
-    cut = df['path'].map(os.path.split) # folders are few
+    as_table(df, 'the frame', 'path')
+    if n := df['path'].map(lambda o: not isinstance(o, (str,os.PathLike))).sum():
+        raise DataError(f"{n} of {len(df)} rows have no path: fill them in, or leave those rows out")
+    cut = df['path'].astype(object).map(os.path.split) # folders are few
     rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))
 
@@ -206,6 +218,8 @@ def save_split(df, # frame with `split`
                allow_leak:bool=False # accept patients on two sides
               )->Path: # `path`
     "Freeze the split of `df`: relative path, patient, eye, split, labels and the files' digests, whole or not at all"
+    as_table(df, 'the frame', 'path', 'patient')
+    labels = [labels] if isinstance(labels, str) else labels
     cols = ['path','patient','eye','split'] + [o for o in labels if o in df]
     if not allow_leak: check_split(df)
     d = df.assign(path=relative_paths(df, root)).reindex(columns=cols)
@@ -229,7 +243,7 @@ def read_split(path, # CSV of `save_split`
     except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
         raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
-    s,rel = s.set_index('path'),relative_paths(df, root)
+    s,rel = s.set_index('path'),relative_paths(as_table(df, 'the frame', 'path', 'patient'), root)
     if len(twice := s.index[s.index.duplicated()]):
         raise DataError(f"{path} names files more than once: {few(sorted(set(twice)))}")
     for file,side in s.split[~s.split.isin(splits)].items():
@@ -257,7 +271,7 @@ def published_split(df, # frame whose data set brings a split
                     allow_leak:bool=False # accept patients on two sides, to repeat a published number
                    )->pd.DataFrame: # `df` itself
     "Use the data set's own split; raises `LeakError` if patients are on two sides, unless `allow_leak`"
-    if 'split' not in df or df.split.isna().any():
+    if 'split' not in as_table(df, 'the frame') or df.split.isna().any():
         raise DataError("this data set brings no split of its own for every image: use `split='patients'`")
     try: check_split(df)
     except LeakError as e:

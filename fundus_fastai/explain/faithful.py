@@ -20,6 +20,7 @@ from .attribution import contrast_map, evidence, norm_of
 from .occlusion import (as_images, class_indices, class_names, eval_mode,
                                              mapped_output, net_and_names, scores_of)
 from ..score.estimate import Estimate, no_estimate, patient_bootstrap
+from ..score.predictions import as_table
 
 # %% ../../nbs/55_explain.faithful.ipynb #6944cd2d
 def uniform_map(image, seed:int=0)->np.ndarray:
@@ -130,10 +131,14 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
                 way:str='deletion' # for the label
                )->plt.Axes: # matplotlib axes
     "Draw deletion or insertion curves of several methods, with their areas"
+    if not isinstance(curves, dict) or not curves:
+        raise DataError("curves are drawn from a dict, one method at least: method -> what `deletion_curve` gave")
     if ax is None: ax = plt.subplots(figsize=(4,2.8))[1]
     shares = True
     for k,cs in curves.items():
         cs = cs if isinstance(cs, list) else [cs]
+        if not cs or any(np.shape(c)[:1]!=(2,) or not np.size(c) for c in cs):
+            raise DataError(f"{k}: a curve is shares and answers, as `deletion_curve` gives them")
         p = np.mean([c[1] for c in cs], 0)
         shares &= bool(0<=np.min(p) and np.max(p)<=1)
         ax.plot(cs[0][0], p, label=f'{k}: {np.trapezoid(p, cs[0][0]):.2f}')
@@ -240,6 +245,7 @@ def faithful_table(rows:pd.DataFrame, # from `measure_maps`, further numeric col
                    n_boot:int=1000 # resamples
                   )->pd.DataFrame: # rows method (and class), columns `Estimate`s, n and area
     "Mean of each measure for each method with an interval by patient"
+    for o in measures: one_of(o, as_table(rows, 'rows', 'method', 'image', 'area'), 'measure')
     rows = rows.assign(patient=np.asarray(patient)[rows.image])
     by = ['method']
     if classes is not None:
@@ -261,7 +267,8 @@ def difference_to(rows:pd.DataFrame, # from `measure_maps`
                   n_boot:int=1000 # resamples
                  )->Estimate: # of the difference; the better `method` is above 0, with 'deletion' and 'broken' below
     "Difference of two methods on the same images, with an interval by patient; raises `EyeError`"
-    names = list(rows.method.unique())
+    names = list(as_table(rows, 'rows', 'method', 'image').method.unique())
+    one_of(measure, rows.select_dtypes(np.number).columns.drop('image'), 'measure')
     def of(o): return rows[rows.method==one_of(o, names, 'method')].set_index('image')[measure]
     d = of(method)-of(other)
     return mean_by_patient(d, np.asarray(patient)[d.index], n_boot=n_boot)

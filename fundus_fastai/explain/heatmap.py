@@ -27,7 +27,7 @@ def signed_cmap(alpha:float=.7)->LinearSegmentedColormap:
 def _flat(a, what='map'):
     "Read `a` as float32 [H,W]; raises `DataError`"
     a = np.asarray(a)
-    if a.ndim!=2:
+    if a.ndim!=2 or not a.size:
         raise DataError(f"a {what} is two-dimensional, not {a.shape}: choose one image and one class")
     a = a.astype(np.float32)
     if not np.isfinite(a).all(): raise DataError(f"the {what} holds NaN or infinite values")

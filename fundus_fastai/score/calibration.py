@@ -11,7 +11,7 @@ from functools import partial
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError, one_of, say
-from .metrics import as_weights, best_threshold, ratio, weighted_mean
+from .metrics import all_known, as_reals, as_weights, best_threshold, ratio, weighted_mean
 from .estimate import (Estimate, bootstrap, estimate, known_interval,
                                           patient_bootstrap, wilson, wilson_estimate)
 from .kinds import check_predictions, get_kind, kind_of
@@ -20,9 +20,9 @@ from .scores import Scores
 # %% ../../nbs/27_score.calibration.ipynb #3af9056e
 def _sound(y, p):
     "Truth and probabilities as arrays; raises `DataError` where they cannot be"
-    y,p = np.asarray(y),np.asarray(p, float)
-    if not len(y) or len(y)!=len(p):
-        raise DataError(f"{len(y)} truths and {len(p)} answers: one each is needed")
+    y,p = all_known(y, 'truths'),as_reals(p)
+    if not y.ndim or not len(y) or y.shape[:1]!=p.shape[:1]:
+        raise DataError(f"truths {y.shape} and answers {p.shape}: one each is needed")
     if (bad := ~(np.isfinite(p)&(p>-1e-6)&(p<1+1e-6))).any():
         raise DataError(f"{bad.sum()} probabilities are no number from 0 to 1")
     if y.ndim==1 and p.ndim==2:
@@ -183,6 +183,7 @@ def reliability_table(y, # did it happen? 0/1 [n]
                      )->pd.DataFrame: # a row a bin: images, patients, probability, share, low, high
     "Mean probability and share that came true by bins of equally many images"
     y,s = _sound(y, s)
+    if y.ndim>1: raise DataError(f"one event is asked, and its truth has the shape {y.shape}")
     d = pd.DataFrame(dict(y=y, s=s, who=np.arange(len(y)) if patient is None else np.asarray(patient)))
     g = d.groupby(_bins(s, bins))
     t = g.agg(images=('y','size'), patients=('who','nunique'), probability=('s','mean'),

@@ -231,7 +231,7 @@ class Panel:
 # %% ../../nbs/29_score.compare.ipynb #3760cf50
 def _load(net, file):
     "The table of a net, and what its run has chosen; `None` where nobody knows"
-    if isinstance(net, pd.DataFrame): return check_predictions(net),None
+    if not isinstance(net, (str,Path,Scores)): return check_predictions(net),None
     if isinstance(net, Scores): return check_predictions(net.preds),net.operating
     path = Path(net)
     if not path.is_dir(): return read_predictions(path),None
@@ -242,6 +242,8 @@ def _load(net, file):
 def _as_dict(nets):
     "Name -> net"
     if isinstance(nets, dict): return {str(k):v for k,v in nets.items()}
+    if not isinstance(nets, (list,tuple)) or not all(isinstance(o, (str,Path)) for o in nets):
+        raise DataError("nets are runs or files in a list, or a dict: name -> run, file, table or `Scores`")
     names = [Path(o).name if Path(o).is_dir() else Path(o).stem for o in nets]
     if twice := sorted({o for o in names if names.count(o)>1}):
         raise DataError(f"two nets are called {few(twice, count=True)}: give names, as in {{'one':..., 'two':...}}")

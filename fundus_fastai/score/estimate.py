@@ -8,19 +8,21 @@ __all__ = ['bootstrap', 'Estimate', 'readable', 'patient_bootstrap']
 # %% ../../nbs/21_score.estimate.ipynb #053e0789
 import numpy as np, pandas as pd
 from functools import partial
+from numbers import Real
 from statistics import NormalDist
 from typing import NamedTuple
 from ..core import DataError
+from ..options import check_least
 from .metrics import (Draws, class_metrics, confusion, draw_counts,
                                          number_patients, ratio, threshold_metrics)
 
 # %% ../../nbs/21_score.estimate.ipynb #33f12cf0
-def _check_drawn(y, patient, n_boot):
+def _check_drawn(y, patient, n_boot, seed=0):
     "Raise `DataError` where nothing can be drawn"
-    if not len(y): raise DataError("no images: there is nothing to score")
+    if not np.ndim(y) or not len(y): raise DataError("no images: there is nothing to score")
     if len(patient)!=len(y):
         raise DataError(f"there are {len(y)} images, and patients of {len(patient)}")
-    if n_boot<1: raise DataError(f"`n_boot` is to be at least 1, not {n_boot}")
+    check_least(n_boot=(n_boot,1), seed=(seed,0))
 
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
 def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; `w` [b,n] can be used as an array
@@ -32,7 +34,7 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
               block:int=4_000_000 # weights held at once
              )->np.ndarray|dict: # array [n_boot,...], or dict of them
     "Values of `metric` on `n_boot` resamples of patients"
-    _check_drawn(y, patient, n_boot)
+    _check_drawn(y, patient, n_boot, seed)
     who,memo = number_patients(patient),{}
     drawn = draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who)))
     parts = [metric(y, p, Draws(c, who, memo)) for c in drawn]
@@ -106,7 +108,7 @@ def so_few(people:int)->str:
 # %% ../../nbs/21_score.estimate.ipynb #fadcf27e
 def check_level(level:float)->None:
     "Raise `DataError` unless `level` is a share"
-    if not 0<level<1:
+    if not (isinstance(level, Real) and 0<level<1):
         raise DataError(f"`level` is a share between 0 and 1, such as .95, not {level}")
 
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
@@ -201,9 +203,8 @@ def _auc_formula(a, inn, out, level):
     return Estimate(a, float(low), float(high), f'Newcombe ({how})')
 
 # %% ../../nbs/21_score.estimate.ipynb #98303c5c
-def _formula_interval(key, e, y, *, patient, names, level=0.95):
+def _formula_interval(key, e, inn, out, N, *, names, level=0.95):
     "Interval for an estimate where resampling gave none, or the reason why there is none"
-    inn,out,N = _patients_by_class(y, patient, len(names))
     absent = [c for c,m in zip(names,inn) if not m]
     if np.isnan(e.value):
         why = 'one class only' if len(absent)==len(names)-1 else f"no image of {', '.join(absent)}"
@@ -215,9 +216,11 @@ def _formula_interval(key, e, y, *, patient, names, level=0.95):
     return wilson_estimate(e.value, _wilson_n(key, inn, out, N, names), level)
 
 # %% ../../nbs/21_score.estimate.ipynb #9248e7ff
-def known_interval(key:str, e:Estimate, y, **kwargs)->Estimate:
+def known_interval(key:str, e:Estimate, y, *, patient, names, level:float=.95)->Estimate:
     "`e`, with an interval by formula where it has none"
-    return e if e.bounded else _formula_interval(key, e, y, **kwargs)
+    if e.bounded: return e
+    people = _patients_by_class(y, patient, len(names))
+    return _formula_interval(key, e, *people, names=names, level=level)
 
 # %% ../../nbs/21_score.estimate.ipynb #eba95b54
 def class_estimates(y, p, classes, *, patient, n_boot:int=1000, seed:int=0, level:float=.95)->dict:
@@ -256,10 +259,10 @@ def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->p
         n = confusion(y, said, k, w=w)
         return ratio(n, n.sum(-1, keepdims=True))
     v,drawn = shares(y, p, None),bootstrap(shares, y, p, patient=patient, **kwargs)
-    n,rows,people = confusion(y, said, k),[],len(set(map(str, patient)))
+    n,rows,people = confusion(y, said, k),[],_patients_by_class(y, patient, k)
     for i,j in np.ndindex(k, k):
-        e = estimate(v[i,j], drawn[:,i,j], level, people=people)
-        e = known_interval(f'sensitivity_{names[i]}', e, y, patient=patient, names=names,
-                           level=level)
+        e = estimate(v[i,j], drawn[:,i,j], level, people=people[2])
+        if not e.bounded:
+            e = _formula_interval(f'sensitivity_{names[i]}', e, *people, names=names, level=level)
         rows.append([names[i], names[j], int(n[i,j]), *e[:4]])
     return pd.DataFrame(rows, columns=['target','predicted','images',*ESTIMATE])

@@ -12,11 +12,12 @@ from fastcore.basics import patch
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import says_normal
-from .metrics import (accuracy, as_weights, auc, average_precision,
+from .metrics import (accuracy, as_classes, as_numbers, as_weights, auc, average_precision,
     best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc,
     quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap
-from .predictions import (as_floats, check_labels, check_numbers, check_probabilities, class_arrays,
+from .predictions import (as_floats, as_table, check_labels,
+    check_numbers, check_probabilities, class_arrays,
     class_names, label_arrays, label_names, read_table, start_table, type_extras)
 
 # %% ../../nbs/23_score.kinds.ipynb #2ac87663
@@ -109,7 +110,7 @@ class Classes(Kind):
     "What tables of classes have in common"
     def check(self, df, name='predictions', classes=None):
         "Put the table in order; raises `DataError` that names what is wrong, and where"
-        has = sorted(class_names(df), key=step_key)
+        has = sorted(class_names(as_table(df, name)), key=step_key)
         if {'path','patient','target'}<=set(df) and len(has)<2:
             raise DataError(f"{name}: needs a probability column p_<class> for each of at least two classes")
         if classes is not None and set(map(str,classes))!=set(has):
@@ -189,7 +190,9 @@ def choose_thresholds(valid, # predictions of VALIDATION images
                       by='f1' # what to make large there, as in `best_threshold`
                      )->dict: # label -> threshold
     "A threshold for each label, chosen on validation images"
-    (y,p),names = label_arrays(valid),label_names(valid)
+    names = label_names(valid := as_table(valid, 'validation').copy())
+    check_labels(valid, names, 'validation')
+    y,p = label_arrays(valid)
     blind = [c for c,o in zip(names, y.T) if o.all() or not o.any()]
     if blind:
         say(f"validation shows one side only of {', '.join(blind)}: the threshold stays at .5")
@@ -332,8 +335,10 @@ def error_by_band(preds, # path, patient, target, pred
                  )->pd.DataFrame: # a row a band: images, patients, error, bias
     "Mean absolute and mean error (answer minus truth) by band of the truth, with intervals by patients"
     def both(y, p, w): return dict(error=mean_abs_error(y, p, w), bias=bias(y, p, w))
-    if not {'target','pred'} <= {*preds}:
+    if not {'target','pred'} <= {*as_table(preds)}:
         raise DataError("a table of numbers has columns target and pred: bands are of its truth")
+    preds = start_table(preds, 'predictions')
+    check_numbers(preds, ['target','pred'], 'predictions')
     (of,bands),digits,rows = number_bands(preds.target, step),digits_of(preds.target),[]
     for band in bands:
         d = preds[of==band]
@@ -426,7 +431,8 @@ class Both(Category):
     def tables(self, df, est, op, **kwargs): return NUMBER.tables(_number_of(df), est, op, **kwargs)
     def check(self, df, name='predictions', classes=None):
         df = Category.check(self, df, name, classes)
-        check_numbers(df, [c for c in ('target_age','pred_age') if c in df], name)
+        as_table(df, name, 'target_age', 'pred_age')
+        check_numbers(df, ['target_age','pred_age'], name)
         return df
     def by_patient(self, df, blend=None):
         sex,age = CATEGORY.by_patient(df),NUMBER.by_patient(_number_of(df))
@@ -443,8 +449,10 @@ def choose_cuts(y, # grades [n] of VALIDATION images, 0 to k-1
                 k:int=None # how many grades (default: the highest in `y`, and one)
                )->list: # k-1 increasing cut points
     "Cut points that make the quadratic kappa largest on validation images"
-    y,points = np.asarray(y).astype(int),np.asarray(points, float)
+    y,points = as_numbers(y, points)
+    if not len(y): raise DataError("no images: there is nothing to choose cut points by")
     k = k or int(y.max())+1
+    y = as_classes(y, k)
     cuts = np.arange(k-1)+.5
     if len(set(y))<2: return cuts.tolist()
     for _ in range(5):
@@ -616,7 +624,8 @@ def get_kind(name # name of a kind, or a `Kind`
 def kind_of(preds # a table of predictions, or its columns
            )->Kind: # CATEGORY, MULTILABEL, NUMBER or BOTH
     "The kind of answer that the columns of `preds` hold"
-    cols = list(map(str, getattr(preds, 'columns', preds)))
+    names = isinstance(preds, (list,tuple,set,pd.Index))
+    cols = list(map(str, preds if names else as_table(preds).columns))
     if 'pred_age' in cols: return BOTH
     if 'pred' in cols: return NUMBER
     return MULTILABEL if any(c.startswith('target_') for c in cols) else CATEGORY

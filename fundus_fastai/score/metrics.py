@@ -9,8 +9,11 @@ __all__ = ['confusion', 'auc', 'average_precision', 'quadratic_kappa', 'best_thr
 import numpy as np, pandas as pd
 from collections.abc import Iterator
 from functools import cached_property
+from numbers import Real
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from scipy.sparse import csr_array, issparse
 from ..core import DataError, few, one_of
+from ..options import check_least
 
 # %% ../../nbs/20_score.metrics.ipynb #16c81501
 def _is_drawn(w):
@@ -24,10 +27,23 @@ def as_weights(w, n:int)->np.ndarray:
         raise DataError(f"there are {n} images, and weights of shape {w.shape}")
     return w
 
+# %% ../../nbs/20_score.metrics.ipynb #bbc9116c
+def all_known(y, what:str)->np.ndarray:
+    "`y` as an array; raises `DataError` where one of it is pandas' NA or None"
+    y = np.asarray(y)
+    if y.dtype==object and (lost := pd.isna(y).sum()): raise DataError(f"{lost} of {y.size} {what} are missing")
+    return y
+
+# %% ../../nbs/20_score.metrics.ipynb #63e169a5
+def as_reals(a)->np.ndarray:
+    "`a` as floats; raises `DataError` for words"
+    try: return np.asarray(a, float)
+    except (TypeError, ValueError) as e: raise DataError(f"numbers are wanted ({e})") from None
+
 # %% ../../nbs/20_score.metrics.ipynb #c05cb0d1
 def as_classes(y, k:int)->np.ndarray:
     "Classes as whole numbers; raises `DataError` for what is none of 0 to `k`-1"
-    y = np.asarray(y)
+    y = all_known(y, 'classes')
     if y.ndim!=1 or (odd := ~np.isin(y, np.arange(k))).any():
         what = f"of shape {y.shape}" if y.ndim!=1 else f"{few(np.unique(y[odd]), 5)} among them"
         raise DataError(f"classes are to be numbers from 0 to {k-1} in a row, and are {what}")
@@ -36,7 +52,7 @@ def as_classes(y, k:int)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #60532975
 def as_numbers(*arrays)->list:
     "Arrays of numbers, as many in each; raises `DataError` for others"
-    arrays = [np.asarray(o, float) for o in arrays]
+    arrays = list(map(as_reals, arrays))
     if len({o.shape for o in arrays})>1 or arrays[0].ndim!=1:
         raise DataError(f"truth and answers must be of one length, and have shapes {[o.shape for o in arrays]}")
     if lost := sum(int((~np.isfinite(o)).sum()) for o in arrays):
@@ -53,8 +69,10 @@ def confusion(y, # true classes [n], 0 to k-1
     y,pred = as_classes(y, k),as_classes(pred, k)
     if len(y)!=len(pred):
         raise DataError(f"there are {len(y)} true and {len(pred)} predicted classes")
-    w,cell = as_weights(w, len(y)),np.eye(k*k)[y*k + pred]
-    return (w@cell).reshape(*w.shape[:-1], k, k)
+    w,n = as_weights(w, len(y)),len(y)
+    cell = csr_array((np.ones(n), y*k + pred, np.arange(n+1)), (n,k*k)) # a 1 a row
+    each = w@cell if w.ndim<3 else w.reshape(-1, n)@cell
+    return each.reshape(*w.shape[:-1], k, k)
 
 # %% ../../nbs/20_score.metrics.ipynb #ebf8b14e
 def ratio(a, b)->np.ndarray:
@@ -82,7 +100,7 @@ def specificity(cm)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #41896f93
 def as_sides(y, *scores, patient=None):
     "Truth as bool and scores as floats; raises `DataError` where they do not fit or are not known"
-    y,scores = np.asarray(y),[np.asarray(s, float) for s in scores]
+    y,scores = all_known(y, 'truths'),list(map(as_reals, scores))
     shapes = [np.shape(o) for o in (y,*scores,*([] if patient is None else [patient]))]
     if y.ndim!=1 or len(set(shapes))>1:
         raise DataError(f"truth, scores and patients must be of one length, and have shapes {shapes}")
@@ -124,7 +142,7 @@ def average_precision(y, # is it positive? bool [n]
     pos,neg = _by_score(y, s, w)
     tp,fp = np.cumsum(pos, -1),np.cumsum(neg, -1)
     precision = np.divide(tp, tp+fp, out=np.zeros_like(tp), where=tp>0)
-    return ratio((pos*precision).sum(-1), tp[...,-1])
+    return ratio((pos*precision).sum(-1), tp[...,-1:].sum(-1))
 
 # %% ../../nbs/20_score.metrics.ipynb #556b8167
 def f1_by_class(cm)->np.ndarray:
@@ -139,11 +157,14 @@ def matthews(cm)->np.ndarray:
     t,p = n**2-(row**2).sum(-1),n**2-(col**2).sum(-1)
     return np.where((t>0)&(p<=0), 0., ratio(cov, np.sqrt(t*p)))[()]
 
-# %% ../../nbs/20_score.metrics.ipynb #3022705b
+# %% ../../nbs/20_score.metrics.ipynb #b774570c
 _distance = dict(none=lambda d: d!=0, linear=np.abs, quadratic=np.square)
 
+# %% ../../nbs/20_score.metrics.ipynb #3022705b
 def cohen_kappa(cm, weights:str='none')->np.ndarray:
     "Agreement beyond chance; NaN where all is one class"
+    if (cm := np.asarray(cm)).ndim<2 or cm.shape[-1]!=cm.shape[-2]:
+        raise DataError(f"counts are to be [k,k], as from `confusion`, and have the shape {cm.shape}")
     k = np.arange(cm.shape[-1])
     d = _distance[one_of(weights, _distance, 'weights')](k[:,None]-k).astype(float)
     chance = cm.sum(-1)[...,:,None]*cm.sum(-2)[...,None,:]
@@ -162,8 +183,8 @@ def mean_auc(y, p, w=None)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #bedae2bf
 def class_metrics(y, p, w=None, *, classes=None)->dict:
     "Metrics of classes `y` [n], 0 to k-1, and probabilities `p` [n,k], weighted by `w` [...,n]"
-    y,p = np.asarray(y),np.asarray(p, float)
-    if p.ndim!=2 or len(y)!=len(p):
+    y,p = np.asarray(y),as_reals(p)
+    if p.ndim!=2 or y.shape!=p.shape[:1]:
         raise DataError(f"truth is to be [n] and probabilities [n,k], and they are {y.shape} and {p.shape}")
     if (lost := np.isnan(p).any(1).sum()):
         raise DataError(f"{lost} of {len(p)} images have a probability that is not a number")
@@ -198,9 +219,9 @@ def mean_abs_error(y, p, w=None)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #b8e1b828
 def r_squared(y, p, w=None)->np.ndarray:
     "Share of the variance that is explained; NaN where `y` does not vary"
-    w,(y,p) = as_weights(w, len(y)),as_numbers(y, p)
-    off,n,least = y-p,w.sum(-1),(1e-14*np.abs(y).max(initial=0))**2 # of rounding, in any unit
-    y = y-y.mean()
+    y,p = as_numbers(y, p)
+    n,least = (w := as_weights(w, len(y))).sum(-1),(1e-14*np.abs(y).max(initial=0))**2 # of rounding, in any unit
+    off,y = y-p,y-y.mean()
     square = w@y**2
     var = square - ratio((w@y)**2, n)
     return 1 - ratio(w@off**2, np.where((var<=1e-12*square)|(square<=n*least), 0, var))
@@ -254,7 +275,8 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
     "The threshold that does best on `y`: as positive count scores above it"
     y,s = as_sides(y, s)
     if isinstance(by, str): one_of(by, _goals, 'goal')
-    elif len(by)!=2 or by[0] not in ('sensitivity','specificity') or not 0<=by[1]<=1:
+    elif not (isinstance(by, tuple) and len(by)==2 and by[0] in ('sensitivity','specificity')
+              and isinstance(by[1], Real) and 0<=by[1]<=1):
         raise DataError(f"a goal is ('sensitivity', .9) or ('specificity', .9), a share from 0 to 1, not {by!r}")
     if np.isinf(s).any():
         raise DataError(f"{np.isinf(s).sum()} scores are infinite: no threshold lies between them")
@@ -283,6 +305,8 @@ def threshold_metrics(y, s, w=None, *, threshold:float=.5)->dict:
 def number_patients(patient)->np.ndarray:
     "Patients as numbers from 0; raises `DataError` where one is missing"
     who = np.asarray(patient)
+    if who.ndim!=1 or not len(who):
+        raise DataError(f"patients are to be a row, one an image, and have the shape {who.shape}")
     if lost := pd.isna(who).sum():
         raise DataError(f"patient is missing in {lost} of {len(who)} rows: fill them in")
     return np.unique(who.astype(str), return_inverse=True)[1]
@@ -306,6 +330,7 @@ def patient_weights(patient, # who each image belongs to [n]
                    )->Iterator: # yields arrays [b, images]
     "Go through `n_boot` resamples of patients: how often each image counts in each"
     who = number_patients(patient)
+    check_least(n_boot=(n_boot,1), seed=(seed,0), block=(block,1))
     for c in draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who))):
         yield c[:,who].astype(float)
 
@@ -313,7 +338,7 @@ def patient_weights(patient, # who each image belongs to [n]
 class Draws(NDArrayOperatorsMixin):
     "Weights [b,n] of images, held as counts [b,m] of patients"
     def __init__(self, counts, who, memo):
-        self.counts,self.who,self.memo,self.shape = counts,who,memo,(len(counts),len(who))
+        self.counts,self.who,self.memo,self.shape,self.ndim = counts,who,memo,(len(counts),len(who)),2
     def __array__(self, dtype=None, copy=None):
         return self.counts[:,self.who].astype(dtype or float)
     def __array_ufunc__(self, f, method, *args, **kw):
@@ -327,7 +352,10 @@ class Draws(NDArrayOperatorsMixin):
     @cached_property
     def floats(self): return self.counts.astype(float)
     def __matmul__(self, v):
-        v,m = np.asarray(v, float),self.counts.shape[1]
+        m = self.counts.shape[1]
+        if issparse(v): # of one number a row
+            return self.floats@csr_array((v.data, (self.who,v.indices)), (m,v.shape[1]))
+        v = np.asarray(v, float)
         total = [np.bincount(self.who, o, m) for o in v.reshape(len(v), -1).T]
         return (self.floats@np.stack(total, 1)).reshape(len(self), *v.shape[1:])
     def sum(self, axis=None, **kw):

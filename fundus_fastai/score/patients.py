@@ -18,7 +18,8 @@ def combine_eyes(preds, # a table of predictions
                  blend=None # from `fit_blend`: a weighing learned on validation images (default: the plain mean)
                 )->pd.DataFrame: # one row a patient: path, patient, images, target..., p_<class>... or pred
     "Put the images of each patient together; `None` where the truth of a patient is not defined"
-    return get_kind(kind or kind_of(preds)).by_patient(preds, blend)
+    kind = get_kind(kind or kind_of(preds))
+    return kind.by_patient(kind.check(preds), blend)
 
 # %% ../../nbs/26_score.patients.ipynb #b12fcc31
 def _features(z):
@@ -78,7 +79,7 @@ def _by_patient(s, operating, valid):
     b = None if valid is None else fit_blend(valid, s.kind)
     if b: ways['blend learned on validation'] = b
     for name,blend in ways.items():
-        t = combine_eyes(s.preds, s.kind, blend)
+        t = s.kind.by_patient(s.preds, blend)
         if t is None: return None
         t = s.kind.check(t)
         est = kind_estimates(s.kind, t, s.kind.settle(t, operating), **s.boot)

@@ -9,11 +9,12 @@ __all__ = ['plot_confusion', 'plot_roc', 'plot_most_wrong', 'plot_history', 'plo
 # %% ../../nbs/25_score.plots.ipynb #666ccfa8
 import numpy as np, pandas as pd
 from contextlib import contextmanager
-from ..core import DataError
+from ..core import DataError, one_of
 from .estimate import event_estimate
 from .kinds import digits_of, referral
 from .metrics import auc, average_precision
-from .scores import WARN, Scores, metric_label, pick
+from .predictions import as_table
+from .scores import WARN, Scores, as_scores, metric_label, pick
 
 # %% ../../nbs/25_score.plots.ipynb #ae6f1b00
 BLUE,PALE,RED,GRAY = '#1d4e89','#8fb4dd','#b5432a','#bbb'
@@ -80,6 +81,8 @@ def plot_confusion(scores:Scores, # as from `score`
                    ax=None # matplotlib axes to draw on
                   )->object: # the axes
     "Draw the confusion matrix: share of each row with its interval, and the count of images"
+    if as_scores(scores).confusion is None:
+        raise DataError(f"a {scores.kind} is not one class of several: there is no confusion matrix")
     k = len(scores.classes)
     with drawing(ax, (1.3+.95*k, .9+.85*k), scores.source, off=()) as ax:
         texts = ['no images' if np.isnan(r.value) else f'{_share_text(r.value, r.low, r.high)}\nn={r.images}'
@@ -117,7 +120,7 @@ def plot_roc(scores:Scores, # as from `score`
             )->object: # the axes
     "Draw the ROC curve of each class against the rest, with its AUC and interval"
     from sklearn.metrics import roc_curve
-    with drawing(ax, (4.4,5), scores.source) as ax:
+    with drawing(ax, (4.4,5), as_scores(scores).source) as ax:
         for label,y,s in _curves(ax, scores, questions, auc):
             fpr,tpr,_ = roc_curve(y, s)
             ax.plot(fpr, tpr, lw=1.8, label=label)
@@ -130,7 +133,7 @@ def plot_pr(scores:Scores, ax=None, questions:dict=None):
     "Draw the precision-recall curve of each class, with average precision and prevalence"
     from sklearn.metrics import precision_recall_curve
     title = 'class, average precision and interval; dashed: prevalence'
-    with drawing(ax, (4.4,5), scores.source) as ax:
+    with drawing(ax, (4.4,5), as_scores(scores).source) as ax:
         for label,y,s in _curves(ax, scores, questions, average_precision):
             precision,recall,_ = precision_recall_curve(y, s)
             label = f'{label}, prevalence {y.mean():.2f}'
@@ -166,6 +169,8 @@ def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss a
                  *, source:str='' # 'phantom' puts the mark
                 )->object: # the axes
     "Draw losses, or metrics, by epoch"
+    one_of(what, ('loss','metrics'), 'plot')
+    as_table(history, 'history')
     losses = ['train_loss','valid_loss']
     other = [*losses,'epoch','time','seconds','lr','phase']
     rest = [c for c in history.select_dtypes(np.number) if c not in other]
@@ -197,7 +202,7 @@ def plot_label_scores(scores:Scores, ax=None, what:str='auc'):
 # %% ../../nbs/25_score.plots.ipynb #8c9673f2
 def _numbers_of(scores):
     "The predictions of `scores`, if they are numbers beside their truth"
-    if {'target','pred'} <= {*scores.preds}: return scores.preds
+    if {'target','pred'} <= {*as_scores(scores).preds}: return scores.preds
     raise DataError("these scores are not of a number: this picture wants the columns target and pred")
 
 # %% ../../nbs/25_score.plots.ipynb #ef93ce43
@@ -235,8 +240,8 @@ def plot_agreement(scores:Scores, # of a number
                    ax=None # matplotlib axes to draw on
                   )->object: # the axes
     "Draw the difference of answer and truth against their mean (Bland and Altman)"
-    with drawing(ax, (4.4,3), scores.source) as ax:
-        differences(ax, (df := _numbers_of(scores)).pred, df.target)
+    df = _numbers_of(scores)
+    with drawing(ax, (4.4,3), scores.source) as ax: differences(ax, df.pred, df.target)
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #3fe4044a
@@ -245,6 +250,8 @@ def plot_referral(scores:Scores, # of grades
                  )->object: # the axes
     "Draw the ROC curve of referral and the operating point"
     from sklearn.metrics import roc_curve
+    if 'referable_auc' not in as_scores(scores).metrics:
+        raise DataError("these scores tell nothing of referral: score grades from 0 on, by kind 'grades' or 'ordered'")
     (y,s),m = referral(scores.preds),scores.metrics
     with drawing(ax, (4,3.8), scores.source) as ax:
         if y.all() or not y.any(): return ax
@@ -276,6 +283,8 @@ def plot_reliability(curves:dict, # name -> table as from `reliability_table`
                      source:str='' # 'phantom' puts the mark
                     )->object: # the axes
     "Draw share against probability, with intervals, and the number of images at the first curve's dots"
+    if not isinstance(curves, dict):
+        raise DataError("a dict of tables is drawn: name -> table as from `reliability_table`")
     with drawing(ax, (4.4,4.2), source) as ax:
         ax.plot([0,1], [0,1], color=GRAY, lw=.8, ls='--', zorder=0)
         for i,(name,t) in enumerate(curves.items()):
@@ -297,6 +306,7 @@ def plot_subgroups(table, # from `subgroup_scores`: groups and metrics
                    source:str='' # 'phantom' puts the mark
                   )->object: # the axes
     "Draw a metric of each group with its interval and numbers"
+    one_of(metric, as_table(table, 'groups', 'metric').metric.unique(), 'metric')
     t = table[table.metric==metric].iloc[::-1].reset_index(drop=True)
     with drawing(ax, (5,.7+.28*len(t)), source, off=('top','right','left')) as ax:
         for i,r in enumerate(t.itertuples()): interval(ax, r, i)

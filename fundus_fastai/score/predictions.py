@@ -11,6 +11,15 @@ from pathlib import Path
 from ..core import DataError, few, say
 from ..words import as_ages, is_missing
 
+# %% ../../nbs/22_score.predictions.ipynb #4be01680
+def as_table(df, name:str='predictions', *columns)->pd.DataFrame:
+    "`df`; raises `DataError` where it is no table, or lacks one of `columns`"
+    if not isinstance(df, pd.DataFrame):
+        raise DataError(f"{name}: a table (pandas DataFrame) is wanted, and this is a {type(df).__name__}")
+    if lack := [o for o in columns if o not in df]:
+        raise DataError(f"{name}: no column {few(lack, count=True)} (there are: {few(df, 12, count=True)})")
+    return df
+
 # %% ../../nbs/22_score.predictions.ipynb #3a559b2b
 def class_names(preds)->list:
     "The classes of a table of predictions, in its order"
@@ -39,7 +48,7 @@ def label_arrays(preds, names=None)->tuple:
 # %% ../../nbs/22_score.predictions.ipynb #3e7c4772
 def start_table(preds, name:str, texts=('path','patient'), *, numbers=())->pd.DataFrame:
     "Begin to check a table; raises `DataError` where columns or rows are not there"
-    cols = list(map(str, preds.columns))
+    cols = list(map(str, as_table(preds, name).columns))
     lack = [c for c in (*texts,*numbers) if c not in cols]
     if lack:
         raise DataError(f"{name}: no column {few(lack, count=True)} (there are: {few(cols, 12, count=True)})")
@@ -47,6 +56,7 @@ def start_table(preds, name:str, texts=('path','patient'), *, numbers=())->pd.Da
     if twice: raise DataError(f"{name}: column {few(twice, count=True)} occurs twice")
     if not len(preds): raise DataError(f"{name}: no rows")
     df = preds.rename(columns=str).reset_index(drop=True)
+    df = df.astype({c:object for c in df if isinstance(df[c].dtype, pd.CategoricalDtype)})
     if 'eye' not in df: df['eye'] = None
     for c in texts:
         df[c] = df[c].where(df[c].isna(), df[c].astype(str))

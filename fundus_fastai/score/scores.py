@@ -12,9 +12,11 @@ from fastcore.basics import patch
 from functools import partial
 from html import escape
 from pathlib import Path
-from ..core import one_of, whole_file, write_json
+from ..core import DataError, one_of, whole_file, write_json
 from .estimate import Estimate, confusion_estimates, known_interval, patient_bootstrap
+from ..options import check_least
 from .kinds import CATEGORY, Kind, get_kind, kind_of
+from .predictions import as_table
 
 # %% ../../nbs/24_score.scores.ipynb #a0e08950
 def kind_estimates(kind:Kind, df:pd.DataFrame, op=None, *, level:float=.95, **kwargs)->dict:
@@ -129,6 +131,12 @@ class Scores:
         "Metrics by what answered: one image, and all images of a patient in each way of combining them"
         return {'one image':self.metrics, **{k:v['metrics'] for k,v in (self.by_patient or {}).items()}}
 
+# %% ../../nbs/24_score.scores.ipynb #d8a5b984
+def as_scores(o)->Scores:
+    "`o`; raises `DataError` where it is none"
+    if hasattr(o, 'preds'): return o
+    raise DataError(f"scores are wanted, as `score` makes them of a table, and this is a {type(o).__name__}")
+
 # %% ../../nbs/24_score.scores.ipynb #6d7c89b2
 @patch
 def to_json(self:Scores)->dict:
@@ -225,13 +233,16 @@ def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind
         )->pd.DataFrame:
     "Pick images to look at"
     one_of(by, ('wrong','confident','random'), 'choice')
-    df = getattr(preds, 'preds', preds)
+    check_least(n=(n,0), seed=(seed,0))
+    df = as_table(preds.preds if isinstance(preds, Scores) else preds)
     kind = None if 'right' in df else getattr(preds, 'kind', None) or kind_of(df)
-    if kind and by=='wrong': return kind.worst(kind.check(df), n or len(df))
+    if kind: df = kind.check(df).set_axis(df.index)
+    if kind and by=='wrong': return kind.worst(df, n or len(df))
     d = kind.reads(df, getattr(preds, 'operating', None)) if kind else df
     if by=='random': d = d.sample(frac=1, random_state=seed)
     else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong', kind='stable')
     if per is not None:
+        as_table(d, 'predictions', per)
         if by=='random': # patients take turns first
             d = d.assign(turn=d.groupby([per,'patient']).cumcount()).sort_values('turn', kind='stable')
         d = d.assign(turn=d.groupby(per).cumcount()).sort_values(['turn',per], kind='stable').drop(columns='turn')

@@ -9,9 +9,10 @@ __all__ = ['subgroup_scores']
 import numpy as np, pandas as pd
 from functools import partial
 from ..core import DataError
+from ..options import check_least
 from .estimate import ESTIMATE, bootstrap, estimate, known_interval, no_estimate
 from .predictions import label_names
-from .scores import Scores
+from .scores import Scores, as_scores
 
 # %% ../../nbs/28_score.subgroups.ipynb #195cc06e
 def _bands(ages, ends):
@@ -133,7 +134,9 @@ def subgroup_scores(scores:Scores, # of any kind
                     least:int=10 # patients in a group that is to be scored
                    )->tuple: # a row a group and metric; a row a gap
     "Metrics by subgroup, and the largest gaps, with intervals by patients"
-    groups = group_columns(scores.preds) if groups is None else groups
+    groups = group_columns(as_scores(scores).preds) if groups is None else groups
+    if not isinstance(groups, dict): raise DataError("groups are a dict: what they are of -> group of each image")
+    check_least(least=(least,1))
     rows,gaps = [],[]
     for by,g in groups.items():
         a,b = _one_cut(scores, by, _group_of(scores.preds, g, by), least)

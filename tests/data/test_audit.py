@@ -9,6 +9,7 @@ from fundus_fastai.data.audit import audit, same_bytes
 from fundus_fastai.data.catalog import read_dataset
 from fundus_fastai.data.splits import check_split, split_patients
 from fundus_fastai.image.recipe import disc_side
+from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.layouts import write_layout
 from fundus_fastai.phantom.oct import write_kermany
 from house.shared import ROOT
@@ -524,3 +525,13 @@ def test_pictures_in_train_and_test_without_classes(sets, tmp_path, capsys):
     for o in tmp_path.rglob('*_*.jpg'): o.rename(o.with_name(f'picture{o.stem[0]}{o.stem[-1]}.jpg'))
     b = audit(A.open_frame(str(tmp_path), {}), shortcuts=False)
     assert b.leaky and not len(b.leaks) # a picture on both sides, of nobody who is known
+
+def test_copies_that_are_known_are_not_turned(tmp_path, monkeypatch):
+    "Each pair of copies was fitted once more, and forgotten: 60 copies had taken seven times as long"
+    rng,im = np.random.default_rng(0),phantom_fundus(seed=3, size=256).image.astype(int)
+    for i in range(6): Image.fromarray((im+rng.integers(-3, 4, im.shape)).clip(0, 255).astype(np.uint8)).save(tmp_path/f'{i}.png')
+    Image.fromarray(im.astype(np.uint8)).rotate(30, resample=Image.BICUBIC).save(tmp_path/'6.png')
+    tried,fit = [],A._aligned
+    monkeypatch.setattr(A, '_aligned', lambda *args: tried.append(1) or fit(*args))
+    t = audit(pd.DataFrame({'path':[f'{tmp_path}/{i}.png' for i in range(7)], 'patient':list('abcdefg')}), shortcuts=False).near_duplicates
+    assert len(tried)==6 and len(t)==21 and (t.turned.abs().dropna()==30).all() and t.turned.notna().sum()==6

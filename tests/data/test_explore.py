@@ -291,3 +291,22 @@ def test_images_without_any_label_are_shown_together(tmp_path):
     df = pd.DataFrame(rows); df.attrs['labels'] = ('drusen','haze')
     assert {'montage','mean','colors'}<=set(explore(df, workers=1))
     with pytest.raises(DataError, match='no image has any'): plot_montage(df, by=['drusen'])
+
+@pytest.mark.parametrize('f,why', [
+    *[(lambda o=o: plot_mean_eye(o), 'a dict of mean eyes') for o in ([], {}, None, dict(a=5))], *[(lambda o=o: plot_color_histograms(o), 'color_histograms') for o in ([], None, pd.DataFrame())],
+    *[(lambda f=f: f(None), 'a table') for f in (label_combinations, plot_combinations, plot_pyramid, color_histograms, mean_eye, plot_montage, explore, audit)],
+    (lambda: plot_combinations(table([[0,1],[1,0]]), top=0), '`top`'), (lambda: plot_pyramid(table([[0,1]], sex='male', age=3), width=0), '`width`'),
+    *[(lambda kw=kw: mean_eye(table([[0,1],[1,0]]), canonical=False, **kw), '`') for kw in (dict(n=0), dict(n=1.5), dict(seed=-1), dict(workers='a'), dict(top=0))],
+    (lambda: color_histograms(table([[0,1],[1,0]]), bins=-1), '`bins`'), (lambda: plot_montage(table([[0,1],[1,0]]), size='a'), '`size`'),
+    (lambda: audit(table([[0,1],[1,0]]), workers=0), '`workers`'), (lambda: audit(table([[0,1],[1,0]]), far='a'), '`far`'), (lambda: audit(table([[0,1],[1,0]]), most=-1), '`most`')])
+def test_a_sentence_for_odd_input(f, why):
+    with pytest.raises(DataError, match=why): f()
+
+def test_patients_of_combinations_are_counted_at_once():
+    "As many combinations as rows had taken a search each"
+    rng = np.random.default_rng(0)
+    df = table(rng.integers(0, 2, (300,6)).tolist(), [f'p{i}' for i in rng.integers(0, 90, 300)]).set_axis([7]*300)
+    t = label_combinations(df)
+    for k,r in t.iterrows():
+        own = df[[' + '.join(c for c in 'ABCDEF' if o[c]) or 'none of these' for _,o in df.iterrows()]==np.array(k)]
+        assert (r.images,r.patients)==(len(own),own.patient.nunique())

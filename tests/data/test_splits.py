@@ -276,3 +276,41 @@ def test_a_patient_has_one_name(one, other):
     for ask in (check_split, split_patients, audit):
         with pytest.raises(DataError, match=f'patient {other} is a number in some rows and text in others'): ask(df)
     assert check_split(df.assign(patient=[one,8,9,'B1','A1','A2'])) is not None
+
+def aged(n, ages=None):
+    "A frame of `n` patients with two images each, and an age"
+    ages = np.linspace(30, 80, n).round() if ages is None else ages
+    return pd.DataFrame(dict(path=[f'/x/{i}.png' for i in range(2*n)], patient=np.repeat([f'p{i:02}' for i in range(n)], 2), label=np.repeat(ages, 2)))
+
+@pytest.mark.parametrize('n,sides', [(3,(1,1,1)), (4,(2,1,1)), (8,(4,2,2)), (10,(6,2,2)), (12,(8,2,2)), (15,(9,3,3)), (25,(15,5,5))])
+def test_few_ages_are_numbers(n, sides):
+    "Of ten patients and fewer it was said that a class of at least three is needed; of twelve, four were left to train"
+    got = split_patients(aged(n)).groupby('split').patient.nunique()
+    assert tuple(got[['train','valid','test']])==sides
+
+def test_few_different_numbers_are_numbers_and_grades_are_classes():
+    assert patient_strata(aged(10, [20.,40.]*5)).nunique()==2 and set(patient_strata(aged(10, [2.,4.]*5)))=={'2.0','4.0'}
+    assert set(patient_strata(aged(10, [True,False]*5)))=={'True','False'}
+    g = split_patients(aged(40, np.arange(40)%5))
+    assert (g.groupby(['label','split']).size().unstack()[['test','train','valid']]//2>0).all(axis=None)
+
+@pytest.mark.parametrize('kw,why', [(dict(seed=-1), '`seed` is to be at least 0'), (dict(seed=1.5), 'whole number'), (dict(valid='a'), 'shares of the patients'),
+    (dict(test=float('nan')), 'shares of the patients'), (dict(by=['label']), 'no column'), (dict(groups=5), 'groups is a column'), (dict(groups=[[1]]*24), 'groups is a column')])
+def test_odd_options(kw, why):
+    with pytest.raises(DataError, match=why): split_patients(aged(12), **kw)
+
+@pytest.mark.parametrize('f', [split_patients, check_split, published_split, lambda df: save_split(df, '/nowhere', '/x'), lambda df: read_split(__file__, df, '/x')])
+def test_no_table(f):
+    for o in (None, [1], {}, np.zeros(3)):
+        with pytest.raises(DataError): f(o)
+
+def test_columns_of_other_types(tmp_path):
+    "Nullable text and categorical patients: a split could not be saved, ties broke off"
+    df = aged(12)
+    for o in (df.convert_dtypes(), df.assign(patient=df.patient.astype('category'))):
+        a,b = (split_patients(x, groups=np.arange(24)//4) for x in (df,o))
+        assert (a.split==b.split).all()
+        files = [save_split(x, tmp_path/f'{i}.csv', '/x', labels='label') for i,x in enumerate((a,b))]
+        assert (read_split(files[1], o, '/x').split==a.split).all() and split_hash(a, '/x')==split_hash(b, '/x')
+    with pytest.raises(DataError, match='1 of 24 rows have no path'):
+        save_split(split_patients(df.assign(path=df.path.where(df.index>0, None))), tmp_path/'s.csv', '/x')

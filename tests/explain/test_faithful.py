@@ -195,3 +195,13 @@ def test_truths_and_pictures_of_any_size_come_to_the_size_of_the_maps():
     k = ['pointing','share','precision','area']
     assert a.method.tolist()==b.method.tolist()==['m',*BASELINE_MAPS]
     for o in ('m','center'): assert np.allclose(a[a.method==o][k].astype(float), b[b.method==o][k].astype(float), atol=.02)
+
+@pytest.mark.parametrize('curves', [[], {}, None, 'x', {'a':5}, {'a':([],[])}, {'a':[]}])
+def test_curves_are_a_dict(curves):
+    with pytest.raises(DataError, match='deletion_curve'): plot_curves(curves)
+
+def test_a_measure_that_is_none():
+    rows = measure_maps(dict(a=[disc*1.,1.-disc], b=[disc*1.,disc*1.]), [disc,disc])
+    with pytest.raises(EyeError, match="'shre'; did you mean share"): difference_to(rows, 'a', 'b', patient=[1,2], measure='shre')
+    with pytest.raises(EyeError, match='unknown measure'): difference_to(rows, 'a', 'b', patient=[1,2], measure='method')
+    with pytest.raises(EyeError, match="'shre'; did you mean share"): faithful_table(rows, [1,2], measures=('shre',))

@@ -424,3 +424,8 @@ def test_contrast_points_at_exudates_of_real_eyes():
     assert len(seen.lesions)==79 and len(seen)==28
     assert froc(seen, 10, against=blind, n_boot=300)['CPM']['EX'].low>0
     assert .2<froc(seen, 10, n_boot=5)['10 FP']['EX'].value<.35 # a fourth: far from what a net should do
+
+@pytest.mark.parametrize('by', ['peaks','components'])
+def test_an_empty_map_is_refused(by):
+    "OpenCV had ended Python"
+    with pytest.raises(DataError, match=r'not \(0, 0\)'): detections(np.zeros((0,0)), by=by)

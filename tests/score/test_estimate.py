@@ -206,3 +206,12 @@ def test_draws_of_a_handful_are_no_interval(people):
     assert e.value==people-.5
     if people<5: assert not e.bounded and e.method==f"no interval: {'one patient' if people==1 else f'{people} patients'}"
     else: assert e.low<e.value<e.high
+
+def test_patients_of_a_confusion_matrix_are_counted_once(monkeypatch):
+    "They had been counted anew for each cell without an interval"
+    from fundus_fastai.score import estimate
+    asked,count = [],estimate._patients_by_class
+    monkeypatch.setattr(estimate, '_patients_by_class', lambda *args: asked.append(1) or count(*args))
+    y,p,who = simulate(30, 3, k=4)
+    t = confusion_estimates(y, np.eye(4)[y], range(4), patient=who, n_boot=20)
+    assert len(asked)==1 and t.method.str.startswith('Wilson').all()

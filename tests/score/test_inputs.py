@@ -2,13 +2,18 @@
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError, EyeError
-from fundus_fastai.score.calibration import ece, predictive_values
-from fundus_fastai.score.compare import delong, mcnemar
+from fundus_fastai.score.calibration import ece, predictive_values, reliability_table
+from fundus_fastai.score.compare import delong, mcnemar, read_panel
 from fundus_fastai.score.estimate import bootstrap, class_estimates, patient_bootstrap, wilson, wilson_estimate
 from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, bias, class_metrics, cohen_kappa, confusion, f1,
-    mean_abs_error, r_squared, threshold_metrics)
-from fundus_fastai.score.scores import score
-from made import labels_table
+    mean_abs_error, patient_weights, quadratic_kappa, r_squared, threshold_metrics)
+from fundus_fastai.score.kinds import choose_cuts, choose_thresholds, error_by_band, kind_of
+from fundus_fastai.score.patients import combine_eyes, score_as
+from fundus_fastai.score.plots import (plot_agreement, plot_confusion, plot_history, plot_numbers, plot_pr, plot_referral, plot_reliability,
+    plot_roc, plot_subgroups)
+from fundus_fastai.score.scores import pick, score
+from fundus_fastai.score.subgroups import subgroup_scores
+from made import class_table, labels_table, numbers_table
 
 two = np.eye(2)
 events = [auc, average_precision, best_threshold, threshold_metrics, f1]
@@ -100,3 +105,49 @@ def test_labels_that_all_have_one_side():
     df = labels_table()
     s = score(df.assign(**{c:0 for c in df if c.startswith('target_')}), n_boot=30)
     assert all(np.isnan(s.metrics[k].value) for k in ('auc','average_precision','f1'))
+
+# one sentence in place of a traceback
+cls = class_table(20, 2)
+NA = pd.array([True,None], dtype='boolean')
+
+@pytest.mark.parametrize('f,why', [
+    (lambda: auc(['a','b'], ['x','y']), 'numbers are wanted'), (lambda: auc(NA, [.1,.2]), '1 of 2 truths are missing'),
+    (lambda: mean_abs_error(['a'], [1]), 'numbers are wanted'), (lambda: r_squared(1, 2), 'one length'),
+    (lambda: confusion(NA, NA, 2), '1 of 2 classes'), (lambda: ece(1, .5), 'one each'), (lambda: ece(NA, [.1,.2]), 'truths are missing'),
+    (lambda: ece(['0','1'], ['x','y']), 'numbers are wanted'), (lambda: reliability_table([[0,1]], [[.1,.2]]), 'one event'),
+    (lambda: class_metrics([], np.c_[['x'],['y']]), 'numbers are wanted'), (lambda: class_metrics(1, two), 'truth is to be'),
+    (lambda: best_threshold([0,1], [0,1], None), 'a goal is'), (lambda: best_threshold([0,1], [0,1], ('sensitivity','x')), 'a goal is'),
+    (lambda: quadratic_kappa([1,2]), 'counts are to be'), (lambda: quadratic_kappa(np.ones((2,3))), r'shape \(2, 3\)'),
+    (lambda: choose_cuts([], []), 'no images'), (lambda: choose_cuts([-1,1], [0,1]), 'from 0 to 1'), (lambda: choose_cuts([0,1], [0]), 'one length'),
+    (lambda: list(patient_weights([])), 'patients'), (lambda: list(patient_weights([1,2], seed=-1)), '`seed` is to be at least 0'),
+    (lambda: bootstrap(auc, [0,1], [0,1], patient=[1,2], n_boot=2.5), '`n_boot` is to be a whole number'),
+    (lambda: patient_bootstrap(auc, [0,1], [0,1], patient=[1,2], seed='a'), '`seed` is to be a whole number'),
+    (lambda: patient_bootstrap(auc, [0,1], [0,1], patient=[1,2], n_boot=5, level='a'), 'a share'), (lambda: bootstrap(auc, 1, .5, patient=1), 'no images'),
+    (lambda: combine_eyes(cls[:0]), 'no rows'), (lambda: combine_eyes(cls.drop(columns='patient')), 'no column patient'), (lambda: combine_eyes(None), 'NoneType'),
+    (lambda: combine_eyes(numbers_table().assign(pred='x')), 'pred is not a number'), (lambda: score('preds.csv'), 'a str'), (lambda: score_as('category', None), 'NoneType'),
+    (lambda: score(numbers_table().rename(columns=dict(pred='pred_age'))), 'probability column'), (lambda: kind_of(None), 'NoneType'),
+    (lambda: pick([1,2]), 'a list'), (lambda: pick(cls, 'confident', per='camera'), 'no column camera'), (lambda: pick(cls, 'random', seed=-1), 'seed'),
+    (lambda: pick(numbers_table().assign(pred='x'), 'random'), 'pred is not a number'),
+    (lambda: choose_thresholds(labels_table().drop(columns=[o for o in labels_table() if o.startswith('p_')])), 'a label needs'), (lambda: error_by_band(numbers_table()[:0]), 'no rows'),
+    (lambda: error_by_band(numbers_table().assign(target=np.nan)), 'target is not a number'),
+    (lambda: read_panel([cls,cls]), 'nets are runs'), (lambda: read_panel(None), 'nets are runs'), (lambda: read_panel(dict(a=cls, b=5)), 'a int'),
+    (lambda: subgroup_scores(cls), 'scores are wanted'), (lambda: subgroup_scores(score(cls, n_boot=2), 'sex'), 'groups are a dict'),
+    *[(lambda f=f: f(cls), 'scores are wanted') for f in (plot_roc, plot_pr, plot_confusion, plot_numbers, plot_agreement, plot_referral)],
+    (lambda: plot_confusion(score(labels_table(), n_boot=2)), 'no confusion matrix'), (lambda: plot_referral(score(cls, n_boot=2)), 'referral'),
+    (lambda: plot_reliability([]), 'a dict of tables'), (lambda: plot_history(cls, 'lost'), 'lost'), (lambda: plot_history([]), 'a list'),
+    (lambda: plot_subgroups(pd.DataFrame(), 'auc'), 'no column metric')])
+def test_a_sentence_for_odd_input(f, why):
+    with pytest.raises(EyeError, match=why): f()
+
+def test_nothing_has_no_average_precision():
+    assert np.isnan(average_precision([], [])) and np.isnan(auc([], []))
+
+@pytest.mark.parametrize('make', [lambda d: d.set_axis([0]*len(d)), lambda d: d.convert_dtypes(), lambda d: d.astype(object), lambda d: d.astype(str),
+                                  lambda d: d.assign(patient=d.patient.astype('category'))])
+@pytest.mark.parametrize('table', [cls, numbers_table(40), labels_table(40)])
+def test_other_types_give_the_same(table, make):
+    "A repeated index, nullable and categorical columns, numbers as text"
+    a,b = (score(o, n_boot=20).to_json() for o in (table,make(table)))
+    assert a==b
+    pd.testing.assert_frame_equal(combine_eyes(table), combine_eyes(make(table)), check_dtype=False)
+    assert pick(table, 'confident').path.tolist()==pick(make(table), 'confident').path.tolist()

@@ -1,5 +1,5 @@
 "Metrics against scikit-learn, weighted or not"
-import numpy as np, pytest
+import tracemalloc, numpy as np, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
 from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1,
@@ -9,6 +9,22 @@ from made import micro, simulate
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
               pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
+
+def test_many_classes_take_little_memory():
+    "A matrix of k x k cells had been counted by one of k^2 x k^2: 60 GiB for 300 classes"
+    rng = np.random.default_rng(0)
+    n,k = 500,100
+    y,said = rng.integers(0, k, (2,n))
+    w = rng.random((2,3,n))
+    tracemalloc.start()
+    cm = confusion(y, said, k)
+    drawn = bootstrap(lambda y, p, w: confusion(y, p, k, w=w), y, said, patient=rng.integers(0, 90, n), n_boot=20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak<2e7
+    assert (cm==skm.confusion_matrix(y, said, labels=range(k))).all() and drawn.shape==(20,k,k) and (drawn==drawn.round()).all()
+    np.testing.assert_allclose(confusion(y, said, k, w=w)[1,2], skm.confusion_matrix(y, said, labels=range(k), sample_weight=w[1,2]))
+    assert (confusion([], [], 3)==0).all()
 
 # statistics
 @pytest.mark.parametrize('digits', [1, 2, None])
