@@ -143,7 +143,8 @@ ask_a_net = ('predict','explain','evaluate','benchmark','export','page','app','q
 def check_first(verb, run=None, **_):
     "Raise before anything slow is imported: for a command that is not shared by processes, or a `run` without a net"
     if processes()>1 and verb!='train':
-        raise DataError(f"several processes were started, fundus {verb} is for one (predict, explain and lesions have `shard`)")
+        raise DataError(f"several processes were started, fundus {verb} is for one "
+                        "(predict, explain and lesions have `shard`)")
     local = run is not None and not str(run).startswith('hf:') and Path(run).suffix.lower()!='.onnx'
     if local and verb in ask_a_net: config_file(run)
 
@@ -215,6 +216,7 @@ def check_unread(df):
     if n := df.attrs['unread']:
         raise DataError(f"{n} image{'s'*(n>1)} could not be read and had to be left out (named above)")
 
+# %% ../nbs/97_commands.ipynb #5ac8a1cc
 def tell_rows(df, file, what):
     "Say how many rows stand in `file`, if any, and how many lack `what`; raises as `check_unread`"
     none = int((df.reason!='').sum())-df.attrs['unread']
@@ -231,6 +233,7 @@ def part(text):
         raise DataError(f"`shard={text}` is none: K/N is the K-th of N parts, as 3/16")
     return int(k),int(n)
 
+# %% ../nbs/97_commands.ipynb #f334433d
 def own_part(images, out, shard):
     "The files of the part `shard` and its own folder in `out`; without, both as they are"
     if shard is None: return images,Path(out)
@@ -312,10 +315,11 @@ def explain(run:str, # run folder, or hf://org/name@commit
             out:str=None, # folder (default: RUN/maps)
             force:bool=False, # write into a folder that holds files
             resume:bool=False, # go on in a folder of maps that were made in the same way
-            shard:str=None, # one of several parts, as 3/16: for as many machines, into a folder OUT/3of16
+            shard:str=None, # one of several parts, as 3/16, into a folder OUT/3of16
             **kwargs):
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
-    (o,),(images,out) = carried(kwargs, MapOptions),own_part(images, out or beside(run, 'maps'), shard)
+    (o,) = carried(kwargs, MapOptions)
+    images,out = own_part(images, out or beside(run, 'maps'), shard)
     o.fill = number(o.fill, 'fill', ['mean','zero','blur'])
     from fundus_fastai.run.train import explain_run
     from fundus_fastai.anatomy.atlas import Places, frame_maps
@@ -360,14 +364,15 @@ def lesions(images:list, # image files or folders
             of:str=None, # class of these maps (default: those named as types of lesions, else the last that is ill)
             device:str='cpu', # where the net computes, as torch names it
             resume:bool=False, # go on in a folder that was begun
-            shard:str=None, # one of several parts, as 3/16: for as many machines, into a folder OUT/3of16
+            shard:str=None, # one of several parts, as 3/16, into a folder OUT/3of16
             force:bool=False # write into a folder that holds earlier ones
            ):
     "Find the lesions of fundus photographs: detections.csv, counts.csv and an overlay each (research use only)"
     from fundus_fastai.anatomy.lesion_net import lesion_table
     say("research use only, not a medical device")
     images,out = own_part(images, out, shard)
-    df = lesion_table(images, out, run=run, method=method, of=of, resume=resume, force=force, device=device, keep=False)
+    df = lesion_table(images, out, run=run, method=method, of=of, resume=resume, force=force,
+                      device=device, keep=False)
     n = df.attrs['counts']
     print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-3])
           + f": {out/'detections.csv'}")

@@ -187,6 +187,7 @@ def best_method(learn)->str:
     if head_of_places(learn.model) is not None: return 'evidence'
     return 'hue_gradient' if trained.get('nu') else 'occlusion'
 
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #391106e2
 def type_of(name)->str:
     "The type of lesion that a class is named after, or nothing"
     name = str(name).lower().replace(' ', '_').removesuffix('s')
@@ -242,7 +243,7 @@ def peaks(self:RunFinder, m, eye, kind:str)->pd.DataFrame:
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #80965206
 def _asked(path, to, find):
-    "The table of a file, its row of counts, and whether it could be read; its overlay is written to the file `to`"
+    "The table of a file, its row of counts, and whether it could be read; its overlay goes to `to`"
     none = dict(dict.fromkeys(find.counts, None), overlay='', reason='')
     try: im = read_image(path)
     except DataError as e:
@@ -253,7 +254,8 @@ def _asked(path, to, find):
         say(f"{path} {df.attrs['reason']}")
         return None,none|dict(reason=df.attrs['reason']),True
     if to is not None:
-        with whole_file(to) as f: f.write_bytes(cv2.imencode('.jpg', rings(im, find.sure(df))[...,::-1])[1])
+        over = rings(im, find.sure(df))[...,::-1]
+        with whole_file(to) as f: f.write_bytes(cv2.imencode('.jpg', over)[1])
     there = '' if to is None else f'{to.parent.name}/{to.name}'
     return df.assign(path=path),dict(find.row(df), overlay=there, reason=''),True
 
@@ -261,54 +263,56 @@ def _asked(path, to, find):
 TEXT = 'path','type','overlay','reason','model'
 def _read(file, whole=()):
     "A table of candidates or counts, whose columns `whole` are whole numbers"
-    none = {k:[''] for k in whole}
-    return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str)|dict.fromkeys(whole, 'Int64'), keep_default_na=False, na_values=none)
+    kinds = dict.fromkeys(TEXT, str)|dict.fromkeys(whole, 'Int64')
+    return pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values={k:[''] for k in whole})
 
+# %% ../../nbs/78_anatomy.lesion_net.ipynb #2f60036e
 def _candidates(file, done):
-    "The growing table `file` of candidates, with rows of the photographs that are `done` alone; raises `DataError`"
+    "The growing table `file`, with the candidates of what is `done` alone; raises `DataError`"
     if not done: return RowFile(file, force=True)
     part = Path(f'{file}.part')
     if not part.exists():
         if not file.exists(): raise DataError(f"{file} is gone: begin again with `force=True`")
         return RowFile(file, resume=True)
     if whole_rows(part): # the last photograph's may stand there without its row of counts
-        old = _read(part)
-        with whole_file(part) as f: old[old.path.isin(done)].to_csv(f, index=False, float_format='%.6g')
+        known = _read(part)[lambda t: t.path.isin(done)]
+        with whole_file(part) as f: known.to_csv(f, index=False, float_format='%.6g')
     file.unlink(missing_ok=True) # of an earlier call, which `force` replaces
     return RowFile(file, resume=True)
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #7f89c11b
 def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
-    "What `find` tells of each file, written into `folder`: first the candidates of a photograph, then its counts"
+    "What `find` tells of each file, written into `folder`: its candidates, then its counts"
     def at(name): return folder and folder/name
-    table,rows = RowFile(at('counts.csv'), resume, force, marks=dict(model=find.model)),[pd.DataFrame(columns=COLUMNS)]
+    table = RowFile(at('counts.csv'), resume, force, marks=dict(model=find.model))
     with released(table):
         names = table.names(paths, 'overlay', '.jpg')
         spots = _candidates(at('detections.csv'), table.done)
+    rows,columns = [pd.DataFrame(columns=COLUMNS)],['path',*find.counts,'overlay','reason','model']
     def row(path):
         df,told,read = _asked(path, at(f'overlays/{names[path]}.jpg'), find)
         if read: spots.add(df := rows[0] if df is None else df[COLUMNS])
         if read and keep: rows.append(df)
         return dict(told, path=path, model=find.model),read
-    with released(spots): counts = table.one_by_one(paths, row, ['path',*find.counts,'overlay','reason','model'], what='lesions')
+    with released(spots): counts = table.one_by_one(paths, row, columns, what='lesions')
     if spots.columns is None: spots.add(rows[0])
     spots.close()
-    df,counted = pd.concat(rows, ignore_index=True),counts.astype(dict.fromkeys(find.counts, 'Int64'))
-    if table.done: counted = _read(table.file, find.counts)
+    df,each = pd.concat(rows, ignore_index=True),counts.astype(dict.fromkeys(find.counts, 'Int64'))
+    if table.done: each = _read(table.file, find.counts)
     if table.done and keep: df = _read(spots.file)
-    df.attrs |= dict(counts=counted, unread=counts.attrs['unread'])
+    df.attrs |= dict(counts=each, unread=counts.attrs['unread'])
     return df
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #98831e5b
 def lesion_table(images, # image files or folders
                  out=None, # folder for detections.csv, counts.csv and overlays (default: none)
                  *, run=None, # a run folder: list the peaks of its own net's maps instead
-                 method:str=None, # of these maps, one of `ALL_METHODS` (default: what suits the net)
-                 of:str=None, # class of these maps (default: those named as types, else the last that is ill)
+                 method:str=None, # of these maps, of `ALL_METHODS` (default: what suits the net)
+                 of:str=None, # class of these maps (default: named as types, else the last ill one)
                  resume:bool=False, # go on in a folder that was begun
                  force:bool=False, # write into a folder that holds earlier ones
                  device:str='cpu', # where the net computes, as torch names it
-                 keep:bool=True # give the rows back, too; without, memory stays as it is however many files there are
+                 keep:bool=True # give the rows back, too (memory grows by them)
                 )->pd.DataFrame: # path, x, y, score, type, radius; `attrs`: 'counts', 'unread'
     "Find the lesions of many photographs, in pixels of each"
     if (method or of) and not run: raise DataError("`method` and `of` are for maps of a `run`")

@@ -229,5 +229,6 @@ def vessel_table(images, # image files or folders
     out.mkdir(parents=True, exist_ok=True)
     with replacing_maps(out):
         table = RowFile(out/'features.csv', resume, force)
-        row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=table.names(paths, 'map', '_vessels.png'))
+        names = table.names(paths, 'map', '_vessels.png')
+        row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=names)
         return table.one_by_one(paths, row, COLUMNS, what='vessels')

@@ -305,7 +305,7 @@ def _aligned(a, b, turn, mirrored):
 
 # %% ../../nbs/38_data.audit.ipynb #1d95fdd7
 def _turned(fields, rows, far=.3, most=1_000_000, workers=2, *, but=()):
-    "Copies (i, j) of `rows` in any turn, `but` those pairs; distance, degrees, mirrored; what all agree better than"
+    "Copies (i, j) of `rows` in any turn, `but` those; distance, degrees, mirrored; what all agree above"
     if len(rows)<2: return np.zeros((0,2), int), *np.zeros((3,0)), _alike
     strong,waves = np.zeros((len(rows),256), np.float32),_shelf(len(rows), 32, 48, dtype=np.complex64)
     for k,i in enumerate(rows): strong[k],waves[k] = _waves(fields[i])

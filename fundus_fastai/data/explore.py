@@ -396,7 +396,7 @@ def mean_eye(df:pd.DataFrame, # a frame
 def plot_mean_eye(eyes:dict # from `mean_eye`
                  )->object: # the figure
     "Show mean (above) and standard deviation (below: bright where the images differ) of each group"
-    if not isinstance(eyes, dict) or not all(isinstance(o, MeanEye) for o in eyes.values()) or not eyes:
+    if not isinstance(eyes, dict) or not eyes or {*map(type, eyes.values())}!={MeanEye}:
         raise DataError("a dict of mean eyes is drawn, one a group at least: `mean_eye` makes it")
     fig,axs = _figure(1.5*len(eyes)+.5, 3.4, 2, len(eyes), squeeze=False)
     high = max(1, *(np.percentile(o.std.mean(-1), 99.5) for o in eyes.values()))

@@ -724,6 +724,7 @@ def blanks_as_no(y, src)->pd.DataFrame:
     say(f"{src}: {few(y.columns)} hold 1 and blanks alone: a blank is read as 0")
     return y.fillna(0).astype('int64')
 
+# %% ../../nbs/30_data.read.ipynb #cbcbfd55
 def with_labels(df, raw, names, *, src, several)->pd.DataFrame:
     "`df` with the labels of its rows: columns of 0 and 1, or one of classes"
     if several:

@@ -62,7 +62,7 @@ def check_split(df # frame with `patient` and `split`
 
 # %% ../../nbs/35_data.splits.ipynb #78437a94
 def _is_number(s)->bool:
-    "Is a column a quantity, as an age? Up to ten different ones of 0, 1, ... 10 are classes, as grades are"
+    "Is a column a quantity, as an age? Up to ten different ones of 0 to 10 are classes, as grades"
     classes = s.nunique()<=10 and s.dropna().isin(range(11)).all()
     return pd.api.types.is_numeric_dtype(s) and not classes
 
@@ -181,7 +181,7 @@ def relative_paths(df, root=None)->pd.Series:
         raise DataError("relative paths need a root: pass the data's folder as root")
     as_table(df, 'the frame', 'path')
     if n := df['path'].map(lambda o: not isinstance(o, (str,os.PathLike))).sum():
-        raise DataError(f"{n} of {len(df)} rows have no path: fill them in, or leave those rows out")
+        raise DataError(f"{n} of {len(df)} rows have no path: fill them in, or leave them out")
     cut = df['path'].astype(object).map(os.path.split) # folders are few
     rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))

@@ -132,7 +132,7 @@ def plot_curves(curves:dict, # method -> curve, or several curves to be averaged
                )->plt.Axes: # matplotlib axes
     "Draw deletion or insertion curves of several methods, with their areas"
     if not isinstance(curves, dict) or not curves:
-        raise DataError("curves are drawn from a dict, one method at least: method -> what `deletion_curve` gave")
+        raise DataError("curves are a dict, one method at least: method -> what `deletion_curve` gave")
     if ax is None: ax = plt.subplots(figsize=(4,2.8))[1]
     shares = True
     for k,cs in curves.items():

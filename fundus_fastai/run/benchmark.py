@@ -36,7 +36,7 @@ def method_settings(learn:Learner, names=None)->dict:
     if names is not None and not len(names): raise DataError("name one method at least")
     if isinstance(names, dict):
         if taken := [k for k in names if k in BASELINE_MAPS]:
-            raise DataError(f"{few(taken)} is what a map that knows nothing is called: give yours another name")
+            raise DataError(f"{few(taken)}: so a map that knows nothing is called, give another name")
         ways = {k:(o, {}) if isinstance(o, str) else o for k,o in names.items()}
         for m,_ in ways.values(): one_of(m, ALL_METHODS, 'method')
         return ways

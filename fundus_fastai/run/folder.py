@@ -107,7 +107,7 @@ def start_run(out, resume:bool=False, force:bool=False)->Path:
 # %% ../../nbs/61_run.folder.ipynb #87c39789
 @contextmanager
 def only_writer(out, patience:float=8):
-    "Hold the folder `out` against other programs; raises `DataError` where one has it for `patience` seconds more"
+    "Hold the folder `out` against others; raises `DataError` where one has it `patience` seconds more"
     made,end = not (out := Path(out)).exists(),time.monotonic()+patience
     fresh_dir(out, force=True)
     while (lock := own(out, taken=-1))==-1:

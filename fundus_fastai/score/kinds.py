@@ -12,7 +12,8 @@ from fastcore.basics import patch
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
 from ..words import says_normal
-from .metrics import (accuracy, as_classes, as_numbers, as_weights, auc, average_precision,
+from .metrics import (accuracy, as_classes, as_numbers, as_weights, auc,
+    average_precision,
     best_threshold, bias, class_metrics, confusion, f1, mean_abs_error, mean_auc,
     quadratic_kappa, r_squared, ratio)
 from .estimate import patient_bootstrap

@@ -31,7 +31,8 @@ def as_weights(w, n:int)->np.ndarray:
 def all_known(y, what:str)->np.ndarray:
     "`y` as an array; raises `DataError` where one of it is pandas' NA or None"
     y = np.asarray(y)
-    if y.dtype==object and (lost := pd.isna(y).sum()): raise DataError(f"{lost} of {y.size} {what} are missing")
+    if y.dtype==object and (lost := pd.isna(y).sum()):
+        raise DataError(f"{lost} of {y.size} {what} are missing")
     return y
 
 # %% ../../nbs/20_score.metrics.ipynb #63e169a5
@@ -164,7 +165,7 @@ _distance = dict(none=lambda d: d!=0, linear=np.abs, quadratic=np.square)
 def cohen_kappa(cm, weights:str='none')->np.ndarray:
     "Agreement beyond chance; NaN where all is one class"
     if (cm := np.asarray(cm)).ndim<2 or cm.shape[-1]!=cm.shape[-2]:
-        raise DataError(f"counts are to be [k,k], as from `confusion`, and have the shape {cm.shape}")
+        raise DataError(f"counts are to be [k,k], as of `confusion`, and have the shape {cm.shape}")
     k = np.arange(cm.shape[-1])
     d = _distance[one_of(weights, _distance, 'weights')](k[:,None]-k).astype(float)
     chance = cm.sum(-1)[...,:,None]*cm.sum(-2)[...,None,:]

@@ -82,7 +82,7 @@ def plot_confusion(scores:Scores, # as from `score`
                   )->object: # the axes
     "Draw the confusion matrix: share of each row with its interval, and the count of images"
     if as_scores(scores).confusion is None:
-        raise DataError(f"a {scores.kind} is not one class of several: there is no confusion matrix")
+        raise DataError(f"a {scores.kind} is not one class of several: it has no confusion matrix")
     k = len(scores.classes)
     with drawing(ax, (1.3+.95*k, .9+.85*k), scores.source, off=()) as ax:
         texts = ['no images' if np.isnan(r.value) else f'{_share_text(r.value, r.low, r.high)}\nn={r.images}'
@@ -251,7 +251,7 @@ def plot_referral(scores:Scores, # of grades
     "Draw the ROC curve of referral and the operating point"
     from sklearn.metrics import roc_curve
     if 'referable_auc' not in as_scores(scores).metrics:
-        raise DataError("these scores tell nothing of referral: score grades from 0 on, by kind 'grades' or 'ordered'")
+        raise DataError("no referral in these scores: score grades from 0 on, as 'grades' or 'ordered'")
     (y,s),m = referral(scores.preds),scores.metrics
     with drawing(ax, (4,3.8), scores.source) as ax:
         if y.all() or not y.any(): return ax

@@ -135,7 +135,8 @@ def subgroup_scores(scores:Scores, # of any kind
                    )->tuple: # a row a group and metric; a row a gap
     "Metrics by subgroup, and the largest gaps, with intervals by patients"
     groups = group_columns(as_scores(scores).preds) if groups is None else groups
-    if not isinstance(groups, dict): raise DataError("groups are a dict: what they are of -> group of each image")
+    if not isinstance(groups, dict):
+        raise DataError("groups are a dict: what they are of -> group of each image")
     check_least(least=(least,1))
     rows,gaps = [],[]
     for by,g in groups.items():

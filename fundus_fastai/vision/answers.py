@@ -282,7 +282,7 @@ def left(self:RowFile, files)->list:
 # %% ../../nbs/49_vision.answers.ipynb #1f1f33c2
 @patch
 def names(self:RowFile, paths, column:str, end:str)->dict:
-    "Names for what is written of each of `paths`, no two alike; files that stand in `column` keep theirs, less `end`"
+    "Names for what is written of `paths`, no two alike; files in `column` keep theirs, less `end`"
     every = list(dict.fromkeys([*self.done, *paths]))
     names = dict(zip(every, unique_stems(every)))
     if column not in (self.columns or ()): return names
@@ -357,6 +357,7 @@ def list_digest(files)->str:
     at = len(os.path.commonpath([os.path.dirname(o) for o in files]))
     return hashlib.sha256('\n'.join(o[at:] for o in files).encode()).hexdigest()[:8]
 
+# %% ../../nbs/49_vision.answers.ipynb #6323b9ac
 def shard_mark(shard, files)->str:
     "What rows of the part `shard` say of it: which of how many, of what `files`, and whose key calls patients"
     mine = {file_and_frame(o)[0] for o in dealt(files, shard)}
@@ -470,7 +471,8 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
             raise DataError(f"these parts are of {k} {what} ({few(df[c].unique())}), or empty")
     said = [{*o} for o in parts if 'prediction' in o] # those without an answer have fewer columns
     if odd := set().union(*said)-set.intersection(*said or [set()]):
-        raise DataError(f"not all of these parts have {few(sorted(odd))}: predict them anew with copies of one run")
+        raise DataError(f"not all of these parts have {few(sorted(odd))}: "
+                        "predict them anew with copies of one run")
     if len({*df.key}-{''})>1:
         raise DataError("these parts call patients by several keys: predict them anew with one patients.key, "
                         "which `FUNDUS_PATIENT_KEY` names on each computer")

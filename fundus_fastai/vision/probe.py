@@ -91,6 +91,7 @@ def shares(side:int, n:int)->torch.Tensor:
     m = ((at>=i*side//n)&(at<((i+1)*side+n-1)//n)).float() # below zero, ONNX rounds otherwise
     return m/m.sum(1, keepdim=True)
 
+# %% ../../nbs/44_vision.probe.ipynb #2f49cdc2
 def place_means(y, n:int):
     "The map `y` averaged in `n` x `n` places, [images, channels*n*n]"
     h,w = (shares(s, n).to(y.device, y.dtype) for s in y.shape[2:])
