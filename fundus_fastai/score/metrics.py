@@ -276,7 +276,7 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
     "The threshold that does best on `y`: as positive count scores above it"
     y,s = as_sides(y, s)
     if isinstance(by, str): one_of(by, _goals, 'goal')
-    elif not (isinstance(by, tuple) and len(by)==2 and by[0] in ('sensitivity','specificity')
+    elif not (isinstance(by, (tuple,list)) and len(by)==2 and by[0] in ('sensitivity','specificity')
               and isinstance(by[1], Real) and 0<=by[1]<=1):
         raise DataError(f"a goal is ('sensitivity', .9) or ('specificity', .9), a share from 0 to 1, not {by!r}")
     if np.isinf(s).any():

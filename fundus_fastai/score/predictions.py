@@ -15,7 +15,7 @@ from ..words import as_ages, is_missing
 def as_table(df, name:str='predictions', *columns)->pd.DataFrame:
     "`df`; raises `DataError` where it is no table, or lacks one of `columns`"
     if not isinstance(df, pd.DataFrame):
-        raise DataError(f"{name}: a pandas DataFrame is wanted, and this is a {type(df).__name__}")
+        raise DataError(f"{name}: a table (DataFrame) is wanted, and this is a {type(df).__name__}")
     if lack := [o for o in columns if o not in df]:
         raise DataError(f"{name}: no column {few(lack, count=True)} (there are: {few(df, 12, count=True)})")
     return df
