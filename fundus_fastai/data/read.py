@@ -369,6 +369,36 @@ def table_text(path)->str:
     try: return raw.decode('cp1252')
     except UnicodeDecodeError: return raw.decode('latin-1')
 
+# %% ../../nbs/30_data.read.ipynb #4fec3889
+usual_columns = {k:v.split() for k,v in dict(
+    path='''path file filename image image_path img id_code image_name image_id image_file
+            file_path img_name sopinstanceuid sop_instance_uid dateiname datei bilddatei bild''',
+    patient='''patient patient_id subject subject_id pid mrn participant participant_id person
+               person_id patient_number patient_no patient_name patient_code eid patienten_id
+               patientennummer patienten_nr pat_id pat_nr pat_no paciente paziente''',
+    eye='''eye laterality eye_side eye_laterality side auge seite lateralität œil oeil latéralité
+           ojo lateralidad occhio lateralità''', split='split',
+    sex='sex gender patient_sex patient_gender geschlecht sexe sexo sesso',
+    age='age patient_age age_years age_at_exam age_at_examination alter âge edad età',
+    camera='camera device camera_model camera_type scanner').items()}
+
+# %% ../../nbs/30_data.read.ipynb #952c357c
+def first_of(cols, names)->str:
+    "The first of `names` among `cols`, whatever its capitals, blanks and dashes, or `None`"
+    known = {column_key(o):o for o in reversed(list(cols))}
+    return next((known[k] for k in map(column_key, names) if k in known), None)
+
+# %% ../../nbs/30_data.read.ipynb #c4e1d7a2
+def check_headings(text, path):
+    "Raise `DataError` where a line below the first holds the headings, as below a title"
+    for k,line in enumerate(text[:2**16].splitlines()[:20], 1):
+        cells = [o.strip(' "') for o in re.split(r'[,;\t]', line)]
+        known = {r:c for r,names in usual_columns.items() if (c := first_of(cells, names))}
+        if 'path' not in known or len(known)<2: continue
+        if k==1: return
+        raise DataError(f"{path} has its headings in line {k} ({few(known.values())}): delete the "
+                        "lines above it")
+
 # %% ../../nbs/30_data.read.ipynb #20929dbd
 def separator(text)->str:
     "Comma, semicolon or tab: what cuts the first lines into equally many fields, and most"
@@ -385,16 +415,6 @@ def numbers_rows(col)->bool: # of text
     return (col.str.strip()=='').all() or (n.diff().iloc[1:]==1).all() and n.iloc[0] in (0,1)
 
 # %% ../../nbs/30_data.read.ipynb #21c90323
-def check_headings(text, path):
-    "Raise `DataError` where a line below the first holds the headings, as below a title"
-    for k,line in enumerate(text[:2**16].splitlines()[:20], 1):
-        cells = [o.strip(' "') for o in re.split(r'[,;\t]', line)]
-        known = {r:c for r,names in usual_columns.items() if (c := first_of(cells, names))}
-        if 'path' not in known or len(known)<2: continue
-        if k==1: return
-        raise DataError(f"{path} has its headings in line {k} ({few(known.values())}): delete the "
-                        "lines above it")
-
 def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
     text = table_text(path).lstrip('\ufeff \r\n')
@@ -420,25 +440,6 @@ def read_table(path)->tuple:
     if len(twice := raw.columns[raw.columns.duplicated()]):
         raise DataError(f"{path} has the heading {few(twice)} more than once: rename one")
     return raw,guess
-
-# %% ../../nbs/30_data.read.ipynb #4fec3889
-usual_columns = {k:v.split() for k,v in dict(
-    path='''path file filename image image_path img id_code image_name image_id image_file
-            file_path img_name sopinstanceuid sop_instance_uid dateiname datei bilddatei bild''',
-    patient='''patient patient_id subject subject_id pid mrn participant participant_id person
-               person_id patient_number patient_no patient_name patient_code eid patienten_id
-               patientennummer patienten_nr pat_id pat_nr pat_no paciente paziente''',
-    eye='''eye laterality eye_side eye_laterality side auge seite lateralität œil oeil latéralité
-           ojo lateralidad occhio lateralità''', split='split',
-    sex='sex gender patient_sex patient_gender geschlecht sexe sexo sesso',
-    age='age patient_age age_years age_at_exam age_at_examination alter âge edad età',
-    camera='camera device camera_model camera_type scanner').items()}
-
-# %% ../../nbs/30_data.read.ipynb #952c357c
-def first_of(cols, names)->str:
-    "The first of `names` among `cols`, whatever its capitals, blanks and dashes, or `None`"
-    known = {column_key(o):o for o in reversed(list(cols))}
-    return next((known[k] for k in map(column_key, names) if k in known), None)
 
 # %% ../../nbs/30_data.read.ipynb #93da1240
 def _used(roles): # columns of a table
