@@ -467,10 +467,10 @@ def tell_other_patients(raw, src, own):
     "Say which columns that are called as patients are, too, join images that the column `own` parts"
     keys,usual = {o:column_key(o) for o in raw},[*map(column_key, usual_columns['patient'])]
     for o in [o for o in raw if own and o!=own and keys[o] in usual and keys[o]!=keys[own]]:
-        told = raw[~says_nothing(raw[o])].groupby(o)[own].nunique()
-        if (n := (told>1).sum()):
+        told = raw[~says_nothing(raw[o])].groupby(o)[own].agg(lambda s: s.map(likeness).nunique())
+        if n := (told>1).sum():
             say(f"{src}: patients are read from {own!r}, which parts images that are of one in {o!r} "
-                f"({few(told.index[told>1])}): choose with `patient=COL`")
+                f"({n} of {len(told)} there): choose with `patient=COL`")
 
 _told_roles = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
                    camera='cameras')
