@@ -50,10 +50,11 @@ _blank = {''} | _listed('nan, na, n/a, #n/a, #na, null, <na>, nat')
 _nothing = _blank | _listed('''?, ??, ???, unknown, unk, missing, not known, not available,
     not recorded, not reported, not specified, no data, tbd, to do, todo, pending, nil, undefined,
     #value!, #ref!, #name?, #div/0!, unbekannt, keine angabe, ka, k a, inconnu, desconocido,
-    sconosciuto, new folder, neuer ordner, untitled folder''')
+    sconosciuto, anonym, anonymous, anonymized, anonymised, anonymisiert, new folder, neuer ordner, untitled folder''')
 _unread = _listed('''x, ungradable, ungradeable, not gradable, not gradeable, ungraded, poor quality,
     bad quality, low quality, bad image, poor image, unusable, artifact, artefact, blurred, blurry,
-    no view, rejected, reject, excluded, exclude, uncertain, unclear''')
+    no view, rejected, reject, excluded, exclude, uncertain, unclear, unklar, unscharf,
+    nicht beurteilbar, nicht auswertbar, schlechte qualität''')
 
 # %% ../nbs/02_words.ipynb #5e8f75c7
 def _is(s, words):
@@ -82,10 +83,11 @@ eye_words = _words(
 sex_words = _words(
     female='''f, fem, female, w, woman, girl, weiblich, frau, femenino, feminino, féminin, femme,
               mujer, femmina, 女''',
-    male='''m, male, man, boy, männlich, mann, masculino, masculin, homme, hombre, varón,
+    male='''m, male, man, boy, männlich, mann, herr, masculino, masculin, homme, hombre, varón,
             maschio, 男''')
 normal_words = _listed('''normal, healthy, healthy eye, normal eye, normal fundus, no finding,
-    no findings, no disease, unremarkable, control, sano, sain, gesund, nad, within normal limits''')
+    no findings, no disease, unremarkable, control, sano, sain, gesund, unauffällig, ohne befund, ob, kein befund,
+    normalbefund, nad, within normal limits''')
 grade_words = _words(**{
     '0':'''no dr, nodr, none, normal, no, healthy, no retinopathy, no apparent retinopathy,
            no diabetic retinopathy''',

@@ -11,7 +11,7 @@ from collections import namedtuple
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from ..core import DataError, EyeError, few, one_of, say
+from ..core import DataError, EyeError, few, first_line, one_of, say
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
                                  is_missing, likeness, one_spelling, says_nothing)
 from ..image.hospital import (dicom_header, file_and_frame, file_facts, frames_of, hospital_kind,
@@ -106,12 +106,13 @@ def under(path, root)->pd.Series:
     return path.map(lambda p: os.path.relpath(p, root).replace(os.sep, '/'))
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
-SIDED = r'(?i)^(.*\d.*?)[ _-]+(left|right|od|os|l|r)\.\w+$'
+_side = r'[ _-]+(left|right|links|rechts|od|os|re|le|ra|la|l|r)'
+SIDED = rf'(?i)^(.*\d.*?){_side}\.\w+$'
 _year,_month,_day = r'(?:19|20)\d\d',r'(?:0[1-9]|1[0-2])',r'(?:0[1-9]|[12]\d|3[01])'
 DATE = (rf'(?<!\d)(?:{_year}(?P<a>[-_.]?){_month}(?P=a){_day}'
         rf'|{_day}(?P<b>[-_.]?){_month}(?P=b){_year})')
 TIME = r'(?:[01]\d|2[0-3])[-_.]?[0-5]\d[-_.]?[0-5]\d'
-VISIT = r'(?i)^(.*\d.*?)[ _-]+(?:visit|exam|fu|v|t)[ _-]?\d{1,2}(?=([ _-]+(left|right|od|os|l|r))?$)'
+VISIT = rf'(?i)^(.*\d.*?)[ _-]+(?:visit|exam|fu|v|t)[ _-]?\d{{1,2}}(?=({_side})?$)'
 
 def undated(name:str)->str:
     "A file's name without dates of exams, and their times and numbers where digits are left"
@@ -215,10 +216,17 @@ _sides = (r'([a-z]\. ?)?(train|training|val|valid|validation|test|testing)'
 _parts = (r'(\d\. ?)?(all )?((original |fundus )?images|originals?|fov|vessels?|manual ?\d?|\d\w\w manual'
           r'|masks?( \w+)?|(\w+ )?ground ?truths?|segmentations?|annotations?)')
 
+def _all_like(kind, names): return [bool(re.fullmatch(kind, re.sub(r'[ _-]+', ' ', fold(o)))) for o in names]
+
+def people_folder(path)->str:
+    "The deepest folder of a relative `path` that is called as a patient is, or `None`"
+    parts = [o for o in path.split('/')[:-1] if not re.fullmatch(DATE, o)]
+    return next((o for o,like in zip(parts[::-1], _all_like(_people, parts[::-1])) if like), None)
+
 def check_classes(df, root, tables=()):
     "Raise `DataError` where folders are patients, sides of a split, or images and masks"
     names,stems = df.label.dropna().unique(),df.name.map(lambda o: fold(os.path.splitext(o)[0]))
-    are = lambda kind: [bool(re.fullmatch(kind, re.sub(r'[ _-]+', ' ', fold(o)))) for o in names]
+    are = partial(_all_like, names=names)
     what = ''
     if any(are(_parts)): what = 'photographs, masks and the like'
     if all(are(_sides)): what = 'sides of a split'
@@ -244,7 +252,7 @@ def add_facts(df, told)->pd.DataFrame:
     return df.join(told[names].dropna(axis=1, how='all'))
 
 # %% ../../nbs/30_data.read.ipynb #c206a928
-def people_by_name(df, src, roles, *, alone)->bool:
+def people_by_name(df, src, roles, *, raw, alone)->bool:
     "Do file names tell the patients of all of `df`? They are put there, or with `alone` only told"
     names = df.path.map(lambda o: os.path.basename(file_and_frame(o)[0]))
     who,eye = by_name(names)
@@ -258,7 +266,8 @@ def people_by_name(df, src, roles, *, alone)->bool:
     df['patient'] = one_spelling(who, f'{src}: patients')
     if not roles['eye']: df['eye'] = eye.astype(object).where(eye.notna(), None)
     say(f"{src}: no patient column; patients are read from file names: {few(who+' of '+names)} "
-        "(`patient='none'` takes each image as its own)")
+        f"(`patient='none'` takes each image as its own, `patient=COL` a column"
+        f"{likely_patients(raw, roles, who.nunique())})")
     tell_undated(names, who)
     return True
 
@@ -271,8 +280,9 @@ def told_by_files(df, root, src, *, raw, roles, asked)->tuple:
         df['patient'] = told.patient.fillna(df.patient)
         say(f"{src}: patients of {n} images are told by their files")
     elif not roles['patient']:
-        alone = not people_by_name(df, src, roles, alone=not alone) and alone
-    if alone := alone and n<len(df): tell_alone(raw, src, roles, other='other '*bool(n))
+        alone = not people_by_name(df, src, roles, raw=raw, alone=not alone) and alone
+    if alone := alone and n<len(df):
+        tell_alone(raw, src, roles, paths=under(df.path, root), other='other '*bool(n))
     return add_facts(df, told).set_axis(told.row),alone
 
 # %% ../../nbs/30_data.read.ipynb #73fa7e31
@@ -359,6 +369,36 @@ def table_text(path)->str:
     try: return raw.decode('cp1252')
     except UnicodeDecodeError: return raw.decode('latin-1')
 
+# %% ../../nbs/30_data.read.ipynb #4fec3889
+usual_columns = {k:v.split() for k,v in dict(
+    path='''path file filename image image_path img id_code image_name image_id image_file
+            file_path img_name sopinstanceuid sop_instance_uid dateiname datei bilddatei bild''',
+    patient='''patient patient_id subject subject_id pid mrn participant participant_id person
+               person_id patient_number patient_no patient_name patient_code eid patienten_id
+               patientennummer patienten_nr pat_id pat_nr pat_no paciente paziente''',
+    eye='''eye laterality eye_side eye_laterality side auge seite lateralität œil oeil latéralité
+           ojo lateralidad occhio lateralità''', split='split',
+    sex='sex gender patient_sex patient_gender geschlecht sexe sexo sesso',
+    age='age patient_age age_years age_at_exam age_at_examination alter âge edad età',
+    camera='camera device camera_model camera_type scanner').items()}
+
+# %% ../../nbs/30_data.read.ipynb #952c357c
+def first_of(cols, names)->str:
+    "The first of `names` among `cols`, whatever its capitals, blanks and dashes, or `None`"
+    known = {column_key(o):o for o in reversed(list(cols))}
+    return next((known[k] for k in map(column_key, names) if k in known), None)
+
+# %% ../../nbs/30_data.read.ipynb #c4e1d7a2
+def check_headings(text, path):
+    "Raise `DataError` where a line below the first holds the headings, as below a title"
+    for k,line in enumerate(text[:2**16].splitlines()[:20], 1):
+        cells = [o.strip(' "') for o in re.split(r'[,;\t]', line)]
+        known = {r:c for r,names in usual_columns.items() if (c := first_of(cells, names))}
+        if 'path' not in known or len(known)<2: continue
+        if k==1: return
+        raise DataError(f"{path} has its headings in line {k} ({few(known.values())}): delete the "
+                        "lines above it")
+
 # %% ../../nbs/30_data.read.ipynb #20929dbd
 def separator(text)->str:
     "Comma, semicolon or tab: what cuts the first lines into equally many fields, and most"
@@ -379,12 +419,13 @@ def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
     text = table_text(path).lstrip('\ufeff \r\n')
     text = re.sub(r'(?i)^sep=.[\r\n]+', '', text) # a line of Excel's own
+    check_headings(text, path)
     sep = separator(text)
     read = partial(pd.read_csv, sep=sep, skipinitialspace=sep!='\t')
     try:
         raw = read(io.StringIO(text), dtype=str, keep_default_na=False)
         guess = read(io.StringIO(text), low_memory=False)
-    except ValueError as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
+    except ValueError as e: raise DataError(f"{path} is not a readable CSV ({first_line(e)})") from None
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     if not len(raw): raise DataError(f"{path} has column names but no rows")
@@ -400,40 +441,37 @@ def read_table(path)->tuple:
         raise DataError(f"{path} has the heading {few(twice)} more than once: rename one")
     return raw,guess
 
-# %% ../../nbs/30_data.read.ipynb #4fec3889
-usual_columns = {k:v.split() for k,v in dict(
-    path='''path file filename image image_path img id_code image_name image_id image_file
-            file_path img_name sopinstanceuid sop_instance_uid''',
-    patient='''patient patient_id subject subject_id pid mrn participant participant_id person
-               person_id patient_number patient_no patient_name patient_code eid patienten_id
-               patientennummer paciente paziente''',
-    eye='''eye laterality eye_side eye_laterality side auge seite lateralität œil oeil latéralité
-           ojo lateralidad occhio lateralità''', split='split',
-    sex='sex gender patient_sex patient_gender geschlecht sexe sexo sesso',
-    age='age patient_age age_years age_at_exam age_at_examination alter âge edad età',
-    camera='camera device camera_model camera_type scanner').items()}
-
-# %% ../../nbs/30_data.read.ipynb #952c357c
-def first_of(cols, names)->str:
-    "The first of `names` among `cols`, whatever its capitals, blanks and dashes, or `None`"
-    known = {column_key(o):o for o in reversed(list(cols))}
-    return next((known[k] for k in map(column_key, names) if k in known), None)
-
 # %% ../../nbs/30_data.read.ipynb #93da1240
 def _used(roles): # columns of a table
     return {*roles['label'], *(o for k,o in roles.items() if o and k!='label')}
 
-def tell_alone(raw, src, roles, *, other=''):
-    "Say that no column tells patients, and which may: those whose values repeat, but are many"
+def likely_patients(raw, roles, most:int)->str:
+    "A clause on columns that may tell patients: their values repeat, but are many, and below `most`"
     raw = raw.drop(columns=_used(roles))
     n,rows = raw.nunique(),len(raw)
     found = [f"{o!r} ({n[o]} values in {rows} rows)" for o in raw
-             if max(1, rows/12)<n[o]<rows and not raw[o].str.contains(r'[.,]\d').any()]
-    perhaps = f"; perhaps {' or '.join(found[:3])}" if found else ''
+             if max(1, rows/12)<n[o]<most and not raw[o].str.contains(r'[.,]\d').any()]
+    return f"; perhaps {' or '.join(found[:3])}" if found else ''
+
+def tell_alone(raw, src, roles, *, paths, other=''):
+    "Say that no column tells patients, and which, or which folders, may"
     say(f"{src}: no patient column; each {other}image is taken as its own patient "
-        f"(`patient=COL`{perhaps})")
+        f"(`patient=COL`{likely_patients(raw, roles, len(raw))})")
+    who = [people_folder(o) for o in paths]
+    if all(who) and len({*who})>1:
+        say(f"{src}: the folders look like patients ({few(dict.fromkeys(who))}): write them into "
+            "a column, or both eyes of a person fall on two sides")
 
 # %% ../../nbs/30_data.read.ipynb #d18cc3f9
+def tell_other_patients(raw, src, own):
+    "Say which columns that are called as patients are, too, join images that the column `own` parts"
+    keys,usual = {o:column_key(o) for o in raw},[*map(column_key, usual_columns['patient'])]
+    for o in [o for o in raw if own and o!=own and keys[o] in usual and keys[o]!=keys[own]]:
+        told = raw[~says_nothing(raw[o])].groupby(o)[own].agg(lambda s: s.map(likeness).nunique())
+        if n := (told>1).sum():
+            say(f"{src}: patients are read from {own!r}, which parts images that are of one in {o!r} "
+                f"({n} of {len(told)} there): choose with `patient=COL`")
+
 _told_roles = dict(path='image files', patient='patients', sex='sexes', age='ages', eye='eyes',
                    camera='cameras')
 
@@ -459,6 +497,7 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
     for k,what in _told_roles.items():
         if r[k] and r[k]!=asked.get(k) and column_key(r[k])!=k:
             say(f"{src}: {what} are read from the column {r[k]!r}")
+    if not asked.get('patient'): tell_other_patients(raw, src, r['patient'])
     return r | {'label':names}
 
 # %% ../../nbs/30_data.read.ipynb #b0276004
@@ -645,6 +684,8 @@ def tell_labels(df, names, src):
     y = df[list(names)]
     none = y.eq(0).fillna(False).all(axis=1)
     tell_odd(none, f'images have none of the {len(names)} labels', src=src)
+    every = [o for o in names if y[o].fillna(1).all()]
+    if every: say(f"{src}: no image lacks the label {few(every, 9)} (no 0 stands there)")
     absent = [o for o in names if not y[o].any()]
     if absent: say(f"{src}: no image has the label {few(absent, 9)}")
 
@@ -721,14 +762,18 @@ def usable_rows(raw, r, out, *, several)->pd.DataFrame:
 def blanks_as_no(y, src)->pd.DataFrame:
     "Labels with 0 for blanks where all of them hold 1 and blanks alone, as many write them; which is said"
     if len(y.columns)<2 or y.eq(0).fillna(False).any(axis=None) or y.notna().all(axis=None): return y
-    say(f"{src}: {few(y.columns)} hold 1 and blanks alone: a blank is read as 0")
+    say(f"{src}: {few(y.columns)} hold 1 and blanks alone: a blank is read as 0 "
+        "(rows of blanks alone are left out: write 0 into all blanks to keep them as eyes without)")
     return y.fillna(0).astype('int64')
 
 # %% ../../nbs/30_data.read.ipynb #cbcbfd55
 def with_labels(df, raw, names, *, src, several)->pd.DataFrame:
     "`df` with the labels of its rows: columns of 0 and 1, or one of classes"
     if several:
-        df = df.join(blanks_as_no(zero_one(raw, names, src), src))
+        y = blanks_as_no(zero_one(raw, names, src), src)
+        if y.isna().all().any():
+            raise DataError(f"{src}: the label column {few(y.columns[y.isna().all()])} is empty: leave it out")
+        df = df.join(y)
         tell_labels(df, names, src)
     elif names: df['label'] = one_spelling(as_texts(raw[names[0]]), f'{src}: classes')
     return df

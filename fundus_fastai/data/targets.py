@@ -179,10 +179,10 @@ _coarse = ('0','NPDR','PDR')
 def grade_target(df, label=None)->pd.DataFrame:
     "The grade as text '0' to '4', or the three coarse steps '0', 'NPDR', 'PDR'; raises `DataError` for other values"
     df,s = _column(df, 'grade', label, gradable=True)
-    s = s.str.replace(r'\.0$', '', regex=True).map(word).replace(grade_words).str.upper()
+    own,s = s,s.str.replace(r'[.,]0$', '', regex=True).map(word).replace(grade_words).str.upper()
     if set(s)<=set(_coarse): return _ready(df, s, 'grade')
     s = s.replace('PDR', '4') # beside words for the other steps
-    if odd := sorted(set(s)-set('01234')):
+    if odd := sorted(set(own[~s.isin([*'01234'])])):
         raise DataError(f"grades are 0 to 4, or {', '.join(_coarse)}; the data has "
                         f"{', '.join(odd[:5])}: correct them, or {_elsewhere(df)}")
     return _ready(df, s, 'grade')

@@ -106,6 +106,9 @@ def _demand_taught(output, df):
     elif output.kind.classes: lost = sorted(set(df.label.astype(str))-set(train.label.astype(str)))
     if lost: raise DataError(f"no training image shows {', '.join(lost)}: a net cannot learn it; leave these images or "
                              "labels out, or split anew with another `seed`")
+    if every := [o for o in output.names if output.kind.labels and df[o].all()]:
+        raise DataError(f"every image has the label {', '.join(every)}: a net cannot learn it; write 0 where an eye "
+                        "has it not (rows with blanks beside zeros are left out), or leave that label out")
 
 # %% ../../nbs/43_vision.tasks.ipynb #4cd21fe5
 @patch

@@ -469,3 +469,55 @@ def test_real_kermany_samples(test_data):
     df = read_kermany(test_data/'kermany_samples')
     assert sorted(df.label)==['CNV','DME','DRUSEN','NORMAL'] and {'15307','53018','1384'} <= set(df.patient)
     assert not len(check_images(df.path)) and all(read_image(p).ndim==2 for p in df.path)
+
+# --- tables and folders as clinics have them
+
+def test_a_column_that_may_tell_patients_is_named_beside_names(tmp_path, capsys):
+    "A camera numbers its files: each name is a person, unless somebody says whose they are"
+    files = [f'IMG_{k:04d}_O{"DS"[k%2]}.png' for k in range(6)]
+    touch(tmp_path, *files)
+    (tmp_path/'t.csv').write_text('file,label,Chart\n'+''.join(f'{o},{k%2},{k//2}\n' for k,o in enumerate(files)))
+    assert read_csv(tmp_path/'t.csv').patient.nunique()==6
+    assert "`patient=COL` a column; perhaps 'Chart' (3 values in 6 rows))" in capsys.readouterr().err
+    assert read_csv(tmp_path/'t.csv', patient='Chart').patient.nunique()==3
+
+@pytest.mark.parametrize('col', ['Pat-ID','PatNr','Pat.-Nr.','Patienten-Nr.'])
+def test_short_names_of_patient_columns(shop, col):
+    assert read_csv(shop(f'file,label,{col}\na.png,0,1\nb.png,1,1\nc.png,0,2\n')).patient.tolist()==['1','1','2']
+
+def test_two_columns_of_patients_that_differ_are_told(shop, capsys):
+    text = 'file,label,patient,MRN\na.png,0,{},7\nb.png,1,{},7\nc.png,0,3,8\n'
+    read_csv(shop(text.format(1, 2)))
+    assert "read from 'patient', which parts images that are of one in 'MRN' (1 of 2 there): choose with" in capsys.readouterr().err
+    for k in '1','01','1.0': read_csv(shop(text.format(1, k)))
+    read_csv(shop(text.format(1, 2)), patient='patient')
+    assert 'which parts' not in capsys.readouterr().err
+
+@pytest.mark.parametrize('right,left', [('RE','LE'),('ra','la'),('rechts','links')])
+def test_sides_in_names(tmp_path, right, left):
+    touch(tmp_path, *(f'{c}/{k}{v}_{o}.png' for k,c in ((10,'DR'),(11,'N')) for v in ('','_V2') for o in (right,left)))
+    df = read_folder(tmp_path)
+    assert set(df.patient)=={'10','11'} and df.eye.value_counts().to_dict()=={'R':4,'L':4}
+
+def test_folders_that_look_like_patients_are_told(tmp_path, capsys):
+    def read(*folders):
+        files = [f'{o}/{k}.png' for o in folders for k in ('R','L')]
+        touch(tmp_path, *files)
+        (tmp_path/'t.csv').write_text('file,label\n'+''.join(f'{o},{k%2}\n' for k,o in enumerate(files)))
+        return read_csv(tmp_path/'t.csv').attrs['alone'],capsys.readouterr().err
+    alone,err = read('Bilder/Pat 01/2020-01-02', 'Bilder/Pat 02/20200102')
+    assert alone and 'the folders look like patients (Pat 01, Pat 02): write them into a column' in err
+    assert 'look like patients' not in read('x/20200102', 'x/20200103')[1]
+
+@pytest.mark.parametrize('top', ['Aufnahme,,\n', 'Export of our clinic\n\n'])
+def test_headings_below_a_title_are_named(shop, top):
+    with pytest.raises(DataError, match=r'headings in line \d \(file, patient\): delete the lines above it'):
+        read_csv(shop(f'{top}file,patient,label\na.png,1,0\nb.png,2,1\n'))
+
+def test_an_empty_label_column_is_named(shop):
+    with pytest.raises(DataError, match="label column B is empty: leave it out"):
+        read_csv(shop('file,A,B\na.png,1,\nb.png,0,\n'), label='A,B')
+
+def test_a_label_without_a_no_is_told(shop, capsys):
+    read_csv(shop('file,A,B\na.png,1,0\nb.png,,1\nc.png,1,0\n'), label='A,B')
+    assert 'no image lacks the label A (no 0 stands there)' in capsys.readouterr().err

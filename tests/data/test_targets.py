@@ -78,3 +78,9 @@ def test_labels_of_1_and_blanks_alone(tmp_path, capsys):
     assert found=={'1':'DR','2':'AMD'} and '2 of 4 images have no finding on DR and AMD and are left out' in err
     found,err = labels('1,','1,1',',1','1,')
     assert found=={'0':'DR','2':'AMD','3':'DR'} and 'DR, AMD hold 1 and blanks alone: a blank is read as 0' in err
+
+@pytest.mark.parametrize('cell', ['0.5','R2','0 - no DR'])
+def test_odd_grades_are_shown_as_they_stand(cell):
+    df = pd.DataFrame(dict(path=list('ab'), patient=list('ab'), grade=['1',cell]))
+    with pytest.raises(DataError, match=f'the data has {cell}:'): grade_target(df)
+    assert grade_target(df.assign(grade=['1,0','2.0'])).label.tolist()==['1','2']

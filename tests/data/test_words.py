@@ -47,3 +47,10 @@ def test_eyes_and_columns(capsys):
 
 def test_words_are_written_as_they_are_looked_up():
     for o in (eye_words,sex_words,grade_words): assert [k for k in o if word(k)!=k]==[]
+
+def test_words_of_german_clinics():
+    from fundus_fastai.words import says_normal
+    assert says_normal('o.B.') and says_normal('Unauffällig') and not says_normal('auffällig')
+    assert says_nothing(pd.Series(['anonym','Anonymous','Anna'])).tolist()==[True,True,False]
+    assert says_nothing(pd.Series(['unklar','DR']), gradable=True).tolist()==[True,False]
+    assert as_sexes(pd.Series(['Herr','Frau'], name='Anrede')).tolist()==['male','female']

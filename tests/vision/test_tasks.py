@@ -146,6 +146,12 @@ def test_label_columns_with_other_values(table, tmp_path, task, edit, words):
     with pytest.raises(DataError) as e: load_frame(task, tmp_path/'bad.csv', images=str(table.parent), label=QUESTIONS[task])
     assert all(w in str(e.value) for w in words), e.value
 
+def test_a_label_that_every_image_has_is_refused(table):
+    "It would be a net that says yes"
+    df = load_frame('diseases', table, label=QUESTIONS['diseases']).assign(haze=1, split='train')
+    with pytest.raises(DataError, match='every image has the label haze: a net cannot learn it; write 0'):
+        get_task('diseases').output(df)
+
 def test_text_instead_of_age(table, tmp_path):
     pd.read_csv(table).assign(age='old').to_csv(tmp_path/'bad.csv', index=False)
     with pytest.raises(DataError, match='old'): load_frame('age', tmp_path/'bad.csv', images=str(table.parent))
