@@ -332,7 +332,7 @@ def nothing(self:RowFile, unread:int, n:int):
 # %% ../../nbs/49_vision.answers.ipynb #22f7af26
 @patch
 def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.DataFrame:
-    "Add what `row` tells of each file (a dict, and was it read?), tables `beside` end, too; raises `DataError` where none was"
+    "Add what `row` tells of each file (a dict, and was it read?), end it and `beside`; raises `DataError`"
     rows,unread = [],0
     with released(self):
         for o in progress(self.left(paths), what):
