@@ -275,7 +275,7 @@ def files_of(table, *columns)->dict:
 @contextmanager
 def replacing(table, *columns):
     "Within, `table` is written anew; afterwards the files that its `columns` do not name any more are gone"
-    old = files_of(table, *columns)
+    old = files_of(f'{table}.part', *columns)|files_of(table, *columns) # begun, and there
     yield
     new = files_of(table, *columns)
     for k,o in old.items():

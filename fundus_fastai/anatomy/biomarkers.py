@@ -103,7 +103,9 @@ def feature_table(images, # image files
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #462df598
 def icc(v, patient)->float:
     "Intraclass correlation of the values `v` of people with several eyes (one-way ANOVA)"
-    v,who = np.asarray(v, float),number_patients(patient)
+    v = np.asarray(v, float)
+    if not len(v): return math.nan # a feature that was measured in nobody
+    who = number_patients(patient)
     several = np.bincount(who)[who]>1
     v,who = v[several],pd.factorize(who[several])[0]
     if not len(v) or (m := who.max()+1)<3: return math.nan
@@ -181,7 +183,7 @@ def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
         if model=='gee':
             alike = sm.cov_struct.Exchangeable()
             fit = sm.GEE(v, x, who, cov_struct=alike).fit(cov_type='bias_reduced')
-        else: fit = sm.MixedLM(v, x, who).fit(reml=True)
+        else: fit = sm.MixedLM(v, x, who).fit(method=['bfgs','lbfgs','cg','powell']) # the last where eyes are not alike
     except (np.linalg.LinAlgError, ValueError, ZeroDivisionError) as e:
         say(f"no fit: {e}")
         return (math.nan,)*4

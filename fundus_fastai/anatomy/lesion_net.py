@@ -6,7 +6,7 @@
 __all__ = ['find_lesions', 'lesion_table']
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #169206f9
-import cv2, numpy as np, pandas as pd, torch
+import cv2, numpy as np, os, pandas as pd, torch
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -267,18 +267,21 @@ def _read(file, whole=()):
     return pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values={k:[''] for k in whole})
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #2f60036e
-def _candidates(file, done):
-    "The growing table `file`, with the candidates of what is `done` alone; raises `DataError`"
-    if not done: return RowFile(file, force=True)
+def _candidates(file, counts):
+    "The growing table `file`, with the candidates of what has a row of `counts` alone; raises `DataError`"
+    if not counts.done: return RowFile(file, force=True)
     part = Path(f'{file}.part')
-    if not part.exists():
-        if not file.exists(): raise DataError(f"{file} is gone: begin again with `force=True`")
-        return RowFile(file, resume=True)
-    if whole_rows(part): # the last photograph's may stand there without its row of counts
-        known = _read(part)[lambda t: t.path.isin(done)]
-        with whole_file(part) as f: known.to_csv(f, index=False, float_format='%.6g')
-    file.unlink(missing_ok=True) # of an earlier call, which `force` replaces
-    return RowFile(file, resume=True)
+    if counts.whole: part.unlink(missing_ok=True) # `force` had begun to replace it
+    elif file.exists() and not part.exists(): os.replace(file, part) # whole, and its counts are not
+    known = file if counts.whole else part
+    if not known.exists() and _read(counts.stands).overlay.any():
+        raise DataError(f"{file} is gone: begin again with `force=True`")
+    go_on = known.exists() and (counts.whole or whole_rows(part))
+    if go_on and not counts.whole: # the last photograph's may stand there without its counts
+        t = _read(part)[lambda t: t.path.isin(counts.done)]
+        with whole_file(part) as f: t.to_csv(f, index=False, float_format='%.6g')
+        go_on = len(t)
+    return RowFile(file, resume=bool(go_on), force=not go_on)
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #7f89c11b
 def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
@@ -287,16 +290,16 @@ def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
     table = RowFile(at('counts.csv'), resume, force, marks=dict(model=find.model))
     with released(table):
         names = table.names(paths, 'overlay', '.jpg')
-        spots = _candidates(at('detections.csv'), table.done)
+        spots = _candidates(at('detections.csv'), table)
     rows,columns = [pd.DataFrame(columns=COLUMNS)],['path',*find.counts,'overlay','reason','model']
     def row(path):
         df,told,read = _asked(path, at(f'overlays/{names[path]}.jpg'), find)
-        if read: spots.add(df := rows[0] if df is None else df[COLUMNS])
-        if read and keep: rows.append(df)
+        spots.add(df := rows[0] if df is None else df[COLUMNS])
+        if keep: rows.append(df)
         return dict(told, path=path, model=find.model),read
-    with released(spots): counts = table.one_by_one(paths, row, columns, what='lesions')
-    if spots.columns is None: spots.add(rows[0])
-    spots.close()
+    with released(spots):
+        if table.done and spots.columns is None: spots.add(rows[0])
+        counts = table.one_by_one(paths, row, columns, what='lesions', beside=[spots])
     df,each = pd.concat(rows, ignore_index=True),counts.astype(dict.fromkeys(find.counts, 'Int64'))
     if table.done: each = _read(table.file, find.counts)
     if table.done and keep: df = _read(spots.file)

@@ -12,9 +12,11 @@ from functools import cached_property, partial
 from scipy.spatial import cKDTree
 from fastcore.basics import patch
 from ..core import DataError, one_of
-from ..score.metrics import auc, ratio
+from ..options import check_least
+from ..score.metrics import auc, number_patients, ratio
 from ..score.estimate import (LEAST, TOO_FEW, event_estimate, no_estimate, patient_bootstrap,
                                           wilson_estimate)
+from ..score.predictions import as_table
 from ..score.compare import paired_bootstrap
 from ..score.plots import drawing
 from ..phantom.fundus import LESION_CODES
@@ -87,7 +89,8 @@ def detections(map, # [H,W] evidence, above 0 where a lesion is suspected; or a 
     "List the candidates of a map, by falling score; raises `EyeError` and `DataError`"
     one_of(by, ('peaks','components'), 'kind of candidates')
     if not 0<=above<=1: raise DataError(f"`above={above}`: a quantile is a number from 0 to 1")
-    if not radius>=0: raise DataError(f"`radius={radius}`: a distance is not negative")
+    if not 0<=radius<=1: raise DataError(f"`radius={radius}`: a distance is a share of the width, 0 to 1")
+    check_least(most=(most,1))
     how = dict(blur=blur, radius=radius, above=above, least=least, edge=edge, most=most)
     if isinstance(map, dict):
         if not map: raise DataError("there are no maps: give a type of lesion for each")
@@ -185,6 +188,15 @@ def image_hits(df, truth, types, *, level:int, grow:float)->tuple:
     return rows,np.concatenate(links, 1) if links else np.zeros((2,0), int),doubt
 
 # %% ../../nbs/58_explain.lesions.ipynb #3fabaa8a
+def check_found(dets, truths)->None:
+    "Raise `DataError` for what are no tables of candidates, and for truths that do not name their types"
+    for i,o in enumerate(dets):
+        there = as_table(o, f'candidates of image {i}', 'y', 'x', 'score')[['y','x','score']]
+        if lost := there.apply(pd.to_numeric, errors='coerce').isna().any(axis=1).sum():
+            raise DataError(f"candidates of image {i}: {lost} have no place or no score: leave them out")
+    if not all(isinstance(o, dict) for o in truths):
+        raise DataError("the truth of an image is a dict, type of lesion -> mask; an empty one where it has none")
+
 def in_order(types)->tuple:
     "Types of lesions, ours first and in our order"
     return *(k for k in LESION_CODES if k in types),*sorted({*types}-{*LESION_CODES})
@@ -203,10 +215,12 @@ def match_lesions(dets:list, # tables from `detections`, one an image; a `type` 
     patient = np.arange(n) if patient is None else np.asarray(patient)
     if not len(dets)==len(patient)==n:
         raise DataError(f"there are {n} truths, candidates of {len(dets)} images, and patients of {len(patient)}")
+    number_patients(patient) # there are all
+    check_found(dets, truths)
     there = in_order({k for o in truths for k in o})
     types = there if types is None else tuple(types)
     said = {k for o in dets if 'type' in o for k in o['type'].unique()}
-    for k in (*types,*said): one_of(k, [*LESION_CODES, *there], 'type of lesion')
+    for k in (*types,*said): one_of(k, [*dict.fromkeys((*LESION_CODES, *there))], 'type of lesion')
     all_types,lesions,links,disputed,at = tuple(dict.fromkeys((*types,*there))),[],[],[],0
     for i,(df,t) in enumerate(zip(dets, truths)):
         rows,pairs,doubt = image_hits(df, t, all_types, level=level, grow=grow)
@@ -367,6 +381,7 @@ def froc(found:LesionHits, # from `match_lesions`
 # %% ../../nbs/58_explain.lesions.ipynb #0ec0eadb
 def image_scores(found, type:str, top:int)->np.ndarray:
     "Mean of the `top` highest scores of each image [n]; what is missing counts as 0"
+    check_least(top=(top,1))
     c = found.candidates.iloc[found.order]
     if 'type' in c: c = c[c.type==type]
     c = c[c.groupby('image').cumcount()<top]

@@ -214,9 +214,13 @@ class RowFile:
 @patch
 def begin(self:RowFile, resume, force, marks:dict):
     "Lock the part, and read what stands there; raises `DataError` where one may not go on with it"
+    begun = not self.whole or self.part.exists()
+    if begun:
+        self.lock = held(self.part)
+        begun = whole_rows(self.part, force)
+    self.whole = self.whole and not begun # else `force` had begun to replace it
     if self.whole: return self.take_over(marks)
-    self.lock = held(self.part)
-    if not whole_rows(self.part, force): return
+    if not begun: return
     how = "`resume=True` to go on with it, or " if resume is not None else ''
     if not resume: raise DataError(f"{self.part} was begun: pass {how}`force=True`")
     self.take_over(marks)
@@ -327,8 +331,8 @@ def nothing(self:RowFile, unread:int, n:int):
 
 # %% ../../nbs/49_vision.answers.ipynb #22f7af26
 @patch
-def one_by_one(self:RowFile, paths, row, columns, *, what:str)->pd.DataFrame:
-    "Add what `row` tells of each file (a dict, and whether it could be read); raises `DataError` where none could"
+def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.DataFrame:
+    "Add what `row` tells of each file (a dict, and was it read?), end it and `beside`; raises `DataError`"
     rows,unread = [],0
     with released(self):
         for o in progress(self.left(paths), what):
@@ -336,8 +340,8 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str)->pd.DataFrame:
             rows.append(told)
             unread += not read
             self.add(pd.DataFrame([told], columns=columns))
-    if rows and unread==len(paths): raise self.nothing(unread, len(paths))
-    self.close()
+    if rows and unread==len(paths): raise [o.nothing(unread, len(paths)) for o in (*beside, self)][-1]
+    for o in (*beside, self): o.close()
     df = pd.DataFrame(rows, columns=columns)
     df.attrs.update(unread=unread, rows=len(self.done)+len(rows))
     return df

@@ -378,3 +378,16 @@ def test_phantoms_get_no_numbers_of_namesakes(photos):
     df.attrs['source'] = 'phantom'
     with pytest.raises(DataError, match='they are phantoms'): with_table(df, pd.DataFrame(dict(path=['x/1_R.jpg'], tortuosity=[.5])))
     assert with_table(df, pd.DataFrame(dict(path=df.path, tortuosity=[.5,.6]))).tortuosity.tolist()==[.5,.6]
+
+def test_a_feature_of_nobody_and_eyes_that_are_not_alike():
+    "An empty column, as crae_hubbard of vessels without a scale, had ended the call; mixed had no answer at the boundary"
+    from fundus_fastai.anatomy.biomarkers import feature_effects
+    lost = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        df = pd.DataFrame(dict(patient=np.repeat(np.arange(60), 2), age=np.repeat(rng.integers(30, 80, 60), 2), none=np.nan))
+        df = df.assign(sex=np.repeat(rng.choice(['F','M'], 60), 2), f=rng.normal(size=120))
+        t = feature_effects(df, 'sex', ['f','none'], adjust=['age'], model='mixed').set_index('feature')
+        lost.append(np.isnan(t.adj_p['f']))
+        assert t.patients['none']==0 and np.isnan(t.p['none'])
+    assert not any(lost), sum(lost)

@@ -212,7 +212,7 @@ def test_killed_and_resumed_to_the_byte(photographs, tmp_path, monkeypatch, of, 
     Guess.asked.clear()
     t = lesion_table(photographs, tmp_path/'out', resume=True)
     assert left_in(tmp_path/'out')==left_in(tmp_path/'whole')
-    assert len(Guess.asked)==(0 if what=='end' else 6-max(0, point-(file=='counts.csv')))
+    assert len(Guess.asked)==(0 if what=='end' else 6-max(0, point-1))
     pd.testing.assert_frame_equal(t, want, rtol=1e-5, check_dtype=False)
     pd.testing.assert_frame_equal(t.attrs['counts'], want.attrs['counts'], check_dtype=False)
 
@@ -242,6 +242,29 @@ def test_going_on_is_with_the_same(photographs, tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match='detections.csv is gone: begin again'): lesion_table(photographs, tmp_path/'less', resume=True)
     for o,how in ((out,True),(tmp_path/'whole',False)): lesion_table(photographs, o, resume=how, keep=False)
     assert left_in(out)==left_in(tmp_path/'whole')
+
+@pytest.mark.parametrize('rows', (0,1,4))
+def test_a_forced_call_that_was_stopped_goes_on(photographs, tmp_path, monkeypatch, rows):
+    "`resume` had put the few candidates of the stopped call in place of the finished table, beside its counts"
+    def stop(self, *args):
+        if self.file.name=='counts.csv' and sum(1 for _ in self.part.open())>=rows+bool(rows): raise KeyboardInterrupt
+        return plain(self, *args)
+    def stopped(files):
+        with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+            m.setattr(RowFile, 'add', stop)
+            lesion_table(files, out, force=True)
+    plain,out = RowFile.add,tmp_path/'out'
+    lesion_table(photographs, out)
+    want = left_in(out)
+    stopped(photographs)
+    assert all(left_in(out)[k]==v for k,v in want.items())
+    Guess.asked.clear()
+    lesion_table(photographs, out, resume=True)
+    assert left_in(out)==want and len(Guess.asked)==(7-rows if rows else 0)
+    shutil.copy(photographs[2], other := str(tmp_path/'7.png'))
+    stopped([other, *photographs]) # leaves an overlay that the next call does not name
+    lesion_table(photographs, out, force=True)
+    assert rows==0 or left_in(out)==want
 
 def test_parts_make_the_whole(photographs, tmp_path, capsys):
     assert main(['lesions', *photographs, '--out', str(tmp_path/'whole')])==1

@@ -429,3 +429,20 @@ def test_contrast_points_at_exudates_of_real_eyes():
 def test_an_empty_map_is_refused(by):
     "OpenCV had ended Python"
     with pytest.raises(DataError, match=r'not \(0, 0\)'): detections(np.zeros((0,0)), by=by)
+
+@pytest.mark.parametrize('change,says', [(dict(score=np.nan),'no score'), (dict(score='a'),'no score'), (dict(y=np.nan),'no place')])
+def test_candidates_without_place_or_score_are_told(change, says):
+    "A NaN had counted as a lesion that nothing found: a sensitivity of 0"
+    m = np.zeros((40,40))
+    m[10,10] = 1
+    with pytest.raises(DataError, match=says): match_lesions([detections(m).assign(**change)], [{'MA':m>0}])
+    with pytest.raises(DataError, match='is a dict'): match_lesions([detections(m)], [m>0])
+
+def test_the_mean_of_no_candidates_is_none():
+    "`top=0` had said an AUC of .5"
+    from fundus_fastai.explain.lesions import lesion_auc
+    m = np.zeros((40,40))
+    m[10,10] = 1
+    found = match_lesions([detections(m)]*2, [{'MA':m>0},{}])
+    for top in (0,-1,1.5):
+        with pytest.raises(DataError, match='`top` is to be'): lesion_auc(found, top)
