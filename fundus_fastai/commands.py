@@ -239,7 +239,9 @@ def own_part(images, out, shard):
     if shard is None: return images,Path(out)
     from fundus_fastai.vision.answers import dealt, images_of
     k,n = part(shard)
-    return dealt(images_of(images), (k,n)),Path(out)/f'{k}of{n}'
+    if not (mine := dealt(images_of(images), (k,n))):
+        raise DataError(f"`shard={shard}` has none of these images: take fewer parts")
+    return mine,Path(out)/f'{k}of{n}'
 
 # %% ../nbs/97_commands.ipynb #b6e8f8a8
 def pooled(by, out, force):

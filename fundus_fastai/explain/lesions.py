@@ -190,10 +190,12 @@ def image_hits(df, truth, types, *, level:int, grow:float)->tuple:
 # %% ../../nbs/58_explain.lesions.ipynb #3fabaa8a
 def check_found(dets, truths)->None:
     "Raise `DataError` for what are no tables of candidates, and for truths that do not name their types"
-    for i,o in enumerate(dets):
-        there = as_table(o, f'candidates of image {i}', 'y', 'x', 'score')[['y','x','score']]
-        if lost := there.apply(pd.to_numeric, errors='coerce').isna().any(axis=1).sum():
-            raise DataError(f"candidates of image {i}: {lost} have no place or no score: leave them out")
+    cols,image = ['y','x','score'],np.repeat(np.arange(len(dets)), list(map(len, dets)))
+    every = pd.concat([as_table(o, f'candidates of image {i}', *cols)[cols] for i,o in enumerate(dets)])
+    lost = image[every.apply(pd.to_numeric, errors='coerce').isna().any(axis=1)]
+    if len(lost):
+        raise DataError(f"candidates of image {lost[0]}: {(lost==lost[0]).sum()} have no place or no score: "
+                        "leave them out")
     if not all(isinstance(o, dict) for o in truths):
         raise DataError("the truth of an image is a dict, type of lesion -> mask; an empty one where it has none")
 

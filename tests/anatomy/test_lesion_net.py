@@ -273,6 +273,7 @@ def test_parts_make_the_whole(photographs, tmp_path, capsys):
     assert parts[0].path.nunique() and parts[1].path.nunique()
     assert sorted(map(tuple, pd.concat(parts).to_numpy()))==sorted(map(tuple, whole.to_numpy()))
     assert main(['lesions', *photographs, '--out', str(tmp_path/'out'), '--shard', '3/2'])==1 and 'is none' in capsys.readouterr().err
+    assert main(['lesions', photographs[1], '--out', str(tmp_path/'out'), '--shard', '3/4'])==1 and '--shard 3/4 has none of these' in capsys.readouterr().err
 
 # --- maps of a run's own net
 

@@ -33,7 +33,7 @@ def test_tables_and_errors(terminal, monkeypatch, capsys):
     assert cli.main(['datasets'])==1 and sys.stdout is out
     assert SHOWN in capsys.readouterr().err
 
-@pytest.mark.parametrize('verb,argv,more', [('datasets',[],''), ('predict',['run','x.png','--out','x.csv'],' (--resume goes on)'), ('lesions',['x.png'],'; begin again with --force'),
+@pytest.mark.parametrize('verb,argv,more', [('datasets',[],''), ('predict',['run','x.png','--out','x.csv'],' (--resume goes on)'), ('lesions',['x.png'],' (--resume goes on)'),
                                             ('quiz-results',['x.db'],'; begin again with --force'), ('landmarks',['x.png','--out','x.csv'],' (--resume goes on)')])
 def test_what_was_stopped_names_no_flag_that_the_verb_lacks(monkeypatch, capsys, verb, argv, more):
     def stopped(*_, **__): raise KeyboardInterrupt
