@@ -233,15 +233,16 @@ def part(text):
         raise DataError(f"`shard={text}` is none: K/N is the K-th of N parts, as 3/16")
     return int(k),int(n)
 
+def _part_folder(out, shard): return Path(out)/'{}of{}'.format(*part(shard)) if shard else Path(out)
+
 # %% ../nbs/97_commands.ipynb #f334433d
 def own_part(images, out, shard):
     "The files of the part `shard` and its own folder in `out`; without, both as they are"
     if shard is None: return images,Path(out)
     from fundus_fastai.vision.answers import dealt, images_of
-    k,n = part(shard)
-    if not (mine := dealt(images_of(images), (k,n))):
+    if not (mine := dealt(images_of(images), part(shard))):
         raise DataError(f"`shard={shard}` has none of these images: take fewer parts")
-    return mine,Path(out)/f'{k}of{n}'
+    return mine,_part_folder(out, shard)
 
 # %% ../nbs/97_commands.ipynb #b6e8f8a8
 def pooled(by, out, force):
@@ -260,8 +261,7 @@ def archive(out, force, *, identified, shard=None):
     "The folder `out` for secondary captures, or the one in it of the part `shard`; gone again if nothing is written"
     if not out: return nullcontext()
     from fundus_fastai.ship.dicom import Captures
-    if shard: out = Path(out)/'{}of{}'.format(*part(shard))
-    return Captures(out, force, identified=identified)
+    return Captures(_part_folder(out, shard), force, identified=identified)
 
 # %% ../nbs/97_commands.ipynb #0e7ca794
 @takes(DeviceOptions)

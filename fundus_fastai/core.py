@@ -273,13 +273,12 @@ def files_of(table, *columns)->dict:
 
 # %% ../nbs/00_core.ipynb #9c0e16af
 @contextmanager
-def replacing(table, *columns):
-    "Within, `table` is written anew; afterwards the files that its `columns` do not name any more are gone"
+def replacing(table, *columns, beside=lambda o: ()):
+    "Within, `table` is written anew; then files that its `columns` name no more are gone, with those `beside`"
     old = files_of(f'{table}.part', *columns)|files_of(table, *columns) # begun, and there
     yield
-    new = files_of(table, *columns)
-    for k,o in old.items():
-        if k not in new: o.unlink()
+    for k in old.keys()-files_of(table, *columns).keys():
+        for o in (old[k], *beside(old[k])): o.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #4f1e3a13
 _obeyed = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')

@@ -287,7 +287,8 @@ def _candidates(file, counts):
 def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
     "What `find` tells of each file, written into `folder`: its candidates, then its counts"
     def at(name): return folder and folder/name
-    table = RowFile(at('counts.csv'), resume, force, marks=dict(model=find.model))
+    which = dict(model=find.model) # a digest of its weights, counted once
+    table = RowFile(at('counts.csv'), resume, force, marks=which)
     with released(table):
         names = table.names(paths, 'overlay', '.jpg')
         spots = _candidates(at('detections.csv'), table)
@@ -296,7 +297,7 @@ def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
         df,told,read = _asked(path, at(f'overlays/{names[path]}.jpg'), find)
         spots.add(df := rows[0] if df is None else df[COLUMNS])
         if keep: rows.append(df)
-        return dict(told, path=path, model=find.model),read
+        return dict(told, path=path, **which),read
     with released(spots):
         if table.done and spots.columns is None: spots.add(rows[0])
         counts = table.one_by_one(paths, row, columns, what='lesions', beside=[spots])

@@ -7,13 +7,12 @@ __all__ = ['vessel_table']
 
 # %% ../../nbs/76_anatomy.measures.ipynb #565862f5
 import cv2, math, numpy as np, pandas as pd
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from .graph import fractal_dimension, line_widths, middling, vessel_graph
 from .landmarks import landmarks
 from .vessels import DIAMETER, vessels
-from ..core import DataError, files_of, say, whole_file
+from ..core import DataError, replacing, say, whole_file
 from ..image.read import read_image
 from ..vision.answers import RowFile, images_of
 
@@ -203,15 +202,9 @@ def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
     return row|vessel_features(o, landmarks(im, mm_per_pixel)),True
 
 # %% ../../nbs/76_anatomy.measures.ipynb #e800978f
-@contextmanager
-def replacing_maps(out):
-    "Within, the table in `out` is written; then maps that only an earlier one named are gone"
-    tables = [out/f'features.csv{o}' for o in ('.part','')]
-    old = {k:v for o in tables for k,v in files_of(o, 'map').items()}
-    yield
-    for k in old.keys()-files_of(tables[1], 'map').keys():
-        for o in ('vessels','av'):
-            old[k].with_name(old[k].name.replace('_vessels.png', f'_{o}.png')).unlink(missing_ok=True)
+def kinds_beside(o)->list:
+    "The map of kinds beside the map of vessels `o`"
+    return [o.with_name(o.name.replace('_vessels.png', '_av.png'))]
 
 # %% ../../nbs/76_anatomy.measures.ipynb #3b4cb188
 def vessel_table(images, # image files or folders
@@ -227,7 +220,7 @@ def vessel_table(images, # image files or folders
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: name a folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
-    with replacing_maps(out):
+    with replacing(out/'features.csv', 'map', beside=kinds_beside):
         table = RowFile(out/'features.csv', resume, force)
         names = table.names(paths, 'map', '_vessels.png')
         row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=names)

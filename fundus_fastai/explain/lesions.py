@@ -188,17 +188,19 @@ def image_hits(df, truth, types, *, level:int, grow:float)->tuple:
     return rows,np.concatenate(links, 1) if links else np.zeros((2,0), int),doubt
 
 # %% ../../nbs/58_explain.lesions.ipynb #3fabaa8a
-def check_found(dets, truths)->None:
-    "Raise `DataError` for what are no tables of candidates, and for truths that do not name their types"
-    cols,image = ['y','x','score'],np.repeat(np.arange(len(dets)), list(map(len, dets)))
-    every = pd.concat([as_table(o, f'candidates of image {i}', *cols)[cols] for i,o in enumerate(dets)])
-    lost = image[every.apply(pd.to_numeric, errors='coerce').isna().any(axis=1)]
-    if len(lost):
-        raise DataError(f"candidates of image {lost[0]}: {(lost==lost[0]).sum()} have no place or no score: "
-                        "leave them out")
-    if not all(isinstance(o, dict) for o in truths):
-        raise DataError("the truth of an image is a dict, type of lesion -> mask; an empty one where it has none")
+def joined(dets)->pd.DataFrame:
+    "Candidates of all images: y, x, score, type if all tell it, image; raises `DataError` for what are none"
+    cols = ['y','x','score']
+    for i,o in enumerate(dets): as_table(o, f'candidates of image {i}', *cols)
+    told = [*cols, 'type'] if all('type' in o for o in dets) else cols
+    df = pd.concat([o[told] for o in dets], ignore_index=True)
+    df['image'] = np.repeat(np.arange(len(dets)), list(map(len, dets)))
+    lost = df.image[df[cols].apply(pd.to_numeric, errors='coerce').isna().any(axis=1)]
+    if not len(lost): return df
+    raise DataError(f"candidates of image {lost.iloc[0]}: {(lost==lost.iloc[0]).sum()} have no place or no score: "
+                    "leave them out")
 
+# %% ../../nbs/58_explain.lesions.ipynb #5bda21b7
 def in_order(types)->tuple:
     "Types of lesions, ours first and in our order"
     return *(k for k in LESION_CODES if k in types),*sorted({*types}-{*LESION_CODES})
@@ -218,7 +220,9 @@ def match_lesions(dets:list, # tables from `detections`, one an image; a `type` 
     if not len(dets)==len(patient)==n:
         raise DataError(f"there are {n} truths, candidates of {len(dets)} images, and patients of {len(patient)}")
     number_patients(patient) # there are all
-    check_found(dets, truths)
+    cand = joined(dets).drop(columns=['y','x'])
+    if not all(isinstance(o, dict) for o in truths):
+        raise DataError("the truth of an image is a dict, type of lesion -> mask; an empty one where it has none")
     there = in_order({k for o in truths for k in o})
     types = there if types is None else tuple(types)
     said = {k for o in dets if 'type' in o for k in o['type'].unique()}
@@ -230,9 +234,6 @@ def match_lesions(dets:list, # tables from `detections`, one an image; a `type` 
         links.append(pairs+np.array([[at],[len(lesions)]]))
         lesions += [(i, *r) for r in rows]
         at += len(df)
-    cols = [c for c in ('score','type') if all(c in o for o in dets)]
-    cand = pd.concat([o[cols] for o in dets], ignore_index=True)
-    cand['image'] = np.repeat(np.arange(n), [len(o) for o in dets])
     lesions = pd.DataFrame(lesions, columns=['image','type','area']).astype(dict(image=int, area=int))
     return LesionHits(cand, lesions, np.concatenate(links, 1).T, patient, types, np.concatenate(disputed))
 

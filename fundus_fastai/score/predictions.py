@@ -48,14 +48,12 @@ def label_arrays(preds, names=None)->tuple:
 # %% ../../nbs/22_score.predictions.ipynb #3e7c4772
 def start_table(preds, name:str, texts=('path','patient'), *, numbers=())->pd.DataFrame:
     "Begin to check a table; raises `DataError` where columns or rows are not there"
-    cols = list(map(str, as_table(preds, name).columns))
-    lack = [c for c in (*texts,*numbers) if c not in cols]
-    if lack:
-        raise DataError(f"{name}: no column {few(lack, count=True)} (there are: {few(cols, 12, count=True)})")
+    df = as_table(as_table(preds, name).rename(columns=str), name, *texts, *numbers)
+    cols = list(df)
     twice = sorted({c for c in cols if cols.count(c)>1})
     if twice: raise DataError(f"{name}: column {few(twice, count=True)} occurs twice")
-    if not len(preds): raise DataError(f"{name}: no rows")
-    df = preds.rename(columns=str).reset_index(drop=True)
+    if not len(df): raise DataError(f"{name}: no rows")
+    df = df.reset_index(drop=True)
     df = df.astype({c:object for c in df if isinstance(df[c].dtype, pd.CategoricalDtype)})
     if 'eye' not in df: df['eye'] = None
     for c in texts:
