@@ -123,7 +123,7 @@ class TrainOptions(Options):
     size:int=None # side of the input in pixels (default: the net's own; 224 for resnet50)
     fit:str=None # auto (default with weights), tune (one cycle), or readout (linear, of the frozen net)
     readout:str=None # what it hears: blocks (default), or places (where in the picture, too: for sex)
-    epochs:int=5 # tune: epochs with all layers in training
+    epochs:int=None # tune: epochs with all layers (default: 5; without weights 600 steps, at most 40)
     freeze_epochs:int=1 # tune: epochs of the head alone, before
     lr:float|str=None # highest learning rate (default: 2e-3), or find
     bs:int=32 # images a batch
@@ -149,6 +149,8 @@ class TrainOptions(Options):
         check_positive(lr=self.lr)
         if not isinstance(self.lr, float): self.lr = float(self.lr) # one that was typed keeps its text
 
+    @property
+    def blank(self): return str(self.weights).lower()=='none' # a net that knows nothing
     def folder(self, task): return f'runs/{task}-{self.arch}' # where a run lies that names no folder
     def record(self):
         "What `config.json` keeps"
@@ -166,16 +168,24 @@ def agree(self:TrainOptions)->dict:
 def settled(self:TrainOptions)->TrainOptions:
     "With a way to fit, where none was asked for: `auto`, or `tune` where a readout makes no sense"
     o = copy(self)
-    tuned = str(o.weights).lower()=='none' or o.balance!='none' or o.maps_trained
+    tuned = o.blank or o.balance!='none' or o.maps_trained
     o.fit = o.fit or ('readout' if o.readout else 'tune' if tuned else 'auto')
     return o.but() # what excludes each other is told
+
+# %% ../nbs/01_options.ipynb #f6ceed3b
+@patch
+def planned(self:TrainOptions, images:int)->TrainOptions:
+    "With a number of epochs, where none was asked for, of so many `images` in training"
+    steps = -(-images//self.bs)
+    usual = min(40, max(5, -(-600//max(1, steps)))) if self.blank else 5
+    return self.but(epochs=self.epochs or usual)
 
 # %% ../nbs/01_options.ipynb #52327f9c
 @dataclass
 class CompareOptions(TrainOptions):
     "How each of several nets is trained, and what they are compared by"
     _:KW_ONLY
-    epochs:int=5 # for each net, with all layers in training
+    epochs:int=None # for each net, with all layers (default: 5; without weights 600 steps, at most 40)
     minutes:float=None # for each net, in place of epochs: whole epochs that fit are planned
     seeds:tuple=(42,) # each net is trained once for each; the first deals the split
     metric:str=None # to choose by: auc, accuracy, balanced_accuracy, qwk, mae (default: the first that suits)

@@ -567,7 +567,7 @@ def compare_nets(df, # frame with `split`, and the target as `load_frame` leaves
         archs,seeds = _with_earlier(out, archs, opts.seeds)
         opts = opts.but(seeds=seeds)
     _check_frame(df, task, allow_leak, metric)
-    t = get_task(task)
+    t,opts = get_task(task),opts.planned(int((df.split=='train').sum()))
     settings = dict(task=t.name, archs=archs, seeds=opts.seeds, kind=t.kind.name, metric=metric,
                     **{k:opts.record().get(k) for k in _must_agree}, data=str(df.attrs['name']),
                     source=df.attrs['source'], n=len(df), split_hash=split_hash(df),

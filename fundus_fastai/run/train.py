@@ -163,9 +163,10 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     out,train = Path(out),df[df.split=='train']
     check_positive(get_task(task).output(df), task, opts.positive)
     learn = run_learner(df, task, opts)
-    opts = opts.but(precision=learn.precision) # of this machine: part of the record
+    opts = opts.planned(len(train)).but(precision=learn.precision) # of data and machine: part of the record
+    epochs = f'{opts.epochs} epochs, ' if 'taps' not in learn.config else ''
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
-        f"{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
+        f"{epochs}{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if split := begun_split(out, resume): demand_dealt(split, df)
     else: save_split(df, start_run(out, resume, force)/'split.csv', allow_leak=allow_leak)
     again = dict(resume=resume, info=run_info(df, task, opts))

@@ -114,7 +114,8 @@ def worth_caching(learn, o)->bool:
     "Whether decoding once saves `LEAST` and a tenth of the training that `o` asks for; says so where it does"
     files = all(isinstance(p, (str,Path)) for p in learn.dls.train_ds.items.path)
     if os.environ.get('FUNDUS_CACHE')=='0' or o.fit=='readout' or not files or not learn.opener: return False
-    wait,net = training_seconds(learn, o.epochs+o.freeze_epochs)
+    epochs = o.planned(len(learn.dls.train_ds)).epochs+o.freeze_epochs
+    wait,net = training_seconds(learn, epochs)
     size = 3*learn.size**2*(len(learn.dls.train_ds)+len(learn.dls.valid_ds))
     if wait<max(LEAST, .1*(wait+net)) or 2*size>free_bytes(data_home()): return False
     say(f"reading would take {wait/60:.0f} of {(wait+net)/60:.0f} minutes: pictures are decoded once "
@@ -187,7 +188,7 @@ def fit_run(learn:EyeLearner, # from `make_learner`
             info:dict=None # what must agree when resuming
            )->pd.DataFrame: # the history
     "Train with checkpoints in `out/checkpoints`, told a line an epoch or by fastai's table; write `history.csv`"
-    o = TrainOptions.of(opts)
+    o = TrainOptions.of(opts).planned(len(learn.dls.train_ds))
     if 'taps' not in learn.config: hist = _tune(learn, out, o, resume, info)
     elif o.fit=='auto': hist = _both(learn, out, o, resume, info)
     else: hist = learn.fit_probe()

@@ -110,10 +110,10 @@ def answers(learn, df):
             out.append((z[:,1]-z[:,0]).cpu())
     return [round(float(v), 3) for v in torch.cat(out)]
 
-def halved(o, arch):
-    "`mixed` where it is faster: on a card, and for large convolutions on a processor with bfloat16"
+def halved(o):
+    "`mixed` where it is faster: on a card, and on a processor with bfloat16"
     from fundus_fastai.vision.learner import has_bf16
-    return 'mixed' if o.device=='cuda' or arch.startswith('inception') and has_bf16() else 'full'
+    return 'mixed' if o.device=='cuda' or has_bf16() else 'full'
 
 def sides(learn, df): return dict(valid=answers(learn, df[df.split=='valid']), test=answers(learn, df[df.split=='test']))
 
@@ -121,7 +121,7 @@ def options(o, arch, fit, side=None):
     from fundus_fastai.options import TrainOptions
     file = arch if '-' in arch else f'{arch}-'
     return TrainOptions(arch.partition('-')[0], weights=str(o.tmp/f'{file}.safetensors'), size=side or ARCHS[arch], bs=32, workers=0,
-                        fit=fit, recipe='none', cache=True, precision=halved(o, arch))
+                        fit=fit, recipe='none', cache=True, precision=halved(o))
 
 def made(o, df, name, arch, fit, side=None):
     from fundus_fastai.vision.steps import make_learner

@@ -2,14 +2,14 @@
 
 DATA: the folder of `oct_dme` (labels.csv, images/); WEIGHTS: a folder with one file of weights for each net, ARCH-*.{npz,safetensors}.
 A recipe is GROUPS:RATIO, as stages:10: the body's stages as layer groups (or `body`, fastai's one group of a timm net), and the ratio of the
-rates of head and first stage (`lr_mult`); `probe` is the linear readout of the frozen net, `auto:RATIO` the tuning that begins from it.
+rates of head and first stage (`lr_mult`); `probe` is the linear readout of the frozen net, `auto:RATIO` the tuning that begins from it;
+`scratch:RATE:EPOCHS` needs no weights: all of a net that knows nothing, at one rate.
 Patients are dealt to five folds; each of the first N is held back in turn, the next one validates. Prints a line for each fit, and in the
 end for each net and recipe the AUC of DME on all patients held back with an interval by patients, and minutes; --out keeps it as CSV.
-Scans are made small once (--side), batches are in bfloat16 with channels last: this ranks recipes, it is not the score of a shipped net."""
+Scans are made small once (--side), in --precision (mixed: batches in bfloat16): this ranks recipes, it is not the score of a shipped net."""
 import argparse, sys, tempfile, time, warnings
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
-from fastai.callback.core import Callback
 from fastai.torch_core import default_device
 from fastai.vision.learner import default_split
 from fundus_fastai.options import TrainOptions
@@ -20,15 +20,6 @@ from fundus_fastai.vision.learner import one_cycle_plan
 from fundus_fastai.vision.probe import patient_folds
 from fundus_fastai.vision.steps import make_learner
 from fundus_fastai.vision.tasks import get_task
-
-class HalfPrecision(Callback):
-    "Batches in bfloat16, channels last"
-    order = 10
-    def before_batch(self):
-        self.learn.xb = tuple(o.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last) for o in self.xb)
-        self.cast = torch.autocast('cpu', torch.bfloat16); self.cast.__enter__()
-    def after_pred(self): self.learn.pred = self.pred.float()
-    def after_loss(self): self.cast.__exit__(None, None, None)
 
 def small(data, to, side):
     "The frame of the set, its scans made `side` pixels wide in `to`"
@@ -43,17 +34,18 @@ def weights_of(arch, folder): return next(o for o in sorted(Path(folder).iterdir
 
 def fit(df, arch, recipe, o):
     "The learner of a net and a recipe, trained"
-    kind,_,mult = recipe.partition(':')
-    opts = TrainOptions(arch, weights=o.weights_file, size=o.side, bs=o.bs, workers=0, fit=dict(probe='readout', auto='auto').get(kind, 'tune'), seed=o.seed)
+    kind,_,more = recipe.partition(':')
+    way = dict(probe='readout', auto='auto').get(kind, 'tune')
+    weights = 'none' if kind=='scratch' else str(weights_of(arch, o.weights))
     torch.manual_seed(o.seed)
-    learn = make_learner(df, 'oct', opts)
+    learn = make_learner(df, 'oct', TrainOptions(arch, weights=weights, size=o.side, bs=o.bs, workers=0, fit=way, seed=o.seed, precision=o.precision))
     if kind=='probe': learn.fit_probe(); return learn
     if kind=='body': learn.splitter = default_split
-    learn.model.to(memory_format=torch.channels_last)
-    plan = one_cycle_plan(o.epochs, 0 if kind=='auto' else o.freeze, o.lr/(10 if kind=='auto' else 1), lr_mult=float(mult))
-    if kind=='auto': learn.fit_probe()
-    with learn.no_bar(), learn.no_logging(), learn.added_cbs(HalfPrecision()):
+    if kind=='scratch': plan = one_cycle_plan(int(more.split(':')[1]), 0, float(more.split(':')[0]), pretrained=False)
+    else: plan = one_cycle_plan(o.epochs, 0 if kind=='auto' else o.freeze, o.lr/(10 if kind=='auto' else 1), lr_mult=float(more))
+    with learn.no_bar(), learn.no_logging():
         if kind!='auto': learn.fit_eye(plan, o.seed); return learn
+        learn.fit_probe()
         learn.tune_readout(lambda to_beat,cbs: learn.fit_eye(plan, o.seed, to_beat=to_beat, cbs=cbs))
     print(f'{arch} {recipe}:', learn.kept, file=sys.stderr)
     return learn
@@ -64,14 +56,13 @@ def main():
     p.add_argument('--archs', default='squeezenet1_1,tf_efficientnet_lite0,inception_v3')
     p.add_argument('--recipes', default='probe,body:100,stages:100,stages:20,stages:10,stages:4,stages:1')
     for k,v in dict(folds=1, side=128, epochs=3, freeze=1, bs=32, seed=0, threads=2).items(): p.add_argument(f'--{k}', type=int, default=v)
-    p.add_argument('--lr', type=float, default=2e-3); p.add_argument('--out')
+    p.add_argument('--lr', type=float, default=2e-3); p.add_argument('--out'); p.add_argument('--precision', default='mixed')
     o = p.parse_args(); torch.set_num_threads(o.threads); cv2.setNumThreads(1); default_device(False); warnings.simplefilter('ignore')
     rows = []
     with tempfile.TemporaryDirectory() as d:
         df = small(o.data, d, o.side); df.attrs['root'] = d
         deal = [v for _,v in patient_folds(df.label.astype('category').cat.codes.to_numpy(), df.patient.to_numpy())]
         for arch in o.archs.split(','):
-            o.weights_file = str(weights_of(arch, o.weights))
             for recipe in o.recipes.split(','):
                 t,held = time.time(),[]
                 for i in range(o.folds):

@@ -151,3 +151,21 @@ def test_a_frame_is_no_source_of_a_run():
     "A run reads its images again, from a place that it can name"
     for way in (DataOptions, UnseenOptions.of, lambda df: train_run('sex', df)):
         with pytest.raises(DataError, match=r"not a DataFrame: name a file .*to_csv\('my.csv', index=False\)"): way(pd.DataFrame(dict(path=['a.png'])))
+
+def test_epochs_that_nobody_asked_for_follow_from_the_images(tmp_path, light, capsys):
+    "A net without weights takes 600 steps where it may: what was decided is told, handed on, and kept in the record"
+    opts,seen = TrainOptions('test_resnet', weights='none', size=32, bs=2, workers=0),[]
+    def fit(learn, out, opts, **kwargs): seen.append(opts.epochs); return fit_run(learn, out, opts.but(epochs=1), **kwargs)
+    train_run('oct', DataOptions(patients=30), opts, maps=0, out=tmp_path/'run', fit=fit)
+    n = len(pd.read_csv(tmp_path/'run/split.csv').query("split=='train'"))
+    wanted = -(-600//-(-n//2))
+    assert 5<wanted<40 and seen==[wanted] and f', {wanted} epochs, ' in capsys.readouterr().err
+    assert read_json(tmp_path/'run/config.json')['training']['epochs']==wanted
+
+def test_who_calls_the_fit_alone_names_no_epochs_either(tmp_path, monkeypatch):
+    df = dealt_frame('oct', DataOptions(patients=12))
+    opts,plans = TrainOptions('test_resnet', weights='none', size=32, bs=8, workers=0).settled(),[]
+    learn = train.run_learner(df, 'oct', opts)
+    monkeypatch.setattr(learn, 'fit_eye', lambda plan, *args, **kwargs: plans.extend(plan) or pd.DataFrame())
+    fit_run(learn, tmp_path, opts)
+    assert [o['epochs'] for o in plans]==[40]
