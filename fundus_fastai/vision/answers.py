@@ -199,7 +199,7 @@ class RowFile:
     # with `resume=None` nobody can go on with it
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
-        self.lock = None
+        self.lock,self.lacking = None,0 # rows that stood there and are not whole
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
         self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
@@ -245,18 +245,22 @@ KEY = ', key ' # in the mark of a part: what follows tells by which key files' p
 def take_over(self:RowFile, marks:dict):
     "Read what stands there already; raises `DataError` where it was made otherwise"
     self.stands = f = self.file if self.whole else self.part
+    marks = dict(model=None, shard=None)|marks
     try:
         self.columns = table_columns(f)
-        cols = [o for o in ('path','model','shard') if o in self.columns]
+        cols = [o for o in ('path','reason','usable',*marks) if o in self.columns]
         if is_parquet(f): old = pd.read_parquet(f, columns=cols).astype(str)
         else: old = pd.read_csv(f, dtype=str, keep_default_na=False, usecols=cols)
     except ValueError as e: # pandas' and arrow's
         raise DataError(f"{f} is no table ({first_line(e)}): pass `force=True`, or another name") from None
     check_key({o.partition(KEY)[2] for o in old.get('shard', ())}, f)
     def bare(marks): return {o.partition(KEY)[0] for o in marks if o}
-    odd = [k for k in ('model','shard') if bare(old.get(k, ()))!=bare([marks.get(k)])]
-    if odd: raise DataError(f"{f} was begun with another {odd[0]}: pass `force=True`")
+    for k,now in marks.items():
+        if (was := bare(old.get(k, ())))!=bare([now]):
+            raise DataError(f"{f} was begun with another {k} ({few(sorted(was)) or 'none'}, this call has "
+                            f"{now or 'none'}): go on as it was begun, or pass `force=True`")
     self.done = dict.fromkeys(old.get('path', ())) # in their order
+    self.lacking = sum(int((old[k]!=v).sum()) for k,v in dict(reason='', usable='True').items() if k in old)
 
 # %% ../../nbs/49_vision.answers.ipynb #88957ce6
 @patch
@@ -343,7 +347,8 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.Da
     if rows and unread==len(paths): raise [o.nothing(unread, len(paths)) for o in (*beside, self)][-1]
     for o in (*beside, self): o.close()
     df = pd.DataFrame(rows, columns=columns)
-    df.attrs.update(unread=unread, rows=len(self.done)+len(rows))
+    df.attrs.update(unread=unread, rows=len(self.done)+len(rows),
+                    lacking=self.lacking+int((df.reason!='').sum()))
     return df
 
 # %% ../../nbs/49_vision.answers.ipynb #301cc2a1
@@ -416,7 +421,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
         table.close()
     df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=table.columns)
     df.attrs.update(unread=odd.unread, source=net.config.get('source'), rows=len(table.done)+seen['rows'],
-                    blind=seen['rows']-seen['usable']-odd.unread,
+                    blind=table.lacking+seen['rows']-seen['usable']-odd.unread,
                     kind=kind.name, **{k:net.config.get(k) for k in ('operating','points','task')})
     return df
 
