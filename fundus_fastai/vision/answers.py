@@ -129,9 +129,9 @@ def whole_rows(part, anew:bool=False)->int:
         with part.open('ab+') as f:
             if anew: f.truncate(0)
             f.seek(0, os.SEEK_END)
-            if not f.tell(): return 0
+            if not (size := f.tell()): return 0
             with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as text: end = rows_end(text)
-            f.truncate(end)
+            if end<size: f.truncate(end) # else the file's time tells when its last row was written
             return end
     except OSError as e:
         raise DataError(f"{part} cannot be written ({e.strerror}): name another file with `out`") from None
@@ -272,6 +272,17 @@ def same_place(self:RowFile, files):
                         "or pass `force=True`")
     self.place.write_text(os.getcwd(), encoding='utf-8')
 
+# %% ../../nbs/49_vision.answers.ipynb #77d605da
+@patch
+def tell_newer(self:RowFile):
+    "Say which files that have a row were written after the table"
+    def newer(o):
+        with suppress(OSError): return os.path.getmtime(file_and_frame(o)[0])>at
+    at = self.stands.stat().st_mtime if self.done else 0
+    if late := list(filter(newer, self.done)):
+        say(f"{len(late)} image{'s'*(len(late)>1)} newer than {self.stands} ({few(late, 2)}): what stands there "
+            "of them stays (`force=True` asks all anew)")
+
 # %% ../../nbs/49_vision.answers.ipynb #5d153b2d
 @patch
 def left(self:RowFile, files)->list:
@@ -339,7 +350,9 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.Da
     "Add what `row` tells of each file (a dict, and was it read?), end it and `beside`; raises `DataError`"
     rows,unread = [],0
     with released(self):
-        for o in progress(self.left(paths), what):
+        todo = self.left(paths)
+        self.tell_newer()
+        for o in progress(todo, what):
             told,read = row(o)
             rows.append(told)
             unread += not read
@@ -405,6 +418,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     with released(table):
         volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
         todo,parts,waiting,seen = table.left(mine),[],[],Counter()
+        table.tell_newer()
         for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
             rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes,
                                  shared=shared)
