@@ -224,6 +224,10 @@ def test_numbers_out_of_reach(photos, tmp_path, capsys, more, why):
     assert main(['atlas', photos, '--data', photos/'people.csv', '--out', tmp_path/'out', *more])==1
     assert why in capsys.readouterr().err and not (tmp_path/'out').exists()
 
+def test_vessels_that_were_stopped_are_told(tmp_path, capsys):
+    for o in ('1_vessels.png','features.csv.part'): (tmp_path/o).touch()
+    assert {*Maps(tmp_path).files}=={'1'} and 'features.csv.part is not finished' in capsys.readouterr().err
+
 def test_maps_of_no_run(tmp_path):
     "Maps in a folder of their own do not tell how their net opens images"
     pd.DataFrame([dict(path='1.jpg', answer='x', map='1.npz')]).to_csv(tmp_path/'maps.csv', index=False)
