@@ -218,8 +218,8 @@ def check_unread(df):
 
 # %% ../nbs/97_commands.ipynb #5ac8a1cc
 def tell_rows(df, file, what):
-    "Say how many rows stand in `file`, if any, and how many lack `what`; raises as `check_unread`"
-    none = int((df.reason!='').sum())-df.attrs['unread']
+    "Say how many rows stand in `file`, if any, and how many of all lack `what`; raises as `check_unread`"
+    none = df.attrs['lacking']-df.attrs['unread']
     if none: say(f"{none} image{'s'*(none>1)} without all {what} (column reason)")
     if file: say(f"{df.attrs['rows']} rows: {file}")
     check_unread(df)
@@ -293,7 +293,8 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
         if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
     if df.attrs['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     if n := df.attrs['blind']:
-        say(f"{n} image{'s'*(n>1)} without an answer: nothing can be seen there (column remark)")
+        why = '' if resume else ': nothing can be seen there' # of earlier rows, some may not have been read
+        say(f"{n} image{'s'*(n>1)} without an answer{why} (column remark)")
     if out: say(f"{rows} rows: {out}")
     check_unread(df)
 
@@ -378,7 +379,7 @@ def lesions(images:list, # image files or folders
     n = df.attrs['counts']
     print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-3])
           + f": {out/'detections.csv'}")
-    check_unread(df)
+    tell_rows(df, None, 'counts')
 
 # %% ../nbs/97_commands.ipynb #a5717916
 def label(images:list, # image files or folders

@@ -275,10 +275,18 @@ def files_of(table, *columns)->dict:
 @contextmanager
 def replacing(table, *columns, beside=lambda o: ()):
     "Within, `table` is written anew; then files that its `columns` name no more are gone, with those `beside`"
-    old = files_of(f'{table}.part', *columns)|files_of(table, *columns) # begun, and there
-    yield
-    for k in old.keys()-files_of(table, *columns).keys():
-        for o in (old[k], *beside(old[k])): o.unlink(missing_ok=True)
+    def named(): return files_of(f'{table}.part', *columns)|files_of(table, *columns) # begun, and there
+    old = named()
+    def tidy():
+        for k in old.keys()-named().keys():
+            for o in (old[k], *beside(old[k])): o.unlink(missing_ok=True)
+    yield tidy
+    tidy()
+
+# %% ../nbs/00_core.ipynb #35698132
+def forget(folder, *names):
+    "Remove the files `names` of an earlier result in `folder`, in this order, where they are"
+    for o in names: (Path(folder)/o).unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #4f1e3a13
 _obeyed = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from scipy.stats import t as student
 from fastcore.basics import patch
-from ..core import DataError, few, fresh_dir, one_of, progress, say, whole_file
+from ..core import DataError, few, forget, fresh_dir, one_of, progress, say, whole_file
 from ..image.read import read_image
 from ..image.recipe import as_recipe, field_mask, field_of_view, field_window
 from ..data.audit import open_frame
@@ -279,6 +279,8 @@ class Maps:
             if recipe is None: self.recipe = recipe_of(table.parent)
         else: # the table knows of which photograph each is; in an older one the names tell
             file = root/'features.csv'
+            if (part := root/'features.csv.part').exists():
+                say(f"{part} is not finished, so maps may be missing (fundus vessels --resume goes on)")
             t = pd.read_csv(file, dtype=str) if file.exists() else pd.DataFrame(columns=['path'])
             t = t.drop_duplicates('path')
             names = t['map'] if 'map' in t else [f'{o}_vessels.png' for o in unique_stems(t.path)]
@@ -510,6 +512,7 @@ def atlas(df, # frame of images: path, patient, `by`
 # %% ../../nbs/74_anatomy.atlas.ipynb #bd8b0ef9
 def tell_atlas(out, by, df, *, res, x, y, names, told, what)->None:
     "Write what an atlas has found"
+    forget(out, 'report.html', 'atlas.png', 'atlas.npz', 'regions.csv')
     for name,t in (('clusters', res.table), ('regions', told)):
         with whole_file(out/f'{name}.csv') as f: t.to_csv(f, index=False, float_format='%.6g')
     with whole_file(out/'atlas.npz') as f:

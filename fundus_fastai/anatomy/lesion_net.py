@@ -284,11 +284,12 @@ def _candidates(file, counts):
     return RowFile(file, resume=bool(go_on), force=not go_on)
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #7f89c11b
-def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
+def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True, tidy=lambda: None):
     "What `find` tells of each file, written into `folder`: its candidates, then its counts"
     def at(name): return folder and folder/name
     which = dict(model=find.model) # a digest of its weights, counted once
     table = RowFile(at('counts.csv'), resume, force, marks=which)
+    tidy() # now that nobody else writes
     with released(table):
         names = table.names(paths, 'overlay', '.jpg')
         spots = _candidates(at('detections.csv'), table)
@@ -304,7 +305,7 @@ def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True):
     df,each = pd.concat(rows, ignore_index=True),counts.astype(dict.fromkeys(find.counts, 'Int64'))
     if table.done: each = _read(table.file, find.counts)
     if table.done and keep: df = _read(spots.file)
-    df.attrs |= dict(counts=each, unread=counts.attrs['unread'])
+    df.attrs |= {k:counts.attrs[k] for k in ('unread','lacking')}|dict(counts=each)
     return df
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #98831e5b
@@ -324,5 +325,5 @@ def lesion_table(images, # image files or folders
     if out is None: return _listed(paths, find, keep=keep)
     begun = (Path(out)/'counts.csv.part').exists() # its table tells how to go on
     folder = fresh_dir(out, force or resume or begun, {'detections.csv':','.join(COLUMNS)})
-    with replacing(folder/'counts.csv', 'overlay'):
-        return _listed(paths, find, folder, resume=resume, force=force, keep=keep)
+    with replacing(folder/'counts.csv', 'overlay') as tidy:
+        return _listed(paths, find, folder, resume=resume, force=force, keep=keep, tidy=tidy)

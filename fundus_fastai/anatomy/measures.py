@@ -127,7 +127,7 @@ FEATURES = [*('density','dimension'),*(f'density_{k}' for k in KINDS),
             *(f'{b}_{k}' for b in BENT for k in KINDS),*(f'width_{k}' for k in KINDS),
             'vessels','crae','crve','avr','crae_hubbard','crve_hubbard',
             *(f'angle_{s}_{k}' for s in ('temporal','nasal') for k in KINDS)]
-COLUMNS = ['path',*FEATURES,'map','reason']
+COLUMNS = ['path',*FEATURES,'map','reason','scale']
 
 # %% ../../nbs/76_anatomy.measures.ipynb #b30c3396
 def crookedness(g, r)->dict:
@@ -186,15 +186,22 @@ def _write(path, a):
     "A PNG, whole or not at all"
     with whole_file(path) as f: f.write_bytes(cv2.imencode('.png', a)[1])
 
+# %% ../../nbs/76_anatomy.measures.ipynb #f600a36a
+def told_scale(mm_per_pixel=None)->str:
+    "The scale for a table, in words: a column of numbers would be taken for a measure"
+    return f'{mm_per_pixel:g} mm per pixel' if mm_per_pixel else 'not given'
+
+
 # %% ../../nbs/76_anatomy.measures.ipynb #4bd8dbd4
 def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
     "Write the maps of a file into `out`, by its name in `names`; gives its row, and whether it could be read"
+    row = dict(path=path, scale=told_scale(mm_per_pixel))
     try: im = read_image(path)
     except DataError as e:
         say(str(e))
         none = dict.fromkeys(FEATURES, math.nan)
-        return dict(path=path, **none, reason=str(e).removeprefix(f'{path} ')),False
-    row,o = dict(path=path),vessels(im)
+        return row|dict(none, reason=str(e).removeprefix(f'{path} ')),False
+    o = vessels(im)
     if o.prob is not None:
         row['map'] = f'{names[path]}_vessels.png'
         _write(out/row['map'], np.round(255*o.full('prob')).astype(np.uint8))
@@ -220,8 +227,9 @@ def vessel_table(images, # image files or folders
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: name a folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out/'features.csv', 'map', beside=kinds_beside):
-        table = RowFile(out/'features.csv', resume, force)
+    with replacing(out/'features.csv', 'map', beside=kinds_beside) as tidy:
+        table = RowFile(out/'features.csv', resume, force, marks=dict(scale=told_scale(mm_per_pixel)))
+        tidy()
         names = table.names(paths, 'map', '_vessels.png')
         row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=names)
         return table.one_by_one(paths, row, COLUMNS, what='vessels')

@@ -11,7 +11,7 @@ from fastai.vision.all import Learner, ifnone
 from fastcore.basics import chunked, listify
 from pathlib import Path
 from scipy.special import expit, logit
-from ..core import DataError, first_line, one_of, progress, whole_file
+from ..core import DataError, first_line, forget, one_of, progress, replacing, whole_file
 from ..options import check_least
 from ..image.read import read_image
 from ..phantom.oct import oct_truth
@@ -173,6 +173,8 @@ def kept_maps(out, settings)->dict:
     return {os.path.abspath(o['path']):o for o in rows}
 
 # %% ../../nbs/56_explain.maps.ipynb #b6550854
+FRAME = 'frame.html','frame.npz','regions.csv' # of all maps of a folder (see anatomy.atlas): new maps end them
+
 def map_files(paths, out, kept:dict, *, method:str)->dict:
     "By path where its map goes: to the file that it has in `kept`, or one that no other picture has"
     end,own = f'_{method}.npz',{os.path.abspath(p):p for p in paths} # once, by whatever name
@@ -241,7 +243,8 @@ def explain_images(learn:Learner, # a trained net
     settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
     paths,kept = listify(paths),kept_maps(out, settings) if resume else {}
     todo = list(map_files(paths, out, kept, method=method).items())
-    with progress(total=len(todo), what='explaining') as bar:
+    with replacing(out/'maps.csv', 'map', 'overlay') as tidy, \
+         progress(total=len(todo), what='explaining') as bar:
         for some in chunked(todo, 16):
             mark = dict(zip((f for _,f in some), digests([p for p,_ in some])))
             maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
@@ -257,5 +260,7 @@ def explain_images(learn:Learner, # a trained net
             for p,_ in some: kept.pop(os.path.abspath(p), None)
             if rows:
                 with whole_file(out/'maps.csv') as f: pd.DataFrame([*kept.values(), *rows]).to_csv(f, index=False)
+                if len(rows)<=16: tidy() # who stops later leaves nothing that no table names
+                if new: forget(out, *FRAME)
             bar.update(len(some))
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from pathlib import Path
 from scipy.special import expit
 from scipy.stats import norm, t as student
-from ..core import DataError, fresh_dir, need, whole_file
+from ..core import DataError, forget, fresh_dir, need, whole_file
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
 from ..score.estimate import LEAST, bootstrap, estimate, wilson_estimate
@@ -245,6 +245,7 @@ def quiz_report(file, out='quiz', *, force:bool=False)->pd.DataFrame:
     t,source = first_tests(df, told['n']),'phantom' if told['phantom'] else ''
     out = fresh_dir(out, force, {'answers.csv':'who,role'})
     people,groups = person_table(t),group_table(df, t)
+    forget(out, 'report.html', 'groups.csv', 'people.csv')
     for name,o in dict(answers=df, people=people, groups=groups).items():
         with whole_file(out/f'{name}.csv') as f: o.to_csv(f, index=False, float_format='%.6g')
     train = df[(df.phase=='train') & (df['round']==1)]

@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from pathlib import Path
 from fastai.torch_core import set_seed
 from fastai.vision.all import Learner
-from ..core import DataError, few, fresh_dir, one_of, read_json, replacing, say, sha256, whole_file
+from ..core import DataError, few, fresh_dir, one_of, read_json, say, sha256, whole_file
 from ..options import (DataOptions, DeviceOptions, TrainOptions, UnseenOptions,
                                    check_least)
 from ..hub import beside
@@ -358,8 +358,7 @@ def explain_run(run, # run folder
     odd = OddFiles(len(files := images_of(images)))
     with only_writer(out := Path(out or beside(run, 'maps'))):
         fresh_dir(out, force or resume, {'maps.csv':'path,answer,map,overlay'})
-        with replacing(out/'maps.csv', 'map', 'overlay'):
-            t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
+        t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
     if not len(t): raise odd.nothing()
     t.attrs.update(unread=odd.unread, recipe=learn.config.get('recipe') or '')
     return t

@@ -7,11 +7,12 @@ __all__ = []
 
 # %% ../../nbs/84_ship.dicom.ipynb #cbde21e6
 import cv2, math, numpy as np, pandas as pd
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from fastcore.basics import patch
 from pathlib import Path
 from .. import __version__
-from ..core import DataError, few, fresh_dir, need, replacing, say, whole_file
+from ..core import DataError, few, files_of, fresh_dir, need, replacing, say, whole_file
 from ..image.hospital import (dicom_facts, dicom_header, file_and_frame, hospital_kind,
                                           patient_key, pseudonym)
 from ..image.read import read_image
@@ -172,14 +173,27 @@ class Captures:
         if other: say(f"no capture of what is no DICOM file: {few(other)}")
         dicom = {f:o for f,o in files.items() if f not in other}
         how = dict(task=df.attrs['task'], phantom=df.attrs['source']=='phantom', identified=self.identified)
-        table = self.out/'captures.csv'
-        with replacing(table, 'capture'):
-            for name,(f,rows) in zip(self.names(dicom), dicom.items()):
+        names = [f'{o}_research.dcm' for o in self.names(dicom)]
+        with self.begun(names) as table:
+            for name,(f,rows) in zip(names, dicom.items()):
                 try: ds = capture(f, rows, **how)
                 except DataError as e: say(f"no capture: {e}")
                 else:
-                    told.append((f'{name}_research.dcm',f))
-                    with whole_file(self.out/told[-1][0]) as g: ds.save_as(g, enforce_file_format=True)
+                    told.append((name,f))
+                    with whole_file(self.out/name) as g: ds.save_as(g, enforce_file_format=True)
             t = pd.DataFrame(told, columns=['capture','path'])
             with whole_file(table) as g: t.to_csv(g, index=False)
         return t
+
+# %% ../../nbs/84_ship.dicom.ipynb #4d9ab9a2
+@patch
+@contextmanager
+def begun(self:Captures, names):
+    "Within, no captures.csv says that all is there; its part tells what `names` may, as a stopped call's did"
+    table,part = self.out/'captures.csv',self.out/'captures.csv.part'
+    with replacing(table, 'capture'):
+        old = [o.name for f in (part, table) for o in files_of(f, 'capture').values()]
+        with whole_file(part) as g: pd.DataFrame(dict(capture=[*old, *names])).to_csv(g, index=False)
+        table.unlink(missing_ok=True)
+        yield table
+        part.unlink()

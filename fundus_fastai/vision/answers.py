@@ -129,9 +129,9 @@ def whole_rows(part, anew:bool=False)->int:
         with part.open('ab+') as f:
             if anew: f.truncate(0)
             f.seek(0, os.SEEK_END)
-            if not f.tell(): return 0
+            if not (size := f.tell()): return 0
             with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as text: end = rows_end(text)
-            f.truncate(end)
+            if end<size: f.truncate(end) # else the file's time tells when its last row was written
             return end
     except OSError as e:
         raise DataError(f"{part} cannot be written ({e.strerror}): name another file with `out`") from None
@@ -199,7 +199,7 @@ class RowFile:
     # with `resume=None` nobody can go on with it
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
-        self.lock = None
+        self.lock,self.lacking = None,0 # rows that stood there and are not whole
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
         self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
@@ -245,18 +245,22 @@ KEY = ', key ' # in the mark of a part: what follows tells by which key files' p
 def take_over(self:RowFile, marks:dict):
     "Read what stands there already; raises `DataError` where it was made otherwise"
     self.stands = f = self.file if self.whole else self.part
+    marks = dict(model=None, shard=None)|marks
     try:
         self.columns = table_columns(f)
-        cols = [o for o in ('path','model','shard') if o in self.columns]
+        cols = [o for o in ('path','reason','usable',*marks) if o in self.columns]
         if is_parquet(f): old = pd.read_parquet(f, columns=cols).astype(str)
         else: old = pd.read_csv(f, dtype=str, keep_default_na=False, usecols=cols)
     except ValueError as e: # pandas' and arrow's
         raise DataError(f"{f} is no table ({first_line(e)}): pass `force=True`, or another name") from None
     check_key({o.partition(KEY)[2] for o in old.get('shard', ())}, f)
     def bare(marks): return {o.partition(KEY)[0] for o in marks if o}
-    odd = [k for k in ('model','shard') if bare(old.get(k, ()))!=bare([marks.get(k)])]
-    if odd: raise DataError(f"{f} was begun with another {odd[0]}: pass `force=True`")
+    for k,now in marks.items():
+        if (was := bare(old.get(k, ())))!=bare([now]):
+            raise DataError(f"{f} was begun with another {k} ({few(sorted(was)) or 'none'}, this call has "
+                            f"{now or 'none'}): go on as it was begun, or pass `force=True`")
     self.done = dict.fromkeys(old.get('path', ())) # in their order
+    self.lacking = sum(int((old[k]!=v).sum()) for k,v in dict(reason='', usable='True').items() if k in old)
 
 # %% ../../nbs/49_vision.answers.ipynb #88957ce6
 @patch
@@ -267,6 +271,17 @@ def same_place(self:RowFile, files):
         raise DataError(f"{self.part} was begun in {was}, where these names mean other files: call from there, "
                         "or pass `force=True`")
     self.place.write_text(os.getcwd(), encoding='utf-8')
+
+# %% ../../nbs/49_vision.answers.ipynb #77d605da
+@patch
+def tell_newer(self:RowFile):
+    "Say which files that have a row were written after the table"
+    def newer(o):
+        with suppress(OSError): return os.path.getmtime(file_and_frame(o)[0])>at
+    at = self.stands.stat().st_mtime if self.done else 0
+    if late := list(filter(newer, self.done)):
+        say(f"{len(late)} image{'s'*(len(late)>1)} newer than {self.stands} ({few(late, 2)}): what stands there "
+            "of them stays (`force=True` asks all anew)")
 
 # %% ../../nbs/49_vision.answers.ipynb #5d153b2d
 @patch
@@ -335,7 +350,9 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.Da
     "Add what `row` tells of each file (a dict, and was it read?), end it and `beside`; raises `DataError`"
     rows,unread = [],0
     with released(self):
-        for o in progress(self.left(paths), what):
+        todo = self.left(paths)
+        self.tell_newer()
+        for o in progress(todo, what):
             told,read = row(o)
             rows.append(told)
             unread += not read
@@ -343,7 +360,8 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.Da
     if rows and unread==len(paths): raise [o.nothing(unread, len(paths)) for o in (*beside, self)][-1]
     for o in (*beside, self): o.close()
     df = pd.DataFrame(rows, columns=columns)
-    df.attrs.update(unread=unread, rows=len(self.done)+len(rows))
+    df.attrs.update(unread=unread, rows=len(self.done)+len(rows),
+                    lacking=self.lacking+int((df.reason!='').sum()))
     return df
 
 # %% ../../nbs/49_vision.answers.ipynb #301cc2a1
@@ -400,6 +418,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     with released(table):
         volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
         todo,parts,waiting,seen = table.left(mine),[],[],Counter()
+        table.tell_newer()
         for some in paced(chunked(progress(todo, 'predicting', unit=' images'), bs), len(todo)):
             rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes,
                                  shared=shared)
@@ -416,7 +435,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
         table.close()
     df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=table.columns)
     df.attrs.update(unread=odd.unread, source=net.config.get('source'), rows=len(table.done)+seen['rows'],
-                    blind=seen['rows']-seen['usable']-odd.unread,
+                    blind=table.lacking+seen['rows']-seen['usable']-odd.unread,
                     kind=kind.name, **{k:net.config.get(k) for k in ('operating','points','task')})
     return df
 

@@ -752,9 +752,11 @@ def restore(self:CheckpointCallback, learn:Learner):
     tensors,meta = _load_tensors(self.out/'last.safetensors')
     check_groups(learn, meta)
     meta['info'] = {k:v for k,v in self.info.items() if k=='precision'} | meta['info'] # earlier versions kept none
-    for k in ('plan','seed','info'):
-        if json.loads(json.dumps(mine := getattr(self, k))) != meta[k]:
-            raise ModelError(f"the checkpoint was begun with another {k} ({meta[k]}), this call has {mine}: "
+    mine = dict(plan=self.plan, seed=self.seed, info=self.info)
+    was,now = (dict(plan=o['plan'], seed=o['seed'])|o['info'] for o in (meta,json.loads(json.dumps(mine))))
+    for k in was|now:
+        if was.get(k)!=now.get(k):
+            raise ModelError(f"the checkpoint was begun with another {k} ({was.get(k)}), this call has {now.get(k)}: "
                              "resume with the options of the first call, or start again with `force=True`")
     try: learn.model.load_state_dict({k[6:]:v for k,v in tensors.items() if k.startswith('model.')})
     except RuntimeError:

@@ -1,12 +1,13 @@
 "Atlas: an eye lies where all eyes lie, a person has one vote, a planted place is found, and what is not there is not claimed"
 import json, shutil
 import cv2, numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.anatomy import atlas as module
 from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
                                          frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, people_of, region_table, regions, same_files)
 from fundus_fastai.anatomy.landmarks import Landmarks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
-from fundus_fastai.explain.maps import map_section
+from fundus_fastai.explain.maps import FRAME, map_section
 from fundus_fastai.explain.occlusion import load_map
 from fundus_fastai.image.recipe import Eye
 from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
@@ -157,7 +158,9 @@ def photos(tmp_path_factory):
     pd.DataFrame(rows).to_csv(d/'people.csv', index=False)
     return d
 
-def test_command(photos, tmp_path, capsys):
+def stop(*args, **kwargs): raise KeyboardInterrupt
+
+def test_command(photos, tmp_path, monkeypatch, capsys):
     run = ['atlas', photos, '--data', photos/'people.csv', '--by', 'sex', '--permutations', 50, '--out', tmp_path/'out']
     assert main(run)==0
     assert {o.name for o in (tmp_path/'out').iterdir()}=={'atlas.npz','atlas.png','clusters.csv','regions.csv','report.html'}
@@ -167,6 +170,10 @@ def test_command(photos, tmp_path, capsys):
     assert len(t)==12 and t['mean temporal arcades'].mean()>t['mean center'].mean()
     with np.load(tmp_path/'out/atlas.npz') as z: assert z['coverage'].shape==frame_shape() and z['coverage'].max()==1
     assert main(run)==1 and 'is not empty' in capsys.readouterr().err
+    with monkeypatch.context() as m:
+        m.setattr(module, 'plot_atlas', stop)
+        assert main([*run,'--force'])==130
+    assert {o.name for o in (tmp_path/'out').iterdir()}=={'atlas.npz','clusters.csv','regions.csv'}, "nothing old beside what is new"
     assert main(['atlas', tmp_path, '--data', photos/'people.csv', '--out', tmp_path/'no'])==1 and 'neither maps' in capsys.readouterr().err
 
 def test_maps_of_a_run_lie_where_the_net_looked(photos, tmp_path):
@@ -216,6 +223,10 @@ def test_whose_file_it_is(tmp_path, capsys):
 def test_numbers_out_of_reach(photos, tmp_path, capsys, more, why):
     assert main(['atlas', photos, '--data', photos/'people.csv', '--out', tmp_path/'out', *more])==1
     assert why in capsys.readouterr().err and not (tmp_path/'out').exists()
+
+def test_vessels_that_were_stopped_are_told(tmp_path, capsys):
+    for o in ('1_vessels.png','features.csv.part'): (tmp_path/o).touch()
+    assert {*Maps(tmp_path).files}=={'1'} and 'features.csv.part is not finished' in capsys.readouterr().err
 
 def test_maps_of_no_run(tmp_path):
     "Maps in a folder of their own do not tell how their net opens images"
@@ -278,6 +289,9 @@ def test_windows_of_one_place_and_shares_by_region(photos, run, tmp_path, capsys
     assert len(shares)==2 and np.allclose(shares.filter(like='share').sum(axis=1), 1, atol=1e-4) and np.allclose(shares.filter(like='area').sum(axis=1), 1, atol=1e-4)
     page = (tmp_path/'all/frame.html').read_text()
     assert 'Evidence by region' in page and '<script' not in page
+    assert main(['explain', run, *files[:2], *how, '--resume', '--out', tmp_path/'all'])==0 and (tmp_path/'all/frame.html').exists()
+    assert main(['explain', run, files[0], *how, '--force', '--out', tmp_path/'all'])==0
+    assert {o.suffix for o in (tmp_path/'all').iterdir()}=={'.csv','.npz','.png'} and not {*FRAME} & {o.name for o in (tmp_path/'all').iterdir()}
     assert main(['explain', run, files[0], '--only', 'disk', '--out', tmp_path/'no'])==1 and 'did you mean disc' in capsys.readouterr().err
     assert main(['explain', run, files[0], '--only', 'disc', '--method', 'grad_cam', '--out', tmp_path/'no'])==1
     assert '--only' in capsys.readouterr().err

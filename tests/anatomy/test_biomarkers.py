@@ -1,6 +1,7 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import re, sys, cv2, numpy as np, pandas as pd, pytest
 from dataclasses import replace
+from fundus_fastai.anatomy import biomarkers as module
 from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
                                               color_at, columns_of, effect_words, eye_features, icc, measured, missing_by, open_people, power_words, with_table)
 from fundus_fastai.cli import main
@@ -212,7 +213,9 @@ def test_what_cannot_be_measured_is_missing(photos):
     assert t[FEATURES].iloc[1:].isna().all(axis=None) and (t.reason[1:]!='').all()
     (photos/'none.jpg').unlink()
 
-def test_command(photos, tmp_path, capsys):
+def stop(*args, **kwargs): raise KeyboardInterrupt
+
+def test_command(photos, tmp_path, monkeypatch, capsys):
     run = ['biomarkers', photos/'people.csv', '--by', 'sex', '--confirm', 0, '--patient', 'MRN', '--out', tmp_path/'out']
     assert main(run)==0
     got = {o.name for o in (tmp_path/'out').iterdir()}
@@ -224,6 +227,11 @@ def test_command(photos, tmp_path, capsys):
     assert main(run)==1 and 'is not empty' in capsys.readouterr().err
     at = (tmp_path/'out/features.csv').stat().st_mtime_ns
     assert main([*run,'--force'])==0 and (tmp_path/'out/features.csv').stat().st_mtime_ns==at, "measured once"
+    (tmp_path/'out/index.csv').write_text('of an earlier question')
+    with monkeypatch.context() as m:
+        m.setattr(module, 'plot_effects', stop)
+        assert main([*run,'--force'])==130
+    assert {o.name for o in (tmp_path/'out').iterdir()}=={'features.csv','effects.csv'}, "nothing old beside what is new"
     assert main(['biomarkers', photos/'people.csv', '--by', 'haircut', '--out', tmp_path/'no'])==1 and 'haircut' in capsys.readouterr().err
 
 @pytest.mark.parametrize('r', [1.2, 2, 3.7, 15])

@@ -266,6 +266,37 @@ def test_a_forced_call_that_was_stopped_goes_on(photographs, tmp_path, monkeypat
     lesion_table(photographs, out, force=True)
     assert rows==0 or left_in(out)==want
 
+@pytest.mark.parametrize('end', (KeyboardInterrupt, Killed))
+def test_forced_calls_that_were_stopped_in_a_row_leave_no_overlay(photographs, tmp_path, monkeypatch, end):
+    "The second had emptied the part, and with it the names of what the first had drawn"
+    def stop(self, *args):
+        if self.file.name=='counts.csv' and self.part.stat().st_size: raise end
+        return plain(self, *args)
+    plain,out = RowFile.add,tmp_path/'out'
+    lesion_table(photographs, out)
+    want = left_in(out)
+    shutil.copy(photographs[2], other := str(tmp_path/'7.png'))
+    with monkeypatch.context() as m:
+        m.setattr(RowFile, 'add', stop)
+        for files in ([other, *photographs], photographs):
+            with pytest.raises(end): lesion_table(files, out, force=True)
+    assert not (out/'overlays/7.jpg').exists() and all(left_in(out)[k]==v for k,v in want.items())
+    lesion_table(photographs, out, resume=True)
+    assert left_in(out)==want
+
+def test_the_end_of_a_call_that_went_on_counts_all(photographs, tmp_path, monkeypatch, capsys):
+    "One of an earlier call that has no counts was told of no more"
+    def words(*more): return ['lesions', *photographs, '--out', str(tmp_path/'out'), *more]
+    def stop(self, *args):
+        if self.file.name=='counts.csv' and sum(1 for _ in self.part.open())==7: raise KeyboardInterrupt
+        return plain(self, *args)
+    plain = RowFile.add
+    with monkeypatch.context() as m:
+        m.setattr(RowFile, 'add', stop)
+        assert main(words())==130
+    capsys.readouterr()
+    assert main(words('--resume'))==0 and '2 images without all counts (column reason)' in capsys.readouterr().err
+
 def test_parts_make_the_whole(photographs, tmp_path, capsys):
     assert main(['lesions', *photographs, '--out', str(tmp_path/'whole')])==1
     for k in (1,2): assert main(['lesions', *photographs, '--out', str(tmp_path/'out'), '--shard', f'{k}/2'])==2-k

@@ -6,6 +6,7 @@ import fundus_fastai.phantom.fundus as phantoms
 from fundus_fastai.anatomy import measures
 from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
 from fundus_fastai.anatomy.atlas import Maps, same_files
+from fundus_fastai.anatomy.biomarkers import with_table
 from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, trunk_angles, turned,
                                             vessel_features, vessel_table)
 from fundus_fastai.anatomy.vessels import Vessels, vessels
@@ -181,6 +182,28 @@ def test_force_leaves_no_map_of_an_earlier_table(tmp_path, monkeypatch):
     (out/'features.csv').rename(out/'features.csv.part')
     vessel_table([tmp_path/'c.jpg'], out, force=True)
     assert maps()=='cmine' and len(list(out.iterdir()))==4
+
+def test_two_scales_are_not_joined(tmp_path, monkeypatch, capsys):
+    "Nor is their column taken for a measure; what was not measured in an earlier call is counted at the end"
+    monkeypatch.chdir(tmp_path)
+    for k in 'ac': save_fundus(phantom_fundus([], 3, 1, size=64), f'{k}.jpg', f'{k}.npz')
+    Path('b.jpg').write_bytes(b'no image')
+    def stop(im):
+        if Path('out/features.csv.part').read_text().count('.jpg,')==2: raise KeyboardInterrupt
+        return Vessels(shape=im.shape[:2])
+    def call(*args): return main(['vessels','a.jpg','b.jpg','c.jpg','--out','out',*args]),capsys.readouterr().err
+    with monkeypatch.context() as m:
+        m.setattr(measures, 'vessels', stop)
+        assert call('--mm-per-pixel','.02')[0]==130
+    for other,name in (((),'not given'), (('--mm-per-pixel','.04'),'0.04 mm per pixel')):
+        status,said = call('--resume', *other)
+        assert status==1 and f'another scale (0.02 mm per pixel, this call has {name}): go on as it was begun' in said
+    status,said = call('--resume','--mm-per-pixel','0.02')
+    assert status==0 and '3 images without all measures (column reason)\n3 rows' in said
+    t = pd.read_csv('out/features.csv')
+    assert t.scale.tolist()==['0.02 mm per pixel']*3 and 'another scale' in call('--resume')[1]
+    got = with_table(pd.DataFrame(dict(path=t.path)), t.assign(density=.1), ready=True).attrs['more']
+    assert 'density' in got and 'scale' not in got
 
 def test_no_map_is_written_over_another(tmp_path):
     "A new photograph's folder and name may spell an old one's name"

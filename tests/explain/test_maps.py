@@ -1,6 +1,8 @@
 "What a folder of maps tells: the answer as `predict` gives it, and which output is drawn"
 import cv2, numpy as np, pandas as pd, pytest, torch
+from fastcore.basics import chunked
 from fundus_fastai.core import DataError
+from fundus_fastai.explain import maps as page
 from fundus_fastai.explain.maps import explain_images, pick_images
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
@@ -34,6 +36,22 @@ def test_the_answer_is_that_of_predict(answer, op, tmp_path):
     over = pd.DataFrame({k:odds(p[f'p_{k}'])/odds(v) for k,v in op['thresholds'].items()})
     assert t.of.tolist()==over.idxmax(axis=1).tolist() and 'none' in t.answer.tolist() and t.answer.nunique()>2
     assert all(o in a.split(' + ') for o,a in zip(t.of, t.answer) if a!='none')
+
+def test_a_stop_leaves_no_map_that_no_table_names(tmp_path, monkeypatch):
+    "Maps of an earlier table stay until the first rows of the next, which forget them, and go with these"
+    learn,paths = learner(ClassOutput(['a','b']), tmp_path)
+    out,plain,n = tmp_path/'maps',page._make_maps,[0]
+    def there(): return {o.stem[0] for o in out.glob('*.npz')},{o[0] for o in pd.read_csv(out/'maps.csv')['map']}
+    def stop(*args, **kwargs):
+        if n[0]==left: raise KeyboardInterrupt
+        n[0] += 1
+        return plain(*args, **kwargs)
+    explain_images(learn, paths[:2], out, method='grad_cam')
+    monkeypatch.setattr(page, 'chunked', lambda items, _: chunked(items, 1))
+    monkeypatch.setattr(page, '_make_maps', stop)
+    for left,want in ((0,{'0','1'}), (1,{'2'})):
+        with pytest.raises(KeyboardInterrupt): explain_images(learn, paths[2:], out, method='grad_cam')
+        assert there()==(want,want)
 
 def test_a_report_reads_labels_at_their_thresholds():
     t = pd.DataFrame(dict(path=['1','2'], patient=['1','2'], eye=None, target_a=[1,1], p_a=[.3,.1], target_b=[0,0], p_b=[.2,.6]))

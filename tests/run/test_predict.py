@@ -1,5 +1,5 @@
 "The table for a clinic: a row each file, no answer where nothing can be seen, written as it goes"
-import io, json, os
+import io, json, os, shutil
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -127,6 +127,24 @@ def test_stopped_and_resumed(tmp_path, monkeypatch):
     predict_run(RUN, SCANS, bs=2, out=tmp_path/'t.csv', resume=True)
     a,b = (pd.read_csv(tmp_path/o) for o in ('whole.csv','t.csv'))
     assert not part.exists() and a.path.tolist()==b.path.tolist() and np.allclose(a.p_CNV, b.p_CNV, atol=1e-5)
+
+def test_a_call_that_goes_on_tells_of_rows_before_it(tmp_path, monkeypatch, capsys):
+    "How many have no answer, and whose picture was changed meanwhile: both had gone without a word"
+    files = [shutil.copy(o, tmp_path) for o in SCANS[:4]]
+    Path(files[1]).write_bytes(b'no image')
+    for o in files: os.utime(o, (1e9,1e9))
+    out = tmp_path/'t.csv'
+    stopped(monkeypatch, 1)
+    assert main(['predict',str(RUN),*files,'--bs','2','--out',str(out)])==130
+    monkeypatch.undo()
+    capsys.readouterr()
+    def again(): return main(['predict',str(RUN),*files,'--resume','--out',str(out)]),capsys.readouterr().err
+    status,said = again()
+    assert status==0 and '1 image without an answer (column remark)' in said and 'newer' not in said
+    os.utime(files[0])
+    os.utime(out, (1.1e9,1.1e9))
+    said = again()[1]
+    assert f'1 image newer than {out} ({files[0]}): what stands there of them stays (--force asks all anew)' in said
 
 def test_not_resumed_with_another_model(tmp_path, monkeypatch):
     stopped(monkeypatch, 1)

@@ -11,6 +11,7 @@ from fundus_fastai.image.read import read_image
 from fundus_fastai.image.recipe import Eye, eye_remark
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.run.train import predict_run
+from fundus_fastai.ship import dicom as page
 from fundus_fastai.ship.dicom import caption, capture, captioned
 
 RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
@@ -195,6 +196,22 @@ def test_forced_captures_give_way_to_the_new(clinic, tmp_path):
     shutil.copy(clinic/'eye2.dcm', tmp_path/'sc/own.dcm')
     asked(1, '--identified')
     assert sorted(o.name for o in (tmp_path/'sc').iterdir())==['captures.csv','eye1_research.dcm','own.dcm']
+
+def test_captures_that_were_stopped_do_not_look_whole(clinic, tmp_path, monkeypatch):
+    "The table of an earlier call stood beside captures of two; those of a stopped call stayed for good"
+    files = [clinic/f'eye{k}.dcm' for k in range(3)]
+    def call(some): return main(['predict', RUN, *some, '--dicom-out', tmp_path/'sc', '--identified', '--force', '--out', tmp_path/'t.csv'])
+    def there(): return {o.name for o in (tmp_path/'sc').iterdir()}
+    def stop(f, *args, **kwargs):
+        if f==str(files[1]): raise KeyboardInterrupt
+        return plain(f, *args, **kwargs)
+    plain,names = capture,[f'{o.stem}_research.dcm' for o in files]
+    assert call(files[2:])==0
+    with monkeypatch.context() as m:
+        m.setattr(page, 'capture', stop)
+        assert call(files[:2])==130
+    assert there()=={'captures.csv.part',names[0],names[2]}
+    assert call(files[1:2])==0 and there()=={'captures.csv',names[1]}
 
 def test_each_shard_has_captures_and_a_table_of_its_own(clinic, tmp_path):
     "The same folder is named on all machines, and none forgets what another has written"

@@ -280,7 +280,7 @@ def test_resume_with_other_data_or_options_is_refused(tmp_path):
     first = fit(False)
     pd.testing.assert_frame_equal(fit(True), first) # nothing was left to do
     before = (tmp_path/'checkpoints/last.safetensors').read_bytes()
-    for bad,word in [(dict(info='split-b'),'info'), (dict(size=64),'info'), (dict(seed=2),'seed'), (dict(lr=2e-3),'plan'), (dict(epochs=3),'plan')]:
+    for bad,word in [(dict(info='split-b'),'split .split-a., this call has split-b'), (dict(size=64),'size .32., this call has 64:'), (dict(seed=2),'seed'), (dict(lr=2e-3),'plan'), (dict(epochs=3),'plan')]:
         with refused(f'another {word}', 'force=True'): fit(True, **bad)
     learn = make_learner(frame(), 'oct', TrainOptions('resnet10t', weights='none', size=32, bs=4, workers=0))
     with pytest.raises(ModelError): fit_run(learn, tmp_path, TrainOptions(epochs=1, lr=1e-3, seed=1), resume=True, info=dict(split='split-a', size=32))
@@ -570,7 +570,7 @@ def test_a_resumed_run_is_equal_to_the_byte_in_either_precision(precision, tmp_p
     whole = tensors(fit(tmp_path/'a'))
     with pytest.raises(KeyboardInterrupt): fit(tmp_path/'b', stop=True)
     other = dict(full='mixed', mixed='full')[precision]
-    with refused('another info', precision, other): fit(tmp_path/'b', resume=True, precision=other)
+    with refused('another precision', precision, other): fit(tmp_path/'b', resume=True, precision=other)
     assert same(tensors(fit(tmp_path/'b', resume=True)), whole)
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
