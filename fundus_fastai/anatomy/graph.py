@@ -180,7 +180,7 @@ def line_row(o, prob, artery=None)->tuple:
     return (l, c, middling(line_widths(p, d, prob)), l/max(c, 1e-9)-1, float(np.mean(k**2)),
             line_turns(p, k), kind, p)
 
-# %% ../../nbs/71_anatomy.graph.ipynb #5e017c2a
+# %% ../../nbs/71_anatomy.graph.ipynb #28f7165e
 def vessel_map(a, shape=None)->np.ndarray: # float32 [H,W]
     "A map of vessels, 0 to 1, of this `shape`; raises `DataError` for what is none, as a mask of 0 and 255"
     a = np.asarray(a)
@@ -191,6 +191,7 @@ def vessel_map(a, shape=None)->np.ndarray: # float32 [H,W]
         raise DataError("a map of vessels is True or False, or 0 to 1: divide one of 0 to 255 by 255")
     return a.astype(np.float32)
 
+# %% ../../nbs/71_anatomy.graph.ipynb #5e017c2a
 def vessel_graph(mask, artery=None, spur:int=10)->pd.DataFrame:
     "Lines of `spur` pixels and more between branchings of vessels, and their measures, in pixels"
     check_least(spur=(spur,0))

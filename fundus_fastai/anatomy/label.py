@@ -42,6 +42,7 @@ def read_answers(file)->pd.DataFrame:
     if list(t)!=ANSWER: raise DataError(f"{file} holds something else than answers: choose another file")
     return t
 
+# %% ../../nbs/73_anatomy.label.ipynb #d3f5a65b
 def drop_unfinished(file):
     "Cut off a last line of answers that was not finished, as on a full disk, and say so"
     b = Path(file).read_bytes()

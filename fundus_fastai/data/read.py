@@ -346,7 +346,7 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
     return set_frame(add_facts(df, told), root, None, name='folder')
 
-# %% ../../nbs/30_data.read.ipynb #8d2f3829
+# %% ../../nbs/30_data.read.ipynb #fefada58
 def western_text(raw)->str:
     "Bytes as Windows-1252, or as Latin-1 where they are none"
     try: return raw.decode('cp1252')
@@ -363,6 +363,7 @@ def check_table(path):
     if is_picture(*os.path.split(path)):
         raise DataError(f"{path} is an image: name its folder, or a table that lists images")
 
+# %% ../../nbs/30_data.read.ipynb #8d2f3829
 def table_text(path)->str:
     "The text of a CSV: UTF-8 or UTF-16, else Windows-1252; raises `DataError` if it is none"
     if os.path.isfile(path): check_table(path)
@@ -426,7 +427,7 @@ def numbers_rows(col)->bool: # of text
     n = pd.to_numeric(col, errors='coerce')
     return (col.str.strip()=='').all() or (n.diff().iloc[1:]==1).all() and n.iloc[0] in (0,1)
 
-# %% ../../nbs/30_data.read.ipynb #21c90323
+# %% ../../nbs/30_data.read.ipynb #26bdd04f
 def without_blank_rows(raw, guess)->tuple:
     "Both readings of a table without the rows that hold nothing; all others keep their number"
     full = raw.apply(lambda s: s.str.strip().ne('')).any(axis=1)
@@ -434,6 +435,7 @@ def without_blank_rows(raw, guess)->tuple:
     raw = raw[full]
     return raw,pd.read_csv(io.StringIO(raw.to_csv(index=False)), low_memory=False).set_axis(raw.index)
 
+# %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
     text = table_text(path).lstrip('\ufeff \r\n')
@@ -531,16 +533,17 @@ def sided_columns(cols)->dict: # name without side -> {'R':column, 'L':column}
             if side and name and name not in cols: found.setdefault(name, {}).setdefault(side, c)
     return {k:v for k,v in found.items() if len(v)==2}
 
-# %% ../../nbs/30_data.read.ipynb #a8a41302
-def one_side(t, pairs:dict, side:str, more:float)->pd.DataFrame:
+# %% ../../nbs/30_data.read.ipynb #34e7ed65
+def one_side(t, pairs:dict, side:str, *, more:float)->pd.DataFrame:
     "The columns of `side`, without it in their names, and those of both; the index grows by `more`"
     other = [v['RL'.replace(side, '')] for v in pairs.values()]
     t = t.drop(columns=other).rename(columns={v[side]:k for k,v in pairs.items()})
     return t.assign(eye=side).set_axis(t.index+more)
 
+# %% ../../nbs/30_data.read.ipynb #e915e4cd
 _both = [*usual_columns['path'], 'fundus', 'photo', 'foto', 'picture', 'scan', 'oct']
 
-def row_an_eye(raw, guess, src, path_col=None)->tuple:
+def row_an_eye(raw, guess, src, *, path_col=None)->tuple:
     "Both readings of a table with a row for each eye, where it had one for both; says so"
     pairs = sided_columns(raw)
     other = [o for v in pairs.values() for o in v.values() if path_col in v.values() and o!=path_col]
@@ -553,12 +556,13 @@ def row_an_eye(raw, guess, src, path_col=None)->tuple:
     none = raw[[pairs[path][o] for o in 'RL']].apply(is_missing).set_axis(['R','L'], axis=1)
     keep = pd.concat([~none.R | none.L, ~none.L.set_axis(raw.index+.5)]) # without both one row is told
     if not path_col and not first_of([path], usual_columns['path']): pairs['image'] = pairs.pop(path)
-    both = (pd.concat([one_side(t, pairs, 'R', 0.), one_side(t, pairs, 'L', .5)]) for t in (raw,guess))
+    both = (pd.concat([one_side(t, pairs, 'R', more=0.), one_side(t, pairs, 'L', more=.5)]) for t in (raw,guess))
     return tuple(t[keep].sort_index() for t in both)
 
+# %% ../../nbs/30_data.read.ipynb #a8a41302
 def image_table(path, path_col=None)->tuple:
     "`read_table` of images, with a row for each eye; the left eye's number ends in a half"
-    return row_an_eye(*read_table(path), os.path.abspath(path), path_col)
+    return row_an_eye(*read_table(path), os.path.abspath(path), path_col=path_col)
 
 def row_numbers(index)->list:
     "The rows of a spreadsheet, each once, that these of a table are"

@@ -818,13 +818,14 @@ def blank_remark(im)->str:
     a = im.image if isinstance(im, Eye) else np.asarray(im)
     if np.ptp(a)<8: return "is blank: nothing can be seen in it"
 
-# %% ../../nbs/15_image.recipe.ipynb #1d0f80fe
+# %% ../../nbs/15_image.recipe.ipynb #55859ab6
 def header_remark(path, scans:bool)->str:
     "What a hospital's file says of itself that speaks against it, for a net of `scans`, or of photographs; or `None`"
     mine,other = ('oct','a photograph') if scans else ('fundus','an OCT scan')
     if image_told(path) in (None, mine): return
     return f"is {other} by its header, and this net knows {'scans' if scans else 'photographs'}"
 
+# %% ../../nbs/15_image.recipe.ipynb #1d0f80fe
 def eye_remark(scans:bool):
     "What is doubtful about an `Eye` for a net of `scans`, or of photographs: by its file's header, or by its pixels"
     look = blank_remark if scans else field_remark
