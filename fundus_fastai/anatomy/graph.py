@@ -8,6 +8,8 @@ __all__ = []
 # %% ../../nbs/71_anatomy.graph.ipynb #52c217ff
 import cv2, math, numpy as np, pandas as pd
 from scipy.interpolate import splev, splprep
+from ..core import DataError
+from ..options import check_least
 
 # %% ../../nbs/71_anatomy.graph.ipynb #57e91ad9
 RING = (-1,0),(-1,1),(0,1),(1,1),(1,0),(1,-1),(0,-1),(-1,-1) # neighbors, y and x, from the top on
@@ -178,9 +180,22 @@ def line_row(o, prob, artery=None)->tuple:
     return (l, c, middling(line_widths(p, d, prob)), l/max(c, 1e-9)-1, float(np.mean(k**2)),
             line_turns(p, k), kind, p)
 
+# %% ../../nbs/71_anatomy.graph.ipynb #28f7165e
+def vessel_map(a, shape=None)->np.ndarray: # float32 [H,W]
+    "A map of vessels, 0 to 1, of this `shape`; raises `DataError` for what is none, as a mask of 0 and 255"
+    a = np.asarray(a)
+    if a.ndim!=2 or 0 in a.shape or shape not in (None, a.shape):
+        like = f", as the other map: {shape}," if shape else ''
+        raise DataError(f"a map of vessels has two dimensions{like} and not the shape {a.shape}")
+    if a.dtype.kind not in 'biuf' or not ((a>=0) & (a<=1)).all():
+        raise DataError("a map of vessels is True or False, or 0 to 1: divide one of 0 to 255 by 255")
+    return a.astype(np.float32)
+
 # %% ../../nbs/71_anatomy.graph.ipynb #5e017c2a
 def vessel_graph(mask, artery=None, spur:int=10)->pd.DataFrame:
     "Lines of `spur` pixels and more between branchings of vessels, and their measures, in pixels"
-    prob = np.asarray(mask, np.float32)
+    check_least(spur=(spur,0))
+    prob = vessel_map(mask)
+    if artery is not None: artery = vessel_map(artery, prob.shape)
     rows = [line_row(o, prob, artery) for o in lines(skeleton(prob>.5), spur)]
     return pd.DataFrame(rows, columns=MEASURES)

@@ -10,8 +10,10 @@ import json, math, numpy as np, os, pandas as pd, secrets, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, few, say
-from ..image.read import read_image
+from ..core import DataError, few, first_line, say
+from ..options import check_least
+from ..image.hospital import file_and_frame
+from ..image.read import is_picture, read_image
 from ..local import as_png, binding, safe_headers, stranger
 from ..run.report import templates
 from ..score.estimate import patient_bootstrap
@@ -32,10 +34,21 @@ def order_of(n:int, share:float=.1, seed:int=0)->list: # numbers of pictures, so
 ANSWER = ('path disc_x disc_y disc_w disc_h disc_turn fovea_x fovea_y rater repeat at seconds').split()
 
 def read_answers(file)->pd.DataFrame:
-    "The table of answers: paths and raters as they are written, '01' and 'NA' too"
+    "The table of answers: paths and raters as they are written, '01' and 'NA' too; raises `DataError` for another file"
     text = dict(path=str, rater=str)
     blank = {k:'' for k in ANSWER if k not in text}
-    return pd.read_csv(file, dtype=text, keep_default_na=False, na_values=blank)
+    try: t = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=blank)
+    except (OSError, ValueError) as e: raise DataError(f"{file} cannot be read as answers ({first_line(e)})") from None
+    if list(t)!=ANSWER: raise DataError(f"{file} holds something else than answers: choose another file")
+    return t
+
+# %% ../../nbs/73_anatomy.label.ipynb #d3f5a65b
+def drop_unfinished(file):
+    "Cut off a last line of answers that was not finished, as on a full disk, and say so"
+    b = Path(file).read_bytes()
+    if not b.startswith(','.join(ANSWER).encode()) or (end := b.rfind(b'\n')+1) in (0,len(b)): return
+    os.truncate(file, end)
+    say(f"{file}: its last line was not finished and is cut off: the picture comes again")
 
 # %% ../../nbs/73_anatomy.label.ipynb #2f51352c
 def number_of(o, names)->list:
@@ -51,20 +64,24 @@ class Labels:
     "Pictures to be labeled, in their order, and the answers in the CSV `out`"
     def __init__(self, images, out, rater='', *, share:float=.1, seed:int=0):
         self.files,self.out,self.rater,self.at = images_of(images),Path(out),rater,0
-        if odd := [o for o in self.files if not Path(o).is_file()]:
+        check_least(seed=(seed,0))
+        own = [file_and_frame(o)[0] for o in self.files]
+        if odd := [o for o in own if not Path(o).is_file()]:
             raise DataError(f"{few(odd)} cannot be found")
+        if odd := [o for o in own if not is_picture(*os.path.split(o))]:
+            raise DataError(f"{few(odd)} is no picture: name pictures, or a folder of them")
         if not 0<=share<=1:
             raise DataError(f"`repeats` is a share of the pictures from 0 to 1, not {share}")
         self.order = order_of(len(self.files), share, seed)
         self.since,self.lock = time.time(),threading.Lock()
         if self.out.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
-        if not self.out.exists(): return
+        if not self.out.exists() or not self.out.stat().st_size: return
+        drop_unfinished(self.out)
         t = read_answers(self.out)
-        if list(t)!=ANSWER: raise DataError(f"{out} holds something else: choose another `out`")
         self.at = int((t.rater==rater).sum())
         told = t.path[t.rater==rater].tolist()
         if told!=[self.files[k] for k in self.order[:self.at]]:
-            raise DataError(f"{out} was begun with other pictures or another seed: "
+            raise DataError(f"{out} was begun with other pictures, another path to them or another seed: "
                             "choose another file with `out`")
     @property
     def state(self): return dict(at=self.at, of=len(self.order), done=self.at>=len(self.order))
@@ -93,6 +110,7 @@ def answer(self:Labels, o)->dict: # what comes next
 def write(self:Labels, row)->None:
     "Append a row, and see to it that it is on the disk"
     self.out.parent.mkdir(parents=True, exist_ok=True)
+    if self.out.exists(): drop_unfinished(self.out) # of a disk that was full
     with self.out.open('a', encoding='utf-8', newline='') as f:
         row.to_csv(f, index=False, header=not f.tell(), float_format='%.6g')
         f.flush()

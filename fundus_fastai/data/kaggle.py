@@ -38,14 +38,20 @@ def safe_name(info)->PurePosixPath:
 def safe_members(z, size:int, ratio:float=200, *, floor:int=64<<20)->list:
     "The files to unpack, without Apple's litter; raises `HostileArchive`, or `BadArchive` where there are none"
     pairs = [(o,safe_name(o)) for o in z.infolist()]
-    res = [(o,p) for o,p in pairs
-           if not (o.is_dir() or '__MACOSX' in p.parts or p.name=='.DS_Store')]
+    res = {}
+    for o,p in pairs:
+        if o.is_dir() or '__MACOSX' in p.parts or p.name=='.DS_Store': continue
+        if not p.parts: raise BadArchive(f"{o.filename!r} is no name of a file")
+        was = res.setdefault(p, o)
+        if (was.CRC,was.file_size)==(o.CRC,o.file_size): continue
+        raise HostileArchive(f"member {o.filename!r} is there twice, with different contents: "
+                             "nothing was unpacked")
     if not res: raise BadArchive("the archive holds no files")
-    total = sum(o.file_size for o,_ in res)
+    total = sum(o.file_size for o in res.values())
     if total > max(floor, ratio*size):
         raise HostileArchive(f"{size:,} bytes would unpack to {total:,}: this is a bomb, "
                              "nothing was unpacked")
-    return res
+    return [(o,p) for p,o in res.items()]
 
 # %% ../../nbs/34_data.kaggle.ipynb #7b4f9f21
 def free_bytes(path)->int:
@@ -114,6 +120,9 @@ def unpack(archive, out, note:dict=None, **kwargs)->Path:
         write_json(new/'PROVENANCE.json', {**(note or {}), 'bytes':total, 'files':len(pairs)})
         _swap(new, out)
     except EyeError: raise
+    except FileExistsError as e:
+        raise HostileArchive(f"{os.path.relpath(e.filename, new)} is there twice, as a file and a folder or "
+                             "but for capitals that this disk does not tell apart: nothing was unpacked") from e
     except Exception as e:
         if isinstance(e, OSError) and e.errno in _DISK: raise
         with open(archive,'rb') as f: head = f.read(40)

@@ -346,7 +346,16 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     df['eye'] = told.eye.fillna(eye).astype(object).where(told.eye.notna() | eye.notna(), None)
     return set_frame(add_facts(df, told), root, None, name='folder')
 
-# %% ../../nbs/30_data.read.ipynb #8d2f3829
+# %% ../../nbs/30_data.read.ipynb #fefada58
+def western_text(raw)->str:
+    "Bytes as Windows-1252, or as Latin-1 where they are none"
+    try: return raw.decode('cp1252')
+    except UnicodeDecodeError: return raw.decode('latin-1')
+
+def unplain(text)->list:
+    "Words of `text` with other letters than ASCII's, each once, those of its cells first"
+    return [*dict.fromkeys(re.findall(r'[^\s,;"]*[^\x00-\x7f][^\s,;"]*', text))]
+
 def check_table(path):
     "Raise `DataError` where the file `path` is by its name an archive or an image"
     if re.fullmatch(PACKED, str(path), re.I | re.S):
@@ -354,20 +363,24 @@ def check_table(path):
     if is_picture(*os.path.split(path)):
         raise DataError(f"{path} is an image: name its folder, or a table that lists images")
 
+# %% ../../nbs/30_data.read.ipynb #8d2f3829
 def table_text(path)->str:
-    "The text of a CSV: UTF-8 or marked UTF-16, else Windows-1252; raises `DataError` if it is none"
+    "The text of a CSV: UTF-8 or UTF-16, else Windows-1252; raises `DataError` if it is none"
     if os.path.isfile(path): check_table(path)
     try: raw = Path(path).read_bytes()
     except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
     except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
     if not raw.strip(b'\xef\xbb\xbf \r\n\t'): raise DataError(f"{path} is empty")
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')
+    for code,k in (('utf-16-le',1),('utf-16-be',0)): # without a mark every other byte is 0
+        if raw[k::2].count(0)>len(raw)/4 and 0 not in raw[1-k::2]: return raw.decode(code, 'replace')
     if b'\0' in raw:
         raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
     try: return raw.decode('utf-8-sig')
-    except UnicodeDecodeError: say(f"{path} is not UTF-8 and is read as Windows-1252")
-    try: return raw.decode('cp1252')
-    except UnicodeDecodeError: return raw.decode('latin-1')
+    except UnicodeDecodeError: text = western_text(raw)
+    say(f"{path} is not UTF-8 and is read as Windows-1252, with {few(unplain(text))}: if that is "
+        "misspelled, as what MS-DOS or a Mac wrote, export it as CSV (UTF-8)")
+    return text
 
 # %% ../../nbs/30_data.read.ipynb #4fec3889
 usual_columns = {k:v.split() for k,v in dict(
@@ -414,6 +427,14 @@ def numbers_rows(col)->bool: # of text
     n = pd.to_numeric(col, errors='coerce')
     return (col.str.strip()=='').all() or (n.diff().iloc[1:]==1).all() and n.iloc[0] in (0,1)
 
+# %% ../../nbs/30_data.read.ipynb #26bdd04f
+def without_blank_rows(raw, guess)->tuple:
+    "Both readings of a table without the rows that hold nothing; all others keep their number"
+    full = raw.apply(lambda s: s.str.strip().ne('')).any(axis=1)
+    if full.all(): return raw,guess
+    raw = raw[full]
+    return raw,pd.read_csv(io.StringIO(raw.to_csv(index=False)), low_memory=False).set_axis(raw.index)
+
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
@@ -423,11 +444,12 @@ def read_table(path)->tuple:
     sep = separator(text)
     read = partial(pd.read_csv, sep=sep, skipinitialspace=sep!='\t')
     try:
-        raw = read(io.StringIO(text), dtype=str, keep_default_na=False)
+        raw = read(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)
         guess = read(io.StringIO(text), low_memory=False)
     except ValueError as e: raise DataError(f"{path} is not a readable CSV ({first_line(e)})") from None
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
+    raw,guess = without_blank_rows(raw, guess)
     if not len(raw): raise DataError(f"{path} has column names but no rows")
     head = read(io.StringIO(text), header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
     raw.columns = guess.columns = [c if c.startswith('Unnamed: ') else o.strip()
@@ -500,6 +522,52 @@ def column_roles(raw, src:str, label:list, **asked)->dict:
     if not asked.get('patient'): tell_other_patients(raw, src, r['patient'])
     return r | {'label':names}
 
+# %% ../../nbs/30_data.read.ipynb #8a71818f
+def sided_columns(cols)->dict: # name without side -> {'R':column, 'L':column}
+    "Pairs of columns whose names differ in the side alone, as `image_od` and `image_os`"
+    found = {}
+    for c in cols:
+        parts = re.split(r'[ _.-]+', str(c))
+        for k in (len(parts)-1, 0):
+            side,name = eye_words.get(fold(parts[k])),'_'.join(parts[:k]+parts[k+1:])
+            if side and name and name not in cols: found.setdefault(name, {}).setdefault(side, c)
+    return {k:v for k,v in found.items() if len(v)==2}
+
+# %% ../../nbs/30_data.read.ipynb #34e7ed65
+def one_side(t, pairs:dict, side:str, *, more:float)->pd.DataFrame:
+    "The columns of `side`, without it in their names, and those of both; the index grows by `more`"
+    other = [v['RL'.replace(side, '')] for v in pairs.values()]
+    t = t.drop(columns=other).rename(columns={v[side]:k for k,v in pairs.items()})
+    return t.assign(eye=side).set_axis(t.index+more)
+
+# %% ../../nbs/30_data.read.ipynb #e915e4cd
+_both = [*usual_columns['path'], 'fundus', 'photo', 'foto', 'picture', 'scan', 'oct']
+
+def row_an_eye(raw, guess, src, *, path_col=None)->tuple:
+    "Both readings of a table with a row for each eye, where it had one for both; says so"
+    pairs = sided_columns(raw)
+    other = [o for v in pairs.values() for o in v.values() if path_col in v.values() and o!=path_col]
+    if other: say(f"{src}: images of the other eye, in {other[0]!r}, are not read")
+    path = first_of(pairs, [path_col] if path_col else _both)
+    if not path or first_of(raw, [path_col] if path_col else usual_columns['path']): return raw,guess
+    said = [' and '.join(v.values()) for v in pairs.values()]
+    say(f"{src}: each row is read as two, of right and left eye ({few(said, 5)}); "
+        "what stands in one column is taken for both")
+    none = raw[[pairs[path][o] for o in 'RL']].apply(is_missing).set_axis(['R','L'], axis=1)
+    keep = pd.concat([~none.R | none.L, ~none.L.set_axis(raw.index+.5)]) # without both one row is told
+    if not path_col and not first_of([path], usual_columns['path']): pairs['image'] = pairs.pop(path)
+    both = (pd.concat([one_side(t, pairs, 'R', more=0.), one_side(t, pairs, 'L', more=.5)]) for t in (raw,guess))
+    return tuple(t[keep].sort_index() for t in both)
+
+# %% ../../nbs/30_data.read.ipynb #a8a41302
+def image_table(path, path_col=None)->tuple:
+    "`read_table` of images, with a row for each eye; the left eye's number ends in a half"
+    return row_an_eye(*read_table(path), os.path.abspath(path), path_col=path_col)
+
+def row_numbers(index)->list:
+    "The rows of a spreadsheet, each once, that these of a table are"
+    return [*dict.fromkeys(int(i)+2 for i in index)]
+
 # %% ../../nbs/30_data.read.ipynb #b0276004
 class LeftOut(list):
     "Rows that cannot be used: (row of the table, file, why); an error, unless they may be skipped"
@@ -510,7 +578,7 @@ class LeftOut(list):
         if not bad.any(): return df
         if error and not self.skip: raise DataError(f"{self.src}: {error}")
         tell_odd(bad, f'{what} {why} and are left out', names, src=self.src)
-        self += [(int(i)+2, str(self.files[i]), why) for i in df.index[bad].unique()]
+        self += [(*row_numbers([i]), str(self.files[i]), why) for i in df.index[bad].unique()]
         if bad.all(): raise DataError(f"{self.src}: no row is left")
         return df[~bad]
 
@@ -518,7 +586,7 @@ class LeftOut(list):
         "`df` without the rows that have no value in `col`"
         bad = nothing(df[col])
         return self(df, bad, f'have no {col!r}', error=f"{bad.sum()} of {len(bad)} rows have no "
-                    f"{col!r} (row {few(bad.index[bad]+2)}): fill in or remove them")
+                    f"{col!r} (row {few(row_numbers(bad.index[bad]))}): fill in or remove them")
 
 # %% ../../nbs/30_data.read.ipynb #29b78355
 def as_texts(s)->pd.Series:
@@ -668,7 +736,7 @@ def whole_numbers(s, src, top:int, *, what:str)->pd.Series:
     v = s.str.strip().str.replace(r'\.0*$', '', regex=True)
     odd = v[~is_missing(v) & ~v.isin([str(i) for i in range(top+1)])]
     if len(odd):
-        raise DataError(f"{src}: {what}, and holds {few(sorted(odd.unique()), 5)} (row {few(odd.index+2)})")
+        raise DataError(f"{src}: {what}, and holds {few(sorted(odd.unique()), 5)} (row {few(row_numbers(odd.index))})")
     return pd.to_numeric(v.where(~is_missing(v))).astype('Int64')
 
 # %% ../../nbs/30_data.read.ipynb #a5af7650
@@ -790,7 +858,7 @@ def read_csv(path, # CSV with a column of image files and one of labels
     "Read a table of images; raises `DataError` that names columns, rows and files that cannot be"
     if odd := set(columns)-set(usual_columns): raise TypeError(f"no such option: {few(odd)}")
     src = os.path.abspath(path)
-    raw,guess = read_table(src)
+    raw,guess = image_table(src, path_col)
     of_files = asks_files(label, raw.columns)
     names,several = ([],False) if of_files else label_columns(label, raw.columns)
     if several and (own := {'path','patient','eye','split'} & set(names)):

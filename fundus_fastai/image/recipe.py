@@ -818,14 +818,18 @@ def blank_remark(im)->str:
     a = im.image if isinstance(im, Eye) else np.asarray(im)
     if np.ptp(a)<8: return "is blank: nothing can be seen in it"
 
+# %% ../../nbs/15_image.recipe.ipynb #55859ab6
+def header_remark(path, scans:bool)->str:
+    "What a hospital's file says of itself that speaks against it, for a net of `scans`, or of photographs; or `None`"
+    mine,other = ('oct','a photograph') if scans else ('fundus','an OCT scan')
+    if image_told(path) in (None, mine): return
+    return f"is {other} by its header, and this net knows {'scans' if scans else 'photographs'}"
+
 # %% ../../nbs/15_image.recipe.ipynb #1d0f80fe
 def eye_remark(scans:bool):
     "What is doubtful about an `Eye` for a net of `scans`, or of photographs: by its file's header, or by its pixels"
-    look,mine,other = (blank_remark,'oct','a photograph') if scans else (field_remark,'fundus','an OCT scan')
-    def remark(eye):
-        told = eye.path and image_told(eye.path)
-        if not told or told==mine: return look(eye)
-        return f"is {other} by its header, and this net knows {'scans' if scans else 'photographs'}"
+    look = blank_remark if scans else field_remark
+    def remark(eye): return eye.path and header_remark(eye.path, scans) or look(eye)
     return remark
 
 # %% ../../nbs/15_image.recipe.ipynb #9a426f3e

@@ -15,8 +15,8 @@ from ..core import DataError, EyeError, few, fresh_dir, one_of, whole_file
 from ..options import existing_weights, task_names
 from ..image.recipe import as_recipe
 from ..data.catalog import cards, get_card, guess_card
-from ..data.read import (asks_files, column_roles, first_of, label_columns, read_csv, read_table,
-                                     readable_rows, usual_columns)
+from ..data.read import (asks_files, column_roles, first_of, image_table, label_columns,
+                                     read_csv, readable_rows, usual_columns)
 from ..data.load import no_options, open_data, refuse_download
 from ..data.targets import counted
 
@@ -57,9 +57,9 @@ def classes_in(df)->str:
 # %% ../../nbs/60_run.check.ipynb #b9c89c00
 usual_labels = 'label class diagnosis disease category finding grade target dx'.split()
 
-def label_of(table)->str:
+def label_of(table, path_col=None)->str:
     "The column that is likely the label; raises `DataError` with those that may be, where none is"
-    raw,_ = read_table(table)
+    raw,_ = image_table(table, path_col)
     if found := first_of(raw.columns, usual_labels): return found
     other = {first_of(raw.columns, o) for o in usual_columns.values()}
     some = [o for o in raw if 2<=raw[o].nunique()<=20 and o not in other]
@@ -79,7 +79,7 @@ def check_named(data, label=None, images=None, **opts)->None:
         return no_options(given, f"{data} is read as {kind}")
     asked['path'] = asked.pop('path_col', None)
     with redirect_stderr(io.StringIO()): # what is said on the way is said again by whoever reads it whole
-        raw,_ = read_table(path)
+        raw,_ = image_table(path, asked['path'])
         own = label and not asks_files(label, raw.columns)
         names = label_columns(label, raw.columns)[0] if own else []
         column_roles(raw, os.path.abspath(path), names, **asked)
@@ -103,7 +103,9 @@ def check_data(data, # a CSV, a folder, or a name of `catalog()`
             check_named(data, label, **columns)
             refuse_download(data)
             if not path.is_file(): df = open_data(data, **columns)
-            else: df = read_csv(path, label=label or label_of(path), skip_broken=True, **columns)
+            else:
+                label = label or label_of(path, columns.get('path_col'))
+                df = read_csv(path, label=label, skip_broken=True, **columns)
             df = readable_rows(df)
         except EyeError as e:
             print(e, file=heard)

@@ -10,7 +10,8 @@ import gc, time, numpy as np, torch
 from pathlib import Path
 from fastai.callback.core import Callback, CancelTrainException, CancelValidException
 from torch.utils.flop_counter import FlopCounterMode
-from .learner import _head, blank_net, find_net
+from ..options import check_least
+from .learner import _head, _told, blank_net, find_net
 
 # %% ../../nbs/48_vision.profile.ipynb #c28e9ac2
 def multiply_adds(model, size:int)->int:
@@ -30,8 +31,11 @@ def _counts(model, size, n_bytes):
 def net_facts(arch:str, n_out:int=2, size:int=None, *, pretrained:bool=True)->dict:
     "Count what a net costs, without download or training: parameters, file_mb, macs of an image"
     net = find_net(arch)
-    m,size = blank_net(net, n_out, _head(pretrained, {})),size or net.size
-    return dict(arch=arch, **_counts(m, size, sum(v.nbytes for v in m.state_dict().values())))
+    size = net.size if size is None else size
+    check_least(n_out=(n_out,1), size=(size,1))
+    m = blank_net(net, n_out, _head(pretrained, {}))
+    n_bytes = sum(v.nbytes for v in m.state_dict().values())
+    return dict(arch=arch, **_told(net, size, lambda: _counts(m, size, n_bytes)))
 
 # %% ../../nbs/48_vision.profile.ipynb #d8d7136a
 class Sample(Callback):

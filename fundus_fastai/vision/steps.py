@@ -10,10 +10,10 @@ import os, time, numpy as np, pandas as pd, torch
 from functools import partial
 from pathlib import Path
 from fastcore.imports import IN_NOTEBOOK
-from ..core import DataError, ModelError, data_home, read_json, say, whole_file, write_json
+from ..core import DataError, ModelError, data_home, few, read_json, say, whole_file, write_json
 from ..options import TrainOptions
 from ..image.read import check_readable
-from ..image.recipe import field_remark
+from ..image.recipe import field_remark, header_remark
 from ..data.catalog import check_trainable
 from ..data.audit import same_bytes
 from ..data.splits import published_split, read_split, relative_paths, split_patients, with_valid
@@ -25,6 +25,16 @@ from .data import serve_cached, squish
 from .tasks import get_task
 from .probe import cross_fitted, refit_probe
 from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cycle_plan
+
+# %% ../../nbs/47_vision.steps.ipynb #a2c7ab8b
+def tell_headers(df, scans:bool, strict:bool=False):
+    "Say which files are scans by their header where photographs are asked, or the other way; or raise `DataError`"
+    told = {p:header_remark(p, scans) for p in df.path.unique()}
+    if not (odd := [p for p,why in told.items() if why]): return
+    text = (f"{len(odd)} of {len(told)} images are of another kind than the task asks for: each {told[odd[0]]}, "
+            f"and `predict` gives it no answer ({few(odd, 2)}); leave them out of the table")
+    if strict: raise DataError(f"{text}, or go on without --strict")
+    say(text)
 
 # %% ../../nbs/47_vision.steps.ipynb #a36c175e
 def load_frame(task, # name of a task
@@ -48,6 +58,7 @@ def load_frame(task, # name of a task
     df.attrs['read'] = read # before any image was left out, for the report
     if skip_broken: df = readable_rows(df)
     check_readable(df, look=field_remark if task.image=='fundus' else None, strict=strict)
+    tell_headers(df, task.image=='oct', strict)
     if not learnable: return df
     if not task.kind.numeric: say(f"{len(df)} images of {df.patient.nunique()} patients: {counted(df.label)}")
     return check_trainable(df)

@@ -1,5 +1,6 @@
 "Vessel lines against shapes whose measures are known"
 import cv2, numpy as np, pytest
+from fundus_fastai.core import DataError
 from fundus_fastai.anatomy.graph import fractal_dimension, line_curvature, line_turns, line_widths, lines, middling, skeleton, smooth, vessel_graph
 
 def bar(width, turn, side=160, soft=True):
@@ -54,3 +55,13 @@ def test_turns_of_waves():
 def test_dimension():
     assert abs(fractal_dimension(np.eye(500))-1)<.05 and abs(fractal_dimension(np.ones((600,600)))-2)<.05
     assert np.isnan(fractal_dimension(np.zeros((99,99)))) and np.isnan(fractal_dimension(np.ones((9,9))))
+
+@pytest.mark.parametrize('mask, why', [(np.zeros((0,0)), 'two dimensions'), (np.zeros((9,9,3), bool), r'not the shape \(9, 9, 3\)'), (np.zeros(9), 'two dimensions'),
+    ('mask.png', 'two dimensions'), (np.full((9,9), 'x'), '0 to 1'), (np.full((9,9), np.nan), '0 to 1'), (np.full((9,9), 255, np.uint8), 'divide one of 0 to 255 by 255')])
+def test_what_is_no_map_of_vessels_is_told(mask, why):
+    "OpenCV had ended these; a mask of 255 had made vessels 17 % wider"
+    with pytest.raises(DataError, match=why): vessel_graph(mask)
+
+def test_arteries_of_another_size_are_told():
+    with pytest.raises(DataError, match=r'as the other map: \(64, 64\), and not the shape \(32, 64\)'): vessel_graph(np.ones((64,64)), np.ones((32,64)))
+    with pytest.raises(DataError, match='`spur` is to be a whole number'): vessel_graph(np.ones((64,64)), spur='long')

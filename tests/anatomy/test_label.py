@@ -269,3 +269,35 @@ def test_the_page_ends_with_the_last_picture(photos, tmp_path, capsys):
     assert told==[0] and len(pd.read_csv(tmp_path/'l.csv'))==6
     said = capsys.readouterr()
     assert 'disc, in its diameters' in said.out and f'http://127.0.0.1:{port}' in said.err
+
+def test_an_answer_that_was_half_written(photos, tmp_path, capsys):
+    "On a full disk: the next answer was written behind the half line, and the whole table could no longer be read"
+    out = tmp_path/'l.csv'
+    w = Labels([photos], out, share=0)
+    for k in range(3): w.answer(dict(at=k, disc=DISC, fovea=FOVEA))
+    whole = out.read_bytes()
+    for cut in (1,20):
+        out.write_bytes(whole[:-cut])
+        w = Labels([photos], out, share=0)
+        assert w.at==2 and 'was not finished and is cut off' in capsys.readouterr().err
+        with out.open('ab') as f: f.write(b'eye_1.jpg,60') # and while it runs
+        w.answer(dict(at=2, disc=DISC, fovea=FOVEA))
+        assert Labels([photos], out, share=0).at==3 and label.read_answers(out).path.nunique()==3
+    out.write_bytes(b'')
+    assert Labels([photos], out).at==0
+
+def test_what_cannot_be_labeled_is_told(photos, tmp_path):
+    "A table was served as a picture; a volume could not be found"
+    (out := tmp_path/'l.csv').write_text('path,label\nx.png,0\n')
+    with pytest.raises(DataError, match='l.csv is no picture: name pictures'): Labels([out], tmp_path/'new.csv')
+    with pytest.raises(DataError, match='something else than answers'): Labels([photos], out)
+    with pytest.raises(DataError, match='`seed` is to be at least 0'): Labels([photos], tmp_path/'new.csv', seed=-1)
+    for b in (b'\xff\xfe\0\1', b'a\n1,2\n'):
+        out.write_bytes(b)
+        with pytest.raises(DataError, match='l.csv (cannot be read as|holds something else than) answers'): label_error(out)
+    with pytest.raises(DataError, match='no.csv cannot be read as answers'): label_error(tmp_path/'no.csv')
+
+def test_frames_of_a_volume_can_be_labeled(tmp_path):
+    from dicoms import write
+    write(tmp_path/'v.dcm', np.stack([phantom_fundus(seed=k, size=96).image for k in range(2)]))
+    assert len(Labels([tmp_path/'v.dcm'], tmp_path/'l.csv').files)==2

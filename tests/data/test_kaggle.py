@@ -1,5 +1,5 @@
 "The real Kaggle client against a stub of Kaggle: see `stub_kaggle.py`"
-import base64, errno, hashlib, io, json, os, random, signal, subprocess, sys, time, types, zipfile
+import base64, errno, hashlib, io, json, os, random, signal, subprocess, sys, time, types, warnings, zipfile
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -404,8 +404,25 @@ def test_declared_size_lies(tmp_path):
 
 def test_names_that_collide(tmp_path):
     (tmp_path/'z.zip').write_bytes(make_zip({'a':b'1', 'a/b':b'2'}))
-    with pytest.raises(BadArchive): K.unpack(tmp_path/'z.zip', tmp_path/'t')
+    with pytest.raises(HostileArchive, match='a is there twice, as a file and a folder'): K.unpack(tmp_path/'z.zip', tmp_path/'t')
     assert not (tmp_path/'t').exists()
+
+def twice(*names_and_bytes):
+    with warnings.catch_warnings(), zipfile.ZipFile(b := io.BytesIO(), 'w') as z:
+        warnings.simplefilter('ignore')
+        for k,v in names_and_bytes: z.writestr(k, v)
+    return b.getvalue()
+
+@pytest.mark.parametrize('name', ['a/x.jpeg','./a/x.jpeg','a\\x.jpeg'])
+def test_a_name_that_is_there_twice(stub, token, to, name):
+    "Alike it is unpacked once; with other bytes it is refused, and not fetched again, which helps nobody"
+    stub.change(twice(('a/x.jpeg', b'1'), (name, b'1'), ('b.csv', b'2')))
+    get()
+    assert tree(to)=={'a/x.jpeg':b'1', 'b.csv':b'2'} and stub.ranges==[None]
+    K.check_complete(card(), to)
+    stub.change(twice(('a/x.jpeg', b'1'), (name, b'9'), ('b.csv', b'2')))
+    with pytest.raises(HostileArchive, match='x.jpeg.* is there twice, with different contents'): get(force=True)
+    assert tree(to)=={'a/x.jpeg':b'1', 'b.csv':b'2'} and len(stub.ranges)==2
 
 # ---- an archive that outlasts the disk of the pictures
 

@@ -445,6 +445,47 @@ def test_windows_1252(shop, tmp_path):
     touch(tmp_path, 'O\u2019N.png')
     assert len(read_csv(shop('path,label\nO\u2019N.png,0\n', enc='cp1252')))==1
 
+@pytest.mark.parametrize('enc', ['utf-16-le','utf-16-be'])
+def test_utf_16_without_a_mark(shop, enc):
+    "As some databases export it: it had been called a binary file"
+    assert read_csv(shop('path;label\na.png;Ödem\nb.png;gesund\n', enc=enc)).label.tolist()==['Ödem','gesund']
+    with pytest.raises(DataError, match='binary file'): read_table(shop(b'\xd0\xcf\x11\xe0'+bytes(600)))
+
+def test_words_of_another_code_page_are_shown(shop, capsys):
+    "Ödem is ™dem in what MS-DOS wrote: a class of that name went into the net, and nothing showed it"
+    read_csv(shop('path;label\na.png;Ödem\nb.png;gesund\n', enc='cp850'))
+    assert 'is read as Windows-1252, with ™dem: if that is misspelled' in capsys.readouterr().err
+
+def test_blank_rows_count_and_say_nothing(shop, capsys):
+    "Rows are told by their number in the file; rows of separators alone, as spreadsheets leave them, are none"
+    bare = shop('path,n,label\na.png,1,0\nb.png,2,?\nc.png,3,1\n')
+    t = shop('path,n,label\n\na.png,1,0\n , ,\n,,\nb.png,2,?\n\nc.png,3,1\n,,\n\n', name='u.csv')
+    want,df = read_csv(bare, skip_broken=True),read_csv(t, skip_broken=True)
+    assert df.drop(columns='path').equals(want.drop(columns='path')) and df.n.tolist()==[1,3] and df.attrs['rows']==3
+    assert [o[0] for o in df.attrs['left_out']]==[6] and 'no \'label\'' not in capsys.readouterr().err
+    with pytest.raises(DataError, match=r'have no \'path\' \(row 5\)'): read_csv(shop('path,label\n\na.png,0\n\n,1\n'))
+    with pytest.raises(DataError, match='column names but no rows'): read_csv(shop('path,label\n\n,\n'))
+
+WIDE = 'MRN,age,image_od,image_os,grade_od,grade_os\n1,60,a.png,b.png,0,2\n2,61,c.png,,1,\n3,62,,d.png,,2\n'
+def test_a_row_for_both_eyes_is_read_as_two(shop, capsys):
+    df = read_csv(shop(WIDE), label='grade')
+    assert df[['patient','eye','label','age']].values.tolist()==[['1','R','0',60], ['1','L','2',60], ['2','R','1',61], ['3','L','2',62]]
+    assert [os.path.basename(o)[0] for o in df.path]==['a','b','c','d'] and df.attrs['rows']==4
+    assert 'image_od and image_os, grade_od and grade_os' in capsys.readouterr().err
+
+def test_rows_of_both_eyes_are_told_by_their_number(shop):
+    t = shop('pid;Left-Fundus;Right-Fundus;label\n1;a.png;b.png;0\n2;no.png;c.png;1\n3;;;1\n4;d.png;;\n')
+    with pytest.raises(DataError, match=r"have no 'image' \(row 4\)"): read_csv(t)
+    df = read_csv(t, skip_broken=True)
+    assert df[['patient','eye','label']].values.tolist()==[['1','R','0'], ['1','L','0'], ['2','R','1']]
+    assert [o[0] for o in df.attrs['left_out']]==[5,4,3]
+    with pytest.raises(DataError, match=r'grades|0 and 1.*\(row 3\)'): read_csv(shop('pid,image_l,image_r,A,B\n1,a.png,b.png,0,1\n2,c.png,d.png,7,1\n'), label='A,B')
+
+def test_half_of_the_eyes_is_told(shop, capsys):
+    df = read_csv(shop('MRN,image_od,image_os,grade_od\n1,a.png,b.png,0\n2,c.png,d.png,1\n'), path_col='image_od', label='grade_od')
+    assert len(df)==2 and "images of the other eye, in 'image_os', are not read" in capsys.readouterr().err
+    assert len(read_csv(shop('file,photo_l,photo_r,label\na.png,x,y,0\n')))==1 and 'read as two' not in capsys.readouterr().err
+
 def test_labels_that_cannot_be(shop):
     with pytest.raises(DataError, match="a label may not be called 'eye'"): read_csv(shop('path,eye,AMD\na.png,1,0\n'), label='eye,AMD')
     assert read_csv(shop('path,DR,AMD\na.png,1,0\n'), label='DR,DR').attrs['labels']==('DR',)

@@ -247,3 +247,15 @@ def test_a_net_is_not_asked_of_the_other_kind_of_picture(tmp_path, capsys):
     assert t.usable.tolist()==[False,True] and t.remark[0].endswith('is a photograph by its header, and this net knows scans')
     scan = Eye.read(f[1])
     assert eye_remark(False)(scan)=='is an OCT scan by its header, and this net knows photographs' and eye_remark(False)(Eye(scan.image))!=eye_remark(False)(scan)
+
+def test_training_tells_the_other_kind_of_picture(tmp_path, capsys):
+    "A net of photographs was trained on a volume without a word, and `predict` then refused what it had learned"
+    from fundus_fastai.vision.steps import load_frame
+    write(tmp_path/'a.dcm', phantom_fundus(seed=1, size=128).image[None], PatientID='a')
+    write(tmp_path/'b.dcm', scans(3), PatientID='b')
+    (tmp_path/'t.csv').write_text('file,grade\na.dcm,0\nb.dcm,1\n')
+    assert len(load_frame('dr', tmp_path/'t.csv'))==4
+    assert '3 of 4 images are of another kind than the task asks for: each is an OCT scan by its header' in capsys.readouterr().err
+    with pytest.raises(DataError, match=r'\.\.\.\); leave them out of the table, or go on without --strict'): load_frame('dr', tmp_path/'t.csv', strict=True)
+    load_frame('oct', tmp_path/'t.csv', label='grade')
+    assert '1 of 4 images are of another kind than the task asks for: each is a photograph' in capsys.readouterr().err
