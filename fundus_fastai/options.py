@@ -123,7 +123,7 @@ class TrainOptions(Options):
     size:int=None # side of the input in pixels (default: the net's own; 224 for resnet50)
     fit:str=None # auto (default with weights), tune (one cycle), or readout (linear, of the frozen net)
     readout:str=None # what it hears: blocks (default), or places (where in the picture, too: for sex)
-    epochs:int=None # tune: epochs with all layers (default: 5; without weights 600 steps, at most 40)
+    epochs:int=None # tune: epochs with all layers (default: 5; without weights 600 steps or 40)
     freeze_epochs:int=1 # tune: epochs of the head alone, before
     lr:float|str=None # highest learning rate (default: 2e-3), or find
     bs:int=32 # images a batch
@@ -185,7 +185,7 @@ def planned(self:TrainOptions, images:int)->TrainOptions:
 class CompareOptions(TrainOptions):
     "How each of several nets is trained, and what they are compared by"
     _:KW_ONLY
-    epochs:int=None # for each net, with all layers (default: 5; without weights 600 steps, at most 40)
+    epochs:int=None # for each net (default: 5; without weights 600 steps or 40)
     minutes:float=None # for each net, in place of epochs: whole epochs that fit are planned
     seeds:tuple=(42,) # each net is trained once for each; the first deals the split
     metric:str=None # to choose by: auc, accuracy, balanced_accuracy, qwk, mae (default: the first that suits)

@@ -280,7 +280,8 @@ class Maps:
         else: # the table knows of which photograph each is; in an older one the names tell
             file = root/'features.csv'
             if (part := root/'features.csv.part').exists():
-                say(f"{part} is not finished, so maps may be missing (fundus vessels --resume goes on)")
+                say(f"{part} is not finished, so maps may be missing "
+                    "(fundus vessels --resume goes on)")
             t = pd.read_csv(file, dtype=str) if file.exists() else pd.DataFrame(columns=['path'])
             t = t.drop_duplicates('path')
             names = t['map'] if 'map' in t else [f'{o}_vessels.png' for o in unique_stems(t.path)]

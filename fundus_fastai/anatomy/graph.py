@@ -182,13 +182,14 @@ def line_row(o, prob, artery=None)->tuple:
 
 # %% ../../nbs/71_anatomy.graph.ipynb #28f7165e
 def vessel_map(a, shape=None)->np.ndarray: # float32 [H,W]
-    "A map of vessels, 0 to 1, of this `shape`; raises `DataError` for what is none, as a mask of 0 and 255"
+    "A map of vessels, 0 to 1, of this `shape`; raises `DataError` for a mask of 0 and 255"
     a = np.asarray(a)
     if a.ndim!=2 or 0 in a.shape or shape not in (None, a.shape):
         like = f", as the other map: {shape}," if shape else ''
         raise DataError(f"a map of vessels has two dimensions{like} and not the shape {a.shape}")
     if a.dtype.kind not in 'biuf' or not ((a>=0) & (a<=1)).all():
-        raise DataError("a map of vessels is True or False, or 0 to 1: divide one of 0 to 255 by 255")
+        raise DataError("a map of vessels is True or False, or 0 to 1: "
+                        "divide one of 0 to 255 by 255")
     return a.astype(np.float32)
 
 # %% ../../nbs/71_anatomy.graph.ipynb #5e017c2a

@@ -34,19 +34,22 @@ def order_of(n:int, share:float=.1, seed:int=0)->list: # numbers of pictures, so
 ANSWER = ('path disc_x disc_y disc_w disc_h disc_turn fovea_x fovea_y rater repeat at seconds').split()
 
 def read_answers(file)->pd.DataFrame:
-    "The table of answers: paths and raters as they are written, '01' and 'NA' too; raises `DataError` for another file"
+    "The table of answers, paths and raters as written, '01' and 'NA' too; raises `DataError`"
     text = dict(path=str, rater=str)
     blank = {k:'' for k in ANSWER if k not in text}
     try: t = pd.read_csv(file, dtype=text, keep_default_na=False, na_values=blank)
-    except (OSError, ValueError) as e: raise DataError(f"{file} cannot be read as answers ({first_line(e)})") from None
-    if list(t)!=ANSWER: raise DataError(f"{file} holds something else than answers: choose another file")
+    except (OSError, ValueError) as e:
+        raise DataError(f"{file} cannot be read as answers ({first_line(e)})") from None
+    if list(t)!=ANSWER:
+        raise DataError(f"{file} holds something else than answers: choose another file")
     return t
 
 # %% ../../nbs/73_anatomy.label.ipynb #d3f5a65b
 def drop_unfinished(file):
     "Cut off a last line of answers that was not finished, as on a full disk, and say so"
     b = Path(file).read_bytes()
-    if not b.startswith(','.join(ANSWER).encode()) or (end := b.rfind(b'\n')+1) in (0,len(b)): return
+    ours,end = b.startswith(','.join(ANSWER).encode()),b.rfind(b'\n')+1
+    if not ours or end in (0,len(b)): return
     os.truncate(file, end)
     say(f"{file}: its last line was not finished and is cut off: the picture comes again")
 

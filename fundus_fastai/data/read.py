@@ -373,7 +373,8 @@ def table_text(path)->str:
     if not raw.strip(b'\xef\xbb\xbf \r\n\t'): raise DataError(f"{path} is empty")
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')
     for code,k in (('utf-16-le',1),('utf-16-be',0)): # without a mark every other byte is 0
-        if raw[k::2].count(0)>len(raw)/4 and 0 not in raw[1-k::2]: return raw.decode(code, 'replace')
+        if raw[k::2].count(0)>len(raw)/4 and 0 not in raw[1-k::2]:
+            return raw.decode(code, 'replace')
     if b'\0' in raw:
         raise DataError(f"{path} is not a CSV but a binary file: export the table as CSV (UTF-8)")
     try: return raw.decode('utf-8-sig')
@@ -433,7 +434,8 @@ def without_blank_rows(raw, guess)->tuple:
     full = raw.apply(lambda s: s.str.strip().ne('')).any(axis=1)
     if full.all(): return raw,guess
     raw = raw[full]
-    return raw,pd.read_csv(io.StringIO(raw.to_csv(index=False)), low_memory=False).set_axis(raw.index)
+    text = io.StringIO(raw.to_csv(index=False))
+    return raw,pd.read_csv(text, low_memory=False).set_axis(raw.index)
 
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
@@ -546,10 +548,12 @@ _both = [*usual_columns['path'], 'fundus', 'photo', 'foto', 'picture', 'scan', '
 def row_an_eye(raw, guess, src, *, path_col=None)->tuple:
     "Both readings of a table with a row for each eye, where it had one for both; says so"
     pairs = sided_columns(raw)
-    other = [o for v in pairs.values() for o in v.values() if path_col in v.values() and o!=path_col]
+    named = [v.values() for v in pairs.values() if path_col in v.values()]
+    other = [o for v in named for o in v if o!=path_col]
     if other: say(f"{src}: images of the other eye, in {other[0]!r}, are not read")
     path = first_of(pairs, [path_col] if path_col else _both)
-    if not path or first_of(raw, [path_col] if path_col else usual_columns['path']): return raw,guess
+    if not path or first_of(raw, [path_col] if path_col else usual_columns['path']):
+        return raw,guess
     said = [' and '.join(v.values()) for v in pairs.values()]
     say(f"{src}: each row is read as two, of right and left eye ({few(said, 5)}); "
         "what stands in one column is taken for both")

@@ -173,7 +173,7 @@ def kept_maps(out, settings)->dict:
     return {os.path.abspath(o['path']):o for o in rows}
 
 # %% ../../nbs/56_explain.maps.ipynb #b6550854
-FRAME = 'frame.html','frame.npz','regions.csv' # of all maps of a folder (see anatomy.atlas): new maps end them
+FRAME = 'frame.html','frame.npz','regions.csv' # of all maps of a folder: new maps end them
 
 def map_files(paths, out, kept:dict, *, method:str)->dict:
     "By path where its map goes: to the file that it has in `kept`, or one that no other picture has"

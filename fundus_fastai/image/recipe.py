@@ -820,7 +820,7 @@ def blank_remark(im)->str:
 
 # %% ../../nbs/15_image.recipe.ipynb #55859ab6
 def header_remark(path, scans:bool)->str:
-    "What a hospital's file says of itself that speaks against it, for a net of `scans`, or of photographs; or `None`"
+    "What a hospital's file says against itself, for a net of `scans`, or of photographs; or `None`"
     mine,other = ('oct','a photograph') if scans else ('fundus','an OCT scan')
     if image_told(path) in (None, mine): return
     return f"is {other} by its header, and this net knows {'scans' if scans else 'photographs'}"

@@ -163,7 +163,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     out,train = Path(out),df[df.split=='train']
     check_positive(get_task(task).output(df), task, opts.positive)
     learn = run_learner(df, task, opts)
-    opts = opts.planned(len(train)).but(precision=learn.precision) # of data and machine: part of the record
+    opts = opts.planned(len(train)).but(precision=learn.precision) # the record tells both
     epochs = f'{opts.epochs} epochs, ' if 'taps' not in learn.config else ''
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{epochs}{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")

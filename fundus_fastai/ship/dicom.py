@@ -189,7 +189,7 @@ class Captures:
 @patch
 @contextmanager
 def begun(self:Captures, names):
-    "Within, no captures.csv says that all is there; its part tells what `names` may, as a stopped call's did"
+    "Within, no captures.csv says that all is there: its part tells what may be, as a stopped call's did"
     table,part = self.out/'captures.csv',self.out/'captures.csv.part'
     with replacing(table, 'capture'):
         old = [o.name for f in (part, table) for o in files_of(f, 'capture').values()]

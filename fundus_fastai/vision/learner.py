@@ -753,11 +753,13 @@ def restore(self:CheckpointCallback, learn:Learner):
     check_groups(learn, meta)
     meta['info'] = {k:v for k,v in self.info.items() if k=='precision'} | meta['info'] # earlier versions kept none
     mine = dict(plan=self.plan, seed=self.seed, info=self.info)
-    was,now = (dict(plan=o['plan'], seed=o['seed'])|o['info'] for o in (meta,json.loads(json.dumps(mine))))
+    both = meta,json.loads(json.dumps(mine))
+    was,now = (dict(plan=o['plan'], seed=o['seed'])|o['info'] for o in both)
     for k in was|now:
         if was.get(k)!=now.get(k):
-            raise ModelError(f"the checkpoint was begun with another {k} ({was.get(k)}), this call has {now.get(k)}: "
-                             "resume with the options of the first call, or start again with `force=True`")
+            raise ModelError(f"the checkpoint was begun with another {k} ({was.get(k)}), this call has "
+                             f"{now.get(k)}: resume with the options of the first call, or start again "
+                             "with `force=True`")
     try: learn.model.load_state_dict({k[6:]:v for k,v in tensors.items() if k.startswith('model.')})
     except RuntimeError:
         raise ModelError("the checkpoint was begun with another net: resume with the options of the first call, "

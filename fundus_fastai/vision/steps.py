@@ -28,7 +28,7 @@ from .learner import EyeLearner, TerminalProgress, eye_learner, find_net, one_cy
 
 # %% ../../nbs/47_vision.steps.ipynb #a2c7ab8b
 def tell_headers(df, scans:bool, strict:bool=False):
-    "Say which files are scans by their header where photographs are asked, or the other way; or raise `DataError`"
+    "Say which files are scans by their header where photographs are asked, or the other way; or raise"
     told = {p:header_remark(p, scans) for p in df.path.unique()}
     if not (odd := [p for p,why in told.items() if why]): return
     text = (f"{len(odd)} of {len(told)} images are of another kind than the task asks for: each {told[odd[0]]}, "

@@ -5,13 +5,15 @@ A recipe is GROUPS:RATIO, as stages:10: the body's stages as layer groups (or `b
 rates of head and first stage (`lr_mult`); `probe` is the linear readout of the frozen net, `auto:RATIO` the tuning that begins from it;
 `scratch:RATE:EPOCHS` needs no weights: all of a net that knows nothing, at one rate.
 Patients are dealt to five folds; each of the first N is held back in turn, the next one validates. Prints a line for each fit, and in the
-end for each net and recipe the AUC of DME on all patients held back with an interval by patients, and minutes; --out keeps it as CSV.
+end for each net and recipe the AUC of DME on all patients held back with an interval by patients, and minutes; --out keeps it as CSV, and
+--table puts what began from scratch into real.csv.
 Scans are made small once (--side), in --precision (mixed: batches in bfloat16): this ranks recipes, it is not the score of a shipped net."""
 import argparse, sys, tempfile, time, warnings
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
 from fastai.torch_core import default_device
 from fastai.vision.learner import default_split
+from rows import put
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.data.load import open_data
 from fundus_fastai.score.estimate import event_estimate
@@ -50,13 +52,22 @@ def fit(df, arch, recipe, o):
     print(f'{arch} {recipe}:', learn.kept, file=sys.stderr)
     return learn
 
+def tell(table, r, data):
+    "A row of real.csv: what a net that began from nothing reached"
+    _,rate,epochs = r['recipe'].split(':')
+    what = dict(task='scratch', data=Path(data).name, net=r['arch'], weights='none', recipe=f'{epochs} epochs at {rate}', metric='auc', per='image')
+    figure = {k:round(float(r[o]), 4) for k,o in dict(figure='auc', low='low', high='high').items()}
+    command = f"tests/benchmarks/recipe.py {data} WEIGHTS --archs {r['arch']} --recipes {r['recipe']} --folds {r['folds']} --side {r['side']}"
+    put(table, **what, **figure, **{k:r[k] for k in ('images','patients','side','seed')}, minutes=round(float(r['minutes']), 1), command=command,
+        confounded='by patient numbers, and see contrast and border' if Path(data).name=='oct_dme' else '')
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data'); p.add_argument('weights')
     p.add_argument('--archs', default='squeezenet1_1,tf_efficientnet_lite0,inception_v3')
     p.add_argument('--recipes', default='probe,body:100,stages:100,stages:20,stages:10,stages:4,stages:1')
     for k,v in dict(folds=1, side=128, epochs=3, freeze=1, bs=32, seed=0, threads=2).items(): p.add_argument(f'--{k}', type=int, default=v)
-    p.add_argument('--lr', type=float, default=2e-3); p.add_argument('--out'); p.add_argument('--precision', default='mixed')
+    p.add_argument('--lr', type=float, default=2e-3); p.add_argument('--out'); p.add_argument('--table'); p.add_argument('--precision', default='mixed')
     o = p.parse_args(); torch.set_num_threads(o.threads); cv2.setNumThreads(1); default_device(False); warnings.simplefilter('ignore')
     rows = []
     with tempfile.TemporaryDirectory() as d:
@@ -75,8 +86,9 @@ def main():
                 got = pd.concat(held)
                 e = event_estimate(auc, got.y.to_numpy(), got.p.to_numpy(), patient=got.patient.to_numpy())
                 rows.append(dict(arch=arch, recipe=recipe, auc=e.value, low=e.low, high=e.high, images=len(got), patients=got.patient.nunique(),
-                                 epochs=o.epochs, side=o.side, seed=o.seed, minutes=round((time.time()-t)/60, 2)))
+                                 folds=o.folds, epochs=o.epochs, side=o.side, seed=o.seed, minutes=round((time.time()-t)/60, 2)))
                 print(' '.join(f'{k} {v:.4f}' if isinstance(v, float) else f'{v}' for k,v in rows[-1].items()), flush=True)
+                if o.table and recipe.startswith('scratch'): tell(o.table, rows[-1], o.data)
                 if o.out: pd.DataFrame(rows).to_csv(o.out, index=False)
 
 if __name__=='__main__': main()

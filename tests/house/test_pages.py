@@ -1,5 +1,5 @@
 "Pages: in step with library and README, how they open, what they show"
-import base64, json, re, shutil, sys
+import ast, base64, builtins, json, re, shutil, sys
 import pytest
 from house.shared import CFG, IDS, NBDEV2, NBS, ROOT, SOURCE, cells, code, run, source
 from links import badge, install
@@ -18,6 +18,17 @@ def test_readme_commands():
     lines = (ROOT/'README.md').read_text(encoding='utf-8').splitlines()
     assert "pip install . && fundus demo" in lines
     assert "pip install -e '.[dev]' && nbdev_test && pytest -q tests" in lines
+
+def unknown_in(text):
+    "Names that the Python of a page reads, and that neither it nor `fundus_fastai.all` has given"
+    import fundus_fastai.all as face
+    tree = [n for o in re.findall(r'```python\n(.*?)```', text, re.S) for n in ast.walk(ast.parse(o))]
+    read,given = ({n.id for n in tree if isinstance(n, ast.Name) and isinstance(n.ctx, o)} for o in (ast.Load,ast.Store))
+    return {o for o in read-given if not hasattr(face, o) and not hasattr(builtins, o)}
+
+def test_unknown_sees(): assert unknown_in('```python\ndf = open_data(demo)\nlen(df)\n```')=={'demo'}
+
+def test_readme_lines_name_nothing_that_its_reader_lacks(): assert unknown_in((ROOT/'README.md').read_text(encoding='utf-8'))==set()
 
 def test_readme_links_to_notebooks_that_exist():
     found = re.findall(r'/blob/[\w.-]+/(nbs/\S+?\.ipynb)\)', (ROOT/'README.md').read_text(encoding='utf-8'))
