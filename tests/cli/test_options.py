@@ -3,7 +3,7 @@ import numpy as np, pytest, torch
 from fundus_fastai.core import DataError
 from fundus_fastai.options import CompareOptions, DeviceOptions, TrainOptions
 
-@pytest.mark.parametrize('kw', [dict(epochs='5'), dict(epochs=2.5), dict(epochs=None), dict(size='224'),
+@pytest.mark.parametrize('kw', [dict(epochs='5'), dict(epochs=2.5), dict(freeze_epochs=None), dict(size='224'),
                                 dict(size=(224,224)), dict(bs=16.5), dict(seed=None)])
 def test_a_number_that_is_none_is_named(kw):
     "They had been a TypeError of `<`, or had passed and stopped the training after the data were read"

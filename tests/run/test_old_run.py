@@ -131,7 +131,7 @@ def test_what_a_checkpoint_asks_for():
     "The same names and values as ever, or no earlier training could be gone on with"
     o = TrainOptions('resnet18', weights=Path('w.npz'), recipe='green', fit='probe')
     assert o.agree()==dict(arch='resnet18', weights='w.npz', size=None, bs=32, balance='none', recipe='green', fit='readout')
-    assert o.record()==o.agree()|dict(epochs=5, freeze_epochs=1, lr=None, seed=42)
+    assert o.planned(100).record()==o.agree()|dict(epochs=5, freeze_epochs=1, lr=None, seed=42)
 
 def test_a_rate_is_kept_as_it_was_typed():
     from fundus_fastai.commands import number
