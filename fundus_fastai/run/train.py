@@ -164,7 +164,7 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
     check_positive(get_task(task).output(df), task, opts.positive)
     learn = run_learner(df, task, opts)
     opts = opts.planned(len(train)).but(precision=learn.precision) # the record tells both
-    epochs = f'{opts.epochs} epochs, ' if 'taps' not in learn.config else ''
+    epochs = f"{opts.epochs} epoch{'s'*(opts.epochs>1)}, " if 'taps' not in learn.config else ''
     say(f"training {opts.arch} on {len(train)} images of {train.patient.nunique()} patients, {learn.dls.device}, "
         f"{epochs}{learn.precision} precision, {learn.output}; recipe: {str(learn.opener.recipe) or 'none'}")
     if split := begun_split(out, resume): demand_dealt(split, df)
