@@ -191,7 +191,6 @@ def told_scale(mm_per_pixel=None)->str:
     "The scale for a table, in words: a column of numbers would be taken for a measure"
     return f'{mm_per_pixel:g} mm per pixel' if mm_per_pixel else 'not given'
 
-
 # %% ../../nbs/76_anatomy.measures.ipynb #4bd8dbd4
 def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
     "Write the maps of a file into `out`, by its name in `names`; gives its row, and whether it could be read"

@@ -56,7 +56,7 @@ def _plan(run, df, task, opts, bs):
     old = read_json(run/'plan.json') if (run/'plan.json').exists() else {}
     if old.get('bs')==bs: return old
     p = dict(bs=bs, epochs=opts.epochs,
-             freeze_epochs=0 if str(opts.weights)=='none' else opts.freeze_epochs)
+             freeze_epochs=0 if opts.blank else opts.freeze_epochs)
     if opts.minutes:
         sec = seconds_an_epoch(run_learner(df, task, opts.but(bs=bs)))
         p['epochs'] = epochs_that_fit(opts.minutes, sec, p['freeze_epochs'])
