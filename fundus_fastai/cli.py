@@ -6,7 +6,8 @@
 __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main']
 
 # %% ../nbs/98_cli.ipynb #ee1b387c
-import argparse, errno, inspect, os, re, sys, warnings
+import argparse, errno, inspect, os, re, signal, sys, warnings
+from contextlib import contextmanager, suppress
 from . import __version__, commands as verbs
 from .core import FULL, EyeError, EyeWarning, fast_memory, printable, say
 from .options import told
@@ -76,9 +77,10 @@ def _goes_on(verb, options)->bool:
 def _sentence(e, options=(), on=False):
     "What to tell the person about `e`, naming flags that the verb has among its `options`, and the exit status"
     if isinstance(e, KeyboardInterrupt):
-        if 'resume' in options and not on: return "stopped", 130
+        status = 128+(e.args or [signal.SIGINT])[0]
+        if 'resume' in options and not on: return "stopped", status
         more = ' (--resume goes on)' if on else '; begin again with --force' if 'force' in options else ''
-        return "stopped; finished work is kept"+more, 130
+        return "stopped; finished work is kept"+more, status
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in FULL:
         where = f" for {e.filename}" if e.filename else ''
@@ -112,8 +114,23 @@ def _leave_stdout():
     "What could not be written goes nowhere, or Python would try again at its end"
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+# %% ../nbs/98_cli.ipynb #af254e5f
+@contextmanager
+def _heeding():
+    "Take SIGTERM for a Ctrl-C in this process; what it forks ends by it, as ever"
+    def end(number, frame):
+        if os.getpid()!=own: os._exit(128+number)
+        raise KeyboardInterrupt(number)
+    own,old = os.getpid(),signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    with suppress(ValueError): # not in a thread
+        if 'RANK' not in os.environ: signal.signal(signal.SIGTERM, end)
+    try: yield
+    finally:
+        with suppress(ValueError): signal.signal(signal.SIGTERM, old)
+
+# %% ../nbs/98_cli.ipynb #9f0d8b33
 def main(argv:list=None # words after `fundus` (default: those of the command line)
-        )->int: # exit status: 0, 1 an error, 2 wrong usage, 130 stopped
+        )->int: # exit status: 0, 1 an error, 2 wrong usage, 130 or 143 stopped
     "Run `fundus`"
     argv = sys.argv[1:] if argv is None else list(map(str, argv))
     asked = next((o for o in argv if not o.startswith('-')), '') # reading what each verb takes is slow
@@ -128,8 +145,9 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     if getattr(out, 'errors', None)=='strict': out.reconfigure(errors='backslashreplace') # PYTHONIOENCODING=ascii
     if out.isatty(): sys.stdout = _Shown(out)
     try:
-        verbs.check_first(verb, **kw)
-        getattr(verbs, verb.replace('-', '_'))(**kw)
+        with _heeding():
+            verbs.check_first(verb, **kw)
+            getattr(verbs, verb.replace('-', '_'))(**kw)
         sys.stdout.flush() # a full disk is told now, not when Python ends
     except BrokenPipeError: _leave_stdout() # `fundus predict ... | head`
     except (Exception, KeyboardInterrupt) as e:

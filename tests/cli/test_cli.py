@@ -456,15 +456,15 @@ def same_run(a, b):
     for f in ('predictions.csv','metrics.json','split.csv','model.safetensors'): assert (a/f).read_bytes()==(b/f).read_bytes(), f
     assert names(a)==names(b)==RUN_FILES
 
-@pytest.mark.parametrize('sig', [pytest.param(signal.SIGINT, marks=newest), signal.SIGKILL], ids=['ctrl-c','kill'])
+@pytest.mark.parametrize('sig', [pytest.param(signal.SIGINT, marks=newest), signal.SIGTERM, signal.SIGKILL], ids=['ctrl-c','term','kill'])
 def test_stopped_and_resumed(fundus, run, tmp_path, sig):
     "The run that was stopped ends as the one that was not"
     again = ['train','oct',*PHANTOM,*FULL,'--out',tmp_path/'r']
     r = fundus.stop_at('epoch 1:', sig, *again)
-    if sig==signal.SIGINT: r.refused('stopped','--resume', status=130)
+    if sig!=signal.SIGKILL: r.refused('stopped','--resume', status=128+sig)
     else: assert r.status==-9
     assert 'config.json' not in names(tmp_path/'r') and 'checkpoints' in names(tmp_path/'r')
-    assert not [o for o in (tmp_path/'r').rglob('*') if o.name.startswith('.') and sig==signal.SIGINT]
+    assert not [o for o in (tmp_path/'r').rglob('*') if o.name.startswith('.') and sig!=signal.SIGKILL]
     fundus(*again).refused('--resume')
     fundus('predict', tmp_path/'r', 'x.png').refused('no finished model')
     fundus(*again,'--resume','--epochs',9).refused('another plan')
