@@ -121,6 +121,14 @@ def undated(name:str)->str:
                   for o in ('[T _-]?',''))
     return re.sub(VISIT, r'\1', short if re.search(r'\d', short) else bare)+suffix
 
+def visit_of(name:str)->str:
+    "What `undated` takes from a file's name, the date or else the visit; '' where it takes nothing"
+    if undated(name)==name: return ''
+    stem = os.path.splitext(name)[0]
+    if day := re.search(DATE, stem): return day[0]
+    visit = re.search(VISIT, stem)
+    return visit[0][len(visit[1]):].strip(' _-')
+
 # %% ../../nbs/30_data.read.ipynb #ca7fc5f0
 def by_name(names)->tuple: # patients, eyes
     "Patients and eyes by names as Kermany's, 10_left or 10_20210305_OD, missing where none are"

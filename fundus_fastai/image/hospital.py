@@ -171,17 +171,18 @@ def group_of(h, name:str, k:int=1):
 
 # %% ../../nbs/13_image.hospital.ipynb #2cb528f7
 def dicom_facts(file, k:int=1)->dict:
-    "What may be known of the eye in frame `k`: patient (a digest), eye, sex, age, camera"
+    "What may be known of the eye in frame `k`: patient (a digest), eye, sex, age, camera, and the day"
     h = dicom_header(file)
     side = group_of(h, 'FrameAnatomySequence', k).get('FrameLaterality')
     sides = [o for o in (side,h.get('ImageLaterality'),h.get('Laterality')) if o in ('L','R')]
     days = [h.get(o) for o in ('AcquisitionDateTime','AcquisitionDate','ContentDate','StudyDate')]
+    day = next(filter(None, days), None)
     camera = [str(h.get(o) or '').strip() for o in ('Manufacturer','ManufacturerModelName')]
     who = patient_digest(h.get('PatientID'), h.get('IssuerOfPatientID'))
     return dict(patient=who, eye=sides[0] if sides else None,
                 sex=dict(F='female', M='male').get(h.get('PatientSex')),
-                age=years(h.get('PatientAge'), h.get('PatientBirthDate'), next(filter(None, days), None)),
-                camera=' '.join(filter(None, camera)) or None)
+                age=years(h.get('PatientAge'), h.get('PatientBirthDate'), day),
+                camera=' '.join(filter(None, camera)) or None, day=str(day or '')[:8])
 
 # %% ../../nbs/13_image.hospital.ipynb #0cc50783
 _kinds = {'1.2.840.10008.5.1.4.1.1.77.1.5.1':'fundus', # photographs of 8 bits, of 16, tomographies
@@ -291,7 +292,7 @@ def _told(data, eye, number, born=None, at=None):
     "B-scans [n,H,W] with what is known of their eye"
     side = dict(OD='R', OS='L', R='R', L='L').get(str(eye).strip('\0 '))
     facts = dict(patient=patient_digest(number), eye=side, sex=None, age=years(None, born, at),
-                 camera='Heidelberg')
+                 camera='Heidelberg', day=str(at or '')[:10])
     return [(np.asarray(o, np.uint8), facts) for o in data]
 
 # %% ../../nbs/13_image.hospital.ipynb #0b389503
@@ -345,15 +346,20 @@ def sure_issuers(patient)->pd.Series: # of digests
     number = patient.str[:16]
     return patient.where(~number.isin({*number[patient.str.len()==16]}), number)
 
+def facts_of(path)->dict:
+    "What a hospital's file tells of the eye in the picture `path`; nothing of what cannot be read"
+    file,k = file_and_frame(path)
+    with suppress(DataError, IndexError): # whoever opens it is told
+        if (kind := hospital_kind(file))=='dicom': return dicom_facts(file, k or 1)
+        if kind: return heyex_volume(file)[(k or 1)-1][1]
+    return {}
+
 def file_facts(paths)->pd.DataFrame:
     "A row for each of `paths` in a hospital's file: volume, frame, patient, eye, sex, age, camera"
     cols,rows = ['path','volume','frame','patient','eye','sex','age','camera'],[]
     for path in map(str, paths):
         file,k = file_and_frame(path)
-        if not (kind := hospital_kind(file)): continue
+        if not hospital_kind(file): continue
         if not rows: patient_key() # without which no patient is told from another
-        facts,i = {},(k or 1)-1
-        with suppress(DataError, IndexError): # whoever opens it is told
-            facts = dicom_facts(file, i+1) if kind=='dicom' else heyex_volume(file)[i][1]
-        rows.append(dict(path=path, volume=file if k else None, frame=k) | facts)
+        rows.append(dict(path=path, volume=file if k else None, frame=k) | facts_of(path))
     return pd.DataFrame(rows, columns=cols).astype(dict(frame='Int64', age=float))

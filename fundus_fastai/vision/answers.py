@@ -14,11 +14,11 @@ from pathlib import Path
 from fastcore.basics import chunked, listify, patch
 from tqdm import tqdm
 from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file, written_to
-from ..image.hospital import (check_key, file_and_frame, file_facts, file_stem, frames_of,
-                                          hospital_kind, key_mark)
+from ..image.hospital import (check_key, facts_of, file_and_frame, file_facts, file_stem,
+                                          frames_of, hospital_kind, key_mark)
 from ..image.read import check_utf8, image_files, unread_files
 from ..score.kinds import get_kind
-from ..data.read import by_name, shared_names
+from ..data.read import by_name, shared_names, visit_of
 
 # %% ../../nbs/49_vision.answers.ipynb #c34bc364
 def images_of(images)->list:
@@ -440,10 +440,18 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     return df
 
 # %% ../../nbs/49_vision.answers.ipynb #2a5cdbc6
+def visits(df, eye)->pd.Series:
+    "Which visit each row of answers is of, where its `eye` was seen on several; else ''"
+    visit = df.path.map(os.path.basename).map(visit_of).astype(object)
+    day = df.path[eye.duplicated(keep=False)].map(lambda o: facts_of(o).get('day') or None).dropna()
+    number = day.groupby(eye[day.index]).transform(lambda o: pd.factorize(o, sort=True)[0]+1)
+    visit[day.index] = 'visit '+number.astype(str)
+    return visit.where(visit.where(visit!='').groupby(eye).transform('nunique')>1, '')
+
 pool_ways = 'eye','volume'
 
 def pool_keys(df, by:str)->pd.Series:
-    "What each row of answers is pooled to: its `volume`, or its patient's `eye`; else itself"
+    "What each row of answers is pooled to: its `volume`, or its patient's `eye` on a visit; else itself"
     one_of(by, pool_ways, 'way to pool')
     one = df.volume.fillna(df.path) if 'volume' in df else df.path
     if by=='volume': return one
@@ -451,7 +459,11 @@ def pool_keys(df, by:str)->pd.Series:
     folder,name = df.path.map(os.path.dirname),df.path.map(os.path.basename).astype(object)
     folder = folder.where(by_name(name)[0]==df.patient, '') # a file's own word holds in any folder
     eye = eye.where(folder.groupby(eye).transform('nunique')<2, folder+os.sep+eye)
-    return eye.where(df.patient.notna() & df.eye.notna(), one)
+    known = df.patient.notna() & df.eye.notna()
+    visit = visits(df[known], eye[known]).reindex(df.index, fill_value='')
+    if n := int((visit!='').groupby(eye).any().sum()):
+        say(f"visits are told apart, a row each, of {n} eye{'s'*(n>1)}")
+    return one.where(~known, (eye+' '+visit).str.rstrip())
 
 # %% ../../nbs/49_vision.answers.ipynb #3deb5dbd
 def pool_answers(df, by:str='eye')->pd.DataFrame:

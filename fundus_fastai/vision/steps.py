@@ -202,6 +202,9 @@ def fit_run(learn:EyeLearner, # from `make_learner`
     o = TrainOptions.of(opts).planned(len(learn.dls.train_ds))
     if 'taps' not in learn.config: hist = _tune(learn, out, o, resume, info)
     elif o.fit=='auto': hist = _both(learn, out, o, resume, info)
+    elif resume and (Path(out)/'checkpoints'/'last.safetensors').exists():
+        raise ModelError("the checkpoint was begun by tuning the net, this call has `fit='readout'`: "
+                         "resume with the options of the first call, or start again with `force=True`")
     else: hist = learn.fit_probe()
     return _keep(hist, out, 'history') if learn.leads else hist
 

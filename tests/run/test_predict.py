@@ -88,6 +88,19 @@ def test_equal_names_of_several_folders_are_nobody_and_no_eye_spans_folders(tmp_
     u = t[3:5].assign(path=[str(tmp_path/'B'/o) for o in ('7_OS.png','7_20210305_OS.png')], patient='7', eye='L')
     assert pool_answers(u).path.tolist()==['7 L']
 
+def test_visits_of_an_eye_are_not_pooled(capsys):
+    def rows(*names, **more):
+        t = pd.DataFrame(dict(path=names, patient='7', eye='L', usable=True, p_a=.2, p_b=.8, model='m') | more)
+        t.attrs.update(kind='category', operating={}, points=None)
+        return pool_answers(t)
+    one = rows('7_20210305_OS.png','7_20210305_t2_OS.png','7_OS.png')
+    assert one.path.tolist()==['7 L'] and not capsys.readouterr().err # what is not told may be the same day
+    t = rows('7_20210305_OS.png','7_2022-09-01_OS.png','7_20210305_101500_OS.png','7_OS.png', eye=['L','L','L','L'])
+    assert dict(zip(t.path, t.images))=={'7 L 20210305':2, '7 L 2022-09-01':1, '7 L':1} and 'of 1 eye\n' in capsys.readouterr().err
+    t = rows('7_V1_OS.png','7_V2_OS.png','8_V1_OS.png', patient=['7','7','8'])
+    assert t.path.tolist()==['7 L V1','7 L V2','8 L']
+    assert rows('7_V1.png','7_V2.png', eye=None).path.tolist()==['7_V1.png','7_V2.png'] and capsys.readouterr().err.count('told apart')==1
+
 def test_the_decision_is_that_of_the_threshold():
     t = predict_run(RUN, SCANS)
     points = json.loads((RUN/'metrics.json').read_text())['operating_points']

@@ -165,6 +165,15 @@ def test_answers_are_pooled(clinic, tmp_path, by, n):
         assert t.prediction[k]==(q/q.sum()).idxmax().removeprefix('p_')
     assert t.path[0]==(str(files[0]) if by=='volume' else f"{patient_digest('A')} L")
 
+def test_visits_of_an_eye_are_rows_of_their_own(tmp_path, capsys):
+    "Counted by their days, which the table does not tell"
+    for k,(name,day) in enumerate([('z','20210305'),('a','20230901'),('b','20230901'),('o','')]):
+        write(tmp_path/f'{name}.dcm', scans(2, seed=9*k), PatientID='A', Laterality='L', StudyDate=day, BurnedInAnnotation='NO')
+    assert main(['predict', RUN, tmp_path, '--out', tmp_path/'pool.csv', '--pool', 'eye'])==0
+    t,who = pd.read_csv(tmp_path/'pool.csv'),patient_digest('A')
+    assert dict(zip(t.path, t.images))=={f'{who} L visit 1':2, f'{who} L visit 2':4, f'{who} L':2}
+    assert 'of 1 eye\n' in capsys.readouterr().err and '2023' not in (tmp_path/'pool.csv').read_text()
+
 def test_mistakes_are_a_sentence(clinic, tmp_path, capsys):
     f = clinic/'eye0.dcm'
     (tmp_path/'full').mkdir()

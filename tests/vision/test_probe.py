@@ -148,6 +148,7 @@ def test_stopped_and_resumed_it_ends_as_if_it_had_not_been(weights, tmp_path, mo
     with monkeypatch.context() as m:
         m.setattr(steps, 'TerminalProgress', Unplugged)
         with pytest.raises(KeyboardInterrupt): trained(opts, tmp_path/'b')
+    with pytest.raises(ModelError, match="`fit='readout'`"): trained(auto(weights, fit='readout'), tmp_path/'b', resume=True)
     trained(opts, tmp_path/'b', resume=True)
     for f in ('model.safetensors','predictions.csv','metrics.json'): assert (tmp_path/'a'/f).read_bytes()==(tmp_path/'b'/f).read_bytes(), f
     a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns='seconds') for o in 'ab')
