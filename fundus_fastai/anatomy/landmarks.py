@@ -13,7 +13,7 @@ from importlib.resources import files
 from safetensors.torch import load_file
 from torch import nn
 from fastcore.basics import patch
-from ..core import DataError, say
+from ..core import DataError, say, sha256
 from ..image.read import read_image
 from ..image.recipe import circle_crop, field_mask, field_of_view, field_remark, field_window
 from ..vision.answers import RowFile, images_of
@@ -236,6 +236,10 @@ def shipped_weights(name)->dict:
     kept = load_file(files('fundus_fastai')/f'anatomy/{name}.safetensors')
     return {k:v.float() if v.is_floating_point() else v for k,v in kept.items()}
 
+def shipped_model(*names)->str:
+    "What tells these nets from those of another version: the first digits of their digests"
+    return ' '.join(sha256(files('fundus_fastai')/f'anatomy/{o}.safetensors')[:16] for o in names)
+
 @lru_cache(None)
 def landmark_net(name):
     "The net whose weights lie beside this page"
@@ -377,9 +381,9 @@ def landmark_table(images, # image files or folders
                    out=None, # CSV file, written as it goes (default: none)
                    *, resume:bool=False, # go on with a file that was begun
                    force:bool=False # replace a file
-                  )->pd.DataFrame: # path, the columns of `Landmarks.row`, with `reason` last
+                  )->pd.DataFrame: # path, the columns of `Landmarks.row`, and `model`: which nets
     "The landmarks of many photographs, and what is measured between them, in pixels and degrees of each"
-    paths,table = images_of(images),RowFile(out, resume, force)
-    if table.columns and table.columns!=COLUMNS:
-        raise DataError(f"{table.stands} is no table of landmarks: pass `force=True`, or another name")
+    nets = dict(model=shipped_model('landmarks', 'cup'))
+    paths = images_of(images)
+    table = RowFile(out, resume, force, marks=nets, of=('landmarks', COLUMNS))
     return table.one_by_one(paths, _row, COLUMNS, what='landmarks')

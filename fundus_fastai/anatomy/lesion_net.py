@@ -8,13 +8,12 @@ __all__ = ['find_lesions', 'lesion_table']
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #169206f9
 import cv2, numpy as np, os, pandas as pd, torch
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from scipy.spatial import cKDTree
 from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
-from ..core import DataError, first_line, fresh_dir, one_of, replacing, say, sha256, whole_file
+from ..core import DataError, first_line, fresh_dir, one_of, replacing, say, whole_file
 from ..words import says_normal
 from ..image.read import read_image
 from ..image.recipe import Eye
@@ -22,7 +21,7 @@ from ..phantom.fundus import LESION_CODES
 from ..vision.answers import RowFile, images_of, released, whole_rows
 from ..explain.lesions import detections, find_peaks
 from .atlas import input_matrix
-from .landmarks import Field, as_pixels, not_fundus, shipped_weights
+from .landmarks import Field, as_pixels, not_fundus, shipped_model, shipped_weights
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #e06dd65e
 SIDE,FINE = 640,768 # pixels of the square, and of a second look at it
@@ -174,7 +173,7 @@ class Finder:
     counts = tuple(LESION_CODES)
     def __init__(self, device='cpu'): self.net = lesion_net(device)
     @property
-    def model(self): return sha256(files('fundus_fastai')/'anatomy/lesions.safetensors')[:16]
+    def model(self): return shipped_model('lesions')
     def __call__(self, im): return find_lesions(im, net=self.net)
     def sure(self, df): return counted(df)
     def row(self, df): return lesion_counts(df)
@@ -287,18 +286,17 @@ def _candidates(file, counts):
 def _listed(paths, find, folder=None, *, resume=False, force=False, keep=True, tidy=lambda: None):
     "What `find` tells of each file, written into `folder`: its candidates, then its counts"
     def at(name): return folder and folder/name
-    which = dict(model=find.model) # a digest of its weights, counted once
-    table = RowFile(at('counts.csv'), resume, force, marks=which)
+    table = RowFile(at('counts.csv'), resume, force, marks=dict(model=find.model))
     tidy() # now that nobody else writes
     with released(table):
         names = table.names(paths, 'overlay', '.jpg')
         spots = _candidates(at('detections.csv'), table)
-    rows,columns = [pd.DataFrame(columns=COLUMNS)],['path',*find.counts,'overlay','reason','model']
+    rows,columns = [pd.DataFrame(columns=COLUMNS)],['path',*find.counts,'overlay','reason']
     def row(path):
         df,told,read = _asked(path, at(f'overlays/{names[path]}.jpg'), find)
         spots.add(df := rows[0] if df is None else df[COLUMNS])
         if keep: rows.append(df)
-        return dict(told, path=path, **which),read
+        return dict(told, path=path),read
     with released(spots):
         if table.done and spots.columns is None: spots.add(rows[0])
         counts = table.one_by_one(paths, row, columns, what='lesions', beside=[spots])

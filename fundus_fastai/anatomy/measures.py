@@ -10,7 +10,7 @@ import cv2, math, numpy as np, pandas as pd
 from functools import partial
 from pathlib import Path
 from .graph import fractal_dimension, line_widths, middling, vessel_graph
-from .landmarks import landmarks
+from .landmarks import landmarks, shipped_model
 from .vessels import DIAMETER, vessels
 from ..core import DataError, replacing, say, whole_file
 from ..image.read import read_image
@@ -127,7 +127,7 @@ FEATURES = [*('density','dimension'),*(f'density_{k}' for k in KINDS),
             *(f'{b}_{k}' for b in BENT for k in KINDS),*(f'width_{k}' for k in KINDS),
             'vessels','crae','crve','avr','crae_hubbard','crve_hubbard',
             *(f'angle_{s}_{k}' for s in ('temporal','nasal') for k in KINDS)]
-COLUMNS = ['path',*FEATURES,'map','reason','scale']
+COLUMNS = ['path',*FEATURES,'map','reason']
 
 # %% ../../nbs/76_anatomy.measures.ipynb #b30c3396
 def crookedness(g, r)->dict:
@@ -194,7 +194,7 @@ def told_scale(mm_per_pixel=None)->str:
 # %% ../../nbs/76_anatomy.measures.ipynb #4bd8dbd4
 def vessel_row(path, out, mm_per_pixel=None, *, names)->tuple:
     "Write the maps of a file into `out`, by its name in `names`; gives its row, and whether it could be read"
-    row = dict(path=path, scale=told_scale(mm_per_pixel))
+    row = dict(path=path)
     try: im = read_image(path)
     except DataError as e:
         say(str(e))
@@ -218,7 +218,7 @@ def vessel_table(images, # image files or folders
                  mm_per_pixel:float=None, # scale of the photographs, where it is known
                  *, resume:bool=False, # go on with a folder that was begun
                  force:bool=False # replace the table and maps of an earlier call
-                )->pd.DataFrame: # path, the measures, map, reason
+                )->pd.DataFrame: # path, the measures, map, reason, scale, model
     "Write maps of vessels, arteries and veins of many photographs, and a table of their measures"
     paths,out = images_of(images),Path(out)
     if mm_per_pixel is not None and not .0005<=mm_per_pixel<=.2:
@@ -227,7 +227,8 @@ def vessel_table(images, # image files or folders
         raise DataError(f"{out} is a file: name a folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out/'features.csv', 'map', beside=kinds_beside) as tidy:
-        table = RowFile(out/'features.csv', resume, force, marks=dict(scale=told_scale(mm_per_pixel)))
+        marks = dict(scale=told_scale(mm_per_pixel), model=shipped_model('vessels', 'landmarks', 'cup'))
+        table = RowFile(out/'features.csv', resume, force, marks=marks, of=('vessels', COLUMNS))
         tidy()
         names = table.names(paths, 'map', '_vessels.png')
         row = partial(vessel_row, out=out, mm_per_pixel=mm_per_pixel, names=names)

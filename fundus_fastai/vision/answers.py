@@ -196,10 +196,10 @@ def released(table):
 # %% ../../nbs/49_vision.answers.ipynb #109855a1
 class RowFile:
     "A table that grows: at `out`, a file or a stream, made as `marks` say; `done`: the paths that stand there already"
-    # with `resume=None` nobody can go on with it
-    def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None):
+    # with `resume=None` nobody can go on with it; `of`: what it tells, and its first columns
+    def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None, of:tuple=('', ())):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
-        self.lock,self.lacking = None,0 # rows that stood there and are not whole
+        self.of,self.lock,self.lacking,self.marks = of,None,0,marks or {} # rows that stood there and are not whole
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
         self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
@@ -207,7 +207,7 @@ class RowFile:
         if self.file.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
         self.whole = self.file.exists() and not force
         if self.whole and not resume: raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
-        with released(self): self.begin(resume, force, marks or {})
+        with released(self): self.begin(resume, force, self.marks)
     def __del__(self): self.release()
 
 # %% ../../nbs/49_vision.answers.ipynb #f89d6b51
@@ -253,6 +253,9 @@ def take_over(self:RowFile, marks:dict):
         else: old = pd.read_csv(f, dtype=str, keep_default_na=False, usecols=cols)
     except ValueError as e: # pandas' and arrow's
         raise DataError(f"{f} is no table ({first_line(e)}): pass `force=True`, or another name") from None
+    what,first = self.of
+    if self.columns[:len(first)]!=[*first]:
+        raise DataError(f"{f} is no table of {what}: pass `force=True`, or another name")
     check_key({o.partition(KEY)[2] for o in old.get('shard', ())}, f)
     def bare(marks): return {o.partition(KEY)[0] for o in marks if o}
     for k,now in marks.items():
@@ -347,16 +350,16 @@ def nothing(self:RowFile, unread:int, n:int):
 # %% ../../nbs/49_vision.answers.ipynb #22f7af26
 @patch
 def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.DataFrame:
-    "Add what `row` tells of each file (a dict, and was it read?), end it and `beside`; raises `DataError`"
-    rows,unread = [],0
+    "Add what `row` tells of each file (a dict, and was it read?) and marks, end it and `beside`; raises `DataError`"
+    rows,unread,columns = [],0,[*columns,*self.marks]
     with released(self):
         todo = self.left(paths)
         self.tell_newer()
         for o in progress(todo, what):
             told,read = row(o)
-            rows.append(told)
+            rows.append(told|self.marks)
             unread += not read
-            self.add(pd.DataFrame([told], columns=columns))
+            self.add(pd.DataFrame(rows[-1:], columns=columns))
     if rows and unread==len(paths): raise [o.nothing(unread, len(paths)) for o in (*beside, self)][-1]
     for o in (*beside, self): o.close()
     df = pd.DataFrame(rows, columns=columns)

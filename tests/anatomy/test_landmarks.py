@@ -157,7 +157,7 @@ def test_command(folder, capsys):
     out = folder/'marks.csv'
     assert main(['landmarks', str(folder), '--out', str(out)])==1
     t = pd.read_csv(out, **KW)
-    assert list(t)==COLUMNS and [o.rsplit('/', 1)[-1] for o in t.path]==['1.jpg','2.jpg','bad.jpg']
+    assert list(t)==[*COLUMNS,'model'] and t.model.nunique()==1 and [o.rsplit('/', 1)[-1] for o in t.path]==['1.jpg','2.jpg','bad.jpg']
     assert t.disc_x[:2].notna().all() and t.disc_x.isna()[2] and 'is not an image' in t.reason[2]
     far = np.hypot(t.disc_x-t.fovea_x, t.disc_y-t.fovea_y)
     assert np.allclose(t.distance[:2], far[:2]) and np.allclose(t.area[:2], np.pi/4*(t.disc_w*t.disc_h)[:2])
@@ -167,6 +167,14 @@ def test_command(folder, capsys):
     assert main(['landmarks', str(folder), '--out', str(out)])==1 and '--force' in capsys.readouterr().err
     assert main(['landmarks', str(folder/'1.jpg')])==0
     assert capsys.readouterr().out.startswith(','.join(COLUMNS))
+
+def test_rows_of_other_nets_are_not_joined(folder, tmp_path, monkeypatch):
+    out = tmp_path/'t.csv'
+    landmark_table([folder/'1.jpg'], out)
+    monkeypatch.setattr('fundus_fastai.anatomy.landmarks.shipped_model', lambda *_: 'of 2030')
+    with pytest.raises(DataError, match='another model .*of 2030'): landmark_table([folder/'1.jpg'], out, resume=True)
+    pd.read_csv(out).drop(columns='model').to_csv(out, index=False) # of a version that did not tell
+    with pytest.raises(DataError, match='another model .none'): landmark_table([folder/'1.jpg'], out, resume=True)
 
 @pytest.mark.parametrize('command', ['landmarks','vessels','lesions'])
 def test_no_file_is_begun_that_nobody_can_go_on_with(tmp_path, command, capsys):

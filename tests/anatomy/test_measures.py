@@ -128,7 +128,7 @@ def test_command(tmp_path, capsys):
     out = tmp_path/'out'
     assert main(['vessels',str(tmp_path),'--out',str(out),'--mm-per-pixel','.07'])==1 # one file cannot be read
     t = pd.read_csv(out/'features.csv')
-    assert list(t)==COLUMNS and len(t)==3 and t.reason.notna().sum()>=2 and {o.name for o in out.iterdir()}=={'1_av.png','1_vessels.png','features.csv'}
+    assert list(t)==[*COLUMNS,'scale','model'] and len(t)==3 and t.model.nunique()==1 and t.reason.notna().sum()>=2 and {o.name for o in out.iterdir()}=={'1_av.png','1_vessels.png','features.csv'}
     assert set(np.unique(cv2.imread(str(out/'1_av.png'), -1)))=={0,1,2} and cv2.imread(str(out/'1_vessels.png'), -1).shape==(200,200)
     assert main(['vessels',str(tmp_path),'--out',str(out)])==1 and '--force' in capsys.readouterr().err
 
@@ -203,7 +203,10 @@ def test_two_scales_are_not_joined(tmp_path, monkeypatch, capsys):
     t = pd.read_csv('out/features.csv')
     assert t.scale.tolist()==['0.02 mm per pixel']*3 and 'another scale' in call('--resume')[1]
     got = with_table(pd.DataFrame(dict(path=t.path)), t.assign(density=.1), ready=True).attrs['more']
-    assert 'density' in got and 'scale' not in got
+    assert 'density' in got and not {'scale','model'}&{*got}
+    monkeypatch.setattr(measures, 'shipped_model', lambda *_: 'of 2030')
+    status,said = call('--resume','--mm-per-pixel','0.02')
+    assert status==1 and f'another model ({t.model[0]}, this call has of 2030)' in said
 
 def test_no_map_is_written_over_another(tmp_path):
     "A new photograph's folder and name may spell an old one's name"
