@@ -114,7 +114,7 @@ class TMaps:
         n = labels.sum(1, keepdims=True) if self.whole else labels@self.seen
         m = self.n-n
         a,b = s/np.maximum(n, 1e-3),(self.sum-s)/np.maximum(m, 1e-3)
-        within = np.maximum(self.square-a*s-b*(self.sum-s), 1e-12*self.square+1e-30)
+        within = np.maximum(self.square-a*s-b*(self.sum-s), 1e-6*self.square+1e-30) # less is rounding
         each = 1/np.maximum(n, 1e-3)+1/np.maximum(m, 1e-3)
         t = (a-b)/np.sqrt(within/np.maximum(self.n-2, 1)*each)
         return np.where(np.minimum(n, m)>1, t, 0)
@@ -179,8 +179,8 @@ def _spread(t, ok):
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #bf68b187
 def cluster_row(mass, m, d, *, null, area, names)->tuple:
-    "A cluster as a row: its p counts the deal that was made"
-    p = (1+(null>=abs(mass)).sum())/(1+len(null))
+    "A cluster as a row: its p counts the deal that was made, and its like but for rounding"
+    p = (1+(null>=.9999*abs(mass)).sum())/(1+len(null))
     i,j = np.unravel_index(np.nanargmax(np.where(m, np.abs(d), -1)), d.shape)
     k = SPAN/d.shape[1]
     return names[int(mass>0)],p,area,abs(mass),LEFT+(j+.5)*k,TOP+(i+.5)*k,d[i,j]
@@ -501,7 +501,7 @@ def atlas(df, # frame of images: path, patient, `by`
     df = df.assign(reason=why, lost=[bool(o) for o in why])
     kept = ~df.lost.to_numpy()
     x,who = by_person(frames[kept], df.patient[kept])
-    first = df.drop_duplicates('patient').set_index('patient').loc[who]
+    first = df.groupby('patient').first().loc[who] # what one row at least knows
     y = (first[by]==names[1]).to_numpy()
     strata = age_bands(first.age) if 'age' in df and df.age.notna().any() and by!='age' else None
     res = cluster_test(x, y, strata, n_perm=n_perm, names=names)
