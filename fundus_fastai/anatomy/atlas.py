@@ -100,6 +100,14 @@ def dealt(y, strata, n:int, *, rng)->np.ndarray: # float32 [n,people]
     res[:,np.argsort(s, kind='stable')] = np.asarray(y, np.float32)[lot]
     return res
 
+# %% ../../nbs/74_anatomy.atlas.ipynb #e92c13a2
+def least_p(y, strata=None)->float:
+    "The smallest p that all deals of the labels `y` within `strata` allow"
+    s = np.zeros(len(y)) if strata is None else strata
+    t = pd.Series(np.asarray(y, int)).groupby(np.asarray(s)).agg(['sum','size'])
+    mirrored = (2*t['sum']==t['size']).all() # as heavy with the groups exchanged
+    return (1+int(mirrored))/math.prod(map(math.comb, t['size'], t['sum']))
+
 # %% ../../nbs/74_anatomy.atlas.ipynb #dd17068e
 class TMaps:
     "The t of two groups at each pixel of maps [people,pixels], for any deal of their labels"
@@ -169,7 +177,9 @@ def cluster_test(x, y, strata=None, *, n_perm:int=2000, seed:int=0, names=('0','
     found = sorted(clusters(t, cut, shape), key=lambda o: -abs(o[0]))
     rows = [cluster_row(mass, m, d, null=null, area=m.sum()/ok.sum(), names=names) for mass,m in found]
     cols = ['higher in','p','area','mass','x','y','d']
-    return AtlasTest(pd.DataFrame(rows, columns=cols), t.reshape(shape), d, [m for _,m in found])
+    table = pd.DataFrame(rows, columns=cols)
+    table.attrs['least_p'] = least_p(y, strata)
+    return AtlasTest(table, t.reshape(shape), d, [m for _,m in found])
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #41412b6d
 def _spread(t, ok):
@@ -528,6 +538,9 @@ def tell_atlas(out, by, df, *, res, x, y, names, told, what)->None:
     words = [f"{what}: {(~y).sum()} {names[0]} and {y.sum()} {names[1]}, one vote a person. "
              f"Clusters with p < .05 among all deals of the labels: {sure}.",
              "A cluster says that groups differ in some place like this, not where its border runs."]
+    if (p := res.table.attrs['least_p'])>=.05:
+        words.insert(1, "No difference could show: deals of so few people (within bands of age, "
+                        f"where it is known) allow no p below {p:.2g}.")
     write_findings(out/'report.html', f'Atlas by {by}', words, source=source,
                    tables=[('Who is left out', lost), ('Clusters', res.table.head(12))],
                    pictures=[(fig, 'Means, difference with clusters (p < .05), coverage.')])

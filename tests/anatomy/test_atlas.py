@@ -3,7 +3,7 @@ import json, shutil
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy import atlas as module
 from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
-                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, people_of, region_table, regions, same_files)
+                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, least_p, people_of, region_table, regions, same_files)
 from fundus_fastai.anatomy.landmarks import Landmarks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -131,6 +131,22 @@ def test_few_people_have_no_smaller_p_than_their_deals_allow(binary):
         if binary: x = (x>2).astype(np.float32)
         p.append(cluster_test(x, y, n_perm=1000, seed=k).table.p.min())
     assert min(p)>.06, p
+
+def test_least_p_is_that_of_all_deals():
+    "By listing the deals; the mirror of a deal is as heavy, where it is one"
+    from itertools import permutations
+    for y,band in [('110','000'),('1100','0000'),('11000','00000'),('101011','001122'),('1000','0011'),('1100','0011'),('10110','00011')]:
+        deals = {''.join(o) for o in permutations(y) if all(sorted(a for a,k in zip(o, band) if k==b)==sorted(a for a,k in zip(y, band) if k==b) for b in band)}
+        mine = {y, y.translate(str.maketrans('01', '10'))} & deals
+        assert least_p([int(o) for o in y], list(band))==len(mine)/len(deals), (y, band)
+
+def test_a_report_says_that_so_few_could_not_differ(tmp_path):
+    df = pd.DataFrame(dict(path='x', patient=list('abcdef'), sex=list('fffmmm'), lost=False, reason=''))
+    for n,said in ((3, True),(8, False)):
+        x,y = np.random.default_rng(0).normal(size=(2*n,27,32)).astype(np.float32),np.arange(2*n)<n
+        res = cluster_test(x, y, n_perm=20)
+        module.tell_atlas(tmp_path, 'sex', df, res=res, x=x, y=y, names='fm', told=df, what='maps')
+        assert ('allow no p below 0.1' in (tmp_path/'report.html').read_text())==said
 
 def test_an_age_that_any_row_tells_counts(monkeypatch, tmp_path):
     "The band of a person was that of the first row, though its age were missing"
