@@ -469,11 +469,13 @@ def frame_part(learn, t, maps)->tuple: # texts and tables, figures
 BESIDE['frame'] = frame_part
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #82592fd5
-def age_bands(age, n:int=4)->np.ndarray:
-    "Bands with about as many people in each; the unknown are one of their own"
-    age = pd.Series(np.asarray(age, float))
-    if age.notna().sum()<n: return np.where(age.isna(), -1, 0)
-    return pd.qcut(age.rank(method='first'), n, labels=False).fillna(-1).astype(int).to_numpy()
+def age_bands(age, n:int=None)->np.ndarray:
+    "Bands of about ten people, four of them at least, or `n`; the unknown are one of their own"
+    r = pd.Series(np.asarray(age, float)).rank() # the same of equal ages
+    known = r.count()
+    n = n or max(4, known//10)
+    if known<n: return np.where(r.isna(), -1, 0)
+    return ((r-.5)*n//known).fillna(-1).astype(int).to_numpy()
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #04a00028
 def known_of(df, by)->pd.DataFrame:

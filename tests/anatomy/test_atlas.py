@@ -104,6 +104,16 @@ def test_deals_stay_within_bands():
     assert np.bincount(age_bands([*range(20),np.nan])+1).tolist()==[1,5,5,5,5]
     assert age_bands([50,*[np.nan]*3]).tolist()==[0,-1,-1,-1] and age_bands([50,60,70]).tolist()==[0]*3
 
+def test_bands_hold_age_fixed():
+    "Four quarters left a seventh of its scatter within them; and people of one age stand in one band, in whatever order"
+    age = np.random.default_rng(0).normal(60, 10, 400)
+    band = age_bands(age)
+    within = sum(age[band==k].var()*(band==k).sum() for k in range(40))
+    assert set(np.bincount(band))=={10} and within/400<.02*age.var()
+    years = age.round()
+    band = age_bands(years)
+    assert all(len({*band[years==o]})==1 for o in years) and len({*band})>20 and np.ptp(age_bands([50]*30))==0
+
 def test_planted_place_is_found():
     "1 mm wide, .8 standard deviations, 60 people a side, in noise with grains of .4 mm: in 19 of 20 draws"
     y = np.arange(120)<60
@@ -150,7 +160,7 @@ def test_a_report_says_that_so_few_could_not_differ(tmp_path):
 
 def test_an_age_that_any_row_tells_counts(monkeypatch, tmp_path):
     "The band of a person was that of the first row, though its age were missing"
-    df,asked = pd.DataFrame(dict(path='x', patient=np.repeat(list('abcdefgh'), 2), sex=list('ffffffffmmmmmmmm'), age=[np.nan,50]*8)),{}
+    df,asked = pd.DataFrame(dict(path='x', patient=np.repeat(list('abcdefgh'), 2), sex=list('ffffffffmmmmmmmm'), age=[o for k in range(8) for o in (np.nan,50+k)])),{}
     monkeypatch.setattr(module, 'frames_of', lambda df, maps, width: (np.zeros((len(df),8,8), np.float32), ['']*len(df)))
     monkeypatch.setattr(module, 'cluster_test', lambda x, y, strata, **kwargs: asked.update(strata=strata, y=y))
     for o in ('tell_atlas','region_table'): monkeypatch.setattr(module, o, lambda *args, **kwargs: pd.DataFrame())
