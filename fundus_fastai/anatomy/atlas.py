@@ -488,7 +488,8 @@ def known_of(df, by)->pd.DataFrame:
     return known
 
 def pairs_of(df, by)->tuple: # rows whose group is known, and the two groups
-    "Check that `by` names two groups; raises `DataError`"
+    "Check that `by` names two groups, told in one row of a patient at least; raises `DataError`"
+    if by in df: df = df.assign(**{by:df[by].fillna(df.groupby('patient')[by].transform('first'))})
     d = known_of(df, by).reset_index(drop=True)
     names = sorted(d[by].unique(), key=str)
     if len(names)!=2:

@@ -158,14 +158,14 @@ def test_a_report_says_that_so_few_could_not_differ(tmp_path):
         module.tell_atlas(tmp_path, 'sex', df, res=res, x=x, y=y, names='fm', told=df, what='maps')
         assert ('allow no p below 0.1' in (tmp_path/'report.html').read_text())==said
 
-def test_an_age_that_any_row_tells_counts(monkeypatch, tmp_path):
-    "The band of a person was that of the first row, though its age were missing"
-    df,asked = pd.DataFrame(dict(path='x', patient=np.repeat(list('abcdefgh'), 2), sex=list('ffffffffmmmmmmmm'), age=[o for k in range(8) for o in (np.nan,50+k)])),{}
-    monkeypatch.setattr(module, 'frames_of', lambda df, maps, width: (np.zeros((len(df),8,8), np.float32), ['']*len(df)))
+def test_what_any_row_of_a_person_tells_counts(monkeypatch, tmp_path):
+    "The band of a person was that of the first row, though its age were missing; a row without the group was left out without a word"
+    df,asked = pd.DataFrame(dict(path='x', patient=np.repeat(list('abcdefgh'), 2), sex=[o for k in 'ffffmmmm' for o in (k,None)], age=[o for k in range(8) for o in (np.nan,50+k)])),{}
+    monkeypatch.setattr(module, 'frames_of', lambda df, maps, width: (asked.update(rows=len(df)), (np.zeros((len(df),8,8), np.float32), ['']*len(df)))[1])
     monkeypatch.setattr(module, 'cluster_test', lambda x, y, strata, **kwargs: asked.update(strata=strata, y=y))
     for o in ('tell_atlas','region_table'): monkeypatch.setattr(module, o, lambda *args, **kwargs: pd.DataFrame())
     atlas(df, Maps('photographs'), out=tmp_path/'out')
-    assert np.bincount(asked['strata']+1).tolist()==[0,2,2,2,2] and asked['y'].tolist()==[False]*4+[True]*4
+    assert np.bincount(asked['strata']+1).tolist()==[0,2,2,2,2] and asked['y'].tolist()==[False]*4+[True]*4 and asked['rows']==16
 
 def test_places_that_few_have_seen_are_not_tested():
     x,y = smooth(40),np.arange(40)<20
