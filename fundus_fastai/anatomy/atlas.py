@@ -100,6 +100,14 @@ def dealt(y, strata, n:int, *, rng)->np.ndarray: # float32 [n,people]
     res[:,np.argsort(s, kind='stable')] = np.asarray(y, np.float32)[lot]
     return res
 
+# %% ../../nbs/74_anatomy.atlas.ipynb #e92c13a2
+def least_p(y, strata=None)->float:
+    "The smallest p that all deals of the labels `y` within `strata` allow"
+    s = np.zeros(len(y)) if strata is None else strata
+    t = pd.Series(np.asarray(y, int)).groupby(np.asarray(s)).agg(['sum','size'])
+    mirrored = (2*t['sum']==t['size']).all() # as heavy with the groups exchanged
+    return (1+int(mirrored))/math.prod(map(math.comb, t['size'], t['sum']))
+
 # %% ../../nbs/74_anatomy.atlas.ipynb #dd17068e
 class TMaps:
     "The t of two groups at each pixel of maps [people,pixels], for any deal of their labels"
@@ -114,7 +122,7 @@ class TMaps:
         n = labels.sum(1, keepdims=True) if self.whole else labels@self.seen
         m = self.n-n
         a,b = s/np.maximum(n, 1e-3),(self.sum-s)/np.maximum(m, 1e-3)
-        within = np.maximum(self.square-a*s-b*(self.sum-s), 1e-12*self.square+1e-30)
+        within = np.maximum(self.square-a*s-b*(self.sum-s), 1e-6*self.square+1e-30) # less is rounding
         each = 1/np.maximum(n, 1e-3)+1/np.maximum(m, 1e-3)
         t = (a-b)/np.sqrt(within/np.maximum(self.n-2, 1)*each)
         return np.where(np.minimum(n, m)>1, t, 0)
@@ -169,7 +177,9 @@ def cluster_test(x, y, strata=None, *, n_perm:int=2000, seed:int=0, names=('0','
     found = sorted(clusters(t, cut, shape), key=lambda o: -abs(o[0]))
     rows = [cluster_row(mass, m, d, null=null, area=m.sum()/ok.sum(), names=names) for mass,m in found]
     cols = ['higher in','p','area','mass','x','y','d']
-    return AtlasTest(pd.DataFrame(rows, columns=cols), t.reshape(shape), d, [m for _,m in found])
+    table = pd.DataFrame(rows, columns=cols)
+    table.attrs['least_p'] = least_p(y, strata)
+    return AtlasTest(table, t.reshape(shape), d, [m for _,m in found])
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #41412b6d
 def _spread(t, ok):
@@ -179,8 +189,8 @@ def _spread(t, ok):
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #bf68b187
 def cluster_row(mass, m, d, *, null, area, names)->tuple:
-    "A cluster as a row: its p counts the deal that was made"
-    p = (1+(null>=abs(mass)).sum())/(1+len(null))
+    "A cluster as a row: its p counts the deal that was made, and its like but for rounding"
+    p = (1+(null>=.9999*abs(mass)).sum())/(1+len(null))
     i,j = np.unravel_index(np.nanargmax(np.where(m, np.abs(d), -1)), d.shape)
     k = SPAN/d.shape[1]
     return names[int(mass>0)],p,area,abs(mass),LEFT+(j+.5)*k,TOP+(i+.5)*k,d[i,j]
@@ -459,11 +469,13 @@ def frame_part(learn, t, maps)->tuple: # texts and tables, figures
 BESIDE['frame'] = frame_part
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #82592fd5
-def age_bands(age, n:int=4)->np.ndarray:
-    "Bands with about as many people in each; the unknown are one of their own"
-    age = pd.Series(np.asarray(age, float))
-    if age.notna().sum()<n: return np.where(age.isna(), -1, 0)
-    return pd.qcut(age.rank(method='first'), n, labels=False).fillna(-1).astype(int).to_numpy()
+def age_bands(age, n:int=None)->np.ndarray:
+    "Bands of about ten people, four of them at least, or `n`; the unknown are one of their own"
+    r = pd.Series(np.asarray(age, float)).rank() # the same of equal ages
+    known = r.count()
+    n = n or max(4, known//10)
+    if known<n: return np.where(r.isna(), -1, 0)
+    return ((r-.5)*n//known).fillna(-1).astype(int).to_numpy()
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #04a00028
 def known_of(df, by)->pd.DataFrame:
@@ -476,7 +488,8 @@ def known_of(df, by)->pd.DataFrame:
     return known
 
 def pairs_of(df, by)->tuple: # rows whose group is known, and the two groups
-    "Check that `by` names two groups; raises `DataError`"
+    "Check that `by` names two groups, told in one row of a patient at least; raises `DataError`"
+    if by in df: df = df.assign(**{by:df[by].fillna(df.groupby('patient')[by].transform('first'))})
     d = known_of(df, by).reset_index(drop=True)
     names = sorted(d[by].unique(), key=str)
     if len(names)!=2:
@@ -501,7 +514,7 @@ def atlas(df, # frame of images: path, patient, `by`
     df = df.assign(reason=why, lost=[bool(o) for o in why])
     kept = ~df.lost.to_numpy()
     x,who = by_person(frames[kept], df.patient[kept])
-    first = df.drop_duplicates('patient').set_index('patient').loc[who]
+    first = df.groupby('patient').first().loc[who] # what one row at least knows
     y = (first[by]==names[1]).to_numpy()
     strata = age_bands(first.age) if 'age' in df and df.age.notna().any() and by!='age' else None
     res = cluster_test(x, y, strata, n_perm=n_perm, names=names)
@@ -528,6 +541,9 @@ def tell_atlas(out, by, df, *, res, x, y, names, told, what)->None:
     words = [f"{what}: {(~y).sum()} {names[0]} and {y.sum()} {names[1]}, one vote a person. "
              f"Clusters with p < .05 among all deals of the labels: {sure}.",
              "A cluster says that groups differ in some place like this, not where its border runs."]
+    if (p := res.table.attrs['least_p'])>=.05:
+        words.insert(1, "No difference could show: deals of so few people (within bands of age, "
+                        f"where it is known) allow no p below {p:.2g}.")
     write_findings(out/'report.html', f'Atlas by {by}', words, source=source,
                    tables=[('Who is left out', lost), ('Clusters', res.table.head(12))],
                    pictures=[(fig, 'Means, difference with clusters (p < .05), coverage.')])

@@ -111,7 +111,7 @@ def icc(v, patient)->float:
     if not len(v) or (m := who.max()+1)<3: return math.nan
     n,total = np.bincount(who),np.bincount(who, v)
     within = ((v-(total/n)[who])**2).sum()/(len(v)-m)
-    between,k = (n*(total/n-v.mean())**2).sum()/(m-1),len(v)/m
+    between,k = (n*(total/n-v.mean())**2).sum()/(m-1),(len(v)-(n**2).sum()/len(v))/(m-1)
     return float((between-within)/(between+(k-1)*within)) if between+within>0 else math.nan
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #5a676db0
@@ -159,15 +159,18 @@ def estimable(x, v)->bool:
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #a366de7d
 def held_fixed(v, y, others)->tuple: # coefficient of `y`, low, high, p
     "Linear effect of `y` on the values `v`, in standard deviations, with `others` [n,k] held fixed"
-    x = np.column_stack([np.ones(len(v)), y, others[:,adds_rank(others)]])
+    rest = others[:,adds_rank(others)]
+    x = np.column_stack([np.ones(len(v)), y, rest-rest[:1]])
     if len(v)<x.shape[1]+5 or not estimable(x, v): return (math.nan,)*4
     v,inverse = (v-v.mean())/v.std(ddof=1),np.linalg.inv(x.T@x)
     beta = inverse@x.T@v
-    lever = np.einsum('ij,jk,ik->i', x, inverse, x)
-    e = (v-x@beta)/np.maximum(1-lever, 1e-9)
-    se = (inverse@(x.T*e**2)@x@inverse)[1,1]**.5
-    half = student.ppf(.975, len(v)-x.shape[1])*se
-    return beta[1],beta[1]-half,beta[1]+half,2*student.sf(abs(beta[1]/se), len(v)-x.shape[1])
+    c,room = x@inverse[1],np.maximum(1-np.einsum('ij,jk,ik->i', x, inverse, x), 1e-9)
+    w = c**2/room
+    if w.max()>1e6*(c@c): return (math.nan,)*4 # hangs on one person
+    each,se = inverse@(x.T*w)@x,(w@(v-x@beta)**2)**.5
+    df = (c@c)**2/((w**2*(2*room-1)).sum()+np.trace(each@each))
+    half = student.ppf(.975, df)*se
+    return beta[1],beta[1]-half,beta[1]+half,2*student.sf(abs(beta[1]/se), df)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #70942da4
 MODELS = ('mean','gee','mixed')
@@ -255,8 +258,10 @@ def adjusted(d, f, by, *, groups, adjust, model)->dict:
     y,v,x = sides(d, by, groups),d[f].to_numpy(float),columns_of(d, adjust)
     if not groups and len(y): y = (y-y.mean())/max(y.std(), 1e-9)
     n = dict(adj_patients=d.patient.nunique()) # who lacks none of `adjust`
-    if model=='mean': e = held_fixed(v, y, x)
-    else: e,n['adj_eyes'] = of_both_eyes(v, y, x, patient=d.patient, model=model),len(d)
+    if groups and d.groupby(by).patient.nunique().reindex(groups, fill_value=0).min()<3: e = (math.nan,)*4
+    elif model=='mean': e = held_fixed(v, y, x)
+    else: e = of_both_eyes(v, y, x, patient=d.patient, model=model)
+    if model!='mean': n['adj_eyes'] = len(d)
     return dict(zip(('adjusted','adj_low','adj_high','adj_p'), e), **n)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #ab93ff54

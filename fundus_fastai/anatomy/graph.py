@@ -88,7 +88,7 @@ def line_pieces(sk)->tuple:
 
 # %% ../../nbs/71_anatomy.graph.ipynb #ae398f7f
 def lines(sk, spur:int=10)->list:
-    "The lines of a skeleton, each [n,2] x and y in order; none shorter than `spur`"
+    "The lines of a skeleton, each [n,2] x and y in order; none shorter than `spur`, or than 4"
     sk = sk.copy()
     ends = sk&(BITS.sum(1)[codes(sk)]<2)
     joints,pieces = line_pieces(sk)
@@ -96,7 +96,8 @@ def lines(sk, spur:int=10)->list:
     for p in pieces:
         i = tuple(p.T)
         if len(p)<spur and ends[i].any() and near[i].any(): sk[i] = False
-    return [_ordered(p) for p in line_pieces(skeleton(sk))[1] if len(p)>=spur]
+    ways = (_ordered(p) for p in line_pieces(skeleton(sk))[1] if len(p)>=max(4, spur))
+    return [o for o in ways if len(o)>3] # a spline asks for four
 
 # %% ../../nbs/71_anatomy.graph.ipynb #8e416a22
 def smooth(line, noise:float=.2)->tuple:

@@ -49,7 +49,7 @@ def pointing_game(map, mask, tolerance:int=0)->float:
     "Does the highest point of `map` lie in `mask`, or near it? 0-1; NaN without lesion or evidence"
     m,t = map_and_mask(map, mask)
     if not t.any() or m.max()<=0: return np.nan
-    if tolerance: t = cv2.distanceTransform((~t).astype(np.uint8), cv2.DIST_L2, 5)<=tolerance
+    if tolerance: t = cv2.distanceTransform((~t).astype(np.uint8), cv2.DIST_L2, 0)<=tolerance
     return float(t[m==m.max()].mean())
 
 # %% ../../nbs/55_explain.faithful.ipynb #65257feb

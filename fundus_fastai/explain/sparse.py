@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from fastcore.basics import patch
 from fastai.callback.core import Callback
 from ..core import DataError, ModelError, one_of, say
+from ..options import check_least
 from ..vision.learner import EyeLearner
 from .attribution import norm_of
 from .occlusion import eval_mode
@@ -63,9 +64,10 @@ class SparseMaps(Callback):
                  eps:float=.05 # of the difference: by which brightness changes
                 ):
         if engine: one_of(engine, ('exact','difference'), 'engine')
-        if not (0<=nu<float('inf') and pool>=1 and every>=1 and 0<=start<1 and 0<rise<=1 and eps>0):
-            raise DataError(f"`nu={nu}` is to be 0 or more, `pool={pool}` and `every={every}` 1 or more, "
-                            f"`start={start}` and `rise={rise}` shares, `eps={eps}` above 0")
+        check_least(pool=(pool,1), every=(every,1))
+        if not (0<=nu<float('inf') and 0<=start<1 and 0<rise<=1.0001-start and eps>0):
+            raise DataError(f"`nu={nu}` is to be 0 or more, `start={start}` "
+                            f"and `rise={rise}` shares, 1 together at most, `eps={eps}` above 0")
         self.nu,self.engine,self.pool,self.every,self.eps = nu,engine,pool,every,eps
         self.start,self.rise = start,rise
 
@@ -154,7 +156,7 @@ def worse_by(before:dict, after:dict)->float:
 # %% ../../nbs/59_explain.sparse.ipynb #ef751ff9
 @patch
 def fit_sparse(self:EyeLearner, plan:list, # of one stage, from `one_cycle_plan`
-               nus=(.001,.003,.01,.03), # strengths to try, rising
+               nus=(.001,.003,.01,.03), # strengths to try, from the smallest on
                seed:int=42, # everything random follows from it
                *, worth:float=.005, # AUC, or share of a number's error, that sparse maps may cost
                out=None, # folder for checkpoints (default: none are written)
@@ -167,7 +169,7 @@ def fit_sparse(self:EyeLearner, plan:list, # of one stage, from `one_cycle_plan`
     own = {k:v.clone() for k,v in self.model.state_dict().items()}
     plain,kept,rows,tried = self.measured(),(0.,own),[],[]
     plan = [dict(o, keep='last') for o in plan]
-    for nu in nus:
+    for nu in sorted(nus):
         self.model.load_state_dict(own)
         maps = SparseMaps(nu, **dict(start=0, rise=.5)|kwargs)
         hist = self.fit_eye(plan, seed, out and Path(out)/f'nu-{nu:g}', resume=resume, info=info, cbs=[maps, *cbs])

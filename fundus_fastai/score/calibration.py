@@ -269,11 +269,12 @@ def _worth(q, at):
 # %% ../../nbs/27_score.calibration.ipynb #ad98f001
 def points_tables(points:list)->tuple:
     "The operating points as two tables to read"
-    first = [{'question':o['question'], 'chosen for':f"{o['goal']} {100*o['at_least']:.0f} %"}
+    first = [{'question':o['question'], 'chosen for':f"{o['goal']} {100*o['at_least']:.3g} %"}
              for o in points]
     a = [f | {'threshold':f"{o['threshold']:.3f}", 'sensitivity %':_pct(o['sensitivity']),
               'specificity %':_pct(o['specificity'])} for f,o in zip(first, points)]
-    b = [f | {'prevalence here':f"{100*o['prevalence']:.0f} %"} | _worth(o, 'here')
+    def share(q): return f"{100*q:{'.0f' if q>=.1 else '.2g'}} %" # of a rare one not 0
+    b = [f | {'prevalence here':share(o['prevalence'])} | _worth(o, 'here')
          for f,o in zip(first, points)]
     for row,o in zip(b, points):
         for q in o['at']: row |= _worth(q, f"at {100*q['prevalence']:.3g} %")

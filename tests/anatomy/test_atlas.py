@@ -3,7 +3,7 @@ import json, shutil
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy import atlas as module
 from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
-                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, people_of, region_table, regions, same_files)
+                                         frame_matrix, frame_part, frame_pixel, frame_shape, frames_of, in_frame, input_matrix, least_p, people_of, region_table, regions, same_files)
 from fundus_fastai.anatomy.landmarks import Landmarks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -104,6 +104,16 @@ def test_deals_stay_within_bands():
     assert np.bincount(age_bands([*range(20),np.nan])+1).tolist()==[1,5,5,5,5]
     assert age_bands([50,*[np.nan]*3]).tolist()==[0,-1,-1,-1] and age_bands([50,60,70]).tolist()==[0]*3
 
+def test_bands_hold_age_fixed():
+    "Four quarters left a seventh of its scatter within them; and people of one age stand in one band, in whatever order"
+    age = np.random.default_rng(0).normal(60, 10, 400)
+    band = age_bands(age)
+    within = sum(age[band==k].var()*(band==k).sum() for k in range(40))
+    assert set(np.bincount(band))=={10} and within/400<.02*age.var()
+    years = age.round()
+    band = age_bands(years)
+    assert all(len({*band[years==o]})==1 for o in years) and len({*band})>20 and np.ptp(age_bands([50]*30))==0
+
 def test_planted_place_is_found():
     "1 mm wide, .8 standard deviations, 60 people a side, in noise with grains of .4 mm: in 19 of 20 draws"
     y = np.arange(120)<60
@@ -120,6 +130,42 @@ def test_nothing_is_claimed_where_nothing_is():
         t = cluster_test(x, rng.permutation(40)<20, n_perm=99, seed=k).table
         p.append(t.p.min() if len(t) else 1.)
     assert np.mean(np.array(p)<=.05)<=.175, p
+
+@pytest.mark.parametrize('binary', [False,True])
+def test_few_people_have_no_smaller_p_than_their_deals_allow(binary):
+    "Of 20 deals of 3 and 3 two are the one that was made: rounding had let one of them, or both, pass for others"
+    y,p = np.arange(6)<3,[]
+    for k in range(6):
+        x = np.random.default_rng(k).normal(size=(6,12,10)).astype(np.float32)
+        x[y,2:7,2:7] += 4
+        if binary: x = (x>2).astype(np.float32)
+        p.append(cluster_test(x, y, n_perm=1000, seed=k).table.p.min())
+    assert min(p)>.06, p
+
+def test_least_p_is_that_of_all_deals():
+    "By listing the deals; the mirror of a deal is as heavy, where it is one"
+    from itertools import permutations
+    for y,band in [('110','000'),('1100','0000'),('11000','00000'),('101011','001122'),('1000','0011'),('1100','0011'),('10110','00011')]:
+        deals = {''.join(o) for o in permutations(y) if all(sorted(a for a,k in zip(o, band) if k==b)==sorted(a for a,k in zip(y, band) if k==b) for b in band)}
+        mine = {y, y.translate(str.maketrans('01', '10'))} & deals
+        assert least_p([int(o) for o in y], list(band))==len(mine)/len(deals), (y, band)
+
+def test_a_report_says_that_so_few_could_not_differ(tmp_path):
+    df = pd.DataFrame(dict(path='x', patient=list('abcdef'), sex=list('fffmmm'), lost=False, reason=''))
+    for n,said in ((3, True),(8, False)):
+        x,y = np.random.default_rng(0).normal(size=(2*n,27,32)).astype(np.float32),np.arange(2*n)<n
+        res = cluster_test(x, y, n_perm=20)
+        module.tell_atlas(tmp_path, 'sex', df, res=res, x=x, y=y, names='fm', told=df, what='maps')
+        assert ('allow no p below 0.1' in (tmp_path/'report.html').read_text())==said
+
+def test_what_any_row_of_a_person_tells_counts(monkeypatch, tmp_path):
+    "The band of a person was that of the first row, though its age were missing; a row without the group was left out without a word"
+    df,asked = pd.DataFrame(dict(path='x', patient=np.repeat(list('abcdefgh'), 2), sex=[o for k in 'ffffmmmm' for o in (k,None)], age=[o for k in range(8) for o in (np.nan,50+k)])),{}
+    monkeypatch.setattr(module, 'frames_of', lambda df, maps, width: (asked.update(rows=len(df)), (np.zeros((len(df),8,8), np.float32), ['']*len(df)))[1])
+    monkeypatch.setattr(module, 'cluster_test', lambda x, y, strata, **kwargs: asked.update(strata=strata, y=y))
+    for o in ('tell_atlas','region_table'): monkeypatch.setattr(module, o, lambda *args, **kwargs: pd.DataFrame())
+    atlas(df, Maps('photographs'), out=tmp_path/'out')
+    assert np.bincount(asked['strata']+1).tolist()==[0,2,2,2,2] and asked['y'].tolist()==[False]*4+[True]*4 and asked['rows']==16
 
 def test_places_that_few_have_seen_are_not_tested():
     x,y = smooth(40),np.arange(40)<20

@@ -1,9 +1,10 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import re, sys, cv2, numpy as np, pandas as pd, pytest
 from dataclasses import replace
+from scipy.stats import t as student
 from fundus_fastai.anatomy import biomarkers as module
 from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
-                                              color_at, columns_of, effect_words, eye_features, icc, measured, missing_by, open_people, power_words, with_table)
+                                              color_at, columns_of, effect_words, eye_features, held_fixed, icc, measured, missing_by, open_people, power_words, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -45,6 +46,35 @@ def test_age_is_held_fixed():
     df = pd.DataFrame(dict(patient=np.arange(300), sex=sex, age=age, f=age/10+rng.normal(0, .5, 300)))
     t = feature_effects(df, 'sex', ['f'], adjust=['age'])
     assert t.q[0]<1e-4 and t.adj_low[0]<0<t.adj_high[0]
+
+def by_all_pairs(v, y, other):
+    "Standard error (HC2) and degrees of freedom (Bell and McCaffrey), by the matrices of their paper"
+    x,n = np.column_stack([np.ones(len(v)), y, other]),len(v)
+    own = np.linalg.inv(x.T@x)@x.T
+    rest = np.eye(n)-x@own
+    a = own[1]/np.diag(rest)**.5
+    g = rest*a
+    return np.sqrt(((a*(rest@v))**2).sum()),np.trace(g.T@g)**2/np.trace(g.T@g@g.T@g)
+
+@pytest.mark.parametrize('n', (3, 8, 30))
+def test_held_fixed_by_hand(n):
+    rng = np.random.default_rng(n)
+    y,age,v = np.arange(60)<n,rng.normal(60, 9, 60),rng.normal(size=60)
+    e,low,high,p = held_fixed(v, y, age[:,None])
+    se,df = by_all_pairs((v-v.mean())/v.std(ddof=1), y, age)
+    assert np.allclose([e-low,high-e], student.ppf(.975, df)*se) and p==pytest.approx(2*student.sf(abs(e)/se, df))
+    assert np.allclose(held_fixed(v, y, 1e8+age[:,None]), (e,low,high,p)) # a time in seconds had cost digits, then all
+
+def test_few_people_are_not_sure():
+    "Of three among a hundred, 4 in 100 adjusted p were below .001 where nothing differs, and one man alone was told from all women"
+    rng = np.random.default_rng(0)
+    def p(k): return held_fixed(rng.normal(size=100), np.arange(100)<k, rng.normal(60, 9, (100,1)))[3]
+    many = np.array([p(3) for _ in range(500)])
+    assert (many<.001).sum()<=2 and .01<(many<.05).mean()<.08 and np.isnan(p(1))
+    df = pd.DataFrame(dict(patient=np.arange(40), sex=['m']*4+['f']*36, site=list('abcd')+['d']*36, f=rng.normal(size=40)))
+    assert np.isnan(feature_effects(df, 'sex', ['f'], adjust=['site']).adj_p[0]) # of the fourth man alone
+    t = feature_effects(df[2:].assign(age=rng.normal(60, 9, 38)), 'sex', ['f'], adjust=['age'])
+    assert t[['p','adj_p']].isna().all(axis=None) and t.adj_patients[0]==38
 
 def sixty(**more):
     "A noise, the same with a step between the sexes, and a width that tells them apart without fail"
@@ -171,6 +201,12 @@ def test_missing_and_constant_features():
 def test_smallest_effect_and_correlation_of_eyes():
     assert detectable(60, 60)<detectable(60, 60, 40)<detectable(20, 20, 40)<=1 and detectable(10**6, 10**6)<.502
     assert np.isnan(icc([1.,2.,3.], ['a','b','c'])) and icc([1,1,2,2,3,3.], list('aabbcc'))==1
+
+def test_correlation_of_a_few_with_many_visits():
+    "One with forty visits among twenty with two had drawn it from .5 to .41"
+    rng,who = np.random.default_rng(0),np.repeat(np.arange(21), [*[2]*20,40])
+    v = [rng.normal(size=21)[who]+rng.normal(size=80) for _ in range(400)]
+    assert np.mean([icc(o, who) for o in v])>.44
 
 @pytest.mark.parametrize('m,n,family,said', [(3, 3, 1, '3 and 3 patients are too few: even groups that are wholly apart'), (0, 9, 1, 'too few'),
                                              (4, 4, 1, 'Of 4 and 4 patients, only groups nearly wholly apart would show to a test that stands alone; to the strictest of 1, only'),

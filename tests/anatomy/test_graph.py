@@ -62,6 +62,14 @@ def test_what_is_no_map_of_vessels_is_told(mask, why):
     "OpenCV had ended these; a mask of 255 had made vessels 17 % wider"
     with pytest.raises(DataError, match=why): vessel_graph(mask)
 
+@pytest.mark.parametrize('spur', (0, 1, 3))
+def test_a_piece_of_few_pixels_is_no_line(spur):
+    "A spline of three pixels was a traceback of scipy's"
+    m = np.zeros((60,90), bool)
+    m[30:35,10:80] = m[5,5] = m[10,5:7] = m[15,5:8] = True
+    m[[50,51,51,52],[6,5,7,6]] = True # a ring of four
+    assert len(vessel_graph(m, spur=spur))==1
+
 def test_arteries_of_another_size_are_told():
     with pytest.raises(DataError, match=r'as the other map: \(64, 64\), and not the shape \(32, 64\)'): vessel_graph(np.ones((64,64)), np.ones((32,64)))
     with pytest.raises(DataError, match='`spur` is to be a whole number'): vessel_graph(np.ones((64,64)), spur='long')

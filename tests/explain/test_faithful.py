@@ -205,3 +205,9 @@ def test_a_measure_that_is_none():
     with pytest.raises(EyeError, match="'shre'; did you mean share"): difference_to(rows, 'a', 'b', patient=[1,2], measure='shre')
     with pytest.raises(EyeError, match='unknown measure'): difference_to(rows, 'a', 'b', patient=[1,2], measure='method')
     with pytest.raises(EyeError, match="'shre'; did you mean share"): faithful_table(rows, [1,2], measures=('shre',))
+
+def test_near_is_as_near_as_a_ruler_says():
+    "A point 7.07 pixels away had counted as 7"
+    m,t = np.zeros((20,20)),np.zeros((20,20), bool)
+    m[5,5] = t[10,10] = 1
+    assert pointing_game(m, t, 7)==0 and pointing_game(m, t, 8)==1

@@ -150,9 +150,10 @@ def test_a_readout_keeps_its_body():
     learn = eye_learner(noise_dls(), tiny, weights=None, probe=True)
     with pytest.raises(DataError, match="fit='tune'"), learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=SparseMaps(.1))
 
-@pytest.mark.parametrize('bad', [dict(nu=-1),dict(nu=float('nan')),dict(pool=0),dict(every=0),dict(start=1),dict(rise=0),dict(eps=0)])
+@pytest.mark.parametrize('bad', [dict(nu=-1),dict(nu=float('nan')),dict(pool=0),dict(pool=2.5),dict(every=0),dict(start=1),dict(rise=0),dict(eps=0),
+                                 dict(start=.9)]) # a stage that ends before `nu` is reached
 def test_options_that_cannot_be(bad):
-    with pytest.raises(DataError, match=f"`{next(iter(bad))}="): SparseMaps(**bad)
+    with pytest.raises(DataError, match=f"`{next(iter(bad))}[`=]"): SparseMaps(**bad)
 
 # --- stopped and resumed, and the choice
 
@@ -198,7 +199,7 @@ def test_the_largest_that_validation_allows(monkeypatch, aucs, nu, tries):
     before = weights(learn)
     monkeypatch.setattr(type(learn), 'measured', lambda self: dict(valid_loss=1., auc=next(told)))
     monkeypatch.setattr(type(learn), 'fit_eye', lambda self, *args, cbs, **kw: (self.model[1][-1].weight.data.fill_(cbs[0].nu), pd.DataFrame(dict(stage=['x'], map_size=[1.])))[1])
-    choose(learn, (.001,.003,.01)[:3])
+    choose(learn, (.003,.001,.01)) # tried from the smallest on
     assert learn.sparse['nu']==nu and len(learn.sparse['tried'])==tries
     if nu: assert (learn.model[1][-1].weight==torch.tensor(nu)).all()
     else: assert alike(before, weights(learn))

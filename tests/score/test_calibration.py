@@ -281,3 +281,13 @@ def test_a_temperature_of_few_who_are_ill_has_no_interval():
     y = np.array([0,0,1])
     T = calibration.temperature(y, np.array([.2,.4,.7]), np.array([[1.,1,1],[2,1,0],[0,0,3]]))
     assert np.isnan(T).tolist()==[False,True,True]
+
+def test_a_rare_disease_is_not_told_as_none():
+    "4 of a thousand had stood there as 0 %, and a sensitivity of 99.5 % as 100"
+    from fundus_fastai.score.calibration import points_tables
+    e = Estimate(.5, .4, .6, '')
+    def shown(q, least):
+        o = dict(question='x', goal='sensitivity', at_least=least, threshold=.5, prevalence=q, at=[], **dict.fromkeys(('sensitivity','specificity','ppv','npv'), e))
+        a,b = points_tables([o])
+        return a['chosen for'][0],b['prevalence here'][0]
+    assert shown(.004, .995)==('sensitivity 99.5 %','0.4 %') and shown(1/3, .9)==('sensitivity 90 %','33 %') and shown(1., .95)[1]=='100 %'
