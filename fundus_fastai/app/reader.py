@@ -131,8 +131,9 @@ def together(self:Reader, df)->dict:
     sides = df.eye[df.usable & df.eye.isin(['L','R'])]
     eyes = ' and '.join(sorted(set(sides), reverse=True)) or 'not told'
     if 0<len(sides)<n: eyes += f', {n-len(sides)} not told'
+    odd = [f'{o.name} {o.remark}' for o in df[df.usable].itertuples() if o.remark]
     t = t.assign(name=f"one person, {n} picture{'s'*(n>1)}, eyes: {eyes}",
-                 usable=True, remark='', patient=None, eye=None)
+                 usable=True, remark=few(odd), patient=None, eye=None)
     return self.told(t)[0]
 
 # %% ../../nbs/94_app.reader.ipynb #4367ed6b
