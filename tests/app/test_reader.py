@@ -159,3 +159,9 @@ def test_all_is_computed_in_one_thread(reader, eyes, monkeypatch):
     reader.report(reader.answers([eyes/'scan.png']))
     assert seen=={reader.ident}!={threading.get_ident()} and len(set(a))==1
     with pytest.raises(DataError): reader.view(eyes/'gone.png') # what goes wrong there is told here
+
+def test_the_card_is_shown_without_what_the_hub_reads(tmp_path):
+    "Its YAML stood on the page as a heap of words"
+    shutil.copytree(RUN, run := tmp_path/'run')
+    (run/'README.md').write_text('---\nlicense: apache-2.0\ntags:\n- retina\n---\n\n# oct\n\n---\n\nLimits\n')
+    assert Reader(run).card=='\n# oct\n\n---\n\nLimits\n'
