@@ -8,8 +8,9 @@ __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main
 # %% ../nbs/98_cli.ipynb #ee1b387c
 import argparse, errno, inspect, os, re, signal, sys, warnings
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from . import __version__, commands as verbs
-from .core import FULL, EyeError, EyeWarning, fast_memory, printable, say
+from .core import FULL, EyeError, EyeWarning, fast_memory, one_of, printable, say
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
@@ -36,6 +37,22 @@ def add_option(p, # parser of a command
     if o.anno is not bool: kw['metavar'] = name.upper().split('_')[0]
     p.add_argument('--'+name.replace('_','-'), default=o.default, **kw)
 
+# %% ../nbs/98_cli.ipynb #0581c416
+class _Parser(argparse.ArgumentParser):
+    "A parser that says what is wrong with a call in two lines"
+    def error(self, message):
+        needed = ' '.join(o.metavar or '' for o in self._positionals._group_actions)
+        self.exit(2, f"usage: {self.prog} {needed} [--option ...]\n"
+                     f"{self.prog}: {message} ({self.prog} --help lists all)\n")
+    def unknown(self, words)->str:
+        "Why `words` are none of this verb's, and what may have been meant"
+        word,names = words[0].split('=')[0],[o.dest for o in self._positionals._group_actions]
+        if not word.startswith('-'):
+            return f"{word!r} is one word too many: a name with spaces in it stands in quotes"
+        if (name := word.lstrip('-')) in names: return f"there is no {word} here: {name.upper()} is named without it"
+        near = ' or '.join(get_close_matches(word, [*self._option_string_actions], 2))
+        return f"there is no option {word}"+(near and f"; did you mean {near}?")
+
 # %% ../nbs/98_cli.ipynb #8891bc34
 _about = "Retinal deep learning on fastai: fundus photographs and OCT B-scans."
 _epilog = "Research use only: nothing this program prints is a medical finding."
@@ -43,7 +60,7 @@ _epilog = "Research use only: nothing this program prints is a medical finding."
 def make_parser(only:str=None # the verb whose options are read (default: each verb's)
                )->argparse.ArgumentParser:
     "The parser of `fundus` with a sub-parser a verb"
-    top = argparse.ArgumentParser('fundus', description=_about, epilog=_epilog)
+    top = _Parser('fundus', description=_about, epilog=_epilog)
     top.add_argument('--version', action='version', version=__version__)
     sub = top.add_subparsers(dest='verb', metavar='VERB', required=True)
     for v in commands+earlier:
@@ -53,6 +70,7 @@ def make_parser(only:str=None # the verb whose options are read (default: each v
         if only in (None,v):
             for k,o in told(f).items(): add_option(p, k, o)
         p.add_argument('--debug', action='store_true', help='show the traceback of an error')
+    top.verbs = sub.choices
     return top
 
 # %% ../nbs/98_cli.ipynb #752ed49a
@@ -109,6 +127,16 @@ def hear_warnings():
     warnings.filterwarnings('always', category=EyeWarning)
     warnings.showwarning = lambda message, *where, **kwargs: say(str(message))
 
+# %% ../nbs/98_cli.ipynb #d6df0cec
+def _parsed(top, asked, argv)->dict:
+    "What the words `argv` say, of the verb `asked`; ends the program with a sentence for what nobody understands"
+    if asked and asked not in top.verbs:
+        try: one_of(asked, commands, 'verb')
+        except EyeError as e: top.error(str(e))
+    a,odd = top.parse_known_args(argv)
+    if odd: top.verbs[a.verb].error(top.verbs[a.verb].unknown(odd))
+    return vars(a)
+
 # %% ../nbs/98_cli.ipynb #570d9673
 def _leave_stdout():
     "What could not be written goes nowhere, or Python would try again at its end"
@@ -134,7 +162,7 @@ def main(argv:list=None # words after `fundus` (default: those of the command li
     "Run `fundus`"
     argv = sys.argv[1:] if argv is None else list(map(str, argv))
     asked = next((o for o in argv if not o.startswith('-')), '') # reading what each verb takes is slow
-    try: kw = vars(make_parser(asked).parse_args(argv))
+    try: kw = _parsed(make_parser(asked), asked, argv)
     except KeyboardInterrupt:
         say("fundus: stopped before it had begun")
         return 130

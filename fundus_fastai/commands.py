@@ -8,7 +8,7 @@ __all__ = ['trial', 'datasets', 'download', 'phantom', 'audit', 'check', 'train'
            'compare', 'quiz', 'quiz_results', 'app', 'publish', 'demo']
 
 # %% ../nbs/97_commands.ipynb #192a0453
-import os, sys
+import os, shlex, sys
 from contextlib import nullcontext
 from pathlib import Path
 from .core import DataError, LeakError, ModelError, config_file, fresh_dir, say
@@ -120,11 +120,12 @@ def check(data:str, # CSV, folder, or name of the catalog
     more = data_options(dict(kwargs, data=data), but=['strict','skip_broken','patients'])[1]
     c = check_data(data, **more)
     print(say.wording(str(c)))
-    if out: print(f"\ncleaned: {c.save(out, force)/'cleaned.csv'}")
+    if out: print(f"\ncleaned: {(clean := c.save(out, force)/'cleaned.csv')} ({', '.join(c.frame.columns)})")
     if c.stopped: raise DataError(f"{data} cannot be used as it is (see above)")
     if n := len(c.left_out):
-        raise DataError(f"{n} rows cannot be used: correct them, write a clean table with --out DIR, "
-                        "or train with --skip-broken")
+        how = "write a clean table with --out DIR, or train with --skip-broken"
+        if out: how = f"or train on the others, --data {shlex.quote(str(clean))}"
+        raise DataError(f"{n} row{'s'*(n>1)} cannot be used: correct {'them' if n>1 else 'it'}, {how}")
     return c
 
 # %% ../nbs/97_commands.ipynb #3c1e2873
@@ -326,6 +327,7 @@ def explain(run:str, # run folder, or hf://org/name@commit
     o.fill = number(o.fill, 'fill', ['mean','zero','blur'])
     from fundus_fastai.run.train import explain_run
     from fundus_fastai.anatomy.atlas import Places, frame_maps
+    say("research use only, not a medical device")
     t = explain_run(run, images, method, out=out, force=force, resume=resume,
                     only=Places(listed(only)) if only else None, **vars(o))
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
@@ -377,8 +379,11 @@ def lesions(images:list, # image files or folders
     df = lesion_table(images, out, run=run, method=method, of=of, resume=resume, force=force,
                       device=device, keep=False)
     n = df.attrs['counts']
-    print(f"{len(n)} image{'s'*(len(n)>1)}; " + ', '.join(f"{n[k].sum()} {k}" for k in list(n)[1:-3])
-          + f": {out/'detections.csv'}")
+    kinds = list(n)[1:-3]
+    k = int(n[kinds].notna().all(axis=1).sum()) # nothing counted is not a count of nothing
+    of = f"{k} of {len(n)} images" if k<len(n) else f"{k} image{'s'*(k>1)}"
+    found = ', '.join(f"{n[o].sum()} {o}" for o in kinds) if k else 'nothing could be looked at'
+    print(f"{of}; {found}: {out/'detections.csv'}")
     tell_rows(df, None, 'counts')
 
 # %% ../nbs/97_commands.ipynb #a5717916
@@ -464,7 +469,7 @@ def page(run:str, # run folder, or an ONNX file of fundus export
     if not to: raise DataError("name a folder for the page with `to`")
     server = None if serve is None else page_server(to, serve)
     print(page_run(run, to, force=force))
-    if not server: return
+    if not server: return say(f"a browser opens it from a server only: python -m http.server -d {shlex.quote(str(to))}")
     say(f"http://127.0.0.1:{server.server_port}/ gives it out until you press Ctrl-C")
     try: server.serve_forever()
     except KeyboardInterrupt: say("stopped; the page is kept")

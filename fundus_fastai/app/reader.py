@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/94_app.reader.ipynb #503595d3
-import cv2, threading, torch, numpy as np, pandas as pd
+import cv2, re, threading, torch, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from pathlib import Path
@@ -61,6 +61,7 @@ class Reader:
         self.names = list(self.learn.output.outputs)
         self.terms,card = terms_of(self.config),Path(run)/'README.md'
         self.card = card.read_text(encoding='utf-8') if card.exists() else 'This run has no card.'
+        self.card = re.sub(r'\A---\n.*?\n---\n', '', self.card, flags=re.S) # what the hub reads
         own = head_of_places(self.learn.model) is not None
         self.methods = [*METHODS,*['evidence']*own]
 
@@ -131,8 +132,9 @@ def together(self:Reader, df)->dict:
     sides = df.eye[df.usable & df.eye.isin(['L','R'])]
     eyes = ' and '.join(sorted(set(sides), reverse=True)) or 'not told'
     if 0<len(sides)<n: eyes += f', {n-len(sides)} not told'
+    odd = [f'{o.name} {o.remark}' for o in df[df.usable].itertuples() if o.remark]
     t = t.assign(name=f"one person, {n} picture{'s'*(n>1)}, eyes: {eyes}",
-                 usable=True, remark='', patient=None, eye=None)
+                 usable=True, remark=few(odd), patient=None, eye=None)
     return self.told(t)[0]
 
 # %% ../../nbs/94_app.reader.ipynb #4367ed6b

@@ -197,7 +197,7 @@ def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataF
     found,n = check_images(df['path'], workers, look),df['path'].nunique()
     bad = found[found.problem.notna()]
     if len(bad):
-        first = f"{len(bad)} of {n} images cannot be used; repair them or leave them out of the table:"
+        first = f"{len(bad)} of {n} images cannot be used; repair them or leave them out (`skip_broken=True`):"
         raise DataError(_listed(first, bad, 'problem'))
     if not len(found): return df
     text = _listed(f"{len(found)} of {n} images are doubtful:", found, 'remark')

@@ -8,6 +8,7 @@ __all__ = ['recipes', 'field_of_view', 'field_mask', 'circle_crop', 'square_resi
 
 # %% ../../nbs/15_image.recipe.ipynb #7655b6c8
 import inspect, math, threading, zlib, cv2, numpy as np
+from PIL import Image
 from numpy.polynomial import legendre
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -696,6 +697,11 @@ def _step_text(name, params):
     return ':'.join([name]+[f'{k}={v:g}' if float(f'{v:g}' if isinstance(v,float) else 0)==v else f'{k}={v}'
                             for k,v in params if v!=_params(name)[0][k]])
 
+# %% ../../nbs/15_image.recipe.ipynb #9bcb9948
+def in_color(im)->bool:
+    "Whether a picture holds colors, as a photograph does; a scan may hold a colored mark"
+    return im.ndim==3 and float(np.ptp(im[::4,::4], axis=2).mean())>8
+
 # %% ../../nbs/15_image.recipe.ipynb #a1c85203
 @dataclass(eq=False, repr=False)
 class Eye:
@@ -703,11 +709,15 @@ class Eye:
     image:np.ndarray # uint8 [H,W] or [H,W,3]
     path:str=None # its file
     reduced:int=1 # how many times smaller than its file it was decoded
+    colored:bool=None # does its file hold colors
+    doubt:str='' # what speaks for another kind of picture than a net knows
     @classmethod
     def read(cls, path, gray=False, least=None):
         "Open the file `path` as `read_image` does"
-        image,k = decode_image(path, gray, least)
-        return cls(image, str(path), k)
+        image,k = decode_image(path, least=least)
+        colored = in_color(image)
+        if gray and image.ndim==3: image = np.array(Image.fromarray(image).convert('L'))
+        return cls(image, str(path), k, colored)
     @cached_property
     def field(self):
         "Where the eye is: a `FieldOfView`"
@@ -825,11 +835,21 @@ def header_remark(path, scans:bool)->str:
     if image_told(path) in (None, mine): return
     return f"is {other} by its header, and this net knows {'scans' if scans else 'photographs'}"
 
+# %% ../../nbs/15_image.recipe.ipynb #2eedcd9f
+def kind_doubt(eye, scans:bool)->str:
+    "What the pixels of an `Eye` say against a net of `scans`, or of photographs; empty for nothing, or with a header"
+    if not eye.path or eye.colored is None or image_told(eye.path): return ''
+    if scans: return "is in color, as a photograph, and this net knows scans"*eye.colored
+    if eye.colored or eye.field.fit>=.4: return ''
+    return "is gray and lies in no circle, as a scan, and this net knows photographs"
+
 # %% ../../nbs/15_image.recipe.ipynb #1d0f80fe
 def eye_remark(scans:bool):
     "What is doubtful about an `Eye` for a net of `scans`, or of photographs: by its file's header, or by its pixels"
     look = blank_remark if scans else field_remark
-    def remark(eye): return eye.path and header_remark(eye.path, scans) or look(eye)
+    def remark(eye):
+        if why := eye.path and header_remark(eye.path, scans) or look(eye): return why
+        eye.doubt = kind_doubt(eye, scans)
     return remark
 
 # %% ../../nbs/15_image.recipe.ipynb #9a426f3e

@@ -520,7 +520,9 @@ def phantoms_there(out, want:dict)->bool:
     if not f.is_file():
         raise DataError(f"{out} exists and holds other things: choose another folder")
     have = read_json(f)
-    off = [f"{k} is {have.get(k)} there, {v} is wanted" for k,v in want.items() if have.get(k)!=v]
+    other = have.get('name')!=want.get('name', have.get('name')) # whose other numbers say nothing
+    off = [f"{k} is {have.get(k)} there, {v} is wanted" for k,v in want.items()
+           if have.get(k)!=v and (k=='name' or not other)]
     if off:
         raise DataError(f"{out} holds another data set ({'; '.join(off)}): "
                         "choose another folder or delete it")

@@ -148,8 +148,9 @@ def make_quiz(file, pool, *, n:int=50, seed:int=0, days:int=DAYS, **told)->Quiz:
     each = pool.truth.value_counts()
     most = most_dealt(n, len(each))
     if each.min()<most: # chance would decide who is let in
-        raise DataError(f"{each.min()} eyes of {each.idxmin()} are there, and a person may need {most}: "
-                        "ask for fewer with `n`")
+        fit = max((o for o in range(1, n) if most_dealt(o, len(each))<=each.min()), default=0)
+        how = f"`n={fit}` is the most" if fit else "ask of more patients"
+        raise DataError(f"{each.min()} eyes of {each.idxmin()} are there, and a person may need {most}: {how}")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f'.{file.name}-{secrets.token_hex(4)}')
     told = told | dict(n=n, seed=seed, id=secrets.token_hex(4), classes=sorted(set(pool.truth)),
@@ -373,7 +374,11 @@ def open_quiz(run, file='quiz.db', *, images=None, n:int=50, pool:str='random', 
     few_ill = 'threshold' in op and '2' in classes # one in five is to be referred
     k = 2 if few_ill else max(2, len(classes))
     if phantom and not images:
-        preds,images = phantom_predictions(run, 24+(2+3*few_ill)*k*most_dealt(n, k), seed+1000)
+        many,most = 24+(2+3*few_ill)*k*most_dealt(n, k),most_dealt(n, k)
+        preds,images = phantom_predictions(run, many, seed+1000)
+        few_there = as_referral(preds, op)[0].target.value_counts().min()
+        if few_there<most: # a rare class, as the normal eyes of a set of ill ones
+            preds,images = phantom_predictions(run, round(1.3*many*most/few_there), seed+1000)
     else: preds = read_predictions(run/'predictions.csv')
     if not images:
         raise DataError("name the folder where predictions.csv finds its pictures with `images=DIR`")

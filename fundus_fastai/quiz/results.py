@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from pathlib import Path
 from scipy.special import expit
 from scipy.stats import norm, t as student
-from ..core import DataError, forget, fresh_dir, need, whole_file
+from ..core import DataError, forget, fresh_dir, need, say, whole_file
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
 from ..score.estimate import LEAST, bootstrap, estimate, wilson_estimate
@@ -35,7 +35,9 @@ def answer_rows(quiz)->pd.DataFrame:
                                 sure=a['confidence']/100, ai_sure=net_sure(o, quiz.told['classes']),
                                 seconds=a['ms']/1000))
     if not rows: raise DataError(f"{quiz.file} holds no answers yet")
-    return pd.DataFrame(rows)
+    df = pd.DataFrame(rows)
+    df.attrs['joined'] = len(people)
+    return df
 
 # %% ../../nbs/93_quiz.results.ipynb #476707a5
 def first_tests(df, n:int)->pd.DataFrame:
@@ -218,7 +220,7 @@ def result_words(quiz, df, t, *, groups)->list:
         res.append(f"{o.comparison}: {f'no estimate, {o.why}' if o.why else found}.")
     res.append("Odds ratios are by GEE, a cluster for each person, against the net for each eye too; "
                "p of a person against the net is McNemar's exact one, p_holm for all of them.")
-    if left := df.who.nunique()-k:
+    if left := df.attrs.get('joined', df.who.nunique())-k:
         res.append(f"{left} of {left+k} people have not finished their test and are left out.")
     if quiz.told['how']=='confident':
         res.append("The eyes are those that the net answers right: no comparison with it means anything.")
@@ -255,6 +257,7 @@ def quiz_report(file, out='quiz', *, force:bool=False)->pd.DataFrame:
               'Agreement':agreement_rows(t),
               'Training, by ten eyes':curve.set_axis(['up to eye','right','answers'], axis=1)}
     shown = [(sureness_picture(t, source), 'As often right as they said: the diagonal.')]
+    if source: say("PHANTOM: these eyes are drawn by a program")
     write_findings(out/'report.html', f"Quiz: {told['question']}", result_words(quiz, df, t, groups=groups),
                    tables=tables.items(), source=source, pictures=shown)
     return people

@@ -41,7 +41,7 @@ def __repr__(self:Check):
     if self.frame is None: return '\n'.join(lines)
     why = self.left_out.why.value_counts()
     reasons = few([f'{n} {k}' for k,n in why.items()], 9)
-    if len(why): lines.append(f"{why.sum()} rows cannot be used: {reasons}")
+    if out := len(self.left_out): lines.append(f"{out} row{'s'*(out>1)} cannot be used: {reasons}")
     n,k = len(self.frame),self.frame.patient.nunique()
     who = '' if self.frame.attrs.get('alone') else f" of {k} patient{'s'*(k!=1)}"
     lines.append(f"{n} image{'s'*(n!=1)}{who} can be used{classes_in(self.frame)}")
@@ -110,7 +110,7 @@ def check_data(data, # a CSV, a folder, or a name of `catalog()`
         except EyeError as e:
             print(e, file=heard)
             stopped = True
-    said = [o.removeprefix(f'{os.path.abspath(path)}: ') for o in heard.getvalue().splitlines()]
+    said = [o.removeprefix(f'{os.path.abspath(path)}: ') for o in heard.getvalue().splitlines() if o.strip('=')]
     return Check(str(data), list(dict.fromkeys(said)), df, stopped)
 
 # %% ../../nbs/60_run.check.ipynb #d8454f66

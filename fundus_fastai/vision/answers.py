@@ -37,6 +37,7 @@ class OddFiles:
     "For `open_eyes`: says what is odd about a file as it is opened, keeps it, and counts those that cannot be read"
     def __init__(self, n, so='its answer means nothing'):
         self.n,self.so,self.unread,self.lost,self.doubts = n,so,0,[],[]
+        self.doubtful,self.first = 0,'' # of pictures that have an answer
     def __call__(self, text, lost):
         say(text if lost else f'{text}; {self.so}')
         self.unread += lost
@@ -48,6 +49,20 @@ class OddFiles:
     def nothing(self):
         "The error where no file is left"
         return DataError(f"nothing is left: {self.unread} of {self.n} images cannot be read")
+
+# %% ../../nbs/49_vision.answers.ipynb #5a7dd743
+@patch
+def doubt(self:OddFiles, rows):
+    "Count `rows` of answers that have a remark"
+    self.doubtful += len(rows)
+    if len(rows): self.first = self.first or f'{rows.path.iloc[0]} {rows.remark.iloc[0]}'
+@patch
+def tell_doubts(self:OddFiles):
+    "Say how many pictures may be of another kind"
+    if not (n := self.doubtful): return
+    of = f"{n} images may be of a kind that the net does not know: their answers mean" if n>1 else (
+        "an image may be of a kind that the net does not know: its answer means")
+    say(f"careful: {of} nothing if so ({self.first}{', ...'*(n>1)}; column remark)")
 
 # %% ../../nbs/49_vision.answers.ipynb #20765318
 def unique_stems(paths)->list:
@@ -103,7 +118,8 @@ def predict_files(net, files, odd, *, kind, bs:int=64, workers=None, volumes=Fal
         why |= {path:d.removeprefix(f'{path} ') for d in doubts}
         lost += more
     why |= zip([o for o in t.path if o not in eyes], lost+odd.taken()[0])
-    t['usable'],t['remark'] = ~t.path.isin(list(why)),[why.get(o, '') for o in t.path]
+    t['usable'],doubts = ~t.path.isin(list(why)),{k:o.doubt for k,o in eyes.items()}
+    t['remark'] = [why.get(o) or doubts.get(o, '') for o in t.path]
     seen = [eyes[o] for o in t.path[t.usable]]
     if not seen: return t
     p = net.predict_frame(seen, bs=bs).drop(columns=['path','patient','eye'])
@@ -426,6 +442,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
             rows = predict_files(net, some, odd, kind=kind, bs=bs, workers=workers, volumes=volumes,
                                  shared=shared)
             seen.update(rows=len(rows), usable=int(rows.usable.sum()))
+            odd.doubt(rows[rows.usable & (rows.remark!='')])
             waiting.append(rows.assign(**marks))
             if table.columns is None and 'prediction' not in rows: continue # the columns are not known yet
             table.add(rows := ordered(waiting, marks))
@@ -436,6 +453,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
             table.add(rows := ordered(waiting, marks))
             parts.append(rows)
         table.close()
+    odd.tell_doubts()
     df = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=table.columns)
     df.attrs.update(unread=odd.unread, source=net.config.get('source'), rows=len(table.done)+seen['rows'],
                     blind=table.lacking+seen['rows']-seen['usable']-odd.unread,

@@ -16,7 +16,7 @@ from ..image.cache import cache_folder, open_cache
 from ..image.read import _deep, read_image
 from ..data.catalog import cards
 from ..data.splits import check_split_names, check_split
-from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, place_mask, shaping
+from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, in_color, place_mask, shaping
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a
@@ -254,16 +254,11 @@ def _sides(df, output, label):
     return both.assign(_valid=both.split=='valid'), n
 
 # %% ../../nbs/42_vision.data.ipynb #7cfc3900
-def in_color(o)->bool:
-    "Whether `o` is a file that holds colors, as a photograph does; a scan may hold a colored mark"
-    im = read_image(o, least=64) if isinstance(o, (str,Path)) else np.zeros((1,1))
-    return im.ndim==3 and float(np.ptp(im, axis=2).mean())>8
-
 def image_kind(df)->str:
     "'oct' or 'fundus' by the card of `df`; without one 'oct', and a warning if the first is in color"
     card,file = cards.get(df.attrs.get('name')),df.path.iloc[0]
     if card and card.task: return 'oct' if card.task=='oct' else 'fundus'
-    if in_color(file):
+    if isinstance(file, (str,Path)) and in_color(read_image(file, least=64)):
         warnings.warn(f"{file} is in color, and is read in gray as a scan: say `image='fundus'` "
                       "for photographs, else `image='oct'`", EyeWarning)
     return 'oct'

@@ -146,7 +146,10 @@ def test_command(tmp_path, capsys):
     cv2.imwrite(str(tmp_path/'black.png'), o.image*0)
     (tmp_path/'broken.jpg').write_bytes(b'nothing')
     args = [str(tmp_path/k) for k in ('a','b','black.png','broken.jpg')]
-    assert main(['lesions', *args, '--out', str(tmp_path/'out')]) and 'broken.jpg' in capsys.readouterr().err
+    assert main(['lesions', *args, '--out', str(tmp_path/'out')])
+    told = capsys.readouterr()
+    assert 'broken.jpg' in told.err and told.out.startswith('2 of 4 images; '), "what nobody looked at had 0 lesions"
+    assert main(['lesions', args[2], '--out', str(tmp_path/'dark')])==0 and capsys.readouterr().out.startswith('0 of 1 images; nothing could be looked at')
     df,n = pd.read_csv(tmp_path/'out/detections.csv'),pd.read_csv(tmp_path/'out/counts.csv')
     assert list(df)==COLUMNS and set(df.path)=={str(tmp_path/d/'eye.jpg') for d in 'ab'} and set(df.type)<={*LESION_CODES}
     assert df.groupby(['path','type']).size().max()<=200 and df.score.between(0, 1).all() and (df.radius>0).all()

@@ -6,6 +6,7 @@ from PIL import Image
 import dicoms
 from apps import NAME, RUN, hostile, run_of
 from fundus_fastai.app.page import Acts
+from fundus_fastai.cli import main
 from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, without_folder
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus
@@ -34,6 +35,19 @@ def test_hostile_files_are_rows_with_a_reason(reader, tmp_path, capsys):
     nothing = reader.answers([tmp_path/'text.png'])
     assert reader.told(nothing)[0]['usable'] is False
     with pytest.raises(DataError, match='no picture here'): reader.together(nothing)
+
+def test_a_photograph_gets_no_answer_of_a_net_of_scans_without_a_word(reader, eyes, tmp_path, capsys):
+    "A JPEG of a fundus was answered CNV like any scan: only a hospital's header was looked at"
+    photo = eyes/NAME.replace('/', '')
+    df = reader.answers([photo, eyes/'scan.png'])
+    doubt = 'is in color, as a photograph, and this net knows scans'
+    assert df.usable.all() and [*df.remark]==[doubt,'']
+    assert reader.record(df)['answers'][0]['remark']==doubt and doubt in reader.together(df)['remark']
+    html = Acts(reader).read([str(photo), str(eyes/'scan.png')])[1]
+    assert html.count('Careful: is in color')==1 and 'Careful: is in color' in reader.report(df.iloc[:1])
+    assert main(['predict',str(RUN),str(photo),str(eyes/'scan.png'),'--out',str(tmp_path/'t.csv')])==0
+    said = capsys.readouterr().err
+    assert said.count('careful: an image may be') and doubt in said and 'scan.png' not in said
 
 def test_two_patients_are_no_one_person(reader, tmp_path):
     "Files of two patients, ticked as one person's, were joined as R and L of one; what each says is told all the same"
@@ -145,3 +159,9 @@ def test_all_is_computed_in_one_thread(reader, eyes, monkeypatch):
     reader.report(reader.answers([eyes/'scan.png']))
     assert seen=={reader.ident}!={threading.get_ident()} and len(set(a))==1
     with pytest.raises(DataError): reader.view(eyes/'gone.png') # what goes wrong there is told here
+
+def test_the_card_is_shown_without_what_the_hub_reads(tmp_path):
+    "Its YAML stood on the page as a heap of words"
+    shutil.copytree(RUN, run := tmp_path/'run')
+    (run/'README.md').write_text('---\nlicense: apache-2.0\ntags:\n- retina\n---\n\n# oct\n\n---\n\nLimits\n')
+    assert Reader(run).card=='\n# oct\n\n---\n\nLimits\n'

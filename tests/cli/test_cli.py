@@ -241,6 +241,15 @@ def test_earlier_names(fundus, tmp_path):
     fundus('train','oct','--fit','prove','--out',tmp_path/'r').refused('there are: auto, tune, readout')
 
 @newest
+@pytest.mark.parametrize('argv,said', [('trian oct','did you mean train?'), ('train oct --epocs 3','there is no option --epocs; did you mean --epochs'),
+                                       ('check --data eyes.csv','there is no --data here: DATA is named without it'),
+                                       ('check Eye Clinic',"'Clinic' is one word too many: a name with spaces in it stands in quotes")])
+def test_what_was_meant_is_asked(fundus, argv, said):
+    "argparse said `unrecognized arguments: --epocs 3`, below all options of the program and none of the verb"
+    r = fundus(*argv.split())
+    assert r.status==2 and said in r.err and len(r.err.splitlines())==2 and '--help lists all' in r.err
+
+@newest
 @pytest.mark.parametrize('argv', [[], ['trian'], ['train'], ['predict','run'], ['train','oct','--epochs','many'],
                                   ['train','oct','--no-such-flag'], ['explain','run','x.png','--window','8.5']], ids=' '.join)
 def test_wrong_usage(fundus, argv):

@@ -70,6 +70,8 @@ def test_write_reuse_refuse(tmp_path):
     stamps = {p:os.stat(p).st_mtime_ns for p in df.path}
     assert write_kermany(to, **tiny).equals(df) and {p:os.stat(p).st_mtime_ns for p in df.path}==stamps
     with pytest.raises(DataError, match='seed is 0 there'): write_kermany(to, seed=1, **tiny)
+    (to/'PROVENANCE.json').write_text(json.dumps(pro|dict(name='odir5k', seed=3)))
+    with pytest.raises(DataError, match=r'data set \(name is odir5k there, kermany2018 is wanted\)'): write_kermany(to, **tiny) # not each number of another set
     other = write_kermany(tmp_path/'k1', seed=1, **tiny)
     assert not set(df.patient)&set(other.patient)
     (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'a.txt').write_text('keep')

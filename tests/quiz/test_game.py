@@ -95,7 +95,8 @@ def test_rounds_end_where_eyes_end(tmp_path):
     play(quiz, me['id']); quiz.again(me); play(quiz, me['id'])
     with pytest.raises(DataError, match='are left'): quiz.again(me)
     assert quiz.at(me['id'])['done'] and quiz.board()[0]['rounds']==2 and len(quiz.read('select distinct item from deal'))==16
-    with pytest.raises(DataError, match='a person may need 40: ask for fewer'): squares(tmp_path/'..', 40, items=60)
+    with pytest.raises(DataError, match='a person may need 40: `n=30` is the most'): squares(tmp_path/'..', 40, items=60)
+    assert game.most_dealt(30, 2)==30
     with pytest.raises(DataError, match='3 eyes of well are there, and a person may need 4'): squares(tmp_path/'..', 3, items=7)
     quiz.close()
 
@@ -130,6 +131,23 @@ def test_what_no_quiz_can_ask_is_told_before_anything_is_drawn(tmp_path, monkeyp
     for n in (1,3,50):
         with pytest.raises(DataError, match='drawn'): begin('category', n)
     assert drawn[0]>=8 and drawn[1]>=4*game.most_dealt(3, 2) and drawn[2]>=200
+
+def test_a_rare_class_is_drawn_until_it_suffices(tmp_path, monkeypatch):
+    "`fundus quiz RUN` of a net for normal and ill phantoms ended: 34 eyes of normal are there, and a person may need 50"
+    (d := tmp_path/'eyes').mkdir()
+    drawn = []
+    def predictions(run, patients, seed):
+        drawn.append(patients)
+        names = [f'{i}.png' for i in range(patients)]
+        for o in names: Image.fromarray(np.arange(1024).reshape(32,32).astype(np.uint8)).save(d/o)
+        ill = [i%7>0 for i in range(patients)]
+        return pd.DataFrame(dict(path=names, patient=names, eye=None, target=['ill' if o else 'well' for o in ill],
+                                 p_ill=[.9 if o else .1 for o in ill], p_well=[.1 if o else .9 for o in ill])),d
+    monkeypatch.setattr(game, 'phantom_predictions', predictions)
+    (tmp_path/'config.json').write_text(json.dumps(dict(task='anomaly', source='phantom', classes=['ill','well'], answer=dict(kind='category'))))
+    quiz = open_quiz(tmp_path, tmp_path/'q.db', n=20)
+    assert len(drawn)==2 and drawn[1]>1.5*drawn[0] and sum(o['truth']=='well' for o in quiz.items)>=game.most_dealt(20, 2)
+    quiz.close()
 
 def test_forgotten_is_gone_from_the_file(quiz):
     word = quiz.join(FORM|dict(nick='Rumpelstilzchen'))

@@ -267,6 +267,8 @@ def test_a_link_is_followed_by_keyboard(tmp_path):
                 press(p, 'Enter')
         p.wait("document.body.dataset.view=='done'")
         assert wide()<=320, "the table of a phone was wider than it"
+        def lines(what): return p.run(f"(o => o.getClientRects().length)((r => (r.selectNodeContents([...document.querySelectorAll('td,th')].find(o => o.textContent.trim()=='{what}')), r))(document.createRange()))")
+        assert lines('place')==1, "words were cut: pla ce, DRUS EN"
 
 @pytest.mark.slow
 @chromium

@@ -105,16 +105,18 @@ def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
             while not (q := quiz.at(me['id']))['done'] and not (k==5 and q['n']==6):
                 truth = quiz.items[q['item']]['truth']
                 quiz.answer(me['id'], q|dict(answer=truth if rng.random()<.8 else dict(ill='well', well='ill')[truth], confidence=80))
+    quiz.join(dict(consent='yes', role='layman')) # and leaves before the first answer
     df = answer_rows(quiz)
     quiz.close()
     told,write = {},results.write_findings
     monkeypatch.setattr(results, 'write_findings', lambda *args, **k: write(*args, **k|dict(tables=told.setdefault('tables', list(k['tables'])))))
     assert len(df)==8*6+6 and len(first_tests(df, 4))==20 and set(df.group)=={'expert','layman'}
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==0
-    page,out = (tmp_path/'out/report.html').read_text(),capsys.readouterr().out
+    page,(out,err) = (tmp_path/'out/report.html').read_text(),capsys.readouterr()
+    assert 'PHANTOM' in err, "a table of phantoms was printed as any other"
     train = dict(told['tables'])['Training, by ten eyes']
     assert train.answers.sum()==6*4<(df.phase=='train').sum() and train['up to eye'].tolist()==[4], "of four, and not of ten"
-    assert '1 of 6 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
+    assert '2 of 7 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
     assert 'by GEE' in page and 'against the net for each eye too' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
     assert 'shown where the net looked' in page and 'says yes from 30% on' in page
     assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"

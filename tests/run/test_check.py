@@ -3,6 +3,7 @@ import subprocess, sys
 import pandas as pd, pytest
 from fundus_fastai.core import DataError
 from fundus_fastai.cli import main
+from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.run.check import check_data, check_named
 from made import eyes
 
@@ -48,8 +49,13 @@ def test_folders(tmp_path):
 def test_command(clinic, capsys):
     assert main(['check', str(clinic/'t.csv'), '--out', str(clinic/'out')])==1
     io = capsys.readouterr()
-    assert 'cleaned.csv' in io.out and '4 rows cannot be used' in io.err and '--skip-broken' in io.err
+    assert 'cleaned.csv (path, patient' in io.out and '4 rows cannot be used' in io.err and '--data' in io.err and '--out' not in io.err, "it asked for what had just been done"
     assert main(['check', str(clinic/'out'/'cleaned.csv')])==0
+
+def test_phantoms_are_told_in_a_line(tmp_path):
+    make_phantom('kermany2018', tmp_path/'p', 8)
+    c = check_data(tmp_path/'p')
+    assert sum('PHANTOM' in o for o in c.said)==1 and not any('===' in o for o in c.said), "the banner's lines stood there as findings"
 
 def test_no_torch(clinic):
     src = f"import sys; from fundus_fastai.cli import main; main(['check', {str(clinic/'t.csv')!r}]); print('torch' in sys.modules)"

@@ -10,7 +10,7 @@ from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.explain.occlusion import fields_of, occlusion
 from fundus_fastai.image.read import read_image
-from fundus_fastai.image.recipe import Eye, as_recipe, field_of_view, recipe_steps
+from fundus_fastai.image.recipe import Eye, as_recipe, field_of_view, in_color, kind_doubt, recipe_steps
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import CLASSES, phantom_oct
 from fundus_fastai.score.kinds import get_kind
@@ -242,6 +242,21 @@ def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder,
     asked = b.asked()
     assert url in asked and url+'model.onnx' in asked
     assert elsewhere(asked, url)==[]
+
+@chromium
+def test_what_looks_like_another_kind_is_told_as_in_python(browser, site, photo):
+    p,scan = opened(browser, site),phantom_oct('DME', 3, 1, size=(128,192)).image
+    p.run(f"(async () => {{ window.E = await import('{site}eye.mjs'); window.D = new Uint8Array(await (await fetch('{site}draws.bin')).arrayBuffer()) }})()")
+    color,mark = odd_photo(0, np.random.default_rng(0)),np.repeat(scan[...,None], 3, -1)
+    mark[:9,:9] = 255,0,0 # a colored mark makes no photograph
+    for im,want in ((scan,(False,True)), (mark,(False,True)), (color,(True,False)), (color[...,1],(False,False))):
+        rgb = im if im.ndim==3 else np.repeat(im[...,None], 3, -1)
+        for image,w in zip(('oct','fundus'), want):
+            got = p.run(f"E.doubt({{w:{im.shape[1]}, h:{im.shape[0]}, d:Uint8Array.from(atob('{b64(rgb)}'), o => o.charCodeAt(0))}}, '{image}', D)")
+            assert got==kind_doubt(Eye(im, 'eye.png', 1, in_color(im)), image=='oct') and bool(got)==w, (image, got)
+    p.wait("!document.getElementById('file').disabled")
+    read(p, photo)
+    assert not p.run("document.getElementById('doubt').hidden")==(p.run("fetch('net.json').then(r => r.json()).then(o => o.image)")=='oct')
 
 @chromium
 @pytest.mark.skipif(not small_disks(), reason="this machine lets a test mount nothing")

@@ -561,3 +561,17 @@ export function remark(im, image, draws) { // why a picture gets no answer, or n
   for (const v of luma(im).d) { lo = Math.min(lo, v); hi = Math.max(hi, v) }
   return hi-lo<8 ? 'is blank: nothing can be seen in it' : null
 }
+
+function inColor({w, h, d}) { // a scan may hold a colored mark
+  let sum = 0, n = 0
+  for (let y=0; y<h; y+=4) for (let x=0; x<w; x+=4, n++) {
+    const i = 3*(y*w+x), [r, g, b] = [d[i], d[i+1], d[i+2]]
+    sum += Math.max(r, g, b)-Math.min(r, g, b)
+  }
+  return sum/n>8
+}
+
+export function doubt(im, image, draws) { // what the pixels say against a net of scans, or of photographs; may be empty
+  if (image==='oct') return inColor(im) ? 'is in color, as a photograph, and this net knows scans' : ''
+  return inColor(im) || fieldOfView(im, draws).fit>=.4 ? '' : 'is gray and lies in no circle, as a scan, and this net knows photographs'
+}

@@ -86,6 +86,8 @@ function answered(o) {
   show('uncalibrated', !o.calibrated && bars.length>0)
   $('points').replaceChildren(...o.decisions.map(d => row(d.name, d.yes ? 'yes' : 'no')))
   show('decided', o.decisions.length>0)
+  $('doubt').textContent = o.doubt && `Careful: ${file.name} ${o.doubt}. The answer means nothing if it is what it looks like.`
+  show('doubt', o.doubt!=='')
   $('seen').textContent = `${file.name}, ${o.size[0]} by ${o.size[1]} pixels, seen by the net as ${config.size} by ${config.size}`
   $('class').replaceChildren(...config.columns.map((c, k) => new Option(label(c), k)))
   $('class').value = config.columns.indexOf(o.foremost)

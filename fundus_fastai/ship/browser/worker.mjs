@@ -1,7 +1,7 @@
 // All that takes time, beside the page: opens the net, reads a picture, answers, and covers window after window.
 
 import * as ort from './ort.wasm.min.mjs'
-import {fieldSeen, netPicture, remark} from './eye.mjs'
+import {doubt, fieldSeen, netPicture, remark} from './eye.mjs'
 import {openPicture} from './picture.mjs'
 import {copy, decide, decisions, foremost, scores, spread, windowList} from './answer.mjs'
 
@@ -51,7 +51,7 @@ async function read({file, n:me}) {
   eye = {im, inside, row, base:scores(config, row)}
   const shown = calibrated ? calibrated[0] : row
   say('answer', me, {picture:im.d.slice(), decision:decide(config, row), decisions:decisions(config, row), foremost:foremost(config, row),
-                     row, shown, calibrated:Boolean(calibrated), size:[whole.w, whole.h], ms:performance.now()-t})
+                     row, shown, calibrated:Boolean(calibrated), size:[whole.w, whole.h], doubt:doubt(whole, config.image, draws), ms:performance.now()-t})
 }
 
 async function cover(me, window, stride, stage) { // false where it was stopped
