@@ -8,9 +8,11 @@ goes on where it was stopped. No picture is kept; features (numbers of the nets'
 five folds, each held back in turn:
   readout    the library's linear readout of the frozen net: the next fold chooses the penalty, the last fit has all but the fold held back
   readout of places: the same, of what is seen in 4 x 4 places of the last block, too (`--readout places`)
-  readout, retina: of scans that were leveled and laid flat (`--recipe retina`)
+  readout, retina: of scans that were leveled and laid flat (`--recipe retina`), at the net's own side and at half as much again
   readout, mirrored: of what is seen in a picture and in its mirror image, on the average: does a second look help?
-  together   the mean of the readouts of several nets, nothing is chosen; `together, retina too`: of all nets, each asked of plain and of flat scans
+  readout, retina, mirrored: both
+  together   the mean of the readouts of several nets, nothing is chosen; `together, retina too`: of all nets, each asked of plain and of flat scans;
+             `together, retina and mirror too`: the same, each with its second look
   kernel     ridge regression on what the readout sees of the blocks and on the last block's means in 4 x 4 places, of one or more nets,
              averaged over the images of a patient; penalty and kernel (linear, Gaussian) are chosen within the other folds
   support vectors: support vector regression (a number) or classification on a Gaussian kernel of the same: the mean of the five ways (width,
@@ -42,6 +44,7 @@ QUESTIONS = [('oct','oct_dme','DME','auc'), ('anomaly','fundus_dme','DME','auc')
              ('dr_ordered','idrid','dr_grade','kappa'), ('risk','idrid','dme_risk','auc'), ('sex','odir5k',None,'auc'), ('age','odir5k',None,'mae'),
              ('diseases','odir5k',None,'mean auc')]
 def own_side(arch, gray): return NETS.get(arch, (64,64))[not gray]
+def large_side(arch): return own_side(arch, True)*3//2//32*32 # of scans, which are 640 wide
 CLASS = dict(referable='anomaly', risk='anomaly') # the task of the library that asks it
 
 def frame(root, task, data, label):
@@ -97,8 +100,8 @@ def looked(o, df, data, arch, side, recipe=''):
             net.to(memory_format=torch.channels_last)
         out = []
         for j in range(i, min(i+256, len(paths)), 16):
-            ims = [flat(p, side) if recipe=='retina' else picture(p, data.startswith('oct'), side, left[p]) for p in paths[j:min(j+16, i+256)]]
-            if recipe=='mirrored': ims = [np.ascontiguousarray(im[:,::-1]) for im in ims]
+            ims = [flat(p, side) if 'retina' in recipe else picture(p, data.startswith('oct'), side, left[p]) for p in paths[j:min(j+16, i+256)]]
+            if 'mirrored' in recipe: ims = [np.ascontiguousarray(im[:,::-1]) for im in ims]
             x = torch.from_numpy(np.stack(ims)).permute(0, 3, 1, 2).float()/255
             with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=has_bf16()):
                 out.append([v.half().numpy() for v in net(((x-mean)/std).contiguous(memory_format=torch.channels_last))])
@@ -109,6 +112,13 @@ def looked(o, df, data, arch, side, recipe=''):
     parts = [np.load(kept/f'{i}.npz') for i in range(0, len(paths), 256)]
     at = pd.Index(paths).get_indexer(df.path.astype(str))
     return *(np.concatenate([p[k] for p in parts])[at].astype(np.float32) for k in ('x','place')),sum(float(p['seconds']) for p in parts)
+
+def twice_looked(o, df, data, arch, side, laid):
+    "Features as `looked` gives them, and seconds; `mirrored`: the mean of those of a picture and of its mirror image"
+    x,_,seconds = looked(o, df, data, arch, side, laid)
+    if not laid.endswith('mirrored'): return x,seconds
+    straight,_,more = looked(o, df, data, arch, side, laid.removesuffix('mirrored').removesuffix('-'))
+    return (x+straight)/2,seconds+more
 
 def folds(df):
     "Rows of five folds, patients together, classes or thirds of a number spread"
@@ -267,11 +277,12 @@ def ask(o, question):
     task,data,label,metric = question
     gray,plans,several = data.startswith('oct'),[],o.archs[:3]
     for arch in o.archs: plans.append((arch, own_side(arch, gray), 'readout'))
-    if gray: plans += [(a, own_side(a, gray), 'readout, retina') for a in o.archs]
+    if gray: plans += [(a, own_side(a, gray), f'readout, retina{m}') for m in ('',', mirrored') for a in o.archs]
+    if gray: plans += [(a, large_side(a), 'readout, retina') for a in o.archs]
     if data!='odir5k': plans += [(a, own_side(a, gray), 'readout, mirrored') for a in o.archs]
     if task in ('sex','age'): plans += [(a, own_side(a, gray), 'readout of places') for a in several[:2]]
     plans.append(('+'.join(several), 'own' if gray else 336, 'together'))
-    if gray: plans.append(('+'.join(o.archs), 'own', 'together, retina too'))
+    if gray: plans += [('+'.join(o.archs), 'own', f'together, retina {t}too') for t in ('','and mirror ')]
     if metric!='mean auc': plans += [('+'.join(a), 'own' if gray or a==o.archs else 336, 'kernel') for a in (several[:2], o.archs)]
     if metric in ('auc','mae'): plans.append(('+'.join(o.archs), 'own' if gray or len(o.archs)>1 else own_side(o.archs[0], gray), 'support vectors'))
     if data=='odir5k' and metric!='mean auc': plans += [('+'.join(a), 336, f'kernel of {k}') for a in (several[:2], *([o] for o in several[:2])) for k in ('blocks','places')]
@@ -287,25 +298,23 @@ def ask(o, question):
     for arch,side,recipe in plans:
         t,extra = time.time(),0
         kept = Path(o.keep)/f'answers-{task}-{data}-{{}}.npy'
-        if recipe in ('readout','readout, retina','readout, mirrored'):
-            laid = recipe.partition(', ')[2]
-            x,_,extra = looked(o, df, data, arch, side, laid)
-            if laid=='mirrored':
-                straight,_,more = looked(o, df, data, arch, side)
-                x,extra = (x+straight)/2,extra+more
+        if recipe!='readout of places' and recipe.startswith('readout'):
+            laid = recipe.removeprefix('readout').replace(', ', '-').removeprefix('-')
+            x,extra = twice_looked(o, df, data, arch, side, laid)
             t = time.time() # what was looked at earlier cost its own seconds
             p = readout(o, df, task, arch, side, x)
-            np.save(str(kept).format(arch+(laid and '-'+laid)), p)
+            if side==own_side(arch, gray): np.save(str(kept).format(arch+(laid and '-'+laid)), p) # for `together`
         elif recipe=='readout of places':
             x,place,extra = looked(o, df, data, arch, side)
             t = time.time()
             p = readout(o, df, task, arch, side, np.concatenate([x,place], 1), 'places')
         elif recipe.startswith('together'):
-            asked = [(a,'') for a in several] if recipe=='together' else [(a,laid) for a in o.archs for laid in ('','retina')]
+            twice = '-mirrored' if 'mirror' in recipe else ''
+            asked = [(a,'') for a in several] if recipe=='together' else [(a,(laid+twice).removeprefix('-')) for a in o.archs for laid in ('','retina')]
             names = [str(kept).format(a+(laid and '-'+laid)) for a,laid in asked]
             for (a,laid),f in zip(asked, names): # whose rows may be older than what is kept
                 if Path(f).exists(): continue
-                x = looked(o, df, data, a, own_side(a, gray), laid)[0]
+                x = twice_looked(o, df, data, a, own_side(a, gray), laid)[0]
                 np.save(f, readout(o, df, task, a, own_side(a, gray), x))
             p = np.mean([np.load(f) for f in names], 0)
         elif recipe.startswith(('kernel','support')):
