@@ -19,7 +19,7 @@ from ..score.estimate import Estimate, newcombe, patient_bootstrap
 # %% ../../nbs/57_explain.shortcuts.ipynb #366f05fe
 def cheap_looks(path)->dict:
     "What can be known of an image without a look at the retina: name -> numbers"
-    im,k = decode_image(path, least=200)
+    im,k,_ = decode_image(path, least=200)
     rgb = im if im.ndim==3 else np.stack([im]*3, -1)
     (h,w),size = im.shape[:2],os.path.getsize(file_and_frame(path)[0])
     g = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (100,100), interpolation=cv2.INTER_AREA)

@@ -146,14 +146,21 @@ def pixels(im):
         raise DataError(f"is damaged in its notes or colors ({first_line(e)}): fetch or copy it again") from None
 
 # %% ../../nbs/14_image.read.ipynb #63084ff7
+def in_color(im, step:int=4)->bool:
+    "Whether the array `im` holds colors, as a photograph does; a scan may hold a colored mark"
+    if im.ndim<3: return False
+    r,g,b = im[::step,::step].transpose(2, 0, 1).copy()
+    return float((np.maximum(np.maximum(r, g), b)-np.minimum(np.minimum(r, g), b)).mean())>8
+
 def decode_image(path, gray:bool=False, least:int=None)->tuple:
-    "`read_image`, which also says how far a JPEG was reduced"
+    "`read_image`, how many times a JPEG was reduced, and whether there are colors in the file"
     try:
         with open_image(path) as im:
             w = im.width
             if least: im.draft(None, (least,least))
             reduced,im = round(w/im.width),pixels(im)
-            return np.array(im.convert('L') if gray else im),reduced
+            few = im.resize([-(-o//4) for o in im.size], Image.Resampling.NEAREST)
+            return np.array(im.convert('L') if gray else im),reduced,in_color(np.asarray(few), 1)
     except DataError as e: raise DataError(f"{path} {e}") from None
 
 # %% ../../nbs/14_image.read.ipynb #77c41228

@@ -8,7 +8,6 @@ __all__ = ['recipes', 'field_of_view', 'field_mask', 'circle_crop', 'square_resi
 
 # %% ../../nbs/15_image.recipe.ipynb #7655b6c8
 import inspect, math, threading, zlib, cv2, numpy as np
-from PIL import Image
 from numpy.polynomial import legendre
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -697,11 +696,6 @@ def _step_text(name, params):
     return ':'.join([name]+[f'{k}={v:g}' if float(f'{v:g}' if isinstance(v,float) else 0)==v else f'{k}={v}'
                             for k,v in params if v!=_params(name)[0][k]])
 
-# %% ../../nbs/15_image.recipe.ipynb #9bcb9948
-def in_color(im)->bool:
-    "Whether a picture holds colors, as a photograph does; a scan may hold a colored mark"
-    return im.ndim==3 and float(np.ptp(im[::4,::4], axis=2).mean())>8
-
 # %% ../../nbs/15_image.recipe.ipynb #a1c85203
 @dataclass(eq=False, repr=False)
 class Eye:
@@ -714,9 +708,7 @@ class Eye:
     @classmethod
     def read(cls, path, gray=False, least=None):
         "Open the file `path` as `read_image` does"
-        image,k = decode_image(path, least=least)
-        colored = in_color(image)
-        if gray and image.ndim==3: image = np.array(Image.fromarray(image).convert('L'))
+        image,k,colored = decode_image(path, gray, least)
         return cls(image, str(path), k, colored)
     @cached_property
     def field(self):

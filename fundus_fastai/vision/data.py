@@ -13,10 +13,10 @@ from PIL import ImageOps
 from ..core import DataError, EyeWarning, few, one_of
 from ..options import check_least
 from ..image.cache import cache_folder, open_cache
-from ..image.read import _deep, read_image
+from ..image.read import _deep, in_color, read_image
 from ..data.catalog import cards
 from ..data.splits import check_split_names, check_split
-from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, in_color, place_mask, shaping
+from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, place_mask, shaping
 from .outputs import ClassOutput
 
 # %% ../../nbs/42_vision.data.ipynb #b1915a3a

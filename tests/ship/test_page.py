@@ -9,8 +9,8 @@ from browser import EXE, Chromium, elsewhere, small_disks
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.explain.occlusion import fields_of, occlusion
-from fundus_fastai.image.read import read_image
-from fundus_fastai.image.recipe import Eye, as_recipe, field_of_view, in_color, kind_doubt, recipe_steps
+from fundus_fastai.image.read import in_color, read_image
+from fundus_fastai.image.recipe import Eye, as_recipe, field_of_view, kind_doubt, recipe_steps
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import CLASSES, phantom_oct
 from fundus_fastai.score.kinds import get_kind
