@@ -123,7 +123,7 @@ def words_of(key, found, net)->dict:
     if best.get('crossed'): how = 'on the images scored here, cross-fitted by patients,'
     guess = [f"{best['guess']:.3f}"] if key=='mae' else []
     text = _reached[key].format(how, ', '.join(map(told, found)), *guess, f'{net:.3f}')
-    near = best[key]<=high and best['high']<best['guess'] if guess else best[key]>=max(low, .5)
+    near = best[key]<=high and best['high']<best['guess'] if guess else best[key]>=low and best['low']>.5
     return dict(near=near, best=_named[best['what']], text=f'Without a look at the retina, {text}')
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #e7ceae52

@@ -157,15 +157,20 @@ def group_table(df, t)->pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis('comparison').reset_index()
 
 # %% ../../nbs/93_quiz.results.ipynb #ce906e60
+def both_sides(t)->dict:
+    "Right or wrong, how sure, and whose: the answers of people, and of the net one an eye"
+    eyes = t.drop_duplicates('item')
+    return dict(people=(t.right,t.sure,t.who), net=(eyes.ai_right,eyes.ai_sure,eyes['item']))
+
 def sureness(t)->pd.DataFrame:
     "Brier score and calibration error of people and net: were they as often right as they said?"
     rows = []
-    for name,y,p in (('people',t.right,t.sure), ('net',t.ai_right,t.ai_sure)):
+    for name,(y,p,who) in both_sides(t).items():
         y,p = y.to_numpy(),p.to_numpy(float)
         def both(y, p, w=None): return dict(brier=brier(y, p, w), ece=ece(y, p, w, bins=6))
         told = both(y, p)
-        if t.who.nunique()>=LEAST:
-            drawn = bootstrap(both, y, p, patient=t.who.to_numpy())
+        if who.nunique()>=LEAST:
+            drawn = bootstrap(both, y, p, patient=who.to_numpy())
             told = {k:f(told[k], drawn[k]) for k,f in dict(brier=estimate, ece=reflected).items()}
         rows.append(dict(who=name, answers=len(y), right=y.mean(), said=p.mean(), **told,
                          ece_by_chance=ece_by_chance(p, 6)))
@@ -234,8 +239,8 @@ def result_words(quiz, df, t, *, groups)->list:
 # %% ../../nbs/93_quiz.results.ipynb #01cfbd77
 def sureness_picture(t, source=''):
     "Reliability of people and net"
-    both = ('people',t.right,t.sure),('net',t.ai_right,t.ai_sure)
-    curves = {k:reliability_table(y.to_numpy(), p.to_numpy(float), t.who, bins=6) for k,y,p in both}
+    curves = {k:reliability_table(y.to_numpy(), p.to_numpy(float), who, bins=6)
+              for k,(y,p,who) in both_sides(t).items()}
     return drawn(plot_reliability, (4.4,4.2), curves, source=source)
 
 # %% ../../nbs/93_quiz.results.ipynb #68b55553

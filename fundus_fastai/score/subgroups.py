@@ -92,7 +92,7 @@ def _one_cut(s, by, group, least):
             who = s.preds.patient[masks[g]]
             est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
     metrics = f(y, p, None)
-    gaps = _gaps(by, masks, value, drawn, metrics, told)
+    gaps = _gaps(by, masks, value, drawn, metrics, s)
     return _rows(by, n, est, metrics, s.preds, group, least),gaps
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
@@ -106,15 +106,17 @@ def _rows(by, n, est, metrics, df, group, least):
     return rows + [[*who, k, *no_estimate('not known')[:4]] for k in metrics]
 
 # %% ../../nbs/28_score.subgroups.ipynb #f5d0aef3
-def _gaps(by, masks, value, drawn, metrics, told):
-    "The largest difference between groups, by metric"
+def _gaps(by, masks, value, drawn, metrics, s):
+    "The largest difference between groups, by metric; its interval holds for all pairs of them (Bonferroni)"
     res = []
     for k in metrics:
         v = {g:float(value[g,k]) for g in masks if not np.isnan(value[g,k])}
         if len(v)<2: continue
         hi,lo = max(v, key=v.get),min(v, key=v.get)
-        e = told(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k])
-        res.append([by, k, str(hi), str(lo), len(v), *e[:4]])
+        pairs = len(v)*(len(v)-1)//2
+        e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], 1-(1-s.level)/pairs, people=s.n_patients)
+        how = e.method + (f', of {pairs} pairs' if e.bounded and pairs>1 else '')
+        res.append([by, k, str(hi), str(lo), len(v), *e[:3], how])
     return res
 
 # %% ../../nbs/28_score.subgroups.ipynb #63dc892b

@@ -5,7 +5,7 @@ from PIL import Image
 from fundus_fastai.core import read_json
 from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run.report import remake_report
-from fundus_fastai.explain.shortcuts import cheap_answer, cheap_looks, measure_shortcuts, shortcut_words
+from fundus_fastai.explain.shortcuts import cheap_answer, cheap_looks, measure_shortcuts, shortcut_words, worth
 from fundus_fastai.run.train import evaluate_run, train_run
 from fundus_fastai.score.estimate import Estimate
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput
@@ -168,3 +168,13 @@ def test_real_borders_are_loud(test_data):
     df = split_frame(load_frame('disease', d/'labels.csv', images=d/'images', label='DME', patient='patient_id'))
     found = {o['what']:o for o in measure_shortcuts(df, ClassOutput(sorted(df.label.astype(str).unique())))}
     assert found['border']['auc']>.93 and shortcut_words(list(found.values()), dict(auc=Estimate(.984, .95, .998, '')))['loud']
+
+def test_looks_that_know_nothing_are_seldom_loud_in_small_studies():
+    rng,said = np.random.default_rng(0),[]
+    for k in range(15):
+        y,pats = np.tile([True,False], 40),np.arange(80)
+        rows,new = pd.DataFrame(dict(patient=pats.astype(str))),pats>=60
+        found = [dict(what=o, **worth(rng.normal(size=(80,3)), y[:,None]*1, rows, new=new, key='auc', seed=k))
+                 for o in ('border','file','image','contrast')]
+        said.append(shortcut_words(found, dict(auc=Estimate(.85, .62, .97, '')))['loud'])
+    assert np.mean(said)<.2 # it was .43

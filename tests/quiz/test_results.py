@@ -121,3 +121,15 @@ def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
     assert 'shown where the net looked' in page and 'says yes from 30% on' in page
     assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==1 and main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==0
+
+def test_the_net_has_one_answer_an_eye():
+    "Twenty people who saw the same eyes tell no more of the net than one: its Brier score has an interval by eyes that holds the truth"
+    held = []
+    for k in range(30):
+        t,rng = first_tests(simulated(dict(layman=(10,.75)), seed=k), 50),np.random.default_rng(k)
+        sure = pd.Series({o:rng.uniform(.6, 1) for o in t['item'].unique()})
+        right = (rng.random(len(sure))<sure).astype(int)
+        s = sureness(t.assign(ai_sure=t['item'].map(sure), ai_right=t['item'].map(right))).set_index('who')
+        assert s.answers['net']==t['item'].nunique()
+        held.append(s.brier['net'].low<=.1467<=s.brier['net'].high) # the mean of p (1-p) from .6 to 1
+    assert np.mean(held)>.85 # it was .4

@@ -50,6 +50,18 @@ def test_gap_covers_nothing_where_there_is_nothing():
         hit += g.low<=0
     assert hit>=50 # one side of the interval counts: the gap is never negative
 
+def test_the_largest_of_many_gaps_is_no_more_often_one_by_chance():
+    "Five clinics that are alike: the interval of the largest of ten differences holds zero nearly always"
+    found = []
+    for i in range(40):
+        d,rng = people(100, seed=i),np.random.default_rng(i)
+        clinic = dict(zip(d.patient.unique(), rng.permutation(100)%5))
+        g = subgroup_scores(score(d, n_boot=400), {'clinic':d.patient.map(clinic)})[1]
+        g = g.set_index('metric').loc['accuracy']
+        assert g.method.endswith(', of 10 pairs')
+        found.append(g.low>0)
+    assert np.mean(found)<.16 # it was 0.4
+
 def test_one_ill_woman_makes_no_gap():
     "Twenty women of whom one is ill, eighty men of whom thirty are: her AUC has an interval by formula, the gap has none"
     rng,who = np.random.default_rng(0),np.arange(100)
