@@ -404,6 +404,8 @@ def show_results(x:TensorImage, y:Tensor, samples, outs, ctxs=None, max_n=10, nr
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
 def _make(dls, net, kwargs):
     "fastai's learner for `net`; torchvision nets that its cut does not suit are named, and losses that end in scores"
+    if not isinstance(dls, DataLoaders):
+        raise DataError(f"loaders are expected, as `eye_dls(df)` makes them, not {type(dls).__name__}")
     try: learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
     except Exception as e:
         if odd := re.search(r"unexpected keyword argument '(\w+)'", str(e)):
@@ -585,8 +587,6 @@ def eye_learner(dls, # from `eye_dls`
                 stride:int=16, # of such a head: pixels of the input from one of its places to the next, at most
                 **kwargs)->EyeLearner:
     "An `EyeLearner` with the named net, frozen but for its head where weights were given; raises `EyeError`"
-    if not isinstance(dls, DataLoaders):
-        raise DataError(f"loaders are expected, as `eye_dls(df)` makes them, not {type(dls).__name__}")
     net = find_net(arch)
     path,arch = find_weights(weights, net),net.arch
     if head and probe: raise DataError(f"`head={head!r}` and `probe` exclude each other: a readout has its own head")

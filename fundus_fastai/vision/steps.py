@@ -41,7 +41,7 @@ def load_frame(task, # name of a task
                data:str='phantom', # name of the catalog, folder, CSV, or 'phantom'
                learnable:bool=False, # demand two classes and two patients, and that patients are told
                *, label:str=None, # label column, or several with commas (default: the task's own)
-               strict:bool=False, # stop at images that are doubtful, as photographs without an eye, rather than tell of them
+               strict:bool=False, # stop at doubtful images, rather than tell of them
                skip_broken:bool=False, # leave out images that are missing or cannot be read
                **kwargs # further arguments of `open_data`: images, path_col, patient, patients, seed
               )->pd.DataFrame: # with the task's target in `label`
