@@ -63,7 +63,7 @@ class DataOptions(Options):
     camera:str=None # CSV: column of cameras (default: camera, device, ...)
     skip_broken:bool=False # leave out images that are missing or cannot be read
     patients:int=80 # phantoms: how many patients
-    strict:bool=False # stop at photographs in which no eye can be seen
+    strict:bool=False # stop at doubtful images: no eye to be seen, blank, of another kind
 
     def __post_init__(self):
         super().__post_init__()

@@ -113,7 +113,8 @@ def _demand_splittable(df, shares, by):
     "Raise `DataError` if `df` cannot be split so"
     lack = [o for o in (by,'patient') if str(o) not in as_table(df, 'the frame')]
     if lack:
-        raise DataError(f"no column {lack[0]!r} to split by (there are: {', '.join(map(str, df.columns))})")
+        alone = "; where each image is a person's own, `df.assign(patient=df.path)`"*(lack[0]=='patient')
+        raise DataError(f"no column {lack[0]!r} to split by (there are: {', '.join(map(str, df.columns))}){alone}")
     if n := df.patient.isna().sum():
         raise DataError(f"{n} of {len(df)} rows have no patient: fill them in, or leave those rows out")
     check_ids(df)

@@ -250,6 +250,8 @@ def explain_images(learn:Learner, # a trained net
             maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
             new = [o for o in some if o[1] not in maps]
             eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
+            if hasattr(odd, 'doubt'):
+                odd.doubt(pd.DataFrame([(p,o.doubt) for p,o in eyes.items() if o.doubt], columns=['path','remark']))
             where = {p:only and only(o) for p,o in eyes.items()}
             new = [(eyes[p],f,where[p]) for p,f in ((str(p),f) for p,f in new)
                    if p in eyes and (where[p] is not None or not only)]

@@ -176,7 +176,7 @@ def _problem(path, look=None):
     "What is wrong with the image at `path`, and what `look` remarks on its small decode, `None` where nothing"
     try:
         with open_image(path) as im:
-            im.draft('RGB' if look else 'L', (192,192) if look else (1,1))
+            im.draft('RGB' if look else 'L', (getattr(look, 'side', 192) if look else 1,)*2)
             im = pixels(im)
             return None, look(np.array(im.convert('RGB'))) if look else None
     except DataError as e: return str(e), None

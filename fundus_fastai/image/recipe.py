@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache, reduce
 from ..core import DataError, EyeError, one_of, say
 from ..options import check_least
 from .hospital import image_told
-from .read import decode_image
+from .read import decode_image, in_color
 
 # %% ../../nbs/15_image.recipe.ipynb #98982fd6
 def check_uint8(im)->np.ndarray:
@@ -828,12 +828,16 @@ def header_remark(path, scans:bool)->str:
     return f"is {other} by its header, and this net knows {'scans' if scans else 'photographs'}"
 
 # %% ../../nbs/15_image.recipe.ipynb #2eedcd9f
+def kind_seen(eye, scans:bool, whose:str='this net knows')->str:
+    "What the pixels of an `Eye` say where `scans` are wanted, or photographs; empty for nothing"
+    if scans: return f"is in color, as a photograph, and {whose} scans"*eye.colored
+    if eye.colored or eye.field.fit>=.4: return ''
+    return f"is gray and lies in no circle, as a scan, and {whose} photographs"
+
 def kind_doubt(eye, scans:bool)->str:
     "What the pixels of an `Eye` say against a net of `scans`, or of photographs; empty for nothing, or with a header"
     if not eye.path or eye.colored is None or image_told(eye.path): return ''
-    if scans: return "is in color, as a photograph, and this net knows scans"*eye.colored
-    if eye.colored or eye.field.fit>=.4: return ''
-    return "is gray and lies in no circle, as a scan, and this net knows photographs"
+    return kind_seen(eye, scans)
 
 # %% ../../nbs/15_image.recipe.ipynb #1d0f80fe
 def eye_remark(scans:bool):
@@ -843,6 +847,16 @@ def eye_remark(scans:bool):
         if why := eye.path and header_remark(eye.path, scans) or look(eye): return why
         eye.doubt = kind_doubt(eye, scans)
     return remark
+
+# %% ../../nbs/15_image.recipe.ipynb #625d167a
+def doubts_of(scans:bool):
+    "A look at the small decode of a file, where a task asks for `scans`, or photographs: what is doubtful, or `None`"
+    first = blank_remark if scans else field_remark
+    def look(im):
+        eye = Eye(im, colored=in_color(im))
+        return first(eye) or kind_seen(eye, scans, 'the task asks for') or None
+    if scans: look.side = 48 # pixels that the shorter side must keep
+    return look
 
 # %% ../../nbs/15_image.recipe.ipynb #9a426f3e
 def each_eye(paths, read, remark, *, odd=None, workers:int=4):

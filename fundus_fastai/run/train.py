@@ -359,6 +359,7 @@ def explain_run(run, # run folder
     with only_writer(out := Path(out or beside(run, 'maps'))):
         fresh_dir(out, force or resume, {'maps.csv':'path,answer,map,overlay'})
         t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
+    odd.tell_doubts('')
     if not len(t): raise odd.nothing()
     t.attrs.update(unread=odd.unread, recipe=learn.config.get('recipe') or '')
     return t

@@ -57,12 +57,12 @@ def doubt(self:OddFiles, rows):
     self.doubtful += len(rows)
     if len(rows): self.first = self.first or f'{rows.path.iloc[0]} {rows.remark.iloc[0]}'
 @patch
-def tell_doubts(self:OddFiles):
+def tell_doubts(self:OddFiles, where:str='; column remark'):
     "Say how many pictures may be of another kind"
     if not (n := self.doubtful): return
     of = f"{n} images may be of a kind that the net does not know: their answers mean" if n>1 else (
         "an image may be of a kind that the net does not know: its answer means")
-    say(f"careful: {of} nothing if so ({self.first}{', ...'*(n>1)}; column remark)")
+    say(f"careful: {of} nothing if so ({self.first}{', ...'*(n>1)}{where})")
 
 # %% ../../nbs/49_vision.answers.ipynb #20765318
 def unique_stems(paths)->list:

@@ -16,6 +16,7 @@ from ..image.cache import cache_folder, open_cache
 from ..image.read import _deep, in_color, read_image
 from ..data.catalog import cards
 from ..data.splits import check_split_names, check_split
+from ..score.predictions import as_table
 from ..image.recipe import Eye, as_recipe, check_uint8, field_mask, place_mask, shaping
 from .outputs import ClassOutput
 
@@ -158,6 +159,13 @@ def with_truth(df, output, label:str='label')->pd.DataFrame:
     return df
 
 # %% ../../nbs/42_vision.data.ipynb #2720e9ff
+def several(items):
+    "`items` (files, pictures, or a table of them), one alone as a list; raises `DataError` where they are neither"
+    if isinstance(items, (str,Path,Eye,Image.Image)): return [items]
+    if isinstance(items, np.ndarray) and items.dtype==np.uint8 and items.ndim<4: return [items]
+    if hasattr(items, '__iter__'): return items
+    raise DataError(f"files, pictures, or a table of them are expected, not {type(items).__name__}")
+
 class EyeLoaders(DataLoaders):
     "`DataLoaders` that know, with data or without, their net's `output`, the `opener`, the `label` column"
     output,opener,label = None,None,'label'
@@ -168,6 +176,7 @@ class EyeLoaders(DataLoaders):
     @delegates(DataLoaders.test_dl)
     def test_dl(self, test_items, rm_type_tfms=None, with_labels=False, **kwargs):
         "Batches of files, pictures, or rows of a table by the validation pipeline; raises `DataError`"
+        test_items = several(test_items)
         rows = isinstance(test_items, pd.DataFrame) or isinstance(first(test_items), pd.Series)
         if not rows: test_items = as_items(self, test_items)
         if not len(test_items): raise DataError("there are no images: give a file, or a table with rows")
@@ -178,7 +187,7 @@ class EyeLoaders(DataLoaders):
 # %% ../../nbs/42_vision.data.ipynb #15b87190
 def as_items(dls, items):
     "`items` (files, pictures, or a table of them) in the form `dls` was made from: a table with `path`, or a list"
-    if isinstance(items, (str,Path,Eye)): items = [items]
+    items = several(items)
     mine = getattr(getattr(dls, 'valid_ds', None), 'items', None)
     if table := isinstance(dls, EyeLoaders) or isinstance(mine, pd.DataFrame): kind,to = Path,str
     else: kind,to = str,Path
@@ -242,13 +251,15 @@ def warn_of_leaks(df):
 # %% ../../nbs/42_vision.data.ipynb #4c45f0ac
 def _sides(df, output, label):
     "Training and validation rows, marked, that have what `output` asks for; how many train"
-    if 'split' not in df: demand_full(df, ['split'])
+    deal = "`split_patients(df)` deals the patients"
+    if 'split' not in as_table(df, 'eye_dls'):
+        raise DataError(f"the table has no column split: it has {few(map(str, df), 20)}; {deal}")
     check_split_names(df)
     both = df[df.split.isin(['train','valid'])].reset_index(drop=True)
     if 'patient' in both and not df.attrs.get('leak'): warn_of_leaks(both)
     n = int((both.split=='train').sum())
     if not 1<n<len(both):
-        raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed")
+        raise DataError(f"{n} training and {len(both)-n} validation images: both sides are needed; {deal}")
     demand_full(both, ['path'])
     both = with_truth(both, output, label)
     return both.assign(_valid=both.split=='valid'), n

@@ -25,7 +25,7 @@ from ..image.recipe import Eye, each_eye, eye_remark
 from .losses import ClassAndNumber, InUnits, ScaledLoss
 from .outputs import ClassOutput
 from .probe import laid_out, linear_probe, solve_probe
-from .data import PILFundus, as_items, default_workers, eye_dls
+from .data import PILFundus, as_items, default_workers, eye_dls, several
 
 # %% ../../nbs/45_vision.learner.ipynb #1900e77b
 @dataclass
@@ -44,7 +44,7 @@ class Net:
 def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', 'squeezenet1_1', ...
             )->Net:
     "Look `arch` up in timm, then in torchvision; raises `EyeError` with the nearest names"
-    arch = str(arch)
+    arch = getattr(arch, '__name__', str(arch)) # fastai takes functions of that name
     def tagged(): return timm.list_models(pretrained=True) # sorts all names anew: only where it is asked
     if timm.is_model(arch) and ('.' not in arch or arch in tagged()):
         cfg = timm.get_pretrained_cfg(arch, allow_unregistered=True)
@@ -404,6 +404,8 @@ def show_results(x:TensorImage, y:Tensor, samples, outs, ctxs=None, max_n=10, nr
 # %% ../../nbs/45_vision.learner.ipynb #e8cedf93
 def _make(dls, net, kwargs):
     "fastai's learner for `net`; torchvision nets that its cut does not suit are named, and losses that end in scores"
+    if not isinstance(dls, DataLoaders):
+        raise DataError(f"loaders are expected, as `eye_dls(df)` makes them, not {type(dls).__name__}")
     try: learn = vision_learner(dls, net.builder, pretrained=False, normalize=False, **kwargs)
     except Exception as e:
         if odd := re.search(r"unexpected keyword argument '(\w+)'", str(e)):
@@ -586,7 +588,7 @@ def eye_learner(dls, # from `eye_dls`
                 **kwargs)->EyeLearner:
     "An `EyeLearner` with the named net, frozen but for its head where weights were given; raises `EyeError`"
     net = find_net(arch)
-    path = find_weights(weights, net)
+    path,arch = find_weights(weights, net),net.arch
     if head and probe: raise DataError(f"`head={head!r}` and `probe` exclude each other: a readout has its own head")
     usual = {} if head else _head(path, kwargs)
     told,stats = dict(head=head, stride=stride) if head else usual,stats or (net.mean, net.std)
@@ -944,7 +946,7 @@ def predict_frame(self:EyeLearner,
     if isinstance(items, pd.Series) or isinstance(items, np.ndarray) and items.dtype.kind in 'OU':
         items = items.tolist()
     if not isinstance(items, pd.DataFrame):
-        df = pd.DataFrame({'path': [str(o) if isinstance(o, Path) else o for o in L(items)]})
+        df = pd.DataFrame({'path': [str(o) if isinstance(o, Path) else o for o in several(items)]})
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
     if label and label not in df:

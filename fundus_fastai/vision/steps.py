@@ -13,7 +13,7 @@ from fastcore.imports import IN_NOTEBOOK
 from ..core import DataError, ModelError, data_home, few, read_json, say, whole_file, write_json
 from ..options import TrainOptions
 from ..image.read import check_readable
-from ..image.recipe import field_remark, header_remark
+from ..image.recipe import doubts_of, header_remark
 from ..data.catalog import check_trainable
 from ..data.audit import same_bytes
 from ..data.splits import published_split, read_split, relative_paths, split_patients, with_valid
@@ -41,7 +41,7 @@ def load_frame(task, # name of a task
                data:str='phantom', # name of the catalog, folder, CSV, or 'phantom'
                learnable:bool=False, # demand two classes and two patients, and that patients are told
                *, label:str=None, # label column, or several with commas (default: the task's own)
-               strict:bool=False, # stop at photographs in which no eye can be seen, rather than tell of them
+               strict:bool=False, # stop at doubtful images, rather than tell of them
                skip_broken:bool=False, # leave out images that are missing or cannot be read
                **kwargs # further arguments of `open_data`: images, path_col, patient, patients, seed
               )->pd.DataFrame: # with the task's target in `label`
@@ -57,7 +57,7 @@ def load_frame(task, # name of a task
     df,read = task.frame(df, label),dict(images=len(df), patients=df.patient.nunique())
     df.attrs['read'] = read # before any image was left out, for the report
     if skip_broken: df = readable_rows(df)
-    check_readable(df, look=field_remark if task.image=='fundus' else None, strict=strict)
+    check_readable(df, look=doubts_of(task.image=='oct'), strict=strict)
     tell_headers(df, task.image=='oct', strict)
     if not learnable: return df
     if not task.kind.numeric: say(f"{len(df)} images of {df.patient.nunique()} patients: {counted(df.label)}")

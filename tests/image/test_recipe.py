@@ -283,3 +283,14 @@ def test_a_whole_circle_of_a_gray_array_and_one_look_at_the_color(monkeypatch):
 def test_a_size_that_is_none_is_told(size):
     for f in (circle_crop, P.square_resize):
         with pytest.raises(EyeError, match='`size`'): f(disc(), size)
+
+
+def test_files_of_another_kind_are_doubtful_before_a_net_learns_from_them():
+    from fundus_fastai.image.recipe import doubts_of
+    from fundus_fastai.phantom.fundus import phantom_fundus
+    from fundus_fastai.phantom.oct import phantom_oct
+    scan,eye = phantom_oct('NORMAL', seed=1).image,phantom_fundus(seed=1, size=192).image
+    scan = np.stack([scan]*3, -1)
+    assert doubts_of(True)(scan) is doubts_of(False)(eye) is None
+    assert 'in color' in doubts_of(True)(eye) and 'in no circle' in doubts_of(False)(scan)
+    assert 'is blank' in doubts_of(True)(0*scan) and 'no visible field' in doubts_of(False)(0*eye)

@@ -5,7 +5,7 @@ from fundus_fastai.core import DataError, EyeError, EyeWarning
 from fundus_fastai.image import recipe as recipes_room
 from fundus_fastai.image.recipe import level_scan
 from fundus_fastai.phantom.oct import phantom_oct
-from fundus_fastai.vision.data import OpenEye, eye_dls, squish
+from fundus_fastai.vision.data import OpenEye, eye_dls, several, squish
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput
 from nets import eye, frame
 
@@ -176,3 +176,11 @@ def test_a_picture_lies_as_its_file(tmp_path):
     t = torch.from_numpy(im)
     for x in (t, t.permute(2,0,1)): assert np.array_equal(np.asarray(o(x)), im)
     for x in (t[...,:1], t[None,...,0], t[...,0]): assert np.array_equal(np.asarray(o(x))[...,2], im[...,0])
+
+
+def test_a_wrong_thing_is_told_as_what_was_expected():
+    with pytest.raises(DataError, match='a table .DataFrame. is wanted, and this is a str'): eye_dls('folder')
+    with pytest.raises(DataError, match='split_patients'): eye_dls(flawed().drop(columns='split'))
+    with pytest.raises(DataError, match='are expected, not int'): several(3)
+    im = np.zeros((8,9), np.uint8)
+    assert [len(several(o)) for o in (im, Image.fromarray(im), 'eye.png', [im,im])]==[1,1,1,2]

@@ -99,3 +99,12 @@ def test_the_net_is_timed_where_the_batches_go(monkeypatch, table):
 def test_nothing_is_decoded_for_a_net_that_cannot_be(monkeypatch, table, how, why):
     monkeypatch.setattr('fundus_fastai.vision.data.open_cache', lambda *args, **kwargs: pytest.fail("decoded"))
     with pytest.raises(EyeError, match=why): make_learner(table, 'oct', TrainOptions(**(dict(arch='test_resnet', cache=True)|TINY|how)))
+
+
+def test_photographs_among_scans_are_told_before_training(tmp_path, capsys):
+    from fundus_fastai.phantom.fundus import phantom_fundus
+    (tmp_path/'DME').mkdir()
+    Image.fromarray(phantom_fundus(seed=1, size=256).image).save(tmp_path/'DME'/'p1_left.png')
+    load_frame('oct', tmp_path)
+    assert 'p1_left.png is in color, as a photograph, and the task asks for scans' in capsys.readouterr().err
+    with pytest.raises(EyeError, match='is in color'): load_frame('oct', tmp_path, strict=True)
