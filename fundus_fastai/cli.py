@@ -49,7 +49,8 @@ class _Parser(argparse.ArgumentParser):
         word,names = words[0].split('=')[0],[o.dest for o in self._positionals._group_actions]
         if not word.startswith('-'):
             return f"{word!r} is one word too many: a name with spaces in it stands in quotes"
-        if (name := word.lstrip('-')) in names: return f"there is no {word} here: {name.upper()} is named without it"
+        if (name := word.lstrip('-')) in names:
+            return f"there is no {word} here: {name.upper()} is named without it"
         near = ' or '.join(get_close_matches(word, [*self._option_string_actions], 2))
         return f"there is no option {word}"+(near and f"; did you mean {near}?")
 
@@ -129,7 +130,7 @@ def hear_warnings():
 
 # %% ../nbs/98_cli.ipynb #d6df0cec
 def _parsed(top, asked, argv)->dict:
-    "What the words `argv` say, of the verb `asked`; ends the program with a sentence for what nobody understands"
+    "What the words `argv` say of the verb `asked`; ends the program with a sentence for others"
     if asked and asked not in top.verbs:
         try: one_of(asked, commands, 'verb')
         except EyeError as e: top.error(str(e))

@@ -27,8 +27,9 @@ class HubRef(NamedTuple):
 # %% ../nbs/04_hub.ipynb #76382713
 def read_ref(path):
     "The `HubRef` that `path` names, `None` for a path of this machine; raises `ModelError`"
-    if not isinstance(path, (str,Path)):
-        raise ModelError(f"a run folder is expected, not {type(path).__name__}: `save_model(learn, DIR)` writes one")
+    if not isinstance(path, (str,os.PathLike,HubRef)):
+        raise ModelError(f"a run folder is expected, not {type(path).__name__}: "
+                         "`save_model(learn, DIR)` writes one")
     text = path.as_posix() if isinstance(path, Path) else str(path)
     if not text.startswith('hf:'): return None
     word = '[A-Za-z0-9][\\w.-]*'

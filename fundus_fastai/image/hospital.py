@@ -171,7 +171,7 @@ def group_of(h, name:str, k:int=1):
 
 # %% ../../nbs/13_image.hospital.ipynb #2cb528f7
 def dicom_facts(file, k:int=1)->dict:
-    "What may be known of the eye in frame `k`: patient (a digest), eye, sex, age, camera, and the day"
+    "What may be known of the eye in frame `k`: patient (a digest), eye, sex, age, camera, day"
     h = dicom_header(file)
     side = group_of(h, 'FrameAnatomySequence', k).get('FrameLaterality')
     sides = [o for o in (side,h.get('ImageLaterality'),h.get('Laterality')) if o in ('L','R')]

@@ -835,7 +835,7 @@ def kind_seen(eye, scans:bool, whose:str='this net knows')->str:
     return f"is gray and lies in no circle, as a scan, and {whose} photographs"
 
 def kind_doubt(eye, scans:bool)->str:
-    "What the pixels of an `Eye` say against a net of `scans`, or of photographs; empty for nothing, or with a header"
+    "What the pixels of an `Eye` without a header say against a net of `scans`, or of photographs"
     if not eye.path or eye.colored is None or image_told(eye.path): return ''
     return kind_seen(eye, scans)
 
@@ -850,7 +850,7 @@ def eye_remark(scans:bool):
 
 # %% ../../nbs/15_image.recipe.ipynb #625d167a
 def doubts_of(scans:bool):
-    "A look at the small decode of a file, where a task asks for `scans`, or photographs: what is doubtful, or `None`"
+    "A look at the small decode of a file for a task of `scans`, or photographs: a doubt, or `None`"
     first = blank_remark if scans else field_remark
     def look(im):
         eye = Eye(im, colored=in_color(im))

@@ -60,9 +60,9 @@ def doubt(self:OddFiles, rows):
 def tell_doubts(self:OddFiles, where:str='; column remark'):
     "Say how many pictures may be of another kind"
     if not (n := self.doubtful): return
-    of = f"{n} images may be of a kind that the net does not know: their answers mean" if n>1 else (
-        "an image may be of a kind that the net does not know: its answer means")
-    say(f"careful: {of} nothing if so ({self.first}{', ...'*(n>1)}{where})")
+    some,their = (f'{n} images','their answers mean') if n>1 else ('an image','its answer means')
+    say(f"careful: {some} may be of a kind that the net does not know: {their} nothing if so "
+        f"({self.first}{', ...'*(n>1)}{where})")
 
 # %% ../../nbs/49_vision.answers.ipynb #20765318
 def unique_stems(paths)->list:
@@ -366,7 +366,7 @@ def nothing(self:RowFile, unread:int, n:int):
 # %% ../../nbs/49_vision.answers.ipynb #22f7af26
 @patch
 def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.DataFrame:
-    "Add what `row` tells of each file (a dict, and was it read?) and marks, end it and `beside`; raises `DataError`"
+    "Add what `row` tells of each file (a dict, and was it read?), end it and `beside`; raises `DataError`"
     rows,unread,columns = [],0,[*columns,*self.marks]
     with released(self):
         todo = self.left(paths)
@@ -472,7 +472,7 @@ def visits(df, eye)->pd.Series:
 pool_ways = 'eye','volume'
 
 def pool_keys(df, by:str)->pd.Series:
-    "What each row of answers is pooled to: its `volume`, or its patient's `eye` on a visit; else itself"
+    "What each row of answers is pooled to: its `volume`, or the `eye` on a visit; else itself"
     one_of(by, pool_ways, 'way to pool')
     one = df.volume.fillna(df.path) if 'volume' in df else df.path
     if by=='volume': return one
