@@ -178,7 +178,7 @@ def _problem(path, look=None):
         with open_image(path) as im:
             im.draft('RGB' if look else 'L', (getattr(look, 'side', 192) if look else 1,)*2)
             im = pixels(im)
-            return None, look(np.array(im.convert('RGB'))) if look else None
+            return None, look(np.array(im.convert('RGB')), path) if look else None
     except DataError as e: return str(e), None
 
 # %% ../../nbs/14_image.read.ipynb #573d1db0

@@ -852,8 +852,9 @@ def eye_remark(scans:bool):
 def doubts_of(scans:bool):
     "A look at the small decode of a file for a task of `scans`, or photographs: a doubt, or `None`"
     first = blank_remark if scans else field_remark
-    def look(im):
+    def look(im, path=''):
         eye = Eye(im, colored=in_color(im))
+        if image_told(path): return first(eye) # a header is believed
         return first(eye) or kind_seen(eye, scans, 'the task asks for') or None
     if scans: look.side = 48 # pixels that the shorter side must keep
     return look

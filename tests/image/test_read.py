@@ -143,7 +143,7 @@ def test_what_cannot_be_seen_is_refused_and_the_rest_lies_on_black(tmp_path):
     a = read_image(tmp_path/'half.png')
     assert not a[:24].any() and np.array_equal(a[24:], rgb[24:])
     seen = []
-    check_images([tmp_path/'half.png'], look=lambda im: seen.append(im))
+    check_images([tmp_path/'half.png'], look=lambda im,path: seen.append(im))
     assert np.array_equal(seen[0], a) # the check looks at what the reader reads
     key = gray.copy(); key[:24] = 200
     Image.fromarray(key).save(tmp_path/'part.png', transparency=200)

@@ -28,7 +28,10 @@ def test_rows_of_scans(there):
     "Readouts of two nets and their mean, once each; what confounds the set stands beside them"
     made(there, 'oct_dme,readout')
     t = made(there, 'oct_dme,together')
-    assert t.recipe.tolist()==[*['readout']*2, *['readout, retina']*2, *['readout, mirrored']*2, 'together', 'together, retina too'] and (t.images>=t.patients).all()
+    flat = ['readout, retina']*2
+    assert t.recipe.tolist()==[*['readout']*2, *flat, *['readout, retina, mirrored']*2, *flat, *['readout, mirrored']*2, 'together', 'together, retina too',
+                               'together, retina and mirror too'] and (t.images>=t.patients).all()
+    assert t[t.recipe==flat[0]].side.astype(int).tolist()==[64,64,96,96] # at the net's own side, and at half as much again
     assert ((t.low<=t.figure)&(t.figure<=t.high)).all() and t.confounded.str.contains('patient numbers').all()
     assert t.baselines.str.match('border .*; file .*; contrast ').all() and t.command.str.contains('--only oct,oct_dme,').all()
     pd.testing.assert_frame_equal(t, made(there, 'oct_dme,readout')) # nothing is made twice
