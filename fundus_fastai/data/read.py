@@ -126,8 +126,8 @@ def visit_of(name:str)->str:
     if undated(name)==name: return ''
     stem = os.path.splitext(name)[0]
     if day := re.search(DATE, stem): return day[0]
-    visit = re.search(VISIT, stem)
-    return visit[0][len(visit[1]):].strip(' _-')
+    visit = re.search(VISIT, stem) # none where a stroke in front alone went
+    return visit[0][len(visit[1]):].strip(' _-') if visit else ''
 
 # %% ../../nbs/30_data.read.ipynb #ca7fc5f0
 def by_name(names)->tuple: # patients, eyes
