@@ -13,7 +13,7 @@ from scipy.stats import norm, t as student
 from ..core import DataError, forget, fresh_dir, need, say, whole_file
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
-from ..score.estimate import LEAST, bootstrap, estimate, wilson_estimate
+from ..score.estimate import LEAST, bootstrap, estimate, left_out, wilson_estimate
 from ..score.plots import plot_reliability
 from ..run.report import drawn, write_findings
 from .game import Quiz, net_sure
@@ -170,8 +170,9 @@ def sureness(t)->pd.DataFrame:
         def both(y, p, w=None): return dict(brier=brier(y, p, w), ece=ece(y, p, w, bins=6))
         told = both(y, p)
         if who.nunique()>=LEAST:
-            drawn = bootstrap(both, y, p, patient=who.to_numpy())
-            told = {k:f(told[k], drawn[k]) for k,f in dict(brier=estimate, ece=reflected).items()}
+            drawn,left = (f(both, y, p, patient=who.to_numpy()) for f in (bootstrap,left_out))
+            told = dict(brier=estimate(told['brier'], drawn['brier'], people=who.nunique(), left=left['brier']),
+                        ece=reflected(told['ece'], drawn['ece'], people=who.nunique()))
         rows.append(dict(who=name, answers=len(y), right=y.mean(), said=p.mean(), **told,
                          ece_by_chance=ece_by_chance(p, 6)))
     return pd.DataFrame(rows)

@@ -13,7 +13,7 @@ from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError, one_of, say
 from .metrics import all_known, as_reals, as_weights, best_threshold, ratio, weighted_mean
 from .estimate import (Estimate, bootstrap, estimate, known_interval,
-                                          patient_bootstrap, wilson, wilson_estimate)
+                                          left_out, patient_bootstrap, wilson, wilson_estimate)
 from .kinds import check_predictions, get_kind, kind_of
 from .scores import Scores
 
@@ -284,22 +284,19 @@ def points_tables(points:list)->tuple:
 def _proper(y, p, patient, s):
     "Brier score, ECE and log loss with intervals, and the ECE of an honest net (means over labels)"
     def scores(y, p, w=None): return {f.__name__: f(y, p, w) for f in (brier, ece, log_loss)}
-    value,values = scores(y, p),bootstrap(scores, y, p, patient=patient, n_boot=s.n_boot,
-                                          seed=s.seed)
-    told = dict(level=s.level, people=patient.nunique())
-    res = {k: (reflected if k=='ece' else estimate)(value[k], values[k], **told) for k in value}
+    values = bootstrap(scores, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
+    told,left = dict(level=s.level, people=patient.nunique()),left_out(scores, y, p, patient=patient)
+    res = {k: estimate(v, values[k], left=left[k], **told) for k,v in scores(y, p).items()}
+    res['ece'] = reflected(res['ece'].value, values['ece'], **told)
     chance = np.mean([ece_by_chance(o) for o in p.T]) if y.shape==p.shape else ece_by_chance(p)
     return res | dict(ece_by_chance=float(chance))
 
 # %% ../../nbs/27_score.calibration.ipynb #0bd5d285
 def _fitted(y, p, patient, s):
     "The temperature of validation images with its interval, or `None` where they show one class only"
-    try: value = temperature(y, p)
+    try: e = patient_bootstrap(temperature, y, p, patient=patient, **s.boot)
     except DataError: return None
-    values = bootstrap(temperature, y, p, patient=patient, n_boot=s.n_boot, seed=s.seed)
-    people = patient.nunique()
-    return dict(estimate=estimate(value, values, s.level, people=people), images=len(y),
-                patients=people, at_bound=at_bound(value))
+    return dict(estimate=e, images=len(y), patients=patient.nunique(), at_bound=at_bound(e.value))
 
 # %% ../../nbs/27_score.calibration.ipynb #fb01da77
 def _by_question(preds, kind, T, s):

@@ -9,7 +9,7 @@ __all__ = ['bootstrap', 'Estimate', 'readable', 'patient_bootstrap']
 import numpy as np, pandas as pd
 from functools import partial
 from numbers import Real
-from statistics import NormalDist
+from scipy.special import ndtr, ndtri, stdtrit
 from typing import NamedTuple
 from ..core import DataError
 from ..options import check_least
@@ -24,6 +24,14 @@ def _check_drawn(y, patient, n_boot, seed=0):
         raise DataError(f"there are {len(y)} images, and patients of {len(patient)}")
     check_least(n_boot=(n_boot,1), seed=(seed,0))
 
+# %% ../../nbs/21_score.estimate.ipynb #c716b31f
+def _measured(metric, y, p, who, counts):
+    "`metric` under each of `counts`, arrays [b,m] of how often each of the patients `who` [n] is drawn"
+    memo = {}
+    parts = [metric(y, p, Draws(c, who, memo)) for c in counts]
+    if not isinstance(parts[0], dict): return np.concatenate(parts)
+    return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
+
 # %% ../../nbs/21_score.estimate.ipynb #68b6e020
 def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; `w` [b,n] can be used as an array
               y, # truth [n]
@@ -35,12 +43,19 @@ def bootstrap(metric, # function of (y, p, w) -> array [b,...] or dict of them; 
              )->np.ndarray|dict: # array [n_boot,...], or dict of them
     "Values of `metric` on `n_boot` resamples of patients"
     _check_drawn(y, patient, n_boot, seed)
-    who,memo = number_patients(patient),{}
-    drawn = draw_counts(who.max()+1, n_boot, seed, b=max(1, block//len(who)))
-    parts = [metric(y, p, Draws(c, who, memo)) for c in drawn]
-    if isinstance(parts[0], dict):
-        return {k: np.concatenate([o[k] for o in parts]) for k in parts[0]}
-    return np.concatenate(parts)
+    who = number_patients(patient)
+    b = max(1, block//len(who))
+    return _measured(metric, y, p, who, draw_counts(who.max()+1, n_boot, seed, b=b))
+
+# %% ../../nbs/21_score.estimate.ipynb #cce1468a
+def left_out(metric, y, p, *, patient, most:int=100)->np.ndarray|dict:
+    "Values of `metric` without each patient, or without each of at most `most` groups of them"
+    who = number_patients(patient)
+    m = who.max()+1
+    groups = -(-m//-(-m//most)) # as even as may be
+    without = np.arange(m)%groups!=np.arange(groups)[:,None]
+    b = max(1, 4_000_000//len(who))
+    return _measured(metric, y, p, who, (without[i:i+b].astype(np.uint16) for i in range(0, groups, b)))
 
 # %% ../../nbs/21_score.estimate.ipynb #d0e0362e
 class Estimate(NamedTuple):
@@ -111,20 +126,41 @@ def check_level(level:float)->None:
     if not (isinstance(level, Real) and 0<level<1):
         raise DataError(f"`level` is a share between 0 and 1, such as .95, not {level}")
 
+# %% ../../nbs/21_score.estimate.ipynb #d5046977
+def bias_of(value:float, drawn)->float:
+    "Efron's z0: how far `value` is from the middle of the values `drawn`, in standard deviations; ties count half"
+    near = 1e-12*max(1., abs(value)) # rounding
+    below = (drawn<value-near).mean() + (np.abs(drawn-value)<=near).mean()/2
+    return float(ndtri(np.clip(below, .5/len(drawn), 1-.5/len(drawn))))
+
+def acceleration(left)->float:
+    "Efron's a: a sixth of the skewness of the values `left` without each patient, NaN left out"
+    u = np.nanmean(left)-left[~np.isnan(left)]
+    if np.ptp(u)<1e-12: return 0.
+    return float((u**3).sum()/(6*(u**2).sum()**1.5))
+
+def _tails(level, people, z0=0., a=0.):
+    "The shares of draws of so many `people` that are to lie below the ends of an interval"
+    z = stdtrit(people-1, (1+level)/2)*(people/(people-1))**.5
+    at = z0+np.array([-z,z])
+    return ndtr(z0 + at/np.maximum(1-a*at, .01))
+
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
-def estimate(value, values, level:float=.95, *, people:int=1000)->Estimate:
-    "Percentile interval of `values`, of draws of `people`; none of few people, or if all are alike or many missing"
+def estimate(value, values, level:float=.95, *, people:int=1000, left=None)->Estimate:
+    "Interval of `values`, of draws of `people`: BCa where those `left` without each of them are told, else percentiles"
     check_level(level)
     kept = values[~np.isnan(values)]
     if np.isnan(value): return no_estimate('undefined')
     if people<LEAST: return no_estimate(so_few(people), float(value))
     if too_few(values, people): return no_estimate(TOO_FEW, float(value))
     if np.ptp(kept)<1e-12: return no_estimate(_SAME, float(value))
-    low,high = np.quantile(kept, [(1-level)/2, (1+level)/2])
+    shape = (0., 0.) if left is None else (bias_of(value, kept), acceleration(left))
+    low,high = np.quantile(kept, _tails(level, people, *shape))
     if high-low<1e-12: return no_estimate(_SAME, float(value))
     lost = len(values)-len(kept)
-    how = 'patient bootstrap' + (f', {lost} of {len(values)} resamples left out' if lost else '')
-    return Estimate(float(value), float(low), float(high), how)
+    how = 'patient bootstrap' + ('' if left is None else ', BCa')
+    how += f', {lost} of {len(values)} resamples left out' if lost else ''
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)), how)
 
 # %% ../../nbs/21_score.estimate.ipynb #66e5a151
 def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of them
@@ -135,19 +171,20 @@ def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of 
                       seed:int=0, # same seed, same resamples
                       level:float=.95 # coverage asked for
                      )->Estimate|dict: # `Estimate`, or dict of them
-    "Estimate `metric` with a percentile interval from resampled patients"
+    "Estimate `metric` with a BCa interval from resampled patients"
     _check_drawn(y, patient, n_boot)
     value = metric(y, p, None)
     values = bootstrap(metric, y, p, patient=patient, n_boot=n_boot, seed=seed)
+    left = left_out(metric, y, p, patient=patient)
     told = partial(estimate, level=level, people=len(set(map(str, patient))))
-    if not isinstance(value, dict): return told(value, values)
-    return {k: told(value[k], values[k]) for k in value}
+    if not isinstance(value, dict): return told(value, values, left=left)
+    return {k: told(value[k], values[k], left=left[k]) for k in value}
 
 # %% ../../nbs/21_score.estimate.ipynb #6f79921c
 def _z(level):
     "Standard deviations on either side that hold `level` of a normal distribution"
     check_level(level)
-    return NormalDist().inv_cdf((1+level)/2)
+    return float(ndtri((1+level)/2))
 
 # %% ../../nbs/21_score.estimate.ipynb #4cd411fe
 def wilson(p:float, n:float, level:float=.95)->tuple:
@@ -258,10 +295,11 @@ def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->p
     def shares(y, p, w):
         n = confusion(y, said, k, w=w)
         return ratio(n, n.sum(-1, keepdims=True))
-    v,drawn = shares(y, p, None),bootstrap(shares, y, p, patient=patient, **kwargs)
+    v,left = shares(y, p, None),left_out(shares, y, p, patient=patient)
+    drawn = bootstrap(shares, y, p, patient=patient, **kwargs)
     n,rows,people = confusion(y, said, k),[],_patients_by_class(y, patient, k)
     for i,j in np.ndindex(k, k):
-        e = estimate(v[i,j], drawn[:,i,j], level, people=people[2])
+        e = estimate(v[i,j], drawn[:,i,j], level, people=people[2], left=left[:,i,j])
         if not e.bounded:
             e = _formula_interval(f'sensitivity_{names[i]}', e, *people, names=names, level=level)
         rows.append([names[i], names[j], int(n[i,j]), *e[:4]])

@@ -10,7 +10,8 @@ import numpy as np, pandas as pd
 from functools import partial
 from ..core import DataError
 from ..options import check_least
-from .estimate import ESTIMATE, bootstrap, estimate, known_interval, no_estimate
+from .estimate import (ESTIMATE, bootstrap, estimate, known_interval,
+                                          left_out, no_estimate)
 from .predictions import label_names
 from .scores import Scores, as_scores
 
@@ -80,11 +81,13 @@ def _one_cut(s, by, group, least):
     n = n.loc[sorted(n.index, key=lambda g: (not str(g).startswith('under'), str(g)))] # bands of age in their order
     masks = {g:(group==g).to_numpy() for g in n.index if n.patients[g]>=least}
     names,y,p,f = _measured(s, group, masks)
-    measure,drawn = partial(_by_group, f=f, masks=masks),{}
+    measure,drawn,left = partial(_by_group, f=f, masks=masks),{},{}
     value = measure(y, p, None)
-    if masks: drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot, seed=s.seed)
+    if masks:
+        drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot, seed=s.seed)
+        left = left_out(measure, y, p, patient=s.preds.patient)
     told = partial(estimate, level=s.level, people=s.n_patients)
-    est = {k: told(v, drawn[k]) for k,v in value.items()}
+    est = {k: told(v, drawn[k], left=left[k]) for k,v in value.items()}
     for (g,k),e in est.items():
         basis = s.kind.basis(k, y[masks[g]], names) if k in ('auc','accuracy') else None
         if basis:
@@ -92,7 +95,7 @@ def _one_cut(s, by, group, least):
             who = s.preds.patient[masks[g]]
             est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
     metrics = f(y, p, None)
-    gaps = _gaps(by, masks, value, drawn, metrics, s)
+    gaps = _gaps(by, masks, (value,drawn,left), metrics, s)
     return _rows(by, n, est, metrics, s.preds, group, least),gaps
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
@@ -106,15 +109,16 @@ def _rows(by, n, est, metrics, df, group, least):
     return rows + [[*who, k, *no_estimate('not known')[:4]] for k in metrics]
 
 # %% ../../nbs/28_score.subgroups.ipynb #f5d0aef3
-def _gaps(by, masks, value, drawn, metrics, s):
+def _gaps(by, masks, seen, metrics, s):
     "The largest difference between groups, by metric; its interval holds for all pairs of them (Bonferroni)"
     res = []
     for k in metrics:
-        v = {g:float(value[g,k]) for g in masks if not np.isnan(value[g,k])}
+        v = {g:float(seen[0][g,k]) for g in masks if not np.isnan(seen[0][g,k])}
         if len(v)<2: continue
         hi,lo = max(v, key=v.get),min(v, key=v.get)
         pairs = len(v)*(len(v)-1)//2
-        e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], 1-(1-s.level)/pairs, people=s.n_patients)
+        gap,drawn,left = (o[hi,k]-o[lo,k] for o in seen)
+        e = estimate(gap, drawn, 1-(1-s.level)/pairs, people=s.n_patients, left=left)
         how = e.method + (f', of {pairs} pairs' if e.bounded and pairs>1 else '')
         res.append([by, k, str(hi), str(lo), len(v), *e[:3], how])
     return res

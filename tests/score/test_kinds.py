@@ -104,8 +104,8 @@ def test_a_mean_over_labels_is_always_over_the_same():
     df = labels_table()
     df['target_cupping'] = df.patient.astype(int).lt(6).astype(int)
     m = score(df).metrics
-    lost = int(m['auc_cupping'].method.split(', ')[1].split()[0])
-    assert lost and all(m[k].method==f'patient bootstrap, {lost} of 1000 resamples left out' for k in ('auc','average_precision'))
+    lost = int(m['auc_cupping'].method.split(', ')[2].split()[0])
+    assert lost and all(m[k].method==f'patient bootstrap, BCa, {lost} of 1000 resamples left out' for k in ('auc','average_precision'))
     m = score(df.assign(target_cupping=(df.patient=='0').astype(int)), **fast).metrics
     assert m['auc'].method==TOO_FEW and m['auc_cupping'].method.startswith('Newcombe (1 v ')
 

@@ -70,7 +70,7 @@ def test_one_ill_woman_makes_no_gap():
     d = pd.DataFrame(dict(path=who.astype(str), patient=who.astype(str), eye=None, target=np.where(ill, 'yes', 'no'), p_no=1-p, p_yes=p))
     t,gaps = subgroup_scores(score(d), {'sex':np.where(who<20, 'f', 'm')})
     how = t.set_index(['group','metric']).method
-    assert how['f','auc']=='Newcombe (1 v 19 patients)' and how['m','auc']=='patient bootstrap'
+    assert how['f','auc']=='Newcombe (1 v 19 patients)' and how['m','auc']=='patient bootstrap, BCa'
     gaps = gaps.set_index('metric')
     assert gaps.method['auc']==TOO_FEW and np.isnan(gaps.low['auc']) and gaps.gap['auc']>0 and gaps.low['accuracy']==gaps.low['accuracy']
 
