@@ -179,13 +179,14 @@ def tab_why(gr, acts, kept, *, which, now):
         with gr.Column(min_width=NARROW): words = gr.HTML(elem_id='words')
     def clicked(kept, k, now, event:gr.SelectData):
         yield from while_chosen(map(acts.cover, [kept], [k], [event.index]), now, k)
-    def opened(kept, k):
-        try: return acts.reader.view(acts.picture(kept, k)['path'])
-        except EyeError: return None
+    def opened(kept, k, now):
+        now['k'] = k # nothing of the last one comes after this
+        try: return acts.reader.view(acts.picture(kept, k)['path']),None,None,None
+        except EyeError: return [None]*4
     def why(kept, k, now, method, name):
         yield from while_chosen(acts.why(kept, k, method=method, name=name), now, k)
     cleared(which.change, [im,rows,m,words])
-    which.change(opened, [kept,which], im, **QUIET)
+    which.change(opened, [kept,which,now], [im,rows,m,words], **QUIET)
     go.click(why, [kept,which,now,method,name], [m,words], trigger_mode='always_last', **QUIET)
     for o in (im,m): o.select(clicked, [kept,which,now], [im,rows], **QUIET)
     return method
@@ -199,7 +200,11 @@ def tab_more(gr, acts, kept, *, which, now, method):
             im = gr.Image(label='Found', elem_id='found', **SHOWN)
             rows = gr.HTML(elem_id='what')
             def look(kept, k, now): yield from while_chosen(map(acts.look, [kept], [k]), now, k)
+            def opened(k, now):
+                now['k'] = k
+                return None,None
             cleared(which.change, [im,rows])
+            which.change(opened, [which,now], [im,rows], **QUIET)
             go.click(look, [kept,which,now], [im,rows], trigger_mode='always_last', **QUIET)
     with gr.Tab('Report'):
         make = gr.Button('Make a report of these eyes', elem_id='make')

@@ -95,7 +95,7 @@ def _one_cut(s, by, group, least):
             who = s.preds.patient[masks[g]]
             est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
     metrics = f(y, p, None)
-    gaps = _gaps(by, masks, (value,drawn,left), metrics, s)
+    gaps = _gaps(by, masks, value, drawn, metrics, s)
     return _rows(by, n, est, metrics, s.preds, group, least),gaps
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
@@ -109,16 +109,15 @@ def _rows(by, n, est, metrics, df, group, least):
     return rows + [[*who, k, *no_estimate('not known')[:4]] for k in metrics]
 
 # %% ../../nbs/28_score.subgroups.ipynb #f5d0aef3
-def _gaps(by, masks, seen, metrics, s):
+def _gaps(by, masks, value, drawn, metrics, s):
     "The largest difference between groups, by metric; its interval holds for all pairs of them (Bonferroni)"
     res = []
     for k in metrics:
-        v = {g:float(seen[0][g,k]) for g in masks if not np.isnan(seen[0][g,k])}
+        v = {g:float(value[g,k]) for g in masks if not np.isnan(value[g,k])}
         if len(v)<2: continue
         hi,lo = max(v, key=v.get),min(v, key=v.get)
         pairs = len(v)*(len(v)-1)//2
-        gap,drawn,left = (o[hi,k]-o[lo,k] for o in seen)
-        e = estimate(gap, drawn, 1-(1-s.level)/pairs, people=s.n_patients, left=left)
+        e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], 1-(1-s.level)/pairs, people=s.n_patients)
         how = e.method + (f', of {pairs} pairs' if e.bounded and pairs>1 else '')
         res.append([by, k, str(hi), str(lo), len(v), *e[:3], how])
     return res
