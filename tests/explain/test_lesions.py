@@ -320,8 +320,8 @@ def test_a_resample_without_a_healthy_eye_tells_nothing():
     truths = [{} if i<5 else dict(MA=disk(30,40)) for i in range(30)]
     h = match_lesions([table(np.r_[rng.integers(0, 120, 20),30], np.r_[rng.integers(0, 160, 20),40], rng.random(21)) for _ in truths], truths)
     e = froc(h, healthy=True)['1 FP']['MA']
-    n = int(e.method.split(', ')[1].split()[0])
-    assert 0<n<9 and e.high<1 and e.method==f'patient bootstrap, {n} of 1000 resamples left out'
+    n = int(e.method.split(', ')[2].split()[0])
+    assert 0<n<9 and e.high<1 and e.method==f'patient bootstrap, BCa, {n} of 1000 resamples left out'
     h = match_lesions([table([30],[40],[1])]*12, [{}]*2+truths[-10:])
     assert froc(h, healthy=True, n_boot=300)['1 FP']['MA'].method==TOO_FEW
 

@@ -2,6 +2,7 @@
 import csv
 from html.parser import HTMLParser
 import numpy as np, pandas as pd, pytest
+from scipy.stats import norm, t as student
 from fundus_fastai.options import DataOptions, TrainOptions
 from fundus_fastai.run.report import write_report
 from fundus_fastai.run.train import train_run
@@ -40,10 +41,16 @@ def trained(task, out):
 def column(table, name, f=float): return np.array([f(o[name]) for o in table])
 
 def resampled(metric, who, *arrays, n=1000):
-    "Percentiles of the metric when patients are drawn with replacement"
+    "BCa interval (Efron 1987) of the metric when patients are drawn with replacement, its ends by Student's t (Hesterberg 2015)"
     rng,groups = np.random.default_rng(11),[np.flatnonzero(who==o) for o in np.unique(who)]
-    drawn = [np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))]) for _ in range(n)]
-    return np.nanpercentile([metric(*(a[i] for a in arrays)) for i in drawn], [2.5,97.5])
+    m,at = len(groups),lambda rows: metric(*(a[rows] for a in arrays))
+    drawn = np.array([at(np.concatenate([groups[i] for i in rng.integers(m, size=m)])) for _ in range(n)])
+    drawn,value = drawn[~np.isnan(drawn)],at(np.arange(len(who)))
+    left = np.array([at(np.flatnonzero(who!=o)) for o in np.unique(who)])
+    u = np.nanmean(left)-left[~np.isnan(left)]
+    z0 = norm.ppf((np.sum(drawn<value-1e-9)+np.sum(abs(drawn-value)<1e-9)/2)/len(drawn))
+    a,z = (u**3).sum()/6/(u**2).sum()**1.5,student.ppf(.975, m-1)*(m/(m-1))**.5
+    return np.quantile(drawn, norm.cdf([z0+(z0+k)/(1-a*(z0+k)) for k in (-z,z)]))
 
 def agrees(cells, value, interval=None):
     "The report's value to its last digit, its interval but for the luck of resampling"
