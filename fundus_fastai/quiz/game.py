@@ -159,6 +159,7 @@ def make_quiz(file, pool, *, n:int=50, seed:int=0, days:int=DAYS, **told)->Quiz:
     items = [(i,r.path,r.sha256,r.patient,r.truth,r.ai,json.dumps(r.p))
              for i,r in enumerate(pool.itertuples())]
     try:
+        part.touch(0o600) # what people answer is read by whoever runs the quiz
         with closing(sqlite3.connect(part)) as con, con:
             con.executescript(f'pragma application_id={OURS}; pragma user_version={FORMAT};{SCHEMA}')
             con.executemany('insert into setting values(?,?)', settings)
@@ -285,14 +286,15 @@ def scored(self:Quiz, who, r)->dict:
 # %% ../../nbs/91_quiz.game.ipynb #a9be12d6
 @patch
 def board(self:Quiz)->list:
-    "The leaderboard: nick, role, best and last test of all who have finished one, the best first"
+    "The leaderboard: place, nick, role, best and last test of all who have finished one, the best first"
     res = []
     for o in self.read('select * from participant'):
         tests = [self.scored(o['id'], r) for r in range(1, 1+self.at(o['id'])['round'])]
         whole = [t['right']/t['of'] for t in tests if t['of']==self.told['n']]
         if whole: res.append(dict(nick=o['nick'] or 'somebody', role=ROLES[o['role']],
                                   best=max(whole), last=whole[-1], rounds=len(whole)))
-    return sorted(res, key=lambda o: -o['best'])
+    res = sorted(res, key=lambda o: -o['best'])
+    return [dict(place=1+sum(p['best']>o['best'] for p in res), **o) for o in res]
 
 # %% ../../nbs/91_quiz.game.ipynb #631700d0
 @patch

@@ -1,5 +1,5 @@
 "The rules: who sees what, each answer once, nothing lost, nobody else let in"
-import builtins, json, threading
+import builtins, json, os, threading
 from datetime import date, timedelta
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -68,7 +68,18 @@ def test_many_people_at_once_do_not_meet(quiz):
     ts = [threading.Thread(target=run, args=(w,)) for w in words]
     for o in ts: o.start()
     for o in ts: o.join()
-    assert not errors and len(quiz.read('select * from answer'))==48 and len(quiz.board())==6 and {o['best'] for o in quiz.board()}=={1}
+    assert not errors and len(quiz.read('select * from answer'))==48 and len(quiz.board())==6 and {(o['place'],o['best']) for o in quiz.board()}=={(1,1)}
+
+def test_equal_scores_share_a_place(quiz):
+    for k,right in enumerate([False,True,True]): play(quiz, quiz.who(quiz.join(FORM|dict(nick=f'N{k}')))['id'], right=right)
+    assert [(o['place'],o['nick']) for o in quiz.board()]==[(1,'N1'),(1,'N2'),(3,'N0')]
+
+@pytest.mark.skipif(os.name=='nt', reason="Windows knows no such rights")
+def test_answers_of_people_are_no_file_for_everybody(quiz):
+    "Whatever the umask: the rights of what sqlite writes beside it follow"
+    play(quiz, quiz.who(quiz.join(FORM))['id'], stop=1)
+    files = list(quiz.file.parent.glob(quiz.file.name+'*'))
+    assert len(files)>1 and {o.stat().st_mode & 0o777 for o in files}=={0o600}
 
 def test_answers_are_on_the_disk_and_the_quiz_goes_on(quiz):
     "Read from the file by another, while the first is still open"
