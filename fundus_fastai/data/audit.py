@@ -21,7 +21,7 @@ from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
 from ..image.read import open_image, pixels, read_image
 from ..image.recipe import disc_side, whole_circle
-from ..score.estimate import newcombe, patient_bootstrap
+from ..score.estimate import newcombe, patient_bootstrap, welch
 from ..score.metrics import auc
 from ..score.plots import DPI, mark
 from ..score.predictions import as_table
@@ -481,9 +481,9 @@ def _guess(x, ys, patient, seed, k=5):
 def _interval(y, p, patient, level, seed):
     "Mean AUC of the columns of `y` and `p` and its interval; Newcombe's where no resample changes it"
     metric = lambda y, p, w: np.mean([auc(y[:,k]==1, p[:,k], w) for k in range(y.shape[1])], axis=0)
-    e = patient_bootstrap(metric, y, p, patient=patient, seed=seed, level=level)
-    if not np.isnan(e.low): return e.value, e.low, e.high
     n = [len(set(patient[(y==k).any(axis=1)])) for k in (1,0)]
+    e = patient_bootstrap(metric, y, p, patient=patient, seed=seed, level=level, on=welch(*n))
+    if not np.isnan(e.low): return e.value, e.low, e.high
     return (e.value, *newcombe(e.value, *n, level=level))
 
 # %% ../../nbs/38_data.audit.ipynb #29e422ed

@@ -362,7 +362,8 @@ def froc_row(found, type, at, *, against=None, n_boot:int=1000, seed:int=0, leve
     def known(e): # Wilson's where nothing varies, or few have a lesion; none where few are healthy
         if e.bounded or e.method==TOO_FEW and m>=LEAST: return e
         return wilson_estimate(e.value, m, level)
-    if against is None: return res | {k:known(e) for k,e in patient_bootstrap(metric, y, s, **how).items()}
+    if against is None:
+        return res | {k:known(e) for k,e in patient_bootstrap(metric, y, s, on=m, **how).items()}
     return res | paired_bootstrap(metric, y, both, **how)
 
 # %% ../../nbs/58_explain.lesions.ipynb #2b4cf964

@@ -14,7 +14,7 @@ from ..image.hospital import file_and_frame
 from ..image.read import decode_image
 from ..data.audit import border_colors
 from ..score.metrics import auc, weighted_mean
-from ..score.estimate import Estimate, newcombe, patient_bootstrap
+from ..score.estimate import Estimate, newcombe, patient_bootstrap, welch
 
 # %% ../../nbs/57_explain.shortcuts.ipynb #366f05fe
 def cheap_looks(path)->dict:
@@ -76,9 +76,10 @@ def worth(x, y, rows, *, new, key, seed:int=0)->dict:
     number,who = key=='mae',rows.patient.to_numpy()
     p,t = cheap_answer(x, y, new, patient=who, number=number),y[new]
     metric = mean_error if number else mean_of_aucs
-    e = patient_bootstrap(metric, t, p, patient=who[new], seed=seed, n_boot=500)
-    ends = e.low,e.high
-    if not number and np.isnan(e.low): ends = newcombe(e.value, *patients_of_both(t, who[new]))
+    sides = None if number else patients_of_both(t, who[new])
+    on = welch(*sides) if sides else None
+    e = patient_bootstrap(metric, t, p, patient=who[new], seed=seed, n_boot=500, on=on)
+    ends = newcombe(e.value, *sides) if sides and np.isnan(e.low) else (e.low,e.high)
     res = {key:float(e.value), 'low':float(ends[0]), 'high':float(ends[1])}
     if number: res['guess'] = float(np.abs(t-np.median(y if new.all() else y[~new])).mean())
     return res

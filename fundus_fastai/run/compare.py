@@ -23,7 +23,8 @@ from ..vision.learner import find_net
 from ..vision.steps import fit_run
 from ..score.metrics import (accuracy, auc, balanced_accuracy, grade_kappa,
                                          mean_abs_error, mean_auc)
-from ..score.estimate import Estimate, bootstrap, estimate, known_interval, left_out
+from ..score.estimate import (Estimate, bootstrap, estimate, hangs_on, known_interval,
+                                          left_out)
 from ..score.scores import loud_html, loud_lines, metric_label
 from ..score.plots import drawing, mark
 from ..score.kinds import Kind, get_kind, read_predictions
@@ -176,9 +177,11 @@ class _Side:
         names = [c[2:] for c in self.first if c.startswith('p_')]
         drawn = bootstrap(f, self.y, p, patient=self.patient, n_boot=n_boot)
         left,metric = left_out(f, self.y, p, patient=self.patient),self.metric
-        e = estimate(float(f(self.y, p)), drawn, people=self.patient.nunique(), left=left)
-        if names and metric in ('auc','accuracy','balanced_accuracy') and not self.kind.labels:
-            e = known_interval(metric, e, self.y, patient=self.patient, names=names)
+        known = names and metric in ('auc','accuracy','balanced_accuracy') and not self.kind.labels
+        of = dict(patient=self.patient, names=names)
+        on = hangs_on(metric, self.y, **of) if known else None
+        e = estimate(float(f(self.y, p)), drawn, people=self.patient.nunique(), left=left, on=on)
+        if known: e = known_interval(metric, e, self.y, **of)
         return e, float(np.nanstd(drawn)) if np.isfinite(drawn).any() else np.nan
 
 # %% ../../nbs/64_run.compare.ipynb #c3a00805

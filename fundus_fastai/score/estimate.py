@@ -135,27 +135,35 @@ def bias_of(value:float, drawn)->float:
 
 def acceleration(left)->float:
     "Efron's a: a sixth of the skewness of the values `left` without each patient, NaN left out"
-    u = np.nanmean(left)-left[~np.isnan(left)]
-    if np.ptp(u)<1e-12: return 0.
+    left = left[~np.isnan(left)]
+    if not len(left) or np.ptp(left)<1e-12: return 0.
+    u = left.mean()-left
     return float((u**3).sum()/(6*(u**2).sum()**1.5))
 
 def _tails(level, people, z0=0., a=0.):
-    "The shares of draws of so many `people` that are to lie below the ends of an interval"
+    "The shares of draws that are to lie below the ends of an interval that hangs on so many `people`"
     z = stdtrit(people-1, (1+level)/2)*(people/(people-1))**.5
     at = z0+np.array([-z,z])
     return ndtr(z0 + at/np.maximum(1-a*at, .01))
 
+# %% ../../nbs/21_score.estimate.ipynb #a83e133c
+def welch(m:int, n:int)->float:
+    "So many patients of one sort tell of their scatter what `m` and `n` of two sorts do"
+    m,n = max(m, 2),max(n, 2)
+    return 1+(1/m+1/n)**2/(1/(m*m*(m-1))+1/(n*n*(n-1)))
+
 # %% ../../nbs/21_score.estimate.ipynb #4403be02
-def estimate(value, values, level:float=.95, *, people:int=1000, left=None)->Estimate:
-    "Interval of `values`, of draws of `people`: BCa where those `left` without each of them are told, else percentiles"
+def estimate(value, values, level:float=.95, *, people:int=1000, left=None,
+             on:float=None)->Estimate:
+    "Interval of `values`, of draws of `people`, that hangs `on` so many: BCa if told what is `left` without each"
     check_level(level)
-    kept = values[~np.isnan(values)]
+    kept,on = values[~np.isnan(values)],min(people, on or people)
     if np.isnan(value): return no_estimate('undefined')
-    if people<LEAST: return no_estimate(so_few(people), float(value))
+    if on<LEAST: return no_estimate(so_few(int(on)), float(value))
     if too_few(values, people): return no_estimate(TOO_FEW, float(value))
     if np.ptp(kept)<1e-12: return no_estimate(_SAME, float(value))
     shape = (0., 0.) if left is None else (bias_of(value, kept), acceleration(left))
-    low,high = np.quantile(kept, _tails(level, people, *shape))
+    low,high = np.quantile(kept, _tails(level, on, *shape))
     if high-low<1e-12: return no_estimate(_SAME, float(value))
     lost = len(values)-len(kept)
     how = 'patient bootstrap' + ('' if left is None else ', BCa')
@@ -169,7 +177,8 @@ def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of 
                       *, patient, # who each image belongs to [n]
                       n_boot:int=1000, # resamples
                       seed:int=0, # same seed, same resamples
-                      level:float=.95 # coverage asked for
+                      level:float=.95, # coverage asked for
+                      on=None # patients whom it hangs on, or function that tells them by metric (default: all)
                      )->Estimate|dict: # `Estimate`, or dict of them
     "Estimate `metric` with a BCa interval from resampled patients"
     _check_drawn(y, patient, n_boot)
@@ -177,8 +186,9 @@ def patient_bootstrap(metric, # function of (y, p, w) -> array [...] or dict of 
     values = bootstrap(metric, y, p, patient=patient, n_boot=n_boot, seed=seed)
     left = left_out(metric, y, p, patient=patient)
     told = partial(estimate, level=level, people=len(set(map(str, patient))))
-    if not isinstance(value, dict): return told(value, values, left=left)
-    return {k: told(value[k], values[k], left=left[k]) for k in value}
+    of = on if callable(on) else lambda k: on
+    if not isinstance(value, dict): return told(value, values, left=left, on=of(None))
+    return {k: told(value[k], values[k], left=left[k], on=of(k)) for k in value}
 
 # %% ../../nbs/21_score.estimate.ipynb #6f79921c
 def _z(level):
@@ -220,6 +230,13 @@ def _patients_by_class(y, patient, k):
     t = np.zeros((who.max()+1,k), int)
     np.add.at(t, (who,np.asarray(y)), 1)
     return (t>0).sum(0),(t.sum(1,keepdims=True)>t).sum(0),len(t)
+
+# %% ../../nbs/21_score.estimate.ipynb #d9654a10
+def hangs_on(key:str, y, *, patient, names)->float|None:
+    "Patients whom an AUC of two sides hangs on; `None` of another metric: all"
+    if key!='auc' or len(names)!=2: return None
+    (_,m),(_,n),_ = _patients_by_class(y, patient, 2)
+    return welch(m, n)
 
 # %% ../../nbs/21_score.estimate.ipynb #b219f80e
 def _wilson_n(key, inn, out, N, names):
@@ -263,8 +280,9 @@ def known_interval(key:str, e:Estimate, y, *, patient, names, level:float=.95)->
 def class_estimates(y, p, classes, *, patient, n_boot:int=1000, seed:int=0, level:float=.95)->dict:
     "All metrics of a classification, each with an interval by patients"
     names = [str(c) for c in classes]
-    metric = partial(class_metrics, classes=names)
-    est = patient_bootstrap(metric, y, p, patient=patient, n_boot=n_boot, seed=seed, level=level)
+    metric,on = partial(class_metrics, classes=names),partial(hangs_on, y=y, patient=patient, names=names)
+    est = patient_bootstrap(metric, y, p, patient=patient, n_boot=n_boot, seed=seed, level=level,
+                            on=on)
     return {k: known_interval(k, e, y, patient=patient, names=names, level=level)
             for k,e in est.items()}
 
@@ -282,10 +300,10 @@ def threshold_estimates(y, s, threshold:float, *, patient, level:float=.95, **kw
 def event_estimate(metric, y, s, *, patient, key:str='auc', name:str='it', level:float=.95,
                    **kwargs)->Estimate:
     "A metric of one yes-or-no question, with an interval by patients"
-    y = np.asarray(y, bool)
-    e = patient_bootstrap(metric, y, s, patient=patient, level=level, **kwargs)
-    return known_interval(key, e, y.astype(int), patient=patient, names=['rest',str(name)],
-                          level=level)
+    y,of = np.asarray(y, bool),dict(patient=patient, names=['rest',str(name)])
+    on = lambda _: hangs_on(key, y.astype(int), **of)
+    e = patient_bootstrap(metric, y, s, patient=patient, level=level, on=on, **kwargs)
+    return known_interval(key, e, y.astype(int), **of, level=level)
 
 # %% ../../nbs/21_score.estimate.ipynb #9acc0cf3
 def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->pd.DataFrame:

@@ -13,7 +13,8 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from ..core import DataError, one_of, whole_file, write_json
-from .estimate import Estimate, confusion_estimates, known_interval, patient_bootstrap
+from .estimate import (Estimate, confusion_estimates, hangs_on, known_interval,
+                                          patient_bootstrap)
 from ..options import check_least
 from .kinds import CATEGORY, Kind, get_kind, kind_of
 from .predictions import as_table
@@ -24,7 +25,10 @@ def kind_estimates(kind:Kind, df:pd.DataFrame, op=None, *, level:float=.95, **kw
     names = kind.names(df, op)
     y,p = kind.arrays(df, names)
     metric = partial(kind.metrics, names=names, op=op)
-    est = patient_bootstrap(metric, y, p, patient=df.patient, level=level, **kwargs)
+    def on(k):
+        key,events,of = kind.basis(k, y, names) or (k,y,())
+        return hangs_on(key, events, patient=df.patient, names=of)
+    est = patient_bootstrap(metric, y, p, patient=df.patient, level=level, on=on, **kwargs)
     for k,e in est.items():
         if not e.bounded and (b := kind.basis(k, y, names)):
             key,events,of = b

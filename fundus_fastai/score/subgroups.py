@@ -10,8 +10,8 @@ import numpy as np, pandas as pd
 from functools import partial
 from ..core import DataError
 from ..options import check_least
-from .estimate import (ESTIMATE, bootstrap, estimate, known_interval,
-                                          left_out, no_estimate)
+from .estimate import (ESTIMATE, bootstrap, estimate, hangs_on,
+                                          known_interval, left_out, no_estimate, welch)
 from .predictions import label_names
 from .scores import Scores, as_scores
 
@@ -86,16 +86,16 @@ def _one_cut(s, by, group, least):
     if masks:
         drawn = bootstrap(measure, y, p, patient=s.preds.patient, n_boot=s.n_boot, seed=s.seed)
         left = left_out(measure, y, p, patient=s.preds.patient)
-    told = partial(estimate, level=s.level, people=s.n_patients)
-    est = {k: told(v, drawn[k], left=left[k]) for k,v in value.items()}
-    for (g,k),e in est.items():
+    told,est = partial(estimate, level=s.level, people=s.n_patients),{}
+    for (g,k),v in value.items():
+        who = s.preds.patient[masks[g]]
         basis = s.kind.basis(k, y[masks[g]], names) if k in ('auc','accuracy') else None
-        if basis:
-            key,events,of = basis
-            who = s.preds.patient[masks[g]]
-            est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level)
+        key,events,of = basis or (k,None,())
+        on = hangs_on(key, events, patient=who, names=of) or n.patients[g]
+        e = told(v, drawn[g,k], left=left[g,k], on=on)
+        est[g,k] = known_interval(key, e, events, patient=who, names=of, level=s.level) if basis else e
     metrics = f(y, p, None)
-    gaps = _gaps(by, masks, value, drawn, metrics, s)
+    gaps = _gaps(by, n.patients, value, drawn, metrics, s)
     return _rows(by, n, est, metrics, s.preds, group, least),gaps
 
 # %% ../../nbs/28_score.subgroups.ipynb #1e05e2a4
@@ -109,15 +109,16 @@ def _rows(by, n, est, metrics, df, group, least):
     return rows + [[*who, k, *no_estimate('not known')[:4]] for k in metrics]
 
 # %% ../../nbs/28_score.subgroups.ipynb #f5d0aef3
-def _gaps(by, masks, value, drawn, metrics, s):
+def _gaps(by, patients, value, drawn, metrics, s):
     "The largest difference between groups, by metric; its interval holds for all pairs of them (Bonferroni)"
     res = []
     for k in metrics:
-        v = {g:float(value[g,k]) for g in masks if not np.isnan(value[g,k])}
+        v = {g:float(value[g,k]) for g in patients.index if not np.isnan(value.get((g,k), np.nan))}
         if len(v)<2: continue
         hi,lo = max(v, key=v.get),min(v, key=v.get)
         pairs = len(v)*(len(v)-1)//2
-        e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], 1-(1-s.level)/pairs, people=s.n_patients)
+        e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], 1-(1-s.level)/pairs, people=s.n_patients,
+                     on=welch(patients[hi], patients[lo]))
         how = e.method + (f', of {pairs} pairs' if e.bounded and pairs>1 else '')
         res.append([by, k, str(hi), str(lo), len(v), *e[:3], how])
     return res

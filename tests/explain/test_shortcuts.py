@@ -178,3 +178,16 @@ def test_looks_that_know_nothing_are_seldom_loud_in_small_studies():
                  for o in ('border','file','image','contrast')]
         said.append(shortcut_words(found, dict(auc=Estimate(.85, .62, .97, '')))['loud'])
     assert np.mean(said)<.2 # it was .43
+
+def test_the_interval_of_a_look_counts_the_few(tmp_path):
+    "Six ill among ninety: the look is measured as an AUC of six and eighty-four is, not as one of ninety people"
+    from fundus_fastai.score.estimate import event_estimate
+    from fundus_fastai.score.metrics import auc
+    rng,n = np.random.default_rng(1),180
+    rows = pd.DataFrame(dict(patient=np.arange(n).astype(str)))
+    y = (np.arange(n)%15==0).astype(float)[:,None]
+    x,new = rng.normal(size=(n,2))+y,np.arange(n)>=90
+    found = worth(x, y, rows, new=new, key='auc')
+    p = cheap_answer(x, y, new, patient=rows.patient.to_numpy(), number=False)
+    e = event_estimate(auc, y[new,0], p[:,0], patient=rows.patient[new], n_boot=500)
+    assert (found['low'],found['high'])==pytest.approx(e[1:3], abs=1e-12)

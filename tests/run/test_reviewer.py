@@ -40,17 +40,23 @@ def trained(task, out):
 
 def column(table, name, f=float): return np.array([f(o[name]) for o in table])
 
-def resampled(metric, who, *arrays, n=1000):
-    "BCa interval (Efron 1987) of the metric when patients are drawn with replacement, its ends by Student's t (Hesterberg 2015)"
+def resampled(metric, who, *arrays, n=2000, on=None):
+    "BCa ends (Efron and Tibshirani 1993, chapter 14) of the metric when patients are drawn with replacement, by Student's t of `on` of them"
     rng,groups = np.random.default_rng(11),[np.flatnonzero(who==o) for o in np.unique(who)]
-    m,at = len(groups),lambda rows: metric(*(a[rows] for a in arrays))
-    drawn = np.array([at(np.concatenate([groups[i] for i in rng.integers(m, size=m)])) for _ in range(n)])
-    drawn,value = drawn[~np.isnan(drawn)],at(np.arange(len(who)))
-    left = np.array([at(np.flatnonzero(who!=o)) for o in np.unique(who)])
-    u = np.nanmean(left)-left[~np.isnan(left)]
-    z0 = norm.ppf((np.sum(drawn<value-1e-9)+np.sum(abs(drawn-value)<1e-9)/2)/len(drawn))
-    a,z = (u**3).sum()/6/(u**2).sum()**1.5,student.ppf(.975, m-1)*(m/(m-1))**.5
-    return np.quantile(drawn, norm.cdf([z0+(z0+k)/(1-a*(z0+k)) for k in (-z,z)]))
+    def told(part): return metric(*(a[np.concatenate(part)] for a in arrays))
+    drawn = np.array([told([groups[i] for i in rng.integers(len(groups), size=len(groups))]) for _ in range(n)])
+    drawn,value = drawn[~np.isnan(drawn)],metric(*arrays)
+    z0 = norm.ppf(np.clip((drawn<value-1e-9).mean()+(abs(drawn-value)<1e-9).mean()/2, 1e-3, 1-1e-3))
+    left = np.array([told(groups[:i]+groups[i+1:]) for i in range(len(groups))])
+    off,on = np.nanmean(left)-left[~np.isnan(left)],on or len(groups)
+    a = (off**3).sum()/(6*(off**2).sum()**1.5)
+    z = z0+np.array([-1,1])*student.ppf(.975, on-1)*(on/(on-1))**.5
+    return np.quantile(drawn, norm.cdf(z0+z/(1-a*z)))
+
+def two_sides(y, who):
+    "Welch's degrees of freedom, and one more, of so many patients on either side who scatter alike"
+    m,n = (len({*who[o]}) for o in (y,~y))
+    return 1+(1/m+1/n)**2/(1/m**2/(m-1)+1/n**2/(n-1))
 
 def agrees(cells, value, interval=None):
     "The report's value to its last digit, its interval but for the luck of resampling"
@@ -75,7 +81,7 @@ def test_numbers_of_two_classes(two_classes):
     yes = p>.5
     def accuracy(y, yes): return (yes==y).mean()
     few = min(len({*who[y]}), len({*who[~y]}))<5
-    agrees(told['AUC'], pairs(y, p), None if few else resampled(pairs, who, y, p))
+    agrees(told['AUC'], pairs(y, p), None if few else resampled(pairs, who, y, p, on=two_sides(y, who)))
     assert few==('Newcombe' in ' '.join(told['AUC'])), told['AUC']
     agrees(told['accuracy'], accuracy(y, yes), resampled(accuracy, who, y, yes))
     agrees(told['sensitivity abnormal'], yes[y].mean())
@@ -127,4 +133,4 @@ def test_numbers_of_grades(tmp_path):
     y,who = column(table, 'target', int),column(table, 'patient', str)
     p = np.array([[float(o[f'p_{k}']) for k in range(5)] for o in table])
     agrees(told['quadratic kappa'], kappa(y, p.argmax(1)), resampled(kappa, who, y, p.argmax(1)))
-    agrees(told['AUC of referral'], pairs(y>=2, p[:,2:].sum(1)), resampled(pairs, who, y>=2, p[:,2:].sum(1)))
+    agrees(told['AUC of referral'], pairs(y>=2, p[:,2:].sum(1)), resampled(pairs, who, y>=2, p[:,2:].sum(1), on=two_sides(y>=2, who)))

@@ -2,7 +2,7 @@
 import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
-from fundus_fastai.score.estimate import TOO_FEW
+from fundus_fastai.score.estimate import TOO_FEW, so_few
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
@@ -117,3 +117,35 @@ def test_labels_are_compared_where_all_groups_have_them():
     assert common_labels(lab, lab.sex)==['a']
     t = subgroup_scores(score(lab, n_boot=20), {'sex':lab.sex})[0].set_index(['group','metric']).value
     for g,o in lab.groupby('sex'): assert t[g,'auc']==pytest.approx(skm.roc_auc_score(o.target_a, o.p_a))
+
+def years(n, seed, ten):
+    "Ages and answers of `n` people with one image each, and the first `ten` of them as a group"
+    y,rng = np.linspace(40, 80, n),np.random.default_rng(seed)
+    who = np.arange(n)
+    d = pd.DataFrame(dict(path=who.astype(str), patient=who.astype(str), eye=None, target=y, pred=y+rng.normal(0, 5, n)))
+    return d,np.where(who<ten, 'site A', 'site B')
+
+def test_a_group_counts_its_own_patients():
+    "Ten among 200: its interval is no narrower than that of a study of the ten alone (with all 200 for Student's t it was)"
+    wide = []
+    for i in range(20):
+        d,g = years(200, i, 10)
+        t,gaps = subgroup_scores(score(d, n_boot=400), dict(site=g))
+        t,alone = t.set_index(['group','metric']).loc[('site A','mae')],score(d[:10], n_boot=400).metrics['mae']
+        wide.append([t.high-t.low, alone.high-alone.low])
+    a,b = np.mean(wide, 0)
+    assert .98*b<a<1.2*b
+
+def test_a_gap_counts_both_groups():
+    "Ten beside 190 of the same error: their gap is one by chance in 5 of 100 studies (by all 200 in 9)"
+    found = []
+    for i in range(200):
+        d,g = years(200, i, 10)
+        gaps = subgroup_scores(score(d, n_boot=300), dict(site=g))[1].set_index('metric')
+        found.append(gaps.low['mae']>0)
+    assert np.mean(found)<=.065
+
+def test_three_patients_of_many_have_no_interval():
+    d,g = years(60, 0, 3)
+    t,gaps = subgroup_scores(score(d, n_boot=100), dict(site=g), least=2)
+    assert t.set_index(['group','metric']).method['site A','mae']==so_few(3)
