@@ -436,9 +436,10 @@ def biomarkers(data:str, # name of the catalog, folder, or CSV; with --ready a C
     "Measure features of eyes and test which differ between people: tables, a picture, a report (research use only)"
     from fundus_fastai.anatomy.biomarkers import biomarkers as find, open_people
     say("research use only, not a medical device")
-    df = open_people(data, by, data_options(dict(kwargs, data=data))[1], ready=ready)
+    adjust = [] if adjust=='none' else listed(adjust)
+    df = open_people(data, by, data_options(dict(kwargs, data=data))[1], adjust=adjust, ready=ready)
     t = find(df, by, out, features=listed(features), table=table, ready=ready, model=model,
-             adjust=[] if adjust=='none' else listed(adjust), confirm=confirm, force=force)
+             adjust=adjust, confirm=confirm, force=force)
     return shown(t, out, table=t.head(12))
 
 # %% ../nbs/97_commands.ipynb #eddb37a0
