@@ -562,5 +562,5 @@ def people_of(data, by, opts)->pd.DataFrame:
     mine = file.is_file() and guess_card(file)=='csv'
     try: df = open_frame(data, opts|(dict(label=by) if mine else {}))
     except DataError as e: raise DataError(str(e).replace('`label=COL`', '`by=COL`')) from None
-    if mine and by not in df: df[by] = (as_sexes if by=='sex' else as_number)(df.label)
+    if mine and by not in df: df[by] = (as_sexes if by=='sex' else as_number)(df.label.rename(by))
     return df

@@ -529,22 +529,28 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
     write_findings(out/'report.html', f'Features by {by}', words, tables=tables, source=source,
                    pictures=[(fig, 'Effects with 95 % intervals; dark: q < .05.')])
 
-# %% ../../nbs/75_anatomy.biomarkers.ipynb #3be0d59c
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #f7f92148
+def comma_numbers(s)->pd.Series: # NaN where there is none
+    "Numbers in the cells `s`, with decimal commas, unless these may part thousands"
+    t = s.astype(str).str.strip()
+    many = t.str.fullmatch(r'-?[1-9]\d{0,2}(,\d{3})+').any()
+    if not many: t = t.where(~t.str.fullmatch(r'-?\d+,\d+'), t.str.replace(',', '.'))
+    return pd.to_numeric(t.where(s.notna()), errors='coerce')
+
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #e485f760
 def with_numbers(df)->pd.DataFrame:
-    "`df` with decimal commas read; says which columns are no features for a few cells that are no numbers"
+    "`df` with decimal commas read; says which columns are no features for a few cells"
     df = df.copy()
     for o in df.select_dtypes(exclude=[np.number,bool]).columns.difference(NO_FEATURES):
-        s = df[o].astype(str).str.strip()
-        many = s.str.fullmatch(r'-?[1-9]\d{0,2}(,\d{3})+') # or is it a thousand?
-        s = s.where(~s.str.fullmatch(r'-?\d+,\d+') | many.any(), s.str.replace(',', '.'))
-        n = pd.to_numeric(s.where(df[o].notna()), errors='coerce')
-        odd = df[o].notna()&n.isna()
-        if n.notna().any() and not odd.any(): df[o] = n
-        elif odd.sum()<n.notna().sum():
-            why = f"no numbers stand in {odd.sum()} of {len(df)} cells ({few(df[o][odd].unique())})"
+        n = comma_numbers(df[o])
+        odd = df[o][df[o].notna()&n.isna()]
+        if n.notna().any() and not len(odd): df[o] = n
+        elif len(odd)<n.notna().sum():
+            why = f"no numbers stand in {len(odd)} of {len(df)} cells ({few(odd.unique())})"
             say(f"{o} is no feature, for {why}: leave them empty")
     return df
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #3be0d59c
 def unlike_ours(names, features, table)->list:
     "Columns `names` but those called as ours; raises `DataError` where these are asked for"
     if not (ours := [o for o in names if o in FEATURES]): return names
@@ -651,7 +657,7 @@ def ready_table(path, opts)->pd.DataFrame:
     if names['age']: df['age'] = as_ages(raw[names['age']])
     return with_numbers(df)
 
-# %% ../../nbs/75_anatomy.biomarkers.ipynb #204ac942
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #3169e60d
 def called_as(df, names, opts)->pd.DataFrame:
     "`df` with its columns of sex, age and camera under those of `names` that are other words for them"
     for o in names:
@@ -660,6 +666,7 @@ def called_as(df, names, opts)->pd.DataFrame:
         if k in df and k not in names: df = df.rename(columns={k:o})
     return df
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #204ac942
 def open_people(data, by, opts, *, adjust=(), ready=False)->pd.DataFrame:
     "The images or, with `ready`, the table of features that `data` names"
     df = ready_table(data, opts) if ready else people_of(data, by, opts)

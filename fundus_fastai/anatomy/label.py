@@ -93,10 +93,11 @@ class Labels:
     def state(self): return dict(at=self.at, of=len(self.order), done=self.at>=len(self.order))
     def path(self, at): return self.files[self.order[at]]
 
-# %% ../../nbs/73_anatomy.label.ipynb #33d5117f
+# %% ../../nbs/73_anatomy.label.ipynb #7cb3c056
 CHANGED = ("has changed under this page: is another one open for the same rater? "
            "End one of them, and begin the other again")
 
+# %% ../../nbs/73_anatomy.label.ipynb #33d5117f
 @patch
 def answer(self:Labels, o)->dict: # what comes next
     "Write the answer `o` to the picture that was shown; one that was sent twice is written once"

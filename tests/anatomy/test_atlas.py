@@ -366,3 +366,10 @@ def test_a_column_that_is_not_there_names_a_flag_that_is(photos, tmp_path, capsy
     assert main([*verb, photos/'people.csv', '--by', 'Gerat', '--out', tmp_path/'o'])==1
     err = capsys.readouterr().err
     assert "unknown column 'Gerat'" in err and 'choose with --by COL' in err and '--label' not in err
+
+def test_an_unknown_sex_is_told_of_its_own_column(tmp_path, capsys):
+    "It was said of 'the column label', which the table has not"
+    pd.DataFrame(dict(path=['a.png','b.png'], patient=[1,2], Gender=['f','O'])).to_csv(tmp_path/'t.csv', index=False)
+    for o in 'ab': cv2.imwrite(str(tmp_path/f'{o}.png'), np.zeros((9,9,3), np.uint8))
+    assert people_of(tmp_path/'t.csv', 'sex', {}).sex.isna().sum()==1
+    assert "values of the column 'sex' are no known sex" in capsys.readouterr().err
