@@ -77,12 +77,19 @@ def phantom(name:str, # data set of the catalog, as kermany2018
     from fundus_fastai.data.catalog import make_phantom
     print(make_phantom(name, to, patients, seed=seed))
 
+# %% ../nbs/97_commands.ipynb #eb216d8c
+def drawn_for(run, data, source)->dict:
+    "How the phantoms were drawn that taught `run`, where `data` asks for them"
+    from fundus_fastai.core import read_json
+    c = read_json(config_file(run)) if run and 'phantom' in (str(data), source) else {}
+    return dict(c.get('training') or {}, data=c['data']) if c.get('source')=='phantom' else {}
+
 # %% ../nbs/97_commands.ipynb #85870771
 @takes(DataOptions, but=['strict'])
 def audit(data:str, # name of the catalog, folder, or CSV
           *, label:str=None, # CSV: label column, or several with commas
           source:str='auto', # of a data set of the catalog: auto, kaggle, phantom, or the folder where it lies
-          seed:int=0, # phantoms, folds and resamples follow from it
+          seed:int=None, # phantoms, folds and resamples follow from it (default: 0; phantoms of a run: its own)
           run:str=None, # run folder: look at its split, and put the result into its report
           out:str=None, # folder for audit.csv and audit.json (default: none, or the run's)
           force:bool=False, # overwrite an earlier audit
@@ -95,6 +102,10 @@ def audit(data:str, # name of the catalog, folder, or CSV
     if run and not out and (Path(run)/'audit.json').exists() and not force:
         raise DataError(f"{run} holds an audit: pass --force to make it again")
     if out: fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':'check,path_a,'})
+    if old := drawn_for(run, data, source):
+        data,source = old['data'],'phantom'
+        kwargs['patients'] = old.get('patients', DataOptions.patients)
+    if seed is None: seed = old.get('seed', 0)
     columns = data_options(dict(kwargs, data=data, label=label), but=['strict'])[1]
     df = open_frame(data, dict(source=source, seed=seed, **columns))
     if run: df = read_split(Path(run)/'split.csv', df, df.attrs['root'], allow_leak=True)
@@ -436,9 +447,10 @@ def biomarkers(data:str, # name of the catalog, folder, or CSV; with --ready a C
     "Measure features of eyes and test which differ between people: tables, a picture, a report (research use only)"
     from fundus_fastai.anatomy.biomarkers import biomarkers as find, open_people
     say("research use only, not a medical device")
-    df = open_people(data, by, data_options(dict(kwargs, data=data))[1], ready=ready)
+    adjust = [] if adjust=='none' else listed(adjust)
+    df = open_people(data, by, data_options(dict(kwargs, data=data))[1], adjust=adjust, ready=ready)
     t = find(df, by, out, features=listed(features), table=table, ready=ready, model=model,
-             adjust=[] if adjust=='none' else listed(adjust), confirm=confirm, force=force)
+             adjust=adjust, confirm=confirm, force=force)
     return shown(t, out, table=t.head(12))
 
 # %% ../nbs/97_commands.ipynb #eddb37a0

@@ -560,6 +560,7 @@ def people_of(data, by, opts)->pd.DataFrame:
     if str(data)=='phantom': return open_frame('odir5k', opts|dict(source='phantom')) # photographs, with people
     file = Path(data).expanduser()
     mine = file.is_file() and guess_card(file)=='csv'
-    df = open_frame(data, opts|(dict(label=by) if mine else {}))
-    if mine and by not in df: df[by] = (as_sexes if by=='sex' else as_number)(df.label)
+    try: df = open_frame(data, opts|(dict(label=by) if mine else {}))
+    except DataError as e: raise DataError(str(e).replace('`label=COL`', '`by=COL`')) from None
+    if mine and by not in df: df[by] = (as_sexes if by=='sex' else as_number)(df.label.rename(by))
     return df

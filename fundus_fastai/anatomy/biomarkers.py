@@ -22,7 +22,7 @@ from ..run.report import drawn, write_findings
 from ..data.read import first_of, read_table, usual_columns
 from ..data.splits import digests
 from ..vision.answers import RowFile, whole_rows
-from ..words import as_sexes
+from ..words import as_ages, as_sexes
 from .atlas import known_of, people_of, same_files
 from .landmarks import landmarks
 
@@ -529,6 +529,27 @@ def tell_effects(out, by, t, *, index, lost, source='')->None:
     write_findings(out/'report.html', f'Features by {by}', words, tables=tables, source=source,
                    pictures=[(fig, 'Effects with 95 % intervals; dark: q < .05.')])
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #f7f92148
+def comma_numbers(s)->pd.Series: # NaN where there is none
+    "Numbers in the cells `s`, with decimal commas, unless these may part thousands"
+    t = s.astype(str).str.strip()
+    many = t.str.fullmatch(r'-?[1-9]\d{0,2}(,\d{3})+').any()
+    if not many: t = t.where(~t.str.fullmatch(r'-?\d+,\d+'), t.str.replace(',', '.'))
+    return pd.to_numeric(t.where(s.notna()), errors='coerce')
+
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #e485f760
+def with_numbers(df)->pd.DataFrame:
+    "`df` with decimal commas read; says which columns are no features for a few cells"
+    df = df.copy()
+    for o in df.select_dtypes(exclude=[np.number,bool]).columns.difference(NO_FEATURES):
+        n = comma_numbers(df[o])
+        odd = df[o][df[o].notna()&n.isna()]
+        if n.notna().any() and not len(odd): df[o] = n
+        elif len(odd)<n.notna().sum():
+            why = f"no numbers stand in {len(odd)} of {len(df)} cells ({few(odd.unique())})"
+            say(f"{o} is no feature, for {why}: leave them empty")
+    return df
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3be0d59c
 def unlike_ours(names, features, table)->list:
     "Columns `names` but those called as ours; raises `DataError` where these are asked for"
@@ -542,7 +563,7 @@ def unlike_ours(names, features, table)->list:
 def with_table(df, table, features=None, *, ready=False)->pd.DataFrame:
     "`df` with the numbers of a table of features, as of `fundus vessels`, joined by file; raises `DataError`"
     made,phantom = isinstance(table, pd.DataFrame),df.attrs.get('source')=='phantom'
-    t,name = table if made else read_table(table)[1],'the table' if made else table
+    t,name = with_numbers(table if made else read_table(table)[1]),'the table' if made else table
     if 'path' not in t: raise DataError(f"{name} has no column path: it is no table of features")
     new = [o for o in t.select_dtypes(np.number) if o not in df]
     if not ready: new = unlike_ours(new, features, name)
@@ -633,9 +654,20 @@ def ready_table(path, opts)->pd.DataFrame:
         raise DataError(f"{path} tells no patients: name their column with `patient`")
     df = df.rename(columns={v:k for k,v in names.items() if v})
     if names['sex']: df['sex'] = as_sexes(raw[names['sex']].str.strip())
+    if names['age']: df['age'] = as_ages(raw[names['age']])
+    return with_numbers(df)
+
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #3169e60d
+def called_as(df, names, opts)->pd.DataFrame:
+    "`df` with its columns of sex, age and camera under those of `names` that are other words for them"
+    for o in names:
+        usual = {k:[opts.get(k)] if opts.get(k) else usual_columns[k] for k in ('sex','age','camera')}
+        k = next((k for k,v in usual.items() if o not in df and first_of([o], v)), None)
+        if k in df and k not in names: df = df.rename(columns={k:o})
     return df
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #204ac942
-def open_people(data, by, opts, *, ready=False)->pd.DataFrame:
+def open_people(data, by, opts, *, adjust=(), ready=False)->pd.DataFrame:
     "The images or, with `ready`, the table of features that `data` names"
-    return ready_table(data, opts) if ready else people_of(data, by, opts)
+    df = ready_table(data, opts) if ready else people_of(data, by, opts)
+    return called_as(df, (by,*(adjust or ())), opts)

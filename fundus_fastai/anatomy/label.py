@@ -78,17 +78,24 @@ class Labels:
         self.order = order_of(len(self.files), share, seed)
         self.since,self.lock = time.time(),threading.Lock()
         if self.out.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
-        if not self.out.exists() or not self.out.stat().st_size: return
-        drop_unfinished(self.out)
-        t = read_answers(self.out)
-        self.at = int((t.rater==rater).sum())
-        told = t.path[t.rater==rater].tolist()
+        told = self.told()
+        self.at = len(told)
         if told!=[self.files[k] for k in self.order[:self.at]]:
             raise DataError(f"{out} was begun with other pictures, another path to them or another seed: "
                             "choose another file with `out`")
+    def told(self):
+        "The pictures that the rater has answered, by the table"
+        if not self.out.exists() or not self.out.stat().st_size: return []
+        drop_unfinished(self.out)
+        t = read_answers(self.out)
+        return t.path[t.rater==self.rater].tolist()
     @property
     def state(self): return dict(at=self.at, of=len(self.order), done=self.at>=len(self.order))
     def path(self, at): return self.files[self.order[at]]
+
+# %% ../../nbs/73_anatomy.label.ipynb #7cb3c056
+CHANGED = ("has changed under this page: is another one open for the same rater? "
+           "End one of them, and begin the other again")
 
 # %% ../../nbs/73_anatomy.label.ipynb #33d5117f
 @patch
@@ -101,6 +108,7 @@ def answer(self:Labels, o)->dict: # what comes next
         if at<self.at or self.state['done']: return self.state
         disc,fovea = number_of(o.get('disc'), 'xywh'),number_of(o.get('fovea'), 'xy')
         turn = number_of(o['disc'], ['turn']) if o.get('disc') and 'turn' in o['disc'] else [0.]
+        if len(self.told())!=at: raise DataError(f"{self.out} {CHANGED}")
         k = self.order[at]
         row = [self.files[k], *disc, *turn, *fovea, self.rater, int(k in self.order[:at]),
                at, round(time.time()-self.since, 1)]
@@ -113,7 +121,6 @@ def answer(self:Labels, o)->dict: # what comes next
 def write(self:Labels, row)->None:
     "Append a row, and see to it that it is on the disk"
     self.out.parent.mkdir(parents=True, exist_ok=True)
-    if self.out.exists(): drop_unfinished(self.out) # of a disk that was full
     with self.out.open('a', encoding='utf-8', newline='') as f:
         row.to_csv(f, index=False, header=not f.tell(), float_format='%.6g')
         f.flush()
@@ -215,6 +222,9 @@ def label_images(images, out='labels.csv', rater:str='', *, share:float=.1, seed
     try:
         while not work.state['done']: time.sleep(.2)
         time.sleep(.5) # the page hears that all is done
+    except KeyboardInterrupt:
+        if not work.at: raise
+        say(f"stopped after {work.at} of {len(work.order)} pictures; the same command goes on")
     finally:
         server.shutdown()
         server.server_close()

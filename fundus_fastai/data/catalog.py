@@ -219,13 +219,15 @@ PURPOSE = ('Research and teaching only. Not a medical device. Not for inferring 
 def data_terms(config:dict)->dict:
     "Under which terms the data were given that taught a net, by the `config` of its run"
     name,told = config.get('data'),config.get('terms')
-    card = cards.get(name) or Card('', 'data of their own')
+    card = cards.get(name) or cards['csv']
+    if card.title.startswith('yours'): card = Card('', 'own data, which no catalog lists') # others read it
     res = {k:getattr(card, k) or '' for k in ('name','title','url','cite','spdx')} | dict(known=True)
     if config.get('source')=='phantom':
         said = 'Taught by phantoms, which this library has drawn: they have no terms.'
         title = f'PHANTOMS in the layout of {name}'
         return res | dict(title=title, url='', cite='', spdx='apache-2.0', said=said)
-    if told: said = f'Taught by {card.title}. Who published it says of its terms: {told}'
+    stop = '.'*(str(told)[-1:] not in '.!?')
+    if told: said = f'Taught by {card.title}. Who published it says of its terms: {told}{stop}'
     elif card.license: said = f'Taught by {card.title} ({name}): {card.license}.'
     else:
         said = ('Taught by data whose terms are not recorded: '

@@ -424,6 +424,7 @@ def card(self:Report)->str:
     page = templates().overlay(finalize=markdown_text).get_template('card.md.j2')
     asked = self.question or question_of(config|dict(task=s.task))
     of = config.get('evaluated') or config.get('data') or 'the data'
+    if of in ('csv','folder','own'): of = 'these' # no names of a data set
     return front_matter(self) + page.render(
         report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t, question=asked,
         terms=shown_terms(self), purpose=PURPOSE, read=config.get('read') or {}, of=of,

@@ -359,3 +359,17 @@ def test_no_frame_without_landmarks(tmp_path):
     np.savez(tmp_path/'x.npz', map=np.zeros((1,8,8)), baseline=np.ones(1), classes=['a'], method='occlusion')
     pd.DataFrame([dict(path=tmp_path/'x.png', answer='a', map='x.npz')]).to_csv(tmp_path/'maps.csv', index=False)
     with pytest.raises(DataError, match='no map'): frame_maps(tmp_path, '')
+
+@pytest.mark.parametrize('verb', [('biomarkers',), ('atlas','photographs','--data')])
+def test_a_column_that_is_not_there_names_a_flag_that_is(photos, tmp_path, capsys, verb):
+    "It said: choose with --label, which neither command has"
+    assert main([*verb, photos/'people.csv', '--by', 'Gerat', '--out', tmp_path/'o'])==1
+    err = capsys.readouterr().err
+    assert "unknown column 'Gerat'" in err and 'choose with --by COL' in err and '--label' not in err
+
+def test_an_unknown_sex_is_told_of_its_own_column(tmp_path, capsys):
+    "It was said of 'the column label', which the table has not"
+    pd.DataFrame(dict(path=['a.png','b.png'], patient=[1,2], Gender=['f','O'])).to_csv(tmp_path/'t.csv', index=False)
+    for o in 'ab': cv2.imwrite(str(tmp_path/f'{o}.png'), np.zeros((9,9,3), np.uint8))
+    assert people_of(tmp_path/'t.csv', 'sex', {}).sex.isna().sum()==1
+    assert "values of the column 'sex' are no known sex" in capsys.readouterr().err

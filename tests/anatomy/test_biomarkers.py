@@ -4,7 +4,7 @@ from dataclasses import replace
 from scipy.stats import t as student
 from fundus_fastai.anatomy import biomarkers as module
 from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
-                                              color_at, columns_of, effect_words, eye_features, held_fixed, icc, measured, missing_by, open_people, power_words, with_table)
+                                              called_as, color_at, columns_of, effect_words, eye_features, held_fixed, icc, measured, missing_by, open_people, power_words, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
@@ -435,3 +435,29 @@ def test_a_feature_of_nobody_and_eyes_that_are_not_alike():
         lost.append(np.isnan(t.adj_p['f']))
         assert t.patients['none']==0 and np.isnan(t.p['none'])
     assert not any(lost), sum(lost)
+
+def test_columns_are_found_by_their_own_names(tmp_path, capsys):
+    "--by Geschlecht was no column, though the table has it: it had been renamed to sex on the way"
+    t = people(3, 60, nulls=2).assign(age=lambda d: [f'0{40+k%30}Y' for k in range(len(d))])
+    t.rename(columns=dict(patient='MRN', sex='Geschlecht', age='Alter')).to_csv(tmp_path/'t.csv', index=False)
+    def run(*more): return main(['biomarkers', tmp_path/'t.csv', '--ready', '--confirm', 0, '--force', '--out', tmp_path/'o', *more])
+    assert run('--by', 'Geschlecht', '--adjust', 'Alter')==0==run('--by', 'Alter', '--adjust', 'none')
+    assert run('--by', 'sex', '--adjust', 'age')==0
+    assert run('--by', 'Gerät')==1 and 'is no column' in capsys.readouterr().err
+    df = called_as(pd.DataFrame(dict(sex=['m'], age=[3])), ('Gender','sex'), {})
+    assert list(df)==['sex','age'] and list(called_as(df, ('when',), dict(age='when')))==['sex','when']
+
+def test_no_feature_goes_missing_without_a_word(tmp_path, capsys):
+    "Of a table with decimal commas, and of a column with one '>300' in it, nothing was tested, and nobody was told"
+    t = people(3, 60, nulls=2)
+    names = [o for o in t.select_dtypes(float) if o!='age']
+    t.to_csv(tmp_path/'t.csv', sep=';', decimal=',', index=False)
+    df = open_people(tmp_path/'t.csv', 'sex', {}, ready=True)
+    assert np.allclose(df[names], t[names]) and not capsys.readouterr().err
+    odd = t.astype({names[0]:object})
+    odd.loc[3,names[0]] = '>300'
+    odd['cells'] = '1,234'
+    odd.to_csv(tmp_path/'odd.csv', index=False)
+    df = open_people(tmp_path/'odd.csv', 'sex', {}, ready=True)
+    assert f'{names[0]} is no feature, for no numbers stand in 1 of {len(t)} cells (>300)' in capsys.readouterr().err
+    assert names[0] not in df.select_dtypes(np.number) and 'cells' not in df.select_dtypes(np.number), "1,234 may be 1234"

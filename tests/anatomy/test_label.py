@@ -301,3 +301,26 @@ def test_frames_of_a_volume_can_be_labeled(tmp_path):
     from dicoms import write
     write(tmp_path/'v.dcm', np.stack([phantom_fundus(seed=k, size=96).image for k in range(2)]))
     assert len(Labels([tmp_path/'v.dcm'], tmp_path/'l.csv').files)==2
+
+def test_two_pages_of_one_rater_do_not_spoil_the_table(photos, tmp_path):
+    "Each wrote its own first answer, and the table then belonged to no order: it could be gone on with by nobody"
+    out = tmp_path/'l.csv'
+    a,b,c = (Labels([photos], out, o) for o in ('me','me','you'))
+    def one(w): return w.answer(dict(at=w.at, disc=DISC, fovea=FOVEA))['at']
+    assert one(a)==1==one(c)
+    with pytest.raises(DataError, match='has changed under this page'): one(b)
+    assert one(a)==2==one(c) and Labels([photos], out, 'me').at==2 and len(pd.read_csv(out))==4
+    out.unlink()
+    with pytest.raises(DataError, match='has changed'): one(a)
+
+@pytest.mark.parametrize('done', [0,3])
+def test_ctrl_c_tells_the_error_so_far(photos, tmp_path, capsys, monkeypatch, done):
+    "The page of the documentation said so; the command said 'stopped', and no more"
+    out = tmp_path/'l.csv'
+    w = Labels([photos], out)
+    for k in range(done): w.answer(dict(at=k, disc=DISC, fovea=FOVEA))
+    def stop(s): raise KeyboardInterrupt
+    monkeypatch.setattr(label.time, 'sleep', stop)
+    assert main(['label', photos, '--port', 0, '--out', out])==(0 if done else 130)
+    said = capsys.readouterr()
+    assert ('stopped after 3 of 5 pictures' in said.err and 'width of the disc' in said.out) if done else 'fundus label: stopped' in said.err

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 from fundus_fastai import cli
 from fundus_fastai.commands import audit
-from fundus_fastai.core import DataError, LeakError
+from fundus_fastai.cli import main
+from fundus_fastai.core import DataError, LeakError, write_json
+from fundus_fastai.data.load import open_data
+from fundus_fastai.data.splits import save_split, split_patients
 from fundus_fastai.phantom.oct import write_kermany
 
 TESTS = Path(__file__).parents[1]
@@ -46,3 +49,12 @@ def test_an_audit_of_which_a_kill_left_the_table(tmp_path):
     (out/'audit.json').unlink()
     (out/'audit.csv').write_text('my,own\n')
     with pytest.raises(DataError, match='audit.csv, which'): audit(str(tmp_path/'data'), out=out, force=True)
+
+def test_phantoms_of_a_run_are_audited_as_they_were_drawn(tmp_path, capsys):
+    "`fundus audit phantom --run RUN` drew others: 144 of 144 images are not in split.csv, was it made for other data?"
+    df = split_patients(open_data('phantom', patients=8, seed=5))
+    save_split(df, tmp_path/'run/split.csv')
+    write_json(tmp_path/'run/config.json', dict(source='phantom', data='kermany2018', training=dict(seed=5, patients=8)))
+    run = 'audit','phantom','--run',tmp_path/'run','--force','--out',tmp_path/'out'
+    assert main(run)==0 and f'{len(df)} images of 8 patients' in capsys.readouterr().out
+    assert main([*run,'--seed',6])==1 and 'was it made for other data' in capsys.readouterr().err

@@ -17,6 +17,7 @@ import fundus_fastai.vision.tasks # late in the library, and its libraries warn 
 from fundus_fastai.run.report import (Report, check_parts, flow_counts, jpeg_bytes, model_card, picture_parts, remake_report,
                                       rescore_run, templates, terms_page, write_pages, write_report)
 from fundus_fastai.core import DataError, read_json, write_json
+from fundus_fastai.data.catalog import data_terms
 from fundus_fastai.score.calibration import add_calibration
 from made import CLASSES, binary, class_table
 
@@ -473,3 +474,12 @@ def test_terms_follow_from_what_taught_the_net():
     r = Report(s, config=dict(data='eyepacs', source='phantom', taught='kaggle', evaluated='csv'))
     assert 'rules of the competition' in r.card() and 'rules of the competition' in terms_page(r)
     assert 'license: other' in r.card() and 'license: apache-2.0' in Report(s, config=dict(data='eyepacs')).card()
+
+@pytest.mark.parametrize('data', ['csv','folder','own'])
+def test_a_card_is_read_by_others(data):
+    "It said to whoever found it on the hub: 'Taught by: yours: a table of image files. Of csv, 9 images ...'"
+    t = data_terms(dict(data=data, source='local', terms='Given for research'))
+    assert 'yours' not in str(t) and t['said'].endswith('Given for research.') and t['name']==''
+    assert data_terms(dict(data=data, source='local', terms='Really?'))['said'].endswith('Really?')
+    r = Report(score_as('category', binary(), task='oct'), config=dict(data=data, source='local', read=dict(images=9)))
+    assert 'yours' not in r.card()+terms_page(r) and 'Of these, 9 images' in r.card()
