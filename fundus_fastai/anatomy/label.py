@@ -215,8 +215,9 @@ def label_images(images, out='labels.csv', rater:str='', *, share:float=.1, seed
                  port:int=8777)->pd.DataFrame:
     "Serve the page until all pictures are labeled; as from `label_error`"
     work = Labels(images, out, rater, share=share, seed=seed)
-    server = label_server(work, port)
-    say(f"{len(work.order)-work.at} pictures to go at http://127.0.0.1:{server.server_port} "
+    work.write(pd.DataFrame(columns=ANSWER)) # so that nobody labels what cannot be kept
+    server,left = label_server(work, port),len(work.order)-work.at
+    say(f"{left} picture{'' if left==1 else 's'} to go at http://127.0.0.1:{server.server_port} "
         "(Ctrl-C ends; answers are kept)")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

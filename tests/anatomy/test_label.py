@@ -324,3 +324,11 @@ def test_ctrl_c_tells_the_error_so_far(photos, tmp_path, capsys, monkeypatch, do
     assert main(['label', photos, '--port', 0, '--out', out])==(0 if done else 130)
     said = capsys.readouterr()
     assert ('stopped after 3 of 5 pictures' in said.err and 'width of the disc' in said.out) if done else 'fundus label: stopped' in said.err
+
+def test_what_cannot_be_kept_is_told_before_anybody_labels(photos, tmp_path, capsys, monkeypatch):
+    "It had been told at the first save, and one picture's answer was lost"
+    def shut(*args, **kwargs): raise OSError(30, 'Read-only file system', str(tmp_path/'x.csv'))
+    monkeypatch.setattr(label, 'label_server', lambda *args: pytest.fail("a page that keeps nothing"))
+    monkeypatch.setattr(label.Labels, 'write', shut)
+    with pytest.raises(OSError, match='Read-only'): label.label_images(photos, tmp_path/'x.csv')
+    assert 'to go at' not in ''.join(capsys.readouterr())
