@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
 from .metrics import as_sides, cohen_kappa, confusion, number_patients, ratio
 from .estimate import (ESTIMATE, LEAST, TOO_FEW, Estimate, bootstrap, newcombe, no_estimate,
-                                          patient_bootstrap, so_few, too_few, wilson_estimate)
+                                          patient_bootstrap, so_few, tails, too_few, wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions, step_key
 from .scores import Scores
 from .patients import combine_eyes, score_as
@@ -123,8 +123,7 @@ def _compare(value, values, level, *, people):
     wide,df = (people/(people-1))**.5,people-1 # draws of n scatter by so much less than studies do
     p = 2*student.sf(norm.isf(p/2)/wide, df)
     p = max(p, 2**(1-people)) # as of signs: so many heads in a row
-    tail = norm.sf(wide*student.ppf((1+level)/2, df))
-    low,high = np.quantile(kept, [tail, 1-tail])
+    low,high = np.quantile(kept, tails(level, people))
     lost = f', {len(values)-len(kept)} of {len(values)} resamples left out' if len(kept)<len(values) else ''
     return Difference(value, float(low), float(high), float(p), 'paired patient bootstrap'+lost)
 

@@ -140,7 +140,7 @@ def acceleration(left)->float:
     u = left.mean()-left
     return float((u**3).sum()/(6*(u**2).sum()**1.5))
 
-def _tails(level, people, z0=0., a=0.):
+def tails(level:float, people:float, z0:float=0., *, a:float=0.)->np.ndarray:
     "The shares of draws that are to lie below the ends of an interval that hangs on so many `people`"
     z = stdtrit(people-1, (1+level)/2)*(people/(people-1))**.5
     at = z0+np.array([-z,z])
@@ -162,8 +162,8 @@ def estimate(value, values, level:float=.95, *, people:int=1000, left=None,
     if on<LEAST: return no_estimate(so_few(int(on)), float(value))
     if too_few(values, people): return no_estimate(TOO_FEW, float(value))
     if np.ptp(kept)<1e-12: return no_estimate(_SAME, float(value))
-    shape = (0., 0.) if left is None else (bias_of(value, kept), acceleration(left))
-    low,high = np.quantile(kept, _tails(level, on, *shape))
+    shape = {} if left is None else dict(z0=bias_of(value, kept), a=acceleration(left))
+    low,high = np.quantile(kept, tails(level, on, **shape))
     if high-low<1e-12: return no_estimate(_SAME, float(value))
     lost = len(values)-len(kept)
     how = 'patient bootstrap' + ('' if left is None else ', BCa')
@@ -312,12 +312,11 @@ def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->p
     said = p.argmax(1)
     def shares(y, p, w):
         n = confusion(y, said, k, w=w)
-        return ratio(n, n.sum(-1, keepdims=True))
-    v,left = shares(y, p, None),left_out(shares, y, p, patient=patient)
-    drawn = bootstrap(shares, y, p, patient=patient, **kwargs)
+        share = ratio(n, n.sum(-1, keepdims=True))
+        return {(i,j): share[...,i,j] for i,j in np.ndindex(k, k)}
+    est = patient_bootstrap(shares, y, p, patient=patient, level=level, **kwargs)
     n,rows,people = confusion(y, said, k),[],_patients_by_class(y, patient, k)
-    for i,j in np.ndindex(k, k):
-        e = estimate(v[i,j], drawn[:,i,j], level, people=people[2], left=left[:,i,j])
+    for (i,j),e in est.items():
         if not e.bounded:
             e = _formula_interval(f'sensitivity_{names[i]}', e, *people, names=names, level=level)
         rows.append([names[i], names[j], int(n[i,j]), *e[:4]])
