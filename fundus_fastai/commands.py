@@ -104,7 +104,10 @@ def audit(data:str, # name of the catalog, folder, or CSV
     if out: fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':'check,path_a,'})
     if old := drawn_for(run, data, source):
         data,source = old['data'],'phantom'
-        kwargs['patients'] = old.get('patients', DataOptions.patients)
+        n = old.get('patients', DataOptions.patients)
+        if kwargs.get('patients', n) not in (n, DataOptions.patients):
+            raise DataError(f"the run was taught with {n} phantom patients: leave `patients` out")
+        kwargs['patients'] = n
     if seed is None: seed = old.get('seed', 0)
     columns = data_options(dict(kwargs, data=data, label=label), but=['strict'])[1]
     df = open_frame(data, dict(source=source, seed=seed, **columns))

@@ -279,6 +279,8 @@ class Maps:
     "Maps of photographs: of a run, of a folder of vessels, or `photographs`, the eyes themselves"
     def __init__(self, where, of=None, recipe=None):
         self.what,self.of,self.recipe,self.files,self.same,root = str(where),of,'',{},{},Path(where)
+        if of and self.what=='photographs':
+            raise DataError(f"`of={of}` chooses a map of a net: leave it out for photographs")
         if self.what=='photographs': return
         table = next((o for o in (root/'maps/maps.csv', root/'maps.csv') if o.exists()), None)
         if table is not None:
@@ -287,6 +289,7 @@ class Maps:
             self.drawn = dict(zip(t.path, t.of))
             self.recipe = recipe
             if recipe is None: self.recipe = recipe_of(table.parent)
+        elif of: raise DataError(f"{where} holds no maps of a net, of which `of={of}` could choose one")
         else: # the table knows of which photograph each is; in an older one the names tell
             file = root/'features.csv'
             if (part := root/'features.csv.part').exists():

@@ -33,9 +33,11 @@ def banner(text:str):
 def _told(df, why=''):
     "Pass `df` on, with a banner if its eyes are phantoms"
     if df.attrs['source']=='phantom':
-        banner(f"PHANTOM DATA: drawn by this library, not photographed. {df.patient.nunique()} made-up "
-               f"patients in the layout of {df.attrs['name']}. Nothing measured on them says anything "
-               f"about real eyes.{why}")
+        name = df.attrs['name']
+        like = f" in the layout of {name}" if cards[name].phantom else '' # a table of one's own has none
+        banner("PHANTOM DATA: drawn by this library, not photographed. "
+               f"{df.patient.nunique()} made-up patients{like}. "
+               f"Nothing measured on them says anything about real eyes.{why}")
     return df
 
 # %% ../../nbs/36_data.load.ipynb #5a67a580

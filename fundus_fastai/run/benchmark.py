@@ -282,6 +282,12 @@ def _story(t):
     return text+f" ({c['images']} images were looked at; left out: {', '.join(left) or 'none'})."
 
 # %% ../../nbs/65_run.benchmark.ipynb #79428495
+def _fewer(t):
+    "Which measures of a method are of fewer images, since its map of the others shows nothing"
+    d = t.told[(t.told['class']=='all')&(t.told.measure!='broken')&(t.told.n<len(t.used))]
+    return [f"{k}: {' and '.join(g.measure)} are of {n} of the images: of the others its map shows nothing."
+            for (k,n),g in d.groupby(['method','n'], sort=False)]
+
 def _trial_text(t):
     "The table in words"
     def cell(e): return '-' if np.isnan(e.value) else f'{e:.2f}'+' (no interval)'*(not e.bounded)
@@ -290,7 +296,7 @@ def _trial_text(t):
     some = t.told[(t.told.measure=='broken')&(t.told['class']=='all')].n.max()
     end = ["+: higher is better, -: lower is better; intervals by patient. Lesions cover "
            f"{t.used.area.mean():.1%} of the {'picture' if t.fields is None else 'field'}: chance for pointing, share "
-           "and precision.", *([f"The net was broken for {some} of the images."] if some>0 else []),
+           "and precision.", *([f"The net was broken for {some} of the images."] if some>0 else []), *_fewer(t),
            "uniform, center, edges and contrast know nothing of the net. Research use only."]
     return '\n'.join([*([t.phantom] if t.phantom else []), _story(t), '', show.to_string(), '',
                       *end, *lost])

@@ -510,8 +510,11 @@ def shard_rows(file):
     except (OSError, ValueError) as e: raise DataError(f"{file} is no table of answers ({first_line(e)})") from None
     mark = rf'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)(?P<files>, \w+)?(?:{KEY}(?P<key>\w+))?$' # files since 0.2
     told = df['shard'].astype(str).str.extract(mark).fillna(dict(files='', key='')) if 'shard' in df else None
-    if told is None or told.isna().any(axis=None) or not {'path','model'}<={*df}:
+    if told is None or (len(df) and told.isna().all(axis=None)) or not {'path','model'}<={*df}:
         raise DataError(f"{file} is no part that `fundus predict --shard` wrote")
+    if cut := int(told.isna().any(axis=1).sum()):
+        raise DataError(f"{cut} of {len(df)} rows of {file} do not say whose part they are, as where a file was "
+                        "copied halfway: copy it again, or go on with that part by `resume=True`")
     return df.join(told.astype(dict(k=int, n=int, total=int))).assign(at=range(len(df)))
 
 # %% ../../nbs/49_vision.answers.ipynb #2262395f

@@ -274,6 +274,12 @@ def test_vessels_that_were_stopped_are_told(tmp_path, capsys):
     for o in ('1_vessels.png','features.csv.part'): (tmp_path/o).touch()
     assert {*Maps(tmp_path).files}=={'1'} and 'features.csv.part is not finished' in capsys.readouterr().err
 
+def test_a_class_of_what_has_none(tmp_path):
+    "`fundus atlas vessels --of DRUSEN` showed the vessels"
+    with pytest.raises(DataError, match='leave it out for photographs'): Maps('photographs', 'DRUSEN')
+    (tmp_path/'1_vessels.png').touch()
+    with pytest.raises(DataError, match='holds no maps of a net, of which `of=DRUSEN`'): Maps(tmp_path, 'DRUSEN')
+
 def test_maps_of_no_run(tmp_path):
     "Maps in a folder of their own do not tell how their net opens images"
     pd.DataFrame([dict(path='1.jpg', answer='x', map='1.npz')]).to_csv(tmp_path/'maps.csv', index=False)

@@ -57,4 +57,5 @@ def test_phantoms_of_a_run_are_audited_as_they_were_drawn(tmp_path, capsys):
     write_json(tmp_path/'run/config.json', dict(source='phantom', data='kermany2018', training=dict(seed=5, patients=8)))
     run = 'audit','phantom','--run',tmp_path/'run','--force','--out',tmp_path/'out'
     assert main(run)==0 and f'{len(df)} images of 8 patients' in capsys.readouterr().out
+    assert main([*run,'--patients',9])==1 and 'taught with 8 phantom patients: leave --patients out' in capsys.readouterr().err
     assert main([*run,'--seed',6])==1 and 'was it made for other data' in capsys.readouterr().err

@@ -18,6 +18,14 @@ def test_auto_without_credentials_draws_with_a_banner(nobody, capsys):
         open_data(*args)
         assert 'PHANTOM DATA' in capsys.readouterr().err
 
+def test_a_table_of_phantoms_is_in_the_layout_of_no_set(nobody, tmp_path, capsys):
+    "The banner told of phantoms in the layout of csv"
+    df = open_data('phantom', patients=8)
+    df.to_csv(tmp_path/'mine.csv', index=False)
+    assert 'in the layout of kermany2018. Nothing' in capsys.readouterr().err
+    assert open_data(tmp_path/'mine.csv').attrs['source']=='phantom'
+    err = capsys.readouterr().err; assert '8 made-up patients. Nothing measured' in err, err
+
 def test_auto_never_hides_a_failed_download(nobody, monkeypatch, capsys):
     monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_x')
     def fail(*a, **k): raise DownloadError('403 from Kaggle')

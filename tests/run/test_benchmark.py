@@ -210,6 +210,16 @@ def test_the_lot_is_even_and_kept(oct):
     assert d.equals(lot(rows.sample(frac=1, random_state=3).sort_index(), 12, 0)) and not d.equals(lot(rows, 12, 1))
     assert len(lot(rows, 0, 0))==60
 
+def test_a_map_that_shows_nothing_is_counted(t):
+    "Only trial.csv said that a mean was of fewer images"
+    from dataclasses import replace
+    rows = t.rows.copy()
+    rows.loc[(rows.method=='cam')&(rows.image==0), ['pointing','share']] = np.nan
+    n = len(t.used)
+    assert 'shows nothing' not in t.text
+    less = replace(t, told=summarize(rows, 20))
+    assert f"cam: pointing and share are of {n-1} of the images: of the others its map shows nothing" in less.text
+
 def test_what_cannot_be_had_is_left_out_and_said(oct, monkeypatch, capsys):
     import sys
     learn,df,root = oct

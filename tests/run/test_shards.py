@@ -54,6 +54,9 @@ def test_what_does_not_belong_together(tmp_path):
     with pytest.raises(DataError, match='in two parts'): gather_shards([a,b,c,b], out)
     predict_run(RUN, SCANS, out=tmp_path/'plain.csv')
     with pytest.raises(DataError, match='no part that'): gather_shards([a,b,tmp_path/'plain.csv'], out)
+    cut = tmp_path/'cut.csv'
+    cut.write_bytes(c.read_bytes().rstrip()[:-40]) # copied halfway
+    with pytest.raises(DataError, match='1 of . rows of .*cut.csv do not say whose part they are'): gather_shards([a,b,cut], out)
     with pytest.raises(DataError, match='2 ways to deal'):
         predict_run(RUN, SCANS, out=tmp_path/'half.csv', shard=(2,2))
         gather_shards([a,b,tmp_path/'half.csv'], out)
