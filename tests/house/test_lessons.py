@@ -82,6 +82,11 @@ def test_a_readers_net_may_learn_otherwise(nb):
     "What the text says of trained nets is held where lessons are rerun (FUNDUS_RERUN), and does not end a reader's *Run all*"
     assert [s[:80] for o in cells(nb) if '#| hide' in (s := source(o)) and o['cell_type']=='code' and re.search(r'\bassert\b|\btest_\w+\(', s) and TOLD.search(s)] == []
 
+@by_lesson
+def test_what_exercises_need_outlasts_run_all(nb):
+    "Only a test's folder goes at once: a reader's stays until the kernel ends, for *Your turn*"
+    assert [l for o in cells(nb) for l in source(o).splitlines() if 'rmtree(' in l and not l.startswith('if quick: ')] == []
+
 def test_the_rerun_holds_it():
     assert "os.environ['FUNDUS_RERUN'] = " in (ROOT/'.ci/rerun.py').read_text()
     assert sum("'FUNDUS_RERUN'" in o.read_text() for o in LESSONS)>9
