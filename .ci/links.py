@@ -10,6 +10,10 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 colab = 'https://colab.research.google.com'
+# Extras that the cells of a page need, by how its name begins
+EXTRAS = {'lessons/06':'explain', 'lessons/07':'explain', 'lessons/11':'onnx',
+          '13':'dicom,oct', '54':'explain', '65':'explain', '66':'dist', '75':'stats', '80':'onnx', '82':'onnx', '83':'onnx',
+          '84':'dicom', '85':'onnx', '91':'quiz', '92':'quiz', '93':'quiz,stats', '94':'explain', '95':'app'}
 
 def settings():
     "The settings as a mapping"
@@ -27,20 +31,27 @@ def badge(nb, cfg):
     url = f"{colab}/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/{nb.relative_to(root).as_posix()}"
     return f'[![Open in Colab]({colab}/assets/colab-badge.svg)]({url})'
 
-def install(cfg):
-    "The hidden cell that installs us in Colab, or ends the run with a sentence, and does nothing elsewhere"
+def extras(nb):
+    "The extras that the page at `nb` needs, or none"
+    at = nb.relative_to(root/'nbs').as_posix()
+    return next((v for k,v in EXTRAS.items() if at.startswith(f'{k}_')), '')
+
+def install(nb, cfg):
+    "The hidden cell that installs us and what the page at `nb` needs in Colab, or ends the run with a sentence; it does nothing elsewhere"
     # A process a page is asked for only where there is something to install; a plain import would have the docs build run the cell
     url,log = f"https://github.com/{cfg['user']}/{cfg['repo']}",'/content/log'
+    more,lib = extras(nb),cfg['lib_name']
+    what = f'"{lib}[{more}] @ git+{url}"' if more else f'git+{url}'
     return f"""#| hide
 if __import__('os').path.exists('/content'):
-    print("Installing {cfg['lib_name']} beside Colab's torch: a minute or two, no restart", flush=True)
-    !pip install -Uq git+{url} >{log} 2>&1
-    if _exit_code: raise SystemExit("{cfg['lib_name']} is not installed: {log} says why; then run this cell again")"""
+    print("Installing {lib} beside Colab's torch: a minute or two, no restart", flush=True)
+    !pip install -Uq {what} >{log} 2>&1
+    if _exit_code: raise SystemExit("{lib} is not installed: {log} says why; then run this cell again")"""
 
 def cell_text(src, nb, cfg):
     "What the cell with text `src` should say"
     if re.fullmatch(r'\[!\[Open in Colab\]\(\S+\)\]\(\S+\)\s*', src): return badge(nb, cfg)
-    if re.fullmatch(r'#\|\s*hide\n.*/content.*pip install.*git\+\S+.*', src, re.S): return install(cfg)
+    if re.fullmatch(r'#\|\s*hide\n.*/content.*pip install.*git\+\S+.*', src, re.S): return install(nb, cfg)
     return prose(src, cfg)
 
 @cache

@@ -2,6 +2,7 @@
 import ast, re
 import pytest
 from house.shared import NBS, ROOT, cells, plain, source
+from links import extras
 
 LESSONS = [o for o in NBS if o.parent.name=='lessons']
 by_lesson = pytest.mark.parametrize('nb', LESSONS, ids=lambda o: o.stem[:2])
@@ -19,6 +20,18 @@ def test_what_it_takes_stands_at_the_top(nb):
     above = [source(o) for o in cells(nb)[:i] if o['cell_type']=='code']
     assert all('#| hide' in o or re.match('(from|import) ', o) for o in above) # nothing is shown before
     assert re.search(r'minutes?\b', source(cells(nb)[i]))
+
+NEEDS = {'explain':r'\bintegrated_gradients\b|\bgradient_shap\b', 'onnx':r'\b(?:export_run|page_run|OnnxNet)\(',
+         'dicom':r'\bdicom_\w+\(', 'quiz':r'\bQuiz\(', 'stats':r"\bmodel='(?:gee|mixed)'", 'app':r'\bgradio\b'}
+
+@by_lesson
+def test_what_the_library_does_not_bring_is_installed(nb):
+    "By the first cell in Colab, and told at the top for everybody else: without it *Run all* stops halfway"
+    src = '\n'.join(source(o) for o in cells(nb) if o['cell_type']=='code')
+    wanted = ','.join(k for k,v in NEEDS.items() if re.search(v, src))
+    assert extras(nb)==wanted
+    takes = prose(nb).partition('**What this page takes.**')[2].partition('\n\n')[0]
+    assert not wanted or f"`pip install 'fundus_fastai[{wanted}]'`" in takes
 
 @by_lesson
 def test_small_is_said_in_one_place(nb):

@@ -76,7 +76,7 @@ def test_page_opens_with_title_promise_and_badge(nb):
     assert re.match(r'# \S.*\n+> \S', md), "first a title (# ...), then a promise (> ...)"
     if nb.name=='index.ipynb': return
     assert badge(nb, CFG) in [source(o).strip() for o in cells(nb)]
-    assert install(CFG) in [source(o).strip() for o in cells(nb)]
+    assert install(nb, CFG) in [source(o).strip() for o in cells(nb)]
 
 def outputs(nb): return [o for c in cells(nb) for o in c.get('outputs', [])]
 
