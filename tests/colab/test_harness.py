@@ -97,9 +97,10 @@ def test_what_a_colab_refuses(run, machine):
     Machine(machine.root, machine.shelf) # writes the usual answers
 
 def test_the_first_cell_of_a_lesson_stops_where_it_cannot_install(run, machine):
-    cells = nbformat.read(harness.find_pages(['01'])[0], as_version=4).cells
-    first = next(o.source for o in cells if o.cell_type=='code' and 'pip install' in o.source)
-    assert [c.state for c in final(run(first, 'print(1)', killing=False))]==['ran','ran'] and 'fundus_fastai' in machine.pip[-1]
+    for page,what in (('07','fundus_fastai[explain] @ git+https:'), ('01','git+https:')):
+        cells = nbformat.read(harness.find_pages([page])[0], as_version=4).cells
+        first = next(o.source for o in cells if o.cell_type=='code' and 'pip install' in o.source)
+        assert [c.state for c in final(run(first, 'print(1)', killing=False))]==['ran','ran'] and f'-Uq {what}' in machine.pip[-1]
     (machine.stub/'pip-fails.txt').write_text('ERROR: no network')
     try: res = run(first, 'print(1)', killing=False)
     finally: (machine.stub/'pip-fails.txt').unlink()

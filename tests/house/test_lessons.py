@@ -26,7 +26,7 @@ NEEDS = {'explain':r'\bintegrated_gradients\b|\bgradient_shap\b', 'onnx':r'\b(?:
 
 @by_lesson
 def test_what_the_library_does_not_bring_is_installed(nb):
-    "By the first cell in Colab, and told at the top for everybody else: without it *Run all* stops halfway"
+    "By the first cell in Colab, and told at the top for everybody else: without it *Run all* stops halfway, or leaves a map out"
     src = '\n'.join(source(o) for o in cells(nb) if o['cell_type']=='code')
     wanted = ','.join(k for k,v in NEEDS.items() if re.search(v, src))
     assert extras(nb)==wanted
