@@ -182,9 +182,9 @@ def whole_dir(out)->Path:
         try:
             if out.exists(): out.rmdir()
             tmp.rename(out)
-        except OSError: # another process was faster: well, if it has drawn the same
-            a,b = out/'PROVENANCE.json',tmp/'PROVENANCE.json'
-            if not (a.exists() and a.read_text()==b.read_text()): raise
+        except OSError: # another process was faster: well, if it has made the same
+            notes = [(out/o,tmp/o) for o in ('PROVENANCE.json','SHA256SUMS')]
+            if not any(a.exists() and b.exists() and a.read_bytes()==b.read_bytes() for a,b in notes): raise
 
 # %% ../nbs/00_core.ipynb #edca2aff
 def _plain(o):
