@@ -79,7 +79,7 @@ def on_drive(runs:str='runs', # name of the folder for this page's runs
     os.environ.update(colab_secrets())
     try: home = mounted(folder, MOUNT)
     except OSError as e:
-        if Path(MOUNT) in fundus_home().parents: os.environ['FUNDUS_HOME'] = LOCAL # an earlier call had it
+        if Path(MOUNT) in fundus_home().parents: os.environ['FUNDUS_HOME'] = LOCAL # it was there
         say(f"{e}: what this page makes lies on the runtime's disk and is lost with it. "
             "Make room, or allow it, and run this cell again.")
         return run_folder(runs)

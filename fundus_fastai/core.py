@@ -172,6 +172,8 @@ def whole_file(path)->Path:
         except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
 
 # %% ../nbs/00_core.ipynb #b5b2d621
+NOTES = 'PROVENANCE.json','SHA256SUMS' # of a folder: by one of them two are known to be the same
+
 @contextmanager
 def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
@@ -183,8 +185,8 @@ def whole_dir(out)->Path:
             if out.exists(): out.rmdir()
             tmp.rename(out)
         except OSError: # another process was faster: well, if it has made the same
-            notes = [(out/o,tmp/o) for o in ('PROVENANCE.json','SHA256SUMS')]
-            if not any(a.exists() and b.exists() and a.read_bytes()==b.read_bytes() for a,b in notes): raise
+            def told(d): return [(d/o).exists() and (d/o).read_bytes() for o in NOTES]
+            if not any(a and a==b for a,b in zip(told(out), told(tmp))): raise
 
 # %% ../nbs/00_core.ipynb #edca2aff
 def _plain(o):

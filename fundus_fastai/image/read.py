@@ -214,14 +214,15 @@ def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataF
     return df
 
 # %% ../../nbs/14_image.read.ipynb #6d23054c
-RESULTS = 'detections.csv features.csv maps.csv effects.csv clusters.csv trial.csv compare.csv'.split()
-_first = (r'path,(x,y,score,|density,|distance,angle,|answer,map,overlay)|higher in,p,|feature,patients,'
-          '|class,method,measure,|arch,seeds,')
+RESULTS = [f'{k}.csv{end}' for k in 'detections features maps effects clusters trial compare'.split()
+           for end in ('','.part')]
+_first = ('path,(x,y,score,|density,|distance,angle,|answer,map,overlay)|higher in,p,|'
+          'feature,patients,|class,method,measure,|arch,seeds,')
 
 def holds_results(folder, names)->bool:
-    "Does one of the tables that this library writes stand among the `names` in `folder`, or its beginning?"
-    for o in {*names} & {k+end for k in RESULTS for end in ('','.part')}:
-        with suppress(OSError), open(os.path.join(folder, o), encoding='utf-8', errors='replace') as f:
+    "Does a table that this library writes, or its beginning, stand among the `names` in `folder`?"
+    for o in {*names} & {*RESULTS}:
+        with suppress(OSError), open(os.path.join(folder, o), encoding='latin-1') as f:
             if re.match(_first, f.readline(400)): return True
     return False
 
@@ -284,7 +285,8 @@ def image_files(root, # folder
                )->list: # paths as text, sorted
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
     files = walk_tree(root, skip, passed := [])[0]
-    if passed: say(f"{root}: what this library has written is passed over: {few(passed, count=True)}")
+    told = few(passed, count=True)
+    if passed: say(f"{root}: what this library has written is passed over: {told}")
     found = sorted(os.path.join(*o) for o in files if is_picture(*o))
     check_utf8(found, root)
     taken = {o for f in found if f.lower().endswith('.xml') for o in files_of_xml(f)}
