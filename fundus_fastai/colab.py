@@ -56,8 +56,8 @@ def mounted(folder:str, where:str=MOUNT)->Path:
     home = Path(where)/'MyDrive'/folder
     try:
         home.mkdir(parents=True, exist_ok=True)
-        (home/'.room').write_bytes(bytes(1<<20)) # a full Drive says so when a file is written
-        (home/'.room').unlink()
+        try: (home/'.room').write_bytes(bytes(1<<20)) # a full Drive says so when a file is written
+        finally: (home/'.room').unlink(missing_ok=True)
     except OSError as e: raise OSError(f"Google Drive takes no file ({e.strerror or e})") from e
     return home
 
@@ -79,6 +79,7 @@ def on_drive(runs:str='runs', # name of the folder for this page's runs
     os.environ.update(colab_secrets())
     try: home = mounted(folder, MOUNT)
     except OSError as e:
+        if Path(MOUNT) in fundus_home().parents: os.environ['FUNDUS_HOME'] = LOCAL # it was there
         say(f"{e}: what this page makes lies on the runtime's disk and is lost with it. "
             "Make room, or allow it, and run this cell again.")
         return run_folder(runs)

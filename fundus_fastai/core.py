@@ -172,6 +172,8 @@ def whole_file(path)->Path:
         except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
 
 # %% ../nbs/00_core.ipynb #b5b2d621
+NOTES = 'PROVENANCE.json','SHA256SUMS' # of a folder: by one of them two are known to be the same
+
 @contextmanager
 def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
@@ -182,9 +184,9 @@ def whole_dir(out)->Path:
         try:
             if out.exists(): out.rmdir()
             tmp.rename(out)
-        except OSError: # another process was faster: well, if it has drawn the same
-            a,b = out/'PROVENANCE.json',tmp/'PROVENANCE.json'
-            if not (a.exists() and a.read_text()==b.read_text()): raise
+        except OSError: # another process was faster: well, if it has made the same
+            def told(d): return [(d/o).exists() and (d/o).read_bytes() for o in NOTES]
+            if not any(a and a==b for a,b in zip(told(out), told(tmp))): raise
 
 # %% ../nbs/00_core.ipynb #edca2aff
 def _plain(o):

@@ -319,7 +319,8 @@ def lesion_table(images, # image files or folders
                 )->pd.DataFrame: # path, x, y, score, type, radius; `attrs`: 'counts', 'unread'
     "Find the lesions of many photographs, in pixels of each"
     if (method or of) and not run: raise DataError("`method` and `of` are for maps of a `run`")
-    paths,find = images_of(images),RunFinder(run, method, of, device) if run else Finder(device)
+    paths = images_of(images, out)
+    find = RunFinder(run, method, of, device) if run else Finder(device)
     if out is None: return _listed(paths, find, keep=keep)
     begun = (Path(out)/'counts.csv.part').exists() # its table tells how to go on
     folder = fresh_dir(out, force or resume or begun, {'detections.csv':','.join(COLUMNS)})

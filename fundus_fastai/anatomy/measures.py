@@ -220,7 +220,7 @@ def vessel_table(images, # image files or folders
                  force:bool=False # replace the table and maps of an earlier call
                 )->pd.DataFrame: # path, the measures, map, reason, scale, model
     "Write maps of vessels, arteries and veins of many photographs, and a table of their measures"
-    paths,out = images_of(images),Path(out)
+    paths,out = images_of(images, out),Path(out)
     if mm_per_pixel is not None and not .0005<=mm_per_pixel<=.2:
         raise DataError(f"`mm_per_pixel` is to be millimeters a pixel, as 0.006, not {mm_per_pixel:g}")
     if out.exists() and not out.is_dir():

@@ -27,7 +27,8 @@ from ..score.plots import DPI, mark
 from ..score.predictions import as_table
 from .catalog import data_source
 from .load import open_data
-from .read import DATE, by_folder, by_name, part_of, shared_names, tell_undated, walk_images
+from .read import (DATE, add_facts, by_folder, by_name, part_of, shared_names,
+                                     spread_volumes, tell_undated, under, walk_images)
 from .splits import check_ids, joined, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
@@ -696,19 +697,22 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     try: return open_data(data, **opts)
     except DataError as e:
         if not os.path.isdir(root) or 'class folder' not in str(e): raise
-    say(f"{root} has no class folders: its pictures are audited without labels")
-    df = walk_images(root)
+    say(f"{root} has no class folders: its pictures are read without labels")
+    df,told = spread_volumes(walk_images(root), root)
     def below(folder): # without the folders that tell a split
         return '/'.join(o for o in Path(folder).relative_to(root).parts if not part_of(o, ''))
     sides = by_folder(df, partial(part_of, root=root))
     if sides.nunique()>1: df['split'] = sides
-    who,df['eye'] = by_name(df.name)
-    shared = who.isin(shared_names(by_folder(df, below)+'/'+df.name))
+    (who,eye),mute = by_name(df.name),told.patient.isna() # of these no header tells whose they are
+    df['eye'],name = told.eye.fillna(eye),df.name[mute]
+    shared = mute & who.isin(shared_names(by_folder(df, below)+'/'+df.name))
+    if n := told.patient.count(): df['patient'] = told.patient.fillna(under(df.path, root))
+    if n: say(f"patients of {n} images are told by their files")
     if shared.any(): say(f"equal names in several folders tell no patient: {few(df.name[shared])}")
-    elif who.notna().all():
-        tell_undated(df.name, who)
-        df['patient'] = one_spelling(who, 'patients')
-    df = df[[o for o in ('path','patient','eye','split') if o in df]]
+    elif len(name) and who[mute].notna().all():
+        tell_undated(name, who[mute])
+        df['patient'] = told.patient.fillna(one_spelling(who[mute], 'patients'))
+    df = add_facts(df[[o for o in ('path','patient','eye','split') if o in df]], told)
     df.attrs.update(name=os.path.basename(root), root=root)
     return df
 

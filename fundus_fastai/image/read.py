@@ -9,10 +9,11 @@ __all__ = ['read_image', 'image_files']
 import os, re, warnings, numpy as np, pandas as pd
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError, features
-from ..core import DataError, first_line, progress, say
+from ..core import DataError, few, first_line, progress, say
 from .hospital import file_and_frame, hospital, hospital_kind, hospital_pixels
 
 # %% ../../nbs/14_image.read.ipynb #340e0d8b
@@ -212,10 +213,23 @@ def check_readable(df, workers:int=2, look=None, *, strict:bool=False)->pd.DataF
     say(text + "\nthey stay in the data, where they count as any other (--strict makes this an error)")
     return df
 
+# %% ../../nbs/14_image.read.ipynb #6d23054c
+RESULTS = [f'{k}.csv{end}' for k in 'detections features maps effects clusters trial compare'.split()
+           for end in ('','.part')]
+_first = ('path,(x,y,score,|density,|distance,angle,|answer,map,overlay)|higher in,p,|'
+          'feature,patients,|class,method,measure,|arch,seeds,')
+
+def holds_results(folder, names)->bool:
+    "Does a table that this library writes, or its beginning, stand among the `names` in `folder`?"
+    for o in {*names} & {*RESULTS}:
+        with suppress(OSError), open(os.path.join(folder, o), encoding='latin-1') as f:
+            if re.match(_first, f.readline(400)): return True
+    return False
+
 # %% ../../nbs/14_image.read.ipynb #fa0c123d
 _system = ('__MACOSX','@eaDir','$RECYCLE.BIN','System Volume Information')
 
-def walk_tree(root, skip=())->tuple:
+def walk_tree(root, skip=(), passed=None)->tuple: # `passed`: a list for folders of results
     "Files below `root` as folder and name, the folders, and links to where it has been already"
     if not os.path.isdir(root):
         raise DataError(f"{root} is not a folder: name the folder that holds the images")
@@ -230,6 +244,10 @@ def walk_tree(root, skip=())->tuple:
             continue
         for folder,dirs,names in os.walk(top, onerror=stop):
             been.add(real(folder))
+            if folder!=str(root) and holds_results(folder, names):
+                dirs[:] = []
+                if passed is not None: passed.append(os.path.relpath(folder, root))
+                continue
             folders.append(folder)
             dirs[:] = sorted(o for o in dirs if o[0]!='.' and o not in (*_system,*skip))
             links = [o for o in dirs if os.path.islink(os.path.join(folder, o))]
@@ -266,7 +284,10 @@ def image_files(root, # folder
                 skip=() # names of folders to pass over, beside hidden ones and `__MACOSX`
                )->list: # paths as text, sorted
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
-    found = sorted(os.path.join(*o) for o in walk_files(root, skip) if is_picture(*o))
+    files = walk_tree(root, skip, passed := [])[0]
+    told = few(passed, count=True)
+    if passed: say(f"{root}: what this library has written is passed over: {told}")
+    found = sorted(os.path.join(*o) for o in files if is_picture(*o))
     check_utf8(found, root)
     taken = {o for f in found if f.lower().endswith('.xml') for o in files_of_xml(f)}
     return [o for o in found if o not in taken]

@@ -137,7 +137,7 @@ def send_folder(folder, repo:str, *, message:str, private:bool=False)->str:
     try:
         with hub_errors(repo, 'publishing to'):
             return api.create_commit(repo, acts, commit_message=message, parent_commit=info.sha).oid
-    except Exception:
+    except BaseException: # Ctrl-C, too
         if new: say(f"{repo} was made for this, and is empty")
         raise
 

@@ -21,9 +21,12 @@ from ..score.kinds import get_kind
 from ..data.read import by_name, shared_names, visit_of
 
 # %% ../../nbs/49_vision.answers.ipynb #c34bc364
-def images_of(images)->list:
-    "Image files of one name or many, folders expanded, with a word on what is not read; raises `DataError` for none"
+def images_of(images, out=None)->list: # pictures are written into `out`
+    "Image files of one name or many, folders expanded, with a word on what is not read"
     images = listify(images)
+    if out and os.path.realpath(out) in [os.path.realpath(o) for o in images if os.path.isdir(o)]:
+        raise DataError(f"{out} holds the images, and what is written there would pass for "
+                        "more of them: name another folder with `out`")
     for o in filter(os.path.isdir, images):
         if odd := unread_files(o): say(f"{o}: of no kind that we read: {', '.join(f'{v} {k}' for k,v in odd.items())}")
     found = [f for o in images for f in (image_files(o) if Path(o).is_dir() else [str(o)])]

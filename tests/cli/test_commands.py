@@ -1,6 +1,8 @@
 "Real images: the parsers read them, and a short training learns from them. Skipped where FUNDUS_TEST_DATA is not set"
 import os
+from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.cli import main
 from fundus_fastai.core import read_json
 from fundus_fastai.data.catalog import read_csv, read_dataset
 from fundus_fastai.data.load import open_data
@@ -70,3 +72,10 @@ def test_evaluate_again(run, small_table, test_data, tmp_path):
     assert again.metrics['auc'].value==s.metrics['auc'].value and again.n_images==s.n_images
     assert np.allclose(again.preds.filter(like='p_'), s.preds.filter(like='p_'), atol=1e-6)
     assert load_model(out).config['classes']==['0','1']
+
+@pytest.mark.parametrize('verb', [['vessels'],['lesions'],['explain',str(Path(__file__).parents[1]/'run/old_run/run')]])
+def test_pictures_are_not_written_among_the_eyes(verb, tmp_path, capsys):
+    "A second call, or `predict`, took the overlays for eyes and answered them"
+    (tmp_path/'a.png').touch()
+    assert main([*verb, tmp_path, '--out', tmp_path/'.', '--force'])==1
+    assert 'holds the images' in capsys.readouterr().err and [o.name for o in tmp_path.iterdir()]==['a.png']

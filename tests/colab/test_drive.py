@@ -64,6 +64,20 @@ def test_a_full_drive_is_a_sentence(runtime, capsys, monkeypatch):
     C.on_drive(); err = capsys.readouterr().err
     assert 'takes no file (No space left on device)' in err and fundus_home()==home
 
+@pytest.mark.parametrize('how', ['refused','full'])
+def test_a_drive_that_was_there_and_is_not(runtime, tmp_path, capsys, monkeypatch, how):
+    "It said that runs lie on the runtime's disk, and gave their folder on Drive; a full one kept the file that asks"
+    assert tmp_path/'drive' in C.on_drive('lesson').parents
+    def refuse(where): raise ValueError('mount failed')
+    def full(self, b):
+        with self.open('wb') as f: f.write(b[:100])
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    if how=='refused': runtime.drive.mount = refuse
+    else: monkeypatch.setattr(Path, 'write_bytes', full)
+    runs = C.on_drive('lesson')
+    assert "lies on the runtime's disk" in capsys.readouterr().err and runs.parents[1]==fundus_home()==data_home()==tmp_path/'local'
+    assert not [o for o in (tmp_path/'drive').rglob('*') if o.is_file()]
+
 def test_secrets_reach_a_subprocess_and_new_ones_replace_old(runtime):
     def seen(): return subprocess.run([sys.executable, '-c', "import os; print(os.environ.get('KAGGLE_API_TOKEN'))"],
                                       capture_output=True, text=True).stdout.strip()

@@ -5,9 +5,10 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image, ImageOps
 from fundus_fastai.core import DataError
 from fundus_fastai.data import audit as A
-from fundus_fastai.data.audit import audit, same_bytes
+from fundus_fastai.data.audit import audit, open_frame, same_bytes
 from fundus_fastai.data.catalog import read_dataset
 from fundus_fastai.data.splits import check_split, split_patients
+from fundus_fastai.image.hospital import patient_digest
 from fundus_fastai.image.recipe import disc_side
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.layouts import write_layout
@@ -283,6 +284,24 @@ REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.j
         'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg', # and eyes photographed twice at one sitting
             '1314_OI_f_3.jpg 1314_OI_f_4.jpg','1314_OD_f_1.jpg 1314_OD_f_2.jpg','1227_OD_f_1.jpg 1227_OD_f_2.jpg','1249_OI_f_1.jpg 1249_OI_f_4.jpg','1304_OI_f_1.jpg 1304_OI_f_2.jpg',
             '0743_OI_f_1.jpg 0981_OI_f_1.jpg','0619_OD_f_1.jpg 1073_OI_f_1.jpg'}), 'oct_dme':('near',set())}
+
+def test_a_folder_of_hospital_files_without_classes(tmp_path, capsys):
+    "Patients, eyes and ages stood in the headers: no patients were known, and volumes were unreadable"
+    import dicoms # skips where pydicom is not installed
+    for k,(who,side,n) in enumerate([('A','L',3), ('A','R',1), ('B','L',2), ('','R',2)]):
+        dicoms.write(tmp_path/f'v{k}.dcm', dicoms.scans(n, seed=9*k), PatientID=who, Laterality=side, BurnedInAnnotation='NO')
+    df = open_frame(tmp_path, {})
+    a,b = map(patient_digest, 'AB')
+    assert df.patient.tolist()==[a]*4+[b]*2+['v3.dcm']*2 and df.eye.tolist()==list('LLLRLLRR') and df.age.notna().all()
+    assert 'patients of 8 images are told by their files' in capsys.readouterr().err
+    assert not len(audit(df, shortcuts=False).unreadable)
+
+def test_names_tell_the_patients_that_no_header_does(tmp_path, capsys):
+    import dicoms
+    dicoms.write(tmp_path/'x1.dcm', dicoms.scans(1), PatientID='A', BurnedInAnnotation='NO')
+    for o in ('7_left.png','7_right.png'): Image.fromarray(phantom_fundus(seed=1, size=64).image).save(tmp_path/o)
+    df = open_frame(tmp_path, {}).set_index('path')
+    assert sorted(df.patient)==sorted([patient_digest('A'), '7', '7']) and sorted(df.eye)==['L','L','R']
 
 @pytest.mark.parametrize('name,title', [('odir5k','ODIR-5K, photographs'), ('fundus_dme','DME, photographs')])
 def test_the_lesson_tells_what_was_found(name, title):

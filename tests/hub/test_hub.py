@@ -138,6 +138,16 @@ def test_stopped_half_way(hub, ref, monkeypatch):
     with pytest.raises(KeyboardInterrupt): local_run(str(ref))
     assert left()==[]
 
+def test_two_at_once(hub, ref, pack, monkeypatch):
+    "The second one's answer was: an error that we did not foresee (OSError: Directory not empty)"
+    real,inner = H._download,[]
+    def slow(*args):
+        real(*args)
+        if not inner: inner.append(0); inner.append(fetch_run(ref)) # another begins later, and is faster
+    monkeypatch.setattr(H, '_download', slow)
+    assert fetch_run(ref)==inner[1]==hub_folder(ref) and {o.name:o.read_bytes() for o in hub_folder(ref).iterdir()}==pack
+    assert [o.name for o in hub_folder(ref).parent.iterdir()]==['run']
+
 def test_names_that_are_none():
     for o in ('hf://', 'hf://a', 'hf://a/b@', 'hf://a/b/C', 'hf://../b', 'hf://a/b@../../x'):
         with pytest.raises(ModelError, match='names no run'): read_ref(o)

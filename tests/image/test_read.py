@@ -230,6 +230,22 @@ def test_hidden_files_and_folders_are_passed_over(tree):
     assert names(tree, skip=['deep er'])==['a.tif','b/1.jpeg','b/2.PNG']
     assert image_files(str(tree))==image_files(tree) and all(type(o) is str for o in image_files(tree))
 
+RESULTS = {'lesions/detections.csv':'path,x,y,score,type,radius', 'vessels/features.csv.part':'path,density,dimension', 'biomarkers/features.csv':'path,distance,angle,area',
+           'm/maps.csv':'path,answer,map,overlay,method', 'atlas/clusters.csv':'higher in,p,area', 'trial/trial.csv':'class,method,measure,n'}
+
+@pytest.mark.parametrize('table', RESULTS)
+def test_our_own_pictures_are_no_eyes(tree, capsys, table):
+    "`fundus lesions .`, called twice, counted the lesions of its own overlays; a table of somebody else's hides nothing"
+    before,folder = names(tree),table.split('/')[0]
+    (tree/folder/'overlays').mkdir(parents=True)
+    for o in ('x.png','overlays/y.jpg'): (tree/folder/o).touch()
+    (tree/table).write_text('path,grade\n')
+    assert len(names(tree))==len(before)+2
+    (tree/table).write_text(RESULTS[table]+'\n')
+    capsys.readouterr()
+    assert names(tree)==before and f'passed over: {folder}\n' in capsys.readouterr().err
+    assert len(image_files(tree/folder))==2, "whoever names it means it"
+
 def test_a_folder_that_may_not_be_read_is_an_error(tree, monkeypatch):
     real = os.scandir
     def closed(p):

@@ -142,6 +142,13 @@ def test_refusals(hub, run, packed, kind, deed, says, monkeypatch):
     assert '\n' not in str(e.value) and 'eyes/oct' in str(e.value)
     assert all(set(files)<={'other.txt'} for _,files in hub.repos.get('eyes/oct', []))
 
+def test_stopped_once_the_repository_is_made(hub, run, packed, monkeypatch, capsys):
+    "Ctrl-C while weights were sent left an empty repository, and nobody was told"
+    def stop(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr('huggingface_hub.HfApi.create_commit', stop)
+    assert main(['publish', run, '--to', 'eyes/oct', '--accept-terms', '--no-onnx'])==130
+    assert 'eyes/oct was made for this, and is empty' in capsys.readouterr().err and files_of(hub)=={}
+
 def test_the_hub_is_not_there(run, packed, monkeypatch):
     monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:9')
     with pytest.raises(DownloadError, match='cannot be reached.*check the network'): publish(run)
