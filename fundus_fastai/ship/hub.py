@@ -138,7 +138,7 @@ def send_folder(folder, repo:str, *, message:str, private:bool=False)->str:
         with hub_errors(repo, 'publishing to'):
             return api.create_commit(repo, acts, commit_message=message, parent_commit=info.sha).oid
     except BaseException: # Ctrl-C, too
-        if new: say(f"{repo} was made for this, and is empty")
+        if new: say(f"{repo} was made for this, and may be empty")
         raise
 
 # %% ../../nbs/83_ship.hub.ipynb #708762f7

@@ -688,7 +688,7 @@ class CheckpointCallback(Callback):
     def after_batch(self):
         if not self.training: return
         self.losses.append(self.learn.loss.detach())
-        if not (self.scaler and self.scaler.is_enabled()): self.demand_finite(self.learn.loss)
+        if not (self.scaler and self.scaler.is_enabled()): self.demand_finite(self.losses[-1])
     def after_loss(self):
         if not self.training: self.demand_finite(self.learn.loss) # before a metric blames the images
     def after_validate(self): self.done = True

@@ -494,6 +494,15 @@ def test_training_that_diverges_in_its_last_step_does_not_blame_the_images(tmp_p
     with learn.no_bar(), learn.no_logging(), refused('loss is not a number in epoch 1', 'diverged', '`lr`'):
         learn.fit_eye(one_cycle_plan(2, pretrained=False), out=tmp_path)
 
+def test_training_does_not_warn_of_gradients(recwarn):
+    "torch warned at the beginning of each training: a loss that has a gradient was made a number"
+    learn = untrained()
+    torch.set_warn_always(True) # it warns once a process
+    try:
+        with learn.no_bar(), learn.no_logging(): learn.fit_eye(one_cycle_plan(1, pretrained=False))
+    finally: torch.set_warn_always(False)
+    assert not [o for o in recwarn if 'requires_grad' in str(o.message)]
+
 def test_a_plan_without_an_epoch_and_a_net_of_doubles():
     for plan in (one_cycle_plan(0, 0), []):
         with pytest.raises(EyeError, match='no epoch'): untrained().fit_eye(plan)
