@@ -296,9 +296,11 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     if str(run).lower().endswith('.onnx'): from fundus_fastai.ship.onnx import predict_onnx as ask
     else: from fundus_fastai.run.train import predict_run as ask
     say("research use only, not a medical device")
-    if pool and (resume or shard): raise DataError("`pool` needs all rows at once: without `resume` and `shard`")
+    if pool and (resume or shard):
+        raise DataError("`pool` needs all rows at once: without `resume` and `shard`")
     if dicom_out and resume: raise DataError("`dicom_out` needs all rows at once: without `resume`")
-    if identified and not dicom_out: raise DataError("`identified` is for captures: name their folder with `dicom_out`")
+    if identified and not dicom_out:
+        raise DataError("`identified` is for captures: name their folder with `dicom_out`")
     to = out or sys.stdout
     table = pooled(pool, to, force) if pool else None
     with archive(dicom_out, force, identified=identified, shard=shard) as captures:

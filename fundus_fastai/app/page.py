@@ -110,7 +110,8 @@ def cover(self:Acts, kept, k, at)->tuple:
 def look(self:Acts, kept, k)->tuple:
     "Lesions and landmarks"
     try: im,rows = self.reader.anatomy(k, (o := self.picture(kept, k))['eye'])
-    except EyeError as e: return None,table(error=f"This picture {e}" if str(e).startswith(('is','shows')) else e)
+    except EyeError as e:
+        return None,table(error=f"This picture {e}" if str(e).startswith(('is','shows')) else e)
     return im,table([o['name'],'found'], rows)
 
 # %% ../../nbs/95_app.page.ipynb #a81b9c4d

@@ -376,7 +376,8 @@ def table_text(path)->str:
     "The text of a CSV: UTF-8 or UTF-16, else Windows-1252; raises `DataError` if it is none"
     if os.path.isfile(path): check_table(path)
     try: raw = Path(path).read_bytes()
-    except FileNotFoundError: raise DataError(f"{path} does not exist: check the name and the folder") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: check the name and the folder") from None
     except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
     if not raw.strip(b'\xef\xbb\xbf \r\n\t'): raise DataError(f"{path} is empty")
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')

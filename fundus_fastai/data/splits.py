@@ -240,7 +240,8 @@ def read_split(path, # CSV of `save_split`
               )->pd.DataFrame: # copy of `df` with the frozen `split`
     "Lay a frozen split over `df`; raises `DataError` where they disagree, `LeakError` if it leaks"
     try: s = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError: raise DataError(f"{path} does not exist: name the split.csv of a run") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: name the split.csv of a run") from None
     except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
         raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")

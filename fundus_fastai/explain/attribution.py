@@ -99,7 +99,8 @@ def hue_gradient(q, x)->tuple:
 def _by_captum(name, q, x, seed=0, **kwargs):
     "Attributions of wanted classes by captum, summed over the channels; raises `ModelError`"
     try: import captum.attr
-    except ImportError: raise ModelError('this method needs captum: pip install "fundus_fastai[explain]"') from None
+    except ImportError:
+        raise ModelError('this method needs captum: pip install "fundus_fastai[explain]"') from None
     with torch.no_grad(): s = q(x)
     method = getattr(captum.attr, name)(q)
     def one(im, k): # image by image: that bounds the memory, and no image knows its neighbors

@@ -73,7 +73,8 @@ def _refusal(im):
     if im.format=='TIFF' and (n := _pages(im))!=1: return f"holds {n} pages: save each as a file"
     if im.format in ('GIF','WEBP','PNG','AVIF') and getattr(im, 'is_animated', False):
         return "is animated, and only its first picture would be seen: save each as a file"
-    if (n := _scans(im))>max_scans: return f"is a progressive JPEG of {n} scans, where ten are usual: save it anew"
+    if (n := _scans(im))>max_scans:
+        return f"is a progressive JPEG of {n} scans, where ten are usual: save it anew"
 
 # %% ../../nbs/14_image.read.ipynb #b2cc80cb
 def open_image(path):

@@ -72,7 +72,8 @@ def check_named(data, label=None, images=None, **opts)->None:
     path,name = Path(str(data)).expanduser(),str(data)
     asked = {k:opts[k] for k in ('path_col','patient','eye','sex','age','camera') if opts.get(k)}
     if name=='phantom' or name in cards and not path.is_dir(): return
-    if not path.exists(): return guess_card(path) if os.sep in name or name.endswith('.csv') else get_card(name)
+    if not path.exists():
+        return guess_card(path) if os.sep in name or name.endswith('.csv') else get_card(name)
     if (kind := guess_card(path))!='csv':
         more = dict(images=images, label=label if kind=='folder' else None)
         given = [k for k,v in {**asked, **more}.items() if v and (k,v)!=('patient','none')]

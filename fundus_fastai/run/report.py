@@ -581,7 +581,8 @@ def share_run(run, # run folder, or the folder of an evaluation
              )->Scores: # `Scores`
     "Write report, card and tables of a run for others, without the model"
     run,s = Path(run),_rescored(Path(run))
-    if Path(out).resolve()==run.resolve(): raise DataError(f"{out} is the run itself: name another folder with `out`")
+    if Path(out).resolve()==run.resolve():
+        raise DataError(f"{out} is the run itself: name another folder with `out`")
     out = fresh_dir(out, force, run_signs)
     key,names = pseudonym_key(run) if pseudonyms else None,{}
     for f in ('SHA256SUMS','split.csv','validation.csv','predictions.csv'): (out/f).unlink(missing_ok=True)

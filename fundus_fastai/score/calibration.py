@@ -59,7 +59,8 @@ def log_loss(y, p, w=None)->np.ndarray:
 def _bins(s, bins=15, least=20, equal='mass'):
     "The bin of each answer: at most `bins`, and fewer if there would be less than `least` images in each"
     if bins<1: raise DataError(f"`bins` is to be at least 1, not {bins}")
-    if one_of(equal, ('mass','width'), 'kind of bins')=='width': return np.minimum((s*bins).astype(int), bins-1)
+    if one_of(equal, ('mass','width'), 'kind of bins')=='width':
+        return np.minimum((s*bins).astype(int), bins-1)
     bins = min(bins, max(1, len(s)//least))
     return np.searchsorted(np.sort(s), s)*bins//len(s)
 

@@ -137,7 +137,8 @@ def read_table(path)->pd.DataFrame:
     path = Path(path)
     try: df = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None
-    except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a predictions.csv") from None
+    except OSError as e:
+        raise DataError(f"{path} cannot be read ({e.strerror}): name a predictions.csv") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
         raise DataError(f"{path} is not a CSV table ({e})") from None
     if 'eye' in df: df['eye'] = df.eye.replace('', None)

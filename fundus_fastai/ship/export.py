@@ -197,7 +197,8 @@ def skill_lost(kind, truth, pair, *, op=None)->tuple:
 def shrink_int8(path, learn, run, *, images, notes:dict)->str:
     "Make the file in `path` one of 8 bits, if it stays good enough; a sentence on what it lost"
     onnx,f = need('onnx', extra='onnx'),Path(run)/'validation.csv'
-    if not f.exists(): raise DataError(f"{run} keeps no validation.csv: nothing tells what 8 bits would cost")
+    if not f.exists():
+        raise DataError(f"{run} keeps no validation.csv: nothing tells what 8 bits would cost")
     whole,kind = OnnxNet(path),kind_for(learn, notes['task'])
     kept = kind.check(pd.read_csv(f, dtype=dict(path=str, patient=str)), f.name)
     kept = kept[kept.path.isin(own_rows(run, 'valid').path)]

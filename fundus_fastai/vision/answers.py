@@ -225,7 +225,8 @@ class RowFile:
         if is_parquet(self.file): need('pyarrow')
         if self.file.is_dir(): raise DataError(f"{out} is a folder: name a file with `out`")
         self.whole = self.file.exists() and not force
-        if self.whole and not resume: raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
+        if self.whole and not resume:
+            raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
         with released(self): self.begin(resume, force, self.marks)
     def __del__(self): self.release()
 
@@ -510,7 +511,8 @@ def shard_rows(file):
     "The table in `file` with its part `k` of `n`, how many files there were, and `at`, the place in the part"
     if parquet := is_parquet(file): need('pyarrow')
     try: df = pd.read_parquet(file) if parquet else read_answers(file)
-    except (OSError, ValueError) as e: raise DataError(f"{file} is no table of answers ({first_line(e)})") from None
+    except (OSError, ValueError) as e:
+        raise DataError(f"{file} is no table of answers ({first_line(e)})") from None
     mark = rf'^(?P<k>\d+)/(?P<n>\d+) of (?P<total>\d+)(?P<files>, \w+)?(?:{KEY}(?P<key>\w+))?$' # files since 0.2
     told = df['shard'].astype(str).str.extract(mark).fillna(dict(files='', key='')) if 'shard' in df else None
     if told is None or (len(df) and told.isna().all(axis=None)) or not {'path','model'}<={*df}:

@@ -623,7 +623,8 @@ def one_cycle_plan(epochs:int=5, # epochs with all layers in training
                    lr_mult:float=100. # ratio of the rates of head and first layers
                   )->list: # one dict a stage
     "The stages of training, as plain data"
-    if not pretrained: return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
+    if not pretrained:
+        return [dict(name='all', frozen=False, epochs=epochs, lr=[lr], pct_start=.25, div=25.)]
     head = dict(name='head', frozen=True, epochs=freeze_epochs, lr=[lr], pct_start=.99, div=25.)
     body = dict(name='all', frozen=False, epochs=epochs, lr=[lr/2/lr_mult, lr/2], pct_start=.3,
                 div=5.)

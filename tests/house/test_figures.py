@@ -13,8 +13,8 @@ def lines(mod):
 # --- size and width
 
 # What a room may hold; raise it on purpose, after looking for what can go
-SHARE = dict(core=242, options=232, words=103, colab=74, hub=145, local=52, phantom=1376, image=1402, score=2673, data=3481, vision=2612, explain=2686, run=2183, anatomy=2285,
-             commands=512, cli=160, all=66, ship=878, quiz=754, app=527)
+SHARE = dict(core=242, options=232, words=103, colab=74, hub=145, local=52, phantom=1376, image=1403, score=2675, data=3483, vision=2615, explain=2687, run=2185, anatomy=2285,
+             commands=514, cli=160, all=66, ship=879, quiz=754, app=528)
 
 @pytest.mark.parametrize('room', SHARE)
 def test_size(room):
