@@ -17,6 +17,14 @@ def test_the_worse_eye_counts_whatever_the_order_of_columns():
     df = pd.DataFrame(dict(path=list('ab'), patient=['1','1'], eye=['L','R'], target=['0','3'], p_0=[.9,.1], p_1=[.05,.1], p_2=[.03,.1], p_3=[.02,.7]))
     assert combine_eyes(df, 'grades').target[0]=='3'==combine_eyes(df[df.columns[::-1]], 'grades').target[0]
 
+def test_a_patient_with_one_ill_eye_is_ill():
+    df = pd.DataFrame(dict(path=list('abcd'), patient=list('1122'), eye=['L','R']*2, target=['normal','abnormal','normal','normal'],
+                           p_normal=[.9,.2,.8,.7], p_abnormal=[.1,.8,.2,.3]))
+    t = combine_eyes(df)
+    assert dict(zip(t.patient, t.target))=={'1':'abnormal', '2':'normal'}
+    two = df.replace(dict(target=dict(normal='CNV', abnormal='DME'))).rename(columns=dict(p_normal='p_CNV', p_abnormal='p_DME'))
+    assert combine_eyes(two) is None # two diseases: no truth of both
+
 def test_both_eyes_of_sex_and_age():
     "Sex and age of a patient are each what they would be alone"
     ages,rng = numbers_table(),np.random.default_rng(0)

@@ -6,7 +6,7 @@ from fundus_fastai.score.estimate import TOO_FEW, so_few
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
-from made import binary, labels_table, numbers_table
+from made import binary, labels_table, numbers_table, points_table
 
 def people(n=200, seed=0):
     d,rng = binary(n, seed=seed),np.random.default_rng(seed)
@@ -20,6 +20,19 @@ def test_groups_like_sklearn():
         for g,o in d.groupby(col):
             assert t.value[by,g,'auc']==pytest.approx(skm.roc_auc_score(o.target, o.p_yes))
             assert t.images[by,g,'auc']==len(o) and t.patients[by,g,'auc']==o.patient.nunique()
+
+def test_grades_in_groups_like_sklearn():
+    "Kappa at the cuts that were chosen and AUC of referral, of points and of probabilities, in each group"
+    d = points_table()
+    y,cuts,t = d.target.to_numpy(),[.2,.7,1.2,1.7],.9
+    grade = (d.pred.to_numpy()[:,None]>cuts).sum(1)
+    p = np.eye(5)[grade]*.6+.08
+    graded = d.drop(columns='pred').assign(target=y.astype(str), **{f'p_{i}':p[:,i] for i in range(5)})
+    for kind,df,op,refer in [('ordered', d, dict(cuts=cuts, threshold=t), d.pred.to_numpy()), ('grades', graded, dict(threshold=t), p[:,2:].sum(1))]:
+        rows = subgroup_scores(score(df, kind, op, n_boot=20))[0].set_index(['group','metric']).value
+        for side,m in dict(left=d.eye=='L', right=d.eye=='R').items():
+            assert rows[side,'qwk']==pytest.approx(skm.cohen_kappa_score(y[m], grade[m], weights='quadratic'))
+            assert rows[side,'referable_auc']==pytest.approx(skm.roc_auc_score(y[m]>=2, refer[m]))
 
 def test_groups_are_those_of_the_images_that_they_name():
     "By path or index, whatever the order; in order where nothing is named; one for each"
