@@ -143,3 +143,16 @@ def test_the_worst_read_of_labels():
     for r in t.itertuples():
         row = df[df.path==r.path].iloc[0]
         assert r.label==min(given[r.path], key=given[r.path].get) and r.p==row[f'p_{r.label}'] and r.there==(row[f'target_{r.label}']==1)
+
+def test_a_label_with_one_side_is_told_and_no_other(capsys):
+    df = labels_table()
+    t = choose_thresholds(df.assign(target_haze=0, target_cupping=1))
+    assert t['haze']==t['cupping']==.5 and 'one side only of haze, cupping:' in capsys.readouterr().err
+    choose_thresholds(df)
+    assert 'one side' not in capsys.readouterr().err
+
+def test_a_scale_without_the_second_grade_has_no_referral():
+    t = pd.DataFrame(dict(path=list('abcd'), patient=list('abcd'), target=['0','NPDR','PDR','0'], p_0=.5, p_NPDR=.3, p_PDR=.2))
+    assert get_kind('grades').choose(t)=={}==get_kind('grades').settle(t, None)
+    t = t.rename(columns=dict(p_NPDR='p_1', p_PDR='p_2')).assign(target=['0','1','2','0'])
+    assert [*get_kind('grades').choose(t)]==['threshold']
