@@ -68,6 +68,35 @@ def test_every_class_on_each_side():
         s = split_patients(df, seed=seed)
         assert all(s[s.label==c].split.nunique()==3 for c in n.index[n>=3])
 
+def test_shares_hold_over_many_small_classes():
+    "Of seven patients a fifth is one and owes the next class .4: twenty classes had given 20 patients in place of 28"
+    df = pd.DataFrame([(f'/{c}-{i}', f'{c}-{i}', c) for c in 'abcdefghijklmnopqrst' for i in range(7)], columns=['path','patient','label'])
+    for valid,test in ((.2,.2), (.3,.2), (.25,0)):
+        n = split_patients(df, valid, test).split.value_counts().reindex(['valid','test'], fill_value=0)
+        assert abs(n.valid-140*valid)<=1 and abs(n.test-140*test)<=1
+
+def test_who_is_tied_stays_together():
+    "Patients of one family, and families that share one, are on one side; who has none is alone"
+    df = pd.DataFrame(dict(path=[f'/{i}' for i in range(120)], patient=[f'p{i:03}' for i in range(120)], label=['a','b']*60,
+                           family=[f'f{i}' if i<40 else None for i in np.arange(120)//4]))
+    df.loc[len(df)] = ['/x','p000','a','f9'] # ties the first family to the tenth
+    sides = set()
+    for seed in range(6):
+        s = split_patients(df, seed=seed, groups='family')
+        assert (s.groupby('family').split.nunique()==1).all() and s[s.family.isin(['f0','f9'])].split.nunique()==1
+        assert split_patients(df, seed=seed, groups=df.family.tolist()).equals(s)
+        sides.add(tuple(s.split[40:120]))
+        assert 15<=(s.split=='test').sum()<=35
+    assert len(sides)==6 # others are dealt one by one
+    with pytest.raises(DataError, match='a value for each of its 121 rows'): split_patients(df, groups=['f0'])
+
+def test_rare_classes_are_told(capsys):
+    df = pd.DataFrame([(f'/{i}', f'p{i}', 'a' if i>1 else 'rare') for i in range(30)], columns=['path','patient','label'])
+    split_patients(df)
+    assert 'too few patients for one in each of train, test, valid: label rare' in capsys.readouterr().err
+    split_patients(df.assign(label=['a','b']*15))
+    assert capsys.readouterr().err==''
+
 def test_numbers_are_binned():
     df = pd.DataFrame({'path':[f'/{i}' for i in range(100)], 'patient':[f'p{i}' for i in range(100)],
         'age':np.linspace(20,90,100)})
