@@ -266,7 +266,7 @@ def same_names(a:pd.Series, b:pd.Series)->pd.Series:
     def ends(p): return {p.split('/', i)[-1] for i in range(p.count('/'))}
     a,full = a.map(bare_path),{*b.map(bare_path)}
     parts = set().union(*map(ends, full))
-    return a.map(lambda p: p in full or '/' in p and p in parts or bool(ends(p) & full)).astype(bool)
+    return a.map(lambda p: p in full or p in parts or bool(ends(p) & full)).astype(bool)
 
 def unnamed(who:pd.Series, path:pd.Series)->pd.Series:
     "Which patients are told by nobody: `who` is but the place of the picture, or of its volume"

@@ -244,8 +244,7 @@ def _wilson_n(key, inn, out, N, names):
     kind,_,c = key.partition('_')
     if key in ('balanced_accuracy','f1'): return min(N, len(inn)*inn.min())
     if key=='mcc': return inn[inn>0].min()
-    if key=='average_precision':
-        return min(inn[1],out[1]) if len(inn)==2 else min(inn.min(), out.min())
+    if key=='average_precision': return min(inn.min(), out.min())
     return {'sensitivity':inn, 'specificity':out}[kind][names.index(c)] if c in names else N
 
 # %% ../../nbs/21_score.estimate.ipynb #47e5ebb2

@@ -380,7 +380,7 @@ def _ranks(y, s, w):
 # %% ../../nbs/20_score.metrics.ipynb #196f4b68
 def _running(c):
     "Sums [r,k+1] of the first 0, 1, ... k columns of counts `c` [r,k]"
-    whole = np.int32 if c.shape[1]*int(c.max(initial=0))<2**31 else np.int64
+    whole = np.int32 if c.shape[1]*int(c.max(initial=0))<2**30 else np.int64 # two are added
     res = np.zeros((len(c),c.shape[1]+1), whole)
     np.cumsum(c, 1, whole, res[:,1:])
     return res

@@ -1,12 +1,15 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import re, sys, cv2, numpy as np, pandas as pd, pytest
 from dataclasses import replace
+from scipy import stats
+from scipy.special import gammaln
 from scipy.stats import t as student
 from fundus_fastai.anatomy import biomarkers as module
 from fundus_fastai.anatomy.biomarkers import (FEATURES, SHAPE, biomarkers, confirmed, dealt_patients, detectable, each_patient, feature_effects, feature_index, feature_table, groups_of,
-                                              called_as, color_at, columns_of, effect_words, eye_features, held_fixed, icc, measured, missing_by, open_people, power_words, with_table)
+                                              called_as, color_at, columns_of, effect_words, eye_features, held_fixed, icc, measured, missing_by, open_people, power_words, two_groups, with_number, with_table)
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
+from fundus_fastai.score.compare import holm
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
 
 cv2.setNumThreads(1)
@@ -37,6 +40,47 @@ def test_one_value_a_patient():
     df = people(3, 40, nulls=1)
     a,b = (feature_effects(o, 'sex', ['vessel_angle','null_0']).set_index('feature') for o in (df, pd.concat([df]*4)))
     assert np.allclose(a[['p','low','high','g']], b[['p','low','high','g']]) and (a.patients==40).all() and (b.eyes==320).all()
+
+def test_two_groups_like_scipy():
+    rng = np.random.default_rng(0)
+    a,b = rng.normal(0, 1, 31).round(1),rng.normal(.6, 2, 18).round(1)
+    o = two_groups(np.r_[a,b], np.arange(49)>=31)
+    t = stats.ttest_ind(b, a, equal_var=False).confidence_interval(.95)
+    assert (o['difference'],o['d_low'],o['d_high'])==pytest.approx((b.mean()-a.mean(),*t))
+    u = stats.mannwhitneyu(b, a, method='asymptotic')
+    assert (o['effect'],o['p'])==pytest.approx((u.statistic/31/18,u.pvalue)) and o['low']<o['effect']<o['high']
+    sd = np.sqrt((30*a.var(ddof=1)+17*b.var(ddof=1))/47)
+    exact = np.exp(gammaln(47/2)-gammaln(46/2))/np.sqrt(47/2) # Hedges' correction itself, of which ours is the approximation
+    assert o['g']==pytest.approx(exact*(b.mean()-a.mean())/sd, rel=1e-3)
+    assert two_groups(np.arange(5.), np.arange(5)>2)=={} and two_groups(np.arange(6.), np.arange(6)>2)['effect']==1
+
+def test_numbers_like_scipy():
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=40)
+    v = y+rng.normal(size=40)
+    o,r = with_number(v, y),stats.spearmanr(v, y)
+    half = 1.959964*np.sqrt((1+r.statistic**2/2)/37) # Bonett and Wright 2000
+    assert (o['effect'],o['p'])==pytest.approx(tuple(r))
+    assert (o['low'],o['high'])==pytest.approx(tuple(np.tanh(np.arctanh(r.statistic)+np.array([-half,half]))))
+    assert with_number(v[:9], y[:9])=={} and with_number(v[:10], y[:10])!={}
+
+@pytest.mark.parametrize('eyes', (2, 3))
+def test_correlation_of_eyes_by_anova(eyes):
+    v = np.random.default_rng(eyes).normal(size=(30,1))+np.random.default_rng(9).normal(size=(30,eyes))
+    F = stats.f_oneway(*v).statistic
+    alone = [7.,-9.] # people with one eye tell nothing
+    assert icc(np.r_[v.ravel(),alone], [*np.repeat(np.arange(30), eyes),98,99])==pytest.approx((F-1)/(F+eyes-1))
+
+def test_what_turns_round_is_not_confirmed():
+    "A feature that is higher in men of one part, in women of the other, is found in both, and confirmed in neither"
+    rng,men = np.random.default_rng(0),np.arange(200)%2
+    part = np.arange(200)<100
+    df = pd.DataFrame(dict(patient=np.arange(200), sex=np.where(men, 'male', 'female'), split=np.where(part, 'test', 'train'),
+                           same=men+rng.normal(size=200), turned=np.where(part, -1, 1)*men+rng.normal(size=200)))
+    t = confirmed(df, 'sex', ['same','turned']).set_index('feature')
+    p = feature_effects(df[part], 'sex', ['same','turned']).set_index('feature').p
+    assert np.allclose(np.log(t.c_p), np.log(pd.Series(holm(p), p.index)[t.index])) and (t.c_p<.01).all()
+    assert t.c_confirmed.to_dict()==dict(same=True, turned=False) and (t.c_patients==100).all()
 
 def test_age_is_held_fixed():
     "A feature of age alone differs by sex where the sexes differ in age, and no more once age is fixed"
@@ -165,6 +209,7 @@ def test_index_is_out_of_fold():
 def test_discovery_and_confirmation_share_no_patient():
     df = people(7, 30, nulls=1)
     kept = dealt_patients(df, .4, 3)
+    assert df.patient[kept].nunique()==12
     assert not {*df.patient[kept]} & {*df.patient[~kept]} and (kept==dealt_patients(df, .4, 3)).all() and (kept!=dealt_patients(df, .4, 4)).any()
     split = df.assign(split=np.where(df.patient.astype(int)<10, 'test', 'train'))
     assert {*df.patient[dealt_patients(split)]}=={str(k) for k in range(1, 10)}
@@ -277,6 +322,19 @@ def test_no_color_of_what_the_picture_does_not_show(r):
     def seen(x, y=40.3): return np.isfinite(color_at(im, inside, (x,y), r=r)).all()
     assert all(seen(o) for o in (r+.5, 45, 88.5-r)) and not any(seen(o) for o in (-3*r, -r, -.3*r-.6, 89.6+.3*r, 90+3*r))
     assert seen(45, r+.5) and not seen(45, -.3*r-.6) and not seen(-500, -500)
+
+def test_a_circle_counts_from_three_quarters_on():
+    im,disc = np.full((200,200,3), 90, np.uint8),np.hypot(*np.mgrid[-100:100,-100:100])<=20
+    for share,known in ((.7,False), (.8,True)):
+        edge = int((disc.sum(0).cumsum()<=share*disc.sum()).sum()) # so many columns hold that share of the circle
+        inside = np.zeros((200,200), np.uint8)
+        inside[:,:edge] = 1
+        assert np.isfinite(color_at(im, inside, (100,100), r=20)).all()==known
+
+def test_an_image_is_lost_where_most_features_are():
+    df = pd.DataFrame(dict(patient=list('abc'), sex=['f','m','f'], reason=['','dark','dark'], u=[1,np.nan,np.nan], v=[1.,2,np.nan]))
+    t = missing_by(df, 'sex', ['f','m'], family=['u','v']).set_index('group')
+    assert t['without features'].to_dict()==dict(f=1, m=0) and t.reason.to_dict()==dict(f='dark', m='')
 
 def test_a_disc_without_outline_has_no_shape(monkeypatch):
     "A mere circle stands where it touches the edge: neither its area nor anything in its heights is measured"

@@ -8,7 +8,7 @@ from fundus_fastai.data.audit import audit
 from fundus_fastai.data.splits import (check_split, other_pictures, patient_strata, published_split, read_split,
                                        save_split, split_hash, split_patients, with_valid)
 from fundus_fastai.image.hospital import patient_digest, patient_key, pseudonym
-from fundus_fastai.run.folder import drop_seen_patients
+from fundus_fastai.run.folder import drop_seen_patients, same_names
 from made import eyes
 
 @st.composite
@@ -55,6 +55,7 @@ def test_other_pictures_under_the_same_names(tmp_path):
     df = pd.DataFrame([(str(tmp_path/f'{k}.png'), f'p{k}', 'train') for k in range(4)], columns=['path','patient','split'])
     rows = pd.read_csv(save_split(df, tmp_path/'split.csv', tmp_path), dtype=str, keep_default_na=False)
     assert other_pictures(rows, tmp_path)==[] and other_pictures(rows.drop(columns='sha256'), tmp_path)==[]
+    assert other_pictures(rows.assign(sha256=''), tmp_path)==[] # nobody knew them
     (tmp_path/'2.png').write_bytes(b'other')
     (tmp_path/'3.png').unlink()
     assert other_pictures(rows, tmp_path)==['2.png','3.png']
@@ -68,9 +69,48 @@ def test_every_class_on_each_side():
         s = split_patients(df, seed=seed)
         assert all(s[s.label==c].split.nunique()==3 for c in n.index[n>=3])
 
+def test_a_patient_counts_for_the_rarest_label():
+    df = pd.DataFrame([('p1','common'), ('p1','rare'), ('p2','common'), ('p3','common'), ('p4',None), ('p4','common')], columns=['patient','label'])
+    assert patient_strata(df).to_dict()==dict(p1='rare', p2='common', p3='common', p4='missing')
+
+@pytest.mark.parametrize('a,b,same', [('x/1.png','x/1.png',1), ('d/x/1.png','x/1.png',1), ('x/1.png','d/x/1.png',1), ('x/1.JPG','x/1.png',1),
+                                      ('1.png','x/1.png',0), ('x/1.png','1.png',0), ('y/1.png','x/1.png',0), ('v/1.dcm#2','v/1.dcm#3',0)])
+def test_a_bare_file_name_is_no_end_of_a_path(a, b, same):
+    assert same_names(pd.Series([a]), pd.Series([b])).tolist()==[bool(same)]
+
+def test_shares_hold_over_many_small_classes():
+    "Of seven patients a fifth is one and owes the next class .4: twenty classes had given 20 patients in place of 28"
+    df = pd.DataFrame([(f'/{c}-{i}', f'{c}-{i}', c) for c in 'abcdefghijklmnopqrst' for i in range(7)], columns=['path','patient','label'])
+    for valid,test in ((.2,.2), (.3,.2), (.25,0)):
+        n = split_patients(df, valid, test).split.value_counts().reindex(['valid','test'], fill_value=0)
+        assert abs(n.valid-140*valid)<=1 and abs(n.test-140*test)<=1
+
+def test_who_is_tied_stays_together():
+    "Patients of one family, and families that share one, are on one side; who has none is alone"
+    df = pd.DataFrame(dict(path=[f'/{i}' for i in range(120)], patient=[f'p{i:03}' for i in range(120)], label=['a','b']*60,
+                           family=[f'f{i}' if i<40 else None for i in np.arange(120)//4]))
+    df.loc[len(df)] = ['/x','p000','a','f9'] # ties the first family to the tenth
+    sides = set()
+    for seed in range(6):
+        s = split_patients(df, seed=seed, groups='family')
+        assert (s.groupby('family').split.nunique()==1).all() and s[s.family.isin(['f0','f9'])].split.nunique()==1
+        assert split_patients(df, seed=seed, groups=df.family.tolist()).equals(s)
+        sides.add(tuple(s.split[40:120]))
+        assert 15<=(s.split=='test').sum()<=35
+    assert len(sides)==6 # others are dealt one by one
+    with pytest.raises(DataError, match='a value for each of its 121 rows'): split_patients(df, groups=['f0'])
+
+def test_rare_classes_are_told(capsys):
+    df = pd.DataFrame([(f'/{i}', f'p{i}', 'a' if i>1 else 'rare') for i in range(30)], columns=['path','patient','label'])
+    split_patients(df)
+    assert 'too few patients for one in each of train, test, valid: label rare' in capsys.readouterr().err
+    split_patients(df.assign(label=['a','b']*15))
+    assert capsys.readouterr().err==''
+
 def test_numbers_are_binned():
     df = pd.DataFrame({'path':[f'/{i}' for i in range(100)], 'patient':[f'p{i}' for i in range(100)],
         'age':np.linspace(20,90,100)})
+    assert patient_strata(df, 'age').value_counts().to_dict()==dict.fromkeys('01234', 20)
     m = split_patients(df, by='age').groupby('split').age.agg(['mean','size'])
     assert m['size'].to_dict()=={'train':60,'valid':20,'test':20} and (m['mean']-55).abs().max()<6
 
@@ -100,6 +140,7 @@ def test_save_and_read_split(clinic, tmp_path):
     s = split_patients(clinic)
     f = save_split(s, tmp_path/'split.csv', '/data')
     t = pd.read_csv(f)
+    assert f.read_bytes()==save_split(s.sample(frac=1, random_state=0), tmp_path/'mixed.csv', '/data').read_bytes()
     assert t.columns.tolist()==['path','patient','eye','split','label'] and not t['path'].str.startswith('/').any()
     moved = clinic.assign(path=clinic.path.str.replace('/data', '/mnt/other')).sample(frac=1, random_state=0)
     r = read_split(f, moved, '/mnt/other')

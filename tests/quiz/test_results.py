@@ -63,6 +63,34 @@ def test_signal_detection_by_hand():
     hit,false = 45.5/51,10.5/51
     assert np.allclose(signal(answer, truth, ['a','b']), [stats.norm.ppf(hit)-stats.norm.ppf(false), -(stats.norm.ppf(hit)+stats.norm.ppf(false))/2])
 
+def test_a_person_by_hand():
+    "Wilson's interval, the net on the same eyes, McNemar's exact p and Holm's of all, as scipy and statsmodels have them"
+    from statsmodels.stats.multitest import multipletests
+    t = first_tests(simulated(dict(expert=(3,.9), layman=(3,.5)), seed=2), 50)
+    t['seconds'] = np.random.default_rng(0).exponential(size=len(t))
+    table = person_table(t)
+    assert table.right.is_monotonic_decreasing and np.allclose(table.p_holm, multipletests(table.p, method='holm')[1])
+    for r in table.itertuples():
+        d = t[t.who==r.who]
+        mine,nets = (d.right>d.ai_right).sum(),(d.right<d.ai_right).sum()
+        assert (r.role,r.answers,r.right,r.net)==(d.role.iloc[0],50,d.right.mean(),d.ai_right.mean())
+        assert (r.low,r.high)==pytest.approx(tuple(stats.binomtest(int(d.right.sum()), 50).proportion_ci(method='wilson')))
+        assert r.difference==pytest.approx(r.right-r.net) and r.p==pytest.approx(stats.binomtest(int(mine), int(mine+nets)).pvalue)
+        assert (r.d_prime,r.criterion)==pytest.approx(signal(d.answer, d.truth, ['0','1'])) and r.seconds==d.seconds.median()
+
+def test_errors_that_go_together():
+    "Phi squared is chi squared of the table of errors over its number"
+    t = first_tests(simulated(dict(layman=(6,.7)), seed=5), 50)
+    phi = agreement_rows(t).set_index('what').value['phi of errors, people and net']
+    chi = stats.chi2_contingency(pd.crosstab(t.right, t.ai_right), correction=False).statistic
+    assert phi**2==pytest.approx(chi/len(t)) and phi>0
+
+@pytest.mark.parametrize('m', (6, 20))
+def test_power_on_paper_like_statsmodels(m):
+    from statsmodels.stats.power import TTestIndPower
+    sd = np.sqrt(sum(s*(1-s)/50+(.4*s*(1-s))**2 for s in (.8,.7))/2)
+    assert planned_power(m, .8, .7)==pytest.approx(TTestIndPower().power(.1/sd, m, .05), abs=.04) # a t that is moved, for a noncentral one
+
 def test_agreement_and_sureness():
     t = first_tests(simulated(dict(expert=(4,.9), layman=(4,.6)), seed=1), 50)
     a = agreement_rows(t).set_index('what')

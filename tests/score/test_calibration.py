@@ -5,7 +5,7 @@ from sklearn import metrics as skm
 from sklearn.calibration import calibration_curve
 from fundus_fastai.score.calibration import (add_calibration, at_temperature, binary_questions,
                                              brier, calibrated, calibration_slope, ece, _newton, _pct,
-                                             ece_by_chance, log_loss, predictive_values,
+                                             ece_by_chance, log_loss, points_tables, predictive_values,
                                              reliability_table, temperature, threshold_points)
 from fundus_fastai.core import DataError
 from fundus_fastai.score.scores import score
@@ -92,6 +92,15 @@ def test_temperature_keeps_order_and_sums():
     assert np.isfinite(calibrated(np.array([[1.,0.,0.]]), .05)).all()
     with pytest.raises(DataError, match='above 0'): calibrated(p, 0)
 
+def test_temperature_of_three_classes_by_hand():
+    "Each class's probability to the power 1/T, and the T that is found is the best of its neighbors"
+    y,p = three(300, 2.)
+    q = p**(1/1.7)
+    assert np.allclose(calibrated(p, 1.7), q/q.sum(1, keepdims=True))
+    T = temperature(y, p)
+    assert T>1.5 and all(skm.log_loss(y, calibrated(p, T))<=skm.log_loss(y, calibrated(p, T*k)) for k in (.9,1.1))
+    assert temperature(y, p, np.ones((2,len(y))))==pytest.approx([T,T], rel=.01)
+
 @pytest.mark.parametrize('seed', range(4))
 def test_slope_like_statsmodels(seed):
     y,s = ys(binary(factor=1+seed/2, seed=seed))
@@ -144,10 +153,20 @@ def test_interval_of_a_predictive_value_at_a_prevalence():
     e = patient_bootstrap(ppv, y, s, patient=test.patient, n_boot=200)
     assert (o['at'][0]['ppv'].low,o['at'][0]['ppv'].high)==pytest.approx((e.low,e.high))
 
+def test_tables_of_operating_points_tell_what_was_measured():
+    points = threshold_points(binary(120, seed=2), binary(120, seed=1), n_boot=30, prevalences=(.01,.3))
+    a,b = points_tables(points)
+    assert a['threshold'].tolist()==[f"{o['threshold']:.3f}" for o in points]
+    for k,o in enumerate(points):
+        for t,name,e in [(a,'sensitivity %',o['sensitivity']), (a,'specificity %',o['specificity']), (b,'PPV % here',o['ppv']),
+                         (b,'NPV % here',o['npv']), (b,'PPV % at 1 %',o['at'][0]['ppv']), (b,'NPV % at 30 %',o['at'][1]['npv'])]:
+            assert float(t[name][k].split()[0])==pytest.approx(100*e.value, abs=.51)
+
 def test_scores_hold_it_and_keep_their_keys():
     test,valid = binary(80, 2., seed=2),binary(80, 2., seed=1)
     plain,full = score(test, n_boot=50),add_calibration(score(test, n_boot=50), valid)
     assert {k:full.metrics[k] for k in plain.metrics}==plain.metrics
+    assert full.metrics['temperature'].method=='validation (80 patients)'
     assert set(full.metrics)-set(plain.metrics)=={'brier','ece','temperature'}
     assert full.metrics['temperature'].value==pytest.approx(temperature(*ys(valid)))
     assert full.calibration['after']['brier'].value==pytest.approx(brier(*ys(at_temperature(test, full.metrics['temperature'].value))))

@@ -12,7 +12,7 @@ from fundus_fastai.score.compare import (panel_numbers, agreement, agreement_lev
 from fundus_fastai.score.plots import plot_bland_altman, plot_consistency, plot_jaccard, plot_panel
 from fundus_fastai.score.metrics import auc, average_precision, class_metrics, mean_abs_error
 from fundus_fastai.score.estimate import TOO_FEW, bootstrap
-from fundus_fastai.score.patients import score_as
+from fundus_fastai.score.patients import combine_eyes, score_as
 from fundus_fastai.score.scores import score
 from made import binary
 
@@ -389,6 +389,50 @@ def test_labels_with_their_thresholds(tmp_path):
     b = t.b.iloc[0]
     for c in ('dr','amd'): assert t.value[f'f1_{c}']==pytest.approx(s['ensemble'].metrics[f'f1_{c}'].value-s[b].metrics[f'f1_{c}'].value)
     assert t.method['auc_dr'].startswith('DeLong')
+
+
+def test_an_interval_of_shares_stays_between_minus_one_and_one():
+    "All of six images are right for one net and wrong for the other"
+    y = np.zeros(6, int)
+    assert mcnemar(y, y, y+1)[:2]==(1., pytest.approx(7/8-1/8-1.959964*((1-(6/8)**2)/8)**.5)) and mcnemar(y, y, y+1).high==1
+    assert mcnemar(y, y+1, y).low==-1 and mcnemar(y, y+1, y).value==-1
+    few = np.array([1,1,1,1,0,0])
+    for a,b in [(few,y), (y,few)]:
+        d = mcnemar(y, a, b, patient=[1,2,3,4,5,6])
+        assert -1<=d.low<d.value<d.high<=1 and max(abs(d.low), abs(d.high))==1
+
+
+def test_the_method_tells_whether_patients_were_counted():
+    y,(a,b),who = study()
+    assert delong(y, a, b).method==delong_interval(y, a).method=='DeLong, images taken as independent'
+    assert delong(y, a, b, patient=who).method==delong_interval(y, a, who).method=='DeLong for clusters (Obuchowski), 60 patients'
+
+
+def test_agreement_on_one_label():
+    p = read_panel({'a':labels(0), 'b':labels(1)})
+    said = says(p, 'dr')[0]
+    assert agreement(p, 'dr', n_boot=20).value[0]==pytest.approx(skm.cohen_kappa_score(*said))
+    with pytest.raises(DataError, match='which one'): agreement(p)
+    with pytest.raises(DataError, match='ask label by label'): answers(p)
+
+
+def test_a_panel_by_patient():
+    "Of each net and of the ensemble the mean of a patient's images, in logits, against the truth of the patient"
+    p = read_panel(many())
+    s = score_panel(p, n_boot=20)
+    t = panel_table(s, 'patient')
+    d = panel_differences(p, 'n0', 'n1', per='patient', n_boot=20).set_index('metric')
+    one,two = (combine_eyes(p.tables[k]) for k in ('n0','n1'))
+    right = [(o[[f'p_{c}' for c in CLASSES]].to_numpy().argmax(1)==[CLASSES.index(c) for c in o.target]).mean() for o in (one,two)]
+    assert d.value['accuracy']==pytest.approx(right[0]-right[1])
+    assert t.accuracy['n0'].startswith(f'{right[0]:.3f}') and len(t)==4
+    assert t.accuracy['n0']!=panel_table(s).accuracy['n0']
+
+
+def test_words_of_a_difference():
+    assert str(Difference(.0312, .01, .05, .02, 'DeLong'))=='+0.031 (+0.010 to +0.050), p = 0.020'
+    assert str(Difference(-.5, np.nan, np.nan, .0004, 'few'))=='-0.500, p < 0.001 (few)'
+    assert str(Difference(np.nan, np.nan, np.nan, np.nan, 'undefined'))=='undefined'
 
 
 def test_numbers():

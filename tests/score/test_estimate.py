@@ -95,9 +95,21 @@ def test_few_of_a_class_have_an_interval_by_formula():
     assert {e[k].method for k in ('average_precision','sensitivity_b')}=={'Wilson (2 patients)'} and e['mcc'].method==TOO_FEW
     assert e['accuracy'].method=='patient bootstrap, BCa'
 
+def test_a_perfect_average_precision_hangs_on_the_rarest_class():
+    who = np.arange(60)
+    y = np.repeat([0,1,2], [8,22,30])
+    assert class_estimates(y, np.eye(3)[y], 'abc', patient=who, n_boot=50)['average_precision'].method=='Wilson (8 patients)'
+    for m in (8,52): # whichever side is rare
+        y = (who<m)*1
+        assert class_estimates(y, np.eye(2)[y], 'ab', patient=who, n_boot=50)['average_precision'].method=='Wilson (8 patients)'
+
 def test_confusion_cells_and_class_aucs():
     y,p,who = simulate()
     t = confusion_estimates(y, p, CLASSES, patient=who)
+    assert t.method.str.startswith('patient bootstrap').any()
+    e = class_estimates(y, p, CLASSES, patient=who)
+    for r in t[t.target==t.predicted].itertuples(): # of the same draws, the sensitivity of the class
+        np.testing.assert_allclose([r.value,r.low,r.high], e[f'sensitivity_{r.target}'][:3])
     assert (t.images.to_numpy().reshape(4,4)==skm.confusion_matrix(y, p.argmax(1))).all()
     assert ((t.low<=t.value)&(t.value<=t.high)).all()
     assert (confusion(y, p.argmax(1), 4)==skm.confusion_matrix(y, p.argmax(1))).all()

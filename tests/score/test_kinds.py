@@ -3,6 +3,7 @@ import numpy as np, pandas as pd, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
 from fundus_fastai.score.estimate import TOO_FEW
+from fundus_fastai.score.metrics import balanced_accuracy, grade_kappa, mean_abs_error
 from fundus_fastai.score.patients import score_as
 from fundus_fastai.score.kinds import (choose_cuts, choose_thresholds, cut_points, error_by_band, fill_cuts, get_kind)
 from fundus_fastai.score.scores import score
@@ -119,3 +120,39 @@ def test_ten_grades_are_in_their_order():
     assert s.classes==[str(i+1) for i in range(12)] and np.isclose(s.metrics['qwk'].value, skm.cohen_kappa_score(y, g, weights='quadratic'))
     worse = get_kind('grades').truth(s.preds).target.astype(int)
     assert worse.equals(df.target.astype(int).groupby(df.patient).max())
+
+def test_nets_are_compared_at_their_own_cuts():
+    "What a comparison of nets measures of grades: kappa of the grades, mean error of the points, accuracy of the likeliest"
+    d = points_table()
+    cuts = [.2,.7,1.2,1.7]
+    y,grade = d.target.to_numpy(),(d.pred.to_numpy()[:,None]>cuts).sum(1)
+    want = skm.cohen_kappa_score(y, grade, weights='quadratic')
+    assert grade_kappa(*get_kind('ordered').compare(d, 'qwk', dict(cuts=cuts)))==pytest.approx(want)
+    assert mean_abs_error(*get_kind('ordered').compare(d, 'mae', dict(cuts=cuts)))==pytest.approx(skm.mean_absolute_error(y, d.pred))
+    p = np.eye(5)[grade]*.6+.08
+    t = d.drop(columns='pred').assign(target=y.astype(str), **{f'p_{i}':p[:,i] for i in range(5)})
+    assert grade_kappa(*get_kind('grades').compare(t, 'qwk'))==pytest.approx(want)
+    assert balanced_accuracy(*get_kind('grades').compare(t, 'balanced_accuracy'))==pytest.approx(skm.balanced_accuracy_score(y, grade))
+
+def test_the_worst_read_of_labels():
+    "The image whose worst label got least for what is true, first, and that label is told"
+    df = labels_table(n=60)
+    t = get_kind('multilabel').worst(df, 60)
+    given = {r.path: {c: r[f'p_{c}'] if r[f'target_{c}'] else 1-r[f'p_{c}'] for c in LABELS} for _,r in df.iterrows()}
+    assert t.path.tolist()==sorted(given, key=lambda k: min(given[k].values()))
+    for r in t.itertuples():
+        row = df[df.path==r.path].iloc[0]
+        assert r.label==min(given[r.path], key=given[r.path].get) and r.p==row[f'p_{r.label}'] and r.there==(row[f'target_{r.label}']==1)
+
+def test_a_label_with_one_side_is_told_and_no_other(capsys):
+    df = labels_table()
+    t = choose_thresholds(df.assign(target_haze=0, target_cupping=1))
+    assert t['haze']==t['cupping']==.5 and 'one side only of haze, cupping:' in capsys.readouterr().err
+    choose_thresholds(df)
+    assert 'one side' not in capsys.readouterr().err
+
+def test_a_scale_without_the_second_grade_has_no_referral():
+    t = pd.DataFrame(dict(path=list('abcd'), patient=list('abcd'), target=['0','NPDR','PDR','0'], p_0=.5, p_NPDR=.3, p_PDR=.2))
+    assert get_kind('grades').choose(t)=={}==get_kind('grades').settle(t, None)
+    t = t.rename(columns=dict(p_NPDR='p_1', p_PDR='p_2')).assign(target=['0','1','2','0'])
+    assert [*get_kind('grades').choose(t)]==['threshold']

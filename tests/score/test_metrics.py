@@ -2,7 +2,7 @@
 import tracemalloc, numpy as np, pytest
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError
-from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1,
+from fundus_fastai.score.metrics import (Draws, auc, average_precision, best_threshold, class_metrics, cohen_kappa, confusion, f1,
     f1_by_class, matthews, patient_weights, quadratic_kappa, threshold_metrics)
 from fundus_fastai.score.estimate import bootstrap, class_estimates
 from made import micro, simulate
@@ -90,3 +90,34 @@ def test_missing_scores_are_not_guessed():
               lambda: threshold_metrics(y==1, bad[:,1]), lambda: class_metrics(y, bad), lambda: class_estimates(y, bad, ['a','b'], patient=who),
               lambda: bootstrap(auc, y==1, bad[:,1], patient=who, n_boot=5)):
         with pytest.raises(DataError, match='3 of 40'): f()
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_threshold_is_the_best_of_all(seed):
+    "Each cut between scores, tried one by one: the best has the sum, the F1, or the other share where the wanted one is reached"
+    rng = np.random.default_rng(seed)
+    y = rng.random(60)<.4
+    s = (rng.normal(size=60)+y).round(1)
+    def rates(t): return (s>t)[y].mean(), (s<=t)[~y].mean()
+    at = np.unique(s)
+    cuts = [at[0]-1, *(at[1:]+at[:-1])/2, at[-1]+1]
+    se,sp = np.array([rates(t) for t in cuts]).T
+    a,b = rates(best_threshold(y, s))
+    assert a+b==pytest.approx((se+sp).max())
+    assert skm.f1_score(y, s>best_threshold(y, s, 'f1'))==pytest.approx(max(skm.f1_score(y, s>t, zero_division=0) for t in cuts))
+    for goal in (.6, .9, 1):
+        a,b = rates(best_threshold(y, s, ('sensitivity',goal)))
+        assert a>=goal and b==sp[se>=goal].max()
+        a,b = rates(best_threshold(y, s, ('specificity',goal)))
+        assert b>=goal and a==se[sp>=goal].max()
+
+def test_of_cuts_that_are_as_good_it_is_the_middle_one():
+    assert best_threshold([0,1,0,1,0,1], [1,2,3,4,5,6])==3.5
+
+def test_counts_beyond_32_bits():
+    "Three patients who stand for 60,000 each, with 40,000 images"
+    n = 40_000
+    rng = np.random.default_rng(0)
+    y,s,who = rng.random(n)<.5, rng.random(n).round(3), rng.integers(0, 3, n)
+    w = Draws(np.full((1,3), 60_000, np.uint16), who, {})
+    np.testing.assert_allclose(auc(y, s, w), [auc(y, s)])
+    np.testing.assert_allclose(average_precision(y, s, w), [average_precision(y, s)])

@@ -44,3 +44,37 @@ def test_names_stay_names(preds, tmp_path):
     d.to_csv(tmp_path/'p.csv', index=False)
     got = read_predictions(tmp_path/'p.csv')
     assert {'0','NA'}<set(got.target) and got.patient[0]=='000'
+
+def test_how_far_a_sum_may_be_off(preds):
+    "Three digits of four classes sum to one but for rounding; what is off by more is told with its file"
+    assert len(check_predictions(preds.assign(p_CNV=preds.p_CNV+9e-4)))==120
+    bad = preds.p_CNV.where(preds.index!=7, preds.p_CNV+1.1e-3)
+    with pytest.raises(DataError, match=f'sum to one in 1 of 120 rows: {preds.path[7]}$'): check_predictions(preds.assign(p_CNV=bad))
+
+def test_rows_are_counted_as_a_table_shows_them(preds):
+    with pytest.raises(DataError, match='patient is missing in 2 of 120 rows: row 1, 3$'):
+        check_predictions(preds.assign(patient=preds.patient.where(~preds.index.isin([0,2]))))
+
+def test_a_width_in_words_is_told_and_an_empty_one_is_not(preds, capsys):
+    got = check_predictions(preds.assign(width=['wide','','NaN',None,'100',50]*20))
+    assert "20 of 120 values of width are no numbers (wide)" in capsys.readouterr().err
+    assert got.width.dropna().tolist()==[100,50]*20
+    check_predictions(preds.assign(width=['',None,'100']*40))
+    assert capsys.readouterr().err==''
+
+def test_a_file_gives_back_the_very_numbers(tmp_path):
+    "To the last digit, which pandas' own reader of text misses now and then; an empty eye is none"
+    p = np.random.default_rng(0).random(20_000)
+    d = pd.DataFrame(dict(path=[f'{i}' for i in range(len(p))], patient='a', eye=['L',None]*10_000, target=['x','y']*10_000, p_x=p, p_y=1-p))
+    d.to_csv(tmp_path/'p.csv', index=False)
+    got = read_predictions(tmp_path/'p.csv')
+    assert (got.p_x==p).all() and (got.p_y==1-p).all() and set(got.eye.dropna())=={'L'} and got.eye.isna().sum()==10_000
+
+def test_names_are_text_and_rounding_is_no_fault(preds):
+    assert check_predictions(preds.assign(patient=preds.patient.astype(int))).patient.tolist()==preds.patient.tolist()
+    def below(by):
+        d = preds.copy()
+        d.loc[3,['p_CNV','p_DME']] = -by,d.p_CNV[3]+d.p_DME[3]
+        return check_predictions(d)
+    assert len(below(1e-7))==120
+    with pytest.raises(DataError, match='outside 0 to 1 in 1 of 120'): below(1e-5)

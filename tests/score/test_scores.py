@@ -40,3 +40,10 @@ def test_a_class_that_is_a_number_is_called_a_class():
     said = {'sensitivity_1':'sensitivity of class 1', 'auc_0':'AUC of class 0', 'average_precision_12':'average precision of class 12',
             'f1_stage_2':'F1 stage_2', 'r2':'R²', 'accuracy':'accuracy', 'log_loss':'log loss', 'sensitivity_my_class':'sensitivity my_class'}
     assert {k:metric_label(k) for k in said}==said
+
+def test_by_lot_groups_and_patients_take_turns(preds):
+    d = pick(preds, 'random', 12, per='target')
+    assert [*d.target]==3*CLASSES and d.patient.is_unique
+    assert pick(preds, 'random', 0, per='target').groupby('target').size().tolist()==4*[30]
+    same,other = (pick(preds, 'random', 12, per='target', seed=k).path.tolist() for k in (0,1))
+    assert d.path.tolist()==same!=other

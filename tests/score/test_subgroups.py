@@ -6,7 +6,7 @@ from fundus_fastai.score.estimate import TOO_FEW, so_few
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.scores import score
 from fundus_fastai.score.subgroups import common_labels, group_columns, subgroup_scores
-from made import binary, labels_table, numbers_table
+from made import binary, labels_table, numbers_table, points_table
 
 def people(n=200, seed=0):
     d,rng = binary(n, seed=seed),np.random.default_rng(seed)
@@ -21,6 +21,19 @@ def test_groups_like_sklearn():
             assert t.value[by,g,'auc']==pytest.approx(skm.roc_auc_score(o.target, o.p_yes))
             assert t.images[by,g,'auc']==len(o) and t.patients[by,g,'auc']==o.patient.nunique()
 
+def test_grades_in_groups_like_sklearn():
+    "Kappa at the cuts that were chosen and AUC of referral, of points and of probabilities, in each group"
+    d = points_table()
+    y,cuts,t = d.target.to_numpy(),[.2,.7,1.2,1.7],.9
+    grade = (d.pred.to_numpy()[:,None]>cuts).sum(1)
+    p = np.eye(5)[grade]*.6+.08
+    graded = d.drop(columns='pred').assign(target=y.astype(str), **{f'p_{i}':p[:,i] for i in range(5)})
+    for kind,df,op,refer in [('ordered', d, dict(cuts=cuts, threshold=t), d.pred.to_numpy()), ('grades', graded, dict(threshold=t), p[:,2:].sum(1))]:
+        rows = subgroup_scores(score(df, kind, op, n_boot=20))[0].set_index(['group','metric']).value
+        for side,m in dict(left=d.eye=='L', right=d.eye=='R').items():
+            assert rows[side,'qwk']==pytest.approx(skm.cohen_kappa_score(y[m], grade[m], weights='quadratic'))
+            assert rows[side,'referable_auc']==pytest.approx(skm.roc_auc_score(y[m]>=2, refer[m]))
+
 def test_groups_are_those_of_the_images_that_they_name():
     "By path or index, whatever the order; in order where nothing is named; one for each"
     d = people().drop(columns=['sex','eye','age'])
@@ -31,7 +44,7 @@ def test_groups_are_those_of_the_images_that_they_name():
     mixed = d.assign(site=site).sample(frac=1, random_state=1)
     for g in (mixed.site, mixed.set_index('path').site, dict(zip(mixed.path, mixed.site)), site.tolist()):
         assert np.array_equal(subgroup_scores(s, {'site':g})[0].value.to_numpy(), want, equal_nan=True)
-    for bad in (site[:9], site.tolist()[1:], {'other.png':'A'}):
+    for bad in (site[:9], site.tolist()[1:], {'other.png':'A'}, dict(zip(d.path[1:], site[1:]))):
         with pytest.raises(DataError, match='give one for each'): subgroup_scores(s, {'site':bad})
 
 def test_gap_interval_is_of_paired_resamples():
@@ -96,6 +109,22 @@ def test_columns_survive_the_file(tmp_path):
     assert back.camera[0]=='007' and pd.isna(back.sex[0]) and np.isnan(back.age[1]) and back.width.dtype==float
     assert list(back.columns[:6])==['path','patient','eye','target','p_no','p_yes'] and set(group_columns(back))=={'sex','age','eye'}
 
+def test_which_groups_there_are():
+    "Bands of age begin at 40, 60 and 75; the six most frequent cameras, and others; what tells the answer is no group"
+    d = pd.DataFrame(dict(age=[39.9,40,59.9,60,74.9,75,np.nan,20], sex=['f']*8, eye=['L','R']*4, target=list('aabbaabb')))
+    g = group_columns(d)
+    assert [*g]==['age','eye'] and g['age'][:6].tolist()==['under 40','40 to 59','40 to 59','60 to 74','60 to 74','75 and over']
+    assert pd.isna(g['age'][6]) and g['eye'].tolist()==['left','right']*4
+    assert [*group_columns(d.assign(target=['x','y']*4))]==['age'], "which eye it is, is asked"
+    assert 'eye' in group_columns(d.assign(target=['x','y']*3+['x','x'])) and 'eye' in group_columns(d.drop(columns='target'))
+    cams = pd.DataFrame(dict(camera=[*'aaabbbcccdddeeefffgh', None], width=50., height=40.))
+    named = group_columns(cams)['camera']
+    assert [*named[:18]]==[*'aaabbbcccdddeeefff'] and named[18:20].tolist()==['other']*2 and pd.isna(named[20])
+    sizes = pd.DataFrame(dict(width=[100.,100,200,np.nan,200], height=[50.,50,60,60,np.nan]))
+    assert group_columns(sizes)['image size'].fillna('?').tolist()==['100 x 50','100 x 50','200 x 60','?','?']
+    four = pd.DataFrame(dict(camera=list('abcd'), target=list('xxyy'))) # each camera saw one class, and does not name it
+    assert 'camera' in group_columns(four)
+
 @pytest.mark.parametrize('table', [people, labels_table, numbers_table])
 @pytest.mark.parametrize('column,cells,want', [
     ('age', ['>89','60-69','?','061Y','unknown','50,5','-3','150','70',''], [None,None,None,61,None,50.5,None,None,70,None]),
@@ -115,6 +144,8 @@ def test_labels_are_compared_where_all_groups_have_them():
     lab = d[['path','patient','eye','sex']].assign(target_a=(d.target=='yes').astype(int), p_a=d.p_yes, p_b=.5,
                                                    target_b=((d.sex=='f')&(d.target=='yes')).astype(int))
     assert common_labels(lab, lab.sex)==['a']
+    five = pd.DataFrame(dict(patient=[*'abcdefghij']*2, target_x=[*[0]*5,*[1]*5]*2)) # five patients have it, five do not
+    assert common_labels(five, pd.Series(['g']*20))==['x'] and common_labels(five[five.patient!='j'], pd.Series(['g']*18))==[]
     t = subgroup_scores(score(lab, n_boot=20), {'sex':lab.sex})[0].set_index(['group','metric']).value
     for g,o in lab.groupby('sex'): assert t[g,'auc']==pytest.approx(skm.roc_auc_score(o.target_a, o.p_a))
 

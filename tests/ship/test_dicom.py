@@ -249,6 +249,22 @@ def test_pooling_by_hand():
     odds = (9*1.5)**.5
     assert np.isclose(r.p_A['7 L'], odds/(1+odds)) and r.usable['7 L']==2 and r.images['7 L']==3 and np.allclose(r.p_A+r.p_B, 1) and r.prediction['b']=='B'
 
+def test_pooling_of_labels_points_and_numbers_by_hand():
+    "Labels in logits and cut at their own thresholds, numbers and points as they are; an eye of nobody stands alone"
+    from fundus_fastai.vision.answers import pool_answers
+    def pooled(kind, operating=None, **answers):
+        t = pd.DataFrame(dict(path=list('abcd'), patient=['7','7','8',None], eye=['L','L','L','R'], usable=True, model='m', **answers))
+        t.attrs.update(kind=kind, operating=operating or {}, points=None)
+        r = pool_answers(t).set_index('path')
+        assert r.index.tolist()==['7 L','8 L','d'] and r.images.tolist()==[2,1,1]
+        return r
+    r = pooled('multilabel', dict(thresholds=dict(x=.55, y=.3)), p_x=[.2,.9,.5,.1], p_y=[.1,.1,.4,.2])
+    assert r.p_x.tolist()==pytest.approx([.6,.5,.1]) and r.p_y.tolist()==pytest.approx([.1,.4,.2]) # odds 1/4 and 9: 3/2
+    assert r.prediction.tolist()==['x','y','none']
+    r = pooled('number', pred=[50.,61.,40.,30.])
+    assert r.pred.tolist()==[55.5,40,30] and r.prediction.tolist()==['55.5','40.0','30.0']
+    assert pooled('ordered', dict(cuts=[.7,1.5]), pred=[.2,1.4,1.6,.1]).prediction.tolist()==['1','2','0']
+
 def test_a_net_is_not_asked_of_the_other_kind_of_picture(tmp_path, capsys):
     "A photograph, as its header says, has no answer of a net of scans; nor the other way round"
     f = [write(tmp_path/'photo.dcm', phantom_fundus(seed=1, size=128).image[None]), write(tmp_path/'scan.dcm', scans(1))]
