@@ -246,9 +246,8 @@ def walk_tree(root, skip=(), passed=None)->tuple: # `passed`: a list for folders
         for folder,dirs,names in os.walk(top, onerror=stop):
             been.add(real(folder))
             if folder!=str(root) and holds_results(folder, names):
-                dirs[:] = []
                 if passed is not None: passed.append(os.path.relpath(folder, root))
-                continue
+                names = [] # folders within may hold eyes
             folders.append(folder)
             dirs[:] = sorted(o for o in dirs if o[0]!='.' and o not in (*_system,*skip))
             links = [o for o in dirs if os.path.islink(os.path.join(folder, o))]
@@ -287,7 +286,7 @@ def image_files(root, # folder
     "Every image file below `root`, hidden ones passed over; raises `DataError` where a folder may not be read"
     files = walk_tree(root, skip, passed := [])[0]
     told = few(passed, count=True)
-    if passed: say(f"{root}: what this library has written is passed over: {told}")
+    if passed: say(f"{root}: pictures beside tables of ours are passed over: {told}")
     found = sorted(os.path.join(*o) for o in files if is_picture(*o))
     check_utf8(found, root)
     taken = {o for f in found if f.lower().endswith('.xml') for o in files_of_xml(f)}

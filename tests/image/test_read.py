@@ -235,15 +235,15 @@ RESULTS = {'lesions/detections.csv':'path,x,y,score,type,radius', 'vessels/featu
 
 @pytest.mark.parametrize('table', RESULTS)
 def test_our_own_pictures_are_no_eyes(tree, capsys, table):
-    "`fundus lesions .`, called twice, counted the lesions of its own overlays; a table of somebody else's hides nothing"
+    "`fundus lesions .`, called twice, counted the lesions of its own overlays; somebody else's table hides nothing, nor ours what lies below"
     before,folder = names(tree),table.split('/')[0]
-    (tree/folder/'overlays').mkdir(parents=True)
-    for o in ('x.png','overlays/y.jpg'): (tree/folder/o).touch()
+    (tree/folder/'eyes').mkdir(parents=True)
+    for o in ('x.png','eyes/y.jpg'): (tree/folder/o).touch()
     (tree/table).write_text('path,grade\n')
     assert len(names(tree))==len(before)+2
     (tree/table).write_text(RESULTS[table]+'\n')
     capsys.readouterr()
-    assert names(tree)==before and f'passed over: {folder}\n' in capsys.readouterr().err
+    assert names(tree)==sorted([*before, f'{folder}/eyes/y.jpg']) and f'passed over: {folder}\n' in capsys.readouterr().err
     assert len(image_files(tree/folder))==2, "whoever names it means it"
 
 def test_a_folder_that_may_not_be_read_is_an_error(tree, monkeypatch):
