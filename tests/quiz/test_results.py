@@ -85,11 +85,16 @@ def test_errors_that_go_together():
     chi = stats.chi2_contingency(pd.crosstab(t.right, t.ai_right), correction=False).statistic
     assert phi**2==pytest.approx(chi/len(t)) and phi>0
 
-@pytest.mark.parametrize('m', (6, 20))
-def test_power_on_paper_like_statsmodels(m):
+@pytest.mark.parametrize('m', (2, 6, 20))
+@pytest.mark.parametrize('a,b,n,spread', [(.8,.7,50,.4), (.7,.8,20,.8), (.75,.75,50,.4)])
+def test_power_on_paper_like_statsmodels(m, a, b, n, spread):
+    "By a noncentral t; a central one that is moved gave .06 for two people a side where .10 is right"
     from statsmodels.stats.power import TTestIndPower
-    sd = np.sqrt(sum(s*(1-s)/50+(.4*s*(1-s))**2 for s in (.8,.7))/2)
-    assert planned_power(m, .8, .7)==pytest.approx(TTestIndPower().power(.1/sd, m, .05), abs=.04) # a t that is moved, for a noncentral one
+    sd = np.sqrt(sum(s*(1-s)/n+(spread*s*(1-s))**2 for s in (a,b))/2)
+    assert planned_power(m, a, b, n=n, spread=spread)==pytest.approx(TTestIndPower().power((a-b)/sd, m, .05), abs=1e-9)
+
+def test_power_on_paper_of_what_cannot_be_missed(): # where scipy's noncentral t has no lower tail, and statsmodels no answer
+    assert planned_power(30, .9, .5)==planned_power(300, .9, .5, n=500)==1
 
 def test_agreement_and_sureness():
     t = first_tests(simulated(dict(expert=(4,.9), layman=(4,.6)), seed=1), 50)
