@@ -7,8 +7,8 @@ from fundus_fastai.anatomy import measures
 from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
 from fundus_fastai.anatomy.atlas import Maps, same_files
 from fundus_fastai.anatomy.biomarkers import with_table
-from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, trunk_angles, turned,
-                                            vessel_features, vessel_table)
+from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, axis_of, calibers, crossings, hubbard, knudtson, trunk_angles,
+                                            turned, vessel_features, vessel_table)
 from fundus_fastai.anatomy.vessels import Vessels, vessels
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -33,6 +33,16 @@ def test_hubbard_wants_micrometers():
         assert np.isclose(hubbard([5,6], kind, .02), hubbard([10,12], kind, .01)) # the same vessels in another camera
         assert not np.isclose(hubbard([5,6], kind, .02), 2*hubbard([5,6], kind, .01))
     assert 'crae_hubbard' not in calibers(pd.DataFrame(dict(width=[9.]*8, artery=[1,0]*4)))
+
+def test_hubbard_as_it_is_printed():
+    "Of two vessels of 100 and 150 micrometers: .87 a^2+1.01 b^2-.22 ab-10.76, and .72 a^2+.91 b^2+450.05, by hand; the narrower is a"
+    assert hubbard([75,50], 'artery', .002)==pytest.approx(28114.24**.5) and hubbard([75,50], 'vein', .002)==pytest.approx(28125.05**.5)
+    assert hubbard([75,50,60], 'vein', .002)==pytest.approx((.72*120**2+.91*28125.05+450.05)**.5) # the middle one waits
+
+def test_the_axis_of_an_eye():
+    "From disc to fovea, clockwise; a fovea that is not seen lies at the side of the eye"
+    def axis(eye, *fovea): return axis_of(Landmarks(100, 100, 20, 20, 0, *(fovea or (np.nan,np.nan)), eye))
+    assert axis('R', 50, 150)==axis('L', 50, 150)==pytest.approx(135) and axis('R')==180 and axis('L')==0 and np.isnan(axis(None))
 
 def test_crossings_of_a_wheel():
     y,x = np.mgrid[:301,:301]-150.

@@ -1,13 +1,13 @@
 "What may be removed or called finished: our own files only, and only what loads"
 import hashlib, json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
-import pytest, torch
+import pandas as pd, pytest, torch
 from fundus_fastai import core
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.run import folder, report
 from fundus_fastai.run.compare import check_comparison, _clear
-from fundus_fastai.run.folder import check_run, clear_run, finished, run_files, start_run
+from fundus_fastai.run.folder import check_run, clear_run, finished, run_files, split_note, start_run
 from fundus_fastai.run.report import remake_report, rescore_run, share_run
 from fundus_fastai.vision.learner import save_tensors
 from fundus_fastai.vision.model import load_model, save_model
@@ -32,6 +32,14 @@ def study(tmp_path):
     return d
 
 def content(d): return {str(o.relative_to(d)): o.read_bytes() for o in sorted(d.rglob('*')) if o.is_file()}
+
+# --- what is said of the patients
+
+def test_whether_patients_were_known_is_said():
+    df = pd.DataFrame(dict(patient=['a','a','b']))
+    assert split_note(df)=='No patient scored here was seen in training.'
+    assert 'a patient of its own' in split_note(df[1:]) and 'the numbers flatter' in split_note(df[1:])
+    assert 'may have been seen in training' in split_note(df, True)
 
 # --- nobody else's files
 
