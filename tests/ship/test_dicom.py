@@ -68,6 +68,14 @@ def test_names_stay_unless_they_are_asked_for(tmp_path):
     ds = capture(f, [answered(f)], task='oct', identified=True)
     assert ds.PatientName=='Doe^Jane' and ds.StudyInstanceUID, "an archive refuses a file of no study"
 
+def test_comments_are_as_long_as_a_header_may_hold():
+    "10,240 letters, and not one is cut off that fits"
+    rows = [answered(f'v.dcm#{k}') for k in range(1, 501)]
+    fits = comments(rows, 'x'*(10240-len(comments(rows, ''))))
+    assert len(fits)==10240 and fits.endswith('500: DME (p 0.90)')
+    more = comments(rows*2, 'oct')
+    assert 10200<len(more)<=10240 and more.endswith('(the others: below their pictures)') and more.startswith(comments(rows, 'oct')[:9000])
+
 def test_captures_of_nobody_are_of_one_study(tmp_path):
     "Files without a number were all one patient's, called unknown, in an archive"
     who = {}
