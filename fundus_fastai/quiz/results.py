@@ -9,7 +9,7 @@ __all__ = []
 import numpy as np, pandas as pd
 from pathlib import Path
 from scipy.special import expit
-from scipy.stats import norm, t as student
+from scipy.stats import nct, norm, t as student
 from ..core import DataError, forget, fresh_dir, need, say, whole_file
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
@@ -202,7 +202,7 @@ def planned_power(m:int, a:float, b:float, *, n:int=50, spread:float=.4)->float:
     var = sum(s*(1-s)/n+(spread*s*(1-s))**2 for s in (a,b))/m
     df,lead = 2*m-2,abs(a-b)/np.sqrt(var)
     far = student.ppf(.975, df)
-    return float(student.sf(far-lead, df)+student.cdf(-far-lead, df))
+    return float(sum(nct.sf(far, df, o) for o in (lead,-lead))) # nct.cdf of -far is nan where power is 1
 
 # %% ../../nbs/93_quiz.results.ipynb #4fab6b4d
 def quiz_power(m:int, a:float, b:float, *, n:int=50, times:int=200, seed:int=0)->dict:

@@ -206,10 +206,29 @@ def test_index_is_out_of_fold():
     i = feature_index(people(6, 80), 'sex', NULLS).set_index('metric')
     assert i.low['auc']<.5<i.high['auc']
 
+@pytest.mark.parametrize('adjust', ((), ('weight',)))
+def test_a_correlation_that_turns_round_is_not_confirmed(adjust):
+    rng = np.random.default_rng(0)
+    age,part = rng.uniform(20, 80, 200),np.arange(200)<100
+    z = (age-50)/17
+    df = pd.DataFrame(dict(patient=np.arange(200), age=age, weight=rng.normal(size=200), split=np.where(part, 'test', 'train'),
+                           same=.4*z+rng.normal(size=200), less=rng.normal(size=200)-.4*z, turned=np.where(part, -.5, .5)*z+rng.normal(size=200)))
+    t = confirmed(df, 'age', ['same','less','turned'], adjust=adjust).set_index('feature')
+    assert (t.c_p<.05).all() and t.c_confirmed.to_dict()==dict(same=True, less=True, turned=False)
+
+def test_effects_are_counted_in_words():
+    "By hand: of four features two have a q below .05, one could not be tested"
+    t = pd.DataFrame(dict(feature=list('abcd'), q=[.049,.06,.001,np.nan], adj_q=[.2,.049,.07,np.nan], adj_p=[.1,.01,.05,np.nan], n_f=9, n_m=7))
+    t.attrs.update(groups=('f','m'), family=4, adjust=['age'], model='mean', idle=[])
+    words = effect_words(t, 'sex')
+    assert words[0].startswith('2 of 4 features differ by sex (q < .05 over all 4') and words[1]=='With age held fixed (model: mean): 1; for 1 it could not be estimated.'
+    t.attrs.update(groups=())
+    assert effect_words(t, 'age')[0].startswith('2 of 4 features go with age')
+
 def test_discovery_and_confirmation_share_no_patient():
     df = people(7, 30, nulls=1)
     kept = dealt_patients(df, .4, 3)
-    assert df.patient[kept].nunique()==12
+    assert df.patient[kept].nunique()==12 and df.patient[dealt_patients(df)].nunique()==15
     assert not {*df.patient[kept]} & {*df.patient[~kept]} and (kept==dealt_patients(df, .4, 3)).all() and (kept!=dealt_patients(df, .4, 4)).any()
     split = df.assign(split=np.where(df.patient.astype(int)<10, 'test', 'train'))
     assert {*df.patient[dealt_patients(split)]}=={str(k) for k in range(1, 10)}

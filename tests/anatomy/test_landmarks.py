@@ -1,5 +1,5 @@
 "Landmarks: where they are on phantoms and on real photographs, and a reason for whatever is no photograph of an eye's back"
-import importlib.util
+import dataclasses, importlib.util
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +49,20 @@ def test_a_side_needs_no_fovea(eyes, monkeypatch):
     found = [(t.eye, landmarks(t.image)) for t in eyes[0][:8]]
     assert all(np.isnan(o.fovea_x) and 'no fovea' in o.reason for _,o in found if np.isfinite(o.disc_x))
     assert np.mean([o.eye==e for e,o in found])>=.75
+
+def test_lengths_by_hand():
+    "A disc of 40 by 50 pixels, its fovea 30 to the side and 40 below; by a scale that is told, by the fovea, by the disc, by nothing"
+    o = Landmarks(100, 100, 40, 50, 0, 130, 140, 'R', shape=(300,300))
+    assert (o.distance,o.ovality)==(50,.8) and o.angle==pytest.approx(53.1301) and o.area==pytest.approx(np.pi*500)
+    assert disc_mask(o).sum()==pytest.approx(o.area, rel=.06) and disc_mask(o)[100,100] and disc_mask(o)[[77,123],100].all() and not disc_mask(o)[100,[77,123]].any()
+    def mm(**more): return millimeters(dataclasses.replace(o, **more))
+    def lengths(k): return dict(distance=50*k, disc_w=40*k, disc_h=50*k, area=np.pi*500*k*k)
+    told,fovea,height = mm(mm_per_pixel=.02),mm(),mm(fovea_x=np.nan)
+    assert told.pop('scale')=='given' and told==pytest.approx(lengths(.02))
+    assert fovea.pop('scale').startswith('assumed: 4.75 mm') and fovea==pytest.approx(lengths(4.75/50))
+    assert height.pop('scale')=='assumed: a disc 1.8 mm high' and height==pytest.approx(lengths(1.8/50)|dict(distance=np.nan), nan_ok=True)
+    none = mm(fovea_x=np.nan, outlined=False)
+    assert none['scale']=='unknown' and np.isnan([none[k] for k in ('distance','disc_w','disc_h','area')]).all()
 
 def test_odds_of_a_side():
     m = np.full((2,20,20), -9.)

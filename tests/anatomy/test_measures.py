@@ -7,8 +7,9 @@ from fundus_fastai.anatomy import measures
 from fundus_fastai.anatomy.landmarks import Landmarks, landmarks
 from fundus_fastai.anatomy.atlas import Maps, same_files
 from fundus_fastai.anatomy.biomarkers import with_table
-from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, calibers, crossings, hubbard, knudtson, trunk_angles, turned,
-                                            vessel_features, vessel_table)
+from fundus_fastai.anatomy.measures import (CIRCLES, COLUMNS, FEATURES, axis_of, calibers, crossings, followed, hubbard, knudtson,
+                                            trunk_angles, turned, vessel_features, vessel_table)
+from fundus_fastai.anatomy.graph import fractal_dimension
 from fundus_fastai.anatomy.vessels import Vessels, vessels
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -34,6 +35,16 @@ def test_hubbard_wants_micrometers():
         assert not np.isclose(hubbard([5,6], kind, .02), 2*hubbard([5,6], kind, .01))
     assert 'crae_hubbard' not in calibers(pd.DataFrame(dict(width=[9.]*8, artery=[1,0]*4)))
 
+def test_hubbard_as_it_is_printed():
+    "Of two vessels of 100 and 150 micrometers: .87 a^2+1.01 b^2-.22 ab-10.76, and .72 a^2+.91 b^2+450.05, by hand; the narrower is a"
+    assert hubbard([75,50], 'artery', .002)==pytest.approx(28114.24**.5) and hubbard([75,50], 'vein', .002)==pytest.approx(28125.05**.5)
+    assert hubbard([75,50,60], 'vein', .002)==pytest.approx((.72*120**2+.91*28125.05+450.05)**.5) # the middle one waits
+
+def test_the_axis_of_an_eye():
+    "From disc to fovea, clockwise; a fovea that is not seen lies at the side of the eye"
+    def axis(eye, *fovea): return axis_of(Landmarks(100, 100, 20, 20, 0, *(fovea or (np.nan,np.nan)), eye))
+    assert axis('R', 50, 150)==axis('L', 50, 150)==pytest.approx(135) and axis('R')==180 and axis('L')==0 and np.isnan(axis(None))
+
 def test_crossings_of_a_wheel():
     y,x = np.mgrid[:301,:301]-150.
     t = np.deg2rad(np.array([0,45,200]))[:,None,None]
@@ -41,6 +52,12 @@ def test_crossings_of_a_wheel():
     c = crossings(m, (150,150), 80)
     assert np.allclose(sorted(turned(c[:,0])), [-160,0,45], atol=1) and np.allclose(c[:,1], 9, atol=1)
     assert not len(crossings(m*0, (150,150), 80)) and not len(crossings(m*0+1, (150,150), 80))
+    assert turned([0,90,180,270,-170,361]).tolist()==[0,90,-180,-90,-170,1]
+
+def test_the_wider_of_two_goes_on():
+    "Where two vessels come near one crossing; a crossing that nobody is near begins a way"
+    ways = followed([np.array([[10.,5],[14,9]]), np.array([[13.,9],[200,4]]), np.zeros((0,2))])
+    assert [w[:,0].tolist() for w in ways]==[[10],[14,13],[200]]
 
 # --- angles of drawn eyes: the truth is the middle lines that the painter was given
 
@@ -89,6 +106,27 @@ def test_no_angle_of_two_that_are_alike():
             cv2.line(a, (200,200), tuple(map(int, end)), 1, w)
         return trunk_angles(a, (200,200), 60, axis=0)['temporal']
     assert np.isnan(temporal(11)) and abs(temporal(5)-70)<1 and abs(temporal(19)-100)<1
+
+def spokes(degrees, width, start=55, end=250):
+    y,x = np.mgrid[:600,:600]-300.
+    t = np.deg2rad(np.array(degrees))[:,None,None]
+    along = x*np.cos(t)+y*np.sin(t)
+    return ((np.abs(y*np.cos(t)-x*np.sin(t))<width/2)&(start<along)&(along<end)).any(0).astype(np.float32)
+
+def test_all_measures_of_an_eye_of_spokes():
+    "A disc 100 wide, four arteries 9 wide and four veins 13 wide, straight, the fovea to the left; what ends or begins within the zone is not counted"
+    a = np.maximum(spokes([140,220,50,310], 9), spokes([5], 15, end=118)) # to 2.36 radii, or from 2.8
+    v = np.maximum(spokes([115,245,65,295], 13), spokes([355], 15, start=140))
+    o = Vessels(np.maximum(a, v), a, 1., (600,600), field=250_000.)
+    f = vessel_features(o, Landmarks(300, 300, 100, 100, 0, 150, 300, 'R', shape=(600,600)))
+    assert f['reason']=='' and f['vessels']==4
+    assert f['density']==pytest.approx(np.maximum(a, v).sum()/250_000) and f['density_artery']==pytest.approx(a.sum()/250_000)
+    assert f['crae']==pytest.approx(knudtson([9]*4, 'artery'), rel=.05) and f['crve']==pytest.approx(knudtson([13]*4, 'vein'), rel=.05) and f['avr']==f['crae']/f['crve']
+    dim = vessel_features(Vessels(.6*np.maximum(a, v), a, 1., (600,600), field=250_000.), Landmarks())['dimension']
+    assert dim==f['dimension']==fractal_dimension(np.maximum(a, v)>0)
+    got = [f[f'angle_{s}_{k}'] for k in ('artery','vein') for s in ('temporal','nasal')]
+    assert got==pytest.approx([80,360-260,130,360-230], abs=1.5)
+    assert f['width_artery']==pytest.approx(np.average([9]*4+[15], weights=[195]*4+[63]), rel=.08)
 
 # --- whatever people pass
 

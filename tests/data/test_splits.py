@@ -1,5 +1,5 @@
 "Properties of splits, their files, and what is refused"
-import shutil
+import os, shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
@@ -49,6 +49,27 @@ def test_no_side_is_left_empty():
     df = pd.DataFrame([(f'/{i}.png', f'p{i}', 'ab'[i%2]) for i in range(4)], columns=['path','patient','label'])
     with pytest.raises(DataError, match='4 patients of 2 classes leave none for test and valid: a class of at least 3 patients'): split_patients(df)
     assert set(split_patients(df, .3, 0).split)=={'train','valid'}
+
+def test_a_side_that_is_not_asked_for_needs_no_patient():
+    df = pd.DataFrame([(f'/{i}{c}.png', f'p{i}', c) for i in range(2) for c in 'ab'], columns=['path','patient','label'])
+    assert split_patients(df, .5, 0).groupby('patient').split.first().sort_values().tolist()==['train','valid']
+
+def test_classes_of_two_patients_fill_all_sides():
+    "Of ten such classes one patient each is for training, and the ten others are dealt as one class"
+    df = pd.DataFrame([(f'/{c}{i}', f'{c}{i}', c) for c in 'abcdefghij' for i in range(2)], columns=['path','patient','label'])
+    for seed in range(5):
+        s = split_patients(df, seed=seed)
+        assert s.split.value_counts().to_dict()==dict(train=16, valid=2, test=2) and set(s.label[s.split=='train'])==set('abcdefghij')
+
+def test_a_split_is_kept_where_a_picture_is_missing_or_a_leak_allowed(tmp_path):
+    for k in range(3): (tmp_path/f'{k}.png').write_bytes(b'%d'%k)
+    df = pd.DataFrame([(f'{k}.png', f'p{k%3}', 'train' if k<3 else 'test') for k in range(4)], columns=['path','patient','split'])
+    with pytest.raises(LeakError, match='p0'): save_split(df, tmp_path/'split.csv', tmp_path)
+    assert not (tmp_path/'split.csv').exists()
+    df = df.assign(path=[df.path[0], *(str(tmp_path/o) for o in df.path[1:])]) # one told from the folder already
+    t = pd.read_csv(save_split(df, tmp_path/'split.csv', tmp_path, allow_leak=True), keep_default_na=False)
+    assert t.path.tolist()==[f'{k}.png' for k in range(4)] and t.split.tolist()==['train']*3+['test']
+    assert t.sha256[1:].tolist()==[sha256(df.path[1]), sha256(df.path[2]), '']
 
 def test_other_pictures_under_the_same_names(tmp_path):
     for k in range(4): (tmp_path/f'{k}.png').write_bytes(b'%d'%k)
@@ -103,7 +124,8 @@ def test_who_is_tied_stays_together():
 def test_rare_classes_are_told(capsys):
     df = pd.DataFrame([(f'/{i}', f'p{i}', 'a' if i>1 else 'rare') for i in range(30)], columns=['path','patient','label'])
     split_patients(df)
-    assert 'too few patients for one in each of train, test, valid: label rare' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert 'too few patients for one in each of train, test, valid: label rare' in err and 'dealt out better' not in err
     split_patients(df.assign(label=['a','b']*15))
     assert capsys.readouterr().err==''
 
@@ -130,6 +152,8 @@ def test_leaks_are_named():
     with pytest.raises(LeakError, match='^3 patients occur in both train and valid: p07, p11, p20$'): check_split(df)
     many = pd.DataFrame({'patient':[f'p{i:02}' for i in range(12)]*2, 'split':['train']*12+['test']*12})
     with pytest.raises(LeakError, match=r'12 patients occur in both train and test: .*p09, \.\.\.$'): check_split(many)
+    nobody = pd.DataFrame(dict(patient=['a',None,'b',None], split=['train','train','test','test']), dtype=object)
+    assert check_split(nobody) is nobody # who is not told is not the same
     with pytest.raises(LeakError, match='1 patient occurs'): check_split(df[~df.patient.isin(['p07','p11'])])
 
 @pytest.fixture
@@ -225,6 +249,7 @@ def test_another_clinic_with_the_same_file_names(tmp_path, capsys):
     s = split_patients(df)
     save_split(s, tmp_path/'split.csv')
     assert len(drop_seen_patients(other, tmp_path))==12 and len(drop_seen_patients(other[:9], tmp_path))==9
+    assert 'byte by byte' not in capsys.readouterr().err
     assert len(drop_seen_patients(df, tmp_path))==(s.split=='test').sum() and "data of the run's training" in capsys.readouterr().err
     again = df.assign(patient=[f'p{k}' for k in range(12)]) # other names of people, the same bytes
     again.attrs = df.attrs
@@ -232,6 +257,18 @@ def test_another_clinic_with_the_same_file_names(tmp_path, capsys):
     alone = other.assign(patient=[f'img_{k}.png' for k in range(12)]) # where no patient is told, a name is all there is
     alone.attrs = other.attrs
     with pytest.raises(LeakError): drop_seen_patients(alone, tmp_path)
+
+def test_pictures_saved_anew_under_their_names_are_the_data_of_the_run(tmp_path):
+    "The same people: their test side is evaluated; where nobody is told the names alone do not say so"
+    df = two_clinics(tmp_path)[0]
+    def anew(t):
+        s = split_patients(t)
+        save_split(s, tmp_path/'split.csv')
+        for o in t.path: Path(o).write_bytes(b'anew '+Path(o).read_bytes())
+        return drop_seen_patients(t, tmp_path),s
+    got,s = anew(df)
+    assert got.patient.tolist()==s.patient[s.split=='test'].tolist()
+    with pytest.raises(LeakError): anew(df.assign(patient=df.path.map(os.path.basename)))
 
 @pytest.mark.parametrize('told', [0,6])
 def test_pictures_saved_anew_are_still_the_same_eyes(tmp_path, told):
@@ -306,6 +343,7 @@ def test_digests_of_another_key_are_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match='split.csv: its patients were called by another key'):
         read_split(tmp_path/'split.csv', s.assign(patient=[patient_digest(f'A{k:05}') for k in range(12)]), tmp_path/'here')
     assert len(judged(other, [Path(o).name for o in other.path], tmp_path))==12, 'nobody is told: names are compared'
+    with pytest.raises(DataError, match='another key'): judged(other, [Path(other.path[0]).name, *(f'A{k:05}' for k in range(1, 12))], tmp_path)
     assert len(drop_seen_patients(s, tmp_path))==(~seen).sum(), 'the data of the run, by its bytes'
     monkeypatch.setenv('FUNDUS_PATIENT_KEY', str(tmp_path/'one.key'))
     with pytest.raises(LeakError): judged(other, s.patient.tolist(), tmp_path)

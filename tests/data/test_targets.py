@@ -3,7 +3,7 @@ import pandas as pd, pytest
 from PIL import Image
 from fundus_fastai.core import DataError
 from fundus_fastai.data.read import read_csv
-from fundus_fastai.data.targets import (age_target, class_target, grade_target, labels_target, normal_target,
+from fundus_fastai.data.targets import (age_target, class_target, grade_target, labels_target, normal_target, rarest_label,
                                          sex_target, side_target, single_target)
 
 def frame(*cells, col='label'): return pd.DataFrame({'path':list(map(str, range(len(cells)))), col:list(cells)})
@@ -84,3 +84,46 @@ def test_odd_grades_are_shown_as_they_stand(cell):
     df = pd.DataFrame(dict(path=list('ab'), patient=list('ab'), grade=['1',cell]))
     with pytest.raises(DataError, match=f'the data has {cell}:'): grade_target(df)
     assert grade_target(df.assign(grade=['1,0','2.0'])).label.tolist()==['1','2']
+
+def many(**cols):
+    (df := pd.DataFrame(cols)).attrs.update(labels=tuple(o for o in cols if o!='path'), source='local', name='csv')
+    return df
+
+def test_labels_and_the_rarest_of_each_image(capsys):
+    "By hand: 3 DR, 2 AMD, 1 RVO among five images; the sixth has a cell that says nothing"
+    df = many(path=list('abcdef'), DR=[1,1,1,0,0,1], AMD=[1,1,0,0,0,0], RVO=[0,1,0,0,0,None], CNV=[0]*6)
+    got = labels_target(df)
+    assert got.path.tolist()==list('abcde') and got.index.tolist()==[0,1,2,3,4]
+    assert got.label.tolist()==['DR + AMD','DR + AMD + RVO','DR','none','none']
+    assert got.attrs['labels']==('DR','AMD','RVO') and got.DR.tolist()==[1,1,1,0,0] # a column that no image has is not asked
+    assert rarest_label(got).tolist()==['AMD','RVO','DR','none','none']
+    err = capsys.readouterr().err
+    assert '1 of 6 images' in err and 'no image has the label CNV: it is not asked' in err and '2 of 5 images have none' in err
+    with pytest.raises(DataError, match=r"no image has the label CNV: leave it out with `label=\['DR'\]`"): labels_target(df, ['DR','CNV'])
+    with pytest.raises(DataError, match='no image has the label DR, AMD'): labels_target(many(path=['a'], DR=[0], AMD=[0]))
+    labels_target(many(path=list('ab'), DR=[1,0], AMD=[0,1]))
+    assert capsys.readouterr().err=='' # nothing to tell
+
+def test_the_rarest_is_by_number_of_images(): # and a label that nobody has is nobody's
+    assert rarest_label(many(A=[1,1,1,0], B=[1,0,0,0], C=[0]*4)).tolist()==['B','A','A','none']
+
+def test_normal_by_its_own_column(capsys):
+    got = normal_target(pd.DataFrame(dict(path=list('abc'), normal=[1,None,0])))
+    assert got.path.tolist()==['a','c'] and got.label.tolist()==['normal','abnormal']
+    assert '1 of 3 images have no finding of normal or not' in capsys.readouterr().err
+    with pytest.raises(DataError, match="'normal' is to hold 0 and 1, and holds 2"):
+        normal_target(pd.DataFrame(dict(path=list('ab'), normal=[1,2])))
+
+def test_one_label_alone(capsys):
+    "Rows are numbered anew; those of labels that were not asked for are counted"
+    df = many(path=list('abcde'), DR=[0,1,1,0,0], AMD=[1,0,1,0,0], RVO=[0,0,0,0,1])
+    got = single_target(df, ['AMD','DR'])
+    assert got.path.tolist()==['a','b'] and got.label.tolist()==['AMD','DR'] and got.index.tolist()==[0,1]
+    assert '1 images with several labels, 1 with none and 1 of other labels' in capsys.readouterr().err
+    assert single_target(df, ['RVO']).index.tolist()==[0]
+    with pytest.raises(DataError, match='no image has exactly one of the labels RVO'): single_target(df.iloc[:4], ['RVO'])
+
+def test_what_is_left_out_is_shown_but_not_what_is_kept(capsys):
+    class_target(frame('CNV','?',None))
+    err = capsys.readouterr().err
+    assert '2 of 3 images have no label' in err and '(?)' in err and 'CNV' not in err

@@ -23,10 +23,11 @@ def test_nothing_is_said():
     assert says_nothing(pd.Series(['x','poor quality','Ungradable']), gradable=True).all()
 
 @pytest.mark.parametrize('text,years', [('61',61), ('061Y',61), ('50,5',50.5), ('50.5',50.5), (' 61 years ',61), ('18M',1.5), ('61 y.o.',None),
-    ('>89',None), ('90+',None), ('60-69',None), ('?',None), ('unknown',None), ('',None), ('-5',None), ('1,234',1.234)])
+    ('>89',None), ('90+',None), ('60-69',None), ('?',None), ('unknown',None), ('',None), ('-5',None), ('1,234',1.234),
+    ('18 months',1.5), ('6 mo',.5), ('1 month',1/12), ('26.09w',.5), ('73.05 D',.2), ('61 Jahre',61), ('3 ponies',None)])
 def test_ages(text, years):
     got = age_of(text)
-    assert got!=got if years is None else got==years
+    assert got!=got if years is None else got==pytest.approx(years)
 
 def test_what_is_no_age_is_counted_and_shown(capsys):
     got = as_ages(pd.Series(['61','>89','60-69','','200','nan']))
@@ -35,6 +36,16 @@ def test_what_is_no_age_is_counted_and_shown(capsys):
 @pytest.mark.parametrize('cells,want', [('F M', 'female male'), ('Female MALE', 'female male'), ('w m', 'female male'),
     ('H M', 'male female'), ('H F', 'male female'), ('H M F', 'male male female'), ('0 1', '0 1'), ('Frau männlich', 'female male')])
 def test_sexes(cells, want): assert as_sexes(pd.Series(cells.split(), name='sex')).tolist()==want.split()
+
+def test_the_newborn_have_an_age(capsys):
+    assert as_ages(pd.Series(['0','6M','120',''])).fillna(-1).tolist()==[0,.5,120,-1] and capsys.readouterr().err==''
+
+def test_men_as_hombres_are_told(capsys):
+    "M beside H alone may be mujer; beside F nobody need be told"
+    as_sexes(pd.Series(['H','M'], name='sexo'))
+    assert "the column 'sexo' has H for men: M is read as mujer" in capsys.readouterr().err
+    for cells in (['H','M','F'],['H','W'],['M','F']): as_sexes(pd.Series(cells, name='sexo'))
+    assert capsys.readouterr().err==''
 
 def test_a_sex_nobody_knows_is_told(capsys):
     assert as_sexes(pd.Series(['F','other','']))[1:].isna().all()

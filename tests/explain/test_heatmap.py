@@ -3,7 +3,8 @@ import numpy as np, pytest, torch
 from matplotlib import pyplot as plt
 from PIL import Image
 from fundus_fastai.core import DataError
-from fundus_fastai.explain.heatmap import blend, evidence_inside, map_scale, overlay, save_overlay, show_maps
+from fundus_fastai.explain.heatmap import (blend, evidence_inside, map_scale, overlay, save_overlay, show_maps, to_gray,
+                                           top_region)
 
 rng = np.random.default_rng(0)
 im,big = rng.random((20,30)),rng.random((40,60,3))
@@ -16,6 +17,32 @@ def no_figures_left():
     plt.close('all')
 
 def drawn(axs): return [len(ax.images) for ax in axs.flat]
+
+def test_gray_as_pillow_sees_it():
+    "Bytes, 16 bits, with opacity, channels first; what is normalized is stretched"
+    b = np.round(big*255).astype(np.uint8)
+    want = np.asarray(Image.fromarray(b).convert('L'))/255
+    rgba = np.dstack([b, np.full(b.shape[:2], 9, np.uint8)])
+    for o in (b, Image.fromarray(b), torch.from_numpy(b).permute(2,0,1), rgba, b.astype(np.uint16)*257, b/255): assert np.abs(to_gray(o)-want).max()<.003
+    assert to_gray(b[...,:1])==pytest.approx(b[...,0]/255) and to_gray(b[...,0]//2).max()<=.5 # what is dark stays dark
+    assert to_gray(np.array([[-1.,0],[1,3]])).ravel().tolist()==[0,.25,.5,1]
+    for shape in ((2,20,30),(1,3,20,30),(20,)):
+        with pytest.raises(DataError, match='not one picture'): to_gray(np.zeros(shape))
+
+def test_the_strongest_share_of_a_map():
+    m = rng.permutation(200).reshape(10,20)-100.
+    assert set(m[top_region(m, .1)])==set(range(80,100)) and set(m[top_region(m, 1)])==set(range(1,100)) # of evidence for alone
+    assert not top_region(-np.abs(m)-1, .1).any() and not top_region(m*0).any()
+
+def test_a_truth_is_outlined_in_a_blend():
+    out = blend(im, heat*0, mask=lesion)
+    rim = np.zeros_like(lesion); rim[5:9,5:9] = True; rim[6:8,6:8] = False
+    assert (out[rim]==(255,255,0)).all() and (out[~rim]==blend(im, heat*0)[~rim]).all()
+
+def test_a_map_is_as_opaque_as_was_asked_for():
+    for picture,want in ((im,.4),(None,1)):
+        cmap = overlay(picture, heat, alpha=.4, mask=lesion, bar=False).images[-1].cmap
+        assert [cmap(o)[3] for o in (0.,1.)]==pytest.approx([want]*2)
 
 def test_one_picture_for_all_maps_and_a_picture_for_each():
     assert drawn(show_maps(im, torch.from_numpy(np.stack([heat]*5)), cols=3))==[2]*5+[0]
@@ -47,6 +74,9 @@ def test_a_map_alone_has_no_picture_under_it():
 
 def test_evidence_inside_of_a_map_that_knows():
     assert evidence_inside(lesion*1., lesion)==dict(share=1, area=lesion.mean(), lift=1/lesion.mean())
+    with pytest.raises(DataError, match='choose one image and one class'): map_scale(np.zeros((2,8,8)))
+    with np.errstate(all='raise'): none = evidence_inside(-1.*lesion, lesion)
+    assert np.isnan([none['share'],none['lift']]).all()
 
 def test_an_effect_of_nothing_is_not_painted(tmp_path):
     "1e-5 of a logit of 25 is no evidence; the scale says so"
@@ -61,6 +91,7 @@ def test_the_scale_is_said_on_the_picture(tmp_path):
     m,im = np.zeros((30,40)),np.full((300,400), 128, np.uint8)
     m[3:8,3:8] = 2
     a,b = (np.asarray(Image.open(save_overlay(tmp_path/f'{s}.png', im, m, scale=s, unit='logit'))).astype(int) for s in (2.,.025))
+    assert [Image.open(tmp_path/f'{s}.png').text['scale'] for s in (2.,.025)]==['2','0.025'] and map_scale(m*0)==1
     plain = blend(im, m, scale=2.).astype(int)
     assert (a[:250]==plain[:250]).all() and (a[:,:200]==plain[:,:200]).all()
     corner = a[270:,280:]

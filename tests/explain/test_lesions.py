@@ -373,6 +373,7 @@ SPOT = disk(30,40)
     (one([dict(MA=SPOT)], level=0), '1 to 4, not 0'),
     (one([dict(MA=SPOT)], patient=[1,2]), '1 truths, candidates of 1 images, and patients of 2'),
     (one([]), 'no images'),
+    (one([dict(MA=SPOT)], patient=[None]), 'patient'),
     (lambda: detections(np.ones((9,9)), np.zeros((9,9))), 'the field is empty'),
     (lambda: detections(np.ones((9,9)), np.ones((9,8))), 'to one size'),
     (lambda: detections(np.full((9,9), np.nan)), 'NaN'),
@@ -458,6 +459,13 @@ def test_candidates_without_place_or_score_are_told(change, says):
     m[10,10] = 1
     with pytest.raises(DataError, match=says): match_lesions([detections(m).assign(**change)], [{'MA':m>0}])
     with pytest.raises(DataError, match='is a dict'): match_lesions([detections(m)], [m>0])
+
+def test_types_count_where_all_images_tell_them():
+    "One table without types: a candidate of any type may hit any lesion, in all images"
+    truths = [dict(MA=SPOT),dict(MA=SPOT)]
+    typed,plain = table([30],[40],[1.], type=['EX']),table([30],[40],[1.])
+    assert 'type' in match_lesions([typed,typed], truths).candidates and 'type' not in match_lesions([typed,plain], truths).candidates
+    assert match_lesions([typed,typed], truths).search('MA').best.tolist()==[-np.inf]*2 and match_lesions([typed,plain], truths).search('MA').best.tolist()==[1,1]
 
 def test_the_mean_of_no_candidates_is_none():
     "`top=0` had said an AUC of .5"

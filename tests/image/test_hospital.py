@@ -10,7 +10,7 @@ from fundus_fastai.data.audit import audit
 from fundus_fastai.data.read import read_csv, read_folder
 from fundus_fastai.data.splits import digests, split_patients
 from fundus_fastai.image import hospital
-from fundus_fastai.image.hospital import dicom_facts, file_facts, frames_of, patient_digest, years
+from fundus_fastai.image.hospital import dicom_facts, file_facts, frames_of, image_told, key_in, patient_digest, years
 from fundus_fastai.image.read import check_images, image_files, read_image, unread_files
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.run.check import check_data
@@ -93,6 +93,35 @@ def test_frames_have_their_own_window_and_side(tmp_path):
     g = write(tmp_path/'w.dcm', a, SharedFunctionalGroupsSequence=[group('R', 128)], Laterality='')
     assert file_facts(frames_of(g)).eye.tolist()==['R','R']
 
+@pytest.mark.parametrize('photometric', ['MONOCHROME2','MONOCHROME1'])
+def test_a_window_by_the_standard(tmp_path, photometric):
+    "As pydicom computes it, of 12 bits; what is brighter or darker than the window stays white and black, and of two windows the first counts"
+    from pydicom.pixels import apply_rescale, apply_windowing
+    a = np.arange(4096, dtype='uint16').reshape(1,64,64)
+    f = write(tmp_path/'a.dcm', a, BitsStored=12, HighBit=11, PhotometricInterpretation=photometric,
+              WindowCenter=[1500,40], WindowWidth=[800,400], RescaleSlope=2, RescaleIntercept=-1000)
+    ds = dicoms.pydicom.dcmread(f)
+    want = apply_windowing(apply_rescale(a[0], ds), ds, index=0)
+    want = (want-want.min())/np.ptp(want)*255
+    if photometric=='MONOCHROME1': want = 255-want
+    im = read_image(f)
+    assert np.abs(im-want).max()<=.51 and {im[0,0],im[-1,-1]}=={0,255}
+
+def test_what_a_header_says_it_shows(tmp_path):
+    "A photograph, a tomography, a report; Heidelberg's files are scans, and other pictures say nothing"
+    photo,scan = write(tmp_path/'p.dcm', phantom_fundus(seed=3, size=96).image[None]),write(tmp_path/'s.dcm', scans(2))
+    assert image_told(photo)=='fundus' and image_told(scan)==image_told(f'{scan}#2')=='oct'
+    assert image_told(write(tmp_path/'r.dcm', scans(1), sop='1.2.840.10008.5.1.4.1.1.88.33')) is None
+    (tmp_path/'v.vol').write_bytes(b'HSF-OCT-103')
+    for o,text in (('x.xml','<clinic/>'), ('y.xml','<HEDX>')): (tmp_path/o).write_text(text)
+    assert [image_told(tmp_path/o) for o in ('v.vol','y.xml','x.xml','x.png')]==['oct','oct',None,None]
+
+@pytest.mark.parametrize('n', (-1, 10_001))
+def test_a_number_of_pictures_that_no_eye_has(tmp_path, n):
+    f = write(tmp_path/'a.dcm', scans(1), NumberOfFrames=n)
+    refused(f, f'declares {n} pictures')
+    assert frames_of(f)==[f] and len(frames_of(write(tmp_path/'b.dcm', scans(1), NumberOfFrames=10_000)))==10_000
+
 def test_a_file_of_old_times_without_a_preamble(tmp_path):
     ds = dicom(a := scans(2), syntax=ImplicitVRLittleEndian)
     ds.save_as(tmp_path/'old.dcm', implicit_vr=True, little_endian=True)
@@ -105,7 +134,7 @@ def test_a_file_of_old_times_without_a_preamble(tmp_path):
                                        (dict(ImageLaterality='U', Laterality='R'),'R')])
 def test_side(tmp_path, facts, eye): assert dicom_facts(write(tmp_path/'a.dcm', scans(1), **facts))['eye']==eye
 
-@pytest.mark.parametrize('facts,age', [({},69.5), (dict(PatientAge='045Y'),45), (dict(PatientAge='018M'),1.5), (dict(PatientBirthDate=''),None),
+@pytest.mark.parametrize('facts,age', [({},69.5), (dict(PatientAge='045Y'),45), (dict(PatientAge='018M'),1.5), (dict(PatientAge='026W'),.5), (dict(PatientAge='073D'),.2), (dict(PatientBirthDate=''),None),
                                        (dict(AcquisitionDateTime='20240302101500.000000'),70), (dict(StudyDate='19000101'),None)])
 def test_age(tmp_path, facts, age):
     found = dicom_facts(write(tmp_path/'a.dcm', scans(1), **facts))['age']
@@ -139,10 +168,19 @@ def test_patients_are_keyed_digests(tmp_path, monkeypatch):
     ps = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert len({p.communicate()[0].strip() for p in ps})==1 and [o.name for o in new.parent.iterdir()]==['k']
 
+def test_a_key_on_a_disk_without_links(tmp_path, monkeypatch):
+    "As a share of Windows: made once all the same, for its owner alone, and nothing is left beside it"
+    def refuse(*args): raise OSError('no links here')
+    monkeypatch.setattr(os, 'link', refuse)
+    key = key_in(tmp_path/'key/patients.key')
+    assert key_in(tmp_path/'key/patients.key')==key and len(key)==64
+    assert [(o.name, o.stat().st_mode & 0o777) for o in (tmp_path/'key').iterdir()]==[('patients.key', 0o600)]
+
 def test_a_number_without_its_zeros_is_the_same_patient(tmp_path):
     "As in tables; two devices of a clinic may write it otherwise"
     a,b,c = (dicom_facts(write(tmp_path/'a.dcm', scans(1), PatientID=o))['patient'] for o in ('A 0007',' a 7','A 70'))
     assert a==b!=c
+    assert [patient_digest(o, 'North') for o in (None,'',' ','\t ')]==[None]*4, 'people without a number are not one'
 
 def test_one_number_of_two_issuers_is_two_patients(tmp_path):
     "unless it stands somewhere without an issuer, where nobody can tell, and one person on two sides would be worse"
@@ -356,6 +394,10 @@ def test_damaged_heidelberg_files(heyex):
     refused(xml, 'Heidelberg file that we cannot read')
     (heyex/'a.e2e').write_bytes(b'CMDb'+bytes(3000))
     refused(heyex/'a.e2e', 'Heidelberg file that we cannot read|holds')
+
+def test_a_heidelberg_file_of_two_gigabytes_is_not_opened(heyex):
+    os.truncate(f := heyex/'heyex_vol/test_volume.vol', 2**31+1)
+    refused(f, 'has more than 2 GB: export its volumes one by one')
 
 def test_e2e_volumes_of_both_eyes_are_one_row_of_pictures(heyex, monkeypatch):
     "By a reader with eyepy's interface, for no whole file may be passed on"

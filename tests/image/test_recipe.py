@@ -23,6 +23,20 @@ def disc(h=300, w=400, cx=200., cy=150., r=130., light=160, aspect=1., bars=0., 
 
 # --- the field
 
+@pytest.mark.parametrize('cx,cy', [(200,150), (190.5,160), (212,141.5)])
+def test_the_field_lies_in_its_crop_where_its_pixels_do(cx, cy):
+    "By their middle, at full size and at half of it"
+    im = disc(cx=cx, cy=cy, r=110, noise=0)
+    f = field_of_view(im)
+    for size in (0,110):
+        a,g = P._cropped(im, f, size)
+        y,x = np.nonzero(a[...,0]>20)
+        assert abs(g.cx-x.mean())<=.5 and abs(g.cy-y.mean())<=.5 and abs(g.r/(110*size/220 if size else 110)-1)<.02
+
+def test_where_no_eye_is_found_no_quality_is_good():
+    for im in (np.zeros((200,240,3), np.uint8), np.zeros((200,240), np.uint8)):
+        assert not field_of_view(im).found and vessel_quality(im)==P.Quality(0, False)
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(cx=st.floats(.35,.65), cy=st.floats(.35,.65), r=st.floats(.28,.6), light=st.integers(30,230),
        bars=st.floats(0,.3), notch=st.none()|st.floats(0,6.28),

@@ -74,6 +74,23 @@ def test_equal_scores_share_a_place(quiz):
     for k,right in enumerate([False,True,True]): play(quiz, quiz.who(quiz.join(FORM|dict(nick=f'N{k}')))['id'], right=right)
     assert [(o['place'],o['nick']) for o in quiz.board()]==[(1,'N1'),(1,'N2'),(3,'N0')]
 
+def test_the_best_round_counts_and_the_last_is_told(quiz):
+    me = quiz.who(quiz.join(FORM))
+    play(quiz, me['id']); quiz.again(me); play(quiz, me['id'], right=False)
+    assert [(o['best'],o['last'],o['rounds']) for o in quiz.board()]==[(1,0,2)]
+
+def test_years_are_a_number_that_a_person_may_have(quiz):
+    for o in ('','0','7','12','80'): assert quiz.who(quiz.join(FORM|dict(years=o)))['years']==int(o or 0)
+    for o in ('81','100','-1','x','1.5','²'):
+        with pytest.raises(DataError, match='a number from 0 to 80'): quiz.join(FORM|dict(years=o))
+
+def test_pictures_that_cannot_be_read_are_left_out_and_told(tmp_path, capsys):
+    for k in range(3): Image.new('RGB', (64,64)).save(tmp_path/f'{k}.png')
+    (tmp_path/'1.png').write_bytes(b'no picture')
+    pool = pd.DataFrame(dict(path=[f'{k}.png' for k in range(3)]))
+    assert game.checked_items(pool, tmp_path).path.tolist()==['0.png','2.png'] and '1 pictures cannot be read and are left out' in capsys.readouterr().err
+    assert len(game.checked_items(pool[:1], tmp_path))==1 and capsys.readouterr().err==''
+
 @pytest.mark.skipif(os.name=='nt', reason="Windows knows no such rights")
 def test_answers_of_people_are_no_file_for_everybody(quiz):
     "Whatever the umask: the rights of what sqlite writes beside it follow"
@@ -109,6 +126,8 @@ def test_rounds_end_where_eyes_end(tmp_path):
     with pytest.raises(DataError, match='a person may need 40: `n=30` is the most'): squares(tmp_path/'..', 40, items=60)
     assert game.most_dealt(30, 2)==30
     with pytest.raises(DataError, match='3 eyes of well are there, and a person may need 4'): squares(tmp_path/'..', 3, items=7)
+    with pytest.raises(DataError, match='1 eyes of .* are there, and a person may need 2: ask of more patients'): squares(tmp_path/'..', 2, items=2)
+    assert [game.common_of(o) for o in (1,5,20,50,100)]==[0,2,8,20,20]
     quiz.close()
 
 @pytest.mark.parametrize('n,k', [(1,2), (3,2), (4,3), (7,3), (11,4), (50,2)])

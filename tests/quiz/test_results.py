@@ -1,4 +1,5 @@
 "What answers say: people of known skill, clusters that are clusters, sides that cannot be compared"
+from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
 from scipy import stats
 from quizzes import squares
@@ -8,6 +9,7 @@ pytest.importorskip('statsmodels', reason="statsmodels is not installed: pip ins
 from fundus_fastai.quiz.results import (agreement_rows, answer_rows, first_tests, group_table, odds_ratio, person_table, planned_power, quiz_power,
                                         signal, simulated, sureness, sureness_picture)
 from fundus_fastai.quiz import results
+from fundus_fastai.score.calibration import ece
 
 def test_known_skills_are_told_apart_and_equal_ones_are_not():
     "Ten and ten people of .85 and .65, nearly always; of one skill, hardly ever"
@@ -85,11 +87,45 @@ def test_errors_that_go_together():
     chi = stats.chi2_contingency(pd.crosstab(t.right, t.ai_right), correction=False).statistic
     assert phi**2==pytest.approx(chi/len(t)) and phi>0
 
-@pytest.mark.parametrize('m', (6, 20))
-def test_power_on_paper_like_statsmodels(m):
+@pytest.mark.parametrize('m', (2, 6, 20))
+@pytest.mark.parametrize('a,b,n,spread', [(.8,.7,50,.4), (.7,.8,20,.8), (.75,.75,50,.4)])
+def test_power_on_paper_like_statsmodels(m, a, b, n, spread):
+    "By a noncentral t; a central one that is moved gave .06 for two people a side where .10 is right"
     from statsmodels.stats.power import TTestIndPower
-    sd = np.sqrt(sum(s*(1-s)/50+(.4*s*(1-s))**2 for s in (.8,.7))/2)
-    assert planned_power(m, .8, .7)==pytest.approx(TTestIndPower().power(.1/sd, m, .05), abs=.04) # a t that is moved, for a noncentral one
+    sd = np.sqrt(sum(s*(1-s)/n+(spread*s*(1-s))**2 for s in (a,b))/2)
+    assert planned_power(m, a, b, n=n, spread=spread)==pytest.approx(TTestIndPower().power((a-b)/sd, m, .05), abs=1e-9)
+
+def test_power_on_paper_of_what_cannot_be_missed(): # where scipy's noncentral t has no lower tail, and statsmodels no answer
+    assert planned_power(30, .9, .5)==planned_power(300, .9, .5, n=500)==1
+
+def test_simulated_power_counts_what_is_found(monkeypatch):
+    p = iter([.04,.06,.049,.07,.001,.9,.5,.6])
+    monkeypatch.setattr(results, 'odds_ratio', lambda *args: dict(p=next(p)))
+    o = quiz_power(3, .8, .7, n=10, times=8)
+    assert o['found']==3/8 and (o['low'],o['high'])==pytest.approx(stats.binomtest(3, 8).proportion_ci(method='wilson'))
+
+def test_what_is_said_of_a_quiz():
+    "Every comparison with its numbers, or why there are none; of maps, thresholds and a sure pool only where there were some"
+    df = simulated(dict(expert=(4,.9), layman=(4,.6)), seed=1)
+    t = first_tests(df, 50)
+    g = group_table(df, t)
+    assert g.comparison.tolist()==['experts against laymen','people against the net','experts against the net','laymen against the net','ten eyes of training']
+    def words(g=g, **more): return results.result_words(SimpleNamespace(told=dict(n=50, how='random', until='2030-01-01')|more), df, t, groups=g)
+    plain = words()
+    for o in g.itertuples(): assert f'{o.comparison}: odds ratio {o.odds_ratio:.2f} ({o.low:.2f} to {o.high:.2f}), p = {o.p:.3g}.' in plain
+    for said,more in (('has been their teacher', dict(maps=True)), ('from 30% on', dict(cut=.3)), ('answers right: no comparison', dict(how='confident'))):
+        assert not any(said in o for o in plain) and any(said in o for o in words(**more))
+    one = t[t.group=='layman']
+    g = group_table(df[df.group=='layman'], one)
+    assert g.comparison.tolist()==['experts against laymen','people against the net','ten eyes of training'], "one group is the people"
+    assert 'experts against laymen: no estimate, all answers are of one side.' in words(g) and not g.why[1], "four people are enough"
+
+def test_calibration_by_chance_is_of_the_same_bins():
+    "As the error of answers that come true as often as they are said to, drawn 2000 times"
+    t = first_tests(simulated(dict(layman=(1,.75)), seed=1), 50)
+    p,rng = t.sure.to_numpy(float),np.random.default_rng(0)
+    want = np.mean([ece((rng.random(len(p))<p)*1, p, bins=6) for _ in range(2000)])
+    assert sureness(t).set_index('who').ece_by_chance['people']==pytest.approx(want, rel=.04)
 
 def test_agreement_and_sureness():
     t = first_tests(simulated(dict(expert=(4,.9), layman=(4,.6)), seed=1), 50)

@@ -1,13 +1,13 @@
 "What may be removed or called finished: our own files only, and only what loads"
 import hashlib, json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
-import pytest, torch
+import pandas as pd, pytest, torch
 from fundus_fastai import core
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.options import TrainOptions
 from fundus_fastai.run import folder, report
 from fundus_fastai.run.compare import check_comparison, _clear
-from fundus_fastai.run.folder import check_run, clear_run, finished, run_files, start_run
+from fundus_fastai.run.folder import check_run, clear_run, finished, run_files, split_note, start_run
 from fundus_fastai.run.report import remake_report, rescore_run, share_run
 from fundus_fastai.vision.learner import save_tensors
 from fundus_fastai.vision.model import load_model, save_model
@@ -32,6 +32,56 @@ def study(tmp_path):
     return d
 
 def content(d): return {str(o.relative_to(d)): o.read_bytes() for o in sorted(d.rglob('*')) if o.is_file()}
+
+# --- what is said of the patients
+
+def test_whether_patients_were_known_is_said():
+    df = pd.DataFrame(dict(patient=['a','a','b']))
+    assert split_note(df)=='No patient scored here was seen in training.'
+    assert 'a patient of its own' in split_note(df[1:]) and 'the numbers flatter' in split_note(df[1:])
+    assert 'may have been seen in training' in split_note(df, True)
+
+def test_where_rows_come_from_is_told_without_folders(tmp_path):
+    "By hand: of ten rows two contradict, three repeat others; a picture that cannot be read is counted by the report"
+    df = pd.DataFrame(dict(path=list('abcde')))
+    left = [(3,'x.png','contradict'), (4,'y.png','contradict')]
+    (tmp_path/'ward.csv').write_text('path\n')
+    def told(data, *more):
+        df.attrs.update(read=dict(images=5), rows=10, left_out=[*left,*more])
+        return folder.provenance(df, data)
+    o = told(tmp_path)
+    assert o['table']==tmp_path.name and (o['rows'],o['left_out'])==(10,{'contradict':2, 'repeat others, or do not answer':3}) and df.attrs['read']==dict(images=5)
+    assert told(tmp_path/'ward.csv', (None,'z.png','is empty'))|dict(command=None)==dict(table='ward.csv', sha256=hashlib.sha256(b'path\n').hexdigest(), rows=10, left_out=o['left_out'], command=None)
+    assert df.attrs['read']==dict(images=5, why='cannot be read') and told('odir5k')['table']=='odir5k'
+
+def test_one_writes_at_a_time(tmp_path):
+    with folder.only_writer(tmp_path/'out'):
+        with pytest.raises(DataError, match='another program is writing into'):
+            with folder.only_writer(tmp_path/'out', patience=.3): pass
+    with folder.only_writer(tmp_path/'out', patience=0): pass
+    assert not (tmp_path/'out').exists(), "nothing came of it"
+
+def test_a_fault_of_ours_is_not_blamed_on_the_folder(run):
+    @folder.watched
+    def f(run): 1/0
+    with pytest.raises(DataError, match='it has no SHA256SUMS'): f(run)
+    folder.seal(run)
+    with pytest.raises(ZeroDivisionError): f(run)
+    (run/'split.csv').write_text('other')
+    with pytest.raises(DataError, match='since split.csv changed'): f(run)
+
+def test_a_net_of_phantoms_says_so_on_real_eyes(run, tmp_path):
+    "And no evaluation is written over a net"
+    for o in (OLD/'scans').rglob('*.jpeg'):
+        (d := tmp_path/'ward'/o.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(o, d/f'{o.stem}_own.jpeg')
+    evaluate_run(run, str(tmp_path/'ward'), allow_leak=True, maps=0, out=tmp_path/'out')
+    m = read_json(tmp_path/'out/metrics.json')
+    assert m['source']=='local' and 'The net has learned from phantoms only.' in m['note'] and folder.LEAKY in m['note']
+    (tmp_path/'other').mkdir()
+    (tmp_path/'other/model.safetensors').touch()
+    with pytest.raises(DataError, match='holds a model: name another folder'): evaluate_run(run, str(tmp_path/'ward'), out=tmp_path/'other', force=True)
+    with pytest.raises(DataError, match='is the run itself'): evaluate_run(run, str(tmp_path/'ward'), out=run, force=True)
 
 # --- nobody else's files
 
@@ -62,6 +112,19 @@ def test_a_run_begins_again_and_leaves_the_rest(run):
     for o in ('notes.txt','checkpoints/of_mine/a.pt','checkpoints/last.safetensors'): (run/o).touch()
     start_run(run, force=True)
     assert sorted(content(run))==['checkpoints/of_mine/a.pt','notes.txt']
+
+def test_a_run_that_goes_on_loses_nothing(run):
+    (run/'checkpoints').mkdir()
+    (run/'checkpoints/last.safetensors').touch()
+    before = content(run)
+    assert start_run(run, resume=True)==run and content(run)==before
+    (run/'split.csv').unlink() # nothing to go on with
+    with pytest.raises(DataError, match='unfinished run: pass `resume=True`'): start_run(run, resume=True)
+
+def test_a_folder_of_other_things_is_no_unfinished_run(tmp_path):
+    (tmp_path/'notes.txt').touch()
+    with pytest.raises(DataError) as e: start_run(tmp_path)
+    assert 'unfinished' not in str(e.value) and 'not empty' in str(e.value)
 
 def test_a_split_of_ones_own_is_no_run_to_resume(study):
     (study/'split.csv').write_text('path,patient,split\na.png,1,test\n')

@@ -26,6 +26,22 @@ def test_settings_that_are_not_on_the_list_stay(run):
     told = public_config(cfg|secret)
     assert 'anna_miller' not in json.dumps(told) and told['training']['lr']=='.01' and told['read']==dict(images=3, patients=2)
 
+def test_what_everybody_knows_is_told(run):
+    "The names of weights that all have, and of a data set that all can fetch"
+    cfg = read_json(run/'config.json')
+    for weights in ('imagenet','none',None): assert public_config(cfg|dict(weights=weights, data='odir5k'))['weights']==weights
+    assert public_config(cfg|dict(data='odir5k'))['data']=='odir5k' and public_config(cfg|dict(weights='x.pth'))['weights']=='a file'
+
+def test_the_names_that_are_looked_for(tmp_path):
+    "Patients, paths and files of all tables that are there, by hand; a number of five digits or a word of three stands in any text"
+    pd.DataFrame(dict(path=['d/Anna-1961.png','d/left.png'], patient=['Miller','12345'])).to_csv(tmp_path/'split.csv', index=False)
+    pd.DataFrame(dict(path=['7.png'], patient=['123456'])).to_csv(tmp_path/'predictions.csv', index=False)
+    assert names_in_run(tmp_path)=={'d/Anna-1961.png','Anna-1961.png','Anna-1961','d/left.png','left.png','Miller','7.png','123456'}
+    (tmp_path/'out').mkdir()
+    for text in ('as Miller said','of 123456, twice'):
+        (tmp_path/'out/README.md').write_text(text)
+        with pytest.raises(DataError, match='README.md names 1 of the run'): check_nobody(tmp_path/'out', names_in_run(tmp_path))
+
 def test_a_note_on_a_patient_is_found(run, tmp_path):
     "The list lets notes pass; the search does not"
     t = pd.read_csv(run/'split.csv', dtype=str)

@@ -12,7 +12,7 @@ from fundus_fastai.image.recipe import Eye, eye_remark
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.run.train import predict_run
 from fundus_fastai.ship import dicom as page
-from fundus_fastai.ship.dicom import caption, capture, captioned
+from fundus_fastai.ship.dicom import Captures, caption, capture, captioned, comments
 
 RUN = Path(__file__).parents[1]/'run/old_run/run' # a small net of phantom scans
 
@@ -55,6 +55,36 @@ def test_rows_eyes_and_captures(clinic, tmp_path, capsys):
         assert (im[:384:4,::4,0]==scans(3)[k]).all() and im[384:].max()>200, "the picture is untouched, the words are below it"
     one = pydicom.dcmread(made[2])
     assert one.SOPClassUID=='1.2.840.10008.5.1.4.1.1.7' and 'ReferencedFrameNumber' not in one.SourceImageSequence[0]
+
+def answered(f): return dict(path=f, prediction='DME', p_DME=.9, usable=True, remark='', model='0'*16)
+
+def test_names_stay_unless_they_are_asked_for(tmp_path):
+    with Captures(tmp_path/'sc') as c: assert not c.identified and 'Doe' not in c.names(['Doe.dcm'])[0]
+    ds = capture(f := write(tmp_path/'a.dcm', scans(1)), [answered(f)], task='oct')
+    assert ds.PatientAge=='069Y' and ds.PatientSex=='F' and not ds.PatientBirthDate and ds.PatientName==ds.PatientID==patient_digest('MRN 4711')
+    assert ds.Manufacturer=='fundus_fastai' and ds.SoftwareVersions, "it was not made by the camera"
+    ds = capture(f := write(tmp_path/'b.dcm', scans(1), PatientBirthDate='', StudyInstanceUID=''), [answered(f)], task='oct')
+    assert 'PatientAge' not in ds
+    ds = capture(f, [answered(f)], task='oct', identified=True)
+    assert ds.PatientName=='Doe^Jane' and ds.StudyInstanceUID, "an archive refuses a file of no study"
+
+@pytest.mark.parametrize('source,marked', [('phantom',True), ('kaggle',False)])
+def test_a_net_of_phantoms_is_marked_in_its_captures(tmp_path, monkeypatch, capsys, source, marked):
+    said = []
+    monkeypatch.setattr(page, 'caption', lambda *args: said.extend(caption(*args)) or caption(*args))
+    df = pd.DataFrame([answered(write(tmp_path/'a.dcm', scans(1)))])
+    df.attrs.update(task='oct', source=source)
+    with Captures(tmp_path/'sc') as c: t = c.write(df)
+    assert said[-1].endswith(', of PHANTOMS')==marked and said[0]=='RESEARCH ONLY - not a medical device'
+    assert list(pd.read_csv(tmp_path/'sc/captures.csv'))==['capture','path'] and len(t)==1 and capsys.readouterr().err==''
+
+def test_comments_are_as_long_as_a_header_may_hold():
+    "10,240 letters, and not one is cut off that fits"
+    rows = [answered(f'v.dcm#{k}') for k in range(1, 501)]
+    fits = comments(rows, 'x'*(10240-len(comments(rows, ''))))
+    assert len(fits)==10240 and fits.endswith('500: DME (p 0.90)')
+    more = comments(rows*2, 'oct')
+    assert 10200<len(more)<=10240 and more.endswith('(the others: below their pictures)') and more.startswith(comments(rows, 'oct')[:9000])
 
 def test_captures_of_nobody_are_of_one_study(tmp_path):
     "Files without a number were all one patient's, called unknown, in an archive"
