@@ -1,6 +1,7 @@
 "Killed in the middle of the work, and called again: a sample of `tests/attack/kills.py`"
-import contextlib, os, subprocess, sys
+import contextlib, os, signal, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 import pytest
 from fundus_fastai import cli
 from fundus_fastai.commands import audit
@@ -27,6 +28,23 @@ def test_ctrl_c_at_any_time_is_a_sentence(monkeypatch, capsys, at):
     else: monkeypatch.setattr(cli, at, lambda only: stop())
     assert cli.main(['datasets'])==130
     assert 'stopped' in capsys.readouterr().err
+
+@pytest.mark.skipif(os.name=='nt', reason='signals')
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_torch_is_imported_waits_for_its_end(monkeypatch, capsys, sig):
+    "Its C++ ended the program with a core, or told of a ValueError"
+    spec,came = SimpleNamespace(_initializing=True),[]
+    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(__spec__=spec))
+    def importing():
+        signal.raise_signal(sig)
+        time.sleep(.3)
+        came.append('to its end')
+        spec._initializing = False
+        time.sleep(5)
+        came.append('too far')
+    monkeypatch.setattr(cli.verbs, 'datasets', importing)
+    assert cli.main(['datasets'])==128+sig and came==['to its end'] and capsys.readouterr().err=='fundus datasets: stopped\n'
+    assert signal.getsignal(signal.SIGINT)==signal.default_int_handler
 
 def test_one_verbs_options_are_read(monkeypatch):
     "Those of all take longer than the rest of a start"
