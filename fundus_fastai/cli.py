@@ -6,7 +6,7 @@
 __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main']
 
 # %% ../nbs/98_cli.ipynb #ee1b387c
-import argparse, errno, inspect, os, re, signal, sys, warnings
+import argparse, errno, inspect, os, re, signal, sys, threading, warnings
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from . import __version__, commands as verbs
@@ -88,22 +88,24 @@ def as_flags(text, # a sentence
     return re.sub(r'`([a-z]\w*)(?:=([^`]+))?`', flag, str(text))
 
 # %% ../nbs/98_cli.ipynb #7215a09b
-def _goes_on(verb, options)->bool:
-    "Whether what `verb` has done stands in a file with which `--resume` goes on"
-    if 'resume' not in options or options.get('pool') or options.get('dicom_out'): return False
-    return bool(options.get('out')) or verb not in ('predict','landmarks')
+def _goes_on(verb, options)->str:
+    "What goes on with the work of `verb` that is kept in files; nothing where none is"
+    if verb=='biomarkers': return '' if options['ready'] else '--force goes on'
+    if verb=='download': return '' if options['force'] else 'the same command goes on'
+    if 'resume' not in options or options.get('pool') or options.get('dicom_out'): return ''
+    return '--resume goes on' if options.get('out') or verb not in ('predict','landmarks') else ''
 
-def _sentence(e, options=(), on=False):
+def _sentence(e, options=(), on=''):
     "What to tell the person about `e`, naming flags that the verb has among its `options`, and the exit status"
     if isinstance(e, KeyboardInterrupt):
         status = 128+(e.args or [signal.SIGINT])[0]
-        if 'resume' in options and not on: return "stopped", status
-        more = ' (--resume goes on)' if on else '; begin again with --force' if 'force' in options else ''
-        return "stopped; finished work is kept"+more, status
+        if on: return f"stopped; finished work is kept ({on})", status
+        again = 'force' in options and 'resume' not in options
+        return "stopped"+"; begin again with --force"*again, status
     if isinstance(e, EyeError): return str(e), 1
     if isinstance(e, OSError) and e.errno in FULL:
         where = f" for {e.filename}" if e.filename else ''
-        kept = 'finished work is kept (--resume goes on)' if on else 'no half file was kept'
+        kept = f'finished work is kept ({on})' if on else 'no half file was kept'
         return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
     if isinstance(e, OSError) and e.filename:
         barred = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -148,14 +150,19 @@ def _leave_stdout():
 def _heeding():
     "Take SIGTERM for a Ctrl-C in this process; what it forks ends by it, as ever"
     def end(number, frame):
-        if os.getpid()!=own: os._exit(128+number)
+        if os.getpid()!=own and number==signal.SIGTERM: os._exit(128+number)
+        spec = getattr(sys.modules.get('torch'), '__spec__', None)
+        if getattr(spec, '_initializing', False): # stopped there, its C++ ends the program, or lies about why
+            return threading.Timer(.1, os.kill, (os.getpid(), number)).start()
         raise KeyboardInterrupt(number)
-    own,old = os.getpid(),signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    own,old = os.getpid(),{o:signal.getsignal(o) or signal.SIG_DFL for o in (signal.SIGTERM,signal.SIGINT)}
+    if old[signal.SIGINT]!=signal.default_int_handler: del old[signal.SIGINT] # as of a job in the background
     with suppress(ValueError): # not in a thread
-        if 'RANK' not in os.environ: signal.signal(signal.SIGTERM, end)
+        for o in old if 'RANK' not in os.environ else (): signal.signal(o, end)
     try: yield
     finally:
-        with suppress(ValueError): signal.signal(signal.SIGTERM, old)
+        with suppress(ValueError):
+            for o,f in old.items(): signal.signal(o, f)
 
 # %% ../nbs/98_cli.ipynb #9f0d8b33
 def main(argv:list=None # words after `fundus` (default: those of the command line)

@@ -101,7 +101,8 @@ def audit(data:str, # name of the catalog, folder, or CSV
         raise DataError(f"{run} holds no split.csv: it is no run folder")
     if run and not out and (Path(run)/'audit.json').exists() and not force:
         raise DataError(f"{run} holds an audit: pass --force to make it again")
-    if out: fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':'check,path_a,'})
+    def free(): return out and fresh_dir(out, force, {'audit.json':'"check"', 'audit.csv':'check,path_a,'})
+    free()
     if old := drawn_for(run, data, source):
         data,source = old['data'],'phantom'
         n = old.get('patients', DataOptions.patients)
@@ -114,6 +115,7 @@ def audit(data:str, # name of the catalog, folder, or CSV
     if run: df = read_split(Path(run)/'split.csv', df, df.attrs['root'], allow_leak=True)
     a = look(df, seed=seed)
     print(say.wording(str(a)))
+    free() # still: another may have written there
     if out or run: print(f"\naudit: {a.save(out or run)/'audit.csv'}")
     if run and not out:
         from fundus_fastai.run.folder import read_seal, seal

@@ -20,6 +20,7 @@ from ..data.catalog import guess_card
 from ..score.metrics import number_patients, ratio
 from ..score.plots import mark
 from ..explain.heatmap import BESIDE
+from ..run.folder import only_writer
 from ..run.report import write_findings
 from ..vision.answers import told_by_names, unique_stems
 from ..words import as_sexes
@@ -162,7 +163,9 @@ def cluster_test(x, y, strata=None, *, n_perm:int=2000, seed:int=0, names=('0','
                  alpha:float=.01)->AtlasTest:
     "Compare maps [people,h,w] of two groups (`y`, bool) by clusters, against deals of the labels"
     y,shape = np.asarray(y, bool),x.shape[1:]
-    if min(y.sum(), (~y).sum())<3: raise DataError("a cluster test needs 3 people in each group")
+    if min(n := [(~y).sum(), y.sum()])<3:
+        raise DataError(f"a cluster test needs 3 people in each group, and has {n[0]} of {names[0]} and "
+                        f"{n[1]} of {names[1]} whose maps can be laid over each other: bring more people")
     flat = x.reshape(len(x), -1)
     ok = np.all([(~np.isnan(flat[o])).mean(0)>=least for o in (y, ~y)], 0)
     if not ok.any(): raise DataError("no place was seen in enough people of both groups")
@@ -512,18 +515,20 @@ def atlas(df, # frame of images: path, patient, `by`
          )->AtlasTest:
     "Compare the maps of two groups; writes report.html, atlas.png, atlas.npz and two tables"
     df,names = pairs_of(df, by)
-    out = fresh_dir(out, force, {'clusters.csv':'higher in,'})
-    frames,why = frames_of(df, maps, width)
-    df = df.assign(reason=why, lost=[bool(o) for o in why])
-    kept = ~df.lost.to_numpy()
-    x,who = by_person(frames[kept], df.patient[kept])
-    first = df.groupby('patient').first().loc[who] # what one row at least knows
-    y = (first[by]==names[1]).to_numpy()
-    strata = age_bands(first.age) if 'age' in df and df.age.notna().any() and by!='age' else None
-    res = cluster_test(x, y, strata, n_perm=n_perm, names=names)
-    told = df[['path','patient',by]][kept].reset_index(drop=True)
-    told = told.join(region_table(frames[kept], width))
-    tell_atlas(out, by, df, res=res, x=x, y=y, names=names, told=told, what=maps.what)
+    with only_writer(out):
+        out = fresh_dir(out, force, {'clusters.csv':'higher in,'})
+        frames,why = frames_of(df, maps, width)
+        df = df.assign(reason=why, lost=[bool(o) for o in why])
+        kept = ~df.lost.to_numpy()
+        if not kept.all(): say(f"{(~kept).sum()} of {len(df)} images are left out: {few({*why}-{''}, 3)}")
+        x,who = by_person(frames[kept], df.patient[kept])
+        first = df.groupby('patient').first().loc[who] # what one row at least knows
+        y = (first[by]==names[1]).to_numpy()
+        strata = age_bands(first.age) if 'age' in df and df.age.notna().any() and by!='age' else None
+        res = cluster_test(x, y, strata, n_perm=n_perm, names=names)
+        told = df[['path','patient',by]][kept].reset_index(drop=True)
+        told = told.join(region_table(frames[kept], width))
+        tell_atlas(out, by, df, res=res, x=x, y=y, names=names, told=told, what=maps.what)
     return res
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #bd8b0ef9

@@ -18,6 +18,7 @@ from ..score.estimate import ESTIMATE, Estimate, event_estimate
 from ..score.estimate import patient_bootstrap, threshold_estimates
 from ..score.metrics import auc, mean_abs_error, number_patients, r_squared
 from ..score.plots import BLUE, PALE, drawing, interval
+from ..run.folder import only_writer
 from ..run.report import drawn, write_findings
 from ..data.read import first_of, read_table, usual_columns
 from ..data.splits import digests
@@ -630,18 +631,19 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
     if confirm: kept_apart(df, by, groups, share=confirm)
     if table is not None: df = with_table(df, table, features, ready=ready)
     adjust = asked_of(df, by, features, ready=ready, adjust=adjust, model=model)
-    out = fresh_dir(out, force, {'effects.csv':'feature,'})
-    if not ready: df = measured(df, out)
-    own = [o for o in df.select_dtypes(np.number) if o not in NO_FEATURES]
-    every = own if ready else [*FEATURES,*df.attrs.get('more', ())]
-    family = family_of(df, by, adjust, features=features or every)
-    how = dict(adjust=adjust, model=model)
-    if confirm: t = confirmed(df, by, family, share=confirm, **how)
-    else: t = feature_effects(df, by, family, **how)
-    try: index = feature_index(df, by, family, adjust=adjust)
-    except DataError as e: index = say(str(e))
-    lost = missing_by(df, by, groups, family=family)
-    tell_effects(out, by, t, index=index, lost=lost, source=source)
+    with only_writer(out):
+        out = fresh_dir(out, force, {'effects.csv':'feature,'})
+        if not ready: df = measured(df, out)
+        own = [o for o in df.select_dtypes(np.number) if o not in NO_FEATURES]
+        every = own if ready else [*FEATURES,*df.attrs.get('more', ())]
+        family = family_of(df, by, adjust, features=features or every)
+        how = dict(adjust=adjust, model=model)
+        if confirm: t = confirmed(df, by, family, share=confirm, **how)
+        else: t = feature_effects(df, by, family, **how)
+        try: index = feature_index(df, by, family, adjust=adjust)
+        except DataError as e: index = say(str(e))
+        lost = missing_by(df, by, groups, family=family)
+        tell_effects(out, by, t, index=index, lost=lost, source=source)
     return t
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #48f6dd84

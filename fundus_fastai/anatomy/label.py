@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from ..core import DataError, few, first_line, say
 from ..options import check_least
 from ..image.hospital import file_and_frame
-from ..image.read import is_picture, read_image
+from ..image.read import check_images, is_picture, read_image
 from ..local import as_png, binding, safe_headers, stranger
 from ..run.report import templates
 from ..score.estimate import patient_bootstrap
@@ -211,10 +211,18 @@ def mean_error(v)->tuple:
     return tuple(patient_bootstrap(mean, v.to_numpy(), v.to_numpy(), patient=np.arange(len(v)))[:3])
 
 # %% ../../nbs/73_anatomy.label.ipynb #bf4e816c
+def check_shown(files)->None:
+    "Raise `DataError` where `files` cannot be shown: by the table, their eyes would be such as nobody can see into"
+    bad = check_images(files)
+    if not len(bad): return
+    why = few(bad.path+' '+bad.problem)
+    raise DataError(f"{len(bad)} of {len(files)} pictures cannot be shown ({why}): repair or leave them out")
+
 def label_images(images, out='labels.csv', rater:str='', *, share:float=.1, seed:int=0,
                  port:int=8777)->pd.DataFrame:
     "Serve the page until all pictures are labeled; as from `label_error`"
     work = Labels(images, out, rater, share=share, seed=seed)
+    if not work.at: check_shown(work.files)
     work.write(pd.DataFrame(columns=ANSWER)) # so that nobody labels what cannot be kept
     server,left = label_server(work, port),len(work.order)-work.at
     say(f"{left} picture{'' if left==1 else 's'} to go at http://127.0.0.1:{server.server_port} "

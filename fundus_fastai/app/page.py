@@ -14,6 +14,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, EyeError, first_line, need, neighbor, say
 from ..colab import in_colab
+from ..image.hospital import file_and_frame
 from ..local import bound, stranger
 from ..ship.page import phantoms
 from .reader import NOTE, Reader, render
@@ -71,7 +72,7 @@ class Acts:
         "Of the pictures that were kept the one whose path is `k`"
         o = next((o for o in kept or () if o['path']==k), None)
         if not o: raise DataError("upload a picture first")
-        if not os.path.exists(k.split('#')[0]): raise DataError(FORGOTTEN)
+        if not os.path.exists(file_and_frame(k)[0]): raise DataError(FORGOTTEN)
         return o
 
 # %% ../../nbs/95_app.page.ipynb #c467c69d

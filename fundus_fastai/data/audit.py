@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
-from ..core import DataError, few, first_line, progress, say, sha256, whole_file, write_json
+from ..core import DataError, few, forget, first_line, progress, say, sha256, whole_file, write_json
 from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
 from ..image.read import open_image, pixels, read_image
@@ -674,7 +674,7 @@ def _findings(a):
 def save(self:Audit, out # folder
         )->Path: # the folder
     "Write `audit.csv`, a row a finding, and `audit.json`, the summary, each whole or not at all"
-    out = Path(out)
+    forget(out := Path(out), 'audit.json') # what it sums up is about to go
     with whole_file(out/'audit.csv') as f:
         _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     names,rows = _names(self),self.summary.to_dict('records')

@@ -329,8 +329,9 @@ def read_folder(root # holds CLASS/image, or {train,val,valid,validation,test}/C
     df['split'],df['label'] = found.str[0],found.str[1].astype(object)
     tables = [o for o in Path(root).iterdir() if o.suffix.lower() in ('.csv','.tsv') and o.name[0]!='.']
     tables.sort(key=lambda o: ('label' not in o.name.lower(), o))
-    hint = "expected CLASS/image or train/CLASS/image"
-    if tables: hint += f", or name the table that lies there: {tables[0]}"
+    hint = "expected CLASS/image or train/CLASS/image, or "
+    hint += f"name the table that lies there: {tables[0]}" if tables else \
+            "name a CSV that lists them, with columns path, label and patient"
     deep = df[df.label.str.contains('/', na=False)]
     if df.label.isna().all(): raise DataError(f"{root} has no class folders: {hint}")
     if len(deep): raise DataError(f"{root} has no class folders, as {deep.path.iloc[0]} lies too deep: {hint}")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from PIL import Image
 from fastai.learner import Learner
-from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, progress,
-                                say, whole_file, write_json)
+from ..core import (DataError, LeakError, ModelError, few, forget, fresh_dir, one_of,
+                                progress, say, whole_file, write_json)
 from ..options import BenchmarkOptions
 from ..hub import beside
 from ..image.read import read_image
@@ -27,7 +27,7 @@ from ..explain.occlusion import fields_of, map_window
 from ..explain.faithful import (BASELINE_MAPS, curve_area, deletion_curve, difference_to,
     insertion_curve, mean_by_patient, measure_maps, randomization_test)
 from ..explain.maps import eye_view, truth_mask, where_to_cover
-from .folder import drop_seen_patients, same_people
+from .folder import drop_seen_patients, only_writer, same_people
 from .train import unseen_frame
 
 # %% ../../nbs/65_run.benchmark.ipynb #9ed53ba1
@@ -394,6 +394,7 @@ signs = {'trial.csv':'class,method,measure', 'trial.json':'"left_out"', 'images.
 def save_benchmark(t:MapBenchmark, out, force:bool=False)->Path:
     "Write trial.csv, trial.json, images.csv, trial.png and maps.png; raises `DataError` where `out` holds files"
     out,table = fresh_dir(out, force, signs),_wide(t.told)
+    forget(out, *list(signs)[1:]) # of an earlier one, whose table goes last
     with whole_file(out/'trial.csv') as f: table.to_csv(f, index=False)
     with whole_file(out/'images.csv') as f: t.rows.drop(columns='image').to_csv(f, index=False)
     told = dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup, left_out=t.failed)
@@ -412,7 +413,9 @@ def benchmark_run(run, data=None, opts:BenchmarkOptions=None, *, allow_leak:bool
     "`benchmark_maps` for a run, from the name of the data on, with its files"
     opts,learn = opts or BenchmarkOptions(),load_model(run)
     method_settings(learn, opts.methods) # a wrong name is noticed before the data is read
-    out = fresh_dir(out or beside(run, 'trial'), force, signs)
-    t = benchmark_maps(learn, unseen_frame(learn, data), opts, run=run, allow_leak=allow_leak)
-    save_benchmark(t, out, force=True)
+    out = out or beside(run, 'trial')
+    with only_writer(out):
+        fresh_dir(out, force, signs)
+        t = benchmark_maps(learn, unseen_frame(learn, data), opts, run=run, allow_leak=allow_leak)
+        save_benchmark(t, out, force=True)
     return t

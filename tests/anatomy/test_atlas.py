@@ -1,5 +1,6 @@
 "Atlas: an eye lies where all eyes lie, a person has one vote, a planted place is found, and what is not there is not claimed"
 import json, shutil
+from functools import partial
 import cv2, numpy as np, pandas as pd, pytest, torch
 from fundus_fastai.anatomy import atlas as module
 from fundus_fastai.anatomy.atlas import (DISC, PLACES, Places, TMaps, Maps, age_bands, atlas, before, by_person, cluster_test, dealt, frame_maps,
@@ -11,6 +12,7 @@ from fundus_fastai.explain.maps import FRAME, map_section
 from fundus_fastai.explain.occlusion import load_map
 from fundus_fastai.image.recipe import Eye
 from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
+from fundus_fastai.run.folder import only_writer
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
 from fundus_fastai.vision.model import load_model, save_model
@@ -221,6 +223,22 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
         assert main([*run,'--force'])==130
     assert {o.name for o in (tmp_path/'out').iterdir()}=={'atlas.npz','clusters.csv','regions.csv'}, "nothing old beside what is new"
     assert main(['atlas', tmp_path, '--data', photos/'people.csv', '--out', tmp_path/'no'])==1 and 'neither maps' in capsys.readouterr().err
+
+def test_two_atlases_do_not_meet_in_one_folder(photos, tmp_path, monkeypatch, capsys):
+    "The report of one stood beside the picture of the other"
+    run = ['atlas', photos, '--data', photos/'people.csv', '--permutations', 50, '--out', tmp_path/'out']
+    monkeypatch.setattr(module, 'only_writer', partial(only_writer, patience=0))
+    with only_writer(tmp_path/'out'): assert main([*run,'--force'])==1
+    assert 'another program is writing' in capsys.readouterr().err and not (tmp_path/'out').exists()
+
+def test_of_too_few_people_nothing_is_left(photos, tmp_path, capsys):
+    "An empty folder was, and the sentence told neither how many there were nor why others were left out"
+    t = pd.read_csv(photos/'people.csv')
+    t[(t.sex=='m')|(t.patient.isin([t.patient[t.sex=='f'].iloc[0], 9]))].to_csv(photos/'few.csv', index=False)
+    assert main(['atlas', photos, '--data', photos/'few.csv', '--permutations', 50, '--out', tmp_path/'deep/out'])==1
+    err = capsys.readouterr().err
+    assert 'has 1 of female and 3 of male' in err and '1 of 9 images are left out: ' in err and 'bring more people' in err
+    assert not (tmp_path/'deep/out').exists()
 
 def test_maps_of_a_run_lie_where_the_net_looked(photos, tmp_path):
     "A map that is the input's own green channel comes to lie as the photograph does"

@@ -1,6 +1,7 @@
 "Biomarkers: what was planted is found, what was not is not claimed, two eyes are not two people, and the chain from photographs to a report"
 import re, sys, cv2, numpy as np, pandas as pd, pytest
 from dataclasses import replace
+from functools import partial
 from scipy import stats
 from scipy.special import gammaln
 from scipy.stats import t as student
@@ -11,6 +12,7 @@ from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError
 from fundus_fastai.score.compare import holm
 from fundus_fastai.phantom.fundus import phantom_fundus, phantom_patient, save_fundus
+from fundus_fastai.run.folder import only_writer
 
 cv2.setNumThreads(1)
 NULLS = [f'null_{k}' for k in range(40)]
@@ -333,6 +335,13 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
         assert main([*run,'--force'])==130
     assert {o.name for o in (tmp_path/'out').iterdir()}=={'features.csv','effects.csv'}, "nothing old beside what is new"
     assert main(['biomarkers', photos/'people.csv', '--by', 'haircut', '--out', tmp_path/'no'])==1 and 'haircut' in capsys.readouterr().err
+
+def test_two_do_not_meet_in_one_folder(tmp_path, monkeypatch, capsys):
+    "The report of one stood beside the table of the other"
+    people(1).to_csv(tmp_path/'t.csv', index=False)
+    monkeypatch.setattr(module, 'only_writer', partial(only_writer, patience=0))
+    with only_writer(tmp_path/'out'): assert main(['biomarkers', tmp_path/'t.csv', '--ready', '--force', '--out', tmp_path/'out'])==1
+    assert 'another program is writing' in capsys.readouterr().err and not (tmp_path/'out').exists()
 
 @pytest.mark.parametrize('r', [1.2, 2, 3.7, 15])
 def test_no_color_of_what_the_picture_does_not_show(r):

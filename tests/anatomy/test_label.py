@@ -297,6 +297,20 @@ def test_what_cannot_be_labeled_is_told(photos, tmp_path):
         with pytest.raises(DataError, match='l.csv (cannot be read as|holds something else than) answers'): label_error(out)
     with pytest.raises(DataError, match='no.csv cannot be read as answers'): label_error(tmp_path/'no.csv')
 
+def test_what_cannot_be_shown_is_no_answer_of_a_rater(photos, tmp_path, capsys, monkeypatch):
+    "A damaged file stood in the table as an eye whose disc and fovea cannot be seen; a table that was begun goes on"
+    raw = (photos/'eye_0.jpg').read_bytes()
+    for name,o in (('a.jpg',raw), ('cut.jpg',raw[:len(raw)//2])): (tmp_path/name).write_bytes(o)
+    def stop(s): raise KeyboardInterrupt
+    monkeypatch.setattr(label.time, 'sleep', stop)
+    args = ['label', tmp_path/'a.jpg', tmp_path/'cut.jpg', '--port', 0, '--out', tmp_path/'l.csv']
+    assert main(args)==1 and not (tmp_path/'l.csv').exists()
+    err = capsys.readouterr().err
+    assert '1 of 2 pictures cannot be shown' in err and 'cut.jpg breaks off' in err and 'a.jpg ' not in err
+    w = Labels([str(o) for o in args[1:3]], tmp_path/'l.csv')
+    w.answer(dict(at=0, disc=DISC, fovea=FOVEA))
+    assert main(args)==0 and 'stopped after 1 of 2 pictures' in capsys.readouterr().err
+
 def test_frames_of_a_volume_can_be_labeled(tmp_path):
     from dicoms import write
     write(tmp_path/'v.dcm', np.stack([phantom_fundus(seed=k, size=96).image for k in range(2)]))

@@ -154,6 +154,14 @@ def test_many_pictures_are_opened_a_few_at_a_time(app, scan, monkeypatch):
     df = app.reader.answers([scan]*10)
     assert many==[4,4,2] and len(df)==10 and df.prediction.nunique()==1 and df.index.tolist()==list(range(10))
 
+def test_a_name_with_a_number_sign_is_asked_further(app, scan, tmp_path):
+    "It was answered, and whoever asked why was told that it had been forgotten"
+    acts = P.Acts(app.reader)
+    for f in (shutil.copy(scan, tmp_path/'eye #2 left.png'), dicoms.write(tmp_path/'Eye#1.dcm', dicoms.scans(2))):
+        kept,_ = acts.read([f])
+        im,rows = acts.cover(kept, kept[-1]['path'], (3,3))
+        assert im is not None and 'window covered' in rows
+
 def test_no_other_door(app, tmp_path):
     "Files of the machine, other calls, the descriptions of both"
     secret = tmp_path/'secret.txt'

@@ -1,6 +1,6 @@
 """Kill `fundus` in the middle of its work, then call it again: python tests/attack/kills.py --what train [--n 20] [--seed 0] [--real]
 
-WHAT: some of train, compare, explain, audit, download, predict. Minutes, not in CI; a sample is in tests/cli/test_kills.py. An unkilled
+WHAT: some of train, compare, explain, audit, download, predict, vessels, lesions, atlas, biomarkers, benchmark. Minutes, not in CI; a sample is in tests/cli/test_kills.py. An unkilled
 run tells how long the work takes and what it leaves. Then, `n` times in an empty folder: begin, send SIGKILL (every third time SIGINT)
 at a random moment of that time, look at what lies there, and call again, with --resume where the verb has it. What was left must
 not pass for whole, and what lies there in the end is what the unkilled run left, to the byte where that is promised, and nothing else.
@@ -98,7 +98,7 @@ class Predict(Train):
             return list(x)==list(y) and x.drop(columns=num).equals(y.drop(columns=num)) and np.allclose(x[num], y[num], atol=2e-5, equal_nan=True)
         if a.suffix=='.npz':
             with np.load(a) as x,np.load(b) as y:
-                return x.files==y.files and all(np.allclose(x[k], y[k], atol=2e-5) if x[k].dtype.kind=='f' else (x[k]==y[k]).all() for k in x.files)
+                return x.files==y.files and all(np.allclose(x[k], y[k], atol=2e-5, equal_nan=True) if x[k].dtype.kind=='f' else (x[k]==y[k]).all() for k in x.files)
         if a.suffix=='.png': return int(abs(np.asarray(Image.open(a)).astype(int)-np.asarray(Image.open(b))).max())<=2
         return content(a)==content(b)
 
@@ -119,6 +119,40 @@ class Audit(Train):
         bad = [k for k,f in files(to/'out').items() if f.name[0]!='.' and content(f)!=content(sound/'out'/k)]
         return f'{bad} lie there, and are not whole' if bad else ''
 
+class Vessels(Predict):
+    "`fundus vessels`, and what is like it"
+    verb,last,n = 'vessels','features.csv',8
+    def prepare(self, fork, where):
+        assert fork(['phantom','odir5k','--to',where/'data','--patients',12], where).wait()[0]==0
+        self.data,self.images = where/'data',sorted(o for o in (where/'data').rglob('*.jpg') if 'truth' not in str(o))[:self.n]
+        assert len(self.images)==self.n
+    def done(self, to): return (to/'out'/self.last).exists()
+    def words(self, to): return [self.verb,*self.images,'--out',to/'out']
+    def again(self, to): return [*self.words(to),'--resume']
+    def half(self, to, sound):
+        bad = [k for k,f in files(to/'out').items() if f.name[0]!='.' and '.part' not in f.name and content(f)!=content(sound/'out'/k)]
+        return f'{bad} lie there, and are not whole' if bad else ''
+
+class Lesions(Vessels): verb,last = 'lesions','counts.csv'
+
+class Atlas(Vessels):
+    "`fundus atlas` of photographs, over which another one may stand"
+    verb,last = 'atlas','report.html'
+    def done(self, to): return False
+    def words(self, to): return ['atlas','photographs','--data',self.data,'--permutations',200,'--width',64,'--out',to/'out']
+    def again(self, to): return [*self.words(to),'--force']
+
+class Biomarkers(Atlas):
+    "`fundus biomarkers`"
+    def words(self, to): return ['biomarkers',self.data,'--confirm',0,'--out',to/'out']
+
+class Benchmark(Predict):
+    "`fundus benchmark`"
+    def done(self, to): return False
+    def words(self, to): return ['benchmark',self.run,'--methods','grad_cam','--out',to/'out']
+    def again(self, to): return [*self.words(to),'--force']
+    half = Audit.half
+
 class Download(Train):
     def prepare(self, fork, where):
         code = SERVER.format(tests=str(Path(__file__).parents[1]))
@@ -137,7 +171,8 @@ def as_kaggle():
     from kagglesdk.kaggle_env import KaggleEnv, _env_to_endpoint
     _env_to_endpoint[KaggleEnv.PROD] = os.environ['ATTACK_KAGGLE']
 
-WORK = dict(train=Train, compare=Compare, explain=Explain, audit=Audit, download=Download, predict=Predict)
+WORK = dict(train=Train, compare=Compare, explain=Explain, audit=Audit, download=Download, predict=Predict, vessels=Vessels,
+            lesions=Lesions, atlas=Atlas, biomarkers=Biomarkers, benchmark=Benchmark)
 
 class Forked:
     "`fundus WORDS` in a fork of this process"
@@ -244,6 +279,7 @@ if __name__=='__main__':
     p.add_argument('--real', action='store_true', help='the program itself, imports and all')
     o = p.parse_args()
     import fundus_fastai.run.compare, fundus_fastai.run.train, fundus_fastai.data.audit, fundus_fastai.data.kaggle, sklearn.linear_model
+    import fundus_fastai.run.benchmark, fundus_fastai.anatomy.biomarkers, fundus_fastai.anatomy.lesion_net, fundus_fastai.anatomy.measures
     wrong = 0
     for what in o.what:
         t = time.time()

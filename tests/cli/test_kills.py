@@ -1,8 +1,10 @@
 "Killed in the middle of the work, and called again: a sample of `tests/attack/kills.py`"
-import contextlib, os, subprocess, sys
+import contextlib, os, signal, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 import pytest
 from fundus_fastai import cli
+from fundus_fastai.data import audit as data_audit
 from fundus_fastai.commands import audit
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, LeakError, write_json
@@ -28,6 +30,23 @@ def test_ctrl_c_at_any_time_is_a_sentence(monkeypatch, capsys, at):
     assert cli.main(['datasets'])==130
     assert 'stopped' in capsys.readouterr().err
 
+@pytest.mark.skipif(os.name=='nt', reason='signals')
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_torch_is_imported_waits_for_its_end(monkeypatch, capsys, sig):
+    "Its C++ ended the program with a core, or told of a ValueError"
+    spec,came = SimpleNamespace(_initializing=True),[]
+    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(__spec__=spec))
+    def importing():
+        signal.raise_signal(sig)
+        time.sleep(.3)
+        came.append('to its end')
+        spec._initializing = False
+        time.sleep(5)
+        came.append('too far')
+    monkeypatch.setattr(cli.verbs, 'datasets', importing)
+    assert cli.main(['datasets'])==128+sig and came==['to its end'] and capsys.readouterr().err=='fundus datasets: stopped\n'
+    assert signal.getsignal(signal.SIGINT)==signal.default_int_handler
+
 def test_one_verbs_options_are_read(monkeypatch):
     "Those of all take longer than the rest of a start"
     read = []
@@ -49,6 +68,27 @@ def test_an_audit_of_which_a_kill_left_the_table(tmp_path):
     (out/'audit.json').unlink()
     (out/'audit.csv').write_text('my,own\n')
     with pytest.raises(DataError, match='audit.csv, which'): audit(str(tmp_path/'data'), out=out, force=True)
+
+def test_nothing_old_of_an_audit_stands_beside_what_is_new(tmp_path, monkeypatch):
+    "Stopped, `--force` left findings of a leak beside an older summary without one; and of two at once the later one wrote over the other, unasked"
+    write_kermany(tmp_path/'data', patients=8, seed=1)
+    out = tmp_path/'out'
+    def made(**kw):
+        with contextlib.suppress(LeakError): audit(str(tmp_path/'data'), out=out, **kw)
+    made()
+    def stop(*args): raise KeyboardInterrupt
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(data_audit, 'write_json', stop)
+        made(force=True)
+    assert [o.name for o in out.iterdir()]==['audit.csv']
+    look = data_audit.audit
+    def other(*args, **kwargs):
+        (out/'audit.csv').write_text('check,path_a,\n')
+        return look(*args, **kwargs)
+    (out/'audit.csv').unlink()
+    out.rmdir()
+    monkeypatch.setattr(data_audit, 'audit', other)
+    with pytest.raises(DataError, match='is not empty'): made()
 
 def test_phantoms_of_a_run_are_audited_as_they_were_drawn(tmp_path, capsys):
     "`fundus audit phantom --run RUN` drew others: 144 of 144 images are not in split.csv, was it made for other data?"

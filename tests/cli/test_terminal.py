@@ -33,12 +33,15 @@ def test_tables_and_errors(terminal, monkeypatch, capsys):
     assert cli.main(['datasets'])==1 and sys.stdout is out
     assert SHOWN in capsys.readouterr().err
 
-@pytest.mark.parametrize('verb,argv,more', [('datasets',[],''), ('predict',['run','x.png','--out','x.csv'],' (--resume goes on)'), ('lesions',['x.png'],' (--resume goes on)'),
-                                            ('quiz-results',['x.db'],'; begin again with --force'), ('landmarks',['x.png','--out','x.csv'],' (--resume goes on)')])
+@pytest.mark.parametrize('verb,argv,more', [('datasets',[],''), ('publish',['run','--to','a/b'],''), *((v, a, '; finished work is kept (--resume goes on)') for v,a in (
+    ('predict',['run','x.png','--out','x.csv']), ('lesions',['x.png']), ('landmarks',['x.png','--out','x.csv']))), ('quiz-results',['x.db'],'; begin again with --force'),
+    ('download',['kermany2018'],'; finished work is kept (the same command goes on)'), ('download',['kermany2018','--force'],'; begin again with --force'),
+    ('biomarkers',['x'],'; finished work is kept (--force goes on)'), ('biomarkers',['x.csv','--ready'],'; begin again with --force')])
 def test_what_was_stopped_names_no_flag_that_the_verb_lacks(monkeypatch, capsys, verb, argv, more):
+    "Nor one that throws away what has come: a download was to be begun again with --force, which fetches all anew"
     def stopped(*_, **__): raise KeyboardInterrupt
     monkeypatch.setattr(commands, 'check_first', stopped)
-    assert cli.main([verb,*argv])==130 and capsys.readouterr().err==f'fundus {verb}: stopped; finished work is kept{more}\n'
+    assert cli.main([verb,*argv])==130 and capsys.readouterr().err==f'fundus {verb}: stopped{more}\n'
 
 @pytest.mark.parametrize('argv', [[], ['--pool','eye','--out','x.csv']])
 def test_what_was_stopped_and_stands_in_no_file_is_not_resumed(monkeypatch, capsys, argv):

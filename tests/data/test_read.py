@@ -73,7 +73,7 @@ def test_folder_without_split_and_patients(tmp_path, capsys):
     assert '2 of 3 images do not tell their patient' in err and '1 of 4 images lie outside' in err
 
 def test_folder_errors(tmp_path):
-    with pytest.raises(DataError, match='no class folders'): read_folder(touch(tmp_path/'a', 'x.png'))
+    with pytest.raises(DataError, match='no class folders.* or name a CSV that lists them, with columns path, label and patient'): read_folder(touch(tmp_path/'a', 'x.png'))
     with pytest.raises(DataError, match='too deep'): read_folder(touch(tmp_path/'b', 'A/p1/x.png', 'B/p1/x.png'))
     with pytest.raises(DataError, match='only one class folder.*t.csv'): read_folder(touch(tmp_path/'c',
         'images/x.png', 't.csv'))

@@ -1,5 +1,7 @@
 "Methods on trial: whose truth, which images, and whether the table says what the maps say"
 import json
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
@@ -9,6 +11,7 @@ from fundus_fastai.core import DataError, EyeError, LeakError, ModelError
 from fundus_fastai.data.catalog import make_phantom
 from fundus_fastai.data.splits import save_split, split_hash
 from fundus_fastai.run import benchmark as trial
+from fundus_fastai.run.folder import only_writer
 from fundus_fastai.score.scores import pick
 from fundus_fastai.explain.faithful import BASELINE_MAPS
 from fundus_fastai.run.benchmark import (MEASURES, DEFAULT_METHODS, check_masks, check_unseen, lesion_mask, pick_lesions, plot_benchmark,
@@ -130,6 +133,19 @@ def test_files(t, tmp_path):
     assert str(tmp_path) not in (tmp_path/'out/trial.json').read_text() and not any(str(o).startswith('/') for o in t.used.path)
     with pytest.raises(DataError, match='force'): save_benchmark(t, tmp_path/'out')
     save_benchmark(t, tmp_path/'out', force=True)
+
+def test_nothing_old_stands_beside_what_is_new(t, tmp_path, monkeypatch):
+    "Stopped, `--force` left the new table beside the numbers and pictures of the old one"
+    def stop(t): raise KeyboardInterrupt
+    save_benchmark(t, tmp_path)
+    monkeypatch.setattr(trial, 'plot_benchmark', stop)
+    with pytest.raises(KeyboardInterrupt): save_benchmark(t, tmp_path, force=True)
+    assert {o.name for o in tmp_path.iterdir()}=={'trial.csv','images.csv','trial.json'}
+
+def test_two_do_not_meet_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, 'only_writer', partial(only_writer, patience=0))
+    with only_writer(tmp_path/'out'), pytest.raises(DataError, match='another program is writing'):
+        trial.benchmark_run(Path(__file__).parent/'old_run/run', out=tmp_path/'out', force=True)
 
 # --- own masks
 

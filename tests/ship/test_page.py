@@ -355,6 +355,8 @@ def test_pictures_that_get_no_answer(browser, site, tmp_path):
            drawn('cmyk.jpg', im).rename(tmp_path/'c0.jpg'):'Answered', drawn('clear.png', np.dstack([im,im[...,0]*0])):'transparent'}
     Image.fromarray(im).convert('CMYK').save(tmp_path/'cmyk.jpg')
     odd[tmp_path/'cmyk.jpg'] = 'CMYK'
+    odd[save('a.dcm', bytes(128)+b'DICM'+bytes(9))] = 'is a DICOM file, which browsers do not read: ask fundus predict'
+    odd[save('larger.png', png(8_001, 8_000))] = '65 megapixels, and at most 64 are read'
     for f,why in odd.items():
         said,numbers = read(p, f)
         assert why in said and (numbers is None)==(why!='Answered'), (f, said)
@@ -478,6 +480,10 @@ def test_two_pictures_dropped_at_once(browser, site, photo, tmp_path):
     assert '2 files' in state(p) and 'one is answered at a time' in state(p) and p.run("document.getElementById('answer').hidden")
     p.drop(photo)
     p.wait(f"{STATE}.textContent.startsWith('Answered')")
+    (tmp_path/'eyes').mkdir()
+    p.drop(tmp_path/'eyes')
+    p.wait(f"{STATE}.className=='wrong'")
+    assert state(p).startswith('eyes cannot be read: if it is a folder, choose a picture in it')
 
 @chromium
 @pytest.mark.slow

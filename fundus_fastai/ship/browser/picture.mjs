@@ -96,15 +96,17 @@ export function header(b) { // kind, width and height, or why the file is refuse
     if (starts(0x47,0x49,0x46,0x38)) return {kind:'GIF', w:v.getUint16(6, true), h:v.getUint16(8, true), pictures:gifPictures(b)}
     if (starts(0x42,0x4d)) return {kind:'BMP', ...bmpFrame(v)}
     if (starts(0x49,0x49,42,0) || starts(0x4d,0x4d,0,42)) return {why:`is a TIFF, which browsers do not read: save it as PNG`}
+    if (b[128]===0x44 && b[129]===0x49 && b[130]===0x43 && b[131]===0x4d) return {why:'is a DICOM file, which browsers do not read: ask fundus predict, or save its picture as PNG'}
     return none
   } catch { return none }
 }
 
 export async function openPicture(blob) { // {w, h, d}, upright and on black; throws the reason, without the file's name
   if (blob.size>BYTES) throw `has ${Math.round(blob.size/1e6)} MB: make it smaller`
-  const f = header(new Uint8Array(await blob.arrayBuffer()))
+  const raw = await blob.arrayBuffer().catch(() => { throw 'cannot be read: if it is a folder, choose a picture in it; if it was moved, choose it again' })
+  const f = header(new Uint8Array(raw))
   if (f.why) throw f.why
-  if (f.w*f.h>MOST) throw `would unpack to ${Math.round(f.w*f.h/1e6)} megapixels, and at most 64 are read: make it smaller`
+  if (f.w*f.h>MOST) throw `would unpack to ${Math.ceil(f.w*f.h/1e6)} megapixels, and at most 64 are read: make it smaller`
   if (Math.min(f.w, f.h)<LEAST) throw `is ${f.w}x${f.h} pixels, and a side under ${LEAST} shows no eye`
   if (f.pictures>1) throw 'is animated, and only its first picture would be seen: save each as a file'
   if (f.turned) throw 'is to be turned by a note in it, which browsers do not follow in a WebP: save it upright'
