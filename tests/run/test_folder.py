@@ -71,6 +71,19 @@ def test_a_run_begins_again_and_leaves_the_rest(run):
     start_run(run, force=True)
     assert sorted(content(run))==['checkpoints/of_mine/a.pt','notes.txt']
 
+def test_a_run_that_goes_on_loses_nothing(run):
+    (run/'checkpoints').mkdir()
+    (run/'checkpoints/last.safetensors').touch()
+    before = content(run)
+    assert start_run(run, resume=True)==run and content(run)==before
+    (run/'split.csv').unlink() # nothing to go on with
+    with pytest.raises(DataError, match='unfinished run: pass `resume=True`'): start_run(run, resume=True)
+
+def test_a_folder_of_other_things_is_no_unfinished_run(tmp_path):
+    (tmp_path/'notes.txt').touch()
+    with pytest.raises(DataError) as e: start_run(tmp_path)
+    assert 'unfinished' not in str(e.value) and 'not empty' in str(e.value)
+
 def test_a_split_of_ones_own_is_no_run_to_resume(study):
     (study/'split.csv').write_text('path,patient,split\na.png,1,test\n')
     with pytest.raises(DataError, match='not written'): check_run(study, resume=True)
