@@ -41,6 +41,48 @@ def test_whether_patients_were_known_is_said():
     assert 'a patient of its own' in split_note(df[1:]) and 'the numbers flatter' in split_note(df[1:])
     assert 'may have been seen in training' in split_note(df, True)
 
+def test_where_rows_come_from_is_told_without_folders(tmp_path):
+    "By hand: of ten rows two contradict, three repeat others; a picture that cannot be read is counted by the report"
+    df = pd.DataFrame(dict(path=list('abcde')))
+    left = [(3,'x.png','contradict'), (4,'y.png','contradict')]
+    (tmp_path/'ward.csv').write_text('path\n')
+    def told(data, *more):
+        df.attrs.update(read=dict(images=5), rows=10, left_out=[*left,*more])
+        return folder.provenance(df, data)
+    o = told(tmp_path)
+    assert o['table']==tmp_path.name and (o['rows'],o['left_out'])==(10,{'contradict':2, 'repeat others, or do not answer':3}) and df.attrs['read']==dict(images=5)
+    assert told(tmp_path/'ward.csv', (None,'z.png','is empty'))|dict(command=None)==dict(table='ward.csv', sha256=hashlib.sha256(b'path\n').hexdigest(), rows=10, left_out=o['left_out'], command=None)
+    assert df.attrs['read']==dict(images=5, why='cannot be read') and told('odir5k')['table']=='odir5k'
+
+def test_one_writes_at_a_time(tmp_path):
+    with folder.only_writer(tmp_path/'out'):
+        with pytest.raises(DataError, match='another program is writing into'):
+            with folder.only_writer(tmp_path/'out', patience=.3): pass
+    with folder.only_writer(tmp_path/'out', patience=0): pass
+    assert not (tmp_path/'out').exists(), "nothing came of it"
+
+def test_a_fault_of_ours_is_not_blamed_on_the_folder(run):
+    @folder.watched
+    def f(run): 1/0
+    with pytest.raises(DataError, match='it has no SHA256SUMS'): f(run)
+    folder.seal(run)
+    with pytest.raises(ZeroDivisionError): f(run)
+    (run/'split.csv').write_text('other')
+    with pytest.raises(DataError, match='since split.csv changed'): f(run)
+
+def test_a_net_of_phantoms_says_so_on_real_eyes(run, tmp_path):
+    "And no evaluation is written over a net"
+    for o in (OLD/'scans').rglob('*.jpeg'):
+        (d := tmp_path/'ward'/o.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(o, d/f'{o.stem}_own.jpeg')
+    evaluate_run(run, str(tmp_path/'ward'), allow_leak=True, maps=0, out=tmp_path/'out')
+    m = read_json(tmp_path/'out/metrics.json')
+    assert m['source']=='local' and 'The net has learned from phantoms only.' in m['note'] and folder.LEAKY in m['note']
+    (tmp_path/'other').mkdir()
+    (tmp_path/'other/model.safetensors').touch()
+    with pytest.raises(DataError, match='holds a model: name another folder'): evaluate_run(run, str(tmp_path/'ward'), out=tmp_path/'other', force=True)
+    with pytest.raises(DataError, match='is the run itself'): evaluate_run(run, str(tmp_path/'ward'), out=run, force=True)
+
 # --- nobody else's files
 
 @pytest.mark.parametrize('act', [lambda d: start_run(d, force=True), lambda d: clear_run(d), lambda d: start_run(d),

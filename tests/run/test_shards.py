@@ -31,6 +31,14 @@ def test_parts_make_the_whole(tmp_path):
     n = [len(pd.read_csv(o)) for o in parts]
     assert sum(n)==len(SCANS) and max(n)-min(n)<=1
 
+def test_a_table_that_is_there_stays(tmp_path):
+    "One part of one picture is a whole; it is not written over what somebody has"
+    part = parts_of(tmp_path, 1, SCANS[:1])
+    (tmp_path/'all.csv').write_text('mine')
+    with pytest.raises(DataError, match='all.csv exists'): gather_shards(part, tmp_path/'all.csv')
+    assert (tmp_path/'all.csv').read_text()=='mine'
+    assert gather_shards(part, tmp_path/'all.csv', force=True).path.tolist()==[str(SCANS[0])]
+
 def test_more_parts_than_files(tmp_path):
     parts = parts_of(tmp_path, 5, SCANS[:3])
     assert [len(pd.read_csv(o)) for o in parts]==[1,1,1,0,0]
@@ -174,6 +182,13 @@ def test_the_pace_is_said_where_no_bar_is_seen(capsys, monkeypatch):
     assert len(lines)==3 and lines[1].startswith('4 of 5 images, ') and lines[1].endswith(' left')
     list(paced([[1]], 1))
     assert not capsys.readouterr().err
+
+def test_how_long_it_will_take(monkeypatch, capsys):
+    "Twenty pictures in ten seconds: for the other eighty forty more"
+    clock = [0.]
+    monkeypatch.setattr(answers, 'time', SimpleNamespace(time=lambda: clock[0]))
+    for o in paced([[1]*20]*5, 100, every=0): clock[0] += 10
+    assert '20 of 100 images, 2.0 a second, 00:40 left' in capsys.readouterr().err
 
 def test_rows_are_counted_and_not_kept(tmp_path, capsys):
     t = predict_run(RUN, SCANS, bs=2, out=tmp_path/'t.csv', keep=False)
