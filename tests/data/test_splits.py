@@ -61,6 +61,16 @@ def test_classes_of_two_patients_fill_all_sides():
         s = split_patients(df, seed=seed)
         assert s.split.value_counts().to_dict()==dict(train=16, valid=2, test=2) and set(s.label[s.split=='train'])==set('abcdefghij')
 
+def test_a_split_is_kept_where_a_picture_is_missing_or_a_leak_allowed(tmp_path):
+    for k in range(3): (tmp_path/f'{k}.png').write_bytes(b'%d'%k)
+    df = pd.DataFrame([(f'{k}.png', f'p{k%3}', 'train' if k<3 else 'test') for k in range(4)], columns=['path','patient','split'])
+    with pytest.raises(LeakError, match='p0'): save_split(df, tmp_path/'split.csv', tmp_path)
+    assert not (tmp_path/'split.csv').exists()
+    df = df.assign(path=[df.path[0], *(str(tmp_path/o) for o in df.path[1:])]) # one told from the folder already
+    t = pd.read_csv(save_split(df, tmp_path/'split.csv', tmp_path, allow_leak=True), keep_default_na=False)
+    assert t.path.tolist()==[f'{k}.png' for k in range(4)] and t.split.tolist()==['train']*3+['test']
+    assert t.sha256[1:].tolist()==[sha256(df.path[1]), sha256(df.path[2]), '']
+
 def test_other_pictures_under_the_same_names(tmp_path):
     for k in range(4): (tmp_path/f'{k}.png').write_bytes(b'%d'%k)
     df = pd.DataFrame([(str(tmp_path/f'{k}.png'), f'p{k}', 'train') for k in range(4)], columns=['path','patient','split'])
@@ -142,6 +152,8 @@ def test_leaks_are_named():
     with pytest.raises(LeakError, match='^3 patients occur in both train and valid: p07, p11, p20$'): check_split(df)
     many = pd.DataFrame({'patient':[f'p{i:02}' for i in range(12)]*2, 'split':['train']*12+['test']*12})
     with pytest.raises(LeakError, match=r'12 patients occur in both train and test: .*p09, \.\.\.$'): check_split(many)
+    nobody = pd.DataFrame(dict(patient=['a',None,'b',None], split=['train','train','test','test']), dtype=object)
+    assert check_split(nobody) is nobody # who is not told is not the same
     with pytest.raises(LeakError, match='1 patient occurs'): check_split(df[~df.patient.isin(['p07','p11'])])
 
 @pytest.fixture

@@ -113,7 +113,14 @@ def test_what_a_header_says_it_shows(tmp_path):
     assert image_told(photo)=='fundus' and image_told(scan)==image_told(f'{scan}#2')=='oct'
     assert image_told(write(tmp_path/'r.dcm', scans(1), sop='1.2.840.10008.5.1.4.1.1.88.33')) is None
     (tmp_path/'v.vol').write_bytes(b'HSF-OCT-103')
-    assert image_told(tmp_path/'v.vol')=='oct' and image_told(tmp_path/'x.png') is None
+    for o,text in (('x.xml','<clinic/>'), ('y.xml','<HEDX>')): (tmp_path/o).write_text(text)
+    assert [image_told(tmp_path/o) for o in ('v.vol','y.xml','x.xml','x.png')]==['oct','oct',None,None]
+
+@pytest.mark.parametrize('n', (-1, 10_001))
+def test_a_number_of_pictures_that_no_eye_has(tmp_path, n):
+    f = write(tmp_path/'a.dcm', scans(1), NumberOfFrames=n)
+    refused(f, f'declares {n} pictures')
+    assert frames_of(f)==[f] and len(frames_of(write(tmp_path/'b.dcm', scans(1), NumberOfFrames=10_000)))==10_000
 
 def test_a_file_of_old_times_without_a_preamble(tmp_path):
     ds = dicom(a := scans(2), syntax=ImplicitVRLittleEndian)
@@ -173,6 +180,7 @@ def test_a_number_without_its_zeros_is_the_same_patient(tmp_path):
     "As in tables; two devices of a clinic may write it otherwise"
     a,b,c = (dicom_facts(write(tmp_path/'a.dcm', scans(1), PatientID=o))['patient'] for o in ('A 0007',' a 7','A 70'))
     assert a==b!=c
+    assert [patient_digest(o, 'North') for o in (None,'',' ','\t ')]==[None]*4, 'people without a number are not one'
 
 def test_one_number_of_two_issuers_is_two_patients(tmp_path):
     "unless it stands somewhere without an issuer, where nobody can tell, and one person on two sides would be worse"

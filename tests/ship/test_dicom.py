@@ -68,6 +68,16 @@ def test_names_stay_unless_they_are_asked_for(tmp_path):
     ds = capture(f, [answered(f)], task='oct', identified=True)
     assert ds.PatientName=='Doe^Jane' and ds.StudyInstanceUID, "an archive refuses a file of no study"
 
+@pytest.mark.parametrize('source,marked', [('phantom',True), ('kaggle',False)])
+def test_a_net_of_phantoms_is_marked_in_its_captures(tmp_path, monkeypatch, capsys, source, marked):
+    said = []
+    monkeypatch.setattr(page, 'caption', lambda *args: said.extend(caption(*args)) or caption(*args))
+    df = pd.DataFrame([answered(write(tmp_path/'a.dcm', scans(1)))])
+    df.attrs.update(task='oct', source=source)
+    with Captures(tmp_path/'sc') as c: t = c.write(df)
+    assert said[-1].endswith(', of PHANTOMS')==marked and said[0]=='RESEARCH ONLY - not a medical device'
+    assert list(pd.read_csv(tmp_path/'sc/captures.csv'))==['capture','path'] and len(t)==1 and capsys.readouterr().err==''
+
 def test_comments_are_as_long_as_a_header_may_hold():
     "10,240 letters, and not one is cut off that fits"
     rows = [answered(f'v.dcm#{k}') for k in range(1, 501)]
