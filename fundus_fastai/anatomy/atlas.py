@@ -282,9 +282,9 @@ class Maps:
     "Maps of photographs: of a run, of a folder of vessels, or `photographs`, the eyes themselves"
     def __init__(self, where, of=None, recipe=None):
         self.what,self.of,self.recipe,self.files,self.same,root = str(where),of,'',{},{},Path(where)
-        if of and self.what=='photographs':
+        if self.what=='photographs':
+            if not of: return
             raise DataError(f"`of={of}` chooses a map of a net: leave it out for photographs")
-        if self.what=='photographs': return
         table = next((o for o in (root/'maps/maps.csv', root/'maps.csv') if o.exists()), None)
         if table is not None:
             t = map_rows(table)

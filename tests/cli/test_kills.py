@@ -55,12 +55,17 @@ def test_one_verbs_options_are_read(monkeypatch):
         with pytest.raises(SystemExit): cli.main(words)
     assert read==['datasets']
 
-def test_an_audit_of_which_a_kill_left_the_table(tmp_path):
-    "It is ours, and made again; the table of somebody else is not"
+def audited(tmp_path):
+    "A folder for an audit of phantoms, and what makes it there, whatever leaks"
     write_kermany(tmp_path/'data', patients=8, seed=1)
     out = tmp_path/'out'
     def made(**kw):
         with contextlib.suppress(LeakError): audit(str(tmp_path/'data'), out=out, **kw)
+    return out,made
+
+def test_an_audit_of_which_a_kill_left_the_table(tmp_path):
+    "It is ours, and made again; the table of somebody else is not"
+    out,made = audited(tmp_path)
     made()
     (out/'audit.json').unlink()
     made(force=True)
@@ -71,10 +76,7 @@ def test_an_audit_of_which_a_kill_left_the_table(tmp_path):
 
 def test_nothing_old_of_an_audit_stands_beside_what_is_new(tmp_path, monkeypatch):
     "Stopped, `--force` left findings of a leak beside an older summary without one; and of two at once the later one wrote over the other, unasked"
-    write_kermany(tmp_path/'data', patients=8, seed=1)
-    out = tmp_path/'out'
-    def made(**kw):
-        with contextlib.suppress(LeakError): audit(str(tmp_path/'data'), out=out, **kw)
+    out,made = audited(tmp_path)
     made()
     def stop(*args): raise KeyboardInterrupt
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
