@@ -6,8 +6,9 @@
 # SMALL=1 rehearses all of it on a CPU in about two minutes; its figures mean nothing.
 #
 # Needs a Python with torch, timm and what settings.ini names. Where there is no network, bring a folder of wheels in WHEELS, made by
-#   pip download --no-deps -d wheels fastai fastcore fastprogress fastdownload fasttransform plum-dispatch beartype captum kaggle
-# (pip says which of them your release of fastai wants); they are installed beside the Python that is there, and nothing else is touched.
+#   pip download --no-deps -d wheels fastai fastcore 'fastprogress<1.1' fastdownload fasttransform plum-dispatch beartype captum kaggle
+# (pip says which of them your release of fastai wants; a newer fastprogress wants fasthtml and all its needs; plum-dispatch is built for
+# one Python: --python-version 3.12 --only-binary=:all: where the card's differs); they are installed beside the Python that is there, and nothing else is touched.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 out=$(realpath -m "${1:-.}"); python=${PYTHON:-python3}

@@ -7,7 +7,7 @@ python tests/benchmarks/real_gpu.py tell OUT TO/r2 CSV [KEEP DATA WEIGHTS]   fig
 
 `work` goes through two lists of jobs in processes of its own and ends by itself; each fit is a line of OUT/LANE.jsonl as
 soon as it is there, so what time cuts off is the tail. Words of --only pick jobs: a job's name and arguments are to hold each
-of them; | between alternatives. DATA and WEIGHTS are those of real.py, whose five folds of patients
+of them; | between alternatives, which are done in this order. DATA and WEIGHTS are those of real.py, whose five folds of patients
 are dealt here too: one is held back, the next validates, three teach (auto's readout learns from four in the end, as in a run).
 List A asks the recipe, by the library's own functions: `oct` on oct_dme, pictures kept ready (`cache`), mixed precision.
   fastai:  fastai's vision_learner and fine_tune(5), its layer groups, its last epoch
@@ -16,6 +16,7 @@ List B asks the nets: a loop of its own (not the library's recipe) for sex, age 
 trained without two of five folds, which it answers: so each fold has answers of four nets, and of each of these four the
 fold that it did not see either, for choices within. And phantoms as pretraining: a Lite0 that learned lesions of drawn scans
 or eyes beside ImageNet's, as a readout and tuned, of 50, 100, 200 and all patients.
+List C asks what begins from nothing: `scratch`, a small search of rates and epochs, ResNets and a ConvNeXt, on oct_dme.
 
 Run on 27 November 2026 on one NVIDIA H200 that four other programs used too (torch 2.11, CUDA 13, Python 3.12, 400 seconds):
 of the lists, list A came to the end of Lite0's recipe, list B to six of Lite0's ten nets for sex and age. And on 28 November on
@@ -117,15 +118,15 @@ def halved(o):
 
 def sides(learn, df): return dict(valid=answers(learn, df[df.split=='valid']), test=answers(learn, df[df.split=='test']))
 
-def options(o, arch, fit, side=None):
+def options(o, arch, fit, side=None, weights=None):
     from fundus_fastai.options import TrainOptions
     file = arch if '-' in arch else f'{arch}-'
-    return TrainOptions(arch.partition('-')[0], weights=str(o.tmp/f'{file}.safetensors'), size=side or ARCHS[arch], bs=32, workers=0,
+    return TrainOptions(arch.partition('-')[0], weights=weights or str(o.tmp/f'{file}.safetensors'), size=side or ARCHS[arch], bs=32, workers=0,
                         fit=fit, recipe='none', cache=True, precision=halved(o))
 
-def made(o, df, name, arch, fit, side=None):
+def made(o, df, name, arch, fit, side=None, weights=None):
     from fundus_fastai.vision.steps import make_learner
-    return make_learner(df, 'oct' if name=='oct' else 'anomaly', options(o, arch, fit, side))
+    return make_learner(df, 'oct' if name=='oct' else 'anomaly', options(o, arch, fit, side, weights))
 
 def auto(o, say, name, arch, held, configs, seeds, df=None, side=None, more=None):
     "Tuning from the readout, by each config and seed; the readout is solved once"
@@ -175,6 +176,18 @@ def tune(o, say, name, arch, held, seeds, precision='mixed', df=None, side=None,
         with learn.no_bar(), learn.no_logging(): hist = learn.fit_eye(one_cycle_plan(o.epochs or epochs, 1, lr), seed)
         say(recipe=f'tune {lr:g}:{epochs}' + (' full' if precision=='full' else ''), seed=seed, seconds=time.time()-t,
             epochs_loss=[round(float(v), 4) for v in hist.valid_loss], **sides(learn, df), **(more or {}))
+
+def scratch(o, say, name, arch, held, side, config, seeds):
+    "One cycle of a net that knows nothing"
+    from fundus_fastai.vision.learner import one_cycle_plan
+    df,(rate,epochs) = rows(o, name, held),config.split(':')
+    for seed in seeds:
+        t = time.time()
+        torch.manual_seed(seed)
+        learn = made(o, df, name, arch, 'tune', side, 'none')
+        plan = one_cycle_plan(o.epochs or int(epochs), 0, float(rate), pretrained=False)
+        with learn.no_bar(), learn.no_logging(): learn.fit_eye(plan, seed)
+        say(recipe=f'scratch {config}', side=side, seed=seed, seconds=time.time()-t, **sides(learn, df))
 
 def fastai(o, say, name, arch, held, seeds):
     "fastai's own: `vision_learner`, `fine_tune(5)`; our weights, batches and augmentation"
@@ -392,7 +405,7 @@ def curve_tuned(o, say, kind, body, held, n):
 def jobs(seeds=3):
     "Function and arguments, by worth"
     now,others = '2e-4:5:kept',['5e-4:5:kept','1e-3:5:kept','1e-4:5:kept','5e-4:10:kept','2e-4:5:learned','5e-4:5:learned']
-    a,b = [],[]
+    a,b,c = [],[],[]
     def recipe(arch, seeds):
         for h in range(5):
             a.append((auto, ('oct', arch, h, [now], seeds)))
@@ -420,7 +433,10 @@ def jobs(seeds=3):
     b.extend((curve_tuned, (k, w, h, n)) for n in (50, 0, 100, 200) for k in ('oct','fundus') for h in range(5) for w in ('phantom','imagenet'))
     b.extend((sex_age, ('tf_efficientnet_lite2', 256, 12, 6e-4, p)) for p in pairs)
     b.extend((sex_age, (LITE0, 256, 24, 6e-4, p)) for p in pairs)
-    return dict(A=a, B=b)
+    for config in ('2e-3:40','8e-3:40','2e-3:20','8e-3:20','5e-4:40','2e-3:80','8e-3:80'):
+        c.extend((scratch, ('oct', k, h, 96, config, [0])) for k in ('resnet18','convnext_atto') for h in range(5))
+        if config=='2e-3:40': c.extend((scratch, ('oct', 'resnet50', h, 224, config, [0])) for h in range(5))
+    return dict(A=a, B=b, C=c)
 
 def waits(o, f, args):
     "Is what the job needs not there yet?"
@@ -437,7 +453,10 @@ def lane(o):
         default_device(False)
     from real import wanted
     lists,own = jobs(o.seeds),o.lane[0]
-    todo = [(k, i, f, args) for k in (own, *set(lists)-{own}) for i,(f,args) in enumerate(lists[k]) if wanted(o.only, f.__name__, *args)]
+    words = o.only.split('|')
+    def place(f, args): return next((i for i,w in enumerate(words) if wanted(w, f.__name__, *args)), None) # of the words that ask for it
+    todo = [(k, place(f, args), i, f, args) for k in (own, *sorted(set(lists)-{own})) for i,(f,args) in enumerate(lists[k]) if place(f, args) is not None]
+    todo = [(k, i, f, args) for k,_,i,f,args in sorted(todo, key=lambda v: (v[0]!=own, v[1], v[2]))]
     out = open(o.out/f'{o.lane}.jsonl', 'a')
     while todo and time.time()<o.until-8:
         for k,i,f,args in todo:
@@ -463,7 +482,8 @@ def work(o):
         unpack(o.packs, Path(tmp))
         packed = next(p for p in o.packs if (p/'odir.csv').exists())
         card = torch.cuda.get_device_name() if o.device=='cuda' else 'CPU'
-        (o.out/'machine.json').write_text(json.dumps(dict(card=card, torch=torch.__version__, cores=os.cpu_count(), unpacked=round(time.time()-o.began, 1))))
+        call = f'--device {o.device} --lanes {o.lanes} --seeds {o.seeds} --seconds {o.seconds:.0f}' + (f' --only "{o.only}"' if o.only else '') + f' ({card})'
+        (o.out/'machine.json').write_text(json.dumps(dict(card=card, call=call, torch=torch.__version__, cores=os.cpu_count(), unpacked=round(time.time()-o.began, 1))))
         env = os.environ|dict(FUNDUS_DATA=f'{tmp}/home', OMP_NUM_THREADS='2')
         call = [sys.executable, '-W', 'ignore', __file__, 'lane', str(packed), '--out', str(o.out), '--tmp', tmp, '--until', str(o.began+o.seconds-6),
                 '--began', str(o.began), '--device', o.device, '--few', str(o.few), '--epochs', str(o.epochs), '--seeds', str(o.seeds), '--only', o.only]
@@ -516,16 +536,14 @@ def read_oct(fits, df, name='oct'):
     return a
 
 def row(out, df, task, data, arch, side, recipe, e, ok, seconds, seeds, base):
-    card = json.loads((out/'machine.json').read_text())['card']
     return dict(task=task, data=data, images=int(ok.sum()), patients=df.patient[ok].nunique(), net=arch, weights=arch, side=side, recipe=recipe,
                 metric='auc', per='image', figure=round(float(e.value), 4), low=round(float(e.low), 4), high=round(float(e.high), 4), baselines=base,
                 confounded='by patient numbers, and see contrast and border' if data=='oct_dme' else '', minutes=round(seconds/60, 1), seed=seeds,
-                command=asked(card))
+                command=asked(out))
 
-def asked(card):
+def asked(out):
     "The call that made a row"
-    how = '--device cpu --lanes A,B --seeds 1 (two cores)' if card=='CPU' else f'--seconds 450 ({card})'
-    return f'tests/benchmarks/real_gpu.py work r1 r2 --out OUT {how}'
+    return f"tests/benchmarks/real_gpu.py work r1 r2 --out OUT {json.loads((out/'machine.json').read_text())['call']}"
 
 SAID = {'readout':'readout, same copies', 'fastai fine_tune':'fastai fine_tune(5)', 'tune 0.002:5':'tune, 5 epochs', 'auto 2e-4:5:kept':'auto, 5 epochs'}
 
@@ -574,6 +592,20 @@ def tell_search(fits, df, name='oct'):
         best = lv.loc[lv.groupby('held').vl.idxmin()]
         p = pooled(best, df, 'final')[at,0]
         print(f"   chosen by validation in each fold: {dict(zip(best.held, best.recipe))}: AUC of what is kept {auc(label[at], p):.4f}", flush=True)
+
+def tell_scratch(out, fits, df, base=''):
+    "A row for each net that began from nothing, its rate and its epochs"
+    y,who,a,res = df.label.eq('1').to_numpy(),df.patient.to_numpy(),fits[fits.what=='scratch'].copy(),[]
+    if not len(a): return res
+    a['held'],a['arch'] = a.args.map(lambda v: int(v[2])),a.args.map(lambda v: v[1])
+    for (arch,recipe,side),f in a.groupby(['arch','recipe','side'], sort=False):
+        p = pooled(f, df)
+        ok = ~np.isnan(p).any(1)
+        if not ok.any(): continue
+        e,(rate,epochs) = told(y[ok], p[ok], who[ok]),recipe.split()[1].split(':')
+        print(f'{arch:14s} {side:.0f} px {recipe:16s} {f.held.nunique()} folds: {e.value:.4f} ({e.low:.4f} to {e.high:.4f})  {f.seconds.mean():.1f} s a fold', flush=True)
+        res.append(row(out, df, 'scratch', 'oct_dme', arch, int(side), f'{epochs} epochs at {rate}', e, ok, f.seconds.sum(), '0', base)|dict(weights='none'))
+    return res
 
 def tell_curves(out, fits, sets):
     "Phantoms against ImageNet: AUC at 50, 100, 200 and all patients, and the paired difference; rows of both"
@@ -679,7 +711,6 @@ def tell_people(out, fits, df, keep, data, weights):
     kernels,asked,fold,one = kernel_answers(keep, data, weights)
     who,res = one.patient.to_numpy(),[]
     nets = net_answers(fits, df, who)
-    card = json.loads((out/'machine.json').read_text())['card']
     for col,task in enumerate(('sex','age')):
         y,mine = asked[:,col],{k[1]:v for k,v in nets.items() if k[0]==task}
         ks = {k:v for k,v in kernels.items() if k[0]==task}
@@ -705,7 +736,7 @@ def tell_people(out, fits, df, keep, data, weights):
             res.append(dict(task=task, data='odir5k', images=int(df.patient.isin(who[ok]).sum()), patients=int(ok.sum()), net=arch, weights=arch,
                             side=side, recipe=name.replace(f'net {arch}', 'tuned') if recipe=='net' else f'{name}, chosen within', metric='auc' if task=='sex' else 'mae', per='patient', figure=round(float(e.value), 4),
                             low=round(float(e.low), 4), high=round(float(e.high), 4), baselines='', confounded='', minutes=round(s/60, 1), seed='0',
-                            command=asked(card)))
+                            command=asked(out)))
     return res
 
 def tell(out, pack, csv=None, keep=None, data=None, weights=None):
@@ -717,6 +748,7 @@ def tell(out, pack, csv=None, keep=None, data=None, weights=None):
     done = tell_oct(out, fits, sets['oct'], next(iter(known[known.data=='oct_dme'].baselines.dropna()), ''))
     tell_search(fits, sets['oct'])
     tell_search(fits, sets['idrid'], 'idrid')
+    done += tell_scratch(out, fits, sets['oct'], next(iter(known[known.data=='oct_dme'].baselines.dropna()), ''))
     done += tell_curves(out, fits, dict(oct=sets['oct'], fundus=sets['idrid']))
     if keep: done += tell_people(out, fits, sets['odir'], keep, data, weights)
     for o in done if csv else (): put(csv, **o)

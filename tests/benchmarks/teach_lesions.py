@@ -1,7 +1,7 @@
 """Teach the net of anatomy.lesion_net anew.
 
 FUNDUS_TEST_DATA=DIR python tests/benchmarks/teach_lesions.py pack DATA.zip
-python tests/benchmarks/teach_lesions.py teach DATA.zip OUT SECONDS [--device cuda]
+python tests/benchmarks/teach_lesions.py teach DATA.zip OUT SECONDS [--device cuda --start FILE --rate 3e-3 --painters 3 --later]
 python tests/benchmarks/teach_lesions.py more DATA.zip OUT SECONDS [--start FILE --rate 7e-4 --seed 0]
 python tests/benchmarks/teach_lesions.py judge DATA.zip shipped FILE... [--pictures 96]
 
@@ -10,13 +10,13 @@ python tests/benchmarks/teach_lesions.py judge DATA.zip shipped FILE... [--pictu
 list.csv tells grade, disc (`landmarks`), and which serve as grounds: no lesion by their label, of idrid only even numbers. No mask, box or count of a
 real lesion is in it.
 
-`teach` wants a card. Four processes paint lesions, and what is none, on empty layers (paint_lesions.py) and draw phantoms; the card lays layers over
+`teach` wants a card. Four processes (--painters and one) paint lesions, and what is none, on empty layers (paint_lesions.py) and draw phantoms; the card lays layers over
 grounds, each turned and scaled anew, and photographs them again: haze, light, color, blur, noise, compression. First stage (.62 of the time): these
 pictures and phantoms, with vessels (as the net that ships says) and discs as further outputs. Second stage: besides, photographs with retinopathy by their
 grade (idrid's even half) or keyword (odir5k), labeled by the moving mean of the net itself where it is sure; grade 0 has no lesion, grade 1 dots alone.
 Chosen is the stage that is better by the sum of two figures: mean sensitivity (CPM) on 96 painted pictures whose eyes and layers were left out, and
 the AUC for referable retinopathy of the sum of scores in idrid's odd half. OUT: first, second and last.safetensors, choice.json, loss.csv, held.jpg,
-sums of idrid's odd half. `more` teaches the net that ships on, by the second stage's pictures, on one core of a CPU (about four seconds of processor
+sums of idrid's odd half; with --later no figure is asked on the card, and `judge` chooses. `more` teaches the net that ships on, by the second stage's pictures, on one core of a CPU (about four seconds of processor
 time for six pictures); it writes more.safetensors every minute and goes on where it was stopped. `judge` prints the figures of choice for files of weights,
 on pictures painted for it (A+B+C: the mean of their weights, as the file that ships is: of the first and two taught on, and of that mean and two taught on from it; CARD.md). All by the clock: a faster card sees more, and a new training gives other weights. `--small` tries the program on a CPU."""
 import argparse, copy, io, json, math, os, sys, time, zipfile
@@ -426,18 +426,19 @@ def teach(s):
     def say(*o): print(f'{now():6.1f} s', *o, flush=True)
     s.out.mkdir(parents=True, exist_ok=True)
     s.bank,s.lot,s.phantoms,s.ill,s.held = (12,2,1,1,4) if s.small else (900,20,4,10,96)
-    pool,other = (get_context('fork').Pool(n if not s.small else 1, begin, (s.data,)) for n in (3,1))
+    pool,other = (get_context('fork').Pool(n if not s.small else 1, begin, (s.data,)) for n in (s.painters,s.painters if s.later else 1))
     with zipfile.ZipFile(s.data) as z: df = pd.read_csv(io.BytesIO(z.read('list.csv')))
     if s.small: df = df.groupby(['set',df.grade>1], group_keys=False).head(3).reset_index(drop=True)
     rows = df.to_dict('records')
     waiting = other.map_async(frame, rows, chunksize=4)
-    results = pool.imap_unordered(work, range(20_000 if not s.small else 400))
+    results = pool.imap_unordered(work, range(200_000 if not s.small else 400))
     device = s.device
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False # blurs and compression need all digits; the net computes in bfloat16
     torch.manual_seed(0)
     net = LesionNet()
     nn.init.constant_(net.out.bias, -4.) # most pixels are nothing
+    if s.start: net.load_state_dict(weights_of(s.start))
     net = net.to(device, memory_format=torch.channels_last)
     say(f'{sum(o.numel() for o in net.parameters()):,} weights', device)
     got = waiting.get(150)
@@ -454,22 +455,22 @@ def teach(s):
     train,left,weak,odd = halves(df)
     weak,weak_p = weak
     t = Teacher(s, g, device)
-    # what is left out: eyes and layers
-    out = Teacher(s, g, device)
     def wait_for(o, layers, phantoms=0):
         while len(o.layers)<layers or len(o.phantoms)<phantoms:
             o.fill(results, 1, wait=20)
             if now()>.5*s.seconds: raise SystemExit('the painters are too slow')
-    wait_for(out, 96 if not s.small else 3)
-    held = Held(out, left, s.held, 8 if not s.small else 2).real(g['image'][odd], g['mask'][odd], df.grade.to_numpy()[odd])
-    del out
-    say(f'left out: {len(held.q)} painted pictures, {len(odd)} of idrid, {held.odd_y.sum()} referable')
-    known = other.map_async(shipped, list(held.im), chunksize=2)
+    if not s.later: # what is left out: eyes and layers
+        out = Teacher(s, g, device)
+        wait_for(out, 96 if not s.small else 3)
+        held = Held(out, left, s.held, 8 if not s.small else 2).real(g['image'][odd], g['mask'][odd], df.grade.to_numpy()[odd])
+        del out
+        say(f'left out: {len(held.q)} painted pictures, {len(odd)} of idrid, {held.odd_y.sum()} referable')
+        known = other.map_async(shipped, list(held.im), chunksize=2)
     wait_for(t, 120 if not s.small else 4, 1 if s.small else 8)
     say(f'{len(t.layers)} layers, {len(t.phantoms)} phantoms')
     ema,pos = copy.deepcopy(net).eval(),torch.tensor(POS, device=device).view(-1,1,1)
     b,steps,losses,log = Bench(device, 1),0,[],[]
-    begun,end = now(),s.seconds-(min(45, .12*s.seconds) if not s.small else 12)
+    begun,end = now(),s.seconds-(5 if s.later else min(45, .12*s.seconds) if not s.small else 12)
     share1 = .62
     def save(net, name):
         w = {k:v.half() if v.is_floating_point() else v for k,v in net.state_dict().items()}
@@ -478,15 +479,16 @@ def teach(s):
     report,saved = {},now()
     def note(name, net):
         save(net, name)
+        if s.later: return say(name, f'{steps} lots')
         f,sums = held.figures(net)
         report[name] = dict(f, steps=steps, seconds=now())
         pd.DataFrame(dict(id=df.id[odd], grade=df.grade[odd], **{k:sums[:,i] for i,k in enumerate(TYPES)})).to_csv(s.out/f'idrid_odd_{name}.csv', index=False)
         (s.out/'choice~').write_text(json.dumps(report, indent=1))
         os.replace(s.out/'choice~', s.out/'choice.json')
         say(name, {k:v for k,v in f.items() if k!='painted'}, {k:round(v['CPM'],4) for k,v in f['painted'].items()}, {k:v['10 FP'] for k,v in f['painted']['plain'].items() if k!='CPM'})
-    for stage,top in enumerate((3e-3,1e-3)):
+    for stage,top in enumerate((s.rate,s.rate/3)):
         first,last = now(),begun+share1*(end-begun)
-        if stage: last = max(first+1, min(end, s.seconds-1.5*(first-last)-12)) # time for the figures, by what those of the first stage took
+        if stage: last = end if s.later else max(first+1, min(end, s.seconds-1.5*(first-last)-12)) # time for the figures, by what those of the first stage took
         opt = torch.optim.AdamW(net.parameters(), lr=top, weight_decay=1e-2)
         teacher = copy.deepcopy(ema).eval() if stage else None
         while (x := (now()-first)/(last-first))<1:
@@ -516,20 +518,26 @@ def teach(s):
                 save(ema, 'last')
                 saved = now()
         note(('first','second')[stage], ema)
+    pd.DataFrame(log, columns=['seconds','lots','stage','loss']).to_csv(s.out/'loss.csv', index=False)
+    if not s.later: choose(s, held, ema, report, known, now, say)
+    for o in (pool,other): o.terminate()
+    say('done')
+
+def choose(s, held, ema, report, known, now, say):
+    "Which stage, by figures of its pictures left out; beside the net that ships"
     best = max(report, key=lambda k:max(v['CPM'] for v in report[k]['painted'].values())+report[k]['referable'])
     report['chosen'] = best
     report['form'] = max(report[best]['painted'], key=lambda k:report[best]['painted'][k]['CPM'])
     (s.out/'choice.json').write_text(json.dumps(report, indent=1))
-    pd.DataFrame(log, columns=['seconds','lots','stage','loss']).to_csv(s.out/'loss.csv', index=False)
     say('chosen', best, report['form'])
     report['shipped'] = held.told(known.get(60))
-    report['held'] = dict(pictures=len(held.q), seconds=now(), device=torch.cuda.get_device_name() if device=='cuda' else 'cpu', **{k:int(sum(cv2.connectedComponents(o[k].astype(np.uint8))[0]-1 for o in held.truths)) for k in TYPES})
+    report['held'] = dict(pictures=len(held.q), seconds=now(), device=torch.cuda.get_device_name() if s.device=='cuda' else 'cpu', **{k:int(sum(cv2.connectedComponents(o[k].astype(np.uint8))[0]-1 for o in held.truths)) for k in TYPES})
     (s.out/'choice~').write_text(json.dumps(report, indent=1))
     os.replace(s.out/'choice~', s.out/'choice.json')
     say('shipped', report['shipped'])
-    look(held.im, held.truths, ask(ema, held.q[:6], device).cpu().numpy(), s.out/'held.jpg')
-    for o in (pool,other): o.terminate()
-    say('done')
+    look(held.im, held.truths, ask(ema, held.q[:6], s.device).cpu().numpy(), s.out/'held.jpg')
+
+def weights_of(file): return shipped_weights('lesions') if str(file)=='shipped' else load_file(file)
 
 class Eyes:
     "Photographs of frames; their vessels are what the net that is taught says of them"
@@ -554,7 +562,7 @@ def more(s):
     begin(s.data)
     with zipfile.ZipFile(s.data) as z: df = pd.read_csv(io.BytesIO(z.read('list.csv')))
     net = LesionNet()
-    net.load_state_dict(load_file(s.start) if s.start else shipped_weights('lesions'))
+    net.load_state_dict(weights_of(s.start or 'shipped'))
     net = net.to(memory_format=torch.channels_last)
     teacher = copy.deepcopy(net).eval()
     frames = [frame(r) for r in df.to_dict('records')]
@@ -630,7 +638,7 @@ def judge(s):
     held.real(*(torch.from_numpy(np.stack([frames[i][k] for i in odd])) for k in (0,1)), df.grade.to_numpy()[odd])
     rows = []
     for name in s.files:
-        each = [shipped_weights('lesions') if o=='shipped' else load_file(o) for o in name.split('+')]
+        each = [weights_of(o) for o in name.split('+')]
         net.load_state_dict({k:sum(o[k].float() for o in each)/len(each) for k in each[0]})
         f,_ = held.figures(net)
         rows += [dict(net=name, read=how, CPM=t['CPM'], referable=f['referable'], **{f'{k} {c}':t[k][c] for k in TYPES for c in ('CPM','10 FP','cut')}) for how,t in f['painted'].items()]
@@ -684,13 +692,14 @@ if __name__=='__main__':
         q = subs.choices[k]
         q.add_argument('out', type=Path)
         q.add_argument('seconds', type=float)
-    q.add_argument('--start', type=Path)
-    q.add_argument('--rate', type=float, default=7e-4)
+        q.add_argument('--start', type=Path)
+        q.add_argument('--rate', type=float, default=dict(teach=3e-3, more=7e-4)[k])
+        q.add_argument('--small', action='store_true')
     q.add_argument('--seed', type=int, default=0)
-    q.add_argument('--small', action='store_true')
     q = subs.choices['teach']
     q.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    q.add_argument('--small', action='store_true')
+    q.add_argument('--painters', type=int, default=3)
+    q.add_argument('--later', action='store_true')
     q = subs.choices['judge']
     q.add_argument('files', nargs='+')
     q.add_argument('--pictures', type=int, default=96)
