@@ -14,6 +14,7 @@ from ..core import DataError, few, first_line, say
 from ..options import check_least
 from ..image.hospital import file_and_frame
 from ..image.read import check_images, is_picture, read_image
+from ..image.recipe import doubts_of
 from ..local import as_png, binding, safe_headers, stranger
 from ..run.report import templates
 from ..score.estimate import patient_bootstrap
@@ -213,10 +214,12 @@ def mean_error(v)->tuple:
 # %% ../../nbs/73_anatomy.label.ipynb #bf4e816c
 def check_shown(files)->None:
     "Raise `DataError` where `files` cannot be shown: by the table, their eyes would be such as nobody can see into"
-    bad = check_images(files)
-    if not len(bad): return
-    why = few(bad.path+' '+bad.problem)
-    raise DataError(f"{len(bad)} of {len(files)} pictures cannot be shown ({why}): repair or leave them out")
+    found = check_images(files, look=doubts_of(scans=False))
+    bad,odd = (found[found[k].notna()] for k in ('problem','remark'))
+    if len(bad):
+        why = few(bad.path+' '+bad.problem)
+        raise DataError(f"{len(bad)} of {len(files)} pictures cannot be shown ({why}): repair or leave them out")
+    if len(odd): say(f"{len(odd)} of {len(files)} pictures are doubtful: {few(odd.path+' '+odd.remark)}")
 
 def label_images(images, out='labels.csv', rater:str='', *, share:float=.1, seed:int=0,
                  port:int=8777)->pd.DataFrame:

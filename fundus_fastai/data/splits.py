@@ -195,9 +195,9 @@ def split_hash(df, root=None, labels=())->str:
     return hashlib.sha256('\n'.join(rows).encode()).hexdigest()
 
 # %% ../../nbs/35_data.splits.ipynb #fa0db80b
-def digests(paths)->pd.Series:
-    "SHA-256 of each file, empty where there is none; of a picture in a volume with its number"
-    pairs = [file_and_frame(o) for o in paths]
+def digests(paths, root='')->pd.Series:
+    "SHA-256 of each file, in `root` but for whole paths, empty where there is none; in a volume with the picture's number"
+    pairs = [file_and_frame(os.path.join(root, o)) for o in paths]
     files = list(dict.fromkeys(f for f,_ in pairs))
     with ThreadPoolExecutor(4) as pool:
         known = dict(zip(files, pool.map(lambda p: sha256(p) if os.path.isfile(p) else '', files)))
@@ -208,7 +208,7 @@ def digests(paths)->pd.Series:
 def other_pictures(rows, root)->list:
     "Of the `rows` of a split.csv, as text, those whose pictures under `root` are others by now"
     if 'sha256' not in rows: return []
-    now = digests([os.path.join(root, o) for o in rows.path])
+    now = digests(rows.path, root)
     return [p for p,was,o in zip(rows.path, rows.sha256, now) if was not in ('',o)]
 
 # %% ../../nbs/35_data.splits.ipynb #ea0c6d41
@@ -224,7 +224,7 @@ def save_split(df, # frame with `split`
     cols = ['path','patient','eye','split'] + [o for o in labels if o in df]
     if not allow_leak: check_split(df)
     d = df.assign(path=relative_paths(df, root)).reindex(columns=cols)
-    known = digests(df.path)
+    known = digests(df.path, root or df.attrs['root'])
     if known.any(): d['sha256'] = known.to_numpy()
     keyed = patient_names(d.patient).map(digest_parts).notna()
     if keyed.any(): d['key'] = keyed.map({True:key_mark(), False:''})

@@ -304,7 +304,8 @@ def drop_seen_patients(df, # the frame to evaluate on
         if allow_leak: return df
         raise DataError(f"{run} has no split.csv, as no published net has: nothing tells whom it has "
                         "seen in training; if it has seen none of these patients, pass `allow_leak=True`")
-    mine,now = relative_paths(df),digests(df.path).set_axis(df.index) if 'sha256' in old else None
+    mine,now = relative_paths(df),None
+    if 'sha256' in old: now = digests(df.path, df.attrs['root']).set_axis(df.index)
     if not allow_leak and own_data(df, old, now):
         keep = df[mine.isin(old.path[old.split=='test'])].reset_index(drop=True)
         if not len(keep):

@@ -1,12 +1,13 @@
 "Labels: the order, the answers on the disk, who is let in, and the page itself in Chromium"
 import http.client, json, math, shutil, threading, time
-import numpy as np, pandas as pd, pytest
+import cv2, numpy as np, pandas as pd, pytest
 from browser import EXE, Chromium
 from fundus_fastai.anatomy import label
 from fundus_fastai.anatomy.label import ANSWER, Labels, label_error, label_server, order_of
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.phantom.fundus import phantom_fundus, save_fundus
+from fundus_fastai.phantom.oct import phantom_oct
 
 DISC,FOVEA = dict(x=60.5, y=40, w=16, h=18, turn=5),dict(x=30, y=44.25)
 
@@ -346,3 +347,10 @@ def test_what_cannot_be_kept_is_told_before_anybody_labels(photos, tmp_path, cap
     monkeypatch.setattr(label.Labels, 'write', shut)
     with pytest.raises(OSError, match='Read-only'): label.label_images(photos, tmp_path/'x.csv')
     assert 'to go at' not in ''.join(capsys.readouterr())
+
+def test_a_scan_among_the_photographs_is_told(photos, tmp_path, capsys):
+    "Disc and fovea of B-scans were asked for without a word"
+    cv2.imwrite(str(tmp_path/'scan.png'), phantom_oct('DME', 1, 0).image)
+    label.check_shown([photos/'eye_0.jpg', tmp_path/'scan.png'])
+    err = capsys.readouterr().err
+    assert '1 of 2 pictures are doubtful' in err and 'scan.png is gray and lies in no circle' in err and 'eye_0' not in err

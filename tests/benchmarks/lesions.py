@@ -197,26 +197,23 @@ def found_by_net(name, data, a):
 
 
 def referable_rows(data, named, resamples, every=1):
-    "AUC of the sum of scores for referable retinopathy in idrid, by half of it, with paired differences to the first of `named`"
-    from sklearn.metrics import roc_auc_score
+    "AUC of the sum of scores for referable retinopathy in idrid, by half of it, with paired differences to the first of `named`; patients are not known"
+    from fundus_fastai.score.compare import paired_bootstrap
+    from fundus_fastai.score.estimate import event_estimate
+    from fundus_fastai.score.metrics import auc
     df = pd.read_csv(data/'idrid/labels.csv')[::every]
     g,even = pd.to_numeric(df.dr_grade, errors='coerce'),df.image_id.astype(int)%2==0
     def total(o): return sum(o.score[o.type==k].nlargest(60).sum() for k in TYPES) if 'type' in o else o.score.nlargest(60).sum()
     sums = {k:np.array([total(o) for o in dets]) for k,dets in named.items()}
+    first = next(iter(sums))
     for half,use in (('odd numbers',~even),('all but the even ones of grade 0',~(even&(g==0)))):
         use = (use&g.notna()).to_numpy()
         y = (g>=2).to_numpy()[use]
-        draws = [o for o in np.random.default_rng(0).integers(0, len(y), (resamples,len(y))) if 0<y[o].sum()<len(o)]
-        each = {k:np.array([roc_auc_score(y[o], s[use][o]) for o in draws]) for k,s in sums.items()}
-        print(f'referable retinopathy by the sum of scores, {half}: {y.sum()} of {len(y)} images')
-        for i,(k,v) in enumerate(each.items()):
-            low,high = np.quantile(v, [.025,.975])
-            row = f'  {k}: AUC {roc_auc_score(y, sums[k][use]):.3f} ({low:.3f} to {high:.3f})'
-            first = next(iter(each))
-            if i:
-                low,high = np.quantile(each[first]-v, [.025,.975])
-                d = roc_auc_score(y, sums[first][use])-roc_auc_score(y, sums[k][use])
-                row += f'; {first} minus {k}: {d:+.3f} ({low:+.3f} to {high:+.3f})'
+        by = dict(patient=np.arange(len(y)), n_boot=resamples)
+        print(f'referable retinopathy by the sum of scores, {half}: {y.sum()} of {len(y)} images, intervals by image')
+        for k,v in sums.items():
+            row = f'  {k}: AUC {event_estimate(auc, y, v[use], **by):.3f}'
+            if k!=first: row += f'; {first} minus {k}: {paired_bootstrap(auc, y.astype(int), (sums[first][use], v[use]), **by)}'
             print(row, flush=True)
 
 

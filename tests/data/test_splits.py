@@ -211,6 +211,8 @@ def test_copies_are_known_by_their_bytes(tmp_path, capsys):
     save_split(s, tmp_path/'run/split.csv')
     t = pd.read_csv(tmp_path/'run/split.csv').set_index('path')
     assert t.sha256.to_dict()=={f'{k}.png':sha256(paths[k]) for k in range(12)}
+    short = save_split(s.assign(path=s.path.map(os.path.basename)), tmp_path/'short.csv', tmp_path/'a')
+    assert short.read_bytes()==(tmp_path/'run/split.csv').read_bytes() # paths within the root are read there
     assert read_split(tmp_path/'run/split.csv', df).split.tolist()==s.split.tolist()
     (tmp_path/'b').mkdir()
     for k in range(12): shutil.copy(paths[k], tmp_path/f'b/c{k}.png')
