@@ -11,6 +11,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
+from ..options import check_positive
 from ..words import says_normal
 from .metrics import (accuracy, as_classes, as_numbers, as_weights, auc,
     average_precision,
@@ -322,6 +323,7 @@ def step_of(values)->float:
 
 def number_bands(y, step=None)->tuple:
     "The band of each number in words, and the bands in their order"
+    if step is not None: check_positive(step=step)
     y,step = np.asarray(y, float),step or step_of(y)
     i = np.floor(np.round(y/step, 9)).astype(int)
     def name(k):
