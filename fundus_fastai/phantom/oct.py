@@ -382,20 +382,23 @@ def _eye(label, p, v, seed, patient, scan, severity, size):
     if label!='NORMAL': DRAW[label](rng, e, s)
     return e,s
 
-# %% ../../nbs/10_phantom.oct.ipynb #1a4e41dc
-WIDEST = 1.8 # width over height
-
-def check_size(size)->tuple:
-    "Height and width; raises `DataError` for a picture that holds no retina"
+# %% ../../nbs/10_phantom.oct.ipynb #01587b0f
+def _pair(size)->tuple:
+    "Height and width in whole pixels"
     if np.shape(size)!=(2,):
         raise DataError(f"`size` is to be a pair, height and width as in (496,512), not {size!r}")
     check_least(height=(size[0],1), width=(size[1],1))
-    h,w = size
+    return tuple(size)
+
+# %% ../../nbs/10_phantom.oct.ipynb #1a4e41dc
+WIDEST = 1.8 # width over height
+
+def check_size(h:int, w:int)->None:
+    "Refuse a picture that holds no retina"
     if min(h,w)<64:
         raise DataError(f"size {(h,w)} is too small for a retina: use at least 64 pixels a side")
     if w>WIDEST*h:
         raise DataError(f"size {(h,w)} is too wide: use at most {int(WIDEST*h)} columns")
-    return h,w
 
 # %% ../../nbs/10_phantom.oct.ipynb #4534054a
 def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
@@ -408,7 +411,8 @@ def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
     "Draw an OCT B-scan and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     one_of(label, CLASSES, 'class')
     check_least(seed=(seed,0), patient=(patient,0), scan=(scan,0))
-    h,w = check_size(size)
+    h,w = _pair(size)
+    check_size(h, w)
     if severity is not None and not (isinstance(severity, Real) and 0<=severity<=1):
         raise DataError(f"severity={severity!r}: it lies between 0 and 1")
     p,v = _patient(seed, patient),_visit(seed, patient, scan)
@@ -587,8 +591,8 @@ def write_kermany(out, # folder to make; reused if it holds just this
     "Write phantoms in the layout of Kermany's data set; raises `DataError` if `out` holds something else"
     shares = dict(leak=leak, mixed=mixed, wide=wide)
     _check(patients, seed, scans, shares)
-    h,w = check_size(size)
-    check_size((h, w*3//2 if wide else w)) # the widest that may come
+    h,w = _pair(size)
+    check_size(h, w*3//2 if wide else w) # the widest that may come
     want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
                 scans=list(scans), **shares, size=list(size), recipe=RECIPE)
     def draw(tmp):

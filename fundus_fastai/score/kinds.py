@@ -323,7 +323,6 @@ def step_of(values)->float:
 
 def number_bands(y, step=None)->tuple:
     "The band of each number in words, and the bands in their order"
-    if step is not None: check_positive(step=step)
     y,step = np.asarray(y, float),step or step_of(y)
     i = np.floor(np.round(y/step, 9)).astype(int)
     def name(k):
@@ -342,6 +341,7 @@ def error_by_band(preds, # path, patient, target, pred
         raise DataError("a table of numbers has columns target and pred: bands are of its truth")
     preds = start_table(preds, 'predictions')
     check_numbers(preds, ['target','pred'], 'predictions')
+    if step is not None: check_positive(step=step)
     (of,bands),digits,rows = number_bands(preds.target, step),digits_of(preds.target),[]
     for band in bands:
         d = preds[of==band]
