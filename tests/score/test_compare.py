@@ -233,7 +233,7 @@ def test_holm_like_statsmodels():
     q = np.insert(p, [0,7], np.nan)
     assert np.isnan(holm(q)[[0,8]]).all() and np.allclose(np.delete(holm(q), [0,8]), holm(p))
     assert [*holm(.03)]==[.03]
-    with pytest.raises(DataError, match='a list of numbers from 0 to 1'): holm([q])
+    with pytest.raises(DataError, match='a list of numbers between 0 and 1'): holm([q])
     assert len(holm([]))==0 and np.isnan(holm([np.nan])).all()
     with pytest.raises(DataError): holm([-.1])
 
