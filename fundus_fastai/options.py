@@ -200,9 +200,10 @@ class CompareOptions(TrainOptions):
         if self.minutes is not None: check_positive(minutes=self.minutes)
         if self.fit!='tune' and self.minutes:
             raise DataError("`minutes` is for `fit='tune'`: a readout has no epochs")
-        seeds = [self.seeds] if isinstance(self.seeds, int) else list(self.seeds)
-        if not all(isinstance(o, int) for o in seeds):
+        seeds = list(self.seeds) if hasattr(self.seeds, '__iter__') else [self.seeds]
+        if not all(isinstance(o, Integral) for o in seeds):
             raise DataError(f"seeds are to be whole numbers, not {self.seeds!r}")
+        seeds = [int(o) for o in seeds]
         if not seeds or len(set(seeds))<len(seeds) or min(seeds)<0:
             raise DataError(f"seeds are to be different numbers from 0 on, not {self.seeds!r}")
         self.seeds = seeds

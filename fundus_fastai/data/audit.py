@@ -627,16 +627,18 @@ def plot_pairs(self:Audit,
     p = p.assign(ok=p.across.eq('')).sort_values('ok', kind='stable')[:n]
     if not len(p): raise DataError("there are no pairs to show")
     rows = -(-len(p)//2)
-    fig,axs = plt.subplots(rows, 4, figsize=(8.4,2.35*rows), dpi=DPI, layout='constrained',
-                           squeeze=False)
+    fig,axs = plt.subplots(rows, 5, figsize=(8.4,2.5*rows), dpi=DPI, layout='constrained',
+                           squeeze=False, width_ratios=(1,1,.1,1,1)) # a gap between pairs
+    fig.get_layout_engine().set(h_pad=.12) # inches, for what is said below
     for ax in axs.flat: ax.axis('off')
-    for (a,b),o,how in zip(axs.reshape(-1,2), p.itertuples(), _how(p)):
+    for (a,b),o,how in zip(np.delete(axs, 2, 1).reshape(-1,2), p.itertuples(), _how(p)):
         for ax,path in ((a,o.path_a),(b,o.path_b)):
             ax.set_title(os.path.basename(path), fontsize=7, parse_math=False)
             try: ax.imshow(read_image(path, least=160), cmap='gray', vmin=0, vmax=255)
             except DataError: ax.text(.5, .5, 'unreadable', ha='center')
         what = _said(f'distance {o.distance:.2f}', how, o.across and f'across {o.across}')
-        b.text(-.02, -.04, what, transform=b.transAxes, ha='center', va='top', fontsize=7)
+        b.text(-.02, -.04, what, transform=b.transAxes, ha='center', va='top', fontsize=7,
+               in_layout=False)
     return mark(fig, self.source)
 
 # %% ../../nbs/38_data.audit.ipynb #6f02ca12

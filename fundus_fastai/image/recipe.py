@@ -543,6 +543,7 @@ def level_scan(im, low:float=20., high:float=99.5, *, # percentiles that become 
                sigma:float=1. # of the smoothing, in 256ths of the height
               )->np.ndarray:
     "Level the gray of a B-scan; white corners become dark"
+    im = check_uint8(im)
     small,_,white = _small_scan(im)
     a,b = np.percentile(small, [low,high])
     g = cv2.GaussianBlur(im.astype(np.float32), (0,0), sigma*im.shape[0]/256)
@@ -629,7 +630,8 @@ def saturation_quality(im, most:float=.88)->Quality:
 # %% ../../nbs/15_image.recipe.ipynb #40e5738d
 def vessel_quality(im, least:float=.04, field:FieldOfView=None)->Quality:
     "Do vessels stand out? Their depth in the green channel, times the share of the field that is well lit"
-    f = field or field_of_view(check_uint8(im))
+    im = check_uint8(im)
+    f = field or field_of_view(im)
     if not f.found: return Quality(0., False)
     im,f = _cropped(im, f, 256)
     g,m = (im if im.ndim==2 else cv2.extractChannel(im, 1)).astype(np.float32),_mask(f, .9)

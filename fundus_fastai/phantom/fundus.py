@@ -436,11 +436,12 @@ def draw_labels(rng)->tuple:
 # %% ../../nbs/11_phantom.fundus.ipynb #043e04d1
 def check_labels(labels, grade)->tuple:
     "Raise `DataError` where labels and grade contradict each other"
+    labels = [labels] if isinstance(labels, str) else labels
     labels = tuple(k for k in LABELS if k in {one_of(o, LABELS, 'label') for o in labels})
     if 'normal' in labels and len(labels)>1:
         raise DataError(f"an eye that is normal has no other label: {', '.join(labels)}")
-    if grade is not None and not 0<=grade<=4:
-        raise DataError(f"grade={grade}: the grades go from 0 to 4")
+    if grade is not None: check_least(grade=(grade,0))
+    if (grade or 0)>4: raise DataError(f"grade={grade}: the grades go from 0 to 4")
     if grade and 'diabetic retinopathy' not in labels:
         raise DataError(f"grade={grade} needs the label 'diabetic retinopathy'")
     return labels
@@ -551,7 +552,7 @@ class Retina(Diseases):
                     fovea=tuple(round(o) for o in (*(c-r), *(c+r))))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #0b933e8b
-def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
+def phantom_fundus(labels=None, # label or labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
                    seed:int=0, # another seed is another world of patients
                    patient:int=1, # the same patient has the same anatomy in both eyes
                    *, eye:str='R', # 'R' or 'L'
@@ -563,6 +564,7 @@ def phantom_fundus(labels=None, # labels of this eye, from `LABELS` (default: dr
                    size:int=512 # side in pixels; below 160 the truth lacks most arteries
                   )->FundusPhantom:
     "Draw a fundus photograph and its truth, the same for the same arguments; raises `DataError` for what cannot be"
+    check_least(photo=(photo,0), size=(size,1))
     if size<64: raise DataError(f"size={size} is too small for an eye: use at least 64 pixels")
     p = phantom_patient(seed, patient, sex, age=age)
     v = _photo(seed, patient, one_of(eye, 'LR', 'eye'), photo, camera)

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import product
+from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 from zipfile import BadZipFile
 import fundus_fastai
 from ..core import DataError, one_of, progress, read_json, whole_dir, write_json
+from ..options import check_least
 
 # %% ../../nbs/10_phantom.oct.ipynb #53e258f5
 CLASSES = ['CNV', 'DME', 'DRUSEN', 'NORMAL']
@@ -380,6 +382,14 @@ def _eye(label, p, v, seed, patient, scan, severity, size):
     if label!='NORMAL': DRAW[label](rng, e, s)
     return e,s
 
+# %% ../../nbs/10_phantom.oct.ipynb #01587b0f
+def _pair(size)->tuple:
+    "Height and width in whole pixels"
+    if np.shape(size)!=(2,):
+        raise DataError(f"`size` is to be a pair, height and width as in (496,512), not {size!r}")
+    check_least(height=(size[0],1), width=(size[1],1))
+    return tuple(size)
+
 # %% ../../nbs/10_phantom.oct.ipynb #1a4e41dc
 WIDEST = 1.8 # width over height
 
@@ -400,10 +410,11 @@ def phantom_oct(label:str='NORMAL', # 'CNV', 'DME', 'DRUSEN' or 'NORMAL'
                )->OctPhantom:
     "Draw an OCT B-scan and its truth, the same for the same arguments; raises `DataError` for what cannot be"
     one_of(label, CLASSES, 'class')
-    check_size(*size)
-    h,w = size
-    if severity is not None and not 0<=severity<=1:
-        raise DataError(f"severity={severity}: it lies between 0 and 1")
+    check_least(seed=(seed,0), patient=(patient,0), scan=(scan,0))
+    h,w = _pair(size)
+    check_size(h, w)
+    if severity is not None and not (isinstance(severity, Real) and 0<=severity<=1):
+        raise DataError(f"severity={severity!r}: it lies between 0 and 1")
     p,v = _patient(seed, patient),_visit(seed, patient, scan)
     e,s = _eye(label, p, v, seed, patient, scan, severity, size)
     rows = _rows(e, p, v, h)
@@ -580,7 +591,8 @@ def write_kermany(out, # folder to make; reused if it holds just this
     "Write phantoms in the layout of Kermany's data set; raises `DataError` if `out` holds something else"
     shares = dict(leak=leak, mixed=mixed, wide=wide)
     _check(patients, seed, scans, shares)
-    check_size(size[0], size[1]*3//2 if wide else size[1]) # the widest that may come
+    h,w = _pair(size)
+    check_size(h, w*3//2 if wide else w) # the widest that may come
     want = dict(source='phantom', name='kermany2018', patients=patients, seed=seed,
                 scans=list(scans), **shares, size=list(size), recipe=RECIPE)
     def draw(tmp):

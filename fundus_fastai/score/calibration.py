@@ -11,6 +11,7 @@ from functools import partial
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, log_softmax, softmax
 from ..core import DataError, one_of, say
+from ..options import check_least
 from .metrics import all_known, as_reals, as_weights, best_threshold, ratio, weighted_mean
 from .estimate import (Estimate, bootstrap, estimate, known_interval,
                                           left_out, patient_bootstrap, wilson, wilson_estimate)
@@ -58,7 +59,7 @@ def log_loss(y, p, w=None)->np.ndarray:
 # %% ../../nbs/27_score.calibration.ipynb #5e451287
 def _bins(s, bins=15, least=20, equal='mass'):
     "The bin of each answer: at most `bins`, and fewer if there would be less than `least` images in each"
-    if bins<1: raise DataError(f"`bins` is to be at least 1, not {bins}")
+    check_least(bins=(bins,1))
     if one_of(equal, ('mass','width'), 'kind of bins')=='width':
         return np.minimum((s*bins).astype(int), bins-1)
     bins = min(bins, max(1, len(s)//least))
@@ -77,8 +78,8 @@ def ece(y, p, w=None, *, bins:int=15, equal:str='mass')->np.ndarray:
     y,p = _top(*_sound(y, p))
     if p.ndim==2: return np.mean([ece(a, b, w, bins=bins, equal=equal) for a,b in zip(y.T, p.T)],
                                  axis=0)
-    cell = np.eye(bins)[_bins(p, bins, equal=equal)]
-    w = as_weights(w, len(y))
+    at,w = _bins(p, bins, equal=equal),as_weights(w, len(y))
+    cell = np.eye(bins)[at]
     return ratio(np.abs((w*(y-p))@cell).sum(-1), w.sum(-1))
 
 # %% ../../nbs/27_score.calibration.ipynb #379f9de7
@@ -86,7 +87,8 @@ def ece_by_chance(p, bins:int=15, *, n:int=200, seed:int=0)->float:
     "The expected calibration error of a net that is calibrated perfectly, on as many images with these probabilities"
     p = np.asarray(p, float)
     s = p if p.ndim==1 else p[:,1] if p.shape[1]==2 else p.max(1)
-    rng,cell = np.random.default_rng(seed),np.eye(bins)[_bins(s, bins)]
+    at,rng = _bins(s, bins),np.random.default_rng(seed)
+    cell = np.eye(bins)[at]
     return float(np.mean([np.abs(((rng.random(len(s))<s)-s)@cell).sum()/len(s) for _ in range(n)]))
 
 # %% ../../nbs/27_score.calibration.ipynb #69a3083c

@@ -11,6 +11,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from scipy.special import expit, logit, softmax
 from ..core import DataError, EyeError, few, one_of, say
+from ..options import check_positive
 from ..words import says_normal
 from .metrics import (accuracy, as_classes, as_numbers, as_weights, auc,
     average_precision,
@@ -340,6 +341,7 @@ def error_by_band(preds, # path, patient, target, pred
         raise DataError("a table of numbers has columns target and pred: bands are of its truth")
     preds = start_table(preds, 'predictions')
     check_numbers(preds, ['target','pred'], 'predictions')
+    if step is not None: check_positive(step=step)
     (of,bands),digits,rows = number_bands(preds.target, step),digits_of(preds.target),[]
     for band in bands:
         d = preds[of==band]

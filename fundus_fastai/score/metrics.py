@@ -283,7 +283,7 @@ def best_threshold(y, # has the image the label? bool [n], of VALIDATION images
         raise DataError(f"{np.isinf(s).sum()} scores are infinite: no threshold lies between them")
     if y.all() or not y.any(): return default
     t,tp,fn,fp,tn = _cases(y, s)
-    if by in _goals: good = _goals[by](tp, fn, fp, tn)
+    if isinstance(by, str): good = _goals[by](tp, fn, fp, tn)
     else:
         se,sp = tp/(tp+fn),tn/(fp+tn)
         want,other = (se,sp) if by[0]=='sensitivity' else (sp,se)

@@ -189,7 +189,9 @@ def plot_history(history:pd.DataFrame, # columns epoch, train_loss, valid_loss a
 # %% ../../nbs/25_score.plots.ipynb #61db8fe5
 def plot_label_scores(scores:Scores, ax=None, what:str='auc'):
     "Draw a metric of each label with its interval"
-    names = scores.classes[::-1]
+    names = (as_scores(scores).classes or [])[::-1]
+    if not {f'{what}_{c}' for c in names or '?'} <= {*scores.metrics}:
+        raise DataError(f"a {scores.kind} has no {what} of each label: score a table of labels")
     n = scores.counts.set_index('class').images
     with drawing(ax, (4.6,.6+.3*len(names)), scores.source, off=('top','right','left')) as ax:
         for i,c in enumerate(names): interval(ax, scores.metrics[f'{what}_{c}'], i)

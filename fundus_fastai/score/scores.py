@@ -228,6 +228,15 @@ def score(preds:pd.DataFrame, # a table of predictions
     return Scores(est, cells, kind.counts(df, names), names, df, kind=kind, operating=op,
                   tables=kind.tables(df, est, op, **boot), **boot, **meta)
 
+# %% ../../nbs/24_score.scores.ipynb #e7bb316c
+def _worst(kind, df, reads, per):
+    "The images read worst, with the column `per`"
+    d = kind.worst(df, len(df))
+    if per=='group' and 'label' in d: return d.assign(group=d.label) # the label that was missed
+    if per in d: return d
+    known = df if per in df else as_table(reads, 'predictions', per)
+    return d.assign(**{per:d.path.map(known.drop_duplicates('path').set_index('path')[per])})
+
 # %% ../../nbs/24_score.scores.ipynb #0a07f598
 def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind.reads`
          by:str='wrong', # 'wrong' (the worst first), 'confident' (right, the surest first) or 'random'
@@ -241,9 +250,10 @@ def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind
     df = as_table(preds.preds if isinstance(preds, Scores) else preds)
     kind = None if 'right' in df else getattr(preds, 'kind', None) or kind_of(df)
     if kind: df = kind.check(df).set_axis(df.index)
-    if kind and by=='wrong': return kind.worst(df, n or len(df))
+    if kind and by=='wrong' and per is None: return kind.worst(df, n or len(df))
     d = kind.reads(df, getattr(preds, 'operating', None)) if kind else df
     if by=='random': d = d.sample(frac=1, random_state=seed)
+    elif kind and by=='wrong': d = _worst(kind, df, d, per)
     else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong', kind='stable')
     if per is not None:
         as_table(d, 'predictions', per)

@@ -18,6 +18,12 @@ def test_numbers_of_numpy():
     o = TrainOptions(size=np.int64(32), epochs=np.int32(2), lr=np.float32(1e-3))
     assert [*map(type, (o.size,o.epochs,o.lr))]==[int,int,float] and o.workers is None
     assert CompareOptions(minutes=np.float64(2)).minutes==2
+    for seeds in (np.arange(3), range(3), map(np.int64, range(3))): assert CompareOptions(seeds=seeds).seeds==[0,1,2]
+    assert [*map(type, CompareOptions(seeds=np.int64(3)).seeds)]==[int]
+
+@pytest.mark.parametrize('seeds', [None, 'ab', 1.5, [1,None], np.array([.5])])
+def test_seeds_that_are_none_are_named(seeds):
+    with pytest.raises(DataError, match='seeds are to be whole numbers'): CompareOptions(seeds=seeds)
 
 def test_a_device_of_torch():
     assert DeviceOptions.of(torch.device('cuda', 1)).device=='cuda:1'

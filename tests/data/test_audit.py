@@ -476,8 +476,12 @@ def test_a_turn_is_told(sets, tmp_path):
     a = audit(pd.DataFrame({'path':[sets['fundus'].path[0], sets['fundus'].path[4], str(tmp_path/'a.png'), str(tmp_path/'b.png')], 'patient':['p','q','p','q']}), shortcuts=False)
     t = pd.read_csv(a.save(tmp_path/'o')/'audit.csv')
     assert set(t.remark)=={'turned by 90°','cropped or padded'} and '2 pairs, 1 turned, 1 cropped or padded' in repr(a)
-    said = [o.get_text() for ax in a.plot_pairs().axes for o in ax.texts]
+    fig = a.plot_pairs()
+    said = [o.get_text() for ax in fig.axes for o in ax.texts]
     assert any('turned by 90°' in o for o in said) and any('cropped or padded' in o for o in said)
+    fig.draw_without_rendering()
+    a,b,c = [ax.get_window_extent() for ax in fig.axes if ax.images][:3]
+    assert b.x0-a.x1<c.x0-b.x1, "what is a pair is to be seen"
 
 def test_scans_have_no_round_field(sets):
     "B-scans are not asked for turns, and that is said"

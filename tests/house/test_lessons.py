@@ -1,7 +1,7 @@
 "The form of the course: a question, what it takes, exercises with answers, and what a reader is shown"
 import ast, re
 import pytest
-from house.shared import NBS, ROOT, cells, plain, source
+from house.shared import NBS, ROOT, cells, plain, shows, source
 from links import extras
 
 LESSONS = [o for o in NBS if o.parent.name=='lessons']
@@ -52,16 +52,6 @@ def test_exercises_have_folded_answers(nb):
 
 @by_lesson
 def test_research_use_only(nb): assert '**Research use only.**' in prose(nb)
-
-SILENT = re.compile(r'^(test_\w+|assert|.*\b(rmtree|close|race|update|set_num_threads|set_matplotlib_formats|exit)$)')
-
-def shows(src):
-    "Does the cell `src` end in a value for the reader?"
-    if re.search(r'^#\|\s*(hide|cuda|net)\b', src, re.M) or src.rstrip().endswith(';'): return False
-    body = ast.parse(plain(src)).body
-    last = body[-1] if body else None
-    if not isinstance(last, ast.Expr): return False
-    return not (isinstance(last.value, ast.Call) and SILENT.match(ast.unparse(last.value.func)))
 
 def test_shows_sees():
     assert shows('a = 1\na') and shows('#| slow\nf(3)') and shows('df.head()')

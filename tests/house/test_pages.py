@@ -1,7 +1,7 @@
 "Pages: in step with library and README, how they open, what they show"
 import ast, base64, builtins, json, re, shutil, sys
 import pytest
-from house.shared import CFG, IDS, NBDEV2, NBS, ROOT, SOURCE, cells, code, run, source
+from house.shared import CFG, IDS, NBDEV2, NBS, ROOT, SOURCE, cells, code, plain, run, shows, source
 from links import badge, install
 
 # What is switched off on purpose: notebook -> reason, or 'notebook:text of the cell' -> reason
@@ -77,6 +77,25 @@ def test_page_opens_with_title_promise_and_badge(nb):
     if nb.name=='index.ipynb': return
     assert badge(nb, CFG) in [source(o).strip() for o in cells(nb)]
     assert install(nb, CFG) in [source(o).strip() for o in cells(nb)]
+
+def gives(src):
+    "Does the cell `src` end in a value for sure: in a name, a list, a tuple, or in a call of Python's own?"
+    if not shows(src): return False
+    v = ast.parse(plain(src)).body[-1].value
+    return not isinstance(v, ast.Call) or hasattr(builtins, ast.unparse(v.func))
+
+def test_gives_sees():
+    assert all(map(gives, ('a', 'f(1), f(2)', 'sorted(a)', 'a.b[:3]'))) and not any(map(gives, ('touch(a)', 'server.stop()', '#| hide\na', 'a;')))
+
+@pytest.mark.parametrize('nb', NBS, ids=IDS)
+def test_what_a_page_shows_is_saved(nb):
+    "A page is read before it is run"
+    assert [source(o)[:80] for o in cells(nb) if o['cell_type']=='code' and gives(source(o)) and not o['outputs']] == []
+
+@pytest.mark.parametrize('nb', NBS, ids=IDS)
+def test_files_of_tests_that_a_page_names_are_there(nb):
+    md = '\n'.join(source(o) for o in cells(nb) if o['cell_type']=='markdown')
+    assert [o for o in re.findall(r'`(tests/[\w./]+)`', md) if not (ROOT/o).exists()] == []
 
 def outputs(nb): return [o for c in cells(nb) for o in c.get('outputs', [])]
 

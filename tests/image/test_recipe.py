@@ -308,3 +308,11 @@ def test_files_of_another_kind_are_doubtful_before_a_net_learns_from_them():
     assert doubts_of(True)(scan) is doubts_of(False)(eye) is None
     assert 'in color' in doubts_of(True)(eye) and 'in no circle' in doubts_of(False)(scan)
     assert 'is blank' in doubts_of(True)(0*scan) and 'no visible field' in doubts_of(False)(0*eye)
+
+def test_pixels_of_torch_are_measured_as_those_of_numpy():
+    "OpenCV had refused them in a sentence of its own"
+    import torch
+    from fundus_fastai.image.recipe import level_scan
+    im = np.random.default_rng(0).integers(0, 255, (96,96), dtype=np.uint8)
+    assert vessel_quality(torch.tensor(im))==vessel_quality(im)
+    assert (level_scan(torch.tensor(im))==level_scan(im)).all()

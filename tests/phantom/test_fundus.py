@@ -166,6 +166,12 @@ def test_wrong_wishes_are_named():
                     (dict(eye='X'),'eye'), (dict(labels=['diabetic retinopathy'], grade=7),'0 to 4')):
         with pytest.raises(EyeError, match=said): phantom_fundus(**kw)
 
-@pytest.mark.parametrize('wish', [dict(age=-3), dict(age='old'), dict(seed=-1), dict(patient=-1)])
+@pytest.mark.parametrize('wish', [dict(age=-3), dict(age='old'), dict(seed=-1), dict(patient=-1), dict(photo=-1), dict(size=128.),
+                                  dict(grade='2'), dict(grade=2.5), dict(grade=-1)])
 def test_wrong_numbers_are_named(wish):
-    with pytest.raises(EyeError, match=f'`{next(iter(wish))}`'): phantom_fundus(**wish)
+    with pytest.raises(EyeError, match=f'`{next(iter(wish))}`'): phantom_fundus(**dict(labels=['diabetic retinopathy']) | wish)
+
+def test_one_label_needs_no_list():
+    "Its letters had been taken for labels"
+    assert (phantom_fundus('glaucoma', size=64).image==phantom_fundus(['glaucoma'], size=64).image).all()
+    with pytest.raises(EyeError, match='did you mean glaucoma'): phantom_fundus('glaucomaa')

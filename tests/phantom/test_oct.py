@@ -117,3 +117,14 @@ def test_bad_arguments(tmp_path):
     for size in ((124,224),(496,1536),(64,1000),(124,1024)):
         with pytest.raises(DataError, match='too wide.*at most'): phantom_oct('CNV', size=size)
     with pytest.raises(EyeError, match='did you mean'): phantom_oct('DRUSE')
+
+@pytest.mark.parametrize('wish', [dict(seed=-1), dict(seed='a'), dict(patient=-1), dict(patient=1.5), dict(scan=-1), dict(size=224),
+                                  dict(size=(124,)), dict(size='124,128'), dict(severity='gross'), dict(severity=float('nan'))])
+def test_wrong_numbers_are_named(wish):
+    "They had ended in numpy's sentences, or in a TypeError"
+    with pytest.raises(DataError, match=next(iter(wish))): phantom_oct('DME', **dict(size=small) | wish)
+
+def test_sizes_that_are_not_whole_are_named():
+    for size in ((124.,128), (124,'128')):
+        with pytest.raises(DataError, match='`(height|width)` is to be a whole number'): phantom_oct(size=size)
+    assert (phantom_oct(size=np.array(small)).image==phantom_oct(size=[*small]).image).all()

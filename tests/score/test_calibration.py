@@ -310,3 +310,10 @@ def test_a_rare_disease_is_not_told_as_none():
         a,b = points_tables([o])
         return a['chosen for'][0],b['prevalence here'][0]
     assert shown(.004, .995)==('sensitivity 99.5 %','0.4 %') and shown(1/3, .9)==('sensitivity 90 %','33 %') and shown(1., .95)[1]=='100 %'
+
+@pytest.mark.parametrize('bins', [-1, 0, 2.5, '10'])
+def test_bins_that_are_none_are_named(bins):
+    "They had been a TypeError, or numpy's negative dimensions"
+    y,s = np.array([0,1]*50),np.linspace(0, 1, 100)
+    for f in (lambda: ece(y, s, bins=bins), lambda: ece_by_chance(s, bins), lambda: reliability_table(y, s, bins=bins)):
+        with pytest.raises(DataError, match='`bins` is to be'): f()

@@ -232,6 +232,8 @@ def test_holm_like_statsmodels():
     np.testing.assert_allclose(holm(p), multipletests(p, method='holm')[1], atol=1e-12)
     q = np.insert(p, [0,7], np.nan)
     assert np.isnan(holm(q)[[0,8]]).all() and np.allclose(np.delete(holm(q), [0,8]), holm(p))
+    assert [*holm(.03)]==[.03]
+    with pytest.raises(DataError, match='a list of numbers between 0 and 1'): holm([q])
     assert len(holm([]))==0 and np.isnan(holm([np.nan])).all()
     with pytest.raises(DataError): holm([-.1])
 

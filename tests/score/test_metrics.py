@@ -109,6 +109,7 @@ def test_a_threshold_is_the_best_of_all(seed):
         assert a>=goal and b==sp[se>=goal].max()
         a,b = rates(best_threshold(y, s, ('specificity',goal)))
         assert b>=goal and a==se[sp>=goal].max()
+        assert best_threshold(y, s, ['specificity',goal])==best_threshold(y, s, ('specificity',goal)) # as JSON gives it
 
 def test_of_cuts_that_are_as_good_it_is_the_middle_one():
     assert best_threshold([0,1,0,1,0,1], [1,2,3,4,5,6])==3.5

@@ -30,3 +30,13 @@ def test_pictures_of_numbers_refuse_other_answers():
     for f in (plot_numbers, plot_agreement):
         with pytest.raises(EyeError, match='not of a number'): f(SimpleNamespace(preds=both, source=''))
     with pytest.raises(EyeError, match='columns target and pred'): error_by_band(both)
+
+def test_a_picture_of_labels_refuses_other_answers():
+    "It had been a KeyError of the first class, or of None"
+    from fundus_fastai.core import DataError
+    from fundus_fastai.score.plots import plot_label_scores
+    from fundus_fastai.score.scores import score
+    from made import class_table, labels_table, numbers_table
+    for t,kind in ((class_table(),'category'), (numbers_table(),'number')):
+        with pytest.raises(DataError, match=f'a {kind} has no f1 of each label'): plot_label_scores(score(t, n_boot=5), what='f1')
+    with pytest.raises(DataError, match='has no auk of each label'): plot_label_scores(score(labels_table(), n_boot=5), what='auk')

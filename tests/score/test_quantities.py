@@ -2,6 +2,7 @@
 import numpy as np, pandas as pd, pytest
 from matplotlib.figure import Figure
 from sklearn import metrics as skm
+from fundus_fastai.core import DataError
 from fundus_fastai.score.kinds import digits_of, error_by_band, get_kind, number_bands, step_of
 from fundus_fastai.score.plots import plot_agreement, plot_numbers
 from fundus_fastai.score.scores import is_share, score
@@ -57,4 +58,6 @@ def test_bars_are_for_shares():
     assert is_share('auc') and is_share('average_precision') and not any(map(is_share, ('brier','ece','mae','temperature')))
 
 def test_error_by_band_takes_a_step():
+    for step in (-2, 0, 'ten', float('nan')):
+        with pytest.raises(DataError, match='`step` is to be'): error_by_band(table('ages'), step, n_boot=5)
     assert error_by_band(table('ages'), 20, n_boot=5).band.tolist()==['20-39','40-59','60-79','80-99']

@@ -1,9 +1,9 @@
 "Scores as objects: any order, files, faces"
 import pytest
-from fundus_fastai.core import read_json
+from fundus_fastai.core import DataError, read_json
 from fundus_fastai.score.kinds import read_predictions
 from fundus_fastai.score.scores import metric_label, pick, score
-from made import CLASSES, class_table
+from made import CLASSES, class_table, labels_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
               pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
@@ -47,3 +47,22 @@ def test_by_lot_groups_and_patients_take_turns(preds):
     assert pick(preds, 'random', 0, per='target').groupby('target').size().tolist()==4*[30]
     same,other = (pick(preds, 'random', 12, per='target', seed=k).path.tolist() for k in (0,1))
     assert d.path.tolist()==same!=other
+
+@pytest.mark.parametrize('per', ['group','target','patient'])
+def test_the_worst_take_turns_too(preds, per):
+    s,plain = score(preds),pick(preds, n=0)
+    d = pick(s, n=0, per=per)
+    assert d[per].head(d[per].nunique()).is_unique and sorted(d.path)==sorted(plain.path) and 'said' in d
+    assert d.groupby(per).p_target.is_monotonic_increasing.all()
+    assert pick(preds, per=per).equals(d[:9])
+
+def test_a_column_that_is_not_there_takes_no_turns(preds):
+    for by in ('wrong','confident'):
+        with pytest.raises(DataError, match="no column clinic"): pick(preds, by, per='clinic')
+    d = pick(preds.assign(clinic=['Köln 1','b']*60), n=4, per='clinic')
+    assert [*d.clinic]==2*['Köln 1','b']
+
+def test_missed_labels_take_turns():
+    s = score(labels_table())
+    d = pick(s, n=len(s.classes), per='group')
+    assert {*d.group}=={*d.label} and d.label.is_unique
