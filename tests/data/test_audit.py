@@ -177,6 +177,8 @@ def test_what_is_asked_of_the_shortcuts():
     assert not A._questions(df, ['grade'])
     assert np.array_equal(A._questions(df, ['dme'])['dme'], df.dme, equal_nan=True)
     assert {k:v.tolist() for k,v in A._questions(df, ['label']).items()}=={'b':[0]*12+[1]*28}
+    for n,asked in ((20,20), (21,0)): # a number, or a name
+        assert len(A._questions(pd.DataFrame(dict(patient=range(210), label=[f'{k%n}x' for k in range(210)])), ['label']))==asked
     assert not A._questions(df, ['rare']) and list(A._questions(df, ['label','dme']))==['a','b','dme']
 
 def test_pairs_go_across_labels_where_one_that_both_know_differs():
@@ -186,8 +188,8 @@ def test_pairs_go_across_labels_where_one_that_both_know_differs():
     assert t[['label_a','label_b','path_a','path_b']].to_numpy().tolist()==[['x','x + y','a','b'],['x','x','a','c'],['x','x','a','d'],['x','x','c','d']]
 
 def test_leaks_are_counted_by_side():
-    df = pd.DataFrame(dict(patient=list('aaaabbcc'), split=['train','train','valid','test','train','train','test',None], eye=list('LLRLLRLR')))
-    assert A._leaks(df).to_numpy().tolist()==[['a','test','train',1,2], ['a','test','valid',1,1], ['a','train','valid',2,1]]
+    df = pd.DataFrame(dict(patient=list('aaaabbccdd'), split=['train','train','valid','test','train','train','test',None,'train','valid'], eye=list('LLRLLRLRLL')))
+    assert A._leaks(df).to_numpy().tolist()==[['a','test','train',1,2], ['a','test','valid',1,1], ['a','train','valid',2,1], ['d','train','valid',1,1]]
     assert A._split_eyes(df).to_numpy().tolist()==[['a','test, train','valid']]
 
 def test_a_shortcut_is_a_finding(sets, tmp_path):
@@ -209,7 +211,8 @@ def test_the_border_piece_by_piece():
     im = np.full((100,100,3), 200, np.uint8)
     for at in ((slice(5),), (slice(97,100),), (slice(None),slice(5)), (slice(None),slice(95,100))): im[at] = rng.integers(0, 15, im[at].shape)
     im[20:40,:5] = 200
-    def dark(a): return a[a.mean(-1)<60]
+    im[97:,30:34] = 255 # burnt out
+    def dark(a): return a[(a.mean(-1)<60)|(a.mean(-1)>245)]
     pieces = [im[k:k+5,i:i+20] for k in (0,95) for i in range(0,100,20)]+[im[i:i+20,k:k+5] for k in (0,95) for i in range(0,100,20)]
     want = [dark(o).mean(0) if len(dark(o)) else None for o in pieces]
     rest = np.mean([o for o in want if o is not None], 0)

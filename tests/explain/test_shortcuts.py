@@ -143,7 +143,7 @@ def test_of_large_sets_a_sample_is_looked_at(tmp_path, monkeypatch):
 def test_mean_auc_and_how_many_it_is_of():
     "As scikit-learn has it, of the columns with two sides; people are counted once, in the column that has the fewest of a side"
     rng = np.random.default_rng(0)
-    y,p = np.stack([np.arange(30)==7, np.arange(30)%2, np.ones(30)], 1).astype(int),rng.random((30,3))
+    y,p = np.stack([np.arange(30)==7, np.arange(30)%2, np.ones(30), np.zeros(30)], 1).astype(int),rng.random((30,4))
     assert mean_of_aucs(y, p)==pytest.approx(roc_auc_score(y[:,:2], p[:,:2], average='macro')) and np.isnan(mean_of_aucs(y[:,2:], p[:,2:]))
     who = np.arange(30)//2
     assert patients_of_both(y, who)==[1,15] and patients_of_both(y[:,1:], who)==[15,15]
