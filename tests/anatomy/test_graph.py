@@ -29,7 +29,8 @@ def test_a_skeleton_tears_nothing_and_is_thin():
         m = cv2.GaussianBlur(rng.normal(size=(70,90)), (0,0), 3)>.06
         s = skeleton(m)
         n,lab = cv2.connectedComponents(m.astype(np.uint8), connectivity=8)
-        assert not (s&~m).any() and (skeleton(s)==s).all()
+        holes = [cv2.connectedComponents((~np.pad(o, 1)).astype(np.uint8), connectivity=4)[0] for o in (m,s)]
+        assert not (s&~m).any() and (skeleton(s)==s).all() and holes[0]==holes[1]
         for k in range(1, n): # a spot of a few pixels may vanish
             if (lab==k).sum()>30: assert cv2.connectedComponents((s&(lab==k)).astype(np.uint8), connectivity=8)[0]==2
 
@@ -52,6 +53,22 @@ def test_turns_of_waves():
     a = [wave(n, 10) for n in (1, 2, 4)]
     assert a[0]<a[1]<a[2] and wave(2, 4)<a[1] and wave(0, 0)==0, a
 
+def test_turns_as_grisan_has_them():
+    "Of parts that bend one way, arc over chord less one, by hand; what is straight or a pixel or two is no part of its own"
+    t = np.linspace(0, np.pi, 50)
+    half = np.stack([10*(1-np.cos(t)),10*np.sin(t)], 1)
+    p = np.concatenate([half, [20,0]+half[1:]*[1,-1]])
+    k = np.r_[-np.ones(50),np.ones(49)]*.1
+    arc = 98*20*np.sin(np.pi/98)
+    def over(n): return n*2*np.sin(np.pi/98)/(2*np.sin(n*np.pi/98))-1 # n steps of the half circle
+    want = (1/2)/arc*(over(49)+over(48))
+    assert line_turns(p, k)==pytest.approx(want)
+    odd = k.copy()
+    odd[49:51] = .1,-.1 # a lone pixel on each side
+    assert line_turns(p, odd)==pytest.approx((1/2)/arc*(over(48)+over(47)))
+    k[20:30] = .003
+    assert line_turns(p, k)==pytest.approx(want) and line_turns(p, abs(k))==0
+
 def test_dimension():
     assert abs(fractal_dimension(np.eye(500))-1)<.05 and abs(fractal_dimension(np.ones((600,600)))-2)<.05
     assert np.isnan(fractal_dimension(np.zeros((99,99)))) and np.isnan(fractal_dimension(np.ones((9,9))))
@@ -69,6 +86,11 @@ def test_a_piece_of_few_pixels_is_no_line(spur):
     m[30:35,10:80] = m[5,5] = m[10,5:7] = m[15,5:8] = True
     m[[50,51,51,52],[6,5,7,6]] = True # a ring of four
     assert len(vessel_graph(m, spur=spur))==1
+
+def test_a_line_of_just_the_spur_is_one():
+    m = np.zeros((20,40), bool)
+    m[10,5:17] = True # 12 pixels
+    assert len(lines(m, 12))==1 and len(lines(m, 13))==0
 
 def test_arteries_of_another_size_are_told():
     with pytest.raises(DataError, match=r'as the other map: \(64, 64\), and not the shape \(32, 64\)'): vessel_graph(np.ones((64,64)), np.ones((32,64)))

@@ -59,6 +59,10 @@ def test_the_wider_of_two_goes_on():
     ways = followed([np.array([[10.,5],[14,9]]), np.array([[13.,9],[200,4]]), np.zeros((0,2))])
     assert [w[:,0].tolist() for w in ways]==[[10],[14,13],[200]]
 
+def test_a_way_ends_at_a_gap_of_more_than_nine_degrees():
+    ways = followed([np.array([[10.,5]]), np.array([[18.5,5]]), np.array([[28.5,5]])])
+    assert [w[:,0].tolist() for w in ways]==[[10,18.5],[28.5]]
+
 # --- angles of drawn eyes: the truth is the middle lines that the painter was given
 
 def drawn_eye(monkeypatch, *a, **kw):
@@ -107,6 +111,16 @@ def test_no_angle_of_two_that_are_alike():
         return trunk_angles(a, (200,200), 60, axis=0)['temporal']
     assert np.isnan(temporal(11)) and abs(temporal(5)-70)<1 and abs(temporal(19)-100)<1
 
+def test_what_few_circles_meet_is_no_trunk():
+    "A bleeding beside the disc, wider than all vessels together"
+    a = np.zeros((400,400), np.uint8)
+    for deg in (30,-40):
+        end = (200+180*np.array([np.cos(np.deg2rad(deg)), np.sin(np.deg2rad(deg))])).round().astype(int)
+        cv2.line(a, (200,200), tuple(map(int, end)), 1, 11)
+    spot = cv2.ellipse(a.copy(), (200,200), (105,105), 0, 50, 90, 1, 20)
+    assert len(crossings(spot, (200,200), 105))==3
+    assert trunk_angles(spot, (200,200), 60, axis=0)==pytest.approx(trunk_angles(a, (200,200), 60, axis=0), nan_ok=True)
+
 def spokes(degrees, width, start=55, end=250):
     y,x = np.mgrid[:600,:600]-300.
     t = np.deg2rad(np.array(degrees))[:,None,None]
@@ -148,6 +162,12 @@ def test_fields_that_we_do_not_know(disc, word):
     assert word in f['reason'] and np.isnan([f[o] for o in FEATURES]).all()
     f = vessel_features(o, Landmarks(300, 268, 70, 70, 0, 100, 268, 'R', shape=(536,536))) # a field without a vessel
     assert f['density']==0 and np.isnan(f['dimension']) and 'fewer than four' in f['reason']
+
+def test_fields_that_we_know():
+    "The disc is from 7 to 30 % of the field, whatever the photograph's size"
+    def said(share, k): return measures.odd_field(SimpleNamespace(k=k), SimpleNamespace(disc_h=share*704/k))
+    for k in (.25, 2):
+        assert 'wider' in said(.069, k) and 'narrower' in said(.301, k) and said(.071, k)==said(.299, k)==''
 
 @pytest.mark.parametrize('cut', (0,.12,.2))
 def test_density_is_of_the_field_that_is_seen(cut):
@@ -209,7 +229,7 @@ def test_force_leaves_no_map_of_an_earlier_table(tmp_path, monkeypatch):
     def found(im): return Vessels(np.ones(im.shape[:2], np.float32), np.ones(im.shape[:2], np.float32), shape=im.shape[:2])
     monkeypatch.setattr(measures, 'vessels', found)
     monkeypatch.setattr(measures, 'vessel_features', lambda *_: {})
-    out = tmp_path/'out'
+    out = tmp_path/'study/out'
     def maps(): return ''.join(sorted(o.name.removesuffix('_av.png') for o in out.glob('*_av.png')))
     vessel_table([tmp_path/'a.jpg',tmp_path/'b.jpg'], out)
     (out/'mine_av.png').write_bytes(b'')

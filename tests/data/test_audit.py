@@ -168,6 +168,59 @@ def test_published_split_of_the_phantom_twin(tmp_path):
     both = set(df[df.split=='train'].patient)&set(df[df.split=='test'].patient)
     assert a.leaky and set(a.leaks[a.leaks.split_b.eq('train')|a.leaks.split_a.eq('train')].patient)>=both and both
 
+def test_what_is_asked_of_the_shortcuts():
+    "Each class against the rest, two classes once, 0 and 1 as they are; a class that fewer than five patients have is not asked"
+    who = [f'p{k//2}' for k in range(40)]
+    df = pd.DataFrame(dict(patient=who, grade=np.arange(40)//8, dme=[1.,0]*19+[np.nan]*2, label=['a']*12+['b']*28, rare=['x']*8+['y']*32))
+    q = A._questions(df, ['grade'], least=4)
+    assert list(q)==[f'grade {k}' for k in range(5)] and all((v==(df.grade==k)).all() for k,v in enumerate(q.values()))
+    assert not A._questions(df, ['grade'])
+    assert np.array_equal(A._questions(df, ['dme'])['dme'], df.dme, equal_nan=True)
+    assert {k:v.tolist() for k,v in A._questions(df, ['label']).items()}=={'b':[0]*12+[1]*28}
+    for n,asked in ((20,20), (21,0)): # a number, or a name
+        assert len(A._questions(pd.DataFrame(dict(patient=range(210), label=[f'{k%n}x' for k in range(210)])), ['label']))==asked
+    assert not A._questions(df, ['rare']) and list(A._questions(df, ['label','dme']))==['a','b','dme']
+
+def test_pairs_go_across_labels_where_one_that_both_know_differs():
+    df = pd.DataFrame(dict(path=list('abcd'), patient=list('ppqq'), split=['train',None,'test','train'], x=[1,1,1,1.], y=[0,1,np.nan,0]))
+    t = A._pair_table(df, ['x','y'], [0,0,0,2], [1,2,3,3], [0,.1,.2,.3])
+    assert t.across.tolist()==['labels','patients, splits','patients','splits']
+    assert t[['label_a','label_b','path_a','path_b']].to_numpy().tolist()==[['x','x + y','a','b'],['x','x','a','c'],['x','x','a','d'],['x','x','c','d']]
+
+def test_leaks_are_counted_by_side():
+    df = pd.DataFrame(dict(patient=list('aaaabbccdd'), split=['train','train','valid','test','train','train','test',None,'train','valid'], eye=list('LLRLLRLRLL')))
+    assert A._leaks(df).to_numpy().tolist()==[['a','test','train',1,2], ['a','test','valid',1,1], ['a','train','valid',2,1], ['d','train','valid',1,1]]
+    assert A._split_eyes(df).to_numpy().tolist()==[['a','test, train','valid']]
+
+def test_a_shortcut_is_a_finding(sets, tmp_path):
+    "In the table and in the summary; what stays within chance is in neither"
+    a = audit(pd.concat([sets['oct'][:2]]*2), shortcuts=False)
+    one = dict(kind='metadata', label='DME', auc=.9, low=.8, high=.95, told=True, by='width', images=40, patients=20)
+    a.shortcuts = pd.DataFrame([one, one|dict(label='CNV', auc=.6, told=False), one|dict(kind='border', auc=.55, told=False, by='')])
+    t = pd.read_csv(a.save(tmp_path)/'audit.csv')
+    t = t[t.check.str.startswith('shortcut')]
+    assert t[['check','label','remark']].to_numpy().tolist()==[['shortcut: metadata','DME','AUC 0.900 (0.800 to 0.950)']]
+    rows = [A._shortcut_row(a.shortcuts, k, 40, True) for k in ('metadata','border')]
+    assert rows==[('shortcut: metadata', 1, 2, 'highest AUC 0.90 (0.80 to 0.95) for DME, mostly by width'),
+                  ('shortcut: border', 0, 1, 'highest AUC 0.55 (0.80 to 0.95) for DME')]
+    assert a.summary.set_index('check').found['byte-identical']==4
+
+def test_the_border_piece_by_piece():
+    "The mean of what is dark in twenty pieces, by a plain loop; where a piece is all tissue, the mean of the others"
+    rng = np.random.default_rng(0)
+    im = np.full((100,100,3), 200, np.uint8)
+    for at in ((slice(5),), (slice(97,100),), (slice(None),slice(5)), (slice(None),slice(95,100))): im[at] = rng.integers(0, 15, im[at].shape)
+    im[20:40,:5] = 200
+    im[97:,30:34] = 255 # burnt out
+    def dark(a): return a[(a.mean(-1)<60)|(a.mean(-1)>245)]
+    pieces = [im[k:k+5,i:i+20] for k in (0,95) for i in range(0,100,20)]+[im[i:i+20,k:k+5] for k in (0,95) for i in range(0,100,20)]
+    want = [dark(o).mean(0) if len(dark(o)) else None for o in pieces]
+    rest = np.mean([o for o in want if o is not None], 0)
+    assert want[11] is None and sum(o is None for o in want)==1
+    got = A.border_colors(im)
+    assert np.allclose(got[:60].reshape(20,3), [rest if o is None else o for o in want], atol=1e-4)
+    assert np.allclose(got[60:], [len(dark(o))/100 for o in pieces[:10]]) and got[66]==pytest.approx(.6)
+
 def test_search_does_not_depend_on_order(sets):
     "Shuffled rows give the same distance for the same pair"
     df = pd.concat([sets['oct']]*2, ignore_index=True).iloc[:60]

@@ -1,8 +1,9 @@
 "ODIR's words, eye by eye"
 import os
 from pathlib import Path
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
+from fundus_fastai.core import DataError
 from fundus_fastai.data.odir import (ODIR_LABELS, odir_labels, odir_phrases, read_odir,
                                      split_keywords)
 from fundus_fastai.data.catalog import guess_card, read_dataset
@@ -35,7 +36,7 @@ def test_any_words_in_any_order(words, seps, remark):
     assert o['grade']==(max(grades) if grades else 0 if want=={'normal'} else None)
 
 def test_splitting_words():
-    assert split_keywords('A，b,c；d')==['a','b','c','d'] and split_keywords(' ')==split_keywords('')==[]
+    assert split_keywords('A，b,c；d')==['a','b','c','d'] and split_keywords(' ')==split_keywords('')==split_keywords(np.nan)==[]
 
 def test_odir_is_per_eye_and_says_what_it_left_out(tmp_path, capsys):
     rows = [(1,'normal fundus','no fundus image'), (2,'lens dust','normal fundus，lens dust'),
@@ -59,6 +60,18 @@ def test_odir_is_per_eye_and_says_what_it_left_out(tmp_path, capsys):
     for why in ["'coffee stain' means (1 images)", '2 of 12 pictures show no retina', '2 of 10 eyes have only a remark',
                 '2 of 12 images have the age 1', '1 of 2 eyes with glaucoma are suspected']:
         assert why in err, (why, err)
+
+def test_children_keep_their_age_and_a_name_tells_the_eye(tmp_path):
+    "An age of 1 stands for an unknown one, 2 does not"
+    names = ['1_left.jpg','2_RIGHT.jpg']
+    text = [eye(i, 'x', 'normal fundus', 'drusen', age=i).replace(f'{i}_x.jpg', o) for i,o in zip((1,2), names)]
+    tables(tmp_path, **{'full_df.csv':[HEAD]+text})
+    (tmp_path/'preprocessed_images').mkdir()
+    for o in names: (tmp_path/f'preprocessed_images/{o}').touch()
+    df = read_odir(tmp_path).set_index('patient')
+    assert pd.isna(df.age['1']) and df.age['2']==2 and df.eye.to_dict()=={'1':'L','2':'R'} and df.normal.to_dict()=={'1':1,'2':0}
+    tables(tmp_path, **{'full_df.csv':[HEAD, text[0], text[1].replace('_RIGHT','_front')]})
+    with pytest.raises(DataError, match='1 file names tell no eye .*2_front.jpg'): read_odir(tmp_path)
 
 def test_real_odir(test_data, capsys, tmp_path):
     df = read_dataset('odir5k', test_data/'odir5k')

@@ -391,6 +391,16 @@ def test_probabilities_are_those_of_the_answer(table, answer):
         assert e.output==(dict(both='prob, age').get(answer.kind.name) or ('prob' if UNIT[answer.kind.name]=='logit' else UNIT[answer.kind.name]))
 
 @newest
+def test_a_function_of_ones_own_is_what_maps_are_counted_in(table):
+    "Not the unit of the answer"
+    def odds(y): return y.exp()
+    learn = learner(table, ANSWERS[0])
+    maps = [learn.evidence(table, m, output=odds) for m in ('occlusion','grad_cam')]
+    assert [o.output for o in (*maps, learn.occlude(table, 8, 8, output=odds))]==[odds]*3
+    with torch.no_grad(): want = learn.model(torch.cat([b[0] for b in learn.dls.test_dl(table)])).exp()
+    for o in maps: assert torch.allclose(o.baseline, want, rtol=1e-4)
+
+@newest
 def test_occlusion_can_be_smoothed_and_told_where(table):
     learn = learner(table, ANSWERS[3])
     o = dict(window=8, stride=8, progress=False)

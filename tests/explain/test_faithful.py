@@ -49,6 +49,10 @@ def test_maps_that_know_nothing():
     e = edge_map(im); ring = np.abs(np.hypot(y-15, x-33)-6)<1.5
     assert e[ring].mean()>10*e[~ring].mean() and e.shape==c.shape==uniform_map(im).shape==(40,50)
 
+def test_the_middle_falls_off_with_a_quarter_of_each_side():
+    c = center_map(np.zeros((41,81)))
+    assert c[20,40]==1 and c[20,40+20]==pytest.approx(np.exp(-.5*(20/20.25)**2)) and c[10,40]==pytest.approx(np.exp(-.5*(10/10.25)**2))
+
 class Sees(nn.Module):
     "Probability that follows how much of the disc is bright"
     def __init__(self): super().__init__(); self.register_buffer('m', torch.from_numpy(disc).float()); self.lin = nn.Linear(1, 2)
@@ -113,7 +117,7 @@ def test_bad_input():
     with pytest.raises(DataError, match='1 maps of a for 2 masks'): measure_maps(dict(a=[disc*1.]), [disc,disc])
     with pytest.raises(EyeError, match='did you mean good'): difference_to(measure_maps(dict(good=[disc*1.]), [disc]), 'god', 'good', patient=[1])
     with pytest.raises(DataError, match='one image and its map'): deletion_curve(Sees(), torch.zeros(2,1,40,50), disc, target=0)
-    n,im,nan = small(),torch.zeros(1,1,40,50),np.full((40,50), np.nan)
+    n,im,nan = small(),torch.zeros(1,1,40,50),np.where(disc, 1., np.nan)
     for how,said in ((dict(steps=0),'steps'), (dict(bs=0),'bs'), (dict(target=[0,1]),'one class'), (dict(target=None),'one class'), (dict(map=nan),'NaN')):
         with pytest.raises(DataError, match=said): deletion_curve(n, im, **dict(map=disc, target=0)|how)
     for how,said in ((dict(stages=0),'stages'), (dict(target=None),'one class'), (dict(within=disc),'shape'), (dict(within=[disc,disc]),'shape')):

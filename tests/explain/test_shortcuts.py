@@ -2,10 +2,13 @@
 import re
 import numpy as np, pandas as pd, pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from fundus_fastai.core import read_json
 from fundus_fastai.options import DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.run.report import remake_report
-from fundus_fastai.explain.shortcuts import cheap_answer, cheap_looks, measure_shortcuts, shortcut_words, worth
+from fundus_fastai.explain import shortcuts
+from fundus_fastai.explain.shortcuts import (cheap_answer, cheap_looks, mean_of_aucs, measure_shortcuts, patients_of_both,
+                                             shortcut_words, worth)
 from fundus_fastai.run.train import evaluate_run, train_run
 from fundus_fastai.score.estimate import Estimate
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput
@@ -119,6 +122,32 @@ def test_loud_where_it_comes_within_the_interval(best, loud):
     said = shortcut_words(found, NET)
     assert said['loud']==loud and said['text'].startswith('SHORTCUT')==loud
     assert re.search(rf'{best:.3f} .*border.*0.500 .*file', said['text']) and '0.980 (0.950 to 0.990)' in said['text']
+
+@pytest.mark.parametrize('low,loud', [(.5,False), (.51,True)])
+def test_a_look_that_may_be_chance_is_not_loud(low, loud):
+    found = [dict(what='border', auc=.99, low=low, high=1.)]
+    assert shortcut_words(found, NET)['loud']==loud
+
+def test_a_label_that_all_have_stops_no_other(tmp_path):
+    df = pictures(tmp_path/'p', frame=(4,9))
+    df = df.assign(a=(df.label=='ill').astype(int), b=1)
+    assert {o['what']:o['auc'] for o in measure_shortcuts(df, LabelsOutput(['a','b']))}['border']>.99
+
+def test_of_large_sets_a_sample_is_looked_at(tmp_path, monkeypatch):
+    seen,look = [],cheap_looks
+    monkeypatch.setattr(shortcuts, 'cheap_looks', lambda o: seen.append(o) or look(o))
+    df = pictures(tmp_path/'p', frame=(4,9))
+    found = measure_shortcuts(df, ClassOutput(['ill','well']), most=20)
+    assert len(set(seen))==len(seen)==40 and (df.set_index('path').split[seen]=='test').sum()==20 and found[0]['auc']>.9
+
+def test_mean_auc_and_how_many_it_is_of():
+    "As scikit-learn has it, of the columns with two sides; people are counted once, in the column that has the fewest of a side"
+    rng = np.random.default_rng(0)
+    y,p = np.stack([np.arange(30)==7, np.arange(30)%2, np.ones(30), np.zeros(30)], 1).astype(int),rng.random((30,4))
+    assert mean_of_aucs(y, p)==pytest.approx(roc_auc_score(y[:,:2], p[:,:2], average='macro')) and np.isnan(mean_of_aucs(y[:,2:], p[:,2:]))
+    who = np.arange(30)//2
+    assert patients_of_both(y, who)==[1,15] and patients_of_both(y[:,1:], who)==[15,15]
+    assert patients_of_both(1-y[:,:1], who)==[15,1]
 
 def test_a_net_without_an_interval(): assert shortcut_words([dict(what='file', auc=.99, low=.9, high=1.)], dict(auc=Estimate(.98, np.nan, np.nan, '')))['loud']
 

@@ -120,6 +120,8 @@ ops = {'pad': lambda x: F.pad(x, (3,0,2,5)), 'pad value': lambda x: F.pad(x, (1,
        'average 7': nn.AdaptiveAvgPool2d(7), 'average 10x6': nn.AdaptiveAvgPool2d((10,6)), 'average, same': nn.AdaptiveAvgPool2d((None,12)),
        'largest 6x8': nn.AdaptiveMaxPool2d((6,8)), 'shuffle': lambda x: F.pixel_shuffle(x, 2), 'channels': lambda x: shuffled(x),
        'last': lambda x: (F.layer_norm(x.permute(0,2,3,1), (4,))*torch.arange(4.)).permute(0,3,1,2), 'torch.permute': lambda x: torch.permute(x, (0,3,1,2))*2,
+       **{f'conv {k}': lambda x, k=k: F.conv2d(x, torch.arange(16.*k[0]*k[1]).view(4,4,*k[:2])/99, stride=k[2:]) for k in ((1,2,1,1),(2,1,1,1),(1,1,2,1),(1,1,1,1))},
+       'conv padded': lambda x: F.conv2d(x, torch.ones(4,4,1,1)/4, torch.ones(4), padding=(0,1)), 'cat': lambda x: torch.cat([x,x*2], -3),
        'soft': lambda x: x.softmax(1), 'transpose': lambda x: x.transpose(1, 3).tanh()}
 
 @pytest.mark.parametrize('name', ops)
@@ -148,10 +150,25 @@ def test_what_mixes_pixels_or_pictures_is_whole():
     ws = windows(torch.randn(2,4,12,12), (3,3), 4)
     for f in (lambda x: F.layer_norm(x, (12,)), lambda x: F.layer_norm(x, (4,12,12)), lambda x: F.linear(x, torch.ones(5,12)), lambda x: x.softmax(3),
               lambda x: F.group_norm(x, 2), lambda x: F.instance_norm(x), lambda x: x.view(-1,4,12,12), lambda x: x.view(len(x), 4, 144).mean(2),
-              lambda x: x.permute(1,0,2,3), lambda x: x.flip(0), lambda x: x.softmax(0), lambda x: x[1:], lambda x: x[:,0], lambda x: x[...,None],
+              lambda x: x.permute(1,0,2,3), lambda x: x.flip(0), lambda x: torch.cat([x,x+1], 3), lambda x: torch.cat([x,x+1], 2), lambda x: x.softmax(0), lambda x: x[1:], lambda x: x[:,0], lambda x: x[...,None],
               lambda x: x.permute(0,2,3,1)+x.permute(0,2,3,1), lambda x: x.permute(0,2,3,1).mean((1,2)), lambda x: F.adaptive_max_pool2d(x, 5),
               lambda x: x.view(-1,2,12,12), lambda x: F.max_pool2d(x.permute(0,3,2,1), 3), lambda x: x.permute(0,2,3,1)*torch.arange(12.).view(1,12,1,1)):
         assert torch.allclose(dense(f(ws)), f(dense(ws)), atol=1e-5)
+
+def test_channels_are_changed_in_place():
+    "`x[i] *= 2` ends as `x[i] = x[i]`; a part that is written into by itself is no longer what was cut, and that is told"
+    ws = windows(torch.randn(2,4,12,12), (3,3), 4)
+    want = dense(ws).clone()
+    want[:,:2] *= 2
+    ws[:,:2] *= 2
+    assert torch.equal(dense(ws), want)
+    part = ws[:,2:]
+    part *= 2
+    with pytest.raises(ModelError, match='a view was written into'): dense(ws)
+    other = windows(torch.randn(2,4,12,12), (3,3), 4)
+    cut = other[:,:2]
+    cut *= 2
+    with pytest.raises(ModelError, match='a view was written into'): other[:,2:] = cut
 
 @pytest.mark.parametrize('arch', ['resnet10t','test_convnext','mobilenetv2_050','test_efficientnet'])
 def test_several_pictures(arch):

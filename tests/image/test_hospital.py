@@ -168,6 +168,13 @@ def test_patients_are_keyed_digests(tmp_path, monkeypatch):
     ps = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert len({p.communicate()[0].strip() for p in ps})==1 and [o.name for o in new.parent.iterdir()]==['k']
 
+@pytest.mark.parametrize('n,ok', [(31,False), (32,True)])
+def test_how_long_a_key_is(tmp_path, n, ok):
+    (tmp_path/'k').write_text('f'*n+'\n')
+    if ok: assert key_in(tmp_path/'k')==b'f'*n
+    else:
+        with pytest.raises(DataError, match='is no key: restore it'): key_in(tmp_path/'k')
+
 def test_a_key_on_a_disk_without_links(tmp_path, monkeypatch):
     "As a share of Windows: made once all the same, for its owner alone, and nothing is left beside it"
     def refuse(*args): raise OSError('no links here')
@@ -203,6 +210,12 @@ def test_no_identifier_passes(tmp_path):
     t = file_facts(frames_of(write(tmp_path/'v.dcm', scans(3)))).to_csv()
     assert not any(o in t for o in ('Doe','Jane','4711','1954','2023','1.2.3')) and 'female' in t
 
+@pytest.mark.parametrize('said,eye', [('OD\0\0','R'), ('OS ','L'), ('R','R'), ('L\0','L'), ('',None), ('OU',None), (None,None)])
+def test_side_and_age_of_a_heidelberg_file(said, eye):
+    "A field of fixed length is filled up with zeros"
+    [(im,facts)] = hospital._told(np.zeros((1,4,5)), said, '4711', '1950-07-01', '2020-07-01T10:00')
+    assert (facts['eye'], facts['age'], facts['day'], im.dtype)==(eye, 70, '2020-07-01', np.uint8)
+
 # --- refusals
 
 def test_a_burned_in_name_is_refused_unless_allowed(tmp_path, monkeypatch):
@@ -231,6 +244,9 @@ def test_a_volume_is_not_one_picture(tmp_path):
     refused(tmp_path/'gone.dcm', 'does not exist')
     refused(f'{tmp_path}/gone.dcm#2', 'does not exist')
     refused(f'{tmp_path}/gone.png#2', 'does not exist')
+
+def test_what_may_not_be_read_is_told():
+    with pytest.raises(DataError, match='may not be read: check its permissions'), hospital.sound('DICOM'): raise PermissionError(13, 'denied')
 
 def test_damaged_files_are_a_sentence_and_small(tmp_path):
     "Cut off anywhere, bytes changed, sequences in sequences, a gigabyte declared: no crash, no long wait, no memory"

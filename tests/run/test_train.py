@@ -6,7 +6,7 @@ import os, shutil, signal, subprocess, sys, time
 import cv2, pandas as pd, pytest
 from fastai.callback.core import Callback
 from fundus_fastai.cli import main
-from fundus_fastai.core import DataError, read_json, write_json
+from fundus_fastai.core import DataError, LeakError, read_json, write_json
 from fundus_fastai.image import cache
 from fundus_fastai.options import CompareOptions, DataOptions, TrainOptions, UnseenOptions
 from fundus_fastai.vision.data import OpenEye
@@ -169,3 +169,8 @@ def test_who_calls_the_fit_alone_names_no_epochs_either(tmp_path, monkeypatch):
     monkeypatch.setattr(learn, 'fit_eye', lambda plan, *args, **kwargs: plans.extend(plan) or pd.DataFrame())
     fit_run(learn, tmp_path, opts)
     assert [o['epochs'] for o in plans]==[40]
+
+def test_a_published_split_that_leaks_is_refused_unless_asked_for():
+    with pytest.raises(LeakError, match='both train and test'): dealt_frame('oct', DataOptions(patients=12), 'published')
+    df = dealt_frame('oct', DataOptions(patients=12), 'published', allow_leak=True)
+    assert df.groupby('patient').split.nunique().max()>1

@@ -1,6 +1,7 @@
 "Outputs: weights of rare labels, odd configs"
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, torch
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, torch, torch.nn.functional as F
 from fastai.vision.all import Interpretation, MixUp
+from sklearn.utils.class_weight import compute_class_weight
 from fundus_fastai.vision.learner import eye_learner
 from fundus_fastai.vision.tasks import get_task
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput, output_from, label_weights
@@ -44,6 +45,56 @@ def test_weight_of_an_image_is_that_of_its_rarest_label():
     y = np.zeros((100,3), int); y[:60,0] = 1; y[:5,1] = 1; y[60:80,2] = 1 # 20 have none
     w = label_weights(y)
     assert w[0]==pytest.approx(12*w[10]) and w[70]==pytest.approx(w[90]) and w.mean()==pytest.approx(1)
+
+def test_losses_against_the_few_by_their_formulas():
+    "Classes weigh as scikit-learn's 'balanced', one that is not there as 1; positives of a label by the negatives for each, 20 at most"
+    df = pd.DataFrame(dict(label=list('aaaaaabbc'), x=[1]+[0]*8, y=[1]*6+[0]*3))
+    z,y = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)),torch.tensor([1]*6+[0]*2+[3])
+    out = ClassOutput(['b','a','d','c'])
+    want = dict(zip('abc', compute_class_weight('balanced', classes=np.array(list('abc')), y=df.label)))
+    weight = torch.tensor([want.get(o, 1.) for o in out.names], dtype=torch.float32)
+    assert float(out.loss(df, 'loss')(z, y))==pytest.approx(float(F.cross_entropy(z, y, weight=weight)))
+    ce = F.cross_entropy(z, y, reduction='none')
+    assert float(out.loss(df, 'focal')(z, y))==pytest.approx(float(((1-(-ce).exp())**2*ce).mean()), rel=1e-5)
+    assert float(out.loss(df)(z, y))==pytest.approx(float(ce.mean())) and out.weights(df).tolist()==pytest.approx([want[o] for o in df.label])
+    df = pd.concat([df, df[1:]]*3)
+    t,z = torch.tensor(df[['x','y']].to_numpy(float)),torch.randn(len(df), 2, generator=torch.Generator().manual_seed(1))
+    pos = torch.tensor([min(20, (1-df[k]).sum()/df[k].sum()) for k in 'xy'])
+    assert len(df)==51 and float(LabelsOutput(['x','y']).loss(df, 'loss')(z, t))==pytest.approx(float(F.binary_cross_entropy_with_logits(z.double(), t, pos_weight=pos)), rel=1e-5)
+    rare = df.assign(x=[1]+[0]*50)
+    pos[0] = 20 # not 50
+    t[:,0] = torch.tensor(rare.x.to_numpy(float))
+    assert float(LabelsOutput(['x','y']).loss(rare, 'loss')(z, t))==pytest.approx(float(F.binary_cross_entropy_with_logits(z.double(), t, pos_weight=pos)), rel=1e-5)
+
+def test_each_way_to_balance_labels_has_its_loss():
+    df,out = pd.DataFrame(dict(x=[1]*99+[0])),LabelsOutput(['x'])
+    z,t = torch.linspace(-3, 3, 100)[:,None],torch.tensor(df[['x']].to_numpy(float), dtype=torch.float32)
+    def told(**kw): return float(F.binary_cross_entropy_with_logits(z, t, **kw))
+    assert float(out.loss(df)(z, t))==pytest.approx(told())
+    assert float(out.loss(df, 'loss')(z, t))==pytest.approx(told(pos_weight=torch.tensor(1/20))) # not 1/99
+    assert [out.loss(df, o).kind for o in ('none','sample','loss','focal','asymmetric')]==['plain']*3+['focal','asymmetric']
+    p = torch.where(t>0, z.sigmoid(), 1-z.sigmoid())
+    assert float(out.loss(df, 'focal')(z, t))==pytest.approx(float(((1-p)**2*-p.log()).mean()), rel=1e-5)
+
+def test_numbers_are_drawn_by_how_rare_they_are():
+    "In ten bands of the range, or each by itself where there are ten or fewer; the scale is of training alone"
+    ages = pd.DataFrame(dict(label=[20.]*30+[*np.linspace(21, 29.9, 20)]+[100.]*2, split=['train']*50+['test']*2))
+    w = NumberOutput(['age']).weights(ages)
+    band = ((ages.label-20)//8).clip(upper=9)
+    want = {b:52/(band.nunique()*(band==b).sum()) for b in band.unique()}
+    assert w==pytest.approx([want[b] for b in band]) and w[-1]>w[0]
+    few = pd.DataFrame(dict(label=[0,0,0,1,1,2]))
+    assert NumberOutput(['grade']).weights(few)==pytest.approx([2/3]*3+[1]*2+[2])
+    near = pd.DataFrame(dict(label=[0,.1,.1,5])) # no bands: 0 and .1 are two
+    assert NumberOutput(['x']).weights(near)==pytest.approx([4/3,2/3,2/3,4/3])
+    o = NumberOutput.learn(ages)
+    assert (o.center,o.spread)==pytest.approx((ages.label[:50].mean(), ages.label[:50].std(ddof=0)))
+    assert NumberOutput.learn(few.assign(label=3)).spread==1
+
+def test_labels_that_the_net_does_not_know_are_named():
+    df = pd.DataFrame(dict(label=['a','b','x']))
+    ClassOutput(['a','b','x','y']).check(df)
+    with pytest.raises(DataError, match=r'does not know: x \(it knows a, b\)'): ClassOutput(['a','b']).check(df)
 
 @pytest.mark.parametrize('bad', [dict(kind='x'), dict(names=[]), dict(names='ab'), dict(names=['a','a']), dict(spread=0), dict(spread='1'),
                                  dict(center=None), dict(center=1e12), dict(names=[1,2])])

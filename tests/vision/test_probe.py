@@ -4,6 +4,8 @@ import cv2, numpy as np, pandas as pd, pytest, timm, torch
 from fastai.callback.core import Callback
 from torch import nn
 from safetensors.torch import load_file
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, EyeError, ModelError, read_json, write_json
@@ -242,6 +244,50 @@ def test_who_has_no_places_is_told(tmp_path):
     with pytest.raises(DataError, match="is for `fit='readout'`"): TrainOptions(fit='tune', readout='places')
     with pytest.raises(EyeError, match='places'): TrainOptions(readout='place')
     assert TrainOptions(weights='none', readout='places').settled().fit=='readout'
+
+@pytest.mark.parametrize('k', [2,3])
+def test_weights_give_the_probabilities_of_scikit_learn(k):
+    "Of few and many; a class that training lacks is next to impossible, and the only one there nearly sure"
+    rng = np.random.default_rng(k)
+    x = rng.normal(size=(90,6))
+    y = np.minimum((x[:,0]+rng.normal(size=90)>.9).astype(int)+(x[:,1]>1)*1, k-1)
+    def told(y, k):
+        w,b = probe._classes(x, y, .5, k)
+        return softmax(x@w.T+b, 1)
+    want = LogisticRegression(C=.5*10/6, max_iter=300, tol=1e-3).fit(x, y).predict_proba(x)
+    assert .1<(y==0).mean()<.9 and np.allclose(told(y, k), want, atol=1e-6)
+    lacks = told(2*(y>0), 3)
+    assert np.allclose(lacks[:,[0,2]]/(1-lacks[:,1:2]), LogisticRegression(C=.5*10/6, max_iter=300, tol=1e-3).fit(x, y>0).predict_proba(x), atol=1e-6)
+    assert lacks[:,1].max()<1/90 and (told(0*y+1, k)[:,1]>.97).all()
+    w,b = probe._label(x, y>0, .5)
+    assert w.shape==(1,6) and b.shape==(1,) and np.allclose(expit(x@w.T+b)[:,0], lacks[:,2]/(1-lacks[:,1]), atol=1e-6)
+
+def test_a_number_is_read_by_a_ridge_regression():
+    "In closed form; its penalty is a share of the features' total variance"
+    rng = np.random.default_rng(0)
+    x,a = rng.normal(size=(50,4)),10.
+    y = x@[1,2,0,-1]+rng.normal(size=50)+60
+    z = x-x.mean(0)
+    want = np.linalg.solve(z.T@z+a*50*4/100*np.eye(4), z.T@(y-y.mean()))
+    w,b = probe._number(x, y, a)
+    assert np.allclose(w, want) and np.allclose(b, y.mean()-x.mean(0)@want)
+
+def test_a_gain_by_patients():
+    "Of one image each as the mean's standard error; of several, as a regression with clusters has it"
+    from fundus_fastai.vision.learner import paired_gain
+    rng = np.random.default_rng(0)
+    old,new = rng.random((2,40))
+    gain,se = paired_gain(old, new, np.arange(40))
+    assert gain==pytest.approx((old-new).mean()) and se==pytest.approx((old-new).std(ddof=1)/40**.5)
+    who = np.repeat(np.arange(8), [1,9,4,6,5,5,2,8])
+    gain,se = paired_gain(old, new, who)
+    sums = [((old-new)[who==k]-gain).sum() for k in range(8)]
+    assert gain==pytest.approx((old-new).mean()) and se==pytest.approx((8/7*np.square(sums).sum())**.5/40)
+
+@pytest.mark.parametrize('gain,auc,won', [(.11,.8,True), (.09,.8,False), (.11,.79,False), (.11,None,True), (-.2,.9,False)])
+def test_what_is_clearly_better(gain, auc, won):
+    own,best = (dict(valid_loss=1.)|({} if o is None else dict(auc=o)) for o in (auc and .8,auc))
+    assert learner._gained(own, best, gain, .1)==won and not learner._gained(own, best, gain, np.nan)
 
 class Odd(nn.Module):
     "Blocks of one kind: two that run, one that does not, one that runs twice, one that cuts pictures into pieces"
