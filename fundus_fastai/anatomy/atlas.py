@@ -487,6 +487,7 @@ def age_bands(age, n:int=None)->np.ndarray:
 def known_of(df, by)->pd.DataFrame:
     "The rows whose `by` is known; raises `DataError` where it is no column, or rows are of nobody"
     if by not in df: raise DataError(f"`by={by}` is no column; there are {few(df.columns, 20)}")
+    if 'patient' not in df: raise DataError(f"no column `patient`; there are {few(df.columns, 20)}")
     known = df[df[by].notna()]
     if lost := known.patient.isna().sum():
         raise DataError(f"patient is missing in {lost} of {len(known)} rows: fill them in, "

@@ -10,10 +10,12 @@ import cv2, math, numpy as np, os, pandas as pd, torch
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from fastcore.basics import patch
 from ..core import DataError, say, sha256
+from ..options import check_positive
 from ..image.read import read_image
 from ..image.recipe import circle_crop, field_mask, field_of_view, field_remark, field_window
 from ..vision.answers import RowFile, images_of
@@ -143,7 +145,9 @@ def filled(self:Field):
 # %% ../../nbs/70_anatomy.landmarks.ipynb #c9d13352
 def as_pixels(im)->np.ndarray:
     "The pixels of an array, of a picture in memory (Pillow's and fastai's), or of a file"
-    return read_image(im) if isinstance(im, (str,os.PathLike)) else np.asarray(im)
+    if isinstance(im, (str,os.PathLike)): return read_image(im)
+    own = isinstance(im, Image.Image) and im.mode not in ('1','L','I','F','RGB') and 'I;' not in im.mode
+    return np.asarray(im.convert('RGB') if own else im) # a palette's numbers are no grays
 
 # %% ../../nbs/70_anatomy.landmarks.ipynb #027c09c0
 def not_fundus(im, f)->str:
@@ -354,6 +358,7 @@ def landmarks(im, # RGB photograph: uint8 [H,W,3], a Pillow image, or a file
              )->Landmarks: # NaN and a reason for what cannot be found
     "Find disc, cup and fovea of a photograph, and whose eye it is"
     im = as_pixels(im)
+    if mm_per_pixel is not None: check_positive(mm_per_pixel=mm_per_pixel)
     o,f = Landmarks(shape=im.shape[:2], mm_per_pixel=mm_per_pixel),Field(im)
     o.reason = not_fundus(im, f) or ''
     if o.reason: return o

@@ -189,7 +189,7 @@ def best_method(learn)->str:
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #391106e2
 def type_of(name)->str:
     "The type of lesion that a class is named after, or nothing"
-    name = str(name).lower().replace(' ', '_').removesuffix('s')
+    name = str(name).lower().replace('-', ' ').replace(' ', '_').replace('haem', 'hem').removesuffix('s')
     return next((k for k,v in LESION_CODES.items() if name in (k.lower(), v)), '')
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #a1a0e086

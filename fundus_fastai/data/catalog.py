@@ -224,7 +224,7 @@ def data_terms(config:dict)->dict:
     res = {k:getattr(card, k) or '' for k in ('name','title','url','cite','spdx')} | dict(known=True)
     if config.get('source')=='phantom':
         said = 'Taught by phantoms, which this library has drawn: they have no terms.'
-        title = f'PHANTOMS in the layout of {name}'
+        title = 'PHANTOMS'+(f' in the layout of {name}' if name else '')
         return res | dict(title=title, url='', cite='', spdx='apache-2.0', said=said)
     stop = '.'*(str(told)[-1:] not in '.!?')
     if told: said = f'Taught by {card.title}. Who published it says of its terms: {told}{stop}'

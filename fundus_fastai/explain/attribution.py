@@ -432,7 +432,7 @@ _compared = 'occlusion','grad_cam','hue_gradient','integrated_gradients','contra
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
                     x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
                     target, # class, by number or name
-                    *, methods=None, # of `ALL_METHODS`, or 'contrast' (default: five, and 'evidence' if the net has it)
+                    *, methods=None, # of `ALL_METHODS`, or 'contrast' (default: five, and 'evidence' if there)
                     image=None, # picture to draw them on (default: `x`)
                     mask=None, # truth to outline, bool [H,W]
                     options=None, # dict: options for each method
@@ -443,6 +443,8 @@ def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
     if len(x)!=1: raise DataError(f"{len(x)} images: one at a time is compared")
     im = x[0] if image is None else image
     own = head_of_places(net_and_names(model)[0])
+    if isinstance(methods, str): methods = [methods]
+    for o in options: one_of(o, (*ALL_METHODS,'contrast'), 'method')
     methods = methods or (_compared if own is None else (*_compared,'evidence'))
     maps,why,ends = {one_of(m, (*ALL_METHODS,'contrast'), 'method'):None for m in methods},{},{}
     def ask(m):

@@ -63,6 +63,7 @@ def overlap(map, mask, tolerance:int=0, *, within=None)->dict:
     "Compare a map with the truth in three ways, as far as pixels are `within`; raises `DataError`"
     m,t = map_and_mask(map, mask)
     f = np.ones(t.shape, bool) if within is None else map_and_mask(m, within)[1]
+    if not f.any(): raise DataError("`within` leaves no pixel of a picture to compare")
     point = pointing_game(np.where(f, m, m.min()-1), t&f, tolerance)
     m,t = m[f][None],t[f][None]
     return dict(pointing=point, share=evidence_inside(m, t)['share'] if t.any() else np.nan,
@@ -237,6 +238,13 @@ def measure_maps(maps:dict, # method -> maps [N,H,W]
     def one(k, i, m): return dict(method=k, image=i, **overlap(m, masks[i], tolerance, within=f[i]))
     return pd.DataFrame([one(k, i, m) for k,ms in every.items() for i,m in enumerate(ms)])
 
+# %% ../../nbs/55_explain.faithful.ipynb #a903743c
+def one_each(values, rows, what:str)->np.ndarray:
+    "Of `values`, one an image, those of the images of `rows`; raises `DataError` for too few"
+    v,n = np.atleast_1d(values),int(rows['image'].max())+1 if len(rows) else 0
+    if len(v)<n: raise DataError(f"there is to be one {what} an image: {len(v)} for {n} images")
+    return v[rows['image'].to_numpy(int)]
+
 # %% ../../nbs/55_explain.faithful.ipynb #a0a164c6
 def faithful_table(rows:pd.DataFrame, # from `measure_maps`, further numeric columns welcome
                    patient, # one an image [N]
@@ -246,10 +254,10 @@ def faithful_table(rows:pd.DataFrame, # from `measure_maps`, further numeric col
                   )->pd.DataFrame: # rows method (and class), columns `Estimate`s, n and area
     "Mean of each measure for each method with an interval by patient"
     for o in measures: one_of(o, as_table(rows, 'rows', 'method', 'image', 'area'), 'measure')
-    rows = rows.assign(patient=np.asarray(patient)[rows.image])
+    rows = rows.assign(patient=one_each(patient, rows, 'patient'))
     by = ['method']
     if classes is not None:
-        rows,by = rows.assign(**{'class':np.asarray(classes)[rows.image]}),['class','method']
+        rows,by = rows.assign(**{'class':one_each(classes, rows, 'class')}),['class','method']
     def one(g):
         ok = g[measures[0]].notna()
         found = {m:mean_by_patient(g[m], g.patient, n_boot=n_boot) for m in measures}
@@ -271,4 +279,5 @@ def difference_to(rows:pd.DataFrame, # from `measure_maps`
     one_of(measure, rows.select_dtypes(np.number).columns.drop('image'), 'measure')
     def of(o): return rows[rows.method==one_of(o, names, 'method')].set_index('image')[measure]
     d = of(method)-of(other)
-    return mean_by_patient(d, np.asarray(patient)[d.index], n_boot=n_boot)
+    who = one_each(patient, d.reset_index(), 'patient')
+    return mean_by_patient(d, who, n_boot=n_boot)

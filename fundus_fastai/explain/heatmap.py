@@ -48,10 +48,15 @@ def channels_last(a):
     return a
 
 # %% ../../nbs/51_explain.heatmap.ipynb #a6c370d9
-def to_gray(image)->np.ndarray: # [H,W], [H,W,C] or [C,H,W]; bytes, 16 bit, floats, PIL or tensor
+def white_of(a)->int:
+    "White of whole numbers of any width: that of bytes, or of 16 bits where `a` goes beyond"
+    return 255 if a.max(initial=0)<256 else 65535
+
+# %% ../../nbs/51_explain.heatmap.ipynb #e9dedcb2
+def to_gray(image)->np.ndarray: # [H,W], [H,W,C] or [C,H,W]; whole numbers, floats, PIL or tensor
     "Turn `image` into gray, float32 [H,W], 0-1; raises `DataError` for other shapes"
     a = channels_last(np.asarray(image))
-    top = np.iinfo(a.dtype).max if a.dtype.kind in 'iu' else 1
+    top = 1 if a.dtype.kind not in 'iu' else np.iinfo(a.dtype).max if a.itemsize<3 else white_of(a)
     if a.ndim==3: a = a[...,0] if a.shape[-1]==1 else a[...,:3] @ np.array([.299,.587,.114])
     a = _flat(a, 'picture')/top
     lo,hi = a.min(),a.max()
@@ -113,8 +118,15 @@ def overlay(image, # picture, any form that `to_gray` takes; `None`: the map alo
     if bar: ax.figure.colorbar(im, ax=ax, fraction=.035, pad=.03, label=f'evidence ({unit})')
     return ax
 
+# %% ../../nbs/51_explain.heatmap.ipynb #93b24012
+def in_color(image)->np.ndarray: # [H,W,C] of bytes or fractions, or gray [H,W]
+    "`image` for matplotlib: in its colors where these can be shown as they are, else gray"
+    a = channels_last(np.asarray(image))
+    fair = a.dtype==np.uint8 or a.dtype.kind=='f' and a.min()>=0 and a.max()<=1
+    return a if a.ndim==3 and a.shape[-1]>1 and fair else to_gray(a)
+
 # %% ../../nbs/51_explain.heatmap.ipynb #ef0e72b5
-def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one for all maps
+def show_maps(ims, # pictures as `to_gray` takes them, a list (`None`: the map alone), or one for all
               maps, # [n,H,W] signed evidence, at any size; `None` in a list of them leaves a gap
               masks=None, # truths to outline: a list (`None` where there is none), or one for all
               *, titles=None, # one a map
@@ -126,7 +138,8 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
               source:str='' # where the data come from: phantoms are marked
              )->np.ndarray: # matplotlib axes [rows,cols]
     "Draw maps on their pictures, side by side; raises `DataError`"
-    n = len(maps)
+    n,first = len(maps),next((m for m in maps if m is not None), None)
+    if first is None: raise DataError("there is no map to draw: give one at least")
     ims,masks = (list(o) if isinstance(o, (list,tuple)) else [o]*n for o in (ims,masks))
     titles = ['']*n if titles is None else list(titles)
     ends = list(scale) if np.iterable(scale) else [scale]*n
@@ -134,14 +147,14 @@ def show_maps(ims, # pictures in any form that `to_gray` takes: a list, or one f
         raise DataError(f"{n} maps, but {len(ims)} pictures, {len(masks)} masks, {len(titles)} titles, "
                         f"{len(ends)} scales")
     cols,each = min(cols, n),1+pictures
-    rows,(h,w) = -(-n//cols),to_gray(next(o for o in ims if o is not None)).shape
+    rows,(h,w) = -(-n//cols),to_gray(next((o for o in ims if o is not None), first)).shape
     size = size*cols,(size*h/w+.25)*rows*each
     fig,axs = plt.subplots(rows*each, cols, figsize=size, layout='constrained', squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for i,m in enumerate(maps):
         if m is None: continue
         top,ax = axs[i//cols*each,i%cols],axs[i//cols*each+pictures,i%cols]
-        if pictures: top.imshow(ims[i], cmap='gray')
+        if pictures and ims[i] is not None: top.imshow(in_color(ims[i]), cmap='gray')
         s = ends[i] or map_scale(m)
         overlay(ims[i], m, ax, scale=s, mask=masks[i], bar=False, region=region)
         ax.text(.99, .01, f'±{s:.2g}', size=7, transform=ax.transAxes, ha='right', va='bottom',

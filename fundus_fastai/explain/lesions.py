@@ -411,10 +411,11 @@ def plot_froc(found, # `LesionHits`, or a dict of them: name -> hits
               *, ends:tuple=(1/8,16), # of the axis, false positives an image
               n_boot:int=300, # resamples for the band
               source:str='', # 'phantom' puts the mark
-              **kwargs # `strict`, `weigh` and `healthy`, as for `froc`
+              **kwargs # `strict`, `weigh`, `healthy`, `spare`, `seed` and `level`, as for `froc`
              )->object: # the axes
     "Draw sensitivity against false positives an image, with a band by patient and the CPM"
     found = found if isinstance(found, dict) else {'':found}
+    if not found: raise DataError("there is nothing to draw: name -> hits, one at least")
     q = np.geomspace(*ends, 41)
     rows = {k:froc_row(o, type, tuple(q), n_boot=n_boot, **kwargs) for k,o in found.items()}
     with drawing(ax, (4.6,2.9+.2*len(rows)), source) as ax:

@@ -131,8 +131,10 @@ class ClassMaps:
     "What maps of all methods can do: `map` [N,K,H,W], `baseline` [N,K], `classes` (K names)"
     def __len__(self): return len(self.baseline)
     def of(self, classes)->torch.Tensor:
-        "Of each image the map of one class; raises `EyeError`"
-        names = [classes]*len(self) if isinstance(classes, str) else classes
+        "Of each image the map of one class; raises `EyeError` and `DataError`"
+        names = [classes]*len(self) if isinstance(classes, str) else list(classes)
+        if len(names)!=len(self):
+            raise DataError(f"{len(names)} classes for {len(self)} images: name one for each, or one for all")
         at = [self.classes.index(one_of(c, self.classes, 'class')) for c in names]
         return torch.stack([m[i] for m,i in zip(self.map, at)])
 
@@ -369,13 +371,15 @@ def preset_windows(name:str, size:int)->list:
 # %% ../../nbs/53_explain.occlusion.ipynb #95c090d4
 def occlusions(model, # an `nn.Module`, or a fastai `Learner`
                x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
-               windows='fundus2sex', # sides of windows in pixels, or one of `PRESETS`
+               windows='fundus2sex', # sides in pixels or pairs (height, width), one or more; or one of `PRESETS`
                **kwargs # further arguments of `occlusion`
               )->list: # an `OcclusionMap` for each window
     "Make maps with windows of several sizes, by default at a stride of half a window"
     x = as_images(x)
     sides = preset_windows(windows, min(x.shape[2:])) if isinstance(windows, str) else windows
-    return [occlusion(model, x, w, **{'stride':max(1, w//2), **kwargs}) for w in sides]
+    def half(w): return tuple(max(1, v//2) for v in as_pair(w, 'window'))
+    return [occlusion(model, x, w, **{'stride':half(w), **kwargs})
+            for w in ([sides] if np.ndim(sides)==0 else sides)]
 
 # %% ../../nbs/53_explain.occlusion.ipynb #90265768
 def mean_map(maps # several `OcclusionMap` of the same images and classes

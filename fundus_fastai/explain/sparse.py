@@ -6,7 +6,7 @@
 __all__ = ['SparseMaps']
 
 # %% ../../nbs/59_explain.sparse.ipynb #9d6d2260
-import math, re, pandas as pd, torch
+import math, re, numpy as np, pandas as pd, torch
 from pathlib import Path
 from torch.nn import functional as F
 from fastcore.basics import patch
@@ -120,11 +120,6 @@ def before_fit(self:SparseMaps):
         say("  the best epoch is kept, maybe one from before maps cost: `keep='last'` in the last stage keeps the last")
 
 @patch
-def before_epoch(self:SparseMaps):
-    "Forget the sizes of the epoch before"
-    self.seen,self.last = [],None
-
-@patch
 def after_loss(self:SparseMaps):
     "Add what the size of this batch's maps costs"
     if not self.training: return
@@ -135,6 +130,12 @@ def after_loss(self:SparseMaps):
     r = self.size(x, y)
     self.learn.loss_grad = self.learn.loss_grad+nu*self.every*r
     self.seen.append(r.detach())
+
+# %% ../../nbs/59_explain.sparse.ipynb #e137dce8
+@patch
+def before_epoch(self:SparseMaps):
+    "Forget the sizes of the epoch before"
+    self.seen,self.last = [],None
 
 # %% ../../nbs/59_explain.sparse.ipynb #210c138c
 @patch
@@ -156,7 +157,7 @@ def worse_by(before:dict, after:dict)->float:
 # %% ../../nbs/59_explain.sparse.ipynb #ef751ff9
 @patch
 def fit_sparse(self:EyeLearner, plan:list, # of one stage, from `one_cycle_plan`
-               nus=(.001,.003,.01,.03), # strengths to try, from the smallest on
+               nus=(.001,.003,.01,.03), # strengths to try, from the smallest on, or one
                seed:int=42, # everything random follows from it
                *, worth:float=.005, # AUC, or share of a number's error, that sparse maps may cost
                out=None, # folder for checkpoints (default: none are written)
@@ -166,10 +167,12 @@ def fit_sparse(self:EyeLearner, plan:list, # of one stage, from `one_cycle_plan`
                **kwargs # options of `SparseMaps`
               )->pd.DataFrame: # history of all that were tried
     "Train on for sparse maps, keep the largest `nu` that validation allows, and tell in `self.sparse`"
+    nus = sorted(nus if np.ndim(nus) else [nus])
+    if not nus: raise DataError("no strengths to try: give `nus` one at least")
     own = {k:v.clone() for k,v in self.model.state_dict().items()}
     plain,kept,rows,tried = self.measured(),(0.,own),[],[]
     plan = [dict(o, keep='last') for o in plan]
-    for nu in sorted(nus):
+    for nu in nus:
         self.model.load_state_dict(own)
         maps = SparseMaps(nu, **dict(start=0, rise=.5)|kwargs)
         hist = self.fit_eye(plan, seed, out and Path(out)/f'nu-{nu:g}', resume=resume, info=info, cbs=[maps, *cbs])

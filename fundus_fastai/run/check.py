@@ -98,7 +98,7 @@ def check_data(data, # a CSV, a folder, or a name of `catalog()`
                **columns # CSV: images, path_col, patient, eye, sex, age, camera
               )->Check:
     "Look at everything that training would stop at, or tell of, in one go"
-    path,heard,df,stopped = Path(str(data)).expanduser(),io.StringIO(),None,False
+    path,heard,df,stopped = Path(str(data)).expanduser(),io.StringIO(),None,True
     with redirect_stderr(heard):
         try:
             check_named(data, label, **columns)
@@ -107,12 +107,11 @@ def check_data(data, # a CSV, a folder, or a name of `catalog()`
             else:
                 label = label or label_of(path, columns.get('path_col'))
                 df = read_csv(path, label=label, skip_broken=True, **columns)
-            df = readable_rows(df)
-        except EyeError as e:
-            print(e, file=heard)
-            stopped = True
-    said = [o.removeprefix(f'{os.path.abspath(path)}: ') for o in heard.getvalue().splitlines() if o.strip('=')]
-    return Check(str(data), list(dict.fromkeys(said)), df, stopped)
+            df,stopped = readable_rows(df),False
+        except EyeError as e: print(e, file=heard)
+    lines = [o.rsplit('\r', 1)[-1] for o in heard.getvalue().split('\n')] # bars, as a terminal shows them
+    said = dict.fromkeys(o.removeprefix(f'{os.path.abspath(path)}: ') for o in lines if o.strip(' ='))
+    return Check(str(data), list(said), df, stopped)
 
 # %% ../../nbs/60_run.check.ipynb #d8454f66
 @patch

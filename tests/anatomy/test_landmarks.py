@@ -36,6 +36,19 @@ def test_disc_and_side_of_phantoms(eyes):
     sides = [o.eye==t.eye for t,o in zip(e, found) if o.eye]
     assert np.mean(sides)>.9 and len(sides)>=20, sides
 
+def test_pictures_of_pillow_whatever_their_mode(eyes):
+    "A palette's numbers were taken for grays, and one with opacity was refused"
+    e,found = eyes
+    im = Image.fromarray(e[0].image)
+    assert landmarks(im)==landmarks(im.convert('RGBA'))==found[0]
+    assert landmarks(im.convert('P', palette=Image.Palette.ADAPTIVE, colors=256)).eye==found[0].eye
+    assert 'is gray' in landmarks(im.convert('L')).reason
+    assert len(find_lesions(im.convert('RGBA')))==len(find_lesions(im))
+
+def test_a_scale_is_above_0(eyes):
+    for bad in (0, -.01, float('nan')):
+        with pytest.raises(DataError, match='mm_per_pixel'): landmarks(eyes[0][0].image, bad)
+
 def test_a_mirror_makes_the_other_eye(eyes):
     e,found = eyes
     for t,o in list(zip(e, found))[:6]:

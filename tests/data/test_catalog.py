@@ -2,7 +2,7 @@
 import pytest
 from fundus_fastai.core import DataError, EyeError
 from made import touch
-from fundus_fastai.data.catalog import cards, catalog, get_card, guess_card, make_phantom, read_dataset
+from fundus_fastai.data.catalog import cards, catalog, data_terms, get_card, guess_card, make_phantom, read_dataset
 
 FUNDUS = 'vietai2020 eyepacs aptos2019 odir5k messidor2 idrid rfmid diaretdb1 papila ukb'.split()
 
@@ -20,6 +20,11 @@ def test_cards_are_complete():
         assert o.url.endswith(o.kaggle) and ('/c/' in o.url)==(o.kind=='competition') and o.gb and o.gb_unpacked
     assert {o for o in cards if cards[o].kind=='competition'}=={'vietai2020','eyepacs','aptos2019'}
     assert max(map(len, catalog().reset_index().to_string(index=False).splitlines()))<=120
+
+@pytest.mark.parametrize('data,title', [({}, 'PHANTOMS'),(dict(data='kermany2018'), 'PHANTOMS in the layout of kermany2018')])
+def test_phantoms_of_no_set_have_no_layout(data, title):
+    "A card of frames in Python said: PHANTOMS in the layout of None"
+    assert data_terms(dict(source='phantom', **data))['title']==title
 
 def test_a_plain_folder_is_still_a_folder(tmp_path):
     for o in ('dry/a.png','wet/b.png'): (tmp_path/o).parent.mkdir(exist_ok=True); (tmp_path/o).touch()

@@ -18,6 +18,14 @@ def test_truth_scores_one_and_its_opposite_nothing():
     assert [a[k] for k in ('pointing','share','precision')]==[1,1,1]
     assert b['pointing']==b['share']==0 and b['precision']<disc.mean()*1.01
 
+def test_as_many_patients_as_images():
+    rows = measure_maps(dict(a=[disc*1.]*4, b=[1.-disc]*4), [disc]*4)
+    for short in (lambda: faithful_table(rows, 'xyz'), lambda: faithful_table(rows, list('xxyy'), list('kk')),
+                  lambda: difference_to(rows, 'a', 'b', patient=np.arange(2))):
+        with pytest.raises(DataError, match='for 4 images'): short()
+    assert faithful_table(rows[rows.image<3], pd.Series(list('xxyz'), index=list('abcd'))).n.tolist()==[3,3]
+    with pytest.raises(DataError, match='leaves no pixel'): overlap(disc*1., disc, within=disc&~disc)
+
 def test_noise_scores_chance():
     rs = pd.DataFrame([overlap(uniform_map(np.zeros((40,50)), i), disc) for i in range(400)])
     for k in ('pointing','share','precision'): assert abs(rs[k].mean()-disc.mean())<.02

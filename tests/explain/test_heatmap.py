@@ -29,6 +29,21 @@ def test_gray_as_pillow_sees_it():
     for shape in ((2,20,30),(1,3,20,30),(20,)):
         with pytest.raises(DataError, match='not one picture'): to_gray(np.zeros(shape))
 
+def test_whole_numbers_of_wide_types_are_bytes_or_16_bits():
+    "numpy's own integers, as arithmetic leaves them, came out black"
+    b = np.round(im*255).astype(np.uint8)
+    for o in (b.astype(int), b.astype(np.int32), torch.from_numpy(b).long(), b.astype(int)*257): assert np.abs(to_gray(o)-b/255).max()<1e-3, o.dtype
+
+def test_pictures_above_their_maps_in_any_form():
+    "Channels first, normalized, none at all: what `to_gray` takes can be shown, colors stay where they are some"
+    forms = big, torch.from_numpy(big).permute(2,0,1), big-.5, big[...,0], None
+    axs = show_maps(list(forms), [heat]*5, pictures=True, cols=5)
+    assert [ax.images[0].get_array().shape if ax.images else None for ax in axs[0]]==[(40,60,3)]*2+[(40,60)]*2+[None]
+    assert [len(o.images) for o in axs[1]]==[2]*4+[1]
+    assert drawn(show_maps(None, [heat]))==[1]
+    for none in ([], [None]):
+        with pytest.raises(DataError, match='no map to draw'): show_maps(im, none)
+
 def test_the_strongest_share_of_a_map():
     m = rng.permutation(200).reshape(10,20)-100.
     assert set(m[top_region(m, .1)])==set(range(80,100)) and set(m[top_region(m, 1)])==set(range(1,100)) # of evidence for alone

@@ -357,6 +357,7 @@ def test_of_each_image_the_map_of_one_class():
     om = OcclusionMap(v, torch.zeros(2,3), (4,8), (4,4), (4,4), 'mean', ['a','b','c'])
     assert torch.equal(om.of(['c','a']), torch.stack([om.map[0,2], om.map[1,0]])) and torch.equal(om.of('b'), om.map[:,1])
     with pytest.raises(EyeError, match='class'): om.of('d')
+    with pytest.raises(DataError, match='1 classes for 2 images'): om.of(['c']) # the second image had no map, and nothing was said
 
 @pytest.mark.parametrize('slow', ['windows','whole'])
 def test_a_card_goes_the_way_that_takes_less_time(monkeypatch, slow):

@@ -204,6 +204,13 @@ def test_the_largest_that_validation_allows(monkeypatch, aucs, nu, tries):
     if nu: assert (learn.model[1][-1].weight==torch.tensor(nu)).all()
     else: assert alike(before, weights(learn))
 
+def test_one_strength_or_none():
+    "`nus=()` was pandas' No objects to concatenate, after a look at validation; a number was not iterable"
+    learn = learner()
+    with pytest.raises(DataError, match='no strengths to try'): learn.fit_sparse(PLAN, ())
+    with learn.no_bar(), learn.no_logging(): learn.fit_sparse(PLAN, .001, worth=9)
+    assert [o['nu'] for o in learn.sparse['tried']]==[.001]
+
 def test_what_is_lost():
     assert worse_by(dict(valid_loss=1, mae=2.), dict(valid_loss=9, mae=2.01))==pytest.approx(.005)
 

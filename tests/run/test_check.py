@@ -26,6 +26,13 @@ def test_all_is_told_at_once(clinic):
               'e55.jpg is like e5.jpg', 'cannot be read', '3 images of 2 patients can be used: DME 2, normal 1'):
         assert o in repr(c), o
 
+def test_a_notebook_is_told_no_progress_bars(clinic, monkeypatch):
+    "A bar that was drawn while the table was read stood among the sentences, its blanks as a second one"
+    monkeypatch.setitem(sys.modules, 'ipykernel', sys) # somebody watches
+    bars = check_data(clinic/'t.csv').said
+    monkeypatch.delitem(sys.modules, 'ipykernel')
+    assert bars==check_data(clinic/'t.csv').said and any('cannot be read' in o for o in bars)
+
 def test_a_clean_table_trains(clinic):
     out = check_data(clinic/'t.csv').save(clinic/'out')
     again = check_data(out/'cleaned.csv')
