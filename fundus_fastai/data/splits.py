@@ -196,7 +196,7 @@ def split_hash(df, root=None, labels=())->str:
 
 # %% ../../nbs/35_data.splits.ipynb #fa0db80b
 def digests(paths, root='')->pd.Series:
-    "SHA-256 of each file, in `root` but for whole paths, empty where there is none; in a volume with the picture's number"
+    "SHA-256 of each file, relative ones in `root`; empty where there is none, with its number in a volume"
     pairs = [file_and_frame(os.path.join(root, o)) for o in paths]
     files = list(dict.fromkeys(f for f,_ in pairs))
     with ThreadPoolExecutor(4) as pool:
