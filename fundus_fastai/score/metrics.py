@@ -32,6 +32,7 @@ def as_array(a)->np.ndarray:
     "`a` as an array; a tensor may lie anywhere, ask for gradients, and count in few bits"
     return np.asarray(a.detach().tolist() if hasattr(a, 'detach') else a)
 
+# %% ../../nbs/20_score.metrics.ipynb #35b1f055
 def all_known(y, what:str)->np.ndarray:
     "`y` as an array; raises `DataError` where one of it is pandas' NA or None"
     y = as_array(y)
@@ -185,6 +186,7 @@ def as_answers(y, p)->tuple:
         raise DataError(f"{lost} of {len(p)} images have a probability that is not a number")
     return as_classes(y, p.shape[1]),p
 
+# %% ../../nbs/20_score.metrics.ipynb #f77da255
 def _over_classes(metric, y, p, *, w=None):
     "Mean of `metric` over classes, each against the rest; of two classes, that of the last"
     which = [1] if p.shape[1]==2 else range(p.shape[1])
@@ -256,7 +258,7 @@ def balanced_accuracy(y, p, w=None)->np.ndarray:
 
 def grade_kappa(y, g, w=None)->np.ndarray:
     "`quadratic_kappa` of grades as whole numbers from 0"
-    y,g = all_known(y, 'grades'),all_known(g, 'grades')
+    y,g = all_known(y, 'truths'),all_known(g, 'answers')
     return quadratic_kappa(confusion(y, g, int(max(y.max(), g.max()))+1, w=w))
 
 # %% ../../nbs/20_score.metrics.ipynb #e4a5c363

@@ -45,8 +45,8 @@ def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', '
             )->Net:
     "Look `arch` up in timm, then in torchvision; raises `EyeError` with the nearest names"
     if isinstance(arch, nn.Module):
-        raise ModelError(f"a net is told by its name, as 'resnet50': one of your own, as this {type(arch).__name__}, goes "
-                         "into fastai's Learner(dls, net, loss_func=dls.output.loss())")
+        raise ModelError(f"a net is told by its name, as 'resnet50': one of your own, as this {type(arch).__name__}, "
+                         "goes into fastai's Learner(dls, net, loss_func=dls.output.loss())")
     arch = getattr(arch, '__name__', str(arch)) # fastai takes functions of that name
     def tagged(): return timm.list_models(pretrained=True) # sorts all names anew: only where it is asked
     if timm.is_model(arch) and ('.' not in arch or arch in tagged()):
@@ -941,7 +941,7 @@ def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
 @patch
 def predict_frame(self:EyeLearner,
                   items, # frame with a `path` column, or a list or column of paths, pictures, `Eye`s from `open_eyes`
-                  label:str=None, # column of the truth, if any: 'label' as a task's frame has it, and for all columns of labels
+                  label:str=None, # column of the truth, if any: 'label' as a task's frame has it, and for labels
                   bs:int=64, # images a batch
                   *, workers:int=None, # loader processes (default: `default_workers`)
                   scores=None # raw scores [N, outputs] of the items, where they are known
