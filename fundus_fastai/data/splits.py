@@ -271,7 +271,7 @@ def read_split(path, # CSV of `save_split`
 # %% ../../nbs/35_data.splits.ipynb #d6925c92
 def published_split(df, # frame whose data set brings a split
                     allow_leak:bool=False # accept patients on two sides, to repeat a published number
-                   )->pd.DataFrame: # `df` itself
+                   )->pd.DataFrame: # `df`, or a copy that knows that it leaks
     "Use the data set's own split; raises `LeakError` if patients are on two sides, unless `allow_leak`"
     if 'split' not in as_table(df, 'the frame') or df.split.isna().any():
         raise DataError("this data set brings no split of its own for every image: use `split='patients'`")
@@ -280,6 +280,7 @@ def published_split(df, # frame whose data set brings a split
         if not allow_leak:
             raise LeakError(f"the published split leaks: {e}; use `split='patients'`, or `allow_leak=True`") from None
         say(f"the published split leaks, and is used as asked: {e}")
+        df = df.copy()
         df.attrs['leak'] = True
     return df
 

@@ -378,7 +378,7 @@ def evidence(model, # an `nn.Module`, or a fastai `Learner`
     for k in kwargs: one_of(k, [*known,'smooth','device','norm','output'], 'option of this method')
     check_numbers(dict(kwargs, smooth=smooth))
     x,read = as_images(x),mapped_output(model, output)
-    if method=='occlusion': e = occlusion(model, x, target=target, device=device, output=read, **kwargs)
+    if method=='occlusion': e = occlusion(model, x, target=target, device=device, output=output, **kwargs)
     else:
         net,vocab = net_and_names(model)
         with frozen_net(net, device) as dev:

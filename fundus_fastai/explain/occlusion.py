@@ -22,7 +22,8 @@ from zlib import crc32
 from fastcore.basics import ifnone, patch
 from fastcore.meta import delegates
 from fastai.learner import Learner
-from ..core import DataError, EyeError, EyeWarning, ModelError, is_memory, one_of, progress, whole_file
+from ..core import (DataError, EyeError, EyeWarning, ModelError, first_line, is_memory, one_of, progress,
+                                whole_file)
 from ..options import check_least
 from ..image.recipe import Eye
 from .windows import (as_pair, as_windows, changed, cover, filled, in_field,
@@ -172,7 +173,12 @@ class OcclusionMap(ClassMaps):
 # %% ../../nbs/53_explain.occlusion.ipynb #0b413fa7
 def as_images(x)->torch.Tensor:
     "Read `x` as a batch of images; raises `DataError`"
-    x = torch.as_tensor(x).detach().as_subclass(torch.Tensor).float()
+    try: x = torch.as_tensor(x)
+    except (TypeError,ValueError,RuntimeError) as e:
+        raise DataError(f"images come as a tensor [N,C,H,W], not as {type(x).__name__} ({first_line(e)}): files and "
+                        "pictures go to a learner, as learn.occlude(files)") from None
+    if x.dtype==torch.uint8: raise DataError("the images are bytes: bring them to what the net sees, normalized floats")
+    x = x.detach().as_subclass(torch.Tensor).float()
     if x.ndim==3: x = x[None]
     if x.ndim!=4 or not x.numel():
         raise DataError(f"images come as a tensor [N,C,H,W] or [C,H,W], not with shape {tuple(x.shape)}")
@@ -208,6 +214,25 @@ def net_and_names(model)->tuple:
 def class_names(vocab, k:int)->list:
     "List `vocab` if it names `k` classes, and numbers as text otherwise"
     return list(vocab) if vocab is not None and len(vocab)==k else [str(i) for i in range(k)]
+
+# %% ../../nbs/53_explain.occlusion.ipynb #6ea2a137
+def mapped_output(model, output):
+    "What turns the raw outputs of `model` into what is mapped"
+    kind = getattr(getattr(getattr(model, 'dls', None), 'output', None), 'kind', None)
+    act = getattr(getattr(model, 'loss_func', None), 'activation', None)
+    if callable(output) or act is None: return output
+    if output=='prob' or kind and kind.numeric: return act
+    return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind and kind.number_beside else output
+
+# %% ../../nbs/53_explain.occlusion.ipynb #9086f9ba
+def unit_of(model, output, classes):
+    "What maps of `classes` are counted in"
+    answer = getattr(getattr(model, 'dls', None), 'output', None)
+    if callable(output) or answer is None: return output
+    if not callable(mapped_output(model, output)): return output
+    first = 0 if answer.kind.numeric else -1 if answer.kind.number_beside else len(answer.outputs)
+    own = answer.outputs[first:] # numbers, which have a unit
+    return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
 
 # %% ../../nbs/53_explain.occlusion.ipynb #535698d9
 def _on_windows(net, im, y, boxes, window, output, run):
@@ -336,7 +361,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               *, stride=16, # from one window to the next in pixels, or (rows, columns)
               fill='mean', # 'mean', 'blur' (of each image), 'zero', a number, or one a channel
               target=None, # class, by number or name, or a list of them (default: all)
-              output='logit', # 'logit' (as it comes), 'prob' (softmax; sigmoid of one), or your function
+              output='logit', # 'logit' (for numbers: their unit), 'prob' (a learner's, else softmax), or your function
               inside=None, # bool [N,H,W], where to cover at all; 'field': as by `in_field`
               only=None, # bool [N,H,W], where windows have their middle (default: anywhere)
               bs:int=64, # copies a batch, at most; halved when out of memory
@@ -344,6 +369,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     "Cover window after window and measure what every class loses; raises `DataError`, `ModelError`"
     (net,vocab),x = net_and_names(model),as_images(x)
     if not callable(output): one_of(output, ('logit','prob'), 'output')
+    read = mapped_output(model, output)
     size,(window,stride) = tuple(x.shape[2:]),as_windows(x.shape[2:], window, stride)
     inside = _inside(inside, x)
     seen = np.prod([cover(*o).any(1).mean() for o in zip(size, window, stride)])
@@ -354,11 +380,11 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     check_least(bs=(bs,1))
     boxes,runs,several = _boxes(todo, size, window, stride, bs)
     pick = lambda k: class_indices(target, class_names(vocab, k))
-    s = _measure(_Ask(net, x, y, window, output, several), boxes, _cut(runs, bs), pick, **kwargs)
+    s = _measure(_Ask(net, x, y, window, read, several), boxes, _cut(runs, bs), pick, **kwargs)
     t,names = pick(s.shape[1]),class_names(vocab, s.shape[1])
     base,values = _unlist(boxes, s[:,t], todo.shape, size, window, stride)
     values,names = values.permute(0,3,1,2).contiguous(),[names[i] for i in t]
-    return OcclusionMap(values, base, size, window, stride, fill, names, output, inside)
+    return OcclusionMap(values, base, size, window, stride, fill, names, unit_of(model, output, names), inside)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #a031031b
 PRESETS = dict(fundus2sex=(10/299, 15/299, 25/299), kermany=(20/299,))
@@ -436,25 +462,6 @@ def plan(model, # an `nn.Module`, or a fastai `Learner`
     df.attrs = dict(work=work/(one*n), gain=one*n/work, windows=n-1)
     return df
 
-# %% ../../nbs/53_explain.occlusion.ipynb #6ea2a137
-def mapped_output(model, output):
-    "What turns the raw outputs of `model` into what is mapped"
-    kind = getattr(getattr(getattr(model, 'dls', None), 'output', None), 'kind', None)
-    act = getattr(getattr(model, 'loss_func', None), 'activation', None)
-    if callable(output) or act is None or kind is None: return output
-    if output=='prob' or kind.numeric: return act
-    return (lambda y: torch.cat([y[:,:-1], act(y)[:,-1:]], 1)) if kind.number_beside else output
-
-# %% ../../nbs/53_explain.occlusion.ipynb #9086f9ba
-def unit_of(model, output, classes):
-    "What maps of `classes` are counted in"
-    answer = getattr(getattr(model, 'dls', None), 'output', None)
-    if callable(output) or answer is None: return output
-    if not callable(mapped_output(model, output)): return output
-    first = 0 if answer.kind.numeric else -1 if answer.kind.number_beside else len(answer.outputs)
-    own = answer.outputs[first:] # numbers, which have a unit
-    return ', '.join(dict.fromkeys(c if c in own else output for c in classes))
-
 # %% ../../nbs/53_explain.occlusion.ipynb #c230e0c8
 def at_size(masks, size:tuple)->torch.Tensor:
     "Masks of any size [H,W] at one size, bool [N,h,w]"
@@ -519,15 +526,12 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
             **kwargs # further arguments of `occlusion`: fill, target, output, bs, device, ...
            )->OcclusionMap:
     "Map image files as the validation pipeline sees them; raises `DataError` and `ModelError`"
-    word = kwargs.pop('output', 'logit')
-    if not callable(word): one_of(word, ('logit','prob'), 'output')
-    kwargs['output'] = mapped_output(self, word)
     maps = []
     for (x,m),o in zip(file_batches(self, items, inside, bs=16), windows_at(self, items, only, bs=16)):
         w = ifnone(window, map_window(min(x.shape[2:]))[0])
         s = ifnone(stride, tuple(max(1, v//2) for v in as_pair(w, 'window')))
         maps.append(occlusion(self, x, w, stride=s, inside=m, only=o, **kwargs))
-    return replace(join_maps(maps), output=unit_of(self, word, maps[0].classes))
+    return join_maps(maps)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6e50c9f8
 def save_maps(omap, stems, out, *, method:str='occlusion', pictures=None, **more)->list:

@@ -34,7 +34,7 @@ def _sound(y, p):
     elif y.shape!=p.shape:
         raise DataError(f"truth is {y.shape} and answers are {p.shape}: the shapes do not fit")
     elif not np.isin(y, [0,1]).all(): raise DataError("the truth of an event is to be 0 or 1")
-    return (y if y.ndim==1 and p.ndim==2 else y.astype(float)),p
+    return y.astype(int if y.ndim<p.ndim else float),p
 
 # %% ../../nbs/27_score.calibration.ipynb #99cc0e0c
 _tiny = 1e-12
@@ -85,7 +85,7 @@ def ece(y, p, w=None, *, bins:int=15, equal:str='mass')->np.ndarray:
 # %% ../../nbs/27_score.calibration.ipynb #379f9de7
 def ece_by_chance(p, bins:int=15, *, n:int=200, seed:int=0)->float:
     "The expected calibration error of a net that is calibrated perfectly, on as many images with these probabilities"
-    p = np.asarray(p, float)
+    p = as_reals(p)
     s = p if p.ndim==1 else p[:,1] if p.shape[1]==2 else p.max(1)
     at,rng = _bins(s, bins),np.random.default_rng(seed)
     cell = np.eye(bins)[at]
@@ -134,7 +134,7 @@ def calibration_slope(y, s, w=None)->dict:
 def calibrated(p, T:float, labels:bool=False)->np.ndarray:
     "Probabilities whose logits are divided by `T`"
     if not T>0: raise DataError(f"a temperature is above 0, not {T}")
-    p = np.asarray(p, float)
+    p = as_reals(p)
     if p.ndim==1 or labels: return expit(logit(np.clip(p, _tiny, 1-_tiny))/T)
     return softmax(np.log(np.clip(p, _tiny, 1))/T, axis=1)
 

@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from scipy.stats import binom, norm, rankdata, t as student
 from typing import NamedTuple
 from ..core import DataError, few, one_of, read_json
-from .metrics import as_sides, cohen_kappa, confusion, number_patients, ratio
+from .metrics import as_array, as_sides, cohen_kappa, confusion, number_patients, ratio
 from .estimate import (ESTIMATE, LEAST, TOO_FEW, Estimate, bootstrap, newcombe, no_estimate,
                                           patient_bootstrap, so_few, tails, too_few, wilson_estimate)
 from .kinds import Kind, check_predictions, kind_of, read_predictions, step_key
@@ -180,7 +180,7 @@ def _bonett_price(more, less, n, level):
 # %% ../../nbs/29_score.compare.ipynb #d553fb85
 def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Difference:
     "Compare the accuracies of the answers `a` and `b` [n] of two nets; `y`: the true classes [n]"
-    y,a,b = map(np.asarray, (y,a,b))
+    y,a,b = map(as_array, (y,a,b))
     who = _who(y, patient)
     if len({len(o) for o in (y,a,b,who)})>1 or not len(y):
         raise DataError(f"truth, answers and patients have {len(y)}, {len(a)}, {len(b)} and {len(who)} rows")

@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 from typing import NamedTuple
 from ..core import DataError
 from ..options import check_least
-from .metrics import (Draws, class_metrics, confusion, draw_counts,
+from .metrics import (Draws, as_answers, as_classes, class_metrics, confusion, draw_counts,
                                          number_patients, ratio, threshold_metrics)
 
 # %% ../../nbs/21_score.estimate.ipynb #33f12cf0
@@ -228,7 +228,7 @@ def _patients_by_class(y, patient, k):
     "Count the patients on either side of each class"
     who = number_patients(patient)
     t = np.zeros((who.max()+1,k), int)
-    np.add.at(t, (who,np.asarray(y)), 1)
+    np.add.at(t, (who,as_classes(y, k)), 1)
     return (t>0).sum(0),(t.sum(1,keepdims=True)>t).sum(0),len(t)
 
 # %% ../../nbs/21_score.estimate.ipynb #d9654a10
@@ -308,6 +308,7 @@ def event_estimate(metric, y, s, *, patient, key:str='auc', name:str='it', level
 def confusion_estimates(y, p, classes, *, patient, level:float=.95, **kwargs)->pd.DataFrame:
     "Confusion matrix as shares of its rows, with intervals by patients"
     names,k = [str(c) for c in classes],len(classes)
+    y,p = as_answers(y, p)
     said = p.argmax(1)
     def shares(y, p, w):
         n = confusion(y, said, k, w=w)

@@ -28,9 +28,14 @@ def as_weights(w, n:int)->np.ndarray:
     return w
 
 # %% ../../nbs/20_score.metrics.ipynb #bbc9116c
+def as_array(a)->np.ndarray:
+    "`a` as an array; a tensor may lie anywhere, ask for gradients, and count in few bits"
+    return np.asarray(a.detach().tolist() if hasattr(a, 'detach') else a)
+
+# %% ../../nbs/20_score.metrics.ipynb #35b1f055
 def all_known(y, what:str)->np.ndarray:
     "`y` as an array; raises `DataError` where one of it is pandas' NA or None"
-    y = np.asarray(y)
+    y = as_array(y)
     if y.dtype==object and (lost := pd.isna(y).sum()):
         raise DataError(f"{lost} of {y.size} {what} are missing")
     return y
@@ -38,7 +43,7 @@ def all_known(y, what:str)->np.ndarray:
 # %% ../../nbs/20_score.metrics.ipynb #63e169a5
 def as_reals(a)->np.ndarray:
     "`a` as floats; raises `DataError` for words"
-    try: return np.asarray(a, float)
+    try: return np.asarray(as_array(a), float)
     except (TypeError, ValueError) as e: raise DataError(f"numbers are wanted ({e})") from None
 
 # %% ../../nbs/20_score.metrics.ipynb #c05cb0d1
@@ -172,6 +177,16 @@ def cohen_kappa(cm, weights:str='none')->np.ndarray:
     return 1 - ratio((d*cm).sum((-2,-1))*cm.sum((-2,-1)), (d*chance).sum((-2,-1)))
 
 # %% ../../nbs/20_score.metrics.ipynb #2df3bfae
+def as_answers(y, p)->tuple:
+    "Classes [n] and probabilities [n,k] as arrays; raises `DataError` where they do not fit or are not known"
+    y,p = as_array(y),as_reals(p)
+    if p.ndim!=2 or y.shape!=p.shape[:1]:
+        raise DataError(f"truth is to be [n] and probabilities [n,k], and they are {y.shape} and {p.shape}")
+    if (lost := np.isnan(p).any(1).sum()):
+        raise DataError(f"{lost} of {len(p)} images have a probability that is not a number")
+    return as_classes(y, p.shape[1]),p
+
+# %% ../../nbs/20_score.metrics.ipynb #f77da255
 def _over_classes(metric, y, p, *, w=None):
     "Mean of `metric` over classes, each against the rest; of two classes, that of the last"
     which = [1] if p.shape[1]==2 else range(p.shape[1])
@@ -179,16 +194,12 @@ def _over_classes(metric, y, p, *, w=None):
 
 def mean_auc(y, p, w=None)->np.ndarray:
     "AUC of two classes; of more, the mean of each against the rest"
-    return _over_classes(auc, y, p, w=w)
+    return _over_classes(auc, *as_answers(y, p), w=w)
 
 # %% ../../nbs/20_score.metrics.ipynb #bedae2bf
 def class_metrics(y, p, w=None, *, classes=None)->dict:
     "Metrics of classes `y` [n], 0 to k-1, and probabilities `p` [n,k], weighted by `w` [...,n]"
-    y,p = np.asarray(y),as_reals(p)
-    if p.ndim!=2 or y.shape!=p.shape[:1]:
-        raise DataError(f"truth is to be [n] and probabilities [n,k], and they are {y.shape} and {p.shape}")
-    if (lost := np.isnan(p).any(1).sum()):
-        raise DataError(f"{lost} of {len(p)} images have a probability that is not a number")
+    y,p = as_answers(y, p)
     k = p.shape[1]
     cm = confusion(y, p.argmax(1), k, w=w)
     se,sp = sensitivity(cm),specificity(cm)
@@ -236,16 +247,19 @@ def quadratic_kappa(cm # confusion counts [...,k,k] of grades in order
 # %% ../../nbs/20_score.metrics.ipynb #e3ed9d3d
 def accuracy(y, p, w=None)->np.ndarray:
     "Share of images whose likeliest class is right"
+    y,p = as_answers(y, p)
     return weighted_mean(p.argmax(1)==y, w)
 
 # %% ../../nbs/20_score.metrics.ipynb #04c4df94
 def balanced_accuracy(y, p, w=None)->np.ndarray:
     "Mean of the sensitivities of all classes"
+    y,p = as_answers(y, p)
     return sensitivity(confusion(y, p.argmax(1), p.shape[1], w=w)).mean(-1)
 
 def grade_kappa(y, g, w=None)->np.ndarray:
     "`quadratic_kappa` of grades as whole numbers from 0"
-    return quadratic_kappa(confusion(y, g, int(max(np.max(y), np.max(g)))+1, w=w))
+    y,g = all_known(y, 'truths'),all_known(g, 'answers')
+    return quadratic_kappa(confusion(y, g, int(max(y.max(), g.max()))+1, w=w))
 
 # %% ../../nbs/20_score.metrics.ipynb #e4a5c363
 def bias(y, p, w=None)->np.ndarray:

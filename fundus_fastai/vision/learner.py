@@ -18,14 +18,14 @@ from timm.models import group_parameters
 from torch.overrides import TorchFunctionMode
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file, save
-from ..core import (DataError, EyeError, ModelError, few, first_line, one_of, progress, say, sha256,
-                                whole_file)
+from ..core import (DataError, EyeError, ModelError, few, first_line, is_memory, one_of, progress, say,
+                                sha256, whole_file)
 from ..options import check_least, existing_weights
 from ..image.recipe import Eye, each_eye, eye_remark
 from .losses import ClassAndNumber, InUnits, ScaledLoss
 from .outputs import ClassOutput
 from .probe import laid_out, linear_probe, solve_probe
-from .data import PILFundus, as_items, default_workers, eye_dls, several
+from .data import PILFundus, as_items, default_workers, demand_full, eye_dls, several
 
 # %% ../../nbs/45_vision.learner.ipynb #1900e77b
 @dataclass
@@ -44,6 +44,9 @@ class Net:
 def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', 'squeezenet1_1', ...
             )->Net:
     "Look `arch` up in timm, then in torchvision; raises `EyeError` with the nearest names"
+    if isinstance(arch, nn.Module):
+        raise ModelError(f"a net is told by its name, as 'resnet50': one of your own, as this {type(arch).__name__}, "
+                         "goes into fastai's Learner(dls, net, loss_func=dls.output.loss())")
     arch = getattr(arch, '__name__', str(arch)) # fastai takes functions of that name
     def tagged(): return timm.list_models(pretrained=True) # sorts all names anew: only where it is asked
     if timm.is_model(arch) and ('.' not in arch or arch in tagged()):
@@ -895,7 +898,8 @@ def suggest_lr(self:EyeLearner, num_it:int=100)->float:
         try:
             with self.no_bar(), self.no_logging(): lr = float(self.lr_find(num_it=num_it, show_plot=False).valley)
             if np.isfinite([lr, *self.recorder.losses[:2]]).all(): return lr
-        except (ValueError, IndexError, RuntimeError): pass # from too few losses, or none that is a number
+        except (ValueError, IndexError, RuntimeError) as e: # from too few losses, or none that is a number
+            if isinstance(e, EyeError) or is_memory(e): raise
         finally: self.model_dir = old
     raise ModelError(f"no rate can be read from the losses of {num_it} batches: choose `lr` yourself")
 
@@ -937,7 +941,7 @@ def open_eyes(self:EyeLearner, paths, odd=None, workers:int=4):
 @patch
 def predict_frame(self:EyeLearner,
                   items, # frame with a `path` column, or a list or column of paths, pictures, `Eye`s from `open_eyes`
-                  label:str=None, # column of `items` that holds the truth, if any: 'label' as a task's frame has it
+                  label:str=None, # column of the truth, if any: 'label' as a task's frame has it, and for labels
                   bs:int=64, # images a batch
                   *, workers:int=None, # loader processes (default: `default_workers`)
                   scores=None # raw scores [N, outputs] of the items, where they are known
@@ -950,8 +954,8 @@ def predict_frame(self:EyeLearner,
         df = pd.DataFrame({'path': [str(o) if isinstance(o, Path) else o for o in several(items)]})
     df = df.reset_index(drop=True)
     if not len(df): raise DataError("there are no images to predict")
-    if label and label not in df:
-        raise DataError(f"the images have no column {label!r}: they have {few(map(str, df), 20)}")
+    asked = [label if o=='label' else o for o in self.output.asked(df)] if label else []
+    demand_full(df, asked)
     check_least(bs=(bs,1))
     workers = default_workers(len(df)) if workers is None else workers
     if scores is not None: p = self.loss_func.activation(torch.as_tensor(scores, dtype=torch.float32))
@@ -959,5 +963,5 @@ def predict_frame(self:EyeLearner,
         p = self.predict_batches(self.dls.test_dl(as_items(self.dls, df), bs=min(bs, len(df)), num_workers=workers))
     out = df.reindex(columns=['path','patient','eye'])
     out['path'] = [o.path if isinstance(o, Eye) else o for o in out.path]
-    if label: out = out.join(self.output.truth(df if label=='label' else df.assign(label=df[label])))
+    if label: out = out.join(self.output.truth(df if label not in asked else df.assign(label=df[label])))
     return out.join(self.output.table(p.numpy()))

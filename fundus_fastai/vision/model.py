@@ -15,7 +15,7 @@ from .. import __version__
 from ..core import (DataError, EyeError, ModelError, config_file, few, first_line, read_json, say, sha256,
                                 write_json)
 from ..hub import local_run
-from .tasks import get_task
+from .tasks import get_task, tasks
 from ..image.recipe import as_recipe
 from ..score.kinds import CATEGORY
 from .outputs import ClassOutput, output_from
@@ -235,7 +235,10 @@ def load_model(path, # run folder, or hf://org/name@commit
     "Rebuild the `EyeLearner` that `save_model` stored, without pickle; raises `ModelError`"
     path,device = Path(local_run(path)),find_device(device)
     cfg = read_config(path)
-    task,(answer,recipe) = get_task(cfg['task']),_parts(cfg)
+    if (name := cfg['task']) not in tasks:
+        raise ModelError(f"{path} answers the task {name!r}, which is not known here: register it as where it was "
+                         f"trained, by add_task(Task({name!r}, ...))")
+    task,(answer,recipe) = get_task(name),_parts(cfg)
     shapes = _check_weights(path/'model.safetensors', cfg)
     dls = task.dls(_stand_in(answer), output=answer, recipe=recipe, size=cfg['size'], bs=2,
                    workers=0, device=device)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch import nn
-from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, Resize, vision_learner
+from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, MultiCategoryBlock, Resize, squeezenet1_1, vision_learner
 from fundus_fastai.core import DataError, EyeError, EyeWarning, ModelError
 from fundus_fastai.explain import occlusion as occ
 from fundus_fastai.explain.heatmap import evidence_inside
@@ -16,6 +16,7 @@ from fundus_fastai.data.splits import split_patients
 from fundus_fastai.phantom.oct import write_kermany
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.learner import eye_learner
+from fundus_fastai.vision.outputs import BothOutput, LabelsOutput, NumberOutput
 
 newest = pytest.mark.newest # what goes through a Learner
 
@@ -395,3 +396,33 @@ def test_few_windows_are_asked_as_whole_pictures(monkeypatch, images, way):
     assert torch.allclose(got, want, atol=1e-5)
 
 def test_only_a_card_is_timed(): assert not occ.timed_on('cpu') and occ.timed_on('cuda') and occ.timed_on('mps')
+
+@newest
+@pytest.mark.parametrize('output', ['prob','logit'])
+@pytest.mark.parametrize('answer', [LabelsOutput(['dme','dr']), NumberOutput(['age'], 60, 10), BothOutput(['f','m'], 60, 10)], ids=lambda o: o.kind.name)
+def test_a_learner_says_what_its_scores_mean(answer, output):
+    "Labels have a sigmoid each, a number its unit: of tensors as of files"
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(path=list(rng.integers(0, 255, (6,32,32,3), dtype=np.uint8)), patient=range(6), split=['train','train','valid']*2,
+        label=[60,50,70]*2 if answer.kind.numeric else list('fmf')*2, age=60., dme=[0,1]*3, dr=[1,0]*3))
+    learn = eye_learner(eye_dls(df, 2, image='fundus', size=32, workers=0, output=answer), 'squeezenet1_1', None)
+    x = learn.dls.test_dl(df[:2], num_workers=0).one_batch()[0]
+    o = dict(window=16, stride=16, output=output, progress=False)
+    a,b,c = occlusion(learn, x, **o),learn.occlude(df[:2], **o),attribution.evidence(learn, x, **o)
+    for m in (b,c): assert torch.allclose(a.values, m.values, atol=1e-4) and torch.allclose(a.baseline, m.baseline, atol=1e-4) and a.output==m.output
+    with torch.no_grad(): y = learn.model.eval()(x)
+    if output=='prob': assert torch.allclose(a.baseline, learn.loss_func.activation(y), atol=1e-4)
+
+@newest
+def test_a_plain_learner_of_labels_has_a_sigmoid_each():
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(path=list(rng.integers(0, 255, (4,32,32,3), dtype=np.uint8)), a=[0,1]*2, b=[1,0]*2))
+    block = DataBlock((ImageBlock,MultiCategoryBlock(encoded=True, vocab=['a','b'])), get_x=ColReader('path'), get_y=ColReader(['a','b']), item_tfms=Resize(32))
+    learn = vision_learner(block.dataloaders(df, bs=2, num_workers=0), squeezenet1_1, pretrained=False, normalize=False)
+    p = learn.occlude(df, 16, 16, output='prob', progress=False).baseline
+    assert torch.allclose(p, learn.get_preds(dl=learn.dls.test_dl(df), with_input=False)[0], atol=1e-4) and (p.sum(1)-1).abs().max()>1e-3
+
+@pytest.mark.parametrize('x,why', [('eye.png','not as str'), (Image.new('RGB', (9,9)),'not as Image'), ([torch.zeros(3,9,9)]*2,'not as list'),
+                                   (torch.zeros(3,9,9, dtype=torch.uint8),'are bytes')])
+def test_what_is_no_batch_of_pictures(x, why):
+    with pytest.raises(DataError, match=why): occlusion(conv_net(3,2), x, 4)

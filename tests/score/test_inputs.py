@@ -1,12 +1,13 @@
 "What cannot be scored is refused by name, in every unit and at infinity: never a number that only looks like one"
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
 from sklearn import metrics as skm
 from fundus_fastai.core import DataError, EyeError
-from fundus_fastai.score.calibration import ece, predictive_values, reliability_table
+from fundus_fastai.score.calibration import (brier, calibrated, calibration_slope, ece, ece_by_chance, log_loss, predictive_values,
+    reliability_table, temperature)
 from fundus_fastai.score.compare import delong, mcnemar, read_panel
-from fundus_fastai.score.estimate import bootstrap, class_estimates, patient_bootstrap, wilson, wilson_estimate
-from fundus_fastai.score.metrics import (auc, average_precision, best_threshold, bias, class_metrics, cohen_kappa, confusion, f1,
-    mean_abs_error, patient_weights, quadratic_kappa, r_squared, threshold_metrics)
+from fundus_fastai.score.estimate import bootstrap, class_estimates, confusion_estimates, patient_bootstrap, wilson, wilson_estimate
+from fundus_fastai.score.metrics import (accuracy, auc, average_precision, balanced_accuracy, best_threshold, bias, class_metrics, cohen_kappa,
+    confusion, f1, grade_kappa, mean_abs_error, mean_auc, patient_weights, quadratic_kappa, r_squared, threshold_metrics)
 from fundus_fastai.score.kinds import choose_cuts, choose_thresholds, error_by_band, kind_of
 from fundus_fastai.score.patients import combine_eyes, score_as
 from fundus_fastai.score.plots import (plot_agreement, plot_confusion, plot_history, plot_numbers, plot_pr, plot_referral, plot_reliability,
@@ -151,3 +152,39 @@ def test_other_types_give_the_same(table, make):
     assert a==b
     pd.testing.assert_frame_equal(combine_eyes(table), combine_eyes(make(table)), check_dtype=False)
     assert pick(table, 'confident').path.tolist()==pick(make(table), 'confident').path.tolist()
+
+# --- own arrays: lists, tables with an odd index, tensors, classes as floats
+
+SHAPES = dict(list=lambda a: a.tolist(), object=lambda a: a.astype(object), float=lambda a: a.astype(float),
+    pandas=lambda a: (pd.Series if a.ndim==1 else pd.DataFrame)(a, index=np.arange(len(a))[::-1]+7), tensor=torch.tensor,
+    graph=lambda a: torch.tensor(a, dtype=torch.float64, requires_grad=True))
+
+def own_arrays():
+    rng = np.random.default_rng(0)
+    y,p = rng.integers(0, 3, 60),rng.dirichlet(np.ones(3), 60)
+    return dict(y=y, p=p, e=rng.integers(0, 2, 60), s=p[:,0], g=p.argmax(1))
+
+who = np.arange(60)//2
+drawn = dict(patient=who, n_boot=20)
+OWN = dict(accuracy=(accuracy,'yp'), balanced=(balanced_accuracy,'yp'), mean_auc=(mean_auc,'yp'), metrics=(class_metrics,'yp'), kappa=(grade_kappa,'yg'),
+    brier=(brier,'yp'), log_loss=(log_loss,'yp'), temperature=(temperature,'yp'), ece=(ece,'yp'), calibrated=(lambda p: calibrated(p, 2.),'p'),
+    chance=(ece_by_chance,'p'), auc=(auc,'es'), ap=(average_precision,'es'), slope=(calibration_slope,'es'), counts=(lambda y, g: confusion(y, g, 3),'yg'),
+    mcnemar=(lambda y, g: mcnemar(y, g, np.zeros(60))[:4],'yg'), boot=(lambda y, p: patient_bootstrap(accuracy, y, p, **drawn)[:3],'yp'),
+    cells=(lambda y, p: confusion_estimates(y, p, 'abc', **drawn).to_numpy()[:,2:6].astype(float),'yp'),
+    few=(lambda y, p: [o[:3] for o in class_estimates(y, p, 'abc', patient=who//20, n_boot=20).values()],'yp'))
+
+def flat(res): return np.concatenate([np.ravel(np.asarray(o, float)) for o in (res.values() if isinstance(res, dict) else [res])])
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('name', OWN)
+def test_own_arrays_of_any_make(name, shape):
+    f,keys = OWN[name]
+    plain = own_arrays()
+    own = {k:SHAPES[shape](v) for k,v in plain.items()}
+    np.testing.assert_allclose(flat(f(*[own[k] for k in keys])), flat(f(*[plain[k] for k in keys])), atol=1e-9)
+
+@pytest.mark.parametrize('f', [accuracy, balanced_accuracy, mean_auc])
+def test_an_unknown_probability_wins_no_class(f):
+    with pytest.raises(DataError, match='1 of 3 images have a probability'): f([0,1,2], np.where(np.eye(3)*[1,0,0], np.nan, .5))
+
+def test_few_bits(): assert auc([0,1], torch.tensor([.25,.75]).bfloat16())==1

@@ -18,7 +18,7 @@ from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.losses import mae_metric
-from fundus_fastai.vision.outputs import BothOutput, ClassOutput, NumberOutput
+from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput
 from fundus_fastai.vision.learner import eye_learner, find_net, find_precision, find_weights, has_bf16, one_cycle_plan
 from nets import tiny, frame, labeled, noise_dls, body_of, same, refused
 
@@ -216,8 +216,22 @@ def test_a_number_keeps_the_scale_that_it_was_taught(tmp_path):
     learn.dls = dls(df.assign(label=df.label+30))
     assert learn.predict_frame(df).equals(was) and learn.output.to_json()==scale
     assert load_model(save_model(learn, tmp_path, 'age')).predict_frame(df).equals(was)
-    with pytest.raises(DataError, match="no column 'dx'"): learn.predict_frame(df, label='dx')
+    with pytest.raises(DataError, match="no column dx"): learn.predict_frame(df, label='dx')
     with pytest.raises(DataError, match='bs.* at least 1'): learn.predict_frame(df, bs=0)
+
+def test_the_truth_beside_answers_of_labels_and_of_two_parts():
+    "`label='label'` says: as the table has it; what is not there, or not known, is named"
+    df = frame().assign(a=[0,1]*6, b=1, age=60.)
+    learn = eye_learner(eye_dls(df, output=LabelsOutput(['a','b']), image='fundus', size=32, bs=3, workers=0), tiny, None)
+    bare = df.drop(columns='label')
+    for name in ('label','a'): assert learn.predict_frame(bare, label=name).target_a.tolist()==[0,1]*6
+    for bad,why in ((bare.drop(columns='b'),'no column b'), (bare.assign(a=None),'12 of 12 images have no a, b: leave')):
+        with pytest.raises(DataError, match=why): learn.predict_frame(bad, label='label')
+    learn = eye_learner(eye_dls(df, output=BothOutput.learn(df), image='fundus', size=32, bs=3, workers=0), tiny, None)
+    with pytest.raises(DataError, match='no column age'): learn.predict_frame(df.drop(columns='age'), label='label')
+
+def test_a_net_of_your_own_goes_to_fastai():
+    with pytest.raises(ModelError, match=r"this Sequential, goes into fastai's Learner"): eye_learner(noise_dls(), torch.nn.Sequential(torch.nn.Linear(2,2)), None)
 
 def test_the_range_of_a_number_is_in_its_unit():
     df = labeled('age')
@@ -536,6 +550,14 @@ def test_a_rate_that_cannot_be_found():
     learn = untrained()
     with torch.no_grad(): next(learn.model.parameters()).fill_(float('nan'))
     with refused('no rate', '20 batches', '`lr`'): learn.suggest_lr(20)
+
+@pytest.mark.parametrize('error', [DataError('eye.png has more than 8 bits'), RuntimeError('CUDA out of memory')])
+def test_what_breaks_while_a_rate_is_looked_for_is_told(error):
+    class Breaks(Callback):
+        def before_batch(self): raise error
+    learn = untrained()
+    learn.add_cb(Breaks())
+    with pytest.raises(type(error), match=str(error)): learn.suggest_lr(20)
 
 # precision
 

@@ -5,7 +5,7 @@ from fastai.vision.all import (CategoryBlock, ClassificationInterpretation, ColR
                                MultiCategoryBlock, PILImage, Path, Resize, get_image_files, load_learner)
 from PIL import Image
 from safetensors.torch import load_file
-from fundus_fastai.options import TrainOptions
+from fundus_fastai.options import TrainOptions, task_names
 from fundus_fastai.core import DataError, EyeError, ModelError, read_json, sha256, write_json
 from fundus_fastai.explain import attribution
 from fundus_fastai.image.recipe import Eye
@@ -13,6 +13,7 @@ from fundus_fastai.vision.steps import fit_run, make_learner
 from fundus_fastai.vision.data import PILFundus, eye_dls
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.outputs import NumberOutput
+from fundus_fastai.vision.tasks import Task, add_task, tasks
 from fundus_fastai.vision.learner import eye_learner, one_cycle_plan
 from nets import tiny, eye, frame, noise_dls, body_of, same, refused
 
@@ -284,3 +285,12 @@ def test_an_exported_learner_knows_what_it_answers_and_how_it_opens(photos, tmp_
     a,b = (o.occlude(few, 16, 8, inside='field') for o in (learn, again))
     assert torch.equal(a.values, b.values) and torch.equal(a.inside, b.inside) and not a.inside.all()
     assert load_model(save_model(again, tmp_path/'run', 'disease')).predict_frame(photos).equals(learn.predict_frame(photos))
+
+def test_a_task_that_is_not_known_here(run, tmp_path):
+    "Trained where `add_task` made it, opened where nobody did"
+    add_task(Task('mine', 'Whose is it?', 'csv', image='oct'))
+    try: save_model(eye_learner(noise_dls(64), tiny, weights=None), tmp_path, 'mine')
+    finally:
+        del tasks['mine']
+        task_names.remove('mine')
+    with refused("answers the task 'mine'", r"add_task\(Task\('mine'"): load_model(tmp_path)
