@@ -176,6 +176,7 @@ def local_run(run):
 def beside(run, name:str)->Path:
     "`name` in the folder `run`; raises `DataError` for a run of the hub, which is kept as it came"
     kept = (fundus_home()/'hub').absolute()
-    if not str(run).startswith('hf:') and kept not in Path(run).absolute().parents: return Path(run)/name
+    if not str(run).startswith('hf:') and kept not in Path(run).absolute().parents:
+        return Path(run)/name
     raise DataError(f"{run} is of the hub, and is kept as it came: "
                     "name another place for what is made with it, `out=DIR`")

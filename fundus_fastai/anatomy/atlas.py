@@ -292,7 +292,8 @@ class Maps:
             self.drawn = dict(zip(t.path, t.of))
             self.recipe = recipe
             if recipe is None: self.recipe = recipe_of(table.parent)
-        elif of: raise DataError(f"{where} holds no maps of a net, of which `of={of}` could choose one")
+        elif of:
+            raise DataError(f"{where} holds no maps of a net, of which `of={of}` could choose one")
         else: # the table knows of which photograph each is; in an older one the names tell
             file = root/'features.csv'
             if (part := root/'features.csv.part').exists():

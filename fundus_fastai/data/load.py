@@ -58,7 +58,8 @@ def _open_auto(card, out, patients, seed):
         check_complete(card, root)
         return read_dataset(card.name, root)
     try: kept_archive(card) or credentials()
-    except DownloadError as e: return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")
+    except DownloadError as e:
+        return _open_phantom(card, out, patients, seed, f" For the real data: {e}.")
     return read_dataset(card.name, download(card, out))
 
 # %% ../../nbs/36_data.load.ipynb #fa5156b6

@@ -379,7 +379,8 @@ def table_text(path)->str:
     try: raw = Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: check the name and the folder") from None
-    except OSError as e: raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
+    except OSError as e:
+        raise DataError(f"{path} cannot be read ({e.strerror}): name a CSV file") from None
     if not raw.strip(b'\xef\xbb\xbf \r\n\t'): raise DataError(f"{path} is empty")
     if raw[:2] in (b'\xff\xfe',b'\xfe\xff'): return raw.decode('utf-16', errors='replace')
     for code,k in (('utf-16-le',1),('utf-16-be',0)): # without a mark every other byte is 0
@@ -458,7 +459,8 @@ def read_table(path)->tuple:
     try:
         raw = read(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)
         guess = read(io.StringIO(text), low_memory=False)
-    except ValueError as e: raise DataError(f"{path} is not a readable CSV ({first_line(e)})") from None
+    except ValueError as e:
+        raise DataError(f"{path} is not a readable CSV ({first_line(e)})") from None
     if not isinstance(raw.index, pd.RangeIndex):
         raise DataError(f"{path}: its rows have more fields than its first line has column names")
     raw,guess = without_blank_rows(raw, guess)
@@ -843,7 +845,8 @@ def usable_rows(raw, r, out, *, several)->pd.DataFrame:
 # %% ../../nbs/30_data.read.ipynb #57ca5423
 def blanks_as_no(y, src)->pd.DataFrame:
     "Labels with 0 for blanks where all of them hold 1 and blanks alone, as many write them; which is said"
-    if len(y.columns)<2 or y.eq(0).fillna(False).any(axis=None) or y.notna().all(axis=None): return y
+    if len(y.columns)<2 or y.eq(0).fillna(False).any(axis=None) or y.notna().all(axis=None):
+        return y
     say(f"{src}: {few(y.columns)} hold 1 and blanks alone: a blank is read as 0 "
         "(rows of blanks alone are left out: write 0 into all blanks to keep them as eyes without)")
     return y.fillna(0).astype('int64')

@@ -274,7 +274,8 @@ def read_boxes(path, image:str, shape:tuple)->dict: # type -> bool [H,W]
     own,res = df[as_keys(df.image_id)==image.lower()],{}
     for k,*v in own[['type',*cols]].itertuples(index=False):
         try: middle,half = np.array(v[:2], float)+.5,np.array(v[2:], float)/2
-        except ValueError: raise DataError(f"{path}: a box of {image} is no numbers: {few(v, 4)}") from None
+        except ValueError:
+            raise DataError(f"{path}: a box of {image} is no numbers: {few(v, 4)}") from None
         if (middle>shape[::-1]).any():
             raise DataError(f"{path}: a box of {image} lies beyond its picture of {shape[1]} x "
                             f"{shape[0]} pixels: take it as published")

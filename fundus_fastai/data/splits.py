@@ -242,7 +242,8 @@ def read_split(path, # CSV of `save_split`
     try: s = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: name the split.csv of a run") from None
-    except (OSError, ValueError) as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path} is not a readable CSV ({e})") from None
     if lost := {'path','split'} - set(s):
         raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
     s,rel = s.set_index('path'),relative_paths(as_table(df, 'the frame', 'path', 'patient'), root)

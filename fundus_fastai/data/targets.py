@@ -16,7 +16,8 @@ from .read import first_of, label_list
 # %% ../../nbs/37_data.targets.ipynb #be876aa5
 def _elsewhere(df):
     "How another label is to be had: a tree has none but the names of its folders"
-    if df.attrs.get('name') not in ('folder','kermany2018'): return "choose the column with `label=COL`"
+    if df.attrs.get('name') not in ('folder','kermany2018'):
+        return "choose the column with `label=COL`"
     return "the names of its folders are all the labels it has; name a table (CSV) that holds others"
 
 # %% ../../nbs/37_data.targets.ipynb #701ba45b

@@ -432,7 +432,7 @@ _compared = 'occlusion','grad_cam','hue_gradient','integrated_gradients','contra
 def compare_methods(model, # an `nn.Module`, or a fastai `Learner`
                     x, # one image [1,C,H,W] or [C,H,W], normalized as the net sees it
                     target, # class, by number or name
-                    *, methods=None, # of `ALL_METHODS`, or 'contrast' (default: five, and 'evidence' if there)
+                    *, methods=None, # of `ALL_METHODS`, or 'contrast'; default: five, 'evidence' if any
                     image=None, # picture to draw them on (default: `x`)
                     mask=None, # truth to outline, bool [H,W]
                     options=None, # dict: options for each method

@@ -98,7 +98,8 @@ def deletion_curve(model, # an `nn.Module`, or a fastai `Learner`
     (net,vocab),x,map = net_and_names(model),as_images(x),np.asarray(map, np.float32)
     if len(x)!=1 or map.shape!=tuple(x.shape[2:]):
         raise DataError(f"one image and its map are needed, not {tuple(x.shape)} and {map.shape}")
-    if np.isnan(map).any(): raise DataError("the map holds NaN, which has no place in an order of pixels")
+    if np.isnan(map).any():
+        raise DataError("the map holds NaN, which has no place in an order of pixels")
     empty = filled(x, fill, [max(2, s//4) for s in x.shape[2:]])
     first,last = (empty,x) if back else (x,empty)
     read,rank = mapped_output(model, 'prob'),np.empty(np.size(map), np.int64)

@@ -126,7 +126,7 @@ def in_color(image)->np.ndarray: # [H,W,C] of bytes or fractions, or gray [H,W]
     return a if a.ndim==3 and a.shape[-1]>1 and fair else to_gray(a)
 
 # %% ../../nbs/51_explain.heatmap.ipynb #ef0e72b5
-def show_maps(ims, # pictures as `to_gray` takes them, a list (`None`: the map alone), or one for all
+def show_maps(ims, # pictures as `to_gray` takes them (`None`: the map alone), or one for all
               maps, # [n,H,W] signed evidence, at any size; `None` in a list of them leaves a gap
               masks=None, # truths to outline: a list (`None` where there is none), or one for all
               *, titles=None, # one a map

@@ -89,7 +89,8 @@ def detections(map, # [H,W] evidence, above 0 where a lesion is suspected; or a 
     "List the candidates of a map, by falling score; raises `EyeError` and `DataError`"
     one_of(by, ('peaks','components'), 'kind of candidates')
     if not 0<=above<=1: raise DataError(f"`above={above}`: a quantile is a number from 0 to 1")
-    if not 0<=radius<=1: raise DataError(f"`radius={radius}`: a distance is a share of the width, 0 to 1")
+    if not 0<=radius<=1:
+        raise DataError(f"`radius={radius}`: a distance is a share of the width, 0 to 1")
     check_least(most=(most,1))
     how = dict(blur=blur, radius=radius, above=above, least=least, edge=edge, most=most)
     if isinstance(map, dict):

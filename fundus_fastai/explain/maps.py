@@ -134,7 +134,8 @@ def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None
     own = dict(only=only, window=window, stride=stride, fill=None if fill=='mean' else fill, bs=None if bs==64 else bs)
     given = [f'`{k}`' for k,v in own.items() if v is not None and method!='occlusion']
     verb = 'are' if given[1:] else 'is'
-    if given: raise DataError(f"{' and '.join(given)} {verb} for `method='occlusion'`, which has windows")
+    if given:
+        raise DataError(f"{' and '.join(given)} {verb} for `method='occlusion'`, which has windows")
     w = ifnone(window, map_window(learn.size)[0])
     st = ifnone(stride, max(1, w//2))
     check_least(window=(w,1), stride=(st,1), bs=(bs,1))
@@ -162,7 +163,8 @@ def kept_maps(out, settings)->dict:
     "By path the rows of an earlier `maps.csv` whose maps are there; raises `DataError` if they were made otherwise"
     if not (file := out/'maps.csv').exists(): return {}
     try: df = pd.read_csv(file, dtype=str, keep_default_na=False) # numbers stay as they were written
-    except ValueError as e: raise DataError(f"{file} is no table of maps ({first_line(e)})") from None
+    except ValueError as e:
+        raise DataError(f"{file} is no table of maps ({first_line(e)})") from None
     if not {'path','map'}<={*df}:
         raise DataError(f"{file} is no table of maps: name another folder with `out`")
     rows = df[df['map'].isin([f.name for f in out.iterdir()])].to_dict('records')

@@ -177,7 +177,8 @@ def as_images(x)->torch.Tensor:
     except (TypeError,ValueError,RuntimeError) as e:
         raise DataError(f"images come as a tensor [N,C,H,W], not as {type(x).__name__} ({first_line(e)}): files and "
                         "pictures go to a learner, as learn.occlude(files)") from None
-    if x.dtype==torch.uint8: raise DataError("the images are bytes: bring them to what the net sees, normalized floats")
+    if x.dtype==torch.uint8:
+        raise DataError("the images are bytes: bring them to what the net sees, normalized floats")
     x = x.detach().as_subclass(torch.Tensor).float()
     if x.ndim==3: x = x[None]
     if x.ndim!=4 or not x.numel():
@@ -361,7 +362,7 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
               *, stride=16, # from one window to the next in pixels, or (rows, columns)
               fill='mean', # 'mean', 'blur' (of each image), 'zero', a number, or one a channel
               target=None, # class, by number or name, or a list of them (default: all)
-              output='logit', # 'logit' (for numbers: their unit), 'prob' (a learner's, else softmax), or your function
+              output='logit', # 'logit', 'prob' (a learner's own, else softmax), or a function; numbers: their unit
               inside=None, # bool [N,H,W], where to cover at all; 'field': as by `in_field`
               only=None, # bool [N,H,W], where windows have their middle (default: anywhere)
               bs:int=64, # copies a batch, at most; halved when out of memory
@@ -384,7 +385,8 @@ def occlusion(model, # an `nn.Module`, or a fastai `Learner`
     t,names = pick(s.shape[1]),class_names(vocab, s.shape[1])
     base,values = _unlist(boxes, s[:,t], todo.shape, size, window, stride)
     values,names = values.permute(0,3,1,2).contiguous(),[names[i] for i in t]
-    return OcclusionMap(values, base, size, window, stride, fill, names, unit_of(model, output, names), inside)
+    unit = unit_of(model, output, names)
+    return OcclusionMap(values, base, size, window, stride, fill, names, unit, inside)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #a031031b
 PRESETS = dict(fundus2sex=(10/299, 15/299, 25/299), kermany=(20/299,))
@@ -397,7 +399,7 @@ def preset_windows(name:str, size:int)->list:
 # %% ../../nbs/53_explain.occlusion.ipynb #95c090d4
 def occlusions(model, # an `nn.Module`, or a fastai `Learner`
                x, # images [N,C,H,W] or [C,H,W], normalized as the net sees them
-               windows='fundus2sex', # sides in pixels or pairs (height, width), one or more; or one of `PRESETS`
+               windows='fundus2sex', # sides or pairs (height, width) in pixels, or one of `PRESETS`
                **kwargs # further arguments of `occlusion`
               )->list: # an `OcclusionMap` for each window
     "Make maps with windows of several sizes, by default at a stride of half a window"
@@ -562,4 +564,5 @@ def load_map(path # an `.npz` that `save_maps` wrote
         d |= {k:tuple(d[k].tolist()) for k in ('window','stride') if k in d}
         return {k:d[k] for k in ('map','baseline','classes')}|d
     except FileNotFoundError: raise DataError(f"{path} does not exist") from None
-    except Exception as e: raise DataError(f"{path} is not a map that save_maps wrote ({e})") from None
+    except Exception as e:
+        raise DataError(f"{path} is not a map that save_maps wrote ({e})") from None

@@ -63,7 +63,8 @@ class ShardWriter:
         self.file.truncate(self.file.tell()+self.rows*self.bytes)
     def put(self, a)->list:
         "Append the pixels `a`; where they lie, and their check sum"
-        if a.shape!=self.shape: raise DataError(f"a picture of {a.shape} came for a cache of {self.shape}")
+        if a.shape!=self.shape:
+            raise DataError(f"a picture of {a.shape} came for a cache of {self.shape}")
         if self.row==self.rows: self.begin()
         self.file.write(a := np.ascontiguousarray(a))
         self.row += 1

@@ -44,7 +44,8 @@ def _is_deep(im):
     "Has `im` more than 8 bits a channel?"
     if im.format=='JPEG2000' and _bits_2000(im.filename)>8: return True # Pillow would bring them down
     modes = [im.mode, *(str(o[3]) for o in getattr(im, 'tile', []))]
-    if im.format=='PPM' and any(isinstance(o[3], tuple) and o[3][1]>255 for o in im.tile): return True
+    if im.format=='PPM' and any(isinstance(o[3], tuple) and o[3][1]>255 for o in im.tile):
+        return True
     return im.mode in ('I','F') or any(';16' in o for o in modes)
 
 # %% ../../nbs/14_image.read.ipynb #d4b71e34

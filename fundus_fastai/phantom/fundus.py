@@ -552,7 +552,7 @@ class Retina(Diseases):
                     fovea=tuple(round(o) for o in (*(c-r), *(c+r))))
 
 # %% ../../nbs/11_phantom.fundus.ipynb #0b933e8b
-def phantom_fundus(labels=None, # label or labels of this eye, from `LABELS` (default: drawn as in the VietAI set)
+def phantom_fundus(labels=None, # one or more of `LABELS` (default: drawn as in the VietAI set)
                    seed:int=0, # another seed is another world of patients
                    patient:int=1, # the same patient has the same anatomy in both eyes
                    *, eye:str='R', # 'R' or 'L'

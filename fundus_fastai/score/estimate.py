@@ -13,8 +13,8 @@ from scipy.special import ndtr, ndtri, stdtrit
 from typing import NamedTuple
 from ..core import DataError
 from ..options import check_least
-from .metrics import (Draws, as_answers, as_classes, class_metrics, confusion, draw_counts,
-                                         number_patients, ratio, threshold_metrics)
+from .metrics import (Draws, as_answers, as_classes, class_metrics, confusion,
+                                         draw_counts, number_patients, ratio, threshold_metrics)
 
 # %% ../../nbs/21_score.estimate.ipynb #33f12cf0
 def _check_drawn(y, patient, n_boot, seed=0):

@@ -178,7 +178,7 @@ def cohen_kappa(cm, weights:str='none')->np.ndarray:
 
 # %% ../../nbs/20_score.metrics.ipynb #2df3bfae
 def as_answers(y, p)->tuple:
-    "Classes [n] and probabilities [n,k] as arrays; raises `DataError` where they do not fit or are not known"
+    "Classes [n] and probabilities [n,k] as arrays; raises `DataError` where they do not fit"
     y,p = as_array(y),as_reals(p)
     if p.ndim!=2 or y.shape!=p.shape[:1]:
         raise DataError(f"truth is to be [n] and probabilities [n,k], and they are {y.shape} and {p.shape}")

@@ -380,7 +380,8 @@ def one_by_one(self:RowFile, paths, row, columns, *, what:str, beside=())->pd.Da
             rows.append(told|self.marks)
             unread += not read
             self.add(pd.DataFrame(rows[-1:], columns=columns))
-    if rows and unread==len(paths): raise [o.nothing(unread, len(paths)) for o in (*beside, self)][-1]
+    if rows and unread==len(paths):
+        raise [o.nothing(unread, len(paths)) for o in (*beside, self)][-1]
     for o in (*beside, self): o.close()
     df = pd.DataFrame(rows, columns=columns)
     df.attrs.update(unread=unread, rows=len(self.done)+len(rows),
@@ -452,7 +453,8 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
             table.add(rows := ordered(waiting, marks))
             if keep: parts.append(rows)
             waiting = []
-        if not shard and not table.done and odd.unread==len(mine): raise table.nothing(odd.unread, len(mine))
+        if not shard and not table.done and odd.unread==len(mine):
+            raise table.nothing(odd.unread, len(mine))
         if waiting or table.columns is None:
             table.add(rows := ordered(waiting, marks))
             parts.append(rows)

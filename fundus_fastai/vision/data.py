@@ -179,7 +179,8 @@ class EyeLoaders(DataLoaders):
         test_items = several(test_items)
         rows = isinstance(test_items, pd.DataFrame) or isinstance(first(test_items), pd.Series)
         if not rows: test_items = as_items(self, test_items)
-        if not len(test_items): raise DataError("there are no images: give a file, or a table with rows")
+        if not len(test_items):
+            raise DataError("there are no images: give a file, or a table with rows")
         if with_labels and isinstance(test_items, pd.DataFrame):
             test_items = with_truth(test_items, self.output, self.label)
         return super().test_dl(test_items, rm_type_tfms, with_labels, **kwargs)

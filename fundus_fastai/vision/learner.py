@@ -237,7 +237,8 @@ class PlacesBody(nn.Module):
     def __init__(self, model, stride:int=16):
         super().__init__()
         fine = [i for i,o in enumerate(model.feature_info) if o['reduction']<=stride]
-        if not fine: raise DataError(f"`stride={stride}`: the finest map of this net has a place for "
+        if not fine:
+            raise DataError(f"`stride={stride}`: the finest map of this net has a place for "
                                      f"{model.feature_info[0]['reduction']} pixels")
         self.model,self.at,self.width = model,fine[-1],model.feature_info[fine[-1]]['num_chs']
     def forward(self, x):
@@ -898,7 +899,7 @@ def suggest_lr(self:EyeLearner, num_it:int=100)->float:
         try:
             with self.no_bar(), self.no_logging(): lr = float(self.lr_find(num_it=num_it, show_plot=False).valley)
             if np.isfinite([lr, *self.recorder.losses[:2]]).all(): return lr
-        except (ValueError, IndexError, RuntimeError) as e: # from too few losses, or none that is a number
+        except (ValueError, IndexError, RuntimeError) as e: # too few losses, or no number
             if isinstance(e, EyeError) or is_memory(e): raise
         finally: self.model_dir = old
     raise ModelError(f"no rate can be read from the losses of {num_it} batches: choose `lr` yourself")
@@ -963,5 +964,6 @@ def predict_frame(self:EyeLearner,
         p = self.predict_batches(self.dls.test_dl(as_items(self.dls, df), bs=min(bs, len(df)), num_workers=workers))
     out = df.reindex(columns=['path','patient','eye'])
     out['path'] = [o.path if isinstance(o, Eye) else o for o in out.path]
-    if label: out = out.join(self.output.truth(df if label not in asked else df.assign(label=df[label])))
+    own = df if label not in asked else df.assign(label=df[label])
+    if label: out = out.join(self.output.truth(own))
     return out.join(self.output.table(p.numpy()))

@@ -124,7 +124,8 @@ LEAST = 60. # seconds that a cache is to save
 def worth_caching(learn, o)->bool:
     "Whether decoding once saves `LEAST` and a tenth of the training that `o` asks for; says so where it does"
     files = all(isinstance(p, (str,Path)) for p in learn.dls.train_ds.items.path)
-    if os.environ.get('FUNDUS_CACHE')=='0' or o.fit=='readout' or not files or not learn.opener: return False
+    if os.environ.get('FUNDUS_CACHE')=='0' or o.fit=='readout' or not files or not learn.opener:
+        return False
     epochs = o.planned(len(learn.dls.train_ds)).epochs+o.freeze_epochs
     wait,net = training_seconds(learn, epochs)
     size = 3*learn.size**2*(len(learn.dls.train_ds)+len(learn.dls.valid_ds))
