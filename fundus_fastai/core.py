@@ -315,8 +315,7 @@ def progress(items=None, what:str='', total:int=None, **kwargs)->tqdm:
 def fast_memory()->bool: # whether glibc keeps its memory from now on
     "Let glibc keep large blocks for the next batch; elsewhere, or where the environment says otherwise, do nothing"
     own = {'MALLOC_MMAP_THRESHOLD_','MALLOC_TRIM_THRESHOLD_'} & {*os.environ}
-    if own or os.environ.get('FUNDUS_MALLOC')=='0' or not sys.platform.startswith('linux'):
-        return False
+    if own or os.environ.get('FUNDUS_MALLOC')=='0' or not sys.platform.startswith('linux'): return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, 'gnu_get_libc_version'): return False
     mmap_threshold,trim_threshold = -3,-1 # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h

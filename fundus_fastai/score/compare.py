@@ -202,8 +202,7 @@ def mcnemar(y, a, b, *, patient=None, mid:bool=True, level:float=.95)->Differenc
 def holm(p)->np.ndarray:
     "Adjust p values for their number"
     p = np.atleast_1d(np.asarray(p, float))
-    if p.ndim>1 or ((p<0)|(p>1)).any():
-        raise DataError("p values are to be a list of numbers between 0 and 1")
+    if p.ndim>1 or ((p<0)|(p>1)).any(): raise DataError("p values are to be a list of numbers between 0 and 1")
     res,order = np.full(p.shape, np.nan),np.argsort(p) # NaN comes last
     order = order[:(~np.isnan(p)).sum()]
     res[order] = np.minimum(1, np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)))
