@@ -153,10 +153,10 @@ def as_pixels(im)->np.ndarray:
 def not_fundus(im, f)->str:
     "Why the picture `im` with the `Field` `f` is none of the back of an eye, or `None`"
     if (remark := field_remark(im)): return remark
-    if f.image.ndim==2: return "is gray: landmarks are looked for in color photographs"
+    if f.image.ndim==2: return "is gray: anatomy and lesions are looked for in color photographs"
     px = f.image[f.mask].astype(np.float32)
     if not len(px) or (px.max(1)-px.min(1)).mean()<.12*px.max(1).mean():
-        return "has no color: landmarks are looked for in color photographs"
+        return "has no color: anatomy and lesions are looked for in color photographs"
     if f.field.fit==0: return "shows no round field of a fundus camera"
     r,g,b = px.mean(0)
     if r<max(.7*g, 1.05*b): return "has colors that no retina has in a plain color photograph"

@@ -24,6 +24,7 @@ from ..score.scores import pick
 from .heatmap import (BESIDE, contour, evidence_inside, map_scale, overlay, resize_map,
                                             save_overlay)
 from .attribution import ALL_METHODS
+from .windows import as_pair
 from .occlusion import at_size, load_map, map_window, save_maps
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
@@ -136,13 +137,17 @@ def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None
     verb = 'are' if given[1:] else 'is'
     if given:
         raise DataError(f"{' and '.join(given)} {verb} for `method='occlusion'`, which has windows")
+    def least(v): return min(v) if isinstance(v, (tuple,list)) and len(v)==2 else v
     w = ifnone(window, map_window(learn.size)[0])
-    st = ifnone(stride, max(1, w//2))
-    check_least(window=(w,1), stride=(st,1), bs=(bs,1))
-    if st>w: raise DataError(f"a `stride` of {st} leaves pixels between windows of {w} unasked: choose at most {w}")
+    check_least(window=(least(w),1), bs=(bs,1))
+    st = ifnone(stride, tuple(max(1, o//2) for o in as_pair(w, 'window')))
+    check_least(stride=(least(st),1))
+    (h,b),(rows,cols) = as_pair(w, 'window'),as_pair(st, 'stride')
+    if rows>h or cols>b:
+        raise DataError(f"a `stride` of {st} leaves pixels between windows of {w} unasked: choose at most {w}")
     how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
     if method!='occlusion': return how
-    return dict(window=(w,w), stride=(st,st), fill=str(fill),
+    return dict(window=(h,b), stride=(rows,cols), fill=str(fill),
                 where=(where_to_cover(learn) or 'everywhere')+(f', {only} only' if only else ''), **how)
 
 # %% ../../nbs/56_explain.maps.ipynb #48a9276b
@@ -195,12 +200,11 @@ def _make_maps(learn, eyes, files, settings, places, pictures, *, fill='mean', b
     "Make maps of a few images and write their files; for each file what `load_map` would find"
     method = settings['method']
     if method=='occlusion':
-        w,st = settings['window'][0],settings['stride'][0]
         how = dict(inside=where_to_cover(learn), fill=fill, bs=bs, progress=False)
         if places[0] is not None:
             masks = [learn.opener.place(m, o) for m,o in zip(places, eyes)]
             how['only'] = at_size(masks, (learn.size,)*2)
-        e = learn.occlude(eyes, w, st, **how)
+        e = learn.occlude(eyes, settings['window'], settings['stride'], **how)
     else: e = learn.evidence(eyes, method)
     stems = [f.name.removesuffix(f'_{method}.npz') for f in files]
     more = {k:settings[k] for k in ('net','where') if k in settings}

@@ -65,3 +65,10 @@ def test_what_cannot_be_done_is_refused(how, words, tmp_path):
     learn,paths = learner(ClassOutput(['a','b']), tmp_path)
     with pytest.raises(DataError, match=words): explain_images(learn, paths, tmp_path/'maps', **how)
     assert not (tmp_path/'maps').exists()
+
+def test_windows_may_be_wider_than_high(tmp_path):
+    learn,paths = learner(ClassOutput(['a','b']), tmp_path)
+    with pytest.raises(DataError, match=r'choose at most \(8, 16\)'): explain_images(learn, paths, tmp_path/'maps', window=(8,16), stride=(4,17))
+    explain_images(learn, paths[:1], tmp_path/'maps', window=(8,16))
+    made,asked = page.load_map(next((tmp_path/'maps').glob('*.npz'))),learn.occlude(paths[:1], (8,16), progress=False)
+    assert (tuple(made['window']),tuple(made['stride']))==((8,16),(4,8)) and np.allclose(made['map'], asked.map[0].numpy(), atol=1e-6)
