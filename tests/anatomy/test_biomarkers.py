@@ -240,7 +240,7 @@ def test_discovery_and_confirmation_share_no_patient():
 def test_bad_questions():
     df = people(8, 10, nulls=1)
     with pytest.raises(DataError, match='no column'): groups_of(df, 'camera')
-    with pytest.raises(DataError, match='tells the patient'): groups_of(df.drop(columns='patient'), 'sex')
+    with pytest.raises(DataError, match='no column .patient'): groups_of(df.drop(columns='patient'), 'sex')
     with pytest.raises(DataError, match='two groups'): groups_of(df.assign(sex=list('abcd')*5), 'sex')
     df.loc[0,'sex'] = 'male' if df.sex[1]=='female' else 'female'
     with pytest.raises(DataError, match='differs between the images of 1'): groups_of(df, 'sex')
