@@ -34,7 +34,7 @@ def test_ctrl_c_at_any_time_is_a_sentence(monkeypatch, capsys, at):
 @pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_torch_is_imported_waits_for_its_end(monkeypatch, capsys, sig):
     "Its C++ ended the program with a core, or told of a ValueError"
-    spec,came = SimpleNamespace(_initializing=True),[]
+    spec,came,was = SimpleNamespace(_initializing=True),[],signal.signal(signal.SIGINT, signal.default_int_handler) # not where `&` began it
     monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(__spec__=spec))
     def importing():
         signal.raise_signal(sig)
@@ -45,7 +45,7 @@ def test_a_stop_while_torch_is_imported_waits_for_its_end(monkeypatch, capsys, s
         came.append('too far')
     monkeypatch.setattr(cli.verbs, 'datasets', importing)
     assert cli.main(['datasets'])==128+sig and came==['to its end'] and capsys.readouterr().err=='fundus datasets: stopped\n'
-    assert signal.getsignal(signal.SIGINT)==signal.default_int_handler
+    assert signal.signal(signal.SIGINT, was)==signal.default_int_handler
 
 def test_one_verbs_options_are_read(monkeypatch):
     "Those of all take longer than the rest of a start"
