@@ -10,6 +10,7 @@ import cv2, hashlib, os, numpy as np, pandas as pd
 from dataclasses import dataclass
 from fastcore.xtras import Path # with `mk_write`
 from ..core import DataError, one_of
+from ..options import check_least
 from .fundus import (FUNDUS_LESIONS as LESIONS, LABELS, LESION_CODES, fundus_truth,
                                           phantom_fundus, save_fundus)
 from .oct import draw_all, write_once
@@ -388,9 +389,9 @@ def write_layout(name:str, # data set whose layout is wanted, as 'odir5k'
                 )->pd.DataFrame: # a row an image: where it is, whose, what was drawn, pixels of each lesion
     "Write drawn eyes as the data set `name` has them; raises `DataError` if `out` holds something else"
     layout = LAYOUTS[one_of(name, LAYOUTS, 'layout')]
+    check_least(patients=(patients,0), seed=(seed,0), size=(size,0))
     if not 8<=patients<=9_999:
         raise DataError(f"`patients={patients}`: between 8 and 9999 are needed")
-    if seed<0: raise DataError(f"`seed={seed}`: a seed is zero or more")
     if not 64<=size<=4096: raise DataError(f"`size={size}`: the longer side has 64 to 4096 pixels")
     want = dict(source='phantom', name=name, patients=patients, seed=seed, size=size,
                 recipe=LAYOUT_RECIPE)

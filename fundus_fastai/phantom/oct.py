@@ -556,10 +556,10 @@ def write_once(out, want:dict, draw:callable)->pd.DataFrame:
 # %% ../../nbs/10_phantom.oct.ipynb #784e9bac
 def _check(patients, seed, scans, shares):
     "Refuse numbers that make no data set"
+    check_least(patients=(patients,0), seed=(seed,0))
     if not 8<=patients<=10_000:
         raise DataError(f"`patients={patients}`: between 8 and 10000 are needed, "
                         "two of each class at least")
-    if seed<0: raise DataError(f"`seed={seed}`: a seed is zero or more")
     if not 2<=scans[0]<=scans[1]:
         raise DataError(f"scans={scans}: give the least (2 or more) and "
                         "the most scans of a patient")

@@ -23,7 +23,8 @@ def test_phantoms_are_reused_or_refused(drawn, tmp_path):
         write_layout('aptos2019', root, patients=22, seed=1, size=128)
     (tmp_path/'thesis').mkdir(); (tmp_path/'thesis/x.txt').touch()
     with pytest.raises(DataError, match='holds other things'): write_layout('idrid', tmp_path/'thesis')
-    for kw,why in [(dict(patients=3),'between 8 and'), (dict(seed=-1),'seed=-1'), (dict(size=7),'size=7')]:
+    for kw,why in [(dict(patients=3),'between 8 and'), (dict(seed=-1),'`seed` is to be at least 0'), (dict(size=7),'size=7'),
+                   (dict(patients='8'),"`patients` is to be a whole number"), (dict(size=96.5),'`size` is to be a whole')]:
         with pytest.raises(DataError, match=why): write_layout('idrid', tmp_path/'x', **kw)
     again = write_layout('idrid', tmp_path/'again', patients=22, seed=1, size=128)
     assert [Path(o).read_bytes() for o in again.path]==[Path(o).read_bytes() for o in t.path]
