@@ -2,6 +2,7 @@
 import errno, io, json, re, shutil, subprocess, sys
 from functools import cache
 from types import SimpleNamespace
+from packaging.version import Version
 from pathlib import Path
 import numpy as np, onnx, pandas as pd, pytest, torch
 from fundus_fastai.cli import main
@@ -53,7 +54,8 @@ def numbers(t): return t.filter(regex='^(p_|pred$|pred_)').to_numpy(float)
 
 def test_the_first_exporter_and_the_same_table(run, whole):
     f,said = whole
-    assert 'dynamo' in said and '64 drawn pictures' in said and '\n' not in said
+    old = Version(torch.__version__)<Version('2.14') # 2.10 writes no adaptive_max_pool2d by the first: the second follows
+    assert ('dynamo' in said or old and 'torchscript' in said) and '64 drawn pictures' in said and '\n' not in said
     a,b = predict_run(run, SCANS),predict_onnx(f, SCANS)
     text = [c for c in a if not c.startswith('p_')]
     assert list(a)==list(b) and a[text].equals(b[text]) and np.abs(numbers(a)-numbers(b)).max()<1e-4
