@@ -119,7 +119,7 @@ def overlay(image, # picture, any form that `to_gray` takes; `None`: the map alo
     return ax
 
 # %% ../../nbs/51_explain.heatmap.ipynb #93b24012
-def in_color(image)->np.ndarray: # [H,W,C] of bytes or fractions, or gray [H,W]
+def as_drawn(image)->np.ndarray: # [H,W,C] of bytes or fractions, or gray [H,W]
     "`image` for matplotlib: in its colors where these can be shown as they are, else gray"
     a = channels_last(np.asarray(image))
     fair = a.dtype==np.uint8 or a.dtype.kind=='f' and a.min()>=0 and a.max()<=1
@@ -154,7 +154,7 @@ def show_maps(ims, # pictures as `to_gray` takes them (`None`: the map alone), o
     for i,m in enumerate(maps):
         if m is None: continue
         top,ax = axs[i//cols*each,i%cols],axs[i//cols*each+pictures,i%cols]
-        if pictures and ims[i] is not None: top.imshow(in_color(ims[i]), cmap='gray')
+        if pictures and ims[i] is not None: top.imshow(as_drawn(ims[i]), cmap='gray')
         s = ends[i] or map_scale(m)
         overlay(ims[i], m, ax, scale=s, mask=masks[i], bar=False, region=region)
         ax.text(.99, .01, f'±{s:.2g}', size=7, transform=ax.transAxes, ha='right', va='bottom',

@@ -24,7 +24,7 @@ from ..score.scores import pick
 from .heatmap import (BESIDE, contour, evidence_inside, map_scale, overlay, resize_map,
                                             save_overlay)
 from .attribution import ALL_METHODS
-from .windows import as_pair
+from .windows import as_pair, half_window
 from .occlusion import at_size, load_map, map_window, save_maps
 
 # %% ../../nbs/56_explain.maps.ipynb #76d38cf9
@@ -139,15 +139,14 @@ def _settings(learn, method, *, window=None, stride=None, fill='mean', only=None
         raise DataError(f"{' and '.join(given)} {verb} for `method='occlusion'`, which has windows")
     def least(v): return min(v) if isinstance(v, (tuple,list)) and len(v)==2 else v
     w = ifnone(window, map_window(learn.size)[0])
-    check_least(window=(least(w),1), bs=(bs,1))
-    st = ifnone(stride, tuple(max(1, o//2) for o in as_pair(w, 'window')))
-    check_least(stride=(least(st),1))
-    (h,b),(rows,cols) = as_pair(w, 'window'),as_pair(st, 'stride')
-    if rows>h or cols>b:
+    check_least(window=(least(w),1), stride=(least(ifnone(stride, 1)),1), bs=(bs,1))
+    st = ifnone(stride, half_window(w))
+    sides,steps = as_pair(w, 'window'),as_pair(st, 'stride')
+    if any(a>b for a,b in zip(steps, sides)):
         raise DataError(f"a `stride` of {st} leaves pixels between windows of {w} unasked: choose at most {w}")
     how = dict(method=method, net=(getattr(learn, 'config', None) or {}).get('sha256', '')[:16])
     if method!='occlusion': return how
-    return dict(window=(h,b), stride=(rows,cols), fill=str(fill),
+    return dict(window=sides, stride=steps, fill=str(fill),
                 where=(where_to_cover(learn) or 'everywhere')+(f', {only} only' if only else ''), **how)
 
 # %% ../../nbs/56_explain.maps.ipynb #48a9276b

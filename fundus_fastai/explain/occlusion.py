@@ -26,8 +26,8 @@ from ..core import (DataError, EyeError, EyeWarning, ModelError, first_line, is_
                                 whole_file)
 from ..options import check_least
 from ..image.recipe import Eye
-from .windows import (as_pair, as_windows, changed, cover, filled, in_field,
-                                           middles_in, spread, window_kinds, window_starts)
+from .windows import (as_pair, as_windows, changed, cover, filled, half_window,
+                                           in_field, middles_in, spread, window_kinds, window_starts)
 from ..vision.data import as_items
 from .windowed import Shared, Windowed, dense, fold_batchnorm
 
@@ -405,8 +405,7 @@ def occlusions(model, # an `nn.Module`, or a fastai `Learner`
     "Make maps with windows of several sizes, by default at a stride of half a window"
     x = as_images(x)
     sides = preset_windows(windows, min(x.shape[2:])) if isinstance(windows, str) else windows
-    def half(w): return tuple(max(1, v//2) for v in as_pair(w, 'window'))
-    return [occlusion(model, x, w, **{'stride':half(w), **kwargs})
+    return [occlusion(model, x, w, **{'stride':half_window(w), **kwargs})
             for w in ([sides] if np.ndim(sides)==0 else sides)]
 
 # %% ../../nbs/53_explain.occlusion.ipynb #90265768
@@ -531,8 +530,7 @@ def occlude(self:Learner, items, # image paths (or `Eye`s), or a table of them, 
     maps = []
     for (x,m),o in zip(file_batches(self, items, inside, bs=16), windows_at(self, items, only, bs=16)):
         w = ifnone(window, map_window(min(x.shape[2:]))[0])
-        s = ifnone(stride, tuple(max(1, v//2) for v in as_pair(w, 'window')))
-        maps.append(occlusion(self, x, w, stride=s, inside=m, only=o, **kwargs))
+        maps.append(occlusion(self, x, w, stride=ifnone(stride, half_window(w)), inside=m, only=o, **kwargs))
     return join_maps(maps)
 
 # %% ../../nbs/53_explain.occlusion.ipynb #6e50c9f8

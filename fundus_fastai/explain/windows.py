@@ -19,6 +19,11 @@ def as_pair(v, what:str)->tuple:
     if min(h,w)<1: raise DataError(f"{what} must be at least 1 pixel, not {v!r}")
     return h,w
 
+# %% ../../nbs/50_explain.windows.ipynb #1d9cabe1
+def half_window(window)->tuple:
+    "The stride by default, (rows, columns); raises `DataError`"
+    return tuple(max(1, o//2) for o in as_pair(window, 'window'))
+
 # %% ../../nbs/50_explain.windows.ipynb #521290e9
 def window_starts(size:int, window:int, stride:int)->np.ndarray:
     "First pixels of the windows along one axis, the last one ending at the border"

@@ -239,7 +239,7 @@ class PlacesBody(nn.Module):
         fine = [i for i,o in enumerate(model.feature_info) if o['reduction']<=stride]
         if not fine:
             raise DataError(f"`stride={stride}`: the finest map of this net has a place for "
-                                     f"{model.feature_info[0]['reduction']} pixels")
+                            f"{model.feature_info[0]['reduction']} pixels")
         self.model,self.at,self.width = model,fine[-1],model.feature_info[fine[-1]]['num_chs']
     def forward(self, x):
         return self.model.forward_intermediates(x, indices=[self.at], stop_early=True, intermediates_only=True)[0]

@@ -453,10 +453,11 @@ def lane(o):
         default_device(False)
     from real import wanted
     lists,own = jobs(o.seeds),o.lane[0]
-    words = o.only.split('|')
-    def place(f, args): return next((i for i,w in enumerate(words) if wanted(w, f.__name__, *args)), None) # of the words that ask for it
-    todo = [(k, place(f, args), i, f, args) for k in (own, *sorted(set(lists)-{own})) for i,(f,args) in enumerate(lists[k]) if place(f, args) is not None]
-    todo = [(k, i, f, args) for k,_,i,f,args in sorted(todo, key=lambda v: (v[0]!=own, v[1], v[2]))]
+    todo = {} # in the order of lists, of the words that ask, and of the jobs
+    for k in (own, *sorted(set(lists)-{own})):
+        for words in o.only.split('|'):
+            todo |= {(k,i):(k, i, f, args) for i,(f,args) in enumerate(lists[k]) if (k,i) not in todo and wanted(words, f.__name__, *args)}
+    todo = [*todo.values()]
     out = open(o.out/f'{o.lane}.jsonl', 'a')
     while todo and time.time()<o.until-8:
         for k,i,f,args in todo:
@@ -745,10 +746,11 @@ def tell(out, pack, csv=None, keep=None, data=None, weights=None):
     print(fits.groupby('what').agg(fits=('seconds','size'), seconds=('seconds','sum'), last=('at','max')))
     print(fits[fits.what.isin(['draw','pretrain'])].drop(columns=['test','valid'], errors='ignore')[['recipe','seconds','at']])
     known = pd.read_csv(csv) if csv else pd.DataFrame(dict(data=[], baselines=[]))
-    done = tell_oct(out, fits, sets['oct'], next(iter(known[known.data=='oct_dme'].baselines.dropna()), ''))
+    base = next(iter(known[known.data=='oct_dme'].baselines.dropna()), '')
+    done = tell_oct(out, fits, sets['oct'], base)
     tell_search(fits, sets['oct'])
     tell_search(fits, sets['idrid'], 'idrid')
-    done += tell_scratch(out, fits, sets['oct'], next(iter(known[known.data=='oct_dme'].baselines.dropna()), ''))
+    done += tell_scratch(out, fits, sets['oct'], base)
     done += tell_curves(out, fits, dict(oct=sets['oct'], fundus=sets['idrid']))
     if keep: done += tell_people(out, fits, sets['odir'], keep, data, weights)
     for o in done if csv else (): put(csv, **o)
