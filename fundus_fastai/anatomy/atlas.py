@@ -224,7 +224,7 @@ def drawn_map(ax, a, title, **kwargs)->None:
 def plot_atlas(x, y, res, *, names=('0','1'), what:str='mean', source:str=''):
     "Draw the means of the groups, their difference with its clusters, and the coverage"
     from matplotlib.figure import Figure
-    axs = (fig := Figure(figsize=(11,2.7), layout='constrained')).subplots(1, 4)
+    axs = (fig := Figure(figsize=(9,2.5), layout='constrained')).subplots(1, 4)
     means,seen = [mean_seen(x[o]) for o in (~y, y)],(~np.isnan(x)).mean(0)
     top = np.nanpercentile(np.abs(means), 99.5)
     how = dict(cmap='RdBu_r', vmin=-top) if np.nanmin(means)<0 else dict(vmin=0)

@@ -82,6 +82,7 @@ def open_image(path):
     "Open `path` and check its header; raises `DataError` with the reason, without the file's name"
     im = None
     try:
+        if not isinstance(path, (str,os.PathLike)): raise DataError("is not the path of a file")
         odd = hospital_kind(file := file_and_frame(path)[0])
         if os.path.isdir(path): raise DataError("is a folder: name an image in it")
         if not os.path.getsize(file if odd else path):
@@ -164,7 +165,9 @@ def decode_image(path, gray:bool=False, least:int=None)->tuple:
             reduced,im = round(w/im.width),pixels(im)
             few = im.resize([-(-o//4) for o in im.size], Image.Resampling.NEAREST)
             return np.array(im.convert('L') if gray else im),reduced,in_color(np.asarray(few), 1)
-    except DataError as e: raise DataError(f"{path} {e}") from None
+    except DataError as e:
+        named = path if isinstance(path, (str,os.PathLike)) else f'`path` of type {type(path).__name__}'
+        raise DataError(f"{named} {e}") from None
 
 # %% ../../nbs/14_image.read.ipynb #77c41228
 def read_image(path, # JPEG, PNG, TIFF, BMP, GIF, WebP, pixmap, JPEG 2000, AVIF, DICOM

@@ -76,7 +76,7 @@ def jpeg_bytes(o, side:int=640, phantom:bool=False)->bytes:
     if not isinstance(o, Image.Image):
         a = np.squeeze(np.asarray(o))
         if a.dtype!=np.uint8:
-            top = 255 if a.max()>1 else 1
+            top = next((o for o in (1,255) if a.max()<=o), 65535)
             a = (np.clip(a.astype(float), 0, top)*255/top).astype(np.uint8)
         o = Image.fromarray(a)
     im,f = o.convert('L' if o.mode in ('1','L') else 'RGB'),io.BytesIO()

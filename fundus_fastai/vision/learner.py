@@ -347,6 +347,9 @@ class CarefulLearner(Learner):
     def metrics(self): return self._metrics
     @metrics.setter
     def metrics(self, fs):
+        for o in L(fs):
+            name = getattr(o, 'func', o) # fastai takes a name for a function, until it is called
+            if isinstance(name, str): raise DataError(f"`metrics={name}` is a name: hand over the function")
         self._metrics = L(mk_metric(o) for o in L(fs))
         if not isinstance(self.loss_func, ScaledLoss): return
         self._metrics = L(o if isinstance(o, InUnits) else InUnits(o, self.loss_func)

@@ -62,6 +62,10 @@ def test_bad_image(tmp_path, name):
     bad = check_images([tmp_path/name])
     assert len(bad)==1 and why in bad.problem[0]
 
+@pytest.mark.parametrize('no_path,kind', [(np.zeros((30,30), np.uint8),'ndarray'), (None,'NoneType'), (3,'int'), (io.BytesIO(b'x'),'BytesIO')])
+def test_what_is_no_path_is_told_by_its_type(no_path, kind):
+    with pytest.raises(DataError, match=f'^`path` of type {kind} is not the path of a file$'): read_image(no_path)
+
 @pytest.mark.parametrize('fmt', ['PNG','TIFF','BMP','WEBP','GIF'])
 def test_lossless_formats(tmp_path, fmt):
     (tmp_path/'x').write_bytes(encode(gray, fmt, lossless=True))

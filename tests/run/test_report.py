@@ -291,6 +291,12 @@ def test_phantom_stands_in_the_picture():
     changed = np.argwhere(abs(plain-marked)>40)
     assert len(changed)>100 and changed[:,0].min()>50 and abs(plain-marked)[:50].max()<=8
 
+@pytest.mark.parametrize('dtype,top', [(np.uint16,65535), (np.int32,255), (np.float32,1), (bool,1)])
+def test_pictures_of_other_depths_keep_their_light(dtype, top):
+    a = np.tile(np.linspace(0, top, 64), (64,1)).astype(dtype)
+    got = np.asarray(Image.open(io.BytesIO(jpeg_bytes(a)))).astype(float)
+    assert np.abs(got-a.astype(float)*255/top).max()<8
+
 def test_flow_adds_up():
     d = pd.DataFrame(dict(patient=list('aabbccdd'), split=['train']*4+['valid']*2+['test']*2))
     flow = flow_counts(d, dict(images=11, patients=6))

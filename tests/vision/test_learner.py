@@ -247,6 +247,8 @@ def test_metrics_of_fastai_are_in_the_unit_of_the_quantity():
     df = labeled('age')
     dls = eye_dls(df, output=NumberOutput.learn(df), size=32, bs=3, workers=0)
     learn = eye_learner(dls, tiny, None, metrics=[mae, rmse, R2Score(), mae_metric(dls.output.loss())])
+    with pytest.raises(DataError, match='`metrics=auc` is a name'): learn.metrics = 'auc'
+    with pytest.raises(DataError, match='`metrics=auc` is a name'): eye_learner(dls, tiny, None, metrics=[mae,'auc'])
     learn.metrics = [*learn.metrics, mae]
     with learn.no_bar(), learn.no_logging(): got,(p,y) = [*learn.validate()],learn.get_preds()
     p = p[:,0]
