@@ -113,6 +113,8 @@ def test_a_picture_goes_through_the_recipe_as_its_file_does(tmp_path, kind):
     want = np.asarray(o(tmp_path/'a.png'))
     for im in (Image.open(tmp_path/'a.png'), o.cls.create(tmp_path/'a.png')):
         assert np.abs(np.asarray(o(im)).astype(int)-want).max()<3 # of shades of gray, which Pillow rounds otherwise
+        seen,told = o.view(im),o.view(tmp_path/'a.png')
+        assert seen.shape==told.shape and np.abs(seen.astype(int)-told).max()<3
     assert np.array_equal(np.asarray(o(o(tmp_path/'a.png'))), want)
 
 def flawed(**kwargs):
