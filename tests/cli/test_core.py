@@ -1,8 +1,11 @@
-"Files that are whole or absent, folders that are ours, locks: what every command stands on"
-import errno, os, stat
-import pytest
+"Files that are whole or absent, folders that are ours, locks, ports: what every command stands on"
+import errno, io, os, re, stat
+import numpy as np, pytest
+from jinja2 import UndefinedError
+from PIL import Image
 from fundus_fastai.core import (FULL, DataError, check_ours, data_home, disown, files_of, forget, fresh_dir, own, read_json, replacing,
                                 sweep, whole_dir, whole_file, write_json, write_text)
+from fundus_fastai.local import as_png, binding, room_templates
 
 def test_a_file_is_made_with_its_folders_and_the_rights_of_others(tmp_path):
     "A temporary file is its owner's alone: what it becomes is read by whoever reads the rest"
@@ -84,3 +87,22 @@ def test_pictures_that_a_table_names_no_more_go_with_it(tmp_path):
     with replacing(t, 'map', beside=lambda o: [o.with_suffix('.json')]): table('A.png')
     assert {o.name for o in (tmp_path/'out').iterdir()}=={'A.png','c.png','a.json','t.csv'} and (tmp_path/'far.png').exists()
     assert write_json(tmp_path/'x.json', dict(a=float('nan'), b={1})) and read_json(tmp_path/'x.json')==dict(a=None, b=[1])
+
+# --- what each local page owes
+
+@pytest.mark.parametrize('e,why', [(OSError(errno.EADDRINUSE, 'x'), 'it is in use'), (PermissionError(errno.EACCES, 'Permission denied'), 'Permission denied'),
+                                   (OverflowError(), 'the last is 65535')])
+def test_what_is_wrong_with_a_port(e, why):
+    with pytest.raises(DataError, match=re.escape(f'port 80 cannot be used ({why}): name another with `port`')):
+        with binding(80): raise e
+
+def test_what_is_put_into_a_page_is_escaped(tmp_path):
+    t = room_templates('app').from_string('<p>{{ name }}</p>')
+    assert t.render(name='<b>"&') == '<p>&lt;b&gt;&#34;&amp;</p>'
+    with pytest.raises(UndefinedError): t.render()
+
+def test_a_picture_of_a_page_is_its_pixels_and_nothing_else():
+    im = np.tile(np.arange(256, dtype=np.uint8), (64,1))
+    large,small = as_png(im),as_png(im, small=True)
+    for o in (large,small): assert np.array_equal(np.asarray(Image.open(io.BytesIO(o))), im) and not Image.open(io.BytesIO(o)).info
+    assert len(small)<len(large)
