@@ -7,6 +7,7 @@ from fundus_fastai.core import (FULL, DataError, check_ours, data_home, disown, 
                                 sweep, whole_dir, whole_file, write_json, write_text)
 from fundus_fastai.local import as_png, binding, room_templates
 
+@pytest.mark.skipif(os.name!='posix', reason='no rights of this kind')
 def test_a_file_is_made_with_its_folders_and_the_rights_of_others(tmp_path):
     "A temporary file is its owner's alone: what it becomes is read by whoever reads the rest"
     before,opened = os.umask(0o027),len(os.listdir('/dev/fd'))
