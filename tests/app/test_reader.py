@@ -8,7 +8,7 @@ from apps import NAME, RUN, hostile, run_of
 from fundus_fastai.app.page import Acts
 from fundus_fastai.cli import main
 from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, without_folder
-from fundus_fastai.core import DataError, EyeError
+from fundus_fastai.core import DataError, EyeError, read_json
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import phantom_oct
 from fundus_fastai.score.calibration import at_temperature
@@ -36,6 +36,16 @@ def test_hostile_files_are_rows_with_a_reason(reader, tmp_path, capsys):
     assert reader.told(nothing)[0]['usable'] is False
     with pytest.raises(DataError, match='no picture here'): reader.together(nothing)
 
+def test_yes_or_no_at_a_working_point_is_told(reader, eyes):
+    "By the points of the run; a note of another meaning is none, and a picture without an answer has none"
+    points = read_json(RUN/'metrics.json')['operating_points']
+    df = reader.answers([eyes/'scan.png'])
+    o, = reader.told(df.assign(**{'looked at home':'maybe', 'seen':'yes'}))
+    want = {f"{k['question']} at {k['goal']} {100*k['at_least']:.0f} %": 'yes' if df[f"p_{k['question']}"][0]>k['threshold'] else 'no' for k in points}
+    assert o['decisions']==want and want and o['p']==pytest.approx({k:df[f'p_{k}'][0] for k in reader.names})
+    html = Acts(reader).read([str(eyes/'scan.png')])[1]
+    assert all(f'{k}: {v}' in html for k,v in want.items())
+
 def test_a_photograph_gets_no_answer_of_a_net_of_scans_without_a_word(reader, eyes, tmp_path, capsys):
     "A JPEG of a fundus was answered CNV like any scan: only a hospital's header was looked at"
     photo = eyes/NAME.replace('/', '')
@@ -55,8 +65,10 @@ def test_two_patients_are_no_one_person(reader, tmp_path):
     with pytest.raises(DataError, match='of 2 people, as their files or names say'): reader.together(reader.answers(files))
     kept,html = Acts(reader).read(list(map(str, files)), one=True)
     assert len(kept)==3 and 'data-answers="3"' in html and 'of 2 people' in html and 'one person' not in html
+    assert reader.together(reader.answers(files[2:]))['name']=='one person, 1 picture, eyes: L'
     assert reader.together(reader.answers(files[:2]))['name']=='one person, 2 pictures, eyes: R and L'
     Image.fromarray(dicoms.scans(1)[0]).save(tmp_path/'scan.png')
+    assert reader.together(reader.answers([tmp_path/'scan.png']))['name']=='one person, 1 picture, eyes: not told'
     df = reader.answers([files[0],tmp_path/'scan.png'])
     assert reader.together(df)['name']=='one person, 2 pictures, eyes: R, 1 not told', "which side the other is nobody knows"
     (tmp_path/'text.png').write_text('I am a text')

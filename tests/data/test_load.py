@@ -13,7 +13,7 @@ def test_auto_without_credentials_draws_with_a_banner(nobody, capsys):
     err = capsys.readouterr().err
     assert df.attrs['source']=='phantom' and 'PHANTOM DATA' in err and 'no Kaggle credentials' in err
     assert open_data('phantom', patients=8).path.tolist()==df.path.tolist()
-    assert 'PHANTOM DATA' in capsys.readouterr().err
+    assert 'PHANTOM DATA' in (said := capsys.readouterr().err) and 'lies here' not in said
     for args in [(df.attrs['root'],), ('kermany2018', df.attrs['root'])]:
         open_data(*args)
         assert 'PHANTOM DATA' in capsys.readouterr().err
@@ -98,10 +98,27 @@ def test_a_look_fetches_nothing(nobody, monkeypatch):
     said = str(check_data('kermany2018'))
     assert 'is not here' in said and 'fundus download kermany2018' in said
 
+def test_a_look_at_phantoms_or_at_ones_own_is_let_pass(nobody):
+    "Without credentials phantoms are drawn; what is no name of a set is no download"
+    assert [opened.refuse_download(o) for o in ('kermany2018','mine.csv',nobody)]==[None]*3
+
+def test_a_folder_is_read_as_the_set_that_is_named(nobody):
+    touch(nobody/'mine', 'A/1.png', 'B/2.png')
+    with pytest.raises(DataError, match='mine holds no|mine is not'): open_data('kermany2018', nobody/'mine')
+    assert open_data('folder', nobody/'mine').attrs['name']=='folder'
+
+def test_data_that_nobody_may_download_are_asked_for_by_their_folder(nobody, monkeypatch):
+    "Whatever credentials there are"
+    monkeypatch.setenv('KAGGLE_API_TOKEN', 'KGAT_x')
+    monkeypatch.setattr(opened, '_open_phantom', lambda card, *args: (card.name, args[-1]))
+    name,why = open_data('ukb')
+    assert name=='ukb' and 'by application' in why and 'cannot be downloaded: name the folder where they lie' in why
+
 def test_open_paths(nobody):
     touch(nobody/'mine', 'A/1.png', 'B/2.png')
     (nobody/'mine/t.csv').write_text('file,patient,x\nA/1.png,p,0\nB/2.png,q,1\n')
     assert open_data(nobody/'mine').attrs['source']=='local'
+    assert len(open_data(nobody/'mine', label='label', patient=None, skip_broken=False))==2 # as the command line asks
     assert open_data(str(nobody/'mine/t.csv'), label='x', patient=None).label.tolist()==['0','1']
     for name,why in {'kermani':'did you mean kermany2018', 'no/where':'does not exist', 'no.csv':'does not exist',
         'folder':'a kind of data'}.items():

@@ -300,7 +300,8 @@ def test_a_missing_file_is_not_replaced(tmp_path, kind):
 PLACES = {'zeros that a spreadsheet cut':(['Export/0012/OD.png','Export/0013/OD.png'], ['12/OD.png','13/OD.png']),
     'another computer':(['0012/OD.png','0013/OD.png'], ['D:\\export\\0012\\OD.png','D:\\export\\0013\\OD.png']),
     'another computer and a folder round all':(['images/0012/1/OD.png','images/0013/1/OD.png'], ['/data/export/0012/1/OD.png','/data/export/13/1/od.PNG']),
-    'an unknown folder':(['new/a1.png','new/sub/b1.png'], ['old/a1.png','old/b1.png'])}
+    'an unknown folder':(['new/a1.png','new/sub/b1.png'], ['old/a1.png','old/b1.png']),
+    'one name at two depths':(['x/b.png','z/x/b.png'], ['/home/x/b.png','/home/z/x/b.png'])}
 @pytest.mark.parametrize('kind', PLACES)
 def test_folders_written_otherwise(tmp_path, kind):
     files,names = PLACES[kind]
@@ -548,6 +549,7 @@ def test_folders_that_look_like_patients_are_told(tmp_path, capsys):
         return read_csv(tmp_path/'t.csv').attrs['alone'],capsys.readouterr().err
     alone,err = read('Bilder/Pat 01/2020-01-02', 'Bilder/Pat 02/20200102')
     assert alone and 'the folders look like patients (Pat 01, Pat 02): write them into a column' in err
+    assert 'look like patients (Pat 05, Pat 06)' in read('Bilder/Pat 05/Macula', 'Bilder/Pat 06/Disc')[1]
     assert 'look like patients' not in read('x/20200102', 'x/20200103')[1]
 
 @pytest.mark.parametrize('top', ['Aufnahme,,\n', 'Export of our clinic\n\n'])

@@ -94,6 +94,15 @@ def test_rise_finds_the_keyhole():
     assert 6<=y<18 and 18<=x<30 and m[8:16,20:28].mean()>5*np.abs(m[20:,:15]).mean()
     assert torch.allclose(e.map[0,0], -e.map[0,1], atol=1e-6)
 
+def test_rise_is_the_covariance_of_score_and_mask():
+    "In units of a mask's variance, p(1-p); by numpy"
+    n,x = Weighs(),torch.randn(1,3,12,16)
+    m = random_masks(40, (12,16), 5, share=.3, seed=4)
+    y = n(x*m).detach().numpy()
+    want = [np.cov(m.flatten(1).numpy().T, y[:,k], bias=True)[-1,:-1].reshape(12,16)/(.3*.7) for k in (0,1)]
+    got = evidence(n, x, 'rise', masks=40, cells=5, share=.3, seed=4, bs=7).map[0].numpy()
+    assert np.allclose(got, want, rtol=1e-3, atol=1e-4*np.abs(want).max())
+
 def test_masks_are_spread_evenly():
     m = random_masks(3000, (21,35))
     assert (m.mean(0)-.5).abs().max()<.06 and m.min()>=0 and m.max()<=1
@@ -155,11 +164,12 @@ def test_bad_input():
     with pytest.raises(DataError, match='NaN'): evidence(n, x*np.nan, 'grad_cam')
     with pytest.raises(DataError, match='class 3'): evidence(n, x, 'grad_cam', target=3)
     with pytest.raises(ModelError, match='no gradient'): evidence(nn.Sequential(Stops()), x, 'input_gradient')
+    with pytest.raises(ModelError, match='no score depends'): evidence(nn.Sequential(nn.Conv2d(3, 4, 3), Stops()), x, 'grad_cam')
     with pytest.raises(ModelError, match='nothing to look at'): last_map(nn.Sequential(nn.Flatten(), nn.Linear(3*64*64, 2)), x)
 
 @pytest.mark.parametrize('method, wrong', [('rise',dict(masks=0)), ('rise',dict(masks=1)), ('rise',dict(masks=2.5)), ('rise',dict(cells=0)),
     ('rise',dict(share=0)), ('rise',dict(share=1)), ('rise',dict(share='x')), ('rise',dict(bs=0)), ('rise',dict(seed=-1)), ('grad_cam',dict(bs=0)),
-    ('integrated_gradients',dict(steps=0)), ('gradient_shap',dict(samples=0)), ('gradient_shap',dict(sigma=-.1)), ('rise',dict(smooth=float('nan'))), ('rise',dict(smooth='x'))])
+    ('integrated_gradients',dict(steps=0)), ('gradient_shap',dict(samples=0)), ('gradient_shap',dict(sigma=-.1)), ('rise',dict(smooth=float('nan'))), ('rise',dict(smooth=float('inf'))), ('rise',dict(smooth='x'))])
 def test_numbers_that_no_method_can_count_with(method, wrong):
     "Some were a map of NaN, infinite values or zeros, without a word"
     with pytest.raises(DataError, match=next(iter(wrong))): evidence(net(), torch.zeros(1,3,64,64), method, **wrong)
@@ -292,6 +302,17 @@ def test_layers_that_will_not_do():
         with pytest.raises(ModelError, match=says): evidence(n, x, 'grad_cam', layer=layer)
         assert not any(m._forward_hooks for m in n.modules()) and all(p.requires_grad for p in n.parameters())
     with pytest.raises(ModelError, match='no score depends'): evidence(n, x, 'grad_cam', layer='waste', target=1)
+
+@pytest.mark.filterwarnings('ignore:Grad-CAM is 0')
+def test_a_class_that_does_not_hear_the_layer_has_a_map_of_nothing():
+    class Half(nn.Module):
+        def __init__(self): super().__init__(); self.conv = nn.Conv2d(3, 4, 3)
+        def forward(self, x): return torch.stack([self.conv(x).relu().mean((1,2,3)), x.mean((1,2,3))], 1)
+    m = evidence(Half(), torch.rand(1,3,16,16), 'grad_cam', layer='conv', relu=False).map[0]
+    assert m[0].any() and not m[1].any()
+
+@pytest.mark.parametrize('side,size,yes', [((4,6),(64,96),1), ((6,4),(64,96),0), ((4,6),(96,64),0), ((96,64),(64,96),0), ((7,10),(64,96),1), ((5,5),(64,64),1), ((5,6),(64,64),0)])
+def test_a_map_has_the_proportions_of_its_picture(side, size, yes): assert attribution._fits(side, size)==yes
 
 def test_a_net_may_work_in_place_from_the_start():
     n = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))

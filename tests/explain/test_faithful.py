@@ -1,5 +1,6 @@
 "Is a map true? The measures themselves, on maps whose truth is known"
 import numpy as np, pandas as pd, pytest, torch
+from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 from torch import nn
 from fundus_fastai.core import DataError, EyeError, ModelError
@@ -96,6 +97,27 @@ def test_a_broken_net_draws_another_map_and_edges_do_not():
     pd.testing.assert_frame_equal(fell, randomization_test(net, im, 'input_gradient', target=0))
     assert np.allclose(np.mean(fell.attrs['signed'], 1), fell.signed) and np.shape(fell.attrs['signed'])==(4,2)
 
+def test_likeness_is_the_mean_of_spearman_s_of_each_image():
+    kept = []
+    def noise(n, x, k): kept.append(np.random.default_rng(len(kept)//2).normal(size=(3,9,9))*[[[1]],[[2]],[[3]]]+2.*len(kept)); return kept[-1]
+    df = randomization_test(small(), torch.zeros(3,1,9,9), noise, target=0, stages=3)
+    def want(f, g): return np.mean([spearmanr(f(a).ravel(), f(b).ravel()).statistic for a,b in zip(kept[0], g)])
+    assert df.signed.tolist()[1:]==pytest.approx([want(np.asarray, g) for g in kept[1:]]) and df.signed[1]==pytest.approx(1)
+    assert df.absolute.tolist()[1:]==pytest.approx([want(np.abs, g) for g in kept[1:]]) and df.absolute[1]<.9
+
+class Gain(nn.Module):
+    "Has a weight that cannot begin anew, and holds what can, of which it is none itself"
+    def __init__(self): super().__init__(); self.by,self.fc = nn.Parameter(torch.ones(1)),nn.Linear(6, 6)
+    def forward(self, x): return self.fc(x)*self.by
+
+class Holds(nn.Sequential):
+    def reset_parameters(self): pytest.fail('it has no weights of its own')
+
+def test_layers_that_begin_anew_are_those_with_weights_of_their_own():
+    net = nn.Sequential(nn.Conv2d(1,6,3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Gain(), Holds(nn.Linear(6,2)))
+    df = randomization_test(net, torch.randn(1,1,12,12), 'input_gradient', target=0)
+    assert df.stage.tolist()==['trained','4.0','3.fc','0'] and df.layers.tolist()==[0,1,2,3]
+
 def test_intervals_hold_the_truth():
     "Patients differ: an interval by image would be too narrow"
     rng,hits,narrow = np.random.default_rng(0),0,0
@@ -156,7 +178,7 @@ def test_a_map_may_be_a_tensor_as_evidence_gives_it():
     a,b = (deletion_curve(small(), torch.ones(1,1,40,50), o, target=0, steps=3) for o in (m,m.numpy()))
     assert np.array_equal(a[1], b[1])
 
-@pytest.mark.parametrize('answers, seen, word', [([.2,.9],(-.03,1.03),'probability'), ([61.,55.],(54,62),'answer')])
+@pytest.mark.parametrize('answers, seen, word', [([.2,.9],(-.03,1.03),'probability'), ([61.,55.],(54,62),'answer'), ([1.4,.6],(0,2),'answer')])
 def test_the_curve_of_an_age_is_in_the_picture(answers, seen, word):
     ax = plot_curves(dict(a=(np.array([0.,1.]), np.array(answers))))
     low,high = ax.get_ylim()
@@ -193,6 +215,8 @@ def test_only_the_field_counts():
     assert plain.share/plain.area>1.5 and fair.share/fair.area==pytest.approx(1, abs=.05)
     assert plain.precision>1.5*plain.area and fair.precision==pytest.approx(fair.area, rel=.25)
     assert overlap(field-1.+.5*lesion, lesion, within=field)['pointing']==1 # the best lies in the field, though below 0 elsewhere
+    assert overlap(np.where(field, lesion, 9.), lesion, within=field)['pointing']==1 # whatever a map says of the frame
+    assert overlap(np.hypot(y-24, x-12)<4, lesion, within=field)['pointing']==0
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     def half_blank(net, x, k): return np.stack([np.random.default_rng(int(1e6*net[0].weight[0,0,0,0].abs())).random((48,48))*field])
     x = torch.rand(1, 1, 48, 48)
@@ -208,7 +232,7 @@ def test_truths_and_pictures_of_any_size_come_to_the_size_of_the_maps():
     assert a.method.tolist()==b.method.tolist()==['m',*BASELINE_MAPS]
     for o in ('m','center'): assert np.allclose(a[a.method==o][k].astype(float), b[b.method==o][k].astype(float), atol=.02)
 
-@pytest.mark.parametrize('curves', [[], {}, None, 'x', {'a':5}, {'a':([],[])}, {'a':[]}])
+@pytest.mark.parametrize('curves', [[], {}, None, 'x', {'a':5}, {'a':([],[])}, {'a':[]}, {'a':[([0,1],[1,0]),([],[])]}])
 def test_curves_are_a_dict(curves):
     with pytest.raises(DataError, match='deletion_curve'): plot_curves(curves)
 

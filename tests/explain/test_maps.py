@@ -59,12 +59,18 @@ def test_a_report_reads_labels_at_their_thresholds():
     assert dict(pick_images(t, op=dict(thresholds=dict(a=.2)))[['path','guess']].to_numpy())=={'1':'a','2':'not a'}
 
 @pytest.mark.parametrize('how,words', [(dict(method='hue_gradient', window=20), '`window` is for `method=.occlusion'), (dict(method='rise', fill='blur', bs=3), '`fill` and `bs` are for'),
-                                       (dict(window=0), '`window` is to be at least 1, not 0'), (dict(stride=0), '`stride` is to be at least 1'),
+                                       (dict(window=0), '`window` is to be at least 1, not 0'), (dict(window=(0,8)), '`window` is to be at least 1'), (dict(stride=0), '`stride` is to be at least 1'),
                                        (dict(bs=0), '`bs` is to be at least 1, not 0'), (dict(window=8, stride=9), 'choose at most 8')], ids=str)
 def test_what_cannot_be_done_is_refused(how, words, tmp_path):
     learn,paths = learner(ClassOutput(['a','b']), tmp_path)
     with pytest.raises(DataError, match=words): explain_images(learn, paths, tmp_path/'maps', **how)
     assert not (tmp_path/'maps').exists()
+
+def test_a_map_takes_the_place_of_no_other_picture_s(tmp_path):
+    "Where a folder is gone on with: its own file again, or a name that nothing there bears"
+    kept = {'/a/x.png':'x_rise.npz', '/q/y.png':'b_x_rise.npz', '/q/z.png':'b_x_2_rise.npz'}
+    files = page.map_files(['/b/x.png','/a/x.png','/c/x.png','/b/../b/x.png'], tmp_path, {k:dict(map=v) for k,v in kept.items()}, method='rise')
+    assert {k:f.name for k,f in files.items()}=={'/b/../b/x.png':'b_x_3_rise.npz', '/a/x.png':'x_rise.npz', '/c/x.png':'c_x_rise.npz'}
 
 def test_windows_may_be_wider_than_high(tmp_path):
     learn,paths = learner(ClassOutput(['a','b']), tmp_path)

@@ -3,6 +3,7 @@ import numpy as np, pandas as pd, pytest, timm, torch
 from fastai.callback.core import Callback
 from safetensors.torch import load_file
 from torch import nn
+from types import SimpleNamespace
 from torch.nn import functional as F
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.score.kinds import CATEGORY
@@ -108,10 +109,20 @@ def test_every_second_batch_pays_for_two():
     class Look(Callback):
         order = 9.5
         def after_loss(self):
-            if self.training: seen.append(float(self.learn.loss_grad.detach()-self.learn.loss.detach()))
-    learn = learner()
-    with learn.no_bar(), learn.no_logging(): learn.fit_eye(PLAN, 1, cbs=[SparseMaps(.1, start=0, rise=1e-9, every=2),Look()])
+            if not self.training: return
+            seen.append(float(self.learn.loss_grad.detach()-self.learn.loss.detach()))
+            if seen[-1]: paid.append(float(2*.1*maps.seen[-1]))
+    learn,maps,paid = learner(),SparseMaps(.1, start=0, rise=1e-9, every=2),[]
+    with learn.no_bar(), learn.no_logging(): h = learn.fit_eye(PLAN, 1, cbs=[maps,Look()])
+    assert [o for o in seen if o]==pytest.approx(paid, rel=1e-3) and h.map_size.iloc[-1]==pytest.approx(np.mean(paid[-2:])/.2, rel=1e-3)
     assert seen[1]==seen[4]==0 and seen[2]>0 and len(seen)==6 # three batches an epoch
+
+@pytest.mark.parametrize('done,share', [(0,0), (1.9,0), (2.25,.1464466), (2.5,.5), (3,1), (3.9,1)])
+def test_the_price_rises_in_a_quarter_of_the_stage(done, share):
+    "From its middle on, by half a wave of a cosine"
+    cb = SparseMaps(.1)
+    cb.learn = SimpleNamespace(epoch=int(done), iter=round(done%1*20), n_iter=20, n_epoch=4)
+    assert cb.strength()==pytest.approx(.1*share)
 
 @pytest.mark.filterwarnings('ignore')
 def test_beside_half_digits_it_has_all_of_its_own():
@@ -149,6 +160,9 @@ def test_a_vision_transformer_takes_the_other_engine():
 def test_a_readout_keeps_its_body():
     learn = eye_learner(noise_dls(), tiny, weights=None, probe=True)
     with pytest.raises(DataError, match="fit='tune'"), learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=SparseMaps(.1))
+    other = SparseMaps()
+    other.learn = SimpleNamespace()
+    with pytest.raises(DataError, match='a learner of `eye_learner`'): other.before_fit()
 
 @pytest.mark.parametrize('bad', [dict(nu=-1),dict(nu=float('nan')),dict(pool=0),dict(pool=2.5),dict(every=0),dict(start=1),dict(rise=0),dict(eps=0),
                                  dict(start=.9)]) # a stage that ends before `nu` is reached

@@ -52,6 +52,7 @@ def test_new_and_changed_files_are_touched(touched, tmp_path, monkeypatch):
 WIDE = {
     'cli.kills': 'commands killed at any moment',
     'cli.cli': 'the command in its process',
+    'cli.core': 'files, folders, locks and ports that every command stands on',
     'cli.commands': 'training and scoring of real images',
     'cli.terminal': 'what a terminal is shown',
     'colab.drive': 'a Drive that is refused, full or mounted',

@@ -6,7 +6,7 @@ from PIL import Image
 from attack.images import attack
 from fundus_fastai.core import DataError
 from fundus_fastai.image.read import (check_images, check_readable, formats, image_files, load_pixels, max_scans, open_image,
-                                      read_image, unread_files, walk_tree)
+                                      plain_mode, read_image, unread_files, walk_tree)
 
 pytestmark = pytest.mark.newest # Pillow's newest release, which the others of the lane do not ask
 rng  = np.random.default_rng(0)
@@ -76,8 +76,14 @@ def test_lossless_formats(tmp_path, fmt):
 @pytest.mark.parametrize('mode,ndim', [('1',2),('L',2),('LA',2),('P',3),('RGB',3),('RGBA',3)])
 def test_modes(tmp_path, mode, ndim):
     (tmp_path/'x.png').write_bytes(encode(rgb, 'PNG', mode))
-    assert read_image(tmp_path/'x.png').ndim==ndim
+    a = read_image(tmp_path/'x.png')
+    assert a.ndim==ndim and a.dtype==np.uint8
+    assert np.array_equal(a, np.asarray(Image.fromarray(rgb).convert(mode).convert('L' if ndim==2 else 'RGB')))
     assert read_image(tmp_path/'x.png', gray=True).shape==gray.shape
+
+def test_luma_and_chroma_are_brought_to_colors():
+    im = Image.fromarray(rgb).convert('YCbCr')
+    assert np.array_equal(np.asarray(plain_mode(im)), np.asarray(im.convert('RGB')))
 
 def test_missing_image_folder_and_orientation(tmp_path):
     with pytest.raises(DataError, match='no.png does not exist'): read_image(tmp_path/'no.png')
@@ -151,7 +157,11 @@ def test_what_cannot_be_seen_is_refused_and_the_rest_lies_on_black(tmp_path):
     assert np.array_equal(seen[0], a) # the check looks at what the reader reads
     key = gray.copy(); key[:24] = 200
     Image.fromarray(key).save(tmp_path/'part.png', transparency=200)
-    assert not read_image(tmp_path/'part.png')[:24].any()
+    a = read_image(tmp_path/'part.png')
+    assert a.shape==gray.shape and not a[:24].any() and np.array_equal(a[24:], np.where(gray[24:]==200, 0, gray[24:]))
+    Image.fromarray(rgb).save(tmp_path/'one.png', transparency=tuple(map(int, rgb[0,0]))) # a color that is to be seen through
+    a = read_image(tmp_path/'one.png')
+    assert not a[0,0].any() and np.array_equal(a[1:], rgb[1:])
 
 def test_a_jpeg_told_too_often(tmp_path):
     b = encode(rgb, 'JPEG', progressive=True)
@@ -191,6 +201,11 @@ def test_a_jpeg_2000_of_sixteen_bits_in_color_is_refused(tmp_path):
         for bits in (8,16): cv2.imwrite(str(tmp_path/f'{name}{bits}.jp2'), a.astype(f'uint{bits}')*(1 if bits==8 else 257))
         assert read_image(tmp_path/f'{name}8.jp2').shape==a.shape
         with pytest.raises(DataError, match=f'{name}16.jp2 has more than 8 bits a channel'): read_image(tmp_path/f'{name}16.jp2')
+        for bits in (8,16): # without the box around it, as archives keep it
+            b = (tmp_path/f'{name}{bits}.jp2').read_bytes()
+            (tmp_path/f'{name}{bits}.j2k').write_bytes(b[b.find(b'\xff\x4f\xff\x51'):])
+        assert read_image(tmp_path/f'{name}8.j2k').shape==a.shape
+        with pytest.raises(DataError, match='more than 8 bits a channel'): read_image(tmp_path/f'{name}16.j2k')
 
 @pytest.mark.filterwarnings('ignore')
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

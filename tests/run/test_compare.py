@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, timm, torch
 from matplotlib.text import Text
+from sklearn.metrics import accuracy_score, roc_auc_score
 from fundus_fastai.run import compare as C, report, train as T
 from fundus_fastai.run.compare import (SIXTEEN, Comparison, compare_nets, pick_nets,
                                        plot_comparison, read_comparison, run_folder, _apart)
@@ -203,6 +204,27 @@ def test_the_light_one_lies_within_one_standard_error():
     assert pick_nets(t[:3])==('a','a')
     assert pick_nets(t.assign(valid=[5.,4,3,9], valid_se=1.), 'mae')==('c','b')
     assert pick_nets(t.assign(valid_se=np.nan))==('d','d')
+
+def test_of_nets_that_are_as_good_the_smaller_is_best():
+    t = pd.DataFrame(dict(arch=list('abc'), valid=[.9,.9,.8], valid_se=0., file_mb=[5,2,1.]))
+    assert pick_nets(t)==('b','b') and pick_nets(t.assign(valid_se=.2))==('b','c')
+    assert pick_nets(t.assign(valid=[np.nan,.7,.8]))==('c','c') and pick_nets(t.assign(valid=np.nan))==(None,None) # that failed
+
+@pytest.mark.parametrize('metric,own', [('accuracy', lambda t: accuracy_score(t.target=='b', t.p_b>.5)), ('auc', lambda t: roc_auc_score(t.target=='b', t.p_b))])
+def test_a_side_is_the_mean_of_seeds_by_scikit_learn(tmp_path, metric, own):
+    "Rows in any order, those of the side alone; what is about other images, or other truths, is refused"
+    rng = np.random.default_rng(0)
+    t = pd.DataFrame(dict(path=[f'{i:02}.png' for i in range(60)], patient=[f'p{i//2}' for i in range(60)], eye=None, target=rng.choice(['a','b'], 60)))
+    side,seeds = C._Side(CATEGORY, metric, t.path[:50]),[]
+    def put(df): df.to_csv(tmp_path/'t.csv', index=False); return side.add('net', tmp_path/'t.csv', None)
+    for noise in (.1, .5, 3):
+        p = 1/(1+np.exp(-(t.target=='b')+.5+noise*rng.normal(size=60)))
+        seeds.append(t.assign(p_a=1-p, p_b=p))
+        assert put(seeds[-1].sample(frac=1, random_state=0))==pytest.approx(own(seeds[-1][:50]))
+    e,se = side.score('net', 200)
+    assert e.value==pytest.approx(np.mean([own(o[:50]) for o in seeds])) and e.low<e.value<e.high and .01<se<.15
+    for bad in (seeds[0][1:], seeds[0].assign(target=seeds[0].target.where(seeds[0].index>0, {'a':'b','b':'a'}[t.target[0]]))):
+        with pytest.raises(DataError, match='other images or targets'): put(bad)
 
 def test_a_mean_auc_is_always_over_the_same_labels():
     "A resample that lacks a label has none: what scatters would else be which labels are in it"

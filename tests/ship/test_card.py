@@ -1,9 +1,10 @@
 "What may leave: made from a list, searched for names, under terms that somebody has accepted"
 import json, shutil
 from pathlib import Path
-import pandas as pd, pytest
+import pandas as pd, pytest, torch
 from safetensors.torch import load_file, save_file
 from fundus_fastai.core import DataError, ModelError, read_json, write_json
+from made import mean_model
 from fundus_fastai.data.catalog import cards
 from fundus_fastai.ship.card import agreed_terms, check_nobody, names_in_run, pack_card, people_in, public_config
 
@@ -34,11 +35,11 @@ def test_what_everybody_knows_is_told(run):
 
 def test_the_names_that_are_looked_for(tmp_path):
     "Patients, paths and files of all tables that are there, by hand; a number of five digits or a word of three stands in any text"
-    pd.DataFrame(dict(path=['d/Anna-1961.png','d/left.png'], patient=['Miller','12345'])).to_csv(tmp_path/'split.csv', index=False)
-    pd.DataFrame(dict(path=['7.png'], patient=['123456'])).to_csv(tmp_path/'predictions.csv', index=False)
-    assert names_in_run(tmp_path)=={'d/Anna-1961.png','Anna-1961.png','Anna-1961','d/left.png','left.png','Miller','7.png','123456'}
+    pd.DataFrame(dict(path=['d/Anna-1961.png','d/left.png'], patient=['Anna','12345'])).to_csv(tmp_path/'split.csv', index=False)
+    pd.DataFrame(dict(path=['7.png','8.png'], patient=['123456',''])).to_csv(tmp_path/'predictions.csv', index=False)
+    assert names_in_run(tmp_path)=={'d/Anna-1961.png','Anna-1961.png','Anna-1961','d/left.png','left.png','Anna','7.png','8.png','123456'}
     (tmp_path/'out').mkdir()
-    for text in ('as Miller said','of 123456, twice'):
+    for text in ('as Anna said','of 123456, twice'):
         (tmp_path/'out/README.md').write_text(text)
         with pytest.raises(DataError, match='README.md names 1 of the run'): check_nobody(tmp_path/'out', names_in_run(tmp_path))
 
@@ -59,6 +60,34 @@ def test_tensors_and_notes_that_hide_in_the_weights(run, tmp_path):
     with pytest.raises(ModelError, match='notes that this program has not written .patients'): pack_card(run, tmp_path/'p')
     save_file(w|dict(anna_miller=w[next(iter(w))].clone()), f); reseal(run)
     with pytest.raises(ModelError): pack_card(run, tmp_path/'p')
+
+def test_a_name_in_the_notes_of_weights_is_found(tmp_path):
+    (tmp_path/'eye.png').write_bytes(b'\xff Miller') # the bytes of a picture are no words
+    save_file(dict(w=torch.zeros(2)), tmp_path/'model.safetensors')
+    check_nobody(tmp_path, {'Miller'})
+    for names,note in (('w','{"note":"of Miller"}'), ('of Miller','{}')):
+        save_file({names:torch.zeros(2)}, tmp_path/'model.safetensors', metadata=dict(fundus=note))
+        with pytest.raises(DataError, match='model.safetensors names 1 of'): check_nobody(tmp_path, {'Miller'})
+
+WHERE = dict(graph=lambda m: m.graph, producer=lambda m: (m,'producer_name'), domain=lambda m: (m,'domain'), model=lambda m: (m,'doc_string'), about=lambda m: (m.graph,'doc_string'),
+             node=lambda m: m.graph.node[0], number=lambda m: m.graph.initializer[0], into=lambda m: m.graph.input[0], out=lambda m: m.graph.output[0],
+             said=lambda m: (m.graph.node[0],'doc_string'), note=lambda m: (m.metadata_props.add(key='note'),'value'))
+
+@pytest.mark.parametrize('where', WHERE)
+def test_a_name_in_a_graph_is_found(tmp_path, where):
+    m = mean_model()
+    at = WHERE[where](m)
+    (tmp_path/'net.onnx').write_bytes(m.SerializeToString())
+    check_nobody(tmp_path, {'Miller'})
+    setattr(*(at if isinstance(at, tuple) else (at,'name')), 'of Miller')
+    (tmp_path/'net.onnx').write_bytes(m.SerializeToString())
+    with pytest.raises(DataError, match='net.onnx names 1 of'): check_nobody(tmp_path, {'Miller'})
+
+def test_terms_in_words_of_ones_own(run):
+    cfg = read_json(run/'config.json')|dict(data='mine.csv', source='local')
+    assert public_config(cfg, 'By letter of May.')['terms']=='By letter of May.' and 'terms' not in public_config(cfg)
+    assert 'By letter of May.' in agreed_terms(cfg, True, 'By letter of May.')
+    with pytest.raises(DataError, match='terms=TEXT'): agreed_terms(cfg, True)
 
 def test_words_of_their_own():
     names = {'p1','0042','anna','a.b/c.png','(x)'}

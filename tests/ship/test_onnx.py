@@ -5,8 +5,9 @@ import numpy as np, onnx, pandas as pd, pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from fundus_fastai.core import DataError, ModelError
+from fundus_fastai.image.recipe import Eye
 from made import mean_model
-from fundus_fastai.ship.onnx import SEAL, OnnxNet, outside_tensors, predict_onnx, read_onnx, sealed, write_onnx
+from fundus_fastai.ship.onnx import SEAL, OnnxNet, net_picture, outside_tensors, predict_onnx, read_onnx, sealed, write_onnx
 
 TOLD = dict(kind='category', classes=['a','b'], columns=['p_a','p_b'], image='fundus', size=16, recipe='color', sha256='ab'*32, source='local')
 
@@ -111,6 +112,13 @@ def test_what_is_written_names_no_place(tmp_path):
     raw = write_onnx(tmp_path/'x.onnx', m, TOLD).read_bytes()
     assert b'/home' not in raw and read_onnx(tmp_path/'x.onnx')[1]['columns']==['p_a','p_b']
 
+@pytest.mark.parametrize('image', ['oct','fundus'])
+def test_a_scan_is_seen_in_gray_and_a_photograph_in_color(tmp_path, image):
+    net = OnnxNet(write_onnx(tmp_path/'x.onnx', mean_model(), TOLD|dict(image=image, recipe='')))
+    im = np.random.default_rng(0).integers(0, 255, (16,16,3), np.uint8)
+    want = np.asarray(Image.fromarray(im).convert('L' if image=='oct' else 'RGB').convert('RGB'))
+    assert np.array_equal(net_picture(Eye(im), net.recipe, 16, gray=net.gray), want) and (np.ptp(want, -1)==0).all()==(image=='oct')
+
 def test_rows_files_and_remarks(file, tmp_path):
     d = tmp_path/'eyes'
     d.mkdir()
@@ -125,3 +133,4 @@ def test_rows_files_and_remarks(file, tmp_path):
     assert set(t.model)=={'ab'*8} and t.attrs['unread']==1
     with pytest.raises(DataError, match='force'): predict_onnx(file, [d], out=tmp_path/'t.csv')
     with pytest.raises(DataError, match='CPU'): predict_onnx(file, [d], 'cuda')
+    with pytest.raises(DataError, match='`bs` is to be at least 1'): predict_onnx(file, [d], bs=0)

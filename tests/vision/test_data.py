@@ -1,6 +1,7 @@
 "Pictures and masks on their way into a batch"
 import cv2, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
+from fastai.callback.data import WeightedDL
 from fundus_fastai.core import DataError, EyeError, EyeWarning
 from fundus_fastai.image import recipe as recipes_room
 from fundus_fastai.image.recipe import level_scan
@@ -31,6 +32,7 @@ def test_picture_and_mask_lie_where_the_net_sees_them(recipe):
 def test_numbers_may_be_classes(labels, names):
     df = pd.DataFrame(dict(path=[eye(k) for k in range(8)], label=labels*4, split=['train']*4+['valid']*4))
     dls = eye_dls(df, image='fundus', size=32, bs=4, workers=0)
+    assert not isinstance(dls.train, WeightedDL) # unless it is asked for
     assert list(dls.vocab)==names==dls.output.names and dls.valid.one_batch()[1].tolist()==[0,1,0,1]
 
 @pytest.mark.parametrize('kind', ['oct','fundus'])
@@ -46,14 +48,15 @@ def test_large_photographs_are_decoded_small(tmp_path):
     cv2.imwrite(str(tmp_path/'big.jpg'), cv2.resize(eye(3), (2400,1920))[...,::-1])
     o = OpenEye('fundus', 'color', 224)
     assert min(o.eye(tmp_path/'big.jpg').image.shape[:2])<1000 and o(tmp_path/'big.jpg').size==(224,224)
-    assert o.view(tmp_path/'big.jpg').shape[0]>1500
+    assert o.view(tmp_path/'big.jpg').shape[0]>1500 and OpenEye('fundus')(tmp_path/'big.jpg').size==(2400,1920)
 
 @pytest.mark.parametrize('balance', [False, True])
 def test_pictures_of_a_table_are_not_written_out(monkeypatch, balance):
     "fastai formats its source before it decides to say nothing: of a table of 40 pictures, for seconds"
     df = pd.DataFrame(dict(path=[eye(i) for i in range(6)], label=list('ababab'), split=['train']*4+['valid']*2))
     for o in ('__repr__','__str__'): monkeypatch.setattr(pd.DataFrame, o, lambda self: pytest.fail("the table was written out"))
-    assert len(eye_dls(df, bs=2, workers=0, size=32, balance=balance).train_ds)==4
+    dls = eye_dls(df, bs=2, workers=0, size=32, balance=balance)
+    assert len(dls.train_ds)==4 and isinstance(dls.train, WeightedDL)==balance
 
 def test_a_split_that_leaks_is_told(recwarn):
     "By name, unless whoever read the split has asked for it"
@@ -113,6 +116,8 @@ def test_a_picture_goes_through_the_recipe_as_its_file_does(tmp_path, kind):
     want = np.asarray(o(tmp_path/'a.png'))
     for im in (Image.open(tmp_path/'a.png'), o.cls.create(tmp_path/'a.png')):
         assert np.abs(np.asarray(o(im)).astype(int)-want).max()<3 # of shades of gray, which Pillow rounds otherwise
+        seen,told = o.view(im),o.view(tmp_path/'a.png')
+        assert seen.shape==told.shape and np.abs(seen.astype(int)-told).max()<3
     assert np.array_equal(np.asarray(o(o(tmp_path/'a.png'))), want)
 
 def flawed(**kwargs):
@@ -182,5 +187,7 @@ def test_a_wrong_thing_is_told_as_what_was_expected():
     with pytest.raises(DataError, match='a table .DataFrame. is wanted, and this is a str'): eye_dls('folder')
     with pytest.raises(DataError, match='split_patients'): eye_dls(flawed().drop(columns='split'))
     with pytest.raises(DataError, match='are expected, not int'): several(3)
+    with pytest.raises(DataError, match='one file or picture is expected, not int'): OpenEye()(3)
+    with pytest.raises(DataError, match='tensor of torch.float32 is no picture of bytes'): OpenEye()(torch.zeros(8,9))
     im = np.zeros((8,9), np.uint8)
     assert [len(several(o)) for o in (im, Image.fromarray(im), 'eye.png', [im,im])]==[1,1,1,2]

@@ -21,6 +21,8 @@ def test_the_same_file_under_two_patients_ties_them(tmp_path, capsys):
     def parted(f): return [seed for seed in range(8) if f(df, seed=seed).set_index('patient').split[['p03','p09']].nunique()>1]
     assert parted(split_patients) and not parted(split_frame)
     assert 'the same: 1; their 2 patients are kept' in capsys.readouterr().err
+    for o in (df[df.patient!='p09'], df.assign(patient=df.patient.replace('p09', 'p03'))): split_frame(o) # one person's are no matter
+    assert 'the same' not in capsys.readouterr().err
 
 def test_a_published_split_of_train_and_test_can_be_learned(table):
     two = table.assign(split=table.split.replace('valid', 'train'))
@@ -92,8 +94,9 @@ def test_the_net_is_timed_where_the_batches_go(monkeypatch, table):
     "fastai moves a net to the device of its batches when training begins, and not before"
     learn = make_learner(table, 'oct', TrainOptions('test_resnet', **TINY, cache=False))
     learn.dls.device = torch.device('meta') # stands for a card: a net elsewhere would not take its pictures
-    monkeypatch.setattr(steps, 'median_seconds', lambda f, items: 1.)
-    assert steps.training_seconds(learn, 1)[1]>0 and next(learn.model.parameters()).device.type=='meta'
+    monkeypatch.setattr(steps, 'median_seconds', lambda f, items: 2.)
+    images = len(learn.dls.train_ds) # eight a batch, and a way back that takes twice the way there
+    assert steps.training_seconds(learn, 2)[1]==pytest.approx(2*images*2*3/8) and next(learn.model.parameters()).device.type=='meta'
 
 @pytest.mark.parametrize('how,why', [(dict(bs=1), 'bs=1'), (dict(arch='test_vit', size=100), 'cannot read pictures of 100 pixels')])
 def test_nothing_is_decoded_for_a_net_that_cannot_be(monkeypatch, table, how, why):
