@@ -312,8 +312,7 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
         if captures: say(f"{len(captures.write(df))} captures: {captures.out}")
     if df.attrs['source']=='phantom': say("PHANTOM: this net has learned from drawn images only")
     if n := df.attrs['blind']:
-        why = '' if resume else ': nothing can be seen there' # of earlier rows, some may not have been read
-        say(f"{n} image{'s'*(n>1)} without an answer{why} (column remark)")
+        say(f"{n} image{'s'*(n>1)} without an answer (column remark)")
     if out: say(f"{rows} rows: {out}")
     check_unread(df)
 

@@ -724,8 +724,9 @@ def locate_images(names, src, images=None, *, skip=False)->pd.Series:
         path = path.fillna(names.map(known))
         hint = near_names(names[path.isna()], files, folders[0], several=several)
     if (lost := path.isna()).any():
+        more = '' if skip or lost.all() else ', or see what `fundus check` makes of it'
         text = (f"{src}: {lost.sum()} of {len(lost)} image files are not in {_seen_from(src, best)}: "
-                f"{few(names[lost], 5)}{hint} (name another folder with `images=DIR`)")
+                f"{few(names[lost], 5)}{hint} (name another folder with `images=DIR`{more})")
         if not skip: raise DataError(text)
         say(text)
     return path

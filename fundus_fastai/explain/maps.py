@@ -247,6 +247,7 @@ def explain_images(learn:Learner, # a trained net
     one_of(method, ALL_METHODS, 'method')
     settings,rows,out = _settings(learn, method, only=only, **kwargs),[],Path(out)
     paths,kept = listify(paths),kept_maps(out, settings) if resume else {}
+    def blind(): return hasattr(odd, 'taken') and odd.taken()[1] # told just before the eye comes
     todo = list(map_files(paths, out, kept, method=method).items())
     with replacing(out/'maps.csv', 'map', 'overlay') as tidy, \
          progress(total=len(todo), what='explaining') as bar:
@@ -254,7 +255,7 @@ def explain_images(learn:Learner, # a trained net
             mark = dict(zip((f for _,f in some), digests([p for p,_ in some])))
             maps = {f:d for f,k in mark.items() if (d := _found(f, settings|dict(picture=k)))} if resume else {}
             new = [o for o in some if o[1] not in maps]
-            eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd)}
+            eyes = {o.path:o for o in learn.open_eyes([p for p,_ in new], odd) if not blind()}
             if hasattr(odd, 'doubt'):
                 odd.doubt(pd.DataFrame([(p,o.doubt) for p,o in eyes.items() if o.doubt], columns=['path','remark']))
             where = {p:only and only(o) for p,o in eyes.items()}

@@ -355,7 +355,8 @@ def explain_run(run, # run folder
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
     one_of(method, ALL_METHODS, 'method')
     learn = load_model(run)
-    odd = OddFiles(len(files := images_of(images, out := Path(out or beside(run, 'maps')))))
+    files = images_of(images, out := Path(out or beside(run, 'maps')))
+    odd = OddFiles(len(files), 'it gets no map')
     with only_writer(out):
         fresh_dir(out, force or resume, {'maps.csv':'path,answer,map,overlay'})
         t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)

@@ -38,7 +38,7 @@ def images_of(images, out=None)->list: # pictures are written into `out`
 # %% ../../nbs/49_vision.answers.ipynb #d09d19f7
 class OddFiles:
     "For `open_eyes`: says what is odd about a file as it is opened, keeps it, and counts those that cannot be read"
-    def __init__(self, n, so='its answer means nothing'):
+    def __init__(self, n, so='it gets no answer'):
         self.n,self.so,self.unread,self.lost,self.doubts = n,so,0,[],[]
         self.doubtful,self.first = 0,'' # of pictures that have an answer
     def __call__(self, text, lost):
@@ -51,7 +51,10 @@ class OddFiles:
         return res
     def nothing(self):
         "The error where no file is left"
-        return DataError(f"nothing is left: {self.unread} of {self.n} images cannot be read")
+        lost,rest = self.unread,self.n-self.unread
+        why = [f"{lost} of {self.n} images cannot be read"] if lost else []
+        if rest: why.append(f"{rest} of {self.n} get no map (why is said above)")
+        return DataError(f"nothing is left: {', '.join(why)}")
 
 # %% ../../nbs/49_vision.answers.ipynb #5a7dd743
 @patch
@@ -438,7 +441,7 @@ def answer_table(net, images, kind, *, bs:int=64, workers=None, out=None, resume
     mine,model = dealt(files, shard),net.config['sha256'][:16]+net.config.get('form', '')
     marks = dict(model=model)
     if shard: marks['shard'] = shard_mark(shard, files)
-    table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine), 'it gets no answer')
+    table,odd = RowFile(out, resume, force, marks=marks),OddFiles(len(mine))
     with released(table):
         volumes,shared = any(file_and_frame(o)[1] for o in files),shared_names(files)
         todo,parts,waiting,seen = table.left(mine),[],[],Counter()

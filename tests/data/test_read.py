@@ -297,6 +297,14 @@ def test_a_missing_file_is_not_replaced(tmp_path, kind):
     (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(f'{o},{k%2}' for k,o in enumerate(names))]))
     with pytest.raises(DataError, match=f'1 of {len(names)} image files are not in its folder: {lost}'): read_csv(tmp_path/'t.csv')
 
+@pytest.mark.parametrize('there', [[], ['a.png']])
+def test_who_lacks_some_files_is_sent_to_check(tmp_path, there):
+    "Another folder is no remedy for one file of many"
+    touch(tmp_path, *there)
+    (tmp_path/'t.csv').write_text('file,label\na.png,x\nb.png,y\n')
+    with pytest.raises(DataError, match='name another folder') as e: read_csv(tmp_path/'t.csv')
+    assert ('see what `fundus check` makes of it' in str(e.value))==bool(there)
+
 PLACES = {'zeros that a spreadsheet cut':(['Export/0012/OD.png','Export/0013/OD.png'], ['12/OD.png','13/OD.png']),
     'another computer':(['0012/OD.png','0013/OD.png'], ['D:\\export\\0012\\OD.png','D:\\export\\0013\\OD.png']),
     'another computer and a folder round all':(['images/0012/1/OD.png','images/0013/1/OD.png'], ['/data/export/0012/1/OD.png','/data/export/13/1/od.PNG']),

@@ -56,6 +56,15 @@ def test_a_file_is_judged_by_itself_and_not_by_one_whose_name_begins_alike(black
         assert t.usable.tolist()==[True,False,False,False] and t.remark[0]=='' and 'gone' in t.remark[1]
         assert t.remark[2]==t.remark[3] and t.remark[2].startswith('is blank')
 
+def test_what_gets_no_answer_gets_no_map(black, tmp_path, capsys):
+    "maps.csv gave a black picture a class, as if it had been read"
+    t = explain_run(RUN, [black,SCANS[0]], 'grad_cam', out=tmp_path/'m')
+    assert t.path.tolist()==[str(SCANS[0])] and 'is blank: nothing can be seen in it; it gets no map' in capsys.readouterr().err
+    assert sorted(o.name for o in (tmp_path/'m').iterdir())==sorted([*t['map'],*t.overlay,'maps.csv']) and t.attrs['unread']==0
+    (tmp_path/'broken.png').write_bytes(b'no picture')
+    for files,words in (([black],'1 of 1 get no map'), ([black,tmp_path/'broken.png'],'1 of 2 images cannot be read, 1 of 2 get no map')):
+        with pytest.raises(DataError, match=f'nothing is left: {words}'): explain_run(RUN, files, 'grad_cam', out=tmp_path/'none')
+
 def test_only_black(black, tmp_path):
     t = predict_run(RUN, [black], out=tmp_path/'t.csv')
     assert len(t)==1 and not t.usable[0] and len(pd.read_csv(tmp_path/'t.csv'))==1
