@@ -21,7 +21,8 @@ List C asks what begins from nothing: `scratch`, a small search of rates and epo
 Run on 27 November 2026 on one NVIDIA H200 that four other programs used too (torch 2.11, CUDA 13, Python 3.12, 400 seconds):
 of the lists, list A came to the end of Lite0's recipe, list B to six of Lite0's ten nets for sex and age. And on 28 November on
 two cores of a processor, with --seeds 1: SqueezeNet's recipe, InceptionV3's (plain fastai on three folds of five, `tune` on four), and
-phantoms as pretraining (77 minutes) with the readouts. The rest has been rehearsed, and not been run."""
+phantoms as pretraining (77 minutes) with the readouts. On 30 November on one core with bfloat16, --seeds 5: SqueezeNet's
+recipe (93 minutes without the search), and of the rates of its `auto` two on all folds. The rest has been rehearsed, and not been run."""
 import argparse, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
@@ -546,7 +547,8 @@ def asked(out):
     "The call that made a row"
     return f"tests/benchmarks/real_gpu.py work r1 r2 --out OUT {json.loads((out/'machine.json').read_text())['call']}"
 
-SAID = {'readout':'readout, same copies', 'fastai fine_tune':'fastai fine_tune(5)', 'tune 0.002:5':'tune, 5 epochs', 'auto 2e-4:5:kept':'auto, 5 epochs'}
+SAID = {'readout':'readout, same copies', 'fastai fine_tune':'fastai fine_tune(5)', 'tune 0.002:5':'tune, 5 epochs', 'auto 2e-4:5:kept':'auto, 5 epochs',
+        'auto 5e-4:5:kept':'auto, 5 epochs at 5e-4', 'auto 1e-3:5:kept':'auto, 5 epochs at 1e-3'}
 
 def tell_oct(out, fits, df, base=''):
     "A row for each net and recipe, and what is paired"

@@ -1,5 +1,5 @@
 "The rules: who sees what, each answer once, nothing lost, nobody else let in"
-import builtins, json, os, threading
+import builtins, json, os, sys, threading
 from datetime import date, timedelta
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -84,7 +84,8 @@ def test_years_are_a_number_that_a_person_may_have(quiz):
     for o in ('81','100','-1','x','1.5','²'):
         with pytest.raises(DataError, match='a number from 0 to 80'): quiz.join(FORM|dict(years=o))
 
-def test_pictures_that_cannot_be_read_are_left_out_and_told(tmp_path, capsys):
+def test_pictures_that_cannot_be_read_are_left_out_and_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, 'ipykernel', raising=False) # which shows a bar
     for k in range(3): Image.new('RGB', (64,64)).save(tmp_path/f'{k}.png')
     (tmp_path/'1.png').write_bytes(b'no picture')
     pool = pd.DataFrame(dict(path=[f'{k}.png' for k in range(3)]))
