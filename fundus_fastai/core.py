@@ -35,8 +35,9 @@ def one_of(name:str, names, what:str)->str:
     names = list(names)
     if name in names: return name
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ''
-    raise EyeError(f"unknown {what} {name!r}{hint} (there are: {few(names, 20)})")
+    hint,many = f"; did you mean {' or '.join(near)}?" if near else '',len(names)>20
+    there = '' if near and many else f" (there are: {few(names, 5 if many else 20)})"
+    raise EyeError(f"unknown {what} {name!r}{hint}{there}")
 
 # %% ../nbs/00_core.ipynb #754c4aee
 class MissingPackage(EyeError, ImportError): "An optional package is not installed"

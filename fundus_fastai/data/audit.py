@@ -27,8 +27,8 @@ from ..score.plots import DPI, mark
 from ..score.predictions import as_table
 from .catalog import data_source
 from .load import open_data
-from .read import (DATE, add_facts, by_folder, by_name, part_of, shared_names,
-                                     spread_volumes, tell_undated, under, walk_images)
+from .read import (DATE, add_facts, by_folder, by_name, label_of, part_of,
+                                     shared_names, spread_volumes, tell_undated, under, walk_images)
 from .splits import check_ids, joined, relative_paths
 from ..words import eye_words, fold, normal_words, one_spelling
 
@@ -696,6 +696,9 @@ def open_frame(data, opts:dict)->pd.DataFrame:
     if not isinstance(data, (str,os.PathLike)): as_table(data, 'audit')
     root = os.path.abspath(os.path.expanduser(str(data)))
     if not os.path.isfile(root): opts = {k:v for k,v in opts.items() if k!='skip_broken'} # all are told
+    elif not opts.get('label'):
+        opts = dict(opts, label=label_of(root, opts.get('path_col')))
+        if opts['label']!='label': say(f"{root}: labels are read from the column {opts['label']!r}")
     try: return open_data(data, **opts)
     except DataError as e:
         if not os.path.isdir(root) or 'class folder' not in str(e): raise

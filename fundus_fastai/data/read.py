@@ -747,6 +747,18 @@ def asks_files(label, cols)->bool:
     "Whether `label` is what a table has no column of, but hospitals' files may tell"
     return label in ('sex','age','eye') and not first_of(cols, usual_columns[label])
 
+# %% ../../nbs/30_data.read.ipynb #8a9dc40e
+usual_labels = 'label class diagnosis disease category finding grade target dx'.split()
+
+def label_of(table, path_col=None)->str:
+    "The column that is likely the label; raises `DataError` with those that may be, where none is"
+    raw,_ = image_table(table, path_col)
+    if found := first_of(raw.columns, usual_labels): return found
+    other = {first_of(raw.columns, o) for o in usual_columns.values()}
+    some = [o for o in raw if 2<=raw[o].nunique()<=20 and o not in other]
+    raise DataError(f"{os.path.abspath(table)}: no column is called {few(usual_labels)}: choose with `label=COL`"
+                    f"{f' (perhaps {few(some)})' if some else ''}")
+
 # %% ../../nbs/30_data.read.ipynb #8d382343
 def whole_numbers(s, src, top:int, *, what:str)->pd.Series:
     "Whole numbers of a column; raises `DataError` with other values and their rows"

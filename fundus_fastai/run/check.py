@@ -15,8 +15,8 @@ from ..core import DataError, EyeError, few, fresh_dir, one_of, whole_file
 from ..options import existing_weights, task_names
 from ..image.recipe import as_recipe
 from ..data.catalog import cards, get_card, guess_card
-from ..data.read import (asks_files, column_roles, first_of, image_table, label_columns,
-                                     read_csv, readable_rows, usual_columns)
+from ..data.read import (asks_files, column_roles, image_table, label_columns, label_of,
+                                     read_csv, readable_rows)
 from ..data.load import no_options, open_data, refuse_download
 from ..data.targets import counted
 
@@ -53,18 +53,6 @@ def classes_in(df)->str:
     names = df.attrs.get('labels')
     if names: return ': ' + few([f'{o} {int(df[o].sum())}' for o in names], 20)
     return f": {counted(df.label)}" if 'label' in df and df.label.nunique()<=20 else ''
-
-# %% ../../nbs/60_run.check.ipynb #b9c89c00
-usual_labels = 'label class diagnosis disease category finding grade target dx'.split()
-
-def label_of(table, path_col=None)->str:
-    "The column that is likely the label; raises `DataError` with those that may be, where none is"
-    raw,_ = image_table(table, path_col)
-    if found := first_of(raw.columns, usual_labels): return found
-    other = {first_of(raw.columns, o) for o in usual_columns.values()}
-    some = [o for o in raw if 2<=raw[o].nunique()<=20 and o not in other]
-    raise DataError(f"no column is called {few(usual_labels)}: choose with `label=COL`"
-                    f"{f' (perhaps {few(some)})' if some else ''}")
 
 # %% ../../nbs/60_run.check.ipynb #8e825401
 def check_named(data, label=None, images=None, **opts)->None:

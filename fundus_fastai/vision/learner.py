@@ -56,7 +56,8 @@ def find_net(arch:str # 'resnet50', 'inception_v3', 'tf_efficientnet_b0.in1k', '
         return Net(arch, 'timm', size, tuple(mean), tuple(std))
     tv = torchvision.models.list_models(module=torchvision.models)
     if arch in tv: return Net(arch, 'torchvision', 224, *map(tuple, imagenet_stats))
-    one_of(arch, sorted({*timm.list_models(), *tagged(), *tv}), 'net')
+    usual = 'resnet50 inception_v3 tf_efficientnet_lite0 squeezenet1_1 convnext_tiny'.split()
+    one_of(arch, [*usual, *sorted({*timm.list_models(), *tagged(), *tv}-{*usual})], 'net')
 
 # %% ../../nbs/45_vision.learner.ipynb #89d98d8f
 def _open_weights(path):

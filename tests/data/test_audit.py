@@ -332,6 +332,16 @@ def test_deep_trees_and_broken_files_are_audited_without_a_word_of_labels(sets, 
     a = audit(tmp_path, shortcuts=False, skip_broken=True)
     assert (len(a.data),len(a.unreadable))==(5,1) and 'without labels' in capsys.readouterr().err
 
+def test_a_table_without_a_word_of_its_label(sets, tmp_path, capsys):
+    "`fundus check` found the column of grades, and `audit` of the same table asked for --label"
+    df = sets['fundus'].head(4)
+    table = pd.DataFrame(dict(image=[os.path.abspath(p) for p in df.path], patient=df.patient, grade=[0,1,0,1]))
+    table.to_csv(tmp_path/'t.csv', index=False)
+    assert audit(tmp_path/'t.csv', shortcuts=False).data.label.tolist()==['0','1','0','1']
+    assert "labels are read from the column 'grade'" in capsys.readouterr().err
+    table.rename(columns=dict(grade='mine')).to_csv(tmp_path/'t.csv', index=False)
+    with pytest.raises(DataError, match=r't\.csv: no column is called label, .*`label=COL` .perhaps mine'): audit(tmp_path/'t.csv')
+
 REAL = {'odir5k':('near',{'352_right.jpg 973_right.jpg','352_left.jpg 973_left.jpg','2365_left.jpg 3047_left.jpg','54_right.jpg 831_right.jpg',
             '719_right.jpg 821_right.jpg','719_left.jpg 821_left.jpg','4105_right.jpg 4484_right.jpg','1309_left.jpg 3078_left.jpg'}),
         'fundus_dme':('near',{'0003_OI_f_1.jpg 0474_OI_f_1.jpg','1227_OI_f_3.jpg 1227_OI_f_4.jpg', # and eyes photographed twice at one sitting
