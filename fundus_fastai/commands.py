@@ -333,6 +333,7 @@ def explain(run:str, # run folder, or hf://org/name@commit
             *, method:str='occlusion', # occlusion, grad_cam, hue_gradient, integrated_gradients, rise, ...
             only:str=None, # photographs: ask windows at the disc, macula, arcades, beyond, with commas
             frame:bool=False, # photographs: also lay the maps over each other, with shares by region
+            device:str=None, # cpu, cuda, cuda:1, mps (default: a graphics card where there is one)
             out:str=None, # folder (default: RUN/maps)
             force:bool=False, # write into a folder that holds files
             resume:bool=False, # go on in a folder of maps that were made in the same way
@@ -345,7 +346,7 @@ def explain(run:str, # run folder, or hf://org/name@commit
     from fundus_fastai.run.train import explain_run
     from fundus_fastai.anatomy.atlas import Places, frame_maps
     say("research use only, not a medical device")
-    t = explain_run(run, images, method, out=out, force=force, resume=resume,
+    t = explain_run(run, images, method, on=device, out=out, force=force, resume=resume,
                     only=Places(listed(only)) if only else None, **vars(o))
     print(f"{len(t)} map{'s'*(len(t)>1)}: {out/'maps.csv'}")
     if frame:
@@ -384,7 +385,7 @@ def lesions(images:list, # image files or folders
             run:str=None, # run folder: list the peaks of its own net's maps instead
             method:str=None, # of these maps: evidence, hue_gradient, occlusion, ... (default: what suits the net)
             of:str=None, # class of these maps (default: those named as types of lesions, else the last that is ill)
-            device:str='cpu', # where the net computes, as torch names it
+            device:str=None, # cpu, cuda, cuda:1, mps (default: cpu; of a RUN's net a graphics card, if any)
             resume:bool=False, # go on in a folder that was begun
             shard:str=None, # one of several parts, as 3/16, into a folder OUT/3of16
             force:bool=False # write into a folder that holds earlier ones

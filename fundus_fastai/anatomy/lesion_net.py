@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
 from ..core import DataError, first_line, fresh_dir, one_of, replacing, say, whole_file
+from ..options import DeviceOptions
 from ..words import says_normal
 from ..image.read import read_image
 from ..image.recipe import Eye
@@ -81,7 +82,7 @@ def lesion_net(device:str='cpu'):
     net.load_state_dict(shipped_weights('lesions'))
     try: return net.to(device, memory_format=torch.channels_last).eval()
     except (RuntimeError,AssertionError) as e:
-        raise DataError(f"`device={device}` cannot be used here: {first_line(e)}") from None
+        raise DataError(f"`device={device}` cannot be used here: {first_line(e).partition('. ')[0]}") from None
 
 # %% ../../nbs/78_anatomy.lesion_net.ipynb #92e6b130
 def lesion_logits(f, net, ways)->torch.Tensor:
@@ -314,13 +315,14 @@ def lesion_table(images, # image files or folders
                  of:str=None, # class of these maps (default: named as types, else the last ill one)
                  resume:bool=False, # go on in a folder that was begun
                  force:bool=False, # write into a folder that holds earlier ones
-                 device:str='cpu', # where the net computes, as torch names it
+                 device:str=None, # cpu, cuda, cuda:1, mps (default: cpu; of a run's net a graphics card, if any)
                  keep:bool=True # give the rows back, too (memory grows by them)
                 )->pd.DataFrame: # path, x, y, score, type, radius; `attrs`: 'counts', 'unread'
     "Find the lesions of many photographs, in pixels of each"
     if (method or of) and not run: raise DataError("`method` and `of` are for maps of a `run`")
     paths = images_of(images, out)
-    find = RunFinder(run, method, of, device) if run else Finder(device)
+    device = DeviceOptions.of(device).device
+    find = RunFinder(run, method, of, device) if run else Finder(device or 'cpu')
     if out is None: return _listed(paths, find, keep=keep)
     begun = (Path(out)/'counts.csv.part').exists() # its table tells how to go on
     folder = fresh_dir(out, force or resume or begun, {'detections.csv':','.join(COLUMNS)})

@@ -346,7 +346,8 @@ def predict_run(run, # run folder
 def explain_run(run, # run folder
                 images, # image files or folders
                 method:str='occlusion', # one of `ALL_METHODS`
-                *, out=None, # folder (default: RUN/maps)
+                *, on=None, # `DeviceOptions`, or the first of them: a device
+                out=None, # folder (default: RUN/maps)
                 force:bool=False, # write into a folder that holds files
                 resume:bool=False, # go on in a folder of maps that were made in the same way
                 only=None, # `Places`: where windows are asked at all (default: anywhere)
@@ -354,7 +355,7 @@ def explain_run(run, # run folder
                )->pd.DataFrame: # as `maps.csv` holds it
     "Write heat maps: an overlay and the numbers for each image, and maps.csv (research use only)"
     one_of(method, ALL_METHODS, 'method')
-    learn = load_model(run)
+    learn = load_model(run, DeviceOptions.of(on).device)
     files = images_of(images, out := Path(out or beside(run, 'maps')))
     odd = OddFiles(len(files), 'it gets no map')
     with only_writer(out):

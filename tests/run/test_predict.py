@@ -319,14 +319,17 @@ def test_the_device_is_the_one_that_was_named(monkeypatch, tmp_path):
     monkeypatch.setattr(train, 'load_model', lambda run, device=None: seen.append(device) or real(run, device))
     predict_run(RUN, SCANS[:1], 'cpu')
     evaluate_run(RUN, UnseenOptions(HERE/'scans'), DeviceOptions('cpu', workers=0), maps=0, out=tmp_path/'e')
-    assert seen==['cpu','cpu']
+    explain_run(RUN, SCANS[:1], 'grad_cam', on='cpu', out=tmp_path/'m')
+    assert main(['explain', str(RUN), str(SCANS[0]), '--method', 'grad_cam', '--device', 'cpu', '--out', str(tmp_path/'n')])==0
+    assert seen==['cpu']*4
 
-@pytest.mark.parametrize('verb', ['predict','evaluate'])
+@pytest.mark.parametrize('verb', ['predict','evaluate','explain'])
 @pytest.mark.parametrize('argv,says', [(['--device','gpu'], '--device gpu is no device: there are cpu, cuda'),
                                        (['--device','cuda:97'], '--device cuda:97 is not in this machine: it has cpu'),
                                        (['--workers','-2'], '--workers is to be at least 0')])
 def test_a_wrong_device_is_a_sentence(verb, argv, says, tmp_path, capsys):
-    what = [str(SCANS[0])] if verb=='predict' else ['--data',str(HERE/'scans'),'--out',str(tmp_path/'e')]
+    if (verb,argv[0])==('explain','--workers'): return # it has none
+    what = ['--data',str(HERE/'scans'),'--out',str(tmp_path/'e')] if verb=='evaluate' else [str(SCANS[0])]
     assert main([verb, str(RUN), *what, *argv])==1
     assert says in capsys.readouterr().err and not (tmp_path/'e').exists()
 
