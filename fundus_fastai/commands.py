@@ -358,11 +358,13 @@ def explain(run:str, # run folder, or hf://org/name@commit
 def landmarks(images:list, # image files or folders
               *, out:str=None, # CSV file, written as it goes (default: standard output)
               resume:bool=False, # go on with a file that was begun
+              shard:str=None, # one of several parts, as 3/16, each into a file of its own
               force:bool=False # replace a file
              ):
     "Find disc, cup and fovea of photographs, and whose eye it is: a CSV line each (research use only)"
     from fundus_fastai.anatomy.landmarks import landmark_table
     say("research use only, not a medical device")
+    images,_ = own_part(images, '', shard)
     df = landmark_table(images, out or sys.stdout, resume=resume, force=force)
     tell_rows(df, out, 'landmarks')
 
@@ -371,13 +373,15 @@ def vessels(images:list, # image files or folders
             *, out:str='vessels', # for STEM_vessels.png, STEM_av.png (1 artery, 2 vein), features.csv
             mm_per_pixel:float=None, # scale, if known; without it nothing is in micrometers
             resume:bool=False, # go on with a folder that was begun
+            shard:str=None, # one of several parts, as 3/16, into a folder OUT/3of16
             force:bool=False # replace the table that is there
            ):
     "Find and measure arteries and veins: two PNGs and a CSV line each (research use only)"
     from fundus_fastai.anatomy.measures import vessel_table
     say("research use only, not a medical device")
+    images,out = own_part(images, out, shard)
     df = vessel_table(images, out, mm_per_pixel, resume=resume, force=force)
-    tell_rows(df, Path(out)/'features.csv', 'measures')
+    tell_rows(df, out/'features.csv', 'measures')
 
 # %% ../nbs/97_commands.ipynb #8d066d2d
 def lesions(images:list, # image files or folders

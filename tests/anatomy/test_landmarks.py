@@ -194,6 +194,10 @@ def test_command(folder, capsys):
     assert main(['landmarks', str(folder), '--out', str(out)])==1 and '--force' in capsys.readouterr().err
     assert main(['landmarks', str(folder/'1.jpg')])==0
     assert capsys.readouterr().out.startswith(','.join(COLUMNS))
+    assert [main(['landmarks', str(folder), '--out', str(folder/f'{k}.csv'), '--shard', f'{k}/2']) for k in (1,2)]==[1,0] # the first has the bad one
+    parts = [pd.read_csv(folder/f'{k}.csv', **KW) for k in (1,2)]
+    assert pd.concat(parts).sort_values('path', ignore_index=True).equals(t)
+    assert main(['landmarks', str(folder), '--shard', '3/2'])==1 and '--shard 3/2 is none' in capsys.readouterr().err
 
 def test_rows_of_other_nets_are_not_joined(folder, tmp_path, monkeypatch):
     out = tmp_path/'t.csv'

@@ -200,6 +200,10 @@ def test_each_patient_a_folder(tmp_path, capsys):
     names = {f'P{k}_OD_{o}.png' for k in (1,2) for o in ('vessels','av')}
     assert {o.name for o in (tmp_path/'out').iterdir()}=={'features.csv',*names}
     assert {k:o.name for k,o in Maps(tmp_path/'out').files.items()}=={p:f'P{k}_OD_vessels.png' for k,p in enumerate(t.path, 1)}
+    for k in (1,2): assert main(['vessels',tmp_path/'eyes','--out',tmp_path/'eyes/out','--shard',f'{k}/2'])==0 # maps lie among the eyes
+    parts = [pd.read_csv(tmp_path/f'eyes/out/{k}of2/features.csv') for k in (1,2)]
+    assert [len(o) for o in parts]==[1,1] and pd.concat(parts).drop(columns='map').equals(t.drop(columns='map').set_axis([0,0]))
+    assert {o.name for o in (tmp_path/'eyes/out/2of2').iterdir()}=={'features.csv','OD_vessels.png','OD_av.png'}
 
 def test_maps_keep_their_names_when_a_run_goes_on(tmp_path):
     "A second `OD.jpg` takes a name of its own, and the atlas finds both; so it does in a table from before `map`"
