@@ -100,21 +100,46 @@ def reflected(value, values, level=.95, **kwargs)->Estimate:
     return e._replace(low=low, high=high, method=e.method+', reflected')
 
 # %% ../../nbs/27_score.calibration.ipynb #4f99cbeb
-def _newton(x, y, w, free, steps=40):
-    "Intercept and slope of a logistic regression; the slope stays 1 if it is not `free`"
-    w = np.asarray(w, float) # once, not in each step
-    a,b = np.zeros(w.shape[:-1]),np.full(w.shape[:-1], 0. if free else 1.)
+def _shares(a, b, x):
+    "Probabilities [n,m] at the logits a+b*x, without a table beside"
+    z = np.multiply.outer(-b, x)
+    z -= a[:,None]
+    np.exp(np.clip(z, -30, 30, out=z), out=z)
+    z += 1
+    return np.reciprocal(z, out=z)
+
+# %% ../../nbs/27_score.calibration.ipynb #612f4932
+def _climb(x, y, w, free, at, steps=40):
+    "Newton's way from `at` to the intercept and slope of each row of weights; NaN where it leads nowhere"
+    X,(a,b) = np.stack([np.ones(len(x)), x, x*x]).T,[np.full(len(w), float(o)) for o in at]
     for _ in range(steps):
-        mu = expit(np.clip(a[...,None]+b[...,None]*x, -30, 30))
-        r,v = w*(y-mu),w*mu*(1-mu)
-        g,gx,h,hx,hxx = r.sum(-1),r@x,v.sum(-1),v@x,v@x**2
-        det = h*hxx-hx**2 if free else h
-        da = ratio(hxx*g-hx*gx, det) if free else ratio(g, det)
-        db = ratio(h*gx-hx*g, det) if free else 0.*da
-        a,b = a+np.clip(da, -4, 4),b+np.clip(db, -4, 4)
-        if not (np.maximum(np.abs(da), np.abs(db))>1e-9).any(): break
-    done = (np.abs(da)<1e-6)&(np.abs(db)<1e-6)&(np.abs(b)<50)
-    return np.where(done, a, np.nan)[()],np.where(done, b, np.nan)[()]
+        mu = _shares(a, b, x)
+        r = np.subtract(y, mu)
+        r *= w
+        g,gx = (r@X[:,:2]).T
+        mu += y-1
+        r *= mu # w*mu*(1-mu), since y is 0 or 1
+        h,hx,hxx = (r@X).T
+        det = h*hxx-hx**2
+        d = (ratio(hxx*g-hx*gx, det),ratio(h*gx-hx*g, det)) if free else (ratio(g, h),0.*h)
+        a,b = (o+np.clip(k, -4, 4) for o,k in zip((a,b), d))
+        far = np.abs(d).max(0)
+        if not (far>1e-7).any(): break
+    return np.where((far<1e-6) & (np.abs(b)<50), [a,b], np.nan)
+
+# %% ../../nbs/27_score.calibration.ipynb #327d2e17
+def _newton(x, y, w, free):
+    "Intercept and slope of a logistic regression for each row of weights; the slope stays 1 if it is not `free`"
+    w,y = np.asarray(w, float),np.asarray(y, float)
+    rows,m = w.reshape(-1, len(x)),max(1, 2**16//len(x)) # a few at a time, that fit a processor's cache
+    def each(rows, at):
+        return np.hstack([_climb(x, y, rows[i:i+m], free, at) for i in range(0, len(rows), m)])
+    first = start = 0.,(0. if free else 1.)
+    if len(rows)>1: start = each(np.ones((1,len(x))), first)[:,0] # draws lie round the answer of all
+    res = each(rows, start if np.isfinite(start).all() else first)
+    lost = np.isnan(res[0])
+    if lost.any() and len(rows)>1: res[:,lost] = each(rows[lost], first)
+    return tuple(o.reshape(w.shape[:-1])[()] for o in res)
 
 # %% ../../nbs/27_score.calibration.ipynb #953ecdab
 _edge = 1e-15 # a probability of 0 or 1 has no logit

@@ -249,12 +249,16 @@ def test_slopes_of_draws_are_those_of_each_row(free):
 
 def test_a_slope_is_found_in_few_steps():
     "What made a thousand resamples of four thousand images last minutes"
-    calls,own = [],calibration.expit
-    s = np.random.default_rng(0).random(300)
+    rng,calls,own = np.random.default_rng(1),[],calibration._shares
+    s = np.random.default_rng(0).random(3000)
+    y,x = (rng.random(3000)<s)*1.,logit(s)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(calibration, 'expit', lambda o: calls.append(1) or own(o))
-        calibration_slope((np.random.default_rng(1).random(300)<s)*1., s)
-    assert len(calls)<20
+        m.setattr(calibration, '_shares', lambda *o: calls.append(len(o[0])) or own(*o))
+        calibration_slope(y, s)
+        assert len(calls)<20
+        calls.clear()
+        calibration._newton(x, y, rng.multinomial(3000, np.full(3000, 1/3000), size=10), True)
+    assert max(calls)<=21 and len(calls)<=8+4 # draws begin where all ended
 
 @pytest.mark.parametrize('seed', range(3))
 def test_slopes_of_answers_that_are_far_too_sure(seed):
