@@ -6,9 +6,12 @@ the full number of ours. Ratios are what counts: seconds depend on the machine a
 import argparse, numpy as np
 from functools import partial
 from time import perf_counter, process_time
+from scipy.special import logit
 from sklearn import metrics as skm
+from sklearn.linear_model import LogisticRegression
 from fundus_fastai.score.metrics import (auc, average_precision, class_metrics, confusion, f1_by_class, mean_abs_error,
     patient_weights)
+from fundus_fastai.score.calibration import calibration_slope
 from fundus_fastai.score.estimate import bootstrap
 
 
@@ -28,11 +31,15 @@ def study(images, patients, seed=0):
 def accuracy(y, s, w=None): return np.mean(y==(s>.5)) if w is None else w@(y==(s>.5))/w.sum(-1)
 def macro_f1(y, s, w=None): return f1_by_class(confusion(y, s>.5, 2, w=w)).mean(-1)
 
+def slope(y, s, w=None): return calibration_slope(y, s, w)['slope']
+def slope_of(y, s): return LogisticRegression(C=np.inf, solver='newton-cholesky', tol=1e-8).fit(logit(s)[:,None], y).coef_[0,0]
+
 PAIRS = {'AUC': (auc, skm.roc_auc_score),
          'AUC, scores with ties (2 digits)': (lambda y,s,w=None: auc(y, s.round(2), w), lambda y,s: skm.roc_auc_score(y, s.round(2))),
          'average precision': (average_precision, skm.average_precision_score),
          'accuracy': (accuracy, lambda y,s: skm.accuracy_score(y, s>.5)),
          'macro F1': (macro_f1, lambda y,s: skm.f1_score(y, s>.5, average='macro')),
+         'calibration slope (and intercept)': (slope, slope_of),
          'mean absolute error': (mean_abs_error, lambda y,s: skm.mean_absolute_error(y, s))}
 
 
