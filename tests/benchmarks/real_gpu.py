@@ -6,7 +6,7 @@ python tests/benchmarks/real_gpu.py tell OUT TO/r2 CSV [KEEP DATA WEIGHTS]   fig
                                    KEEP: real.py's folder of features, for sex and age beside its kernel readout
 
 `work` goes through two lists of jobs in processes of its own and ends by itself; each fit is a line of OUT/LANE.jsonl as
-soon as it is there, so what time cuts off is the tail. Words of --only pick jobs: a job's name and arguments are to hold each
+soon as it is there, so what time cuts off is the tail; called again with the same OUT, the fits of list A's recipes are not done twice. Words of --only pick jobs: a job's name and arguments are to hold each
 of them; | between alternatives, which are done in this order. DATA and WEIGHTS are those of real.py, whose five folds of patients
 are dealt here too: one is held back, the next validates, three teach (auto's readout learns from four in the end, as in a run).
 List A asks the recipe, by the library's own functions: `oct` on oct_dme, pictures kept ready (`cache`), mixed precision.
@@ -444,6 +444,15 @@ def waits(o, f, args):
     if f is pretrain: return not (o.tmp/f'phantom-{args[0]}').exists()
     if f in (curve, curve_tuned): return not (o.tmp/f'{LITE0}-phantom_{args[0]}.safetensors').exists()
 
+def without_done(f, args, rows_):
+    "Arguments of a job less the seeds whose fits are among `rows_`, of an earlier call; `None` where none is left"
+    if f not in (auto, tune, fastai): return args
+    i = 4 if f is auto else 3
+    asked = [f'auto {c}' for c in args[3]] if f is auto else ['fastai fine_tune'] if f is fastai else ['tune 0.002:5'+' full'*('full' in args)]
+    had = {(r['recipe'],r['seed']) for r in rows_ if 'failed' not in r and r['what']==f.__name__ and r['args'][:3]==[str(v) for v in args[:3]]}
+    seeds = [s for s in args[i] if any((a,s) not in had for a in asked)]
+    return (*args[:i], seeds, *args[i+1:]) if seeds else None
+
 def lane(o):
     "Do jobs of a list, then those of the other, until time is up; a line for each fit"
     torch.set_num_threads(2 if o.device=='cuda' else 1)
@@ -458,7 +467,8 @@ def lane(o):
     for k in (own, *sorted(set(lists)-{own})):
         for words in o.only.split('|'):
             todo |= {(k,i):(k, i, f, args) for i,(f,args) in enumerate(lists[k]) if (k,i) not in todo and wanted(words, f.__name__, *args)}
-    todo = [*todo.values()]
+    had = [json.loads(l) for f in sorted(o.out.glob('*.jsonl')) for l in f.read_text().splitlines()]
+    todo = [(k, i, f, args) for k,i,f,args in ((k, i, f, without_done(f, args, had)) for k,i,f,args in todo.values()) if args]
     out = open(o.out/f'{o.lane}.jsonl', 'a')
     while todo and time.time()<o.until-8:
         for k,i,f,args in todo:
