@@ -123,8 +123,8 @@ def test_arteries_are_a_share_of_the_line():
     m,a = np.zeros((2,60,120), bool)
     m[28:33,10:110] = a[:,80:] = True
     g = vessel_graph(m, a)
-    (x,_) = lines(skeleton(m))[0].T
-    assert len(g)==1 and g.artery[0]==pytest.approx((x>=80).mean()) and .2<g.artery[0]<.4 and vessel_graph(m).artery.isna().all()
+    x,y = lines(skeleton(m))[0].T
+    assert (y==30).all() and len(g)==1 and g.artery[0]==pytest.approx((x>=80).mean()) and .2<g.artery[0]<.4 and vessel_graph(m).artery.isna().all()
     assert len(vessel_graph(m*.6))==1 and not len(vessel_graph(m*.4))
 
 def test_arteries_of_another_size_are_told():

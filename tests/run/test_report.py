@@ -389,6 +389,18 @@ def test_report_of_poor_data(preds):
     perfect = preds.assign(**{f'p_{c}': (preds.target==c).astype(float) for c in CLASSES})
     assert 'No image of this test set was read wrongly' in Report(score(perfect)).html()
 
+def test_the_most_wrong_come_first(preds):
+    "Of classes those whose truth was least believed, of numbers those that were missed by most"
+    p = preds[[f'p_{c}' for c in CLASSES]].to_numpy()
+    true = np.array([CLASSES.index(o) for o in preds.target])
+    believed = p[range(len(p)),true]
+    order = [i for i in np.argsort(believed, kind='stable') if p[i].argmax()!=true[i]]
+    years = answers('number')
+    missed = (years.pred-years.target).abs().sort_values(ascending=False).index
+    for s,df,want,says in ((score(preds),preds,order,'true class got the least probability'), (score_as('number', years, task='age'),years,missed,'truth was missed by most')):
+        got = report.wrong_part(s, n=4)
+        assert says in str(got['body']) and [o[0].split('. ')[-1] for o in got['body'][1]['rows']]==[f'{df.path[i]}, patient {df.patient[i]}' for i in want[:4]]
+
 def test_card(preds, tmp_path):
     s = score(preds, source='phantom', task='oct', arch='resnet50')
     text = model_card(tmp_path, s, config=dict(size=224)).read_text()
@@ -455,6 +467,8 @@ def test_the_front_matter_tells_units_and_where_there_is_no_interval():
     s = score_as('both', answers('both', 4), source='local', task='sex_age', arch='net')
     names = [o.metric_name for o in ModelCard(Report(s, config=dict(data='csv', source='local')).card()).data.eval_results]
     assert 'mean absolute error in years, no interval, 2 patients' in names and not [o for o in names if 'interval ,' in o]
+    d = ModelCard(Report(score_as('number', answers('number'), source='phantom', task='age', arch='net')).card()).data
+    assert d.pipeline_tag is None and d.eval_results is None and {'phantom','fundus'} <= {*d.tags} # a number is no class of an image
 
 def test_sides_of_grades_are_counted_in_their_order():
     df = pd.DataFrame(dict(path=list('abcd'), patient=list('abcd'), label=[10.,2.,0.,2.], split=['train','train','valid','train']))
