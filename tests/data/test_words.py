@@ -22,7 +22,7 @@ def test_nothing_is_said():
     assert s[~says_nothing(s)].tolist()==['None','AMD','x']
     assert says_nothing(pd.Series(['x','poor quality','Ungradable']), gradable=True).all()
 
-@pytest.mark.parametrize('text,years', [('61',61), ('061Y',61), ('50,5',50.5), ('50.5',50.5), (' 61 years ',61), ('18M',1.5), ('61 y.o.',None),
+@pytest.mark.parametrize('text,years', [('61',61), ('061Y',61), ('50,5',50.5), ('50.5',50.5), (' 61 years ',61), ('61 yrs.',61), ('18M',1.5), ('61 y.o.',None),
     ('>89',None), ('90+',None), ('60-69',None), ('?',None), ('unknown',None), ('',None), ('-5',None), ('1,234',1.234),
     ('18 months',1.5), ('6 mo',.5), ('1 month',1/12), ('26.09w',.5), ('73.05 D',.2), ('61 Jahre',61), ('3 ponies',None)])
 def test_ages(text, years):
@@ -30,8 +30,8 @@ def test_ages(text, years):
     assert got!=got if years is None else got==pytest.approx(years)
 
 def test_what_is_no_age_is_counted_and_shown(capsys):
-    got = as_ages(pd.Series(['61','>89','60-69','','200','nan']))
-    assert got.isna().tolist()==[False]+[True]*5 and '3 of 6 ages are no age (>89, 60-69, 200)' in capsys.readouterr().err
+    got = as_ages(pd.Series(['61','>89','60-69','','121','nan']))
+    assert got.isna().tolist()==[False]+[True]*5 and '3 of 6 ages are no age (>89, 60-69, 121)' in capsys.readouterr().err
 
 @pytest.mark.parametrize('cells,want', [('F M', 'female male'), ('Female MALE', 'female male'), ('w m', 'female male'),
     ('H M', 'male female'), ('H F', 'male female'), ('H M F', 'male male female'), ('0 1', '0 1'), ('Frau männlich', 'female male')])
@@ -50,10 +50,12 @@ def test_men_as_hombres_are_told(capsys):
 def test_a_sex_nobody_knows_is_told(capsys):
     assert as_sexes(pd.Series(['F','other','']))[1:].isna().all()
     assert '1 of 3 values' in capsys.readouterr().err
+    assert as_sexes(pd.Series(['F','0','1','1'])).fillna('').tolist()==['female','','',''] # a code among words is none
+    assert '3 of 4 values' in (err := capsys.readouterr().err) and err.endswith('left empty: 0, 1\n')
 
 def test_eyes_and_columns(capsys):
     s = by_words(pd.Series(['OD','o.s.','Left eye','rechts','both',''], name='eye'), eye_words, 'eye')
-    assert s.tolist()==['R','L','L','R',None,None] and "1 of 6 values of the column 'eye' are no known eye" in capsys.readouterr().err
+    assert s.tolist()==['R','L','L','R',None,None] and "1 of 6 values of the column 'eye' are no known eye and are left empty: both\n" in capsys.readouterr().err
     assert len({column_key(o) for o in ('Patient ID','patient-id','PATIENT_ID','patientid')})==1
 
 def test_words_are_written_as_they_are_looked_up():

@@ -31,8 +31,9 @@ def ref(hub, pack): return HubRef('eyes/oct', hub.add('eyes/oct', pack))
 
 def left(): return [o for o in (H.fundus_home()/'hub').rglob('*') if o.is_file()]
 
-def test_fetched_once(hub, ref, pack):
+def test_fetched_once(hub, ref, pack, capsys):
     d = local_run(str(ref))
+    assert 'today' not in capsys.readouterr().err # a commit is the same tomorrow
     assert {o.name:o.read_bytes() for o in d.iterdir()}==pack and d==hub_folder(ref)
     hub.sent.clear()
     assert local_run(str(ref))==d and hub.sent==[] # and where there is no network
@@ -85,6 +86,11 @@ def test_what_is_no_answer_of_a_hub(hub, ref, told, says, monkeypatch):
     monkeypatch.setattr(stub_models.Handler, 'info', lambda self, hub, raw, name, rev=None: self._send(200, told, Content_Type='text/html'))
     with pytest.raises((DownloadError,ModelError), match=says): local_run(f'hf://{ref.repo}')
     assert left()==[]
+
+def test_what_is_not_there(hub, ref):
+    "As the hub tells it, by a word of its own"
+    with pytest.raises(DownloadError, match='eyes/none: .* has no such model, or none that you may see'): local_run('hf://eyes/none')
+    with pytest.raises(DownloadError, match='eyes/oct: .* has the model, but not that revision'): local_run('hf://eyes/oct@old')
 
 def test_a_name_that_the_hub_does_not_take(hub):
     "Was told to be asked again"
@@ -151,4 +157,5 @@ def test_two_at_once(hub, ref, pack, monkeypatch):
 def test_names_that_are_none():
     for o in ('hf://', 'hf://a', 'hf://a/b@', 'hf://a/b/C', 'hf://../b', 'hf://a/b@../../x'):
         with pytest.raises(ModelError, match='names no run'): read_ref(o)
+    with pytest.raises(ModelError, match='a run folder is expected, not int'): read_ref(3)
     assert read_ref('a/b') is None and read_ref(Path('/x')) is None

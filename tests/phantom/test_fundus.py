@@ -68,6 +68,17 @@ def test_same_arguments_same_picture(camera):
     c = phantom_fundus(['diabetic retinopathy','opacity'], seed=6, patient=7, grade=3, camera=camera, size=128)
     assert (a.image!=c.image).any()
 
+def test_a_seed_draws_what_it_drew_before():
+    "Published numbers are of these pictures: who draws others, raises the recipe of the layouts, and these numbers"
+    o = phantom_fundus([k for k in LABELS if k!='normal'], 1, 3, grade=4, camera='notched', size=192)
+    green = [[9,40,48,36,8], [41,71,73,67,38], [57,100,103,92,56], [36,71,65,68,46], [9,41,56,61,10]]
+    pixels = dict(atrophy=672, cotton_wool_spot=87, cupping=266, drusen=395, edema=781, hard_exudate=268, hemorrhage=3255, microaneurysm=92, neovascularization=240)
+    assert np.abs(cv2.resize(o.image[...,1], (5,5), interpolation=cv2.INTER_AREA)-np.array(green, float)).max()<=2
+    assert {k:m.sum() for k,m in o.masks.items()}==pytest.approx(pixels, rel=.03, abs=2)
+    assert {k:m.sum() for k,m in o.vessels.items()}==pytest.approx(dict(artery=344, vein=918), rel=.03)
+    assert (*o.disc,*o.cup,*o.fovea)==(117,84,138,108, 118,87,135,106, 64,91,83,111) and o.angles==pytest.approx(dict(artery=151.138, vein=143.138), abs=.001)
+    assert (o.sex,o.age,o.haze)==('male',pytest.approx(51.177, abs=.001),pytest.approx(.5061, abs=.0001))
+
 signs = {'macular degeneration':{'drusen','atrophy','neovascular_amd'}, 'glaucoma':{'cupping'},
          'macular edema':{'macular_edema','hard_exudate'}, 'retinal vascular occlusion':{'hemorrhage'}}
 

@@ -192,7 +192,7 @@ def test_validation_chooses_even_where_test_disagrees(whole, tmp_path):
     c = read_comparison(out, 'accuracy')
     n = c.nets.set_index('arch')
     assert n.test[b]>n.test[a]+.3 and n.valid[a]>n.valid[b]+.2
-    assert c.most_accurate==a and c.nets.arch[0]==a
+    assert c.most_accurate==c.light==a and c.nets.arch[0]==a and c.nets.picked.tolist()==['most accurate and light','']
     assert n.difference[b]==pytest.approx(n.test[b]-n.test[a]) and n.difference_low[b]>=0 and n.p_holm[b]<.2 # of six patients
     assert np.isnan(n.difference[a])
     C.save_comparison(c, out)
@@ -437,6 +437,19 @@ def fake(n, source='phantom', **kw):
                           test_high=v+.02, valid=v, valid_low=v, valid_high=v, seeds='1', device='CPU',
                           memory_of='of the process')).assign(**{'error':'', **kw})
     return Comparison(t, t.assign(error=''), 'auc', CATEGORY, 'oct', source, 'test', dict(valid=(9,3),test=(10,5)))
+
+def test_each_cell_of_the_table():
+    "With its unit, a difference with its sign, a batch that had to be made smaller, seeds where there are some"
+    costs = dict(parameters=[25.6e6,743], file_mb=[98.04,1234.5], macs=[4.1e9,3.2e6], train_images_s=[12.34,1], infer_images_s=1234.6, memory_mb=2048.4, minutes=.5, epochs=6)
+    diff = dict(difference=[np.nan,-.0126], difference_low=[np.nan,-.03], difference_high=[np.nan,.004], p=[np.nan,.0004], p_holm=[np.nan,.25])
+    c = fake(2, **costs, **diff, bs=[8,16], bs_asked=16, seeds=['1 2','1'], test_seed_min=.881, test_seed_max=.92, picked=['most accurate and light',''])
+    t = C._shown(c)
+    assert t.iloc[0].tolist()==['net_0$x_$', 'most accurate and light', '0.900 (0.900 to 0.900)', '0.900 (0.880 to 0.920)', '0.881 to 0.920', '', '', '', '25.6 M', '98.0',
+                                '4.1 G', '12.3', '1,235', '2,048', '0.50', '6', '8 (of 16)']
+    assert t.iloc[1].to_dict() | {'net':'', 'minutes':''}=={'net':'', 'picked':'', 'valid: AUC':'0.900 (0.900 to 0.900)', 'test: AUC':'0.900 (0.880 to 0.920)', 'by seed':'',
+        'minus best':'-0.013 (-0.030 to +0.004)', 'p':'<0.001', 'p, Holm':'0.250', 'parameters':'743', 'file, MB':'1,234.5', 'multiply-adds':'3.2 M',
+        'training, images/s':'1.0', 'net alone, images/s':'1,235', 'memory, MB':'2,048', 'minutes':'', 'epochs':'6', 'batch':'16'}
+    assert 'error' not in t and C._shown(fake(2, error=['','seed 2: broken'])).error.tolist()==['','seed 2: broken']
 
 def labels(ax): return [o for o in ax.texts if o.get_text()!='PHANTOM DATA']
 

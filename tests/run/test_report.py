@@ -252,6 +252,19 @@ def test_kept_pictures_bring_no_program(run, quick):
     kept['parts'][1]['figures'][0]['code'] = evil
     with pytest.raises(DataError, match='damaged'): check_parts(kept['parts'])
 
+@pytest.mark.parametrize('at,bad', [((),{}), ((),None), ((1,),'x'), ((1,'title'),3), ((1,'body',0),3), ((1,'body',1),dict(rows=[])), ((1,'figures',1),['kind','type','code','caption']),
+    ((1,'figures',1,'kind'),'x" onload="y'), ((1,'figures',1,'type'),'svg+xml'), ((1,'figures',1,'code'),'"><script>'), ((1,'figures',1,'caption'),None)])
+def test_damage_anywhere_in_kept_pictures_is_told(at, bad):
+    "In the last figure as in the first"
+    figure = dict(kind='scan', type='png', code='aGk=', caption='an eye')
+    one = dict(title='Maps', body=['text',dict(columns=['a'], rows=[[1]])], figures=[figure,dict(figure)])
+    root = [[one,dict(one, body=[*one['body']], figures=[figure,dict(figure)])]]
+    assert check_parts(root[0]) is root[0]
+    way,o = [0,*at],root
+    for k in way[:-1]: o = o[k]
+    o[way[-1]] = bad
+    with pytest.raises(DataError, match='pictures kept for the report are damaged'): check_parts(root[0])
+
 def test_a_note_on_absent_labels_stands_once(tmp_path):
     d = answers('multilabel').assign(target_haze=0)
     s = score_as('multilabel', d, n_boot=40, task='diseases', note='A note.')
@@ -389,6 +402,18 @@ def test_report_of_poor_data(preds):
     perfect = preds.assign(**{f'p_{c}': (preds.target==c).astype(float) for c in CLASSES})
     assert 'No image of this test set was read wrongly' in Report(score(perfect)).html()
 
+def test_the_most_wrong_come_first(preds):
+    "Of classes those whose truth was least believed, of numbers those that were missed by most"
+    p = preds[[f'p_{c}' for c in CLASSES]].to_numpy()
+    true = np.array([CLASSES.index(o) for o in preds.target])
+    believed = p[range(len(p)),true]
+    order = [i for i in np.argsort(believed, kind='stable') if p[i].argmax()!=true[i]]
+    years = answers('number')
+    missed = (years.pred-years.target).abs().sort_values(ascending=False).index
+    for s,df,want,says in ((score(preds),preds,order,'true class got the least probability'), (score_as('number', years, task='age'),years,missed,'truth was missed by most')):
+        got = report.wrong_part(s, n=4)
+        assert says in str(got['body']) and [o[0].split('. ')[-1] for o in got['body'][1]['rows']]==[f'{df.path[i]}, patient {df.patient[i]}' for i in want[:4]]
+
 def test_card(preds, tmp_path):
     s = score(preds, source='phantom', task='oct', arch='resnet50')
     text = model_card(tmp_path, s, config=dict(size=224)).read_text()
@@ -455,6 +480,15 @@ def test_the_front_matter_tells_units_and_where_there_is_no_interval():
     s = score_as('both', answers('both', 4), source='local', task='sex_age', arch='net')
     names = [o.metric_name for o in ModelCard(Report(s, config=dict(data='csv', source='local')).card()).data.eval_results]
     assert 'mean absolute error in years, no interval, 2 patients' in names and not [o for o in names if 'interval ,' in o]
+    d = ModelCard(Report(score_as('number', answers('number'), source='phantom', task='age', arch='net')).card()).data
+    assert d.pipeline_tag is None and d.eval_results is None and {'phantom','fundus'} <= {*d.tags} # a number is no class of an image
+
+def test_the_front_matter_names_the_data_that_were_read():
+    "Not those that taught, where others were evaluated"
+    from huggingface_hub import ModelCard
+    s = score_as('category', answers('category'), source='local', task='oct', arch='net')
+    def told(**config): return ModelCard(Report(s, config=dict(source='local', **config)).card()).data.eval_results[0].dataset_type
+    assert [told(data='eyepacs'), told(data='eyepacs', evaluated='aptos2019'), told(data=None)]==['eyepacs','aptos2019','own']
 
 def test_sides_of_grades_are_counted_in_their_order():
     df = pd.DataFrame(dict(path=list('abcd'), patient=list('abcd'), label=[10.,2.,0.,2.], split=['train','train','valid','train']))

@@ -3,6 +3,7 @@ import json, multiprocessing, os, shutil, socket, sys, time
 from functools import cache
 from pathlib import Path
 import huggingface_hub.constants as hc, numpy as np, pandas as pd, pytest, timm, torch, torchvision
+import fundus_fastai.explain.occlusion # learners have `occlude` by it
 from fastai.callback.core import Callback
 from fastai.data.transforms import Normalize
 from fastai.metrics import R2Score, mae, rmse
@@ -19,7 +20,7 @@ from fundus_fastai.vision.data import eye_dls
 from fundus_fastai.vision.model import load_model, save_model
 from fundus_fastai.vision.losses import mae_metric
 from fundus_fastai.vision.outputs import BothOutput, ClassOutput, LabelsOutput, NumberOutput
-from fundus_fastai.vision.learner import eye_learner, find_net, find_precision, find_weights, has_bf16, one_cycle_plan
+from fundus_fastai.vision.learner import Autocast, eye_learner, find_net, find_precision, find_weights, has_bf16, one_cycle_plan
 from nets import tiny, frame, labeled, noise_dls, body_of, same, refused
 
 pytestmark = pytest.mark.newest
@@ -264,7 +265,7 @@ def test_resnet50_from_scratch():
 
 @pytest.mark.parametrize('arch', ['resnet5O','resnet10t.nonsense','',3,'../resnet10t'])
 def test_unknown_net(arch):
-    with pytest.raises(EyeError, match='net'): eye_learner(noise_dls(64), arch, weights=None)
+    with pytest.raises(EyeError, match=f'unknown net {str(arch)!r}'): eye_learner(noise_dls(64), arch, weights=None)
 
 @pytest.mark.parametrize('arch', [tiny,'squeezenet1_1'])
 def test_an_option_that_nobody_knows_is_named(arch):
@@ -546,6 +547,7 @@ def test_loaders_made_from_files_answer_lists_and_tables(tmp_path):
     assert np.allclose(maps.baseline.softmax(1), want[['p_a','p_b']], atol=1e-5) and len(want.p_a.round(6).unique())==12
     assert np.array_equal(learn.predict_frame(df)[['p_a','p_b']], want[['p_a','p_b']])
     assert torch.equal(learn.occlude(df, 16, 16).baseline, maps.baseline)
+    with pytest.raises(DataError, match=r'answers category: a, b, and .* category: A, B: make them with eye_dls.df, output=learn.output., or'): learn.dls = noise_dls()
 
 def test_a_rate_that_cannot_be_found():
     with pytest.raises(EyeError, match='`num_it=1`'): untrained().suggest_lr(1)
@@ -641,6 +643,38 @@ def test_mixed_precision_goes_back_through_depthwise_convolutions_in_float32():
     with learn.no_bar(), learn.no_logging(), Backward() as seen: learn.fit_eye(one_cycle_plan(1, lr=1e-3, pretrained=False))
     assert {*seen.seen}=={torch.float32} and len(seen.seen)%len(depthwise)==0
     assert all(torch.isfinite(p).all() for p in learn.model.parameters())
+
+@pytest.mark.parametrize('kernel,stride,padding,dilation', [((3,3),1,1,1), ((3,3),2,1,1), ((5,3),1,(2,1),1), ((3,3),1,(0,2),(1,2)), ((3,3),1,3,1), ((5,5),(2,1),(2,0),1)])
+def test_the_way_back_through_depthwise_convolutions_is_torchs(kernel, stride, padding, dilation):
+    "Value and gradients of input, weights and bias as torch finds them in float32, but for the digits of bfloat16"
+    torch.manual_seed(0)
+    x,w,b = torch.randn(2, 6, 11, 10),torch.randn(6, 1, *kernel),torch.randn(6)
+    x,w,b = (o.bfloat16().float().requires_grad_() for o in (x,w,b))
+    want = torch.conv2d(x, w, b, stride, padding, dilation, 6)
+    g = torch.randn_like(want).bfloat16()
+    with Autocast(): got = torch.conv2d(x, w, b, stride, padding, dilation, 6)
+    assert got.dtype==torch.bfloat16
+    ways = (got, *torch.autograd.grad(got, (x,w,b), g)),(want, *torch.autograd.grad(want, (x,w,b), g.float()))
+    for o,true in zip(*ways): assert (o.float()-true).norm()<.004*true.norm()
+    with Autocast(): first,frozen = torch.conv2d(x.detach(), w, None, stride, padding, dilation, 6),torch.conv2d(x, w.detach(), None, stride, padding, dilation, 6)
+    assert torch.equal(torch.autograd.grad(first, w, g)[0], ways[0][2]) and torch.equal(torch.autograd.grad(frozen, x, g)[0], ways[0][1])
+
+@pytest.mark.parametrize('shape,out,kw,own', [((2,6,9,8),6,dict(groups=6),True), ((2,6,9,8),6,{},False), ((2,6,9,8),6,dict(groups=3),False), ((2,6,9,8),12,dict(groups=6),False),
+                                              ((2,1,9,8),1,{},False), ((6,9,8),6,dict(groups=6),False), ((2,6,9,8),6,dict(groups=6, padding='same'),False)])
+def test_no_other_convolution_takes_that_way(shape, out, kw, own):
+    "Nor one that learns nothing, nor where the cast is switched off: all else is torch's, to the bit"
+    x,w = torch.randn(shape),torch.randn(out, shape[-3]//kw.get('groups', 1), 3, 3, requires_grad=True)
+    with torch.autocast('cpu', torch.bfloat16): want = torch.conv2d(x, w, **kw)
+    with Autocast():
+        got = torch.conv2d(x, w, **kw)
+        with torch.no_grad(): still = torch.conv2d(x, w, **kw)
+        with torch.autocast('cpu', enabled=False): plain = torch.conv2d(x, w, **kw)
+    assert ('Depthwise' in got.grad_fn.name()) is own and torch.equal(got, want) and torch.equal(still, want)
+    assert plain.dtype==torch.float32 and torch.equal(plain, torch.conv2d(x, w, **kw))
+
+def test_precision_goes_by_the_device():
+    assert [find_precision(o) for o in ('cuda','cpu','mps')]==['mixed','full','full'] and find_precision('cuda', 'full')==find_precision('mps', 'full')=='full'
+    with pytest.raises(DataError, match="`precision='mixed'` is for CUDA and CPUs, not mps"): find_precision('mps', 'mixed')
 
 @pytest.mark.parametrize('can,yes', [({},False), (dict(avx512_f=True, avx512_bf16=False),False), (dict(avx512_bf16=True),True), (dict(amx_bf16=True),True),
                                      (dict(architecture='aarch64', bf16=True),True)])

@@ -152,6 +152,14 @@ def test_a_label_that_every_image_has_is_refused(table):
     with pytest.raises(DataError, match='every image has the label haze: a net cannot learn it; write 0'):
         get_task('diseases').output(df)
 
+def test_an_output_is_of_the_rows_to_learn_from():
+    "Of a frame that is not dealt yet, of all; a scale has the steps between its grades"
+    df = pd.DataFrame(dict(label=['0','2','2','0'], split=['train','train','valid','valid']))
+    for t in (df, df.drop(columns='split')): assert list(get_task('dr').output(t).names)==['0','1','2'] and list(get_task('disease').output(t).names)==['0','2']
+    assert get_task('dr').kind.ordinal and not get_task('disease').kind.ordinal and get_task(get_task('dr')) is get_task('dr')
+    old = df.assign(label=[40.,50,60,70])
+    for t,mean in ((old, 45), (old.drop(columns='split'), 55)): assert get_task('age').output(t).center==mean
+
 def test_text_instead_of_age(table, tmp_path):
     pd.read_csv(table).assign(age='old').to_csv(tmp_path/'bad.csv', index=False)
     with pytest.raises(DataError, match='old'): load_frame('age', tmp_path/'bad.csv', images=str(table.parent))
