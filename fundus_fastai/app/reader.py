@@ -83,7 +83,8 @@ def answers(self:Reader, files)->pd.DataFrame:
     "A row for each picture in `files`, as `predict_run` has it, and a name; raises `DataError` for too many"
     paths = [k for o in files for k in frames_of(o)]
     if len(paths)>MOST:
-        raise DataError(f"{len(paths)} pictures are too many at once: {MOST} are answered")
+        raise DataError(f"{len(paths)} pictures are too many at once, each scan of a volume being one: "
+                        f"send at most {MOST}, or ask `fundus predict`, which takes any number")
     odd,how = Unsaid(len(paths)),dict(kind=self.kind, bs=4, volumes=True, shared=shared_names(paths))
     some = chunked(paths, 4) # a few at a time: each is held at its full size
     df = pd.concat([predict_files(self.learn, o, odd, **how) for o in some], ignore_index=True)

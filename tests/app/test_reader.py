@@ -7,7 +7,7 @@ import dicoms
 from apps import NAME, RUN, hostile, run_of
 from fundus_fastai.app.page import Acts
 from fundus_fastai.cli import main
-from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, without_folder
+from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, render, without_folder
 from fundus_fastai.core import DataError, EyeError, read_json
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import phantom_oct
@@ -80,7 +80,7 @@ def test_a_volume_is_its_scans_and_a_patient_a_digest(reader, tmp_path):
     told = reader.told(reader.answers([f]))
     assert [o['name'] for o in told]==[f'v.dcm#{k}' for k in (1,2,3)] and {o['eye'] for o in told}=={'L'}
     assert all(o['usable'] for o in told) and '4711' not in str(told) and len({o['patient'] for o in told})==1
-    with pytest.raises(DataError, match=f'{MOST+1} pictures are too many'): reader.answers([dicoms.write(tmp_path/'w.dcm', dicoms.scans(1).repeat(MOST+1, 0))])
+    with pytest.raises(DataError, match=f'{MOST+1} pictures are too many at once, each scan of a volume being one: send at most {MOST}'): reader.answers([dicoms.write(tmp_path/'w.dcm', dicoms.scans(1).repeat(MOST+1, 0))])
     im,words = reader.explain(f'{f}#2')
     assert im.ndim==3 and 'A map is not proof' in words
 
@@ -159,6 +159,14 @@ def test_lesions_landmarks_and_whose_eye(reader, eyes, tmp_path):
 def test_pictures_are_made_small_and_paths_left_out():
     assert fit(np.zeros((100,2000), np.uint8)).shape==(45,900,3) and fit(np.zeros((10,20,3), np.uint8)).shape==(10,20,3)
     assert without_folder('/a/b/c.png is small', '/a/b/c.png')=='is small' and without_folder('see /a/b/d', '/a/b/c.png')=='see d'
+
+def test_pages_tell_probabilities_as_they_are():
+    "1.0 is certain, .9999 is not; a report is made for phones and for paper, too"
+    told = dict(name='a.png', usable=True, remark='', prediction='DME', p=dict(DME=.99987, CNV=.00013), calibrated=None, decisions={})
+    page = render('answers.html.j2', answers=[told], error='')
+    assert '>over 99.9 %<' in page and '>under 0.1 %<' in page
+    page = render('report.html.j2', note=NOTE, phantom=True, question='?', terms='', net='', answers=[told])
+    assert 'name="viewport"' in page and '@media print' in page and 'over 99.9 %' in page
 
 def test_a_run_that_is_none(tmp_path):
     with pytest.raises(EyeError): Reader(tmp_path)
