@@ -60,8 +60,9 @@ class Reader:
         self.phantom,self.photos = self.config.get('source')=='phantom',self.task.image=='fundus'
         self.names = list(self.learn.output.outputs)
         self.terms,card = terms_of(self.config),Path(run)/'README.md'
-        self.card = card.read_text(encoding='utf-8') if card.exists() else 'This run has no card.'
+        self.card = card.read_text('utf-8', 'replace') if card.exists() else 'This run has no card.'
         self.card = re.sub(r'\A---\n.*?\n---\n', '', self.card, flags=re.S) # what the hub reads
+        self.card = re.sub('<(?=[a-zA-Z/!?])', '&lt;', self.card.replace('![', '[')) # no pictures
         own = head_of_places(self.learn.model) is not None
         self.methods = [*METHODS,*['evidence']*own]
 

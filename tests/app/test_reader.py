@@ -185,3 +185,6 @@ def test_the_card_is_shown_without_what_the_hub_reads(tmp_path):
     shutil.copytree(RUN, run := tmp_path/'run')
     (run/'README.md').write_text('---\nlicense: apache-2.0\ntags:\n- retina\n---\n\n# oct\n\n---\n\nLimits\n')
     assert Reader(run).card=='\n# oct\n\n---\n\nLimits\n'
+    (run/'README.md').write_bytes('p <0.05, Müller ![a](http://x/a.png) ![b][c] <img src="http://x/b.png"><form action="http://x">'.encode('latin1'))
+    card = Reader(run).card # of somebody else, as from the hub: its pictures were fetched from wherever they lie
+    assert '![' not in card and '<img' not in card and '<form' not in card and 'p <0.05' in card

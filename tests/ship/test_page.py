@@ -487,6 +487,21 @@ def test_two_pictures_dropped_at_once(browser, site, photo, tmp_path):
 
 @chromium
 @pytest.mark.slow
+def test_on_a_slow_line_it_is_told_what_is_awaited(browser, site, photo):
+    "The line that stood there meanwhile said that the browser runs no programs, and a picture that was dropped was lost without a word"
+    hold = """const P = Worker.prototype.postMessage, D = Object.getOwnPropertyDescriptor(Worker.prototype, 'onmessage')
+      Object.defineProperty(Worker.prototype, 'onmessage', {set(f) { D.set.call(this, e => e.data.said==='ready' ? window.come = () => f(e) : f(e)) }})"""
+    p = browser.page(site, before=hold)
+    p.wait("typeof come=='function'")
+    assert re.fullmatch(r'The net is on its way: 1[0-9] MB, which takes minutes on a slow line', state(p))
+    p.drop(photo)
+    p.wait(f"{STATE}.textContent.includes('is read as soon as the net is here')")
+    p.run('come()')
+    p.wait(f"{STATE}.textContent.startsWith('Answered')")
+    assert photo.name in p.run("document.getElementById('seen').textContent")
+
+@chromium
+@pytest.mark.slow
 def test_an_answer_that_comes_late_is_of_no_other_picture(browser, site, photo, tmp_path):
     "A damaged file is chosen while the answer to the first is on its way"
     late = """const D = Object.getOwnPropertyDescriptor(Worker.prototype, 'onmessage')

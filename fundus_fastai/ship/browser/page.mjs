@@ -5,7 +5,7 @@ const url = new URL('./worker.mjs', import.meta.url).href
 // A worker from a blob is bound by this page's policy, wherever it is served from; one from a file would not be
 const worker = new Worker(URL.createObjectURL(new Blob([`import ${JSON.stringify(url)}`], {type:'text/javascript'})), {type:'module'})
 
-let config, answer, map, file, ready = false, asked = 0
+let config, answer, map, file, early, ready = false, asked = 0
 
 function tell(text, wrong=false) {
   $('state').textContent = text
@@ -29,7 +29,12 @@ const label = c => c.startsWith('p_') ? c.slice(2) : c==='pred' || c==='pred_age
 // --- the picture
 
 function take(f) {
-  if (!f || !ready) return
+  if (!f) return
+  if (!ready) {
+    if ($('state').className==='wrong') return // there will be no net
+    early = f
+    return tell(`${f.name} is read as soon as the net is here. ${$('state').dataset.wait}`)
+  }
   file = f
   answer = map = null
   show('answer', false)
@@ -158,7 +163,8 @@ const heard = {
     config = o.config
     ready = true
     for (const o of [$('file'), ...document.querySelectorAll('.try')]) o.disabled = false
-    tell('Ready: choose a picture, or drop one here')
+    if (early) take(early)
+    else tell('Ready: choose a picture, or drop one here')
   },
   answer: answered,
   progress(o) { $('bar').max = o.of; $('bar').value = o.done; $('bar').title = `${o.stage}: ${o.done} of ${o.of}` },
