@@ -91,24 +91,30 @@ def test_whose_an_upload_is_does_not_depend_on_its_place(reader, eyes, tmp_path)
     told = reader.told(reader.answers(files))
     assert len(told)==5 and not any('patient' in o for o in told) and {o['eye'] for o in told}=={'R'}
 
-@pytest.mark.parametrize('task', ['oct','age','sex_age','dr','diseases'])
+@pytest.mark.parametrize('task', ['oct','age','sex_age','dr','dr_ordered','diseases'])
 def test_every_kind_of_answer(task, tmp_path, eyes):
     r = Reader(run_of(tmp_path, task))
     f = eyes/('scan.png' if task=='oct' else NAME)
     df = r.answers([f,f])
     o = r.told(df)[0]
     assert o['prediction']==df.prediction[0] and o['name']==f.name and not r.phantom
-    assert ('value' in o)==(task in ('age','sex_age')) and ('p' in o)==(task!='age')
+    number = dict(age='age', sex_age='years', dr_ordered='grade').get(task)
+    assert o.get('unit')==number and ('value' in o)==bool(number) and ('p' in o)==(task not in ('age','dr_ordered'))
     json.dumps(r.record(df), allow_nan=False)
     for m in r.methods[:2]: assert r.explain(f, m, name=r.names[-1])[0].dtype==np.uint8
     im,rows = r.covered(f, (.5,.5))
     assert all(np.isfinite(o[1:]).all() for o in rows) and im.shape==r.view(f).shape
-    p = {**o.get('p', {}), **({'answer':o['value']} if task=='age' else {})}
+    p = {**o.get('p', {}), **({number:o['value']} if number else {})}
     assert all(abs(dict((k,v) for k,v,_ in rows)[k]-v)<1e-4 for k,v in p.items())
     if task=='sex_age':
         with pytest.raises(DataError, match='two questions'): r.together(df)
     else: assert r.together(df)['prediction']==o['prediction']
     html = r.report(df[:1])
+    if number:
+        assert f"<p>{number}: {o['value']:.2f}</p>" in html, "the age beside a sex stood nowhere on the page"
+        for k in r.names:
+            said = r.explain(f, name=k)[1]
+            assert (f'for a higher {k},' in said and said.endswith(f' {number}. A map is not proof.')) if k==r.names[-1] else said.endswith(' logit. A map is not proof.')
     assert '<img src=1' not in html and NOTE in html and 'PHANTOM' not in html
 
 def test_a_covered_window_is_that_of_the_map(tmp_path, eyes):

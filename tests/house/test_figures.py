@@ -14,7 +14,7 @@ def lines(mod):
 
 # What a room may hold; raise it on purpose, after looking for what can go
 SHARE = dict(core=242, options=233, words=103, colab=74, hub=146, local=58, phantom=1389, image=1409, score=2700, data=3495, vision=2634, explain=2728, run=2190, anatomy=2309,
-             commands=515, cli=167, all=66, ship=879, quiz=760, app=531)
+             commands=515, cli=167, all=66, ship=880, quiz=760, app=538)
 
 @pytest.mark.parametrize('room', SHARE)
 def test_size(room):
