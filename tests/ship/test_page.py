@@ -557,6 +557,22 @@ def test_the_map_is_of_a_label_that_the_net_answers(browser, photo, tmp_path, a,
 
 @chromium
 @pytest.mark.slow
+def test_a_map_of_a_number_beside_classes_has_its_unit(browser, photo, tmp_path):
+    "As of sex and age: so many of nothing were lost"
+    page_run(net_file(tmp_path/'m.onnx', kind='both', columns=['p_a','pred_age'], classes=['a'], points=[], operating={}), tmp_path/'page')
+    with served(tmp_path/'page') as url:
+        p = opened(browser, url)
+        p.upload('#file', photo)
+        p.wait(f"{STATE}.textContent.startsWith('Answered')")
+        p.run("document.getElementById('go').click()")
+        p.wait(f"{STATE}.textContent.includes('whole')")
+        p.run("document.getElementById('class').value = 1; document.getElementById('class').dispatchEvent(new Event('change'))")
+        p.wait("document.getElementById('words').textContent.includes('for years')", 5)
+        told = p.run("document.getElementById('scale').textContent").split('. ')[0]
+        assert told.endswith(' years') and float(told.split()[2])>0, "it had been 0.00"
+
+@chromium
+@pytest.mark.slow
 def test_keyboard_alone(browser, site, photo):
     p,at = opened(browser, site),"document.activeElement.id || document.activeElement.tagName"
     p.key('Tab')

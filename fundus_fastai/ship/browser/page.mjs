@@ -13,6 +13,7 @@ function tell(text, wrong=false) {
 }
 const ask = (act, more={}) => worker.postMessage({act, n:++asked, ...more})
 const show = (id, on=true) => { $(id).hidden = !on }
+const two = v => String(Number(v.toPrecision(2))) // digits, so that little is not 0.00
 const seconds = ms => `${(ms/1000).toFixed(ms<9950 ? 1 : 0)} s`
 const row = (...cells) => {
   const tr = document.createElement('tr')
@@ -143,16 +144,16 @@ function paint() {
 
 async function words(k, top) { // what the map shows, for those who do not see it
   const {place} = await import('./answer.mjs')
-  const name = label(config.columns[k]), v = map.values.map(o => o[k]), unit = config.columns[k].startsWith('p_') ? 'in log odds' : config.unit
+  const name = label(config.columns[k]), v = map.values.map(o => o[k]), unit = config.columns[k].startsWith('p_') ? 'in log odds' : config.number.replace('answer', '')
   const best = Math.max(...v), worst = Math.min(...v), at = x => place(map.windows[v.indexOf(x)], map.window, config.size)
   const said = []
-  if (best>0) said.push(`Most evidence for ${name}: ${at(best)}, ${best.toFixed(2)} ${unit} are lost where it is covered.`)
-  if (worst<0) said.push(`Most evidence against it: ${at(worst)}, ${(-worst).toFixed(2)}.`)
+  if (best>0) said.push(`Most evidence for ${name}: ${at(best)}, ${two(best)} ${unit} are lost where it is covered.`)
+  if (worst<0) said.push(`Most evidence against it: ${at(worst)}, ${two(-worst)}.`)
   if (!said.length) said.push(`No window changes what the net says of ${name}.`)
   if (config.kind==='multilabel' && answer.decision==='none' && config.columns[k]===answer.foremost) said.unshift(`${name} is the likeliest, not answered.`)
   $('words').textContent = said.join(' ')
   $('picture').setAttribute('aria-label', `The picture as the net sees it. ${$('words').textContent}`)
-  $('scale').textContent = `Strongest color: ${top.toFixed(2)} ${unit}. Windows of ${map.window} pixels, every ${map.stride}.`
+  $('scale').textContent = `Strongest color: ${two(top)} ${unit}. Windows of ${map.window} pixels, every ${map.stride}.`
 }
 
 // --- what the worker says
