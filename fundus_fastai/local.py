@@ -60,10 +60,18 @@ def as_png(im, small:bool=False)->bytes: # quick to make, or small
     Image.fromarray(im).save(f := BytesIO(), format='PNG', **how)
     return f.getvalue()
 
+# %% ../nbs/05_local.ipynb #531b432c
+def percent(p:float)->str:
+    "A probability in percent; what is rounded away is told as over or under"
+    if .9995<p<1: return 'over 99.9 %'
+    return 'under 0.1 %' if 0<p<.0005 else f'{100*p:.1f} %'
+
 # %% ../nbs/05_local.ipynb #daae978f
 @cache
 def room_templates(room:str, folder:str='templates', **kwargs):
     "The templates of a room: what is put in is escaped, what is missing is an error; settings of jinja2"
     from jinja2 import Environment, PackageLoader, StrictUndefined
     how = dict(autoescape=True, trim_blocks=True, undefined=StrictUndefined) | kwargs
-    return Environment(loader=PackageLoader(f'fundus_fastai.{room}', folder), **how)
+    env = Environment(loader=PackageLoader(f'fundus_fastai.{room}', folder), **how)
+    env.filters['percent'] = percent
+    return env

@@ -58,10 +58,13 @@ class Reader:
         self.T,self.pool = learned_temperature(run),ThreadPoolExecutor(1)
         self.ident = self.pool.submit(threading.get_ident).result()
         self.phantom,self.photos = self.config.get('source')=='phantom',self.task.image=='fundus'
+        unit = self.kind.unit('mae', self.config.get('operating'))
         self.names = list(self.learn.output.outputs)
+        self.number = 'grade' if self.kind.ordinal else unit or self.names[-1]
         self.terms,card = terms_of(self.config),Path(run)/'README.md'
-        self.card = card.read_text(encoding='utf-8') if card.exists() else 'This run has no card.'
+        self.card = card.read_text('utf-8', 'replace') if card.exists() else 'This run has no card.'
         self.card = re.sub(r'\A---\n.*?\n---\n', '', self.card, flags=re.S) # what the hub reads
+        self.card = re.sub('<(?=[a-zA-Z/!?])', '&lt;', self.card.replace('![', '[')) # no pictures
         own = head_of_places(self.learn.model) is not None
         self.methods = [*METHODS,*['evidence']*own]
 
@@ -83,7 +86,8 @@ def answers(self:Reader, files)->pd.DataFrame:
     "A row for each picture in `files`, as `predict_run` has it, and a name; raises `DataError` for too many"
     paths = [k for o in files for k in frames_of(o)]
     if len(paths)>MOST:
-        raise DataError(f"{len(paths)} pictures are too many at once: {MOST} are answered")
+        raise DataError(f"{len(paths)} pictures are too many at once, each scan of a volume being one: "
+                        f"send at most {MOST}, or ask `fundus predict`, which takes any number")
     odd,how = Unsaid(len(paths)),dict(kind=self.kind, bs=4, volumes=True, shared=shared_names(paths))
     some = chunked(paths, 4) # a few at a time: each is held at its full size
     df = pd.concat([predict_files(self.learn, o, odd, **how) for o in some], ignore_index=True)
@@ -115,7 +119,7 @@ def told(self:Reader, df)->list:
         if r['usable']:
             o['prediction'],p = r['prediction'],numbers_of(r, 'p_')
             if p: o |= dict(p=p, calibrated=numbers_of(c, 'p_') if self.T else None)
-            o |= numbers_of(r, 'pred') and dict(value=[*numbers_of(r, 'pred').values()][0])
+            if v := [*numbers_of(r, 'pred').values()]: o |= dict(value=v[0], unit=self.number)
             o['decisions'] = {k:v for k,v in r.items() if ' at ' in k and v in ('yes','no')}
         rows.append(o)
     return rows
@@ -174,13 +178,17 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     else: e = self.learn.evidence([path], method)
     answer,likeliest = said_by(self.learn, e.baseline[0])
     k = e.classes.index(one_of(name or likeliest, e.classes, 'class'))
-    name = e.classes[k]+' (likeliest, not answered)'*(not name and self.kind.labels and answer=='none')
+    first,*more = e.output.split(', ') # of a class and a number
+    number = e.classes[k] in (more or [first])
+    doubt = ' (likeliest, not answered)'*(not name and self.kind.labels and answer=='none')
+    name = 'a higher '*number+e.classes[k]+doubt
+    unit = self.number if number else first
     m,score = e.map[0,k].numpy(),float(e.baseline[0,k]) if method=='occlusion' else None
     scale = map_scale(m, score)
-    pic = legend(Image.fromarray(blend(im, m, scale=scale)), f'±{scale:.2g} {e.output}'.strip())
+    pic = legend(Image.fromarray(blend(im, m, scale=scale)), f'±{scale:.2g} {unit}'.strip())
     windows = f" (windows of {w} pixels of the net's input, {st} apart)" if method=='occlusion' else ''
     return np.asarray(pic), (f"{method.replace('_', ' ')}{windows}: red speaks for {name}, blue against "
-                             f"it; full color is {scale:.2g} {e.output}. A map is not proof.")
+                             f"it; full color is {scale:.2g} {unit}. A map is not proof.")
 
 # %% ../../nbs/94_app.reader.ipynb #d7d1ad48
 @patch
@@ -205,7 +213,8 @@ def covered(self:Reader, path, at)->tuple:
 def before_after(self:Reader, t)->list:
     "Rows of name, number as it is, number with the window covered"
     t = self.calibrated(t.assign(prediction='')).drop(columns=['path','patient','eye','prediction'])
-    return [(k.removeprefix('p_').replace('pred', 'answer'), *map(float, v)) for k,v in t.items()]
+    def name(k): return k[2:] if k.startswith('p_') else self.number
+    return [(name(k), *map(float, v)) for k,v in t.items()]
 
 # %% ../../nbs/94_app.reader.ipynb #f711e1bf
 def drawn_landmarks(im, o)->np.ndarray:

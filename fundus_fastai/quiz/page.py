@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from ..core import DataError, EyeError, need, say
 from ..image.read import read_image
-from ..local import as_png, bound, room_templates, safe_headers, stranger
+from ..local import as_png, bound, percent, room_templates, safe_headers, stranger
 from ..score.estimate import wilson
 from .game import ROLES, Quiz, net_sure, open_quiz
 
@@ -36,7 +36,7 @@ class Desk:
     def __init__(self, quiz:Quiz=None, port:int=None, per_minute:int=60):
         self.quiz,self.port,self.joined,self.per_minute = quiz,port,deque(),per_minute
         self.maps = None # or `Maps`
-    def sure(self, o): return round(100*net_sure(o, self.quiz.told['classes']))
+    def sure(self, o): return percent(net_sure(o, self.quiz.told['classes']))
     @property
     def cookie(self): return 'quiz'+self.quiz.told.get('id', '') # earlier quizzes have no id
     def me(self, req): return self.quiz.who(req.cookies.get(self.cookie))
@@ -48,7 +48,9 @@ class Desk:
         kw['letters'] = first_letters(told['classes'])
         kw['board'] = self.quiz.board() if view in ('start','done') else []
         page = room_templates('quiz').get_template('quiz.html.j2')
-        return HTMLResponse(page.render(**kw | kwargs), status, SAFE)
+        r = HTMLResponse(page.render(**kw | kwargs), status, SAFE)
+        if view=='start': r.set_cookie(self.cookie+'-keeps', 'yes', httponly=True, samesite='strict')
+        return r
     def go(self, to, word=None):
         "Lead on to another address"
         from starlette.responses import RedirectResponse
@@ -58,11 +60,15 @@ class Desk:
         return r
 
 # %% ../../nbs/92_quiz.page.ipynb #57f394e6
+NO_COOKIE = ("This browser keeps no cookie of this page, so it could not know you again and your answers "
+             "would be lost: allow cookies for this address, and begin again.")
+
 def start(desk, req, form):
     "Rules, consent and the form; whoever is known goes on where they were"
-    me = desk.me(req)
-    if req.method=='GET': return desk.go('/play') if me else desk.page('start')
-    if me: return desk.go('/play')
+    if desk.me(req): return desk.go('/play')
+    if req.method=='GET': return desk.page('start')
+    if form.get('opened') and desk.cookie+'-keeps' not in req.cookies: # before anything is written
+        return desk.page('start', status=400, error=NO_COOKIE)
     now = time.time()
     while desk.joined and desk.joined[0]<now-60: desk.joined.popleft()
     if len(desk.joined)>=desk.per_minute:

@@ -11,6 +11,7 @@ from pathlib import Path
 from scipy.special import expit
 from scipy.stats import nct, norm, t as student
 from ..core import DataError, forget, fresh_dir, need, say, whole_file
+from ..local import percent
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
 from ..score.estimate import LEAST, bootstrap, estimate, left_out, wilson_estimate
@@ -231,7 +232,7 @@ def result_words(quiz, df, t, *, groups)->list:
     if quiz.told['how']=='confident':
         res.append("The eyes are those that the net answers right: no comparison with it means anything.")
     if (cut := quiz.told.get('cut')) is not None:
-        res.append(f"The net says yes from {cut:.0%} on, which was chosen on its validation patients.")
+        res.append(f"The net says yes from {percent(cut)} on, which was chosen on its validation patients.")
     if quiz.told.get('maps'):
         res.append("In training people were shown where the net looked: it has been their teacher.")
     res.append(f"The answers were promised to be deleted on {quiz.told['until']}.")

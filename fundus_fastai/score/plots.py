@@ -63,8 +63,9 @@ def _names_beside(ax, names, **kwargs):
 
 # %% ../../nbs/25_score.plots.ipynb #0cdbc1b3
 def _share_text(v, low, high):
-    "A share and its interval, in percent"
-    return f'{100*v:.0f} %' + ('' if np.isnan(low) else f'\n{100*low:.0f} to {100*high:.0f}')
+    "A share and its interval, in percent; one image of many is not 0, nor are all but one 100"
+    t = '<1' if 0<v<.005 else '>99' if .995<v<1 else f'{100*v:.0f}'
+    return f'{t} %' + ('' if np.isnan(low) else f'\n{100*low:.0f} to {100*high:.0f}')
 
 # %% ../../nbs/25_score.plots.ipynb #dde88229
 def _heat(ax, m, texts, light, *, rows, cols, low=0, aspect=None, **kwargs):

@@ -103,6 +103,7 @@ def page_files(raw:bytes, notes:dict)->dict:
     res |= phantoms(notes['image'])
     res['net.json'] = json.dumps(net, indent=1, ensure_ascii=False).encode()
     res['index.html'] = render('index.html.j2', net=net, ort=ort, policy=POLICY,
+                               mb=round(sum(map(len, res.values()))/1e6),
                                phantom=notes.get('source')=='phantom',
                                phantoms=[o for o in res if o.startswith('phantom-')]).encode()
     sums = ''.join(k+hashlib.sha256(v).hexdigest() for k,v in res.items())

@@ -250,6 +250,21 @@ def test_nothing_can_be_marked_before_its_picture_is_there(desk, tmp_path, monke
         press('x', 'x', 'Enter')
         until(lambda: desk.work.at==3)
 
+@pytest.mark.skipif(not EXE, reason="Chromium is not installed")
+def test_a_low_window_and_a_fine_screen(desk, tmp_path):
+    "Magnified fourfold, a click was stored at -2000; a screen of two dots a pixel was given every second dot"
+    with Chromium(tmp_path) as b:
+        p = b.page('about:blank')
+        p('Emulation.setDeviceMetricsOverride', width=640, height=160, deviceScaleFactor=2, mobile=False)
+        p.go(f'http://127.0.0.1:{desk.server_port}/')
+        p.wait("document.body.dataset.at=='0'")
+        x,y,w,h,k = p.run("(r => [r.x,r.y,r.width,r.height,k])(cv.getBoundingClientRect())")
+        assert k>0 and h>=200 and p.run("cv.width")==round(2*w)
+        p.run(f"keys.f(); cv.dispatchEvent(new PointerEvent('pointerdown', {{clientX:{x+30.5*k}, clientY:{y+44.5*k}}}))")
+        assert np.allclose(p.run("[fovea.x,fovea.y]"), [30,44])
+        at = [round(2*o) for o in (30.5*k,44.5*k)]
+        assert p.run(f"[...g.getImageData({at[0]},{at[1]},1,1).data].slice(0, 3)")[0]>200, "the cross is not where it was clicked"
+
 def test_the_page_ends_with_the_last_picture(photos, tmp_path, capsys):
     "As the command runs it: it says where it is, takes answers, and tells the rater's error"
     import socket

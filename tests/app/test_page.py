@@ -434,6 +434,7 @@ def test_hostile_files_both_eyes_lesions_and_many_visitors(tmp_path):
         answered(ann, 4)
         for o in (ann,bob): o.look(size=(400,800)) # on a phone answers stand below the upload, as wide
         ann.wait("document.querySelector('#answers').getBoundingClientRect().width>250")
+        assert ann.run("document.querySelector('#answers meter').offsetWidth")>90, "a bar of 20 pixels beside a wide name"
         assert ann.run("document.documentElement.scrollWidth")<=400
         thrown = [e for o in (one,two) for e in o.events if e.get('method')=='Runtime.exceptionThrown']
     assert not thrown and not app.asked and not app.cache.exists()

@@ -7,7 +7,7 @@ import dicoms
 from apps import NAME, RUN, hostile, run_of
 from fundus_fastai.app.page import Acts
 from fundus_fastai.cli import main
-from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, without_folder
+from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, render, without_folder
 from fundus_fastai.core import DataError, EyeError, read_json
 from fundus_fastai.phantom.fundus import phantom_fundus
 from fundus_fastai.phantom.oct import phantom_oct
@@ -80,7 +80,7 @@ def test_a_volume_is_its_scans_and_a_patient_a_digest(reader, tmp_path):
     told = reader.told(reader.answers([f]))
     assert [o['name'] for o in told]==[f'v.dcm#{k}' for k in (1,2,3)] and {o['eye'] for o in told}=={'L'}
     assert all(o['usable'] for o in told) and '4711' not in str(told) and len({o['patient'] for o in told})==1
-    with pytest.raises(DataError, match=f'{MOST+1} pictures are too many'): reader.answers([dicoms.write(tmp_path/'w.dcm', dicoms.scans(1).repeat(MOST+1, 0))])
+    with pytest.raises(DataError, match=f'{MOST+1} pictures are too many at once, each scan of a volume being one: send at most {MOST}'): reader.answers([dicoms.write(tmp_path/'w.dcm', dicoms.scans(1).repeat(MOST+1, 0))])
     im,words = reader.explain(f'{f}#2')
     assert im.ndim==3 and 'A map is not proof' in words
 
@@ -91,24 +91,30 @@ def test_whose_an_upload_is_does_not_depend_on_its_place(reader, eyes, tmp_path)
     told = reader.told(reader.answers(files))
     assert len(told)==5 and not any('patient' in o for o in told) and {o['eye'] for o in told}=={'R'}
 
-@pytest.mark.parametrize('task', ['oct','age','sex_age','dr','diseases'])
+@pytest.mark.parametrize('task', ['oct','age','sex_age','dr','dr_ordered','diseases'])
 def test_every_kind_of_answer(task, tmp_path, eyes):
     r = Reader(run_of(tmp_path, task))
     f = eyes/('scan.png' if task=='oct' else NAME)
     df = r.answers([f,f])
     o = r.told(df)[0]
     assert o['prediction']==df.prediction[0] and o['name']==f.name and not r.phantom
-    assert ('value' in o)==(task in ('age','sex_age')) and ('p' in o)==(task!='age')
+    number = dict(age='age', sex_age='years', dr_ordered='grade').get(task)
+    assert o.get('unit')==number and ('value' in o)==bool(number) and ('p' in o)==(task not in ('age','dr_ordered'))
     json.dumps(r.record(df), allow_nan=False)
     for m in r.methods[:2]: assert r.explain(f, m, name=r.names[-1])[0].dtype==np.uint8
     im,rows = r.covered(f, (.5,.5))
     assert all(np.isfinite(o[1:]).all() for o in rows) and im.shape==r.view(f).shape
-    p = {**o.get('p', {}), **({'answer':o['value']} if task=='age' else {})}
+    p = {**o.get('p', {}), **({number:o['value']} if number else {})}
     assert all(abs(dict((k,v) for k,v,_ in rows)[k]-v)<1e-4 for k,v in p.items())
     if task=='sex_age':
         with pytest.raises(DataError, match='two questions'): r.together(df)
     else: assert r.together(df)['prediction']==o['prediction']
     html = r.report(df[:1])
+    if number:
+        assert f"<p>{number}: {o['value']:.2f}</p>" in html, "the age beside a sex stood nowhere on the page"
+        for k in r.names:
+            said = r.explain(f, name=k)[1]
+            assert (f'for a higher {k},' in said and said.endswith(f' {number}. A map is not proof.')) if k==r.names[-1] else said.endswith(' logit. A map is not proof.')
     assert '<img src=1' not in html and NOTE in html and 'PHANTOM' not in html
 
 def test_a_covered_window_is_that_of_the_map(tmp_path, eyes):
@@ -160,6 +166,14 @@ def test_pictures_are_made_small_and_paths_left_out():
     assert fit(np.zeros((100,2000), np.uint8)).shape==(45,900,3) and fit(np.zeros((10,20,3), np.uint8)).shape==(10,20,3)
     assert without_folder('/a/b/c.png is small', '/a/b/c.png')=='is small' and without_folder('see /a/b/d', '/a/b/c.png')=='see d'
 
+def test_pages_tell_probabilities_as_they_are():
+    "1.0 is certain, .9999 is not; a report is made for phones and for paper, too"
+    told = dict(name='a.png', usable=True, remark='', prediction='DME', p=dict(DME=.99987, CNV=.00013), calibrated=None, decisions={})
+    page = render('answers.html.j2', answers=[told], error='')
+    assert '>over 99.9 %<' in page and '>under 0.1 %<' in page
+    page = render('report.html.j2', note=NOTE, phantom=True, question='?', terms='', net='', answers=[told])
+    assert 'name="viewport"' in page and '@media print' in page and 'over 99.9 %' in page
+
 def test_a_run_that_is_none(tmp_path):
     with pytest.raises(EyeError): Reader(tmp_path)
 
@@ -177,3 +191,6 @@ def test_the_card_is_shown_without_what_the_hub_reads(tmp_path):
     shutil.copytree(RUN, run := tmp_path/'run')
     (run/'README.md').write_text('---\nlicense: apache-2.0\ntags:\n- retina\n---\n\n# oct\n\n---\n\nLimits\n')
     assert Reader(run).card=='\n# oct\n\n---\n\nLimits\n'
+    (run/'README.md').write_bytes('p <0.05, Müller ![a](http://x/a.png) ![b][c] <img src="http://x/b.png"><form action="http://x">'.encode('latin1'))
+    card = Reader(run).card # of somebody else, as from the hub: its pictures were fetched from wherever they lie
+    assert '![' not in card and '<img' not in card and '<form' not in card and 'p <0.05' in card

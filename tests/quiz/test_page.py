@@ -43,7 +43,7 @@ def test_nobody_takes_part_without_consent(quiz):
     c = TestClient(quiz_app(Desk(quiz)))
     for form in (dict(role='layman'), dict(role='layman', consent='no'), dict(consent='yes'), dict(consent='yes', role='king'), {}):
         r = c.post('/start', data=form)
-        assert r.status_code==400 and not r.cookies and 'role="alert"' in r.text
+        assert r.status_code==400 and [*r.cookies.values()]==['yes'] and 'role="alert"' in r.text # that cookies are kept, no word
     assert not quiz.read('select * from participant')
     for p in ('/play','/told/1/0','/forget'): assert c.get(p, follow_redirects=False).headers['location']=='/'
     assert c.post('/answer', data=dict(n=0), follow_redirects=False).headers['location']=='/' and c.get('/image/x').status_code==404
@@ -225,6 +225,20 @@ def test_killed_in_the_middle_nothing_is_lost(tmp_path):
     q.close()
     with Server(tmp_path/'quiz.db') as s: assert f"name=\"n\" value=\"{len(kept)}\"" in ask('GET', '/play', cookie=cookie)[0]
 
+def test_without_cookies_nobody_is_taken_in_silence(quiz):
+    "The form came again without a word, and each try was one more who had not finished"
+    c = TestClient(quiz_app(Desk(quiz)))
+    c.get('/')
+    form = FORM|dict(opened=field(c.get('/').text, 'opened'))
+    c.cookies.clear()
+    r = c.post('/start', data=form)
+    assert r.status_code==400 and 'keeps no cookie' in r.text and not quiz.read('select * from participant')
+    assert 'name="token"' in c.post('/start', data=form).text and len(quiz.read('select * from participant'))==1 # now they are allowed
+
+def test_what_is_not_certain_is_not_100_percent(quiz):
+    desk = Desk(quiz)
+    assert [desk.sure(dict(ai='well', p=f'[{1-o},{o}]')) for o in (.996,.99999,1)]==['99.6 %','over 99.9 %','100.0 %']
+
 # --- in Chromium
 
 chromium = pytest.mark.skipif(EXE is None, reason="Chromium is not installed")
@@ -288,6 +302,27 @@ def test_nobody_answers_a_picture_that_is_not_shown(tmp_path):
         for o in tmp_path.glob('MRN*.gone'): o.rename(o.with_suffix('.png'))
         p.go(f'{s.url}/play'); shown(p, 0)
         press(p, '1', 'Enter')
+        p.wait("document.body.dataset.view=='told'")
+
+@pytest.mark.slow
+@chromium
+def test_a_picture_that_is_still_on_its_way_is_not_judged(tmp_path):
+    "On a slow net an answer counted before anything was seen"
+    squares(tmp_path, 2, items=40).close()
+    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
+        p = one.page(s.url)
+        p('Fetch.enable', patterns=[dict(urlPattern='*/image/*')])
+        begin(p, 'Ann')
+        p.wait("typeof form=='object' && !!form")
+        def held(): return [o for o in one.events if o.get('method')=='Fetch.requestPaused']
+        while not held(): time.sleep(.05)
+        for o in ('1','Enter'): p.key(o)
+        p.run("document.getElementById('go').click()")
+        time.sleep(.5)
+        assert p.run("document.body.dataset.view")=='ask' and p.run("document.querySelector('[name=answer]').checked")
+        p('Fetch.continueRequest', requestId=held()[0]['params']['requestId']); shown(p, 0)
+        p('Fetch.disable')
+        p.key('Enter')
         p.wait("document.body.dataset.view=='told'")
 
 @pytest.mark.slow

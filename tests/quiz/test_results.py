@@ -113,7 +113,7 @@ def test_what_is_said_of_a_quiz():
     def words(g=g, **more): return results.result_words(SimpleNamespace(told=dict(n=50, how='random', until='2030-01-01')|more), df, t, groups=g)
     plain = words()
     for o in g.itertuples(): assert f'{o.comparison}: odds ratio {o.odds_ratio:.2f} ({o.low:.2f} to {o.high:.2f}), p = {o.p:.3g}.' in plain
-    for said,more in (('has been their teacher', dict(maps=True)), ('from 30% on', dict(cut=.3)), ('answers right: no comparison', dict(how='confident'))):
+    for said,more in (('has been their teacher', dict(maps=True)), ('from 30.0 % on', dict(cut=.3)), ('answers right: no comparison', dict(how='confident'))):
         assert not any(said in o for o in plain) and any(said in o for o in words(**more))
     one = t[t.group=='layman']
     g = group_table(df[df.group=='layman'], one)
@@ -182,7 +182,7 @@ def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
     assert train.answers.sum()==6*4<(df.phase=='train').sum() and train['up to eye'].tolist()==[4], "of four, and not of ten"
     assert '2 of 7 people have not finished' in page and 'no comparison with it means anything' in page and 'PHANTOM' in page and 'report.html' in out
     assert 'by GEE' in page and 'against the net for each eye too' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
-    assert 'shown where the net looked' in page and 'says yes from 30% on' in page
+    assert 'shown where the net looked' in page and 'says yes from 30.0 % on' in page
     assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==1 and main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==0
 

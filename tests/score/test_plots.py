@@ -40,3 +40,13 @@ def test_a_picture_of_labels_refuses_other_answers():
     for t,kind in ((class_table(),'category'), (numbers_table(),'number')):
         with pytest.raises(DataError, match=f'a {kind} has no f1 of each label'): plot_label_scores(score(t, n_boot=5), what='f1')
     with pytest.raises(DataError, match='has no auk of each label'): plot_label_scores(score(labels_table(), n_boot=5), what='auk')
+
+def test_one_of_many_is_not_nothing():
+    "249 of 250 were drawn as 100 %, and the one beside them as 0 %"
+    from matplotlib.figure import Figure
+    from fundus_fastai.score.plots import plot_confusion
+    from fundus_fastai.score.scores import score
+    p = np.r_[np.full(249, .9), .1, np.full(250, .1)]
+    t = pd.DataFrame(dict(path=[f'{k}.png' for k in range(500)], patient=[f'p{k}' for k in range(500)], target=['b']*250+['a']*250, p_a=1-p, p_b=p))
+    said = [o.get_text().split('\n')[0] for o in plot_confusion(score(t, n_boot=5), ax=Figure().subplots()).texts]
+    assert said==['100 %','0 %','<1 %','>99 %']

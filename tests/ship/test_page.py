@@ -487,6 +487,21 @@ def test_two_pictures_dropped_at_once(browser, site, photo, tmp_path):
 
 @chromium
 @pytest.mark.slow
+def test_on_a_slow_line_it_is_told_what_is_awaited(browser, site, photo):
+    "The line that stood there meanwhile said that the browser runs no programs, and a picture that was dropped was lost without a word"
+    hold = """const P = Worker.prototype.postMessage, D = Object.getOwnPropertyDescriptor(Worker.prototype, 'onmessage')
+      Object.defineProperty(Worker.prototype, 'onmessage', {set(f) { D.set.call(this, e => e.data.said==='ready' ? window.come = () => f(e) : f(e)) }})"""
+    p = browser.page(site, before=hold)
+    p.wait("typeof come=='function'")
+    assert re.fullmatch(r'The net is on its way: 1[0-9] MB, which takes minutes on a slow line', state(p))
+    p.drop(photo)
+    p.wait(f"{STATE}.textContent.includes('is read as soon as the net is here')")
+    p.run('come()')
+    p.wait(f"{STATE}.textContent.startsWith('Answered')")
+    assert photo.name in p.run("document.getElementById('seen').textContent")
+
+@chromium
+@pytest.mark.slow
 def test_an_answer_that_comes_late_is_of_no_other_picture(browser, site, photo, tmp_path):
     "A damaged file is chosen while the answer to the first is on its way"
     late = """const D = Object.getOwnPropertyDescriptor(Worker.prototype, 'onmessage')
@@ -539,6 +554,22 @@ def test_the_map_is_of_a_label_that_the_net_answers(browser, photo, tmp_path, a,
         assert p.run("document.getElementById('class').selectedOptions[0].textContent")==shown
         words = p.wait("document.getElementById('words').textContent")
         assert words.startswith('b is the likeliest, not answered.')==(said=='none') and 'vidence' in words
+
+@chromium
+@pytest.mark.slow
+def test_a_map_of_a_number_beside_classes_has_its_unit(browser, photo, tmp_path):
+    "As of sex and age: so many of nothing were lost"
+    page_run(net_file(tmp_path/'m.onnx', kind='both', columns=['p_a','pred_age'], classes=['a'], points=[], operating={}), tmp_path/'page')
+    with served(tmp_path/'page') as url:
+        p = opened(browser, url)
+        p.upload('#file', photo)
+        p.wait(f"{STATE}.textContent.startsWith('Answered')")
+        p.run("document.getElementById('go').click()")
+        p.wait(f"{STATE}.textContent.includes('whole')")
+        p.run("document.getElementById('class').value = 1; document.getElementById('class').dispatchEvent(new Event('change'))")
+        p.wait("document.getElementById('words').textContent.includes('for years')", 5)
+        told = p.run("document.getElementById('scale').textContent").split('. ')[0]
+        assert told.endswith(' years') and float(told.split()[2])>0, "it had been 0.00"
 
 @chromium
 @pytest.mark.slow

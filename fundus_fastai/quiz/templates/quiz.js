@@ -11,7 +11,7 @@ function lost() { // whoever sees nothing does not guess: the answer would count
 }
 if (sure) sure.addEventListener('input', () => { $('said').textContent = sure.value })
 if (form) form.addEventListener('submit', e => {
-  if (sent) return e.preventDefault()
+  if (sent || sure && !document.body.dataset.seen) return e.preventDefault() // a slow net: what is not there yet is not judged
   sent = true
   setTimeout(() => { sent = false }, 2000) // whoever stops a slow page may press again: the server counts an answer once
   if ($('ms')) $('ms').value = Math.round(performance.now()-since)

@@ -11,6 +11,7 @@
   }
   var why = lacks()
   if (why) { state.textContent = why; state.className = 'wrong'; return }
+  state.textContent = state.getAttribute('data-wait')
   import('./page.mjs').catch(function (e) {
     state.textContent = 'This page could not begin ('+e.message+'): load it again.'
     state.className = 'wrong'

@@ -5,7 +5,7 @@ const url = new URL('./worker.mjs', import.meta.url).href
 // A worker from a blob is bound by this page's policy, wherever it is served from; one from a file would not be
 const worker = new Worker(URL.createObjectURL(new Blob([`import ${JSON.stringify(url)}`], {type:'text/javascript'})), {type:'module'})
 
-let config, answer, map, file, ready = false, asked = 0
+let config, answer, map, file, early, ready = false, asked = 0
 
 function tell(text, wrong=false) {
   $('state').textContent = text
@@ -13,6 +13,7 @@ function tell(text, wrong=false) {
 }
 const ask = (act, more={}) => worker.postMessage({act, n:++asked, ...more})
 const show = (id, on=true) => { $(id).hidden = !on }
+const two = v => String(Number(v.toPrecision(2))) // digits, so that little is not 0.00
 const seconds = ms => `${(ms/1000).toFixed(ms<9950 ? 1 : 0)} s`
 const row = (...cells) => {
   const tr = document.createElement('tr')
@@ -29,7 +30,12 @@ const label = c => c.startsWith('p_') ? c.slice(2) : c==='pred' || c==='pred_age
 // --- the picture
 
 function take(f) {
-  if (!f || !ready) return
+  if (!f) return
+  if (!ready) {
+    if ($('state').className==='wrong') return // there will be no net
+    early = f
+    return tell(`${f.name} is read as soon as the net is here. ${$('state').dataset.wait}`)
+  }
   file = f
   answer = map = null
   show('answer', false)
@@ -138,16 +144,16 @@ function paint() {
 
 async function words(k, top) { // what the map shows, for those who do not see it
   const {place} = await import('./answer.mjs')
-  const name = label(config.columns[k]), v = map.values.map(o => o[k]), unit = config.columns[k].startsWith('p_') ? 'in log odds' : config.unit
+  const name = label(config.columns[k]), v = map.values.map(o => o[k]), unit = config.columns[k].startsWith('p_') ? 'in log odds' : config.number.replace('answer', '')
   const best = Math.max(...v), worst = Math.min(...v), at = x => place(map.windows[v.indexOf(x)], map.window, config.size)
   const said = []
-  if (best>0) said.push(`Most evidence for ${name}: ${at(best)}, ${best.toFixed(2)} ${unit} are lost where it is covered.`)
-  if (worst<0) said.push(`Most evidence against it: ${at(worst)}, ${(-worst).toFixed(2)}.`)
+  if (best>0) said.push(`Most evidence for ${name}: ${at(best)}, ${two(best)} ${unit} are lost where it is covered.`)
+  if (worst<0) said.push(`Most evidence against it: ${at(worst)}, ${two(-worst)}.`)
   if (!said.length) said.push(`No window changes what the net says of ${name}.`)
   if (config.kind==='multilabel' && answer.decision==='none' && config.columns[k]===answer.foremost) said.unshift(`${name} is the likeliest, not answered.`)
   $('words').textContent = said.join(' ')
   $('picture').setAttribute('aria-label', `The picture as the net sees it. ${$('words').textContent}`)
-  $('scale').textContent = `Strongest color: ${top.toFixed(2)} ${unit}. Windows of ${map.window} pixels, every ${map.stride}.`
+  $('scale').textContent = `Strongest color: ${two(top)} ${unit}. Windows of ${map.window} pixels, every ${map.stride}.`
 }
 
 // --- what the worker says
@@ -158,7 +164,8 @@ const heard = {
     config = o.config
     ready = true
     for (const o of [$('file'), ...document.querySelectorAll('.try')]) o.disabled = false
-    tell('Ready: choose a picture, or drop one here')
+    if (early) take(early)
+    else tell('Ready: choose a picture, or drop one here')
   },
   answer: answered,
   progress(o) { $('bar').max = o.of; $('bar').value = o.done; $('bar').title = `${o.stage}: ${o.done} of ${o.of}` },
