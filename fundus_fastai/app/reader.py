@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/94_app.reader.ipynb #503595d3
-import cv2, re, threading, torch, numpy as np, pandas as pd
+import cv2, datetime, re, threading, torch, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from pathlib import Path
@@ -265,4 +265,4 @@ def report(self:Reader, df, method:str='occlusion')->str:
         o |= dict(picture=picture(self.view(path)), map=picture(im), words=words)
     net = f"{self.config['arch']}, {self.config['sha256'][:16]}, fundus_fastai {__version__}"
     return render('report.html.j2', note=NOTE, phantom=self.phantom, question=self.task.question,
-                  terms=self.terms, net=net, answers=told)
+                  date=datetime.date.today(), terms=self.terms, net=net, answers=told)

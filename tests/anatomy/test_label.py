@@ -242,6 +242,9 @@ def test_nothing_can_be_marked_before_its_picture_is_there(desk, tmp_path, monke
         p.wait("$('count').textContent.startsWith('2 of')")
         press('ArrowLeft')
         assert p.run("[cv.width,cv.height,disc]")==[1,1,None]
+        press('x', 'x', 'Enter')
+        assert p.run("$('say').textContent")=='The picture is not here yet.' and desk.work.at==1 # nobody says of it that nothing can be seen
+        press('u')
         go.set()
         p.wait("document.body.dataset.at=='1' && cv.width>1")
         press('x', 'x', 'Enter')

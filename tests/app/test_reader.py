@@ -1,5 +1,5 @@
 "What is told of an upload: every kind of answer, hostile files, one window that is covered; and nothing in a log"
-import json, shutil, threading
+import datetime, json, shutil, threading
 import numpy as np, pytest
 from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
@@ -116,6 +116,7 @@ def test_every_kind_of_answer(task, tmp_path, eyes):
             said = r.explain(f, name=k)[1]
             assert (f'for a higher {k},' in said and said.endswith(f' {number}. A map is not proof.')) if k==r.names[-1] else said.endswith(' logit. A map is not proof.')
     assert '<img src=1' not in html and NOTE in html and 'PHANTOM' not in html
+    assert f'Made on {datetime.date.today()}. Net: ' in html
 
 def test_a_covered_window_is_that_of_the_map(tmp_path, eyes):
     "Of a photograph, too, where only the eye is covered"
