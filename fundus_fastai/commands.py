@@ -317,14 +317,15 @@ def predict(run:str, # run folder, hf://org/name@commit, or an ONNX file of fund
     check_unread(df)
 
 # %% ../nbs/97_commands.ipynb #1073deed
-def gather(files:list, # tables that fundus predict --shard wrote
-           *, out:str=None, # file for all rows, .csv or .parquet
+def gather(files:list, # tables of fundus predict --shard, or of the folders as 3of16 that others leave
+           *, out:str=None, # file for all rows, .csv or .parquet (of folders .csv)
            force:bool=False # replace a file
           ):
-    "Join the parts of a prediction, once all are there and belong together"
+    "Join the parts of a prediction, or of maps and measures, once all are there and belong together"
     if not out: raise DataError("name the file for all rows with `out`")
-    from fundus_fastai.vision.answers import gather_shards
-    print(f"{len(gather_shards(files, out, force=force))} rows: {out}")
+    from fundus_fastai.vision.answers import folder_part, gather_folders, gather_shards
+    join = gather_folders if all(map(folder_part, files)) else gather_shards
+    print(f"{len(join(files, out, force=force))} rows: {out}")
 
 # %% ../nbs/97_commands.ipynb #a94a93b6
 @takes(MapOptions)
@@ -358,13 +359,14 @@ def explain(run:str, # run folder, or hf://org/name@commit
 def landmarks(images:list, # image files or folders
               *, out:str=None, # CSV file, written as it goes (default: standard output)
               resume:bool=False, # go on with a file that was begun
-              shard:str=None, # one of several parts, as 3/16, each into a file of its own
+              shard:str=None, # one of several parts, as 3/16, into a folder 3of16 beside OUT
               force:bool=False # replace a file
              ):
     "Find disc, cup and fovea of photographs, and whose eye it is: a CSV line each (research use only)"
     from fundus_fastai.anatomy.landmarks import landmark_table
     say("research use only, not a medical device")
-    images,_ = own_part(images, '', shard)
+    images,to = own_part(images, Path(out or '').parent, shard)
+    if out: out = to/Path(out).name
     df = landmark_table(images, out or sys.stdout, resume=resume, force=force)
     tell_rows(df, out, 'landmarks')
 

@@ -303,7 +303,9 @@ class Maps:
             t = t.drop_duplicates('path')
             names = t['map'] if 'map' in t else [f'{o}_vessels.png' for o in unique_stems(t.path)]
             known = dict(zip(names, t.path))
-            self.files = {known.get(o.name, o.name[:-12]):o for o in root.glob('*_vessels.png')}
+            parts = [f for o in known if '/' in str(o) and (f := root/o).exists()] # as 3of16/NAME_vessels.png
+            drawn = [*root.glob('*_vessels.png'), *parts]
+            self.files = {known.get(o.relative_to(root).as_posix(), o.name[:-12]):o for o in drawn}
         if not self.files:
             raise DataError(f"{where} holds neither maps (fundus explain makes them) nor "
                             "NAME_vessels.png; for the eyes themselves say photographs")

@@ -204,6 +204,10 @@ def test_each_patient_a_folder(tmp_path, capsys):
     parts = [pd.read_csv(tmp_path/f'eyes/out/{k}of2/features.csv') for k in (1,2)]
     assert [len(o) for o in parts]==[1,1] and pd.concat(parts).drop(columns='map').equals(t.drop(columns='map').set_axis([0,0]))
     assert {o.name for o in (tmp_path/'eyes/out/2of2').iterdir()}=={'features.csv','OD_vessels.png','OD_av.png'}
+    whole = tmp_path/'eyes/out/features.csv'
+    assert main(['gather',*(whole.parent/f'{k}of2/features.csv' for k in (2,1)),'--out',whole])==0
+    assert pd.read_csv(whole).drop(columns='map').equals(t.drop(columns='map'))
+    assert Maps(whole.parent).files=={p:whole.parent/f'{k}of2/OD_vessels.png' for k,p in enumerate(t.path, 1)}
 
 def test_maps_keep_their_names_when_a_run_goes_on(tmp_path):
     "A second `OD.jpg` takes a name of its own, and the atlas finds both; so it does in a table from before `map`"

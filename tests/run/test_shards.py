@@ -9,7 +9,7 @@ from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
 from fundus_fastai.run.train import predict_run
 from fundus_fastai.vision import answers
-from fundus_fastai.vision.answers import gather_shards, paced
+from fundus_fastai.vision.answers import gather_folders, gather_shards, paced
 
 HERE  = Path(__file__).parent/'old_run'
 SCANS = sorted(HERE.glob('scans/**/*.jpeg'))
@@ -236,3 +236,45 @@ def test_parts_of_other_columns_do_not_belong_together(tmp_path):
     with pytest.raises(DataError, match='2 models'): gather_shards([a,b,c], tmp_path/'all.csv')
     t.to_csv(b, index=False)
     assert len(gather_shards([a,b,c], tmp_path/'all.csv'))==len(SCANS)
+
+# --- parts that lie in folders of their own
+
+def folders(d, n=3, name='maps.csv', **more):
+    "Tables as `explain`, `vessels` and `lesions` leave them, each image twice"
+    for k in range(1, n+1):
+        (d/f'{k}of{n}').mkdir(exist_ok=True)
+        rows = [dict(path=f'{chr(96+i)}.png', score=f'{i}.50', overlay='' if i==2 else f'o/{i}.jpg', model='m', **more) for i in range(k, 7, n) for _ in 'ab']
+        pd.DataFrame(rows).to_csv(d/f'{k}of{n}'/name, index=False)
+    return [d/f'{k}of{n}'/name for k in range(1, n+1)]
+
+def test_tables_of_folders_are_joined_as_they_stand(tmp_path, capsys):
+    files = folders(tmp_path)
+    for order in (files, files[::-1]):
+        t = gather_folders(order, tmp_path/'all.csv', force=True)
+        assert t.path.tolist()==[f'{o}.png' for o in 'aabbccddeeff'] and t.score.tolist()[:3]==['1.50','1.50','2.50']
+        assert t.overlay.tolist()[::2]==['1of3/o/1.jpg','','3of3/o/3.jpg','1of3/o/4.jpg','2of3/o/5.jpg','3of3/o/6.jpg']
+        assert pd.read_csv(tmp_path/'all.csv', dtype=str, keep_default_na=False).equals(t)
+    assert main(['gather', *files, '--out', tmp_path/'sub/all.csv'])==0 and '12 rows' in capsys.readouterr().out
+    assert pd.read_csv(tmp_path/'sub/all.csv').overlay[0]=='../1of3/o/1.jpg'
+
+@pytest.mark.parametrize('spoil,says', [
+    (lambda d, f: f.pop(1), 'no table of the parts 2of3: make them'),
+    (lambda d, f: f.append(f[0]), '2 images stand in two parts: a.png, d.png'),
+    (lambda d, f: f.append(folders(d, 3, 'counts.csv')[0]), 'name the same table of each part'),
+    (lambda d, f: f.append(folders(d, 2)[0]), 'name the same table of each part'),
+    (lambda d, f: f[0].write_text(f[0].read_text().replace(',m\n', ',other\n')), 'differ in their model'),
+    (lambda d, f: f[0].write_text(f[0].read_text().replace('score', 'more')), 'differ in their columns'),
+    (lambda d, f: f[0].write_text('x,y\n1,2\n'), "1of3/maps.csv is no table of images: it has no column 'path'"),
+    (lambda d, f: f[0].unlink(), '1of3/maps.csv is no table'),
+    (lambda d, f: f[0].write_bytes(b'\xff\xfe\x00'), '1of3/maps.csv is no table')])
+def test_folders_that_do_not_belong_together(spoil, says, tmp_path, capsys):
+    spoil(tmp_path, files := folders(tmp_path))
+    assert main(['gather', *files, '--out', tmp_path/'all.csv'])==1
+    assert says in capsys.readouterr().err and not (tmp_path/'all.csv').exists()
+
+def test_what_else_gather_refuses_of_folders(tmp_path, capsys):
+    files = folders(tmp_path)
+    assert main(['gather', *files, '--out', tmp_path/'all.parquet'])==1 and 'name a .csv' in capsys.readouterr().err
+    (tmp_path/'all.csv').write_text('mine')
+    assert main(['gather', *files, '--out', tmp_path/'all.csv'])==1 and '--force' in capsys.readouterr().err
+    assert (tmp_path/'all.csv').read_text()=='mine'
