@@ -171,7 +171,8 @@ def kept_maps(out, settings)->dict:
         raise DataError(f"{file} is no table of maps ({first_line(e)})") from None
     if not {'path','map'}<={*df}:
         raise DataError(f"{file} is no table of maps: name another folder with `out`")
-    rows = df[df['map'].isin([f.name for f in out.iterdir()])].to_dict('records')
+    there = {f.relative_to(out).as_posix() for f in out.rglob('*.npz')} # of parts, too: 3of16/NAME
+    rows = df[df['map'].isin(there)].to_dict('records')
     made = next(filter(None, (_opened(out/o['map']) for o in rows)), settings)
     if odd := [k for k,v in settings.items() if made.get(k)!=v]:
         raise DataError(f"{out} was begun with {odd[0]} {made.get(odd[0])}, not {settings[odd[0]]}: "
@@ -195,7 +196,7 @@ def map_files(paths, out, kept:dict, *, method:str)->dict:
     return files
 
 # %% ../../nbs/56_explain.maps.ipynb #b59f91f6
-def _make_maps(learn, eyes, files, settings, places, pictures, *, fill='mean', bs=64, **_):
+def _make_maps(learn, eyes, files, settings, places, pictures, *, out, fill='mean', bs=64, **_):
     "Make maps of a few images and write their files; for each file what `load_map` would find"
     method = settings['method']
     if method=='occlusion':
@@ -205,9 +206,9 @@ def _make_maps(learn, eyes, files, settings, places, pictures, *, fill='mean', b
             how['only'] = at_size(masks, (learn.size,)*2)
         e = learn.occlude(eyes, settings['window'], settings['stride'], **how)
     else: e = learn.evidence(eyes, method)
-    stems = [f.name.removesuffix(f'_{method}.npz') for f in files]
+    stems = [f.relative_to(out).as_posix().removesuffix(f'_{method}.npz') for f in files]
     more = {k:settings[k] for k in ('net','where') if k in settings}
-    save_maps(e, stems, files[0].parent, method=method, pictures=pictures, **more)
+    save_maps(e, stems, out, method=method, pictures=pictures, **more)
     made = {f: dict(settings, map=m.numpy(), baseline=b.numpy(), classes=e.classes)
             for f,m,b in zip(files, e.map, e.baseline)}
     for eye,(f,d) in zip(eyes, made.items()):
@@ -230,8 +231,8 @@ def said_by(learn, scores)->tuple: # answer, output
 def _row_of(learn, path, f, d):
     "The row of `maps.csv` about the map `d` in the file `f`"
     (answer,of),more = said_by(learn, d['baseline']),{k:d[k][0] for k in ('window','stride') if k in d}
-    return dict(path=str(path), answer=answer, map=f.name, overlay=f.with_suffix('.png').name, of=of, **more,
-                **{f'score_{c}': float(b) for c,b in zip(d['classes'], d['baseline'])})
+    return dict(path=str(path), answer=answer, map=f.as_posix(), overlay=f.with_suffix('.png').as_posix(), of=of,
+                **more, **{f'score_{c}': float(b) for c,b in zip(d['classes'], d['baseline'])})
 
 # %% ../../nbs/56_explain.maps.ipynb #f4e7f63d
 def explain_images(learn:Learner, # a trained net
@@ -263,8 +264,9 @@ def explain_images(learn:Learner, # a trained net
                    if p in eyes and (where[p] is not None or not only)]
             if new:
                 some_eyes,files,places = map(list, zip(*new))
-                maps |= _make_maps(learn, some_eyes, files, settings, places, [mark[f] for f in files], **kwargs)
-            rows += [_row_of(learn, p, f, maps[f]) for p,f in some if f in maps]
+                maps |= _make_maps(learn, some_eyes, files, settings, places, [mark[f] for f in files],
+                                   out=out, **kwargs)
+            rows += [_row_of(learn, p, f.relative_to(out), maps[f]) for p,f in some if f in maps]
             for p,_ in some: kept.pop(os.path.abspath(p), None)
             if rows:
                 with whole_file(out/'maps.csv') as f: pd.DataFrame([*kept.values(), *rows]).to_csv(f, index=False)

@@ -2,6 +2,7 @@
 import json, shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
+from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, read_json
 from fundus_fastai.explain.occlusion import load_map
 from fundus_fastai.options import TrainOptions, UnseenOptions
@@ -98,6 +99,20 @@ def test_two_of_one_name_and_folder_are_told_apart(run, tmp_path):
         explain_run(run, [tmp_path/to], method='grad_cam', out=tmp_path/'m', resume=True)
     names = pd.read_csv(tmp_path/'m'/'maps.csv')['map'].tolist()
     assert names==['OD_grad_cam.npz','p_OD_grad_cam.npz','p_OD_2_grad_cam.npz'] and all((tmp_path/'m'/o).exists() for o in names)
+
+def test_parts_that_were_joined_are_gone_on_with(run, tmp_path):
+    "Maps of a joined folder lie in those of its parts; whoever goes on keeps them, and a changed picture's is made anew where it lay"
+    scans = [shutil.copy(o, tmp_path/f'{k}.jpeg') for k,o in enumerate(sorted(SCANS.rglob('*.jpeg'))[:4])]
+    def asked(n, *more): assert main(['explain', run, *scans[:n], '--method', 'grad_cam', '--out', out, *more])==0
+    out = tmp_path/'m'
+    for k in (1,2): asked(3, '--shard', f'{k}/2')
+    assert main(['gather', out/'1of2/maps.csv', out/'2of2/maps.csv', '--out', out/'maps.csv'])==0
+    before = {o:o.read_bytes() for o in out.glob('*of2/*')}
+    shutil.copy(scans[3], scans[1])
+    asked(4, '--resume')
+    t = pd.read_csv(out/'maps.csv')
+    assert t['map'].tolist()==[f'{k}_grad_cam.npz' for k in ('1of2/0','2of2/1','1of2/2','3')] and t.overlay.tolist()==[o.replace('.npz', '.png') for o in t['map']]
+    assert {o.name for o,v in before.items() if o.read_bytes()!=v}=={'1_grad_cam.npz','1_grad_cam.png'} and {o.name for o in out.iterdir()}=={'1of2','2of2','maps.csv','3_grad_cam.npz','3_grad_cam.png'}
 
 def test_no_pixel_lies_between_windows(run, tmp_path):
     scan = next(SCANS.rglob('*.jpeg'))
