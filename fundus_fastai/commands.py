@@ -161,7 +161,7 @@ def check_first(verb, run=None, **_):
     "Raise before anything slow is imported: for a command that is not shared by processes, or a `run` without a net"
     if processes()>1 and verb!='train':
         raise DataError(f"several processes were started, fundus {verb} is for one "
-                        "(predict, explain and lesions have `shard`)")
+                        "(predict, explain, lesions, vessels and landmarks have `shard`)")
     local = run is not None and not str(run).startswith('hf:') and Path(run).suffix.lower()!='.onnx'
     if local and verb in ask_a_net: config_file(run)
 

@@ -750,6 +750,7 @@ def asks_files(label, cols)->bool:
 # %% ../../nbs/30_data.read.ipynb #8a9dc40e
 usual_labels = 'label class diagnosis disease category finding grade target dx'.split()
 
+# %% ../../nbs/30_data.read.ipynb #158abbdd
 def label_of(table, path_col=None)->str:
     "The column that is likely the label; raises `DataError` with those that may be, where none is"
     raw,_ = image_table(table, path_col)

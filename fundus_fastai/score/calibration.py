@@ -144,6 +144,7 @@ def _newton(x, y, w, free):
 # %% ../../nbs/27_score.calibration.ipynb #953ecdab
 _edge = 1e-15 # a probability of 0 or 1 has no logit
 
+# %% ../../nbs/27_score.calibration.ipynb #474e0cb8
 def calibration_slope(y, s, w=None)->dict:
     "Cox's calibration slope, and intercept at slope 1; NaN where one side is missing or the sides do not overlap"
     y,s = _sound(y, s)

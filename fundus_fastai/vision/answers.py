@@ -564,6 +564,7 @@ def folder_part(file)->tuple:
     m = re.fullmatch(r'(\d+)of(\d+)', Path(file).absolute().parent.name)
     return m and tuple(map(int, m.groups()))
 
+# %% ../../nbs/49_vision.answers.ipynb #c8d91fd1
 def folder_rows(file, beside)->pd.DataFrame:
     "The table `file` of a part as text, its pictures as they are named from the folder `beside`"
     try: df = pd.read_csv(file, dtype=str, keep_default_na=False)
@@ -573,27 +574,36 @@ def folder_rows(file, beside)->pd.DataFrame:
     return df.assign(**{c: df[c].where(df[c]=='', f'{at}/'+df[c]) for c in ('map','overlay') if c in df})
 
 # %% ../../nbs/49_vision.answers.ipynb #4d8a8c96
+def demand_folders(files)->None:
+    "Raise `DataError` where tables of parts are of several kinds, or one is missing"
+    k,n = zip(*map(folder_part, files))
+    if len({*n})>1 or len({Path(o).name for o in files})>1:
+        raise DataError(f"{few(files)}: name the same table of each part, and no other")
+    if lack := [f'{i}of{n[0]}' for i in range(1, n[0]+1) if i not in k]:
+        raise DataError(f"no table of the parts {few(lack, 9)}: make them, or go on with them by `resume=True`")
+
+# %% ../../nbs/49_vision.answers.ipynb #94f2ed49
+def joined_parts(parts)->pd.DataFrame:
+    "The rows of all `parts`, by path; raises `DataError` where they do not belong together"
+    df = pd.concat(parts).sort_values('path', kind='stable', ignore_index=True)
+    odd = [c for c in ('model','scale') if c in df and df[c].nunique()>1]
+    if odd or len({tuple(o) for o in parts})>1:
+        raise DataError(f"these parts differ in their {' and '.join(odd) or 'columns'}: make them in one way")
+    seen = pd.concat([o.path.drop_duplicates() for o in parts])
+    if not len(twice := seen[seen.duplicated()]): return df
+    raise DataError(f"{len(twice)} images stand in two parts: {few(twice)}; name each part once")
+
+# %% ../../nbs/49_vision.answers.ipynb #b00d7731
 def gather_folders(files, # a table from each of the folders 1of16, 2of16, ... that `shard` has left
                    out, # file for all rows, .csv
                    *, force:bool=False # replace a file
                   )->pd.DataFrame: # the rows as text, by path
     "Join tables of vessels, lesions, maps or landmarks; raises `DataError` as `gather_shards`"
     if is_parquet(out): raise DataError(f"{out}: these parts are joined as they stand, as text: name a .csv")
-    k,n = zip(*map(folder_part, files))
-    if len({*n})>1 or len({Path(o).name for o in files})>1:
-        raise DataError(f"{few(files)}: name the same table of each part, and no other")
-    if lack := [f'{i}of{n[0]}' for i in range(1, n[0]+1) if i not in k]:
-        raise DataError(f"no table of the parts {few(lack, 9)}: make them, or go on with them by `resume=True`")
+    demand_folders(files)
     parts = [folder_rows(o, Path(out).absolute().parent) for o in files]
     if 'shard' in parts[0]: return gather_shards(files, out, force=force)
-    df = pd.concat(parts).sort_values('path', kind='stable', ignore_index=True)
-    odd = [c for c in ('model','scale') if c in df and df[c].nunique()>1]
-    if odd or len({tuple(o) for o in parts})>1:
-        raise DataError(f"these parts differ in their {' and '.join(odd) or 'columns'}: make them in one way")
-    seen = pd.concat([o.path.drop_duplicates() for o in parts])
-    if len(twice := seen[seen.duplicated()]):
-        raise DataError(f"{len(twice)} images stand in two parts: {few(twice)}; name each part once")
-    table = RowFile(out, None, force)
+    df,table = joined_parts(parts),RowFile(out, None, force)
     table.add(df)
     table.close()
     return df
