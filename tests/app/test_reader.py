@@ -172,7 +172,7 @@ def test_pages_tell_probabilities_as_they_are():
     told = dict(name='a.png', usable=True, remark='', prediction='DME', p=dict(DME=.99987, CNV=.00013), calibrated=None, decisions={})
     page = render('answers.html.j2', answers=[told], error='')
     assert '>over 99.9 %<' in page and '>under 0.1 %<' in page
-    page = render('report.html.j2', note=NOTE, phantom=True, question='?', terms='', net='', answers=[told])
+    page = render('report.html.j2', note=NOTE, phantom=True, question='?', terms='', net='', date='', answers=[told])
     assert 'name="viewport"' in page and '@media print' in page and 'over 99.9 %' in page
 
 def test_a_run_that_is_none(tmp_path):
