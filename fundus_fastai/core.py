@@ -266,12 +266,12 @@ def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
 
 # %% ../nbs/00_core.ipynb #3e725b5f
 def files_of(table, *columns)->dict:
-    "The files beside the CSV file `table` that its `columns` name, by their names in lower case"
+    "The files beside the CSV file `table` that its `columns` name, by their names in lower case; of parts none"
     table,here = Path(table),Path(table).resolve().parent
     if not table.is_file(): return {}
     with table.open(newline='', encoding='utf-8', errors='replace') as f:
         names = {o.get(k) for o in csv.DictReader(f) for k in columns}
-    there = {k.lower():here/k for k in names if k}
+    there = {k.lower():here/k for k in names if k and not re.match(r'\d+of\d+/', k)} # they have tables of their own
     return {k:o for k,o in there.items() if o.is_file() and here in o.resolve().parents}
 
 # %% ../nbs/00_core.ipynb #9c0e16af

@@ -570,7 +570,7 @@ def folder_rows(file, beside)->pd.DataFrame:
     try: df = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e: raise DataError(f"{file} is no table ({first_line(e)})") from None
     if 'path' not in df: raise DataError(f"{file} is no table of images: it has no column 'path'")
-    at = os.path.relpath(Path(file).parent, beside)
+    at = Path(os.path.relpath(Path(file).parent, beside)).as_posix()
     return df.assign(**{c: df[c].where(df[c]=='', f'{at}/'+df[c]) for c in ('map','overlay') if c in df})
 
 # %% ../../nbs/49_vision.answers.ipynb #4d8a8c96

@@ -208,6 +208,8 @@ def test_each_patient_a_folder(tmp_path, capsys):
     assert main(['gather',*(whole.parent/f'{k}of2/features.csv' for k in (2,1)),'--out',whole])==0
     assert pd.read_csv(whole).drop(columns='map').equals(t.drop(columns='map'))
     assert Maps(whole.parent).files=={p:whole.parent/f'{k}of2/OD_vessels.png' for k,p in enumerate(t.path, 1)}
+    vessel_table(t.path[0], whole.parent, force=True) # its table is replaced, those of the parts are not
+    assert {o.relative_to(whole.parent).as_posix() for o in whole.parent.rglob('*.png')}=={f'{d}OD_{k}.png' for d in ('1of2/','2of2/','') for k in ('vessels','av')}
 
 def test_maps_keep_their_names_when_a_run_goes_on(tmp_path):
     "A second `OD.jpg` takes a name of its own, and the atlas finds both; so it does in a table from before `map`"
