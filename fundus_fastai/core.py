@@ -265,13 +265,15 @@ def fresh_dir(path, force:bool=False, signs:dict=None)->Path:
     return check_ours(path, signs or {})
 
 # %% ../nbs/00_core.ipynb #3e725b5f
+part_folder = re.compile(r'(\d+)of(\d+)') # as 3of16: what `--shard 3/16` leaves lies there, with a table of its own
+
 def files_of(table, *columns)->dict:
     "The files beside the CSV file `table` that its `columns` name, by their names in lower case; of parts none"
     table,here = Path(table),Path(table).resolve().parent
     if not table.is_file(): return {}
     with table.open(newline='', encoding='utf-8', errors='replace') as f:
         names = {o.get(k) for o in csv.DictReader(f) for k in columns}
-    there = {k.lower():here/k for k in names if k and not re.match(r'\d+of\d+/', k)} # they have tables of their own
+    there = {k.lower():here/k for k in names if k and not part_folder.fullmatch(k.split('/')[0])}
     return {k:o for k,o in there.items() if o.is_file() and here in o.resolve().parents}
 
 # %% ../nbs/00_core.ipynb #9c0e16af

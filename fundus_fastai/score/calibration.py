@@ -136,9 +136,10 @@ def _newton(x, y, w, free):
         return np.hstack([_climb(x, y, rows[i:i+m], free, at) for i in range(0, len(rows), m)])
     first = start = 0.,(0. if free else 1.)
     if len(rows)>1: start = each(np.ones((1,len(x))), first)[:,0] # draws lie round the answer of all
-    res = each(rows, start if np.isfinite(start).all() else first)
+    if np.isnan(start).any(): start = first
+    res = each(rows, start)
     lost = np.isnan(res[0])
-    if lost.any() and len(rows)>1: res[:,lost] = each(rows[lost], first)
+    if lost.any() and start is not first: res[:,lost] = each(rows[lost], first)
     return tuple(o.reshape(w.shape[:-1])[()] for o in res)
 
 # %% ../../nbs/27_score.calibration.ipynb #953ecdab

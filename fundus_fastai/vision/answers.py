@@ -6,14 +6,15 @@
 __all__ = ['gather_shards', 'gather_folders']
 
 # %% ../../nbs/49_vision.answers.ipynb #f2492e65
-import hashlib, mmap, os, re, sys, time
+import hashlib, mmap, os, sys, time
 import numpy as np, pandas as pd
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from fastcore.basics import chunked, listify, patch
 from tqdm import tqdm
-from ..core import DataError, few, first_line, need, one_of, progress, say, whole_file, written_to
+from ..core import (DataError, few, first_line, need, one_of, part_folder, progress, say,
+                                whole_file, written_to)
 from ..image.hospital import (check_key, facts_of, file_and_frame, file_facts, file_stem,
                                           frames_of, hospital_kind, key_mark)
 from ..image.read import check_utf8, image_files, unread_files
@@ -561,7 +562,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
 # %% ../../nbs/49_vision.answers.ipynb #892ab363
 def folder_part(file)->tuple:
     "Which part of how many the folder of `file` is named after, as 3of16; `None` for another"
-    m = re.fullmatch(r'(\d+)of(\d+)', Path(file).absolute().parent.name)
+    m = part_folder.fullmatch(Path(file).absolute().parent.name)
     return m and tuple(map(int, m.groups()))
 
 # %% ../../nbs/49_vision.answers.ipynb #c8d91fd1
