@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 from fastcore.basics import chunked, patch
 from .. import __version__
-from ..core import DataError, EyeError, few, one_of
+from ..core import DataError, EyeError, few, one_of, sha256
 from ..hub import local_run
 from ..local import room_templates
-from ..image.hospital import frames_of
+from ..image.hospital import file_and_frame, frames_of
 from ..image.read import read_image
 from ..score.calibration import at_temperature
 from ..score.patients import told_scores
@@ -124,21 +124,34 @@ def told(self:Reader, df)->list:
         rows.append(o)
     return rows
 
+# %% ../../nbs/94_app.reader.ipynb #63e451f1
+def copies(df)->pd.Series:
+    "Which usable rows show what an earlier one shows, byte by byte"
+    key = [(sha256(f),k) for f,k in map(file_and_frame, df.path[df.usable])]
+    return pd.Series(key, df.index[df.usable]).duplicated().reindex(df.index, fill_value=False)
+
+def eyes_of(df, again:int)->str:
+    "Of how many pictures and which eyes an answer is, and how many copies were left out"
+    n,sides = len(df),df.eye[df.eye.isin(['L','R'])]
+    eyes = ' and '.join(sorted(set(sides), reverse=True)) or 'not told'
+    if 0<len(sides)<n: eyes += f', {n-len(sides)} not told'
+    if again: eyes += f"; {again} {'copies' if again>1 else 'copy'} left out"
+    return f"one person, {n} picture{'s'*(n>1)}, eyes: {eyes}"
+
 # %% ../../nbs/94_app.reader.ipynb #1f6f32d3
 @patch
 def together(self:Reader, df)->dict:
     "What all usable pictures of `df` say as of one person; raises `DataError`"
-    if not (n := int(df.usable.sum())): raise DataError("no picture here can be used")
+    again = copies(df)
+    df = df[~again]
+    if not df.usable.any(): raise DataError("no picture here can be used")
     if len(who := df.patient[df.usable].dropna().unique())>1:
         raise DataError(f"these are of {len(who)} people, as their files or names say ({few(who)}): "
                         "take away those of others, or the tick; each is answered by itself")
     t = pool_answers(df.assign(patient='one', eye='person'), 'eye')
-    sides = df.eye[df.usable & df.eye.isin(['L','R'])]
-    eyes = ' and '.join(sorted(set(sides), reverse=True)) or 'not told'
-    if 0<len(sides)<n: eyes += f', {n-len(sides)} not told'
     odd = [f'{o.name} {o.remark}' for o in df[df.usable].itertuples() if o.remark]
-    t = t.assign(name=f"one person, {n} picture{'s'*(n>1)}, eyes: {eyes}",
-                 usable=True, remark=few(odd), patient=None, eye=None)
+    t = t.assign(name=eyes_of(df[df.usable], again.sum()), usable=True, remark=few(odd),
+                 patient=None, eye=None)
     return self.told(t)[0]
 
 # %% ../../nbs/94_app.reader.ipynb #4367ed6b

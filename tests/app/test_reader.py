@@ -71,6 +71,11 @@ def test_two_patients_are_no_one_person(reader, tmp_path):
     assert reader.together(reader.answers([tmp_path/'scan.png']))['name']=='one person, 1 picture, eyes: not told'
     df = reader.answers([files[0],tmp_path/'scan.png'])
     assert reader.together(df)['name']=='one person, 2 pictures, eyes: R, 1 not told', "which side the other is nobody knows"
+    again = shutil.copy(files[1], tmp_path/'again.dcm')
+    thrice = reader.together(reader.answers([*files[:2],again,again]))
+    assert thrice['name']=='one person, 2 pictures, eyes: R and L; 2 copies left out', "what was sent thrice counted three times"
+    once,one = reader.together(reader.answers(files[:2])),reader.told(reader.answers(files[1:2]))[0]
+    assert thrice['p']==pytest.approx(once['p'], abs=1e-6) and once['p']!=pytest.approx(one['p'], abs=1e-3)
     (tmp_path/'text.png').write_text('I am a text')
     html = Acts(reader).read([str(tmp_path/'text.png')], one=True)[1]
     assert 'is not an image' in html and 'no picture here' in html, "the reasons were lost"
@@ -79,6 +84,7 @@ def test_a_volume_is_its_scans_and_a_patient_a_digest(reader, tmp_path):
     f = dicoms.write(tmp_path/'v.dcm', dicoms.scans(3))
     told = reader.told(reader.answers([f]))
     assert [o['name'] for o in told]==[f'v.dcm#{k}' for k in (1,2,3)] and {o['eye'] for o in told}=={'L'}
+    assert reader.together(reader.answers([f,f]))['name']=='one person, 3 pictures, eyes: L; 3 copies left out'
     assert all(o['usable'] for o in told) and '4711' not in str(told) and len({o['patient'] for o in told})==1
     with pytest.raises(DataError, match=f'{MOST+1} pictures are too many at once, each scan of a volume being one: send at most {MOST}'): reader.answers([dicoms.write(tmp_path/'w.dcm', dicoms.scans(1).repeat(MOST+1, 0))])
     im,words = reader.explain(f'{f}#2')
