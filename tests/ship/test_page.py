@@ -602,7 +602,7 @@ def test_keyboard_alone(browser, site, photo):
     p.key('Enter')
     assert p.run(at)=='stop' or p.run(f"{STATE}.textContent.includes('whole')")
     p.wait(f"{STATE}.textContent.includes('whole')")
-    p.run("document.getElementById('go').focus()")
+    assert p.run(at)=='go', "the focus was lost with the button that had it"
     seen = []
     for _ in range(6):
         p.key('Tab')

@@ -109,8 +109,10 @@ function answered(o) {
 // --- the map
 
 function idle() {
+  const held = document.activeElement===$('stop') // whoever works by keyboard goes on where they began
   $('go').disabled = false
   $('stop').disabled = true
+  if (held) $('go').focus()
   show('bar', false)
 }
 
