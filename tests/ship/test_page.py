@@ -248,6 +248,25 @@ def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder,
     assert url in asked and url+'model.onnx' in asked
     assert elsewhere(asked, url)==[]
 
+AS_FIREFOX = """const W = Worker
+window.Worker = class extends W { constructor(u, how) { super(window.out && String(u).startsWith('blob:') ? '/none.mjs' : u, how) } }"""
+
+@chromium
+def test_without_a_network_where_what_was_kept_does_not_reach_a_blob(net, folder, photo, tmp_path):
+    "As in Firefox, where the page had said that it works without a network, and did not; whatever server gave the files, their policy holds"
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with Chromium(tmp_path) as b:
+        with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as s:
+            threading.Thread(target=s.serve_forever, daemon=True).start()
+            p = opened(b, url := f'http://127.0.0.1:{s.server_port}/')
+            p.wait("document.getElementById('offline').textContent.includes('works without a network')")
+            policy = p.run("caches.match('./worker.mjs').then(o => o.headers.get('content-security-policy'))")
+            s.shutdown()
+        assert policy==P.POLICY
+        p = opened(b, url, before='window.out = true;'+AS_FIREFOX)
+        same_answer(read(p, photo), net, photo)
+        assert p.run("fetch('./none.mjs').then(o => o.status, () => 0)")==0 # the server is gone
+
 @chromium
 def test_what_looks_like_another_kind_is_told_as_in_python(browser, site, photo):
     p,scan = opened(browser, site),phantom_oct('DME', 3, 1, size=(128,192)).image
