@@ -108,7 +108,7 @@ def page_files(raw:bytes, notes:dict)->dict:
                                phantoms=[o for o in res if o.startswith('phantom-')]).encode()
     sums = ''.join(k+hashlib.sha256(v).hexdigest() for k,v in res.items())
     digest = hashlib.sha256(sums.encode()).hexdigest()[:16]
-    kept = render('sw.js.j2', digest=digest, files=['./',*res])
+    kept = render('sw.js.j2', digest=digest, files=['./',*res], policy=POLICY)
     return res | {'sw.js':kept.encode()} # last: by it a browser knows that the others are new
 
 # %% ../../nbs/85_ship.page.ipynb #d8ff86a6

@@ -263,10 +263,43 @@ def test_a_low_window_and_a_fine_screen(desk, tmp_path):
         p.wait("document.body.dataset.at=='0'")
         x,y,w,h,k = p.run("(r => [r.x,r.y,r.width,r.height,k])(cv.getBoundingClientRect())")
         assert k>0 and h>=200 and p.run("cv.width")==round(2*w)
-        p.run(f"keys.f(); cv.dispatchEvent(new PointerEvent('pointerdown', {{clientX:{x+30.5*k}, clientY:{y+44.5*k}}}))")
+        p.run(f"keys.f(); cv.dispatchEvent(new PointerEvent('pointerdown', {{isPrimary:true, clientX:{x+30.5*k}, clientY:{y+44.5*k}}}))")
         assert np.allclose(p.run("[fovea.x,fovea.y]"), [30,44])
         at = [round(2*o) for o in (30.5*k,44.5*k)]
         assert p.run(f"[...g.getImageData({at[0]},{at[1]},1,1).data].slice(0, 3)")[0]>200, "the cross is not where it was clicked"
+
+@pytest.mark.skipif(not EXE, reason="Chromium is not installed")
+def test_only_a_drag_draws(desk, tmp_path):
+    "Not the right button, whose menu hides from the page that it was let go; not a second finger, nor a pointer that nothing presses"
+    with Chromium(tmp_path) as b:
+        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
+        p.wait("document.body.dataset.at=='0'")
+        x,y,k = p.run("(r => [r.x,r.y,k])(cv.getBoundingClientRect())")
+        def mouse(kind, at, button='none', held=0):
+            p('Input.dispatchMouseEvent', type=f'mouse{kind}', x=x+at*k, y=y+at*k, button=button, buttons=held, clickCount=1)
+        def finger(kind, at, **kw):
+            how = json.dumps(dict(clientX=x+at*k, clientY=y+at*k, buttons=1, bubbles=True, pointerType='touch')|kw)
+            p.run(f"void cv.dispatchEvent(new PointerEvent('pointer{kind}', {how}))")
+        mouse('Pressed', 20, 'right', 2)
+        mouse('Moved', 40, held=2)
+        mouse('Released', 40, 'right')
+        p.run("keys.f()")
+        mouse('Pressed', 50, 'right', 2)
+        mouse('Released', 50, 'right')
+        assert p.run("[disc,fovea]")==[None,None]
+        p.run("keys.d()")
+        mouse('Pressed', 20, 'left', 1)
+        mouse('Moved', 40, held=1)
+        drawn = p.run("disc")
+        finger('down', 60, isPrimary=False)
+        finger('move', 70, isPrimary=False)
+        assert p.run("disc")==drawn and drawn['w']>20
+        mouse('Moved', 70) # it was let go elsewhere
+        assert p.run("disc")==drawn
+        finger('down', 60, isPrimary=True)
+        finger('cancel', 60, isPrimary=True)
+        finger('move', 80, isPrimary=True)
+        assert p.run("disc")==drawn
 
 def test_the_page_ends_with_the_last_picture(photos, tmp_path, capsys):
     "As the command runs it: it says where it is, takes answers, and tells the rater's error"

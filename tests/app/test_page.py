@@ -337,6 +337,18 @@ def test_upload_answer_map_window_and_report(app, scan, tmp_path):
         thrown = [o for o in browser.events if o.get('method')=='Runtime.exceptionThrown']
     assert not [u for u in browser.asked() if u.startswith('http') and not any(k in u for k in OWN)] and not thrown
 
+@chromium
+def test_no_number_of_a_table_is_cut_in_two(tmp_path):
+    "In a column of 280 pixels `+0.000` had stood on two lines; a long name is cut"
+    head = ['left_eye_of_MRN4711.png','as it is','window covered','change']
+    css = (Path(P.__file__).parent/'templates/app.css').read_text()
+    (tmp_path/'a.html').write_text(f"<style>body{{width:280px;margin:0;font:16px sans-serif}}{css}</style>{P.table(head, [('0','0.231','0.231','+0.000')])}")
+    with Chromium(tmp_path) as browser:
+        page = browser.page((tmp_path/'a.html').as_uri())
+        page.wait("!!document.querySelector('table')")
+        wide,*high = page.run("[document.querySelector('table').offsetWidth, ...[...document.querySelectorAll('td')].map(o => o.clientHeight)]")
+        assert wide<=280 and max(high)<30, (wide, high)
+
 def pick(page, name):
     "Choose another picture"
     page.run("(o => { o.focus(); o.dispatchEvent(new MouseEvent('mousedown', {bubbles:true})) })(document.querySelector('#which input'))")

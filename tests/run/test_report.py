@@ -19,6 +19,7 @@ from fundus_fastai.run.report import (Report, check_parts, flow_counts, jpeg_byt
 from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.data.catalog import data_terms
 from fundus_fastai.score.calibration import add_calibration
+from browser import EXE, Chromium
 from made import CLASSES, binary, class_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -325,6 +326,21 @@ def test_every_printed_page_says_phantom(run, tmp_path):
     text = subprocess.run(['pdftotext', '-layout', tmp_path/'r.pdf', '-'], check=True, capture_output=True, text=True).stdout
     pages = text.split('\f')[:-1]
     assert len(pages)>=5 and all('PHANTOM DATA' in o for o in pages)
+
+@pytest.mark.skipif(EXE is None, reason='needs chromium')
+def test_what_firefox_prints_says_phantom_and_ends_no_page_with_a_title(run, tmp_path):
+    "It knows neither margin boxes nor `break-after`: what is fixed comes again on every page, and a title takes room below it along"
+    out,_ = run
+    assert '@top-' not in (out/'report.html').read_text()
+    with Chromium(tmp_path/'home') as b:
+        p = b.page((out/'report.html').as_uri())
+        p('Emulation.setEmulatedMedia', media='print')
+        look = "(o => [o.position, o.writingMode, o.right])(getComputedStyle(document.querySelector('.phantom')))"
+        assert p.wait(look)==['fixed','vertical-rl','0px']
+        edges = p.run("['main','.phantom'].map(o => document.querySelector(o).getBoundingClientRect()).map((o, k) => k ? o.left : o.right)")
+        assert edges[0]<=edges[1], f"the bar hides what is beside it: {edges}"
+        ends = p.run("[...document.querySelectorAll('h2')].map(o => [getComputedStyle(o).breakInside, getComputedStyle(o, '::after').height])")
+        assert len(ends)>5 and all(o[0]=='avoid' and float(o[1][:-2])>100 for o in ends), ends
 
 # --- the page itself
 

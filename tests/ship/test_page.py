@@ -77,6 +77,11 @@ def test_what_is_put_in_is_text(folder):
     assert 'Is this &lt;b&gt;eye&lt;/b&gt; dark?' in html and '<b>eye' not in html and 'PHANTOM' in html and 'Not a medical device' in html and 'Drawn by us.' in html
     assert P.POLICY.replace("'", '&#39;') in html and '<script>' not in html and ' style=' not in html and ' onclick' not in html
 
+def test_a_browser_that_keeps_forms_keeps_none_of_this_page(folder):
+    "Firefox put the slider of the color back where it had been before a reload, and the color not"
+    fields = re.findall('<(?:select|input)[^>]*>', (folder/'index.html').read_text())
+    assert len(fields)==3 and all('autocomplete="off"' in o or 'type="file"' in o for o in fields), fields
+
 def test_a_damaged_runtime(monkeypatch):
     told = P.runtime()
     monkeypatch.setattr(P, 'runtime', lambda: told|dict(files=dict.fromkeys(told['files'], 'ab')))
@@ -243,6 +248,25 @@ def test_answers_as_python_does_explains_and_stays_without_a_server(net, folder,
     assert url in asked and url+'model.onnx' in asked
     assert elsewhere(asked, url)==[]
 
+AS_FIREFOX = """const W = Worker
+window.Worker = class extends W { constructor(u, how) { super(window.out && String(u).startsWith('blob:') ? '/none.mjs' : u, how) } }"""
+
+@chromium
+def test_without_a_network_where_what_was_kept_does_not_reach_a_blob(net, folder, photo, tmp_path):
+    "As in Firefox, where the page had said that it works without a network, and did not; whatever server gave the files, their policy holds"
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with Chromium(tmp_path) as b:
+        with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as s:
+            threading.Thread(target=s.serve_forever, daemon=True).start()
+            p = opened(b, url := f'http://127.0.0.1:{s.server_port}/')
+            p.wait("document.getElementById('offline').textContent.includes('works without a network')")
+            policy = p.run("caches.match('./worker.mjs').then(o => o.headers.get('content-security-policy'))")
+            s.shutdown()
+        assert policy==P.POLICY
+        p = opened(b, url, before='window.out = true;'+AS_FIREFOX)
+        same_answer(read(p, photo), net, photo)
+        assert p.run("fetch('./none.mjs').then(o => o.status, () => 0)")==0 # the server is gone
+
 @chromium
 def test_what_looks_like_another_kind_is_told_as_in_python(browser, site, photo):
     p,scan = opened(browser, site),phantom_oct('DME', 3, 1, size=(128,192)).image
@@ -362,6 +386,19 @@ def test_pictures_that_get_no_answer(browser, site, tmp_path):
         assert why in said and (numbers is None)==(why!='Answered'), (f, said)
         assert p.run("document.getElementById('answer').hidden")==(numbers is None)
     assert 'Answered' in read(p, drawn('good.png', im))[0] # and goes on
+
+NOISE = """(() => { const c = OffscreenCanvasRenderingContext2D.prototype, real = c.getImageData
+  c.getImageData = function(...o) { const p = real.apply(this, o); for (let i=0; i<p.data.length; i+=BY) p.data[i] ^= MASK; return p } })()"""
+
+@chromium
+@pytest.mark.parametrize('by,mask,read', [(1,0b1010_0101,False), (9,1,True)])
+def test_noise_in_place_of_a_picture_gets_no_answer(browser, site, photo, by, mask, read):
+    "As where Firefox resists fingerprinting, of which the net then said what it saw; a lowest bit here and there does no harm"
+    p = opened(browser, site)
+    p.run(NOISE.replace('BY', str(by)).replace('MASK', str(mask)))
+    got = p.run(f"(async () => {{ const {{openPicture}} = await import('{site}picture.mjs'), raw = Uint8Array.from(atob('{base64.b64encode(photo.read_bytes()).decode()}'), o => o.charCodeAt(0));"
+                "return openPicture(new Blob([raw])).then(o => String(o.w), String) })()")
+    assert got=='333' if read else 'against fingerprinting' in got, got
 
 @chromium
 @pytest.mark.slow
@@ -584,7 +621,7 @@ def test_keyboard_alone(browser, site, photo):
     p.key('Enter')
     assert p.run(at)=='stop' or p.run(f"{STATE}.textContent.includes('whole')")
     p.wait(f"{STATE}.textContent.includes('whole')")
-    p.run("document.getElementById('go').focus()")
+    assert p.run(at)=='go', "the focus was lost with the button that had it"
     seen = []
     for _ in range(6):
         p.key('Tab')

@@ -3,9 +3,9 @@
 const $ = id => document.getElementById(id)
 const url = new URL('./worker.mjs', import.meta.url).href
 // A worker from a blob is bound by this page's policy, wherever it is served from; one from a file would not be
-const worker = new Worker(URL.createObjectURL(new Blob([`import ${JSON.stringify(url)}`], {type:'text/javascript'})), {type:'module'})
+const bound = URL.createObjectURL(new Blob([`import ${JSON.stringify(url)}`], {type:'text/javascript'}))
 
-let config, answer, map, file, early, ready = false, asked = 0
+let worker, met = false, config, answer, map, file, early, ready = false, asked = 0
 
 function tell(text, wrong=false) {
   $('state').textContent = text
@@ -109,8 +109,10 @@ function answered(o) {
 // --- the map
 
 function idle() {
+  const held = document.activeElement===$('stop') // whoever works by keyboard goes on where they began
   $('go').disabled = false
   $('stop').disabled = true
+  if (held) $('go').focus()
   show('bar', false)
 }
 
@@ -159,7 +161,7 @@ async function words(k, top) { // what the map shows, for those who do not see i
 // --- what the worker says
 
 const heard = {
-  here() { ask('open') },
+  here() { met = true; ask('open') },
   ready(o) {
     config = o.config
     ready = true
@@ -182,8 +184,13 @@ const heard = {
     tell(o.act==='read' ? `${file.name} ${o.why}` : `This ${o.act==='open' ? 'page' : 'map'} ${o.act==='open' ? 'could not begin: ' : ''}${o.why}`, true)
   },
 }
-worker.onmessage = ({data}) => { if (data.n===asked) heard[data.said](data) } // what was asked before the last act is of another picture
-worker.onerror = e => tell(`This page could not begin (${e.message || 'its program was not loaded'}): load it again.`, true)
+function employ(from, orElse) {
+  worker = new Worker(from, {type:'module'})
+  worker.onmessage = ({data}) => { if (data.n===asked) heard[data.said](data) } // what was asked before the last act is of another picture
+  worker.onerror = e => !met && orElse ? orElse() : tell(`This page could not begin (${e.message || 'its program was not loaded'}): load it again.`, true)
+}
+// In Firefox what was kept does not reach a worker from a blob: without a network it is the kept file, to which sw.js has given the policy
+employ(bound, navigator.serviceWorker?.controller && (() => employ(url)))
 
 $('print').addEventListener('click', () => print())
 

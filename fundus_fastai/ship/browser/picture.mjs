@@ -101,6 +101,13 @@ export function header(b) { // kind, width and height, or why the file is refuse
   } catch { return none }
 }
 
+function noisy() { // against fingerprinting some browsers answer with noise where a canvas is read; a bit here and there is let pass
+  const c = new OffscreenCanvas(16, 16).getContext('2d', {willReadFrequently:true}), p = c.createImageData(16, 16)
+  for (let i=0; i<p.data.length; i++) p.data[i] = i%4===3 ? 255 : i%251
+  c.putImageData(p, 0, 0)
+  return c.getImageData(0, 0, 16, 16).data.reduce((s, o, i) => s+Math.abs(o-p.data[i]), 0)>p.data.length
+}
+
 export async function openPicture(blob) { // {w, h, d}, upright and on black; throws the reason, without the file's name
   if (blob.size>BYTES) throw `has ${Math.round(blob.size/1e6)} MB: make it smaller`
   const raw = await blob.arrayBuffer().catch(() => { throw 'cannot be read: if it is a folder, choose a picture in it; if it was moved, choose it again' })
@@ -109,6 +116,7 @@ export async function openPicture(blob) { // {w, h, d}, upright and on black; th
   if (f.w*f.h>MOST) throw `would unpack to ${Math.ceil(f.w*f.h/1e6)} megapixels, and at most 64 are read: make it smaller`
   if (Math.min(f.w, f.h)<LEAST) throw `is ${f.w}x${f.h} pixels, and a side under ${LEAST} shows no eye`
   if (f.pictures>1) throw 'is animated, and only its first picture would be seen: save each as a file'
+  if (noisy()) throw 'cannot be read: against fingerprinting this browser gives programs noise in place of pictures. Use another browser, or turn that off here'
   if (f.turned) throw 'is to be turned by a note in it, which browsers do not follow in a WebP: save it upright'
   let bitmap
   try {
