@@ -349,6 +349,19 @@ def test_no_number_of_a_table_is_cut_in_two(tmp_path):
         wide,*high = page.run("[document.querySelector('table').offsetWidth, ...[...document.querySelectorAll('td')].map(o => o.clientHeight)]")
         assert wide<=280 and max(high)<30, (wide, high)
 
+@chromium
+def test_a_report_on_paper_says_phantom_on_each_page_and_shows_map_beside_picture(scan, tmp_path):
+    "The bar stood on the first page alone, and a map on the page after its picture"
+    reader = Reader(RUN)
+    (tmp_path/'a.html').write_text(reader.report(reader.answers([scan])))
+    with Chromium(tmp_path/'home') as browser:
+        page = browser.page((tmp_path/'a.html').as_uri())
+        page('Emulation.setEmulatedMedia', media='print')
+        assert page.wait("(o => [o.position, o.right])(getComputedStyle(document.querySelector('.phantom')))")==['fixed','0px']
+        a,b = page.run("[...document.images].map(o => (r => [r.left,r.right,r.top])(o.getBoundingClientRect()))")
+        bar = page.run("document.querySelector('.phantom').getBoundingClientRect().left")
+        assert a[2]==b[2] and a[1]<b[0] and b[1]<=bar, (a, b, bar)
+
 def pick(page, name):
     "Choose another picture"
     page.run("(o => { o.focus(); o.dispatchEvent(new MouseEvent('mousedown', {bubbles:true})) })(document.querySelector('#which input'))")
