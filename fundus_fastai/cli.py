@@ -115,7 +115,8 @@ def _sentence(e, options=(), on=''):
         return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
     if isinstance(e, OSError) and e.filename:
         barred = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        more = " (name another, or ask its owner for the right to it)" if barred else ''
+        shut = ", or close the program that has it open" if os.name=='nt' else '' # as Excel a table
+        more = f" (name another, or ask its owner for the right to it{shut})" if barred else ''
         return f"{e.strerror}: {e.filename}{more}", 1
     if 'out of memory' in str(e).lower():
         less = ' or '.join(f'--{o}' for o in ('bs','size') if o in options)

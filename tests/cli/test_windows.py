@@ -2,8 +2,9 @@
 import errno, io, os
 from pathlib import Path
 import pandas as pd, pytest
+from fundus_fastai.anatomy.atlas import same_files
 from fundus_fastai.app import reader
-from fundus_fastai.cli import _at_home, _files_like, main
+from fundus_fastai.cli import _at_home, _files_like, _sentence, main
 from fundus_fastai.core import DataError, common_folder, say, seen_from, write_text
 from fundus_fastai.data.load import open_data
 from fundus_fastai.data.read import read_csv
@@ -95,3 +96,19 @@ def test_no_folder_is_told(monkeypatch):
     assert reader.without_folder('see C:\\up\\0\\d.png', 'C:\\up\\0\\c.png')=='see d.png'
     monkeypatch.setattr(say, 'command', ['train','oct','--data','D:\\clinic\\eyes\\'])
     assert typed_command()=='fundus train oct --data eyes'
+
+def test_a_table_that_is_open_in_another_program(monkeypatch):
+    "Excel holds it there; to ask its owner for a right is no help"
+    e = PermissionError(errno.EACCES, 'Permission denied', 'answers.csv')
+    assert _sentence(e)[0]=='Permission denied: answers.csv (name another, or ask its owner for the right to it)'
+    monkeypatch.setattr(os, 'name', 'nt')
+    told = _sentence(e)[0]
+    monkeypatch.undo()
+    assert told.endswith('the right to it, or close the program that has it open)')
+
+def test_a_table_that_was_made_there():
+    "A folder and a name were one name here, and no row was of any picture"
+    here = ['/d/eyes/1_left.png','/d/eyes/2_left.png']
+    there = ['C:\\clinic\\eyes\\2_left.png','C:\\clinic\\eyes\\1_left.png']
+    assert same_files(here, there)==dict(zip(here, there[::-1])) and same_files(there, here)==dict(zip(there, here[::-1]))
+    assert same_files(here, there, moved=False)=={}
