@@ -1,5 +1,5 @@
 "What Windows does otherwise, done to this system: nothing here was seen on a Windows"
-import errno, io, os
+import errno, io, os, socket
 from pathlib import Path
 import pandas as pd, pytest
 from fundus_fastai.anatomy.atlas import same_files
@@ -10,6 +10,7 @@ from fundus_fastai.data.load import open_data
 from fundus_fastai.data.read import read_csv
 from fundus_fastai.data.splits import read_split, save_split
 from fundus_fastai.image.cache import cache_folder
+from fundus_fastai.local import LocalServer, bound
 from fundus_fastai.run.check import check_data, check_named
 from fundus_fastai.run.folder import typed_command
 from fundus_fastai.vision.answers import RowFile, list_digest
@@ -112,3 +113,16 @@ def test_a_table_that_was_made_there():
     there = ['C:\\clinic\\eyes\\2_left.png','C:\\clinic\\eyes\\1_left.png']
     assert same_files(here, there)==dict(zip(here, there[::-1])) and same_files(there, here)==dict(zip(there, here[::-1]))
     assert same_files(here, there, moved=False)=={}
+
+def test_no_two_pages_have_a_port(monkeypatch):
+    "SO_REUSEADDR, which frees the port of who has just ended, lets two have one there: answers went into the other's table"
+    asked,real = [],socket.socket.setsockopt
+    def setsockopt(self, level, what, value):
+        asked.append(what)
+        real(self, level, socket.SO_REUSEADDR if what==-5 else what, value)
+    monkeypatch.setattr(socket.socket, 'setsockopt', setsockopt)
+    for there in (False,True):
+        if there: monkeypatch.setattr(socket, 'SO_EXCLUSIVEADDRUSE', -5, raising=False)
+        with bound(0): LocalServer(('127.0.0.1', 0), None).server_close()
+        assert asked==[-5 if there else socket.SO_REUSEADDR]*2
+        asked.clear()
