@@ -9,6 +9,7 @@ __all__ = ['commands', 'earlier', 'add_option', 'make_parser', 'as_flags', 'main
 import argparse, errno, inspect, os, re, signal, sys, threading, warnings
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from glob import glob
 from . import __version__, commands as verbs
 from .core import FULL, EyeError, EyeWarning, fast_memory, one_of, printable, say
 from .options import told
@@ -21,7 +22,12 @@ earlier = ('trial',) # names that are understood and not listed
 
 def _at_home(text:str)->str:
     "`text`, with a leading `~/` as the shell has it, which leaves `--out=~/x` as it is"
-    return os.path.expanduser(text) if text.startswith('~/') else text
+    return os.path.expanduser(text) if text.startswith(('~/',f'~{os.sep}')) else text
+
+def _files_like(words:list)->list:
+    "`words`, patterns as `*.png` replaced by the files they mean, which no shell of Windows does"
+    def found(o): return sorted(glob(o.replace('[', '[[]'))) if {*'*?'} & {*o} and not os.path.exists(o) else []
+    return [k for o in words for k in found(o) or [o]]
 
 def add_option(p, # parser of a command
                name:str, # parameter of its function
@@ -109,7 +115,8 @@ def _sentence(e, options=(), on=''):
         return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
     if isinstance(e, OSError) and e.filename:
         barred = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        more = " (name another, or ask its owner for the right to it)" if barred else ''
+        shut = ", or close the program that has it open" if os.name=='nt' else '' # as Excel a table
+        more = f" (name another, or ask its owner for the right to it{shut})" if barred else ''
         return f"{e.strerror}: {e.filename}{more}", 1
     if 'out of memory' in str(e).lower():
         less = ' or '.join(f'--{o}' for o in ('bs','size') if o in options)
@@ -138,7 +145,7 @@ def _parsed(top, asked, argv)->dict:
         except EyeError as e: top.error(str(e))
     a,odd = top.parse_known_args(argv)
     if odd: top.verbs[a.verb].error(top.verbs[a.verb].unknown(odd))
-    return vars(a)
+    return {k:_files_like(v) if isinstance(v, list) else v for k,v in vars(a).items()}
 
 # %% ../nbs/98_cli.ipynb #570d9673
 def _leave_stdout():

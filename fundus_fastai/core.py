@@ -47,7 +47,7 @@ def need(name:str, extra:str=None):
     "Import `name`, or say how to get it; raises `MissingPackage`"
     try: return importlib.import_module(name)
     except ImportError as e:
-        how = f"pip install 'fundus_fastai[{extra}]'" if extra else f"pip install {name}"
+        how = f'pip install "fundus_fastai[{extra}]"' if extra else f"pip install {name}"
         raise MissingPackage(f"{name} is needed for this and cannot be imported ({e}): {how}") from None
 
 # %% ../nbs/00_core.ipynb #df0510fb
@@ -168,7 +168,7 @@ def whole_file(path)->Path:
             umask = os.umask(0)
             os.umask(umask)
             with suppress(PermissionError): os.chmod(tmp, 0o666 & ~umask) # some disks know no modes
-            with open(tmp, 'rb') as f: os.fsync(f.fileno())
+            with open(tmp, 'r+b') as f: os.fsync(f.fileno()) # Windows does so for writers only
             os.replace(tmp, path)
         except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
 
@@ -235,6 +235,17 @@ def sha256(path, chunk:int=1<<20)->str:
     with open(path,'rb') as f:
         while b := f.read(chunk): h.update(b)
     return h.hexdigest()
+
+# %% ../nbs/00_core.ipynb #22a84370
+def seen_from(path, folder)->str:
+    "`path` as it is seen from `folder`; in full where it lies on another drive of Windows"
+    try: return os.path.relpath(path, folder)
+    except ValueError: return os.path.abspath(path)
+
+def common_folder(paths)->str:
+    "The deepest folder that holds all `paths`; '' where they lie on several drives of Windows"
+    try: return os.path.commonpath(paths)
+    except ValueError: return ''
 
 # %% ../nbs/00_core.ipynb #b5f1f2fc
 def check_ours(path, signs:dict)->Path:

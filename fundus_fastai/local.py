@@ -9,6 +9,7 @@ __all__ = []
 import errno, socket
 from contextlib import contextmanager
 from functools import cache
+from http.server import ThreadingHTTPServer
 from io import BytesIO
 from .core import DataError
 
@@ -23,11 +24,23 @@ def binding(port:int, flag:str='port'):
     except OverflowError: why = 'the last is 65535'
     raise DataError(f"port {port} cannot be used ({why}): name another with `{flag}`")
 
+# %% ../nbs/05_local.ipynb #fbb94b12
+def take_over(s:socket.socket)->None:
+    "Let `s` have the port of a program that has just ended, and of none that runs"
+    alone = getattr(socket, 'SO_EXCLUSIVEADDRUSE', None) # Windows, where the other lets two have a port
+    s.setsockopt(socket.SOL_SOCKET, alone or socket.SO_REUSEADDR, 1)
+
+class LocalServer(ThreadingHTTPServer):
+    "A server of pages at a port that nobody else has"
+    allow_reuse_address = False # but as `take_over` does
+    def server_bind(self):
+        take_over(self.socket)
+        super().server_bind()
+
 # %% ../nbs/05_local.ipynb #2a5dc242
 def bound(port:int, flag:str='port')->socket.socket:
     "A socket at `port` of this computer alone, 0 for any; raises `DataError` where there is none"
-    s = socket.socket()
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    take_over(s := socket.socket())
     try:
         with binding(port, flag): s.bind(('127.0.0.1', port))
     except DataError:

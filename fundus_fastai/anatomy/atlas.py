@@ -251,7 +251,8 @@ def same_files(paths, own, moved:bool=True)->dict:
     there = {Path(o).absolute():o for o in own}
     res = {p:there[k] for p in paths if (k := Path(p).absolute()) in there}
     if not moved: return res
-    ends = {o:(Path(o).stem, *Path(o).absolute().parts[-2::-1]) for o in (*paths, *own)}
+    def end(p): return p.stem,*p.absolute().parts[-2::-1]
+    ends = {o:end(Path(o.replace('\\', '/'))) for o in (*paths, *own)} # a table of Windows, too
     alike = any(len({ends[o][0] for o in s})<len(s) for s in (paths, own)) # then a name alone tells nobody
     for n in (4,3,2) if alike else (4,3,2,1):
         a,b = (pd.Series({o:ends[o][:n] for o in s if o not in known}, dtype=object)

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/73_anatomy.label.ipynb #340ac689
 import json, math, numpy as np, os, pandas as pd, secrets, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, few, first_line, say
@@ -15,7 +15,7 @@ from ..options import check_least
 from ..image.hospital import file_and_frame
 from ..image.read import check_images, is_picture, read_image
 from ..image.recipe import doubts_of
-from ..local import as_png, binding, safe_headers, stranger
+from ..local import LocalServer, as_png, binding, safe_headers, stranger
 from ..run.report import templates
 from ..score.estimate import patient_bootstrap
 from ..vision.answers import images_of
@@ -182,9 +182,9 @@ def do_POST(self:Desk):
     except OSError as e: self.refuse(f"the answer cannot be written ({e.strerror})", 500)
 
 # %% ../../nbs/73_anatomy.label.ipynb #64187ba4
-def label_server(work:Labels, port:int=8777)->ThreadingHTTPServer:
+def label_server(work:Labels, port:int=8777)->LocalServer:
     "The server of the page, bound and not yet running; raises `DataError` where the port is taken"
-    with binding(port): server = ThreadingHTTPServer(('127.0.0.1', port), Desk)
+    with binding(port): server = LocalServer(('127.0.0.1', port), Desk)
     server.work,server.token,server.daemon_threads = work,secrets.token_urlsafe(24),True
     return server
 

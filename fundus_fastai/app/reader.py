@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/94_app.reader.ipynb #503595d3
-import cv2, datetime, re, threading, torch, numpy as np, pandas as pd
+import cv2, datetime, os, re, threading, torch, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from pathlib import Path
@@ -77,7 +77,7 @@ class Unsaid(OddFiles):
 
 def without_folder(text, path)->str:
     "`text` about the file `path`, without the file"
-    return str(text).removeprefix(f'{path} ').replace(str(Path(path).parent)+'/', '')
+    return str(text).removeprefix(f'{path} ').replace(str(Path(path).parent)+os.sep, '')
 
 # %% ../../nbs/94_app.reader.ipynb #8e6ca9dd
 @patch

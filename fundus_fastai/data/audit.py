@@ -16,7 +16,8 @@ from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
-from ..core import DataError, few, forget, first_line, progress, say, sha256, whole_file, write_json
+from ..core import (DataError, common_folder, few, forget, first_line, progress, say, sha256,
+                                whole_file, write_json)
 from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
 from ..image.read import open_image, pixels, read_image
@@ -804,7 +805,7 @@ def _whole_frame(df):
     check_ids(df)
     known = df.patient.notna().any()
     folders = [os.path.dirname(os.path.abspath(o)) for o in df.path]
-    df.attrs = attrs | {'root':attrs.get('root') or os.path.commonpath(folders)}
+    df.attrs = attrs | {'root':attrs.get('root') or common_folder(folders)}
     df.attrs.setdefault('source', data_source(df))
     df['patient'] = df.patient.fillna(relative_paths(df))
     return df, known

@@ -90,7 +90,7 @@ def open_data(name, # a name of `catalog()`, a folder, a CSV, or 'phantom' (of k
     lies = source=='auto' and str(name) in cards and lies_here(path)
     if lies: say(f"{name}: the folder of that name that lies here is read")
     if lies or str(name) not in cards or not cards[str(name)].phantom:
-        if isinstance(name, Path) or path.exists() or os.sep in name or name.endswith('.csv'):
+        if isinstance(name, Path) or path.exists() or path.name!=name or name.endswith('.csv'):
             if (kind := guess_card(path))!='csv': no_options(opts, f"{name} is read as {kind}")
             return _told(read_dataset(kind, path, **opts))
         if name in cards:

@@ -11,7 +11,7 @@ from collections import namedtuple
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from ..core import DataError, EyeError, few, first_line, one_of, say
+from ..core import DataError, EyeError, few, first_line, one_of, say, seen_from
 from ..words import (as_ages, as_sexes, by_words, column_key, eye_words, fold,
                                  is_missing, likeness, one_spelling, says_nothing)
 from ..image.hospital import (dicom_header, file_and_frame, file_facts, frames_of, hospital_kind,
@@ -103,7 +103,7 @@ def once(df, cols, root, *, what='{} images stand there more than once and are c
 # %% ../../nbs/30_data.read.ipynb #2df0a33f
 def under(path, root)->pd.Series:
     "Where files lie below `root`: of an image that tells no patient, its patient"
-    return path.map(lambda p: os.path.relpath(p, root).replace(os.sep, '/'))
+    return path.map(lambda p: seen_from(p, root).replace(os.sep, '/'))
 
 # %% ../../nbs/30_data.read.ipynb #b5f8eeb8
 _side = r'[ _-]+(left|right|links|rechts|od|os|re|le|ra|la|l|r)'
@@ -661,7 +661,7 @@ def places_agree(row, file, *, here, wraps)->tuple: # of keys
 # %% ../../nbs/30_data.read.ipynb #e9c24896
 def match_names(names, files, src, *, root, taken=frozenset())->tuple:
     "Name -> the one of `files` that it must mean, and name -> files where several may be meant"
-    keys,known,several = {f:file_keys(os.path.relpath(f, root)) for f in files},{},{}
+    keys,known,several = {f:file_keys(seen_from(f, root)) for f in files},{},{}
     here = {v.above[0] for v in keys.values() if v.above}
     wraps = len(os.path.commonprefix([v.above[::-1] for v in keys.values()])) # folders round all
     for k,how in enumerate(('capitals, accents or folders', 'suffix', 'zeros in front')):
@@ -686,7 +686,7 @@ def match_names(names, files, src, *, root, taken=frozenset())->tuple:
 # %% ../../nbs/30_data.read.ipynb #1655b3c9
 def near_names(names, files, root, *, several)->str:
     "A clause on what `names` may have meant"
-    inside = lambda f: os.path.relpath(f, root)
+    inside = lambda f: seen_from(f, root)
     some = [f"{o} may be {' or '.join(map(inside, several[o][:3]))}" for o in names if o in several]
     stems = {file_keys(f).stem:f for f in files[:20_000]}
     for o in [k for k in names if k not in several][:20]: # alike is slow

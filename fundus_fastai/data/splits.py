@@ -13,7 +13,7 @@ from numbers import Real
 from pathlib import Path
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from ..core import DataError, LeakError, few, say, sha256, whole_file
+from ..core import DataError, LeakError, few, say, seen_from, sha256, whole_file
 from .catalog import check_trainable
 from .read import splits
 from ..options import check_least
@@ -184,7 +184,7 @@ def relative_paths(df, root=None)->pd.Series:
     if n := df['path'].map(lambda o: not isinstance(o, (str,os.PathLike))).sum():
         raise DataError(f"{n} of {len(df)} rows have no path: fill them in, or leave them out")
     cut = df['path'].astype(object).map(os.path.split) # folders are few
-    rel = {o:os.path.relpath(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}
+    rel = {o:seen_from(o, root) if os.path.isabs(o) else o for o in set(cut.str[0])}
     return cut.map(lambda o: os.path.normpath(os.path.join(rel[o[0]], o[1])).replace(os.sep, '/'))
 
 # %% ../../nbs/35_data.splits.ipynb #ac3acf16

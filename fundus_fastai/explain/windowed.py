@@ -505,10 +505,11 @@ class _Watch(TorchFunctionMode):
 # %% ../../nbs/52_explain.windowed.ipynb #24991569
 def _folded(w, b, m, v, g, beta, eps):
     "Weight and bias of a convolution that does a norm's work too"
-    m,v,w0 = m.double(),v.double(),w.double()
-    s = (v+eps).rsqrt()*(1 if g is None else g.double())
-    b = (0-m if b is None else b.double()-m)*s+(0 if beta is None else beta.double())
-    return (w0*s[:,None,None,None]).to(w.dtype),b.to(w.dtype)
+    def wide(o): return (o.cpu() if o.device.type=='mps' else o).double() # Apple's cards know no float64
+    m,v,w0 = wide(m),wide(v),wide(w)
+    s = (v+eps).rsqrt()*(1 if g is None else wide(g))
+    b = (0-m if b is None else wide(b)-m)*s+(0 if beta is None else wide(beta))
+    return (w0*s[:,None,None,None]).to(w),b.to(w)
 
 # %% ../../nbs/52_explain.windowed.ipynb #ea0318e5
 def fold_batchnorm(net, im):

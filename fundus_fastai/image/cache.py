@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from functools import lru_cache
 from fastcore.basics import chunked
-from ..core import (FULL, DataError, data_home, occupied, own, progress, read_json, say,
+from ..core import (FULL, DataError, common_folder, data_home, occupied, own, progress, read_json, say,
                                 sha256, write_json)
 from .hospital import file_and_frame
 
@@ -168,6 +168,7 @@ def check_rows(cache, cook)->None:
     same = [o for o in cache.lines.values() if stamp(o[0])==o[1:3]]
     if all(np.array_equal(cook(o[0]), row(o)) for o in spread(same, 4)): return
     say(f"{cache.folder} is of a version that made other pixels: it is made anew")
+    cache.maps = [] # Windows removes no file that is mapped
     for f in [*cache.folder.glob('*.jsonl'), *cache.folder.glob('*.npy')]: f.unlink()
     cache.read()
 
@@ -192,7 +193,7 @@ def fill_cache(cache, paths, cook)->PixelCache:
 # %% ../../nbs/16_image.cache.ipynb #0854e734
 def cache_folder(paths, about:dict, within=None)->Path:
     "The folder for pictures of `paths` that are made as `about` says, below `within`"
-    root = Path(os.path.commonpath([os.path.dirname(os.path.abspath(o)) for o in paths]))
+    root = Path(common_folder([os.path.dirname(os.path.abspath(o)) for o in paths]))
     key = hashlib.sha256(json.dumps([str(root),about], sort_keys=True).encode()).hexdigest()
     return Path(within or data_home()/'cache')/f"{root.name or 'root'}-{about['size']}-{key[:12]}"
 

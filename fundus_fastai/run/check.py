@@ -11,7 +11,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, EyeError, few, fresh_dir, one_of, whole_file
+from ..core import DataError, EyeError, few, fresh_dir, one_of, seen_from, whole_file
 from ..options import existing_weights, task_names
 from ..image.recipe import as_recipe
 from ..data.catalog import cards, get_card, guess_card
@@ -61,7 +61,7 @@ def check_named(data, label=None, images=None, **opts)->None:
     asked = {k:opts[k] for k in ('path_col','patient','eye','sex','age','camera') if opts.get(k)}
     if name=='phantom' or name in cards and not path.is_dir(): return
     if not path.exists():
-        return guess_card(path) if os.sep in name or name.endswith('.csv') else get_card(name)
+        return guess_card(path) if path.name!=name or name.endswith('.csv') else get_card(name)
     if (kind := guess_card(path))!='csv':
         more = dict(images=images, label=label if kind=='folder' else None)
         given = [k for k,v in {**asked, **more}.items() if v and (k,v)!=('patient','none')]
@@ -109,7 +109,7 @@ def save(self:Check, out, force:bool=False)->Path:
         raise DataError(f"{self.data}: nothing can be read, so there is nothing to write")
     out = fresh_dir(out, force)
     df = self.frame.drop(columns=['patient'] if self.frame.attrs.get('alone') else [])
-    df = df.assign(path=[os.path.relpath(o, out) for o in df.path])
+    df = df.assign(path=[seen_from(o, out) for o in df.path])
     for name,t in {'cleaned.csv':df, 'exclusions.csv':self.left_out}.items():
         with whole_file(out/name) as f: t.to_csv(f, index=False)
     return out

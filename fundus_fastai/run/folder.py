@@ -39,7 +39,7 @@ def split_note(df, allow_leak:bool=False)->str:
 def typed_command()->str:
     "The command line without folders, and without where the run lies and how it was begun; `None` in a notebook"
     if say.command is None: return None
-    def last(o): return '='.join(re.split(r'[/\\\\]', p.rstrip('/'))[-1] for p in o.split('='))
+    def last(o): return '='.join(re.split(r'[/\\\\]', p.rstrip('/\\'))[-1] for p in o.split('='))
     words = [o for k,o in zip(['', *say.command], say.command)
              if '--out' not in (k,o) and o not in ('--resume','--force') and not o.startswith('--out=')]
     return shlex.join(['fundus', *map(last, words)])

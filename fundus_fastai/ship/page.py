@@ -9,14 +9,14 @@ __all__ = ['page_run']
 import hashlib, json, lzma, numpy as np
 from contextlib import suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from .. import __version__
 from ..core import DataError, ModelError, few, fresh_dir, whole_file
 from ..image.recipe import Recipe, as_recipe, edge_draws
-from ..local import as_png, binding, room_templates, safe_headers, stranger
+from ..local import LocalServer, as_png, binding, room_templates, safe_headers, stranger
 from ..phantom.fundus import phantom_fundus
 from ..phantom.oct import phantom_oct
 from ..score.kinds import get_kind
@@ -159,7 +159,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args): pass
 
 # %% ../../nbs/85_ship.page.ipynb #e7602a2b
-def page_server(folder, port:int=8000)->ThreadingHTTPServer:
+def page_server(folder, port:int=8000)->LocalServer:
     "A server on this machine alone, for `serve_forever`; raises `DataError` without `port`"
     how = partial(PageHandler, directory=str(folder))
-    with binding(port, 'serve=PORT'): return ThreadingHTTPServer(('127.0.0.1', port), how)
+    with binding(port, 'serve=PORT'): return LocalServer(('127.0.0.1', port), how)

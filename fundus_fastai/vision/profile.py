@@ -53,8 +53,9 @@ class Sample(Callback):
 
 # %% ../../nbs/48_vision.profile.ipynb #a36c175e
 def _settle(device):
-    "Wait for a GPU"
-    if torch.device(device).type=='cuda': torch.cuda.synchronize()
+    "Wait for a graphics card, Apple's too"
+    kind = torch.device(device).type
+    if kind!='cpu': getattr(torch, kind).synchronize()
 
 # %% ../../nbs/48_vision.profile.ipynb #12057fe1
 def seconds_an_epoch(learn)->float:

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fundus_fastai.core import EyeWarning, ModelError
 from fundus_fastai.explain import occlusion as occ, windowed as win
 from fundus_fastai.explain.occlusion import occlusion
-from fundus_fastai.explain.windowed import Shared, Windowed, dense, fold_batchnorm
+from fundus_fastai.explain.windowed import Shared, Windowed, _folded, dense, fold_batchnorm
 
 torch.set_num_threads(1)
 
@@ -250,6 +250,18 @@ def test_folded_norms(arch):
     found = fold_batchnorm(net, x[:1])[1]
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
     assert .45*norms < sum(o[3] is not None for o in found.values()) <= norms # DenseNet's own come before convolutions
+
+class AppleTensor(torch.Tensor):
+    "As on a graphics card of Apple's, which knows no float64"
+    device = torch.device('mps')
+    def double(self): raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+    def cpu(self): return self.as_subclass(torch.Tensor)
+
+def test_norms_are_folded_without_float64():
+    "It was given up there, with a warning, for whole pictures"
+    parts = torch.randn(4, 3, 3, 3),None,torch.randn(4),torch.rand(4),torch.rand(4),None
+    apple = [o if o is None else o.as_subclass(AppleTensor) for o in parts]
+    for a,b in zip(_folded(*parts, 1e-5), _folded(*apple, 1e-5)): assert torch.equal(a, b.cpu()) and b.dtype==torch.float32
 
 class Twice(nn.Module):
     "Convolutions whose norms must not be folded: used twice, looked at, followed by two norms"

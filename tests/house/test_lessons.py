@@ -31,7 +31,7 @@ def test_what_the_library_does_not_bring_is_installed(nb):
     wanted = ','.join(k for k,v in NEEDS.items() if re.search(v, src))
     assert extras(nb)==wanted
     takes = prose(nb).partition('**What this page takes.**')[2].partition('\n\n')[0]
-    assert not wanted or f"`pip install 'fundus_fastai[{wanted}]'`" in takes
+    assert not wanted or f"`pip install \"fundus_fastai[{wanted}]\"`" in takes
 
 @by_lesson
 def test_small_is_said_in_one_place(nb):

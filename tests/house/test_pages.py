@@ -17,7 +17,7 @@ def test_derived_text_is_in_step(script): run(sys.executable, ROOT/f'.ci/{script
 def test_readme_commands():
     lines = (ROOT/'README.md').read_text(encoding='utf-8').splitlines()
     assert "pip install . && fundus demo" in lines
-    assert "pip install -e '.[dev]' && nbdev_test && pytest -q tests" in lines
+    assert 'pip install -e ".[dev]" && nbdev_test && pytest -q tests' in lines
 
 def unknown_in(text):
     "Names that the Python of a page reads, and that neither it nor `fundus_fastai.all` has given"

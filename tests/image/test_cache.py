@@ -242,6 +242,19 @@ def test_another_decoder(tmp_path, files, capsys):
     assert 'made anew' in capsys.readouterr().err
     assert truth(old, files) # who reads goes on with what was there
 
+def test_what_is_removed_is_not_held(tmp_path, files, monkeypatch):
+    "Windows removes no file that is mapped"
+    maps = Path('/proc/self/maps')
+    if not maps.exists(): pytest.skip("nothing here tells what is mapped")
+    def unlink(self, *args, real=Path.unlink, **kwargs):
+        if str(self) in maps.read_text(): raise PermissionError(13, 'Permission denied', str(self))
+        real(self, *args, **kwargs)
+    opened(tmp_path, files)
+    monkeypatch.setattr(Path, 'unlink', unlink)
+    def brighter(path): return cook(path)+1
+    cache = opened(tmp_path, files, brighter)
+    assert np.array_equal(cache.take(cache.places(files)), np.stack(list(map(brighter, files))))
+
 def test_a_file_that_is_missing_is_named(tmp_path, files):
     def reader(path):
         if not os.path.exists(path): raise DataError(f'{path} does not exist')

@@ -296,8 +296,8 @@ def test_without_the_packages(tmp_path, monkeypatch):
     v = write(tmp_path/'v.dcm', scans(2))
     (tmp_path/'a.vol').write_bytes(b'HSF-OCT-103')
     for k in ('pydicom','eyepy'): monkeypatch.setitem(sys.modules, k, None)
-    refused(v, r"pip install 'fundus_fastai\[dicom\]'")
-    refused(tmp_path/'a.vol', r"pip install 'fundus_fastai\[oct\]'")
+    refused(v, r'pip install "fundus_fastai\[dicom\]"')
+    refused(tmp_path/'a.vol', r'pip install "fundus_fastai\[oct\]"')
     assert frames_of(v)==[v] and check_images([v]).problem.str.contains('pydicom is needed').all()
 
 # --- folders, tables, splits

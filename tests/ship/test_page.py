@@ -134,9 +134,9 @@ def test_a_port_in_use_is_told_before_any_work(net, tmp_path, capsys):
     assert '65535' in said_by(capsys, 'page', net, '--to', tmp_path/'a', '--serve', 70_000)
 
 def test_a_free_port_is_named(net, tmp_path, capsys, monkeypatch):
-    class Stopped(P.ThreadingHTTPServer):
+    class Stopped(P.LocalServer):
         def serve_forever(self): raise KeyboardInterrupt
-    monkeypatch.setattr(P, 'ThreadingHTTPServer', Stopped)
+    monkeypatch.setattr(P, 'LocalServer', Stopped)
     assert main(['page',str(net),'--to',str(tmp_path/'a'),'--serve','0'])==0
     said = capsys.readouterr().err
     assert int(re.search(r'http://127.0.0.1:(\d+)/ gives it out', said)[1])>1023 and 'stopped; the page is kept' in said
