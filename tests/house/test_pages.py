@@ -17,7 +17,9 @@ def test_derived_text_is_in_step(script): run(sys.executable, ROOT/f'.ci/{script
 def test_readme_commands():
     lines = (ROOT/'README.md').read_text(encoding='utf-8').splitlines()
     assert "pip install . && fundus demo" in lines
-    assert 'pip install -e ".[dev]" && nbdev_test && pytest -q tests' in lines
+    assert "pip install -e '.[dev]' && nbdev_test && pytest -q tests" in lines
+    sought = re.search(r'grep -m1 -x "(.+)" README.md', (ROOT/'.ci/run').read_text())[1]
+    assert any(re.fullmatch(sought, o) for o in lines), "the check of a clean clone finds no command to run"
 
 def unknown_in(text):
     "Names that the Python of a page reads, and that neither it nor `fundus_fastai.all` has given"
