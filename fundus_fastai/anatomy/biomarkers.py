@@ -15,7 +15,7 @@ from ..image.read import read_image
 from ..image.recipe import field_mask
 from ..score.compare import delong, delong_interval, holm
 from ..score.estimate import ESTIMATE, Estimate, event_estimate
-from ..score.estimate import patient_bootstrap, threshold_estimates
+from ..score.estimate import patient_bootstrap, threshold_estimates, welch
 from ..score.metrics import auc, mean_abs_error, number_patients, r_squared
 from ..score.plots import BLUE, PALE, drawing, interval
 from ..run.folder import only_writer
@@ -176,6 +176,13 @@ def held_fixed(v, y, others)->tuple: # coefficient of `y`, low, high, p
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #70942da4
 MODELS = ('mean','gee','mixed')
 
+# %% ../../nbs/75_anatomy.biomarkers.ipynb #4957240b
+def freedom(y, who, k, *, robust:bool)->float:
+    "Degrees of freedom of an effect among people, `k` coefficients; `robust`: of few in one group by Welch"
+    df = len(set(who))-k
+    if not robust or not set(y)<={0,1}: return df
+    return min(df, welch(*(len(set(who[y==o])) for o in (0,1)))-1)
+
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #db7b5d0d
 def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
     "The same with a row an eye, by statsmodels"
@@ -183,6 +190,7 @@ def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
     x = np.column_stack([np.ones(len(v)), y, others[:,adds_rank(others)]])
     if not estimable(x, v): return (math.nan,)*4
     v,who = (v-v.mean())/v.std(ddof=1),number_patients(patient)
+    if (df := freedom(y, who, x.shape[1], robust=model=='gee'))<1: return (math.nan,)*4
     try:
         if model=='gee':
             alike = sm.cov_struct.Exchangeable()
@@ -191,9 +199,10 @@ def of_both_eyes(v, y, others, *, patient, model)->tuple: # as of `held_fixed`
     except (np.linalg.LinAlgError, ValueError, ZeroDivisionError) as e:
         say(f"no fit: {e}")
         return (math.nan,)*4
-    low,high = fit.conf_int()[1]
-    ok = getattr(fit, 'converged', True) and np.isfinite(fit.bse[1])
-    return tuple(map(float, (fit.params[1],low,high,fit.pvalues[1]))) if ok else (math.nan,)*4
+    b,se = fit.params[1],fit.bse[1]
+    if not (getattr(fit, 'converged', True) and np.isfinite(se)): return (math.nan,)*4
+    half = student.ppf(.975, df)*se
+    return tuple(map(float, (b,b-half,b+half,2*student.sf(abs(b/se), df))))
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #6f015d21
 def groups_of(df, by)->list: # two names, or none where `by` is a number
@@ -257,7 +266,7 @@ def adjusted(d, f, by, *, groups, adjust, model)->dict:
     "The effect on the feature `f` with `adjust` held fixed"
     d = d.dropna(subset=list(adjust))
     y,v,x = sides(d, by, groups),d[f].to_numpy(float),columns_of(d, adjust)
-    if not groups and len(y): y = (y-y.mean())/max(y.std(), 1e-9)
+    if not groups and len(y)>1: y = (y-y.mean())/max(y.std(ddof=1), 1e-9)
     n = dict(adj_patients=d.patient.nunique()) # who lacks none of `adjust`
     if groups and d.groupby(by).patient.nunique().reindex(groups, fill_value=0).min()<3: e = (math.nan,)*4
     elif model=='mean': e = held_fixed(v, y, x)

@@ -14,7 +14,7 @@ from ..core import DataError, forget, fresh_dir, need, say, whole_file
 from ..local import percent
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
-from ..score.estimate import LEAST, bootstrap, estimate, left_out, wilson_estimate
+from ..score.estimate import LEAST, bootstrap, estimate, left_out, welch, wilson_estimate
 from ..score.plots import plot_reliability
 from ..run.report import drawn, write_findings
 from .game import Quiz, net_sure
@@ -129,18 +129,20 @@ def odds_ratio(y, x, who, *, eye=None)->dict:
     if eye is not None and len(set(eye))<4: return none|dict(people=k, why='fewer than four eyes')
     if np.ptp(x)==0: return none|dict(people=k, why='all answers are of one side')
     if any(np.ptp(o)==0 for o in sides): return none|dict(people=k, why='all answers of a side are alike')
-    each = [x[who==o] for o in range(k)]
-    if len(sides)==2 and not any(map(np.ptp, each)) and min(np.unique([o[0] for o in each], return_counts=True)[1])<3:
-        return none|dict(people=k, why='fewer than three people on a side')
+    each,df = [x[who==o] for o in range(k)],k-2
+    if len(sides)==2 and not any(map(np.ptp, each)): # each person is on one side
+        few = np.unique([o[0] for o in each], return_counts=True)[1]
+        if min(few)<3: return none|dict(people=k, why='fewer than three people on a side')
+        df = min(df, welch(*few)-1)
     sm = need('statsmodels.api', 'stats')
     order = np.argsort(who, kind='stable')
     m = sm.GEE(y[order], np.c_[np.ones(len(x)),x][order], who[order], family=sm.families.Binomial(),
                cov_struct=sm.cov_struct.Exchangeable()).fit(cov_type='bias_reduced')
-    b,var,far = m.params[1],m.bse[1]**2,student.ppf(.975, k-2)
+    b,var,far = m.params[1],m.bse[1]**2,student.ppf(.975, df)
     if eye is not None: var += of_eyes(m, who[order], np.asarray(eye)[order])
     se = var**.5
     ends = np.exp([b,b-far*se,b+far*se])
-    return dict(zip(none, [*ends,2*student.sf(abs(b/se), k-2)])) | dict(people=k, why='')
+    return dict(zip(none, [*ends,2*student.sf(abs(b/se), df)])) | dict(people=k, why='')
 
 # %% ../../nbs/93_quiz.results.ipynb #cd59ebc8
 NAMES = dict(expert='experts', layman='laymen', other='others')

@@ -35,6 +35,14 @@ def test_odds_ratio_of_equal_people_is_that_of_the_table():
     assert np.isclose(odds_ratio(y, x, who)['odds_ratio'], 3, rtol=.03)
     assert odds_ratio(y[:20], x[:20], who[:20])['why'] and np.isnan(odds_ratio(y[:20], x[:20], who[:20])['p'])
 
+def test_three_experts_among_many_laymen_are_three():
+    "With degrees of freedom by all people 10 of 100 quizzes in which all are alike told the groups apart; by Welch's 3 do"
+    rng,who = np.random.default_rng(2),np.repeat(np.arange(33), 20)
+    o = odds_ratio(rng.random(660)<rng.uniform(.5, .8, 33)[who], who<3, who)
+    df = (1/3+1/30)**2/(1/(9*2)+1/(900*29))
+    se = np.log(o['high']/o['low'])/2/stats.t.ppf(.975, df)
+    assert df<3 and o['p']==pytest.approx(2*stats.t.sf(abs(np.log(o['odds_ratio']))/se, df))
+
 def test_the_net_answers_an_eye_once():
     "Twenty people as good as the net on eyes that many share: more people make no winner, since the net's answers are the same ones again"
     found,alone = [],[]
