@@ -61,6 +61,7 @@ WIDE = {
     'data.words': 'the vocabulary in tables',
     'explain.places': 'heads that show their places, through all rooms',
     'explain.odd_nets': 'nets that make weights anew or write in place',
+    'score.like_R': 'scores beside those of R',
     'run.old_run': 'a run folder of an earlier version',
     'run.positive': 'the positive class in a run',
     'run.predict': 'a table for a clinic',
