@@ -179,6 +179,19 @@ def view(self:Reader, path)->np.ndarray:
     try: return fit(eye_view(self.learn, path))
     except DataError as e: raise DataError(without_folder(e, path)) from None
 
+# %% ../../nbs/94_app.reader.ipynb #d0046d5b
+def place(k, shape)->str: # 'upper left'
+    "Where the `k`-th pixel of a map lies, in words"
+    y,x = (np.array(np.unravel_index(k, shape))+.5)/shape
+    def part(p, *names): return names[0 if p<.4 else 2 if p>.6 else 1]
+    return f"{part(y, 'upper', '', 'lower')} {part(x, 'left', '', 'right')}".strip() or 'middle'
+
+def strongest(m)->str:
+    "Where most speaks for an answer and most against it, by its map"
+    ends = [f'for it {place(m.argmax(), m.shape)}']*bool(m.max()>0)
+    ends += [f'against it {place(m.argmin(), m.shape)}']*bool(m.min()<0)
+    return f" (strongest {', '.join(ends)})"*bool(ends)
+
 # %% ../../nbs/94_app.reader.ipynb #6fc44b95
 @patch
 @alone
@@ -201,7 +214,7 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     pic = legend(Image.fromarray(blend(im, m, scale=scale)), f'±{scale:.2g} {unit}'.strip())
     windows = f" (windows of {w} pixels of the net's input, {st} apart)" if method=='occlusion' else ''
     return np.asarray(pic), (f"{method.replace('_', ' ')}{windows}: red speaks for {name}, blue against "
-                             f"it; full color is {scale:.2g} {unit}. A map is not proof.")
+                             f"it{strongest(m)}; full color is {scale:.2g} {unit}. A map is not proof.")
 
 # %% ../../nbs/94_app.reader.ipynb #d7d1ad48
 @patch
