@@ -2,6 +2,7 @@
 import http.client, json, math, shutil, threading, time
 import cv2, numpy as np, pandas as pd, pytest
 from browser import EXE, Chromium
+from heard import Page
 from fundus_fastai.anatomy import label
 from fundus_fastai.anatomy.label import ANSWER, Labels, label_error, label_server, order_of
 from fundus_fastai.cli import main
@@ -126,6 +127,8 @@ def test_only_this_computer(desk):
     assert desk.server_address[0]=='127.0.0.1'
     head = ask(desk, '/')[2]
     assert "default-src 'none'" in head['Content-Security-Policy'] and head['X-Frame-Options']=='DENY' and not head.get('Access-Control-Allow-Origin')
+
+def test_the_page_has_a_title_a_main_and_a_heading(desk): assert Page(ask(desk, '/')[1].decode()).faults==[]
 
 def test_the_page_asks_nobody_else(desk):
     page = ask(desk, '/')[1].decode()
