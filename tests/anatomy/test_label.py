@@ -272,6 +272,21 @@ def test_a_low_window_and_a_fine_screen(desk, tmp_path):
         assert p.run(f"[...g.getImageData({at[0]},{at[1]},1,1).data].slice(0, 3)")[0]>200, "the cross is not where it was clicked"
 
 @pytest.mark.skipif(not EXE, reason="Chromium is not installed")
+def test_enter_on_a_button_presses_that_button(desk, tmp_path):
+    "It saved what was marked so far, whatever button had the focus"
+    with Chromium(tmp_path) as b:
+        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
+        p.wait("document.body.dataset.at=='0'")
+        for o in ('x','x'): p.key(o)
+        p.run("$('anew').focus()"); p.key('Enter')
+        assert p.run("none")==dict(disc=False, fovea=False) and desk.work.at==0
+        for k in range(2): p.run("$('none').focus()"); p.key('Enter')
+        assert p.run("none")==dict(disc=True, fovea=True) and desk.work.at==0
+        p.run("$('save').focus()"); p.key('Enter')
+        p.wait("document.body.dataset.at=='1'")
+        assert desk.work.at==1
+
+@pytest.mark.skipif(not EXE, reason="Chromium is not installed")
 def test_only_a_drag_draws(desk, tmp_path):
     "Not the right button, whose menu hides from the page that it was let go; not a second finger, nor a pointer that nothing presses"
     with Chromium(tmp_path) as b:
