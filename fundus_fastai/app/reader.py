@@ -182,14 +182,14 @@ def view(self:Reader, path)->np.ndarray:
 # %% ../../nbs/94_app.reader.ipynb #d0046d5b
 def place(k, shape)->str: # 'upper left'
     "Where the `k`-th pixel of a map lies, in words"
-    y,x = (np.array(np.unravel_index(k, shape))+.5)/shape
-    def part(p, *names): return names[0 if p<.4 else 2 if p>.6 else 1]
-    return f"{part(y, 'upper', '', 'lower')} {part(x, 'left', '', 'right')}".strip() or 'middle'
+    v,h = np.digitize((np.array(np.unravel_index(k, shape))+.5)/shape, [.4,.6])
+    return f"{('upper','','lower')[v]} {('left','','right')[h]}".strip() or 'middle'
 
+# %% ../../nbs/94_app.reader.ipynb #bc6bec70
 def strongest(m)->str:
     "Where most speaks for an answer and most against it, by its map"
-    ends = [f'for it {place(m.argmax(), m.shape)}']*bool(m.max()>0)
-    ends += [f'against it {place(m.argmin(), m.shape)}']*bool(m.min()<0)
+    sides = [(k,s*m) for k,s in (('for',1),('against',-1)) if (s*m).max()>0]
+    ends = [f'{k} it {place(o.argmax(), m.shape)}' for k,o in sides]
     return f" (strongest {', '.join(ends)})"*bool(ends)
 
 # %% ../../nbs/94_app.reader.ipynb #6fc44b95
