@@ -139,6 +139,7 @@ def drawn(self:Acts)->list:
 QUIET = dict(api_visibility='private', show_progress='minimal')
 NARROW = 280 # of a column: what has less room goes below, as on a phone
 SHOWN = dict(format='png', interactive=False, buttons=['download','fullscreen']) # no button that sends it away
+ALOUD = dict(js_on_load="element.ariaLive = 'polite'") # what comes is read to who does not see it
 
 def tab_read(gr, acts, kept, *, which):
     "Upload and answers"
@@ -147,7 +148,7 @@ def tab_read(gr, acts, kept, *, which):
             up = gr.File(label='Eyes: photographs, scans, DICOM', file_count='multiple', elem_id='up', height=180)
             one = gr.Checkbox(label='They are one person\'s', elem_id='one')
             phantom = gr.Button('Try three phantoms', elem_id='try')
-        with gr.Column(min_width=NARROW): answers = gr.HTML(elem_id='answers')
+        with gr.Column(min_width=NARROW): answers = gr.HTML(elem_id='answers', **ALOUD)
     def read(uploads, one):
         k,html = acts.read(uploads, one)
         choices = [(f"{i}. {o['name']}", o['path']) for i,o in enumerate(k, 1)]
@@ -177,8 +178,8 @@ def tab_why(gr, acts, kept, *, which, now):
         im = gr.Image(label='Click to cover a window', elem_id='eye', **SHOWN)
         m = gr.Image(label='Map', elem_id='map', **SHOWN)
     with gr.Row():
-        with gr.Column(min_width=NARROW): rows = gr.HTML(elem_id='rows')
-        with gr.Column(min_width=NARROW): words = gr.HTML(elem_id='words')
+        with gr.Column(min_width=NARROW): rows = gr.HTML(elem_id='rows', **ALOUD)
+        with gr.Column(min_width=NARROW): words = gr.HTML(elem_id='words', **ALOUD)
     def clicked(kept, k, now, event:gr.SelectData):
         yield from while_chosen(map(acts.cover, [kept], [k], [event.index]), now, k)
     def opened(kept, k, now):
@@ -200,7 +201,7 @@ def tab_more(gr, acts, kept, *, which, now, method):
         with gr.Tab('Lesions and landmarks'):
             go = gr.Button('Look for them', elem_id='look')
             im = gr.Image(label='Found', elem_id='found', **SHOWN)
-            rows = gr.HTML(elem_id='what')
+            rows = gr.HTML(elem_id='what', **ALOUD)
             def look(kept, k, now): yield from while_chosen(map(acts.look, [kept], [k]), now, k)
             def opened(k, now):
                 now['k'] = k
@@ -210,7 +211,7 @@ def tab_more(gr, acts, kept, *, which, now, method):
             go.click(look, [kept,which,now], [im,rows], trigger_mode='always_last', **QUIET)
     with gr.Tab('Report'):
         make = gr.Button('Make a report of these eyes', elem_id='make')
-        file,said = gr.File(label='Report', interactive=False, elem_id='report'),gr.HTML(elem_id='said')
+        file,said = gr.File(label='Report', interactive=False, elem_id='report'),gr.HTML(elem_id='said', **ALOUD)
         cleared(kept.change, [file,said])
         make.click(acts.save_report, [kept,method], [file,said], **QUIET)
     with gr.Tab('The net'):
@@ -319,7 +320,8 @@ def free_port(port:int=0)->int:
 
 # %% ../../nbs/95_app.page.ipynb #c395c880
 LOOK = dict(font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace'])
-DARKER = dict(button_primary_background_fill='*primary_600', button_primary_background_fill_hover='*primary_700')
+DARKER = dict(button_primary_background_fill='*primary_600', button_primary_background_fill_hover='*primary_700',
+              link_text_color_dark='*secondary_400')
 HOW = dict(max_file_size=MEGABYTES*10**6, state_session_capacity=64, ssr_mode=False, show_error=False,
            enable_monitoring=False, mcp_server=False, pwa=False, run_history=False, footer_links=[],
            allowed_paths=[], quiet=True, inbrowser=False, prevent_thread_lock=True)

@@ -179,6 +179,19 @@ def view(self:Reader, path)->np.ndarray:
     try: return fit(eye_view(self.learn, path))
     except DataError as e: raise DataError(without_folder(e, path)) from None
 
+# %% ../../nbs/94_app.reader.ipynb #d0046d5b
+def place(k, shape)->str: # 'upper left'
+    "Where the `k`-th pixel of a map lies, in words"
+    v,h = np.digitize((np.array(np.unravel_index(k, shape))+.5)/shape, [.4,.6])
+    return f"{('upper','','lower')[v]} {('left','','right')[h]}".strip() or 'middle'
+
+# %% ../../nbs/94_app.reader.ipynb #bc6bec70
+def strongest(m)->str:
+    "Where most speaks for an answer and most against it, by its map"
+    sides = [(k,s*m) for k,s in (('for',1),('against',-1)) if (s*m).max()>0]
+    ends = [f'{k} it {place(o.argmax(), m.shape)}' for k,o in sides]
+    return f" (strongest {', '.join(ends)})"*bool(ends)
+
 # %% ../../nbs/94_app.reader.ipynb #6fc44b95
 @patch
 @alone
@@ -201,7 +214,7 @@ def explain(self:Reader, path, method:str='occlusion', *, name:str=None, coarse:
     pic = legend(Image.fromarray(blend(im, m, scale=scale)), f'±{scale:.2g} {unit}'.strip())
     windows = f" (windows of {w} pixels of the net's input, {st} apart)" if method=='occlusion' else ''
     return np.asarray(pic), (f"{method.replace('_', ' ')}{windows}: red speaks for {name}, blue against "
-                             f"it; full color is {scale:.2g} {unit}. A map is not proof.")
+                             f"it{strongest(m)}; full color is {scale:.2g} {unit}. A map is not proof.")
 
 # %% ../../nbs/94_app.reader.ipynb #d7d1ad48
 @patch

@@ -2,6 +2,7 @@
 import http.client, json, math, shutil, threading, time
 import cv2, numpy as np, pandas as pd, pytest
 from browser import EXE, Chromium
+from heard import Page
 from fundus_fastai.anatomy import label
 from fundus_fastai.anatomy.label import ANSWER, Labels, label_error, label_server, order_of
 from fundus_fastai.cli import main
@@ -126,6 +127,8 @@ def test_only_this_computer(desk):
     assert desk.server_address[0]=='127.0.0.1'
     head = ask(desk, '/')[2]
     assert "default-src 'none'" in head['Content-Security-Policy'] and head['X-Frame-Options']=='DENY' and not head.get('Access-Control-Allow-Origin')
+
+def test_the_page_has_a_title_a_main_and_a_heading(desk): assert Page(ask(desk, '/')[1].decode()).faults==[]
 
 def test_the_page_asks_nobody_else(desk):
     page = ask(desk, '/')[1].decode()
@@ -267,6 +270,21 @@ def test_a_low_window_and_a_fine_screen(desk, tmp_path):
         assert np.allclose(p.run("[fovea.x,fovea.y]"), [30,44])
         at = [round(2*o) for o in (30.5*k,44.5*k)]
         assert p.run(f"[...g.getImageData({at[0]},{at[1]},1,1).data].slice(0, 3)")[0]>200, "the cross is not where it was clicked"
+
+@pytest.mark.skipif(not EXE, reason="Chromium is not installed")
+def test_enter_on_a_button_presses_that_button(desk, tmp_path):
+    "It saved what was marked so far, whatever button had the focus"
+    with Chromium(tmp_path) as b:
+        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
+        p.wait("document.body.dataset.at=='0'")
+        for o in ('x','x'): p.key(o)
+        p.run("$('anew').focus()"); p.key('Enter')
+        assert p.run("none")==dict(disc=False, fovea=False) and desk.work.at==0
+        for k in range(2): p.run("$('none').focus()"); p.key('Enter')
+        assert p.run("none")==dict(disc=True, fovea=True) and desk.work.at==0
+        p.run("$('save').focus()"); p.key('Enter')
+        p.wait("document.body.dataset.at=='1'")
+        assert desk.work.at==1
 
 @pytest.mark.skipif(not EXE, reason="Chromium is not installed")
 def test_only_a_drag_draws(desk, tmp_path):

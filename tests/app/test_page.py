@@ -327,6 +327,7 @@ def test_upload_answer_map_window_and_report(app, scan, tmp_path):
         assert page.run("getComputedStyle(document.querySelector('#words .rows')).overflowWrap")=='anywhere', "a long name was cut off on a phone"
         assert page.run("getComputedStyle(document.querySelector('#why')).backgroundColor")=='rgb(37, 99, 235)', "white on it has a contrast of 5.2; it was 3.7"
         assert page.run("[...document.querySelectorAll('#answers meter')].every(o => o.ariaHidden=='true')"), "the number beside it says it in words"
+        assert page.run("['answers','words'].every(o => document.querySelector(`#${o} [aria-live=polite]`)?.innerText.trim())"), "who does not see was not told that an answer had come"
         click_at(page, '#eye img', .5, .5)
         page.wait("document.querySelector('#rows').innerText.includes('window covered')")
         tab(page, 'Report')

@@ -1,10 +1,11 @@
 "What is told of an upload: every kind of answer, hostile files, one window that is covered; and nothing in a log"
-import datetime, json, shutil, threading
+import datetime, json, re, shutil, threading
 import numpy as np, pytest
 from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 import dicoms
 from apps import NAME, RUN, hostile, run_of
+from heard import Page
 from fundus_fastai.app.page import Acts
 from fundus_fastai.cli import main
 from fundus_fastai.app.reader import MOST, NOTE, Reader, fit, render, without_folder
@@ -121,8 +122,18 @@ def test_every_kind_of_answer(task, tmp_path, eyes):
         for k in r.names:
             said = r.explain(f, name=k)[1]
             assert (f'for a higher {k},' in said and said.endswith(f' {number}. A map is not proof.')) if k==r.names[-1] else said.endswith(' logit. A map is not proof.')
+    assert Page(html).faults==[]
     assert '<img src=1' not in html and NOTE in html and 'PHANTOM' not in html
     assert f'Made on {datetime.date.today()}. Net: ' in html
+
+def test_a_map_is_told_in_words(reader, eyes):
+    "Where it is strongest, for who does not see it; and the page's alternative text is not its caption once more"
+    words = reader.explain(eyes/'scan.png')[1]
+    assert re.search(r'strongest (for|against) it (upper|lower|left|right|middle)', words)
+    html = reader.report(reader.answers([eyes/'scan.png']))
+    p = Page(html)
+    assert p.faults==[] and html.count(words.replace("'", '&#39;'))==1 and len({*p.alts})==2
+    assert p.title.startswith('PHANTOM: ') and 'role="alert">PHANTOM' in html
 
 def test_a_covered_window_is_that_of_the_map(tmp_path, eyes):
     "Of a photograph, too, where only the eye is covered"

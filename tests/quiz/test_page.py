@@ -2,10 +2,12 @@
 import http.client, re, socket, sys, threading, time
 from urllib.parse import urlencode
 import numpy as np, pytest
+from contextlib import closing
 from pathlib import Path
 from PIL import Image
 from starlette.testclient import TestClient
 from browser import EXE, Chromium
+from heard import Page
 from house.shared import loaded
 from quizzes import Server, field, said, squares
 from fundus_fastai.cli import main
@@ -92,6 +94,22 @@ def test_a_map_is_shown_after_the_answer_alone(quiz):
     assert all(bob.get(f'/map/{o}').status_code==404 for o in tokens) and bob.get('/map/x').status_code==404
     app.cookies = ann.cookies
     assert app.get(f'/map/{tokens[0]}').status_code==404 and '/map/' not in app.get('/play').text, "a quiz without maps"
+
+def test_what_a_screen_reader_says(tmp_path):
+    "Each view has a title of its own, which is said first: whoever does not see was put on *Next* and not told whether they were right"
+    with closing(squares(tmp_path, 1, items=40)) as q:
+        c = TestClient(quiz_app(Desk(q)))
+        views = dict(start=c.get('/').text, ask=c.post('/start', data=FORM).text)
+        views['told'] = c.post('/answer', data=said(views['ask'])).text
+        views['done'] = c.post('/answer', data=said(c.get('/play').text)).text
+        views |= dict(sure=c.get('/forget').text, gone=c.post('/forget').text, error=c.get('/x').text)
+        pages = {k:Page(v) for k,v in views.items()}
+        assert {k:o.faults for k,o in pages.items() if o.faults}=={}
+        titles = {k:o.title.removeprefix('PHANTOM: ') for k,o in pages.items()}
+        assert len({*titles.values()})==len(titles) and titles['ask']=='1 of 1: Is this eye normal?'
+        right = field(views['ask'], 'token') and re.search('<h1 class="(.*?)">(.*?)</h1>', views['told'])
+        assert titles['told']==right[2] and right[2].startswith(dict(right='Right. ', wrong='Not right. ')[right[1]]+'It is: ')
+        assert ' of 1 right' in titles['done']
 
 def test_where_the_net_looked(tmp_path):
     "A map of the run's own net, and a file that it cannot read"

@@ -20,6 +20,7 @@ from fundus_fastai.core import DataError, read_json, write_json
 from fundus_fastai.data.catalog import data_terms
 from fundus_fastai.score.calibration import add_calibration
 from browser import EXE, Chromium
+from heard import Page
 from made import CLASSES, binary, class_table
 
 pytestmark = [pytest.mark.filterwarnings('error'), # no warning may be spilled, but for a pipe that another test's process left open
@@ -92,7 +93,7 @@ def sections(html): return re.findall('<h2>(.*?)</h2>', html)
 def topics(html):
     "The rows of the last section: topic, asked by, where it stands, what stays open"
     table = re.search('<table class="topics">(.*?)</table>', html, re.S)[1]
-    return [re.findall('<td.*?>(.*?)</td>', o) for o in re.findall('<tr>(.*?)</tr>', table, re.S)[1:]]
+    return [re.findall('<t[dh].*?>(.*?)</t[dh]>', o) for o in re.findall('<tr>(.*?)</tr>', table, re.S)[1:]]
 def page(out): return (out/'report.html').read_text(encoding='utf-8')
 
 @pytest.mark.parametrize('run', KINDS, indirect=True)
@@ -106,6 +107,42 @@ def test_remade_from_its_files(run):
     s = remake_report(out)
     assert read_json(out/'metrics.json')==m and undated(page(out))==undated(html)
     if kind not in ('number','ordered'): assert {'brier','ece','temperature'} <= set(s.metrics)
+
+@pytest.mark.parametrize('run', KINDS, indirect=True)
+def test_what_a_screen_reader_says(run):
+    "Tables name their columns and rows and are scrolled by keyboard; an interval is called one; the confusion matrix is told in words"
+    out,kind = run
+    html = page(out)
+    p = Page(html)
+    assert p.faults==[] and p.title.startswith('PHANTOM: ')
+    frames = re.findall('<div class="wide"(.*?)><table', html)
+    assert len(frames)==html.count('<table') and all('tabindex="0" role="group" aria-label="Table: ' in o for o in frames)
+    cards = re.findall('<div class="card">(.*?)</div>', html)
+    assert cards and all('95 % interval: </span>' in o for o in cards) and 'macro F1, macro' not in html
+    told = [o for o in p.alts if o.startswith('Confusion matrix')]
+    assert len(told)==html.count('<figcaption><span class="mark">PHANTOM</span> Confusion: ')==(kind in ('category','grades','both'))
+    for row in told[0].split('True ')[1:] if told else ():
+        truth,_,read = row.partition(': ')
+        n = read_json(out/'metrics.json')['confusion']
+        assert {k:int(v) for v,k in re.findall(r'(\d+) read as (\w+)', read)}=={o['predicted']:o['images'] for o in n if o['target']==truth and o['images']}
+
+def test_findings_are_heard_too(tmp_path):
+    t = pd.DataFrame(dict(region=['disc'], share=[.1]))
+    f = report.write_findings(tmp_path/'a.html', 'Regions', ['One.'], tables=[('By region',t)], source='phantom')
+    assert Page(f.read_text()).faults==[]
+
+@pytest.mark.skipif(EXE is None, reason="there is no Chromium: apt-get install chromium, or name one by FUNDUS_CHROMIUM")
+def test_on_a_phone_columns_keep_their_names(run, tmp_path):
+    "They were gone with what stood there, for who listens, too"
+    out,_ = run
+    with Chromium(tmp_path) as b:
+        p = b.page((out/'report.html').as_uri(), size=(360,800))
+        p.wait("document.readyState=='complete'")
+        p('Accessibility.enable')
+        named = [(o['role']['value'], o.get('name', {}).get('value', '').lower()) for o in p('Accessibility.getFullAXTree')['nodes'] if 'role' in o]
+        for o in ('95 % interval','where in this report'): assert ('columnheader',o) in named
+        assert ('rowheader','accuracy') in named
+        assert p.run("document.documentElement.scrollWidth")<=360
 
 @pytest.mark.parametrize('run', KINDS, indirect=True)
 def test_without_metrics_json(run):
@@ -237,7 +274,7 @@ def test_a_leak_is_counted_from_the_split(run, quick):
     d.loc[d.split=='test','patient'] = d.patient[d.split=='train'].to_numpy()
     d.to_csv(out/'split.csv', index=False)
     remake_report(out)
-    assert re.search(r'patients on more than one side</td>\s*<td>30</td>', page(out))
+    assert re.search(r'patients on more than one side</th>\s*<td>30</td>', page(out))
 
 def test_kept_pictures_bring_no_program(run, quick):
     "A stranger's run folder cannot put markup into the page"

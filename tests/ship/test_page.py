@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from PIL import Image
 from browser import EXE, Chromium, elsewhere, small_disks
+from heard import Page
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError, ModelError
 from fundus_fastai.explain.occlusion import fields_of, occlusion
@@ -71,6 +72,10 @@ def test_files_and_digests(folder):
     kept = json.loads((folder/'sw.js').read_text().split('const files = ')[1].split('\n')[0])
     assert set(kept)=={'./',*names-{'sw.js'}}
     assert sum(o.stat().st_size for o in P.BROWSER.rglob('*') if o.is_file())<2.5e6 # in the wheel
+
+def test_the_page_is_valid_and_its_warning_is_heard(folder):
+    html = (folder/'index.html').read_text(encoding='utf-8')
+    assert Page(html).faults==[] and '<p class="phantom" role="alert">' in html
 
 def test_what_is_put_in_is_text(folder):
     html = (folder/'index.html').read_text()
