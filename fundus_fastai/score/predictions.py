@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/22_score.predictions.ipynb #7a931d94
 import numpy as np, pandas as pd
 from pathlib import Path
-from ..core import DataError, few, say
+from ..core import DataError, few, first_line, say
 from ..words import as_ages, is_missing
 
 # %% ../../nbs/22_score.predictions.ipynb #4be01680
@@ -140,7 +140,7 @@ def read_table(path)->pd.DataFrame:
     except OSError as e:
         raise DataError(f"{path} cannot be read ({e.strerror}): name a predictions.csv") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise DataError(f"{path} is not a CSV table ({e})") from None
+        raise DataError(f"{path} is not a CSV table ({first_line(e)}): name a predictions.csv, or copy it again") from None
     if 'eye' in df: df['eye'] = df.eye.replace('', None)
     for c in [c for c in df if c.startswith(('p_','pred','target_'))]: df[c] = as_floats(df[c])
     return df

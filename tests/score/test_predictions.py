@@ -34,9 +34,10 @@ def test_bad_tables(preds, change, words, tmp_path):
 def test_bad_files(tmp_path, preds):
     with pytest.raises(DataError, match='does not exist'): read_predictions(tmp_path/'no.csv')
     with pytest.raises(DataError, match='cannot be read .Is a directory.: name a predictions.csv'): read_predictions(tmp_path)
-    for name,b in [('empty.csv',b''), ('bin.csv',b'\x00\xff\xfe\x81\x82'), ('one.csv',b'hello\n')]:
+    for name,b in [('empty.csv',b''), ('bin.csv',b'\x00\xff\xfe\x81\x82'), ('one.csv',b'hello\n'), ('long.csv',b'path,target\na,b,c\n'), ('quote.csv',b'path,target\n"a,b\n')]:
         (tmp_path/name).write_bytes(b)
-        with pytest.raises(DataError, match=name): read_predictions(tmp_path/name)
+        with pytest.raises(DataError, match=name) as e: read_predictions(tmp_path/name)
+        assert '\n' not in str(e.value)
     with pytest.raises(DataError, match='not for A, B'): check_predictions(preds, ['A','B'])
 
 def test_names_stay_names(preds, tmp_path):
