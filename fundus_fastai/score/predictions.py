@@ -144,3 +144,16 @@ def read_table(path)->pd.DataFrame:
     if 'eye' in df: df['eye'] = df.eye.replace('', None)
     for c in [c for c in df if c.startswith(('p_','pred','target_'))]: df[c] = as_floats(df[c])
     return df
+
+# %% ../../nbs/22_score.predictions.ipynb #b0a0b425
+def is_formula(cell)->bool:
+    "Would a spreadsheet take `cell` for a formula?"
+    if not isinstance(cell, str) or not cell.startswith(('=','+','-','@','\t','\r')) or len(cell)<2: return False
+    return np.isnan(as_floats([cell])[0])
+
+def tell_formulas(df, file='the table')->bool:
+    "Say, and answer, whether `df`, which is written to `file`, holds what a spreadsheet takes for a formula"
+    texts = [df[c] for c in df if not pd.api.types.is_numeric_dtype(df[c])]
+    odd = list(dict.fromkeys(o for s in (df.columns,*texts) for o in s if is_formula(o)))
+    if odd: say(f"{file}: {few(odd, 1, count=True)} would be a formula to a spreadsheet: import the columns as text")
+    return bool(odd)
