@@ -183,6 +183,7 @@ def _said(h, k)->tuple:
                  camera=' '.join(filter(None, camera)) or None, day=str(day or '')[:8])
     return h.get('PatientID'),h.get('IssuerOfPatientID'),facts
 
+# %% ../../nbs/13_image.hospital.ipynb #f6988847
 def dicom_facts(file, k:int=1)->dict:
     "What may be known of the eye in frame `k`: patient (a digest), eye, sex, age, camera, day"
     with sound('DICOM'): number,issuer,facts = _said(dicom_header(file), k)
@@ -268,6 +269,7 @@ def bound_memory(room:int):
     soft = now+room if most==resource.RLIM_INFINITY else min(now+room, most)
     resource.setrlimit(resource.RLIMIT_AS, (soft,most))
 
+# %% ../../nbs/13_image.hospital.ipynb #1149b979
 def unpack_asked():
     "Unpack frames as standard input asks for them: all that the process of `unpacked` does"
     from pydicom.pixels import pixel_array
@@ -293,6 +295,7 @@ def start_unpacker():
     p.kill()
     raise EyeError("the process that unpacks pictures does not begin: is there memory left?")
 
+# %% ../../nbs/13_image.hospital.ipynb #76063a7f
 def ask_unpacker(p, *asked)->tuple:
     "The array that the process `p` unpacks, and why it did not"
     p.stdin.write(json.dumps(asked).encode()+b'\n')
@@ -348,15 +351,19 @@ def heyex_volume(file)->list:
         if s.st_size>2**31: raise DataError("has more than 2 GB: export its volumes one by one")
         return _heyex(str(file), s.st_size, s.st_mtime_ns)
 
+# %% ../../nbs/13_image.hospital.ipynb #34f37865
+def _exam_names(text):
+    "The files that the XML `text` names as its scans, however it spells them"
+    from xml.etree import ElementTree
+    urls = [o.text or '' for o in ElementTree.fromstring(text).iter('ExamURL')]
+    return [o.split('\\')[-1].strip() for o in urls]
+
 # %% ../../nbs/13_image.hospital.ipynb #dcdfac2e
 def _check_xml(file):
     "Raise `DataError` where an XML could unpack to more than it is, or names files elsewhere"
-    from xml.etree import ElementTree
     text = Path(file).read_text(encoding='utf-8', errors='replace') # as eyepy does
     odd = '<!DOCTYPE' in text or '<!ENTITY' in text
-    urls = () if odd else [o.text or '' for o in ElementTree.fromstring(text).iter('ExamURL')]
-    names = [o.split('\\')[-1].strip() for o in urls]
-    if odd or any(re.search('^[.]|[/:]', o) for o in names):
+    if odd or any(re.search('^[.]|[/:]', o) for o in _exam_names(text)):
         raise DataError("names entities, or files in other folders, as no camera does: leave it out")
 
 # %% ../../nbs/13_image.hospital.ipynb #2675349f

@@ -489,7 +489,8 @@ def read_truth(image_path, load:callable, mode:int):
     if (f := next((f for f in files[:5] if f.exists()), None)) is None: return None
     try: return load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), mode))
     except Exception as e: # numpy, zipfile and zlib have each their own
-        raise DataError(f"the truth of {path.name} cannot be read ({first_line(e)}): write the phantoms again") from None
+        raise DataError(f"the truth of {path.name} cannot be read ({first_line(e)}): "
+                        "write the phantoms again") from None
 
 # %% ../../nbs/10_phantom.oct.ipynb #ba7cab67
 def oct_truth(image_path # a scan that `write_kermany` wrote

@@ -140,7 +140,8 @@ def read_table(path)->pd.DataFrame:
     except OSError as e:
         raise DataError(f"{path} cannot be read ({e.strerror}): name a predictions.csv") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise DataError(f"{path} is not a CSV table ({first_line(e)}): name a predictions.csv, or copy it again") from None
+        raise DataError(f"{path} is not a CSV table ({first_line(e)}): "
+                        "name a predictions.csv, or copy it again") from None
     if 'eye' in df: df['eye'] = df.eye.replace('', None)
     for c in [c for c in df if c.startswith(('p_','pred','target_'))]: df[c] = as_floats(df[c])
     return df
@@ -151,6 +152,7 @@ def is_formula(cell)->bool:
     if not isinstance(cell, str) or not cell.startswith(('=','+','-','@','\t','\r')) or len(cell)<2: return False
     return np.isnan(as_floats([cell])[0])
 
+# %% ../../nbs/22_score.predictions.ipynb #a2dc34a9
 def tell_formulas(df, file='the table')->bool:
     "Say, and answer, whether `df`, which is written to `file`, holds what a spreadsheet takes for a formula"
     texts = [df[c] for c in df if not pd.api.types.is_numeric_dtype(df[c])]

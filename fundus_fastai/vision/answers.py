@@ -221,10 +221,10 @@ def released(table):
 class RowFile:
     "A table that grows: at `out`, a file or a stream, made as `marks` say; `done`: the paths that stand there already"
     # with `resume=None` nobody can go on with it; `of`: what it tells, and its first columns
+    # `lacking`: rows that stood there and are not whole
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None, of:tuple=('', ())):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
-        self.formulas = False # told of
-        self.of,self.lock,self.lacking,self.marks = of,None,0,marks or {} # rows that stood there and are not whole
+        self.formulas,self.of,self.lock,self.lacking,self.marks = False,of,None,0,marks or {}
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
         self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
