@@ -178,7 +178,7 @@ def do_POST(self:Desk):
     if self.path!='/answer' or not n.isdecimal() or len(n)>4:
         return self.refuse("that is no answer", 400)
     try: self.send(self.server.work.answer(json.loads(self.rfile.read(int(n)))))
-    except (DataError, ValueError) as e: self.refuse(str(e), 400)
+    except (DataError, ValueError, RecursionError) as e: self.refuse(str(e), 400)
     except OSError as e: self.refuse(f"the answer cannot be written ({e.strerror})", 500)
 
 # %% ../../nbs/73_anatomy.label.ipynb #64187ba4

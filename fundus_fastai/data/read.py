@@ -373,7 +373,7 @@ def check_table(path):
         raise DataError(f"{path} is an image: name its folder, or a table that lists images")
 
 # %% ../../nbs/30_data.read.ipynb #8d2f3829
-def table_text(path)->str:
+def decoded_text(path)->str:
     "The text of a CSV: UTF-8 or UTF-16, else Windows-1252; raises `DataError` if it is none"
     if os.path.isfile(path): check_table(path)
     try: raw = Path(path).read_bytes()
@@ -392,6 +392,18 @@ def table_text(path)->str:
     except UnicodeDecodeError: text = western_text(raw)
     say(f"{path} is not UTF-8 and is read as Windows-1252, with {few(unplain(text))}: if that is "
         "misspelled, as what MS-DOS or a Mac wrote, export it as CSV (UTF-8)")
+    return text
+
+# %% ../../nbs/30_data.read.ipynb #1b3e3a0a
+longest,widest = 2**20,10_000 # letters of a line, columns
+
+def table_text(path)->str:
+    "The text of a CSV; raises `DataError` if it is none, or has a line that no table has"
+    text = decoded_text(path)
+    long = next((k for k,o in enumerate(text.splitlines(), 1) if len(o)>longest), None)
+    if long: raise DataError(f"{path} has more than a million letters in line {long}: it is no table of images, "
+                             "or damaged; export it again")
+    if not (text := text.lstrip('\ufeff \r\n')).strip(): raise DataError(f"{path} is empty")
     return text
 
 # %% ../../nbs/30_data.read.ipynb #4fec3889
@@ -427,7 +439,7 @@ def check_headings(text, path):
 # %% ../../nbs/30_data.read.ipynb #20929dbd
 def separator(text)->str:
     "Comma, semicolon or tab: what cuts the first lines into equally many fields, and most"
-    lines = [o for o in text[:2**16].splitlines()[:30] if o.strip()]
+    lines = [o for o in text[:2**16].splitlines()[:30] if o.strip()] or ['']
     def fields(sep):
         n = [len(o) for o in csv.reader(lines, delimiter=sep, skipinitialspace=sep!='\t')]
         return n[0]>1 and len({*n[:-1], n[0]})==1, n[0] # the last may be cut off
@@ -451,10 +463,13 @@ def without_blank_rows(raw, guess)->tuple:
 # %% ../../nbs/30_data.read.ipynb #21c90323
 def read_table(path)->tuple:
     "Read a CSV twice: everything as text, and as pandas guesses it"
-    text = table_text(path).lstrip('\ufeff \r\n')
+    text = table_text(path)
     text = re.sub(r'(?i)^sep=.[\r\n]+', '', text) # a line of Excel's own
     check_headings(text, path)
     sep = separator(text)
+    if (n := text.partition('\n')[0].count(sep))>=widest:
+        raise DataError(f"{path} has {n+1:,} columns in its first line: it is no table of images, "
+                        "or damaged; export it again")
     read = partial(pd.read_csv, sep=sep, skipinitialspace=sep!='\t')
     try:
         raw = read(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False)

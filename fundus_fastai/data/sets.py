@@ -217,7 +217,7 @@ _lesion_words = dict(redsmalldots='MA', haemorrhages='HE', hemorrhages='HE', har
 def read_outlines(path)->pd.DataFrame:
     "An expert's XML file: type, confidence, shape, points [k,2] (x, y), radii, angle in degrees; raises `DataError`"
     try: marks = list(ET.parse(path).iter('marking'))
-    except (ET.ParseError, OSError, ValueError) as e:
+    except (ET.ParseError, LookupError, OSError, ValueError) as e: # an encoding that nobody knows
         raise DataError(f"{path} is no file of outlines ({e})") from None
     text,rows = lambda o, k: (o.findtext(k) or '').strip(),[]
     def numbers(o): return [float(v) for v in re.split(r'[,\s]+', o.text.strip())]
@@ -323,7 +323,8 @@ def _papila_eye(path, eye):
     else:
         text = table_text(path)
         rows = csv.reader(io.StringIO(text), delimiter=separator(text)) # of any lengths
-        cells = pd.DataFrame([o for o in rows if o]).fillna('')
+        try: cells = pd.DataFrame([o for o in rows if o]).fillna('')
+        except csv.Error as e: raise DataError(f"{path} is not a readable CSV ({e})") from None
     head = cells.apply(lambda r: r.str.strip().str.lower().eq('age').any(), axis=1)
     if not head.any():
         raise DataError(f"{path} has no column Age: expected ID, Age, Gender, Diagnosis, ...")

@@ -13,7 +13,8 @@ from numbers import Real
 from pathlib import Path
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from ..core import DataError, LeakError, few, say, seen_from, sha256, whole_file
+from ..core import (DataError, LeakError, few, first_line, say, seen_from, sha256,
+                                whole_file)
 from .catalog import check_trainable
 from .read import splits
 from ..options import check_least
@@ -243,7 +244,7 @@ def read_split(path, # CSV of `save_split`
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: name the split.csv of a run") from None
     except (OSError, ValueError) as e:
-        raise DataError(f"{path} is not a readable CSV ({e})") from None
+        raise DataError(f"{path} is not a readable CSV ({first_line(e)})") from None
     if lost := {'path','split'} - set(s):
         raise DataError(f"{path} lacks the column {few(sorted(lost))}: a split has path, patient and split")
     s,rel = s.set_index('path'),relative_paths(as_table(df, 'the frame', 'path', 'patient'), root)

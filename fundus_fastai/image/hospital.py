@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/13_image.hospital.ipynb #97779aff
-import hmac, os, re, secrets, threading, numpy as np, pandas as pd
+import hmac, json, os, re, secrets, subprocess, sys, threading, numpy as np, pandas as pd
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
@@ -170,19 +170,24 @@ def group_of(h, name:str, k:int=1):
     return next((o[0] for o in found if o), h)
 
 # %% ../../nbs/13_image.hospital.ipynb #2cb528f7
-def dicom_facts(file, k:int=1)->dict:
-    "What may be known of the eye in frame `k`: patient (a digest), eye, sex, age, camera, day"
-    h = dicom_header(file)
+def _said(h, k)->tuple:
+    "Number and issuer of the patient in frame `k` of the header `h`, and its facts; raises what pydicom raises"
     side = group_of(h, 'FrameAnatomySequence', k).get('FrameLaterality')
     sides = [o for o in (side,h.get('ImageLaterality'),h.get('Laterality')) if o in ('L','R')]
     days = [h.get(o) for o in ('AcquisitionDateTime','AcquisitionDate','ContentDate','StudyDate')]
     day = next(filter(None, days), None)
     camera = [str(h.get(o) or '').strip() for o in ('Manufacturer','ManufacturerModelName')]
-    who = patient_digest(h.get('PatientID'), h.get('IssuerOfPatientID'))
-    return dict(patient=who, eye=sides[0] if sides else None,
-                sex=dict(F='female', M='male').get(h.get('PatientSex')),
-                age=years(h.get('PatientAge'), h.get('PatientBirthDate'), day),
-                camera=' '.join(filter(None, camera)) or None, day=str(day or '')[:8])
+    facts = dict(eye=sides[0] if sides else None,
+                 sex=dict(F='female', M='male').get(str(h.get('PatientSex'))),
+                 age=years(h.get('PatientAge'), h.get('PatientBirthDate'), day),
+                 camera=' '.join(filter(None, camera)) or None, day=str(day or '')[:8])
+    return h.get('PatientID'),h.get('IssuerOfPatientID'),facts
+
+# %% ../../nbs/13_image.hospital.ipynb #f6988847
+def dicom_facts(file, k:int=1)->dict:
+    "What may be known of the eye in frame `k`: patient (a digest), eye, sex, age, camera, day"
+    with sound('DICOM'): number,issuer,facts = _said(dicom_header(file), k)
+    return dict(patient=patient_digest(number, issuer)) | facts
 
 # %% ../../nbs/13_image.hospital.ipynb #0cc50783
 _kinds = {'1.2.840.10008.5.1.4.1.1.77.1.5.1':'fundus', # photographs of 8 bits, of 16, tomographies
@@ -193,7 +198,7 @@ def image_told(path)->str:
     file,_ = file_and_frame(path)
     kind = hospital_kind(file)
     if kind!='dicom': return 'oct' if kind else None
-    return _kinds.get(str(dicom_header(file).get('SOPClassUID')))
+    with sound('DICOM'): return _kinds.get(str(dicom_header(file).get('SOPClassUID')))
 
 # %% ../../nbs/13_image.hospital.ipynb #99c81074
 def frames_told(h)->int:
@@ -255,16 +260,83 @@ def check_decoder(h):
     raise DataError(f"is compressed as {uid.name}, and no decoder for it is installed: "
                     "pip install python-gdcm, or save it in another transfer syntax")
 
+# %% ../../nbs/13_image.hospital.ipynb #2acfa17d
+def bound_memory(room:int):
+    "Let this process take `room` bytes more than it has, where the system can tell (Linux)"
+    if not (told := Path('/proc/self/statm')).exists(): return
+    import resource
+    now,most = int(told.read_text().split()[0])*resource.getpagesize(),resource.getrlimit(resource.RLIMIT_AS)[1]
+    soft = now+room if most==resource.RLIM_INFINITY else min(now+room, most)
+    resource.setrlimit(resource.RLIMIT_AS, (soft,most))
+
+# %% ../../nbs/13_image.hospital.ipynb #1149b979
+def unpack_asked():
+    "Unpack frames as standard input asks for them: all that the process of `unpacked` does"
+    from pydicom.pixels import pixel_array
+    out = os.fdopen(os.dup(1), 'wb')
+    os.dup2(2, 1) # what a decoder prints is no answer
+    def answer(*parts): out.write(b''.join(parts)), out.flush()
+    answer(b'ready\n')
+    for file,k,room in map(json.loads, sys.stdin):
+        try:
+            bound_memory(room)
+            a,why = pixel_array(file, index=k),None
+        except Exception as e: a,why = np.zeros(0, np.uint8),first_line(e)
+        answer(json.dumps([str(a.dtype),a.shape,why]).encode(), b'\n', a.tobytes())
+
+# %% ../../nbs/13_image.hospital.ipynb #3fdda2ec
+def start_unpacker():
+    "A process that does `unpack_asked`; raises `EyeError` where it cannot begin"
+    code = f'from {unpack_asked.__module__} import unpack_asked; unpack_asked()'
+    env = os.environ|dict(PYTHONPATH=os.pathsep.join(os.path.abspath(o) for o in sys.path if o))
+    p = subprocess.Popen([sys.executable,'-P','-c',code], env=env, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if p.stdout.readline()==b'ready\n': return p
+    p.kill()
+    raise EyeError("the process that unpacks pictures does not begin: is there memory left?")
+
+# %% ../../nbs/13_image.hospital.ipynb #76063a7f
+def ask_unpacker(p, *asked)->tuple:
+    "The array that the process `p` unpacks, and why it did not"
+    p.stdin.write(json.dumps(asked).encode()+b'\n')
+    p.stdin.flush()
+    kind,shape,why = json.loads(p.stdout.readline())
+    n = int(np.prod(shape))*np.dtype(kind).itemsize
+    return np.frombuffer(p.stdout.read(n), kind).reshape(shape),why
+
+# %% ../../nbs/13_image.hospital.ipynb #ad0c1c22
+unpackers = {} # process -> a lock and its unpacker: what was forked begins its own
+patience  = 30 # seconds for a frame
+
+def unpacked(file, k:int, room:int)->np.ndarray: # `room`: bytes that it may take
+    "Frame `k`, from 0, of a compressed DICOM file; raises `DataError`, and `ValueError` with what a decoder said"
+    lock,there = unpackers.setdefault(os.getpid(), (threading.Lock(),[]))
+    with lock:
+        if not there or there[0].poll() is not None: there[:] = [start_unpacker()]
+        (clock := threading.Timer(patience, there[0].kill)).start()
+        try: a,why = ask_unpacker(there[0], os.path.abspath(file), k, room)
+        except BaseException as e:
+            there.pop().kill()
+            if not isinstance(e, (OSError,ValueError)): raise
+            raise DataError("is damaged: what unpacks its pixels broke down over it; fetch or copy it again") from None
+        finally: clock.cancel()
+    if why: raise ValueError(why)
+    return a
+
 # %% ../../nbs/13_image.hospital.ipynb #54db91f6
 def dicom_pixels(file, k:int, most:int)->np.ndarray:
     "Frame `k` of a DICOM file, uint8 [H,W] or [H,W,3]; raises `DataError` without the file's name"
-    refuse_dicom(h := dicom_header(file), most)
     with sound('DICOM'):
+        refuse_dicom(h := dicom_header(file), most)
         from pydicom import dcmread
         from pydicom.pixels import pixel_array
         src = file if h.preamble else dcmread(file, force=True)
         check_decoder(h)
+        _said(h, k) # whose name cannot be read would be a stranger in every file
         if not h.preamble: src.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2'
+        elif getattr(h.file_meta.get('TransferSyntaxUID'), 'is_encapsulated', False):
+            room = 2**28 + 24*h.Rows*h.Columns*h.get('SamplesPerPixel', 1)
+            return as_bytes(unpacked(file, k-1, room), h, k)
         return as_bytes(pixel_array(src, index=k-1), h, k)
 
 # %% ../../nbs/13_image.hospital.ipynb #dcba3f08
@@ -279,12 +351,19 @@ def heyex_volume(file)->list:
         if s.st_size>2**31: raise DataError("has more than 2 GB: export its volumes one by one")
         return _heyex(str(file), s.st_size, s.st_mtime_ns)
 
+# %% ../../nbs/13_image.hospital.ipynb #34f37865
+def _exam_names(text):
+    "The files that the XML `text` names as its scans, however it spells them"
+    from xml.etree import ElementTree
+    urls = [o.text or '' for o in ElementTree.fromstring(text).iter('ExamURL')]
+    return [o.split('\\')[-1].strip() for o in urls]
+
 # %% ../../nbs/13_image.hospital.ipynb #dcdfac2e
 def _check_xml(file):
     "Raise `DataError` where an XML could unpack to more than it is, or names files elsewhere"
-    text = Path(file).read_text(encoding='utf-8', errors='replace')
-    urls = [o.split('\\')[-1] for o in re.findall(r'<ExamURL>(.*?)</ExamURL>', text, re.S)]
-    if '<!ENTITY' in text or any('/' in o or o.startswith('.') for o in urls):
+    text = Path(file).read_text(encoding='utf-8', errors='replace') # as eyepy does
+    odd = '<!DOCTYPE' in text or '<!ENTITY' in text
+    if odd or any(re.search('^[.]|[/:]', o) for o in _exam_names(text)):
         raise DataError("names entities, or files in other folders, as no camera does: leave it out")
 
 # %% ../../nbs/13_image.hospital.ipynb #2675349f
@@ -300,12 +379,14 @@ def _told(data, eye, number, born=None, at=None):
 def _heyex(file, size, at):
     "The B-scans of `file`, as it is at this moment"
     from eyepy.io.he import HeE2eReader, HeVolReader, HeXmlReader
+    from eyepy.io.he.xml_reader import get_xml_root
     kind = hospital_kind(file)
     if kind=='vol':
         p,v = (r := HeVolReader(file)).parsed_file,r.volume
         return _told(v.data, v.laterality, p.patient_id, p.dob, p.visit_date)
     if kind=='xml':
         _check_xml(file)
+        get_xml_root.cache_clear() # which goes by the name alone
         p,v = (r := HeXmlReader(file)).patient,r.volume
         return _told(v.data, v.laterality, p['patient_id'], p['dob'], r.meta['visit_date'])
     with HeE2eReader(file) as r:

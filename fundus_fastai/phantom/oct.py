@@ -6,7 +6,7 @@
 __all__ = ['phantom_oct', 'oct_truth', 'write_kermany']
 
 # %% ../../nbs/10_phantom.oct.ipynb #ffd20fa9
-import cv2, os, zlib, numpy as np, pandas as pd
+import cv2, os, numpy as np, pandas as pd
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -14,9 +14,8 @@ from itertools import product
 from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
-from zipfile import BadZipFile
 import fundus_fastai
-from ..core import DataError, one_of, progress, read_json, whole_dir, write_json
+from ..core import DataError, first_line, one_of, progress, read_json, whole_dir, write_json
 from ..options import check_least
 
 # %% ../../nbs/10_phantom.oct.ipynb #53e258f5
@@ -489,9 +488,9 @@ def read_truth(image_path, load:callable, mode:int):
     files = [o/'truth'/f'{path.stem}.npz' for o in path.absolute().parents]
     if (f := next((f for f in files[:5] if f.exists()), None)) is None: return None
     try: return load(f, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), mode))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, cv2.error,
-            TypeError) as e:
-        raise DataError(f"the truth of {path.name} cannot be read ({e}): write the phantoms again") from None
+    except Exception as e: # numpy, zipfile and zlib have each their own
+        raise DataError(f"the truth of {path.name} cannot be read ({first_line(e)}): "
+                        "write the phantoms again") from None
 
 # %% ../../nbs/10_phantom.oct.ipynb #ba7cab67
 def oct_truth(image_path # a scan that `write_kermany` wrote

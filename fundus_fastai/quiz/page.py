@@ -215,7 +215,7 @@ def quiz_app(desk:Desk):
             from starlette.concurrency import run_in_threadpool
             if why := desk.port and stranger(req.headers, desk.port):
                 return desk.page('error', status=403, error=why)
-            if int(req.headers.get('content-length') or 0)>9999:
+            if int(req.headers.get('content-length') or 10**4*(req.method=='POST'))>9999: # none told: no end
                 return desk.page('error', status=413, error="That is no answer.")
             form = dict(await req.form()) if req.method=='POST' else {}
             return await run_in_threadpool(f, desk, req, form)

@@ -229,7 +229,7 @@ def run_table(f, cols, so='', **how):
     "The table `f` of a run, which has the columns `cols`; raises `DataError`, which ends with `so`"
     try: df = pd.read_csv(f, **how)
     except (OSError, ValueError) as e:
-        raise DataError(f"{f} is not a readable CSV ({e}){so}") from None
+        raise DataError(f"{f} is not a readable CSV ({first_line(e)}){so}") from None
     if lost := sorted({*cols}-set(df)): raise DataError(f"{f} has no column {', '.join(lost)}{so}")
     return df
 

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/22_score.predictions.ipynb #7a931d94
 import numpy as np, pandas as pd
 from pathlib import Path
-from ..core import DataError, few, say
+from ..core import DataError, few, first_line, say
 from ..words import as_ages, is_missing
 
 # %% ../../nbs/22_score.predictions.ipynb #4be01680
@@ -140,7 +140,22 @@ def read_table(path)->pd.DataFrame:
     except OSError as e:
         raise DataError(f"{path} cannot be read ({e.strerror}): name a predictions.csv") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise DataError(f"{path} is not a CSV table ({e})") from None
+        raise DataError(f"{path} is not a CSV table ({first_line(e)}): "
+                        "name a predictions.csv, or copy it again") from None
     if 'eye' in df: df['eye'] = df.eye.replace('', None)
     for c in [c for c in df if c.startswith(('p_','pred','target_'))]: df[c] = as_floats(df[c])
     return df
+
+# %% ../../nbs/22_score.predictions.ipynb #b0a0b425
+def is_formula(cell)->bool:
+    "Would a spreadsheet take `cell` for a formula?"
+    if not isinstance(cell, str) or not cell.startswith(('=','+','-','@','\t','\r')) or len(cell)<2: return False
+    return np.isnan(as_floats([cell])[0])
+
+# %% ../../nbs/22_score.predictions.ipynb #a2dc34a9
+def tell_formulas(df, file='the table')->bool:
+    "Say, and answer, whether `df`, which is written to `file`, holds what a spreadsheet takes for a formula"
+    texts = [df[c] for c in df if not pd.api.types.is_numeric_dtype(df[c])]
+    odd = list(dict.fromkeys(o for s in (df.columns,*texts) for o in s if is_formula(o)))
+    if odd: say(f"{file}: {few(odd, 1, count=True)} would be a formula to a spreadsheet: import the columns as text")
+    return bool(odd)

@@ -17,7 +17,7 @@ from .estimate import (Estimate, confusion_estimates, hangs_on, known_interval,
                                           patient_bootstrap)
 from ..options import check_least
 from .kinds import CATEGORY, Kind, get_kind, kind_of
-from .predictions import as_table
+from .predictions import as_table, tell_formulas
 
 # %% ../../nbs/24_score.scores.ipynb #a0e08950
 def kind_estimates(kind:Kind, df:pd.DataFrame, op=None, *, level:float=.95, **kwargs)->dict:
@@ -198,6 +198,7 @@ def save(self:Scores, out)->Path:
     "Write `metrics.json` and `predictions.csv` into the folder `out`, each whole or not at all"
     out = Path(out)
     with whole_file(out/'predictions.csv') as f: self.preds.to_csv(f, index=False)
+    tell_formulas(self.preds, out/'predictions.csv')
     write_json(out/'metrics.json', self.to_json())
     return out
 

@@ -19,6 +19,7 @@ from ..image.hospital import (check_key, facts_of, file_and_frame, file_facts, f
                                           frames_of, hospital_kind, key_mark)
 from ..image.read import check_utf8, image_files, unread_files
 from ..score.kinds import get_kind
+from ..score.predictions import tell_formulas
 from ..data.read import by_name, shared_names, visit_of
 
 # %% ../../nbs/49_vision.answers.ipynb #c34bc364
@@ -220,9 +221,10 @@ def released(table):
 class RowFile:
     "A table that grows: at `out`, a file or a stream, made as `marks` say; `done`: the paths that stand there already"
     # with `resume=None` nobody can go on with it; `of`: what it tells, and its first columns
+    # `lacking`: rows that stood there and are not whole
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None, of:tuple=('', ())):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
-        self.of,self.lock,self.lacking,self.marks = of,None,0,marks or {} # rows that stood there and are not whole
+        self.formulas,self.of,self.lock,self.lacking,self.marks = False,of,None,0,marks or {}
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
         self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
@@ -344,6 +346,7 @@ def add(self:RowFile, rows):
     "Write `rows`"
     head,self.columns = self.columns is None,self.columns or list(rows)
     if self.to is None: return
+    self.formulas = self.formulas or tell_formulas(rows, self.file or 'the table') # once is enough
     text = rows.reindex(columns=self.columns).to_csv(index=False, header=head,
                                                      float_format='%.6g', lineterminator='\n')
     if self.file is None: return self.to.write(text)

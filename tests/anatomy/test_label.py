@@ -120,6 +120,7 @@ def test_nobody_else_is_let_in(desk):
         status,o,_ = ask(desk, path, **me)
         assert status==404 and 'no such thing' in o['error'], path
     assert ask(desk, '/image/0', raw='x'*20_000, **me)[0]==400
+    assert ask(desk, '/answer', raw='['*9000, **me)[0]==400
     assert ask(desk, '/answer', raw='x', **me, **{'Content-Length':'9'*5000})[0]==400
     assert answer(desk, 0, Origin=f'http://127.0.0.1:{desk.server_port}')[0]==200
 

@@ -365,7 +365,7 @@ def test_outlines_of_every_shape_and_word(tmp_path):
     half = draw_outlines(marks, (40,60), .5)
     assert np.abs(np.argwhere(half['EX']).mean(0)-[19.75,29.75]).max()<.3 and half['MA'].sum()==pytest.approx(np.pi*3**2, rel=.2)
 
-@pytest.mark.parametrize('body,why', [('no xml', 'is no file of outlines'), ('<a><marking/></a>', 'outline of no type cannot be read'),
+@pytest.mark.parametrize('body,why', [('no xml', 'is no file of outlines'), ('<?xml version="1.0" encoding="rot13"?><a/>', 'is no file of outlines'), ('<a><marking/></a>', 'outline of no type cannot be read'),
     ('<a>'+marking(region('circle'))+'</a>', 'numbers are missing'), ('<a>'+marking(region('circle', ('x',)))+'</a>', 'outline of haemorrhages cannot be read'),
     ('<a>'+marking(region('polygon', points=[(1,2)]))+'</a>', 'numbers are missing'), ('<a>'+marking('<circleregion><centroid><coords2d>3</coords2d></centroid><radius>2</radius></circleregion>')+'</a>', 'numbers are missing')])
 def test_bad_outlines(tmp_path, body, why):

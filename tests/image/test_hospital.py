@@ -1,5 +1,5 @@
 "What a clinic has: DICOM of every sort, Heidelberg volumes, damaged ones, and nobody's name"
-import os, shutil, subprocess, sys, time, tracemalloc
+import json, os, re, shutil, subprocess, sys, time, tracemalloc
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
@@ -285,6 +285,46 @@ def test_damaged_files_are_a_sentence_and_small(tmp_path):
     assert n>=20 and peak<64e6 and time.time()-t<60, (n, peak)
     for f in names: refused(frames_of(f)[-1], '.')
 
+def test_a_decoder_that_breaks_down_does_not_take_the_program_along(tmp_path):
+    "A JPEG of 255 bits and a scan of 65,535 x 65,535 pixels end GDCM's process, or ask for gigabytes: told, and a sound file is read"
+    photo,eye = str(tmp_path/'photo.dcm'),phantom_fundus(seed=3, size=64).image[None]
+    def spoil(syntax, mark, more, by):
+        raw = bytearray(Path(write(photo, eye, syntax=syntax)).read_bytes())
+        at = raw.find(mark)+more
+        raw[at:at+len(by)] = by
+        Path(photo).write_bytes(raw)
+    spoil(JPEGBaseline8Bit, b'\xff\xc0', 4, b'\xff')
+    refused(photo, 'is damaged')
+    spoil(JPEG2000Lossless, b'\xff\x4f\xff\x51', 8, 2*b'\0\0\xff\xff')
+    refused(photo, 'is damaged')
+    sound = write(photo, eye, syntax=RLELossless)
+    assert (read_image(sound)==eye[0]).all()
+    (lock,there),pid = hospital.unpackers[os.getpid()],os.getpid()
+    assert not lock.locked() and there[0].pid!=pid
+    there[0].kill() # as by the system, where memory is short
+    there[0].wait()
+    assert (read_image(sound)==eye[0]).all()
+
+def test_a_decoder_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    photo = write(tmp_path/'photo.dcm', scans(1), syntax=RLELossless)
+    read_image(photo)
+    monkeypatch.setattr(hospital, 'patience', 0)
+    monkeypatch.setattr(hospital, 'ask_unpacker', lambda p, *asked: json.loads(p.stdout.readline())) # it was asked nothing
+    refused(photo, 'broke down over it')
+    monkeypatch.undo()
+    assert read_image(photo).shape==(96,128)
+
+@pytest.mark.parametrize('tag', [b'\x08\0\x70\0LO', b'\x10\0\x20\0LO', b'\x10\0\x40\0CS'])
+def test_a_header_with_a_damaged_tag_is_a_sentence_at_every_door(tmp_path, tag):
+    "Manufacturer, patient or sex of a type that does not exist: not a patient of its own, and no traceback of a folder's table"
+    good,bad = write(tmp_path/'good.dcm', scans(1)),tmp_path/'bad.dcm'
+    bad.write_bytes(Path(good).read_bytes().replace(tag, tag[:4]+b'C('))
+    refused(bad, 'is damaged, or DICOM that we cannot read')
+    t = file_facts([str(bad),good])
+    assert t.path.tolist()==[str(bad),good] and t.patient.isna().tolist()==[True,False]
+
+def test_two_sexes_are_none(tmp_path): assert dicom_facts(write(tmp_path/'a.dcm', scans(1), PatientSex=['F','M']))['sex'] is None
+
 def test_what_is_packed_as_a_whole_is_refused(tmp_path):
     from pydicom.uid import DeflatedExplicitVRLittleEndian
     ds = dicom(scans(1))
@@ -406,10 +446,20 @@ def test_damaged_heidelberg_files(heyex):
     refused(xml, 'entities, or files in other folders')
     xml.write_text(text.replace('B1.tif</ExamURL>', '../../../secret.tif</ExamURL>'))
     refused(xml, 'entities, or files in other folders')
+    shutil.copy(xml.parent/'B2.tif', heyex.parent/'secret.tif')
+    for tag in ('<ExamURL >../../../', '<ExamURL a="1">../../../', '<ExamURL>..&#47;..&#47;..&#47;', '<ExamURL>&#46;&#46;/../../', '<ExamURL>C:'):
+        xml.write_text(re.sub('<ExamURL>[^<]*B1.tif', tag+'secret.tif', text))
+        refused(xml, 'entities, or files in other folders')
     xml.write_text(text[:len(text)//2])
     refused(xml, 'Heidelberg file that we cannot read')
     (heyex/'a.e2e').write_bytes(b'CMDb'+bytes(3000))
     refused(heyex/'a.e2e', 'Heidelberg file that we cannot read|holds')
+
+def test_a_heidelberg_xml_that_was_exported_again_is_read_again(heyex):
+    xml = heyex/'heyex_xml/test_volume/test_dummy.xml'
+    assert file_facts([f'{xml}#1']).eye[0]=='R'
+    xml.write_text(xml.read_text().replace('<Laterality>R<', '<Laterality>L<'))
+    assert file_facts([f'{xml}#1']).eye[0]=='L'
 
 def test_a_heidelberg_file_of_two_gigabytes_is_not_opened(heyex):
     os.truncate(f := heyex/'heyex_vol/test_volume.vol', 2**31+1)

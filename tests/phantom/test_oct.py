@@ -113,6 +113,12 @@ def test_truth_round_trip(tmp_path):
     assert list(o.layers)==list(want.layers)
     f = tmp_path/'k'/'truth'/(os.path.basename(r.path)[:-5]+'.npz'); f.write_bytes(f.read_bytes()[:100])
     with pytest.raises(DataError, match='cannot be read'): oct_truth(r.path)
+    np.savez(f, shape=0) # no shape of a picture
+    with pytest.raises(DataError, match='cannot be read'): oct_truth(r.path)
+    raw = bytearray(f.read_bytes())
+    raw[raw.find(b'PK\1\2')+8] |= 1 # called encrypted
+    f.write_bytes(raw)
+    with pytest.raises(DataError, match='cannot be read'): oct_truth(r.path)
     assert oct_truth(tmp_path/'nowhere.jpeg') is None
 
 @pytest.mark.parametrize('leak', [0., .5, 1.])

@@ -167,6 +167,7 @@ def test_late_early_and_odd_answers(ann, quiz):
         r = ann.post('/answer', data=said(now)|odd)
         assert r.status_code==400 and 'role="alert"' in r.text, odd
     assert ann.post('/answer', data=said(now)|dict(more='x'*20_000)).status_code==413
+    assert ann.post('/answer', content=(b'x'*9 for _ in range(3))).status_code==413, 'in chunks, it might never end'
     assert len(quiz.read('select * from answer'))==1
     assert ann.get('/told/1/1', follow_redirects=False).headers['location']=='/play' and ann.get('/told/9/9', follow_redirects=False).status_code==303
     for n in ('9'*20, '9'*5000):

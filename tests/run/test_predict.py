@@ -348,3 +348,9 @@ def test_one_folder_of_maps_is_written_by_one(tmp_path, monkeypatch):
         with pytest.raises(DataError, match='another program is writing into .*maps'): explain_run(RUN, SCANS[:1], out=tmp_path/'maps', resume=True)
     (tmp_path/'file').write_text('mine')
     with pytest.raises(DataError, match='file is a file: name a folder'): explain_run(RUN, SCANS[:1], out=tmp_path/'file')
+
+def test_a_file_named_as_a_formula_is_told_once_and_keeps_its_name(capsys):
+    from fundus_fastai.vision.answers import RowFile
+    f = RowFile(out := io.StringIO())
+    for k in range(3): f.add(pd.DataFrame(dict(path=[f'=a{k}().png'], p_A=[-.5])))
+    assert capsys.readouterr().err.count('formula')==1 and out.getvalue().splitlines()[1:]==[f'=a{k}().png,-0.5' for k in range(3)]

@@ -2,6 +2,7 @@
 import numpy as np, pandas as pd, pytest
 from fundus_fastai.core import DataError
 from fundus_fastai.score.kinds import check_predictions, read_predictions
+from fundus_fastai.score.predictions import tell_formulas
 from fundus_fastai.score.scores import score
 from made import class_table
 
@@ -34,9 +35,10 @@ def test_bad_tables(preds, change, words, tmp_path):
 def test_bad_files(tmp_path, preds):
     with pytest.raises(DataError, match='does not exist'): read_predictions(tmp_path/'no.csv')
     with pytest.raises(DataError, match='cannot be read .Is a directory.: name a predictions.csv'): read_predictions(tmp_path)
-    for name,b in [('empty.csv',b''), ('bin.csv',b'\x00\xff\xfe\x81\x82'), ('one.csv',b'hello\n')]:
+    for name,b in [('empty.csv',b''), ('bin.csv',b'\x00\xff\xfe\x81\x82'), ('one.csv',b'hello\n'), ('long.csv',b'path,target\na,b\na,b,c\n'), ('quote.csv',b'path,target\n"a,b\n')]:
         (tmp_path/name).write_bytes(b)
-        with pytest.raises(DataError, match=name): read_predictions(tmp_path/name)
+        with pytest.raises(DataError, match=name) as e: read_predictions(tmp_path/name)
+        assert '\n' not in str(e.value)
     with pytest.raises(DataError, match='not for A, B'): check_predictions(preds, ['A','B'])
 
 def test_names_stay_names(preds, tmp_path):
@@ -78,3 +80,14 @@ def test_names_are_text_and_rounding_is_no_fault(preds):
         return check_predictions(d)
     assert len(below(1e-7))==120
     with pytest.raises(DataError, match='outside 0 to 1 in 1 of 120'): below(1e-5)
+
+def test_what_a_spreadsheet_would_run_is_told_and_stays(preds, tmp_path, capsys):
+    "A file called as a formula keeps its name, by which programs find it; whoever opens the table is told"
+    name = "=cmd|' /C calc'!A0.png"
+    odd = preds.assign(path=[name, *preds.path[1:]])
+    assert tell_formulas(odd, 'p.csv')
+    assert capsys.readouterr().err==f"p.csv: {name} would be a formula to a spreadsheet: import the columns as text\n"
+    assert not tell_formulas(preds.assign(remark='-', note='-0.5')) and not capsys.readouterr().err
+    assert tell_formulas(preds.rename(columns={'p_CNV':'@SUM(1)'}))
+    score(odd, n_boot=5).save(tmp_path)
+    assert 'formula' in capsys.readouterr().err and name in read_predictions(tmp_path/'predictions.csv').path.tolist()
