@@ -287,7 +287,7 @@ def unpack_asked():
 # %% ../../nbs/13_image.hospital.ipynb #3fdda2ec
 def start_unpacker():
     "A process that does `unpack_asked`; raises `EyeError` where it cannot begin"
-    code = f'from {unpack_asked.__module__} import unpack_asked; unpack_asked()'
+    code = 'from fundus_fastai.image.hospital import unpack_asked; unpack_asked()'
     env = os.environ|dict(PYTHONPATH=os.pathsep.join(os.path.abspath(o) for o in sys.path if o))
     p = subprocess.Popen([sys.executable,'-P','-c',code], env=env, stdin=subprocess.PIPE,
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
