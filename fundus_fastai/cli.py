@@ -148,6 +148,11 @@ def _parsed(top, asked, argv)->dict:
     return {k:_files_like(v) if isinstance(v, list) else v for k,v in vars(a).items()}
 
 # %% ../nbs/98_cli.ipynb #570d9673
+def _open_outputs():
+    "What the caller has shut (`>&-`) leads nowhere, and is no place for a file that is opened later"
+    for o in ('stdout','stderr'):
+        if getattr(sys, o) is None: setattr(sys, o, open(os.devnull, 'w', encoding='utf-8'))
+
 def _leave_stdout():
     "What could not be written goes nowhere, or Python would try again at its end"
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -175,6 +180,7 @@ def _heeding():
 def main(argv:list=None # words after `fundus` (default: those of the command line)
         )->int: # exit status: 0, 1 an error, 2 wrong usage, 130 or 143 stopped
     "Run `fundus`"
+    _open_outputs()
     argv = sys.argv[1:] if argv is None else list(map(str, argv))
     asked = next((o for o in argv if not o.startswith('-')), '') # reading what each verb takes is slow
     try: kw = _parsed(make_parser(asked), asked, argv)

@@ -603,6 +603,16 @@ def test_predict_bad_arguments(fundus, run, scans, tmp_path):
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
 def test_predict_to_a_full_disk(fundus, run, scans): fundus('predict',run,scans[0],out='/dev/full').refused('no space left')
 
+@pytest.mark.parametrize('shut', [(1,),(2,)], ids=str)
+def test_what_the_caller_has_shut(tmp_path, shut):
+    "`fundus check EYES >&-` was a traceback; with `2>&-` what is said stood among what is told"
+    (tmp_path/'eyes.csv').write_text('path,label\n1_a.png,x\n2_b.png,y\n')
+    for o in ('1_a','2_b'): Image.new('RGB', (64,64), 'red').save(tmp_path/f'{o}.png')
+    call = dict(args=[sys.executable,'-c','from fundus_fastai.cli import main; raise SystemExit(main(["check","eyes.csv"])+main(["check","nowhere.csv"]))'], cwd=tmp_path, capture_output=True)
+    whole,cut = subprocess.run(**call),subprocess.run(**call, preexec_fn=lambda: [os.close(o) for o in shut])
+    assert whole.returncode==cut.returncode==1 and whole.stdout and b'nowhere' in whole.stderr
+    assert (cut.stdout,cut.stderr)==(b'' if 1 in shut else whole.stdout, b'' if 2 in shut else whole.stderr)
+
 # ---- explain ----------------------------------------------------------------------------------------------------
 
 @newest
