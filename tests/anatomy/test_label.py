@@ -1,6 +1,7 @@
 "Labels: the order, the answers on the disk, who is let in, and the page itself in Chromium"
 import http.client, json, math, shutil, threading, time
 import cv2, numpy as np, pandas as pd, pytest
+from contextlib import contextmanager
 from browser import EXE, Chromium
 from heard import Page
 from fundus_fastai.anatomy import label
@@ -228,6 +229,14 @@ def test_page_in_chromium(desk, browser):
     assert len(pd.read_csv(work.out))==6
     assert not [o for o in browser.get_log('browser') if o['level']=='SEVERE' and 'favicon' not in o['message']]
 
+@contextmanager
+def at_the_first(desk, home):
+    "The page in a browser, with the first picture on it"
+    with Chromium(home) as b:
+        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
+        p.wait("document.body.dataset.at=='0'")
+        yield p
+
 @pytest.mark.skipif(not EXE, reason="Chromium is not installed")
 def test_nothing_can_be_marked_before_its_picture_is_there(desk, tmp_path, monkeypatch):
     "While the next photograph is on its way, or cannot be read, the last one is gone, and keys mark nothing"
@@ -237,11 +246,9 @@ def test_nothing_can_be_marked_before_its_picture_is_there(desk, tmp_path, monke
         if desk.work.at>1: raise DataError('broken')
         return read(path)
     monkeypatch.setattr(label, 'read_image', slow)
-    with Chromium(tmp_path) as b:
-        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
+    with at_the_first(desk, tmp_path) as p:
         def press(*keys):
             for o in keys: p.key(o)
-        p.wait("document.body.dataset.at=='0'")
         press('x', 'x', 'Enter')
         p.wait("$('count').textContent.startsWith('2 of')")
         press('ArrowLeft')
@@ -275,9 +282,7 @@ def test_a_low_window_and_a_fine_screen(desk, tmp_path):
 @pytest.mark.skipif(not EXE, reason="Chromium is not installed")
 def test_enter_on_a_button_presses_that_button(desk, tmp_path):
     "It saved what was marked so far, whatever button had the focus"
-    with Chromium(tmp_path) as b:
-        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
-        p.wait("document.body.dataset.at=='0'")
+    with at_the_first(desk, tmp_path) as p:
         for o in ('x','x'): p.key(o)
         p.run("$('anew').focus()"); p.key('Enter')
         assert p.run("none")==dict(disc=False, fovea=False) and desk.work.at==0
@@ -290,9 +295,7 @@ def test_enter_on_a_button_presses_that_button(desk, tmp_path):
 @pytest.mark.skipif(not EXE, reason="Chromium is not installed")
 def test_only_a_drag_draws(desk, tmp_path):
     "Not the right button, whose menu hides from the page that it was let go; not a second finger, nor a pointer that nothing presses"
-    with Chromium(tmp_path) as b:
-        p = b.page(f'http://127.0.0.1:{desk.server_port}/')
-        p.wait("document.body.dataset.at=='0'")
+    with at_the_first(desk, tmp_path) as p:
         x,y,k = p.run("(r => [r.x,r.y,k])(cv.getBoundingClientRect())")
         def mouse(kind, at, button='none', held=0):
             p('Input.dispatchMouseEvent', type=f'mouse{kind}', x=x+at*k, y=y+at*k, button=button, buttons=held, clickCount=1)
