@@ -129,7 +129,8 @@ def copies(df)->pd.Series:
     "Which usable rows show what an earlier one shows, byte by byte"
     at = [*map(file_and_frame, df.path[df.usable])]
     digest = {f:sha256(f) for f in {f for f,_ in at}} # of a volume once
-    return pd.Series([(digest[f],k) for f,k in at], df.index[df.usable]).duplicated().reindex(df.index, fill_value=False)
+    again = pd.Series([(digest[f],k) for f,k in at], df.index[df.usable]).duplicated()
+    return again.reindex(df.index, fill_value=False)
 
 def eyes_of(df, again:int)->str:
     "Of how many pictures and which eyes an answer is, and how many copies were left out"
