@@ -293,6 +293,21 @@ def test_enter_on_a_button_presses_that_button(desk, tmp_path):
         assert desk.work.at==1
 
 @pytest.mark.skipif(not EXE, reason="Chromium is not installed")
+def test_letters_can_be_switched_off(desk, tmp_path):
+    "Whoever dictates types them by the way (WCAG 2.1.4); the browser remembers it"
+    with at_the_first(desk, tmp_path) as p:
+        p.run("$('single').click(); cv.focus()")
+        for o in ('x','f','+'): p.key(o)
+        assert p.run("[none.disc,mode,disc]")==[False,'disc',None]
+        p.key('ArrowLeft')
+        assert p.run("disc.x < im.width/2"), "arrows are no letters"
+        p.go(f'http://127.0.0.1:{desk.server_port}/')
+        p.wait("document.body.dataset.at=='0'")
+        assert not p.run("$('single').checked")
+        p.run("$('single').click(); cv.focus()"); p.key('x')
+        assert p.run("none.disc")
+
+@pytest.mark.skipif(not EXE, reason="Chromium is not installed")
 def test_only_a_drag_draws(desk, tmp_path):
     "Not the right button, whose menu hides from the page that it was let go; not a second finger, nor a pointer that nothing presses"
     with at_the_first(desk, tmp_path) as p:

@@ -303,6 +303,23 @@ def test_a_link_is_followed_by_keyboard(tmp_path):
         def lines(what): return p.run(f"(o => o.getClientRects().length)((r => (r.selectNodeContents([...document.querySelectorAll('td,th')].find(o => o.textContent.trim()=='{what}')), r))(document.createRange()))")
         assert lines('place')==1, "words were cut: pla ce, DRUS EN"
 
+@chromium
+def test_digits_and_letters_can_be_switched_off(tmp_path):
+    "Whoever dictates types them by the way (WCAG 2.1.4); the browser remembers it"
+    squares(tmp_path, 2, items=40).close()
+    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
+        p = one.page(s.url)
+        begin(p, 'Ann'); shown(p, 0)
+        def chosen(): return p.run("[...document.querySelectorAll('[name=answer]')].findIndex(o => o.checked)")
+        p.run("document.getElementById('keys').click()")
+        press(p, '1'); assert chosen()==-1
+        p.go(f'{s.url}/play'); shown(p, 0)
+        press(p, '1'); assert chosen()==-1, "it was forgotten"
+        at = p.run("document.getElementById('sure').value")
+        press(p, 'ArrowLeft'); assert p.run("document.getElementById('sure').value")!=at, "arrows are no letters"
+        p.run("document.getElementById('keys').click()")
+        press(p, '2'); assert chosen()==1
+
 @pytest.mark.slow
 @chromium
 def test_nobody_answers_a_picture_that_is_not_shown(tmp_path):

@@ -1,6 +1,6 @@
 'use strict'
 // Keys, the time an answer took, and no answer twice. Without this file the page works by mouse and by Tab.
-const $ = o => document.getElementById(o), form = $('form'), sure = $('sure')
+const $ = o => document.getElementById(o), form = $('form'), sure = $('sure'), keys = $('keys')
 let since = performance.now(), sent = false
 if ($('eye')) $('eye').addEventListener('load', () => { since = performance.now(); document.body.dataset.seen = 'yes' })
 if ($('eye') && $('eye').complete) $('eye').naturalWidth ? document.body.dataset.seen = 'yes' : lost()
@@ -17,11 +17,18 @@ if (form) form.addEventListener('submit', e => {
   if ($('ms')) $('ms').value = Math.round(performance.now()-since)
 })
 addEventListener('pageshow', e => { if (e.persisted) location.reload() }) // the back button shows what is open now
+// Digits and letters may be switched off (WCAG 2.1.4): whoever dictates types them by the way. Each browser remembers it, if it may
+function single(o) { try { if (o) localStorage.setItem('keys', o); return localStorage.getItem('keys') } catch { return '' } }
+if (keys) {
+  keys.checked = single() !== 'off'
+  keys.closest('label').hidden = false
+  keys.addEventListener('change', () => single(keys.checked ? 'on' : 'off'))
+}
 addEventListener('keydown', e => {
   if (!form || e.ctrlKey || e.metaKey || e.altKey) return
   if (e.key === 'Enter' && e.target.closest('a')) return // a link is followed
   if (e.key === 'Enter') { e.preventDefault(); if (!e.repeat && !sent) form.requestSubmit(); return }
-  if (!sure) return
+  if (!sure || e.key.length === 1 && !keys.checked) return
   const pick = document.querySelector(['key','letter'].map(o => `input[data-${o}="${CSS.escape(e.key.toLowerCase())}"]`).join())
   if (pick) { pick.checked = true; e.preventDefault() }
   const way = {ArrowLeft:-1, ArrowRight:1}[e.key]
