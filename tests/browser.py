@@ -1,5 +1,5 @@
 "Chromium as Debian packs it, without a window, told what to do through a pipe: no driver and no package of Python's"
-import base64, fcntl, json, os, queue, shutil, subprocess, threading, time
+import base64, fcntl, io, json, os, queue, shutil, subprocess, threading, time
 from pathlib import Path
 
 EXE = os.environ.get('FUNDUS_CHROMIUM') or next(filter(None, map(shutil.which, ('chromium','chromium-browser','google-chrome'))), None)
@@ -118,3 +118,10 @@ class Page:
     def shot(self, to, whole=True, clip=None):
         more = dict(clip=dict(zip(('x','y','width','height'), clip), scale=1)) if clip else {}
         Path(to).write_bytes(base64.b64decode(self('Page.captureScreenshot', captureBeyondViewport=whole, **more)['data']))
+    def bar(self, what):
+        "RGB that the fullest `meter` of `what` is drawn in, near its beginning"
+        from PIL import Image
+        x,y = self.run(f"(o => [o.x+scrollX, o.y+scrollY].map(Math.round))([...document.querySelectorAll('{what} meter')].sort((a, b) => b.value-a.value)[0].getBoundingClientRect())")
+        clip = dict(x=x, y=y, width=30, height=10, scale=1) # without a scrollbar all of it stands 8 to the right
+        raw = self('Page.captureScreenshot', captureBeyondViewport=True, clip=clip)['data']
+        return Image.open(io.BytesIO(base64.b64decode(raw))).convert('RGB').getpixel((20,5))

@@ -296,6 +296,7 @@ def test_enter_on_a_button_presses_that_button(desk, tmp_path):
 def test_letters_can_be_switched_off(desk, tmp_path):
     "Whoever dictates types them by the way (WCAG 2.1.4); the browser remembers it"
     with at_the_first(desk, tmp_path) as p:
+        assert p.run("getComputedStyle($('single')).colorScheme")=='dark', "WebKit draws the boxes of a light page: dark on dark"
         p.run("$('single').click(); cv.focus()")
         for o in ('x','f','+'): p.key(o)
         assert p.run("[none.disc,mode,disc]")==[False,'disc',None]

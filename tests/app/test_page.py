@@ -462,5 +462,7 @@ def test_hostile_files_both_eyes_lesions_and_many_visitors(tmp_path):
         ann.wait("document.querySelector('#answers').getBoundingClientRect().width>250")
         assert ann.run("document.querySelector('#answers meter').offsetWidth")>90, "a bar of 20 pixels beside a wide name"
         assert ann.run("document.documentElement.scrollWidth")<=400
+        r,g,b = ann.bar('#answers')
+        assert b>g>r, "browsers draw a high share green, as if all were well"
         thrown = [e for o in (one,two) for e in o.events if e.get('method')=='Runtime.exceptionThrown']
     assert not thrown and not app.asked and not app.cache.exists()

@@ -310,6 +310,7 @@ def test_digits_and_letters_can_be_switched_off(tmp_path):
     with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
         p = one.page(s.url)
         begin(p, 'Ann'); shown(p, 0)
+        assert p.run("getComputedStyle(sure).colorScheme")=='dark', "WebKit draws the boxes of a light page: dark on dark"
         def chosen(): return p.run("[...document.querySelectorAll('[name=answer]')].findIndex(o => o.checked)")
         p.run("document.getElementById('keys').click()")
         press(p, '1'); assert chosen()==-1

@@ -25,8 +25,9 @@ function* chunks(v, png) { // those of a PNG, else of a WebP: name, first byte, 
 }
 
 function pngFrame(v) { // an animation tells how many pictures it has
-  const res = {w:v.getUint32(16), h:v.getUint32(20), whole:false, pictures:1}
+  const res = {w:v.getUint32(16), h:v.getUint32(20), whole:false, pictures:1, turned:false}
   for (const o of chunks(v, true)) {
+    if (o.name==='eXIf') res.turned = turned(v, o.at)
     if (o.name==='acTL') res.pictures = v.getUint32(o.at)
     if (o.name==='IEND') res.whole = true
   }
@@ -117,7 +118,7 @@ export async function openPicture(blob) { // {w, h, d}, upright and on black; th
   if (Math.min(f.w, f.h)<LEAST) throw `is ${f.w}x${f.h} pixels, and a side under ${LEAST} shows no eye`
   if (f.pictures>1) throw 'is animated, and only its first picture would be seen: save each as a file'
   if (noisy()) throw 'cannot be read: against fingerprinting this browser gives programs noise in place of pictures. Use another browser, or turn that off here'
-  if (f.turned) throw 'is to be turned by a note in it, which browsers do not follow in a WebP: save it upright'
+  if (f.turned) throw `is to be turned by a note in it, which not every browser follows in a ${f.kind}: save it upright`
   let bitmap
   try {
     bitmap = await createImageBitmap(blob, {colorSpaceConversion:'none', premultiplyAlpha:'none',
