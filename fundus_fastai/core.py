@@ -159,12 +159,15 @@ def written_to(path)->Path:
     return path
 
 # %% ../nbs/00_core.ipynb #67042fb5
-def mode_for(path)->int:
-    "Who may read and write `path` when it is written anew: who could before; for a new one as the umask says"
-    if path.exists(): return path.stat().st_mode & 0o666 | 0o600
+def by_umask(mode:int)->int:
+    "What the umask leaves of `mode`"
     umask = os.umask(0)
     os.umask(umask)
-    return 0o666 & ~umask
+    return mode & ~umask
+
+def mode_for(path)->int:
+    "Who may read and write `path` when it is written anew: who could before; for a new one as the umask says"
+    return path.stat().st_mode & 0o666 | 0o600 if path.exists() else by_umask(0o666)
 
 # %% ../nbs/00_core.ipynb #8bb3b3fe
 @contextmanager
@@ -187,7 +190,7 @@ def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
     out = Path(out)
     with neighbor(out, tempfile.mkdtemp) as tmp:
-        tmp.chmod(0o755)
+        tmp.chmod(by_umask(0o777))
         yield tmp
         try:
             if out.exists(): out.rmdir()

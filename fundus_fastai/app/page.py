@@ -402,8 +402,10 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
 
 # %% ../../nbs/95_app.page.ipynb #e580b86e
 def until_stopped()->None:
-    "Wait for Ctrl-C, or a service manager's SIGTERM, after which uploads are deleted just so"
-    with suppress(ValueError): signal.signal(signal.SIGTERM, signal.default_int_handler) # not in a thread
+    "Wait for Ctrl-C, a service manager or a terminal that is closed, after which uploads are deleted just so"
+    for o in filter(None, (getattr(signal, k, None) for k in ('SIGTERM','SIGHUP'))):
+        if signal.getsignal(o)==signal.SIG_IGN: continue # as nohup wants it
+        with suppress(ValueError): signal.signal(o, signal.default_int_handler) # not in a thread
     try: threading.Event().wait()
     except KeyboardInterrupt: say("stopped; what was uploaded is deleted")
 

@@ -257,12 +257,17 @@ def test_the_command_says_where_and_ends_by_ctrl_c(monkeypatch, capsys):
     assert f"127.0.0.1:{told['port']}" in err and 'not a medical device' in err and 'PHANTOM' in err and told['auth'][1] in err and 'no public address' in err
     assert told['closed'] and not Path(told['cache']).exists()
 
-def test_a_service_manager_ends_it_as_ctrl_c_does(capsys):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize('name', ['SIGTERM','SIGHUP'])
+def test_a_service_manager_or_a_closed_terminal_ends_it_as_ctrl_c_does(capsys, name):
+    "With the terminal it had ended at once, and uploads stayed in /tmp"
+    if not (how := getattr(signal, name, None)): return
+    before = {o:signal.getsignal(o) for o in (signal.SIGTERM,how)}
     try:
-        threading.Timer(.2, os.kill, (os.getpid(),signal.SIGTERM)).start()
+        signal.signal(how, signal.SIG_DFL)
+        threading.Timer(.2, os.kill, (os.getpid(),how)).start()
         P.until_stopped()
-    finally: signal.signal(signal.SIGTERM, before)
+    finally:
+        for k,v in before.items(): signal.signal(k, v)
     assert 'what was uploaded is deleted' in capsys.readouterr().err
 
 def test_with_a_password_nobody_gets_in_without(scan):

@@ -18,6 +18,15 @@ def test_a_file_is_made_with_its_folders_and_the_rights_of_others(tmp_path):
     finally: os.umask(before)
     assert len(os.listdir('/dev/fd'))==opened and [o.name for o in f.parent.iterdir()]==['c.txt']
 
+@pytest.mark.skipif(os.name!='posix', reason='no rights of this kind')
+def test_a_folder_is_made_with_the_rights_of_others(tmp_path):
+    "Who shuts others out by the umask had shown them the names of all patients' folders"
+    before = os.umask(0o077)
+    try:
+        with whole_dir(tmp_path/'d'): pass
+    finally: os.umask(before)
+    assert stat.S_IMODE((tmp_path/'d').stat().st_mode)==0o700
+
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes here')
 def test_a_link_stays_one_and_a_pipe_is_refused(tmp_path):
     (tmp_path/'disk').mkdir()
