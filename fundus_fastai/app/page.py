@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/95_app.page.ipynb #42842ae1
-import atexit, os, secrets, shutil, signal, socket, tempfile, threading, time
+import atexit, os, secrets, shutil, signal, socket, sys, tempfile, threading, time, traceback
 from asyncio import wrap_future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -265,6 +265,12 @@ def save_files(uploads, folder)->list:
         with paths[-1].open('wb') as f: shutil.copyfileobj(o.file, f)
     return paths
 
+def unnamed(e, uploads)->str:
+    "What `e` says, unless it names one of `uploads`"
+    if isinstance(e, OSError): return e.strerror
+    named = any(short_name(o.filename) in str(e) for o in uploads)
+    return 'about what was sent' if named else first_line(e)
+
 def answer_files(reader, uploads)->dict:
     "What the net says of uploads, which are gone afterwards"
     with tempfile.TemporaryDirectory(dir=os.environ.get('GRADIO_TEMP_DIR')) as d:
@@ -280,6 +286,7 @@ def predict_call(reader):
         def no(status, why, **headers): return JSONResponse(dict(error=why, note=NOTE), status, headers)
         if bad := refusal(request): return no(*bad)
         if not seats.acquire(blocking=False): return no(503, BUSY, **{'Retry-After':'1'})
+        sent = []
         try:
             async with request.form(max_files=16, max_fields=16) as form:
                 sent = [o for _,o in form.multi_items() if hasattr(o, 'filename')]
@@ -288,7 +295,7 @@ def predict_call(reader):
         except DataError as e: return no(400, str(e))
         except HTTPException: raise # a form that is none
         except Exception as e:
-            say(f"/predict: {type(e).__name__}: {e.strerror if isinstance(e, OSError) else first_line(e)}") # no name
+            say(f"/predict: {type(e).__name__}: {unnamed(e, sent)}")
             return no(500, "An error that we did not foresee: it is told where the app runs.")
         finally: seats.release()
     return predict
@@ -378,6 +385,18 @@ def where(host:str, port:int)->tuple:
     return (f'http://{name}:{port}/', "OPEN to whoever reaches this computer, without a password: "
                                       "put a server with TLS and a login before it")
 
+# %% ../../nbs/95_app.page.ipynb #3d4d5dc5
+class NoWords:
+    "Python's `traceback`, which prints where an error was and of what kind, and none of its words"
+    def __getattr__(self, k): return getattr(traceback, k)
+    def print_exc(self, *args, **kwargs):
+        kind,_,tb = sys.exc_info()
+        print(''.join(traceback.format_tb(tb))+kind.__name__, file=sys.stderr)
+
+def name_no_upload()->None:
+    "Let Gradio log errors without their words, which hold the path of a file, as of a page older than this server"
+    for o in ('queueing','routes','route_utils','utils'): need(f'gradio.{o}', 'app').traceback = NoWords()
+
 # %% ../../nbs/95_app.page.ipynb #c395c880
 LOOK = dict(font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace'])
 DARKER = dict(button_primary_background_fill='*primary_600', button_primary_background_fill_hover='*primary_700',
@@ -390,6 +409,7 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
            call:bool=True):
     "Give the page of `reader` out; returns it at once"
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+    name_no_upload()
     page = make_page(reader)
     host = HERE if host=='localhost' else host
     out = share or in_colab() # through servers of others, with files and frames of theirs

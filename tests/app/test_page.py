@@ -128,6 +128,10 @@ def test_an_error_that_nobody_foresaw(app, scan, monkeypatch, capsys):
         status,said = post(app, body, headers)
     assert status==500 and 'foresee' in said['error'] and said['note']==NOTE and 'clinic' not in str(said)
     assert '/srv/clinic/1.db is locked' in capsys.readouterr().err
+    with monkeypatch.context() as m:
+        m.setattr(app.reader, 'answers', lambda o: int(str(o[0]))) # an error that names it
+        assert post(app, body, headers)[0]==500
+    assert 'ValueError' in (err := capsys.readouterr().err) and scan.name not in err
     assert post(app, body, headers)[0]==200
 
 # --- who is let in
@@ -306,6 +310,21 @@ def test_what_is_shown_is_kept_by_no_browser_and_framed_by_nobody(app, scan):
         assert "default-src 'self'" in h['content-security-policy'] and "frame-ancestors 'none'" in h['content-security-policy']
     assert 'x-frame-options' not in P.page_headers(True) and 'ancestors' not in P.page_headers(True)['Content-Security-Policy'] # in a notebook
     assert told(app, '/', Host='evil.example')['cache-control']=='no-store'
+
+def test_a_page_that_is_older_than_its_server_names_no_upload_in_the_log(app, capfd):
+    "Gradio printed the path of the file that it did not know, and those of all that it did"
+    gone = '/tmp/.fundus_app-0a1b2c3d/ab/MRN4711.png'
+    def act(fn, data, trigger):
+        asked = dict(data=data, fn_index=fn, session_hash=f's{fn}', trigger_id=trigger)
+        assert post(app, json.dumps(asked), {'Content-Type':'application/json'}, '/gradio_api/queue/join')[0]==200
+        return post(app, path=f'/gradio_api/queue/data?session_hash=s{fn}', method='GET')[1]
+    fns = {o.fn.__name__:k for k,o in app.page.fns.items() if o.fn}
+    of = {k:app.page.fns[k].targets[0][0] for k in fns.values()}
+    file = dict(path=gone, orig_name='MRN4711.png', meta={'_type':'gradio.FileData'})
+    assert 'process_completed' in act(fns['read'], [[file],False], of[fns['read']])
+    assert 'process_completed' in act(fns['why'], [None,gone,None,'occlusion',''], of[fns['why']])
+    err = capfd.readouterr().err
+    assert 'InvalidPathError' in err and 'queueing.py' in err and 'MRN4711' not in err
 
 def test_uploads_have_an_end(app, scan, monkeypatch):
     "A folder of pictures that fell on the page filled the disk; they are counted together with what lies there"
