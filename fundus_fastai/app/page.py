@@ -265,6 +265,7 @@ def save_files(uploads, folder)->list:
         with paths[-1].open('wb') as f: shutil.copyfileobj(o.file, f)
     return paths
 
+# %% ../../nbs/95_app.page.ipynb #e52e3e89
 def unnamed(e, uploads)->str:
     "What `e` says, unless it names one of `uploads`"
     if isinstance(e, OSError): return e.strerror
@@ -323,6 +324,7 @@ def kept_bytes(folder)->int:
         with suppress(OSError): res += o.lstat().st_size # gone meanwhile
     return res
 
+# %% ../../nbs/95_app.page.ipynb #1db0c2fe
 def too_much(headers)->tuple:
     "Status and sentence for what is too large to be taken, or `None`"
     n,folder = headers.get('content-length', ''),os.environ.get('GRADIO_TEMP_DIR')
@@ -332,16 +334,18 @@ def too_much(headers)->tuple:
         return 507,f"Too much was uploaded: try again in {KEEP//60} minutes."
 
 # %% ../../nbs/95_app.page.ipynb #d5c04a64
+def not_let_in(scope, stranger=None)->tuple:
+    "Status and sentence for a request that goes no further, or `None`"
+    from starlette.datastructures import Headers
+    h = Headers(scope=scope)
+    if why := stranger and stranger(h): return 403,why
+    if scope['method']=='POST' and scope['path']!='/predict': return too_much(h)
+
+# %% ../../nbs/95_app.page.ipynb #a0d461fc
 class Door:
     "Lets in whoever is no `stranger`, a function of the headers, and sends the headers `more` along"
     def __init__(self, app, stranger=None, more=None):
         self.app,self.stranger,self.more = app,stranger,more or {}
-    def refusal(self, scope):
-        "Status and sentence for whoever is not let in, or `None`"
-        from starlette.datastructures import Headers
-        h = Headers(scope=scope)
-        if why := self.stranger and self.stranger(h): return 403,why
-        if scope['method']=='POST' and scope['path']!='/predict': return too_much(h)
     async def __call__(self, scope, receive, send):
         from starlette.datastructures import MutableHeaders
         from starlette.responses import PlainTextResponse
@@ -351,11 +355,11 @@ class Door:
         async def out(message):
             if message['type']=='http.response.start': MutableHeaders(scope=message).update(more)
             await send(message)
-        no = self.refusal(scope)
+        no = not_let_in(scope, self.stranger)
         await (PlainTextResponse(no[1], no[0]) if no else self.app)(scope, receive, out)
 
 # %% ../../nbs/95_app.page.ipynb #56844192
-def doors(reader, stranger=None, call=True, more=None)->dict:
+def doors(reader, stranger=None, call=True, *, more=None)->dict:
     "For Gradio's FastAPI: who is let in, which headers are ours, and the one call"
     from starlette.middleware import Middleware
     from starlette.routing import Route
@@ -378,6 +382,7 @@ def check_host(host:str)->None:
         raise DataError(f"{host} is no address of this computer: name one, or 0.0.0.0 for all of them, "
                         "with `host`") from None
 
+# %% ../../nbs/95_app.page.ipynb #5805282e
 def where(host:str, port:int)->tuple:
     "The page's address, and to whom it is open, if to others"
     if host in (HERE,'localhost'): return f'http://{HERE}:{port}/',''
@@ -417,7 +422,7 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
     css = (files('fundus_fastai.app')/'templates/app.css').read_text(encoding='utf-8')
     page.launch(server_name=host, server_port=port, share=share, inline=inline, auth=auth, css=css,
                 theme=need('gradio.themes').Base(**LOOK).set(**DARKER),
-                app_kwargs=doors(reader, who, call and not share, None if out else page_headers(inline)), **HOW)
+                app_kwargs=doors(reader, who, call and not share, more=None if out else page_headers(inline)), **HOW)
     return page
 
 # %% ../../nbs/95_app.page.ipynb #e580b86e
