@@ -101,7 +101,7 @@ def own(path, wait:bool=False, taken=None):
     "Lock `path`: a descriptor to close; `taken` where another has it, `None` where nothing can be locked"
     try:
         import fcntl # not on Windows
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK) # a pipe would wait for its writer
     except (ImportError, OSError): return None
     try: fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as e:
@@ -123,11 +123,12 @@ def sweep(path, old:float=86_400):
     "Remove what killed programs left beside `path`; without locks, after `old` seconds"
     ours = re.compile(re.escape(f'.{path.stem}-')+r'[a-z0-9_]{8}'+re.escape(path.suffix))
     for o in [o for o in path.parent.iterdir() if ours.fullmatch(o.name)]:
-        lock = own(o)
+        if (lock := own(o, taken=False)) is False: continue # its program is alive, however old
         with suppress(FileNotFoundError): # its writer has just given it its name
             if lock is None and time.time()-o.lstat().st_mtime<old: continue
         if o.is_dir(): shutil.rmtree(o, ignore_errors=True)
-        else: o.unlink(missing_ok=True)
+        else:
+            with suppress(OSError): o.unlink() # gone, or another's in a folder for all, as /tmp
         if lock is not None: os.close(lock)
 
 # %% ../nbs/00_core.ipynb #2475170c
@@ -157,6 +158,17 @@ def written_to(path)->Path:
         raise DataError(f"{path} is no file that can be replaced: name another, or none where standard output will do")
     return path
 
+# %% ../nbs/00_core.ipynb #67042fb5
+def by_umask(mode:int)->int:
+    "What the umask leaves of `mode`"
+    umask = os.umask(0)
+    os.umask(umask)
+    return mode & ~umask
+
+def mode_for(path)->int:
+    "Who may read and write `path` when it is written anew: who could before; for a new one as the umask says"
+    return path.stat().st_mode & 0o666 | 0o600 if path.exists() else by_umask(0o666)
+
 # %% ../nbs/00_core.ipynb #8bb3b3fe
 @contextmanager
 def whole_file(path)->Path:
@@ -165,9 +177,7 @@ def whole_file(path)->Path:
     with neighbor(path, tempfile.mkstemp) as tmp:
         try:
             yield tmp
-            umask = os.umask(0)
-            os.umask(umask)
-            with suppress(PermissionError): os.chmod(tmp, 0o666 & ~umask) # some disks know no modes
+            with suppress(PermissionError): os.chmod(tmp, mode_for(path)) # some disks know no modes
             with open(tmp, 'r+b') as f: os.fsync(f.fileno()) # Windows does so for writers only
             os.replace(tmp, path)
         except Exception as e: raise _about(e, path) # Ctrl-C passes as it is
@@ -180,7 +190,7 @@ def whole_dir(out)->Path:
     "Give a neighbor of the folder `out` to fill, and rename it to `out` if all went well"
     out = Path(out)
     with neighbor(out, tempfile.mkdtemp) as tmp:
-        tmp.chmod(0o755)
+        tmp.chmod(by_umask(0o777))
         yield tmp
         try:
             if out.exists(): out.rmdir()

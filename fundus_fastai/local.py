@@ -50,13 +50,23 @@ def bound(port:int, flag:str='port')->socket.socket:
     return s
 
 # %% ../nbs/05_local.ipynb #39af9e7e
+OTHER = "Another site's page may not ask here."
+
 def stranger(headers, port:int)->str:
     "Why whoever asks with `headers` is not let in at `port`, or `None`"
-    here = {f'{o}:{port}' for o in ('127.0.0.1','localhost')}
+    here = {f'{o}{end}' for o in ('127.0.0.1','localhost') for end in (f':{port}',*['']*(port==80))}
     if headers.get('host') not in here: return "This page is for this computer only."
     origin = headers.get('origin')
     if origin and origin.removeprefix('http://') not in here:
-        return "Another site's page may not ask here."
+        return OTHER
+
+# %% ../nbs/05_local.ipynb #0fb18955
+def other_site(headers)->str:
+    "Why a page of another site is not let in by a server that may have any name, or `None`"
+    origin,said = headers.get('origin'),headers.get('sec-fetch-site') # the second by TLS alone
+    if not origin: return None # a program, or a link
+    same = said=='same-origin' if said else origin.partition('://')[2]==headers.get('host')
+    return None if same else OTHER
 
 # %% ../nbs/05_local.ipynb #99f53aef
 def safe_headers(policy:str)->dict:

@@ -6,18 +6,19 @@
 __all__ = []
 
 # %% ../../nbs/95_app.page.ipynb #42842ae1
-import atexit, os, secrets, shutil, signal, tempfile, threading, time
+import atexit, os, secrets, shutil, signal, socket, sys, tempfile, threading, time, traceback
 from asyncio import wrap_future
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from fastcore.basics import patch
 from ..core import DataError, EyeError, first_line, need, neighbor, say
 from ..colab import in_colab
 from ..image.hospital import file_and_frame
-from ..local import bound, stranger
+from ..local import bound, other_site, safe_headers, stranger
 from ..ship.page import phantoms
-from .reader import NOTE, Reader, render
+from .reader import NOTE, Reader, render, tame
 
 # %% ../../nbs/95_app.page.ipynb #93d9aa9b
 KEEP = 600 # seconds that an upload lives
@@ -215,7 +216,7 @@ def tab_more(gr, acts, kept, *, which, now, method):
         cleared(kept.change, [file,said])
         make.click(acts.save_report, [kept,method], [file,said], **QUIET)
     with gr.Tab('The net'):
-        gr.Markdown(f"Uploads are deleted after {KEEP//60} minutes and shown to nobody. {acts.reader.terms}")
+        gr.Markdown(f"Uploads are deleted after {KEEP//60} minutes and shown to nobody. {tame(acts.reader.terms)}")
         gr.Markdown(acts.reader.card, elem_id='card')
 
 # %% ../../nbs/95_app.page.ipynb #5285ca56
@@ -264,6 +265,13 @@ def save_files(uploads, folder)->list:
         with paths[-1].open('wb') as f: shutil.copyfileobj(o.file, f)
     return paths
 
+# %% ../../nbs/95_app.page.ipynb #e52e3e89
+def unnamed(e, uploads)->str:
+    "What `e` says, unless it names one of `uploads`"
+    if isinstance(e, OSError): return e.strerror
+    named = any(short_name(o.filename) in str(e) for o in uploads)
+    return 'about what was sent' if named else first_line(e)
+
 def answer_files(reader, uploads)->dict:
     "What the net says of uploads, which are gone afterwards"
     with tempfile.TemporaryDirectory(dir=os.environ.get('GRADIO_TEMP_DIR')) as d:
@@ -279,6 +287,7 @@ def predict_call(reader):
         def no(status, why, **headers): return JSONResponse(dict(error=why, note=NOTE), status, headers)
         if bad := refusal(request): return no(*bad)
         if not seats.acquire(blocking=False): return no(503, BUSY, **{'Retry-After':'1'})
+        sent = []
         try:
             async with request.form(max_files=16, max_fields=16) as form:
                 sent = [o for _,o in form.multi_items() if hasattr(o, 'filename')]
@@ -287,7 +296,7 @@ def predict_call(reader):
         except DataError as e: return no(400, str(e))
         except HTTPException: raise # a form that is none
         except Exception as e:
-            say(f"/predict: {type(e).__name__}: {e.strerror if isinstance(e, OSError) else first_line(e)}") # no name
+            say(f"/predict: {type(e).__name__}: {unnamed(e, sent)}")
             return no(500, "An error that we did not foresee: it is told where the app runs.")
         finally: seats.release()
     return predict
@@ -295,28 +304,103 @@ def predict_call(reader):
 # %% ../../nbs/95_app.page.ipynb #6e65fd01
 HERE = '127.0.0.1'
 
+POLICY = ("default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
+          "base-uri 'self'") # Gradio makes its programs as it goes
+OWN = '/assets/','/static/','/svelte/' # Gradio's own files, which a browser may keep
+
+def page_headers(framed:bool)->dict:
+    "Headers of the page, which stands in a frame of a notebook, or in none"
+    res = safe_headers(POLICY) | {'Referrer-Policy':'same-origin'}
+    if framed: res |= {'X-Frame-Options':None, 'Content-Security-Policy':POLICY}
+    return {k:v for k,v in res.items() if v}
+
+# %% ../../nbs/95_app.page.ipynb #c2e85a6f
+AT_ONCE,IN_ALL = 512,2048 # MB of one upload to the page, and of all that lie there
+
+def kept_bytes(folder)->int:
+    "Bytes of all files below `folder`"
+    res = 0
+    for o in Path(folder).rglob('*'):
+        with suppress(OSError): res += o.lstat().st_size # gone meanwhile
+    return res
+
+# %% ../../nbs/95_app.page.ipynb #1db0c2fe
+def too_much(headers)->tuple:
+    "Status and sentence for what is too large to be taken, or `None`"
+    n,folder = headers.get('content-length', ''),os.environ.get('GRADIO_TEMP_DIR')
+    if not n.isdecimal(): return 411,"Tell the length of what you send."
+    if int(n)>AT_ONCE*1e6: return 413,f"{AT_ONCE} MB at once are the most: send fewer files."
+    if int(n)>1e6 and folder and kept_bytes(folder)+int(n)>IN_ALL*1e6:
+        return 507,f"Too much was uploaded: try again in {KEEP//60} minutes."
+
+# %% ../../nbs/95_app.page.ipynb #d5c04a64
+def not_let_in(scope, stranger=None)->tuple:
+    "Status and sentence for a request that goes no further, or `None`"
+    from starlette.datastructures import Headers
+    h = Headers(scope=scope)
+    if why := stranger and stranger(h): return 403,why
+    if scope['method']=='POST' and scope['path']!='/predict': return too_much(h)
+
+# %% ../../nbs/95_app.page.ipynb #a0d461fc
 class Door:
-    "Lets in whoever is no stranger at `port` of this computer; anybody without one"
-    def __init__(self, app, port=None): self.app,self.port = app,port
+    "Lets in whoever is no `stranger`, a function of the headers, and sends the headers `more` along"
+    def __init__(self, app, stranger=None, more=None):
+        self.app,self.stranger,self.more = app,stranger,more or {}
     async def __call__(self, scope, receive, send):
-        from starlette.datastructures import Headers
+        from starlette.datastructures import MutableHeaders
         from starlette.responses import PlainTextResponse
-        why = self.port and scope['type']=='http' and stranger(Headers(scope=scope), self.port)
-        await (PlainTextResponse(why, 403) if why else self.app)(scope, receive, send)
+        if scope['type']!='http': return await self.app(scope, receive, send)
+        more = dict(self.more)
+        if scope['path'].startswith(OWN): more.pop('Cache-Control', None)
+        async def out(message):
+            if message['type']=='http.response.start': MutableHeaders(scope=message).update(more)
+            await send(message)
+        no = not_let_in(scope, self.stranger)
+        await (PlainTextResponse(no[1], no[0]) if no else self.app)(scope, receive, out)
 
 # %% ../../nbs/95_app.page.ipynb #56844192
-def doors(reader, port=None, call=True)->dict:
-    "For Gradio's FastAPI: who is let in, and the one call"
+def doors(reader, stranger=None, call=True, *, more=None)->dict:
+    "For Gradio's FastAPI: who is let in, which headers are ours, and the one call"
     from starlette.middleware import Middleware
     from starlette.routing import Route
     routes = [Route('/predict', predict_call(reader), methods=['POST'])] if call else []
-    return dict(middleware=[Middleware(Door, port=port)], routes=routes,
+    return dict(middleware=[Middleware(Door, stranger=stranger, more=more)], routes=routes,
                 docs_url=None, redoc_url=None, openapi_url=None)
 
 # %% ../../nbs/95_app.page.ipynb #911a3f41
 def free_port(port:int=0)->int:
     "`port`, or a free one for 0; raises `DataError` where it is taken"
     with bound(port) as s: return s.getsockname()[1]
+
+# %% ../../nbs/95_app.page.ipynb #c681521e
+def check_host(host:str)->None:
+    "Raises `DataError` for an address at which this computer cannot be reached"
+    kind = socket.AF_INET6 if ':' in host else socket.AF_INET
+    try:
+        with socket.create_server((host, 0), family=kind): pass
+    except (OSError, UnicodeError):
+        raise DataError(f"{host} is no address of this computer: name one, or 0.0.0.0 for all of them, "
+                        "with `host`") from None
+
+# %% ../../nbs/95_app.page.ipynb #5805282e
+def where(host:str, port:int)->tuple:
+    "The page's address, and to whom it is open, if to others"
+    if host in (HERE,'localhost'): return f'http://{HERE}:{port}/',''
+    name = HERE if host in ('0.0.0.0','::') else f'[{host}]' if ':' in host else host
+    return (f'http://{name}:{port}/', "OPEN to whoever reaches this computer, without a password: "
+                                      "put a server with TLS and a login before it")
+
+# %% ../../nbs/95_app.page.ipynb #3d4d5dc5
+class NoWords:
+    "Python's `traceback`, which prints where an error was and of what kind, and none of its words"
+    def __getattr__(self, k): return getattr(traceback, k)
+    def print_exc(self, *args, **kwargs):
+        kind,_,tb = sys.exc_info()
+        print(''.join(traceback.format_tb(tb))+kind.__name__, file=sys.stderr)
+
+def name_no_upload()->None:
+    "Let Gradio log errors without their words, which hold the path of a file, as of a page older than this server"
+    for o in ('queueing','routes','route_utils','utils'): need(f'gradio.{o}', 'app').traceback = NoWords()
 
 # %% ../../nbs/95_app.page.ipynb #c395c880
 LOOK = dict(font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace'])
@@ -330,24 +414,29 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
            call:bool=True):
     "Give the page of `reader` out; returns it at once"
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+    name_no_upload()
     page = make_page(reader)
     host = HERE if host=='localhost' else host
-    far = share or host!=HERE or in_colab()
+    out = share or in_colab() # through servers of others, with files and frames of theirs
+    who = None if out else other_site if host!=HERE else partial(stranger, port=port)
     css = (files('fundus_fastai.app')/'templates/app.css').read_text(encoding='utf-8')
     page.launch(server_name=host, server_port=port, share=share, inline=inline, auth=auth, css=css,
                 theme=need('gradio.themes').Base(**LOOK).set(**DARKER),
-                app_kwargs=doors(reader, None if far else port, call and not share), **HOW)
+                app_kwargs=doors(reader, who, call and not share, more=None if out else page_headers(inline)), **HOW)
     return page
 
 # %% ../../nbs/95_app.page.ipynb #e580b86e
 def until_stopped()->None:
-    "Wait for Ctrl-C, or a service manager's SIGTERM, after which uploads are deleted just so"
-    with suppress(ValueError): signal.signal(signal.SIGTERM, signal.default_int_handler) # not in a thread
+    "Wait for Ctrl-C, a service manager or a terminal that is closed, after which uploads are deleted just so"
+    for o in filter(None, (getattr(signal, k, None) for k in ('SIGTERM','SIGHUP'))):
+        if signal.getsignal(o)==signal.SIG_IGN: continue # as nohup wants it
+        with suppress(ValueError): signal.signal(o, signal.default_int_handler) # not in a thread
     try: threading.Event().wait()
     except KeyboardInterrupt: say("stopped; what was uploaded is deleted")
 
 def serve_app(run, *, port:int=8779, host:str=HERE, share:bool=False)->None:
     "Open the app of a run until it is stopped"
+    check_host(host)
     port,reader = free_port(port),Reader(run)
     need('gradio', 'app')
     auth = ('eye', secrets.token_hex(4)) if share else None
@@ -355,7 +444,9 @@ def serve_app(run, *, port:int=8779, host:str=HERE, share:bool=False)->None:
         page = launch(reader, port=port, host=host, auth=auth, share=share)
         if reader.phantom: say("PHANTOM: this net has learned from drawn images only")
         say("research use only, not a medical device")
-        say(f"http://127.0.0.1:{port}/ (Ctrl-C ends; uploads are deleted after {KEEP//60} minutes)")
+        at,warn = where(host, port)
+        say(f"{at} (Ctrl-C ends; uploads are deleted after {KEEP//60} minutes)")
+        if warn: say(warn)
         if share: say(f"{page.share_url or 'no public address could be had'}: user eye, password {auth[1]}")
         try: until_stopped()
         finally: page.close(verbose=False)

@@ -47,6 +47,12 @@ def alone(f):
         return self.pool.submit(f, self, *args, **kwargs).result()
     return waits
 
+# %% ../../nbs/94_app.reader.ipynb #450e039d
+def tame(text)->str:
+    "Markdown of others with words and links: no markup of HTML, no pictures and drawings, which ask elsewhere"
+    text = re.sub('<(?=[a-zA-Z/!?])', '&lt;', text)
+    return re.sub('(?i)mermaid', 'diagram', re.sub(r'!+(?=\[)', '', text))
+
 # %% ../../nbs/94_app.reader.ipynb #61600210
 class Reader:
     "A run that is asked about files by one caller at a time"
@@ -64,7 +70,7 @@ class Reader:
         self.terms,card = terms_of(self.config),Path(run)/'README.md'
         self.card = card.read_text('utf-8', 'replace') if card.exists() else 'This run has no card.'
         self.card = re.sub(r'\A---\n.*?\n---\n', '', self.card, flags=re.S) # what the hub reads
-        self.card = re.sub('<(?=[a-zA-Z/!?])', '&lt;', self.card.replace('![', '[')) # no pictures
+        self.card = tame(self.card)
         own = head_of_places(self.learn.model) is not None
         self.methods = [*METHODS,*['evidence']*own]
 

@@ -66,7 +66,7 @@ NO_COOKIE = ("This browser keeps no cookie of this page, so it could not know yo
 def start(desk, req, form):
     "Rules, consent and the form; whoever is known goes on where they were"
     if desk.me(req): return desk.go('/play')
-    if req.method=='GET': return desk.page('start')
+    if req.method!='POST': return desk.page('start')
     if form.get('opened') and desk.cookie+'-keeps' not in req.cookies: # before anything is written
         return desk.page('start', status=400, error=NO_COOKIE)
     now = time.time()
@@ -139,7 +139,7 @@ def again(desk, req, form):
 def forget(desk, req, form):
     "Ask once more, then delete"
     me = desk.me(req)
-    if req.method=='GET' or not me: return desk.page('sure', me) if me else desk.go('/')
+    if req.method!='POST' or not me: return desk.page('sure', me) if me else desk.go('/')
     desk.quiz.forget(me['id'])
     gone = desk.page('gone')
     gone.delete_cookie(desk.cookie)

@@ -67,6 +67,17 @@ def post(app, body=b'', headers=None, path='/predict', method='POST'):
     try: return r.status,json.loads(text)
     except ValueError: return r.status,text
 
+def form_for_page(scan, more=b''):
+    "The form by which Gradio's page uploads"
+    body,headers = form((scan.name,scan.read_bytes()+more))
+    return body.replace(b'name="file"', b'name="files"'),headers
+
+def told(app, path, **headers):
+    "The headers of a reply"
+    c = http.client.HTTPConnection('127.0.0.1', app.port, timeout=60)
+    c.request('GET', path, headers=headers)
+    return {k.lower():v for k,v in c.getresponse().getheaders()}
+
 # --- the one call
 
 def test_one_call_by_the_standard_library(app, scan, tmp_path):
@@ -117,6 +128,10 @@ def test_an_error_that_nobody_foresaw(app, scan, monkeypatch, capsys):
         status,said = post(app, body, headers)
     assert status==500 and 'foresee' in said['error'] and said['note']==NOTE and 'clinic' not in str(said)
     assert '/srv/clinic/1.db is locked' in capsys.readouterr().err
+    with monkeypatch.context() as m:
+        m.setattr(app.reader, 'answers', lambda o: int(str(o[0]))) # an error that names it
+        assert post(app, body, headers)[0]==500
+    assert 'ValueError' in (err := capsys.readouterr().err) and scan.name not in err
     assert post(app, body, headers)[0]==200
 
 # --- who is let in
@@ -246,12 +261,17 @@ def test_the_command_says_where_and_ends_by_ctrl_c(monkeypatch, capsys):
     assert f"127.0.0.1:{told['port']}" in err and 'not a medical device' in err and 'PHANTOM' in err and told['auth'][1] in err and 'no public address' in err
     assert told['closed'] and not Path(told['cache']).exists()
 
-def test_a_service_manager_ends_it_as_ctrl_c_does(capsys):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize('name', ['SIGTERM','SIGHUP'])
+def test_a_service_manager_or_a_closed_terminal_ends_it_as_ctrl_c_does(capsys, name):
+    "With the terminal it had ended at once, and uploads stayed in /tmp"
+    if not (how := getattr(signal, name, None)): return
+    before = {o:signal.getsignal(o) for o in (signal.SIGTERM,how)}
     try:
-        threading.Timer(.2, os.kill, (os.getpid(),signal.SIGTERM)).start()
+        signal.signal(how, signal.SIG_DFL)
+        threading.Timer(.2, os.kill, (os.getpid(),how)).start()
         P.until_stopped()
-    finally: signal.signal(signal.SIGTERM, before)
+    finally:
+        for k,v in before.items(): signal.signal(k, v)
     assert 'what was uploaded is deleted' in capsys.readouterr().err
 
 def test_with_a_password_nobody_gets_in_without(scan):
@@ -280,6 +300,64 @@ def test_in_colab_it_stands_below_the_cell(monkeypatch):
         c.request('GET', '/', headers={'Host':'x-colab.googleusercontent.com'})
         assert c.getresponse().status==200
     finally: page.close(verbose=False)
+
+def test_what_is_shown_is_kept_by_no_browser_and_framed_by_nobody(app, scan):
+    "Gradio says nothing of it: a browser kept the pictures of patients on its disk"
+    up = post(app, *form_for_page(scan), path='/gradio_api/upload')[1][0]
+    for o in ('/','/config',f'/gradio_api/file={up}','/nothing'):
+        h = told(app, o)
+        assert h['cache-control']=='no-store' and h['x-content-type-options']=='nosniff' and h['x-frame-options']=='DENY', o
+        assert "default-src 'self'" in h['content-security-policy'] and "frame-ancestors 'none'" in h['content-security-policy']
+    assert 'x-frame-options' not in P.page_headers(True) and 'ancestors' not in P.page_headers(True)['Content-Security-Policy'] # in a notebook
+    assert told(app, '/', Host='evil.example')['cache-control']=='no-store'
+
+def test_a_page_that_is_older_than_its_server_names_no_upload_in_the_log(app, capfd):
+    "Gradio printed the path of the file that it did not know, and those of all that it did"
+    gone = '/tmp/.fundus_app-0a1b2c3d/ab/MRN4711.png'
+    def act(fn, data, trigger):
+        asked = dict(data=data, fn_index=fn, session_hash=f's{fn}', trigger_id=trigger)
+        assert post(app, json.dumps(asked), {'Content-Type':'application/json'}, '/gradio_api/queue/join')[0]==200
+        return post(app, path=f'/gradio_api/queue/data?session_hash=s{fn}', method='GET')[1]
+    fns = {o.fn.__name__:k for k,o in app.page.fns.items() if o.fn}
+    of = {k:app.page.fns[k].targets[0][0] for k in fns.values()}
+    file = dict(path=gone, orig_name='MRN4711.png', meta={'_type':'gradio.FileData'})
+    assert 'process_completed' in act(fns['read'], [[file],False], of[fns['read']])
+    assert 'process_completed' in act(fns['why'], [None,gone,None,'occlusion',''], of[fns['why']])
+    err = capfd.readouterr().err
+    assert 'InvalidPathError' in err and 'queueing.py' in err and 'MRN4711' not in err
+
+def test_uploads_have_an_end(app, scan, monkeypatch):
+    "A folder of pictures that fell on the page filled the disk; they are counted together with what lies there"
+    body,headers = form_for_page(scan, b'0'*2_000_000)
+    assert post(app, body, headers, '/gradio_api/upload')[0]==200
+    monkeypatch.setattr(P, 'IN_ALL', 3)
+    status,why = post(app, body, headers, '/gradio_api/upload')
+    assert status==507 and 'try again in 10 minutes' in why
+    monkeypatch.setattr(P, 'AT_ONCE', 1)
+    assert post(app, body, headers, '/gradio_api/upload')[0]==413 and post(app, *form((scan.name,scan.read_bytes())))[0]==200
+    assert post(app, iter([body]), headers, '/gradio_api/upload')[0]==411
+
+def test_another_site_may_not_ask_a_page_for_a_network(scan):
+    "Gradio lets every site read what such a page answers, with the login of whoever has opened both"
+    port = P.free_port()
+    page = P.launch(Reader(RUN), port=port, host='0.0.0.0')
+    try:
+        app,(body,headers) = type('A', (), dict(port=port)),form((scan.name,scan.read_bytes()))
+        def ask(**more): return post(app, body, headers|dict(Host='eyes.hospital')|more)[0]
+        assert [ask(), ask(Origin='http://eyes.hospital')]==[200,200]
+        assert [ask(Origin=o) for o in ('https://evil.example','null')]==[403,403]
+        seen = {'Origin':'https://eyes.hospital', 'Host':f'127.0.0.1:{port}', 'Sec-Fetch-Site':'same-origin'} # behind a server with TLS
+        assert [ask(**seen), ask(**seen|{'Sec-Fetch-Site':'cross-site'})]==[200,403]
+    finally: page.close(verbose=False)
+
+@pytest.mark.parametrize('host', ['0.0.0.0','127.0.0.1'])
+def test_who_opens_it_to_a_network_is_told(monkeypatch, capsys, host):
+    "It had said 127.0.0.1 and no more"
+    monkeypatch.setattr(P, 'launch', lambda reader, **kw: type('Page', (), dict(close=lambda self, verbose: None))())
+    monkeypatch.setattr(P, 'until_stopped', lambda: None)
+    assert main(['app', str(RUN), '--port', '0', '--host', host])==0
+    assert ('OPEN to whoever' in capsys.readouterr().err)==(host=='0.0.0.0')
+    assert main(['app', str(RUN), '--port', '0', '--host', '192.0.2.7'])==1 and '192.0.2.7 is no address of this computer' in capsys.readouterr().err
 
 # --- in Chromium
 
@@ -337,6 +415,29 @@ def test_upload_answer_map_window_and_report(app, scan, tmp_path):
         assert 'attachment' in how and html.count('<img')==2 and 'PHANTOM' in html and scan.name in html
         thrown = [o for o in browser.events if o.get('method')=='Runtime.exceptionThrown']
     assert not [u for u in browser.asked() if u.startswith('http') and not any(k in u for k in OWN)] and not thrown
+
+@chromium
+def test_a_card_of_others_asks_nobody(tmp_path):
+    "`!![` became a picture, and so did a drawing's label and the terms: whoever wrote the net heard that it had been opened, and where"
+    shutil.copytree(RUN, tmp_path/'run')
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        there = f'http://127.0.0.1:{s.getsockname()[1]}' # where nobody listens
+    drawing = f'graph TD; A["<img src={there}/drawn>"] --> B'
+    (tmp_path/'run/README.md').write_text(f'# Card\n!![a]({there}/twice)\n\n!![b][c]\n\n```mermaid\n{drawing}\n```\n\n[c]: {there}/ref\n')
+    config = json.loads((tmp_path/'run/config.json').read_text())
+    (tmp_path/'run/config.json').write_text(json.dumps(config|dict(source='csv', terms=f'![t]({there}/terms) <img src={there}/tag>')))
+    with App(tmp_path/'run') as app, Chromium(tmp_path) as browser:
+        page = browser.page(app.url)
+        page.wait("!!document.querySelector('#up input[type=file]')")
+        tab(page, 'The net')
+        page.wait("document.querySelector('#card').innerText.includes('graph TD')")
+        time.sleep(.5)
+        assert not page.run("document.querySelectorAll('.prose img, .mermaid svg').length")
+        page.run("addEventListener('securitypolicyviolation', e => { window.stopped = e.blockedURI })")
+        page.run(f"new Image().src = '{there}/through'") # what came through all the same
+        page.wait(f"window.stopped?.startsWith('{there}')")
+    assert not [o for o in browser.asked() if o.startswith(there)]
 
 @chromium
 def test_no_number_of_a_table_is_cut_in_two(tmp_path):

@@ -1,6 +1,7 @@
 "Files that are whole or absent, folders that are ours, locks, ports: what every command stands on"
-import errno, io, os, re, stat
+import errno, io, os, re, stat, threading
 import numpy as np, pytest
+from pathlib import Path
 from jinja2 import UndefinedError
 from PIL import Image
 from fundus_fastai.core import (FULL, DataError, check_ours, data_home, disown, files_of, forget, fresh_dir, own, read_json, replacing,
@@ -17,6 +18,15 @@ def test_a_file_is_made_with_its_folders_and_the_rights_of_others(tmp_path):
     finally: os.umask(before)
     assert len(os.listdir('/dev/fd'))==opened and [o.name for o in f.parent.iterdir()]==['c.txt']
 
+@pytest.mark.skipif(os.name!='posix', reason='no rights of this kind')
+def test_a_folder_is_made_with_the_rights_of_others(tmp_path):
+    "Who shuts others out by the umask had shown them the names of all patients' folders"
+    before = os.umask(0o077)
+    try:
+        with whole_dir(tmp_path/'d'): pass
+    finally: os.umask(before)
+    assert stat.S_IMODE((tmp_path/'d').stat().st_mode)==0o700
+
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes here')
 def test_a_link_stays_one_and_a_pipe_is_refused(tmp_path):
     (tmp_path/'disk').mkdir()
@@ -26,6 +36,43 @@ def test_a_link_stays_one_and_a_pipe_is_refused(tmp_path):
     assert link.is_symlink() and real.read_text()=='new'
     os.mkfifo(tmp_path/'pipe') # never a real device: a fault here, tried as root, would replace it
     with pytest.raises(DataError, match='pipe is no file that can be replaced'): write_text(tmp_path/'pipe', 'x')
+
+@pytest.mark.skipif(os.name=='nt', reason="modes and pipes of Unix")
+def test_what_only_its_owner_could_read_stays_so(tmp_path):
+    "A report that was made again was for everybody of the computer to read"
+    f = write_text(tmp_path/'report.html', 'old')
+    f.chmod(0o600)
+    assert write_text(f, 'new').read_text()=='new' and f.stat().st_mode & 0o777==0o600
+    f.chmod(0o444)
+    write_text(f, 'newer')
+    assert f.stat().st_mode & 0o777==0o644
+
+@pytest.mark.skipif(os.name=='nt', reason="modes and pipes of Unix")
+def test_nobody_stops_a_writer_by_what_he_puts_beside_the_file(tmp_path):
+    "In a folder for all, as /tmp: opening a pipe waited for ever, and a file that may not be removed was an error"
+    os.mkfifo(tmp_path/'.t-0a1b2c3d.csv')
+    (tmp_path/'.t-0a1b2c3e.csv').touch()
+    unlink = Path.unlink
+    def may_not(o, missing_ok=False):
+        if o.name.endswith('3e.csv'): raise PermissionError(errno.EPERM, 'another has put it there', str(o))
+        unlink(o, missing_ok)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(Path, 'unlink', may_not)
+        done = threading.Thread(target=write_text, args=(tmp_path/'t.csv','x'), daemon=True)
+        done.start()
+        done.join(20)
+    assert not done.is_alive() and (tmp_path/'t.csv').read_text()=='x'
+
+def test_what_a_living_program_writes_is_not_swept_away_after_a_day(tmp_path):
+    "The pictures of an app that had run over a weekend were, when a second app began"
+    pytest.importorskip('fcntl')
+    d = tmp_path/'.t-0a1b2c3d'
+    d.mkdir()
+    lock = own(d)
+    os.utime(d, (0,0))
+    sweep(tmp_path/'t')
+    assert d.exists()
+    disown(lock)
 
 def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
     f = write_text(tmp_path/'t.csv', 'old')

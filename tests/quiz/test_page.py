@@ -50,6 +50,11 @@ def test_nobody_takes_part_without_consent(quiz):
     for p in ('/play','/told/1/0','/forget'): assert c.get(p, follow_redirects=False).headers['location']=='/'
     assert c.post('/answer', data=dict(n=0), follow_redirects=False).headers['location']=='/' and c.get('/image/x').status_code==404
 
+def test_who_only_looks_changes_nothing(ann, quiz):
+    "HEAD, as link checkers and other pages of this computer ask without a word of their origin, had deleted a person's data"
+    for o in ('/','/play','/forget'): assert ann.head(o, follow_redirects=False).status_code in (200,303)
+    assert len(quiz.read('select * from participant'))==1 and ann.get('/play', follow_redirects=False).status_code==200
+
 def test_the_truth_is_never_in_the_page_before_its_time(ann, quiz):
     "Neither words nor files nor anything that goes with the truth: the page of an ill eye is that of a well one but for its numbers"
     pages = {}
