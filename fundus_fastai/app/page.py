@@ -325,9 +325,10 @@ def kept_bytes(folder)->int:
     return res
 
 # %% ../../nbs/95_app.page.ipynb #1db0c2fe
-def too_much(headers)->tuple:
-    "Status and sentence for what is too large to be taken, or `None`"
+def too_much(headers, *, told:bool=True)->tuple:
+    "Status and sentence for what is too large to be taken, or `None`; `told`: its length is to stand in the headers"
     n,folder = headers.get('content-length', ''),os.environ.get('GRADIO_TEMP_DIR')
+    if not n.isdecimal() and not told: return None
     if not n.isdecimal(): return 411,"Tell the length of what you send."
     if int(n)>AT_ONCE*1e6: return 413,f"{AT_ONCE} MB at once are the most: send fewer files."
     if int(n)>1e6 and folder and kept_bytes(folder)+int(n)>IN_ALL*1e6:
@@ -339,7 +340,8 @@ def not_let_in(scope, stranger=None)->tuple:
     from starlette.datastructures import Headers
     h = Headers(scope=scope)
     if why := stranger and stranger(h): return 403,why
-    if scope['method']=='POST' and scope['path']!='/predict': return too_much(h)
+    if scope['method']=='POST' and scope['path']!='/predict':
+        return too_much(h, told=bool(stranger)) # a proxy, as Colab's, may send it in pieces
 
 # %% ../../nbs/95_app.page.ipynb #a0d461fc
 class Door:

@@ -336,6 +336,8 @@ def test_uploads_have_an_end(app, scan, monkeypatch):
     monkeypatch.setattr(P, 'AT_ONCE', 1)
     assert post(app, body, headers, '/gradio_api/upload')[0]==413 and post(app, *form((scan.name,scan.read_bytes())))[0]==200
     assert post(app, iter([body]), headers, '/gradio_api/upload')[0]==411
+    asked = dict(type='http', method='POST', path='/gradio_api/upload', headers=[])
+    assert P.not_let_in(asked) is None and P.not_let_in(asked, lambda h: None)[0]==411, "a proxy, as Colab's, may send it in pieces"
 
 def test_another_site_may_not_ask_a_page_for_a_network(scan):
     "Gradio lets every site read what such a page answers, with the login of whoever has opened both"
