@@ -281,7 +281,9 @@ def take_over(self:RowFile, marks:dict):
         raise DataError(f"{f} is no table ({first_line(e)}): pass `force=True`, or another name") from None
     what,first = self.of
     if self.columns[:len(first)]!=[*first]:
-        raise DataError(f"{f} is no table of {what}: pass `force=True`, or another name")
+        ours = 'path' in self.columns and 2*len({*first} & {*self.columns})>len(first)
+        said = f"is a table of {what} as another version makes it" if ours else f"is no table of {what}"
+        raise DataError(f"{f} {said}: pass `force=True`, or another name")
     check_key({o.partition(KEY)[2] for o in old.get('shard', ())}, f)
     def bare(marks): return {o.partition(KEY)[0] for o in marks if o}
     for k,now in marks.items():

@@ -6,7 +6,7 @@
 __all__ = ['save_model', 'read_config', 'load_model']
 
 # %% ../../nbs/46_vision.model.ipynb #98ace78b
-import datetime as dt, json, platform
+import datetime as dt, json, platform, re
 import numpy as np, pandas as pd, timm, torch, fastai
 from fastai.vision.all import *
 from safetensors import safe_open
@@ -32,10 +32,19 @@ def _versions():
                 **{m.__name__:m.__version__ for m in (torch,timm,fastai)})
 
 # %% ../../nbs/46_vision.model.ipynb #4280db03
+_decide = 'task','arch','head','normalize','taps','places','classes','answer','recipe','size','positive'
+
 def _decisive(cfg):
     "What decides the answers of a model, of its config"
-    keys = ('task','arch','head','normalize','taps','places','classes','answer','recipe','size','positive')
-    return {k:cfg[k] for k in keys if k in cfg}
+    return {k:cfg[k] for k in _decide if k in cfg}
+
+# %% ../../nbs/46_vision.model.ipynb #ab68a562
+def _later(cfg):
+    "What to do where a later version than this wrote `cfg`, or an empty text"
+    def number(o): return [int(k) for k in re.findall(r'\d+', str(o))[:3]]
+    made = cfg.get('library_version')
+    if number(made)<=number(__version__): return ''
+    return f"fundus_fastai {made} wrote it, and this is {__version__}: pip install -U fundus_fastai"
 
 # %% ../../nbs/46_vision.model.ipynb #fd2cb101
 def _demand_shapes(cfg, n_out, shapes):
@@ -127,7 +136,8 @@ def _unsound(cfg):
     ok['taps'] = cfg.get('taps') is None or _words(cfg['taps'], 1)
     ok['places'] = type(p := cfg.get('places', 0)) is int and 0<=p<=16 and not (p and not cfg.get('taps'))
     ok['size'] = type(size) is int and 8<=size<=4096
-    ok['normalize'] = isinstance(n, dict) and _numbers(n.get('mean'), 0) and _numbers(n.get('std'), 1e-6)
+    known = isinstance(n, dict) and set(n)=={'mean','std'} # what else it says might change the answers
+    ok['normalize'] = known and _numbers(n['mean'], 0) and _numbers(n['std'], 1e-6)
     return [k for k,v in ok.items() if not v]
 
 # %% ../../nbs/46_vision.model.ipynb #6c21d98a
@@ -172,7 +182,7 @@ def read_config(path # run folder
         raise ModelError(f"{file} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
                          f"format {FORMAT}: pip install -U fundus_fastai")
     if bad := _unsound(cfg):
-        raise ModelError(f"{file} has no usable {', '.join(bad)}: it was changed or damaged")
+        raise ModelError(f"{file} has no usable {', '.join(bad)}: {_later(cfg) or 'it was changed or damaged'}")
     return cfg
 
 # %% ../../nbs/46_vision.model.ipynb #a67994df
@@ -196,6 +206,9 @@ def _check_weights(path, cfg):
     if kept is None:
         say(f"{path} is of an earlier version and holds no copy of what decides its answers: "
             "config.json is taken at its word")
+    elif new := sorted({*kept}-{*_decide}):
+        raise ModelError(f"{few(new)} of {path} decides its answers, and fundus_fastai {__version__} does not "
+                         "know it: pip install -U fundus_fastai")
     elif bad := [k for k in {**mine, **kept} if k not in mine or k not in kept or mine[k]!=kept[k]]:
         raise ModelError(f"config.json and {path} say different things about {', '.join(bad)}: "
                          "config.json was changed; copy the run folder again from its source")
@@ -215,9 +228,13 @@ def _stand_in(answer):
 # %% ../../nbs/46_vision.model.ipynb #6adeafe8
 def _parts(cfg):
     "Answer and recipe of `cfg`; raises `ModelError` where this version does not know one of them"
-    answer = output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
+    try: answer = output_from(cfg['answer']) if 'answer' in cfg else ClassOutput(cfg['classes'])
+    except ModelError as e:
+        if not _later(cfg): raise
+        raise ModelError(f"config.json describes no answer that we know: {_later(cfg)}") from None
     try: return answer,as_recipe(cfg.get('recipe'))
-    except EyeError as e: raise ModelError(f"config.json names a recipe that this version cannot follow: {e}") from None
+    except EyeError as e:
+        raise ModelError(f"config.json names a recipe that this version cannot follow: {_later(cfg) or e}") from None
 
 # %% ../../nbs/46_vision.model.ipynb #8e319e94
 def find_device(name=None):
@@ -236,8 +253,8 @@ def load_model(path, # run folder, or hf://org/name@commit
     path,device = Path(local_run(path)),find_device(device)
     cfg = read_config(path)
     if (name := cfg['task']) not in tasks:
-        raise ModelError(f"{path} answers the task {name!r}, which is not known here: register it as where it was "
-                         f"trained, by add_task(Task({name!r}, ...))")
+        how = f"register it as where it was trained, by add_task(Task({name!r}, ...))"
+        raise ModelError(f"{path} answers the task {name!r}, which is not known here: {_later(cfg) or how}")
     task,(answer,recipe) = get_task(name),_parts(cfg)
     shapes = _check_weights(path/'model.safetensors', cfg)
     dls = task.dls(_stand_in(answer), output=answer, recipe=recipe, size=cfg['size'], bs=2,

@@ -81,6 +81,7 @@ class Output:
 def output_from(d:dict)->Output:
     "Rebuild an answer; raises `ModelError` where `d` describes none"
     ok = isinstance(d, dict) and str(d.get('kind')) in output_types and isinstance(d.get('names'), list)
+    ok = ok and set(d)<={'kind','names','center','spread'} # what else it says might change the answers
     ok = ok and d['names'] and all(isinstance(o, str) for o in d['names']) and len(set(d['names']))==len(d['names'])
     ok = ok and all(type(d.get(k)) in (int,float) and abs(d[k])<1e9
                     for k in ('center','spread')) and d['spread']>0

@@ -224,6 +224,12 @@ def test_goes_on_where_it_was_killed(folder):
     (folder/'c.csv.part').write_text('path,what\nx,y\n')
     with pytest.raises(DataError, match='no table of landmarks'): landmark_table([folder], folder/'c.csv', resume=True)
 
+def test_an_earlier_versions_table_is_called_so(folder):
+    "It has fewer columns; it was called no table of landmarks"
+    landmark_table([folder], folder/'d.csv')
+    pd.read_csv(folder/'d.csv').drop(columns=['disc_turn','area']).to_csv(folder/'d.csv', index=False)
+    with pytest.raises(DataError, match='is a table of landmarks as another version makes it'): landmark_table([folder], folder/'d.csv', resume=True)
+
 def test_other_fields_are_drawn():
     "What is wider for being nearer, and lies in the middle, is the disc; the views that were there draw as before"
     o = {k:phantom_fundus([], 3, 5, camera=k, size=192) for k in ('round',*VIEWS)}

@@ -170,6 +170,34 @@ def test_a_run_of_an_earlier_version_loads_and_says_that_it_has_no_copy(run, tmp
     assert load_model(resaved(run, tmp_path/'old')).config['classes']==read_json(run/'config.json')['classes']
     assert 'earlier version' in capsys.readouterr().err
 
+def later(run, to, more=None, version='99.1', **kept):
+    "The run as a later version might write it: `more` in its config, `kept` beside the weights, too"
+    import json
+    from safetensors import safe_open
+    with safe_open(run/'model.safetensors', 'pt') as f: old = json.loads(f.metadata()['fundus'])
+    resaved(run, to, dict(fundus=json.dumps(old|kept)))
+    write_json(to/'config.json', {**read_json(to/'config.json'), **kept, **(more or {}), 'library_version':version})
+    return to
+
+def test_a_run_of_a_later_version_with_notes_alone_loads(run, tmp_path):
+    assert load_model(later(run, tmp_path/'run', dict(weather='fine'))).config['weather']=='fine'
+
+answer = dict(kind='category', names=['A','B'], center=0., spread=1.)
+
+@pytest.mark.parametrize('kept,words', [
+    (dict(tta=4), ['tta', 'decides its answers']), (dict(recipe='polish'), ['recipe', '99.1 wrote it']),
+    (dict(answer=answer|dict(temper=2)), ['no answer that we know', '99.1 wrote it']),
+    (dict(answer=answer|dict(kind='rank')), ['no answer that we know', '99.1 wrote it']),
+    (dict(normalize=dict(mean=[.5]*3, std=[.2]*3, space='lab')), ['no usable normalize', '99.1 wrote it']),
+    (dict(head=dict(lin_ftrs=[], ps=.1, gate=1)), ['no usable head', '99.1 wrote it']), (dict(task='gout'), ["'gout'", '99.1 wrote it'])])
+def test_what_a_later_version_decides_answers_by_is_not_passed_over(run, tmp_path, kept, words):
+    "It was answered as if it were not there, or called changed or damaged"
+    with refused(*words, 'pip install -U'): load_model(later(run, tmp_path/'run', **kept))
+
+def test_what_no_later_version_wrote_is_called_changed(run, tmp_path):
+    for k,version in enumerate(('0.1.0', None, 'x')):
+        with refused('no usable normalize', 'changed or damaged'): load_model(later(run, tmp_path/str(k), version=version, normalize=dict(mean=[.5]*3, std=[.2]*3, space='lab')))
+
 def test_weights_that_are_no_numbers(run, tmp_path):
     def spoil(w):
         k = next(k for k,v in w.items() if v.is_floating_point())
