@@ -276,16 +276,20 @@ class Report:
         self.title = self.title or (f'{task} with {self.scores.arch}' if self.scores.arch else task)
         self.date = self.date or datetime.date.today().isoformat()
 
+# %% ../../nbs/62_run.report.ipynb #000627a4
+def flow_of(report)->dict:
+    "`flow_counts` of a report; `None` where no split is known"
+    split,s,config = report.split,report.scores,report.config or {}
+    if split is None and config.get('evaluated'): split = s.preds[['patient']].assign(split=s.split)
+    return None if split is None else flow_counts(split, config.get('read'))
+
 # %% ../../nbs/62_run.report.ipynb #5e6ea87b
 def story(report:Report)->dict:
     "What the template is given beside the report: tables, pictures and counts, no sentence"
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
-    split = r.split
-    if split is None and config.get('evaluated'): split = s.preds[['patient']].assign(split=s.split)
-    return dict(flow=maybe(flow_counts, split, config.get('read')),
-                provenance=config.get('provenance') or {},
+    return dict(flow=flow_of(r), evaluated=config.get('evaluated'), provenance=config.get('provenance') or {},
         shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
         figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],
@@ -428,6 +432,7 @@ def card(self:Report)->str:
     return front_matter(self) + page.render(
         report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t, question=asked,
         terms=shown_terms(self), purpose=PURPOSE, read=config.get('read') or {}, of=of,
+        flow=flow_of(self), evaluated=config.get('evaluated'), provenance=config.get('provenance') or {},
         began=first_weights(config), settings=fenced(config), versions=installed_versions(),
         shortcut=shortcut_words(config.get('shortcuts'), s.metrics))
 
@@ -488,7 +493,7 @@ def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=N
     f = write_json(Path(out)/'report.json', kept)
     _write_from(out, scores, read_json(f), history)
     seal(out)
-    model_card(out, scores, config=config, splits=splits)
+    model_card(out, scores, config=config, splits=splits, split=split_rows(out))
 
 # %% ../../nbs/62_run.report.ipynb #aad31dcf
 def _rescored(run):
@@ -607,5 +612,5 @@ def share_run(run, # run folder, or the folder of an evaluation
                                  no_pictures=no_pictures)
     s.save(out) if not key else write_json(out/'metrics.json', s.to_json())
     _write_from(out, s, read_json(write_json(out/'report.json', kept)))
-    model_card(out, s, config=kept.get('config'), splits=kept_splits(kept))
+    model_card(out, s, config=kept.get('config'), splits=kept_splits(kept), split=split_rows(out))
     return s

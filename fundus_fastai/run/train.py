@@ -31,7 +31,8 @@ from ..explain.shortcuts import measure_shortcuts, shortcut_words
 from ..explain import sparse # fit_sparse
 from .folder import (check_positive, check_run, choose_operating_points, demand_pictures,
                                       drop_checkpoints, drop_seen_patients, finished, kind_for,
-                                      only_writer, provenance, score_run, split_note, start_run, validation, watched)
+                                      only_writer, provenance, score_run, split_note, start_run, validation, watched,
+                                      why_left)
 from .report import rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
@@ -306,14 +307,14 @@ def evaluate_run(run, # run folder
     if (out/'model.safetensors').exists():
         raise DataError(f"{out} holds a model: name another folder with `out`")
     check_run(out, force=force)
-    df = drop_seen_patients(unseen_frame(learn, data), run, allow_leak).assign(split='test')
+    frame = unseen_frame(learn, data)
+    df = drop_seen_patients(frame, run, allow_leak).assign(split='test')
     learn.output.check(df)
     note = split_note(df, allow_leak)+left_words(learn, df)
     if 'phantom'==cfg.get('source')!=df.attrs['source']:
         note += ' The net has learned from phantoms only.'
-    read = df.attrs.get('read')
-    why = 'seen in training, or no usable answer'
-    if read and read['images']>len(df): read = dict(read, why=why)
+    out_of = frame.attrs['out']|{'not of the test patients of this run':len(frame)-len(df)}
+    read = frame.attrs['read']|dict(why=why_left(out_of))
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'taught':cfg.get('source'), 'read':read, 'label':df.attrs.get('label', 'label'),
               'provenance':df.attrs.get('provenance'),
