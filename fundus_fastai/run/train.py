@@ -23,6 +23,7 @@ from ..score.scores import Scores
 from ..vision.tasks import get_task
 from ..vision.learner import TerminalProgress, find_net, find_weights, one_cycle_plan
 from ..vision.model import load_model, save_model
+from ..vision.profile import device_name
 from ..vision.answers import OddFiles, answer_table, images_of
 from ..vision.steps import fit_run, load_frame, make_learner, refit, split_frame, validate
 from ..explain.attribution import ALL_METHODS
@@ -33,7 +34,7 @@ from .folder import (check_positive, check_run, choose_operating_points, demand_
                                       drop_checkpoints, drop_seen_patients, finished, kind_for,
                                       only_writer, provenance, score_run, split_note, start_run, validation, watched,
                                       why_left)
-from .report import rescore_run, split_table, write_pages
+from .report import installed_versions, people_table, rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
 def check_names(task, opts)->None:
@@ -49,7 +50,7 @@ def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=Fals
     told = provenance(df, data.data)
     df = split_frame(df, how, seed, allow_leak=allow_leak,
                      by='rarest' if get_task(task).kind.labels else 'label')
-    df.attrs['provenance'] = told
+    df.attrs |= dict(provenance=told, dealt=how if how in ('patients','published') else 'file')
     return df
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5
@@ -101,7 +102,7 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], n=maps, op=s.operating)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config=config, history=history, splits=split_table(df),
-                sections=sections)
+                people=people_table(df), sections=sections)
     return s
 
 # %% ../../nbs/63_run.train.ipynb #99920db2
@@ -153,6 +154,7 @@ def training_record(learn, opts, *, more, chosen)->dict:
     "How a net was trained, for `config.json`: as asked, `more`, and what was `chosen` on the way"
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe), **chosen}
+    told['device'] = device_name(learn.dls.device)
     if learn.processes>1: told['processes'] = learn.processes
     if 'kept' in chosen or 'taps' not in learn.config: return told
     return {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
@@ -185,7 +187,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
                   split_hash=split_hash(df), note=note+words, operating=operating,
                   training=training_record(learn, opts, more=more, chosen=chosen), crossed=crossed,
-                  shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'))
+                  shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'),
+                  dealt=df.attrs.get('dealt'), versions=installed_versions())
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
                     history=history, maps=maps, workers=opts.workers, valid=valid)
@@ -253,6 +256,7 @@ def train_run(task:str, # name of a task
         df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
         named = {k:v for k,v in asked(data, opts, split).items() if v and k in ('label','split')}
         if df.attrs['source']=='phantom': named['patients'] = data.patients
+        df.attrs['dealt'] = split if split in ('patients','published') else 'file'
         s = train_frame(df, task, opts.settled(), out=out, resume=resume, force=force,
                         allow_leak=allow_leak, maps=maps, fit=fit, more=named)[2]
         drop_checkpoints(out)
@@ -317,7 +321,7 @@ def evaluate_run(run, # run folder
     read = frame.attrs['read']|dict(why=why_left(out_of))
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'taught':cfg.get('source'), 'read':read, 'label':df.attrs.get('label', 'label'),
-              'provenance':df.attrs.get('provenance'),
+              'provenance':df.attrs.get('provenance'), 'dealt':None,
               'shortcuts':measure_shortcuts(df, learn.output)}
     return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps,
                        workers=on.workers, valid=validation(run))
