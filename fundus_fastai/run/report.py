@@ -152,7 +152,9 @@ def subgroups_of(s:Scores)->dict:
     "For whom is it worse? As a picture and as tables to read"
     t,gaps = subgroup_scores(s)
     if not len(t): return None
-    def words(value, r): return cell(Estimate(value, r.low, r.high, r.method))
+    def words(value, r):
+        unit = s.kind.unit('mae' if r.metric=='bias' else r.metric, s.operating)
+        return cell(Estimate(value, r.low, r.high, r.method, unit))
     def read(r): return r.method if np.isnan(r.value) else words(r.value, r)
     rows = []
     for (by,group),d in t.groupby(['by','group'], sort=False):
@@ -460,6 +462,7 @@ def card(self:Report)->str:
     if of in ('csv','folder','own'): of = 'these' # no names of a data set
     return front_matter(self) + page.render(
         report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t, question=asked,
+        points=points_tables(s.points)[0] if s.points else None,
         terms=shown_terms(self), purpose=PURPOSE, read=config.get('read') or {}, of=of,
         flow=flow_of(self), evaluated=config.get('evaluated'), provenance=config.get('provenance') or {},
         began=first_weights(config), settings=fenced(config), versions=config.get('versions') or installed_versions(),

@@ -44,13 +44,13 @@ def check_names(task, opts)->None:
     find_weights(opts.weights, find_net(opts.arch))
 
 # %% ../../nbs/63_run.train.ipynb #ed272872
-def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False)->pd.DataFrame:
-    "Read the data of a task and deal its patients to the sides"
+def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False, split=None)->pd.DataFrame:
+    "Read the data of a task and deal its patients to the sides, where it goes on as `split` had asked"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
     told = provenance(df, data.data)
     df = split_frame(df, how, seed, allow_leak=allow_leak,
                      by='rarest' if get_task(task).kind.labels else 'label')
-    df.attrs |= dict(provenance=told, dealt=how if how in ('patients','published') else 'file')
+    df.attrs |= dict(provenance=told, dealt=by if (by := split or how) in ('patients','published') else 'file')
     return df
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5
@@ -253,10 +253,9 @@ def train_run(task:str, # name of a task
             say(f"{out} is finished; here are its results{other_options(out, opts)}")
             return rescore_run(out)
         how = begun_split(out, resume) or split
-        df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
+        df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak, split=split)
         named = {k:v for k,v in asked(data, opts, split).items() if v and k in ('label','split')}
         if df.attrs['source']=='phantom': named['patients'] = data.patients
-        df.attrs['dealt'] = split if split in ('patients','published') else 'file'
         s = train_frame(df, task, opts.settled(), out=out, resume=resume, force=force,
                         allow_leak=allow_leak, maps=maps, fit=fit, more=named)[2]
         drop_checkpoints(out)

@@ -406,7 +406,8 @@ class Number(Numbers):
         n = df.groupby(of).agg(images=('path','size'), patients=('patient','nunique'))
         return n.loc[bands].rename_axis('class').reset_index()
     def tables(self, df, est, op, **kwargs):
-        return {'Error and bias by band': error_by_band(df, **kwargs)}
+        unit = self.unit('mae', op)
+        return {f'Error and bias by band{unit and ", in "+unit}': error_by_band(df, **kwargs)}
 
 # %% ../../nbs/23_score.kinds.ipynb #8cd902ad
 def _number_of(df):

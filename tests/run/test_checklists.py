@@ -1,4 +1,5 @@
 "What a reviewer with a checklist asks of a report: who was tested, by what rule, out of how many"
+import re
 import numpy as np, pandas as pd
 from made import class_table, labels_table, numbers_table
 from fundus_fastai.core import read_json
@@ -17,9 +18,9 @@ def two(n=60, seed=0):
     return pd.DataFrame(dict(path=[f'{i}.png' for i in range(n)], patient=(np.arange(n)//2).astype(str), eye=['L','R']*(n//2),
                              target=np.where(y, 'abnormal', 'normal'), p_abnormal=p, p_normal=1-p))
 
-def page(kind, test, valid=None, **kwargs):
-    s = score_as(kind, test, {}, valid=valid, n_boot=50, source='local')
-    return Report(add_calibration(s, valid), **kwargs).html()
+def page(kind, test, valid=None, what='html', op=None, **kwargs):
+    s = score_as(kind, test, op, valid=valid, n_boot=50, source='local')
+    return getattr(Report(add_calibration(s, valid), **kwargs), what)()
 
 def test_reasons_are_counted_where_there_are_several():
     "Nine eyes without an answer and one torn picture had been ten that 'cannot be read'"
@@ -36,15 +37,22 @@ def test_two_classes():
     assert 'The truth of a patient is the class of all the images (of normal and abnormal: abnormal where they differ).' in text
     assert 'chose the epoch, thresholds and the temperature<' in text and 'in 3 bins of equally many images' in text
     assert 'the share of the 60 images that show the finding' in text
+    assert '| abnormal | sensitivity 90 % |' in page('category', two(), two(seed=1), what='card')
     few = two(30).assign(patient=(np.arange(30)//15).astype(str))
     text = page('category', few)
     assert 'in 1 bin (the images' in text and '(no interval)' in text
 
+def test_without_a_test_side_something_was_chosen_here():
+    s = score_as('category', two(40), {}, split='valid', n_boot=20)
+    for text in (Report(s).html(), Report(s).card()):
+        assert 'chosen on these very images' in text and 'Nothing was chosen' not in text
+
 def test_numbers():
     "Of ages validation had chosen thresholds and a temperature; nobody said what was guessed"
-    text = page('number', numbers_table(40), split=SPLIT)
+    text = page('number', numbers_table(40), split=SPLIT, op=dict(guess=50., unit='years'))
     assert 'chose the epoch<' in text and 'The truth of a patient is the mean over the images.' in text
     assert 'A constant guess is the median of validation images.' in text
+    assert 'Error and bias by band, in years' in text and re.search(r'<td>[\d.]+ years \([\d.]+ to [\d.]+\)</td><td>-?[\d.]+ years', text) # of eyes
 
 def test_labels():
     text = page('multilabel', labels_table(60).assign(target_haze=0))
