@@ -40,7 +40,8 @@ from .folder import (changed, data_root, read_seal, run_signs, run_table, seal, 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
 def cell(o)->str:
     "A value as text: three digits after the point, nothing for what is missing"
-    if isinstance(o, Estimate): return f'{o:.3f}'+(' (no interval)' if o.value==o.value and not o.bounded else '')
+    if isinstance(o, Estimate):
+        return f'{o:.3f}'+' (no interval)'*(o.value==o.value and not o.bounded)
     if o is None or o is pd.NA or o!=o: return ''
     return f'{o:.3f}' if isinstance(o, (float,np.floating)) else str(o)
 
@@ -319,7 +320,8 @@ def story(report:Report)->dict:
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
-    return dict(flow=flow_of(r), evaluated=config.get('evaluated'), dealt=config.get('dealt'), provenance=config.get('provenance') or {},
+    return dict(flow=flow_of(r), evaluated=config.get('evaluated'), dealt=config.get('dealt'),
+        provenance=config.get('provenance') or {},
         shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
         figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],
@@ -388,7 +390,8 @@ def question_of(config:dict)->str:
 def installed_versions():
     "Versions of the packages that matter"
     from platform import python_version
-    return dict(python=python_version()) | {k:version(k) for k in ('fundus_fastai','fastai','torch','timm','numpy','scikit-learn')}
+    names = 'fundus_fastai','fastai','torch','timm','numpy','scikit-learn'
+    return dict(python=python_version()) | {k:version(k) for k in names}
 
 # %% ../../nbs/62_run.report.ipynb #05760f54
 def first_weights(config)->str:
@@ -464,7 +467,8 @@ def card(self:Report)->str:
         report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t, question=asked,
         points=points_tables(s.points)[0] if s.points else None,
         terms=shown_terms(self), purpose=PURPOSE, read=config.get('read') or {}, of=of,
-        flow=flow_of(self), evaluated=config.get('evaluated'), provenance=config.get('provenance') or {},
+        flow=flow_of(self), evaluated=config.get('evaluated'),
+        provenance=config.get('provenance') or {},
         began=first_weights(config), settings=fenced(config), versions=config.get('versions') or installed_versions(),
         shortcut=shortcut_words(config.get('shortcuts'), s.metrics))
 
@@ -516,7 +520,8 @@ def _write_from(run, s, kept, history=None, date=None):
                  people=kept_table(kept, 'people'), audit=audit, parts=kept.get('parts'), date=date)
 
 # %% ../../nbs/62_run.report.ipynb #037eea1c
-def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=None, people=None, sections=()):
+def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=None, people=None,
+                sections=()):
     "Write `report.html`, `README.md`, and `report.json`, what else the report needs"
     task_of(config['task'])
     parts = picture_parts(scores, sections, lambda p: read_image(Path(root)/p))

@@ -44,13 +44,15 @@ def check_names(task, opts)->None:
     find_weights(opts.weights, find_net(opts.arch))
 
 # %% ../../nbs/63_run.train.ipynb #ed272872
-def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False, split=None)->pd.DataFrame:
-    "Read the data of a task and deal its patients to the sides, where it goes on as `split` had asked"
+def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False,
+                split=None)->pd.DataFrame:
+    "Read the data of a task and deal its patients to the sides, as `split` had asked at first"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
     told = provenance(df, data.data)
     df = split_frame(df, how, seed, allow_leak=allow_leak,
                      by='rarest' if get_task(task).kind.labels else 'label')
-    df.attrs |= dict(provenance=told, dealt=by if (by := split or how) in ('patients','published') else 'file')
+    by = split or how
+    df.attrs |= dict(provenance=told, dealt=by if by in ('patients','published') else 'file')
     return df
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5

@@ -57,7 +57,10 @@ def log_loss(y, p, w=None)->np.ndarray:
     return weighted_mean(d.reshape(len(d), -1).mean(1), w)
 
 # %% ../../nbs/27_score.calibration.ipynb #5e451287
-def bins_of(n:int, bins:int=15, least:int=20)->int:
+def bins_of(n:int, # images
+            bins:int=15, # at most
+            least:int=20 # images in each
+           )->int: # bins
     "How many bins of equally many images `n` of them are cut into"
     return min(bins, max(1, n//least))
 

@@ -269,7 +269,9 @@ class Labels(LabelTables):
         "Say which labels cannot be scored"
         y,_ = label_arrays(df)
         absent = [c for c,k in zip(label_names(df), y.sum(0)) if k in (0,len(y))]
-        return f" The images show one side only of {', '.join(absent)}: means of AUC, average precision and F1 are over the others." if absent else ''
+        if not absent: return ''
+        return (f" The images show one side only of {', '.join(absent)}: "
+                "means of AUC, average precision and F1 are over the others.")
     def tables(self, df, est, op, **kwargs):
         "One table: a row a label, with counts, AUC, average precision, and F1 at its threshold"
         n,t = self.counts(df, label_names(df)),(op or {}).get('thresholds')
@@ -378,7 +380,8 @@ class Number(Numbers):
     numeric,chosen = True,('guess','unit','digits')
     figures,shown = ('plot_numbers','plot_agreement'),('mae','r2')
     units = dict.fromkeys(('mae','mae_guess','mae_gain'), 'years') # where nothing else was chosen
-    sentences = dict(chosen='The number is taken as the net gives it. A constant guess is the median of validation images.',
+    sentences = dict(chosen='The number is taken as the net gives it. '
+                            'A constant guess is the median of validation images.',
                      patient='the mean over the images')
     def names(self, df, op=None): return [self.unit('mae', op) or 'number']
     def columns(self, names): return ['target'],['pred']
