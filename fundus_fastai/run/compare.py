@@ -596,6 +596,7 @@ def compare_run(task:str, archs='sixteen', data=None, *, opts:CompareOptions=Non
     opts,out = opts or CompareOptions(),Path(out or f'runs/compare-{task}')
     check_options(task, archs, opts, out=out, resume=resume, force=force)
     how = begun_split(out, resume) or split
-    df = dealt_frame(task, DataOptions.of(data), how, seed=opts.seeds[0], allow_leak=allow_leak)
+    df = dealt_frame(task, DataOptions.of(data), how, seed=opts.seeds[0], allow_leak=allow_leak,
+                     split=split)
     return compare_nets(df, task, archs, opts=opts, out=out, allow_leak=allow_leak, resume=resume,
                         force=force)

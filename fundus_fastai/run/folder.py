@@ -45,13 +45,22 @@ def typed_command()->str:
     return shlex.join(['fundus', *map(last, words)])
 
 # %% ../../nbs/61_run.folder.ipynb #41e24bd7
+def why_left(out:dict)->str:
+    "Why images were left out: the reason, or of several each with its number of images"
+    told = {k:n for k,n in out.items() if n>0}
+    return ', '.join(f'{n} {k}' if len(told)>1 else k for k,n in told.items())
+
+# %% ../../nbs/61_run.folder.ipynb #147f2673
 def provenance(df, data)->dict:
     "Where the rows of `df` come from: table, digest, rows read and left out with reasons, command"
     f,left,rows = Path(str(data)).expanduser(),df.attrs.get('left_out', ()),df.attrs.get('rows')
     why = Counter(o for row,_,o in left if row is not None) # of images that cannot be read the report tells later
     rest = (rows or 0)-sum(why.values())-df.attrs['read']['images']
     if rest>0: why['repeat others, or do not answer'] = rest
-    if len(left)>sum(row is not None for row,_,_ in left): df.attrs['read'] |= dict(why='cannot be read')
+    unread,read = sum(row is None for row,_,_ in left),df.attrs['read']
+    df.attrs['out'] = {'no usable answer to this question':read['images']-len(df)-unread,
+                       'cannot be read':unread}
+    if told := why_left(df.attrs['out']): read['why'] = told
     table = dict(table=f.name, sha256=sha256(f)) if f.is_file() else dict(table=f.name if f.is_dir() else str(data))
     return table | dict(rows=rows, left_out=dict(why), command=typed_command())
 

@@ -28,7 +28,7 @@ from ..score.kinds import CATEGORY, REFERABLE, get_kind, number_bands, read_pred
 from ..score.scores import PHANTOM, WARN, Scores, is_share, metric_label
 from ..score.plots import mark
 from ..score.patients import rescore, score_as
-from ..score.calibration import (add_calibration, at_temperature, binary_questions,
+from ..score.calibration import (add_calibration, at_temperature, bins_of, binary_questions,
                                              points_tables, reliability_table)
 from ..score.subgroups import subgroup_scores
 from ..data.catalog import PURPOSE, data_terms
@@ -40,7 +40,8 @@ from .folder import (changed, data_root, read_seal, run_signs, run_table, seal, 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
 def cell(o)->str:
     "A value as text: three digits after the point, nothing for what is missing"
-    if isinstance(o, Estimate): return f'{o:.3f}'
+    if isinstance(o, Estimate):
+        return f'{o:.3f}'+' (no interval)'*(o.value==o.value and not o.bounded)
     if o is None or o is pd.NA or o!=o: return ''
     return f'{o:.3f}' if isinstance(o, (float,np.floating)) else str(o)
 
@@ -152,7 +153,9 @@ def subgroups_of(s:Scores)->dict:
     "For whom is it worse? As a picture and as tables to read"
     t,gaps = subgroup_scores(s)
     if not len(t): return None
-    def words(value, r): return f'{Estimate(value, r.low, r.high, r.method):.3f}'
+    def words(value, r):
+        unit = s.kind.unit('mae' if r.metric=='bias' else r.metric, s.operating)
+        return cell(Estimate(value, r.low, r.high, r.method, unit))
     def read(r): return r.method if np.isnan(r.value) else words(r.value, r)
     rows = []
     for (by,group),d in t.groupby(['by','group'], sort=False):
@@ -212,6 +215,33 @@ def split_table(df)->pd.DataFrame:
     t = t.reindex(index=rows, columns=[o for o in ('train','valid','test') if o in t]).fillna('0')
     return t.reset_index().rename_axis(columns=None) # or the page shows a column of that name
 
+# %% ../../nbs/62_run.report.ipynb #83f76e62
+def _shares(o, what, most=6)->dict:
+    "How often each of the `most` frequent values stands in `o`, and how often none: row -> words"
+    o = o.astype(object).where(o.isin(o.value_counts().index[:most]) | o.isna(), 'other')
+    n = o.where(o.notna(), 'not known').value_counts()
+    return {f'{o.name} {k}, {what}':f'{v} ({100*v/len(o):.0f} %)' for k,v in n.items()}
+
+def _told(d, known)->dict:
+    "What is `known` of the patients and images of one side: row -> words"
+    who,res = d.groupby('patient'),{}
+    if 'age' in known and (age := who.age.mean()).notna().any():
+        sd = f'{age.std():.1f}' if age.count()>1 else 'n/a'
+        res['age in years, patients: mean (SD)'] = f'{age.mean():.1f} ({sd})'
+    if 'age' in known and (n := who.age.mean().isna().sum()): res['age not known, patients'] = str(n)
+    if 'sex' in known: res |= _shares(who.sex.first(), 'patients')
+    if 'eye' in known: res |= _shares(d.eye.replace(dict(L='left', R='right')), 'images')
+    return res | (_shares(d.camera, 'images') if 'camera' in known else {})
+
+# %% ../../nbs/62_run.report.ipynb #976c7ee4
+def people_table(df)->pd.DataFrame:
+    "Who is on each side: age and sex of patients, eye and camera of images; `None` where none is told"
+    known = [o for o in ('age','sex','eye','camera') if o in df and df[o].notna().any()]
+    sides = {o:_told(df[df.split==o], known) for o in ('train','valid','test') if (df.split==o).any()}
+    rows = list(_told(df, known))
+    t = pd.DataFrame({k:[v.get(o, 'n/a' if 'SD' in o else '0') for o in rows] for k,v in sides.items()})
+    return t.assign(who=rows)[['who',*sides]] if rows else None
+
 # %% ../../nbs/62_run.report.ipynb #5272f70e
 def plain_table(df)->dict:
     "A table as plain data"
@@ -267,6 +297,7 @@ class Report:
     history:pd.DataFrame=None # epochs: epoch, train_loss, valid_loss, metrics
     config:dict=None # settings, shown behind a fold
     splits:pd.DataFrame=None # images and patients by split, as from `split_table`
+    people:pd.DataFrame=None # who is on each side, as from `people_table`
     split:pd.DataFrame=None # a row an image: patient, split; for the flow of patients
     audit:object=None # content of audit.json, as for `audit_rows`
     parts:list=None # as from `picture_parts`
@@ -276,16 +307,21 @@ class Report:
         self.title = self.title or (f'{task} with {self.scores.arch}' if self.scores.arch else task)
         self.date = self.date or datetime.date.today().isoformat()
 
+# %% ../../nbs/62_run.report.ipynb #000627a4
+def flow_of(report)->dict:
+    "`flow_counts` of a report; `None` where no split is known"
+    split,s,config = report.split,report.scores,report.config or {}
+    if split is None and config.get('evaluated'): split = s.preds[['patient']].assign(split=s.split)
+    return None if split is None else flow_counts(split, config.get('read'))
+
 # %% ../../nbs/62_run.report.ipynb #5e6ea87b
 def story(report:Report)->dict:
     "What the template is given beside the report: tables, pictures and counts, no sentence"
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
-    split = r.split
-    if split is None and config.get('evaluated'): split = s.preds[['patient']].assign(split=s.split)
-    return dict(flow=maybe(flow_counts, split, config.get('read')),
-                provenance=config.get('provenance') or {},
+    return dict(flow=flow_of(r), evaluated=config.get('evaluated'), dealt=config.get('dealt'),
+        provenance=config.get('provenance') or {},
         shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
         figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],
@@ -293,7 +329,7 @@ def story(report:Report)->dict:
         epochs=epochs, curves=curve_pictures(s, r.history) if len(epochs)>1 else [],
         parts=picture_parts(s) if r.parts is None else check_parts(r.parts),
         data=config.get('evaluated') or config.get('data'), version=version('fundus_fastai'),
-        referable=REFERABLE, titles=[],
+        referable=REFERABLE, titles=[], bins=bins_of(s.n_images), torn=s.kind.truth(s.preds) is None,
         shortcut=shortcut_words(config.get('shortcuts'), s.metrics))
 
 # %% ../../nbs/62_run.report.ipynb #32b89b04
@@ -353,7 +389,9 @@ def question_of(config:dict)->str:
 # %% ../../nbs/62_run.report.ipynb #e0b83dd2
 def installed_versions():
     "Versions of the packages that matter"
-    return {k:version(k) for k in ('fundus_fastai','fastai','torch','timm','numpy','scikit-learn')}
+    from platform import python_version
+    names = 'fundus_fastai','fastai','torch','timm','numpy','scikit-learn'
+    return dict(python=python_version()) | {k:version(k) for k in names}
 
 # %% ../../nbs/62_run.report.ipynb #05760f54
 def first_weights(config)->str:
@@ -427,8 +465,11 @@ def card(self:Report)->str:
     if of in ('csv','folder','own'): of = 'these' # no names of a data set
     return front_matter(self) + page.render(
         report=self, s=s, level=f'{100*s.level:g}', phantom=PHANTOM, metrics=t, question=asked,
+        points=points_tables(s.points)[0] if s.points else None,
         terms=shown_terms(self), purpose=PURPOSE, read=config.get('read') or {}, of=of,
-        began=first_weights(config), settings=fenced(config), versions=installed_versions(),
+        flow=flow_of(self), evaluated=config.get('evaluated'),
+        provenance=config.get('provenance') or {},
+        began=first_weights(config), settings=fenced(config), versions=config.get('versions') or installed_versions(),
         shortcut=shortcut_words(config.get('shortcuts'), s.metrics))
 
 # %% ../../nbs/62_run.report.ipynb #feee0127
@@ -440,9 +481,9 @@ def model_card(out, scores:Scores, **kwargs)->Path:
     return write_text(Path(out)/'README.md', report.card())
 
 # %% ../../nbs/62_run.report.ipynb #7b6f7b06
-def kept_splits(kept):
-    "The table of sides that report.json holds, or `None`"
-    t = kept.get('splits')
+def kept_table(kept, name:str='splits'):
+    "The table `name` that report.json holds, or `None`: of sides, or who is on them"
+    t = kept.get(name)
     return pd.DataFrame(t['rows'], columns=t['columns']) if t else None
 
 # %% ../../nbs/62_run.report.ipynb #aeba0add
@@ -470,25 +511,27 @@ def _write_from(run, s, kept, history=None, date=None):
     "Write report.html from the files of a run; `kept` is what report.json holds"
     run,split,config = Path(run),split_rows(run),kept.get('config') or {}
     if history is None and (run/'history.csv').exists(): history = read_history(run/'history.csv')
-    splits = kept_splits(kept)
+    splits = kept_table(kept)
     if splits is None: splits = _counted(split, s)
     audit = read_json(run/'audit.json') if (run/'audit.json').exists() else None
     asked = kept.get('question')
     if not isinstance(asked, str): asked = question_of(config|dict(task=s.task)) # of older runs
     write_report(run, s, question=asked, history=history, config=config, splits=splits, split=split,
-                 audit=audit, parts=kept.get('parts'), date=date)
+                 people=kept_table(kept, 'people'), audit=audit, parts=kept.get('parts'), date=date)
 
 # %% ../../nbs/62_run.report.ipynb #037eea1c
-def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=None, sections=()):
+def write_pages(out, scores:Scores, root, *, config:dict, history=None, splits=None, people=None,
+                sections=()):
     "Write `report.html`, `README.md`, and `report.json`, what else the report needs"
     task_of(config['task'])
     parts = picture_parts(scores, sections, lambda p: read_image(Path(root)/p))
     kept = dict(config=config, question=question_of(config|dict(task=scores.task)),
-                splits=None if splits is None else plain_table(splits), parts=parts)
+                splits=None if splits is None else plain_table(splits),
+                people=None if people is None else plain_table(people), parts=parts)
     f = write_json(Path(out)/'report.json', kept)
     _write_from(out, scores, read_json(f), history)
     seal(out)
-    model_card(out, scores, config=config, splits=splits)
+    model_card(out, scores, config=config, splits=splits, people=people, split=split_rows(out))
 
 # %% ../../nbs/62_run.report.ipynb #aad31dcf
 def _rescored(run):
@@ -607,5 +650,6 @@ def share_run(run, # run folder, or the folder of an evaluation
                                  no_pictures=no_pictures)
     s.save(out) if not key else write_json(out/'metrics.json', s.to_json())
     _write_from(out, s, read_json(write_json(out/'report.json', kept)))
-    model_card(out, s, config=kept.get('config'), splits=kept_splits(kept))
+    model_card(out, s, config=kept.get('config'), splits=kept_table(kept),
+               people=kept_table(kept, 'people'), split=split_rows(out))
     return s

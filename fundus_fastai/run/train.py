@@ -23,6 +23,7 @@ from ..score.scores import Scores
 from ..vision.tasks import get_task
 from ..vision.learner import TerminalProgress, find_net, find_weights, one_cycle_plan
 from ..vision.model import load_model, save_model
+from ..vision.profile import device_name
 from ..vision.answers import OddFiles, answer_table, images_of
 from ..vision.steps import fit_run, load_frame, make_learner, refit, split_frame, validate
 from ..explain.attribution import ALL_METHODS
@@ -31,8 +32,9 @@ from ..explain.shortcuts import measure_shortcuts, shortcut_words
 from ..explain import sparse # fit_sparse
 from .folder import (check_positive, check_run, choose_operating_points, demand_pictures,
                                       drop_checkpoints, drop_seen_patients, finished, kind_for,
-                                      only_writer, provenance, score_run, split_note, start_run, validation, watched)
-from .report import rescore_run, split_table, write_pages
+                                      only_writer, provenance, score_run, split_note, start_run, validation, watched,
+                                      why_left)
+from .report import installed_versions, people_table, rescore_run, split_table, write_pages
 
 # %% ../../nbs/63_run.train.ipynb #7e584bc0
 def check_names(task, opts)->None:
@@ -42,13 +44,15 @@ def check_names(task, opts)->None:
     find_weights(opts.weights, find_net(opts.arch))
 
 # %% ../../nbs/63_run.train.ipynb #ed272872
-def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False)->pd.DataFrame:
-    "Read the data of a task and deal its patients to the sides"
+def dealt_frame(task, data, how='patients', *, seed:int=42, allow_leak:bool=False,
+                split=None)->pd.DataFrame:
+    "Read the data of a task and deal its patients to the sides, as `split` had asked at first"
     df = load_frame(task, data.data, True, seed=seed, **data.rest)
     told = provenance(df, data.data)
     df = split_frame(df, how, seed, allow_leak=allow_leak,
                      by='rarest' if get_task(task).kind.labels else 'label')
-    df.attrs['provenance'] = told
+    by = split or how
+    df.attrs |= dict(provenance=told, dealt=by if by in ('patients','published') else 'file')
     return df
 
 # %% ../../nbs/63_run.train.ipynb #8b7973d5
@@ -100,7 +104,7 @@ def publish_run(out, learn:Learner, df, *, config:dict, history=None, maps=0, wo
     if maps: say(f"occluding up to {maps} images")
     sections = [map_section(learn, s.preds, df.attrs['root'], n=maps, op=s.operating)[0]] if maps else []
     write_pages(out, s, df.attrs['root'], config=config, history=history, splits=split_table(df),
-                sections=sections)
+                people=people_table(df), sections=sections)
     return s
 
 # %% ../../nbs/63_run.train.ipynb #99920db2
@@ -152,6 +156,7 @@ def training_record(learn, opts, *, more, chosen)->dict:
     "How a net was trained, for `config.json`: as asked, `more`, and what was `chosen` on the way"
     told = {**opts.record(), **(more or {}), 'weights':learn.config['weights'], # the file's name
             'size':learn.size, 'recipe':str(learn.opener.recipe), **chosen}
+    told['device'] = device_name(learn.dls.device)
     if learn.processes>1: told['processes'] = learn.processes
     if 'kept' in chosen or 'taps' not in learn.config: return told
     return {k:v for k,v in told.items() if k not in ('epochs','freeze_epochs','lr')}
@@ -184,7 +189,8 @@ def train_frame(df, task, opts, *, out, resume:bool=False, force:bool=False, all
                   label=df.attrs.get('label', 'label'), read=df.attrs.get('read'),
                   split_hash=split_hash(df), note=note+words, operating=operating,
                   training=training_record(learn, opts, more=more, chosen=chosen), crossed=crossed,
-                  shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'))
+                  shortcuts=df.attrs['shortcuts'], provenance=df.attrs.get('provenance'),
+                  dealt=df.attrs.get('dealt'), versions=installed_versions())
     save_model(learn, out, task, **config)
     s = publish_run(out, learn, df, config=dict(task=task, arch=opts.arch, **config),
                     history=history, maps=maps, workers=opts.workers, valid=valid)
@@ -249,7 +255,7 @@ def train_run(task:str, # name of a task
             say(f"{out} is finished; here are its results{other_options(out, opts)}")
             return rescore_run(out)
         how = begun_split(out, resume) or split
-        df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak)
+        df = dealt_frame(task, data, how, seed=opts.seed, allow_leak=allow_leak, split=split)
         named = {k:v for k,v in asked(data, opts, split).items() if v and k in ('label','split')}
         if df.attrs['source']=='phantom': named['patients'] = data.patients
         s = train_frame(df, task, opts.settled(), out=out, resume=resume, force=force,
@@ -306,17 +312,17 @@ def evaluate_run(run, # run folder
     if (out/'model.safetensors').exists():
         raise DataError(f"{out} holds a model: name another folder with `out`")
     check_run(out, force=force)
-    df = drop_seen_patients(unseen_frame(learn, data), run, allow_leak).assign(split='test')
+    frame = unseen_frame(learn, data)
+    df = drop_seen_patients(frame, run, allow_leak).assign(split='test')
     learn.output.check(df)
     note = split_note(df, allow_leak)+left_words(learn, df)
     if 'phantom'==cfg.get('source')!=df.attrs['source']:
         note += ' The net has learned from phantoms only.'
-    read = df.attrs.get('read')
-    why = 'seen in training, or no usable answer'
-    if read and read['images']>len(df): read = dict(read, why=why)
+    out_of = frame.attrs['out']|{'not of the test patients of this run':len(frame)-len(df)}
+    read = frame.attrs['read']|dict(why=why_left(out_of))
     config = {**cfg, 'source':df.attrs['source'], 'evaluated':df.attrs['name'], 'note':note,
               'taught':cfg.get('source'), 'read':read, 'label':df.attrs.get('label', 'label'),
-              'provenance':df.attrs.get('provenance'),
+              'provenance':df.attrs.get('provenance'), 'dealt':None,
               'shortcuts':measure_shortcuts(df, learn.output)}
     return publish_run(start_run(out, force=force), learn, df, config=config, maps=maps,
                        workers=on.workers, valid=validation(run))

@@ -155,7 +155,8 @@ class Category(Classes):
     compared = 'auc','accuracy','balanced_accuracy'
     shown = 'accuracy','balanced_accuracy','auc','average_precision','mcc','f1'
     classes,chosen,figures = True,('positive',),('plot_confusion','plot_roc')
-    sentences = dict(chosen=_likeliest)
+    sentences = dict(chosen=_likeliest,
+                     patient='the class of all the images (of normal and abnormal: abnormal where they differ)')
     graded = property(lambda self: GRADES)
     def arrays(self, df, names=None): return class_arrays(df, names)
     def classified(self, df, op=None): return class_arrays(df, self.names(df, op))
@@ -268,7 +269,9 @@ class Labels(LabelTables):
         "Say which labels cannot be scored"
         y,_ = label_arrays(df)
         absent = [c for c,k in zip(label_names(df), y.sum(0)) if k in (0,len(y))]
-        return f" The images show one side only of {', '.join(absent)}: means are over the others." if absent else ''
+        if not absent: return ''
+        return (f" The images show one side only of {', '.join(absent)}: "
+                "means of AUC, average precision and F1 are over the others.")
     def tables(self, df, est, op, **kwargs):
         "One table: a row a label, with counts, AUC, average precision, and F1 at its threshold"
         n,t = self.counts(df, label_names(df)),(op or {}).get('thresholds')
@@ -284,7 +287,8 @@ class Multilabel(Labels):
     "Any number of labels, each with a probability of its own"
     name,main,compared = 'multilabel',('auc','average_precision','f1'),('auc',)
     labels,figures,shown,chosen = True,('plot_label_scores','plot_roc'),main,('thresholds',)
-    sentences = dict(chosen='A label counts as given above its threshold, which was chosen on validation images.')
+    sentences = dict(chosen='A label counts as given above its threshold, which was chosen on validation images.',
+                     patient='each label that any of the images has')
     def names(self, df, op=None): return label_names(df)
     def columns(self, names): return [f'target_{c}' for c in names],[f'p_{c}' for c in names]
     def arrays(self, df, names=None): return label_arrays(df, names)
@@ -376,7 +380,9 @@ class Number(Numbers):
     numeric,chosen = True,('guess','unit','digits')
     figures,shown = ('plot_numbers','plot_agreement'),('mae','r2')
     units = dict.fromkeys(('mae','mae_guess','mae_gain'), 'years') # where nothing else was chosen
-    sentences = dict(chosen='The number is taken as the net gives it.')
+    sentences = dict(chosen='The number is taken as the net gives it. '
+                            'A constant guess is the median of validation images.',
+                     patient='the mean over the images')
     def names(self, df, op=None): return [self.unit('mae', op) or 'number']
     def columns(self, names): return ['target'],['pred']
     def arrays(self, df, names=None): return df.target.to_numpy(),df.pred.to_numpy()
@@ -403,7 +409,8 @@ class Number(Numbers):
         n = df.groupby(of).agg(images=('path','size'), patients=('patient','nunique'))
         return n.loc[bands].rename_axis('class').reset_index()
     def tables(self, df, est, op, **kwargs):
-        return {'Error and bias by band': error_by_band(df, **kwargs)}
+        unit = self.unit('mae', op)
+        return {f'Error and bias by band{unit and ", in "+unit}': error_by_band(df, **kwargs)}
 
 # %% ../../nbs/23_score.kinds.ipynb #8cd902ad
 def _number_of(df):
@@ -546,7 +553,8 @@ class Grades(Scale, Category):
     name,main = 'grades',('qwk','referable_auc','accuracy')
     compared = 'qwk','accuracy','balanced_accuracy'
     chosen,figures,halfway = ('threshold',),('plot_confusion','plot_referral'),.5
-    sentences = dict(chosen=_likeliest+' The threshold of referral was chosen on validation images.')
+    sentences = dict(chosen=_likeliest+' The threshold of referral was chosen on validation images.',
+                     patient='the highest grade of the images')
     graded = property(lambda self: self)
     def names(self, df, op=None): return sorted(class_names(df), key=step_key)
     def steps(self, y, p, *, names=None, op=None): return y,p,_referred(y, p, names)
@@ -595,7 +603,7 @@ class Ordered(Points):
     halfway,units = REFERABLE-.5,dict(mae='grades')
     figures = 'plot_numbers','plot_referral'
     sentences = dict(chosen='The point is cut into grades where validation images chose, '
-                            'and so is the threshold of referral.')
+                            'and so is the threshold of referral.', patient='the highest grade of the images')
     def names(self, df, op=None): return [str(i) for i in range(len(_cuts_of(op))+1)]
     def arrays(self, df, names=None): return df.target.to_numpy(float),df.pred.to_numpy()
     def steps(self, y, p, *, names=None, op=None):

@@ -115,7 +115,8 @@ def _gaps(by, patients, value, drawn, metrics, s):
     for k in metrics:
         v = {g:float(value[g,k]) for g in patients.index if not np.isnan(value.get((g,k), np.nan))}
         if len(v)<2: continue
-        hi,lo = max(v, key=v.get),min(v, key=v.get)
+        hi = max(v, key=v.get)
+        lo = min([g for g in v if g!=hi], key=v.get) # of equals, too, two groups
         pairs = len(v)*(len(v)-1)//2
         e = estimate(v[hi]-v[lo], drawn[hi,k]-drawn[lo,k], 1-(1-s.level)/pairs, people=s.n_patients,
                      on=welch(patients[hi], patients[lo]))

@@ -11,7 +11,8 @@ from pathlib import Path
 from safetensors import safe_open
 from ..core import DataError, ModelError, few, read_json, sha256, write_json
 from ..data.catalog import cards, data_terms, terms_of
-from ..run.report import kept_splits, model_card, question_of, rescore_run
+from ..run.folder import split_rows
+from ..run.report import kept_table, model_card, question_of, rescore_run
 from ..vision.model import load_model, read_config
 from .onnx import parsed_onnx
 
@@ -30,7 +31,7 @@ def public_config(cfg:dict, terms:str=None)->dict:
     res = plain(cfg, _kept) | dict(
         weights=first if first in (None,'none','imagenet') else 'a file',
         data=cfg['data'] if cfg.get('data') in cards else 'own',
-        read=plain(read, ('images','patients')),
+        read=plain(read, ('images','patients','why')),
         training={k:v for k,v in plain(t, _taught).items() if not isinstance(v, (dict,list))})
     return res | (dict(terms=terms) if terms else {})
 
@@ -56,7 +57,7 @@ def pack_card(run, to, terms:str=None)->dict:
     s = rescore_run(run)
     write_json(to/'metrics.json', s.to_json())
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
-    model_card(to, s, config=cfg, splits=kept_splits(kept), question=question_of(cfg))
+    model_card(to, s, config=cfg, splits=kept_table(kept), split=split_rows(run), question=question_of(cfg))
     return cfg
 
 # %% ../../nbs/81_ship.card.ipynb #a61c855b

@@ -48,14 +48,31 @@ def test_the_flow_begins_with_the_rows_and_adds_up(done):
     s = dict(steps(done/'run'))
     assert s['Rows of the table']=='61' and 'cannot be read' in page(done/'run')
     assert page(done/'run').count('<b>Left out</b>')==1+len(read_json(done/'run/config.json')['provenance']['left_out'])
-    assert int(s['Training'])+int(s['Validation'])+int(s['Test'])==int(s['Read'])-1 # of the picture that is none
+    assert int(s['Training'])+int(s['Validation'])+int(s['Test'])==int(s['Found'])-1 # of the picture that is none
 
 def test_an_evaluation_names_its_own_data_and_has_a_flow(done):
     text,s = page(done/'e'),dict(steps(done/'e'))
-    assert s['Rows of the table']=='21' and s['Test']==s['Read'] and 'Training' not in s
+    assert s['Rows of the table']=='21' and s['Test']==s['Found'] and 'Training' not in s
     own = hashlib.sha256((done/'elsewhere/list.csv').read_bytes()).hexdigest()
     assert own in text and read_json(done/'run/config.json')['provenance']['sha256'] not in text
     assert '<dt>data</dt><dd>list.csv</dd>' in text
+
+def test_why_pictures_stay_out_of_an_evaluation(done):
+    "A picture that cannot be read had been 'seen in training, or no usable answer'"
+    evaluate_run(done/'run', options(table(done/'torn', 300, 20, broken=1), UnseenOptions), out=done/'e2', maps=0)
+    assert '<span>cannot be read</span>' in page(done/'e2') and 'seen in training, or' not in page(done/'e2')
+    evaluate_run(done/'run', options(done/'ward/list.csv', UnseenOptions), out=done/'e3', maps=0)
+    s = dict(steps(done/'e3'))
+    n = int(s['Found'])-int(s['Test'])-1
+    assert f'<span>1 cannot be read, {n} not of the test patients of this run</span>' in page(done/'e3')
+
+def test_the_card_adds_up_and_tells_whose_numbers_it_has(done):
+    "It told of 58 images and showed 57; of an evaluation it said that the net was taught by the images it was tested on"
+    evaluate_run(done/'run', options(table(done/'torn2', 400, 20, broken=1), UnseenOptions), out=done/'e4', maps=0)
+    own,other = ((done/k/'README.md').read_text() for k in ('run','e4'))
+    found = dict(steps(done/'run'))['Found']
+    assert f'Of these, {found} images' in own and 'found, 1 image left out: cannot be read.' in own
+    assert 'Of these' not in other and 'Evaluated on list.csv: 18 images' in other and 'path/to/its/run' in other
 
 def test_no_folder_is_told(done):
     for f in [o for k in ('run','e') for o in (done/k).iterdir()]:

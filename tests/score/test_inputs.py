@@ -94,7 +94,7 @@ def test_a_label_with_one_side_is_in_no_mean(all_or_none):
     rest = names[1:]
     s = score(df.assign(**{f'target_{names[0]}':all_or_none}), n_boot=30)
     y,p = (df[[f'{k}_{c}' for c in rest]].to_numpy() for k in ('target','p'))
-    assert names[0] in s.note and 'means are over the others' in s.note
+    assert names[0] in s.note and 'means of AUC, average precision and F1 are over the others' in s.note
     assert s.metrics['auc'].value==pytest.approx(skm.roc_auc_score(y, p, average='macro'))
     assert s.metrics['average_precision'].value==pytest.approx(skm.average_precision_score(y, p, average='macro'))
     assert s.metrics['f1'].value==pytest.approx(skm.f1_score(y, p>.5, average='macro'))

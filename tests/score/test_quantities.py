@@ -25,7 +25,7 @@ def test_any_quantity_is_scored(what):
     assert s.metrics['mae'].value==pytest.approx(skm.mean_absolute_error(d.target, d.pred)) and s.metrics['mae'].unit=='D'
     assert s.metrics['r2'].value==pytest.approx(skm.r2_score(d.target, d.pred)) and s.metrics['r2'].unit==''
     assert s.counts.images.sum()==len(d)
-    t = s.tables['Error and bias by band']
+    t = s.tables['Error and bias by band, in D']
     assert t['images'].sum()==len(d) and 2<=len(t)<=11 and t.band.tolist()==s.counts['class'].tolist()
     for b,e in zip(t.band, t.error): # each band holds what it says, in order
         at = d[number_bands(d.target)[0]==b]
