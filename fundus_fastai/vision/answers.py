@@ -14,7 +14,7 @@ from pathlib import Path
 from fastcore.basics import chunked, listify, patch
 from tqdm import tqdm
 from ..core import (DataError, common_folder, few, first_line, need, one_of, part_folder,
-                                progress, say, seen_from, whole_file, written_to)
+                                progress, say, seen_from, whole_file, write_text, written_to)
 from ..image.hospital import (check_key, facts_of, file_and_frame, file_facts, file_stem,
                                           frames_of, hospital_kind, key_mark)
 from ..image.read import check_utf8, image_files, unread_files
@@ -225,6 +225,7 @@ class RowFile:
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None, of:tuple=('', ())):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
         self.formulas,self.of,self.lock,self.lacking,self.marks = False,of,None,0,marks or {}
+        self.alone = False
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
         self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
@@ -234,6 +235,7 @@ class RowFile:
         if self.whole and not resume:
             raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
         with released(self): self.begin(resume, force, self.marks)
+        self.alone = resume is None and not self.whole
     def __del__(self): self.release()
 
 # %% ../../nbs/49_vision.answers.ipynb #f89d6b51
@@ -253,10 +255,10 @@ def begin(self:RowFile, resume, force, marks:dict):
 
 @patch
 def release(self:RowFile):
-    "Let others write; a part in which nothing stands goes"
+    "Let others write; a part in which nothing stands goes, and one that nobody can go on with"
     if not self.lock: return
     with suppress(OSError):
-        if not self.part.stat().st_size:
+        if self.alone or not self.part.stat().st_size:
             for o in (self.place,self.part): o.unlink(missing_ok=True)
     self.lock = self.lock.close()
 
@@ -296,10 +298,12 @@ def take_over(self:RowFile, marks:dict):
 def same_place(self:RowFile, files):
     "Keep where the call was made, if `files` depend on it; raises `DataError` if it was elsewhere"
     if all(map(os.path.isabs, files)): return
-    if self.done and self.place.exists() and (was := self.place.read_text(encoding='utf-8'))!=os.getcwd():
+    was = self.place.read_text(encoding='utf-8') if self.done and self.place.exists() else ''
+    if was==(here := os.getcwd()): return
+    if was:
         raise DataError(f"{self.part} was begun in {was}, where these names mean other files: call from there, "
                         "or pass `force=True`")
-    self.place.write_text(os.getcwd(), encoding='utf-8')
+    write_text(self.place, here)
 
 # %% ../../nbs/49_vision.answers.ipynb #77d605da
 @patch
@@ -324,7 +328,9 @@ def left(self:RowFile, files)->list:
     if self.whole and todo:
         raise DataError(f"{self.file} is finished, without {len(todo)} of these images ({few(todo, 2)}): "
                         "pass `force=True` to replace it, or another name")
-    if self.whole: say(f"{self.file} is finished")
+    if self.whole:
+        self.place.unlink(missing_ok=True) # of a call that was stopped at its very end
+        say(f"{self.file} is finished")
     return todo
 
 # %% ../../nbs/49_vision.answers.ipynb #1f1f33c2
@@ -362,7 +368,9 @@ def close(self:RowFile):
     if is_parquet(self.file):
         write_parquet(self.part, self.file)
         self.part.unlink()
-    else: os.replace(self.part, self.file)
+    else:
+        with open(self.part, 'r+b') as f: os.fsync(f.fileno()) # or a power failure may leave a whole name and no rows
+        os.replace(self.part, self.file)
     self.place.unlink(missing_ok=True)
     if self.lock: self.lock = self.lock.close()
 
