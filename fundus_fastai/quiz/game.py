@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, few, need, one_of, read_json, say
+from ..core import DataError, few, first_line, need, one_of, read_json, say
 from ..options import UnseenOptions
 from ..score.kinds import GRADES, get_kind, kind_of, read_predictions, referral
 
@@ -117,6 +117,9 @@ class Quiz:
             mark,version = (self.db.q(f'pragma {o}')[0][o] for o in names)
         except Exception as e:
             if isinstance(e, DataError): raise
+            if type(e).__name__ in ('FullError','IOError','CantOpenError','ReadOnlyError'): # the disk's
+                raise DataError(f"{file} cannot be opened ({first_line(e)}): make room, or ask for the "
+                                "right to write there") from None
             raise DataError(f"{file} is no database of a quiz ({type(e).__name__})") from None
         if mark!=OURS:
             raise DataError(f"{file} is not the database of a quiz: name another file")
