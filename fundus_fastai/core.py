@@ -181,13 +181,19 @@ def whole_dir(out)->Path:
     out = Path(out)
     with neighbor(out, tempfile.mkdtemp) as tmp:
         tmp.chmod(0o755)
-        yield tmp
+        try: yield tmp
+        except OSError as e: raise (e if e.filename else _about(e, out)) # a write that fails names nothing
         try:
             if out.exists(): out.rmdir()
             tmp.rename(out)
         except OSError: # another process was faster: well, if it has made the same
             def told(d): return [(d/o).exists() and (d/o).read_bytes() for o in NOTES]
             if not any(a and a==b for a,b in zip(told(out), told(tmp))): raise
+
+# %% ../nbs/00_core.ipynb #2c0fe8cb
+def settle()->None:
+    "See to it that all that was written is on its disk, where the system can be asked"
+    if hasattr(os, 'sync'): os.sync()
 
 # %% ../nbs/00_core.ipynb #edca2aff
 def _plain(o):

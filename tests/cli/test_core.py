@@ -37,6 +37,13 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
         assert (e.value.errno,e.value.filename)==(code,str(f)) and ('make room and call again' in str(e.value))==(code in FULL)==(code!=errno.EIO)
     assert f.read_text()=='old' and len([*tmp_path.iterdir()])==1
 
+@pytest.mark.parametrize('name', [None,'other.csv'])
+def test_a_folder_on_a_failing_disk_is_named(tmp_path, name):
+    "Drawing phantoms on a full disk told of no folder; who has a name of its own keeps it"
+    with pytest.raises(OSError) as e, whole_dir(tmp_path/'eyes'):
+        raise OSError(errno.ENOSPC, 'No space left on device', *[name]*bool(name))
+    assert e.value.filename==(name or str(tmp_path/'eyes')) and not [*tmp_path.iterdir()]
+
 def test_a_folder_that_another_made_meanwhile(tmp_path):
     "Well where it is the same, told where it is not, or where nothing tells"
     def both(mine, others):
