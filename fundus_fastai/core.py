@@ -90,8 +90,10 @@ def data_home()->Path:
 
 # %% ../nbs/00_core.ipynb #894916b9
 def _about(e, path):
-    "`e`, saying that it is about `path`, and as an `OSError` where a library in Rust says \"os error 28\" in words"
-    code = getattr(e, 'errno', None) or int((re.findall(r'os error (\d+)', str(e)) or [0])[-1])
+    "`e`, saying that it is about `path`, and as an `OSError` where a library tells its number in words alone"
+    if isinstance(e, EyeError): return e
+    words = re.findall(r'(?:os error |\[Errno )(\d+)', str(e)) # Rust's, and pydicom's
+    code = getattr(e, 'errno', None) or int((words or [0])[-1])
     full = 'no room is left there: make room and call again; an earlier file of that name is whole'
     text = full if code in FULL else os.strerror(code or 0)
     return OSError(code, text, str(path)) if code else e
