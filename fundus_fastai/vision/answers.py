@@ -225,7 +225,6 @@ class RowFile:
     def __init__(self, out, resume:bool=False, force:bool=False, *, marks:dict=None, of:tuple=('', ())):
         self.to,self.file,self.part,self.columns,self.done,self.whole = out,None,None,None,{},False
         self.formulas,self.of,self.lock,self.lacking,self.marks = False,of,None,0,marks or {}
-        self.alone = False
         if out is None or hasattr(out, 'write'): return
         self.file = written_to(out)
         self.part,self.place = Path(f'{self.file}.part'),Path(f'{self.file}.part.cwd')
@@ -235,7 +234,6 @@ class RowFile:
         if self.whole and not resume:
             raise DataError(f"{out} exists: pass `force=True` to replace it, or another name")
         with released(self): self.begin(resume, force, self.marks)
-        self.alone = resume is None and not self.whole
     def __del__(self): self.release()
 
 # %% ../../nbs/49_vision.answers.ipynb #f89d6b51
@@ -255,10 +253,10 @@ def begin(self:RowFile, resume, force, marks:dict):
 
 @patch
 def release(self:RowFile):
-    "Let others write; a part in which nothing stands goes, and one that nobody can go on with"
+    "Let others write; a part in which nothing stands goes"
     if not self.lock: return
     with suppress(OSError):
-        if self.alone or not self.part.stat().st_size:
+        if not self.part.stat().st_size:
             for o in (self.place,self.part): o.unlink(missing_ok=True)
     self.lock = self.lock.close()
 
@@ -373,6 +371,16 @@ def close(self:RowFile):
         os.replace(self.part, self.file)
     self.place.unlink(missing_ok=True)
     if self.lock: self.lock = self.lock.close()
+
+@patch
+def write_all(self:RowFile, rows):
+    "Write all `rows` and give the file its name; nobody can go on with some of them, so none are left"
+    try:
+        self.add(rows)
+        self.close()
+    except BaseException:
+        if self.part: self.part.unlink(missing_ok=True)
+        raise
 
 # %% ../../nbs/49_vision.answers.ipynb #ef74f22e
 @patch
@@ -565,9 +573,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     if short: raise DataError(f"{sum(short.values())} of {total} images are missing, of the parts "
                               f"{few([f'{k}/{n}' for k in short], 9)}: make them, or go on with them by `resume=True`")
     df = df.sort_values(['at','k']).drop(columns=['k','n','total','files','key','at','shard'])
-    table = RowFile(out, None, force)
-    table.add(df)
-    table.close()
+    RowFile(out, None, force).write_all(df)
     return df.reset_index(drop=True)
 
 # %% ../../nbs/49_vision.answers.ipynb #892ab363
@@ -615,7 +621,6 @@ def gather_folders(files, # a table from each of the folders 1of16, 2of16, ... t
     demand_folders(files)
     parts = [folder_rows(o, Path(out).absolute().parent) for o in files]
     if 'shard' in parts[0]: return gather_shards(files, out, force=force)
-    df,table = joined_parts(parts),RowFile(out, None, force)
-    table.add(df)
-    table.close()
+    df = joined_parts(parts)
+    RowFile(out, None, force).write_all(df)
     return df

@@ -235,18 +235,16 @@ def test_a_disk_that_fails_while_a_call_goes_on_bars_no_later_one(tmp_path, monk
     predict_run(RUN, ['1.jpeg','2.jpeg'], out='t.csv', resume=True)
     assert not Path('t.csv.part.cwd').exists()
 
-@pytest.mark.skipif(os.name=='nt', reason='no locks')
-@pytest.mark.parametrize('resume', [None,False])
-def test_rows_that_nobody_can_go_on_with_are_not_left(tmp_path, monkeypatch, resume):
+@pytest.mark.parametrize('at', ['replace','fsync'])
+def test_rows_that_nobody_can_go_on_with_are_not_left(tmp_path, monkeypatch, at):
     "`fundus gather` on a failing disk said that no half file was kept, and left one that barred the next call"
-    table = answers.RowFile(tmp_path/'t.csv', resume)
-    table.add(pd.DataFrame(dict(path=['a','b'])))
-    with monkeypatch.context() as m, pytest.raises(OSError):
+    for k in (1,2): predict_run(RUN, SCANS, out=tmp_path/f'{k}.csv', shard=(k,2))
+    join = ['gather', tmp_path/'1.csv', tmp_path/'2.csv', '--out', tmp_path/'t.csv']
+    with monkeypatch.context() as m:
         def fail(*args): raise OSError(errno.EIO, 'Input/output error')
-        m.setattr(os, 'replace', fail)
-        table.close()
-    del table
-    assert [o.name for o in tmp_path.iterdir()]==['t.csv.part']*(resume is not None)
+        m.setattr(os, at, fail)
+        assert main(join)==1
+    assert sorted(o.name for o in tmp_path.iterdir())==['1.csv','2.csv'] and main(join)==0
 
 def test_rows_are_on_the_disk_before_they_have_the_name_of_a_whole_table(tmp_path, monkeypatch):
     "A power failure may keep a name and lose what was written, unless this was asked for"
