@@ -100,6 +100,13 @@ create table answer(participant text, round integer, n integer, item integer, ph
 ROLES = dict(ophthalmologist='ophthalmologist', optometrist='optometrist or orthoptist',
              doctor='other doctor', student='student of medicine', layman='none of these')
 
+# %% ../../nbs/91_quiz.game.ipynb #067c6d16
+def unopened(file, e)->DataError:
+    "Why SQLite did not open `file`, from its error `e`: the disk, or what the file is"
+    if type(e).__name__ not in ('FullError','IOError','CantOpenError','ReadOnlyError'):
+        return DataError(f"{file} is no database of a quiz ({type(e).__name__})")
+    return DataError(f"{file} cannot be opened ({first_line(e)}): make room, or ask for the right to write there")
+
 # %% ../../nbs/91_quiz.game.ipynb #c82afa92
 class Quiz:
     "The database `file` of a quiz; `write` and `read` may be called by several threads"
@@ -116,11 +123,7 @@ class Quiz:
             names = 'application_id','user_version'
             mark,version = (self.db.q(f'pragma {o}')[0][o] for o in names)
         except Exception as e:
-            if isinstance(e, DataError): raise
-            if type(e).__name__ in ('FullError','IOError','CantOpenError','ReadOnlyError'): # the disk's
-                raise DataError(f"{file} cannot be opened ({first_line(e)}): make room, or ask for the "
-                                "right to write there") from None
-            raise DataError(f"{file} is no database of a quiz ({type(e).__name__})") from None
+            raise e if isinstance(e, DataError) else unopened(file, e) from None
         if mark!=OURS:
             raise DataError(f"{file} is not the database of a quiz: name another file")
         if version!=FORMAT:

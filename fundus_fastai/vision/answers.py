@@ -372,6 +372,7 @@ def close(self:RowFile):
     self.place.unlink(missing_ok=True)
     if self.lock: self.lock = self.lock.close()
 
+# %% ../../nbs/49_vision.answers.ipynb #f84442e8
 @patch
 def write_all(self:RowFile, rows):
     "Write all `rows` and give the file its name; nobody can go on with some of them, so none are left"
