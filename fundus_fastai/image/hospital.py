@@ -53,7 +53,6 @@ def new_key(f):
         with suppress(OSError): os.link(tmp, f) # another may have been faster
         if not f.exists(): os.replace(tmp, f) # a disk without links
 
-# %% ../../nbs/13_image.hospital.ipynb #2e6cc971
 def key_in(file)->bytes:
     "The key in `file`, made once, for its owner's eyes only; raises `DataError` where it is none"
     try:
