@@ -113,11 +113,12 @@ def _sentence(e, options=(), on=''):
         where = f" for {e.filename}" if e.filename else ''
         kept = f'finished work is kept ({on})' if on else 'no half file was kept'
         return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
-    if isinstance(e, OSError) and e.filename:
+    if isinstance(e, OSError) and (e.filename or e.errno==errno.EIO):
         barred = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         shut = ", or close the program that has it open" if os.name=='nt' else '' # as Excel a table
         more = f" (name another, or ask its owner for the right to it{shut})" if barred else ''
-        return f"{e.strerror}: {e.filename}{more}", 1
+        if e.errno==errno.EIO: more = " (the disk fails, or what leads to it: try again, or name another folder)"
+        return f"{e.strerror}{f': {e.filename}' if e.filename else ''}{more}", 1
     if 'out of memory' in str(e).lower():
         less = ' or '.join(f'--{o}' for o in ('bs','size') if o in options)
         return "the device is out of memory"+f": pass a smaller {less}"*bool(less), 1

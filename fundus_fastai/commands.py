@@ -269,8 +269,7 @@ def pooled(by, out, force):
     one_of(by, pool_ways, 'way to pool')
     table = RowFile(out, None, force)
     def write(df):
-        table.add(t := pool_answers(df, by))
-        table.close()
+        table.write_all(t := pool_answers(df, by))
         return len(t)
     return write
 

@@ -90,8 +90,10 @@ def data_home()->Path:
 
 # %% ../nbs/00_core.ipynb #894916b9
 def _about(e, path):
-    "`e`, saying that it is about `path`, and as an `OSError` where a library in Rust says \"os error 28\" in words"
-    code = getattr(e, 'errno', None) or int((re.findall(r'os error (\d+)', str(e)) or [0])[-1])
+    "`e`, saying that it is about `path`, and as an `OSError` where a library tells its number in words alone"
+    if isinstance(e, EyeError): return e
+    words = re.findall(r'(?:os error |\[Errno )(\d+)', str(e)) # Rust's, and pydicom's
+    code = getattr(e, 'errno', None) or int((words or [0])[-1])
     full = 'no room is left there: make room and call again; an earlier file of that name is whole'
     text = full if code in FULL else os.strerror(code or 0)
     return OSError(code, text, str(path)) if code else e
@@ -191,13 +193,19 @@ def whole_dir(out)->Path:
     out = Path(out)
     with neighbor(out, tempfile.mkdtemp) as tmp:
         tmp.chmod(by_umask(0o777))
-        yield tmp
+        try: yield tmp
+        except OSError as e: raise (e if e.filename else _about(e, out)) # a write that fails names nothing
         try:
             if out.exists(): out.rmdir()
             tmp.rename(out)
         except OSError: # another process was faster: well, if it has made the same
             def told(d): return [(d/o).exists() and (d/o).read_bytes() for o in NOTES]
             if not any(a and a==b for a,b in zip(told(out), told(tmp))): raise
+
+# %% ../nbs/00_core.ipynb #2c0fe8cb
+def settle()->None:
+    "See to it that all that was written is on its disk, where the system can be asked"
+    if hasattr(os, 'sync'): os.sync()
 
 # %% ../nbs/00_core.ipynb #edca2aff
 def _plain(o):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from .core import (FULL, DataError, DownloadError, EyeError, ModelError, few, first_line,
-                                fundus_home, need, say, sha256, whole_dir)
+                                fundus_home, need, say, settle, sha256, whole_dir)
 
 # %% ../nbs/04_hub.ipynb #b679e239
 class HubRef(NamedTuple):
@@ -153,6 +153,7 @@ def fetch_run(ref:HubRef)->Path:
         _download(pinned, files, tmp)
         told = {k:o.lfs.sha256 for k,o in files.items() if o.lfs}
         check_fetched(tmp, ref, told)
+        settle() # it is not checked again
     return to
 
 # %% ../nbs/04_hub.ipynb #c017007d

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/73_anatomy.label.ipynb #340ac689
 import json, math, numpy as np, os, pandas as pd, secrets, threading, time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from fastcore.basics import patch
@@ -49,8 +50,9 @@ def read_answers(file)->pd.DataFrame:
 def drop_unfinished(file):
     "Cut off a last line of answers that was not finished, as on a full disk, and say so"
     b = Path(file).read_bytes()
-    ours,end = b.startswith(','.join(ANSWER).encode()),b.rfind(b'\n')+1
-    if not ours or end in (0,len(b)): return
+    head,end = ','.join(ANSWER).encode(),b.rfind(b'\n')+1
+    ours = b.startswith(head) or head.startswith(b) # the head itself may not have been finished
+    if not ours or end==len(b): return
     os.truncate(file, end)
     say(f"{file}: its last line was not finished and is cut off: the picture comes again")
 
@@ -86,8 +88,8 @@ class Labels:
                             "choose another file with `out`")
     def told(self):
         "The pictures that the rater has answered, by the table"
+        if self.out.exists(): drop_unfinished(self.out)
         if not self.out.exists() or not self.out.stat().st_size: return []
-        drop_unfinished(self.out)
         t = read_answers(self.out)
         return t.path[t.rater==self.rater].tolist()
     @property
@@ -122,10 +124,15 @@ def answer(self:Labels, o)->dict: # what comes next
 def write(self:Labels, row)->None:
     "Append a row, and see to it that it is on the disk"
     self.out.parent.mkdir(parents=True, exist_ok=True)
-    with self.out.open('a', encoding='utf-8', newline='') as f:
-        row.to_csv(f, index=False, header=not f.tell(), float_format='%.6g')
-        f.flush()
-        os.fsync(f.fileno())
+    end = self.out.stat().st_size if self.out.exists() else 0
+    try:
+        with self.out.open('a', encoding='utf-8', newline='') as f:
+            row.to_csv(f, index=False, header=not end, float_format='%.6g')
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError:
+        with suppress(OSError): os.truncate(self.out, end) # what was told to be unwritten does not stand there
+        raise
 
 # %% ../../nbs/73_anatomy.label.ipynb #6ae37481
 class Desk(BaseHTTPRequestHandler):

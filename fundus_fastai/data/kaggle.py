@@ -7,14 +7,14 @@ __all__ = ['credentials', 'download']
 
 # %% ../../nbs/34_data.kaggle.ipynb #d7e933a9
 import errno, glob, hashlib, io, json, os, re, shutil, stat, sys, time, zipfile
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
 from ..core import (FULL, DownloadError, EyeError, data_home, fundus_home, need, progress,
-                                read_json, say, sha256, whole_file, write_json)
+                                read_json, say, settle, sha256, whole_file, write_json)
 from ..colab import colab_secrets
 from .catalog import get_card, kaggle_url
 
@@ -86,8 +86,12 @@ def _swap(new, out):
     "Put the folder `new` in the place of `out`"
     old = out.parent/f'.{out.name}-old'
     shutil.rmtree(old, ignore_errors=True)
+    settle() # before the name, which says that all is there
     if out.exists(): os.replace(out, old)
-    os.replace(new, out)
+    try: os.replace(new, out)
+    except OSError:
+        with suppress(OSError): os.replace(old, out) # what was there, if anything was
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 # %% ../../nbs/34_data.kaggle.ipynb #fb43a4d6

@@ -6,12 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/13_image.hospital.ipynb #97779aff
-import hmac, json, os, re, secrets, subprocess, sys, threading, numpy as np, pandas as pd
+import hmac, json, os, re, secrets, subprocess, sys, tempfile, threading, numpy as np, pandas as pd
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from ..core import DataError, EyeError, first_line, fundus_home, need
+from ..core import DataError, EyeError, first_line, fundus_home, need, neighbor
 from ..words import likeness
 
 # %% ../../nbs/13_image.hospital.ipynb #daa1e0ad
@@ -45,13 +45,13 @@ def hospital_kind(file)->str:
 # %% ../../nbs/13_image.hospital.ipynb #bb5b2d04
 def new_key(f):
     "Write a key into `f`, which another process may do at the same time"
-    f.parent.mkdir(parents=True, exist_ok=True)
-    tmp = f.with_name(f'.{f.name}-{secrets.token_hex(4)}')
-    tmp.touch(0o600)
-    tmp.write_text(secrets.token_hex(32))
-    with suppress(OSError): os.link(tmp, f) # another may have been faster
-    if f.exists(): tmp.unlink()
-    else: os.replace(tmp, f) # a disk without links
+    with neighbor(f, tempfile.mkstemp) as tmp: # for its owner's eyes
+        with tmp.open('w') as g:
+            g.write(secrets.token_hex(32))
+            g.flush()
+            os.fsync(g.fileno())
+        with suppress(OSError): os.link(tmp, f) # another may have been faster
+        if not f.exists(): os.replace(tmp, f) # a disk without links
 
 def key_in(file)->bytes:
     "The key in `file`, made once, for its owner's eyes only; raises `DataError` where it is none"

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, few, need, one_of, read_json, say
+from ..core import DataError, few, first_line, need, one_of, read_json, say
 from ..options import UnseenOptions
 from ..score.kinds import GRADES, get_kind, kind_of, read_predictions, referral
 
@@ -100,6 +100,13 @@ create table answer(participant text, round integer, n integer, item integer, ph
 ROLES = dict(ophthalmologist='ophthalmologist', optometrist='optometrist or orthoptist',
              doctor='other doctor', student='student of medicine', layman='none of these')
 
+# %% ../../nbs/91_quiz.game.ipynb #067c6d16
+def unopened(file, e)->DataError:
+    "Why SQLite did not open `file`, from its error `e`: the disk, or what the file is"
+    if type(e).__name__ not in ('FullError','IOError','CantOpenError','ReadOnlyError'):
+        return DataError(f"{file} is no database of a quiz ({type(e).__name__})")
+    return DataError(f"{file} cannot be opened ({first_line(e)}): make room, or ask for the right to write there")
+
 # %% ../../nbs/91_quiz.game.ipynb #c82afa92
 class Quiz:
     "The database `file` of a quiz; `write` and `read` may be called by several threads"
@@ -116,8 +123,7 @@ class Quiz:
             names = 'application_id','user_version'
             mark,version = (self.db.q(f'pragma {o}')[0][o] for o in names)
         except Exception as e:
-            if isinstance(e, DataError): raise
-            raise DataError(f"{file} is no database of a quiz ({type(e).__name__})") from None
+            raise e if isinstance(e, DataError) else unopened(file, e) from None
         if mark!=OURS:
             raise DataError(f"{file} is not the database of a quiz: name another file")
         if version!=FORMAT:

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 # %% ../../nbs/62_run.report.ipynb #a09c3deb
-from ..core import DataError, few, fresh_dir, read_json, whole_file, write_json, write_text
+from ..core import DataError, few, forget, fresh_dir, read_json, whole_file, write_json, write_text
 from ..local import room_templates
 from ..image.hospital import file_and_frame, key_in, pseudonym
 from ..image.read import read_image
@@ -628,7 +628,8 @@ def share_run(run, # run folder, or the folder of an evaluation
         raise DataError(f"{out} is the run itself: name another folder with `out`")
     out = fresh_dir(out, force, run_signs)
     key,names = pseudonym_key(run) if pseudonyms else None,{}
-    for f in ('SHA256SUMS','split.csv','validation.csv','predictions.csv'): (out/f).unlink(missing_ok=True)
+    forget(out, 'report.html', 'README.md', 'report.json', 'SHA256SUMS', 'audit.json', 'split.csv',
+           'validation.csv', 'predictions.csv') # who stops leaves nothing old beside what is new
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
     kept['parts'] = _fresh_parts(s, kept.get('parts'), None) # or pictures would stand under words about others
     for f in ('split.csv','validation.csv','predictions.csv'):

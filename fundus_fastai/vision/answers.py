@@ -14,7 +14,7 @@ from pathlib import Path
 from fastcore.basics import chunked, listify, patch
 from tqdm import tqdm
 from ..core import (DataError, common_folder, few, first_line, need, one_of, part_folder,
-                                progress, say, seen_from, whole_file, written_to)
+                                progress, say, seen_from, whole_file, write_text, written_to)
 from ..image.hospital import (check_key, facts_of, file_and_frame, file_facts, file_stem,
                                           frames_of, hospital_kind, key_mark)
 from ..image.read import check_utf8, image_files, unread_files
@@ -298,10 +298,12 @@ def take_over(self:RowFile, marks:dict):
 def same_place(self:RowFile, files):
     "Keep where the call was made, if `files` depend on it; raises `DataError` if it was elsewhere"
     if all(map(os.path.isabs, files)): return
-    if self.done and self.place.exists() and (was := self.place.read_text(encoding='utf-8'))!=os.getcwd():
+    was = self.place.read_text(encoding='utf-8') if self.done and self.place.exists() else ''
+    if was==(here := os.getcwd()): return
+    if was:
         raise DataError(f"{self.part} was begun in {was}, where these names mean other files: call from there, "
                         "or pass `force=True`")
-    self.place.write_text(os.getcwd(), encoding='utf-8')
+    write_text(self.place, here)
 
 # %% ../../nbs/49_vision.answers.ipynb #77d605da
 @patch
@@ -326,7 +328,9 @@ def left(self:RowFile, files)->list:
     if self.whole and todo:
         raise DataError(f"{self.file} is finished, without {len(todo)} of these images ({few(todo, 2)}): "
                         "pass `force=True` to replace it, or another name")
-    if self.whole: say(f"{self.file} is finished")
+    if self.whole:
+        self.place.unlink(missing_ok=True) # of a call that was stopped at its very end
+        say(f"{self.file} is finished")
     return todo
 
 # %% ../../nbs/49_vision.answers.ipynb #1f1f33c2
@@ -364,9 +368,22 @@ def close(self:RowFile):
     if is_parquet(self.file):
         write_parquet(self.part, self.file)
         self.part.unlink()
-    else: os.replace(self.part, self.file)
+    else:
+        with open(self.part, 'r+b') as f: os.fsync(f.fileno()) # or a power failure may leave a whole name and no rows
+        os.replace(self.part, self.file)
     self.place.unlink(missing_ok=True)
     if self.lock: self.lock = self.lock.close()
+
+# %% ../../nbs/49_vision.answers.ipynb #f84442e8
+@patch
+def write_all(self:RowFile, rows):
+    "Write all `rows` and give the file its name; nobody can go on with some of them, so none are left"
+    try:
+        self.add(rows)
+        self.close()
+    except BaseException:
+        if self.part: self.part.unlink(missing_ok=True)
+        raise
 
 # %% ../../nbs/49_vision.answers.ipynb #ef74f22e
 @patch
@@ -559,9 +576,7 @@ def gather_shards(files, # tables that `predict_run` wrote with `shard`, .csv or
     if short: raise DataError(f"{sum(short.values())} of {total} images are missing, of the parts "
                               f"{few([f'{k}/{n}' for k in short], 9)}: make them, or go on with them by `resume=True`")
     df = df.sort_values(['at','k']).drop(columns=['k','n','total','files','key','at','shard'])
-    table = RowFile(out, None, force)
-    table.add(df)
-    table.close()
+    RowFile(out, None, force).write_all(df)
     return df.reset_index(drop=True)
 
 # %% ../../nbs/49_vision.answers.ipynb #892ab363
@@ -609,7 +624,6 @@ def gather_folders(files, # a table from each of the folders 1of16, 2of16, ... t
     demand_folders(files)
     parts = [folder_rows(o, Path(out).absolute().parent) for o in files]
     if 'shard' in parts[0]: return gather_shards(files, out, force=force)
-    df,table = joined_parts(parts),RowFile(out, None, force)
-    table.add(df)
-    table.close()
+    df = joined_parts(parts)
+    RowFile(out, None, force).write_all(df)
     return df

@@ -1,5 +1,5 @@
 "Labels: the order, the answers on the disk, who is let in, and the page itself in Chromium"
-import http.client, json, math, shutil, threading, time
+import errno, http.client, json, math, os, shutil, threading, time
 import cv2, numpy as np, pandas as pd, pytest
 from contextlib import contextmanager
 from browser import EXE, Chromium
@@ -375,6 +375,27 @@ def test_an_answer_that_was_half_written(photos, tmp_path, capsys):
         assert Labels([photos], out, share=0).at==3 and label.read_answers(out).path.nunique()==3
     out.write_bytes(b'')
     assert Labels([photos], out).at==0
+
+@pytest.mark.parametrize('left', ['pa','path,disc_x','HEAD'])
+def test_a_first_line_that_was_half_written(photos, tmp_path, left):
+    "After a power failure the file was \"something else than answers\", for ever"
+    out = tmp_path/'l.csv'
+    out.write_text(','.join(ANSWER) if left=='HEAD' else left)
+    w = Labels([photos], out, share=0)
+    w.answer(dict(at=0, disc=DISC, fovea=FOVEA))
+    assert Labels([photos], out, share=0).at==1
+
+def test_an_answer_that_cannot_be_kept_is_sent_again(photos, tmp_path, monkeypatch):
+    "It was told to be unwritten and stood there: the page said that another one was open, and took nothing more"
+    out = tmp_path/'l.csv'
+    w = Labels([photos], out, share=0)
+    for k in range(2):
+        with monkeypatch.context() as m, pytest.raises(OSError):
+            def fail(f): raise OSError(errno.EIO, 'Input/output error')
+            m.setattr(os, 'fsync', fail)
+            w.answer(dict(at=k, disc=DISC, fovea=FOVEA))
+        assert w.answer(dict(at=k, disc=DISC, fovea=FOVEA))['at']==k+1
+    assert len(label.read_answers(out))==2
 
 def test_what_cannot_be_labeled_is_told(photos, tmp_path):
     "A table was served as a picture; a volume could not be found"

@@ -84,6 +84,20 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
         assert (e.value.errno,e.value.filename)==(code,str(f)) and ('make room and call again' in str(e.value))==(code in FULL)==(code!=errno.EIO)
     assert f.read_text()=='old' and len([*tmp_path.iterdir()])==1
 
+@pytest.mark.parametrize('e', [RuntimeError('write failed (os error 28)'),
+                               OSError('With tag (7FE0,0010) got exception: [Errno 28] No space left on device\nTraceback (most recent call last):')])
+def test_a_library_that_tells_of_a_full_disk_in_words(tmp_path, e):
+    "pydicom's were a traceback in an error that nobody foresaw, with `predict --dicom-out`"
+    with pytest.raises(OSError) as told, whole_file(tmp_path/'a.dcm'): raise e
+    assert (told.value.errno,told.value.filename)==(errno.ENOSPC,str(tmp_path/'a.dcm')) and 'Traceback' not in str(told.value)
+
+@pytest.mark.parametrize('name', [None,'other.csv'])
+def test_a_folder_on_a_failing_disk_is_named(tmp_path, name):
+    "Drawing phantoms on a full disk told of no folder; who has a name of its own keeps it"
+    with pytest.raises(OSError) as e, whole_dir(tmp_path/'eyes'):
+        raise OSError(errno.ENOSPC, 'No space left on device', *[name]*bool(name))
+    assert e.value.filename==(name or str(tmp_path/'eyes')) and not [*tmp_path.iterdir()]
+
 def test_a_folder_that_another_made_meanwhile(tmp_path):
     "Well where it is the same, told where it is not, or where nothing tells"
     def both(mine, others):

@@ -1,5 +1,5 @@
 "What reaches a terminal: names are shown, not obeyed; what goes into a file or a pipe stays as it is"
-import io, sys
+import errno, io, sys
 import pytest
 from fundus_fastai import cli, commands
 from fundus_fastai.core import DataError, printable, say
@@ -72,3 +72,9 @@ def test_a_full_device_names_no_flag_that_the_verb_lacks(monkeypatch, capsys, ve
     def full(*_, **__): raise RuntimeError('CUDA out of memory')
     monkeypatch.setattr(commands, 'check_first', full)
     assert cli.main([verb,*argv])==1 and capsys.readouterr().err==f'fundus {verb}: the device is out of memory{more}\n'
+
+@pytest.mark.parametrize('where', [(),('out/t.csv',)])
+def test_a_disk_that_fails_is_a_sentence_with_its_remedy(where):
+    "A write that failed is told without a name: it was an error that nobody foresaw"
+    told,status = cli._sentence(OSError(errno.EIO, 'Input/output error', *where))
+    assert told.startswith(': '.join(['Input/output error', *where])+' (the disk fails') and 'try again' in told and status==1

@@ -570,6 +570,26 @@ def test_interrupted_while_unpacking(stub, token, to, monkeypatch):
     (to.parent/'.eyes-unpacking').mkdir(); (to.parent/'.eyes-unpacking/old').write_text('of a kill')
     get(); whole(to)
 
+def test_pictures_are_on_the_disk_before_their_folder_has_its_name(stub, token, to, monkeypatch):
+    "A power failure left a folder that was whole by its note, and pictures without a byte; the archive was gone"
+    told,replace = [],os.replace
+    monkeypatch.setattr(os, 'sync', lambda: told.append('on the disk'), raising=False)
+    monkeypatch.setattr(os, 'replace', lambda a, b: told.append(Path(b).name) or replace(a, b))
+    get()
+    whole(to)
+    assert told[-2:]==['on the disk',to.name]
+
+def test_what_was_there_comes_back_where_the_new_cannot_take_its_name(tmp_path, monkeypatch):
+    "It stayed under a hidden name, which the next call removes"
+    new,out,replace = tmp_path/'new',tmp_path/'eyes',os.replace
+    for o in (new,out): o.mkdir(); (o/'a.png').write_text(o.name)
+    def fail(a, b):
+        if a==new: raise OSError(errno.EIO, 'Input/output error')
+        replace(a, b)
+    monkeypatch.setattr(os, 'replace', fail)
+    with pytest.raises(OSError): K._swap(new, out)
+    assert (out/'a.png').read_text()=='eyes' and not (tmp_path/'.eyes-old').exists()
+
 @pytest.mark.skipif(os.name=='nt' or os.geteuid()==0, reason='root may write everywhere')
 def test_forbidden_folder(stub, token, tmp_path):
     (tmp_path/'locked').mkdir(mode=0o500)

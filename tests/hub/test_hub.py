@@ -144,6 +144,14 @@ def test_stopped_half_way(hub, ref, monkeypatch):
     with pytest.raises(KeyboardInterrupt): local_run(str(ref))
     assert left()==[]
 
+def test_a_run_is_on_the_disk_before_it_has_its_name(hub, ref, monkeypatch):
+    "It is checked once, when it comes: a power failure had left it whole by its name, without its weights"
+    told,rename = [],Path.rename
+    monkeypatch.setattr('os.sync', lambda: told.append('on the disk'), raising=False)
+    monkeypatch.setattr(Path, 'rename', lambda a, b: told.append(Path(b)) or rename(a, b))
+    fetch_run(ref)
+    assert told==['on the disk', hub_folder(ref)]
+
 def test_two_at_once(hub, ref, pack, monkeypatch):
     "The second one's answer was: an error that we did not foresee (OSError: Directory not empty)"
     real,inner = H._download,[]

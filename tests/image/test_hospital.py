@@ -1,5 +1,5 @@
 "What a clinic has: DICOM of every sort, Heidelberg volumes, damaged ones, and nobody's name"
-import json, os, re, shutil, subprocess, sys, time, tracemalloc
+import errno, json, os, re, shutil, subprocess, sys, time, tracemalloc
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
@@ -182,6 +182,14 @@ def test_a_key_on_a_disk_without_links(tmp_path, monkeypatch):
     key = key_in(tmp_path/'key/patients.key')
     assert key_in(tmp_path/'key/patients.key')==key and len(key)==64
     assert [(o.name, o.stat().st_mode & 0o777) for o in (tmp_path/'key').iterdir()]==[('patients.key', 0o600)]
+
+def test_a_key_that_cannot_be_kept_leaves_nothing(tmp_path, monkeypatch):
+    "A full disk left half a key under a hidden name, and nothing removed it"
+    def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
+    with monkeypatch.context() as m, pytest.raises(DataError, match='cannot be kept .No space left'):
+        m.setattr(os, 'fsync', full)
+        key_in(tmp_path/'key/patients.key')
+    assert not [*(tmp_path/'key').iterdir()] and len(key_in(tmp_path/'key/patients.key'))==64
 
 def test_a_number_without_its_zeros_is_the_same_patient(tmp_path):
     "As in tables; two devices of a clinic may write it otherwise"

@@ -201,6 +201,14 @@ def test_a_disk_without_room_is_told_and_nothing_is_left(tmp_path, monkeypatch):
     with pytest.raises(DataError, match='cannot be written .*full.*make room'): squares(tmp_path)
     assert not [o for o in tmp_path.iterdir() if 'quiz.db' in o.name]
 
+@pytest.mark.parametrize('kind', ['FullError','IOError','CantOpenError'])
+def test_a_quiz_on_a_full_disk_is_one_all_the_same(tmp_path, quiz, monkeypatch, kind):
+    "\"quiz.db is no database of a quiz (CantOpenError)\", of a sound one"
+    import fastlite
+    def full(file): raise type(kind, (Exception,), {})('database or disk is full')
+    monkeypatch.setattr(fastlite, 'database', full)
+    with pytest.raises(DataError, match='quiz.db cannot be opened .database or disk is full.: make room'): Quiz(quiz.file)
+
 def test_files_that_are_no_quiz(tmp_path, quiz, capsys, caplog):
     (tmp_path/'text.db').write_text('x'*5000)
     with pytest.raises(DataError, match='is no database of a quiz|is not the database'): Quiz(tmp_path/'text.db')

@@ -1,5 +1,5 @@
 "The table for a clinic: a row each file, no answer where nothing can be seen, written as it goes"
-import io, json, os, shutil
+import errno, io, json, os, shutil
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -213,6 +213,47 @@ def test_names_that_mean_other_files_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path/'a')
     assert len(predict_run(RUN, ['1.jpeg','2.jpeg'], out=tmp_path/'t.csv', resume=True))==1
     assert {o.name for o in tmp_path.iterdir()}=={'a','b','t.csv'}
+
+def test_a_disk_that_fails_while_a_call_goes_on_bars_no_later_one(tmp_path, monkeypatch):
+    "Where the table was begun was written anew each time: cut off there, the next call was told of a place with half a name, or none"
+    (tmp_path/'1.jpeg').write_bytes(SCANS[0].read_bytes())
+    (tmp_path/'2.jpeg').write_bytes(SCANS[1].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    def full(self, text, **kwargs):
+        with self.open('w') as f: f.write(text[:len(text)//2])
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    with monkeypatch.context() as m:
+        stopped(m, 1)
+        with pytest.raises(KeyboardInterrupt): predict_run(RUN, ['1.jpeg','2.jpeg'], bs=1, out='t.csv')
+        m.setattr(Path, 'write_text', full)
+        m.setattr(answers, 'predict_files', full)
+        with pytest.raises(Exception): predict_run(RUN, ['1.jpeg','2.jpeg'], bs=1, out='t.csv', resume=True)
+    assert Path('t.csv.part.cwd').read_text()==str(tmp_path)
+    Path('t.csv.part.cwd').write_text('') # as an earlier version may have left it
+    assert len(predict_run(RUN, ['1.jpeg','2.jpeg'], out='t.csv', resume=True))==1
+    Path('t.csv.part.cwd').write_text(str(tmp_path)) # killed just before its end
+    predict_run(RUN, ['1.jpeg','2.jpeg'], out='t.csv', resume=True)
+    assert not Path('t.csv.part.cwd').exists()
+
+@pytest.mark.parametrize('at', ['replace','fsync'])
+def test_rows_that_nobody_can_go_on_with_are_not_left(tmp_path, monkeypatch, at):
+    "`fundus gather` on a failing disk said that no half file was kept, and left one that barred the next call"
+    for k in (1,2): predict_run(RUN, SCANS, out=tmp_path/f'{k}.csv', shard=(k,2))
+    join = ['gather', tmp_path/'1.csv', tmp_path/'2.csv', '--out', tmp_path/'t.csv']
+    with monkeypatch.context() as m:
+        def fail(*args): raise OSError(errno.EIO, 'Input/output error')
+        m.setattr(os, at, fail)
+        assert main(join)==1
+    assert sorted(o.name for o in tmp_path.iterdir())==['1.csv','2.csv'] and main(join)==0
+
+def test_rows_are_on_the_disk_before_they_have_the_name_of_a_whole_table(tmp_path, monkeypatch):
+    "A power failure may keep a name and lose what was written, unless this was asked for"
+    table,told,sync,replace = answers.RowFile(tmp_path/'t.csv'),[],os.fsync,os.replace
+    table.add(pd.DataFrame(dict(path=['a'])))
+    monkeypatch.setattr(os, 'fsync', lambda f: told.append(os.fstat(f).st_ino) or sync(f))
+    monkeypatch.setattr(os, 'replace', lambda a, b: told.append('named') or replace(a, b))
+    table.close()
+    assert told==[(tmp_path/'t.csv').stat().st_ino,'named']
 
 def test_nobody_resumes_what_cannot_be(tmp_path, monkeypatch, capsys):
     begun(tmp_path/'t.csv', 1, monkeypatch)

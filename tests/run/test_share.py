@@ -3,6 +3,7 @@ import json, re, shutil, stat
 from pathlib import Path
 import pandas as pd, pytest
 from fundus_fastai.core import DataError, read_json
+from fundus_fastai.run import report
 from fundus_fastai.run.report import hidden, pseudonym, remake_report, share_run
 
 OLD = Path(__file__).parent/'old_run'/'run'
@@ -26,6 +27,15 @@ def test_nothing_of_anybody_is_left(run, names, tmp_path):
     for f,text in files.items():
         assert not [o for o in names if o in text], f
         assert str(run.parent) not in text
+
+def test_nothing_old_stands_where_a_second_sending_stopped(run, names, tmp_path, monkeypatch):
+    "A report with everybody's number and pictures stood beside new tables with pseudonyms"
+    share_run(run, tmp_path/'s')
+    def stop(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr(report, 'shared_parts', stop)
+    with pytest.raises(KeyboardInterrupt): share_run(run, tmp_path/'s', pseudonyms=True, force=True)
+    left = {o.name:o.read_text() for o in (tmp_path/'s').iterdir()}
+    assert not [f for f,text in left.items() for o in names if o in text]
 
 def test_who_has_the_key_finds_them_again(run, tmp_path):
     share_run(run, tmp_path/'s', pseudonyms=True)
