@@ -625,12 +625,7 @@ def as_texts(s)->pd.Series:
     s = s.str.strip()
     return s.str.replace(r'\.0*$', '', regex=True) if s.str.fullmatch(r'-?\d+(\.0*)?').all() else s
 
-# %% ../../nbs/30_data.read.ipynb #cfe26333
-def names_in(folder)->set:
-    "What lies in `folder`, nothing where it cannot be read"
-    with suppress(OSError, ValueError): return {*os.listdir(folder)}
-    return set()
-
+# %% ../../nbs/30_data.read.ipynb #5a45b1bb
 def place_of(folder, name)->str:
     "Where `name` lies, seen from `folder`: `..` leads out of the folder that a link points to, where a file is there"
     here = os.path.normpath(os.path.join(folder, name))
@@ -639,6 +634,12 @@ def place_of(folder, name)->str:
     a,b = (file_and_frame(o)[0] for o in (here,there))
     other = os.path.isfile(b) and not (os.path.isfile(a) and os.path.samefile(a, b))
     return there if other else here
+
+# %% ../../nbs/30_data.read.ipynb #cfe26333
+def names_in(folder)->set:
+    "What lies in `folder`, nothing where it cannot be read"
+    with suppress(OSError, ValueError): return {*os.listdir(folder)}
+    return set()
 
 def find_images(folder, names)->pd.Series:
     "Find the images `names` in `folder`; each folder is listed once for those without suffix"
