@@ -108,7 +108,7 @@ def _sentence(e, options=(), on=''):
         if on: return f"stopped; finished work is kept ({on})", status
         again = 'force' in options and 'resume' not in options
         return "stopped"+"; begin again with --force"*again, status
-    if isinstance(e, EyeError): return str(e), 1
+    if isinstance(e, EyeError): return re.sub(rf'Caught .*\sOrig[\s\S]*{type(e).__name__}: ', '', str(e)).strip(), 1
     if isinstance(e, OSError) and e.errno in FULL:
         where = f" for {e.filename}" if e.filename else ''
         kept = f'finished work is kept ({on})' if on else 'no half file was kept'

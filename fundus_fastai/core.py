@@ -257,8 +257,9 @@ def sha256(path, chunk:int=1<<20)->str:
 # %% ../nbs/00_core.ipynb #22a84370
 def seen_from(path, folder)->str:
     "`path` as it is seen from `folder`; in full where it lies on another drive of Windows"
-    try: return os.path.relpath(path, folder)
+    try: near = os.path.relpath(path, folder)
     except ValueError: return os.path.abspath(path)
+    return os.path.relpath(path, os.path.realpath(folder)) if near.split(os.sep)[0]=='..' else near
 
 def common_folder(paths)->str:
     "The deepest folder that holds all `paths`; '' where they lie on several drives of Windows"

@@ -20,7 +20,7 @@ from ..core import (DataError, common_folder, few, forget, first_line, progress,
                                 whole_file, write_json)
 from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
-from ..image.read import open_image, pixels, read_image
+from ..image.read import file_order, open_image, pixels, read_image
 from ..image.recipe import disc_side, whole_circle
 from ..score.estimate import newcombe, patient_bootstrap, welch
 from ..score.metrics import auc
@@ -823,12 +823,16 @@ def audit(data, # frame, name of the catalog, folder or CSV
     "Look for leaks, copies, useless files and shortcuts in `data`; raises `DataError` if there is nothing to look at"
     check_least(most=(most,0), workers=(workers,1), seed=(seed,0))
     check_positive(far=far)
-    df,known = _whole_frame(open_frame(data, opts))
+    given,known = _whole_frame(open_frame(data, opts))
+    at = np.array(file_order(given.path)) # what is found does not hang on the order of the rows
+    df = given.iloc[at].reset_index(drop=True)
     cols = _labels_of(df, labels)
     looks = _look_at_all(df.path.tolist(), workers)
     t = dict(leaks=_leaks(df), split_eyes=_split_eyes(df))
     t['mirrored'],eyes = _mirrored(df, looks.disc)
-    t['exact_duplicates'],t['near_duplicates'],vague = _copies(df, looks, cols, far, most, workers)
+    *copies,vague = _copies(df, looks, cols, far, most, workers)
+    as_given = lambda p: p.assign(row_a=at[p.row_a], row_b=at[p.row_b])
+    t['exact_duplicates'],t['near_duplicates'] = map(as_given, copies)
     p = pd.concat([t['exact_duplicates'], t['near_duplicates']], ignore_index=True)
     t['conflicts'] = p[p.across.str.contains('labels')].reset_index(drop=True)
     words = {str(o) for c in (*cols, 'split') for o in (c, *df[c].dropna().unique())}
@@ -840,5 +844,5 @@ def audit(data, # frame, name of the catalog, folder or CSV
               dark=files((f.bright<40) & (f.range>4)), telling=files(own.remark!='', 'remark'))
     t['shortcuts'] = _shortcuts(df, looks, cols if shortcuts else [], seed)
     return Audit(_summary(df, t, vague, known, shortcuts, eyes), **t,
-                 data=df.assign(**f.drop(columns=[*df], errors='ignore')),
+                 data=df.assign(**f.drop(columns=[*df], errors='ignore')).set_axis(at).sort_index(),
                  name=str(df.attrs.get('name', '')), source=df.attrs['source'])

@@ -625,6 +625,16 @@ def as_texts(s)->pd.Series:
     s = s.str.strip()
     return s.str.replace(r'\.0*$', '', regex=True) if s.str.fullmatch(r'-?\d+(\.0*)?').all() else s
 
+# %% ../../nbs/30_data.read.ipynb #5a45b1bb
+def place_of(folder, name)->str:
+    "Where `name` lies, seen from `folder`: `..` leads out of the folder that a link points to, where a file is there"
+    here = os.path.normpath(os.path.join(folder, name))
+    if '..' not in name: return here
+    there = os.path.normpath(os.path.join(os.path.realpath(folder), name))
+    a,b = (file_and_frame(o)[0] for o in (here,there))
+    other = os.path.isfile(b) and not (os.path.isfile(a) and os.path.samefile(a, b))
+    return there if other else here
+
 # %% ../../nbs/30_data.read.ipynb #cfe26333
 def names_in(folder)->set:
     "What lies in `folder`, nothing where it cannot be read"
@@ -635,7 +645,7 @@ def find_images(folder, names)->pd.Series:
     "Find the images `names` in `folder`; each folder is listed once for those without suffix"
     inside = cache(names_in)
     def find(name):
-        p = os.path.normpath(os.path.join(folder, name))
+        p = place_of(folder, name)
         if os.path.isfile(file_and_frame(p)[0]): return p
         if p.lower().endswith(suffixes): return None
         top,own = os.path.split(p)

@@ -157,7 +157,7 @@ def split_patients(df, # frame
     "Split `df` so that no patient is on two sides and every class on each; raises `DataError` if it is too small"
     check_least(seed=(seed,0))
     _demand_splittable(df, shares := {'test':test, 'valid':valid}, by)
-    who = df.assign(patient=_units(df, groups))
+    who = df.assign(patient=_units(df.assign(patient=patient_names(df.patient)), groups)) # 10 as '10'
     if groups is not None: _demand_splittable(who, shares, by)
     shares = {k:v for k,v in shares.items() if v}
     strata,sides = patient_strata(who, by),['train',*shares]

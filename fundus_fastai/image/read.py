@@ -296,6 +296,12 @@ def image_files(root, # folder
     taken = {o for f in found if f.lower().endswith('.xml') for o in files_of_xml(f)}
     return [o for o in found if o not in taken]
 
+# %% ../../nbs/14_image.read.ipynb #899d49c8
+def file_order(paths)->list: # positions
+    "The order of `paths` by file, and of a volume by the number of its picture"
+    keys = [(f, k or 0) for f,k in map(file_and_frame, paths)]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
 # %% ../../nbs/14_image.read.ipynb #42db3b38
 texts = tuple('.csv .tsv .txt .json .md .xml .pdf .xlsx .html .db .ini .log .npz .zip'.split())
 

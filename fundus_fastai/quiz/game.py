@@ -32,7 +32,7 @@ def pool_of(preds, how:str='random', seed:int=0, *, cut:float=.5)->pd.DataFrame:
     k = (p[:,1]>cut)*1 if len(names)==2 else p.argmax(1)
     told = dict(truth=preds.target.astype(str), ai=np.array(names)[k], p=p.round(6).tolist())
     t = preds[['path','patient']].assign(**told, top=p[np.arange(len(p)),k])
-    t = t[t.truth.isin(names)].sample(frac=1, random_state=seed)
+    t = t[t.truth.isin(names)].sort_values('path').sample(frac=1, random_state=seed)
     if how=='confident': t = t[t.truth==t.ai].sort_values('top', ascending=False, kind='stable')
     return t.drop_duplicates('patient').drop(columns='top').reset_index(drop=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastcore.imports import IN_NOTEBOOK
 from ..core import DataError, ModelError, data_home, few, read_json, say, whole_file, write_json
 from ..options import TrainOptions
-from ..image.read import check_readable
+from ..image.read import check_readable, file_order
 from ..image.recipe import doubts_of, header_remark
 from ..data.catalog import check_trainable
 from ..data.audit import same_bytes
@@ -54,6 +54,7 @@ def load_frame(task, # name of a task
     if learnable and df.attrs.get('alone'):
         raise DataError(f"{data}: nothing tells which images are of one patient: name the column (`patient=COL`), "
                         "or say that every image is a patient of its own (`patient='none'`)")
+    if df.attrs['name']=='csv': df = df.iloc[file_order(df.path)].reset_index(drop=True)
     df,read = task.frame(df, label),dict(images=len(df), patients=df.patient.nunique())
     df.attrs['read'] = read # before any image was left out, for the report
     if skip_broken: df = readable_rows(df)

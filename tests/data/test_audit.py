@@ -56,6 +56,18 @@ def closed(pairs):
         touch = [g for g in groups if g&p]; groups = [g for g in groups if not g&p]+[set(p).union(*touch)]
     return {frozenset((a,b)) for g in groups for a in g for b in g if a<b}
 
+def test_the_order_of_the_rows_changes_nothing(sets, tmp_path):
+    "Which of two copies is named, how far apart they are, and what a border tells: all hung on how a table was sorted"
+    df,_,_ = plant(sets['fundus'], tmp_path/'p')
+    mixed = df.sample(frac=1, random_state=1)
+    mixed.attrs = df.attrs
+    a,b = audit(df, 'rare'),audit(mixed, 'rare')
+    for one in (a,b): one.save(tmp_path/str(id(one)))
+    for o in ('audit.csv','audit.json'):
+        assert len({(tmp_path/str(id(one))/o).read_bytes() for one in (a,b)}) == 1, o
+    assert b.data.path.tolist() == mixed.path.tolist() and len(a.exact_duplicates)
+    for o in b.pairs().itertuples(): assert (o.path_a,o.path_b) == tuple(b.data.path.iloc[[o.row_a,o.row_b]])
+
 @pytest.mark.parametrize('kind', ['oct','fundus'])
 def test_planted_are_found_and_none_invented(sets, kind, tmp_path):
     df,pairs,src = plant(sets[kind], tmp_path/'p')
@@ -511,7 +523,7 @@ def test_many_unreadable_files_take_few_lines(tmp_path, capsys):
     df = pd.DataFrame({'path':[str(tmp_path/f'{k}.png') for k in range(5000)], 'patient':[f'p{k}' for k in range(5000)]})
     a = audit(df, shortcuts=False)
     text = repr(a)+a._repr_html_()+capsys.readouterr().out
-    assert text.count('.png')==6 and '0.png, 1.png, 2.png and 4997 more' in text
+    assert text.count('.png')==6 and '0.png, 1.png, 10.png and 4997 more' in text
     assert (a.save(tmp_path/'o')/'audit.json').stat().st_size<5000 and len(pd.read_csv(tmp_path/'o'/'audit.csv'))==5000
 
 TURNS = {'quarter':(lambda im: im.transpose(Image.ROTATE_90), 90, False), 'half':(lambda im: im.transpose(Image.ROTATE_180), 180, False),
@@ -557,7 +569,7 @@ def test_eyes_that_look_mirrored(sets, tmp_path):
     df = sets['fundus'].copy(); df.attrs = sets['fundus'].attrs
     assert not len(audit(df, shortcuts=False).mirrored)
     disc = A._look_at_all(df.path.tolist(), 2).disc
-    some = np.flatnonzero(np.abs(disc)>2)[:3]
+    some = sorted(np.flatnonzero(np.abs(disc)>2)[:3], key=str) # as files are
     for k in some:
         ImageOps.mirror(Image.open(df.path[k])).save(tmp_path/f'{k}.jpg', quality=92)
         df.loc[k, 'path'] = str(tmp_path/f'{k}.jpg')

@@ -7,7 +7,9 @@ from fundus_fastai.image.read import check_images, read_image
 from fundus_fastai.data import read as data_read
 from fundus_fastai.data.read import read_csv, read_folder, read_kermany, read_table
 from fundus_fastai.data.catalog import check_trainable
-from made import touch
+from fundus_fastai.data.splits import relative_paths
+from fundus_fastai.run.check import Check
+from made import eyes, touch
 
 # --- Kermany --------------------
 
@@ -577,3 +579,30 @@ def test_an_empty_label_column_is_named(shop):
 def test_a_label_without_a_no_is_told(shop, capsys):
     read_csv(shop('file,A,B\na.png,1,0\nb.png,,1\nc.png,1,0\n'), label='A,B')
     assert 'no image lacks the label A (no 0 stands there)' in capsys.readouterr().err
+
+# --- links --------------------
+
+def linked(d):
+    "A table in a linked folder, the pictures outside of it: the link, and the folder that it points to"
+    eyes(d/'far', [f'img/{i}.png' for i in range(4)])
+    (d/'far/tables').mkdir()
+    os.symlink(d/'far/tables', d/'link')
+    return d/'link',d/'far/tables'
+
+@pytest.mark.parametrize('named', ['../img/{}.png', '{d}/far/img/{}.png'])
+def test_pictures_outside_of_a_linked_folder(tmp_path, named):
+    "A training ended where the maps began: `link/../../img` led elsewhere; names with .. were not found"
+    link,real = linked(tmp_path)
+    t = pd.DataFrame(dict(path=[named.format(i, d=tmp_path) for i in range(4)], patient=list('abcd'), label=list('xyxy')))
+    t.to_csv(real/'t.csv', index=False)
+    a,b = (read_csv(o/'t.csv') for o in (link,real))
+    far = relative_paths(a)
+    assert all((link/o).is_file() for o in far) and far.tolist()==relative_paths(b).tolist()
+    Check('t', [], a, None).save(link/'clean')
+    assert len(read_csv(link/'clean/cleaned.csv'))==len(read_csv(real/'clean/cleaned.csv'))==4
+
+def test_a_name_that_a_program_wrote_through_a_link_is_found(tmp_path):
+    "As Python's `relpath` writes it, which knows of no link"
+    link,_ = linked(tmp_path)
+    pd.DataFrame(dict(path=['../far/img/0.png'], label=['x'])).to_csv(link/'t.csv', index=False)
+    assert read_csv(link/'t.csv', patient='none').path.tolist()==[str(tmp_path/'far/img/0.png')]

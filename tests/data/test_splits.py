@@ -395,3 +395,15 @@ def test_columns_of_other_types(tmp_path):
         assert (read_split(files[1], o, '/x').split==a.split).all() and split_hash(a, '/x')==split_hash(b, '/x')
     with pytest.raises(DataError, match='1 of 24 rows have no path'):
         save_split(split_patients(df.assign(path=df.path.where(df.index>0, None))), tmp_path/'s.csv', '/x')
+
+@pytest.mark.parametrize('by', ['age','kind'])
+@pytest.mark.parametrize('groups', [None, 'site'])
+def test_a_patient_is_dealt_by_name_not_by_type(by, groups):
+    "Read by pandas patients are numbers, by `read_csv` text: the same table had other patients in the test"
+    who = np.repeat(np.arange(8, 48), 2)
+    df = pd.DataFrame(dict(path=[f'/x/{i}.png' for i in range(80)], patient=who, age=20.+who*7%61,
+                           kind=np.array(list('abc'))[who%3], site=who//3))
+    sides = [split_patients(df.assign(patient=o), by=by, groups=groups) for o in (who, who.astype(float), who.astype(str))]
+    mixed = split_patients(df.sample(frac=1, random_state=1), by=by, groups=groups).sort_index()
+    for o in (*sides[1:],mixed): assert (o.split==sides[0].split).all()
+    assert sides[0].patient.tolist()==who.tolist()

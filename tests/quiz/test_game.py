@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from house.shared import ROOT, code
+from made import class_table
 from quizzes import squares
 from fundus_fastai.cli import main
 from fundus_fastai.core import DataError
@@ -35,6 +36,12 @@ def test_eyes_are_dealt_evenly_and_never_twice(n, names):
         for o in (train,test): assert np.ptp([sum(truth[i]==c for i in o) for c in names])<=(1 if o is train else 2)
     common = set.intersection(*(set(o) for _,o in deals))
     assert len(common)>=min(20, 2*n//5) and not common & set().union(*(set(o) for o,_ in deals))
+
+@pytest.mark.parametrize('how', ['random','confident'])
+def test_a_quiz_does_not_hang_on_the_order_of_the_rows(how):
+    t = class_table()
+    a,b = (pool_of(o, how, seed=2) for o in (t, t[::-1]))
+    assert a.path.tolist()==b.path.tolist()
 
 def test_one_picture_a_patient_and_the_bias_of_the_sure_ones():
     rng = np.random.default_rng(0)

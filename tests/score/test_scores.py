@@ -41,6 +41,10 @@ def test_a_class_that_is_a_number_is_called_a_class():
             'f1_stage_2':'F1 stage_2', 'r2':'R²', 'accuracy':'accuracy', 'log_loss':'log loss', 'sensitivity_my_class':'sensitivity my_class'}
     assert {k:metric_label(k) for k in said}==said
 
+def test_a_lot_does_not_hang_on_the_order_of_the_rows(preds):
+    a,b = (pick(o, 'random', 8, per='group', seed=1) for o in (preds, preds[::-1]))
+    assert a.path.tolist()==b.path.tolist()
+
 def test_by_lot_groups_and_patients_take_turns(preds):
     d = pick(preds, 'random', 12, per='target')
     assert [*d.target]==3*CLASSES and d.patient.is_unique

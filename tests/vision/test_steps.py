@@ -9,6 +9,7 @@ from fundus_fastai.options import TrainOptions
 from fundus_fastai.phantom.oct import write_kermany
 from fundus_fastai.vision import steps
 from fundus_fastai.vision.steps import load_frame, make_learner, refit, same_people, split_frame
+from made import eyes
 
 def test_the_same_file_under_two_patients_ties_them(tmp_path, capsys):
     "Byte-identical files keep their patients on one side; dealt without a look at the files they part on some seeds"
@@ -111,3 +112,14 @@ def test_photographs_among_scans_are_told_before_training(tmp_path, capsys):
     load_frame('oct', tmp_path)
     assert 'p1_left.png is in color, as a photograph, and the task asks for scans' in capsys.readouterr().err
     with pytest.raises(EyeError, match='is in color'): load_frame('oct', tmp_path, strict=True)
+
+def test_a_table_that_was_sorted_otherwise_is_the_same_frame(tmp_path):
+    "Another order of rows was another net, under the same seed, split and digest of the data"
+    names = [f'{k}.png' for k in 'cabd']
+    eyes(tmp_path, names)
+    t = pd.DataFrame(dict(path=names, patient=list('1234'), label=list('xyxy')))
+    t.to_csv(tmp_path/'a.csv', index=False)
+    t[::-1][['label','path','patient']].to_csv(tmp_path/'b.csv', index=False)
+    a,b = (load_frame('oct', tmp_path/f'{k}.csv') for k in 'ab')
+    pd.testing.assert_frame_equal(a, b[list(a)])
+    assert a.patient.tolist()==['2','3','1','4'] and a.attrs['rows']==4
