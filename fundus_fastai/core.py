@@ -62,6 +62,7 @@ def too_old()->list: # as pip takes them: 'pandas>=2.1'
         try: return not r.specifier.contains(version(r.name), prereleases=True)
         except ImportError: return False
     own = [r for r in asked if not re.search(r'"(test|dev)"', str(r.marker))]
+    if old(Requirement('fastcore<2')): own.append(Requirement('fastai>=2.8.12')) # it goes with fastcore 2
     return list(dict.fromkeys(f'{r.name}{r.specifier}' for r in own if old(r)))
 
 # %% ../nbs/00_core.ipynb #df0510fb

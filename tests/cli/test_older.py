@@ -52,3 +52,7 @@ def test_packages_below_the_bounds_are_named(monkeypatch):
     assert 'pip install "pandas>=2.1" "pydicom>=3"; with --debug' in _sentence(AttributeError('str'))[0]
     has.update(pandas='2.1.4', pydicom='3.0.1')
     assert too_old()==[] and 'pip' not in _sentence(AttributeError('str'))[0]
+    has.update(fastai='2.8.7', fastcore='1.14.5')
+    assert too_old()==[]
+    has['fastcore'] = '2.2.41' # as the newest fasthtml brings it: training ended in a TypeError of fastai's
+    assert too_old()==['fastai>=2.8.12']
