@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from glob import glob
 from . import __version__, commands as verbs
-from .core import FULL, EyeError, EyeWarning, fast_memory, one_of, printable, say
+from .core import FULL, EyeError, EyeWarning, fast_memory, one_of, printable, say, too_old
 from .options import told
 
 # %% ../nbs/98_cli.ipynb #363c2a8a
@@ -122,7 +122,10 @@ def _sentence(e, options=(), on=''):
     if 'out of memory' in str(e).lower():
         less = ' or '.join(f'--{o}' for o in ('bs','size') if o in options)
         return "the device is out of memory"+f": pass a smaller {less}"*bool(less), 1
-    return f"an error that we did not foresee ({type(e).__name__}: {str(e)[:300]}); with --debug it shows where", 1
+    said = f"an error that we did not foresee ({type(e).__name__}: {str(e)[:300]})"
+    if old := too_old():
+        said += '; too old a package may be why: pip install '+' '.join(f'"{o}"' for o in old)
+    return f"{said}; with --debug it shows where", 1
 
 # %% ../nbs/98_cli.ipynb #ca0842d7
 class _Shown:

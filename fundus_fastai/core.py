@@ -50,6 +50,21 @@ def need(name:str, extra:str=None):
         how = f'pip install "fundus_fastai[{extra}]"' if extra else f"pip install {name}"
         raise MissingPackage(f"{name} is needed for this and cannot be imported ({e}): {how}") from None
 
+# %% ../nbs/00_core.ipynb #60694c43
+def too_old()->list: # as pip takes them: 'pandas>=2.1'
+    "Which packages are installed in a version below what we ask for"
+    from importlib.metadata import requires, version
+    try:
+        from packaging.requirements import Requirement
+        asked = list(map(Requirement, requires('fundus_fastai') or []))
+    except ImportError: return [] # not installed, but run from its folder
+    def old(r):
+        try: return not r.specifier.contains(version(r.name), prereleases=True)
+        except ImportError: return False
+    own = [r for r in asked if not re.search(r'"(test|dev)"', str(r.marker))]
+    if old(Requirement('fastcore<2')): own.append(Requirement('fastai>=2.8.12')) # it goes with fastcore 2
+    return list(dict.fromkeys(f'{r.name}{r.specifier}' for r in own if old(r)))
+
 # %% ../nbs/00_core.ipynb #df0510fb
 for k in ('ORT_DISABLE_TELEMETRY','HF_HUB_DISABLE_TELEMETRY'): os.environ.setdefault(k, '1')
 

@@ -63,7 +63,7 @@ split_words = {'train':'train', 'training':'train', 'val':'valid', 'valid':'vali
 def set_frame(df, root, labels=(), *, alone=None, **attrs)->pd.DataFrame:
     "Put the columns of a data set in order, and note where it is from"
     if alone: say(f"{alone} does not tell its patients: each image is taken as its own")
-    for o in ('eye','split'): df[o] = df[o] if o in df else None
+    df = df.assign(**{o:None for o in ('eye','split') if o not in df})
     known = [o for o in ('label','grade','sex','age') if o in df]
     first = ['path','patient','eye','split',*(labels or ()),*known]
     df = df[first + [o for o in df if o not in (*first,'key','name','folder','own')]].reset_index(drop=True)
@@ -133,8 +133,10 @@ def visit_of(name:str)->str:
 def by_name(names)->tuple: # patients, eyes
     "Patients and eyes by names as Kermany's, 10_left or 10_20210305_OD, missing where none are"
     bare,whole = (o.str.extract(SIDED) for o in (names.map(undated).astype(object), names))
-    eye = bare[1].fillna(whole[1]).str.lower().map(eye_words)
-    return names.str.extract(KERMANY_NAME)[1].fillna(bare[0]),eye
+    # where all are missing, pandas 2 makes numbers of them
+    patient = names.str.extract(KERMANY_NAME)[1].fillna(bare[0]).astype(names.dtype)
+    eye = bare[1].fillna(whole[1]).astype(object)
+    return patient,eye.str.lower().map(eye_words)
 
 def tell_undated(names, patient):
     "Say how patients are read from names with dates, visits, or numbers that may be visits"

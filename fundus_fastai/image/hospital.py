@@ -142,7 +142,7 @@ def sound(what:str):
 def dicom_header(file):
     "What a DICOM file says before its pixels; raises `DataError` without the file's name"
     with sound('DICOM'):
-        need('pydicom', 'dicom')
+        for o in ('pydicom','pydicom.pixels'): need(o, 'dicom') # the second is of pydicom 3
         s = os.stat(file)
         return _header(str(file), s.st_size, s.st_mtime_ns)
 

@@ -634,6 +634,7 @@ def _load(f, im):
     bits = lambda m: np.unpackbits(m, axis=1, count=int(z['shape'][1])).astype(bool)
     part = lambda kind: {k[len(kind)+1:]:bits(m) for k,m in z.items() if k.startswith(kind+'_')}
     words = {k:tuple(z[k].tolist()) for k in _boxes}|{k:z[k].item() for k in _words}
+    im = cv2.cvtColor(im, cv2.COLOR_BGR2RGB) # IMREAD_COLOR_RGB is of OpenCV 4.11
     return FundusPhantom(im, dict(zip(LABELS, z['labels'].tolist())), masks=part('mask'),
                          vessels=part('vessel'), field=bits(z['field']),
                          angles=dict(zip(('artery','vein'), z['angles'].tolist())), **words)
@@ -642,4 +643,4 @@ def _load(f, im):
 def fundus_truth(image_path # a photograph that `save_fundus` wrote
                 )->FundusPhantom: # with its truth, or `None` if there is none beside the image
     "Read the truth that lies beside a phantom; raises `DataError` where it cannot be read"
-    return read_truth(image_path, _load, cv2.IMREAD_COLOR_RGB)
+    return read_truth(image_path, _load, cv2.IMREAD_COLOR)

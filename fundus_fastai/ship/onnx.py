@@ -113,7 +113,8 @@ class OnnxNet:
         try: self.session = ort.InferenceSession(raw, how, providers=['CPUExecutionProvider'])
         except Exception as e: # of many kinds, all of which mean: it cannot be run
             raise ModelError(f"{path} cannot be run by onnxruntime {ort.__version__} "
-                             f"({first_line(e)}): export it again") from None
+                             f"({first_line(e)}): pip install -U onnxruntime, "
+                             "or export it again") from None
     @property
     def gray(self): return self.config['image']=='oct'
 
