@@ -183,7 +183,7 @@ def by_umask(mode:int)->int:
     return mode & ~umask
 
 def mode_for(path)->int:
-    "Who may read and write `path` when it is written anew: who could before; for a new one as the umask says"
+    "Who may read and write `path` once it is written: who could before, or whom the umask lets"
     return path.stat().st_mode & 0o666 | 0o600 if path.exists() else by_umask(0o666)
 
 # %% ../nbs/00_core.ipynb #8bb3b3fe
@@ -209,7 +209,7 @@ def whole_dir(out)->Path:
     with neighbor(out, tempfile.mkdtemp) as tmp:
         tmp.chmod(by_umask(0o777))
         try: yield tmp
-        except OSError as e: raise (e if e.filename else _about(e, out)) # a write that fails names nothing
+        except OSError as e: raise (e if e.filename else _about(e, out)) # a failed write names none
         try:
             if out.exists(): out.rmdir()
             tmp.rename(out)

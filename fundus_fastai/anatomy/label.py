@@ -131,7 +131,7 @@ def write(self:Labels, row)->None:
             f.flush()
             os.fsync(f.fileno())
     except OSError:
-        with suppress(OSError): os.truncate(self.out, end) # what was told to be unwritten does not stand there
+        with suppress(OSError): os.truncate(self.out, end) # what is told to be unwritten is not there
         raise
 
 # %% ../../nbs/73_anatomy.label.ipynb #6ae37481

@@ -326,7 +326,7 @@ def kept_bytes(folder)->int:
 
 # %% ../../nbs/95_app.page.ipynb #1db0c2fe
 def too_much(headers, *, told:bool=True)->tuple:
-    "Status and sentence for what is too large to be taken, or `None`; `told`: its length is to stand in the headers"
+    "Status and sentence for what is too large, or `None`; `told`: the headers are to tell its length"
     n,folder = headers.get('content-length', ''),os.environ.get('GRADIO_TEMP_DIR')
     if not n.isdecimal() and not told: return None
     if not n.isdecimal(): return 411,"Tell the length of what you send."
@@ -401,7 +401,7 @@ class NoWords:
         print(''.join(traceback.format_tb(tb))+kind.__name__, file=sys.stderr)
 
 def name_no_upload()->None:
-    "Let Gradio log errors without their words, which hold the path of a file, as of a page older than this server"
+    "Let Gradio log errors without their words, which may hold the path of an upload"
     for o in ('queueing','routes','route_utils','utils'): need(f'gradio.{o}', 'app').traceback = NoWords()
 
 # %% ../../nbs/95_app.page.ipynb #c395c880
@@ -422,14 +422,15 @@ def launch(reader, *, port:int, host:str=HERE, auth=None, share:bool=False, inli
     out = share or in_colab() # through servers of others, with files and frames of theirs
     who = None if out else other_site if host!=HERE else partial(stranger, port=port)
     css = (files('fundus_fastai.app')/'templates/app.css').read_text(encoding='utf-8')
+    more = None if out else page_headers(inline)
     page.launch(server_name=host, server_port=port, share=share, inline=inline, auth=auth, css=css,
                 theme=need('gradio.themes').Base(**LOOK).set(**DARKER),
-                app_kwargs=doors(reader, who, call and not share, more=None if out else page_headers(inline)), **HOW)
+                app_kwargs=doors(reader, who, call and not share, more=more), **HOW)
     return page
 
 # %% ../../nbs/95_app.page.ipynb #e580b86e
 def until_stopped()->None:
-    "Wait for Ctrl-C, a service manager or a terminal that is closed, after which uploads are deleted just so"
+    "Wait for Ctrl-C, a service manager or a terminal that is closed, and delete uploads"
     for o in filter(None, (getattr(signal, k, None) for k in ('SIGTERM','SIGHUP'))):
         if signal.getsignal(o)==signal.SIG_IGN: continue # as nohup wants it
         with suppress(ValueError): signal.signal(o, signal.default_int_handler) # not in a thread

@@ -49,7 +49,7 @@ def alone(f):
 
 # %% ../../nbs/94_app.reader.ipynb #450e039d
 def tame(text)->str:
-    "Markdown of others with words and links: no markup of HTML, no pictures and drawings, which ask elsewhere"
+    "Markdown of others as words and links: no HTML, and no pictures or drawings, which ask elsewhere"
     text = re.sub('<(?=[a-zA-Z/!?])', '&lt;', text)
     return re.sub('(?i)mermaid', 'diagram', re.sub(r'!+(?=\[)', '', text))
 

@@ -235,11 +235,12 @@ def _told(d, known)->dict:
 
 # %% ../../nbs/62_run.report.ipynb #976c7ee4
 def people_table(df)->pd.DataFrame:
-    "Who is on each side: age and sex of patients, eye and camera of images; `None` where none is told"
+    "Who is on each side: age, sex of patients; eye, camera of images; `None` where none is told"
     known = [o for o in ('age','sex','eye','camera') if o in df and df[o].notna().any()]
     sides = {o:_told(df[df.split==o], known) for o in ('train','valid','test') if (df.split==o).any()}
     rows = list(_told(df, known))
-    t = pd.DataFrame({k:[v.get(o, 'n/a' if 'SD' in o else '0') for o in rows] for k,v in sides.items()})
+    def of(v): return [v.get(o, 'n/a' if 'SD' in o else '0') for o in rows]
+    t = pd.DataFrame({k:of(v) for k,v in sides.items()})
     return t.assign(who=rows)[['who',*sides]] if rows else None
 
 # %% ../../nbs/62_run.report.ipynb #5272f70e

@@ -253,7 +253,8 @@ def pick(preds, # `Scores`, or a table of predictions, or its rows as from `Kind
     if kind: df = kind.check(df).set_axis(df.index)
     if kind and by=='wrong' and per is None: return kind.worst(df, n or len(df))
     d = kind.reads(df, getattr(preds, 'operating', None)) if kind else df
-    if by=='random': d = d.sort_values('path').sample(frac=1, random_state=seed) # in whatever order the rows come
+    if by=='random': # in whatever order the rows come
+        d = d.sort_values('path').sample(frac=1, random_state=seed)
     elif kind and by=='wrong': d = _worst(kind, df, d, per)
     else: d = d[d.right==(by=='confident')].sort_values('p_true', ascending=by=='wrong', kind='stable')
     if per is not None:

@@ -57,7 +57,8 @@ def pack_card(run, to, terms:str=None)->dict:
     s = rescore_run(run)
     write_json(to/'metrics.json', s.to_json())
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
-    model_card(to, s, config=cfg, splits=kept_table(kept), split=split_rows(run), question=question_of(cfg))
+    model_card(to, s, config=cfg, splits=kept_table(kept), split=split_rows(run),
+               question=question_of(cfg))
     return cfg
 
 # %% ../../nbs/81_ship.card.ipynb #a61c855b

@@ -369,7 +369,7 @@ def close(self:RowFile):
         write_parquet(self.part, self.file)
         self.part.unlink()
     else:
-        with open(self.part, 'r+b') as f: os.fsync(f.fileno()) # or a power failure may leave a whole name and no rows
+        with open(self.part, 'r+b') as f: os.fsync(f.fileno()) # or a power failure leaves a name and no rows
         os.replace(self.part, self.file)
     self.place.unlink(missing_ok=True)
     if self.lock: self.lock = self.lock.close()
@@ -377,7 +377,7 @@ def close(self:RowFile):
 # %% ../../nbs/49_vision.answers.ipynb #f84442e8
 @patch
 def write_all(self:RowFile, rows):
-    "Write all `rows` and give the file its name; nobody can go on with some of them, so none are left"
+    "Write all `rows` and give the file its name; of some of them nothing is left"
     try:
         self.add(rows)
         self.close()

@@ -182,7 +182,8 @@ def read_config(path # run folder
         raise ModelError(f"{file} has format {cfg['format']!r}, and fundus_fastai {__version__} reads "
                          f"format {FORMAT}: pip install -U fundus_fastai")
     if bad := _unsound(cfg):
-        raise ModelError(f"{file} has no usable {', '.join(bad)}: {_later(cfg) or 'it was changed or damaged'}")
+        why = _later(cfg) or 'it was changed or damaged'
+        raise ModelError(f"{file} has no usable {', '.join(bad)}: {why}")
     return cfg
 
 # %% ../../nbs/46_vision.model.ipynb #a67994df

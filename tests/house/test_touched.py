@@ -55,6 +55,7 @@ WIDE = {
     'cli.core': 'files, folders, locks and ports that every command stands on',
     'cli.commands': 'training and scoring of real images',
     'cli.terminal': 'what a terminal is shown',
+    'cli.older': 'packages that are too old',
     'run.checklists': 'what checklists of reporting ask of a run',
     'cli.windows': 'what Windows does otherwise, done to this system',
     'colab.drive': 'a Drive that is refused, full or mounted',
