@@ -207,7 +207,7 @@ def test_a_writer_is_swept_when_it_is_dead_and_not_before(tmp_path, kind):
 def test_a_writer_may_finish_while_we_sweep(tmp_path, monkeypatch):
     "Listed, and gone to its place before it is looked at"
     (tmp_path/'.m-0a1b2c3d.json').touch()
-    monkeypatch.setattr(core, 'own', lambda o: os.replace(o, tmp_path/'m.json'))
+    monkeypatch.setattr(core, 'own', lambda o, **kw: os.replace(o, tmp_path/'m.json'))
     core.sweep(tmp_path/'m.json')
     assert {o.name for o in tmp_path.iterdir()}=={'m.json'}
 
