@@ -133,10 +133,10 @@ def visit_of(name:str)->str:
 def by_name(names)->tuple: # patients, eyes
     "Patients and eyes by names as Kermany's, 10_left or 10_20210305_OD, missing where none are"
     bare,whole = (o.str.extract(SIDED) for o in (names.map(undated).astype(object), names))
-    # where all are missing, pandas 2 makes numbers of them
-    patient = names.str.extract(KERMANY_NAME)[1].fillna(bare[0]).astype(names.dtype)
-    eye = bare[1].fillna(whole[1]).astype(object)
-    return patient,eye.str.lower().map(eye_words)
+    def first(a, b): # a `fillna` that keeps its kind: pandas 2 makes numbers where all are missing
+        return a.astype(names.dtype).where(a.notna(), b.astype(names.dtype))
+    patient = first(names.str.extract(KERMANY_NAME)[1], bare[0])
+    return patient,first(bare[1], whole[1]).str.lower().map(eye_words)
 
 def tell_undated(names, patient):
     "Say how patients are read from names with dates, visits, or numbers that may be visits"
