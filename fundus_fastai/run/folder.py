@@ -45,6 +45,8 @@ def typed_command()->str:
     return shlex.join(['fundus', *map(last, words)])
 
 # %% ../../nbs/61_run.folder.ipynb #41e24bd7
+UNANSWERED,UNREAD = 'no usable answer to this question','cannot be read'
+
 def why_left(out:dict)->str:
     "Why images were left out: the reason, or of several each with its number of images"
     told = {k:n for k,n in out.items() if n>0}
@@ -58,8 +60,7 @@ def provenance(df, data)->dict:
     rest = (rows or 0)-sum(why.values())-df.attrs['read']['images']
     if rest>0: why['repeat others, or do not answer'] = rest
     unread,read = sum(row is None for row,_,_ in left),df.attrs['read']
-    df.attrs['out'] = {'no usable answer to this question':read['images']-len(df)-unread,
-                       'cannot be read':unread}
+    df.attrs['out'] = {UNANSWERED:read['images']-len(df)-unread, UNREAD:unread}
     if told := why_left(df.attrs['out']): read['why'] = told
     table = dict(table=f.name, sha256=sha256(f)) if f.is_file() else dict(table=f.name if f.is_dir() else str(data))
     return table | dict(rows=rows, left_out=dict(why), command=typed_command())

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import safe_open
 from ..core import DataError, ModelError, few, read_json, sha256, write_json
 from ..data.catalog import cards, data_terms, terms_of
-from ..run.folder import split_rows
+from ..run.folder import UNANSWERED, UNREAD, split_rows
 from ..run.report import kept_table, model_card, question_of, rescore_run
 from ..vision.model import load_model, read_config
 from .onnx import parsed_onnx
@@ -24,14 +24,22 @@ _taught = ('arch','size','bs','balance','recipe','fit','readout','epochs','freez
            'minutes','precision','patients')
 
 # %% ../../nbs/81_ship.card.ipynb #1ac7dc89
+def public_read(read:dict)->dict:
+    "How many images were read, and why some were left out if that is in our own words alone"
+    res = {k:read[k] for k in ('images','patients') if k in read}
+    why = str(read.get('why', ''))
+    ours = {re.sub(r'^\d+ ', '', o) for o in why.split(', ')} <= {UNANSWERED,UNREAD}
+    return res | (dict(why=why) if ours else {})
+
+# %% ../../nbs/81_ship.card.ipynb #b41819f7
 def public_config(cfg:dict, terms:str=None)->dict:
     "What may be told to everybody of `cfg`, a run's config.json, and `terms` of one's own data"
     def plain(d, names): return {k:d[k] for k in names if k in d}
-    first,read,t = cfg.get('weights'),cfg.get('read') or {},cfg.get('training') or {}
+    first,t = cfg.get('weights'),cfg.get('training') or {}
     res = plain(cfg, _kept) | dict(
         weights=first if first in (None,'none','imagenet') else 'a file',
         data=cfg['data'] if cfg.get('data') in cards else 'own',
-        read=plain(read, ('images','patients','why')),
+        read=public_read(cfg.get('read') or {}),
         training={k:v for k,v in plain(t, _taught).items() if not isinstance(v, (dict,list))})
     return res | (dict(terms=terms) if terms else {})
 

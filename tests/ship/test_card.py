@@ -26,6 +26,8 @@ def test_settings_that_are_not_on_the_list_stay(run):
                   data='anna_miller.csv', read=dict(images=3, patients=2, why='anna_miller.png cannot be read'), training=dict(cfg['training'], weights='anna_miller.pth', data='anna_miller'))
     told = public_config(cfg|secret)
     assert 'anna_miller' not in json.dumps(told) and told['training']['lr']=='.01' and told['read']==dict(images=3, patients=2)
+    why = dict(images=3, why='1 no usable answer to this question, 2 cannot be read')
+    assert public_config(cfg|dict(read=why))['read']==why, "our own words may be told"
 
 def test_what_everybody_knows_is_told(run):
     "The names of weights that all have, and of a data set that all can fetch"
