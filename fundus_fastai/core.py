@@ -237,6 +237,15 @@ def write_text(path, text:str)->Path:
     with whole_file(path) as f: f.write_text(text, encoding='utf-8')
     return Path(path)
 
+# %% ../nbs/00_core.ipynb #4f5738d7
+def write_npz(path, **arrays)->Path:
+    "Write `arrays` to `path` compressed, whole or not at all; they are packed before the disk is asked"
+    import io, numpy as np
+    packed = io.BytesIO() # an archive that a full disk stops is closed once more, with a traceback
+    np.savez_compressed(packed, **arrays)
+    with whole_file(path) as f: f.write_bytes(packed.getbuffer())
+    return Path(path)
+
 # %% ../nbs/00_core.ipynb #920bfb34
 def write_json(path, # file to write
                obj # anything made of dicts, lists, numbers, strings, numpy values and paths

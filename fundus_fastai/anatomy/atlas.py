@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from scipy.stats import t as student
 from fastcore.basics import patch
-from ..core import DataError, few, forget, fresh_dir, one_of, progress, say, whole_file
+from ..core import DataError, few, forget, fresh_dir, one_of, progress, say, whole_file, write_npz
 from ..image.read import read_image
 from ..image.recipe import as_recipe, field_mask, field_of_view, field_window
 from ..data.audit import open_frame
@@ -449,9 +449,8 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
         t[['path','answer','of']].join(parts).to_csv(f, index=False, float_format='%.6g')
     table = evidence_by_region(parts, t.patient)
     each,said = by_answer(x, t)
-    with whole_file(out/'frame.npz') as f:
-        np.savez_compressed(f, coverage=(~np.isnan(x)).mean(0),
-                            **{f'mean_{k}':mean_seen(each[np.asarray(said)==k]) for k in set(said)})
+    write_npz(out/'frame.npz', coverage=(~np.isnan(x)).mean(0),
+              **{f'mean_{k}':mean_seen(each[np.asarray(said)==k]) for k in set(said)})
     words = [f"{len(t)} maps of {t.patient.nunique()} patients lie in one frame, lefts mirrored; {(~kept).sum()} "
              "have no landmarks and are left out. A mean of maps shows what they share, and no single eye."]
     fig = plot_frames(each, said, source)
@@ -542,9 +541,8 @@ def tell_atlas(out, by, df, *, res, x, y, names, told, what)->None:
     forget(out, 'report.html', 'atlas.png', 'atlas.npz', 'regions.csv')
     for name,t in (('clusters', res.table), ('regions', told)):
         with whole_file(out/f'{name}.csv') as f: t.to_csv(f, index=False, float_format='%.6g')
-    with whole_file(out/'atlas.npz') as f:
-        means = {f'mean_{k}':mean_seen(x[o]) for k,o in zip(names, (~y, y))}
-        np.savez_compressed(f, t=res.t, d=res.d, coverage=(~np.isnan(x)).mean(0), **means)
+    means = {f'mean_{k}':mean_seen(x[o]) for k,o in zip(names, (~y, y))}
+    write_npz(out/'atlas.npz', t=res.t, d=res.d, coverage=(~np.isnan(x)).mean(0), **means)
     source = df.attrs.get('source', '')
     fig = plot_atlas(x, y, res, names=names, what='mean', source=source)
     with whole_file(out/'atlas.png') as f: fig.savefig(f, dpi=130, format='png')

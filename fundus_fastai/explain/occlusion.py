@@ -23,7 +23,7 @@ from fastcore.basics import ifnone, patch
 from fastcore.meta import delegates
 from fastai.learner import Learner
 from ..core import (DataError, EyeError, EyeWarning, ModelError, first_line, is_memory, one_of, progress,
-                                whole_file)
+                                write_npz)
 from ..options import check_least
 from ..image.recipe import Eye
 from .windows import (as_pair, as_windows, changed, cover, filled, half_window,
@@ -548,8 +548,7 @@ def save_maps(omap, stems, out, *, method:str='occlusion', pictures=None, **more
     for i,(p,m,b) in enumerate(zip(paths, omap.map, omap.baseline)):
         own = {} if inside is None else dict(inside=inside[i].numpy())
         if pictures is not None: own['picture'] = pictures[i]
-        with whole_file(p) as f:
-            np.savez_compressed(f, map=m.numpy(), baseline=b.numpy(), **own, **meta)
+        write_npz(p, map=m.numpy(), baseline=b.numpy(), **own, **meta)
     return paths
 
 # %% ../../nbs/53_explain.occlusion.ipynb #f172190e
