@@ -34,8 +34,8 @@ from ..score.subgroups import subgroup_scores
 from ..data.catalog import PURPOSE, data_terms
 from ..data.targets import label_list
 from ..explain.shortcuts import shortcut_words
-from .folder import (changed, data_root, read_seal, run_signs, run_table, seal, split_rows, task_of,
-                                      validation, watched)
+from .folder import (UNANSWERED, changed, data_root, read_seal, run_signs, run_table, seal,
+                                      split_rows, task_of, validation, watched)
 
 # %% ../../nbs/62_run.report.ipynb #4522fba8
 def cell(o)->str:
@@ -176,7 +176,8 @@ def flow_counts(split, read:dict=None)->dict:
     def n(d): return dict(images=len(d), patients=d.patient.nunique())
     used,res = n(split),dict(read=read, out=None, why=None)
     if read and read['images']>used['images']:
-        res = dict(read=read, out={k: max(0, read[k]-used[k]) for k in used}, why=read.get('why'))
+        res = dict(read=read, out={k: max(0, read[k]-used[k]) for k in used},
+                   why=read.get('why') or UNANSWERED)
     return res | dict(used=used, sides={k: n(d) for k,d in split.groupby('split')})
 
 # %% ../../nbs/62_run.report.ipynb #2cb467ed

@@ -2,7 +2,7 @@
 import http.client, re, socket, sys, threading, time
 from urllib.parse import urlencode
 import numpy as np, pytest
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from PIL import Image
 from starlette.testclient import TestClient
@@ -281,6 +281,15 @@ def press(page, *keys):
     page.wait("document.readyState=='complete'")
     for o in keys: page.key(o)
 
+@contextmanager
+def at_the_first(tmp_path):
+    "A quiz of squares that runs, and a browser at its first question"
+    squares(tmp_path, 2, items=40).close()
+    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
+        p = one.page(s.url)
+        begin(p, 'Ann'); shown(p, 0)
+        yield s,p
+
 @pytest.mark.slow
 @chromium
 def test_a_link_is_followed_by_keyboard(tmp_path):
@@ -311,10 +320,7 @@ def test_a_link_is_followed_by_keyboard(tmp_path):
 @chromium
 def test_digits_and_letters_can_be_switched_off(tmp_path):
     "Whoever dictates types them by the way (WCAG 2.1.4); the browser remembers it"
-    squares(tmp_path, 2, items=40).close()
-    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
-        p = one.page(s.url)
-        begin(p, 'Ann'); shown(p, 0)
+    with at_the_first(tmp_path) as (s,p):
         assert p.run("getComputedStyle(sure).colorScheme")=='dark', "WebKit draws the boxes of a light page: dark on dark"
         def chosen(): return p.run("[...document.querySelectorAll('[name=answer]')].findIndex(o => o.checked)")
         p.run("document.getElementById('keys').click()")
@@ -330,10 +336,7 @@ def test_digits_and_letters_can_be_switched_off(tmp_path):
 @chromium
 def test_nobody_answers_a_picture_that_is_not_shown(tmp_path):
     "Its file went after the quiz was begun: the answer had counted"
-    squares(tmp_path, 2, items=40).close()
-    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
-        p = one.page(s.url)
-        begin(p, 'Ann'); shown(p, 0)
+    with at_the_first(tmp_path) as (s,p):
         for o in tmp_path.glob('MRN*.png'): o.rename(o.with_suffix('.gone'))
         p.go(f'{s.url}/play')
         p.wait("(document.getElementById('eye') || {}).alt?.includes('cannot be shown') || ''")
@@ -371,10 +374,7 @@ def test_a_picture_that_is_still_on_its_way_is_not_judged(tmp_path):
 @chromium
 def test_names_for_a_screen_reader_and_a_page_that_was_stopped(tmp_path):
     "Classes belong to their question; whoever stops a slow page presses Save once more"
-    squares(tmp_path, 2, items=40).close()
-    with Server(tmp_path/'quiz.db') as s, Chromium(tmp_path/'a') as one:
-        p = one.page(s.url)
-        begin(p, 'Ann'); shown(p, 0)
+    with at_the_first(tmp_path) as (s,p):
         p('Accessibility.enable')
         named = {o['role']['value']:o.get('name', {}).get('value') for o in p('Accessibility.getFullAXTree')['nodes'] if 'role' in o}
         assert named['radiogroup']=='Is this eye normal?' and named['progressbar']=='Eyes answered'
