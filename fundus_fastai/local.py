@@ -6,11 +6,12 @@
 __all__ = []
 
 # %% ../nbs/05_local.ipynb #989f8cac
-import errno, socket
+import errno, os, socket, sys
 from contextlib import contextmanager
 from functools import cache
 from http.server import ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 from .core import DataError
 
 # %% ../nbs/05_local.ipynb #a4993436
@@ -67,6 +68,22 @@ def other_site(headers)->str:
     if not origin: return None # a program, or a link
     same = said=='same-origin' if said else origin.partition('://')[2]==headers.get('host')
     return None if same else OTHER
+
+# %% ../nbs/05_local.ipynb #3b1d8e6d
+def account_of(table:str, here, there)->int: # text of /proc/net/tcp, (address, port) of either end
+    "The account whose program opened the connection from `here` to `there`, or `None`"
+    def written(host, port):
+        return f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
+    ends,rows = [written(*here),written(*there)],map(str.split, table.splitlines())
+    return next((int(o[7]) for o in rows if o[1:3]==ends), None)
+
+# %% ../nbs/05_local.ipynb #3b27a136
+def other_account(connection:socket.socket)->str:
+    "Why the program at the other end of a connection to `127.0.0.1` is not let in, or `None`"
+    try: table = Path('/proc/net/tcp').read_text()
+    except OSError: return None # another system
+    uid = account_of(table, connection.getpeername(), connection.getsockname())
+    if uid and uid!=os.geteuid(): return "This page is another account's of this computer."
 
 # %% ../nbs/05_local.ipynb #99f53aef
 def safe_headers(policy:str)->dict:

@@ -16,7 +16,8 @@ from ..options import check_least
 from ..image.hospital import file_and_frame
 from ..image.read import check_images, is_picture, read_image
 from ..image.recipe import doubts_of
-from ..local import LocalServer, as_png, binding, safe_headers, stranger
+from ..local import (LocalServer, as_png, binding, other_account, safe_headers,
+                                 stranger)
 from ..run.report import templates
 from ..score.estimate import patient_bootstrap
 from ..vision.answers import images_of
@@ -150,7 +151,8 @@ class Desk(BaseHTTPRequestHandler):
         "Does whoever asks know the word?"
         said = self.headers.get('X-Token') or word
         return secrets.compare_digest(said.encode(), self.server.token.encode())
-    def stranger(self): return stranger(self.headers, self.server.server_port)
+    def stranger(self):
+        return stranger(self.headers, self.server.server_port) or other_account(self.connection)
 
 # %% ../../nbs/73_anatomy.label.ipynb #d9a9cc58
 OLD = "this is not the page that was opened: load it again"

@@ -125,6 +125,22 @@ def test_nobody_else_is_let_in(desk):
     assert ask(desk, '/answer', raw='x', **me, **{'Content-Length':'9'*5000})[0]==400
     assert answer(desk, 0, Origin=f'http://127.0.0.1:{desk.server_port}')[0]==200
 
+@pytest.mark.skipif(not os.path.exists('/proc/net/tcp'), reason="only Linux tells whose program asks")
+def test_another_account_is_not_let_in(desk, monkeypatch):
+    "On Linux: neither its page nor its answers, though it knows the word; the system, as WSL passes a browser on, is"
+    c,root = http.client.HTTPConnection('127.0.0.1', desk.server_port, timeout=20),not os.geteuid()
+    if not root: monkeypatch.setattr(os, 'geteuid', lambda: 12345)
+    if root: os.seteuid(65534)
+    try: c.connect() # a connection is of who opened it
+    finally:
+        if root: os.seteuid(0)
+    c.request('POST', '/answer', json.dumps(dict(at=0, disc=DISC, fovea=FOVEA)), mine(desk))
+    r = c.getresponse()
+    assert r.status==403 and "another account's" in json.loads(r.read())['error'] and not desk.work.out.exists()
+    monkeypatch.undo()
+    if root: monkeypatch.setattr(os, 'geteuid', lambda: 12345) # asked by the system
+    assert ask(desk, '/')[0]==200
+
 def test_only_this_computer(desk):
     assert desk.server_address[0]=='127.0.0.1'
     head = ask(desk, '/')[2]
