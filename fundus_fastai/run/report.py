@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 # %% ../../nbs/62_run.report.ipynb #a09c3deb
 from ..core import DataError, few, forget, fresh_dir, read_json, whole_file, write_json, write_text
 from ..local import room_templates
+from ..words import says_normal, sex_words, word
 from ..image.hospital import file_and_frame, key_in, pseudonym
 from ..image.read import read_image
 from ..score import plots
@@ -28,7 +29,8 @@ from ..score.kinds import CATEGORY, REFERABLE, get_kind, number_bands, read_pred
 from ..score.scores import PHANTOM, WARN, Scores, is_share, metric_label
 from ..score.plots import mark
 from ..score.patients import rescore, score_as
-from ..score.calibration import (add_calibration, at_temperature, bins_of, binary_questions,
+from ..score.calibration import (add_calibration, at_temperature, benefit_table, bins_of,
+                                             binary_questions,
                                              points_tables, reliability_table)
 from ..score.subgroups import subgroup_scores
 from ..data.catalog import PURPOSE, data_terms
@@ -127,19 +129,52 @@ def score_pictures(s:Scores)->list:
     return [(k, picture(o, phantom=s.phantom)) for k,o in figs.items()]
 
 # %% ../../nbs/62_run.report.ipynb #eb056f58
-def reliability_pictures(s:Scores, most:int=6)->list:
-    "Draw reliability before and after the temperature, where five patients are on either side"
+def questions_of(s:Scores, most:int=6)->dict:
+    "Questions with five patients on either side: name -> before or after the temperature -> arrays"
     who,fit = s.preds.patient,s.calibration.get('temperature')
     T = fit and fit['estimate'].value
     asked = {'as it is':s.preds} | ({f'temperature {T:.2f}':at_temperature(s.preds, T, s.kind)} if T else {})
     asked = {k:binary_questions(o, s.kind, s.operating) for k,o in asked.items()}
     n = {q: min(who[y].nunique(), who[~y].nunique()) for q,(y,_) in asked['as it is'].items()}
+    kept = sorted([q for q in n if n[q]>=5], key=lambda q: -n[q])[:most]
+    return {q:{k:o[q] for k,o in asked.items()} for q in kept}
+
+# %% ../../nbs/62_run.report.ipynb #084b23ac
+def reliability_pictures(s:Scores)->list:
+    "Draw how many probabilities came true, for each of `questions_of`"
     res = []
-    for q in sorted([q for q in n if n[q]>=5], key=lambda q: -n[q])[:most]:
-        curves = {k: reliability_table(*o[q], who, level=s.level) for k,o in asked.items()}
+    for q,asked in questions_of(s).items():
+        curves = {k: reliability_table(*o, s.preds.patient, level=s.level) for k,o in asked.items()}
         fig = drawn(plots.plot_reliability, (4.2,4.1), curves, source=s.source)
         res.append((q, picture(fig, phantom=s.phantom)))
     return res
+
+# %% ../../nbs/62_run.report.ipynb #57f5d6e8
+TOLD = .05,.1,.2,.5 # thresholds of the table
+
+def benefit_rows(q, curves)->list:
+    "Net benefit of the question `q` in a hundred images at some thresholds, as text"
+    def words(o, *names):
+        e = Estimate(*o[list(names)], '')
+        return f'{e:.1%}'+' (no interval)'*(not e.bounded)
+    first,*after = [t.set_index('threshold').loc[list(TOLD)] for t in curves.values()]
+    rows = [{'question':q, 'threshold':f'{100*t:g} %', 'net benefit':words(o, 'benefit', 'low', 'high'),
+             'treating all':f"{100*o['all']:.1f}"} for t,o in first.iterrows()]
+    for name,o in zip(('more than the better rule','the same, calibrated'), (first,*after)):
+        for row,(_,v) in zip(rows, o.iterrows()): row[name] = words(v, 'more', 'more_low', 'more_high')
+    return rows
+
+# %% ../../nbs/62_run.report.ipynb #aefc05f9
+def decision_curves(s:Scores)->dict:
+    "Decision curves of findings, as pictures and as a table to read; nothing where there are none"
+    figs,rows = [],[]
+    for q,asked in questions_of(s).items():
+        if says_normal(q) or word(q) in sex_words: continue
+        curves = {k: benefit_table(*o, s.preds.patient, **s.boot) for k,o in asked.items()}
+        fig = drawn(plots.plot_benefit, (4.6,3.6), curves, source=s.source)
+        figs.append((q, picture(fig, phantom=s.phantom)))
+        rows += benefit_rows(q, curves)
+    return dict(figures=figs, table=pd.DataFrame(rows)) if rows else {}
 
 # %% ../../nbs/62_run.report.ipynb #69631755
 def curve_pictures(s:Scores, history:pd.DataFrame)->list:
@@ -327,6 +362,7 @@ def story(report:Report)->dict:
         shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
         figures=score_pictures(s), groups=subgroups_of(s),
         reliability=reliability_pictures(s) if s.calibration else [],
+        decision=decision_curves(s) if s.calibration else {},
         points=points_tables(s.points) if s.points else None,
         epochs=epochs, curves=curve_pictures(s, r.history) if len(epochs)>1 else [],
         parts=picture_parts(s) if r.parts is None else check_parts(r.parts),

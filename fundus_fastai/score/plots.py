@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['plot_confusion', 'plot_roc', 'plot_most_wrong', 'plot_history', 'plot_numbers', 'plot_agreement', 'plot_referral',
-           'plot_reliability', 'plot_subgroups']
+           'plot_reliability', 'plot_benefit', 'plot_subgroups']
 
 # %% ../../nbs/25_score.plots.ipynb #666ccfa8
 import numpy as np, pandas as pd
@@ -299,6 +299,27 @@ def plot_reliability(curves:dict, # name -> table as from `reliability_table`
         ax.set(xlabel='probability', ylabel='share that came true', xlim=(-.03,1.03),
                ylim=(-.03,1.09), aspect='equal')
         ax.legend(loc='upper left')
+    return ax
+
+# %% ../../nbs/25_score.plots.ipynb #b17e770e
+def plot_benefit(curves:dict, # name -> table as from `benefit_table`
+                 ax=None, # matplotlib axes to draw on
+                 source:str='' # 'phantom' puts the mark
+                )->object: # the axes
+    "Draw decision curves beside treating all and none, the first with its interval"
+    if not isinstance(curves, dict):
+        raise DataError("a dict of tables is drawn: name -> table as from `benefit_table`")
+    first,top = next(iter(curves.values())),max(.01, *(t.benefit.max() for t in curves.values()))
+    x = 100*first.threshold
+    with drawing(ax, (4.6,3.4), source) as ax:
+        ax.fill_between(x, first.low, first.high, color=_tones[0], alpha=.13, lw=0)
+        for i,(name,t) in enumerate(curves.items()):
+            how = dict(color=_tones[i%len(_tones)], label=name.replace('$', r'\$'))
+            ax.plot(100*t.threshold, t.benefit, lw=1.8, **how)
+        ax.plot(x, first['all'], color='#5b6b7c', lw=1, ls='--', label='treat all')
+        ax.axhline(0, color=GRAY, lw=1, label='treat none')
+        ax.set(xlabel='threshold, %', ylabel='net benefit', xlim=(0,100), ylim=(-.25*top,1.15*top))
+        ax.legend(loc='upper right')
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #600a32d7

@@ -179,13 +179,13 @@ def test_other_predictions_give_another_report(run, quick):
     a,b = (re.search(r'<h2>Most wrong.*?</section>', o, re.S)[0] for o in (before,page(out)))
     assert '<img' in a and '<img' not in b and page(out)!=before and 'a map' in page(out)
 
-ALL = ['What was asked','Data and split','Audit of the data','Results','Pictures of the results','Calibration','Operating points','By patient',
+ALL = ['What was asked','Data and split','Audit of the data','Results','Pictures of the results','Calibration','Operating points','Decision curve','By patient',
        'Subgroups','Training','Most wrong','Where it looks','How the numbers were made, and their limits','How to cite','Reporting checklists']
 
 @pytest.mark.parametrize('run', KINDS, indirect=True)
 def test_what_it_holds(run):
     out,kind = run
-    html,no = page(out),{'number':{'Calibration','Operating points'}, 'ordered':{'Calibration'}}.get(kind, set())
+    html,no = page(out),{'number':{'Calibration','Operating points','Decision curve'}, 'ordered':{'Calibration','Decision curve'}, 'both':{'Decision curve'}}.get(kind, set())
     assert sections(html)==[o for o in ALL if o not in no]
     assert '190 images, 95 patients' in html and 'no grade' in html and '10 images, 5 patients' in html and 'fundus audit' in html
     assert html.count('<figcaption>')==html.count('>PHANTOM</span>') and not re.findall(r'https?://|<script|src="(?!data:)', html)
@@ -576,3 +576,19 @@ def test_a_card_is_read_by_others(data):
     assert data_terms(dict(data=data, source='local', terms='Really?'))['said'].endswith('Really?')
     r = Report(score_as('category', binary(), task='oct'), config=dict(data=data, source='local', read=dict(images=9)))
     assert 'yours' not in r.card()+terms_page(r) and 'Of these, 9 images' in r.card()
+
+@pytest.mark.parametrize('names,asked', [(['CNV','DME','NORMAL'],['CNV','DME']), (['female','male'],[]), (['absent','present'],['present'])])
+def test_a_decision_is_asked_of_findings_alone(names, asked):
+    "Neither of what is normal nor of a sex; and the table's figures by counting"
+    rng = np.random.default_rng(0)
+    y = np.repeat(rng.integers(0, len(names), 60), 2)
+    p = softmax(2*np.eye(len(names))[y]+rng.normal(size=(120,len(names))), axis=1)
+    d = pd.DataFrame(dict(path=[f'{i}.png' for i in range(120)], patient=np.repeat(np.arange(60), 2).astype(str), eye=['L','R']*60, target=np.array(names)[y]))
+    s = score(d.assign(**{f'p_{c}':o for c,o in zip(names, p.T)}), n_boot=100)
+    found = report.decision_curves(add_calibration(s))
+    assert sorted(k for k,_ in found.get('figures', []))==asked
+    for r in found.get('table', pd.DataFrame()).itertuples():
+        ill,hit = d.target==r.question,s.preds[f'p_{r.question}']>=float(r.threshold[:-2])/100
+        odds = float(r.threshold[:-2])/(100-float(r.threshold[:-2]))
+        assert float(r[3].split()[0])==pytest.approx(100*((ill&hit).mean()-(~ill&hit).mean()*odds), abs=.051)
+        assert float(r[4])==pytest.approx(100*(ill.mean()-(~ill).mean()*odds), abs=.051)

@@ -3,11 +3,12 @@ import numpy as np, pandas as pd, pytest, statsmodels.api as sm
 from scipy.special import expit, logit, softmax
 from sklearn import metrics as skm
 from sklearn.calibration import calibration_curve
-from fundus_fastai.score.calibration import (add_calibration, at_temperature, binary_questions,
+from fundus_fastai.score.calibration import (add_calibration, at_temperature, benefit_table, binary_questions,
                                              brier, calibrated, calibration_slope, ece, _newton, _pct,
                                              ece_by_chance, log_loss, points_tables, predictive_values,
                                              reliability_table, temperature, threshold_points)
 from fundus_fastai.core import DataError
+from fundus_fastai.score.plots import plot_benefit
 from fundus_fastai.score.scores import score
 from fundus_fastai.score import calibration
 from fundus_fastai.score.metrics import Draws, best_threshold, draw_counts
@@ -321,3 +322,60 @@ def test_bins_that_are_none_are_named(bins):
     y,s = np.array([0,1]*50),np.linspace(0, 1, 100)
     for f in (lambda: ece(y, s, bins=bins), lambda: ece_by_chance(s, bins), lambda: reliability_table(y, s, bins=bins)):
         with pytest.raises(DataError, match='`bins` is to be'): f()
+
+@pytest.mark.parametrize('prevalence', [None, .05, 0., 1.])
+def test_net_benefit_by_counting(prevalence):
+    "Vickers and Elkin's formula, image by image; at a prevalence each ill image stands for so many"
+    y,s = ys(binary(200, seed=5))
+    s = s.round(2) # some lie on a threshold: who has it is treated
+    t = benefit_table(y, s, at=[.1,.25,.5,.9], prevalence=prevalence, n_boot=20)
+    q = y.mean() if prevalence is None else prevalence
+    for r in t.itertuples():
+        odds = r.threshold/(1-r.threshold)
+        se,fpr = (np.mean([o>=r.threshold for o in s[of]]) for of in (y,~y))
+        rules = [q*se-(1-q)*fpr*odds, q-(1-q)*odds]
+        assert [r.benefit, r.all]==pytest.approx(rules) and r.more==pytest.approx(rules[0]-max(rules[1], 0))
+
+def test_net_benefit_like_dcurves():
+    "Figures of dcurves 1.1.7 on the same 300 answers, at their own prevalence and at 5 %"
+    rng = np.random.default_rng(3)
+    y = rng.random(300)<.3
+    s = np.clip(rng.normal(.3+.2*y, .2), .001, .999)
+    at = [.01,.05,.1,.2,.35,.5,.8]
+    own = [.259663,.231053,.188889,.116667,.027179,0,-.023333]
+    rare = [.040927,.003864,-.043371,-.129545,-.193767,-.140341,-.048693]
+    for q,known in ((None,own), (.05,rare)): assert benefit_table(y, s, at=at, prevalence=q, n_boot=20).benefit.to_numpy()==pytest.approx(known, abs=1e-6)
+
+def test_interval_of_what_a_net_is_worth_covers():
+    "Of 100 studies of 120 patients with two images each, some nine in ten hold the truth at each threshold"
+    def study(k, n):
+        rng = np.random.default_rng(k)
+        who = np.repeat(np.arange(n), 2)
+        q = expit(-1+1.5*rng.normal(size=n))[who]
+        return rng.random(2*n)<q, expit(logit(q)+.3*rng.normal(size=2*n)), who
+    at = [.1,.3,.5]
+    truth = benefit_table(*study(0, 200_000)[:2], at=at, n_boot=2)
+    hits = np.zeros((2,3))
+    for k in range(1, 101):
+        y,s,who = study(k, 120)
+        t = benefit_table(y, s, who, at=at, n_boot=200)
+        hits += [(t.low<=truth.benefit)&(truth.benefit<=t.high), (t.more_low<=truth.more)&(truth.more<=t.more_high)]
+    assert (hits>=87).all(), hits
+
+def test_net_benefit_of_odd_input():
+    "A class that a draw lacks counts nothing, or is left out at a prevalence of its own; five patients are the least; what is no threshold is named"
+    y,s = ys(binary(40, seed=2))
+    none = benefit_table(y&False, s, at=[.2], n_boot=20).iloc[0]
+    assert none.benefit==pytest.approx(-(s>=.2).mean()/4) and none['all']==-.25
+    assert np.isnan(benefit_table(y&False, s, at=[.2], prevalence=.1, n_boot=20).benefit[0])
+    assert benefit_table(y, s, np.arange(len(y))%4, at=[.2], n_boot=20).low.isna().all()
+    for kw,says in ((dict(at=[0]),'not 0'), (dict(at=[.5,1.]),'not 1'), (dict(prevalence=5),'prevalence')):
+        with pytest.raises(DataError, match=says): benefit_table(y, s, **kw)
+    with pytest.raises(DataError, match='one event'): benefit_table(np.eye(2), np.eye(2))
+
+def test_a_net_of_no_use_is_drawn():
+    "Nothing above 0: the axis stands upright, and the band of what has no interval is none"
+    t = benefit_table(np.arange(6)%2, np.linspace(.9, .1, 6), at=[.6,.9], n_boot=20)
+    assert (t.benefit<0).all() and t.low.notna().any()
+    low,high = plot_benefit({'$a$':t, 'b':t}).get_ylim()
+    assert low<0<high

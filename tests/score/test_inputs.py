@@ -10,7 +10,7 @@ from fundus_fastai.score.metrics import (accuracy, auc, average_precision, balan
     confusion, f1, grade_kappa, mean_abs_error, mean_auc, patient_weights, quadratic_kappa, r_squared, threshold_metrics)
 from fundus_fastai.score.kinds import choose_cuts, choose_thresholds, error_by_band, kind_of
 from fundus_fastai.score.patients import combine_eyes, score_as
-from fundus_fastai.score.plots import (plot_agreement, plot_confusion, plot_history, plot_numbers, plot_pr, plot_referral, plot_reliability,
+from fundus_fastai.score.plots import (plot_agreement, plot_benefit, plot_confusion, plot_history, plot_numbers, plot_pr, plot_referral, plot_reliability,
     plot_roc, plot_subgroups)
 from fundus_fastai.score.scores import pick, score
 from fundus_fastai.score.subgroups import subgroup_scores
@@ -135,7 +135,7 @@ NA = pd.array([True,None], dtype='boolean')
     (lambda: subgroup_scores(cls), 'scores are wanted'), (lambda: subgroup_scores(score(cls, n_boot=2), 'sex'), 'groups are a dict'),
     *[(lambda f=f: f(cls), 'scores are wanted') for f in (plot_roc, plot_pr, plot_confusion, plot_numbers, plot_agreement, plot_referral)],
     (lambda: plot_confusion(score(labels_table(), n_boot=2)), 'no confusion matrix'), (lambda: plot_referral(score(cls, n_boot=2)), 'referral'),
-    (lambda: plot_reliability([]), 'a dict of tables'), (lambda: plot_history(cls, 'lost'), 'lost'), (lambda: plot_history([]), 'a list'),
+    (lambda: plot_reliability([]), 'a dict of tables'), (lambda: plot_benefit([]), 'a dict of tables'), (lambda: plot_history(cls, 'lost'), 'lost'), (lambda: plot_history([]), 'a list'),
     (lambda: plot_subgroups(pd.DataFrame(), 'auc'), 'no column metric')])
 def test_a_sentence_for_odd_input(f, why):
     with pytest.raises(EyeError, match=why): f()
