@@ -108,6 +108,7 @@ def _ways(fit, readout):
     return fit,readout
 
 _of_net = ('arch','weights','size','bs','balance','recipe','fit')
+balances = ('none','loss','sample','focal','asymmetric') # which of them suit an answer, its kind knows
 
 def plain(v):
     "An option as JSON has it"
@@ -141,6 +142,7 @@ class TrainOptions(Options):
         super().__post_init__()
         self.fit,self.readout = _ways(self.fit, self.readout)
         self.precision = _chosen(self.precision, ('auto','full','mixed'), 'precision')
+        one_of(self.balance, balances, 'way to balance')
         if self.fit in ('auto','readout') and self.balance!='none':
             raise DataError(f"`balance={self.balance!r}` is for `fit='tune'`: a readout has none")
         if self.fit in ('auto','readout') and self.maps_trained:

@@ -13,7 +13,7 @@ def lines(mod):
 # --- size and width
 
 # What a room may hold; raise it on purpose, after looking for what can go
-SHARE = dict(core=286, options=233, words=103, colab=74, hub=147, local=88, phantom=1389, image=1480, score=2806, data=3540, vision=2711, explain=2730, run=2265, anatomy=2328,
+SHARE = dict(core=286, options=235, words=103, colab=74, hub=147, local=88, phantom=1389, image=1480, score=2806, data=3540, vision=2711, explain=2730, run=2265, anatomy=2328,
              commands=521, cli=182, all=66, ship=889, quiz=766, app=640)
 
 @pytest.mark.parametrize('room', SHARE)
@@ -149,7 +149,7 @@ def face():
     return names
 
 def test_the_face_can_be_learned():
-    assert 100<len(face())<=182, f"{len(face())} names"
+    assert 100<len(face())<=181, f"{len(face())} names"
 
 def test_the_face_shadows_nothing():
     from fastai.vision import all as fastai
