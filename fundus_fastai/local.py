@@ -78,12 +78,15 @@ def account_of(table:str, here, there)->int: # text of /proc/net/tcp, (address, 
     return next((int(o[7]) for o in rows if o[1:3]==ends), None)
 
 # %% ../nbs/05_local.ipynb #3b27a136
+NOT_YOURS = ("This page is another account's of this computer: "
+             "it is to be begun under the account whose browser opens it.")
+
 def other_account(connection:socket.socket)->str:
     "Why the program at the other end of a connection to `127.0.0.1` is not let in, or `None`"
     try: table = Path('/proc/net/tcp').read_text()
     except OSError: return None # another system
     uid = account_of(table, connection.getpeername(), connection.getsockname())
-    if uid and uid!=os.geteuid(): return "This page is another account's of this computer."
+    if uid and os.geteuid() not in (0,uid): return NOT_YOURS
 
 # %% ../nbs/05_local.ipynb #99f53aef
 def safe_headers(policy:str)->dict:

@@ -127,19 +127,24 @@ def test_nobody_else_is_let_in(desk):
 
 @pytest.mark.skipif(not os.path.exists('/proc/net/tcp'), reason="only Linux tells whose program asks")
 def test_another_account_is_not_let_in(desk, monkeypatch):
-    "On Linux: neither its page nor its answers, though it knows the word; the system, as WSL passes a browser on, is"
-    c,root = http.client.HTTPConnection('127.0.0.1', desk.server_port, timeout=20),not os.geteuid()
-    if not root: monkeypatch.setattr(os, 'geteuid', lambda: 12345)
-    if root: os.seteuid(65534)
-    try: c.connect() # a connection is of who opened it
-    finally:
-        if root: os.seteuid(0)
-    c.request('POST', '/answer', json.dumps(dict(at=0, disc=DISC, fovea=FOVEA)), mine(desk))
-    r = c.getresponse()
-    assert r.status==403 and "another account's" in json.loads(r.read())['error'] and not desk.work.out.exists()
-    monkeypatch.undo()
-    if root: monkeypatch.setattr(os, 'geteuid', lambda: 12345) # asked by the system
-    assert ask(desk, '/')[0]==200
+    "On Linux: neither its page nor its answers, though it knows the word; but root's page, which is in a container, and root, as which WSL asks, are"
+    def posted(me, asks=os.geteuid()):
+        "What the server of the account `me` replies to one of the account `asks`"
+        monkeypatch.undo()
+        c = http.client.HTTPConnection('127.0.0.1', desk.server_port, timeout=20)
+        if asks!=os.geteuid(): os.seteuid(asks)
+        try: c.connect() # a connection is of who opened it
+        finally:
+            if os.getuid()!=os.geteuid(): os.seteuid(os.getuid())
+        monkeypatch.setattr(os, 'geteuid', lambda: me)
+        c.request('POST', '/answer', json.dumps(dict(at=0, disc=DISC, fovea=FOVEA)), mine(desk))
+        r = c.getresponse()
+        return r.status,json.loads(r.read())
+    asks = 65534 if os.getuid()==0 else os.getuid()
+    status,told = posted(12345, asks)
+    assert status==403 and "another account's" in told['error'] and not desk.work.out.exists()
+    if os.getuid()==0: assert posted(12345)[0]==200
+    assert posted(0, asks)[0]==posted(asks, asks)[0]==200
 
 def test_only_this_computer(desk):
     assert desk.server_address[0]=='127.0.0.1'
