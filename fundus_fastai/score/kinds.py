@@ -262,8 +262,8 @@ class Labels(LabelTables):
         "What a metric of a label is a share of"
         metric,c = _split_key(key, names)
         if c is None: return None
-        rates = 'sensitivity','specificity'
-        key = f'{metric}_{c}' if metric in rates else metric.replace('f1', 'accuracy')
+        rates = dict(sensitivity='sensitivity', specificity='specificity', f1='sensitivity') # F1: those who have it
+        key = f'{rates[metric]}_{c}' if metric in rates else metric
         return key,y[:,names.index(c)],['rest',c]
     def note(self, df):
         "Say which labels cannot be scored"
