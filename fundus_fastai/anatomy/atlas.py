@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from scipy.stats import t as student
 from fastcore.basics import patch
 from ..core import DataError, few, forget, fresh_dir, one_of, progress, say, whole_file, write_npz
-from ..image.read import read_image
+from ..image.read import file_order, read_image
 from ..image.recipe import as_recipe, field_mask, field_of_view, field_window
 from ..data.audit import open_frame
 from ..data.catalog import guess_card
@@ -442,7 +442,7 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
     t = t.assign(reason=why, patient=told_by_names(t.path).patient.fillna(t.path))
     kept = (t.reason=='').to_numpy()
     if not kept.any():
-        raise DataError(f"no map of {out} has a place in the retinal frame: {few(set(why), 3)}")
+        raise DataError(f"no map of {out} has a place in the retinal frame: {few(sorted(set(why)))}")
     t,x = t[kept].reset_index(drop=True),x[kept]
     parts = region_table(x, width)
     with whole_file(out/'regions.csv') as f:
@@ -450,7 +450,7 @@ def frame_maps(folder, # with `maps.csv`, as `fundus explain` writes it
     table = evidence_by_region(parts, t.patient)
     each,said = by_answer(x, t)
     write_npz(out/'frame.npz', coverage=(~np.isnan(x)).mean(0),
-              **{f'mean_{k}':mean_seen(each[np.asarray(said)==k]) for k in set(said)})
+              **{f'mean_{k}':mean_seen(each[np.asarray(said)==k]) for k in sorted(set(said))})
     words = [f"{len(t)} maps of {t.patient.nunique()} patients lie in one frame, lefts mirrored; {(~kept).sum()} "
              "have no landmarks and are left out. A mean of maps shows what they share, and no single eye."]
     fig = plot_frames(each, said, source)
@@ -519,12 +519,14 @@ def atlas(df, # frame of images: path, patient, `by`
          )->AtlasTest:
     "Compare the maps of two groups; writes report.html, atlas.png, atlas.npz and two tables"
     df,names = pairs_of(df, by)
+    df = df.iloc[file_order(df.path)].reset_index(drop=True) # whatever the rows are sorted by
     with only_writer(out):
         out = fresh_dir(out, force, {'clusters.csv':'higher in,'})
         frames,why = frames_of(df, maps, width)
         df = df.assign(reason=why, lost=[bool(o) for o in why])
         kept = ~df.lost.to_numpy()
-        if not kept.all(): say(f"{(~kept).sum()} of {len(df)} images are left out: {few({*why}-{''}, 3)}")
+        if not kept.all(): say(f"{(~kept).sum()} of {len(df)} images are left out: "
+                                f"{few(sorted({*why}-{''}))}")
         x,who = by_person(frames[kept], df.patient[kept])
         first = df.groupby('patient').first().loc[who] # what one row at least knows
         y = (first[by]==names[1]).to_numpy()

@@ -11,7 +11,7 @@ from pathlib import Path
 from scipy.stats import false_discovery_control, mannwhitneyu, norm, spearmanr, t as student
 from .. import __version__
 from ..core import DataError, few, forget, fresh_dir, need, one_of, progress, say, whole_file
-from ..image.read import read_image
+from ..image.read import file_order, read_image
 from ..image.recipe import field_mask
 from ..score.compare import delong, delong_interval, holm
 from ..score.estimate import ESTIMATE, Estimate, event_estimate
@@ -231,12 +231,18 @@ def columns_of(df, names)->np.ndarray:
     return np.concatenate([np.empty((len(df),0)), *cols], 1)
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #9478e89c
+def usual(s, patient)->pd.Series: # by patient
+    "The most frequent of the words `s` of each patient; of equals the first of the alphabet"
+    n = s.groupby([patient,s]).size().sort_values(ascending=False, kind='stable')
+    return n.index.to_frame(index=False).groupby('patient')[s.name].first()
+
 def each_patient(df, names, keep)->pd.DataFrame:
-    "A row a person: means of `names` and of numbers in `keep`, of words the first known"
+    "A row a person: means of `names` and of numbers in `keep`, of words the most frequent"
     g = df.groupby('patient', sort=True)
     t = g[list(names)].mean().join(g[list(keep)].first())
     for o in df[list(keep)].select_dtypes(np.number): # where all are alike, that very one
         t[o] = t[o].astype(float).where(g[o].nunique()<2, g[o].mean())
+    for o in df[list(keep)].select_dtypes(exclude=np.number): t[o] = usual(df[o], df.patient)
     return t.reset_index()
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #b0e4de6f
@@ -593,6 +599,7 @@ NO_FEATURES = {'patient','path','eye','age','sex','split','label','grade','reaso
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #8673b7d9
 def measured(df, out)->pd.DataFrame:
     "`df` with the features of its images, from out/features.csv where that is of these very images"
+    df = df.iloc[file_order(df.path)] # whatever the rows are sorted by
     file,part,now = out/'features.csv',out/'features.csv.part',pictures_of(df.path)
     if pictures_in(file)!=now:
         begun = pictures_in(part) if whole_rows(part) else {}

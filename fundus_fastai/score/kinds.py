@@ -134,7 +134,7 @@ class Classes(Kind):
     def reads(self, df, op=None):
         "What is true and what was answered, image by image"
         p = _answers_table(df)
-        guess,(y,_) = p.idxmax(axis=1),class_arrays(df)
+        guess,(y,_) = self.likeliest(df, op),class_arrays(df)
         return df.assign(guess=guess, p_true=p.to_numpy(float)[np.arange(len(df)),y],
                          right=guess==df.target, output=df.target, group=df.target)
     def misses(self, df):
@@ -144,6 +144,12 @@ class Classes(Kind):
                                                         p_predicted=p.max(axis=1))
         return t[~d.right].sort_values('p_target', kind='stable')
     def miss(self, r): return f'{r.target} read as {r.predicted}, p({r.target}) = {r.p_target:.2f}'
+
+# %% ../../nbs/23_score.kinds.ipynb #c0f64a53
+@patch
+def likeliest(self:Classes, df, op=None)->pd.Series:
+    "The class with the highest probability; of equals the one that metrics count"
+    return _answers_table(df)[self.names(df, self.settle(df, op))].idxmax(axis=1)
 
 # %% ../../nbs/23_score.kinds.ipynb #dffa276c
 _likeliest = 'The class is the likeliest one.'
@@ -167,7 +173,7 @@ class Category(Classes):
     def brief(self, y, p, w=None, *, names=None, op=None):
         return dict(auc=mean_auc(y, p, w), accuracy=accuracy(y, p, w))
     def basis(self, key, y, names): return key,y,names
-    def decode(self, df, op=None): return _answers_table(df).idxmax(axis=1)
+    def decode(self, df, op=None): return self.likeliest(df, op)
     def squash(self, p): return np.log(np.clip(p, _tiny, 1))
     def spread(self, z): return softmax(z, axis=1)
     def counts(self, df, names):
@@ -262,8 +268,8 @@ class Labels(LabelTables):
         "What a metric of a label is a share of"
         metric,c = _split_key(key, names)
         if c is None: return None
-        rates = 'sensitivity','specificity'
-        key = f'{metric}_{c}' if metric in rates else metric.replace('f1', 'accuracy')
+        rates = dict(sensitivity='sensitivity', specificity='specificity', f1='sensitivity') # F1: those who have it
+        key = f'{rates[metric]}_{c}' if metric in rates else metric
         return key,y[:,names.index(c)],['rest',c]
     def note(self, df):
         "Say which labels cannot be scored"

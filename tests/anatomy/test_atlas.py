@@ -217,6 +217,9 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
     t = pd.read_csv(tmp_path/'out/regions.csv')
     assert len(t)==12 and t['mean temporal arcades'].mean()>t['mean center'].mean()
     with np.load(tmp_path/'out/atlas.npz') as z: assert z['coverage'].shape==frame_shape() and z['coverage'].max()==1
+    pd.read_csv(photos/'people.csv')[::-1].to_csv(photos/'turned.csv', index=False)
+    assert main(['atlas', photos, '--data', photos/'turned.csv', '--by', 'sex', '--permutations', 50, '--out', tmp_path/'turned'])==0
+    for o in ('atlas.npz','clusters.csv','regions.csv'): assert (tmp_path/'out'/o).read_bytes()==(tmp_path/'turned'/o).read_bytes(), o
     assert main(run)==1 and 'is not empty' in capsys.readouterr().err
     with monkeypatch.context() as m:
         m.setattr(module, 'plot_atlas', stop)
@@ -357,6 +360,7 @@ def test_windows_of_one_place_and_shares_by_region(photos, run, tmp_path, capsys
         assert 0<some.mean()<.2 and np.allclose(a[:,some], b[:,some], atol=1e-5)
     shares = pd.read_csv(tmp_path/'all/regions.csv')
     assert len(shares)==2 and np.allclose(shares.filter(like='share').sum(axis=1), 1, atol=1e-4) and np.allclose(shares.filter(like='area').sum(axis=1), 1, atol=1e-4)
+    with np.load(tmp_path/'all/frame.npz') as z: assert z.files==sorted(z.files), "in whatever order Python's sets come"
     page = (tmp_path/'all/frame.html').read_text()
     assert 'Evidence by region' in page and '<script' not in page
     assert main(['explain', run, *files[:2], *how, '--resume', '--out', tmp_path/'all'])==0 and (tmp_path/'all/frame.html').exists()

@@ -287,6 +287,16 @@ def test_two_visits_in_any_order(kind):
     t = each_patient(pd.concat([df, df]), ['width'], ['site','age'])
     assert (t.site==.1).all() and set(t.age)<=set(df.age)
 
+def test_two_cameras_of_a_person_in_any_order():
+    "Of words that are held fixed the most frequent counts, of equals the first of the alphabet: it was the one in the first row"
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(patient=np.arange(60).repeat(3).astype(str), sex=np.tile(['f']*3+['m']*3, 30), camera=rng.choice(['a','b',None], 180), width=rng.normal(size=180)))
+    one,two = (feature_effects(d, 'sex', ['width'], adjust=['camera']) for d in (df, df[::-1]))
+    assert one.adjusted[0]==pytest.approx(two.adjusted[0], rel=1e-12) and one.adj_patients[0]==two.adj_patients[0]==df.groupby('patient').camera.any().sum()
+    t = pd.DataFrame(dict(patient=list('pppqqrr'), camera=['b','a','b','b','a',None,None], new=[True,False,True,False,True,False,False]))
+    t = each_patient(t, [], ['camera','new']).set_index('patient')
+    assert t.camera['p']=='b' and t.camera['q']=='a' and pd.isna(t.camera['r']) and t.new.tolist()==[True,False,False]
+
 def test_missing_and_constant_features():
     df = people(9, 40, nulls=1).assign(same=1., none=np.nan, few=np.nan)
     df.loc[:3,'few'] = [1.,2.,3.,4.]
@@ -355,6 +365,9 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
     assert list(t.feature.sort_values())==sorted(FEATURES) and t.patients.max()==4
     page = (tmp_path/'out/report.html').read_text()
     assert 'not a medical device' in page.lower() and '<script' not in page and 'http' not in page.replace('http://www.w3.org', '')
+    pd.read_csv(photos/'people.csv')[::-1].to_csv(photos/'turned.csv', index=False)
+    assert main(['biomarkers', photos/'turned.csv', *run[2:-1], tmp_path/'turned'])==0
+    for o in ('features.csv','effects.csv'): assert (tmp_path/'out'/o).read_bytes()==(tmp_path/'turned'/o).read_bytes(), o
     assert main(run)==1 and 'is not empty' in capsys.readouterr().err
     at = (tmp_path/'out/features.csv').stat().st_mtime_ns
     assert main([*run,'--force'])==0 and (tmp_path/'out/features.csv').stat().st_mtime_ns==at, "measured once"

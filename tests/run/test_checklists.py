@@ -36,7 +36,7 @@ def test_two_classes():
     text = page('category', two(), two(seed=1), split=SPLIT)
     assert 'The truth of a patient is the class of all the images (of normal and abnormal: abnormal where they differ).' in text
     assert 'chose the epoch, thresholds and the temperature<' in text and 'in 3 bins of equally many images' in text
-    assert 'the share of the 60 images that show the finding' in text
+    assert 'the share of the 60 images that show the finding' in text and 'Brier score:' not in text # of two classes it is the usual one
     assert '| abnormal | sensitivity 90 % |' in page('category', two(), two(seed=1), what='card')
     few = two(30).assign(patient=(np.arange(30)//15).astype(str))
     text = page('category', few)
@@ -56,13 +56,14 @@ def test_numbers():
 
 def test_labels():
     text = page('multilabel', labels_table(60).assign(target_haze=0))
-    assert 'The truth of a patient is each label that any of the images has.' in text and 'the mean over the labels, in' in text
+    assert 'The truth of a patient is each label that any of the images has.' in text and 'the mean over the labels, in' in text and 'Brier score and log loss: means over the labels.' in text
     assert 'means of AUC, average precision and F1 are over the others' in text # Brier score and ECE are of all
 
 def test_a_patient_without_one_truth_is_told():
     t = class_table(8, 2)
     t.loc[0,'target'] = 'DME' if t.target[0]!='DME' else 'CNV'
-    assert 'nothing was scored by patient' in page('category', t)
+    text = page('category', t)
+    assert 'nothing was scored by patient' in text and 'Brier score: squared errors of all classes together, 0 to 2.' in text
 
 def test_the_largest_gap_is_between_two_groups():
     "Of two equal groups it had been the gap of left and left"

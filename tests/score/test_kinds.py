@@ -110,6 +110,25 @@ def test_a_mean_over_labels_is_always_over_the_same():
     m = score(df.assign(target_cupping=(df.patient=='0').astype(int)), **fast).metrics
     assert m['auc'].method==TOO_FEW and m['auc_cupping'].method.startswith('Newcombe (1 v ')
 
+def test_the_f1_of_a_label_hangs_on_those_who_have_it():
+    "Where resampling gives no interval, Wilson's is of the patients with the label, not of all: one patient tells next to nothing"
+    df = labels_table()
+    one = (df.patient=='0').astype(int)
+    m = score(df.assign(target_haze=one, p_haze=.9*one, target_cupping=0), **fast).metrics
+    assert m['f1_haze'].value==1 and m['f1_haze'].method=='Wilson (1 patient)' and m['f1_haze'].low==pytest.approx(.2065, abs=1e-4)
+    assert m['f1_cupping'].value==0 and m['f1_cupping'].method=='no interval: no patients'
+
+@pytest.mark.parametrize('names', [('ill','normal'), ('normal','sick'), ('2','10')])
+def test_of_equals_one_class_is_said_everywhere(names):
+    "Of two classes alike the table of metrics had counted one, and answers and the images read wrong had told the other"
+    df = pd.DataFrame(dict(path=list('abcdef'), patient=list('abcdef'), target=[*names]*3, **{f'p_{c}':.5 for c in names}))
+    kind = get_kind('category')
+    op = kind.choose(df)
+    s = score_as(kind, df, op, **fast)
+    said = kind.decode(df, op)
+    assert said.nunique()==1 and s.metrics[f'sensitivity_{op["positive"]}'].value==(said[0]==op['positive'])
+    assert kind.reads(s.preds, op).guess.tolist()==said.tolist() and set(kind.worst(s.preds).target)=={*names}-{said[0]}
+
 def test_ten_grades_are_in_their_order():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 12, 300)
