@@ -93,12 +93,23 @@ def as_flags(text, # a sentence
         return f"--{name.replace('_', '-')}" + (f' {words}' if words not in ('','True') else '')
     return re.sub(r'`([a-z]\w*)(?:=([^`]+))?`', flag, str(text))
 
+# %% ../nbs/98_cli.ipynb #3375a459
+_parts = dict(predict='{}.part', landmarks='{}.part', vessels='{}/features.csv.part',
+              lesions='{}/counts.csv.part')
+
+def _begun(verb, options)->bool:
+    "Does a row stand in the part of the table of `verb`? If none, what `force` was to replace is as it was"
+    part = _parts.get(verb, '').format(options.get('out'))
+    if not part or options.get('shard'): return True # nobody looks
+    return os.path.exists(part) and os.path.getsize(part)>0
+
 # %% ../nbs/98_cli.ipynb #7215a09b
 def _goes_on(verb, options)->str:
     "What goes on with the work of `verb` that is kept in files; nothing where none is"
     if verb=='biomarkers': return '' if options['ready'] else '--force goes on'
     if verb=='download': return '' if options['force'] else 'the same command goes on'
     if 'resume' not in options or options.get('pool') or options.get('dicom_out'): return ''
+    if options.get('force') and not _begun(verb, options): return ''
     return '--resume goes on' if options.get('out') or verb not in ('predict','landmarks') else ''
 
 def _sentence(e, options=(), on=''):
