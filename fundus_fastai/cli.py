@@ -124,6 +124,8 @@ def _sentence(e, options=(), on=''):
         where = f" for {e.filename}" if e.filename else ''
         kept = f'finished work is kept ({on})' if on else 'no half file was kept'
         return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
+    if 'No usable temporary directory' in str(e):
+        return "no folder takes a temporary file: make room on the disk, or name one in the environment's TMPDIR", 1
     if isinstance(e, OSError) and (e.filename or e.errno==errno.EIO):
         barred = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         shut = ", or close the program that has it open" if os.name=='nt' else '' # as Excel a table

@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
-from ..core import (DataError, common_folder, few, first_line, progress, say, sha256,
+from ..core import (FULL, DataError, common_folder, few, first_line, progress, say, sha256,
                                 whole_file, whole_set, write_json)
 from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
@@ -139,8 +139,17 @@ def _look(path):
 
 # %% ../../nbs/38_data.audit.ipynb #5ff14411
 def _shelf(n, *shape, dtype=np.int8): # in a file that nobody sees
+    row,size = bytes(np.zeros(shape, dtype)),(max(n, 1),*shape)
     with tempfile.TemporaryFile() as f:
-        return np.memmap(f, dtype, 'w+', shape=(max(n, 1),*shape))
+        try:
+            for _ in range(size[0]): f.write(row) # into holes of a file on a full disk nobody writes alive
+            f.flush()
+        except OSError as e:
+            if e.errno not in FULL: raise
+            raise DataError(f"{size[0]*len(row)/1e6:.1f} MB are needed in {tempfile.gettempdir()} while "
+                            "pictures are compared: make room there, or name another folder in the "
+                            "environment's TMPDIR") from None
+        return np.memmap(f, dtype, 'r+', shape=size)
 
 def _look_at_all(paths, workers):
     "Facts (with the `problem` of what cannot be read), border, detail, side of the disc of `paths`"
