@@ -93,12 +93,23 @@ def as_flags(text, # a sentence
         return f"--{name.replace('_', '-')}" + (f' {words}' if words not in ('','True') else '')
     return re.sub(r'`([a-z]\w*)(?:=([^`]+))?`', flag, str(text))
 
+# %% ../nbs/98_cli.ipynb #3375a459
+_parts = dict(predict='{}.part', landmarks='{}.part', vessels='{}/features.csv.part',
+              lesions='{}/counts.csv.part')
+
+def _begun(verb, options)->bool:
+    "Does a row stand in the part of the table of `verb`? If none, what `force` was to replace is as it was"
+    part = _parts.get(verb, '').format(options.get('out'))
+    if not part or options.get('shard'): return True # nobody looks
+    return os.path.exists(part) and os.path.getsize(part)>0
+
 # %% ../nbs/98_cli.ipynb #7215a09b
 def _goes_on(verb, options)->str:
     "What goes on with the work of `verb` that is kept in files; nothing where none is"
     if verb=='biomarkers': return '' if options['ready'] else '--force goes on'
     if verb=='download': return '' if options['force'] else 'the same command goes on'
     if 'resume' not in options or options.get('pool') or options.get('dicom_out'): return ''
+    if options.get('force') and not _begun(verb, options): return ''
     return '--resume goes on' if options.get('out') or verb not in ('predict','landmarks') else ''
 
 def _sentence(e, options=(), on=''):
@@ -113,6 +124,8 @@ def _sentence(e, options=(), on=''):
         where = f" for {e.filename}" if e.filename else ''
         kept = f'finished work is kept ({on})' if on else 'no half file was kept'
         return f"no space left on the device{where}: free some, or name another folder; {kept}", 1
+    if 'No usable temporary directory' in str(e):
+        return "no folder takes a temporary file: make room on the disk, or name one in the environment's TMPDIR", 1
     if isinstance(e, OSError) and (e.filename or e.errno==errno.EIO):
         barred = e.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         shut = ", or close the program that has it open" if os.name=='nt' else '' # as Excel a table

@@ -347,6 +347,22 @@ def forget(folder, *names):
     "Remove the files `names` of an earlier result in `folder`, in this order, where they are"
     for o in names: (Path(folder)/o).unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #0db22188
+@contextmanager
+def whole_set(folder, *names)->Path:
+    "Give a neighbor within `folder` for the files `names`; if all went well they replace those of an earlier set"
+    folder = Path(folder)
+    with neighbor(folder/names[-1], tempfile.mkdtemp) as tmp:
+        try: yield tmp
+        except OSError as e:
+            ours = not e.filename or Path(e.filename).parent==tmp
+            raise (_about(e, folder/Path(e.filename or '').name) if ours else e) from None
+        made = [o for o in names if (tmp/o).exists()]
+        for o in made:
+            with suppress(PermissionError): os.chmod(tmp/o, mode_for(folder/o))
+        forget(folder, *reversed(names))
+        for o in made: os.replace(tmp/o, folder/o)
+
 # %% ../nbs/00_core.ipynb #4f1e3a13
 _obeyed = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from scipy.stats import t as student
 from fastcore.basics import patch
-from ..core import DataError, few, forget, fresh_dir, one_of, progress, say, whole_file, write_npz
+from ..core import (DataError, few, fresh_dir, one_of, progress, say, whole_file, whole_set,
+                                write_npz)
 from ..image.read import file_order, read_image
 from ..image.recipe import as_recipe, field_mask, field_of_view, field_window
 from ..data.audit import open_frame
@@ -534,13 +535,13 @@ def atlas(df, # frame of images: path, patient, `by`
         res = cluster_test(x, y, strata, n_perm=n_perm, names=names)
         told = df[['path','patient',by]][kept].reset_index(drop=True)
         told = told.join(region_table(frames[kept], width))
-        tell_atlas(out, by, df, res=res, x=x, y=y, names=names, told=told, what=maps.what)
+        with whole_set(out, 'regions.csv', 'atlas.npz', 'atlas.png', 'clusters.csv', 'report.html') as to:
+            tell_atlas(to, by, df, res=res, x=x, y=y, names=names, told=told, what=maps.what)
     return res
 
 # %% ../../nbs/74_anatomy.atlas.ipynb #bd8b0ef9
 def tell_atlas(out, by, df, *, res, x, y, names, told, what)->None:
     "Write what an atlas has found"
-    forget(out, 'report.html', 'atlas.png', 'atlas.npz', 'regions.csv')
     for name,t in (('clusters', res.table), ('regions', told)):
         with whole_file(out/f'{name}.csv') as f: t.to_csv(f, index=False, float_format='%.6g')
     means = {f'mean_{k}':mean_seen(x[o]) for k,o in zip(names, (~y, y))}

@@ -10,7 +10,8 @@ import cv2, math, numpy as np, pandas as pd
 from pathlib import Path
 from scipy.stats import false_discovery_control, mannwhitneyu, norm, spearmanr, t as student
 from .. import __version__
-from ..core import DataError, few, forget, fresh_dir, need, one_of, progress, say, whole_file
+from ..core import (DataError, few, fresh_dir, need, one_of, progress, say, whole_file,
+                                whole_set)
 from ..image.read import file_order, read_image
 from ..image.recipe import field_mask
 from ..score.compare import delong, delong_interval, holm
@@ -531,7 +532,6 @@ SHOWN = ('feature patients effect low high p q g adjusted adj_low adj_high adj_q
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #3d4006db
 def tell_effects(out, by, t, *, index, lost, source='')->None:
     "Write effects.csv, index.csv, effects.png and report.html into the folder `out`"
-    forget(out, 'report.html', 'effects.png', 'index.csv')
     tables,words = [('Who is missing', lost)],effect_words(t, by)
     for name,o in (('effects', t), ('index', index)):
         if o is None: continue
@@ -659,7 +659,8 @@ def biomarkers(df, # frame of images: path, patient, `by`; or with `ready` a tab
         try: index = feature_index(df, by, family, adjust=adjust)
         except DataError as e: index = say(str(e))
         lost = missing_by(df, by, groups, family=family)
-        tell_effects(out, by, t, index=index, lost=lost, source=source)
+        with whole_set(out, 'index.csv', 'effects.png', 'effects.csv', 'report.html') as to:
+            tell_effects(to, by, t, index=index, lost=lost, source=source)
     return t
 
 # %% ../../nbs/75_anatomy.biomarkers.ipynb #48f6dd84

@@ -16,8 +16,8 @@ from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
-from ..core import (DataError, common_folder, few, forget, first_line, progress, say, sha256,
-                                whole_file, write_json)
+from ..core import (FULL, DataError, common_folder, few, first_line, progress, say, sha256,
+                                whole_file, whole_set, write_json)
 from ..options import check_least, check_positive
 from ..image.hospital import file_and_frame
 from ..image.read import file_order, open_image, pixels, read_image
@@ -139,8 +139,17 @@ def _look(path):
 
 # %% ../../nbs/38_data.audit.ipynb #5ff14411
 def _shelf(n, *shape, dtype=np.int8): # in a file that nobody sees
+    row,size = bytes(np.zeros(shape, dtype)),(max(n, 1),*shape)
     with tempfile.TemporaryFile() as f:
-        return np.memmap(f, dtype, 'w+', shape=(max(n, 1),*shape))
+        try:
+            for _ in range(size[0]): f.write(row) # into holes of a file on a full disk nobody writes alive
+            f.flush()
+        except OSError as e:
+            if e.errno not in FULL: raise
+            raise DataError(f"{size[0]*len(row)/1e6:.1f} MB are needed in {tempfile.gettempdir()} while "
+                            "pictures are compared: make room there, or name another folder in the "
+                            "environment's TMPDIR") from None
+        return np.memmap(f, dtype, 'r+', shape=size)
 
 def _look_at_all(paths, workers):
     "Facts (with the `problem` of what cannot be read), border, detail, side of the disc of `paths`"
@@ -677,15 +686,16 @@ def _findings(a):
 def save(self:Audit, out # folder
         )->Path: # the folder
     "Write `audit.csv`, a row a finding, and `audit.json`, the summary, each whole or not at all"
-    forget(out := Path(out), 'audit.json') # what it sums up is about to go
-    with whole_file(out/'audit.csv') as f:
-        _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
     names,rows = _names(self),self.summary.to_dict('records')
     for o in rows: o['remark'] = _said(o['remark'], names.get(o['check']))
-    write_json(out/'audit.json', dict(name=self.name, source=self.source, n_images=len(self.data),
-               n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
-               shortcuts=self.shortcuts.to_dict('records')))
-    return out
+    told = dict(name=self.name, source=self.source, n_images=len(self.data),
+                n_patients=self.data.patient.nunique(), leaky=self.leaky, rows=rows,
+                shortcuts=self.shortcuts.to_dict('records'))
+    with whole_set(out, 'audit.csv', 'audit.json') as to:
+        with whole_file(to/'audit.csv') as f:
+            _findings(self).to_csv(f, index=False, encoding='utf-8', lineterminator='\n')
+        write_json(to/'audit.json', told)
+    return Path(out)
 
 # %% ../../nbs/38_data.audit.ipynb #cd8b7b0a
 def open_frame(data, opts:dict)->pd.DataFrame:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from PIL import Image
 from fastai.learner import Learner
-from ..core import (DataError, LeakError, ModelError, few, forget, fresh_dir, one_of,
-                                progress, say, whole_file, write_json)
+from ..core import (DataError, LeakError, ModelError, few, fresh_dir, one_of, progress,
+                                say, whole_file, whole_set, write_json)
 from ..options import BenchmarkOptions
 from ..hub import beside
 from ..image.read import read_image
@@ -394,15 +394,15 @@ signs = {'trial.csv':'class,method,measure', 'trial.json':'"left_out"', 'images.
 def save_benchmark(t:MapBenchmark, out, force:bool=False)->Path:
     "Write trial.csv, trial.json, images.csv, trial.png and maps.png; raises `DataError` where `out` holds files"
     out,table = fresh_dir(out, force, signs),_wide(t.told)
-    forget(out, *list(signs)[1:]) # of an earlier one, whose table goes last
-    with whole_file(out/'trial.csv') as f: table.to_csv(f, index=False)
-    with whole_file(out/'images.csv') as f: t.rows.drop(columns='image').to_csv(f, index=False)
     told = dict(note=t.note, phantom=t.phantom, counts=t.counts, setup=t.setup, left_out=t.failed)
     rows = dict(images=t.used.to_dict('records'), table=table.to_dict('records'))
-    write_json(out/'trial.json', told|rows)
-    for name,fig in (('trial.png', plot_benchmark(t)),('maps.png', plot_benchmark_maps(t))):
-        with whole_file(out/name) as f: fig.savefig(f, dpi=110)
-        plt.close(fig)
+    with whole_set(out, *reversed(signs)) as to:
+        with whole_file(to/'trial.csv') as f: table.to_csv(f, index=False)
+        with whole_file(to/'images.csv') as f: t.rows.drop(columns='image').to_csv(f, index=False)
+        write_json(to/'trial.json', told|rows)
+        for name,fig in (('trial.png', plot_benchmark(t)),('maps.png', plot_benchmark_maps(t))):
+            with whole_file(to/name) as f: fig.savefig(f, dpi=110)
+            plt.close(fig)
     return out
 
 MapBenchmark.plot,MapBenchmark.plot_maps,MapBenchmark.save = plot_benchmark,plot_benchmark_maps,save_benchmark

@@ -11,7 +11,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from fastcore.basics import patch
-from ..core import DataError, EyeError, few, fresh_dir, one_of, seen_from, whole_file
+from ..core import DataError, EyeError, few, fresh_dir, one_of, seen_from, whole_file, whole_set
 from ..options import existing_weights, task_names
 from ..image.recipe import as_recipe
 from ..data.catalog import cards, get_card, guess_card
@@ -110,6 +110,7 @@ def save(self:Check, out, force:bool=False)->Path:
     out = fresh_dir(out, force)
     df = self.frame.drop(columns=['patient'] if self.frame.attrs.get('alone') else [])
     df = df.assign(path=[seen_from(o, out) for o in df.path])
-    for name,t in {'cleaned.csv':df, 'exclusions.csv':self.left_out}.items():
-        with whole_file(out/name) as f: t.to_csv(f, index=False)
+    with whole_set(out, 'exclusions.csv', 'cleaned.csv') as to:
+        for name,t in {'cleaned.csv':df, 'exclusions.csv':self.left_out}.items():
+            with whole_file(to/name) as f: t.to_csv(f, index=False)
     return out

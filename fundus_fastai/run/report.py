@@ -667,7 +667,8 @@ def share_run(run, # run folder, or the folder of an evaluation
     out = fresh_dir(out, force, run_signs)
     key,names = pseudonym_key(run) if pseudonyms else None,{}
     forget(out, 'report.html', 'README.md', 'report.json', 'SHA256SUMS', 'audit.json', 'split.csv',
-           'validation.csv', 'predictions.csv') # who stops leaves nothing old beside what is new
+           'metrics.json', 'history.csv', 'validation.csv',
+           'predictions.csv') # who stops leaves nothing old beside what is new
     kept = read_json(run/'report.json') if (run/'report.json').exists() else {}
     kept['parts'] = _fresh_parts(s, kept.get('parts'), None) # or pictures would stand under words about others
     for f in ('split.csv','validation.csv','predictions.csv'):

@@ -9,7 +9,7 @@ __all__ = []
 import json, re, pandas as pd
 from pathlib import Path
 from safetensors import safe_open
-from ..core import DataError, ModelError, few, read_json, sha256, write_json
+from ..core import DataError, ModelError, few, read_json, sha256, whole_file, write_json
 from ..data.catalog import cards, data_terms, terms_of
 from ..run.folder import UNANSWERED, UNREAD, split_rows
 from ..run.report import kept_table, model_card, question_of, rescore_run
@@ -59,7 +59,7 @@ def pack_card(run, to, terms:str=None)->dict:
     check_bare(run/'model.safetensors')
     to.mkdir(parents=True, exist_ok=True)
     write_json(to/'config.json', cfg)
-    (to/'model.safetensors').write_bytes((run/'model.safetensors').read_bytes())
+    with whole_file(to/'model.safetensors') as f: f.write_bytes((run/'model.safetensors').read_bytes())
     extra = {*load_model(to, 'cpu').model.state_dict()} ^ {*_names(to/'model.safetensors')}
     if extra: raise ModelError(f"{run}: its weights hold tensors that are none of the net's ({few(extra)})")
     s = rescore_run(run)

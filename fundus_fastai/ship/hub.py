@@ -8,7 +8,7 @@ __all__ = ['publish_run']
 # %% ../../nbs/83_ship.hub.ipynb #048e0f53
 import io, re, tempfile
 from pathlib import Path
-from ..core import DataError, few, need, say, sha256, write_text
+from ..core import DataError, few, need, say, sha256, whole_file, write_text
 from ..hub import HUB_FILES, HubRef, hub_endpoint, hub_errors
 from ..vision.model import load_model, read_config
 from ..run.compare import plot_comparison, read_comparison
@@ -88,7 +88,7 @@ def pack_pair(run, to, repo:str, *, terms:str=None, onnx:bool=True)->dict:
     f = io.BytesIO()
     fig = plot_comparison(c).figure
     fig.savefig(f, format='png', dpi=160, bbox_inches='tight', metadata={'Software':None})
-    (to/'compare.png').write_bytes(f.getvalue())
+    with whole_file(to/'compare.png') as o: o.write_bytes(f.getvalue())
     write_text(to/'README.md', pair_card(c, cfg, repo))
     names = set().union(*(names_in_run(run/o) for o in PICKS))
     check_nobody(to, names, cfg['classes'])

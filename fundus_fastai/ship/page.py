@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from .. import __version__
-from ..core import DataError, ModelError, few, fresh_dir, whole_file
+from ..core import DataError, ModelError, few, fresh_dir, whole_file, whole_set
 from ..image.recipe import Recipe, as_recipe, edge_draws
 from ..local import LocalServer, as_png, binding, room_templates, safe_headers, stranger
 from ..phantom.fundus import phantom_fundus
@@ -133,11 +133,12 @@ def page_run(run, # run folder, or an ONNX file of `export_run`
         if size>free:
             raise DataError(f"the page ({size:.0f} MB) does not fit on the disk of {to}, where "
                             f"{free:.0f} MB are free: make room, or name another folder")
+        with whole_set(to, *found) as new:
+            for k,v in found.items():
+                with whole_file(new/k) as f: f.write_bytes(v)
     except Exception:
         if not any(to.iterdir()): to.rmdir()
         raise
-    for k,v in found.items():
-        with whole_file(to/k) as f: f.write_bytes(v)
     return f"{to}: {len(found)} files, {size:.1f} MB, of which the net has {len(net[0])/1e6:.1f}"
 
 # %% ../../nbs/85_ship.page.ipynb #04971323

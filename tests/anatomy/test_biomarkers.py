@@ -372,10 +372,13 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
     at = (tmp_path/'out/features.csv').stat().st_mtime_ns
     assert main([*run,'--force'])==0 and (tmp_path/'out/features.csv').stat().st_mtime_ns==at, "measured once"
     (tmp_path/'out/index.csv').write_text('of an earlier question')
+    was = {o.name:o.read_bytes() for o in (tmp_path/'out').iterdir()}
     with monkeypatch.context() as m:
         m.setattr(module, 'plot_effects', stop)
         assert main([*run,'--force'])==130
-    assert {o.name for o in (tmp_path/'out').iterdir()}=={'features.csv','effects.csv'}, "nothing old beside what is new"
+    assert {o.name:o.read_bytes() for o in (tmp_path/'out').iterdir()}==was, "nothing new beside what is old"
+    (tmp_path/'out/effects.png').unlink()
+    assert main([*run,'--force'])==0 and {o.name for o in (tmp_path/'out').iterdir()}==was.keys()-{'index.csv'}, "nothing old beside what is new"
     assert main(['biomarkers', photos/'people.csv', '--by', 'haircut', '--out', tmp_path/'no'])==1 and 'haircut' in capsys.readouterr().err
 
 def test_two_do_not_meet_in_one_folder(tmp_path, monkeypatch, capsys):

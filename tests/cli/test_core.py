@@ -4,8 +4,8 @@ import numpy as np, pytest
 from pathlib import Path
 from jinja2 import UndefinedError
 from PIL import Image
-from fundus_fastai.core import (FULL, DataError, check_ours, data_home, disown, files_of, forget, fresh_dir, own, read_json, replacing,
-                                sweep, whole_dir, whole_file, write_json, write_text)
+from fundus_fastai.core import (FULL, DataError, by_umask, check_ours, data_home, disown, files_of, forget, fresh_dir, own, read_json, replacing,
+                                sweep, whole_dir, whole_file, whole_set, write_json, write_text)
 from fundus_fastai.local import as_png, binding, room_templates
 
 @pytest.mark.skipif(os.name!='posix', reason='no rights of this kind')
@@ -97,6 +97,42 @@ def test_a_folder_on_a_failing_disk_is_named(tmp_path, name):
     with pytest.raises(OSError) as e, whole_dir(tmp_path/'eyes'):
         raise OSError(errno.ENOSPC, 'No space left on device', *[name]*bool(name))
     assert e.value.filename==(name or str(tmp_path/'eyes')) and not [*tmp_path.iterdir()]
+
+def test_a_set_of_files_is_the_old_or_the_new_one(tmp_path, monkeypatch):
+    "In between, what marks it as whole is not there; who could not read it before cannot afterwards"
+    names,replace = ('a.csv','b.csv','page.html'),os.replace
+    def made(word, *some, stop=None):
+        with whole_set(tmp_path, *names) as to:
+            for o in some or names: write_text(to/o, word)
+            if stop: raise stop
+    def there(): return {o.name:o.read_text() for o in tmp_path.iterdir()}
+    made('old')
+    (tmp_path/'a.csv').chmod(0o600)
+    for e in (KeyboardInterrupt(), OSError(errno.ENOSPC, 'full'), DataError('odd'), RuntimeError('x')):
+        with pytest.raises(type(e)): made('new', stop=e)
+        assert there()==dict.fromkeys(names, 'old')
+    for name,left in (('a.csv',{}), ('b.csv',{'a.csv':'new'}), ('page.html',{'a.csv':'new','b.csv':'new'})):
+        made('old')
+        def killed(a, b):
+            if Path(b)==tmp_path/name: raise KeyboardInterrupt
+            replace(a, b)
+        with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+            m.setattr(os, 'replace', killed)
+            made('new')
+        assert there()==left
+    made('old')
+    made('new', 'a.csv', 'page.html')
+    assert there()=={'a.csv':'new','page.html':'new'}
+    if os.name!='nt':
+        (tmp_path/'a.csv').chmod(0o600)
+        made('new')
+        assert [(tmp_path/o).stat().st_mode&0o077 for o in names]==[0,by_umask(0o066),by_umask(0o066)]
+
+@pytest.mark.parametrize('name,told', [(None,''), ('a.csv','a.csv'), ('elsewhere','elsewhere')])
+def test_a_full_disk_names_the_file_of_a_set(tmp_path, name, told):
+    with pytest.raises(OSError) as e, whole_set(tmp_path, 'a.csv') as to:
+        raise OSError(errno.ENOSPC, 'full', *[str(to/name if name=='a.csv' else name)]*bool(name))
+    assert Path(e.value.filename)==(Path(told) if told=='elsewhere' else tmp_path/told) and not [*tmp_path.iterdir()]
 
 def test_a_folder_that_another_made_meanwhile(tmp_path):
     "Well where it is the same, told where it is not, or where nothing tells"

@@ -79,10 +79,13 @@ def test_nothing_old_of_an_audit_stands_beside_what_is_new(tmp_path, monkeypatch
     out,made = audited(tmp_path)
     made()
     def stop(*args): raise KeyboardInterrupt
+    was = {o.name:o.read_bytes() for o in out.iterdir()}
+    next((tmp_path/'data').rglob('*.jpeg')).unlink()
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(data_audit, 'write_json', stop)
         made(force=True)
-    assert [o.name for o in out.iterdir()]==['audit.csv']
+    assert was.keys()=={'audit.csv','audit.json'} and {o.name:o.read_bytes() for o in out.iterdir()}==was
+    (out/'audit.json').unlink()
     look = data_audit.audit
     def other(*args, **kwargs):
         (out/'audit.csv').write_text('check,path_a,\n')

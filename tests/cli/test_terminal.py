@@ -1,5 +1,5 @@
 "What reaches a terminal: names are shown, not obeyed; what goes into a file or a pipe stays as it is"
-import errno, io, sys
+import errno, io, sys, tempfile
 import pytest
 from fundus_fastai import cli, commands
 from fundus_fastai.core import DataError, printable, say
@@ -54,6 +54,23 @@ def test_a_full_disk_tells_what_is_kept(monkeypatch, capsys, argv, kept):
     def full(*_, **__): raise OSError(28, 'No space left on device')
     monkeypatch.setattr(commands, 'check_first', full)
     assert cli.main(['predict','run','x.png',*argv])==1 and capsys.readouterr().err.endswith(f'; {kept}\n')
+
+@pytest.mark.parametrize('verb,argv,part', [('predict',['run','x.png','--out','{}/t.csv'],'t.csv.part'), ('landmarks',['x.png','--out','{}/t.csv'],'t.csv.part'),
+    ('vessels',['x.png','--out','{}'],'features.csv.part'), ('lesions',['x.png','--out','{}'],'counts.csv.part')])
+def test_what_force_has_not_begun_is_not_gone_on_with(monkeypatch, capsys, tmp_path, verb, argv, part):
+    "Without room for its first row `--force` promised that --resume goes on, which found the old table finished"
+    def full(*_, **__): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(commands, 'check_first', full)
+    for row,kept in ((None,'no half file was kept'), ('','no half file was kept'), ('path\n','finished work is kept (--resume goes on)')):
+        if row is not None: (tmp_path/part).write_text(row)
+        assert cli.main([verb,*(o.format(tmp_path) for o in argv),'--force'])==1 and capsys.readouterr().err.endswith(f'; {kept}\n')
+
+def test_a_disk_without_room_for_temporary_files(monkeypatch, capsys):
+    "`fundus audit` told of an error that we did not foresee"
+    monkeypatch.setattr(tempfile, 'tempdir', None)
+    monkeypatch.setattr(tempfile, '_candidate_tempdir_list', lambda: ['/nowhere'])
+    monkeypatch.setattr(commands, 'check_first', lambda *_, **__: tempfile.gettempdir())
+    assert cli.main(['datasets'])==1 and capsys.readouterr().err.endswith("make room on the disk, or name one in the environment's TMPDIR\n")
 
 def test_home_is_understood_where_the_shell_passes_it_on(monkeypatch, tmp_path):
     "As `--out=~/x` in cron or YAML"

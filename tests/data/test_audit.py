@@ -435,6 +435,12 @@ def test_a_strange_file_does_not_stop_an_audit(sets, monkeypatch):
     a = audit(sets['oct'][:6], shortcuts=False)
     assert a.unreadable.path.tolist()==[bad] and 'Missing dimensions' in a.unreadable.problem[0]
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='no device that is always full')
+def test_no_room_for_what_is_compared_is_told(sets, monkeypatch):
+    "It lay in a file of holes: without room for them the program died of a bus error, and said nothing"
+    monkeypatch.setattr(A.tempfile, 'TemporaryFile', lambda: open('/dev/full', 'r+b', buffering=0))
+    with pytest.raises(DataError, match='0.1 MB are needed in .*TMPDIR'): audit(sets['oct'][:6], shortcuts=False)
+
 def test_paths_are_as_seen_from_the_data(sets, tmp_path):
     "Nothing that is written says where the data lie on this machine"
     df,_,_ = plant(sets['oct'], tmp_path/'p')

@@ -138,9 +138,11 @@ def test_nothing_old_stands_beside_what_is_new(t, tmp_path, monkeypatch):
     "Stopped, `--force` left the new table beside the numbers and pictures of the old one"
     def stop(t): raise KeyboardInterrupt
     save_benchmark(t, tmp_path)
+    for o in tmp_path.iterdir(): o.write_text(trial.signs[o.name] or 'old')
+    was = {o.name:o.read_bytes() for o in tmp_path.iterdir()}
     monkeypatch.setattr(trial, 'plot_benchmark', stop)
     with pytest.raises(KeyboardInterrupt): save_benchmark(t, tmp_path, force=True)
-    assert {o.name for o in tmp_path.iterdir()}=={'trial.csv','images.csv','trial.json'}
+    assert {o.name:o.read_bytes() for o in tmp_path.iterdir()}==was
 
 def test_two_do_not_meet_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, 'only_writer', partial(only_writer, patience=0))

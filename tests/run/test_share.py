@@ -36,6 +36,7 @@ def test_nothing_old_stands_where_a_second_sending_stopped(run, names, tmp_path,
     with pytest.raises(KeyboardInterrupt): share_run(run, tmp_path/'s', pseudonyms=True, force=True)
     left = {o.name:o.read_text() for o in (tmp_path/'s').iterdir()}
     assert not [f for f,text in left.items() for o in names if o in text]
+    assert 'metrics.json' not in left, "an older run's numbers, and thresholds, stood beside new predictions"
 
 def test_who_has_the_key_finds_them_again(run, tmp_path):
     share_run(run, tmp_path/'s', pseudonyms=True)

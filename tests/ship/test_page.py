@@ -1,5 +1,5 @@
 "A page that needs no server: its files, and, in Chromium, that it answers as Python does, explains, and lets nothing out"
-import base64, contextlib, http.server, json, re, shutil, socket, subprocess, sys, threading, time, urllib.request, zlib
+import base64, contextlib, http.server, json, os, re, shutil, socket, subprocess, sys, threading, time, urllib.request, zlib
 import numpy as np, pandas as pd, pytest, torch
 from functools import partial
 from pathlib import Path
@@ -121,16 +121,37 @@ def test_a_full_disk_is_told_before_a_byte_is_written(net, folder, tmp_path, cap
     assert not (tmp_path/'a').exists() and {o.name:o.read_bytes() for o in old.iterdir()}=={o.name:o.read_bytes() for o in folder.iterdir()}
 
 def test_a_page_that_was_stopped_half_way_is_no_new_one(net, tmp_path, monkeypatch):
-    "A browser keeps what stands beside the `sw.js` that it finds: it is written when all others are"
+    "Old words lay over a new net. Nothing takes its place before all is written; `sw.js`, by which a browser keeps a page, is the last"
     page_run(net, to := tmp_path/'page')
-    before,real,names = (to/'sw.js').read_bytes(),P.whole_file,[]
-    def stopped(path):
-        names.append(path.name)
-        if path.name=='sw.js': raise KeyboardInterrupt
+    before,real,replace = {o.name:o.read_bytes() for o in to.iterdir()},P.whole_file,os.replace
+    def stopped(path, e=KeyboardInterrupt()):
+        if path.name=='sw.js': raise e
         return real(path)
-    monkeypatch.setattr(P, 'whole_file', stopped)
-    with pytest.raises(KeyboardInterrupt): page_run(net_file(tmp_path/'n.onnx', question='Another?'), to, force=True)
-    assert (to/'sw.js').read_bytes()==before and {*names}=={o.name for o in to.iterdir()} and 'Another?' in (to/'index.html').read_text()
+    other = net_file(tmp_path/'n.onnx', question='Another?')
+    def there(): return {o.name:o.read_bytes() for o in to.iterdir()}
+    for e in (KeyboardInterrupt(), OSError(28, 'No space left on device')):
+        with monkeypatch.context() as m, pytest.raises(type(e)):
+            m.setattr(P, 'whole_file', lambda path: stopped(path, e))
+            page_run(other, to, force=True)
+        assert there()==before
+    def killed(a, b):
+        if Path(b).parent==to and Path(b).name=='index.html': raise KeyboardInterrupt
+        replace(a, b)
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(os, 'replace', killed)
+        page_run(other, to, force=True)
+    assert before.keys()-there().keys()=={'index.html','sw.js'}
+    page_run(other, to, force=True)
+    assert there().keys()==before.keys() and 'Another?' in (to/'index.html').read_text()
+
+def test_a_page_for_which_there_was_no_room_leaves_no_folder(net, tmp_path, monkeypatch):
+    "Half a page lay there, and the same command was refused"
+    def full(path): raise OSError(28, 'No space left on device')
+    with monkeypatch.context() as m, pytest.raises(OSError):
+        m.setattr(P, 'whole_file', full)
+        page_run(net, tmp_path/'page')
+    assert not (tmp_path/'page').exists()
+    page_run(net, tmp_path/'page')
 
 def test_a_port_in_use_is_told_before_any_work(net, tmp_path, capsys):
     with socket.create_server(('127.0.0.1', 0)) as s:
