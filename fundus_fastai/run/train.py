@@ -365,6 +365,9 @@ def explain_run(run, # run folder
     files = images_of(images, out := Path(out or beside(run, 'maps')))
     odd = OddFiles(len(files), 'it gets no map')
     with only_writer(out):
+        if (out/'maps.csv').exists() and not (force or resume):
+            raise DataError(f"{out} is not empty: `resume=True` goes on with its maps, "
+                            "`force=True` makes all anew")
         fresh_dir(out, force or resume, {'maps.csv':'path,answer,map,overlay'})
         t = explain_images(learn, files, out, method=method, resume=resume, odd=odd, only=only, **kwargs)
     odd.tell_doubts('')

@@ -328,3 +328,13 @@ def test_where_nothing_is_sealed_a_hand_edited_file_is_a_sentence(tmp_path):
     for odd in (kept|dict(splits=3), kept|dict(config=dict(shortcuts=[3]))):
         write_json(run/'report.json', odd)
         with pytest.raises(DataError, match='has no SHA256SUMS.*copy the folder again'): remake_report(run)
+
+def test_what_was_stopped_before_its_first_epoch_can_be_gone_on_with(tmp_path):
+    "A split and no checkpoint: the sentence had named --force alone"
+    run = tmp_path/'run'
+    run.mkdir()
+    (run/'split.csv').write_text('path,patient,eye,label,split\n')
+    with pytest.raises(DataError, match='unfinished run: pass `resume=True`'): start_run(run)
+    assert start_run(run, resume=True)==run
+    (run/'predictions.csv').write_text('path,patient\n')
+    with pytest.raises(DataError, match='not empty'): start_run(run)

@@ -363,6 +363,7 @@ def test_the_device_is_the_one_that_was_named(monkeypatch, tmp_path):
     explain_run(RUN, SCANS[:1], 'grad_cam', on='cpu', out=tmp_path/'m')
     assert main(['explain', str(RUN), str(SCANS[0]), '--method', 'grad_cam', '--device', 'cpu', '--out', str(tmp_path/'n')])==0
     assert seen==['cpu']*4
+    with pytest.raises(DataError, match='`resume=True` goes on with its maps, `force=True`'): explain_run(RUN, SCANS[:1], 'grad_cam', on='cpu', out=tmp_path/'m')
 
 @pytest.mark.parametrize('verb', ['predict','evaluate','explain'])
 @pytest.mark.parametrize('argv,says', [(['--device','gpu'], '--device gpu is no device: there are cpu, cuda'),
