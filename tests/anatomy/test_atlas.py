@@ -221,10 +221,13 @@ def test_command(photos, tmp_path, monkeypatch, capsys):
     assert main(['atlas', photos, '--data', photos/'turned.csv', '--by', 'sex', '--permutations', 50, '--out', tmp_path/'turned'])==0
     for o in ('atlas.npz','clusters.csv','regions.csv'): assert (tmp_path/'out'/o).read_bytes()==(tmp_path/'turned'/o).read_bytes(), o
     assert main(run)==1 and 'is not empty' in capsys.readouterr().err
+    def there(): return {o.name:o.read_bytes() for o in (tmp_path/'out').iterdir()}
+    before = there()
+    assert set(before)=={'atlas.npz','atlas.png','clusters.csv','regions.csv','report.html'}
     with monkeypatch.context() as m:
         m.setattr(module, 'plot_atlas', stop)
         assert main([*run,'--force'])==130
-    assert {o.name for o in (tmp_path/'out').iterdir()}=={'atlas.npz','clusters.csv','regions.csv'}, "nothing old beside what is new"
+    assert there()==before, "the earlier one, whole, until the new one is"
     assert main(['atlas', tmp_path, '--data', photos/'people.csv', '--out', tmp_path/'no'])==1 and 'neither maps' in capsys.readouterr().err
 
 def test_two_atlases_do_not_meet_in_one_folder(photos, tmp_path, monkeypatch, capsys):

@@ -543,7 +543,7 @@ def read_oct(fits, df, name='oct'):
     a = fits[fits.what.isin(['auto','tune','fastai']) & fits.args.map(lambda v: v[0]==name)].copy()
     a['arch'],a['held'] = a.args.map(lambda v: v[1]),a.args.map(lambda v: int(v[2]))
     first = {(r.arch,r.held):r.refit for r in a[a.recipe=='readout'].itertuples()}
-    kept = a.kept.eq('readout')
+    kept = a.get('kept', pd.Series('', a.index)).eq('readout') # none where no `auto` was asked
     a['tuned'] = a.test
     a['final'] = [first[r.arch,r.held] if k or r.recipe=='readout' else r.test for r,k in zip(a.itertuples(), kept)]
     return a
