@@ -20,7 +20,8 @@ List C asks what begins from nothing: `scratch`, a small search of rates and epo
 
 Run on 27 November 2026 on one NVIDIA H200 that four other programs used too (torch 2.11, CUDA 13, Python 3.12, 400 seconds):
 of the lists, list A came to the end of Lite0's recipe, list B to six of Lite0's ten nets for sex and age. And on 28 November on
-two cores of a processor, with --seeds 1: SqueezeNet's recipe, InceptionV3's (plain fastai on three folds of five, `tune` on four), and
+two cores of a processor, with --seeds 1: SqueezeNet's recipe, InceptionV3's (plain fastai on three folds of five, in another call on
+all, `tune` on four), and
 phantoms as pretraining (77 minutes) with the readouts. On 30 November on one core with bfloat16, --seeds 5: SqueezeNet's
 recipe (93 minutes without the search), and of the rates of its `auto` two on all folds; and on two cores, in several calls with one
 OUT, EfficientNet-Lite0's recipe with --seeds 5. The rest has been rehearsed, and not been run."""
