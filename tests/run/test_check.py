@@ -40,6 +40,24 @@ def test_a_clean_table_trains(clinic):
     assert pd.read_csv(out/'exclusions.csv').columns.tolist()==['row','file','why']
     with pytest.raises(DataError, match='not empty'): check_data(clinic/'t.csv').save(out)
 
+def test_a_full_disk_leaves_the_earlier_tables_as_they_were(clinic, monkeypatch):
+    "With `force` a new cleaned.csv came to stand beside older exclusions"
+    out = check_data(clinic/'t.csv').save(clinic/'out')
+    def there(): return {o.name:o.read_bytes() for o in out.iterdir()}
+    before,real,n = there(),pd.DataFrame.to_csv,[]
+    def full(self, *args, **kwargs):
+        n.append(1)
+        if len(n)>1: raise OSError(28, 'No space left on device')
+        return real(self, *args, **kwargs)
+    (clinic/'t.csv').write_text((clinic/'t.csv').read_text().replace('e2.jpg,normal,2,50', 'e2.jpg,?,2,50'))
+    c = check_data(clinic/'t.csv')
+    with monkeypatch.context() as m:
+        m.setattr(pd.DataFrame, 'to_csv', full)
+        with pytest.raises(OSError): c.save(out, force=True)
+    assert len(n)==2 and there()==before
+    c.save(out, force=True)
+    assert set(there())==set(before) and all(there()[k]!=v for k,v in before.items())
+
 def test_what_stands_in_the_way(clinic, capsys):
     (clinic/'odd.csv').write_text('file,verdict\ne0.jpg,a\ne1.jpg,b\n')
     c = check_data(clinic/'odd.csv')
