@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from pathlib import Path
 from scipy.special import expit
 from scipy.stats import nct, norm, t as student
-from ..core import DataError, forget, fresh_dir, need, say, whole_file
+from ..core import DataError, fresh_dir, need, say, whole_file, whole_set
 from ..local import percent
 from ..score.calibration import brier, ece, ece_by_chance, reflected, reliability_table
 from ..score.compare import fleiss, holm, mcnemar
@@ -256,9 +256,6 @@ def quiz_report(file, out='quiz', *, force:bool=False)->pd.DataFrame:
     t,source = first_tests(df, told['n']),'phantom' if told['phantom'] else ''
     out = fresh_dir(out, force, {'answers.csv':'who,role'})
     people,groups = person_table(t),group_table(df, t)
-    forget(out, 'report.html', 'groups.csv', 'people.csv')
-    for name,o in dict(answers=df, people=people, groups=groups).items():
-        with whole_file(out/f'{name}.csv') as f: o.to_csv(f, index=False, float_format='%.6g')
     train = df[(df.phase=='train') & (df['round']==1)]
     upto = (train.n//10*10+10).clip(upper=told['n'])
     curve = train.right.groupby(upto).agg(['mean','size']).reset_index()
@@ -267,6 +264,9 @@ def quiz_report(file, out='quiz', *, force:bool=False)->pd.DataFrame:
               'Training, by ten eyes':curve.set_axis(['up to eye','right','answers'], axis=1)}
     shown = [(sureness_picture(t, source), 'As often right as they said: the diagonal.')]
     if source: say("PHANTOM: these eyes are drawn by a program")
-    write_findings(out/'report.html', f"Quiz: {told['question']}", result_words(quiz, df, t, groups=groups),
-                   tables=tables.items(), source=source, pictures=shown)
+    with whole_set(out, 'groups.csv', 'people.csv', 'answers.csv', 'report.html') as to:
+        for name,o in dict(answers=df, people=people, groups=groups).items():
+            with whole_file(to/f'{name}.csv') as f: o.to_csv(f, index=False, float_format='%.6g')
+        write_findings(to/'report.html', f"Quiz: {told['question']}", result_words(quiz, df, t, groups=groups),
+                       tables=tables.items(), source=source, pictures=shown)
     return people

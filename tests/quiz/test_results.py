@@ -192,6 +192,13 @@ def test_the_report_of_a_quiz(tmp_path, capsys, monkeypatch):
     assert 'by GEE' in page and 'against the net for each eye too' in page and 'McNemar' in page and all(f'<h2>{o}' in page for o in ('Comparisons','Agreement','Training, by ten eyes'))
     assert 'shown where the net looked' in page and 'says yes from 30.0 % on' in page
     assert not any(o in page+(tmp_path/'out/answers.csv').read_text() for o in ('Zaphod','MRN1.png')), "neither nicks nor files"
+    def there(): return {o.name:o.read_bytes() for o in (tmp_path/'out').iterdir()}
+    before = there()
+    with monkeypatch.context() as m:
+        def stop(*args, **kwargs): raise KeyboardInterrupt
+        m.setattr(results, 'write_findings', stop)
+        assert main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==130
+    assert there()==before, "the earlier one, whole, until the new one is"
     assert main(['quiz-results', quiz.file, '--out', tmp_path/'out'])==1 and main(['quiz-results', quiz.file, '--out', tmp_path/'out', '--force'])==0
 
 def test_the_net_has_one_answer_an_eye():
