@@ -171,7 +171,7 @@ def decision_curves(s:Scores)->dict:
     for q,asked in questions_of(s).items():
         if says_normal(q) or word(q) in sex_words: continue
         curves = {k: benefit_table(*o, s.preds.patient, **s.boot) for k,o in asked.items()}
-        fig = drawn(plots.plot_benefit, (4.6,3.6), curves, source=s.source)
+        fig = drawn(plots.plot_benefit, (4.6,4), curves, source=s.source)
         figs.append((q, picture(fig, phantom=s.phantom)))
         rows += benefit_rows(q, curves)
     return dict(figures=figs, table=pd.DataFrame(rows)) if rows else {}

@@ -309,17 +309,18 @@ def plot_benefit(curves:dict, # name -> table as from `benefit_table`
     "Draw decision curves beside treating all and none, the first with its interval"
     if not isinstance(curves, dict):
         raise DataError("a dict of tables is drawn: name -> table as from `benefit_table`")
-    first,top = next(iter(curves.values())),max(.01, *(t.benefit.max() for t in curves.values()))
-    x = 100*first.threshold
-    with drawing(ax, (4.6,3.4), source) as ax:
+    first = next(iter(curves.values()))
+    x,top = 100*first.threshold,max(.01, *(t.benefit.max() for t in curves.values()))
+    with drawing(ax, (4.6,3.9), source) as ax:
         ax.fill_between(x, first.low, first.high, color=_tones[0], alpha=.13, lw=0)
         for i,(name,t) in enumerate(curves.items()):
             how = dict(color=_tones[i%len(_tones)], label=name.replace('$', r'\$'))
             ax.plot(100*t.threshold, t.benefit, lw=1.8, **how)
         ax.plot(x, first['all'], color='#5b6b7c', lw=1, ls='--', label='treat all')
         ax.axhline(0, color=GRAY, lw=1, label='treat none')
-        ax.set(xlabel='threshold, %', ylabel='net benefit', xlim=(0,100), ylim=(-.25*top,1.15*top))
-        ax.legend(loc='upper right')
+        ends = -.25*top,1.05*np.fmax(top, first.high.max())
+        ax.set(xlabel='threshold, %', ylabel='net benefit', xlim=(0,100), ylim=ends)
+        ax.legend(loc='upper center', bbox_to_anchor=(.5,-.16), ncols=2)
     return ax
 
 # %% ../../nbs/25_score.plots.ipynb #600a32d7
