@@ -82,10 +82,10 @@ def check_run(out, resume:bool=False, force:bool=False)->Path:
     out = Path(out)
     if out.exists() and not out.is_dir(): raise DataError(f"{out} is a file: name a folder")
     if not out.exists() or not occupied(out): return out
-    split,half = out/'split.csv',[out/o for o in ('model.safetensors','predictions.csv')]
-    if not (force or resume and split.exists()):
-        begun = split.exists() and not any(o.exists() for o in half)
-        if not (begun or (out/'checkpoints').exists()): return fresh_dir(out)
+    split = (out/'split.csv').exists()
+    if not (force or resume and split):
+        ended = any((out/o).exists() for o in ('model.safetensors','predictions.csv'))
+        if not (out/'checkpoints').exists() and (ended or not split): return fresh_dir(out)
         raise DataError(f"{out} holds an unfinished run: pass `resume=True` to go on with it, "
                         "or `force=True` to start again")
     known = [o for o in run_files if (out/o).exists()]

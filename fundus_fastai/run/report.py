@@ -30,8 +30,7 @@ from ..score.scores import PHANTOM, WARN, Scores, is_share, metric_label
 from ..score.plots import mark
 from ..score.patients import rescore, score_as
 from ..score.calibration import (add_calibration, at_temperature, benefit_table, bins_of,
-                                             binary_questions,
-                                             points_tables, reliability_table)
+                                             binary_questions, points_tables, reliability_table)
 from ..score.subgroups import subgroup_scores
 from ..data.catalog import PURPOSE, data_terms
 from ..data.targets import label_list
@@ -140,10 +139,10 @@ def questions_of(s:Scores, most:int=6)->dict:
     return {q:{k:o[q] for k,o in asked.items()} for q in kept}
 
 # %% ../../nbs/62_run.report.ipynb #084b23ac
-def reliability_pictures(s:Scores)->list:
+def reliability_pictures(s:Scores, questions)->list:
     "Draw how many probabilities came true, for each of `questions_of`"
     res = []
-    for q,asked in questions_of(s).items():
+    for q,asked in questions.items():
         curves = {k: reliability_table(*o, s.preds.patient, level=s.level) for k,o in asked.items()}
         fig = drawn(plots.plot_reliability, (4.2,4.1), curves, source=s.source)
         res.append((q, picture(fig, phantom=s.phantom)))
@@ -165,10 +164,10 @@ def benefit_rows(q, curves)->list:
     return rows
 
 # %% ../../nbs/62_run.report.ipynb #aefc05f9
-def decision_curves(s:Scores)->dict:
+def decision_curves(s:Scores, questions)->dict:
     "Decision curves of findings, as pictures and as a table to read; nothing where there are none"
     figs,rows = [],[]
-    for q,asked in questions_of(s).items():
+    for q,asked in questions.items():
         if says_normal(q) or word(q) in sex_words: continue
         curves = {k: benefit_table(*o, s.preds.patient, **s.boot) for k,o in asked.items()}
         fig = drawn(plots.plot_benefit, (4.6,4), curves, source=s.source)
@@ -357,12 +356,12 @@ def story(report:Report)->dict:
     r,s,config = report,report.scores,report.config or {}
     def maybe(f, o, *args): return None if o is None else f(o, *args)
     epochs = [] if r.history is None else r.history.to_dict('records')
+    questions = questions_of(s) if s.calibration else {}
     return dict(flow=flow_of(r), evaluated=config.get('evaluated'), dealt=config.get('dealt'),
         provenance=config.get('provenance') or {},
         shared=maybe(shared_patients, r.split), audit=maybe(audit_rows, r.audit),
         figures=score_pictures(s), groups=subgroups_of(s),
-        reliability=reliability_pictures(s) if s.calibration else [],
-        decision=decision_curves(s) if s.calibration else {},
+        reliability=reliability_pictures(s, questions), decision=decision_curves(s, questions),
         points=points_tables(s.points) if s.points else None,
         epochs=epochs, curves=curve_pictures(s, r.history) if len(epochs)>1 else [],
         parts=picture_parts(s) if r.parts is None else check_parts(r.parts),

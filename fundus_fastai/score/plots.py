@@ -272,6 +272,13 @@ def plot_referral(scores:Scores, # of grades
 # %% ../../nbs/25_score.plots.ipynb #98dbc5eb
 _tones = (RED,BLUE,'#2e7d32','#6a4c93')
 
+def _curves_of(tables, maker:str)->list:
+    "Each of the `tables` with its color and label; raises `DataError` where they are no dict"
+    if not isinstance(tables, dict):
+        raise DataError(f"a dict of tables is drawn: name -> table as from `{maker}`")
+    hows = [dict(color=_tones[i%len(_tones)], label=k.replace('$', r'\$')) for i,k in enumerate(tables)]
+    return [*zip(tables.values(), hows)]
+
 def _counts(ax, t):
     "The number of images above each dot, but where it would stand on the one before"
     last = np.full(2, -9.)
@@ -286,15 +293,13 @@ def plot_reliability(curves:dict, # name -> table as from `reliability_table`
                      source:str='' # 'phantom' puts the mark
                     )->object: # the axes
     "Draw share against probability, with intervals, and the number of images at the first curve's dots"
-    if not isinstance(curves, dict):
-        raise DataError("a dict of tables is drawn: name -> table as from `reliability_table`")
+    curves = _curves_of(curves, 'reliability_table')
     with drawing(ax, (4.4,4.2), source) as ax:
         ax.plot([0,1], [0,1], color=GRAY, lw=.8, ls='--', zorder=0)
-        for i,(name,t) in enumerate(curves.items()):
+        for i,(t,how) in enumerate(curves):
             off = np.clip([t.share-t.low, t.high-t.share], 0, None)
             ax.errorbar(t.probability, t.share, off, fmt='o-', ms=4, lw=1.4, elinewidth=.9,
-                        capsize=2, alpha=.9,
-                        color=_tones[i%len(_tones)], label=name.replace('$', r'\$'))
+                        capsize=2, alpha=.9, **how)
             if i==0: _counts(ax, t)
         ax.set(xlabel='probability', ylabel='share that came true', xlim=(-.03,1.03),
                ylim=(-.03,1.09), aspect='equal')
@@ -307,15 +312,12 @@ def plot_benefit(curves:dict, # name -> table as from `benefit_table`
                  source:str='' # 'phantom' puts the mark
                 )->object: # the axes
     "Draw decision curves beside treating all and none, the first with its interval"
-    if not isinstance(curves, dict):
-        raise DataError("a dict of tables is drawn: name -> table as from `benefit_table`")
-    first = next(iter(curves.values()))
-    x,top = 100*first.threshold,max(.01, *(t.benefit.max() for t in curves.values()))
+    curves = _curves_of(curves, 'benefit_table')
+    first,top = curves[0][0],max(.01, *(t.benefit.max() for t,_ in curves))
+    x = 100*first.threshold
     with drawing(ax, (4.6,3.9), source) as ax:
         ax.fill_between(x, first.low, first.high, color=_tones[0], alpha=.13, lw=0)
-        for i,(name,t) in enumerate(curves.items()):
-            how = dict(color=_tones[i%len(_tones)], label=name.replace('$', r'\$'))
-            ax.plot(100*t.threshold, t.benefit, lw=1.8, **how)
+        for t,how in curves: ax.plot(100*t.threshold, t.benefit, lw=1.8, **how)
         ax.plot(x, first['all'], color='#5b6b7c', lw=1, ls='--', label='treat all')
         ax.axhline(0, color=GRAY, lw=1, label='treat none')
         ends = -.25*top,1.05*np.fmax(top, first.high.max())

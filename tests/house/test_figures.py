@@ -13,7 +13,7 @@ def lines(mod):
 # --- size and width
 
 # What a room may hold; raise it on purpose, after looking for what can go
-SHARE = dict(core=300, options=235, words=103, colab=74, hub=147, local=90, phantom=1389, image=1480, score=2811, data=3550, vision=2711, explain=2730, run=2272, anatomy=2338,
+SHARE = dict(core=300, options=235, words=103, colab=74, hub=147, local=90, phantom=1389, image=1480, score=2812, data=3550, vision=2711, explain=2730, run=2271, anatomy=2338,
              commands=521, cli=192, all=66, ship=890, quiz=766, app=640)
 
 @pytest.mark.parametrize('room', SHARE)

@@ -585,7 +585,8 @@ def test_a_decision_is_asked_of_findings_alone(names, asked):
     p = softmax(2*np.eye(len(names))[y]+rng.normal(size=(120,len(names))), axis=1)
     d = pd.DataFrame(dict(path=[f'{i}.png' for i in range(120)], patient=np.repeat(np.arange(60), 2).astype(str), eye=['L','R']*60, target=np.array(names)[y]))
     s = score(d.assign(**{f'p_{c}':o for c,o in zip(names, p.T)}), n_boot=100)
-    found = report.decision_curves(add_calibration(s))
+    s = add_calibration(s)
+    found = report.decision_curves(s, report.questions_of(s))
     assert sorted(k for k,_ in found.get('figures', []))==asked
     for r in found.get('table', pd.DataFrame()).itertuples():
         ill,hit = d.target==r.question,s.preds[f'p_{r.question}']>=float(r.threshold[:-2])/100
